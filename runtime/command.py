@@ -1,0 +1,52 @@
+"""What every command shares: options from a frozen dataclass, errors as one line, exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+from rich.console import Console
+
+from .errors import MotorVAEError
+
+Options = TypeVar("Options")
+
+INTERRUPTED = 130
+
+
+def stderr_console() -> Console:
+    """Return a console for progress, tables and notes; standard output is kept for data."""
+    return Console(stderr=True, highlight=False)
+
+
+def run_command(
+    options: type[Options],
+    body: Callable[[Options], int | None],
+    *,
+    prog: str,
+    description: str,
+    args: Sequence[str] | None = None,
+) -> int:
+    """Parse a command line into `options`, run `body`, and return the exit code.
+
+    Returns:
+        What `body` returns (None counts as 0); 1 after any `MotorVAEError`, whose message
+        becomes one line on standard error; 130 after Ctrl-C. The parser exits with 2 by itself.
+    """
+    try:
+        parsed = tyro.cli(
+            options,
+            args=args,
+            prog=prog,
+            description=description,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+        return body(parsed) or 0
+    except MotorVAEError as error:
+        sys.stderr.write(f"{prog}: {' '.join(str(error).split())}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{prog}: interrupted\n")
+        return INTERRUPTED

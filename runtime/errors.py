@@ -1,0 +1,102 @@
+"""Every exception that motorVAE raises on purpose.
+
+    MotorVAEError
+    ├── ConfigError (ValueError)            an option is out of range or contradicts another
+    ├── MissingDependencyError (ImportError)  an extra is not installed, or two packages clash
+    ├── SourceError (OSError)               images, video or camera cannot be opened or read
+    │   ├── ImageError                      one image file cannot be decoded
+    │   └── CameraError                     a live source failed or went away
+    ├── DataError (ValueError)              a data set has nothing to learn from
+    ├── CheckpointError (ValueError)        a training run cannot be read or does not fit
+    ├── BundleError (ValueError)            a bundle is missing, altered, or of another version
+    ├── BackendError (RuntimeError)         an inference engine cannot be opened or run
+    │   └── ProviderError                   the execution provider asked for did not load
+    ├── VerificationError (RuntimeError)    an exported graph drifted past its limit
+    ├── MeasurementError (RuntimeError)     a benchmark could not measure what was asked
+    └── OutputError (OSError)               results cannot be written
+
+Each message names the thing, quotes the value and ends with the next step, in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MotorVAEError(Exception):
+    """Root of the tree; a command turns it into one line and exit code 1."""
+
+
+class ConfigError(MotorVAEError, ValueError):
+    """An option is out of range or contradicts another."""
+
+
+class MissingDependencyError(MotorVAEError, ImportError):
+    """An optional package is not installed, or two installed packages clash."""
+
+
+class SourceError(MotorVAEError, OSError):
+    """Images, a video or a camera cannot be opened or read."""
+
+
+class ImageError(SourceError):
+    """One image file cannot be decoded."""
+
+
+class CameraError(SourceError):
+    """A live source could not be opened, failed, or went away."""
+
+
+class DataError(MotorVAEError, ValueError):
+    """A data set is empty or nothing in it decodes."""
+
+
+class CheckpointError(MotorVAEError, ValueError):
+    """A training run cannot be read, or its weights do not fit the model."""
+
+
+class BundleError(MotorVAEError, ValueError):
+    """A bundle is missing, incomplete, altered, or of another schema version."""
+
+
+class BackendError(MotorVAEError, RuntimeError):
+    """An inference engine cannot be opened, or cannot run what it was given."""
+
+
+class ProviderError(BackendError):
+    """The execution provider that was asked for did not load."""
+
+
+class VerificationError(MotorVAEError, RuntimeError):
+    """An exported graph drifted past its limit."""
+
+
+class MeasurementError(MotorVAEError, RuntimeError):
+    """A benchmark could not measure what was asked for."""
+
+
+class OutputError(MotorVAEError, OSError):
+    """Results cannot be written."""
+
+
+def missing_dependency(
+    feature: str, package: str, *, extra: str, instead: str | None = None
+) -> MissingDependencyError:
+    """Return the error for a feature whose package is not installed.
+
+    Args:
+        feature: What the user asked for, such as "training".
+        package: The distribution that is missing, such as "torch".
+        extra: The extra of motorvae that brings it.
+        instead: A way round that needs no installation, if there is one.
+    """
+    way_round = f", or {instead}" if instead else ""
+    return MissingDependencyError(
+        f"{feature} needs the package {package}, which is not installed: "
+        f"pip install 'motorvae[{extra}]'{way_round}"
+    )
+
+
+def sentence_list(items: Sequence[str], *, none: str = "none") -> str:
+    """Return `items` joined by commas for use in a message, or `none` for an empty list."""
+    return ", ".join(items) if items else none

@@ -1,0 +1,164 @@
+"""Frame to model input: the one path that training images and camera frames both take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ImageError
+from .spec import ModelSpec
+
+WHITE = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image with the facts that were stamped when it was grabbed.
+
+    Attributes:
+        image: (H, W) luma or (H, W, 3) BGR, uint8.
+        index: Position in its source, counting from 0; frames that were lost count.
+        captured_ns: Unix time of the grab in nanoseconds.
+        grabbed_ns: The same moment on the monotonic clock; ages are counted from here.
+        capture_ns: How long decoding and retrieving took after the grab, in nanoseconds.
+        name: What the user would call this image, such as a file name; may be empty.
+        media_s: Position in the recording in seconds, where the source has one.
+    """
+
+    image: npt.NDArray[np.uint8]
+    index: int
+    captured_ns: int
+    grabbed_ns: int
+    capture_ns: int
+    name: str = ""
+    media_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A frame that should have been there and was not; it never becomes a latent.
+
+    Attributes:
+        index: Position in its source, as in `Frame`.
+        reason: Why there is no image, in one line.
+        captured_ns: Unix time at which the loss was noticed, in nanoseconds.
+        name: As in `Frame`.
+    """
+
+    index: int
+    reason: str
+    captured_ns: int
+    name: str = ""
+
+
+def luma_from_image(image: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Return the 8-bit luma of an image: BT.601 weights, full range, alpha over white.
+
+    Args:
+        image: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA; uint8 or uint16.
+
+    Returns:
+        (H, W) uint8. A grey uint8 image is returned as it is, not copied.
+
+    Raises:
+        ImageError: Any other shape or dtype.
+    """
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    if channels not in {1, 3, 4} or image.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
+        raise ImageError(
+            f"image of shape {image.shape} and dtype {image.dtype}: "
+            "expected 8- or 16-bit grey, BGR or BGRA; convert it first"
+        )
+    if image.size == 0:
+        raise ImageError(f"image of shape {image.shape} has no pixels: replace it")
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    if channels == 4:
+        alpha = image[:, :, 3:].astype(np.float32) / WHITE
+        over_white = image[:, :, :3] * alpha + WHITE * (1 - alpha)
+        image = np.rint(over_white).astype(np.uint8)
+    if channels > 1:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    return image.astype(np.uint8, copy=False)
+
+
+def fitted_luma(luma: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Fit luma to the model's square by averaging over areas.
+
+    Args:
+        luma: (H, W) uint8.
+        spec: Gives the side S and the fit.
+
+    Returns:
+        (S, S) uint8; `luma` itself where nothing has to change.
+    """
+    height, width = luma.shape
+    side = spec.image_size
+    if spec.fit == "crop" and height != width:
+        square = min(height, width)
+        top, left = (height - square) // 2, (width - square) // 2
+        luma = luma[top : top + square, left : left + square]
+    elif spec.fit == "pad" and height != width:
+        square = max(height, width)
+        tall, wide = square - height, square - width
+        luma = cv2.copyMakeBorder(  # type: ignore[assignment]
+            luma,
+            tall // 2,
+            tall - tall // 2,
+            wide // 2,
+            wide - wide // 2,
+            cv2.BORDER_CONSTANT,
+            value=(WHITE,),
+        )
+    height, width = luma.shape
+    if (height > side) != (width > side) and side not in {height, width}:
+        # OpenCV averages areas only where no axis grows, so the axis that shrinks goes first.
+        luma = cv2.resize(  # type: ignore[assignment]
+            luma, (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA
+        )
+    if luma.shape != (side, side):
+        grows = luma.shape[0] < side or luma.shape[1] < side
+        method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
+        luma = cv2.resize(luma, (side, side), interpolation=method)  # type: ignore[assignment]
+    return luma
+
+
+def input_from_luma(
+    luma: npt.NDArray[np.uint8], out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """Scale 8-bit luma to [0, 1].
+
+    Args:
+        luma: uint8 of any shape.
+        out: float32 array of the same shape to write into.
+
+    Returns:
+        `out`, or a new array: luma times 1/255 as float32.
+    """
+    return np.multiply(luma, np.float32(1 / 255), out=out, dtype=np.float32)
+
+
+def input_from_image(
+    image: npt.NDArray[np.generic],
+    spec: ModelSpec,
+    out: npt.NDArray[np.float32] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Turn any accepted image into one model input: luma, fit, area average, times 1/255.
+
+    Args:
+        image: As `luma_from_image` takes it.
+        spec: Gives the side S and the fit.
+        out: (S, S) float32 to write into, allocated once by the caller.
+
+    Returns:
+        (S, S) float32 in [0, 1].
+
+    Raises:
+        ImageError: The image's shape or dtype is not accepted.
+    """
+    return input_from_luma(fitted_luma(luma_from_image(image), spec), out)

@@ -1,0 +1,83 @@
+"""Image files: which ones a folder holds, and one file to luma."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ImageError, SourceError, sentence_list
+from .frames import luma_from_image
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """Return every image file below `folder` in natural order (frame2 before frame10).
+
+    Raises:
+        SourceError: `folder` is not a folder, cannot be read, or holds no image file.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder: name an existing folder of images")
+    try:
+        found = [
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        ]
+    except OSError as error:
+        raise SourceError(f"cannot read folder {folder}: {error.strerror}") from error
+    if not found:
+        raise SourceError(
+            f"no image in {folder}: put files ending in {sentence_list(IMAGE_SUFFIXES)} there"
+        )
+    return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
+
+
+def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
+    """Decode one image file to 8-bit luma; alpha goes over white, JPEG orientation is applied.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ImageError: The file cannot be read, is not an image, or is cut short.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
+    is_jpeg = data.startswith(_JPEG_START)
+    # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
+    if not data or (is_jpeg and data.rfind(_JPEG_END) < 0):
+        raise ImageError(f"cannot decode {path}: the file is cut short; replace or remove it")
+    # Orientation is only applied where alpha is dropped, so JPEG, which has none, goes that way.
+    flags = cv2.IMREAD_ANYCOLOR if is_jpeg else cv2.IMREAD_UNCHANGED
+    cv2.setLogLevel(0)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(
+            f"cannot decode {path}: {error.err or 'not an image'}; replace or remove it"
+        ) from error
+    if image is None:
+        raise ImageError(
+            f"cannot decode {path}: corrupt, cut short, or not an image; replace or remove it"
+        )
+    try:
+        return luma_from_image(image)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key in which runs of digits compare as numbers."""
+    return [
+        (int(part), part) if part.isdigit() else (-1, part.lower())
+        for part in re.split(r"(\d+)", name)
+    ]
