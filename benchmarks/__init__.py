@@ -1,0 +1,1 @@
+"""Measurements that print only what they measured, and the demo."""

@@ -1,0 +1,1 @@
+"""Frames in, latents out: all that runs on the device. Needs no torch."""

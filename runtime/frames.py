@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ class Gap:
     name: str = ""
 
 
-def luma_from_image(image: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+def luma_from_image(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Return the 8-bit luma of an image: BT.601 weights, full range, alpha over white.
 
     Args:
@@ -140,11 +141,14 @@ def input_from_luma(
     Returns:
         `out`, or a new array: luma times 1/255 as float32.
     """
-    return np.multiply(luma, np.float32(1 / 255), out=out, dtype=np.float32)
+    if out is None:
+        out = np.empty(luma.shape, np.float32)
+    np.multiply(luma, np.float32(1 / 255), out=out)
+    return out
 
 
 def input_from_image(
-    image: npt.NDArray[np.generic],
+    image: npt.NDArray[Any],
     spec: ModelSpec,
     out: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:

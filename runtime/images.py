@@ -58,7 +58,7 @@ def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
         raise ImageError(f"cannot decode {path}: the file is cut short; replace or remove it")
     # Orientation is only applied where alpha is dropped, so JPEG, which has none, goes that way.
     flags = cv2.IMREAD_ANYCOLOR if is_jpeg else cv2.IMREAD_UNCHANGED
-    cv2.setLogLevel(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error says it all
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

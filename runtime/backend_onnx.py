@@ -1,0 +1,153 @@
+"""OnnxBackend: ONNX Runtime on the provider that was asked for, or not at all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from typing_extensions import Self
+
+from .backend import Arrays
+from .bundle import Tensor
+from .errors import BackendError, ConfigError, MissingDependencyError, ProviderError, sentence_list
+
+_SHORT_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_ERRORS_ONLY = 3
+
+
+class OnnxBackend:
+    """One ONNX graph in ONNX Runtime.
+
+    Args:
+        path: The ONNX file.
+        provider: `cpu`, `cuda`, `tensorrt`, or a provider's full name.
+        threads: Threads of one run; by default ONNX Runtime's choice.
+
+    Raises:
+        ConfigError: `threads` is below 1.
+        MissingDependencyError: Both ONNX Runtime packages are installed, which breaks them.
+        ProviderError: The provider is not in this build, or did not load.
+        BackendError: ONNX Runtime refused the file.
+    """
+
+    def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads={threads}: take 1 or more, or leave it out")
+        _check_one_package()
+        wanted = _provider_name(provider)
+        options = ort.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            session = ort.InferenceSession(str(path), options, providers=[wanted])
+        except Exception as error:
+            # ONNX Runtime's exception classes share no base that can be imported.
+            raise BackendError(
+                f"ONNX Runtime cannot open {path}: {_first_line(error)}; export the bundle again"
+            ) from error
+        loaded = session.get_providers()
+        if loaded[0] != wanted:
+            raise ProviderError(
+                f"provider {wanted} was asked for and did not load (loaded: "
+                f"{sentence_list(loaded)}): check its driver and libraries, or use --provider cpu"
+            )
+        self.name = f"ONNX Runtime {ort.__version__} {wanted}"
+        self._path = path
+        self._session: ort.InferenceSession | None = session
+        self._inputs = session.get_inputs()
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._expected = tuple(self._inputs[0].shape[1:])
+
+    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Hold the graph's own tensors against those announced; see `Backend.check_tensors`."""
+        session = self._open_session()
+        for asked, got in ((inputs, session.get_inputs()), (outputs, session.get_outputs())):
+            announced = [(t.name, f"tensor({t.dtype.removesuffix('32')})", t.shape) for t in asked]
+            found = [(t.name, t.type, tuple(t.shape)) for t in got]
+            if announced != found:
+                raise BackendError(
+                    f"{self._path} has {found}, and the manifest announces {announced}: "
+                    "export the bundle again"
+                )
+
+    def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
+        """Run the graph once; see `Backend.run`."""
+        session = self._open_session()
+        if batch.dtype != np.float32 or batch.shape[1:] != self._expected or not len(batch):
+            raise BackendError(
+                f"{self._path.name} takes float32 (N, {sentence_list([*map(str, self._expected)])})"
+                f", and was given {batch.dtype} {batch.shape}: prepare images with motorVAE's own "
+                "frame-to-input function"
+            )
+        try:
+            results = session.run(self._outputs, {self._inputs[0].name: batch})
+        except Exception as error:
+            raise BackendError(
+                f"{self.name} failed on {self._path}: {_first_line(error)}; "
+                "try --provider cpu, or export the bundle again"
+            ) from error
+        return dict(zip(self._outputs, results, strict=True))
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open_session(self) -> ort.InferenceSession:
+        if self._session is None:
+            raise BackendError(f"{self._path.name} was closed: open it again")
+        return self._session
+
+
+def _provider_name(provider: str) -> str:
+    """Return a provider's full name, having made sure that this build has it."""
+    available = ort.get_available_providers()
+    wanted = _SHORT_NAMES.get(provider.lower(), provider)
+    if wanted not in available:
+        raise ProviderError(
+            f"provider {provider!r} is not in this ONNX Runtime (it has "
+            f"{sentence_list(available)}): use --provider cpu, or install motorvae[gpu] for cuda"
+        )
+    return wanted
+
+
+def _check_one_package() -> None:
+    """Refuse to run where the CPU and the GPU package overwrote each other's files."""
+    installed = []
+    for package in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            importlib.metadata.distribution(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        installed.append(package)
+    if len(installed) > 1:
+        raise MissingDependencyError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then install motorvae[cpu] or "
+            "motorvae[gpu]"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,154 @@
+"""FrameSource, what every source of frames can do, and two wrappers: by the clock, newest only."""
+
+from __future__ import annotations
+
+import abc
+import threading
+import time
+from collections import deque
+from types import TracebackType
+
+from typing_extensions import Self
+
+from .errors import CameraError
+from .frames import Frame, Gap
+
+DEFAULT_FPS = 30.0
+THREAD_EXIT_S = 10.0
+
+
+class FrameSource(abc.ABC):
+    """Frames in order, each with the facts of its grab. Close it, or use it in a `with` block.
+
+    Attributes:
+        name: What to call the source in messages; never holds credentials.
+        live: Frames come by the clock, whether or not anybody reads them.
+        fps: Nominal frames per second, or None where the source has no rate.
+        expected: How many frames will come, or None where that is not known.
+    """
+
+    name: str = ""
+    live: bool = False
+    fps: float | None = None
+    expected: int | None = None
+
+    @abc.abstractmethod
+    def read(self) -> Frame | Gap | None:
+        """Wait for the next frame.
+
+        Returns:
+            A frame; a gap where one was lost, its reason inside; None after the last.
+
+        Raises:
+            CameraError: A live source failed or went away.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release the device, file or connection; calling it again does nothing."""
+
+    def interrupt(self) -> None:
+        """Let a waiting `read` return None soon; safe in a signal handler. May do nothing."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Paced(FrameSource):
+    """A recording played at its own rate, as a camera would deliver it.
+
+    Each frame is decoded when it is due, not before, so its age is counted as for a camera.
+    """
+
+    live = True
+
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self.name, self.expected = source.name, source.expected
+        self.fps = source.fps or DEFAULT_FPS
+        self._period_s = 1 / self.fps
+        self._start_s: float | None = None
+        self._count = 0
+
+    def read(self) -> Frame | Gap | None:
+        """Wait until the next frame is due, then read it."""
+        if self._start_s is None:
+            self._start_s = time.monotonic()
+        due_s = self._start_s + self._count * self._period_s
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        self._count += 1
+        return self._source.read()
+
+    def close(self) -> None:
+        """Close the recording."""
+        self._source.close()
+
+
+class LatestFrame(FrameSource):
+    """A thread that reads a live source and keeps only the newest frame that nobody has taken.
+
+    A frame that is overwritten shows as a jump of `Frame.index`. Gaps are never overwritten.
+    A failure in the thread is raised again in `read`, with its cause, after the last frame.
+    """
+
+    live = True
+
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self.name, self.fps, self.expected = source.name, source.fps, source.expected
+        self._changed = threading.Condition()
+        self._gaps: deque[Gap] = deque()
+        self._newest: Frame | None = None
+        self._ended = False
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
+        self._thread.start()
+
+    def read(self) -> Frame | Gap | None:
+        """Wait for a frame that was not handed out yet; take the newest there is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._gaps or self._newest or self._ended)
+            if self._gaps and (self._newest is None or self._gaps[0].index < self._newest.index):
+                return self._gaps.popleft()
+            if self._newest is not None:
+                newest, self._newest = self._newest, None
+                return newest
+            if self._failure is None:
+                return None
+            raise CameraError(str(self._failure)) from self._failure
+
+    def interrupt(self) -> None:
+        """Wake a waiting reader; the thread stops after the frame it waits for."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop the thread, then release the source."""
+        self.interrupt()
+        self._thread.join(timeout=THREAD_EXIT_S)
+        if not self._thread.is_alive():  # else closing would pull the device from under it
+            self._source.close()
+
+    def _capture(self) -> None:
+        item: Frame | Gap | None = None
+        try:
+            while not self._ended and (item := self._source.read()) is not None:
+                with self._changed:
+                    if isinstance(item, Gap):
+                        self._gaps.append(item)
+                    else:
+                        self._newest = item
+                    self._changed.notify_all()
+        except Exception as failure:  # noqa: BLE001  # handed to the reader, which raises it
+            self._failure = failure
+        self.interrupt()
