@@ -1,0 +1,108 @@
+"""Every option of `motorvae-train` with its default and help, and the checks on them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from ..runtime.errors import ConfigError
+from ..runtime.spec import DEFAULT_CHANNELS, Fit, ModelSpec, spec_from_options
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a VAE; everything a run needs is kept in its folder."""
+
+    # For pydantic, which reads these options back from config.json.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    data: str = "vehicles"
+    """A folder of images (read recursively), one video file, or the word vehicles for the
+    built-in renderer."""
+    output: Path = Path("runs")
+    """Folder that holds the runs."""
+    name: str | None = None
+    """Name of the run's folder; the time of the start where left out."""
+    resume: Path | None = None
+    """Continue this interrupted run with its own options; give no other option beside it."""
+    image_size: int = 256
+    """Side of the model's square input in pixels, a multiple of 32."""
+    channels: tuple[int, ...] = DEFAULT_CHANNELS
+    """Channels of the encoder's convolutions, first to last."""
+    latent_size: int = 128
+    """Number of latent dimensions."""
+    fit: Fit = "stretch"
+    """How an image of another shape becomes a square: stretch ignores the aspect ratio, crop
+    keeps the centre, pad adds white."""
+    batch_size: int = 64
+    """Images in one step, on each device."""
+    learning_rate: float = 1e-4
+    """Adam's learning rate in the first stage; the second stage takes half of it."""
+    epochs: tuple[int, int] = (100, 100)
+    """Epochs of the two stages."""
+    betas: tuple[float, float] = (0.001, 0.05)
+    """Weight of the KL term in the two stages."""
+    minutes: float | None = None
+    """Stop after this many minutes of training, split between the stages in proportion to
+    their epochs; no limit where left out."""
+    vehicles_count: int = 8000
+    """How many images to render for vehicles."""
+    held_out: float = 0.1
+    """Fraction of the images that is never trained on."""
+    seed: int = 0
+    """Seed of the weights, the order of images, the noise, the split and the vehicles."""
+    precision: Precision = "auto"
+    """Arithmetic of training; auto takes bf16-mixed where the hardware is fast at it."""
+    accelerator: str = "auto"
+    """Lightning's accelerator: auto, cpu, gpu, mps, ..."""
+    devices: str = "auto"
+    """Lightning's devices: a number, a list such as 0,2, or auto."""
+    num_nodes: int = 1
+    """Number of machines; they share the output folder, and each needs the same --name."""
+    strategy: str = "auto"
+    """Lightning's strategy: auto, ddp, ..."""
+    workers: int = 0
+    """Threads that decode images while the data is prepared; 0 takes one per core."""
+
+
+def spec_from_train_options(options: TrainOptions) -> ModelSpec:
+    """Check every option and return the model's spec.
+
+    Raises:
+        ConfigError: A value is out of range; the message names it.
+    """
+    problems = {
+        "--batch-size": options.batch_size < 1 and "at least 1",
+        "--learning-rate": not 0 < options.learning_rate < 1 and "between 0 and 1",
+        "--epochs": min(options.epochs) < 1 and "at least 1 for each stage",
+        "--betas": not all(math.isfinite(beta) and beta >= 0 for beta in options.betas)
+        and "0 or more for each stage",
+        "--minutes": options.minutes is not None
+        and not 0 < options.minutes < math.inf
+        and "more than 0",
+        "--vehicles-count": options.vehicles_count < 2 and "at least 2",
+        "--held-out": not 0 < options.held_out < 1 and "between 0 and 1, such as 0.1",
+        "--seed": not 0 <= options.seed < 2**32 and "between 0 and 4294967295",
+        "--num-nodes": options.num_nodes < 1 and "at least 1",
+        "--workers": options.workers < 0 and "0 or more",
+        "--data": not options.data and "a folder, a video file, or vehicles",
+        "--name": options.name is not None
+        and (options.name in {"", ".", "..", "latest"} or "/" in options.name)
+        and "a plain folder name other than latest",
+    }
+    for flag, allowed in problems.items():
+        if allowed:
+            value = getattr(options, flag[2:].replace("-", "_"))
+            raise ConfigError(f"{flag}={value}: it must be {allowed}")
+    return spec_from_options(
+        image_size=options.image_size,
+        channels=options.channels,
+        latent_size=options.latent_size,
+        fit=options.fit,
+    )
