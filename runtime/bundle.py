@@ -13,7 +13,7 @@ from .errors import BundleError, sentence_list
 from .files import sha256_of
 from .spec import ModelSpec, StrictModel, problem_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
 STATISTICS = "latents.npz"
 VERIFICATION_IMAGES = "verification.npz"

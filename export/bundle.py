@@ -1,0 +1,267 @@
+"""Writing a bundle: graphs, their verification and the manifest, all of it or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib.metadata
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import onnx
+import onnx_ir as ir
+
+from ..runtime.backend import open_onnx
+from ..runtime.bundle import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    STATISTICS,
+    VERIFICATION_IMAGES,
+    Bundle,
+    FileEntry,
+    GraphEntry,
+    GraphName,
+    GraphReport,
+    Manifest,
+    Precision,
+    Preprocessing,
+    load_bundle,
+    tensors_of,
+)
+from ..runtime.errors import OutputError, VerificationError
+from ..runtime.files import check_writable, replaced_folder, sha256_of
+from ..runtime.spec import ModelSpec
+from .precision import fp16_from_fp32
+from .reference import reference_from_bundle, save_reference
+from .verify import Reference, decoder_reports, encoder_reports
+
+GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
+
+ReportsHook = Callable[[Sequence[GraphReport]], None]
+
+
+class _Facts(TypedDict):
+    file: str
+    sha256: str
+    size_bytes: int
+
+
+def graph_file(graph: GraphName, precision: Precision) -> str:
+    """Return the file name of a graph: float32 has the plain one."""
+    return f"{graph}.onnx" if precision == "fp32" else f"{graph}.{precision}.onnx"
+
+
+class BundleWriter:
+    """Collects a bundle in a folder that is not yet in its place.
+
+    Args:
+        folder: The temporary folder.
+        spec: Sizes of the model.
+        weights_sha256: Identity of the weights, written into each graph and the manifest.
+        reference: What every graph is held against.
+    """
+
+    def __init__(
+        self, folder: Path, spec: ModelSpec, weights_sha256: str, reference: Reference
+    ) -> None:
+        self.folder, self.spec, self.weights_sha256 = folder, spec, weights_sha256
+        self._reference = reference
+        self.graphs: list[GraphEntry] = []
+        self.reports: list[GraphReport] = []
+
+    def add_fp32(self, graph: GraphName, model: ir.Model) -> None:
+        """Write and verify a float32 graph."""
+        self._add(graph, "fp32", model)
+
+    def add_fp16(self, graph: GraphName) -> None:
+        """Derive, write and verify the FP16 graph of a float32 one that is in the folder.
+
+        Raises:
+            VerificationError: A weight is beyond the FP16 range.
+        """
+        model = ir.load(self.folder / graph_file(graph, "fp32"))
+        half = fp16_from_fp32(model)
+        self._add(graph, "fp16", model, subnormal_weights=half.subnormal)
+
+    def _add(
+        self,
+        graph: GraphName,
+        precision: Precision,
+        model: ir.Model,
+        *,
+        subnormal_weights: int = 0,
+    ) -> None:
+        _describe(model, graph, precision, spec=self.spec, weights=self.weights_sha256)
+        path = self.folder / graph_file(graph, precision)
+        ir.save(model, path)
+        onnx.checker.check_model(path, full_check=True)
+        inputs, outputs = tensors_of(graph, self.spec)
+        with open_onnx(path) as backend:
+            backend.check_tensors(inputs, outputs)
+            compare = encoder_reports if graph == "encoder" else decoder_reports
+            self.reports += compare(backend, self._reference, precision)
+        self.graphs.append(
+            GraphEntry(
+                **_facts(path),
+                graph=graph,
+                precision=precision,
+                opset=model.opset_imports[""],
+                inputs=inputs,
+                outputs=outputs,
+                subnormal_weights=subnormal_weights,
+            )
+        )
+
+    def finish(self, others: Sequence[str], earlier: Manifest | None = None) -> None:
+        """Check the gate and write the manifest.
+
+        Args:
+            others: Names of the further files of the bundle.
+            earlier: The manifest of the bundle that this one adds to.
+
+        Raises:
+            VerificationError: A graph drifted past its limit; nothing may be kept.
+        """
+        failed = [report for report in self.reports if not report.passed]
+        if failed:
+            named = ", ".join(
+                f"{report.graph} {report.precision} {report.output}: {metric.name} "
+                f"{metric.value:.3g} (limit {metric.limit:g})"
+                for report in failed
+                for metric in report.metrics
+                if not metric.passed and metric.limit is not None
+            )
+            raise VerificationError(
+                f"verification failed, no bundle was written: {named}; "
+                "train longer, or leave out the precision that failed"
+            )
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            producer=f"motorvae {importlib.metadata.version('motorvae')}",
+            created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+            weights_sha256=self.weights_sha256,
+            model=self.spec,
+            preprocessing=Preprocessing(),
+            graphs=(*(earlier.graphs if earlier else ()), *self.graphs),
+            files=tuple(FileEntry(**_facts(self.folder / name)) for name in others),
+            verification=(*(earlier.verification if earlier else ()), *self.reports),
+        )
+        text = manifest.model_dump_json(indent=2) + "\n"
+        (self.folder / MANIFEST).write_text(text, encoding="utf-8")
+        load_bundle(self.folder)
+
+
+@contextlib.contextmanager
+def replaced_bundle(output: Path) -> Iterator[Path]:
+    """Give a folder to write a bundle in; it takes the place of `output` when all went well.
+
+    Raises:
+        OutputError: `output` is something else than a bundle, or cannot be written.
+    """
+    check_replaceable(output)
+    # A link to a bundle stays a link: what it points at is replaced.
+    with replaced_folder(output.resolve()) as folder:
+        yield folder
+
+
+def check_replaceable(output: Path) -> None:
+    """Refuse to replace anything that is not a bundle.
+
+    Raises:
+        OutputError: `output` is something else than a bundle, or cannot be written.
+    """
+    is_bundle = output.is_dir() and ((output / MANIFEST).is_file() or not any(output.iterdir()))
+    if output.exists() and not is_bundle:
+        raise OutputError(
+            f"{output} exists and is not a bundle: name another --output, so that nothing is lost"
+        )
+    check_writable(output)
+
+
+def write_bundle(
+    output: Path,
+    *,
+    graphs: dict[GraphName, ir.Model],
+    spec: ModelSpec,
+    weights_sha256: str,
+    statistics: Path,
+    reference: Reference,
+    fp16: bool,
+    on_reports: ReportsHook,
+) -> None:
+    """Write a whole new bundle.
+
+    Args:
+        output: Where; an earlier bundle there is replaced in one step.
+        graphs: The float32 graphs.
+        spec: Sizes of the model.
+        weights_sha256: Identity of the weights.
+        statistics: The run's latent statistics, copied into the bundle.
+        reference: What every graph is held against.
+        fp16: Whether to add FP16 graphs.
+        on_reports: Called with all reports before the gate decides.
+
+    Raises:
+        VerificationError: A graph drifted past its limit; no bundle is written.
+        OutputError: `output` cannot be written, or is something else than a bundle.
+    """
+    with replaced_bundle(output) as folder:
+        writer = BundleWriter(folder, spec, weights_sha256, reference)
+        for graph, model in graphs.items():
+            writer.add_fp32(graph, model)
+        if fp16:
+            for graph in graphs:
+                writer.add_fp16(graph)
+        shutil.copyfile(statistics, folder / STATISTICS)
+        save_reference(folder / VERIFICATION_IMAGES, reference)
+        on_reports(writer.reports)
+        writer.finish((STATISTICS, VERIFICATION_IMAGES))
+
+
+def add_fp16_to_bundle(bundle: Bundle, *, on_reports: ReportsHook) -> bool:
+    """Add FP16 graphs to a bundle from its float32 ones; needs no torch.
+
+    Returns:
+        False where the bundle already had them.
+
+    Raises:
+        VerificationError: A graph drifted past its limit; the bundle stays as it was.
+        BundleError: The bundle does not hold what verification needs.
+    """
+    present = {entry.graph for entry in bundle.manifest.graphs if entry.precision == "fp16"}
+    missing = [graph for graph in GRAPHS if graph not in present]
+    if not missing:
+        return False
+    reference = reference_from_bundle(bundle)
+    with replaced_bundle(bundle.folder) as folder:
+        shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
+        manifest = bundle.manifest
+        writer = BundleWriter(folder, bundle.spec, manifest.weights_sha256, reference)
+        for graph in missing:
+            writer.add_fp16(graph)
+        on_reports(writer.reports)
+        writer.finish([entry.file for entry in manifest.files], manifest)
+    return True
+
+
+def _facts(path: Path) -> _Facts:
+    return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+
+
+def _describe(
+    model: ir.Model, graph: GraphName, precision: Precision, *, spec: ModelSpec, weights: str
+) -> None:
+    """Write into the graph what it is; nothing of when or where, so that bytes repeat."""
+    model.producer_name = "motorvae"
+    model.producer_version = importlib.metadata.version("motorvae")
+    model.doc_string = f"{graph} of a motorVAE, {precision}"
+    model.metadata_props.update(
+        {
+            "motorvae.graph": graph,
+            "motorvae.precision": precision,
+            "motorvae.model": spec.model_dump_json(),
+            "motorvae.weights_sha256": weights,
+        }
+    )

@@ -1,0 +1,107 @@
+"""The held-out images and what torch float32 says of them: from a run, or from a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.backend import open_backend
+from ..runtime.bundle import STATISTICS, VERIFICATION_IMAGES, Bundle
+from ..runtime.errors import BundleError, CheckpointError
+from .verify import Reference, run_in_batches
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What a training run leaves for verification.
+
+    Attributes:
+        images: (N, S, S) uint8, fitted luma that was never trained on.
+        spread: (D,) standard deviation of each `mu` over the training images.
+    """
+
+    images: npt.NDArray[np.uint8]
+    spread: npt.NDArray[np.float64]
+
+
+def held_out_from_run(folder: Path, *, image_size: int, latent_size: int) -> HeldOut:
+    """Read a run's held-out images and latent statistics.
+
+    Raises:
+        CheckpointError: Either file is missing, unreadable, or does not fit the model.
+    """
+    images = _array(folder / "held_out.npz", "images", CheckpointError)
+    spread = spread_from_statistics(folder / STATISTICS, error=CheckpointError)
+    side = image_size
+    if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
+        raise CheckpointError(
+            f"{folder / 'held_out.npz'} holds {images.dtype} {images.shape}, and the model takes "
+            f"uint8 (N, {side}, {side}): train again"
+        )
+    if spread.shape != (latent_size,):
+        raise CheckpointError(
+            f"{folder / STATISTICS} describes {spread.size} latents, and the model has "
+            f"{latent_size}: train again"
+        )
+    return HeldOut(images, spread)
+
+
+def spread_from_statistics(
+    path: Path, *, error: type[CheckpointError | BundleError]
+) -> npt.NDArray[np.float64]:
+    """Return the (D,) standard deviations from a file of latent statistics.
+
+    Raises:
+        CheckpointError: (or BundleError, as asked) The file is missing or cannot be read.
+    """
+    covariance = _array(path, "covariance", error)
+    spread: npt.NDArray[np.float64] = np.sqrt(np.clip(np.diag(covariance), 0, None))
+    return spread
+
+
+def save_reference(path: Path, reference: Reference) -> None:
+    """Write the images and their float32 latents, so that a machine without torch can verify."""
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file, images=reference.images, mu=reference.mu, log_var=reference.log_var
+        )
+
+
+def reference_from_bundle(bundle: Bundle) -> Reference:
+    """Return the reference that a bundle carries.
+
+    The latents are torch's own. The images decoded from them come from the bundle's float32
+    decoder, which was held against torch's when the bundle was made.
+
+    Raises:
+        BundleError: The bundle does not hold what verification needs.
+    """
+    path = bundle.folder / VERIFICATION_IMAGES
+    listed = {entry.file for entry in bundle.manifest.files}
+    for name in (VERIFICATION_IMAGES, STATISTICS):
+        if name not in listed:
+            raise BundleError(f"{bundle.folder} lists no {name}: export it again")
+    images, mu, log_var = (_array(path, key, BundleError) for key in ("images", "mu", "log_var"))
+    with open_backend(bundle, "decoder") as decoder:
+        reconstruction = run_in_batches(decoder, mu)["reconstruction"]
+    return Reference(
+        name="torch float32 latents, float32 ONNX reconstructions",
+        images=images,
+        mu=mu,
+        log_var=log_var,
+        reconstruction=np.asarray(reconstruction, np.float32),
+        spread=spread_from_statistics(bundle.folder / STATISTICS, error=BundleError),
+    )
+
+
+def _array(path: Path, key: str, error: type[CheckpointError | BundleError]) -> npt.NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            found: npt.NDArray[Any] = content[key]
+            return found
+    except (OSError, ValueError, KeyError, EOFError) as cause:
+        raise error(f"cannot read {key!r} from {path}: {cause}; train or export again") from cause

@@ -1,0 +1,273 @@
+"""How far a graph's outputs are from the reference, in units that mean something, and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from ..runtime.backend import Backend
+from ..runtime.bundle import GraphName, GraphReport, Metric, Precision
+
+Floats = npt.NDArray[np.floating[Any]]
+
+BATCH_SIZE = 16
+NEIGHBOURS = 10
+SPREAD_FLOOR = 0.01
+"""A latent that hardly varies over the data is held to this share of the typical spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a precision is held to.
+
+    Attributes:
+        max_spread: Largest error of a latent over its standard deviation over the data.
+        rms_spread: The same, root mean square over images and latents.
+        psnr_db: Least PSNR of a reconstruction against the float32 one.
+    """
+
+    max_spread: float
+    rms_spread: float
+    psnr_db: float
+
+
+LIMITS: dict[Precision, Limits] = {
+    "fp32": Limits(max_spread=1e-3, rms_spread=1e-4, psnr_db=80.0),
+    "fp16": Limits(max_spread=5e-2, rms_spread=1e-2, psnr_db=45.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What torch float32 says of the held-out images.
+
+    Attributes:
+        name: Who computed it.
+        images: (N, S, S) uint8, fitted luma.
+        mu: (N, D) float32.
+        log_var: (N, D) float32.
+        reconstruction: (N, 1, S, S) float32, decoded from `mu`.
+        spread: (D,) standard deviation of each `mu` over the training data.
+    """
+
+    name: str
+    images: npt.NDArray[np.uint8]
+    mu: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32]
+    reconstruction: npt.NDArray[np.float32]
+    spread: npt.NDArray[np.float64]
+
+
+def run_in_batches(backend: Backend, inputs: npt.NDArray[np.float32]) -> dict[str, Floats]:
+    """Run a graph on (N, ...) float32 a few images at a time; output name to (N, ...) array."""
+    parts = [
+        backend.run(np.ascontiguousarray(inputs[start : start + BATCH_SIZE]))
+        for start in range(0, len(inputs), BATCH_SIZE)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def encoder_reports(
+    backend: Backend, reference: Reference, precision: Precision
+) -> tuple[GraphReport, ...]:
+    """Compare both outputs of an encoder with the reference."""
+    found = run_in_batches(backend, reference.images[:, None] * np.float32(1 / 255))
+    limits = LIMITS[precision]
+    mu = [
+        *_error_metrics(found["mu"], reference.mu, reference.spread, limits),
+        _posterior_metric(found["mu"], reference),
+        Metric(
+            name=f"agreement of the {NEIGHBOURS} nearest neighbours",
+            value=neighbour_agreement(found["mu"], reference.mu),
+            higher_is_better=True,
+        ),
+    ]
+    log_var = _error_metrics(
+        found["log_var"], reference.log_var, reference.log_var.std(axis=0), limits
+    )
+    return tuple(
+        _report(
+            output,
+            metrics,
+            graph="encoder",
+            precision=precision,
+            engine=backend.name,
+            reference=reference,
+        )
+        for output, metrics in (("mu", mu), ("log_var", log_var))
+    )
+
+
+def decoder_reports(
+    backend: Backend, reference: Reference, precision: Precision
+) -> tuple[GraphReport, ...]:
+    """Compare a decoder's images, decoded from the reference's `mu`, with the reference's."""
+    found = run_in_batches(backend, reference.mu)["reconstruction"]
+    error = np.asarray(found, np.float64) - reference.reconstruction
+    metrics = [
+        _non_finite_metric(found),
+        _metric("max error", _largest(error)),
+        _metric("RMS error", _rms(error)),
+        _metric("cosine, worst image", worst_cosine(found, reference.reconstruction), higher=True),
+        _metric(
+            "PSNR, worst image",
+            worst_psnr_db(found, reference.reconstruction),
+            unit="dB",
+            limit=LIMITS[precision].psnr_db,
+            higher=True,
+        ),
+    ]
+    report = _report(
+        "reconstruction",
+        metrics,
+        graph="decoder",
+        precision=precision,
+        engine=backend.name,
+        reference=reference,
+    )
+    return (report,)
+
+
+def neighbour_agreement(found: Floats, reference: Floats, count: int = NEIGHBOURS) -> float:
+    """Return the mean share of each image's nearest neighbours that both sets of latents name.
+
+    Args:
+        found: (N, D) latents.
+        reference: (N, D) latents of the same images.
+        count: How many neighbours by Euclidean distance; fewer where N is small.
+    """
+    count = min(count, len(reference) - 1)
+    if count < 1 or not np.isfinite(found).all():
+        return 1.0 if count < 1 else 0.0
+    ours, theirs = (_nearest(latents, count) for latents in (found, reference))
+    shared = [
+        len(np.intersect1d(one, other)) / count for one, other in zip(ours, theirs, strict=True)
+    ]
+    return float(np.mean(shared))
+
+
+def worst_cosine(found: Floats, reference: Floats) -> float:
+    """Return the smallest cosine between an image's output and its reference."""
+    one = np.asarray(found, np.float64).reshape(len(found), -1)
+    other = np.asarray(reference, np.float64).reshape(len(reference), -1)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(((one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)).min())
+
+
+def worst_psnr_db(found: Floats, reference: Floats) -> float:
+    """Return the smallest PSNR of an image in [0, 1] in dB; infinite where all are equal."""
+    squares = (np.asarray(found, np.float64) - reference).reshape(len(found), -1) ** 2
+    worst = float(squares.mean(axis=1).max())
+    return -10 * float(np.log10(worst)) if worst > 0 else float("inf")
+
+
+def floored_spread(spread: Floats) -> npt.NDArray[np.float64]:
+    """Return each latent's spread, at least `SPREAD_FLOOR` of their root mean square.
+
+    A collapsed latent carries no information and its spread is near zero; without a floor an
+    error that nobody could notice would look infinite.
+    """
+    typical = float(np.sqrt(np.mean(np.square(spread, dtype=np.float64))))
+    return np.maximum(spread, max(SPREAD_FLOOR * typical, float(np.finfo(np.float32).tiny)))
+
+
+def verification_table(reports: Sequence[GraphReport]) -> Table:
+    """Return every figure of every output with the limit it was held to."""
+    table = Table(title="verification", title_justify="left")
+    for heading in ("graph", "output", "figure"):
+        table.add_column(heading)
+    for heading in ("value", "limit", ""):
+        table.add_column(heading, justify="right")
+    for report in reports:
+        for row, metric in enumerate(report.metrics):
+            sign = ">=" if metric.higher_is_better else "<="
+            limit = "reported" if metric.limit is None else f"{sign} {metric.limit:g}"
+            verdict = "" if metric.limit is None else "ok" if metric.passed else "FAILED"
+            table.add_row(
+                f"{report.graph} {report.precision}" if row == 0 else "",
+                report.output if row == 0 else "",
+                metric.name,
+                f"{metric.value:.4g} {metric.unit}".rstrip(),
+                limit,
+                verdict,
+                style="bold red" if not metric.passed else None,
+            )
+        table.add_section()
+    return table
+
+
+def _error_metrics(
+    found: Floats, reference: Floats, spread: Floats, limits: Limits
+) -> list[Metric]:
+    error = np.asarray(found, np.float64) - reference
+    relative = error / floored_spread(spread)
+    return [
+        _non_finite_metric(found),
+        _metric("max error", _largest(error)),
+        _metric("RMS error", _rms(error)),
+        _metric("cosine, worst image", worst_cosine(found, reference), higher=True),
+        _metric("max error / spread over data", _largest(relative), limit=limits.max_spread),
+        _metric("RMS error / spread over data", _rms(relative), limit=limits.rms_spread),
+    ]
+
+
+def _posterior_metric(found: Floats, reference: Reference) -> Metric:
+    """Error in posterior standard deviations: reported only, as that deviation can collapse."""
+    deviation = np.exp(np.asarray(reference.log_var, np.float64) / 2)
+    error = np.asarray(found, np.float64) - reference.mu
+    return _metric("max error / posterior deviation", _largest(error / deviation))
+
+
+def _non_finite_metric(found: Floats) -> Metric:
+    return _metric("NaN or Inf values", float(np.count_nonzero(~np.isfinite(found))), limit=0.0)
+
+
+def _metric(
+    name: str, value: float, *, unit: str = "", limit: float | None = None, higher: bool = False
+) -> Metric:
+    # A NaN compares false with everything, so it never passes a limit.
+    passed = limit is None or (value >= limit if higher else value <= limit)
+    return Metric(
+        name=name, value=value, unit=unit, limit=limit, passed=passed, higher_is_better=higher
+    )
+
+
+def _report(
+    output: str,
+    metrics: Sequence[Metric],
+    *,
+    graph: GraphName,
+    precision: Precision,
+    engine: str,
+    reference: Reference,
+) -> GraphReport:
+    return GraphReport(
+        graph=graph,
+        precision=precision,
+        output=output,
+        engine=engine,
+        reference=reference.name,
+        images=len(reference.images),
+        metrics=tuple(metrics),
+    )
+
+
+def _largest(error: Floats) -> float:
+    return float(np.abs(error).max())
+
+
+def _rms(error: Floats) -> float:
+    return float(np.sqrt(np.mean(np.square(error))))
+
+
+def _nearest(latents: Floats, count: int) -> npt.NDArray[np.intp]:
+    points = np.asarray(latents, np.float64)
+    squares = (points**2).sum(axis=1)
+    distance = squares[:, None] + squares[None] - 2 * points @ points.T
+    np.fill_diagonal(distance, np.inf)
+    return np.argpartition(distance, count - 1, axis=1)[:, :count]
