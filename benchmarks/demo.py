@@ -1,0 +1,137 @@
+"""The main job in one go: train, export, stream a video, and draw what came out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from rich.console import Console
+
+from ..runtime.command import run_command, stderr_console
+from ..runtime.errors import ConfigError, MotorVAEError
+from ..runtime.files import replaced_file
+from ..runtime.vehicles import MovingVehicles
+
+VIDEO_SIZE = 512
+VIDEO_FPS = 30
+VIDEO_SECONDS = 15
+VIDEO_SEED = 2026
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Options of the demo."""
+
+    minutes: float = 2.0
+    """How long to train."""
+    output: Path = Path("demo")
+    """Where everything goes; what an earlier demo left there is replaced."""
+
+
+class StepFailedError(MotorVAEError):
+    """A command of the demo failed; it has said why itself."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the demo; return its exit code."""
+    return run_command(
+        DemoOptions,
+        _demo,
+        prog="demo",
+        description="Train, export and stream on this machine, and draw a report.",
+        args=args,
+    )
+
+
+def video_of_vehicles(path: Path, *, seconds: float = VIDEO_SECONDS) -> None:
+    """Encode a video of vehicles driving by: H.264, 512 x 512, 30 frames a second.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    vehicles = MovingVehicles(VIDEO_SEED, VIDEO_SIZE)
+    with replaced_file(path) as temporary, av.open(temporary, "w") as container:
+        # As cameras encode: no frame refers to a later one, so none waits for another.
+        options = {"crf": "18", "tune": "zerolatency"}
+        stream = container.add_stream("libx264", rate=VIDEO_FPS, options=options)
+        stream.width = stream.height = VIDEO_SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = Fraction(1, VIDEO_FPS)
+        for index in range(round(seconds * VIDEO_FPS)):
+            luma = vehicles.image(index / VIDEO_FPS)
+            frame = av.VideoFrame.from_ndarray(np.repeat(luma[..., None], 3, axis=2), "bgr24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _demo(options: DemoOptions) -> None:
+    if not 0 < options.minutes <= 600:
+        raise ConfigError(f"minutes={options.minutes}: take more than 0 and at most 600")
+    console = stderr_console()
+    folder = options.output
+    run, bundle, video = folder / "run", folder / "bundle", folder / "vehicles.mp4"
+    rows, report = folder / "latents.jsonl", folder / "report.png"
+    for earlier in (run, bundle):
+        shutil.rmtree(earlier, ignore_errors=True)
+    for earlier in (video, rows, report):
+        earlier.unlink(missing_ok=True)
+
+    _step(
+        console,
+        "motorvae-train",
+        *("--data", "vehicles", "--minutes", f"{options.minutes:g}"),
+        *("--output", str(folder), "--name", run.name),
+    )
+    _step(
+        console,
+        "motorvae-export",
+        *("--checkpoint", str(run), "--output", str(bundle), "--fp16"),
+    )
+    with console.status(f"rendering {video}"):
+        video_of_vehicles(video)
+    _step(
+        console,
+        "motorvae-stream",
+        *("--camera", str(video), "--realtime"),
+        *("--model", str(bundle), "--output", str(rows)),
+    )
+    from .demo_report import draw_report  # noqa: PLC0415  # matplotlib loads slowly
+
+    draw_report(report, bundle=bundle, video=video, rows=rows)
+    console.print("\n[bold]The demo wrote[/bold]")
+    for path, what in (
+        (run, "the training run: weights, metrics, reconstructions, loss curve"),
+        (bundle, "encoder and decoder as verified ONNX graphs, float32 and FP16"),
+        (video, "the video that was streamed"),
+        (rows, "one latent row a frame, with its age"),
+        (report, "originals and reconstructions, latents over time, latencies"),
+    ):
+        console.print(f"  {path}  [dim]{what}[/dim]")
+    scripts = Path(os.path.relpath(Path(sys.executable).parent))
+    console.print(
+        f"next: {scripts / 'motorvae-stream'} --camera synthetic --max-frames 300 "
+        f"--model {bundle} (or --camera 0, with a camera)",
+        soft_wrap=True,
+    )
+
+
+def _step(console: Console, command: str, *args: str) -> None:
+    """Show and run one of our commands, as a user would type it."""
+    console.print(f"\n[bold]$ {' '.join((command, *args))}[/bold]", soft_wrap=True)
+    script = Path(sys.executable).parent / command
+    done = subprocess.run([str(script), *args], check=False)
+    if done.returncode:
+        raise StepFailedError(f"{command} ended with exit code {done.returncode}; see above")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
