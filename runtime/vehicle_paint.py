@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Point = tuple[float, float]
+Corner = tuple[float, float, float]  # place, and how much of each edge its rounding may take
 
 WHITE = 255
 # OpenCV's anti-aliased edges are half a pixel wide on either side; at twice the size that
@@ -25,11 +26,20 @@ _CURVE = np.array([0.12, 0.37, 0.63, 0.88], np.float32)
 _BEZIER = np.stack([(1 - _CURVE) ** 2, 2 * _CURVE * (1 - _CURVE), _CURVE**2], axis=1)
 _SAMPLES = len(_CURVE)
 
-_OCTAGON = tuple(
-    (math.cos(angle) / math.cos(math.pi / 8), math.sin(angle) / math.cos(math.pi / 8))
-    for angle in (math.pi * (2 * corner + 1) / 8 for corner in range(8))
-)
+
+def _ring(corners: int) -> tuple[Point, ...]:
+    """Corners of the regular polygon around the unit circle, one of its edges at the top."""
+    outside = 1 / math.cos(math.pi / corners)
+    angles = (math.pi * (2 * corner + 1) / corners for corner in range(corners))
+    return tuple((outside * math.cos(angle), outside * math.sin(angle)) for angle in angles)
+
+
+# Rounded as far as its edges allow, an octagon is a circle to the eye, and a square is one
+# where it is a few pixels wide.
+_OCTAGON, _SQUARE = _ring(8), _ring(4)
+_SMALL_DISC = 0.015  # image sides
 FULLY_ROUND = 1.0  # more than half of any edge, to which a rounding is limited
+SEAM = 0.0028  # gap between two panels, in image sides
 
 # The pinhole camera, in image sides.
 _CAMERA_DISTANCE = 2.6
@@ -53,6 +63,21 @@ class Pose:
     yaw: float
 
 
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A soft dark patch on the ground under a sketch; lengths are in image sides.
+
+    Attributes:
+        half_length: From its middle to either end.
+        half_height: From its middle up and down.
+        darkness: 0 leaves white, 1 makes the middle black.
+    """
+
+    half_length: float
+    half_height: float
+    darkness: float
+
+
 @dataclass(slots=True)
 class Sketch:
     """Filled shapes in painting order; lengths are in image sides, x is forward and y is up.
@@ -66,9 +91,10 @@ class Sketch:
     length: float
     height: float
     width: float
-    _corners: list[tuple[float, float, float, float]] = field(default_factory=list)
+    _corners: list[Corner] = field(default_factory=list)
     _starts: list[int] = field(default_factory=list)
     _lumas: list[float] = field(default_factory=list)
+    _depths: list[float] = field(default_factory=list)
     _hull: int = -1
     _skins: Sequence[float] = ()
 
@@ -87,15 +113,18 @@ class Sketch:
             radius: How much of each edge a corner's rounding may take.
             depth: 0 on the near side to 1 on the far side.
         """
-        self._add([(*self.at(u, v), radius) for u, v in corners], luma, depth)
+        length, height = self.length, self.height
+        placed = [((u - 0.5) * length, v * height, radius) for u, v in corners]
+        self._add(placed, luma, depth)
 
     def disc(self, centre: Point, radius: float, luma: float, *, depth: float = 0.0) -> None:
         """Add a circle around (x, y)."""
         x, y = centre
-        ring = [(x + radius * across, y + radius * up, FULLY_ROUND) for across, up in _OCTAGON]
+        around = _OCTAGON if radius > _SMALL_DISC else _SQUARE
+        ring = [(x + radius * across, y + radius * up, FULLY_ROUND) for across, up in around]
         self._add(ring, luma, depth)
 
-    def line(self, start: Point, end: Point, luma: float, *, width: float = 0.003) -> None:
+    def line(self, start: Point, end: Point, luma: float, *, width: float = SEAM) -> None:
         """Add a straight stroke from (u, v) to (u, v), `width` image sides wide."""
         (x0, y0), (x1, y1) = self.at(*start), self.at(*end)
         half = width / 2 / math.hypot(x1 - x0, y1 - y0)
@@ -103,141 +132,160 @@ class Sketch:
         sides = [(x0 - dy, y0 + dx), (x1 - dy, y1 + dx), (x1 + dy, y1 - dx), (x0 + dy, y0 - dx)]
         self._add([(x, y, 0.0) for x, y in sides], luma, 0.0)
 
-    def hull(
-        self, corners: Sequence[tuple[float, float, float]], luma: float, skins: Sequence[float]
-    ) -> None:
+    def hull(self, profile: Sequence[tuple[float, float, float, float]], luma: float) -> None:
         """Add the one solid: a side view pushed from the near side to the far side.
 
         Args:
-            corners: The side view as (u, v, radius), clockwise when the front is at the right.
+            profile: The side view's corners, clockwise when the front is at the right: u, v,
+                radius (above 0), and the luma of the surface from here to the next corner.
             luma: Of the near side.
-            skins: Luma of the surface that runs from each corner to the next.
         """
-        outline = [(*self.at(u, v), radius) for u, v, radius in corners]
+        outline = [(*self.at(u, v), radius) for u, v, radius, _ in profile]
         self._add(outline, luma, 1.0)
         self._add(outline, luma, 0.0)
         self._hull = len(self._starts) - 1
-        self._skins = skins
+        self._skins = [skin for *_, skin in profile]
 
-    def paint(self, canvas: npt.NDArray[np.uint8], pose: Pose) -> None:
-        """Paint every shape over a square (S, S) uint8 canvas, in place."""
-        outlines = self._outlines(canvas.shape[0], pose)
-        for index, outline in enumerate(outlines):
-            if index == self._hull:
-                self._paint_skins(canvas, outlines[index - 1], outline)
-            _fill(canvas, outline, self._lumas[index])
+    def image(self, pose: Pose, shadow: Shadow, size: int) -> npt.NDArray[np.uint8]:
+        """Paint the shadow and then every shape on white.
 
-    def _add(self, corners: list[tuple[float, float, float]], luma: float, depth: float) -> None:
+        Returns:
+            (size, size) uint8 luma; exactly 255 where nothing was painted.
+        """
+        factor = max(_OVERSAMPLING, math.ceil(_MIN_CANVAS / size))
+        points, ends = self._outlines(pose, size * factor)
+        # Only the rows that are reached get a canvas: fresh memory costs more than painting.
+        reach = points[:, 1] / ((1 << _SHIFT) * factor)
+        highest = min(float(reach.min()), (pose.y - shadow.half_height) * size)
+        lowest = max(float(reach.max()), (pose.y + shadow.half_height) * size)
+        top = min(size, max(0, math.floor(highest) - 1))
+        bottom = min(size, max(0, math.ceil(lowest) + 2))
+
+        image = np.full((size, size), WHITE, np.uint8)
+        if top < bottom:
+            canvas = np.full(((bottom - top) * factor, size * factor), WHITE, np.uint8)
+            _paint_shadow(canvas, (pose.x, pose.y - top / size), shadow)
+            points[:, 1] -= top * factor << _SHIFT
+            self._paint(canvas, points, ends.tolist(), pose.heading)
+            image[top:bottom] = cv2.resize(
+                canvas, (size, bottom - top), interpolation=cv2.INTER_AREA
+            )
+        return image
+
+    def _add(self, corners: list[Corner], luma: float, depth: float) -> None:
         self._starts.append(len(self._corners))
+        self._corners.extend(corners)
         self._lumas.append(luma)
-        self._corners.extend((x, y, radius, depth) for x, y, radius in corners)
+        self._depths.append(depth)
 
-    def _outlines(self, side: int, pose: Pose) -> list[npt.NDArray[np.int32]]:
-        """Round, project and scale all shapes at once: one (points, 2) int32 array each."""
-        corners = np.array(self._corners, np.float32)
-        points = _rounded(corners, np.array(self._starts))
-        depth = np.repeat((corners[:, 3] - 0.5) * self.width, _SAMPLES)
+    def _outlines(
+        self, pose: Pose, side: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int_]]:
+        """Round and project all shapes at once, onto a canvas `side` pixels wide.
+
+        Returns:
+            (points, 2) int32 with `_SHIFT` fractional bits, and for each shape its points' end.
+        """
+        points, ends = _rounded(np.array(self._corners, np.float32), np.array(self._starts))
+        depths = (np.array(self._depths, np.float32) - 0.5) * self.width
+        depth = np.repeat(depths, np.diff(ends, prepend=0))
         cos, sin = math.cos(pose.yaw), math.sin(pose.yaw)
-        away = depth * cos - points[:, 0] * sin
-        scale = _CAMERA_DISTANCE / (_CAMERA_DISTANCE + away)
-        x = pose.x + pose.heading * (points[:, 0] * cos + depth * sin) * scale
-        y = pose.y - _EYE_HEIGHT + (_EYE_HEIGHT - points[:, 1]) * scale
+        x, y = points[:, 0], points[:, 1]
+        scale = _CAMERA_DISTANCE / (_CAMERA_DISTANCE + depth * cos - x * sin)
+        seen = np.empty_like(points)
+        seen[:, 0] = pose.x + pose.heading * (x * cos + depth * sin) * scale
+        seen[:, 1] = pose.y - _EYE_HEIGHT + (_EYE_HEIGHT - y) * scale
         # A pixel's centre, not its corner, has whole coordinates.
-        pixels = np.stack([x, y], axis=1) * side - 0.5
-        fixed = np.rint(pixels * (1 << _SHIFT)).astype(np.int32)
-        ends = [*self._starts[1:], len(corners)]
-        return [
-            fixed[start * _SAMPLES : end * _SAMPLES]
-            for start, end in zip(self._starts, ends, strict=True)
-        ]
+        return np.rint((seen * side - 0.5) * (1 << _SHIFT)).astype(np.int32), ends
+
+    def _paint(
+        self,
+        canvas: npt.NDArray[np.uint8],
+        points: npt.NDArray[np.int32],
+        ends: list[int],
+        heading: float,
+    ) -> None:
+        outlines = [points[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        for index, (outline, luma) in enumerate(zip(outlines, self._lumas, strict=True)):
+            if index == self._hull:
+                self._paint_skins(canvas, outlines[index - 1], outline, heading)
+            _fill(canvas, outline, luma)
 
     def _paint_skins(
         self,
         canvas: npt.NDArray[np.uint8],
         far: npt.NDArray[np.int32],
         near: npt.NDArray[np.int32],
+        heading: float,
     ) -> None:
-        """Paint the surfaces between the two sides; those that face away end up covered."""
-        half = _SAMPLES // 2
-        for index, luma in enumerate(self._skins):
-            # From the middle of one corner's curve to the middle of the next one's.
-            around = range(index * _SAMPLES + half - 1, (index + 1) * _SAMPLES + half + 1)
-            edge = np.take(near, around, axis=0, mode="wrap")
-            back = np.take(far, around, axis=0, mode="wrap")
-            if _turns_to_us(edge, back):
-                _fill(canvas, np.concatenate([edge, back[::-1]]), luma)
+        """Paint the surfaces between the two sides that face us."""
+        # From the middle of one corner's curve to the middle of the next one's.
+        near, far = (np.concatenate([side, side[:_SAMPLES]]) for side in (near, far))
+        middles = slice(_SAMPLES // 2, None, _SAMPLES)
+        along = np.diff(near[middles], axis=0).astype(np.int64)  # their product needs 64 bits
+        across = (far - near)[middles]
+        across = across[1:] + across[:-1]
+        # The far edge of a surface that faces us lies outside the near outline.
+        faces_us = (along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]) * heading < 0
+        for index in np.flatnonzero(faces_us).tolist():
+            first = index * _SAMPLES + _SAMPLES // 2 - 1
+            last = first + _SAMPLES + 2
+            strip = np.concatenate([near[first:last], far[first:last][::-1]])
+            _fill(canvas, strip, self._skins[index])
 
 
-def blank_canvas(size: int) -> npt.NDArray[np.uint8]:
-    """Return a white uint8 square to paint on; a whole number of times larger than `size`."""
-    side = size * max(_OVERSAMPLING, -(-_MIN_CANVAS // size))
-    return np.full((side, side), WHITE, np.uint8)
-
-
-def image_from_canvas(canvas: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """Average a canvas over areas down to (size, size) uint8."""
-    image: npt.NDArray[np.uint8] = cv2.resize(  # type: ignore[assignment]
-        canvas, (size, size), interpolation=cv2.INTER_AREA
-    )
-    return image
-
-
-def paint_shadow(
-    canvas: npt.NDArray[np.uint8], *, centre: Point, half: Point, darkness: float
-) -> None:
-    """Darken a soft patch of a white canvas, in place; exactly white outside it.
-
-    Args:
-        canvas: (S, S) uint8, white where the patch goes.
-        centre: Its middle as (x, y) in image sides from the top left.
-        half: Half its width and half its height in image sides.
-        darkness: 0 leaves white, 1 makes the middle black.
-    """
-    side = canvas.shape[0]
-    columns, across = _soft_edge(side, centre[0], half[0], sharpness=3.0)
-    rows, down = _soft_edge(side, centre[1], half[1], sharpness=1.0)
-    patch = WHITE * (1 - darkness * np.outer(down, across))
-    canvas[rows, columns] = np.rint(patch).astype(np.uint8)
+def _paint_shadow(canvas: npt.NDArray[np.uint8], centre: Point, shadow: Shadow) -> None:
+    """Darken a patch of a white canvas around (x, y) in image sides, in place."""
+    height, width = canvas.shape
+    columns, across = _soft_edge(width, centre[0] * width, shadow.half_length * width, 3.0)
+    rows, down = _soft_edge(height, centre[1] * width, shadow.half_height * width, 1.0)
+    patch = down[:, None] * (across * np.float32(-shadow.darkness * WHITE))
+    patch += WHITE + 0.5  # rounds when the fraction is cut off
+    canvas[rows, columns] = patch.astype(np.uint8)
 
 
 def _soft_edge(
-    side: int, centre: float, half: float, *, sharpness: float
+    side: int, centre: float, half: float, sharpness: float
 ) -> tuple[slice, npt.NDArray[np.float32]]:
     """Return the pixels of an interval, and a weight for each: 1 inside, smoothly 0 at its ends."""
-    first = min(side, max(0, math.floor((centre - half) * side)))
-    last = min(side, max(first, math.ceil((centre + half) * side)))
-    place = (np.arange(first, last, dtype=np.float32) + 0.5) / side
-    inward = np.clip((1 - np.abs(place - centre) / half) * sharpness, 0, 1)
+    first = min(side, max(0, math.floor(centre - half)))
+    last = min(side, max(first, math.ceil(centre + half)))
+    place = np.arange(first, last, dtype=np.float32) - np.float32(centre - 0.5)
+    inward = np.clip((1 - np.abs(place) / np.float32(half)) * np.float32(sharpness), 0, 1)
     return slice(first, last), inward * inward * (3 - 2 * inward)
 
 
 def _rounded(
     corners: npt.NDArray[np.float32], starts: npt.NDArray[np.int_]
-) -> npt.NDArray[np.float32]:
-    """Replace each corner (x, y, radius, ...) of closed polygons by a curve of `_SAMPLES` points.
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int_]]:
+    """Replace each corner (x, y, radius) of closed polygons by a curve of `_SAMPLES` points.
+
+    A corner of radius 0 stays one point.
 
     Returns:
-        (corners * _SAMPLES, 2) float32, in the corners' order.
+        (points, 2) float32 in the corners' order, and for each polygon the end of its points.
     """
-    places = corners[:, :2]
+    places, radius = corners[:, :2], corners[:, 2]
+    corner_ends = np.append(starts[1:], len(corners))
     after = np.arange(1, len(corners) + 1)
-    after[np.append(starts[1:], len(corners)) - 1] = starts
-    before = np.empty_like(after)
-    before[after] = np.arange(len(corners))
+    after[corner_ends - 1] = starts
+    before = np.arange(-1, len(corners) - 1)
+    before[starts] = corner_ends - 1
 
     edge = places[after] - places
     edge_length = np.maximum(np.hypot(edge[:, 0], edge[:, 1]), 1e-9)
-    direction = edge / edge_length[:, None]
     half_shorter = np.minimum(edge_length, edge_length[before]) / 2
-    cut = np.minimum(corners[:, 2], half_shorter)[:, None]
-    controls = np.stack([places - cut * direction[before], places, places + cut * direction], axis=1)
-    return np.matmul(_BEZIER, controls).reshape(-1, 2)
+    cut = np.minimum(radius, half_shorter)
+    controls = np.empty((len(corners), 3, 2), np.float32)
+    controls[:, 0] = places - edge[before] * (cut / edge_length[before])[:, None]
+    controls[:, 1] = places
+    controls[:, 2] = places + edge * (cut / edge_length)[:, None]
+    curves = np.matmul(_BEZIER, controls).reshape(-1, 2)
 
-
-def _turns_to_us(near: npt.NDArray[np.int32], far: npt.NDArray[np.int32]) -> bool:
-    """Say whether a surface shows: its far edge lies outside the near outline, or across it."""
-    middle = len(near) // 2
-    return bool(np.any(near[middle] != far[middle]))
+    kept = np.ones((len(corners), _SAMPLES), bool)
+    kept[radius == 0, 1:] = False
+    ends = np.cumsum(kept.sum(axis=1))[corner_ends - 1]
+    return curves[kept.ravel()], ends
 
 
 def _fill(canvas: npt.NDArray[np.uint8], outline: npt.NDArray[np.int32], luma: float) -> None:
