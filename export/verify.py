@@ -178,24 +178,20 @@ def floored_spread(spread: Floats) -> npt.NDArray[np.float64]:
 
 def verification_table(reports: Sequence[GraphReport]) -> Table:
     """Return every figure of every output with the limit it was held to."""
-    table = Table(title="verification", title_justify="left")
-    for heading in ("graph", "output", "figure"):
-        table.add_column(heading)
+    table = Table()
+    table.add_column("output and figure")
     for heading in ("value", "limit", ""):
         table.add_column(heading, justify="right")
     for report in reports:
-        for row, metric in enumerate(report.metrics):
-            sign = ">=" if metric.higher_is_better else "<="
-            limit = "reported" if metric.limit is None else f"{sign} {metric.limit:g}"
-            verdict = "" if metric.limit is None else "ok" if metric.passed else "FAILED"
+        table.add_row(f"{report.graph} {report.precision}: {report.output}", style="bold")
+        for metric in report.metrics:
+            sign = "≥" if metric.higher_is_better else "≤"
             table.add_row(
-                f"{report.graph} {report.precision}" if row == 0 else "",
-                report.output if row == 0 else "",
-                metric.name,
+                f"  {metric.name}",
                 f"{metric.value:.4g} {metric.unit}".rstrip(),
-                limit,
-                verdict,
-                style="bold red" if not metric.passed else None,
+                "reported" if metric.limit is None else f"{sign} {metric.limit:g}",
+                "" if metric.limit is None else "ok" if metric.passed else "FAILED",
+                style=None if metric.passed else "bold red",
             )
         table.add_section()
     return table

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+
+from motorvae.export.bundle import GRAPHS, write_bundle
+from motorvae.export.graphs import onnx_from_model
+from motorvae.export.reference import HeldOut
+from motorvae.export.torch_reference import reference_from_model
+from motorvae.export.verify import Reference
+from motorvae.runtime.bundle import GraphName
+from motorvae.runtime.spec import ModelSpec
+from motorvae.training.model import MotorVAE
+
+SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
+
+WriteBundle = Callable[..., None]
+
+
+def coarse_images(spec: ModelSpec, count: int = 24) -> npt.NDArray[np.uint8]:
+    """Images of four flat blocks, which even untrained weights tell apart."""
+    blocks = np.random.default_rng(5).integers(0, 256, (count, 2, 2), np.uint8)
+    side = spec.image_size // 2
+    return blocks.repeat(side, axis=1).repeat(side, axis=2)
+
+
+def model_with_statistics(spec: ModelSpec, seed: int = 0) -> MotorVAE:
+    """An untrained model whose batch norms hold the statistics of real activations."""
+    torch.manual_seed(seed)
+    model = MotorVAE(spec)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.uniform_(-0.2, 0.2)
+    with torch.no_grad():
+        model.train()(torch.from_numpy(coarse_images(spec)[:, None] / np.float32(255)))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def model() -> MotorVAE:
+    return model_with_statistics(SPEC)
+
+
+@pytest.fixture(scope="session")
+def reference(model: MotorVAE) -> Reference:
+    images = coarse_images(SPEC)
+    first = reference_from_model(model, HeldOut(images, np.ones(SPEC.latent_size)))
+    return reference_from_model(model, HeldOut(images, first.mu.std(axis=0).astype(np.float64)))
+
+
+@pytest.fixture(scope="session")
+def graphs(model: MotorVAE) -> dict[GraphName, bytes]:
+    """Both float32 graphs, serialised, since a bundle writer changes the ones it is given."""
+    return {
+        graph: ir.to_proto(onnx_from_model(model, SPEC, graph)).SerializeToString()
+        for graph in GRAPHS
+    }
+
+
+@pytest.fixture
+def write(graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path) -> WriteBundle:
+    """`write_bundle` with everything filled in; keyword arguments replace parts."""
+    statistics = tmp_path / "run-latents.npz"
+    np.savez(statistics, covariance=np.diag(reference.spread**2), mean=reference.mu.mean(axis=0))
+
+    def call(output: Path, **changes: object) -> None:
+        arguments: dict[str, object] = {
+            "graphs": {name: _loaded(data) for name, data in graphs.items()},
+            "spec": SPEC,
+            "weights_sha256": "ab" * 32,
+            "statistics": statistics,
+            "reference": reference,
+            "fp16": True,
+            "on_reports": lambda _: None,
+        }
+        write_bundle(output, **(arguments | changes))  # type: ignore[arg-type]
+
+    return call
+
+
+def _loaded(data: bytes) -> ir.Model:
+    import onnx
+
+    return ir.from_proto(onnx.load_from_string(data))
