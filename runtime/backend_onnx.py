@@ -21,7 +21,8 @@ _SHORT_NAMES = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # errors are raised; a second telling on standard error helps nobody
+_MOST_THREADS = 1024
 
 
 class OnnxBackend:
@@ -33,23 +34,29 @@ class OnnxBackend:
         threads: Threads of one run; by default ONNX Runtime's choice.
 
     Raises:
-        ConfigError: `threads` is below 1.
+        ConfigError: `threads` is out of range.
         MissingDependencyError: Both ONNX Runtime packages are installed, which breaks them.
         ProviderError: The provider is not in this build, or did not load.
         BackendError: ONNX Runtime refused the file.
     """
 
     def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise ConfigError(f"threads={threads}: take 1 or more, or leave it out")
+        if threads is not None and not 1 <= threads <= _MOST_THREADS:
+            raise ConfigError(
+                f"threads={threads} is out of range: take 1 to {_MOST_THREADS}, or leave it out"
+            )
         _check_one_package()
         wanted = _provider_name(provider)
         options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            session = ort.InferenceSession(str(path), options, providers=[wanted])
+            # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
+            session = ort.InferenceSession(
+                str(path), options, providers=[wanted], enable_fallback=0
+            )
+            session.disable_fallback()
         except Exception as error:
             # ONNX Runtime's exception classes share no base that can be imported.
             raise BackendError(
@@ -61,12 +68,18 @@ class OnnxBackend:
                 f"provider {wanted} was asked for and did not load (loaded: "
                 f"{sentence_list(loaded)}): check its driver and libraries, or use --provider cpu"
             )
+        inputs = session.get_inputs()
+        if len(inputs) != 1:
+            raise BackendError(
+                f"{path} has {len(inputs)} inputs, and an encoder or decoder has 1: "
+                "export the bundle again"
+            )
         self.name = f"ONNX Runtime {ort.__version__} {wanted}"
         self._path = path
         self._session: ort.InferenceSession | None = session
-        self._inputs = session.get_inputs()
+        self._input = inputs[0].name
         self._outputs = [output.name for output in session.get_outputs()]
-        self._expected = tuple(self._inputs[0].shape[1:])
+        self._expected = tuple(inputs[0].shape[1:])
 
     def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Hold the graph's own tensors against those announced; see `Backend.check_tensors`."""
@@ -90,7 +103,7 @@ class OnnxBackend:
                 "frame-to-input function"
             )
         try:
-            results = session.run(self._outputs, {self._inputs[0].name: batch})
+            results = session.run(self._outputs, {self._input: batch})
         except Exception as error:
             raise BackendError(
                 f"{self.name} failed on {self._path}: {_first_line(error)}; "

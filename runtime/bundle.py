@@ -129,9 +129,13 @@ class Bundle:
             if (entry.graph, entry.precision) == (graph, precision):
                 return entry
         present = [f"{entry.graph} {entry.precision}" for entry in self.manifest.graphs]
+        way = (
+            "export it again"
+            if precision == "fp32"
+            else (f"run motorvae-export --bundle {self.folder} --{precision}")
+        )
         raise BundleError(
-            f"{self.folder} has no {precision} {graph} (it has {sentence_list(present)}): "
-            f"run motorvae-export --bundle {self.folder} --{precision}"
+            f"{self.folder} has no {precision} {graph} (it has {sentence_list(present)}): {way}"
         )
 
     def path(self, entry: FileEntry) -> Path:
@@ -191,8 +195,8 @@ def manifest_from_json(path: Path) -> Manifest:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise BundleError(
-            f"{path} has schema_version={version!r}, and this motorVAE reads {SCHEMA_VERSION}: "
-            "export the bundle again with this version"
+            f"{path} has schema_version={str(version)[:40]}, and this motorVAE reads "
+            f"{SCHEMA_VERSION}: export the bundle again with this version"
         )
     try:
         return Manifest.model_validate_json(path.read_bytes())
@@ -202,20 +206,26 @@ def manifest_from_json(path: Path) -> Manifest:
 
 def _check_file(folder: Path, entry: FileEntry) -> None:
     path = folder / entry.file
-    root = folder.resolve()
-    if not path.resolve().is_relative_to(root) or Path(entry.file).is_absolute():
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+        is_readable = inside and not Path(entry.file).is_absolute() and path.is_file()
+        size_bytes = path.stat().st_size if is_readable else 0
+        digest = sha256_of(path) if is_readable else ""
+    except (OSError, ValueError, RuntimeError) as error:  # a link to itself, a NUL, too long
+        raise BundleError(
+            f"cannot read {entry.file[:80]!r} of {folder}: {error}; export the bundle again"
+        ) from error
+    if not inside or Path(entry.file).is_absolute():
         raise BundleError(
             f"{folder / MANIFEST} names {entry.file!r}, which leaves the bundle: do not use it"
         )
-    if not path.is_file():
+    if not is_readable:
         raise BundleError(f"{path} is missing: copy the whole bundle again, or export it again")
-    size_bytes = path.stat().st_size
     if size_bytes != entry.size_bytes:
         raise BundleError(
             f"{path} has {size_bytes} bytes, and the manifest says {entry.size_bytes}: "
             "copy the bundle again, or export it again"
         )
-    digest = sha256_of(path)
     if digest != entry.sha256:
         raise BundleError(
             f"{path} was altered: sha256 {digest[:12]}..., and the manifest says "

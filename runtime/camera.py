@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from .device import DeviceSource
 from .errors import ImageError, SourceError
@@ -26,7 +27,7 @@ class FolderSource(FrameSource):
     """
 
     def __init__(self, path: Path) -> None:
-        self.name = str(path)
+        self.name = _printable(str(path))
         self._root = path if path.is_dir() else path.parent
         self._paths = image_paths(path) if path.is_dir() else [path]
         self.expected = len(self._paths)
@@ -38,12 +39,12 @@ class FolderSource(FrameSource):
             return None
         path, index = self._paths[self._index], self._index
         self._index += 1
-        name = path.relative_to(self._root).as_posix()
+        name = _printable(path.relative_to(self._root).as_posix())
         captured_ns, grabbed_ns = time.time_ns(), time.monotonic_ns()
         try:
             image = luma_from_file(path)
         except ImageError as error:
-            return Gap(index, str(error), captured_ns, name)
+            return Gap(index, _printable(str(error)), captured_ns, name)
         return Frame(
             image=image,
             index=index,
@@ -114,21 +115,30 @@ def open_source(text: str) -> FrameSource:
         return DeviceSource(int(text))
     if "://" in text:
         return VideoSource(text, name=without_credentials(text), is_url=True)
-    path = Path(text).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(text))  # noqa: PTH111  # leaves an unknown ~user as it is
+    if not text or not path.exists():
         raise SourceError(
-            f"no such source: {text}; name an existing file, folder or device, a URL, "
+            f"no such source: {text!r}; name an existing file, folder or device, a URL, "
             "a camera index such as 0, or synthetic"
         )
     if path.is_char_device():
         return DeviceSource(str(path))
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         return FolderSource(path)
-    return VideoSource(str(path), name=str(path), is_url=False)
+    return VideoSource(str(path), name=_printable(str(path)), is_url=False)
 
 
 def without_credentials(url: str) -> str:
-    """Return a URL as it may be printed: user name, password and query are left out."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    """Return a URL as it may be printed: user name, password and query are left out.
+
+    All that stands before the last `@` is taken for credentials, as passwords with a `/` in
+    them are typed too.
+    """
+    scheme, _, rest = url.partition("://")
+    _, credentials, address = rest.rpartition("@")
+    return f"{scheme}://{'***@' if credentials else ''}{re.split('[?#]', address)[0]}"
+
+
+def _printable(text: str) -> str:
+    """Return text in which the bytes of a file name that are no UTF-8 are spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

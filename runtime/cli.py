@@ -18,11 +18,10 @@ from .backend import open_backend
 from .bundle import Precision, load_bundle
 from .camera import open_source
 from .command import run_command, stderr_console
-from .encode import check_npz, encode_source
+from .encode import check_batch_size, check_npz, encode_source
 from .errors import ConfigError, SourceError
-from .files import check_writable
 from .pipeline import LatentStream, StreamSummary
-from .sinks import STANDARD_OUTPUT, JsonLinesSink, check_output
+from .sinks import JsonLinesSink, check_output
 from .source import FrameSource, LatestFrame, Paced
 from .timing import table_of
 
@@ -58,7 +57,7 @@ class StreamOptions:
 class EncodeOptions:
     """Options of motorvae-encode."""
 
-    data: Annotated[Path, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional]
     """A folder of images, searched recursively, one image, or a video."""
     model: Path = Path("bundle")
     """The bundle that motorvae-export wrote."""
@@ -100,8 +99,6 @@ def _stream(options: StreamOptions) -> None:
     if options.max_frames is not None and options.max_frames < 1:
         raise ConfigError(f"max_frames={options.max_frames}: take 1 or more, or leave it out")
     check_output(options.output)
-    if options.output != STANDARD_OUTPUT:
-        check_writable(Path(options.output))
     console = stderr_console()
     bundle = load_bundle(options.model)
     with (
@@ -144,10 +141,11 @@ def _opened(options: StreamOptions) -> FrameSource:
 def _stop_on_signals(stop: threading.Event, source: FrameSource) -> None:
     """End cleanly on the first SIGINT or SIGTERM, and at once on the second."""
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         stop.set()
         source.interrupt()
-        signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, handle)
@@ -165,7 +163,7 @@ def _print_summary(console: Console, summary: StreamSummary, sink: JsonLinesSink
 
 def _encode(options: EncodeOptions) -> None:
     check_npz(options.output)
-    check_writable(options.output)
+    check_batch_size(options.batch_size)
     console = stderr_console()
     bundle = load_bundle(options.model)
     with (
@@ -176,7 +174,7 @@ def _encode(options: EncodeOptions) -> None:
             provider=options.provider,
             threads=options.threads,
         ) as backend,
-        open_source(str(options.data)) as source,
+        open_source(options.data) as source,
         Progress(console=console) as progress,
     ):
         task = progress.add_task("encoding", total=source.expected)

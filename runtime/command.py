@@ -18,7 +18,8 @@ INTERRUPTED = 130
 
 def stderr_console() -> Console:
     """Return a console for progress, tables and notes; standard output is kept for data."""
-    return Console(stderr=True, highlight=False)
+    # What is printed holds file names, in which [x] and :x: mean nothing.
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def run_command(
@@ -32,8 +33,9 @@ def run_command(
     """Parse a command line into `options`, run `body`, and return the exit code.
 
     Returns:
-        What `body` returns (None counts as 0); 1 after any `MotorVAEError`, whose message
-        becomes one line on standard error; 130 after Ctrl-C. The parser exits with 2 by itself.
+        What `body` returns (None counts as 0); 1 after any `MotorVAEError` or `OSError`, whose
+        message becomes one line on standard error; 130 after Ctrl-C. The parser exits with 2 by
+        itself.
     """
     try:
         parsed = tyro.cli(
@@ -46,6 +48,12 @@ def run_command(
         return body(parsed) or 0
     except MotorVAEError as error:
         sys.stderr.write(f"{prog}: {' '.join(str(error).split())}\n")
+        return 1
+    except OSError as error:
+        # What the system refuses and nobody foresaw, such as a file name that is too long.
+        name = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error)
+        sys.stderr.write(f"{prog}: {name}{reason}; check that path and its permissions\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted\n")

@@ -10,10 +10,12 @@ import numpy as np
 
 from .backend import Backend
 from .errors import BackendError, ConfigError, DataError
-from .files import replaced_file
+from .files import check_replaceable_file, check_writable, replaced_file
 from .frames import Gap, input_from_image
 from .source import FrameSource
 from .spec import ModelSpec
+
+LARGEST_BATCH = 1024
 
 
 @dataclass(slots=True)
@@ -48,13 +50,26 @@ class Encoded:
 
 
 def check_npz(output: Path) -> None:
-    """Refuse an output that is not an .npz file.
+    """Refuse an output that cannot become an .npz file, before work is spent on it.
 
     Raises:
         ConfigError: Another suffix.
+        OutputError: A folder has that name, or nothing can be written there.
     """
     if output.suffix != ".npz":
         raise ConfigError(f"output={str(output)!r}: name a file ending in .npz")
+    check_replaceable_file(output)
+    check_writable(output)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse a batch that is empty or beyond reason.
+
+    Raises:
+        ConfigError: Outside 1 to `LARGEST_BATCH`.
+    """
+    if not 1 <= batch_size <= LARGEST_BATCH:
+        raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to {LARGEST_BATCH}")
 
 
 def encode_source(
@@ -75,12 +90,11 @@ def encode_source(
         progress: Called once for each frame or gap.
 
     Raises:
-        ConfigError: `batch_size` is below 1, or the source is live and never ends.
+        ConfigError: `batch_size` is out of range, or the source is live and never ends.
         DataError: Nothing decoded.
         BackendError: The encoder failed, or a latent is not finite.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size}: take 1 or more")
+    check_batch_size(batch_size)
     if source.live:
         raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
     side = spec.image_size

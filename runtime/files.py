@@ -63,8 +63,11 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     the two are swapped in one step. When the block fails, nothing is left behind.
 
     Raises:
-        OutputError: The parent cannot be made or written.
+        OutputError: The parent cannot be made or written, or `path` is not a folder.
     """
+    path = path.resolve()  # a link stays a link, and what it points at is replaced
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} exists and is not a folder: choose another place")
     with _as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
@@ -89,9 +92,13 @@ def set_aside(path: Path) -> Path | None:
 
     Returns:
         The new name, or None where there was no file.
+
+    Raises:
+        OutputError: It cannot be renamed, or something else than a file is there.
     """
     if not path.exists():
         return None
+    check_replaceable_file(path)
     with _as_output_error(path):
         for number in range(1, sys.maxsize):
             kept = path.with_name(f"{path.stem}.{number}{path.suffix}")
@@ -99,6 +106,16 @@ def set_aside(path: Path) -> Path | None:
                 path.rename(kept)
                 return kept
     raise AssertionError("unreachable: there is always a free number")
+
+
+def check_replaceable_file(path: Path) -> None:
+    """Refuse to put a file where something else is.
+
+    Raises:
+        OutputError: A folder or a device is at `path`.
+    """
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} exists and is not a file: name another output")
 
 
 def check_writable(path: Path) -> None:

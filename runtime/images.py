@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,8 @@ from .frames import luma_from_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_SCAN = 0xDA
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -53,9 +56,8 @@ def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
     is_jpeg = data.startswith(_JPEG_START)
-    # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
-    if not data or (is_jpeg and data.rfind(_JPEG_END) < 0):
-        raise ImageError(f"cannot decode {path}: the file is cut short; replace or remove it")
+    if problem := _damage(data):
+        raise ImageError(f"cannot decode {path}: {problem}; replace or remove it")
     # Orientation is only applied where alpha is dropped, so JPEG, which has none, goes that way.
     flags = cv2.IMREAD_ANYCOLOR if is_jpeg else cv2.IMREAD_UNCHANGED
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error says it all
@@ -78,6 +80,45 @@ def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key in which runs of digits compare as numbers."""
     return [
-        (int(part), part) if part.isdigit() else (-1, part.lower())
+        (int(part), part) if part.isdecimal() else (-1, part.lower())
         for part in re.split(r"(\d+)", name)
     ]
+
+
+def _damage(data: bytes) -> str | None:
+    """Say what is visibly wrong with a file's bytes, before a decoder makes the best of them."""
+    if data.startswith(_PNG_START):
+        return _png_damage(data)
+    # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
+    if not data or (data.startswith(_JPEG_START) and not _jpeg_ends(data)):
+        return "the file is cut short"
+    return None
+
+
+def _png_damage(data: bytes) -> str | None:
+    """Check the length and CRC of every chunk (PNG specification, section 5.3)."""
+    start = len(_PNG_START)
+    while start < len(data):
+        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        end = start + 8 + length
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return f"the checksum of its chunk {kind!r} is wrong"
+        if kind == b"IEND":
+            return None
+        start = end + 4
+    return "the file is cut short"
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether an end marker follows the first scan; one before it would be a thumbnail's."""
+    start = len(_JPEG_START)
+    while start + 4 <= len(data) and data[start] == _JPEG_END[0]:
+        if data[start + 1] == _JPEG_SCAN:
+            return data.find(_JPEG_END, start) >= 0
+        if data[start + 1] == _JPEG_END[0]:  # fill byte
+            start += 1
+        else:
+            start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    return False

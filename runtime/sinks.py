@@ -12,7 +12,7 @@ import orjson
 from typing_extensions import Self
 
 from .errors import ConfigError, OutputError
-from .files import set_aside
+from .files import check_replaceable_file, check_writable, set_aside
 
 STANDARD_OUTPUT = "-"
 
@@ -46,7 +46,7 @@ class JsonLinesSink:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.set_aside_as = set_aside(path)
-            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -88,9 +88,10 @@ class JsonLinesSink:
     def _failed(self, error: OSError) -> OutputError:
         if isinstance(error, OutputError):
             return error
+        written = f"the {self.rows} rows before it are whole; " if self.rows else ""
         return OutputError(
-            f"cannot write {self.name}: {error.strerror}; {self.rows} rows were written and are "
-            "valid; make room or choose another --output"
+            f"cannot write {self.name}: {error.strerror}; {written}"
+            "make room or choose another --output"
         )
 
 
@@ -99,6 +100,12 @@ def check_output(output: str) -> None:
 
     Raises:
         ConfigError: Its suffix is not `.jsonl` and it is not `-`.
+        OutputError: A folder or a device has that name, or nothing can be written there.
     """
-    if output != STANDARD_OUTPUT and Path(output).suffix != ".jsonl":
+    if output == STANDARD_OUTPUT:
+        return
+    path = Path(output)
+    if path.suffix != ".jsonl":
         raise ConfigError(f"output={output!r}: name a file ending in .jsonl, or - for stdout")
+    check_replaceable_file(path)
+    check_writable(path)

@@ -6,6 +6,7 @@ import abc
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from types import TracebackType
 
 from typing_extensions import Self
@@ -66,7 +67,8 @@ class FrameSource(abc.ABC):
 class Paced(FrameSource):
     """A recording played at its own rate, as a camera would deliver it.
 
-    Each frame is decoded when it is due, not before, so its age is counted as for a camera.
+    Each frame is decoded when it is due, not before, and its age is counted from then on, as
+    for a camera. A reader that is late does not make it younger.
     """
 
     live = True
@@ -86,7 +88,13 @@ class Paced(FrameSource):
         due_s = self._start_s + self._count * self._period_s
         time.sleep(max(0.0, due_s - time.monotonic()))
         self._count += 1
-        return self._source.read()
+        due_ns = round(due_s * 1e9)
+        captured_ns = time.time_ns() - max(0, time.monotonic_ns() - due_ns)
+        item = self._source.read()
+        if isinstance(item, Frame):
+            # A decoder that reorders frames reads ahead; a camera could not have.
+            return replace(item, grabbed_ns=due_ns, captured_ns=captured_ns)
+        return item
 
     def close(self) -> None:
         """Close the recording."""
@@ -124,7 +132,8 @@ class LatestFrame(FrameSource):
                 return newest
             if self._failure is None:
                 return None
-            raise CameraError(str(self._failure)) from self._failure
+            reason = str(self._failure) or type(self._failure).__name__
+            raise CameraError(reason) from self._failure
 
     def interrupt(self) -> None:
         """Wake a waiting reader; the thread stops after the frame it waits for."""

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from fractions import Fraction
 
 import av
 import av.error
 import numpy as np
+from av.stream import Disposition
+from av.video.frame import VideoFrame
 
+from .damage import Arrival, PacketLog
 from .errors import CameraError, SourceError
 from .frames import Frame, Gap
 from .source import FrameSource
 
 TIMEOUT_S = 5.0
+_FAILURES = (av.error.FFmpegError, OSError, ValueError)
+# FFmpeg renders these as video, and takes any .txt file for one.
+_TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
+# Containers whose header says how long the recording is; others only let FFmpeg guess.
+_SAY_DURATION = {"matroska,webm", "flv"}
 
 
 class VideoSource(FrameSource):
@@ -21,12 +32,13 @@ class VideoSource(FrameSource):
 
     A frame's time is that of the packet it was decoded from, stamped when the packet arrived
     and before it was decoded. Damage is never hidden: a packet that does not decode, a frame
-    that the decoder patched, and an end that comes before the announced one are gaps.
+    that the decoder patched, frames predicted from either, and an end that comes before the
+    announced one are gaps. A live stream that is joined half way starts at its first whole frame.
 
     Args:
         location: A path, or a URL that FFmpeg reads.
         name: What to call it in messages, without credentials.
-        is_url: Connect with a timeout, and let the decoder carry on after transmission errors.
+        is_url: Connect with a timeout; a stream without an announced end is live.
 
     Raises:
         SourceError: It cannot be opened or holds no video.
@@ -35,23 +47,34 @@ class VideoSource(FrameSource):
     def __init__(self, location: str, *, name: str, is_url: bool) -> None:
         self.name = name
         options = {"rtsp_transport": "tcp"} if location.startswith("rtsp") else {}
+        # Without the prefix, what stands before a colon in a file's name is taken for a protocol.
+        address = location if is_url else f"file:{location}"
         try:
-            self._container = av.open(location, timeout=TIMEOUT_S, options=options)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
+            self._container = av.open(address, timeout=TIMEOUT_S, options=options)
+        except _FAILURES as error:
             advice = "check the address and that the server runs" if is_url else "check the file"
             raise SourceError(f"cannot open {name}: {_reason(error)}; {advice}") from error
-        if not self._container.streams.video:
+        moving = [
+            stream
+            for stream in self._container.streams.video
+            if not stream.disposition & Disposition.attached_pic  # a song's cover
+            and stream.codec_context.codec.name not in _TEXT_ART
+        ]
+        if not moving:
             self._container.close()
             raise SourceError(f"{name} holds no video stream: name a video file or stream")
-        self._stream = self._container.streams.video[0]
+        self._stream = moving[0]
+        codec = self._stream.codec_context
         rate = self._stream.average_rate
         self.fps = float(rate) if rate else None
         self.expected = self._stream.frames or None
         # A recording served over the network has an end; a camera has none.
         self.live = is_url and self._container.duration is None
-        if not is_url:
-            # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
-            self._stream.codec_context.options = {"err_detect": "explode"}
+        # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
+        codec.options = {"err_detect": "crccheck+explode"}
+        self._log = PacketLog(intra_only=codec.codec.intra_only)
+        self._gaps: list[tuple[float, int, str, int]] = []
+        self._index = 0
         self._items = self._decoded()
 
     def read(self) -> Frame | Gap | None:
@@ -65,80 +88,130 @@ class VideoSource(FrameSource):
 
     def _decoded(self) -> Generator[Frame | Gap, None, None]:
         """Demultiplex and decode, one packet at a time."""
-        arrivals: dict[int | None, tuple[int, int]] = {}
         packets = self._container.demux(self._stream)
-        index = packet_count = 0
-        last_s = 0.0
-        counted_damage = False
+        failure: Exception | None = None
         while True:
             try:
                 packet = next(packets, None)
-            except (av.error.FFmpegError, OSError) as error:
-                if self.live:
-                    raise CameraError(
-                        f"lost {self.name} after {index} frames: {_reason(error)}; "
-                        "check the connection and start again"
-                    ) from error
-                yield Gap(index, f"reading failed: {_reason(error)}", time.time_ns())
-                return
+            except _FAILURES as error:
+                failure = error
+                break
             if packet is None:
                 break
-            captured_ns, grabbed_ns = time.time_ns(), time.monotonic_ns()
             if packet.size:
-                packet_count += 1
-                arrivals[packet.pts] = (captured_ns, grabbed_ns)
-            try:
-                frames = packet.decode()
-            except (av.error.FFmpegError, OSError) as error:
-                yield Gap(index, f"frame does not decode: {_reason(error)}", captured_ns)
-                index += 1
-                counted_damage = True
-                continue
-            for frame in frames:
-                if frame.is_corrupt:
-                    if not counted_damage:
-                        yield Gap(index, "frame is damaged", captured_ns)
-                        index += 1
-                    counted_damage = False
-                    continue
-                own_captured_ns, own_grabbed_ns = arrivals.pop(frame.pts, (captured_ns, grabbed_ns))
-                image = frame.to_ndarray(format="bgr24")
-                last_s = frame.time or last_s
-                yield Frame(
-                    image=np.ascontiguousarray(image),
-                    index=index,
-                    captured_ns=own_captured_ns,
-                    grabbed_ns=own_grabbed_ns,
-                    capture_ns=time.monotonic_ns() - grabbed_ns,
-                    media_s=frame.time,
-                )
-                index += 1
+                yield from self._frames(packet)
+        yield from self._frames(None)
+        yield from self._gaps_before(math.inf)
         if self.live:
+            reason = _reason(failure) if failure else "the stream ended"
             raise CameraError(
-                f"lost {self.name} after {index} frames: the stream ended; "
-                "check the camera and start again"
-            )
-        if early := self._early_end(packet_count, last_s):
-            yield Gap(index, early, time.time_ns())
+                f"lost {self.name} after {self._index} frames: {reason}; "
+                "check the connection and start again"
+            ) from failure
+        if failure:
+            yield self._gap(f"reading failed: {_reason(failure)}", time.time_ns())
+        elif early := self._early_end():
+            yield self._gap(early, time.time_ns())
 
-    def _early_end(self, packet_count: int, last_s: float) -> str | None:
+    def _frames(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[Frame | Gap]:
+        """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
+        arrival = None if packet is None else self._log.arrived(packet)
+        started_ns = time.monotonic_ns()
+        decoded: list[VideoFrame] = []
+        reason = None
+        if packet is not None and packet.is_corrupt:
+            reason = "frame is cut short"
+        else:
+            try:
+                decoded = self._stream.decode(packet)
+            except _FAILURES as error:
+                reason = f"frame does not decode: {_reason(error)}"
+        if reason and packet is not None and arrival is not None:
+            self._log.damaged(arrival)
+            self._note_gap(packet.pts, reason, arrival)
+        decode_ns = time.monotonic_ns() - started_ns
+        for frame in decoded:
+            yield from self._gaps_before(-math.inf if frame.pts is None else frame.pts)
+            origin = self._log.origin(frame) or arrival
+            if origin is None:
+                origin = Arrival(self._log.count, 0, time.time_ns(), started_ns)
+            if frame.is_corrupt or self._log.is_damaged(origin):
+                if self._log.damaged(origin):  # else its gap is out already
+                    yield from self._unless_joining("frame is damaged", origin.captured_ns)
+            elif self._log.spoiled(origin):
+                reason = "frame is predicted from a damaged one"
+                yield from self._unless_joining(reason, origin.captured_ns)
+            else:
+                yield self._whole(frame, origin, decode_ns)
+
+    def _whole(self, frame: VideoFrame, origin: Arrival, decode_ns: int) -> Frame:
+        started_ns = time.monotonic_ns()
+        image = np.ascontiguousarray(frame.to_ndarray(format="bgr24"), np.uint8)
+        self._index += 1
+        return Frame(
+            image=image,
+            index=self._index - 1,
+            captured_ns=origin.captured_ns,
+            grabbed_ns=origin.grabbed_ns,
+            capture_ns=decode_ns + time.monotonic_ns() - started_ns,
+            media_s=frame.time,
+        )
+
+    def _note_gap(self, pts: int | None, reason: str, arrival: Arrival) -> None:
+        """Keep a gap until its turn: it is reported where its frame would have been shown."""
+        order = -math.inf if pts is None else pts
+        heapq.heappush(self._gaps, (order, arrival.number, reason, arrival.captured_ns))
+
+    def _gaps_before(self, order: float) -> Iterator[Gap]:
+        for pts, arrival in self._log.overtaken(order):
+            self._note_gap(pts, "frame is missing after a damaged one", arrival)
+        while self._gaps and self._gaps[0][0] <= order:
+            _, _, reason, captured_ns = heapq.heappop(self._gaps)
+            yield from self._unless_joining(reason, captured_ns)
+
+    def _unless_joining(self, reason: str, captured_ns: int) -> Iterator[Gap]:
+        if self._index or not self.live:
+            yield self._gap(reason, captured_ns)
+
+    def _gap(self, reason: str, captured_ns: int) -> Gap:
+        self._index += 1
+        return Gap(self._index - 1, reason, captured_ns)
+
+    def _early_end(self) -> str | None:
         """Say how the end falls short of what the header announces, if it does."""
+        base = self._stream.time_base or Fraction(0)
+        half_frame_s = 0.5 / (self.fps or math.inf)
+        length_s = float((self._log.end_pts - self._log.first_pts) * base)
         if self.expected is not None:
-            if packet_count < self.expected:
-                return f"the file announces {self.expected} frames and ends after {packet_count}"
+            duration = self._stream.duration
+            # A trimmed recording keeps its count of frames, and only its duration is shortened.
+            if self._log.count >= self.expected or (
+                duration is not None and length_s + half_frame_s > duration * base
+            ):
+                return None
+            return f"the file announces {self.expected} frames and ends after {self._log.count}"
+        if self._container.format.name not in _SAY_DURATION:
             return None
-        duration = self._container.duration
-        only_video = len(self._container.streams) == 1
-        if duration is None or not only_video or self.fps is None:
+        announced_s = self._announced_s()
+        end_s = float(self._log.end_pts * base)
+        if announced_s is None or end_s + half_frame_s > announced_s:
             return None
-        start = self._container.start_time or 0
-        announced_s = (start + duration) / 1e6
-        # Two frame periods of slack: containers disagree on whether the last one counts.
-        if last_s + 2 / self.fps < announced_s:
-            return f"the file announces {announced_s:.2f} s and ends after {last_s:.2f} s"
-        return None
+        return f"the file announces {announced_s:.2f} s and ends after {end_s:.2f} s"
+
+    def _announced_s(self) -> float | None:
+        """Return where the header says that this stream ends; other streams may be longer."""
+        clock = self._stream.metadata.get("DURATION", "").split(":")
+        try:
+            hours, minutes, seconds = (float(part) for part in clock)
+        except ValueError:
+            duration = self._container.duration
+            alone = len(self._container.streams) == 1
+            return duration / av.time_base if alone and duration is not None else None
+        return (hours * 60 + minutes) * 60 + seconds
 
 
 def _reason(error: Exception) -> str:
     """Return the error's own words without its number and without the address it repeats."""
+    if isinstance(error, av.error.ExitError):
+        return f"nothing came for {TIMEOUT_S:g} s"
     return str(getattr(error, "strerror", None) or error)
