@@ -1,0 +1,1 @@
+"""The model, its loss and schedule, and the data it learns from."""

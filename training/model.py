@@ -37,7 +37,7 @@ class Encoder(nn.Module):
             blocks += [
                 nn.Conv2d(width_in, width, kernel_size=3, stride=2, padding=1),
                 nn.BatchNorm2d(width),
-                nn.LeakyReLU(_SLOPE),
+                nn.LeakyReLU(_SLOPE, inplace=True),
             ]
             width_in = width
         self.features = nn.Sequential(*blocks)
@@ -66,7 +66,7 @@ class Decoder(nn.Module):
                     width_in, width, kernel_size=3, stride=2, padding=1, output_padding=1
                 ),
                 nn.BatchNorm2d(width),
-                nn.LeakyReLU(_SLOPE),
+                nn.LeakyReLU(_SLOPE, inplace=True),
             ]
             width_in = width
         self.features = nn.Sequential(*blocks)

@@ -56,7 +56,8 @@ class TrainOptions:
     held_out: float = 0.1
     """Fraction of the images that is never trained on."""
     seed: int = 0
-    """Seed of the weights, the order of images, the noise, the split and the vehicles."""
+    """Seed of the weights, the order of the images, the noise and the vehicles; the split depends
+    on the images alone."""
     precision: Precision = "auto"
     """Arithmetic of training; auto takes bf16-mixed where the hardware is fast at it."""
     accelerator: str = "auto"

@@ -1,0 +1,93 @@
+"""What this machine is fast at: precision, memory layout, allocator, and how long a step takes."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import time
+from pathlib import Path
+
+import torch
+
+from ..runtime.spec import ModelSpec
+from .loss import vae_loss
+from .model import MotorVAE, sample_latent
+from .options import Precision
+
+_CPU_BF16 = re.compile(r"\b(avx512_bf16|amx_bf16|bf16)\b")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_NEVER = 2**31 - 1
+
+
+def precision_from_options(precision: Precision, *, on_cuda: bool, on_cpu: bool) -> str:
+    """Return the arithmetic to train in: what was asked for, or the fastest that is safe.
+
+    bf16 keeps float32's range, so nothing else has to change; without hardware for it, it is
+    emulated and many times slower than float32.
+    """
+    if precision != "auto":
+        return precision
+    if on_cuda:
+        return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "32-true"
+    return "bf16-mixed" if on_cpu and cpu_has_bf16() else "32-true"
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the processor multiplies bf16 by itself (AVX-512, AMX or Arm)."""
+    try:
+        return _CPU_BF16.search(cpuinfo.read_text(encoding="utf-8")) is not None
+    except OSError:
+        return False
+
+
+def prefers_channels_last(precision: str) -> bool:
+    """Return whether training is faster with channels last: where convolutions are 16-bit."""
+    return precision != "32-true"
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep the memory that a step frees for the next one.
+
+    Activations are tens of megabytes each. By default every one is mapped from the kernel and
+    given back within a step, and faulting its pages in costs more than the arithmetic on it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _NEVER)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def training_step_seconds(
+    spec: ModelSpec, *, precision: str, channels_last: bool, batch_size: int, steps: int
+) -> list[float]:
+    """Time whole training steps on the CPU: forward, loss, backward, Adam.
+
+    Args:
+        spec: Sizes of the model.
+        precision: "32-true" or "bf16-mixed".
+        channels_last: Memory layout of the weights and activations.
+        batch_size: Images in a step.
+        steps: How many to time; the caller discards the first ones as warm-up.
+
+    Returns:
+        Wall-clock seconds of each step, in order. Images per second is `batch_size` over one.
+    """
+    keep_freed_memory()
+    generator = torch.Generator().manual_seed(0)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = MotorVAE(spec).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+    optimizer = torch.optim.Adam(model.parameters())
+    shape = (batch_size, 1, spec.image_size, spec.image_size)
+    images = torch.rand(shape, generator=generator).to(memory_format=layout)
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+            mu, log_var = model.encode(images)
+            reconstruction = model.decode(sample_latent(mu, log_var, generator))
+            loss = vae_loss(images, reconstruction, mu, log_var, beta=0.05)
+        optimizer.zero_grad()
+        loss.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    return seconds

@@ -1,0 +1,277 @@
+"""From options to a finished run: prepare, hand over to Lightning's Trainer, complete."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+import os
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from rich.console import Console
+
+from ..runtime.command import stderr_console
+from ..runtime.errors import CheckpointError, ConfigError
+from ..runtime.spec import ModelSpec
+from .checkpoint import WEIGHTS_NAME, DataSummary, RunConfig, config_from_run, save_config
+from .data import data_from_cache, kind_of_data, prepare_data
+from .hardware import keep_freed_memory, precision_from_options, prefers_channels_last
+from .module import EpochRow, Interrupted, VAETraining
+from .options import TrainOptions, spec_from_train_options
+from .resume import RESUME_NAME, StopWish, save_resume_file
+from .run import (
+    CACHE_NAME,
+    RunFiles,
+    finish_run,
+    new_run_folder,
+    point_latest_at,
+    remove_run_folder,
+)
+from .screen import EpochBar, preparing
+
+RUN_VARIABLE = "MOTORVAE_RUN"
+"""Tells the processes that Lightning starts for further devices which run they belong to."""
+_PACKAGES = ("motorvae", "torch", "lightning", "numpy", "opencv-python", "safetensors")
+_WAIT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        folder: The run's folder.
+        finished: False where the user stopped it; it can be resumed.
+        leads: This process is the one that writes and reports.
+        last: The last epoch that was completed, if any was.
+    """
+
+    folder: Path
+    finished: bool
+    leads: bool
+    last: EpochRow | None
+
+
+def train(options: TrainOptions) -> Outcome:
+    """Train a new run, or go on with an interrupted one where `options.resume` is set.
+
+    Raises:
+        ConfigError: An option is out of range, or the hardware asked for is not here.
+        SourceError: The data cannot be opened.
+        DataError: There is nothing to learn from.
+        CheckpointError: The run to resume cannot be.
+        OutputError: The output cannot be written.
+    """
+    console = stderr_console()
+    folder = options.resume and options.resume.resolve()
+    if folder is not None:
+        options = options_to_resume(folder)
+    spec = spec_from_train_options(options)
+    _quiet_lightning()
+    machine = _checked_trainer(options)
+    precision = _precision(options, machine)
+    leads = machine.global_rank == 0
+    if folder is None:
+        kind_of_data(options.data)
+        folder = _prepared_run(options, spec, precision, console) if leads else _joined_run(options)
+    if leads:
+        point_latest_at(folder)
+        os.environ[RUN_VARIABLE] = str(folder.resolve())
+    return _fit(folder, options, spec, precision, console)
+
+
+def options_to_resume(folder: Path) -> TrainOptions:
+    """Return the options of an interrupted run.
+
+    Raises:
+        CheckpointError: There is no such run, it is finished, or its images are gone.
+    """
+    config = config_from_run(folder)
+    if (folder / WEIGHTS_NAME).exists():
+        raise CheckpointError(
+            f"{folder} is finished, nothing is left to resume: export it, or start a new run"
+        )
+    if not (folder / CACHE_NAME).is_dir():
+        raise CheckpointError(f"{folder} has lost its {CACHE_NAME} folder: start a new run")
+    return config.options
+
+
+def _prepared_run(options: TrainOptions, spec: ModelSpec, precision: str, console: Console) -> Path:
+    """Make a new run's folder with its images and config, or leave nothing."""
+    folder = new_run_folder(options)
+    try:
+        with preparing(console) as progress:
+            prepare_data(
+                options,
+                spec,
+                folder / CACHE_NAME,
+                progress=progress,
+                warn=lambda line: console.print(f"warning: {line}", markup=False, soft_wrap=True),
+            )
+        data = data_from_cache(folder / CACHE_NAME)
+        config = RunConfig(
+            started=dt.datetime.now().astimezone().isoformat(timespec="seconds"),
+            model=spec,
+            options=options,
+            data=DataSummary(
+                kind=kind_of_data(options.data),
+                source=options.data,
+                train=len(data.train),
+                held_out=len(data.held_out),
+                skipped=data.skipped,
+            ),
+            precision=precision,
+            versions={"python": platform.python_version()}
+            | {package: version(package) for package in _PACKAGES},
+        )
+        save_config(folder, config)
+    except BaseException:
+        remove_run_folder(folder)
+        raise
+    skipped = f", {data.skipped} skipped" if data.skipped else ""
+    console.print(
+        f"{len(data.train)} training and {len(data.held_out)} held-out images{skipped}; "
+        f"{precision} on {torch.get_num_threads()} threads; {folder}",
+        soft_wrap=True,
+    )
+    return folder
+
+
+def _joined_run(options: TrainOptions) -> Path:
+    """Find the run that the first rank prepares.
+
+    A process that Lightning started is told; one that a cluster started waits for it.
+    """
+    told = os.environ.get(RUN_VARIABLE)
+    if told is not None:
+        return Path(told)
+    if options.name is None:
+        raise ConfigError("with several nodes or torchrun, --name must say where all ranks meet")
+    folder = options.output / options.name
+    deadline = time.monotonic() + _WAIT_S
+    while not (folder / "config.json").exists():
+        if time.monotonic() > deadline:
+            raise ConfigError(f"{folder} was not prepared by the first rank: look at its output")
+        time.sleep(0.2)
+    return folder
+
+
+def _fit(
+    folder: Path, options: TrainOptions, spec: ModelSpec, precision: str, console: Console
+) -> Outcome:
+    wish = StopWish()
+    trainer = _trainer(
+        options,
+        precision=precision,
+        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+        callbacks=[EpochBar(console), RunFiles(folder, console)],
+    )
+    module = VAETraining(
+        spec,
+        options,
+        channels_last=prefers_channels_last(precision),
+        stop_asked=lambda: wish.asked,
+        save=lambda: save_resume_file(trainer, folder),
+    )
+    module.data = data_from_cache(folder / CACHE_NAME)
+    keep_freed_memory()
+    resume = folder / RESUME_NAME
+    finished = True
+    with wish.listening(), _expected_warnings():
+        try:
+            trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
+        except Interrupted:
+            finished = False
+        except SystemExit as stop:  # Lightning's answer to a second Ctrl-C
+            raise KeyboardInterrupt from stop
+        finished = finished and module.schedule.finished
+    if finished and trainer.is_global_zero:
+        with console.status("measuring the training latents"):
+            module.to(trainer.strategy.root_device)  # Lightning took it back to the CPU
+            finish_run(folder, module)
+    last = module.history[-1] if module.history else None
+    return Outcome(folder, finished, trainer.is_global_zero, last)
+
+
+def _trainer(
+    options: TrainOptions,
+    *,
+    precision: str,
+    logger: TensorBoardLogger | Literal[False] = False,
+    callbacks: list[Callback] | None = None,
+) -> Trainer:
+    return Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=options.strategy,
+        precision=cast("Literal['32-true', 'bf16-mixed', '16-mixed']", precision),
+        max_epochs=sum(options.epochs),
+        logger=logger,
+        callbacks=callbacks,
+        enable_checkpointing=callbacks is not None,
+        enable_progress_bar=callbacks is not None,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+    )
+
+
+def _checked_trainer(options: TrainOptions) -> Trainer:
+    """Build a trainer only to learn whether this machine has what was asked for.
+
+    Raises:
+        ConfigError: It has not, or the strategy is one whose ranks we cannot keep in step.
+    """
+    asked = (
+        f"--accelerator={options.accelerator} --devices={options.devices} "
+        f"--num-nodes={options.num_nodes} --strategy={options.strategy}"
+    )
+    try:
+        trainer = _trainer(options, precision="32-true")
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{asked}: {error}") from error
+    relaunched = not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+    if not (isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and relaunched):
+        raise ConfigError(f"{asked}: only one device or the strategy ddp is supported")
+    return trainer
+
+
+def _precision(options: TrainOptions, trainer: Trainer) -> str:
+    return precision_from_options(
+        options.precision,
+        on_cuda=isinstance(trainer.accelerator, CUDAAccelerator),
+        on_cpu=isinstance(trainer.accelerator, CPUAccelerator),
+    )
+
+
+def _quiet_lightning() -> None:
+    """Keep Lightning's tips and inventories off the screen; its warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def _expected_warnings() -> Iterator[None]:
+    """Hide what Lightning's own code triggers and no user can act on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
+        )
+        yield
