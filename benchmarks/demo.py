@@ -107,7 +107,7 @@ def _demo(options: DemoOptions) -> None:
     from .demo_report import draw_report  # noqa: PLC0415  # matplotlib loads slowly
 
     draw_report(report, bundle=bundle, video=video, rows=rows)
-    console.print("\n[bold]The demo wrote[/bold]")
+    console.print("\nThe demo wrote", style="bold")
     for path, what in (
         (run, "the training run: weights, metrics, reconstructions, loss curve"),
         (bundle, "encoder and decoder as verified ONNX graphs, float32 and FP16"),
@@ -115,18 +115,17 @@ def _demo(options: DemoOptions) -> None:
         (rows, "one latent row a frame, with its age"),
         (report, "originals and reconstructions, latents over time, latencies"),
     ):
-        console.print(f"  {path}  [dim]{what}[/dim]")
+        console.print(f"  {path}: {what}")
     scripts = Path(os.path.relpath(Path(sys.executable).parent))
     console.print(
         f"next: {scripts / 'motorvae-stream'} --camera synthetic --max-frames 300 "
-        f"--model {bundle} (or --camera 0, with a camera)",
-        soft_wrap=True,
+        f"--model {bundle} (or --camera 0, with a camera)"
     )
 
 
 def _step(console: Console, command: str, *args: str) -> None:
     """Show and run one of our commands, as a user would type it."""
-    console.print(f"\n[bold]$ {' '.join((command, *args))}[/bold]", soft_wrap=True)
+    console.print(f"\n$ {' '.join((command, *args))}", style="bold")
     script = Path(sys.executable).parent / command
     done = subprocess.run([str(script), *args], check=False)
     if done.returncode:

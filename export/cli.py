@@ -93,7 +93,7 @@ def _export_checkpoint(options: ExportOptions, console: Console) -> None:
             on_reports=_printer(console),
         )
     console.print(f"bundle of {folder.resolve().name} in {output}")
-    console.print(f"next: motorvae-stream --camera 0 --model {output}", soft_wrap=True)
+    console.print(f"next: motorvae-stream --camera 0 --model {output}")
 
 
 def _extend_bundle(path: Path, console: Console) -> None:
