@@ -1,0 +1,87 @@
+"""A real bundle of a small model, for every test that runs one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motorvae.runtime.spec import ModelSpec
+
+SMALL = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
+
+
+@pytest.fixture(scope="session")
+def small_spec() -> ModelSpec:
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle written by the real export, both precisions. Corrupt a copy, never this one."""
+    import torch
+    from torch import nn
+
+    from motorvae.export.bundle import GRAPHS, write_bundle
+    from motorvae.export.graphs import onnx_from_model
+    from motorvae.export.reference import HeldOut
+    from motorvae.export.torch_reference import reference_from_model
+    from motorvae.runtime.vehicles import vehicle
+    from motorvae.training.model import MotorVAE
+
+    images = np.stack([vehicle(1, index, SMALL.image_size)[0] for index in range(24)])
+    state = torch.random.get_rng_state()
+    torch.manual_seed(3)
+    model = MotorVAE(SMALL)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics become those of the one pass below
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.uniform_(-0.2, 0.2)
+    with torch.no_grad():
+        model.train()(torch.from_numpy(images[:, None] / np.float32(255)))
+    model.eval()
+    torch.random.set_rng_state(state)
+
+    first = reference_from_model(model, HeldOut(images, np.ones(SMALL.latent_size)))
+    spread = first.mu.std(axis=0).astype(np.float64)
+    folder = tmp_path_factory.mktemp("small")
+    statistics = folder / "latents.npz"
+    np.savez(statistics, mean=first.mu.mean(axis=0), covariance=np.diag(spread**2))
+    write_bundle(
+        folder / "bundle",
+        graphs={graph: onnx_from_model(model, SMALL, graph) for graph in GRAPHS},
+        spec=SMALL,
+        weights_sha256="ab" * 32,
+        statistics=statistics,
+        reference=reference_from_model(model, HeldOut(images, spread)),
+        fp16=True,
+        on_reports=lambda _: None,
+    )
+    return folder / "bundle"
+
+
+@pytest.fixture
+def bundle_copy(small_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle that may be corrupted."""
+    copy = tmp_path / "bundle"
+    shutil.copytree(small_bundle, copy)
+    return copy
+
+
+@pytest.fixture
+def change_manifest() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
+    """Change a bundle's manifest by a function of its JSON."""
+
+    def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+        path = folder / "manifest.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        edit(content)
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    return change
