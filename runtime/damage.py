@@ -40,6 +40,7 @@ class PacketLog:
         self._intra_only = intra_only
         self._waiting: dict[int | None, Arrival] = {}
         self._damaged: list[int] = []
+        self._missing: set[int] = set()
         self._count = self._key = self._earlier_key = 0
         self._key_pts: int | None = None
         self.first_pts = self.end_pts = 0
@@ -92,11 +93,17 @@ class PacketLog:
         """
         passed = [pts for pts in self._waiting if pts is not None and pts < order]
         arrivals = [(pts, self._waiting.pop(pts)) for pts in sorted(passed)]
-        return [
+        missing = [
             (pts, arrival)
             for pts, arrival in arrivals
             if self._damaged and not self.is_damaged(arrival)
         ]
+        self._missing.update(pts for pts, _ in missing)
+        return missing
+
+    def is_missing(self, frame: VideoFrame) -> bool:
+        """Whether a frame that comes out after all was given up, out of order as it is."""
+        return frame.pts in self._missing
 
     def spoiled(self, arrival: Arrival) -> bool:
         """Whether a packet from the key packet that this one goes back to, up to it, is damaged."""

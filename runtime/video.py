@@ -69,7 +69,8 @@ class VideoSource(FrameSource):
         self.fps = float(rate) if rate else None
         self.expected = self._stream.frames or None
         # A recording served over the network has an end; a camera has none.
-        self.live = is_url and self._container.duration is None
+        has_end = self.expected or self._container.duration is not None
+        self.live = is_url and not has_end and self._container.size <= 0
         # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
         codec.options = {"err_detect": "crccheck+explode"}
         self._log = PacketLog(intra_only=codec.codec.intra_only)
@@ -131,6 +132,8 @@ class VideoSource(FrameSource):
             self._note_gap(packet.pts, reason, arrival)
         decode_ns = time.monotonic_ns() - started_ns
         for frame in decoded:
+            if self._log.is_missing(frame):
+                continue
             yield from self._gaps_before(-math.inf if frame.pts is None else frame.pts)
             origin = self._log.origin(frame) or arrival
             if origin is None:
@@ -146,6 +149,7 @@ class VideoSource(FrameSource):
 
     def _whole(self, frame: VideoFrame, origin: Arrival, decode_ns: int) -> Frame:
         started_ns = time.monotonic_ns()
+        base = self._stream.time_base  # a frame that was flushed does not know it
         image = np.ascontiguousarray(frame.to_ndarray(format="bgr24"), np.uint8)
         self._index += 1
         return Frame(
@@ -154,7 +158,7 @@ class VideoSource(FrameSource):
             captured_ns=origin.captured_ns,
             grabbed_ns=origin.grabbed_ns,
             capture_ns=decode_ns + time.monotonic_ns() - started_ns,
-            media_s=frame.time,
+            media_s=float(frame.pts * base) if frame.pts is not None and base else None,
         )
 
     def _note_gap(self, pts: int | None, reason: str, arrival: Arrival) -> None:

@@ -34,10 +34,28 @@ BOUNDARY = "motorvaeframe"
 # Name of a clip: container format, codec, pixel format, options of the codec, of the container.
 CLIPS: dict[str, tuple[str, str, str, dict[str, str], dict[str, str]]] = {
     "mjpeg.avi": ("avi", "mjpeg", "yuvj420p", {}, {}),
-    "mpeg4.avi": ("avi", "mpeg4", "yuv420p", {"sc_threshold": "1000000000"}, {}),
-    "h264.mp4": ("mp4", "libx264", "yuv420p", {}, {}),
-    "faststart.mp4": ("mp4", "libx264", "yuv420p", {}, {"movflags": "faststart"}),
-    "h264.mkv": ("matroska", "libx264", "yuv420p", {}, {}),
+    "mpeg4.avi": ("avi", "mpeg4", "yuv420p", {"sc_threshold": "1000000000", "qmax": "3"}, {}),
+    "h264.mp4": (
+        "mp4",
+        "libx264",
+        "yuv420p",
+        {"x264-params": "scenecut=0:bframes=2:b-adapt=0"},
+        {},
+    ),
+    "faststart.mp4": (
+        "mp4",
+        "libx264",
+        "yuv420p",
+        {"x264-params": "scenecut=0:bframes=2:b-adapt=0"},
+        {"movflags": "faststart"},
+    ),
+    "h264.mkv": (
+        "matroska",
+        "libx264",
+        "yuv420p",
+        {"x264-params": "scenecut=0:bframes=2:b-adapt=0"},
+        {},
+    ),
     "ffv1.mkv": ("matroska", "ffv1", "bgr0", {}, {}),
 }
 
@@ -46,7 +64,7 @@ def image_of(index: int) -> npt.NDArray[np.uint8]:
     """A picture that says which one it is: a grey level, over a texture that moves slowly."""
     image = np.full((HEIGHT, WIDTH, 3), 24 + 8 * index, np.uint8)
     texture = np.random.default_rng(0).integers(0, 256, (16, WIDTH), np.uint8)
-    image[:16] = np.roll(cv2.GaussianBlur(texture, (5, 5), 0), index, axis=1)[:, :, None]
+    image[:16] = np.roll(texture, 3 * index, axis=1)[:, :, None]
     return image
 
 
@@ -70,7 +88,7 @@ def write_clip(
     with av.open(str(path), "w", format=container, options=container_options or {}) as output:
         stream = output.add_stream(codec, rate=FPS, options=options or {})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
-        stream.gop_size = group
+        stream.gop_size, stream.bit_rate = group, 4_000_000
         for index in range(frames):
             frame = av.VideoFrame.from_ndarray(image_of(index), format="bgr24")
             output.mux(stream.encode(frame))
@@ -318,10 +336,10 @@ def server() -> Iterator[Server]:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                if path.startswith("/mjpeg"):
-                    self._stream(path)
-                elif path in found.files:
+                if path in found.files:
                     self._file(*found.files[path])
+                elif path.startswith("/mjpeg"):
+                    self._stream(path)
                 else:
                     self.send_error(401 if path == "/private" else 404)
 
