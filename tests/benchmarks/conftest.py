@@ -1,0 +1,108 @@
+"""Results made by hand, and the command in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from motorvae.benchmarks.cli import main
+from motorvae.benchmarks.environment import Environment
+from motorvae.benchmarks.measure import Schedule
+from motorvae.benchmarks.results import Case, Rate, Result, Settings, measured_case, series_of
+from motorvae.benchmarks.roofline import cost_of, roofline_of
+from motorvae.runtime.spec import ModelSpec
+
+MS = 1_000_000
+
+
+def steady(ms: float, count: int = 20) -> tuple[int, ...]:
+    """Samples around a value, within 2 %."""
+    return tuple(round(ms * MS * (0.99 + 0.02 * (place % 5) / 4)) for place in range(count))
+
+
+@pytest.fixture
+def result(small_spec: ModelSpec) -> Result:
+    """Every kind of case, one of them not measured and one unstable."""
+    cost = cost_of(small_spec, "encoder")
+    p50_ms = series_of(steady(5.25)).p50_ms
+    restless = tuple(ms * MS for ms in (11, 11, 11, 33, 33, 33))
+    return Result(
+        created="2026-11-23T12:00:00+00:00",
+        model=small_spec,
+        settings=Settings(
+            quick=False,
+            untrained=True,
+            weights_sha256="ab" * 32,
+            seed=0,
+            schedule=Schedule(samples=20),
+            training_schedule=None,
+            spread_limit=0.1,
+            drift_limit=0.1,
+        ),
+        environment=Environment(
+            machine="x86_64",
+            cpu="A processor",
+            cores=2,
+            logical_cores=2,
+            usable_cores=2,
+            memory_bytes=1 << 33,
+            system="Linux",
+            python="3.11.7",
+            versions={"torch": "2.13.0"},
+            threads={"torch": 2},
+            governor=None,
+            load_start=(0.1, 0.1, 0.1),
+            load_end=(2.0, 1.0, 0.5),
+        ),
+        matrix=Rate(work=2 * 10**9, series=series_of(steady(20))),
+        copy_memory=Rate(work=10**8, series=series_of(steady(10))),
+        cases=(
+            Case(
+                group="encoder",
+                engine="torch eager",
+                batch=1,
+                stages={"run": series_of(steady(5.25))},
+                roofline=roofline_of(cost, flops_per_s=1e11, bytes_per_s=1e10, p50_ms=p50_ms),
+            ),
+            Case(group="encoder", engine="torch.compile", batch=1, not_measured="no compiler"),
+            measured_case(
+                Case(
+                    group="encoder",
+                    engine="ONNX Runtime",
+                    batch=1,
+                    stages={"run": series_of(restless)},
+                )
+            ),
+            Case(
+                group="path",
+                engine="ONNX Runtime",
+                batch=1,
+                frame=(640, 480),
+                stages={
+                    "total": series_of(steady(6.5)),
+                    "preprocess": series_of(steady(1.25)),
+                    "encode": series_of(steady(5.25)),
+                },
+            ),
+            Case(
+                group="training",
+                engine="float32",
+                batch=64,
+                stages={"step": series_of(steady(640, 5))},
+            ),
+        ),
+        warnings=(),
+    )
+
+
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run motorvae-bench; return its exit code and what it said."""
+
+    def call(*args: object) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main([str(arg) for arg in args])
+        return code, capsys.readouterr().err
+
+    return call
