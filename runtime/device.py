@@ -83,7 +83,8 @@ class DeviceSource(FrameSource):
 def cameras_found() -> list[str]:
     """Return the video devices of this machine with their names; Linux only, else empty."""
     found = []
-    for node in sorted(Path("/sys/class/video4linux").glob("video*")):
+    nodes = Path("/sys/class/video4linux").glob("video*")
+    for node in sorted(nodes, key=lambda node: (len(node.name), node.name)):
         try:
             label = (node / "name").read_text(encoding="utf-8").strip()
         except OSError:

@@ -224,7 +224,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def read_rows() -> Callable[[Path], list[dict[str, Any]]]:
     return rows_of
 
