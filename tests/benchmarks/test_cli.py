@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from motorvae.benchmarks.results import load_result
+from motorvae.runtime.files import sha256_of
+from motorvae.runtime.spec import ModelSpec
+
+Bench = Callable[..., tuple[int, str]]
+
+SIZES = ("--image-size", 32, "--channels", 4, 8, 8, 16, 16, "--latent-size", 8)
+UNTRAINED = ("--untrained", "--quick", "--threads", 1, *SIZES)
+
+
+def test_an_untrained_run_leaves_a_result_and_its_picture(
+    bench: Bench, small_spec: ModelSpec, tmp_path: Path
+) -> None:
+    output = tmp_path / "bench.json"
+    training = ("--training", "--training-batch", 4, "--training-steps", 2)
+    code, said = bench(*UNTRAINED, "--skip-compile", *training, "--output", output)
+    assert code == 0, said
+
+    found = load_result(output)
+    assert found.model == small_spec
+    assert (found.settings.untrained, found.settings.quick) == (True, True)
+    assert found.environment.threads == {"torch": 1, "ONNX Runtime": 1, "OpenCV": 1}
+    assert {"torch", "onnxruntime", "numpy", "av"} <= set(found.environment.versions)
+    measured = [case for case in found.cases if case.not_measured is None]
+    assert [(case.group, case.batch, case.frame) for case in measured] == [
+        *[("encoder", 1, None)] * 2,
+        *[("encoder", 8, None)] * 2,
+        *[("decoder", 1, None)] * 2,
+        *[("decoder", 8, None)] * 2,
+        ("path", 1, (640, 480)),
+        ("path", 1, (1280, 720)),
+        ("path", 1, (1920, 1080)),
+        *[("training", 4, None)] * 2,
+    ]
+    for case in measured:
+        count = 2 if case.group == "training" else 20
+        assert {len(series.samples_ns) for series in case.stages.values()} == {count}
+        assert (case.roofline is not None) == (case.group in {"encoder", "decoder"})
+    left_out = [case for case in found.cases if case.not_measured is not None]
+    assert {case.engine for case in left_out} == {"torch.compile"}
+
+    assert "decoder, batch 8, torch.compile: not measured: left out by --skip-compile" in said
+    assert "QUICK: too few samples to quote" in said
+    assert cv2.imread(str(output.with_suffix(".png"))) is not None
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bench.json", "bench.png"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--samples", 199), "--samples 199: take 200 or more, or --quick"),
+        (("--quick", "--samples", 0), "--samples 0: take 1 or more"),
+        (("--output", "bench.txt"), "--output bench.txt: name a file that ends in .json"),
+        (("--batches", 1, 0), "--batches (1, 0): take 1 or more"),
+        (("--threads", 0), "--threads 0: take 1 or more"),
+        (("--training-steps", 0), "--training-steps 0: take 1 or more"),
+        (("--training-batch", 0), "--training-batch 0: take 1 or more"),
+        (("--seed", -1), "--seed -1: take 0 or more"),
+        (("--latent-size", 8), "add --untrained, or leave them out"),
+        (("--untrained", "--model", "bundle"), "leave out --model and --checkpoint"),
+        (("--untrained", "--image-size", 100), "not a multiple of 32: take 96 or 128"),
+        (("--model", "nowhere"), "no bundle at nowhere: run motorvae-train"),
+        (("--model", "nowhere"), "or measure random weights with --untrained"),
+        (("--output", "/proc/none/bench.json"), "cannot write /proc/none/bench.json"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    bench: Bench,
+    args: tuple[object, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = bench(*args)
+    assert code == 1
+    assert said.startswith("motorvae-bench: ")
+    assert message in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def run(small_spec: ModelSpec, tmp_path: Path) -> Path:
+    """A finished training run, as far as the benchmark looks."""
+    from motorvae.training.checkpoint import DataSummary, RunConfig, save_config, save_weights
+    from motorvae.training.model import MotorVAE
+    from motorvae.training.options import TrainOptions
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = RunConfig(
+        started="2026-11-23T12:00:00+00:00",
+        model=small_spec,
+        options=TrainOptions(),
+        data=DataSummary(kind="vehicles", source="vehicles", train=1, held_out=1, skipped=0),
+        precision="32-true",
+        versions={},
+    )
+    save_config(folder, config)
+    save_weights(folder, MotorVAE(small_spec))
+    return folder
+
+
+def test_a_bundle_of_other_weights_is_refused(
+    bench: Bench, small_bundle: Path, run: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "bench.json"
+    code, said = bench("--model", small_bundle, "--checkpoint", run, "--output", output)
+    assert code == 1
+    assert f"{small_bundle} was exported from other weights (abababababab...)" in said
+    assert str(run / "model.safetensors") in said
+    assert sha256_of(run / "model.safetensors")[:12] in said
+    assert not output.exists()
+
+
+def test_a_bundle_that_only_claims_the_weights_is_refused(
+    bench: Bench,
+    bundle_copy: Path,
+    change_manifest: Callable[[Path, Callable[[dict[str, Any]], object]], None],
+    run: Path,
+    tmp_path: Path,
+) -> None:
+    digest = sha256_of(run / "model.safetensors")
+    change_manifest(bundle_copy, lambda manifest: manifest.update(weights_sha256=digest))
+    output = tmp_path / "bench.json"
+    code, said = bench(
+        *("--model", bundle_copy, "--checkpoint", run / "model.safetensors"),
+        *("--quick", "--threads", 1, "--skip-compile", "--output", output),
+    )
+    assert code == 1
+    assert "ONNX Runtime and torch eager disagree on mu" in said
+    assert not output.exists()
+
+
+def test_a_missing_run_is_named(bench: Bench, small_bundle: Path, tmp_path: Path) -> None:
+    code, said = bench("--model", small_bundle, "--checkpoint", tmp_path / "none")
+    assert code == 1
+    assert f"no training run at {tmp_path / 'none'}" in said
+
+
+def without_torch(*args: str) -> subprocess.CompletedProcess[str]:
+    source = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"torch", "matplotlib"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from motorvae.benchmarks.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    return subprocess.run(
+        [sys.executable, "-c", source, *args],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_needs_no_torch() -> None:
+    done = without_torch("--help")
+    assert done.returncode == 0, done.stderr
+    assert "--untrained" in done.stdout
+
+
+def test_a_missing_package_is_named_with_the_command_that_brings_it(tmp_path: Path) -> None:
+    done = without_torch("--untrained", "--output", str(tmp_path / "bench.json"))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "benchmarking needs the package" in done.stderr
+    assert "pip install 'motorvae[train,export,bench,cpu]'" in done.stderr
