@@ -135,9 +135,9 @@ def clip_tools() -> Any:
     return Tools
 
 
-def read_all(source: FrameSource) -> list[Frame | Gap]:
-    """Everything a source gives until it ends."""
-    items: list[Frame | Gap] = []
+def read_all(source: FrameSource, into: list[Frame | Gap] | None = None) -> list[Frame | Gap]:
+    """Everything a source gives until it ends; also in `into`, should it fail."""
+    items = [] if into is None else into
     with source:
         while (item := source.read()) is not None:
             items.append(item)
@@ -326,7 +326,7 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Serves files, `/mjpeg` that ends, `/mjpeg-cut` that breaks off, `/mjpeg-stall`, `/private`."""
+    """Serves files and `/mjpeg`, which ends; `/mjpeg-cut` breaks off, `/mjpeg-stall` stays."""
     found: Server
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -206,7 +206,7 @@ def test_a_precision_that_is_absent(bundle_copy: Path, change_manifest: Callable
         content["graphs"] = [g for g in content["graphs"] if g["graph"] == "decoder"]
 
     change_manifest(bundle_copy, drop)
-    with pytest.raises(BundleError, match="has no fp32 encoder .*: export it again"):
+    with pytest.raises(BundleError, match=r"has no fp32 encoder .*: export it again"):
         open_backend(load_bundle(bundle_copy), "encoder")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_the_synthetic_camera_shows_its_world_at_the_time_of_each_tick() -> None
     with SyntheticSource(seed=7, fps=100) as source:
         assert source.live
         frames = [source.read() for _ in range(4)]
-    for one, other in zip(frames, frames[1:], strict=False):
+    for one, other in itertools.pairwise(frames):
         assert other.index > one.index
         assert other.grabbed_ns - one.grabbed_ns > 0
     for frame in frames:

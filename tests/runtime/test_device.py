@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,18 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="device files are 
 
 
 def test_opencv_frames_are_stamped_counted_and_end_in_a_loss(
-    clips: dict[str, Path], clip_tools: Any
+    clips: dict[str, Path], clip_tools: Any, drain: Callable
 ) -> None:
     """OpenCV reads a file through the same verbs as a camera, and then delivers no more."""
     frames: list[Frame] = []
-    with DeviceSource(str(clips["mjpeg.avi"]), api=cv2.CAP_FFMPEG) as source:
-        assert source.live
-        assert source.fps == clip_tools.fps
-        with pytest.raises(CameraError, match=r"lost camera .* after 24 frames.*check the cable"):
-            while True:
-                frames.append(source.read())
+    source = DeviceSource(str(clips["mjpeg.avi"]), api=cv2.CAP_FFMPEG)
+    assert source.live
+    assert source.fps == clip_tools.fps
+    with pytest.raises(CameraError, match=r"lost camera .* after 24 frames.*check the cable"):
+        drain(source, frames)
     assert [frame.index for frame in frames] == list(range(24))
     assert [clip_tools.index(frame.image) for frame in frames] == list(range(24))
-    for one, other in zip(frames, frames[1:], strict=False):
+    for one, other in itertools.pairwise(frames):
         assert one.grabbed_ns + one.capture_ns <= other.grabbed_ns
         assert one.image is not other.image
 

@@ -73,7 +73,7 @@ def test_a_failure_keeps_the_earlier_file_and_is_passed_on(
 ) -> None:
     path = place / "file"
     path.write_text("earlier")
-    with pytest.raises(type(error)), replaced_file(path) as temporary:
+    with pytest.raises(type(error)), replaced_file(path) as temporary:  # noqa: PT012  # a block
         temporary.write_text("half")
         raise error
     assert path.read_text() == "earlier"
@@ -150,7 +150,7 @@ def test_a_failed_second_rename_puts_the_earlier_folder_back(
 
 def test_a_failure_inside_keeps_the_earlier_folder(place: Path) -> None:
     write_folder(place / "folder", "one")
-    with pytest.raises(RuntimeError), replaced_folder(place / "folder") as folder:
+    with pytest.raises(RuntimeError), replaced_folder(place / "folder") as folder:  # noqa: PT012  # a block
         (folder / "half").touch()
         raise RuntimeError
     assert names_in(place / "folder") == ["one"]

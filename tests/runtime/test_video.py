@@ -251,28 +251,27 @@ def test_a_served_recording_that_breaks_off_ends_in_a_gap(
 
 
 @pytest.mark.parametrize("path", ["/mjpeg", "/mjpeg-cut"])
-def test_a_camera_on_the_network_that_ends_is_lost(server: Any, clip_tools: Any, path: str) -> None:
+def test_a_camera_on_the_network_that_ends_is_lost(
+    server: Any, clip_tools: Any, drain: Callable, path: str
+) -> None:
     url = server.url + path
-    read = []
-    with VideoSource(url, name=url, is_url=True) as source:
-        assert source.live
-        with pytest.raises(CameraError, match=rf"lost {url} after \d+ frames: .*; check the conn"):
-            while (item := source.read()) is not None:
-                read.append(item)
+    read: list[Frame | Gap] = []
+    source = VideoSource(url, name=url, is_url=True)
+    assert source.live
+    with pytest.raises(CameraError, match=rf"lost {url} after \d+ frames: .*; check the conn"):
+        drain(source, read)
     assert [clip_tools.index(frame.image) for frame in frames_of(read)] == list(range(24))
     assert [item.index for item in read] == list(range(len(read)))
 
 
 def test_a_camera_on_the_network_that_falls_silent_is_lost(
-    server: Any, monkeypatch: pytest.MonkeyPatch
+    server: Any, monkeypatch: pytest.MonkeyPatch, drain: Drain
 ) -> None:
     monkeypatch.setattr(video, "TIMEOUT_S", 0.5)
-    url = server.url + "/mjpeg-stall"
-    with VideoSource(url, name="the camera", is_url=True) as source:
-        with pytest.raises(CameraError, match="lost the camera after .*: nothing came for 0.5 s"):
-            while source.read() is not None:
-                pass
-        assert server.stalled.is_set()
+    source = VideoSource(server.url + "/mjpeg-stall", name="the camera", is_url=True)
+    with pytest.raises(CameraError, match=r"lost the camera after .*: nothing came for 0\.5 s"):
+        drain(source)
+    assert server.stalled.is_set()
 
 
 @pytest.mark.parametrize(
