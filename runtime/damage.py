@@ -57,7 +57,8 @@ class PacketLog:
         self._count += 1
         if packet.is_keyframe or self._intra_only:
             self._earlier_key, self._key, self._key_pts = self._key, number, pts
-            self._damaged = [other for other in self._damaged if other >= self._earlier_key]
+            oldest = min([self._earlier_key, *(other.key for other in self._waiting.values())])
+            self._damaged = [other for other in self._damaged if other >= oldest]
         # What is shown before the key frame it follows may be predicted from across it.
         leading = pts is not None and self._key_pts is not None and pts < self._key_pts
         key = self._earlier_key if leading else self._key

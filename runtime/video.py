@@ -31,9 +31,11 @@ class VideoSource(FrameSource):
     """Every frame of a video, in order, converted to BGR.
 
     A frame's time is that of the packet it was decoded from, stamped when the packet arrived
-    and before it was decoded. Damage is never hidden: a packet that does not decode, a frame
-    that the decoder patched, frames predicted from either, and an end that comes before the
-    announced one are gaps. A live stream that is joined half way starts at its first whole frame.
+    and before it was decoded. Damage that the decoder notices is never hidden: a packet that does
+    not decode, a frame that the decoder patched, frames predicted from either, and an end that
+    comes before the announced one are gaps. (Most codecs carry no checksum, and some altered bytes
+    decode without complaint.) A live stream that is joined half way starts at its first whole
+    frame.
 
     Args:
         location: A path, or a URL that FFmpeg reads.
@@ -188,9 +190,10 @@ class VideoSource(FrameSource):
         length_s = float((self._log.end_pts - self._log.first_pts) * base)
         if self.expected is not None:
             duration = self._stream.duration
-            # A trimmed recording keeps its count of frames, and only its duration is shortened.
+            # A trimmed MP4 keeps its count of frames, and only its duration is shortened.
+            trimmed = "mp4" in self._container.format.name and duration is not None
             if self._log.count >= self.expected or (
-                duration is not None and length_s + half_frame_s > duration * base
+                trimmed and length_s + half_frame_s > (duration or 0) * base
             ):
                 return None
             return f"the file announces {self.expected} frames and ends after {self._log.count}"

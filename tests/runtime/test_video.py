@@ -295,3 +295,32 @@ def test_no_server_and_no_such_protocol() -> None:
         VideoSource("http://127.0.0.1:9/x", name="nobody", is_url=True)
     with pytest.raises(SourceError, match="Protocol not found"):
         VideoSource("gopher-x://127.0.0.1/x", name="nobody", is_url=True)
+
+
+def test_a_file_that_lost_its_last_frame_whole_says_so(
+    clips: dict[str, Path], drain: Drain, tmp_path: Path
+) -> None:
+    """Cut between two frames, nothing is damaged; only the header knows."""
+    data = clips["mjpeg.avi"].read_bytes()
+    path = tmp_path / "cut.avi"
+    path.write_bytes(data[: data.rindex(b"00dc", 0, data.rindex(b"idx1"))])
+    items = drain(opened(path))
+    assert [gap.reason for gap in gaps_of(items)] == [
+        "the file announces 24 frames and ends after 23"
+    ]
+    assert len(items) == 24
+
+
+def test_a_trimmed_mp4_is_not_cut_short(
+    clips: dict[str, Path], drain: Drain, tmp_path: Path
+) -> None:
+    """Telephones trim by an edit list: the frames are still counted, and not to be shown."""
+    data = bytearray(clips["h264.mp4"].read_bytes())
+    start = data.index(b"elst") + 12  # behind the version and the number of entries
+    duration = int.from_bytes(data[start : start + 4], "big")
+    data[start : start + 4] = (duration // 2).to_bytes(4, "big")
+    path = tmp_path / "trimmed.mp4"
+    path.write_bytes(data)
+    items = drain(opened(path))
+    assert gaps_of(items) == []
+    assert 10 <= len(items) <= 16
