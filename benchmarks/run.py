@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..runtime.bundle import GraphName
+from ..training.hardware import cpu_has_bf16
 from .cases import graph_cases, path_cases
 from .engines import thread_limit
 from .environment import environment_now, load_now, usable_cores
@@ -81,7 +82,7 @@ def run_benchmark(subject: Subject, plan: Plan, note: Callable[[str], None]) -> 
         if plan.training:
             schedule, batch = plan.training
             note(f"training step, batch {batch}")
-            cases += training_cases(subject.spec, batch, schedule)
+            cases += training_cases(subject.spec, batch, schedule, has_bf16=cpu_has_bf16())
         note("matrix rate and copy bandwidth again")
         matrix, copy_memory = rates_of(before, measure_machine(plan.machine_samples))
     busy = busy_warning(load_start[0] / usable_cores())

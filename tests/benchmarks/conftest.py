@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from motorvae.benchmarks.cli import main
+from motorvae.benchmarks.engines import thread_limit
 from motorvae.benchmarks.environment import Environment
 from motorvae.benchmarks.measure import Schedule
 from motorvae.benchmarks.results import Case, Rate, Result, Settings, measured_case, series_of
@@ -19,6 +20,13 @@ MS = 1_000_000
 def steady(ms: float, count: int = 20) -> tuple[int, ...]:
     """Samples around a value, within 2 %."""
     return tuple(round(ms * MS * (0.99 + 0.02 * (place % 5) / 4)) for place in range(count))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for a busy core turn tiny models into slow tests."""
+    with thread_limit(1):
+        yield
 
 
 @pytest.fixture

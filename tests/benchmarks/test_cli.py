@@ -12,6 +12,7 @@ import pytest
 from motorvae.benchmarks.results import load_result
 from motorvae.runtime.files import sha256_of
 from motorvae.runtime.spec import ModelSpec
+from motorvae.training.hardware import cpu_has_bf16
 
 Bench = Callable[..., tuple[int, str]]
 
@@ -41,14 +42,14 @@ def test_an_untrained_run_leaves_a_result_and_its_picture(
         ("path", 1, (640, 480)),
         ("path", 1, (1280, 720)),
         ("path", 1, (1920, 1080)),
-        *[("training", 4, None)] * 2,
+        *[("training", 4, None)] * (2 if cpu_has_bf16() else 1),
     ]
     for case in measured:
         count = 2 if case.group == "training" else 20
         assert {len(series.samples_ns) for series in case.stages.values()} == {count}
         assert (case.roofline is not None) == (case.group in {"encoder", "decoder"})
     left_out = [case for case in found.cases if case.not_measured is not None]
-    assert {case.engine for case in left_out} == {"torch.compile"}
+    assert {case.engine for case in left_out if case.group != "training"} == {"torch.compile"}
 
     assert "decoder, batch 8, torch.compile: not measured: left out by --skip-compile" in said
     assert "QUICK: too few samples to quote" in said
