@@ -184,7 +184,7 @@ def write_sound(path: Path, *, cover: bool = False) -> None:
         if cover:
             picture = output.add_stream("mjpeg", rate=1)
             picture.width, picture.height, picture.pix_fmt = 64, 64, "yuvj420p"
-            picture.disposition = Disposition.attached_pic
+            picture.disposition = Disposition.attached_pic.value
             image = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="bgr24")
             output.mux(picture.encode(image))
             output.mux(picture.encode())
