@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+
+from motorvae.runtime.errors import DataError
+from motorvae.training.batches import CountedTrainBatches, HeldOutBatches, TrainBatches
+from motorvae.training.data import DataSet
+from motorvae.training.options import TrainOptions
+from motorvae.training.schedule import Schedule
+
+
+def _data(train: int, held_out: int = 4) -> DataSet:
+    count = train + held_out
+    images = np.arange(count, dtype=np.uint8).repeat(4).reshape(count, 2, 2)
+    rows = np.arange(count)
+    return DataSet(images, [str(row) for row in rows], rows[:train], rows[train:], 0)
+
+
+def _rows(batch: torch.Tensor) -> list[int]:
+    return [round(value * 255) for value in batch[:, 0, 0, 0].tolist()]
+
+
+def test_batches_are_scaled_images_each_at_most_once(options: TrainOptions) -> None:
+    batches = CountedTrainBatches(
+        _data(22), Schedule(options), batch_size=5, seed=0, rank=0, ranks=1
+    )
+    seen = list(batches)
+    assert len(seen) == len(batches) == 4
+    assert seen[0].shape == (5, 1, 2, 2)
+    assert seen[0].dtype == torch.float32
+    rows = [row for batch in seen for row in _rows(batch)]
+    assert len(set(rows)) == len(rows) == 20
+    assert max(rows) < 22
+
+
+def test_order_comes_from_seed_and_epoch(options: TrainOptions) -> None:
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        schedule = Schedule(options)
+        schedule.at.epochs_done = epoch
+        batches = TrainBatches(_data(20), schedule, batch_size=5, seed=seed, rank=0, ranks=1)
+        return [_rows(batch) for batch in batches]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+
+
+def test_an_epoch_goes_on_where_it_was_left(options: TrainOptions) -> None:
+    schedule = Schedule(options)
+    batches = TrainBatches(_data(20), schedule, batch_size=5, seed=1, rank=0, ranks=1)
+    whole = [_rows(batch) for batch in batches]
+    schedule.at.step_in_epoch = 3
+    assert [_rows(batch) for batch in batches] == whole[3:]
+
+
+def test_an_epoch_ends_when_the_stage_is_over(options: TrainOptions) -> None:
+    schedule = Schedule(options)
+    batches = iter(TrainBatches(_data(20), schedule, batch_size=5, seed=1, rank=0, ranks=1))
+    next(batches)
+    schedule.at.stage_over = True
+    assert list(batches) == []
+
+
+def test_ranks_share_an_epoch_without_overlap(options: TrainOptions) -> None:
+    data = _data(23, 7)
+    train, held_out = (
+        [[_rows(batch) for batch in batches] for batches in per_rank]
+        for per_rank in (
+            [
+                TrainBatches(data, Schedule(options), batch_size=5, seed=1, rank=rank, ranks=2)
+                for rank in range(2)
+            ],
+            [HeldOutBatches(data, batch_size=3, rank=rank, ranks=2) for rank in range(2)],
+        )
+    )
+    assert len(train[0]) == len(train[1]) == 2
+    rows = list(chain(*train[0], *train[1]))
+    assert len(set(rows)) == len(rows) == 20
+    assert len(held_out[0]) == len(held_out[1]) == 2
+    assert sorted(chain(*held_out[0], *held_out[1])) == list(range(23, 30))
+
+
+def test_a_batch_larger_than_the_data_takes_all_of_it(options: TrainOptions) -> None:
+    batches = CountedTrainBatches(
+        _data(3), Schedule(options), batch_size=64, seed=1, rank=0, ranks=1
+    )
+    assert [len(batch) for batch in batches] == [3]
+
+
+def test_more_ranks_than_images_are_refused(options: TrainOptions) -> None:
+    with pytest.raises(DataError, match="1 training images for 2 devices"):
+        TrainBatches(_data(1), Schedule(options), batch_size=1, seed=1, rank=0, ranks=2)
+    with pytest.raises(DataError, match="1 held-out images for 2 devices"):
+        HeldOutBatches(_data(4, 1), batch_size=1, rank=0, ranks=2)

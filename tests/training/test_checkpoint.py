@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from motorvae.runtime.errors import CheckpointError
+from motorvae.training.checkpoint import config_from_run, model_from_checkpoint
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A finished run that may be corrupted."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def test_folder_link_and_weights_give_the_same_model(finished_run: Path) -> None:
+    paths = [finished_run, finished_run.parent / "latest", finished_run / "model.safetensors"]
+    images = torch.rand(2, 1, 32, 32)
+    outputs = []
+    for path in paths:
+        model, config = model_from_checkpoint(path)
+        assert not model.training
+        assert config.options.name == "whole"
+        assert config.model == model.spec
+        outputs.append(model(images).mu)
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
+
+
+def test_every_tensor_that_does_not_fit_is_named(run: Path) -> None:
+    path = run / "model.safetensors"
+    state = safetensors.torch.load_file(path)
+    del state["encoder.mu.bias"], state["decoder.image.bias"]
+    state["extra.weight"] = torch.zeros(1)
+    state["encoder.log_var.bias"] = torch.zeros(9)
+    state["decoder.linear.bias"] = state["decoder.linear.bias"].half()
+    state["encoder.features.0.bias"][1] = float("nan")
+    safetensors.torch.save_file(state, path)
+    with pytest.raises(CheckpointError) as refusal:
+        model_from_checkpoint(run)
+    text = str(refusal.value)
+    assert "missing: decoder.image.bias, encoder.mu.bias" in text
+    assert "unexpected: extra.weight" in text
+    assert "encoder.log_var.bias is 9 float32, expected 8 float32" in text
+    assert "decoder.linear.bias is 16 float16, expected 16 float32" in text
+    assert "not finite: encoder.features.0.bias" in text
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "last.ckpt", "model.pth", "model.bin"])
+def test_a_pickle_is_refused_and_never_opened(tmp_path: Path, name: str) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "sprung",)  # type: ignore[return-value]
+
+    path = tmp_path / name
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(CheckpointError, match=r"opening a pickle.*give the folder of a finished"):
+        model_from_checkpoint(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_no_run_and_unfinished_run_say_what_to_do(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="make one with motorvae-train"):
+        model_from_checkpoint(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"it has no config\.json"):
+        model_from_checkpoint(tmp_path / "empty")
+    (run / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="not finished: motorvae-train --resume"):
+        model_from_checkpoint(run)
+
+
+def test_truncated_weights_are_refused(run: Path) -> None:
+    path = run / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"cannot read .*model\.safetensors"):
+        model_from_checkpoint(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema_version": 99}, "schema_version=99, this motorvae reads 1"),
+        ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
+        ({"model": {"image_size": 33}}, "image_size=33 is not a multiple of 32"),
+        ({"options": {"colour": 1}}, "options.colour"),
+    ],
+)
+def test_config_is_checked(run: Path, change: dict[str, object], said: str) -> None:
+    path = run / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError) as refusal:
+        config_from_run(run)
+    assert said in str(refusal.value)
+    assert str(path) in str(refusal.value)
+
+
+def test_config_that_is_no_json_is_refused(run: Path) -> None:
+    (run / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"cannot read .*config\.json"):
+        config_from_run(run)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from motorvae.training.checkpoint import model_from_checkpoint
+from motorvae.training.cli import main
+from motorvae.training.train import RUN_VARIABLE
+
+SMALL = (
+    *("--image-size", "32", "--channels", "4", "8", "8", "16", "16", "--latent-size", "8"),
+    *("--vehicles-count", "48", "--batch-size", "8", "--accelerator", "cpu"),
+)
+COMMAND = (
+    sys.executable,
+    "-c",
+    "import sys; from motorvae.training.cli import main; sys.exit(main())",
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(RUN_VARIABLE, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--data", "nowhere"), "--data=nowhere does not exist"),
+        (("--data", "empty"), "no image in empty"),
+        (("--image-size", "100"), "take 96 or 128"),
+        (("--epochs", "1", "0"), "--epochs=(1, 0)"),
+        (("--output", "file"), "file"),
+        (("--accelerator", "gpu", "--devices", "64"), "--devices=64"),
+        (("--accelerator", "abacus"), "--accelerator=abacus"),
+        (("--strategy", "ddp_spawn", "--devices", "2"), "only one device or the strategy ddp"),
+        (("--strategy", "fsdp"), "--strategy=fsdp"),
+        (("--resume", "nowhere"), "nowhere is not a training run"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line_and_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], said: str
+) -> None:
+    (here / "empty").mkdir()
+    (here / "file").touch()
+    assert main([*SMALL, *args] if "--resume" not in args else args) == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert error[0].startswith("motorvae-train: ")
+    assert said in error[0]
+    assert {path.name for path in here.iterdir()} == {"empty", "file"}
+
+
+def test_an_unknown_option_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main(["--colour", "red"])
+    assert refusal.value.code == 2
+    assert "--colour" in capsys.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+def test_a_run_ends_with_the_next_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--epochs", "1", "1", "--name", "one"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "next: motorvae-export --checkpoint runs/latest --fp16"
+    assert lines[-2] == "wrote runs/one"
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    model_from_checkpoint(here / "runs" / "latest")
+
+
+def test_without_torch_one_line_says_what_to_install(here: Path) -> None:
+    script = """if True:
+        import sys
+        class NoTorch:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] == "torch":
+                    raise ModuleNotFoundError("no torch here", name=name)
+        sys.meta_path.insert(0, NoTorch())
+        from motorvae.training.cli import main
+        sys.exit(main([]))
+    """
+    done = subprocess.run(
+        (sys.executable, "-c", script), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "training needs the package torch" in done.stderr
+    assert "pip install 'motorvae[train]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(here.iterdir()) == []
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (*COMMAND, *SMALL, "--epochs", "100000", "100000", "--name", "long")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2 "):
+                break
+        process.send_signal(signal.SIGINT)
+        last = process.stderr.read().splitlines()[-1]
+        assert process.wait() == 130
+    resume = "motorvae-train --resume runs/long"
+    assert last == f"motorvae-train: interrupted; continue with: {resume}"
+    assert (here / "runs" / "long" / "resume.ckpt").is_file()
+    assert not (here / "runs" / "long" / "model.safetensors").exists()
+
+    assert main(["--resume", "runs/long", "--batch-size", "9"]) == 1
+    error = capsys.readouterr().err.strip()
+    assert "--batch-size=9 contradicts the run to resume, which has 8" in error
+    assert main(["--resume", "runs/long", "--batch-size", "64"]) == 1
+    assert "--batch-size=64 contradicts" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_preparing_leaves_nothing(here: Path) -> None:
+    command = (*COMMAND, *SMALL, "--vehicles-count", "10000000", "--name", "never")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        images = here / "runs" / "never" / "cache" / "images.u8"
+        while not images.exists():
+            assert process.poll() is None
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines() == ["motorvae-train: interrupted"]
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_devices_train_one_run(here: Path) -> None:
+    script = here / "command.py"
+    script.write_text("import sys\nfrom motorvae.training.cli import main\nsys.exit(main())\n")
+    command = (
+        *(sys.executable, str(script), *SMALL, "--epochs", "1", "1"),
+        *("--devices", "2", "--strategy", "ddp"),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    (folder,) = (path for path in (here / "runs").iterdir() if path.name != "latest")
+    _, config = model_from_checkpoint(folder)
+    steps = (folder / "metrics.csv").read_text().splitlines()[-1].split(",")[4]
+    assert int(steps) == 2 * (config.data.train // 16)
+    shutil.rmtree(here / "runs")

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from motorvae.runtime.errors import ConfigError
+from motorvae.runtime.spec import ModelSpec
+from motorvae.training.options import TrainOptions, spec_from_train_options
+
+
+def test_defaults_are_the_model_cards() -> None:
+    options = TrainOptions()
+    assert spec_from_train_options(options) == ModelSpec()
+    assert (options.learning_rate, options.batch_size) == (1e-4, 64)
+    assert (options.epochs, options.betas) == ((100, 100), (0.001, 0.05))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_size": 100}, "image_size=100 is not a multiple of 32: take 96 or 128"),
+        ({"batch_size": 0}, "--batch-size=0: it must be at least 1"),
+        ({"learning_rate": float("nan")}, "--learning-rate=nan"),
+        ({"epochs": (0, 5)}, "--epochs=(0, 5): it must be at least 1 for each stage"),
+        ({"betas": (0.1, -1.0)}, "--betas=(0.1, -1.0)"),
+        ({"minutes": 0.0}, "--minutes=0.0: it must be more than 0"),
+        ({"minutes": float("inf")}, "--minutes=inf"),
+        ({"held_out": 1.0}, "--held-out=1.0: it must be between 0 and 1"),
+        ({"vehicles_count": 1}, "--vehicles-count=1"),
+        ({"seed": -1}, "--seed=-1"),
+        ({"workers": -2}, "--workers=-2"),
+        ({"num_nodes": 0}, "--num-nodes=0"),
+        ({"name": "../x"}, "--name=../x"),
+        ({"name": "latest"}, "--name=latest"),
+        ({"channels": (4, 0)}, "channels=(4, 0)"),
+    ],
+)
+def test_out_of_range_is_refused_by_name_and_value(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        spec_from_train_options(replace(TrainOptions(), **change))
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from motorvae.runtime.errors import CheckpointError, ConfigError, OutputError
+from motorvae.training import module as module_module
+from motorvae.training.checkpoint import config_from_run
+from motorvae.training.loss import Loss, vae_loss
+from motorvae.training.module import VAETraining
+from motorvae.training.options import TrainOptions
+from motorvae.training.train import train
+
+OnLoss = Callable[[int, Callable[[], object]], None]
+
+
+@pytest.fixture
+def on_loss(monkeypatch: pytest.MonkeyPatch) -> OnLoss:
+    """Let something happen while the nth loss is computed: a signal, a power cut."""
+
+    def arrange(number: int, event: Callable[[], object]) -> None:
+        computed = 0
+
+        def loss(*args: torch.Tensor, beta: float) -> Loss:
+            nonlocal computed
+            computed += 1
+            if computed == number:
+                event()
+            return vae_loss(*args, beta=beta)
+
+        monkeypatch.setattr(module_module, "vae_loss", loss)
+
+    return arrange
+
+
+def _ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def _power_cut() -> None:
+    raise RuntimeError("power cut")
+
+
+def _weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [
+            {name: value for name, value in row.items() if name != "elapsed_s"}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _tree(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "tensorboard" not in path.parts
+    }
+
+
+def test_a_finished_run_is_complete_and_tidy(finished_run: Path) -> None:
+    assert _tree(finished_run) == {
+        "config.json",
+        "model.safetensors",
+        "metrics.csv",
+        "loss.png",
+        "latents.npz",
+        "held_out.npz",
+        "reconstructions/epoch-001.png",
+        "reconstructions/epoch-002.png",
+        "reconstructions/epoch-004.png",
+    }
+    assert list((finished_run / "tensorboard").glob("events.*"))
+    link = finished_run.parent / "latest"
+    assert link.is_symlink()
+    assert link.resolve() == finished_run.resolve()
+    assert {path.name for path in finished_run.parent.iterdir()} == {"whole", "latest"}
+
+
+def test_metrics_give_both_stages_apart(finished_run: Path) -> None:
+    rows = _rows(finished_run)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert [(row["stage"], row["beta"], row["learning_rate"]) for row in rows] == [
+        ("1", "0.001", "0.001"),
+        ("1", "0.001", "0.001"),
+        ("2", "0.05", "0.0005"),
+        ("2", "0.05", "0.0005"),
+    ]
+    for row in rows:
+        for side in ("train", "held_out"):
+            parts = [float(row[f"{side}_{part}"]) for part in ("reconstruction", "kl", "total")]
+            assert parts[2] == pytest.approx(parts[0] + float(row["beta"]) * parts[1])
+        assert 0 <= int(row["active_units"]) <= 8
+    losses = [float(row["train_reconstruction"]) for row in rows]
+    assert losses[-1] < losses[0]
+
+
+def test_config_tells_what_was_learned_from(finished_run: Path) -> None:
+    config = config_from_run(finished_run)
+    with np.load(finished_run / "held_out.npz", allow_pickle=False) as held_out:
+        assert len(held_out["images"]) == config.data.held_out
+    assert config.data.train + config.data.held_out == 48
+    assert (config.data.kind, config.precision) == ("vehicles", "32-true")
+    assert config.versions["torch"] == torch.__version__
+
+
+def test_pictures_show_originals_over_reconstructions(finished_run: Path) -> None:
+    last = finished_run / "reconstructions" / "epoch-004.png"
+    picture = cv2.imread(str(last), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    with np.load(finished_run / "held_out.npz", allow_pickle=False) as held_out:
+        first = held_out["images"][0]
+    assert picture.shape[0] == 2 * 36
+    assert np.abs(picture[2:34, 2:34].astype(int) - first).max() <= 1
+    loss = cv2.imread(str(finished_run / "loss.png"))
+    assert loss is not None
+    assert loss.std() > 5
+
+
+def test_the_same_seed_gives_the_same_bytes(finished_run: Path, options: TrainOptions) -> None:
+    again = train(options)
+    assert again.finished
+    assert _weights(again.folder) == _weights(finished_run)
+    other = train(replace(options, seed=1, name="other"))
+    assert _weights(other.folder) != _weights(finished_run)
+
+
+def test_second_stage_starts_a_fresh_adam(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int, float]] = []
+    ended = VAETraining.on_train_batch_end
+
+    def watched(self: VAETraining, *args: Any) -> None:
+        ended(self, *args)
+        (optimizer,) = self.trainer.optimizers
+        steps = {int(state["step"].item()) for state in optimizer.state.values()}
+        (group,) = optimizer.param_groups
+        seen.append((self.schedule.at.stage, *steps, group["lr"]))
+
+    monkeypatch.setattr(VAETraining, "on_train_batch_end", watched)
+    train(options)
+    steps = len(seen) // 2
+    assert seen == [(0, step + 1, 1e-3) for step in range(steps)] + [
+        (1, step + 1, 5e-4) for step in range(steps)
+    ]
+
+
+@pytest.mark.parametrize("number", [3, 5, 9, 15])
+def test_ctrl_c_then_resume_is_the_uninterrupted_run(
+    finished_run: Path, options: TrainOptions, on_loss: OnLoss, number: int
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    on_loss(number, _ctrl_c)
+    stopped = train(options)
+    assert not stopped.finished
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not (stopped.folder / "model.safetensors").exists()
+    resumed = train(TrainOptions(resume=stopped.folder))
+    assert resumed.finished
+    assert _weights(resumed.folder) == _weights(finished_run)
+    assert _rows(resumed.folder) == _rows(finished_run)
+    assert _tree(resumed.folder) == _tree(finished_run)
+
+
+@pytest.mark.parametrize("number", [4, 10, 16, 22])
+def test_after_a_power_cut_a_run_goes_on_from_its_last_epoch(
+    finished_run: Path, options: TrainOptions, on_loss: OnLoss, number: int
+) -> None:
+    on_loss(number, _power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(replace(options, name="cut"))
+    folder = options.output / "cut"
+    resumed = train(TrainOptions(resume=folder))
+    assert resumed.finished
+    assert _weights(folder) == _weights(finished_run)
+    assert _rows(folder) == _rows(finished_run)
+
+
+def test_minutes_end_both_stages_and_resume_keeps_the_clock(
+    options: TrainOptions, on_loss: OnLoss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = count()
+    monkeypatch.setattr(module_module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    timed = replace(options, minutes=20 / 60, epochs=(300, 100))
+    whole = train(replace(timed, name="timed"))
+    on_loss(9, _ctrl_c)
+    stopped = train(replace(timed, name="stopped"))
+    assert not stopped.finished
+    resumed = train(TrainOptions(resume=stopped.folder))
+    assert resumed.finished
+    for outcome in (whole, resumed):
+        assert outcome.last is not None
+        assert outcome.last.stage == 2
+        assert 20 <= outcome.last.elapsed_s <= 23  # a batch under way, and the epoch's end
+    assert _rows(resumed.folder) == _rows(whole.folder)
+    assert _weights(resumed.folder) == _weights(whole.folder)
+    first = [row for row in _rows(whole.folder) if row["stage"] == "1"]
+    assert 12 <= int(first[-1]["steps"]) <= 16  # three quarters of the time, less the epoch ends
+
+
+def test_a_loss_that_is_no_number_ends_the_run(options: TrainOptions) -> None:
+    with pytest.raises(ConfigError, match=r"not a number after epoch 1 with --learning-rate=0\.9"):
+        train(replace(options, learning_rate=0.9, betas=(1e38, 1e38)))
+
+
+def test_a_finished_run_and_a_lost_cache_cannot_be_resumed(
+    finished_run: Path, options: TrainOptions, on_loss: OnLoss
+) -> None:
+    with pytest.raises(CheckpointError, match="is finished, nothing is left to resume"):
+        train(TrainOptions(resume=finished_run))
+    on_loss(3, _ctrl_c)
+    folder = train(options).folder
+    for path in (folder / "cache").iterdir():
+        path.unlink()
+    (folder / "cache").rmdir()
+    with pytest.raises(CheckpointError, match="has lost its cache folder"):
+        train(TrainOptions(resume=folder))
+
+
+def test_a_run_is_never_written_over(finished_run: Path, options: TrainOptions) -> None:
+    before = json.dumps(sorted(_tree(finished_run)))
+    with pytest.raises(OutputError, match="exists: choose another --name"):
+        train(replace(options, output=finished_run.parent, name=finished_run.name))
+    assert json.dumps(sorted(_tree(finished_run))) == before
+
+
+def test_bf16_trains_and_stays_close_to_float32(finished_run: Path, options: TrainOptions) -> None:
+    half = train(replace(options, precision="bf16-mixed"))
+    assert half.last is not None
+    whole = float(_rows(finished_run)[-1]["held_out_reconstruction"])
+    assert half.last.held_out_reconstruction == pytest.approx(whole, rel=0.05)
