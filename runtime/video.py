@@ -189,12 +189,11 @@ class VideoSource(FrameSource):
         half_frame_s = 0.5 / (self.fps or math.inf)
         length_s = float((self._log.end_pts - self._log.first_pts) * base)
         if self.expected is not None:
-            duration = self._stream.duration
-            # A trimmed MP4 keeps its count of frames, and only its duration is shortened.
-            trimmed = "mp4" in self._container.format.name and duration is not None
-            if self._log.count >= self.expected or (
-                trimmed and length_s + half_frame_s > (duration or 0) * base
-            ):
+            # A trimmed MP4 keeps its count of frames, and only its duration is shortened. An AVI
+            # in which a picture stands still counts frames that are not in it.
+            duration = self._stream.duration if "mp4" in self._container.format.name else None
+            ends_s = self.expected / (self.fps or math.inf) if duration is None else duration * base
+            if self._log.count >= self.expected or length_s + half_frame_s > ends_s:
                 return None
             return f"the file announces {self.expected} frames and ends after {self._log.count}"
         if self._container.format.name not in _SAY_DURATION:

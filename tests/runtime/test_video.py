@@ -324,3 +324,23 @@ def test_a_trimmed_mp4_is_not_cut_short(
     items = drain(opened(path))
     assert gaps_of(items) == []
     assert 10 <= len(items) <= 16
+
+
+def test_an_avi_in_which_a_picture_stands_still_is_not_cut_short(
+    drain: Drain, tmp_path: Path, clip_tools: Any
+) -> None:
+    """Such frames are counted in the header, and FFmpeg passes over them."""
+    path = tmp_path / "still.avi"
+    with av.open(str(path), "w", format="avi") as output:
+        stream = output.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for index in (0, 1, 2, 7, 8, 9):
+            frame = av.VideoFrame.from_ndarray(clip_tools.image(index), format="bgr24")
+            frame.pts = index
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    source = opened(path)
+    assert source.expected == 10
+    items = drain(source)
+    assert [clip_tools.index(frame.image) for frame in frames_of(items)] == [0, 1, 2, 7, 8, 9]
+    assert gaps_of(items) == []
