@@ -101,32 +101,29 @@ def _stream(options: StreamOptions) -> None:
     check_output(options.output)
     console = stderr_console()
     bundle = load_bundle(options.model)
-    with (
-        open_backend(
-            bundle,
-            "encoder",
-            precision=options.precision,
-            provider=options.provider,
-            threads=options.threads,
-        ) as backend,
-        _opened(options) as source,
-        JsonLinesSink(options.output) as sink,
-    ):
-        console.print(f"{source.name} -> {options.precision} {backend.name} -> {sink.name}")
-        if sink.set_aside_as:
-            console.print(f"the earlier {sink.name} is kept as {sink.set_aside_as}")
-        stop = threading.Event()
-        _stop_on_signals(stop, source)
-        stream = LatentStream(backend, bundle.spec, sink)
-        summary = stream.run(source, max_frames=options.max_frames, stop=stop)
-        _print_summary(console, summary, sink)
-        if summary.failure:
-            raise SourceError(summary.failure)
-        if summary.lost:
-            raise SourceError(
-                f"{source.name}: {summary.lost} frames were lost, each with its reason in a row "
-                "of status lost; the other rows are valid: repair the source and run again"
-            )
+    with open_backend(
+        bundle,
+        "encoder",
+        precision=options.precision,
+        provider=options.provider,
+        threads=options.threads,
+    ) as backend:
+        stream = LatentStream(backend, bundle.spec)
+        with _opened(options) as source, JsonLinesSink(options.output) as sink:
+            console.print(f"{source.name} -> {options.precision} {backend.name} -> {sink.name}")
+            if sink.set_aside_as:
+                console.print(f"the earlier {sink.name} is kept as {sink.set_aside_as}")
+            stop = threading.Event()
+            _stop_on_signals(stop, source)
+            summary = stream.run(source, sink, max_frames=options.max_frames, stop=stop)
+            _print_summary(console, summary, sink)
+            if summary.failure:
+                raise SourceError(summary.failure)
+            if summary.lost:
+                raise SourceError(
+                    f"{source.name}: {summary.lost} frames were lost, each with its reason in a "
+                    "row of status lost; the other rows are valid: repair the source and run again"
+                )
 
 
 def _opened(options: StreamOptions) -> FrameSource:
@@ -154,11 +151,12 @@ def _stop_on_signals(stop: threading.Event, source: FrameSource) -> None:
 
 def _print_summary(console: Console, summary: StreamSummary, sink: JsonLinesSink) -> None:
     rate = f"{summary.fps:.1f} fps" if summary.fps else "no rate"
-    title = (
+    console.print(
         f"{summary.frames} latents, {summary.dropped} dropped, {summary.lost} lost, {rate}; "
         f"{sink.rows} rows in {sink.name}"
     )
-    console.print(table_of(summary.stages, title=title))
+    if summary.stages:
+        console.print(table_of(summary.stages))
 
 
 def _encode(options: EncodeOptions) -> None:

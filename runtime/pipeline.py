@@ -55,25 +55,30 @@ class StreamSummary:
 class LatentStream:
     """Encodes one frame at a time into buffers that are allocated once.
 
+    The encoder is warmed up here, so make one before the source is opened: frames of a camera
+    that nobody takes yet would count as dropped.
+
     Args:
         backend: An opened encoder.
         spec: The model's sizes and frame fit.
-        sink: Takes the rows.
     """
 
-    def __init__(self, backend: Backend, spec: ModelSpec, sink: RowSink) -> None:
+    def __init__(self, backend: Backend, spec: ModelSpec) -> None:
         side = spec.image_size
-        self._backend, self._spec, self._sink = backend, spec, sink
+        self._backend, self._spec = backend, spec
         self._batch = np.zeros((1, 1, side, side), np.float32)
         self._input = self._batch[0, 0]
         self._times = StageTimes()
         self._frames = self._lost = self._dropped = 0
         self._next_index = 0
         self._first_ns = self._last_ns = 0
+        for _ in range(WARM_UP_RUNS):
+            backend.run(self._batch)
 
     def run(
         self,
         source: FrameSource,
+        sink: RowSink,
         *,
         max_frames: int | None = None,
         stop: threading.Event | None = None,
@@ -87,8 +92,6 @@ class LatentStream:
             BackendError: The encoder failed, or a latent is not finite.
             OutputError: The sink failed.
         """
-        for _ in range(WARM_UP_RUNS):
-            self._backend.run(self._batch)
         failure: str | None = None
         for _ in itertools.count():
             if (stop and stop.is_set()) or self._frames == max_frames:
@@ -97,17 +100,17 @@ class LatentStream:
                 item = source.read()
             except MotorVAEError as error:
                 failure = str(error)
-                self._write_lost(Gap(self._next_index, failure, time.time_ns()))
+                self._write_lost(Gap(self._next_index, failure, time.time_ns()), sink)
                 break
             if item is None or (stop and stop.is_set()):
                 break
             if isinstance(item, Gap):
-                self._write_lost(item)
+                self._write_lost(item, sink)
             else:
-                self._encode(item)
-        return self._finish(failure)
+                self._encode(item, sink)
+        return self._finish(failure, sink)
 
-    def _encode(self, frame: Frame) -> None:
+    def _encode(self, frame: Frame, sink: RowSink) -> None:
         started_ns = time.monotonic_ns()
         input_from_image(frame.image, self._spec, self._input)
         prepared_ns = time.monotonic_ns()
@@ -137,14 +140,14 @@ class LatentStream:
         row.update((f"{stage}_ms", _ms(duration)) for stage, duration in stages.items())
         if frame.name:
             row["name"] = frame.name
-        self._sink.write(row)
+        sink.write(row)
         emitted_ns = time.monotonic_ns()
         self._times.add({**stages, "age": age_ns, "emit": emitted_ns - ready_ns})
         self._first_ns = self._first_ns or frame.grabbed_ns
         self._last_ns = ready_ns
         self._frames += 1
 
-    def _write_lost(self, gap: Gap) -> None:
+    def _write_lost(self, gap: Gap, sink: RowSink) -> None:
         dropped = self._advance_to(gap.index)
         self._lost += 1
         row: dict[str, Any] = {
@@ -158,7 +161,7 @@ class LatentStream:
         }
         if gap.name:
             row["name"] = gap.name
-        self._sink.write(row)
+        sink.write(row)
 
     def _advance_to(self, index: int) -> int:
         """Return how many frames were passed over since the last row."""
@@ -167,7 +170,7 @@ class LatentStream:
         self._next_index = index + 1
         return dropped
 
-    def _finish(self, failure: str | None) -> StreamSummary:
+    def _finish(self, failure: str | None, sink: RowSink) -> StreamSummary:
         seconds = (self._last_ns - self._first_ns) / 1e9
         summary = StreamSummary(
             frames=self._frames,
@@ -178,7 +181,7 @@ class LatentStream:
             stages=self._times.percentiles(),
             failure=failure,
         )
-        self._sink.write(
+        sink.write(
             {
                 "index": self._next_index,
                 "captured_ns": time.time_ns(),

@@ -49,9 +49,9 @@ class StageTimes:
         return {stage: value for stage, value in found.items() if value is not None}
 
 
-def table_of(stages: Mapping[str, Percentiles], *, title: str) -> Table:
+def table_of(stages: Mapping[str, Percentiles]) -> Table:
     """Return a table of stages in milliseconds."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     table.add_column("stage")
     for heading in ("p50 ms", "p95 ms", "p99 ms", "max ms"):
         table.add_column(heading, justify="right")

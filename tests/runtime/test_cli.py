@@ -238,7 +238,7 @@ def test_an_encoder_slower_than_the_source_drops_under_latest_only(
     ):
         hand_fed.wait_until_asked()
         hand_fed.give(frame_at(0))
-        summary = LatentStream(encoder, small_spec, Sink()).run(latest)
+        summary = LatentStream(encoder, small_spec).run(latest, Sink())
     assert [row["index"] for row in rows] == [0, 3, 6, 9, 10]
     assert [row["dropped"] for row in rows] == [0, 2, 2, 2, 0]
     assert (summary.frames, summary.dropped, summary.lost) == (4, 6, 0)

@@ -68,7 +68,7 @@ def encoder(small_bundle: Path) -> Iterator[Backend]:
 def run(encoder: Backend, small_spec: ModelSpec) -> Callable[..., Any]:
     def call(*makers: Callable[[], Frame | Gap], **options: Any) -> tuple[StreamSummary, list]:
         rows = Rows()
-        summary = LatentStream(encoder, small_spec, rows).run(Items(*makers), **options)
+        summary = LatentStream(encoder, small_spec).run(Items(*makers), rows, **options)
         return summary, rows.rows
 
     return call
@@ -196,7 +196,7 @@ def test_a_dead_thread_is_a_row_with_its_cause(
         hand_fed.wait_until_asked()
         hand_fed.give(frame_at(3))
         hand_fed.end(CameraError("lost hand-fed after 4 frames: let go"))
-        summary = LatentStream(encoder, small_spec, rows).run(latest)
+        summary = LatentStream(encoder, small_spec).run(latest, rows)
     assert [row["status"] for row in rows.rows] == ["ok", "lost", "end"]
     assert rows.rows[0]["dropped"] == 3
     assert summary.failure == "lost hand-fed after 4 frames: let go"
@@ -224,7 +224,7 @@ def test_a_latent_that_is_not_finite_is_an_error_and_no_row(
 
     rows = Rows()
     with pytest.raises(BackendError, match="the latent of frame 7 is not finite"):
-        LatentStream(Broken(), small_spec, rows).run(Items(lambda: frame_at(7)))  # type: ignore[arg-type]
+        LatentStream(Broken(), small_spec).run(Items(lambda: frame_at(7)), rows)  # type: ignore[arg-type]
     assert rows.rows == []
 
 
@@ -238,7 +238,7 @@ def test_a_failing_sink_ends_the_run(
             super().write(row)
 
     sink = Full()
-    stream = LatentStream(encoder, small_spec, sink)
+    stream = LatentStream(encoder, small_spec)
     with pytest.raises(OutputError, match="disk full"):
-        stream.run(Items(lambda: frame_at(0), lambda: frame_at(1), lambda: frame_at(2)))
+        stream.run(Items(lambda: frame_at(0), lambda: frame_at(1), lambda: frame_at(2)), sink)
     assert len(sink.rows) == 1

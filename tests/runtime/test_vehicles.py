@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from motorvae.runtime.errors import ConfigError
 from motorvae.runtime.vehicles import (
     _CROSSING_S,

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motorvae.export.cli import main
+from motorvae.runtime.bundle import load_bundle
+from motorvae.runtime.cli import stream_main
+from motorvae.training.cli import main as train_main
+
+# Lightning's strategies use names that torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training run of the smallest kind, made by the real command."""
+    folder = tmp_path_factory.mktemp("trained")
+    sizes = ["--image-size", "32", "--channels", "4", "8", "8", "16", "16", "--latent-size", "8"]
+    schedule = [
+        "--epochs",
+        "6",
+        "2",
+        "--batch-size",
+        "8",
+        "--learning-rate",
+        "0.01",
+        "--vehicles-count",
+        "96",
+    ]
+    where = ["--output", str(folder / "runs"), "--name", "small"]
+    assert train_main(["--data", "vehicles", *sizes, *schedule, *where]) == 0
+    return folder / "runs" / "small"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+def test_bare_commands_follow_one_another(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here / "runs").mkdir()
+    shutil.copytree(run, here / "runs" / "small")
+    (here / "runs" / "latest").symlink_to("small")
+    assert main(["--fp16"]) == 0
+    printed = capfd.readouterr().err
+    for line in ("encoder fp32: mu", "decoder fp16: reconstruction", "≤ 0.05", "next: motorvae-s"):
+        assert line in printed
+    manifest = load_bundle(here / "bundle").manifest
+    with np.load(run / "held_out.npz", allow_pickle=False) as held_out:
+        assert {report.images for report in manifest.verification} == {len(held_out["images"])}
+    assert manifest.verification[0].reference.startswith("torch ")
+    assert stream_main(["--camera", "synthetic", "--max-frames", "2"]) == 0
+    rows = [json.loads(line) for line in (here / "latents.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows if row["status"] != "lost"] == ["ok", "ok", "end"]
+
+
+def test_gate_speaks_in_the_spread_of_the_training_latents(run: Path, here: Path) -> None:
+    assert main(["--checkpoint", str(run)]) == 0
+    with np.load(here / "bundle" / "latents.npz", allow_pickle=False) as statistics:
+        spread = np.sqrt(np.diag(statistics["covariance"]))
+    mu = load_bundle(here / "bundle").manifest.verification[0]
+    found = {metric.name: metric.value for metric in mu.metrics}
+    ratio = found["max error"] / found["max error / spread over data"]
+    assert spread.min() * 0.99 <= ratio <= spread.max() * 1.01
+
+
+def one_line(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
+    capfd.readouterr()
+    assert main(args) == 1
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("motorvae-export: ")
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "no training run at runs/latest: make one with motorvae-train"),
+        (["--checkpoint", "nowhere"], "no training run at nowhere"),
+        (["--bundle", "bundle"], "nothing to add to bundle: name a precision, such as --fp16"),
+        (["--bundle", "bundle", "--fp16"], "no bundle at bundle"),
+        (["--bundle", "b", "--fp16", "--output", "c"], "leave out --checkpoint and --output"),
+    ],
+    ids=str,
+)
+def test_what_is_not_there_gets_one_line(
+    args: list[str], said: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert said in one_line(capfd, args)
+    assert list(here.iterdir()) == []
+
+
+def test_run_without_its_held_out_images_is_refused(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, here / "run")
+    (here / "run" / "held_out.npz").unlink()
+    line = one_line(capfd, ["--checkpoint", "run"])
+    assert "cannot read 'images' from run/held_out.npz" in line
+    assert not (here / "bundle").exists()
+
+
+def test_run_with_images_of_another_size_is_refused(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, here / "run")
+    np.savez(here / "run" / "held_out.npz", images=np.zeros((3, 64, 64), np.uint8))
+    line = one_line(capfd, ["--checkpoint", "run"])
+    assert "holds uint8 (3, 64, 64), and the model takes uint8 (N, 32, 32)" in line
+
+
+def test_output_that_is_something_else_is_kept(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here / "bundle").mkdir()
+    (here / "bundle" / "notes.txt").write_text("mine")
+    line = one_line(capfd, ["--checkpoint", str(run)])
+    assert "bundle exists and is not a bundle" in line
+    assert (here / "bundle" / "notes.txt").read_text() == "mine"
