@@ -10,7 +10,7 @@ from pathlib import Path
 from ..runtime.command import run_command, stderr_console
 from ..runtime.errors import ConfigError, missing_dependency
 from ..runtime.files import check_writable
-from ..runtime.spec import DEFAULT_CHANNELS, ModelSpec, spec_from_options
+from ..runtime.spec import ModelSpec, spec_from_options
 
 _SAMPLES = 200
 _QUICK_SAMPLES = 20
@@ -136,8 +136,8 @@ def _checked_samples(options: BenchOptions) -> int:
         if is_wrong:
             value = getattr(options, flag[2:].replace("-", "_"))
             raise ConfigError(f"{flag} {value}: take 1 or more")
-    if options.seed < 0:
-        raise ConfigError(f"--seed {options.seed}: take 0 or more")
+    if not 0 <= options.seed < 2**32:
+        raise ConfigError(f"--seed {options.seed}: take 0 to 4294967295")
     return samples
 
 
@@ -157,9 +157,10 @@ def _spec(options: BenchOptions) -> ModelSpec | None:
             "--untrained measures random weights: leave out --model and --checkpoint, or leave "
             "out --untrained"
         )
+    default = ModelSpec()
     return spec_from_options(
-        image_size=options.image_size or ModelSpec().image_size,
-        channels=options.channels or DEFAULT_CHANNELS,
-        latent_size=options.latent_size or ModelSpec().latent_size,
+        image_size=default.image_size if options.image_size is None else options.image_size,
+        channels=default.channels if options.channels is None else options.channels,
+        latent_size=default.latent_size if options.latent_size is None else options.latent_size,
         fit="stretch",
     )

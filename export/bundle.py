@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import importlib.metadata
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
+import orjson
 
 from ..runtime.backend import open_onnx
 from ..runtime.bundle import (
@@ -30,14 +32,21 @@ from ..runtime.bundle import (
     load_bundle,
     tensors_of,
 )
-from ..runtime.errors import OutputError, VerificationError
+from ..runtime.errors import OutputError, VerificationError, sentence_list
 from ..runtime.files import check_writable, replaced_folder, sha256_of
+from ..runtime.frames import input_from_luma
 from ..runtime.spec import ModelSpec
-from .precision import fp16_from_fp32
+from .precision import check_precision, fp16_from_fp32, with_values_exposed
 from .reference import reference_from_bundle, save_reference
-from .verify import Reference, decoder_reports, encoder_reports
+from .verify import (
+    Reference,
+    activation_report,
+    decoder_reports,
+    encoder_reports,
+)
 
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
+ENGINES = "engines"
 
 ReportsHook = Callable[[Sequence[GraphReport]], None]
 
@@ -68,6 +77,7 @@ class BundleWriter:
     ) -> None:
         self.folder, self.spec, self.weights_sha256 = folder, spec, weights_sha256
         self._reference = reference
+        self._encoded: dict[Precision, npt.NDArray[np.float32]] = {}
         self.graphs: list[GraphEntry] = []
         self.reports: list[GraphReport] = []
 
@@ -82,6 +92,7 @@ class BundleWriter:
             VerificationError: A weight is beyond the FP16 range.
         """
         model = ir.load(self.folder / graph_file(graph, "fp32"))
+        self._report_activations(graph, model)
         half = fp16_from_fp32(model)
         self._add(graph, "fp16", model, subnormal_weights=half.subnormal)
 
@@ -94,14 +105,21 @@ class BundleWriter:
         subnormal_weights: int = 0,
     ) -> None:
         _describe(model, graph, precision, spec=self.spec, weights=self.weights_sha256)
+        check_precision(model, precision)
         path = self.folder / graph_file(graph, precision)
         ir.save(model, path)
         onnx.checker.check_model(path, full_check=True)
         inputs, outputs = tensors_of(graph, self.spec)
         with open_onnx(path) as backend:
             backend.check_tensors(inputs, outputs)
-            compare = encoder_reports if graph == "encoder" else decoder_reports
-            self.reports += compare(backend, self._reference, precision)
+            if graph == "encoder":
+                reports, mu = encoder_reports(backend, self._reference, precision)
+                self._encoded[precision] = mu
+            else:
+                reports = decoder_reports(
+                    backend, self._reference, precision, encoded=self._encoded[precision]
+                )
+            self.reports += reports
         self.graphs.append(
             GraphEntry(
                 **_facts(path),
@@ -113,6 +131,21 @@ class BundleWriter:
                 subnormal_weights=subnormal_weights,
             )
         )
+
+    def _report_activations(self, graph: GraphName, model: ir.Model) -> None:
+        """Look inside the float32 graph for values that FP16 arithmetic could not hold."""
+        exposed = self.folder / "exposed.onnx"
+        ir.save(with_values_exposed(model), exposed)
+        reference = self._reference
+        inputs = input_from_luma(reference.images[:, None]) if graph == "encoder" else reference.mu
+        largest = 0.0
+        with open_onnx(exposed) as backend:
+            for image in range(len(inputs)):  # every value inside is kept, so one at a time
+                values = backend.run(inputs[image : image + 1])
+                largest = max(largest, *(float(np.abs(value).max()) for value in values.values()))
+            report = activation_report(graph, largest, engine=backend.name, reference=reference)
+        exposed.unlink()
+        self.reports.append(report)
 
     def finish(self, others: Sequence[str], earlier: Manifest | None = None) -> None:
         """Check the gate and write the manifest.
@@ -135,7 +168,8 @@ class BundleWriter:
             )
             raise VerificationError(
                 f"verification failed, no bundle was written: {named}; "
-                "train longer, or leave out the precision that failed"
+                "train longer"
+                + (", or leave out --fp16" if all(r.precision == "fp16" for r in failed) else "")
             )
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -153,30 +187,29 @@ class BundleWriter:
         load_bundle(self.folder)
 
 
-@contextlib.contextmanager
-def replaced_bundle(output: Path) -> Iterator[Path]:
-    """Give a folder to write a bundle in; it takes the place of `output` when all went well.
-
-    Raises:
-        OutputError: `output` is something else than a bundle, or cannot be written.
-    """
-    check_replaceable(output)
-    # A link to a bundle stays a link: what it points at is replaced.
-    with replaced_folder(output.resolve()) as folder:
-        yield folder
-
-
 def check_replaceable(output: Path) -> None:
-    """Refuse to replace anything that is not a bundle.
+    """Refuse to replace anything but a bundle with nothing else in it.
 
     Raises:
-        OutputError: `output` is something else than a bundle, or cannot be written.
+        OutputError: Something there is not ours, or `output` cannot be written.
     """
-    is_bundle = output.is_dir() and ((output / MANIFEST).is_file() or not any(output.iterdir()))
-    if output.exists() and not is_bundle:
-        raise OutputError(
-            f"{output} exists and is not a bundle: name another --output, so that nothing is lost"
-        )
+    if output.exists():
+        try:
+            manifest = orjson.loads((output / MANIFEST).read_bytes())
+            listed = {entry["file"] for entry in (*manifest["graphs"], *manifest["files"])}
+            foreign = {path.name for path in output.iterdir()} - listed - {MANIFEST, ENGINES}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if output.is_dir() and not any(output.iterdir()):
+                return
+            raise OutputError(
+                f"{output} exists and is not a bundle: name another --output, so that nothing is "
+                "lost"
+            ) from error
+        if foreign:
+            raise OutputError(
+                f"{output} holds {sentence_list(sorted(foreign)[:5])} beside the bundle: move that "
+                "away, or name another --output, so that nothing is lost"
+            )
     check_writable(output)
 
 
@@ -207,7 +240,8 @@ def write_bundle(
         VerificationError: A graph drifted past its limit; no bundle is written.
         OutputError: `output` cannot be written, or is something else than a bundle.
     """
-    with replaced_bundle(output) as folder:
+    check_replaceable(output)
+    with replaced_folder(output) as folder:
         writer = BundleWriter(folder, spec, weights_sha256, reference)
         for graph, model in graphs.items():
             writer.add_fp32(graph, model)
@@ -230,16 +264,14 @@ def add_fp16_to_bundle(bundle: Bundle, *, on_reports: ReportsHook) -> bool:
         VerificationError: A graph drifted past its limit; the bundle stays as it was.
         BundleError: The bundle does not hold what verification needs.
     """
-    present = {entry.graph for entry in bundle.manifest.graphs if entry.precision == "fp16"}
-    missing = [graph for graph in GRAPHS if graph not in present]
-    if not missing:
+    if any(entry.precision == "fp16" for entry in bundle.manifest.graphs):
         return False
     reference = reference_from_bundle(bundle)
-    with replaced_bundle(bundle.folder) as folder:
+    with replaced_folder(bundle.folder) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
         manifest = bundle.manifest
         writer = BundleWriter(folder, bundle.spec, manifest.weights_sha256, reference)
-        for graph in missing:
+        for graph in GRAPHS:
             writer.add_fp16(graph)
         on_reports(writer.reports)
         writer.finish([entry.file for entry in manifest.files], manifest)

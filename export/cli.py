@@ -12,6 +12,7 @@ from ..runtime.bundle import STATISTICS, GraphReport, load_bundle
 from ..runtime.command import run_command, stderr_console
 from ..runtime.errors import ConfigError, MissingDependencyError, missing_dependency
 from ..runtime.files import sha256_of
+from .table import verification_table
 
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
@@ -109,12 +110,11 @@ def _extend_bundle(path: Path, console: Console) -> None:
 
 
 def _printer(console: Console) -> Callable[[Sequence[GraphReport]], None]:
-    from .verify import verification_table  # noqa: PLC0415
-
     def show(reports: Sequence[GraphReport]) -> None:
-        first = reports[0]
         console.print(verification_table(reports))
-        console.print(f"{first.engine} against {first.reference} on {first.images} images")
+        for engine in sorted({report.engine for report in reports}):
+            console.print(engine)
+        console.print(f"against {reports[0].reference} on {reports[0].images} held-out images")
 
     return show
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from ..runtime.bundle import Precision
 from ..runtime.errors import VerificationError
+from .verify import FLOAT16_MAX
 
-FLOAT16_MAX = float(np.finfo(np.float16).max)
 FLOAT16_SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 
 
@@ -59,6 +60,41 @@ def fp16_from_fp32(model: ir.Model) -> HalfWeights:
             model.graph.append(full)
             model.graph.outputs[position] = full.outputs[0]
     return found
+
+
+def check_precision(model: ir.Model, precision: Precision) -> None:
+    """Read a finished graph back: is it what its label says?
+
+    Raises:
+        VerificationError: A batch norm was not folded, a node draws random numbers, or a tensor
+            that should be FP16 is float32; the message names it.
+    """
+    face = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
+    for node in model.graph:
+        if node.op_type == "BatchNormalization" or node.op_type.startswith("Random"):
+            raise VerificationError(
+                f"the exported graph holds {node.op_type} {node.name}: this version of torch or "
+                "onnxscript exports differently; install the versions in constraints.txt"
+            )
+    if precision == "fp32":
+        return
+    values = [value for node in model.graph for value in node.outputs]
+    for value in (*values, *model.graph.initializers.values()):
+        if value.dtype in {ir.DataType.FLOAT, None} and value.name not in face:
+            raise VerificationError(
+                f"{value.name} of a graph labelled fp16 has type {value.dtype}: report this"
+            )
+
+
+def with_values_exposed(model: ir.Model) -> ir.Model:
+    """Return a copy of a float32 graph whose every float tensor is an output."""
+    copy = model.clone()
+    outputs = {value.name for value in copy.graph.outputs}
+    for node in copy.graph:
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT and value.name not in outputs:
+                copy.graph.outputs.append(value)
+    return copy
 
 
 def _halve_weights(graph: ir.Graph) -> HalfWeights:

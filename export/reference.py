@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ import numpy.typing as npt
 from ..runtime.backend import open_backend
 from ..runtime.bundle import STATISTICS, VERIFICATION_IMAGES, Bundle
 from ..runtime.errors import BundleError, CheckpointError
-from .verify import Reference, run_in_batches
+from .verify import Reference, Spread, run_in_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +23,11 @@ class HeldOut:
 
     Attributes:
         images: (N, S, S) uint8, fitted luma that was never trained on.
-        spread: (D,) standard deviation of each `mu` over the training images.
+        spread: Standard deviations of the latents over the training images.
     """
 
     images: npt.NDArray[np.uint8]
-    spread: npt.NDArray[np.float64]
+    spread: Spread
 
 
 def held_out_from_run(folder: Path, *, image_size: int, latent_size: int) -> HeldOut:
@@ -42,25 +44,26 @@ def held_out_from_run(folder: Path, *, image_size: int, latent_size: int) -> Hel
             f"{folder / 'held_out.npz'} holds {images.dtype} {images.shape}, and the model takes "
             f"uint8 (N, {side}, {side}): train again"
         )
-    if spread.shape != (latent_size,):
-        raise CheckpointError(
-            f"{folder / STATISTICS} describes {spread.size} latents, and the model has "
-            f"{latent_size}: train again"
-        )
+    for values in (spread.mu, spread.log_var):
+        if values.shape != (latent_size,):
+            raise CheckpointError(
+                f"{folder / STATISTICS} describes {values.size} latents, and the model has "
+                f"{latent_size}: train again"
+            )
     return HeldOut(images, spread)
 
 
-def spread_from_statistics(
-    path: Path, *, error: type[CheckpointError | BundleError]
-) -> npt.NDArray[np.float64]:
-    """Return the (D,) standard deviations from a file of latent statistics.
+def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleError]) -> Spread:
+    """Return the standard deviations from a file of latent statistics.
 
     Raises:
         CheckpointError: (or BundleError, as asked) The file is missing or cannot be read.
     """
     covariance = _array(path, "covariance", error)
-    spread: npt.NDArray[np.float64] = np.sqrt(np.clip(np.diag(covariance), 0, None))
-    return spread
+    return Spread(
+        mu=np.sqrt(np.clip(np.diag(covariance), 0, None)),
+        log_var=_array(path, "log_var_deviation", error),
+    )
 
 
 def save_reference(path: Path, reference: Reference) -> None:
@@ -103,5 +106,5 @@ def _array(path: Path, key: str, error: type[CheckpointError | BundleError]) -> 
         with np.load(path, allow_pickle=False) as content:
             found: npt.NDArray[Any] = content[key]
             return found
-    except (OSError, ValueError, KeyError, EOFError) as cause:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as cause:
         raise error(f"cannot read {key!r} from {path}: {cause}; train or export again") from cause

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..runtime.frames import input_from_luma
 from ..training.model import MotorVAE
 from .reference import HeldOut
 from .verify import BATCH_SIZE, Reference
@@ -21,7 +22,7 @@ def reference_from_model(model: MotorVAE, held_out: HeldOut) -> Reference:
     with torch.inference_mode():
         for start in range(0, len(held_out.images), BATCH_SIZE):
             luma = held_out.images[start : start + BATCH_SIZE, None]
-            output = model(torch.from_numpy(luma * np.float32(1 / 255)))
+            output = model(torch.from_numpy(input_from_luma(luma)))
             parts.append([tensor.numpy() for tensor in output])
     reconstruction, mu, log_var = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Reference(

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.table import Table
 
 from ..runtime.backend import Backend
 from ..runtime.bundle import GraphName, GraphReport, Metric, Precision
+from ..runtime.frames import input_from_luma
 
 Floats = npt.NDArray[np.floating[Any]]
 
 BATCH_SIZE = 16
+FLOAT16_MAX = float(np.finfo(np.float16).max)
 NEIGHBOURS = 10
 SPREAD_FLOOR = 0.01
 """A latent that hardly varies over the data is held to this share of the typical spread."""
@@ -43,6 +44,14 @@ LIMITS: dict[Precision, Limits] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """How much each latent varies over the training data: (D,) standard deviations."""
+
+    mu: npt.NDArray[np.float64]
+    log_var: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """What torch float32 says of the held-out images.
 
@@ -52,7 +61,7 @@ class Reference:
         mu: (N, D) float32.
         log_var: (N, D) float32.
         reconstruction: (N, 1, S, S) float32, decoded from `mu`.
-        spread: (D,) standard deviation of each `mu` over the training data.
+        spread: How much each latent varies over the training data.
     """
 
     name: str
@@ -60,7 +69,7 @@ class Reference:
     mu: npt.NDArray[np.float32]
     log_var: npt.NDArray[np.float32]
     reconstruction: npt.NDArray[np.float32]
-    spread: npt.NDArray[np.float64]
+    spread: Spread
 
 
 def run_in_batches(backend: Backend, inputs: npt.NDArray[np.float32]) -> dict[str, Floats]:
@@ -74,12 +83,12 @@ def run_in_batches(backend: Backend, inputs: npt.NDArray[np.float32]) -> dict[st
 
 def encoder_reports(
     backend: Backend, reference: Reference, precision: Precision
-) -> tuple[GraphReport, ...]:
-    """Compare both outputs of an encoder with the reference."""
-    found = run_in_batches(backend, reference.images[:, None] * np.float32(1 / 255))
+) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32]]:
+    """Compare both outputs of an encoder with the reference; return its (N, D) mu as well."""
+    found = run_in_batches(backend, input_from_luma(reference.images[:, None]))
     limits = LIMITS[precision]
     mu = [
-        *_error_metrics(found["mu"], reference.mu, reference.spread, limits),
+        *_error_metrics(found["mu"], reference.mu, reference.spread.mu, limits),
         _posterior_metric(found["mu"], reference),
         Metric(
             name=f"agreement of the {NEIGHBOURS} nearest neighbours",
@@ -87,10 +96,8 @@ def encoder_reports(
             higher_is_better=True,
         ),
     ]
-    log_var = _error_metrics(
-        found["log_var"], reference.log_var, reference.log_var.std(axis=0), limits
-    )
-    return tuple(
+    log_var = _error_metrics(found["log_var"], reference.log_var, reference.spread.log_var, limits)
+    reports = tuple(
         _report(
             output,
             metrics,
@@ -101,27 +108,37 @@ def encoder_reports(
         )
         for output, metrics in (("mu", mu), ("log_var", log_var))
     )
+    return reports, np.asarray(found["mu"], np.float32)
 
 
 def decoder_reports(
-    backend: Backend, reference: Reference, precision: Precision
+    backend: Backend,
+    reference: Reference,
+    precision: Precision,
+    *,
+    encoded: npt.NDArray[np.float32],
 ) -> tuple[GraphReport, ...]:
-    """Compare a decoder's images, decoded from the reference's `mu`, with the reference's."""
+    """Compare a decoder's images with the reference's.
+
+    Args:
+        backend: The decoder.
+        reference: Its `mu` is what is decoded.
+        precision: Chooses the limits.
+        encoded: (N, D) mu of the encoder of the same precision, for the way through both.
+    """
     found = run_in_batches(backend, reference.mu)["reconstruction"]
+    through = run_in_batches(backend, encoded)["reconstruction"]
     error = np.asarray(found, np.float64) - reference.reconstruction
+    limit = LIMITS[precision].psnr_db
     metrics = [
         _non_finite_metric(found),
         _metric("max error", _largest(error)),
         _metric("RMS error", _rms(error)),
         _metric("cosine, worst image", worst_cosine(found, reference.reconstruction), higher=True),
-        _metric(
-            "PSNR, worst image",
-            worst_psnr_db(found, reference.reconstruction),
-            unit="dB",
-            limit=LIMITS[precision].psnr_db,
-            higher=True,
-        ),
     ]
+    for name, images in (("PSNR, worst image", found), ("PSNR through both graphs", through)):
+        value = worst_psnr_db(images, reference.reconstruction)
+        metrics.append(_metric(name, value, unit="dB", limit=limit, higher=True))
     report = _report(
         "reconstruction",
         metrics,
@@ -131,6 +148,31 @@ def decoder_reports(
         reference=reference,
     )
     return (report,)
+
+
+def activation_report(
+    graph: GraphName, largest: float, *, engine: str, reference: Reference
+) -> GraphReport:
+    """Report whether the values inside a graph would fit FP16.
+
+    An engine that computes FP16 graphs in float32, as ONNX Runtime may on a CPU, gives finite
+    outputs where a GPU's arithmetic would overflow.
+
+    Args:
+        graph: Which half.
+        largest: Largest magnitude inside the float32 graph over the reference's images.
+        engine: Who computed it.
+        reference: The images.
+    """
+    metric = _metric("largest value inside, float32", largest, limit=FLOAT16_MAX)
+    return _report(
+        "activations",
+        [metric],
+        graph=graph,
+        precision="fp16",
+        engine=engine,
+        reference=reference,
+    )
 
 
 def neighbour_agreement(found: Floats, reference: Floats, count: int = NEIGHBOURS) -> float:
@@ -174,27 +216,6 @@ def floored_spread(spread: Floats) -> npt.NDArray[np.float64]:
     """
     typical = float(np.sqrt(np.mean(np.square(spread, dtype=np.float64))))
     return np.maximum(spread, max(SPREAD_FLOOR * typical, float(np.finfo(np.float32).tiny)))
-
-
-def verification_table(reports: Sequence[GraphReport]) -> Table:
-    """Return every figure of every output with the limit it was held to."""
-    table = Table()
-    table.add_column("output and figure")
-    for heading in ("value", "limit", ""):
-        table.add_column(heading, justify="right")
-    for report in reports:
-        table.add_row(f"{report.graph} {report.precision}: {report.output}", style="bold")
-        for metric in report.metrics:
-            sign = "≥" if metric.higher_is_better else "≤"
-            table.add_row(
-                f"  {metric.name}",
-                f"{metric.value:.4g} {metric.unit}".rstrip(),
-                "reported" if metric.limit is None else f"{sign} {metric.limit:g}",
-                "" if metric.limit is None else "ok" if metric.passed else "FAILED",
-                style=None if metric.passed else "bold red",
-            )
-        table.add_section()
-    return table
 
 
 def _error_metrics(
@@ -242,6 +263,8 @@ def _report(
     engine: str,
     reference: Reference,
 ) -> GraphReport:
+    if precision == "fp16" and "CPUExecutionProvider" in engine:
+        engine += ", which may compute FP16 in float32"
     return GraphReport(
         graph=graph,
         precision=precision,

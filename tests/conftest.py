@@ -24,6 +24,8 @@ def small_spec() -> ModelSpec:
 @pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle written by the real export, both precisions. Corrupt a copy, never this one."""
+    from dataclasses import replace
+
     import torch
     from torch import nn
 
@@ -31,6 +33,7 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from motorvae.export.graphs import onnx_from_model
     from motorvae.export.reference import HeldOut
     from motorvae.export.torch_reference import reference_from_model
+    from motorvae.export.verify import Spread
     from motorvae.runtime.vehicles import vehicle
     from motorvae.training.model import MotorVAE
 
@@ -48,18 +51,19 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.eval()
     torch.random.set_rng_state(state)
 
-    first = reference_from_model(model, HeldOut(images, np.ones(SMALL.latent_size)))
-    spread = first.mu.std(axis=0).astype(np.float64)
+    ones = np.ones(SMALL.latent_size)
+    first = reference_from_model(model, HeldOut(images, Spread(mu=ones, log_var=ones)))
+    mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
     folder = tmp_path_factory.mktemp("small")
     statistics = folder / "latents.npz"
-    np.savez(statistics, mean=first.mu.mean(axis=0), covariance=np.diag(spread**2))
+    np.savez(statistics, covariance=np.diag(mu**2), log_var_deviation=log_var)
     write_bundle(
         folder / "bundle",
         graphs={graph: onnx_from_model(model, SMALL, graph) for graph in GRAPHS},
         spec=SMALL,
         weights_sha256="ab" * 32,
         statistics=statistics,
-        reference=reference_from_model(model, HeldOut(images, spread)),
+        reference=replace(first, spread=Spread(mu=mu, log_var=log_var)),
         fp16=True,
         on_reports=lambda _: None,
     )

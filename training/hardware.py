@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..runtime.errors import ConfigError
 from ..runtime.spec import ModelSpec
 from .loss import vae_loss
 from .model import MotorVAE, sample_latent
@@ -24,7 +25,12 @@ def precision_from_options(precision: Precision, *, on_cuda: bool, on_cpu: bool)
 
     bf16 keeps float32's range, so nothing else has to change; without hardware for it, it is
     emulated and many times slower than float32.
+
+    Raises:
+        ConfigError: It was asked for FP16 off an NVIDIA GPU, where Lightning would take bf16.
     """
+    if precision == "16-mixed" and not on_cuda:
+        raise ConfigError("--precision=16-mixed needs an NVIDIA GPU: take bf16-mixed or 32-true")
     if precision != "auto":
         return precision
     if on_cuda:
@@ -52,9 +58,16 @@ def keep_freed_memory() -> None:
     given back within a step, and faulting its pages in costs more than the arithmetic on it.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _NEVER)
+    # An older glibc refuses the first, and the second alone would make matters worse.
+    if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _NEVER):
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def release_freed_memory() -> None:
+    """Give back to the system what `keep_freed_memory` hoarded."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def training_step_seconds(

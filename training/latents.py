@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ..runtime.files import replaced_file
 from .batches import Rows, images_from_rows
@@ -17,8 +19,10 @@ from .model import MotorVAE
 LATENTS_NAME = "latents.npz"
 HELD_OUT_NAME = "held_out.npz"
 QUANTILE_LEVELS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1)
-STATISTICS_IMAGES = 8192
-"""At most so many training images are measured, drawn evenly; more would not move a quantile."""
+STATISTICS_IMAGES = 4096
+"""At most so many training images are encoded, drawn evenly; more would not move a mean."""
+YARDSTICK_IMAGES = 1024
+"""At most so many held-out images set the quantiles."""
 HELD_OUT_IMAGES = 256
 _RIDGE = 1e-6
 """Added to the covariance, times its mean variance: a collapsed latent has none of its own."""
@@ -29,54 +33,74 @@ Float64s = npt.NDArray[np.float64]
 
 @torch.inference_mode()
 def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, Float64s]:
-    """Measure the training latents in float32, the arithmetic that is deployed.
+    """Measure the latents in float32, the arithmetic that is deployed.
+
+    Mean and covariance are those of the training images. The quantiles are those of held-out
+    images: by the yardstick of images that the model has learned, and from which the covariance
+    was taken, every new image would look foreign.
 
     Args:
         model: In evaluation mode, on any device.
-        data: Its training rows are measured.
+        data: Its training and held-out rows are measured.
 
     Returns:
         `mean` (D,) and `covariance` (D, D) of mu; `count` (); `posterior_variance_mean` (D,),
-        the mean of exp(log_var); `covariance_ridge` (), to add to the covariance's diagonal
-        before it is inverted; `quantile_levels` (Q,), and at these levels over the images
-        `kl_quantiles` in nats, `mahalanobis_quantiles` of mu (a distance, not its square) and
+        the mean of exp(log_var); `log_var_deviation` (D,); `covariance_ridge` (), to add to the
+        covariance's diagonal before it is inverted; `quantile_levels` (Q,), `quantile_count` (),
+        and at these levels over the held-out images `kl_quantiles` in nats,
+        `mahalanobis_quantiles` of mu (a distance, not its square) and
         `reconstruction_error_quantiles`, the squared error averaged over pixels. All float64.
     """
-    device = next(model.parameters()).device
-    rows = _evenly(data.train, STATISTICS_IMAGES)
-    found: dict[str, list[npt.NDArray[np.float32]]] = {
-        "mu": [],
-        "variance": [],
-        "kl": [],
-        "error": [],
-    }
-    for start in range(0, len(rows), _BATCH):
-        images = images_from_rows(data, rows[start : start + _BATCH]).to(device)
-        reconstruction, mu, log_var = model(images)
-        found["mu"].append(mu.cpu().numpy())
-        found["variance"].append(log_var.exp().cpu().numpy())
-        found["kl"].append(kl_per_image(mu, log_var).cpu().numpy())
-        pixels = images[0].numel()
-        found["error"].append((squared_error(images, reconstruction) / pixels).cpu().numpy())
-    whole = {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
-    mu64 = whole["mu"]
-    mean = mu64.mean(0)
-    covariance = np.atleast_2d(np.cov(mu64, rowvar=False, bias=True))
+    mu, log_var, _ = _encoded(model, data, _evenly(data.train, STATISTICS_IMAGES))
+    mean = mu.mean(0)
+    covariance = np.atleast_2d(np.cov(mu, rowvar=False, bias=True))
     # The smallest normal number keeps the matrix invertible even where every mu is the same.
     ridge = max(_RIDGE * float(np.trace(covariance)) / len(mean), float(np.finfo(np.float32).tiny))
+    unseen = _evenly(data.held_out, YARDSTICK_IMAGES)
+    unseen_mu, _, kl = _encoded(model, data, unseen)
+    distances = mahalanobis(unseen_mu, mean, covariance, ridge)
     return {
         "mean": mean,
         "covariance": covariance,
-        "count": np.array(len(rows), np.float64),
-        "posterior_variance_mean": whole["variance"].mean(0),
+        "count": np.array(len(mu), np.float64),
+        "posterior_variance_mean": np.exp(log_var).mean(0),
+        "log_var_deviation": log_var.std(0),
         "covariance_ridge": np.array(ridge),
         "quantile_levels": np.array(QUANTILE_LEVELS),
-        "kl_quantiles": np.quantile(whole["kl"], QUANTILE_LEVELS),
-        "mahalanobis_quantiles": np.quantile(
-            mahalanobis(mu64, mean, covariance, ridge), QUANTILE_LEVELS
+        "quantile_count": np.array(len(unseen), np.float64),
+        "kl_quantiles": np.quantile(kl, QUANTILE_LEVELS),
+        "mahalanobis_quantiles": np.quantile(distances, QUANTILE_LEVELS),
+        "reconstruction_error_quantiles": np.quantile(
+            _reconstruction_errors(model, data, unseen), QUANTILE_LEVELS
         ),
-        "reconstruction_error_quantiles": np.quantile(whole["error"], QUANTILE_LEVELS),
     }
+
+
+def _encoded(model: MotorVAE, data: DataSet, rows: Rows) -> tuple[Float64s, Float64s, Float64s]:
+    """Return mu (N, D), log_var (N, D) and the KL (N,) of these images."""
+    parts = []
+    for images in _batches(model, data, rows):
+        mu, log_var = model.encode(images)
+        parts.append((mu, log_var, kl_per_image(mu, log_var)))
+    mu64, log_var64, kl = (
+        torch.cat(column).cpu().numpy().astype(np.float64) for column in zip(*parts, strict=True)
+    )
+    return mu64, log_var64, kl
+
+
+def _reconstruction_errors(model: MotorVAE, data: DataSet, rows: Rows) -> Float64s:
+    """Return the squared error of each image averaged over its pixels: (N,)."""
+    parts = [
+        squared_error(images, model(images).reconstruction) / images[0].numel()
+        for images in _batches(model, data, rows)
+    ]
+    return torch.cat(parts).cpu().numpy().astype(np.float64)
+
+
+def _batches(model: MotorVAE, data: DataSet, rows: Rows) -> Iterator[Tensor]:
+    device = next(model.parameters()).device
+    for start in range(0, len(rows), _BATCH):
+        yield images_from_rows(data, rows[start : start + _BATCH]).to(device)
 
 
 def mahalanobis(mu: Float64s, mean: Float64s, covariance: Float64s, ridge: float) -> Float64s:
@@ -91,7 +115,7 @@ def mahalanobis(mu: Float64s, mean: Float64s, covariance: Float64s, ridge: float
 def save_latents(folder: Path, statistics: dict[str, Float64s]) -> None:
     """Write `latents.npz`; read it with `allow_pickle=False`."""
     with replaced_file(folder / LATENTS_NAME) as path:
-        np.savez(path, allow_pickle=False, **statistics)
+        np.savez(path, **statistics)  # type: ignore[arg-type]  # the stub mixes up its keywords
 
 
 def save_held_out(folder: Path, data: DataSet) -> None:
@@ -99,7 +123,7 @@ def save_held_out(folder: Path, data: DataSet) -> None:
     rows = data.held_out[:HELD_OUT_IMAGES]
     names = np.array([data.names[row] for row in rows], np.str_)
     with replaced_file(folder / HELD_OUT_NAME) as path:
-        np.savez(path, allow_pickle=False, images=data.images[rows], names=names)
+        np.savez(path, images=data.images[rows], names=names)
 
 
 def _evenly(rows: Rows, most: int) -> Rows:

@@ -169,7 +169,8 @@ class VAETraining(LightningModule):
         """Count the step; all ranks agree on whether time is up or the user wants to stop."""
         self.schedule.count_step()
         self._count_time()
-        if not self.trainer.is_last_batch and self._agreed(self._stop_asked()):
+        # After the last batch, the epoch's own file is about to be written.
+        if not self.trainer.is_last_batch and self.wants_stop():
             self._save()
             raise Interrupted
 
@@ -238,6 +239,10 @@ class VAETraining(LightningModule):
         self.schedule.restore(ours["schedule"])
         self.history = [EpochRow(**row) for row in ours["history"]]
         self._train_sums = ours["train_sums"]
+
+    def wants_stop(self) -> bool:
+        """Return whether the user asked any rank to stop."""
+        return self._agreed(self._stop_asked())
 
     @property
     def _sum_type(self) -> torch.dtype:

@@ -66,8 +66,8 @@ class TrainOptions:
     """Lightning's devices: a number, a list such as 0,2, or auto."""
     num_nodes: int = 1
     """Number of machines; they share the output folder, and each needs the same --name."""
-    strategy: str = "auto"
-    """Lightning's strategy: auto, ddp, ..."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """Lightning's strategy: auto, or ddp for several devices."""
     workers: int = 0
     """Threads that decode images while the data is prepared; 0 takes one per core."""
 
@@ -101,9 +101,14 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         if allowed:
             value = getattr(options, flag[2:].replace("-", "_"))
             raise ConfigError(f"{flag}={value}: it must be {allowed}")
-    return spec_from_options(
+    spec = spec_from_options(
         image_size=options.image_size,
         channels=options.channels,
         latent_size=options.latent_size,
         fit=options.fit,
     )
+    if options.batch_size == 1 and spec.feature_size == 1:
+        raise ConfigError(
+            "--batch-size=1 gives batch norm a single value a channel in this model: take 2 or more"
+        )
+    return spec

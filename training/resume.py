@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from lightning.pytorch import Trainer
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ..runtime.errors import OutputError
+from ..runtime.errors import CheckpointError
 from ..runtime.files import replaced_file
 
 RESUME_NAME = "resume.ckpt"
@@ -42,26 +45,39 @@ class StopWish:
             signal.signal(signal.SIGINT, before)
 
 
-def save_resume_file(trainer: Trainer, folder: Path) -> None:
-    """Write everything that a resumed run needs; call it on every rank.
+class WholeFileIO(TorchCheckpointIO):
+    """Writes a resume file whole or not at all, in its own folder, and never unpickles code."""
 
-    It is read with `weights_only=True`, so nothing in it can run.
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: object = None,  # noqa: ARG002  # Lightning's signature
+    ) -> None:
+        """Write a file that takes the place of an earlier one in one step.
 
-    Raises:
-        OutputError: The disk is full or cannot be written; an earlier file stays whole.
-    """
-    fresh = folder / f".next-{RESUME_NAME}"
-    try:
-        trainer.save_checkpoint(fresh)
-        if trainer.is_global_zero:
-            with replaced_file(folder / RESUME_NAME) as path:
-                fresh.replace(path)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"cannot save {folder / RESUME_NAME}: {error.strerror or error}; make room there"
-        ) from error
-    finally:
-        if trainer.is_global_zero:
-            fresh.unlink(missing_ok=True)
+        Raises:
+            OutputError: The disk is full or cannot be written; an earlier file stays whole.
+        """
+        with replaced_file(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: object = None,  # noqa: ARG002  # as above
+        weights_only: bool | None = None,  # noqa: ARG002  # as above
+    ) -> dict[str, Any]:
+        """Read numbers and tensors only.
+
+        Raises:
+            CheckpointError: The file is cut short, altered, or holds something else.
+        """
+        try:
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"cannot resume from {path}: {reason}; start a new run"
+            ) from error
+        return found

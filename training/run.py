@@ -21,10 +21,10 @@ from ..runtime.files import check_writable, replaced_file
 from .batches import images_from_rows
 from .checkpoint import save_weights
 from .latents import latent_statistics, save_held_out, save_latents
-from .module import EpochRow, VAETraining
+from .module import EpochRow, Interrupted, VAETraining
 from .options import TrainOptions
 from .pictures import save_loss, save_reconstructions
-from .resume import RESUME_NAME, save_resume_file
+from .resume import RESUME_NAME
 from .screen import line_from_row
 
 CACHE_NAME = "cache"
@@ -99,7 +99,9 @@ class RunFiles(Checkpoint):
             if _is_round(row.epoch) or pl_module.schedule.stage_finished:
                 save_picture(self._folder, pl_module)
             self._console.print(line_from_row(row))
-        save_resume_file(trainer, self._folder)
+        trainer.save_checkpoint(self._folder / RESUME_NAME)
+        if not pl_module.schedule.finished and pl_module.wants_stop():
+            raise Interrupted
 
 
 def finish_run(folder: Path, module: VAETraining) -> None:

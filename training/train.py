@@ -22,7 +22,6 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from rich.console import Console
 
 from ..runtime.command import stderr_console
@@ -30,10 +29,15 @@ from ..runtime.errors import CheckpointError, ConfigError
 from ..runtime.spec import ModelSpec
 from .checkpoint import WEIGHTS_NAME, DataSummary, RunConfig, config_from_run, save_config
 from .data import data_from_cache, kind_of_data, prepare_data
-from .hardware import keep_freed_memory, precision_from_options, prefers_channels_last
+from .hardware import (
+    keep_freed_memory,
+    precision_from_options,
+    prefers_channels_last,
+    release_freed_memory,
+)
 from .module import EpochRow, Interrupted, VAETraining
 from .options import TrainOptions, spec_from_train_options
-from .resume import RESUME_NAME, StopWish, save_resume_file
+from .resume import RESUME_NAME, StopWish, WholeFileIO
 from .run import (
     CACHE_NAME,
     RunFiles,
@@ -84,7 +88,7 @@ def train(options: TrainOptions) -> Outcome:
     spec = spec_from_train_options(options)
     _quiet_lightning()
     machine = _checked_trainer(options)
-    precision = _precision(options, machine)
+    precision = config_from_run(folder).precision if folder else _precision(options, machine)
     leads = machine.global_rank == 0
     if folder is None:
         kind_of_data(options.data)
@@ -186,7 +190,7 @@ def _fit(
         options,
         channels_last=prefers_channels_last(precision),
         stop_asked=lambda: wish.asked,
-        save=lambda: save_resume_file(trainer, folder),
+        save=lambda: trainer.save_checkpoint(folder / RESUME_NAME),
     )
     module.data = data_from_cache(folder / CACHE_NAME)
     keep_freed_memory()
@@ -197,13 +201,20 @@ def _fit(
             trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
         except Interrupted:
             finished = False
-        except SystemExit as stop:  # Lightning's answer to a second Ctrl-C
-            raise KeyboardInterrupt from stop
+        except (SystemExit, KeyboardInterrupt) as stop:
+            # A second Ctrl-C, which Lightning answers by leaving; the last epoch's file is there.
+            if not resume.exists():
+                raise KeyboardInterrupt from stop
+            finished = False
         finished = finished and module.schedule.finished
     if finished and trainer.is_global_zero:
-        with console.status("measuring the training latents"):
-            module.to(trainer.strategy.root_device)  # Lightning took it back to the CPU
-            finish_run(folder, module)
+        release_freed_memory()
+        try:
+            with console.status("measuring the training latents"):
+                module.to(trainer.strategy.root_device)  # Lightning took it back to the CPU
+                finish_run(folder, module)
+        except KeyboardInterrupt:
+            finished = False
     last = module.history[-1] if module.history else None
     return Outcome(folder, finished, trainer.is_global_zero, last)
 
@@ -224,6 +235,7 @@ def _trainer(
         max_epochs=sum(options.epochs),
         logger=logger,
         callbacks=callbacks,
+        plugins=[WholeFileIO()],
         enable_checkpointing=callbacks is not None,
         enable_progress_bar=callbacks is not None,
         enable_model_summary=False,
@@ -247,8 +259,7 @@ def _checked_trainer(options: TrainOptions) -> Trainer:
         trainer = _trainer(options, precision="32-true")
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ConfigError(f"{asked}: {error}") from error
-    relaunched = not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
-    if not (isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)) and relaunched):
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise ConfigError(f"{asked}: only one device or the strategy ddp is supported")
     return trainer
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from motorvae.export.bundle import GRAPHS, write_bundle
 from motorvae.export.graphs import onnx_from_model
 from motorvae.export.reference import HeldOut
 from motorvae.export.torch_reference import reference_from_model
-from motorvae.export.verify import Reference
+from motorvae.export.verify import Reference, Spread
 from motorvae.runtime.bundle import GraphName
 from motorvae.runtime.spec import ModelSpec
 from motorvae.training.model import MotorVAE
@@ -53,8 +54,10 @@ def model() -> MotorVAE:
 @pytest.fixture(scope="session")
 def reference(model: MotorVAE) -> Reference:
     images = coarse_images(SPEC)
-    first = reference_from_model(model, HeldOut(images, np.ones(SPEC.latent_size)))
-    return reference_from_model(model, HeldOut(images, first.mu.std(axis=0).astype(np.float64)))
+    ones = np.ones(SPEC.latent_size)
+    first = reference_from_model(model, HeldOut(images, Spread(mu=ones, log_var=ones)))
+    mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
+    return replace(first, spread=Spread(mu=mu, log_var=log_var))
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +73,11 @@ def graphs(model: MotorVAE) -> dict[GraphName, bytes]:
 def write(graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path) -> WriteBundle:
     """`write_bundle` with everything filled in; keyword arguments replace parts."""
     statistics = tmp_path / "run-latents.npz"
-    np.savez(statistics, covariance=np.diag(reference.spread**2), mean=reference.mu.mean(axis=0))
+    np.savez(
+        statistics,
+        covariance=np.diag(reference.spread.mu**2),
+        log_var_deviation=reference.spread.log_var,
+    )
 
     def call(output: Path, **changes: object) -> None:
         arguments: dict[str, object] = {

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from motorvae.export.bundle import add_fp16_to_bundle, graph_file
 from motorvae.export.verify import Reference
 from motorvae.runtime.backend import open_backend
-from motorvae.runtime.bundle import GraphReport, load_bundle
+from motorvae.runtime.bundle import GraphName, GraphReport, load_bundle
 from motorvae.runtime.errors import OutputError, VerificationError
 
 from .conftest import SPEC, WriteBundle
@@ -49,8 +50,10 @@ def test_bundle_holds_what_the_design_names_and_reads_back(
         ("encoder", "fp32", "mu"),
         ("encoder", "fp32", "log_var"),
         ("decoder", "fp32", "reconstruction"),
+        ("encoder", "fp16", "activations"),
         ("encoder", "fp16", "mu"),
         ("encoder", "fp16", "log_var"),
+        ("decoder", "fp16", "activations"),
         ("decoder", "fp16", "reconstruction"),
     ]
     assert all(report.passed for report in bundle.manifest.verification)
@@ -81,11 +84,11 @@ def test_drift_leaves_nothing_on_disk_and_keeps_the_earlier_bundle(
     write: WriteBundle, reference: Reference, tmp_path: Path
 ) -> None:
     shown: list[GraphReport] = []
-    drifted = replace(reference, mu=reference.mu + reference.spread.astype(np.float32))
+    drifted = replace(reference, mu=reference.mu + reference.spread.mu.astype(np.float32))
     output = tmp_path / "new" / "bundle"
     with pytest.raises(VerificationError, match=r"no bundle was written: encoder fp32 mu: max err"):
         write(output, reference=drifted, on_reports=shown.extend)
-    assert len(shown) == 6  # the table shows all outputs, not only the first that failed
+    assert len(shown) == 8  # the table shows all outputs, not only the first that failed
     assert list(output.parent.iterdir()) == []
     write(output)
     before = files_of(output)
@@ -102,6 +105,43 @@ def test_folder_that_is_no_bundle_is_never_replaced(write: WriteBundle, tmp_path
     with pytest.raises(OutputError, match=r"home exists and is not a bundle.*--output"):
         write(precious)
     assert (precious / "thesis.tex").read_text() == "years"
+
+
+def test_another_program_s_manifest_makes_no_bundle(write: WriteBundle, tmp_path: Path) -> None:
+    precious = tmp_path / "extension"
+    precious.mkdir()
+    (precious / "manifest.json").write_text('{"manifest_version": 3, "name": "mine"}')
+    with pytest.raises(OutputError, match="extension exists and is not a bundle"):
+        write(precious)
+    assert [path.name for path in precious.iterdir()] == ["manifest.json"]
+
+
+def test_file_of_the_user_beside_a_bundle_is_not_lost(write: WriteBundle, tmp_path: Path) -> None:
+    write(tmp_path / "bundle", fp16=False)
+    (tmp_path / "bundle" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds notes\.txt beside the bundle"):
+        write(tmp_path / "bundle")
+    assert (tmp_path / "bundle" / "notes.txt").read_text() == "mine"
+
+
+def test_values_that_fp16_arithmetic_cannot_hold_fail_the_gate(
+    write: WriteBundle, graphs: dict[GraphName, bytes], tmp_path: Path
+) -> None:
+    """ONNX Runtime on a CPU gives finite outputs for such a graph; a GPU does not."""
+    large = ir.from_proto(onnx.load_from_string(graphs["encoder"]))
+    scales = {0: 2.0**9, 3: 2.0**9, 6: 2.0**-18}  # LeakyReLU passes positive factors through
+    reached = 1.0
+    for layer, scale in scales.items():
+        reached *= scale
+        for part, factor in (("weight", scale), ("bias", reached)):
+            name = f"features.{layer}.{part}"
+            value = large.graph.initializers[name]
+            scaled = value.const_value.numpy() * np.float32(factor)
+            value.const_value = ir.tensor(scaled, name=name)
+    decoder = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
+    with pytest.raises(VerificationError, match="encoder fp16 activations: largest value inside"):
+        write(tmp_path / "bundle", graphs={"encoder": large, "decoder": decoder})
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_link_to_a_bundle_stays_a_link(write: WriteBundle, tmp_path: Path) -> None:
@@ -124,7 +164,7 @@ def test_fp16_is_added_from_the_bundle_alone(write: WriteBundle, tmp_path: Path)
         assert (bundle.folder / name).read_bytes() == (tmp_path / "both" / name).read_bytes()
         with open_backend(bundle, graph, precision="fp16"):
             pass
-    assert len(bundle.manifest.verification) == 6
+    assert len(bundle.manifest.verification) == 8
     assert (bundle.folder / "notes.txt").read_text() == "mine"
     assert not add_fp16_to_bundle(bundle, on_reports=silent)
 

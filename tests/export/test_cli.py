@@ -111,6 +111,17 @@ def test_run_without_its_held_out_images_is_refused(
     assert not (here / "bundle").exists()
 
 
+def test_damaged_arrays_of_a_run_get_one_line(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("held_out.npz", "latents.npz"):
+        shutil.copytree(run, here / "run", dirs_exist_ok=True)
+        data = (run / name).read_bytes()
+        for damaged in (data[: len(data) // 2], data[:40] + bytes(60) + data[100:], b""):
+            (here / "run" / name).write_bytes(damaged)
+            assert f"from run/{name}: " in one_line(capfd, ["--checkpoint", "run"])
+
+
 def test_run_with_images_of_another_size_is_refused(
     run: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from motorvae.export.precision import fp16_from_fp32
+from motorvae.export.precision import check_precision, fp16_from_fp32
 from motorvae.runtime.backend import open_onnx
 from motorvae.runtime.bundle import GraphName, tensors_of
 from motorvae.runtime.errors import VerificationError
@@ -113,3 +113,23 @@ def test_casts_and_constant_nodes_inside_the_graph_are_retyped(tmp_path: Path) -
     with open_onnx(path) as backend:
         found = backend.run(np.ones((3, 2), np.float32))
     np.testing.assert_array_equal(found["reconstruction"], np.full((3, 2), 6, np.float32))
+
+
+def test_label_is_read_back_from_the_graph(graphs: dict[GraphName, bytes]) -> None:
+    model = loaded(graphs["encoder"])
+    check_precision(model, "fp32")
+    with pytest.raises(VerificationError, match="of a graph labelled fp16 has type FLOAT"):
+        check_precision(model, "fp16")
+    fp16_from_fp32(model)
+    check_precision(model, "fp16")
+
+
+@pytest.mark.parametrize("op", ["RandomNormalLike", "BatchNormalization"])
+def test_graph_with_what_must_not_be_inside_is_refused(op: str) -> None:
+    arguments = {"RandomNormalLike": "z", "BatchNormalization": "z, z, z, z, z"}[op]
+    text = f"""
+    <ir_version: 10, opset_import: ["" : 20]>
+    g (float[2] z) => (float[2] reconstruction) {{ reconstruction = {op} ({arguments}) }}
+    """
+    with pytest.raises(VerificationError, match=f"holds {op}"):
+        check_precision(ir.from_proto(onnx.parser.parse_model(text)), "fp32")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from motorvae.export.table import verification_table
 from motorvae.export.verify import (
     LIMITS,
     Reference,
@@ -17,7 +18,6 @@ from motorvae.export.verify import (
     encoder_reports,
     floored_spread,
     neighbour_agreement,
-    verification_table,
     worst_cosine,
     worst_psnr_db,
 )
@@ -38,7 +38,7 @@ def encoder(graphs: dict[GraphName, bytes], tmp_path: Path) -> Path:
 
 def test_true_graph_passes_and_every_figure_is_there(encoder: Path, reference: Reference) -> None:
     with open_onnx(encoder) as backend:
-        mu, log_var = encoder_reports(backend, reference, "fp32")
+        (mu, log_var), _ = encoder_reports(backend, reference, "fp32")
     assert mu.passed
     assert log_var.passed
     assert mu.images == len(reference.images)
@@ -57,9 +57,9 @@ def test_one_drifted_latent_of_one_image_fails_the_gate(
     encoder: Path, reference: Reference, precision: str
 ) -> None:
     drifted = reference.mu.copy()
-    drifted[3, 2] += 1.1 * LIMITS[precision].max_spread * reference.spread[2]
+    drifted[3, 2] += 1.1 * LIMITS[precision].max_spread * reference.spread.mu[2]
     with open_onnx(encoder) as backend:
-        mu, log_var = encoder_reports(backend, replace(reference, mu=drifted), precision)
+        (mu, log_var), _ = encoder_reports(backend, replace(reference, mu=drifted), precision)
     assert not mu.passed
     assert log_var.passed
     expected = 1.1 * LIMITS[precision].max_spread
@@ -70,10 +70,10 @@ def test_errors_are_in_the_units_they_claim(encoder: Path, reference: Reference)
     shift = 0.25
     moved = replace(reference, mu=reference.mu + np.float32(shift))
     with open_onnx(encoder) as backend:
-        mu, _ = encoder_reports(backend, moved, "fp32")
+        (mu, _), _ = encoder_reports(backend, moved, "fp32")
     assert metric(mu, "max error") == pytest.approx(shift, rel=1e-4)
     assert metric(mu, "RMS error") == pytest.approx(shift, rel=1e-4)
-    relative = shift / reference.spread
+    relative = shift / reference.spread.mu
     assert metric(mu, "max error / spread over data") == pytest.approx(relative.max(), rel=1e-3)
     rms = np.sqrt(np.mean(relative**2))
     assert metric(mu, "RMS error / spread over data") == pytest.approx(rms, rel=1e-3)
@@ -96,7 +96,7 @@ def test_not_finite_outputs_are_counted_and_fail(
     path = tmp_path / "nan.onnx"
     ir.save(model, path)
     with open_onnx(path) as backend:
-        mu, log_var = encoder_reports(backend, reference, "fp16")
+        (mu, log_var), _ = encoder_reports(backend, reference, "fp16")
     assert metric(mu, "NaN or Inf values") == len(reference.images)
     assert not mu.passed
     assert log_var.passed
@@ -112,13 +112,28 @@ def test_decoder_is_held_to_its_psnr(
     noisy = reference.reconstruction.copy()
     noisy[0] += np.float32(1e-3)  # 60 dB: enough for FP16, too little for float32
     with open_onnx(path) as backend:
-        (true,) = decoder_reports(backend, reference, "fp32")
-        (strict,) = decoder_reports(backend, replace(reference, reconstruction=noisy), "fp32")
-        (loose,) = decoder_reports(backend, replace(reference, reconstruction=noisy), "fp16")
+        (true,) = decoder_reports(backend, reference, "fp32", encoded=reference.mu)
+        (strict,) = decoder_reports(
+            backend, replace(reference, reconstruction=noisy), "fp32", encoded=reference.mu
+        )
+        (loose,) = decoder_reports(
+            backend, replace(reference, reconstruction=noisy), "fp16", encoded=reference.mu
+        )
     assert true.passed
     assert not strict.passed
     assert loose.passed
     assert metric(strict, "PSNR, worst image") == pytest.approx(60, abs=0.1)
+
+
+def test_way_through_both_graphs_is_held_to_the_same_psnr(
+    graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path
+) -> None:
+    path = tmp_path / "decoder.onnx"
+    path.write_bytes(graphs["decoder"])
+    with open_onnx(path) as backend:
+        (report,) = decoder_reports(backend, reference, "fp16", encoded=reference.mu[::-1].copy())
+    failed = [m.name for m in report.metrics if not m.passed]
+    assert failed == ["PSNR through both graphs"]
 
 
 def test_collapsed_latent_does_not_divide_by_nothing() -> None:
@@ -158,8 +173,8 @@ def test_table_shows_every_output_and_the_limit_it_was_held_to(
     encoder: Path, reference: Reference
 ) -> None:
     with open_onnx(encoder) as backend:
-        good = encoder_reports(backend, reference, "fp32")
-        bad = encoder_reports(backend, replace(reference, mu=reference.mu + 1), "fp32")
+        good, _ = encoder_reports(backend, reference, "fp32")
+        bad, _ = encoder_reports(backend, replace(reference, mu=reference.mu + 1), "fp32")
     for reports, verdict in ((good, "ok"), (bad, "FAILED")):
         text = io.StringIO()
         Console(file=text, width=80).print(verification_table(reports))

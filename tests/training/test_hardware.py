@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from motorvae.runtime.errors import ConfigError
 from motorvae.runtime.spec import ModelSpec
 from motorvae.training.hardware import (
     cpu_has_bf16,
@@ -36,7 +37,8 @@ def test_auto_takes_bf16_only_where_the_hardware_has_it() -> None:
     fast = "bf16-mixed" if cpu_has_bf16() else "32-true"
     assert precision_from_options("auto", on_cuda=False, on_cpu=True) == fast
     assert precision_from_options("auto", on_cuda=False, on_cpu=False) == "32-true"
-    assert precision_from_options("16-mixed", on_cuda=False, on_cpu=True) == "16-mixed"
+    with pytest.raises(ConfigError, match="16-mixed needs an NVIDIA GPU: take bf16-mixed"):
+        precision_from_options("16-mixed", on_cuda=False, on_cpu=True)
 
 
 def test_channels_last_goes_with_16_bit() -> None:
