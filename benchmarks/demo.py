@@ -12,11 +12,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from rich.console import Console
 
 from ..runtime.command import run_command, stderr_console
-from ..runtime.errors import ConfigError, MotorVAEError
+from ..runtime.errors import ConfigError, OutputError, StepFailedError
 from ..runtime.files import replaced_file
 from ..runtime.vehicles import MovingVehicles
 
@@ -24,6 +23,10 @@ VIDEO_SIZE = 512
 VIDEO_FPS = 30
 VIDEO_SECONDS = 15
 VIDEO_SEED = 2026
+MARKER = "README.txt"
+SMALL = ("--channels", "16", "32", "64", "128", "256")
+"""A quarter of the model's arithmetic, so that two minutes on two cores show something."""
+BRISK = ("--batch-size", "8", "--learning-rate", "0.001", "--vehicles-count", "1500")
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,6 @@ class DemoOptions:
     """How long to train."""
     output: Path = Path("demo")
     """Where everything goes; what an earlier demo left there is replaced."""
-
-
-class StepFailedError(MotorVAEError):
-    """A command of the demo failed; it has said why itself."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -66,8 +65,7 @@ def video_of_vehicles(path: Path, *, seconds: float = VIDEO_SECONDS) -> None:
         stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, VIDEO_FPS)
         for index in range(round(seconds * VIDEO_FPS)):
-            luma = vehicles.image(index / VIDEO_FPS)
-            frame = av.VideoFrame.from_ndarray(np.repeat(luma[..., None], 3, axis=2), "bgr24")
+            frame = av.VideoFrame.from_ndarray(vehicles.image(index / VIDEO_FPS), "gray")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -80,16 +78,13 @@ def _demo(options: DemoOptions) -> None:
     folder = options.output
     run, bundle, video = folder / "run", folder / "bundle", folder / "vehicles.mp4"
     rows, report = folder / "latents.jsonl", folder / "report.png"
-    for earlier in (run, bundle):
-        shutil.rmtree(earlier, ignore_errors=True)
-    for earlier in (video, rows, report):
-        earlier.unlink(missing_ok=True)
+    _clear(folder)
 
     _step(
         console,
         "motorvae-train",
         *("--data", "vehicles", "--minutes", f"{options.minutes:g}"),
-        *("--output", str(folder), "--name", run.name),
+        *("--output", str(folder), "--name", run.name, *SMALL, *BRISK),
     )
     _step(
         console,
@@ -123,13 +118,32 @@ def _demo(options: DemoOptions) -> None:
     )
 
 
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demo left, and nothing else.
+
+    Raises:
+        OutputError: The folder holds something and no demo made it.
+    """
+    marker = folder / MARKER
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise OutputError(f"{folder} is not the folder of a demo: name another --output")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    marker.write_text("Made by the demo, which replaces this folder.\n", encoding="utf-8")
+
+
 def _step(console: Console, command: str, *args: str) -> None:
     """Show and run one of our commands, as a user would type it."""
     console.print(f"\n$ {' '.join((command, *args))}", style="bold")
     script = Path(sys.executable).parent / command
-    done = subprocess.run([str(script), *args], check=False)
-    if done.returncode:
-        raise StepFailedError(f"{command} ended with exit code {done.returncode}; see above")
+    with subprocess.Popen([str(script), *args]) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it was interrupted too, and is saving
+            raise
+    if process.returncode:
+        raise StepFailedError(f"{command} ended with exit code {process.returncode}; see above")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def draw_report(path: Path, *, bundle: Path, video: Path, rows: Path) -> None:
         DataError: The rows hold no latent.
         OutputError: `path` cannot be written.
     """
-    latent_rows = [row for row in _rows(rows) if row["status"] == "ok"]
+    latent_rows = [row for row in rows_of(rows) if row["status"] == "ok"]
     if not latent_rows:
         raise DataError(f"{rows} holds no latent: stream the video again")
     model = load_bundle(bundle)
@@ -112,7 +112,8 @@ def _draw_stages(figure: Figure, grid: GridSpec, rows: list[dict[str, Any]]) -> 
     axes.set_yticks(range(len(STAGES)), STAGES)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlabel("milliseconds (log scale; orange: median)")
+    axes.set_xlabel("milliseconds (log scale, below 0.01 not shown; orange: median)")
+    axes.set_xlim(left=0.01)
     dropped = sum(row["dropped"] for row in rows)
     axes.set_title(f"time of each stage, and age of the frame at its latent; {dropped} dropped")
     axes.grid(axis="x", alpha=0.3)
@@ -128,6 +129,7 @@ def _frames_at(video: Path, indices: set[int], spec: ModelSpec) -> dict[int, npt
     return found
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON Lines file."""
     with path.open("rb") as lines:
         return [orjson.loads(line) for line in lines]

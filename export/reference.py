@@ -103,7 +103,7 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
 
 def _array(path: Path, key: str, error: type[CheckpointError | BundleError]) -> npt.NDArray[Any]:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             found: npt.NDArray[Any] = content[key]
             return found
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as cause:

@@ -51,6 +51,9 @@ class OnnxBackend:
         options.log_severity_level = _FATAL_ONLY
         if threads is not None:
             options.intra_op_num_threads = threads
+        if wanted != _SHORT_NAMES["cpu"]:
+            # Else nodes that the provider does not take run on the CPU, and nobody is told.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
             # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
             session = ort.InferenceSession(
@@ -59,6 +62,11 @@ class OnnxBackend:
             session.disable_fallback()
         except Exception as error:
             # ONNX Runtime's exception classes share no base that can be imported.
+            if "disable_cpu_ep_fallback" in str(error) or "fallback to CPU" in str(error):
+                raise ProviderError(
+                    f"provider {wanted} does not run all of {path.name}, and going on with the CPU "
+                    "unasked is refused: check its libraries, or use --provider cpu"
+                ) from error
             raise BackendError(
                 f"ONNX Runtime cannot open {path}: {_first_line(error)}; export the bundle again"
             ) from error

@@ -22,8 +22,11 @@ from .encode import check_batch_size, check_npz, encode_source
 from .errors import ConfigError, SourceError
 from .pipeline import LatentStream, StreamSummary
 from .sinks import JsonLinesSink, check_output
-from .source import FrameSource, LatestFrame, Paced
+from .source import CaptureThread, FrameSource, Paced
 from .timing import table_of
+
+FRAMES_WAITING = 64
+"""How many frames of a live source may wait under the policy `every`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class StreamOptions:
     """Stop after this many latents."""
     policy: Literal["latest", "every"] | None = None
     """latest: encode the newest frame and drop those it overtook, so age stays low.
-    every: encode all frames in order, so a slow encoder falls behind a live source.
+    every: encode all frames in order; behind a live source up to 64 wait and grow older, and
+    those pushed out by newer ones count as dropped.
     By default latest for live sources and every for recordings."""
     realtime: bool = False
     """Play a recording at its own frame rate, as a camera would deliver it."""
@@ -117,6 +121,8 @@ def _stream(options: StreamOptions) -> None:
             _stop_on_signals(stop, source)
             summary = stream.run(source, sink, max_frames=options.max_frames, stop=stop)
             _print_summary(console, summary, sink)
+            if not (summary.frames or summary.lost or stop.is_set()):
+                raise SourceError(f"{source.name} holds no frame: name another source")
             if summary.failure:
                 raise SourceError(summary.failure)
             if summary.lost:
@@ -132,7 +138,9 @@ def _opened(options: StreamOptions) -> FrameSource:
     if options.realtime and not source.live:
         source = Paced(source)
     policy = options.policy or ("latest" if source.live else "every")
-    return LatestFrame(source) if policy == "latest" else source
+    if policy == "every" and not source.live:
+        return source
+    return CaptureThread(source, keep=1 if policy == "latest" else FRAMES_WAITING)
 
 
 def _stop_on_signals(stop: threading.Event, source: FrameSource) -> None:

@@ -13,6 +13,7 @@
     │   └── ProviderError                   the execution provider asked for did not load
     ├── VerificationError (RuntimeError)    an exported graph drifted past its limit
     ├── MeasurementError (RuntimeError)     a benchmark could not measure what was asked
+    ├── StepFailedError (RuntimeError)      a command that another one runs failed
     └── OutputError (OSError)               results cannot be written
 
 Each message names the thing, quotes the value and ends with the next step, in one line.
@@ -73,6 +74,10 @@ class VerificationError(MotorVAEError, RuntimeError):
 
 class MeasurementError(MotorVAEError, RuntimeError):
     """A benchmark could not measure what was asked for."""
+
+
+class StepFailedError(MotorVAEError, RuntimeError):
+    """A command that another one runs failed; it has said why itself."""
 
 
 class OutputError(MotorVAEError, OSError):

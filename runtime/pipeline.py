@@ -138,6 +138,8 @@ class LatentStream:
             "mu": mu,
         }
         row.update((f"{stage}_ms", _ms(duration)) for stage, duration in stages.items())
+        if frame.media_s is not None:
+            row["media_s"] = frame.media_s
         if frame.name:
             row["name"] = frame.name
         sink.write(row)

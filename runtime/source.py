@@ -1,4 +1,4 @@
-"""FrameSource, what every source of frames can do, and two wrappers: by the clock, newest only."""
+"""FrameSource, what every source of frames can do; two wrappers: by the clock, in a thread."""
 
 from __future__ import annotations
 
@@ -101,35 +101,40 @@ class Paced(FrameSource):
         self._source.close()
 
 
-class LatestFrame(FrameSource):
-    """A thread that reads a live source and keeps only the newest frame that nobody has taken.
+class CaptureThread(FrameSource):
+    """A thread that reads a live source at once, so that every frame is stamped when it comes.
 
-    A frame that is overwritten shows as a jump of `Frame.index`. Gaps are never overwritten.
-    A failure in the thread is raised again in `read`, with its cause, after the last frame.
+    It keeps the newest frames that nobody has taken: one for the lowest age, more for a reader
+    that wants them all and may fall behind. A frame that is pushed out shows as a jump of
+    `Frame.index`. Gaps are never pushed out. A failure in the thread is raised again in `read`,
+    with its cause, after the last frame.
+
+    Args:
+        source: What to read; closed with the thread.
+        keep: How many frames may wait.
     """
 
     live = True
 
-    def __init__(self, source: FrameSource) -> None:
+    def __init__(self, source: FrameSource, *, keep: int = 1) -> None:
         self._source = source
         self.name, self.fps, self.expected = source.name, source.fps, source.expected
         self._changed = threading.Condition()
         self._gaps: deque[Gap] = deque()
-        self._newest: Frame | None = None
+        self._frames: deque[Frame] = deque(maxlen=keep)
         self._ended = False
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
         self._thread.start()
 
     def read(self) -> Frame | Gap | None:
-        """Wait for a frame that was not handed out yet; take the newest there is."""
+        """Wait for a frame that was not handed out yet; take the first of those that wait."""
         with self._changed:
-            self._changed.wait_for(lambda: self._gaps or self._newest or self._ended)
-            if self._gaps and (self._newest is None or self._gaps[0].index < self._newest.index):
+            self._changed.wait_for(lambda: self._gaps or self._frames or self._ended)
+            if self._gaps and (not self._frames or self._gaps[0].index < self._frames[0].index):
                 return self._gaps.popleft()
-            if self._newest is not None:
-                newest, self._newest = self._newest, None
-                return newest
+            if self._frames:
+                return self._frames.popleft()
             if self._failure is None:
                 return None
             reason = str(self._failure) or type(self._failure).__name__
@@ -156,7 +161,7 @@ class LatestFrame(FrameSource):
                     if isinstance(item, Gap):
                         self._gaps.append(item)
                     else:
-                        self._newest = item
+                        self._frames.append(item)  # pushes the oldest out where full
                     self._changed.notify_all()
         except Exception as failure:  # noqa: BLE001  # handed to the reader, which raises it
             self._failure = failure

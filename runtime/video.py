@@ -13,6 +13,7 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from .damage import Arrival, PacketLog
 from .errors import CameraError, SourceError
@@ -75,6 +76,7 @@ class VideoSource(FrameSource):
         self.live = is_url and not has_end and self._container.size <= 0
         # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
         codec.options = {"err_detect": "crccheck+explode"}
+        self._reformatter = VideoReformatter()  # keeps FFmpeg's conversion context
         self._log = PacketLog(intra_only=codec.codec.intra_only)
         self._gaps: list[tuple[float, int, str, int]] = []
         self._index = 0
@@ -152,7 +154,8 @@ class VideoSource(FrameSource):
     def _whole(self, frame: VideoFrame, origin: Arrival, decode_ns: int) -> Frame:
         started_ns = time.monotonic_ns()
         base = self._stream.time_base  # a frame that was flushed does not know it
-        image = np.ascontiguousarray(frame.to_ndarray(format="bgr24"), np.uint8)
+        colour = self._reformatter.reformat(frame, format="bgr24")
+        image = np.ascontiguousarray(colour.to_ndarray(), np.uint8)
         self._index += 1
         return Frame(
             image=image,

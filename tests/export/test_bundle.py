@@ -129,7 +129,7 @@ def test_values_that_fp16_arithmetic_cannot_hold_fail_the_gate(
 ) -> None:
     """ONNX Runtime on a CPU gives finite outputs for such a graph; a GPU does not."""
     large = ir.from_proto(onnx.load_from_string(graphs["encoder"]))
-    scales = {0: 2.0**9, 3: 2.0**9, 6: 2.0**-18}  # LeakyReLU passes positive factors through
+    scales = {0: 2.0**8, 3: 2.0**8, 6: 2.0**-16}  # LeakyReLU passes positive factors through
     reached = 1.0
     for layer, scale in scales.items():
         reached *= scale

@@ -117,7 +117,8 @@ def test_damaged_arrays_of_a_run_get_one_line(
     for name in ("held_out.npz", "latents.npz"):
         shutil.copytree(run, here / "run", dirs_exist_ok=True)
         data = (run / name).read_bytes()
-        for damaged in (data[: len(data) // 2], data[:40] + bytes(60) + data[100:], b""):
+        altered = data[:200] + bytes(len(data) - 400) + data[-200:]
+        for damaged in (data[: len(data) // 2], altered, b""):
             (here / "run" / name).write_bytes(damaged)
             assert f"from run/{name}: " in one_line(capfd, ["--checkpoint", "run"])
 

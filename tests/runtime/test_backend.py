@@ -233,3 +233,14 @@ def test_no_runtime_package_is_an_error_with_the_command(
     assert done.stderr == ""
     assert done.stdout.startswith("MissingDependencyError: running a model needs the package")
     assert "pip install 'motorvae[cpu]'" in done.stdout
+
+
+def test_a_provider_that_would_leave_nodes_to_the_cpu_is_refused(small_bundle: Path) -> None:
+    """The Azure provider loads everywhere and runs nothing itself."""
+    import onnxruntime
+
+    name = "AzureExecutionProvider"
+    if name not in onnxruntime.get_available_providers():
+        pytest.skip(f"this ONNX Runtime has no {name}")
+    with pytest.raises(ProviderError, match=rf"provider {name} does not run all of encoder\.onnx"):
+        open_onnx(small_bundle / "encoder.onnx", provider=name)

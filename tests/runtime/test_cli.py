@@ -218,7 +218,7 @@ def test_an_encoder_slower_than_the_source_drops_under_latest_only(
 ) -> None:
     """Between two reads of the stream the source delivers three frames."""
     from motorvae.runtime.pipeline import LatentStream
-    from motorvae.runtime.source import LatestFrame
+    from motorvae.runtime.source import CaptureThread
 
     rows: Rows = []
 
@@ -234,7 +234,7 @@ def test_an_encoder_slower_than_the_source_drops_under_latest_only(
     numbers = iter(range(1, 100))
     with (
         open_backend(load_bundle(small_bundle), "encoder") as encoder,
-        LatestFrame(hand_fed) as latest,
+        CaptureThread(hand_fed) as latest,
     ):
         hand_fed.wait_until_asked()
         hand_fed.give(frame_at(0))
@@ -538,3 +538,16 @@ def test_encoding_needs_nothing_heavy(
     assert done.code == 0, done.stderr
     with np.load(output) as saved:
         assert len(saved["mu"]) == 12
+
+
+def test_a_video_without_a_frame_is_an_error(
+    small_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty.y4m"
+    empty.write_bytes(b"YUV4MPEG2 W32 H32 F25:1 Ip A1:1 C420jpeg\n")
+    output = tmp_path / "rows.jsonl"
+    args = ["--camera", str(empty), "--model", str(small_bundle), "--output", str(output)]
+    from motorvae.runtime.cli import stream_main
+
+    assert stream_main(args) == 1
+    assert "empty.y4m holds no frame: name another source" in capfd.readouterr().err

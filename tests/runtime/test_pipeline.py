@@ -14,7 +14,7 @@ from motorvae.runtime.bundle import load_bundle
 from motorvae.runtime.errors import BackendError, CameraError, OutputError
 from motorvae.runtime.frames import Frame, Gap, input_from_image
 from motorvae.runtime.pipeline import LatentStream, StreamSummary
-from motorvae.runtime.source import FrameSource, LatestFrame
+from motorvae.runtime.source import CaptureThread, FrameSource
 from motorvae.runtime.spec import ModelSpec
 
 KEYS = ["index", "captured_ns", "age_ms", "dropped", "status", "mu"]
@@ -192,7 +192,7 @@ def test_a_dead_thread_is_a_row_with_its_cause(
     hand_fed: Any, frame_at: Callable[..., Frame], encoder: Backend, small_spec: ModelSpec
 ) -> None:
     rows = Rows()
-    with LatestFrame(hand_fed) as latest:
+    with CaptureThread(hand_fed) as latest:
         hand_fed.wait_until_asked()
         hand_fed.give(frame_at(3))
         hand_fed.end(CameraError("lost hand-fed after 4 frames: let go"))

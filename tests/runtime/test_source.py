@@ -9,7 +9,7 @@ import pytest
 
 from motorvae.runtime.errors import CameraError
 from motorvae.runtime.frames import Frame, Gap
-from motorvae.runtime.source import FrameSource, LatestFrame, Paced
+from motorvae.runtime.source import CaptureThread, FrameSource, Paced
 
 FrameAt = Callable[..., Frame]
 
@@ -41,7 +41,7 @@ class Recording(FrameSource):
 
 
 def test_only_the_newest_frame_is_kept(hand_fed: Any, frame_at: FrameAt) -> None:
-    with LatestFrame(hand_fed) as latest:
+    with CaptureThread(hand_fed) as latest:
         hand_fed.wait_until_asked()
         for index in range(5):
             hand_fed.give(frame_at(index))
@@ -53,8 +53,22 @@ def test_only_the_newest_frame_is_kept(hand_fed: Any, frame_at: FrameAt) -> None
         assert latest.read() is None
 
 
+def test_a_slow_reader_of_every_frame_gets_them_with_their_own_time(
+    hand_fed: Any, frame_at: FrameAt
+) -> None:
+    """Read when they come, so that waiting makes them older; the oldest are pushed out."""
+    with CaptureThread(hand_fed, keep=3) as queue:
+        hand_fed.wait_until_asked()
+        for index in range(5):
+            hand_fed.give(frame_at(index, grabbed_ns=100 + index))
+        taken = [queue.read() for _ in range(3)]
+        assert [index_of(frame) for frame in taken] == [2, 3, 4]
+        assert [frame.grabbed_ns for frame in taken if isinstance(frame, Frame)] == [102, 103, 104]
+        hand_fed.end()
+
+
 def test_a_frame_keeps_the_facts_of_its_grab(hand_fed: Any, frame_at: FrameAt) -> None:
-    with LatestFrame(hand_fed) as latest:
+    with CaptureThread(hand_fed) as latest:
         hand_fed.wait_until_asked()
         given = frame_at(0, captured_ns=1, grabbed_ns=2, capture_ns=3)
         hand_fed.give(given)
@@ -64,7 +78,7 @@ def test_a_frame_keeps_the_facts_of_its_grab(hand_fed: Any, frame_at: FrameAt) -
 
 def test_a_reader_waits_for_the_next_frame(hand_fed: Any, frame_at: FrameAt) -> None:
     read: list[Frame | Gap | None] = []
-    with LatestFrame(hand_fed) as latest:
+    with CaptureThread(hand_fed) as latest:
         hand_fed.wait_until_asked()
         reader = threading.Thread(target=lambda: read.append(latest.read()))
         reader.start()
@@ -75,7 +89,7 @@ def test_a_reader_waits_for_the_next_frame(hand_fed: Any, frame_at: FrameAt) -> 
 
 
 def test_gaps_are_never_overwritten_and_come_in_order(hand_fed: Any, frame_at: FrameAt) -> None:
-    with LatestFrame(hand_fed) as latest:
+    with CaptureThread(hand_fed) as latest:
         hand_fed.wait_until_asked()
         for item in (frame_at(0), gap(1), frame_at(2), gap(3), gap(4)):
             hand_fed.give(item)
@@ -91,7 +105,7 @@ def test_what_came_before_a_failure_is_delivered_then_the_cause_is_raised(
     hand_fed: Any, frame_at: FrameAt
 ) -> None:
     cause = CameraError("lost camera 7: unplugged")
-    with LatestFrame(hand_fed) as latest:
+    with CaptureThread(hand_fed) as latest:
         hand_fed.wait_until_asked()
         hand_fed.give(frame_at(0))
         hand_fed.give(gap(1))
@@ -104,7 +118,7 @@ def test_what_came_before_a_failure_is_delivered_then_the_cause_is_raised(
 
 
 def test_a_fault_in_the_thread_is_raised_with_its_cause_even_without_words(hand_fed: Any) -> None:
-    with LatestFrame(hand_fed) as latest:
+    with CaptureThread(hand_fed) as latest:
         hand_fed.end(ZeroDivisionError())
         with pytest.raises(CameraError, match="ZeroDivisionError") as caught:
             latest.read()
@@ -114,7 +128,7 @@ def test_a_fault_in_the_thread_is_raised_with_its_cause_even_without_words(hand_
 def test_closing_stops_the_thread_and_closes_the_source_once(
     hand_fed: Any, frame_at: FrameAt
 ) -> None:
-    latest = LatestFrame(hand_fed)
+    latest = CaptureThread(hand_fed)
     hand_fed.wait_until_asked()
     latest.interrupt()
     hand_fed.give(frame_at(0), last=True)
@@ -125,7 +139,7 @@ def test_closing_stops_the_thread_and_closes_the_source_once(
 
 def test_an_interrupted_reader_returns(hand_fed: Any) -> None:
     read: list[Frame | Gap | None] = []
-    latest = LatestFrame(hand_fed)
+    latest = CaptureThread(hand_fed)
     hand_fed.wait_until_asked()
     reader = threading.Thread(target=lambda: read.append(latest.read()))
     reader.start()
@@ -138,7 +152,7 @@ def test_an_interrupted_reader_returns(hand_fed: Any) -> None:
 
 def test_it_takes_over_what_is_known_of_the_source(frame_at: FrameAt) -> None:
     source = Recording([frame_at(0)])
-    with LatestFrame(source) as latest:
+    with CaptureThread(source) as latest:
         assert (latest.name, latest.fps, latest.expected) == ("recording", 200.0, 1)
         assert latest.live
     assert source.closed == 1
