@@ -29,6 +29,7 @@ from .options import TrainOptions
 IMAGES_NAME = "images.u8"
 INDEX_NAME = "index.json"
 _CHUNK = 256
+_BLOCK_FRAMES = 60
 _SPARE_BYTES = 1 << 30
 """Room left for resume files, weights and pictures beside the images."""
 
@@ -124,6 +125,8 @@ def prepare_data(
             f"nothing in --data={options.data} could be decoded ({skipped} skipped): "
             "give images or a video that open in a viewer"
         )
+    if kind_of_data(options.data) == "video":
+        digests = digests_by_block(digests)
     train, held_out = split_by_content(digests, options.held_out)
     index = {
         "image_size": spec.image_size,
@@ -186,6 +189,16 @@ def split_by_content(digests: Sequence[str], fraction: float) -> tuple[list[int]
     train = [row for row, digest in enumerate(digests) if digest >= first_trained]
     held_out = [row for row, digest in enumerate(digests) if digest < first_trained]
     return train, sorted(held_out, key=lambda row: (digests[row], row))
+
+
+def digests_by_block(digests: Sequence[str]) -> list[str]:
+    """Give all frames of a stretch of video the digest of its first frame.
+
+    Neighbouring frames are nearly equal: one of them in training would make the other no longer
+    held out. A stretch is 60 frames, or a twentieth of a short video.
+    """
+    length = max(1, min(_BLOCK_FRAMES, len(digests) // 20))
+    return [digests[row - row % length] for row in range(len(digests))]
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -42,8 +42,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("--output", "file"), "file"),
         (("--accelerator", "gpu", "--devices", "64"), "--devices=64"),
         (("--accelerator", "abacus"), "--accelerator=abacus"),
-        (("--strategy", "ddp_spawn", "--devices", "2"), "only one device or the strategy ddp"),
-        (("--strategy", "fsdp"), "--strategy=fsdp"),
         (("--resume", "nowhere"), "nowhere is not a training run"),
     ],
 )

@@ -18,6 +18,7 @@ from motorvae.training import data as data_module
 from motorvae.training.data import (
     DataSet,
     data_from_cache,
+    digests_by_block,
     kind_of_data,
     prepare_data,
     split_by_content,
@@ -179,3 +180,12 @@ def test_equal_images_stay_together_and_growth_moves_nobody() -> None:
 def test_neither_side_is_empty(fraction: float) -> None:
     train, held_out = split_by_content(_digests(2), fraction)
     assert len(train) == len(held_out) == 1
+
+
+def test_neighbouring_frames_of_a_video_are_held_out_together() -> None:
+    digests = [f"{frame:064x}" for frame in range(100)]
+    blocks = digests_by_block(digests)
+    assert [blocks.index(block) for block in dict.fromkeys(blocks)] == list(range(0, 100, 5))
+    assert digests_by_block(digests[:7]) == digests[:7]
+    long = digests_by_block([f"{frame:064x}" for frame in range(6000)])
+    assert len(set(long)) == 100

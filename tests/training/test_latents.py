@@ -19,16 +19,16 @@ def data() -> DataSet:
     return DataSet(images, [f"{row}.png" for row in rows], rows[:40], rows[40:], 0)
 
 
-def test_statistics_are_those_of_the_training_latents(
+def test_means_are_of_training_images_and_quantiles_of_unseen_ones(
     spec: ModelSpec, data: DataSet, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     model = MotorVAE(spec).eval()
     save_latents(tmp_path, latent_statistics(model, data))
-    images = torch.from_numpy(data.images[:40, None].astype(np.float32) / np.float32(255))
+    images = torch.from_numpy(data.images[:, None].astype(np.float32) / np.float32(255))
     with torch.inference_mode():
         reconstruction, mu, log_var = model(images)
-    mu64 = mu.double().numpy()
+    mu64, unseen = mu.double().numpy()[:40], slice(40, 70)
     with np.load(tmp_path / "latents.npz", allow_pickle=False) as found:
         assert {array.dtype for array in found.values()} == {np.dtype(np.float64)}
         assert found["count"] == 40
@@ -37,9 +37,14 @@ def test_statistics_are_those_of_the_training_latents(
             found["covariance"], np.cov(mu64.T, bias=True), rtol=1e-3, atol=1e-9
         )
         np.testing.assert_allclose(
-            found["posterior_variance_mean"], log_var.exp().mean(0), rtol=1e-5
+            found["posterior_variance_mean"], log_var[:40].exp().mean(0), rtol=1e-5
         )
-        error = (images - reconstruction).square().mean((1, 2, 3)).double().numpy()
+        np.testing.assert_allclose(
+            found["log_var_deviation"], log_var[:40].double().numpy().std(0), rtol=1e-4
+        )
+        assert found["quantile_count"] == 30
+        squares = (images - reconstruction).square().mean((1, 2, 3))
+        error = squares.double().numpy()[unseen]
         levels = found["quantile_levels"]
         np.testing.assert_allclose(
             found["reconstruction_error_quantiles"], np.quantile(error, levels), rtol=1e-4

@@ -192,6 +192,49 @@ def test_after_a_power_cut_a_run_goes_on_from_its_last_epoch(
     assert _rows(folder) == _rows(finished_run)
 
 
+def test_ctrl_c_is_heard_where_an_epoch_is_one_batch(
+    options: TrainOptions, on_loss: OnLoss
+) -> None:
+    one = replace(options, batch_size=512, name="whole")
+    assert train(one).finished
+    on_loss(2, _ctrl_c)
+    outcome = train(replace(one, name="stopped"))
+    assert not outcome.finished
+    assert len(_rows(outcome.folder)) < len(_rows(options.output / "whole"))
+    assert train(TrainOptions(resume=outcome.folder)).finished
+    assert _weights(outcome.folder) == _weights(options.output / "whole")
+
+
+def test_ctrl_c_while_finishing_can_be_resumed(
+    options: TrainOptions, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("motorvae.training.run.save_weights", interrupted)
+        outcome = train(replace(options, name="late"))
+    assert not outcome.finished
+    assert train(TrainOptions(resume=outcome.folder)).finished
+    assert _weights(outcome.folder) == _weights(finished_run)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda _: b"", lambda _: b"x" * 99]
+)
+def test_damaged_resume_file_is_refused_in_one_line(
+    options: TrainOptions, on_loss: OnLoss, damage: Callable[[bytes], bytes]
+) -> None:
+    on_loss(2, _ctrl_c)
+    outcome = train(replace(options, name="damaged"))
+    path = outcome.folder / "resume.ckpt"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        CheckpointError, match=r"cannot resume from .*resume\.ckpt: .*start a new run"
+    ):
+        train(TrainOptions(resume=outcome.folder))
+
+
 def test_minutes_end_both_stages_and_resume_keeps_the_clock(
     options: TrainOptions, on_loss: OnLoss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
