@@ -41,9 +41,8 @@ def draw_report(path: Path, *, bundle: Path, video: Path, rows: Path) -> None:
     if not latent_rows:
         raise DataError(f"{rows} holds no latent: stream the video again")
     model = load_bundle(bundle)
-    picked = [
-        latent_rows[i] for i in np.linspace(0, len(latent_rows) - 1, COLUMNS).round().astype(int)
-    ]
+    # The middles of equal stretches.
+    picked = [latent_rows[len(latent_rows) * (2 * i + 1) // (2 * COLUMNS)] for i in range(COLUMNS)]
     originals = _frames_at(video, {row["index"] for row in picked}, model.spec)
     latents = np.asarray([row["mu"] for row in picked], np.float32)
     with open_backend(model, "decoder") as decoder:
@@ -91,7 +90,7 @@ def _draw_latents(figure: Figure, grid: GridSpec, rows: list[dict[str, Any]]) ->
     axes.invert_yaxis()
     axes.set(xlabel="seconds since the first frame", ylabel="latent, most varying first")
     axes.set_title(f"mu of {len(rows)} frames, {mu.shape[1]} latents")
-    figure.colorbar(drawn, ax=axes, pad=0.01, label="mu")
+    figure.colorbar(drawn, ax=axes, pad=0.01, fraction=0.03, label="mu")
 
 
 def _draw_stages(figure: Figure, grid: GridSpec, rows: list[dict[str, Any]]) -> None:
@@ -105,9 +104,10 @@ def _draw_stages(figure: Figure, grid: GridSpec, rows: list[dict[str, Any]]) -> 
         axes.plot([p50, p50], [position - 0.38, position + 0.38], color="#d55e00", linewidth=2)
         axes.annotate(
             f"median {p50:.2f}, p99 {p99:.2f}",
-            (1.005, position),
+            (0.005, position),
             xycoords=axes.get_yaxis_transform(),
             va="center",
+            color="#444444",
         )
     axes.set_yticks(range(len(STAGES)), STAGES)
     axes.invert_yaxis()

@@ -169,3 +169,9 @@ def test_the_wheel_puts_only_motorvae_on_the_path(wheel: Path) -> None:
     packaged = {name.removeprefix("motorvae/") for name in names if name.startswith("motorvae/")}
     files = {name_of(path) for path in SOURCES} | {f"{package}/py.typed" for package in PACKAGES}
     assert packaged == files
+
+
+def test_what_the_readme_points_at_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if "://" not in link and not (ROOT / link).is_file()] == []
