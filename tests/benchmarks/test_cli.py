@@ -67,7 +67,7 @@ def test_an_untrained_run_leaves_a_result_and_its_picture(
         (("--threads", 0), "--threads 0: take 1 or more"),
         (("--training-steps", 0), "--training-steps 0: take 1 or more"),
         (("--training-batch", 0), "--training-batch 0: take 1 or more"),
-        (("--seed", -1), "--seed -1: take 0 or more"),
+        (("--seed", -1), "--seed -1: take 0 to 4294967295"),
         (("--latent-size", 8), "add --untrained, or leave them out"),
         (("--untrained", "--model", "bundle"), "leave out --model and --checkpoint"),
         (("--untrained", "--image-size", 100), "not a multiple of 32: take 96 or 128"),
