@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +46,37 @@ def test_same_weights_give_the_same_bytes(graph: GraphName, graphs: dict[GraphNa
     assert digest == hashlib.sha256(graphs[graph]).hexdigest()
     other = ir.to_proto(onnx_from_model(model_with_statistics(SPEC, seed=1), SPEC, graph))
     assert hashlib.sha256(other.SerializeToString()).hexdigest() != digest
+
+
+EXPORT = """
+import hashlib, onnx_ir as ir
+from motorvae.export.graphs import onnx_from_model
+from motorvae.runtime.spec import ModelSpec
+from motorvae.training.model import MotorVAE
+import torch
+torch.manual_seed(0)
+spec = ModelSpec(image_size=32, channels=(4, 8), latent_size=3)
+model = MotorVAE(spec).eval()
+for graph in ("encoder", "decoder"):
+    data = ir.to_proto(onnx_from_model(model, spec, graph)).SerializeToString()
+    print(hashlib.sha256(data).hexdigest())
+"""
+
+
+def test_same_weights_give_the_same_bytes_in_another_process() -> None:
+    """Two processes, each with its own order of everything that is hashed."""
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", EXPORT],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert len(printed[0].split()) == 2
+    assert printed[0] == printed[1]
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
