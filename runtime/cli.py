@@ -127,8 +127,8 @@ def _stream(options: StreamOptions) -> None:
                 raise SourceError(summary.failure)
             if summary.lost:
                 raise SourceError(
-                    f"{source.name}: {summary.lost} frames were lost, each with its reason in a "
-                    "row of status lost; the other rows are valid: repair the source and run again"
+                    f"{source.name}: frames lost: {summary.lost}, each with its reason in a row of "
+                    "status lost; the other rows are valid: repair the source and run again"
                 )
 
 

@@ -143,7 +143,7 @@ def test_an_image_that_does_not_decode_is_a_lost_row_and_code_1(
     rows = read_rows(output)
     assert status_of(rows) == ["ok"] * 3 + ["lost"] + ["ok"] * 8 + ["end"]
     assert (rows[3]["name"], rows[3]["mu"]) == ("frame3.png", None)
-    assert done.stderr.splitlines()[-1].startswith(f"motorvae-stream: {folder}: 1 frames were lost")
+    assert done.stderr.splitlines()[-1].startswith(f"motorvae-stream: {folder}: frames lost: 1")
 
 
 def test_a_video_with_a_cut_tail_ends_in_a_lost_row_and_code_1(
