@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from typing_extensions import Self
 
 from .backend import Arrays
 from .bundle import Tensor
+from .closing import Closing
 from .errors import BackendError, ConfigError, MissingDependencyError, ProviderError, sentence_list
 
 _SHORT_NAMES = {
@@ -25,7 +24,7 @@ _FATAL_ONLY = 4  # errors are raised; a second telling on standard error helps n
 _MOST_THREADS = 1024
 
 
-class OnnxBackend:
+class OnnxBackend(Closing):
     """One ONNX graph in ONNX Runtime.
 
     Args:
@@ -122,17 +121,6 @@ class OnnxBackend:
     def close(self) -> None:
         """Release the session."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open_session(self) -> ort.InferenceSession:
         if self._session is None:

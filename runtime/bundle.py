@@ -185,7 +185,8 @@ def manifest_from_json(path: Path) -> Manifest:
         BundleError: It is missing, not JSON, of another schema version, or does not fit it.
     """
     try:
-        content = orjson.loads(path.read_bytes())
+        data = path.read_bytes()
+        content = orjson.loads(data)
     except OSError as error:
         raise BundleError(
             f"cannot read {path}: {error.strerror}; is {path.parent} a bundle?"
@@ -199,7 +200,7 @@ def manifest_from_json(path: Path) -> Manifest:
             f"{SCHEMA_VERSION}: export the bundle again with this version"
         )
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(data)
     except ValidationError as error:
         raise BundleError(f"{path}: {problem_of(error)}; export the bundle again") from error
 

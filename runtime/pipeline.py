@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Mapping
@@ -93,9 +92,7 @@ class LatentStream:
             OutputError: The sink failed.
         """
         failure: str | None = None
-        for _ in itertools.count():
-            if (stop and stop.is_set()) or self._frames == max_frames:
-                break
+        while not (stop and stop.is_set()) and self._frames != max_frames:
             try:
                 item = source.read()
             except MotorVAEError as error:

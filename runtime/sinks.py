@@ -6,18 +6,17 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import orjson
-from typing_extensions import Self
 
+from .closing import Closing
 from .errors import ConfigError, OutputError
 from .files import check_replaceable_file, check_writable, set_aside
 
 STANDARD_OUTPUT = "-"
 
 
-class JsonLinesSink:
+class JsonLinesSink(Closing):
     """Rows as JSON Lines; every row that was written is whole and stays so.
 
     Each row goes to the system in one write as soon as it is there. Where a write fails half
@@ -73,17 +72,6 @@ class JsonLinesSink:
         if self._is_file and self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _failed(self, error: OSError) -> OutputError:
         if isinstance(error, OutputError):

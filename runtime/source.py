@@ -7,10 +7,8 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
-from types import TracebackType
 
-from typing_extensions import Self
-
+from .closing import Closing
 from .errors import CameraError
 from .frames import Frame, Gap
 
@@ -18,7 +16,7 @@ DEFAULT_FPS = 30.0
 THREAD_EXIT_S = 10.0
 
 
-class FrameSource(abc.ABC):
+class FrameSource(Closing):
     """Frames in order, each with the facts of its grab. Close it, or use it in a `with` block.
 
     Attributes:
@@ -51,17 +49,6 @@ class FrameSource(abc.ABC):
     def interrupt(self) -> None:
         """Let a waiting `read` return None soon; safe in a signal handler. May do nothing."""
         return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Paced(FrameSource):
