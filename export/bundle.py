@@ -32,6 +32,7 @@ from ..runtime.bundle import (
     load_bundle,
     tensors_of,
 )
+from ..runtime.engines import ENGINES
 from ..runtime.errors import OutputError, VerificationError, sentence_list
 from ..runtime.files import check_writable, replaced_folder, sha256_of
 from ..runtime.frames import input_from_luma
@@ -43,10 +44,10 @@ from .verify import (
     activation_report,
     decoder_reports,
     encoder_reports,
+    failures,
 )
 
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
-ENGINES = "engines"
 
 ReportsHook = Callable[[Sequence[GraphReport]], None]
 
@@ -159,15 +160,8 @@ class BundleWriter:
         """
         failed = [report for report in self.reports if not report.passed]
         if failed:
-            named = ", ".join(
-                f"{report.graph} {report.precision} {report.output}: {metric.name} "
-                f"{metric.value:.3g} (limit {metric.limit:g})"
-                for report in failed
-                for metric in report.metrics
-                if not metric.passed and metric.limit is not None
-            )
             raise VerificationError(
-                f"verification failed, no bundle was written: {named}; "
+                f"verification failed, no bundle was written: {failures(failed)}; "
                 "train longer"
                 + (", or leave out --fp16" if all(r.precision == "fp16" for r in failed) else "")
             )

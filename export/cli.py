@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from ..runtime.bundle import STATISTICS, GraphReport, load_bundle
+from ..runtime.bundle import STATISTICS, Bundle, GraphReport, Precision, load_bundle
 from ..runtime.command import run_command, stderr_console
 from ..runtime.errors import ConfigError, MissingDependencyError, missing_dependency
 from ..runtime.files import sha256_of
-from .table import verification_table
+from .engine_bundle import (
+    EngineChoice,
+    EngineOrder,
+    NoBuilder,
+    add_engines_to_bundle,
+    find_builder,
+    profile_from_text,
+)
+from .table import engine_table, verification_table
 
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
@@ -30,6 +39,15 @@ class ExportOptions:
     """Add precisions to this bundle instead of exporting a checkpoint. Needs no torch."""
     fp16: bool = False
     """Add graphs whose weights and arithmetic are FP16; their inputs and outputs stay float32."""
+    engine: EngineChoice = "auto"
+    """Who builds TensorRT engines. auto: with --fp16, whichever this machine has, TensorRT on its
+    GPU first, then TensorRT-RTX, which needs no GPU; where there is neither, the graphs alone.
+    One by name: it or exit code 1; without --fp16 it builds float32 engines."""
+    batch: str = "1,1,8"
+    """Images per run that engines are built for: fewest, best, most."""
+    workspace_mib: int | None = None
+    """Most scratch memory that an engine may take, in MiB; by default up to 1024, less where the
+    GPU shares the computer's memory."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -38,27 +56,59 @@ def main(args: Sequence[str] | None = None) -> int:
         ExportOptions,
         _export,
         prog="motorvae-export",
-        description="Export a training run as split, verified ONNX graphs.",
+        description="Export a training run as verified ONNX graphs and TensorRT engines.",
         args=args,
     )
 
 
 def _export(options: ExportOptions) -> None:
     console = stderr_console()
+    precision: Precision = "fp16" if options.fp16 else "fp32"
+    wants_engine = options.fp16 if options.engine == "auto" else options.engine != "none"
+    _check_options(options, wants_engine=wants_engine)
+    profile = profile_from_text(options.batch)
+    # Before any work: a builder asked for by name must be there.
+    builder, gpu = find_builder(options.engine if wants_engine else "none")
     if options.bundle is None:
-        _export_checkpoint(options, console)
+        path = _export_checkpoint(options, console)
+    else:
+        path = options.bundle
+        _extend_bundle(options, load_bundle(path), console)
+    if isinstance(builder, NoBuilder):
+        if wants_engine:
+            console.print(
+                f"no engine was built: {builder.reason}; on the machine that will run it: "
+                f"motorvae-export --bundle {path} --fp16"
+            )
+    else:
+        order = EngineOrder(builder, gpu, precision, profile, options.workspace_mib)
+        passports = add_engines_to_bundle(
+            load_bundle(path), order, console, on_reports=_printer(console)
+        )
+        console.print(engine_table(passports))
+        for reason in sorted({p.verification.reason for p in passports if p.verification.reason}):
+            console.print(f"not verified: {reason}")
+    if options.bundle is None:
+        console.print(f"next: motorvae-stream --camera 0 --model {path}")
+
+
+def _check_options(options: ExportOptions, *, wants_engine: bool) -> None:
+    if options.workspace_mib is not None and options.workspace_mib < 1:
+        raise ConfigError(f"workspace_mib={options.workspace_mib}: take 1 or more MiB")
+    if options.bundle is None:
         return
     if options.checkpoint or options.output:
         raise ConfigError(
             f"--bundle {options.bundle} changes that bundle in place: leave out --checkpoint "
             "and --output, or leave out --bundle"
         )
-    if not options.fp16:
-        raise ConfigError(f"nothing to add to {options.bundle}: name a precision, such as --fp16")
-    _extend_bundle(options.bundle, console)
+    if not (options.fp16 or wants_engine):
+        raise ConfigError(
+            f"nothing to add to {options.bundle}: name a precision, such as --fp16, or an --engine"
+        )
 
 
-def _export_checkpoint(options: ExportOptions, console: Console) -> None:
+def _export_checkpoint(options: ExportOptions, console: Console) -> Path:
     try:
         from ..training.checkpoint import WEIGHTS_NAME, model_from_checkpoint  # noqa: PLC0415
         from .bundle import GRAPHS, check_replaceable, write_bundle  # noqa: PLC0415
@@ -94,19 +144,24 @@ def _export_checkpoint(options: ExportOptions, console: Console) -> None:
             on_reports=_printer(console),
         )
     console.print(f"bundle of {folder.resolve().name} in {output}")
-    console.print(f"next: motorvae-stream --camera 0 --model {output}")
+    return output
 
 
-def _extend_bundle(path: Path, console: Console) -> None:
+def _extend_bundle(options: ExportOptions, bundle: Bundle, console: Console) -> None:
+    """Add FP16 graphs if they are asked for and not there; only that needs the ONNX packages."""
+    if not options.fp16:
+        return
+    if any(entry.precision == "fp16" for entry in bundle.manifest.graphs):
+        console.print(f"{bundle.folder} has FP16 graphs already")
+        return
     try:
         from .bundle import add_fp16_to_bundle  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, "deriving a precision", extra="export,cpu") from error
 
-    bundle = load_bundle(path)
     with console.status("deriving and verifying FP16 graphs"):
-        added = add_fp16_to_bundle(bundle, on_reports=_printer(console))
-    console.print(f"FP16 graphs added to {path}" if added else f"{path} has FP16 graphs already")
+        add_fp16_to_bundle(bundle, on_reports=_printer(console))
+    console.print(f"FP16 graphs added to {bundle.folder}")
 
 
 def _printer(console: Console) -> Callable[[Sequence[GraphReport]], None]:
@@ -124,3 +179,7 @@ def _missing(
 ) -> MissingDependencyError:
     package = (error.name or "a package").partition(".")[0].replace("_", "-")
     return missing_dependency(feature, package, extra=extra, instead=instead)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The verification as a table on screen."""
+"""Verifications and engines as tables on screen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ..runtime.bundle import GraphReport
+from ..runtime.passport import Passport
 
 
 def verification_table(reports: Sequence[GraphReport]) -> Table:
@@ -27,4 +28,30 @@ def verification_table(reports: Sequence[GraphReport]) -> Table:
                 style=None if metric.passed else "bold red",
             )
         table.add_section()
+    return table
+
+
+def engine_table(passports: Sequence[Passport]) -> Table:
+    """Return each engine with what was read back from it."""
+    table = Table()
+    for heading in ("engine", "weights", "outputs", "size", "built in", "drift gate"):
+        table.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=True)
+    for passport in passports:
+        weights, outputs = passport.receipt.shares(passport.precision)
+        table.add_row(
+            f"{passport.graph} {passport.precision}",
+            f"{weights:.2%} {passport.precision}",
+            f"{outputs:.2%} {passport.precision}",
+            f"{passport.engine.size_bytes / 1e6:.1f} MB",
+            f"{passport.build_seconds:.1f} s",
+            "passed" if passport.verification.verified else "not run",
+        )
+    if passports:
+        first = passports[0]
+        receipt = first.receipt
+        table.caption = (
+            f"{first.flavour} {first.version} for compute capability "
+            f"{', '.join(first.compute_capabilities)}; formats read back from the "
+            + " and the ".join(sorted({receipt.weights_from, receipt.outputs_from}))
+        )
     return table

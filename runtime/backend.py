@@ -22,9 +22,11 @@ class Backend(Protocol):
 
     Attributes:
         name: Engine, version and device, for reports.
+        notes: What a user should know of how it runs, a clause each; more can come while it runs.
     """
 
     name: str
+    notes: tuple[str, ...]
 
     def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
         """Run the graph once.

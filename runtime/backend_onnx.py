@@ -82,6 +82,7 @@ class OnnxBackend(Closing):
                 "export the bundle again"
             )
         self.name = f"ONNX Runtime {ort.__version__} {wanted}"
+        self.notes: tuple[str, ...] = ()
         self._path = path
         self._session: ort.InferenceSession | None = session
         self._input = inputs[0].name

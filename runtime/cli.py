@@ -14,9 +14,9 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from .backend import open_backend
-from .bundle import Precision, load_bundle
+from .bundle import Bundle, Precision, load_bundle
 from .camera import open_source
+from .choice import BackendName, Choice, Wish, choose_backend
 from .command import run_command, stderr_console
 from .encode import check_batch_size, check_npz, encode_source
 from .errors import ConfigError, SourceError
@@ -49,12 +49,21 @@ class StreamOptions:
     By default latest for live sources and every for recordings."""
     realtime: bool = False
     """Play a recording at its own frame rate, as a camera would deliver it."""
-    precision: Precision = "fp32"
-    """Which of the bundle's encoders to run."""
-    provider: str = "cpu"
-    """ONNX Runtime execution provider: cpu, cuda, or a full name; it is never replaced silently."""
+    backend: BackendName = "auto"
+    """auto: the first that fits of a TensorRT engine, a TensorRT-RTX engine, ONNX Runtime on the
+    GPU, ONNX Runtime on the CPU; the first line says which, and why not those before it."""
+    rebuild: bool = False
+    """Build the engine again where it was built for another machine."""
+    no_cuda_graph: bool = False
+    """Start an engine's copies and kernels one by one. By default they are recorded once as a CUDA
+    graph; the first line says so where that is not possible."""
+    precision: Precision | None = None
+    """Which of the bundle's encoders to run; by default fp16 for engines and fp32 otherwise."""
+    provider: str | None = None
+    """Run ONNX Runtime on this provider: cpu, cuda, tensorrt, or a full name; it is never replaced
+    silently."""
     threads: int | None = None
-    """Threads of one encoder run; by default the engine's choice."""
+    """Threads of one run of ONNX Runtime; by default its choice."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +78,21 @@ class EncodeOptions:
     """Where names, mu and log_var go."""
     batch_size: int = 16
     """Images per run of the encoder."""
-    precision: Precision = "fp32"
-    """Which of the bundle's encoders to run."""
-    provider: str = "cpu"
-    """ONNX Runtime execution provider: cpu, cuda, or a full name; it is never replaced silently."""
+    backend: BackendName = "auto"
+    """auto: the first that fits of a TensorRT engine, a TensorRT-RTX engine, ONNX Runtime on the
+    GPU, ONNX Runtime on the CPU; the first line says which, and why not those before it."""
+    rebuild: bool = False
+    """Build the engine again where it was built for another machine."""
+    no_cuda_graph: bool = False
+    """Start an engine's copies and kernels one by one. By default they are recorded once as a CUDA
+    graph; the first line says so where that is not possible."""
+    precision: Precision | None = None
+    """Which of the bundle's encoders to run; by default fp16 for engines and fp32 otherwise."""
+    provider: str | None = None
+    """Run ONNX Runtime on this provider: cpu, cuda, tensorrt, or a full name; it is never replaced
+    silently."""
     threads: int | None = None
-    """Threads of one encoder run; by default the engine's choice."""
+    """Threads of one run of ONNX Runtime; by default its choice."""
 
 
 def stream_main(args: Sequence[str] | None = None) -> int:
@@ -105,16 +123,11 @@ def _stream(options: StreamOptions) -> None:
     check_output(options.output)
     console = stderr_console()
     bundle = load_bundle(options.model)
-    with open_backend(
-        bundle,
-        "encoder",
-        precision=options.precision,
-        provider=options.provider,
-        threads=options.threads,
-    ) as backend:
+    choice = _chosen(options, bundle)
+    with choice.backend as backend:
         stream = LatentStream(backend, bundle.spec)
         with _opened(options) as source, JsonLinesSink(options.output) as sink:
-            console.print(f"{source.name} -> {options.precision} {backend.name} -> {sink.name}")
+            console.print(f"{source.name} -> {choice.chosen} -> {sink.name}{choice.remarks}")
             if sink.set_aside_as:
                 console.print(f"the earlier {sink.name} is kept as {sink.set_aside_as}")
             stop = threading.Event()
@@ -130,6 +143,19 @@ def _stream(options: StreamOptions) -> None:
                     f"{source.name}: frames lost: {summary.lost}, each with its reason in a row of "
                     "status lost; the other rows are valid: repair the source and run again"
                 )
+
+
+def _chosen(options: StreamOptions | EncodeOptions, bundle: Bundle) -> Choice:
+    """Open the encoder that the options wish for."""
+    wish = Wish(
+        backend=options.backend,
+        precision=options.precision,
+        provider=options.provider,
+        threads=options.threads,
+        cuda_graph=not options.no_cuda_graph,
+        rebuild=options.rebuild,
+    )
+    return choose_backend(bundle, "encoder", wish)
 
 
 def _opened(options: StreamOptions) -> FrameSource:
@@ -172,17 +198,13 @@ def _encode(options: EncodeOptions) -> None:
     check_batch_size(options.batch_size)
     console = stderr_console()
     bundle = load_bundle(options.model)
+    choice = _chosen(options, bundle)
     with (
-        open_backend(
-            bundle,
-            "encoder",
-            precision=options.precision,
-            provider=options.provider,
-            threads=options.threads,
-        ) as backend,
+        choice.backend as backend,
         open_source(options.data) as source,
         Progress(console=console) as progress,
     ):
+        console.print(f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}")
         task = progress.add_task("encoding", total=source.expected)
         encoded = encode_source(
             source,

@@ -10,7 +10,8 @@
     ├── CheckpointError (ValueError)        a training run cannot be read or does not fit
     ├── BundleError (ValueError)            a bundle is missing, altered, or of another version
     ├── BackendError (RuntimeError)         an inference engine cannot be opened or run
-    │   └── ProviderError                   the execution provider asked for did not load
+    │   ├── ProviderError                   the execution provider asked for did not load
+    │   └── EngineError                     an engine is not for here, or not what it says
     ├── VerificationError (RuntimeError)    an exported graph drifted past its limit
     ├── MeasurementError (RuntimeError)     a benchmark could not measure what was asked
     ├── StepFailedError (RuntimeError)      a command that another one runs failed
@@ -66,6 +67,10 @@ class BackendError(MotorVAEError, RuntimeError):
 
 class ProviderError(BackendError):
     """The execution provider that was asked for did not load."""
+
+
+class EngineError(BackendError):
+    """A TensorRT engine cannot be built, does not fit this machine, or is not what it says."""
 
 
 class VerificationError(MotorVAEError, RuntimeError):

@@ -1,0 +1,257 @@
+"""Engines for a bundle: which builder this machine has, build, verify, and the passport beside."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from ..runtime.bundle import Bundle, FileEntry, GraphName, GraphReport, Precision, load_bundle
+from ..runtime.driver import Gpu, NoGpu, find_gpu
+from ..runtime.engines import engine_paths, open_engine_file
+from ..runtime.errors import (
+    BackendError,
+    ConfigError,
+    EngineError,
+    MissingDependencyError,
+    VerificationError,
+)
+from ..runtime.files import replaced_folder, sha256_of
+from ..runtime.flavours import FLAVOURS, Flavour, open_flavour
+from ..runtime.passport import (
+    PASSPORT_VERSION,
+    BatchProfile,
+    EngineVerification,
+    Passport,
+    this_platform,
+)
+from .engines import BuiltEngine, engine_from_onnx, free_memory_bytes, workspace_bytes_for
+from .reference import reference_from_bundle
+from .verify import Reference, decoder_reports, encoder_reports, failures
+
+EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
+GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOrder:
+    """What engines are to be added to a bundle.
+
+    Attributes:
+        flavour: Who builds.
+        gpu: The GPU of this machine, or why there is none.
+        precision: Of the graphs that they are built from.
+        profile: Batch sizes.
+        workspace_mib: Most scratch memory in MiB, or None for what fits the machine.
+    """
+
+    flavour: Flavour
+    gpu: Gpu | NoGpu
+    precision: Precision
+    profile: BatchProfile
+    workspace_mib: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoBuilder:
+    """Why this machine builds no engine; `reason` is a clause."""
+
+    reason: str
+
+
+def find_builder(choice: EngineChoice) -> tuple[Flavour | NoBuilder, Gpu | NoGpu]:
+    """Return the package that builds here, and the GPU it builds for.
+
+    TensorRT builds on the GPU that will run the engine. TensorRT-RTX also builds without one.
+
+    Raises:
+        EngineError: The package asked for by name cannot build on this machine.
+        MissingDependencyError: It is not installed.
+    """
+    gpu = find_gpu()
+    if choice == "none":
+        return NoBuilder("--engine none"), gpu
+    if choice != "auto":
+        flavour = open_flavour(choice)
+        if objection := _objection(flavour, gpu):
+            raise EngineError(
+                f"--engine {choice} cannot build here: {objection}; run the same command with "
+                "--bundle on the machine that has the GPU, or use --engine none"
+            )
+        return flavour, gpu
+    reasons = []
+    for name in FLAVOURS:
+        try:
+            flavour = open_flavour(name)
+        except (BackendError, MissingDependencyError) as error:
+            reasons.append(str(error).partition(": ")[0])
+            continue
+        if objection := _objection(flavour, gpu):
+            reasons.append(objection)
+            continue
+        return flavour, gpu
+    return NoBuilder(" and ".join(reasons)), gpu
+
+
+def profile_from_text(text: str) -> BatchProfile:
+    """Return the batch sizes that `--batch` names, as fewest,best,most.
+
+    Raises:
+        ConfigError: They are not three rising whole numbers from 1 to 1024.
+    """
+    try:
+        fewest, best, most = (int(part) for part in text.split(","))
+        return BatchProfile(min=fewest, opt=best, max=most)
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise ConfigError(
+            f"batch={text!r}: give fewest,best,most images per run as rising whole numbers from 1 "
+            "to 1024, such as 1,1,8"
+        ) from error
+
+
+def add_engines_to_bundle(
+    bundle: Bundle,
+    order: EngineOrder,
+    console: Console,
+    *,
+    on_reports: Callable[[Sequence[GraphReport]], None],
+) -> tuple[Passport, ...]:
+    """Build and verify both engines of a bundle; engines of the other flavour stay.
+
+    The bundle is replaced in one step, when both engines are built and have passed the gate; else
+    it stays as it was.
+
+    Returns:
+        The passports, encoder first.
+
+    Raises:
+        BundleError: The bundle lacks a graph of that precision, or what verification needs.
+        EngineError: An engine was not built, or is not what its label says.
+        VerificationError: An engine drifted past a limit.
+    """
+    has_gpu = isinstance(order.gpu, Gpu)
+    reference = reference_from_bundle(bundle) if has_gpu else None
+    with replaced_folder(bundle.folder) as folder:
+        shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
+        built = [_build(bundle, folder, graph, order, console) for graph in GRAPHS]
+        verdicts = _verified(bundle, folder, order, reference, on_reports)
+        passports = tuple(
+            _write_passport(bundle, folder, graph, order, built=engine, verdict=verdict)
+            for graph, engine, verdict in zip(GRAPHS, built, verdicts, strict=True)
+        )
+        load_bundle(folder)
+    return passports
+
+
+def _objection(flavour: Flavour, gpu: Gpu | NoGpu) -> str | None:
+    if flavour.is_rtx and isinstance(gpu, NoGpu):
+        return None
+    objection = flavour.objection_to(gpu)
+    if objection and not flavour.is_rtx:
+        return f"{flavour.title} builds only on a GPU and there is {objection}"
+    return objection
+
+
+def _build(
+    bundle: Bundle, folder: Path, graph: GraphName, order: EngineOrder, console: Console
+) -> BuiltEngine:
+    onnx = bundle.path(bundle.entry(graph, order.precision))
+    built = engine_from_onnx(
+        onnx,
+        order.flavour,
+        graph=graph,
+        precision=order.precision,
+        profile=order.profile,
+        gpu=order.gpu,
+        workspace_bytes=workspace_bytes_for(
+            order.gpu, requested_mib=order.workspace_mib, free_bytes=free_memory_bytes()
+        ),
+        console=console,
+    )
+    path, passport = engine_paths(folder, graph, order.precision, order.flavour.name)
+    path.parent.mkdir(exist_ok=True)
+    passport.unlink(missing_ok=True)
+    path.write_bytes(built.plan)
+    return built
+
+
+def _verified(
+    bundle: Bundle,
+    folder: Path,
+    order: EngineOrder,
+    reference: Reference | None,
+    on_reports: Callable[[Sequence[GraphReport]], None],
+) -> tuple[EngineVerification, EngineVerification]:
+    """Hold both engines against the reference through the production backend."""
+    if reference is None or isinstance(order.gpu, NoGpu):
+        reason = order.gpu.reason if isinstance(order.gpu, NoGpu) else "no reference"
+        verdict = EngineVerification(
+            verified=False, reason=f"it was built where there is {reason}, and never run"
+        )
+        return verdict, verdict
+    opened = {
+        graph: engine_paths(folder, graph, order.precision, order.flavour.name)[0]
+        for graph in GRAPHS
+    }
+    identity = {graph: bundle.entry(graph, order.precision).sha256 for graph in GRAPHS}
+    with open_engine_file(
+        opened["encoder"], order.flavour, order.gpu, identity["encoder"]
+    ) as encoder:
+        encoder_found, mu = encoder_reports(encoder, reference, order.precision)
+    with open_engine_file(
+        opened["decoder"], order.flavour, order.gpu, identity["decoder"]
+    ) as decoder:
+        decoder_found = decoder_reports(decoder, reference, order.precision, encoded=mu)
+    reports = (*encoder_found, *decoder_found)
+    on_reports(reports)
+    if named := failures(reports):
+        raise VerificationError(
+            f"verification failed, no engine was kept: {named}; use --engine none, or report this "
+            f"with {order.flavour.title}"
+        )
+    return (
+        EngineVerification(verified=True, reports=encoder_found),
+        EngineVerification(verified=True, reports=decoder_found),
+    )
+
+
+def _write_passport(
+    bundle: Bundle,
+    folder: Path,
+    graph: GraphName,
+    order: EngineOrder,
+    *,
+    built: BuiltEngine,
+    verdict: EngineVerification,
+) -> Passport:
+    path, passport_path = engine_paths(folder, graph, order.precision, order.flavour.name)
+    gpu = order.gpu if isinstance(order.gpu, Gpu) else None
+    passport = Passport(
+        schema_version=PASSPORT_VERSION,
+        producer=f"motorvae {importlib.metadata.version('motorvae')}",
+        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        graph=graph,
+        precision=order.precision,
+        flavour=order.flavour.name,
+        version=order.flavour.version,
+        compute_capabilities=built.compute_capabilities,
+        gpu=gpu.name if gpu else None,
+        driver=gpu.driver if gpu else None,
+        cuda=gpu.cuda if gpu else None,
+        platform=this_platform(),
+        onnx_sha256=bundle.entry(graph, order.precision).sha256,
+        engine=FileEntry(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size),
+        profile=order.profile,
+        workspace_bytes=built.workspace_bytes,
+        receipt=built.receipt,
+        verification=verdict,
+        build_seconds=round(built.seconds, 3),
+    )
+    passport_path.write_text(passport.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return passport

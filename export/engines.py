@@ -1,0 +1,214 @@
+"""An engine from an ONNX graph: one way for TensorRT 10.3 and newer, 11 and TensorRT-RTX."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..runtime.bundle import GraphName, Precision
+from ..runtime.driver import Gpu, NoGpu
+from ..runtime.errors import EngineError, OutputError
+from ..runtime.files import replaced_file
+from ..runtime.flavours import EngineLog, Flavour
+from ..runtime.passport import BatchProfile, PrecisionReceipt
+from ..runtime.places import cache_folder
+from .build_progress import BuildProgress, interrupt_as_wish
+from .receipt import check_receipt, receipt_of
+
+MIB = 1 << 20
+DEFAULT_WORKSPACE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """A finished engine that is not on disk yet.
+
+    Attributes:
+        plan: Its bytes.
+        receipt: Its number formats as read back.
+        compute_capabilities: Where it can run.
+        workspace_bytes: The most scratch memory that its kernels may take.
+        seconds: How long parsing and building took.
+    """
+
+    plan: bytes
+    receipt: PrecisionReceipt
+    compute_capabilities: tuple[str, ...]
+    workspace_bytes: int
+    seconds: float
+
+
+def engine_from_onnx(
+    onnx: Path,
+    flavour: Flavour,
+    *,
+    graph: GraphName,
+    precision: Precision,
+    profile: BatchProfile,
+    gpu: Gpu | NoGpu,
+    workspace_bytes: int,
+    console: Console,
+) -> BuiltEngine:
+    """Build an engine and read back what it is.
+
+    The precision is that of the graph's own tensors: the network is strongly typed, and no
+    builder flag changes a format. TF32 is off, so that float32 means float32.
+
+    Args:
+        onnx: A graph with one input and a free first axis.
+        flavour: The package that builds.
+        graph: Which half, for messages.
+        precision: The label that the engine must deserve.
+        profile: Batch sizes to build for.
+        gpu: The GPU that will run it; TensorRT-RTX builds a portable engine without one.
+        workspace_bytes: The most scratch memory that kernels may take.
+        console: Where the progress bar is drawn.
+
+    Raises:
+        EngineError: The graph does not parse, the build failed, or the engine is not what its
+            label says.
+        KeyboardInterrupt: Ctrl-C was pressed; the build was cancelled.
+    """
+    started = time.monotonic()
+    trt, log = flavour.trt, EngineLog(flavour.trt)
+    title = f"{graph} {precision} for {flavour.title}"
+    builder = trt.Builder(log.logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log.logger)
+    if not parser.parse_from_file(os.fspath(onnx)):
+        raise EngineError(
+            f"{flavour.title} cannot parse {onnx.name}: {_parser_errors(parser)}; export it again, "
+            "or use --engine none"
+        )
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    capabilities = _set_targets(flavour, config, gpu)
+    config.add_optimization_profile(_profile(builder, network, profile))
+    cache = None if flavour.is_rtx else _timing_cache_path(flavour, gpu)
+    if cache:
+        _load_timing_cache(config, cache)
+    with (
+        interrupt_as_wish() as cancelled,
+        BuildProgress(trt, console, f"building {title}", cancelled) as progress,
+    ):
+        config.progress_monitor = progress.monitor
+        built = builder.build_serialized_network(network, config)
+    if built is None:
+        raise EngineError(
+            f"{flavour.title} did not build {onnx.name}: {log.said()}; close other programs that "
+            "use the GPU, lower --workspace-mib, or use --engine none"
+        )
+    if cache:
+        _save_timing_cache(config, cache)
+    plan = bytes(built)
+    inspected = None if isinstance(gpu, NoGpu) else _inspected(flavour, log, plan)
+    receipt = receipt_of(flavour, network, plan, inspected=inspected)
+    check_receipt(receipt, precision, name=f"the engine of {onnx.name}")
+    seconds = time.monotonic() - started
+    return BuiltEngine(plan, receipt, capabilities, workspace_bytes, seconds)
+
+
+def workspace_bytes_for(gpu: Gpu | NoGpu, *, requested_mib: int | None, free_bytes: int) -> int:
+    """Return how much scratch memory a build may plan with.
+
+    Where GPU and CPU share their memory, as on a Jetson, it is a quarter of what is free now:
+    the system, the camera and the model itself live there too.
+
+    Args:
+        gpu: The GPU that will run the engine.
+        requested_mib: What the user asked for; never exceeded.
+        free_bytes: The computer's free memory.
+    """
+    cap = DEFAULT_WORKSPACE_BYTES if requested_mib is None else requested_mib * MIB
+    if isinstance(gpu, NoGpu):
+        return cap
+    return min(cap, free_bytes // 4 if gpu.integrated else gpu.memory_bytes // 2)
+
+
+def free_memory_bytes() -> int:
+    """Return how much memory this computer could hand out now."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _parser_errors(parser: Any) -> str:
+    errors = (parser.get_error(index) for index in range(parser.num_errors))
+    said = (f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors)
+    return "; ".join(" ".join(text.split()) for text in said)[:400] or "it gave no reason"
+
+
+def _set_targets(flavour: Flavour, config: Any, gpu: Gpu | NoGpu) -> tuple[str, ...]:
+    """Choose what the engine is for and return it: this GPU, or all that TensorRT-RTX serves."""
+    if not flavour.is_rtx:
+        if isinstance(gpu, NoGpu):
+            raise EngineError(
+                f"{flavour.title} builds on the GPU that will run the engine, and here is "
+                f"{gpu.reason}: run motorvae-export --bundle there"
+            )
+        return (gpu.compute_capability,)
+    trt = flavour.trt
+    portable = flavour.portable_capabilities()
+    if isinstance(gpu, NoGpu) or gpu.compute_capability in portable:
+        return portable
+    member = f"SM{gpu.compute_capability.replace('.', '')}"
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.__members__[member], 0)
+    return (gpu.compute_capability,)
+
+
+def _profile(builder: Any, network: Any, profile: BatchProfile) -> Any:
+    built = builder.create_optimization_profile()
+    tensor = network.get_input(0)
+    rest = tuple(tensor.shape)[1:]
+    built.set_shape(
+        tensor.name, *((count, *rest) for count in (profile.min, profile.opt, profile.max))
+    )
+    return built
+
+
+def _inspected(flavour: Flavour, log: EngineLog, plan: bytes) -> str:
+    """Return what the engine inspector says, as JSON text.
+
+    Raises:
+        EngineError: The engine that was just built does not load.
+    """
+    trt = flavour.trt
+    engine = trt.Runtime(log.logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(
+            f"{flavour.title} cannot load the engine that it built: {log.said()}; update the "
+            "driver, or use --engine none"
+        )
+    inspector = engine.create_engine_inspector()
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _timing_cache_path(flavour: Flavour, gpu: Gpu | NoGpu) -> Path:
+    """Return where measured kernels are kept: they hold for one version and one kind of GPU."""
+    kind = "none" if isinstance(gpu, NoGpu) else f"sm{gpu.compute_capability.replace('.', '')}"
+    return cache_folder() / f"timing-{flavour.name}-{flavour.version}-{kind}.cache"
+
+
+def _load_timing_cache(config: Any, path: Path) -> None:
+    kept = path.read_bytes() if path.is_file() else b""
+    cache = config.create_timing_cache(kept)
+    if cache is None:  # written by a build that crashed, or damaged: measured anew
+        cache = config.create_timing_cache(b"")
+    config.set_timing_cache(cache, ignore_mismatch=False)
+
+
+def _save_timing_cache(config: Any, path: Path) -> None:
+    try:
+        with replaced_file(path) as temporary:
+            temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
+    except OutputError:
+        return  # the next build measures again; nothing of this one is lost

@@ -1,0 +1,243 @@
+"""TensorRTBackend: one TensorRT or TensorRT-RTX engine, its pinned buffers and its CUDA graphs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .backend import Arrays
+from .bundle import Tensor
+from .closing import Closing
+from .cuda import CudaGraph, CudaLayer, HostArray
+from .errors import BackendError, EngineError, MissingDependencyError, OutputError
+from .files import replaced_file
+from .flavours import EngineLog, Flavour
+
+_RUNS_BEFORE_CAPTURE = 1
+"""TensorRT finishes what it does once per shape in the first run, which must not be recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """One input or output: its pinned host array and its device memory, for the largest batch."""
+
+    name: str
+    host: HostArray
+    device: int
+
+
+class TensorRTBackend(Closing):
+    """One engine on one GPU: copy in, execute, copy out on one stream, then wait.
+
+    Buffers are allocated once, for the largest batch of the engine's profile; larger batches run
+    in parts, smaller ones than its smallest are padded. It may be used from any thread, by one at
+    a time.
+
+    Args:
+        path: The engine file. Whoever calls has made sure that it was built for this machine.
+        flavour: The package that built it.
+        cuda: The opened device layer; this object closes it.
+        gpu_name: For reports.
+        cuda_graph: Whether to record copies and kernels after the first run of a batch size.
+        runtime_cache: Where TensorRT-RTX keeps what it compiled for this GPU.
+
+    Raises:
+        EngineError: The engine does not load, or is not of the kind that motorVAE builds.
+        BackendError: The GPU has no memory left.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        flavour: Flavour,
+        cuda: CudaLayer,
+        *,
+        gpu_name: str,
+        cuda_graph: bool = True,
+        runtime_cache: Path | None = None,
+    ) -> None:
+        self.name = f"{flavour.title} on {gpu_name} ({cuda.name})"
+        self.notes: tuple[str, ...] = ()
+        self._path, self._flavour = path, flavour
+        self._cuda: CudaLayer | None = cuda
+        self._log = EngineLog(flavour.trt)
+        self._captures = cuda_graph and not flavour.is_rtx
+        self._rows = self._runs = 0
+        self._graph: CudaGraph | None = None
+        self._runtime_cache_path = runtime_cache
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        self._runtime_cache: Any = None
+        try:
+            with cuda.current():
+                self._engine = self._loaded_engine()
+                self._context = self._new_context(whole_graph=cuda_graph)
+                self._allocate(cuda)
+        except BaseException:
+            self.close()
+            raise
+
+    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Hold the engine's own tensors against those announced; see `Backend.check_tensors`."""
+        for asked, found in ((inputs, (self._input,)), (outputs, self._outputs)):
+            announced = {tensor.name: tensor.shape[1:] for tensor in asked}
+            got = {port.name: port.host.shape[1:] for port in found}
+            if announced != got:
+                raise EngineError(
+                    f"{self._path} has {got}, and the manifest announces {announced}: "
+                    "build it again with motorvae-export --bundle"
+                )
+
+    def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
+        """Run the engine on a batch of any size; see `Backend.run`."""
+        cuda = self._cuda
+        if cuda is None:
+            raise BackendError(f"{self._path.name} was closed: open it again")
+        shape = self._input.host.shape[1:]
+        if batch.dtype != np.float32 or batch.shape[1:] != shape or not len(batch):
+            raise BackendError(
+                f"{self._path.name} takes float32 (N, {', '.join(map(str, shape))}), and was given "
+                f"{batch.dtype} {batch.shape}: prepare images with motorVAE's own frame-to-input "
+                "function"
+            )
+        results: dict[str, npt.NDArray[np.float32]] = {
+            port.name: np.empty((len(batch), *port.host.shape[1:]), np.float32)
+            for port in self._outputs
+        }
+        with cuda.current():
+            for start in range(0, len(batch), self._largest):
+                part = batch[start : start + self._largest]
+                rows = max(len(part), self._smallest)
+                self._input.host[: len(part)] = part
+                self._start(cuda, rows)
+                cuda.synchronize()
+                for port in self._outputs:
+                    results[port.name][start : start + len(part)] = port.host[: len(part)]
+        return results
+
+    def close(self) -> None:
+        """Release the engine, its buffers and the device layer."""
+        cuda, self._cuda = self._cuda, None
+        if cuda is None:
+            return
+        try:
+            with cuda.current():
+                self._keep_runtime_cache()
+                self._drop_graph()
+                # Each needs the next, and all of them the context.
+                self._context = self._runtime_cache = self._engine = self._runtime = None
+        finally:
+            cuda.close()
+
+    def _start(self, cuda: CudaLayer, rows: int) -> None:
+        """Start copies and kernels for so many rows, as a recorded graph where there is one."""
+        if rows != self._rows:
+            # A recorded graph holds for the shape that the context has.
+            self._drop_graph()
+            shape = (rows, *self._input.host.shape[1:])
+            if not self._context.set_input_shape(self._input.name, shape):
+                raise EngineError(
+                    f"{self._path.name} refuses the shape {shape}: {self._log.said()}; build it "
+                    "again with another --batch"
+                )
+            self._rows, self._runs = rows, 0
+        if self._graph is None and self._captures and self._runs >= _RUNS_BEFORE_CAPTURE:
+            try:
+                self._graph = cuda.capture(lambda: self._enqueue(cuda, rows))
+            except (BackendError, MissingDependencyError) as error:
+                self._captures = False
+                self.notes += (f"runs without a CUDA graph: {error}",)
+        self._runs += 1
+        if self._graph is None:
+            self._enqueue(cuda, rows)
+        else:
+            self._graph.launch()
+
+    def _drop_graph(self) -> None:
+        graph, self._graph = self._graph, None
+        if graph is not None:
+            graph.close()
+
+    def _enqueue(self, cuda: CudaLayer, rows: int) -> None:
+        cuda.copy_in(self._input.device, self._input.host[:rows])
+        if not self._context.execute_async_v3(cuda.stream):
+            raise BackendError(
+                f"{self.name} failed on {self._path.name}: {self._log.said()}; build the engine "
+                "again with motorvae-export --bundle, or use --backend onnx"
+            )
+        for port in self._outputs:
+            cuda.copy_out(port.host[:rows], port.device)
+
+    def _loaded_engine(self) -> Any:
+        trt = self._flavour.trt
+        # The runtime must outlive the engine.
+        self._runtime = trt.Runtime(self._log.logger)
+        engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
+        if engine is None:
+            raise EngineError(
+                f"{self._flavour.title} cannot load {self._path}: {self._log.said()}; build it "
+                "again here with motorvae-export --bundle, or add --rebuild"
+            )
+        return engine
+
+    def _new_context(self, *, whole_graph: bool) -> Any:
+        if not self._flavour.is_rtx:
+            context = self._engine.create_execution_context()
+        else:
+            trt = self._flavour.trt
+            config = self._engine.create_runtime_config()
+            if whole_graph:
+                config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            self._runtime_cache = config.create_runtime_cache()
+            path = self._runtime_cache_path
+            if path is not None and path.is_file():
+                self._runtime_cache.deserialize(path.read_bytes())  # one that misfits is ignored
+            config.set_runtime_cache(self._runtime_cache)
+            context = self._engine.create_execution_context(config)
+        if context is None:
+            raise EngineError(
+                f"{self._flavour.title} cannot run {self._path.name}: {self._log.said()}; close "
+                "other programs that use the GPU, or use --backend onnx"
+            )
+        return context
+
+    def _allocate(self, cuda: CudaLayer) -> None:
+        trt, engine = self._flavour.trt, self._engine
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+        if len(inputs) != 1 or any(engine.get_tensor_dtype(n) != trt.float32 for n in names):
+            raise EngineError(
+                f"{self._path} has inputs {inputs} among {names}, and an encoder or decoder has "
+                "one input and all float32: build it again with motorvae-export --bundle"
+            )
+        smallest, _, largest = engine.get_tensor_profile_shape(inputs[0], 0)
+        self._smallest, self._largest = int(smallest[0]), int(largest[0])
+
+        def port(name: str) -> _Port:
+            shape = (
+                self._largest,
+                *(int(size) for size in tuple(engine.get_tensor_shape(name))[1:]),
+            )
+            device = cuda.allocate(4 * math.prod(shape))
+            self._context.set_tensor_address(name, device)
+            return _Port(name, cuda.pinned(shape), device)
+
+        self._input = port(inputs[0])
+        self._outputs = tuple(port(name) for name in names if name != inputs[0])
+
+    def _keep_runtime_cache(self) -> None:
+        path = self._runtime_cache_path
+        if self._runtime_cache is None or path is None:
+            return
+        try:
+            with replaced_file(path) as temporary:
+                temporary.write_bytes(bytes(self._runtime_cache.serialize()))
+        except OutputError:
+            return  # the next start compiles again; nothing of this run is lost

@@ -1,0 +1,181 @@
+"""Which engine runs: the one asked for, or the first that fits, and why not the ones before it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from .backend import Backend, open_backend
+from .bundle import Bundle, GraphName, Precision, load_bundle
+from .driver import Gpu, NoGpu, find_gpu
+from .engines import no_engine, open_engine, precisions_with_engine
+from .errors import (
+    BackendError,
+    ConfigError,
+    EngineError,
+    MissingDependencyError,
+    ProviderError,
+    StepFailedError,
+)
+from .flavours import FLAVOURS, FlavourName, open_flavour
+
+BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a user asked of the engine.
+
+    Attributes:
+        backend: Which one, or "auto".
+        precision: None takes FP16 engines where there are any, and float32 in ONNX Runtime.
+        provider: ONNX Runtime's; asking for one asks for ONNX Runtime.
+        threads: ONNX Runtime's.
+        cuda_graph: Whether engines may run as a recorded CUDA graph.
+        rebuild: Whether an engine that does not fit is built again from the bundle's graphs.
+    """
+
+    backend: BackendName = "auto"
+    precision: Precision | None = None
+    provider: str | None = None
+    threads: int | None = None
+    cuda_graph: bool = True
+    rebuild: bool = False
+
+    def __post_init__(self) -> None:
+        if self.backend not in {"auto", "onnx"} and (self.provider or self.threads):
+            option = "provider" if self.provider else "threads"
+            raise ConfigError(
+                f"--{option} is for ONNX Runtime, and --backend {self.backend} was asked for: "
+                "leave one of them out"
+            )
+        if self.rebuild and (self.backend == "onnx" or self.provider):
+            raise ConfigError("--rebuild builds a TensorRT engine: leave out --backend onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An opened backend, and how it came to be this one.
+
+    Attributes:
+        backend: To be closed by whoever asked.
+        precision: What runs.
+        passed_over: One clause for each that came earlier in the order, with the reason.
+    """
+
+    backend: Backend
+    precision: Precision
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> str:
+        """Precision and backend, for the first line of output."""
+        return f"{self.precision} {self.backend.name}"
+
+    @property
+    def remarks(self) -> str:
+        """Why not the earlier ones, and what to know of this one: the end of the first line."""
+        clauses = [*(f"not {reason}" for reason in self.passed_over), *self.backend.notes]
+        return "".join(f"; {clause}" for clause in clauses)
+
+
+def choose_backend(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
+    """Open what was wished for.
+
+    The order of "auto" is: a TensorRT engine that fits, a TensorRT-RTX engine that fits, ONNX
+    Runtime on the GPU, ONNX Runtime on the CPU.
+
+    Raises:
+        EngineError: The engine asked for by name is absent or does not fit.
+        MissingDependencyError: What was asked for by name is not installed.
+        BackendError: It does not open.
+        StepFailedError: Building the engine again failed.
+    """
+    if wish.backend == "onnx" or wish.provider is not None:
+        return _onnx(bundle, graph, wish, wish.provider or "cpu")
+    gpu = find_gpu()
+    if wish.backend != "auto":
+        return _engine(bundle, graph, wish, wish.backend, gpu)
+    if isinstance(gpu, NoGpu):
+        chosen = _onnx(bundle, graph, wish, "cpu")
+        return Choice(chosen.backend, chosen.precision, (f"on a GPU: {gpu.reason}",))
+    return _first_that_fits(bundle, graph, wish, gpu)
+
+
+def _first_that_fits(bundle: Bundle, graph: GraphName, wish: Wish, gpu: Gpu) -> Choice:
+    passed_over: list[str] = []
+    for flavour in FLAVOURS:
+        has_engine = bool(precisions_with_engine(bundle, graph, flavour))
+        try:
+            chosen = _engine(bundle, graph, wish, flavour, gpu)
+        except (BackendError, MissingDependencyError) as error:
+            passed_over.append(f"{flavour}: {error if has_engine else _clause(error)}")
+        else:
+            return Choice(chosen.backend, chosen.precision, tuple(passed_over))
+    try:
+        chosen = _onnx(bundle, graph, wish, "cuda")
+    except ProviderError as error:
+        passed_over.append(f"onnx on cuda: {_clause(error)}")
+        chosen = _onnx(bundle, graph, wish, "cpu")
+    return Choice(chosen.backend, chosen.precision, tuple(passed_over))
+
+
+def _onnx(bundle: Bundle, graph: GraphName, wish: Wish, provider: str) -> Choice:
+    precision = wish.precision or "fp32"
+    backend = open_backend(
+        bundle, graph, precision=precision, provider=provider, threads=wish.threads
+    )
+    return Choice(backend, precision)
+
+
+def _engine(
+    bundle: Bundle, graph: GraphName, wish: Wish, name: FlavourName, gpu: Gpu | NoGpu
+) -> Choice:
+    found = precisions_with_engine(bundle, graph, name)
+    precision = wish.precision or (found[0] if found else "fp16")
+    if wish.backend == "auto" and not found and not wish.rebuild:
+        raise EngineError(no_engine(bundle, graph, name))
+    if isinstance(gpu, NoGpu):
+        raise EngineError(
+            f"{gpu.reason}; run it on the machine with the GPU, or use --backend onnx"
+        )
+    flavour = open_flavour(name)
+    if objection := flavour.objection_to(gpu):
+        raise EngineError(f"{objection}; use --backend tensorrt or onnx")
+    try:
+        backend, passport = open_engine(
+            bundle, graph, precision, flavour, gpu, cuda_graph=wish.cuda_graph
+        )
+    except EngineError:
+        if not wish.rebuild:
+            raise
+        bundle = _rebuilt(bundle, precision, name)
+        backend, passport = open_engine(
+            bundle, graph, precision, flavour, gpu, cuda_graph=wish.cuda_graph
+        )
+    if not passport.verification.verified:
+        backend.notes += (f"this engine was not verified: {passport.verification.reason}",)
+    return Choice(backend, precision)
+
+
+def _rebuilt(bundle: Bundle, precision: Precision, flavour: FlavourName) -> Bundle:
+    """Let motorvae-export build the engine here: this side of the project builds nothing."""
+    command = [sys.executable, "-m", "motorvae.export.cli", "--bundle", str(bundle.folder)]
+    command += ["--engine", flavour, *(["--fp16"] if precision == "fp16" else [])]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        raise StepFailedError(
+            f"building the engine again failed with exit code {code}: read what motorvae-export "
+            "said above"
+        )
+    return load_bundle(bundle.folder)
+
+
+def _clause(error: BackendError | MissingDependencyError) -> str:
+    """Return what is wrong without the next step, which is for whoever asked by name."""
+    text = str(error)
+    for step in ("; run it on", "; use --backend", ": pip install", ": use --provider", ": check "):
+        text = text.partition(step)[0]
+    return text

@@ -1,0 +1,96 @@
+"""What the NVIDIA driver says of this machine, asked directly and before any TensorRT object."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_LIBRARY = "libcuda.so.1"
+_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
+_MAJOR, _MINOR, _INTEGRATED = 75, 76, 18
+"""CUdevice_attribute: compute capability's two halves; whether GPU and CPU share their memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """The first GPU, as its driver describes it.
+
+    Attributes:
+        name: Product name.
+        compute_capability: Such as "8.7".
+        cuda: Newest CUDA version that the driver speaks, such as "13.0".
+        driver: Version of the kernel module, or None where it does not say.
+        memory_bytes: All of its memory.
+        integrated: Whether that memory is the computer's own, as on a Jetson.
+    """
+
+    name: str
+    compute_capability: str
+    cuda: str
+    driver: str | None
+    memory_bytes: int
+    integrated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoGpu:
+    """Why there is no GPU to use; `reason` is a clause for a sentence."""
+
+    reason: str
+
+
+def find_gpu() -> Gpu | NoGpu:
+    """Ask the driver for its first GPU.
+
+    Some inference runtimes crash the process where there is no driver, so this comes first, and
+    through nothing but the driver's own library.
+    """
+    try:
+        cuda = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return NoGpu(f"no NVIDIA driver ({_LIBRARY} is not on this machine)")
+    code = cuda.cuInit(0)
+    if code:
+        return NoGpu(f"the NVIDIA driver answers {_error_name(cuda, code)}")
+    count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    for code in (
+        cuda.cuDeviceGetCount(ctypes.byref(count)),
+        cuda.cuDriverGetVersion(ctypes.byref(version)),
+        cuda.cuDeviceGet(ctypes.byref(device), 0),
+        cuda.cuDeviceGetName(name, len(name), device),
+        cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device),
+    ):
+        if code:
+            return NoGpu(f"the NVIDIA driver answers {_error_name(cuda, code)}")
+
+    def attribute(number: int) -> int:
+        value = ctypes.c_int()
+        cuda.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+        return value.value
+
+    return Gpu(
+        name=name.value.decode(errors="replace"),
+        compute_capability=f"{attribute(_MAJOR)}.{attribute(_MINOR)}",
+        cuda=f"{version.value // 1000}.{version.value % 1000 // 10}",
+        driver=_kernel_module_version(),
+        memory_bytes=memory.value,
+        integrated=bool(attribute(_INTEGRATED)),
+    )
+
+
+def _error_name(cuda: ctypes.CDLL, code: int) -> str:
+    text = ctypes.c_char_p()
+    cuda.cuGetErrorName(code, ctypes.byref(text))
+    return text.value.decode() if text.value else f"error {code}"
+
+
+def _kernel_module_version() -> str | None:
+    try:
+        text = _KERNEL_MODULE.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", text)
+    return found[1] if found else None

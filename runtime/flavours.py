@@ -1,0 +1,133 @@
+"""TensorRT and TensorRT-RTX: two packages with one API, passed around as a module."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from .driver import Gpu, NoGpu
+from .errors import BackendError, MissingDependencyError, missing_dependency
+
+FlavourName = Literal["tensorrt", "tensorrt-rtx"]
+FLAVOURS: tuple[FlavourName, ...] = get_args(FlavourName)
+OLDEST_TENSORRT = (10, 3)
+
+_OLDEST_PORTABLE = 80
+"""TensorRT-RTX builds for Ampere (8.0) and newer unless it is told one capability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """One of the two packages, imported.
+
+    Attributes:
+        name: As users write it.
+        trt: The module.
+        version: What it says of itself.
+    """
+
+    name: FlavourName
+    trt: Any
+    version: str
+
+    @property
+    def is_rtx(self) -> bool:
+        """Whether this is TensorRT-RTX: portable engines that are finished on the target."""
+        return self.name == "tensorrt-rtx"
+
+    @property
+    def title(self) -> str:
+        """Name and version for a sentence."""
+        return f"{title_of(self.name)} {self.version}"
+
+    def supported_capabilities(self) -> tuple[str, ...] | None:
+        """Return the compute capabilities that it builds for, or None where it does not tell."""
+        if not self.is_rtx:
+            return None
+        members = self.trt.ComputeCapability.__members__
+        numbers = sorted(int(name[2:]) for name in members if name.startswith("SM"))
+        return tuple(f"{number // 10}.{number % 10}" for number in numbers)
+
+    def portable_capabilities(self) -> tuple[str, ...]:
+        """Return the compute capabilities that one TensorRT-RTX engine serves unless narrowed."""
+        supported = self.supported_capabilities() or ()
+        return tuple(c for c in supported if int(c.replace(".", "")) >= _OLDEST_PORTABLE)
+
+    def objection_to(self, gpu: Gpu | NoGpu) -> str | None:
+        """Return why it cannot run on this machine, as a clause, or None where it can."""
+        if isinstance(gpu, NoGpu):
+            return gpu.reason
+        supported = self.supported_capabilities()
+        if supported is not None and gpu.compute_capability not in supported:
+            return (
+                f"{self.title} does not list compute capability {gpu.compute_capability} "
+                f"({gpu.name})"
+            )
+        return None
+
+
+class EngineLog:
+    """What the package said through its logger, to be quoted when a call fails.
+
+    Attributes:
+        logger: To be handed to a Builder, OnnxParser or Runtime; keep this object alive as long.
+        errors: What it called an error, in order.
+    """
+
+    def __init__(self, trt: Any) -> None:
+        self.errors: list[str] = []
+        errors = self.errors
+
+        class Listener(trt.ILogger):  # type: ignore[misc]  # the base is known at run time only
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if int(severity) <= int(trt.ILogger.ERROR):
+                    errors.append(" ".join(message.split()))
+
+        self.logger = Listener()
+
+    def said(self) -> str:
+        """Return the first error for use in a sentence, without its place in NVIDIA's sources."""
+        if not self.errors:
+            return "it gave no reason"
+        return self.errors[0].partition(" In ")[0].rstrip(" (")[:300]
+
+
+def title_of(name: FlavourName) -> str:
+    """Return the product's name for a sentence."""
+    return "TensorRT-RTX" if name == "tensorrt-rtx" else "TensorRT"
+
+
+def open_flavour(name: FlavourName) -> Flavour:
+    """Import one of the packages.
+
+    Raises:
+        MissingDependencyError: It is not installed, or a library of it is missing.
+        BackendError: Its version is older than `OLDEST_TENSORRT`.
+    """
+    try:
+        trt: Any = importlib.import_module(name.replace("-", "_"))
+    except ModuleNotFoundError as error:
+        raise missing_dependency(
+            f"{title_of(name)}", name, extra=name, instead="use --engine none or --backend onnx"
+        ) from error
+    except (ImportError, OSError) as error:
+        raise MissingDependencyError(
+            f"{name} is installed and does not load ({' '.join(str(error).split())}): install it "
+            "again together with its libraries, or use --engine none or --backend onnx"
+        ) from error
+    version = str(trt.__version__)
+    flavour = Flavour(name, trt, version)
+    if not flavour.is_rtx and _major_minor(version) < OLDEST_TENSORRT:
+        raise BackendError(
+            f"TensorRT {version} is older than {'.'.join(map(str, OLDEST_TENSORRT))}, which this "
+            "motorVAE needs: upgrade it (JetPack 6.2 brings 10.3)"
+        )
+    return flavour
+
+
+def _major_minor(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])

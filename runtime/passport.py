@@ -1,0 +1,156 @@
+"""The passport beside an engine: what it is, where it was built, and whether it fits here."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Literal
+
+import orjson
+from pydantic import Field, ValidationError, model_validator
+from typing_extensions import Self
+
+from .bundle import FileEntry, GraphName, GraphReport, Precision
+from .driver import Gpu
+from .errors import EngineError
+from .flavours import Flavour, FlavourName, title_of
+from .spec import StrictModel, problem_of
+
+PASSPORT_VERSION: Literal[1] = 1
+
+Source = Literal["engine inspector", "engine file", "typed network"]
+
+
+class BatchProfile(StrictModel):
+    """Images per run: the fewest, those the engine is tuned for, and the most."""
+
+    min: int = Field(default=1, ge=1)
+    opt: int = Field(default=1, ge=1)
+    max: int = Field(default=8, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"min {self.min}, opt {self.opt}, max {self.max} do not rise")
+        return self
+
+
+class PrecisionReceipt(StrictModel):
+    """The number formats that were read back from a finished engine.
+
+    Attributes:
+        weights: Format to number of weights.
+        weights_from: Who told.
+        outputs: Format to number of values that layers hand on for one image; the engine's own
+            inputs and outputs, which are float32 by contract, do not count.
+        outputs_from: Who told.
+    """
+
+    weights: dict[str, int]
+    weights_from: Source
+    outputs: dict[str, int]
+    outputs_from: Source
+
+    def shares(self, precision: Precision) -> tuple[float, float]:
+        """Return the share of weights and of layer outputs in a format; 0 where none is known."""
+        return _share(self.weights, precision), _share(self.outputs, precision)
+
+    def sentence(self, precision: Precision) -> str:
+        """Return the receipt as a clause."""
+        weights, outputs = self.shares(precision)
+        return (
+            f"{weights:.2%} of weights ({self.weights_from}) and {outputs:.2%} of layer outputs "
+            f"({self.outputs_from}) are {precision}"
+        )
+
+
+class EngineVerification(StrictModel):
+    """Whether the engine itself was held against the reference, and what came of it."""
+
+    verified: bool
+    reason: str | None = None
+    reports: tuple[GraphReport, ...] = ()
+
+
+class Passport(StrictModel):
+    """Everything that an engine's `.json` holds."""
+
+    schema_version: Literal[1]
+    producer: str
+    created: str
+    graph: GraphName
+    precision: Precision
+    flavour: FlavourName
+    version: str
+    compute_capabilities: tuple[str, ...]
+    gpu: str | None
+    driver: str | None
+    cuda: str | None
+    platform: str
+    onnx_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    engine: FileEntry
+    profile: BatchProfile
+    workspace_bytes: int = Field(ge=0)
+    receipt: PrecisionReceipt
+    verification: EngineVerification
+    build_seconds: float = Field(ge=0)
+
+    def mismatch(self, flavour: Flavour, gpu: Gpu, onnx_sha256: str) -> str | None:
+        """Return in a clause why the engine cannot be used here, or None where it can.
+
+        Args:
+            flavour: The package that would load it.
+            gpu: The GPU that would run it.
+            onnx_sha256: The graph that the bundle holds now.
+        """
+        if self.onnx_sha256 != onnx_sha256:
+            return (
+                f"engine built from another {self.graph} (sha256 {self.onnx_sha256[:12]}..., and "
+                f"the bundle holds {onnx_sha256[:12]}...)"
+            )
+        here = (flavour.name, flavour.version, this_platform())
+        fits = here == (self.flavour, self.version, self.platform)
+        if fits and gpu.compute_capability in self.compute_capabilities:
+            return None
+        built_on = "" if self.platform == this_platform() else f" ({self.platform})"
+        return (
+            f"engine built for {title_of(self.flavour)} {self.version} on compute capability "
+            f"{', '.join(self.compute_capabilities)}{built_on}; this machine has {flavour.version} "
+            f"on {gpu.compute_capability}" + (f" ({this_platform()})" if built_on else "")
+        )
+
+
+def this_platform() -> str:
+    """Return operating system and processor, such as "linux-aarch64"."""
+    return f"{sys.platform}-{platform.machine().lower()}"
+
+
+def passport_from_json(path: Path) -> Passport:
+    """Read a passport.
+
+    Raises:
+        EngineError: It is missing, not JSON, of another version, or does not fit the schema.
+    """
+    try:
+        data = path.read_bytes()
+        content = orjson.loads(data)
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror}") from error
+    except orjson.JSONDecodeError as error:
+        raise EngineError(f"{path} is not JSON ({error})") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != PASSPORT_VERSION:
+        raise EngineError(
+            f"{path} has schema_version={str(version)[:40]}, and this motorVAE reads "
+            f"{PASSPORT_VERSION}"
+        )
+    try:
+        return Passport.model_validate_json(data)
+    except ValidationError as error:
+        raise EngineError(f"{path}: {problem_of(error)}") from error
+
+
+def _share(counts: dict[str, int], precision: Precision) -> float:
+    total = sum(counts.values())
+    return counts.get(precision, 0) / total if total else 0.0
