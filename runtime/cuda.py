@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from .errors import missing_dependency
+from .errors import BackendError, missing_dependency
 
 HostArray = npt.NDArray[np.float32]
 
@@ -20,7 +20,11 @@ class CudaGraph(Protocol):
     """A recorded sequence of copies and kernels that one call starts again."""
 
     def launch(self) -> None:
-        """Start the sequence on the layer's stream; returns before it is done."""
+        """Start the sequence on the layer's stream; returns before it is done.
+
+        Raises:
+            BackendError: The graph or its layer was closed, or no context is current.
+        """
         ...
 
     def close(self) -> None:
@@ -33,6 +37,8 @@ class CudaLayer(Protocol):
 
     A context belongs to a thread only while it is current there: whatever happens inside
     `current()` may happen on any thread, one at a time; all calls but `close` and `name` need it.
+    Copies are between arrays of `pinned`, or C-contiguous parts of them, and the start of memory
+    of `allocate` that is large enough; anything else is a BackendError.
 
     Attributes:
         name: The package that drives the GPU and its version, for reports.
@@ -63,11 +69,11 @@ class CudaLayer(Protocol):
         ...
 
     def copy_in(self, device: int, host: HostArray) -> None:
-        """Start a copy from a C-contiguous page-locked array to the device, on the stream."""
+        """Start a copy from an array of `pinned`, or a part of one, to the device."""
         ...
 
     def copy_out(self, host: HostArray, device: int) -> None:
-        """Start a copy from the device to a C-contiguous page-locked array, on the stream."""
+        """Start a copy from the device to an array of `pinned`, or a part of one."""
         ...
 
     def synchronize(self) -> None:
@@ -79,7 +85,7 @@ class CudaLayer(Protocol):
         ...
 
     def event(self) -> Any:
-        """Return a new event that keeps time; it lives until `close`."""
+        """Return a new event that keeps time, whatever it is; it lives until `close`."""
         ...
 
     def record(self, event: Any) -> None:
@@ -87,7 +93,11 @@ class CudaLayer(Protocol):
         ...
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
-        """Return the milliseconds between two events that the stream has passed."""
+        """Return the milliseconds between two events that the stream has passed.
+
+        Raises:
+            BackendError: One was not recorded, was recorded in `capture`, or lies ahead.
+        """
         ...
 
     def capture(self, enqueue: Callable[[], None]) -> CudaGraph:
@@ -95,7 +105,8 @@ class CudaLayer(Protocol):
 
         Raises:
             MissingDependencyError: cuda-bindings is not installed.
-            BackendError: Something in `enqueue` cannot be recorded; the stream is usable again.
+            BackendError: Something in `enqueue` cannot be recorded, or it started nothing; the
+                stream is usable again, as it is after any other error in `enqueue`.
         """
         ...
 
@@ -124,12 +135,17 @@ def open_cuda(*, device: int = 0) -> CudaLayer:
 
     Raises:
         MissingDependencyError: Neither package is installed.
-        BackendError: The driver has no such device, or refuses.
+        BackendError: There is no driver, it has no such device, or it refuses.
     """
     try:
         from .cuda_pycuda import PycudaLayer  # noqa: PLC0415  # the optional device layer
     except ModuleNotFoundError:
         pass
+    except ImportError as error:  # it is linked to the driver, or was built for another Python
+        raise BackendError(
+            f"pycuda is installed and does not load ({error}): install the NVIDIA driver, build "
+            "pycuda again, or use --backend onnx"
+        ) from error
     else:
         return PycudaLayer(device)
     try:
