@@ -44,7 +44,6 @@ from .verify import (
     activation_report,
     decoder_reports,
     encoder_reports,
-    failures,
 )
 
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
@@ -160,8 +159,9 @@ class BundleWriter:
         """
         failed = [report for report in self.reports if not report.passed]
         if failed:
+            named = ", ".join(clause for report in failed for clause in report.failures)
             raise VerificationError(
-                f"verification failed, no bundle was written: {failures(failed)}; "
+                f"verification failed, no bundle was written: {named}; "
                 "train longer"
                 + (", or leave out --fp16" if all(r.precision == "fp16" for r in failed) else "")
             )

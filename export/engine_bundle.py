@@ -33,7 +33,7 @@ from ..runtime.passport import (
 )
 from .engines import BuiltEngine, engine_from_onnx, free_memory_bytes, workspace_bytes_for
 from .reference import reference_from_bundle
-from .verify import Reference, decoder_reports, encoder_reports, failures
+from .verify import Reference, decoder_reports, encoder_reports
 
 EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
@@ -210,10 +210,11 @@ def _verified(
         decoder_found = decoder_reports(decoder, reference, order.precision, encoded=mu)
     reports = (*encoder_found, *decoder_found)
     on_reports(reports)
-    if named := failures(reports):
+    failed = [clause for report in reports for clause in report.failures]
+    if failed:
         raise VerificationError(
-            f"verification failed, no engine was kept: {named}; use --engine none, or report this "
-            f"with {order.flavour.title}"
+            f"verification failed, no engine was kept: {', '.join(failed)}; use --engine none, or "
+            f"report this with {order.flavour.title}"
         )
     return (
         EngineVerification(verified=True, reports=encoder_found),

@@ -80,7 +80,8 @@ def engine_from_onnx(
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
-    if not parser.parse_from_file(os.fspath(onnx)):
+    # An empty file parses, too.
+    if not parser.parse_from_file(os.fspath(onnx)) or network.num_inputs != 1:
         raise EngineError(
             f"{flavour.title} cannot parse {onnx.name}: {_parser_errors(parser)}; export it again, "
             "or use --engine none"

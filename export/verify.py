@@ -175,17 +175,6 @@ def activation_report(
     )
 
 
-def failures(reports: Sequence[GraphReport]) -> str:
-    """Return every figure that is past its limit in a clause; empty where all passed."""
-    return ", ".join(
-        f"{report.graph} {report.precision} {report.output}: {metric.name} "
-        f"{metric.value:.3g} (limit {metric.limit:g})"
-        for report in reports
-        for metric in report.metrics
-        if not metric.passed and metric.limit is not None
-    )
-
-
 def neighbour_agreement(found: Floats, reference: Floats, count: int = NEIGHBOURS) -> float:
     """Return the mean share of each image's nearest neighbours that both sets of latents name.
 

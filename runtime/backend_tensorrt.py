@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class TensorRTBackend(Closing):
         self._log = EngineLog(flavour.trt)
         self._captures = cuda_graph and not flavour.is_rtx
         self._rows = self._runs = 0
+        self._events: tuple[Any, ...] = ()
         self._graph: CudaGraph | None = None
         self._runtime_cache_path = runtime_cache
         self._runtime: Any = None
@@ -122,6 +123,39 @@ class TensorRTBackend(Closing):
                     results[port.name][start : start + len(part)] = port.host[: len(part)]
         return results
 
+    def repeat_timed(self) -> Mapping[str, float]:
+        """Start the last copies and kernels once more, while the GPU notes the time.
+
+        Returns:
+            Milliseconds by the GPU's clock: "device", from the start of the copy in to the end of
+            the copies out, and of it "h2d", "compute" (with waits for the host to start kernels)
+            and "d2h". What ran as one recorded graph has no parts, only "device".
+
+        Raises:
+            BackendError: Nothing was run yet, or the engine failed.
+        """
+        cuda = self._cuda
+        if cuda is None or not self._rows:
+            raise BackendError(f"{self._path.name} has no run to repeat: run a batch first")
+        with cuda.current():
+            if not self._events:
+                self._events = tuple(cuda.event() for _ in range(4))
+            start, copied, computed, end = self._events
+            parts = iter((copied, computed))
+            cuda.record(start)
+            if self._graph is None:
+                self._enqueue(cuda, self._rows, lambda: cuda.record(next(parts)))
+            else:
+                self._graph.launch()
+            cuda.record(end)
+            cuda.synchronize()
+            found = {"device": cuda.elapsed_ms(start, end)}
+            if self._graph is None:
+                found["h2d"] = cuda.elapsed_ms(start, copied)
+                found["compute"] = cuda.elapsed_ms(copied, computed)
+                found["d2h"] = cuda.elapsed_ms(computed, end)
+        return found
+
     def close(self) -> None:
         """Release the engine, its buffers and the device layer."""
         cuda, self._cuda = self._cuda, None
@@ -165,13 +199,17 @@ class TensorRTBackend(Closing):
         if graph is not None:
             graph.close()
 
-    def _enqueue(self, cuda: CudaLayer, rows: int) -> None:
+    def _enqueue(
+        self, cuda: CudaLayer, rows: int, between: Callable[[], None] = lambda: None
+    ) -> None:
         cuda.copy_in(self._input.device, self._input.host[:rows])
+        between()
         if not self._context.execute_async_v3(cuda.stream):
             raise BackendError(
                 f"{self.name} failed on {self._path.name}: {self._log.said()}; build the engine "
                 "again with motorvae-export --bundle, or use --backend onnx"
             )
+        between()
         for port in self._outputs:
             cuda.copy_out(port.host[:rows], port.device)
 

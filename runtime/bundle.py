@@ -79,6 +79,16 @@ class GraphReport(StrictModel):
         """Whether every gated metric stayed within its limit."""
         return all(metric.passed for metric in self.metrics)
 
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Every figure past its limit, as a clause."""
+        return tuple(
+            f"{self.graph} {self.precision} {self.output}: {metric.name} {metric.value:.3g} "
+            f"(limit {metric.limit:g})"
+            for metric in self.metrics
+            if not metric.passed and metric.limit is not None
+        )
+
 
 class Preprocessing(StrictModel):
     """How a frame becomes the encoder's input, in words for readers without our code."""

@@ -70,6 +70,26 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bundle"
 
 
+@pytest.fixture(scope="session")
+def rtx_bundle(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy with FP16 engines by the real TensorRT-RTX builder. Corrupt a copy, never this one."""
+    from rich.console import Console
+
+    from motorvae.export.engine_bundle import EngineOrder, add_engines_to_bundle
+    from motorvae.runtime.bundle import load_bundle
+    from motorvae.runtime.driver import NoGpu
+    from motorvae.runtime.flavours import open_flavour
+    from motorvae.runtime.passport import BatchProfile
+
+    folder = tmp_path_factory.mktemp("rtx") / "bundle"
+    shutil.copytree(small_bundle, folder)
+    order = EngineOrder(open_flavour("tensorrt-rtx"), NoGpu("no GPU here"), "fp16", BatchProfile())
+    add_engines_to_bundle(
+        load_bundle(folder), order, Console(quiet=True), on_reports=lambda _: None
+    )
+    return folder
+
+
 @pytest.fixture
 def bundle_copy(small_bundle: Path, tmp_path: Path) -> Path:
     """A bundle that may be corrupted."""

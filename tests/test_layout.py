@@ -25,7 +25,9 @@ HEAVY = {
     "matplotlib",
     "tensorboard",
     "tensorrt",
+    "tensorrt_rtx",
     "pycuda",
+    "cuda",
 }
 LONGEST_FILE = 300
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
