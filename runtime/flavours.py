@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -93,7 +94,7 @@ class EngineLog:
         """Return the first error for use in a sentence, without its place in NVIDIA's sources."""
         if not self.errors:
             return "it gave no reason"
-        return self.errors[0].partition(" In ")[0].rstrip(" (")[:300]
+        return re.split(r"\s*\(?\bIn \S+ at ", self.errors[0])[0][:300]
 
 
 def title_of(name: FlavourName) -> str:
