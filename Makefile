@@ -31,4 +31,4 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-driver .scratch demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

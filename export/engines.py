@@ -103,8 +103,9 @@ def engine_from_onnx(
         built = builder.build_serialized_network(network, config)
     if built is None:
         raise EngineError(
-            f"{flavour.title} did not build {onnx.name}: {log.said()}; close other programs that "
-            "use the GPU, lower --workspace-mib, or use --engine none"
+            f"{flavour.title} did not build {onnx.name}: {log.said()}; raise --workspace-mib (now "
+            f"{workspace_bytes // MIB}), lower --batch, close other programs that use the GPU, or "
+            "use --engine none"
         )
     if cache:
         _save_timing_cache(config, cache)

@@ -20,6 +20,8 @@ _SHORT_NAMES = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn")
+"""They all unpack into the folder onnxruntime."""
 _FATAL_ONLY = 4  # errors are raised; a second telling on standard error helps nobody
 _MOST_THREADS = 1024
 
@@ -142,9 +144,9 @@ def _provider_name(provider: str) -> str:
 
 
 def _check_one_package() -> None:
-    """Refuse to run where the CPU and the GPU package overwrote each other's files."""
+    """Refuse to run where two ONNX Runtime packages overwrote each other's files."""
     installed = []
-    for package in ("onnxruntime", "onnxruntime-gpu"):
+    for package in _PACKAGES:
         try:
             importlib.metadata.distribution(package)
         except importlib.metadata.PackageNotFoundError:
@@ -152,9 +154,8 @@ def _check_one_package() -> None:
         installed.append(package)
     if len(installed) > 1:
         raise MissingDependencyError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then install motorvae[cpu] or "
-            "motorvae[gpu]"
+            f"{' and '.join(installed)} are both installed and overwrite each other: "
+            f"pip uninstall -y {' '.join(installed)}, then install motorvae[cpu] or motorvae[gpu]"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def build(
     precision: Precision = "fp16",
     profile: BatchProfile | None = None,
     on: Gpu | NoGpu | None = None,
+    workspace_bytes: int = 64 * MIB,
 ) -> BuiltEngine:
     return engine_from_onnx(
         path,
@@ -56,7 +58,7 @@ def build(
         precision=precision,
         profile=profile or BatchProfile(),
         gpu=on or NoGpu("no GPU here"),
-        workspace_bytes=64 * MIB,
+        workspace_bytes=workspace_bytes,
         console=Console(quiet=True),
     )
 
@@ -159,15 +161,21 @@ def test_operator_that_it_does_not_know_is_named(tmp_path: Path, rtx: Flavour) -
 
 
 def test_profile_reaches_the_engine(small_bundle: Path, rtx: Flavour) -> None:
-    plans = {
-        most: build(
-            small_bundle / "encoder.fp16.onnx", rtx, profile=BatchProfile(min=1, opt=1, max=most)
-        ).plan
-        for most in (1, 64)
-    }
-    # Only a profile of one size is free of a symbolic batch.
-    assert b"dims={ 1 4 16 16 }" in plans[1].replace(b'" ', b" ") or b"_proxy" not in plans[1]
-    assert b"_proxy" in plans[64]
+    """The engine plans its device memory for the largest batch."""
+
+    def planned_bytes(most: int) -> set[int]:
+        profile = BatchProfile(min=1, opt=1, max=most)
+        plan = build(small_bundle / "encoder.fp16.onnx", rtx, profile=profile).plan
+        return {int(size) for size in re.findall(rb"name=devmem_topdown_\d+ size=(\d+)", plan)}
+
+    # Scratch space is the same for all, and larger than what so small a model needs.
+    scratch = planned_bytes(2) & planned_bytes(1024)
+    assert max(planned_bytes(1024) - scratch) == 2 * max(planned_bytes(512) - scratch)
+
+
+def test_too_little_workspace_says_what_to_change(small_bundle: Path, rtx: Flavour) -> None:
+    with pytest.raises(EngineError, match=r"; raise --workspace-mib \(now 1\)"):
+        build(small_bundle / "encoder.fp16.onnx", rtx, workspace_bytes=MIB)
 
 
 def test_targets_follow_the_gpu(rtx: Flavour) -> None:
