@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MINUTES ?= 2
+DRIVER_VENV := .venv-driver
+DRIVER_BIN := $(DRIVER_VENV)/bin
+STAND_IN := $(DRIVER_VENV)/stand-in
+DRIVER_TESTS := tests/stand_in_driver
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-driver lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   train, export, stream and report on one machine, into demo/"
 	@echo "make test   run the test suite"
 	@echo "make lint   check style, format and types"
+	@echo "make test-driver   pycuda and cuda-bindings on a stand-in for NVIDIA's driver"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,10 +30,28 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/pytest
 
+# NVIDIA's header files come as wheels, so that no CUDA toolkit is needed, nor one used.
+$(DRIVER_VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DRIVER_VENV)
+	$(DRIVER_BIN)/pip install --quiet --constraint constraints.txt --editable . cuda-bindings \
+		numpy nvidia-cuda-profiler-api nvidia-cuda-runtime pytest pytest-timeout
+	@touch $@
+
+$(STAND_IN)/libcuda.so.1: $(DRIVER_VENV)/.ready $(wildcard $(DRIVER_TESTS)/*.[ch]) $(DRIVER_TESTS)/build.py
+	$(DRIVER_BIN)/python $(DRIVER_TESTS)/build.py library $(STAND_IN)
+
+# About two minutes, once: it stays while the library that it is linked to changes.
+$(DRIVER_VENV)/.pycuda: | $(STAND_IN)/libcuda.so.1
+	$(DRIVER_BIN)/python $(DRIVER_TESTS)/build.py pycuda $(STAND_IN)
+	@touch $@
+
+test-driver: $(DRIVER_VENV)/.ready $(STAND_IN)/libcuda.so.1 $(DRIVER_VENV)/.pycuda
+	LD_LIBRARY_PATH=$(CURDIR)/$(STAND_IN) $(DRIVER_BIN)/pytest $(DRIVER_TESTS)
+
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-driver .scratch demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DRIVER_VENV) .scratch demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

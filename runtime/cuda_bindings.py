@@ -75,6 +75,7 @@ class BindingsLayer(Closing):
         """Return zeros in page-locked memory; see `CudaLayer.pinned`."""
         size_bytes = self._ledger.pinned_bytes(shape)
         doing = f"allocating {size_bytes} page-locked bytes"
+        self._check_current(doing)
         (address,) = self._check(doing, driver.cuMemHostAlloc(size_bytes, 0))
         self._pinned.append(address)
         memory = (ctypes.c_byte * size_bytes).from_address(address)
@@ -87,6 +88,7 @@ class BindingsLayer(Closing):
         """Return the address of new device memory; see `CudaLayer.allocate`."""
         self._ledger.check_device_bytes(size_bytes)
         doing = f"allocating {size_bytes} bytes of device memory"
+        self._check_current(doing)
         (memory,) = self._check(doing, driver.cuMemAlloc(size_bytes))
         self._memory.append(memory)
         self._ledger.add_device(int(memory), size_bytes)
@@ -114,6 +116,7 @@ class BindingsLayer(Closing):
     def event(self) -> Any:
         """Return a new event; see `CudaLayer.event`."""
         self._ledger.check_open()
+        self._check_current("creating an event")
         (event,) = self._check("creating an event", driver.cuEventCreate(_KEEPS_TIME))
         self._events.append(event)
         return event
@@ -165,10 +168,15 @@ class BindingsLayer(Closing):
     def _check(self, doing: str, answer: tuple[Any, ...]) -> tuple[Any, ...]:
         return checked(doing, answer, self._error)
 
-    def _error(self, doing: str, answer: str) -> BackendError:
-        if self._context is None:
-            return driver_error(self.name, doing, answer)
+    def _check_current(self, doing: str) -> None:
+        """Raise where the context is not current: in another one, all would seem to go well."""
+        if not self._is_current():
+            raise self._error(doing, "CUDA_ERROR_INVALID_CONTEXT")
+
+    def _is_current(self) -> bool:
         _, current = driver.cuCtxGetCurrent()
-        return driver_error(
-            self.name, doing, answer, current=int(current or 0) == int(self._context)
-        )
+        return int(current or 0) == int(self._context)
+
+    def _error(self, doing: str, answer: str) -> BackendError:
+        current = self._context is None or self._is_current()
+        return driver_error(self.name, doing, answer, current=current)

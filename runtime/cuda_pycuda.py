@@ -127,6 +127,7 @@ class PycudaLayer(Closing):
         It is a number, since pycuda destroys an event only when nothing refers to it any more.
         """
         self._ledger.check_open()
+        self._check_current("creating an event")
         try:
             self._events.append(cuda.Event())
         except cuda.Error as error:
@@ -192,15 +193,18 @@ class PycudaLayer(Closing):
         self._graphs, self._memory, self._pinned = [], [], []
 
     def _check_current(self, doing: str) -> None:
-        """Raise where the context is not current: pycuda would allocate first, and then leak."""
-        if cuda.Context.get_current() != self._context:
+        """Raise where the context is not current: in another one, all would seem to go well."""
+        if not self._is_current():
             raise self._refused(doing, "CUDA_ERROR_INVALID_CONTEXT")
+
+    def _is_current(self) -> bool:
+        return bool(cuda.Context.get_current() == self._context)
 
     def _error(self, doing: str, error: Exception) -> BackendError:
         return self._refused(doing, _error_name(error))
 
     def _refused(self, doing: str, answer: str) -> BackendError:
-        current = self._context is None or cuda.Context.get_current() == self._context
+        current = self._context is None or self._is_current()
         return driver_error(self.name, doing, answer, current=current)
 
 

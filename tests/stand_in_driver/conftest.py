@@ -1,0 +1,130 @@
+"""The stand-in driver as tests see it: real pycuda and real cuda-bindings run on it.
+
+`make test-driver` builds both and sets LD_LIBRARY_PATH. Of a GPU this covers what host memory can
+show: the order of copies, contexts and threads, errors, releases. No kernel runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+KINDS = ("context", "device memory", "page-locked", "stream", "event", "graph", "executable")
+ROOM_BYTES = 1 << 28
+
+
+class StandIn:
+    """What the stand-in driver tells of itself."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        library.stand_in_live.restype = library.stand_in_created.restype = ctypes.c_long
+        library.stand_in_pageable_copies.restype = ctypes.c_long
+
+    def live(self) -> dict[str, int]:
+        counts = {kind: self._library.stand_in_live(i) for i, kind in enumerate(KINDS)}
+        return {kind: count for kind, count in counts.items() if count}
+
+    def created(self) -> int:
+        return sum(self._library.stand_in_created(i) for i in range(len(KINDS)))
+
+    def fail(self, function: str, code: int) -> None:
+        """Let the next call of one driver function fail; "" withdraws that."""
+        self._library.stand_in_fail(function.encode(), code)
+
+    def limit(self, size_bytes: int) -> None:
+        """Leave so much memory, of the device and page-locked together."""
+        self._library.stand_in_limit(ctypes.c_size_t(size_bytes))
+
+    def is_page_locked(self, array: npt.NDArray[Any]) -> bool:
+        address = ctypes.c_void_p(array.__array_interface__["data"][0])
+        return bool(self._library.stand_in_is_page_locked(address, ctypes.c_size_t(array.nbytes)))
+
+    def peek(self, address: int, floats: int) -> npt.NDArray[np.float32]:
+        """What device memory holds now, with nothing waited for."""
+        out = np.zeros(floats, np.float32)
+        memory = ctypes.c_void_p(out.__array_interface__["data"][0])
+        size = ctypes.c_size_t(out.nbytes)
+        assert self._library.stand_in_peek(ctypes.c_uint64(address), memory, size)
+        return out
+
+    def sweep(self) -> None:
+        """Free what a test leaked on purpose."""
+        self._library.stand_in_sweep()
+
+    @property
+    def context_depth(self) -> int:
+        """How many contexts lie on this thread's stack."""
+        depth: int = self._library.stand_in_context_depth()
+        return depth
+
+    @property
+    def pageable_copies(self) -> int:
+        """How many copies to or from memory that is not page-locked there were."""
+        copies: int = self._library.stand_in_pageable_copies()
+        return copies
+
+
+@pytest.fixture(autouse=True)
+def stand_in() -> Iterator[StandIn]:
+    """The stand-in; each test must leave nothing behind in it."""
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+        library.stand_in_live  # noqa: B018  # a real driver has no such name
+    except (OSError, AttributeError):
+        pytest.fail("libcuda.so.1 is not the stand-in driver: run these by `make test-driver`")
+    it = StandIn(library)
+    it.fail("", 0)
+    it.limit(ROOM_BYTES)
+    before = (it.live(), it.context_depth, it.pageable_copies)
+    yield it
+    assert (it.live(), it.context_depth, it.pageable_copies) == before
+
+
+@pytest.fixture(params=["pycuda", "cuda-bindings"])
+def open_layer(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """The class of one of the two layers."""
+    if request.param == "pycuda":
+        from motorvae.runtime.cuda_pycuda import PycudaLayer
+
+        return PycudaLayer
+    from motorvae.runtime.cuda_bindings import BindingsLayer
+
+    return BindingsLayer
+
+
+@pytest.fixture
+def layer(open_layer: Callable[..., Any]) -> Iterator[Any]:
+    with open_layer() as opened:
+        yield opened
+
+
+@pytest.fixture
+def run_python() -> Callable[..., str]:
+    """Run code in a process of its own, where packages can be blocked or the driver be absent."""
+
+    def run(code: str, *, blocked: tuple[str, ...] = (), driver: bool = True) -> str:
+        lines = ["import sys", *(f"sys.modules[{name!r}] = None" for name in blocked), code]
+        environment = dict(os.environ)
+        if not driver:
+            environment.pop("LD_LIBRARY_PATH", None)
+        done = subprocess.run(
+            [sys.executable, "-c", "\n".join(lines)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=environment,
+        )
+        assert (done.stderr, done.returncode) == ("", 0)
+        return done.stdout.strip()
+
+    return run
