@@ -1,0 +1,271 @@
+"""TensorRTBackend on both device layers: parts, padding, graphs, threads, errors and releases."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from motorvae.runtime.backend_tensorrt import TensorRTBackend
+from motorvae.runtime.bundle import Tensor, tensors_of
+from motorvae.runtime.errors import BackendError, EngineError
+from motorvae.runtime.flavours import Flavour
+from motorvae.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from .conftest import StandIn
+
+SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
+TENSORS = {"image": [1, 32, 32], "mu": [8], "log_var": [8]}
+FRAMES = 10_000
+
+Open = Callable[..., TensorRTBackend]
+
+
+@pytest.fixture
+def host_tensorrt() -> Any:
+    spec = importlib.util.spec_from_file_location(
+        "host_tensorrt", Path(__file__).with_name("host_tensorrt.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["host_tensorrt"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def opened(open_layer: Callable[..., Any], host_tensorrt: Any, tmp_path: Path) -> Open:
+    """Open an engine of these facts."""
+
+    def open_engine(
+        *,
+        profile: tuple[int, int, int] = (1, 1, 8),
+        rtx: bool = False,
+        cuda_graph: bool = True,
+        runtime_cache: Path | None = None,
+        **facts: object,
+    ) -> TensorRTBackend:
+        path = tmp_path / "encoder.engine"
+        path.write_text(json.dumps({"tensors": TENSORS, "profile": profile, **facts}))
+        flavour = Flavour("tensorrt-rtx" if rtx else "tensorrt", host_tensorrt.module, "10.3.0")
+        return TensorRTBackend(
+            path,
+            flavour,
+            open_layer(),
+            gpu_name="stand-in",
+            cuda_graph=cuda_graph,
+            runtime_cache=runtime_cache,
+        )
+
+    return open_engine
+
+
+def images(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).random((count, 1, 32, 32), dtype=np.float32)
+
+
+def check(backend: TensorRTBackend, batch: np.ndarray[Any, Any]) -> None:
+    found = backend.run(batch)
+    rows = batch.reshape(len(batch), -1)
+    assert set(found) == {"mu", "log_var"}
+    np.testing.assert_array_equal(found["mu"], rows[:, :8])
+    np.testing.assert_array_equal(found["log_var"], rows[:, 8:16])
+
+
+@pytest.mark.parametrize("cuda_graph", [True, False])
+@pytest.mark.parametrize("profile", [(1, 1, 8), (1, 1, 1), (4, 4, 6), (2, 2, 2)])
+def test_any_batch_runs_in_parts_that_fit_the_profile(
+    opened: Open, profile: tuple[int, int, int], cuda_graph: bool
+) -> None:
+    with opened(profile=profile, cuda_graph=cuda_graph) as backend:
+        for seed, count in enumerate((1, 1, 1, 8, 3, 3, 20, 1, 16, 16, 7)):
+            check(backend, images(count, seed))
+
+
+def test_results_belong_to_the_caller(opened: Open) -> None:
+    with opened() as backend:
+        first = backend.run(images(2, 1))["mu"]
+        kept = first.copy()
+        backend.run(images(2, 2))
+        np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_second_run_of_a_shape_is_recorded_and_later_ones_replay_it(
+    opened: Open, host_tensorrt: Any
+) -> None:
+    with opened() as backend:
+        executions = []
+        for seed in range(6):
+            check(backend, images(1, seed))
+            executions.append(host_tensorrt.engines[0].contexts[0].executions)
+        # Once for real, once into the record, and never again.
+        assert executions == [1, 2, 2, 2, 2, 2]
+        for count, expected in ((5, 3), (5, 4), (5, 4), (1, 5)):
+            check(backend, images(count, count))
+            assert host_tensorrt.engines[0].contexts[0].executions == expected
+        assert backend.notes == ()
+
+
+def test_without_a_graph_every_run_is_enqueued(opened: Open, host_tensorrt: Any) -> None:
+    with opened(cuda_graph=False) as backend:
+        for seed in range(4):
+            check(backend, images(1, seed))
+        assert host_tensorrt.engines[0].contexts[0].executions == 4
+
+
+def test_shape_changes_leave_no_graph_behind(opened: Open, stand_in: StandIn) -> None:
+    with opened() as backend:
+        for seed in range(20):
+            for count in (1, 1, 2, 2):
+                check(backend, images(count, seed))
+            assert stand_in.live().get("executable", 0) <= 1
+
+
+def test_engine_that_cannot_be_recorded_runs_without_a_graph_and_says_so(opened: Open) -> None:
+    with opened(allocates=True) as backend:
+        for seed in range(4):
+            check(backend, images(1, seed))
+        (note,) = backend.notes
+        assert note.startswith("runs without a CUDA graph: ")
+
+
+def test_rtx_leaves_graphs_to_the_runtime_and_keeps_its_kernels(
+    opened: Open, host_tensorrt: Any, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache" / "kernels.cache"
+    with opened(rtx=True, runtime_cache=cache) as backend:
+        for seed in range(4):
+            check(backend, images(1, seed))
+        engine = host_tensorrt.engines[0]
+        assert engine.configs[0].cuda_graph_strategy == "whole graph"
+        assert engine.contexts[0].executions == 4
+    assert cache.read_bytes() == b"nothing yet+"
+    with opened(rtx=True, runtime_cache=cache, cuda_graph=False):
+        assert host_tensorrt.engines[1].configs[0].cuda_graph_strategy == "disabled"
+    assert cache.read_bytes() == b"nothing yet++"
+
+
+def test_ten_thousand_frames_leave_nothing_behind(opened: Open, stand_in: StandIn) -> None:
+    batch = images(1)
+    with opened() as backend:
+        for _ in range(100):
+            backend.run(batch)
+        live, created = stand_in.live(), stand_in.created()
+        for _ in range(FRAMES):
+            backend.run(batch)
+        assert (stand_in.live(), stand_in.created()) == (live, created)
+        assert stand_in.pageable_copies == 0
+    assert stand_in.live() == {}
+
+
+def test_any_thread_may_run_and_another_may_close(opened: Open, stand_in: StandIn) -> None:
+    backend = opened()
+    failures: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            for seed in range(5):
+                check(backend, images(2, seed))
+            assert stand_in.context_depth == 0
+        except BaseException as error:  # noqa: BLE001  # shown by the main thread
+            failures.append(error)
+
+    for _ in range(2):
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+        check(backend, images(2))
+    closing = threading.Thread(target=backend.close)
+    closing.start()
+    closing.join()
+    assert failures == []
+    assert stand_in.live() == {}
+
+
+def test_closed_engine_is_one_clear_line(opened: Open) -> None:
+    backend = opened()
+    backend.close()
+    backend.close()
+    with pytest.raises(BackendError, match=r"encoder\.engine was closed: open it again"):
+        backend.run(images(1))
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        np.zeros((1, 1, 32, 32), np.float64),
+        np.zeros((1, 1, 32, 16), np.float32),
+        np.zeros((0, 1, 32, 32), np.float32),
+    ],
+)
+def test_wrong_input_is_quoted(opened: Open, batch: np.ndarray[Any, Any]) -> None:
+    with opened() as backend, pytest.raises(BackendError, match="takes float32") as caught:
+        backend.run(batch)
+    assert f"{batch.dtype} {batch.shape}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"dtype": "float16"}, "one input and all float32"),
+        ({"no_context": True}, r"cannot run encoder\.engine: it gave no reason; close other"),
+    ],
+)
+def test_engine_that_does_not_open_leaves_nothing_behind(
+    opened: Open, stand_in: StandIn, facts: dict[str, object], says: str
+) -> None:
+    with pytest.raises(EngineError, match=says):
+        opened(**facts)
+    assert stand_in.live() == {}
+
+
+def test_garbage_is_one_clear_line(
+    open_layer: Callable[..., Any], host_tensorrt: Any, tmp_path: Path, stand_in: StandIn
+) -> None:
+    path = tmp_path / "encoder.engine"
+    path.write_bytes(b"\0garbage")
+    flavour = Flavour("tensorrt", host_tensorrt.module, "10.3.0")
+    with pytest.raises(EngineError, match=r"cannot load .*: Serialization assertion failed; build"):
+        TensorRTBackend(path, flavour, open_layer(), gpu_name="stand-in")
+    assert stand_in.live() == {}
+
+
+def test_too_little_memory_leaves_nothing_behind(opened: Open, stand_in: StandIn) -> None:
+    stand_in.limit(40_000)
+    with pytest.raises(BackendError, match="CUDA_ERROR_OUT_OF_MEMORY"):
+        opened()
+    assert stand_in.live() == {}
+
+
+def test_failed_run_quotes_the_engine_and_does_not_end_the_backend(
+    opened: Open, host_tensorrt: Any
+) -> None:
+    with opened() as backend:
+        engine = host_tensorrt.engines[0]
+        check(backend, images(1))
+        engine.facts["fails"] = True
+        with pytest.raises(BackendError, match=r"failed on encoder\.engine: no kernel; build"):
+            backend.run(images(2))
+        engine.facts["fails"] = False
+        check(backend, images(3))
+
+
+def test_tensors_are_held_against_the_announced_ones(opened: Open) -> None:
+    with opened() as backend:
+        backend.check_tensors(*tensors_of("encoder", SPEC))
+        with pytest.raises(EngineError, match="and the manifest announces"):
+            backend.check_tensors(*tensors_of("decoder", SPEC))
+        inputs, outputs = tensors_of("encoder", SPEC)
+        wider = tuple(Tensor(name=t.name, dtype=t.dtype, shape=("batch", 9)) for t in outputs)
+        with pytest.raises(EngineError, match="and the manifest announces"):
+            backend.check_tensors(inputs, wider)
