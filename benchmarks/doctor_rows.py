@@ -1,0 +1,196 @@
+"""The rows of motorvae-doctor gpu: which there are, and timing one with every output gated."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ..export.verify import Reference, encoder_reports
+from ..runtime.backend import Arrays, Backend
+from ..runtime.bundle import GraphReport, Precision, Tensor
+from ..runtime.closing import Closing
+from ..runtime.errors import BackendError
+from ..runtime.flavours import FLAVOURS, title_of
+from ..runtime.frames import input_from_luma
+from ..runtime.timing import NS_PER_MS
+from .doctor_receipt import Row, Stage, samples_ns_of, series_of_ms
+from .stability import warnings_of
+
+WARMUP = 50
+"""Untimed runs of each row: kernels are loaded, a graph is recorded, and the clocks go up."""
+
+ONNX, TORCH = "ONNX Runtime CUDA", "torch CUDA"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+NOT_REACHED = "not reached: the command ended before it"
+
+
+class Timeable(Backend, Protocol):
+    """A backend that can repeat its last run between events of the GPU's clock."""
+
+    def repeat_timed(self) -> Mapping[str, float]:
+        """Return milliseconds by stage; see `TensorRTBackend.repeat_timed`."""
+        ...
+
+
+class OneByOne(Closing):
+    """Runs a batch image by image and times each: the gate sees the very runs that were timed.
+
+    Args:
+        backend: What runs; stays open.
+        repeat: Its `repeat_timed`, called after each timed run, or None where it has none.
+
+    Attributes:
+        samples_ms: Milliseconds by stage, in the order in which they were taken.
+    """
+
+    def __init__(
+        self, backend: Backend, repeat: Callable[[], Mapping[str, float]] | None = None
+    ) -> None:
+        self.name, self.notes = backend.name, backend.notes
+        self.samples_ms: dict[Stage, list[float]] = {}
+        self._backend, self._repeat = backend, repeat
+
+    def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
+        """Run and time each image; see `Backend.run`."""
+        parts = []
+        for place in range(len(batch)):
+            begin_ns = time.monotonic_ns()
+            parts.append(self._backend.run(batch[place : place + 1]))
+            self._keep("wall", (time.monotonic_ns() - begin_ns) / NS_PER_MS)
+            for stage, milliseconds in self._repeat().items() if self._repeat else ():
+                self._keep(cast("Stage", stage), milliseconds)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Ask the backend; see `Backend.check_tensors`."""
+        self._backend.check_tensors(inputs, outputs)
+
+    def close(self) -> None:
+        """Do nothing: whoever opened the backend closes it."""
+
+    def _keep(self, stage: Stage, milliseconds: float) -> None:
+        self.samples_ms.setdefault(stage, []).append(milliseconds)
+
+
+def planned_rows() -> tuple[Row, ...]:
+    """Return every row that there can be, none of them reached."""
+    rows = [
+        Row(
+            engine=ONNX,
+            precision=precision,
+            spin="engine's own",
+            transfers="engine's own",
+            reason=NOT_REACHED,
+        )
+        for precision in PRECISIONS
+    ]
+    for flavour in FLAVOURS:
+        for precision in PRECISIONS:
+            plain = Row(engine=title_of(flavour), precision=precision, reason=NOT_REACHED)
+            graph = "left to the engine" if flavour == "tensorrt-rtx" else "copies and kernels"
+            rows += [plain, plain.model_copy(update={"graph": graph})]
+    torch = Row(engine=TORCH, precision="fp16", graph="kernels", reason=NOT_REACHED)
+    return (*rows, torch)
+
+
+def measure(
+    row: Row,
+    backend: Backend,
+    reference: Reference,
+    *,
+    frames: int,
+    repeat: Callable[[], Mapping[str, float]] | None = None,
+    graph_off: npt.NDArray[np.float32] | None = None,
+) -> tuple[Row, npt.NDArray[np.float32]]:
+    """Time one encoder image by image, each output held to the gate.
+
+    Args:
+        row: What was planned.
+        backend: The opened encoder.
+        reference: The images, run through again and again, and what they should give.
+        frames: How many images.
+        repeat: The backend's `repeat_timed`, where it has one.
+        graph_off: (frames, D) mu of the same engine without a CUDA graph, to compare with.
+
+    Returns:
+        The row with its figures, and (frames, D) mu.
+
+    Raises:
+        BackendError: The engine failed.
+    """
+    first = input_from_luma(reference.images[:1, None])
+    for _ in range(WARMUP):
+        backend.run(first)
+        if repeat:
+            repeat()
+    timer = OneByOne(backend, repeat)
+    gate: tuple[GraphReport, ...] = ()
+    latents: list[npt.NDArray[np.float32]] = []
+    left = frames
+    while left and all(report.passed for report in gate):
+        part = _first_images(reference, min(left, len(reference.images)))
+        reports, mu = encoder_reports(timer, part, row.precision)
+        if not gate or not all(report.passed for report in reports):
+            gate = reports
+        latents.append(mu)
+        left -= len(mu)
+    if row.graph == "copies and kernels" and "h2d" in timer.samples_ms:
+        # With a recorded graph there would be no parts: whatever was timed, it was not the graph.
+        raise BackendError("; ".join(backend.notes) or "no CUDA graph was recorded")
+    found = np.concatenate(latents)
+    return measured_row(
+        row,
+        name=backend.name,
+        notes=backend.notes,
+        samples_ms=timer.samples_ms,
+        gate=gate,
+        equals_graph_off=None if graph_off is None else np.array_equal(found, graph_off),
+    ), found
+
+
+def measured_row(
+    row: Row,
+    *,
+    name: str,
+    notes: tuple[str, ...],
+    samples_ms: Mapping[Stage, Sequence[float]],
+    gate: Sequence[GraphReport],
+    equals_graph_off: bool | None = None,
+) -> Row:
+    """Return a planned row with what was found, and the warnings that its samples deserve.
+
+    Where the gate failed, the samples are dropped: a time of a wrong result is worthless.
+    """
+    failures = [clause for report in gate for clause in report.failures]
+    known = row.model_dump(include={"engine", "precision", "graph", "spin", "transfers"})
+    common = {**known, "name": name, "notes": notes, "gate": tuple(gate)}
+    if failures:
+        return Row(**common, status="drifted", reason=f"drifted: {', '.join(failures)}")
+    warnings = [
+        warning
+        for stage, samples in samples_ms.items()
+        if min(samples, default=0) > 0
+        for warning in warnings_of(stage, samples_ns_of(samples))
+    ]
+    return Row(
+        **common,
+        status="measured",
+        stages={stage: series_of_ms(samples) for stage, samples in samples_ms.items()},
+        equals_graph_off=equals_graph_off,
+        warnings=tuple(warnings),
+    )
+
+
+def _first_images(reference: Reference, count: int) -> Reference:
+    return dataclasses.replace(
+        reference,
+        images=reference.images[:count],
+        mu=reference.mu[:count],
+        log_var=reference.log_var[:count],
+        reconstruction=reference.reconstruction[:count],
+    )

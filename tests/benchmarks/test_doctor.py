@@ -1,0 +1,462 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from rich.console import Console
+
+import motorvae.benchmarks.doctor
+import motorvae.benchmarks.doctor_gpu
+from motorvae.benchmarks.doctor import main
+from motorvae.benchmarks.doctor_receipt import (
+    CudaGraph,
+    Receipt,
+    Row,
+    load_receipt,
+    print_receipt,
+    save_receipt,
+    series_of_ms,
+)
+from motorvae.benchmarks.doctor_rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
+from motorvae.export.reference import reference_from_bundle
+from motorvae.export.verify import Reference
+from motorvae.runtime.backend import Arrays, Backend, open_backend
+from motorvae.runtime.bundle import Bundle, GraphReport, Metric, load_bundle
+from motorvae.runtime.driver import Gpu, find_gpu
+from motorvae.runtime.errors import BackendError, MeasurementError
+
+ORIN = Gpu("A GPU of a test", "8.7", "13.0", "580.10", 8 << 30, integrated=True)
+"""TensorRT-RTX does not list its compute capability, so that no builder here takes it."""
+
+
+def gate(value: float) -> tuple[GraphReport, ...]:
+    metric = Metric(name="max error / spread", value=value, limit=0.05, passed=value <= 0.05)
+    return (
+        GraphReport(
+            graph="encoder",
+            precision="fp16",
+            output="mu",
+            engine="an engine",
+            reference="torch",
+            images=3,
+            metrics=(metric,),
+        ),
+    )
+
+
+@pytest.fixture
+def doctor(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run motorvae-doctor; return its exit code and what it said."""
+
+    def call(*args: object) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main([str(arg) for arg in args])
+        return code, capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    """The driver's answer on a machine that has a GPU; nothing behind it is there."""
+    if isinstance(find_gpu(), Gpu):
+        pytest.skip("this machine has a GPU, on which these rows would run")
+    monkeypatch.setattr(motorvae.benchmarks.doctor, "find_gpu", lambda: ORIN)
+    return ORIN
+
+
+@pytest.fixture
+def receipt(small_bundle: Path, with_gpu: Gpu, tmp_path: Path) -> Receipt:
+    """The receipt of a machine where no row ran."""
+    output = tmp_path / "nothing.json"
+    assert main(["gpu", "--model", str(small_bundle), "--output", str(output)]) == 1
+    found = load_receipt(output)
+    assert found.gpu.model_dump() == dataclasses.asdict(with_gpu)
+    return found
+
+
+@pytest.fixture
+def opened(small_bundle: Path) -> tuple[Bundle, Reference]:
+    bundle = load_bundle(small_bundle)
+    return bundle, reference_from_bundle(bundle)
+
+
+def test_without_a_gpu_the_command_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "motorvae.benchmarks.doctor", "gpu"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},  # hides a GPU that may be there
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("motorvae-doctor: no GPU to examine: ")
+    assert done.stderr.endswith(
+        "; run motorvae-doctor gpu on the machine that has one, or motorvae-bench to measure this "
+        "processor\n"
+    )
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("with_gpu")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--output", "receipt.txt"), "--output receipt.txt: name a file that ends in .json"),
+        (("--frames", 0), "--frames 0: take 1 or more"),
+        (("--output", "/proc/none/x.json"), "cannot write /proc/none/x.json"),
+        (("--model", "nowhere"), "no bundle at nowhere: run motorvae-train and then"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    doctor: Callable[..., tuple[int, str]],
+    args: tuple[object, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = doctor("gpu", *args)
+    assert code == 1
+    assert said.startswith(f"motorvae-doctor: {message}")
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_needs_the_name_of_what_to_examine(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 2
+    assert "gpu" in capsys.readouterr().err
+
+
+def test_every_row_that_did_not_run_has_its_reason(receipt: Receipt) -> None:
+    assert len(receipt.rows) == 11
+    assert receipt.measured == ()
+    assert receipt.engines == ()
+    assert not receipt.passed
+    assert {row.status for row in receipt.rows} == {"unproven"}
+    said = {row.title: row.reason or "" for row in receipt.rows}
+    assert said["ONNX Runtime CUDA fp16, CUDA graph: off"].startswith("provider 'cuda' is not in")
+    assert said["TensorRT fp16, CUDA graph: copies and kernels"].startswith("TensorRT needs the")
+    assert said["TensorRT-RTX fp32, CUDA graph: left to the engine"].endswith(
+        "does not list compute capability 8.7 (A GPU of a test)"
+    )
+    assert said["torch CUDA fp16, CUDA graph: kernels"].startswith("no --checkpoint was given")
+    assert (receipt.gpu.name, receipt.frames, receipt.warmup) == ("A GPU of a test", 1000, WARMUP)
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_an_earlier_receipt_is_kept_and_the_bundle_stays_as_it_was(
+    doctor: Callable[..., tuple[int, str]], small_bundle: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "doctor-gpu.json"
+    output.write_text("earlier", encoding="utf-8")
+    before = {path: path.stat().st_mtime_ns for path in small_bundle.rglob("*")}
+    code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 3)
+    assert code == 1
+    assert f"the earlier {output} is kept as {tmp_path / 'doctor-gpu.1.json'}" in said
+    assert (tmp_path / "doctor-gpu.1.json").read_text(encoding="utf-8") == "earlier"
+    assert load_receipt(output).frames == 3
+    assert {path: path.stat().st_mtime_ns for path in small_bundle.rglob("*")} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "doctor-gpu.1.json",
+        "doctor-gpu.json",
+    ]
+
+
+def on_the_processor(bundle: Bundle, *args: Any, **options: Any) -> Backend:
+    return open_backend(bundle, *args, **{**options, "provider": "cpu"})
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_one_measured_row_is_enough(
+    doctor: Callable[..., tuple[int, str]],
+    small_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(motorvae.benchmarks.doctor_gpu, "open_backend", on_the_processor)
+    output = tmp_path / "doctor-gpu.json"
+    code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 30)
+    assert code == 0
+    found = load_receipt(output)
+    assert [row.precision for row in found.measured] == ["fp32", "fp16"]
+    for row in found.measured:
+        assert {stage: len(series.samples_ms) for stage, series in row.stages.items()} == {
+            "wall": 30
+        }
+        assert [report.output for report in row.gate] == ["mu", "log_var"]
+    assert f"receipt in {output}: 2 of 11 rows measured; share that file as it is" in said
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_what_nobody_foresaw_in_one_row_leaves_the_others_and_is_raised(
+    small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_breaks(bundle: Bundle, *args: Any, **options: Any) -> Backend:
+        if options["precision"] == "fp32":
+            raise AttributeError("no such verb")
+        return on_the_processor(bundle, *args, **options)
+
+    monkeypatch.setattr(motorvae.benchmarks.doctor_gpu, "open_backend", first_breaks)
+    output = tmp_path / "doctor-gpu.json"
+    with pytest.raises(AttributeError, match="no such verb"):
+        main(["gpu", "--model", str(small_bundle), "--output", str(output), "--frames", "2"])
+    first, second, *others = load_receipt(output).rows
+    assert (first.status, first.reason) == ("unproven", "AttributeError: no such verb")
+    assert second.status == "measured"
+    assert NOT_REACHED not in {row.reason for row in others}
+
+
+class Ticking:
+    """A GPU's clock whose laps are known."""
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self.count = 0
+        self._stages = stages
+
+    def __call__(self) -> Mapping[str, float]:
+        self.count += 1
+        return {stage: self.count + place / 8 for place, stage in enumerate(self._stages)}
+
+
+def test_frames_go_around_the_images_and_each_is_gated_and_timed(
+    opened: tuple[Bundle, Reference],
+) -> None:
+    bundle, reference = opened
+    clock = Ticking(("device", "h2d"))
+    with open_backend(bundle, "encoder") as backend:
+        row, mu = measure(planned_rows()[0], backend, reference, frames=50, repeat=clock)
+        again, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu)
+        other, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu + 1)
+    assert (row.status, row.reason, row.name) == ("measured", None, backend.name)
+    assert row.stages["device"].samples_ms == tuple(WARMUP + 1.0 + n for n in range(50))
+    assert row.stages["device"].p50_ms == WARMUP + 25.5
+    assert row.stages["h2d"].max_ms == WARMUP + 50.125
+    assert len(row.stages["wall"].samples_ms) == 50
+    assert {report.images for report in row.gate} == {24}
+    assert mu.shape == (50, reference.mu.shape[1])
+    np.testing.assert_array_equal(mu[24:48], mu[:24])
+    assert (row.equals_graph_off, again.equals_graph_off, other.equals_graph_off) == (
+        None,
+        True,
+        False,
+    )
+
+
+def test_an_engine_that_drifts_later_than_the_first_round_is_caught(
+    opened: tuple[Bundle, Reference],
+) -> None:
+    bundle, reference = opened
+
+    class Drifting(OneByOne):
+        runs = 0
+
+        def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
+            self.runs += len(batch)
+            found = super().run(batch)
+            return {**found, "mu": found["mu"] + (self.runs > WARMUP + 30)}
+
+    with open_backend(bundle, "encoder") as backend:
+        row, _ = measure(planned_rows()[0], Drifting(backend), reference, frames=100)
+    assert row.status == "drifted"
+    assert row.stages == {}
+    assert "drifted: encoder fp32 mu: max error / spread over data" in (row.reason or "")
+    assert not all(report.passed for report in row.gate)
+
+
+def test_a_graph_that_was_not_recorded_is_no_graph_row(opened: tuple[Bundle, Reference]) -> None:
+    bundle, reference = opened
+    row = planned_rows()[0].model_copy(update={"graph": "copies and kernels"})
+    with open_backend(bundle, "encoder") as backend:
+        backend.notes = ("runs without a CUDA graph: it said so",)
+        with pytest.raises(BackendError, match="runs without a CUDA graph: it said so"):
+            measure(row, backend, reference, frames=2, repeat=Ticking(("device", "h2d")))
+
+
+def test_percentiles_are_those_of_the_samples() -> None:
+    series = series_of_ms([float(value) for value in range(101, 0, -1)])
+    assert (series.p50_ms, series.p95_ms, series.p99_ms, series.max_ms) == (51, 96, 100, 101)
+    assert series.samples_ms[:2] == (101.0, 100.0)
+    with pytest.raises(MeasurementError, match="no samples were taken"):
+        series_of_ms([])
+
+
+def measured(graph: CudaGraph, *, equal: bool | None = None) -> Row:
+    return Row(
+        engine="TensorRT",
+        precision="fp16",
+        graph=graph,
+        status="measured",
+        name="TensorRT 10.16 on a GPU",
+        stages={"wall": series_of_ms([0.25, 0.5, 0.25]), "device": series_of_ms([0.125, 0.25])},
+        gate=gate(0.01),
+        equals_graph_off=equal,
+    )
+
+
+@pytest.fixture
+def partial(receipt: Receipt) -> Receipt:
+    """Two rows measured, one past the gate, the others not run."""
+    drifted = Row(
+        engine="TensorRT",
+        precision="fp32",
+        status="drifted",
+        reason="verification failed: far off",
+        gate=gate(0.5),
+    )
+    graphs = (measured("off"), measured("copies and kernels", equal=False))
+    return receipt.model_copy(update={"rows": (*graphs, drifted, *receipt.rows[6:])})
+
+
+def test_a_receipt_comes_back_as_it_was_written(partial: Receipt, tmp_path: Path) -> None:
+    path = tmp_path / "receipt.json"
+    save_receipt(path, partial)
+    assert load_receipt(path) == partial
+    assert not partial.passed
+    assert partial.model_copy(update={"rows": partial.rows[:2]}).passed
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c.update(extra=1), "extra: Extra inputs are not permitted"),
+        (lambda c: c["rows"][0].update(speed=1), r"rows\.0\.speed: Extra inputs are not"),
+        (lambda c: c["gpu"].update(price=1), r"gpu\.price: Extra inputs are not permitted"),
+        (lambda c: c.update(schema_version=2), "has schema_version=2, and this motorVAE reads 1"),
+        (
+            lambda c: c["rows"][0]["stages"]["wall"].update(p50_ms=0.1),
+            r"stages\.wall=.* are not those of the samples",
+        ),
+        (
+            lambda c: c["rows"][0]["stages"]["wall"]["samples_ms"].append(-1.0),
+            "each sample must be a number of 0 or more",
+        ),
+        (lambda c: c["rows"][0].update(gate=[]), "measured only past the drift gate"),
+        (lambda c: c["rows"][0].update(stages={}), "a measured row has samples and no reason"),
+        (lambda c: c["rows"][3].update(reason=None), "a measured row has samples and no reason"),
+    ],
+)
+def test_a_receipt_that_says_more_than_it_shows_is_refused(
+    edit: Callable[[dict[str, Any]], object], message: str, partial: Receipt, tmp_path: Path
+) -> None:
+    path = tmp_path / "receipt.json"
+    save_receipt(path, partial)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    edit(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(MeasurementError, match=message):
+        load_receipt(path)
+
+
+def test_the_table_shows_what_was_measured_and_names_the_rest(
+    partial: Receipt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_receipt(Console(width=100), partial)
+    said = capsys.readouterr().out
+    lines = said.splitlines()
+    assert lines[0] == "A GPU of a test, compute capability 8.7, driver 580.10, CUDA 13.0, 8.6 GB"
+    table = [line.split() for line in lines if "wall" in line or "device" in line]
+    assert [row[-5:] for row in table] == [
+        ["wall", "0.250", "0.475", "0.495", "0.500"],
+        ["device", "0.188", "0.244", "0.249", "0.250"],
+    ] * 2
+    assert said.count("TensorRT fp16, CUDA graph: off") == 1
+    assert "copies and kernels: latents are not bit for bit those without the graph" in said
+    assert "TensorRT fp32, CUDA graph: off: verification failed: far off" in said.replace("\n", " ")
+    unproven = [line for line in lines if line.startswith("unproven: ")]
+    assert len(unproven) == 2
+    assert unproven[0].startswith("unproven: TensorRT-RTX fp32, CUDA graph: off; TensorRT-RTX fp32")
+
+
+class NotingLayer:
+    """A device layer that notes what it is asked for; between two events passes 1 ms an event."""
+
+    name, stream = "a layer", 7
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self._events = 0
+
+    def current(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def event(self) -> int:
+        self._events += 1
+        return self._events
+
+    def record(self, event: int) -> None:
+        self.done.append(f"event {event}")
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        return float(end - start)
+
+    def execute_async_v3(self, stream: int) -> bool:
+        self.done.append(f"run on {stream}")
+        return True
+
+    def __getattr__(self, verb: str) -> Callable[..., None]:
+        return lambda *_: self.done.append(verb)
+
+
+def test_a_repeated_run_has_an_event_at_each_border_and_a_graph_has_none_inside() -> None:
+    """The order on the stream; what the events say is up to a real GPU."""
+    from motorvae.runtime.backend_tensorrt import TensorRTBackend, _Port
+
+    layer: Any = NotingLayer()
+    host = np.zeros((8, 1, 2, 2), np.float32)
+    backend = TensorRTBackend.__new__(TensorRTBackend)
+    backend._cuda, backend._rows, backend._events, backend._graph = layer, 0, (), None
+    backend._path = Path("encoder.engine")
+    backend._input = _Port("image", host, 1)
+    backend._outputs = (_Port("mu", host, 2), _Port("log_var", host, 3))
+    backend._context = layer
+    with pytest.raises(BackendError, match=r"encoder\.engine has no run to repeat: run a batch"):
+        backend.repeat_timed()
+    backend._rows = 1
+    assert backend.repeat_timed() == {"device": 3, "h2d": 1, "compute": 1, "d2h": 1}
+    copies_out = ["copy_out", "copy_out"]
+    assert layer.done == [
+        *("event 1", "copy_in", "event 2", "run on 7", "event 3", *copies_out, "event 4"),
+        "synchronize",
+    ]
+    layer.done.clear()
+    backend._graph = layer
+    assert backend.repeat_timed() == {"device": 3}
+    assert layer.done == ["event 1", "launch", "event 4", "synchronize"]
+
+
+def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: Path) -> None:
+    import torch
+
+    from motorvae.benchmarks.doctor_torch import TorchEncoder
+
+    if torch.cuda.is_available():
+        pytest.skip("this torch has a GPU")
+    with pytest.raises(MeasurementError, match=r"torch .* finds no GPU: install a build of torch"):
+        TorchEncoder(tmp_path, opened[0])
+
+
+def test_a_receipt_names_no_host(receipt: Receipt, tmp_path: Path) -> None:
+    import platform
+
+    text = receipt.model_dump_json()
+    assert str(tmp_path) not in text
+    assert platform.node() not in (receipt.machine or "").split()
