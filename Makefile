@@ -8,7 +8,7 @@ DRIVER_BIN := $(DRIVER_VENV)/bin
 STAND_IN := $(DRIVER_VENV)/stand-in
 DRIVER_TESTS := tests/stand_in_driver
 
-.PHONY: help demo test test-driver lint clean
+.PHONY: help demo test test-driver test-trt-api jetson-wheels lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,8 @@ help:
 	@echo "make test   run the test suite"
 	@echo "make lint   check style, format and types"
 	@echo "make test-driver   pycuda and cuda-bindings on a stand-in for NVIDIA's driver"
+	@echo "make test-trt-api  our TensorRT code against the real API of each release of it"
+	@echo "make jetson-wheels which wheels a Jetson gets; asks the package index"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +49,13 @@ $(DRIVER_VENV)/.pycuda: | $(STAND_IN)/libcuda.so.1
 
 test-driver: $(DRIVER_VENV)/.ready $(STAND_IN)/libcuda.so.1 $(DRIVER_VENV)/.pycuda
 	LD_LIBRARY_PATH=$(CURDIR)/$(STAND_IN) $(DRIVER_BIN)/pytest $(DRIVER_TESTS)
+
+# Downloads a megabyte for each release, once, into .scratch/.
+test-trt-api: $(VENV)/.ready
+	$(BIN)/pytest tests/trt_api
+
+jetson-wheels: $(VENV)/.ready
+	$(BIN)/python tests/packaging/resolve_jetson.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
