@@ -161,6 +161,8 @@ def _mended(stub: str) -> str:
             line = re.sub(r"\bbool\b", "builtins.bool", line)
             # Newer bindings say so where older ones say int, and callbacks get an int.
             line = line.replace("typing.SupportsInt", "int")
+            # The bindings turn sequences into Dims.
+            line = re.sub(r": Dims(?=[,)])", ": Dims | typing.Sequence[int]", line)
         if line.lstrip().startswith("def ") and not _parses(line):
             # A parameter without a default stands after one with.
             line = re.sub(r"\(.*\)", "(*args: typing.Any, **kwargs: typing.Any)", line)
