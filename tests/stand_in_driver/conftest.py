@@ -28,6 +28,7 @@ class StandIn:
         self._library = library
         library.stand_in_live.restype = library.stand_in_created.restype = ctypes.c_long
         library.stand_in_pageable_copies.restype = ctypes.c_long
+        library.stand_in_abandoned.restype = ctypes.c_long
 
     def live(self) -> dict[str, int]:
         counts = {kind: self._library.stand_in_live(i) for i, kind in enumerate(KINDS)}
@@ -72,6 +73,12 @@ class StandIn:
         copies: int = self._library.stand_in_pageable_copies()
         return copies
 
+    @property
+    def abandoned(self) -> int:
+        """How much work was under way on streams when they were destroyed."""
+        abandoned: int = self._library.stand_in_abandoned()
+        return abandoned
+
 
 @pytest.fixture(autouse=True)
 def stand_in() -> Iterator[StandIn]:
@@ -84,9 +91,9 @@ def stand_in() -> Iterator[StandIn]:
     it = StandIn(library)
     it.fail("", 0)
     it.limit(ROOM_BYTES)
-    before = (it.live(), it.context_depth, it.pageable_copies)
+    before = (it.live(), it.context_depth, it.pageable_copies, it.abandoned)
     yield it
-    assert (it.live(), it.context_depth, it.pageable_copies) == before
+    assert (it.live(), it.context_depth, it.pageable_copies, it.abandoned) == before
 
 
 @pytest.fixture(params=["pycuda", "cuda-bindings"])

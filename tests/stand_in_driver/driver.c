@@ -18,7 +18,7 @@
 
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 struct object *objects;
-long pageable_copies;
+long pageable_copies, abandoned;
 static struct object *primary;
 static long live[KINDS], created[KINDS];
 static size_t used, limit = (size_t)1 << 30;
@@ -222,12 +222,6 @@ CUresult cuCtxGetCurrent(CUcontext *context) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuCtxGetDevice(CUdevice *device) {
-    ENTER_CONTEXT;
-    *device = 0;
-    return CUDA_SUCCESS;
-}
-
 /* --- Memory ----------------------------------------------------------------------------------- */
 
 static CUresult new_memory(enum kind kind, size_t bytes, struct object **it) {
@@ -278,6 +272,7 @@ CUresult cuMemFreeHost(void *memory) {
 long stand_in_live(int kind) { return live[kind]; }
 long stand_in_created(int kind) { return created[kind]; }
 long stand_in_pageable_copies(void) { return pageable_copies; }
+long stand_in_abandoned(void) { return abandoned; }
 int stand_in_context_depth(void) { return depth; }
 void stand_in_limit(size_t bytes) { limit = used + bytes; }
 

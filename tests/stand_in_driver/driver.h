@@ -36,7 +36,7 @@ struct object { /* whatever has a handle: the object's address, or that of its m
 
 extern pthread_mutex_t lock;
 extern struct object *objects;
-extern long pageable_copies;
+extern long pageable_copies, abandoned;
 
 void unlock(int *unused);
 CUresult entered(const char *function);

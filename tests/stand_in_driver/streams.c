@@ -99,6 +99,7 @@ CUresult cuStreamDestroy(CUstream handle) {
     ENTER_CONTEXT;
     struct object *stream = usable(handle);
     NEED(stream, CUDA_ERROR_INVALID_HANDLE);
+    abandoned += stream->ops.count; /* CUDA goes on with that work, into memory freed meanwhile */
     drain(stream);
     free_object(stream);
     return CUDA_SUCCESS;
