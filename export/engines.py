@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -19,6 +19,9 @@ from ..runtime.passport import BatchProfile, PrecisionReceipt
 from ..runtime.places import cache_folder
 from .build_progress import BuildProgress, interrupt_as_wish
 from .receipt import check_receipt, receipt_of
+
+if TYPE_CHECKING:
+    import tensorrt
 
 MIB = 1 << 20
 DEFAULT_WORKSPACE_BYTES = 1 << 30
@@ -142,13 +145,15 @@ def free_memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
-def _parser_errors(parser: Any) -> str:
+def _parser_errors(parser: tensorrt.OnnxParser) -> str:
     errors = (parser.get_error(index) for index in range(parser.num_errors))
     said = (f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors)
     return "; ".join(" ".join(text.split()) for text in said)[:400] or "it gave no reason"
 
 
-def _set_targets(flavour: Flavour, config: Any, gpu: Gpu | NoGpu) -> tuple[str, ...]:
+def _set_targets(
+    flavour: Flavour, config: tensorrt.IBuilderConfig, gpu: Gpu | NoGpu
+) -> tuple[str, ...]:
     """Choose what the engine is for and return it: this GPU, or all that TensorRT-RTX serves."""
     if not flavour.is_rtx:
         if isinstance(gpu, NoGpu):
@@ -167,7 +172,9 @@ def _set_targets(flavour: Flavour, config: Any, gpu: Gpu | NoGpu) -> tuple[str, 
     return (gpu.compute_capability,)
 
 
-def _profile(builder: Any, network: Any, profile: BatchProfile) -> Any:
+def _profile(
+    builder: tensorrt.Builder, network: tensorrt.INetworkDefinition, profile: BatchProfile
+) -> tensorrt.IOptimizationProfile:
     built = builder.create_optimization_profile()
     tensor = network.get_input(0)
     rest = tuple(tensor.shape)[1:]
@@ -200,7 +207,7 @@ def _timing_cache_path(flavour: Flavour, gpu: Gpu | NoGpu) -> Path:
     return cache_folder() / f"timing-{flavour.name}-{flavour.version}-{kind}.cache"
 
 
-def _load_timing_cache(config: Any, path: Path) -> None:
+def _load_timing_cache(config: tensorrt.IBuilderConfig, path: Path) -> None:
     kept = path.read_bytes() if path.is_file() else b""
     cache = config.create_timing_cache(kept)
     if cache is None:  # written by a build that crashed, or damaged: measured anew
@@ -208,7 +215,7 @@ def _load_timing_cache(config: Any, path: Path) -> None:
     config.set_timing_cache(cache, ignore_mismatch=False)
 
 
-def _save_timing_cache(config: Any, path: Path) -> None:
+def _save_timing_cache(config: tensorrt.IBuilderConfig, path: Path) -> None:
     try:
         with replaced_file(path) as temporary:
             temporary.write_bytes(bytes(config.get_timing_cache().serialize()))

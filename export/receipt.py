@@ -6,12 +6,15 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.bundle import Precision
 from ..runtime.errors import EngineError
 from ..runtime.flavours import Flavour
 from ..runtime.passport import PrecisionReceipt, Source
+
+if TYPE_CHECKING:
+    import tensorrt
 
 LEAST_SHARE = 0.95
 """An engine with less of its weights or layer outputs in a precision does not get its label."""
@@ -42,7 +45,7 @@ _PLAN_PAYLOAD = re.compile(rb"const_payload_size=(\d+)")
 
 
 def receipt_of(
-    flavour: Flavour, network: Any, plan: bytes, *, inspected: str | None
+    flavour: Flavour, network: tensorrt.INetworkDefinition, plan: bytes, *, inspected: str | None
 ) -> PrecisionReceipt:
     """Read back an engine's number formats from the nearest source there is.
 
@@ -139,7 +142,9 @@ def counts_from_plan(plan: bytes, faces: frozenset[str]) -> tuple[Counts, Counts
     return weights, outputs
 
 
-def counts_from_network(trt: Any, network: Any, faces: frozenset[str]) -> tuple[Counts, Counts]:
+def counts_from_network(
+    trt: Any, network: tensorrt.INetworkDefinition, faces: frozenset[str]
+) -> tuple[Counts, Counts]:
     """Return formats of weights and of layer outputs of a parsed, strongly typed network."""
     weights: Counts = {}
     outputs: Counts = {}
@@ -175,7 +180,7 @@ def _plan_tensors(plan: bytes) -> Iterator[tuple[str, str, bytes, bytes]]:
             yield name, match["type"].decode(), match["facts"], match["dims"]
 
 
-def _faces(network: Any) -> frozenset[str]:
+def _faces(network: tensorrt.INetworkDefinition) -> frozenset[str]:
     inputs = (network.get_input(index).name for index in range(network.num_inputs))
     outputs = (network.get_output(index).name for index in range(network.num_outputs))
     return frozenset((*inputs, *outputs))

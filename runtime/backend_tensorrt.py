@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from .cuda import CudaGraph, CudaLayer, HostArray
 from .errors import BackendError, EngineError, MissingDependencyError, OutputError
 from .files import replaced_file
 from .flavours import EngineLog, Flavour
+
+if TYPE_CHECKING:
+    import tensorrt
 
 _RUNS_BEFORE_CAPTURE = 1
 """TensorRT finishes what it does once per shape in the first run, which must not be recorded."""
@@ -72,10 +75,10 @@ class TensorRTBackend(Closing):
         self._events: tuple[Any, ...] = ()
         self._graph: CudaGraph | None = None
         self._runtime_cache_path = runtime_cache
-        self._runtime: Any = None
-        self._engine: Any = None
-        self._context: Any = None
-        self._runtime_cache: Any = None
+        self._runtime: tensorrt.Runtime = None
+        self._engine: tensorrt.ICudaEngine = None
+        self._context: tensorrt.IExecutionContext = None
+        self._runtime_cache: tensorrt.IRuntimeCache = None
         try:
             with cuda.current():
                 self._engine = self._loaded_engine()
@@ -213,7 +216,7 @@ class TensorRTBackend(Closing):
         for port in self._outputs:
             cuda.copy_out(port.host[:rows], port.device)
 
-    def _loaded_engine(self) -> Any:
+    def _loaded_engine(self) -> tensorrt.ICudaEngine:
         trt = self._flavour.trt
         # The runtime must outlive the engine.
         self._runtime = trt.Runtime(self._log.logger)
@@ -225,7 +228,7 @@ class TensorRTBackend(Closing):
             )
         return engine
 
-    def _new_context(self, *, whole_graph: bool) -> Any:
+    def _new_context(self, *, whole_graph: bool) -> tensorrt.IExecutionContext:
         if not self._flavour.is_rtx:
             context = self._engine.create_execution_context()
         else:
