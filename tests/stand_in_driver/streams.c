@@ -182,6 +182,12 @@ CUresult cuEventElapsedTime(float *ms, CUevent start_handle, CUevent end_handle)
     return CUDA_SUCCESS;
 }
 
+/* CUDA 12.8 gave the same function a new name; older programs ask for this one. */
+#undef cuEventElapsedTime
+CUresult cuEventElapsedTime(float *ms, CUevent start_handle, CUevent end_handle) {
+    return cuEventElapsedTime_v2(ms, start_handle, end_handle);
+}
+
 /* --- Capture and graphs ----------------------------------------------------------------------- */
 
 CUresult cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode) {
