@@ -178,7 +178,9 @@ class Examination:
         order = EngineOrder(flavour, self.gpu, precision, BatchProfile())
         seen: list[GraphReport] = []
         try:
-            passports += add_engines_to_bundle(copy, order, self.console, on_reports=seen.extend)
+            passports += add_engines_to_bundle(
+                copy, order, self.console, on_reports=seen.extend, reference=reference
+            )
         except VerificationError as error:
             for row in planned:
                 verdict = {"status": "drifted", "reason": str(error), "gate": tuple(seen)}

@@ -121,11 +121,19 @@ def add_engines_to_bundle(
     console: Console,
     *,
     on_reports: Callable[[Sequence[GraphReport]], None],
+    reference: Reference | None = None,
 ) -> tuple[Passport, ...]:
     """Build and verify both engines of a bundle; engines of the other flavour stay.
 
     The bundle is replaced in one step, when both engines are built and have passed the gate; else
     it stays as it was.
+
+    Args:
+        bundle: Whose graphs the engines are built from.
+        order: Which engines.
+        console: For progress.
+        on_reports: Called with all reports before the gate decides.
+        reference: The bundle's, where a caller has read it already.
 
     Returns:
         The passports, encoder first.
@@ -135,8 +143,8 @@ def add_engines_to_bundle(
         EngineError: An engine was not built, or is not what its label says.
         VerificationError: An engine drifted past a limit.
     """
-    has_gpu = isinstance(order.gpu, Gpu)
-    reference = reference_from_bundle(bundle) if has_gpu else None
+    if reference is None and isinstance(order.gpu, Gpu):
+        reference = reference_from_bundle(bundle)
     with replaced_folder(bundle.folder) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
         built = [_build(bundle, folder, graph, order, console) for graph in GRAPHS]
