@@ -155,6 +155,8 @@ def _engine(
         backend, passport = open_engine(
             bundle, graph, precision, flavour, gpu, cuda_graph=wish.cuda_graph
         )
+    if wish.threads is not None:
+        backend.notes += ("--threads is for ONNX Runtime and changes nothing here",)
     if not passport.verification.verified:
         backend.notes += (f"this engine was not verified: {passport.verification.reason}",)
     return Choice(backend, precision)
