@@ -1,12 +1,30 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from motorvae.runtime.errors import BackendError, MissingDependencyError
 from motorvae.runtime.flavours import EngineLog, open_flavour, title_of
+
+
+@pytest.fixture
+def tensorrt_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], None]]:
+    """Let `import tensorrt` run this text, and forget it afterwards."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    earlier = sys.modules.pop("tensorrt", None)
+
+    def write(text: str) -> None:
+        (tmp_path / "tensorrt.py").write_text(text, encoding="utf-8")
+
+    yield write
+    sys.modules.pop("tensorrt", None)
+    if earlier is not None:
+        sys.modules["tensorrt"] = earlier
 
 
 def test_real_tensorrt_rtx_opens() -> None:
@@ -29,22 +47,17 @@ def test_absent_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "9.0"])
 def test_version_before_the_first_that_fits_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+    tensorrt_says: Callable[[str], None], version: str
 ) -> None:
-    (tmp_path / "tensorrt.py").write_text(f"__version__ = {version!r}\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    tensorrt_says(f"__version__ = {version!r}\n")
     with pytest.raises(BackendError, match=rf"TensorRT {version} is older than 10\.3"):
         open_flavour("tensorrt")
 
 
 def test_package_whose_library_is_missing_says_which(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tensorrt_says: Callable[[str], None],
 ) -> None:
-    text = "raise ImportError('libnvinfer.so.10: cannot open shared object file')\n"
-    (tmp_path / "tensorrt.py").write_text(text, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    tensorrt_says("raise ImportError('libnvinfer.so.10: cannot open shared object file')\n")
     with pytest.raises(MissingDependencyError, match=r"does not load \(libnvinfer\.so\.10"):
         open_flavour("tensorrt")
 
