@@ -159,6 +159,8 @@ def _engine(
         backend.notes += ("--threads is for ONNX Runtime and changes nothing here",)
     if not passport.verification.verified:
         backend.notes += (f"this engine was not verified: {passport.verification.reason}",)
+    elif passport.gpu != gpu.name:
+        backend.notes += (f"this engine was verified on {passport.gpu} and not on {gpu.name}",)
     return Choice(backend, precision)
 
 

@@ -7,10 +7,12 @@ show: the order of copies, contexts and threads, errors, releases. No kernel run
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,3 +137,17 @@ def run_python() -> Callable[..., str]:
         return done.stdout.strip()
 
     return run
+
+
+@pytest.fixture
+def host_tensorrt() -> Any:
+    """What stands for TensorRT, fresh for each test."""
+    spec = importlib.util.spec_from_file_location(
+        "host_tensorrt", Path(__file__).with_name("host_tensorrt.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["host_tensorrt"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,19 +25,6 @@ TENSORS = {"image": [1, 32, 32], "mu": [8], "log_var": [8]}
 FRAMES = 10_000
 
 Open = Callable[..., TensorRTBackend]
-
-
-@pytest.fixture
-def host_tensorrt() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "host_tensorrt", Path(__file__).with_name("host_tensorrt.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["host_tensorrt"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
