@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import orjson
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from ..export.table import engine_table
 from ..runtime.bundle import GraphReport, Precision
+from ..runtime.documents import document_from_json
 from ..runtime.errors import MeasurementError
 from ..runtime.files import replaced_file
 from ..runtime.passport import Passport
-from ..runtime.spec import ModelSpec, StrictModel, problem_of
+from ..runtime.spec import ModelSpec, StrictModel
 from ..runtime.timing import NS_PER_MS, percentiles_of
 from .environment import Environment
 from .table import figure_of
@@ -190,25 +190,13 @@ def load_receipt(path: Path) -> Receipt:
     Raises:
         MeasurementError: It is missing, not JSON, of another schema version, or inconsistent.
     """
-    try:
-        content = path.read_bytes()
-        found = orjson.loads(content)
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise MeasurementError(
-            f"cannot read {path}: {error}; run motorvae-doctor gpu again"
-        ) from error
-    version = found.get("schema_version") if isinstance(found, dict) else None
-    if version != SCHEMA_VERSION:
-        raise MeasurementError(
-            f"{path} has schema_version={str(version)[:40]}, and this motorVAE reads "
-            f"{SCHEMA_VERSION}: run motorvae-doctor gpu again with this version"
-        )
-    try:
-        return Receipt.model_validate_json(content)
-    except ValidationError as error:
-        raise MeasurementError(
-            f"{path}: {problem_of(error)}; run motorvae-doctor gpu again"
-        ) from error
+    return document_from_json(
+        path,
+        Receipt,
+        version=SCHEMA_VERSION,
+        error=MeasurementError,
+        again="run motorvae-doctor gpu again",
+    )
 
 
 def _percentiles_ms(samples_ms: Sequence[float]) -> tuple[float, float, float, float]:

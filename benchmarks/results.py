@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import orjson
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from ..runtime.documents import document_from_json
 from ..runtime.errors import MeasurementError
 from ..runtime.files import replaced_file
-from ..runtime.spec import ModelSpec, StrictModel, problem_of
+from ..runtime.spec import ModelSpec, StrictModel
 from ..runtime.timing import percentiles_of
 from .environment import Environment
 from .measure import Schedule
@@ -193,21 +193,13 @@ def load_result(path: Path) -> Result:
     Raises:
         MeasurementError: It is missing, not JSON, of another schema version, or inconsistent.
     """
-    try:
-        content = path.read_bytes()
-        found = orjson.loads(content)
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise MeasurementError(f"cannot read {path}: {error}; run motorvae-bench again") from error
-    version = found.get("schema_version") if isinstance(found, dict) else None
-    if version != SCHEMA_VERSION:
-        raise MeasurementError(
-            f"{path} has schema_version={version!r}, and this motorVAE reads {SCHEMA_VERSION}: "
-            "run motorvae-bench again with this version"
-        )
-    try:
-        return Result.model_validate_json(content)
-    except ValidationError as error:
-        raise MeasurementError(f"{path}: {problem_of(error)}; run motorvae-bench again") from error
+    return document_from_json(
+        path,
+        Result,
+        version=SCHEMA_VERSION,
+        error=MeasurementError,
+        again="run motorvae-bench again",
+    )
 
 
 def _percentiles_ms(samples_ns: Sequence[int]) -> tuple[float, float, float, float]:

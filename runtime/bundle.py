@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import orjson
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
+from .documents import document_from_json
 from .errors import BundleError, sentence_list
 from .files import sha256_of
-from .spec import ModelSpec, StrictModel, problem_of
+from .spec import ModelSpec, StrictModel
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
@@ -175,6 +175,10 @@ def load_bundle(folder: Path) -> Bundle:
     """
     if not folder.is_dir():
         raise BundleError(f"no bundle at {folder}: run motorvae-export --output {folder} first")
+    if not (folder / MANIFEST).exists():
+        raise BundleError(
+            f"{folder} is no bundle, it has no {MANIFEST}: give a folder that motorvae-export wrote"
+        )
     manifest = manifest_from_json(folder / MANIFEST)
     entries: tuple[FileEntry, ...] = (*manifest.graphs, *manifest.files)
     for entry in entries:
@@ -194,25 +198,13 @@ def manifest_from_json(path: Path) -> Manifest:
     Raises:
         BundleError: It is missing, not JSON, of another schema version, or does not fit it.
     """
-    try:
-        data = path.read_bytes()
-        content = orjson.loads(data)
-    except OSError as error:
-        raise BundleError(
-            f"cannot read {path}: {error.strerror}; is {path.parent} a bundle?"
-        ) from error
-    except orjson.JSONDecodeError as error:
-        raise BundleError(f"{path} is not JSON ({error}): export the bundle again") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{path} has schema_version={str(version)[:40]}, and this motorVAE reads "
-            f"{SCHEMA_VERSION}: export the bundle again with this version"
-        )
-    try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        raise BundleError(f"{path}: {problem_of(error)}; export the bundle again") from error
+    return document_from_json(
+        path,
+        Manifest,
+        version=SCHEMA_VERSION,
+        error=BundleError,
+        again="export the bundle again",
+    )
 
 
 def _check_file(folder: Path, entry: FileEntry) -> None:

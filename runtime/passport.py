@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-import orjson
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from .bundle import FileEntry, GraphName, GraphReport, Precision
+from .documents import document_from_json
 from .driver import Gpu
 from .errors import EngineError
 from .flavours import Flavour, FlavourName, title_of
-from .spec import StrictModel, problem_of
+from .spec import StrictModel
 
 PASSPORT_VERSION: Literal[1] = 1
 
@@ -132,23 +132,9 @@ def passport_from_json(path: Path) -> Passport:
     Raises:
         EngineError: It is missing, not JSON, of another version, or does not fit the schema.
     """
-    try:
-        data = path.read_bytes()
-        content = orjson.loads(data)
-    except OSError as error:
-        raise EngineError(f"cannot read {path}: {error.strerror}") from error
-    except orjson.JSONDecodeError as error:
-        raise EngineError(f"{path} is not JSON ({error})") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != PASSPORT_VERSION:
-        raise EngineError(
-            f"{path} has schema_version={str(version)[:40]}, and this motorVAE reads "
-            f"{PASSPORT_VERSION}"
-        )
-    try:
-        return Passport.model_validate_json(data)
-    except ValidationError as error:
-        raise EngineError(f"{path}: {problem_of(error)}") from error
+    return document_from_json(
+        path, Passport, version=PASSPORT_VERSION, error=EngineError, again="build the engine again"
+    )
 
 
 def _share(counts: dict[str, int], precision: Precision) -> float:

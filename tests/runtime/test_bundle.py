@@ -62,7 +62,7 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
-    assert "manifest.json: No such file or directory; is" in refusal(tmp_path)
+    assert "is no bundle, it has no manifest.json: give" in refusal(tmp_path)
     (tmp_path / "manifest.json").mkdir()
     assert "Is a directory" in refusal(tmp_path)
 
