@@ -36,6 +36,7 @@ class BuildProgress:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._title = title
         self._lock = threading.Lock()
@@ -89,7 +90,9 @@ class BuildProgress:
 def interrupt_as_wish() -> Iterator[threading.Event]:
     """Turn Ctrl-C into an event while native code runs, and into KeyboardInterrupt after it.
 
-    An exception raised inside a callback would unwind through the builder's C++ frames.
+    An exception raised inside a callback would unwind through the builder's C++ frames. SIGTERM
+    counts as Ctrl-C. Python handles signals in its main thread only, so that must not be the one
+    in which the native code runs.
     """
     cancelled = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -99,10 +102,11 @@ def interrupt_as_wish() -> Iterator[threading.Event]:
     def wish(_number: int, _frame: FrameType | None) -> None:
         cancelled.set()
 
-    earlier = signal.signal(signal.SIGINT, wish)
+    earlier = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield cancelled
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
     if cancelled.is_set():
         raise KeyboardInterrupt

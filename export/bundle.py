@@ -32,7 +32,7 @@ from ..runtime.bundle import (
     load_bundle,
     tensors_of,
 )
-from ..runtime.engines import ENGINES
+from ..runtime.engines import ENGINES, foreign_in_engines
 from ..runtime.errors import OutputError, VerificationError, sentence_list
 from ..runtime.files import check_writable, replaced_folder, sha256_of
 from ..runtime.frames import input_from_luma
@@ -192,6 +192,7 @@ def check_replaceable(output: Path) -> None:
             manifest = orjson.loads((output / MANIFEST).read_bytes())
             listed = {entry["file"] for entry in (*manifest["graphs"], *manifest["files"])}
             foreign = {path.name for path in output.iterdir()} - listed - {MANIFEST, ENGINES}
+            foreign.update(foreign_in_engines(output))
         except (OSError, ValueError, KeyError, TypeError) as error:
             if output.is_dir() and not any(output.iterdir()):
                 return

@@ -25,6 +25,7 @@ from .table import engine_table, verification_table
 
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
+MOST_WORKSPACE_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,10 @@ def _export(options: ExportOptions) -> None:
 
 
 def _check_options(options: ExportOptions, *, wants_engine: bool) -> None:
-    if options.workspace_mib is not None and options.workspace_mib < 1:
-        raise ConfigError(f"workspace_mib={options.workspace_mib}: take 1 or more MiB")
+    if options.workspace_mib is not None and not 1 <= options.workspace_mib <= MOST_WORKSPACE_MIB:
+        raise ConfigError(
+            f"workspace_mib={options.workspace_mib} is out of range: take 1 to {MOST_WORKSPACE_MIB}"
+        )
     if options.bundle is None:
         return
     if options.checkpoint or options.output:

@@ -12,17 +12,20 @@ from typing import Literal
 
 from rich.console import Console
 
-from ..runtime.bundle import Bundle, FileEntry, GraphName, GraphReport, Precision, load_bundle
+from ..runtime.backend import Backend
+from ..runtime.bundle import Bundle, FileEntry, GraphName, GraphReport, Precision
 from ..runtime.driver import Gpu, NoGpu, find_gpu
-from ..runtime.engines import engine_paths, open_engine_file
+from ..runtime.engines import ENGINES, engine_paths, foreign_in_engines, open_plan
 from ..runtime.errors import (
     BackendError,
     ConfigError,
     EngineError,
     MissingDependencyError,
+    OutputError,
     VerificationError,
+    sentence_list,
 )
-from ..runtime.files import replaced_folder, sha256_of
+from ..runtime.files import check_writable, replaced_folder, sha256_of
 from ..runtime.flavours import FLAVOURS, Flavour, open_flavour
 from ..runtime.passport import (
     PASSPORT_VERSION,
@@ -90,7 +93,7 @@ def find_builder(choice: EngineChoice) -> tuple[Flavour | NoBuilder, Gpu | NoGpu
         try:
             flavour = open_flavour(name)
         except (BackendError, MissingDependencyError) as error:
-            reasons.append(str(error).partition(": ")[0])
+            reasons.append(error.clause())
             continue
         if objection := _objection(flavour, gpu):
             reasons.append(objection)
@@ -125,8 +128,8 @@ def add_engines_to_bundle(
 ) -> tuple[Passport, ...]:
     """Build and verify both engines of a bundle; engines of the other flavour stay.
 
-    The bundle is replaced in one step, when both engines are built and have passed the gate; else
-    it stays as it was.
+    The folder of engines is replaced in one step, when both are built and have passed the gate;
+    else it stays as it was.
 
     Args:
         bundle: Whose graphs the engines are built from.
@@ -140,21 +143,28 @@ def add_engines_to_bundle(
 
     Raises:
         BundleError: The bundle lacks a graph of that precision, or what verification needs.
+        OutputError: Something else lies among the engines, or nothing can be written there.
         EngineError: An engine was not built, or is not what its label says.
         VerificationError: An engine drifted past a limit.
     """
+    place = bundle.folder / ENGINES
+    if foreign := foreign_in_engines(bundle.folder):
+        raise OutputError(
+            f"{bundle.folder} holds {sentence_list(foreign[:5])}, which no motorVAE wrote: move "
+            "that away, so that nothing is lost"
+        )
+    check_writable(place)
     if reference is None and isinstance(order.gpu, Gpu):
         reference = reference_from_bundle(bundle)
-    with replaced_folder(bundle.folder) as folder:
-        shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
+    with replaced_folder(place) as folder:
+        if place.exists():
+            shutil.copytree(place, folder, dirs_exist_ok=True)
         built = [_build(bundle, folder, graph, order, console) for graph in GRAPHS]
-        verdicts = _verified(bundle, folder, order, reference, on_reports)
-        passports = tuple(
+        verdicts = _verified(bundle, order, built, reference, on_reports)
+        return tuple(
             _write_passport(bundle, folder, graph, order, built=engine, verdict=verdict)
             for graph, engine, verdict in zip(GRAPHS, built, verdicts, strict=True)
         )
-        load_bundle(folder)
-    return passports
 
 
 def _objection(flavour: Flavour, gpu: Gpu | NoGpu) -> str | None:
@@ -182,52 +192,75 @@ def _build(
         ),
         console=console,
     )
-    path, passport = engine_paths(folder, graph, order.precision, order.flavour.name)
-    path.parent.mkdir(exist_ok=True)
-    passport.unlink(missing_ok=True)
+    path, _ = _paths(folder, graph, order)
     path.write_bytes(built.plan)
     return built
 
 
+def _paths(folder: Path, graph: GraphName, order: EngineOrder) -> tuple[Path, Path]:
+    """Return engine and passport in a folder that is to become the bundle's engines."""
+    engine, passport = engine_paths(folder, graph, order.precision, order.flavour.name)
+    return folder / engine.name, folder / passport.name
+
+
 def _verified(
     bundle: Bundle,
-    folder: Path,
     order: EngineOrder,
+    built: Sequence[BuiltEngine],
     reference: Reference | None,
     on_reports: Callable[[Sequence[GraphReport]], None],
 ) -> tuple[EngineVerification, EngineVerification]:
-    """Hold both engines against the reference through the production backend."""
+    """Hold both engines against the reference through the production backend.
+
+    Each is run at the batch size that it is tuned for, which is the one that streams, and at its
+    largest: an engine may have other kernels for each.
+    """
     if reference is None or isinstance(order.gpu, NoGpu):
-        reason = order.gpu.reason if isinstance(order.gpu, NoGpu) else "no reference"
         verdict = EngineVerification(
-            verified=False, reason=f"it was built where there is {reason}, and never run"
+            verified=False, reason=f"it was built without a GPU ({this_platform()}) and never run"
         )
         return verdict, verdict
-    opened = {
-        graph: engine_paths(folder, graph, order.precision, order.flavour.name)[0]
-        for graph in GRAPHS
-    }
-    identity = {graph: bundle.entry(graph, order.precision).sha256 for graph in GRAPHS}
-    with open_engine_file(
-        opened["encoder"], order.flavour, order.gpu, identity["encoder"]
-    ) as encoder:
-        encoder_found, mu = encoder_reports(encoder, reference, order.precision)
-    with open_engine_file(
-        opened["decoder"], order.flavour, order.gpu, identity["decoder"]
-    ) as decoder:
-        decoder_found = decoder_reports(decoder, reference, order.precision, encoded=mu)
-    reports = (*encoder_found, *decoder_found)
-    on_reports(reports)
-    failed = [clause for report in reports for clause in report.failures]
+    gpu = order.gpu
+
+    def opened(position: int) -> Backend:
+        graph = GRAPHS[position]
+        return open_plan(
+            built[position].plan,
+            engine_paths(bundle.folder, graph, order.precision, order.flavour.name)[0].name,
+            order.flavour,
+            gpu,
+            bundle.entry(graph, order.precision).sha256,
+        )
+
+    sizes = sorted({order.profile.opt, order.profile.max})
+    encoded = {}
+    of_encoder: list[GraphReport] = []
+    of_decoder: list[GraphReport] = []
+    with opened(0) as encoder:
+        for size in sizes:
+            reports, encoded[size] = encoder_reports(encoder, reference, order.precision, size=size)
+            of_encoder += (_of_size(report, size) for report in reports)
+    with opened(1) as decoder:
+        for size in sizes:
+            reports = decoder_reports(
+                decoder, reference, order.precision, encoded=encoded[size], size=size
+            )
+            of_decoder += (_of_size(report, size) for report in reports)
+    on_reports((*of_encoder, *of_decoder))
+    failed = [clause for report in (*of_encoder, *of_decoder) for clause in report.failures]
     if failed:
         raise VerificationError(
             f"verification failed, no engine was kept: {', '.join(failed)}; use --engine none, or "
             f"report this with {order.flavour.title}"
         )
     return (
-        EngineVerification(verified=True, reports=encoder_found),
-        EngineVerification(verified=True, reports=decoder_found),
+        EngineVerification(verified=True, reports=tuple(of_encoder)),
+        EngineVerification(verified=True, reports=tuple(of_decoder)),
     )
+
+
+def _of_size(report: GraphReport, size: int) -> GraphReport:
+    return report.model_copy(update={"engine": f"{report.engine}, batch {size}"})
 
 
 def _write_passport(
@@ -239,7 +272,7 @@ def _write_passport(
     built: BuiltEngine,
     verdict: EngineVerification,
 ) -> Passport:
-    path, passport_path = engine_paths(folder, graph, order.precision, order.flavour.name)
+    path, passport_path = _paths(folder, graph, order)
     gpu = order.gpu if isinstance(order.gpu, Gpu) else None
     passport = Passport(
         schema_version=PASSPORT_VERSION,

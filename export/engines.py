@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,7 +106,8 @@ def engine_from_onnx(
         BuildProgress(trt, console, f"building {title}", cancelled) as progress,
     ):
         config.progress_monitor = progress.monitor
-        built = builder.build_serialized_network(network, config)
+        with ThreadPoolExecutor(1) as worker:
+            built = worker.submit(builder.build_serialized_network, network, config).result()
     if built is None:
         raise EngineError(
             f"{flavour.title} did not build {onnx.name}: {log.said()}; raise --workspace-mib (now "
@@ -113,7 +117,9 @@ def engine_from_onnx(
     if cache:
         _save_timing_cache(config, cache)
     plan = bytes(built)
-    inspected = None if isinstance(gpu, NoGpu) else _inspected(flavour, log, plan)
+    inspected = None
+    if not isinstance(gpu, NoGpu):
+        inspected = _inspected(flavour, log, plan, profile)
     receipt = receipt_of(flavour, network, plan, inspected=inspected)
     check_receipt(receipt, precision, name=f"the engine of {onnx.name}")
     seconds = time.monotonic() - started
@@ -184,40 +190,54 @@ def _profile(
     return built
 
 
-def _inspected(flavour: Flavour, log: EngineLog, plan: bytes) -> str:
+def _inspected(flavour: Flavour, log: EngineLog, plan: bytes, profile: BatchProfile) -> str:
     """Return what the engine inspector says, as JSON text.
+
+    With a free batch some versions tell no formats unless they are told a shape.
 
     Raises:
         EngineError: The engine that was just built does not load.
     """
     trt = flavour.trt
-    engine = trt.Runtime(log.logger).deserialize_cuda_engine(plan)
+    log.clear()
+    runtime = trt.Runtime(log.logger)  # must outlive the engine
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineError(
             f"{flavour.title} cannot load the engine that it built: {log.said()}; update the "
             "driver, or use --engine none"
         )
     inspector = engine.create_engine_inspector()
+    context = engine.create_execution_context()
+    if context is not None:
+        name = engine.get_tensor_name(0)
+        context.set_input_shape(name, (profile.opt, *tuple(engine.get_tensor_shape(name))[1:]))
+        inspector.execution_context = context
     return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def _timing_cache_path(flavour: Flavour, gpu: Gpu | NoGpu) -> Path:
     """Return where measured kernels are kept: they hold for one version and one kind of GPU."""
-    kind = "none" if isinstance(gpu, NoGpu) else f"sm{gpu.compute_capability.replace('.', '')}"
+    name = "none" if isinstance(gpu, NoGpu) else f"{gpu.name}-{gpu.compute_capability}"
+    kind = re.sub(r"[^A-Za-z0-9.]+", "-", name)
     return cache_folder() / f"timing-{flavour.name}-{flavour.version}-{kind}.cache"
 
 
 def _load_timing_cache(config: tensorrt.IBuilderConfig, path: Path) -> None:
-    kept = path.read_bytes() if path.is_file() else b""
+    try:
+        kept = path.read_bytes()
+    except OSError:
+        kept = b""
     cache = config.create_timing_cache(kept)
-    if cache is None:  # written by a build that crashed, or damaged: measured anew
-        cache = config.create_timing_cache(b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    # One that a crash cut short, or of another device, is measured anew.
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _save_timing_cache(config: tensorrt.IBuilderConfig, path: Path) -> None:
-    try:
-        with replaced_file(path) as temporary:
-            temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
-    except OutputError:
-        return  # the next build measures again; nothing of this one is lost
+    cache = config.get_timing_cache()
+    if cache is None:
+        return
+    # Without it the next build measures again; nothing of this one is lost.
+    with contextlib.suppress(OutputError), replaced_file(path) as temporary:
+        temporary.write_bytes(bytes(cache.serialize()))

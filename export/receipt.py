@@ -16,8 +16,9 @@ from ..runtime.passport import PrecisionReceipt, Source
 if TYPE_CHECKING:
     import tensorrt
 
-LEAST_SHARE = 0.95
-"""An engine with less of its weights or layer outputs in a precision does not get its label."""
+_LEAST_WEIGHTS, _LEAST_OUTPUTS = 0.95, 0.25
+"""How much of what the network has a source must tell of to be believed: all of the weights, and of
+the layers' outputs what is left when layers are fused."""
 
 Counts = dict[str, int]
 
@@ -50,9 +51,10 @@ def receipt_of(
     """Read back an engine's number formats from the nearest source there is.
 
     The engine inspector is asked first, which needs a GPU. Next is the table of tensors that the
-    compiler writes into an engine file. What neither tells is counted on the network that the
-    builder was given. That is the weakest evidence: of a strongly typed network, too, a compiler
-    was seen to turn one float32 convolution between two casts into FP16.
+    compiler writes into an engine file. Either may tell of a part only, as the inspector does of
+    fused layers, and then it is not taken for the whole. What neither tells is counted on the
+    network that the builder was given, which proves nothing: of a strongly typed network, too, a
+    compiler was seen to turn one float32 convolution between two casts into FP16.
 
     Args:
         flavour: The package that built it.
@@ -61,16 +63,20 @@ def receipt_of(
         inspected: The engine inspector's JSON, or None where there is no GPU to ask it.
     """
     faces = _faces(network)
-    sources: list[tuple[Source, tuple[Counts, Counts]]] = []
+    all_weights, all_outputs = counts_from_network(flavour.trt, network, faces)
+    told: list[tuple[Source, tuple[Counts, Counts]]] = []
     if inspected is not None:
-        sources.append(("engine inspector", counts_from_inspector(inspected, faces)))
-    sources.append(("engine file", counts_from_plan(plan, faces)))
-    sources.append(("typed network", counts_from_network(flavour.trt, network, faces)))
+        told.append(("engine inspector", counts_from_inspector(inspected, faces)))
+    told.append(("engine file", counts_from_plan(plan, faces)))
+    least = _LEAST_WEIGHTS * sum(all_weights.values())
     weights_from, weights = next(
-        ((source, counts[0]) for source, counts in sources if counts[0]), (sources[-1][0], {})
+        ((source, held) for source, (held, _) in told if sum(held.values()) >= least),
+        ("typed network", all_weights),
     )
+    least = _LEAST_OUTPUTS * sum(all_outputs.values())
     outputs_from, outputs = next(
-        ((source, counts[1]) for source, counts in sources if counts[1]), (sources[-1][0], {})
+        ((source, made) for source, (_, made) in told if sum(made.values()) >= least),
+        ("typed network", all_outputs),
     )
     return PrecisionReceipt(
         weights=weights, weights_from=weights_from, outputs=outputs, outputs_from=outputs_from
@@ -81,21 +87,24 @@ def check_receipt(receipt: PrecisionReceipt, precision: Precision, *, name: str)
     """Refuse a label that the engine does not deserve.
 
     Raises:
-        EngineError: Less than `LEAST_SHARE` of the weights or of the layer outputs has it.
+        EngineError: Too little of it has that precision, or nothing could be read back.
     """
-    if min(receipt.shares(precision)) >= LEAST_SHARE:
+    problem = receipt.problem_with(precision)
+    if problem is None:
         return
-    raise EngineError(
-        f"{name} is not {precision}: {receipt.sentence(precision)}, and the label needs "
-        f"{LEAST_SHARE:.0%} of both; export the graphs again, or report this with the version of "
-        "TensorRT"
+    step = (
+        "the engine inspector tells more of one batch size, so try --batch 1,1,1"
+        if receipt.weights_from == receipt.outputs_from == "typed network"
+        else "export the graphs again, or report this with the version of TensorRT"
     )
+    raise EngineError(f"{name} is not {precision}: {problem}; {step}")
 
 
 def counts_from_inspector(text: str, faces: frozenset[str]) -> tuple[Counts, Counts]:
     """Return formats of weights and of layer outputs from an engine inspector's JSON.
 
-    Layers that were fused by the compiler list no weights; then the first part is empty.
+    Layers that were fused by the compiler list no weights, and with a free batch some versions
+    tell no formats: what is not told does not count.
 
     Args:
         text: What `get_engine_information` gave for an engine built with detailed verbosity.
@@ -103,8 +112,11 @@ def counts_from_inspector(text: str, faces: frozenset[str]) -> tuple[Counts, Cou
     """
     weights: Counts = {}
     outputs: Counts = {}
-    content = json.loads(text)
-    for layer in content.get("Layers", ()):
+    try:
+        layers = json.loads(text).get("Layers", ())
+    except (ValueError, AttributeError):
+        return {}, {}
+    for layer in layers:
         if not isinstance(layer, Mapping):
             continue  # only a name: the engine was built without detailed verbosity
         for key in ("Weights", "Bias"):
@@ -194,7 +206,10 @@ def _format_in(words: str) -> str | None:
 
 def _values(dimensions: Any) -> int:
     """Return how many values a tensor has for one image: a free axis, -1, counts once."""
-    return math.prod(abs(int(size)) for size in dimensions)
+    try:
+        return math.prod(abs(int(size)) for size in dimensions)
+    except (TypeError, ValueError):  # "N/A", or nothing
+        return 0
 
 
 def _add(counts: Counts, found: str, number: int) -> None:

@@ -72,20 +72,22 @@ class Reference:
     spread: Spread
 
 
-def run_in_batches(backend: Backend, inputs: npt.NDArray[np.float32]) -> dict[str, Floats]:
+def run_in_batches(
+    backend: Backend, inputs: npt.NDArray[np.float32], size: int = BATCH_SIZE
+) -> dict[str, Floats]:
     """Run a graph on (N, ...) float32 a few images at a time; output name to (N, ...) array."""
     parts = [
-        backend.run(np.ascontiguousarray(inputs[start : start + BATCH_SIZE]))
-        for start in range(0, len(inputs), BATCH_SIZE)
+        backend.run(np.ascontiguousarray(inputs[start : start + size]))
+        for start in range(0, len(inputs), size)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def encoder_reports(
-    backend: Backend, reference: Reference, precision: Precision
+    backend: Backend, reference: Reference, precision: Precision, *, size: int = BATCH_SIZE
 ) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32]]:
     """Compare both outputs of an encoder with the reference; return its (N, D) mu as well."""
-    found = run_in_batches(backend, input_from_luma(reference.images[:, None]))
+    found = run_in_batches(backend, input_from_luma(reference.images[:, None]), size)
     limits = LIMITS[precision]
     mu = [
         *_error_metrics(found["mu"], reference.mu, reference.spread.mu, limits),
@@ -117,6 +119,7 @@ def decoder_reports(
     precision: Precision,
     *,
     encoded: npt.NDArray[np.float32],
+    size: int = BATCH_SIZE,
 ) -> tuple[GraphReport, ...]:
     """Compare a decoder's images with the reference's.
 
@@ -125,9 +128,10 @@ def decoder_reports(
         reference: Its `mu` is what is decoded.
         precision: Chooses the limits.
         encoded: (N, D) mu of the encoder of the same precision, for the way through both.
+        size: Latents per run.
     """
-    found = run_in_batches(backend, reference.mu)["reconstruction"]
-    through = run_in_batches(backend, encoded)["reconstruction"]
+    found = run_in_batches(backend, reference.mu, size)["reconstruction"]
+    through = run_in_batches(backend, encoded, size)["reconstruction"]
     error = np.asarray(found, np.float64) - reference.reconstruction
     limit = LIMITS[precision].psnr_db
     metrics = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +87,8 @@ class OnnxBackend(Closing):
             )
         self.name = f"ONNX Runtime {ort.__version__} {wanted}"
         self.notes: tuple[str, ...] = ()
+        if wanted == _SHORT_NAMES["tensorrt"]:
+            self.notes += ("TensorRT inside ONNX Runtime may round float32 to TF32",)
         self._path = path
         self._session: ort.InferenceSession | None = session
         self._input = inputs[0].name
@@ -136,10 +140,12 @@ def _provider_name(provider: str) -> str:
     available = ort.get_available_providers()
     wanted = _SHORT_NAMES.get(provider.lower(), provider)
     if wanted not in available:
-        raise ProviderError(
-            f"provider {provider!r} is not in this ONNX Runtime (it has "
-            f"{sentence_list(available)}): use --provider cpu, or install motorvae[gpu] for cuda"
+        has = (
+            f"provider {provider!r} is not in this ONNX Runtime (it has {sentence_list(available)})"
         )
+        error = ProviderError(f"{has}: use --provider cpu, or install motorvae[gpu] for cuda")
+        error.reason = has
+        raise error
     return wanted
 
 
@@ -152,7 +158,8 @@ def _configured(provider: str) -> tuple[str, dict[str, str]]:
         return provider, {}
     # Wheels of CUDA lie where the system does not look for libraries.
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls(directory="")
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for rows
+            ort.preload_dlls(directory="")
     return provider, {"use_tf32": "0"} if provider == _SHORT_NAMES["cuda"] else {}
 
 

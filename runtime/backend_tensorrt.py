@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ class TensorRTBackend(Closing):
     a time.
 
     Args:
-        path: The engine file. Whoever calls has made sure that it was built for this machine.
+        plan: The engine. Whoever calls has made sure that it was built for this machine.
+        file: Its name, for messages.
         flavour: The package that built it.
         cuda: The opened device layer; this object closes it.
         gpu_name: For reports.
@@ -57,7 +59,8 @@ class TensorRTBackend(Closing):
 
     def __init__(
         self,
-        path: Path,
+        plan: bytes,
+        file: str,
         flavour: Flavour,
         cuda: CudaLayer,
         *,
@@ -67,7 +70,7 @@ class TensorRTBackend(Closing):
     ) -> None:
         self.name = f"{flavour.title} on {gpu_name} ({cuda.name})"
         self.notes: tuple[str, ...] = ()
-        self._path, self._flavour = path, flavour
+        self._file, self._flavour = file, flavour
         self._cuda: CudaLayer | None = cuda
         self._log = EngineLog(flavour.trt)
         self._captures = cuda_graph and not flavour.is_rtx
@@ -81,7 +84,7 @@ class TensorRTBackend(Closing):
         self._runtime_cache: tensorrt.IRuntimeCache = None
         try:
             with cuda.current():
-                self._engine = self._loaded_engine()
+                self._engine = self._loaded_engine(plan)
                 self._context = self._new_context(whole_graph=cuda_graph)
                 self._allocate(cuda)
         except BaseException:
@@ -95,7 +98,7 @@ class TensorRTBackend(Closing):
             got = {port.name: port.host.shape[1:] for port in found}
             if announced != got:
                 raise EngineError(
-                    f"{self._path} has {got}, and the manifest announces {announced}: "
+                    f"{self._file} has {got}, and the manifest announces {announced}: "
                     "build it again with motorvae-export --bundle"
                 )
 
@@ -103,11 +106,11 @@ class TensorRTBackend(Closing):
         """Run the engine on a batch of any size; see `Backend.run`."""
         cuda = self._cuda
         if cuda is None:
-            raise BackendError(f"{self._path.name} was closed: open it again")
+            raise BackendError(f"{self._file} was closed: open it again")
         shape = self._input.host.shape[1:]
         if batch.dtype != np.float32 or batch.shape[1:] != shape or not len(batch):
             raise BackendError(
-                f"{self._path.name} takes float32 (N, {', '.join(map(str, shape))}), and was given "
+                f"{self._file} takes float32 (N, {', '.join(map(str, shape))}), and was given "
                 f"{batch.dtype} {batch.shape}: prepare images with motorVAE's own frame-to-input "
                 "function"
             )
@@ -139,7 +142,7 @@ class TensorRTBackend(Closing):
         """
         cuda = self._cuda
         if cuda is None or not self._rows:
-            raise BackendError(f"{self._path.name} has no run to repeat: run a batch first")
+            raise BackendError(f"{self._file} has no run to repeat: run a batch first")
         with cuda.current():
             if not self._events:
                 self._events = tuple(cuda.event() for _ in range(4))
@@ -166,10 +169,12 @@ class TensorRTBackend(Closing):
             return
         try:
             with cuda.current():
-                self._keep_runtime_cache()
-                self._drop_graph()
-                # Each needs the next, and all of them the context.
-                self._context = self._runtime_cache = self._engine = self._runtime = None
+                try:
+                    self._drop_graph()
+                    self._keep_runtime_cache()
+                finally:
+                    # Each needs the next, and all of them the context.
+                    self._context = self._runtime_cache = self._engine = self._runtime = None
         finally:
             cuda.close()
 
@@ -179,9 +184,10 @@ class TensorRTBackend(Closing):
             # A recorded graph holds for the shape that the context has.
             self._drop_graph()
             shape = (rows, *self._input.host.shape[1:])
+            self._log.clear()
             if not self._context.set_input_shape(self._input.name, shape):
                 raise EngineError(
-                    f"{self._path.name} refuses the shape {shape}: {self._log.said()}; build it "
+                    f"{self._file} refuses the shape {shape}: {self._log.said()}; build it "
                     "again with another --batch"
                 )
             self._rows, self._runs = rows, 0
@@ -207,23 +213,24 @@ class TensorRTBackend(Closing):
     ) -> None:
         cuda.copy_in(self._input.device, self._input.host[:rows])
         between()
+        self._log.clear()
         if not self._context.execute_async_v3(cuda.stream):
             raise BackendError(
-                f"{self.name} failed on {self._path.name}: {self._log.said()}; build the engine "
+                f"{self.name} failed on {self._file}: {self._log.said()}; build the engine "
                 "again with motorvae-export --bundle, or use --backend onnx"
             )
         between()
         for port in self._outputs:
             cuda.copy_out(port.host[:rows], port.device)
 
-    def _loaded_engine(self) -> tensorrt.ICudaEngine:
+    def _loaded_engine(self, plan: bytes) -> tensorrt.ICudaEngine:
         trt = self._flavour.trt
         # The runtime must outlive the engine.
         self._runtime = trt.Runtime(self._log.logger)
-        engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
+        engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise EngineError(
-                f"{self._flavour.title} cannot load {self._path}: {self._log.said()}; build it "
+                f"{self._flavour.title} cannot load {self._file}: {self._log.said()}; build it "
                 "again here with motorvae-export --bundle, or add --rebuild"
             )
         return engine
@@ -244,7 +251,7 @@ class TensorRTBackend(Closing):
             context = self._engine.create_execution_context(config)
         if context is None:
             raise EngineError(
-                f"{self._flavour.title} cannot run {self._path.name}: {self._log.said()}; close "
+                f"{self._flavour.title} cannot run {self._file}: {self._log.said()}; close "
                 "other programs that use the GPU, or use --backend onnx"
             )
         return context
@@ -255,7 +262,7 @@ class TensorRTBackend(Closing):
         inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         if len(inputs) != 1 or any(engine.get_tensor_dtype(n) != trt.float32 for n in names):
             raise EngineError(
-                f"{self._path} has inputs {inputs} among {names}, and an encoder or decoder has "
+                f"{self._file} has inputs {inputs} among {names}, and an encoder or decoder has "
                 "one input and all float32: build it again with motorvae-export --bundle"
             )
         smallest, _, largest = engine.get_tensor_profile_shape(inputs[0], 0)
@@ -277,8 +284,9 @@ class TensorRTBackend(Closing):
         path = self._runtime_cache_path
         if self._runtime_cache is None or path is None:
             return
-        try:
-            with replaced_file(path) as temporary:
-                temporary.write_bytes(bytes(self._runtime_cache.serialize()))
-        except OutputError:
-            return  # the next start compiles again; nothing of this run is lost
+        kept = self._runtime_cache.serialize()
+        if kept is None:
+            return
+        # Without it the next start compiles again; nothing of this run is lost.
+        with contextlib.suppress(OutputError), replaced_file(path) as temporary:
+            temporary.write_bytes(bytes(kept))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,16 +12,16 @@ from typing import Literal
 from .backend import Backend, open_backend
 from .bundle import Bundle, GraphName, Precision, load_bundle
 from .driver import Gpu, NoGpu, find_gpu
-from .engines import no_engine, open_engine, precisions_with_engine
+from .engines import engine_paths, no_engine, open_engine, precisions_with_engine
 from .errors import (
     BackendError,
     ConfigError,
     EngineError,
     MissingDependencyError,
-    ProviderError,
     StepFailedError,
 )
-from .flavours import FLAVOURS, FlavourName, open_flavour
+from .flavours import FLAVOURS, Flavour, FlavourName, open_flavour
+from .passport import Passport, passport_from_json
 
 BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx"]
 
@@ -45,13 +47,16 @@ class Wish:
     rebuild: bool = False
 
     def __post_init__(self) -> None:
-        if self.backend not in {"auto", "onnx"} and (self.provider or self.threads):
-            option = "provider" if self.provider else "threads"
+        if self.provider == "":
+            raise ConfigError("provider='': name one, such as cpu or cuda, or leave --provider out")
+        asks_for_onnx = self.provider is not None or self.threads is not None
+        if self.backend not in {"auto", "onnx"} and asks_for_onnx:
+            option = "threads" if self.provider is None else "provider"
             raise ConfigError(
                 f"--{option} is for ONNX Runtime, and --backend {self.backend} was asked for: "
                 "leave one of them out"
             )
-        if self.rebuild and (self.backend == "onnx" or self.provider):
+        if self.rebuild and (self.backend == "onnx" or self.provider is not None):
             raise ConfigError("--rebuild builds a TensorRT engine: leave out --backend onnx")
 
 
@@ -111,13 +116,13 @@ def _first_that_fits(bundle: Bundle, graph: GraphName, wish: Wish, gpu: Gpu) -> 
         try:
             chosen = _engine(bundle, graph, wish, flavour, gpu)
         except (BackendError, MissingDependencyError) as error:
-            passed_over.append(f"{flavour}: {error if has_engine else _clause(error)}")
+            passed_over.append(f"{flavour}: {error if has_engine else error.clause()}")
         else:
             return Choice(chosen.backend, chosen.precision, tuple(passed_over))
     try:
         chosen = _onnx(bundle, graph, wish, "cuda")
-    except ProviderError as error:
-        passed_over.append(f"onnx on cuda: {_clause(error)}")
+    except BackendError as error:  # also one that lacks memory, or that finds another CUDA
+        passed_over.append(f"onnx on cuda: {error.clause()}")
         chosen = _onnx(bundle, graph, wish, "cpu")
     return Choice(chosen.backend, chosen.precision, tuple(passed_over))
 
@@ -134,8 +139,7 @@ def _engine(
     bundle: Bundle, graph: GraphName, wish: Wish, name: FlavourName, gpu: Gpu | NoGpu
 ) -> Choice:
     found = precisions_with_engine(bundle, graph, name)
-    precision = wish.precision or (found[0] if found else "fp16")
-    if wish.backend == "auto" and not found and not wish.rebuild:
+    if wish.backend == "auto" and not found:
         raise EngineError(no_engine(bundle, graph, name))
     if isinstance(gpu, NoGpu):
         raise EngineError(
@@ -143,18 +147,11 @@ def _engine(
         )
     flavour = open_flavour(name)
     if objection := flavour.objection_to(gpu):
-        raise EngineError(f"{objection}; use --backend tensorrt or onnx")
-    try:
-        backend, passport = open_engine(
-            bundle, graph, precision, flavour, gpu, cuda_graph=wish.cuda_graph
-        )
-    except EngineError:
-        if not wish.rebuild:
-            raise
-        bundle = _rebuilt(bundle, precision, name)
-        backend, passport = open_engine(
-            bundle, graph, precision, flavour, gpu, cuda_graph=wish.cuda_graph
-        )
+        error = EngineError(f"{objection}; use --backend tensorrt or onnx")
+        error.reason = objection
+        raise error
+    wanted = (wish.precision,) if wish.precision else (found or ("fp16",))
+    precision, backend, passport = _opened(bundle, graph, wish, wanted, flavour=flavour, gpu=gpu)
     if wish.threads is not None:
         backend.notes += ("--threads is for ONNX Runtime and changes nothing here",)
     if not passport.verification.verified:
@@ -164,22 +161,55 @@ def _engine(
     return Choice(backend, precision)
 
 
-def _rebuilt(bundle: Bundle, precision: Precision, flavour: FlavourName) -> Bundle:
+def _opened(
+    bundle: Bundle,
+    graph: GraphName,
+    wish: Wish,
+    wanted: tuple[Precision, ...],
+    *,
+    flavour: Flavour,
+    gpu: Gpu,
+) -> tuple[Precision, Backend, Passport]:
+    """Open the first precision whose engine fits; else build the first again, if that is wished."""
+    first: EngineError | None = None
+    for precision in wanted:
+        try:
+            backend, passport = open_engine(
+                bundle, graph, precision, flavour, gpu, cuda_graph=wish.cuda_graph
+            )
+        except EngineError as error:  # noqa: PERF203  # two turns at most
+            first = first or error
+        else:
+            return precision, backend, passport
+    if first is not None and not wish.rebuild:
+        raise first
+    rebuilt = _rebuilt(bundle, graph, wanted[0], flavour.name)
+    backend, passport = open_engine(
+        rebuilt, graph, wanted[0], flavour, gpu, cuda_graph=wish.cuda_graph
+    )
+    return wanted[0], backend, passport
+
+
+def _rebuilt(
+    bundle: Bundle, graph: GraphName, precision: Precision, flavour: FlavourName
+) -> Bundle:
     """Let motorvae-export build the engine here: this side of the project builds nothing."""
     command = [sys.executable, "-m", "motorvae.export.cli", "--bundle", str(bundle.folder)]
     command += ["--engine", flavour, *(["--fp16"] if precision == "fp16" else [])]
-    code = subprocess.run(command, check=False).returncode
+    with contextlib.suppress(EngineError):  # the old passport may be what is broken
+        earlier = passport_from_json(engine_paths(bundle.folder, graph, precision, flavour)[1])
+        command += ["--batch", earlier.profile.text]
+    # Else a folder called tensorrt in the working directory would be the package.
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it has heard the same Ctrl-C, and cleans up
+            raise
     if code:
         raise StepFailedError(
             f"building the engine again failed with exit code {code}: read what motorvae-export "
             "said above"
         )
     return load_bundle(bundle.folder)
-
-
-def _clause(error: BackendError | MissingDependencyError) -> str:
-    """Return what is wrong without the next step, which is for whoever asked by name."""
-    text = str(error)
-    for step in ("; run it on", "; use --backend", ": pip install", ": use --provider", ": check "):
-        text = text.partition(step)[0]
-    return text

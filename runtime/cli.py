@@ -56,7 +56,7 @@ class StreamOptions:
     """Build the engine again where it was built for another machine."""
     no_cuda_graph: bool = False
     """Start an engine's copies and kernels one by one. By default they are recorded once as a CUDA
-    graph; the first line says so where that is not possible."""
+    graph; a line says so where that is not possible."""
     precision: Precision | None = None
     """Which of the bundle's encoders to run; by default fp16 for engines and fp32 otherwise."""
     provider: str | None = None
@@ -85,7 +85,7 @@ class EncodeOptions:
     """Build the engine again where it was built for another machine."""
     no_cuda_graph: bool = False
     """Start an engine's copies and kernels one by one. By default they are recorded once as a CUDA
-    graph; the first line says so where that is not possible."""
+    graph; a line says so where that is not possible."""
     precision: Precision | None = None
     """Which of the bundle's encoders to run; by default fp16 for engines and fp32 otherwise."""
     provider: str | None = None
@@ -205,6 +205,7 @@ def _encode(options: EncodeOptions) -> None:
         Progress(console=console) as progress,
     ):
         console.print(f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}")
+        known = len(backend.notes)
         task = progress.add_task("encoding", total=source.expected)
         encoded = encode_source(
             source,
@@ -213,6 +214,8 @@ def _encode(options: EncodeOptions) -> None:
             batch_size=options.batch_size,
             progress=lambda: progress.advance(task),
         )
+    for note in choice.backend.notes[known:]:
+        console.print(note)
     encoded.save(options.output)
     console.print(f"{len(encoded.names)} latents of {source.name} in {options.output}")
     for gap in encoded.gaps:

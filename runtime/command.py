@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import TypeVar
 
 import tyro
@@ -34,9 +38,21 @@ def run_command(
 
     Returns:
         What `body` returns (None counts as 0); 1 after any `MotorVAEError` or `OSError`, whose
-        message becomes one line on standard error; 130 after Ctrl-C. The parser exits with 2 by
-        itself.
+        message becomes one line on standard error; 130 after Ctrl-C or SIGTERM. The parser exits
+        with 2 by itself.
     """
+    with _terminated_as_interrupted():
+        return _run(options, body, prog=prog, description=description, args=args)
+
+
+def _run(
+    options: type[Options],
+    body: Callable[[Options], int | None],
+    *,
+    prog: str,
+    description: str,
+    args: Sequence[str] | None,
+) -> int:
     try:
         parsed = tyro.cli(
             options,
@@ -58,3 +74,20 @@ def run_command(
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted\n")
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, so that nothing half-written stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import get_args
 
 from .backend import Backend
 from .bundle import Bundle, GraphName, Precision
 from .cuda import open_cuda
 from .driver import Gpu
 from .errors import EngineError
-from .files import sha256_of
-from .flavours import Flavour, FlavourName, title_of
+from .flavours import FLAVOURS, Flavour, FlavourName, title_of
 from .passport import Passport, passport_from_json
 from .places import cache_folder
 
@@ -23,6 +24,25 @@ def engine_paths(
     """Return where an engine of a bundle lies, and its passport beside it."""
     stem = f"{graph}.{precision}.{flavour}"
     return folder / ENGINES / f"{stem}.engine", folder / ENGINES / f"{stem}.json"
+
+
+def foreign_in_engines(folder: Path) -> list[str]:
+    """Return what lies among a bundle's engines and is neither an engine nor a passport."""
+    ours = {
+        path.name
+        for graph in get_args(GraphName)
+        for precision in get_args(Precision)
+        for flavour in FLAVOURS
+        for path in engine_paths(folder, graph, precision, flavour)
+    }
+    place = folder / ENGINES
+    if not place.is_dir():
+        return [ENGINES] if place.exists() or place.is_symlink() else []
+    return sorted(
+        f"{ENGINES}/{path.name}"
+        for path in place.iterdir()
+        if path.name not in ours or path.is_symlink() or not path.is_file()
+    )
 
 
 def precisions_with_engine(
@@ -39,10 +59,13 @@ def precisions_with_engine(
 
 def check_engine(
     bundle: Bundle, graph: GraphName, precision: Precision, flavour: Flavour, gpu: Gpu
-) -> Passport:
+) -> tuple[Passport, bytes]:
     """Make sure that a bundle's engine is whole and was built for this machine, before it loads.
 
     A foreign engine ends in a cryptic error at best and in a crash at worst.
+
+    Returns:
+        The passport, and the engine: the very bytes that were checked.
 
     Raises:
         EngineError: It is absent, altered, or for another machine, version or graph.
@@ -64,14 +87,20 @@ def check_engine(
         raise EngineError(f"{passport_path} describes {' '.join(named)}: {again}")
     if problem := passport.mismatch(flavour, gpu, bundle.entry(graph, precision).sha256):
         raise EngineError(f"{problem}: {again}")
-    if engine.stat().st_size != passport.engine.size_bytes:
+    if problem := passport.receipt.problem_with(precision):
+        raise EngineError(f"{engine.name} is not {precision}: {problem}: {again}")
+    try:
+        plan = engine.read_bytes()
+    except OSError as error:
+        raise EngineError(f"cannot read {engine}: {error.strerror}: {again}") from error
+    if len(plan) != passport.engine.size_bytes:
         raise EngineError(
-            f"{engine} has {engine.stat().st_size} bytes, and its passport says "
+            f"{engine} has {len(plan)} bytes, and its passport says "
             f"{passport.engine.size_bytes}: {again}"
         )
-    if sha256_of(engine) != passport.engine.sha256:
+    if hashlib.sha256(plan).hexdigest() != passport.engine.sha256:
         raise EngineError(f"{engine} was altered after it was built: {again}")
-    return passport
+    return passport, plan
 
 
 def open_engine(
@@ -90,10 +119,11 @@ def open_engine(
         MissingDependencyError: Neither pycuda nor cuda-bindings is installed.
         BackendError: The GPU has no memory left.
     """
-    passport = check_engine(bundle, graph, precision, flavour, gpu)
-    path, _ = engine_paths(bundle.folder, graph, precision, flavour.name)
+    passport, plan = check_engine(bundle, graph, precision, flavour, gpu)
     entry = bundle.entry(graph, precision)
-    backend = open_engine_file(path, flavour, gpu, passport.onnx_sha256, cuda_graph=cuda_graph)
+    backend = open_plan(
+        plan, passport.engine.file, flavour, gpu, passport.onnx_sha256, cuda_graph=cuda_graph
+    )
     try:
         backend.check_tensors(entry.inputs, entry.outputs)
     except BaseException:
@@ -102,10 +132,24 @@ def open_engine(
     return backend, passport
 
 
-def open_engine_file(
-    path: Path, flavour: Flavour, gpu: Gpu, onnx_sha256: str, *, cuda_graph: bool = True
+def open_plan(
+    plan: bytes,
+    name: str,
+    flavour: Flavour,
+    gpu: Gpu,
+    onnx_sha256: str,
+    *,
+    cuda_graph: bool = True,
 ) -> Backend:
     """Open an engine that need not have a passport yet, as it was just built on this machine.
+
+    Args:
+        plan: The engine.
+        name: Its file, for messages.
+        flavour: The package that built it.
+        gpu: The GPU of this machine.
+        onnx_sha256: Identity of the graph that it was built from.
+        cuda_graph: Whether it may run as a recorded CUDA graph.
 
     Raises:
         EngineError: It does not load.
@@ -117,7 +161,8 @@ def open_engine_file(
     capability = gpu.compute_capability.replace(".", "")
     kept = f"kernels-{onnx_sha256[:16]}-{flavour.version}-sm{capability}.cache"
     return TensorRTBackend(
-        path,
+        plan,
+        name,
         flavour,
         open_cuda(),
         gpu_name=gpu.name,

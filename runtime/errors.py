@@ -26,7 +26,17 @@ from collections.abc import Sequence
 
 
 class MotorVAEError(Exception):
-    """Root of the tree; a command turns it into one line and exit code 1."""
+    """Root of the tree; a command turns it into one line and exit code 1.
+
+    Attributes:
+        reason: What is wrong as a clause, without the next step, where another sentence quotes it.
+    """
+
+    reason: str | None = None
+
+    def clause(self) -> str:
+        """Return what is wrong, without the next step where that was told apart."""
+        return self.reason or str(self)
 
 
 class ConfigError(MotorVAEError, ValueError):
@@ -101,10 +111,12 @@ def missing_dependency(
         instead: A way round that needs no installation, if there is one.
     """
     way_round = f", or {instead}" if instead else ""
-    return MissingDependencyError(
+    error = MissingDependencyError(
         f"{feature} needs the package {package}, which is not installed: "
         f"pip install 'motorvae[{extra}]'{way_round}"
     )
+    error.reason = f"the package {package} is not installed"
+    return error
 
 
 def sentence_list(items: Sequence[str], *, none: str = "none") -> str:

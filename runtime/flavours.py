@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -14,6 +15,7 @@ FlavourName = Literal["tensorrt", "tensorrt-rtx"]
 FLAVOURS: tuple[FlavourName, ...] = get_args(FlavourName)
 OLDEST_TENSORRT = (10, 3)
 
+_WITHOUT = "do without engines (motorvae-export --engine none, elsewhere --backend onnx)"
 _OLDEST_PORTABLE = 80
 """TensorRT-RTX builds for Ampere (8.0) and newer unless it is told one capability."""
 
@@ -90,8 +92,12 @@ class EngineLog:
 
         self.logger = Listener()
 
+    def clear(self) -> None:
+        """Forget earlier errors: what is quoted must come from the call that failed."""
+        self.errors.clear()
+
     def said(self) -> str:
-        """Return the first error for use in a sentence, without its place in NVIDIA's sources."""
+        """Return the first error since `clear`, without its place in NVIDIA's sources."""
         if not self.errors:
             return "it gave no reason"
         return re.split(r"\s*\(?\bIn \S+ at ", self.errors[0])[0][:300]
@@ -109,25 +115,49 @@ def open_flavour(name: FlavourName) -> Flavour:
         MissingDependencyError: It is not installed, or a library of it is missing.
         BackendError: Its version is older than `OLDEST_TENSORRT`.
     """
+    package = name.replace("-", "_")
     try:
-        trt: Any = importlib.import_module(name.replace("-", "_"))
+        trt: Any = importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise missing_dependency(
-            f"{title_of(name)}", name, extra=name, instead="use --engine none or --backend onnx"
-        ) from error
+        if error.name == package:
+            raise _not_installed(name) from error
+        raise _does_not_load(name, error) from error
     except (ImportError, OSError) as error:
-        raise MissingDependencyError(
-            f"{name} is installed and does not load ({' '.join(str(error).split())}): install it "
-            "again together with its libraries, or use --engine none or --backend onnx"
-        ) from error
+        raise _does_not_load(name, error) from error
+    if not hasattr(trt, "__version__"):  # an empty folder of that name imports, too
+        raise _does_not_load(name, ImportError(f"{trt.__path__} holds no {title_of(name)}"))
     version = str(trt.__version__)
     flavour = Flavour(name, trt, version)
     if not flavour.is_rtx and _major_minor(version) < OLDEST_TENSORRT:
-        raise BackendError(
-            f"TensorRT {version} is older than {'.'.join(map(str, OLDEST_TENSORRT))}, which this "
-            "motorVAE needs: upgrade it (JetPack 6.2 brings 10.3)"
+        oldest = ".".join(map(str, OLDEST_TENSORRT))
+        found = BackendError(
+            f"TensorRT {version} is older than {oldest}, which this motorVAE needs: upgrade it "
+            "(JetPack 6.2 brings 10.3)"
         )
+        found.reason = f"TensorRT {version} is older than {oldest}"
+        raise found
     return flavour
+
+
+def _not_installed(name: FlavourName) -> MissingDependencyError:
+    if name == "tensorrt" and platform.machine() == "aarch64":
+        error = MissingDependencyError(
+            "TensorRT is not in this Python environment: on a Jetson it comes with JetPack, so "
+            f"make the environment with --system-site-packages, or {_WITHOUT}"
+        )
+        error.reason = "the package tensorrt is not in this environment"
+        return error
+    return missing_dependency(title_of(name), name, extra=name, instead=_WITHOUT)
+
+
+def _does_not_load(name: FlavourName, cause: Exception) -> MissingDependencyError:
+    said = " ".join(str(cause).split())
+    error = MissingDependencyError(
+        f"{name} is installed and does not load ({said}): install it again together with its "
+        f"libraries, or {_WITHOUT}"
+    )
+    error.reason = f"{name} does not load ({said})"
+    return error
 
 
 def _major_minor(version: str) -> tuple[int, ...]:

@@ -18,6 +18,8 @@ from .flavours import Flavour, FlavourName, title_of
 from .spec import StrictModel
 
 PASSPORT_VERSION: Literal[1] = 1
+LEAST_SHARE = 0.95
+"""An engine with less of its weights or layer outputs in a precision does not get its label."""
 
 Source = Literal["engine inspector", "engine file", "typed network"]
 
@@ -28,6 +30,11 @@ class BatchProfile(StrictModel):
     min: int = Field(default=1, ge=1)
     opt: int = Field(default=1, ge=1)
     max: int = Field(default=8, ge=1, le=1024)
+
+    @property
+    def text(self) -> str:
+        """The three numbers as `--batch` takes them."""
+        return f"{self.min},{self.opt},{self.max}"
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -56,6 +63,14 @@ class PrecisionReceipt(StrictModel):
         """Return the share of weights and of layer outputs in a format; 0 where none is known."""
         return _share(self.weights, precision), _share(self.outputs, precision)
 
+    def problem_with(self, precision: Precision) -> str | None:
+        """Return in a clause why a label is not deserved, or None where it is."""
+        if self.weights_from == self.outputs_from == "typed network":
+            return "nothing of its precision can be read back from the finished engine"
+        if min(self.shares(precision)) < LEAST_SHARE:
+            return f"{self.sentence(precision)}, and the label needs {LEAST_SHARE:.0%} of both"
+        return None
+
     def sentence(self, precision: Precision) -> str:
         """Return the receipt as a clause."""
         weights, outputs = self.shares(precision)
@@ -71,6 +86,12 @@ class EngineVerification(StrictModel):
     verified: bool
     reason: str | None = None
     reports: tuple[GraphReport, ...] = ()
+
+    @model_validator(mode="after")
+    def _proven(self) -> Self:
+        if self.verified and not (self.reports and all(report.passed for report in self.reports)):
+            raise ValueError("verified without a report of each output that passed")
+        return self
 
 
 class Passport(StrictModel):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from motorvae.export.bundle import check_replaceable
 from motorvae.export.cli import main
 from motorvae.export.engine_bundle import (
     EngineOrder,
@@ -21,7 +22,12 @@ from motorvae.export.engine_bundle import (
 from motorvae.runtime.bundle import load_bundle
 from motorvae.runtime.driver import Gpu, NoGpu
 from motorvae.runtime.engines import engine_paths
-from motorvae.runtime.errors import ConfigError, EngineError, MissingDependencyError
+from motorvae.runtime.errors import (
+    ConfigError,
+    EngineError,
+    MissingDependencyError,
+    OutputError,
+)
 from motorvae.runtime.files import sha256_of
 from motorvae.runtime.flavours import open_flavour
 from motorvae.runtime.passport import BatchProfile, passport_from_json, this_platform
@@ -74,7 +80,10 @@ def test_passport_holds_what_was_built(rtx_bundle: Path, graph: str) -> None:
     assert passport.profile == BatchProfile(min=1, opt=1, max=8)
     assert min(passport.receipt.shares("fp16")) > 0.95
     assert not passport.verification.verified
-    assert "no GPU here" in (passport.verification.reason or "")
+    assert (
+        passport.verification.reason
+        == f"it was built without a GPU ({this_platform()}) and never run"
+    )
     assert passport.build_seconds > 0
 
 
@@ -116,9 +125,9 @@ def test_no_builder_is_one_line_with_the_command_for_the_target(bundle_copy: Pat
     assert done.returncode == 0
     said = [line for line in done.stderr.splitlines() if line.startswith("no engine was built")]
     assert said == [
-        "no engine was built: TensorRT needs the package tensorrt, which is not installed and "
-        "TensorRT-RTX needs the package tensorrt-rtx, which is not installed; on the machine that "
-        f"will run it: motorvae-export --bundle {bundle_copy} --fp16"
+        "no engine was built: the package tensorrt is not installed and the package tensorrt-rtx "
+        "is not installed; on the machine that will run it: "
+        f"motorvae-export --bundle {bundle_copy} --fp16"
     ]
     assert content_of(bundle_copy) == before
 
@@ -172,6 +181,34 @@ def test_engine_that_is_not_what_its_label_says_leaves_the_bundle_alone(
     line = capfd.readouterr().err.splitlines()[-1]
     assert "the engine of encoder.fp16.onnx is not fp16: 0.00% of weights" in line
     assert content_of(bundle_copy.parent) == before
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "encoder.fp16.tensorrt.engine.bak"])
+def test_what_no_motorvae_wrote_is_not_lost(
+    rtx_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    bundle = Path(shutil.copytree(rtx_bundle, tmp_path / "bundle"))
+    (bundle / "engines" / name).write_text("mine", encoding="utf-8")
+    before = content_of(bundle)
+    assert main(["--bundle", str(bundle), "--fp16", "--engine", "tensorrt-rtx"]) == 1
+    assert f"holds engines/{name}, which no motorVAE wrote" in capfd.readouterr().err
+    with pytest.raises(OutputError, match=f"engines/{name} beside the bundle"):
+        check_replaceable(bundle)
+    assert content_of(bundle) == before
+
+
+def test_engines_that_is_a_file_is_not_lost(bundle_copy: Path) -> None:
+    (bundle_copy / "engines").write_text("mine", encoding="utf-8")
+    assert main(["--bundle", str(bundle_copy), "--fp16", "--engine", "tensorrt-rtx"]) == 1
+    assert (bundle_copy / "engines").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "17592186044416"])
+def test_workspace_beyond_reason_is_one_line(
+    bundle_copy: Path, capfd: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert main(["--bundle", str(bundle_copy), "--fp16", "--workspace-mib", text]) == 1
+    assert f"workspace_mib={text} is out of range: take 1 to" in capfd.readouterr().err
 
 
 def test_engines_of_the_other_precision_stay(rtx_bundle: Path, tmp_path: Path) -> None:

@@ -240,21 +240,23 @@ def test_ctrl_c_is_a_wish_while_native_code_runs_and_an_exception_after_it() -> 
 
 CANCEL = """
 import os, signal, sys
+number = getattr(signal, sys.argv[2])
 from motorvae.export import build_progress
 from motorvae.export.cli import main
 start = build_progress.BuildProgress._start
 def interrupted(self, *args):
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), number)
     start(self, *args)
 build_progress.BuildProgress._start = interrupted
 sys.exit(main(["--bundle", sys.argv[1], "--fp16", "--engine", "tensorrt-rtx"]))
 """
 
 
-def test_ctrl_c_in_a_real_build_leaves_no_file(bundle_copy: Path) -> None:
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_in_a_real_build_leaves_no_file(bundle_copy: Path, number: str) -> None:
     before = sorted(path.name for path in bundle_copy.parent.rglob("*"))
     done = subprocess.run(
-        [sys.executable, "-c", CANCEL, str(bundle_copy)],
+        [sys.executable, "-c", CANCEL, str(bundle_copy), number],
         capture_output=True,
         text=True,
         check=False,

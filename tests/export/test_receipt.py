@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from motorvae.export.receipt import (
     check_receipt,
     counts_from_inspector,
     counts_from_plan,
+    receipt_of,
 )
 from motorvae.runtime.bundle import Precision
 from motorvae.runtime.engines import engine_paths
 from motorvae.runtime.errors import EngineError
+from motorvae.runtime.flavours import EngineLog, open_flavour
 from motorvae.runtime.passport import PrecisionReceipt
 
 FACES = frozenset({"image", "mu", "log_var", "z", "reconstruction"})
@@ -125,6 +129,84 @@ def test_label_is_refused(
 ) -> None:
     with pytest.raises(EngineError, match=rf"^it is not {precision}: .* needs 95% of both;"):
         check_receipt(receipt(weights, outputs), precision, name="it")
+
+
+class Network:
+    """A parsed network of one convolution with 90 weights, between an input and an output."""
+
+    num_inputs = num_outputs = num_layers = 1
+
+    def __init__(self, trt: Any) -> None:
+        log = EngineLog(trt)
+        self._kept = (trt.Builder(log.logger), log)
+        self.real = self._kept[0].create_network(
+            1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        )
+        image = self.real.add_input("image", trt.float16, (1, 1, 8, 8))
+        kernel, bias = np.zeros((9, 1, 3, 3), np.float16), np.zeros(9, np.float16)
+        first = self.real.add_convolution_nd(image, 9, (3, 3), kernel, bias)
+        last = self.real.add_activation(first.get_output(0), trt.ActivationType.RELU)
+        last.get_output(0).name = "mu"
+        self.real.mark_output(last.get_output(0))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network(open_flavour("tensorrt-rtx").trt)
+
+
+def read_back(network: Network, *layers: dict[str, object]) -> PrecisionReceipt:
+    text = json.dumps({"Layers": layers})
+    return receipt_of(open_flavour("tensorrt-rtx"), network.real, b"", inspected=text)
+
+
+def test_inspector_that_tells_of_everything_is_believed(network: Network) -> None:
+    told = layer("conv", "Float", [1, 9, 6, 6], Weights={"Type": "Float", "Count": 90})
+    found = read_back(network, told)
+    assert (found.weights_from, found.outputs_from) == ("engine inspector", "engine inspector")
+    assert found.weights == {"fp32": 90}
+    with pytest.raises(EngineError, match=r"0\.00% of weights"):
+        check_receipt(found, "fp16", name="it")
+
+
+def test_inspector_that_tells_of_a_part_is_not_taken_for_the_whole(network: Network) -> None:
+    told = layer("scaled", "Half", [1], Weights={"Type": "Half", "Count": 9})
+    found = read_back(network, told)
+    assert (found.weights_from, found.outputs_from) == ("typed network", "typed network")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        layer("conv", "N/A due to dynamic shapes", [-1, 9, 6, 6]),
+        layer("conv", "", [1, 9, 6, 6]),
+        {"Name": "conv", "Outputs": [{"Name": "conv", "Dimensions": "N/A"}]},
+        {"Name": "conv", "Outputs": [{"Name": "c", "Format/Datatype": "Half", "Dimensions": None}]},
+    ],
+)
+def test_label_needs_evidence_from_the_engine_itself(
+    network: Network, told: dict[str, object]
+) -> None:
+    """The network is FP16, and counting it again proves nothing."""
+    found = read_back(network, told)
+    assert found.shares("fp16") == (1.0, 1.0)
+    with pytest.raises(EngineError, match=r"can be read back .*; .* so try --batch 1,1,1"):
+        check_receipt(found, "fp16", name="it")
+
+
+def test_weights_alone_are_evidence_where_formats_of_outputs_are_not_told(
+    network: Network,
+) -> None:
+    free = "N/A due to dynamic shapes"
+    told = layer("conv", free, [-1, 9, 6, 6], Weights={"Type": "Half", "Count": 90})
+    found = read_back(network, told)
+    assert (found.weights_from, found.outputs_from) == ("engine inspector", "typed network")
+    check_receipt(found, "fp16", name="it")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '"a text"'])
+def test_inspector_that_speaks_no_json_tells_nothing(text: str) -> None:
+    assert counts_from_inspector(text, FACES) == ({}, {})
 
 
 def test_label_is_granted_at_the_limit() -> None:

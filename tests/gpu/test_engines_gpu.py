@@ -233,7 +233,7 @@ def test_an_engine_that_does_not_fit_is_built_again_when_asked(copy: Built) -> N
         assert backend.name.startswith(copy.flavour.title)
         assert chosen.remarks == ""
     bundle = load_bundle(copy.bundle.folder)
-    passport = check_engine(bundle, "encoder", copy.precision, copy.flavour, copy.gpu)
+    passport, _ = check_engine(bundle, "encoder", copy.precision, copy.flavour, copy.gpu)
     assert passport.verification.verified is True
 
 

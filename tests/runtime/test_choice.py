@@ -22,8 +22,10 @@ from motorvae.runtime.errors import (
     EngineError,
     MissingDependencyError,
     ProviderError,
+    StepFailedError,
 )
 from motorvae.runtime.flavours import open_flavour
+from motorvae.runtime.passport import passport_from_json
 
 ADA = Gpu("NVIDIA GeForce RTX 4090", "8.9", "13.0", "580.65", 24 << 30, integrated=False)
 ORIN = Gpu("Orin", "8.7", "12.6", "540.4", 8 << 30, integrated=True)
@@ -75,6 +77,9 @@ def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> No
         ({"backend": "tensorrt-rtx", "threads": 2}, "--threads is for ONNX Runtime"),
         ({"backend": "onnx", "rebuild": True}, "--rebuild builds a TensorRT engine"),
         ({"provider": "cuda", "rebuild": True}, "--rebuild builds a TensorRT engine"),
+        ({"provider": ""}, "provider='': name one"),
+        ({"backend": "tensorrt", "provider": ""}, "provider='': name one"),
+        ({"backend": "tensorrt", "threads": 0}, "--threads is for ONNX Runtime"),
     ],
 )
 def test_wishes_that_contradict_each_other_are_refused(wish: dict[str, object], says: str) -> None:
@@ -107,13 +112,16 @@ ENGINE, PASSPORT = 0, 1
         (lambda pair: flip(pair[ENGINE]), "was altered after it was built"),
         (lambda pair: pair[PASSPORT].write_text("{"), "is not JSON"),
         (lambda pair: take_the_decoders(pair[PASSPORT]), "describes decoder fp16 tensorrt-rtx"),
+        (lambda pair: say_float32(pair[PASSPORT]), r"engine is not fp16: 0\.\d+% of weights"),
     ],
 )
 def test_engine_is_checked_before_it_is_loaded(
     rtx_copy: Path, change: Callable[[tuple[Path, Path]], object], says: str
 ) -> None:
     bundle, flavour = load_bundle(rtx_copy), open_flavour("tensorrt-rtx")
-    assert check_engine(bundle, "encoder", "fp16", flavour, ADA).precision == "fp16"
+    passport, plan = check_engine(bundle, "encoder", "fp16", flavour, ADA)
+    assert passport.precision == "fp16"
+    assert plan == engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")[ENGINE].read_bytes()
     change(engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx"))
     with pytest.raises(EngineError, match=says) as caught:
         check_engine(bundle, "encoder", "fp16", flavour, ADA)
@@ -125,6 +133,12 @@ def test_engine_is_checked_before_it_is_loaded(
 
 def take_the_decoders(passport: Path) -> None:
     shutil.copy(passport.with_name("decoder.fp16.tensorrt-rtx.json"), passport)
+
+
+def say_float32(passport: Path) -> None:
+    text = passport.read_text(encoding="utf-8")
+    text = text.replace('"fp32":', '"fp8":').replace('"fp16":', '"fp32":')
+    passport.write_text(text, encoding="utf-8")
 
 
 def flip(path: Path) -> None:
@@ -175,9 +189,24 @@ def test_rebuild_runs_the_real_export(rtx_copy: Path) -> None:
     """A process builds it: the passport is new, and the old one's damage is gone."""
     _, passport = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
     passport.write_text("{", encoding="utf-8")
-    bundle = choice._rebuilt(load_bundle(rtx_copy), "fp16", "tensorrt-rtx")
+    bundle = choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
     flavour = open_flavour("tensorrt-rtx")
-    assert check_engine(bundle, "encoder", "fp16", flavour, ADA).version == flavour.version
+    rebuilt, _ = check_engine(bundle, "encoder", "fp16", flavour, ADA)
+    assert rebuilt.version == flavour.version
+
+
+def test_rebuild_keeps_the_batch_sizes(rtx_copy: Path) -> None:
+    _, passport = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
+    text = passport.read_text(encoding="utf-8").replace('"max": 8', '"max": 32')
+    passport.write_text(text, encoding="utf-8")
+    choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
+    assert passport_from_json(passport).profile.text == "1,1,32"
+
+
+def test_failed_rebuild_is_not_passed_over(rtx_copy: Path) -> None:
+    (rtx_copy / "engines" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(StepFailedError, match="failed with exit code 1"):
+        choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
 
 
 @without_gpu

@@ -62,6 +62,24 @@ def test_package_whose_library_is_missing_says_which(
         open_flavour("tensorrt")
 
 
+def test_package_that_misses_another_one_is_not_called_absent(
+    tensorrt_says: Callable[[str], None],
+) -> None:
+    tensorrt_says("import no_such_module_of_nvidia\n")
+    with pytest.raises(MissingDependencyError, match=r"does not load .*no_such_module_of_nvidia"):
+        open_flavour("tensorrt")
+
+
+def test_empty_folder_of_that_name_is_not_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensorrt_says: Callable[[str], None]
+) -> None:
+    (tmp_path / "elsewhere" / "tensorrt").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    del tensorrt_says  # only to forget the module afterwards
+    with pytest.raises(MissingDependencyError, match="holds no TensorRT"):
+        open_flavour("tensorrt")
+
+
 def test_log_keeps_errors_and_quotes_the_first_without_nvidias_source_line() -> None:
     trt = open_flavour("tensorrt-rtx").trt
     log = EngineLog(trt)

@@ -123,8 +123,8 @@ class RuntimeCache:
         self.content = content
         return True
 
-    def serialize(self) -> bytes:
-        return self.content + b"+"
+    def serialize(self) -> bytes | None:
+        return self.content and self.content + b"+"
 
 
 class Runtime:

@@ -28,7 +28,7 @@ Open = Callable[..., TensorRTBackend]
 
 
 @pytest.fixture
-def opened(open_layer: Callable[..., Any], host_tensorrt: Any, tmp_path: Path) -> Open:
+def opened(open_layer: Callable[..., Any], host_tensorrt: Any) -> Open:
     """Open an engine of these facts."""
 
     def open_engine(
@@ -39,11 +39,11 @@ def opened(open_layer: Callable[..., Any], host_tensorrt: Any, tmp_path: Path) -
         runtime_cache: Path | None = None,
         **facts: object,
     ) -> TensorRTBackend:
-        path = tmp_path / "encoder.engine"
-        path.write_text(json.dumps({"tensors": TENSORS, "profile": profile, **facts}))
+        plan = json.dumps({"tensors": TENSORS, "profile": profile, **facts}).encode()
         flavour = Flavour("tensorrt-rtx" if rtx else "tensorrt", host_tensorrt.module, "10.3.0")
         return TensorRTBackend(
-            path,
+            plan,
+            "encoder.engine",
             flavour,
             open_layer(),
             gpu_name="stand-in",
@@ -215,13 +215,21 @@ def test_engine_that_does_not_open_leaves_nothing_behind(
 
 
 def test_garbage_is_one_clear_line(
-    open_layer: Callable[..., Any], host_tensorrt: Any, tmp_path: Path, stand_in: StandIn
+    open_layer: Callable[..., Any], host_tensorrt: Any, stand_in: StandIn
 ) -> None:
-    path = tmp_path / "encoder.engine"
-    path.write_bytes(b"\0garbage")
     flavour = Flavour("tensorrt", host_tensorrt.module, "10.3.0")
     with pytest.raises(EngineError, match=r"cannot load .*: Serialization assertion failed; build"):
-        TensorRTBackend(path, flavour, open_layer(), gpu_name="stand-in")
+        TensorRTBackend(b"\0garbage", "encoder.engine", flavour, open_layer(), gpu_name="stand-in")
+    assert stand_in.live() == {}
+
+
+def test_runtime_cache_that_cannot_be_kept_does_not_keep_the_rest(
+    opened: Open, host_tensorrt: Any, tmp_path: Path, stand_in: StandIn
+) -> None:
+    backend = opened(rtx=True, runtime_cache=tmp_path / "kernels.cache")
+    host_tensorrt.engines[0].configs[0].cache.content = None
+    backend.close()
+    assert list(tmp_path.iterdir()) == []
     assert stand_in.live() == {}
 
 
@@ -237,6 +245,7 @@ def test_failed_run_quotes_the_engine_and_does_not_end_the_backend(
 ) -> None:
     with opened() as backend:
         engine = host_tensorrt.engines[0]
+        engine.logger.log(1, "an old error of another call")
         check(backend, images(1))
         engine.facts["fails"] = True
         with pytest.raises(BackendError, match=r"failed on encoder\.engine: no kernel; build"):

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from motorvae.export.engine_bundle import EngineOrder, _verified
+from motorvae.export.engines import BuiltEngine
 from motorvae.export.verify import Reference, Spread
-from motorvae.runtime.bundle import Bundle, FileEntry, tensors_of
+from motorvae.runtime.bundle import Bundle, FileEntry, GraphReport, Metric, tensors_of
 from motorvae.runtime.choice import Wish, choose_backend
 from motorvae.runtime.driver import Gpu, find_gpu
-from motorvae.runtime.engines import engine_paths
+from motorvae.runtime.engines import check_engine, engine_paths, open_plan
 from motorvae.runtime.errors import EngineError, VerificationError
 from motorvae.runtime.flavours import Flavour
 from motorvae.runtime.passport import (
@@ -37,6 +38,7 @@ GRAPHS = {
     "encoder": {"image": [1, 32, 32], "mu": [8], "log_var": [8]},
     "decoder": {"z": [8], "reconstruction": [1, 2, 4]},
 }
+SOURCES = {"weights_from": "engine inspector", "outputs_from": "engine inspector"}
 SHA = "ab" * 32
 VERSION = "10.3.0"
 
@@ -80,6 +82,19 @@ def bundle(tmp_path: Path, gpu: Gpu) -> Any:
     return SmallBundle(tmp_path)
 
 
+def report_of(graph: str) -> GraphReport:
+    metric = Metric(name="max error", value=0.0, limit=1.0)
+    return GraphReport(
+        graph=graph,  # type: ignore[arg-type]
+        precision="fp16",
+        output="all",
+        engine="TensorRT",
+        reference="a test",
+        images=1,
+        metrics=(metric,),
+    )
+
+
 def passport_of(graph: str, engine: Path, gpu: Gpu) -> Passport:
     return Passport(
         schema_version=1,
@@ -108,7 +123,7 @@ def passport_of(graph: str, engine: Path, gpu: Gpu) -> Passport:
             outputs={"fp16": 1},
             outputs_from="engine inspector",
         ),
-        verification=EngineVerification(verified=True),
+        verification=EngineVerification(verified=True, reports=(report_of(graph),)),
         build_seconds=1.0,
     )
 
@@ -131,14 +146,25 @@ def order_of(flavour: Flavour, gpu: Gpu) -> EngineOrder:
     return EngineOrder(flavour, gpu, "fp16", BatchProfile())
 
 
+def built_of(bundle: Any) -> list[BuiltEngine]:
+    receipt = PrecisionReceipt(
+        weights={}, weights_from="engine file", outputs={}, outputs_from="engine file"
+    )
+    paths = (engine_paths(bundle.folder, graph, "fp16", "tensorrt")[0] for graph in GRAPHS)  # type: ignore[arg-type]
+    return [BuiltEngine(path.read_bytes(), receipt, ("8.9",), 0, 1.0) for path in paths]
+
+
 def test_engines_that_answer_as_the_reference_pass_the_gate(
     bundle: Any, flavour: Flavour, gpu: Gpu, stand_in: StandIn
 ) -> None:
     seen: list[Any] = []
-    verdicts = _verified(bundle, bundle.folder, order_of(flavour, gpu), reference(), seen.extend)
+    verdicts = _verified(bundle, order_of(flavour, gpu), built_of(bundle), reference(), seen.extend)
     assert [verdict.verified for verdict in verdicts] == [True, True]
     outputs = [report.output for verdict in verdicts for report in verdict.reports]
-    assert outputs == ["mu", "log_var", "reconstruction"]
+    assert outputs == ["mu", "log_var", "mu", "log_var", "reconstruction", "reconstruction"]
+    # The batch that streams, and the largest.
+    sizes = [report.engine.rpartition(", ")[2] for report in seen]
+    assert sizes == ["batch 1", "batch 1", "batch 8", "batch 8", "batch 1", "batch 8"]
     assert all(report.engine.startswith("TensorRT 10.3.0 on ") for report in seen)
     assert {report.images for report in seen} == {20}
     assert stand_in.live() == {}
@@ -155,12 +181,12 @@ def test_engine_that_drifted_is_not_kept(
     with pytest.raises(VerificationError, match=f"no engine was kept: .* {field}: "):
         _verified(
             bundle,
-            bundle.folder,
             order_of(flavour, gpu),
+            built_of(bundle),
             dataclasses.replace(true, **{field: drifted}),
             seen.extend,
         )
-    assert len(seen) == 3
+    assert len(seen) == 6
     assert stand_in.live() == {}
 
 
@@ -188,6 +214,11 @@ def change_passport(bundle: Any, **changes: object) -> None:
         ({"compute_capabilities": ["8.7"]}, r"on compute capability 8\.7; this machine has"),
         ({"onnx_sha256": "0" * 64}, "engine built from another encoder"),
         ({"precision": "fp32"}, "describes encoder fp32 tensorrt"),
+        ({"verification": {"verified": True}}, "verified without a report"),
+        (
+            {"receipt": {"weights": {"fp32": 1}, "outputs": {"fp16": 1}} | SOURCES},
+            r"is not fp16: 0\.00% of weights",
+        ),
     ],
 )
 @pytest.mark.usefixtures("flavour")
@@ -219,3 +250,38 @@ def test_engine_verified_on_another_gpu_says_so_in_the_first_line(bundle: Bundle
         assert chosen.remarks == (
             f"; this engine was verified on Another GPU and not on {gpu.name}"
         )
+
+
+@pytest.mark.usefixtures("flavour")
+def test_float32_engine_that_fits_stands_in_for_an_fp16_one_that_does_not(
+    bundle: Bundle, gpu: Gpu
+) -> None:
+    half = engine_paths(bundle.folder, "encoder", "fp16", "tensorrt")
+    full = engine_paths(bundle.folder, "encoder", "fp32", "tensorrt")
+    full[0].write_bytes(half[0].read_bytes())
+    passport = passport_of("encoder", full[0], gpu).model_copy(
+        update={
+            "precision": "fp32",
+            "receipt": PrecisionReceipt(weights={"fp32": 1}, outputs={"fp32": 1}, **SOURCES),  # type: ignore[arg-type]
+        }
+    )
+    full[1].write_text(passport.model_dump_json(), encoding="utf-8")
+    change_passport(bundle, version="10.16.1")
+    chosen = choose_backend(bundle, "encoder", Wish(backend="tensorrt"))
+    with chosen.backend:
+        assert chosen.precision == "fp32"
+    with pytest.raises(EngineError, match="engine built for TensorRT"):
+        choose_backend(bundle, "encoder", Wish(backend="tensorrt", precision="fp16"))
+
+
+@pytest.mark.usefixtures("flavour")
+def test_engine_swapped_after_the_check_is_not_what_runs(
+    bundle: Bundle, gpu: Gpu, flavour: Flavour, host_tensorrt: Any
+) -> None:
+    """What was hashed is what is loaded: the file is read once."""
+    path, _ = engine_paths(bundle.folder, "encoder", "fp16", "tensorrt")
+    _, plan = check_engine(bundle, "encoder", "fp16", flavour, gpu)
+    path.write_text("another engine", encoding="utf-8")
+    with open_plan(plan, path.name, flavour, gpu, SHA) as backend:
+        assert backend.run(np.zeros((1, 1, 32, 32), np.float32))["mu"].shape == (1, 8)
+    assert len(host_tensorrt.engines) == 1
