@@ -63,6 +63,8 @@ def _wheel(requirement: Requirement, jetson: Jetson) -> str | None:
     wanted = str(requirement)
     if requirement.name == "cuda-bindings":  # each major version is for that of CUDA
         wanted += f",=={jetson.cuda}.*"
+    if requirement.name == "numpy" and jetson.cuda == 12:  # as docs/jetson.md says: the system's
+        wanted += ",<2"  # OpenCV there was built against NumPy 1
     platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(17, jetson.glibc + 1)]
     with tempfile.TemporaryDirectory() as target:
         done = subprocess.run(
