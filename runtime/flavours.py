@@ -124,11 +124,11 @@ def open_flavour(name: FlavourName) -> Flavour:
         raise _does_not_load(name, error) from error
     except (ImportError, OSError) as error:
         raise _does_not_load(name, error) from error
-    if not hasattr(trt, "__version__"):  # an empty folder of that name imports, too
+    version = getattr(trt, "__version__", None)
+    if version is None:  # an empty folder of that name imports, too
         raise _does_not_load(name, ImportError(f"{trt.__path__} holds no {title_of(name)}"))
-    version = str(trt.__version__)
-    flavour = Flavour(name, trt, version)
-    if not flavour.is_rtx and _major_minor(version) < OLDEST_TENSORRT:
+    flavour = Flavour(name, trt, str(version))
+    if not flavour.is_rtx and _major_minor(flavour.version) < OLDEST_TENSORRT:
         oldest = ".".join(map(str, OLDEST_TENSORRT))
         found = BackendError(
             f"TensorRT {version} is older than {oldest}, which this motorVAE needs: upgrade it "

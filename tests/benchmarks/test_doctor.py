@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -384,63 +383,6 @@ def test_the_table_shows_what_was_measured_and_names_the_rest(
     unproven = [line for line in lines if line.startswith("unproven: ")]
     assert len(unproven) == 2
     assert unproven[0].startswith("unproven: TensorRT-RTX fp32, CUDA graph: off; TensorRT-RTX fp32")
-
-
-class NotingLayer:
-    """A device layer that notes what it is asked for; between two events passes 1 ms an event."""
-
-    name, stream = "a layer", 7
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self._events = 0
-
-    def current(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    def event(self) -> int:
-        self._events += 1
-        return self._events
-
-    def record(self, event: int) -> None:
-        self.done.append(f"event {event}")
-
-    def elapsed_ms(self, start: int, end: int) -> float:
-        return float(end - start)
-
-    def execute_async_v3(self, stream: int) -> bool:
-        self.done.append(f"run on {stream}")
-        return True
-
-    def __getattr__(self, verb: str) -> Callable[..., None]:
-        return lambda *_: self.done.append(verb)
-
-
-def test_a_repeated_run_has_an_event_at_each_border_and_a_graph_has_none_inside() -> None:
-    """The order on the stream; what the events say is up to a real GPU."""
-    from motorvae.runtime.backend_tensorrt import TensorRTBackend, _Port
-
-    layer: Any = NotingLayer()
-    host = np.zeros((8, 1, 2, 2), np.float32)
-    backend = TensorRTBackend.__new__(TensorRTBackend)
-    backend._cuda, backend._rows, backend._events, backend._graph = layer, 0, (), None
-    backend._path = Path("encoder.engine")
-    backend._input = _Port("image", host, 1)
-    backend._outputs = (_Port("mu", host, 2), _Port("log_var", host, 3))
-    backend._context = layer
-    with pytest.raises(BackendError, match=r"encoder\.engine has no run to repeat: run a batch"):
-        backend.repeat_timed()
-    backend._rows = 1
-    assert backend.repeat_timed() == {"device": 3, "h2d": 1, "compute": 1, "d2h": 1}
-    copies_out = ["copy_out", "copy_out"]
-    assert layer.done == [
-        *("event 1", "copy_in", "event 2", "run on 7", "event 3", *copies_out, "event 4"),
-        "synchronize",
-    ]
-    layer.done.clear()
-    backend._graph = layer
-    assert backend.repeat_timed() == {"device": 3}
-    assert layer.done == ["event 1", "launch", "event 4", "synchronize"]
 
 
 def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: Path) -> None:

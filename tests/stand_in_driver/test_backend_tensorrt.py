@@ -177,6 +177,29 @@ def test_any_thread_may_run_and_another_may_close(opened: Open, stand_in: StandI
     assert stand_in.live() == {}
 
 
+def test_repeated_run_is_timed_by_events_at_each_border(opened: Open) -> None:
+    with opened(cuda_graph=False) as backend:
+        with pytest.raises(
+            BackendError, match=r"encoder\.engine has no run to repeat: run a batch"
+        ):
+            backend.repeat_timed()
+        check(backend, images(1))
+        found = dict(backend.repeat_timed())
+        whole = found.pop("device")
+        assert list(found) == ["h2d", "compute", "d2h"]
+        assert min(found.values()) >= 0
+        assert whole == pytest.approx(sum(found.values()), abs=0.01)
+
+
+def test_recorded_run_is_timed_as_a_whole(opened: Open, host_tensorrt: Any) -> None:
+    with opened() as backend:
+        for seed in range(2):
+            check(backend, images(1, seed))
+        executions = host_tensorrt.engines[0].contexts[0].executions
+        assert list(backend.repeat_timed()) == ["device"]
+        assert host_tensorrt.engines[0].contexts[0].executions == executions
+
+
 def test_closed_engine_is_one_clear_line(opened: Open) -> None:
     backend = opened()
     backend.close()
