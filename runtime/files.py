@@ -7,8 +7,10 @@ import ctypes
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,11 +70,12 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     path = path.resolve()  # a link stays a link, and what it points at is replaced
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} exists and is not a folder: choose another place")
-    with _as_output_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
+    temporary: Path | None = None
     try:
         with _as_output_error(path):
+            with interrupts_deferred():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
             yield temporary
             for file in temporary.rglob("*"):
                 _sync(file)
@@ -83,8 +86,28 @@ def replaced_folder(path: Path) -> Iterator[Path]:
                 temporary.rename(path)
             _sync(path.parent)
     finally:
-        # After an exchange this is the earlier folder.
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            with interrupts_deferred():
+                # After an exchange this is the earlier folder.
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hear Ctrl-C and SIGTERM only after the block, which must be short and must be whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    earlier = {number: signal.signal(number, lambda n, _: heard.append(n)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def set_aside(path: Path) -> Path | None:

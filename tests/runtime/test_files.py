@@ -219,3 +219,27 @@ def test_a_writable_place_is_left_as_it_was(place: Path) -> None:
 def test_a_place_that_takes_no_files_is_refused(folder: str) -> None:
     with pytest.raises(OutputError, match=f"cannot write {folder}/latents.jsonl"):
         check_writable(Path(folder) / "latents.jsonl")
+
+
+def test_interrupt_while_a_folder_is_cleaned_up_waits_until_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rmtree = shutil.rmtree
+
+    def interrupted(path: Path, *, ignore_errors: bool) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        rmtree(path, ignore_errors=ignore_errors)
+
+    def replace() -> None:
+        with replaced_folder(tmp_path / "bundle") as folder:
+            (folder / "new").touch()
+
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "old").touch()
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == [
+        "bundle",
+        "bundle/new",
+    ]
