@@ -165,7 +165,7 @@ def _set_targets(
         if isinstance(gpu, NoGpu):
             raise EngineError(
                 f"{flavour.title} builds on the GPU that will run the engine, and here is "
-                f"{gpu.reason}: run motorvae-export --bundle there"
+                f"{gpu.reason}: run motorvae-export --bundle BUNDLE --fp16 there"
             )
         return (gpu.compute_capability,)
     trt = flavour.trt

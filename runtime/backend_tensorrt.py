@@ -99,7 +99,7 @@ class TensorRTBackend(Closing):
             if announced != got:
                 raise EngineError(
                     f"{self._file} has {got}, and the manifest announces {announced}: "
-                    "build it again with motorvae-export --bundle"
+                    "build it again with motorvae-export --bundle BUNDLE --fp16"
                 )
 
     def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
@@ -217,7 +217,7 @@ class TensorRTBackend(Closing):
         if not self._context.execute_async_v3(cuda.stream):
             raise BackendError(
                 f"{self.name} failed on {self._file}: {self._log.said()}; build the engine "
-                "again with motorvae-export --bundle, or use --backend onnx"
+                "again with motorvae-export --bundle BUNDLE --fp16, or use --backend onnx"
             )
         between()
         for port in self._outputs:
@@ -231,7 +231,7 @@ class TensorRTBackend(Closing):
         if engine is None:
             raise EngineError(
                 f"{self._flavour.title} cannot load {self._file}: {self._log.said()}; build it "
-                "again here with motorvae-export --bundle, or add --rebuild"
+                "again here with motorvae-export --bundle BUNDLE --fp16, or add --rebuild"
             )
         return engine
 
@@ -263,7 +263,8 @@ class TensorRTBackend(Closing):
         if len(inputs) != 1 or any(engine.get_tensor_dtype(n) != trt.float32 for n in names):
             raise EngineError(
                 f"{self._file} has inputs {inputs} among {names}, and an encoder or decoder has "
-                "one input and all float32: build it again with motorvae-export --bundle"
+                "one input and all float32: build it again with motorvae-export --bundle BUNDLE "
+                "--fp16"
             )
         smallest, _, largest = engine.get_tensor_profile_shape(inputs[0], 0)
         self._smallest, self._largest = int(smallest[0]), int(largest[0])
