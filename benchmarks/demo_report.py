@@ -21,7 +21,7 @@ from ..runtime.frames import Frame, fitted_luma, luma_from_image
 from ..runtime.spec import ModelSpec
 
 COLUMNS = 10
-STAGES = ("capture", "wait", "preprocess", "encode", "age")
+STAGES = ("capture", "convert", "wait", "encode", "emit", "age")
 
 
 def draw_report(path: Path, *, bundle: Path, video: Path, rows: Path) -> None:

@@ -1,4 +1,4 @@
-"""motorvae-doctor: what this machine can do, measured here and now; so far its GPU."""
+"""motorvae-doctor: what this machine has, what its cameras deliver, what its GPU can do."""
 
 from __future__ import annotations
 
@@ -9,12 +9,46 @@ from pathlib import Path
 from typing import Annotated, Union
 
 import tyro
+from rich.console import Console
 
 from ..runtime.bundle import load_bundle
 from ..runtime.command import run_command, stderr_console
 from ..runtime.driver import NoGpu, find_gpu
-from ..runtime.errors import ConfigError, MeasurementError, missing_dependency
+from ..runtime.errors import (
+    ConfigError,
+    MeasurementError,
+    MissingDependencyError,
+    missing_dependency,
+)
 from ..runtime.files import check_replaceable_file, check_writable, set_aside
+from .doctor_screen import examine_machine, print_screen
+
+_SCREEN = "screen"
+_OF_ALL = ("-h", "--help", "--tyro-")
+_MOST_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class ScreenOptions:
+    """Show on one screen what this machine has and what is missing, with the next command.
+
+    This is what motorvae-doctor does by itself. Exit code 1 where something FAILED that
+    motorvae-stream needs; that no camera is plugged in is a warning. It names no host, user or
+    serial number, so that it can be pasted into an issue.
+    """
+
+    model: Path = Path("bundle")
+    """The bundle to look at."""
+    json: bool = False
+    """Print the same as one JSON document."""
+
+
+@dataclass(frozen=True)
+class CamerasOptions:
+    """List the cameras with the modes that they really deliver, measured."""
+
+    seconds: float = 1.0
+    """How long each mode is watched."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +72,64 @@ class DoctorOptions:
 
     examine: Annotated[
         Union[  # noqa: UP007  # an annotation with a bar does not evaluate in Python 3.10
+            Annotated[ScreenOptions, tyro.conf.subcommand(_SCREEN)],
+            Annotated[CamerasOptions, tyro.conf.subcommand("cameras")],
             Annotated[GpuOptions, tyro.conf.subcommand("gpu")],
-            Annotated[None, tyro.conf.Suppress],  # a choice has two members at least
         ],
         tyro.conf.arg(name=""),
-    ]
+    ] = ScreenOptions()
     """What to examine."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run motorvae-doctor; return its exit code."""
+    given = list(sys.argv[1:] if args is None else args)
+    if given and given[0].startswith("-") and not given[0].startswith(_OF_ALL):
+        given.insert(0, _SCREEN)  # so that the bare command takes its options, too
     return run_command(
         DoctorOptions,
         _examine,
         prog="motorvae-doctor",
-        description="Measure what this machine can do, and write it down to be shared.",
-        args=args,
+        description="Tell what this machine has and what it can do; by itself, the screen.",
+        args=given,
     )
 
 
 def _examine(options: DoctorOptions) -> int:
-    if options.examine is None:
-        raise ConfigError("nothing to examine was named: motorvae-doctor gpu")
+    if isinstance(options.examine, ScreenOptions):
+        return _screen(options.examine)
+    if isinstance(options.examine, CamerasOptions):
+        return _cameras(options.examine)
     return _gpu(options.examine)
+
+
+def _screen(options: ScreenOptions) -> int:
+    with stderr_console().status("looking at this machine"):
+        screen = examine_machine(options.model)
+    if options.json:
+        sys.stdout.write(screen.model_dump_json(indent=2) + "\n")
+    else:
+        print_screen(_stdout_console(), screen)
+    return 1 if screen.titles("FAILED") else 0
+
+
+def _cameras(options: CamerasOptions) -> int:
+    if not 0 < options.seconds <= _MOST_SECONDS:
+        raise ConfigError(
+            f"--seconds {options.seconds:g}: take more than 0 and at most {_MOST_SECONDS}"
+        )
+    try:
+        from .doctor_cameras import examine_cameras  # noqa: PLC0415  # with OpenCV
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"examining cameras needs OpenCV, and it does not load ({error}): run motorvae-doctor"
+        ) from error
+    return examine_cameras(_stdout_console(), seconds=options.seconds)
+
+
+def _stdout_console() -> Console:
+    """Return a console for what the doctor was asked for: unlike rows, it is all there is."""
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _gpu(options: GpuOptions) -> int:

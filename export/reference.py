@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from ..runtime.arrays import arrays_from_npz
 from ..runtime.backend import open_backend
 from ..runtime.bundle import STATISTICS, VERIFICATION_IMAGES, Bundle
 from ..runtime.errors import BundleError, CheckpointError
@@ -36,7 +35,7 @@ def held_out_from_run(folder: Path, *, image_size: int, latent_size: int) -> Hel
     Raises:
         CheckpointError: Either file is missing, unreadable, or does not fit the model.
     """
-    images = _array(folder / "held_out.npz", "images", CheckpointError)
+    (images,) = _arrays(folder / "held_out.npz", ("images",), CheckpointError)
     spread = spread_from_statistics(folder / STATISTICS, error=CheckpointError)
     side = image_size
     if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
@@ -59,11 +58,8 @@ def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleEr
     Raises:
         CheckpointError: (or BundleError, as asked) The file is missing or cannot be read.
     """
-    covariance = _array(path, "covariance", error)
-    return Spread(
-        mu=np.sqrt(np.clip(np.diag(covariance), 0, None)),
-        log_var=_array(path, "log_var_deviation", error),
-    )
+    covariance, log_var_deviation = _arrays(path, ("covariance", "log_var_deviation"), error)
+    return Spread(mu=np.sqrt(np.clip(np.diag(covariance), 0, None)), log_var=log_var_deviation)
 
 
 def save_reference(path: Path, reference: Reference) -> None:
@@ -88,7 +84,7 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
     for name in (VERIFICATION_IMAGES, STATISTICS):
         if name not in listed:
             raise BundleError(f"{bundle.folder} lists no {name}: export it again")
-    images, mu, log_var = (_array(path, key, BundleError) for key in ("images", "mu", "log_var"))
+    images, mu, log_var = _arrays(path, ("images", "mu", "log_var"), BundleError)
     with open_backend(bundle, "decoder") as decoder:
         reconstruction = run_in_batches(decoder, mu)["reconstruction"]
     return Reference(
@@ -101,10 +97,7 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
     )
 
 
-def _array(path: Path, key: str, error: type[CheckpointError | BundleError]) -> npt.NDArray[Any]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            found: npt.NDArray[Any] = content[key]
-            return found
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as cause:
-        raise error(f"cannot read {key!r} from {path}: {cause}; train or export again") from cause
+def _arrays(
+    path: Path, keys: tuple[str, ...], error: type[CheckpointError | BundleError]
+) -> list[npt.NDArray[Any]]:
+    return [*arrays_from_npz(path, keys, error=error, again="train or export again").values()]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
+
+# From its import on it would write a device id into the user's cache folder and report what runs.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort  # reads that variable
 
 from .backend import Arrays
 from .bundle import Tensor

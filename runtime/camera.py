@@ -1,144 +1,138 @@
-"""open_source: from what a user typed to the source of frames; image folders and synthetic."""
+"""open_source: from what a user typed to the source of frames."""
 
 from __future__ import annotations
 
+import glob
 import os
 import re
-import time
+from dataclasses import replace
 from pathlib import Path
 
+from .credentials import without_credentials as without_credentials  # noqa: PLC0414
 from .device import DeviceSource
-from .errors import ImageError, SourceError
-from .frames import Frame, Gap
-from .images import IMAGE_SUFFIXES, image_paths, luma_from_file
-from .source import DEFAULT_FPS, FrameSource
-from .vehicles import MovingVehicles
+from .errors import ConfigError, SourceError, sentence_list
+from .faults import SYNTHETIC_SIZE as SYNTHETIC_SIZE  # noqa: PLC0414
+from .faults import plan_from_query
+from .folder import FolderSource, printable
+from .gstreamer import GStreamerSource, csi_pipeline, name_of_pipeline
+from .images import IMAGE_SUFFIXES, image_paths, in_natural_order
+from .modes import check_mode
+from .source import FrameSource, Mode, Wanted
+from .synthetic import SYNTHETIC, SyntheticSource
 from .video import VideoSource
 
-SYNTHETIC = "synthetic"
-SYNTHETIC_SIZE = 512
+URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "udp")
+SCHEMES = (*(f"{scheme}://" for scheme in URL_SCHEMES), "csi://", "gst:", SYNTHETIC)
 
 
-class FolderSource(FrameSource):
-    """The images of a folder, or one image file, in natural order.
-
-    Raises:
-        SourceError: The folder cannot be read or holds no image.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.name = _printable(str(path))
-        self._root = path if path.is_dir() else path.parent
-        self._paths = image_paths(path) if path.is_dir() else [path]
-        self.expected = len(self._paths)
-        self._index = 0
-
-    def read(self) -> Frame | Gap | None:
-        """Decode the next image; one that does not decode is a gap."""
-        if self._index == len(self._paths):
-            return None
-        path, index = self._paths[self._index], self._index
-        self._index += 1
-        name = _printable(path.relative_to(self._root).as_posix())
-        captured_ns, grabbed_ns = time.time_ns(), time.monotonic_ns()
-        try:
-            image = luma_from_file(path)
-        except ImageError as error:
-            return Gap(index, _printable(str(error)), captured_ns, name)
-        return Frame(
-            image=image,
-            index=index,
-            captured_ns=captured_ns,
-            grabbed_ns=grabbed_ns,
-            capture_ns=time.monotonic_ns() - grabbed_ns,
-            name=name,
-        )
-
-    def close(self) -> None:
-        """Nothing is held open between two reads."""
-
-
-class SyntheticSource(FrameSource):
-    """Procedural vehicles driving by, delivered by the clock like a camera's frames.
-
-    Args:
-        seed: Which vehicles drive by.
-        fps: Frames per second.
-    """
-
-    live = True
-    name = SYNTHETIC
-
-    def __init__(self, *, seed: int = 0, fps: float = DEFAULT_FPS) -> None:
-        self.fps = fps
-        self._period_s = 1 / fps
-        self._vehicles = MovingVehicles(seed, SYNTHETIC_SIZE)
-        self._start_s: float | None = None
-        self._next = 0
-
-    def read(self) -> Frame:
-        """Wait for the next tick; ticks that passed unread are skipped, as a camera skips them."""
-        now_s = time.monotonic()
-        if self._start_s is None:
-            self._start_s = now_s
-        index = max(self._next, int((now_s - self._start_s) / self._period_s))
-        time.sleep(max(0.0, self._start_s + index * self._period_s - time.monotonic()))
-        captured_ns, grabbed_ns = time.time_ns(), time.monotonic_ns()
-        image = self._vehicles.image(index * self._period_s)
-        self._next = index + 1
-        return Frame(
-            image=image,
-            index=index,
-            captured_ns=captured_ns,
-            grabbed_ns=grabbed_ns,
-            capture_ns=time.monotonic_ns() - grabbed_ns,
-            media_s=index * self._period_s,
-        )
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-
-def open_source(text: str) -> FrameSource:
+def open_source(text: str, wanted: Wanted = Wanted()) -> FrameSource:  # noqa: B008  # frozen
     """Open what a user named as a camera.
 
     Args:
-        text: A device index such as `0`, a device path, a video file, an image file or a folder
-            of images, an http, https, rtsp, rtmp or udp URL, or `synthetic`.
+        text: A device index such as `0`, a device path, a video file, a named pipe, an image file,
+            a folder of images, a pattern such as `photos/*.jpg`, a URL, `csi://0`, `gst:` and a
+            pipeline, or `synthetic`, with `?key=value&...` after it to change it.
+        wanted: What is asked of it.
 
     Raises:
-        SourceError: There is no such thing, or it cannot be opened.
+        ConfigError: A setting in the text is not allowed, or images were to have a mode.
+        SourceError: There is no such thing, it cannot be opened, or does not deliver as asked.
+        MissingDependencyError: OpenCV lacks GStreamer, which `csi://` and `gst:` need.
     """
-    if text == SYNTHETIC:
-        return SyntheticSource()
+    scheme, separator, rest = text.partition(":")
+    scheme = scheme.lower()
+    kind, _, query = text.partition("?")
+    if kind == SYNTHETIC:
+        return _synthetic(query, wanted)
+    if separator and scheme == "gst":
+        return GStreamerSource(rest, name=name_of_pipeline(rest), wanted=wanted)
+    if rest.startswith("//") and re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        if scheme == "csi":
+            return _csi(rest[2:], wanted)
+        if scheme not in URL_SCHEMES:
+            raise SourceError(f"{scheme}:// is no source: take {sentence_list(SCHEMES)}, or a path")
+        url = f"{scheme}:{rest}"
+        return VideoSource(url, name=without_credentials(url), is_url=True, wanted=wanted)
     if text.isdecimal():
-        return DeviceSource(int(text))
-    if "://" in text:
-        return VideoSource(text, name=without_credentials(text), is_url=True)
+        return DeviceSource(int(text), wanted)
+    return _local(text, wanted)
+
+
+def _local(text: str, wanted: Wanted) -> FrameSource:
+    """Open what has a path."""
     path = Path(os.path.expanduser(text))  # noqa: PTH111  # leaves an unknown ~user as it is
-    if not text or not path.exists():
-        raise SourceError(
-            f"no such source: {text!r}; name an existing file, folder or device, a URL, "
-            "a camera index such as 0, or synthetic"
-        )
+    if text and path.exists():
+        return _at(path, wanted)
+    # Who forgot the scheme of a URL may have typed a password.
+    shown = without_credentials(text) if re.search(r":.*@", text) else text
+    if text and glob.has_magic(text):
+        return _matching(path, shown, wanted)
+    raise SourceError(
+        f"no such source: {shown!r}; name an existing file, folder or device, a URL, "
+        "a camera index such as 0, or synthetic"
+    )
+
+
+def _at(path: Path, wanted: Wanted) -> FrameSource:
     if path.is_char_device():
-        return DeviceSource(str(path))
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-        return FolderSource(path)
-    return VideoSource(str(path), name=_printable(str(path)), is_url=False)
+        return DeviceSource(str(path), wanted)
+    if path.is_dir():
+        return _images(image_paths(path), path, str(path), wanted)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _images([path], path.parent, str(path), wanted)
+    return VideoSource(str(path), name=printable(str(path)), is_url=False, wanted=wanted)
 
 
-def without_credentials(url: str) -> str:
-    """Return a URL as it may be printed: user name, password and query are left out.
+def _matching(pattern: Path, shown: str, wanted: Wanted) -> FrameSource:
+    """Open the images that a pattern matches, or the one thing."""
+    name = printable(shown)
+    parts = pattern.parts
+    fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    paths = in_natural_order(map(Path, glob.glob(str(pattern), recursive=True)), root)  # noqa: PTH207
+    if not paths:
+        raise SourceError(f"nothing matches {name}: check the pattern, and put it in quotes")
+    if len(paths) == 1:
+        return _at(paths[0], wanted)
+    others = [path.name for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]
+    if others:
+        raise SourceError(
+            f"{name} matches {len(paths)} files that are not all images, such as "
+            f"{printable(others[0])}: narrow the pattern, or give each video its own --camera"
+        )
+    return _images(paths, root, name, wanted)
 
-    All that stands before the last `@` is taken for credentials, as passwords with a `/` in
-    them are typed too.
-    """
-    scheme, _, rest = url.partition("://")
-    _, credentials, address = rest.rpartition("@")
-    return f"{scheme}://{'***@' if credentials else ''}{re.split('[?#]', address)[0]}"
+
+def _images(paths: list[Path], root: Path, name: str, wanted: Wanted) -> FrameSource:
+    if wanted.mode != Mode() and not wanted.accept_mode:
+        raise ConfigError(
+            f"{printable(name)}: asked for {wanted.mode}, but images come as they are; leave that "
+            "out, or take them with --accept-mode"
+        )
+    return FolderSource(paths, root=root, name=name)
 
 
-def _printable(text: str) -> str:
-    """Return text in which the bytes of a file name that are no UTF-8 are spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _synthetic(query: str, wanted: Wanted) -> SyntheticSource:
+    plan = plan_from_query(query, fps=wanted.mode.fps)
+    delivers = Mode(width=plan.size, height=plan.size, fps=plan.fps)
+    check_mode(SYNTHETIC, wanted, delivers, advice="change fps or size after the ?")
+    return SyntheticSource(plan)
+
+
+def _csi(address: str, wanted: Wanted) -> GStreamerSource:
+    number, _, query = address.partition("?")
+    found = dict(pair.partition("=")[::2] for pair in filter(None, query.split("&")))
+    usable = number.isdecimal() and found.keys() <= {"width", "height", "fps"}
+    if not usable or not all(re.fullmatch(r"[1-9][0-9]{0,4}", text) for text in found.values()):
+        raise ConfigError(
+            "csi:// takes the number of a camera: write csi://0, or "
+            "csi://0?width=1920&height=1080&fps=30 with whole numbers"
+        )
+    asked = Mode(
+        width=int(found["width"]) if "width" in found else wanted.mode.width,
+        height=int(found["height"]) if "height" in found else wanted.mode.height,
+        fps=float(found["fps"]) if "fps" in found else wanted.mode.fps,
+        fourcc=wanted.mode.fourcc,
+    )
+    pipeline, delivers = csi_pipeline(int(number), asked)
+    return GStreamerSource(pipeline, name=f"csi://{number}", wanted=replace(wanted, mode=delivers))

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One packet of a video, stamped when it arrived.
+    """One packet of a video with the time at which it came.
 
     Attributes:
         number: Position in decoding order.
@@ -50,9 +50,14 @@ class PacketLog:
         """How many packets arrived."""
         return self._count
 
-    def arrived(self, packet: av.Packet[av.VideoStream]) -> Arrival:
-        """Stamp a packet; call it before decoding."""
-        captured_ns, grabbed_ns = time.time_ns(), time.monotonic_ns()
+    def arrived(self, packet: av.Packet[av.VideoStream], grabbed_ns: int) -> Arrival:
+        """Note a packet before it is decoded.
+
+        Args:
+            packet: What is to be decoded.
+            grabbed_ns: When it came, on the monotonic clock.
+        """
+        captured_ns = time.time_ns() - (time.monotonic_ns() - grabbed_ns)
         number, pts = self._count, packet.pts
         self._count += 1
         if packet.is_keyframe or self._intra_only:

@@ -1,93 +1,117 @@
-"""DeviceSource: a camera of this machine through OpenCV, and the list of those there are."""
+"""DeviceSource: a camera of this machine through OpenCV, found again by its stable name."""
 
 from __future__ import annotations
 
+import math
+import os
 import sys
-import time
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from .errors import CameraError, sentence_list
-from .frames import Frame
-from .source import FrameSource
+from .opencv import OpenCVSource
+from .source import Mode, Wanted
+from .stable_names import LINKS, cameras, stable_path
+
+_ADVICE = "ask for what it can do (motorvae-doctor cameras)"
+BUFFERS = 2
+"""One that is read and one that is filled; with one alone every other frame would be missed."""
 
 
-class DeviceSource(FrameSource):
-    """Frames of a local camera, BGR, stamped between the grab and the decoding.
+class DeviceSource(OpenCVSource):
+    """Frames of a local camera, BGR.
+
+    Its clock is the driver's where that stamps frames on the monotonic clock, as those of USB
+    cameras do, and this host's right after the grab otherwise.
 
     Args:
         device: Index of the camera, or the path of its device file.
+        wanted: What is asked of it. The time-out of the first camera of a process holds for all
+            of them, in whole seconds: OpenCV reads it once.
         api: An OpenCV capture API; by default V4L2 on Linux and OpenCV's own choice elsewhere.
+        links: Where stable names are looked for.
 
     Raises:
-        CameraError: The device cannot be opened; the message lists those found.
+        CameraError: The device cannot be opened, or does not deliver as asked.
     """
 
-    live = True
-
-    def __init__(self, device: int | str, *, api: int | None = None) -> None:
+    def __init__(
+        self,
+        device: int | str,
+        wanted: Wanted = Wanted(),  # noqa: B008  # frozen
+        *,
+        api: int | None = None,
+        links: Path = LINKS,
+    ) -> None:
         on_linux = sys.platform == "linux"
-        path = f"/dev/video{device}" if isinstance(device, int) else device
-        self.name = f"camera {device}"
-        if api is None:
-            if on_linux and not Path(path).exists():
-                raise CameraError(self._cannot_open(f"{path} does not exist"))
-            api = cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        self._capture = cv2.VideoCapture(device, api)
-        if not self._capture.isOpened():
-            self._capture.release()
-            raise CameraError(self._cannot_open(f"OpenCV tried {path}, which did not open"))
-        # A short queue keeps the newest frame near; drivers that ignore it lose nothing.
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or None
-        self._index = 0
+        self._api = (cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY) if api is None else api
+        self._device: int | str = device
+        name = f"camera {device}"
+        if self._api == cv2.CAP_V4L2:
+            path = Path(f"/dev/video{device}" if isinstance(device, int) else device)
+            if (link := stable_path(path, links)) is not None and link != path:
+                name = f"{name} ({link.name})"
+                path = link
+            self._device = str(path)
+        super().__init__(name, wanted, advice=_ADVICE)
 
-    def read(self) -> Frame:
-        """Wait for the next frame of the device.
+    def _open(self) -> cv2.VideoCapture:
+        if self._api == cv2.CAP_V4L2:
+            self._check_access(Path(str(self._device)))
+            seconds = max(1, math.ceil(self._wanted.timeout_s))
+            os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
+        capture = cv2.VideoCapture(self._device, self._api)
+        if not capture.isOpened():
+            capture.release()
+            raise self._cannot_open(f"OpenCV tried {self._device}, which did not open")
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, BUFFERS)
+        _ask(capture, self._wanted.mode)
+        return capture
 
-        Raises:
-            CameraError: The device timed out, was unplugged, or delivered no image.
-        """
-        grabbed = self._capture.grab()
-        captured_ns, grabbed_ns = time.time_ns(), time.monotonic_ns()
-        delivered, image = self._capture.retrieve() if grabbed else (False, None)
-        if not delivered or image is None:
-            raise CameraError(
-                f"lost {self.name} after {self._index} frames: it delivered no image; "
-                "check the cable and start again"
+    def _cause(self, waited_s: float) -> str:
+        if self._api == cv2.CAP_V4L2 and not Path(str(self._device)).exists():
+            return "it was unplugged"
+        return super()._cause(waited_s)
+
+    def _check_access(self, path: Path) -> None:
+        if not path.exists():
+            raise self._cannot_open(f"{path} does not exist")
+        if not os.access(path, os.R_OK | os.W_OK):
+            error = CameraError(
+                f"cannot open {self.name}: permission denied for {path}; add this user to the "
+                "group video (sudo usermod -aG video $USER) and log in again"
             )
-        self._index += 1
-        return Frame(
-            image=image.astype(np.uint8, copy=False),
-            index=self._index - 1,
-            captured_ns=captured_ns,
-            grabbed_ns=grabbed_ns,
-            capture_ns=time.monotonic_ns() - grabbed_ns,
-        )
+            error.reason = f"permission denied for {path}"
+            raise error
 
-    def close(self) -> None:
-        """Give the device back."""
-        self._capture.release()
-
-    def _cannot_open(self, tried: str) -> str:
-        found = sentence_list(cameras_found(), none="none")
-        return (
-            f"cannot open {self.name}: {tried}; cameras found: {found}; "
+    def _cannot_open(self, tried: str) -> CameraError:
+        error = CameraError(
+            f"cannot open {self.name}: {tried}; cameras found: {sentence_list(cameras_found())}; "
             "plug one in, or use --camera with a file, a URL or synthetic"
         )
+        error.reason = tried
+        return error
 
 
 def cameras_found() -> list[str]:
     """Return the video devices of this machine with their names; Linux only, else empty."""
-    found = []
-    nodes = Path("/sys/class/video4linux").glob("video*")
-    for node in sorted(nodes, key=lambda node: (len(node.name), node.name)):
-        try:
-            label = (node / "name").read_text(encoding="utf-8").strip()
-        except OSError:
-            label = "name unknown"
-        found.append(f"/dev/{node.name} ({label})")
-    return found
+    return [f"{camera.path} ({camera.label})" for camera in cameras()]
+
+
+def _ask(capture: cv2.VideoCapture, mode: Mode) -> None:
+    """Set a mode: the format first, since it decides which sizes there are, and sizes which rates.
+
+    What was honoured is read back by the caller; what `set` returns says little.
+    """
+    if mode.fourcc:
+        letters = mode.fourcc.upper().ljust(4)[:4].encode("ascii", "replace")
+        capture.set(cv2.CAP_PROP_FOURCC, int.from_bytes(letters, "little"))
+    if mode.width or mode.height:  # OpenCV applies them once it was told both
+        for key, value in (
+            (cv2.CAP_PROP_FRAME_WIDTH, mode.width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, mode.height),
+        ):
+            capture.set(key, value or capture.get(key))
+    if mode.fps:
+        capture.set(cv2.CAP_PROP_FPS, mode.fps)

@@ -110,18 +110,22 @@ def interrupts_deferred() -> Iterator[None]:
             signal.raise_signal(heard[0])
 
 
-def set_aside(path: Path) -> Path | None:
+def set_aside(path: Path, *, or_folder: bool = False) -> Path | None:
     """Rename an existing file to the first free `name.N.suffix`, so that nothing is overwritten.
 
+    Args:
+        path: What is in the way, if anything is.
+        or_folder: A folder of that name is renamed too.
+
     Returns:
-        The new name, or None where there was no file.
+        The new name, or None where there was nothing.
 
     Raises:
-        OutputError: It cannot be renamed, or something else than a file is there.
+        OutputError: It cannot be renamed, or something else is there.
     """
     if not path.exists():
         return None
-    check_replaceable_file(path)
+    check_replaceable_file(path, or_folder=or_folder)
     with _as_output_error(path):
         for number in range(1, sys.maxsize):
             kept = path.with_name(f"{path.stem}.{number}{path.suffix}")
@@ -131,13 +135,13 @@ def set_aside(path: Path) -> Path | None:
     raise AssertionError("unreachable: there is always a free number")
 
 
-def check_replaceable_file(path: Path) -> None:
+def check_replaceable_file(path: Path, *, or_folder: bool = False) -> None:
     """Refuse to put a file where something else is.
 
     Raises:
-        OutputError: A folder or a device is at `path`.
+        OutputError: A device is at `path`, or a folder and that is not allowed.
     """
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not (or_folder and path.is_dir()):
         raise OutputError(f"{path} exists and is not a file: name another output")
 
 

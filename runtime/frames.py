@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,6 +13,8 @@ from .errors import ImageError
 from .spec import ModelSpec
 
 WHITE = 255
+
+Clock = Literal["driver", "packet", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +26,11 @@ class Frame:
         index: Position in its source, counting from 0; frames that were lost count.
         captured_ns: Unix time of the grab in nanoseconds.
         grabbed_ns: The same moment on the monotonic clock; ages are counted from here.
-        capture_ns: How long decoding and retrieving took after the grab, in nanoseconds.
+        capture_ns: From that moment to the decoded image being there, in nanoseconds.
         name: What the user would call this image, such as a file name; may be empty.
         media_s: Position in the recording in seconds, where the source has one.
+        clock: Who stamped the moment: the device's `driver`, the arrival of the frame's `packet`,
+            or this `host` right after the grab.
     """
 
     image: npt.NDArray[np.uint8]
@@ -36,6 +40,7 @@ class Frame:
     capture_ns: int
     name: str = ""
     media_s: float | None = None
+    clock: Clock = "host"
 
 
 @dataclass(frozen=True, slots=True)

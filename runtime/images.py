@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from .errors import ImageError, SourceError, sentence_list
 from .frames import luma_from_image
+from .opencv import silence_opencv
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -39,7 +41,12 @@ def image_paths(folder: Path) -> list[Path]:
         raise SourceError(
             f"no image in {folder}: put files ending in {sentence_list(IMAGE_SUFFIXES)} there"
         )
-    return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
+    return in_natural_order(found, folder)
+
+
+def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
+    """Sort files below a folder so that frame2 comes before frame10."""
+    return sorted(paths, key=lambda path: _natural(path.relative_to(root).as_posix()))
 
 
 def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
@@ -60,7 +67,7 @@ def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
         raise ImageError(f"cannot decode {path}: {problem}; replace or remove it")
     # Orientation is only applied where alpha is dropped, so JPEG, which has none, goes that way.
     flags = cv2.IMREAD_ANYCOLOR if is_jpeg else cv2.IMREAD_UNCHANGED
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error says it all
+    silence_opencv()
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

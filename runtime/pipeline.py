@@ -1,197 +1,217 @@
-"""One frame after another: source -> input -> encoder -> latent row, with its age and drops."""
+"""From the mailboxes through the encoder to rows: batches across cameras, ages, and the summary."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from .backend import Backend
-from .errors import BackendError, MotorVAEError
-from .frames import Frame, Gap, input_from_image
-from .source import FrameSource
+from .backend import Arrays, Backend
+from .errors import BackendError
+from .familiarity import Familiarity
+from .frames import input_from_luma
+from .mailbox import Mailboxes
+from .outlets import OutletReport
+from .reconstruct import Reconstruction
+from .rows import Row, Status
+from .shots import Loss, Shot
 from .spec import ModelSpec
-from .timing import NS_PER_MS, Percentiles, StageTimes
+from .tally import StreamSummary, Tally
+from .timing import NS_PER_MS
 
 WARM_UP_RUNS = 3
 
-
-class RowSink(Protocol):
-    """Anything that takes latent rows."""
-
-    def write(self, row: Mapping[str, object]) -> None:
-        """Take one row."""
-        ...
+Emit = Callable[[Row], None]
 
 
 @dataclass(frozen=True, slots=True)
-class StreamSummary:
-    """What a run did.
+class Extras:
+    """What a row may say beyond its latent.
 
     Attributes:
-        frames: Frames that became latents.
-        lost: Frames that the source could not deliver.
-        dropped: Frames that were overtaken by a newer one.
-        seconds: From the first frame's grab to the last latent.
-        fps: Latents per second over that time, or None for fewer than two.
-        stages: Milliseconds per stage, and `age`: from the grab to the latent being ready.
-        failure: Why the source ended early, if it did.
+        familiarity: Whether the model knows such an image; None leaves that out.
+        reconstruction: The decoder, every so many latents; None leaves it out.
+        max_age_ms: What is older gets no latent.
+        pictures: Whether rows carry what was encoded, for a live view.
     """
 
-    frames: int
-    lost: int
-    dropped: int
-    seconds: float
-    fps: float | None
-    stages: dict[str, Percentiles]
-    failure: str | None
+    familiarity: Familiarity | None = None
+    reconstruction: Reconstruction | None = None
+    max_age_ms: float | None = None
+    pictures: bool = False
 
 
 class LatentStream:
-    """Encodes one frame at a time into buffers that are allocated once.
+    """Encodes what is ready, one frame of each camera at most, into buffers allocated once.
 
-    The encoder is warmed up here, so make one before the source is opened: frames of a camera
-    that nobody takes yet would count as dropped.
+    The encoder is warmed up here, so make one before the cameras are opened: frames that nobody
+    takes yet would count as dropped.
 
     Args:
         backend: An opened encoder.
-        spec: The model's sizes and frame fit.
+        spec: The model's sizes.
+        cameras: How many there are.
+        extras: What else rows are to say.
     """
 
-    def __init__(self, backend: Backend, spec: ModelSpec) -> None:
+    def __init__(
+        self, backend: Backend, spec: ModelSpec, cameras: int = 1, extras: Extras | None = None
+    ) -> None:
         side = spec.image_size
-        self._backend, self._spec = backend, spec
-        self._batch = np.zeros((1, 1, side, side), np.float32)
-        self._input = self._batch[0, 0]
-        self._times = StageTimes()
-        self._frames = self._lost = self._dropped = 0
-        self._next_index = 0
-        self._first_ns = self._last_ns = 0
-        for _ in range(WARM_UP_RUNS):
-            backend.run(self._batch)
+        self._backend, self._extras = backend, extras or Extras()
+        self._batch = np.zeros((cameras, 1, side, side), np.float32)
+        for count in range(1, cameras + 1):
+            for _ in range(WARM_UP_RUNS):
+                backend.run(self._batch[:count])
 
     def run(
-        self,
-        source: FrameSource,
-        sink: RowSink,
-        *,
-        max_frames: int | None = None,
-        stop: threading.Event | None = None,
+        self, mailboxes: Mailboxes, emit: Emit, *, max_frames: int | None = None
     ) -> StreamSummary:
-        """Stream until the source ends, `max_frames` latents are out, or `stop` is set.
+        """Stream until every camera has ended, `max_frames` latents are out, or it is stopped.
 
-        A failure of the source becomes a `lost` row and is reported in the summary; a failure
-        of the encoder or the sink is raised. The last row written has status `end`.
+        The rows of a camera come in the order of its frames. The last row, of status `end`, is
+        not written here, since what the sinks did belongs into it.
+
+        Args:
+            mailboxes: Filled by capture threads.
+            emit: Takes each row.
+            max_frames: How many latents; no limit where left out.
 
         Raises:
             BackendError: The encoder failed, or a latent is not finite.
-            OutputError: The sink failed.
+            OutputError: `emit` failed.
         """
-        failure: str | None = None
-        while not (stop and stop.is_set()) and self._frames != max_frames:
-            try:
-                item = source.read()
-            except MotorVAEError as error:
-                failure = str(error)
-                self._write_lost(Gap(self._next_index, failure, time.time_ns()), sink)
+        tally = Tally([box.name for box in mailboxes.boxes])
+        while max_frames is None or tally.frames < max_frames:
+            items = mailboxes.take()
+            if not items:
                 break
-            if item is None or (stop and stop.is_set()):
-                break
-            if isinstance(item, Gap):
-                self._write_lost(item, sink)
-            else:
-                self._encode(item, sink)
-        return self._finish(failure, sink)
+            popped_ns = time.monotonic_ns()
+            shots: list[tuple[str, Shot]] = []
+            for camera, item in items:
+                if isinstance(item, Loss):
+                    _emit_and_count(_lost_row(camera, item), emit, tally)
+                elif self._is_too_old(item, popped_ns):
+                    _emit_and_count(self._stale_row(camera, item, popped_ns), emit, tally)
+                elif max_frames is None or tally.frames + len(shots) < max_frames:
+                    shots.append((camera, item))
+            if shots:
+                self._encode(shots, popped_ns, emit, tally)
+        failures = [box.failure for box in mailboxes.boxes if box.failure is not None]
+        return tally.summary(failures)
 
-    def _encode(self, frame: Frame, sink: RowSink) -> None:
+    def _encode(
+        self, shots: list[tuple[str, Shot]], popped_ns: int, emit: Emit, tally: Tally
+    ) -> None:
         started_ns = time.monotonic_ns()
-        input_from_image(frame.image, self._spec, self._input)
-        prepared_ns = time.monotonic_ns()
-        mu = self._backend.run(self._batch)["mu"][0]
-        ready_ns = time.monotonic_ns()
-        if not np.isfinite(mu).all():
+        batch = self._batch[: len(shots)]
+        for (_, shot), place in zip(shots, batch, strict=True):
+            input_from_luma(shot.frame.image, place[0])
+        results = self._backend.run(batch)
+        encoded_ns = time.monotonic_ns()
+        for position, (camera, shot) in enumerate(shots):
+            row = self._row(camera, shot, "ok")
+            ready_ns = self._complete(row, results, position)
+            if self._is_too_old(shot, ready_ns):
+                _emit_and_count(self._stale_row(camera, shot, ready_ns), emit, tally)
+                continue
+            stages_ns = {
+                "capture": shot.frame.capture_ns,
+                "convert": shot.convert_ns,
+                "wait": popped_ns - shot.queued_ns,
+                "encode": encoded_ns - started_ns,
+                "emit": ready_ns - encoded_ns,
+            }
+            age_ns = ready_ns - shot.frame.grabbed_ns
+            row.age_ms = _ms(age_ns)
+            for stage, duration_ns in stages_ns.items():
+                setattr(row, f"{stage}_ms", _ms(duration_ns))
+            if self._extras.reconstruction is not None:
+                self._extras.reconstruction.complete(row, shot.frame.image)
+            tally.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
+            _emit_and_count(row, emit, tally)
+
+    def _complete(self, row: Row, results: Arrays, position: int) -> int:
+        """Put the latent and what is said of it into the row; return when it was ready."""
+        mu: npt.NDArray[np.float32] = results["mu"][position]
+        log_var = results["log_var"][position]
+        if not (np.isfinite(mu).all() and np.isfinite(log_var).all()):
             raise BackendError(
-                f"the latent of frame {frame.index} is not finite: "
+                f"the latent of frame {row.index} of {row.camera} is not finite: "
                 "export the bundle again and read its verification"
             )
-        age_ns = ready_ns - frame.grabbed_ns
-        stages = {
-            "capture": frame.capture_ns,
-            "wait": started_ns - frame.grabbed_ns - frame.capture_ns,
-            "preprocess": prepared_ns - started_ns,
-            "encode": ready_ns - prepared_ns,
-        }
-        dropped = self._advance_to(frame.index)
-        row: dict[str, Any] = {
-            "index": frame.index,
-            "captured_ns": frame.captured_ns,
-            "age_ms": _ms(age_ns),
-            "dropped": dropped,
-            "status": "ok",
-            "mu": mu,
-        }
-        row.update((f"{stage}_ms", _ms(duration)) for stage, duration in stages.items())
-        if frame.media_s is not None:
-            row["media_s"] = frame.media_s
-        if frame.name:
-            row["name"] = frame.name
-        sink.write(row)
-        emitted_ns = time.monotonic_ns()
-        self._times.add({**stages, "age": age_ns, "emit": emitted_ns - ready_ns})
-        self._first_ns = self._first_ns or frame.grabbed_ns
-        self._last_ns = ready_ns
-        self._frames += 1
+        row.mu = mu
+        if self._extras.familiarity is not None:
+            likeness = self._extras.familiarity.likeness(mu, log_var)
+            row.kl = likeness.kl
+            row.mahalanobis = likeness.mahalanobis
+            row.mahalanobis_percentile = likeness.mahalanobis_percentile
+            row.log_var_distance = likeness.log_var_distance
+            row.log_var_percentile = likeness.log_var_percentile
+            row.foreign = likeness.foreign
+        return time.monotonic_ns()
 
-    def _write_lost(self, gap: Gap, sink: RowSink) -> None:
-        dropped = self._advance_to(gap.index)
-        self._lost += 1
-        row: dict[str, Any] = {
-            "index": gap.index,
-            "captured_ns": gap.captured_ns,
-            "age_ms": None,
-            "dropped": dropped,
-            "status": "lost",
-            "mu": None,
-            "reason": gap.reason,
-        }
-        if gap.name:
-            row["name"] = gap.name
-        sink.write(row)
-
-    def _advance_to(self, index: int) -> int:
-        """Return how many frames were passed over since the last row."""
-        dropped = max(0, index - self._next_index)
-        self._dropped += dropped
-        self._next_index = index + 1
-        return dropped
-
-    def _finish(self, failure: str | None, sink: RowSink) -> StreamSummary:
-        seconds = (self._last_ns - self._first_ns) / 1e9
-        summary = StreamSummary(
-            frames=self._frames,
-            lost=self._lost,
-            dropped=self._dropped,
-            seconds=seconds,
-            fps=self._frames / seconds if self._frames > 1 else None,
-            stages=self._times.percentiles(),
-            failure=failure,
+    def _row(self, camera: str, shot: Shot, status: Status) -> Row:
+        frame = shot.frame
+        gap_from_ns = shot.gap_from_ns
+        return Row(
+            index=frame.index,
+            captured_ns=frame.captured_ns,
+            age_ms=None,
+            dropped=shot.dropped,
+            status=status,
+            camera=camera,
+            clock=frame.clock,
+            duplicate=shot.duplicate,
+            gap_ms=None if gap_from_ns is None else _ms(frame.grabbed_ns - gap_from_ns),
+            media_s=frame.media_s,
+            name=frame.name or None,
+            luma=frame.image if self._extras.pictures else None,
         )
-        sink.write(
-            {
-                "index": self._next_index,
-                "captured_ns": time.time_ns(),
-                "age_ms": None,
-                "dropped": 0,
-                "status": "end",
-                "mu": None,
-                "summary": asdict(summary),
-            }
-        )
-        return summary
+
+    def _stale_row(self, camera: str, shot: Shot, now_ns: int) -> Row:
+        row = self._row(camera, shot, "stale")
+        row.age_ms = _ms(now_ns - shot.frame.grabbed_ns)
+        row.reason = f"older than {self._extras.max_age_ms:g} ms"
+        return row
+
+    def _is_too_old(self, shot: Shot, now_ns: int) -> bool:
+        limit_ms = self._extras.max_age_ms
+        return limit_ms is not None and now_ns - shot.frame.grabbed_ns > limit_ms * NS_PER_MS
+
+
+def _lost_row(camera: str, loss: Loss) -> Row:
+    gap = loss.gap
+    return Row(
+        index=gap.index,
+        captured_ns=gap.captured_ns,
+        age_ms=None,
+        dropped=loss.dropped,
+        status="lost",
+        camera=camera,
+        reason=gap.reason,
+        name=gap.name or None,
+    )
+
+
+def _emit_and_count(row: Row, emit: Emit, tally: Tally) -> None:
+    tally.add(row)
+    emit(row)
+
+
+def end_row(summary: StreamSummary, reports: Sequence[OutletReport]) -> Row:
+    """Return the last row of a run, which holds its summary and what the sinks did until then."""
+    return Row(
+        index=summary.rows,
+        captured_ns=time.time_ns(),
+        age_ms=None,
+        dropped=0,
+        status="end",
+        summary={**asdict(summary), "sinks": [asdict(report) for report in reports]},
+    )
 
 
 def _ms(duration_ns: int) -> float:

@@ -1,19 +1,53 @@
-"""FrameSource, what every source of frames can do; two wrappers: by the clock, in a thread."""
+"""FrameSource, what every source of frames can do, what is asked of it, and play by the clock."""
 
 from __future__ import annotations
 
 import abc
-import threading
 import time
-from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .closing import Closing
-from .errors import CameraError
+from .errors import SourceError
 from .frames import Frame, Gap
 
 DEFAULT_FPS = 30.0
-THREAD_EXIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a camera is to deliver, or delivers; None is not asked for, or not known.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        fps: Frames per second.
+        fourcc: Four letters that name the pixel format, such as MJPG or YUYV.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    fourcc: str | None = None
+
+    def __str__(self) -> str:
+        size = f"{self.width or '?'}x{self.height or '?'}" if self.width or self.height else ""
+        rate = f"{self.fps:g} fps" if self.fps else ""
+        return " ".join(part for part in (size, rate, self.fourcc or "") if part) or "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a source beyond its name.
+
+    Attributes:
+        mode: Read back once it is set.
+        accept_mode: Take what comes where the mode is not honoured.
+        timeout_s: How long a connection may be silent.
+    """
+
+    mode: Mode = Mode()
+    accept_mode: bool = False
+    timeout_s: float = 5.0
 
 
 class FrameSource(Closing):
@@ -22,12 +56,14 @@ class FrameSource(Closing):
     Attributes:
         name: What to call the source in messages; never holds credentials.
         live: Frames come by the clock, whether or not anybody reads them.
+        returns: What fails or ends may come back: `close` and `reopen` are worth trying.
         fps: Nominal frames per second, or None where the source has no rate.
         expected: How many frames will come, or None where that is not known.
     """
 
     name: str = ""
     live: bool = False
+    returns: bool = False
     fps: float | None = None
     expected: int | None = None
 
@@ -45,6 +81,16 @@ class FrameSource(Closing):
     @abc.abstractmethod
     def close(self) -> None:
         """Release the device, file or connection; calling it again does nothing."""
+
+    def reopen(self) -> None:
+        """Open again, by its stable name, what was lost and has been closed.
+
+        Frames go on being counted where they stopped.
+
+        Raises:
+            SourceError: It is not there yet.
+        """
+        raise SourceError(f"{self.name} cannot be opened again: start again")
 
     def interrupt(self) -> None:
         """Let a waiting `read` return None soon; safe in a signal handler. May do nothing."""
@@ -80,76 +126,10 @@ class Paced(FrameSource):
         item = self._source.read()
         if isinstance(item, Frame):
             # A decoder that reorders frames reads ahead; a camera could not have.
-            return replace(item, grabbed_ns=due_ns, captured_ns=captured_ns)
+            capture_ns = time.monotonic_ns() - due_ns
+            return replace(item, grabbed_ns=due_ns, captured_ns=captured_ns, capture_ns=capture_ns)
         return item
 
     def close(self) -> None:
         """Close the recording."""
         self._source.close()
-
-
-class CaptureThread(FrameSource):
-    """A thread that reads a live source at once, so that every frame is stamped when it comes.
-
-    It keeps the newest frames that nobody has taken: one for the lowest age, more for a reader
-    that wants them all and may fall behind. A frame that is pushed out shows as a jump of
-    `Frame.index`. Gaps are never pushed out. A failure in the thread is raised again in `read`,
-    with its cause, after the last frame.
-
-    Args:
-        source: What to read; closed with the thread.
-        keep: How many frames may wait.
-    """
-
-    live = True
-
-    def __init__(self, source: FrameSource, *, keep: int = 1) -> None:
-        self._source = source
-        self.name, self.fps, self.expected = source.name, source.fps, source.expected
-        self._changed = threading.Condition()
-        self._gaps: deque[Gap] = deque()
-        self._frames: deque[Frame] = deque(maxlen=keep)
-        self._ended = False
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
-        self._thread.start()
-
-    def read(self) -> Frame | Gap | None:
-        """Wait for a frame that was not handed out yet; take the first of those that wait."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._gaps or self._frames or self._ended)
-            if self._gaps and (not self._frames or self._gaps[0].index < self._frames[0].index):
-                return self._gaps.popleft()
-            if self._frames:
-                return self._frames.popleft()
-            if self._failure is None:
-                return None
-            reason = str(self._failure) or type(self._failure).__name__
-            raise CameraError(reason) from self._failure
-
-    def interrupt(self) -> None:
-        """Wake a waiting reader; the thread stops after the frame it waits for."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Stop the thread, then release the source."""
-        self.interrupt()
-        self._thread.join(timeout=THREAD_EXIT_S)
-        if not self._thread.is_alive():  # else closing would pull the device from under it
-            self._source.close()
-
-    def _capture(self) -> None:
-        item: Frame | Gap | None = None
-        try:
-            while not self._ended and (item := self._source.read()) is not None:
-                with self._changed:
-                    if isinstance(item, Gap):
-                        self._gaps.append(item)
-                    else:
-                        self._frames.append(item)  # pushes the oldest out where full
-                    self._changed.notify_all()
-        except Exception as failure:  # noqa: BLE001  # handed to the reader, which raises it
-            self._failure = failure
-        self.interrupt()

@@ -6,81 +6,62 @@ import heapq
 import math
 import time
 from collections.abc import Generator, Iterator
-from fractions import Fraction
 
 import av
-import av.error
 import numpy as np
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from .announced import early_end
+from .clocks import StreamClock
+from .connection import FAILURES, Connection
 from .damage import Arrival, PacketLog
-from .errors import CameraError, SourceError
+from .errors import CameraError
 from .frames import Frame, Gap
-from .source import FrameSource
+from .modes import check_mode
+from .source import FrameSource, Wanted
 
-TIMEOUT_S = 5.0
-_FAILURES = (av.error.FFmpegError, OSError, ValueError)
-# FFmpeg renders these as video, and takes any .txt file for one.
-_TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
-# Containers whose header says how long the recording is; others only let FFmpeg guess.
-_SAY_DURATION = {"matroska,webm", "flv"}
+# Formats whose time stamps are the sender's own; for others FFmpeg makes them up.
+_OWN_STAMPS = {"rtsp", "mpegts", "flv", "matroska,webm"}
+# A packet of these codecs in these formats is handed over when the next one begins to come.
+_HOLD_BACK = {"rtsp", "mpegts"}
+_HELD_BACK = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
 
 
 class VideoSource(FrameSource):
     """Every frame of a video, in order, converted to BGR.
 
-    A frame's time is that of the packet it was decoded from, stamped when the packet arrived
-    and before it was decoded. Damage that the decoder notices is never hidden: a packet that does
+    A frame's time is that at which the packet came that it was decoded from; `StreamClock` tells
+    what came late. Damage that the decoder notices is never hidden: a packet that does
     not decode, a frame that the decoder patched, frames predicted from either, and an end that
     comes before the announced one are gaps. (Most codecs carry no checksum, and some altered bytes
     decode without complaint.) A live stream that is joined half way starts at its first whole
     frame.
 
     Args:
-        location: A path, or a URL that FFmpeg reads.
+        location: A path, or a URL that FFmpeg reads. A named pipe is a live stream.
         name: What to call it in messages, without credentials.
-        is_url: Connect with a timeout; a stream without an announced end is live.
+        is_url: A stream without an announced end is live.
+        wanted: What it is to deliver; the time-out holds for URLs and pipes.
 
     Raises:
-        SourceError: It cannot be opened or holds no video.
+        SourceError: It cannot be opened, holds no video, or does not deliver as asked.
     """
 
-    def __init__(self, location: str, *, name: str, is_url: bool) -> None:
+    def __init__(
+        self,
+        location: str,
+        *,
+        name: str,
+        is_url: bool,
+        wanted: Wanted = Wanted(),  # noqa: B008  # frozen
+    ) -> None:
         self.name = name
-        options = {"rtsp_transport": "tcp"} if location.startswith("rtsp") else {}
-        # Without the prefix, what stands before a colon in a file's name is taken for a protocol.
-        address = location if is_url else f"file:{location}"
-        try:
-            self._container = av.open(address, timeout=TIMEOUT_S, options=options)
-        except _FAILURES as error:
-            advice = "check the address and that the server runs" if is_url else "check the file"
-            raise SourceError(f"cannot open {name}: {_reason(error)}; {advice}") from error
-        moving = [
-            stream
-            for stream in self._container.streams.video
-            if not stream.disposition & Disposition.attached_pic  # a song's cover
-            and stream.codec_context.codec.name not in _TEXT_ART
-        ]
-        if not moving:
-            self._container.close()
-            raise SourceError(f"{name} holds no video stream: name a video file or stream")
-        self._stream = moving[0]
-        codec = self._stream.codec_context
-        rate = self._stream.average_rate
-        self.fps = float(rate) if rate else None
-        self.expected = self._stream.frames or None
-        # A recording served over the network has an end; a camera has none.
-        has_end = self.expected or self._container.duration is not None
-        self.live = is_url and not has_end and self._container.size <= 0
-        # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
-        codec.options = {"err_detect": "crccheck+explode"}
-        self._reformatter = VideoReformatter()  # keeps FFmpeg's conversion context
-        self._log = PacketLog(intra_only=codec.codec.intra_only)
-        self._gaps: list[tuple[float, int, str, int]] = []
+        self._location, self._is_url, self._wanted = location, is_url, wanted
         self._index = 0
-        self._items = self._decoded()
+        self._reformatter = VideoReformatter()  # keeps FFmpeg's conversion context
+        self._open()
+        self.returns = self.live
 
     def read(self) -> Frame | Gap | None:
         """Return the next frame in display order, or a gap where one is damaged."""
@@ -89,39 +70,87 @@ class VideoSource(FrameSource):
     def close(self) -> None:
         """Close the file or connection."""
         self._items.close()
-        self._container.close()
+        self._connection.close()
+
+    def reopen(self) -> None:
+        """Connect again.
+
+        Raises:
+            SourceError: It cannot be opened, or does not deliver as asked.
+        """
+        self.close()
+        self._open()
+
+    def _open(self) -> None:
+        opened_ns = time.monotonic_ns()
+        self._connection = Connection(
+            self._location,
+            name=self.name,
+            is_url=self._is_url,
+            timeout_s=self._wanted.timeout_s,
+        )
+        try:
+            check_mode(self.name, self._wanted, self._connection.mode)
+        except CameraError:
+            self._connection.close()
+            raise
+        self._stream = self._connection.stream
+        self.live = self._connection.live
+        self.fps = self._connection.mode.fps
+        self.expected = self._stream.frames or None
+        codec = self._stream.codec_context
+        # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
+        codec.options = {"err_detect": "crccheck+explode"}
+        container = self._connection.container.format.name
+        self._clock = StreamClock(
+            opened_ns,
+            time.monotonic_ns(),
+            own_stamps=container in _OWN_STAMPS,
+            held_back=container in _HOLD_BACK and codec.name in _HELD_BACK,
+        )
+        self._log = PacketLog(intra_only=codec.codec.intra_only)
+        self._gaps: list[tuple[float, int, str, int]] = []
+        self._joined = not self.live
+        self._items = self._decoded()
 
     def _decoded(self) -> Generator[Frame | Gap, None, None]:
         """Demultiplex and decode, one packet at a time."""
-        packets = self._container.demux(self._stream)
+        connection, base = self._connection, self._stream.time_base
+        packets = connection.container.demux(self._stream)
         failure: Exception | None = None
         while True:
+            asked_ns = time.monotonic_ns()
             try:
                 packet = next(packets, None)
-            except _FAILURES as error:
+            except FAILURES as error:
                 failure = error
                 break
             if packet is None:
                 break
             if packet.size:
-                yield from self._frames(packet)
-        yield from self._frames(None)
+                came_ns = time.monotonic_ns()
+                if self.live:
+                    stamp = packet.pts
+                    stamp_s = None if stamp is None or base is None else float(stamp * base)
+                    came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s)
+                yield from self._frames(packet, came_ns)
+        yield from self._frames(None, time.monotonic_ns())
         yield from self._gaps_before(math.inf)
         if self.live:
-            reason = _reason(failure) if failure else "the stream ended"
-            raise CameraError(
-                f"lost {self.name} after {self._index} frames: {reason}; "
-                "check the connection and start again"
-            ) from failure
+            reason = connection.reason(failure) if failure else "the stream ended"
+            loss = CameraError(f"lost {self.name} after {self._index} frames: {reason}")
+            loss.reason = reason
+            raise loss from (None if self._is_url else failure)  # PyAV's would repeat the URL
         if failure:
-            yield self._gap(f"reading failed: {_reason(failure)}", time.time_ns())
-        elif early := self._early_end():
+            yield self._gap(f"reading failed: {connection.reason(failure)}", time.time_ns())
+        elif early := early_end(connection.container, self._stream, self._log):
             yield self._gap(early, time.time_ns())
 
-    def _frames(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[Frame | Gap]:
+    def _frames(
+        self, packet: av.Packet[av.VideoStream] | None, came_ns: int
+    ) -> Iterator[Frame | Gap]:
         """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
-        arrival = None if packet is None else self._log.arrived(packet)
-        started_ns = time.monotonic_ns()
+        arrival = None if packet is None else self._log.arrived(packet, came_ns)
         decoded: list[VideoFrame] = []
         reason = None
         if packet is not None and packet.is_corrupt:
@@ -129,19 +158,18 @@ class VideoSource(FrameSource):
         else:
             try:
                 decoded = self._stream.decode(packet)
-            except _FAILURES as error:
-                reason = f"frame does not decode: {_reason(error)}"
+            except FAILURES as error:
+                reason = f"frame does not decode: {self._connection.reason(error)}"
         if reason and packet is not None and arrival is not None:
             self._log.damaged(arrival)
             self._note_gap(packet.pts, reason, arrival)
-        decode_ns = time.monotonic_ns() - started_ns
         for frame in decoded:
             if self._log.is_missing(frame):
                 continue
             yield from self._gaps_before(-math.inf if frame.pts is None else frame.pts)
             origin = self._log.origin(frame) or arrival
             if origin is None:
-                origin = Arrival(self._log.count, 0, time.time_ns(), started_ns)
+                origin = Arrival(self._log.count, 0, time.time_ns(), came_ns)
             if frame.is_corrupt or self._log.is_damaged(origin):
                 if self._log.damaged(origin):  # else its gap is out already
                     yield from self._unless_joining("frame is damaged", origin.captured_ns)
@@ -149,21 +177,22 @@ class VideoSource(FrameSource):
                 reason = "frame is predicted from a damaged one"
                 yield from self._unless_joining(reason, origin.captured_ns)
             else:
-                yield self._whole(frame, origin, decode_ns)
+                yield self._whole(frame, origin)
 
-    def _whole(self, frame: VideoFrame, origin: Arrival, decode_ns: int) -> Frame:
-        started_ns = time.monotonic_ns()
+    def _whole(self, frame: VideoFrame, origin: Arrival) -> Frame:
         base = self._stream.time_base  # a frame that was flushed does not know it
         colour = self._reformatter.reformat(frame, format="bgr24")
         image = np.ascontiguousarray(colour.to_ndarray(), np.uint8)
         self._index += 1
+        self._joined = True
         return Frame(
             image=image,
             index=self._index - 1,
             captured_ns=origin.captured_ns,
             grabbed_ns=origin.grabbed_ns,
-            capture_ns=decode_ns + time.monotonic_ns() - started_ns,
+            capture_ns=time.monotonic_ns() - origin.grabbed_ns,
             media_s=float(frame.pts * base) if frame.pts is not None and base else None,
+            clock="packet",
         )
 
     def _note_gap(self, pts: int | None, reason: str, arrival: Arrival) -> None:
@@ -179,48 +208,9 @@ class VideoSource(FrameSource):
             yield from self._unless_joining(reason, captured_ns)
 
     def _unless_joining(self, reason: str, captured_ns: int) -> Iterator[Gap]:
-        if self._index or not self.live:
+        if self._joined:
             yield self._gap(reason, captured_ns)
 
     def _gap(self, reason: str, captured_ns: int) -> Gap:
         self._index += 1
         return Gap(self._index - 1, reason, captured_ns)
-
-    def _early_end(self) -> str | None:
-        """Say how the end falls short of what the header announces, if it does."""
-        base = self._stream.time_base or Fraction(0)
-        half_frame_s = 0.5 / (self.fps or math.inf)
-        length_s = float((self._log.end_pts - self._log.first_pts) * base)
-        if self.expected is not None:
-            # A trimmed MP4 keeps its count of frames, and only its duration is shortened. An AVI
-            # in which a picture stands still counts frames that are not in it.
-            duration = self._stream.duration if "mp4" in self._container.format.name else None
-            ends_s = self.expected / (self.fps or math.inf) if duration is None else duration * base
-            if self._log.count >= self.expected or length_s + half_frame_s > ends_s:
-                return None
-            return f"the file announces {self.expected} frames and ends after {self._log.count}"
-        if self._container.format.name not in _SAY_DURATION:
-            return None
-        announced_s = self._announced_s()
-        end_s = float(self._log.end_pts * base)
-        if announced_s is None or end_s + half_frame_s > announced_s:
-            return None
-        return f"the file announces {announced_s:.2f} s and ends after {end_s:.2f} s"
-
-    def _announced_s(self) -> float | None:
-        """Return where the header says that this stream ends; other streams may be longer."""
-        clock = self._stream.metadata.get("DURATION", "").split(":")
-        try:
-            hours, minutes, seconds = (float(part) for part in clock)
-        except ValueError:
-            duration = self._container.duration
-            alone = len(self._container.streams) == 1
-            return duration / av.time_base if alone and duration is not None else None
-        return (hours * 60 + minutes) * 60 + seconds
-
-
-def _reason(error: Exception) -> str:
-    """Return the error's own words without its number and without the address it repeats."""
-    if isinstance(error, av.error.ExitError):
-        return f"nothing came for {TIMEOUT_S:g} s"
-    return str(getattr(error, "strerror", None) or error)

@@ -136,13 +136,13 @@ def test_what_is_wrong_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_needs_the_name_of_what_to_examine(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_help_names_all_that_can_be_examined(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([])
-    assert stopped.value.code == 2
-    assert "gpu" in capsys.readouterr().err
+        main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "{screen,cameras,gpu}" in said
+    assert "default: screen" in said
 
 
 def test_every_row_that_did_not_run_has_its_reason(receipt: Receipt) -> None:

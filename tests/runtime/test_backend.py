@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,3 +247,24 @@ def test_a_provider_that_would_leave_nodes_to_the_cpu_is_refused(small_bundle: P
         pytest.skip(f"this ONNX Runtime has no {name}")
     with pytest.raises(ProviderError, match=rf"provider {name} does not run all of encoder\.onnx"):
         open_onnx(small_bundle / "encoder.onnx", provider=name)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_onnx_runtime_leaves_no_device_id_and_no_report_of_what_runs(
+    told: bool, tmp_path: Path
+) -> None:
+    """The first case shows that the second would be noticed, where this build has telemetry."""
+    name = "motorvae.runtime.backend_onnx" if told else "onnxruntime"
+    without = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    environment = {key: value for key, value in os.environ.items() if key not in without}
+    subprocess.run(
+        [sys.executable, "-c", f"import {name}"],
+        env=environment | {"HOME": str(tmp_path)},
+        check=True,
+        timeout=120,
+    )
+    found = [path for path in tmp_path.rglob("*") if path.is_file()]
+    if told:
+        assert found == []
+    elif not found:
+        pytest.skip("this ONNX Runtime writes nothing on import")

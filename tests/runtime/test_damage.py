@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from motorvae.runtime.damage import Arrival, PacketLog
 
 def arrive(log: PacketLog, pts: int | None, *, key: bool = False) -> Arrival:
     packet: Any = SimpleNamespace(pts=pts, is_keyframe=key, duration=1)
-    return log.arrived(packet)
+    return log.arrived(packet, time.monotonic_ns())
 
 
 def frame(pts: int | None) -> Any:

@@ -210,6 +210,22 @@ def test_a_folder_is_not_set_aside(place: Path) -> None:
         set_aside(place / "latents.jsonl")
 
 
+def test_a_folder_is_set_aside_where_that_is_asked_for(place: Path) -> None:
+    path = place / "latents.parquet"
+    for content in ("folder", "file"):
+        if content == "folder":
+            path.mkdir()
+            (path / "part").write_text(content)
+        else:
+            path.write_text(content)
+        set_aside(path, or_folder=True)
+        assert not path.exists()
+    assert (place / "latents.1.parquet" / "part").read_text() == "folder"
+    assert (place / "latents.2.parquet").read_text() == "file"
+    with pytest.raises(OutputError, match="exists and is not a file"):
+        set_aside(Path("/dev/null"), or_folder=True)
+
+
 def test_a_writable_place_is_left_as_it_was(place: Path) -> None:
     check_writable(place / "not" / "yet" / "there.jsonl")
     assert list(place.iterdir()) == []

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +11,16 @@ import pytest
 
 from motorvae.runtime.backend import Backend, open_backend
 from motorvae.runtime.bundle import load_bundle
-from motorvae.runtime.errors import BackendError, CameraError, OutputError
-from motorvae.runtime.frames import Frame, Gap, input_from_image
-from motorvae.runtime.pipeline import LatentStream, StreamSummary
-from motorvae.runtime.source import CaptureThread, FrameSource
+from motorvae.runtime.errors import BackendError, OutputError
+from motorvae.runtime.frames import Frame, Gap, fitted_luma, input_from_luma
+from motorvae.runtime.mailbox import Mailboxes
+from motorvae.runtime.pipeline import Extras, LatentStream, end_row
+from motorvae.runtime.rows import Row, json_from_row
 from motorvae.runtime.spec import ModelSpec
+from motorvae.runtime.tally import StreamSummary
 
 KEYS = ["index", "captured_ns", "age_ms", "dropped", "status", "mu"]
-STAGES = ["capture_ms", "wait_ms", "preprocess_ms", "encode_ms"]
-
-
-class Items(FrameSource):
-    """Frames, gaps and failures in the order given, each made when it is read."""
-
-    name = "items"
-
-    def __init__(self, *makers: Callable[[], Frame | Gap]) -> None:
-        self._makers = iter(makers)
-
-    def read(self) -> Frame | Gap | None:
-        maker = next(self._makers, None)
-        return maker() if maker else None
-
-    def close(self) -> None:
-        pass
-
-
-class Rows:
-    """Rows as a reader of JSON gets them."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def write(self, row: Mapping[str, object]) -> None:
-        self.rows.append(orjson.loads(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)))
-
-
-def fail(error: Exception) -> Callable[[], Frame | Gap]:
-    def raise_it() -> Frame | Gap:
-        raise error
-
-    return raise_it
+STAGES = ["capture_ms", "convert_ms", "wait_ms", "encode_ms", "emit_ms"]
 
 
 def gap(index: int, name: str = "") -> Gap:
@@ -65,68 +34,126 @@ def encoder(small_bundle: Path) -> Iterator[Backend]:
 
 
 @pytest.fixture
-def run(encoder: Backend, small_spec: ModelSpec) -> Callable[..., Any]:
-    def call(*makers: Callable[[], Frame | Gap], **options: Any) -> tuple[StreamSummary, list]:
-        rows = Rows()
-        summary = LatentStream(encoder, small_spec).run(Items(*makers), rows, **options)
-        return summary, rows.rows
+def fitted(frame_at: Callable[..., Frame], small_spec: ModelSpec) -> Callable[..., Frame]:
+    """A frame as a capture thread delivers it."""
+
+    def make(index: int, level: int = 128, **facts: Any) -> Frame:
+        frame = frame_at(index, level, **facts)
+        return Frame(
+            fitted_luma(frame.image, small_spec),
+            index,
+            frame.captured_ns,
+            frame.grabbed_ns,
+            frame.capture_ns,
+            frame.name,
+            frame.media_s,
+        )
+
+    return make
+
+
+def filled(*cameras: list[Frame | Gap]) -> Mailboxes:
+    """Mailboxes in which everything waits, of cameras that have ended."""
+    boxes = Mailboxes()
+    for number, items in enumerate(cameras):
+        box = boxes.add(f"cam{number}", keep=99, waits=True, limits=None)
+        for item in items:
+            if isinstance(item, Gap):
+                box.skip(item)
+            else:
+                box.deliver(item, convert_ns=7000, duplicate=False)
+        box.end()
+    return boxes
+
+
+Run = Callable[..., tuple[StreamSummary, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def run(encoder: Backend, small_spec: ModelSpec) -> Run:
+    """Rows as a reader of JSON gets them, and the summary."""
+
+    def call(
+        *cameras: list[Frame | Gap], extras: Extras | None = None, **options: Any
+    ) -> tuple[StreamSummary, list[dict[str, Any]]]:
+        rows: list[Row] = []
+        stream = LatentStream(encoder, small_spec, len(cameras), extras)
+        summary = stream.run(filled(*cameras), rows.append, **options)
+        rows.append(end_row(summary, []))
+        return summary, [orjson.loads(json_from_row(row)) for row in rows]
 
     return call
 
 
 def test_a_row_has_the_keys_of_the_design_and_says_its_age(
-    run: Callable[..., Any], frame_at: Callable[..., Frame]
+    run: Run, fitted: Callable[..., Frame]
 ) -> None:
-    made: list[Frame] = []
-
-    def make() -> Frame:
-        made.append(frame_at(0, capture_ns=2000, grabbed_ns=time.monotonic_ns() - 50_000_000))
-        return made[0]
-
+    frame = fitted(0, capture_ns=2000, grabbed_ns=time.monotonic_ns() - 50_000_000)
     before_ns = time.monotonic_ns()
-    _, (row, _) = run(make)
+    _, (row, _) = run([frame])
     assert list(row)[: len(KEYS)] == KEYS
-    assert set(row) == {*KEYS, *STAGES}
+    assert set(row) == {*KEYS, *STAGES, "camera", "clock", "duplicate", "schema"}
     assert row["index"] == 0
-    assert row["captured_ns"] == made[0].captured_ns
+    assert row["captured_ns"] == frame.captured_ns
     assert row["dropped"] == 0
     assert row["status"] == "ok"
+    assert (row["camera"], row["clock"], row["duplicate"]) == ("cam0", "host", False)
     assert len(row["mu"]) == 8
     assert 50 <= row["age_ms"] <= 50 + (time.monotonic_ns() - before_ns) / 1e6
-    assert sum(row[stage] for stage in STAGES) == pytest.approx(row["age_ms"], abs=0.003)
+    assert (row["capture_ms"], row["convert_ms"]) == (0.002, 0.007)
     assert all(row[stage] >= 0 for stage in STAGES)
+    assert row["wait_ms"] + row["encode_ms"] + row["emit_ms"] <= row["age_ms"]
 
 
 def test_a_latent_read_back_is_the_float32_that_the_encoder_gave(
-    run: Callable[..., Any],
-    frame_at: Callable[..., Frame],
-    encoder: Backend,
-    small_spec: ModelSpec,
+    run: Run, fitted: Callable[..., Frame], encoder: Backend
 ) -> None:
-    frames = [frame_at(index, 40 * index) for index in range(6)]
-    _, rows = run(*(lambda frame=frame: frame for frame in frames))
+    frames = [fitted(index, 40 * index) for index in range(6)]
+    _, rows = run(list(frames))
     for frame, row in zip(frames, rows, strict=False):
-        batch = input_from_image(frame.image, small_spec)[None, None]
+        batch = input_from_luma(frame.image)[None, None]
         assert np.array_equal(np.asarray(row["mu"], np.float32), encoder.run(batch)["mu"][0])
     assert len({tuple(row["mu"]) for row in rows[:-1]}) == len(frames)
 
 
-def test_every_row_accounts_for_the_frames_passed_over(
-    run: Callable[..., Any], frame_at: Callable[..., Frame]
+def test_frames_of_several_cameras_share_a_run_and_keep_their_latents(
+    encoder: Backend, small_spec: ModelSpec, fitted: Callable[..., Frame]
 ) -> None:
-    given = [frame_at(2), gap(5), frame_at(6), frame_at(10), gap(11)]
-    summary, rows = run(*(lambda item=item: item for item in given))
-    assert [row["index"] for row in rows] == [2, 5, 6, 10, 11, 12]
+    sizes = []
+
+    class Counting:
+        def run(self, batch: np.ndarray) -> Any:
+            sizes.append(len(batch))
+            return encoder.run(batch)
+
+    cameras = [[fitted(index, 10 + 60 * camera + index) for index in range(4)] for camera in (0, 1)]
+    rows: list[Row] = []
+    stream = LatentStream(Counting(), small_spec, 2)  # type: ignore[arg-type]
+    sizes.clear()
+    stream.run(filled(*cameras), rows.append)
+    assert sizes == [2, 2, 2, 2]
+    for camera, frames in enumerate(cameras):
+        of_camera = [row for row in rows if row.camera == f"cam{camera}"]
+        assert [row.index for row in of_camera] == [0, 1, 2, 3]
+        for frame, row in zip(frames, of_camera, strict=True):
+            alone = encoder.run(input_from_luma(frame.image)[None, None])["mu"][0]
+            assert row.mu is not None
+            assert np.allclose(row.mu, alone, atol=1e-5)
+
+
+def test_every_row_accounts_for_the_frames_passed_over(
+    run: Run, fitted: Callable[..., Frame]
+) -> None:
+    summary, rows = run([fitted(2), gap(5), fitted(6), fitted(10), gap(11)])
+    assert [row["index"] for row in rows[:-1]] == [2, 5, 6, 10, 11]
     assert [row["dropped"] for row in rows] == [2, 2, 0, 3, 0, 0]
     assert [row["status"] for row in rows] == ["ok", "lost", "ok", "ok", "lost", "end"]
     assert (summary.frames, summary.lost, summary.dropped) == (3, 2, 7)
-    assert summary.frames + summary.lost + summary.dropped == rows[-1]["index"]
+    assert summary.frames + summary.lost + summary.dropped == 12
 
 
-def test_a_row_that_is_not_ok_has_no_latent(
-    run: Callable[..., Any], frame_at: Callable[..., Frame]
-) -> None:
-    _, rows = run(lambda: frame_at(0), lambda: gap(1, "b.png"))
+def test_a_row_that_is_not_ok_has_no_latent(run: Run, fitted: Callable[..., Frame]) -> None:
+    _, rows = run([fitted(0), gap(1, "b.png")])
     for row in rows[1:]:
         assert list(row)[: len(KEYS)] == KEYS
         assert row["mu"] is None
@@ -136,28 +163,80 @@ def test_a_row_that_is_not_ok_has_no_latent(
     assert rows[1]["name"] == "b.png"
 
 
-def test_the_name_of_an_image_is_in_its_row(
-    run: Callable[..., Any], frame_at: Callable[..., Frame]
-) -> None:
-    _, rows = run(lambda: frame_at(0, name="sub/a.png"))
-    assert rows[0]["name"] == "sub/a.png"
+def test_the_gap_is_from_grab_to_grab(run: Run, fitted: Callable[..., Frame]) -> None:
+    now_ns = time.monotonic_ns()
+    frames = [fitted(0, grabbed_ns=now_ns - 900_000_000), gap(1), fitted(2, grabbed_ns=now_ns)]
+    summary, rows = run([*frames, fitted(3)])
+    assert [row.get("gap_ms") for row in rows] == [None, None, 900.0, None, None]
+    assert summary.cameras["cam0"].longest_gap_ms == 900.0
 
 
-def test_the_end_row_holds_the_summary(
-    run: Callable[..., Any], frame_at: Callable[..., Frame]
+def test_what_is_too_old_is_stale_and_not_encoded(
+    small_spec: ModelSpec, encoder: Backend, fitted: Callable[..., Frame]
 ) -> None:
-    summary, rows = run(*(lambda index=index: frame_at(index) for index in range(5)))
+    runs = []
+
+    class Counting:
+        def run(self, batch: np.ndarray) -> Any:
+            runs.append(len(batch))
+            return encoder.run(batch)
+
+    stream = LatentStream(Counting(), small_spec, 1, Extras(max_age_ms=60_000))  # type: ignore[arg-type]
+    runs.clear()
+    old_ns = time.monotonic_ns() - 61_000_000_000
+    frames = [fitted(0, grabbed_ns=old_ns), fitted(1), fitted(4, grabbed_ns=old_ns)]
+    rows: list[Row] = []
+    summary = stream.run(filled(list(frames)), rows.append)
+    assert [row.status for row in rows] == ["stale", "ok", "stale"]
+    assert runs == [1]
+    assert rows[0].mu is None
+    assert rows[0].age_ms is not None
+    assert rows[0].age_ms > 60_000
+    assert rows[0].reason == "older than 60000 ms"
+    assert rows[2].dropped == 2
+    assert (summary.frames, summary.stale) == (1, 2)
+
+
+def test_a_latent_that_came_too_late_is_stale_too(
+    small_spec: ModelSpec, encoder: Backend, fitted: Callable[..., Frame]
+) -> None:
+    """The frame was young enough when it was taken; the encoder was slow."""
+
+    class Slow:
+        def run(self, batch: np.ndarray) -> Any:
+            results = encoder.run(batch)
+            frame_grabbed_ns = started_ns
+            while time.monotonic_ns() - frame_grabbed_ns < 300_000_000:
+                pass
+            return results
+
+    started_ns = 0  # so that warming up is fast
+    stream = LatentStream(Slow(), small_spec, 1, Extras(max_age_ms=300))  # type: ignore[arg-type]
+    started_ns = time.monotonic_ns()
+    rows: list[Row] = []
+    stream.run(filled([fitted(0, grabbed_ns=started_ns)]), rows.append)
+    assert [row.status for row in rows] == ["stale"]
+    assert rows[0].mu is None
+    assert rows[0].encode_ms is None
+
+
+def test_the_summary_has_every_stage_and_what_they_leave(
+    run: Run, fitted: Callable[..., Frame]
+) -> None:
+    summary, rows = run([fitted(index) for index in range(5)])
     end = rows[-1]
     assert end["status"] == "end"
+    assert end["index"] == 5
     assert end["summary"]["frames"] == 5
     assert end["summary"]["failure"] is None
     assert list(end["summary"]["stages"]) == [
         "capture",
+        "convert",
         "wait",
-        "preprocess",
         "encode",
-        "age",
         "emit",
+        "unexplained",
+        "age",
     ]
     for figures in end["summary"]["stages"].values():
         assert figures["count"] == 5
@@ -166,79 +245,64 @@ def test_the_end_row_holds_the_summary(
 
 
 @pytest.mark.parametrize("frames", [0, 1])
-def test_a_rate_needs_two_frames(
-    run: Callable[..., Any], frame_at: Callable[..., Frame], frames: int
-) -> None:
-    summary, rows = run(*(lambda: frame_at(0) for _ in range(frames)))
+def test_a_rate_needs_two_frames(run: Run, fitted: Callable[..., Frame], frames: int) -> None:
+    summary, rows = run([fitted(0) for _ in range(frames)])
     assert summary.fps is None
     assert summary.frames == frames
     assert rows[-1]["status"] == "end"
 
 
-def test_a_lost_camera_is_a_row_and_never_a_latent(
-    run: Callable[..., Any], frame_at: Callable[..., Frame]
+def test_max_frames_counts_latents_only(run: Run, fitted: Callable[..., Frame]) -> None:
+    given = [fitted(0), gap(1), fitted(2), fitted(3), fitted(4)]
+    _, rows = run(given, max_frames=3)
+    assert [row["index"] for row in rows[:-1]] == [0, 1, 2, 3]
+
+
+def test_max_frames_holds_within_a_batch(run: Run, fitted: Callable[..., Frame]) -> None:
+    cameras = [[fitted(index) for index in range(5)] for _ in range(3)]
+    summary, rows = run(*cameras, max_frames=7)
+    assert summary.frames == 7
+    assert len(rows) == 8
+
+
+def test_pictures_travel_with_their_rows_only_where_they_are_shown(
+    encoder: Backend, small_spec: ModelSpec, fitted: Callable[..., Frame]
 ) -> None:
-    lost = CameraError("lost camera 7: unplugged")
-    summary, rows = run(lambda: frame_at(0), lambda: frame_at(1), fail(lost))
-    assert [row["status"] for row in rows] == ["ok", "ok", "lost", "end"]
-    assert rows[2]["index"] == 2
-    assert rows[2]["reason"] == "lost camera 7: unplugged"
-    assert rows[2]["mu"] is None
-    assert summary.failure == "lost camera 7: unplugged"
-    assert summary.lost == 1
+    frame = fitted(0, 77)
+    for wanted in (True, False):
+        rows: list[Row] = []
+        stream = LatentStream(encoder, small_spec, 1, Extras(pictures=wanted))
+        stream.run(filled([frame]), rows.append)
+        assert (rows[0].luma is frame.image) == wanted
 
 
-def test_a_dead_thread_is_a_row_with_its_cause(
-    hand_fed: Any, frame_at: Callable[..., Frame], encoder: Backend, small_spec: ModelSpec
-) -> None:
-    rows = Rows()
-    with CaptureThread(hand_fed) as latest:
-        hand_fed.wait_until_asked()
-        hand_fed.give(frame_at(3))
-        hand_fed.end(CameraError("lost hand-fed after 4 frames: let go"))
-        summary = LatentStream(encoder, small_spec).run(latest, rows)
-    assert [row["status"] for row in rows.rows] == ["ok", "lost", "end"]
-    assert rows.rows[0]["dropped"] == 3
-    assert summary.failure == "lost hand-fed after 4 frames: let go"
-
-
-def test_max_frames_counts_latents_only(
-    run: Callable[..., Any], frame_at: Callable[..., Frame]
-) -> None:
-    given = [frame_at(0), gap(1), frame_at(2), frame_at(3), frame_at(4)]
-    _, rows = run(*(lambda item=item: item for item in given), max_frames=3)
-    assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
-    assert rows[-1]["status"] == "end"
-
-
+@pytest.mark.parametrize("output", ["mu", "log_var"])
 def test_a_latent_that_is_not_finite_is_an_error_and_no_row(
-    encoder: Backend, small_spec: ModelSpec, frame_at: Callable[..., Frame]
+    encoder: Backend, small_spec: ModelSpec, fitted: Callable[..., Frame], output: str
 ) -> None:
     class Broken:
-        name = "broken"
-
         def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-            mu = encoder.run(batch)["mu"].copy()
-            mu[0, 3] = np.nan
-            return {"mu": mu}
+            results = {name: values.copy() for name, values in encoder.run(batch).items()}
+            results[output][0, 3] = np.nan
+            return results
 
-    rows = Rows()
-    with pytest.raises(BackendError, match="the latent of frame 7 is not finite"):
-        LatentStream(Broken(), small_spec).run(Items(lambda: frame_at(7)), rows)  # type: ignore[arg-type]
-    assert rows.rows == []
+    rows: list[Row] = []
+    with pytest.raises(BackendError, match="the latent of frame 7 of cam0 is not finite"):
+        LatentStream(Broken(), small_spec).run(filled([fitted(7)]), rows.append)  # type: ignore[arg-type]
+    assert rows == []
 
 
-def test_a_failing_sink_ends_the_run(
-    encoder: Backend, small_spec: ModelSpec, frame_at: Callable[..., Frame]
+def test_a_failing_outlet_ends_the_run(
+    encoder: Backend, small_spec: ModelSpec, fitted: Callable[..., Frame]
 ) -> None:
-    class Full(Rows):
-        def write(self, row: Mapping[str, object]) -> None:
-            if self.rows:
-                raise OutputError("disk full")
-            super().write(row)
+    rows: list[Row] = []
 
-    sink = Full()
+    def emit(row: Row) -> None:
+        if rows:
+            raise OutputError("disk full")
+        rows.append(row)
+
     stream = LatentStream(encoder, small_spec)
     with pytest.raises(OutputError, match="disk full"):
-        stream.run(Items(lambda: frame_at(0), lambda: frame_at(1), lambda: frame_at(2)), sink)
-    assert len(sink.rows) == 1
+        stream.run(filled([fitted(0), fitted(1), fitted(2)]), emit)
+    assert len(rows) == 1

@@ -36,6 +36,11 @@ def test_means_are_of_training_images_and_quantiles_of_unseen_ones(
         np.testing.assert_allclose(
             found["covariance"], np.cov(mu64.T, bias=True), rtol=1e-3, atol=1e-9
         )
+        log_var64 = log_var.double().numpy()[:40]
+        np.testing.assert_allclose(found["log_var_mean"], log_var64.mean(0), atol=1e-6)
+        np.testing.assert_allclose(
+            found["log_var_covariance"], np.cov(log_var64.T, bias=True), rtol=1e-3, atol=1e-9
+        )
         np.testing.assert_allclose(
             found["posterior_variance_mean"], log_var[:40].exp().mean(0), rtol=1e-5
         )
@@ -49,7 +54,7 @@ def test_means_are_of_training_images_and_quantiles_of_unseen_ones(
         np.testing.assert_allclose(
             found["reconstruction_error_quantiles"], np.quantile(error, levels), rtol=1e-4
         )
-        for name in ("kl", "mahalanobis", "reconstruction_error"):
+        for name in ("kl", "mahalanobis", "log_var_distance", "reconstruction_error"):
             quantiles = found[f"{name}_quantiles"]
             assert quantiles.shape == levels.shape
             assert np.all(np.diff(quantiles) >= 0)
@@ -68,6 +73,7 @@ def test_latents_that_never_move_give_finite_statistics(data: DataSet) -> None:
     found = latent_statistics(model, data)
     assert all(np.isfinite(array).all() for array in found.values())
     assert found["mahalanobis_quantiles"].max() == 0
+    assert found["log_var_distance_quantiles"].max() == 0
 
 
 def test_held_out_images_keep_their_names(data: DataSet, tmp_path: Path) -> None:

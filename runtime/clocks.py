@@ -1,0 +1,101 @@
+"""When a frame really came: a driver's stamp checked, a network stream's backlog told as age."""
+
+from __future__ import annotations
+
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+WAITED_NS = 10 * NS_PER_MS
+"""Who waits so long for a packet has read all that lay there before it."""
+LONGEST_JOIN_NS = NS_PER_S
+"""A server that sends faster than real time never lets its reader wait."""
+DRIFT = 100e-6
+"""How far two crystals drift apart at worst, each within 50 parts per million."""
+RESTART_S = 1.0
+"""Time stamps that go back further than reordered frames do are those of a restarted camera."""
+OLDEST_STAMP_NS = 5 * NS_PER_S
+
+
+class DriverClock:
+    """Takes a driver's own time stamps where they can be true.
+
+    V4L2 stamps a buffer on the monotonic clock as it comes from the camera, and OpenCV hands that
+    on as the position in milliseconds. Some drivers stamp nothing, or by another clock.
+    """
+
+    def __init__(self) -> None:
+        self._last_ns = 0
+
+    def grabbed_ns(self, stamp_ms: float, now_ns: int) -> int | None:
+        """Return the stamp in nanoseconds, or None where it cannot be the time of this frame.
+
+        Args:
+            stamp_ms: What the driver says, in milliseconds.
+            now_ns: Monotonic time right after the grab.
+        """
+        if not 0 < stamp_ms * NS_PER_MS <= now_ns:  # also false for NaN
+            return None
+        stamp_ns = round(stamp_ms * NS_PER_MS)
+        moves = stamp_ns > self._last_ns
+        self._last_ns = stamp_ns
+        return stamp_ns if moves and 0 <= now_ns - stamp_ns <= OLDEST_STAMP_NS else None
+
+
+class StreamClock:
+    """Tells when the packets of a live stream came; older than true at worst, never younger.
+
+    What FFmpeg reads while it finds out what a stream holds is handed over afterwards, at once. It
+    came after the connection was opened, and that is all that is known: until the reader has to
+    wait for a packet, this is the time that packets get.
+
+    Where time stamps are the camera's own, a packet that is behind them by more than the least
+    seen so far waited on its way: in the network, or for a reader that is too slow. The least is
+    let rise slowly, for clocks drift apart, but it is not forgotten: a backlog stays old.
+
+    Args:
+        opened_ns: Monotonic time before the connection was opened.
+        ready_ns: Monotonic time when it was open.
+        own_stamps: The stream's time stamps are the camera's, not made up by FFmpeg.
+        held_back: A packet is handed over when the next one begins to come, as FFmpeg has to look
+            for its end.
+    """
+
+    def __init__(self, opened_ns: int, ready_ns: int, *, own_stamps: bool, held_back: bool) -> None:
+        self._opened_ns, self._last_ns = opened_ns, ready_ns
+        self._own_stamps, self._held_back = own_stamps, held_back
+        self._joining = True
+        self._first_asked_ns: int | None = None
+        self._least_ns: float | None = None
+        self._least_at_ns = 0
+        self._stamp_s = 0.0
+
+    def came_ns(self, asked_ns: int, now_ns: int, stamp_s: float | None) -> int:
+        """Return the monotonic time at which a packet came.
+
+        Args:
+            asked_ns: Monotonic time when the reader began to wait for it.
+            now_ns: Monotonic time when it got it.
+            stamp_s: The packet's time stamp in seconds.
+        """
+        if self._first_asked_ns is None:
+            self._first_asked_ns = asked_ns
+        waited = now_ns - asked_ns >= WAITED_NS
+        if waited or now_ns - self._first_asked_ns > LONGEST_JOIN_NS:
+            self._joining = False
+        if self._joining:
+            self._lag_ns(now_ns, stamp_s)
+            return self._opened_ns
+        came_ns = self._last_ns if self._held_back else now_ns
+        self._last_ns = now_ns
+        return came_ns - self._lag_ns(came_ns, stamp_s)
+
+    def _lag_ns(self, came_ns: int, stamp_s: float | None) -> int:
+        if stamp_s is None or not self._own_stamps:
+            return 0
+        behind_ns = came_ns - stamp_s * NS_PER_S
+        if self._least_ns is None or stamp_s < self._stamp_s - RESTART_S:
+            self._least_ns = behind_ns
+        else:
+            drifted_ns = DRIFT * max(0, came_ns - self._least_at_ns)
+            self._least_ns = min(behind_ns, self._least_ns + drifted_ns)
+        self._least_at_ns, self._stamp_s = came_ns, stamp_s
+        return max(0, round(behind_ns - self._least_ns))

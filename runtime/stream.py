@@ -1,0 +1,250 @@
+"""motorvae-stream put together: encoder, cameras and outlets, opened, run and closed in order."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+from rich.console import Console
+
+from .bundle import Bundle, load_bundle
+from .camera import open_source
+from .capture import CaptureThread
+from .command import stderr_console
+from .errors import OutputError, SourceError
+from .familiarity import Familiarity, familiarity_from_bundle
+from .mailbox import Limits, Mailboxes
+from .outlets import OutletReport, Outlets
+from .pipeline import Extras, LatentStream, end_row
+from .reconstruct import Reconstruction
+from .rows import RunFacts
+from .sinks import Sink, check_output, open_sink
+from .source import FrameSource, Paced
+from .stream_options import StreamOptions, check_stream_options
+from .tally import StreamSummary
+from .timing import table_of
+
+FRAMES_WAITING = 64
+"""How many frames of a live source may wait under the policy `every`."""
+FRAMES_AHEAD = 1
+"""How far a recording is decoded ahead of the encoder: more would only make frames older."""
+
+
+def stream(options: StreamOptions) -> None:
+    """Run motorvae-stream.
+
+    Raises:
+        MotorVAEError: What could not be opened, failed, or was lost for good.
+    """
+    check_stream_options(options)
+    for output in options.outputs:
+        check_output(output)
+    _check_view(options)
+    console = stderr_console()
+    bundle = load_bundle(options.model)
+    with contextlib.ExitStack() as stack:
+        choice = options.engine.open(bundle, "encoder")
+        backend = stack.enter_context(choice.backend)
+        extras, remarks = _extras(options, bundle, stack)
+        encoder = LatentStream(backend, bundle.spec, len(options.camera), extras)
+        sources = [stack.enter_context(_opened(text, options)) for text in options.camera]
+        mailboxes, captures = _captures(sources, options, bundle, stack)
+        facts = RunFacts(
+            latent_size=bundle.spec.latent_size,
+            image_size=bundle.spec.image_size,
+            cameras=tuple(box.name for box in mailboxes.boxes),
+            weights_sha256=bundle.manifest.weights_sha256,
+            backend=choice.chosen,
+            lossless=not any(source.live for source in sources),
+        )
+        sinks = _sinks(options, facts)
+        outlets = stack.enter_context(Outlets(sinks, facts))
+        targets = ", ".join(sink.name for sink in sinks)
+        console.print(
+            f"{', '.join(facts.cameras)} -> {choice.chosen} -> {targets}{choice.remarks}{remarks}"
+        )
+        for sink in sinks:
+            if sink.set_aside_as:
+                console.print(f"the earlier {sink.name} is kept as {sink.set_aside_as}")
+        _stop_on_signals(mailboxes, captures, outlets)
+        for capture in captures:
+            capture.start()
+        summary = encoder.run(mailboxes, outlets.put, max_frames=options.max_frames)
+        outlets.put_last(end_row(summary, outlets.reports))
+        outlets.close()
+        _print_summary(console, summary, outlets.reports)
+        _judge(summary, sources, outlets.reports, stopped=mailboxes.stopped)
+
+
+def _check_view(options: StreamOptions) -> None:
+    if options.view is not None:
+        from .view import check_view  # noqa: PLC0415  # a module about an optional package
+
+        check_view(options.view_file)
+
+
+def _extras(
+    options: StreamOptions, bundle: Bundle, stack: contextlib.ExitStack
+) -> tuple[Extras, str]:
+    """Open what rows are to say beyond the latent; also return what to remark in the first line."""
+    found = familiarity_from_bundle(bundle, foreign_above=options.foreign_above)
+    known = found if isinstance(found, Familiarity) else None
+    remarks = "" if isinstance(found, Familiarity) else f"; foreign is not judged: {found.reason}"
+    reconstruction = None
+    if options.every is not None:
+        decoder = stack.enter_context(options.engine.open(bundle, "decoder").backend)
+        reconstruction = Reconstruction(
+            decoder,
+            options.every,
+            bundle.spec.latent_size,
+            known,
+            pictures=options.view is not None,
+        )
+    extras = Extras(
+        familiarity=known,
+        reconstruction=reconstruction,
+        max_age_ms=options.max_age_ms,
+        pictures=options.view is not None,
+    )
+    return extras, remarks
+
+
+def _opened(text: str, options: StreamOptions) -> FrameSource:
+    """Open a source, at the pace asked for."""
+    source = open_source(text, options.wanted)
+    return Paced(source) if options.realtime and not source.live else source
+
+
+def _captures(
+    sources: Sequence[FrameSource],
+    options: StreamOptions,
+    bundle: Bundle,
+    stack: contextlib.ExitStack,
+) -> tuple[Mailboxes, list[CaptureThread]]:
+    """Give each source its mailbox and its thread, not yet started."""
+    mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
+    captures = []
+    for source, name in zip(sources, _unique([s.name for s in sources]), strict=True):
+        policy = options.policy or ("latest" if source.live else "every")
+        mailbox = mailboxes.add(
+            name,
+            keep=_keep(policy, live=source.live),
+            waits=not source.live and policy == "every",
+            limits=Limits(options.timeout, options.give_up_after) if source.returns else None,
+        )
+        freeze_after_s = options.freeze_after_s(returns=source.returns)
+        capture = CaptureThread(source, mailbox, bundle.spec, freeze_after_s=freeze_after_s)
+        captures.append(stack.enter_context(capture))
+    return mailboxes, captures
+
+
+def _keep(policy: str, *, live: bool) -> int:
+    if policy == "latest":
+        return 1
+    return FRAMES_WAITING if live else FRAMES_AHEAD
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Tell cameras of one name apart: their addresses may differ in what must not be printed."""
+    found: list[str] = []
+    for name in names:
+        count = 1 + sum(other.partition(" #")[0] == name for other in found)
+        found.append(name if count == 1 else f"{name} #{count}")
+    return found
+
+
+def _sinks(options: StreamOptions, facts: RunFacts) -> list[Sink]:
+    with contextlib.ExitStack() as opening:  # what opened before one that fails is closed
+        sinks = [opening.enter_context(open_sink(output, facts)) for output in options.outputs]
+        if options.view is not None:
+            from .view import open_view  # noqa: PLC0415  # a module about an optional package
+
+            sinks.append(opening.enter_context(open_view(options.view_file, facts)))
+        opening.pop_all()  # from here on the outlets own them
+    return sinks
+
+
+def _stop_on_signals(
+    mailboxes: Mailboxes, captures: Sequence[CaptureThread], outlets: Outlets
+) -> None:
+    """End cleanly on the first SIGINT or SIGTERM, and at once on the second."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        mailboxes.stop()
+        outlets.interrupt()
+        for capture in captures:
+            capture.stop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handle)
+        signal.signal(signal.SIGTERM, handle)
+
+
+def _print_summary(
+    console: Console, summary: StreamSummary, reports: Sequence[OutletReport]
+) -> None:
+    rate = f"{summary.fps:.1f} fps" if summary.fps else "no rate"
+    counts = [
+        f"{summary.frames} latents",
+        f"{summary.dropped} dropped",
+        f"{summary.lost} lost",
+        *(f"{count} {what}" for count, what in _unusual(summary) if count),
+        rate,
+    ]
+    console.print(", ".join(counts))
+    for report in reports:
+        unwritten = f", {report.dropped} not taken" if report.dropped else ""
+        console.print(f"{report.rows} rows in {report.name}{unwritten}")
+    if summary.stages:
+        console.print(table_of(summary.stages))
+
+
+def _unusual(summary: StreamSummary) -> list[tuple[int, str]]:
+    return [
+        (summary.stale, "stale"),
+        (summary.duplicates, "duplicates"),
+        (summary.foreign, "foreign"),
+    ]
+
+
+def _judge(
+    summary: StreamSummary,
+    sources: Sequence[FrameSource],
+    reports: Sequence[OutletReport],
+    *,
+    stopped: bool,
+) -> None:
+    """Say in one line what did not go well, if anything did not.
+
+    A live source that was lost and came back has said so in its rows; a recording that was
+    damaged stays damaged.
+
+    Raises:
+        OutputError: A sink failed.
+        SourceError: A camera was given up, a recording is damaged, or nothing became a latent.
+    """
+    for report in reports:
+        if report.failure is not None:
+            raise OutputError(report.failure)
+    if summary.failure:
+        raise SourceError(f"{summary.failure}; check the source and start again")
+    counts = summary.cameras.items()
+    for source, (name, count) in zip(sources, counts, strict=True):
+        if count.lost and not source.returns:
+            raise SourceError(
+                f"{name}: frames lost: {count.lost}, each with its reason in a row of status lost; "
+                "the other rows are valid: repair the source and run again"
+            )
+    if summary.frames or stopped:
+        return
+    if summary.stale:
+        raise SourceError(
+            f"all {summary.stale} frames were older than --max-age-ms when they could have become "
+            "a latent: allow more, or use a faster engine"
+        )
+    raise SourceError(f"{', '.join(summary.cameras)} holds no frame: name another source")

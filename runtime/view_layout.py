@@ -1,0 +1,101 @@
+"""How the Rerun viewer lays out a run: a page for each camera, and before that all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import rerun.blueprint as rrb
+
+CAPTURED, FRAME = "captured", "frame"
+"""Timelines: `Row.captured_ns` as Unix time, and `Row.index`, which each camera counts itself."""
+WINDOW_S, WINDOW_FRAMES = 20, 600
+"""How far back the plots show."""
+
+
+@dataclass
+class CameraEntity:
+    """One camera in the recording.
+
+    Attributes:
+        path: Its entity.
+        name: What its source is called.
+        parts: Entities below `path` that not every run has and this one does: `reconstruction`,
+            `mahalanobis`, `reconstruction_error`.
+    """
+
+    path: str
+    name: str
+    parts: set[str] = field(default_factory=set)
+
+
+def layout_of(cameras: Collection[CameraEntity], side: int) -> rrb.Blueprint:
+    """Lay out what there is, and nothing empty.
+
+    Args:
+        cameras: In the order of their pages.
+        side: S, the side of the pictures.
+    """
+    pages: list[rrb.Container | rrb.View] = [_page(camera, side) for camera in cameras]
+    if len(pages) > 1:
+        pictures = [_picture(camera, camera.name, side) for camera in cameras]
+        pages.insert(0, rrb.Grid(*pictures, name="All cameras"))
+    log = rrb.TextLogView(
+        origin="/",
+        name="Losses and returns",
+        columns=rrb.TextLogColumns(
+            timeline_columns=[FRAME, CAPTURED], text_log_columns=["LogLevel", "Body"]
+        ),
+    )
+    return rrb.Blueprint(
+        rrb.Vertical(pages[0] if len(pages) == 1 else rrb.Tabs(*pages), log, row_shares=[4, 1]),
+        rrb.TimePanel(state="collapsed", timeline=CAPTURED),
+        rrb.BlueprintPanel(state="collapsed"),
+        rrb.SelectionPanel(state="collapsed"),
+    )
+
+
+def _page(camera: CameraEntity, side: int) -> rrb.Container:
+    """Everything of one camera: what is now on the left, how it came there on the right."""
+    path, parts = camera.path, camera.parts
+    pictures = [_picture(camera, f"{camera.name}, as encoded", side)]
+    if "reconstruction" in parts:
+        pictures.append(_picture(camera, "Reconstruction", side, entity="reconstruction"))
+    bars = rrb.BarChartView(
+        origin=f"{path}/latents/bars", name="Latents", plot_legend=rrb.PlotLegend(visible=False)
+    )
+    plots = [
+        _plot("Latents over time", [f"{path}/latents/over_time"], legend=False),
+        _plot("Age", [f"{path}/age_ms"]),
+        _plot("Drops", [f"{path}/dropped", f"{path}/unwritten"]),
+    ]
+    if "mahalanobis" in parts:
+        plots.append(_plot("Distance from the training images", [f"{path}/mahalanobis/**"]))
+    if "reconstruction_error" in parts:
+        plots.append(_plot("Reconstruction error", [f"{path}/reconstruction_error/**"]))
+    now = rrb.Vertical(rrb.Horizontal(*pictures), bars, row_shares=[3, 2])
+    before = rrb.Vertical(*plots, row_shares=[2] + [1] * (len(plots) - 1))
+    return rrb.Horizontal(now, before, name=camera.name)
+
+
+def _picture(camera: CameraEntity, name: str, side: int, *, entity: str = "image") -> rrb.View:
+    bounds = rrb.VisualBounds2D(x_range=[0, side], y_range=[0, side])
+    return rrb.Spatial2DView(origin=f"{camera.path}/{entity}", name=name, visual_bounds=bounds)
+
+
+def _plot(name: str, entities: list[str], *, legend: bool = True) -> rrb.View:
+    """Lines of the last while before the time that is looked at."""
+    now = rrb.TimeRangeBoundary.cursor_relative()
+    since = {
+        CAPTURED: rrb.TimeRangeBoundary.cursor_relative(seconds=-WINDOW_S),
+        FRAME: rrb.TimeRangeBoundary.cursor_relative(seq=-WINDOW_FRAMES),
+    }
+    return rrb.TimeSeriesView(
+        name=name,
+        contents=entities,
+        plot_legend=rrb.PlotLegend(rrb.Corner2D.LeftTop, visible=legend),
+        time_ranges=[
+            rrb.VisibleTimeRange(timeline, start=start, end=now)
+            for timeline, start in since.items()
+        ],
+    )

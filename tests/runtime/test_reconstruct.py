@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motorvae.runtime.backend import Backend, open_backend
+from motorvae.runtime.bundle import load_bundle
+from motorvae.runtime.errors import ConfigError
+from motorvae.runtime.reconstruct import Reconstruction, every_from_text
+from motorvae.runtime.rows import Row
+
+
+@pytest.fixture
+def decoder(small_bundle: Path) -> Iterator[Backend]:
+    with open_backend(load_bundle(small_bundle), "decoder") as backend:
+        yield backend
+
+
+def row_of(index: int) -> Row:
+    mu = np.random.default_rng(index).normal(size=8).astype(np.float32)
+    return Row(index=index, captured_ns=1, age_ms=1.0, dropped=0, status="ok", mu=mu)
+
+
+def luma_of(index: int) -> np.ndarray:
+    return np.random.default_rng(100 + index).integers(0, 256, (32, 32), np.uint8)
+
+
+def test_the_error_is_that_of_the_decoded_image(decoder: Backend) -> None:
+    row, luma = row_of(0), luma_of(0)
+    Reconstruction(decoder, 1, 8, None, pictures=True).complete(row, luma)
+    assert row.mu is not None
+    image = decoder.run(row.mu[None])["reconstruction"][0, 0].astype(np.float64)
+    wanted = np.mean((luma / 255 - image) ** 2)
+    assert row.reconstruction_error == pytest.approx(wanted, rel=1e-5)
+    assert row.decode_ms is not None
+    assert row.reconstruction is not None
+    assert np.array_equal(row.reconstruction, image.astype(np.float32))
+
+
+@pytest.mark.parametrize("every", [1, 3, 7])
+def test_every_nth_latent_is_decoded_the_first_among_them(decoder: Backend, every: int) -> None:
+    reconstruction = Reconstruction(decoder, every, 8, None, pictures=False)
+    decoded = []
+    for index in range(15):
+        row = row_of(index)
+        reconstruction.complete(row, luma_of(index))
+        if row.reconstruction_error is not None:
+            decoded.append(index)
+        assert (row.decode_ms is None) == (row.reconstruction_error is None)
+        assert row.reconstruction is None
+    assert decoded == list(range(0, 15, every))
+
+
+@pytest.mark.parametrize(("text", "every"), [("every=1", 1), ("every=250", 250)])
+def test_how_often_is_read_from_every_n(text: str, every: int) -> None:
+    assert every_from_text(text) == every
+
+
+@pytest.mark.parametrize("text", ["", "10", "every=", "every=0", "every=-1", "every=1.5", "n=3"])
+def test_anything_else_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--reconstruct .*write every=N .*such as every=10"):
+        every_from_text(text)
