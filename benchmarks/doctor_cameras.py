@@ -144,10 +144,11 @@ def _examine(console: Console, camera: Camera, seconds: float) -> bool:
         except CameraError as error:
             # A USB camera has a second device for its facts, which delivers no video.
             console.print(f"{title}: {error.clause()}")
-            return delivered
+            break
         delivered = delivered or measured.frames > 0
         table.add_row(*row_of(source.mode, measured))
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     return delivered
 
 

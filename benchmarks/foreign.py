@@ -45,24 +45,23 @@ def vehicles(seed: int, count: int, spec: ModelSpec) -> Luma:
     return np.stack([vehicle(seed, index, spec.image_size)[0] for index in range(count)])
 
 
-def moving_vehicles(seed: int, count: int, spec: ModelSpec) -> dict[str, Luma]:
-    """See vehicles drive by, as `--camera synthetic` does.
+def moving_vehicles(seed: int, count: int, spec: ModelSpec) -> tuple[Luma, Luma]:
+    """See vehicles drive by for `count` frames, as `--camera synthetic` does.
 
     Returns:
-        (N, S, S) uint8 for frames whose vehicle stands where training had vehicles, and for
-        those whose vehicle is further out; as many of both together as were asked for.
+        Two of (N, S, S) uint8: the frames whose vehicle stands where training had vehicles, and
+        those whose vehicle is further out, down to none at all.
     """
     world = MovingVehicles(seed, SYNTHETIC_SIZE)
-    inside: list[Luma] = []
-    outside: list[Luma] = []
-    for frame in range(count):
-        time_s = frame / MOVING_FPS
+    frames = np.empty((count, spec.image_size, spec.image_size), np.uint8)
+    inside = np.zeros(count, np.bool_)
+    for index in range(count):
+        time_s = index / MOVING_FPS
         factors = world.factors(time_s)
         low, high = RANGES[factors.body]["x"]
-        where = inside if low <= factors.x <= high else outside
-        where.append(fitted_luma(world.image(time_s), spec))
-    found = {"driving by, where training had them": inside, "driving by, further out": outside}
-    return {name: np.stack(images) for name, images in found.items() if images}
+        inside[index] = low <= factors.x <= high
+        frames[index] = fitted_luma(world.image(time_s), spec)
+    return frames[inside], frames[~inside]
 
 
 def images_from_source(text: str, count: int, spec: ModelSpec) -> Luma:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,19 +15,32 @@ from rich.table import Table
 
 from ..runtime.documents import document_from_json
 from ..runtime.errors import MeasurementError
-from ..runtime.familiarity import STATISTIC_NAMES, Familiarity, Statistic
+from ..runtime.familiarity import Familiarity, Statistic
 from ..runtime.files import replaced_file
 from ..runtime.spec import ModelSpec, StrictModel
+from .environment import Environment
 
 SCHEMA_VERSION: Literal[1] = 1
 
-Values = dict[Statistic, npt.NDArray[np.float64]]
 HEADINGS: dict[Statistic, str] = {
     "kl": "KL",
     "mahalanobis": "Mahalanobis",
-    "log_var_distance": "log_var distance",
-    "reconstruction_error": "reconstruction",
+    "log_var_distance": "log_var",
+    "reconstruction_error": "error",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the runtime says of N images.
+
+    Attributes:
+        values: Statistic to its value of each image, (N,) float64.
+        foreign: (N,) bool.
+    """
+
+    values: dict[Statistic, npt.NDArray[np.float64]]
+    foreign: npt.NDArray[np.bool_]
 
 
 class Separation(StrictModel):
@@ -52,15 +66,15 @@ class Kind(StrictModel):
         name: What they are.
         known: Whether the model is to know them.
         statistics: By name of a statistic.
-        foreign_by_latent: The share that is foreign by its latent alone.
-        foreign: The share that is foreign where its reconstruction is looked at too.
+        foreign: The share that is foreign.
+        with_error: The share that would be, if the reconstruction error counted too.
     """
 
     name: str
     known: bool
     statistics: dict[Statistic, Separation]
-    foreign_by_latent: float
-    foreign: float
+    foreign: float = Field(ge=0, le=1)
+    with_error: float = Field(ge=0, le=1)
 
     @property
     def images(self) -> int:
@@ -78,7 +92,7 @@ class SeparationResult(StrictModel):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     created: str
-    machine: str
+    environment: Environment
     model: ModelSpec
     weights_sha256: str
     backend: str
@@ -100,36 +114,40 @@ def auroc(known: npt.NDArray[np.float64], foreign: npt.NDArray[np.float64]) -> f
     return float((smaller + not_larger).mean() / (2 * len(known)))
 
 
-def kind_of_values(
-    name: str, values: Values, *, reference: Values | None, known: bool, familiarity: Familiarity
+def kind_of_images(
+    name: str,
+    judged: Judged,
+    *,
+    reference: Judged | None,
+    known: bool,
+    familiarity: Familiarity,
 ) -> Kind:
-    """Return what the values of one kind's images say.
+    """Return what was found of the images of one kind.
 
     Args:
         name: Of the kind.
-        values: Statistic to its values (N,).
-        reference: Those of the known images; None for these themselves.
+        judged: Its images.
+        reference: The known images; None for these themselves.
         known: Whether the model is to know this kind.
         familiarity: Gives the limits.
     """
     beyond = {
-        statistic: np.array([familiarity.is_beyond(statistic, value) for value in found])
-        for statistic, found in values.items()
+        statistic: np.array([familiarity.is_beyond(statistic, value) for value in values])
+        for statistic, values in judged.values.items()
     }
-    by_latent = beyond["mahalanobis"] | beyond["log_var_distance"]
     return Kind(
         name=name,
         known=known,
         statistics={
             statistic: Separation(
-                values=tuple(found.tolist()),
-                auroc=None if reference is None else auroc(reference[statistic], found),
+                values=tuple(values.tolist()),
+                auroc=None if reference is None else auroc(reference.values[statistic], values),
                 flagged=float(beyond[statistic].mean()),
             )
-            for statistic, found in values.items()
+            for statistic, values in judged.values.items()
         },
-        foreign_by_latent=float(by_latent.mean()),
-        foreign=float((by_latent | beyond["reconstruction_error"]).mean()),
+        foreign=float(judged.foreign.mean()),
+        with_error=float((judged.foreign | beyond["reconstruction_error"]).mean()),
     )
 
 
@@ -159,7 +177,7 @@ def load_separation(path: Path) -> SeparationResult:
 
 
 def print_separation(console: Console, result: SeparationResult) -> None:
-    """Print AUROC and flagged share of each kind by each statistic."""
+    """Print for each kind AUROC and flagged share by each statistic, and the share foreign."""
     console.print(
         f"weights {result.weights_sha256[:8]}, {result.backend}; AUROC against "
         f"{result.reference}; flagged past {result.foreign_above:g} % of "
@@ -167,27 +185,25 @@ def print_separation(console: Console, result: SeparationResult) -> None:
     )
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("images", overflow="fold")
-    table.add_column("count", justify="right")
-    for name in STATISTIC_NAMES:
-        table.add_column(HEADINGS[name], justify="right", overflow="fold")
-    table.add_column("foreign by latent", justify="right", overflow="fold")
-    table.add_column("and error", justify="right", overflow="fold")
+    # A figure that lost its last digits would be another figure; names may be folded.
+    for heading in ("n", *HEADINGS.values(), "foreign", "+ error"):
+        table.add_column(heading, justify="right", no_wrap=True)
     was_known = True
     for kind in result.kinds:
         if was_known and not kind.known:
             table.add_section()
         was_known = kind.known
-        cells = [_cell(kind.statistics[name]) for name in STATISTIC_NAMES]
-        shares = (_share(kind.foreign_by_latent), _share(kind.foreign))
+        cells = [_cell(kind.statistics[name]) for name in HEADINGS]
+        shares = (_share(kind.foreign), _share(kind.with_error))
         table.add_row(kind.name, str(kind.images), *cells, *shares)
     console.print(table)
 
 
 def _cell(found: Separation) -> str:
     area = "" if found.auroc is None else f"{found.auroc:.3f} "
-    return f"{area}{_share(found.flagged):>7}"
+    return f"{area}{_share(found.flagged):>5}"
 
 
 def _share(share: float) -> str:
     percent = 100 * share
-    return f"{percent:.0f} %" if percent in {0, 100} else f"{percent:.2g} %"
+    return f"{percent:.2g}%" if percent < 99.5 else "100%" if share == 1 else f"{percent:.1f}%"

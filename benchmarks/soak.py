@@ -224,7 +224,8 @@ def _watched(
                     )
             except psutil.Error:  # it ended just now
                 continue
-            if sample.written_bytes:  # else it still loads
+            # Before its first row it still loads; without memory it is on its way out.
+            if sample.written_bytes and sample.rss_bytes and sample.descriptors:
                 samples.append(sample)
             progress.update(task, description=f"{sample.written_bytes / 1e6:.0f} MB of rows")
 

@@ -124,7 +124,7 @@ class CaptureThread(Closing):
             luma = np.ascontiguousarray(fitted_luma(luma_from_image(frame.image), self._spec))
         except ImageError as error:
             return self._skip(Gap(frame.index, error.clause(), frame.captured_ns, frame.name))
-        digest = hashlib.blake2b(luma, digest_size=16).digest()
+        digest = hashlib.blake2b(luma.data, digest_size=16).digest()
         now_s = frame.grabbed_ns / NS_PER_S if frame.media_s is None else frame.media_s
         duplicate = digest == self._digest
         if not duplicate:

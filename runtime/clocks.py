@@ -4,9 +4,9 @@ from __future__ import annotations
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
-WAITED_NS = 10 * NS_PER_MS
+WAITED_NS = 3 * NS_PER_MS
 """Who waits so long for a packet has read all that lay there before it."""
-LONGEST_JOIN_NS = NS_PER_S
+LONGEST_RUN_NS = NS_PER_S
 """A server that sends faster than real time never lets its reader wait."""
 DRIFT = 100e-6
 """How far two crystals drift apart at worst, each within 50 parts per million."""
@@ -43,27 +43,29 @@ class DriverClock:
 class StreamClock:
     """Tells when the packets of a live stream came; older than true at worst, never younger.
 
-    What FFmpeg reads while it finds out what a stream holds is handed over afterwards, at once. It
-    came after the connection was opened, and that is all that is known: until the reader has to
-    wait for a packet, this is the time that packets get.
+    What FFmpeg reads while it finds out what a stream holds is handed over afterwards, at once, and
+    so is what came while nobody read. It came after the moment at which nothing lay there, and
+    that is all that is known: until the reader has to wait for a packet, this is the time that
+    packets get. At first it is the one before the connection was opened.
 
-    Where time stamps are the camera's own, a packet that is behind them by more than the least
-    seen so far waited on its way: in the network, or for a reader that is too slow. The least is
-    let rise slowly, for clocks drift apart, but it is not forgotten: a backlog stays old.
+    Where time stamps are the camera's own, more is known: a packet that is behind them by more
+    than the least seen so far waited on its way, in the network, or for a reader that is too slow.
+    The least is let rise slowly, for clocks drift apart, but it is not forgotten: a backlog stays
+    old.
 
     Args:
         opened_ns: Monotonic time before the connection was opened.
-        ready_ns: Monotonic time when it was open.
         own_stamps: The stream's time stamps are the camera's, not made up by FFmpeg.
         held_back: A packet is handed over when the next one begins to come, as FFmpeg has to look
             for its end.
     """
 
-    def __init__(self, opened_ns: int, ready_ns: int, *, own_stamps: bool, held_back: bool) -> None:
-        self._opened_ns, self._last_ns = opened_ns, ready_ns
+    def __init__(self, opened_ns: int, *, own_stamps: bool, held_back: bool) -> None:
         self._own_stamps, self._held_back = own_stamps, held_back
-        self._joining = True
-        self._first_asked_ns: int | None = None
+        self._empty_ns = opened_ns
+        self._last_ns: int | None = None
+        self._lying_since_ns: int | None = None
+        self._joined = False
         self._least_ns: float | None = None
         self._least_at_ns = 0
         self._stamp_s = 0.0
@@ -76,16 +78,21 @@ class StreamClock:
             now_ns: Monotonic time when it got it.
             stamp_s: The packet's time stamp in seconds.
         """
-        if self._first_asked_ns is None:
-            self._first_asked_ns = asked_ns
-        waited = now_ns - asked_ns >= WAITED_NS
-        if waited or now_ns - self._first_asked_ns > LONGEST_JOIN_NS:
-            self._joining = False
-        if self._joining:
-            self._lag_ns(now_ns, stamp_s)
-            return self._opened_ns
-        came_ns = self._last_ns if self._held_back else now_ns
+        last_ns = asked_ns if self._last_ns is None else self._last_ns
         self._last_ns = now_ns
+        if now_ns - asked_ns >= WAITED_NS:
+            self._lying_since_ns = None
+        elif self._lying_since_ns is None:
+            self._lying_since_ns = asked_ns
+        lay_there = (
+            self._lying_since_ns is not None and now_ns - self._lying_since_ns <= LONGEST_RUN_NS
+        )
+        if lay_there and not (self._own_stamps and self._joined):
+            self._lag_ns(now_ns, stamp_s)
+            return self._empty_ns
+        self._joined = True
+        self._empty_ns = now_ns
+        came_ns = last_ns if self._held_back else now_ns
         return came_ns - self._lag_ns(came_ns, stamp_s)
 
     def _lag_ns(self, came_ns: int, stamp_s: float | None) -> int:

@@ -17,11 +17,10 @@ def without_credentials(address: str) -> str:
     Args:
         address: A URL, or what was meant as one and lacks its scheme.
     """
-    scheme, separator, rest = address.partition("://")
-    if not separator:
-        scheme, rest = "", address
-    shown, *query = re.split("[?#]", rest, maxsplit=1)
+    found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address)
+    scheme = found[0] if found else ""
+    shown, *query = re.split("[?#]", address[len(scheme) :], maxsplit=1)
     if query and "@" in query[0]:
-        return f"{scheme}{separator}{HIDDEN}"
+        return f"{scheme}{HIDDEN}"
     _, credentials, host_and_path = shown.rpartition("@")
-    return f"{scheme}{separator}{f'{HIDDEN}@' if credentials else ''}{host_and_path}"
+    return f"{scheme}{f'{HIDDEN}@' if credentials else ''}{host_and_path}"

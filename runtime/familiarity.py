@@ -18,14 +18,10 @@ FOREIGN_ABOVE = 99.9
 
 Statistic = Literal["kl", "mahalanobis", "log_var_distance", "reconstruction_error"]
 STATISTIC_NAMES: tuple[Statistic, ...] = get_args(Statistic)
-FOREIGN_BY: tuple[Statistic, ...] = ("mahalanobis", "log_var_distance", "reconstruction_error")
-"""What makes an image foreign. Not the KL: it falls for many a foreign image (docs/familiarity.md),
-as likelihoods are known to (Nalisnick et al. 2019)."""
-
 _AGAIN = "train and export again"
 _KEYS = (
     *("mean", "covariance", "covariance_ridge"),
-    *("log_var_mean", "log_var_covariance", "log_var_covariance_ridge"),
+    *("log_var_mean", "log_var_deviation", "log_var_ridge"),
     *("quantile_levels", "quantile_count"),
     *(f"{name}_quantiles" for name in STATISTIC_NAMES),
 )
@@ -44,6 +40,10 @@ class NoYardstick:
 @dataclass(frozen=True, slots=True)
 class Likeness:
     """How like those of known images a latent is.
+
+    The KL makes nothing foreign: it falls for many a foreign image, as likelihoods do (Nalisnick
+    et al. 2019). Nor does a reconstruction error: it falls for flat images, the simplest to draw
+    (Serra et al. 2020). What each of them tells apart is measured in docs/familiarity.md.
 
     Attributes:
         kl: As `Familiarity.kl`.
@@ -99,10 +99,10 @@ class Familiarity:
         found = _checked(statistics)
         self.images = int(found["quantile_count"])
         self.foreign_above = foreign_above
-        self._mu = _Distance(found["mean"], found["covariance"], found["covariance_ridge"])
-        self._log_var = _Distance(
-            found["log_var_mean"], found["log_var_covariance"], found["log_var_covariance_ridge"]
-        )
+        self._mean, self._log_var_mean = found["mean"], found["log_var_mean"]
+        self._whitening = _whitening(found["covariance"], found["covariance_ridge"])
+        self._per_deviation = 1 / np.sqrt(found["log_var_deviation"] ** 2 + found["log_var_ridge"])
+        self._away, self._whitened = np.empty_like(self._mean), np.empty_like(self._mean)
         self._percents = 100 * found["quantile_levels"]
         self._quantiles = {name: found[f"{name}_quantiles"] for name in STATISTIC_NAMES}
         self._limits = {
@@ -113,7 +113,7 @@ class Familiarity:
     @property
     def latent_size(self) -> int:
         """D, the length of the latents that it judges."""
-        return len(self._mu.mean)
+        return len(self._mean)
 
     @staticmethod
     def kl(mu: Vector, log_var: Vector) -> float:
@@ -125,15 +125,19 @@ class Familiarity:
 
     def mahalanobis(self, mu: Vector) -> float:
         """Return the distance of mu (D,) from the mean of the training latents, in spreads."""
-        return self._mu.of(mu)
+        np.subtract(mu, self._mean, out=self._away)
+        np.dot(self._whitening, self._away, out=self._whitened)
+        return math.sqrt(np.dot(self._whitened, self._whitened))
 
     def log_var_distance(self, log_var: Vector) -> float:
-        """Return the distance of log_var (D,) from training's mean log_var, in spreads.
+        """Return the distance of log_var (D,) from training's mean, each in its own deviations.
 
-        How sure the encoder is of an image is a second fingerprint of it: an empty white scene
-        has a mu much as a vehicle has, and a log_var that none has.
+        How sure the encoder is of an image tells of it too: an empty white scene has a mu much
+        as vehicles have, and a log_var as none has.
         """
-        return self._log_var.of(log_var)
+        np.subtract(log_var, self._log_var_mean, out=self._away)
+        np.multiply(self._away, self._per_deviation, out=self._away)
+        return math.sqrt(np.dot(self._away, self._away))
 
     def percentile(self, statistic: Statistic, value: float) -> float:
         """Return the share of held-out images with a smaller value, in percent.
@@ -165,25 +169,6 @@ class Familiarity:
         )
 
 
-class _Distance:
-    """Mahalanobis distance from a mean, its whitening matrix worked out once."""
-
-    def __init__(self, mean: Float64s, covariance: Float64s, ridge: Float64s) -> None:
-        size = len(mean)
-        self.mean = mean
-        try:
-            factor = np.linalg.cholesky(covariance + ridge * np.eye(size))
-            self._whitening = np.linalg.inv(factor)
-        except np.linalg.LinAlgError as error:
-            raise BundleError(f"{STATISTICS}: a covariance is not one: {_AGAIN}") from error
-        self._away, self._whitened = np.empty(size), np.empty(size)
-
-    def of(self, values: Vector) -> float:
-        np.subtract(values, self.mean, out=self._away)
-        np.dot(self._whitening, self._away, out=self._whitened)
-        return math.sqrt(np.dot(self._whitened, self._whitened))
-
-
 def familiarity_from_bundle(
     bundle: Bundle, *, foreign_above: float = FOREIGN_ABOVE
 ) -> Familiarity | NoYardstick:
@@ -211,6 +196,16 @@ def familiarity_from_bundle(
     return familiarity
 
 
+def _whitening(covariance: Float64s, ridge: Float64s) -> Float64s:
+    """Return the (D, D) matrix that turns differences into independent ones of spread 1."""
+    try:
+        factor = np.linalg.cholesky(covariance + ridge * np.eye(len(covariance)))
+        inverse: Float64s = np.linalg.inv(factor)
+    except np.linalg.LinAlgError as error:
+        raise BundleError(f"{STATISTICS}: the covariance is not one: {_AGAIN}") from error
+    return inverse
+
+
 def _checked(statistics: Mapping[str, npt.NDArray[Any]]) -> dict[str, Float64s]:
     """Return the statistics as float64 once they fit each other."""
     if missing := [key for key in _KEYS if key not in statistics]:
@@ -218,8 +213,8 @@ def _checked(statistics: Mapping[str, npt.NDArray[Any]]) -> dict[str, Float64s]:
     size, levels = statistics["mean"].size, statistics["quantile_levels"].size
     shapes: dict[str, tuple[int, ...]] = {"quantile_levels": (levels,)}
     shapes |= {f"{name}_quantiles": (levels,) for name in STATISTIC_NAMES}
-    shapes |= dict.fromkeys(("mean", "log_var_mean"), (size,))
-    shapes |= dict.fromkeys(("covariance", "log_var_covariance"), (size, size))
+    shapes |= dict.fromkeys(("mean", "log_var_mean", "log_var_deviation"), (size,))
+    shapes["covariance"] = (size, size)
     found: dict[str, Float64s] = {}
     for key in _KEYS:
         values, expected = statistics[key], shapes.get(key, ())
@@ -234,6 +229,8 @@ def _checked(statistics: Mapping[str, npt.NDArray[Any]]) -> dict[str, Float64s]:
             raise BundleError(f"{STATISTICS}: {key} falls: {_AGAIN}")
     if levels < 2 or (found["quantile_levels"][0], found["quantile_levels"][-1]) != (0, 1):
         raise BundleError(f"{STATISTICS}: quantile_levels do not go from 0 to 1: {_AGAIN}")
+    if not np.all(found["log_var_deviation"] ** 2 + found["log_var_ridge"] > 0):
+        raise BundleError(f"{STATISTICS}: a log_var_deviation is 0: {_AGAIN}")
     if not (found["quantile_count"] >= 1 and size):
         raise BundleError(f"{STATISTICS} is of no images: {_AGAIN}")
     return found

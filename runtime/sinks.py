@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .camera import without_credentials
 from .closing import Closing
+from .credentials import without_credentials
 from .errors import ConfigError, OutputError, missing_dependency
 from .files import check_replaceable_file, check_writable
 from .rows import Row, RunFacts

@@ -126,6 +126,7 @@ def check_stream_options(options: StreamOptions) -> None:
         and not (len(fourcc) == 4 and fourcc.isascii() and fourcc.isprintable())
         and "four letters, such as MJPG",
         "--foreign-above": not 0 < options.foreign_above <= 100 and "more than 0 and at most 100",
+        "--output": len({*options.output}) < len(options.output) and "each output once",
         "--view": options.view is not None and len(options.view) > 1 and "one file at most",
     }
     for flag, allowed in takes.items():

@@ -104,7 +104,6 @@ class VideoSource(FrameSource):
         container = self._connection.container.format.name
         self._clock = StreamClock(
             opened_ns,
-            time.monotonic_ns(),
             own_stamps=container in _OWN_STAMPS,
             held_back=container in _HOLD_BACK and codec.name in _HELD_BACK,
         )

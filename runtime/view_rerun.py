@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,14 @@ from .viewer import WAY_ROUND, Viewer, start_viewer
 APPLICATION = "motorvae"
 RUN = "/run"
 FLUSH_S = 1.0
-"""Between two flushes. Each cuts what has come into chunks, and each chunk costs about a kilobyte
-of file and 300 bytes of memory for the index at its end."""
+"""Between two flushes of a file. Each cuts what has come into chunks, one an entity, and each chunk
+takes 2 kB of memory until the file is closed, for the index at its end."""
+CHUNK_BYTES = 16 << 20
+"""As much is cut without a flush; by default it is 1 MiB, which is a few pictures."""
 FLUSH_TIMEOUT_S = 10.0
 
-RED, AMBER, BLUE, GREY = (230, 60, 60), (240, 170, 40), (90, 160, 255), (150, 150, 150)
+RED, AMBER, BLUE = (230, 60, 60), (240, 170, 40), (90, 160, 255)
+GREY, WHITE = (150, 150, 150), (255, 255, 255)
 LINES = {
     "age_ms": ("age, ms", BLUE),
     "dropped": ("frames dropped", AMBER),
@@ -65,8 +69,8 @@ class ViewSink(Sink):
         self.name = name
         self._recording, self._facts, self._viewer = recording, facts, viewer
         self._cameras = {
-            camera: _Shown(f"/camera-{number}", camera)
-            for number, camera in enumerate(facts.cameras, 1)
+            camera: _Shown(f"/camera-{number}", name)
+            for number, (camera, name) in enumerate(_short_names(facts.cameras).items(), 1)
         }
         self._flushed_s, self._flushed_rows = time.monotonic(), 0
         self._closed = False
@@ -93,7 +97,7 @@ class ViewSink(Sink):
             ConfigError: Rerun is switched off in the environment.
             OutputError: It cannot be written.
         """
-        recording = _new_recording(rr.ChunkBatcherConfig(flush_tick=FLUSH_S))
+        recording = _new_recording(rr.ChunkBatcherConfig(FLUSH_S, CHUNK_BYTES))
         try:
             recording.save(path)
         except (RuntimeError, OSError) as error:
@@ -179,7 +183,7 @@ class ViewSink(Sink):
         picture = np.rint(reconstruction * np.float32(255)).astype(np.uint8)
         self._log(path, rr.Image(picture, color_model="L"))
         corner = np.array([0.12, 0.05]) * self._facts.image_size
-        self._log(f"{path}/of", _text(f"frame {index}", corner, GREY))
+        self._log(f"{path}/of", _text(f"frame {index}", corner, WHITE))
 
     def _blank(self, camera: _Shown, row: Row) -> None:
         """Take down what would look live, and say what is the matter."""
@@ -254,6 +258,12 @@ class ViewSink(Sink):
             for part in FAMILIARITY:
                 self._log(f"{camera.path}/{part}/foreign", marks, static=True)
         self._send_layout()
+
+
+def _short_names(cameras: Sequence[str]) -> dict[str, str]:
+    """Return what to call each camera where room is short: a path by its end, if that is unique."""
+    ends = {camera: PurePath(camera).name if camera[:1] == "/" else camera for camera in cameras}
+    return ends if len(set(ends.values())) == len(ends) else {camera: camera for camera in cameras}
 
 
 def _text(text: str, place: npt.NDArray[np.float64], colour: tuple[int, int, int]) -> rr.Points2D:

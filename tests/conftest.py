@@ -35,6 +35,8 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from motorvae.export.torch_reference import reference_from_model
     from motorvae.export.verify import Spread
     from motorvae.runtime.vehicles import vehicle
+    from motorvae.training.data import DataSet
+    from motorvae.training.latents import latent_statistics
     from motorvae.training.model import MotorVAE
 
     images = np.stack([vehicle(1, index, SMALL.image_size)[0] for index in range(24)])
@@ -56,7 +58,10 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
     folder = tmp_path_factory.mktemp("small")
     statistics = folder / "latents.npz"
-    np.savez(statistics, covariance=np.diag(mu**2), log_var_deviation=log_var)
+    rows = np.arange(len(images))
+    # The same images set the yardstick: so few others would make it a matter of luck.
+    data = DataSet(images, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
+    np.savez(statistics, **latent_statistics(model, data))
     write_bundle(
         folder / "bundle",
         graphs={graph: onnx_from_model(model, SMALL, graph) for graph in GRAPHS},

@@ -28,8 +28,22 @@ HEAVY = {
     "tensorrt_rtx",
     "pycuda",
     "cuda",
+    "pyarrow",
+    "zmq",
+    "mcap",
+    "rerun",
 }
-OPTIONAL = {"__init__", "backend_onnx", "cuda_pycuda", "cuda_bindings", "cuda_graph"}
+OPTIONAL = {
+    "__init__",
+    "backend_onnx",
+    "cuda_pycuda",
+    "cuda_bindings",
+    "cuda_graph",
+    "sink_mcap",
+    "sink_parquet",
+    "sink_zmq",
+    "view_rerun",
+}
 """Modules about one heavy package each, which only their opener imports, and package markers."""
 LONGEST_FILE = 300
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

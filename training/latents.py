@@ -46,32 +46,35 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, Float64s]:
         data: Its training and held-out rows are measured.
 
     Returns:
-        `mean` (D,) and `covariance` (D, D) of mu, and `covariance_ridge` (), to add to its
-        diagonal before it is inverted; the same of log_var, as `log_var_mean`,
-        `log_var_covariance` and `log_var_covariance_ridge`; `count` ();
-        `posterior_variance_mean` (D,), the mean of exp(log_var); `log_var_deviation` (D,);
+        `mean` (D,) and `covariance` (D, D) of mu; `covariance_ridge` (), to add to the
+        covariance's diagonal before it is inverted; `count` (); `posterior_variance_mean` (D,),
+        the mean of exp(log_var); `log_var_mean` and `log_var_deviation` (D,), and `log_var_ridge`
+        (), to add to the deviation's square before it is divided by;
         `quantile_levels` (Q,), `quantile_count` (), and at these levels over the held-out images
-        `kl_quantiles` in nats, `mahalanobis_quantiles` of mu and `log_var_distance_quantiles`
-        (distances, not their squares), and `reconstruction_error_quantiles`, the squared error
-        averaged over pixels. All float64.
+        `kl_quantiles` in nats; `mahalanobis_quantiles` of mu (a distance, not its square);
+        `log_var_distance_quantiles`, the same of log_var with each dimension by itself;
+        `reconstruction_error_quantiles`, the squared error averaged over pixels. All float64.
     """
     mu, log_var = _encoded(model, data, _evenly(data.train, STATISTICS_IMAGES))
-    mu_mean, mu_covariance, mu_ridge = _moments(mu)
-    log_var_mean, log_var_covariance, log_var_ridge = _moments(log_var)
+    mean = mu.mean(0)
+    covariance = np.atleast_2d(np.cov(mu, rowvar=False, bias=True))
+    ridge = _ridge(np.diag(covariance))
+    log_var_mean, log_var_deviation = log_var.mean(0), log_var.std(0)
+    log_var_ridge = _ridge(log_var_deviation**2)
     unseen = _evenly(data.held_out, YARDSTICK_IMAGES)
     unseen_mu, unseen_log_var, kl, error = _reconstructed(model, data, unseen)
-    distances = mahalanobis(unseen_mu, mu_mean, mu_covariance, mu_ridge)
-    log_var_distances = mahalanobis(unseen_log_var, log_var_mean, log_var_covariance, log_var_ridge)
+    log_var_variance = np.diag(log_var_deviation**2)
+    distances = mahalanobis(unseen_mu, mean, covariance, ridge)
+    log_var_distances = mahalanobis(unseen_log_var, log_var_mean, log_var_variance, log_var_ridge)
     return {
-        "mean": mu_mean,
-        "covariance": mu_covariance,
-        "covariance_ridge": np.array(mu_ridge),
+        "mean": mean,
+        "covariance": covariance,
+        "covariance_ridge": np.array(ridge),
         "log_var_mean": log_var_mean,
-        "log_var_covariance": log_var_covariance,
-        "log_var_covariance_ridge": np.array(log_var_ridge),
+        "log_var_deviation": log_var_deviation,
+        "log_var_ridge": np.array(log_var_ridge),
         "count": np.array(len(mu), np.float64),
         "posterior_variance_mean": np.exp(log_var).mean(0),
-        "log_var_deviation": log_var.std(0),
         "quantile_levels": np.array(QUANTILE_LEVELS),
         "quantile_count": np.array(len(unseen), np.float64),
         "kl_quantiles": np.quantile(kl, QUANTILE_LEVELS),
@@ -102,13 +105,10 @@ def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Float64s, ...]:
     return tuple(torch.cat(column).cpu().numpy().astype(np.float64) for column in columns)
 
 
-def _moments(values: Float64s) -> tuple[Float64s, Float64s, float]:
-    """Return the mean (D,) and covariance (D, D) of values (N, D), and its ridge."""
-    mean: Float64s = values.mean(0)
-    covariance: Float64s = np.atleast_2d(np.cov(values, rowvar=False, bias=True))
-    # The smallest normal number keeps the matrix invertible even where no value ever moves.
-    ridge = max(_RIDGE * float(np.trace(covariance)) / len(mean), float(np.finfo(np.float32).tiny))
-    return mean, covariance, ridge
+def _ridge(variance: Float64s) -> float:
+    """Return what to add to variances (D,) before they are divided by."""
+    # The smallest normal number keeps a matrix invertible even where no value ever moves.
+    return max(_RIDGE * float(variance.mean()), float(np.finfo(np.float32).tiny))
 
 
 def _batches(model: MotorVAE, data: DataSet, rows: Rows) -> Iterator[Tensor]:

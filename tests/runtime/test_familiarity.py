@@ -11,7 +11,6 @@ import torch
 from motorvae.runtime.bundle import STATISTICS, Bundle, load_bundle
 from motorvae.runtime.errors import BundleError, ConfigError
 from motorvae.runtime.familiarity import (
-    FOREIGN_BY,
     STATISTIC_NAMES,
     Familiarity,
     NoYardstick,
@@ -43,8 +42,8 @@ def statistics() -> Statistics:
         "covariance": covariance_of(rng),
         "covariance_ridge": np.array(RIDGE),
         "log_var_mean": rng.normal(size=SIZE),
-        "log_var_covariance": covariance_of(rng),
-        "log_var_covariance_ridge": np.array(RIDGE),
+        "log_var_deviation": rng.uniform(0.5, 2, SIZE),
+        "log_var_ridge": np.array(RIDGE),
         "quantile_levels": np.array([0, 0.5, 0.99, 0.999, 1]),
         "quantile_count": np.array(1024.0),
         **{f"{name}_quantiles": quantiles for name in STATISTIC_NAMES},
@@ -84,16 +83,16 @@ def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
     trained = kl_per_image(torch.from_numpy(mu), torch.from_numpy(log_var)).numpy()
     kl = [familiarity.kl(*latent) for latent in zip(mu, log_var, strict=True)]
     np.testing.assert_allclose(kl, trained, rtol=1e-5)
-    for values, prefix, distance in (
-        (mu, "", familiarity.mahalanobis),
-        (log_var, "log_var_", familiarity.log_var_distance),
+    for values, mean, covariance, distance in (
+        (mu, "mean", statistics["covariance"], familiarity.mahalanobis),
+        (
+            log_var,
+            "log_var_mean",
+            np.diag(statistics["log_var_deviation"] ** 2),
+            familiarity.log_var_distance,
+        ),
     ):
-        expected = mahalanobis(
-            values.astype(np.float64),
-            statistics[f"{prefix}mean"],
-            statistics[f"{prefix}covariance"],
-            RIDGE,
-        )
+        expected = mahalanobis(values.astype(np.float64), statistics[mean], covariance, RIDGE)
         np.testing.assert_allclose([distance(row) for row in values], expected, rtol=1e-9)
 
 
@@ -121,38 +120,38 @@ def test_foreign_is_what_lies_past_the_percentile(
 def test_either_distance_makes_a_latent_foreign_and_the_kl_does_not(
     statistics: Statistics,
 ) -> None:
-    assert "kl" not in FOREIGN_BY
     mean, log_var_mean = (statistics[k].astype(np.float32) for k in ("mean", "log_var_mean"))
     statistics["kl_quantiles"] = np.zeros(5)  # every KL is beyond
-    found = Familiarity(statistics).likeness(mean, log_var_mean)
-    assert (found.mahalanobis_percentile, found.log_var_percentile) == pytest.approx((0, 0), abs=1)
-    assert not found.foreign
-    # Along a unit step of the whitened space; 12 spreads are past the 10 of the farthest image.
-    for moved in ("covariance", "log_var_covariance"):
-        factor = np.linalg.cholesky(statistics[moved] + RIDGE * np.eye(SIZE))
-        step = (12 * factor[:, 0]).astype(np.float32)
-        of_mu = moved == "covariance"
-        far = Familiarity(statistics).likeness(
-            mean + step if of_mu else mean, log_var_mean if of_mu else log_var_mean + step
-        )
+    familiarity = Familiarity(statistics)
+    near = familiarity.likeness(mean, log_var_mean)
+    assert (near.mahalanobis_percentile, near.log_var_percentile) == pytest.approx((0, 0), abs=1)
+    assert familiarity.is_beyond("kl", near.kl)
+    assert not near.foreign
+    # 12 spreads along one axis of the whitened space are past the 10 of the farthest image.
+    factor = np.linalg.cholesky(statistics["covariance"] + RIDGE * np.eye(SIZE))
+    far = familiarity.likeness(mean + (12 * factor[:, 0]).astype(np.float32), log_var_mean)
+    assert (far.mahalanobis, far.mahalanobis_percentile) == (pytest.approx(12, rel=1e-4), 100)
+    assert far.foreign
+    step = np.zeros(SIZE, np.float32)
+    step[3] = 12 * np.sqrt(statistics["log_var_deviation"][3] ** 2 + RIDGE)
+    for sign in (-1, 1):
+        far = familiarity.likeness(mean, log_var_mean + sign * step)
+        assert (far.log_var_distance, far.log_var_percentile) == (pytest.approx(12, rel=1e-4), 100)
         assert far.foreign
-        distance = far.mahalanobis if of_mu else far.log_var_distance
-        percentile = far.mahalanobis_percentile if of_mu else far.log_var_percentile
-        assert (distance, percentile) == (pytest.approx(12, rel=1e-4), 100)
 
 
-def test_known_images_are_beyond_as_often_as_the_count_lets_them() -> None:
+def test_known_images_are_foreign_as_often_as_the_count_lets_them(statistics: Statistics) -> None:
     """What the docstring says of n held-out images, over many draws of them."""
     rng = np.random.default_rng(3)
     held_out, trials = 200, 400
-    levels = np.array([0, 0.5, 0.9, 0.99, 0.999, 1])
-    beyond = 0.0
+    share = 0.0
     for _ in range(trials):
         drawn = np.linalg.norm(rng.normal(size=(held_out, SIZE)), axis=1)
-        largest = np.quantile(drawn, levels)[-1]
+        statistics["mahalanobis_quantiles"] = np.quantile(drawn, statistics["quantile_levels"])
+        limit = Familiarity(statistics, foreign_above=100).limit("mahalanobis")
         fresh = np.linalg.norm(rng.normal(size=(1000, SIZE)), axis=1)
-        beyond += float((fresh > largest).mean()) / trials
-    assert beyond == pytest.approx(1 / (held_out + 1), rel=0.25)
+        share += float((fresh > limit).mean()) / trials
+    assert share == pytest.approx(1 / (held_out + 1), rel=0.25)
 
 
 def test_a_bundle_is_read(
@@ -178,8 +177,9 @@ def test_a_bundle_of_an_earlier_run_has_no_yardstick(
         ("mean", np.zeros(SIZE - 1), r"covariance is float64 \(8, 8\), expected .*\(7, 7\)"),
         ("mean", np.zeros((1, SIZE)), r"mean is float64 \(1, 8\)"),
         ("covariance", np.full((SIZE, SIZE), np.nan), "covariance is .* expected finite"),
-        ("covariance", -np.eye(SIZE), "a covariance is not one"),
-        ("log_var_covariance", np.zeros((SIZE, 1)), r"log_var_covariance is float64 \(8, 1\)"),
+        ("covariance", -np.eye(SIZE), "the covariance is not one"),
+        ("log_var_deviation", np.zeros((SIZE, 1)), r"log_var_deviation is float64 \(8, 1\)"),
+        ("log_var_ridge", np.array(-9.0), "a log_var_deviation is 0"),
         ("covariance_ridge", np.zeros(1), r"covariance_ridge is float64 \(1,\)"),
         ("quantile_levels", np.array([0, 0.5, 0.9, 0.8, 1]), "quantile_levels falls"),
         ("quantile_levels", np.array([0.1, 0.5, 0.8, 0.9, 1]), "do not go from 0 to 1"),
@@ -206,10 +206,9 @@ def test_statistics_that_do_not_fit_are_refused_in_one_line(
 def test_statistics_of_another_model_are_refused(
     statistics: Statistics, bundle_with: Callable[[Statistics], Bundle]
 ) -> None:
-    for key in ("mean", "log_var_mean"):
+    for key in ("mean", "log_var_mean", "log_var_deviation"):
         statistics[key] = statistics[key][:3]
-    for key in ("covariance", "log_var_covariance"):
-        statistics[key] = np.eye(3)
+    statistics["covariance"] = np.eye(3)
     with pytest.raises(BundleError, match="describes 3 latents, and the model has 8: train"):
         familiarity_from_bundle(bundle_with(statistics))
 

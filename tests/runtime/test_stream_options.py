@@ -38,6 +38,7 @@ def test_the_defaults_pass() -> None:
         ("fourcc", "MJPEG", "--fourcc=MJPEG: take four letters"),
         ("foreign_above", 0.0, "--foreign-above=0.0: take more than 0 and at most 100"),
         ("foreign_above", 100.1, "--foreign-above=100.1"),
+        ("output", ("-", "a.csv", "-"), "--output=.*: take each output once"),
         ("view", ("a.rrd", "b.rrd"), "--view=.*: take one file at most"),
         ("reconstruct", "10", "--reconstruct 10: write every=N"),
     ],
