@@ -26,7 +26,14 @@ from ..runtime.familiarity import (
 from ..runtime.files import check_replaceable_file, check_writable
 from ..runtime.frames import input_from_luma
 from .environment import environment_now, load_now
-from .foreign import Luma, images_from_source, made_images, moving_vehicles, vehicles
+from .foreign import (
+    Luma,
+    altered_images,
+    images_from_source,
+    made_images,
+    moving_vehicles,
+    vehicles,
+)
 from .separation import (
     Judged,
     Kind,
@@ -150,20 +157,25 @@ def judged_images(
 def _kinds(options: FamiliarityOptions, bundle: Bundle) -> Iterator[tuple[str, bool, Luma]]:
     """Yield each kind's name, whether it is known, and its images; the reference comes first."""
     count, spec, seed = options.images, bundle.spec, options.seed
-    if options.known == VEHICLES:
-        yield "fresh vehicles", True, vehicles(seed, _DRAWN_PER_IMAGE * count, spec)
-    elif options.known is not None:
-        name, source = _named(options.known)
-        yield name, True, images_from_source(source, count, spec)
     path = bundle.folder / VERIFICATION_IMAGES
     again = "export the bundle again"
     held_out = arrays_from_npz(path, ("images",), error=BundleError, again=again)["images"]
+    known: Luma = held_out
+    if options.known == VEHICLES:
+        known = vehicles(seed, _DRAWN_PER_IMAGE * count, spec)
+        yield "fresh vehicles", True, known
+    elif options.known is not None:
+        name, source = _named(options.known)
+        known = images_from_source(source, count, spec)
+        yield name, True, known
     yield "held-out", True, held_out[:count]
     if options.known == VEHICLES:
         inside, outside = moving_vehicles(seed, 2 * count, spec)
         if len(inside):
-            yield "driving by, where training had them", True, inside
-        yield "driving by, further out", False, outside
+            yield "driving by, inside", True, inside
+        yield "driving by, outside", False, outside
+    for name, luma in altered_images(known[:count], seed).items():
+        yield name, False, luma
     for name, luma in made_images(seed, count, spec.image_size).items():
         yield name, False, luma
     for text in options.foreign:

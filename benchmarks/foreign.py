@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.camera import SYNTHETIC_SIZE, open_source
+from ..runtime.camera import open_source
 from ..runtime.errors import ConfigError, SourceError
+from ..runtime.faults import SYNTHETIC_SIZE
 from ..runtime.frames import Gap, fitted_luma, luma_from_image
 from ..runtime.spec import ModelSpec
 from ..runtime.vehicles import RANGES, MovingVehicles, vehicle
@@ -20,6 +21,8 @@ Make = Callable[[np.random.Generator, int], Luma]
 MOVING_FPS = 10
 _SOFT_CELLS = 8
 """Soft noise is this many random cells a side, made smooth."""
+_PATCHES, _BLUR = 8, 32
+"""An image's side over that of a patch, and over the standard deviation of a blur."""
 
 
 def made_images(seed: int, count: int, size: int) -> dict[str, Luma]:
@@ -37,6 +40,29 @@ def made_images(seed: int, count: int, size: int) -> dict[str, Luma]:
     return {
         name: np.stack([make(np.random.default_rng((seed, kind, n)), size) for n in range(count)])
         for kind, (name, make) in enumerate(_MADE.items())
+    }
+
+
+def altered_images(known: Luma, seed: int) -> dict[str, Luma]:
+    """Alter known images (N, S, S) uint8: what is nearly known is the hardest to tell.
+
+    Returns:
+        Name of a kind to (N, S, S) uint8: upside down, out of focus, and with a black square on
+        it whose side is an eighth of the image's.
+    """
+    size = known.shape[1]
+    side = size // _PATCHES
+    patched = known.copy()
+    rng = np.random.default_rng(seed)
+    for image, (top, left) in zip(
+        patched, rng.integers(size // 4, 3 * size // 4, (len(known), 2)), strict=True
+    ):
+        image[top : top + side, left : left + side] = 0
+    sigma = size / _BLUR
+    return {
+        "known, upturned": np.ascontiguousarray(known[:, ::-1]),
+        "known, blurred": np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in known]),
+        "known, patched": patched,
     }
 
 

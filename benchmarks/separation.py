@@ -183,10 +183,10 @@ def print_separation(console: Console, result: SeparationResult) -> None:
         f"{result.reference}; flagged past {result.foreign_above:g} % of "
         f"{result.yardstick_images} held-out images"
     )
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("images", overflow="fold")
-    # A figure that lost its last digits would be another figure; names may be folded.
-    for heading in ("n", *HEADINGS.values(), "foreign", "+ error"):
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("images", overflow="fold", min_width=15)
+    # A figure that lost its last digits would be another figure; a name may be folded.
+    for heading in ("n", *HEADINGS.values(), "foreign"):
         table.add_column(heading, justify="right", no_wrap=True)
     was_known = True
     for kind in result.kinds:
@@ -194,8 +194,7 @@ def print_separation(console: Console, result: SeparationResult) -> None:
             table.add_section()
         was_known = kind.known
         cells = [_cell(kind.statistics[name]) for name in HEADINGS]
-        shares = (_share(kind.foreign), _share(kind.with_error))
-        table.add_row(kind.name, str(kind.images), *cells, *shares)
+        table.add_row(kind.name, str(kind.images), *cells, _share(kind.foreign))
     console.print(table)
 
 

@@ -35,9 +35,10 @@ class DriverClock:
         if not 0 < stamp_ms * NS_PER_MS <= now_ns:  # also false for NaN
             return None
         stamp_ns = round(stamp_ms * NS_PER_MS)
-        moves = stamp_ns > self._last_ns
+        if not max(now_ns - OLDEST_STAMP_NS, self._last_ns + 1) <= stamp_ns <= now_ns:
+            return None
         self._last_ns = stamp_ns
-        return stamp_ns if moves and 0 <= now_ns - stamp_ns <= OLDEST_STAMP_NS else None
+        return stamp_ns
 
 
 class StreamClock:

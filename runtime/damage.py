@@ -41,7 +41,7 @@ class PacketLog:
         self._waiting: dict[int | None, Arrival] = {}
         self._damaged: list[int] = []
         self._missing: set[int] = set()
-        self._count = self._key = self._earlier_key = 0
+        self._count = self._key = self._earlier_key = self._captured_ns = 0
         self._key_pts: int | None = None
         self.first_pts = self.end_pts = 0
 
@@ -58,6 +58,8 @@ class PacketLog:
             grabbed_ns: When it came, on the monotonic clock.
         """
         captured_ns = time.time_ns() - (time.monotonic_ns() - grabbed_ns)
+        # The two clocks are not read at the same moment, and frames may have come at the same.
+        captured_ns = self._captured_ns = max(captured_ns, self._captured_ns)
         number, pts = self._count, packet.pts
         self._count += 1
         if packet.is_keyframe or self._intra_only:

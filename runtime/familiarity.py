@@ -65,12 +65,12 @@ class Likeness:
 class Familiarity:
     """The yardstick of one bundle: how far from what the model has learned an image may be.
 
-    Distances are counted from the training images; how far is far comes from held-out ones. A
-    percentile is the share of those that are nearer. From n held-out images, a new image of the
-    same kind is beyond the farthest of them once in n + 1 on average, whatever the distribution
-    (an exchangeable sample's ranks are equally likely). So 99.9 means what it says from about a
-    thousand on; below, it lies between the two farthest, and about one known image in n + 1 is
-    called foreign by each distance. `images` says how many there were.
+    Distances are counted from the training images; how far is far comes from held-out ones, and
+    a percentile is the share of those that are nearer. Whatever the distribution, a new image of
+    the same kind is beyond the farthest of n held-out ones once in n + 1 on average, for all
+    ranks are equally likely. So 99.9 means what it says from some thousands on. Below a thousand
+    it lies between the two farthest: by each distance one or two known images in n + 1 are
+    foreign, and as only those two images decide, luck can make that several times more or less.
 
     One thread at a time: the scratch memory is allocated once.
 

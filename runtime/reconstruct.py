@@ -77,8 +77,6 @@ class Reconstruction:
             row.reconstruction_percentile = self._familiarity.percentile(
                 "reconstruction_error", error
             )
-            if self._familiarity.is_beyond("reconstruction_error", error):
-                row.foreign = True
         row.decode_ms = round((time.monotonic_ns() - started_ns) / NS_PER_MS, 3)
         if self._pictures:
             row.reconstruction = image

@@ -44,7 +44,7 @@ class Row:
         mahalanobis_percentile: The share of known images that are nearer, in percent.
         log_var_distance: Distance of log_var from that of the training images, in spreads.
         log_var_percentile: The share of known images that are nearer, in percent.
-        foreign: Whether a percentile is past what `--foreign-above` allows.
+        foreign: Whether either distance is past what `--foreign-above` allows.
         reconstruction_error: Squared error of the decoded image, averaged over pixels in [0, 1].
         reconstruction_percentile: The share of known images with less error, in percent.
         decode_ms: The decoder and that error; not part of the age.

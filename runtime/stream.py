@@ -31,6 +31,8 @@ FRAMES_WAITING = 64
 """How many frames of a live source may wait under the policy `every`."""
 FRAMES_AHEAD = 1
 """How far a recording is decoded ahead of the encoder: more would only make frames older."""
+ENOUGH_IMAGES = 1000
+"""Below so many held-out images, a 99.9th percentile lies between the two farthest of them."""
 
 
 def stream(options: StreamOptions) -> None:
@@ -92,7 +94,12 @@ def _extras(
     """Open what rows are to say beyond the latent; also return what to remark in the first line."""
     found = familiarity_from_bundle(bundle, foreign_above=options.foreign_above)
     known = found if isinstance(found, Familiarity) else None
-    remarks = "" if isinstance(found, Familiarity) else f"; foreign is not judged: {found.reason}"
+    if not isinstance(found, Familiarity):
+        remarks = f"; foreign is not judged: {found.reason}"
+    elif found.images < ENOUGH_IMAGES:
+        remarks = f"; foreign is judged by only {found.images} held-out images"
+    else:
+        remarks = ""
     reconstruction = None
     if options.every is not None:
         decoder = stack.enter_context(options.engine.open(bundle, "decoder").backend)

@@ -67,8 +67,8 @@ class StreamOptions:
     reconstruct: str | None = None
     """every=N: decode every Nth latent and put the reconstruction's error into its row."""
     foreign_above: float = 99.9
-    """Mark a row as foreign where its image is further from the known ones than this percentage
-    of them."""
+    """Mark a row as foreign where its image is further from what the model knows, by either of
+    two distances, than this percentage of known images."""
     view: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[FILE.rrd]")] = None
     """Show camera, reconstruction, latents and ages live in Rerun, or record them to a file."""
     engine: Annotated[EngineOptions, tyro.conf.arg(name="")] = field(default_factory=EngineOptions)

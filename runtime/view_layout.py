@@ -65,14 +65,16 @@ def _page(camera: CameraEntity, side: int) -> rrb.Container:
         origin=f"{path}/latents/bars", name="Latents", plot_legend=rrb.PlotLegend(visible=False)
     )
     plots = [
-        _plot("Latents over time", [f"{path}/latents/over_time"], legend=False),
-        _plot("Age", [f"{path}/age_ms"]),
-        _plot("Drops", [f"{path}/dropped", f"{path}/unwritten"]),
+        _plot("Latents over time", [f"{path}/latents/over_time"]),
+        _plot("Age, ms", [f"{path}/age_ms"]),
+        _plot("Drops", [f"{path}/dropped", f"{path}/unwritten"], legend=True),
     ]
     if "mahalanobis" in parts:
-        plots.append(_plot("Distance from the training images", [f"{path}/mahalanobis/**"]))
+        name = "Distance from the training images, red: foreign"
+        plots.append(_plot(name, [f"{path}/mahalanobis/**"]))
     if "reconstruction_error" in parts:
-        plots.append(_plot("Reconstruction error", [f"{path}/reconstruction_error/**"]))
+        name = "Reconstruction error, red: foreign"
+        plots.append(_plot(name, [f"{path}/reconstruction_error/**"]))
     now = rrb.Vertical(rrb.Horizontal(*pictures), bars, row_shares=[3, 2])
     before = rrb.Vertical(*plots, row_shares=[2] + [1] * (len(plots) - 1))
     return rrb.Horizontal(now, before, name=camera.name)
@@ -83,7 +85,7 @@ def _picture(camera: CameraEntity, name: str, side: int, *, entity: str = "image
     return rrb.Spatial2DView(origin=f"{camera.path}/{entity}", name=name, visual_bounds=bounds)
 
 
-def _plot(name: str, entities: list[str], *, legend: bool = True) -> rrb.View:
+def _plot(name: str, entities: list[str], *, legend: bool = False) -> rrb.View:
     """Lines of the last while before the time that is looked at."""
     now = rrb.TimeRangeBoundary.cursor_relative()
     since = {

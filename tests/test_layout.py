@@ -42,6 +42,7 @@ OPTIONAL = {
     "sink_mcap",
     "sink_parquet",
     "sink_zmq",
+    "view_layout",
     "view_rerun",
 }
 """Modules about one heavy package each, which only their opener imports, and package markers."""

@@ -50,8 +50,9 @@ def test_every_kind_is_measured_and_written(
     assert [(kind.name, kind.known, kind.images) for kind in found.kinds] == [
         ("fresh vehicles", True, 240),
         ("held-out", True, 24),
-        ("driving by, where training had them", True, found.kinds[2].images),
-        ("driving by, further out", False, 48 - found.kinds[2].images),
+        ("driving by, inside", True, found.kinds[2].images),
+        ("driving by, outside", False, 48 - found.kinds[2].images),
+        *((f"known, {name}", False, 24) for name in ("upturned", "blurred", "patched")),
         *((name, False, 24) for name in ("noise, white", "noise, Gaussian", "noise, soft")),
         *((name, False, 24) for name in ("covered, dark", "covered, finger", "overexposed")),
         ("mine", False, 6),

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.demo import video_of_vehicles
-from motorvae.benchmarks.foreign import images_from_source, made_images, moving_vehicles, vehicles
+from motorvae.benchmarks.foreign import (
+    altered_images,
+    images_from_source,
+    made_images,
+    moving_vehicles,
+    vehicles,
+)
 from motorvae.runtime.camera import open_source
 from motorvae.runtime.errors import ConfigError, SourceError
 from motorvae.runtime.frames import Frame, fitted_luma, luma_from_image
@@ -40,6 +46,21 @@ def test_made_images_are_what_their_names_say_and_repeat() -> None:
         name: np.abs(np.diff(images.astype(int), axis=2)).mean() for name, images in made.items()
     }
     assert steps["noise, soft"] < 20 < steps["noise, white"]
+
+
+def test_altered_images_are_still_much_like_the_known_ones(small_spec: ModelSpec) -> None:
+    known = vehicles(1, 4, small_spec)
+    before = known.copy()
+    altered = altered_images(known, 5)
+    np.testing.assert_array_equal(known, before)
+    np.testing.assert_array_equal(altered["known, upturned"][:, ::-1], known)
+    patched = altered["known, patched"]
+    changed = patched != known
+    assert 0 < changed.sum(axis=(1, 2)).max() <= 4 * 4
+    assert (patched[changed] == 0).all()
+    blurred = altered["known, blurred"].astype(int)
+    assert np.abs(np.diff(blurred)).mean() < np.abs(np.diff(known.astype(int))).mean()
+    assert blurred.mean() == pytest.approx(known.mean(), rel=0.01)
 
 
 def test_a_video_goes_the_way_of_a_camera(small_spec: ModelSpec, tmp_path: Path) -> None:

@@ -116,8 +116,9 @@ def test_the_table_shows_each_figure(result: SeparationResult) -> None:
     said = io.StringIO()
     print_separation(Console(file=said, width=80), result)
     text = said.getvalue()
-    assert "AUROC against vehicles; flagged past 90 % of 100 held-out images" in text
+    caption = " ".join(text.splitlines()[:2])
+    assert "AUROC against vehicles; flagged past 90 % of 100 held-out images" in caption
     (row,) = [line for line in text.splitlines() if line.lstrip().startswith("noise")]
-    assert row.split() == ["noise", "3", *["0.792", "67%"] * 4, "33%", "67%"]
+    assert row.split() == ["noise", "3", *["0.792", "67%"] * 4, "33%"]
     (row,) = [line for line in text.splitlines() if line.lstrip().startswith("vehicles")]
-    assert row.split() == ["vehicles", "4", *["0%"] * 6]
+    assert row.split() == ["vehicles", "4", *["0%"] * 5]

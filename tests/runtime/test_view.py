@@ -256,7 +256,7 @@ def test_foreign_rows_are_marked_where_they_are(path: Path) -> None:
 def test_the_layout_has_a_page_for_each_camera_and_nothing_empty(path: Path) -> None:
     record(path, row_at(0))
     always = [
-        *("Latents", "Latents over time", "Age", "Drops") * 2,
+        *("Latents", "Latents over time", "Age, ms", "Drops") * 2,
         *("front", "front", "front, as encoded"),
         *("rtsp://rear/1", "rtsp://rear/1", "rtsp://rear/1, as encoded"),
         *("All cameras", "Losses and returns"),
@@ -266,7 +266,12 @@ def test_the_layout_has_a_page_for_each_camera_and_nothing_empty(path: Path) -> 
     more = row_at(0, mahalanobis=9.0, reconstruction=drawn, reconstruction_error=0.1)
     record(path, row_at(0, camera=1), more, row_at(1, camera=1))
     assert panels_of(path) == sorted(
-        [*always, "Reconstruction", "Reconstruction error", "Distance from the training images"]
+        [
+            *always,
+            "Reconstruction",
+            "Reconstruction error, red: foreign",
+            "Distance from the training images, red: foreign",
+        ]
     )
 
 
