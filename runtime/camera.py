@@ -8,10 +8,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from .credentials import without_credentials as without_credentials  # noqa: PLC0414
+from .credentials import without_credentials
 from .device import DeviceSource
 from .errors import ConfigError, SourceError, sentence_list
-from .faults import SYNTHETIC_SIZE as SYNTHETIC_SIZE  # noqa: PLC0414
 from .faults import plan_from_query
 from .folder import FolderSource, printable
 from .gstreamer import GStreamerSource, csi_pipeline, name_of_pipeline

@@ -118,14 +118,20 @@ def _png_damage(data: bytes) -> str | None:
     return "the file is cut short"
 
 
-def _jpeg_ends(data: bytes) -> bool:
-    """Whether an end marker follows the first scan; one before it would be a thumbnail's."""
+def jpeg_scan(data: bytes) -> int | None:
+    """Return where the first scan of a JPEG starts, or None where there is none."""
     start = len(_JPEG_START)
     while start + 4 <= len(data) and data[start] == _JPEG_END[0]:
         if data[start + 1] == _JPEG_SCAN:
-            return data.find(_JPEG_END, start) >= 0
+            return start
         if data[start + 1] == _JPEG_END[0]:  # fill byte
             start += 1
         else:
             start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-    return False
+    return None
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether an end marker follows the first scan; one before it would be a thumbnail's."""
+    scan = jpeg_scan(data)
+    return scan is not None and data.find(_JPEG_END, scan) >= 0

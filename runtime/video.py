@@ -8,11 +8,13 @@ import time
 from collections.abc import Generator, Iterator
 
 import av
+import av.error
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from .announced import early_end
+from .bitstream import FlawFinder
 from .clocks import StreamClock
 from .connection import FAILURES, Connection
 from .damage import Arrival, PacketLog
@@ -21,6 +23,7 @@ from .frames import Frame, Gap
 from .modes import check_mode
 from .source import FrameSource, Wanted
 
+_SILENCE = (av.error.ExitError, TimeoutError)
 # Formats whose time stamps are the sender's own; for others FFmpeg makes them up.
 _OWN_STAMPS = {"rtsp", "mpegts", "flv", "matroska,webm"}
 # A packet of these codecs in these formats is handed over when the next one begins to come.
@@ -69,8 +72,17 @@ class VideoSource(FrameSource):
 
     def close(self) -> None:
         """Close the file or connection."""
-        self._items.close()
+        try:
+            self._items.close()
+        except ValueError:
+            # Another thread still waits for FFmpeg, which cannot be interrupted, and to close what
+            # it reads would be worse: it gives up by itself after the time-out.
+            return
         self._connection.close()
+
+    def interrupt(self) -> None:
+        """Let `read` return None once a packet comes or the time-out has passed."""
+        self._stopped = True
 
     def reopen(self) -> None:
         """Connect again.
@@ -107,9 +119,11 @@ class VideoSource(FrameSource):
             own_stamps=container in _OWN_STAMPS,
             held_back=container in _HOLD_BACK and codec.name in _HELD_BACK,
         )
+        self._flaws = FlawFinder(codec.name, codec.extradata)
         self._log = PacketLog(intra_only=codec.codec.intra_only)
         self._gaps: list[tuple[float, int, str, int]] = []
         self._joined = not self.live
+        self._stopped = False
         self._items = self._decoded()
 
     def _decoded(self) -> Generator[Frame | Gap, None, None]:
@@ -124,16 +138,23 @@ class VideoSource(FrameSource):
             except FAILURES as error:
                 failure = error
                 break
+            if self._stopped:
+                return
             if packet is None:
                 break
+            came_ns = time.monotonic_ns()
+            if self.live and came_ns - asked_ns >= self._wanted.timeout_s * 1e9:
+                # FFmpeg hands on what it held, as old as the silence was long.
+                failure = TimeoutError(f"nothing came for {self._wanted.timeout_s:g} s")
+                break
             if packet.size:
-                came_ns = time.monotonic_ns()
                 if self.live:
                     stamp = packet.pts
                     stamp_s = None if stamp is None or base is None else float(stamp * base)
                     came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s)
                 yield from self._frames(packet, came_ns)
-        yield from self._frames(None, time.monotonic_ns())
+        if not self.live or not isinstance(failure, _SILENCE):
+            yield from self._frames(None, time.monotonic_ns())
         yield from self._gaps_before(math.inf)
         if self.live:
             reason = connection.reason(failure) if failure else "the stream ended"
@@ -151,10 +172,10 @@ class VideoSource(FrameSource):
         """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
         arrival = None if packet is None else self._log.arrived(packet, came_ns)
         decoded: list[VideoFrame] = []
-        reason = None
-        if packet is not None and packet.is_corrupt:
-            reason = "frame is cut short"
-        else:
+        reason: str | None = None
+        if packet is not None:
+            reason = "frame is cut short" if packet.is_corrupt else self._flaws.flaw(bytes(packet))
+        if reason is None:
             try:
                 decoded = self._stream.decode(packet)
             except FAILURES as error:
@@ -179,7 +200,6 @@ class VideoSource(FrameSource):
                 yield self._whole(frame, origin)
 
     def _whole(self, frame: VideoFrame, origin: Arrival) -> Frame:
-        base = self._stream.time_base  # a frame that was flushed does not know it
         colour = self._reformatter.reformat(frame, format="bgr24")
         image = np.ascontiguousarray(colour.to_ndarray(), np.uint8)
         self._index += 1
@@ -190,9 +210,15 @@ class VideoSource(FrameSource):
             captured_ns=origin.captured_ns,
             grabbed_ns=origin.grabbed_ns,
             capture_ns=time.monotonic_ns() - origin.grabbed_ns,
-            media_s=float(frame.pts * base) if frame.pts is not None and base else None,
+            media_s=self._media_s(frame),
             clock="packet",
         )
+
+    def _media_s(self, frame: VideoFrame) -> float | None:
+        base = self._stream.time_base  # a frame that was flushed does not know it
+        if self.live or frame.pts is None or not base:
+            return None
+        return float(frame.pts * base)
 
     def _note_gap(self, pts: int | None, reason: str, arrival: Arrival) -> None:
         """Keep a gap until its turn: it is reported where its frame would have been shown."""

@@ -115,6 +115,8 @@ def check_summary(rows: Sequence[Row]) -> None:
     summary = end["summary"]
     unwritten = sum(row.get("unwritten", 0) for row in rows)
     statuses = [row["status"] for row in rows]
+    assert summary["sinks"][0]["dropped"] == unwritten
+    assert summary["rows"] == len(rows) - 1 + unwritten
     if unwritten == 0:
         assert summary["frames"] == statuses.count("ok")
         assert summary["lost"] == statuses.count("lost")

@@ -62,19 +62,29 @@ def watch(small_bundle: Path) -> Iterator[Callable[..., StreamRun]]:
 
 
 @pytest.fixture
-def check(album: Album, record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """`check_run` with the test's album; what came goes into the table of `table.py`."""
+def note(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
+    """Keep what came of a fault, rows and exit code, for the table that `table.py` prints."""
+
+    def kept(rows: str, code: int) -> None:
+        request.node.user_properties += [("rows", rows), ("code", str(code))]
+
+    return kept
+
+
+@pytest.fixture
+def check(album: Album, note: Callable[[str, int], None]) -> Callable[..., None]:
+    """`check_run` with the test's album; the shape of its rows is noted."""
 
     def held(run: StreamRun, **expected: Any) -> None:
         shape = check_run(run, expected.pop("album", album), **expected)
-        record_property("rows", shape)
-        record_property("code", run.code)
+        assert run.code is not None
+        note(shape, run.code)
 
     return held
 
 
 @pytest.fixture
-def check_refused(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+def check_refused(note: Callable[[str, int], None]) -> Callable[..., None]:
     """A camera that cannot be opened at the start: one line that holds `words`, code 1, no row."""
 
     def held(run: StreamRun, words: str) -> None:
@@ -84,8 +94,7 @@ def check_refused(record_property: Callable[[str, object], None]) -> Callable[..
         assert run.stderr.count("\n") == 0, run.stderr
         assert run.stderr.startswith("motorvae-stream: ")
         assert words in run.stderr
-        record_property("rows", "none")
-        record_property("code", run.code)
+        note("none", run.code)
 
     return held
 

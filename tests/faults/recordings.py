@@ -12,6 +12,7 @@ import av
 from .pictures import HEIGHT, KINDS, WIDTH, damaged_jpeg, jpeg, picture
 
 FPS = 20
+FIFO_FPS = 50  # of heavy pictures, so that opening takes no second
 GROUP = 8  # frames from one key frame to the next
 
 
@@ -104,7 +105,7 @@ class FifoWriter:
         try:
             with self.path.open("wb", buffering=0) as fifo:
                 self.waits_for_reader = False
-                while not self._stopping.wait(1 / FPS):
+                while not self._stopping.wait(1 / FIFO_FPS):
                     fifo.write(self._pictures[count % len(self._pictures)])
                     count += 1
                     self._flowing.wait()

@@ -13,8 +13,8 @@ from .processes import Server, StreamRun
 Watch = Callable[..., StreamRun]
 Check = Callable[..., None]
 
-# Opening takes a second and a half, in which FFmpeg finds out what the stream holds.
-OPTIONS = ("--policy", "every", "--timeout", 4, "--freeze-after", 0)
+# Opening takes half a second, in which FFmpeg finds out what the stream holds.
+OPTIONS = ("--policy", "every", "--timeout", 3, "--freeze-after", 0)
 PATIENT = (*OPTIONS, "--give-up-after", 60)
 IMPATIENT = (*OPTIONS, "--give-up-after", 2)
 BACK = "ok+ lost ok(gap) ok+ end"
@@ -113,7 +113,7 @@ def test_stalled_and_back(watch: Watch, check: Check, camera: Server) -> None:
     camera.tell("go")
     run.next("ok", gap=True)
     finish(run)
-    check(run, rows=BACK, code=0, timeout_s=4)
+    check(run, rows=BACK, code=0, timeout_s=3)
 
 
 def test_stalled_for_good(watch: Watch, check: Check, camera: Server) -> None:

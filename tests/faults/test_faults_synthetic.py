@@ -27,7 +27,7 @@ CAMERA = f"synthetic?fps={FPS}&size={SIZE}&loop={LOOP}"
 OPTIONS = ("--policy", "every", "--timeout", 0.5, "--freeze-after", 0)
 PATIENT = (*OPTIONS, "--give-up-after", 60)
 IMPATIENT = (*OPTIONS, "--give-up-after", 1)
-UNTIL_30 = (*PATIENT, "--max-frames", 30)
+UNTIL_20 = (*PATIENT, "--max-frames", 20)
 FOR_GOOD = "8..1000000"
 
 
@@ -74,7 +74,7 @@ def test_absent_at_start(watch: Watch, check_refused: Callable[..., None]) -> No
 
 
 def test_lost_from_the_start(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&lose=0..8", options=UNTIL_30)
+    run = watch(f"{CAMERA}&lose=0..8", options=UNTIL_20)
     hold(run, rows="lost ok+ end", code=0)
 
 
@@ -84,19 +84,19 @@ def test_orderly_end(watch: Watch, hold: Check) -> None:
 
 
 def test_frames_skipped(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&drop=8..10", options=UNTIL_30)
+    run = watch(f"{CAMERA}&drop=8..10", options=UNTIL_20)
     hold(run, rows="ok|duplicate+ end", code=0)
     assert run.rows[-1]["summary"]["dropped"] >= 3
     assert not any(0.8 <= row["media_s"] <= 1.0 for row in run.rows[:-1])
 
 
 def test_one_damaged_frame(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&damage=8", options=UNTIL_30)
+    run = watch(f"{CAMERA}&damage=8", options=UNTIL_20)
     hold(run, rows="ok|duplicate+ lost ok(gap) ok|duplicate+ end", code=0)
 
 
 def test_damaged_for_a_while(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&damage=8..15", options=(*UNTIL_30, "--timeout", 5))
+    run = watch(f"{CAMERA}&damage=8..15", options=(*UNTIL_20, "--timeout", 5))
     hold(run, rows="ok|duplicate+ lost{4,8} ok(gap) ok|duplicate+ end", code=0)
 
 
@@ -106,7 +106,7 @@ def test_damaged_for_good(watch: Watch, hold: Check) -> None:
 
 
 def test_killed_and_back(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&lose=8..16", options=UNTIL_30)
+    run = watch(f"{CAMERA}&lose=8..16", options=UNTIL_20)
     hold(run, rows="ok|duplicate+ lost ok(gap) ok|duplicate+ end", code=0)
 
 
@@ -116,12 +116,12 @@ def test_killed_for_good(watch: Watch, hold: Check) -> None:
 
 
 def test_three_losses(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&lose=8..12,30..34,52..56", options=(*PATIENT, "--max-frames", 45))
+    run = watch(f"{CAMERA}&lose=8..10,22..24,36..38", options=(*PATIENT, "--max-frames", 30))
     hold(run, rows=f"{3 * 'ok|duplicate+ lost ok(gap) '} ok|duplicate+ end", code=0)
 
 
 def test_stalled_and_back(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&stall=8..20", options=UNTIL_30)
+    run = watch(f"{CAMERA}&stall=8..20", options=UNTIL_20)
     hold(run, rows="ok|duplicate+ lost ok(gap) ok|duplicate+ end", code=0, timeout_s=0.5)
 
 
@@ -131,12 +131,12 @@ def test_stalled_for_good(watch: Watch, hold: Check) -> None:
 
 
 def test_frozen_briefly(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&freeze=8..12", options=(*UNTIL_30, "--freeze-after", 10))
+    run = watch(f"{CAMERA}&freeze=8..12", options=(*UNTIL_20, "--freeze-after", 10))
     hold(run, rows="ok|duplicate+ duplicate{4,} ok|duplicate+ end", code=0, freeze="8..12")
 
 
 def test_frozen_then_thawed(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&freeze=8..25", options=(*UNTIL_30, "--freeze-after", 0.5))
+    run = watch(f"{CAMERA}&freeze=8..25", options=(*UNTIL_20, "--freeze-after", 0.5))
     rows = "ok|duplicate+ duplicate{4,6} lost ok(gap) ok|duplicate+ end"
     hold(run, rows=rows, code=0, freeze="8..25")
 
@@ -153,8 +153,8 @@ def test_too_old(watch: Watch, hold: Check) -> None:
 
 
 def test_every_fault_in_turn(watch: Watch, hold: Check) -> None:
-    faults = "drop=6..7&damage=10&freeze=14..15&stall=20..29&lose=40..44"
-    run = watch(f"{CAMERA}&{faults}", options=(*PATIENT, "--max-frames", 40))
+    faults = "drop=6..7&damage=10&freeze=14..15&stall=18..27&lose=34..36"
+    run = watch(f"{CAMERA}&{faults}", options=(*PATIENT, "--max-frames", 30))
     rows = f"{3 * 'ok|duplicate+ lost ok(gap) '} ok|duplicate+ end"
     hold(run, rows=rows, code=0, freeze="14..15")
 

@@ -9,7 +9,7 @@ import pytest
 
 from motorvae.runtime.backend import Backend, open_backend
 from motorvae.runtime.bundle import load_bundle
-from motorvae.runtime.camera import FolderSource, SyntheticSource
+from motorvae.runtime.camera import open_source
 from motorvae.runtime.encode import encode_source
 from motorvae.runtime.errors import BackendError, ConfigError, DataError, OutputError
 from motorvae.runtime.frames import input_from_image
@@ -29,7 +29,7 @@ def test_rows_are_the_images_in_order_whatever_the_batch(
 ) -> None:
     ticks: list[None] = []
     encoded = encode_source(
-        FolderSource(image_folder),
+        open_source(str(image_folder)),
         encoder,
         small_spec,
         batch_size=batch_size,
@@ -54,12 +54,12 @@ def test_a_batch_out_of_range(
     image_folder: Path, encoder: Backend, small_spec: ModelSpec, batch_size: int
 ) -> None:
     with pytest.raises(ConfigError, match=f"batch_size={batch_size} is out of range: take 1 to"):
-        encode_source(FolderSource(image_folder), encoder, small_spec, batch_size=batch_size)
+        encode_source(open_source(str(image_folder)), encoder, small_spec, batch_size=batch_size)
 
 
 def test_a_live_source_has_no_end(encoder: Backend, small_spec: ModelSpec) -> None:
     with pytest.raises(ConfigError, match="synthetic is live and has no end: use motorvae-stream"):
-        encode_source(SyntheticSource(), encoder, small_spec, batch_size=4)
+        encode_source(open_source("synthetic"), encoder, small_spec, batch_size=4)
 
 
 def test_nothing_that_decodes_is_an_error_with_the_first_reason(
@@ -67,7 +67,7 @@ def test_nothing_that_decodes_is_an_error_with_the_first_reason(
 ) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"nothing in .* decodes \(first: cannot decode .*bad\.png"):
-        encode_source(FolderSource(tmp_path), encoder, small_spec, batch_size=4)
+        encode_source(open_source(str(tmp_path)), encoder, small_spec, batch_size=4)
 
 
 def test_a_latent_that_is_not_finite_is_named(
@@ -80,7 +80,7 @@ def test_a_latent_that_is_not_finite_is_named(
             return found
 
     with pytest.raises(BackendError, match=r"the latent of frame1\.png is not finite"):
-        encode_source(FolderSource(image_folder), Broken(), small_spec, batch_size=4)  # type: ignore[arg-type]
+        encode_source(open_source(str(image_folder)), Broken(), small_spec, batch_size=4)  # type: ignore[arg-type]
 
 
 def test_the_command_writes_a_folder(
@@ -162,7 +162,7 @@ def test_a_failed_save_keeps_the_earlier_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    encoded = encode_source(FolderSource(image_folder), encoder, small_spec, batch_size=4)
+    encoded = encode_source(open_source(str(image_folder)), encoder, small_spec, batch_size=4)
     output = tmp_path / "latents.npz"
     encoded.save(output)
     before = output.read_bytes()

@@ -443,3 +443,72 @@ def test_a_named_pipe_is_read_until_its_writer_goes_and_then_again(
     frames = [item for item in read if isinstance(item, Frame)]
     assert [clip_tools.index(frame.image) for frame in frames] == [*range(24), *range(24)]
     assert [frame.index for frame in frames] == list(range(48))
+
+
+def test_a_jpeg_without_its_picture_is_a_gap(clips: dict[str, Path], tmp_path: Path) -> None:
+    """FFmpeg would show what its memory last held."""
+    data = clips["mjpeg.avi"].read_bytes()
+    start = [place for place in range(len(data)) if data.startswith(b"\xff\xda", place)][9]
+    path = tmp_path / "headless.avi"
+    path.write_bytes(data[:start] + b"\xff\xfe" + data[start + 2 :])
+    with opened(path) as source:
+        items = list(iter(source.read, None))
+    assert [(gap.index, gap.reason) for gap in gaps_of(items)] == [(9, "frame holds no picture")]
+    assert len(items) == 24
+
+
+def test_what_is_predicted_from_a_frame_that_did_not_come_is_a_gap(
+    clips: dict[str, Path], whole: dict[str, list[Frame]], tmp_path: Path
+) -> None:
+    """FFmpeg would predict it from another one, and say nothing."""
+    path = tmp_path / "lost.mkv"
+    with av.open(str(clips["h264.mkv"])) as read, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(read.streams.video[0])
+        packets = [packet for packet in read.demux(video=0) if packet.size]
+        for number, packet in enumerate(packets):
+            if number != 4:  # a P frame, early in its group of 8
+                packet.stream = stream
+                output.mux(packet)
+    with opened(path) as source:
+        items = list(iter(source.read, None))
+    assert "frame is predicted from one that did not come" in {gap.reason for gap in gaps_of(items)}
+    by_time = {frame.media_s: frame for frame in whole["h264.mkv"]}
+    assert len(frames_of(items)) >= 16
+    for frame in frames_of(items):
+        assert np.array_equal(frame.image, by_time[frame.media_s].image)
+
+
+def test_an_interrupted_camera_returns_none(server: Any) -> None:
+    url = server.url + "/mjpeg"
+    with VideoSource(url, name="the camera", is_url=True) as source:
+        assert isinstance(source.read(), Frame)
+        source.interrupt()
+        assert source.read() is None
+        source.close()
+        source.reopen()
+        assert isinstance(source.read(), Frame)
+
+
+def test_closing_under_a_reader_that_waits_leaves_it_to_its_time_out(server: Any) -> None:
+    """To pull the connection from under FFmpeg would end the process."""
+    ended: list[Frame | Gap | Exception | None] = []
+    url, wanted = server.url + "/mjpeg-stall", Wanted(timeout_s=2)
+    source = VideoSource(url, name="the camera", is_url=True, wanted=wanted)
+
+    def read() -> None:
+        try:
+            while isinstance(item := source.read(), Frame):
+                pass
+            ended.append(item)
+        except CameraError as error:
+            ended.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert server.stalled.wait(60)
+    source.interrupt()
+    source.close()
+    reader.join(60)
+    assert not reader.is_alive()
+    assert len(ended) == 1
+    source.close()
