@@ -261,7 +261,8 @@ def draw(soak: Soak, path: Path) -> None:
     memory, counts, written = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
     memory.plot(minutes, [sample.rss_bytes / 2**20 for sample in soak.samples], color="#0072b2")
     memory.axvspan(0, minutes[-1] * WARM_UP, color="#dddddd", label="warm-up")
-    memory.set(ylabel="resident memory, MiB", ylim=(0, None))
+    largest = max(sample.rss_bytes for sample in soak.samples) / 2**20
+    memory.set(ylabel="resident memory, MiB", ylim=(0, 1.2 * largest))
     memory.legend(loc="lower right")
     memory.set_title(
         f"{soak.rows_ok:,} rows for {soak.frames:,} frames in {soak.seconds / 60:.0f} minutes; "
@@ -269,7 +270,9 @@ def draw(soak: Soak, path: Path) -> None:
     )
     for name, colour in (("threads", "#d55e00"), ("descriptors", "#009e73")):
         counts.plot(minutes, [getattr(s, name) for s in soak.samples], label=name, color=colour)
-    counts.set(ylabel="count", ylim=(0, None))
+    counts.set(
+        ylabel="count", ylim=(0, 1.3 * max(max(s.threads, s.descriptors) for s in soak.samples))
+    )
     counts.legend(loc="lower right")
     written.plot(
         minutes, [sample.written_bytes / 2**20 for sample in soak.samples], color="#444444"
