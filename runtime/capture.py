@@ -133,10 +133,8 @@ class CaptureThread(Closing):
         elif self._freeze_after_s is not None and now_s - self._same_since_s > self._freeze_after_s:
             self._is_frozen = True
             frozen = f"the picture has not changed for {self._freeze_after_s:g} s"
-            if self._source.returns:
-                return frozen
-            self._mailbox.lose(frozen)
-            return None
+            self._mailbox.lose(frozen, index=frame.index)
+            return frozen if self._source.returns else None
         self._mailbox.deliver(
             replace(frame, image=luma),
             convert_ns=time.monotonic_ns() - started_ns,

@@ -119,15 +119,20 @@ class Mailbox:
             self._gap_from_ns = self._gap_from_ns or self._last_grab_ns
             self._put_loss(Loss(replace(gap, index=index), dropped))
 
-    def lose(self, reason: str) -> None:
-        """Note that no frame comes any more; said once until one comes again."""
+    def lose(self, reason: str, *, index: int | None = None) -> None:
+        """Note that no frame comes any more; said once until one comes again.
+
+        Args:
+            reason: Why, as a clause.
+            index: Of the frame at which that was noticed, if there was one.
+        """
         with self.changed:
             self._reason = reason
             if self._lost_ns is not None or self.ended:
                 return
+            self._put_lost_row(reason, index)
             self._lost_ns = time.monotonic_ns()
             self._gap_from_ns = self._gap_from_ns or self._last_grab_ns
-            self._put_lost_row(reason)
 
     def end(self, failure: str | None = None, error: Exception | None = None) -> None:
         """Note that nothing will come any more, and why if that is a failure."""
@@ -173,12 +178,15 @@ class Mailbox:
         self._put_lost_row(given_up)
         self.end(f"{self.name}: {given_up}")
 
-    def _put_lost_row(self, reason: str) -> None:
-        """Say a loss that is of no known frame; it takes an index, as no two rows share one."""
-        gap = Gap(self._next_index, reason, time.time_ns())
-        self._next_index += 1
-        self._offset += 1
-        self._put_loss(Loss(gap))
+    def _put_lost_row(self, reason: str, index: int | None = None) -> None:
+        """Say a loss; one of no known frame takes an index too, as no two rows share one."""
+        if index is None:
+            number, self._offset = self._next_index, self._offset + 1
+        else:
+            number = index + self._offset
+        dropped = self._jump_to(number)
+        self._next_index = number + 1
+        self._put_loss(Loss(Gap(number, reason, time.time_ns()), dropped))
 
     def _put_loss(self, loss: Loss) -> None:
         self._items.append(loss)

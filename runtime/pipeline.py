@@ -63,6 +63,7 @@ class LatentStream:
         side = spec.image_size
         self._backend, self._extras = backend, extras or Extras()
         self._batch = np.zeros((cameras, 1, side, side), np.float32)
+        self._gaps_from_ns: dict[str, int] = {}
         for count in range(1, cameras + 1):
             for _ in range(WARM_UP_RUNS):
                 backend.run(self._batch[:count])
@@ -85,6 +86,7 @@ class LatentStream:
             OutputError: `emit` failed.
         """
         tally = Tally([box.name for box in mailboxes.boxes])
+        self._gaps_from_ns.clear()
         while max_frames is None or tally.frames < max_frames:
             items = mailboxes.take()
             if not items:
@@ -126,7 +128,7 @@ class LatentStream:
                 "emit": ready_ns - encoded_ns,
             }
             age_ns = ready_ns - shot.frame.grabbed_ns
-            row.age_ms = _ms(age_ns)
+            row.age_ms, row.gap_ms = _ms(age_ns), self._gap_ms(camera, shot)
             for stage, duration_ns in stages_ns.items():
                 setattr(row, f"{stage}_ms", _ms(duration_ns))
             if self._extras.reconstruction is not None:
@@ -156,7 +158,6 @@ class LatentStream:
 
     def _row(self, camera: str, shot: Shot, status: Status) -> Row:
         frame = shot.frame
-        gap_from_ns = shot.gap_from_ns
         return Row(
             index=frame.index,
             captured_ns=frame.captured_ns,
@@ -166,17 +167,23 @@ class LatentStream:
             camera=camera,
             clock=frame.clock,
             duplicate=shot.duplicate,
-            gap_ms=None if gap_from_ns is None else _ms(frame.grabbed_ns - gap_from_ns),
             media_s=frame.media_s,
             name=frame.name or None,
             luma=frame.image if self._extras.pictures else None,
         )
 
     def _stale_row(self, camera: str, shot: Shot, now_ns: int) -> Row:
+        if shot.gap_from_ns is not None:  # the loss goes on until there is a latent again
+            self._gaps_from_ns.setdefault(camera, shot.gap_from_ns)
         row = self._row(camera, shot, "stale")
         row.age_ms = _ms(now_ns - shot.frame.grabbed_ns)
         row.reason = f"older than {self._extras.max_age_ms:g} ms"
         return row
+
+    def _gap_ms(self, camera: str, shot: Shot) -> float | None:
+        """Return how long there was no latent, if this one ends a loss."""
+        gap_from_ns = self._gaps_from_ns.pop(camera, shot.gap_from_ns)
+        return None if gap_from_ns is None else _ms(shot.frame.grabbed_ns - gap_from_ns)
 
     def _is_too_old(self, shot: Shot, now_ns: int) -> bool:
         limit_ms = self._extras.max_age_ms

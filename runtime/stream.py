@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import threading
 from collections.abc import Sequence
@@ -75,6 +76,8 @@ def stream(options: StreamOptions) -> None:
         for capture in captures:
             capture.start()
         summary = encoder.run(mailboxes, outlets.put, max_frames=options.max_frames)
+        for capture in captures:  # all at once: each may have to wait for what it reads
+            capture.stop()
         outlets.put_last(end_row(summary, outlets.reports))
         outlets.close()
         _print_summary(console, summary, outlets.reports)
@@ -158,8 +161,8 @@ def _unique(names: Sequence[str]) -> list[str]:
     """Tell cameras of one name apart: their addresses may differ in what must not be printed."""
     found: list[str] = []
     for name in names:
-        count = 1 + sum(other.partition(" #")[0] == name for other in found)
-        found.append(name if count == 1 else f"{name} #{count}")
+        candidates = itertools.chain([name], (f"{name} #{n}" for n in itertools.count(2)))
+        found.append(next(free for free in candidates if free not in found))
     return found
 
 
@@ -180,12 +183,12 @@ def _stop_on_signals(
     """End cleanly on the first SIGINT or SIGTERM, and at once on the second."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         mailboxes.stop()
         outlets.interrupt()
         for capture in captures:
             capture.stop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, handle)

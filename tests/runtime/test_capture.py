@@ -301,7 +301,7 @@ def test_a_recording_freezes_in_its_own_time_and_goes_on(run: Run, frame_at: Fra
         ("frame", 2),
         ("frame", 3),
         ("the picture has not changed for 1 s", 4),
-        ("back", 7),
+        ("back", 6),
     ]
 
 

@@ -133,6 +133,15 @@ def test_a_loss_is_one_row_at_once_and_its_end_carries_the_gap(
     assert back.dropped == 0
 
 
+def test_a_loss_noticed_at_a_frame_is_that_frames_row(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    """A recording's indices stay those of its frames."""
+    box = live(boxes, keep=9)
+    put(box, frame_at(0))
+    box.lose("frozen", index=3)
+    put(box, frame_at(9))
+    assert taken(boxes) == [(0, "frame", 0), (3, "frozen", 2), (9, "frame", 0)]
+
+
 def test_what_a_clock_counted_while_the_camera_was_gone_is_no_drop(
     boxes: Mailboxes, frame_at: FrameAt
 ) -> None:

@@ -171,6 +171,22 @@ def test_the_gap_is_from_grab_to_grab(run: Run, fitted: Callable[..., Frame]) ->
     assert summary.cameras["cam0"].longest_gap_ms == 900.0
 
 
+def test_a_loss_goes_on_until_there_is_a_latent_again(
+    run: Run, fitted: Callable[..., Frame]
+) -> None:
+    now_ns = time.monotonic_ns()
+    frames = [
+        fitted(0, grabbed_ns=now_ns - 9_000_000_000),
+        gap(1),
+        fitted(2, grabbed_ns=now_ns - 100_000_000_000),
+        fitted(3, grabbed_ns=now_ns),
+        fitted(4),
+    ]
+    _, rows = run(frames, extras=Extras(max_age_ms=60_000))
+    assert [row["status"] for row in rows[:-1]] == ["ok", "lost", "stale", "ok", "ok"]
+    assert [row.get("gap_ms") for row in rows[:-1]] == [None, None, None, 9000.0, None]
+
+
 def test_what_is_too_old_is_stale_and_not_encoded(
     small_spec: ModelSpec, encoder: Backend, fitted: Callable[..., Frame]
 ) -> None:
