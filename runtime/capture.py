@@ -19,7 +19,8 @@ from .spec import ModelSpec
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 5.0
-THREAD_EXIT_S = 10.0
+THREAD_EXIT_S = 6.0
+"""Longer than a connection is silent by default, shorter than a supervisor waits for an end."""
 
 
 class CaptureThread(Closing):
@@ -36,6 +37,9 @@ class CaptureThread(Closing):
         spec: Gives the side and the fit.
         freeze_after_s: The same luma for longer than this is a loss; None never is. Counted in
             the recording's own time where there is one.
+
+    Attributes:
+        returns: Whether what fails may come back, as the source said at first.
     """
 
     def __init__(
@@ -47,22 +51,27 @@ class CaptureThread(Closing):
         freeze_after_s: float | None = None,
     ) -> None:
         self._source, self._mailbox, self._spec = source, mailbox, spec
+        self.returns = source.returns  # a source that has ended for good says no more
         self._freeze_after_s = freeze_after_s
         self._digest = b""
         self._same_since_s = 0.0
         self._is_frozen = False
         self._pause_s = FIRST_PAUSE_S
         self._stopping = threading.Event()
+        self._stopped_s = 0.0
         self._thread = threading.Thread(
             target=self._run, name=f"capture {mailbox.name}", daemon=True
         )
 
     def start(self) -> None:
         """Begin to capture."""
+        self._mailbox.listen()
         self._thread.start()
 
     def stop(self) -> None:
         """Ask the thread to stop after what it waits for; does not wait."""
+        if not self._stopping.is_set():
+            self._stopped_s = time.monotonic()
         self._stopping.set()
         self._source.interrupt()
         with self._mailbox.changed:
@@ -70,10 +79,11 @@ class CaptureThread(Closing):
             self._mailbox.changed.notify_all()
 
     def close(self) -> None:
-        """Stop the thread, then release the source."""
+        """Stop the thread, then release the source; threads stopped together share the wait."""
         self.stop()
         if self._thread.ident is not None:
-            self._thread.join(timeout=THREAD_EXIT_S)
+            left_s = self._stopped_s + THREAD_EXIT_S - time.monotonic()
+            self._thread.join(timeout=max(0.0, left_s))
         if not self._thread.is_alive():  # else closing would pull the device from under it
             self._source.close()
 
@@ -92,8 +102,10 @@ class CaptureThread(Closing):
                 self._source.close()
                 self._reopen()
             self._mailbox.end()
-        except Exception as error:  # noqa: BLE001  # handed to the encoder's thread, which raises it
-            self._mailbox.end(error=error)
+        except Exception as error:  # noqa: BLE001  # raised again once the other cameras are done
+            reason = f"{type(error).__name__}: {error}"
+            self._mailbox.lose(reason)
+            self._mailbox.end(f"{self._mailbox.name}: {reason}", error)
 
     def _read_until_trouble(self) -> str | None:
         """Read on; return why no more comes, or None where the source has ended as it should."""
@@ -152,4 +164,5 @@ class CaptureThread(Closing):
             except SourceError as error:
                 self._mailbox.lose(error.clause())
             else:
+                self._mailbox.listen()
                 return

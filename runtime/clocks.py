@@ -7,7 +7,7 @@ NS_PER_S = 1_000_000_000
 WAITED_NS = 3 * NS_PER_MS
 """Who waits so long for a packet has read all that lay there before it."""
 LONGEST_RUN_NS = NS_PER_S
-"""A server that sends faster than real time never lets its reader wait."""
+"""After so long the camera's own stamps are relied on, although the reader never had to wait."""
 DRIFT = 100e-6
 """How far two crystals drift apart at worst, each within 50 parts per million."""
 RESTART_S = 1.0
@@ -85,16 +85,18 @@ class StreamClock:
             self._lying_since_ns = None
         elif self._lying_since_ns is None:
             self._lying_since_ns = asked_ns
-        lay_there = (
-            self._lying_since_ns is not None and now_ns - self._lying_since_ns <= LONGEST_RUN_NS
-        )
-        if lay_there and not (self._own_stamps and self._joined):
+        if self._lying_since_ns is not None and not self._has_joined(now_ns):
             self._lag_ns(now_ns, stamp_s)
             return self._empty_ns
         self._joined = True
         self._empty_ns = now_ns
         came_ns = last_ns if self._held_back else now_ns
         return came_ns - self._lag_ns(came_ns, stamp_s)
+
+    def _has_joined(self, now_ns: int) -> bool:
+        """Whether the camera's own stamps tell more than that a packet lay there."""
+        lying_ns = now_ns - (self._lying_since_ns or now_ns)
+        return self._own_stamps and (self._joined or lying_ns > LONGEST_RUN_NS)
 
     def _lag_ns(self, came_ns: int, stamp_s: float | None) -> int:
         if stamp_s is None or not self._own_stamps:

@@ -1,4 +1,4 @@
-"""Mailboxes: what each camera delivered and nobody took yet, and when silence becomes a loss."""
+"""Mailbox: what one camera delivered and nobody took yet, and when silence becomes a loss."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .frames import Frame, Gap
 from .shots import Loss, Shot
 
 NS_PER_S = 1_000_000_000
+MOST_LOSSES = 64
+"""So many damaged frames of a recording may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Limits:
 class Mailbox:
     """One camera's frames on their way to the encoder.
 
-    The capture thread calls `wait_for_room`, `deliver`, `skip`, `lose` and `end`; all else belongs
-    to `Mailboxes`.
+    The capture thread calls `listen`, `wait_for_room`, `deliver`, `skip`, `lose` and `end`; all
+    else belongs to `Mailboxes`.
 
     Args:
         changed: Held during each change; shared by all mailboxes of a run.
@@ -79,11 +80,16 @@ class Mailbox:
         """Whether a frame may come any moment."""
         return not self.ended and self._lost_ns is None
 
+    def listen(self) -> None:
+        """Count silence from now on: the source is open, or open again."""
+        with self.changed:
+            self._heard_ns = time.monotonic_ns()
+
     def wait_for_room(self) -> None:
-        """Before reading a recording on: wait until the frame would not push another one out."""
+        """Before reading a recording on: wait until what comes would not wait behind much."""
         with self.changed:
             if self._waits:
-                self.changed.wait_for(lambda: self.closed or self._waiting_frames < self._keep)
+                self.changed.wait_for(self._has_room)
 
     def deliver(self, frame: Frame, *, convert_ns: int, duplicate: bool) -> None:
         """Put a converted frame in; after a loss it is the one that ends it."""
@@ -141,13 +147,21 @@ class Mailbox:
                 self.ended, self.failure, self.error = True, failure, error
             self.changed.notify_all()
 
-    def pop(self) -> Shot | Loss | None:
-        """Take the next item; None where there is none."""
-        if not self._items:
-            return None
-        item = self._items.popleft()
-        self._waiting_frames -= isinstance(item, Shot)
-        return item
+    def pop(self) -> list[Shot | Loss]:
+        """Take what comes next: one frame at most, and all losses before it."""
+        taken: list[Shot | Loss] = []
+        while self._items and not (taken and isinstance(taken[-1], Shot)):
+            taken.append(self._items.popleft())
+        self._waiting_frames -= bool(taken and isinstance(taken[-1], Shot))
+        return taken
+
+    def close(self) -> int:
+        """Take nothing in any more; return how many frames had come that nobody took."""
+        self.closed = True
+        frames = sum(item.dropped + isinstance(item, Shot) for item in self._items)
+        self._items.clear()
+        self._waiting_frames = 0
+        return frames
 
     @property
     def is_ready(self) -> bool:
@@ -188,6 +202,11 @@ class Mailbox:
         self._next_index = number + 1
         self._put_loss(Loss(Gap(number, reason, time.time_ns()), dropped))
 
+    def _has_room(self) -> bool:
+        return self.closed or (
+            self._waiting_frames < self._keep and len(self._items) < self._keep + MOST_LOSSES
+        )
+
     def _put_loss(self, loss: Loss) -> None:
         self._items.append(loss)
         self.changed.notify_all()
@@ -209,74 +228,3 @@ class Mailbox:
             items[position + 1] = replace(behind, dropped=dropped)
         del items[position]
         self._waiting_frames -= 1
-
-
-class Mailboxes:
-    """The mailboxes of a run, and the one place where the encoder waits for frames.
-
-    Args:
-        batch_wait_s: How long frames that are there wait for those of the other cameras.
-    """
-
-    def __init__(self, *, batch_wait_s: float = 0.002) -> None:
-        self.changed = threading.Condition()
-        self.stopped = False
-        self._batch_wait_s = batch_wait_s
-        self._boxes: list[Mailbox] = []
-
-    @property
-    def boxes(self) -> Sequence[Mailbox]:
-        """One for each camera, in order."""
-        return self._boxes
-
-    def add(self, name: str, *, keep: int, waits: bool, limits: Limits | None) -> Mailbox:
-        """Make the mailbox of one more camera; see `Mailbox`."""
-        box = Mailbox(self.changed, name, keep=keep, waits=waits, limits=limits)
-        self._boxes.append(box)
-        return box
-
-    def take(self) -> list[tuple[str, Shot | Loss]]:
-        """Wait until something is there; return at most one item of each camera.
-
-        Frames wait a little for those of cameras that are delivering, so that one run of the
-        encoder serves several; cameras that are lost or ended are not waited for.
-
-        Returns:
-            Camera name and item; empty once stopped, or once every camera has ended.
-
-        Raises:
-            Exception: What went wrong in a capture thread and is no camera's failure.
-        """
-        with self.changed:
-            while not self.stopped:
-                for box in self._boxes:
-                    box.check_deadline()
-                    if box.error is not None:
-                        raise box.error
-                if any(box.is_ready for box in self._boxes):
-                    break
-                if all(box.ended for box in self._boxes):
-                    return []
-                self.changed.wait(self._seconds_to_deadline())
-            if len(self._boxes) > 1 and any(box.has_frame for box in self._boxes):
-                self.changed.wait_for(self._is_complete, timeout=self._batch_wait_s)
-            if self.stopped:
-                return []
-            taken = [(box.name, box.pop()) for box in self._boxes]
-            self.changed.notify_all()
-            return [(name, item) for name, item in taken if item is not None]
-
-    def stop(self) -> None:
-        """Let `take` return empty from now on; safe in a signal handler."""
-        with self.changed:
-            self.stopped = True
-            self.changed.notify_all()
-
-    def _is_complete(self) -> bool:
-        return self.stopped or all(box.has_frame for box in self._boxes if box.is_awaited)
-
-    def _seconds_to_deadline(self) -> float | None:
-        soonest_ns = min(box.deadline_ns() for box in self._boxes)
-        if math.isinf(soonest_ns):
-            return None
-        return max(0.0, (soonest_ns - time.monotonic_ns()) / NS_PER_S)

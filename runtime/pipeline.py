@@ -13,7 +13,7 @@ from .backend import Arrays, Backend
 from .errors import BackendError
 from .familiarity import Familiarity
 from .frames import input_from_luma
-from .mailbox import Mailboxes
+from .mailboxes import Mailboxes
 from .outlets import OutletReport
 from .reconstruct import Reconstruction
 from .rows import Row, Status
@@ -100,8 +100,12 @@ class LatentStream:
                     _emit_and_count(self._stale_row(camera, item, popped_ns), emit, tally)
                 elif max_frames is None or tally.frames + len(shots) < max_frames:
                     shots.append((camera, item))
+                else:
+                    tally.add_unread(camera, 1 + item.dropped)
             if shots:
                 self._encode(shots, popped_ns, emit, tally)
+        for camera, frames in mailboxes.close().items():
+            tally.add_unread(camera, frames)
         failures = [box.failure for box in mailboxes.boxes if box.failure is not None]
         return tally.summary(failures)
 
@@ -114,11 +118,12 @@ class LatentStream:
             input_from_luma(shot.frame.image, place[0])
         results = self._backend.run(batch)
         encoded_ns = time.monotonic_ns()
+        done: list[tuple[Row, Shot]] = []
         for position, (camera, shot) in enumerate(shots):
             row = self._row(camera, shot, "ok")
             ready_ns = self._complete(row, results, position)
             if self._is_too_old(shot, ready_ns):
-                _emit_and_count(self._stale_row(camera, shot, ready_ns), emit, tally)
+                done.append((self._stale_row(camera, shot, ready_ns), shot))
                 continue
             stages_ns = {
                 "capture": shot.frame.capture_ns,
@@ -131,9 +136,11 @@ class LatentStream:
             row.age_ms, row.gap_ms = _ms(age_ns), self._gap_ms(camera, shot)
             for stage, duration_ns in stages_ns.items():
                 setattr(row, f"{stage}_ms", _ms(duration_ns))
+            tally.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
+            done.append((row, shot))
+        for row, shot in done:  # all latents are ready: what follows makes none of them older
             if self._extras.reconstruction is not None:
                 self._extras.reconstruction.complete(row, shot.frame.image)
-            tally.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
             _emit_and_count(row, emit, tally)
 
     def _complete(self, row: Row, results: Arrays, position: int) -> int:

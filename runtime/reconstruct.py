@@ -1,4 +1,4 @@
-"""Reconstruction: the decoder on every Nth latent, and how far what it draws is from what came."""
+"""Reconstruction: the decoder on every Nth latent, and how far its picture is from what came."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def every_from_text(text: str) -> int:
 
 
 class Reconstruction:
-    """Decodes every Nth latent of a run and completes its row.
+    """Decodes every Nth latent of each camera and completes its row.
 
     Args:
         decoder: An opened decoder.
@@ -53,7 +53,7 @@ class Reconstruction:
     ) -> None:
         self._decoder, self._every, self._familiarity = decoder, every, familiarity
         self._pictures = pictures
-        self._count = 0
+        self._counts: dict[str | None, int] = {}
         for _ in range(WARM_UP_RUNS):
             decoder.run(np.zeros((1, latent_size), np.float32))
 
@@ -66,8 +66,11 @@ class Reconstruction:
         Raises:
             BackendError: The decoder failed.
         """
-        self._count += 1
-        if (self._count - 1) % self._every or row.mu is None:
+        if row.mu is None:
+            return
+        count = self._counts.get(row.camera, 0)
+        self._counts[row.camera] = count + 1
+        if count % self._every:
             return
         started_ns = time.monotonic_ns()
         image = self._decoder.run(np.ascontiguousarray(row.mu[None]))["reconstruction"][0, 0]

@@ -17,7 +17,8 @@ from .capture import CaptureThread
 from .command import stderr_console
 from .errors import OutputError, SourceError
 from .familiarity import Familiarity, familiarity_from_bundle
-from .mailbox import Limits, Mailboxes
+from .mailbox import Limits
+from .mailboxes import Mailboxes
 from .outlets import OutletReport, Outlets
 from .pipeline import Extras, LatentStream, end_row
 from .reconstruct import Reconstruction
@@ -53,15 +54,14 @@ def stream(options: StreamOptions) -> None:
         backend = stack.enter_context(choice.backend)
         extras, remarks = _extras(options, bundle, stack)
         encoder = LatentStream(backend, bundle.spec, len(options.camera), extras)
-        sources = [stack.enter_context(_opened(text, options)) for text in options.camera]
-        mailboxes, captures = _captures(sources, options, bundle, stack)
+        mailboxes, captures, lossless = _captures(options, bundle, stack)
         facts = RunFacts(
             latent_size=bundle.spec.latent_size,
             image_size=bundle.spec.image_size,
             cameras=tuple(box.name for box in mailboxes.boxes),
             weights_sha256=bundle.manifest.weights_sha256,
             backend=choice.chosen,
-            lossless=not any(source.live for source in sources),
+            lossless=lossless,
         )
         sinks = _sinks(options, facts)
         outlets = stack.enter_context(Outlets(sinks, facts))
@@ -72,7 +72,7 @@ def stream(options: StreamOptions) -> None:
         for sink in sinks:
             if sink.set_aside_as:
                 console.print(f"the earlier {sink.name} is kept as {sink.set_aside_as}")
-        _stop_on_signals(mailboxes, captures, outlets)
+        _stop_on_signals(mailboxes, outlets)
         for capture in captures:
             capture.start()
         summary = encoder.run(mailboxes, outlets.put, max_frames=options.max_frames)
@@ -81,7 +81,10 @@ def stream(options: StreamOptions) -> None:
         outlets.put_last(end_row(summary, outlets.reports))
         outlets.close()
         _print_summary(console, summary, outlets.reports)
-        _judge(summary, sources, outlets.reports, stopped=mailboxes.stopped)
+        for box in mailboxes.boxes:
+            if box.error is not None:
+                raise box.error
+        _judge(summary, captures, outlets.reports, stopped=mailboxes.interrupted)
 
 
 def _check_view(options: StreamOptions) -> None:
@@ -129,18 +132,20 @@ def _opened(text: str, options: StreamOptions) -> FrameSource:
 
 
 def _captures(
-    sources: Sequence[FrameSource],
-    options: StreamOptions,
-    bundle: Bundle,
-    stack: contextlib.ExitStack,
-) -> tuple[Mailboxes, list[CaptureThread]]:
-    """Give each source its mailbox and its thread, not yet started."""
+    options: StreamOptions, bundle: Bundle, stack: contextlib.ExitStack
+) -> tuple[Mailboxes, list[CaptureThread], bool]:
+    """Open every camera, each with its mailbox and a thread that owns it and is not yet started.
+
+    Returns:
+        The mailboxes, the threads, and whether rows may wait, as no source is live.
+    """
     mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
-    captures = []
-    for source, name in zip(sources, _unique([s.name for s in sources]), strict=True):
+    captures, lossless = [], True
+    for text in options.camera:
+        source = _opened(text, options)
         policy = options.policy or ("latest" if source.live else "every")
         mailbox = mailboxes.add(
-            name,
+            _unique(source.name, [box.name for box in mailboxes.boxes]),
             keep=_keep(policy, live=source.live),
             waits=not source.live and policy == "every",
             limits=Limits(options.timeout, options.give_up_after) if source.returns else None,
@@ -148,7 +153,8 @@ def _captures(
         freeze_after_s = options.freeze_after_s(returns=source.returns)
         capture = CaptureThread(source, mailbox, bundle.spec, freeze_after_s=freeze_after_s)
         captures.append(stack.enter_context(capture))
-    return mailboxes, captures
+        lossless &= not source.live
+    return mailboxes, captures, lossless
 
 
 def _keep(policy: str, *, live: bool) -> int:
@@ -157,13 +163,10 @@ def _keep(policy: str, *, live: bool) -> int:
     return FRAMES_WAITING if live else FRAMES_AHEAD
 
 
-def _unique(names: Sequence[str]) -> list[str]:
+def _unique(name: str, taken: Sequence[str]) -> str:
     """Tell cameras of one name apart: their addresses may differ in what must not be printed."""
-    found: list[str] = []
-    for name in names:
-        candidates = itertools.chain([name], (f"{name} #{n}" for n in itertools.count(2)))
-        found.append(next(free for free in candidates if free not in found))
-    return found
+    candidates = itertools.chain([name], (f"{name} #{n}" for n in itertools.count(2)))
+    return next(free for free in candidates if free not in taken)
 
 
 def _sinks(options: StreamOptions, facts: RunFacts) -> list[Sink]:
@@ -177,18 +180,18 @@ def _sinks(options: StreamOptions, facts: RunFacts) -> list[Sink]:
     return sinks
 
 
-def _stop_on_signals(
-    mailboxes: Mailboxes, captures: Sequence[CaptureThread], outlets: Outlets
-) -> None:
-    """End cleanly on the first SIGINT or SIGTERM, and at once on the second."""
+def _stop_on_signals(mailboxes: Mailboxes, outlets: Outlets) -> None:
+    """End cleanly on the first SIGINT or SIGTERM, and at once on the second.
+
+    The handler runs between two steps of the main thread, so that it takes no lock that the
+    main thread may hold; capture threads are stopped where the run has ended.
+    """
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        mailboxes.stop()
+        mailboxes.stop()  # its lock may be taken twice by one thread
         outlets.interrupt()
-        for capture in captures:
-            capture.stop()
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, handle)
@@ -217,6 +220,7 @@ def _print_summary(
 def _unusual(summary: StreamSummary) -> list[tuple[int, str]]:
     return [
         (summary.stale, "stale"),
+        (summary.unread, "unread at the end"),
         (summary.duplicates, "duplicates"),
         (summary.foreign, "foreign"),
     ]
@@ -224,7 +228,7 @@ def _unusual(summary: StreamSummary) -> list[tuple[int, str]]:
 
 def _judge(
     summary: StreamSummary,
-    sources: Sequence[FrameSource],
+    captures: Sequence[CaptureThread],
     reports: Sequence[OutletReport],
     *,
     stopped: bool,
@@ -244,8 +248,8 @@ def _judge(
     if summary.failure:
         raise SourceError(f"{summary.failure}; check the source and start again")
     counts = summary.cameras.items()
-    for source, (name, count) in zip(sources, counts, strict=True):
-        if count.lost and not source.returns:
+    for capture, (name, count) in zip(captures, counts, strict=True):
+        if count.lost and not capture.returns:
             raise SourceError(
                 f"{name}: frames lost: {count.lost}, each with its reason in a row of status lost; "
                 "the other rows are valid: repair the source and run again"

@@ -18,6 +18,7 @@ class CameraCounts:
         stale: Came too late to become one.
         lost: Rows of status `lost`: frames known to be missing, and losses of the camera.
         dropped: Overtaken by a newer one.
+        unread: Had come, and nobody took them before the end.
         duplicates: Of `frames`, those with the picture of the frame before.
         foreign: Of `frames`, those that the model does not know.
         longest_gap_ms: Between two latents with a loss in between, or None without one.
@@ -27,6 +28,7 @@ class CameraCounts:
     stale: int = 0
     lost: int = 0
     dropped: int = 0
+    unread: int = 0
     duplicates: int = 0
     foreign: int = 0
     longest_gap_ms: float | None = None
@@ -50,6 +52,7 @@ class StreamSummary:
     stale: int
     lost: int
     dropped: int
+    unread: int
     duplicates: int
     foreign: int
     rows: int
@@ -90,6 +93,10 @@ class Tally:
         else:
             counts.lost += 1
 
+    def add_unread(self, camera: str, frames: int) -> None:
+        """Count frames that had come and that the end left untaken."""
+        self._cameras[camera].unread += frames
+
     def add_times(self, stages_ns: Mapping[str, int], *, age_ns: int, ready_ns: int) -> None:
         """Count what the stages of a latent took, and what they leave of its age."""
         unexplained_ns = abs(age_ns - sum(stages_ns.values()))
@@ -106,6 +113,7 @@ class Tally:
             stale=sum(camera.stale for camera in counts),
             lost=sum(camera.lost for camera in counts),
             dropped=sum(camera.dropped for camera in counts),
+            unread=sum(camera.unread for camera in counts),
             duplicates=sum(camera.duplicates for camera in counts),
             foreign=sum(camera.foreign for camera in counts),
             rows=self._rows,

@@ -81,7 +81,8 @@ def check_run(
         run.wait_for_exit()
     all_rows = run.rows
     shape = shape_of(all_rows)
-    told = f"{shape}\n{run.stderr}"
+    reasons = "\n".join(row["reason"] for row in all_rows if row.get("reason"))
+    told = f"{shape}\n{reasons}\n{run.stderr}"
     assert run.code == code, told
     assert "Traceback" not in run.stderr, told
     errors = [line for line in run.stderr.splitlines() if line.startswith("motorvae-stream: ")]

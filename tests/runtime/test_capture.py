@@ -12,7 +12,8 @@ from motorvae.runtime import capture
 from motorvae.runtime.capture import CaptureThread
 from motorvae.runtime.errors import CameraError
 from motorvae.runtime.frames import Frame, Gap, input_from_image
-from motorvae.runtime.mailbox import Limits, Mailboxes
+from motorvae.runtime.mailbox import Limits
+from motorvae.runtime.mailboxes import Mailboxes
 from motorvae.runtime.shots import Loss, Shot
 from motorvae.runtime.source import FrameSource
 from motorvae.runtime.spec import ModelSpec
@@ -310,9 +311,46 @@ def test_a_picture_may_stand_still_where_freezing_is_no_loss(run: Run, frame_at:
     assert len(run(Scripted(frames, returns=False))) == 20
 
 
-def test_a_bug_reaches_the_reader(run: Run) -> None:
-    with pytest.raises(ZeroDivisionError):
-        run(Scripted([ZeroDivisionError()]))
+def test_a_bug_ends_one_camera_with_a_row_and_is_kept(
+    frame_at: FrameAt, small_spec: ModelSpec
+) -> None:
+    bug = ZeroDivisionError("a bug")
+    boxes = Mailboxes()
+    box = boxes.add("x", keep=4, waits=False, limits=None)
+    found = []
+    with CaptureThread(Scripted([frame_at(0, 1), bug]), box, small_spec) as thread:
+        thread.start()
+        while items := boxes.take():
+            found += [item for _, item in items]
+    assert isinstance(found[-1], Loss)
+    assert found[-1].gap.reason == "ZeroDivisionError: a bug"
+    assert box.failure == "x: ZeroDivisionError: a bug"
+    assert box.error is bug
+
+
+def test_a_camera_whose_first_frame_is_damaged_is_not_closed_for_an_old_silence(
+    frame_at: FrameAt, small_spec: ModelSpec
+) -> None:
+    """It was away for longer than the time-out; since it is back, nothing has been silent."""
+    away = [CameraError("not there")] * 12
+    damaged = Gap(1, "does not decode", time.time_ns())
+    source = Scripted([frame_at(0, 1)], *away, [damaged, frame_at(2, 2)])
+    boxes = Mailboxes()
+    box = boxes.add("x", keep=4, waits=False, limits=Limits(timeout_s=0.03, give_up_s=60))
+    kinds = []
+    with CaptureThread(source, box, small_spec) as thread:
+        thread.start()
+        while "back" not in kinds:
+            for _, item in boxes.take():
+                kinds.append(
+                    item.gap.reason
+                    if isinstance(item, Loss)
+                    else "frame"
+                    if item.gap_from_ns is None
+                    else "back"
+                )
+    assert source.calls.count("reopen") == 13
+    assert not any("no whole frame" in kind for kind in kinds)
 
 
 def test_closing_stops_the_thread_and_closes_the_source(

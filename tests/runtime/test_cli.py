@@ -218,7 +218,7 @@ def test_an_encoder_slower_than_the_source_drops_under_latest_only(
 ) -> None:
     """While the encoder deals with one frame, the source delivers three."""
     from motorvae.runtime.capture import CaptureThread
-    from motorvae.runtime.mailbox import Mailboxes
+    from motorvae.runtime.mailboxes import Mailboxes
     from motorvae.runtime.pipeline import LatentStream
 
     rows = []

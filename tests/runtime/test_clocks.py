@@ -62,10 +62,21 @@ def test_what_was_read_while_the_stream_was_looked_at_is_as_old_as_the_connectio
         assert clock.came_ns(came_ns + 5 * NS_PER_S, came_ns + 5 * NS_PER_S + 1, None) == came_ns
 
 
-def test_a_server_that_is_faster_than_real_time_is_joined_after_a_second() -> None:
+def test_a_reader_that_never_has_to_wait_never_makes_a_frame_younger() -> None:
+    """It is too slow, or the server too fast: what lies there may be old however long it goes."""
     clock, now_ns, came = clock_of(), HOUR_NS + NS_PER_S, []
-    for _ in range(2000):
+    for _ in range(20_000):
         came.append(clock.came_ns(now_ns, now_ns + NS_PER_MS, None))
+        now_ns += NS_PER_MS
+    assert came == [HOUR_NS] * 20_000
+    now_ns += 100 * NS_PER_MS
+    assert clock.came_ns(now_ns - 50 * NS_PER_MS, now_ns, None) == now_ns
+
+
+def test_a_cameras_own_stamps_are_relied_on_after_a_second_without_a_wait() -> None:
+    clock, now_ns, came = clock_of(own_stamps=True), HOUR_NS + NS_PER_S, []
+    for index in range(2000):
+        came.append(clock.came_ns(now_ns, now_ns + NS_PER_MS, index / 1000))
         now_ns += NS_PER_MS
     assert came[:1000] == [HOUR_NS] * 1000
     assert came[1001] > HOUR_NS + 2 * NS_PER_S

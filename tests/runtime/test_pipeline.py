@@ -13,7 +13,7 @@ from motorvae.runtime.backend import Backend, open_backend
 from motorvae.runtime.bundle import load_bundle
 from motorvae.runtime.errors import BackendError, OutputError
 from motorvae.runtime.frames import Frame, Gap, fitted_luma, input_from_luma
-from motorvae.runtime.mailbox import Mailboxes
+from motorvae.runtime.mailboxes import Mailboxes
 from motorvae.runtime.pipeline import Extras, LatentStream, end_row
 from motorvae.runtime.rows import Row, json_from_row
 from motorvae.runtime.spec import ModelSpec
@@ -88,8 +88,8 @@ def run(encoder: Backend, small_spec: ModelSpec) -> Run:
 def test_a_row_has_the_keys_of_the_design_and_says_its_age(
     run: Run, fitted: Callable[..., Frame]
 ) -> None:
-    frame = fitted(0, capture_ns=2000, grabbed_ns=time.monotonic_ns() - 50_000_000)
     before_ns = time.monotonic_ns()
+    frame = fitted(0, capture_ns=2000, grabbed_ns=before_ns - 50_000_000)
     _, (row, _) = run([frame])
     assert list(row)[: len(KEYS)] == KEYS
     assert set(row) == {*KEYS, *STAGES, "camera", "clock", "duplicate", "schema"}
@@ -279,6 +279,34 @@ def test_max_frames_holds_within_a_batch(run: Run, fitted: Callable[..., Frame])
     summary, rows = run(*cameras, max_frames=7)
     assert summary.frames == 7
     assert len(rows) == 8
+
+
+def test_reconstruction_makes_no_latent_older(
+    encoder: Backend, small_spec: ModelSpec, fitted: Callable[..., Frame]
+) -> None:
+    """The latents of a batch are ready together; what one row waits for is not the other's age."""
+
+    class Slow:
+        def complete(self, row: Row, _luma: np.ndarray) -> None:
+            until_ns = time.monotonic_ns() + 200_000_000
+            while time.monotonic_ns() < until_ns:
+                pass
+            row.decode_ms = 200.0
+
+    rows: list[Row] = []
+    stream = LatentStream(encoder, small_spec, 2, Extras(reconstruction=Slow()))  # type: ignore[arg-type]
+    now_ns = time.monotonic_ns()
+    cameras = [[fitted(0, grabbed_ns=now_ns)], [fitted(0, grabbed_ns=now_ns)]]
+    stream.run(filled(*cameras), rows.append)
+    assert [row.decode_ms for row in rows] == [200.0, 200.0]
+    emits = [row.emit_ms or 0.0 for row in rows]
+    assert abs(emits[1] - emits[0]) < 100
+    assert abs((rows[1].age_ms or 0.0) - (rows[0].age_ms or 0.0)) < 100
+
+
+def test_frames_that_nobody_took_are_counted(run: Run, fitted: Callable[..., Frame]) -> None:
+    summary, _ = run([fitted(index) for index in range(10)], max_frames=3)
+    assert (summary.frames, summary.unread) == (3, 7)
 
 
 def test_pictures_travel_with_their_rows_only_where_they_are_shown(

@@ -54,6 +54,18 @@ def test_every_nth_latent_is_decoded_the_first_among_them(decoder: Backend, ever
     assert decoded == list(range(0, 15, every))
 
 
+def test_every_camera_gets_its_share(decoder: Backend) -> None:
+    """Two cameras take turns, and every second latent of each is decoded."""
+    reconstruction = Reconstruction(decoder, 2, 8, None, pictures=False)
+    decoded = {"left": 0, "right": 0}
+    for index in range(20):
+        row = row_of(index)
+        row.camera = "left" if index % 2 else "right"
+        reconstruction.complete(row, luma_of(index))
+        decoded[row.camera] += row.reconstruction_error is not None
+    assert decoded == {"left": 5, "right": 5}
+
+
 @pytest.mark.parametrize(("text", "every"), [("every=1", 1), ("every=250", 250)])
 def test_how_often_is_read_from_every_n(text: str, every: int) -> None:
     assert every_from_text(text) == every
