@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Sequence
 
 from .mailbox import NS_PER_S, Limits, Mailbox
 from .shots import Loss, Shot
+
+LONGEST_WAIT_S = 0.2
+"""A signal handler that runs just before the wait begins wakes nobody."""
 
 
 class Mailboxes:
@@ -55,7 +57,7 @@ class Mailboxes:
                     break
                 if all(box.ended for box in self._boxes):
                     return []
-                self.changed.wait(self._seconds_to_deadline())
+                self.changed.wait(min(LONGEST_WAIT_S, self._seconds_to_deadline()))
             if len(self._boxes) > 1 and any(box.has_frame for box in self._boxes):
                 self.changed.wait_for(self._is_complete, timeout=self._batch_wait_s)
             if self.stopped:
@@ -80,8 +82,6 @@ class Mailboxes:
     def _is_complete(self) -> bool:
         return self.stopped or all(box.has_frame for box in self._boxes if box.is_awaited)
 
-    def _seconds_to_deadline(self) -> float | None:
+    def _seconds_to_deadline(self) -> float:
         soonest_ns = min(box.deadline_ns() for box in self._boxes)
-        if math.isinf(soonest_ns):
-            return None
         return max(0.0, (soonest_ns - time.monotonic_ns()) / NS_PER_S)

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -33,6 +34,8 @@ FRAMES_WAITING = 64
 """How many frames of a live source may wait under the policy `every`."""
 FRAMES_AHEAD = 1
 """How far a recording is decoded ahead of the encoder: more would only make frames older."""
+SAME_SIGNAL_S = 0.1
+"""A second signal within this time of the first is the same one, sent twice."""
 ENOUGH_IMAGES = 1000
 """Below so many held-out images, a 99.9th percentile lies between the two farthest of them."""
 
@@ -184,14 +187,19 @@ def _stop_on_signals(mailboxes: Mailboxes, outlets: Outlets) -> None:
     """End cleanly on the first SIGINT or SIGTERM, and at once on the second.
 
     The handler runs between two steps of the main thread, so that it takes no lock that the
-    main thread may hold; capture threads are stopped where the run has ended.
+    main thread may hold; capture threads are stopped where the run has ended. Supervisors such
+    as timeout signal a process and its group: what follows at once is still the first.
     """
+    first_s: list[float] = []
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if not first_s:
+            first_s.append(time.monotonic())
+            mailboxes.stop()  # its lock may be taken twice by one thread
+            outlets.interrupt()
+        elif time.monotonic() - first_s[0] > SAME_SIGNAL_S:
             signal.signal(number, signal.SIG_DFL)
-        mailboxes.stop()  # its lock may be taken twice by one thread
-        outlets.interrupt()
+            signal.raise_signal(number)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, handle)

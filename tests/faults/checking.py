@@ -81,7 +81,7 @@ def check_run(
         run.wait_for_exit()
     all_rows = run.rows
     shape = shape_of(all_rows)
-    reasons = "\n".join(row["reason"] for row in all_rows if row.get("reason"))
+    reasons = "\n".join(row["reason"] for row in all_rows if row["status"] == "lost")
     told = f"{shape}\n{reasons}\n{run.stderr}"
     assert run.code == code, told
     assert "Traceback" not in run.stderr, told
