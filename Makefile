@@ -21,7 +21,7 @@ help:
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,train,export,bench,tensorrt-rtx,parquet,zmq,mcap,view,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,openvino,train,export,bench,tensorrt-rtx,parquet,zmq,mcap,view,dev]'
 	@$(BIN)/python -c 'import cv2' || \
 		{ echo "OpenCV needs two system libraries: apt-get install libgl1 libglib2.0-0"; exit 1; }
 	@touch $@

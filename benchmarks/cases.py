@@ -1,36 +1,57 @@
-"""The latency cases: each engine on each graph and batch, and the whole path from a frame."""
+"""The cases of one graph: every engine that runs it, on the same input, in turns."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
-from ..runtime.bundle import GraphName, tensors_of
-from ..runtime.errors import MeasurementError
-from ..runtime.frames import input_from_image
-from ..runtime.spec import ModelSpec
-from ..runtime.vehicles import vehicle
-from .engines import (
-    Array,
-    Run,
-    agreement_with,
-    compiled_engine,
-    eager_engine,
-    onnx_engine,
-)
+from ..runtime.backend import Batch
+from ..runtime.bundle import GraphEntry, GraphName, Precision, tensors_of
+from ..runtime.frames import input_from_luma
+from .case import COMPILED, EAGER, Case, measured_case
+from .contenders import PRECISIONS, Contender, contenders_of, open_all
+from .engines import Run, agreement_with, eager_run
+from .gate import Drift, announced, drift_of
 from .measure import Samples, Schedule, interleaved, stopwatch
-from .results import COMPILED, EAGER, ONNX, Agreement, Case, Series, measured_case, series_of
-from .subject import Subject, array_sha256, images_for
-
-FRAMES = ((640, 480), (1280, 720), (1920, 1080))
-"""Width and height of the frames of the whole path."""
+from .roofline import Cost, cost_of
+from .series import Series, series_of
+from .subject import Subject, array_sha256, luma_for
 
 _ENCODER_OUTPUTS = ("mu", "log_var")
+
+
+@dataclass
+class DriftGate:
+    """The drift of each engine, found once and kept for all batches and paths."""
+
+    subject: Subject
+    _known: dict[str, Drift] = field(default_factory=dict)
+
+    def of(self, case: Case, run: Run, entry: GraphEntry | None = None) -> Drift:
+        """Return what an engine drifts; nothing for torch, which is the reference.
+
+        A compiled module is made for one batch size, and its agreement is checked anyway.
+
+        Args:
+            case: Says which engine it is, and what it takes and gives.
+            run: The engine.
+            entry: The bundle's graph that it runs, where it is one of ours.
+        """
+        if case.engine in {EAGER, COMPILED}:
+            return Drift()
+        if case.how not in self._known:
+            found = drift_of(
+                run,
+                "decoder" if case.outputs == "reconstruction" else "encoder",
+                precision_of(case),
+                self.subject.reference,
+                takes_luma=case.input_type == "uint8",
+            )
+            if entry is not None:
+                found = replace(found, notes=announced(self.subject.bundle.manifest, entry))
+            self._known[case.how] = found
+        return self._known[case.how]
 
 
 def graph_cases(
@@ -40,125 +61,117 @@ def graph_cases(
     *,
     schedule: Schedule,
     seed: int,
-    threads: int,
+    gate: DriftGate,
+    threads: int | None = None,
+    leading: bool = False,
     skip_compile: bool = False,
 ) -> list[Case]:
-    """Time the engines on one graph and batch, in turns, on the same input.
+    """Time the engines on one graph and batch.
 
     The encoder sees vehicles; the decoder sees the latents of the same vehicles.
 
+    Args:
+        subject: The model.
+        graph: Which half.
+        batch: Images in one call.
+        schedule: How often each is called.
+        seed: Which vehicles.
+        gate: Says what each engine drifts.
+        threads: Of every engine; each engine's default where left out.
+        leading: See `contenders_of`.
+        skip_compile: See `contenders_of`.
+
     Raises:
-        MeasurementError: Two engines disagree.
+        MeasurementError: An engine disagrees with torch.
     """
+    luma = luma_for(subject.spec, batch, seed)
+    images = input_from_luma(luma)
     half = subject.model.encoder if graph == "encoder" else subject.model.decoder
-    outputs = [tensor.name for tensor in tensors_of(graph, subject.spec)[1]]
-    values = images_for(subject.spec, batch, seed)
+    names = [tensor.name for tensor in tensors_of(graph, subject.spec)[1]]
+    values: Batch = images
     if graph == "decoder":
-        values = eager_engine(subject.model.encoder, _ENCODER_OUTPUTS, values).run(values)["mu"]
-    not_measured: dict[str, str] = {}
+        values = eager_run(subject.model.encoder, _ENCODER_OUTPUTS)(images)["mu"]
+    reference = eager_run(half, names)(values)
+
+    def input_for(contender: Contender) -> Batch:
+        return luma if contender.takes_luma else values
+
+    contenders = contenders_of(
+        subject, graph, batch, threads=threads, leading=leading, skip_compile=skip_compile
+    )
     with contextlib.ExitStack() as stack:
-        engines = [eager_engine(half, outputs, values)]
-        if skip_compile:
-            not_measured[COMPILED] = "left out by --skip-compile"
-        else:
-            try:
-                engines.append(compiled_engine(half, outputs, values))
-            except MeasurementError as error:
-                not_measured[COMPILED] = str(error)
-        engines.append(stack.enter_context(onnx_engine(subject.graphs[graph], values, threads)))
-        reference = engines[0].run(values)
-        agreements: dict[str, tuple[Agreement, ...]] = {
-            engine.name: agreement_with(reference, engine.run(values), engine.name)
-            for engine in engines[1:]
+        opened, refused = open_all(contenders, input_for, stack)
+        agreements = {
+            one.contender.planned.key: agreement_with(
+                reference,
+                one.run(input_for(one.contender)),
+                one.contender.planned.how,
+                one.contender.planned.precision,
+            )
+            for one in opened
+        }
+        drifts = {
+            one.contender.planned.key: gate.of(one.contender.planned, one.run, one.contender.entry)
+            for one in opened
         }
         samples = interleaved(
-            {engine.name: stopwatch(_call(engine.run, values), "run") for engine in engines},
+            {
+                one.contender.planned.key: stopwatch(
+                    _call(one.run, input_for(one.contender)), "run"
+                )
+                for one in opened
+            },
             schedule,
         )
-    cases = {
-        name: Case(group=graph, engine=name, batch=batch, not_measured=reason)
-        for name, reason in not_measured.items()
-    }
-    for engine in engines:
-        case = Case(
-            group=graph,
-            engine=engine.name,
-            batch=batch,
-            input_sha256=array_sha256(values),
-            prepare_s=engine.prepare_s,
-            stages=_series(samples[engine.name]),
-            agreement=agreements.get(engine.name, ()),
-        )
-        cases[engine.name] = measured_case(case)
-    return [cases[name] for name in (EAGER, COMPILED, ONNX)]
+    # The luma is the identity of the images: each engine sees the same, scaled or not.
+    identity = array_sha256(luma if graph == "encoder" else values)
+    measured = []
+    for one in opened:
+        planned = one.contender.planned
+        drift = drifts[planned.key]
+        update = {
+            "not_measured": None,
+            "input_sha256": identity,
+            "prepare_s": one.prepare_s,
+            "stages": series_by_stage(samples[planned.key]),
+            "turn": schedule.turn,
+            "agreement": agreements[planned.key] if planned.engine != EAGER else (),
+            "latent_error": drift.latent_error,
+            "psnr": drift.psnr,
+            "notes": drift.notes,
+        }
+        measured.append(measured_case(planned.model_copy(update=update)))
+    return in_order([one.planned for one in contenders], [*measured, *refused])
 
 
-def path_cases(subject: Subject, *, schedule: Schedule, seed: int, threads: int) -> list[Case]:
-    """Time the way from a camera frame in memory to mu with ONNX Runtime, sizes in turns.
-
-    Stages: `preprocess` (BGR to model input), `encode` (model input to mu), and `total` around
-    both. Grabbing and decoding a frame belong to the camera and are not in it.
-
-    Raises:
-        MeasurementError: A latent differs from torch's.
-    """
-    first = images_for(subject.spec, 1, seed)
-    eager = eager_engine(subject.model.encoder, _ENCODER_OUTPUTS, first)
-    frames = {size: frame_of(*size, seed) for size in FRAMES}
-    agreements: dict[tuple[int, int], tuple[Agreement, ...]] = {}
-    with onnx_engine(subject.graphs["encoder"], first, threads) as engine:
-        paths = {size: _Path(frame, subject.spec, engine.run) for size, frame in frames.items()}
-        for size, path in paths.items():
-            path.lap()
-            expected = {"mu": eager.run(path.prepared)["mu"]}
-            where = f"{ONNX} at {size[0]}x{size[1]}"
-            agreements[size] = agreement_with(expected, {"mu": path.mu}, where)
-        samples = interleaved({size: path.lap for size, path in paths.items()}, schedule)
-    return [
-        measured_case(
-            Case(
-                group="path",
-                engine=ONNX,
-                batch=1,
-                frame=size,
-                input_sha256=array_sha256(frame),
-                prepare_s=engine.prepare_s,
-                stages=_series(samples[size]),
-                agreement=agreements[size],
-            )
-        )
-        for size, frame in frames.items()
-    ]
+def cost_of_case(subject: Subject, case: Case) -> Cost:
+    """Return what one run of a graph's case costs on paper."""
+    graph: GraphName = "encoder" if case.group == "encoder" else "decoder"
+    return cost_of(
+        subject.spec,
+        graph,
+        case.batch,
+        precision=precision_of(case),
+        mu_only=case.outputs == "mu",
+        luma=case.input_type == "uint8",
+    )
 
 
-def frame_of(width: int, height: int, seed: int) -> npt.NDArray[np.uint8]:
-    """Return what a camera would deliver: a vehicle under sensor noise, (H, W, 3) BGR uint8."""
-    luma, _ = vehicle(seed, 0)
-    image = cv2.cvtColor(cv2.resize(luma, (width, height)), cv2.COLOR_GRAY2BGR)
-    noise = np.random.default_rng(seed).integers(0, 12, image.shape, np.uint8)
-    return np.asarray(cv2.subtract(image, noise), np.uint8)
+def precision_of(case: Case) -> Precision:
+    """Return a case's precision as bundles name it."""
+    return next(name for name, said in PRECISIONS.items() if said == case.precision)
 
 
-class _Path:
-    """From a frame to mu, as the runtime goes: one input buffer, allocated once."""
-
-    def __init__(self, frame: npt.NDArray[np.uint8], spec: ModelSpec, run: Run) -> None:
-        self._frame, self._spec, self._run = frame, spec, run
-        self.prepared: Array = np.empty((1, 1, spec.image_size, spec.image_size), np.float32)
-        self.mu: Array = np.empty((0,), np.float32)
-
-    def lap(self) -> dict[str, int]:
-        begin = time.perf_counter_ns()
-        input_from_image(self._frame, self._spec, self.prepared[0, 0])
-        ready = time.perf_counter_ns()
-        self.mu = self._run(self.prepared)["mu"]
-        end = time.perf_counter_ns()
-        return {"total": end - begin, "preprocess": ready - begin, "encode": end - ready}
+def in_order(planned: Sequence[Case], cases: Sequence[Case]) -> list[Case]:
+    """Return cases in the order in which they were planned."""
+    places = {case.key: place for place, case in enumerate(planned)}
+    return sorted(cases, key=lambda case: places[case.key])
 
 
-def _call(run: Run, values: Array) -> Callable[[], object]:
-    return lambda: run(values)
-
-
-def _series(samples: Samples) -> dict[str, Series]:
+def series_by_stage(samples: Samples) -> dict[str, Series]:
+    """Return each stage's samples with their percentiles."""
     return {stage: series_of(taken) for stage, taken in samples.items()}
+
+
+def _call(run: Run, values: Batch) -> Callable[[], object]:
+    return lambda: run(values)

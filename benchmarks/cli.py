@@ -1,110 +1,134 @@
-"""motorvae-bench."""
+"""motorvae-bench: run, compare and report."""
 
 from __future__ import annotations
 
 import contextlib
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Union
+
+import tyro
+from rich.console import Console
 
 from ..runtime.command import run_command, stderr_console
-from ..runtime.errors import ConfigError, missing_dependency
+from ..runtime.errors import ConfigError, MissingDependencyError, missing_dependency
 from ..runtime.files import check_writable
-from ..runtime.spec import ModelSpec, spec_from_options
+from .run_options import RunOptions, batches_of_run, checked_samples, spec_of_run
 
-_SAMPLES = 200
-_QUICK_SAMPLES = 20
-_MACHINE_SAMPLES = 30
-_QUICK_MACHINE_SAMPLES = 5
+_RUN = "run"
+_OF_ALL = ("-h", "--help", "--tyro-")
+_EXTRAS = "train,export,bench,cpu"
+_QUICK_IMAGES = 32
+"""Of the bundle's verification images."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Tell for each case of two results whether the second is faster, slower or the same.
+
+    Exit code 1 where a case is slower beyond the tolerance with all of its confidence interval,
+    or where the two results do not come from the same machine and settings.
+    """
+
+    before: tyro.conf.Positional[Path]
+    """The result that the other is held against, a .json file of motorvae-bench run."""
+    after: tyro.conf.Positional[Path]
+    """The result that is judged."""
+    tolerance: float = 0.05
+    """How much slower a case may be, as a share of the time before."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Draw a result as one HTML page that needs nothing else, and as a picture beside it."""
+
+    result: tyro.conf.Positional[Path] = Path("bench.json")
+    """What motorvae-bench run left."""
+    output: Path = Path("report.html")
+    """Where the page goes, a .html file; its picture goes beside it, as .png."""
 
 
 @dataclass(frozen=True)
 class BenchOptions:
     """Options of motorvae-bench."""
 
-    model: Path | None = None
-    """The bundle that motorvae-export wrote; by default bundle."""
-    checkpoint: Path | None = None
-    """The training run that the bundle was exported from; by default runs/latest."""
-    output: Path = Path("bench.json")
-    """Where the result goes, a .json file; a picture of it goes beside it, as .png."""
-    untrained: bool = False
-    """Measure random weights, exported on the spot; needs neither a bundle nor a checkpoint."""
-    samples: int | None = None
-    """Timed calls of each case; by default 200, which is the least, or 20 with --quick."""
-    quick: bool = False
-    """Show that everything works with few calls; the result is marked as not to be quoted."""
-    batches: tuple[int, ...] = (1, 8)
-    """Images in one call of the encoder or decoder."""
-    threads: int | None = None
-    """Threads of torch, ONNX Runtime and OpenCV; by default torch's own choice for all three."""
-    skip_compile: bool = False
-    """Leave torch.compile out; it takes a C++ compiler and up to minutes."""
-    training: bool = False
-    """Also time a training step, in float32 and in bf16 with channels last."""
-    training_batch: int = 64
-    """Images in one training step."""
-    training_steps: int = 20
-    """Timed training steps each way; each follows one that is not timed."""
-    seed: int = 0
-    """Seed of the inputs, and of the weights with --untrained."""
-    image_size: int | None = None
-    """Side of the model's input with --untrained; by default 256."""
-    channels: tuple[int, ...] | None = None
-    """Channels of the encoder with --untrained; by default 32 64 128 256 512."""
-    latent_size: int | None = None
-    """Latent dimensions with --untrained; by default 128."""
+    command: Annotated[
+        Union[  # noqa: UP007  # an annotation with a bar does not evaluate in Python 3.10
+            Annotated[RunOptions, tyro.conf.subcommand(_RUN)],
+            Annotated[CompareOptions, tyro.conf.subcommand("compare")],
+            Annotated[ReportOptions, tyro.conf.subcommand("report")],
+        ],
+        tyro.conf.arg(name=""),
+    ] = RunOptions()  # noqa: RUF009  # frozen
+    """What to do."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run motorvae-bench; return its exit code."""
+    given = list(sys.argv[1:] if args is None else args)
+    if not given or (given[0].startswith("-") and not given[0].startswith(_OF_ALL)):
+        given.insert(0, _RUN)  # so that the bare command takes its options, too
+
+    def do(options: BenchOptions) -> None:
+        if isinstance(options.command, CompareOptions):
+            _compare(options.command)
+        elif isinstance(options.command, ReportOptions):
+            _report(options.command)
+        else:
+            _run(options.command, shlex.join(("motorvae-bench", *given)))
+
     return run_command(
         BenchOptions,
-        _bench,
+        do,
         prog="motorvae-bench",
         description="Time torch, torch.compile and ONNX Runtime on the same input, and the whole "
-        "path from a frame to its latent, beside what the machine could do at best.",
-        args=args,
+        "path from a frame to its latent; compare two such results, or draw one. By itself, run.",
+        args=given,
     )
 
 
-def _bench(options: BenchOptions) -> None:
-    samples = _checked_samples(options)
-    spec = _spec(options)
+def _run(options: RunOptions, command: str) -> None:
+    samples = checked_samples(options)
+    spec = spec_of_run(options)
     check_writable(options.output)
     try:
         from .measure import Schedule  # noqa: PLC0415  # with torch: --help must not need it
-        from .report import save_picture  # noqa: PLC0415
+        from .picture import save_picture  # noqa: PLC0415
         from .results import save_result  # noqa: PLC0415
         from .run import Plan, run_benchmark  # noqa: PLC0415
         from .subject import subject_from_files, untrained_subject  # noqa: PLC0415
         from .table import print_result  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        package = (error.name or "a package").partition(".")[0].replace("_", "-")
-        raise missing_dependency("benchmarking", package, extra="train,export,bench,cpu") from error
+        raise _missing(error, extra=_EXTRAS) from error
 
     console = stderr_console()
     plan = Plan(
-        schedule=Schedule(samples=samples, warmup=3 if options.quick else 10),
-        batches=options.batches,
-        machine_samples=_QUICK_MACHINE_SAMPLES if options.quick else _MACHINE_SAMPLES,
+        samples=samples,
+        batches=batches_of_run(options),
+        only=options.only,
         quick=options.quick,
         seed=options.seed,
         threads=options.threads,
-        skip_compile=options.skip_compile,
+        skip_compile=options.skip_compile or options.quick,
         training=(
             Schedule(samples=options.training_steps, warmup=0, settle=0, turn=1),
             options.training_batch,
         )
         if options.training
         else None,
+        command=command,
     )
     with contextlib.ExitStack() as stack:
         if spec is not None:
             subject = stack.enter_context(untrained_subject(spec, options.seed))
         else:
             subject = subject_from_files(
-                options.model or Path("bundle"), options.checkpoint or Path("runs/latest")
+                options.model or Path("bundle"),
+                options.checkpoint or Path("runs/latest"),
+                images=_QUICK_IMAGES if options.quick else None,
             )
         # Plain lines: a progress bar's thread would run beside what is timed.
         result = run_benchmark(subject, plan, lambda text: console.print(f"measuring: {text}"))
@@ -112,55 +136,40 @@ def _bench(options: BenchOptions) -> None:
     picture = options.output.with_suffix(".png")
     save_picture(picture, result)
     print_result(console, result)
-    console.print(f"samples in {options.output}, their distributions in {picture}", soft_wrap=True)
+    console.print(f"samples in {options.output}, their distributions in {picture}")
 
 
-def _checked_samples(options: BenchOptions) -> int:
-    """Return the number of samples, having held every other number to its range."""
-    if options.output.suffix != ".json" or options.output.is_dir():
-        raise ConfigError(f"--output {options.output}: name a file that ends in .json")
-    samples = options.samples or (_QUICK_SAMPLES if options.quick else _SAMPLES)
-    least = 1 if options.quick else _SAMPLES
-    if options.samples is not None and options.samples < least:
-        raise ConfigError(
-            f"--samples {options.samples}: take {least} or more"
-            + ("" if options.quick else ", or --quick for a result that is not to be quoted")
-        )
-    problems = {
-        "--batches": not options.batches or min(options.batches) < 1,
-        "--threads": options.threads is not None and options.threads < 1,
-        "--training-batch": options.training_batch < 1,
-        "--training-steps": options.training_steps < 1,
-    }
-    for flag, is_wrong in problems.items():
-        if is_wrong:
-            value = getattr(options, flag[2:].replace("-", "_"))
-            raise ConfigError(f"{flag} {value}: take 1 or more")
-    if not 0 <= options.seed < 2**32:
-        raise ConfigError(f"--seed {options.seed}: take 0 to 4294967295")
-    return samples
+def _compare(options: CompareOptions) -> None:
+    if not 0 <= options.tolerance < 1:
+        raise ConfigError(f"--tolerance {options.tolerance:g}: take 0 or more, and less than 1")
+    try:
+        from .compare import check_regressions, compare_results  # noqa: PLC0415  # with psutil
+        from .compare_table import print_comparison  # noqa: PLC0415
+        from .results import load_result  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise _missing(error, extra="bench") from error
+    before, after = load_result(options.before), load_result(options.after)
+    found = compare_results(before, after, options.tolerance)
+    # Unlike a run's tables, this is what was asked for, so that it goes to standard output.
+    print_comparison(Console(highlight=False, markup=False, emoji=False), found)
+    check_regressions(found)
 
 
-def _spec(options: BenchOptions) -> ModelSpec | None:
-    """Return the sizes of an untrained model, or None where files are to be measured."""
-    sizes = (options.image_size, options.channels, options.latent_size)
-    files = (options.model, options.checkpoint)
-    if not options.untrained:
-        if any(size is not None for size in sizes):
-            raise ConfigError(
-                "--image-size, --channels and --latent-size choose a random model: add "
-                "--untrained, or leave them out to measure the bundle's"
-            )
-        return None
-    if any(path is not None for path in files):
-        raise ConfigError(
-            "--untrained measures random weights: leave out --model and --checkpoint, or leave "
-            "out --untrained"
-        )
-    default = ModelSpec()
-    return spec_from_options(
-        image_size=default.image_size if options.image_size is None else options.image_size,
-        channels=default.channels if options.channels is None else options.channels,
-        latent_size=default.latent_size if options.latent_size is None else options.latent_size,
-        fit="stretch",
-    )
+def _report(options: ReportOptions) -> None:
+    if options.output.suffix != ".html" or options.output.is_dir():
+        raise ConfigError(f"--output {options.output}: name a file that ends in .html")
+    check_writable(options.output)
+    try:
+        from .report import save_report  # noqa: PLC0415  # with matplotlib
+        from .results import load_result  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise _missing(error, extra="bench") from error
+    result = load_result(options.result)
+    picture = options.output.with_suffix(".png")
+    save_report(options.output, picture, result)
+    stderr_console().print(f"page in {options.output}, picture in {picture}")
+
+
+def _missing(error: ModuleNotFoundError, *, extra: str) -> MissingDependencyError:
+    package = (error.name or "a package").partition(".")[0].replace("_", "-")
+    return missing_dependency("benchmarking", package, extra=extra)

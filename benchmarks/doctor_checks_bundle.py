@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from ..runtime.bundle import Bundle, Precision, load_bundle
+from ..runtime.bundle import Bundle, GraphEntry, load_bundle
 from ..runtime.driver import Gpu, NoGpu, find_gpu
 from ..runtime.errors import BundleError, MissingDependencyError, MotorVAEError, sentence_list
 from ..runtime.flavours import FLAVOURS, FlavourName, open_flavour, title_of
@@ -26,7 +26,7 @@ def check_bundle(model: Path) -> tuple[Finding, ...]:
             found = f"no bundle at {model}"
         return (Finding(what="bundle", found=found, verdict="FAILED", next_command=_export(model)),)
     entries = (*bundle.manifest.graphs, *bundle.manifest.files)
-    graphs = [f"{entry.graph} {entry.precision}" for entry in bundle.manifest.graphs]
+    graphs = [entry.title for entry in bundle.manifest.graphs]
     whole = Finding(
         what="bundle",
         found=f"{model}: {sentence_list(graphs)}; {len(entries)} files, "
@@ -62,13 +62,17 @@ def _encoder(bundle: Bundle) -> tuple[Finding, ...]:
 def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> tuple[Finding, ...]:
     """Tell of each engine whether it fits this machine, without loading it."""
     try:
-        from ..runtime.engines import precisions_with_engine  # noqa: PLC0415  # with numpy
+        from ..runtime.engines import (  # noqa: PLC0415  # with numpy
+            graphs_with_engine,
+            precisions_with_engine,
+        )
     except ModuleNotFoundError:
         return ()
     found = tuple(
-        _engine(bundle, flavour, precision, gpu)
+        _engine(bundle, flavour, entry, gpu)
         for flavour in FLAVOURS
         for precision in precisions_with_engine(bundle, "encoder", flavour)
+        for entry in graphs_with_engine(bundle, "encoder", precision, flavour)
     )
     if found:
         return found
@@ -83,15 +87,15 @@ def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> tuple[Finding, ...]:
     )
 
 
-def _engine(bundle: Bundle, name: FlavourName, precision: Precision, gpu: Gpu | NoGpu) -> Finding:
+def _engine(bundle: Bundle, name: FlavourName, entry: GraphEntry, gpu: Gpu | NoGpu) -> Finding:
     from ..runtime.engines import check_engine, engine_paths  # noqa: PLC0415  # with numpy
 
-    what = f"engine {precision}"
+    form = "" if entry.variant == "full" else f" {entry.variant}"
+    what = f"engine {entry.precision}{form}"
     try:
         if isinstance(gpu, NoGpu):
-            passport = passport_from_json(
-                engine_paths(bundle.folder, "encoder", precision, name)[1]
-            )
+            _, path = engine_paths(bundle.folder, entry.graph, entry.precision, name, entry.variant)
+            passport = passport_from_json(path)
             return Finding(
                 what=what,
                 found=f"{title_of(name)} {passport.version}, for compute capability "
@@ -101,14 +105,14 @@ def _engine(bundle: Bundle, name: FlavourName, precision: Precision, gpu: Gpu | 
         flavour = open_flavour(name)
         if objection := flavour.objection_to(gpu):
             return Finding(what=what, found=objection, verdict="optional")
-        passport, _ = check_engine(bundle, "encoder", precision, flavour, gpu)
+        passport, _ = check_engine(bundle, entry, flavour, gpu)
     except MotorVAEError as error:
         again = f"motorvae-export --bundle {shlex.quote(str(bundle.folder))} --engine {name}"
         return Finding(
             what=what,
             found=" ".join(str(error).split()),
             verdict="warn",
-            next_command=f"{again} --fp16" if precision == "fp16" else again,
+            next_command=again if entry.precision == "fp32" else f"{again} --{entry.precision}",
         )
     gated = "verified" if passport.verification.verified else "not verified"
     return Finding(what=what, found=f"{title_of(name)} {passport.version} fits, {gated}")

@@ -31,12 +31,12 @@ from ..runtime.errors import (
     missing_dependency,
 )
 from ..runtime.flavours import FLAVOURS, FlavourName, open_flavour, title_of
-from ..runtime.passport import BatchProfile, Passport
+from ..runtime.passport import RUNNER, BatchProfile, Passport
 from .doctor_receipt import GpuFacts, Receipt, Row, save_receipt
 from .doctor_rows import (
+    ENGINE_PRECISIONS,
     NOT_REACHED,
     ONNX,
-    PRECISIONS,
     TORCH,
     WARMUP,
     Timeable,
@@ -147,7 +147,7 @@ class Examination:
             if row.engine == ONNX:
                 yield (row,), self._onnx(row, reference)
         for flavour in FLAVOURS:
-            for precision in PRECISIONS:
+            for precision in ENGINE_PRECISIONS:
                 wanted = (title_of(flavour), precision)
                 planned = [row for row in rows if (row.engine, row.precision) == wanted]
                 yield planned, self._engine(planned, flavour, copy, reference, passports)
@@ -169,12 +169,15 @@ class Examination:
         reference: Reference,
         passports: list[Passport],
     ) -> Iterator[Row]:
-        """Build both engines of a precision, then time the encoder's without and with a graph."""
+        """Build the engines of a precision, then time the encoder's without and with a graph.
+
+        Of its forms it is the leanest that gives both outputs, as the other rows do.
+        """
         precision = planned[0].precision
         flavour = open_flavour(name)
         if objection := flavour.objection_to(self.gpu):
             raise EngineError(objection)
-        self.bundle.entry("encoder", precision)  # refuses by the name that the user knows
+        self.bundle.leanest("encoder", precision, RUNNER)  # refuses by the name the user knows
         order = EngineOrder(flavour, self.gpu, precision, BatchProfile())
         seen: list[GraphReport] = []
         try:

@@ -21,7 +21,7 @@ from ..runtime.passport import Passport
 from ..runtime.spec import ModelSpec, StrictModel
 from ..runtime.timing import NS_PER_MS, percentiles_of
 from .environment import Environment
-from .table import figure_of
+from .sheets import figure_of
 
 SCHEMA_VERSION: Literal[1] = 1
 

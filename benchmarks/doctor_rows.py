@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..export.verify import Reference, encoder_reports
-from ..runtime.backend import Arrays, Backend
+from ..runtime.backend import Arrays, Backend, Batch
 from ..runtime.bundle import GraphReport, Precision, Tensor
 from ..runtime.closing import Closing
 from ..runtime.errors import BackendError
@@ -26,6 +26,7 @@ WARMUP = 50
 
 ONNX, TORCH = "ONNX Runtime CUDA", "torch CUDA"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+ENGINE_PRECISIONS: tuple[Precision, ...] = (*PRECISIONS, "int8")
 NOT_REACHED = "not reached: the command ended before it"
 
 
@@ -52,10 +53,12 @@ class OneByOne(Closing):
         self, backend: Backend, repeat: Callable[[], Mapping[str, float]] | None = None
     ) -> None:
         self.name, self.notes = backend.name, backend.notes
+        self.input_dtype, self.outputs = backend.input_dtype, backend.outputs
+        self.threads = backend.threads
         self.samples_ms: dict[Stage, list[float]] = {}
         self._backend, self._repeat = backend, repeat
 
-    def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
+    def run(self, batch: Batch) -> Arrays:
         """Run and time each image; see `Backend.run`."""
         parts = []
         for place in range(len(batch)):
@@ -90,7 +93,7 @@ def planned_rows() -> tuple[Row, ...]:
         for precision in PRECISIONS
     ]
     for flavour in FLAVOURS:
-        for precision in PRECISIONS:
+        for precision in ENGINE_PRECISIONS:
             plain = Row(engine=title_of(flavour), precision=precision, reason=NOT_REACHED)
             graph = "left to the engine" if flavour == "tensorrt-rtx" else "copies and kernels"
             rows += [plain, plain.model_copy(update={"graph": graph})]
@@ -123,7 +126,8 @@ def measure(
     Raises:
         BackendError: The engine failed.
     """
-    first = input_from_luma(reference.images[:1, None])
+    luma = reference.images[:1, None]
+    first: Batch = luma if backend.input_dtype == np.uint8 else input_from_luma(luma)
     for _ in range(WARMUP):
         backend.run(first)
         if repeat:
@@ -143,10 +147,11 @@ def measure(
         # With a recorded graph there would be no parts: whatever was timed, it was not the graph.
         raise BackendError("; ".join(backend.notes) or "no CUDA graph was recorded")
     found = np.concatenate(latents)
+    takes_luma = ("takes 8-bit luma",) if backend.input_dtype == np.uint8 else ()
     return measured_row(
         row,
         name=backend.name,
-        notes=backend.notes,
+        notes=(*backend.notes, *takes_luma),
         samples_ms=timer.samples_ms,
         gate=gate,
         equals_graph_off=None if graph_off is None else np.array_equal(found, graph_off),

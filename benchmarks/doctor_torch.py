@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from ..runtime.backend import Arrays
+from ..runtime.backend import Arrays, Batch, check_batch
 from ..runtime.bundle import Bundle, Tensor
 from ..runtime.closing import Closing
 from ..runtime.errors import BackendError, MeasurementError
@@ -36,6 +36,10 @@ class TorchEncoder(Closing):
         BackendError: The GPU refuses.
     """
 
+    input_dtype: np.dtype[Any] = np.dtype(np.float32)
+    outputs: tuple[str, ...] = ("mu", "log_var")
+    threads: int | None = None
+
     def __init__(self, checkpoint: Path, bundle: Bundle) -> None:
         if not torch.cuda.is_available():
             raise MeasurementError(
@@ -58,10 +62,9 @@ class TorchEncoder(Closing):
         except RuntimeError as error:  # the root of what CUDA, cuDNN and cuBLAS raise in torch
             raise _failed(self.name, error) from error
 
-    def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
+    def run(self, batch: Batch) -> Arrays:
         """Run images one at a time; see `Backend.run`."""
-        if batch.dtype != np.float32 or batch.shape[1:] != self._shape[1:] or not len(batch):
-            raise BackendError(f"{self.name} takes float32 (N, 1, S, S), got {batch.shape}")
+        check_batch(batch, self.input_dtype, self._shape[1:], self.name)
         parts = []
         try:
             for image in batch:

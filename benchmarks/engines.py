@@ -1,58 +1,47 @@
-"""The engines that are compared, each as one function from array to arrays, and their agreement."""
+"""Rivals from torch as functions from array to arrays, thread limits, and how engines agree."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..runtime.backend import Arrays, open_onnx
+from ..runtime.backend import Arrays, Batch
 from ..runtime.errors import MeasurementError
-from .results import COMPILED, EAGER, ONNX, Agreement
+from ..runtime.threads import default_threads
+from .case import COMPILED, EAGER, Agreement, CasePrecision
 
-Array = npt.NDArray[np.float32]
-Run = Callable[[Array], Arrays]
+Run = Callable[[Batch], Arrays]
 
-SPREAD_TOLERANCE = 1e-3
-"""Largest difference of two float32 engines over the standard deviation of the output."""
+SPREAD_TOLERANCE: dict[CasePrecision, float] = {"float32": 1e-3, "fp16": 0.1, "bf16": 1, "int8": 1}
+"""Largest difference from torch over the standard deviation of the output. Below float32 it only
+catches what is plainly wrong: drift is the gate's business."""
 ROUNDING_TOLERANCE = 1e-6
 """What is allowed on top, over the largest value: some float32 roundings, for constant outputs."""
 
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
-@dataclass(frozen=True)
-class Engine:
-    """One opened engine.
+def eager_run(half: Callable[..., object], outputs: Sequence[str]) -> Run:
+    """Give a module the signature of a backend: arrays in, arrays out, no gradients."""
 
-    Attributes:
-        name: For reports.
-        run: (N, ...) float32 to the graph's outputs by name.
-        prepare_s: Seconds from the file or module to the first result.
-    """
+    def run(batch: Batch) -> Arrays:
+        with torch.inference_mode():
+            found = half(torch.from_numpy(batch))
+            tensors = found if isinstance(found, tuple) else (found,)
+            return {name: t.numpy() for name, t in zip(outputs, tensors, strict=True)}
 
-    name: str
-    run: Run
-    prepare_s: float
+    return run
 
 
-def eager_engine(half: nn.Module, outputs: Sequence[str], sample: Array) -> Engine:
-    """Return the torch module as it is."""
-    return _prepared(EAGER, lambda: _torch_run(half, outputs), sample)
-
-
-def compiled_engine(half: nn.Module, outputs: Sequence[str], sample: Array) -> Engine:
+def compiled_run(half: nn.Module, outputs: Sequence[str], sample: Batch) -> Run:
     """Compile the torch module for exactly this batch, from an empty compiler cache.
 
     Raises:
@@ -65,66 +54,68 @@ def compiled_engine(half: nn.Module, outputs: Sequence[str], sample: Array) -> E
             warnings.filterwarnings(
                 "ignore", category=DeprecationWarning, message=".*torch.jit.script_method.*"
             )
-            return _prepared(
-                COMPILED, lambda: _torch_run(torch.compile(half, dynamic=False), outputs), sample
-            )
+            run = eager_run(torch.compile(half, dynamic=False), outputs)
+            run(sample)
     except (RuntimeError, OSError, ImportError) as error:
         # The roots of all that Dynamo, Inductor and the C++ compiler raise.
         raise MeasurementError(f"{COMPILED} failed: {_reason(error)}") from error
+    return run
 
 
 @contextlib.contextmanager
-def onnx_engine(path: Path, sample: Array, threads: int) -> Iterator[Engine]:
-    """Open an ONNX graph on the production backend.
+def thread_limit(threads: int | None) -> Iterator[dict[str, int]]:
+    """Hold torch and OpenCV to a number of threads, or leave each at its own choice.
+
+    Backends take the number when a graph is opened.
+
+    Returns:
+        What each is set to; of ONNX Runtime and OpenVINO, as motorVAE opens them.
 
     Raises:
-        BackendError: ONNX Runtime refused the graph.
-    """
-    begin = time.perf_counter()
-    with open_onnx(path, threads=threads) as backend:
-        backend.run(sample)
-        yield Engine(ONNX, backend.run, time.perf_counter() - begin)
-
-
-@contextlib.contextmanager
-def thread_limit(threads: int | None) -> Iterator[int]:
-    """Hold torch and OpenCV to a number of threads; by default to torch's own choice.
-
-    ONNX Runtime takes the number when a graph is opened.
+        MeasurementError: One of them did not take it.
     """
     before = torch.get_num_threads(), cv2.getNumThreads()
-    wanted = before[0] if threads is None else threads
     try:
-        torch.set_num_threads(wanted)
-        cv2.setNumThreads(wanted)
+        if threads is not None:
+            torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
         got = torch.get_num_threads(), cv2.getNumThreads()
-        if got != (wanted, wanted):
+        if threads is not None and got != (threads, threads):
             raise MeasurementError(
-                f"asked torch and OpenCV for {wanted} threads and got {got[0]} and {got[1]}: "
+                f"asked torch and OpenCV for {threads} threads and got {got[0]} and {got[1]}: "
                 "choose another --threads"
             )
-        yield wanted
+        ours = threads or default_threads()
+        yield {"torch": got[0], "ONNX Runtime": ours, "OpenVINO": ours, "OpenCV": got[1]}
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
 
 
-def agreement_with(reference: Arrays, found: Arrays, engine: str) -> tuple[Agreement, ...]:
-    """Compare an engine's outputs with torch eager's on the same input.
+def agreement_with(
+    reference: Arrays, found: Arrays, engine: str, precision: CasePrecision = "float32"
+) -> tuple[Agreement, ...]:
+    """Compare an engine's outputs, all that it gives, with torch eager's on the same input.
+
+    Args:
+        reference: What torch eager gives.
+        found: What the engine gives.
+        engine: For the message.
+        precision: Of the engine; chooses the tolerance.
 
     Raises:
         MeasurementError: They differ by more than the tolerance, or in shape: timing a wrong
             result is worthless.
     """
     compared = []
-    for output, expected in reference.items():
-        values = found[output]
+    for output, values in found.items():
+        expected = reference[output]
         if values.shape != expected.shape:
             raise MeasurementError(
                 f"{engine} gives {output} of shape {values.shape} and {EAGER} {expected.shape}: "
                 "export the bundle again"
             )
-        limit = SPREAD_TOLERANCE * float(expected.std())
+        limit = SPREAD_TOLERANCE[precision] * float(expected.std())
         limit += ROUNDING_TOLERANCE * float(np.abs(expected).max())
         difference = float(np.abs(values - expected).max())
         if not difference <= limit:  # catches NaN too
@@ -137,25 +128,6 @@ def agreement_with(reference: Arrays, found: Arrays, engine: str) -> tuple[Agree
             Agreement(output=output, reference=EAGER, max_difference=difference, limit=limit)
         )
     return tuple(compared)
-
-
-def _prepared(name: str, make: Callable[[], Run], sample: Array) -> Engine:
-    begin = time.perf_counter()
-    run = make()
-    run(sample)
-    return Engine(name, run, time.perf_counter() - begin)
-
-
-def _torch_run(half: Callable[..., object], outputs: Sequence[str]) -> Run:
-    """Give a module the same signature as a backend: arrays in, arrays out, no gradients."""
-
-    def run(batch: Array) -> Arrays:
-        with torch.inference_mode():
-            found = half(torch.from_numpy(batch))
-            tensors = found if isinstance(found, tuple) else (found,)
-            return {name: t.numpy() for name, t in zip(outputs, tensors, strict=True)}
-
-    return run
 
 
 @contextlib.contextmanager

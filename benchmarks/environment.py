@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from ..runtime.driver import NoGpu, find_gpu
 from ..runtime.spec import StrictModel
 
 _PACKAGES = (
@@ -21,6 +22,9 @@ _PACKAGES = (
     "opencv-python-headless",
     "numpy",
     "av",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
 )
 _CPUINFO = Path("/proc/cpuinfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -41,6 +45,8 @@ class Environment(StrictModel):
         versions: Version of each package that takes part and is installed.
         threads: Threads that each engine was set to.
         governor: The CPU frequency governor, where the system shows one.
+        gpu: Name of the GPU, where there is one.
+        power_mode: Of the board or the GPU, where it has one.
         load_start: Load averages over 1, 5 and 15 minutes before the benchmark.
         load_end: The same after it; the benchmark's own load is part of it.
     """
@@ -58,6 +64,8 @@ class Environment(StrictModel):
     governor: str | None
     load_start: tuple[float, float, float]
     load_end: tuple[float, float, float]
+    gpu: str | None = None
+    power_mode: str | None = None
 
 
 def load_now() -> tuple[float, float, float]:
@@ -82,6 +90,7 @@ def environment_now(
         threads: Threads that each engine was set to.
         load_start: What `load_now` said before the run.
     """
+    gpu = find_gpu()
     return Environment(
         machine=platform.machine(),
         cpu=_cpu_name(),
@@ -96,6 +105,7 @@ def environment_now(
         governor=_text(_GOVERNOR),
         load_start=load_start,
         load_end=load_now(),
+        gpu=None if isinstance(gpu, NoGpu) else gpu.name,
     )
 
 

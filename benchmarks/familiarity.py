@@ -147,9 +147,9 @@ def judged_images(
         values["reconstruction_error"] += errors.tolist()
         for mu, log_var in zip(latents["mu"], latents["log_var"], strict=True):
             found = familiarity.likeness(mu, log_var)
-            values["kl"].append(found.kl)
+            values["kl"].append(familiarity.kl(mu, log_var))
             values["mahalanobis"].append(found.mahalanobis)
-            values["log_var_distance"].append(found.log_var_distance)
+            values["log_var_distance"].append(familiarity.log_var_distance(log_var))
             foreign.append(found.foreign)
     return Judged({name: np.array(found) for name, found in values.items()}, np.array(foreign))
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TypeVar
 
+from pydantic import Field
+
 from ..runtime.errors import ConfigError
 from ..runtime.spec import StrictModel
 
@@ -17,23 +19,31 @@ Laps = Callable[[], Mapping[str, int]]
 Samples = dict[str, list[int]]
 """Nanoseconds of every timed call, per stage, in the order in which they were taken."""
 
+_LOOK_S, _MOST_WAIT_S = 0.002, 1.0
+_QUIET_SHARE = 0.1
+"""Of one core: what this process may use while it counts as quiet."""
+
 
 class Schedule(StrictModel):
     """How often each subject is called.
 
-    Subjects take turns, A B C A B C. A turn starts with a few calls that are not timed, because
-    the caches still hold the previous subject's data and its threads may still be spinning.
+    Subjects take turns, A B C A B C. A turn begins once this process does nothing any more: ONNX
+    Runtime's threads, for one, spin on for 40 ms after a run. Then come calls that are not timed.
+    The caches still hold the previous subject's data, and a system's scheduler takes tens of
+    milliseconds to spread the threads of another engine over the cores again.
 
     Attributes:
         samples: Timed calls of each subject.
         warmup: Calls of each subject before the first round, never timed.
         settle: Calls at the start of each turn, never timed.
+        settle_ms: How long these go on at least.
         turn: Timed calls in one turn; the last turn may be shorter.
     """
 
     samples: int
     warmup: int = 10
     settle: int = 2
+    settle_ms: float = Field(default=0, ge=0, le=10_000)
     turn: int = 10
 
 
@@ -77,13 +87,32 @@ def interleaved(subjects: Mapping[Key, Laps], schedule: Schedule) -> dict[Key, S
             turn = min(schedule.turn, left)
             for name, lap in subjects.items():
                 gc.collect()
-                for _ in range(schedule.settle):
-                    lap()
+                _wait_until_quiet()
+                _settle(lap, schedule)
                 for stages in [lap() for _ in range(turn)]:
                     for stage, duration_ns in stages.items():
                         samples[name].setdefault(stage, []).append(duration_ns)
             left -= turn
     return samples
+
+
+def _wait_until_quiet() -> None:
+    """Wait until no thread of this process works any more, but not for ever."""
+    give_up_s = time.perf_counter() + _MOST_WAIT_S
+    while time.perf_counter() < give_up_s:
+        begin_s, used_s = time.perf_counter(), time.process_time()
+        time.sleep(_LOOK_S)
+        share = (time.process_time() - used_s) / (time.perf_counter() - begin_s)
+        if share < _QUIET_SHARE:
+            return
+
+
+def _settle(lap: Laps, schedule: Schedule) -> None:
+    until_s = time.perf_counter() + schedule.settle_ms / 1e3
+    calls = 0
+    while calls < schedule.settle or time.perf_counter() < until_s:
+        lap()
+        calls += 1
 
 
 @contextlib.contextmanager

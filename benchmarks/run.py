@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from ..runtime.bundle import GraphName
 from ..training.hardware import cpu_has_bf16
-from .cases import graph_cases, path_cases
+from .case import Case
+from .cases import DriftGate, cost_of_case, graph_cases
 from .engines import thread_limit
 from .environment import environment_now, load_now, usable_cores
-from .machine import measure_machine, rates_of
+from .goals import goals_of
+from .gpu_case import gpu_cases, power_mode
+from .machine import Rates, measure_machine, rates_of
 from .measure import Schedule
-from .results import Case, Rate, Result, Settings
-from .roofline import cost_of, roofline_of
+from .path_case import path_cases
+from .process_case import import_cases, start_up_cases, ways_of
+from .results import Result, Settings
+from .roofline import roofline_of
+from .run_options import RunGroup
 from .stability import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
+from .stream_case import StreamPlan, stream_cases, stream_ways
 from .subject import Subject
+from .thread_case import thread_cases
 from .training_case import training_cases
 
 _GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
-_RUN = "run"
+_SPREADING_MS = 100.0
+"""How long a turn settles: with less, an engine's p50 depends on which one ran before it."""
 
 
 @dataclass(frozen=True)
@@ -28,28 +38,63 @@ class Plan:
     """What to measure.
 
     Attributes:
-        schedule: Calls of each latency case.
-        batches: Images in one call of a graph.
-        machine_samples: Samples of each rate of the machine, before and again after the cases.
+        samples: Timed calls of each latency case at batch 1; larger batches take fewer.
+        batches: Images in one call of a graph; the first is run by every engine.
         quick: Whether these are too few calls to be quoted.
         seed: Seed of the inputs.
-        threads: Threads of every engine; torch's own choice where None.
+        only: Which groups of cases.
+        threads: Threads of every engine; each engine's own choice where None.
         skip_compile: Leave torch.compile out.
         training: Calls of each training case, and images in one step; None leaves them out.
+        command: What was typed.
     """
 
-    schedule: Schedule
+    samples: int
     batches: Sequence[int]
-    machine_samples: int
     quick: bool
     seed: int
+    only: Sequence[RunGroup] = get_args(RunGroup)
     threads: int | None = None
     skip_compile: bool = False
     training: tuple[Schedule, int] | None = None
+    command: str = "motorvae-bench run"
+
+    @property
+    def schedule(self) -> Schedule:
+        """Calls of each latency case at batch 1."""
+        return self.schedule_of(1)
+
+    def schedule_of(self, batch: int) -> Schedule:
+        """Return the calls of one case: with the batch they grow long, and so fewer."""
+        if self.quick:
+            return Schedule(samples=max(2, self.samples // batch), warmup=2, settle=1, turn=10)
+        samples = max(self.samples // 20, self.samples // batch)
+        return Schedule(
+            samples=samples,
+            warmup=max(2, 10 // batch),
+            settle=1,
+            settle_ms=_SPREADING_MS,
+            turn=max(2, samples // 8),
+        )
+
+    @property
+    def processes(self) -> int:
+        """Launches of each process that is timed by its start."""
+        return 1 if self.quick else 5
+
+    @property
+    def streams(self) -> StreamPlan:
+        """How much of each stream is measured."""
+        return StreamPlan(rounds=1, skipped=5, frames=20) if self.quick else StreamPlan()
+
+    @property
+    def machine_samples(self) -> int:
+        """Samples of each rate of the machine, before and again after the cases."""
+        return 5 if self.quick else 30
 
 
 def run_benchmark(subject: Subject, plan: Plan, note: Callable[[str], None]) -> Result:
-    """Measure everything in one process.
+    """Measure everything; what is compared with each other is measured in turns.
 
     Args:
         subject: The model.
@@ -61,33 +106,19 @@ def run_benchmark(subject: Subject, plan: Plan, note: Callable[[str], None]) -> 
     """
     created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
     load_start = load_now()
-    cases: list[Case] = []
+    settle_ms = plan.schedule.settle_ms
     with thread_limit(plan.threads) as threads:
-        note("matrix rate and copy bandwidth")
-        before = measure_machine(plan.machine_samples)
-        for graph in _GRAPHS:
-            for batch in plan.batches:
-                note(f"{graph}, batch {batch}")
-                cases += graph_cases(
-                    subject,
-                    graph,
-                    batch,
-                    schedule=plan.schedule,
-                    seed=plan.seed,
-                    threads=threads,
-                    skip_compile=plan.skip_compile,
-                )
-        note("frame to latent")
-        cases += path_cases(subject, schedule=plan.schedule, seed=plan.seed, threads=threads)
-        if plan.training:
-            schedule, batch = plan.training
-            note(f"training step, batch {batch}")
-            cases += training_cases(subject.spec, batch, schedule, has_bf16=cpu_has_bf16())
-        note("matrix rate and copy bandwidth again")
-        matrix, copy_memory = rates_of(before, measure_machine(plan.machine_samples))
+        note("matrix rates and bandwidths")
+        before = measure_machine(plan.machine_samples, settle_ms=settle_ms)
+        cases = list(_cases(subject, plan, note))
+        note("matrix rates and bandwidths again")
+        rates = rates_of(before, measure_machine(plan.machine_samples, settle_ms=settle_ms))
+    cases = [_under_roofline(case, subject, rates) for case in cases]
     busy = busy_warning(load_start[0] / usable_cores())
+    environment = environment_now(threads=threads, load_start=load_start)
     return Result(
         created=created,
+        command=plan.command,
         model=subject.spec,
         settings=Settings(
             quick=plan.quick,
@@ -99,31 +130,75 @@ def run_benchmark(subject: Subject, plan: Plan, note: Callable[[str], None]) -> 
             spread_limit=SPREAD_LIMIT,
             drift_limit=DRIFT_LIMIT,
         ),
-        environment=environment_now(
-            threads=dict.fromkeys(("torch", "ONNX Runtime", "OpenCV"), threads),
-            load_start=load_start,
-        ),
-        matrix=matrix,
-        copy_memory=copy_memory,
-        cases=tuple(_under_roofline(case, subject, matrix, copy_memory) for case in cases),
+        environment=environment.model_copy(update={"power_mode": power_mode()}),
+        matrix=rates.matrix,
+        copy_memory=rates.copy_memory,
+        read_memory=rates.read_memory,
+        cases=tuple(cases),
+        goals=goals_of(cases),
         warnings=(busy,) if busy else (),
     )
 
 
-def _under_roofline(case: Case, subject: Subject, matrix: Rate, copy_memory: Rate) -> Case:
+def _cases(subject: Subject, plan: Plan, note: Callable[[str], None]) -> Iterator[Case]:
+    gate, schedule, seed = DriftGate(subject), plan.schedule, plan.seed
+    for graph in _GRAPHS:
+        if graph not in plan.only:
+            continue
+        for place, batch in enumerate(plan.batches):
+            note(f"{graph}, batch {batch}")
+            yield from graph_cases(
+                subject,
+                graph,
+                batch,
+                schedule=plan.schedule_of(batch),
+                seed=seed,
+                gate=gate,
+                threads=plan.threads,
+                leading=place > 0,
+                skip_compile=plan.skip_compile,
+            )
+    if "path" in plan.only:
+        note("frame to latent")
+        yield from path_cases(
+            subject, schedule=schedule, seed=seed, gate=gate, threads=plan.threads
+        )
+    if "threads" in plan.only:
+        note("threads as installed, and ours")
+        yield from thread_cases(subject, schedule=schedule, seed=seed)
+    if "start-up" in plan.only:
+        note("process start to first latent")
+        yield from start_up_cases(subject, plan.processes)
+    if "import" in plan.only:
+        note("import")
+        yield from import_cases(plan.processes)
+    if "stream" in plan.only:
+        note("streams: age and memory")
+        ways = stream_ways(ways_of(subject))
+        yield from stream_cases(subject, ways, plan.streams, schedule, seed=seed)
+    if "gpu" in plan.only:
+        note("engines of the GPU")
+        yield from gpu_cases(subject, schedule=schedule, seed=seed, gate=gate)
+    if plan.training:
+        steps, batch = plan.training
+        note(f"training step, batch {batch}")
+        yield from training_cases(subject.spec, batch, steps, has_bf16=cpu_has_bf16())
+
+
+def _under_roofline(case: Case, subject: Subject, rates: Rates) -> Case:
     """Add the least time that the machine's best rates allow, where a case is one graph."""
-    if case.not_measured is not None or case.group not in _GRAPHS:
+    if case.whole is None or case.group not in _GRAPHS or case.precision not in rates.matrix:
         return case
     roofline = roofline_of(
-        cost_of(subject.spec, case.group, case.batch),
-        flops_per_s=matrix.best_per_s,
-        bytes_per_s=copy_memory.best_per_s,
-        p50_ms=case.stages[_RUN].p50_ms,
+        cost_of_case(subject, case),
+        flops_per_s=rates.matrix[case.precision].best_per_s,
+        bytes_per_s=rates.read_memory.best_per_s,
+        p50_ms=case.whole.p50,
     )
     warnings = case.warnings
     if roofline.times < 1:
         warnings += (
             "faster than its roofline, so the machine's rates were measured too "
-            "low, or the weights stayed in a cache that the copy does not fit",
+            "low, or the weights stayed in a cache that the reading does not fit",
         )
     return case.model_copy(update={"roofline": roofline, "warnings": warnings})

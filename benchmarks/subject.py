@@ -1,4 +1,4 @@
-"""The model under test: one set of weights, as a torch model and as ONNX graphs."""
+"""The model under test: one set of weights, as a torch model and as a bundle."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 import safetensors.torch
 import torch
 
+from ..export.bundle import write_bundle
 from ..export.graphs import onnx_from_model
-from ..runtime.bundle import GraphName, load_bundle
-from ..runtime.errors import MeasurementError
+from ..export.reference import HeldOut, spread_from_statistics
+from ..export.torch_reference import reference_from_model
+from ..export.verify import Reference, Spread
+from ..runtime.arrays import arrays_from_npz
+from ..runtime.bundle import STATISTICS, VERIFICATION_IMAGES, Bundle, GraphName, load_bundle
+from ..runtime.errors import BundleError, MeasurementError
 from ..runtime.files import sha256_of
-from ..runtime.frames import input_from_image
 from ..runtime.spec import ModelSpec
 from ..runtime.vehicles import vehicle
 from ..training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
+from ..training.data import DataSet
+from ..training.latents import latent_statistics
 from ..training.model import MotorVAE
+
+_RANDOM_IMAGES = 32
+"""Vehicles that random weights are verified on."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +41,33 @@ class Subject:
 
     Attributes:
         model: In evaluation mode, float32, on the CPU.
-        spec: Its sizes.
-        graphs: The float32 ONNX file of each half, made from the same weights.
+        bundle: Exported from the same weights.
+        reference: The bundle's verification images, and what torch says of them.
         weights_sha256: Identity of the weights.
         untrained: Whether the weights are random.
     """
 
     model: MotorVAE
-    spec: ModelSpec
-    graphs: dict[GraphName, Path]
+    bundle: Bundle
+    reference: Reference
     weights_sha256: str
     untrained: bool
 
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's sizes."""
+        return self.bundle.spec
 
-def subject_from_files(bundle_folder: Path, checkpoint: Path) -> Subject:
+
+def subject_from_files(
+    bundle_folder: Path, checkpoint: Path, *, images: int | None = None
+) -> Subject:
     """Load a bundle and the checkpoint that it was exported from.
+
+    Args:
+        bundle_folder: The bundle.
+        checkpoint: The run.
+        images: How many of the verification images to use; all where left out.
 
     Raises:
         MeasurementError: One of them is not there, or their weights differ.
@@ -71,11 +92,8 @@ def subject_from_files(bundle_folder: Path, checkpoint: Path) -> Subject:
         )
     return Subject(
         model=model,
-        spec=bundle.spec,
-        graphs={
-            "encoder": bundle.path(bundle.entry("encoder", "fp32")),
-            "decoder": bundle.path(bundle.entry("decoder", "fp32")),
-        },
+        bundle=bundle,
+        reference=reference_from_model(model, _held_out(bundle, images)),
         weights_sha256=found,
         untrained=False,
     )
@@ -85,13 +103,27 @@ def subject_from_files(bundle_folder: Path, checkpoint: Path) -> Subject:
 def untrained_subject(spec: ModelSpec, seed: int) -> Iterator[Subject]:
     """Make a model with random weights and export it into a folder that goes with the block."""
     model = random_model(spec, seed)
-    names: tuple[GraphName, ...] = ("encoder", "decoder")
+    luma = np.stack([vehicle(seed, n, spec.image_size)[0] for n in range(_RANDOM_IMAGES)])
+    rows = np.arange(len(luma))
+    data = DataSet(luma, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
+    ones = np.ones(spec.latent_size)
+    first = reference_from_model(model, HeldOut(luma, Spread(mu=ones, log_var=ones)))
+    mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
+    reference = replace(first, spread=Spread(mu=mu, log_var=log_var))
+    digest = hashlib.sha256(safetensors.torch.save(model.state_dict())).hexdigest()
     with tempfile.TemporaryDirectory(prefix="motorvae-bench-") as folder:
-        graphs = {name: Path(folder) / f"{name}.onnx" for name in names}
-        for name, path in graphs.items():
-            ir.save(onnx_from_model(model, spec, name), path)
-        weights = safetensors.torch.save(model.state_dict())
-        yield Subject(model, spec, graphs, hashlib.sha256(weights).hexdigest(), untrained=True)
+        statistics = Path(folder) / "latents.npz"
+        np.savez(statistics, **latent_statistics(model, data))  # type: ignore[arg-type]
+        write_bundle(
+            Path(folder) / "bundle",
+            graphs={graph: onnx_from_model(model, spec, graph) for graph in get_args(GraphName)},
+            spec=spec,
+            weights_sha256=digest,
+            statistics=statistics,
+            reference=reference,
+            on_reports=lambda _reports, _searched: None,
+        )
+        yield Subject(model, load_bundle(Path(folder) / "bundle"), reference, digest, True)
 
 
 def random_model(spec: ModelSpec, seed: int) -> MotorVAE:
@@ -101,13 +133,16 @@ def random_model(spec: ModelSpec, seed: int) -> MotorVAE:
         return MotorVAE(spec).eval()
 
 
-def images_for(spec: ModelSpec, count: int, seed: int) -> npt.NDArray[np.float32]:
-    """Return vehicles as model inputs, (count, 1, S, S) float32."""
-    images = np.empty((count, 1, spec.image_size, spec.image_size), np.float32)
-    for index in range(count):
-        luma, _ = vehicle(seed, index, spec.image_size)
-        input_from_image(luma, spec, images[index, 0])
-    return images
+def _held_out(bundle: Bundle, images: int | None) -> HeldOut:
+    path = bundle.folder / VERIFICATION_IMAGES
+    found = arrays_from_npz(path, ("images",), error=BundleError, again="export the bundle again")
+    spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
+    return HeldOut(found["images"][:images], spread)
+
+
+def luma_for(spec: ModelSpec, count: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Return vehicles as fitted luma, (count, 1, S, S) uint8."""
+    return np.stack([vehicle(seed, n, spec.image_size)[0] for n in range(count)])[:, None]
 
 
 def array_sha256(values: npt.NDArray[np.generic]) -> str:

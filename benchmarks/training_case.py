@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ..runtime.spec import ModelSpec
 from ..training.hardware import training_step_seconds
+from .case import EAGER, Case, CasePrecision, measured_case
 from .measure import Laps, Schedule, interleaved
-from .results import Case, measured_case, series_of
+from .series import series_of
 
-FLOAT32, BF16 = "float32", "bf16, channels last"
 _STEP = "step"
+_VARIANTS: dict[CasePrecision, str | None] = {"float32": None, "bf16": "channels last"}
 
 
 def training_cases(
@@ -26,24 +27,30 @@ def training_cases(
         has_bf16: Whether the processor multiplies bf16 by itself. Where it does not, a step can
             take a minute, and training never chooses bf16.
     """
-    ways = {FLOAT32: _laps(spec, batch, precision="32-true", channels_last=False)}
+    ways: dict[CasePrecision, Laps] = {
+        "float32": _laps(spec, batch, precision="32-true", channels_last=False)
+    }
     if has_bf16:
-        ways[BF16] = _laps(spec, batch, precision="bf16-mixed", channels_last=True)
-    cases = [
+        ways["bf16"] = _laps(spec, batch, precision="bf16-mixed", channels_last=True)
+    samples = interleaved(ways, schedule)
+    reason = "this processor has no bf16 arithmetic, and motorvae-train does not emulate it"
+    return [
         measured_case(
             Case(
                 group="training",
-                engine=name,
+                engine=EAGER,
+                precision=precision,
+                variant=variant,
                 batch=batch,
-                stages={_STEP: series_of(samples[_STEP])},
+                turn=schedule.turn,
+                stages=(
+                    {_STEP: series_of(samples[precision][_STEP])} if precision in samples else {}
+                ),
+                not_measured=None if precision in samples else reason,
             )
         )
-        for name, samples in interleaved(ways, schedule).items()
+        for precision, variant in _VARIANTS.items()
     ]
-    if not has_bf16:
-        reason = "this processor has no bf16 arithmetic, and motorvae-train does not emulate it"
-        cases.append(Case(group="training", engine=BF16, batch=batch, not_measured=reason))
-    return cases
 
 
 def _laps(spec: ModelSpec, batch: int, *, precision: str, channels_last: bool) -> Laps:

@@ -1,184 +1,42 @@
-"""Writing a bundle: graphs, their verification and the manifest, all of it or nothing."""
+"""Writing a bundle, or adding precisions to one: all of it or nothing."""
 
 from __future__ import annotations
 
-import datetime as dt
-import importlib.metadata
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
 
-import numpy as np
-import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 import orjson
 
-from ..runtime.backend import open_onnx
 from ..runtime.bundle import (
     MANIFEST,
-    SCHEMA_VERSION,
     STATISTICS,
     VERIFICATION_IMAGES,
     Bundle,
-    FileEntry,
-    GraphEntry,
     GraphName,
     GraphReport,
-    Manifest,
     Precision,
-    Preprocessing,
-    load_bundle,
-    tensors_of,
 )
+from ..runtime.calibration import HELD_OUT
 from ..runtime.engines import ENGINES, foreign_in_engines
-from ..runtime.errors import OutputError, VerificationError, sentence_list
-from ..runtime.files import check_writable, replaced_folder, sha256_of
-from ..runtime.frames import input_from_luma
-from ..runtime.spec import ModelSpec
-from .precision import check_precision, fp16_from_fp32, with_values_exposed
-from .reference import reference_from_bundle, save_reference
-from .verify import (
-    Reference,
-    activation_report,
-    decoder_reports,
-    encoder_reports,
+from ..runtime.errors import (
+    BackendError,
+    MissingDependencyError,
+    OutputError,
+    missing_dependency,
+    sentence_list,
 )
+from ..runtime.files import check_writable, replaced_folder
+from ..runtime.spec import ModelSpec
+from .calibration_images import calibration_from_text
+from .int8 import Int8Forms, Searched
+from .reference import reference_from_bundle, save_reference
+from .verify import Reference
+from .writer import BundleWriter
 
-GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
-
-ReportsHook = Callable[[Sequence[GraphReport]], None]
-
-
-class _Facts(TypedDict):
-    file: str
-    sha256: str
-    size_bytes: int
-
-
-def graph_file(graph: GraphName, precision: Precision) -> str:
-    """Return the file name of a graph: float32 has the plain one."""
-    return f"{graph}.onnx" if precision == "fp32" else f"{graph}.{precision}.onnx"
-
-
-class BundleWriter:
-    """Collects a bundle in a folder that is not yet in its place.
-
-    Args:
-        folder: The temporary folder.
-        spec: Sizes of the model.
-        weights_sha256: Identity of the weights, written into each graph and the manifest.
-        reference: What every graph is held against.
-    """
-
-    def __init__(
-        self, folder: Path, spec: ModelSpec, weights_sha256: str, reference: Reference
-    ) -> None:
-        self.folder, self.spec, self.weights_sha256 = folder, spec, weights_sha256
-        self._reference = reference
-        self._encoded: dict[Precision, npt.NDArray[np.float32]] = {}
-        self.graphs: list[GraphEntry] = []
-        self.reports: list[GraphReport] = []
-
-    def add_fp32(self, graph: GraphName, model: ir.Model) -> None:
-        """Write and verify a float32 graph."""
-        self._add(graph, "fp32", model)
-
-    def add_fp16(self, graph: GraphName) -> None:
-        """Derive, write and verify the FP16 graph of a float32 one that is in the folder.
-
-        Raises:
-            VerificationError: A weight is beyond the FP16 range.
-        """
-        model = ir.load(self.folder / graph_file(graph, "fp32"))
-        self._report_activations(graph, model)
-        half = fp16_from_fp32(model)
-        self._add(graph, "fp16", model, subnormal_weights=half.subnormal)
-
-    def _add(
-        self,
-        graph: GraphName,
-        precision: Precision,
-        model: ir.Model,
-        *,
-        subnormal_weights: int = 0,
-    ) -> None:
-        _describe(model, graph, precision, spec=self.spec, weights=self.weights_sha256)
-        check_precision(model, precision)
-        path = self.folder / graph_file(graph, precision)
-        ir.save(model, path)
-        onnx.checker.check_model(path, full_check=True)
-        inputs, outputs = tensors_of(graph, self.spec)
-        with open_onnx(path) as backend:
-            backend.check_tensors(inputs, outputs)
-            if graph == "encoder":
-                reports, mu = encoder_reports(backend, self._reference, precision)
-                self._encoded[precision] = mu
-            else:
-                reports = decoder_reports(
-                    backend, self._reference, precision, encoded=self._encoded[precision]
-                )
-            self.reports += reports
-        self.graphs.append(
-            GraphEntry(
-                **_facts(path),
-                graph=graph,
-                precision=precision,
-                opset=model.opset_imports[""],
-                inputs=inputs,
-                outputs=outputs,
-                subnormal_weights=subnormal_weights,
-            )
-        )
-
-    def _report_activations(self, graph: GraphName, model: ir.Model) -> None:
-        """Look inside the float32 graph for values that FP16 arithmetic could not hold."""
-        exposed = self.folder / "exposed.onnx"
-        ir.save(with_values_exposed(model), exposed)
-        reference = self._reference
-        inputs = input_from_luma(reference.images[:, None]) if graph == "encoder" else reference.mu
-        largest = 0.0
-        with open_onnx(exposed) as backend:
-            for image in range(len(inputs)):  # every value inside is kept, so one at a time
-                values = backend.run(inputs[image : image + 1])
-                largest = max(largest, *(float(np.abs(value).max()) for value in values.values()))
-            report = activation_report(graph, largest, engine=backend.name, reference=reference)
-        exposed.unlink()
-        self.reports.append(report)
-
-    def finish(self, others: Sequence[str], earlier: Manifest | None = None) -> None:
-        """Check the gate and write the manifest.
-
-        Args:
-            others: Names of the further files of the bundle.
-            earlier: The manifest of the bundle that this one adds to.
-
-        Raises:
-            VerificationError: A graph drifted past its limit; nothing may be kept.
-        """
-        failed = [report for report in self.reports if not report.passed]
-        if failed:
-            named = ", ".join(clause for report in failed for clause in report.failures)
-            raise VerificationError(
-                f"verification failed, no bundle was written: {named}; "
-                "train longer"
-                + (", or leave out --fp16" if all(r.precision == "fp16" for r in failed) else "")
-            )
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            producer=f"motorvae {importlib.metadata.version('motorvae')}",
-            created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-            weights_sha256=self.weights_sha256,
-            model=self.spec,
-            preprocessing=Preprocessing(),
-            graphs=(*(earlier.graphs if earlier else ()), *self.graphs),
-            files=tuple(FileEntry(**_facts(self.folder / name)) for name in others),
-            verification=(*(earlier.verification if earlier else ()), *self.reports),
-        )
-        text = manifest.model_dump_json(indent=2) + "\n"
-        (self.folder / MANIFEST).write_text(text, encoding="utf-8")
-        load_bundle(self.folder)
+ReportsHook = Callable[[Sequence[GraphReport], Sequence[Searched]], None]
+Tell = Callable[[str], None]
 
 
 def check_replaceable(output: Path) -> None:
@@ -211,13 +69,15 @@ def check_replaceable(output: Path) -> None:
 def write_bundle(
     output: Path,
     *,
-    graphs: dict[GraphName, ir.Model],
+    graphs: Mapping[GraphName, ir.Model],
     spec: ModelSpec,
     weights_sha256: str,
     statistics: Path,
     reference: Reference,
-    fp16: bool,
     on_reports: ReportsHook,
+    precisions: Collection[Precision] = (),
+    calibration: str = HELD_OUT,
+    tell: Tell = lambda _: None,
 ) -> None:
     """Write a whole new bundle.
 
@@ -228,67 +88,82 @@ def write_bundle(
         weights_sha256: Identity of the weights.
         statistics: The run's latent statistics, copied into the bundle.
         reference: What every graph is held against.
-        fp16: Whether to add FP16 graphs.
-        on_reports: Called with all reports before the gate decides.
+        on_reports: Called with all reports and INT8 searches before the gate decides.
+        precisions: What the bundle is to hold besides float32.
+        calibration: Where INT8 ranges come from; see `calibration_from_text`.
+        tell: Called with what is being done.
 
     Raises:
         VerificationError: A graph drifted past its limit; no bundle is written.
         OutputError: `output` cannot be written, or is something else than a bundle.
+        MotorVAEError: Calibration images cannot be had, or bf16 not be computed.
     """
     check_replaceable(output)
     with replaced_folder(output) as folder:
         writer = BundleWriter(folder, spec, weights_sha256, reference)
-        for graph, model in graphs.items():
-            writer.add_fp32(graph, model)
-        if fp16:
-            for graph in graphs:
-                writer.add_fp16(graph)
+        tell("float32 graphs")
+        writer.add_fp32(graphs)
+        searched = _add(writer, precisions, calibration, tell)
         shutil.copyfile(statistics, folder / STATISTICS)
         save_reference(folder / VERIFICATION_IMAGES, reference)
-        on_reports(writer.reports)
+        on_reports(writer.reports, searched)
         writer.finish((STATISTICS, VERIFICATION_IMAGES))
 
 
-def add_fp16_to_bundle(bundle: Bundle, *, on_reports: ReportsHook) -> bool:
-    """Add FP16 graphs to a bundle from its float32 ones; needs no torch.
+def add_to_bundle(
+    bundle: Bundle,
+    precisions: Collection[Precision],
+    *,
+    on_reports: ReportsHook,
+    calibration: str = HELD_OUT,
+    tell: Tell = lambda _: None,
+) -> None:
+    """Add precisions that a bundle lacks, from its float32 graphs; needs no torch.
 
-    Returns:
-        False where the bundle already had them.
+    Args:
+        bundle: What is added to; it is replaced in one step.
+        precisions: What it lacks.
+        on_reports: As of `write_bundle`, with the new graphs only.
+        calibration: As of `write_bundle`.
+        tell: As of `write_bundle`.
 
     Raises:
         VerificationError: A graph drifted past its limit; the bundle stays as it was.
         BundleError: The bundle does not hold what verification needs.
+        MotorVAEError: As of `write_bundle`.
     """
-    if any(entry.precision == "fp16" for entry in bundle.manifest.graphs):
-        return False
     reference = reference_from_bundle(bundle)
     with replaced_folder(bundle.folder) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
         manifest = bundle.manifest
         writer = BundleWriter(folder, bundle.spec, manifest.weights_sha256, reference)
-        for graph in GRAPHS:
-            writer.add_fp16(graph)
-        on_reports(writer.reports)
+        searched = _add(writer, precisions, calibration, tell)
+        on_reports(writer.reports, searched)
         writer.finish([entry.file for entry in manifest.files], manifest)
-    return True
 
 
-def _facts(path: Path) -> _Facts:
-    return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+def _add(
+    writer: BundleWriter, precisions: Collection[Precision], calibration: str, tell: Tell
+) -> tuple[Searched, ...]:
+    """Add what is asked for; what may be refused at once comes first."""
+    images = None
+    if "int8" in precisions:
+        images = calibration_from_text(calibration, writer.reference.images, writer.spec)
+    if "bf16" in precisions:
+        tell("bf16 graphs")
+        _add_bf16(writer)
+    if "fp16" in precisions:
+        tell("FP16 graphs")
+        writer.add_fp16()
+    return Int8Forms(writer, images, tell).add() if images else ()
 
 
-def _describe(
-    model: ir.Model, graph: GraphName, precision: Precision, *, spec: ModelSpec, weights: str
-) -> None:
-    """Write into the graph what it is; nothing of when or where, so that bytes repeat."""
-    model.producer_name = "motorvae"
-    model.producer_version = importlib.metadata.version("motorvae")
-    model.doc_string = f"{graph} of a motorVAE, {precision}"
-    model.metadata_props.update(
-        {
-            "motorvae.graph": graph,
-            "motorvae.precision": precision,
-            "motorvae.model": spec.model_dump_json(),
-            "motorvae.weights_sha256": weights,
-        }
-    )
+def _add_bf16(writer: BundleWriter) -> None:
+    try:
+        writer.add_bf16()
+    except MissingDependencyError as error:
+        raise missing_dependency(
+            "verifying bf16 graphs", "openvino", extra="openvino", instead="leave out --bf16"
+        ) from error
+    except BackendError as error:
+        raise BackendError(f"{error}; or leave out --bf16") from error

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from ..runtime.bundle import STATISTICS, Bundle, GraphReport, Precision, load_bundle
+from ..runtime.calibration import HELD_OUT
 from ..runtime.command import run_command, stderr_console
 from ..runtime.errors import ConfigError, MissingDependencyError, missing_dependency
 from ..runtime.files import sha256_of
@@ -21,11 +23,16 @@ from .engine_bundle import (
     find_builder,
     profile_from_text,
 )
-from .table import engine_table, verification_table
+from .table import engine_table, search_table, verification_table
+
+if TYPE_CHECKING:
+    from .int8 import Searched
 
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
 MOST_WORKSPACE_MIB = 1 << 20
+PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16", "int8")
+NAMES: dict[Precision, str] = {"fp16": "FP16", "bf16": "bf16", "int8": "INT8"}
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,18 @@ class ExportOptions:
     bundle: Path | None = None
     """Add precisions to this bundle instead of exporting a checkpoint. Needs no torch."""
     fp16: bool = False
-    """Add graphs whose weights and arithmetic are FP16; their inputs and outputs stay float32."""
+    """Add graphs whose weights and arithmetic are FP16; their outputs stay float32."""
+    bf16: bool = False
+    """Let OpenVINO compute the float32 graphs in bf16. Needs a processor that does."""
+    int8: bool = False
+    """Add INT8 graphs, one set each for ONNX Runtime, OpenVINO and TensorRT."""
+    calibration: str = HELD_OUT
+    """What INT8 ranges come from: half of the held-out images, or a folder of images or a video
+    of what the camera will see."""
     engine: EngineChoice = "auto"
-    """Who builds TensorRT engines. auto: with --fp16, whichever this machine has, TensorRT on its
-    GPU first, then TensorRT-RTX, which needs no GPU; where there is neither, the graphs alone.
-    One by name: it or exit code 1; without --fp16 it builds float32 engines."""
+    """Who builds TensorRT engines. auto: with --fp16 or --int8, whichever this machine has,
+    TensorRT on its GPU first, then TensorRT-RTX, which needs no GPU; where there is neither, the
+    graphs alone. One by name: it or exit code 1; without a precision it builds float32 engines."""
     batch: str = "1,1,8"
     """Images per run that engines are built for: fewest, best, most."""
     workspace_mib: int | None = None
@@ -64,39 +78,41 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _export(options: ExportOptions) -> None:
     console = stderr_console()
-    precision: Precision = "fp16" if options.fp16 else "fp32"
-    wants_engine = options.fp16 if options.engine == "auto" else options.engine != "none"
-    _check_options(options, wants_engine=wants_engine)
+    graphs = [name for name in PRECISIONS if getattr(options, name)]
+    engines: list[Precision] = [name for name in graphs if name != "bf16"]
+    wants_engine = bool(engines) if options.engine == "auto" else options.engine != "none"
+    _check_options(options, asks_nothing=not graphs and not wants_engine)
     profile = profile_from_text(options.batch)
     # Before any work: a builder asked for by name must be there.
     builder, gpu = find_builder(options.engine if wants_engine else "none")
     if options.bundle is None:
-        path = _export_checkpoint(options, console)
+        path = _export_checkpoint(options, graphs, console)
     else:
         path = options.bundle
-        _extend_bundle(options, load_bundle(path), console)
+        _extend_bundle(options, graphs, load_bundle(path), console)
     if isinstance(builder, NoBuilder):
         if wants_engine:
+            flags = " ".join(f"--{name}" for name in engines)
             console.print(
                 f"no engine was built: {builder.reason}; on the machine that will run it: "
-                f"motorvae-export --bundle {path} --fp16"
+                f"motorvae-export --bundle {path} {flags}"
             )
     else:
-        order = EngineOrder(builder, gpu, precision, profile, options.workspace_mib)
-        passports = add_engines_to_bundle(
-            load_bundle(path), order, console, on_reports=_printer(console)
-        )
-        console.print(engine_table(passports))
-        for reason in sorted({p.verification.reason for p in passports if p.verification.reason}):
-            console.print(f"not verified: {reason}")
+        for precision in engines or ["fp32"]:
+            order = EngineOrder(builder, gpu, precision, profile, options.workspace_mib)
+            _build_engines(path, order, console)
     if options.bundle is None:
         console.print(f"next: motorvae-stream --camera 0 --model {path}")
 
 
-def _check_options(options: ExportOptions, *, wants_engine: bool) -> None:
+def _check_options(options: ExportOptions, *, asks_nothing: bool) -> None:
     if options.workspace_mib is not None and not 1 <= options.workspace_mib <= MOST_WORKSPACE_MIB:
         raise ConfigError(
             f"workspace_mib={options.workspace_mib} is out of range: take 1 to {MOST_WORKSPACE_MIB}"
+        )
+    if options.calibration != HELD_OUT and not options.int8:
+        raise ConfigError(
+            f"--calibration {options.calibration} is for INT8 graphs: add --int8, or leave it out"
         )
     if options.bundle is None:
         return
@@ -105,16 +121,19 @@ def _check_options(options: ExportOptions, *, wants_engine: bool) -> None:
             f"--bundle {options.bundle} changes that bundle in place: leave out --checkpoint "
             "and --output, or leave out --bundle"
         )
-    if not (options.fp16 or wants_engine):
+    if asks_nothing:
         raise ConfigError(
             f"nothing to add to {options.bundle}: name a precision, such as --fp16, or an --engine"
         )
 
 
-def _export_checkpoint(options: ExportOptions, console: Console) -> Path:
+def _export_checkpoint(
+    options: ExportOptions, precisions: Sequence[Precision], console: Console
+) -> Path:
     try:
         from ..training.checkpoint import WEIGHTS_NAME, model_from_checkpoint  # noqa: PLC0415
-        from .bundle import GRAPHS, check_replaceable, write_bundle  # noqa: PLC0415
+        from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
+        from .forms import GRAPHS  # noqa: PLC0415
         from .graphs import onnx_from_model  # noqa: PLC0415
         from .reference import held_out_from_run  # noqa: PLC0415
         from .torch_reference import reference_from_model  # noqa: PLC0415
@@ -133,46 +152,73 @@ def _export_checkpoint(options: ExportOptions, console: Console) -> Path:
     folder = run if run.is_dir() else run.parent
     spec = config.model
     held_out = held_out_from_run(folder, image_size=spec.image_size, latent_size=spec.latent_size)
-    with console.status("exporting the graphs"):
-        graphs = {graph: onnx_from_model(model, spec, graph) for graph in GRAPHS}
-    with console.status(f"verifying on {len(held_out.images)} held-out images"):
+    with console.status("exporting the graphs") as status:
         write_bundle(
             output,
-            graphs=graphs,
+            graphs={graph: onnx_from_model(model, spec, graph) for graph in GRAPHS},
             spec=spec,
             weights_sha256=sha256_of(folder / WEIGHTS_NAME),
             statistics=folder / STATISTICS,
             reference=reference_from_model(model, held_out),
-            fp16=options.fp16,
+            precisions=precisions,
+            calibration=options.calibration,
             on_reports=_printer(console),
+            tell=status.update,
         )
     console.print(f"bundle of {folder.resolve().name} in {output}")
     return output
 
 
-def _extend_bundle(options: ExportOptions, bundle: Bundle, console: Console) -> None:
-    """Add FP16 graphs if they are asked for and not there; only that needs the ONNX packages."""
-    if not options.fp16:
-        return
-    if any(entry.precision == "fp16" for entry in bundle.manifest.graphs):
-        console.print(f"{bundle.folder} has FP16 graphs already")
+def _extend_bundle(
+    options: ExportOptions, precisions: Sequence[Precision], bundle: Bundle, console: Console
+) -> None:
+    """Add what is asked for and not there; only that needs the ONNX packages."""
+    there = {entry.precision for entry in bundle.manifest.graphs}
+    for precision in there.intersection(precisions):
+        console.print(f"{bundle.folder} has {NAMES[precision]} graphs already")
+    lacking = [precision for precision in precisions if precision not in there]
+    if not lacking:
         return
     try:
-        from .bundle import add_fp16_to_bundle  # noqa: PLC0415
+        from .bundle import add_to_bundle  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, "deriving a precision", extra="export,cpu") from error
 
-    with console.status("deriving and verifying FP16 graphs"):
-        add_fp16_to_bundle(bundle, on_reports=_printer(console))
-    console.print(f"FP16 graphs added to {bundle.folder}")
+    with console.status("reading the bundle") as status:
+        add_to_bundle(
+            bundle,
+            lacking,
+            calibration=options.calibration,
+            on_reports=_printer(console),
+            tell=status.update,
+        )
+    added = " and ".join(NAMES[precision] for precision in lacking)
+    console.print(f"{added} graphs added to {bundle.folder}")
 
 
-def _printer(console: Console) -> Callable[[Sequence[GraphReport]], None]:
-    def show(reports: Sequence[GraphReport]) -> None:
+def _build_engines(path: Path, order: EngineOrder, console: Console) -> None:
+    passports = add_engines_to_bundle(
+        load_bundle(path), order, console, on_reports=_printer(console)
+    )
+    console.print(engine_table(passports))
+    for reason in sorted({p.verification.reason for p in passports if p.verification.reason}):
+        console.print(f"not verified: {reason}")
+
+
+def _printer(console: Console) -> Callable[..., None]:
+    def show(reports: Sequence[GraphReport], searched: Sequence[Searched] = ()) -> None:
+        if searched:
+            console.print(search_table(searched))
         console.print(verification_table(reports))
         for engine in sorted({report.engine for report in reports}):
             console.print(engine)
-        console.print(f"against {reports[0].reference} on {reports[0].images} held-out images")
+        for reference, images in sorted({(r.reference, r.images) for r in reports}):
+            of = dict.fromkeys(
+                report.precision
+                for report in reports
+                if (report.reference, report.images) == (reference, images)
+            )
+            console.print(f"{', '.join(of)} against {reference} on {images} held-out images")
 
     return show
 

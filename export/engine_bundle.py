@@ -12,34 +12,41 @@ from typing import Literal
 
 from rich.console import Console
 
-from ..runtime.backend import Backend
-from ..runtime.bundle import Bundle, FileEntry, GraphName, GraphReport, Precision
+from ..runtime.bundle import (
+    Bundle,
+    FileEntry,
+    GraphEntry,
+    GraphReport,
+    Precision,
+    title_of_graph,
+)
 from ..runtime.driver import Gpu, NoGpu, find_gpu
-from ..runtime.engines import ENGINES, engine_paths, foreign_in_engines, open_plan
+from ..runtime.engines import ENGINES, engine_name, foreign_in_engines, graphs_for_engines
 from ..runtime.errors import (
     BackendError,
     ConfigError,
     EngineError,
     MissingDependencyError,
     OutputError,
-    VerificationError,
     sentence_list,
 )
 from ..runtime.files import check_writable, replaced_folder, sha256_of
 from ..runtime.flavours import FLAVOURS, Flavour, open_flavour
 from ..runtime.passport import (
     PASSPORT_VERSION,
+    RUNNER,
     BatchProfile,
     EngineVerification,
     Passport,
     this_platform,
 )
+from .engine_gate import verdicts_of
 from .engines import BuiltEngine, engine_from_onnx, free_memory_bytes, workspace_bytes_for
+from .forms import GRAPHS
 from .reference import reference_from_bundle
-from .verify import Reference, decoder_reports, encoder_reports
+from .verify import Reference
 
 EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
-GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +133,10 @@ def add_engines_to_bundle(
     on_reports: Callable[[Sequence[GraphReport]], None],
     reference: Reference | None = None,
 ) -> tuple[Passport, ...]:
-    """Build and verify both engines of a bundle; engines of the other flavour stay.
+    """Build and verify engines of every form of the bundle's graphs in one precision.
 
-    The folder of engines is replaced in one step, when both are built and have passed the gate;
-    else it stays as it was.
+    Engines of other precisions and of the other flavour stay. The folder of engines is replaced in
+    one step, when all are built and have passed the gate; else it stays as it was.
 
     Args:
         bundle: Whose graphs the engines are built from.
@@ -139,7 +146,7 @@ def add_engines_to_bundle(
         reference: The bundle's, where a caller has read it already.
 
     Returns:
-        The passports, encoder first.
+        The passports, encoders first.
 
     Raises:
         BundleError: The bundle lacks a graph of that precision, or what verification needs.
@@ -153,18 +160,29 @@ def add_engines_to_bundle(
             f"{bundle.folder} holds {sentence_list(foreign[:5])}, which no motorVAE wrote: move "
             "that away, so that nothing is lost"
         )
+    entries = _entries(bundle, order.precision)
     check_writable(place)
     if reference is None and isinstance(order.gpu, Gpu):
         reference = reference_from_bundle(bundle)
     with replaced_folder(place) as folder:
         if place.exists():
             shutil.copytree(place, folder, dirs_exist_ok=True)
-        built = [_build(bundle, folder, graph, order, console) for graph in GRAPHS]
-        verdicts = _verified(bundle, order, built, reference, on_reports)
+        built = [(entry, _build(bundle, folder, entry, order, console)) for entry in entries]
+        verdicts = _verdicts(order, built, reference, on_reports)
         return tuple(
-            _write_passport(bundle, folder, graph, order, built=engine, verdict=verdict)
-            for graph, engine, verdict in zip(GRAPHS, built, verdicts, strict=True)
+            _write_passport(folder, entry, order, built=engine, verdict=verdict)
+            for (entry, engine), verdict in zip(built, verdicts, strict=True)
         )
+
+
+def _entries(bundle: Bundle, precision: Precision) -> list[GraphEntry]:
+    """Return the graphs to build from, encoders first, and of a half the whole form first."""
+    bundle.leanest("encoder", precision, RUNNER, ("mu",))  # else refuses, saying what there is
+    return [
+        entry
+        for graph in GRAPHS
+        for entry in reversed(graphs_for_engines(bundle, graph, precision))
+    ]
 
 
 def _objection(flavour: Flavour, gpu: Gpu | NoGpu) -> str | None:
@@ -177,13 +195,12 @@ def _objection(flavour: Flavour, gpu: Gpu | NoGpu) -> str | None:
 
 
 def _build(
-    bundle: Bundle, folder: Path, graph: GraphName, order: EngineOrder, console: Console
+    bundle: Bundle, folder: Path, entry: GraphEntry, order: EngineOrder, console: Console
 ) -> BuiltEngine:
-    onnx = bundle.path(bundle.entry(graph, order.precision))
     built = engine_from_onnx(
-        onnx,
+        bundle.path(entry),
         order.flavour,
-        graph=graph,
+        title=title_of_graph(entry.graph, entry.precision, entry.variant, None),
         precision=order.precision,
         profile=order.profile,
         gpu=order.gpu,
@@ -192,94 +209,46 @@ def _build(
         ),
         console=console,
     )
-    path, _ = _paths(folder, graph, order)
-    path.write_bytes(built.plan)
+    (folder / engine_name(entry, order.flavour.name)).write_bytes(built.plan)
     return built
 
 
-def _paths(folder: Path, graph: GraphName, order: EngineOrder) -> tuple[Path, Path]:
-    """Return engine and passport in a folder that is to become the bundle's engines."""
-    engine, passport = engine_paths(folder, graph, order.precision, order.flavour.name)
-    return folder / engine.name, folder / passport.name
-
-
-def _verified(
-    bundle: Bundle,
+def _verdicts(
     order: EngineOrder,
-    built: Sequence[BuiltEngine],
+    built: Sequence[tuple[GraphEntry, BuiltEngine]],
     reference: Reference | None,
     on_reports: Callable[[Sequence[GraphReport]], None],
-) -> tuple[EngineVerification, EngineVerification]:
-    """Hold both engines against the reference through the production backend.
-
-    Each is run at the batch size that it is tuned for, which is the one that streams, and at its
-    largest: an engine may have other kernels for each.
-    """
+) -> tuple[EngineVerification, ...]:
     if reference is None or isinstance(order.gpu, NoGpu):
-        verdict = EngineVerification(
-            verified=False, reason=f"it was built without a GPU ({this_platform()}) and never run"
-        )
-        return verdict, verdict
-    gpu = order.gpu
-
-    def opened(position: int) -> Backend:
-        graph = GRAPHS[position]
-        return open_plan(
-            built[position].plan,
-            engine_paths(bundle.folder, graph, order.precision, order.flavour.name)[0].name,
-            order.flavour,
-            gpu,
-            bundle.entry(graph, order.precision).sha256,
-        )
-
-    sizes = sorted({order.profile.opt, order.profile.max})
-    encoded = {}
-    of_encoder: list[GraphReport] = []
-    of_decoder: list[GraphReport] = []
-    with opened(0) as encoder:
-        for size in sizes:
-            reports, encoded[size] = encoder_reports(encoder, reference, order.precision, size=size)
-            of_encoder += (_of_size(report, size) for report in reports)
-    with opened(1) as decoder:
-        for size in sizes:
-            reports = decoder_reports(
-                decoder, reference, order.precision, encoded=encoded[size], size=size
-            )
-            of_decoder += (_of_size(report, size) for report in reports)
-    on_reports((*of_encoder, *of_decoder))
-    failed = [clause for report in (*of_encoder, *of_decoder) for clause in report.failures]
-    if failed:
-        raise VerificationError(
-            f"verification failed, no engine was kept: {', '.join(failed)}; use --engine none, or "
-            f"report this with {order.flavour.title}"
-        )
-    return (
-        EngineVerification(verified=True, reports=tuple(of_encoder)),
-        EngineVerification(verified=True, reports=tuple(of_decoder)),
+        reason = f"it was built without a GPU ({this_platform()}) and never run"
+        return (EngineVerification(verified=False, reason=reason),) * len(built)
+    return verdicts_of(
+        built,
+        flavour=order.flavour,
+        gpu=order.gpu,
+        profile=order.profile,
+        reference=reference,
+        on_reports=on_reports,
     )
 
 
-def _of_size(report: GraphReport, size: int) -> GraphReport:
-    return report.model_copy(update={"engine": f"{report.engine}, batch {size}"})
-
-
 def _write_passport(
-    bundle: Bundle,
     folder: Path,
-    graph: GraphName,
+    entry: GraphEntry,
     order: EngineOrder,
     *,
     built: BuiltEngine,
     verdict: EngineVerification,
 ) -> Passport:
-    path, passport_path = _paths(folder, graph, order)
+    path = folder / engine_name(entry, order.flavour.name)
     gpu = order.gpu if isinstance(order.gpu, Gpu) else None
     passport = Passport(
         schema_version=PASSPORT_VERSION,
         producer=f"motorvae {importlib.metadata.version('motorvae')}",
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        graph=graph,
-        precision=order.precision,
+        graph=entry.graph,
+        precision=entry.precision,
+        variant=entry.variant,
         flavour=order.flavour.name,
         version=order.flavour.version,
         compute_capabilities=built.compute_capabilities,
@@ -287,7 +256,7 @@ def _write_passport(
         driver=gpu.driver if gpu else None,
         cuda=gpu.cuda if gpu else None,
         platform=this_platform(),
-        onnx_sha256=bundle.entry(graph, order.precision).sha256,
+        onnx_sha256=entry.sha256,
         engine=FileEntry(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size),
         profile=order.profile,
         workspace_bytes=built.workspace_bytes,
@@ -295,5 +264,7 @@ def _write_passport(
         verification=verdict,
         build_seconds=round(built.seconds, 3),
     )
-    passport_path.write_text(passport.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_text(
+        passport.model_dump_json(indent=2) + "\n", encoding="utf-8"
+    )
     return passport

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ..runtime.bundle import GraphName, Precision
+from ..runtime.bundle import Precision
 from ..runtime.driver import Gpu, NoGpu
 from ..runtime.errors import EngineError, OutputError
 from ..runtime.files import replaced_file
@@ -53,7 +53,7 @@ def engine_from_onnx(
     onnx: Path,
     flavour: Flavour,
     *,
-    graph: GraphName,
+    title: str,
     precision: Precision,
     profile: BatchProfile,
     gpu: Gpu | NoGpu,
@@ -63,12 +63,13 @@ def engine_from_onnx(
     """Build an engine and read back what it is.
 
     The precision is that of the graph's own tensors: the network is strongly typed, and no
-    builder flag changes a format. TF32 is off, so that float32 means float32.
+    builder flag changes a format: FP16 is in the weights, INT8 in the graph's own quantisation, and
+    8-bit luma in the type of its input. TF32 is off, so that float32 means float32.
 
     Args:
         onnx: A graph with one input and a free first axis.
         flavour: The package that builds.
-        graph: Which half, for messages.
+        title: Which graph it is, for the progress bar, such as "encoder fp16 mu".
         precision: The label that the engine must deserve.
         profile: Batch sizes to build for.
         gpu: The GPU that will run it; TensorRT-RTX builds a portable engine without one.
@@ -82,7 +83,6 @@ def engine_from_onnx(
     """
     started = time.monotonic()
     trt, log = flavour.trt, EngineLog(flavour.trt)
-    title = f"{graph} {precision} for {flavour.title}"
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
@@ -103,7 +103,7 @@ def engine_from_onnx(
         _load_timing_cache(config, cache)
     with (
         interrupt_as_wish() as cancelled,
-        BuildProgress(trt, console, f"building {title}", cancelled) as progress,
+        BuildProgress(trt, console, f"building {title} for {flavour.title}", cancelled) as progress,
     ):
         config.progress_monitor = progress.monitor
         with ThreadPoolExecutor(1) as worker:
@@ -165,7 +165,7 @@ def _set_targets(
         if isinstance(gpu, NoGpu):
             raise EngineError(
                 f"{flavour.title} builds on the GPU that will run the engine, and here is "
-                f"{gpu.reason}: run motorvae-export --bundle BUNDLE --fp16 there"
+                f"{gpu.reason}: run the same command with --bundle there"
             )
         return (gpu.compute_capability,)
     trt = flavour.trt

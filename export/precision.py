@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx_ir as ir
 
 from ..runtime.bundle import Precision
 from ..runtime.errors import VerificationError
+from .qdq import check_int8
 from .verify import FLOAT16_MAX
 
 FLOAT16_SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
@@ -62,12 +64,17 @@ def fp16_from_fp32(model: ir.Model) -> HalfWeights:
     return found
 
 
-def check_precision(model: ir.Model, precision: Precision) -> None:
+def check_precision(model: ir.Model, precision: Precision, excluded: Sequence[str] = ()) -> None:
     """Read a finished graph back: is it what its label says?
 
+    Args:
+        model: The graph.
+        precision: Its label.
+        excluded: Layers of an INT8 graph that stay in float32.
+
     Raises:
-        VerificationError: A batch norm was not folded, a node draws random numbers, or a tensor
-            that should be FP16 is float32; the message names it.
+        VerificationError: A batch norm was not folded, a node draws random numbers, a tensor that
+            should be FP16 is float32, or a layer that should be INT8 is not; the message names it.
     """
     face = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
     for node in model.graph:
@@ -76,7 +83,9 @@ def check_precision(model: ir.Model, precision: Precision) -> None:
                 f"the exported graph holds {node.op_type} {node.name}: this version of torch or "
                 "onnxscript exports differently; install the versions in constraints.txt"
             )
-    if precision == "fp32":
+    if precision == "int8":
+        check_int8(model, excluded)
+    if precision != "fp16":
         return
     values = [value for node in model.graph for value in node.outputs]
     for value in (*values, *model.graph.initializers.values()):

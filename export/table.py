@@ -3,32 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..runtime.bundle import GraphReport
+from ..runtime.bundle import GraphReport, Metric
 from ..runtime.passport import Passport
+
+if TYPE_CHECKING:
+    from .int8 import Searched
+    from .qdq import Method
+
+
+_COLUMNS = {
+    "max": "max error / spread over data",
+    "RMS": "RMS error / spread over data",
+    "PSNR": "PSNR, worst image",
+    "through": "PSNR through both graphs",
+}
+"""Heading to the figure below it; all figures are in the manifest."""
 
 
 def verification_table(reports: Sequence[GraphReport]) -> Table:
-    """Return every figure of every output with the limit it was held to."""
-    table = Table()
-    table.add_column("output and figure")
-    for heading in ("value", "limit", ""):
-        table.add_column(heading, justify="right")
-    for report in reports:
-        table.add_row(f"{report.graph} {report.precision}: {report.output}", style="bold")
-        for metric in report.metrics:
-            sign = "≥" if metric.higher_is_better else "≤"
-            table.add_row(
-                f"  {metric.name}",
-                f"{metric.value:.4g} {metric.unit}".rstrip(),
-                "reported" if metric.limit is None else f"{sign} {metric.limit:g}",
-                "" if metric.limit is None else "ok" if metric.passed else "FAILED",
-                style=None if metric.passed else "bold red",
-            )
+    """Return the worst figures of each graph, and before each precision what they are held to."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("graph", no_wrap=True)
+    for heading in (*_COLUMNS, "gate"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for precision in dict.fromkeys(report.precision for report in reports):
+        of_precision = [report for report in reports if report.precision == precision]
+        limits = [_worst(of_precision, name) for name in _COLUMNS.values()]
+        table.add_row(f"{precision}, held to", *map(_limit, limits), style="dim")
+        for title in dict.fromkeys(report.title for report in of_precision):
+            of_graph = [report for report in of_precision if report.title == title]
+            cells = [_value(_worst(of_graph, name)) for name in _COLUMNS.values()]
+            passed = all(report.passed for report in of_graph)
+            verdict = "ok" if passed else "FAILED"
+            table.add_row(title, *cells, verdict, style=None if passed else "bold red")
         table.add_section()
+    table.caption = (
+        "max, RMS: error of a latent over its spread over the data\n"
+        "PSNR: worst image in dB, decoded from true latents, and through both graphs"
+    )
     return table
+
+
+def _worst(reports: Sequence[GraphReport], name: str) -> Metric | None:
+    """Return the worst of a figure, of those that are held to a limit if any is."""
+    found = [m for report in reports for m in report.metrics if m.name == name]
+    gated = [metric for metric in found if metric.limit is not None] or found
+    if not gated:
+        return None
+    choose = min if gated[0].higher_is_better else max
+    return choose(gated, key=lambda metric: metric.value)
+
+
+def _value(metric: Metric | None) -> str:
+    if metric is None:
+        return ""
+    return f"{metric.value:.1f}" if metric.unit == "dB" else f"{metric.value:.2g}"
+
+
+def _limit(metric: Metric | None) -> str:
+    if metric is None or metric.limit is None:
+        return ""
+    return f"{'≥' if metric.higher_is_better else '≤'} {metric.limit:g}"
+
+
+def search_table(searched: Sequence[Searched]) -> Table:
+    """Return what each candidate of the INT8 searches used of the gate, and which was kept.
+
+    Of the candidates with more layers in float32 than is usual only those that were kept are shown.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("INT8 ranges", no_wrap=True)
+    for search in searched:
+        heading = f"{search.form.graph}\n{search.form.made_for}"
+        table.add_column(heading, justify="right", no_wrap=True)
+    for method in dict.fromkeys(trial.method for trial in searched[0].trials):
+        table.add_row(str(method), *(_screened(search, method) for search in searched))
+    table.add_section()
+    found = [search.trials[-1] for search in searched]
+    table.add_row("kept", *(str(trial.method) for trial in found), style="bold")
+    table.add_row("in float32", *("\n".join(trial.excluded) for trial in found))
+    table.add_row("all images", *(f"{trial.share:.0%}" for trial in found), style="bold")
+    table.caption = "largest share of a limit used: first on every fourth image, then on all"
+    return table
+
+
+def _screened(search: Searched, method: Method) -> str:
+    usual = search.trials[0].excluded
+    shares = [t.share for t in search.trials if (t.method, t.excluded) == (method, usual)]
+    return f"{shares[0]:.0%}"
 
 
 def engine_table(passports: Sequence[Passport]) -> Table:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.backend import Backend
+from ..runtime.backend import Backend, Batch
 from ..runtime.bundle import GraphName, GraphReport, Metric, Precision
 from ..runtime.frames import input_from_luma
-
-Floats = npt.NDArray[np.floating[Any]]
+from .figures import (
+    NEIGHBOURS,
+    Floats,
+    floored_spread,
+    largest,
+    neighbour_agreement,
+    rms,
+    worst_cosine,
+    worst_psnr_db,
+)
 
 BATCH_SIZE = 16
 FLOAT16_MAX = float(np.finfo(np.float16).max)
-NEIGHBOURS = 10
-SPREAD_FLOOR = 0.01
-"""A latent that hardly varies over the data is held to this share of the typical spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +34,28 @@ class Limits:
         max_spread: Largest error of a latent over its standard deviation over the data.
         rms_spread: The same, root mean square over images and latents.
         psnr_db: Least PSNR of a reconstruction against the float32 one.
+        neighbours: Least agreement of nearest neighbours among `mu`; None where it is reported
+            only.
+        max_deviation: Largest relative error of a posterior standard deviation, exp(log_var / 2).
+            Where given, it is what `log_var` is held to, and not its spread over the data.
+        rms_deviation: The same, root mean square.
     """
 
     max_spread: float
     rms_spread: float
     psnr_db: float
+    neighbours: float | None = None
+    max_deviation: float | None = None
+    rms_deviation: float | None = None
 
 
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(max_spread=1e-3, rms_spread=1e-4, psnr_db=80.0),
     "fp16": Limits(max_spread=5e-2, rms_spread=1e-2, psnr_db=45.0),
+    "bf16": Limits(0.2, 5e-2, 45.0, max_deviation=0.2, rms_deviation=5e-2),
+    "int8": Limits(0.25, 5e-2, 40.0, neighbours=0.85, max_deviation=0.2, rms_deviation=5e-2),
 }
+"""docs/int8.md gives the reasons for those of bf16 and int8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,46 +86,73 @@ class Reference:
     reconstruction: npt.NDArray[np.float32]
     spread: Spread
 
+    def rows(self, rows: slice) -> Reference:
+        """Return the same of some of the images."""
+        return replace(
+            self,
+            images=self.images[rows],
+            mu=self.mu[rows],
+            log_var=self.log_var[rows],
+            reconstruction=self.reconstruction[rows],
+        )
+
 
 def run_in_batches(
-    backend: Backend, inputs: npt.NDArray[np.float32], size: int = BATCH_SIZE
-) -> dict[str, Floats]:
-    """Run a graph on (N, ...) float32 a few images at a time; output name to (N, ...) array."""
-    parts = [
-        backend.run(np.ascontiguousarray(inputs[start : start + size]))
-        for start in range(0, len(inputs), size)
-    ]
+    backend: Backend, inputs: Batch, size: int = BATCH_SIZE
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Run a graph on (N, ...) inputs a few at a time; output name to (N, ...) float32."""
+    whole: Batch = np.require(inputs, requirements="C")
+    parts = [backend.run(whole[start : start + size]) for start in range(0, len(whole), size)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def encoder_reports(
     backend: Backend, reference: Reference, precision: Precision, *, size: int = BATCH_SIZE
 ) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32]]:
-    """Compare both outputs of an encoder with the reference; return its (N, D) mu as well."""
-    found = run_in_batches(backend, input_from_luma(reference.images[:, None]), size)
+    """Compare all outputs of an encoder with the reference; return its (N, D) mu as well.
+
+    Args:
+        backend: The encoder; it may take luma or floats, and give `mu` only.
+        reference: Its images are what is encoded.
+        precision: Chooses the limits.
+        size: Images per run.
+    """
+    luma = reference.images[:, None]
+    inputs = luma if backend.input_dtype == np.uint8 else input_from_luma(luma)
+    found = run_in_batches(backend, inputs, size)
     limits = LIMITS[precision]
-    mu = [
-        *_error_metrics(found["mu"], reference.mu, reference.spread.mu, limits),
-        _posterior_metric(found["mu"], reference),
-        Metric(
-            name=f"agreement of the {NEIGHBOURS} nearest neighbours",
-            value=neighbour_agreement(found["mu"], reference.mu),
-            higher_is_better=True,
-        ),
-    ]
-    log_var = _error_metrics(found["log_var"], reference.log_var, reference.spread.log_var, limits)
+    agreement = _metric(
+        f"agreement of the {NEIGHBOURS} nearest neighbours",
+        neighbour_agreement(found["mu"], reference.mu),
+        limit=limits.neighbours,
+        higher=True,
+    )
+    metrics = {
+        "mu": [
+            *_error_metrics(
+                found["mu"],
+                reference.mu,
+                reference.spread.mu,
+                limits=(limits.max_spread, limits.rms_spread),
+            ),
+            _posterior_metric(found["mu"], reference),
+            agreement,
+        ]
+    }
+    if "log_var" in found:
+        metrics["log_var"] = _log_var_metrics(found["log_var"], reference, limits)
     reports = tuple(
         _report(
             output,
-            metrics,
+            of_output,
             graph="encoder",
             precision=precision,
             engine=backend.name,
             reference=reference,
         )
-        for output, metrics in (("mu", mu), ("log_var", log_var))
+        for output, of_output in metrics.items()
     )
-    return reports, np.asarray(found["mu"], np.float32)
+    return reports, found["mu"]
 
 
 def decoder_reports(
@@ -136,8 +178,8 @@ def decoder_reports(
     limit = LIMITS[precision].psnr_db
     metrics = [
         _non_finite_metric(found),
-        _metric("max error", _largest(error)),
-        _metric("RMS error", _rms(error)),
+        _metric("max error", largest(error)),
+        _metric("RMS error", rms(error)),
         _metric("cosine, worst image", worst_cosine(found, reference.reconstruction), higher=True),
     ]
     for name, images in (("PSNR, worst image", found), ("PSNR through both graphs", through)):
@@ -179,61 +221,39 @@ def activation_report(
     )
 
 
-def neighbour_agreement(found: Floats, reference: Floats, count: int = NEIGHBOURS) -> float:
-    """Return the mean share of each image's nearest neighbours that both sets of latents name.
-
-    Args:
-        found: (N, D) latents.
-        reference: (N, D) latents of the same images.
-        count: How many neighbours by Euclidean distance; fewer where N is small.
-    """
-    count = min(count, len(reference) - 1)
-    if count < 1 or not np.isfinite(found).all():
-        return 1.0 if count < 1 else 0.0
-    ours, theirs = (_nearest(latents, count) for latents in (found, reference))
-    shared = [
-        len(np.intersect1d(one, other)) / count for one, other in zip(ours, theirs, strict=True)
-    ]
-    return float(np.mean(shared))
-
-
-def worst_cosine(found: Floats, reference: Floats) -> float:
-    """Return the smallest cosine between an image's output and its reference."""
-    one = np.asarray(found, np.float64).reshape(len(found), -1)
-    other = np.asarray(reference, np.float64).reshape(len(reference), -1)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return float(((one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)).min())
-
-
-def worst_psnr_db(found: Floats, reference: Floats) -> float:
-    """Return the smallest PSNR of an image in [0, 1] in dB; infinite where all are equal."""
-    squares = (np.asarray(found, np.float64) - reference).reshape(len(found), -1) ** 2
-    worst = float(squares.mean(axis=1).max())
-    return -10 * float(np.log10(worst)) if worst > 0 else float("inf")
-
-
-def floored_spread(spread: Floats) -> npt.NDArray[np.float64]:
-    """Return each latent's spread, at least `SPREAD_FLOOR` of their root mean square.
-
-    A collapsed latent carries no information and its spread is near zero; without a floor an
-    error that nobody could notice would look infinite.
-    """
-    typical = float(np.sqrt(np.mean(np.square(spread, dtype=np.float64))))
-    return np.maximum(spread, max(SPREAD_FLOOR * typical, float(np.finfo(np.float32).tiny)))
-
-
 def _error_metrics(
-    found: Floats, reference: Floats, spread: Floats, limits: Limits
+    found: Floats,
+    reference: Floats,
+    spread: Floats,
+    *,
+    limits: tuple[float | None, float | None],
 ) -> list[Metric]:
+    """Error as it is, and over the spread, whose largest and RMS value the limits are for."""
     error = np.asarray(found, np.float64) - reference
     relative = error / floored_spread(spread)
     return [
         _non_finite_metric(found),
-        _metric("max error", _largest(error)),
-        _metric("RMS error", _rms(error)),
+        _metric("max error", largest(error)),
+        _metric("RMS error", rms(error)),
         _metric("cosine, worst image", worst_cosine(found, reference), higher=True),
-        _metric("max error / spread over data", _largest(relative), limit=limits.max_spread),
-        _metric("RMS error / spread over data", _rms(relative), limit=limits.rms_spread),
+        _metric("max error / spread over data", largest(relative), limit=limits[0]),
+        _metric("RMS error / spread over data", rms(relative), limit=limits[1]),
+    ]
+
+
+def _log_var_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
+    """The errors of `log_var`, and how wrong the posterior deviation is that it stands for."""
+    by_deviation = limits.max_deviation is not None
+    relative = np.expm1((np.asarray(found, np.float64) - reference.log_var) / 2)
+    return [
+        *_error_metrics(
+            found,
+            reference.log_var,
+            reference.spread.log_var,
+            limits=(None, None) if by_deviation else (limits.max_spread, limits.rms_spread),
+        ),
+        _metric("max error of deviation", largest(relative), limit=limits.max_deviation),
+        _metric("RMS error of deviation", rms(relative), limit=limits.rms_deviation),
     ]
 
 
@@ -241,7 +261,7 @@ def _posterior_metric(found: Floats, reference: Reference) -> Metric:
     """Error in posterior standard deviations: reported only, as that deviation can collapse."""
     deviation = np.exp(np.asarray(reference.log_var, np.float64) / 2)
     error = np.asarray(found, np.float64) - reference.mu
-    return _metric("max error / posterior deviation", _largest(error / deviation))
+    return _metric("max error / posterior deviation", largest(error / deviation))
 
 
 def _non_finite_metric(found: Floats) -> Metric:
@@ -278,19 +298,3 @@ def _report(
         images=len(reference.images),
         metrics=tuple(metrics),
     )
-
-
-def _largest(error: Floats) -> float:
-    return float(np.abs(error).max())
-
-
-def _rms(error: Floats) -> float:
-    return float(np.sqrt(np.mean(np.square(error))))
-
-
-def _nearest(latents: Floats, count: int) -> npt.NDArray[np.intp]:
-    points = np.asarray(latents, np.float64)
-    squares = (points**2).sum(axis=1)
-    distance = squares[:, None] + squares[None] - 2 * points @ points.T
-    np.fill_diagonal(distance, np.inf)
-    return np.argpartition(distance, count - 1, axis=1)[:, :count]

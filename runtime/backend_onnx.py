@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,11 @@ import numpy.typing as npt
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort  # reads that variable
 
-from .backend import Arrays
+from .backend import Arrays, Batch, check_batch
 from .bundle import Tensor
 from .closing import Closing
-from .errors import BackendError, ConfigError, MissingDependencyError, ProviderError, sentence_list
+from .errors import BackendError, MissingDependencyError, ProviderError, sentence_list
+from .threads import checked_threads
 
 _SHORT_NAMES = {
     "cpu": "CPUExecutionProvider",
@@ -29,16 +31,19 @@ _SHORT_NAMES = {
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn")
 """They all unpack into the folder onnxruntime."""
 _FATAL_ONLY = 4  # errors are raised; a second telling on standard error helps nobody
-_MOST_THREADS = 1024
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
 
 
 class OnnxBackend(Closing):
-    """One ONNX graph in ONNX Runtime.
+    """One ONNX graph in ONNX Runtime. One thread at a time: its buffers are allocated once.
 
     Args:
         path: The ONNX file.
         provider: `cpu`, `cuda`, `tensorrt`, or a provider's full name.
-        threads: Threads of one run; by default ONNX Runtime's choice.
+        threads: Threads of one run; by default what `default_threads` says.
 
     Raises:
         ConfigError: `threads` is out of range.
@@ -48,16 +53,14 @@ class OnnxBackend(Closing):
     """
 
     def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
-        if threads is not None and not 1 <= threads <= _MOST_THREADS:
-            raise ConfigError(
-                f"threads={threads} is out of range: take 1 to {_MOST_THREADS}, or leave it out"
-            )
+        cores = checked_threads(threads)
         _check_one_package()
         wanted = _provider_name(provider)
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL_ONLY
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        options.intra_op_num_threads = cores
+        # Threads that spin on after a run take the core on which the next frame is decoded.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if wanted != _SHORT_NAMES["cpu"]:
             # Else nodes that the provider does not take run on the CPU, and nobody is told.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -91,19 +94,25 @@ class OnnxBackend(Closing):
             )
         self.name = f"ONNX Runtime {ort.__version__} {wanted}"
         self.notes: tuple[str, ...] = ()
+        self.threads = cores if wanted == _SHORT_NAMES["cpu"] else None
         if wanted == _SHORT_NAMES["tensorrt"]:
             self.notes += ("TensorRT inside ONNX Runtime may round float32 to TF32",)
         self._path = path
         self._session: ort.InferenceSession | None = session
         self._input = inputs[0].name
-        self._outputs = [output.name for output in session.get_outputs()]
+        self.outputs = tuple(output.name for output in session.get_outputs())
+        self._shapes = {output.name: tuple(output.shape[1:]) for output in session.get_outputs()}
+        self._bindings: dict[int, tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]] = {}
         self._expected = tuple(inputs[0].shape[1:])
+        self.input_dtype = _DTYPES.get(inputs[0].type, np.dtype(np.float32))
 
     def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Hold the graph's own tensors against those announced; see `Backend.check_tensors`."""
         session = self._open_session()
         for asked, got in ((inputs, session.get_inputs()), (outputs, session.get_outputs())):
-            announced = [(t.name, f"tensor({t.dtype.removesuffix('32')})", t.shape) for t in asked]
+            announced = [
+                (t.name, f"tensor({t.dtype.replace('float32', 'float')})", t.shape) for t in asked
+            ]
             found = [(t.name, t.type, tuple(t.shape)) for t in got]
             if announced != found:
                 raise BackendError(
@@ -111,27 +120,40 @@ class OnnxBackend(Closing):
                     "export the bundle again"
                 )
 
-    def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
+    def run(self, batch: Batch) -> Arrays:
         """Run the graph once; see `Backend.run`."""
         session = self._open_session()
-        if batch.dtype != np.float32 or batch.shape[1:] != self._expected or not len(batch):
-            raise BackendError(
-                f"{self._path.name} takes float32 (N, {sentence_list([*map(str, self._expected)])})"
-                f", and was given {batch.dtype} {batch.shape}: prepare images with motorVAE's own "
-                "frame-to-input function"
-            )
+        check_batch(batch, self.input_dtype, self._expected, self._path.name)
+        data = np.ascontiguousarray(batch)  # bound by its address
+        binding, results = self._bound(len(data))
         try:
-            results = session.run(self._outputs, {self._input: batch})
+            binding.bind_input(
+                self._input, "cpu", 0, self.input_dtype, data.shape, data.ctypes.data
+            )
+            session.run_with_iobinding(binding)
         except Exception as error:
             raise BackendError(
                 f"{self.name} failed on {self._path}: {_first_line(error)}; "
                 "try --provider cpu, or export the bundle again"
             ) from error
-        return dict(zip(self._outputs, results, strict=True))
+        return {name: result.copy() for name, result in results.items()}
 
     def close(self) -> None:
         """Release the session."""
         self._session = None
+        self._bindings.clear()
+
+    def _bound(self, count: int) -> tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]:
+        """Return a binding for so many images, and the arrays that it writes, allocated once."""
+        if count not in self._bindings:
+            binding = self._open_session().io_binding()
+            results = {
+                name: np.empty((count, *shape), np.float32) for name, shape in self._shapes.items()
+            }
+            for name, result in results.items():
+                binding.bind_output(name, "cpu", 0, np.float32, result.shape, result.ctypes.data)
+            self._bindings[count] = binding, results
+        return self._bindings[count]
 
     def _open_session(self) -> ort.InferenceSession:
         if self._session is None:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .backend import Arrays
+from .backend import Arrays, Batch, check_batch
 from .bundle import Tensor
 from .closing import Closing
 from .cuda import CudaGraph, CudaLayer, HostArray
-from .errors import BackendError, EngineError, MissingDependencyError, OutputError
-from .files import replaced_file
-from .flavours import EngineLog, Flavour
-
-if TYPE_CHECKING:
-    import tensorrt
+from .errors import BackendError, EngineError, MissingDependencyError
+from .flavours import Flavour
+from .loaded_engine import AGAIN, EngineTensor, LoadedEngine
+from .timing import NS_PER_MS
 
 _RUNS_BEFORE_CAPTURE = 1
 """TensorRT finishes what it does once per shape in the first run, which must not be recorded."""
@@ -31,7 +29,7 @@ _RUNS_BEFORE_CAPTURE = 1
 class _Port:
     """One input or output: its pinned host array and its device memory, for the largest batch."""
 
-    name: str
+    tensor: EngineTensor
     host: HostArray
     device: int
 
@@ -70,63 +68,57 @@ class TensorRTBackend(Closing):
     ) -> None:
         self.name = f"{flavour.title} on {gpu_name} ({cuda.name})"
         self.notes: tuple[str, ...] = ()
-        self._file, self._flavour = file, flavour
+        self._file = file
         self._cuda: CudaLayer | None = cuda
-        self._log = EngineLog(flavour.trt)
         self._captures = cuda_graph and not flavour.is_rtx
         self._rows = self._runs = 0
         self._events: tuple[Any, ...] = ()
         self._graph: CudaGraph | None = None
-        self._runtime_cache_path = runtime_cache
-        self._runtime: tensorrt.Runtime = None
-        self._engine: tensorrt.ICudaEngine = None
-        self._context: tensorrt.IExecutionContext = None
-        self._runtime_cache: tensorrt.IRuntimeCache = None
+        self._engine: LoadedEngine | None = None
         try:
             with cuda.current():
-                self._engine = self._loaded_engine(plan)
-                self._context = self._new_context(whole_graph=cuda_graph)
-                self._allocate(cuda)
+                self._engine = engine = LoadedEngine(
+                    plan, file, flavour, whole_graph=cuda_graph, runtime_cache=runtime_cache
+                )
+                self._input = self._port(cuda, engine, engine.input)
+                self._outputs = tuple(self._port(cuda, engine, t) for t in engine.outputs)
         except BaseException:
             self.close()
             raise
+        self.input_dtype = engine.input.dtype
+        self.outputs = tuple(tensor.name for tensor in engine.outputs)
+        self.threads: int | None = None
 
     def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Hold the engine's own tensors against those announced; see `Backend.check_tensors`."""
         for asked, found in ((inputs, (self._input,)), (outputs, self._outputs)):
-            announced = {tensor.name: tensor.shape[1:] for tensor in asked}
-            got = {port.name: port.host.shape[1:] for port in found}
+            announced = {tensor.name: (tensor.dtype, tensor.shape[1:]) for tensor in asked}
+            tensors = (port.tensor for port in found)
+            got = {tensor.name: (tensor.dtype.name, tensor.shape) for tensor in tensors}
             if announced != got:
                 raise EngineError(
-                    f"{self._file} has {got}, and the manifest announces {announced}: "
-                    "build it again with motorvae-export --bundle BUNDLE --fp16"
+                    f"{self._file} has {got}, and the manifest announces {announced}: {AGAIN}"
                 )
 
-    def run(self, batch: npt.NDArray[np.float32]) -> Arrays:
+    def run(self, batch: Batch) -> Arrays:
         """Run the engine on a batch of any size; see `Backend.run`."""
-        cuda = self._cuda
-        if cuda is None:
-            raise BackendError(f"{self._file} was closed: open it again")
-        shape = self._input.host.shape[1:]
-        if batch.dtype != np.float32 or batch.shape[1:] != shape or not len(batch):
-            raise BackendError(
-                f"{self._file} takes float32 (N, {', '.join(map(str, shape))}), and was given "
-                f"{batch.dtype} {batch.shape}: prepare images with motorVAE's own frame-to-input "
-                "function"
-            )
+        cuda, engine = self._opened()
+        check_batch(batch, self.input_dtype, engine.input.shape, self._file)
         results: dict[str, npt.NDArray[np.float32]] = {
-            port.name: np.empty((len(batch), *port.host.shape[1:]), np.float32)
+            port.tensor.name: np.empty((len(batch), *port.tensor.shape), np.float32)
             for port in self._outputs
         }
         with cuda.current():
-            for start in range(0, len(batch), self._largest):
-                part = batch[start : start + self._largest]
-                rows = max(len(part), self._smallest)
-                self._input.host[: len(part)] = part
-                self._start(cuda, rows)
+            for start in range(0, len(batch), engine.largest):
+                part = batch[start : start + engine.largest]
+                self._prepare(cuda, engine, part)
+                if self._graph is None:
+                    self._enqueue(cuda, engine)
+                else:
+                    self._graph.launch()
                 cuda.synchronize()
                 for port in self._outputs:
-                    results[port.name][start : start + len(part)] = port.host[: len(part)]
+                    results[port.tensor.name][start : start + len(part)] = port.host[: len(part)]
         return results
 
     def repeat_timed(self) -> Mapping[str, float]:
@@ -140,27 +132,39 @@ class TensorRTBackend(Closing):
         Raises:
             BackendError: Nothing was run yet, or the engine failed.
         """
-        cuda = self._cuda
-        if cuda is None or not self._rows:
+        cuda, engine = self._opened()
+        if not self._rows:
             raise BackendError(f"{self._file} has no run to repeat: run a batch first")
         with cuda.current():
-            if not self._events:
-                self._events = tuple(cuda.event() for _ in range(4))
-            start, copied, computed, end = self._events
-            parts = iter((copied, computed))
-            cuda.record(start)
-            if self._graph is None:
-                self._enqueue(cuda, self._rows, lambda: cuda.record(next(parts)))
-            else:
-                self._graph.launch()
-            cuda.record(end)
-            cuda.synchronize()
-            found = {"device": cuda.elapsed_ms(start, end)}
-            if self._graph is None:
-                found["h2d"] = cuda.elapsed_ms(start, copied)
-                found["compute"] = cuda.elapsed_ms(copied, computed)
-                found["d2h"] = cuda.elapsed_ms(computed, end)
-        return found
+            return self._between_events(cuda, engine)[0]
+
+    def timed_run(self, batch: Batch) -> dict[str, int]:
+        """Run one batch while the GPU and the host note the time; its results are not fetched.
+
+        Args:
+            batch: As in `Backend.run`, no larger than the engine's profile allows.
+
+        Returns:
+            Nanoseconds: the stages of `repeat_timed` by the GPU's clock, and "enqueue", which the
+            host spends in the one call that starts the kernels (as `trtexec` counts it), or the
+            recorded graph with its copies. The third run of a batch size is the first that tells
+            of a steady state.
+
+        Raises:
+            BackendError: The batch is not the graph's or too large, or the engine failed.
+        """
+        cuda, engine = self._opened()
+        check_batch(batch, self.input_dtype, engine.input.shape, self._file)
+        if len(batch) > engine.largest:
+            raise BackendError(
+                f"{self._file} takes {engine.largest} images a run, and {len(batch)} were to be "
+                "timed as one: build it with another --batch"
+            )
+        with cuda.current():
+            self._prepare(cuda, engine, batch)
+            stages, enqueue_ns = self._between_events(cuda, engine)
+        found = {stage: round(found_ms * NS_PER_MS) for stage, found_ms in stages.items()}
+        return {**found, "enqueue": enqueue_ns}
 
     def close(self) -> None:
         """Release the engine, its buffers and the device layer."""
@@ -169,125 +173,91 @@ class TensorRTBackend(Closing):
             return
         try:
             with cuda.current():
+                engine, self._engine = self._engine, None
                 try:
                     self._drop_graph()
-                    self._keep_runtime_cache()
                 finally:
-                    # Each needs the next, and all of them the context.
-                    self._context = self._runtime_cache = self._engine = self._runtime = None
+                    if engine is not None:
+                        engine.close()
         finally:
             cuda.close()
 
-    def _start(self, cuda: CudaLayer, rows: int) -> None:
-        """Start copies and kernels for so many rows, as a recorded graph where there is one."""
+    def _opened(self) -> tuple[CudaLayer, LoadedEngine]:
+        if self._cuda is None or self._engine is None:
+            raise BackendError(f"{self._file} was closed: open it again")
+        return self._cuda, self._engine
+
+    def _port(self, cuda: CudaLayer, engine: LoadedEngine, tensor: EngineTensor) -> _Port:
+        shape = (engine.largest, *tensor.shape)
+        device = cuda.allocate(tensor.dtype.itemsize * math.prod(shape))
+        engine.set_address(tensor, device)
+        return _Port(tensor, cuda.pinned(shape, tensor.dtype), device)
+
+    def _prepare(self, cuda: CudaLayer, engine: LoadedEngine, part: Batch) -> None:
+        """Write a part into the page-locked input, and record a graph once there may be one."""
+        self._input.host[: len(part)] = part
+        rows = max(len(part), engine.smallest)
         if rows != self._rows:
             # A recorded graph holds for the shape that the context has.
             self._drop_graph()
-            shape = (rows, *self._input.host.shape[1:])
-            self._log.clear()
-            if not self._context.set_input_shape(self._input.name, shape):
-                raise EngineError(
-                    f"{self._file} refuses the shape {shape}: {self._log.said()}; build it "
-                    "again with another --batch"
-                )
-            self._rows, self._runs = rows, 0
+            self._rows = self._runs = 0
+            engine.set_rows(rows)
+            self._rows = rows
         if self._graph is None and self._captures and self._runs >= _RUNS_BEFORE_CAPTURE:
             try:
-                self._graph = cuda.capture(lambda: self._enqueue(cuda, rows))
+                self._graph = cuda.capture(lambda: self._enqueue(cuda, engine))
             except (BackendError, MissingDependencyError) as error:
                 self._captures = False
                 self.notes += (f"runs without a CUDA graph: {error}",)
         self._runs += 1
+
+    def _enqueue(
+        self,
+        cuda: CudaLayer,
+        engine: LoadedEngine,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start copies and kernels; `between` is called before the kernels and after them."""
+        cuda.copy_in(self._input.device, self._input.host[: self._rows])
+        between()
+        engine.execute(cuda.stream)
+        between()
+        for port in self._outputs:
+            cuda.copy_out(port.host[: self._rows], port.device)
+
+    def _between_events(
+        self, cuda: CudaLayer, engine: LoadedEngine
+    ) -> tuple[Mapping[str, float], int]:
+        """Start copies and kernels, and wait; milliseconds by stage, and ns of starting kernels."""
+        if not self._events:
+            self._events = tuple(cuda.event() for _ in range(4))
+        start, copied, computed, end = self._events
+        parts = iter((copied, computed))
+        host_ns: list[int] = []
+
+        def border() -> None:
+            before_ns = time.monotonic_ns()
+            cuda.record(next(parts))
+            host_ns.extend((before_ns, time.monotonic_ns()))
+
+        cuda.record(start)
         if self._graph is None:
-            self._enqueue(cuda, rows)
+            self._enqueue(cuda, engine, border)
+            enqueue_ns = host_ns[2] - host_ns[1]
         else:
+            before_ns = time.monotonic_ns()
             self._graph.launch()
+            enqueue_ns = time.monotonic_ns() - before_ns
+        cuda.record(end)
+        cuda.synchronize()
+        found = {"device": cuda.elapsed_ms(start, end)}
+        if self._graph is None:
+            found["h2d"] = cuda.elapsed_ms(start, copied)
+            found["compute"] = cuda.elapsed_ms(copied, computed)
+            found["d2h"] = cuda.elapsed_ms(computed, end)
+        return found, enqueue_ns
 
     def _drop_graph(self) -> None:
         graph, self._graph = self._graph, None
         if graph is not None:
             graph.close()
-
-    def _enqueue(
-        self, cuda: CudaLayer, rows: int, between: Callable[[], None] = lambda: None
-    ) -> None:
-        cuda.copy_in(self._input.device, self._input.host[:rows])
-        between()
-        self._log.clear()
-        if not self._context.execute_async_v3(cuda.stream):
-            raise BackendError(
-                f"{self.name} failed on {self._file}: {self._log.said()}; build the engine "
-                "again with motorvae-export --bundle BUNDLE --fp16, or use --backend onnx"
-            )
-        between()
-        for port in self._outputs:
-            cuda.copy_out(port.host[:rows], port.device)
-
-    def _loaded_engine(self, plan: bytes) -> tensorrt.ICudaEngine:
-        trt = self._flavour.trt
-        # The runtime must outlive the engine.
-        self._runtime = trt.Runtime(self._log.logger)
-        engine = self._runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise EngineError(
-                f"{self._flavour.title} cannot load {self._file}: {self._log.said()}; build it "
-                "again here with motorvae-export --bundle BUNDLE --fp16, or add --rebuild"
-            )
-        return engine
-
-    def _new_context(self, *, whole_graph: bool) -> tensorrt.IExecutionContext:
-        if not self._flavour.is_rtx:
-            context = self._engine.create_execution_context()
-        else:
-            trt = self._flavour.trt
-            config = self._engine.create_runtime_config()
-            if whole_graph:
-                config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            self._runtime_cache = config.create_runtime_cache()
-            path = self._runtime_cache_path
-            if path is not None and path.is_file():
-                self._runtime_cache.deserialize(path.read_bytes())  # one that misfits is ignored
-            config.set_runtime_cache(self._runtime_cache)
-            context = self._engine.create_execution_context(config)
-        if context is None:
-            raise EngineError(
-                f"{self._flavour.title} cannot run {self._file}: {self._log.said()}; close "
-                "other programs that use the GPU, or use --backend onnx"
-            )
-        return context
-
-    def _allocate(self, cuda: CudaLayer) -> None:
-        trt, engine = self._flavour.trt, self._engine
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
-        if len(inputs) != 1 or any(engine.get_tensor_dtype(n) != trt.float32 for n in names):
-            raise EngineError(
-                f"{self._file} has inputs {inputs} among {names}, and an encoder or decoder has "
-                "one input and all float32: build it again with motorvae-export --bundle BUNDLE "
-                "--fp16"
-            )
-        smallest, _, largest = engine.get_tensor_profile_shape(inputs[0], 0)
-        self._smallest, self._largest = int(smallest[0]), int(largest[0])
-
-        def port(name: str) -> _Port:
-            shape = (
-                self._largest,
-                *(int(size) for size in tuple(engine.get_tensor_shape(name))[1:]),
-            )
-            device = cuda.allocate(4 * math.prod(shape))
-            self._context.set_tensor_address(name, device)
-            return _Port(name, cuda.pinned(shape), device)
-
-        self._input = port(inputs[0])
-        self._outputs = tuple(port(name) for name in names if name != inputs[0])
-
-    def _keep_runtime_cache(self) -> None:
-        path = self._runtime_cache_path
-        if self._runtime_cache is None or path is None:
-            return
-        kept = self._runtime_cache.serialize()
-        if kept is None:
-            return
-        # Without it the next start compiles again; nothing of this run is lost.
-        with contextlib.suppress(OutputError), replaced_file(path) as temporary:
-            temporary.write_bytes(bytes(kept))

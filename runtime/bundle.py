@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from .bundle_files import check_bytes, check_place
+from .calibration import Calibration
 from .documents import document_from_json
 from .errors import BundleError, sentence_list
-from .files import sha256_of
 from .spec import ModelSpec, StrictModel
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
 STATISTICS = "latents.npz"
 VERIFICATION_IMAGES = "verification.npz"
 BATCH = "batch"
 
 GraphName = Literal["encoder", "decoder"]
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""bf16 is no file of its own: an engine computes the float32 graph in it."""
+Variant = Literal["full", "luma", "mu", "phases"]
+"""Which form of a graph: `full` has the contract's inputs and outputs; `luma` takes 8-bit luma, and
+`mu` does so and gives `mu` only; `phases` is a decoder without transposed convolutions."""
+Runner = Literal["onnx", "openvino", "tensorrt"]
+"""Engines that one form of a graph may be made for; TensorRT-RTX counts as TensorRT."""
+
+LEANEST_FIRST: tuple[Variant, ...] = ("mu", "luma", "phases", "full")
 
 
 class Tensor(StrictModel):
     """One input or output of a graph; a dimension is a number or the name of a free axis."""
 
     name: str
-    dtype: Literal["float32"]
+    dtype: Literal["float32", "uint8"]
     shape: tuple[int | str, ...]
 
 
@@ -40,14 +50,22 @@ class FileEntry(StrictModel):
 
 
 class GraphEntry(FileEntry):
-    """One ONNX graph of the bundle."""
+    """One ONNX graph of the bundle; `made_for` is None where every engine runs it well."""
 
     graph: GraphName
     precision: Precision
+    variant: Variant = "full"
+    made_for: Runner | None = None
     opset: int
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     subnormal_weights: int = Field(default=0, ge=0)
+    calibration: Calibration | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is; see `title_of_graph`."""
+        return title_of_graph(self.graph, self.precision, self.variant, self.made_for)
 
 
 class Metric(StrictModel):
@@ -68,11 +86,18 @@ class GraphReport(StrictModel):
 
     graph: GraphName
     precision: Precision
+    variant: Variant = "full"
+    made_for: Runner | None = None
     output: str
     engine: str
     reference: str
     images: int
     metrics: tuple[Metric, ...]
+
+    @property
+    def title(self) -> str:
+        """Which graph; see `title_of_graph`."""
+        return title_of_graph(self.graph, self.precision, self.variant, self.made_for)
 
     @property
     def passed(self) -> bool:
@@ -83,8 +108,7 @@ class GraphReport(StrictModel):
     def failures(self) -> tuple[str, ...]:
         """Every figure past its limit, as a clause."""
         return tuple(
-            f"{self.graph} {self.precision} {self.output}: {metric.name} {metric.value:.3g} "
-            f"(limit {metric.limit:g})"
+            f"{self.title} {self.output}: {metric.name} {metric.value:.3g} (limit {metric.limit:g})"
             for metric in self.metrics
             if not metric.passed and metric.limit is not None
         )
@@ -101,7 +125,7 @@ class Preprocessing(StrictModel):
 class Manifest(StrictModel):
     """Everything that `manifest.json` holds."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     producer: str
     created: str
     weights_sha256: str
@@ -114,61 +138,119 @@ class Manifest(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose files were all found whole.
+    """A bundle whose files are all there.
 
     Attributes:
         folder: Where it lies.
         manifest: What it says about itself.
+        unread: Files whose bytes were not held against the manifest yet.
     """
 
     folder: Path
     manifest: Manifest
+    unread: set[str] = field(default_factory=set, compare=False)
 
     @property
     def spec(self) -> ModelSpec:
         """The sizes of the model, and how frames are fitted to it."""
         return self.manifest.model
 
-    def entry(self, graph: GraphName, precision: Precision) -> GraphEntry:
-        """Return a graph's entry.
+    def entry(
+        self,
+        graph: GraphName,
+        precision: Precision,
+        *,
+        variant: Variant = "full",
+        made_for: Runner | None = None,
+    ) -> GraphEntry:
+        """Return one graph's entry.
 
         Raises:
             BundleError: The bundle has no such graph; the message says which it has.
         """
+        title = title_of_graph(graph, precision, variant, made_for)
         for entry in self.manifest.graphs:
-            if (entry.graph, entry.precision) == (graph, precision):
+            if entry.title == title:
                 return entry
-        present = [f"{entry.graph} {entry.precision}" for entry in self.manifest.graphs]
-        way = (
-            "export it again"
-            if precision == "fp32"
-            else (f"run motorvae-export --bundle {self.folder} --{precision}")
-        )
-        raise BundleError(
-            f"{self.folder} has no {precision} {graph} (it has {sentence_list(present)}): {way}"
-        )
+        raise self._lacks(title, precision)
+
+    def leanest(
+        self, graph: GraphName, precision: Precision, runner: Runner, outputs: Iterable[str] = ()
+    ) -> GraphEntry:
+        """Return the form of a graph that does least for what is asked of it.
+
+        Args:
+            graph: Which half.
+            precision: Which arithmetic.
+            runner: The engine that is to run it.
+            outputs: What it must give; all that the half can give where left out.
+
+        Raises:
+            BundleError: The bundle has no such graph; the message says which it has.
+        """
+        wanted = set(outputs) or {tensor.name for tensor in tensors_of(graph, self.spec)[1]}
+        fitting = [
+            entry
+            for entry in self.manifest.graphs
+            if (entry.graph, entry.precision) == (graph, precision)
+            and entry.made_for in {None, runner}
+            and wanted <= {tensor.name for tensor in entry.outputs}
+        ]
+        if not fitting:
+            raise self._lacks(title_of_graph(graph, precision, "full", runner), precision)
+        return min(fitting, key=lambda entry: LEANEST_FIRST.index(entry.variant))
+
+    def _lacks(self, title: str, precision: Precision) -> BundleError:
+        present = sentence_list([entry.title for entry in self.manifest.graphs])
+        add = f"run motorvae-export --bundle {self.folder} --{precision}"
+        way = "export it again" if precision == "fp32" else add
+        return BundleError(f"{self.folder} has no {title} (it has {present}): {way}")
 
     def path(self, entry: FileEntry) -> Path:
-        """Return where a file of this bundle lies."""
+        """Return where a file of this bundle lies, its bytes checked.
+
+        Raises:
+            BundleError: It was altered, or cannot be read.
+        """
+        if entry.file in self.unread:
+            check_bytes(self.folder, entry.file, entry.sha256)
+            self.unread.discard(entry.file)
         return self.folder / entry.file
 
 
-def tensors_of(graph: GraphName, spec: ModelSpec) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return the inputs and outputs that the contract gives a graph of this model."""
+def title_of_graph(
+    graph: GraphName, precision: Precision, variant: Variant, made_for: Runner | None
+) -> str:
+    """Return a graph in words, such as "encoder int8 mu for openvino"."""
+    form = "" if variant == "full" else f" {variant}"
+    return f"{graph} {precision}{form}" + (f" for {made_for}" if made_for else "")
+
+
+def tensors_of(
+    graph: GraphName, spec: ModelSpec, variant: Variant = "full"
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the inputs and outputs that the contract gives a form of a graph of this model."""
     side = spec.image_size
     latent: tuple[int | str, ...] = (BATCH, spec.latent_size)
     image: tuple[int | str, ...] = (BATCH, 1, side, side)
     if graph == "encoder":
-        outputs = tuple(Tensor(name=n, dtype="float32", shape=latent) for n in ("mu", "log_var"))
-        return (Tensor(name="image", dtype="float32", shape=image),), outputs
+        names = ("mu",) if variant == "mu" else ("mu", "log_var")
+        outputs = tuple(Tensor(name=n, dtype="float32", shape=latent) for n in names)
+        dtype: Literal["float32", "uint8"] = "float32" if variant == "full" else "uint8"
+        return (Tensor(name="image", dtype=dtype, shape=image),), outputs
     return (
         (Tensor(name="z", dtype="float32", shape=latent),),
         (Tensor(name="reconstruction", dtype="float32", shape=image),),
     )
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
     """Read a bundle and check all of it: schema, paths, sizes, hashes, names, shapes, dtypes.
+
+    Args:
+        folder: Where it lies.
+        hash_all: Else a file is hashed when it is first opened, so that a stream does not wait for
+            graphs that it never runs.
 
     Raises:
         BundleError: Anything is missing, altered, of another version, or outside the folder.
@@ -182,14 +264,18 @@ def load_bundle(folder: Path) -> Bundle:
     manifest = manifest_from_json(folder / MANIFEST)
     entries: tuple[FileEntry, ...] = (*manifest.graphs, *manifest.files)
     for entry in entries:
-        _check_file(folder, entry)
+        check_place(folder, entry.file, entry.size_bytes)
     for graph in manifest.graphs:
-        if (graph.inputs, graph.outputs) != tensors_of(graph.graph, manifest.model):
+        expected = tensors_of(graph.graph, manifest.model, graph.variant)
+        if (graph.inputs, graph.outputs) != expected:
             raise BundleError(
                 f"{folder / graph.file}: the manifest's inputs and outputs are not those of a "
                 f"{graph.graph} with {manifest.model}: export the bundle again"
             )
-    return Bundle(folder, manifest)
+    bundle = Bundle(folder, manifest, {entry.file for entry in entries})
+    for entry in entries if hash_all else ():
+        bundle.path(entry)
+    return bundle
 
 
 def manifest_from_json(path: Path) -> Manifest:
@@ -205,32 +291,3 @@ def manifest_from_json(path: Path) -> Manifest:
         error=BundleError,
         again="export the bundle again",
     )
-
-
-def _check_file(folder: Path, entry: FileEntry) -> None:
-    path = folder / entry.file
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-        is_readable = inside and not Path(entry.file).is_absolute() and path.is_file()
-        size_bytes = path.stat().st_size if is_readable else 0
-        digest = sha256_of(path) if is_readable else ""
-    except (OSError, ValueError, RuntimeError) as error:  # a link to itself, a NUL, too long
-        raise BundleError(
-            f"cannot read {entry.file[:80]!r} of {folder}: {error}; export the bundle again"
-        ) from error
-    if not inside or Path(entry.file).is_absolute():
-        raise BundleError(
-            f"{folder / MANIFEST} names {entry.file!r}, which leaves the bundle: do not use it"
-        )
-    if not is_readable:
-        raise BundleError(f"{path} is missing: copy the whole bundle again, or export it again")
-    if size_bytes != entry.size_bytes:
-        raise BundleError(
-            f"{path} has {size_bytes} bytes, and the manifest says {entry.size_bytes}: "
-            "copy the bundle again, or export it again"
-        )
-    if digest != entry.sha256:
-        raise BundleError(
-            f"{path} was altered: sha256 {digest[:12]}..., and the manifest says "
-            f"{entry.sha256[:12]}...; copy the bundle again, or export it again"
-        )

@@ -149,7 +149,7 @@ class CaptureThread(Closing):
             return frozen if self._source.returns else None
         self._mailbox.deliver(
             replace(frame, image=luma),
-            convert_ns=time.monotonic_ns() - started_ns,
+            convert_ns=frame.convert_ns + time.monotonic_ns() - started_ns,
             duplicate=duplicate,
         )
         self._pause_s = FIRST_PAUSE_S

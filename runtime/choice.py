@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from .backend import Backend, open_backend
+from .backend import Backend, CpuRunner, open_entry
 from .bundle import Bundle, GraphName, Precision, load_bundle
 from .driver import Gpu, NoGpu, find_gpu
-from .engines import engine_paths, no_engine, open_engine, precisions_with_engine
+from .engines import (
+    engine_paths,
+    graphs_with_engine,
+    no_engine,
+    open_engine,
+    precisions_with_engine,
+)
 from .errors import (
     BackendError,
+    BundleError,
     ConfigError,
     EngineError,
     MissingDependencyError,
@@ -23,7 +31,7 @@ from .errors import (
 from .flavours import FLAVOURS, Flavour, FlavourName, open_flavour
 from .passport import Passport, passport_from_json
 
-BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx"]
+BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +40,12 @@ class Wish:
 
     Attributes:
         backend: Which one, or "auto".
-        precision: None takes FP16 engines where there are any, and float32 in ONNX Runtime.
+        precision: None takes FP16 engines where there are any, and float32 on a CPU.
         provider: ONNX Runtime's; asking for one asks for ONNX Runtime.
-        threads: ONNX Runtime's.
+        threads: Of one run on a CPU.
         cuda_graph: Whether engines may run as a recorded CUDA graph.
         rebuild: Whether an engine that does not fit is built again from the bundle's graphs.
+        outputs: What the graph must give; all that its half can give where left out.
     """
 
     backend: BackendName = "auto"
@@ -45,19 +54,30 @@ class Wish:
     threads: int | None = None
     cuda_graph: bool = True
     rebuild: bool = False
+    outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.provider == "":
             raise ConfigError("provider='': name one, such as cpu or cuda, or leave --provider out")
-        asks_for_onnx = self.provider is not None or self.threads is not None
-        if self.backend not in {"auto", "onnx"} and asks_for_onnx:
-            option = "threads" if self.provider is None else "provider"
+        if self.backend not in {"auto", "onnx"} and self.provider is not None:
             raise ConfigError(
-                f"--{option} is for ONNX Runtime, and --backend {self.backend} was asked for: "
+                f"--provider is for ONNX Runtime, and --backend {self.backend} was asked for: "
                 "leave one of them out"
             )
-        if self.rebuild and (self.backend == "onnx" or self.provider is not None):
-            raise ConfigError("--rebuild builds a TensorRT engine: leave out --backend onnx")
+        if self.backend in FLAVOURS and self.threads is not None:
+            raise ConfigError(
+                f"--threads is for CPUs, and --backend {self.backend} was asked for: leave one of "
+                "them out"
+            )
+        if self.precision == "bf16" and (self.backend == "onnx" or self.provider is not None):
+            raise ConfigError(
+                "ONNX Runtime does not compute in bf16: use --backend openvino, or another "
+                "--precision"
+            )
+        if self.rebuild and (self.backend in {"onnx", "openvino"} or self.provider is not None):
+            raise ConfigError(
+                f"--rebuild builds a TensorRT engine: leave out --backend {self.backend}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +107,16 @@ class Choice:
 
 
 def choose_backend(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
-    """Open what was wished for.
+    """Open what was wished for, in the leanest form that serves.
 
     The order of "auto" is: a TensorRT engine that fits, a TensorRT-RTX engine that fits, ONNX
-    Runtime on the GPU, ONNX Runtime on the CPU.
+    Runtime on the GPU, and on the CPU whichever of OpenVINO and ONNX Runtime is the faster one in
+    that precision (docs/engines.md has the measurement).
+
+    Args:
+        bundle: A checked bundle.
+        graph: Which half.
+        wish: What the user asked for.
 
     Raises:
         EngineError: The engine asked for by name is absent or does not fit.
@@ -100,12 +126,15 @@ def choose_backend(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
     """
     if wish.backend == "onnx" or wish.provider is not None:
         return _onnx(bundle, graph, wish, wish.provider or "cpu")
+    if wish.backend == "openvino":
+        return _on_cpu(bundle, graph, wish, "openvino")
     gpu = find_gpu()
     if wish.backend != "auto":
         return _engine(bundle, graph, wish, wish.backend, gpu)
     if isinstance(gpu, NoGpu):
-        chosen = _onnx(bundle, graph, wish, "cpu")
-        return Choice(chosen.backend, chosen.precision, (f"on a GPU: {gpu.reason}",))
+        chosen = _fastest_on_cpu(bundle, graph, wish)
+        passed_over = (f"on a GPU: {gpu.reason}", *chosen.passed_over)
+        return Choice(chosen.backend, chosen.precision, passed_over)
     return _first_that_fits(bundle, graph, wish, gpu)
 
 
@@ -123,22 +152,49 @@ def _first_that_fits(bundle: Bundle, graph: GraphName, wish: Wish, gpu: Gpu) -> 
         chosen = _onnx(bundle, graph, wish, "cuda")
     except BackendError as error:  # also one that lacks memory, or that finds another CUDA
         passed_over.append(f"onnx on cuda: {error.clause()}")
-        chosen = _onnx(bundle, graph, wish, "cpu")
+        chosen = _fastest_on_cpu(bundle, graph, wish)
+        passed_over += chosen.passed_over
     return Choice(chosen.backend, chosen.precision, tuple(passed_over))
+
+
+def _fastest_on_cpu(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
+    """Take OpenVINO where it is the faster one: below float32, and on the processors it is for."""
+    precision = wish.precision or "fp32"
+    if precision == "bf16":  # the other has no such arithmetic
+        return _on_cpu(bundle, graph, wish, "openvino")
+    passed_over: tuple[str, ...] = ()
+    if precision == "int8" and platform.machine().lower() in {"x86_64", "amd64"}:
+        try:
+            return _on_cpu(bundle, graph, wish, "openvino")
+        except (BackendError, BundleError, MissingDependencyError) as error:
+            passed_over = (f"openvino: {error.clause()}",)
+    chosen = _on_cpu(bundle, graph, wish, "onnx")
+    return Choice(chosen.backend, chosen.precision, passed_over)
+
+
+def _on_cpu(bundle: Bundle, graph: GraphName, wish: Wish, runner: CpuRunner) -> Choice:
+    precision = wish.precision or "fp32"
+    entry = bundle.leanest(graph, precision, runner, wish.outputs)
+    return Choice(open_entry(bundle, entry, runner=runner, threads=wish.threads), precision)
 
 
 def _onnx(bundle: Bundle, graph: GraphName, wish: Wish, provider: str) -> Choice:
     precision = wish.precision or "fp32"
-    backend = open_backend(
-        bundle, graph, precision=precision, provider=provider, threads=wish.threads
-    )
+    entry = bundle.leanest(graph, precision, "onnx", wish.outputs)
+    backend = open_entry(bundle, entry, runner="onnx", provider=provider, threads=wish.threads)
     return Choice(backend, precision)
 
 
 def _engine(
-    bundle: Bundle, graph: GraphName, wish: Wish, name: FlavourName, gpu: Gpu | NoGpu
+    bundle: Bundle,
+    graph: GraphName,
+    wish: Wish,
+    name: FlavourName,
+    gpu: Gpu | NoGpu,
 ) -> Choice:
-    found = precisions_with_engine(bundle, graph, name)
+    present = precisions_with_engine(bundle, graph, name)
+    # Eight bits are only run when they are asked for.
+    found = tuple(p for p in present if p == wish.precision or p != "int8")
     if wish.backend == "auto" and not found:
         raise EngineError(no_engine(bundle, graph, name))
     if isinstance(gpu, NoGpu):
@@ -175,7 +231,13 @@ def _opened(
     for precision in wanted:
         try:
             backend, passport = open_engine(
-                bundle, graph, precision, flavour, gpu, cuda_graph=wish.cuda_graph
+                bundle,
+                graph,
+                precision,
+                flavour,
+                gpu,
+                outputs=wish.outputs,
+                cuda_graph=wish.cuda_graph,
             )
         except EngineError as error:  # noqa: PERF203  # two turns at most
             first = first or error
@@ -185,7 +247,7 @@ def _opened(
         raise first
     rebuilt = _rebuilt(bundle, graph, wanted[0], flavour.name)
     backend, passport = open_engine(
-        rebuilt, graph, wanted[0], flavour, gpu, cuda_graph=wish.cuda_graph
+        rebuilt, graph, wanted[0], flavour, gpu, outputs=wish.outputs, cuda_graph=wish.cuda_graph
     )
     return wanted[0], backend, passport
 
@@ -195,10 +257,11 @@ def _rebuilt(
 ) -> Bundle:
     """Let motorvae-export build the engine here: this side of the project builds nothing."""
     command = [sys.executable, "-m", "motorvae.export.cli", "--bundle", str(bundle.folder)]
-    command += ["--engine", flavour, *(["--fp16"] if precision == "fp16" else [])]
+    command += ["--engine", flavour, *([] if precision == "fp32" else [f"--{precision}"])]
     with contextlib.suppress(EngineError):  # the old passport may be what is broken
-        earlier = passport_from_json(engine_paths(bundle.folder, graph, precision, flavour)[1])
-        command += ["--batch", earlier.profile.text]
+        for entry in graphs_with_engine(bundle, graph, precision, flavour)[:1]:
+            paths = engine_paths(bundle.folder, graph, precision, flavour, entry.variant)
+            command += ["--batch", passport_from_json(paths[1]).profile.text]
     # Else a folder called tensorrt in the working directory would be the package.
     environment = os.environ | {"PYTHONSAFEPATH": "1"}
     with subprocess.Popen(command, env=environment) as process:

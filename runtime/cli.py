@@ -17,6 +17,7 @@ from .command import run_command, stderr_console
 from .encode import check_batch_size, check_npz, encode_source
 from .engine_options import EngineOptions
 from .errors import SourceError
+from .source import Wanted
 from .stream_options import StreamOptions
 
 
@@ -74,11 +75,11 @@ def _encode(options: EncodeOptions) -> None:
     check_npz(options.output)
     check_batch_size(options.batch_size)
     console = stderr_console()
-    bundle = load_bundle(options.model)
+    bundle = load_bundle(options.model, hash_all=False)
     choice = options.engine.open(bundle, "encoder")
     with (
         choice.backend as backend,
-        open_source(options.data) as source,
+        open_source(options.data, Wanted(spec=bundle.spec)) as source,
         Progress(console=console) as progress,
     ):
         console.print(f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}")

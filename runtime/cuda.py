@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from .errors import BackendError, missing_dependency
 
-HostArray = npt.NDArray[np.float32]
+HostArray = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 
 class CudaGraph(Protocol):
@@ -52,11 +52,16 @@ class CudaLayer(Protocol):
         """Make the context current on this thread for the length of a `with` block."""
         ...
 
-    def pinned(self, shape: tuple[int, ...]) -> HostArray:
-        """Return a float32 array of zeros in page-locked memory; it lives until `close`.
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> HostArray:
+        """Return an array of zeros in page-locked memory; it lives until `close`.
+
+        Args:
+            shape: Its sizes, each 1 or more.
+            dtype: float32 or uint8.
 
         Raises:
-            BackendError: There is no such memory left, or no context is current.
+            BackendError: There is no such memory left, the dtype is another, or no context is
+                current.
         """
         ...
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from cuda.bindings import driver
 
 from .closing import Closing
@@ -71,15 +72,15 @@ class BindingsLayer(Closing):
         finally:
             driver.cuCtxPopCurrent()
 
-    def pinned(self, shape: tuple[int, ...]) -> HostArray:
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> HostArray:
         """Return zeros in page-locked memory; see `CudaLayer.pinned`."""
-        size_bytes = self._ledger.pinned_bytes(shape)
+        size_bytes = self._ledger.pinned_bytes(shape, dtype)
         doing = f"allocating {size_bytes} page-locked bytes"
         self._check_current(doing)
         (address,) = self._check(doing, driver.cuMemHostAlloc(size_bytes, 0))
         self._pinned.append(address)
         memory = (ctypes.c_byte * size_bytes).from_address(address)
-        array: HostArray = np.ndarray(shape, np.float32, memoryview(memory))
+        array: HostArray = np.ndarray(shape, dtype, memoryview(memory))
         array.fill(0)
         self._ledger.add_pinned(array)
         return array

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from .cuda import HostArray
 from .errors import BackendError
 
-_FLOAT32 = np.dtype(np.float32)
+_DTYPES = (np.dtype(np.float32), np.dtype(np.uint8))
 
 _NEXT_STEPS = {
     "CUDA_ERROR_OUT_OF_MEMORY": "close other programs that use the GPU, or take a smaller batch",
@@ -65,14 +66,19 @@ class Ledger:
         self._pinned.clear()
         return first
 
-    def pinned_bytes(self, shape: tuple[int, ...]) -> int:
-        """Return the bytes of a new page-locked array; raise BackendError where it has none."""
+    def pinned_bytes(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
+        """Return the bytes of a new page-locked array.
+
+        Raises:
+            BackendError: It would hold nothing, or neither float32 nor uint8.
+        """
         self.check_open()
+        self._check_dtype(np.dtype(dtype))
         if not shape or min(shape) < 1:
             raise BackendError(
                 f"a page-locked array of shape {shape} holds nothing: give sizes of 1 or more"
             )
-        return math.prod(shape) * _FLOAT32.itemsize
+        return math.prod(shape) * np.dtype(dtype).itemsize
 
     def add_pinned(self, array: HostArray) -> None:
         """Enter a page-locked array."""
@@ -93,13 +99,12 @@ class Ledger:
         """Return address and bytes of `host` for a copy between it and the start of `device`.
 
         Raises:
-            BackendError: The layer is closed; `host` is not float32, C-contiguous, or in
+            BackendError: The layer is closed; `host` is not float32 or uint8, C-contiguous, or in
                 page-locked memory of this layer, or may not be written; `device` is no memory of
                 this layer, or too small.
         """
         self.check_open()
-        if host.dtype != _FLOAT32:
-            raise BackendError(f"a copy takes float32, and was given {host.dtype}: convert it")
+        self._check_dtype(host.dtype)
         if not host.flags.c_contiguous or (writes and not host.flags.writeable):
             problem = "read-only" if host.flags.c_contiguous else "not contiguous in memory"
             raise BackendError(
@@ -122,6 +127,11 @@ class Ledger:
                 "that its copy could not be asynchronous: copy to and from arrays of pinned()"
             )
         return first, size_bytes
+
+    @staticmethod
+    def _check_dtype(dtype: npt.DTypeLike) -> None:
+        if dtype not in _DTYPES:
+            raise BackendError(f"a copy takes float32 or uint8, and was given {dtype}: convert it")
 
 
 def _address(array: HostArray) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pycuda
 import pycuda.driver as cuda
 
@@ -71,13 +72,13 @@ class PycudaLayer(Closing):
             if self._context is not None:  # else `close` has left it already
                 cuda.Context.pop()
 
-    def pinned(self, shape: tuple[int, ...]) -> HostArray:
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> HostArray:
         """Return zeros in page-locked memory; see `CudaLayer.pinned`."""
-        size_bytes = self._ledger.pinned_bytes(shape)
+        size_bytes = self._ledger.pinned_bytes(shape, dtype)
         doing = f"allocating {size_bytes} page-locked bytes"
         self._check_current(doing)
         try:
-            array: HostArray = cuda.pagelocked_zeros(shape, np.float32)
+            array: HostArray = cuda.pagelocked_zeros(shape, dtype)
         except cuda.Error as error:
             raise self._error(doing, error) from error
         self._pinned.append(array.base)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 import av
-from av.video.frame import VideoFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,14 @@ class Arrival:
     key: int
     captured_ns: int
     grabbed_ns: int
+
+
+class Shown(Protocol):
+    """A frame that came out of a decoder."""
+
+    @property
+    def pts(self) -> int | None:
+        """When it is to be shown, in the stream's units."""
 
 
 class PacketLog:
@@ -86,7 +94,7 @@ class PacketLog:
         """Whether this very packet is noted as damaged."""
         return arrival.number in self._damaged
 
-    def origin(self, frame: VideoFrame) -> Arrival | None:
+    def origin(self, frame: Shown) -> Arrival | None:
         """Return the packet that a frame came in, once; None where that cannot be told."""
         return self._waiting.pop(frame.pts, None)
 
@@ -109,7 +117,7 @@ class PacketLog:
         self._missing.update(pts for pts, _ in missing)
         return missing
 
-    def is_missing(self, frame: VideoFrame) -> bool:
+    def is_missing(self, frame: Shown) -> bool:
         """Whether a frame that comes out after all was given up, out of order as it is."""
         return frame.pts in self._missing
 

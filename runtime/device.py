@@ -6,11 +6,15 @@ import math
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 
-from .errors import CameraError, sentence_list
-from .opencv import OpenCVSource
+from .errors import CameraError, ImageError, sentence_list
+from .opencv import OpenCVSource, mode_of
+from .raw_luma import RAW_FORMATS, luma_from_raw
 from .source import Mode, Wanted
 from .stable_names import LINKS, cameras, stable_path
 
@@ -20,7 +24,10 @@ BUFFERS = 2
 
 
 class DeviceSource(OpenCVSource):
-    """Frames of a local camera, BGR.
+    """Frames of a local camera: BGR, or fitted luma where a model's spec is given.
+
+    For a model, a V4L2 camera's frames are taken as they are delivered where luma can be made of
+    them directly; a JPEG's decoding then counts as conversion, not as capture.
 
     Its clock is the driver's where that stamps frames on the monotonic clock, as those of USB
     cameras do, and this host's right after the grab otherwise.
@@ -47,6 +54,7 @@ class DeviceSource(OpenCVSource):
         on_linux = sys.platform == "linux"
         self._api = (cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY) if api is None else api
         self._device: int | str = device
+        self._trusts_format = True
         name = f"camera {device}"
         if self._api == cv2.CAP_V4L2:
             path = Path(f"/dev/video{device}" if isinstance(device, int) else device)
@@ -67,7 +75,26 @@ class DeviceSource(OpenCVSource):
             raise self._cannot_open(f"OpenCV tried {self._device}, which did not open")
         capture.set(cv2.CAP_PROP_BUFFERSIZE, BUFFERS)
         _ask(capture, self._wanted.mode)
+        self._is_raw = (
+            self._wanted.spec is not None
+            and self._trusts_format
+            and self._api == cv2.CAP_V4L2
+            and mode_of(capture).fourcc in RAW_FORMATS
+            and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+        )
         return capture
+
+    def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        if not self._is_raw or self._wanted.spec is None:
+            return super()._converted(image)
+        luma = luma_from_raw(image, self.mode, self._wanted.spec)
+        if luma is None:
+            # Not what its format implies. OpenCV may know better, and does not change its mind
+            # about a buffer that it has.
+            self._trusts_format = False
+            self.reopen()
+            raise ImageError(f"frame of shape {image.shape} is no {self.mode}")
+        return luma
 
     def _cause(self, waited_s: float) -> str:
         if self._api == cv2.CAP_V4L2 and not Path(str(self._device)).exists():

@@ -11,7 +11,7 @@ import numpy as np
 from .backend import Backend
 from .errors import BackendError, ConfigError, DataError
 from .files import check_replaceable_file, check_writable, replaced_file
-from .frames import Gap, input_from_image
+from .frames import Gap, fitted_luma, luma_from_image, write_input
 from .source import FrameSource
 from .spec import ModelSpec
 
@@ -98,7 +98,7 @@ def encode_source(
     if source.live:
         raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
     side = spec.image_size
-    batch = np.empty((batch_size, 1, side, side), np.float32)
+    batch = np.empty((batch_size, 1, side, side), backend.input_dtype)
     encoded = Encoded()
     pending: list[str] = []
 
@@ -123,7 +123,7 @@ def encode_source(
         if isinstance(item, Gap):
             encoded.gaps.append(item)
             continue
-        input_from_image(item.image, spec, batch[len(pending), 0])
+        write_input(fitted_luma(luma_from_image(item.image), spec), batch[len(pending), 0])
         pending.append(item.name or f"{source.name}#{item.index:06d}")
         if len(pending) == batch_size:
             run_pending()

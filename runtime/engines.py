@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
 from .backend import Backend
-from .bundle import Bundle, GraphName, Precision
+from .bundle import LEANEST_FIRST, Bundle, GraphEntry, GraphName, Precision, Variant, tensors_of
 from .cuda import open_cuda
 from .driver import Gpu
-from .errors import EngineError
+from .errors import EngineError, sentence_list
 from .flavours import FLAVOURS, Flavour, FlavourName, title_of
-from .passport import Passport, passport_from_json
+from .passport import RUNNER, Passport, passport_from_json
 from .places import cache_folder
 
 ENGINES = "engines"
 
+_PRECISIONS: tuple[Precision, ...] = ("fp16", "int8", "fp32")
+"""The order in which engines are tried where no precision was asked for: FP16 is the default
+everywhere else, INT8 changes latents more, and whoever built that one did not want float32."""
+
+
+def engine_name(entry: GraphEntry, flavour: FlavourName) -> str:
+    """Return the file name of the engine that is built from a graph."""
+    paths = engine_paths(Path(), entry.graph, entry.precision, flavour, entry.variant)
+    return paths[0].name
+
 
 def engine_paths(
-    folder: Path, graph: GraphName, precision: Precision, flavour: FlavourName
+    folder: Path,
+    graph: GraphName,
+    precision: Precision,
+    flavour: FlavourName,
+    variant: Variant = "full",
 ) -> tuple[Path, Path]:
     """Return where an engine of a bundle lies, and its passport beside it."""
-    stem = f"{graph}.{precision}.{flavour}"
+    form = graph if variant == "full" else f"{graph}.{variant}"
+    stem = f"{form}.{precision}.{flavour}"
     return folder / ENGINES / f"{stem}.engine", folder / ENGINES / f"{stem}.json"
 
 
@@ -33,7 +49,8 @@ def foreign_in_engines(folder: Path) -> list[str]:
         for graph in get_args(GraphName)
         for precision in get_args(Precision)
         for flavour in FLAVOURS
-        for path in engine_paths(folder, graph, precision, flavour)
+        for variant in get_args(Variant)
+        for path in engine_paths(folder, graph, precision, flavour, variant)
     }
     place = folder / ENGINES
     if not place.is_dir():
@@ -45,24 +62,58 @@ def foreign_in_engines(folder: Path) -> list[str]:
     )
 
 
+def graphs_for_engines(
+    bundle: Bundle, graph: GraphName, precision: Precision
+) -> tuple[GraphEntry, ...]:
+    """Return the forms of a graph that engines are built from, leanest first.
+
+    Of two files of one form the one that is made for TensorRT counts.
+    """
+    found: dict[Variant, GraphEntry] = {}
+    for entry in bundle.manifest.graphs:
+        if (entry.graph, entry.precision) == (graph, precision) and (
+            entry.made_for == RUNNER or (entry.made_for is None and entry.variant not in found)
+        ):
+            found[entry.variant] = entry
+    return tuple(found[variant] for variant in LEANEST_FIRST if variant in found)
+
+
+def graphs_with_engine(
+    bundle: Bundle, graph: GraphName, precision: Precision, flavour: FlavourName
+) -> tuple[GraphEntry, ...]:
+    """Return the forms of a graph of which a bundle holds an engine of a flavour, leanest first."""
+    return tuple(
+        entry
+        for entry in graphs_for_engines(bundle, graph, precision)
+        if _is_there(bundle, graph, precision, flavour, entry.variant)
+    )
+
+
 def precisions_with_engine(
     bundle: Bundle, graph: GraphName, flavour: FlavourName
 ) -> tuple[Precision, ...]:
-    """Return in which precisions a bundle holds an engine of a flavour, FP16 first."""
-    order: tuple[Precision, ...] = ("fp16", "fp32")
+    """Return in which precisions a bundle holds any engine of a flavour: FP16, INT8, float32."""
     return tuple(
         precision
-        for precision in order
-        if any(path.exists() for path in engine_paths(bundle.folder, graph, precision, flavour))
+        for precision in _PRECISIONS
+        if any(
+            _is_there(bundle, graph, precision, flavour, variant) for variant in get_args(Variant)
+        )
     )
 
 
 def check_engine(
-    bundle: Bundle, graph: GraphName, precision: Precision, flavour: Flavour, gpu: Gpu
+    bundle: Bundle, entry: GraphEntry, flavour: Flavour, gpu: Gpu
 ) -> tuple[Passport, bytes]:
     """Make sure that a bundle's engine is whole and was built for this machine, before it loads.
 
     A foreign engine ends in a cryptic error at best and in a crash at worst.
+
+    Args:
+        bundle: Where it lies.
+        entry: The graph that it must have been built from.
+        flavour: The package that is to load it.
+        gpu: The GPU of this machine.
 
     Returns:
         The passport, and the engine: the very bytes that were checked.
@@ -70,11 +121,9 @@ def check_engine(
     Raises:
         EngineError: It is absent, altered, or for another machine, version or graph.
     """
-    engine, passport_path = engine_paths(bundle.folder, graph, precision, flavour.name)
-    again = (
-        f"run motorvae-export --bundle {bundle.folder} --engine {flavour.name}"
-        f"{' --fp16' if precision == 'fp16' else ''} here, or add --rebuild"
-    )
+    graph, precision, variant = entry.graph, entry.precision, entry.variant
+    engine, passport_path = engine_paths(bundle.folder, graph, precision, flavour.name, variant)
+    again = _again(bundle, precision, flavour.name)
     if not engine.is_file() or not passport_path.is_file():
         missing = passport_path.name if engine.is_file() else engine.name
         raise EngineError(f"{bundle.folder} has no {missing}: {again}")
@@ -82,10 +131,10 @@ def check_engine(
         passport = passport_from_json(passport_path)
     except EngineError as error:
         raise EngineError(f"{error}: {again}") from error
-    named = (passport.graph, passport.precision, passport.flavour)
-    if named != (graph, precision, flavour.name):
-        raise EngineError(f"{passport_path} describes {' '.join(named)}: {again}")
-    if problem := passport.mismatch(flavour, gpu, bundle.entry(graph, precision).sha256):
+    named = (passport.graph, passport.precision, passport.variant, passport.flavour)
+    if named != (graph, precision, variant, flavour.name):
+        raise EngineError(f"{passport_path} describes {passport.title} {passport.flavour}: {again}")
+    if problem := passport.mismatch(flavour, gpu, entry.sha256):
         raise EngineError(f"{problem}: {again}")
     if problem := passport.receipt.problem_with(precision):
         raise EngineError(f"{engine.name} is not {precision}: {problem}: {again}")
@@ -110,17 +159,37 @@ def open_engine(
     flavour: Flavour,
     gpu: Gpu,
     *,
+    outputs: Iterable[str] = (),
     cuda_graph: bool = True,
 ) -> tuple[Backend, Passport]:
-    """Check and open one engine of a bundle.
+    """Check and open the leanest engine of a bundle that gives what is asked for.
+
+    Args:
+        bundle: A checked bundle.
+        graph: Which half.
+        precision: Which arithmetic.
+        flavour: The package that is to load it.
+        gpu: The GPU of this machine.
+        outputs: What it must give; all that the half can give where left out.
+        cuda_graph: Whether it may run as a recorded CUDA graph.
 
     Raises:
-        EngineError: It does not fit this machine, or does not load; see `check_engine`.
+        EngineError: There is none, it does not fit this machine, or does not load; see
+            `check_engine`.
         MissingDependencyError: Neither pycuda nor cuda-bindings is installed.
         BackendError: The GPU has no memory left.
     """
-    passport, plan = check_engine(bundle, graph, precision, flavour, gpu)
-    entry = bundle.entry(graph, precision)
+    wanted = set(outputs) or {tensor.name for tensor in tensors_of(graph, bundle.spec)[1]}
+    for entry in graphs_with_engine(bundle, graph, precision, flavour.name):
+        if wanted <= {tensor.name for tensor in entry.outputs}:
+            break
+    else:
+        name = engine_paths(bundle.folder, graph, precision, flavour.name)[0].name
+        raise EngineError(
+            f"{bundle.folder} has no {name}, nor one like it that gives "
+            f"{sentence_list(sorted(wanted))}: {_again(bundle, precision, flavour.name)}"
+        )
+    passport, plan = check_engine(bundle, entry, flavour, gpu)
     backend = open_plan(
         plan, passport.engine.file, flavour, gpu, passport.onnx_sha256, cuda_graph=cuda_graph
     )
@@ -174,3 +243,17 @@ def open_plan(
 def no_engine(bundle: Bundle, graph: GraphName, flavour: FlavourName) -> str:
     """Return in a clause that a bundle holds no engine of a flavour."""
     return f"{bundle.folder} holds no {title_of(flavour)} engine of its {graph}"
+
+
+def _is_there(
+    bundle: Bundle, graph: GraphName, precision: Precision, flavour: FlavourName, variant: Variant
+) -> bool:
+    paths = engine_paths(bundle.folder, graph, precision, flavour, variant)
+    return any(path.exists() for path in paths)
+
+
+def _again(bundle: Bundle, precision: Precision, flavour: FlavourName) -> str:
+    return (
+        f"run motorvae-export --bundle {bundle.folder} --engine {flavour}"
+        f"{'' if precision == 'fp32' else f' --{precision}'} here, or add --rebuild"
+    )

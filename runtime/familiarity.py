@@ -46,20 +46,20 @@ class Likeness:
     (Serra et al. 2020). What each of them tells apart is measured in docs/familiarity.md.
 
     Attributes:
-        kl: As `Familiarity.kl`.
         mahalanobis: As `Familiarity.mahalanobis`.
         mahalanobis_percentile: As `Familiarity.percentile`.
+        foreign: Whether one of the distances is past its limit.
+        kl: As `Familiarity.kl`; None without log_var, as the next two are.
         log_var_distance: As `Familiarity.log_var_distance`.
         log_var_percentile: As `Familiarity.percentile`.
-        foreign: Whether one of the two distances is past its limit.
     """
 
-    kl: float
     mahalanobis: float
     mahalanobis_percentile: float
-    log_var_distance: float
-    log_var_percentile: float
     foreign: bool
+    kl: float | None = None
+    log_var_distance: float | None = None
+    log_var_percentile: float | None = None
 
 
 class Familiarity:
@@ -154,18 +154,21 @@ class Familiarity:
         """Tell whether a value is past its limit; one that is no number is."""
         return not value <= self._limits[statistic]
 
-    def likeness(self, mu: Vector, log_var: Vector) -> Likeness:
-        """Judge one latent, mu and log_var both (D,) float32."""
+    def likeness(self, mu: Vector, log_var: Vector | None) -> Likeness:
+        """Judge one latent, mu and log_var both (D,) float32; without log_var by mu alone."""
         mahalanobis = self.mahalanobis(mu)
+        percentile = self.percentile("mahalanobis", mahalanobis)
+        foreign = self.is_beyond("mahalanobis", mahalanobis)
+        if log_var is None:
+            return Likeness(mahalanobis, percentile, foreign)
         log_var_distance = self.log_var_distance(log_var)
         return Likeness(
-            kl=self.kl(mu, log_var),
             mahalanobis=mahalanobis,
-            mahalanobis_percentile=self.percentile("mahalanobis", mahalanobis),
+            mahalanobis_percentile=percentile,
+            foreign=foreign or self.is_beyond("log_var_distance", log_var_distance),
+            kl=self.kl(mu, log_var),
             log_var_distance=log_var_distance,
             log_var_percentile=self.percentile("log_var_distance", log_var_distance),
-            foreign=self.is_beyond("mahalanobis", mahalanobis)
-            or self.is_beyond("log_var_distance", log_var_distance),
         )
 
 
@@ -181,9 +184,10 @@ def familiarity_from_bundle(
         BundleError: The statistics cannot be read, or do not fit the model or each other.
         ConfigError: `foreign_above` is out of range.
     """
-    if all(entry.file != STATISTICS for entry in bundle.manifest.files):
+    listed = [entry for entry in bundle.manifest.files if entry.file == STATISTICS]
+    if not listed:
         return NoYardstick(f"{bundle.folder} lists no {STATISTICS}: {_AGAIN}")
-    path = bundle.folder / STATISTICS
+    path = bundle.path(listed[0])
     statistics = arrays_from_npz(path, error=BundleError, again=_AGAIN)
     if missing := [key for key in _KEYS if key not in statistics]:
         return NoYardstick(f"{path} has no {sentence_list(missing)}: {_AGAIN}")

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ImageError
+from .fitting import WHITE, fitted_plane, levels_from_averages
 from .spec import ModelSpec
-
-WHITE = 255
 
 Clock = Literal["driver", "packet", "host"]
 
@@ -31,6 +30,8 @@ class Frame:
         media_s: Position in the recording in seconds, where the source has one.
         clock: Who stamped the moment: the device's `driver`, the arrival of the frame's `packet`,
             or this `host` right after the grab.
+        convert_ns: What the source itself spent on turning the decoded picture into fitted luma,
+            in nanoseconds; it follows `capture_ns` and is no part of it.
     """
 
     image: npt.NDArray[np.uint8]
@@ -41,6 +42,7 @@ class Frame:
     name: str = ""
     media_s: float | None = None
     clock: Clock = "host"
+    convert_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,35 +105,9 @@ def fitted_luma(luma: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.
     Returns:
         (S, S) uint8; `luma` itself where nothing has to change.
     """
-    height, width = luma.shape
-    side = spec.image_size
-    if spec.fit == "crop" and height != width:
-        square = min(height, width)
-        top, left = (height - square) // 2, (width - square) // 2
-        luma = luma[top : top + square, left : left + square]
-    elif spec.fit == "pad" and height != width:
-        square = max(height, width)
-        tall, wide = square - height, square - width
-        luma = cv2.copyMakeBorder(  # type: ignore[assignment]
-            luma,
-            tall // 2,
-            tall - tall // 2,
-            wide // 2,
-            wide - wide // 2,
-            cv2.BORDER_CONSTANT,
-            value=(WHITE,),
-        )
-    height, width = luma.shape
-    if (height > side) != (width > side) and side not in {height, width}:
-        # OpenCV averages areas only where no axis grows, so the axis that shrinks goes first.
-        luma = cv2.resize(  # type: ignore[assignment]
-            luma, (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA
-        )
-    if luma.shape != (side, side):
-        grows = luma.shape[0] < side or luma.shape[1] < side
-        method = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
-        luma = cv2.resize(luma, (side, side), interpolation=method)  # type: ignore[assignment]
-    return luma
+    if luma.shape == (spec.image_size, spec.image_size):
+        return luma
+    return levels_from_averages(fitted_plane(luma, spec, luma.shape))
 
 
 def input_from_luma(
@@ -150,6 +126,19 @@ def input_from_luma(
         out = np.empty(luma.shape, np.float32)
     np.multiply(luma, np.float32(1 / 255), out=out)
     return out
+
+
+def write_input(luma: npt.NDArray[np.uint8], out: npt.NDArray[Any]) -> None:
+    """Write fitted luma into an encoder's input buffer.
+
+    Args:
+        luma: (S, S) uint8.
+        out: (S, S) uint8, for a graph that scales it itself, or float32, which becomes [0, 1].
+    """
+    if out.dtype == np.uint8:
+        np.copyto(out, luma)
+    else:
+        input_from_luma(luma, out)
 
 
 def input_from_image(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import abc
 import math
 import time
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from .clocks import DriverClock
-from .errors import CameraError
+from .errors import CameraError, ImageError
 from .frames import Clock, Frame, Gap
 from .modes import check_mode
 from .source import FrameSource, Mode, Wanted
@@ -71,11 +73,12 @@ class OpenCVSource(FrameSource):
         Raises:
             CameraError: Nothing came, or the camera went away.
         """
-        if self._capture is None:
+        capture = self._capture
+        if capture is None:
             return None
         asked_ns = time.monotonic_ns()
         try:
-            grabbed = self._capture.grab()
+            grabbed = capture.grab()
         except cv2.error:
             grabbed = False
         captured_ns, now_ns = time.time_ns(), time.monotonic_ns()
@@ -84,25 +87,31 @@ class OpenCVSource(FrameSource):
         grabbed_ns = now_ns if now_ns - asked_ns >= _WAITED_NS else self._last_ns
         clock: Clock = "host"
         if self._driver is not None:
-            stamp_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+            stamp_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
             if (stamp_ns := self._driver.grabbed_ns(stamp_ms, now_ns)) is not None:
                 grabbed_ns, clock = stamp_ns, "driver"
         self._last_ns = now_ns
         captured_ns -= now_ns - grabbed_ns
         self._index += 1
         try:
-            delivered, image = self._capture.retrieve()
+            delivered, image = capture.retrieve()
         except cv2.error:
             delivered, image = False, None
+        delivered_ns = time.monotonic_ns()
         if not delivered or image is None or not image.size:
             return Gap(self._index - 1, "frame does not decode", captured_ns)
+        try:
+            image = self._converted(image)
+        except ImageError as error:
+            return Gap(self._index - 1, error.clause(), captured_ns)
         return Frame(
-            image=image.astype(np.uint8, copy=False),
+            image=image,
             index=self._index - 1,
             captured_ns=captured_ns,
             grabbed_ns=grabbed_ns,
-            capture_ns=time.monotonic_ns() - grabbed_ns,
+            capture_ns=delivered_ns - grabbed_ns,
             clock=clock,
+            convert_ns=time.monotonic_ns() - delivered_ns,
         )
 
     def close(self) -> None:
@@ -114,6 +123,14 @@ class OpenCVSource(FrameSource):
     @abc.abstractmethod
     def _open(self) -> cv2.VideoCapture:
         """Open and ask for the mode; release what could not be opened, and raise CameraError."""
+
+    def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Make what was delivered an image, or fitted luma.
+
+        Raises:
+            ImageError: It is damaged.
+        """
+        return image.astype(np.uint8, copy=False)
 
     def _cause(self, waited_s: float) -> str:
         """Say why no frame came."""

@@ -10,16 +10,29 @@ from typing import Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from .bundle import FileEntry, GraphName, GraphReport, Precision
+from .bundle import (
+    FileEntry,
+    GraphName,
+    GraphReport,
+    Precision,
+    Runner,
+    Variant,
+    title_of_graph,
+)
 from .documents import document_from_json
 from .driver import Gpu
 from .errors import EngineError
 from .flavours import Flavour, FlavourName, title_of
 from .spec import StrictModel
 
-PASSPORT_VERSION: Literal[1] = 1
+PASSPORT_VERSION: Literal[2] = 2
+RUNNER: Runner = "tensorrt"
+"""What a bundle calls graphs that are made for engines of either flavour."""
 LEAST_SHARE = 0.95
-"""An engine with less of its weights or layer outputs in a precision does not get its label."""
+"""An engine with less of its weights or layer outputs in a precision does not get its label; an
+INT8 engine must do that much of the INT8 multiplications that its graph asks for."""
+LEAST_INT8 = 0.5
+"""An INT8 graph keeps layers in float that its latents need, but not most of its arithmetic."""
 
 Source = Literal["engine inspector", "engine file", "typed network"]
 
@@ -50,29 +63,61 @@ class PrecisionReceipt(StrictModel):
         weights: Format to number of weights.
         weights_from: Who told.
         outputs: Format to number of values that layers hand on for one image; the engine's own
-            inputs and outputs, which are float32 by contract, do not count.
+            inputs and outputs, which are fixed by contract, do not count.
         outputs_from: Who told.
+        multiplications: Format to number of multiplications for one image in convolutions, their
+            transposes and matrix products; the wider format of a layer's two operands counts.
+        multiplications_from: Who told.
+        asked: The same as the graph's own types have it; an engine may do otherwise.
     """
 
     weights: dict[str, int]
     weights_from: Source
     outputs: dict[str, int]
     outputs_from: Source
+    multiplications: dict[str, int]
+    multiplications_from: Source
+    asked: dict[str, int]
 
     def shares(self, precision: Precision) -> tuple[float, float]:
         """Return the share of weights and of layer outputs in a format; 0 where none is known."""
         return _share(self.weights, precision), _share(self.outputs, precision)
 
+    def share_of_multiplications(self, precision: Precision) -> float:
+        """Return the share of multiplications in a format; 0 where none is known."""
+        return _share(self.multiplications, precision)
+
+    def proves(self, precision: Precision) -> bool:
+        """Return whether what a label is about was read back from the engine, at least in part."""
+        if precision == "int8":
+            return self.multiplications_from != "typed network"
+        return not self.weights_from == self.outputs_from == "typed network"
+
     def problem_with(self, precision: Precision) -> str | None:
-        """Return in a clause why a label is not deserved, or None where it is."""
-        if self.weights_from == self.outputs_from == "typed network":
+        """Return in a clause why a label is not deserved, or None where it is.
+
+        An INT8 label is about arithmetic: what is handed on between layers is float there, and
+        weights that are kept as INT8 may be turned back before they are multiplied.
+        """
+        if not self.proves(precision):
             return "nothing of its precision can be read back from the finished engine"
+        if precision == "int8":
+            return self._problem_with_int8()
         if min(self.shares(precision)) < LEAST_SHARE:
             return f"{self.sentence(precision)}, and the label needs {LEAST_SHARE:.0%} of both"
         return None
 
+    def _problem_with_int8(self) -> str | None:
+        least = max(LEAST_INT8, LEAST_SHARE * _share(self.asked, "int8"))
+        if self.share_of_multiplications("int8") < least:
+            return f"{self.sentence('int8')}, and the label needs {least:.0%}"
+        return None
+
     def sentence(self, precision: Precision) -> str:
         """Return the receipt as a clause."""
+        if precision == "int8":
+            share = self.share_of_multiplications(precision)
+            return f"{share:.2%} of multiplications ({self.multiplications_from}) are int8"
         weights, outputs = self.shares(precision)
         return (
             f"{weights:.2%} of weights ({self.weights_from}) and {outputs:.2%} of layer outputs "
@@ -97,11 +142,12 @@ class EngineVerification(StrictModel):
 class Passport(StrictModel):
     """Everything that an engine's `.json` holds."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     producer: str
     created: str
     graph: GraphName
     precision: Precision
+    variant: Variant
     flavour: FlavourName
     version: str
     compute_capabilities: tuple[str, ...]
@@ -116,6 +162,11 @@ class Passport(StrictModel):
     receipt: PrecisionReceipt
     verification: EngineVerification
     build_seconds: float = Field(ge=0)
+
+    @property
+    def title(self) -> str:
+        """Which graph's engine this is, such as "encoder fp16 mu"."""
+        return title_of_graph(self.graph, self.precision, self.variant, None)
 
     def mismatch(self, flavour: Flavour, gpu: Gpu, onnx_sha256: str) -> str | None:
         """Return in a clause why the engine cannot be used here, or None where it can.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .backend import Arrays, Backend
 from .errors import BackendError
 from .familiarity import Familiarity
-from .frames import input_from_luma
+from .frames import write_input
 from .mailboxes import Mailboxes
 from .outlets import OutletReport
 from .reconstruct import Reconstruction
@@ -62,7 +62,7 @@ class LatentStream:
     ) -> None:
         side = spec.image_size
         self._backend, self._extras = backend, extras or Extras()
-        self._batch = np.zeros((cameras, 1, side, side), np.float32)
+        self._batch = np.zeros((cameras, 1, side, side), backend.input_dtype)
         self._gaps_from_ns: dict[str, int] = {}
         for count in range(1, cameras + 1):
             for _ in range(WARM_UP_RUNS):
@@ -115,7 +115,7 @@ class LatentStream:
         started_ns = time.monotonic_ns()
         batch = self._batch[: len(shots)]
         for (_, shot), place in zip(shots, batch, strict=True):
-            input_from_luma(shot.frame.image, place[0])
+            write_input(shot.frame.image, place[0])
         results = self._backend.run(batch)
         encoded_ns = time.monotonic_ns()
         done: list[tuple[Row, Shot]] = []
@@ -146,8 +146,8 @@ class LatentStream:
     def _complete(self, row: Row, results: Arrays, position: int) -> int:
         """Put the latent and what is said of it into the row; return when it was ready."""
         mu: npt.NDArray[np.float32] = results["mu"][position]
-        log_var = results["log_var"][position]
-        if not (np.isfinite(mu).all() and np.isfinite(log_var).all()):
+        log_var = results["log_var"][position] if "log_var" in results else None
+        if not (np.isfinite(mu).all() and (log_var is None or np.isfinite(log_var).all())):
             raise BackendError(
                 f"the latent of frame {row.index} of {row.camera} is not finite: "
                 "export the bundle again and read its verification"

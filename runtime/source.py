@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from .closing import Closing
 from .errors import SourceError
 from .frames import Frame, Gap
+from .spec import ModelSpec
 
 DEFAULT_FPS = 30.0
 
@@ -43,11 +44,14 @@ class Wanted:
         mode: Read back once it is set.
         accept_mode: Take what comes where the mode is not honoured.
         timeout_s: How long a connection may be silent.
+        spec: The model that frames are for: a source may deliver fitted luma, (S, S), in place of
+            full images. None: full images only.
     """
 
     mode: Mode = Mode()
     accept_mode: bool = False
     timeout_s: float = 5.0
+    spec: ModelSpec | None = None
 
 
 class FrameSource(Closing):
@@ -126,7 +130,7 @@ class Paced(FrameSource):
         item = self._source.read()
         if isinstance(item, Frame):
             # A decoder that reorders frames reads ahead; a camera could not have.
-            capture_ns = time.monotonic_ns() - due_ns
+            capture_ns = time.monotonic_ns() - due_ns - item.convert_ns
             return replace(item, grabbed_ns=due_ns, captured_ns=captured_ns, capture_ns=capture_ns)
         return item
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
 
 from rich.console import Console
@@ -15,6 +17,7 @@ from rich.console import Console
 from .bundle import Bundle, load_bundle
 from .camera import open_source
 from .capture import CaptureThread
+from .choice import Choice
 from .command import stderr_console
 from .errors import OutputError, SourceError
 from .familiarity import Familiarity, familiarity_from_bundle
@@ -26,8 +29,11 @@ from .reconstruct import Reconstruction
 from .rows import RunFacts
 from .sinks import Sink, check_output, open_sink
 from .source import FrameSource, Paced
+from .spec import ModelSpec
 from .stream_options import StreamOptions, check_stream_options
 from .tally import StreamSummary
+from .thread_trial import choice_by_trial
+from .threads import keep_opencv_single
 from .timing import table_of
 
 FRAMES_WAITING = 64
@@ -47,13 +53,14 @@ def stream(options: StreamOptions) -> None:
         MotorVAEError: What could not be opened, failed, or was lost for good.
     """
     check_stream_options(options)
+    keep_opencv_single()
     for output in options.outputs:
         check_output(output)
     _check_view(options)
     console = stderr_console()
-    bundle = load_bundle(options.model)
+    bundle = load_bundle(options.model, hash_all=False)
     with contextlib.ExitStack() as stack:
-        choice = options.engine.open(bundle, "encoder")
+        choice = _encoder(options, bundle)
         backend = stack.enter_context(choice.backend)
         extras, remarks = _extras(options, bundle, stack)
         encoder = LatentStream(backend, bundle.spec, len(options.camera), extras)
@@ -76,6 +83,9 @@ def stream(options: StreamOptions) -> None:
             if sink.set_aside_as:
                 console.print(f"the earlier {sink.name} is kept as {sink.set_aside_as}")
         _stop_on_signals(mailboxes, outlets)
+        # Everything that stays is there by now: no later collection needs to look at it.
+        gc.collect()
+        gc.freeze()
         for capture in captures:
             capture.start()
         summary = encoder.run(mailboxes, outlets.put, max_frames=options.max_frames)
@@ -97,13 +107,27 @@ def _check_view(options: StreamOptions) -> None:
         check_view(options.view_file)
 
 
+def _encoder(options: StreamOptions, bundle: Bundle) -> Choice:
+    """Open the encoder; where frames come with pauses, with the threads that suit those."""
+    outputs = options.encoder_outputs
+
+    def open_with(threads: int | None) -> Choice:
+        return replace(options.engine, threads=threads).open(bundle, "encoder", outputs)
+
+    if options.engine.threads is not None or not options.is_paced:
+        return open_with(options.engine.threads)
+    return choice_by_trial(open_with, (1, *(2 * (bundle.spec.image_size,))))
+
+
 def _extras(
     options: StreamOptions, bundle: Bundle, stack: contextlib.ExitStack
 ) -> tuple[Extras, str]:
     """Open what rows are to say beyond the latent; also return what to remark in the first line."""
     found = familiarity_from_bundle(bundle, foreign_above=options.foreign_above)
     known = found if isinstance(found, Familiarity) else None
-    if not isinstance(found, Familiarity):
+    if options.familiarity == "none":
+        known, remarks = None, ""
+    elif not isinstance(found, Familiarity):
         remarks = f"; foreign is not judged: {found.reason}"
     elif found.images < ENOUGH_IMAGES:
         remarks = f"; foreign is judged by only {found.images} held-out images"
@@ -128,9 +152,9 @@ def _extras(
     return extras, remarks
 
 
-def _opened(text: str, options: StreamOptions) -> FrameSource:
-    """Open a source, at the pace asked for."""
-    source = open_source(text, options.wanted)
+def _opened(text: str, options: StreamOptions, spec: ModelSpec) -> FrameSource:
+    """Open a source for a model, at the pace asked for."""
+    source = open_source(text, replace(options.wanted, spec=spec))
     return Paced(source) if options.realtime and not source.live else source
 
 
@@ -145,7 +169,7 @@ def _captures(
     mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
     captures, lossless = [], True
     for text in options.camera:
-        source = _opened(text, options)
+        source = _opened(text, options, bundle.spec)
         policy = options.policy or ("latest" if source.live else "every")
         mailbox = mailboxes.add(
             _unique(source.name, [box.name for box in mailboxes.boxes]),

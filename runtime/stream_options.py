@@ -14,6 +14,8 @@ from .errors import ConfigError
 from .reconstruct import every_from_text
 from .source import Mode, Wanted
 
+FamiliarityBy = Literal["both", "mu", "none"]
+
 DEFAULT_OUTPUT = "latents.jsonl"
 DEFAULT_FREEZE_S = 5.0
 
@@ -66,6 +68,10 @@ class StreamOptions:
     error that names both."""
     reconstruct: str | None = None
     """every=N: decode every Nth latent and put the reconstruction's error into its row."""
+    familiarity: FamiliarityBy = "both"
+    """What rows say of how well the model knows an image. both: by mu and log_var. mu: by mu alone,
+    which misses more (docs/familiarity.md) and lets an encoder run that is half its size in
+    weights. none: nothing, by the same encoder."""
     foreign_above: float = 99.9
     """Mark a row as foreign where its image is further from what the model knows, by either of
     two distances, than this percentage of known images."""
@@ -87,6 +93,17 @@ class StreamOptions:
             accept_mode=self.accept_mode,
             timeout_s=self.timeout,
         )
+
+    @property
+    def encoder_outputs(self) -> tuple[str, ...]:
+        """What the encoder must give."""
+        return ("mu", "log_var") if self.familiarity == "both" else ("mu",)
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether frames come by the clock: a recording's follow each other at once."""
+        paths = [Path(text).expanduser() for text in self.camera]
+        return self.realtime or not all(path.is_file() or path.is_dir() for path in paths)
 
     @property
     def every(self) -> int | None:

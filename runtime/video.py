@@ -5,23 +5,25 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple
 
 import av
 import av.error
-import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
 from .announced import early_end
 from .bitstream import FlawFinder
 from .clocks import StreamClock
 from .connection import FAILURES, Connection
 from .damage import Arrival, PacketLog
-from .errors import CameraError
+from .errors import CameraError, ImageError
 from .frames import Frame, Gap
+from .jpeg_luma import GreyJpeg, grey_from_jpeg
 from .modes import check_mode
 from .source import FrameSource, Wanted
+from .spec import ModelSpec
+from .video_luma import bgr_from_video_frame, luma_from_video_frame
 
 _SILENCE = (av.error.ExitError, TimeoutError)
 # Formats whose time stamps are the sender's own; for others FFmpeg makes them up.
@@ -31,8 +33,17 @@ _HOLD_BACK = {"rtsp", "mpegts"}
 _HELD_BACK = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
 
 
+class _DecodedJpeg(NamedTuple):
+    """A packet that held a JPEG, decoded without FFmpeg."""
+
+    pts: int | None
+    grey: GreyJpeg
+    spec: ModelSpec
+    is_corrupt: bool = False
+
+
 class VideoSource(FrameSource):
-    """Every frame of a video, in order, converted to BGR.
+    """Every frame of a video, in order: BGR, or fitted luma where a model's spec is given.
 
     A frame's time is that at which the packet came that it was decoded from; `StreamClock` tells
     what came late. Damage that the decoder notices is never hidden: a packet that does
@@ -62,7 +73,6 @@ class VideoSource(FrameSource):
         self.name = name
         self._location, self._is_url, self._wanted = location, is_url, wanted
         self._index = 0
-        self._reformatter = VideoReformatter()  # keeps FFmpeg's conversion context
         self._open()
         self.returns = self.live
 
@@ -171,18 +181,13 @@ class VideoSource(FrameSource):
     ) -> Iterator[Frame | Gap]:
         """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
         arrival = None if packet is None else self._log.arrived(packet, came_ns)
-        decoded: list[VideoFrame] = []
-        reason: str | None = None
-        if packet is not None:
-            reason = "frame is cut short" if packet.is_corrupt else self._flaws.flaw(bytes(packet))
-        if reason is None:
-            try:
-                decoded = self._stream.decode(packet)
-            except FAILURES as error:
-                reason = f"frame does not decode: {self._connection.reason(error)}"
-        if reason and packet is not None and arrival is not None:
-            self._log.damaged(arrival)
-            self._note_gap(packet.pts, reason, arrival)
+        decoded: Sequence[VideoFrame | _DecodedJpeg] = ()
+        try:
+            decoded = self._decode(packet)
+        except ImageError as error:
+            if packet is not None and arrival is not None:
+                self._log.damaged(arrival)
+                self._note_gap(packet.pts, error.clause(), arrival)
         for frame in decoded:
             if self._log.is_missing(frame):
                 continue
@@ -199,22 +204,56 @@ class VideoSource(FrameSource):
             else:
                 yield self._whole(frame, origin)
 
-    def _whole(self, frame: VideoFrame, origin: Arrival) -> Frame:
-        colour = self._reformatter.reformat(frame, format="bgr24")
-        image = np.ascontiguousarray(colour.to_ndarray(), np.uint8)
+    def _decode(
+        self, packet: av.Packet[av.VideoStream] | None
+    ) -> Sequence[VideoFrame | _DecodedJpeg]:
+        """Decode one packet, or what the decoder still holds.
+
+        Raises:
+            ImageError: The packet is damaged.
+        """
+        if packet is not None:
+            data = bytes(packet)
+            flaw = "frame is cut short" if packet.is_corrupt else self._flaws.flaw(data)
+            if flaw:
+                raise ImageError(flaw)
+            codec, spec = self._stream.codec_context, self._wanted.spec
+            if spec is not None and codec.name == "mjpeg":
+                # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
+                grey = grey_from_jpeg(data, spec, (codec.height, codec.width))
+                if grey is not None:
+                    return [_DecodedJpeg(packet.pts, grey, spec)]
+        try:
+            return self._stream.decode(packet)
+        except FAILURES as error:
+            reason = self._connection.reason(error)
+            raise ImageError(f"frame does not decode: {reason}") from error
+
+    def _whole(self, frame: VideoFrame | _DecodedJpeg, origin: Arrival) -> Frame:
         self._index += 1
         self._joined = True
+        decoded_ns = time.monotonic_ns()
+        if isinstance(frame, _DecodedJpeg):
+            image = frame.grey.fitted(frame.spec)
+        elif self._wanted.spec is not None:
+            image = luma_from_video_frame(frame, self._wanted.spec)
+        else:
+            image = bgr_from_video_frame(frame)
+        done_ns = time.monotonic_ns()
+        if self._wanted.spec is None:
+            decoded_ns = done_ns
         return Frame(
             image=image,
             index=self._index - 1,
             captured_ns=origin.captured_ns,
             grabbed_ns=origin.grabbed_ns,
-            capture_ns=time.monotonic_ns() - origin.grabbed_ns,
+            capture_ns=decoded_ns - origin.grabbed_ns,
             media_s=self._media_s(frame),
             clock="packet",
+            convert_ns=done_ns - decoded_ns,
         )
 
-    def _media_s(self, frame: VideoFrame) -> float | None:
+    def _media_s(self, frame: VideoFrame | _DecodedJpeg) -> float | None:
         base = self._stream.time_base  # a frame that was flushed does not know it
         if self.live or frame.pts is None or not base:
             return None

@@ -23,13 +23,25 @@ def small_spec() -> ModelSpec:
 
 @pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle written by the real export, both precisions. Corrupt a copy, never this one."""
+    """A bundle written by the real export, float32 and FP16. Corrupt a copy, never this one."""
+    return _bundle(tmp_path_factory.mktemp("small"), SMALL, ["fp16"], image_count=24)
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `small_bundle`, float32 and INT8: untrained weights pass that gate in few layers only."""
+    spec = ModelSpec(image_size=32, channels=(8, 16), latent_size=8)
+    return _bundle(tmp_path_factory.mktemp("int8"), spec, ["int8"], image_count=48)
+
+
+def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count: int) -> Path:
     from dataclasses import replace
 
     import torch
     from torch import nn
 
-    from motorvae.export.bundle import GRAPHS, write_bundle
+    from motorvae.export.bundle import write_bundle
+    from motorvae.export.forms import GRAPHS
     from motorvae.export.graphs import onnx_from_model
     from motorvae.export.reference import HeldOut
     from motorvae.export.torch_reference import reference_from_model
@@ -39,10 +51,10 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from motorvae.training.latents import latent_statistics
     from motorvae.training.model import MotorVAE
 
-    images = np.stack([vehicle(1, index, SMALL.image_size)[0] for index in range(24)])
+    images = np.stack([vehicle(1, index, spec.image_size)[0] for index in range(image_count)])
     state = torch.random.get_rng_state()
     torch.manual_seed(3)
-    model = MotorVAE(SMALL)
+    model = MotorVAE(spec)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the statistics become those of the one pass below
@@ -53,10 +65,9 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.eval()
     torch.random.set_rng_state(state)
 
-    ones = np.ones(SMALL.latent_size)
+    ones = np.ones(spec.latent_size)
     first = reference_from_model(model, HeldOut(images, Spread(mu=ones, log_var=ones)))
     mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
-    folder = tmp_path_factory.mktemp("small")
     statistics = folder / "latents.npz"
     rows = np.arange(len(images))
     # The same images set the yardstick: so few others would make it a matter of luck.
@@ -64,13 +75,13 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(statistics, **latent_statistics(model, data))
     write_bundle(
         folder / "bundle",
-        graphs={graph: onnx_from_model(model, SMALL, graph) for graph in GRAPHS},
-        spec=SMALL,
+        graphs={graph: onnx_from_model(model, spec, graph) for graph in GRAPHS},
+        spec=spec,
         weights_sha256="ab" * 32,
         statistics=statistics,
         reference=replace(first, spread=Spread(mu=mu, log_var=log_var)),
-        fp16=True,
-        on_reports=lambda _: None,
+        precisions=precisions,
+        on_reports=lambda *_: None,
     )
     return folder / "bundle"
 

@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..runtime.area_average import reference_luma
 from ..runtime.camera import open_source
 from ..runtime.errors import DataError, ImageError, OutputError, SourceError
 from ..runtime.files import replaced_file
-from ..runtime.frames import Gap, fitted_luma, luma_from_image
+from ..runtime.frames import Gap
 from ..runtime.images import image_paths, luma_from_file
 from ..runtime.spec import ModelSpec
 from ..runtime.vehicles import vehicle
@@ -84,7 +85,7 @@ def prepare_data(
     progress: Callable[[int, int | None], None],
     warn: Callable[[str], None],
 ) -> None:
-    """Decode every image once, through the runtime's own path, and split them by content.
+    """Decode every image once, to the luma that the runtime is held to, and split by content.
 
     Args:
         options: Names the data.
@@ -242,13 +243,13 @@ def _in_threads(decode: Callable[[int], Item], count: int, workers: int) -> Iter
 
 def _vehicle_item(seed: int, spec: ModelSpec, row: int) -> Item:
     image, _ = vehicle(seed, row, spec.image_size)
-    return f"vehicle-{row:06d}", fitted_luma(luma_from_image(image), spec)
+    return f"vehicle-{row:06d}", reference_luma(image, spec)
 
 
 def _file_item(folder: Path, paths: Sequence[Path], spec: ModelSpec, row: int) -> Item:
     name = paths[row].relative_to(folder).as_posix()
     try:
-        return name, fitted_luma(luma_from_file(paths[row]), spec)
+        return name, reference_luma(luma_from_file(paths[row]), spec)
     except ImageError as error:
         return name, str(error)
 
@@ -263,6 +264,6 @@ def _video_items(data: str, spec: ModelSpec) -> tuple[int | None, Iterator[Item]
                 if isinstance(frame, Gap):
                     yield name, frame.reason
                 else:
-                    yield name, fitted_luma(luma_from_image(frame.image), spec)
+                    yield name, reference_luma(frame.image, spec)
 
     return source.expected, items()

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from motorvae.benchmarks.case import Case, measured_case
 from motorvae.benchmarks.cli import main
 from motorvae.benchmarks.engines import thread_limit
 from motorvae.benchmarks.environment import Environment
 from motorvae.benchmarks.measure import Schedule
-from motorvae.benchmarks.results import Case, Rate, Result, Settings, measured_case, series_of
+from motorvae.benchmarks.results import Rate, Result, Settings
 from motorvae.benchmarks.roofline import cost_of, roofline_of
+from motorvae.benchmarks.series import series_of
+from motorvae.benchmarks.subject import Subject, untrained_subject
 from motorvae.runtime.spec import ModelSpec
 
 MS = 1_000_000
@@ -29,14 +32,22 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def subject(small_spec: ModelSpec) -> Iterator[Subject]:
+    """Random weights, exported for real."""
+    with untrained_subject(small_spec, seed=0) as found:
+        yield found
+
+
 @pytest.fixture
 def result(small_spec: ModelSpec) -> Result:
     """Every kind of case, one of them not measured and one unstable."""
     cost = cost_of(small_spec, "encoder")
-    p50_ms = series_of(steady(5.25)).p50_ms
+    p50_ms = series_of(steady(5.25)).p50
     restless = tuple(ms * MS for ms in (11, 11, 11, 33, 33, 33))
     return Result(
         created="2026-11-23T12:00:00+00:00",
+        command="motorvae-bench run --untrained",
         model=small_spec,
         settings=Settings(
             quick=False,
@@ -63,7 +74,7 @@ def result(small_spec: ModelSpec) -> Result:
             load_start=(0.1, 0.1, 0.1),
             load_end=(2.0, 1.0, 0.5),
         ),
-        matrix=Rate(work=2 * 10**9, series=series_of(steady(20))),
+        matrix={"float32": Rate(work=2 * 10**9, series=series_of(steady(20)))},
         copy_memory=Rate(work=10**8, series=series_of(steady(10))),
         cases=(
             Case(
@@ -85,7 +96,7 @@ def result(small_spec: ModelSpec) -> Result:
             Case(
                 group="path",
                 engine="ONNX Runtime",
-                batch=1,
+                source="bgr",
                 frame=(640, 480),
                 stages={
                     "total": series_of(steady(6.5)),
@@ -95,7 +106,7 @@ def result(small_spec: ModelSpec) -> Result:
             ),
             Case(
                 group="training",
-                engine="float32",
+                engine="torch eager",
                 batch=64,
                 stages={"step": series_of(steady(640, 5))},
             ),

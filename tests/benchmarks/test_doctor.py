@@ -146,7 +146,7 @@ def test_the_help_names_all_that_can_be_examined(capsys: pytest.CaptureFixture[s
 
 
 def test_every_row_that_did_not_run_has_its_reason(receipt: Receipt) -> None:
-    assert len(receipt.rows) == 11
+    assert len(receipt.rows) == 15
     assert receipt.measured == ()
     assert receipt.engines == ()
     assert not receipt.passed
@@ -202,7 +202,7 @@ def test_one_measured_row_is_enough(
             "wall": 30
         }
         assert [report.output for report in row.gate] == ["mu", "log_var"]
-    assert f"receipt in {output}: 2 of 11 rows measured; share that file as it is" in said
+    assert f"receipt in {output}: 2 of 15 rows measured; share that file as it is" in said
 
 
 @pytest.mark.usefixtures("with_gpu")
@@ -381,8 +381,9 @@ def test_the_table_shows_what_was_measured_and_names_the_rest(
     assert "copies and kernels: latents are not bit for bit those without the graph" in said
     assert "TensorRT fp32, CUDA graph: off: verification failed: far off" in said.replace("\n", " ")
     unproven = [line for line in lines if line.startswith("unproven: ")]
-    assert len(unproven) == 2
-    assert unproven[0].startswith("unproven: TensorRT-RTX fp32, CUDA graph: off; TensorRT-RTX fp32")
+    assert len(unproven) == 3
+    assert unproven[0].startswith("unproven: TensorRT int8, CUDA graph: off; TensorRT int8")
+    assert unproven[1].startswith("unproven: TensorRT-RTX fp32, CUDA graph: off; TensorRT-RTX fp32")
 
 
 def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: Path) -> None:

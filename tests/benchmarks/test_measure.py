@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -46,6 +48,42 @@ def test_every_sample_is_kept_as_it_came() -> None:
         {"A": lambda: {"run": next(durations)}}, Schedule(samples=6, warmup=0, settle=0)
     )
     assert taken["A"]["run"] == [5, 5, 5, 10**12, 5, 5]
+
+
+def test_a_turn_settles_for_its_time() -> None:
+    begin_s = time.perf_counter()
+    taken = interleaved(
+        {"A": counting()}, Schedule(samples=2, warmup=0, settle=0, settle_ms=20, turn=1)
+    )
+    assert time.perf_counter() - begin_s >= 0.04
+    first, second = taken["A"]["run"]
+    assert first > 0
+    assert second > first + 1
+
+
+def test_a_turn_waits_for_threads_that_still_work() -> None:
+    """A thread that spins as an engine's do is done before the next subject is called."""
+    spinning = threading.Event()
+    seen: list[bool] = []
+
+    def spin() -> None:
+        give_up_s = time.perf_counter() + 0.1
+        while time.perf_counter() < give_up_s:
+            pass
+        spinning.clear()
+
+    def start() -> None:
+        spinning.set()
+        threading.Thread(target=spin).start()
+
+    interleaved(
+        {
+            "A": stopwatch(start, "run"),
+            "B": stopwatch(lambda: seen.append(spinning.is_set()), "run"),
+        },
+        Schedule(samples=2, warmup=0, settle=0, turn=1),
+    )
+    assert seen == [False, False]
 
 
 def test_stages_are_kept_apart() -> None:

@@ -56,6 +56,19 @@ def test_weights_move_once_and_images_with_the_batch() -> None:
     assert eight.moved_bytes - one.moved_bytes == 7 * 4 * (256 * 256 + 2 * 128)
 
 
+def test_lean_and_low_precision_graphs_cost_less() -> None:
+    spec = ModelSpec()
+    full = cost_of(spec, "encoder")
+    mu = cost_of(spec, "encoder", mu_only=True, luma=True)
+    head = 32768 * 128
+    assert full.flops - mu.flops == 2 * head
+    assert full.weight_bytes - mu.weight_bytes == 4 * (head + 128)
+    assert mu.moved_bytes - mu.weight_bytes == 256 * 256 + 4 * 128
+    int8 = cost_of(spec, "encoder", precision="int8", mu_only=True, luma=True)
+    assert 4 * int8.weight_bytes == mu.weight_bytes
+    assert int8.flops == mu.flops
+
+
 def test_roofline_is_the_slower_of_arithmetic_and_traffic() -> None:
     cost = cost_of(ModelSpec(), "encoder")
     bound = roofline_of(cost, flops_per_s=1e11, bytes_per_s=1e12, p50_ms=12.6)

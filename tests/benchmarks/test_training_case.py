@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from motorvae.benchmarks.measure import Schedule
-from motorvae.benchmarks.training_case import BF16, FLOAT32, training_cases
+from motorvae.benchmarks.training_case import training_cases
 from motorvae.runtime.spec import ModelSpec
 
 SCHEDULE = Schedule(samples=2, warmup=0, settle=0, turn=1)
@@ -9,12 +9,15 @@ SCHEDULE = Schedule(samples=2, warmup=0, settle=0, turn=1)
 
 def test_both_ways_are_timed_where_the_processor_has_bf16(small_spec: ModelSpec) -> None:
     cases = training_cases(small_spec, 4, SCHEDULE, has_bf16=True)
-    assert [case.engine for case in cases] == [FLOAT32, BF16]
-    assert [len(case.stages["step"].samples_ns) for case in cases] == [2, 2]
+    assert [(case.precision, case.variant) for case in cases] == [
+        ("float32", None),
+        ("bf16", "channels last"),
+    ]
+    assert [len(case.stages["step"].samples) for case in cases] == [2, 2]
 
 
 def test_emulated_bf16_is_not_measured(small_spec: ModelSpec) -> None:
     plain, bf16 = training_cases(small_spec, 4, SCHEDULE, has_bf16=False)
-    assert len(plain.stages["step"].samples_ns) == 2
+    assert len(plain.stages["step"].samples) == 2
     assert bf16.stages == {}
     assert "no bf16 arithmetic" in str(bf16.not_measured)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from motorvae.export.bundle import GRAPHS, write_bundle
+from motorvae.export.bundle import write_bundle
+from motorvae.export.forms import GRAPHS
 from motorvae.export.graphs import onnx_from_model
 from motorvae.export.reference import HeldOut
 from motorvae.export.torch_reference import reference_from_model
@@ -86,8 +87,8 @@ def write(graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path) 
             "weights_sha256": "ab" * 32,
             "statistics": statistics,
             "reference": reference,
-            "fp16": True,
-            "on_reports": lambda _: None,
+            "precisions": ("fp16",),
+            "on_reports": lambda *_: None,
         }
         write_bundle(output, **(arguments | changes))  # type: ignore[arg-type]
 

@@ -14,7 +14,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from motorvae.export.bundle import add_fp16_to_bundle, graph_file
+from motorvae.export.bundle import add_to_bundle
+from motorvae.export.forms import FP16, FP32, GRAPHS
+from motorvae.export.int8 import Searched
 from motorvae.export.verify import Reference
 from motorvae.runtime.backend import open_backend
 from motorvae.runtime.bundle import GraphName, GraphReport, load_bundle
@@ -23,7 +25,7 @@ from motorvae.runtime.errors import OutputError, VerificationError
 from .conftest import SPEC, WriteBundle
 
 
-def silent(_reports: Sequence[GraphReport]) -> None:
+def silent(_reports: Sequence[GraphReport], _searched: Sequence[Searched]) -> None:
     return
 
 
@@ -39,22 +41,31 @@ def test_bundle_holds_what_the_design_names_and_reads_back(
     assert {path.name for path in bundle.folder.iterdir()} == {
         "manifest.json",
         "encoder.onnx",
+        "encoder.mu.onnx",
         "decoder.onnx",
+        "decoder.phases.onnx",
         "encoder.fp16.onnx",
+        "encoder.luma.fp16.onnx",
+        "encoder.mu.fp16.onnx",
         "decoder.fp16.onnx",
         "latents.npz",
         "verification.npz",
     }
     assert bundle.spec == SPEC
-    assert [(r.graph, r.precision, r.output) for r in bundle.manifest.verification] == [
-        ("encoder", "fp32", "mu"),
-        ("encoder", "fp32", "log_var"),
-        ("decoder", "fp32", "reconstruction"),
-        ("encoder", "fp16", "activations"),
-        ("encoder", "fp16", "mu"),
-        ("encoder", "fp16", "log_var"),
-        ("decoder", "fp16", "activations"),
-        ("decoder", "fp16", "reconstruction"),
+    assert [f"{report.title}: {report.output}" for report in bundle.manifest.verification] == [
+        "encoder fp32: mu",
+        "encoder fp32: log_var",
+        "encoder fp32 mu: mu",
+        "decoder fp32: reconstruction",
+        "decoder fp32 phases: reconstruction",
+        "encoder fp16: activations",
+        "encoder fp16: mu",
+        "encoder fp16: log_var",
+        "encoder fp16 luma: mu",
+        "encoder fp16 luma: log_var",
+        "encoder fp16 mu: mu",
+        "decoder fp16: activations",
+        "decoder fp16: reconstruction",
     ]
     assert all(report.passed for report in bundle.manifest.verification)
     assert bundle.manifest.verification[0].engine.startswith("ONNX Runtime ")
@@ -64,13 +75,14 @@ def test_metadata_inside_each_graph_names_model_and_weights(
     write: WriteBundle, tmp_path: Path
 ) -> None:
     write(tmp_path / "bundle")
-    for precision in ("fp32", "fp16"):
-        for graph in ("encoder", "decoder"):
-            model = onnx.load(tmp_path / "bundle" / graph_file(graph, precision))
-            found = {entry.key: entry.value for entry in model.metadata_props}
-            assert found["motorvae.precision"] == precision
-            assert found["motorvae.weights_sha256"] == "ab" * 32
-            assert found["motorvae.model"] == SPEC.model_dump_json()
+    for form in (*FP32, *FP16):
+        model = onnx.load(tmp_path / "bundle" / form.file)
+        found = {entry.key: entry.value for entry in model.metadata_props}
+        assert found["motorvae.graph"] == form.graph
+        assert found["motorvae.precision"] == form.precision
+        assert found["motorvae.variant"] == form.variant
+        assert found["motorvae.weights_sha256"] == "ab" * 32
+        assert found["motorvae.model"] == SPEC.model_dump_json()
 
 
 def test_graph_files_repeat_byte_for_byte(write: WriteBundle, tmp_path: Path) -> None:
@@ -87,8 +99,8 @@ def test_drift_leaves_nothing_on_disk_and_keeps_the_earlier_bundle(
     drifted = replace(reference, mu=reference.mu + reference.spread.mu.astype(np.float32))
     output = tmp_path / "new" / "bundle"
     with pytest.raises(VerificationError, match=r"no bundle was written: encoder fp32 mu: max err"):
-        write(output, reference=drifted, on_reports=shown.extend)
-    assert len(shown) == 8  # the table shows all outputs, not only the first that failed
+        write(output, reference=drifted, on_reports=lambda reports, _: shown.extend(reports))
+    assert len(shown) == 13  # the table shows all outputs, not only the first that failed
     assert list(output.parent.iterdir()) == []
     write(output)
     before = files_of(output)
@@ -117,7 +129,7 @@ def test_another_program_s_manifest_makes_no_bundle(write: WriteBundle, tmp_path
 
 
 def test_file_of_the_user_beside_a_bundle_is_not_lost(write: WriteBundle, tmp_path: Path) -> None:
-    write(tmp_path / "bundle", fp16=False)
+    write(tmp_path / "bundle", precisions=())
     (tmp_path / "bundle" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"holds notes\.txt beside the bundle"):
         write(tmp_path / "bundle")
@@ -145,9 +157,9 @@ def test_values_that_fp16_arithmetic_cannot_hold_fail_the_gate(
 
 
 def test_link_to_a_bundle_stays_a_link(write: WriteBundle, tmp_path: Path) -> None:
-    write(tmp_path / "real", fp16=False)
+    write(tmp_path / "real", precisions=())
     (tmp_path / "bundle").symlink_to("real")
-    write(tmp_path / "bundle", fp16=True)
+    write(tmp_path / "bundle", precisions=["fp16"])
     assert (tmp_path / "bundle").is_symlink()
     load_bundle(tmp_path / "real").entry("encoder", "fp16")
     assert {p.name for p in tmp_path.iterdir()} == {"real", "bundle", "run-latents.npz"}
@@ -155,22 +167,22 @@ def test_link_to_a_bundle_stays_a_link(write: WriteBundle, tmp_path: Path) -> No
 
 def test_fp16_is_added_from_the_bundle_alone(write: WriteBundle, tmp_path: Path) -> None:
     write(tmp_path / "both")
-    write(tmp_path / "bundle", fp16=False)
+    write(tmp_path / "bundle", precisions=())
     (tmp_path / "bundle" / "notes.txt").write_text("mine")
-    assert add_fp16_to_bundle(load_bundle(tmp_path / "bundle"), on_reports=silent)
+    add_to_bundle(load_bundle(tmp_path / "bundle"), ["fp16"], on_reports=silent)
     bundle = load_bundle(tmp_path / "bundle")
-    for graph in ("encoder", "decoder"):
-        name = graph_file(graph, "fp16")
+    for form in FP16:
+        name = form.file
         assert (bundle.folder / name).read_bytes() == (tmp_path / "both" / name).read_bytes()
+    for graph in GRAPHS:
         with open_backend(bundle, graph, precision="fp16"):
             pass
-    assert len(bundle.manifest.verification) == 8
+    assert len(bundle.manifest.verification) == 13
     assert (bundle.folder / "notes.txt").read_text() == "mine"
-    assert not add_fp16_to_bundle(bundle, on_reports=silent)
 
 
 def test_bundle_whose_reference_disagrees_gets_no_fp16(write: WriteBundle, tmp_path: Path) -> None:
-    write(tmp_path / "bundle", fp16=False)
+    write(tmp_path / "bundle", precisions=())
     bundle = load_bundle(tmp_path / "bundle")
     path = bundle.folder / "verification.npz"
     with np.load(path) as content:
@@ -179,7 +191,7 @@ def test_bundle_whose_reference_disagrees_gets_no_fp16(write: WriteBundle, tmp_p
     np.savez(path, **arrays)
     before = files_of(bundle.folder)
     with pytest.raises(VerificationError, match="encoder fp16 mu"):
-        add_fp16_to_bundle(bundle, on_reports=silent)
+        add_to_bundle(bundle, ["fp16"], on_reports=silent)
     assert files_of(bundle.folder) == before
 
 
@@ -189,15 +201,15 @@ from pathlib import Path
 from motorvae.export import bundle as module
 from motorvae.runtime.bundle import load_bundle
 
-def die(reports):
+def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-module.add_fp16_to_bundle(load_bundle(Path(sys.argv[1])), on_reports=die)
+module.add_to_bundle(load_bundle(Path(sys.argv[1])), ["fp16"], on_reports=die)
 """
 
 
 def test_killed_export_leaves_the_previous_bundle_whole(write: WriteBundle, tmp_path: Path) -> None:
-    write(tmp_path / "bundle", fp16=False)
+    write(tmp_path / "bundle", precisions=())
     before = files_of(tmp_path / "bundle")
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "bundle")],
@@ -236,7 +248,7 @@ def run_without_torch(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]
 
 
 def test_command_adds_fp16_on_a_machine_without_torch(write: WriteBundle, tmp_path: Path) -> None:
-    write(tmp_path / "bundle", fp16=False)
+    write(tmp_path / "bundle", precisions=())
     done = run_without_torch("--bundle", "bundle", "--fp16", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "FP16 graphs added to bundle" in done.stderr

@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,10 +21,11 @@ from motorvae.export.engine_bundle import (
     find_builder,
     profile_from_text,
 )
-from motorvae.runtime.bundle import load_bundle
+from motorvae.runtime.bundle import Variant, load_bundle
 from motorvae.runtime.driver import Gpu, NoGpu
-from motorvae.runtime.engines import engine_paths
+from motorvae.runtime.engines import engine_paths, graphs_with_engine, precisions_with_engine
 from motorvae.runtime.errors import (
+    BundleError,
     ConfigError,
     EngineError,
     MissingDependencyError,
@@ -31,6 +34,10 @@ from motorvae.runtime.errors import (
 from motorvae.runtime.files import sha256_of
 from motorvae.runtime.flavours import open_flavour
 from motorvae.runtime.passport import BatchProfile, passport_from_json, this_platform
+
+from .engine_graphs import add_form
+
+ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 
 BLOCKED = """
 import sys
@@ -69,7 +76,7 @@ def test_passport_holds_what_was_built(rtx_bundle: Path, graph: str) -> None:
     engine, path = engine_paths(rtx_bundle, graph, "fp16", "tensorrt-rtx")  # type: ignore[arg-type]
     passport = passport_from_json(path)
     flavour = open_flavour("tensorrt-rtx")
-    assert (passport.graph, passport.precision) == (graph, "fp16")
+    assert (passport.graph, passport.precision, passport.variant) == (graph, "fp16", "full")
     assert (passport.flavour, passport.version) == ("tensorrt-rtx", flavour.version)
     assert passport.compute_capabilities == flavour.portable_capabilities()
     assert (passport.gpu, passport.driver, passport.cuda) == (None, None, None)
@@ -91,12 +98,78 @@ def test_bundle_with_engines_is_still_a_bundle(rtx_bundle: Path, small_bundle: P
     assert load_bundle(rtx_bundle).manifest == load_bundle(small_bundle).manifest
     files = content_of(rtx_bundle)
     assert content_of(small_bundle).items() <= files.items()
+    stems = (
+        "decoder.fp16.tensorrt-rtx",
+        "encoder.fp16.tensorrt-rtx",
+        "encoder.luma.fp16.tensorrt-rtx",
+        "encoder.mu.fp16.tensorrt-rtx",
+    )
     assert sorted(path.name for path in (rtx_bundle / "engines").iterdir()) == [
-        "decoder.fp16.tensorrt-rtx.engine",
-        "decoder.fp16.tensorrt-rtx.json",
-        "encoder.fp16.tensorrt-rtx.engine",
-        "encoder.fp16.tensorrt-rtx.json",
+        f"{stem}.{suffix}" for stem in stems for suffix in ("engine", "json")
     ]
+
+
+@pytest.mark.parametrize("variant", ["full", "luma", "mu"])
+def test_each_form_has_an_engine_of_its_own_graph(rtx_bundle: Path, variant: Variant) -> None:
+    entry = load_bundle(rtx_bundle).entry("encoder", "fp16", variant=variant)
+    engine, path = engine_paths(rtx_bundle, "encoder", "fp16", "tensorrt-rtx", variant)
+    passport = passport_from_json(path)
+    assert (passport.variant, passport.onnx_sha256) == (variant, entry.sha256)
+    assert passport.engine.file == engine.name
+    plan = engine.read_bytes()
+    assert (b"log_var" in plan) == (variant != "mu")
+    assert (b"type=uint8" in plan) == (variant != "full")
+
+
+def int8_order() -> EngineOrder:
+    return EngineOrder(open_flavour("tensorrt-rtx"), NoGpu("none"), "int8", BatchProfile())
+
+
+def test_int8_engines_are_built_of_every_form_that_is_made_for_them(bundle_copy: Path) -> None:
+    for variant in ("luma", "mu"):
+        add_form(bundle_copy, "encoder", "int8", variant)  # type: ignore[arg-type]
+    add_form(bundle_copy, "decoder", "int8", "phases")
+    bundle = load_bundle(bundle_copy)
+    passports = add_engines_to_bundle(
+        bundle, int8_order(), Console(quiet=True), on_reports=lambda _: None
+    )
+    assert [passport.title for passport in passports] == [
+        "encoder int8 luma",
+        "encoder int8 mu",
+        "decoder int8 phases",
+    ]
+    assert precisions_with_engine(bundle, "encoder", "tensorrt-rtx") == ("int8",)
+    engines = graphs_with_engine(bundle, "encoder", "int8", "tensorrt-rtx")
+    assert [entry.variant for entry in engines] == ["mu", "luma"]
+    assert check_replaceable(bundle_copy) is None
+
+
+def test_one_form_that_earns_no_label_leaves_no_engine_of_the_others(bundle_copy: Path) -> None:
+    """The decoder with transposed convolutions, which TensorRT-RTX computes in float32."""
+    add_form(bundle_copy, "encoder", "int8", "mu")
+    add_form(bundle_copy, "decoder", "int8", "full")
+    before = content_of(bundle_copy)
+    with pytest.raises(EngineError, match=r"decoder\.full\.int8\.made\.onnx is not int8"):
+        add_engines_to_bundle(
+            load_bundle(bundle_copy), int8_order(), Console(quiet=True), on_reports=lambda _: None
+        )
+    assert content_of(bundle_copy) == before
+
+
+def test_graphs_that_are_made_for_other_engines_are_not_built(
+    bundle_copy: Path, change_manifest: ChangeManifest
+) -> None:
+    add_form(bundle_copy, "encoder", "int8", "mu")
+    change_manifest(bundle_copy, lambda content: content["graphs"][-1].update(made_for="onnx"))
+    with pytest.raises(BundleError, match="has no encoder int8 for tensorrt"):
+        add_engines_to_bundle(
+            load_bundle(bundle_copy), int8_order(), Console(quiet=True), on_reports=lambda _: None
+        )
+    add_form(bundle_copy, "encoder", "int8", "luma")
+    passports = add_engines_to_bundle(
+        load_bundle(bundle_copy), int8_order(), Console(quiet=True), on_reports=lambda _: None
+    )
+    assert [passport.title for passport in passports] == ["encoder int8 luma"]
 
 
 def test_command_builds_engines_from_a_bundle_with_neither_torch_nor_onnx(
@@ -219,7 +292,8 @@ def test_engines_of_the_other_precision_stay(rtx_bundle: Path, tmp_path: Path) -
     add_engines_to_bundle(bundle, order, Console(quiet=True), on_reports=lambda _: None)
     after = content_of(bundle.folder)
     assert before.items() <= after.items()
-    assert len(after) == len(before) + 4
+    added = [entry for entry in bundle.manifest.graphs if entry.precision == "fp32"]
+    assert len(after) == len(before) + 2 * len(added)
 
 
 def test_tensorrt_rtx_is_passed_over_for_a_gpu_that_it_does_not_list() -> None:

@@ -23,11 +23,13 @@ from motorvae.export.engines import (
     workspace_bytes_for,
 )
 from motorvae.export.receipt import counts_from_network
-from motorvae.runtime.bundle import GraphName, Precision
+from motorvae.runtime.bundle import GraphName, Precision, Variant
 from motorvae.runtime.driver import Gpu, NoGpu
 from motorvae.runtime.errors import EngineError
 from motorvae.runtime.flavours import Flavour, open_flavour
 from motorvae.runtime.passport import BatchProfile
+
+from .engine_graphs import write_form
 
 GIB = 1 << 30
 
@@ -45,7 +47,6 @@ def build(
     path: Path,
     flavour: Flavour,
     *,
-    graph: GraphName = "encoder",
     precision: Precision = "fp16",
     profile: BatchProfile | None = None,
     on: Gpu | NoGpu | None = None,
@@ -54,7 +55,7 @@ def build(
     return engine_from_onnx(
         path,
         flavour,
-        graph=graph,
+        title=path.stem,
         precision=precision,
         profile=profile or BatchProfile(),
         gpu=on or NoGpu("no GPU here"),
@@ -69,7 +70,7 @@ def test_both_graphs_build_in_both_precisions(
     small_bundle: Path, rtx: Flavour, graph: GraphName, precision: Precision
 ) -> None:
     name = f"{graph}.onnx" if precision == "fp32" else f"{graph}.{precision}.onnx"
-    built = build(small_bundle / name, rtx, graph=graph, precision=precision)
+    built = build(small_bundle / name, rtx, precision=precision)
     assert min(built.receipt.shares(precision)) > 0.99
     assert built.receipt.weights_from == built.receipt.outputs_from == "engine file"
     assert built.compute_capabilities == rtx.portable_capabilities()
@@ -126,10 +127,77 @@ def test_network_and_engine_file_agree_on_the_weights(small_bundle: Path, rtx: F
     )
     parser = trt.OnnxParser(network, log.logger)
     assert parser.parse_from_file(str(small_bundle / "decoder.fp16.onnx"))
-    weights, outputs = counts_from_network(trt, network, frozenset({"z", "reconstruction"}))
-    built = build(small_bundle / "decoder.fp16.onnx", rtx, graph="decoder")
-    assert set(weights) == set(outputs) == {"fp16"}
-    assert weights["fp16"] == pytest.approx(built.receipt.weights["fp16"], rel=0.2)
+    counts = counts_from_network(trt, network, frozenset({"z", "reconstruction"}))
+    built = build(small_bundle / "decoder.fp16.onnx", rtx)
+    assert set(counts.weights) == set(counts.outputs) == set(counts.multiplications) == {"fp16"}
+    assert counts.weights["fp16"] == pytest.approx(built.receipt.weights["fp16"], rel=0.2)
+
+
+def test_multiplications_are_those_of_the_model(small_bundle: Path, rtx: Flavour) -> None:
+    """By the model's own sizes: sides 16 to 1, five convolutions, two heads."""
+    channels = (1, 4, 8, 8, 16, 16)
+    expected = sum(
+        one * other * 9 * side * side
+        for one, other, side in zip(channels, channels[1:], (16, 8, 4, 2, 1), strict=False)
+    )
+    expected += 2 * 16 * 8
+    receipt = build(small_bundle / "encoder.onnx", rtx, precision="fp32").receipt
+    assert receipt.asked == receipt.multiplications == {"fp32": expected}
+    assert receipt.multiplications_from == "engine file"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("variant", ["luma", "mu"])
+def test_encoders_that_take_bytes_keep_their_label(
+    small_bundle: Path, rtx: Flavour, tmp_path: Path, precision: Precision, variant: Variant
+) -> None:
+    """The float32 image behind the input of an FP16 engine is no layer's output any more."""
+    path = write_form(small_bundle, tmp_path, "encoder", precision, variant)
+    built = build(path, rtx, precision=precision)
+    assert min(built.receipt.shares(precision)) > 0.99
+    assert built.receipt.outputs_from == "engine file"
+    assert (b"log_var" in built.plan) == (variant == "luma")
+    assert b"type=uint8" in built.plan
+
+
+@pytest.mark.parametrize(
+    ("graph", "variant"), [("encoder", "luma"), ("encoder", "mu"), ("decoder", "phases")]
+)
+def test_int8_graphs_are_multiplied_as_int8(
+    small_bundle: Path, rtx: Flavour, tmp_path: Path, graph: GraphName, variant: Variant
+) -> None:
+    path = write_form(small_bundle, tmp_path, graph, "int8", variant)
+    receipt = build(path, rtx, precision="int8").receipt
+    assert set(receipt.asked) == set(receipt.multiplications) == {"int8"}
+    assert receipt.multiplications_from == "engine file"
+
+
+def test_int8_weights_that_are_multiplied_as_float32_earn_no_label(
+    small_bundle: Path, rtx: Flavour, tmp_path: Path
+) -> None:
+    """TensorRT-RTX has no INT8 transposed convolution; what it keeps of the weights is INT8."""
+    path = write_form(small_bundle, tmp_path, "decoder", "int8")
+    with pytest.raises(EngineError, match=r"is not int8: 15\.58% of multiplications .* 95%; more"):
+        build(path, rtx, precision="int8")
+
+
+@pytest.mark.parametrize(("float_layers", "earned"), [(1, True), (3, False)])
+def test_int8_graph_may_keep_layers_in_float32_but_not_most_of_its_work(
+    small_bundle: Path, rtx: Flavour, tmp_path: Path, float_layers: int, earned: bool
+) -> None:
+    path = write_form(small_bundle, tmp_path, "encoder", "int8", "luma", float_layers=float_layers)
+    if earned:
+        receipt = build(path, rtx, precision="int8").receipt
+        assert set(receipt.multiplications) == {"fp32", "int8"}
+        assert 0.5 < receipt.share_of_multiplications("int8") < 0.95
+    else:
+        with pytest.raises(EngineError, match=r"of multiplications .* are int8, and .* needs 50%"):
+            build(path, rtx, precision="int8")
+
+
+def test_float_graph_passed_off_as_int8_is_caught(small_bundle: Path, rtx: Flavour) -> None:
+    with pytest.raises(EngineError, match=r"encoder\.onnx is not int8: 0\.00% of multiplications"):
+        build(small_bundle / "encoder.onnx", rtx, precision="int8")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x0a"])

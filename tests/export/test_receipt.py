@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motorvae.export.receipt import (
-    check_receipt,
-    counts_from_inspector,
-    counts_from_plan,
-    receipt_of,
-)
+from motorvae.export.engine_file import counts_from_plan
+from motorvae.export.number_formats import FormatCounts
+from motorvae.export.receipt import check_receipt, counts_from_inspector, receipt_of
 from motorvae.runtime.bundle import Precision
 from motorvae.runtime.engines import engine_paths
 from motorvae.runtime.errors import EngineError
@@ -25,7 +22,13 @@ HALF = "Row major linear FP16 format"
 
 def receipt(weights: dict[str, int], outputs: dict[str, int]) -> PrecisionReceipt:
     return PrecisionReceipt(
-        weights=weights, weights_from="engine file", outputs=outputs, outputs_from="engine file"
+        weights=weights,
+        weights_from="engine file",
+        outputs=outputs,
+        outputs_from="engine file",
+        multiplications={},
+        multiplications_from="typed network",
+        asked={},
     )
 
 
@@ -41,7 +44,8 @@ def test_a_real_engine_file_tells_the_formats_of_all_its_weights(
     import onnx_ir as ir
 
     path, _ = engine_paths(rtx_bundle, graph, "fp16", "tensorrt-rtx")  # type: ignore[arg-type]
-    weights, outputs = counts_from_plan(path.read_bytes(), FACES)
+    counts = counts_from_plan(path.read_bytes(), FACES)
+    weights, outputs = counts.weights, counts.outputs
     model = ir.load(rtx_bundle / f"{graph}.fp16.onnx")
     expected = sum(
         value.const_value.size
@@ -51,11 +55,11 @@ def test_a_real_engine_file_tells_the_formats_of_all_its_weights(
     # The compiler pads odd channel counts, which so small a model has many of.
     assert expected <= weights["fp16"] <= expected * 1.2
     assert weights.get("fp32", 0) <= 64
-    assert set(outputs) == {"fp16"}
+    assert set(outputs) == set(counts.multiplications) == {"fp16"}
 
 
 def test_engine_file_without_a_table_tells_nothing() -> None:
-    assert counts_from_plan(b"\0\1\2 not a plan" * 100, FACES) == ({}, {})
+    assert counts_from_plan(b"\0\1\2 not a plan" * 100, FACES) == FormatCounts()
 
 
 def test_scratch_and_the_engines_own_faces_do_not_count() -> None:
@@ -68,7 +72,43 @@ def test_scratch_and_the_engines_own_faces_do_not_count() -> None:
   tensor={ alignment=128 const_payload_size=36 dims={ 1 1 3 3 } name="w" region=c type=float }
   tensor={ alignment=128 dims={ 1 } mem_prop=100 name="shape" region="h" type=int64 }
 """
-    assert counts_from_plan(plan, FACES) == ({"fp32": 9}, {"fp16": 64})
+    assert counts_from_plan(plan, FACES) == FormatCounts({"fp32": 9}, {"fp16": 64})
+
+
+PLACES = b"""
+  tensor={ dims={ "n" 4 8 8 } name="in" region="d" type=%s }
+  sub_tensor={ base="in" dims={ "n" 256 } name="flat" type=%s }
+  tensor={ const_payload_size=288 dims={ 8 4 3 3 } name="w" region=c type=%s }
+  tensor={ const_payload_size=32 dims={ 256 5 } name="w2" region=c type=int8 }
+  tensor={ dims={ "n" 8 4 4 } name="out" region="d" type=float }
+  tensor={ dims={ "n" 5 } name="mu.1" region="d" type=float }
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "kinds", "expected"),
+    [
+        # 288 weights at each of 4x4 places that come out, or 8x8 that go in.
+        (b'corrltn={ name="c" output={"out" } input={"in" "w" } x', "iii", {"int8": 288 * 16}),
+        (b'deconvolution={ name="d" output={"out" } input={"in" "w" }', "iii", {"int8": 288 * 64}),
+        (
+            b'fully_connected={ name="f" output={"mu.1" } input={"flat" "w2" }',
+            "iii",
+            {"int8": 1280},
+        ),
+        (b'corrltn={ name="c" output={"out" } input={"in" "w" } x', "iif", {"fp32": 288 * 16}),
+        (b'corrltn={ name="c" output={"out" } input={"in" "w" } x', "hii", {"fp16": 288 * 16}),
+        (b'corrltn={ name="c" output={"out" } input={"absent" "w" } x', "iii", {}),
+        (b'other={ name="c" output={"out" } input={"in" "w" } x', "iii", {}),
+    ],
+)
+def test_layers_of_an_engine_file_multiply_in_the_wider_of_their_formats(
+    layer: bytes, kinds: str, expected: dict[str, int]
+) -> None:
+    types = {"i": b"int8", "h": b"half", "f": b"float"}
+    plan = PLACES % tuple(types[kind] for kind in kinds) + b"  " + layer
+    assert counts_from_plan(plan, FACES).multiplications == expected
+    assert counts_from_plan(plan * 2, FACES).multiplications == expected
 
 
 def test_inspector_counts_weights_biases_and_layer_outputs() -> None:
@@ -89,12 +129,38 @@ def test_inspector_counts_weights_biases_and_layer_outputs() -> None:
             "Bindings": ["image", "mu"],
         }
     )
-    assert counts_from_inspector(text, FACES) == ({"fp16": 288, "fp32": 32}, {"fp16": 544})
+    expected = FormatCounts({"fp16": 288, "fp32": 32}, {"fp16": 544})
+    assert counts_from_inspector(text, FACES) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "into", "held", "expected"),
+    [
+        ("Convolution", "Row major Int8 format", "Int8", {"int8": 288 * 16}),
+        ("Deconvolution", "Int8", "Int8", {"int8": 288 * 64}),
+        ("Convolution", "Float", "Int8", {"fp32": 288 * 16}),
+        ("Convolution", "Int8", "Half", {"fp16": 288 * 16}),
+        ("Convolution", "N/A due to dynamic shapes", "Int8", {}),
+    ],
+)
+def test_inspector_counts_multiplications_where_formats_of_both_operands_are_told(
+    kind: str, into: str, held: str, expected: dict[str, int]
+) -> None:
+    told = layer(
+        "conv",
+        "Half",
+        [1, 8, 4, 4],
+        ParameterType=kind,
+        Inputs=[{"Name": "in", "Dimensions": [1, 4, 8, 8], "Format/Datatype": into}],
+        Weights={"Type": held, "Count": 288},
+    )
+    counts = counts_from_inspector(json.dumps({"Layers": [told]}), FACES)
+    assert counts.multiplications == expected
 
 
 def test_inspector_without_details_tells_nothing() -> None:
     text = json.dumps({"Layers": ["conv", "gemm"], "Bindings": []})
-    assert counts_from_inspector(text, FACES) == ({}, {})
+    assert counts_from_inspector(text, FACES) == FormatCounts()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +176,7 @@ def test_inspector_without_details_tells_nothing() -> None:
 )
 def test_every_name_of_a_format_is_understood(kind: str, found: str) -> None:
     text = json.dumps({"Layers": [layer("conv", kind, [2, 3])]})
-    assert counts_from_inspector(text, FACES)[1] == {found: 6}
+    assert counts_from_inspector(text, FACES).outputs == {found: 6}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +272,49 @@ def test_weights_alone_are_evidence_where_formats_of_outputs_are_not_told(
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", '"a text"'])
 def test_inspector_that_speaks_no_json_tells_nothing(text: str) -> None:
-    assert counts_from_inspector(text, FACES) == ({}, {})
+    assert counts_from_inspector(text, FACES) == FormatCounts()
+
+
+def int8_receipt(
+    counts: dict[str, int], asked: dict[str, int], *, told: bool = True
+) -> PrecisionReceipt:
+    return receipt({"int8": 1}, {"int8": 1}).model_copy(
+        update={
+            "multiplications": counts,
+            "multiplications_from": "engine file" if told else "typed network",
+            "asked": asked,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "asked", "says"),
+    [
+        ({"int8": 5, "fp32": 95}, {"int8": 100}, r"5\.00% of multiplications .* needs 95%; more"),
+        ({"int8": 94, "fp16": 6}, {"int8": 100}, r"94\.00% of multiplications .* needs 95%; more"),
+        ({"int8": 49, "fp32": 51}, {"int8": 49, "fp32": 51}, r"49\.00% .* needs 50%; more"),
+        ({}, {}, r"0\.00% of multiplications"),
+    ],
+)
+def test_int8_label_is_about_what_is_multiplied(
+    counts: dict[str, int], asked: dict[str, int], says: str
+) -> None:
+    """All weights and all outputs are INT8 in each of these."""
+    with pytest.raises(EngineError, match=rf"^it is not int8: {says}"):
+        check_receipt(int8_receipt(counts, asked), "int8", name="it")
+
+
+def test_int8_label_is_granted_where_the_engine_does_what_its_graph_asks() -> None:
+    mixed = {"int8": 60, "fp32": 40}
+    check_receipt(int8_receipt(mixed, mixed), "int8", name="it")
+    check_receipt(int8_receipt({"int8": 57, "fp32": 43}, mixed), "int8", name="it")
+
+
+def test_int8_label_needs_evidence_from_the_engine_itself() -> None:
+    """That its weights are INT8 in the engine does not say how they are multiplied."""
+    found = int8_receipt({"int8": 100}, {"int8": 100}, told=False)
+    with pytest.raises(EngineError, match=r"can be read back .*; .* so try --batch 1,1,1"):
+        check_receipt(found, "int8", name="it")
 
 
 def test_label_is_granted_at_the_limit() -> None:

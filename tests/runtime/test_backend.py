@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from motorvae.runtime.backend import Backend, open_backend, open_onnx
+from motorvae.runtime.backend import Backend, open_backend, open_entry, open_onnx
 from motorvae.runtime.bundle import Tensor, load_bundle
 from motorvae.runtime.errors import BackendError, BundleError, ConfigError, ProviderError
 
@@ -40,9 +40,11 @@ def inputs() -> npt.NDArray[np.float32]:
     return np.random.default_rng(0).random((5, 1, 32, 32), np.float32)
 
 
-@pytest.fixture
-def encoder(small_bundle: Path) -> Backend:
-    return open_backend(load_bundle(small_bundle), "encoder")
+@pytest.fixture(params=["onnx", "openvino"])
+def encoder(small_bundle: Path, request: pytest.FixtureRequest) -> Backend:
+    """The same verbs and the same promises, whichever engine."""
+    bundle = load_bundle(small_bundle)
+    return open_entry(bundle, bundle.entry("encoder", "fp32"), runner=request.param)
 
 
 def test_it_gives_the_reference_latents(small_bundle: Path, encoder: Backend) -> None:
@@ -209,7 +211,7 @@ def test_a_precision_that_is_absent(bundle_copy: Path, change_manifest: Callable
         content["graphs"] = [g for g in content["graphs"] if g["graph"] == "decoder"]
 
     change_manifest(bundle_copy, drop)
-    with pytest.raises(BundleError, match=r"has no fp32 encoder .*: export it again"):
+    with pytest.raises(BundleError, match=r"has no encoder fp32 .*: export it again"):
         open_backend(load_bundle(bundle_copy), "encoder")
 
 

@@ -121,6 +121,19 @@ def test_frames_arrive_as_the_encoders_luma_with_their_facts(
     assert not shot.duplicate
 
 
+def test_luma_from_the_source_is_taken_as_it_is_with_the_time_it_took(
+    run: Run, small_spec: ModelSpec
+) -> None:
+    side = small_spec.image_size
+    luma = np.random.default_rng(2).integers(0, 256, (side, side), np.uint8)
+    shots: list[Shot] = []
+    frame = Frame(luma, 0, 1, 2, 3, convert_ns=10**12)
+    assert run(Scripted([frame], returns=False), shots=shots) == [("frame", 0)]
+    assert shots[0].frame.image is luma
+    assert shots[0].frame.capture_ns == 3
+    assert shots[0].convert_ns > 10**12
+
+
 def test_what_waits_does_not_hold_the_cameras_image(small_spec: ModelSpec) -> None:
     """A crop of a large image would be a view that keeps all of it."""
     image = np.random.default_rng(1).integers(0, 256, (32, 3200), np.uint8)

@@ -74,12 +74,16 @@ def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> No
     ("wish", "says"),
     [
         ({"backend": "tensorrt", "provider": "cuda"}, "--provider is for ONNX Runtime"),
-        ({"backend": "tensorrt-rtx", "threads": 2}, "--threads is for ONNX Runtime"),
+        ({"backend": "tensorrt-rtx", "threads": 2}, "--threads is for CPUs"),
         ({"backend": "onnx", "rebuild": True}, "--rebuild builds a TensorRT engine"),
         ({"provider": "cuda", "rebuild": True}, "--rebuild builds a TensorRT engine"),
+        ({"backend": "openvino", "rebuild": True}, "--rebuild builds a TensorRT engine"),
+        ({"backend": "openvino", "provider": "cpu"}, "--provider is for ONNX Runtime"),
+        ({"backend": "onnx", "precision": "bf16"}, "ONNX Runtime does not compute in bf16"),
+        ({"provider": "cpu", "precision": "bf16"}, "ONNX Runtime does not compute in bf16"),
         ({"provider": ""}, "provider='': name one"),
         ({"backend": "tensorrt", "provider": ""}, "provider='': name one"),
-        ({"backend": "tensorrt", "threads": 0}, "--threads is for ONNX Runtime"),
+        ({"backend": "tensorrt", "threads": 0}, "--threads is for CPUs"),
     ],
 )
 def test_wishes_that_contradict_each_other_are_refused(wish: dict[str, object], says: str) -> None:
@@ -119,12 +123,12 @@ def test_engine_is_checked_before_it_is_loaded(
     rtx_copy: Path, change: Callable[[tuple[Path, Path]], object], says: str
 ) -> None:
     bundle, flavour = load_bundle(rtx_copy), open_flavour("tensorrt-rtx")
-    passport, plan = check_engine(bundle, "encoder", "fp16", flavour, ADA)
+    passport, plan = check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ADA)
     assert passport.precision == "fp16"
     assert plan == engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")[ENGINE].read_bytes()
     change(engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx"))
     with pytest.raises(EngineError, match=says) as caught:
-        check_engine(bundle, "encoder", "fp16", flavour, ADA)
+        check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ADA)
     assert str(caught.value).endswith(
         f": run motorvae-export --bundle {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
         "--rebuild"
@@ -150,7 +154,7 @@ def flip(path: Path) -> None:
 def test_engine_of_another_gpu_is_one_sentence_with_the_way_out(rtx_copy: Path) -> None:
     bundle, flavour = load_bundle(rtx_copy), open_flavour("tensorrt-rtx")
     with pytest.raises(EngineError) as caught:
-        check_engine(bundle, "encoder", "fp16", flavour, ORIN)
+        check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ORIN)
     assert str(caught.value) == (
         f"engine built for TensorRT-RTX {flavour.version} on compute capability "
         f"{', '.join(flavour.portable_capabilities())}; this machine has {flavour.version} on 8.7: "
@@ -171,7 +175,7 @@ def test_engine_of_an_earlier_export_is_refused(rtx_copy: Path) -> None:
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('"precision": "fp16"', '"precision": "fp32"'), encoding="utf-8")
     with pytest.raises(EngineError, match="engine built from another encoder"):
-        check_engine(bundle, "encoder", "fp32", flavour, ADA)
+        check_engine(bundle, bundle.entry("encoder", "fp32"), flavour, ADA)
 
 
 @without_gpu
@@ -191,14 +195,15 @@ def test_rebuild_runs_the_real_export(rtx_copy: Path) -> None:
     passport.write_text("{", encoding="utf-8")
     bundle = choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
     flavour = open_flavour("tensorrt-rtx")
-    rebuilt, _ = check_engine(bundle, "encoder", "fp16", flavour, ADA)
+    rebuilt, _ = check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ADA)
     assert rebuilt.version == flavour.version
 
 
 def test_rebuild_keeps_the_batch_sizes(rtx_copy: Path) -> None:
     _, passport = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
-    text = passport.read_text(encoding="utf-8").replace('"max": 8', '"max": 32')
-    passport.write_text(text, encoding="utf-8")
+    for path in passport.parent.glob("encoder.*.json"):
+        text = path.read_text(encoding="utf-8").replace('"max": 8', '"max": 32')
+        path.write_text(text, encoding="utf-8")
     choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
     assert passport_from_json(passport).profile.text == "1,1,32"
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from motorvae.runtime import device
 from motorvae.runtime.device import DeviceSource
 from motorvae.runtime.errors import CameraError
-from motorvae.runtime.frames import Frame
+from motorvae.runtime.frames import Frame, Gap, fitted_luma, luma_from_image
 from motorvae.runtime.source import Mode, Wanted
+from motorvae.runtime.spec import ModelSpec
 
 DESCRIPTORS = Path("/proc/self/fd")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="device files are Linux's")
@@ -130,6 +132,48 @@ def test_a_frame_that_lay_there_is_no_younger_than_the_one_before(clips: dict[st
         age_ns = time.monotonic_ns() - second.grabbed_ns
         assert abs(time.time_ns() - second.captured_ns - age_ns) < 1e9
         assert second.clock == "host"
+
+
+def test_raw_frames_become_luma_and_what_is_no_such_frame_is_converted_from_then_on(
+    clips: dict[str, Path], clip_tools: Any
+) -> None:
+    """No camera is here: a clip stands for one, and hands over raw what a test gives it."""
+    spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
+    path = str(clips["mjpeg.avi"])
+    with DeviceSource(path, Wanted(spec=spec), api=cv2.CAP_FFMPEG) as source:
+        assert not source._is_raw  # only V4L2 hands over what it has
+        assert source.read().image.shape == (64, 96, 3)
+        jpeg = cv2.imencode(".jpg", clip_tools.image(3))[1].reshape(1, -1)
+        raw = [jpeg, jpeg[:, : jpeg.size // 2], np.zeros((64, 96, 3), np.uint8)]
+        source._is_raw = True
+        source._capture = Raw(source._capture, raw)
+        frame = source.read()
+        assert frame.image.shape == (32, 32)
+        assert frame.convert_ns > 0
+        expected = fitted_luma(luma_from_image(clip_tools.image(3)), spec)
+        assert np.abs(frame.image.astype(int) - expected).mean() < 2
+        cut = source.read()
+        assert isinstance(cut, Gap)
+        assert cut.reason.startswith("frame does not decode: ")
+        other = source.read()
+        assert isinstance(other, Gap)
+        assert other.reason == "frame of shape (64, 96, 3) is no 96x64 10 fps MJPG"
+        after = source.read()
+        assert after.image.shape == (64, 96, 3)
+        assert after.index == 4
+
+
+class Raw:
+    """Hands over what a test gives it, in place of what was decoded."""
+
+    def __init__(self, capture: cv2.VideoCapture, raw: list[Any]) -> None:
+        self._capture, self._raw = capture, iter(raw)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._capture, name)
+
+    def retrieve(self) -> tuple[bool, Any]:
+        return True, next(self._raw)
 
 
 class Instant:

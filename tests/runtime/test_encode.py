@@ -74,6 +74,8 @@ def test_a_latent_that_is_not_finite_is_named(
     image_folder: Path, encoder: Backend, small_spec: ModelSpec
 ) -> None:
     class Broken:
+        input_dtype = np.dtype(np.float32)
+
         def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
             found = {name: values.copy() for name, values in encoder.run(batch).items()}
             found["log_var"][1, 0] = np.inf

@@ -86,8 +86,8 @@ def test_portable_engine_fits_each_of_its_gpus(rtx_bundle: Path) -> None:
     [
         ("", "is not JSON"),
         ("[]", "schema_version=None"),
-        ('{"schema_version": 2}', "schema_version=2, and this motorVAE reads 1"),
-        ('{"schema_version": 1}', "producer"),
+        ('{"schema_version": 1}', "schema_version=1, and this motorVAE reads 2"),
+        ('{"schema_version": 2}', "producer"),
     ],
 )
 def test_broken_passport_is_one_clear_line(tmp_path: Path, content: str, says: str) -> None:
@@ -104,7 +104,13 @@ def test_missing_passport_is_one_clear_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"unknown": 1}, {"flavour": "openvino"}, {"onnx_sha256": "short"}, {"build_seconds": -1}],
+    [
+        {"unknown": 1},
+        {"flavour": "openvino"},
+        {"variant": "small"},
+        {"onnx_sha256": "short"},
+        {"build_seconds": -1},
+    ],
 )
 def test_passport_that_does_not_fit_its_schema_is_refused(
     rtx_bundle: Path, tmp_path: Path, change: dict[str, Any]
@@ -128,9 +134,14 @@ def test_receipt_shares_are_by_number_of_values() -> None:
         weights_from="engine file",
         outputs={},
         outputs_from="typed network",
+        multiplications={"int8": 7, "fp32": 1},
+        multiplications_from="engine file",
+        asked={"int8": 8},
     )
     assert receipt.shares("fp16") == (0.75, 0.0)
     assert receipt.shares("fp32") == (0.25, 0.0)
     assert receipt.sentence("fp16") == (
         "75.00% of weights (engine file) and 0.00% of layer outputs (typed network) are fp16"
     )
+    assert receipt.sentence("int8") == "87.50% of multiplications (engine file) are int8"
+    assert receipt.problem_with("int8") == f"{receipt.sentence('int8')}, and the label needs 95%"

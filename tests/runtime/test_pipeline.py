@@ -122,6 +122,8 @@ def test_frames_of_several_cameras_share_a_run_and_keep_their_latents(
     sizes = []
 
     class Counting:
+        input_dtype = np.dtype(np.float32)
+
         def run(self, batch: np.ndarray) -> Any:
             sizes.append(len(batch))
             return encoder.run(batch)
@@ -193,6 +195,8 @@ def test_what_is_too_old_is_stale_and_not_encoded(
     runs = []
 
     class Counting:
+        input_dtype = np.dtype(np.float32)
+
         def run(self, batch: np.ndarray) -> Any:
             runs.append(len(batch))
             return encoder.run(batch)
@@ -219,6 +223,8 @@ def test_a_latent_that_came_too_late_is_stale_too(
     """The frame was young enough when it was taken; the encoder was slow."""
 
     class Slow:
+        input_dtype = np.dtype(np.float32)
+
         def run(self, batch: np.ndarray) -> Any:
             results = encoder.run(batch)
             frame_grabbed_ns = started_ns
@@ -325,6 +331,8 @@ def test_a_latent_that_is_not_finite_is_an_error_and_no_row(
     encoder: Backend, small_spec: ModelSpec, fitted: Callable[..., Frame], output: str
 ) -> None:
     class Broken:
+        input_dtype = np.dtype(np.float32)
+
         def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
             results = {name: values.copy() for name, values in encoder.run(batch).items()}
             results[output][0, 3] = np.nan

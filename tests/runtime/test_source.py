@@ -84,6 +84,18 @@ def test_pace_counts_age_from_when_a_frame_was_due(frame_at: FrameAt) -> None:
     assert abs(drift_ns) < 50_000_000
 
 
+def test_pace_leaves_what_was_spent_on_luma_to_conversion(frame_at: FrameAt) -> None:
+    """Both count from when the frame was due, and neither twice."""
+    spent_ns = 3_000_000
+    with Paced(Recording([frame_at(0, convert_ns=spent_ns)])) as paced:
+        frame = paced.read()
+        done_ns = time.monotonic_ns()
+    assert isinstance(frame, Frame)
+    assert frame.convert_ns == spent_ns
+    assert frame.grabbed_ns + frame.capture_ns + frame.convert_ns <= done_ns
+    assert frame.capture_ns < done_ns - frame.grabbed_ns
+
+
 def test_pace_passes_gaps_on_and_invents_a_rate_where_there_is_none() -> None:
     with Paced(Recording([gap(0)], fps=None)) as paced:
         assert paced.fps == 30.0

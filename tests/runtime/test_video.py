@@ -11,9 +11,11 @@ import av
 import numpy as np
 import pytest
 
+from motorvae.runtime.area_average import reference_luma
 from motorvae.runtime.errors import CameraError, SourceError
 from motorvae.runtime.frames import Frame, Gap
 from motorvae.runtime.source import Wanted
+from motorvae.runtime.spec import ModelSpec
 from motorvae.runtime.video import VideoSource
 
 NAMES = ["mjpeg.avi", "mpeg4.avi", "h264.mp4", "faststart.mp4", "h264.mkv", "ffv1.mkv"]
@@ -60,6 +62,42 @@ def test_every_frame_comes_once_and_in_order(
         assert frame.media_s == pytest.approx(frame.index / clip_tools.fps, abs=0.002)
         assert frame.capture_ns > 0
         assert frame.clock == "packet"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_for_a_model_the_same_frames_come_as_luma(
+    clips: dict[str, Path], drain: Drain, whole: dict[str, list[Frame]], name: str
+) -> None:
+    spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
+    source = VideoSource(str(clips[name]), name=name, is_url=False, wanted=Wanted(spec=spec))
+    items = drain(source)
+    assert gaps_of(items) == []
+    for frame, image in zip(frames_of(items), whole[name], strict=True):
+        assert frame.image.shape == (32, 32)
+        error = frame.image.astype(float) - reference_luma(image.image, spec)
+        assert np.abs(error).mean() <= 1.0
+        assert (frame.index, frame.media_s) == (image.index, image.media_s)
+        assert frame.capture_ns > 0
+        assert frame.convert_ns > 0
+        assert image.convert_ns == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("share", [0.3, 0.55, 0.8])
+def test_for_a_model_damage_is_lost_as_it_is_without(
+    clips: dict[str, Path], drain: Drain, tmp_path: Path, name: str, share: float
+) -> None:
+    data = bytearray(clips[name].read_bytes())
+    start = int(share * len(data))
+    data[start : start + 300] = b"\xff\x00" * 150
+    path = tmp_path / name
+    path.write_bytes(data)
+    spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
+    found = []
+    for wanted in (Wanted(), Wanted(spec=spec)):
+        source = VideoSource(str(path), name=name, is_url=False, wanted=wanted)
+        found.append([(type(item), item.index) for item in drain(source)])
+    assert found[0] == found[1]
 
 
 def test_decoding_twice_gives_the_same_pixels(

@@ -13,11 +13,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from motorvae.runtime.bundle import Bundle, GraphName
+from motorvae.runtime.driver import Gpu, find_gpu
+from motorvae.runtime.flavours import Flavour
+
+from .engine_bundles import FORMS, VERSION, bundle_of, entry_of, put_engine
 
 KINDS = ("context", "device memory", "page-locked", "stream", "event", "graph", "executable")
 ROOM_BYTES = 1 << 28
@@ -151,3 +157,42 @@ def host_tensorrt() -> Any:
     sys.modules["host_tensorrt"] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def gpu() -> Gpu:
+    found = find_gpu()
+    assert isinstance(found, Gpu)
+    return found
+
+
+@pytest.fixture
+def flavour(host_tensorrt: Any, monkeypatch: pytest.MonkeyPatch) -> Flavour:
+    """TensorRT 10.3 as far as anybody can tell, also for `import tensorrt`."""
+    import sys
+
+    host_tensorrt.module.__version__ = VERSION
+    monkeypatch.setitem(sys.modules, "tensorrt", host_tensorrt.module)
+    return Flavour("tensorrt", host_tensorrt.module, VERSION)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, gpu: Gpu) -> Bundle:
+    """A bundle with an FP16 engine of each whole graph, as there were before there were forms."""
+    entries = [entry_of(graph, "fp16", "full") for graph in get_args(GraphName)]
+    made = bundle_of(tmp_path, *entries)
+    for entry in entries:
+        put_engine(made, entry, gpu)
+    return made
+
+
+@pytest.fixture
+def forms(tmp_path: Path, gpu: Gpu) -> Bundle:
+    """A bundle with FP16 engines of every form, and INT8 ones of those that take luma."""
+    entries = [entry_of(graph, "fp16", variant) for graph, variant in FORMS]
+    entries += [entry_of(graph, "int8", variant) for graph, variant in FORMS[1:]]
+    made = bundle_of(tmp_path / "forms", *entries)
+    made.folder.mkdir()
+    for entry in entries:
+        put_engine(made, entry, gpu)
+    return made

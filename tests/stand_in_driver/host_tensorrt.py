@@ -14,7 +14,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
-ITEM = 4
+ITEMS = {"float32": 4, "uint8": 1, "float16": 2}
 
 
 class Log:
@@ -52,7 +52,7 @@ class Context:
             self.engine.logger.log(1, "no kernel (In enqueue at /_src/runtime/x.cpp:1)")
             return False
         source, *outputs = facts["tensors"]
-        row_bytes = ITEM * math.prod(facts["tensors"][source])
+        row_bytes = self.engine.bytes_of(source)
         driver = ctypes.CDLL("libcuda.so.1")
         if facts.get("allocates"):  # as a library may that cannot be captured
             address = ctypes.c_uint64()
@@ -60,7 +60,7 @@ class Context:
                 return False
             driver.cuMemFree_v2(address)
         for position, name in enumerate(outputs):
-            size = ITEM * math.prod(facts["tensors"][name])
+            size = self.engine.bytes_of(name)
             for row in range(self.rows):
                 to = self.addresses[name] + row * size
                 start = self.addresses[source] + row * row_bytes + position * size
@@ -92,8 +92,11 @@ class Engine:
         is_first = name == next(iter(self.facts["tensors"]))
         return TensorIOMode.INPUT if is_first else TensorIOMode.OUTPUT
 
-    def get_tensor_dtype(self, _name: str) -> str:
-        return str(self.facts.get("dtype", "float32"))
+    def get_tensor_dtype(self, name: str) -> str:
+        return str(self.facts.get("dtypes", {}).get(name, "float32"))
+
+    def bytes_of(self, name: str) -> int:
+        return ITEMS[self.get_tensor_dtype(name)] * math.prod(self.facts["tensors"][name])
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return (-1, *self.facts["tensors"][name])
@@ -148,4 +151,5 @@ module = SimpleNamespace(
     TensorIOMode=TensorIOMode,
     CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph"),
     float32="float32",
+    uint8="uint8",
 )

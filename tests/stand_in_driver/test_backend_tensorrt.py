@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
 TENSORS = {"image": [1, 32, 32], "mu": [8], "log_var": [8]}
+LUMA = {"dtypes": {"image": "uint8"}}
+MU = {**LUMA, "tensors": {"image": [1, 32, 32], "mu": [8]}}
 FRAMES = 10_000
 
 Open = Callable[..., TensorRTBackend]
@@ -39,7 +41,7 @@ def opened(open_layer: Callable[..., Any], host_tensorrt: Any) -> Open:
         runtime_cache: Path | None = None,
         **facts: object,
     ) -> TensorRTBackend:
-        plan = json.dumps({"tensors": TENSORS, "profile": profile, **facts}).encode()
+        plan = json.dumps({"tensors": TENSORS, "profile": profile} | facts).encode()
         flavour = Flavour("tensorrt-rtx" if rtx else "tensorrt", host_tensorrt.module, "10.3.0")
         return TensorRTBackend(
             plan,
@@ -58,22 +60,45 @@ def images(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).random((count, 1, 32, 32), dtype=np.float32)
 
 
+def luma(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, (count, 1, 32, 32), np.uint8)
+
+
 def check(backend: TensorRTBackend, batch: np.ndarray[Any, Any]) -> None:
+    """The stand-in's engine gives the first bytes of an image, read as float32."""
     found = backend.run(batch)
-    rows = batch.reshape(len(batch), -1)
-    assert set(found) == {"mu", "log_var"}
-    np.testing.assert_array_equal(found["mu"], rows[:, :8])
-    np.testing.assert_array_equal(found["log_var"], rows[:, 8:16])
+    rows = batch.reshape(len(batch), -1).view(np.float32)
+    assert tuple(found) == backend.outputs
+    for place, values in enumerate(found.values()):
+        np.testing.assert_array_equal(values, rows[:, 8 * place : 8 * place + 8])
 
 
 @pytest.mark.parametrize("cuda_graph", [True, False])
 @pytest.mark.parametrize("profile", [(1, 1, 8), (1, 1, 1), (4, 4, 6), (2, 2, 2)])
+@pytest.mark.parametrize(
+    ("facts", "outputs", "make"),
+    [({}, ("mu", "log_var"), images), (LUMA, ("mu", "log_var"), luma), (MU, ("mu",), luma)],
+    ids=["full", "luma", "mu"],
+)
 def test_any_batch_runs_in_parts_that_fit_the_profile(
-    opened: Open, profile: tuple[int, int, int], cuda_graph: bool
+    opened: Open,
+    facts: dict[str, Any],
+    outputs: tuple[str, ...],
+    make: Callable[..., np.ndarray[Any, Any]],
+    profile: tuple[int, int, int],
+    cuda_graph: bool,
 ) -> None:
-    with opened(profile=profile, cuda_graph=cuda_graph) as backend:
+    with opened(profile=profile, cuda_graph=cuda_graph, **facts) as backend:
+        assert (backend.outputs, backend.input_dtype) == (outputs, make(1).dtype)
         for seed, count in enumerate((1, 1, 1, 8, 3, 3, 20, 1, 16, 16, 7)):
-            check(backend, images(count, seed))
+            check(backend, make(count, seed))
+
+
+def test_luma_takes_a_quarter_of_the_memory(opened: Open, stand_in: StandIn) -> None:
+    """Eight images of 1024 pixels, on the host and on the device, and their 128 outputs."""
+    stand_in.limit(2 * (8 * 1024 + 8 * 64))
+    with opened(**LUMA) as backend:
+        check(backend, luma(8))
 
 
 def test_results_belong_to_the_caller(opened: Open) -> None:
@@ -200,6 +225,37 @@ def test_recorded_run_is_timed_as_a_whole(opened: Open, host_tensorrt: Any) -> N
         assert host_tensorrt.engines[0].contexts[0].executions == executions
 
 
+@pytest.mark.parametrize("facts", [{}, LUMA], ids=["full", "luma"])
+def test_timed_run_is_of_the_batch_that_it_was_given(opened: Open, facts: dict[str, Any]) -> None:
+    batches = [(luma if facts else images)(3, seed) for seed in range(2)]
+    with opened(cuda_graph=False, **facts) as backend:
+        backend.run(batches[0])
+        found = backend.timed_run(batches[1])
+        # What it left in the output's memory is the answer to its own batch.
+        answer = batches[1].reshape(3, -1).view(np.float32)[:, :8]
+        np.testing.assert_array_equal(backend._outputs[0].host[:3], answer)
+    assert list(found) == ["device", "h2d", "compute", "d2h", "enqueue"]
+    assert all(isinstance(value, int) for value in found.values())
+    assert min(found.values()) >= 0
+    assert found["enqueue"] > 0
+
+
+def test_timed_runs_of_a_graph_are_recorded_as_runs_are(opened: Open, host_tensorrt: Any) -> None:
+    with opened() as backend:
+        stages = [set(backend.timed_run(images(2, seed))) for seed in range(3)]
+        assert stages[0] == {"device", "h2d", "compute", "d2h", "enqueue"}
+        assert stages[1] == stages[2] == {"device", "enqueue"}
+        assert host_tensorrt.engines[0].contexts[0].executions == 2
+
+
+def test_batch_that_is_not_one_run_is_not_timed_as_one(opened: Open) -> None:
+    with (
+        opened() as backend,
+        pytest.raises(BackendError, match=r"takes 8 images a run, and 9 were to be timed as one"),
+    ):
+        backend.timed_run(images(9))
+
+
 def test_closed_engine_is_one_clear_line(opened: Open) -> None:
     backend = opened()
     backend.close()
@@ -222,10 +278,21 @@ def test_wrong_input_is_quoted(opened: Open, batch: np.ndarray[Any, Any]) -> Non
     assert f"{batch.dtype} {batch.shape}" in str(caught.value)
 
 
+def test_images_of_the_other_type_are_not_converted_unasked(opened: Open) -> None:
+    with opened(**LUMA) as backend:
+        for call in (backend.run, backend.timed_run):
+            with pytest.raises(BackendError, match=r"takes uint8 .*, and was given float32"):
+                call(images(1))
+    with opened() as backend, pytest.raises(BackendError, match=r"float32 .* given uint8"):
+        backend.run(luma(1))
+
+
 @pytest.mark.parametrize(
     ("facts", "says"),
     [
-        ({"dtype": "float16"}, "one input and all float32"),
+        ({"dtypes": {"image": "float16"}}, "one input of float32 or uint8 and gives float32"),
+        ({"dtypes": {"log_var": "uint8"}}, "one input of float32 or uint8 and gives float32"),
+        ({"tensors": {"image": [1, 32, 32]}}, "one input of float32 or uint8 and gives float32"),
         ({"no_context": True}, r"cannot run encoder\.engine: it gave no reason; close other"),
     ],
 )

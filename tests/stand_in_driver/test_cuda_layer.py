@@ -81,6 +81,28 @@ def test_pinned_arrays_are_page_locked_by_the_driver(layer: Any, stand_in: Stand
     assert stand_in.live() == {}
 
 
+def test_bytes_take_a_byte_each(layer: Any, stand_in: StandIn) -> None:
+    sent = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    stand_in.limit(2 * sent.nbytes)
+    with layer.current():
+        host, memory = layer.pinned(sent.shape, np.uint8), layer.allocate(sent.nbytes)
+        assert (host.dtype, stand_in.is_page_locked(host)) == (np.uint8, True)
+        host[:] = sent
+        layer.copy_in(memory, host)
+        layer.synchronize()
+        host[:] = 0
+        layer.copy_out(host, memory)
+        layer.synchronize()
+    np.testing.assert_array_equal(host, sent)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int8, np.float16])
+def test_page_locked_arrays_are_of_what_engines_take(layer: Any, dtype: type[np.generic]) -> None:
+    named = f"takes float32 or uint8, and was given {np.dtype(dtype)}: convert"
+    with layer.current(), pytest.raises(BackendError, match=named):
+        layer.pinned((4,), dtype)
+
+
 def test_a_layer_says_what_it_is(layer: Any) -> None:
     assert re.fullmatch(r"(pycuda|cuda-bindings) \d+\.\d+(\.\d+)?", layer.name)
     assert isinstance(layer.stream, int)
@@ -88,8 +110,8 @@ def test_a_layer_says_what_it_is(layer: Any) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Any], Any], int, str]] = {
-    "another type": (lambda a: a.view(np.int32), 0, "takes float32, and was given int32"),
-    "a double": (lambda a: a.view(np.float64), 0, "takes float32, and was given float64"),
+    "another type": (lambda a: a.view(np.int32), 0, "takes float32 or uint8, and was given int32"),
+    "a double": (lambda a: a.view(np.float64), 0, "takes float32 or uint8, and was given float64"),
     "columns": (lambda a: a[:, :2], 0, r"shape \(4, 2\) is not contiguous"),
     "transposed": (lambda a: a.T, 0, r"shape \(4, 4\) is not contiguous"),
     "too large": (lambda a: a, 8, r"64 bytes \(shape \(4, 4\)\) do not fit into the 56 bytes"),

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from motorvae.runtime.area_average import reference_luma
 from motorvae.runtime.errors import DataError, OutputError, SourceError
-from motorvae.runtime.frames import fitted_luma, luma_from_image
+from motorvae.runtime.frames import luma_from_image
 from motorvae.runtime.spec import ModelSpec
 from motorvae.runtime.vehicles import vehicle
 from motorvae.training import data as data_module
@@ -72,7 +73,7 @@ def test_every_format_and_depth_arrives_as_the_runtime_sees_it(
     assert warnings == []
     assert sorted(found.names) == sorted([*pictures, *lossy])
     for name, picture in pictures.items():
-        expected = fitted_luma(luma_from_image(picture), spec)
+        expected = reference_luma(luma_from_image(picture), spec)
         np.testing.assert_array_equal(found.images[list(found.names).index(name)], expected)
     assert len(found.train) + len(found.held_out) == len(found.names)
 

@@ -1,0 +1,58 @@
+"""From a frame to fitted luma: as motorVAE does it, and as people write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.frames import fitted_luma, luma_from_image
+from ..runtime.jpeg_luma import luma_from_jpeg
+from ..runtime.spec import ModelSpec
+from ..runtime.video_luma import luma_from_doubtful_jpeg, luma_from_video_frame
+from .case import FrameSource
+from .scenes import Scene
+
+Luma = npt.NDArray[np.uint8]
+Make = Callable[[], Luma]
+
+
+def our_luma(scene: Scene, source: FrameSource, spec: ModelSpec) -> Make:
+    """Return the runtime's own way for one kind of source; (S, S) uint8."""
+    if source == "mjpeg":
+        return jpeg_luma(scene.jpeg.tobytes(), spec)
+    if source == "yuv":
+        return lambda: luma_from_video_frame(scene.yuv, spec)
+    return lambda: fitted_luma(luma_from_image(scene.bgr), spec)
+
+
+def jpeg_luma(data: bytes, spec: ModelSpec) -> Make:
+    """Return the runtime's own way for a JPEG; (S, S) uint8."""
+
+    def luma() -> Luma:
+        found = luma_from_jpeg(data, spec)
+        return luma_from_doubtful_jpeg(data, spec) if found is None else found
+
+    return luma
+
+
+def plain_luma(scene: Scene, source: FrameSource, side: int) -> Make:
+    """Return the plain recipe: a colour image of full size, cvtColor, resize by INTER_AREA.
+
+    A decoded YUV frame is first converted by FFmpeg, as PyAV's users do it.
+    """
+
+    def colour() -> npt.NDArray[np.uint8]:
+        if source == "mjpeg":
+            return np.asarray(cv2.imdecode(scene.jpeg, cv2.IMREAD_COLOR), np.uint8)
+        if source == "yuv":
+            return np.asarray(scene.yuv.to_ndarray(format="bgr24"), np.uint8)
+        return scene.bgr
+
+    def luma() -> Luma:
+        grey = cv2.cvtColor(colour(), cv2.COLOR_BGR2GRAY)
+        return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+    return luma

@@ -1,0 +1,69 @@
+"""What each case gains or loses against what people run today, measured in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .case import COMPILED, EAGER, ONNX, PLAIN, Case
+from .results import Result
+
+RIVALS = (EAGER, COMPILED, ONNX, PLAIN)
+_OURS_TOO = ONNX
+"""It is a rival as installed, and a backend of ours."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One case beside its rivals.
+
+    Attributes:
+        case: The case.
+        times: Its p50 over the rival's, by the rival's name: a loss is above 1. A rival that did
+            not do the same in this run is not there.
+    """
+
+    case: Case
+    times: dict[str, float]
+
+    @property
+    def worst(self) -> float:
+        """The largest of its ratios."""
+        return max(self.times.values())
+
+
+def standings_of(result: Result) -> tuple[Standing, ...]:
+    """Return every case of ours that has a rival, the largest loss first.
+
+    What failed the drift gate is not among them: it wins nothing.
+    """
+    found = []
+    for case in result.cases:
+        if (case.engine in RIVALS and case.engine != _OURS_TOO) or not case.passed:
+            continue
+        same = [other for other in result.cases if other.what == case.what]
+        rivals = {name: _rival(name, same) for name in RIVALS}
+        times = {
+            name: case.whole.p50 / rival.whole.p50
+            for name, rival in rivals.items()
+            if rival is not None and rival != case and case.whole and rival.whole
+        }
+        if times:
+            found.append(Standing(case, times))
+    return tuple(sorted(found, key=lambda standing: -standing.worst))
+
+
+def _rival(name: str, cases: Sequence[Case]) -> Case | None:
+    """Return the engine as installed: float32, nothing set, all outputs."""
+    plain = [
+        case
+        for case in cases
+        if case.engine == name
+        and case.whole is not None
+        and case.precision == "float32"
+        and case.variant is None
+        and case.threads is None
+        and case.input_type != "uint8"
+    ]
+    # Both heads where there are two graphs: "mu and log_var" is longer than "mu".
+    return max(plain, key=lambda case: len(case.outputs or ""), default=None)

@@ -1,0 +1,125 @@
+"""The thread cases: what the default pools of OpenCV, ONNX Runtime and torch cost against ours."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.backend import open_entry
+from ..runtime.frames import write_input
+from .as_installed import plain_onnx
+from .case import EAGER, ONNX, Case, measured_case
+from .cases import series_by_stage
+from .engines import Run, eager_run
+from .goals import HOT, PACED
+from .luma_ways import Luma, our_luma, plain_luma
+from .measure import Laps, Schedule, interleaved
+from .scenes import scene_of
+from .stream_case import FPS, pacer
+from .subject import Subject
+
+FRAME = (1920, 1080)
+_INSTALLED = "threads as installed"
+
+
+@dataclass(frozen=True)
+class _Pools:
+    """One way to set the pools.
+
+    Attributes:
+        planned: Its case without samples.
+        luma: From JPEG bytes.
+        run: The encoder.
+        dtype: What the encoder takes.
+        opencv_threads: What OpenCV is set to.
+    """
+
+    planned: Case
+    luma: Callable[[], Luma]
+    run: Run
+    dtype: npt.DTypeLike
+    opencv_threads: int
+
+
+def thread_cases(subject: Subject, *, schedule: Schedule, seed: int) -> list[Case]:
+    """Time JPEG bytes to mu in float32, by the wall and in processor seconds of all threads.
+
+    In a loop that is paced by a camera's clock the processor time runs from one latent to the
+    next, so that threads which spin while there is nothing to do are in it.
+    """
+    scene = scene_of(*FRAME, seed)
+    entry = subject.bundle.leanest("encoder", "fp32", "onnx", ("mu",))
+    installed = cv2.getNumThreads()
+    blank = Case(
+        group="threads",
+        engine=ONNX,
+        outputs="mu",
+        source="mjpeg",
+        frame=FRAME,
+        variant=_INSTALLED,
+        not_measured="not reached",
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(cv2.setNumThreads, installed)
+        ours = stack.enter_context(open_entry(subject.bundle, entry, runner="onnx"))
+        luma = our_luma(scene, "mjpeg", subject.spec)
+        plain = plain_luma(scene, "mjpeg", subject.spec.image_size)
+        torch_case = blank.model_copy(update={"engine": EAGER, "outputs": "mu and log_var"})
+        eager = eager_run(subject.model.encoder, ("mu", "log_var"))
+        same = plain_onnx(subject.bundle.path(entry), None)
+        pools = [
+            _Pools(torch_case, plain, eager, np.float32, installed),
+            _Pools(blank, luma, same, ours.input_dtype, installed),
+            _Pools(
+                blank.model_copy(update={"variant": "ours"}), luma, ours.run, ours.input_dtype, 1
+            ),
+        ]
+        found = [
+            (
+                one.planned.model_copy(update={"variant": f"{one.planned.variant}, {pace}"}),
+                _laps(one, subject.spec.image_size, paced=pace == PACED),
+            )
+            for pace in (HOT, PACED)
+            for one in pools
+        ]
+        samples = interleaved({case.key: laps for case, laps in found}, schedule)
+    return [
+        measured_case(
+            case.model_copy(
+                update={
+                    "not_measured": None,
+                    "input_sha256": scene.sha256,
+                    "stages": series_by_stage(samples[case.key]),
+                    "turn": schedule.turn,
+                }
+            )
+        )
+        for case, _ in found
+    ]
+
+
+def _laps(pools: _Pools, side: int, *, paced: bool) -> Laps:
+    batch = np.empty((1, 1, side, side), pools.dtype)
+    wait = pacer(FPS) if paced else None
+    used_ns = time.process_time_ns()
+
+    def lap() -> dict[str, int]:
+        nonlocal used_ns
+        if cv2.getNumThreads() != pools.opencv_threads:  # in the first call of a turn
+            cv2.setNumThreads(pools.opencv_threads)
+        if wait is not None:
+            wait()
+        begin_ns = time.perf_counter_ns()
+        write_input(pools.luma(), batch[0, 0])
+        pools.run(batch)
+        wall_ns = time.perf_counter_ns() - begin_ns
+        before_ns, used_ns = used_ns, time.process_time_ns()
+        return {"wall": wall_ns, "processor": used_ns - before_ns}
+
+    return lap

@@ -1,0 +1,95 @@
+"""Images that INT8 ranges come from: half of the held-out ones, or what the user names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.calibration import HELD_OUT
+from ..runtime.camera import open_source
+from ..runtime.errors import ConfigError, DataError
+from ..runtime.frames import Gap, fitted_luma, luma_from_image
+from ..runtime.source import Wanted
+from ..runtime.spec import ModelSpec
+
+FEWEST = 16
+MOST = 128
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationImages:
+    """What INT8 graphs are calibrated on, and what they are judged by.
+
+    Attributes:
+        luma: (N, S, S) uint8, fitted.
+        origin: Where they come from.
+        judges: Which of the held-out images are none of these.
+    """
+
+    luma: npt.NDArray[np.uint8]
+    origin: str
+    judges: slice
+
+
+def calibration_from_text(
+    text: str, held_out: npt.NDArray[np.uint8], spec: ModelSpec
+) -> CalibrationImages:
+    """Return the images that `--calibration` names.
+
+    Args:
+        text: `held-out`, or a folder of images or a video as `open_source` takes it.
+        held_out: (N, S, S) uint8, the images that graphs are verified on.
+        spec: The model's sizes and frame fit.
+
+    Raises:
+        ConfigError: The source is live.
+        SourceError: It cannot be opened or read.
+        DataError: There are too few images.
+    """
+    if text != HELD_OUT:
+        return CalibrationImages(_luma_from_source(text, spec), text, slice(None))
+    # They lie in the order of their contents' hashes, so every second one is a fair half.
+    half = held_out[::2]
+    if len(half) < FEWEST:
+        raise DataError(
+            f"half of {len(held_out)} held-out images is too few to calibrate on, it takes "
+            f"{FEWEST}: name a folder of images or a video with --calibration"
+        )
+    return CalibrationImages(_spread_out(half), HELD_OUT, slice(1, None, 2))
+
+
+def _luma_from_source(text: str, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    found: list[npt.NDArray[np.uint8]] = []
+    gaps: list[Gap] = []
+    with open_source(text, Wanted(spec=spec)) as source:
+        if source.live:
+            raise ConfigError(
+                f"--calibration {source.name} is live and has no end: name a folder of images or "
+                "a video"
+            )
+        # A video is sampled from its beginning to its end.
+        step = max(1, (source.expected or 0) // MOST)
+        position = 0
+        while len(found) < MOST and (item := source.read()) is not None:
+            if isinstance(item, Gap):
+                gaps.append(item)
+            elif position % step == 0:
+                found.append(np.array(fitted_luma(luma_from_image(item.image), spec)))
+            position += 1
+    if len(found) < FEWEST:
+        unread = f"; {len(gaps)} did not decode, first: {gaps[0].reason}" if gaps else ""
+        raise DataError(
+            f"--calibration {text} has {len(found)} images and it takes {FEWEST}{unread}: name "
+            "more images or a longer video"
+        )
+    return np.stack(found)
+
+
+def _spread_out(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return at most `MOST` images, evenly taken."""
+    if len(images) <= MOST:
+        return images
+    rows = np.linspace(0, len(images) - 1, MOST).round().astype(int)
+    return np.take(images, rows, axis=0)

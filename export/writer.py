@@ -1,0 +1,309 @@
+"""BundleWriter: every form of a bundle's graphs, written, verified and listed in the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from ..runtime.backend import Backend, Batch, open_onnx, open_openvino
+from ..runtime.bundle import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    FileEntry,
+    GraphEntry,
+    GraphName,
+    GraphReport,
+    Manifest,
+    Precision,
+    Preprocessing,
+    Runner,
+    load_bundle,
+    tensors_of,
+)
+from ..runtime.calibration import Calibration
+from ..runtime.errors import BackendError, MissingDependencyError, VerificationError
+from ..runtime.files import sha256_of
+from ..runtime.frames import input_from_luma
+from ..runtime.spec import ModelSpec
+from .forms import BF16, FP16, FP32, Form
+from .phases import phases_from_decoder
+from .precision import check_precision, fp16_from_fp32, with_values_exposed
+from .variants import luma_from_float, mu_from_encoder
+from .verify import (
+    Reference,
+    activation_report,
+    decoder_reports,
+    encoder_reports,
+    run_in_batches,
+)
+
+
+class _Facts(TypedDict):
+    file: str
+    sha256: str
+    size_bytes: int
+
+
+class BundleWriter:
+    """Collects a bundle in a folder that is not yet in its place.
+
+    Args:
+        folder: The temporary folder.
+        spec: Sizes of the model.
+        weights_sha256: Identity of the weights, written into each graph and the manifest.
+        reference: What every graph is held against.
+    """
+
+    def __init__(
+        self, folder: Path, spec: ModelSpec, weights_sha256: str, reference: Reference
+    ) -> None:
+        self.folder, self.spec, self.weights_sha256 = folder, spec, weights_sha256
+        self.reference = reference
+        self._encoded: dict[tuple[Precision, Runner | None], npt.NDArray[np.float32]] = {}
+        self.graphs: list[GraphEntry] = []
+        self.reports: list[GraphReport] = []
+
+    def add_fp32(self, graphs: Mapping[GraphName, ir.Model]) -> None:
+        """Derive, write and verify all float32 forms of the two graphs."""
+        for form in FP32:
+            model = graphs[form.graph].clone()
+            if form.variant == "mu":
+                luma_from_float(model)
+                mu_from_encoder(model)
+            elif form.variant == "phases":
+                phases_from_decoder(model, everywhere=False)
+            self.add(form, model)
+
+    def add_fp16(self) -> None:
+        """Derive, write and verify all FP16 forms of the float32 graphs in the folder.
+
+        Raises:
+            VerificationError: A weight is beyond the FP16 range.
+        """
+        for form in FP16:
+            model = self.fp32(form.graph)
+            if form.variant == "full":
+                self._report_activations(form, model)
+            else:
+                luma_from_float(model)
+            if form.variant == "mu":
+                mu_from_encoder(model)
+            half = fp16_from_fp32(model)
+            self.add(form, model, subnormal_weights=half.subnormal)
+
+    def add_bf16(self) -> None:
+        """List the float32 graphs that OpenVINO computes in bf16, having verified that.
+
+        Raises:
+            MissingDependencyError: OpenVINO is not installed.
+            BackendError: This processor does not compute in bf16.
+        """
+        for form in BF16:
+            model = ir.load(self.folder / form.file)
+            self._list(form, model)
+
+    def fp32(self, graph: GraphName) -> ir.Model:
+        """Return a fresh copy of a whole float32 graph from the folder."""
+        return ir.load(self.folder / Form(graph, "fp32").file)
+
+    def add(
+        self,
+        form: Form,
+        model: ir.Model,
+        *,
+        subnormal_weights: int = 0,
+        calibration: Calibration | None = None,
+        reference: Reference | None = None,
+    ) -> None:
+        """Write a graph, verify it, and list it.
+
+        Args:
+            form: What it is.
+            model: The graph; its description is changed.
+            subnormal_weights: See `HalfWeights`.
+            calibration: How an INT8 graph was calibrated.
+            reference: The images that verify it; by default all.
+        """
+        _describe(model, form, spec=self.spec, weights=self.weights_sha256)
+        check_precision(model, form.precision, calibration.excluded if calibration else ())
+        path = self.folder / form.file
+        ir.save(model, path)
+        onnx.checker.check_model(path, full_check=True)
+        self._list(
+            form,
+            model,
+            subnormal_weights=subnormal_weights,
+            calibration=calibration,
+            reference=reference,
+        )
+
+    def judge(
+        self, form: Form, model: ir.Model, reference: Reference, *, every: int = 1
+    ) -> tuple[GraphReport, ...]:
+        """Hold a candidate against all of the reference, or every n-th image of it.
+
+        A decoder's encoder was added with this reference before.
+        """
+        with self._saved(model) as path:
+            return self._reports(form, path, reference, every=every)[0]
+
+    def run(self, form: Form, model: ir.Model, inputs: Batch) -> dict[str, npt.NDArray[np.float32]]:
+        """Return what a candidate gives, on the engine that it is verified on."""
+        with self._saved(model) as path, _opened(form, path)[0] as backend:
+            return run_in_batches(backend, inputs)
+
+    @contextlib.contextmanager
+    def _saved(self, model: ir.Model) -> Iterator[Path]:
+        path = self.folder / "candidate.onnx"
+        ir.save(model, path)
+        yield path
+        path.unlink()
+
+    def finish(self, others: Sequence[str], earlier: Manifest | None = None) -> None:
+        """Check the gate and write the manifest.
+
+        Args:
+            others: Names of the further files of the bundle.
+            earlier: The manifest of the bundle that this one adds to.
+
+        Raises:
+            VerificationError: A graph drifted past its limit; nothing may be kept.
+        """
+        failed = [report for report in self.reports if not report.passed]
+        if failed:
+            named = ", ".join(clause for report in failed for clause in report.failures)
+            flags = sorted({f"--{report.precision}" for report in failed})
+            without = "" if "--fp32" in flags else f", or leave out {' and '.join(flags)}"
+            raise VerificationError(
+                f"verification failed, no bundle was written: {named}; train longer{without}"
+            )
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            producer=f"motorvae {importlib.metadata.version('motorvae')}",
+            created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+            weights_sha256=self.weights_sha256,
+            model=self.spec,
+            preprocessing=Preprocessing(),
+            graphs=(*(earlier.graphs if earlier else ()), *self.graphs),
+            files=tuple(FileEntry(**_facts(self.folder / name)) for name in others),
+            verification=(*(earlier.verification if earlier else ()), *self.reports),
+        )
+        text = manifest.model_dump_json(indent=2) + "\n"
+        (self.folder / MANIFEST).write_text(text, encoding="utf-8")
+        load_bundle(self.folder)
+
+    def _list(
+        self,
+        form: Form,
+        model: ir.Model,
+        *,
+        subnormal_weights: int = 0,
+        calibration: Calibration | None = None,
+        reference: Reference | None = None,
+    ) -> None:
+        path = self.folder / form.file
+        reports, mu = self._reports(form, path, reference or self.reference)
+        self.reports += reports
+        if mu is not None:
+            self._encoded[form.precision, form.made_for] = mu
+        inputs, outputs = tensors_of(form.graph, self.spec, form.variant)
+        self.graphs.append(
+            GraphEntry(
+                **_facts(path),
+                graph=form.graph,
+                precision=form.precision,
+                variant=form.variant,
+                made_for=form.made_for,
+                opset=model.opset_imports[""],
+                inputs=inputs,
+                outputs=outputs,
+                subnormal_weights=subnormal_weights,
+                calibration=calibration,
+            )
+        )
+
+    def _reports(
+        self, form: Form, path: Path, reference: Reference, *, every: int = 1
+    ) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32] | None]:
+        """Run a file on the production backend; return an encoder's (N, D) mu as well.
+
+        A decoder is also run on what the encoder of its precision gave.
+        """
+        rows = slice(None, None, every)
+        part = reference.rows(rows)
+        mu = None
+        backend, note = _opened(form, path)
+        with backend:
+            backend.check_tensors(*tensors_of(form.graph, self.spec, form.variant))
+            if form.graph == "encoder":
+                reports, mu = encoder_reports(backend, part, form.precision)
+            else:
+                encoded = self._encoded[form.precision, form.made_for][rows]
+                reports = decoder_reports(backend, part, form.precision, encoded=encoded)
+        labels = {"variant": form.variant, "made_for": form.made_for}
+        labelled = tuple(
+            report.model_copy(update={**labels, "engine": report.engine + note})
+            for report in reports
+        )
+        return labelled, mu
+
+    def _report_activations(self, form: Form, model: ir.Model) -> None:
+        """Look inside the float32 graph for values that FP16 arithmetic could not hold."""
+        exposed = self.folder / "exposed.onnx"
+        ir.save(with_values_exposed(model), exposed)
+        reference = self.reference
+        is_encoder = form.graph == "encoder"
+        inputs = input_from_luma(reference.images[:, None]) if is_encoder else reference.mu
+        largest = 0.0
+        with open_onnx(exposed) as backend:
+            for image in range(len(inputs)):  # every value inside is kept, so one at a time
+                values = backend.run(inputs[image : image + 1])
+                largest = max(largest, *(float(np.abs(value).max()) for value in values.values()))
+            report = activation_report(
+                form.graph, largest, engine=backend.name, reference=reference
+            )
+        exposed.unlink()
+        self.reports.append(report)
+
+
+def _opened(form: Form, path: Path) -> tuple[Backend, str]:
+    """Open a graph on the engine it is made for, or on ONNX Runtime with a note that says so."""
+    if form.made_for == "openvino":
+        try:
+            return open_openvino(path, precision=form.precision), ""
+        except (MissingDependencyError, BackendError) as error:
+            if form.precision == "bf16":  # the float32 file in ONNX Runtime would prove nothing
+                raise
+            return open_onnx(path), f", not OpenVINO: {error.clause()}"
+    return open_onnx(path), ", not TensorRT" if form.made_for == "tensorrt" else ""
+
+
+def _facts(path: Path) -> _Facts:
+    return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+
+
+def _describe(model: ir.Model, form: Form, *, spec: ModelSpec, weights: str) -> None:
+    """Write into the graph what it is; nothing of when or where, so that bytes repeat."""
+    model.producer_name = "motorvae"
+    model.producer_version = importlib.metadata.version("motorvae")
+    model.doc_string = f"{form.title} of a motorVAE"
+    model.metadata_props.update(
+        {
+            "motorvae.graph": form.graph,
+            "motorvae.precision": form.precision,
+            "motorvae.variant": form.variant,
+            "motorvae.model": spec.model_dump_json(),
+            "motorvae.weights_sha256": weights,
+        }
+    )
+    if form.made_for:
+        model.metadata_props["motorvae.made_for"] = form.made_for

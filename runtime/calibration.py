@@ -1,0 +1,33 @@
+"""How an INT8 graph's ranges were found, as its bundle records it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .spec import StrictModel
+
+HELD_OUT = "held-out"
+"""The origin of calibration images that were kept from training."""
+
+
+class Calibration(StrictModel):
+    """What the search chose and what it was told.
+
+    Attributes:
+        method: Where a value's range ends: at the least and largest seen, or where a share of all
+            values lies inside.
+        percentile: That share in percent; None for min-max.
+        excluded: Layers that stay in float32.
+        images: Number of images that the ranges come from.
+        origin: Where these come from: `held-out`, or what the user named.
+        judged: Number of images, none of these, that the search was judged by.
+    """
+
+    method: Literal["min-max", "percentile"]
+    percentile: float | None = Field(default=None, gt=50, lt=100)
+    excluded: tuple[str, ...] = ()
+    images: int = Field(ge=1)
+    origin: str
+    judged: int = Field(ge=1)

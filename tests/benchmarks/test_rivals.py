@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from motorvae.benchmarks.case import Case
+from motorvae.benchmarks.results import Result
+from motorvae.benchmarks.rivals import standings_of
+from motorvae.benchmarks.series import series_of
+from motorvae.runtime.bundle import Metric
+
+
+def case(engine: str, ms: int, **facts: Any) -> Case:
+    return Case(
+        **{"group": "encoder", "engine": engine, **facts},
+        stages={"run": series_of([ms * 10**6] * 3)},
+    )
+
+
+def standings(result: Result, *cases: Case) -> list[tuple[str, dict[str, float]]]:
+    found = standings_of(result.model_copy(update={"cases": cases}))
+    return [(standing.case.how, standing.times) for standing in found]
+
+
+def test_losses_come_first_and_each_rival_has_its_own_ratio(result: Result) -> None:
+    eager = case("torch eager", 10)
+    onnx, slow = case("ONNX Runtime", 5), case("OpenVINO", 20)
+    quick = case("OpenVINO", 1, precision="int8")
+    assert standings(result, eager, onnx, quick, slow) == [
+        ("OpenVINO", {"torch eager": 2, "ONNX Runtime": 4}),
+        ("ONNX Runtime", {"torch eager": 0.5}),
+        ("OpenVINO, int8", {"torch eager": 0.1, "ONNX Runtime": 0.2}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"batch": 8},
+        {"group": "decoder"},
+        {"group": "path", "source": "yuv", "frame": (640, 480)},
+    ],
+)
+def test_only_what_does_the_same_is_a_rival(result: Result, other: dict[str, Any]) -> None:
+    assert standings(result, case("torch eager", 10), case("OpenVINO", 1, **other)) == []
+
+
+def test_the_rival_is_the_engine_as_installed(result: Result) -> None:
+    installed = case("ONNX Runtime", 8, outputs="mu and log_var")
+    lean = case("ONNX Runtime", 6, outputs="mu")
+    tuned = case("ONNX Runtime", 4, outputs="mu and log_var", threads=1)
+    int8 = case("ONNX Runtime", 2, precision="int8", outputs="mu")
+    assert standings(result, tuned, int8, lean, installed) == [
+        ("ONNX Runtime, mu", {"ONNX Runtime": 0.75}),
+        ("ONNX Runtime, mu and log_var, threads 1", {"ONNX Runtime": 0.5}),
+        ("ONNX Runtime, int8, mu", {"ONNX Runtime": 0.25}),
+    ]
+
+
+def test_what_failed_the_gate_wins_nothing(result: Result) -> None:
+    failed = Metric(name="largest error / spread", value=0.9, limit=0.5, passed=False)
+    broken = case("OpenVINO", 1, precision="int8", latent_error=failed)
+    assert standings(result, case("torch eager", 10), broken) == []

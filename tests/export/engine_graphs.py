@@ -1,0 +1,78 @@
+"""Graphs for engine tests in the forms that a bundle holds them, made from a small bundle's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from motorvae.export.phases import phases_from_decoder
+from motorvae.export.qdq import Activations, Method, int8_from_fp32, layers_of
+from motorvae.export.variants import luma_from_float, luma_from_quantised, mu_from_encoder
+from motorvae.runtime.bundle import GraphName, Precision, Variant, load_bundle, tensors_of
+from motorvae.runtime.files import sha256_of
+from motorvae.runtime.frames import input_from_luma
+
+
+def write_form(
+    bundle: Path,
+    folder: Path,
+    graph: GraphName,
+    precision: Precision,
+    variant: Variant = "full",
+    *,
+    float_layers: int = 0,
+) -> Path:
+    """Write one form of a bundle's graph, INT8 as TensorRT takes it.
+
+    Args:
+        bundle: Whose whole graphs it is derived from.
+        folder: Where to.
+        graph: Which half.
+        precision: Which arithmetic.
+        variant: Which form.
+        float_layers: How many layers of an INT8 graph stay float32, from the first on.
+    """
+    name = f"{graph}.fp16.onnx" if precision == "fp16" else f"{graph}.onnx"
+    model = ir.load(bundle / name)
+    if variant == "phases":
+        phases_from_decoder(model, everywhere=True)
+    if precision == "int8":
+        held = np.load(bundle / "verification.npz")
+        given = held["mu"] if graph == "decoder" else input_from_luma(held["images"][:, None])
+        ranges = Activations(model, given).ranges(Method())
+        excluded = [*layers_of(model)][:float_layers]
+        model = int8_from_fp32(model, ranges, "tensorrt", excluded=excluded)
+    if variant in {"luma", "mu"}:
+        (luma_from_quantised if precision == "int8" else luma_from_float)(model)
+    if variant == "mu":
+        mu_from_encoder(model)
+    path = folder / f"{graph}.{variant}.{precision}.made.onnx"
+    ir.save(model, path)
+    return path
+
+
+def add_form(bundle: Path, graph: GraphName, precision: Precision, variant: Variant) -> str:
+    """Add one form to a bundle and its manifest, in the place of one that it has; its sha256."""
+    path = write_form(bundle, bundle, graph, precision, variant)
+    manifest = bundle / "manifest.json"
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    inputs, outputs = tensors_of(graph, load_bundle(bundle).spec, variant)
+    form = {"graph": graph, "precision": precision, "variant": variant}
+    entry: dict[str, Any] = {
+        **form,
+        "file": path.name,
+        "sha256": sha256_of(path),
+        "size_bytes": path.stat().st_size,
+        "made_for": "tensorrt" if precision == "int8" else None,
+        "opset": 20,
+        "inputs": [tensor.model_dump() for tensor in inputs],
+        "outputs": [tensor.model_dump() for tensor in outputs],
+    }
+    kept = [other for other in content["graphs"] if not form.items() <= other.items()]
+    content["graphs"] = [*kept, entry]
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    return str(entry["sha256"])

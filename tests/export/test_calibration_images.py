@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from motorvae.export.calibration_images import FEWEST, MOST, calibration_from_text
+from motorvae.runtime.errors import ConfigError, DataError, SourceError
+from motorvae.runtime.frames import fitted_luma
+from motorvae.runtime.spec import ModelSpec
+from motorvae.runtime.vehicles import vehicle
+
+SPEC = ModelSpec(image_size=32, channels=(4,), latent_size=2)
+HELD_OUT = np.stack([np.full((32, 32), level, np.uint8) for level in range(40)])
+
+
+def video_of(path: Path, count: int) -> None:
+    """Write `count` flat frames, each brighter than the one before."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "gray"
+        for index in range(count):
+            level = np.full((64, 64), index * 255 // (count - 1), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(level, "gray")))
+        container.mux(stream.encode())
+
+
+def test_half_of_the_held_out_images_calibrate_and_the_others_judge() -> None:
+    found = calibration_from_text("held-out", HELD_OUT, SPEC)
+    assert found.origin == "held-out"
+    calibrated = {int(image[0, 0]) for image in found.luma}
+    judging = {int(image[0, 0]) for image in HELD_OUT[found.judges]}
+    assert not calibrated & judging
+    assert calibrated | judging == set(range(40))
+
+
+def test_many_held_out_images_are_thinned_evenly() -> None:
+    many = np.zeros((4 * MOST, 32, 32), np.uint8)
+    many[:, 0, 0] = np.arange(4 * MOST) * 256 // (4 * MOST)
+    found = calibration_from_text("held-out", many, SPEC)
+    assert len(found.luma) == MOST
+    assert found.luma[0, 0, 0] == 0
+    assert found.luma[-1, 0, 0] >= 254
+
+
+def test_folder_goes_the_way_of_frames_and_all_held_out_images_judge(tmp_path: Path) -> None:
+    pictures = [vehicle(1, index, 96)[0] for index in range(FEWEST)]
+    for index, picture in enumerate(pictures):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
+    found = calibration_from_text(str(tmp_path), HELD_OUT, SPEC)
+    assert found.origin == str(tmp_path)
+    assert len(HELD_OUT[found.judges]) == len(HELD_OUT)
+    expected = np.stack([fitted_luma(picture, SPEC) for picture in pictures])
+    np.testing.assert_array_equal(found.luma, expected)
+
+
+def test_long_video_is_sampled_to_its_end(tmp_path: Path) -> None:
+    video_of(tmp_path / "drive.avi", 3 * MOST)
+    found = calibration_from_text(str(tmp_path / "drive.avi"), HELD_OUT, SPEC)
+    levels = found.luma[:, 0, 0].astype(int)
+    assert len(levels) == MOST
+    assert levels[0] <= 2
+    assert levels[-1] >= 250
+    assert (np.diff(levels) >= 0).all()
+
+
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
+    for index in range(FEWEST - 1):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), HELD_OUT[index])
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    said = rf"has {FEWEST - 1} images and it takes {FEWEST}; 1 did not decode.*broken"
+    with pytest.raises(DataError, match=said):
+        calibration_from_text(str(tmp_path), HELD_OUT, SPEC)
+    with pytest.raises(DataError, match="half of 30 held-out images is too few to calibrate"):
+        calibration_from_text("held-out", HELD_OUT[:30], SPEC)
+    assert len(calibration_from_text("held-out", HELD_OUT[:32], SPEC).luma) == FEWEST
+
+
+def test_source_without_an_end_or_a_place_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--calibration synthetic is live and has no end"):
+        calibration_from_text("synthetic", HELD_OUT, SPEC)
+    with pytest.raises(SourceError, match="no such source"):
+        calibration_from_text(str(tmp_path / "nowhere"), HELD_OUT, SPEC)
+    (tmp_path / "noise.mp4").write_bytes(bytes(1000))
+    with pytest.raises(SourceError, match=r"noise\.mp4"):
+        calibration_from_text(str(tmp_path / "noise.mp4"), HELD_OUT, SPEC)

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motorvae.export import int8
+from motorvae.export.bundle import add_to_bundle
+from motorvae.export.cli import main
+from motorvae.export.int8 import Searched
+from motorvae.export.table import search_table
+from motorvae.runtime.backend import open_entry
+from motorvae.runtime.bundle import GraphReport, load_bundle
+from motorvae.runtime.errors import BackendError, MissingDependencyError, VerificationError
+
+
+@pytest.fixture
+def fp32_copy(int8_bundle: Path, tmp_path: Path) -> Path:
+    """The same model's bundle without its INT8 graphs."""
+    copy = tmp_path / "bundle"
+    shutil.copytree(int8_bundle, copy)
+    manifest = load_bundle(copy).manifest
+    kept = [entry for entry in manifest.graphs if entry.precision == "fp32"]
+    for entry in manifest.graphs:
+        if entry not in kept:
+            (copy / entry.file).unlink()
+    reports = [report for report in manifest.verification if report.precision == "fp32"]
+    changed = manifest.model_copy(update={"graphs": tuple(kept), "verification": tuple(reports)})
+    (copy / "manifest.json").write_text(changed.model_dump_json())
+    load_bundle(copy)
+    return copy
+
+
+def test_bundle_has_a_set_for_each_kind_of_engine_and_says_how_it_was_calibrated(
+    int8_bundle: Path,
+) -> None:
+    bundle = load_bundle(int8_bundle)
+    entries = [entry for entry in bundle.manifest.graphs if entry.precision == "int8"]
+    assert [entry.file for entry in entries] == [
+        "encoder.luma.int8.onnx.onnx",
+        "encoder.mu.int8.onnx.onnx",
+        "decoder.phases.int8.onnx.onnx",
+        "encoder.luma.int8.openvino.onnx",
+        "encoder.mu.int8.openvino.onnx",
+        "decoder.phases.int8.openvino.onnx",
+        "encoder.luma.int8.tensorrt.onnx",
+        "encoder.mu.int8.tensorrt.onnx",
+        "decoder.int8.tensorrt.onnx",
+    ]
+    for entry in entries:
+        found = entry.calibration
+        assert found is not None
+        assert (found.origin, found.images, found.judged) == ("held-out", 24, 24)
+        assert (found.percentile is None) == (found.method == "min-max")
+        reports = [r for r in bundle.manifest.verification if r.title == entry.title]
+        assert reports
+        assert all(report.passed and report.images == 24 for report in reports)
+        if entry.made_for == "tensorrt":
+            assert all("not TensorRT" in report.engine for report in reports)
+            assert ("features.0" in found.excluded) or entry.graph == "decoder"
+
+
+def test_mu_alone_is_the_mu_of_the_encoder_that_gives_both(int8_bundle: Path) -> None:
+    bundle = load_bundle(int8_bundle)
+    luma = np.random.default_rng(0).integers(0, 256, (3, 1, 32, 32), np.uint8)
+    found = []
+    for variant in ("luma", "mu"):
+        entry = bundle.entry("encoder", "int8", variant=variant, made_for="onnx")
+        with open_entry(bundle, entry, runner="onnx") as backend:
+            found.append(backend.run(luma)["mu"])
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
+    fp32_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "RUNNERS", ("onnx",))
+    kept: list[Searched] = []
+
+    def keep(_reports: Sequence[GraphReport], searched: Sequence[Searched]) -> None:
+        kept.extend(searched)
+
+    told: list[str] = []
+    add_to_bundle(load_bundle(fp32_copy), ["int8"], on_reports=keep, tell=told.append)
+    (encoder, decoder) = kept
+    assert all(trial.passed for trial in (encoder.trials[-1], decoder.trials[-1]))
+    entry = load_bundle(fp32_copy).entry("encoder", "int8", variant="luma", made_for="onnx")
+    assert entry.calibration is not None
+    assert entry.calibration.percentile == encoder.trials[-1].method.percentile
+    screened = [t.share for t in encoder.trials if not t.is_whole and not t.excluded]
+    cells = [*search_table(kept).columns[1].cells]
+    assert cells[: len(screened)] == [f"{share:.0%}" for share in screened]
+    assert cells[-3] == str(encoder.trials[-1].method)
+    assert cells[-1] == f"{encoder.trials[-1].share:.0%}"
+    assert "ranges inside the encoder: image 24 of 24" in told
+
+
+def test_same_bundle_gives_the_same_int8_bytes(
+    fp32_copy: Path, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "RUNNERS", ("onnx",))
+    add_to_bundle(load_bundle(fp32_copy), ["int8"], on_reports=lambda *_: None)
+    again = [*fp32_copy.glob("*.int8.*")]
+    assert len(again) == 3
+    for path in again:
+        assert path.read_bytes() == (int8_bundle / path.name).read_bytes()
+
+
+def test_model_that_cannot_pass_is_refused_with_the_table_and_nothing_is_written(
+    fp32_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "RUNNERS", ("onnx",))
+    bundle = load_bundle(fp32_copy)
+    path = fp32_copy / "verification.npz"
+    with np.load(path) as content:
+        arrays = dict(content)
+    arrays["mu"] = arrays["mu"][::-1]
+    np.savez(path, **arrays)
+    before = {path.name: path.read_bytes() for path in fp32_copy.iterdir()}
+    shown: list[GraphReport] = []
+    with pytest.raises(VerificationError, match=r"encoder int8 luma for onnx mu: .*out --int8"):
+        add_to_bundle(bundle, ["int8"], on_reports=lambda reports, _: shown.extend(reports))
+    assert {report.title for report in shown} == {
+        "encoder int8 luma for onnx",
+        "encoder int8 mu for onnx",
+        "decoder int8 phases for onnx",
+    }
+    assert {path.name: path.read_bytes() for path in fp32_copy.iterdir()} == before
+
+
+def test_bf16_lists_the_float_files_where_openvino_computes_it(fp32_copy: Path) -> None:
+    before = {path.name for path in fp32_copy.iterdir()}
+    try:
+        add_to_bundle(load_bundle(fp32_copy), ["bf16"], on_reports=lambda *_: None)
+    except (MissingDependencyError, BackendError) as error:
+        pytest.skip(f"no bf16 here: {error}")
+    bundle = load_bundle(fp32_copy)
+    assert {path.name for path in fp32_copy.iterdir()} == before
+    entries = [entry for entry in bundle.manifest.graphs if entry.precision == "bf16"]
+    assert [entry.file for entry in entries] == [
+        "encoder.onnx",
+        "encoder.mu.onnx",
+        "decoder.phases.onnx",
+    ]
+    assert {entry.made_for for entry in entries} == {"openvino"}
+    reports = [r for r in bundle.manifest.verification if r.precision == "bf16"]
+    assert all(report.engine.startswith("OpenVINO") for report in reports)
+    # It was computed in bf16: float32's errors are a thousand times smaller.
+    errors = [m.value for m in reports[0].metrics if m.name == "RMS error / spread over data"]
+    assert errors[0] > 1e-4
+
+
+NO_OPENVINO = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"openvino", "torch"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+from motorvae.export.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run_without_openvino(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", NO_OPENVINO, *args],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+
+
+def test_without_openvino_int8_is_verified_elsewhere_and_says_so(fp32_copy: Path) -> None:
+    done = run_without_openvino(
+        "--bundle", "bundle", "--int8", "--engine", "none", cwd=fp32_copy.parent
+    )
+    assert done.returncode == 0, done.stderr
+    assert "INT8 graphs added to bundle" in done.stderr
+    assert "not OpenVINO: the package openvino is not installed" in done.stderr
+    reports = load_bundle(fp32_copy).manifest.verification
+    of_openvino = {report.engine for report in reports if report.made_for == "openvino"}
+    assert all(engine.startswith("ONNX Runtime") for engine in of_openvino)
+    again = run_without_openvino(
+        "--bundle", "bundle", "--int8", "--engine", "none", cwd=fp32_copy.parent
+    )
+    assert "bundle has INT8 graphs already" in again.stderr
+
+
+def test_without_openvino_bf16_is_refused_in_one_line(fp32_copy: Path) -> None:
+    before = (fp32_copy / "manifest.json").read_bytes()
+    done = run_without_openvino("--bundle", "bundle", "--bf16", cwd=fp32_copy.parent)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'motorvae[openvino]', or leave out --bf16" in done.stderr
+    assert (fp32_copy / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--int8", "--calibration", "nowhere"], "no such source: 'nowhere'"),
+        (["--int8", "--calibration", "synthetic"], "synthetic is live and has no end"),
+        (["--calibration", "images"], "is for INT8 graphs: add --int8"),
+        (["--int8", "--calibration", "."], "no image in ."),
+    ],
+    ids=str,
+)
+def test_calibration_that_cannot_be_gets_one_line(
+    args: list[str],
+    said: str,
+    fp32_copy: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(fp32_copy)
+    assert main(["--bundle", str(fp32_copy), "--engine", "none", *args]) == 1
+    captured = capfd.readouterr()
+    assert captured.err.count("\n") == 1, captured.err
+    assert said in captured.err

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import onnx_ir as ir
+import pytest
+
+from motorvae.export.qdq import Method
+from motorvae.export.search import METHODS, Question, search, share_of_limits
+from motorvae.runtime.bundle import GraphReport, Metric
+
+LAYERS = ("one", "two", "three", "four", "five", "six", "head")
+
+
+def reports(*metrics: Metric) -> tuple[GraphReport, ...]:
+    return (
+        GraphReport(
+            graph="encoder",
+            precision="int8",
+            output="mu",
+            engine="none",
+            reference="none",
+            images=1,
+            metrics=metrics,
+        ),
+    )
+
+
+def error(share: float) -> tuple[GraphReport, ...]:
+    return reports(Metric(name="max", value=share, limit=1.0, passed=share <= 1))
+
+
+class Asked:
+    """A question whose candidates have made-up errors."""
+
+    def __init__(
+        self,
+        share: Callable[[Method, tuple[str, ...]], float],
+        on_all: Callable[[Method, tuple[str, ...]], float] | None = None,
+        excluded: tuple[str, ...] = (),
+    ) -> None:
+        self.derived: list[tuple[Method, tuple[str, ...]]] = []
+        self.question = Question(
+            derive=self._derive,
+            screen=lambda model: error(share(*self._of(model))),
+            judge=lambda model: error((on_all or share)(*self._of(model))),
+            layers=LAYERS,
+            excluded=excluded,
+        )
+
+    def _derive(self, method: Method, excluded: Sequence[str]) -> ir.Model:
+        self.derived.append((method, tuple(excluded)))
+        graph = ir.Graph([], [], nodes=[], name=str(len(self.derived) - 1))
+        return ir.Model(graph, ir_version=10)
+
+    def _of(self, model: ir.Model) -> tuple[Method, tuple[str, ...]]:
+        return self.derived[int(str(model.graph.name))]
+
+
+def test_most_accurate_method_is_kept_and_no_layer_is_given_up() -> None:
+    best = METHODS[3]
+    asked = Asked(lambda method, _: 0.4 if method == best else 0.9)
+    found = search(asked.question)[-1]
+    assert (found.method, found.excluded, found.passed) == (best, (), True)
+    assert asked.derived == [(method, ()) for method in METHODS]
+
+
+def test_what_a_few_images_let_pass_and_all_do_not_is_not_kept() -> None:
+    shares = dict(zip(METHODS, (0.5, 0.2, 0.3, 0.9, 0.9, 0.9), strict=True))
+    asked = Asked(
+        lambda method, _: shares[method],
+        lambda method, _: 1.2 if method == METHODS[1] else shares[method] + 0.1,
+    )
+    found = search(asked.question)[-1]
+    assert found.method == METHODS[2]
+    assert found.share == pytest.approx(0.4)
+    assert found.passed
+
+
+def test_layers_go_back_to_float_most_harmful_first_and_no_more_than_needed() -> None:
+    harm = {"three": 0.9, "five": 0.6, "one": 0.1}
+
+    def share(method: Method, excluded: tuple[str, ...]) -> float:
+        return 2.4 - sum(harm.get(layer, 0) for layer in excluded) + (method != METHODS[2])
+
+    asked = Asked(share)
+    found = search(asked.question)[-1]
+    assert (found.method, found.excluded) == (METHODS[2], ("three", "five"))
+    assert found.passed
+
+
+def test_layers_that_stay_in_float_anyway_count_and_are_not_tried_again() -> None:
+    asked = Asked(lambda _method, excluded: 3.0 - 0.1 * len(excluded), excluded=("one",))
+    trials = search(asked.question)
+    assert all(excluded[0] == "one" and excluded.count("one") == 1 for _, excluded in asked.derived)
+    assert max(len(excluded) for _, excluded in asked.derived) == (len(LAYERS) - 1) // 2
+    assert not trials[-1].passed
+    assert trials[-1].share == min(trial.share for trial in trials)
+
+
+@pytest.mark.parametrize(
+    ("metric", "share"),
+    [
+        (Metric(name="a", value=0.1, limit=0.4), 0.25),
+        (Metric(name="a", value=0.3), 0.0),
+        (Metric(name="a", value=0, limit=0), 0.0),
+        (Metric(name="a", value=2, limit=0, passed=False), float("inf")),
+        (Metric(name="a", value=float("nan"), limit=1, passed=False), float("inf")),
+        (Metric(name="a", value=46.0206, limit=40, unit="dB", higher_is_better=True), 0.5),
+        (Metric(name="a", value=0.95, limit=0.9, higher_is_better=True), 0.5),
+    ],
+    ids=str,
+)
+def test_share_of_a_limit_is_in_errors_whatever_the_unit(metric: Metric, share: float) -> None:
+    assert share_of_limits(reports(metric)) == pytest.approx(share, rel=1e-3)

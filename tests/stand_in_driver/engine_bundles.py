@@ -1,0 +1,155 @@
+"""Bundles with engines of the stand-in: no ONNX graph is needed to run one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from motorvae.runtime.bundle import (
+    Bundle,
+    FileEntry,
+    GraphEntry,
+    GraphName,
+    GraphReport,
+    Manifest,
+    Metric,
+    Precision,
+    Preprocessing,
+    Variant,
+    tensors_of,
+)
+from motorvae.runtime.driver import Gpu
+from motorvae.runtime.engines import (
+    engine_paths,
+)
+from motorvae.runtime.passport import (
+    BatchProfile,
+    EngineVerification,
+    Passport,
+    PrecisionReceipt,
+    this_platform,
+)
+from motorvae.runtime.spec import ModelSpec
+
+SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
+FORMS: tuple[tuple[GraphName, Variant], ...] = (
+    ("encoder", "full"),
+    ("encoder", "luma"),
+    ("encoder", "mu"),
+    ("decoder", "full"),
+)
+SOURCES: dict[str, Any] = {
+    "weights_from": "engine inspector",
+    "outputs_from": "engine inspector",
+    "multiplications_from": "engine inspector",
+}
+VERSION = "10.3.0"
+
+
+def entry_of(graph: GraphName, precision: Precision, variant: Variant) -> GraphEntry:
+    """One graph of the bundle; what the stand-in's decoder gives is as small as what it takes."""
+    inputs, outputs = tensors_of(graph, SPEC, variant)
+    if graph == "decoder":
+        outputs = (outputs[0].model_copy(update={"shape": ("batch", 1, 2, 4)}),)
+    form = f"{graph}.{variant}.{precision}"
+    return GraphEntry(
+        file=f"{form}.onnx",
+        sha256=hashlib.sha256(form.encode()).hexdigest(),
+        size_bytes=1,
+        graph=graph,
+        precision=precision,
+        variant=variant,
+        made_for="tensorrt" if precision == "int8" else None,
+        opset=20,
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def bundle_of(folder: Path, *entries: GraphEntry) -> Bundle:
+    """What a bundle says of itself: no ONNX graph is needed to run an engine."""
+    manifest = Manifest(
+        schema_version=2,
+        producer="a test",
+        created="2026-11-24T00:00:00+00:00",
+        weights_sha256="ab" * 32,
+        model=SPEC,
+        preprocessing=Preprocessing(),
+        graphs=entries,
+        files=(),
+        verification=(),
+    )
+    return Bundle(folder, manifest)
+
+
+def plan_of(entry: GraphEntry) -> bytes:
+    """An engine of the stand-in with the tensors of a graph."""
+    tensors = (*entry.inputs, *entry.outputs)
+    facts = {
+        "tensors": {tensor.name: tensor.shape[1:] for tensor in tensors},
+        "dtypes": {tensor.name: tensor.dtype for tensor in tensors},
+        "profile": [1, 1, 8],
+    }
+    return json.dumps(facts).encode()
+
+
+def put_engine(bundle: Bundle, entry: GraphEntry, gpu: Gpu) -> None:
+    """Add an engine of a graph, with the passport that it deserves."""
+    engine, passport = engine_paths(
+        bundle.folder, entry.graph, entry.precision, "tensorrt", entry.variant
+    )
+    engine.parent.mkdir(exist_ok=True)
+    engine.write_bytes(plan_of(entry))
+    passport.write_text(passport_of(entry, engine, gpu).model_dump_json(), encoding="utf-8")
+
+
+def report_of(entry: GraphEntry) -> GraphReport:
+    metric = Metric(name="max error", value=0.0, limit=1.0)
+    return GraphReport(
+        graph=entry.graph,
+        precision=entry.precision,
+        variant=entry.variant,
+        output="all",
+        engine="TensorRT",
+        reference="a test",
+        images=1,
+        metrics=(metric,),
+    )
+
+
+def passport_of(entry: GraphEntry, engine: Path, gpu: Gpu) -> Passport:
+    return Passport(
+        schema_version=2,
+        producer="a test",
+        created="2026-11-24T00:00:00+00:00",
+        graph=entry.graph,
+        precision=entry.precision,
+        variant=entry.variant,
+        flavour="tensorrt",
+        version=VERSION,
+        compute_capabilities=(gpu.compute_capability,),
+        gpu=gpu.name,
+        driver=gpu.driver,
+        cuda=gpu.cuda,
+        platform=this_platform(),
+        onnx_sha256=entry.sha256,
+        engine=FileEntry(
+            file=engine.name,
+            sha256=hashlib.sha256(engine.read_bytes()).hexdigest(),
+            size_bytes=engine.stat().st_size,
+        ),
+        profile=BatchProfile(),
+        workspace_bytes=0,
+        receipt=receipt_all_in(entry.precision),
+        verification=EngineVerification(verified=True, reports=(report_of(entry),)),
+        build_seconds=1.0,
+    )
+
+
+def receipt_all_in(precision: Precision) -> PrecisionReceipt:
+    counts = {precision: 1}
+    return PrecisionReceipt(
+        weights=counts, outputs=counts, multiplications=counts, asked=counts, **SOURCES
+    )
