@@ -70,11 +70,13 @@ class Comparison:
         tolerance: How much worse a case may get, as a share.
         changes: Cases that both measured on the same input, in the order of the second result.
         notes: What else differs: packages, cases that cannot be compared and why.
+        broken: Cases that ran before and do not now, or passed the drift gate and do not now.
     """
 
     tolerance: float
     changes: tuple[Change, ...]
     notes: tuple[str, ...]
+    broken: tuple[str, ...] = ()
 
 
 def compare_results(before: Result, after: Result, tolerance: float) -> Comparison:
@@ -90,9 +92,13 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
     """
     _check_alike(before, after)
     earlier = {case.key: case for case in before.cases}
-    changes, notes = [], list(_other_packages(before, after))
+    changes, broken, notes = [], [], list(_other_packages(before, after))
     for case in after.cases:
         old = earlier.pop(case.key, None)
+        if old is not None and old.whole is not None and case.whole is None:
+            broken.append(f"{case.key}: {case.not_measured}")
+        elif old is not None and old.passed and not case.passed:
+            broken.append(f"{case.key}: past the limit of its drift gate")
         if old is None:
             notes.append(f"only after: {case.key}")
         elif old.whole is None or case.whole is None:
@@ -108,11 +114,11 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
             "the two results share no measured case: run motorvae-bench with the same options "
             "both times"
         )
-    return Comparison(tolerance, tuple(changes), tuple(notes))
+    return Comparison(tolerance, tuple(changes), tuple(notes), tuple(broken))
 
 
 def check_regressions(found: Comparison) -> None:
-    """Raise where a case got worse.
+    """Raise where a case got worse, or is broken.
 
     Raises:
         MeasurementError: The message names each such case.
@@ -122,6 +128,10 @@ def check_regressions(found: Comparison) -> None:
         for change in found.changes
         if change.is_regression
     ]
+    if found.broken:
+        raise MeasurementError(
+            f"no longer good: {'; '.join(found.broken)}; find out why before comparing speeds"
+        )
     if worse:
         raise MeasurementError(
             f"worse by more than {found.tolerance:.1%}: {sentence_list(worse)}; look for the "

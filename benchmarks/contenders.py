@@ -117,7 +117,7 @@ def contenders_of(
     for entry in subject.bundle.manifest.graphs:
         for runner in RUNNERS:
             if entry.graph == graph and is_for(entry, runner):
-                if leading and not _is_leanest(subject, entry, runner):
+                if leading and not _leads(subject, entry, runner):
                     continue
                 found.append(production(subject, entry, runner, batch=batch, threads=threads))
     return found
@@ -186,7 +186,10 @@ def _opening(make: Callable[[Batch], Run]) -> Callable[[Batch], AbstractContextM
     return lambda sample: contextlib.nullcontext(make(sample))
 
 
-def _is_leanest(subject: Subject, entry: GraphEntry, runner: CpuRunner) -> bool:
+def _leads(subject: Subject, entry: GraphEntry, runner: CpuRunner) -> bool:
+    """Whether a graph is the leanest of its precision; FP16 is not measured anyway."""
+    if entry.precision == "fp16":
+        return False
     outputs = ("mu",) if entry.graph == "encoder" else ()
     with contextlib.suppress(BundleError):
         return subject.bundle.leanest(entry.graph, entry.precision, runner, outputs) == entry

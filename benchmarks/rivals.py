@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .case import COMPILED, EAGER, ONNX, PLAIN, Case
+from .case import COMPILED, EAGER, ONNX, OPENVINO, PLAIN, TENSORRT, TENSORRT_RTX, Case
 from .results import Result
 
-RIVALS = (EAGER, COMPILED, ONNX, PLAIN)
-_OURS_TOO = ONNX
-"""It is a rival as installed, and a backend of ours."""
+RIVALS = (EAGER, COMPILED, ONNX, OPENVINO, PLAIN)
+"""ONNX Runtime and OpenVINO as installed; both run our graphs, too."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def standings_of(result: Result) -> tuple[Standing, ...]:
     """
     found = []
     for case in result.cases:
-        if (case.engine in RIVALS and case.engine != _OURS_TOO) or not case.passed:
+        if not _is_ours(case) or not case.passed:
             continue
         same = [other for other in result.cases if other.what == case.what]
         rivals = {name: _rival(name, same) for name in RIVALS}
@@ -53,14 +52,20 @@ def standings_of(result: Result) -> tuple[Standing, ...]:
     return tuple(sorted(found, key=lambda standing: -standing.worst))
 
 
+def _is_ours(case: Case) -> bool:
+    """Tell a backend as motorvae-stream opens it from an engine as installed."""
+    return (case.variant or "").startswith("ours") or case.engine in {TENSORRT, TENSORRT_RTX}
+
+
 def _rival(name: str, cases: Sequence[Case]) -> Case | None:
-    """Return the engine as installed: float32, nothing set, all outputs."""
+    """Return the engine as installed: nothing set, all outputs."""
     plain = [
         case
         for case in cases
         if case.engine == name
         and case.whole is not None
-        and case.precision == "float32"
+        # OpenVINO by itself takes bf16 where the processor is fastest in it.
+        and (case.precision == "float32" or name == OPENVINO)
         and case.variant is None
         and case.threads is None
         and case.input_type != "uint8"

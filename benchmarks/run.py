@@ -68,7 +68,8 @@ class Plan:
         """Return the calls of one case: with the batch they grow long, and so fewer."""
         if self.quick:
             return Schedule(samples=max(2, self.samples // batch), warmup=2, settle=1, turn=10)
-        samples = max(self.samples // 20, self.samples // batch)
+        share = 1 if batch == 1 else min(2 * batch, 20)
+        samples = self.samples // share
         return Schedule(
             samples=samples,
             warmup=max(2, 10 // batch),

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from ..runtime.backend import open_entry
 from ..runtime.bundle import Precision
+from ..runtime.choice import Choice
 from ..runtime.errors import BackendError, BundleError, MeasurementError, MissingDependencyError
 from ..runtime.faults import SYNTHETIC_SIZE
 from ..runtime.frames import fitted_luma, input_from_luma
 from ..runtime.spec import ModelSpec
+from ..runtime.thread_trial import choice_by_trial
 from ..runtime.vehicles import MovingVehicles
 from .case import Case, FrameSource, measured_case
 from .cases import series_by_stage
@@ -49,7 +51,7 @@ class StreamPlan:
 
     rounds: int = 5
     skipped: int = 20
-    frames: int = 80
+    frames: int = 70
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,12 @@ def _encoder(subject: Subject, way: Way, seed: int) -> Iterator[Callable[[], obj
     outputs = tuple(way.outputs.split(" and "))
     entry = subject.bundle.leanest("encoder", way.precision, way.runner, outputs)
     luma = luma_for(subject.spec, 1, seed)
-    with open_entry(subject.bundle, entry, runner=way.runner) as backend:
+
+    def open_with(threads: int | None) -> Choice:
+        backend = open_entry(subject.bundle, entry, runner=way.runner, threads=threads)
+        return Choice(backend, way.precision)
+
+    with choice_by_trial(open_with, luma.shape).backend as backend:
         batch = luma if backend.input_dtype == luma.dtype else input_from_luma(luma)
         yield lambda: backend.run(batch)
 

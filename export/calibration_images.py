@@ -49,18 +49,26 @@ def calibration_from_text(
         DataError: There are too few images.
     """
     if text != HELD_OUT:
-        return CalibrationImages(_luma_from_source(text, spec), text, slice(None))
-    # They lie in the order of their contents' hashes, so every second one is a fair half.
-    half = held_out[::2]
-    if len(half) < FEWEST:
+        return CalibrationImages(_luma_from_source(text, held_out, spec), text, slice(None))
+    # They lie in the order of hashes, those of one stretch of a video side by side, so that one
+    # cut keeps neighbouring frames on one side of it; equal images must not lie across it.
+    cut = (len(held_out) + 1) // 2
+    while cut < len(held_out) and np.array_equal(held_out[cut], held_out[cut - 1]):
+        cut += 1
+    half = held_out[:cut]
+    if min(cut, len(held_out) - cut) < FEWEST:
         raise DataError(
             f"half of {len(held_out)} held-out images is too few to calibrate on, it takes "
-            f"{FEWEST}: name a folder of images or a video with --calibration"
+            f"{FEWEST} unlike the others: name a folder of images or a video with --calibration"
         )
-    return CalibrationImages(_spread_out(half), HELD_OUT, slice(1, None, 2))
+    return CalibrationImages(_spread_out(half), HELD_OUT, slice(cut, None))
 
 
-def _luma_from_source(text: str, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+def _luma_from_source(
+    text: str, held_out: npt.NDArray[np.uint8], spec: ModelSpec
+) -> npt.NDArray[np.uint8]:
+    """Read images that are none of those that judge."""
+    judging = {image.tobytes() for image in held_out}
     found: list[npt.NDArray[np.uint8]] = []
     gaps: list[Gap] = []
     with open_source(text, Wanted(spec=spec)) as source:
@@ -70,16 +78,22 @@ def _luma_from_source(text: str, spec: ModelSpec) -> npt.NDArray[np.uint8]:
                 "a video"
             )
         # A video is sampled from its beginning to its end.
-        step = max(1, (source.expected or 0) // MOST)
-        position = 0
+        count = max(source.expected or 0, MOST)
+        taken = set(np.linspace(0, count - 1, MOST).round().astype(int).tolist())
+        position = equal = 0
         while len(found) < MOST and (item := source.read()) is not None:
             if isinstance(item, Gap):
                 gaps.append(item)
-            elif position % step == 0:
-                found.append(np.array(fitted_luma(luma_from_image(item.image), spec)))
+            elif position in taken:
+                luma = np.array(fitted_luma(luma_from_image(item.image), spec))
+                if luma.tobytes() in judging:
+                    equal += 1
+                else:
+                    found.append(luma)
             position += 1
     if len(found) < FEWEST:
         unread = f"; {len(gaps)} did not decode, first: {gaps[0].reason}" if gaps else ""
+        unread += f"; {equal} are among the held-out ones, which judge" if equal else ""
         raise DataError(
             f"--calibration {text} has {len(found)} images and it takes {FEWEST}{unread}: name "
             "more images or a longer video"
@@ -92,4 +106,5 @@ def _spread_out(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if len(images) <= MOST:
         return images
     rows = np.linspace(0, len(images) - 1, MOST).round().astype(int)
-    return np.take(images, rows, axis=0)
+    evenly: npt.NDArray[np.uint8] = images[rows]
+    return evenly

@@ -20,9 +20,10 @@ def neighbour_agreement(found: Floats, reference: Floats, count: int = NEIGHBOUR
     Args:
         found: (N, D) latents.
         reference: (N, D) latents of the same images.
-        count: How many neighbours by Euclidean distance; fewer where N is small.
+        count: How many neighbours by Euclidean distance; at most a quarter of the others, as
+            among few images strangers are neighbours too.
     """
-    count = min(count, len(reference) - 1)
+    count = min(count, (len(reference) - 1) // 4)
     if count < 1 or not np.isfinite(found).all():
         return 1.0 if count < 1 else 0.0
     ours, theirs = (_nearest(latents, count) for latents in (found, reference))
@@ -44,7 +45,8 @@ def worst_psnr_db(found: Floats, reference: Floats) -> float:
     """Return the smallest PSNR of an image in [0, 1] in dB; infinite where all are equal."""
     squares = (np.asarray(found, np.float64) - reference).reshape(len(found), -1) ** 2
     worst = float(squares.mean(axis=1).max())
-    return -10 * float(np.log10(worst)) if worst > 0 else float("inf")
+    # A NaN stays one, and passes no limit.
+    return float("inf") if worst == 0 else -10 * float(np.log10(worst))
 
 
 def floored_spread(spread: Floats) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Which forms of a graph a bundle holds in each precision, and what their files are called."""
+"""Which forms of a graph a bundle holds, what their files are called and say of themselves."""
 
 from __future__ import annotations
 
@@ -56,8 +56,3 @@ BF16 = (
     Form("encoder", "bf16", "mu", "openvino"),
     Form("decoder", "bf16", "phases", "openvino"),
 )
-
-
-def int8_decoder(runner: Runner) -> Form:
-    """Return the INT8 decoder for an engine; TensorRT has INT8 transposed convolutions."""
-    return Form("decoder", "int8", "full" if runner == "tensorrt" else "phases", runner)

@@ -13,7 +13,7 @@ from ..runtime.calibration import Calibration
 from ..runtime.frames import input_from_luma
 from .bias import correct_biases
 from .calibration_images import CalibrationImages
-from .forms import RUNNERS, Form, int8_decoder
+from .forms import RUNNERS, Form
 from .phases import phases_from_decoder
 from .qdq import Activations, Method, int8_from_fp32, layers_of
 from .search import Question, Trial, search
@@ -96,9 +96,8 @@ class Int8Forms:
         return Searched(form, trials)
 
     def _add_decoder(self, runner: Runner) -> Searched:
-        form = int8_decoder(runner)
-        # Both decoders call what flows between layers by the same names.
-        source = self._writer.fp32("decoder") if form.variant == "full" else self._phases
+        # TensorRT-RTX was seen to turn an INT8 transposed convolution back to float32.
+        form, source = Form("decoder", "int8", "phases", runner), self._phases
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
             ranges = self._in_decoder.ranges(method)

@@ -100,25 +100,32 @@ def _screened(search: Searched, method: Method) -> str:
 
 def engine_table(passports: Sequence[Passport]) -> Table:
     """Return each engine with what was read back from it."""
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("engine", "weights", "outputs", "size", "built in", "drift gate"):
         table.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=True)
     for passport in passports:
-        weights, outputs = passport.receipt.shares(passport.precision)
+        precision, receipt = passport.precision, passport.receipt
+        weights, outputs = receipt.shares(precision)
+        # What an INT8 engine hands on between layers is float; its label is about multiplications.
+        told = receipt.share_of_multiplications(precision) if precision == "int8" else outputs
         table.add_row(
-            f"{passport.graph} {passport.precision}",
-            f"{weights:.2%} {passport.precision}",
-            f"{outputs:.2%} {passport.precision}",
+            passport.title,
+            f"{weights:.2%} {precision}",
+            f"{told:.2%} {precision}",
             f"{passport.engine.size_bytes / 1e6:.1f} MB",
             f"{passport.build_seconds:.1f} s",
             "passed" if passport.verification.verified else "not run",
         )
     if passports:
         first = passports[0]
-        receipt = first.receipt
+        sources = {first.receipt.weights_from, first.receipt.outputs_from}
+        instead = ""
+        if any(passport.precision == "int8" for passport in passports):
+            sources.add(first.receipt.multiplications_from)
+            instead = "; of INT8 engines, multiplications instead of outputs"
         table.caption = (
             f"{first.flavour} {first.version} for compute capability "
             f"{', '.join(first.compute_capabilities)}; formats read back from the "
-            + " and the ".join(sorted({receipt.weights_from, receipt.outputs_from}))
+            f"{' and the '.join(sorted(sources))}{instead}"
         )
     return table

@@ -34,6 +34,7 @@ from ..runtime.errors import BackendError, MissingDependencyError, VerificationE
 from ..runtime.files import sha256_of
 from ..runtime.frames import input_from_luma
 from ..runtime.spec import ModelSpec
+from .describe import describe
 from .forms import BF16, FP16, FP32, Form
 from .phases import phases_from_decoder
 from .precision import check_precision, fp16_from_fp32, with_values_exposed
@@ -133,7 +134,7 @@ class BundleWriter:
             calibration: How an INT8 graph was calibrated.
             reference: The images that verify it; by default all.
         """
-        _describe(model, form, spec=self.spec, weights=self.weights_sha256)
+        describe(model, form, spec=self.spec, weights=self.weights_sha256)
         check_precision(model, form.precision, calibration.excluded if calibration else ())
         path = self.folder / form.file
         ir.save(model, path)
@@ -289,21 +290,3 @@ def _opened(form: Form, path: Path) -> tuple[Backend, str]:
 
 def _facts(path: Path) -> _Facts:
     return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
-
-
-def _describe(model: ir.Model, form: Form, *, spec: ModelSpec, weights: str) -> None:
-    """Write into the graph what it is; nothing of when or where, so that bytes repeat."""
-    model.producer_name = "motorvae"
-    model.producer_version = importlib.metadata.version("motorvae")
-    model.doc_string = f"{form.title} of a motorVAE"
-    model.metadata_props.update(
-        {
-            "motorvae.graph": form.graph,
-            "motorvae.precision": form.precision,
-            "motorvae.variant": form.variant,
-            "motorvae.model": spec.model_dump_json(),
-            "motorvae.weights_sha256": weights,
-        }
-    )
-    if form.made_for:
-        model.metadata_props["motorvae.made_for"] = form.made_for

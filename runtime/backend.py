@@ -112,7 +112,7 @@ def open_backend(
         graph: "encoder" or "decoder".
         precision: Which of the bundle's files to run.
         provider: An ONNX Runtime execution provider: `cpu`, `cuda`, or its full name.
-        threads: Threads of one run; by default ONNX Runtime's choice.
+        threads: Threads of one run; by default what `threads.default_threads` says.
 
     Raises:
         BundleError: The bundle has no such graph.

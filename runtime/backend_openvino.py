@@ -103,7 +103,7 @@ class OpenVINOBackend(Closing):
         """Run the graph once; see `Backend.run`."""
         self._open()
         check_batch(batch, self.input_dtype, self._expected, self._path.name)
-        data = np.ascontiguousarray(batch)
+        data = np.require(batch, requirements=("C", "W"))  # it shares no memory that is read-only
         try:
             # The tensor shares the array's memory, and both live until the run is over.
             self._request.set_input_tensor(ov.Tensor(data, shared_memory=True))
@@ -152,11 +152,11 @@ def _check_arithmetic(compiled: ov.CompiledModel, precision: Precision, path: Pa
         if facts["layerType"].value in _WEIGHTED
     )
     right = sum(count for kind, count in counts.items() if kind in _FORMATS[precision])
-    if right < _LEAST_SHARE * sum(counts.values()):
+    if not counts or right < _LEAST_SHARE * sum(counts.values()):
         told = ", ".join(f"{count} in {kind}" for kind, count in counts.most_common())
         raise BackendError(
             f"OpenVINO does not compute {path.name} in {precision} on this processor (layers with "
-            f"weights: {told}): use another --precision, or --backend onnx"
+            f"weights: {told or 'none found'}): use another --precision, or --backend onnx"
         )
 
 

@@ -272,6 +272,8 @@ def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
                 f"{folder / graph.file}: the manifest's inputs and outputs are not those of a "
                 f"{graph.graph} with {manifest.model}: export the bundle again"
             )
+    if len({entry.file for entry in entries}) < len({(e.file, e.sha256) for e in entries}):
+        raise BundleError(f"{folder / MANIFEST} says of one file that it is two: export it again")
     bundle = Bundle(folder, manifest, {entry.file for entry in entries})
     for entry in entries if hash_all else ():
         bundle.path(entry)

@@ -150,7 +150,8 @@ def _first_that_fits(bundle: Bundle, graph: GraphName, wish: Wish, gpu: Gpu) -> 
             return Choice(chosen.backend, chosen.precision, tuple(passed_over))
     try:
         chosen = _onnx(bundle, graph, wish, "cuda")
-    except BackendError as error:  # also one that lacks memory, or that finds another CUDA
+    # Also one that lacks memory, or that finds another CUDA, or a precision that it has not.
+    except (BackendError, BundleError) as error:
         passed_over.append(f"onnx on cuda: {error.clause()}")
         chosen = _fastest_on_cpu(bundle, graph, wish)
         passed_over += chosen.passed_over

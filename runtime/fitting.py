@@ -32,8 +32,11 @@ def fitted_plane(
     if spec.fit == "crop":
         square = min(shape)
         top, left = ((length - square) // 2 for length in shape)
-        rows = slice(round(top * down), round((top + square) * down))
-        columns = slice(round(left * across), round((left + square) * across))
+        # A chroma plane may be so thin that nothing but its first line is left.
+        rows = slice(round(top * down), max(round((top + square) * down), round(top * down) + 1))
+        columns = slice(
+            round(left * across), max(round((left + square) * across), round(left * across) + 1)
+        )
         plane = plane[rows, columns]
     elif spec.fit == "pad" and shape[0] != shape[1]:
         top, left = ((square - length) // 2 for length in shape)

@@ -86,6 +86,7 @@ def stream(options: StreamOptions) -> None:
         # Everything that stays is there by now: no later collection needs to look at it.
         gc.collect()
         gc.freeze()
+        stack.callback(gc.unfreeze)
         for capture in captures:
             capture.start()
         summary = encoder.run(mailboxes, outlets.put, max_frames=options.max_frames)
@@ -116,7 +117,8 @@ def _encoder(options: StreamOptions, bundle: Bundle) -> Choice:
 
     if options.engine.threads is not None or not options.is_paced:
         return open_with(options.engine.threads)
-    return choice_by_trial(open_with, (1, *(2 * (bundle.spec.image_size,))))
+    side = bundle.spec.image_size
+    return choice_by_trial(open_with, (len(options.camera), 1, side, side))
 
 
 def _extras(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -102,8 +103,11 @@ class StreamOptions:
     @property
     def is_paced(self) -> bool:
         """Whether frames come by the clock: a recording's follow each other at once."""
-        paths = [Path(text).expanduser() for text in self.camera]
-        return self.realtime or not all(path.is_file() or path.is_dir() for path in paths)
+        paths = [os.path.expanduser(text) for text in self.camera]  # noqa: PTH111  # any text
+        return self.realtime or not all(
+            os.path.isfile(path) or os.path.isdir(path)  # noqa: PTH112, PTH113  # or too long
+            for path in paths
+        )
 
     @property
     def every(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ _PAUSE_S = 0.004
 
 
 def choice_by_trial(
-    open_with: Callable[[int | None], Choice], image_shape: tuple[int, ...]
+    open_with: Callable[[int | None], Choice], batch_shape: tuple[int, ...]
 ) -> Choice:
     """Open an encoder, and open it again with one thread where that is the faster way.
 
@@ -27,7 +28,7 @@ def choice_by_trial(
 
     Args:
         open_with: Opens the encoder with a number of threads, by default all that there are.
-        image_shape: (1, S, S), one input without the batch.
+        batch_shape: (N, 1, S, S), a frame of each camera.
 
     Returns:
         The faster one, with a note of what was measured. The other is closed.
@@ -36,15 +37,15 @@ def choice_by_trial(
     threads = every.backend.threads
     if threads is None or threads == 1:
         return every
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(every.backend)
         one = open_with(1)
-    except BaseException:
-        every.backend.close()
-        raise
-    batch = np.zeros((1, *image_shape), every.backend.input_dtype)
-    every_ms, one_ms = _paced_ms([every.backend, one.backend], batch)
-    kept, other = (one, every) if one_ms < every_ms else (every, one)
-    other.backend.close()
+        stack.enter_context(one.backend)
+        batch = np.zeros(batch_shape, every.backend.input_dtype)
+        every_ms, one_ms = _paced_ms([every.backend, one.backend], batch)
+        kept, other = (one, every) if one_ms < every_ms else (every, one)
+        stack.pop_all()
+        other.backend.close()
     kept.backend.notes += (
         f"{kept.backend.threads} thread{'s' if kept is every else ''}, as frames with pauses "
         f"between them took {one_ms:.1f} ms with 1 and {every_ms:.1f} ms with {threads}",

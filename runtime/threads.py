@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,8 @@ from .errors import ConfigError
 
 MOST_THREADS = 1024
 _SIBLINGS = "/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def default_threads() -> int:
@@ -61,8 +63,32 @@ def _siblings(number: int) -> str:
 
 def _quota() -> int | None:
     """Return how many cores' time a container may take, rounded up; None for no limit."""
+    return min(filter(None, map(_cores_of, _quota_files())), default=None)
+
+
+def _quota_files() -> Iterator[tuple[Path, ...]]:
+    """Yield where limits of this process may stand: of its group, and of those around it."""
     try:
-        limit, period = _QUOTA.read_text(encoding="ascii").split()
-        return -(-int(limit) // int(period))
-    except (OSError, ValueError):  # another version of cgroups, or "max"
+        lines = _OWN_GROUP.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        root = _GROUPS / "cpu" if controllers else _GROUPS  # the first version, or the second
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        group = root / name.lstrip("/")
+        for place in (group, *group.parents):
+            yield tuple(place / file for file in files)
+            if place == root:
+                break
+
+
+def _cores_of(files: tuple[Path, ...]) -> int | None:
+    """Return how many cores' time a limit allows, rounded up; None where there is none."""
+    try:
+        limit, period = " ".join(file.read_text(encoding="ascii") for file in files).split()
+        return -(-int(limit) // int(period)) if int(limit) > 0 else None
+    except (OSError, ValueError):  # no such group here, or "max"
         return None

@@ -23,7 +23,7 @@ LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2
 BT.709, FCC, SMPTE 240M, BT.2020. A frame that names none is BT.601, as FFmpeg takes it."""
 BT601 = (0.299, 0.114)
 _BT601_NUMBERS = {2, 5, 6}
-_FULL_RANGE = 2
+_LIMITED_RANGE, _FULL_RANGE = 1, 2
 _LIMITED_BLACK, _LIMITED_WHITE = 16, 235
 # Pixels that share one sample of chroma: down, across.
 _CHROMA = {"yuv420p": (2, 2), "yuv422p": (1, 2), "yuv444p": (1, 1), "nv12": (2, 2), "nv21": (2, 2)}
@@ -53,7 +53,11 @@ def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> npt.NDArray[np.
     is_full = frame.color_range == _FULL_RANGE or name != frame.format.name
     if name not in _CHROMA or any(plane.line_size <= 0 for plane in frame.planes):
         scaler = scaler_for(name, *shape, "yuv420p")
-        frame, name = scaler.reformat(frame, format="yuv420p", threads=1), "yuv420p"
+        levels = _FULL_RANGE if is_full else _LIMITED_RANGE  # FFmpeg would go by the name alone
+        frame = scaler.reformat(
+            frame, format="yuv420p", src_color_range=levels, dst_color_range=levels, threads=1
+        )
+        name = "yuv420p"
     plane = _plane(frame, 0, *shape)
     if weights == BT601:
         return fitted_luma(plane, spec) if is_full else luma_from_limited(plane, spec)

@@ -15,6 +15,7 @@ from motorvae.runtime.vehicles import vehicle
 
 SPEC = ModelSpec(image_size=32, channels=(4,), latent_size=2)
 HELD_OUT = np.stack([np.full((32, 32), level, np.uint8) for level in range(40)])
+HELD_OUT[:, 9, 9] = 200  # no frame of the flat videos below is one of these
 
 
 def video_of(path: Path, count: int) -> None:
@@ -44,7 +45,25 @@ def test_many_held_out_images_are_thinned_evenly() -> None:
     found = calibration_from_text("held-out", many, SPEC)
     assert len(found.luma) == MOST
     assert found.luma[0, 0, 0] == 0
-    assert found.luma[-1, 0, 0] >= 254
+    assert found.luma[-1, 0, 0] == 127  # the last of the half
+
+
+def test_equal_images_and_neighbours_never_calibrate_and_judge() -> None:
+    """Held-out images of a video lie in the order of its frames."""
+    images = np.zeros((80, 32, 32), np.uint8)
+    images[:, 0, 0] = np.minimum(np.arange(80), 39)  # those about the middle are equal
+    images[50:, 0, 0] += np.arange(30, dtype=np.uint8) + 1
+    found = calibration_from_text("held-out", images, SPEC)
+    judging = images[found.judges]
+    assert found.luma[:, 0, 0].max() < judging[:, 0, 0].min()
+    assert len(found.luma) + len(judging) == 80
+
+
+def test_what_judges_does_not_calibrate_even_if_it_is_named(tmp_path: Path) -> None:
+    for index, image in enumerate(HELD_OUT):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), image)
+    with pytest.raises(DataError, match="has 0 images and it takes 16; 40 are among the held-out"):
+        calibration_from_text(str(tmp_path), HELD_OUT, SPEC)
 
 
 def test_folder_goes_the_way_of_frames_and_all_held_out_images_judge(tmp_path: Path) -> None:
@@ -58,8 +77,9 @@ def test_folder_goes_the_way_of_frames_and_all_held_out_images_judge(tmp_path: P
     np.testing.assert_array_equal(found.luma, expected)
 
 
-def test_long_video_is_sampled_to_its_end(tmp_path: Path) -> None:
-    video_of(tmp_path / "drive.avi", 3 * MOST)
+@pytest.mark.parametrize("frames", [3 * MOST, 2 * MOST - 1, MOST])
+def test_long_video_is_sampled_to_its_end(tmp_path: Path, frames: int) -> None:
+    video_of(tmp_path / "drive.avi", frames)
     found = calibration_from_text(str(tmp_path / "drive.avi"), HELD_OUT, SPEC)
     levels = found.luma[:, 0, 0].astype(int)
     assert len(levels) == MOST
@@ -70,7 +90,7 @@ def test_long_video_is_sampled_to_its_end(tmp_path: Path) -> None:
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     for index in range(FEWEST - 1):
-        cv2.imwrite(str(tmp_path / f"{index}.png"), HELD_OUT[index])
+        cv2.imwrite(str(tmp_path / f"{index}.png"), 255 - HELD_OUT[index])
     (tmp_path / "broken.png").write_bytes(b"no image")
     said = rf"has {FEWEST - 1} images and it takes {FEWEST}; 1 did not decode.*broken"
     with pytest.raises(DataError, match=said):

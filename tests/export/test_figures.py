@@ -41,6 +41,7 @@ def test_psnr_and_cosine_by_hand() -> None:
     assert worst_psnr_db(one, other) == float("inf")
     other[1] = 0.1
     assert worst_psnr_db(one, other) == pytest.approx(20.0)
+    assert np.isnan(worst_psnr_db(one * np.float32("nan"), other))
     assert worst_cosine(np.array([[1.0, 0], [1, 1]]), np.array([[1.0, 0], [1, 0]])) == (
         pytest.approx(np.sqrt(0.5))
     )

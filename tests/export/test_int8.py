@@ -51,7 +51,7 @@ def test_bundle_has_a_set_for_each_kind_of_engine_and_says_how_it_was_calibrated
         "decoder.phases.int8.openvino.onnx",
         "encoder.luma.int8.tensorrt.onnx",
         "encoder.mu.int8.tensorrt.onnx",
-        "decoder.int8.tensorrt.onnx",
+        "decoder.phases.int8.tensorrt.onnx",
     ]
     for entry in entries:
         found = entry.calibration

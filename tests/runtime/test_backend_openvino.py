@@ -92,6 +92,30 @@ def test_a_float32_graph_is_never_called_int8(small_bundle: Path) -> None:
         open_openvino(small_bundle / "encoder.onnx", precision="int8")
 
 
+def test_what_has_no_weights_gets_no_label(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    faces = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("image", "mu")
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["image"], ["mu"])], "g", *[[f] for f in faces]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "relu.onnx")
+    with pytest.raises(BackendError, match="none found"):
+        open_openvino(tmp_path / "relu.onnx", precision="int8")
+
+
+def test_an_array_that_must_not_be_written_is_read(small_bundle: Path) -> None:
+    image = np.random.default_rng(1).random((1, 1, 32, 32), np.float32)
+    with open_openvino(small_bundle / "encoder.onnx") as encoder:
+        expected = encoder.run(image)["mu"]
+        image.flags.writeable = False
+        assert np.array_equal(encoder.run(image)["mu"], expected)
+
+
 @pytest.mark.parametrize("data", [b"", b"no graph", bytes(2000)])
 def test_bytes_that_are_no_graph_are_refused_in_one_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "encoder.onnx"

@@ -223,6 +223,18 @@ def test_a_graph_that_is_absent_is_asked_for_with_the_command(
     assert f"motorvae-export --bundle {bundle_copy} --fp16" in str(caught.value)
 
 
+def test_one_file_under_two_hashes_is_refused(
+    bundle_copy: Path, change_manifest: ChangeManifest
+) -> None:
+    def twice(content: dict[str, Any]) -> None:
+        content["graphs"].append(
+            content["graphs"][0] | {"precision": "bf16", "made_for": "openvino", "sha256": "0" * 64}
+        )
+
+    change_manifest(bundle_copy, twice)
+    assert "says of one file that it is two" in refusal(bundle_copy)
+
+
 def test_a_stream_hashes_what_it_opens_and_no_more(bundle_copy: Path) -> None:
     path = bundle_copy / "decoder.onnx"
     data = bytearray(path.read_bytes())

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from motorvae.runtime import choice
-from motorvae.runtime.bundle import load_bundle
-from motorvae.runtime.choice import Wish, choose_backend
+from motorvae.runtime.bundle import Bundle, Precision, load_bundle
+from motorvae.runtime.choice import Choice, Wish, choose_backend
 from motorvae.runtime.cli import encode_main, stream_main
 from motorvae.runtime.driver import Gpu, NoGpu, find_gpu
 from motorvae.runtime.engines import check_engine, engine_paths
@@ -102,6 +102,24 @@ def test_auto_on_a_gpu_goes_through_the_order_and_quotes_each_reason(
     assert names == ["tensorrt", "tensorrt-rtx", "onnx on cuda"]
     assert "holds no TensorRT engine of its encoder" in chosen.passed_over[0]
     assert "does not list compute capability 8.7 (Orin)" in chosen.passed_over[1]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_precision_that_the_gpu_way_has_not_is_sought_on_the_cpu(
+    small_bundle: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    monkeypatch.setattr(choice, "find_gpu", lambda: ORIN)
+    bundle = load_bundle(small_bundle)
+    tried: list[str] = []
+
+    def on_cpu(_bundle: Bundle, _graph: str, _wish: Wish, runner: str) -> Choice:
+        tried.append(runner)
+        raise BackendError("far enough")
+
+    monkeypatch.setattr(choice, "_on_cpu", on_cpu)
+    with pytest.raises(BackendError, match="far enough"):
+        choose_backend(bundle, "encoder", Wish(precision=precision))
+    assert tried[0] == "openvino" or precision == "int8"
 
 
 ENGINE, PASSPORT = 0, 1

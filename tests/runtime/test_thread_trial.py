@@ -45,7 +45,7 @@ def test_the_faster_one_stays_open_and_says_why(*, one_is_faster: bool) -> None:
         None: Timed(4, slow_s if one_is_faster else fast_s),
         1: Timed(1, fast_s if one_is_faster else slow_s),
     }
-    kept = choice_by_trial(lambda n: Choice(opened[n], "fp32"), (1, 32, 32))  # type: ignore[arg-type]
+    kept = choice_by_trial(lambda n: Choice(opened[n], "fp32"), (1, 1, 32, 32))  # type: ignore[arg-type]
     faster, slower = (opened[1], opened[None]) if one_is_faster else (opened[None], opened[1])
     assert kept.backend is faster
     assert (faster.closed, slower.closed) == (False, True)
@@ -56,7 +56,7 @@ def test_the_faster_one_stays_open_and_says_why(*, one_is_faster: bool) -> None:
 @pytest.mark.parametrize("threads", [None, 1])
 def test_without_a_choice_nothing_is_tried(threads: int | None) -> None:
     only = Timed(threads, 0.0)
-    kept = choice_by_trial(lambda _: Choice(only, "fp32"), (1, 32, 32))  # type: ignore[arg-type]
+    kept = choice_by_trial(lambda _: Choice(only, "fp32"), (1, 1, 32, 32))  # type: ignore[arg-type]
     assert kept.backend is only
     assert (only.runs, only.closed, only.notes) == (0, False, ())
 
@@ -68,6 +68,6 @@ def test_a_real_engine_still_gives_its_latents(small_bundle: Path) -> None:
     def open_with(threads: int | None) -> Choice:
         return Choice(open_entry(bundle, entry, runner="onnx", threads=threads or 2), "fp32")
 
-    with choice_by_trial(open_with, (1, 32, 32)).backend as backend:
+    with choice_by_trial(open_with, (1, 1, 32, 32)).backend as backend:
         assert backend.run(np.zeros((1, 1, 32, 32), np.float32))["mu"].shape == (1, 8)
         assert len(backend.notes) == 1

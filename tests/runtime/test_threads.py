@@ -65,14 +65,35 @@ def test_only_cores_that_the_process_may_use_count() -> None:
     ("quota", "most"),
     [("100000 100000", 1), ("50000 100000", 1), ("150000 100000", 2), ("max 100000", None)],
 )
+@pytest.mark.parametrize("inside", ["", "/service", "/service/deeper"])
 def test_a_container_s_quota_counts(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, most: int | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, most: int | None, inside: str
 ) -> None:
-    (tmp_path / "cpu.max").write_text(quota + "\n", encoding="ascii")
-    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "cpu.max")
+    (tmp_path / "service/deeper").mkdir(parents=True)
+    (tmp_path / "service/cpu.max").write_text(quota + "\n", encoding="ascii")
+    (tmp_path / "own").write_text(f"0::{inside}\n", encoding="ascii")
+    monkeypatch.setattr(threads, "_GROUPS", tmp_path)
+    monkeypatch.setattr(threads, "_OWN_GROUP", tmp_path / "own")
+    if not inside:  # the limit of a group in which it is not
+        most = None
     monkeypatch.setattr(threads, "_SIBLINGS", str(tmp_path / "none{number}"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert default_threads() == (most or 8)
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("150000", 2), ("-1", 8)])
+def test_the_first_version_of_cgroups_counts_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, cores: int
+) -> None:
+    (tmp_path / "cpu/box").mkdir(parents=True)
+    (tmp_path / "cpu/box/cpu.cfs_quota_us").write_text(quota + "\n", encoding="ascii")
+    (tmp_path / "cpu/box/cpu.cfs_period_us").write_text("100000\n", encoding="ascii")
+    (tmp_path / "own").write_text("4:memory:/box\n3:cpuacct,cpu:/box\n", encoding="ascii")
+    monkeypatch.setattr(threads, "_GROUPS", tmp_path)
+    monkeypatch.setattr(threads, "_OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(threads, "_SIBLINGS", str(tmp_path / "none{number}"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert default_threads() == cores
 
 
 def test_two_hardware_threads_of_a_core_are_one(
@@ -81,7 +102,7 @@ def test_two_hardware_threads_of_a_core_are_one(
     for number in range(4):
         (tmp_path / str(number)).write_text(f"{number % 2},{number % 2 + 2}\n", encoding="ascii")
     monkeypatch.setattr(threads, "_SIBLINGS", str(tmp_path / "{number}"))
-    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "none")
+    monkeypatch.setattr(threads, "_OWN_GROUP", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     assert default_threads() == 2
 
