@@ -15,11 +15,13 @@ from motorvae.benchmarks.compare import (
     LEAST_FOR_P99,
     LEAST_TURNS,
     change_of,
+    check_regressions,
     compare_results,
     interval_of_ratio,
 )
 from motorvae.benchmarks.results import Result, save_result
 from motorvae.benchmarks.series import Unit, series_of
+from motorvae.runtime.bundle import Metric
 from motorvae.runtime.errors import MeasurementError
 from motorvae.runtime.spec import StrictModel
 
@@ -189,6 +191,20 @@ def test_cases_of_only_one_result_are_listed(result: Result) -> None:
         f"not compared, as the inputs differ: {path.key}",
         "only before: encoder, batch 1, torch eager",
     )
+
+
+def test_what_no_longer_runs_or_passes_is_no_success(result: Result) -> None:
+    first, *others = result.cases
+    gone = first.model_copy(update={"not_measured": "does not open", "stages": {}})
+    found = compare_results(result, result.model_copy(update={"cases": (gone, *others)}), 0.05)
+    with pytest.raises(MeasurementError, match=r"no longer good: .*torch eager: does not open"):
+        check_regressions(found)
+    limit = Metric(name="max error / spread over data", value=9.0, limit=0.1, passed=False)
+    wrong = first.model_copy(update={"latent_error": limit})
+    found = compare_results(result, result.model_copy(update={"cases": (wrong, *others)}), 0.05)
+    with pytest.raises(MeasurementError, match="torch eager: past the limit of its drift gate"):
+        check_regressions(found)
+    check_regressions(compare_results(result, result, 0.05))
 
 
 def test_nothing_in_common_is_an_error(result: Result) -> None:
