@@ -12,9 +12,9 @@ from .backend import Backend
 from .choice import Choice
 from .timing import NS_PER_MS
 
-_RUNS = 8
+_RUNS = 6
 _UNTIMED = 1
-_PAUSE_S = 0.004
+_PAUSE_S = 0.003
 """Between two frames of a camera the threads of an engine fall asleep, and so they must here."""
 
 
