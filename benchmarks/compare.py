@@ -132,6 +132,11 @@ def check_regressions(found: Comparison) -> None:
         raise MeasurementError(
             f"no longer good: {'; '.join(found.broken)}; find out why before comparing speeds"
         )
+    if not any(change.interval for change in found.changes):
+        raise MeasurementError(
+            f"none of {len(found.changes)} cases could be judged, each has fewer than "
+            f"{LEAST_TURNS} turns of samples: run motorvae-bench without --quick"
+        )
     if worse:
         raise MeasurementError(
             f"worse by more than {found.tolerance:.1%}: {sentence_list(worse)}; look for the "

@@ -132,6 +132,8 @@ def _ages(cases: Sequence[Case]) -> Iterable[Goal]:
         )
         alone = sum(_p50(part) for part in parts if part)
         reached = _p50(best) / alone if best and all(parts) else None
+        if reached is not None and reached < 1:  # no age is less than its parts
+            reached = None
         name = f"p50 age at latent over decode + convert + encode alone, {pace}"
         yield _goal(name, 1.10, reached, best, at_least=False, unit="x")
     series = best.whole if best else None

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..runtime.calibration import HELD_OUT
 from ..runtime.camera import open_source
+from ..runtime.credentials import without_credentials
 from ..runtime.errors import ConfigError, DataError
 from ..runtime.frames import Gap, fitted_luma, luma_from_image
 from ..runtime.source import Wanted
@@ -49,7 +50,8 @@ def calibration_from_text(
         DataError: There are too few images.
     """
     if text != HELD_OUT:
-        return CalibrationImages(_luma_from_source(text, held_out, spec), text, slice(None))
+        luma = _luma_from_source(text, held_out, spec)
+        return CalibrationImages(luma, without_credentials(text), slice(None))
     # They lie in the order of hashes, those of one stretch of a video side by side, so that one
     # cut keeps neighbouring frames on one side of it; equal images must not lie across it.
     cut = (len(held_out) + 1) // 2
@@ -77,28 +79,28 @@ def _luma_from_source(
                 f"--calibration {source.name} is live and has no end: name a folder of images or "
                 "a video"
             )
-        # A video is sampled from its beginning to its end.
-        count = max(source.expected or 0, MOST)
-        taken = set(np.linspace(0, count - 1, MOST).round().astype(int).tolist())
-        position = equal = 0
-        while len(found) < MOST and (item := source.read()) is not None:
+        # A video is sampled from its beginning to its end, also one that does not say its length.
+        step, position, equal = 1, 0, 0
+        while (item := source.read()) is not None:
             if isinstance(item, Gap):
                 gaps.append(item)
-            elif position in taken:
+            elif position % step == 0:
                 luma = np.array(fitted_luma(luma_from_image(item.image), spec))
                 if luma.tobytes() in judging:
                     equal += 1
                 else:
                     found.append(luma)
             position += 1
+            if len(found) == 2 * MOST:
+                found, step = found[::2], 2 * step
     if len(found) < FEWEST:
         unread = f"; {len(gaps)} did not decode, first: {gaps[0].reason}" if gaps else ""
         unread += f"; {equal} are among the held-out ones, which judge" if equal else ""
         raise DataError(
-            f"--calibration {text} has {len(found)} images and it takes {FEWEST}{unread}: name "
-            "more images or a longer video"
+            f"--calibration {without_credentials(text)} has {len(found)} images and it takes "
+            f"{FEWEST}{unread}: name more images or a longer video"
         )
-    return np.stack(found)
+    return _spread_out(np.stack(found))
 
 
 def _spread_out(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -175,6 +175,11 @@ def _extend_bundle(
     """Add what is asked for and not there; only that needs the ONNX packages."""
     there = {entry.precision for entry in bundle.manifest.graphs}
     for precision in there.intersection(precisions):
+        if precision == "int8" and options.calibration != HELD_OUT:
+            raise ConfigError(
+                f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "
+                "export the checkpoint again with it, or leave it out"
+            )
         console.print(f"{bundle.folder} has {NAMES[precision]} graphs already")
     lacking = [precision for precision in precisions if precision not in there]
     if not lacking:

@@ -28,7 +28,7 @@ _COLUMNS = {
 def verification_table(reports: Sequence[GraphReport]) -> Table:
     """Return the worst figures of each graph, and before each precision what they are held to."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("graph", no_wrap=True)
+    table.add_column("graph", overflow="fold")  # what a narrow terminal folds is no figure
     for heading in (*_COLUMNS, "gate"):
         table.add_column(heading, justify="right", no_wrap=True)
     for precision in dict.fromkeys(report.precision for report in reports):

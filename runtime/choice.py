@@ -74,6 +74,11 @@ class Wish:
                 "ONNX Runtime does not compute in bf16: use --backend openvino, or another "
                 "--precision"
             )
+        if self.precision == "fp16" and self.backend == "openvino":
+            raise ConfigError(
+                "FP16 graphs are verified for TensorRT and ONNX Runtime only: take another "
+                "--precision for OpenVINO"
+            )
         if self.rebuild and (self.backend in {"onnx", "openvino"} or self.provider is not None):
             raise ConfigError(
                 f"--rebuild builds a TensorRT engine: leave out --backend {self.backend}"
@@ -96,8 +101,9 @@ class Choice:
 
     @property
     def chosen(self) -> str:
-        """Precision and backend, for the first line of output."""
-        return f"{self.precision} {self.backend.name}"
+        """Precision, what a leaner form gives, and backend, for the first line of output."""
+        form = " mu only" if self.backend.outputs == ("mu",) else ""
+        return f"{self.precision}{form} {self.backend.name}"
 
     @property
     def remarks(self) -> str:
@@ -111,7 +117,7 @@ def choose_backend(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
 
     The order of "auto" is: a TensorRT engine that fits, a TensorRT-RTX engine that fits, ONNX
     Runtime on the GPU, and on the CPU whichever of OpenVINO and ONNX Runtime is the faster one in
-    that precision (docs/engines.md has the measurement).
+    that precision (docs/speed.md has the measurement).
 
     Args:
         bundle: A checked bundle.
