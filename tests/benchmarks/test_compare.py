@@ -204,7 +204,17 @@ def test_what_no_longer_runs_or_passes_is_no_success(result: Result) -> None:
     found = compare_results(result, result.model_copy(update={"cases": (wrong, *others)}), 0.05)
     with pytest.raises(MeasurementError, match="torch eager: past the limit of its drift gate"):
         check_regressions(found)
-    check_regressions(compare_results(result, result, 0.05))
+
+
+def test_a_comparison_that_can_judge_nothing_is_no_success(result: Result) -> None:
+    cases = tuple(
+        case.model_copy(update={"stages": {"run": series_of([5, 6, 7])}})
+        for case in result.cases
+        if case.whole is not None
+    )
+    few = result.model_copy(update={"cases": cases})
+    with pytest.raises(MeasurementError, match="cases could be judged, each has fewer than"):
+        check_regressions(compare_results(few, few, 0.05))
 
 
 def test_nothing_in_common_is_an_error(result: Result) -> None:

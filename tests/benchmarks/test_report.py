@@ -52,13 +52,16 @@ def full(result: Result) -> Result:
         eager,
         absent,
         restless.model_copy(
-            update={"latent_error": error.model_copy(update={"value": 2e-6, "limit": 1e-3})}
+            update={
+                "latent_error": error.model_copy(update={"value": 2e-6, "limit": 1e-3}),
+                "variant": "ours",
+            }
         ),
         Case(group="encoder", **int8, stages=run, latent_error=error),
         Case(
             group="encoder",
             **int8,
-            variant="min-max",
+            variant="ours, min-max",
             stages=run,
             latent_error=error.model_copy(update={"value": 0.9, "passed": False}),
         ),
@@ -180,7 +183,7 @@ def test_figures_are_those_of_the_result(full: Result, tmp_path: Path) -> None:
     assert "min-max" not in gains
     assert "torch.compile: no compiler" in section(text, "Not measured")
     warnings = section(text, "Warnings")
-    assert "encoder, batch 1, ONNX Runtime: run: the middle half spans 100%" in warnings
+    assert "encoder, batch 1, ONNX Runtime, ours: run: the middle half spans 100%" in warnings
     facts = section(text, "Machine and settings")
     assert re.search(r"version of torch</td><td>2\.13\.0<", facts)
 

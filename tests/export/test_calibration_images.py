@@ -88,6 +88,21 @@ def test_long_video_is_sampled_to_its_end(tmp_path: Path, frames: int) -> None:
     assert (np.diff(levels) >= 0).all()
 
 
+def test_a_video_that_does_not_say_its_length_is_sampled_to_its_end(tmp_path: Path) -> None:
+    video_of(tmp_path / "drive.mkv", 3 * MOST)
+    levels = calibration_from_text(str(tmp_path / "drive.mkv"), HELD_OUT, SPEC).luma[:, 0, 0]
+    assert len(levels) == MOST
+    assert levels[0] <= 2
+    assert levels[-1] >= 250
+
+
+def test_credentials_are_used_and_never_shown() -> None:
+    with pytest.raises(SourceError) as caught:
+        calibration_from_text("http://bob:s3cret@127.0.0.1:9/x.mkv?token=abc", HELD_OUT, SPEC)
+    assert "s3cret" not in str(caught.value)
+    assert "abc" not in str(caught.value)
+
+
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     for index in range(FEWEST - 1):
         cv2.imwrite(str(tmp_path / f"{index}.png"), 255 - HELD_OUT[index])

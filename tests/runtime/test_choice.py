@@ -79,6 +79,7 @@ def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> No
         ({"provider": "cuda", "rebuild": True}, "--rebuild builds a TensorRT engine"),
         ({"backend": "openvino", "rebuild": True}, "--rebuild builds a TensorRT engine"),
         ({"backend": "openvino", "provider": "cpu"}, "--provider is for ONNX Runtime"),
+        ({"backend": "openvino", "precision": "fp16"}, "FP16 graphs are verified for TensorRT"),
         ({"backend": "onnx", "precision": "bf16"}, "ONNX Runtime does not compute in bf16"),
         ({"provider": "cpu", "precision": "bf16"}, "ONNX Runtime does not compute in bf16"),
         ({"provider": ""}, "provider='': name one"),
