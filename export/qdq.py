@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 
 from ..runtime.bundle import Runner
@@ -22,6 +21,7 @@ from .variants import LUMA_SCALE
 
 # As in backend_onnx: set before the import, which would write and report otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+from onnx.shape_inference import infer_shapes
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, create_calibrator
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
@@ -141,7 +141,7 @@ def int8_from_fp32(
         excluded: Names of layers that stay in float32.
     """
     style = _STYLES[runner]
-    proto = onnx.shape_inference.infer_shapes(ir.to_proto(model))
+    proto = infer_shapes(ir.to_proto(model))
     layers = layers_of(model)
     floats = [node for layer in excluded for node in layers[layer]]
     # A decoder's last shuffle only moves what the sigmoid gave, and that is the answer.
