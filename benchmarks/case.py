@@ -46,12 +46,10 @@ class GpuMode(StrictModel):
     """How a case used the GPU, in the words of trtexec's flags; None where it does not apply.
 
     Attributes:
-        spin_wait: The host spins until the GPU is done (`--useSpinWait`).
         cuda_graph: One recorded CUDA graph is launched (`--useCudaGraph`).
         data_transfers: Input and output cross in each call (without `--noDataTransfers`).
     """
 
-    spin_wait: bool | None = None
     cuda_graph: bool | None = None
     data_transfers: bool | None = None
 
@@ -59,7 +57,6 @@ class GpuMode(StrictModel):
     def title(self) -> str:
         """The settings in words."""
         words = {
-            "spin wait": self.spin_wait,
             "CUDA graph": self.cuda_graph,
             "transfers": self.data_transfers,
         }
@@ -83,7 +80,6 @@ class Case(StrictModel):
         frame: Width and height of the frame of a path.
         variant: Whatever else tells it apart, in a few words.
         batch: Images in one call.
-        threads: Threads of the engine where they are not the run's.
         mode: How the GPU was used.
         input_sha256: Identity of the input's bytes; equal for all that are compared.
         not_measured: Why there are no samples; None where there are.
@@ -108,7 +104,6 @@ class Case(StrictModel):
     frame: tuple[int, int] | None = None
     variant: str | None = None
     batch: int = 1
-    threads: int | None = None
     mode: GpuMode | None = None
     input_sha256: str | None = None
     not_measured: str | None = None
@@ -147,7 +142,6 @@ class Case(StrictModel):
             self.outputs or "",
             f"{self.input_type} input" if self.input_type == "uint8" else "",
             self.variant or "",
-            f"threads {self.threads}" if self.threads else "",
             self.mode.title if self.mode else "",
         )
         return ", ".join(word for word in words if word)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..runtime.backend import Batch
-from ..runtime.bundle import GraphEntry, GraphName, Precision, tensors_of
+from ..runtime.bundle import OUTPUTS, GraphEntry, GraphName, Precision, tensors_of
 from ..runtime.frames import input_from_luma
 from .case import COMPILED, EAGER, Case, measured_case
 from .contenders import PRECISIONS, Contender, contenders_of, open_all
@@ -17,8 +17,6 @@ from .measure import Samples, Schedule, interleaved, stopwatch
 from .roofline import Cost, cost_of
 from .series import Series, series_of
 from .subject import Subject, array_sha256, luma_for
-
-_ENCODER_OUTPUTS = ("mu", "log_var")
 
 
 @dataclass
@@ -90,7 +88,7 @@ def graph_cases(
     names = [tensor.name for tensor in tensors_of(graph, subject.spec)[1]]
     values: Batch = images
     if graph == "decoder":
-        values = eager_run(subject.model.encoder, _ENCODER_OUTPUTS)(images)["mu"]
+        values = eager_run(subject.model.encoder, OUTPUTS["encoder"])(images)["mu"]
     reference = eager_run(half, names)(values)
 
     def input_for(contender: Contender) -> Batch:

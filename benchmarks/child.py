@@ -10,13 +10,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import orjson
 import psutil  # type: ignore[import-untyped]
-from typing_extensions import Self
 
+from ..runtime.closing import Closing
 from ..runtime.errors import MeasurementError
 
 _STREAM = "import sys; from motorvae.runtime.cli import stream_main; sys.exit(stream_main())"
@@ -36,7 +35,7 @@ class Memory:
     peak: int
 
 
-class Child:
+class Child(Closing):
     """One motorvae-stream that writes rows to a pipe; it is ended with the block.
 
     Args:
@@ -47,10 +46,6 @@ class Child:
         self._args = args
         # What it says goes to a file: a full pipe that nobody reads would stop it.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the block
-        self._process: subprocess.Popen[bytes] | None = None
-        self.spawned_ns = 0
-
-    def __enter__(self) -> Self:
         self.spawned_ns = time.perf_counter_ns()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _STREAM, *self._args, "--output", "-"],
@@ -59,22 +54,18 @@ class Child:
             stderr=self._said,
             env=_environment(),
         )
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        process = self._running()
-        process.terminate()
+    def close(self) -> None:
+        """End the process: cleanly, or after a while by force."""
+        if self._said.closed:
+            return
+        self._process.terminate()
         try:
-            # It ends cleanly; rows that are still in the pipe would keep it from doing so.
-            process.communicate(timeout=_STOP_S)
+            # Rows that are still in the pipe would keep it from ending.
+            self._process.communicate(timeout=_STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            self._process.kill()
+            self._process.communicate()
         self._said.close()
 
     def rows(self, count: int) -> list[bytes]:
@@ -83,10 +74,10 @@ class Child:
         Raises:
             MeasurementError: It ended before; the message holds what it said last.
         """
-        stdout = self._running().stdout
+        stdout = self._process.stdout
         lines = [stdout.readline() for _ in range(count)] if stdout else []
         if not lines or not lines[-1]:
-            self._running().wait()
+            self._process.wait()
             self._said.seek(0)
             said = self._said.read().decode(errors="replace").strip().splitlines() or ["nothing"]
             raise MeasurementError(
@@ -101,7 +92,7 @@ class Child:
         Raises:
             MeasurementError: It has ended.
         """
-        pid = self._running().pid
+        pid = self._process.pid
         try:
             rss = int(psutil.Process(pid).memory_info().rss)
             lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
@@ -109,11 +100,6 @@ class Child:
             raise MeasurementError(f"motorvae-stream has ended: {error}; run it by hand") from error
         peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
         return Memory(rss, max([rss, *peaks]))
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            raise MeasurementError("motorvae-stream was not started: use it in a with block")
-        return self._process
 
 
 def import_ns() -> int:

@@ -82,13 +82,17 @@ def usable_cores() -> int:
 
 
 def environment_now(
-    *, threads: dict[str, int], load_start: tuple[float, float, float]
+    *,
+    threads: dict[str, int],
+    load_start: tuple[float, float, float],
+    power_mode: str | None = None,
 ) -> Environment:
     """Describe this machine at the end of a run.
 
     Args:
         threads: Threads that each engine was set to.
         load_start: What `load_now` said before the run.
+        power_mode: What the board or the GPU is limited to, where something says so.
     """
     gpu = find_gpu()
     return Environment(
@@ -106,6 +110,7 @@ def environment_now(
         load_start=load_start,
         load_end=load_now(),
         gpu=None if isinstance(gpu, NoGpu) else gpu.name,
+        power_mode=power_mode,
     )
 
 

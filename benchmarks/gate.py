@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..export.figures import Floats, floored_spread, worst_psnr_db
+from ..export.figures import IMAGE_METRIC, LATENT_METRIC, Floats, floored_spread, worst_psnr_db
 from ..export.verify import BATCH_SIZE, LIMITS, Reference
 from ..runtime.bundle import GraphEntry, GraphName, Manifest, Metric, Precision
 from ..runtime.frames import input_from_luma
 from .engines import Run
-
-LATENT_METRIC = "max error / spread over data"
-IMAGE_METRIC = "PSNR, worst image"
 
 
 @dataclass(frozen=True)

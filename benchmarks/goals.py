@@ -8,6 +8,7 @@ from ..runtime.spec import StrictModel
 from .case import EAGER, ONNX, PLAIN, Case, FrameSource
 
 _FULL_HD = (1920, 1080)
+_IMPOSSIBLE = "not valid: no age is less than its parts"
 _MB = 1e6
 
 DECODE_ALONE, ENCODE_ALONE = "decode and convert alone", "encode alone"
@@ -22,10 +23,10 @@ class Goal(StrictModel):
     Attributes:
         name: What is to be reached.
         target: The limit.
-        reached: What came out; None where the run holds not all that it takes.
+        reached: What came out; None where the run holds not all that it takes, or what cannot be.
         at_least: Whether more is better.
         unit: Of both, such as "x", "s" or "MB".
-        by: Which case reached it.
+        by: Which case reached it, or why nothing was.
     """
 
     name: str
@@ -132,10 +133,11 @@ def _ages(cases: Sequence[Case]) -> Iterable[Goal]:
         )
         alone = sum(_p50(part) for part in parts if part)
         reached = _p50(best) / alone if best and all(parts) else None
-        if reached is not None and reached < 1:  # no age is less than its parts
-            reached = None
         name = f"p50 age at latent over decode + convert + encode alone, {pace}"
-        yield _goal(name, 1.10, reached, best, at_least=False, unit="x")
+        goal = _goal(name, 1.10, reached, best, at_least=False, unit="x")
+        if reached is not None and reached < 1:
+            goal = goal.model_copy(update={"reached": None, "by": _IMPOSSIBLE})
+        yield goal
     series = best.whole if best else None
     reached = series.p99 / series.p50 if series else None
     yield _goal("p99 over p50 of the age", 1.5, reached, best, at_least=False, unit="x")

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.frames import fitted_luma, luma_from_image
-from ..runtime.jpeg_luma import luma_from_jpeg
+from ..runtime.raw_luma import luma_from_any_jpeg
 from ..runtime.spec import ModelSpec
-from ..runtime.video_luma import luma_from_doubtful_jpeg, luma_from_video_frame
+from ..runtime.video_luma import luma_from_video_frame
 from .case import FrameSource
 from .scenes import Scene
 
@@ -22,20 +22,11 @@ Make = Callable[[], Luma]
 def our_luma(scene: Scene, source: FrameSource, spec: ModelSpec) -> Make:
     """Return the runtime's own way for one kind of source; (S, S) uint8."""
     if source == "mjpeg":
-        return jpeg_luma(scene.jpeg.tobytes(), spec)
+        data = scene.jpeg.tobytes()
+        return lambda: luma_from_any_jpeg(data, spec)
     if source == "yuv":
         return lambda: luma_from_video_frame(scene.yuv, spec)
     return lambda: fitted_luma(luma_from_image(scene.bgr), spec)
-
-
-def jpeg_luma(data: bytes, spec: ModelSpec) -> Make:
-    """Return the runtime's own way for a JPEG; (S, S) uint8."""
-
-    def luma() -> Luma:
-        found = luma_from_jpeg(data, spec)
-        return luma_from_doubtful_jpeg(data, spec) if found is None else found
-
-    return luma
 
 
 def plain_luma(scene: Scene, source: FrameSource, side: int) -> Make:

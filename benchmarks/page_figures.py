@@ -107,7 +107,7 @@ def roofline_figure(result: Result) -> Figure | None:
     axes.set_yscale("log")
     axes.set_xlabel("operations for each byte of weights, input and output, log scale")
     axes.set_ylabel("billion operations a second at p50, log scale")
-    bandwidth = result.copy_memory.best_per_s / 1e9
+    bandwidth = result.read_memory.best_per_s / 1e9
     lowest = min(min(point.x for point in points) / 2, 1.0)
     most = max(point.x for point in points) * 6  # room for names on the right
     across = np.geomspace(lowest, most, 200)
@@ -146,7 +146,7 @@ def roofline_figure(result: Result) -> Figure | None:
     _scatter(axes, points, colours_of(result))
     _legend(axes, points, colours_of(result))
     axes.annotate(
-        f"copy {bandwidth:.1f} GB/s",
+        f"read {bandwidth:.1f} GB/s",
         (lowest, bandwidth * lowest),
         (6, 0),
         textcoords="offset points",

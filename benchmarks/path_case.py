@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..runtime.area_average import reference_luma
 from ..runtime.backend import Batch
+from ..runtime.bundle import OUTPUTS
 from ..runtime.errors import BundleError, MeasurementError
 from ..runtime.frames import input_from_luma, write_input
 from ..runtime.spec import ModelSpec
@@ -33,7 +34,6 @@ SOURCES: tuple[FrameSource, ...] = get_args(FrameSource)
 MOST_LEVELS = 1.0
 """How far our luma may be from the reference on average, in levels of 255."""
 
-_OUTPUTS = ("mu", "log_var")
 _OUR_LUMA = "our luma"
 
 
@@ -95,7 +95,7 @@ def path_cases(
     """
     cases: list[Case] = []
     opencv_threads = cv2.getNumThreads()
-    eager = eager_run(subject.model.encoder, _OUTPUTS)
+    eager = eager_run(subject.model.encoder, OUTPUTS["encoder"])
     with contextlib.ExitStack() as stack:
         stack.callback(cv2.setNumThreads, opencv_threads)
         encoders, refused = open_all(
@@ -137,7 +137,7 @@ def path_contenders(subject: Subject, threads: int | None) -> list[Contender]:
     found = []
     for precision in ("fp32", "int8"):
         for runner in RUNNERS:
-            if (runner, precision) == ("openvino", "fp32"):  # no faster than ONNX Runtime
+            if (runner, precision) == ("openvino", "fp32"):  # never what `auto` takes
                 continue
             with contextlib.suppress(BundleError):
                 entry = subject.bundle.leanest("encoder", precision, runner, ("mu",))
@@ -151,7 +151,10 @@ def _rivals(
     """Return the plain recipe, and torch eager behind our luma, so that both parts show."""
     side = subject.spec.image_size
     blank = Case(
-        group="path", engine=PLAIN, outputs=" and ".join(_OUTPUTS), not_measured="not reached"
+        group="path",
+        engine=PLAIN,
+        outputs=" and ".join(OUTPUTS["encoder"]),
+        not_measured="not reached",
     )
     plain = _placed(blank, scene, source)
     ours = plain.model_copy(update={"engine": EAGER, "variant": _OUR_LUMA})

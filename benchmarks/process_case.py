@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..runtime.backend import CpuRunner
-from ..runtime.bundle import Precision
+from ..runtime.bundle import OUTPUTS, Precision
 from ..runtime.errors import MeasurementError
 from .case import Case, measured_case
 from .child import Child, import_ns
@@ -25,19 +25,16 @@ class Way:
     Attributes:
         runner: The backend, by the name that the command takes.
         precision: Which of the bundle's graphs.
-        outputs: Of the encoder, as a case names them.
     """
 
     runner: CpuRunner
     precision: Precision
-    outputs: str = "mu and log_var"
 
     def args(self, subject: Subject, camera: str) -> tuple[str, ...]:
         """Return the command's options."""
         return (
             *("--camera", camera, "--model", str(subject.bundle.folder)),
             *("--backend", self.runner, "--precision", self.precision),
-            *(("--familiarity", "mu") if self.outputs == "mu" else ()),
         )
 
     def planned(self, group: str) -> Case:
@@ -47,7 +44,7 @@ class Way:
                 "group": group,
                 "engine": RUNNERS[self.runner],
                 "precision": PRECISIONS[self.precision],
-                "outputs": self.outputs,
+                "outputs": " and ".join(OUTPUTS["encoder"]),
                 "variant": "motorvae-stream",
                 "not_measured": "not reached",
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,7 +20,7 @@ from .page_figures import pareto_of, roofline_figure
 from .picture import figure_of_group, figure_of_head
 from .results import Result
 from .rivals import standings_of
-from .sheets import GROUPS, doubts_of, restless_line, sheet_of
+from .sheets import GROUPS, doubts_of, restless_line, sheet_of, sheet_of_goals
 
 _ROOFLINE = "roofline"
 
@@ -36,11 +36,12 @@ def save_report(page: Path, picture: Path, result: Result) -> None:
     Raises:
         OutputError: One of them cannot be written.
     """
+    figures = dict(_figures(result))
     with replaced_file(page) as temporary:
-        temporary.write_text(page_of(result, _sections(result)), encoding="utf-8")
-    figures = [figure_of_head(result), *(figure for _, figure in _figures(result) if figure)]
+        temporary.write_text(page_of(result, _sections(result, figures)), encoding="utf-8")
+    drawn = [figure_of_head(result), *(figure for figure in figures.values() if figure)]
     with replaced_file(picture) as temporary:
-        imsave(temporary, _stacked([_pixels(figure) for figure in figures]), format="png")
+        imsave(temporary, _stacked([_pixels(figure) for figure in drawn]), format="png")
 
 
 def _figures(result: Result) -> Iterator[tuple[str, Figure | None]]:
@@ -52,10 +53,11 @@ def _figures(result: Result) -> Iterator[tuple[str, Figure | None]]:
         yield f"{group}: every sample", figure_of_group(result, group)
 
 
-def _sections(result: Result) -> dict[str, str]:
+def _sections(result: Result, figures: Mapping[str, Figure | None]) -> dict[str, str]:
     """Return the HTML of each section by its heading; empty where there is nothing to show."""
-    sections: dict[str, str] = {}
-    for what, figure in _figures(result):
+    goals = sheet_of_goals(result)
+    sections = {"Goals": table_of(goals) if goals else ""}
+    for what, figure in figures.items():
         sections[_heading(what)] = image_of(_svg(figure), what) if figure else ""
         if what == _ROOFLINE:
             sections["Gains and losses"] = rivals_table(standings_of(result))

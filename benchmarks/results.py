@@ -14,7 +14,6 @@ from ..runtime.files import replaced_file
 from ..runtime.spec import ModelSpec, StrictModel
 from .case import Case, CasePrecision
 from .environment import Environment
-from .goals import Goal
 from .measure import Schedule
 from .series import Series
 
@@ -82,7 +81,6 @@ class Result(StrictModel):
         copy_memory: The machine's copy bandwidth, bytes read plus bytes written.
         read_memory: Its read bandwidth.
         cases: What was measured.
-        goals: What the project set out to reach, and what this run reached.
         warnings: What makes the whole doubtful.
     """
 
@@ -94,9 +92,8 @@ class Result(StrictModel):
     environment: Environment
     matrix: dict[CasePrecision, Rate]
     copy_memory: Rate
-    read_memory: Rate | None = None
+    read_memory: Rate
     cases: tuple[Case, ...]
-    goals: tuple[Goal, ...] = ()
     warnings: tuple[str, ...]
 
     @model_validator(mode="after")

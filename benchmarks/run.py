@@ -13,7 +13,6 @@ from .case import Case
 from .cases import DriftGate, cost_of_case, graph_cases
 from .engines import thread_limit
 from .environment import environment_now, load_now, usable_cores
-from .goals import goals_of
 from .gpu_case import gpu_cases, power_mode
 from .machine import Rates, measure_machine, rates_of
 from .measure import Schedule
@@ -116,7 +115,6 @@ def run_benchmark(subject: Subject, plan: Plan, note: Callable[[str], None]) -> 
         rates = rates_of(before, measure_machine(plan.machine_samples, settle_ms=settle_ms))
     cases = [_under_roofline(case, subject, rates) for case in cases]
     busy = busy_warning(load_start[0] / usable_cores())
-    environment = environment_now(threads=threads, load_start=load_start)
     return Result(
         created=created,
         command=plan.command,
@@ -131,12 +129,13 @@ def run_benchmark(subject: Subject, plan: Plan, note: Callable[[str], None]) -> 
             spread_limit=SPREAD_LIMIT,
             drift_limit=DRIFT_LIMIT,
         ),
-        environment=environment.model_copy(update={"power_mode": power_mode()}),
+        environment=environment_now(
+            threads=threads, load_start=load_start, power_mode=power_mode()
+        ),
         matrix=rates.matrix,
         copy_memory=rates.copy_memory,
         read_memory=rates.read_memory,
         cases=tuple(cases),
-        goals=goals_of(cases),
         warnings=(busy,) if busy else (),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from .case import Case, Group
+from .goals import goals_of
 from .results import Rate, Result
 from .series import Series
 
@@ -93,18 +94,19 @@ def sheet_of(result: Result, group: Group) -> Sheet | None:
 
 
 def sheet_of_goals(result: Result) -> Sheet | None:
-    """Return what was to be reached and what was, or None where a result holds no goals."""
-    if not result.goals:
+    """Return what was to be reached and what was, or None where nothing of it was measured."""
+    goals = goals_of(result.cases)
+    if all(goal.reached is None for goal in goals):
         return None
-    words = {True: "reached", False: "missed", None: "not measured"}
+    words = {True: "reached", False: "missed"}
     rows = tuple(
         (
             goal.name,
-            words[goal.met],
+            goal.by if goal.met is None else words[goal.met],
             f"{'at least' if goal.at_least else 'at most'} {goal.target:g} {goal.unit}",
             "-" if goal.reached is None else f"{figure_of(goal.reached)} {goal.unit}",
         )
-        for goal in result.goals
+        for goal in goals
     )
     return Sheet(
         title="goals: of two cores and the default model",
@@ -143,8 +145,8 @@ def rates_line(result: Result) -> str:
         f"{precision} matrix product {_rate(rate)} {operations_of(precision)}"
         for precision, rate in result.matrix.items()
     )
-    read = f"; read {_rate(result.read_memory)} GB/s" if result.read_memory else ""
-    return f"{products}; copy {_rate(result.copy_memory)} GB/s read plus written{read}"
+    copy, read = _rate(result.copy_memory), _rate(result.read_memory)
+    return f"{products}; copy {copy} GB/s read plus written; read {read} GB/s"
 
 
 def operations_of(precision: str) -> str:
@@ -167,7 +169,7 @@ def doubts_of(result: Result) -> Iterator[str]:
     rates = {f"{name} matrix rate": rate for name, rate in result.matrix.items()}
     memory = {"copy bandwidth": result.copy_memory, "read bandwidth": result.read_memory}
     for name, rate in (rates | memory).items():
-        if rate is not None and rate.warnings:
+        if rate.warnings:
             yield f"{name}: {'; '.join(rate.warnings)}"
     for case in result.cases:
         if case.warnings:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..runtime.backend import open_entry
@@ -13,6 +14,7 @@ from ..runtime.choice import Choice
 from ..runtime.errors import BackendError, BundleError, MeasurementError, MissingDependencyError
 from ..runtime.faults import SYNTHETIC_SIZE
 from ..runtime.frames import fitted_luma, input_from_luma
+from ..runtime.raw_luma import luma_from_any_jpeg
 from ..runtime.spec import ModelSpec
 from ..runtime.thread_trial import choice_by_trial
 from ..runtime.vehicles import MovingVehicles
@@ -20,8 +22,8 @@ from .case import Case, FrameSource, measured_case
 from .cases import series_by_stage
 from .child import Child, Memory, parsed
 from .goals import DECODE_ALONE, ENCODE_ALONE, HOT, PACED
-from .luma_ways import Luma, jpeg_luma
-from .measure import Laps, Schedule, interleaved
+from .luma_ways import Luma
+from .measure import Laps, Schedule, interleaved, stopwatch
 from .mjpeg_camera import MjpegCamera
 from .process_case import Way
 from .scenes import frame_of, jpeg_of
@@ -84,7 +86,12 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[Camera]]:
     started_s = time.monotonic()
     with MjpegCamera(pictures, FPS) as camera:
         yield [
-            Camera(camera.url, "mjpeg", CAMERA_FRAME, jpeg_luma(pictures[0], spec)),
+            Camera(
+                camera.url,
+                "mjpeg",
+                CAMERA_FRAME,
+                functools.partial(luma_from_any_jpeg, pictures[0], spec),
+            ),
             Camera(
                 f"synthetic?fps={FPS}",
                 None,
@@ -195,8 +202,7 @@ def _sizes(memories: list[Memory]) -> dict[str, Series]:
 @contextlib.contextmanager
 def _encoder(subject: Subject, way: Way, seed: int) -> Iterator[Callable[[], object]]:
     """Open what motorvae-stream would."""
-    outputs = tuple(way.outputs.split(" and "))
-    entry = subject.bundle.leanest("encoder", way.precision, way.runner, outputs)
+    entry = subject.bundle.leanest("encoder", way.precision, way.runner)
     luma = luma_for(subject.spec, 1, seed)
 
     def open_with(threads: int | None) -> Choice:
@@ -209,12 +215,13 @@ def _encoder(subject: Subject, way: Way, seed: int) -> Iterator[Callable[[], obj
 
 
 def _laps(work: Callable[[], object], stage: str, due: Callable[[], None] | None) -> Laps:
-    def lap() -> dict[str, int]:
-        if due is not None:
-            due()
-        begin = time.perf_counter_ns()
-        work()
-        return {stage: time.perf_counter_ns() - begin}
+    timed = stopwatch(work, stage)
+    if due is None:
+        return timed
+
+    def lap() -> Mapping[str, int]:
+        due()
+        return timed()
 
     return lap
 

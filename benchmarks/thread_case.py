@@ -4,47 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ..runtime.backend import open_entry
+from ..runtime.bundle import OUTPUTS
 from ..runtime.frames import write_input
 from .as_installed import plain_onnx
 from .case import EAGER, ONNX, Case, measured_case
 from .cases import series_by_stage
-from .engines import Run, eager_run
+from .engines import eager_run
 from .goals import HOT, PACED
-from .luma_ways import Luma, our_luma, plain_luma
+from .luma_ways import our_luma, plain_luma
 from .measure import Laps, Schedule, interleaved
+from .path_case import Path
 from .scenes import scene_of
 from .stream_case import FPS, pacer
 from .subject import Subject
 
 FRAME = (1920, 1080)
 _INSTALLED = "threads as installed"
-
-
-@dataclass(frozen=True)
-class _Pools:
-    """One way to set the pools.
-
-    Attributes:
-        planned: Its case without samples.
-        luma: From JPEG bytes.
-        run: The encoder.
-        dtype: What the encoder takes.
-        opencv_threads: What OpenCV is set to.
-    """
-
-    planned: Case
-    luma: Callable[[], Luma]
-    run: Run
-    dtype: npt.DTypeLike
-    opencv_threads: int
 
 
 def thread_cases(subject: Subject, *, schedule: Schedule, seed: int) -> list[Case]:
@@ -70,15 +50,15 @@ def thread_cases(subject: Subject, *, schedule: Schedule, seed: int) -> list[Cas
         ours = stack.enter_context(open_entry(subject.bundle, entry, runner="onnx"))
         luma = our_luma(scene, "mjpeg", subject.spec)
         plain = plain_luma(scene, "mjpeg", subject.spec.image_size)
-        torch_case = blank.model_copy(update={"engine": EAGER, "outputs": "mu and log_var"})
-        eager = eager_run(subject.model.encoder, ("mu", "log_var"))
+        torch_case = blank.model_copy(
+            update={"engine": EAGER, "outputs": " and ".join(OUTPUTS["encoder"])}
+        )
+        eager = eager_run(subject.model.encoder, OUTPUTS["encoder"])
         same = plain_onnx(subject.bundle.path(entry), None)
         pools = [
-            _Pools(torch_case, plain, eager, np.float32, installed),
-            _Pools(blank, luma, same, ours.input_dtype, installed),
-            _Pools(
-                blank.model_copy(update={"variant": "ours"}), luma, ours.run, ours.input_dtype, 1
-            ),
+            Path(torch_case, plain, eager, np.float32, installed),
+            Path(blank, luma, same, ours.input_dtype, installed),
+            Path(blank.model_copy(update={"variant": "ours"}), luma, ours.run, ours.input_dtype, 1),
         ]
         found = [
             (
@@ -104,7 +84,7 @@ def thread_cases(subject: Subject, *, schedule: Schedule, seed: int) -> list[Cas
     ]
 
 
-def _laps(pools: _Pools, side: int, *, paced: bool) -> Laps:
+def _laps(pools: Path, side: int, *, paced: bool) -> Laps:
     batch = np.empty((1, 1, side, side), pools.dtype)
     wait = pacer(FPS) if paced else None
     used_ns = time.process_time_ns()

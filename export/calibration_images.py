@@ -26,7 +26,7 @@ class CalibrationImages:
     Attributes:
         luma: (N, S, S) uint8, fitted.
         origin: Where they come from.
-        judges: Which of the held-out images are none of these.
+        judges: Which held-out images judge; none of them is in `luma`.
     """
 
     luma: npt.NDArray[np.uint8]
@@ -45,7 +45,7 @@ def calibration_from_text(
         spec: The model's sizes and frame fit.
 
     Raises:
-        ConfigError: The source is live.
+        ConfigError: The source is live, or a setting in its text is not allowed.
         SourceError: It cannot be opened or read.
         DataError: There are too few images.
     """
@@ -53,12 +53,10 @@ def calibration_from_text(
         luma = _luma_from_source(text, held_out, spec)
         return CalibrationImages(luma, without_credentials(text), slice(None))
     # They lie in the order of hashes, those of one stretch of a video side by side, so that one
-    # cut keeps neighbouring frames on one side of it; equal images must not lie across it.
+    # cut parts one stretch at most.
     cut = (len(held_out) + 1) // 2
-    while cut < len(held_out) and np.array_equal(held_out[cut], held_out[cut - 1]):
-        cut += 1
-    half = held_out[:cut]
-    if min(cut, len(held_out) - cut) < FEWEST:
+    half = _unlike(held_out[:cut], held_out[cut:])
+    if min(len(half), len(held_out) - cut) < FEWEST:
         raise DataError(
             f"half of {len(held_out)} held-out images is too few to calibrate on, it takes "
             f"{FEWEST} unlike the others: name a folder of images or a video with --calibration"
@@ -70,7 +68,6 @@ def _luma_from_source(
     text: str, held_out: npt.NDArray[np.uint8], spec: ModelSpec
 ) -> npt.NDArray[np.uint8]:
     """Read images that are none of those that judge."""
-    judging = {image.tobytes() for image in held_out}
     found: list[npt.NDArray[np.uint8]] = []
     gaps: list[Gap] = []
     with open_source(text, Wanted(spec=spec)) as source:
@@ -80,27 +77,31 @@ def _luma_from_source(
                 "a video"
             )
         # A video is sampled from its beginning to its end, also one that does not say its length.
-        step, position, equal = 1, 0, 0
+        step, position = 1, 0
         while (item := source.read()) is not None:
             if isinstance(item, Gap):
                 gaps.append(item)
             elif position % step == 0:
-                luma = np.array(fitted_luma(luma_from_image(item.image), spec))
-                if luma.tobytes() in judging:
-                    equal += 1
-                else:
-                    found.append(luma)
+                found.append(np.array(fitted_luma(luma_from_image(item.image), spec)))
             position += 1
             if len(found) == 2 * MOST:
                 found, step = found[::2], 2 * step
-    if len(found) < FEWEST:
+    usable = _unlike(np.array(found), held_out) if found else found
+    if len(usable) < FEWEST:
         unread = f"; {len(gaps)} did not decode, first: {gaps[0].reason}" if gaps else ""
+        equal = len(found) - len(usable)
         unread += f"; {equal} are among the held-out ones, which judge" if equal else ""
         raise DataError(
-            f"--calibration {without_credentials(text)} has {len(found)} images and it takes "
+            f"--calibration {without_credentials(text)} has {len(usable)} images and it takes "
             f"{FEWEST}{unread}: name more images or a longer video"
         )
-    return _spread_out(np.stack(found))
+    return _spread_out(np.array(usable))
+
+
+def _unlike(images: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the images that are not equal to any of the others."""
+    known = {image.tobytes() for image in others}
+    return images[[image.tobytes() not in known for image in images]]
 
 
 def _spread_out(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

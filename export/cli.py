@@ -111,9 +111,7 @@ def _check_options(options: ExportOptions, *, asks_nothing: bool) -> None:
             f"workspace_mib={options.workspace_mib} is out of range: take 1 to {MOST_WORKSPACE_MIB}"
         )
     if options.calibration != HELD_OUT and not options.int8:
-        raise ConfigError(
-            f"--calibration {options.calibration} is for INT8 graphs: add --int8, or leave it out"
-        )
+        raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
     if options.bundle is None:
         return
     if options.checkpoint or options.output:
@@ -174,7 +172,7 @@ def _extend_bundle(
 ) -> None:
     """Add what is asked for and not there; only that needs the ONNX packages."""
     there = {entry.precision for entry in bundle.manifest.graphs}
-    for precision in there.intersection(precisions):
+    for precision in [name for name in precisions if name in there]:
         if precision == "int8" and options.calibration != HELD_OUT:
             raise ConfigError(
                 f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "

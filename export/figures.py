@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
 
+LATENT_METRIC, IMAGE_METRIC = "max error / spread over data", "PSNR, worst image"
+"""Names of the two figures that others look up in a report."""
 NEIGHBOURS = 10
 SPREAD_FLOOR = 0.01
 """A latent that hardly varies over the data is held to this share of the typical spread."""

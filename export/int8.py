@@ -48,7 +48,7 @@ class Int8Forms:
         self,
         writer: BundleWriter,
         images: CalibrationImages,
-        tell: Callable[[str], None] = lambda _: None,
+        tell: Callable[[str], None],
     ) -> None:
         self._writer, self._images, self._tell = writer, images, tell
         self._reference = writer.reference.rows(images.judges)
@@ -96,14 +96,13 @@ class Int8Forms:
         return Searched(form, trials)
 
     def _add_decoder(self, runner: Runner) -> Searched:
-        # TensorRT-RTX was seen to turn an INT8 transposed convolution back to float32.
-        form, source = Form("decoder", "int8", "phases", runner), self._phases
+        form = Form("decoder", "int8", "phases", runner)
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
             ranges = self._in_decoder.ranges(method)
-            return int8_from_fp32(source, ranges, runner, excluded=excluded)
+            return int8_from_fp32(self._phases, ranges, runner, excluded=excluded)
 
-        trials = self._search(form, derive, [*layers_of(source)])
+        trials = self._search(form, derive, [*layers_of(self._phases)])
         self._keep(form, trials[-1], trials[-1].model)
         return Searched(form, trials)
 

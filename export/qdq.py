@@ -175,8 +175,7 @@ def layers_of(model: ir.Model) -> dict[str, list[str]]:
     layers: dict[str, list[str]] = {}
     for node in model.graph:
         if node.op_type in WEIGHTED:
-            weight = str(node.inputs[1].name if node.inputs[1] else "").removesuffix(".weight")
-            layers.setdefault(weight.partition(".phase")[0], []).append(str(node.name))
+            layers.setdefault(_layer_of(node.inputs[1]), []).append(str(node.name))
     return layers
 
 
@@ -193,9 +192,7 @@ def check_int8(model: ir.Model, excluded: Sequence[str]) -> None:
             continue
         source = weight.producer()
         is_int8 = source is not None and source.op_type == "DequantizeLinear"
-        constant = source.inputs[0] if source is not None and is_int8 else weight
-        name = str(constant.name if constant else "").removesuffix("_quantized")
-        layer = name.removesuffix(".weight").partition(".phase")[0]
+        layer = _layer_of(source.inputs[0] if source is not None and is_int8 else weight)
         layers[layer] = layers.get(layer, True) and is_int8
     floats = {layer for layer, is_int8 in layers.items() if not is_int8}
     if floats != set(excluded) & set(layers) or 2 * len(floats) > len(layers):
@@ -205,6 +202,12 @@ def check_int8(model: ir.Model, excluded: Sequence[str]) -> None:
         )
 
 
+def _layer_of(weight: ir.Value | None) -> str:
+    """Return the name of the layer that a weight belongs to, quantised or not."""
+    name = str(weight.name if weight else "").removesuffix("_quantized").removesuffix(".weight")
+    return name.partition(".phase")[0]
+
+
 def _gives_the_image(node: ir.Node) -> bool:
     return node.op_type == "DepthToSpace" and node.outputs[0].is_graph_output()
 
@@ -212,10 +215,10 @@ def _gives_the_image(node: ir.Node) -> bool:
 class _One:
     """One input, as the calibrator wants to read it."""
 
-    def __init__(self, name: str | None, values: npt.NDArray[np.float32]) -> None:
+    def __init__(self, name: str, values: npt.NDArray[np.float32]) -> None:
         self._left = [{name: values}]
 
-    def get_next(self) -> dict[str | None, npt.NDArray[np.float32]] | None:
+    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
         """Return the input once, then None."""
         return self._left.pop() if self._left else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -67,7 +68,7 @@ def search(question: Question) -> tuple[Trial, ...]:
     each further layer would cost time. Fewer than half of the layers go.
 
     Returns:
-        All trials. Where none passed, the last is the best of them.
+        All trials. Where none passed, the last is the best of those that all images judged.
     """
     trials = [_trial(question, method, question.excluded) for method in METHODS]
     ranked = sorted(trials, key=_by_share)
@@ -90,7 +91,8 @@ def search(question: Question) -> tuple[Trial, ...]:
             trials.append(_confirmed(question, trial))
             if trials[-1].passed:
                 return tuple(trials)
-    return (*trials, _confirmed(question, min(trials, key=_by_share)))
+    whole = [trial for trial in trials if trial.is_whole]
+    return (*trials, min(whole, key=_by_share) if whole else _confirmed(question, ranked[0]))
 
 
 def _trial(question: Question, method: Method, excluded: tuple[str, ...]) -> Trial:
@@ -113,15 +115,15 @@ def share_of_limits(reports: Sequence[GraphReport]) -> float:
 def _share(metric: Metric) -> float:
     if metric.limit is None:
         return 0.0
-    if not metric.passed and metric.limit == 0:
-        return float("inf")
+    if metric.limit == 0:
+        return 0.0 if metric.passed else math.inf
     if metric.unit == "dB":  # as a ratio of RMS errors
         share = 10 ** ((metric.limit - metric.value) / 20)
     elif metric.higher_is_better:
         share = (1 - metric.value) / (1 - metric.limit)
     else:
-        share = metric.value / metric.limit if metric.limit else 0.0
-    return share if share == share else float("inf")  # noqa: PLR0124  # NaN
+        share = metric.value / metric.limit
+    return math.inf if math.isnan(share) else share
 
 
 def _by_share(trial: Trial) -> float:

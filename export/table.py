@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..runtime.bundle import GraphReport, Metric
 from ..runtime.passport import Passport
+from .figures import IMAGE_METRIC, LATENT_METRIC
 
 if TYPE_CHECKING:
     from .int8 import Searched
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = {
-    "max": "max error / spread over data",
+    "max": LATENT_METRIC,
     "RMS": "RMS error / spread over data",
-    "PSNR": "PSNR, worst image",
+    "PSNR": IMAGE_METRIC,
     "through": "PSNR through both graphs",
 }
 """Heading to the figure below it; all figures are in the manifest."""

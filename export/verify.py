@@ -12,6 +12,8 @@ from ..runtime.backend import Backend, Batch
 from ..runtime.bundle import GraphName, GraphReport, Metric, Precision
 from ..runtime.frames import input_from_luma
 from .figures import (
+    IMAGE_METRIC,
+    LATENT_METRIC,
     NEIGHBOURS,
     Floats,
     floored_spread,
@@ -34,10 +36,9 @@ class Limits:
         max_spread: Largest error of a latent over its standard deviation over the data.
         rms_spread: The same, root mean square over images and latents.
         psnr_db: Least PSNR of a reconstruction against the float32 one.
-        neighbours: Least agreement of nearest neighbours among `mu`; None where it is reported
-            only.
-        max_deviation: Largest relative error of a posterior standard deviation, exp(log_var / 2).
-            Where given, it is what `log_var` is held to, and not its spread over the data.
+        neighbours: Least agreement of nearest neighbours among `mu`; None is no limit.
+        max_deviation: Largest relative error of a posterior standard deviation, exp(log_var / 2),
+            which `log_var` is held to, where given, in place of its spread.
         rms_deviation: The same, root mean square.
     """
 
@@ -49,13 +50,12 @@ class Limits:
     rms_deviation: float | None = None
 
 
-LIMITS: dict[Precision, Limits] = {
+LIMITS: dict[Precision, Limits] = {  # docs/int8.md has the reasons for bf16 and int8
     "fp32": Limits(max_spread=1e-3, rms_spread=1e-4, psnr_db=80.0),
     "fp16": Limits(max_spread=5e-2, rms_spread=1e-2, psnr_db=45.0),
     "bf16": Limits(0.2, 5e-2, 45.0, max_deviation=0.2, rms_deviation=5e-2),
     "int8": Limits(0.25, 5e-2, 40.0, neighbours=0.85, max_deviation=0.2, rms_deviation=5e-2),
 }
-"""docs/int8.md gives the reasons for those of bf16 and int8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def decoder_reports(
         _metric("RMS error", rms(error)),
         _metric("cosine, worst image", worst_cosine(found, reference.reconstruction), higher=True),
     ]
-    for name, images in (("PSNR, worst image", found), ("PSNR through both graphs", through)):
+    for name, images in ((IMAGE_METRIC, found), ("PSNR through both graphs", through)):
         value = worst_psnr_db(images, reference.reconstruction)
         metrics.append(_metric(name, value, unit="dB", limit=limit, higher=True))
     report = _report(
@@ -236,7 +236,7 @@ def _error_metrics(
         _metric("max error", largest(error)),
         _metric("RMS error", rms(error)),
         _metric("cosine, worst image", worst_cosine(found, reference), higher=True),
-        _metric("max error / spread over data", largest(relative), limit=limits[0]),
+        _metric(LATENT_METRIC, largest(relative), limit=limits[0]),
         _metric("RMS error / spread over data", rms(relative), limit=limits[1]),
     ]
 

@@ -110,7 +110,7 @@ class BundleWriter:
         """
         for form in BF16:
             model = ir.load(self.folder / form.file)
-            self._list(form, model)
+            self.graphs.append(self._verified(form, model, self.reference))
 
     def fp32(self, graph: GraphName) -> ir.Model:
         """Return a fresh copy of a whole float32 graph from the folder."""
@@ -139,13 +139,9 @@ class BundleWriter:
         path = self.folder / form.file
         ir.save(model, path)
         onnx.checker.check_model(path, full_check=True)
-        self._list(
-            form,
-            model,
-            subnormal_weights=subnormal_weights,
-            calibration=calibration,
-            reference=reference,
-        )
+        entry = self._verified(form, model, reference or self.reference)
+        facts = {"subnormal_weights": subnormal_weights, "calibration": calibration}
+        self.graphs.append(entry.model_copy(update=facts))
 
     def judge(
         self, form: Form, model: ir.Model, reference: Reference, *, every: int = 1
@@ -202,34 +198,23 @@ class BundleWriter:
         (self.folder / MANIFEST).write_text(text, encoding="utf-8")
         load_bundle(self.folder)
 
-    def _list(
-        self,
-        form: Form,
-        model: ir.Model,
-        *,
-        subnormal_weights: int = 0,
-        calibration: Calibration | None = None,
-        reference: Reference | None = None,
-    ) -> None:
+    def _verified(self, form: Form, model: ir.Model, reference: Reference) -> GraphEntry:
+        """Verify a graph whose file is there, keep its reports, and return its entry."""
         path = self.folder / form.file
-        reports, mu = self._reports(form, path, reference or self.reference)
+        reports, mu = self._reports(form, path, reference)
         self.reports += reports
         if mu is not None:
             self._encoded[form.precision, form.made_for] = mu
         inputs, outputs = tensors_of(form.graph, self.spec, form.variant)
-        self.graphs.append(
-            GraphEntry(
-                **_facts(path),
-                graph=form.graph,
-                precision=form.precision,
-                variant=form.variant,
-                made_for=form.made_for,
-                opset=model.opset_imports[""],
-                inputs=inputs,
-                outputs=outputs,
-                subnormal_weights=subnormal_weights,
-                calibration=calibration,
-            )
+        return GraphEntry(
+            **_facts(path),
+            graph=form.graph,
+            precision=form.precision,
+            variant=form.variant,
+            made_for=form.made_for,
+            opset=model.opset_imports[""],
+            inputs=inputs,
+            outputs=outputs,
         )
 
     def _reports(

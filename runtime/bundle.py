@@ -26,11 +26,16 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """bf16 is no file of its own: an engine computes the float32 graph in it."""
 Variant = Literal["full", "luma", "mu", "phases"]
 """Which form of a graph: `full` has the contract's inputs and outputs; `luma` takes 8-bit luma, and
-`mu` does so and gives `mu` only; `phases` is a decoder without transposed convolutions."""
+`mu` does so and gives `mu` only; `phases` is a decoder without its last transposed convolution, or
+in INT8 without any."""
 Runner = Literal["onnx", "openvino", "tensorrt"]
 """Engines that one form of a graph may be made for; TensorRT-RTX counts as TensorRT."""
 
 LEANEST_FIRST: tuple[Variant, ...] = ("mu", "luma", "phases", "full")
+OUTPUTS: dict[GraphName, tuple[str, ...]] = {
+    "encoder": ("mu", "log_var"),
+    "decoder": ("reconstruction",),
+}
 
 
 class Tensor(StrictModel):
@@ -66,6 +71,11 @@ class GraphEntry(FileEntry):
     def title(self) -> str:
         """What it is; see `title_of_graph`."""
         return title_of_graph(self.graph, self.precision, self.variant, self.made_for)
+
+    def gives(self, outputs: Iterable[str]) -> bool:
+        """Whether it gives these outputs; all of its half where none are named."""
+        wanted = set(outputs) or set(OUTPUTS[self.graph])
+        return wanted <= {tensor.name for tensor in self.outputs}
 
 
 class Metric(StrictModel):
@@ -188,13 +198,12 @@ class Bundle:
         Raises:
             BundleError: The bundle has no such graph; the message says which it has.
         """
-        wanted = set(outputs) or {tensor.name for tensor in tensors_of(graph, self.spec)[1]}
         fitting = [
             entry
             for entry in self.manifest.graphs
             if (entry.graph, entry.precision) == (graph, precision)
             and entry.made_for in {None, runner}
-            and wanted <= {tensor.name for tensor in entry.outputs}
+            and entry.gives(outputs)
         ]
         if not fitting:
             raise self._lacks(title_of_graph(graph, precision, "full", runner), precision)
@@ -234,7 +243,7 @@ def tensors_of(
     latent: tuple[int | str, ...] = (BATCH, spec.latent_size)
     image: tuple[int | str, ...] = (BATCH, 1, side, side)
     if graph == "encoder":
-        names = ("mu",) if variant == "mu" else ("mu", "log_var")
+        names = ("mu",) if variant == "mu" else OUTPUTS[graph]
         outputs = tuple(Tensor(name=n, dtype="float32", shape=latent) for n in names)
         dtype: Literal["float32", "uint8"] = "float32" if variant == "full" else "uint8"
         return (Tensor(name="image", dtype=dtype, shape=image),), outputs
@@ -287,9 +296,5 @@ def manifest_from_json(path: Path) -> Manifest:
         BundleError: It is missing, not JSON, of another schema version, or does not fit it.
     """
     return document_from_json(
-        path,
-        Manifest,
-        version=SCHEMA_VERSION,
-        error=BundleError,
-        again="export the bundle again",
+        path, Manifest, version=SCHEMA_VERSION, error=BundleError, again="export the bundle again"
     )

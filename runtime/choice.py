@@ -131,14 +131,14 @@ def choose_backend(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
         StepFailedError: Building the engine again failed.
     """
     if wish.backend == "onnx" or wish.provider is not None:
-        return _onnx(bundle, graph, wish, wish.provider or "cpu")
+        return _graph(bundle, graph, wish, "onnx", wish.provider or "cpu")
     if wish.backend == "openvino":
-        return _on_cpu(bundle, graph, wish, "openvino")
+        return _graph(bundle, graph, wish, "openvino")
     gpu = find_gpu()
     if wish.backend != "auto":
         return _engine(bundle, graph, wish, wish.backend, gpu)
     if isinstance(gpu, NoGpu):
-        chosen = _fastest_on_cpu(bundle, graph, wish)
+        chosen = _fastest_graph(bundle, graph, wish)
         passed_over = (f"on a GPU: {gpu.reason}", *chosen.passed_over)
         return Choice(chosen.backend, chosen.precision, passed_over)
     return _first_that_fits(bundle, graph, wish, gpu)
@@ -155,40 +155,37 @@ def _first_that_fits(bundle: Bundle, graph: GraphName, wish: Wish, gpu: Gpu) -> 
         else:
             return Choice(chosen.backend, chosen.precision, tuple(passed_over))
     try:
-        chosen = _onnx(bundle, graph, wish, "cuda")
+        chosen = _graph(bundle, graph, wish, "onnx", "cuda")
     # Also one that lacks memory, or that finds another CUDA, or a precision that it has not.
     except (BackendError, BundleError) as error:
         passed_over.append(f"onnx on cuda: {error.clause()}")
-        chosen = _fastest_on_cpu(bundle, graph, wish)
+        chosen = _fastest_graph(bundle, graph, wish)
         passed_over += chosen.passed_over
     return Choice(chosen.backend, chosen.precision, tuple(passed_over))
 
 
-def _fastest_on_cpu(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
+def _fastest_graph(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
     """Take OpenVINO where it is the faster one: below float32, and on the processors it is for."""
     precision = wish.precision or "fp32"
     if precision == "bf16":  # the other has no such arithmetic
-        return _on_cpu(bundle, graph, wish, "openvino")
+        return _graph(bundle, graph, wish, "openvino")
     passed_over: tuple[str, ...] = ()
     if precision == "int8" and platform.machine().lower() in {"x86_64", "amd64"}:
         try:
-            return _on_cpu(bundle, graph, wish, "openvino")
+            return _graph(bundle, graph, wish, "openvino")
         except (BackendError, BundleError, MissingDependencyError) as error:
             passed_over = (f"openvino: {error.clause()}",)
-    chosen = _on_cpu(bundle, graph, wish, "onnx")
+    chosen = _graph(bundle, graph, wish, "onnx")
     return Choice(chosen.backend, chosen.precision, passed_over)
 
 
-def _on_cpu(bundle: Bundle, graph: GraphName, wish: Wish, runner: CpuRunner) -> Choice:
+def _graph(
+    bundle: Bundle, graph: GraphName, wish: Wish, runner: CpuRunner, provider: str = "cpu"
+) -> Choice:
+    """Open the leanest form that a runner has of what is wished for."""
     precision = wish.precision or "fp32"
     entry = bundle.leanest(graph, precision, runner, wish.outputs)
-    return Choice(open_entry(bundle, entry, runner=runner, threads=wish.threads), precision)
-
-
-def _onnx(bundle: Bundle, graph: GraphName, wish: Wish, provider: str) -> Choice:
-    precision = wish.precision or "fp32"
-    entry = bundle.leanest(graph, precision, "onnx", wish.outputs)
-    backend = open_entry(bundle, entry, runner="onnx", provider=provider, threads=wish.threads)
+    backend = open_entry(bundle, entry, runner=runner, provider=provider, threads=wish.threads)
     return Choice(backend, precision)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from .backend import Backend
-from .bundle import LEANEST_FIRST, Bundle, GraphEntry, GraphName, Precision, Variant, tensors_of
+from .bundle import LEANEST_FIRST, OUTPUTS, Bundle, GraphEntry, GraphName, Precision, Variant
 from .cuda import open_cuda
 from .driver import Gpu
 from .errors import EngineError, sentence_list
@@ -19,8 +19,7 @@ from .places import cache_folder
 ENGINES = "engines"
 
 _PRECISIONS: tuple[Precision, ...] = ("fp16", "int8", "fp32")
-"""The order in which engines are tried where no precision was asked for: FP16 is the default
-everywhere else, INT8 changes latents more, and whoever built that one did not want float32."""
+"""What engines there are; who asks for none of them by name gets FP16 first, and never INT8."""
 
 
 def engine_name(entry: GraphEntry, flavour: FlavourName) -> str:
@@ -159,7 +158,7 @@ def open_engine(
     flavour: Flavour,
     gpu: Gpu,
     *,
-    outputs: Iterable[str] = (),
+    outputs: Sequence[str] = (),
     cuda_graph: bool = True,
 ) -> tuple[Backend, Passport]:
     """Check and open the leanest engine of a bundle that gives what is asked for.
@@ -179,15 +178,13 @@ def open_engine(
         MissingDependencyError: Neither pycuda nor cuda-bindings is installed.
         BackendError: The GPU has no memory left.
     """
-    wanted = set(outputs) or {tensor.name for tensor in tensors_of(graph, bundle.spec)[1]}
-    for entry in graphs_with_engine(bundle, graph, precision, flavour.name):
-        if wanted <= {tensor.name for tensor in entry.outputs}:
-            break
-    else:
+    engines = graphs_with_engine(bundle, graph, precision, flavour.name)
+    entry = next((entry for entry in engines if entry.gives(outputs)), None)
+    if entry is None:
         name = engine_paths(bundle.folder, graph, precision, flavour.name)[0].name
         raise EngineError(
             f"{bundle.folder} has no {name}, nor one like it that gives "
-            f"{sentence_list(sorted(wanted))}: {_again(bundle, precision, flavour.name)}"
+            f"{sentence_list(outputs or OUTPUTS[graph])}: {_again(bundle, precision, flavour.name)}"
         )
     passport, plan = check_engine(bundle, entry, flavour, gpu)
     backend = open_plan(

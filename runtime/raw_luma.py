@@ -21,6 +21,19 @@ RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR
 """Formats of which luma is made here; by their four letters."""
 
 
+def luma_from_any_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Turn a JPEG into fitted luma, by FFmpeg where the quick way leaves it to that.
+
+    Returns:
+        (S, S) uint8.
+
+    Raises:
+        ImageError: The picture is damaged.
+    """
+    luma = luma_from_jpeg(data, spec)
+    return luma_from_doubtful_jpeg(data, spec) if luma is None else luma
+
+
 def luma_from_raw(
     raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec
 ) -> npt.NDArray[np.uint8] | None:
@@ -42,9 +55,7 @@ def luma_from_raw(
     """
     height, width = mode.height or 0, mode.width or 0
     if mode.fourcc in _JPEG and raw.size in raw.shape and raw.dtype == np.uint8:
-        data = raw.tobytes()
-        luma = luma_from_jpeg(data, spec)
-        return luma_from_doubtful_jpeg(data, spec) if luma is None else luma
+        return luma_from_any_jpeg(raw.tobytes(), spec)
     if raw.dtype != np.uint8 or height * width == 0:
         return None
     if mode.fourcc in _PACKED and raw.shape == (height, width, 2):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from .bundle import OUTPUTS
 from .engine_options import EngineOptions
 from .errors import ConfigError
 from .reconstruct import every_from_text
@@ -98,7 +99,7 @@ class StreamOptions:
     @property
     def encoder_outputs(self) -> tuple[str, ...]:
         """What the encoder must give."""
-        return ("mu", "log_var") if self.familiarity == "both" else ("mu",)
+        return OUTPUTS["encoder"] if self.familiarity == "both" else ("mu",)
 
     @property
     def is_paced(self) -> bool:

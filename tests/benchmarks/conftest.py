@@ -76,6 +76,7 @@ def result(small_spec: ModelSpec) -> Result:
         ),
         matrix={"float32": Rate(work=2 * 10**9, series=series_of(steady(20)))},
         copy_memory=Rate(work=10**8, series=series_of(steady(10))),
+        read_memory=Rate(work=10**8, series=series_of(steady(8))),
         cases=(
             Case(
                 group="encoder",

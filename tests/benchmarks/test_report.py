@@ -178,6 +178,8 @@ def test_figures_are_those_of_the_result(full: Result, tmp_path: Path) -> None:
     assert re.search(r"640x480.*ONNX Runtime.*total.*>6\.50<", path, re.DOTALL)
     memory = section(text, "Memory: every sample")
     assert re.search(r"memory: MiB, 3 samples.*>180<.*>190<", memory, re.DOTALL)
+    goals = section(text, "Goals")
+    assert re.search(r"process start to first latent.*at most 1.2 s.*>0.003 s<", goals, re.DOTALL)
     gains = section(text, "Gains and losses")
     assert '<td class="figure loss">4.19</td>' in gains  # 22 ms against 5.25
     assert "min-max" not in gains

@@ -121,16 +121,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "source": "mjpeg",
         "frame": (1920, 1080),
     },
-    "start-up, ONNX Runtime, threads 1": {
-        "group": "start-up",
-        "engine": "ONNX Runtime",
-        "threads": 1,
-    },
-    "gpu, batch 1, TensorRT, fp16, spin wait, no transfers": {
+    "gpu, batch 1, TensorRT, fp16, CUDA graph, no transfers": {
         "group": "gpu",
         "engine": "TensorRT",
         "precision": "fp16",
-        "mode": GpuMode(spin_wait=True, data_transfers=False),
+        "mode": GpuMode(cuda_graph=True, data_transfers=False),
     },
 }
 

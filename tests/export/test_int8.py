@@ -188,6 +188,7 @@ def test_without_openvino_int8_is_verified_elsewhere_and_says_so(fp32_copy: Path
     assert "not OpenVINO: the package openvino is not installed" in done.stderr
     reports = load_bundle(fp32_copy).manifest.verification
     of_openvino = {report.engine for report in reports if report.made_for == "openvino"}
+    assert of_openvino
     assert all(engine.startswith("ONNX Runtime") for engine in of_openvino)
     again = run_without_openvino(
         "--bundle", "bundle", "--int8", "--engine", "none", cwd=fp32_copy.parent

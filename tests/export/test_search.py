@@ -98,6 +98,17 @@ def test_layers_that_stay_in_float_anyway_count_and_are_not_tried_again() -> Non
     assert trials[-1].share == min(trial.share for trial in trials)
 
 
+def test_the_best_of_those_that_all_images_refused_comes_last() -> None:
+    """One that only a few images let pass is no better than they found it on all."""
+    asked = Asked(
+        lambda method, _: 0.1 if method == METHODS[0] else 0.9,
+        lambda method, _: 3.0 if method == METHODS[0] else 1.01,
+    )
+    trials = search(asked.question)
+    assert not any(trial.passed for trial in trials)
+    assert (trials[-1].is_whole, trials[-1].share) == (True, 1.01)
+
+
 @pytest.mark.parametrize(
     ("metric", "share"),
     [

@@ -113,14 +113,16 @@ def test_a_precision_that_the_gpu_way_has_not_is_sought_on_the_cpu(
     bundle = load_bundle(small_bundle)
     tried: list[str] = []
 
-    def on_cpu(_bundle: Bundle, _graph: str, _wish: Wish, runner: str) -> Choice:
-        tried.append(runner)
+    def refuses(_bundle: Bundle, _graph: str, _wish: Wish, *way: str) -> Choice:
+        tried.append(" ".join(way))
         raise BackendError("far enough")
 
-    monkeypatch.setattr(choice, "_on_cpu", on_cpu)
+    monkeypatch.setattr(choice, "_graph", refuses)
     with pytest.raises(BackendError, match="far enough"):
         choose_backend(bundle, "encoder", Wish(precision=precision))
-    assert tried[0] == "openvino" or precision == "int8"
+    assert tried[0] == "onnx cuda"
+    assert len(tried) > 1
+    assert tried[1] == "openvino" or precision == "int8"
 
 
 ENGINE, PASSPORT = 0, 1

@@ -13,8 +13,8 @@ from motorvae.runtime.area_average import reference_luma
 from motorvae.runtime.errors import ImageError
 from motorvae.runtime.images import jpeg_scan
 from motorvae.runtime.jpeg_luma import grey_from_jpeg, luma_from_jpeg
+from motorvae.runtime.raw_luma import luma_from_any_jpeg
 from motorvae.runtime.spec import ModelSpec
-from motorvae.runtime.video_luma import luma_from_doubtful_jpeg
 
 from .real_pictures import assert_within_bound, street
 
@@ -43,8 +43,7 @@ def shown(data: bytes) -> npt.NDArray[np.uint8]:
 
 def judged(data: bytes) -> npt.NDArray[np.uint8]:
     """What comes of it where FFmpeg has the last word."""
-    luma = luma_from_jpeg(data, spec())
-    return luma_from_doubtful_jpeg(data, spec()) if luma is None else luma
+    return luma_from_any_jpeg(data, spec())
 
 
 def without_segment(data: bytes, marker: int) -> bytes:
