@@ -15,7 +15,9 @@ from .documents import document_from_json
 from .errors import BundleError, sentence_list
 from .spec import ModelSpec, StrictModel
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
+EARLIER_VERSIONS: tuple[int, ...] = (2,)
+"""Bundles of these are read, too: what they lack has a default."""
 MANIFEST = "manifest.json"
 STATISTICS = "latents.npz"
 VERIFICATION_IMAGES = "verification.npz"
@@ -135,7 +137,7 @@ class Preprocessing(StrictModel):
 class Manifest(StrictModel):
     """Everything that `manifest.json` holds."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[2, 3]
     producer: str
     created: str
     weights_sha256: str
@@ -296,5 +298,10 @@ def manifest_from_json(path: Path) -> Manifest:
         BundleError: It is missing, not JSON, of another schema version, or does not fit it.
     """
     return document_from_json(
-        path, Manifest, version=SCHEMA_VERSION, error=BundleError, again="export the bundle again"
+        path,
+        Manifest,
+        version=SCHEMA_VERSION,
+        earlier=EARLIER_VERSIONS,
+        error=BundleError,
+        again="export the bundle again",
     )

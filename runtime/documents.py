@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,14 +16,21 @@ Document = TypeVar("Document", bound=StrictModel)
 
 
 def document_from_json(
-    path: Path, kind: type[Document], *, version: int, error: type[MotorVAEError], again: str
+    path: Path,
+    kind: type[Document],
+    *,
+    version: int,
+    earlier: Collection[int] = (),
+    error: type[MotorVAEError],
+    again: str,
 ) -> Document:
     """Read a document whose first question is its `schema_version`.
 
     Args:
         path: The file.
         kind: What it must hold.
-        version: The only `schema_version` that is read.
+        version: The `schema_version` that is written.
+        earlier: Further ones that are read: of documents that lack what has a default since.
         error: What is raised.
         again: How to make the file anew, such as "export the bundle again".
 
@@ -38,7 +46,7 @@ def document_from_json(
     except orjson.JSONDecodeError as cause:
         raise error(f"{path} is not JSON ({cause}): {again}") from cause
     found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != version:
+    if found != version and found not in earlier:
         raise error(
             f"{path} has schema_version={str(found)[:40]}, and this motorVAE reads {version}: "
             f"{again} with this version"

@@ -46,7 +46,7 @@ OPTIONAL = {
     "view_rerun",
 }
 """Modules about one heavy package each, which only their opener imports, and package markers."""
-LONGEST_FILE = 300
+LONGEST_FILE = 400
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 

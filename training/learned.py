@@ -61,10 +61,7 @@ def learned_from_outputs(
     variance = found.var(axis=0)
     posterior_variance = np.exp(np.asarray(log_var, np.float64)).mean(axis=0)
     informative = int(is_informative(variance, posterior_variance).sum()) if finite else 0
-    if squared_error_of_mean > 0:
-        explained = 1 - squared_error / squared_error_of_mean
-    else:
-        explained = 0.0
+    explained = 1 - squared_error / squared_error_of_mean if squared_error_of_mean > 0 else 0.0
     if not finite:
         problems.append("its latents are not numbers")
         advice.append("a smaller --learning-rate")
