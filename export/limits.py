@@ -39,6 +39,6 @@ class Limits:
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(5e-4, 1e-4, 5e-4, 1e-4, 80.0, 2e-4, 2e-4, 80.0),
     "fp16": Limits(5e-2, 1e-2, 5e-2, 1e-2, 45.0, 2e-2, 2e-2, 45.0),
-    "bf16": Limits(0.25, 5e-2, 0.25, 5e-2, 45.0, 0.1, 0.1, 45.0),
+    "bf16": Limits(0.25, 5e-2, 0.25, 5e-2, 40.0, 0.1, 0.1, 40.0),
     "int8": Limits(0.25, 5e-2, 0.25, 5e-2, 40.0, 0.75, 0.75, None, neighbours=0.85),
 }
