@@ -14,7 +14,8 @@ class Limits:
     Attributes:
         max_spread: Largest error of a latent over its standard deviation over the data.
         rms_spread: The same, root mean square over images and latents.
-        max_deviation: Largest relative error of a posterior standard deviation, exp(log_var / 2).
+        max_deviation: Largest relative error of a posterior standard deviation, exp(log_var / 2);
+            one below a hundredth of the unit's spread counts as that hundredth.
         rms_deviation: The same, root mean square.
         psnr_db: Least PSNR of a reconstruction against the float32 one.
         probe_spread: Largest RMS error over the latents of a probe image, over its distance from

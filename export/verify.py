@@ -16,6 +16,7 @@ from .batches import BATCH_SIZES, Decoded, Images, run_in_batches
 from .figures import (
     IMAGE_METRIC,
     NEIGHBOURS,
+    SPREAD_FLOOR,
     Floats,
     floored_spread,
     largest,
@@ -285,8 +286,13 @@ def _mu_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Met
 
 
 def _log_var_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
-    """The errors of `log_var`, and how wrong the posterior deviation is that it stands for."""
-    relative = np.abs(np.expm1((np.asarray(found, np.float64) - reference.log_var) / 2))
+    """The errors of `log_var`, and how wrong the posterior deviation is that it stands for.
+
+    A deviation below a hundredth of the unit's spread is as good as none, whatever its logarithm:
+    errors are divided by that hundredth there.
+    """
+    given, true = (np.exp(np.asarray(v, np.float64) / 2) for v in (found, reference.log_var))
+    relative = np.abs(given - true) / np.maximum(true, SPREAD_FLOOR * reference.scale)
     spread = floored_spread(reference.spread.log_var)
     everything = np.ones(len(spread), np.bool_)
     name, limit = "max error of deviation", limits.max_deviation

@@ -10,12 +10,14 @@ import onnx_ir as ir
 import pytest
 from rich.console import Console
 
+from motorvae.export.batches import run_in_batches
 from motorvae.export.limits import LIMITS
 from motorvae.export.table import verification_table
 from motorvae.export.variants import luma_from_float, mu_from_encoder
 from motorvae.export.verify import Reference, Spread, decoder_reports, encoder_reports
 from motorvae.runtime.backend import open_onnx
 from motorvae.runtime.bundle import GraphName, GraphReport, Precision
+from motorvae.runtime.frames import input_from_luma
 
 
 def metric(report: GraphReport, name: str) -> float:
@@ -149,8 +151,8 @@ def test_encoder_of_luma_and_mu_alone_is_held_to_mu(
     assert not bad[0].passed
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_log_var_of_coarse_precisions_is_held_to_the_deviation_it_stands_for(
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_log_var_is_held_to_the_deviation_it_stands_for(
     encoder: Path, reference: Reference, precision: Precision
 ) -> None:
     limit = LIMITS[precision].max_deviation
@@ -163,7 +165,37 @@ def test_log_var_of_coarse_precisions_is_held_to_the_deviation_it_stands_for(
             (_, log_var), _ = encoder_reports(backend, replace(reference, log_var=wrong), precision)
         assert metric(log_var, "max error of deviation") == pytest.approx(factor * limit, rel=0.01)
         verdicts.append(log_var.passed)
+        assert not any(m.limit for m in log_var.metrics if "spread" in m.name)
     assert verdicts == [True, False]
+
+
+def test_deviation_next_to_nothing_may_be_any_such(encoder: Path, reference: Reference) -> None:
+    """Beside a spread of 1, a deviation of 3e-9 or of 5e-9 is none; one of 0.3 is not."""
+    with open_onnx(encoder) as backend:
+        found = run_in_batches(backend, input_from_luma(reference.images[:, None]))["log_var"]
+    verdicts = []
+    for level in (-39.0, 2 * np.log(0.3 * reference.scale[2])):
+        shifted = WithLogVar(found, level)
+        true = reference.log_var.copy()
+        true[:, 2] = level - 1  # off by 65 %
+        judged = replace(reference, log_var=true, probes=None)
+        (_, log_var), _ = encoder_reports(shifted, judged, "int8", sizes=(len(true),))
+        verdicts.append(log_var.passed)
+    assert verdicts == [True, False]
+
+
+class WithLogVar:
+    """An encoder whose unit 2 has one log_var for all images."""
+
+    name, outputs, input_dtype = "by hand", ("mu", "log_var"), np.dtype(np.float32)
+
+    def __init__(self, log_var: np.ndarray, level: float) -> None:
+        self._log_var = log_var.copy()
+        self._log_var[:, 2] = level
+
+    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        assert len(batch) == len(self._log_var)
+        return {"mu": np.zeros_like(self._log_var), "log_var": self._log_var}
 
 
 def test_int8_latents_that_lose_their_neighbours_fail(encoder: Path, reference: Reference) -> None:
