@@ -2,7 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO_MINUTES ?= 2
+# Both are optional: a ceiling on the minutes of training, and the seed of the demo.
+DEMO_MINUTES ?=
+DEMO_SEED ?=
+DEMO_FLAGS := $(if $(DEMO_MINUTES),--minutes $(DEMO_MINUTES)) $(if $(DEMO_SEED),--seed $(DEMO_SEED))
+# One environment, filled in two steps: what the demo imports, and the rest.
+DEMO_EXTRAS := cpu,train,export,bench
+ALL_EXTRAS := $(DEMO_EXTRAS),openvino,tensorrt-rtx,parquet,zmq,mcap,view,dev
 DRIVER_VENV := .venv-driver
 DRIVER_BIN := $(DRIVER_VENV)/bin
 STAND_IN := $(DRIVER_VENV)/stand-in
@@ -19,24 +25,39 @@ help:
 	@echo "make test-trt-api  our TensorRT code against the real API of each release of it"
 	@echo "make jetson-wheels which wheels a Jetson gets; asks the package index"
 
-$(VENV)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,openvino,train,export,bench,tensorrt-rtx,parquet,zmq,mcap,view,dev]'
-	@$(BIN)/python -c 'import cv2' || \
-		{ echo "OpenCV needs two system libraries: apt-get install libgl1 libglib2.0-0"; exit 1; }
+# Before anything is made. `import ensurepip` fails where Debian's python3-venv is not installed.
+GOAL := $(or $(firstword $(MAKECMDGOALS)),demo)
+CHECK_PYTHON = command -v '$(PYTHON)' > /dev/null || { \
+	echo '$(PYTHON) is not installed: apt-get install python3 python3-venv, or name another: make $(GOAL) PYTHON=python3.12' >&2; \
+	exit 1; }; \
+	'$(PYTHON)' -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+	echo "$$('$(PYTHON)' --version 2>&1) is what $(PYTHON) is, and motorVAE needs Python 3.10 to 3.13: make $(GOAL) PYTHON=python3.12" >&2; \
+	exit 1; }; \
+	'$(PYTHON)' -c 'import ensurepip, venv' 2> /dev/null || { \
+	echo '$(PYTHON) cannot make a virtual environment: apt-get install python3-venv, or name another: make $(GOAL) PYTHON=python3.12' >&2; \
+	exit 1; }
+
+$(VENV)/.ready-demo: pyproject.toml constraints.txt environment.py
+	@$(CHECK_PYTHON)
+	@'$(PYTHON)' environment.py $(VENV) --extras $(DEMO_EXTRAS)
 	@touch $@
 
-demo: $(VENV)/.ready
-	$(BIN)/python -m motorvae.benchmarks.demo --minutes $(DEMO_MINUTES)
+$(VENV)/.ready: $(VENV)/.ready-demo
+	@$(CHECK_PYTHON)
+	@'$(PYTHON)' environment.py $(VENV) --extras $(ALL_EXTRAS)
+	@touch $@
+
+demo: $(VENV)/.ready-demo
+	$(BIN)/python -m motorvae.benchmarks.demo $(DEMO_FLAGS)
 
 test: $(VENV)/.ready
 	$(BIN)/pytest
 
 # NVIDIA's header files come as wheels, so that no CUDA toolkit is needed, nor one used.
-$(DRIVER_VENV)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(DRIVER_VENV)
-	$(DRIVER_BIN)/pip install --quiet --constraint constraints.txt --editable . cuda-bindings \
-		numpy nvidia-cuda-profiler-api nvidia-cuda-runtime pytest pytest-timeout
+$(DRIVER_VENV)/.ready: pyproject.toml constraints.txt environment.py
+	@$(CHECK_PYTHON)
+	@'$(PYTHON)' environment.py $(DRIVER_VENV) --also cuda-bindings nvidia-cuda-profiler-api \
+		nvidia-cuda-runtime pytest pytest-timeout
 	@touch $@
 
 $(STAND_IN)/libcuda.so.1: $(DRIVER_VENV)/.ready $(wildcard $(DRIVER_TESTS)/*.[ch]) $(DRIVER_TESTS)/build.py

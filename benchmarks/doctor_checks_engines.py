@@ -10,13 +10,12 @@ from pathlib import Path
 from ..runtime.driver import Gpu, NoGpu, find_gpu
 from ..runtime.errors import MissingDependencyError, MotorVAEError, sentence_list
 from ..runtime.flavours import FlavourName, open_flavour, title_of
-from .doctor_checks_packages import version_of
+from ..runtime.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from .doctor_finding import Finding
 
 CUDA = "CUDAExecutionProvider"
 
 _ONNX = "ONNX Runtime"
-_ONNX_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn")
 _RELU = bytes.fromhex(
     "080812003a3d0a0c0a0178120179220452656c751201675a140a0178120f0a0d080112090a0312016e0a020803"
     "62140a0179120f0a0d080112090a0312016e0a02080342040a00100d"
@@ -30,7 +29,7 @@ _NVIDIA, _DISPLAY = "0x10de", "0x03"
 
 def check_onnx(_model: Path) -> tuple[Finding, ...]:
     """Let ONNX Runtime open and run a graph on the CPU, and on the GPU where there is one."""
-    installed = [package for package in _ONNX_PACKAGES if version_of(package)]
+    installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
     if len(installed) > 1:
         return (
             Finding(

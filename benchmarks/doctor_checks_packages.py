@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.errors import sentence_list
+from ..runtime.packages import OPENCV_PACKAGES, version_of, versions_of
 from ..runtime.passport import this_platform
 from .doctor_finding import Finding
 
 OUTPUTS = {"pyarrow": ".parquet", "pyzmq": "zmq://", "mcap": ".mcap", "rerun-sdk": "--view"}
 """What each optional package writes to."""
 
-_OWN_ROWS = {"opencv-python", "av"}
+_OWN_ROWS = {*OPENCV_PACKAGES, "av"}
 """Absent or not is seen by importing them: a Jetson's own OpenCV is in no list of packages."""
 _ENGINES = {"cpu", "gpu", "tensorrt", "tensorrt-rtx", "pycuda"}
 _DEVELOPERS = "dev"
@@ -81,16 +82,14 @@ def requirements_of(package: str) -> tuple[Requirement, ...]:
         extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
         if name:
             bounds = text[name.end() :].strip()
-            found.append(Requirement(name[0], bounds, extra[1] if extra else None))
+            package = installed_opencv() if name[0] == OPENCV_PACKAGES[0] else name[0]
+            found.append(Requirement(package, bounds, extra[1] if extra else None))
     return tuple(found)
 
 
-def version_of(package: str) -> str | None:
-    """Return the version of an installed package, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def installed_opencv() -> str:
+    """Return the package of OpenCV that is here, any of which serves; else the one asked for."""
+    return next(iter(versions_of(OPENCV_PACKAGES)), OPENCV_PACKAGES[0])
 
 
 def _python(classifiers: tuple[str, ...]) -> Finding:

@@ -8,16 +8,10 @@ import sys
 from pathlib import Path
 
 from ..runtime.errors import sentence_list
-from .doctor_checks_packages import version_of
+from ..runtime.packages import OPENCV_PACKAGES, versions_of
+from .doctor_checks_packages import installed_opencv
 from .doctor_finding import Finding
 
-_OPENCVS = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)
-"""They all unpack into the folder cv2."""
 _DEBIAN_PACKAGES = {"libGL.so.1": "libgl1", "libgthread-2.0.so.0": "libglib2.0-0"}
 """System libraries that OpenCV's wheel asks for and a server often lacks."""
 _DEVICE_TREE = Path("/proc/device-tree/compatible")
@@ -26,20 +20,21 @@ _DEVICE_TREE = Path("/proc/device-tree/compatible")
 def check_opencv(_model: Path) -> tuple[Finding, ...]:
     """Import OpenCV and read how it was built."""
     what = "OpenCV"
-    installed = [package for package in _OPENCVS if version_of(package)]
+    installed = list(versions_of(OPENCV_PACKAGES))
     if len(installed) > 1:
         return (
             Finding(
                 what=what,
                 found=f"{' and '.join(installed)} are both installed and overwrite each other",
                 verdict="FAILED",
-                next_command=f"pip uninstall -y {' '.join(installed)} && pip install opencv-python",
+                next_command=f"pip uninstall -y {' '.join(installed)} && "
+                f"pip install {installed[0]}",
             ),
         )
     try:
         import cv2  # noqa: PLC0415  # may be what is broken
     except ImportError as error:
-        return (_does_not_load(what, "opencv-python", "cv2", error),)
+        return (_does_not_load(what, installed_opencv(), "cv2", error),)
     build = cv2.getBuildInformation()
     opencv = Finding(what=what, found=f"{cv2.__version__}, with V4L2 for cameras")
     if sys.platform == "linux" and not re.search(r"v4l/v4l2:\s*YES", build):
@@ -47,7 +42,7 @@ def check_opencv(_model: Path) -> tuple[Finding, ...]:
             what=what,
             found=f"{cv2.__version__} was built without V4L2, so that it opens no camera",
             verdict="FAILED",
-            next_command="pip install --force-reinstall opencv-python",
+            next_command=f"pip install --force-reinstall {installed_opencv()}",
         )
     return opencv, gstreamer_finding(build, on_jetson=on_jetson())
 

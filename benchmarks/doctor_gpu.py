@@ -19,8 +19,8 @@ from rich.console import Console
 from ..export.engine_bundle import EngineOrder, add_engines_to_bundle
 from ..export.reference import reference_from_bundle
 from ..export.verify import Reference
-from ..runtime.backend import open_backend
-from ..runtime.bundle import Bundle, GraphReport, load_bundle
+from ..runtime.backend import Backend, open_entry
+from ..runtime.bundle import Bundle, GraphEntry, GraphReport, load_bundle
 from ..runtime.driver import Gpu
 from ..runtime.engines import ENGINES, open_engine
 from ..runtime.errors import (
@@ -31,15 +31,19 @@ from ..runtime.errors import (
     missing_dependency,
 )
 from ..runtime.flavours import FLAVOURS, FlavourName, open_flavour, title_of
+from ..runtime.packages import versions_of
 from ..runtime.passport import RUNNER, BatchProfile, Passport
 from .doctor_receipt import GpuFacts, Receipt, Row, save_receipt
 from .doctor_rows import (
-    ENGINE_PRECISIONS,
     NOT_REACHED,
     ONNX,
+    PRECISIONS,
     TORCH,
     WARMUP,
     Timeable,
+    decoder_gate,
+    encoder_of_row,
+    gated_row,
     measure,
     planned_rows,
 )
@@ -92,7 +96,7 @@ class Examination:
 
         def keep() -> Receipt:
             environment = environment_now(threads={}, load_start=load_start)
-            versions = {**environment.versions, **_versions()}
+            versions = {**environment.versions, **versions_of(_PACKAGES)}
             receipt = Receipt(
                 producer=f"motorvae {importlib.metadata.version('motorvae')}",
                 created=created,
@@ -106,7 +110,7 @@ class Examination:
                 frames=self.frames,
                 warmup=WARMUP,
                 engines=tuple(passports),
-                rows=tuple(rows.values()),
+                rows=tuple(row.public() for row in rows.values()),
             )
             save_receipt(self.output, receipt)
             return receipt
@@ -116,7 +120,7 @@ class Examination:
             shutil.copytree(self.bundle.folder, copy, ignore=shutil.ignore_patterns(ENGINES))
             steps = self._steps(tuple(rows.values()), load_bundle(copy), reference, passports)
             for planned, step in steps:
-                self.console.print(f"measuring: {planned[0].engine} {planned[0].precision}")
+                self.console.print(f"measuring: {planned[0].title.partition(',')[0]}")
                 reason = NOT_REACHED
                 try:
                     for row in step:
@@ -147,7 +151,7 @@ class Examination:
             if row.engine == ONNX:
                 yield (row,), self._onnx(row, reference)
         for flavour in FLAVOURS:
-            for precision in ENGINE_PRECISIONS:
+            for precision in PRECISIONS:
                 wanted = (title_of(flavour), precision)
                 planned = [row for row in rows if (row.engine, row.precision) == wanted]
                 yield planned, self._engine(planned, flavour, copy, reference, passports)
@@ -156,10 +160,18 @@ class Examination:
                 yield (row,), self._torch(row, reference)
 
     def _onnx(self, row: Row, reference: Reference) -> Iterator[Row]:
-        with open_backend(
-            self.bundle, "encoder", precision=row.precision, provider="cuda"
-        ) as backend:
-            yield measure(row, backend, reference, frames=self.frames)[0]
+        """Time one form of the encoder; with the leanest that gives both goes the decoder."""
+        entry = encoder_of_row(self.bundle, row)
+        with self._on_cuda(entry) as backend:
+            found, mu = measure(row, backend, reference, frames=self.frames)
+        leanest = self.bundle.leanest("encoder", row.precision, "onnx")
+        if entry == leanest and found.status == "measured":
+            gate = decoder_gate(self._on_cuda, self.bundle, row.precision, reference, mu)
+            found = gated_row(found, (*found.gate, *gate))
+        yield found
+
+    def _on_cuda(self, entry: GraphEntry) -> Backend:
+        return open_entry(self.bundle, entry, runner="onnx", provider="cuda")
 
     def _engine(
         self,
@@ -240,11 +252,3 @@ def product_name() -> str | None:
         with contextlib.suppress(OSError):
             return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
     return None
-
-
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found

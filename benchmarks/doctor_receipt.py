@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ..export.table import engine_table
-from ..runtime.bundle import GraphReport, Precision
+from ..runtime.bundle import GraphReport, Precision, Variant
 from ..runtime.documents import document_from_json
 from ..runtime.errors import MeasurementError
 from ..runtime.files import replaced_file
 from ..runtime.passport import Passport
+from ..runtime.private import without_private
 from ..runtime.spec import ModelSpec, StrictModel
 from ..runtime.timing import NS_PER_MS, percentiles_of
 from .environment import Environment
@@ -63,6 +64,8 @@ class Row(StrictModel):
     Attributes:
         engine: Which engine.
         precision: Of weights and arithmetic.
+        form: Which form of the encoder ran in ONNX Runtime; of engines it is the leanest
+            that gives both outputs, whatever this says.
         graph: What runs as one recorded CUDA graph. TensorRT-RTX is asked to record its kernels
             and does not tell whether it did.
         spin: How the host waits for the GPU: "driver's default" spins where there are more
@@ -81,6 +84,7 @@ class Row(StrictModel):
 
     engine: str
     precision: Precision
+    form: Variant = "full"
     graph: CudaGraph = "off"
     spin: Spin = "driver's default"
     transfers: Transfers = "pinned memory"
@@ -104,8 +108,18 @@ class Row(StrictModel):
 
     @property
     def title(self) -> str:
-        """Engine, precision and graph in words."""
-        return f"{self.engine} {self.precision}, CUDA graph: {self.graph}"
+        """Engine, precision, form and graph in words."""
+        form = "" if self.form == "full" else f" {self.form}"
+        return f"{self.engine} {self.precision}{form}, CUDA graph: {self.graph}"
+
+    def public(self) -> Row:
+        """Return the same with no host, user or home folder in what an error or engine said."""
+        return self.model_copy(
+            update={
+                "reason": self.reason and without_private(self.reason),
+                "notes": tuple(map(without_private, self.notes)),
+            }
+        )
 
 
 class GpuFacts(StrictModel):

@@ -10,11 +10,11 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..export.verify import Reference, encoder_reports
+from ..export.verify import Reference, decoder_reports, encoder_reports
 from ..runtime.backend import Arrays, Backend, Batch
-from ..runtime.bundle import GraphReport, Precision, Tensor
+from ..runtime.bundle import Bundle, GraphEntry, GraphReport, Precision, Tensor, Variant
 from ..runtime.closing import Closing
-from ..runtime.errors import BackendError
+from ..runtime.errors import BackendError, MeasurementError
 from ..runtime.flavours import FLAVOURS, title_of
 from ..runtime.frames import input_from_luma
 from ..runtime.timing import NS_PER_MS
@@ -25,8 +25,9 @@ WARMUP = 50
 """Untimed runs of each row: kernels are loaded, a graph is recorded, and the clocks go up."""
 
 ONNX, TORCH = "ONNX Runtime CUDA", "torch CUDA"
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
-ENGINE_PRECISIONS: tuple[Precision, ...] = (*PRECISIONS, "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+ONNX_FORMS: tuple[Variant, ...] = ("full", "luma", "mu")
+"""The contract's graph, and the leaner ones that streams take: with both outputs, with `mu`."""
 NOT_REACHED = "not reached: the command ended before it"
 
 
@@ -86,19 +87,65 @@ def planned_rows() -> tuple[Row, ...]:
         Row(
             engine=ONNX,
             precision=precision,
+            form=form,
             spin="engine's own",
             transfers="engine's own",
             reason=NOT_REACHED,
         )
         for precision in PRECISIONS
+        for form in ONNX_FORMS
     ]
     for flavour in FLAVOURS:
-        for precision in ENGINE_PRECISIONS:
+        for precision in PRECISIONS:
             plain = Row(engine=title_of(flavour), precision=precision, reason=NOT_REACHED)
             graph = "left to the engine" if flavour == "tensorrt-rtx" else "copies and kernels"
             rows += [plain, plain.model_copy(update={"graph": graph})]
     torch = Row(engine=TORCH, precision="fp16", graph="kernels", reason=NOT_REACHED)
     return (*rows, torch)
+
+
+def encoder_of_row(bundle: Bundle, row: Row) -> GraphEntry:
+    """Return the encoder that a row of ONNX Runtime's is about.
+
+    Raises:
+        BundleError: The bundle has no encoder of this precision for ONNX Runtime.
+        MeasurementError: It has, and none of this form.
+    """
+    for entry in bundle.manifest.graphs:
+        if (entry.graph, entry.precision, entry.variant) == (
+            "encoder",
+            row.precision,
+            row.form,
+        ) and (entry.made_for in {None, "onnx"}):
+            return entry
+    leanest = bundle.leanest("encoder", row.precision, "onnx")  # refuses by the name users know
+    raise MeasurementError(
+        f"the bundle has no encoder of this form; its leanest in {row.precision} is {leanest.title}"
+    )
+
+
+def decoder_gate(
+    open_entry: Callable[[GraphEntry], Backend],
+    bundle: Bundle,
+    precision: Precision,
+    reference: Reference,
+    encoded: npt.NDArray[np.float32],
+) -> tuple[GraphReport, ...]:
+    """Hold the decoder that a stream's `--reconstruct` takes against the reference.
+
+    Args:
+        open_entry: Opens one of the bundle's graphs where it is to run.
+        bundle: Whose decoder.
+        precision: Its arithmetic.
+        reference: The images, and what they should give.
+        encoded: (N, D) mu of the encoder of the same precision, of at least as many images.
+
+    Raises:
+        BackendError: It does not open or run.
+    """
+    with open_entry(bundle.leanest("decoder", precision, "onnx")) as decoder:
+        part = _first_images(reference, min(len(encoded), len(reference.images)))
+        return decoder_reports(decoder, part, precision, encoded=encoded[: len(part.images)])
 
 
 def measure(
@@ -172,7 +219,7 @@ def measured_row(
     Where the gate failed, the samples are dropped: a time of a wrong result is worthless.
     """
     failures = [clause for report in gate for clause in report.failures]
-    known = row.model_dump(include={"engine", "precision", "graph", "spin", "transfers"})
+    known = row.model_dump(include={"engine", "precision", "form", "graph", "spin", "transfers"})
     common = {**known, "name": name, "notes": notes, "gate": tuple(gate)}
     if failures:
         return Row(**common, status="drifted", reason=f"drifted: {', '.join(failures)}")
@@ -188,6 +235,19 @@ def measured_row(
         stages={stage: series_of_ms(samples) for stage, samples in samples_ms.items()},
         equals_graph_off=equals_graph_off,
         warnings=tuple(warnings),
+    )
+
+
+def gated_row(row: Row, gate: tuple[GraphReport, ...]) -> Row:
+    """Return a measured row with a wider gate, drifted if that is past a limit."""
+    samples = {stage: series.samples_ms for stage, series in row.stages.items()}
+    return measured_row(
+        row,
+        name=row.name or row.engine,
+        notes=row.notes,
+        samples_ms=samples,
+        gate=gate,
+        equals_graph_off=row.equals_graph_off,
     )
 
 

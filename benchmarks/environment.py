@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from ..runtime.driver import NoGpu, find_gpu
+from ..runtime.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.spec import StrictModel
 
 _PACKAGES = (
@@ -18,8 +17,7 @@ _PACKAGES = (
     "torch",
     "onnxruntime",
     "onnxruntime-gpu",
-    "opencv-python",
-    "opencv-python-headless",
+    *OPENCV_PACKAGES,
     "numpy",
     "av",
     "openvino",
@@ -104,7 +102,7 @@ def environment_now(
         memory_bytes=psutil.virtual_memory().total,
         system=platform.platform(),
         python=platform.python_version(),
-        versions=_versions(),
+        versions=versions_of(_PACKAGES),
         threads=threads,
         governor=_text(_GOVERNOR),
         load_start=load_start,
@@ -112,14 +110,6 @@ def environment_now(
         gpu=None if isinstance(gpu, NoGpu) else gpu.name,
         power_mode=power_mode,
     )
-
-
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
 
 
 def _cpu_name() -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
+import io
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from .backend import Arrays, Batch, check_batch
 from .bundle import Tensor
 from .closing import Closing
 from .errors import BackendError, MissingDependencyError, ProviderError, sentence_list
+from .packages import ONNX_RUNTIME_PACKAGES, versions_of
+from .provider_cause import Cause, cause_from_error, cause_from_library, said_by
 from .threads import checked_threads
 
 _SHORT_NAMES = {
@@ -28,9 +29,9 @@ _SHORT_NAMES = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn")
-"""They all unpack into the folder onnxruntime."""
 _FATAL_ONLY = 4  # errors are raised; a second telling on standard error helps nobody
+_WARNINGS = 2  # ONNX Runtime's own default
+_LIBRARIES = Path(ort.__file__).parent / "capi"
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(uint8)": np.dtype(np.uint8),
@@ -66,25 +67,33 @@ class OnnxBackend(Closing):
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
             # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
-            session = ort.InferenceSession(
-                str(path), options, providers=[_configured(wanted)], enable_fallback=0
-            )
+            with _quiet_about(wanted):
+                session = ort.InferenceSession(
+                    str(path), options, providers=[_configured(wanted)], enable_fallback=0
+                )
             session.disable_fallback()
         except Exception as error:
             # ONNX Runtime's exception classes share no base that can be imported.
+            if cause := cause_from_error(error):
+                raise _did_not_load(wanted, cause) from error
             if "disable_cpu_ep_fallback" in str(error) or "fallback to CPU" in str(error):
+                # The same words stand for a provider that lacks an operator and for one that is
+                # not there at all.
+                if cause := cause_from_library(wanted, _LIBRARIES):
+                    raise _did_not_load(wanted, cause) from error
                 raise ProviderError(
                     f"provider {wanted} does not run all of {path.name}, and going on with the CPU "
-                    "unasked is refused: check its libraries, or use --provider cpu"
+                    "unasked is refused: use another --precision, or --provider cpu"
                 ) from error
             raise BackendError(
-                f"ONNX Runtime cannot open {path}: {_first_line(error)}; export the bundle again"
+                f"ONNX Runtime cannot open {path}: {said_by(error)}; export the bundle again"
             ) from error
         loaded = session.get_providers()
         if loaded[0] != wanted:
-            raise ProviderError(
-                f"provider {wanted} was asked for and did not load (loaded: "
-                f"{sentence_list(loaded)}): check its driver and libraries, or use --provider cpu"
+            raise _did_not_load(
+                wanted,
+                cause_from_library(wanted, _LIBRARIES)
+                or Cause(f"ONNX Runtime took {sentence_list(loaded)}", "run motorvae-doctor"),
             )
         inputs = session.get_inputs()
         if len(inputs) != 1:
@@ -133,7 +142,7 @@ class OnnxBackend(Closing):
             session.run_with_iobinding(binding)
         except Exception as error:
             raise BackendError(
-                f"{self.name} failed on {self._path}: {_first_line(error)}; "
+                f"{self.name} failed on {self._path}: {said_by(error)}; "
                 "try --provider cpu, or export the bundle again"
             ) from error
         return {name: result.copy() for name, result in results.items()}
@@ -184,27 +193,38 @@ def _configured(provider: str) -> tuple[str, dict[str, str]]:
         return provider, {}
     # Wheels of CUDA lie where the system does not look for libraries.
     if hasattr(ort, "preload_dlls"):
-        with contextlib.redirect_stdout(sys.stderr):  # standard output is for rows
+        # It prints each library that it does not find; the one that matters is told in an error.
+        with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls(directory="")
     return provider, {"use_tf32": "0"} if provider == _SHORT_NAMES["cuda"] else {}
 
 
+@contextlib.contextmanager
+def _quiet_about(provider: str) -> Iterator[None]:
+    """Keep the log of all sessions still while a provider loads: its library may be missing."""
+    if provider == _SHORT_NAMES["cpu"]:
+        yield
+        return
+    ort.set_default_logger_severity(_FATAL_ONLY)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNINGS)
+
+
+def _did_not_load(provider: str, cause: Cause) -> ProviderError:
+    error = ProviderError(
+        f"provider {provider} did not load: {cause.clause}; {cause.step}, or use --provider cpu"
+    )
+    error.reason = cause.clause
+    return error
+
+
 def _check_one_package() -> None:
     """Refuse to run where two ONNX Runtime packages overwrote each other's files."""
-    installed = []
-    for package in _PACKAGES:
-        try:
-            importlib.metadata.distribution(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        installed.append(package)
+    installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
     if len(installed) > 1:
         raise MissingDependencyError(
             f"{' and '.join(installed)} are both installed and overwrite each other: "
             f"pip uninstall -y {' '.join(installed)}, then install motorvae[cpu] or motorvae[gpu]"
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

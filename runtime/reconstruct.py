@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backend import Backend
-from .errors import ConfigError
+from .errors import BackendError, ConfigError
 from .familiarity import Familiarity
 from .frames import input_from_luma
 from .rows import Row
@@ -64,7 +65,7 @@ class Reconstruction:
         the frames behind it, wait.
 
         Raises:
-            BackendError: The decoder failed.
+            BackendError: The decoder failed, or its image is not finite.
         """
         if row.mu is None:
             return
@@ -75,7 +76,13 @@ class Reconstruction:
         started_ns = time.monotonic_ns()
         image = self._decoder.run(np.ascontiguousarray(row.mu[None]))["reconstruction"][0, 0]
         away = input_from_luma(luma) - image
-        error = row.reconstruction_error = float(np.vdot(away, away)) / away.size
+        error = float(np.vdot(away, away)) / away.size
+        if not math.isfinite(error):  # one NaN or infinite pixel is enough
+            raise BackendError(
+                f"the reconstruction of frame {row.index} of {row.camera} is not finite: "
+                "export the bundle again and read its verification, or stream without --reconstruct"
+            )
+        row.reconstruction_error = error
         if self._familiarity is not None:
             row.reconstruction_percentile = self._familiarity.percentile(
                 "reconstruction_error", error

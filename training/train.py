@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, cast
 
@@ -26,6 +25,7 @@ from rich.console import Console
 
 from ..runtime.command import stderr_console
 from ..runtime.errors import CheckpointError, ConfigError
+from ..runtime.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.spec import ModelSpec
 from .checkpoint import WEIGHTS_NAME, DataSummary, RunConfig, config_from_run, save_config
 from .data import data_from_cache, kind_of_data, prepare_data
@@ -50,7 +50,7 @@ from .screen import EpochBar, preparing
 
 RUN_VARIABLE = "MOTORVAE_RUN"
 """Tells the processes that Lightning starts for further devices which run they belong to."""
-_PACKAGES = ("motorvae", "torch", "lightning", "numpy", "opencv-python", "safetensors")
+_PACKAGES = ("motorvae", "torch", "lightning", "numpy", *OPENCV_PACKAGES, "safetensors")
 _WAIT_S = 3600.0
 
 
@@ -140,8 +140,7 @@ def _prepared_run(options: TrainOptions, spec: ModelSpec, precision: str, consol
                 skipped=data.skipped,
             ),
             precision=precision,
-            versions={"python": platform.python_version()}
-            | {package: version(package) for package in _PACKAGES},
+            versions={"python": platform.python_version()} | versions_of(_PACKAGES),
         )
         save_config(folder, config)
     except BaseException:

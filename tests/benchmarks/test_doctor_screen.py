@@ -28,7 +28,6 @@ from motorvae.benchmarks.doctor_checks_files import (
 from motorvae.benchmarks.doctor_checks_packages import (
     check_packages,
     requirements_of,
-    version_of,
 )
 from motorvae.benchmarks.doctor_checks_video import (
     cameras_finding,
@@ -44,6 +43,7 @@ from motorvae.benchmarks.doctor_screen import (
     print_screen,
 )
 from motorvae.runtime.driver import Gpu, NoGpu, find_gpu
+from motorvae.runtime.packages import version_of
 
 NO_GPU = NoGpu("no NVIDIA driver (a test)")
 ORIN = Gpu("A GPU of a test", "8.7", "13.0", "580.10", 8 << 30, integrated=True)

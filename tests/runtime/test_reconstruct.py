@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from motorvae.runtime.backend import Backend, open_backend
+from motorvae.runtime.backend import Arrays, Backend, Batch, open_backend
 from motorvae.runtime.bundle import load_bundle
-from motorvae.runtime.errors import ConfigError
+from motorvae.runtime.cli import stream_main
+from motorvae.runtime.errors import BackendError, ConfigError
+from motorvae.runtime.files import sha256_of
 from motorvae.runtime.reconstruct import Reconstruction, every_from_text
 from motorvae.runtime.rows import Row
 
@@ -75,3 +79,82 @@ def test_how_often_is_read_from_every_n(text: str, every: int) -> None:
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--reconstruct .*write every=N .*such as every=10"):
         every_from_text(text)
+
+
+def put_nan_into_decoder(bundle: Path) -> None:
+    """Alter a bundle's decoder: one pixel of its image is NaN, and the manifest knows the file."""
+    import onnx_ir as ir
+
+    path = bundle / "decoder.onnx"
+    model = ir.load(path)
+    (image,) = model.graph.outputs
+    side = load_bundle(bundle).spec.image_size
+    hole = np.zeros((1, 1, side, side), np.float32)
+    hole[0, 0, 3, 5] = np.nan
+    constant = ir.Value(name="hole", const_value=ir.tensor(hole, name="hole"))
+    model.graph.initializers["hole"] = constant
+    made, name = image.producer(), image.name
+    assert made is not None
+    image.name = "without_hole"
+    planted = ir.node("Add", [image, constant])
+    planted.outputs[0].name, planted.outputs[0].type = name, image.type
+    planted.outputs[0].shape = image.shape
+    model.graph.append(planted)
+    model.graph.outputs[0] = planted.outputs[0]
+    ir.save(model, path)
+    manifest = bundle / "manifest.json"
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    for entry in content["graphs"]:
+        if entry["file"] == path.name:
+            entry["sha256"], entry["size_bytes"] = sha256_of(path), path.stat().st_size
+    # The decoder's leaner forms would be taken instead.
+    content["graphs"] = [
+        entry
+        for entry in content["graphs"]
+        if entry["graph"] == "encoder" or entry["file"] == path.name
+    ]
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_decoder_that_gives_nan_ends_the_stream_with_the_frame_and_the_next_step(
+    bundle_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_nan_into_decoder(bundle_copy)
+    rows = tmp_path / "rows.jsonl"
+    args = [
+        "--camera",
+        "synthetic?frames=5&size=64",
+        "--model",
+        str(bundle_copy),
+        "--output",
+        str(rows),
+    ]
+    args += ["--backend", "onnx"]
+    assert stream_main(args) == 0
+    assert stream_main([*args, "--reconstruct", "every=3"]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.fullmatch(
+        r"motorvae-stream: the reconstruction of frame 0 of \S+ is not finite: export the bundle "
+        r"again and read its verification, or stream without --reconstruct",
+        last,
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_pixel_that_is_not_finite_is_refused(
+    decoder: Backend, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = decoder.run
+
+    def holed(batch: Batch) -> Arrays:
+        found = whole(batch)
+        found["reconstruction"][0, 0, 3, 5] = value
+        return found
+
+    monkeypatch.setattr(decoder, "run", holed)
+    row = row_of(7)
+    row.camera = "cam0"
+    with pytest.raises(BackendError, match="reconstruction of frame 7 of cam0 is not finite"):
+        Reconstruction(decoder, 1, 8, None, pictures=True).complete(row, luma_of(0))
+    assert row.reconstruction_error is None
+    assert row.reconstruction is None

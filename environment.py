@@ -1,0 +1,182 @@
+"""Installs this checkout with some extras into a virtual environment: what the Makefile runs.
+
+    python environment.py .venv --extras cpu,train [--also PACKAGE ...]
+
+Only the standard library, as it runs before anything is installed. It runs twice: by the Python
+that the user has, which makes the environment, and then by the environment's own, whose pip
+knows which requirements apply there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+INSTALLING = ".installing"
+"""A file in an environment while pip changes it; whoever finds it knows that pip was killed."""
+OPENCV, HEADLESS = "opencv-python", "opencv-python-headless"
+OPENCV_LIBRARIES = ("libGL.so.1", "libgthread-2.0.so.0")
+"""What opencv-python's wheels for Linux take from the system; the headless ones take nothing."""
+
+
+def make_environment(folder: Path) -> Path:
+    """Return the Python of a virtual environment, which is made, or made anew if it is broken.
+
+    An environment that another layout of this Makefile made is kept: pip adds what it lacks.
+
+    Raises:
+        SystemExit: `venv` failed; it has said why.
+    """
+    python = folder / "bin" / "python"
+    interrupted = (folder / INSTALLING).exists()
+    if folder.exists() and not interrupted and _has_pip(python):
+        return python
+    if interrupted:
+        print(f"an earlier installation into {folder} was interrupted: making it anew", flush=True)
+    else:
+        print(f"making {folder} with Python {sys.version.split()[0]}", flush=True)
+    _run([sys.executable, "-m", "venv", "--clear", str(folder)])
+    return python
+
+
+def install(folder: Path, extras: Sequence[str], also: Sequence[str]) -> None:
+    """Install this checkout, editable, and what the extras need; run by the environment's Python.
+
+    Args:
+        folder: The environment.
+        extras: Names of extras in pyproject.toml.
+        also: Further packages.
+
+    Raises:
+        SystemExit: pip failed, which has said why, or OpenCV does not load.
+    """
+    marker = folder / INSTALLING
+    marker.touch()
+    # Itself first and alone: its metadata then says what it needs.
+    _pip(marker, "install", "--no-deps", "--editable", str(ROOT))
+    needed = requirements("motorvae", extras)
+    headless = wants_headless()
+    if headless:
+        needed = [headless if _name(text) == OPENCV else text for text in needed]
+        if has_package(OPENCV):  # both unpack into the folder cv2
+            _pip(marker, "uninstall", "--yes", OPENCV)
+    _pip(marker, "install", "--constraint", str(ROOT / "constraints.txt"), *needed, *also)
+    marker.unlink()
+    if subprocess.run([sys.executable, "-c", "import cv2"], check=False).returncode:
+        raise SystemExit("OpenCV does not load; the error is above: make clean, then try again")
+
+
+def requirements(package: str, extras: Sequence[str]) -> list[str]:
+    """Return what an installed package needs here with some extras, without environment markers.
+
+    Raises:
+        SystemExit: There is no such extra.
+    """
+    # pip brings it, and nothing else is there yet.
+    from pip._vendor.packaging.requirements import Requirement  # noqa: PLC0415
+
+    metadata = importlib.metadata.metadata(package)
+    if unknown := set(extras) - set(metadata.get_all("Provides-Extra") or ()):
+        raise SystemExit(f"pyproject.toml has no extra {', '.join(sorted(unknown))}")
+    found = []
+    for text in importlib.metadata.requires(package) or ():
+        requirement = Requirement(text)
+        marker, requirement.marker = requirement.marker, None
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            found.append(str(requirement))
+    return list(dict.fromkeys(found))
+
+
+def wants_headless(libraries: Sequence[str] = OPENCV_LIBRARIES) -> str | None:
+    """Return the requirement that stands in for opencv-python where that would not load, or None.
+
+    It asks for the version that is installed, of either, so that a later step changes nothing.
+    """
+    if has_package(HEADLESS):
+        return f"{HEADLESS}=={importlib.metadata.version(HEADLESS)}"
+    missing = list(missing_libraries(libraries))
+    if not missing:
+        return None
+    bounds = next(t for t in requirements("motorvae", ()) if _name(t) == OPENCV)[len(OPENCV) :]
+    if has_package(OPENCV):
+        bounds = f"=={importlib.metadata.version(OPENCV)}"
+    print(
+        f"this system has no {' and no '.join(missing)}, which opencv-python needs: "
+        f"{HEADLESS} of the same version takes its place in this environment",
+        flush=True,
+    )
+    return HEADLESS + bounds
+
+
+def missing_libraries(libraries: Sequence[str]) -> Iterator[str]:
+    """Yield the shared libraries that the system's loader does not find."""
+    for library in libraries if sys.platform == "linux" else ():
+        try:
+            ctypes.CDLL(library)
+        except OSError:  # noqa: PERF203  # two turns
+            yield library
+
+
+def has_package(package: str) -> bool:
+    """Return whether a distribution of this name is installed."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _name(requirement: str) -> str:
+    return requirement.partition(">")[0].partition("=")[0].strip()
+
+
+def _has_pip(python: Path) -> bool:
+    try:
+        done = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def _pip(marker: Path, *arguments: str) -> None:
+    """Run pip, whose own lines are the progress; an error of it leaves whole packages."""
+    command = [sys.executable, "-m", "pip", *arguments]
+    code = subprocess.run([*command, "--disable-pip-version-check"], check=False).returncode
+    if code > 0:
+        marker.unlink()
+    if code:
+        raise SystemExit(code if code > 0 else 1)
+
+
+def _run(command: Sequence[str]) -> None:
+    if code := subprocess.run(command, check=False).returncode:
+        raise SystemExit(code)
+
+
+def main() -> None:
+    """Make or complete an environment."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--extras", default="")
+    parser.add_argument("--also", nargs="*", default=[])
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        extras = [extra for extra in options.extras.split(",") if extra]
+        install(options.folder, extras, options.also)
+        return
+    python = make_environment(options.folder)
+    try:
+        _run([str(python), str(Path(__file__).resolve()), *sys.argv[1:], "--inside"])
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()
