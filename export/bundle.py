@@ -77,6 +77,7 @@ def write_bundle(
     on_reports: ReportsHook,
     precisions: Collection[Precision] = (),
     calibration: str = HELD_OUT,
+    remarks: Sequence[str] = (),
     tell: Tell = lambda _: None,
 ) -> None:
     """Write a whole new bundle.
@@ -91,6 +92,7 @@ def write_bundle(
         on_reports: Called with all reports and INT8 searches before the gate decides.
         precisions: What the bundle is to hold besides float32.
         calibration: Where INT8 ranges come from; see `calibration_from_text`.
+        remarks: What whoever uses the bundle should know, for its manifest.
         tell: Called with what is being done.
 
     Raises:
@@ -107,7 +109,7 @@ def write_bundle(
         shutil.copyfile(statistics, folder / STATISTICS)
         save_reference(folder / VERIFICATION_IMAGES, reference)
         on_reports(writer.reports, searched)
-        writer.finish((STATISTICS, VERIFICATION_IMAGES))
+        writer.finish((STATISTICS, VERIFICATION_IMAGES), remarks=remarks)
 
 
 def add_to_bundle(

@@ -6,14 +6,19 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from ..runtime.bundle import STATISTICS, Bundle, GraphReport, Precision, load_bundle
+from ..runtime.bundle import Bundle, GraphReport, Precision, load_bundle
 from ..runtime.calibration import HELD_OUT
 from ..runtime.command import run_command, stderr_console
-from ..runtime.errors import ConfigError, MissingDependencyError, missing_dependency
+from ..runtime.errors import (
+    CheckpointError,
+    ConfigError,
+    MissingDependencyError,
+    missing_dependency,
+)
 from ..runtime.files import sha256_of
 from .engine_bundle import (
     EngineChoice,
@@ -43,6 +48,10 @@ class ExportOptions:
     """A finished training run; by default runs/latest. Needs torch."""
     output: Path | None = None
     """The bundle to write; by default bundle. An earlier bundle there is replaced in one step."""
+    weights: Literal["best", "last"] = "best"
+    """Weights of the run's best epoch by its held-out images, or of its last."""
+    anyway: bool = False
+    """Export a model that has learned too little, with a warning, and a remark in the manifest."""
     bundle: Path | None = None
     """Add precisions to this bundle instead of exporting a checkpoint. Needs no torch."""
     fp16: bool = False
@@ -114,6 +123,10 @@ def _check_options(options: ExportOptions, *, asks_nothing: bool) -> None:
         raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
     if options.bundle is None:
         return
+    if options.weights != "best" or options.anyway:
+        raise ConfigError(
+            "--weights and --anyway are about a checkpoint: leave them out, or leave out --bundle"
+        )
     if options.checkpoint or options.output:
         raise ConfigError(
             f"--bundle {options.bundle} changes that bundle in place: leave out --checkpoint "
@@ -129,7 +142,12 @@ def _export_checkpoint(
     options: ExportOptions, precisions: Sequence[Precision], console: Console
 ) -> Path:
     try:
-        from ..training.checkpoint import WEIGHTS_NAME, model_from_checkpoint  # noqa: PLC0415
+        from ..training.checkpoint import (  # noqa: PLC0415
+            model_from_checkpoint,
+            statistics_name,
+            weights_name,
+        )
+        from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
         from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
         from .forms import GRAPHS  # noqa: PLC0415
         from .graphs import onnx_from_model  # noqa: PLC0415
@@ -146,18 +164,36 @@ def _export_checkpoint(
     run = options.checkpoint or DEFAULT_CHECKPOINT
     output = options.output or DEFAULT_OUTPUT
     check_replaceable(output)
-    model, config = model_from_checkpoint(run)
+    model, config = model_from_checkpoint(run, options.weights)
     folder = run if run.is_dir() else run.parent
     spec = config.model
-    held_out = held_out_from_run(folder, image_size=spec.image_size, latent_size=spec.latent_size)
+    statistics = statistics_name(folder, options.weights)
+    held_out = held_out_from_run(
+        folder,
+        image_size=spec.image_size,
+        latent_size=spec.latent_size,
+        statistics=statistics,
+    )
+    reference = reference_from_model(model, held_out)
+    problem = learned_from_reconstructions(
+        reference.images, reference.reconstruction[:], reference.mu, reference.log_var
+    ).sentence()
+    if problem and not options.anyway:
+        raise CheckpointError(
+            f"the model of {folder} has learned too little, no bundle was written: {problem}; or "
+            "export it --anyway"
+        )
+    if problem:
+        console.print(f"warning: this model has learned too little: {problem}")
     with console.status("exporting the graphs") as status:
         write_bundle(
             output,
             graphs={graph: onnx_from_model(model, spec, graph) for graph in GRAPHS},
             spec=spec,
-            weights_sha256=sha256_of(folder / WEIGHTS_NAME),
-            statistics=folder / STATISTICS,
-            reference=reference_from_model(model, held_out),
+            weights_sha256=sha256_of(folder / weights_name(folder, options.weights)),
+            statistics=folder / statistics,
+            reference=reference,
+            remarks=(f"learned too little: {problem}",) if problem else (),
             precisions=precisions,
             calibration=options.calibration,
             on_reports=_printer(console),

@@ -33,14 +33,16 @@ class HeldOut:
     spread: Spread
 
 
-def held_out_from_run(folder: Path, *, image_size: int, latent_size: int) -> HeldOut:
-    """Read a run's held-out images and latent statistics.
+def held_out_from_run(
+    folder: Path, *, image_size: int, latent_size: int, statistics: str = STATISTICS
+) -> HeldOut:
+    """Read a run's held-out images, and the latent statistics in the file of that name.
 
     Raises:
         CheckpointError: Either file is missing, unreadable, or does not fit the model.
     """
     (images,) = _arrays(folder / "held_out.npz", ("images",), CheckpointError)
-    spread = spread_from_statistics(folder / STATISTICS, error=CheckpointError)
+    spread = spread_from_statistics(folder / statistics, error=CheckpointError)
     side = image_size
     if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
         raise CheckpointError(
@@ -50,7 +52,7 @@ def held_out_from_run(folder: Path, *, image_size: int, latent_size: int) -> Hel
     for values in (spread.mu, spread.log_var):
         if values.shape != (latent_size,):
             raise CheckpointError(
-                f"{folder / STATISTICS} describes {values.size} latents, and the model has "
+                f"{folder / statistics} describes {values.size} latents, and the model has "
                 f"{latent_size}: train again"
             )
     return HeldOut(images, spread)

@@ -174,12 +174,19 @@ class BundleWriter:
         yield path
         path.unlink()
 
-    def finish(self, others: Sequence[str], earlier: Manifest | None = None) -> None:
+    def finish(
+        self,
+        others: Sequence[str],
+        earlier: Manifest | None = None,
+        *,
+        remarks: Sequence[str] = (),
+    ) -> None:
         """Check the gate and write the manifest.
 
         Args:
             others: Names of the further files of the bundle.
             earlier: The manifest of the bundle that this one adds to.
+            remarks: See `Manifest`; those of the earlier bundle stay.
 
         Raises:
             VerificationError: A graph drifted past its limit; nothing may be kept.
@@ -203,6 +210,7 @@ class BundleWriter:
             graphs=(*(earlier.graphs if earlier else ()), *self.graphs),
             files=tuple(FileEntry(**_facts(self.folder / name)) for name in others),
             verification=(*(earlier.verification if earlier else ()), *self.reports),
+            remarks=(*(earlier.remarks if earlier else ()), *remarks),
         )
         text = manifest.model_dump_json(indent=2) + "\n"
         (self.folder / MANIFEST).write_text(text, encoding="utf-8")

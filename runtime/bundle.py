@@ -150,7 +150,11 @@ class Preprocessing(StrictModel):
 
 
 class Manifest(StrictModel):
-    """Everything that `manifest.json` holds."""
+    """Everything that `manifest.json` holds.
+
+    `remarks` are what whoever uses the bundle should know, such as that the model has learned too
+    little and was exported anyway.
+    """
 
     schema_version: Literal[2, 3]
     producer: str
@@ -161,6 +165,7 @@ class Manifest(StrictModel):
     graphs: tuple[GraphEntry, ...]
     files: tuple[FileEntry, ...]
     verification: tuple[GraphReport, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

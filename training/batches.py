@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..runtime.errors import DataError
 from ..runtime.frames import input_from_luma
+from ..runtime.spec import ModelSpec
 from .data import DataSet
 from .schedule import Schedule
 
@@ -23,14 +24,38 @@ def images_from_rows(data: DataSet, rows: Rows) -> Tensor:
     return torch.from_numpy(input_from_luma(data.images[rows])).unsqueeze(1)
 
 
+def least_batch(spec: ModelSpec) -> int:
+    """Return the fewest images that give batch norm more than one value a channel."""
+    return 2 if spec.feature_size == 1 else 1
+
+
+def batch_count(images: int, *, batch_size: int, ranks: int, least: int = 1) -> int:
+    """Return in how many batches every rank goes through an epoch's images.
+
+    All images are used, in batches that differ by at most one image, so none is a small rest
+    whose batch norm statistics are mostly noise. No batch is larger than asked for, unless that
+    would leave one below `least`.
+    """
+    return max(1, min(-(-images // (batch_size * ranks)), images // (least * ranks)))
+
+
 class TrainBatches(Iterable[Tensor]):
     """The training images of one epoch, shuffled; every rank takes its own part.
 
-    The last images of an epoch that do not fill a batch on every rank wait for a later
-    epoch's order. The iterator ends early once the schedule says that the stage is over.
+    The iterator ends early once the schedule says that the stage is over. It has no length, as
+    Lightning would ask for that only once, and time or steps can end any epoch.
+
+    Args:
+        data: The images.
+        schedule: Where in its epochs and stages the run is.
+        batch_size: Images of a batch, at most; see `batch_count`.
+        seed: Of the order.
+        rank: This process among `ranks`.
+        ranks: Number of processes.
+        least: Fewest images that batch norm can work with.
 
     Raises:
-        DataError: There are fewer training images than ranks.
+        DataError: There are fewer training images than `least` for each rank.
     """
 
     def __init__(
@@ -42,20 +67,28 @@ class TrainBatches(Iterable[Tensor]):
         seed: int,
         rank: int,
         ranks: int,
+        least: int = 1,
     ) -> None:
-        _check_enough(len(data.train), ranks, "training")
+        _check_enough(len(data.train), ranks, "training", least)
         self._data, self._schedule, self._seed = data, schedule, seed
         self._rank, self._ranks = rank, ranks
-        self._batch_size = min(batch_size, len(data.train) // ranks)
-        self.count = len(data.train) // (self._batch_size * ranks)
+        self.count = batch_count(len(data.train), batch_size=batch_size, ranks=ranks, least=least)
+
+    @property
+    def left(self) -> int:
+        """Batches that are left of the epoch, were no clock to end it; at least one."""
+        at, steps = self._schedule.at, self._schedule.steps_left
+        # One more closes an epoch under way even where a new goal is behind already.
+        rest = max(self.count - at.step_in_epoch, 1)
+        return rest if steps is None else min(rest, max(steps, 1))
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield (B, 1, S, S) float32 batches from the schedule's place in the epoch on."""
-        at = self._schedule.at
+        at, left = self._schedule.at, self.left
         order = np.random.default_rng((self._seed, at.epochs_done)).permutation(self._data.train)
-        used = order[: self.count * self._ranks * self._batch_size]
-        batches = used.reshape(self.count, self._ranks, self._batch_size)[:, self._rank]
-        for batch in _prefetched(self._data, list(batches[at.step_in_epoch :])):
+        batches = np.array_split(order, self.count * self._ranks)[self._rank :: self._ranks]
+        start = min(at.step_in_epoch, self.count - 1)
+        for batch in _prefetched(self._data, batches[start : start + left]):
             yield batch
             if self._schedule.at.stage_over:
                 return
@@ -66,14 +99,6 @@ class TrainBatches(Iterable[Tensor]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Do nothing: the schedule has been restored already."""
-
-
-class CountedTrainBatches(TrainBatches):
-    """`TrainBatches` whose number is known beforehand, because no clock can end the epoch."""
-
-    def __len__(self) -> int:
-        """Return the number of batches in a whole epoch."""
-        return self.count
 
 
 class HeldOutBatches(Iterable[Tensor]):
@@ -110,8 +135,9 @@ def _prefetched(data: DataSet, batches: Sequence[Rows]) -> Iterator[Tensor]:
             yield last.result()
 
 
-def _check_enough(count: int, ranks: int, what: str) -> None:
-    if count < ranks:
+def _check_enough(count: int, ranks: int, what: str, least: int = 1) -> None:
+    if count < ranks * least:
+        each = f" and at least {least} on each, for batch norm" if least > 1 else ""
         raise DataError(
-            f"{count} {what} images for {ranks} devices: give more images or fewer --devices"
+            f"{count} {what} images for {ranks} devices{each}: give more images or fewer --devices"
         )

@@ -1,4 +1,4 @@
-"""A training run on disk: config.json and model.safetensors, written whole, read with suspicion."""
+"""A training run on disk: config.json and its weights, written whole, read with suspicion."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ from torch import Tensor
 from ..runtime.errors import CheckpointError
 from ..runtime.files import replaced_file
 from ..runtime.spec import ModelSpec, StrictModel, problem_of
+from .latents import LATENTS_NAME
 from .model import MotorVAE
 from .options import TrainOptions
 
 SCHEMA_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+"""Weights of the best epoch; in runs of versions that kept only one, of the last."""
+LAST_WEIGHTS_NAME = "last.safetensors"
+LAST_LATENTS_NAME = "latents.last.npz"
+"""Statistics of the last epoch's latents; `latents.npz` belongs to the best."""
+KEPT_NAME = "weights.json"
+
+WeightsChoice = Literal["best", "last"]
 
 
 class DataSummary(StrictModel):
@@ -39,6 +47,40 @@ class DataSummary(StrictModel):
     train: int
     held_out: int
     skipped: int
+
+
+class KeptEpoch(StrictModel):
+    """Which epoch a file of weights is of.
+
+    Attributes:
+        file: The file.
+        epoch: Counting from 1 over both stages.
+        stage: 1 or 2.
+        steps: Optimizer steps until then.
+        train_total: Training loss of the epoch: reconstruction + beta * KL.
+        held_out_total: The same over the held-out images after it.
+    """
+
+    file: str
+    epoch: int
+    stage: int
+    steps: int
+    train_total: float
+    held_out_total: float
+
+
+class KeptWeights(StrictModel):
+    """What `weights.json` holds.
+
+    Attributes:
+        schema_version: Version of this file's layout.
+        best: The epoch of the smallest held-out total in the last stage that was reached.
+        last: The last epoch.
+    """
+
+    schema_version: Literal[1] = 1
+    best: KeptEpoch
+    last: KeptEpoch
 
 
 class RunConfig(StrictModel):
@@ -73,19 +115,26 @@ def save_config(folder: Path, config: RunConfig) -> None:
         path.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def save_weights(folder: Path, model: MotorVAE) -> None:
-    """Write `model.safetensors` into a run's folder, whole or not at all.
-
-    Its presence says that the run is finished, so it is written last.
+def save_kept(folder: Path, kept: KeptWeights) -> None:
+    """Write `weights.json` into a run's folder, whole or not at all.
 
     Raises:
         OutputError: The folder cannot be written.
     """
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    with replaced_file(folder / WEIGHTS_NAME) as path:
-        safetensors.torch.save_file(state, path)
+    with replaced_file(folder / KEPT_NAME) as path:
+        path.write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def save_weights(folder: Path, weights: dict[str, Tensor], name: str = WEIGHTS_NAME) -> None:
+    """Write weights on the CPU into a run's folder, whole or not at all.
+
+    The presence of `model.safetensors` says that the run is finished, so it is written last.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    with replaced_file(folder / name) as path:
+        safetensors.torch.save_file(weights, path)
 
 
 def config_from_run(folder: Path) -> RunConfig:
@@ -116,11 +165,27 @@ def config_from_run(folder: Path) -> RunConfig:
         raise CheckpointError(f"{path}: {problem_of(error)}; restore it or train again") from error
 
 
-def model_from_checkpoint(path: Path) -> tuple[MotorVAE, RunConfig]:
+def weights_name(folder: Path, choice: WeightsChoice) -> str:
+    """Return the file that holds these weights of a finished run.
+
+    A run of an earlier version has one file, of its last epoch.
+    """
+    last = choice == "last" and (folder / LAST_WEIGHTS_NAME).is_file()
+    return LAST_WEIGHTS_NAME if last else WEIGHTS_NAME
+
+
+def statistics_name(folder: Path, choice: WeightsChoice) -> str:
+    """Return the file of the latent statistics that belong to these weights."""
+    last = weights_name(folder, choice) == LAST_WEIGHTS_NAME
+    return LAST_LATENTS_NAME if last else LATENTS_NAME
+
+
+def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[MotorVAE, RunConfig]:
     """Load a finished run; nothing is ever unpickled.
 
     Args:
         path: A run's folder, a link to one such as `runs/latest`, or its `model.safetensors`.
+        choice: The weights of its best epoch or of its last.
 
     Returns:
         The model on the CPU in evaluation mode, float32, and the run's facts.
@@ -131,12 +196,13 @@ def model_from_checkpoint(path: Path) -> tuple[MotorVAE, RunConfig]:
     """
     folder = _run_folder(path)
     config = config_from_run(folder)
-    weights = folder / WEIGHTS_NAME
-    if not weights.is_file():
+    if not (folder / WEIGHTS_NAME).is_file():
         raise CheckpointError(
-            f"{folder} has no {WEIGHTS_NAME} because its training has not finished: "
-            f"motorvae-train --resume {folder}"
+            f"{folder} has no {WEIGHTS_NAME} because its training has not finished: go on with "
+            f"motorvae-train --resume {folder}, or keep what it has learned with "
+            f"motorvae-train --resume {folder} --finish"
         )
+    weights = folder / weights_name(folder, choice)
     try:
         found = safetensors.torch.load_file(weights)
     except (OSError, safetensors.SafetensorError) as error:

@@ -70,37 +70,55 @@ def release_freed_memory() -> None:
         malloc_trim(0)
 
 
-def training_step_seconds(
-    spec: ModelSpec, *, precision: str, channels_last: bool, batch_size: int, steps: int
-) -> list[float]:
-    """Time whole training steps on the CPU: forward, loss, backward, Adam.
+class TrainingStep:
+    """A whole training step on the CPU, to be timed: forward, loss, backward, Adam.
+
+    The model is a fresh one of the same sizes, as the time of a step does not depend on what was
+    learned. The global random state is left alone.
 
     Args:
         spec: Sizes of the model.
         precision: "32-true" or "bf16-mixed".
         channels_last: Memory layout of the weights and activations.
         batch_size: Images in a step.
-        steps: How many to time; the caller discards the first ones as warm-up.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, *, precision: str, channels_last: bool, batch_size: int
+    ) -> None:
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        with torch.random.fork_rng(devices=[]):
+            self._model = MotorVAE(spec).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+        self._optimizer = torch.optim.Adam(self._model.parameters())
+        self._generator = torch.Generator().manual_seed(0)
+        shape = (batch_size, 1, spec.image_size, spec.image_size)
+        self._images = torch.rand(shape, generator=self._generator).to(memory_format=layout)
+        self._bf16 = precision == "bf16-mixed"
+
+    def seconds(self) -> float:
+        """Make a step; return its wall-clock time in seconds."""
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
+            mu, log_var = self._model.encode(self._images)
+            reconstruction = self._model.decode(sample_latent(mu, log_var, self._generator))
+            loss = vae_loss(self._images, reconstruction, mu, log_var, beta=0.05)
+        self._optimizer.zero_grad()
+        loss.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        self._optimizer.step()
+        return time.perf_counter() - start
+
+
+def training_step_seconds(
+    spec: ModelSpec, *, precision: str, channels_last: bool, batch_size: int, steps: int
+) -> list[float]:
+    """Time `steps` training steps in a row; arguments as of `TrainingStep`.
 
     Returns:
-        Wall-clock seconds of each step, in order. Images per second is `batch_size` over one.
+        Wall-clock seconds of each step, in order; the caller discards the first ones as warm-up.
+        Images per second is `batch_size` over one.
     """
     keep_freed_memory()
-    generator = torch.Generator().manual_seed(0)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = MotorVAE(spec).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-    optimizer = torch.optim.Adam(model.parameters())
-    shape = (batch_size, 1, spec.image_size, spec.image_size)
-    images = torch.rand(shape, generator=generator).to(memory_format=layout)
-    seconds = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
-            mu, log_var = model.encode(images)
-            reconstruction = model.decode(sample_latent(mu, log_var, generator))
-            loss = vae_loss(images, reconstruction, mu, log_var, beta=0.05)
-        optimizer.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        optimizer.step()
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    step = TrainingStep(
+        spec, precision=precision, channels_last=channels_last, batch_size=batch_size
+    )
+    return [step.seconds() for _ in range(steps)]

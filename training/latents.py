@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,8 @@ STATISTICS_IMAGES = 4096
 """At most so many training images are encoded, drawn evenly; more would not move a mean."""
 YARDSTICK_IMAGES = 4096
 """At most so many held-out images set the quantiles: past the 99.9th percentile there are four."""
-HELD_OUT_IMAGES = 256
+HELD_OUT_IMAGES = 2048
+"""At most so many held-out images are kept: INT8 graphs are chosen and judged on them."""
 _RIDGE = 1e-6
 """Added to the covariance, times its mean variance: a collapsed latent has none of its own."""
 _BATCH = 32
@@ -133,11 +135,27 @@ def save_latents(folder: Path, statistics: dict[str, Float64s]) -> None:
 
 
 def save_held_out(folder: Path, data: DataSet) -> None:
-    """Write up to 256 held-out images, those of the smallest content hash, with their names."""
+    """Write up to 2048 held-out images, those of the smallest content hash, with their names.
+
+    They are compressed a few at a time, so that they never are in memory together.
+    """
     rows = data.held_out[:HELD_OUT_IMAGES]
     names = np.array([data.names[row] for row in rows], np.str_)
-    with replaced_file(folder / HELD_OUT_NAME) as path:
-        np.savez(path, images=data.images[rows], names=names)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+        "fortran_order": False,
+        "shape": (len(rows), *data.images.shape[1:]),
+    }
+    with (
+        replaced_file(folder / HELD_OUT_NAME) as path,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        with archive.open("images.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(rows), _BATCH):
+                file.write(data.images[rows[start : start + _BATCH]].tobytes())
+        with archive.open("names.npy", "w") as file:
+            np.lib.format.write_array(file, names, allow_pickle=False)
 
 
 def _evenly(rows: Rows, most: int) -> Rows:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..runtime.errors import sentence_list
 from ..runtime.units import is_informative
 
 LEAST_EXPLAINED = 0.1
@@ -37,6 +38,37 @@ class Learned:
     problems: tuple[str, ...]
     advice: str
 
+    def sentence(self) -> str:
+        """Return what has not been learned and what helps, for a message; empty if all is well."""
+        return f"{sentence_list(self.problems)}; {self.advice}" if self.problems else ""
+
+
+def learned_from_reconstructions(
+    images: npt.NDArray[np.uint8], reconstruction: Floats, mu: Floats, log_var: Floats
+) -> Learned:
+    """Judge a model by its outputs for held-out images, image by image, so in little memory.
+
+    A reconstruction is held against the mean of the other images: the mean of all would be the
+    image itself where there is one, and too good a guess where there are few.
+
+    Args:
+        images: (N, S, S) uint8.
+        reconstruction: (N, 1, S, S) in [0, 1], from mu.
+        mu: (N, D).
+        log_var: (N, D).
+    """
+    count = len(images)
+    mean = images.mean(axis=0, dtype=np.float64) / 255
+    others = count / max(count - 1, 1)
+    error = error_of_mean = 0.0
+    for image, rebuilt in zip(images, reconstruction, strict=True):
+        pixels = image / 255.0
+        error += float(np.square(rebuilt[0].astype(np.float64) - pixels).mean()) / count
+        error_of_mean += float(np.square((mean - pixels) * others).mean()) / count
+    return learned_from_outputs(
+        mu=mu, log_var=log_var, squared_error=error, squared_error_of_mean=error_of_mean
+    )
+
 
 def learned_from_outputs(
     *,
@@ -57,10 +89,12 @@ def learned_from_outputs(
     latent_size = found.shape[1]
     problems, advice = [], []
     finite = bool(np.isfinite(found).all() and np.isfinite(log_var).all())
-    alike = float(found.std(axis=0).mean()) <= LEAST_SPREAD * float(np.abs(found).mean())
-    variance = found.var(axis=0)
-    posterior_variance = np.exp(np.asarray(log_var, np.float64)).mean(axis=0)
-    informative = int(is_informative(variance, posterior_variance).sum()) if finite else 0
+    alike, informative = False, 0
+    if finite:
+        alike = float(found.std(axis=0).mean()) <= LEAST_SPREAD * float(np.abs(found).mean())
+        # Past this a posterior is no better known, and exp would overflow.
+        posterior_variance = np.exp(np.minimum(np.asarray(log_var, np.float64), 500)).mean(axis=0)
+        informative = int(is_informative(found.var(axis=0), posterior_variance).sum())
     explained = 1 - squared_error / squared_error_of_mean if squared_error_of_mean > 0 else 0.0
     if not finite:
         problems.append("its latents are not numbers")

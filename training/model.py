@@ -120,3 +120,11 @@ def sample_latent(mu: Tensor, log_var: Tensor, generator: torch.Generator | None
     mu, log_var = mu.float(), log_var.float()
     eps = torch.randn(mu.shape, generator=generator, device=mu.device)
     return mu + eps * torch.exp(log_var / 2)
+
+
+def weights_of(model: MotorVAE) -> dict[str, Tensor]:
+    """Return a copy of all weights and statistics on the CPU, in the plain memory layout."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ..runtime.errors import ConfigError
 from ..runtime.spec import ModelSpec
-from .batches import CountedTrainBatches, HeldOutBatches, TrainBatches
+from .batches import HeldOutBatches, TrainBatches, least_batch
 from .data import DataSet
 from .loss import Loss, active_units, vae_loss
-from .model import MotorVAE, sample_latent
-from .options import TrainOptions
+from .model import MotorVAE, sample_latent, weights_of
+from .options import CARD_BATCH_SIZE, TrainOptions
 from .schedule import Schedule
 
 _TRAINING_NOISE, _HELD_OUT_NOISE = 0, 1
@@ -60,6 +60,19 @@ class EpochRow:
     active_units: int
 
 
+@dataclass(frozen=True)
+class BestWeights:
+    """The weights of the stage's best epoch so far.
+
+    Attributes:
+        row: The epoch.
+        weights: The model's state, on the CPU.
+    """
+
+    row: EpochRow
+    weights: dict[str, Tensor]
+
+
 class Interrupted(Exception):  # noqa: N818  # not an error: the user asked for it
     """Training stopped at the user's wish, after its state was saved."""
 
@@ -79,15 +92,17 @@ class VAETraining(LightningModule):
         channels_last: bool,
         stop_asked: Callable[[], bool],
         save: Callable[[], None],
+        finish: bool = False,
     ) -> None:
         """Build the model from the options' seed.
 
         Args:
             spec: Sizes of the model.
-            options: The schedule, batch size and seed.
+            options: The schedule, batch size (decided by now) and seed.
             channels_last: Memory layout of weights and activations.
             stop_asked: Whether the user wants to stop.
             save: Writes the resume file; called on every rank before `Interrupted` is raised.
+            finish: Train no further; see `Schedule`.
         """
         super().__init__()
         with torch.random.fork_rng(devices=[]):
@@ -95,9 +110,11 @@ class VAETraining(LightningModule):
             self.model = MotorVAE(spec)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stub lacks it
-        self.schedule = Schedule(options)
+        self.schedule = Schedule(options, finish=finish)
         self.history: list[EpochRow] = []
+        self.best: BestWeights | None = None
         self._options = options
+        self._batch_size = options.batch_size or CARD_BATCH_SIZE
         self._stop_asked, self._save = stop_asked, save
         self._data: DataSet | None = None
         self._clock = time.monotonic()
@@ -117,22 +134,22 @@ class VAETraining(LightningModule):
         self._data = data
 
     def train_dataloader(self) -> TrainBatches:
-        """Return this rank's training batches; counted where only epochs end an epoch."""
-        timed = self._options.minutes is not None
-        return (TrainBatches if timed else CountedTrainBatches)(
+        """Return this rank's training batches."""
+        return TrainBatches(
             self.data,
             self.schedule,
-            batch_size=self._options.batch_size,
+            batch_size=self._batch_size,
             seed=self._options.seed,
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,
+            least=least_batch(self.model.spec),
         )
 
     def val_dataloader(self) -> HeldOutBatches:
         """Return this rank's held-out batches."""
         return HeldOutBatches(
             self.data,
-            batch_size=self._options.batch_size,
+            batch_size=self._batch_size,
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,
         )
@@ -223,6 +240,7 @@ class VAETraining(LightningModule):
             active_units=active_units(mean_square - mean.square()),
         )
         self.history.append(row)
+        self._keep_if_best(row)
         self.trainer.should_stop = self.schedule.finished
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -231,18 +249,39 @@ class VAETraining(LightningModule):
             "schedule": self.schedule.state(),
             "history": [asdict(row) for row in self.history],
             "train_sums": self._train_sums.cpu(),
+            "best": self.best and {"epoch": self.best.row.epoch, "weights": self.best.weights},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the progress that `on_save_checkpoint` wrote."""
         ours = checkpoint["motorvae"]
-        self.schedule.restore(ours["schedule"])
         self.history = [EpochRow(**row) for row in ours["history"]]
+        schedule = ours["schedule"]
+        if "stage_step" not in schedule:  # an earlier version wrote it
+            before = [row.steps for row in self.history if row.stage <= schedule["stage"]]
+            schedule = {**schedule, "stage_step": schedule["step"] - max(before, default=0)}
+        self.schedule.restore(schedule)
         self._train_sums = ours["train_sums"]
+        if best := ours.get("best"):
+            (row,) = (row for row in self.history if row.epoch == best["epoch"])
+            self.best = BestWeights(row, best["weights"])
 
     def wants_stop(self) -> bool:
         """Return whether the user asked any rank to stop."""
         return self._agreed(self._stop_asked())
+
+    def _keep_if_best(self, row: EpochRow) -> None:
+        """Keep a copy of the weights where no epoch of this stage had a smaller held-out total.
+
+        Totals of two stages do not compare: each has its own beta.
+        """
+        best = self.best
+        if (
+            best is None
+            or best.row.stage != row.stage
+            or row.held_out_total < best.row.held_out_total
+        ):
+            self.best = BestWeights(row, weights_of(self.model))
 
     @property
     def _sum_type(self) -> torch.dtype:

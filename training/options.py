@@ -11,7 +11,9 @@ from pydantic import ConfigDict
 
 from ..runtime.errors import ConfigError
 from ..runtime.spec import DEFAULT_CHANNELS, Fit, ModelSpec, spec_from_options
+from ..runtime.threads import MOST_THREADS
 
+CARD_BATCH_SIZE = 64
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -30,7 +32,10 @@ class TrainOptions:
     name: str | None = None
     """Name of the run's folder; the time of the start where left out."""
     resume: Path | None = None
-    """Continue this interrupted run with its own options; give no other option beside it."""
+    """Continue this interrupted run with its own options. Beside it, only the goal may be given
+    anew (--epochs, --steps, --minutes), and --threads."""
+    finish: bool = False
+    """With --resume: train no further, and complete the run with what it has learned so far."""
     image_size: int = 256
     """Side of the model's square input in pixels, a multiple of 32."""
     channels: tuple[int, ...] = DEFAULT_CHANNELS
@@ -40,17 +45,25 @@ class TrainOptions:
     fit: Fit = "stretch"
     """How an image of another shape becomes a square: stretch ignores the aspect ratio, crop
     keeps the centre, pad adds white."""
-    batch_size: int = 64
-    """Images in one step, on each device."""
+    batch_size: int | None = None
+    """Images in one step, on each device, at most. Where left out, 64 as in the model card; for a
+    small set the largest power of two from 4 on that gives an epoch 16 steps."""
     learning_rate: float = 1e-4
     """Adam's learning rate in the first stage; the second stage takes half of it."""
     epochs: tuple[int, int] = (100, 100)
     """Epochs of the two stages."""
     betas: tuple[float, float] = (0.001, 0.05)
     """Weight of the KL term in the two stages."""
+    steps: int | None = None
+    """Make exactly this many optimizer steps, split between the stages in proportion to their
+    epochs, whose number then matters for nothing else."""
     minutes: float | None = None
     """Stop after this many minutes of training, split between the stages in proportion to
-    their epochs; no limit where left out."""
+    their epochs, even where epochs or steps are left; no limit where left out."""
+    threads: int | None = None
+    """Threads that compute on the CPU. Where left out, one and all cores are tried before the
+    first step, and the faster is kept. Bytes of the result are the same only with the same
+    number."""
     vehicles_count: int = 8000
     """How many images to render for vehicles."""
     held_out: float = 0.1
@@ -72,6 +85,10 @@ class TrainOptions:
     """Threads that decode images while the data is prepared; 0 takes one per core."""
 
 
+GOAL = ("epochs", "steps", "minutes", "threads")
+"""What may be given anew when a run is resumed."""
+
+
 def spec_from_train_options(options: TrainOptions) -> ModelSpec:
     """Check every option and return the model's spec.
 
@@ -79,7 +96,7 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         ConfigError: A value is out of range; the message names it.
     """
     problems = {
-        "--batch-size": options.batch_size < 1 and "at least 1",
+        "--batch-size": options.batch_size is not None and options.batch_size < 1 and "at least 1",
         "--learning-rate": not 0 < options.learning_rate < 1 and "between 0 and 1",
         "--epochs": min(options.epochs) < 1 and "at least 1 for each stage",
         "--betas": not all(math.isfinite(beta) and beta >= 0 for beta in options.betas)
@@ -87,6 +104,13 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         "--minutes": options.minutes is not None
         and not 0 < options.minutes < math.inf
         and "more than 0",
+        "--steps": options.steps is not None
+        and options.steps < 2
+        and "at least 2, one for each stage",
+        "--threads": options.threads is not None
+        and not 1 <= options.threads <= MOST_THREADS
+        and f"between 1 and {MOST_THREADS}",
+        "--finish": options.finish and options.resume is None and "beside --resume RUN",
         "--vehicles-count": options.vehicles_count < 2 and "at least 2",
         "--held-out": not 0 < options.held_out < 1 and "between 0 and 1, such as 0.1",
         "--seed": not 0 <= options.seed < 2**32 and "between 0 and 4294967295",

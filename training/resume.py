@@ -6,7 +6,7 @@ import contextlib
 import pickle
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,10 +21,16 @@ RESUME_NAME = "resume.ckpt"
 
 
 class StopWish:
-    """Whether the user pressed Ctrl-C once; a second time stops at once."""
+    """Whether the user pressed Ctrl-C; only a third time stops at once, without saving.
 
-    def __init__(self) -> None:
+    Args:
+        tell: Prints a line for the user.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self.asked = False
+        self._tell = tell
+        self._presses = 0
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -36,7 +42,14 @@ class StopWish:
 
         def on_interrupt(_number: int, _frame: FrameType | None) -> None:
             self.asked = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._presses += 1
+            if self._presses == 1:
+                self._tell("stopping after this step")
+            else:
+                self._tell(
+                    "still saving; a third Ctrl-C drops what was learned since the last epoch"
+                )
+                signal.signal(signal.SIGINT, signal.default_int_handler)
 
         signal.signal(signal.SIGINT, on_interrupt)
         try:

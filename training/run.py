@@ -8,9 +8,10 @@ import datetime as dt
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -19,9 +20,19 @@ from rich.console import Console
 from ..runtime.errors import OutputError
 from ..runtime.files import check_writable, replaced_file
 from .batches import images_from_rows
-from .checkpoint import save_weights
-from .latents import latent_statistics, save_held_out, save_latents
-from .module import EpochRow, Interrupted, VAETraining
+from .checkpoint import (
+    LAST_LATENTS_NAME,
+    LAST_WEIGHTS_NAME,
+    WEIGHTS_NAME,
+    KeptEpoch,
+    KeptWeights,
+    save_kept,
+    save_weights,
+)
+from .latents import LATENTS_NAME, latent_statistics, save_held_out, save_latents
+from .learned import Learned, learned_from_reconstructions
+from .model import weights_of
+from .module import BestWeights, EpochRow, Interrupted, VAETraining
 from .options import TrainOptions
 from .pictures import save_loss, save_reconstructions
 from .resume import RESUME_NAME
@@ -29,7 +40,10 @@ from .screen import line_from_row
 
 CACHE_NAME = "cache"
 LATEST_NAME = "latest"
+_METRICS_NAME = "metrics.csv"
 _SHOWN_IMAGES = 8
+_JUDGED_IMAGES = 256
+_BATCH = 32
 
 
 def new_run_folder(options: TrainOptions) -> Path:
@@ -104,26 +118,96 @@ class RunFiles(Checkpoint):
             raise Interrupted
 
 
-def finish_run(folder: Path, module: VAETraining) -> None:
+@dataclass(frozen=True)
+class Finished:
+    """What a finished run keeps.
+
+    Attributes:
+        kept: Which epochs its weights are of.
+        learned: What the best epoch's model has learned, by the held-out images.
+    """
+
+    kept: KeptWeights
+    learned: Learned
+
+
+def finish_run(folder: Path, module: VAETraining) -> Finished:
     """Write everything that only a finished run has, its weights last, and clear the rest away.
+
+    Afterwards the module has the weights of the best epoch. Each of the two files of weights has
+    latent statistics of its own: those of other weights would call every image foreign.
 
     Raises:
         OutputError: The disk is full or cannot be written; the run can still be resumed.
     """
     model = module.model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
+    last = BestWeights(module.history[-1], weights_of(model))
+    # A resume file of an earlier version has no best weights.
+    best = module.best or last
     save_metrics(folder, module.history)
     save_loss(folder / "loss.png", module.history)
     save_held_out(folder, module.data)
+    if best.row.epoch != last.row.epoch:
+        save_latents(folder, latent_statistics(model, module.data))
+        (folder / LATENTS_NAME).replace(folder / LAST_LATENTS_NAME)
+        model.load_state_dict(best.weights)
     save_latents(folder, latent_statistics(model, module.data))
-    save_weights(folder, model)
+    if best.row.epoch == last.row.epoch:
+        with replaced_file(folder / LAST_LATENTS_NAME) as path:
+            shutil.copyfile(folder / LATENTS_NAME, path)
+    learned = _what_was_learned(folder, module)
+    kept = KeptWeights(best=_kept(best.row, WEIGHTS_NAME), last=_kept(last.row, LAST_WEIGHTS_NAME))
+    save_kept(folder, kept)
+    save_weights(folder, last.weights, LAST_WEIGHTS_NAME)
+    save_weights(folder, best.weights)
     (folder / RESUME_NAME).unlink(missing_ok=True)
     shutil.rmtree(folder / CACHE_NAME, ignore_errors=True)
+    return Finished(kept, learned)
+
+
+def _kept(row: EpochRow, file: str) -> KeptEpoch:
+    return KeptEpoch(
+        file=file,
+        epoch=row.epoch,
+        stage=row.stage,
+        steps=row.steps,
+        train_total=row.train_total,
+        held_out_total=row.held_out_total,
+    )
+
+
+def _what_was_learned(folder: Path, module: VAETraining) -> Learned:
+    """Judge the module's model, and write `reconstructions/best.png`."""
+    rows = module.data.held_out[:_JUDGED_IMAGES]
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), _BATCH):
+            batch = images_from_rows(module.data, rows[start : start + _BATCH])
+            output = module.model(batch.to(module.device))
+            parts.append([tensor.float().cpu().numpy() for tensor in output])
+    reconstruction, mu, log_var = (np.concatenate(column) for column in zip(*parts, strict=True))
+    images = module.data.images[rows]
+    save_reconstructions(
+        folder / "reconstructions" / "best.png",
+        images[:_SHOWN_IMAGES] / np.float32(255),
+        reconstruction[:_SHOWN_IMAGES, 0],
+    )
+    return learned_from_reconstructions(images, reconstruction, mu, log_var)
+
+
+def steps_done(folder: Path) -> int:
+    """Return how many steps a run's whole epochs made so far, by `metrics.csv`."""
+    try:
+        with (folder / _METRICS_NAME).open(newline="", encoding="utf-8") as file:
+            return max((int(row["steps"]) for row in csv.DictReader(file)), default=0)
+    except (OSError, ValueError, KeyError):  # no epoch is over yet
+        return 0
 
 
 def save_metrics(folder: Path, history: list[EpochRow]) -> None:
     """Write `metrics.csv` with one row an epoch, from the first on."""
     with (
-        replaced_file(folder / "metrics.csv") as path,
+        replaced_file(folder / _METRICS_NAME) as path,
         path.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(

@@ -17,8 +17,9 @@ class Position:
         epochs_done: Epochs finished since the start; decides the order of the images.
         step: Optimizer steps since the start; decides the noise.
         step_in_epoch: Optimizer steps within the epoch under way.
+        stage_step: Optimizer steps within the stage.
         elapsed_s: Seconds of training, over all sittings.
-        stage_over: The stage's time has run out; its epoch under way is the last.
+        stage_over: The stage's time or steps have run out; its epoch under way is the last.
     """
 
     stage: int = 0
@@ -26,22 +27,36 @@ class Position:
     epochs_done: int = 0
     step: int = 0
     step_in_epoch: int = 0
+    stage_step: int = 0
     elapsed_s: float = 0.0
     stage_over: bool = False
+
+
+def steps_of_stages(steps: int, epochs: tuple[int, int]) -> tuple[int, int]:
+    """Split a budget of optimizer steps in proportion to the stages' epochs, one each at least."""
+    first = min(max(round(steps * epochs[0] / sum(epochs)), 1), steps - 1)
+    return first, steps - first
 
 
 class Schedule:
     """Stage 1 learns to reconstruct (beta about zero), stage 2 regularises at half the rate.
 
-    A stage ends after its epochs, or when its share of `--minutes` has passed, whichever comes
-    first. The shares are in proportion to the epochs.
+    A stage ends after its share of `--steps`, or without them after its epochs, or when its
+    share of `--minutes` has passed, whichever comes first. The shares are in proportion to the
+    epochs.
+
+    Args:
+        options: The goal.
+        finish: Train no further: only an epoch under way is brought to its end, by one step.
     """
 
-    def __init__(self, options: TrainOptions) -> None:
+    def __init__(self, options: TrainOptions, *, finish: bool = False) -> None:
         self._epochs = options.epochs
         self._betas = options.betas
         self._learning_rate = options.learning_rate
         self._minutes = options.minutes
+        self._steps = options.steps and steps_of_stages(options.steps, options.epochs)
+        self._finish = finish
         self.at = Position()
 
     @property
@@ -63,14 +78,21 @@ class Schedule:
         return self._minutes * 60 * share
 
     @property
+    def steps_left(self) -> int | None:
+        """Steps that are left of this stage, or None where its epochs or the time end it."""
+        return self._steps and max(self._steps[self.at.stage] - self.at.stage_step, 0)
+
+    @property
     def stage_finished(self) -> bool:
         """Whether no further epoch belongs to this stage."""
-        return self.at.stage_over or self.at.epoch >= self._epochs[self.at.stage]
+        return self.at.stage_over or self._goal_reached()
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to train."""
-        return self.at.stage == 1 and self.stage_finished
+        """Whether nothing is left to train, nor to be measured of an epoch under way."""
+        if self.at.step_in_epoch:
+            return False
+        return self._finish or (self.at.stage == 1 and self.stage_finished)
 
     def begin_epoch(self) -> bool:
         """Move to the second stage when the first is over.
@@ -80,13 +102,16 @@ class Schedule:
         """
         if self.at.stage == 1 or not self.stage_finished:
             return False
-        self.at.stage, self.at.epoch, self.at.stage_over = 1, 0, False
+        self.at.stage, self.at.epoch, self.at.stage_step, self.at.stage_over = 1, 0, 0, False
         return True
 
     def count_step(self) -> None:
         """Count one optimizer step."""
         self.at.step += 1
         self.at.step_in_epoch += 1
+        self.at.stage_step += 1
+        if self._steps and self._goal_reached():
+            self.at.stage_over = True
 
     def out_of_time(self) -> bool:
         """Return whether this stage's share of the time has passed."""
@@ -103,5 +128,15 @@ class Schedule:
         return asdict(self.at)
 
     def restore(self, state: dict[str, int | float | bool]) -> None:
-        """Take up the position of a resume file."""
+        """Take up the position of a resume file; the goal may have changed since.
+
+        Where the new one is behind already, an epoch under way ends with its next step.
+        """
         self.at = Position(**state)  # type: ignore[arg-type]  # what `state` wrote
+        self.at.stage_over = self._finish or self._goal_reached() or self.out_of_time()
+
+    def _goal_reached(self) -> bool:
+        """Return whether this stage's steps are made, or without such a goal its epochs."""
+        if self._steps:
+            return self.at.stage_step >= self._steps[self.at.stage]
+        return self.at.epoch >= self._epochs[self.at.stage]

@@ -48,9 +48,9 @@ class EpochBar(ProgressBar):
         if self._shown:
             self._close()
             self._progress = _bar(self._console)
-            total = self.total_train_batches
+            batches = trainer.train_dataloader
             self._progress.add_task(
-                f"epoch {trainer.current_epoch + 1}", total=None if total == float("inf") else total
+                f"epoch {trainer.current_epoch + 1}", total=getattr(batches, "left", None)
             )
             self._progress.start()
 

@@ -10,11 +10,10 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
@@ -27,6 +26,7 @@ from ..runtime.command import stderr_console
 from ..runtime.errors import CheckpointError, ConfigError
 from ..runtime.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.spec import ModelSpec
+from .batches import least_batch
 from .checkpoint import WEIGHTS_NAME, DataSummary, RunConfig, config_from_run, save_config
 from .data import data_from_cache, kind_of_data, prepare_data
 from .hardware import (
@@ -36,17 +36,21 @@ from .hardware import (
     release_freed_memory,
 )
 from .module import EpochRow, Interrupted, VAETraining
-from .options import TrainOptions, spec_from_train_options
+from .options import GOAL, TrainOptions, spec_from_train_options
+from .plan import Plan, batch_size_for
 from .resume import RESUME_NAME, StopWish, WholeFileIO
 from .run import (
     CACHE_NAME,
+    Finished,
     RunFiles,
     finish_run,
     new_run_folder,
     point_latest_at,
     remove_run_folder,
+    steps_done,
 )
 from .screen import EpochBar, preparing
+from .thread_trial import threads_by_trial
 
 RUN_VARIABLE = "MOTORVAE_RUN"
 """Tells the processes that Lightning starts for further devices which run they belong to."""
@@ -62,17 +66,27 @@ class Outcome:
         folder: The run's folder.
         finished: False where the user stopped it; it can be resumed.
         leads: This process is the one that writes and reports.
+        steps: Optimizer steps that were made in all.
+        plan: What was to be done.
         last: The last epoch that was completed, if any was.
+        result: What the run keeps, where this process finished it.
     """
 
     folder: Path
     finished: bool
     leads: bool
+    steps: int
+    plan: Plan
     last: EpochRow | None
+    result: Finished | None
 
 
-def train(options: TrainOptions) -> Outcome:
+def train(options: TrainOptions, *, new_goal: bool = False) -> Outcome:
     """Train a new run, or go on with an interrupted one where `options.resume` is set.
+
+    Args:
+        options: All options; of a run to resume only `resume`, `finish` and maybe its goal count.
+        new_goal: A run to resume takes its goal (`options.GOAL`) from `options`, too.
 
     Raises:
         ConfigError: An option is out of range, or the hardware asked for is not here.
@@ -84,19 +98,24 @@ def train(options: TrainOptions) -> Outcome:
     console = stderr_console()
     folder = options.resume and options.resume.resolve()
     if folder is not None:
-        options = options_to_resume(folder)
+        goal = {name: getattr(options, name) for name in GOAL} if new_goal else {}
+        options = replace(
+            options_to_resume(folder), resume=options.resume, finish=options.finish, **goal
+        )
     spec = spec_from_train_options(options)
     _quiet_lightning()
     machine = _checked_trainer(options)
-    precision = config_from_run(folder).precision if folder else _precision(options, machine)
     leads = machine.global_rank == 0
     if folder is None:
         kind_of_data(options.data)
-        folder = _prepared_run(options, spec, precision, console) if leads else _joined_run(options)
+        folder = _prepared_run(options, spec, machine, console) if leads else _joined_run(options)
+    elif leads:
+        _check_finishable(folder, options)
+        _save_goal(folder, options)
     if leads:
         point_latest_at(folder)
         os.environ[RUN_VARIABLE] = str(folder.resolve())
-    return _fit(folder, options, spec, precision, console)
+    return _fit(folder, options, machine, console)
 
 
 def options_to_resume(folder: Path) -> TrainOptions:
@@ -115,7 +134,26 @@ def options_to_resume(folder: Path) -> TrainOptions:
     return config.options
 
 
-def _prepared_run(options: TrainOptions, spec: ModelSpec, precision: str, console: Console) -> Path:
+def _check_finishable(folder: Path, options: TrainOptions) -> None:
+    if options.finish and not (folder / RESUME_NAME).is_file():
+        raise CheckpointError(
+            f"{folder} has learned nothing that could be kept, it was stopped before its first "
+            f"step was saved: go on with --resume {folder}"
+        )
+
+
+def _save_goal(folder: Path, options: TrainOptions) -> None:
+    """Let the run's config have the goal that it is resumed with."""
+    config = config_from_run(folder)
+    goal = {name: getattr(options, name) for name in GOAL}
+    changed = replace(config.options, **goal)
+    if changed != config.options:
+        save_config(folder, config.model_copy(update={"options": changed}))
+
+
+def _prepared_run(
+    options: TrainOptions, spec: ModelSpec, machine: Trainer, console: Console
+) -> Path:
     """Make a new run's folder with its images and config, or leave nothing."""
     folder = new_run_folder(options)
     try:
@@ -128,10 +166,11 @@ def _prepared_run(options: TrainOptions, spec: ModelSpec, precision: str, consol
                 warn=lambda line: console.print(f"warning: {line}", markup=False, soft_wrap=True),
             )
         data = data_from_cache(folder / CACHE_NAME)
+        batch_size = options.batch_size or batch_size_for(len(data.train), machine.world_size)
         config = RunConfig(
             started=dt.datetime.now().astimezone().isoformat(timespec="seconds"),
             model=spec,
-            options=options,
+            options=replace(options, batch_size=batch_size),
             data=DataSummary(
                 kind=kind_of_data(options.data),
                 source=options.data,
@@ -139,19 +178,13 @@ def _prepared_run(options: TrainOptions, spec: ModelSpec, precision: str, consol
                 held_out=len(data.held_out),
                 skipped=data.skipped,
             ),
-            precision=precision,
+            precision=_precision(options, machine),
             versions={"python": platform.python_version()} | versions_of(_PACKAGES),
         )
         save_config(folder, config)
     except BaseException:
         remove_run_folder(folder)
         raise
-    skipped = f", {data.skipped} skipped" if data.skipped else ""
-    console.print(
-        f"{len(data.train)} training and {len(data.held_out)} held-out images{skipped}; "
-        f"{precision} on {torch.get_num_threads()} threads; {folder}",
-        soft_wrap=True,
-    )
     return folder
 
 
@@ -174,10 +207,18 @@ def _joined_run(options: TrainOptions) -> Path:
     return folder
 
 
-def _fit(
-    folder: Path, options: TrainOptions, spec: ModelSpec, precision: str, console: Console
-) -> Outcome:
-    wish = StopWish()
+def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console) -> Outcome:
+    """Train until the goal is reached, time is up, or the user stops it.
+
+    Args:
+        folder: The run's folder.
+        options: As given: the run's own, which its config has, may be more definite.
+        machine: A trainer of the same hardware.
+        console: For the user.
+    """
+    config = config_from_run(folder)
+    spec, precision = config.model, config.precision
+    wish = StopWish(console.print)
     trainer = _trainer(
         options,
         precision=precision,
@@ -186,22 +227,30 @@ def _fit(
     )
     module = VAETraining(
         spec,
-        options,
+        config.options,
         channels_last=prefers_channels_last(precision),
         stop_asked=lambda: wish.asked,
         save=lambda: trainer.save_checkpoint(folder / RESUME_NAME),
+        finish=options.finish,
     )
     module.data = data_from_cache(folder / CACHE_NAME)
-    keep_freed_memory()
+    plan = Plan(
+        config.options,
+        train=len(module.data.train),
+        held_out=len(module.data.held_out),
+        ranks=machine.world_size,
+        least=least_batch(spec),
+    )
     resume = folder / RESUME_NAME
-    finished = True
+    finished, result = True, None
     with wish.listening(), _expected_warnings():
+        _announce(folder, plan, machine, config=config, options=options, console=console)
         try:
             trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
         except Interrupted:
             finished = False
         except (SystemExit, KeyboardInterrupt) as stop:
-            # A second Ctrl-C, which Lightning answers by leaving; the last epoch's file is there.
+            # A third Ctrl-C, which Lightning answers by leaving; the last epoch's file is there.
             if not resume.exists():
                 raise KeyboardInterrupt from stop
             finished = False
@@ -211,11 +260,50 @@ def _fit(
         try:
             with console.status("measuring the training latents"):
                 module.to(trainer.strategy.root_device)  # Lightning took it back to the CPU
-                finish_run(folder, module)
+                result = finish_run(folder, module)
         except KeyboardInterrupt:
             finished = False
     last = module.history[-1] if module.history else None
-    return Outcome(folder, finished, trainer.is_global_zero, last)
+    steps = module.schedule.at.step
+    return Outcome(folder, finished, trainer.is_global_zero, steps, plan, last, result)
+
+
+def _announce(
+    folder: Path,
+    plan: Plan,
+    machine: Trainer,
+    *,
+    config: RunConfig,
+    options: TrainOptions,
+    console: Console,
+) -> None:
+    """Choose the number of threads, and say what is about to happen, before the first step."""
+    keep_freed_memory()
+    step_s, how = None, f"on {machine.world_size} {machine.strategy.root_device.type} devices"
+    if isinstance(machine.accelerator, CPUAccelerator) and machine.world_size == 1:
+        with console.status("trying how many threads train faster"):
+            trial = threads_by_trial(
+                config.model,
+                precision=config.precision,
+                batch_size=plan.batch_size,
+                asked=options.threads,
+            )
+        step_s, how = trial.step_s, f"on {trial.note}"
+    if machine.global_rank:
+        return
+    skipped = f", {config.data.skipped} skipped" if config.data.skipped else ""
+    console.print(
+        f"{plan.train} training and {plan.held_out} held-out images{skipped}; "
+        f"{config.precision} {how}; {folder}"
+    )
+    if options.finish:
+        console.print("finishing with what was learned so far")
+        return
+    if options.resume:
+        reason = "as the run was started"
+    else:
+        reason = plan.reason_of_batch_size(given=options.batch_size is not None)
+    console.print(plan.line(reason=reason, step_s=step_s, done=steps_done(folder)))
 
 
 def _trainer(
@@ -231,7 +319,7 @@ def _trainer(
         num_nodes=options.num_nodes,
         strategy=options.strategy,
         precision=cast("Literal['32-true', 'bf16-mixed', '16-mixed']", precision),
-        max_epochs=sum(options.epochs),
+        max_epochs=-1,  # the schedule says when it is over
         logger=logger,
         callbacks=callbacks,
         plugins=[WholeFileIO()],

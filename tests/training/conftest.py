@@ -65,4 +65,5 @@ def _options(output: Path) -> TrainOptions:
         precision="32-true",
         accelerator="cpu",
         devices="1",
+        threads=1,
     )

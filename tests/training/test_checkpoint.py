@@ -72,7 +72,9 @@ def test_no_run_and_unfinished_run_say_what_to_do(run: Path, tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match=r"it has no config\.json"):
         model_from_checkpoint(tmp_path / "empty")
     (run / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="not finished: motorvae-train --resume"):
+    with pytest.raises(
+        CheckpointError, match=r"not finished: go on with motorvae-train --resume .* or .* --finish"
+    ):
         model_from_checkpoint(run)
 
 

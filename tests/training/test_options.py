@@ -7,13 +7,13 @@ import pytest
 
 from motorvae.runtime.errors import ConfigError
 from motorvae.runtime.spec import ModelSpec
-from motorvae.training.options import TrainOptions, spec_from_train_options
+from motorvae.training.options import CARD_BATCH_SIZE, TrainOptions, spec_from_train_options
 
 
 def test_defaults_are_the_model_cards() -> None:
     options = TrainOptions()
     assert spec_from_train_options(options) == ModelSpec()
-    assert (options.learning_rate, options.batch_size) == (1e-4, 64)
+    assert (options.learning_rate, CARD_BATCH_SIZE) == (1e-4, 64)
     assert (options.epochs, options.betas) == ((100, 100), (0.001, 0.05))
 
 
@@ -23,6 +23,9 @@ def test_defaults_are_the_model_cards() -> None:
         ({"image_size": 100}, "image_size=100 is not a multiple of 32: take 96 or 128"),
         ({"batch_size": 0}, "--batch-size=0: it must be at least 1"),
         ({"learning_rate": float("nan")}, "--learning-rate=nan"),
+        ({"steps": 1}, "--steps=1: it must be at least 2, one for each stage"),
+        ({"threads": 0}, "--threads=0: it must be between 1 and 1024"),
+        ({"finish": True}, "--finish=True: it must be beside --resume RUN"),
         ({"epochs": (0, 5)}, "--epochs=(0, 5): it must be at least 1 for each stage"),
         ({"betas": (0.1, -1.0)}, "--betas=(0.1, -1.0)"),
         ({"minutes": 0.0}, "--minutes=0.0: it must be more than 0"),

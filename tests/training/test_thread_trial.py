@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from motorvae.runtime.spec import ModelSpec
+from motorvae.training import thread_trial
+from motorvae.training.thread_trial import threads_by_trial
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def test_the_faster_number_is_kept_and_said(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread_trial, "default_threads", lambda: 2)
+    found = threads_by_trial(spec, precision="32-true", batch_size=8, asked=None)
+    said = re.fullmatch(
+        r"(1 thread|2 threads), as a step of training took (\d+) ms with 1 and (\d+) ms with 2",
+        found.note,
+    )
+    assert said is not None
+    one, two = int(said[2]), int(said[3])
+    assert torch.get_num_threads() == found.threads
+    assert found.threads == 1 if one < two else one == two or found.threads == 2
+    assert found.step_s * 1e3 == pytest.approx(min(one, two), abs=0.51)
+
+
+@pytest.mark.parametrize(
+    ("asked", "variable", "cores", "threads"),
+    [(2, None, 8, 2), (None, "1", 8, 1), (None, None, 1, 1)],
+)
+def test_nothing_is_tried_where_there_is_no_choice(
+    spec: ModelSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: int | None,
+    variable: str | None,
+    cores: int,
+    threads: int,
+) -> None:
+    monkeypatch.setattr(thread_trial, "default_threads", lambda: cores)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+        torch.set_num_threads(int(variable))  # as torch does when it is loaded
+    found = threads_by_trial(spec, precision="32-true", batch_size=2, asked=asked)
+    assert found.threads == torch.get_num_threads() == threads
+    assert found.note == f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def test_the_time_of_large_batches_is_scaled(spec: ModelSpec) -> None:
+    small, large = (
+        threads_by_trial(spec, precision="32-true", batch_size=size, asked=1).step_s
+        for size in (16, 16000)
+    )
+    assert large > 30 * small
+
+
+def test_a_trial_leaves_the_random_state_alone(spec: ModelSpec) -> None:
+    before = torch.random.get_rng_state()
+    threads_by_trial(spec, precision="32-true", batch_size=2, asked=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
