@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import importlib.metadata
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -58,37 +59,43 @@ def install(folder: Path, extras: Sequence[str], also: Sequence[str]) -> None:
     """
     marker = folder / INSTALLING
     marker.touch()
-    # Itself first and alone: its metadata then says what it needs.
-    _pip(marker, "install", "--no-deps", "--editable", str(ROOT))
-    needed = requirements("motorvae", extras)
+    needed = requirements(extras)
     headless = wants_headless()
     if headless:
         needed = [headless if _name(text) == OPENCV else text for text in needed]
         if has_package(OPENCV):  # both unpack into the folder cv2
             _pip(marker, "uninstall", "--yes", OPENCV)
     _pip(marker, "install", "--constraint", str(ROOT / "constraints.txt"), *needed, *also)
+    # Itself last and alone: pip would bring opencv-python back, or call its absence an error.
+    _pip(marker, "install", "--no-deps", "--editable", str(ROOT))
     marker.unlink()
     if subprocess.run([sys.executable, "-c", "import cv2"], check=False).returncode:
         raise SystemExit("OpenCV does not load; the error is above: make clean, then try again")
 
 
-def requirements(package: str, extras: Sequence[str]) -> list[str]:
-    """Return what an installed package needs here with some extras, without environment markers.
+def requirements(extras: Sequence[str]) -> list[str]:
+    """Return what pyproject.toml asks for here with some extras, without environment markers.
 
     Raises:
         SystemExit: There is no such extra.
     """
-    # pip brings it, and nothing else is there yet.
+    # pip brings both, and nothing else is there yet.
     from pip._vendor.packaging.requirements import Requirement  # noqa: PLC0415
 
-    metadata = importlib.metadata.metadata(package)
-    if unknown := set(extras) - set(metadata.get_all("Provides-Extra") or ()):
+    try:
+        import tomllib  # noqa: PLC0415  # since Python 3.11
+    except ModuleNotFoundError:
+        from pip._vendor import tomli as tomllib  # noqa: PLC0415
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = project["optional-dependencies"]
+    if unknown := set(extras) - set(optional):
         raise SystemExit(f"pyproject.toml has no extra {', '.join(sorted(unknown))}")
     found = []
-    for text in importlib.metadata.requires(package) or ():
+    for text in itertools.chain(project["dependencies"], *(optional[extra] for extra in extras)):
         requirement = Requirement(text)
         marker, requirement.marker = requirement.marker, None
-        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+        if marker is None or marker.evaluate():
             found.append(str(requirement))
     return list(dict.fromkeys(found))
 
@@ -103,7 +110,7 @@ def wants_headless(libraries: Sequence[str] = OPENCV_LIBRARIES) -> str | None:
     missing = list(missing_libraries(libraries))
     if not missing:
         return None
-    bounds = next(t for t in requirements("motorvae", ()) if _name(t) == OPENCV)[len(OPENCV) :]
+    bounds = next(t for t in requirements(()) if _name(t) == OPENCV)[len(OPENCV) :]
     if has_package(OPENCV):
         bounds = f"=={importlib.metadata.version(OPENCV)}"
     print(

@@ -170,12 +170,12 @@ def test_a_headless_opencv_stays_in_the_second_step(
 
 
 def test_requirements_are_those_of_the_extras_that_apply_here(environment: ModuleType) -> None:
-    base = environment.requirements("motorvae", ())
-    with_outputs = environment.requirements("motorvae", ("zmq", "cpu"))
+    base = environment.requirements(())
+    with_outputs = environment.requirements(("zmq", "cpu"))
     assert "numpy>=1.26" in base
     assert set(with_outputs) - set(base) == {"pyzmq>=25.1.1", "onnxruntime>=1.20"}
     with pytest.raises(SystemExit, match="no extra nonsense"):
-        environment.requirements("motorvae", ("nonsense",))
+        environment.requirements(("nonsense",))
 
 
 def test_the_demo_imports_nothing_but_what_its_step_installs(tmp_path: Path) -> None:
