@@ -25,7 +25,7 @@ VIDEO_SECONDS = 15
 VIDEO_SEED = 2026
 MARKER = "README.txt"
 SMALL = ("--channels", "16", "32", "64", "128", "256")
-"""A quarter of the model's arithmetic, so that two minutes on two cores show something."""
+"""A quarter of the model's arithmetic, so that few minutes on two cores show something."""
 BRISK = ("--batch-size", "8", "--learning-rate", "0.001", "--vehicles-count", "1500")
 
 
@@ -33,8 +33,12 @@ BRISK = ("--batch-size", "8", "--learning-rate", "0.001", "--vehicles-count", "1
 class DemoOptions:
     """Options of the demo."""
 
-    minutes: float = 2.0
-    """How long to train."""
+    steps: int = 700
+    """Optimizer steps of training: under two minutes on two cores that are free."""
+    minutes: float = 20.0
+    """Most minutes of training, should the machine be so busy that the steps take longer."""
+    seed: int = 0
+    """Seed of the vehicles, the weights and the order of the images."""
     output: Path = Path("demo")
     """Where everything goes; what an earlier demo left there is replaced."""
 
@@ -74,6 +78,8 @@ def video_of_vehicles(path: Path, *, seconds: float = VIDEO_SECONDS) -> None:
 def _demo(options: DemoOptions) -> None:
     if not 0 < options.minutes <= 600:
         raise ConfigError(f"minutes={options.minutes}: take more than 0 and at most 600")
+    if options.steps < 2:
+        raise ConfigError(f"steps={options.steps}: take at least 2, one for each stage")
     console = stderr_console()
     folder = options.output
     run, bundle, video = folder / "run", folder / "bundle", folder / "vehicles.mp4"
@@ -83,7 +89,8 @@ def _demo(options: DemoOptions) -> None:
     _step(
         console,
         "motorvae-train",
-        *("--data", "vehicles", "--minutes", f"{options.minutes:g}"),
+        *("--data", "vehicles", "--steps", f"{options.steps}"),
+        *("--minutes", f"{options.minutes:g}", "--seed", f"{options.seed}"),
         *("--output", str(folder), "--name", run.name, *SMALL, *BRISK),
     )
     _step(
@@ -133,7 +140,12 @@ def _clear(folder: Path) -> None:
 
 
 def _step(console: Console, command: str, *args: str) -> None:
-    """Show and run one of our commands, as a user would type it."""
+    """Show and run one of our commands, as a user would type it.
+
+    Raises:
+        StepFailedError: It failed, such as an export whose model has learned too little: the demo
+            ends there, and no picture is drawn.
+    """
     console.print(f"\n$ {' '.join((command, *args))}", style="bold")
     script = Path(sys.executable).parent / command
     with subprocess.Popen([str(script), *args]) as process:

@@ -66,3 +66,28 @@ def test_folder_of_somebody_else_is_left_alone(
     assert main(["--output", str(tmp_path)]) == 1
     assert "is not the folder of a demo: name another --output" in capfd.readouterr().err
     assert (tmp_path / "run" / "thesis.tex").read_text() == "years"
+
+
+@pytest.mark.slow
+def test_a_model_that_learned_too_little_is_no_success(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--output", str(tmp_path / "demo"), "--steps", "2"]) == 1
+    printed = capfd.readouterr().err
+    assert "warning: this model has learned too little" in printed
+    assert "has learned too little, no bundle was written" in printed
+    assert "demo: motorvae-export ended with exit code 1; see above" in printed
+    assert "The demo wrote" not in printed
+    assert not (tmp_path / "demo" / "report.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [(["--steps", "1"], "steps=1: take at least 2"), (["--minutes", "0"], "minutes=0.0")],
+)
+def test_budgets_out_of_range_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], args: list[str], said: str
+) -> None:
+    assert main(["--output", str(tmp_path / "demo"), *args]) == 1
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "demo").exists()

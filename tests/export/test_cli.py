@@ -10,6 +10,8 @@ import pytest
 from motorvae.export.cli import main
 from motorvae.runtime.bundle import load_bundle
 from motorvae.runtime.cli import stream_main
+from motorvae.runtime.files import sha256_of
+from motorvae.training import learned
 from motorvae.training.cli import main as train_main
 
 # Lightning's strategies use names that torch has deprecated.
@@ -140,3 +142,62 @@ def test_output_that_is_something_else_is_kept(
     line = one_line(capfd, ["--checkpoint", str(run)])
     assert "bundle exists and is not a bundle" in line
     assert (here / "bundle" / "notes.txt").read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def untaught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two steps."""
+    folder = tmp_path_factory.mktemp("untaught")
+    sizes = ["--image-size", "32", "--channels", "4", "8", "8", "16", "16", "--latent-size", "8"]
+    budget = ["--steps", "2", "--vehicles-count", "48", "--threads", "1"]
+    where = ["--output", str(folder), "--name", "run"]
+    assert train_main(["--data", "vehicles", *sizes, *budget, *where]) == 0
+    return folder / "run"
+
+
+def test_what_has_learned_too_little_is_refused(
+    untaught: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = one_line(capfd, ["--checkpoint", str(untaught)])
+    assert "has learned too little, no bundle was written: " in line
+    assert "; more steps" in line or "; a smaller beta" in line
+    assert line.endswith("; or export it --anyway\n")
+    assert list(here.iterdir()) == []
+
+
+def test_anyway_warns_and_leaves_a_remark(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By a stricter measure this model, which passes the drift gate, has learned too little.
+    monkeypatch.setattr(learned, "LEAST_EXPLAINED", 1.1)
+    assert "has learned too little" in one_line(capfd, ["--checkpoint", str(run)])
+    assert main(["--checkpoint", str(run), "--anyway"]) == 0
+    assert "warning: this model has learned too little: " in capfd.readouterr().err
+    (remark,) = load_bundle(here / "bundle").manifest.remarks
+    assert remark.startswith("learned too little: its reconstructions explain ")
+    assert main(["--bundle", "bundle", "--fp16"]) == 0
+    assert load_bundle(here / "bundle").manifest.remarks == (remark,)
+
+
+def test_weights_of_the_last_epoch_come_with_their_own_statistics(run: Path, here: Path) -> None:
+    shutil.copytree(run, here / "run")
+    # Another epoch's statistics, told from the best's by their number of images.
+    with np.load(run / "latents.last.npz") as found:
+        statistics = dict(found) | {"count": np.array(7.0)}
+    np.savez(here / "run" / "latents.last.npz", **statistics)
+    counts = {}
+    for choice, weights in (("best", "model.safetensors"), ("last", "last.safetensors")):
+        assert main(["--checkpoint", "run", "--weights", choice]) == 0
+        manifest = load_bundle(here / "bundle").manifest
+        assert manifest.weights_sha256 == sha256_of(run / weights)
+        assert manifest.remarks == ()
+        with np.load(here / "bundle" / "latents.npz") as found:
+            counts[choice] = float(found["count"])
+    assert counts["last"] == 7
+    assert counts["best"] != 7
+
+
+@pytest.mark.usefixtures("here")
+def test_weights_and_anyway_are_about_a_checkpoint(capfd: pytest.CaptureFixture[str]) -> None:
+    line = one_line(capfd, ["--bundle", "bundle", "--fp16", "--weights", "last"])
+    assert "--weights and --anyway are about a checkpoint" in line
