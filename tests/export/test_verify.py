@@ -124,6 +124,36 @@ def test_decoder_is_held_to_its_psnr(
     assert metric(strict, "PSNR, worst image") == pytest.approx(60, abs=0.1)
 
 
+class OnDemand:
+    """Reconstructions that are there only while they are looked at."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+        self.most = 0
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        self.most = max(self.most, len(self._images[rows]))
+        return self._images[rows]
+
+
+def test_no_decoder_report_asks_for_more_than_a_batch_of_reconstructions(
+    graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path
+) -> None:
+    path = tmp_path / "decoder.onnx"
+    path.write_bytes(graphs["decoder"])
+    lazy = OnDemand(np.asarray(reference.reconstruction))
+    with open_onnx(path) as backend:
+        (whole,) = decoder_reports(backend, reference, "fp32", encoded=reference.mu)
+        (parts,) = decoder_reports(
+            backend, replace(reference, reconstruction=lazy), "fp32", encoded=reference.mu
+        )
+    assert parts == whole
+    assert lazy.most == 16
+
+
 def test_way_through_both_graphs_is_held_to_the_same_psnr(
     graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path
 ) -> None:
