@@ -42,13 +42,15 @@ def test_true_graph_passes_and_every_figure_is_there(encoder: Path, reference: R
         "NaN or Inf values",
         "max error / spread over data",
         "RMS error / spread over data",
-        "probe images, RMS error / distance from the mean",
+        "worst probe image, RMS error / distance from the mean",
+        "median probe image, RMS error / distance from the mean",
     ]
     assert [m.name for m in log_var.metrics if m.limit is not None] == [
         "NaN or Inf values",
         "max error of deviation",
         "RMS error of deviation",
-        "probe images, RMS error of deviation / distance from the mean",
+        "worst probe image, RMS error of deviation / distance from the mean",
+        "median probe image, RMS error of deviation / distance from the mean",
     ]
     assert metric(mu, "cosine, worst image") == pytest.approx(1, abs=1e-6)
     assert metric(mu, "agreement of the 10 nearest neighbours") > 0.99
