@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..runtime.bundle import Precision
@@ -21,8 +22,9 @@ class Limits:
         probe_spread: Largest RMS error over the latents of a probe image, over its distance from
             the mean where that is more than 1, both in spreads.
         probe_deviation: The same of log_var / 2, in units of the logarithm.
-        probe_psnr_db: Least PSNR of what is decoded from a probe latent; None is no limit, as INT8
-            gives another image where latents lie outside the ranges that it was calibrated on.
+        probe_median: The median of `probe_spread` over the probe images.
+        probe_psnr_db: Least PSNR of what is decoded from a probe latent.
+        probe_reach: Of latents at most so many spreads from the mean, as a root mean square.
         neighbours: Least agreement of nearest neighbours among `mu`; None is no limit.
     """
 
@@ -33,13 +35,17 @@ class Limits:
     psnr_db: float
     probe_spread: float
     probe_deviation: float
-    probe_psnr_db: float | None
+    probe_median: float
+    probe_psnr_db: float
+    probe_reach: float = math.inf
     neighbours: float | None = None
 
 
 LIMITS: dict[Precision, Limits] = {
-    "fp32": Limits(5e-4, 1e-4, 5e-4, 1e-4, 80.0, 2e-4, 2e-4, 80.0),
-    "fp16": Limits(5e-2, 1e-2, 5e-2, 1e-2, 45.0, 2e-2, 2e-2, 45.0),
-    "bf16": Limits(0.25, 5e-2, 0.25, 5e-2, 40.0, 0.1, 0.1, 40.0),
-    "int8": Limits(0.25, 5e-2, 0.25, 5e-2, 40.0, 0.75, 0.75, None, neighbours=0.85),
+    "fp32": Limits(5e-4, 1e-4, 5e-4, 1e-4, 80.0, 2e-4, 2e-4, 2e-4, 80.0),
+    "fp16": Limits(5e-2, 1e-2, 5e-2, 1e-2, 45.0, 2e-2, 2e-2, 2e-2, 45.0),
+    "bf16": Limits(0.25, 5e-2, 0.25, 5e-2, 40.0, 0.1, 0.1, 0.1, 40.0),
+    "int8": Limits(
+        0.25, 5e-2, 0.25, 5e-2, 40.0, 0.75, 0.75, 0.15, 25.0, probe_reach=2.0, neighbours=0.85
+    ),
 }

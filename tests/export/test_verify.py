@@ -42,13 +42,15 @@ def test_true_graph_passes_and_every_figure_is_there(encoder: Path, reference: R
         "NaN or Inf values",
         "max error / spread over data",
         "RMS error / spread over data",
-        "probe images, RMS error / distance from the mean",
+        "worst probe image, RMS error / distance from the mean",
+        "median probe image, RMS error / distance from the mean",
     ]
     assert [m.name for m in log_var.metrics if m.limit is not None] == [
         "NaN or Inf values",
         "max error of deviation",
         "RMS error of deviation",
-        "probe images, RMS error of deviation / distance from the mean",
+        "worst probe image, RMS error of deviation / distance from the mean",
+        "median probe image, RMS error of deviation / distance from the mean",
     ]
     assert metric(mu, "cosine, worst image") == pytest.approx(1, abs=1e-6)
     assert metric(mu, "agreement of the 10 nearest neighbours") > 0.99
@@ -122,6 +124,36 @@ def test_decoder_is_held_to_its_psnr(
     assert not strict.passed
     assert loose.passed
     assert metric(strict, "PSNR, worst image") == pytest.approx(60, abs=0.1)
+
+
+class OnDemand:
+    """Reconstructions that are there only while they are looked at."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+        self.most = 0
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        self.most = max(self.most, len(self._images[rows]))
+        return self._images[rows]
+
+
+def test_no_decoder_report_asks_for_more_than_a_batch_of_reconstructions(
+    graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path
+) -> None:
+    path = tmp_path / "decoder.onnx"
+    path.write_bytes(graphs["decoder"])
+    lazy = OnDemand(np.asarray(reference.reconstruction))
+    with open_onnx(path) as backend:
+        (whole,) = decoder_reports(backend, reference, "fp32", encoded=reference.mu)
+        (parts,) = decoder_reports(
+            backend, replace(reference, reconstruction=lazy), "fp32", encoded=reference.mu
+        )
+    assert parts == whole
+    assert lazy.most == 16
 
 
 def test_way_through_both_graphs_is_held_to_the_same_psnr(
