@@ -80,7 +80,8 @@ def _weights(excess: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     terms = np.sum([_log_terms(float(value)) for value in excess], axis=0)
     log_likelihood = -len(excess) * np.log(_SCALES) - (1 + _SHAPES) * terms
     weights: npt.NDArray[np.float64] = np.exp(log_likelihood - log_likelihood.max()) * (1 - _SHAPES)
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def _log_terms(height: float) -> npt.NDArray[np.float64]:
