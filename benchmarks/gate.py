@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..export.figures import IMAGE_METRIC, LATENT_METRIC, Floats, floored_spread, worst_psnr_db
-from ..export.verify import BATCH_SIZE, LIMITS, Reference
+from ..export.batches import BATCH_SIZE
+from ..export.figures import IMAGE_METRIC, LATENT_METRIC, Floats, worst_psnr_db
+from ..export.limits import LIMITS
+from ..export.verify import Reference
 from ..runtime.bundle import GraphEntry, GraphName, Manifest, Metric, Precision
 from ..runtime.frames import input_from_luma
 from .engines import Run
@@ -48,7 +50,7 @@ def drift_of(
     if graph == "decoder":
         found = _in_batches(run, reference.mu)["reconstruction"]
         limit = LIMITS[precision].psnr_db
-        value = worst_psnr_db(found, reference.reconstruction)
+        value = worst_psnr_db(found, np.asarray(reference.reconstruction))
         return Drift(
             psnr=Metric(
                 name=IMAGE_METRIC,
@@ -61,8 +63,9 @@ def drift_of(
         )
     luma = reference.images[:, None]
     mu = _in_batches(run, luma if takes_luma else input_from_luma(luma))["mu"]
-    error = (np.asarray(mu, np.float64) - reference.mu) / floored_spread(reference.spread.mu)
-    limit, value = LIMITS[precision].max_spread, float(np.abs(error).max())
+    error = (np.asarray(mu, np.float64) - reference.mu) / reference.scale
+    limit = LIMITS[precision].max_spread
+    value = float(np.abs(error[:, reference.judged_units]).max())
     return Drift(
         latent_error=Metric(name=LATENT_METRIC, value=value, limit=limit, passed=value <= limit)
     )

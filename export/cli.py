@@ -222,6 +222,8 @@ def _printer(console: Console) -> Callable[..., None]:
                 if (report.reference, report.images) == (reference, images)
             )
             console.print(f"{', '.join(of)} against {reference} on {images} held-out images")
+        for note in dict.fromkeys(note for report in reports for note in report.notes):
+            console.print(f"note: {note}")
 
     return show
 

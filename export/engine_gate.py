@@ -28,8 +28,8 @@ def verdicts_of(
 ) -> tuple[EngineVerification, ...]:
     """Run every engine and compare all of its outputs with the reference's.
 
-    Each is run at the batch size that it is tuned for, which is the one that streams, and at its
-    largest: an engine may have other kernels for each.
+    Each is run at its smallest batch size, the one that it is tuned for, its largest and one
+    between: an engine may have other kernels for each.
 
     Args:
         built: Graphs of one precision and their engines, encoders before decoders; a decoder is
@@ -47,7 +47,7 @@ def verdicts_of(
         EngineError: An engine does not load, or has other tensors than its graph.
         VerificationError: An engine drifted past a limit.
     """
-    sizes = sorted({profile.opt, profile.max})
+    sizes = sorted({profile.min, profile.opt, (profile.min + profile.max) // 2, profile.max})
     encoded: dict[int, npt.NDArray[np.float32]] = {}
     reports: list[list[GraphReport]] = []
     for entry, engine in built:
@@ -59,11 +59,11 @@ def verdicts_of(
                 found: Sequence[GraphReport]
                 if entry.graph == "encoder":
                     found, encoded[size] = encoder_reports(
-                        backend, reference, entry.precision, size=size
+                        backend, reference, entry.precision, sizes=(size,)
                     )
                 else:
                     found = decoder_reports(
-                        backend, reference, entry.precision, encoded=encoded[size], size=size
+                        backend, reference, entry.precision, encoded=encoded[size], sizes=(size,)
                     )
                 of_engine += (_of_engine(report, entry, size) for report in found)
         reports.append(of_engine)

@@ -11,6 +11,7 @@ from ..runtime.backend import open_onnx
 from ..runtime.bundle import Runner
 from ..runtime.calibration import Calibration
 from ..runtime.frames import input_from_luma
+from .batches import run_in_batches
 from .bias import correct_biases
 from .calibration_images import CalibrationImages
 from .forms import RUNNERS, Form
@@ -18,7 +19,6 @@ from .phases import phases_from_decoder
 from .qdq import Activations, Method, int8_from_fp32, layers_of
 from .search import Question, Trial, search
 from .variants import luma_from_quantised, mu_from_encoder
-from .verify import run_in_batches
 from .writer import BundleWriter
 
 SCREENED = 4

@@ -13,7 +13,11 @@ from ..runtime.arrays import arrays_from_npz
 from ..runtime.backend import open_backend
 from ..runtime.bundle import STATISTICS, VERIFICATION_IMAGES, Bundle
 from ..runtime.errors import BundleError, CheckpointError
-from .verify import Reference, Spread, run_in_batches
+from .batches import run_in_batches
+from .probes import Probes
+from .verify import Reference, Spread
+
+_PROBE_ARRAYS = ("probe_names", "probe_images", "probe_mu", "probe_log_var", "probe_latents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,30 @@ def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleEr
         CheckpointError: (or BundleError, as asked) The file is missing or cannot be read.
     """
     covariance, log_var_deviation = _arrays(path, ("covariance", "log_var_deviation"), error)
-    return Spread(mu=np.sqrt(np.clip(np.diag(covariance), 0, None)), log_var=log_var_deviation)
+    every = arrays_from_npz(path, error=error, again="train or export again")
+    return Spread(
+        mu=np.sqrt(np.clip(np.diag(covariance), 0, None)),
+        log_var=log_var_deviation,
+        posterior_variance=every.get("posterior_variance_mean"),
+    )
 
 
 def save_reference(path: Path, reference: Reference) -> None:
-    """Write the images and their float32 latents, so that a machine without torch can verify."""
+    """Write the images and their float32 latents, so that a machine without torch can verify.
+
+    Of the probes the same, and the latents that decoders are tried on.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "images": reference.images,
+        "mu": reference.mu,
+        "log_var": reference.log_var,
+    }
+    if (probes := reference.probes) is not None:
+        arrays |= {
+            key: np.asarray(getattr(probes, key.removeprefix("probe_"))) for key in _PROBE_ARRAYS
+        }
     with path.open("wb") as file:
-        np.savez_compressed(
-            file, images=reference.images, mu=reference.mu, log_var=reference.log_var
-        )
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def reference_from_bundle(bundle: Bundle) -> Reference:
@@ -84,16 +103,27 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
     for name in (VERIFICATION_IMAGES, STATISTICS):
         if name not in listed:
             raise BundleError(f"{bundle.folder} lists no {name}: export it again")
+    arrays = arrays_from_npz(path, error=BundleError, again="train or export again")
     images, mu, log_var = _arrays(path, ("images", "mu", "log_var"), BundleError)
+    has_probes = arrays.keys() >= set(_PROBE_ARRAYS)
     with open_backend(bundle, "decoder") as decoder:
         reconstruction = run_in_batches(decoder, mu)["reconstruction"]
+        probes = None
+        if has_probes:  # else an earlier version wrote it
+            decoded = run_in_batches(decoder, arrays["probe_latents"])["reconstruction"]
+            names, probed, *latents = (arrays[key] for key in _PROBE_ARRAYS)
+            of_probes, probe_log_var, decoded_from = latents
+            probes = Probes(
+                tuple(map(str, names)), probed, of_probes, probe_log_var, decoded_from, decoded
+            )
     return Reference(
         name="torch float32 latents, float32 ONNX reconstructions",
         images=images,
         mu=mu,
         log_var=log_var,
-        reconstruction=np.asarray(reconstruction, np.float32),
+        reconstruction=reconstruction,
         spread=spread_from_statistics(bundle.folder / STATISTICS, error=BundleError),
+        probes=probes,
     )
 
 

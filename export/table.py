@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..runtime.bundle import GraphReport, Metric
 from ..runtime.passport import Passport
-from .figures import IMAGE_METRIC, LATENT_METRIC
+from .figures import IMAGE_METRIC, LATENT_METRIC, RMS_METRIC
 
 if TYPE_CHECKING:
     from .int8 import Searched
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = {
     "max": LATENT_METRIC,
-    "RMS": "RMS error / spread over data",
+    "RMS": RMS_METRIC,
+    "deviation": "max error of deviation",
     "PSNR": IMAGE_METRIC,
     "through": "PSNR through both graphs",
 }
@@ -44,7 +45,8 @@ def verification_table(reports: Sequence[GraphReport]) -> Table:
             table.add_row(title, *cells, verdict, style=None if passed else "bold red")
         table.add_section()
     table.caption = (
-        "max, RMS: error of a latent over its spread over the data\n"
+        "max, RMS: error of a latent over its spread over the data; deviation: relative, of the "
+        "posterior's\n"
         "PSNR: worst image in dB, decoded from true latents, and through both graphs"
     )
     return table

@@ -11,83 +11,76 @@ import numpy.typing as npt
 from ..runtime.backend import Backend, Batch
 from ..runtime.bundle import GraphName, GraphReport, Metric, Precision
 from ..runtime.frames import input_from_luma
+from ..runtime.units import is_informative
+from .batches import BATCH_SIZES, Decoded, Images, run_in_batches
 from .figures import (
     IMAGE_METRIC,
-    LATENT_METRIC,
     NEIGHBOURS,
     Floats,
     floored_spread,
     largest,
     neighbour_agreement,
+    psnr_db,
     rms,
-    worst_cosine,
-    worst_psnr_db,
+    rms_per_image,
 )
+from .limits import LIMITS, Limits
+from .metrics import (
+    extreme_metric,
+    latent_metrics,
+    metric,
+    non_finite_metric,
+    note_on_few,
+    psnr_metric,
+)
+from .probes import Probes
 
-BATCH_SIZE = 16
+JUDGED_IMAGES = 256
+"""So many held-out images judge a float graph at most."""
+WORST_PROBE = "worst probe"
+"""A note that begins so says which probe a graph failed on."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a precision is held to.
+class Spread:
+    """How much each latent varies over the training data.
 
     Attributes:
-        max_spread: Largest error of a latent over its standard deviation over the data.
-        rms_spread: The same, root mean square over images and latents.
-        psnr_db: Least PSNR of a reconstruction against the float32 one.
-        neighbours: Least agreement of nearest neighbours among `mu`; None is no limit.
-        max_deviation: Largest relative error of a posterior standard deviation, exp(log_var / 2),
-            which `log_var` is held to, where given, in place of its spread.
-        rms_deviation: The same, root mean square.
+        mu: (D,) standard deviations.
+        log_var: (D,) standard deviations.
+        posterior_variance: (D,) means of exp(log_var); by default those of the reference's images.
     """
-
-    max_spread: float
-    rms_spread: float
-    psnr_db: float
-    neighbours: float | None = None
-    max_deviation: float | None = None
-    rms_deviation: float | None = None
-
-
-LIMITS: dict[Precision, Limits] = {  # docs/int8.md has the reasons for bf16 and int8
-    "fp32": Limits(max_spread=1e-3, rms_spread=1e-4, psnr_db=80.0),
-    "fp16": Limits(max_spread=5e-2, rms_spread=1e-2, psnr_db=45.0),
-    "bf16": Limits(0.2, 5e-2, 45.0, max_deviation=0.2, rms_deviation=5e-2),
-    "int8": Limits(0.25, 5e-2, 40.0, neighbours=0.85, max_deviation=0.2, rms_deviation=5e-2),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How much each latent varies over the training data: (D,) standard deviations."""
 
     mu: npt.NDArray[np.float64]
     log_var: npt.NDArray[np.float64]
+    posterior_variance: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What torch float32 says of the held-out images.
+    """What torch float32 says of the held-out images, and of probes where there are any.
 
     Attributes:
         name: Who computed it.
         images: (N, S, S) uint8, fitted luma.
         mu: (N, D) float32.
         log_var: (N, D) float32.
-        reconstruction: (N, 1, S, S) float32, decoded from `mu`.
+        reconstruction: (N, 1, S, S) float32, decoded from `mu`; anything that gives rows.
         spread: How much each latent varies over the training data.
+        probes: Images and latents unlike these; a bundle of an earlier version has none.
     """
 
     name: str
     images: npt.NDArray[np.uint8]
     mu: npt.NDArray[np.float32]
     log_var: npt.NDArray[np.float32]
-    reconstruction: npt.NDArray[np.float32]
+    reconstruction: Images
     spread: Spread
+    probes: Probes | None = None
 
     def rows(self, rows: slice) -> Reference:
-        """Return the same of some of the images."""
+        """Return the same of some of the images, and of all probes."""
         return replace(
             self,
             images=self.images[rows],
@@ -96,51 +89,82 @@ class Reference:
             reconstruction=self.reconstruction[rows],
         )
 
+    @property
+    def posterior_variance(self) -> npt.NDArray[np.float64]:
+        """(D,) means of exp(log_var)."""
+        if self.spread.posterior_variance is not None:
+            return self.spread.posterior_variance
+        return np.asarray(np.exp(np.asarray(self.log_var, np.float64)).mean(axis=0), np.float64)
 
-def run_in_batches(
-    backend: Backend, inputs: Batch, size: int = BATCH_SIZE
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Run a graph on (N, ...) inputs a few at a time; output name to (N, ...) float32."""
-    whole: Batch = np.require(inputs, requirements="C")
-    parts = [backend.run(whole[start : start + size]) for start in range(0, len(whole), size)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    @property
+    def informative(self) -> npt.NDArray[np.bool_]:
+        """(D,) which units are not collapsed; see `runtime.units`."""
+        return is_informative(self.spread.mu**2, self.posterior_variance)
+
+    @property
+    def judged_units(self) -> npt.NDArray[np.bool_]:
+        """(D,) whose errors of `mu` are judged by `scale`: the informative, or all if none is."""
+        informative = self.informative
+        return informative if informative.any() else ~informative
+
+    @property
+    def scale(self) -> npt.NDArray[np.float64]:
+        """(D,) what an error of `mu` is divided by.
+
+        The spread of a unit that carries information. A collapsed one has next to none, and what
+        it says is a draw from its posterior: its errors are divided by that deviation.
+        """
+        informative = self.informative
+        scale = np.sqrt(np.maximum(self.posterior_variance, np.finfo(np.float32).tiny))
+        if informative.any():
+            scale[informative] = floored_spread(self.spread.mu[informative])
+        return np.asarray(scale, np.float64)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a verdict by this reference does not cover, and by what units are judged."""
+        informative = self.informative
+        collapsed = len(informative) - int(informative.sum())
+        notes = [*note_on_few(len(self.images))]
+        if collapsed:
+            notes.append(
+                f"{collapsed} of {len(informative)} units are collapsed and carry no information: "
+                "their mu is judged by its error over the posterior deviation"
+            )
+        if self.probes is None:
+            notes.append(
+                "held-out images alone judge, no probe images: what a graph does elsewhere is "
+                "unknown"
+            )
+        return tuple(notes)
 
 
 def encoder_reports(
-    backend: Backend, reference: Reference, precision: Precision, *, size: int = BATCH_SIZE
+    backend: Backend,
+    reference: Reference,
+    precision: Precision,
+    *,
+    sizes: Sequence[int] = BATCH_SIZES,
 ) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32]]:
     """Compare all outputs of an encoder with the reference; return its (N, D) mu as well.
 
     Args:
         backend: The encoder; it may take luma or floats, and give `mu` only.
-        reference: Its images are what is encoded.
+        reference: Its images are what is encoded, a part of them at each batch size, and its
+            probes, all of them at each.
         precision: Chooses the limits.
-        size: Images per run.
+        sizes: Images per run, in turn.
     """
-    luma = reference.images[:, None]
-    inputs = luma if backend.input_dtype == np.uint8 else input_from_luma(luma)
-    found = run_in_batches(backend, inputs, size)
     limits = LIMITS[precision]
-    agreement = _metric(
-        f"agreement of the {NEIGHBOURS} nearest neighbours",
-        neighbour_agreement(found["mu"], reference.mu),
-        limit=limits.neighbours,
-        higher=True,
-    )
-    metrics = {
-        "mu": [
-            *_error_metrics(
-                found["mu"],
-                reference.mu,
-                reference.spread.mu,
-                limits=(limits.max_spread, limits.rms_spread),
-            ),
-            _posterior_metric(found["mu"], reference),
-            agreement,
-        ]
-    }
+    found = run_in_batches(backend, _encoder_input(backend, reference.images), *sizes)
+    metrics = {"mu": _mu_metrics(found["mu"], reference, limits)}
     if "log_var" in found:
         metrics["log_var"] = _log_var_metrics(found["log_var"], reference, limits)
+    notes = {output: list(reference.notes) for output in metrics}
+    if reference.probes is not None:
+        for output, (probed, worst) in _probed(backend, reference, limits, sizes).items():
+            metrics[output].append(probed)
+            notes[output] += [] if probed.passed else [worst]
     reports = tuple(
         _report(
             output,
@@ -149,6 +173,7 @@ def encoder_reports(
             precision=precision,
             engine=backend.name,
             reference=reference,
+            notes=notes[output],
         )
         for output, of_output in metrics.items()
     )
@@ -161,30 +186,44 @@ def decoder_reports(
     precision: Precision,
     *,
     encoded: npt.NDArray[np.float32],
-    size: int = BATCH_SIZE,
+    sizes: Sequence[int] = BATCH_SIZES,
 ) -> tuple[GraphReport, ...]:
-    """Compare a decoder's images with the reference's.
+    """Compare a decoder's images with the reference's, a few at a time.
 
     Args:
         backend: The decoder.
-        reference: Its `mu` is what is decoded.
+        reference: Its `mu` is what is decoded, and its probes' latents at each batch size.
         precision: Chooses the limits.
         encoded: (N, D) mu of the encoder of the same precision, for the way through both.
-        size: Latents per run.
+        sizes: Latents per run, in turn.
     """
-    found = run_in_batches(backend, reference.mu, size)["reconstruction"]
-    through = run_in_batches(backend, encoded, size)["reconstruction"]
-    error = np.asarray(found, np.float64) - reference.reconstruction
-    limit = LIMITS[precision].psnr_db
+    limits = LIMITS[precision]
+    true = Decoded.of(backend, reference.mu, reference.reconstruction, sizes)
+    through = Decoded.of(backend, encoded, reference.reconstruction, sizes)
     metrics = [
-        _non_finite_metric(found),
-        _metric("max error", largest(error)),
-        _metric("RMS error", rms(error)),
-        _metric("cosine, worst image", worst_cosine(found, reference.reconstruction), higher=True),
+        non_finite_metric(true.not_finite),
+        metric("max error", true.largest),
+        metric("RMS error", float(np.sqrt(true.squared_errors.mean()))),
+        metric("cosine, worst image", float(true.cosines.min()), higher=True),
+        psnr_metric(IMAGE_METRIC, true.squared_errors, limits.psnr_db),
+        psnr_metric("PSNR through both graphs", through.squared_errors, limits.psnr_db),
     ]
-    for name, images in ((IMAGE_METRIC, found), ("PSNR through both graphs", through)):
-        value = worst_psnr_db(images, reference.reconstruction)
-        metrics.append(_metric(name, value, unit="dB", limit=limit, higher=True))
+    if (probes := reference.probes) is not None:
+        errors = np.stack(
+            [
+                Decoded.of(backend, probes.latents, probes.reconstruction, (size,)).squared_errors
+                for size in sizes
+            ]
+        )
+        metrics.append(
+            metric(
+                "PSNR, worst probe latent",
+                psnr_db(float(errors.max())),
+                unit="dB",
+                limit=limits.probe_psnr_db,
+                higher=True,
+            )
+        )
     report = _report(
         "reconstruction",
         metrics,
@@ -192,6 +231,7 @@ def decoder_reports(
         precision=precision,
         engine=backend.name,
         reference=reference,
+        notes=reference.notes,
     )
     return (report,)
 
@@ -210,10 +250,9 @@ def activation_report(
         engine: Who computed it.
         reference: The images.
     """
-    metric = _metric("largest value inside, float32", largest, limit=FLOAT16_MAX)
     return _report(
         "activations",
-        [metric],
+        [metric("largest value inside, float32", largest, limit=FLOAT16_MAX)],
         graph=graph,
         precision="fp16",
         engine=engine,
@@ -221,61 +260,88 @@ def activation_report(
     )
 
 
-def _error_metrics(
-    found: Floats,
-    reference: Floats,
-    spread: Floats,
-    *,
-    limits: tuple[float | None, float | None],
-) -> list[Metric]:
-    """Error as it is, and over the spread, whose largest and RMS value the limits are for."""
-    error = np.asarray(found, np.float64) - reference
-    relative = error / floored_spread(spread)
+def _mu_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
+    scale, judged = reference.scale, reference.judged_units
+    limit_of = (limits.max_spread, limits.rms_spread)
+    metrics = latent_metrics(found, reference.mu, scale, judged, limit_of)
+    error = np.abs(np.asarray(found, np.float64) - reference.mu)
+    if not judged.all():
+        collapsed = (error / scale)[:, ~judged].max(axis=1)
+        name = "collapsed units, max error / posterior deviation"
+        metrics.append(extreme_metric(name, collapsed, limits.max_spread))
+    deviation = np.exp(np.asarray(reference.log_var, np.float64) / 2)
+    agreement = neighbour_agreement(found, reference.mu)
     return [
-        _non_finite_metric(found),
-        _metric("max error", largest(error)),
-        _metric("RMS error", rms(error)),
-        _metric("cosine, worst image", worst_cosine(found, reference), higher=True),
-        _metric(LATENT_METRIC, largest(relative), limit=limits[0]),
-        _metric("RMS error / spread over data", rms(relative), limit=limits[1]),
+        *metrics,
+        # Reported only, as that deviation can be next to nothing.
+        metric("max error / posterior deviation", largest(error / deviation)),
+        metric(
+            f"agreement of the {NEIGHBOURS} nearest neighbours",
+            agreement,
+            limit=limits.neighbours,
+            higher=True,
+        ),
     ]
 
 
 def _log_var_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
     """The errors of `log_var`, and how wrong the posterior deviation is that it stands for."""
-    by_deviation = limits.max_deviation is not None
-    relative = np.expm1((np.asarray(found, np.float64) - reference.log_var) / 2)
+    relative = np.abs(np.expm1((np.asarray(found, np.float64) - reference.log_var) / 2))
+    spread = floored_spread(reference.spread.log_var)
+    everything = np.ones(len(spread), np.bool_)
+    name, limit = "max error of deviation", limits.max_deviation
     return [
-        *_error_metrics(
-            found,
-            reference.log_var,
-            reference.spread.log_var,
-            limits=(None, None) if by_deviation else (limits.max_spread, limits.rms_spread),
-        ),
-        _metric("max error of deviation", largest(relative), limit=limits.max_deviation),
-        _metric("RMS error of deviation", rms(relative), limit=limits.rms_deviation),
+        *latent_metrics(found, reference.log_var, spread, everything, (None, None)),
+        extreme_metric(name, relative.max(axis=1), limit),
+        metric("RMS error of deviation", rms(relative), limit=limits.rms_deviation),
     ]
 
 
-def _posterior_metric(found: Floats, reference: Reference) -> Metric:
-    """Error in posterior standard deviations: reported only, as that deviation can collapse."""
-    deviation = np.exp(np.asarray(reference.log_var, np.float64) / 2)
-    error = np.asarray(found, np.float64) - reference.mu
-    return _metric("max error / posterior deviation", largest(error / deviation))
+def _probed(
+    backend: Backend, reference: Reference, limits: Limits, sizes: Sequence[int]
+) -> dict[str, tuple[Metric, str]]:
+    """Return for each output the worst figure over probe images and batch sizes, and where.
+
+    A probe may lie many spreads from all data, and rounding errors grow with the values that are
+    rounded: an error counts by its share of that distance.
+    """
+    probes = reference.probes
+    if probes is None:
+        return {}
+    # name: (reference, typical value, what an error is divided by, limit, figure)
+    judged: dict[str, tuple[Floats, Floats, Floats, float, str]] = {
+        "mu": (
+            probes.mu,
+            reference.mu,
+            reference.scale,
+            limits.probe_spread,
+            "probe images, RMS error / distance from the mean",
+        ),
+        "log_var": (
+            probes.log_var,
+            reference.log_var,
+            np.full(probes.mu.shape[1], 2.0),  # the logarithm of the deviation
+            limits.probe_deviation,
+            "probe images, RMS error of deviation / distance from the mean",
+        ),
+    }
+    inputs = _encoder_input(backend, probes.images)
+    runs = [run_in_batches(backend, inputs, size) for size in sizes]
+    found: dict[str, tuple[Metric, str]] = {}
+    for output in runs[0]:
+        true, usual, scale, limit, name = judged[output]
+        distance = rms_per_image((true - usual.mean(axis=0, dtype=np.float64)) / scale)
+        shares = np.stack([rms_per_image((run[output] - true) / scale) for run in runs])
+        shares /= np.maximum(distance, 1)
+        turn, image = map(int, np.unravel_index(np.argmax(shares), shares.shape))
+        where = f"{WORST_PROBE} of {output}: {probes.names[image]}, in batches of {sizes[turn]}"
+        found[output] = metric(name, float(shares[turn, image]), limit=limit), where
+    return found
 
 
-def _non_finite_metric(found: Floats) -> Metric:
-    return _metric("NaN or Inf values", float(np.count_nonzero(~np.isfinite(found))), limit=0.0)
-
-
-def _metric(
-    name: str, value: float, *, unit: str = "", limit: float | None = None, higher: bool = False
-) -> Metric:
-    # A NaN compares false with everything, so it never passes a limit.
-    passed = limit is None or (value >= limit if higher else value <= limit)
-    return Metric(
-        name=name, value=value, unit=unit, limit=limit, passed=passed, higher_is_better=higher
-    )
+def _encoder_input(backend: Backend, images: npt.NDArray[np.uint8]) -> Batch:
+    luma = images[:, None]
+    return luma if backend.input_dtype == np.uint8 else input_from_luma(luma)
 
 
 def _report(
@@ -286,6 +352,7 @@ def _report(
     precision: Precision,
     engine: str,
     reference: Reference,
+    notes: Sequence[str] = (),
 ) -> GraphReport:
     if precision == "fp16" and "CPUExecutionProvider" in engine:
         engine += ", which may compute FP16 in float32"
@@ -296,5 +363,6 @@ def _report(
         engine=engine,
         reference=reference.name,
         images=len(reference.images),
+        notes=tuple(notes),
         metrics=tuple(metrics),
     )

@@ -34,18 +34,23 @@ from ..runtime.errors import BackendError, MissingDependencyError, VerificationE
 from ..runtime.files import sha256_of
 from ..runtime.frames import input_from_luma
 from ..runtime.spec import ModelSpec
+from .advice import advice_on
+from .batches import run_in_batches
 from .describe import describe
 from .forms import BF16, FP16, FP32, Form
 from .phases import phases_from_decoder
 from .precision import check_precision, fp16_from_fp32, with_values_exposed
 from .variants import luma_from_float, mu_from_encoder
 from .verify import (
+    WORST_PROBE,
     Reference,
     activation_report,
     decoder_reports,
     encoder_reports,
-    run_in_batches,
 )
+
+IN_OPENVINO = 64
+"""So many held-out images, evenly taken, judge a float32 graph a second time, in OpenVINO."""
 
 
 class _Facts(TypedDict):
@@ -62,6 +67,9 @@ class BundleWriter:
         spec: Sizes of the model.
         weights_sha256: Identity of the weights, written into each graph and the manifest.
         reference: What every graph is held against.
+
+    Attributes:
+        encoded: (N, D) mu of the last encoder of each precision and runner, for its decoders.
     """
 
     def __init__(
@@ -69,7 +77,8 @@ class BundleWriter:
     ) -> None:
         self.folder, self.spec, self.weights_sha256 = folder, spec, weights_sha256
         self.reference = reference
-        self._encoded: dict[tuple[Precision, Runner | None], npt.NDArray[np.float32]] = {}
+        self.encoded: dict[tuple[Precision, Runner | None], npt.NDArray[np.float32]] = {}
+        self._openvino_mu = np.empty((0, spec.latent_size), np.float32)
         self.graphs: list[GraphEntry] = []
         self.reports: list[GraphReport] = []
 
@@ -178,10 +187,11 @@ class BundleWriter:
         failed = [report for report in self.reports if not report.passed]
         if failed:
             named = ", ".join(clause for report in failed for clause in report.failures)
-            flags = sorted({f"--{report.precision}" for report in failed})
-            without = "" if "--fp32" in flags else f", or leave out {' and '.join(flags)}"
+            notes = dict.fromkeys(note for report in failed for note in report.notes)
+            where = "".join(f"; {note}" for note in notes if note.startswith(WORST_PROBE))
             raise VerificationError(
-                f"verification failed, no bundle was written: {named}; train longer{without}"
+                f"verification failed, no bundle was written: {named}{where}; "
+                f"{advice_on(failed, self.reference)}"
             )
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -203,8 +213,10 @@ class BundleWriter:
         path = self.folder / form.file
         reports, mu = self._reports(form, path, reference)
         self.reports += reports
+        if form.precision == "fp32":
+            self.reports += self._openvino_reports(form, path, reference)
         if mu is not None:
-            self._encoded[form.precision, form.made_for] = mu
+            self.encoded[form.precision, form.made_for] = mu
         inputs, outputs = tensors_of(form.graph, self.spec, form.variant)
         return GraphEntry(
             **_facts(path),
@@ -216,6 +228,28 @@ class BundleWriter:
             inputs=inputs,
             outputs=outputs,
         )
+
+    def _openvino_reports(
+        self, form: Form, path: Path, reference: Reference
+    ) -> tuple[GraphReport, ...]:
+        """Verify a float32 graph in OpenVINO too, where it is installed: it may run there.
+
+        Where it is not, or does not open the graph, the manifest holds no such report, and a
+        stream in OpenVINO says so.
+        """
+        part = reference.rows(slice(None, None, -(-len(reference.images) // IN_OPENVINO)))
+        try:
+            backend = open_openvino(path)
+        except (MissingDependencyError, BackendError):
+            return ()  # what does not open here does not run here
+        with backend:
+            backend.check_tensors(*tensors_of(form.graph, self.spec, form.variant))
+            if form.graph == "encoder":
+                reports, self._openvino_mu = encoder_reports(backend, part, form.precision)
+            else:
+                encoded = self._openvino_mu
+                reports = decoder_reports(backend, part, form.precision, encoded=encoded)
+        return tuple(report.model_copy(update={"variant": form.variant}) for report in reports)
 
     def _reports(
         self, form: Form, path: Path, reference: Reference, *, every: int = 1
@@ -233,7 +267,7 @@ class BundleWriter:
             if form.graph == "encoder":
                 reports, mu = encoder_reports(backend, part, form.precision)
             else:
-                encoded = self._encoded[form.precision, form.made_for][rows]
+                encoded = self.encoded[form.precision, form.made_for][rows]
                 reports = decoder_reports(backend, part, form.precision, encoded=encoded)
         labels = {"variant": form.variant, "made_for": form.made_for}
         labelled = tuple(
@@ -249,6 +283,9 @@ class BundleWriter:
         reference = self.reference
         is_encoder = form.graph == "encoder"
         inputs = input_from_luma(reference.images[:, None]) if is_encoder else reference.mu
+        if (probes := reference.probes) is not None:
+            probed = input_from_luma(probes.images[:, None]) if is_encoder else probes.latents
+            inputs = np.concatenate([inputs, probed])
         largest = 0.0
         with open_onnx(exposed) as backend:
             for image in range(len(inputs)):  # every value inside is kept, so one at a time

@@ -186,6 +186,8 @@ def _graph(
     precision = wish.precision or "fp32"
     entry = bundle.leanest(graph, precision, runner, wish.outputs)
     backend = open_entry(bundle, entry, runner=runner, provider=provider, threads=wish.threads)
+    if runner == "openvino" and not bundle.verified_in(entry, "OpenVINO"):
+        backend.notes += ("this graph was not verified in OpenVINO when the bundle was made",)
     return Choice(backend, precision)
 
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motorvae.export.figures import (
+    cosines,
     floored_spread,
     neighbour_agreement,
-    worst_cosine,
     worst_psnr_db,
 )
 
@@ -42,6 +42,15 @@ def test_psnr_and_cosine_by_hand() -> None:
     other[1] = 0.1
     assert worst_psnr_db(one, other) == pytest.approx(20.0)
     assert np.isnan(worst_psnr_db(one * np.float32("nan"), other))
-    assert worst_cosine(np.array([[1.0, 0], [1, 1]]), np.array([[1.0, 0], [1, 0]])) == (
-        pytest.approx(np.sqrt(0.5))
-    )
+    found = cosines(np.array([[1.0, 0], [1, 1]]), np.array([[1.0, 0], [1, 0]]))
+    assert found == pytest.approx([1, np.sqrt(0.5)])
+
+
+def test_near_equal_images_may_change_places() -> None:
+    """A video that stands still: neighbours are nearer than any two scenes."""
+    rng = np.random.default_rng(1)
+    scenes = rng.standard_normal((8, 16)).repeat(20, axis=0)
+    one, other = (scenes + 1e-3 * rng.standard_normal(scenes.shape) for _ in range(2))
+    assert neighbour_agreement(one, other) == 1.0
+    mixed = rng.permutation(one)
+    assert neighbour_agreement(mixed, other) < 0.3

@@ -10,9 +10,10 @@ import onnx_ir as ir
 import pytest
 from rich.console import Console
 
+from motorvae.export.limits import LIMITS
 from motorvae.export.table import verification_table
 from motorvae.export.variants import luma_from_float, mu_from_encoder
-from motorvae.export.verify import LIMITS, Reference, Spread, decoder_reports, encoder_reports
+from motorvae.export.verify import Reference, Spread, decoder_reports, encoder_reports
 from motorvae.runtime.backend import open_onnx
 from motorvae.runtime.bundle import GraphName, GraphReport, Precision
 
@@ -39,6 +40,13 @@ def test_true_graph_passes_and_every_figure_is_there(encoder: Path, reference: R
         "NaN or Inf values",
         "max error / spread over data",
         "RMS error / spread over data",
+        "probe images, RMS error / distance from the mean",
+    ]
+    assert [m.name for m in log_var.metrics if m.limit is not None] == [
+        "NaN or Inf values",
+        "max error of deviation",
+        "RMS error of deviation",
+        "probe images, RMS error of deviation / distance from the mean",
     ]
     assert metric(mu, "cosine, worst image") == pytest.approx(1, abs=1e-6)
     assert metric(mu, "agreement of the 10 nearest neighbours") > 0.99

@@ -83,10 +83,10 @@ def test_engines_that_answer_as_the_reference_pass_the_gate(
     found = verdicts(bundle, flavour, gpu, reference(), seen)
     assert [verdict.verified for verdict in found] == [True, True]
     outputs = [report.output for verdict in found for report in verdict.reports]
-    assert outputs == ["mu", "log_var", "mu", "log_var", "reconstruction", "reconstruction"]
-    # The batch that streams, and the largest.
-    sizes = [report.engine.rpartition(", ")[2] for report in seen]
-    assert sizes == ["batch 1", "batch 1", "batch 8", "batch 8", "batch 1", "batch 8"]
+    assert outputs == ["mu", "log_var"] * 3 + ["reconstruction"] * 3
+    # The batch that streams, the largest, and one between.
+    sizes = [report.engine.rpartition(", batch ")[2] for report in seen]
+    assert sizes == ["1", "1", "4", "4", "8", "8", "1", "4", "8"]
     assert all(report.engine.startswith("TensorRT 10.3.0 on ") for report in seen)
     assert {report.images for report in seen} == {20}
     assert stand_in.live() == {}
@@ -100,13 +100,13 @@ def test_every_form_is_held_to_the_gate_by_itself(
     found = verdicts(forms, flavour, gpu, reference(), seen, precision=precision)
     assert all(verdict.verified for verdict in found)
     named = [(report.graph, report.variant, report.output) for report in seen]
-    twice = [
-        *(("encoder", "full", output) for output in ("mu", "log_var") * 2),
-        *(("encoder", "luma", output) for output in ("mu", "log_var") * 2),
-        *(("encoder", "mu", output) for output in ("mu",) * 2),
-        *(("decoder", "full", output) for output in ("reconstruction",) * 2),
+    at_each_size = [
+        *(("encoder", "full", output) for output in ("mu", "log_var") * 3),
+        *(("encoder", "luma", output) for output in ("mu", "log_var") * 3),
+        *(("encoder", "mu", output) for output in ("mu",) * 3),
+        *(("decoder", "full", output) for output in ("reconstruction",) * 3),
     ]
-    assert named == (twice if precision == "fp16" else twice[4:])
+    assert named == (at_each_size if precision == "fp16" else at_each_size[6:])
     assert {report.made_for for report in seen} == {None if precision == "fp16" else "tensorrt"}
     assert {report.precision for report in seen} == {precision}
     assert stand_in.live() == {}
@@ -123,7 +123,7 @@ def test_engine_that_drifted_is_not_kept(
     changed = dataclasses.replace(true, **{field: drifted})
     with pytest.raises(VerificationError, match=f"no engine was kept: .* {field}: "):
         verdicts(bundle, flavour, gpu, changed, seen)
-    assert len(seen) == 6
+    assert len(seen) == 9
     assert stand_in.live() == {}
 
 

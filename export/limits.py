@@ -1,0 +1,43 @@
+"""What each precision is held to; docs/gate.md derives every number from what latents are for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..runtime.bundle import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a precision is held to; docs/gate.md derives each number.
+
+    Attributes:
+        max_spread: Largest error of a latent over its standard deviation over the data.
+        rms_spread: The same, root mean square over images and latents.
+        max_deviation: Largest relative error of a posterior standard deviation, exp(log_var / 2).
+        rms_deviation: The same, root mean square.
+        psnr_db: Least PSNR of a reconstruction against the float32 one.
+        probe_spread: Largest RMS error over the latents of a probe image, over its distance from
+            the mean where that is more than 1, both in spreads.
+        probe_deviation: The same of log_var / 2, in units of the logarithm.
+        probe_psnr_db: Least PSNR of what is decoded from a probe latent.
+        neighbours: Least agreement of nearest neighbours among `mu`; None is no limit.
+    """
+
+    max_spread: float
+    rms_spread: float
+    max_deviation: float
+    rms_deviation: float
+    psnr_db: float
+    probe_spread: float
+    probe_deviation: float
+    probe_psnr_db: float
+    neighbours: float | None = None
+
+
+LIMITS: dict[Precision, Limits] = {
+    "fp32": Limits(1e-3, 1e-4, 1e-3, 1e-4, 80.0, 1e-3, 1e-3, 70.0),
+    "fp16": Limits(5e-2, 1e-2, 5e-2, 1e-2, 45.0, 2e-2, 2e-2, 45.0),
+    "bf16": Limits(0.2, 5e-2, 0.2, 5e-2, 45.0, 0.1, 0.1, 35.0),
+    "int8": Limits(0.25, 5e-2, 0.2, 5e-2, 40.0, 0.7, 0.7, 15.0, neighbours=0.85),
+}

@@ -1,0 +1,128 @@
+"""Images and latents unlike the held-out ones, on which a wrong graph has nowhere to hide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .figures import Floats
+
+_SEED = 11
+_BLOCK = 8
+"""Side of a checkerboard's fields and of soft noise's cells, in pixels."""
+_FURTHEST = 6.0
+"""How many spreads from the mean, as a root mean square, a latent lies at most that is decoded."""
+
+Luma = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What the reference says of images and latents that held-out images do not reach.
+
+    Attributes:
+        names: What each image is.
+        images: (P, S, S) uint8.
+        mu: (P, D) float32.
+        log_var: (P, D) float32.
+        latents: (L, D) float32.
+        reconstruction: (L, 1, S, S) float32, decoded from `latents`.
+    """
+
+    names: tuple[str, ...]
+    images: Luma
+    mu: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32]
+    latents: npt.NDArray[np.float32]
+    reconstruction: npt.NDArray[np.float32]
+
+
+def probe_images(held_out: Luma) -> tuple[tuple[str, ...], Luma]:
+    """Return the names (P) and the images (P, S, S) that encoders are tried on.
+
+    The same held-out images give the same probes.
+
+    Args:
+        held_out: (N, S, S) uint8.
+    """
+    side = held_out.shape[1]
+    rng = np.random.default_rng(_SEED)
+    rows, columns = np.indices((side, side))
+    ramp = np.linspace(0, 255, side).round().astype(np.uint8)
+    first, other = held_out[0], held_out[len(held_out) // 2]
+    cells = max(side // _BLOCK, 2)
+    soft = rng.integers(0, 256, (cells, cells), np.uint8)
+    still = held_out.min(axis=0) == held_out.max(axis=0)
+    found: dict[str, Luma] = {
+        "black": np.zeros((side, side), np.uint8),
+        "white": np.full((side, side), 255, np.uint8),
+        "mid grey": np.full((side, side), 128, np.uint8),
+        "white noise": rng.integers(0, 256, (side, side), np.uint8),
+        "black or white noise": rng.integers(0, 2, (side, side), np.uint8) * np.uint8(255),
+        "soft noise": cv2.resize(soft, (side, side), interpolation=cv2.INTER_CUBIC).astype(
+            np.uint8
+        ),
+        "horizontal gradient": np.broadcast_to(ramp, (side, side)).copy(),
+        "vertical gradient": np.broadcast_to(ramp[:, None], (side, side)).copy(),
+        "checkerboard": ((rows // _BLOCK + columns // _BLOCK) % 2 * 255).astype(np.uint8),
+        "stripes": (columns % 2 * 255).astype(np.uint8),
+        "inverted": 255 - first,
+        "another inverted": 255 - other,
+        "shifted": np.roll(first, (side // 2, side // 4), axis=(0, 1)),
+        "another shifted": np.roll(other, (side // 8, -side // 3), axis=(0, 1)),
+        "mirrored": first[:, ::-1],
+        "upside down": other[::-1],
+        "dark": first // 4,
+        "bright": 255 - (255 - other) // 4,
+        "bright object": _with_object(first, still, np.uint8(255)),
+        "dark object": _with_object(other, still, np.uint8(0)),
+        "inverted where nothing changes": np.where(still, 255 - first, first).astype(np.uint8),
+    }
+    return tuple(found), np.ascontiguousarray(np.stack(list(found.values())))
+
+
+def probe_latents(
+    mu: Floats, log_var: Floats, scale: Floats, probes_mu: Floats
+) -> npt.NDArray[np.float32]:
+    """Return the latents (L, D) that decoders are tried on.
+
+    Args:
+        mu: (N, D), of held-out images.
+        log_var: (N, D).
+        scale: (D,), the spread of each latent over the data.
+        probes_mu: (P, D), of the probe images; drawn nearer where they lie far out.
+    """
+    rng = np.random.default_rng(_SEED)
+    mean = np.asarray(mu, np.float64).mean(axis=0)
+    size = len(mean)
+    signs = rng.choice([-1.0, 1.0], (2, size))
+    chosen = np.linspace(0, len(mu) - 1, 4).round().astype(int)
+    deviation = np.exp(np.asarray(log_var, np.float64)[chosen] / 2)
+    away = np.asarray(probes_mu, np.float64) - mean
+    distance = np.sqrt(np.mean((away / scale) ** 2, axis=1, keepdims=True))
+    parts = [
+        np.zeros((1, size)),
+        mean[None],
+        mean + 3 * scale[None],
+        mean - 3 * scale[None],
+        mean + 3 * scale * signs,
+        rng.standard_normal((4, size)),  # the prior
+        mu[chosen] + deviation * rng.standard_normal((len(chosen), size)),  # the posterior
+        mean + away * np.minimum(1, _FURTHEST / np.maximum(distance, 1e-12)),
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _with_object(image: Luma, still: npt.NDArray[np.bool_], value: np.uint8) -> Luma:
+    """Return the image with a square where most pixels never change."""
+    side = len(image)
+    edge = side // 4
+    sums = np.pad(still.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    inside = sums[edge:, edge:] - sums[:-edge, edge:] - sums[edge:, :-edge] + sums[:-edge, :-edge]
+    row, column = np.unravel_index(np.argmax(inside), inside.shape)
+    changed: Luma = image.copy()
+    changed[row : row + edge, column : column + edge] = value
+    return changed
