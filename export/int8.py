@@ -27,6 +27,8 @@ from .writer import BundleWriter
 
 SCREENED = 32
 """About so many of the images that choose, evenly taken, see each candidate first."""
+MANY = 512
+"""What fresh images may reach is told closely from so many on."""
 _NO_LATENTS = np.empty((0, 0), np.float32)
 
 
@@ -197,6 +199,7 @@ class Int8Forms:
                 calibration=self._calibration(trial, finalists),
                 reference=self._judging,
                 encoded=judging,
+                notes=self._notes(),
             ),
             layers=layers,
             excluded=excluded,
@@ -215,6 +218,16 @@ class Int8Forms:
             chosen=len(self._images.choosing),
             judged=len(self._images.judging),
             finalists=finalists,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        count = len(self._images.judging)
+        if count >= MANY:
+            return ()
+        return (
+            f"{count} images judge INT8, and what others may reach is told from these with a wide "
+            "margin: a training run keeps up to 2048 images for that, and the export of its "
+            "checkpoint takes all",
         )
 
     def _counted(self, graph: str) -> Callable[[int], None]:

@@ -159,6 +159,7 @@ class BundleWriter:
         calibration: Calibration,
         reference: Reference,
         encoded: npt.NDArray[np.float32],
+        notes: Sequence[str] = (),
     ) -> tuple[GraphReport, ...]:
         """Write and verify graphs that belong together; list them if all pass, else keep none.
 
@@ -167,6 +168,7 @@ class BundleWriter:
             calibration: How they were calibrated.
             reference: The images that verify them.
             encoded: (N, D) mu that their encoder gives for these images; for decoders.
+            notes: What the verdict does not cover.
 
         Returns:
             All reports.
@@ -175,7 +177,11 @@ class BundleWriter:
         self.encoded["int8", next(iter(models)).made_for] = encoded
         for form, model in models.items():
             self.add(form, model, calibration=calibration, reference=reference)
-        found = tuple(self.reports[reports:])
+        found = tuple(
+            report.model_copy(update={"notes": (*report.notes, *notes)})
+            for report in self.reports[reports:]
+        )
+        self.reports[reports:] = found
         if not all(report.passed for report in found):
             del self.graphs[graphs:], self.reports[reports:]
             for form in models:
