@@ -81,8 +81,8 @@ def announced(manifest: Manifest, entry: GraphEntry) -> tuple[str, ...]:
             if metric.name in {LATENT_METRIC, IMAGE_METRIC} and metric.limit is not None:
                 verdict = "passed" if metric.passed else "failed"
                 clauses.append(
-                    f"the manifest: {metric.name} {metric.value:.3g} (limit {metric.limit:g}), "
-                    f"{verdict}"
+                    f"the manifest, {report.engine}: {metric.name} {metric.value:.3g} "
+                    f"(limit {metric.limit:g}), {verdict}"
                 )
     return tuple(clauses) or ("the manifest holds no verification of this graph",)
 

@@ -15,7 +15,8 @@ RMS_METRIC = "RMS error / spread over data"
 NEIGHBOURS = 10
 NEIGHBOUR_EPSILON = 0.05
 SPREAD_FLOOR = 0.01
-"""A latent that hardly varies over the data is held to this share of the typical spread."""
+"""A latent that hardly varies over the data is held to this share of the typical spread, and a
+posterior deviation that is next to nothing to this share of its unit's."""
 
 
 def neighbour_agreement(found: Floats, reference: Floats, count: int = NEIGHBOURS) -> float:

@@ -16,6 +16,9 @@ _BLOCK = 8
 _FURTHEST = 6.0
 """How many spreads from the mean, as a root mean square, a latent lies at most that is decoded."""
 
+_FAR = 8.0
+"""So many spreads from the mean, decoders give black and white: nothing clips them before."""
+
 Luma = npt.NDArray[np.uint8]
 
 
@@ -98,7 +101,7 @@ def probe_latents(
     rng = np.random.default_rng(_SEED)
     mean = np.asarray(mu, np.float64).mean(axis=0)
     size = len(mean)
-    signs = rng.choice([-1.0, 1.0], (2, size))
+    signs = rng.choice([-1.0, 1.0], (6, size))
     chosen = np.linspace(0, len(mu) - 1, 4).round().astype(int)
     deviation = np.exp(np.asarray(log_var, np.float64)[chosen] / 2)
     away = np.asarray(probes_mu, np.float64) - mean
@@ -108,7 +111,8 @@ def probe_latents(
         mean[None],
         mean + 3 * scale[None],
         mean - 3 * scale[None],
-        mean + 3 * scale * signs,
+        mean + 3 * scale * signs[:2],
+        mean + _FAR * scale * signs[2:],
         rng.standard_normal((4, size)),  # the prior
         mu[chosen] + deviation * rng.standard_normal((len(chosen), size)),  # the posterior
         mean + away * np.minimum(1, _FURTHEST / np.maximum(distance, 1e-12)),

@@ -16,6 +16,7 @@ from .batches import BATCH_SIZES, Decoded, Images, run_in_batches
 from .figures import (
     IMAGE_METRIC,
     NEIGHBOURS,
+    SPREAD_FLOOR,
     Floats,
     floored_spread,
     largest,
@@ -163,8 +164,8 @@ def encoder_reports(
     notes = {output: list(reference.notes) for output in metrics}
     if reference.probes is not None:
         for output, (probed, worst) in _probed(backend, reference, limits, sizes).items():
-            metrics[output].append(probed)
-            notes[output] += [] if probed.passed else [worst]
+            metrics[output] += probed
+            notes[output] += [] if all(one.passed for one in probed) else [worst]
     reports = tuple(
         _report(
             output,
@@ -215,15 +216,21 @@ def decoder_reports(
                 for size in sizes
             ]
         )
+        away = (probes.latents - reference.mu.mean(axis=0, dtype=np.float64)) / reference.scale
+        near = rms_per_image(away) <= limits.probe_reach
+        further = psnr_db(float(errors.max()))
         metrics.append(
             metric(
                 "PSNR, worst probe latent",
-                psnr_db(float(errors.max())),
+                psnr_db(float(errors[:, near].max(initial=0))),
                 unit="dB",
                 limit=limits.probe_psnr_db,
                 higher=True,
             )
         )
+        if not near.all():
+            name = f"PSNR, worst probe latent beyond {limits.probe_reach:g} spreads"
+            metrics.append(metric(name, further, unit="dB", higher=True))
     report = _report(
         "reconstruction",
         metrics,
@@ -285,8 +292,13 @@ def _mu_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Met
 
 
 def _log_var_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
-    """The errors of `log_var`, and how wrong the posterior deviation is that it stands for."""
-    relative = np.abs(np.expm1((np.asarray(found, np.float64) - reference.log_var) / 2))
+    """The errors of `log_var`, and how wrong the posterior deviation is that it stands for.
+
+    A deviation below a hundredth of the unit's spread is as good as none, whatever its logarithm:
+    errors are divided by that hundredth there.
+    """
+    given, true = (np.exp(np.asarray(v, np.float64) / 2) for v in (found, reference.log_var))
+    relative = np.abs(given - true) / np.maximum(true, SPREAD_FLOOR * reference.scale)
     spread = floored_spread(reference.spread.log_var)
     everything = np.ones(len(spread), np.bool_)
     name, limit = "max error of deviation", limits.max_deviation
@@ -299,8 +311,8 @@ def _log_var_metrics(found: Floats, reference: Reference, limits: Limits) -> lis
 
 def _probed(
     backend: Backend, reference: Reference, limits: Limits, sizes: Sequence[int]
-) -> dict[str, tuple[Metric, str]]:
-    """Return for each output the worst figure over probe images and batch sizes, and where.
+) -> dict[str, tuple[list[Metric], str]]:
+    """Return for each output the worst and the median probe's figure, and which is the worst.
 
     A probe may lie many spreads from all data, and rounding errors grow with the values that are
     rounded: an error counts by its share of that distance.
@@ -315,19 +327,19 @@ def _probed(
             reference.mu,
             reference.scale,
             limits.probe_spread,
-            "probe images, RMS error / distance from the mean",
+            "RMS error / distance from the mean",
         ),
         "log_var": (
             probes.log_var,
             reference.log_var,
             np.full(probes.mu.shape[1], 2.0),  # the logarithm of the deviation
             limits.probe_deviation,
-            "probe images, RMS error of deviation / distance from the mean",
+            "RMS error of deviation / distance from the mean",
         ),
     }
     inputs = _encoder_input(backend, probes.images)
     runs = [run_in_batches(backend, inputs, size) for size in sizes]
-    found: dict[str, tuple[Metric, str]] = {}
+    found: dict[str, tuple[list[Metric], str]] = {}
     for output in runs[0]:
         true, usual, scale, limit, name = judged[output]
         distance = rms_per_image((true - usual.mean(axis=0, dtype=np.float64)) / scale)
@@ -335,7 +347,17 @@ def _probed(
         shares /= np.maximum(distance, 1)
         turn, image = map(int, np.unravel_index(np.argmax(shares), shares.shape))
         where = f"{WORST_PROBE} of {output}: {probes.names[image]}, in batches of {sizes[turn]}"
-        found[output] = metric(name, float(shares[turn, image]), limit=limit), where
+        found[output] = (
+            [
+                metric(f"worst probe image, {name}", float(shares[turn, image]), limit=limit),
+                metric(
+                    f"median probe image, {name}",
+                    float(np.median(shares, axis=1).max()),
+                    limit=limits.probe_median,
+                ),
+            ],
+            where,
+        )
     return found
 
 

@@ -102,7 +102,7 @@ def _verdict(reports: Sequence[GraphReport]) -> Facts:
         "passed": all(report.passed for report in reports),
         "share": shares[worst],
         "worst": worst,
-        "shares": shares,
+        "shares": {name: float(f"{share:.3g}") for name, share in shares.items()},
         "failures": [clause for report in reports for clause in report.failures],
     }
 
@@ -152,7 +152,7 @@ def _planted(writer: BundleWriter, reference: Reference) -> Facts:
                 form = Form(graph, precision)  # type: ignore[arg-type]
                 reports = judged(writer, form, model, judges)
                 failures = [clause for report in reports for clause in report.failures]
-                caught[precision] = failures[:3]
+                caught[precision] = failures[:1]
             if caught:
                 found[fault.__name__] = caught
     return found

@@ -16,8 +16,9 @@ import pytest
 from rich.console import Console
 
 from motorvae.export.engine_bundle import EngineOrder, add_engines_to_bundle
+from motorvae.export.limits import LIMITS
 from motorvae.export.reference import reference_from_bundle
-from motorvae.export.verify import LIMITS, Reference, encoder_reports
+from motorvae.export.verify import Reference, encoder_reports
 from motorvae.runtime.backend import Arrays, Backend, Batch, open_entry
 from motorvae.runtime.bundle import Bundle, GraphEntry, GraphName, Precision, Variant, load_bundle
 from motorvae.runtime.choice import Wish, choose_backend

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,8 @@ from motorvae.runtime.passport import passport_from_json
 
 ADA = Gpu("NVIDIA GeForce RTX 4090", "8.9", "13.0", "580.65", 24 << 30, integrated=False)
 ORIN = Gpu("Orin", "8.7", "12.6", "540.4", 8 << 30, integrated=True)
+
+ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 
 without_gpu = pytest.mark.skipif(
     isinstance(find_gpu(), Gpu), reason="says what is said without a GPU, and here is one"
@@ -123,6 +126,30 @@ def test_a_precision_that_the_gpu_way_has_not_is_sought_on_the_cpu(
     assert tried[0] == "onnx cuda"
     assert len(tried) > 1
     assert tried[1] == "openvino" or precision == "int8"
+
+
+def test_stream_in_openvino_of_what_was_not_verified_there_says_so(
+    bundle_copy: Path, change_manifest: ChangeManifest
+) -> None:
+    pytest.importorskip("openvino")
+    wish = Wish(backend="openvino", outputs=("mu",))
+    verified = choose_backend(load_bundle(bundle_copy), "encoder", wish)
+    verified.backend.close()
+    assert "verified" not in verified.remarks
+
+    def as_without_openvino(manifest: dict[str, Any]) -> None:
+        manifest["verification"] = [
+            report
+            for report in manifest["verification"]
+            if not report["engine"].startswith("OpenVINO")
+        ]
+
+    change_manifest(bundle_copy, as_without_openvino)
+    unverified = choose_backend(load_bundle(bundle_copy), "encoder", wish)
+    unverified.backend.close()
+    assert unverified.remarks.endswith(
+        "; this graph was not verified in OpenVINO when the bundle was made"
+    )
 
 
 ENGINE, PASSPORT = 0, 1
