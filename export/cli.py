@@ -117,6 +117,8 @@ def _export(options: ExportOptions) -> None:
     if isinstance(builder, NoBuilder):
         if wants_engine:
             flags = " ".join(f"--{name}" for name in engines)
+            if runners != RUNNERS:
+                flags = flags.replace("--int8", "--int8 tensorrt")
             console.print(
                 f"no engine was built: {builder.reason}; on the machine that will run it: "
                 f"motorvae-export --bundle {path} {flags}"

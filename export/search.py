@@ -45,7 +45,7 @@ class Trial:
     @property
     def passed(self) -> bool:
         """Whether the images that judge found it within every limit."""
-        return self.judges == "judging" and self.share <= 1
+        return self.judges == "judging" and all(report.passed for report in self.reports)
 
 
 @dataclass(frozen=True, slots=True)
