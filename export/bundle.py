@@ -18,7 +18,6 @@ from ..runtime.bundle import (
     GraphReport,
     Precision,
 )
-from ..runtime.calibration import HELD_OUT
 from ..runtime.engines import ENGINES, foreign_in_engines
 from ..runtime.errors import (
     BackendError,
@@ -29,8 +28,8 @@ from ..runtime.errors import (
 )
 from ..runtime.files import check_writable, replaced_folder
 from ..runtime.spec import ModelSpec
-from .calibration_images import calibration_from_text
-from .int8 import Int8Forms, Searched
+from .calibration_images import Luma, calibration_from_text
+from .int8 import Int8Forms, Int8Order, LeftOut, Searched
 from .reference import reference_from_bundle, save_reference
 from .verify import Reference
 from .writer import BundleWriter
@@ -75,11 +74,12 @@ def write_bundle(
     statistics: Path,
     reference: Reference,
     on_reports: ReportsHook,
+    held_out: Luma | None = None,
     precisions: Collection[Precision] = (),
-    calibration: str = HELD_OUT,
+    int8: Int8Order | None = None,
     remarks: Sequence[str] = (),
     tell: Tell = lambda _: None,
-) -> None:
+) -> tuple[LeftOut, ...]:
     """Write a whole new bundle.
 
     Args:
@@ -90,13 +90,18 @@ def write_bundle(
         statistics: The run's latent statistics, copied into the bundle.
         reference: What every graph is held against.
         on_reports: Called with all reports and INT8 searches before the gate decides.
+        held_out: (N, S, S) uint8, all images that the model was not trained on, of which INT8
+            graphs take more than others; by default those of the reference.
         precisions: What the bundle is to hold besides float32.
-        calibration: Where INT8 ranges come from; see `calibration_from_text`.
+        int8: How INT8 graphs are made, where they are asked for; by default for every engine.
         remarks: What whoever uses the bundle should know, for its manifest.
         tell: Called with what is being done.
 
+    Returns:
+        Which INT8 graphs did not pass; the bundle is there without them.
+
     Raises:
-        VerificationError: A graph drifted past its limit; no bundle is written.
+        VerificationError: Another graph drifted past its limit; no bundle is written.
         OutputError: `output` cannot be written, or is something else than a bundle.
         MotorVAEError: Calibration images cannot be had, or bf16 not be computed.
     """
@@ -105,11 +110,13 @@ def write_bundle(
         writer = BundleWriter(folder, spec, weights_sha256, reference)
         tell("float32 graphs")
         writer.add_fp32(graphs)
-        searched = _add(writer, precisions, calibration, tell)
+        images = reference.images if held_out is None else held_out
+        searched, left_out = _add(writer, precisions, int8 or Int8Order(), images, tell)
         shutil.copyfile(statistics, folder / STATISTICS)
         save_reference(folder / VERIFICATION_IMAGES, reference)
-        on_reports(writer.reports, searched)
+        on_reports(_with_refused(writer, left_out), searched)
         writer.finish((STATISTICS, VERIFICATION_IMAGES), remarks=remarks)
+    return left_out
 
 
 def add_to_bundle(
@@ -117,20 +124,23 @@ def add_to_bundle(
     precisions: Collection[Precision],
     *,
     on_reports: ReportsHook,
-    calibration: str = HELD_OUT,
+    int8: Int8Order | None = None,
     tell: Tell = lambda _: None,
-) -> None:
+) -> tuple[LeftOut, ...]:
     """Add precisions that a bundle lacks, from its float32 graphs; needs no torch.
 
     Args:
         bundle: What is added to; it is replaced in one step.
         precisions: What it lacks.
         on_reports: As of `write_bundle`, with the new graphs only.
-        calibration: As of `write_bundle`.
+        int8: As of `write_bundle`; only engines for which the bundle has no INT8 graphs.
         tell: As of `write_bundle`.
 
+    Returns:
+        Which INT8 graphs did not pass.
+
     Raises:
-        VerificationError: A graph drifted past its limit; the bundle stays as it was.
+        VerificationError: Another graph drifted past its limit; the bundle stays as it was.
         BundleError: The bundle does not hold what verification needs.
         MotorVAEError: As of `write_bundle`.
     """
@@ -139,25 +149,38 @@ def add_to_bundle(
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
         manifest = bundle.manifest
         writer = BundleWriter(folder, bundle.spec, manifest.weights_sha256, reference)
-        searched = _add(writer, precisions, calibration, tell)
-        on_reports(writer.reports, searched)
+        images = reference.images
+        searched, left_out = _add(writer, precisions, int8 or Int8Order(), images, tell)
+        on_reports(_with_refused(writer, left_out), searched)
         writer.finish([entry.file for entry in manifest.files], manifest)
+    return left_out
 
 
 def _add(
-    writer: BundleWriter, precisions: Collection[Precision], calibration: str, tell: Tell
-) -> tuple[Searched, ...]:
+    writer: BundleWriter,
+    precisions: Collection[Precision],
+    int8: Int8Order,
+    held_out: Luma,
+    tell: Tell,
+) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
     """Add what is asked for; what may be refused at once comes first."""
     images = None
     if "int8" in precisions:
-        images = calibration_from_text(calibration, writer.reference.images, writer.spec)
+        images = calibration_from_text(int8.calibration, held_out, writer.spec)
     if "bf16" in precisions:
         tell("bf16 graphs")
         _add_bf16(writer)
     if "fp16" in precisions:
         tell("FP16 graphs")
         writer.add_fp16()
-    return Int8Forms(writer, images, tell).add() if images else ()
+    # INT8 is held against the float32 graphs, which are worth that if they passed.
+    if images is None or not all(report.passed for report in writer.reports):
+        return (), ()
+    return Int8Forms(writer, images, tell).add(int8.runners)
+
+
+def _with_refused(writer: BundleWriter, left_out: Sequence[LeftOut]) -> list[GraphReport]:
+    return [*writer.reports, *(report for part in left_out for report in part.failed)]
 
 
 def _add_bf16(writer: BundleWriter) -> None:

@@ -1,4 +1,4 @@
-"""Images that INT8 ranges come from: half of the held-out ones, or what the user names."""
+"""Held-out images in three parts: INT8 ranges come from one, one chooses, and one judges."""
 
 from __future__ import annotations
 
@@ -16,32 +16,40 @@ from ..runtime.source import Wanted
 from ..runtime.spec import ModelSpec
 
 FEWEST = 16
+"""It takes so many images to calibrate, and of held-out ones as many again to choose and judge."""
 MOST = 128
+"""So many calibrate and so many choose at most; all others judge."""
+
+Luma = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """What INT8 graphs are calibrated on, and what they are judged by.
+    """What INT8 graphs are calibrated on, chosen by, and judged by; no image is in two of them.
 
     Attributes:
-        luma: (N, S, S) uint8, fitted.
-        origin: Where they come from.
-        judges: Which held-out images judge; none of them is in `luma`.
+        luma: (N, S, S) uint8, fitted; what ranges come from.
+        origin: Where these come from.
+        choosing: (K, S, S) uint8, held-out images that candidates are compared on.
+        judging: (M, S, S) uint8, held-out images that judge what was chosen.
     """
 
-    luma: npt.NDArray[np.uint8]
+    luma: Luma
     origin: str
-    judges: slice
+    choosing: Luma
+    judging: Luma
 
 
-def calibration_from_text(
-    text: str, held_out: npt.NDArray[np.uint8], spec: ModelSpec
-) -> CalibrationImages:
-    """Return the images that `--calibration` names.
+def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> CalibrationImages:
+    """Return the images that `--calibration` names, and the parts of the held-out ones.
+
+    Of held-out images a third calibrates, up to 128, a sixth chooses, up to 128, and all others
+    judge. Where the user names what calibrates, a third of the held-out ones chooses.
 
     Args:
         text: `held-out`, or a folder of images or a video as `open_source` takes it.
-        held_out: (N, S, S) uint8, the images that graphs are verified on.
+        held_out: (N, S, S) uint8, images that the model was not trained on, in an order that does
+            not depend on what they show.
         spec: The model's sizes and frame fit.
 
     Raises:
@@ -49,19 +57,32 @@ def calibration_from_text(
         SourceError: It cannot be opened or read.
         DataError: There are too few images.
     """
+    count = len(held_out)
     if text != HELD_OUT:
         luma = _luma_from_source(text, held_out, spec)
-        return CalibrationImages(luma, without_credentials(text), slice(None))
+        cut = min(MOST, max(1, count // 3))
+        judging = held_out[cut:]
+        choosing = _unlike(held_out[:cut], judging)
+        if not len(choosing) or not len(judging):
+            raise DataError(
+                f"{count} held-out images are too few to choose an INT8 graph by some of them and "
+                "judge it by others: train with more images, or leave out --int8"
+            )
+        return CalibrationImages(luma, without_credentials(text), choosing, judging)
     # They lie in the order of hashes, those of one stretch of a video side by side, so that one
     # cut parts one stretch at most.
-    cut = (len(held_out) + 1) // 2
-    half = _unlike(held_out[:cut], held_out[cut:])
-    if min(len(half), len(held_out) - cut) < FEWEST:
+    first = min(MOST, max(FEWEST, count // 3))
+    second = first + min(MOST, max(FEWEST, count // 6))
+    judging = held_out[second:]
+    choosing = _unlike(held_out[first:second], judging)
+    calibrating = _unlike(held_out[:first], held_out[first:])
+    if len(calibrating) < FEWEST or len(judging) < FEWEST or not len(choosing):
         raise DataError(
-            f"half of {len(held_out)} held-out images is too few to calibrate on, it takes "
-            f"{FEWEST} unlike the others: name a folder of images or a video with --calibration"
+            f"a third of {count} held-out images is too few to calibrate on, it takes {FEWEST} "
+            "unlike the others, and as many to choose and to judge: name a folder of images or a "
+            "video with --calibration"
         )
-    return CalibrationImages(_spread_out(half), HELD_OUT, slice(cut, None))
+    return CalibrationImages(calibrating, HELD_OUT, choosing, judging)
 
 
 def _luma_from_source(

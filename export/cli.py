@@ -6,17 +6,19 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import tyro
 from rich.console import Console
 
-from ..runtime.bundle import Bundle, GraphReport, Precision, load_bundle
+from ..runtime.bundle import Bundle, GraphReport, Precision, Runner, load_bundle
 from ..runtime.calibration import HELD_OUT
 from ..runtime.command import run_command, stderr_console
 from ..runtime.errors import (
     CheckpointError,
     ConfigError,
     MissingDependencyError,
+    VerificationError,
     missing_dependency,
 )
 from ..runtime.files import sha256_of
@@ -28,10 +30,11 @@ from .engine_bundle import (
     find_builder,
     profile_from_text,
 )
+from .forms import RUNNERS
 from .table import engine_table, search_table, verification_table
 
 if TYPE_CHECKING:
-    from .int8 import Searched
+    from .int8 import LeftOut, Searched
 
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
@@ -58,8 +61,11 @@ class ExportOptions:
     """Add graphs whose weights and arithmetic are FP16; their outputs stay float32."""
     bf16: bool = False
     """Let OpenVINO compute the float32 graphs in bf16. Needs a processor that does."""
-    int8: bool = False
-    """Add INT8 graphs, one set each for ONNX Runtime, OpenVINO and TensorRT."""
+    int8: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(metavar="[{onnx,openvino,tensorrt} ...]")
+    ] = None
+    """Add INT8 graphs, one set for each engine that is named: onnx, openvino and tensorrt, or with
+    none named all three. A set that does not pass is left out, with exit code 1."""
     calibration: str = HELD_OUT
     """What INT8 ranges come from: half of the held-out images, or a folder of images or a video
     of what the camera will see."""
@@ -87,31 +93,63 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _export(options: ExportOptions) -> None:
     console = stderr_console()
-    graphs = [name for name in PRECISIONS if getattr(options, name)]
-    engines: list[Precision] = [name for name in graphs if name != "bf16"]
+    runners = _runners(options.int8)
+    graphs = [name for name in PRECISIONS if getattr(options, name) not in {None, False}]
+    engines: list[Precision] = [
+        name for name in graphs if name == "fp16" or (name == "int8" and "tensorrt" in runners)
+    ]
     wants_engine = bool(engines) if options.engine == "auto" else options.engine != "none"
     _check_options(options, asks_nothing=not graphs and not wants_engine)
     profile = profile_from_text(options.batch)
     # Before any work: a builder asked for by name must be there.
     builder, gpu = find_builder(options.engine if wants_engine else "none")
     if options.bundle is None:
-        path = _export_checkpoint(options, graphs, console)
+        path = options.output or DEFAULT_OUTPUT
+        left_out = _export_checkpoint(options, graphs, runners, console)
     else:
         path = options.bundle
-        _extend_bundle(options, graphs, load_bundle(path), console)
+        left_out = _extend_bundle(options, graphs, runners, load_bundle(path), console)
+    if any((part.runner, part.graph) == ("tensorrt", "encoder") for part in left_out):
+        engines = [name for name in engines if name != "int8"]
+        wants_engine = wants_engine and bool(engines)
     if isinstance(builder, NoBuilder):
         if wants_engine:
             flags = " ".join(f"--{name}" for name in engines)
+            if runners != RUNNERS:
+                flags = flags.replace("--int8", "--int8 tensorrt")
             console.print(
                 f"no engine was built: {builder.reason}; on the machine that will run it: "
                 f"motorvae-export --bundle {path} {flags}"
             )
-    else:
+    elif wants_engine:
         for precision in engines or ["fp32"]:
             order = EngineOrder(builder, gpu, precision, profile, options.workspace_mib)
             _build_engines(path, order, console)
+    if left_out:
+        raise VerificationError(
+            f"{path} is there, but not all of it: "
+            f"{'; '.join(part.sentence for part in left_out)}; calibrate on more of what the "
+            "camera will see with --calibration, train for more steps, or use another precision"
+        )
     if options.bundle is None:
         console.print(f"next: motorvae-stream --camera 0 --model {path}")
+
+
+def _runners(asked: Sequence[str] | None) -> tuple[Runner, ...]:
+    """Return the engines that `--int8` names, all where it names none.
+
+    Raises:
+        ConfigError: There is no such engine.
+    """
+    if asked is None:
+        return ()
+    names = [name for text in asked for name in text.split(",") if name]
+    if unknown := [name for name in names if name not in RUNNERS]:
+        raise ConfigError(
+            f"--int8 {unknown[0]}: no such engine, name some of {', '.join(RUNNERS)}, or none for "
+            "all"
+        )
+    return tuple(runner for runner in RUNNERS if not names or runner in names)
 
 
 def _check_options(options: ExportOptions, *, asks_nothing: bool) -> None:
@@ -119,7 +157,7 @@ def _check_options(options: ExportOptions, *, asks_nothing: bool) -> None:
         raise ConfigError(
             f"workspace_mib={options.workspace_mib} is out of range: take 1 to {MOST_WORKSPACE_MIB}"
         )
-    if options.calibration != HELD_OUT and not options.int8:
+    if options.calibration != HELD_OUT and options.int8 is None:
         raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
     if options.bundle is None:
         return
@@ -139,8 +177,11 @@ def _check_options(options: ExportOptions, *, asks_nothing: bool) -> None:
 
 
 def _export_checkpoint(
-    options: ExportOptions, precisions: Sequence[Precision], console: Console
-) -> Path:
+    options: ExportOptions,
+    precisions: Sequence[Precision],
+    runners: tuple[Runner, ...],
+    console: Console,
+) -> tuple[LeftOut, ...]:
     try:
         from ..training.checkpoint import (  # noqa: PLC0415
             model_from_checkpoint,
@@ -151,6 +192,7 @@ def _export_checkpoint(
         from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
         from .forms import GRAPHS  # noqa: PLC0415
         from .graphs import onnx_from_model  # noqa: PLC0415
+        from .int8 import Int8Order  # noqa: PLC0415
         from .reference import held_out_from_run  # noqa: PLC0415
         from .torch_reference import reference_from_model  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -186,7 +228,7 @@ def _export_checkpoint(
     if problem:
         console.print(f"warning: this model has learned too little: {problem}")
     with console.status("exporting the graphs") as status:
-        write_bundle(
+        left_out = write_bundle(
             output,
             graphs={graph: onnx_from_model(model, spec, graph) for graph in GRAPHS},
             spec=spec,
@@ -194,45 +236,64 @@ def _export_checkpoint(
             statistics=folder / statistics,
             reference=reference,
             remarks=(f"learned too little: {problem}",) if problem else (),
+            held_out=held_out.images,
             precisions=precisions,
-            calibration=options.calibration,
+            int8=Int8Order(runners, options.calibration),
             on_reports=_printer(console),
             tell=status.update,
         )
     console.print(f"bundle of {folder.resolve().name} in {output}")
-    return output
+    return left_out
 
 
 def _extend_bundle(
-    options: ExportOptions, precisions: Sequence[Precision], bundle: Bundle, console: Console
-) -> None:
+    options: ExportOptions,
+    precisions: Sequence[Precision],
+    runners: tuple[Runner, ...],
+    bundle: Bundle,
+    console: Console,
+) -> tuple[LeftOut, ...]:
     """Add what is asked for and not there; only that needs the ONNX packages."""
-    there = {entry.precision for entry in bundle.manifest.graphs}
-    for precision in [name for name in precisions if name in there]:
-        if precision == "int8" and options.calibration != HELD_OUT:
-            raise ConfigError(
-                f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "
-                "export the checkpoint again with it, or leave it out"
-            )
-        console.print(f"{bundle.folder} has {NAMES[precision]} graphs already")
-    lacking = [precision for precision in precisions if precision not in there]
+    there = {(entry.precision, entry.made_for) for entry in bundle.manifest.graphs}
+    present = {precision for precision, _ in there}
+    missing = tuple(runner for runner in runners if ("int8", runner) not in there)
+    if runners and not missing and options.calibration != HELD_OUT:
+        raise ConfigError(
+            f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "
+            "export the checkpoint again with it, or leave it out"
+        )
+    lacking: list[Precision] = []
+    for precision in precisions:
+        if precision not in present or (precision == "int8" and missing):
+            lacking.append(precision)
+        if precision in present:
+            # Of INT8, those for some engines may be there.
+            old = [runner for runner in runners if runner not in missing]
+            of = f" for {' and '.join(old)}" if precision == "int8" and missing else ""
+            if precision != "int8" or old:
+                console.print(f"{bundle.folder} has {NAMES[precision]} graphs{of} already")
     if not lacking:
-        return
+        return ()
     try:
         from .bundle import add_to_bundle  # noqa: PLC0415
+        from .int8 import Int8Order  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, "deriving a precision", extra="export,cpu") from error
 
     with console.status("reading the bundle") as status:
-        add_to_bundle(
+        left_out = add_to_bundle(
             bundle,
             lacking,
-            calibration=options.calibration,
+            int8=Int8Order(missing, options.calibration),
             on_reports=_printer(console),
             tell=status.update,
         )
-    added = " and ".join(NAMES[precision] for precision in lacking)
-    console.print(f"{added} graphs added to {bundle.folder}")
+    refused = {part.runner for part in left_out if part.graph == "encoder"}
+    added = [name for name in lacking if name != "int8" or set(missing) - refused]
+    if added:
+        names = " and ".join(NAMES[precision] for precision in added)
+        console.print(f"{names} graphs added to {bundle.folder}")
+    return left_out
 
 
 def _build_engines(path: Path, order: EngineOrder, console: Console) -> None:

@@ -5,42 +5,90 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from ..runtime.backend import open_onnx
-from ..runtime.bundle import Runner
-from ..runtime.calibration import Calibration
+from ..runtime.bundle import GraphName, GraphReport, Runner
+from ..runtime.calibration import HELD_OUT, Calibration
+from ..runtime.errors import sentence_list
 from ..runtime.frames import input_from_luma
 from .batches import run_in_batches
 from .bias import correct_biases
 from .calibration_images import CalibrationImages
 from .forms import RUNNERS, Form
+from .graph_reference import reference_from_graphs
 from .phases import phases_from_decoder
 from .qdq import Activations, Method, int8_from_fp32, layers_of
 from .search import Question, Trial, search
 from .variants import luma_from_quantised, mu_from_encoder
 from .writer import BundleWriter
 
-SCREENED = 4
-"""Every fourth image judges first; all judge what is kept."""
+SCREENED = 32
+"""About so many of the images that choose, evenly taken, see each candidate first."""
+MANY = 512
+"""What fresh images may reach is told closely from so many on."""
+_NO_LATENTS = np.empty((0, 0), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Order:
+    """What is asked for.
+
+    Attributes:
+        runners: For which kinds of engines.
+        calibration: Where ranges come from; see `calibration_from_text`.
+    """
+
+    runners: tuple[Runner, ...] = RUNNERS
+    calibration: str = HELD_OUT
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """Every candidate for one graph; the last is the one that was kept."""
+    """Every candidate for one graph; the last is the one that was kept, or the best refused."""
 
     form: Form
     trials: tuple[Trial, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether a graph was kept."""
+        return self.trials[-1].passed
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a bundle lacks of one kind of engine's INT8 graphs, as it did not pass.
+
+    Attributes:
+        runner: The kind of engine.
+        graph: What failed: an encoder, without which nothing of the set is kept, or a decoder.
+        failed: The reports of the best candidate that did not pass.
+    """
+
+    runner: Runner
+    graph: GraphName
+    failed: tuple[GraphReport, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What was left out and by which figures, without a full stop."""
+        clauses = sentence_list([clause for report in self.failed for clause in report.failures])
+        if self.graph == "encoder":
+            return f"the INT8 graphs for {self.runner} are left out: {clauses}"
+        return f"the INT8 decoder for {self.runner} is left out, its encoder is there: {clauses}"
 
 
 class Int8Forms:
     """Derives, writes and verifies the INT8 forms of the float32 graphs in a writer's folder.
 
-    Candidates and finished graphs are judged by images that no range comes from.
+    Candidates are chosen by images that no range comes from, and judged by others yet.
 
     Args:
-        writer: Holds the float32 graphs already.
-        images: What ranges come from, and which held-out images are none of these.
+        writer: Holds the float32 graphs, which passed.
+        images: What calibrates, chooses and judges.
         tell: Called with what is being done.
     """
 
@@ -51,7 +99,11 @@ class Int8Forms:
         tell: Callable[[str], None],
     ) -> None:
         self._writer, self._images, self._tell = writer, images, tell
-        self._reference = writer.reference.rows(images.judges)
+        tell(f"float32 graphs on {len(images.choosing) + len(images.judging)} held-out images")
+        self._choosing, self._judging = (
+            reference_from_graphs(writer.folder, part, writer.reference)
+            for part in (images.choosing, images.judging)
+        )
         self._encoder = writer.fp32("encoder")
         self._phases = writer.fp32("decoder")
         phases_from_decoder(self._phases, everywhere=True)
@@ -60,13 +112,24 @@ class Int8Forms:
             self._latents = run_in_batches(backend, inputs)
         self._in_encoder = Activations(self._encoder, inputs, self._counted("encoder"))
         self._in_decoder = Activations(self._phases, self._latents["mu"], self._counted("decoder"))
+        self._encoded: dict[Runner, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
 
-    def add(self) -> tuple[Searched, ...]:
-        """Add the forms for every kind of engine; return the searches."""
-        searched = []
-        for runner in RUNNERS:
-            searched += [self._add_encoders(runner), self._add_decoder(runner)]
-        return tuple(searched)
+    def add(self, runners: Sequence[Runner]) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
+        """Add the forms for kinds of engines; return the searches, and what did not pass.
+
+        An engine's decoder is not searched for where its encoder failed: rows come from encoders.
+        """
+        searched: list[Searched] = []
+        left_out: list[LeftOut] = []
+        for runner in runners:
+            for search_one in (self._add_encoders, self._add_decoder):
+                found = search_one(runner)
+                searched.append(found)
+                if not found.passed:
+                    failed = tuple(r for r in found.trials[-1].reports if not r.passed)
+                    left_out.append(LeftOut(runner, found.form.graph, failed))
+                    break
+        return tuple(searched), tuple(left_out)
 
     def _add_encoders(self, runner: Runner) -> Searched:
         """Add an encoder with both outputs, and the part of it that gives `mu`."""
@@ -85,14 +148,21 @@ class Int8Forms:
             correct_biases(corrected, found, self._latents)
             return derived(corrected)
 
+        def both(model: ir.Model) -> dict[Form, ir.Model]:
+            mu = model.clone()
+            mu_from_encoder(mu)
+            return {form: model, Form("encoder", "int8", "mu", runner): mu}
+
         layers = [*layers_of(self._encoder)]
         # TensorRT's signed type would drop luma's lowest bit; the layer that reads it is small.
         excluded = tuple(layers[:1]) if runner == "tensorrt" else ()
-        trials = self._search(form, derive, layers, excluded)
-        mu = trials[-1].model.clone()
-        mu_from_encoder(mu)
-        self._keep(form, trials[-1], trials[-1].model)
-        self._keep(Form("encoder", "int8", "mu", runner), trials[-1], mu)
+        trials = self._search(form, derive, both, layers, excluded)
+        if trials[-1].passed:
+            choosing, judging = (
+                self._writer.run(form, trials[-1].model, images[:, None])["mu"]
+                for images in (self._images.choosing, self._images.judging)
+            )
+            self._encoded[runner] = choosing, judging
         return Searched(form, trials)
 
     def _add_decoder(self, runner: Runner) -> Searched:
@@ -102,38 +172,63 @@ class Int8Forms:
             ranges = self._in_decoder.ranges(method)
             return int8_from_fp32(self._phases, ranges, runner, excluded=excluded)
 
-        trials = self._search(form, derive, [*layers_of(self._phases)])
-        self._keep(form, trials[-1], trials[-1].model)
-        return Searched(form, trials)
+        layers = [*layers_of(self._phases)]
+        return Searched(form, self._search(form, derive, lambda model: {form: model}, layers))
 
     def _search(
         self,
         form: Form,
         derive: Callable[[Method, Sequence[str]], ir.Model],
+        forms_of: Callable[[ir.Model], dict[Form, ir.Model]],
         layers: Sequence[str],
         excluded: tuple[str, ...] = (),
     ) -> tuple[Trial, ...]:
+        choosing, judging = self._encoded.get(form.made_for or "onnx", (_NO_LATENTS, _NO_LATENTS))
+        some = slice(None, None, max(1, len(self._images.choosing) // SCREENED))
+
+        def on_choosing(model: ir.Model, rows: slice = slice(None)) -> tuple[GraphReport, ...]:
+            part = self._choosing.rows(rows)
+            return self._writer.judge(form, model, part, encoded=choosing[rows])
+
         question = Question(
             derive=derive,
-            screen=lambda model: self._writer.judge(form, model, self._reference, every=SCREENED),
-            judge=lambda model: self._writer.judge(form, model, self._reference),
+            screen=lambda model: on_choosing(model, some),
+            choose=on_choosing,
+            judge=lambda trial, finalists: self._writer.add_if_passed(
+                forms_of(trial.model),
+                calibration=self._calibration(trial, finalists),
+                reference=self._judging,
+                encoded=judging,
+                notes=self._notes(),
+            ),
             layers=layers,
             excluded=excluded,
             tell=lambda candidate: self._tell(f"{form.title}: {candidate}"),
         )
         return search(question)
 
-    def _keep(self, form: Form, trial: Trial, model: ir.Model) -> None:
+    def _calibration(self, trial: Trial, finalists: int) -> Calibration:
         percentile = trial.method.percentile
-        calibration = Calibration(
+        return Calibration(
             method="min-max" if percentile is None else "percentile",
             percentile=percentile,
             excluded=trial.excluded,
             images=len(self._images.luma),
             origin=self._images.origin,
-            judged=len(self._reference.images),
+            chosen=len(self._images.choosing),
+            judged=len(self._images.judging),
+            finalists=finalists,
         )
-        self._writer.add(form, model, calibration=calibration, reference=self._reference)
+
+    def _notes(self) -> tuple[str, ...]:
+        count = len(self._images.judging)
+        if count >= MANY:
+            return ()
+        return (
+            f"{count} images judge INT8, and what others may reach is told from these with a wide "
+            "margin: a training run keeps up to 2048 images for that, and the export of its "
+            "checkpoint takes all",
+        )
 
     def _counted(self, graph: str) -> Callable[[int], None]:
         count = len(self._images.luma)

@@ -1,17 +1,25 @@
-"""The search for an INT8 graph: method, percentile and float32 layers, judged by the gate."""
+"""The search for an INT8 graph: ranges and float32 layers, chosen and judged by the gate."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import onnx_ir as ir
 
-from ..runtime.bundle import GraphReport, Metric
+from ..runtime.bundle import GraphReport
+from .metrics import share_of_limit
 from .qdq import Method
 
 METHODS = tuple(Method(percentile) for percentile in (None, 99.9, 99.99, 99.995, 99.999, 99.9999))
+MOST_FINALISTS = 4
+"""So many candidates are held against the images that judge: each look at them makes it a little
+likelier that one passes by luck."""
+MOST_METHODS = 2
+"""So many of them have the same layers in INT8: if one fails, another hardly passes."""
+
+Judges = Literal["some", "choosing", "judging"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +30,22 @@ class Trial:
         method: Where ranges end.
         excluded: Layers left in float32.
         share: The largest share of a limit that it used; above 1 where it failed.
-        is_whole: Whether all images judged it, or some.
+        judges: Which images said so: some of those that choose, all of them, or those that judge.
         model: The graph.
+        reports: Where `share` comes from.
     """
 
     method: Method
     excluded: tuple[str, ...]
     share: float
-    is_whole: bool
+    judges: Judges
     model: ir.Model
+    reports: tuple[GraphReport, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether all images found it within every limit."""
-        return self.is_whole and self.share <= 1
+        """Whether the images that judge found it within every limit."""
+        return self.judges == "judging" and all(report.passed for report in self.reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +54,10 @@ class Question:
 
     Attributes:
         derive: Makes the graph for a method and layers that stay in float32.
-        screen: Runs a graph on some of the images that judge.
-        judge: Runs a graph on all of them; it was calibrated on none.
+        screen: Runs a graph on some of the images that choose.
+        choose: Runs a graph on all of them.
+        judge: Runs a graph on the images that judge; they neither calibrated nor chose. It is
+            told which finalist it is, counted from 1.
         layers: All layers, first to last.
         excluded: Layers that stay in float32 in any case.
         tell: Called with what is being tried.
@@ -53,7 +65,8 @@ class Question:
 
     derive: Callable[[Method, Sequence[str]], ir.Model]
     screen: Callable[[ir.Model], Sequence[GraphReport]]
-    judge: Callable[[ir.Model], Sequence[GraphReport]]
+    choose: Callable[[ir.Model], Sequence[GraphReport]]
+    judge: Callable[[Trial, int], Sequence[GraphReport]]
     layers: Sequence[str]
     excluded: tuple[str, ...] = ()
     tell: Callable[[str], None] = lambda _: None
@@ -63,67 +76,104 @@ def search(question: Question) -> tuple[Trial, ...]:
     """Find the INT8 graph to keep; it is the last trial.
 
     First every method is tried with all layers in INT8. Graphs of one structure run at one speed,
-    so the most accurate that passes is kept. Where none does, layers go back to float32 one after
-    another, the one that quantisation harms most first, and the first graph that passes is kept:
-    each further layer would cost time. Fewer than half of the layers go.
+    so the most accurate goes first before the images that judge. Where none passes, layers go back
+    to float32 one after another, the one that quantisation harms most first, and the first graph
+    that passes is kept: each further layer would cost time. Fewer than half of the layers go.
+
+    The images that choose see values, those that judge also what fresh images may reach. How much
+    more of a limit the latter find is learned from each finalist that fails: the next must have
+    that much head room before it is judged.
 
     Returns:
-        All trials. Where none passed, the last is the best of those that all images judged.
+        All trials. Where none passed, the last is the best by the most images that saw any.
     """
-    trials = [_trial(question, method, question.excluded) for method in METHODS]
-    ranked = sorted(trials, key=_by_share)
-    for trial in ranked:
-        if trial.share > 1:
-            break
-        trials.append(_confirmed(question, trial))
-        if trials[-1].passed:
-            return tuple(trials)
-    best = ranked[0].method
-    # One layer, a head, may be cut away later, and most of the rest must still be INT8.
-    most = (len(question.layers) - 1) // 2 - len(question.excluded)
-    if most > 0:
+    return _Search(question).trials()
+
+
+class _Search:
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._trials: list[Trial] = []
+        self._finalists = 0
+        self._head_room = 1.0
+
+    def trials(self) -> tuple[Trial, ...]:
+        question = self._question
+        ranked = sorted([self._screened(method) for method in METHODS], key=_by_share)
+        for trial in ranked:
+            if self._finalists == MOST_METHODS or trial.share > 1:
+                break
+            if self._passes(trial):
+                return tuple(self._trials)
+        best = ranked[0].method
+        # One layer, a head, may be cut away later, and most of the rest must still be INT8.
+        most = (len(question.layers) - 1) // 2 - len(question.excluded)
         others = [layer for layer in question.layers if layer not in question.excluded]
-        alone = [_trial(question, best, (*question.excluded, layer)) for layer in others]
+        alone = [self._screened(best, layer) for layer in others] if most > 0 else []
         order = [trial.excluded[-1] for trial in sorted(alone, key=_by_share)]
-        trials += alone
         for count in range(1, most + 1):
-            trial = _trial(question, best, (*question.excluded, *order[:count]))
-            trials.append(_confirmed(question, trial))
-            if trials[-1].passed:
-                return tuple(trials)
-    whole = [trial for trial in trials if trial.is_whole]
-    return (*trials, min(whole, key=_by_share) if whole else _confirmed(question, ranked[0]))
+            if self._finalists < MOST_FINALISTS and self._passes(
+                self._screened(best, *order[:count])
+            ):
+                return tuple(self._trials)
+        return (*self._trials, self._best())
 
+    def _screened(self, method: Method, *layers: str) -> Trial:
+        question = self._question
+        excluded = (*question.excluded, *layers)
+        question.tell(f"{method}, {', '.join(excluded) or 'nothing'} in float32")
+        model = question.derive(method, excluded)
+        reports = tuple(question.screen(model))
+        trial = Trial(method, excluded, _share_of_values(reports), "some", model, reports)
+        self._trials.append(trial)
+        return trial
 
-def _trial(question: Question, method: Method, excluded: tuple[str, ...]) -> Trial:
-    question.tell(f"{method}, {', '.join(excluded) or 'nothing'} in float32")
-    model = question.derive(method, excluded)
-    share = share_of_limits(question.screen(model))
-    return Trial(method, excluded, share, is_whole=False, model=model)
+    def _passes(self, trial: Trial) -> bool:
+        """Hold a candidate against ever more images, for as long as it passes."""
+        if trial.share * self._head_room > 1:
+            return False
+        chosen = self._chosen(trial)
+        if chosen.share * self._head_room > 1:
+            return False
+        self._finalists += 1
+        self._question.tell(f"{trial.method}: finalist {self._finalists}")
+        reports = tuple(self._question.judge(chosen, self._finalists))
+        share = share_of_limits(reports)
+        judged = replace(chosen, share=share, judges="judging", reports=reports)
+        self._trials.append(judged)
+        if not judged.passed and chosen.share > 0:
+            self._head_room = max(self._head_room, share / chosen.share)
+        return judged.passed
 
+    def _chosen(self, trial: Trial) -> Trial:
+        reports = tuple(self._question.choose(trial.model))
+        chosen = replace(trial, share=_share_of_values(reports), judges="choosing", reports=reports)
+        self._trials.append(chosen)
+        return chosen
 
-def _confirmed(question: Question, trial: Trial) -> Trial:
-    share = share_of_limits(question.judge(trial.model))
-    return replace(trial, share=share, is_whole=True)
+    def _best(self) -> Trial:
+        """Return the best of those that judges, or else all that choose, found wanting."""
+        for judges in ("judging", "choosing"):
+            found = [trial for trial in self._trials if trial.judges == judges]
+            if found:
+                return min(found, key=_by_share)
+        return self._chosen(min(self._trials, key=_by_share))
 
 
 def share_of_limits(reports: Sequence[GraphReport]) -> float:
-    """Return the largest share of its limit that any gated figure uses; above 1 if one failed."""
-    return max((_share(metric) for report in reports for metric in report.metrics), default=0.0)
+    """Return the largest share of its limit that any gated figure uses; above 1 if one failed.
+
+    Where a figure has a bound for fresh images, it is the bound's share.
+    """
+    metrics = [metric for report in reports for metric in report.metrics]
+    return max(map(share_of_limit, metrics), default=0.0)
 
 
-def _share(metric: Metric) -> float:
-    if metric.limit is None:
-        return 0.0
-    if metric.limit == 0:
-        return 0.0 if metric.passed else math.inf
-    if metric.unit == "dB":  # as a ratio of RMS errors
-        share = 10 ** ((metric.limit - metric.value) / 20)
-    elif metric.higher_is_better:
-        share = (1 - metric.value) / (1 - metric.limit)
-    else:
-        share = metric.value / metric.limit
-    return math.inf if math.isnan(share) else share
+def _share_of_values(reports: Sequence[GraphReport]) -> float:
+    """Return the same by what was seen: the bounds of few images are too wide to choose by."""
+    metrics = [metric for report in reports for metric in report.metrics]
+    seen = [metric.model_copy(update={"bound": None}) for metric in metrics]
+    return max(map(share_of_limit, seen), default=0.0)
 
 
 def _by_share(trial: Trial) -> float:

@@ -15,6 +15,7 @@ from .figures import IMAGE_METRIC, LATENT_METRIC, RMS_METRIC
 if TYPE_CHECKING:
     from .int8 import Searched
     from .qdq import Method
+    from .search import Judges
 
 
 _COLUMNS = {
@@ -88,10 +89,15 @@ def search_table(searched: Sequence[Searched]) -> Table:
         table.add_row(str(method), *(_screened(search, method) for search in searched))
     table.add_section()
     found = [search.trials[-1] for search in searched]
-    table.add_row("kept", *(str(trial.method) for trial in found), style="bold")
+    table.add_row("best", *(str(trial.method) for trial in found), style="bold")
     table.add_row("in float32", *("\n".join(trial.excluded) for trial in found))
-    table.add_row("all images", *(f"{trial.share:.0%}" for trial in found), style="bold")
-    table.caption = "largest share of a limit used: first on every fourth image, then on all"
+    table.add_row("chosen at", *(_last(search, "choosing") for search in searched))
+    table.add_row("judged at", *(_last(search, "judging") for search in searched), style="bold")
+    table.add_row("", *("kept" if search.passed else "LEFT OUT" for search in searched))
+    table.caption = (
+        "largest share of a limit used: on some of the images that choose, on all of them,\n"
+        "and on those that judge, there of what fresh images may reach"
+    )
     return table
 
 
@@ -99,6 +105,17 @@ def _screened(search: Searched, method: Method) -> str:
     usual = search.trials[0].excluded
     shares = [t.share for t in search.trials if (t.method, t.excluded) == (method, usual)]
     return f"{shares[0]:.0%}"
+
+
+def _last(search: Searched, judges: Judges) -> str:
+    """Return what the last trial's candidate used of its limits by some of the images."""
+    last = search.trials[-1]
+    shares = [
+        trial.share
+        for trial in search.trials
+        if (trial.method, trial.excluded, trial.judges) == (last.method, last.excluded, judges)
+    ]
+    return f"{shares[-1]:.0%}" if shares else "not run"
 
 
 def engine_table(passports: Sequence[Passport]) -> Table:

@@ -152,19 +152,58 @@ class BundleWriter:
         facts = {"subnormal_weights": subnormal_weights, "calibration": calibration}
         self.graphs.append(entry.model_copy(update=facts))
 
-    def judge(
-        self, form: Form, model: ir.Model, reference: Reference, *, every: int = 1
+    def add_if_passed(
+        self,
+        models: Mapping[Form, ir.Model],
+        *,
+        calibration: Calibration,
+        reference: Reference,
+        encoded: npt.NDArray[np.float32],
+        notes: Sequence[str] = (),
     ) -> tuple[GraphReport, ...]:
-        """Hold a candidate against all of the reference, or every n-th image of it.
+        """Write and verify graphs that belong together; list them if all pass, else keep none.
 
-        A decoder's encoder was added with this reference before.
+        Args:
+            models: What they are, and the graphs; their descriptions are changed.
+            calibration: How they were calibrated.
+            reference: The images that verify them.
+            encoded: (N, D) mu that their encoder gives for these images; for decoders.
+            notes: What the verdict does not cover.
+
+        Returns:
+            All reports.
         """
+        graphs, reports = len(self.graphs), len(self.reports)
+        self.encoded["int8", next(iter(models)).made_for] = encoded
+        for form, model in models.items():
+            self.add(form, model, calibration=calibration, reference=reference)
+        found = tuple(
+            report.model_copy(update={"notes": (*report.notes, *notes)})
+            for report in self.reports[reports:]
+        )
+        self.reports[reports:] = found
+        if not all(report.passed for report in found):
+            del self.graphs[graphs:], self.reports[reports:]
+            for form in models:
+                (self.folder / form.file).unlink()
+        return found
+
+    def judge(
+        self,
+        form: Form,
+        model: ir.Model,
+        reference: Reference,
+        *,
+        encoded: npt.NDArray[np.float32],
+    ) -> tuple[GraphReport, ...]:
+        """Hold a candidate against a reference; arguments as of `add_if_passed`."""
+        self.encoded[form.precision, form.made_for] = encoded
         with self._saved(model) as path:
-            return self._reports(form, path, reference, every=every)[0]
+            return self._reports(form, path, reference)[0]
 
     def run(self, form: Form, model: ir.Model, inputs: Batch) -> dict[str, npt.NDArray[np.float32]]:
         """Return what a candidate gives, on the engine that it is verified on."""
-        with self._saved(model) as path, _opened(form, path)[0] as backend:
+        with self._saved(model) as path, opened_as_verified(form, path)[0] as backend:
             return run_in_batches(backend, inputs)
 
     @contextlib.contextmanager
@@ -260,23 +299,21 @@ class BundleWriter:
         return tuple(report.model_copy(update={"variant": form.variant}) for report in reports)
 
     def _reports(
-        self, form: Form, path: Path, reference: Reference, *, every: int = 1
+        self, form: Form, path: Path, reference: Reference
     ) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32] | None]:
         """Run a file on the production backend; return an encoder's (N, D) mu as well.
 
         A decoder is also run on what the encoder of its precision gave.
         """
-        rows = slice(None, None, every)
-        part = reference.rows(rows)
         mu = None
-        backend, note = _opened(form, path)
+        backend, note = opened_as_verified(form, path)
         with backend:
             backend.check_tensors(*tensors_of(form.graph, self.spec, form.variant))
             if form.graph == "encoder":
-                reports, mu = encoder_reports(backend, part, form.precision)
+                reports, mu = encoder_reports(backend, reference, form.precision)
             else:
-                encoded = self.encoded[form.precision, form.made_for][rows]
-                reports = decoder_reports(backend, part, form.precision, encoded=encoded)
+                encoded = self.encoded[form.precision, form.made_for]
+                reports = decoder_reports(backend, reference, form.precision, encoded=encoded)
         labels = {"variant": form.variant, "made_for": form.made_for}
         labelled = tuple(
             report.model_copy(update={**labels, "engine": report.engine + note})
@@ -306,7 +343,7 @@ class BundleWriter:
         self.reports.append(report)
 
 
-def _opened(form: Form, path: Path) -> tuple[Backend, str]:
+def opened_as_verified(form: Form | GraphEntry, path: Path) -> tuple[Backend, str]:
     """Open a graph on the engine it is made for, or on ONNX Runtime with a note that says so."""
     if form.made_for == "openvino":
         try:

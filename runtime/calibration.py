@@ -22,7 +22,10 @@ class Calibration(StrictModel):
         excluded: Layers that stay in float32.
         images: Number of images that the ranges come from.
         origin: Where these come from: `held-out`, or what the user named.
-        judged: Number of images, none of these, that the search was judged by.
+        chosen: Number of images, none of these, that candidates were compared on; 0 in bundles of
+            version 2, where those that judged chose as well.
+        judged: Number of images, none of all these, that judged what was chosen.
+        finalists: How many candidates were held against these; the first that passed was kept.
     """
 
     method: Literal["min-max", "percentile"]
@@ -30,4 +33,6 @@ class Calibration(StrictModel):
     excluded: tuple[str, ...] = ()
     images: int = Field(ge=1)
     origin: str
+    chosen: int = Field(default=0, ge=0)
     judged: int = Field(ge=1)
+    finalists: int = Field(default=1, ge=1)

@@ -5,19 +5,26 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
+from onnxruntime.quantization.calibrate import TensorsData
 
 from motorvae.export import int8
 from motorvae.export.bundle import add_to_bundle
 from motorvae.export.cli import main
-from motorvae.export.int8 import Searched
+from motorvae.export.int8 import Int8Order, Searched
+from motorvae.export.limits import LIMITS
 from motorvae.export.table import search_table
 from motorvae.runtime.backend import open_entry
-from motorvae.runtime.bundle import GraphReport, load_bundle
-from motorvae.runtime.errors import BackendError, MissingDependencyError, VerificationError
+from motorvae.runtime.bundle import GraphReport, Runner, load_bundle
+from motorvae.runtime.errors import BackendError, MissingDependencyError
+
+ONNX = Int8Order(("onnx",))
 
 
 @pytest.fixture
@@ -56,11 +63,13 @@ def test_bundle_has_a_set_for_each_kind_of_engine_and_says_how_it_was_calibrated
     for entry in entries:
         found = entry.calibration
         assert found is not None
-        assert (found.origin, found.images, found.judged) == ("held-out", 24, 24)
+        assert (found.origin, found.images) == ("held-out", 16)
+        assert (found.chosen, found.judged) == (16, 16)
+        assert 1 <= found.finalists <= 4
         assert (found.percentile is None) == (found.method == "min-max")
         reports = [r for r in bundle.manifest.verification if r.title == entry.title]
         assert reports
-        assert all(report.passed and report.images == 24 for report in reports)
+        assert all(report.passed and report.images == 16 for report in reports)
         if entry.made_for == "tensorrt":
             assert all("not TensorRT" in report.engine for report in reports)
             assert ("features.0" in found.excluded) or entry.graph == "decoder"
@@ -78,60 +87,134 @@ def test_mu_alone_is_the_mu_of_the_encoder_that_gives_both(int8_bundle: Path) ->
 
 
 def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
-    fp32_copy: Path, monkeypatch: pytest.MonkeyPatch
+    fp32_copy: Path,
 ) -> None:
-    monkeypatch.setattr(int8, "RUNNERS", ("onnx",))
     kept: list[Searched] = []
 
     def keep(_reports: Sequence[GraphReport], searched: Sequence[Searched]) -> None:
         kept.extend(searched)
 
     told: list[str] = []
-    add_to_bundle(load_bundle(fp32_copy), ["int8"], on_reports=keep, tell=told.append)
+    add_to_bundle(load_bundle(fp32_copy), ["int8"], int8=ONNX, on_reports=keep, tell=told.append)
     (encoder, decoder) = kept
     assert all(trial.passed for trial in (encoder.trials[-1], decoder.trials[-1]))
     entry = load_bundle(fp32_copy).entry("encoder", "int8", variant="luma", made_for="onnx")
     assert entry.calibration is not None
     assert entry.calibration.percentile == encoder.trials[-1].method.percentile
-    screened = [t.share for t in encoder.trials if not t.is_whole and not t.excluded]
+    screened = [t.share for t in encoder.trials if t.judges == "some" and not t.excluded]
     cells = [*search_table(kept).columns[1].cells]
     assert cells[: len(screened)] == [f"{share:.0%}" for share in screened]
-    assert cells[-3] == str(encoder.trials[-1].method)
-    assert cells[-1] == f"{encoder.trials[-1].share:.0%}"
-    assert "ranges inside the encoder: image 24 of 24" in told
+    assert cells[-5] == str(encoder.trials[-1].method)
+    assert cells[-2:] == [f"{encoder.trials[-1].share:.0%}", "kept"]
+    assert "ranges inside the encoder: image 16 of 16" in told
 
 
-def test_same_bundle_gives_the_same_int8_bytes(
-    fp32_copy: Path, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(int8, "RUNNERS", ("onnx",))
-    add_to_bundle(load_bundle(fp32_copy), ["int8"], on_reports=lambda *_: None)
+def test_same_bundle_gives_the_same_int8_bytes(fp32_copy: Path, int8_bundle: Path) -> None:
+    add_to_bundle(load_bundle(fp32_copy), ["int8"], int8=ONNX, on_reports=lambda *_: None)
     again = [*fp32_copy.glob("*.int8.*")]
     assert len(again) == 3
     for path in again:
         assert path.read_bytes() == (int8_bundle / path.name).read_bytes()
 
 
-def test_model_that_cannot_pass_is_refused_with_the_table_and_nothing_is_written(
+def spoil_spread(folder: Path) -> None:
+    """Let latents vary so little over the data that any error of INT8 is many spreads."""
+    with np.load(folder / "latents.npz") as content:
+        arrays = dict(content)
+    arrays["covariance"] = 1e-6 * arrays["covariance"]
+    arrays["posterior_variance_mean"] = 1e-6 * arrays["posterior_variance_mean"]
+    np.savez(folder / "latents.npz", **arrays)
+
+
+def test_encoder_that_cannot_pass_leaves_out_its_set_and_the_bundle_stands(
+    fp32_copy: Path,
+) -> None:
+    bundle = load_bundle(fp32_copy)
+    before = bundle.manifest.graphs
+    (fp32_copy / "candidate.onnx").unlink(missing_ok=True)
+    statistics = (fp32_copy / "latents.npz").read_bytes()
+    spoil_spread(fp32_copy)
+    shown: list[GraphReport] = []
+    searched: list[Searched] = []
+    (left_out,) = add_to_bundle(
+        bundle,
+        ["int8"],
+        int8=ONNX,
+        on_reports=lambda reports, trials: (shown.extend(reports), searched.extend(trials)),
+    )
+    assert (left_out.runner, left_out.graph) == ("onnx", "encoder")
+    assert "the INT8 graphs for onnx are left out: encoder int8 luma for onnx mu: max error" in (
+        left_out.sentence
+    )
+    assert shown == [*left_out.failed]
+    assert [one.passed for one in searched] == [False]  # its decoder is of no use
+    assert [*search_table(searched).columns[1].cells][-1] == "LEFT OUT"
+    again = load_bundle(fp32_copy)
+    assert again.manifest.graphs == before
+    assert not [*fp32_copy.glob("*.int8.*"), *fp32_copy.glob("candidate*")]
+    assert (fp32_copy / "latents.npz").read_bytes() != statistics
+
+
+def test_decoder_that_cannot_pass_leaves_its_encoder_and_the_other_engines(
     fp32_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "RUNNERS", ("onnx",))
-    bundle = load_bundle(fp32_copy)
-    path = fp32_copy / "verification.npz"
-    with np.load(path) as content:
-        arrays = dict(content)
-    arrays["mu"] = arrays["mu"][::-1]
-    np.savez(path, **arrays)
-    before = {path.name: path.read_bytes() for path in fp32_copy.iterdir()}
-    shown: list[GraphReport] = []
-    with pytest.raises(VerificationError, match=r"encoder int8 luma for onnx mu: .*out --int8"):
-        add_to_bundle(bundle, ["int8"], on_reports=lambda reports, _: shown.extend(reports))
-    assert {report.title for report in shown} == {
-        "encoder int8 luma for onnx",
-        "encoder int8 mu for onnx",
-        "decoder int8 phases for onnx",
-    }
-    assert {path.name: path.read_bytes() for path in fp32_copy.iterdir()} == before
+    """Only the image's limit is out of reach: rows come from the encoder alone."""
+    monkeypatch.setitem(LIMITS, "int8", replace(LIMITS["int8"], psnr_db=200.0))
+    left_out = add_to_bundle(
+        load_bundle(fp32_copy),
+        ["int8"],
+        int8=Int8Order(("onnx", "tensorrt")),
+        on_reports=lambda *_: None,
+    )
+    assert [(part.runner, part.graph) for part in left_out] == [
+        ("onnx", "decoder"),
+        ("tensorrt", "decoder"),
+    ]
+    assert "its encoder is there: decoder int8 phases for onnx reconstruction: PSNR" in (
+        left_out[0].sentence
+    )
+    manifest = load_bundle(fp32_copy).manifest
+    assert [entry.file for entry in manifest.graphs if entry.precision == "int8"] == [
+        "encoder.luma.int8.onnx.onnx",
+        "encoder.mu.int8.onnx.onnx",
+        "encoder.luma.int8.tensorrt.onnx",
+        "encoder.mu.int8.tensorrt.onnx",
+    ]
+    assert not [*fp32_copy.glob("decoder*.int8.*")]
+    assert all(report.passed for report in manifest.verification)
+
+
+def test_one_engine_is_left_out_with_exit_code_1_and_the_rest_is_there(
+    fp32_copy: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted fault: graphs for one kind of engine have their weights' scales doubled."""
+    whole = int8.int8_from_fp32
+
+    def wrong(model: ir.Model, ranges: TensorsData, runner: Runner, **rest: Any) -> ir.Model:
+        made = whole(model, ranges, runner, **rest)
+        if runner == "openvino":
+            for value in made.graph.initializers.values():
+                if str(value.name).endswith("weight_scale"):
+                    value.const_value = ir.tensor(2 * value.const_value.numpy(), name=value.name)
+        return made
+
+    monkeypatch.setattr(int8, "int8_from_fp32", wrong)
+    args = ["--bundle", str(fp32_copy), "--int8", "onnx,openvino", "--fp16", "--engine", "none"]
+    assert main(args) == 1
+    printed = capfd.readouterr().err
+    last = printed.splitlines()[-1]
+    assert "is there, but not all of it: the INT8 graphs for openvino are left out" in last
+    assert "limit 0.25" in last
+    assert "--calibration" in last
+    assert "FP16 and INT8 graphs added" in printed
+    manifest = load_bundle(fp32_copy).manifest
+    made = {(entry.precision, entry.made_for) for entry in manifest.graphs}
+    assert made == {("fp32", None), ("fp16", None), ("int8", "onnx")}
+    monkeypatch.undo()
+    assert main(["--bundle", str(fp32_copy), "--int8", "onnx", "openvino", "--engine", "none"]) == 0
+    assert "has INT8 graphs for onnx already" in capfd.readouterr().err
+    made = {(entry.precision, entry.made_for) for entry in load_bundle(fp32_copy).manifest.graphs}
+    assert ("int8", "openvino") in made
 
 
 def test_bf16_lists_the_float_files_where_openvino_computes_it(fp32_copy: Path) -> None:
@@ -212,6 +295,10 @@ def test_without_openvino_bf16_is_refused_in_one_line(fp32_copy: Path) -> None:
         (["--int8", "--calibration", "synthetic"], "synthetic is live and has no end"),
         (["--calibration", "images"], "is for INT8 graphs: add --int8"),
         (["--int8", "--calibration", "."], "no image in ."),
+        (
+            ["--int8", "onnx", "tflite"],
+            "--int8 tflite: no such engine, name some of onnx, openvino",
+        ),
     ],
     ids=str,
 )

@@ -6,7 +6,14 @@ import onnx_ir as ir
 import pytest
 
 from motorvae.export.qdq import Method
-from motorvae.export.search import METHODS, Question, search, share_of_limits
+from motorvae.export.search import (
+    METHODS,
+    MOST_FINALISTS,
+    Question,
+    Trial,
+    search,
+    share_of_limits,
+)
 from motorvae.runtime.bundle import GraphReport, Metric
 
 LAYERS = ("one", "two", "three", "four", "five", "six", "head")
@@ -30,23 +37,35 @@ def error(share: float) -> tuple[GraphReport, ...]:
     return reports(Metric(name="max", value=share, limit=1.0, passed=share <= 1))
 
 
+Share = Callable[[Method, tuple[str, ...]], float]
+
+
 class Asked:
-    """A question whose candidates have made-up errors."""
+    """A question whose candidates have made-up errors, by which images judge them."""
 
     def __init__(
         self,
-        share: Callable[[Method, tuple[str, ...]], float],
-        on_all: Callable[[Method, tuple[str, ...]], float] | None = None,
+        share: Share,
+        on_all: Share | None = None,
+        on_judges: Share | None = None,
         excluded: tuple[str, ...] = (),
     ) -> None:
         self.derived: list[tuple[Method, tuple[str, ...]]] = []
+        self.finalists: list[Trial] = []
+        self._on_judges = on_judges or on_all or share
         self.question = Question(
             derive=self._derive,
             screen=lambda model: error(share(*self._of(model))),
-            judge=lambda model: error((on_all or share)(*self._of(model))),
+            choose=lambda model: error((on_all or share)(*self._of(model))),
+            judge=self._judge,
             layers=LAYERS,
             excluded=excluded,
         )
+
+    def _judge(self, trial: Trial, number: int) -> tuple[GraphReport, ...]:
+        self.finalists.append(trial)
+        assert number == len(self.finalists)
+        return error(self._on_judges(trial.method, trial.excluded))
 
     def _derive(self, method: Method, excluded: Sequence[str]) -> ir.Model:
         self.derived.append((method, tuple(excluded)))
@@ -75,6 +94,7 @@ def test_what_a_few_images_let_pass_and_all_do_not_is_not_kept() -> None:
     assert found.method == METHODS[2]
     assert found.share == pytest.approx(0.4)
     assert found.passed
+    assert [trial.method for trial in asked.finalists] == [METHODS[2]]
 
 
 def test_layers_go_back_to_float_most_harmful_first_and_no_more_than_needed() -> None:
@@ -106,7 +126,53 @@ def test_the_best_of_those_that_all_images_refused_comes_last() -> None:
     )
     trials = search(asked.question)
     assert not any(trial.passed for trial in trials)
-    assert (trials[-1].is_whole, trials[-1].share) == (True, 1.01)
+    assert (trials[-1].judges, trials[-1].share) == ("choosing", 1.01)
+    assert not asked.finalists
+
+
+def test_what_chose_it_passes_and_what_judges_it_refuses_is_not_kept() -> None:
+    """The planted fault: a candidate is good on the images that chose it and bad on the others."""
+    lucky, sound = METHODS[1], METHODS[4]
+
+    def judged(method: Method, excluded: tuple[str, ...]) -> float:
+        return 1.1 if method == lucky and not excluded else 0.4
+
+    asked = Asked(lambda method, _: {lucky: 0.1, sound: 0.9}.get(method, 2.0), on_judges=judged)
+    trials = search(asked.question)
+    assert [trial.method for trial in asked.finalists] == [lucky]
+    assert (trials[-1].method, trials[-1].judges, trials[-1].passed) == (lucky, "judging", False)
+
+    def chosen(method: Method, excluded: tuple[str, ...]) -> float:
+        return 0.08 if excluded else {lucky: 0.1, sound: 0.9}.get(method, 2.0)
+
+    asked = Asked(chosen, on_judges=judged)
+    found = search(asked.question)[-1]
+    assert (found.method, len(found.excluded), found.passed) == (lucky, 1, True)
+
+
+def test_head_room_that_a_failed_finalist_lacked_is_asked_of_the_next() -> None:
+    harm = dict(zip(LAYERS[:3], (0.1, 0.2, 0.3), strict=True))
+
+    def chosen(_method: Method, excluded: tuple[str, ...]) -> float:
+        return 0.9 - sum(harm.get(layer, 0) for layer in excluded)
+
+    asked = Asked(chosen, on_judges=lambda method, excluded: 1.5 * chosen(method, excluded))
+    found = search(asked.question)[-1]
+    # 0.9 is judged at 1.35; 0.6 x 1.5 passes, and nothing between is judged.
+    assert [trial.excluded for trial in asked.finalists] == [(), ("three",)]
+    assert found.excluded == ("three",)
+    assert found.share == pytest.approx(0.9)
+    assert found.passed
+
+
+def test_few_are_held_against_the_judges_however_many_choose_well() -> None:
+    def judged(_method: Method, excluded: tuple[str, ...]) -> float:
+        return 1.01 + 0.01 * len(excluded)
+
+    asked = Asked(lambda _method, excluded: 0.9 - 0.2 * len(excluded), on_judges=judged)
+    trials = search(asked.question)
+    assert 2 <= len(asked.finalists) <= MOST_FINALISTS
+    assert (trials[-1].judges, trials[-1].share) == ("judging", 1.01)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,152 @@
+"""How often batches of fresh images break what a bundle announces of its INT8 graphs.
+
+    int8_fresh_draws.py BUNDLE SOURCE [--batches 20] [--json FILE]
+
+SOURCE is `vehicles:SEED` with a seed that the model was not trained on, or a folder of images that
+are none of the training's. The float32 graphs of the bundle are the reference. An engine that is
+not installed here is stood in for by ONNX Runtime, as in verification.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from motorvae.export.batches import Decoded, run_in_batches
+from motorvae.export.extremes import NEXT_IMAGES
+from motorvae.export.figures import IMAGE_METRIC, LATENT_METRIC, psnr_db
+from motorvae.export.reference import spread_from_statistics
+from motorvae.export.verify import Reference
+from motorvae.export.writer import opened_as_verified
+from motorvae.runtime.backend import open_onnx
+from motorvae.runtime.bundle import STATISTICS, Bundle, load_bundle
+from motorvae.runtime.errors import BundleError
+from motorvae.runtime.frames import input_from_luma
+from motorvae.runtime.images import luma_from_file
+from motorvae.runtime.vehicles import vehicle
+from motorvae.training.data import reference_luma
+
+DEVIATION_METRIC, THROUGH_METRIC = "max error of deviation", "PSNR through both graphs"
+
+
+def batches_from(source: str, bundle: Bundle, most: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield up to `most` batches of (128, S, S) uint8 images."""
+    spec = bundle.spec
+    paths = None if source.startswith("vehicles:") else sorted(Path(source).rglob("*.*"))
+    for batch in range(most):
+        rows = range(batch * NEXT_IMAGES, (batch + 1) * NEXT_IMAGES)
+        if paths is None:
+            seed = int(source.partition(":")[2])
+            pictures = [vehicle(seed, row, spec.image_size)[0] for row in rows]
+            yield np.stack([reference_luma(picture, spec) for picture in pictures])
+        elif rows.stop <= len(paths):
+            yield np.stack([reference_luma(luma_from_file(paths[row]), spec) for row in rows])
+
+
+def reference_of(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Reference:
+    """Return what the float32 graphs say of a batch."""
+    with open_onnx(bundle.path(bundle.entry("encoder", "fp32"))) as encoder:
+        latents = run_in_batches(encoder, input_from_luma(images[:, None]))
+    with open_onnx(bundle.path(bundle.entry("decoder", "fp32"))) as decoder:
+        decoded = run_in_batches(decoder, latents["mu"])["reconstruction"]
+    spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
+    return Reference(
+        name="float32 graphs",
+        images=images,
+        mu=latents["mu"],
+        log_var=latents["log_var"],
+        reconstruction=decoded,
+        spread=spread,
+    )
+
+
+def figures_of(bundle: Bundle, reference: Reference) -> dict[str, dict[str, float]]:
+    """Return the worst figures of each INT8 graph with all its outputs on a batch of images."""
+    found: dict[str, dict[str, float]] = {}
+    encoded: dict[str | None, npt.NDArray[np.float32]] = {}
+    for entry in bundle.manifest.graphs:
+        if entry.precision != "int8" or entry.variant == "mu":
+            continue
+        with opened_as_verified(entry, bundle.path(entry))[0] as backend:
+            if entry.graph == "encoder":
+                outputs = run_in_batches(backend, reference.images[:, None])
+                encoded[entry.made_for] = outputs["mu"]
+                error = np.abs(outputs["mu"] - reference.mu.astype(np.float64)) / reference.scale
+                log_var = outputs["log_var"] - reference.log_var.astype(np.float64)
+                found[entry.title] = {
+                    LATENT_METRIC: float(error[:, reference.judged_units].max()),
+                    DEVIATION_METRIC: float(np.abs(np.expm1(log_var / 2)).max()),
+                }
+            else:
+                images = reference.reconstruction
+                true = Decoded.of(backend, reference.mu, images, (16,))
+                through = Decoded.of(backend, encoded[entry.made_for], images, (16,))
+                found[entry.title] = {
+                    IMAGE_METRIC: psnr_db(float(true.squared_errors.max())),
+                    THROUGH_METRIC: psnr_db(float(through.squared_errors.max())),
+                }
+    return found
+
+
+def announced_by(bundle: Bundle, title: str, name: str) -> tuple[float, float | None, float | None]:
+    """Return what the manifest says of a figure: the value seen, its bound, and the limit."""
+    for report in bundle.manifest.verification:
+        for metric in report.metrics:
+            if report.title == title and metric.name == name:
+                return metric.value, metric.bound, metric.limit
+    raise SystemExit(f"the manifest says nothing of {name} of {title}")
+
+
+def main() -> None:
+    """Print a table, and write every batch's figures where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("source")
+    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    bundle = load_bundle(options.bundle)
+    drawn = [
+        figures_of(bundle, reference_of(bundle, images))
+        for images in batches_from(options.source, bundle, options.batches)
+    ]
+    print(
+        "| graph, figure | seen | announced | limit | worst fresh | past announced | past limit |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    rows = []
+    broken = np.zeros(len(drawn), np.bool_)
+    for title, figures in drawn[0].items():
+        for name in figures:
+            values = np.array([draw[title][name] for draw in drawn])
+            seen, bound, limit = announced_by(bundle, title, name)
+            announced = seen if bound is None else bound
+            sign = -1 if "PSNR" in name else 1
+            past = sign * values > sign * announced
+            past_limit = int((sign * values > sign * limit).sum()) if limit is not None else 0
+            broken |= past
+            worst = float(values[np.argmax(sign * values)])
+            row = (seen, announced, limit, worst)
+            cells = " | ".join("" if value is None else f"{value:.3g}" for value in row)
+            print(
+                f"| {title}, {name} | {cells} | {int(past.sum())} of {len(drawn)} | "
+                f"{past_limit} of {len(drawn)} |"
+            )
+            rows.append(
+                {"graph": title, "figure": name, "seen": seen, "announced": announced}
+                | {"limit": limit, "fresh": [round(float(value), 5) for value in values]}
+            )
+    print(
+        f"\nbatches of {NEXT_IMAGES} that broke any of these: {int(broken.sum())} of {len(drawn)}"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
