@@ -27,11 +27,10 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
     """Yield what is to be said of a finished run, a line each."""
     row, options = outcome.last, outcome.plan.options
     if row is not None:
-        cut = (
-            f" of {options.steps}, as --minutes {options.minutes:g} were over"
-            if options.steps and options.minutes and row.steps < options.steps
-            else ""
-        )
+        cut = ""
+        if row.steps < (options.steps or 0):
+            why = "finished early" if outcome.early else f"as --minutes {options.minutes} were over"
+            cut = f" of {options.steps}, {why},"
         yield (
             f"trained {row.epoch} epochs, {row.steps} steps{cut} in {row.elapsed_s:.0f} s: "
             f"held-out reconstruction {row.held_out_reconstruction:.5g}, "

@@ -70,6 +70,7 @@ class Outcome:
         plan: What was to be done.
         last: The last epoch that was completed, if any was.
         result: What the run keeps, where this process finished it.
+        early: It was finished before its goal, as `--finish` asks for.
     """
 
     folder: Path
@@ -79,6 +80,7 @@ class Outcome:
     plan: Plan
     last: EpochRow | None
     result: Finished | None
+    early: bool
 
 
 def train(options: TrainOptions, *, new_goal: bool = False) -> Outcome:
@@ -264,8 +266,16 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         except KeyboardInterrupt:
             finished = False
     last = module.history[-1] if module.history else None
-    steps = module.schedule.at.step
-    return Outcome(folder, finished, trainer.is_global_zero, steps, plan, last, result)
+    return Outcome(
+        folder,
+        finished,
+        trainer.is_global_zero,
+        module.schedule.at.step,
+        plan,
+        last,
+        result,
+        early=options.finish,
+    )
 
 
 def _announce(

@@ -145,6 +145,7 @@ def test_a_stopped_run_can_be_finished(
         model_from_checkpoint(stopped.folder)
     done = train(TrainOptions(resume=stopped.folder, finish=True))
     assert done.finished
+    assert done.early
     assert done.steps <= stopped.steps + 1
     model_from_checkpoint(stopped.folder)
     model_from_checkpoint(stopped.folder, "last")
@@ -213,7 +214,7 @@ def test_a_ceiling_that_cuts_steps_short_is_told(options: TrainOptions) -> None:
     outcome = train(replace(options, steps=100000, minutes=0.01))
     assert outcome.finished
     (line,) = (line for line in lines_of(outcome) if line.startswith("trained"))
-    assert f"{outcome.steps} steps of 100000, as --minutes 0.01 were over" in line
+    assert f"{outcome.steps} steps of 100000, as --minutes 0.01 were over," in line
 
 
 def test_too_little_learned_is_a_warning(options: TrainOptions) -> None:
