@@ -17,6 +17,7 @@ from ..runtime.frames import input_from_luma
 from .batches import run_in_batches
 from .bias import correct_biases
 from .calibration_images import CalibrationImages
+from .equalise import equalise, reach_over
 from .forms import RUNNERS, Form
 from .graph_reference import reference_from_graphs
 from .phases import phases_from_decoder
@@ -104,12 +105,14 @@ class Int8Forms:
             reference_from_graphs(writer.folder, part, writer.reference)
             for part in (images.choosing, images.judging)
         )
-        self._encoder = writer.fp32("encoder")
-        self._phases = writer.fp32("decoder")
-        phases_from_decoder(self._phases, everywhere=True)
+        self._encoder, self._phases = writer.fp32("encoder"), writer.fp32("decoder")
         inputs = input_from_luma(images.luma[:, None])
         with open_onnx(writer.folder / Form("encoder", "fp32").file) as backend:
             self._latents = run_in_batches(backend, inputs)
+        tell("how far channels reach")
+        for model, data in ((self._encoder, inputs), (self._phases, self._latents["mu"])):
+            equalise(model, reach_over(model, data, writer.folder))
+        phases_from_decoder(self._phases, everywhere=True)
         self._in_encoder = Activations(self._encoder, inputs, self._counted("encoder"))
         self._in_decoder = Activations(self._phases, self._latents["mu"], self._counted("decoder"))
         self._encoded: dict[Runner, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}

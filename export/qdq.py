@@ -27,6 +27,8 @@ from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 INPUT_MARGIN = 1.25
+NEGATIVE_SIDE = 0.5
+"""What a LeakyReLU reads is represented down to this share of its positive side."""
 _MOVING = ("LeakyRelu", "Reshape", "Concat", "DepthToSpace")
 """What lies between layers with weights and would else go to float32 and back."""
 
@@ -91,6 +93,11 @@ class Activations:
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._input = str(model.graph.inputs[0].name)
+        self._before_leaky = [
+            str(node.inputs[0].name)
+            for node in model.graph
+            if node.op_type == "LeakyRelu" and node.inputs[0] is not None
+        ]
         with tempfile.TemporaryDirectory() as folder, _silent():
             path = Path(folder) / "float.onnx"
             ir.save(model, path)
@@ -111,6 +118,8 @@ class Activations:
 
         The graph's input keeps all that was seen and a quarter more, whatever the method: latents
         of other images reach further, and one that is cut off there shifts the whole image.
+        What a LeakyReLU reads keeps half as much room below 0 as above: it makes a hundredth of
+        what is lost there, and levels spent on it round everything else more coarsely.
         """
         collector = self._calibrator.collector
         seen = {name: found[2:4] for name, found in collector.histogram_dict.items()}
@@ -122,6 +131,11 @@ class Activations:
                 ranges = self._calibrator.compute_data()
         lowest, highest = (np.float32(INPUT_MARGIN * end) for end in seen[self._input])
         ranges[self._input] = TensorData(lowest=lowest, highest=highest)
+        for name in self._before_leaky:
+            lowest, highest = ranges[name].lowest, ranges[name].highest
+            if highest > 0:
+                lowest = np.float32(max(lowest, -NEGATIVE_SIDE * highest))
+                ranges[name] = TensorData(lowest=lowest, highest=np.float32(highest))
         return ranges
 
 
