@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import onnx_ir as ir
 from planted import PLANTED, ignores_its_input
 
 from motorvae.export.batches import run_in_batches
-from motorvae.export.figures import floored_spread, largest, rms, worst_psnr_db
+from motorvae.export.figures import Floats, floored_spread, largest, rms, worst_psnr_db
 from motorvae.export.forms import GRAPHS, Form
 from motorvae.export.graphs import onnx_from_model
 from motorvae.export.metrics import share_of_limit
@@ -86,7 +86,7 @@ def facts_of(run: Path) -> Facts:
             for name, verdict in found.items()
             if "reason" not in verdict
         }
-        facts["planted"] = _planted(writer, reference)
+        facts["planted"], facts["planted_before"] = _planted(writer, reference)
     return facts
 
 
@@ -109,9 +109,7 @@ def _verdict(reports: Sequence[GraphReport]) -> Facts:
 
 def _old_failures(folder: Path, reference: Reference, precision: Precision) -> list[str]:
     """Return what failed by the rule before, on the graphs with all outputs."""
-    most, typical, psnr = OLD_LIMITS[precision]
-    failed = []
-    outputs = {}
+    outputs: dict[str, Floats] = {}
     for graph, given in (
         ("encoder", input_from_luma(reference.images[:, None])),
         ("decoder", None),
@@ -120,7 +118,15 @@ def _old_failures(folder: Path, reference: Reference, precision: Precision) -> l
         opened = open_openvino(path, precision="bf16") if precision == "bf16" else open_onnx(path)
         with opened as backend:
             outputs |= run_in_batches(backend, reference.mu if given is None else given)
-    for name in ("mu", "log_var"):
+    return _failed_before(outputs, reference, precision)
+
+
+def _failed_before(
+    outputs: Mapping[str, Floats], reference: Reference, precision: Precision
+) -> list[str]:
+    most, typical, psnr = OLD_LIMITS[precision]
+    failed = []
+    for name in outputs.keys() & {"mu", "log_var"}:
         true, spread = getattr(reference, name), getattr(reference.spread, name)
         error = (outputs[name].astype(np.float64) - true) / floored_spread(spread)
         if precision == "bf16" and name == "log_var":
@@ -128,17 +134,19 @@ def _old_failures(folder: Path, reference: Reference, precision: Precision) -> l
         for kind, value, limit in (("max", largest(error), most), ("RMS", rms(error), typical)):
             if not value <= limit:
                 failed.append(f"{name} {kind} {value:.3g} (limit {limit:g})")
-    value = worst_psnr_db(outputs["reconstruction"], np.asarray(reference.reconstruction))
-    if not value >= psnr:
-        failed.append(f"PSNR {value:.3g} (limit {psnr:g})")
-    return failed
+    if "reconstruction" in outputs:
+        value = worst_psnr_db(outputs["reconstruction"], np.asarray(reference.reconstruction))
+        if not value >= psnr:
+            failed.append(f"PSNR {value:.3g} (limit {psnr:g})")
+    return sorted(failed)
 
 
-def _planted(writer: BundleWriter, reference: Reference) -> Facts:
-    """Return for each fault which precisions caught it, and on what."""
+def _planted(writer: BundleWriter, reference: Reference) -> tuple[Facts, Facts]:
+    """Return for each fault what caught it in each precision, and what did so before."""
     few = reference.rows(slice(None, None, -(-len(reference.images) // JUDGES)))
     alone = reference.rows(slice(1))
     found: Facts = {}
+    before: Facts = {}
     for graph, faults in PLANTED.items():
         for fault in faults:
             judges = alone if fault is ignores_its_input else few
@@ -153,9 +161,14 @@ def _planted(writer: BundleWriter, reference: Reference) -> Facts:
                 reports = judged(writer, form, model, judges)
                 failures = [clause for report in reports for clause in report.failures]
                 caught[precision] = failures[:1]
+                if precision == "fp32":
+                    luma = input_from_luma(judges.images[:, None])
+                    given = luma if graph == "encoder" else judges.mu
+                    outputs = writer.run(form, model, given)
+                    before[fault.__name__] = _failed_before(outputs, judges, "fp32")[:1]
             if caught:
                 found[fault.__name__] = caught
-    return found
+    return found, before
 
 
 def judged(
@@ -192,7 +205,7 @@ def table(results: Sequence[Facts]) -> str:
     heading = (
         "| data | size | channels | latents | betas | steps | explained "
         "| collapsed | before: fp32, fp16, bf16 | now: fp32, fp16, bf16 (share of the limit) "
-        "| planted faults caught |"
+        "| planted faults caught before, now |"
     )
     lines = [heading, "| --- |" + " ---: |" * 7 + " --- | --- | --- |"]
     for facts in results:
@@ -203,12 +216,13 @@ def table(results: Sequence[Facts]) -> str:
         new = ", ".join(_cell(facts["new"][name]) for name in ("fp32", "fp16", "bf16"))
         planted = facts["planted"].values()
         caught = sum(all(failures for failures in of_fault.values()) for of_fault in planted)
+        caught_before = sum(map(bool, facts["planted_before"].values()))
         lines.append(
             f"| {facts['data']} | {facts['image_size']} "
             f"| {'-'.join(map(str, facts['channels']))} | {facts['latent_size']} "
             f"| {', '.join(f'{beta:g}' for beta in facts['betas'])} | {facts['steps']} "
             f"| {facts['explained']:.0%} | {facts['collapsed']} | {old} | {new} "
-            f"| {caught} of {len(planted)} |"
+            f"| {caught_before}, {caught} of {len(planted)} |"
         )
     return "\n".join(lines)
 

@@ -118,8 +118,13 @@ def clips_z_to_what_was_seen(model: ir.Model, reference: Reference) -> ir.Model 
     return edit.done()
 
 
-def clips_the_image(model: ir.Model, _reference: Reference) -> ir.Model | None:
-    """A decoder whose black is not black."""
+def clips_the_image(model: ir.Model, reference: Reference) -> ir.Model | None:
+    """A decoder whose black is not black; where nothing that it decodes is dark, it is right."""
+    decoded = [np.asarray(reference.reconstruction)]
+    if reference.probes is not None:
+        decoded.append(reference.probes.reconstruction)
+    if min(float(images.min()) for images in decoded) > 0.05:
+        return None
     edit = _BeforeOutput(model, "reconstruction")
     return edit.apply("Max", np.full((1, 1, 1, 1), 0.1, np.float32)).done()
 
