@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from .batches import run_in_batches
 from .bias import correct_biases
 from .calibration_images import CalibrationImages
 from .equalise import equalise, reach_over
+from .extremes import RISK
 from .forms import RUNNERS, Form
 from .graph_reference import reference_from_graphs
 from .phases import phases_from_decoder
@@ -30,6 +31,9 @@ SCREENED = 32
 """About so many of the images that choose, evenly taken, see each candidate first."""
 MANY = 512
 """What fresh images may reach is told closely from so many on."""
+RISK_OF_ONE = RISK / 5
+"""From so many on the five gated figures of an engine's encoder and decoder hold together: largest
+errors of latents, of collapsed ones and of deviations, and the worst image in two ways."""
 _NO_LATENTS = np.empty((0, 0), np.float32)
 
 
@@ -105,6 +109,8 @@ class Int8Forms:
             reference_from_graphs(writer.folder, part, writer.reference)
             for part in (images.choosing, images.judging)
         )
+        if len(images.judging) >= MANY:
+            self._judging = replace(self._judging, risk=RISK_OF_ONE)
         self._encoder, self._phases = writer.fp32("encoder"), writer.fp32("decoder")
         inputs = input_from_luma(images.luma[:, None])
         with open_onnx(writer.folder / Form("encoder", "fp32").file) as backend:
