@@ -19,6 +19,7 @@ from motorvae.export.bundle import add_to_bundle
 from motorvae.export.cli import main
 from motorvae.export.int8 import Int8Order, Searched
 from motorvae.export.limits import LIMITS
+from motorvae.export.search import MOST_FINALISTS
 from motorvae.export.table import search_table
 from motorvae.runtime.backend import open_entry
 from motorvae.runtime.bundle import GraphReport, Runner, load_bundle
@@ -65,7 +66,7 @@ def test_bundle_has_a_set_for_each_kind_of_engine_and_says_how_it_was_calibrated
         assert found is not None
         assert (found.origin, found.images) == ("held-out", 16)
         assert (found.chosen, found.judged) == (16, 16)
-        assert 1 <= found.finalists <= 4
+        assert 1 <= found.finalists <= MOST_FINALISTS
         assert (found.percentile is None) == (found.method == "min-max")
         reports = [r for r in bundle.manifest.verification if r.title == entry.title]
         assert reports
