@@ -29,6 +29,8 @@ from .writer import BundleWriter
 
 SCREENED = 32
 """About so many of the images that choose, evenly taken, see each candidate first."""
+NEGATIVE_SIDE = 0.5
+"""What a LeakyReLU of an encoder reads is represented down to this share of its positive side."""
 MANY = 512
 """What fresh images may reach is told closely from so many on."""
 RISK_OF_ONE = RISK / 5
@@ -116,11 +118,15 @@ class Int8Forms:
         with open_onnx(writer.folder / Form("encoder", "fp32").file) as backend:
             self._latents = run_in_batches(backend, inputs)
         tell("how far channels reach")
-        for model, data in ((self._encoder, inputs), (self._phases, self._latents["mu"])):
-            equalise(model, reach_over(model, data, writer.folder))
+        # Neither this nor the lesser negative side did decoders good; docs/int8.md has figures.
+        equalise(self._encoder, reach_over(self._encoder, inputs, writer.folder))
         phases_from_decoder(self._phases, everywhere=True)
-        self._in_encoder = Activations(self._encoder, inputs, self._counted("encoder"))
-        self._in_decoder = Activations(self._phases, self._latents["mu"], self._counted("decoder"))
+        self._in_encoder = Activations(
+            self._encoder, inputs, negative_side=NEGATIVE_SIDE, progress=self._counted("encoder")
+        )
+        self._in_decoder = Activations(
+            self._phases, self._latents["mu"], progress=self._counted("decoder")
+        )
         self._encoded: dict[Runner, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
 
     def add(self, runners: Sequence[Runner]) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:

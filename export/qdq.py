@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,8 +28,6 @@ from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 INPUT_MARGIN = 1.25
-NEGATIVE_SIDE = 0.5
-"""What a LeakyReLU reads is represented down to this share of its positive side."""
 _MOVING = ("LeakyRelu", "Reshape", "Concat", "DepthToSpace")
 """What lies between layers with weights and would else go to float32 and back."""
 
@@ -83,6 +82,9 @@ class Activations:
     Args:
         model: A float32 graph with shapes inside.
         inputs: (N, ...) float32; each is run by itself, since all inside is kept.
+        negative_side: What a LeakyReLU reads is represented down to this share of its positive
+            side, where given: it makes a hundredth of what is lost there, and levels spent on it
+            round everything else more coarsely.
         progress: Called with the number of inputs seen.
     """
 
@@ -90,8 +92,11 @@ class Activations:
         self,
         model: ir.Model,
         inputs: npt.NDArray[np.float32],
+        *,
+        negative_side: float = math.inf,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self._negative_side = negative_side
         self._input = str(model.graph.inputs[0].name)
         self._before_leaky = [
             str(node.inputs[0].name)
@@ -118,8 +123,6 @@ class Activations:
 
         The graph's input keeps all that was seen and a quarter more, whatever the method: latents
         of other images reach further, and one that is cut off there shifts the whole image.
-        What a LeakyReLU reads keeps half as much room below 0 as above: it makes a hundredth of
-        what is lost there, and levels spent on it round everything else more coarsely.
         """
         collector = self._calibrator.collector
         seen = {name: found[2:4] for name, found in collector.histogram_dict.items()}
@@ -134,7 +137,7 @@ class Activations:
         for name in self._before_leaky:
             lowest, highest = ranges[name].lowest, ranges[name].highest
             if highest > 0:
-                lowest = np.float32(max(lowest, -NEGATIVE_SIDE * highest))
+                lowest = np.float32(max(lowest, -self._negative_side * highest))
                 ranges[name] = TensorData(lowest=lowest, highest=np.float32(highest))
         return ranges
 
