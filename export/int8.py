@@ -118,7 +118,7 @@ class Int8Forms:
         with open_onnx(writer.folder / Form("encoder", "fp32").file) as backend:
             self._latents = run_in_batches(backend, inputs)
         tell("how far channels reach")
-        # Neither this nor the lesser negative side did decoders good; docs/int8.md has figures.
+        # Decoders gain from it in some models and lose in others: docs/int8.md.
         equalise(self._encoder, reach_over(self._encoder, inputs, writer.folder))
         phases_from_decoder(self._phases, everywhere=True)
         self._in_encoder = Activations(

@@ -1,6 +1,8 @@
 """How often batches of fresh images break what a bundle announces of its INT8 graphs.
 
-    int8_fresh_draws.py BUNDLE SOURCE [--batches 20] [--json FILE]
+    int8_fresh_draws.py RUN SOURCE --lengthen LONGER    # a run with 2048 held-out images
+    motorvae-export --checkpoint LONGER --output BUNDLE --int8 --engine none
+    int8_fresh_draws.py BUNDLE OTHER_SOURCE [--batches 20] [--json FILE]
 
 SOURCE is `vehicles:SEED` with a seed that the model was not trained on, or a folder of images that
 are none of the training's. The float32 graphs of the bundle are the reference. An engine that is
@@ -10,7 +12,9 @@ not installed here is stood in for by ONNX Runtime, as in verification.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,15 +32,17 @@ from motorvae.runtime.bundle import STATISTICS, Bundle, load_bundle
 from motorvae.runtime.errors import BundleError
 from motorvae.runtime.frames import input_from_luma
 from motorvae.runtime.images import luma_from_file
+from motorvae.runtime.spec import ModelSpec
 from motorvae.runtime.vehicles import vehicle
+from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.data import reference_luma
 
+MOST_HELD_OUT = 2048
 DEVIATION_METRIC, THROUGH_METRIC = "max error of deviation", "PSNR through both graphs"
 
 
-def batches_from(source: str, bundle: Bundle, most: int) -> Iterator[npt.NDArray[np.uint8]]:
+def batches_from(source: str, spec: ModelSpec, most: int) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield up to `most` batches of (128, S, S) uint8 images."""
-    spec = bundle.spec
     paths = None if source.startswith("vehicles:") else sorted(Path(source).rglob("*.*"))
     for batch in range(most):
         rows = range(batch * NEXT_IMAGES, (batch + 1) * NEXT_IMAGES)
@@ -46,6 +52,18 @@ def batches_from(source: str, bundle: Bundle, most: int) -> Iterator[npt.NDArray
             yield np.stack([reference_luma(picture, spec) for picture in pictures])
         elif rows.stop <= len(paths):
             yield np.stack([reference_luma(luma_from_file(paths[row]), spec) for row in rows])
+
+
+def lengthen(run: Path, source: str, output: Path) -> None:
+    """Copy a run, with held-out images from a source added up to 2048, in the order of hashes."""
+    spec = model_from_checkpoint(run)[1].model
+    shutil.copytree(run, output, ignore=shutil.ignore_patterns("cache", "tensorboard", "*.ckpt"))
+    with np.load(run / "held_out.npz") as content:
+        held_out = content["images"]
+    more = [*batches_from(source, spec, -(-(MOST_HELD_OUT - len(held_out)) // NEXT_IMAGES))]
+    images = np.concatenate([held_out, *more])[:MOST_HELD_OUT]
+    digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    np.savez(output / "held_out.npz", images=images[np.argsort(digests)])
 
 
 def reference_of(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Reference:
@@ -109,11 +127,15 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--lengthen", type=Path, metavar="LONGER")
     options = parser.parse_args()
+    if options.lengthen:
+        lengthen(options.bundle, options.source, options.lengthen)
+        return
     bundle = load_bundle(options.bundle)
     drawn = [
         figures_of(bundle, reference_of(bundle, images))
-        for images in batches_from(options.source, bundle, options.batches)
+        for images in batches_from(options.source, bundle.spec, options.batches)
     ]
     print(
         "| graph, figure | seen | announced | limit | worst fresh | past announced | past limit |"
