@@ -15,7 +15,8 @@ class Limits:
     Attributes:
         max_spread: Largest error of a latent over its standard deviation over the data.
         rms_spread: The same, root mean square over images and latents.
-        max_deviation: Largest relative error of a posterior standard deviation, exp(log_var / 2);
+        max_deviation: Relative error of an image's posterior standard deviations, exp(log_var / 2),
+            root mean square over the units, of the worst image;
             one below a hundredth of the unit's spread counts as that hundredth.
         rms_deviation: The same, root mean square.
         psnr_db: Least PSNR of a reconstruction against the float32 one.

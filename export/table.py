@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _COLUMNS = {
     "max": LATENT_METRIC,
     "RMS": RMS_METRIC,
-    "deviation": "max error of deviation",
+    "deviation": "max error of deviation, RMS of an image",
     "PSNR": IMAGE_METRIC,
     "through": "PSNR through both graphs",
 }
