@@ -23,7 +23,7 @@ from .forms import RUNNERS, Form
 from .graph_reference import reference_from_graphs
 from .phases import phases_from_decoder
 from .qdq import Activations, Method, int8_from_fp32, layers_of
-from .search import Question, Trial, search
+from .search import METHODS, Question, Trial, search
 from .variants import luma_from_quantised, mu_from_encoder
 from .writer import BundleWriter
 
@@ -120,15 +120,20 @@ class Int8Forms:
         with open_onnx(writer.folder / Form("encoder", "fp32").file) as backend:
             self._latents = run_in_batches(backend, inputs)
         tell("how far channels reach")
-        # Decoders gain from it in some models and lose in others: docs/int8.md.
         equalise(self._encoder, reach_over(self._encoder, inputs, writer.folder))
-        phases_from_decoder(self._phases, everywhere=True)
+        mu = self._latents["mu"]
+        # Decoders gain from it in some models and lose in others: the search has both.
+        equalised = self._phases.clone()
+        equalise(equalised, reach_over(equalised, mu, writer.folder))
+        for decoder in (self._phases, equalised):
+            phases_from_decoder(decoder, everywhere=True)
         self._in_encoder = Activations(
             self._encoder, inputs, negative_side=NEGATIVE_SIDE, progress=self._counted("encoder")
         )
-        self._in_decoder = Activations(
-            self._phases, self._latents["mu"], progress=self._counted("decoder")
-        )
+        self._decoders = {
+            is_equalised: (decoder, Activations(decoder, mu, progress=self._counted("decoder")))
+            for is_equalised, decoder in ((False, self._phases), (True, equalised))
+        }
         self._encoded: dict[Runner, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
 
     def add(self, runners: Sequence[Runner]) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
@@ -173,7 +178,8 @@ class Int8Forms:
         layers = [*layers_of(self._encoder)]
         # TensorRT's signed type would drop luma's lowest bit; the layer that reads it is small.
         excluded = tuple(layers[:1]) if runner == "tensorrt" else ()
-        trials = self._search(form, derive, both, layers, excluded)
+        methods = [replace(method, equalised=True) for method in METHODS]
+        trials = self._search(form, derive, both, layers, excluded, methods=methods)
         if trials[-1].passed:
             choosing, judging = (
                 self._writer.run(form, trials[-1].model, images[:, None])["mu"]
@@ -186,11 +192,13 @@ class Int8Forms:
         form = Form("decoder", "int8", "phases", runner)
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
-            ranges = self._in_decoder.ranges(method)
-            return int8_from_fp32(self._phases, ranges, runner, excluded=excluded)
+            decoder, activations = self._decoders[method.equalised]
+            return int8_from_fp32(decoder, activations.ranges(method), runner, excluded=excluded)
 
         layers = [*layers_of(self._phases)]
-        return Searched(form, self._search(form, derive, lambda model: {form: model}, layers))
+        methods = (*METHODS, *(replace(method, equalised=True) for method in METHODS))
+        trials = self._search(form, derive, lambda model: {form: model}, layers, methods=methods)
+        return Searched(form, trials)
 
     def _search(
         self,
@@ -199,6 +207,8 @@ class Int8Forms:
         forms_of: Callable[[ir.Model], dict[Form, ir.Model]],
         layers: Sequence[str],
         excluded: tuple[str, ...] = (),
+        *,
+        methods: Sequence[Method],
     ) -> tuple[Trial, ...]:
         choosing, judging = self._encoded.get(form.made_for or "onnx", (_NO_LATENTS, _NO_LATENTS))
         some = slice(None, None, max(1, len(self._images.choosing) // SCREENED))
@@ -220,6 +230,7 @@ class Int8Forms:
             ),
             layers=layers,
             excluded=excluded,
+            methods=methods,
             tell=lambda candidate: self._tell(f"{form.title}: {candidate}"),
         )
         return search(question)
@@ -229,6 +240,7 @@ class Int8Forms:
         return Calibration(
             method="min-max" if percentile is None else "percentile",
             percentile=percentile,
+            equalised=trial.method.equalised,
             excluded=trial.excluded,
             images=len(self._images.luma),
             origin=self._images.origin,

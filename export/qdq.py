@@ -66,12 +66,20 @@ _STYLES: dict[Runner, _Style] = {
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """Where the range of a value ends: where `percentile` of it lies inside, or at its extremes."""
+    """How a graph is quantised.
+
+    Attributes:
+        percentile: The range of a value ends where this share of it lies inside; None, at its
+            extremes.
+        equalised: Whether its channels were scaled alike before.
+    """
 
     percentile: float | None = None
+    equalised: bool = False
 
     def __str__(self) -> str:
-        return "min-max" if self.percentile is None else f"{self.percentile:g} %"
+        ends = "min-max" if self.percentile is None else f"{self.percentile:g} %"
+        return f"{ends}, equalised" if self.equalised else ends
 
 
 class Activations:

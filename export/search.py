@@ -60,6 +60,7 @@ class Question:
             told which finalist it is, counted from 1.
         layers: All layers, first to last.
         excluded: Layers that stay in float32 in any case.
+        methods: What is tried.
         tell: Called with what is being tried.
     """
 
@@ -69,6 +70,7 @@ class Question:
     judge: Callable[[Trial, int], Sequence[GraphReport]]
     layers: Sequence[str]
     excluded: tuple[str, ...] = ()
+    methods: Sequence[Method] = METHODS
     tell: Callable[[str], None] = lambda _: None
 
 
@@ -99,7 +101,7 @@ class _Search:
 
     def trials(self) -> tuple[Trial, ...]:
         question = self._question
-        ranked = sorted([self._screened(method) for method in METHODS], key=_by_share)
+        ranked = sorted([self._screened(method) for method in question.methods], key=_by_share)
         for trial in ranked:
             if self._finalists == MOST_METHODS or trial.share > 1:
                 break

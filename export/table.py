@@ -85,11 +85,12 @@ def search_table(searched: Sequence[Searched]) -> Table:
     for search in searched:
         heading = f"{search.form.graph}\n{search.form.made_for}"
         table.add_column(heading, justify="right", no_wrap=True)
-    for method in dict.fromkeys(trial.method for trial in searched[0].trials):
+    for method in dict.fromkeys(trial.method for search in searched for trial in search.trials):
         table.add_row(str(method), *(_screened(search, method) for search in searched))
     table.add_section()
     found = [search.trials[-1] for search in searched]
-    table.add_row("best", *(str(trial.method) for trial in found), style="bold")
+    methods = (str(trial.method).replace(", ", "\n") for trial in found)
+    table.add_row("best", *methods, style="bold")
     table.add_row("in float32", *("\n".join(trial.excluded) for trial in found))
     table.add_row("chosen at", *(_last(search, "choosing") for search in searched))
     table.add_row("judged at", *(_last(search, "judging") for search in searched), style="bold")
@@ -104,7 +105,7 @@ def search_table(searched: Sequence[Searched]) -> Table:
 def _screened(search: Searched, method: Method) -> str:
     usual = search.trials[0].excluded
     shares = [t.share for t in search.trials if (t.method, t.excluded) == (method, usual)]
-    return f"{shares[0]:.0%}"
+    return f"{shares[0]:.0%}" if shares else ""
 
 
 def _last(search: Searched, judges: Judges) -> str:

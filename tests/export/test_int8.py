@@ -105,7 +105,9 @@ def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
     screened = [t.share for t in encoder.trials if t.judges == "some" and not t.excluded]
     cells = [*search_table(kept).columns[1].cells]
     assert cells[: len(screened)] == [f"{share:.0%}" for share in screened]
-    assert cells[-5] == str(encoder.trials[-1].method)
+    assert entry.calibration.equalised
+    assert {trial.method.equalised for trial in decoder.trials} == {False, True}
+    assert cells[-5] == str(encoder.trials[-1].method).replace(", ", "\n")
     assert cells[-2:] == [f"{encoder.trials[-1].share:.0%}", "kept"]
     assert "ranges inside the encoder: image 16 of 16" in told
 
