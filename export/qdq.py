@@ -77,9 +77,13 @@ class Method:
     percentile: float | None = None
     equalised: bool = False
 
+    @property
+    def ends(self) -> str:
+        """Where ranges end, in words."""
+        return "min-max" if self.percentile is None else f"{self.percentile:g} %"
+
     def __str__(self) -> str:
-        ends = "min-max" if self.percentile is None else f"{self.percentile:g} %"
-        return f"{ends}, equalised" if self.equalised else ends
+        return f"{self.ends}, equalised" if self.equalised else self.ends
 
 
 class Activations:
