@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +17,25 @@ from ..runtime.frames import input_from_luma
 from .batches import run_in_batches
 from .bias import correct_biases
 from .calibration_images import CalibrationImages
+from .equalise import equalise, reach_over
+from .extremes import RISK
 from .forms import RUNNERS, Form
 from .graph_reference import reference_from_graphs
 from .phases import phases_from_decoder
 from .qdq import Activations, Method, int8_from_fp32, layers_of
-from .search import Question, Trial, search
+from .search import METHODS, Question, Trial, search
 from .variants import luma_from_quantised, mu_from_encoder
 from .writer import BundleWriter
 
 SCREENED = 32
 """About so many of the images that choose, evenly taken, see each candidate first."""
+NEGATIVE_SIDE = 0.5
+"""What a LeakyReLU of an encoder reads is represented down to this share of its positive side."""
 MANY = 512
 """What fresh images may reach is told closely from so many on."""
+RISK_OF_ONE = RISK / 5
+"""From so many on the five gated figures of an engine's encoder and decoder hold together: largest
+errors of latents, of collapsed ones and of deviations, and the worst image in two ways."""
 _NO_LATENTS = np.empty((0, 0), np.float32)
 
 
@@ -75,7 +82,9 @@ class LeftOut:
     @property
     def sentence(self) -> str:
         """What was left out and by which figures, without a full stop."""
-        clauses = sentence_list([clause for report in self.failed for clause in report.failures])
+        # An encoder that gives mu alone fails by the same figures as the one with both outputs.
+        first = [report for report in self.failed if report.title == self.failed[0].title]
+        clauses = sentence_list([clause for report in first for clause in report.failures])
         if self.graph == "encoder":
             return f"the INT8 graphs for {self.runner} are left out: {clauses}"
         return f"the INT8 decoder for {self.runner} is left out, its encoder is there: {clauses}"
@@ -104,14 +113,27 @@ class Int8Forms:
             reference_from_graphs(writer.folder, part, writer.reference)
             for part in (images.choosing, images.judging)
         )
-        self._encoder = writer.fp32("encoder")
-        self._phases = writer.fp32("decoder")
-        phases_from_decoder(self._phases, everywhere=True)
+        if len(images.judging) >= MANY:
+            self._judging = replace(self._judging, risk=RISK_OF_ONE)
+        self._encoder, self._phases = writer.fp32("encoder"), writer.fp32("decoder")
         inputs = input_from_luma(images.luma[:, None])
         with open_onnx(writer.folder / Form("encoder", "fp32").file) as backend:
             self._latents = run_in_batches(backend, inputs)
-        self._in_encoder = Activations(self._encoder, inputs, self._counted("encoder"))
-        self._in_decoder = Activations(self._phases, self._latents["mu"], self._counted("decoder"))
+        tell("how far channels reach")
+        equalise(self._encoder, reach_over(self._encoder, inputs, writer.folder))
+        mu = self._latents["mu"]
+        # Decoders gain from it in some models and lose in others: the search has both.
+        equalised = self._phases.clone()
+        equalise(equalised, reach_over(equalised, mu, writer.folder))
+        for decoder in (self._phases, equalised):
+            phases_from_decoder(decoder, everywhere=True)
+        self._in_encoder = Activations(
+            self._encoder, inputs, negative_side=NEGATIVE_SIDE, progress=self._counted("encoder")
+        )
+        self._decoders = {
+            is_equalised: (decoder, Activations(decoder, mu, progress=self._counted("decoder")))
+            for is_equalised, decoder in ((False, self._phases), (True, equalised))
+        }
         self._encoded: dict[Runner, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
 
     def add(self, runners: Sequence[Runner]) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
@@ -156,7 +178,8 @@ class Int8Forms:
         layers = [*layers_of(self._encoder)]
         # TensorRT's signed type would drop luma's lowest bit; the layer that reads it is small.
         excluded = tuple(layers[:1]) if runner == "tensorrt" else ()
-        trials = self._search(form, derive, both, layers, excluded)
+        methods = [replace(method, equalised=True) for method in METHODS]
+        trials = self._search(form, derive, both, layers, excluded, methods=methods)
         if trials[-1].passed:
             choosing, judging = (
                 self._writer.run(form, trials[-1].model, images[:, None])["mu"]
@@ -169,11 +192,13 @@ class Int8Forms:
         form = Form("decoder", "int8", "phases", runner)
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
-            ranges = self._in_decoder.ranges(method)
-            return int8_from_fp32(self._phases, ranges, runner, excluded=excluded)
+            decoder, activations = self._decoders[method.equalised]
+            return int8_from_fp32(decoder, activations.ranges(method), runner, excluded=excluded)
 
         layers = [*layers_of(self._phases)]
-        return Searched(form, self._search(form, derive, lambda model: {form: model}, layers))
+        methods = (*METHODS, *(replace(method, equalised=True) for method in METHODS))
+        trials = self._search(form, derive, lambda model: {form: model}, layers, methods=methods)
+        return Searched(form, trials)
 
     def _search(
         self,
@@ -182,6 +207,8 @@ class Int8Forms:
         forms_of: Callable[[ir.Model], dict[Form, ir.Model]],
         layers: Sequence[str],
         excluded: tuple[str, ...] = (),
+        *,
+        methods: Sequence[Method],
     ) -> tuple[Trial, ...]:
         choosing, judging = self._encoded.get(form.made_for or "onnx", (_NO_LATENTS, _NO_LATENTS))
         some = slice(None, None, max(1, len(self._images.choosing) // SCREENED))
@@ -203,6 +230,7 @@ class Int8Forms:
             ),
             layers=layers,
             excluded=excluded,
+            methods=methods,
             tell=lambda candidate: self._tell(f"{form.title}: {candidate}"),
         )
         return search(question)
@@ -212,6 +240,7 @@ class Int8Forms:
         return Calibration(
             method="min-max" if percentile is None else "percentile",
             percentile=percentile,
+            equalised=trial.method.equalised,
             excluded=trial.excluded,
             images=len(self._images.luma),
             origin=self._images.origin,

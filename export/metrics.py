@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.bundle import Metric
-from .extremes import upper_bound
+from .extremes import RISK, upper_bound
 from .figures import (
     LATENT_METRIC,
     RMS_METRIC,
@@ -51,15 +51,17 @@ def metric(
     )
 
 
-def extreme_metric(name: str, per_image: Floats, limit: float | None) -> Metric:
+def extreme_metric(name: str, per_image: Floats, limit: float | None, risk: float = RISK) -> Metric:
     """Return the largest of (N,) figures, one an image, with what fresh images may reach."""
     value = float(per_image.max())
-    return metric(name, value, limit=limit, bound=_bound(per_image))
+    return metric(name, value, limit=limit, bound=_bound(per_image, risk))
 
 
-def psnr_metric(name: str, squared_errors: Floats, limit: float | None) -> Metric:
+def psnr_metric(
+    name: str, squared_errors: Floats, limit: float | None, risk: float = RISK
+) -> Metric:
     """Return the PSNR of the worst of (N,) images, with what fresh images may reach."""
-    bound = _bound(squared_errors)
+    bound = _bound(squared_errors, risk)
     return metric(
         name,
         psnr_db(float(squared_errors.max())),
@@ -76,6 +78,8 @@ def latent_metrics(
     scale: Floats,
     judged: npt.NDArray[np.bool_],
     limits: tuple[float | None, float | None],
+    *,
+    risk: float = RISK,
 ) -> list[Metric]:
     """Return the errors of latents as they are, and over their scale.
 
@@ -85,6 +89,7 @@ def latent_metrics(
         scale: (D,), what the error of each latent is divided by.
         judged: (D,), of which latents the largest and RMS relative errors are.
         limits: Of these two.
+        risk: With which probability a batch of fresh images may exceed a bound.
     """
     error = np.asarray(found, np.float64) - reference
     relative = np.abs(error / scale)[:, judged]
@@ -93,7 +98,7 @@ def latent_metrics(
         metric("max error", largest(error)),
         metric("RMS error", rms(error)),
         metric("cosine, worst image", float(cosines(found, reference).min()), higher=True),
-        extreme_metric(LATENT_METRIC, relative.max(axis=1), limits[0]),
+        extreme_metric(LATENT_METRIC, relative.max(axis=1), limits[0], risk),
         metric(RMS_METRIC, rms(relative), limit=limits[1]),
     ]
 
@@ -103,10 +108,10 @@ def non_finite_metric(count: int) -> Metric:
     return metric("NaN or Inf values", float(count), limit=0.0)
 
 
-def _bound(per_image: Floats) -> float | None:
+def _bound(per_image: Floats, risk: float) -> float | None:
     if len(per_image) < FEWEST_FOR_BOUND or not np.isfinite(per_image).all():
         return None
-    return float(upper_bound(np.asarray(per_image, np.float64)))
+    return float(upper_bound(np.asarray(per_image, np.float64), risk=risk))
 
 
 def note_on_few(images: int) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -65,12 +66,24 @@ _STYLES: dict[Runner, _Style] = {
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """Where the range of a value ends: where `percentile` of it lies inside, or at its extremes."""
+    """How a graph is quantised.
+
+    Attributes:
+        percentile: The range of a value ends where this share of it lies inside; None, at its
+            extremes.
+        equalised: Whether its channels were scaled alike before.
+    """
 
     percentile: float | None = None
+    equalised: bool = False
+
+    @property
+    def ends(self) -> str:
+        """Where ranges end, in words."""
+        return "min-max" if self.percentile is None else f"{self.percentile:g} %"
 
     def __str__(self) -> str:
-        return "min-max" if self.percentile is None else f"{self.percentile:g} %"
+        return f"{self.ends}, equalised" if self.equalised else self.ends
 
 
 class Activations:
@@ -81,6 +94,9 @@ class Activations:
     Args:
         model: A float32 graph with shapes inside.
         inputs: (N, ...) float32; each is run by itself, since all inside is kept.
+        negative_side: What a LeakyReLU reads is represented down to this share of its positive
+            side, where given: it makes a hundredth of what is lost there, and levels spent on it
+            round everything else more coarsely.
         progress: Called with the number of inputs seen.
     """
 
@@ -88,9 +104,17 @@ class Activations:
         self,
         model: ir.Model,
         inputs: npt.NDArray[np.float32],
+        *,
+        negative_side: float = math.inf,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self._negative_side = negative_side
         self._input = str(model.graph.inputs[0].name)
+        self._before_leaky = [
+            str(node.inputs[0].name)
+            for node in model.graph
+            if node.op_type == "LeakyRelu" and node.inputs[0] is not None
+        ]
         with tempfile.TemporaryDirectory() as folder, _silent():
             path = Path(folder) / "float.onnx"
             ir.save(model, path)
@@ -122,6 +146,11 @@ class Activations:
                 ranges = self._calibrator.compute_data()
         lowest, highest = (np.float32(INPUT_MARGIN * end) for end in seen[self._input])
         ranges[self._input] = TensorData(lowest=lowest, highest=highest)
+        for name in self._before_leaky:
+            lowest, highest = ranges[name].lowest, ranges[name].highest
+            if highest > 0:
+                lowest = np.float32(max(lowest, -self._negative_side * highest))
+                ranges[name] = TensorData(lowest=lowest, highest=np.float32(highest))
         return ranges
 
 

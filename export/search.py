@@ -13,11 +13,11 @@ from .metrics import share_of_limit
 from .qdq import Method
 
 METHODS = tuple(Method(percentile) for percentile in (None, 99.9, 99.99, 99.995, 99.999, 99.9999))
-MOST_FINALISTS = 4
+MOST_FINALISTS = 5
 """So many candidates are held against the images that judge: each look at them makes it a little
 likelier that one passes by luck."""
-MOST_METHODS = 2
-"""So many of them have the same layers in INT8: if one fails, another hardly passes."""
+MOST_METHODS = 3
+"""So many of them differ in their ranges alone; the others have more layers in float32."""
 
 Judges = Literal["some", "choosing", "judging"]
 
@@ -60,6 +60,7 @@ class Question:
             told which finalist it is, counted from 1.
         layers: All layers, first to last.
         excluded: Layers that stay in float32 in any case.
+        methods: What is tried.
         tell: Called with what is being tried.
     """
 
@@ -69,6 +70,7 @@ class Question:
     judge: Callable[[Trial, int], Sequence[GraphReport]]
     layers: Sequence[str]
     excluded: tuple[str, ...] = ()
+    methods: Sequence[Method] = METHODS
     tell: Callable[[str], None] = lambda _: None
 
 
@@ -81,8 +83,8 @@ def search(question: Question) -> tuple[Trial, ...]:
     that passes is kept: each further layer would cost time. Fewer than half of the layers go.
 
     The images that choose see values, those that judge also what fresh images may reach. How much
-    more of a limit the latter find is learned from each finalist that fails: the next must have
-    that much head room before it is judged.
+    more of a limit the latter find is learned from each finalist that fails: the next of the same
+    method must have that much head room before it is judged.
 
     Returns:
         All trials. Where none passed, the last is the best by the most images that saw any.
@@ -95,17 +97,18 @@ class _Search:
         self._question = question
         self._trials: list[Trial] = []
         self._finalists = 0
-        self._head_room = 1.0
+        self._head_room: dict[Method, float] = {}
 
     def trials(self) -> tuple[Trial, ...]:
         question = self._question
-        ranked = sorted([self._screened(method) for method in METHODS], key=_by_share)
+        ranked = sorted([self._screened(method) for method in question.methods], key=_by_share)
         for trial in ranked:
             if self._finalists == MOST_METHODS or trial.share > 1:
                 break
             if self._passes(trial):
                 return tuple(self._trials)
-        best = ranked[0].method
+        judged = [trial for trial in self._trials if trial.judges == "judging"]
+        best = min(judged or ranked, key=_by_share).method
         # One layer, a head, may be cut away later, and most of the rest must still be INT8.
         most = (len(question.layers) - 1) // 2 - len(question.excluded)
         others = [layer for layer in question.layers if layer not in question.excluded]
@@ -130,10 +133,11 @@ class _Search:
 
     def _passes(self, trial: Trial) -> bool:
         """Hold a candidate against ever more images, for as long as it passes."""
-        if trial.share * self._head_room > 1:
+        head_room = self._head_room.get(trial.method, 1.0)
+        if trial.share * head_room > 1:
             return False
         chosen = self._chosen(trial)
-        if chosen.share * self._head_room > 1:
+        if chosen.share * head_room > 1:
             return False
         self._finalists += 1
         self._question.tell(f"{trial.method}: finalist {self._finalists}")
@@ -142,7 +146,7 @@ class _Search:
         judged = replace(chosen, share=share, judges="judging", reports=reports)
         self._trials.append(judged)
         if not judged.passed and chosen.share > 0:
-            self._head_room = max(self._head_room, share / chosen.share)
+            self._head_room[trial.method] = max(head_room, share / chosen.share)
         return judged.passed
 
     def _chosen(self, trial: Trial) -> Trial:

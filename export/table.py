@@ -14,7 +14,6 @@ from .figures import IMAGE_METRIC, LATENT_METRIC, RMS_METRIC
 
 if TYPE_CHECKING:
     from .int8 import Searched
-    from .qdq import Method
     from .search import Judges
 
 
@@ -85,11 +84,12 @@ def search_table(searched: Sequence[Searched]) -> Table:
     for search in searched:
         heading = f"{search.form.graph}\n{search.form.made_for}"
         table.add_column(heading, justify="right", no_wrap=True)
-    for method in dict.fromkeys(trial.method for trial in searched[0].trials):
-        table.add_row(str(method), *(_screened(search, method) for search in searched))
+    for ends in dict.fromkeys(trial.method.ends for trial in searched[0].trials):
+        table.add_row(ends, *(_screened(search, ends) for search in searched))
     table.add_section()
     found = [search.trials[-1] for search in searched]
-    table.add_row("best", *(str(trial.method) for trial in found), style="bold")
+    table.add_row("best", *(trial.method.ends for trial in found), style="bold")
+    table.add_row("equalised", *("yes" if trial.method.equalised else "" for trial in found))
     table.add_row("in float32", *("\n".join(trial.excluded) for trial in found))
     table.add_row("chosen at", *(_last(search, "choosing") for search in searched))
     table.add_row("judged at", *(_last(search, "judging") for search in searched), style="bold")
@@ -101,10 +101,11 @@ def search_table(searched: Sequence[Searched]) -> Table:
     return table
 
 
-def _screened(search: Searched, method: Method) -> str:
+def _screened(search: Searched, ends: str) -> str:
+    """Return what ranges that end so used at best, equalised or not."""
     usual = search.trials[0].excluded
-    shares = [t.share for t in search.trials if (t.method, t.excluded) == (method, usual)]
-    return f"{shares[0]:.0%}"
+    of_ends = [t for t in search.trials if (t.method.ends, t.excluded) == (ends, usual)]
+    return f"{min(t.share for t in of_ends if t.judges == 'some'):.0%}"
 
 
 def _last(search: Searched, judges: Judges) -> str:

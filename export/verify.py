@@ -13,6 +13,7 @@ from ..runtime.bundle import GraphName, GraphReport, Metric, Precision
 from ..runtime.frames import input_from_luma
 from ..runtime.units import is_informative
 from .batches import BATCH_SIZES, Decoded, Images, run_in_batches
+from .extremes import RISK
 from .figures import (
     IMAGE_METRIC,
     NEIGHBOURS,
@@ -70,6 +71,7 @@ class Reference:
         reconstruction: (N, 1, S, S) float32, decoded from `mu`; anything that gives rows.
         spread: How much each latent varies over the training data.
         probes: Images and latents unlike these; a bundle of an earlier version has none.
+        risk: With which probability a batch of fresh images may exceed one bound.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Reference:
     reconstruction: Images
     spread: Spread
     probes: Probes | None = None
+    risk: float = RISK
 
     def rows(self, rows: slice) -> Reference:
         """Return the same of some of the images, and of all probes."""
@@ -198,7 +201,7 @@ def decoder_reports(
         encoded: (N, D) mu of the encoder of the same precision, for the way through both.
         sizes: Latents per run, in turn.
     """
-    limits = LIMITS[precision]
+    limits, risk = LIMITS[precision], reference.risk
     true = Decoded.of(backend, reference.mu, reference.reconstruction, sizes)
     through = Decoded.of(backend, encoded, reference.reconstruction, sizes)
     metrics = [
@@ -206,8 +209,8 @@ def decoder_reports(
         metric("max error", true.largest),
         metric("RMS error", float(np.sqrt(true.squared_errors.mean()))),
         metric("cosine, worst image", float(true.cosines.min()), higher=True),
-        psnr_metric(IMAGE_METRIC, true.squared_errors, limits.psnr_db),
-        psnr_metric("PSNR through both graphs", through.squared_errors, limits.psnr_db),
+        psnr_metric(IMAGE_METRIC, true.squared_errors, limits.psnr_db, risk),
+        psnr_metric("PSNR through both graphs", through.squared_errors, limits.psnr_db, risk),
     ]
     if (probes := reference.probes) is not None:
         errors = np.stack(
@@ -270,12 +273,12 @@ def activation_report(
 def _mu_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
     scale, judged = reference.scale, reference.judged_units
     limit_of = (limits.max_spread, limits.rms_spread)
-    metrics = latent_metrics(found, reference.mu, scale, judged, limit_of)
+    metrics = latent_metrics(found, reference.mu, scale, judged, limit_of, risk=reference.risk)
     error = np.abs(np.asarray(found, np.float64) - reference.mu)
     if not judged.all():
         collapsed = (error / scale)[:, ~judged].max(axis=1)
         name = "collapsed units, max error / posterior deviation"
-        metrics.append(extreme_metric(name, collapsed, limits.max_spread))
+        metrics.append(extreme_metric(name, collapsed, limits.max_spread, reference.risk))
     deviation = np.exp(np.asarray(reference.log_var, np.float64) / 2)
     agreement = neighbour_agreement(found, reference.mu)
     return [
@@ -303,9 +306,11 @@ def _log_var_metrics(found: Floats, reference: Reference, limits: Limits) -> lis
     everything = np.ones(len(spread), np.bool_)
     name, limit = "max error of deviation, RMS of an image", limits.max_deviation
     return [
-        *latent_metrics(found, reference.log_var, spread, everything, (None, None)),
+        *latent_metrics(
+            found, reference.log_var, spread, everything, (None, None), risk=reference.risk
+        ),
         metric("max error of deviation", largest(relative)),
-        extreme_metric(name, rms_per_image(relative), limit),
+        extreme_metric(name, rms_per_image(relative), limit, reference.risk),
         metric("RMS error of deviation", rms(relative), limit=limits.rms_deviation),
     ]
 

@@ -19,6 +19,7 @@ class Calibration(StrictModel):
         method: Where a value's range ends: at the least and largest seen, or where a share of all
             values lies inside.
         percentile: That share in percent; None for min-max.
+        equalised: Whether channels of neighbouring layers were scaled alike before.
         excluded: Layers that stay in float32.
         images: Number of images that the ranges come from.
         origin: Where these come from: `held-out`, or what the user named.
@@ -30,6 +31,7 @@ class Calibration(StrictModel):
 
     method: Literal["min-max", "percentile"]
     percentile: float | None = Field(default=None, gt=50, lt=100)
+    equalised: bool = False
     excluded: tuple[str, ...] = ()
     images: int = Field(ge=1)
     origin: str

@@ -58,6 +58,14 @@ def test_the_worst_of_fresh_samples_stays_below_and_the_bound_is_no_excuse(
     assert np.median(bounds) <= loosest * exact_level(below)
 
 
+def test_a_tail_heavier_than_promised_is_covered_less() -> None:
+    """As docs/int8.md says: a variance without end is more than a few samples can tell."""
+    rng = np.random.default_rng(7)
+    for count in (16, 128, 2048):
+        bounds = [upper_bound(1 + rng.pareto(2, count)) for _ in range(100)]
+        assert np.mean([(1 - bound**-2.0) ** 128 for bound in bounds]) >= 0.9
+
+
 def test_what_was_announced_before_was_not_covered() -> None:
     """The check above can fail: the largest of 128 is beaten by every second batch of 128."""
     draw, below = TAILS["half-normal"]

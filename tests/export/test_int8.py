@@ -19,6 +19,7 @@ from motorvae.export.bundle import add_to_bundle
 from motorvae.export.cli import main
 from motorvae.export.int8 import Int8Order, Searched
 from motorvae.export.limits import LIMITS
+from motorvae.export.search import MOST_FINALISTS
 from motorvae.export.table import search_table
 from motorvae.runtime.backend import open_entry
 from motorvae.runtime.bundle import GraphReport, Runner, load_bundle
@@ -65,7 +66,7 @@ def test_bundle_has_a_set_for_each_kind_of_engine_and_says_how_it_was_calibrated
         assert found is not None
         assert (found.origin, found.images) == ("held-out", 16)
         assert (found.chosen, found.judged) == (16, 16)
-        assert 1 <= found.finalists <= 4
+        assert 1 <= found.finalists <= MOST_FINALISTS
         assert (found.percentile is None) == (found.method == "min-max")
         reports = [r for r in bundle.manifest.verification if r.title == entry.title]
         assert reports
@@ -104,7 +105,9 @@ def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
     screened = [t.share for t in encoder.trials if t.judges == "some" and not t.excluded]
     cells = [*search_table(kept).columns[1].cells]
     assert cells[: len(screened)] == [f"{share:.0%}" for share in screened]
-    assert cells[-5] == str(encoder.trials[-1].method)
+    assert entry.calibration.equalised
+    assert {trial.method.equalised for trial in decoder.trials} == {False, True}
+    assert cells[-6:-4] == [encoder.trials[-1].method.ends, "yes"]
     assert cells[-2:] == [f"{encoder.trials[-1].share:.0%}", "kept"]
     assert "ranges inside the encoder: image 16 of 16" in told
 

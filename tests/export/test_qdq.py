@@ -86,7 +86,7 @@ def test_calibrator_says_nothing_on_standard_output(
     encoder: ir.Model, capfd: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[int] = []
-    Activations(encoder, IMAGES[:3], seen.append).ranges(Method(99.9))
+    Activations(encoder, IMAGES[:3], progress=seen.append).ranges(Method(99.9))
     assert seen == [1, 2, 3]
     assert capfd.readouterr().out == ""
 

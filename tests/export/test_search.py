@@ -138,12 +138,12 @@ def test_what_chose_it_passes_and_what_judges_it_refuses_is_not_kept() -> None:
         return 1.1 if method == lucky and not excluded else 0.4
 
     asked = Asked(lambda method, _: {lucky: 0.1, sound: 0.9}.get(method, 2.0), on_judges=judged)
-    trials = search(asked.question)
-    assert [trial.method for trial in asked.finalists] == [lucky]
-    assert (trials[-1].method, trials[-1].judges, trials[-1].passed) == (lucky, "judging", False)
+    found = search(asked.question)[-1]
+    assert [trial.method for trial in asked.finalists] == [lucky, sound]
+    assert (found.method, found.excluded, found.passed) == (sound, (), True)
 
     def chosen(method: Method, excluded: tuple[str, ...]) -> float:
-        return 0.08 if excluded else {lucky: 0.1, sound: 0.9}.get(method, 2.0)
+        return 0.08 if excluded else {lucky: 0.1}.get(method, 2.0)
 
     asked = Asked(chosen, on_judges=judged)
     found = search(asked.question)[-1]
@@ -159,7 +159,7 @@ def test_head_room_that_a_failed_finalist_lacked_is_asked_of_the_next() -> None:
     asked = Asked(chosen, on_judges=lambda method, excluded: 1.5 * chosen(method, excluded))
     found = search(asked.question)[-1]
     # 0.9 is judged at 1.35; 0.6 x 1.5 passes, and nothing between is judged.
-    assert [trial.excluded for trial in asked.finalists] == [(), ("three",)]
+    assert [trial.excluded for trial in asked.finalists] == [(), (), (), ("three",)]
     assert found.excluded == ("three",)
     assert found.share == pytest.approx(0.9)
     assert found.passed
