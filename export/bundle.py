@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 import orjson
 
+from ..runtime.arrays import arrays_from_npz
 from ..runtime.bundle import (
     MANIFEST,
     STATISTICS,
@@ -22,6 +23,7 @@ from ..runtime.calibration import HELD_OUT
 from ..runtime.engines import ENGINES, foreign_in_engines
 from ..runtime.errors import (
     BackendError,
+    BundleError,
     MissingDependencyError,
     OutputError,
     missing_dependency,
@@ -30,6 +32,8 @@ from ..runtime.errors import (
 from ..runtime.files import check_writable, replaced_folder
 from ..runtime.spec import ModelSpec
 from .calibration_images import calibration_from_text
+from .foreign_test import told_apart
+from .forms import Form
 from .int8 import Int8Forms, Searched
 from .reference import reference_from_bundle, save_reference
 from .verify import Reference
@@ -105,6 +109,12 @@ def write_bundle(
         writer.add_fp32(graphs)
         searched = _add(writer, precisions, calibration, tell)
         shutil.copyfile(statistics, folder / STATISTICS)
+        tell("what foreign can tell")
+        writer.foreign = told_apart(
+            folder / Form("encoder", "fp32").file,
+            arrays_from_npz(statistics, error=BundleError, again="train again"),
+            reference.images,
+        )
         save_reference(folder / VERIFICATION_IMAGES, reference)
         on_reports(writer.reports, searched)
         writer.finish((STATISTICS, VERIFICATION_IMAGES))

@@ -34,6 +34,7 @@ from ..runtime.errors import BackendError, MissingDependencyError, VerificationE
 from ..runtime.files import sha256_of
 from ..runtime.frames import input_from_luma
 from ..runtime.spec import ModelSpec
+from ..runtime.told_apart import ToldApart
 from .describe import describe
 from .forms import BF16, FP16, FP32, Form
 from .phases import phases_from_decoder
@@ -72,6 +73,7 @@ class BundleWriter:
         self._encoded: dict[tuple[Precision, Runner | None], npt.NDArray[np.float32]] = {}
         self.graphs: list[GraphEntry] = []
         self.reports: list[GraphReport] = []
+        self.foreign: ToldApart | None = None
 
     def add_fp32(self, graphs: Mapping[GraphName, ir.Model]) -> None:
         """Derive, write and verify all float32 forms of the two graphs."""
@@ -193,6 +195,7 @@ class BundleWriter:
             graphs=(*(earlier.graphs if earlier else ()), *self.graphs),
             files=tuple(FileEntry(**_facts(self.folder / name)) for name in others),
             verification=(*(earlier.verification if earlier else ()), *self.reports),
+            foreign=earlier.foreign if earlier else self.foreign,
         )
         text = manifest.model_dump_json(indent=2) + "\n"
         (self.folder / MANIFEST).write_text(text, encoding="utf-8")

@@ -14,6 +14,7 @@ from .calibration import Calibration
 from .documents import document_from_json
 from .errors import BundleError, sentence_list
 from .spec import ModelSpec, StrictModel
+from .told_apart import ToldApart
 
 SCHEMA_VERSION: Literal[3] = 3
 EARLIER_VERSIONS: tuple[int, ...] = (2,)
@@ -135,7 +136,7 @@ class Preprocessing(StrictModel):
 
 
 class Manifest(StrictModel):
-    """Everything that `manifest.json` holds."""
+    """Everything that `manifest.json` holds; `foreign` is None in bundles of earlier versions."""
 
     schema_version: Literal[2, 3]
     producer: str
@@ -146,6 +147,7 @@ class Manifest(StrictModel):
     graphs: tuple[GraphEntry, ...]
     files: tuple[FileEntry, ...]
     verification: tuple[GraphReport, ...]
+    foreign: ToldApart | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,7 @@ def test_what_a_row_says_of_its_image_is_the_yardsticks_word(
     stream: Stream, known: Path, small_bundle: Path, output: Path, read_rows: ReadRows
 ) -> None:
     args = ("--camera", known, "--output", output, "--reconstruct", "every=4")
-    assert stream(*args).code == 0
+    assert stream(*args, "--familiarity", "both").code == 0
     yardstick = familiarity_from_bundle(load_bundle(small_bundle))
     assert isinstance(yardstick, Familiarity)
     *rows, _ = read_rows(output)
