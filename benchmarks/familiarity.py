@@ -40,8 +40,8 @@ from .separation import (
 
 VEHICLES = "vehicles"
 _BATCH = 16
-_DRAWN_PER_IMAGE = 10
-"""Fresh vehicles for each image of another kind: their false alarms are rare."""
+_KNOWN_PER_IMAGE = 10
+"""Fresh known images for each image of another kind: their false alarms are rare."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class FamiliarityOptions:
     """Images of the kind that the model has learned and was not trained on: a path or NAME=PATH,
     or `vehicles` for the built-in ones, by default the bundle's own held-out images alone."""
     images: int = 300
-    """At most so many images of each kind, evenly apart; ten times as many built-in vehicles."""
+    """At most so many images of each kind, evenly apart; ten times as many fresh known ones."""
     foreign_above: float = FOREIGN_ABOVE
     """As in motorvae-stream."""
     seed: int = 2026
@@ -166,12 +166,13 @@ def _kinds(options: FamiliarityOptions, bundle: Bundle) -> Iterator[tuple[str, b
     held_out = arrays_from_npz(path, ("images",), error=BundleError, again=again)["images"]
     known: Luma = held_out
     if options.known == VEHICLES:
-        known = vehicles(seed, _DRAWN_PER_IMAGE * count, spec)
+        known = vehicles(seed, _KNOWN_PER_IMAGE * count, spec)
         yield "fresh vehicles", True, known
     elif options.known is not None:
         name, source = _named(options.known)
-        known = images_from_source(source, count, spec)
+        known = images_from_source(source, _KNOWN_PER_IMAGE * count, spec)
         yield name, True, known
+        known = known[np.linspace(0, len(known) - 1, min(count, len(known))).astype(np.int64)]
     yield "held-out", True, held_out[:count]
     if options.known == VEHICLES:
         inside, outside = moving_vehicles(seed, 2 * count, spec)

@@ -23,10 +23,9 @@ from .environment import Environment
 
 SCHEMA_VERSION: Literal[2] = 2
 
-HEADINGS: dict[Statistic, str] = {
+HEADINGS: dict[Statistic, str] = {  # the KL, which tells least, is in the JSON alone
     "appearance": "look",
     "mahalanobis": "Mahal.",
-    "kl": "KL",
     "log_var_distance": "log_var",
     "reconstruction_error": "error",
 }

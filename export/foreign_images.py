@@ -131,7 +131,8 @@ def _upturned(_rng: np.random.Generator, image: Luma) -> Luma:
 
 
 def _patched(rng: np.random.Generator, image: Luma) -> Luma:
-    size, patched = len(image), image.copy()
+    size = len(image)
+    patched: Luma = image.copy()
     top, left = rng.integers(size // 4, 3 * size // 4, 2)
     patched[top : top + size // _PATCHES, left : left + size // _PATCHES] = 0
     return patched

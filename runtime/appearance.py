@@ -108,8 +108,8 @@ class Appearance:
                 values[place] = math.log(found + _NOISE) - band
                 place += 1
             if side >= _LEAST_MAP:
+                # No less than 0 but for the rounding of float32, less than half of what is added.
                 np.subtract(mean_square, square, out=square)
-                np.maximum(square, 0, out=square)
                 np.add(square, _NOISE, out=square)
                 cv2.log(square, dst=square)
                 middle = float(cv2.sumElems(square)[0]) / square.size
