@@ -103,7 +103,7 @@ def test_fp16_is_another_encoder(
         path = tmp_path / f"{precision}.jsonl"
         done = stream("--camera", image_folder, "--output", path, "--precision", precision)
         assert done.code == 0
-        assert f"-> {precision} ONNX Runtime" in done.stderr
+        assert f"-> {precision} mu only ONNX Runtime" in done.stderr
         mu[precision] = np.array([row["mu"] for row in read_rows(path)[:-1]])
     assert not np.array_equal(mu["fp32"], mu["fp16"])
     assert np.allclose(mu["fp32"], mu["fp16"], atol=0.05 * mu["fp32"].std())
