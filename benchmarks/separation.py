@@ -23,6 +23,8 @@ from .environment import Environment
 
 SCHEMA_VERSION: Literal[2] = 2
 
+Float64s = npt.NDArray[np.float64]
+
 HEADINGS: dict[Statistic, str] = {  # the KL, which tells least, is in the JSON alone
     "appearance": "look",
     "mahalanobis": "Mahal.",
@@ -53,10 +55,13 @@ class Separation(StrictModel):
         auroc: The share of pairs of a known image and one of these in which this one's value is
             the larger; a tie counts half. 1 separates perfectly, 0.5 not at all, and below 0.5
             these images look more known than known ones. None for the known images themselves.
+        two_sided: The same of how far a value is from the known images' median, in ranks: of a
+            test that suspects the least values, too.
         flagged: The share of these images past the limit.
     """
 
     auroc: float | None = Field(ge=0, le=1)
+    two_sided: float | None = Field(ge=0, le=1)
     flagged: float = Field(ge=0, le=1)
 
 
@@ -120,22 +125,38 @@ def kind_of_images(
         known: Whether the model is to know this kind.
         familiarity: Gives the limits.
     """
+
+    def separation(
+        known_values: Float64s | None, values: Float64s, flagged: npt.NDArray[np.bool_]
+    ) -> Separation:
+        area = both = None
+        if known_values is not None:
+            area = auroc(known_values, values)
+            both = auroc(*(_from_median(known_values, some) for some in (known_values, values)))
+        return Separation(auroc=area, two_sided=both, flagged=float(flagged.mean()))
+
+    statistics: dict[Statistic, Separation] = {}
+    for statistic, values in judged.values.items():
+        beyond = np.array([familiarity.is_beyond(statistic, value) for value in values])
+        known_values = None if reference is None else reference.values[statistic]
+        statistics[statistic] = separation(known_values, values, beyond)
     return Kind(
         name=name,
         known=known,
         images=len(judged.foreign),
-        statistics={
-            statistic: Separation(
-                auroc=None if reference is None else auroc(reference.values[statistic], values),
-                flagged=float(np.mean([familiarity.is_beyond(statistic, v) for v in values])),
-            )
-            for statistic, values in judged.values.items()
-        },
-        foreign=Separation(
-            auroc=None if reference is None else auroc(reference.scores, judged.scores),
-            flagged=float(judged.foreign.mean()),
+        statistics=statistics,
+        foreign=separation(
+            None if reference is None else reference.scores, judged.scores, judged.foreign
         ),
     )
+
+
+def _from_median(known: Float64s, values: Float64s) -> Float64s:
+    """Return how far values (N,) are from the middle of the known ones, in shares of these."""
+    ordered = np.sort(known)
+    ranks = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    away: Float64s = np.abs(ranks / (2 * len(known)) - 0.5)
+    return away
 
 
 def save_separation(path: Path, result: SeparationResult) -> None:

@@ -87,6 +87,8 @@ def test_a_kind_says_what_is_past_which_limit(result: SeparationResult) -> None:
     found = noise.statistics["mahalanobis"]
     assert found.auroc == pytest.approx((1.5 + 4 + 4) / 12)
     assert found.flagged == pytest.approx(2 / 3)
+    # 2 is as near to the middle of 1 to 4 as 3 is, and nearer than 1 and 4; 10 and 11 are outside.
+    assert found.two_sided == pytest.approx(((1 + 1) / 2 + 4 + 4) / 12)
     # What the runtime called foreign, not what could be worked out here.
     assert noise.foreign.flagged == pytest.approx(1 / 3)
     assert noise.foreign.auroc == pytest.approx((1.5 + 4 + 4) / 12)
