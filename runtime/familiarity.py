@@ -62,7 +62,8 @@ class Likeness:
         appearance_percentile: As `Familiarity.percentile`.
         mahalanobis: As `Familiarity.mahalanobis`.
         mahalanobis_percentile: As `Familiarity.percentile`.
-        foreign_score: The larger of the two on the way from their median, 0, to their limit, 1.
+        foreign_score: The larger of the two on the way to their limit, 1: of appearance from its
+            median on, of mahalanobis from its 95th percentile on.
         foreign: Whether one of the two is past its limit.
         kl: As `Familiarity.kl`; None without log_var, as the next two are.
         log_var_distance: As `Familiarity.log_var_distance`.
@@ -165,9 +166,11 @@ class Familiarity:
             level = 1 - share * (1 - percentile / 100)
             limit = self._limits[name] = tail.limit(level)
             self.false_alarms = min(1.0, self.false_alarms + tail.false_alarms(level))
+            # On photographs mu is far from the mean by chance alone: it counts from its tail on.
+            start = tail.median if name == "appearance" else tail.limit(TAIL_LEVEL)
             # Where all known images are alike, anything else is infinitely far.
-            way = max(limit - tail.median, np.finfo(np.float32).eps * abs(tail.median), 1e-30)
-            self._ways[name] = tail.median, 1 / way
+            way = max(limit - start, np.finfo(np.float32).eps * abs(start), 1e-30)
+            self._ways[name] = start, 1 / way
 
     @property
     def latent_size(self) -> int:
