@@ -183,7 +183,9 @@ class Familiarity:
 
         Closed form of Kingma & Welling 2014, appendix B, as training's loss has it.
         """
-        return float(0.5 * (np.dot(mu, mu) + (np.expm1(log_var) - log_var).sum()))
+        # In float64: a foreign image can have a log_var whose exponential float32 does not hold.
+        variance = np.expm1(log_var, dtype=np.float64)
+        return float(0.5 * (np.dot(mu, mu) + (variance - log_var).sum()))
 
     def mahalanobis(self, mu: Vector) -> float:
         """Return the distance of mu (D,) from the mean of the training latents, in spreads."""

@@ -99,6 +99,7 @@ def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
     trained = kl_per_image(torch.from_numpy(mu), torch.from_numpy(log_var)).numpy()
     kl = [familiarity.kl(*latent) for latent in zip(mu, log_var, strict=True)]
     np.testing.assert_allclose(kl, trained, rtol=1e-5)
+    assert np.isfinite(familiarity.kl(mu[0], np.full(SIZE, 100, np.float32)))
     for values, mean, covariance, distance in (
         (mu, "mean", shrunk(statistics["covariance"], 0.25), familiarity.mahalanobis),
         (
