@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..export.foreign_images import altered_images, made_images
 from ..runtime.arrays import arrays_from_npz
 from ..runtime.backend import Backend, open_backend
 from ..runtime.bundle import VERIFICATION_IMAGES, Bundle, load_bundle
@@ -20,20 +21,14 @@ from ..runtime.familiarity import (
     FOREIGN_ABOVE,
     STATISTIC_NAMES,
     Familiarity,
+    Likeness,
     Statistic,
     familiarity_from_bundle,
 )
 from ..runtime.files import check_replaceable_file, check_writable
 from ..runtime.frames import input_from_luma
 from .environment import environment_now, load_now
-from .foreign import (
-    Luma,
-    altered_images,
-    images_from_source,
-    made_images,
-    moving_vehicles,
-    vehicles,
-)
+from .foreign import Luma, images_from_source, moving_vehicles, vehicles
 from .separation import (
     Judged,
     Kind,
@@ -45,8 +40,8 @@ from .separation import (
 
 VEHICLES = "vehicles"
 _BATCH = 16
-_DRAWN_PER_IMAGE = 10
-"""Fresh vehicles for each image of another kind: their false alarms are rare."""
+_KNOWN_PER_IMAGE = 10
+"""Fresh known images for each image of another kind: their false alarms are rare."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +52,12 @@ class FamiliarityOptions:
     """The bundle that motorvae-export wrote."""
     foreign: tuple[str, ...] = ()
     """Videos, images or folders of images that the model has not learned, each a path or
-    NAME=PATH. Noise, covered lenses and an overexposed frame are made in any case."""
+    NAME=PATH. Noise, covered lenses and so on are made in any case."""
     known: str | None = None
     """Images of the kind that the model has learned and was not trained on: a path or NAME=PATH,
     or `vehicles` for the built-in ones, by default the bundle's own held-out images alone."""
     images: int = 300
-    """At most so many images of each kind, evenly apart; ten times as many built-in vehicles."""
+    """At most so many images of each kind, evenly apart; ten times as many fresh known ones."""
     foreign_above: float = FOREIGN_ABOVE
     """As in motorvae-stream."""
     seed: int = 2026
@@ -125,6 +120,8 @@ def _measure(options: FamiliarityOptions) -> None:
         seed=options.seed,
         foreign_above=options.foreign_above,
         yardstick_images=familiarity.images,
+        effective_images=familiarity.effective_images,
+        false_alarms=familiarity.false_alarms,
         reference=reference[0],
         kinds=tuple(kinds),
     )
@@ -138,20 +135,27 @@ def judged_images(
 ) -> Judged:
     """Take images (N, S, S) uint8 through encoder, decoder and yardstick."""
     values: dict[Statistic, list[float]] = {name: [] for name in STATISTIC_NAMES}
-    foreign: list[bool] = []
+    likenesses: list[Likeness] = []
     for start in range(0, len(luma), _BATCH):
         batch = input_from_luma(luma[start : start + _BATCH, None])
         latents = encoder.run(batch)
         away = decoder.run(latents["mu"])["reconstruction"] - batch
         errors: npt.NDArray[np.float64] = np.mean(away * away, axis=(1, 2, 3), dtype=np.float64)
         values["reconstruction_error"] += errors.tolist()
-        for mu, log_var in zip(latents["mu"], latents["log_var"], strict=True):
-            found = familiarity.likeness(mu, log_var)
+        for mu, log_var, image in zip(
+            latents["mu"], latents["log_var"], luma[start : start + _BATCH], strict=True
+        ):
+            found = familiarity.likeness(mu, log_var, image)
             values["kl"].append(familiarity.kl(mu, log_var))
             values["mahalanobis"].append(found.mahalanobis)
+            values["appearance"].append(found.appearance)
             values["log_var_distance"].append(familiarity.log_var_distance(log_var))
-            foreign.append(found.foreign)
-    return Judged({name: np.array(found) for name, found in values.items()}, np.array(foreign))
+            likenesses.append(found)
+    return Judged(
+        values={name: np.array(found) for name, found in values.items()},
+        scores=np.array([found.foreign_score for found in likenesses]),
+        foreign=np.array([found.foreign for found in likenesses]),
+    )
 
 
 def _kinds(options: FamiliarityOptions, bundle: Bundle) -> Iterator[tuple[str, bool, Luma]]:
@@ -162,12 +166,13 @@ def _kinds(options: FamiliarityOptions, bundle: Bundle) -> Iterator[tuple[str, b
     held_out = arrays_from_npz(path, ("images",), error=BundleError, again=again)["images"]
     known: Luma = held_out
     if options.known == VEHICLES:
-        known = vehicles(seed, _DRAWN_PER_IMAGE * count, spec)
+        known = vehicles(seed, _KNOWN_PER_IMAGE * count, spec)
         yield "fresh vehicles", True, known
     elif options.known is not None:
         name, source = _named(options.known)
-        known = images_from_source(source, count, spec)
+        known = images_from_source(source, _KNOWN_PER_IMAGE * count, spec)
         yield name, True, known
+        known = known[np.linspace(0, len(known) - 1, min(count, len(known))).astype(np.int64)]
     yield "held-out", True, held_out[:count]
     if options.known == VEHICLES:
         inside, outside = moving_vehicles(seed, 2 * count, spec)

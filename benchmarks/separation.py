@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..export.foreign_test import auroc
 from ..runtime.documents import document_from_json
 from ..runtime.errors import MeasurementError
 from ..runtime.familiarity import Familiarity, Statistic
@@ -20,11 +21,13 @@ from ..runtime.files import replaced_file
 from ..runtime.spec import ModelSpec, StrictModel
 from .environment import Environment
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
-HEADINGS: dict[Statistic, str] = {
-    "kl": "KL",
-    "mahalanobis": "Mahalanobis",
+Float64s = npt.NDArray[np.float64]
+
+HEADINGS: dict[Statistic, str] = {  # the KL, which tells least, is in the JSON alone
+    "appearance": "look",
+    "mahalanobis": "Mahal.",
     "log_var_distance": "log_var",
     "reconstruction_error": "error",
 }
@@ -36,10 +39,12 @@ class Judged:
 
     Attributes:
         values: Statistic to its value of each image, (N,) float64.
+        scores: `foreign_score` of each, (N,) float64.
         foreign: (N,) bool.
     """
 
     values: dict[Statistic, npt.NDArray[np.float64]]
+    scores: npt.NDArray[np.float64]
     foreign: npt.NDArray[np.bool_]
 
 
@@ -47,15 +52,16 @@ class Separation(StrictModel):
     """One statistic over the images of one kind.
 
     Attributes:
-        values: Of each image.
         auroc: The share of pairs of a known image and one of these in which this one's value is
             the larger; a tie counts half. 1 separates perfectly, 0.5 not at all, and below 0.5
             these images look more known than known ones. None for the known images themselves.
+        two_sided: The same of how far a value is from the known images' median, in ranks: of a
+            test that suspects the least values, too.
         flagged: The share of these images past the limit.
     """
 
-    values: tuple[float, ...] = Field(min_length=1)
     auroc: float | None = Field(ge=0, le=1)
+    two_sided: float | None = Field(ge=0, le=1)
     flagged: float = Field(ge=0, le=1)
 
 
@@ -65,21 +71,16 @@ class Kind(StrictModel):
     Attributes:
         name: What they are.
         known: Whether the model is to know them.
+        images: How many there were.
         statistics: By name of a statistic.
-        foreign: The share that is foreign.
-        with_error: The share that would be, if the reconstruction error counted too.
+        foreign: Of `foreign_score`, and the share that is foreign.
     """
 
     name: str
     known: bool
+    images: int = Field(ge=1)
     statistics: dict[Statistic, Separation]
-    foreign: float = Field(ge=0, le=1)
-    with_error: float = Field(ge=0, le=1)
-
-    @property
-    def images(self) -> int:
-        """How many there were."""
-        return len(self.statistics["kl"].values)
+    foreign: Separation
 
 
 class SeparationResult(StrictModel):
@@ -88,9 +89,11 @@ class SeparationResult(StrictModel):
     Attributes:
         reference: The kind of known images that the AUROC of the others is against.
         yardstick_images: Held-out images behind the bundle's percentiles.
+        effective_images: How many independent ones tell as much.
+        false_alarms: The share of known images that the bundle announces as flagged, at most.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     created: str
     environment: Environment
     model: ModelSpec
@@ -99,19 +102,10 @@ class SeparationResult(StrictModel):
     seed: int
     foreign_above: float
     yardstick_images: int
+    effective_images: float
+    false_alarms: float
     reference: str
     kinds: tuple[Kind, ...]
-
-
-def auroc(known: npt.NDArray[np.float64], foreign: npt.NDArray[np.float64]) -> float:
-    """Return the area under the ROC curve of telling `foreign` (M,) from `known` (N,).
-
-    By ranks: it is the Mann-Whitney statistic over N M (Hanley & McNeil 1982); ties count half.
-    """
-    ordered = np.sort(known)
-    smaller = np.searchsorted(ordered, foreign, side="left")
-    not_larger = np.searchsorted(ordered, foreign, side="right")
-    return float((smaller + not_larger).mean() / (2 * len(known)))
 
 
 def kind_of_images(
@@ -131,24 +125,38 @@ def kind_of_images(
         known: Whether the model is to know this kind.
         familiarity: Gives the limits.
     """
-    beyond = {
-        statistic: np.array([familiarity.is_beyond(statistic, value) for value in values])
-        for statistic, values in judged.values.items()
-    }
+
+    def separation(
+        known_values: Float64s | None, values: Float64s, flagged: npt.NDArray[np.bool_]
+    ) -> Separation:
+        area = both = None
+        if known_values is not None:
+            area = auroc(known_values, values)
+            both = auroc(*(_from_median(known_values, some) for some in (known_values, values)))
+        return Separation(auroc=area, two_sided=both, flagged=float(flagged.mean()))
+
+    statistics: dict[Statistic, Separation] = {}
+    for statistic, values in judged.values.items():
+        beyond = np.array([familiarity.is_beyond(statistic, value) for value in values])
+        known_values = None if reference is None else reference.values[statistic]
+        statistics[statistic] = separation(known_values, values, beyond)
     return Kind(
         name=name,
         known=known,
-        statistics={
-            statistic: Separation(
-                values=tuple(values.tolist()),
-                auroc=None if reference is None else auroc(reference.values[statistic], values),
-                flagged=float(beyond[statistic].mean()),
-            )
-            for statistic, values in judged.values.items()
-        },
-        foreign=float(judged.foreign.mean()),
-        with_error=float((judged.foreign | beyond["reconstruction_error"]).mean()),
+        images=len(judged.foreign),
+        statistics=statistics,
+        foreign=separation(
+            None if reference is None else reference.scores, judged.scores, judged.foreign
+        ),
     )
+
+
+def _from_median(known: Float64s, values: Float64s) -> Float64s:
+    """Return how far values (N,) are from the middle of the known ones, in shares of these."""
+    ordered = np.sort(known)
+    ranks = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    away: Float64s = np.abs(ranks / (2 * len(known)) - 0.5)
+    return away
 
 
 def save_separation(path: Path, result: SeparationResult) -> None:
@@ -158,7 +166,7 @@ def save_separation(path: Path, result: SeparationResult) -> None:
         OutputError: It cannot be written.
     """
     with replaced_file(path) as temporary:
-        temporary.write_text(result.model_dump_json() + "\n", encoding="utf-8")
+        temporary.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def load_separation(path: Path) -> SeparationResult:
@@ -180,8 +188,9 @@ def print_separation(console: Console, result: SeparationResult) -> None:
     """Print for each kind AUROC and flagged share by each statistic, and the share foreign."""
     console.print(
         f"weights {result.weights_sha256[:8]}, {result.backend}; AUROC against "
-        f"{result.reference}; flagged past {result.foreign_above:g} % of "
-        f"{result.yardstick_images} held-out images"
+        f"{result.reference}; flagged past {result.foreign_above:g} %, by "
+        f"{result.yardstick_images} held-out images worth {result.effective_images:.0f}; "
+        f"announced: at most {_share(result.false_alarms)} of known images"
     )
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("images", overflow="fold", min_width=15)
@@ -194,7 +203,7 @@ def print_separation(console: Console, result: SeparationResult) -> None:
             table.add_section()
         was_known = kind.known
         cells = [_cell(kind.statistics[name]) for name in HEADINGS]
-        table.add_row(kind.name, str(kind.images), *cells, _share(kind.foreign))
+        table.add_row(kind.name, str(kind.images), *cells, _cell(kind.foreign))
     console.print(table)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 import orjson
 
+from ..runtime.arrays import arrays_from_npz
 from ..runtime.bundle import (
     MANIFEST,
     STATISTICS,
@@ -21,6 +22,7 @@ from ..runtime.bundle import (
 from ..runtime.engines import ENGINES, foreign_in_engines
 from ..runtime.errors import (
     BackendError,
+    BundleError,
     MissingDependencyError,
     OutputError,
     missing_dependency,
@@ -29,6 +31,8 @@ from ..runtime.errors import (
 from ..runtime.files import check_writable, replaced_folder
 from ..runtime.spec import ModelSpec
 from .calibration_images import Luma, calibration_from_text
+from .foreign_test import told_apart
+from .forms import Form
 from .int8 import Int8Forms, Int8Order, LeftOut, Searched
 from .reference import reference_from_bundle, save_reference
 from .verify import Reference
@@ -113,6 +117,12 @@ def write_bundle(
         images = reference.images if held_out is None else held_out
         searched, left_out = _add(writer, precisions, int8 or Int8Order(), images, tell)
         shutil.copyfile(statistics, folder / STATISTICS)
+        tell("what foreign can tell")
+        writer.foreign = told_apart(
+            folder / Form("encoder", "fp32").file,
+            arrays_from_npz(statistics, error=BundleError, again="train again"),
+            reference.images,
+        )
         save_reference(folder / VERIFICATION_IMAGES, reference)
         on_reports(_with_refused(writer, left_out), searched)
         writer.finish((STATISTICS, VERIFICATION_IMAGES), remarks=remarks)

@@ -34,6 +34,7 @@ from ..runtime.errors import BackendError, MissingDependencyError, VerificationE
 from ..runtime.files import sha256_of
 from ..runtime.frames import input_from_luma
 from ..runtime.spec import ModelSpec
+from ..runtime.told_apart import ToldApart
 from .advice import advice_on
 from .batches import run_in_batches
 from .describe import describe
@@ -81,6 +82,7 @@ class BundleWriter:
         self._openvino_mu = np.empty((0, spec.latent_size), np.float32)
         self.graphs: list[GraphEntry] = []
         self.reports: list[GraphReport] = []
+        self.foreign: ToldApart | None = None
 
     def add_fp32(self, graphs: Mapping[GraphName, ir.Model]) -> None:
         """Derive, write and verify all float32 forms of the two graphs."""
@@ -250,6 +252,7 @@ class BundleWriter:
             files=tuple(FileEntry(**_facts(self.folder / name)) for name in others),
             verification=(*(earlier.verification if earlier else ()), *self.reports),
             remarks=(*(earlier.remarks if earlier else ()), *remarks),
+            foreign=earlier.foreign if earlier else self.foreign,
         )
         text = manifest.model_dump_json(indent=2) + "\n"
         (self.folder / MANIFEST).write_text(text, encoding="utf-8")

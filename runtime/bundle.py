@@ -14,6 +14,7 @@ from .calibration import Calibration
 from .documents import document_from_json
 from .errors import BundleError, sentence_list
 from .spec import ModelSpec, StrictModel
+from .told_apart import ToldApart
 
 SCHEMA_VERSION: Literal[3] = 3
 EARLIER_VERSIONS: tuple[int, ...] = (2,)
@@ -154,7 +155,7 @@ class Manifest(StrictModel):
     """Everything that `manifest.json` holds.
 
     `remarks` are what whoever uses the bundle should know, such as that the model has learned too
-    little and was exported anyway.
+    little and was exported anyway; `foreign` is None in bundles of earlier versions.
     """
 
     schema_version: Literal[2, 3]
@@ -167,6 +168,7 @@ class Manifest(StrictModel):
     files: tuple[FileEntry, ...]
     verification: tuple[GraphReport, ...]
     remarks: tuple[str, ...] = ()
+    foreign: ToldApart | None = None
 
 
 @dataclass(frozen=True, slots=True)

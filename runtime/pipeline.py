@@ -121,7 +121,7 @@ class LatentStream:
         done: list[tuple[Row, Shot]] = []
         for position, (camera, shot) in enumerate(shots):
             row = self._row(camera, shot, "ok")
-            ready_ns = self._complete(row, results, position)
+            ready_ns = self._complete(row, results, position, shot.frame.image)
             if self._is_too_old(shot, ready_ns):
                 done.append((self._stale_row(camera, shot, ready_ns), shot))
                 continue
@@ -143,7 +143,9 @@ class LatentStream:
                 self._extras.reconstruction.complete(row, shot.frame.image)
             _emit_and_count(row, emit, tally)
 
-    def _complete(self, row: Row, results: Arrays, position: int) -> int:
+    def _complete(
+        self, row: Row, results: Arrays, position: int, luma: npt.NDArray[np.uint8]
+    ) -> int:
         """Put the latent and what is said of it into the row; return when it was ready."""
         mu: npt.NDArray[np.float32] = results["mu"][position]
         log_var = results["log_var"][position] if "log_var" in results else None
@@ -154,12 +156,15 @@ class LatentStream:
             )
         row.mu = mu
         if self._extras.familiarity is not None:
-            likeness = self._extras.familiarity.likeness(mu, log_var)
+            likeness = self._extras.familiarity.likeness(mu, log_var, luma)
             row.kl = likeness.kl
+            row.appearance = likeness.appearance
+            row.appearance_percentile = likeness.appearance_percentile
             row.mahalanobis = likeness.mahalanobis
             row.mahalanobis_percentile = likeness.mahalanobis_percentile
             row.log_var_distance = likeness.log_var_distance
             row.log_var_percentile = likeness.log_var_percentile
+            row.foreign_score = likeness.foreign_score
             row.foreign = likeness.foreign
         return time.monotonic_ns()
 

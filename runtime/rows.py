@@ -40,11 +40,14 @@ class Row:
         encode_ms: Scaling to [0, 1] and the encoder.
         emit_ms: Checks, statistics and making this row.
         kl: Divergence of the posterior from the standard normal in nats, summed over latents.
+        appearance: Distance of what the image looks like from the nearest training image.
+        appearance_percentile: The share of known images that are nearer, in percent.
         mahalanobis: Distance of mu from the training latents, in spreads.
         mahalanobis_percentile: The share of known images that are nearer, in percent.
         log_var_distance: Distance of log_var from that of the training images, in spreads.
         log_var_percentile: The share of known images that are nearer, in percent.
-        foreign: Whether either distance is past what `--foreign-above` allows.
+        foreign_score: How far the image is on the way from known ones, 0, to the limit, 1.
+        foreign: Whether appearance or mahalanobis is past what `--foreign-above` allows.
         reconstruction_error: Squared error of the decoded image, averaged over pixels in [0, 1].
         reconstruction_percentile: The share of known images with less error, in percent.
         decode_ms: The decoder and that error; not part of the age.
@@ -73,10 +76,13 @@ class Row:
     encode_ms: float | None = None
     emit_ms: float | None = None
     kl: float | None = None
+    appearance: float | None = None
+    appearance_percentile: float | None = None
     mahalanobis: float | None = None
     mahalanobis_percentile: float | None = None
     log_var_distance: float | None = None
     log_var_percentile: float | None = None
+    foreign_score: float | None = None
     foreign: bool | None = None
     reconstruction_error: float | None = None
     reconstruction_percentile: float | None = None
@@ -106,10 +112,13 @@ COLUMNS: dict[str, type] = {
     "encode_ms": float,
     "emit_ms": float,
     "kl": float,
+    "appearance": float,
+    "appearance_percentile": float,
     "mahalanobis": float,
     "mahalanobis_percentile": float,
     "log_var_distance": float,
     "log_var_percentile": float,
+    "foreign_score": float,
     "foreign": bool,
     "reconstruction_error": float,
     "reconstruction_percentile": float,

@@ -42,8 +42,9 @@ FRAMES_AHEAD = 1
 """How far a recording is decoded ahead of the encoder: more would only make frames older."""
 SAME_SIGNAL_S = 0.1
 """A second signal within this time of the first is the same one, sent twice."""
-ENOUGH_IMAGES = 1000
-"""Below so many held-out images, a 99.9th percentile lies between the two farthest of them."""
+FEW_IMAGES = 2
+"""Where the images behind a limit are so few that false alarms may be this many times what is
+asked for, the first line says how many there were."""
 
 
 def stream(options: StreamOptions) -> None:
@@ -125,16 +126,7 @@ def _extras(
     options: StreamOptions, bundle: Bundle, stack: contextlib.ExitStack
 ) -> tuple[Extras, str]:
     """Open what rows are to say beyond the latent; also return what to remark in the first line."""
-    found = familiarity_from_bundle(bundle, foreign_above=options.foreign_above)
-    known = found if isinstance(found, Familiarity) else None
-    if options.familiarity == "none":
-        known, remarks = None, ""
-    elif not isinstance(found, Familiarity):
-        remarks = f"; foreign is not judged: {found.reason}"
-    elif found.images < ENOUGH_IMAGES:
-        remarks = f"; foreign is judged by only {found.images} held-out images"
-    else:
-        remarks = ""
+    known, remarks = _familiarity(options, bundle)
     reconstruction = None
     if options.every is not None:
         decoder = stack.enter_context(options.engine.open(bundle, "decoder").backend)
@@ -152,6 +144,26 @@ def _extras(
         pictures=options.view is not None,
     )
     return extras, remarks
+
+
+def _familiarity(options: StreamOptions, bundle: Bundle) -> tuple[Familiarity | None, str]:
+    """Open the yardstick, unless it tells nothing; also return what it can tell for this model."""
+    found = familiarity_from_bundle(bundle, foreign_above=options.foreign_above)
+    if options.familiarity == "none":
+        return None, ""
+    if not isinstance(found, Familiarity):
+        return None, f"; foreign is not judged: {found.reason}"
+    told = bundle.manifest.foreign
+    if told is not None and told.tells_nothing:
+        return None, (
+            "; foreign is not judged: it tells nothing that the export tried "
+            f"({told.in_words()}): train longer or on more images, and export again"
+        )
+    words = f" tells {told.in_words()}" if told is not None else " was not tried by the export"
+    remarks = f"; foreign{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
+    if found.false_alarms > FEW_IMAGES * (1 - options.foreign_above / 100):
+        remarks += f" ({found.images} held-out images, worth {found.effective_images:.0f})"
+    return found, remarks
 
 
 def _opened(text: str, options: StreamOptions, spec: ModelSpec) -> FrameSource:

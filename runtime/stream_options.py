@@ -70,13 +70,13 @@ class StreamOptions:
     error that names both."""
     reconstruct: str | None = None
     """every=N: decode every Nth latent and put the reconstruction's error into its row."""
-    familiarity: FamiliarityBy = "both"
-    """What rows say of how well the model knows an image. both: by mu and log_var. mu: by mu alone,
-    which misses more (docs/familiarity.md) and lets an encoder run that is half its size in
-    weights. none: nothing, by the same encoder."""
+    familiarity: FamiliarityBy = "mu"
+    """What rows say of how well the model knows an image. mu: by its appearance and by mu, which
+    lets an encoder run that is half its size in weights. both: also KL and the distance of
+    log_var, which decide nothing (docs/familiarity.md). none: nothing, by the same encoder."""
     foreign_above: float = 99.9
-    """Mark a row as foreign where its image is further from what the model knows, by either of
-    two distances, than this percentage of known images."""
+    """Mark a row as foreign where its image is further from what the model knows, by appearance or
+    by mu, than this percentage of known images in all."""
     view: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[FILE.rrd]")] = None
     """Show camera, reconstruction, latents and ages live in Rerun, or record them to a file."""
     engine: Annotated[EngineOptions, tyro.conf.arg(name="")] = field(default_factory=EngineOptions)

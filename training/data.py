@@ -30,7 +30,7 @@ from .options import TrainOptions
 IMAGES_NAME = "images.u8"
 INDEX_NAME = "index.json"
 _CHUNK = 256
-_BLOCK_FRAMES = 60
+_BLOCK_FRAMES, _SHORT_FRAMES = 60, 8
 _SPARE_BYTES = 1 << 30
 """Room left for resume files, weights and pictures beside the images."""
 
@@ -196,9 +196,12 @@ def digests_by_block(digests: Sequence[str]) -> list[str]:
     """Give all frames of a stretch of video the digest of its first frame.
 
     Neighbouring frames are nearly equal: one of them in training would make the other no longer
-    held out. A stretch is 60 frames, or a twentieth of a short video.
+    held out. What is held out shall come from many stretches, since the frames of one are nearly
+    one image: a stretch is a hundredth of the video, at most 60 frames, and at least 8 where that
+    leaves 20 stretches.
     """
-    length = max(1, min(_BLOCK_FRAMES, len(digests) // 20))
+    frames = len(digests)
+    length = max(1, min(_BLOCK_FRAMES, frames // 100), min(_SHORT_FRAMES, frames // 20))
     return [digests[row - row % length] for row in range(len(digests))]
 
 

@@ -1,25 +1,30 @@
-"""What the training latents look like: the yardstick by which a foreign image is recognised."""
+"""What known images and their latents look like: the yardstick for recognising foreign ones."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..runtime.appearance import LAYOUT, Appearance
+from ..runtime.familiarity import shrunk
 from ..runtime.files import replaced_file
+from ..runtime.tail import TAIL_LEVEL
 from .batches import Rows, images_from_rows
 from .data import DataSet
+from .estimates import distances_to_others, effective_count, mean_excess, shrinkage_of
 from .loss import kl_per_image, squared_error
 from .model import MotorVAE
 
 LATENTS_NAME = "latents.npz"
 HELD_OUT_NAME = "held_out.npz"
-_BODY_LEVELS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98)
+_BODY_LEVELS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, TAIL_LEVEL, 0.98)
 _TAIL_LEVELS = (0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 1)
 QUANTILE_LEVELS = (*_BODY_LEVELS, *_TAIL_LEVELS)
 STATISTICS_IMAGES = 4096
@@ -28,6 +33,15 @@ YARDSTICK_IMAGES = 4096
 """At most so many held-out images set the quantiles: past the 99.9th percentile there are four."""
 HELD_OUT_IMAGES = 2048
 """At most so many held-out images are kept: INT8 graphs are chosen and judged on them."""
+REFERENCES = 2048
+"""At most so many training images are what a frame's appearance is compared with."""
+_GAP_ROWS, _GAP_SHARE = 30, 20
+"""Images that come within so many of each other, or within such a part of all, may be neighbours
+in a video: none is judged by the other."""
+_LEAST_DEVIATION = 0.01
+"""Of an appearance's value: one that never changes would make the smallest change foreign."""
+_LAYOUT_DEVIATIONS = 4
+"""The 16 values of the layout count as one of the others: where things are varies most."""
 _RIDGE = 1e-6
 """Added to the covariance, times its mean variance: a collapsed latent has none of its own."""
 _BATCH = 32
@@ -36,41 +50,49 @@ Float64s = npt.NDArray[np.float64]
 
 
 @torch.inference_mode()
-def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, Float64s]:
+def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, npt.NDArray[np.floating[Any]]]:
     """Measure the latents in float32, the arithmetic that is deployed.
 
     Mean and covariance are those of the training images. The quantiles are those of held-out
     images: by the yardstick of images that the model has learned, and from which the covariance
-    was taken, every new image would look foreign.
+    was taken, every new image would look foreign. Appearance is not learned, so all images tell
+    how far known ones are from the nearest of the others.
 
     Args:
         model: In evaluation mode, on any device.
         data: Its training and held-out rows are measured.
 
     Returns:
-        `mean` (D,) and `covariance` (D, D) of mu; `covariance_ridge` (), to add to the
-        covariance's diagonal before it is inverted; `count` (); `posterior_variance_mean` (D,),
-        the mean of exp(log_var); `log_var_mean` and `log_var_deviation` (D,), and `log_var_ridge`
-        (), to add to the deviation's square before it is divided by;
+        `mean` (D,) and `covariance` (D, D) of mu, as they are; `covariance_shrinkage` () towards
+        its diagonal, and `covariance_ridge` (), to add to the diagonal before it is inverted;
+        `count` (); `posterior_variance_mean` (D,), the mean of exp(log_var); `log_var_mean` and
+        `log_var_deviation` (D,), and `log_var_ridge` (), to add to the deviation's square before
+        it is divided by; `appearance_mean` and `appearance_deviation` (K,), and
+        `appearance_references` (M, K) float32, appearances of training images in those units;
         `quantile_levels` (Q,), `quantile_count` (), and at these levels over the held-out images
         `kl_quantiles` in nats; `mahalanobis_quantiles` of mu (a distance, not its square);
         `log_var_distance_quantiles`, the same of log_var with each dimension by itself;
-        `reconstruction_error_quantiles`, the squared error averaged over pixels. All float64.
+        `reconstruction_error_quantiles`, the squared error averaged over pixels; over
+        `appearance_count` () of all images `appearance_quantiles`, the distance to the nearest
+        reference. For `mahalanobis` and `appearance`, `..._excess` and `..._effective_count` as
+        of `motorvae.runtime.tail.Tail`. All float64 where nothing else is said.
     """
     mu, log_var = _encoded(model, data, _evenly(data.train, STATISTICS_IMAGES))
     mean = mu.mean(0)
     covariance = np.atleast_2d(np.cov(mu, rowvar=False, bias=True))
+    shrinkage = shrinkage_of(mu)
     ridge = _ridge(np.diag(covariance))
     log_var_mean, log_var_deviation = log_var.mean(0), log_var.std(0)
     log_var_ridge = _ridge(log_var_deviation**2)
-    unseen = _evenly(data.held_out, YARDSTICK_IMAGES)
+    unseen = np.sort(_evenly(data.held_out, YARDSTICK_IMAGES))  # in the recording's own order
     unseen_mu, unseen_log_var, kl, error = _reconstructed(model, data, unseen)
     log_var_variance = np.diag(log_var_deviation**2)
-    distances = mahalanobis(unseen_mu, mean, covariance, ridge)
+    distances = mahalanobis(unseen_mu, mean, shrunk(covariance, shrinkage), ridge)
     log_var_distances = mahalanobis(unseen_log_var, log_var_mean, log_var_variance, log_var_ridge)
     return {
         "mean": mean,
         "covariance": covariance,
+        "covariance_shrinkage": np.array(shrinkage),
         "covariance_ridge": np.array(ridge),
         "log_var_mean": log_var_mean,
         "log_var_deviation": log_var_deviation,
@@ -80,9 +102,45 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, Float64s]:
         "quantile_levels": np.array(QUANTILE_LEVELS),
         "quantile_count": np.array(len(unseen), np.float64),
         "kl_quantiles": np.quantile(kl, QUANTILE_LEVELS),
-        "mahalanobis_quantiles": np.quantile(distances, QUANTILE_LEVELS),
         "log_var_distance_quantiles": np.quantile(log_var_distances, QUANTILE_LEVELS),
         "reconstruction_error_quantiles": np.quantile(error, QUANTILE_LEVELS),
+        **_tail("mahalanobis", distances),
+        **appearance_statistics(data),
+    }
+
+
+def appearance_statistics(data: DataSet) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """Measure what known images look like; see `latent_statistics` for what is returned."""
+    rows = np.sort(_evenly(np.concatenate([data.train, data.held_out]), YARDSTICK_IMAGES))
+    reference_rows = _evenly(data.train, REFERENCES)
+    appearance = Appearance(data.images.shape[1])
+    measured = {
+        int(row): appearance.measure(data.images[row]).copy()
+        for row in np.union1d(rows, reference_rows)
+    }
+    references = np.stack([measured[int(row)] for row in reference_rows])
+    mean = references.mean(0)
+    deviation = np.maximum(references.std(0), _LEAST_DEVIATION)
+    deviation[[name.startswith(LAYOUT) for name in appearance.names]] *= _LAYOUT_DEVIATIONS
+    references = (references - mean) / deviation
+    points = (np.stack([measured[int(row)] for row in rows]) - mean) / deviation
+    gap = min(_GAP_ROWS, len(data.images) // _GAP_SHARE)
+    found = distances_to_others(points, rows, references, reference_rows, gap)
+    return {
+        "appearance_mean": mean,
+        "appearance_deviation": deviation,
+        "appearance_references": references.astype(np.float32),
+        "appearance_count": np.array(len(rows), np.float64),
+        **_tail("appearance", found),
+    }
+
+
+def _tail(name: str, values: Float64s) -> dict[str, Float64s]:
+    """Return what a `Tail` is made of, for values in the order of the recording."""
+    return {
+        f"{name}_quantiles": np.quantile(values, QUANTILE_LEVELS),
+        f"{name}_excess": np.array(mean_excess(values)),
+        f"{name}_effective_count": np.array(effective_count(values)),
     }
 
 
@@ -128,7 +186,7 @@ def mahalanobis(mu: Float64s, mean: Float64s, covariance: Float64s, ridge: float
     return distance
 
 
-def save_latents(folder: Path, statistics: dict[str, Float64s]) -> None:
+def save_latents(folder: Path, statistics: Mapping[str, npt.NDArray[np.floating[Any]]]) -> None:
     """Write `latents.npz`; read it with `allow_pickle=False`."""
     with replaced_file(folder / LATENTS_NAME) as path:
         np.savez(path, **statistics)  # type: ignore[arg-type]  # the stub mixes up its keywords

@@ -272,7 +272,7 @@ def test_first_line_of_both_commands_says_what_runs_and_why(
     args = ["--camera", "synthetic", "--max-frames", "1", "--model", str(rtx_bundle)]
     assert stream_main([*args, "--output", rows]) == 0
     first = capfd.readouterr().err.splitlines()[0]
-    assert first.startswith("synthetic -> fp32 ONNX Runtime ")
+    assert first.startswith("synthetic -> fp32 mu only ONNX Runtime ")
     assert f" -> {rows}; not on a GPU: {gpu.reason}; " in first
     image = tmp_path / "image.png"
     import cv2

@@ -8,22 +8,28 @@ import numpy as np
 import pytest
 import torch
 
+from motorvae.runtime.appearance import Appearance
 from motorvae.runtime.bundle import STATISTICS, Bundle, load_bundle
 from motorvae.runtime.errors import BundleError, ConfigError
 from motorvae.runtime.familiarity import (
+    ALARM_SHARES,
     STATISTIC_NAMES,
     Familiarity,
     NoYardstick,
     familiarity_from_bundle,
+    shrunk,
 )
 from motorvae.runtime.files import sha256_of
+from motorvae.runtime.vehicles import vehicle
 from motorvae.training.latents import mahalanobis
 from motorvae.training.loss import kl_per_image
 
 Statistics = dict[str, Any]
 ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 
-SIZE = 8
+SIZE, SIDE = 8, 32
+LOOKS = len(Appearance(SIDE).names)
+KNOWN = np.stack([vehicle(1, index, SIDE)[0] for index in range(20)])
 RIDGE = 1e-3
 
 
@@ -34,9 +40,11 @@ def covariance_of(rng: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture
 def statistics() -> Statistics:
-    """A yardstick with round numbers: the quantiles are 0, 5, 9.9, 9.99 and 10 spreads."""
+    """A yardstick with round numbers: the quantiles are 0, 5, 9.5, 9.99 and 10 spreads."""
     rng = np.random.default_rng(1)
-    quantiles = np.array([0.0, 5.0, 9.9, 9.99, 10.0])
+    quantiles = np.array([0.0, 5.0, 9.5, 9.99, 10.0])
+    looks = np.stack([Appearance(SIDE).measure(image).copy() for image in KNOWN])
+    mean, deviation = looks.mean(0), np.maximum(looks.std(0), 0.01)
     return {
         "mean": rng.normal(size=SIZE),
         "covariance": covariance_of(rng),
@@ -44,7 +52,15 @@ def statistics() -> Statistics:
         "log_var_mean": rng.normal(size=SIZE),
         "log_var_deviation": rng.uniform(0.5, 2, SIZE),
         "log_var_ridge": np.array(RIDGE),
-        "quantile_levels": np.array([0, 0.5, 0.99, 0.999, 1]),
+        "covariance_shrinkage": np.array(0.25),
+        "appearance_mean": mean,
+        "appearance_deviation": deviation,
+        "appearance_references": ((looks - mean) / deviation).astype(np.float32),
+        "appearance_excess": np.array(0.2),
+        "appearance_effective_count": np.array(1000.0),
+        "mahalanobis_excess": np.array(0.2),
+        "mahalanobis_effective_count": np.array(1000.0),
+        "quantile_levels": np.array([0, 0.5, 0.95, 0.999, 1]),
         "quantile_count": np.array(1024.0),
         **{f"{name}_quantiles": quantiles for name in STATISTIC_NAMES},
     }
@@ -78,13 +94,14 @@ def latents(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
-    familiarity = Familiarity(statistics)
+    familiarity = Familiarity(statistics, SIDE)
     mu, log_var = latents()
     trained = kl_per_image(torch.from_numpy(mu), torch.from_numpy(log_var)).numpy()
     kl = [familiarity.kl(*latent) for latent in zip(mu, log_var, strict=True)]
     np.testing.assert_allclose(kl, trained, rtol=1e-5)
+    assert np.isfinite(familiarity.kl(mu[0], np.full(SIZE, 100, np.float32)))
     for values, mean, covariance, distance in (
-        (mu, "mean", statistics["covariance"], familiarity.mahalanobis),
+        (mu, "mean", shrunk(statistics["covariance"], 0.25), familiarity.mahalanobis),
         (
             log_var,
             "log_var_mean",
@@ -99,59 +116,82 @@ def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
 def test_percentiles_rise_with_the_value_and_stay_between_0_and_100(
     statistics: Statistics,
 ) -> None:
-    familiarity = Familiarity(statistics)
-    values = [-1, 0, 2.5, 5, 9.9, 9.99, 9.995, 10, 1e9, float("inf")]
+    familiarity = Familiarity(statistics, SIDE)
+    values = [-1, 0, 2.5, 5, 9.5, 9.99, 9.995, 10, 1e9, float("inf")]
     found = [familiarity.percentile("mahalanobis", value) for value in values]
-    np.testing.assert_allclose(found, [0, 0, 25, 50, 99, 99.9, 99.95, 100, 100, 100])
+    np.testing.assert_allclose(found, [0, 0, 25, 50, 95, 99.9, 99.95, 100, 100, 100])
 
 
-@pytest.mark.parametrize(("above", "limit"), [(99.9, 9.99), (50, 5), (100, 10), (99.95, 9.995)])
-def test_foreign_is_what_lies_past_the_percentile(
+@pytest.mark.parametrize(
+    ("above", "limit"), [(99.9, 9.99), (50, 5), (100, 10), (95, 9.5), (99.95, 9.995)]
+)
+def test_what_decides_nothing_has_its_quantile_as_limit(
     above: float, limit: float, statistics: Statistics
 ) -> None:
-    familiarity = Familiarity(statistics, foreign_above=above)
-    for name in STATISTIC_NAMES:
+    familiarity = Familiarity(statistics, SIDE, foreign_above=above)
+    for name in set(STATISTIC_NAMES) - set(ALARM_SHARES):
         assert familiarity.limit(name) == pytest.approx(limit)
+    for name in STATISTIC_NAMES:
         assert not familiarity.is_beyond(name, familiarity.limit(name))
-        assert familiarity.is_beyond(name, float(np.nextafter(familiarity.limit(name), 11)))
+        assert familiarity.is_beyond(name, float(np.nextafter(familiarity.limit(name), 99)))
         assert familiarity.is_beyond(name, float("nan"))
 
 
-def test_either_distance_makes_a_latent_foreign_and_the_kl_does_not(
+def test_both_distances_share_the_false_alarms_allowed(statistics: Statistics) -> None:
+    familiarity = Familiarity(statistics, SIDE, foreign_above=50)
+    # Of 50 % in all, appearance has 40: at 60 % of images, 1/9 of the way from 50 to 95 %.
+    assert familiarity.limit("appearance") == pytest.approx(5 + 4.5 * (0.6 - 0.5) / 0.45)
+    assert familiarity.limit("mahalanobis") == pytest.approx(5 + 4.5 * (0.9 - 0.5) / 0.45)
+    assert familiarity.false_alarms == pytest.approx(0.5)
+    default = Familiarity(statistics, SIDE)
+    assert default.limit("mahalanobis") > default.limit("appearance") > 10
+    assert default.false_alarms == pytest.approx(0.001 + 2e-4 + 2 / 1001 - 0.0012, rel=0.01)
+
+
+def test_appearance_or_mahalanobis_makes_an_image_foreign_and_nothing_else_does(
     statistics: Statistics,
 ) -> None:
     mean, log_var_mean = (statistics[k].astype(np.float32) for k in ("mean", "log_var_mean"))
-    statistics["kl_quantiles"] = np.zeros(5)  # every KL is beyond
-    familiarity = Familiarity(statistics)
-    near = familiarity.likeness(mean, log_var_mean)
-    assert (near.mahalanobis_percentile, near.log_var_percentile) == pytest.approx((0, 0), abs=1)
+    statistics["kl_quantiles"] = statistics["log_var_distance_quantiles"] = np.zeros(5)
+    familiarity = Familiarity(statistics, SIDE)
+    near = familiarity.likeness(mean, log_var_mean + 1, KNOWN[3])
+    assert (near.mahalanobis_percentile, near.appearance_percentile) == pytest.approx((0, 0), abs=1)
+    assert near.kl is not None
+    assert near.log_var_distance is not None
     assert familiarity.is_beyond("kl", near.kl)
+    assert familiarity.is_beyond("log_var_distance", near.log_var_distance)
     assert not near.foreign
-    # 12 spreads along one axis of the whitened space are past the 10 of the farthest image.
-    factor = np.linalg.cholesky(statistics["covariance"] + RIDGE * np.eye(SIZE))
-    far = familiarity.likeness(mean + (12 * factor[:, 0]).astype(np.float32), log_var_mean)
-    assert (far.mahalanobis, far.mahalanobis_percentile) == (pytest.approx(12, rel=1e-4), 100)
+    assert near.foreign_score < 0
+    # 20 spreads along one axis of the whitened space are past any limit.
+    covariance = shrunk(statistics["covariance"], 0.25)
+    factor = np.linalg.cholesky(covariance + RIDGE * np.eye(SIZE))
+    far = familiarity.likeness(mean + (20 * factor[:, 0]).astype(np.float32), None, KNOWN[3])
+    assert (far.mahalanobis, far.mahalanobis_percentile) == (pytest.approx(20, rel=1e-4), 100)
     assert far.foreign
-    step = np.zeros(SIZE, np.float32)
-    step[3] = 12 * np.sqrt(statistics["log_var_deviation"][3] ** 2 + RIDGE)
-    for sign in (-1, 1):
-        far = familiarity.likeness(mean, log_var_mean + sign * step)
-        assert (far.log_var_distance, far.log_var_percentile) == (pytest.approx(12, rel=1e-4), 100)
-        assert far.foreign
+    assert far.foreign_score > 1
+    assert (far.kl, far.log_var_distance, far.log_var_percentile) == (None, None, None)
+    noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), np.uint8)
+    far = familiarity.likeness(mean, None, noise)
+    assert (far.mahalanobis, far.appearance_percentile) == (pytest.approx(near.mahalanobis), 100)
+    assert far.foreign
+    assert far.foreign_score > 1
 
 
-def test_known_images_are_foreign_as_often_as_the_count_lets_them(statistics: Statistics) -> None:
-    """What the docstring says of n held-out images, over many draws of them."""
-    rng = np.random.default_rng(3)
-    held_out, trials = 200, 400
-    share = 0.0
-    for _ in range(trials):
-        drawn = np.linalg.norm(rng.normal(size=(held_out, SIZE)), axis=1)
-        statistics["mahalanobis_quantiles"] = np.quantile(drawn, statistics["quantile_levels"])
-        limit = Familiarity(statistics, foreign_above=100).limit("mahalanobis")
-        fresh = np.linalg.norm(rng.normal(size=(1000, SIZE)), axis=1)
-        share += float((fresh > limit).mean()) / trials
-    assert share == pytest.approx(1 / (held_out + 1), rel=0.25)
+def test_appearance_is_the_distance_to_the_nearest_reference(statistics: Statistics) -> None:
+    familiarity = Familiarity(statistics, SIDE)
+    references = statistics["appearance_references"].astype(np.float64)
+    for seed in range(5):
+        image = vehicle(2, seed, SIDE)[0]
+        look = Appearance(SIDE).measure(image)
+        point = (look - statistics["appearance_mean"]) / statistics["appearance_deviation"]
+        nearest = np.linalg.norm(references - point, axis=1).min()
+        assert familiarity.appearance(image) == pytest.approx(nearest, rel=1e-4)
+
+
+def test_a_covariance_is_shrunk_towards_its_diagonal() -> None:
+    covariance = np.array([[4.0, 2.0], [2.0, 9.0]])
+    np.testing.assert_array_equal(shrunk(covariance, 0.5), [[4, 1], [1, 9]])
+    np.testing.assert_array_equal(shrunk(covariance, 0), covariance)
 
 
 def test_a_bundle_is_read(
@@ -165,10 +205,10 @@ def test_a_bundle_is_read(
 def test_a_bundle_of_an_earlier_run_has_no_yardstick(
     statistics: Statistics, bundle_with: Callable[[Statistics], Bundle]
 ) -> None:
-    del statistics["log_var_mean"], statistics["kl_quantiles"]
+    del statistics["kl_quantiles"], statistics["appearance_mean"]
     found = familiarity_from_bundle(bundle_with(statistics))
     assert isinstance(found, NoYardstick)
-    assert "has no log_var_mean, kl_quantiles: train and export again" in found.reason
+    assert "has no kl_quantiles, appearance_mean: train and export again" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -181,6 +221,14 @@ def test_a_bundle_of_an_earlier_run_has_no_yardstick(
         ("log_var_deviation", np.zeros((SIZE, 1)), r"log_var_deviation is float64 \(8, 1\)"),
         ("log_var_ridge", np.array(-9.0), "a log_var_deviation is 0"),
         ("covariance_ridge", np.zeros(1), r"covariance_ridge is float64 \(1,\)"),
+        ("quantile_levels", np.array([0, 0.5, 0.9, 0.99, 1]), "quantile_levels lack 0.95"),
+        ("appearance_mean", np.zeros(7), r"appearance_mean is float64 \(7,\), expected"),
+        ("appearance_references", np.zeros((5, 7)), r"references is float64 \(5, 7\), expected"),
+        ("appearance_references", np.array(1.0), r"references is float64 \(\), expected"),
+        ("appearance_deviation", np.zeros(LOOKS), "an appearance_deviation is 0"),
+        ("covariance_shrinkage", np.array(1.5), "covariance_shrinkage or an excess is out of"),
+        ("appearance_excess", np.array(-1.0), "covariance_shrinkage or an excess is out of"),
+        ("appearance_effective_count", np.array(0.0), "is of no images"),
         ("quantile_levels", np.array([0, 0.5, 0.9, 0.8, 1]), "quantile_levels falls"),
         ("quantile_levels", np.array([0.1, 0.5, 0.8, 0.9, 1]), "do not go from 0 to 1"),
         ("quantile_levels", np.array([0, 1.0]), r"quantiles is float64 \(5,\), expected .*\(2,\)"),
@@ -216,4 +264,4 @@ def test_statistics_of_another_model_are_refused(
 @pytest.mark.parametrize("above", [0, -1, 100.1, float("nan")])
 def test_a_percentile_out_of_range_is_refused(above: float, statistics: Statistics) -> None:
     with pytest.raises(ConfigError, match=r"foreign_above=.* above 0 and up to 100"):
-        Familiarity(statistics, foreign_above=above)
+        Familiarity(statistics, SIDE, foreign_above=above)

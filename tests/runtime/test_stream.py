@@ -200,7 +200,7 @@ def test_what_a_row_says_of_its_image_is_the_yardsticks_word(
     stream: Stream, known: Path, small_bundle: Path, output: Path, read_rows: ReadRows
 ) -> None:
     args = ("--camera", known, "--output", output, "--reconstruct", "every=4")
-    assert stream(*args).code == 0
+    assert stream(*args, "--familiarity", "both").code == 0
     yardstick = familiarity_from_bundle(load_bundle(small_bundle))
     assert isinstance(yardstick, Familiarity)
     *rows, _ = read_rows(output)
@@ -243,3 +243,41 @@ def test_an_older_bundle_streams_and_says_what_it_cannot_tell(
     assert done.code == 0
     assert "foreign is not judged: " in done.stderr
     assert all("foreign" not in row and "kl" not in row for row in read_rows(output))
+
+
+def test_the_first_line_says_what_foreign_tells_of_this_model(
+    in_process: Callable[..., Any], small_bundle: Path, image_folder: Path, output: Path
+) -> None:
+    from motorvae.runtime.cli import stream_main
+
+    told = load_bundle(small_bundle).manifest.foreign
+    assert told is not None
+    done = in_process(
+        stream_main, "--camera", image_folder, "--model", small_bundle, "--output", output
+    )
+    said = " ".join(done.stderr.split())
+    assert f"; foreign tells {told.in_words()}; known images flagged: up to" in said
+    assert "(24 held-out images, worth" in said  # so few prove no 1 in 1000
+
+
+def test_a_meter_that_tells_nothing_is_off(
+    in_process: Callable[..., Any],
+    bundle_copy: Path,
+    change_manifest: Any,
+    image_folder: Path,
+    output: Path,
+    read_rows: ReadRows,
+) -> None:
+    from motorvae.runtime.cli import stream_main
+
+    def change(manifest: dict[str, Any]) -> None:
+        for kind in manifest["foreign"]["kinds"]:
+            kind.update(auroc=0.5, flagged=0.1)
+
+    change_manifest(bundle_copy, change)
+    args = ("--camera", image_folder, "--model", bundle_copy, "--output", output)
+    done = in_process(stream_main, *args)
+    assert done.code == 0
+    said = " ".join(done.stderr.split())
+    assert "foreign is not judged: it tells nothing that the export tried (not: noise," in said
+    assert all("foreign" not in row and "appearance" not in row for row in read_rows(output))

@@ -190,3 +190,5 @@ def test_neighbouring_frames_of_a_video_are_held_out_together() -> None:
     assert digests_by_block(digests[:7]) == digests[:7]
     long = digests_by_block([f"{frame:064x}" for frame in range(6000)])
     assert len(set(long)) == 100
+    short = digests_by_block([f"{frame:064x}" for frame in range(795)])
+    assert len(set(short)) == 100  # with the 40 frames of a twentieth, two would be held out

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from motorvae.runtime.appearance import Appearance
+from motorvae.runtime.familiarity import STATISTIC_NAMES
 from motorvae.runtime.spec import ModelSpec
 from motorvae.training.data import DataSet
-from motorvae.training.latents import latent_statistics, mahalanobis, save_held_out, save_latents
+from motorvae.training.latents import (
+    QUANTILE_LEVELS,
+    appearance_statistics,
+    latent_statistics,
+    mahalanobis,
+    save_held_out,
+    save_latents,
+)
 from motorvae.training.model import MotorVAE
 
 
@@ -30,7 +39,8 @@ def test_means_are_of_training_images_and_quantiles_of_unseen_ones(
         reconstruction, mu, log_var = model(images)
     mu64, unseen = mu.double().numpy()[:40], slice(40, 70)
     with np.load(tmp_path / "latents.npz", allow_pickle=False) as found:
-        assert {array.dtype for array in found.values()} == {np.dtype(np.float64)}
+        single = {name for name, array in found.items() if array.dtype != np.float64}
+        assert single == {"appearance_references"}
         assert found["count"] == 40
         np.testing.assert_allclose(found["mean"], mu64.mean(0), atol=1e-6)
         np.testing.assert_allclose(
@@ -58,7 +68,18 @@ def test_means_are_of_training_images_and_quantiles_of_unseen_ones(
             np.quantile(np.linalg.norm(away, axis=1), levels),
             rtol=1e-3,
         )
-        for name in ("kl", "mahalanobis", "log_var_distance", "reconstruction_error"):
+        shrunk = mahalanobis(
+            mu.double().numpy()[unseen],
+            found["mean"],
+            (1 - found["covariance_shrinkage"]) * found["covariance"]
+            + found["covariance_shrinkage"] * np.diag(np.diag(found["covariance"])),
+            float(found["covariance_ridge"]),
+        )
+        assert found["covariance_shrinkage"] > 0.05  # 40 images, 8 latents
+        np.testing.assert_allclose(
+            found["mahalanobis_quantiles"], np.quantile(shrunk, levels), rtol=1e-4
+        )
+        for name in STATISTIC_NAMES:
             quantiles = found[f"{name}_quantiles"]
             assert quantiles.shape == levels.shape
             assert np.all(np.diff(quantiles) >= 0)
@@ -86,3 +107,37 @@ def test_held_out_images_keep_their_names(data: DataSet, tmp_path: Path) -> None
         np.testing.assert_array_equal(found["images"], data.images[40:])
         assert found["images"].dtype == np.uint8
         assert found["names"].tolist() == [f"{row}.png" for row in range(40, 70)]
+
+
+def test_appearance_is_judged_by_images_that_are_no_neighbours(data: DataSet) -> None:
+    found = appearance_statistics(data)
+    looks = np.stack([Appearance(32).measure(image).copy() for image in data.images])
+    scaled = (looks - found["appearance_mean"]) / found["appearance_deviation"]
+    np.testing.assert_allclose(found["appearance_references"], scaled[:40], rtol=1e-4, atol=1e-5)
+    expected = []
+    for row in range(70):  # 70 / 20: three rows to each side do not count
+        others = [other for other in range(40) if abs(other - row) > 3]
+        expected.append(np.linalg.norm(scaled[others] - scaled[row], axis=1).min())
+    np.testing.assert_allclose(
+        found["appearance_quantiles"], np.quantile(expected, QUANTILE_LEVELS)
+    )
+    assert found["appearance_count"] == 70
+
+
+def test_a_recording_of_many_like_frames_counts_as_the_few_images_that_it_is() -> None:
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(0, 256, (20, 32, 32), np.uint8)
+    noise = rng.integers(0, 3, (400, 32, 32), np.uint8)
+    frames = np.minimum(np.repeat(scenes, 20, axis=0), 252) + noise
+    held_out = np.flatnonzero(np.arange(400) // 4 % 10 == 3)
+    train = np.setdiff1d(np.arange(400), held_out)
+    recording = DataSet(frames, [""] * 400, train, held_out, 0)
+    found = appearance_statistics(recording)
+    assert found["appearance_effective_count"] < 80
+    # A frame of a further scene looks as far from all of them as these scenes from each other;
+    # had each been judged by its own neighbours, every one of those would be foreign.
+    further = rng.integers(0, 256, (9, 32, 32), np.uint8)
+    fresh = np.stack([Appearance(32).measure(scene).copy() for scene in further])
+    scaled = (fresh - found["appearance_mean"]) / found["appearance_deviation"]
+    nearest = np.linalg.norm(scaled[:, None] - found["appearance_references"], axis=2).min(1)
+    assert np.median(nearest) < found["appearance_quantiles"][-1]
