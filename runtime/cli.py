@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from .bundle import load_bundle
 from .camera import open_source
-from .command import run_command, stderr_console
+from .command import print_remarks, run_command, stderr_console
 from .encode import check_batch_size, check_npz, encode_source
 from .engine_options import EngineOptions
 from .errors import SourceError
@@ -83,6 +83,7 @@ def _encode(options: EncodeOptions) -> None:
         Progress(console=console) as progress,
     ):
         console.print(f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}")
+        print_remarks(console, bundle.folder, bundle.manifest.remarks)
         known = len(backend.notes)
         task = progress.add_task("encoding", total=source.expected)
         encoded = encode_source(

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
@@ -24,6 +25,12 @@ def stderr_console() -> Console:
     """Return a console for progress, tables and notes; standard output is kept for data."""
     # What is printed holds file names, in which [x] and :x: mean nothing.
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def print_remarks(console: Console, subject: Path, remarks: Sequence[str]) -> None:
+    """Say what a bundle's manifest wants whoever uses the bundle to know, a line each."""
+    for remark in remarks:
+        console.print(f"warning: {subject}: {remark}")
 
 
 def run_command(

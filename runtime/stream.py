@@ -18,7 +18,7 @@ from .bundle import Bundle, load_bundle
 from .camera import open_source
 from .capture import CaptureThread
 from .choice import Choice
-from .command import stderr_console
+from .command import print_remarks, stderr_console
 from .errors import OutputError, SourceError
 from .familiarity import Familiarity, familiarity_from_bundle
 from .mailbox import Limits
@@ -80,6 +80,7 @@ def stream(options: StreamOptions) -> None:
         console.print(
             f"{', '.join(facts.cameras)} -> {choice.chosen} -> {targets}{choice.remarks}{remarks}"
         )
+        print_remarks(console, bundle.folder, bundle.manifest.remarks)
         for sink in sinks:
             if sink.set_aside_as:
                 console.print(f"the earlier {sink.name} is kept as {sink.set_aside_as}")

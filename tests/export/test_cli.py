@@ -194,6 +194,9 @@ def test_anyway_warns_and_leaves_a_remark(
     assert remark.startswith("learned too little: its reconstructions explain ")
     assert main(["--bundle", "bundle", "--fp16"]) == 0
     assert load_bundle(here / "bundle").manifest.remarks == (remark,)
+    capfd.readouterr()
+    assert stream_main(["--camera", "synthetic", "--max-frames", "2", "--output", "-"]) == 0
+    assert f"warning: bundle: {remark}\n" in capfd.readouterr().err
 
 
 def test_weights_of_the_last_epoch_come_with_their_own_statistics(run: Path, here: Path) -> None:
