@@ -67,8 +67,8 @@ class ExportOptions:
     """Add INT8 graphs, one set for each engine that is named: onnx, openvino and tensorrt, or with
     none named all three. A set that does not pass is left out, with exit code 1."""
     calibration: str = HELD_OUT
-    """What INT8 ranges come from: half of the held-out images, or a folder of images or a video
-    of what the camera will see."""
+    """What INT8 ranges come from: a third of the held-out images, at most 128, or a folder of
+    images or a video of what the camera will see."""
     engine: EngineChoice = "auto"
     """Who builds TensorRT engines. auto: with --fp16 or --int8, whichever this machine has,
     TensorRT on its GPU first, then TensorRT-RTX, which needs no GPU; where there is neither, the

@@ -21,6 +21,7 @@ from .equalise import equalise, reach_over
 from .extremes import RISK
 from .forms import RUNNERS, Form
 from .graph_reference import reference_from_graphs
+from .metrics import FEWEST_FOR_BOUND
 from .phases import phases_from_decoder
 from .qdq import Activations, Method, int8_from_fp32, layers_of
 from .search import METHODS, Question, Trial, search
@@ -253,10 +254,12 @@ class Int8Forms:
         count = len(self._images.judging)
         if count >= MANY:
             return ()
+        others = "what others may reach is told from these with a wide margin"
+        if count < FEWEST_FOR_BOUND:
+            others = "what others may reach cannot be told from so few"
         return (
-            f"{count} images judge INT8, and what others may reach is told from these with a wide "
-            "margin: a training run keeps up to 2048 images for that, and the export of its "
-            "checkpoint takes all",
+            f"{count} images judge INT8, and {others}: a training run keeps up to 2048 images for "
+            "that, and the export of its checkpoint takes all",
         )
 
     def _counted(self, graph: str) -> Callable[[int], None]:

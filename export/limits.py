@@ -27,6 +27,8 @@ class Limits:
         probe_psnr_db: Least PSNR of what is decoded from a probe latent.
         probe_reach: Of latents at most so many spreads from the mean, as a root mean square.
         neighbours: Least agreement of nearest neighbours among `mu`; None is no limit.
+        max_pixel: Largest error of a pixel in [0, 1], of what is decoded from held-out and probe
+            latents; None is no limit.
     """
 
     max_spread: float
@@ -40,12 +42,13 @@ class Limits:
     probe_psnr_db: float
     probe_reach: float = math.inf
     neighbours: float | None = None
+    max_pixel: float | None = None
 
 
 LIMITS: dict[Precision, Limits] = {
-    "fp32": Limits(5e-4, 1e-4, 5e-4, 1e-4, 80.0, 2e-4, 2e-4, 2e-4, 80.0),
-    "fp16": Limits(5e-2, 1e-2, 5e-2, 1e-2, 45.0, 2e-2, 2e-2, 2e-2, 45.0),
-    "bf16": Limits(0.25, 5e-2, 0.25, 5e-2, 40.0, 0.1, 0.1, 0.1, 40.0),
+    "fp32": Limits(5e-4, 1e-4, 5e-4, 1e-4, 80.0, 2e-4, 2e-4, 2e-4, 80.0, max_pixel=5e-4),
+    "fp16": Limits(5e-2, 1e-2, 5e-2, 1e-2, 45.0, 2e-2, 2e-2, 2e-2, 45.0, max_pixel=2.8e-2),
+    "bf16": Limits(0.25, 5e-2, 0.25, 5e-2, 40.0, 0.1, 0.1, 0.1, 40.0, max_pixel=5e-2),
     "int8": Limits(
         0.25, 5e-2, 0.25, 5e-2, 40.0, 0.75, 0.75, 0.15, 25.0, probe_reach=2.0, neighbours=0.85
     ),

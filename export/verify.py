@@ -206,18 +206,21 @@ def decoder_reports(
     through = Decoded.of(backend, encoded, reference.reconstruction, sizes)
     metrics = [
         non_finite_metric(true.not_finite),
-        metric("max error", true.largest),
+        metric("max error", true.largest, limit=limits.max_pixel),
         metric("RMS error", float(np.sqrt(true.squared_errors.mean()))),
         metric("cosine, worst image", float(true.cosines.min()), higher=True),
         psnr_metric(IMAGE_METRIC, true.squared_errors, limits.psnr_db, risk),
         psnr_metric("PSNR through both graphs", through.squared_errors, limits.psnr_db, risk),
     ]
     if (probes := reference.probes) is not None:
-        errors = np.stack(
-            [
-                Decoded.of(backend, probes.latents, probes.reconstruction, (size,)).squared_errors
-                for size in sizes
-            ]
+        probed = [
+            Decoded.of(backend, probes.latents, probes.reconstruction, (size,)) for size in sizes
+        ]
+        errors = np.stack([of_size.squared_errors for of_size in probed])
+        # Where a few pixels alone are wrong, the PSNR of an image hides it.
+        largest_error = float(np.max([of_size.largest for of_size in probed]))
+        metrics.append(
+            metric("max error, worst probe latent", largest_error, limit=limits.max_pixel)
         )
         away = (probes.latents - reference.mu.mean(axis=0, dtype=np.float64)) / reference.scale
         near = rms_per_image(away) <= limits.probe_reach

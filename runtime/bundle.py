@@ -207,7 +207,7 @@ class Bundle:
         for entry in self.manifest.graphs:
             if entry.title == title:
                 return entry
-        raise self._lacks(title, precision)
+        raise self._lacks(title, precision, made_for)
 
     def leanest(
         self, graph: GraphName, precision: Precision, runner: Runner, outputs: Iterable[str] = ()
@@ -231,7 +231,7 @@ class Bundle:
             and entry.gives(outputs)
         ]
         if not fitting:
-            raise self._lacks(title_of_graph(graph, precision, "full", runner), precision)
+            raise self._lacks(title_of_graph(graph, precision, "full", runner), precision, runner)
         return min(fitting, key=lambda entry: LEANEST_FIRST.index(entry.variant))
 
     def verified_in(self, entry: GraphEntry, engine: str) -> bool:
@@ -241,10 +241,18 @@ class Bundle:
             for report in self.manifest.verification
         )
 
-    def _lacks(self, title: str, precision: Precision) -> BundleError:
+    def _lacks(self, title: str, precision: Precision, runner: Runner | None) -> BundleError:
         present = sentence_list([entry.title for entry in self.manifest.graphs])
-        add = f"run motorvae-export --bundle {self.folder} --{precision}"
-        way = "export it again" if precision == "fp32" else add
+        way = f"run motorvae-export --bundle {self.folder} --{precision}"
+        if precision == "fp32":
+            way = "export it again"
+        elif precision == "int8" and runner:
+            way += f" {runner}"
+            if any((e.precision, e.made_for) == ("int8", runner) for e in self.manifest.graphs):
+                way = (
+                    "it did not pass verification when the others were made; export the "
+                    "checkpoint again with other images in --calibration, or take another precision"
+                )
         return BundleError(f"{self.folder} has no {title} (it has {present}): {way}")
 
     def path(self, entry: FileEntry) -> Path:

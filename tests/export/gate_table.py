@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from planted import PLANTED, ignores_its_input
 
 from motorvae.export.batches import run_in_batches
@@ -158,7 +157,7 @@ def _planted(writer: BundleWriter, reference: Reference) -> tuple[Facts, Facts]:
                 if precision == "fp16":
                     fp16_from_fp32(model)
                 form = Form(graph, precision)  # type: ignore[arg-type]
-                reports = judged(writer, form, model, judges)
+                reports = writer.judge(form, model, judges, encoded=judges.mu)
                 failures = [clause for report in reports for clause in report.failures]
                 caught[precision] = failures[:1]
                 if precision == "fp32":
@@ -169,14 +168,6 @@ def _planted(writer: BundleWriter, reference: Reference) -> tuple[Facts, Facts]:
             if caught:
                 found[fault.__name__] = caught
     return found, before
-
-
-def judged(
-    writer: BundleWriter, form: Form, model: ir.Model, reference: Reference
-) -> Sequence[GraphReport]:
-    """Judge a candidate; a decoder is given the true latents for the way through both graphs."""
-    writer.encoded[form.precision, form.made_for] = reference.mu
-    return writer.judge(form, model, reference)
 
 
 def _learned(reference: Reference) -> Facts:

@@ -129,6 +129,13 @@ def clips_the_image(model: ir.Model, reference: Reference) -> ir.Model | None:
     return edit.apply("Max", np.full((1, 1, 1, 1), 0.1, np.float32)).done()
 
 
+def spoils_a_pixel(model: ir.Model, reference: Reference) -> ir.Model | None:
+    """A decoder that is off by 0.1 in one pixel, which the PSNR of an image hides in FP16."""
+    shift = np.zeros((1, 1, *reference.images.shape[1:]), np.float32)
+    shift[..., 1, 1] = 0.1
+    return _BeforeOutput(model, "reconstruction").apply("Add", shift).done()
+
+
 PLANTED: Mapping[GraphName, tuple[Planted, ...]] = {
     "encoder": (
         ignores_still_pixels,
@@ -143,7 +150,12 @@ PLANTED: Mapping[GraphName, tuple[Planted, ...]] = {
         swaps_units,
         clips_mu_to_what_was_seen,
     ),
-    "decoder": (doubles_the_image_at_batch_1, clips_z_to_what_was_seen, clips_the_image),
+    "decoder": (
+        doubles_the_image_at_batch_1,
+        clips_z_to_what_was_seen,
+        clips_the_image,
+        spoils_a_pixel,
+    ),
 }
 
 

@@ -13,12 +13,13 @@ import pytest
 
 from motorvae.export.batches import BATCH_SIZES, run_in_batches
 from motorvae.export.forms import Form
+from motorvae.export.precision import fp16_from_fp32
 from motorvae.export.reference import HeldOut, reference_from_bundle
 from motorvae.export.torch_reference import reference_from_model
 from motorvae.export.verify import Reference, Spread, encoder_reports
 from motorvae.export.writer import BundleWriter
 from motorvae.runtime.backend import open_onnx
-from motorvae.runtime.bundle import GraphName, load_bundle
+from motorvae.runtime.bundle import GraphName, Precision, load_bundle
 from motorvae.runtime.errors import VerificationError
 from motorvae.runtime.frames import input_from_luma
 from motorvae.training.model import MotorVAE
@@ -64,18 +65,27 @@ def test_planted_encoder_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("fault", PLANTED["decoder"], ids=lambda fault: fault.__name__)
 def test_planted_decoder_is_refused(
-    graphs: dict[GraphName, bytes], framed: Reference, fault: Planted, tmp_path: Path
+    graphs: dict[GraphName, bytes],
+    framed: Reference,
+    fault: Planted,
+    precision: Precision,
+    tmp_path: Path,
 ) -> None:
     """Judged by itself: the rewrite of its last stage would refuse most of these."""
     wrong = planted(graphs, "decoder", fault, framed)["decoder"]
+    right = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
     writer = BundleWriter(tmp_path, SPEC, "ab" * 32, framed)
-    right = {name: ir.from_proto(onnx.load_from_string(data)) for name, data in graphs.items()}
-    writer.add_fp32(right)
-    form = Form("decoder", "fp32")
-    assert all(report.passed for report in writer.judge(form, right["decoder"], framed))
-    assert not all(report.passed for report in writer.judge(form, wrong, framed))
+    passed = []
+    for model in (right, wrong):
+        if precision == "fp16":
+            fp16_from_fp32(model)
+        form = Form("decoder", precision)
+        reports = writer.judge(form, model, framed, encoded=framed.mu)
+        passed.append(all(report.passed for report in reports))
+    assert passed == [True, False]
 
 
 def test_right_graphs_pass_by_the_same_images(

@@ -23,7 +23,7 @@ from motorvae.export.search import MOST_FINALISTS
 from motorvae.export.table import search_table
 from motorvae.runtime.backend import open_entry
 from motorvae.runtime.bundle import GraphReport, Runner, load_bundle
-from motorvae.runtime.errors import BackendError, MissingDependencyError
+from motorvae.runtime.errors import BackendError, BundleError, MissingDependencyError
 
 ONNX = Int8Order(("onnx",))
 
@@ -185,6 +185,13 @@ def test_decoder_that_cannot_pass_leaves_its_encoder_and_the_other_engines(
     ]
     assert not [*fp32_copy.glob("decoder*.int8.*")]
     assert all(report.passed for report in manifest.verification)
+    made = [report for report in manifest.verification if report.precision == "int8"]
+    assert any("cannot be told from so few" in note for note in made[0].notes)
+    # What a stream that reconstructs is told: --int8 onnx would answer that it is there already.
+    with pytest.raises(BundleError, match=r"no decoder int8 for onnx.*checkpoint again with other"):
+        load_bundle(fp32_copy).leanest("decoder", "int8", "onnx")
+    with pytest.raises(BundleError, match=r"motorvae-export --bundle .* --int8 openvino$"):
+        load_bundle(fp32_copy).leanest("decoder", "int8", "openvino")
 
 
 def test_one_engine_is_left_out_with_exit_code_1_and_the_rest_is_there(
