@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 from rich.console import Console
 
-from ..runtime.command import run_command, stderr_console
+from ..runtime.command import Terminated, run_command, stderr_console
 from ..runtime.errors import ConfigError, OutputError, StepFailedError
 from ..runtime.files import replaced_file
 from ..runtime.vehicles import MovingVehicles
@@ -153,7 +153,9 @@ def _step(console: Console, command: str, *args: str) -> None:
     with subprocess.Popen([str(script), *args]) as process:
         try:
             process.wait()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            if isinstance(stop, Terminated):
+                process.terminate()
             process.wait()  # it was interrupted too, and is saving
             raise
     if process.returncode:

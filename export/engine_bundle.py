@@ -106,6 +106,8 @@ def find_builder(choice: EngineChoice) -> tuple[Flavour | NoBuilder, Gpu | NoGpu
             reasons.append(objection)
             continue
         return flavour, gpu
+    if all(reason.endswith(" is not installed") for reason in reasons):
+        reasons = [f"neither {' nor '.join(FLAVOURS)} is installed"]
     return NoBuilder(" and ".join(reasons)), gpu
 
 

@@ -74,7 +74,7 @@ class OnnxBackend(Closing):
             session.disable_fallback()
         except Exception as error:
             # ONNX Runtime's exception classes share no base that can be imported.
-            if cause := cause_from_error(error):
+            if wanted != _SHORT_NAMES["cpu"] and (cause := cause_from_error(error)):
                 raise _did_not_load(wanted, cause) from error
             if "disable_cpu_ep_fallback" in str(error) or "fallback to CPU" in str(error):
                 # The same words stand for a provider that lacks an operator and for one that is

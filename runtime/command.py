@@ -21,6 +21,10 @@ Options = TypeVar("Options")
 INTERRUPTED = 130
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which unlike Ctrl-C in a terminal has reached this process alone."""
+
+
 def stderr_console() -> Console:
     """Return a console for progress, tables and notes; standard output is kept for data."""
     # What is printed holds file names, in which [x] and :x: mean nothing.
@@ -91,7 +95,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
         return
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     earlier = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -14,7 +14,15 @@ _FAILURE = re.compile(r"(\w+ failure -?\d+: .*?)\s*; GPU=", re.DOTALL)
 """As in `... [with ERRTYPE = cudaError; ...] CUDA failure 35: CUDA driver version is insufficient
 for CUDA runtime version ; GPU=0 ; hostname=... ; file=... ; line=66 ; expr=cudaSetDevice(...);`"""
 _OF_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+_NUMBER = re.compile(r"CUDA failure (\d+):")
+_OF_DRIVER = {3, 34, 35, 36, 100, 101, 802, 803, 804, 999}
+"""Of `cudaError_t`: no driver, no device, one that is too old, mismatched or not ready."""
+_MEMORY = re.compile(
+    r"out of memory|ALLOC_FAILED|Failed to allocate memory for requested buffer of size \d+"
+)
 _DRIVER = "install NVIDIA's driver (nvidia-smi tells whether it works)"
+_FREE = "free memory on the GPU (nvidia-smi tells what holds it)"
+_BUILD = "install an onnxruntime-gpu that is built for this GPU and CUDA"
 _WHEELS = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _MOST_CHARACTERS = 400
 
@@ -62,9 +70,15 @@ def cause_from_library(provider: str, libraries: Path) -> Cause | None:
 
 
 def cause_from_error(error: Exception) -> Cause | None:
-    """Return the cause where CUDA, cuDNN or cuBLAS refused, and None for any other error."""
-    found = _FAILURE.search(str(error))
-    return Cause(without_private(" ".join(found[1].split())), _DRIVER) if found else None
+    """Return the cause where CUDA, cuDNN or cuBLAS refused or a GPU's memory ran out, or None."""
+    said = str(error)
+    memory, failure = _MEMORY.search(said), _FAILURE.search(said)
+    if failure is None:
+        return Cause(memory[0], _FREE) if memory else None
+    number = _NUMBER.match(failure[1])
+    step = _DRIVER if number and int(number[1]) in _OF_DRIVER else _BUILD
+    step = _FREE if memory else step
+    return Cause(without_private(" ".join(failure[1].split())), step)
 
 
 def said_by(error: Exception) -> str:

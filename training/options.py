@@ -62,8 +62,8 @@ class TrainOptions:
     their epochs, even where epochs or steps are left; no limit where left out."""
     threads: int | None = None
     """Threads that compute on the CPU. Where left out, one and all cores are tried before the
-    first step, and the faster is kept. Bytes of the result are the same only with the same
-    number."""
+    first step and now and then after it, and the faster is taken. Bytes of the result are the
+    same only with the same number, so give one to repeat a run exactly."""
     vehicles_count: int = 8000
     """How many images to render for vehicles."""
     held_out: float = 0.1

@@ -1,4 +1,4 @@
-"""Stopping and going on: Ctrl-C as a wish, and the file that a run continues from."""
+"""Stopping and going on: Ctrl-C and SIGTERM as a wish, and the file a run continues from."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from types import FrameType
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ..runtime.errors import CheckpointError
 from ..runtime.files import replaced_file
 
 RESUME_NAME = "resume.ckpt"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopWish:
-    """Whether the user pressed Ctrl-C; only a third time stops at once, without saving.
+class StopWish(Callback):
+    """Whether the user pressed Ctrl-C, or the system sent SIGTERM, as it does before it shuts down.
+
+    Only a third time stops at once, without saving.
 
     Args:
         tell: Prints a line for the user.
@@ -34,28 +38,36 @@ class StopWish:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C as a wish within the block (in the main thread only)."""
+        """Take both signals as a wish within the block (in the main thread only)."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
-
-        def on_interrupt(_number: int, _frame: FrameType | None) -> None:
-            self.asked = True
-            self._presses += 1
-            if self._presses == 1:
-                self._tell("stopping after this step")
-            else:
-                self._tell(
-                    "still saving; a third Ctrl-C drops what was learned since the last epoch"
-                )
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        signal.signal(signal.SIGINT, on_interrupt)
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._listen()
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_train_start(self, *_: object) -> None:
+        """Take SIGTERM back from Lightning, which would leave in the midst of an epoch."""
+        if signal.getsignal(signal.SIGINT) == self._on_signal:
+            self._listen()
+
+    def _listen(self) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        self._presses += 1
+        if self._presses == 1:
+            self._tell("stopping after this step")
+            return
+        self._tell("still saving; a third Ctrl-C drops what was learned since the last epoch")
+        for number in _SIGNALS:
+            signal.signal(number, signal.default_int_handler)
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -94,3 +106,16 @@ class WholeFileIO(TorchCheckpointIO):
                 f"cannot resume from {path}: {reason}; start a new run"
             ) from error
         return found
+
+
+def steps_saved(folder: Path) -> int:
+    """Return how many optimizer steps a run's resume file has; 0 where there is none.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    path = folder / RESUME_NAME
+    if not path.exists():
+        return 0
+    steps: int = WholeFileIO().load_checkpoint(path)["motorvae"]["schedule"]["step"]
+    return steps

@@ -125,14 +125,16 @@ class Finished:
     Attributes:
         kept: Which epochs its weights are of.
         learned: What the best epoch's model has learned, by the held-out images.
+        best: Weights of the best epoch.
     """
 
     kept: KeptWeights
     learned: Learned
+    best: dict[str, torch.Tensor]
 
 
 def finish_run(folder: Path, module: VAETraining) -> Finished:
-    """Write everything that only a finished run has, its weights last, and clear the rest away.
+    """Write all that only a finished run has but the file that says so; see `complete_run`.
 
     Afterwards the module has the weights of the best epoch. Each of the two files of weights has
     latent statistics of its own: those of other weights would call every image foreign.
@@ -159,10 +161,18 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
     kept = KeptWeights(best=_kept(best.row, WEIGHTS_NAME), last=_kept(last.row, LAST_WEIGHTS_NAME))
     save_kept(folder, kept)
     save_weights(folder, last.weights, LAST_WEIGHTS_NAME)
-    save_weights(folder, best.weights)
+    return Finished(kept, learned, best.weights)
+
+
+def complete_run(folder: Path, finished: Finished) -> None:
+    """Write the weights, by which a run counts as finished, and clear away what it needed until.
+
+    Raises:
+        OutputError: The disk is full or cannot be written; the run can still be resumed.
+    """
+    save_weights(folder, finished.best)
     (folder / RESUME_NAME).unlink(missing_ok=True)
     shutil.rmtree(folder / CACHE_NAME, ignore_errors=True)
-    return Finished(kept, learned)
 
 
 def _kept(row: EpochRow, file: str) -> KeptEpoch:
@@ -193,15 +203,6 @@ def _what_was_learned(folder: Path, module: VAETraining) -> Learned:
         reconstruction[:_SHOWN_IMAGES, 0],
     )
     return learned_from_reconstructions(images, reconstruction, mu, log_var)
-
-
-def steps_done(folder: Path) -> int:
-    """Return how many steps a run's whole epochs made so far, by `metrics.csv`."""
-    try:
-        with (folder / _METRICS_NAME).open(newline="", encoding="utf-8") as file:
-            return max((int(row["steps"]) for row in csv.DictReader(file)), default=0)
-    except (OSError, ValueError, KeyError):  # no epoch is over yet
-        return 0
 
 
 def save_metrics(folder: Path, history: list[EpochRow]) -> None:

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from ..runtime.command import stderr_console
 from ..runtime.errors import CheckpointError, ConfigError
+from ..runtime.files import interrupts_deferred
 from ..runtime.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.spec import ModelSpec
 from .batches import least_batch
@@ -36,21 +37,21 @@ from .hardware import (
     release_freed_memory,
 )
 from .module import EpochRow, Interrupted, VAETraining
-from .options import GOAL, TrainOptions, spec_from_train_options
+from .options import CARD_BATCH_SIZE, GOAL, TrainOptions, spec_from_train_options
 from .plan import Plan, batch_size_for
-from .resume import RESUME_NAME, StopWish, WholeFileIO
+from .resume import RESUME_NAME, StopWish, WholeFileIO, steps_saved
 from .run import (
     CACHE_NAME,
     Finished,
     RunFiles,
+    complete_run,
     finish_run,
     new_run_folder,
     point_latest_at,
     remove_run_folder,
-    steps_done,
 )
 from .screen import EpochBar, preparing
-from .thread_trial import threads_by_trial
+from .thread_trial import ThreadTrials
 
 RUN_VARIABLE = "MOTORVAE_RUN"
 """Tells the processes that Lightning starts for further devices which run they belong to."""
@@ -66,7 +67,7 @@ class Outcome:
         folder: The run's folder.
         finished: False where the user stopped it; it can be resumed.
         leads: This process is the one that writes and reports.
-        steps: Optimizer steps that were made in all.
+        steps: Optimizer steps that the run's files have, in all; of a stopped run, those saved.
         plan: What was to be done.
         last: The last epoch that was completed, if any was.
         result: What the run keeps, where this process finished it.
@@ -218,37 +219,37 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         machine: A trainer of the same hardware.
         console: For the user.
     """
-    config = config_from_run(folder)
-    spec, precision = config.model, config.precision
-    wish = StopWish(console.print)
-    trainer = _trainer(
-        options,
-        precision=precision,
-        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-        callbacks=[EpochBar(console), RunFiles(folder, console)],
-    )
-    module = VAETraining(
-        spec,
-        config.options,
-        channels_last=prefers_channels_last(precision),
-        stop_asked=lambda: wish.asked,
-        save=lambda: trainer.save_checkpoint(folder / RESUME_NAME),
-        finish=options.finish,
-    )
-    module.data = data_from_cache(folder / CACHE_NAME)
-    plan = Plan(
-        config.options,
-        train=len(module.data.train),
-        held_out=len(module.data.held_out),
-        ranks=machine.world_size,
-        least=least_batch(spec),
-    )
-    resume = folder / RESUME_NAME
-    finished, result = True, None
+    wish, resume = StopWish(console.print), folder / RESUME_NAME
     with wish.listening(), _expected_warnings():
-        _announce(folder, plan, machine, config=config, options=options, console=console)
+        config = config_from_run(folder)
+        trials = _thread_trials(config, options, machine, console)
+        trainer = _trainer(
+            options,
+            precision=config.precision,
+            logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+            callbacks=[EpochBar(console), RunFiles(folder, console), wish, *filter(None, [trials])],
+        )
+        module = VAETraining(
+            config.model,
+            config.options,
+            channels_last=prefers_channels_last(config.precision),
+            stop_asked=lambda: wish.asked,
+            save=lambda: trainer.save_checkpoint(resume),
+            finish=options.finish,
+        )
+        module.data = data_from_cache(folder / CACHE_NAME)
+        plan = Plan(
+            config.options,
+            train=len(module.data.train),
+            held_out=len(module.data.held_out),
+            ranks=machine.world_size,
+            least=least_batch(config.model),
+        )
+        keep_freed_memory()
+        _announce(folder, plan, machine, trials, config=config, options=options, console=console)
         try:
             trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
+            finished = module.schedule.finished
         except Interrupted:
             finished = False
         except (SystemExit, KeyboardInterrupt) as stop:
@@ -256,25 +257,41 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             if not resume.exists():
                 raise KeyboardInterrupt from stop
             finished = False
-        finished = finished and module.schedule.finished
+    result = None
     if finished and trainer.is_global_zero:
         release_freed_memory()
         try:
             with console.status("measuring the training latents"):
                 module.to(trainer.strategy.root_device)  # Lightning took it back to the CPU
                 result = finish_run(folder, module)
+            with interrupts_deferred():
+                complete_run(folder, result)
         except KeyboardInterrupt:
-            finished = False
-    last = module.history[-1] if module.history else None
+            finished = (folder / WEIGHTS_NAME).exists()
     return Outcome(
         folder,
         finished,
         trainer.is_global_zero,
-        module.schedule.at.step,
+        module.schedule.at.step if finished else steps_saved(folder),
         plan,
-        last,
+        module.history[-1] if module.history else None,
         result,
         early=options.finish,
+    )
+
+
+def _thread_trials(
+    config: RunConfig, options: TrainOptions, machine: Trainer, console: Console
+) -> ThreadTrials | None:
+    """Return what chooses the number of threads: where one process trains on the CPU."""
+    if not isinstance(machine.accelerator, CPUAccelerator) or machine.world_size > 1:
+        return None
+    return ThreadTrials(
+        config.model,
+        precision=config.precision,
+        batch_size=config.options.batch_size or CARD_BATCH_SIZE,
+        asked=options.threads,
+        tell=console.print,
     )
 
 
@@ -282,22 +299,17 @@ def _announce(
     folder: Path,
     plan: Plan,
     machine: Trainer,
+    trials: ThreadTrials | None,
     *,
     config: RunConfig,
     options: TrainOptions,
     console: Console,
 ) -> None:
     """Choose the number of threads, and say what is about to happen, before the first step."""
-    keep_freed_memory()
     step_s, how = None, f"on {machine.world_size} {machine.strategy.root_device.type} devices"
-    if isinstance(machine.accelerator, CPUAccelerator) and machine.world_size == 1:
+    if trials is not None:
         with console.status("trying how many threads train faster"):
-            trial = threads_by_trial(
-                config.model,
-                precision=config.precision,
-                batch_size=plan.batch_size,
-                asked=options.threads,
-            )
+            trial = trials.choose()
         step_s, how = trial.step_s, f"on {trial.note}"
     if machine.global_rank:
         return
@@ -313,7 +325,7 @@ def _announce(
         reason = "as the run was started"
     else:
         reason = plan.reason_of_batch_size(given=options.batch_size is not None)
-    console.print(plan.line(reason=reason, step_s=step_s, done=steps_done(folder)))
+    console.print(plan.line(reason=reason, step_s=step_s, done=steps_saved(folder)))
 
 
 def _trainer(

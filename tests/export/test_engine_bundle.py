@@ -198,8 +198,8 @@ def test_no_builder_is_one_line_with_the_command_for_the_target(bundle_copy: Pat
     assert done.returncode == 0
     said = [line for line in done.stderr.splitlines() if line.startswith("no engine was built")]
     assert said == [
-        "no engine was built: the package tensorrt is not installed and the package tensorrt-rtx "
-        "is not installed; on the machine that will run it: "
+        "no engine was built: neither tensorrt nor tensorrt-rtx is installed; on the machine that "
+        "will run it: "
         f"motorvae-export --bundle {bundle_copy} --fp16"
     ]
     assert content_of(bundle_copy) == before

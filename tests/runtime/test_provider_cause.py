@@ -92,6 +92,36 @@ def test_a_failure_of_cuda_is_its_number_and_text() -> None:
     assert "nvidia-smi" in cause.step
 
 
+@pytest.mark.parametrize(
+    ("said", "step"),
+    [
+        ("CUDA failure 2: out of memory", "free memory on the GPU"),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", "free memory on the GPU"),
+        ("CUDA failure 209: no kernel image is available", "built for this GPU and CUDA"),
+        ("CUDA failure 100: no CUDA-capable device is detected", "install NVIDIA's driver"),
+    ],
+)
+def test_only_what_is_of_the_driver_asks_for_one(said: str, step: str) -> None:
+    code, _, text = WITHOUT_DRIVER.partition("CUDA failure 35: ")
+    cause = cause_from_error(RuntimeError(f"{code}{said}{text[text.index(' ; GPU=') :]}"))
+    assert cause is not None
+    assert cause.clause == said
+    assert step in cause.step
+    assert ("driver" in step) is ("driver" in cause.step)
+
+
+def test_an_arena_that_is_full_asks_for_memory() -> None:
+    said = "Failed to allocate memory for requested buffer of size 67108864"
+    error = RuntimeError(
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization: "
+        f"/onnxruntime_src/bfc_arena.cc:376 void* AllocateRawInternal(size_t, bool) {said}\n"
+    )
+    cause = cause_from_error(error)
+    assert cause is not None
+    assert cause.clause == said
+    assert "free memory on the GPU" in cause.step
+
+
 def test_any_other_error_is_its_first_line_without_the_host() -> None:
     error = RuntimeError("[ONNXRuntimeError] : 1 : FAIL : hostname=box7 said no\nand more")
     assert cause_from_error(error) is None

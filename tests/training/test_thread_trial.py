@@ -7,7 +7,7 @@ import torch
 
 from motorvae.runtime.spec import ModelSpec
 from motorvae.training import thread_trial
-from motorvae.training.thread_trial import threads_by_trial
+from motorvae.training.thread_trial import StepTime, ThreadTrials, threads_by_trial
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,52 @@ def test_the_time_of_large_batches_is_scaled(spec: ModelSpec) -> None:
         for size in (16, 16000)
     )
     assert large > 30 * small
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def test_a_load_that_begins_later_changes_the_choice(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, said = Clock(), list[str]()
+    faster = 2
+
+    def trial(*_: object, **__: object) -> StepTime:
+        clock.now_s += 1.0
+        torch.set_num_threads(faster)
+        return StepTime(faster, 0.1, f"{faster} threads", compared=True)
+
+    monkeypatch.setattr(thread_trial, "time", clock)
+    monkeypatch.setattr(thread_trial, "threads_by_trial", trial)
+    trials = ThreadTrials(spec, precision="32-true", batch_size=8, asked=None, tell=said.append)
+    before = torch.get_num_threads()
+    try:
+        trials.choose()
+        faster = 1
+        clock.now_s = 50.9
+        trials.on_train_batch_start()
+        assert torch.get_num_threads() == 2
+        clock.now_s = 51.0
+        trials.on_train_batch_start()
+        trials.on_train_batch_start()
+    finally:
+        found = torch.get_num_threads()
+        torch.set_num_threads(before)
+    assert (found, said) == (1, ["from this step on 1 threads"])
+
+
+def test_no_choice_is_not_tried_again(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = ThreadTrials(spec, precision="32-true", batch_size=2, asked=1, tell=pytest.fail)
+    trials.choose()
+    monkeypatch.setattr(thread_trial, "threads_by_trial", pytest.fail)
+    monkeypatch.setattr(thread_trial.time, "monotonic", lambda: 1e12)
+    trials.on_train_batch_start()
 
 
 def test_a_trial_leaves_the_random_state_alone(spec: ModelSpec) -> None:

@@ -17,10 +17,12 @@ import torch
 
 from motorvae.runtime.errors import CheckpointError, ConfigError, OutputError
 from motorvae.training import module as module_module
+from motorvae.training import run as run_module
 from motorvae.training.checkpoint import config_from_run
 from motorvae.training.loss import Loss, vae_loss
 from motorvae.training.module import VAETraining
 from motorvae.training.options import TrainOptions
+from motorvae.training.resume import steps_saved
 from motorvae.training.train import train
 
 OnLoss = Callable[[int, Callable[[], object]], None]
@@ -166,14 +168,16 @@ def test_second_stage_starts_a_fresh_adam(
 
 
 @pytest.mark.parametrize("number", [3, 5, 9, 15])
-def test_ctrl_c_then_resume_is_the_uninterrupted_run(
-    finished_run: Path, options: TrainOptions, on_loss: OnLoss, number: int
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_then_resumed_is_the_uninterrupted_run(
+    finished_run: Path, options: TrainOptions, on_loss: OnLoss, number: int, sent: signal.Signals
 ) -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    on_loss(number, _ctrl_c)
+    handler = signal.getsignal(sent)
+    on_loss(number, lambda: signal.raise_signal(sent))
     stopped = train(options)
     assert not stopped.finished
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(sent) is handler
+    assert stopped.steps == steps_saved(stopped.folder) > 0
     assert not (stopped.folder / "model.safetensors").exists()
     resumed = train(TrainOptions(resume=stopped.folder))
     assert resumed.finished
@@ -221,6 +225,40 @@ def test_ctrl_c_while_finishing_can_be_resumed(
     assert not outcome.finished
     assert train(TrainOptions(resume=outcome.folder)).finished
     assert _weights(outcome.folder) == _weights(finished_run)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_third_time_stops_at_once_and_counts_what_is_saved(
+    finished_run: Path, options: TrainOptions, on_loss: OnLoss, sent: signal.Signals
+) -> None:
+    def three_times() -> None:
+        for _ in range(3):
+            signal.raise_signal(sent)
+
+    on_loss(12, three_times)  # in the second epoch
+    stopped = train(options)
+    assert not stopped.finished
+    saved = int(_rows(stopped.folder)[-1]["steps"])
+    assert stopped.steps == saved == steps_saved(stopped.folder)
+    assert train(TrainOptions(resume=stopped.folder)).finished
+    assert _weights(stopped.folder) == _weights(finished_run)
+
+
+def test_ctrl_c_in_the_last_moment_leaves_a_finished_run(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = run_module.save_weights
+
+    def then_interrupted(folder: Path, weights: dict[str, torch.Tensor], *name: str) -> None:
+        save(folder, weights, *name)
+        if not name:
+            _ctrl_c()
+
+    monkeypatch.setattr(run_module, "save_weights", then_interrupted)
+    outcome = train(options)
+    assert outcome.finished
+    assert outcome.result is not None
+    assert not (outcome.folder / "cache").exists()
 
 
 @pytest.mark.parametrize(
