@@ -145,7 +145,7 @@ def judged_images(
         for mu, log_var, image in zip(
             latents["mu"], latents["log_var"], luma[start : start + _BATCH], strict=True
         ):
-            found = familiarity.likeness(mu, log_var, image)
+            found = familiarity.likeness(mu, log_var, familiarity.appearance(image))
             values["kl"].append(familiarity.kl(mu, log_var))
             values["mahalanobis"].append(found.mahalanobis)
             values["appearance"].append(found.appearance)

@@ -61,7 +61,7 @@ def told_apart(
         def judged(luma: Luma) -> tuple[Float64s, npt.NDArray[np.bool_]]:
             latents = run_in_batches(backend, input_from_luma(luma[:, None]))["mu"]
             pairs = zip(latents, luma, strict=True)
-            found = [familiarity.likeness(mu, None, image) for mu, image in pairs]
+            found = [familiarity.likeness(mu, None, familiarity.appearance(x)) for mu, x in pairs]
             scores = np.array([likeness.foreign_score for likeness in found])
             return scores, np.array([likeness.foreign for likeness in found])
 

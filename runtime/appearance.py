@@ -1,4 +1,4 @@
-"""What an image looks like in some 40 numbers: exposure, texture at each scale, coarse layout."""
+"""What an image looks like in 35 numbers: exposure, texture at each scale, coarse layout."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _QUANTILES_SIDE = 32
 _LEVELS_PER_UNIT = 16
 """Scales a grey level so that quantiles spread about as far as the logarithms beside them."""
 _LEAST_SIDE, _LEAST_MAP = 4, 8
+_TEXTURES = (4, 16)
+"""Sides in pixels of the blocks whose variances are looked at."""
 _LAYOUT_SIDE = 4
 LAYOUT = "layout"
 """How names of the coarsest image's values begin."""
@@ -34,10 +36,9 @@ class Appearance:
 
     An image is averaged over 2 x 2 pixels again and again. What the mean square loses in a step
     is the energy of that band of the Haar transform, which is orthogonal (Mallat 1989). Beside
-    each band stand the share of it that is diagonal, large for noise and small for edges, and
-    mean and deviation of the logarithm of the variance inside a block: photographs have flat and
-    busy parts, noise is alike everywhere. The share of black and of white pixels and quantiles
-    of the coarse image tell exposure, and 4 x 4 averages the layout.
+    the bands stand mean and deviation of the logarithm of the variance in blocks of two sizes:
+    photographs have flat and busy parts, noise is alike everywhere. The share of black and of
+    white pixels and quantiles of the coarse image tell exposure, and 4 x 4 averages the layout.
 
     One thread at a time: its planes are allocated once.
 
@@ -55,15 +56,20 @@ class Appearance:
         self._coarse = next((s for s in self._sides if s <= _QUANTILES_SIDE), self._sides[-1])
         self._luma: Luma = np.empty((self._side, self._side), np.uint8)
         self._mask = np.empty_like(self._luma)
-        planes = [(np.empty((s, s), np.float32), np.empty((s, s), np.float32)) for s in sides]
-        self._first, self._planes = planes[0], planes[1:]
-        self._squares = [np.empty_like(mean) for mean, _ in self._planes]
-        self._diagonals = [np.empty_like(mean) for mean, _ in self._planes]
+        self._full = np.empty((self._side, self._side), np.float32)
+        self._means = [np.empty((s, s), np.float32) for s in self._sides]
+        self._has_texture = [
+            2 << level in _TEXTURES and s >= _LEAST_MAP for level, s in enumerate(self._sides)
+        ]
+        textured = max((n for n, has in enumerate(self._has_texture, 1) if has), default=0)
+        self._mean_squares = [np.empty_like(mean) for mean in self._means[:textured]]
+        self._textures = [np.empty_like(square) for square in self._mean_squares]
+        self._ordered = np.empty(self._coarse**2, np.float32)
         self.names = self._names()
         self._values = np.zeros(len(self.names))
         self._layout = np.empty((_LAYOUT_SIDE, _LAYOUT_SIDE), np.float32)
         self._last = self._values[-self._layout.size :]
-        last = self._coarse**2 - 1
+        last = self._ordered.size - 1
         self._ranks = np.array([round(level * last) for level in _QUANTILES])
 
     def measure(self, luma: Luma) -> npt.NDArray[np.float64]:
@@ -82,50 +88,44 @@ class Appearance:
         values = self._values
         values[0] = math.log(self._share_above(luma, _BRIGHTEST - 1) + _SHARE)
         values[1] = math.log(1 - self._share_above(luma, _DARKEST) + _SHARE)
-        fine, squares = self._first
-        np.copyto(fine, luma)
-        cv2.multiply(fine, fine, dst=squares)
+        np.copyto(self._full, luma)
         energy = cv2.norm(luma, cv2.NORM_L2SQR) / luma.size
-        place = 2
-        for level, (side, (mean, mean_square)) in enumerate(
-            zip(self._sides, self._planes, strict=True)
-        ):
-            shape = (side, side)
-            cv2.resize(fine, shape, dst=mean, interpolation=cv2.INTER_AREA)
-            cv2.resize(squares, shape, dst=mean_square, interpolation=cv2.INTER_AREA)
-            square = self._squares[level]
-            cv2.multiply(mean, mean, dst=square)
-            coarser = float(cv2.sumElems(square)[0]) / square.size
-            band = math.log(max(energy - coarser, 0) + _NOISE)
-            values[place] = band
+        place, fine = 2, self._full
+        for side, mean in zip(self._sides, self._means, strict=True):
+            cv2.resize(fine, (side, side), dst=mean, interpolation=cv2.INTER_AREA)
+            coarser = cv2.norm(mean, cv2.NORM_L2SQR) / mean.size
+            values[place] = math.log(max(energy - coarser, 0) + _NOISE)
             place += 1
-            if level:  # of all pixels it would cost as much as the rest, and tell little more
-                diagonal = self._diagonals[level]
-                np.subtract(fine[::2, ::2], fine[1::2, ::2], out=diagonal)
-                np.subtract(diagonal, fine[::2, 1::2], out=diagonal)
-                np.add(diagonal, fine[1::2, 1::2], out=diagonal)
-                found = cv2.norm(diagonal, cv2.NORM_L2SQR) / (16 * diagonal.size)
-                values[place] = math.log(found + _NOISE) - band
-                place += 1
-            if side >= _LEAST_MAP:
-                # No less than 0 but for the rounding of float32, less than half of what is added.
-                np.subtract(mean_square, square, out=square)
-                np.add(square, _NOISE, out=square)
-                cv2.log(square, dst=square)
-                middle = float(cv2.sumElems(square)[0]) / square.size
-                variance = cv2.norm(square, cv2.NORM_L2SQR) / square.size - middle**2
-                values[place] = middle
-                values[place + 1] = math.log(math.sqrt(max(variance, 0)) + _SPREAD)
-                place += 2
             if side == self._coarse:
-                ordered = np.sort(mean, axis=None)
-                quantiles = ordered[self._ranks]
-            fine, squares, energy = mean, mean_square, coarser
+                self._ordered[:] = mean.ravel()
+            fine, energy = mean, coarser
+        squares = cv2.multiply(self._full, self._full, dst=self._full)
+        for level, mean_square in enumerate(self._mean_squares):
+            shape = mean_square.shape
+            cv2.resize(squares, shape, dst=mean_square, interpolation=cv2.INTER_AREA)
+            squares = mean_square
+            if self._has_texture[level]:
+                values[place : place + 2] = self._texture(level)
+                place += 2
+        self._ordered.sort()
+        quantiles = self._ordered[self._ranks]
         shape = self._layout.shape
         cv2.resize(fine, shape, dst=self._layout, interpolation=cv2.INTER_AREA)
         np.divide(quantiles, _LEVELS_PER_UNIT, out=values[place : place + len(quantiles)])
         np.divide(self._layout.ravel(), _LEVELS_PER_UNIT, out=self._last)
         return values
+
+    def _texture(self, level: int) -> tuple[float, float]:
+        """Return mean and log deviation of the log variance in the blocks of a level."""
+        found = self._textures[level]
+        cv2.multiply(self._means[level], self._means[level], dst=found)
+        # No less than 0 but for the rounding of float32, less than half of what is added.
+        cv2.subtract(self._mean_squares[level], found, dst=found)
+        np.add(found, _NOISE, out=found)
+        cv2.log(found, dst=found)
+        middle = float(cv2.sumElems(found)[0]) / found.size
+        variance = cv2.norm(found, cv2.NORM_L2SQR) / found.size - middle**2
+        return middle, math.log(math.sqrt(max(variance, 0)) + _SPREAD)
 
     def _share_above(self, luma: Luma, level: int) -> float:
         cv2.threshold(luma, level, 1, cv2.THRESH_BINARY, dst=self._mask)
@@ -133,13 +133,10 @@ class Appearance:
 
     def _names(self) -> tuple[str, ...]:
         """Return what each value is, sides in pixels of a block."""
-        names = ["white", "black"]
-        for level, side in enumerate(self._sides):
-            block = 2 << level
-            names.append(f"band {block}")
-            if level:
-                names.append(f"diagonal {block}")
-            if side >= _LEAST_MAP:
+        blocks = [2 << level for level in range(len(self._sides))]
+        names = ["white", "black", *(f"band {block}" for block in blocks)]
+        for block, has_texture in zip(blocks, self._has_texture, strict=True):
+            if has_texture:
                 names += [f"texture {block}", f"texture spread {block}"]
         names += [f"quantile {level:g}" for level in _QUANTILES]
         cells = range(1, _LAYOUT_SIDE + 1)

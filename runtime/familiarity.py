@@ -93,7 +93,8 @@ class Familiarity:
     A percentile is the share of known images that are nearer. Limits come from the `Tail` of
     each distance and share the false alarms that `foreign_above` allows in all.
 
-    One thread at a time: the scratch memory is allocated once.
+    One thread at a time for `appearance` and one for all else: their scratch memory is allocated
+    once.
 
     Args:
         statistics: What `latents.npz` holds (see motorvae.training.latents).
@@ -233,15 +234,15 @@ class Familiarity:
         """Tell whether a value is past its limit; one that is no number is."""
         return not value <= self._limits[statistic]
 
-    def likeness(self, mu: Vector, log_var: Vector | None, luma: Luma) -> Likeness:
+    def likeness(self, mu: Vector, log_var: Vector | None, appearance: float) -> Likeness:
         """Judge one image.
 
         Args:
             mu: (D,) float32.
             log_var: (D,) float32, or None: KL and its distance are told, and decide nothing.
-            luma: (S, S) uint8, what was encoded.
+            appearance: What `appearance` says of the image that was encoded.
         """
-        mahalanobis, appearance = self.mahalanobis(mu), self.appearance(luma)
+        mahalanobis = self.mahalanobis(mu)
         values: dict[Statistic, float] = {"mahalanobis": mahalanobis, "appearance": appearance}
         scores = [
             (value - self._ways[name][0]) * self._ways[name][1] for name, value in values.items()

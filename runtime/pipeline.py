@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -85,6 +86,11 @@ class LatentStream:
             BackendError: The encoder failed, or a latent is not finite.
             OutputError: `emit` failed.
         """
+        # Its thread starts with the first task: where nothing is judged, there is none.
+        with ThreadPoolExecutor(1, "appearance") as self._beside:
+            return self._run(mailboxes, emit, max_frames)
+
+    def _run(self, mailboxes: Mailboxes, emit: Emit, max_frames: int | None) -> StreamSummary:
         tally = Tally([box.name for box in mailboxes.boxes])
         self._gaps_from_ns.clear()
         while max_frames is None or tally.frames < max_frames:
@@ -113,6 +119,7 @@ class LatentStream:
         self, shots: list[tuple[str, Shot]], popped_ns: int, emit: Emit, tally: Tally
     ) -> None:
         started_ns = time.monotonic_ns()
+        appearances = self._appearances(shots)
         batch = self._batch[: len(shots)]
         for (_, shot), place in zip(shots, batch, strict=True):
             write_input(shot.frame.image, place[0])
@@ -121,7 +128,7 @@ class LatentStream:
         done: list[tuple[Row, Shot]] = []
         for position, (camera, shot) in enumerate(shots):
             row = self._row(camera, shot, "ok")
-            ready_ns = self._complete(row, results, position, shot.frame.image)
+            ready_ns = self._complete(row, results, position, appearances)
             if self._is_too_old(shot, ready_ns):
                 done.append((self._stale_row(camera, shot, ready_ns), shot))
                 continue
@@ -143,8 +150,16 @@ class LatentStream:
                 self._extras.reconstruction.complete(row, shot.frame.image)
             _emit_and_count(row, emit, tally)
 
+    def _appearances(self, shots: list[tuple[str, Shot]]) -> Future[list[float]] | None:
+        """Measure them on another core while the encoder runs: it needs only the images."""
+        known = self._extras.familiarity
+        if known is None:
+            return None
+        images = [shot.frame.image for _, shot in shots]
+        return self._beside.submit(lambda: [known.appearance(image) for image in images])
+
     def _complete(
-        self, row: Row, results: Arrays, position: int, luma: npt.NDArray[np.uint8]
+        self, row: Row, results: Arrays, position: int, appearances: Future[list[float]] | None
     ) -> int:
         """Put the latent and what is said of it into the row; return when it was ready."""
         mu: npt.NDArray[np.float32] = results["mu"][position]
@@ -155,8 +170,9 @@ class LatentStream:
                 "export the bundle again and read its verification"
             )
         row.mu = mu
-        if self._extras.familiarity is not None:
-            likeness = self._extras.familiarity.likeness(mu, log_var, luma)
+        if self._extras.familiarity is not None and appearances is not None:
+            appearance = appearances.result()[position]
+            likeness = self._extras.familiarity.likeness(mu, log_var, appearance)
             row.kl = likeness.kl
             row.appearance = likeness.appearance
             row.appearance_percentile = likeness.appearance_percentile

@@ -149,9 +149,9 @@ def _extras(
 
 def _familiarity(options: StreamOptions, bundle: Bundle) -> tuple[Familiarity | None, str]:
     """Open the yardstick, unless it tells nothing; also return what it can tell for this model."""
-    found = familiarity_from_bundle(bundle, foreign_above=options.foreign_above)
     if options.familiarity == "none":
         return None, ""
+    found = familiarity_from_bundle(bundle, foreign_above=options.foreign_above)
     if not isinstance(found, Familiarity):
         return None, f"; foreign is not judged: {found.reason}"
     told = bundle.manifest.foreign
@@ -161,6 +161,8 @@ def _familiarity(options: StreamOptions, bundle: Bundle) -> tuple[Familiarity | 
             f"({told.in_words()}): train longer or on more images, and export again"
         )
     words = f" tells {told.in_words()}" if told is not None else " was not tried by the export"
+    if told is not None and told.foreign_above != options.foreign_above:
+        words += f" (tried with --foreign-above {told.foreign_above:g})"
     remarks = f"; foreign{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
     if found.false_alarms > FEW_IMAGES * (1 - options.foreign_above / 100):
         remarks += f" ({found.images} held-out images, worth {found.effective_images:.0f})"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pydantic import Field
 
 from .spec import StrictModel
 
-TOLD_SHARE, TOLD_AUROC = 0.9, 0.95
-"""A kind is told where so many of its images are flagged; partly, where its AUROC is so high."""
+TOLD_SHARE, PARTLY_SHARE = 0.9, 0.1
+"""What is told is what rows will say at the default limit, so an AUROC earns no word: a group is
+told where at least so many images of each of its kinds are flagged, and partly where so many of
+one of them are, and in both cases more than known images may be."""
 
 
 class KindTold(StrictModel):
@@ -46,34 +46,36 @@ class ToldApart(StrictModel):
     kinds: tuple[KindTold, ...]
 
     def groups(self) -> tuple[list[str], list[str], list[str]]:
-        """Return the groups of kinds that are told, told in part, and not told.
-
-        A group is as well told as its worst kind.
-        """
-        told: dict[str, int] = {}
-        for kind in self.kinds:
-            group = kind.name.partition(",")[0]
-            told[group] = max(told.get(group, 0), _rank(kind))
-        told_, partly, not_ = ([g for g, rank in told.items() if rank == r] for r in range(3))
-        return told_, partly, not_
+        """Return the groups of kinds that are told, told in part, and not told."""
+        found: tuple[list[str], list[str], list[str]] = ([], [], [])
+        for group, shares in self._shares().items():
+            told = min(shares) >= TOLD_SHARE and min(shares) > self.false_alarms
+            partly = max(shares) >= PARTLY_SHARE and max(shares) > self.false_alarms
+            found[0 if told else 1 if partly else 2].append(group)
+        return found
 
     @property
     def tells_nothing(self) -> bool:
         """Whether not one kind is told even in part."""
-        return all(_rank(kind) == 2 for kind in self.kinds)
+        told, partly, _ = self.groups()
+        return not told and not partly
 
     def in_words(self) -> str:
-        """Return such as "noise, covered; partly: blurred; not: shifted"."""
+        """Return such as "noise, covered; partly: overexposed (40 to 100 %); not: shifted"."""
         told, partly, not_ = self.groups()
+        shares = self._shares()
+        partly = [f"{group} ({_range(shares[group])})" for group in partly]
         parts = (("", told), ("partly: ", partly), ("not: ", not_))
-        return "; ".join(f"{prefix}{_listed(names)}" for prefix, names in parts if names)
+        return "; ".join(f"{prefix}{', '.join(names)}" for prefix, names in parts if names)
+
+    def _shares(self) -> dict[str, list[float]]:
+        """Return how many images of each kind are flagged, by group."""
+        shares: dict[str, list[float]] = {}
+        for kind in self.kinds:
+            shares.setdefault(kind.name.partition(",")[0], []).append(kind.flagged)
+        return shares
 
 
-def _rank(kind: KindTold) -> int:
-    if kind.flagged >= TOLD_SHARE:
-        return 0
-    return 1 if kind.auroc >= TOLD_AUROC else 2
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
+def _range(shares: list[float]) -> str:
+    least, most = (f"{100 * share:.0f}" for share in (min(shares), max(shares)))
+    return f"{least} %" if least == most else f"{least} to {most} %"

@@ -109,7 +109,9 @@ def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None
         found = judged_images(luma, encoder, decoder, familiarity)
         latents = encoder.run(input_from_luma(luma[18:, None]))
         image = decoder.run(latents["mu"])["reconstruction"][0, 0]
-    last = familiarity.likeness(latents["mu"][0], latents["log_var"][0], luma[18])
+    last = familiarity.likeness(
+        latents["mu"][0], latents["log_var"][0], familiarity.appearance(luma[18])
+    )
     assert found.values["kl"][18] == pytest.approx(last.kl, rel=1e-4)
     assert found.values["mahalanobis"][18] == pytest.approx(last.mahalanobis, rel=1e-4)
     assert found.values["appearance"][18] == pytest.approx(last.appearance)

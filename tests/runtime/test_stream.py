@@ -258,6 +258,9 @@ def test_the_first_line_says_what_foreign_tells_of_this_model(
     said = " ".join(done.stderr.split())
     assert f"; foreign tells {told.in_words()}; known images flagged: up to" in said
     assert "(24 held-out images, worth" in said  # so few prove no 1 in 1000
+    args = ("--camera", image_folder, "--model", small_bundle, "--output", output)
+    done = in_process(stream_main, *args, "--foreign-above", "99")
+    assert "(tried with --foreign-above 99.9); known" in " ".join(done.stderr.split())
 
 
 def test_a_meter_that_tells_nothing_is_off(
@@ -272,7 +275,7 @@ def test_a_meter_that_tells_nothing_is_off(
 
     def change(manifest: dict[str, Any]) -> None:
         for kind in manifest["foreign"]["kinds"]:
-            kind.update(auroc=0.5, flagged=0.1)
+            kind.update(auroc=0.99, flagged=0.05)
 
     change_manifest(bundle_copy, change)
     args = ("--camera", image_folder, "--model", bundle_copy, "--output", output)
