@@ -117,7 +117,7 @@ def run(small_spec: ModelSpec, tmp_path: Path) -> Path:
         versions={},
     )
     save_config(folder, config)
-    save_weights(folder, MotorVAE(small_spec))
+    save_weights(folder, MotorVAE(small_spec).state_dict())
     return folder
 
 

@@ -107,9 +107,9 @@ def inputs_of(backend: Backend, reference: Reference) -> Batch:
 def failures_of(backend: Backend, reference: Reference, entry: GraphEntry) -> list[str]:
     """Return what is past the gate, one image at a time as in a stream."""
     if entry.graph == "encoder":
-        reports, _ = encoder_reports(backend, reference, entry.precision, size=1)
+        reports, _ = encoder_reports(backend, reference, entry.precision, sizes=(1,))
     else:
-        reports = decoder_reports(backend, reference, entry.precision, encoded=reference.mu, size=1)
+        reports = decoder_reports(backend, reference, entry.precision, encoded=reference.mu, sizes=(1,))
     return [clause for report in reports for clause in report.failures]
 
 
