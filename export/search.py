@@ -84,7 +84,8 @@ def search(question: Question) -> tuple[Trial, ...]:
 
     The images that choose see values, those that judge also what fresh images may reach. How much
     more of a limit the latter find is learned from each finalist that fails: the next of the same
-    method must have that much head room before it is judged.
+    method must have that much head room before it is judged. Where none has it, the looks at the
+    judges that are left go to those with layers in float32 that are best without it.
 
     Returns:
         All trials. Where none passed, the last is the best by the most images that saw any.
@@ -114,10 +115,16 @@ class _Search:
         others = [layer for layer in question.layers if layer not in question.excluded]
         alone = [self._screened(best, layer) for layer in others] if most > 0 else []
         order = [trial.excluded[-1] for trial in sorted(alone, key=_by_share)]
+        layered = []
         for count in range(1, most + 1):
-            if self._finalists < MOST_FINALISTS and self._passes(
-                self._screened(best, *order[:count])
-            ):
+            if self._finalists == MOST_FINALISTS:
+                break
+            layered.append(self._screened(best, *order[:count]))
+            if self._passes(layered[-1]):
+                return tuple(self._trials)
+        # Head room is a guess from one failure, which these layers may have been the cause of.
+        for trial in sorted(layered, key=_by_share):
+            if not self._was_judged(trial) and self._passes(trial, head_room=1.0):
                 return tuple(self._trials)
         return (*self._trials, self._best())
 
@@ -131,10 +138,17 @@ class _Search:
         self._trials.append(trial)
         return trial
 
-    def _passes(self, trial: Trial) -> bool:
+    def _was_judged(self, trial: Trial) -> bool:
+        return any(
+            (of.judges, of.method, of.excluded) == ("judging", trial.method, trial.excluded)
+            for of in self._trials
+        )
+
+    def _passes(self, trial: Trial, head_room: float | None = None) -> bool:
         """Hold a candidate against ever more images, for as long as it passes."""
-        head_room = self._head_room.get(trial.method, 1.0)
-        if trial.share * head_room > 1:
+        if head_room is None:
+            head_room = self._head_room.get(trial.method, 1.0)
+        if self._finalists == MOST_FINALISTS or trial.share * head_room > 1:
             return False
         chosen = self._chosen(trial)
         if chosen.share * head_room > 1:

@@ -140,7 +140,8 @@ class GraphReport(StrictModel):
 def _told(metric: Metric) -> str:
     if metric.bound is None:
         return f"{metric.value:.3g}"
-    return f"{metric.value:.3g}, up to {metric.bound:.3g} in the next 128 images"
+    way = "down" if metric.higher_is_better else "up"
+    return f"{metric.value:.3g}, {way} to {metric.bound:.3g} in the next 128 images"
 
 
 class Preprocessing(StrictModel):

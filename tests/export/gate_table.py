@@ -194,7 +194,7 @@ def _steps(run: Path) -> int:
 def table(results: Sequence[Facts]) -> str:
     """Return the results in Markdown."""
     heading = (
-        "| data | size | channels | latents | betas | steps | explained "
+        "| data | size | channels | latents | betas | steps | explained, PSNR "
         "| collapsed | before: fp32, fp16, bf16 | now: fp32, fp16, bf16 (share of the limit) "
         "| planted faults caught: before, now fp32, fp16 |"
     )
@@ -212,7 +212,8 @@ def table(results: Sequence[Facts]) -> str:
             f"| {facts['data']} | {facts['image_size']} "
             f"| {'-'.join(map(str, facts['channels']))} | {facts['latent_size']} "
             f"| {', '.join(f'{beta:g}' for beta in facts['betas'])} | {facts['steps']} "
-            f"| {facts['explained']:.0%} | {facts['collapsed']} | {old} | {new} "
+            f"| {facts['explained']:.0%}, {facts['psnr_db']:.1f} dB | {facts['collapsed']} "
+            f"| {old} | {new} "
             f"| {caught_before}, {caught[0]}, {caught[1]} of {len(planted)} |"
         )
     return "\n".join(lines)

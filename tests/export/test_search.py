@@ -165,6 +165,23 @@ def test_head_room_that_a_failed_finalist_lacked_is_asked_of_the_next() -> None:
     assert found.passed
 
 
+def test_looks_that_head_room_left_over_go_to_the_best_with_layers_in_float() -> None:
+    """One layer alone makes the tail: the head room asked for from the failure is too much."""
+    harm = dict(zip(LAYERS[:3], (0.1, 0.2, 0.3), strict=True))
+
+    def chosen(_method: Method, excluded: tuple[str, ...]) -> float:
+        return 0.9 - sum(harm.get(layer, 0) for layer in excluded)
+
+    def judged(_method: Method, excluded: tuple[str, ...]) -> float:
+        return 0.95 if "three" in excluded and "two" in excluded else 4.0
+
+    asked = Asked(chosen, on_judges=judged)
+    found = search(asked.question)[-1]
+    assert found.passed
+    assert found.excluded == ("three", "two", "one")
+    assert len(asked.finalists) == 4
+
+
 def test_few_are_held_against_the_judges_however_many_choose_well() -> None:
     def judged(_method: Method, excluded: tuple[str, ...]) -> float:
         return 1.01 + 0.01 * len(excluded)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from motorvae.runtime.backend import open_backend
-from motorvae.runtime.bundle import Metric, load_bundle, tensors_of
+from motorvae.runtime.bundle import GraphReport, Metric, load_bundle, tensors_of
 from motorvae.runtime.errors import BackendError, BundleError
 from motorvae.runtime.spec import ModelSpec
 
@@ -90,6 +90,42 @@ def test_another_schema_version(
     assert f"schema_version={str(version)[:20]}" in text
     assert "export the bundle again with this version" in text
     assert len(text) < 300
+
+
+def test_a_bundle_of_version_2_loads_without_what_it_lacks(
+    bundle_copy: Path, change_manifest: ChangeManifest
+) -> None:
+    def as_before(content: dict[str, Any]) -> None:
+        content["schema_version"] = 2
+        for name in ("remarks", "foreign"):
+            del content[name]
+        for report in content["verification"]:
+            del report["notes"]
+            for metric in report["metrics"]:
+                del metric["bound"]
+
+    change_manifest(bundle_copy, as_before)
+    manifest = load_bundle(bundle_copy).manifest
+    assert (manifest.schema_version, manifest.remarks, manifest.foreign) == (2, (), None)
+    assert all(m.bound is None for report in manifest.verification for m in report.metrics)
+
+
+def test_a_failure_says_which_way_fresh_images_may_go() -> None:
+    report = GraphReport(
+        graph="decoder",
+        precision="int8",
+        output="reconstruction",
+        engine="none",
+        reference="none",
+        images=64,
+        metrics=(
+            Metric(name="error", value=0.5, limit=0.6, bound=0.7, passed=False),
+            Metric(name="PSNR", value=45, limit=44, bound=43, passed=False, higher_is_better=True),
+        ),
+    )
+    error, psnr = report.failures
+    assert error.endswith("error 0.5, up to 0.7 in the next 128 images (limit 0.6)")
+    assert psnr.endswith("PSNR 45, down to 43 in the next 128 images (limit 44)")
 
 
 def test_an_extra_key_is_named(bundle_copy: Path, change_manifest: ChangeManifest) -> None:
