@@ -15,8 +15,9 @@ import argparse
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,8 @@ from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.data import reference_luma
 
 MOST_HELD_OUT = 2048
+
+Row = dict[str, Any]
 
 
 def batches_from(source: str, spec: ModelSpec, most: int) -> Iterator[npt.NDArray[np.uint8]]:
@@ -104,7 +107,7 @@ def figures_of(bundle: Bundle, reference: Reference) -> dict[str, dict[str, floa
     return found
 
 
-def announced_by(bundle: Bundle, title: str, name: str) -> tuple[float, float | None, float | None]:
+def announced_by(bundle: Bundle, title: str, name: str) -> tuple[float, float | None, float]:
     """Return what the manifest says of a figure: the value seen, its bound, and the limit."""
     for report in bundle.manifest.verification:
         for metric in report.metrics:
@@ -127,41 +130,49 @@ def main() -> None:
         lengthen(options.bundle, options.source, options.lengthen)
         return
     bundle = load_bundle(options.bundle)
-    drawn = [
-        figures_of(bundle, reference_of(bundle, images))
-        for images in batches_from(options.source, bundle.spec, options.batches)
-    ]
-    print(
-        "| graph, figure | seen | announced | limit | worst fresh | past announced | past limit |"
-    )
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    rows = []
-    broken = np.zeros(len(drawn), np.bool_)
+    drawn, rows = [], []
+    for images in batches_from(options.source, bundle.spec, options.batches):
+        drawn.append(figures_of(bundle, reference_of(bundle, images)))
+        rows = rows_of(bundle, drawn)
+        if options.json:  # after each batch, as many take long
+            options.json.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+    print(table(rows))
+
+
+def rows_of(bundle: Bundle, drawn: Sequence[Mapping[str, Mapping[str, float]]]) -> list[Row]:
+    """Return each figure: what was seen and announced, its limit, and each batch's."""
+    rows: list[Row] = []
     for title, figures in drawn[0].items():
         for name in figures:
-            values = np.array([draw[title][name] for draw in drawn])
             seen, bound, limit = announced_by(bundle, title, name)
-            announced = seen if bound is None else bound
-            sign = -1 if "PSNR" in name else 1
-            past = sign * values > sign * announced
-            past_limit = int((sign * values > sign * limit).sum()) if limit is not None else 0
-            broken |= past
-            worst = float(values[np.argmax(sign * values)])
-            row = (seen, announced, limit, worst)
-            cells = " | ".join("" if value is None else f"{value:.3g}" for value in row)
-            print(
-                f"| {title}, {name} | {cells} | {int(past.sum())} of {len(drawn)} | "
-                f"{past_limit} of {len(drawn)} |"
-            )
+            fresh = [round(draw[title][name], 5) for draw in drawn]
             rows.append(
-                {"graph": title, "figure": name, "seen": seen, "announced": announced}
-                | {"limit": limit, "fresh": [round(float(value), 5) for value in values]}
+                {"graph": title, "figure": name, "seen": seen, "limit": limit, "fresh": fresh}
+                | {"announced": seen if bound is None else bound}
             )
-    print(
-        f"\nbatches of {NEXT_IMAGES} that broke any of these: {int(broken.sum())} of {len(drawn)}"
-    )
-    if options.json:
-        options.json.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return them in Markdown, and how many batches broke any."""
+    lines = [
+        "| graph, figure | seen | announced | limit | worst fresh | past announced | past limit |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    broken = np.zeros(len(rows[0]["fresh"]), np.bool_)
+    for row in rows:
+        sign = -1 if "PSNR" in row["figure"] else 1
+        values = sign * np.array(row["fresh"])
+        past, past_limit = (values > sign * row[name] for name in ("announced", "limit"))
+        broken |= past
+        worst = sign * values.max()
+        cells = (row["seen"], row["announced"], row["limit"], worst)
+        lines.append(
+            f"| {row['graph']}, {row['figure']} | {' | '.join(f'{value:.3g}' for value in cells)} "
+            f"| {past.sum()} of {len(past)} | {past_limit.sum()} of {len(past)} |"
+        )
+    share = f"{broken.sum()} of {len(broken)}"
+    return "\n".join([*lines, "", f"batches of {NEXT_IMAGES} that broke any of these: {share}"])
 
 
 if __name__ == "__main__":
