@@ -116,7 +116,11 @@ def _demo(options: DemoOptions) -> None:
         (run, "the training run: weights, metrics, reconstructions, loss curve"),
         (bundle, "encoder and decoder as verified ONNX graphs, float32 and FP16"),
         (video, "the video that was streamed"),
-        (rows, "one latent row a frame, with its age"),
+        (
+            rows,
+            "one latent row a frame, with its age; foreign are mostly those in which a vehicle "
+            "enters or leaves the view, as training images have it nearer the middle",
+        ),
         (report, "originals and reconstructions, latents over time, latencies"),
     ):
         console.print(f"  {path}: {what}")

@@ -69,7 +69,7 @@ class TrainBatches(Iterable[Tensor]):
         ranks: int,
         least: int = 1,
     ) -> None:
-        _check_enough(len(data.train), ranks, "training", least)
+        check_enough(len(data.train), ranks, "training", least)
         self._data, self._schedule, self._seed = data, schedule, seed
         self._rank, self._ranks = rank, ranks
         self.count = batch_count(len(data.train), batch_size=batch_size, ranks=ranks, least=least)
@@ -109,7 +109,7 @@ class HeldOutBatches(Iterable[Tensor]):
     """
 
     def __init__(self, data: DataSet, *, batch_size: int, rank: int, ranks: int) -> None:
-        _check_enough(len(data.held_out), ranks, "held-out")
+        check_enough(len(data.held_out), ranks, "held-out")
         self._data = data
         count = -(-len(data.held_out) // (batch_size * ranks))
         self._batches: Sequence[Rows] = np.array_split(data.held_out[rank::ranks], count)
@@ -135,9 +135,17 @@ def _prefetched(data: DataSet, batches: Sequence[Rows]) -> Iterator[Tensor]:
             yield last.result()
 
 
-def _check_enough(count: int, ranks: int, what: str, least: int = 1) -> None:
-    if count < ranks * least:
-        each = f" and at least {least} on each, for batch norm" if least > 1 else ""
-        raise DataError(
-            f"{count} {what} images for {ranks} devices{each}: give more images or fewer --devices"
-        )
+def check_enough(count: int, ranks: int, what: str, least: int = 1) -> None:
+    """Refuse to train where some device would get no batch.
+
+    Raises:
+        DataError: There are too few images.
+    """
+    if count >= ranks * least:
+        return
+    devices = "1 device needs" if ranks == 1 else f"{ranks} devices need"
+    why = ", for batch norm" if least > 1 else ""
+    raise DataError(
+        f"{count} {what} image{'' if count == 1 else 's'}, and {devices} at least "
+        f"{ranks * least}{why}: give more images{' or fewer --devices' if ranks > 1 else ''}"
+    )

@@ -59,6 +59,8 @@ class Plan:
         card = batch_count(
             self.train, batch_size=CARD_BATCH_SIZE, ranks=self.ranks, least=self.least
         )
+        if card == self.epoch_steps:
+            return "as there are so few images"
         return (
             f"as the model card's {CARD_BATCH_SIZE} would make only {card} "
             f"step{'s' if card > 1 else ''} an epoch of so few images"

@@ -28,9 +28,10 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
     row, options = outcome.last, outcome.plan.options
     if row is not None:
         cut = ""
-        if row.steps < (options.steps or 0):
+        goal = outcome.plan.steps if outcome.early else options.steps or 0
+        if row.steps < goal:
             why = "finished early" if outcome.early else f"as --minutes {options.minutes} were over"
-            cut = f" of {options.steps}, {why},"
+            cut = f" of {goal}, {why},"
         yield (
             f"trained {row.epoch} epochs, {row.steps} steps{cut} in {row.elapsed_s:.0f} s: "
             f"held-out reconstruction {row.held_out_reconstruction:.5g}, "
@@ -47,6 +48,11 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
                 "it without --anyway"
             )
             export = ""
+        elif outcome.plan.held_out == 1:
+            yield (
+                "warning: one held-out image cannot tell whether this model has learned anything: "
+                "give more images, or a larger --held-out"
+            )
     yield f"wrote {outcome.folder}"
     if export:
         yield f"next: {export}"

@@ -27,7 +27,7 @@ from ..runtime.errors import CheckpointError, ConfigError
 from ..runtime.files import interrupts_deferred
 from ..runtime.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.spec import ModelSpec
-from .batches import least_batch
+from .batches import check_enough, least_batch
 from .checkpoint import WEIGHTS_NAME, DataSummary, RunConfig, config_from_run, save_config
 from .data import data_from_cache, kind_of_data, prepare_data
 from .hardware import (
@@ -169,6 +169,8 @@ def _prepared_run(
                 warn=lambda line: console.print(f"warning: {line}", markup=False, soft_wrap=True),
             )
         data = data_from_cache(folder / CACHE_NAME)
+        check_enough(len(data.train), machine.world_size, "training", least_batch(spec))
+        check_enough(len(data.held_out), machine.world_size, "held-out")
         batch_size = options.batch_size or batch_size_for(len(data.train), machine.world_size)
         config = RunConfig(
             started=dt.datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -43,7 +43,7 @@ def test_no_batch_is_too_small_for_batch_norm(
     images: int, batch_size: int, ranks: int, least: int, options: TrainOptions
 ) -> None:
     if images < ranks * least:
-        with pytest.raises(DataError, match="at least 2 on each, for batch norm"):
+        with pytest.raises(DataError, match=rf"needs? at least {ranks * least}, for batch norm"):
             TrainBatches(
                 _data(images),
                 Schedule(options),
@@ -151,7 +151,7 @@ def test_a_batch_larger_than_the_data_takes_all_of_it(options: TrainOptions) -> 
 
 
 def test_more_ranks_than_images_are_refused(options: TrainOptions) -> None:
-    with pytest.raises(DataError, match="1 training images for 2 devices"):
+    with pytest.raises(DataError, match="1 training image, and 2 devices need at least 2: give"):
         TrainBatches(_data(1), Schedule(options), batch_size=1, seed=1, rank=0, ranks=2)
-    with pytest.raises(DataError, match="1 held-out images for 2 devices"):
+    with pytest.raises(DataError, match="1 held-out image, and 2 devices need at least 2: give"):
         HeldOutBatches(_data(4, 1), batch_size=1, rank=0, ranks=2)

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
+from motorvae.runtime.vehicles import vehicle
 from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.cli import main
 from motorvae.training.train import RUN_VARIABLE
@@ -58,6 +60,30 @@ def test_what_a_user_can_cause_is_one_line_and_leaves_nothing(
     assert error[0].startswith("motorvae-train: ")
     assert said in error[0]
     assert {path.name for path in here.iterdir()} == {"empty", "file"}
+
+
+def test_too_few_images_for_batch_norm_leave_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "two").mkdir()
+    for number in range(2):
+        cv2.imwrite(str(here / "two" / f"{number}.png"), vehicle(5, number, 64)[0])
+    assert main([*SMALL, "--data", "two"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "motorvae-train: 1 training image, and 1 device needs at least 2, for batch norm: "
+        "give more images"
+    ]
+    assert {path.name for path in here.iterdir()} == {"two"}
+
+
+def test_one_held_out_image_is_said_to_tell_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "three").mkdir()
+    for number in range(3):
+        cv2.imwrite(str(here / "three" / f"{number}.png"), vehicle(5, number, 64)[0])
+    assert main([*SMALL, "--data", "three", "--epochs", "1", "1"]) == 0
+    assert "warning: one held-out image cannot tell whether" in capsys.readouterr().err
 
 
 def test_an_unknown_option_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,6 +152,8 @@ def test_a_stopped_run_can_be_finished(
     assert _kept(stopped.folder).last.steps == done.steps
     assert not (stopped.folder / "resume.ckpt").exists()
     assert "finishing with what was learned so far" in capfd.readouterr().err
+    (line,) = (line for line in lines_of(done) if line.startswith("trained"))
+    assert f"{done.steps} steps of {done.plan.steps}, finished early, in" in line
 
 
 def test_a_run_without_a_saved_step_cannot_be_finished(

@@ -32,6 +32,8 @@ def test_a_small_batch_says_why() -> None:
         "as the model card's 64 would make only 3 steps an epoch of so few images"
     )
     assert plan.reason_of_batch_size(given=True) == "as asked for"
+    few = Plan(TrainOptions(batch_size=4), train=3, held_out=1)
+    assert few.reason_of_batch_size(given=False) == "as there are so few images"
 
 
 def test_time_follows_the_goal() -> None:
