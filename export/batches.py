@@ -13,8 +13,14 @@ from ..runtime.backend import Arrays, Backend, Batch
 from .figures import cosines, largest, squared_errors
 
 BATCH_SIZE = 16
-BATCH_SIZES = (1, 5, BATCH_SIZE)
-"""Images per run, in turn: a graph may be right at one batch size and wrong at another."""
+BATCH_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, BATCH_SIZE)
+"""Images per run, in turn: a graph may be right at one batch size and wrong at another. So many
+cameras share a run, and so many images of a data set."""
+
+
+def probe_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return at which of these sizes all probes are run: the first, the middle and the last."""
+    return tuple(dict.fromkeys((sizes[0], sizes[len(sizes) // 2], sizes[-1])))
 
 
 class Images(Protocol):

@@ -13,6 +13,8 @@ from ..runtime.errors import VerificationError
 from .qdq import check_int8
 from .verify import FLOAT16_MAX
 
+_REFUSED = ("BatchNormalization", "Bernoulli", "Multinomial")
+"""What a finished graph may not hold, as it may not hold Random...: the last two draw, too."""
 FLOAT16_SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 
 
@@ -77,8 +79,8 @@ def check_precision(model: ir.Model, precision: Precision, excluded: Sequence[st
             should be FP16 is float32, or a layer that should be INT8 is not; the message names it.
     """
     face = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
-    for node in model.graph:
-        if node.op_type == "BatchNormalization" or node.op_type.startswith("Random"):
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.op_type in _REFUSED or node.op_type.startswith("Random"):
             raise VerificationError(
                 f"the exported graph holds {node.op_type} {node.name}: this version of torch or "
                 "onnxscript exports differently; install the versions in constraints.txt"

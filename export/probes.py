@@ -79,6 +79,8 @@ def probe_images(held_out: Luma) -> tuple[tuple[str, ...], Luma]:
         "mirrored": first[:, ::-1],
         "upside down": other[::-1],
         "dark": first // 4,
+        "fog": _of_contrast(first, 0.1),
+        "dense fog": _of_contrast(other, 0.02),
         "bright": 255 - (255 - other) // 4,
         "bright object": _with_object(first, still, np.uint8(255)),
         "dark object": _with_object(other, still, np.uint8(0)),
@@ -118,6 +120,12 @@ def probe_latents(
         mean + away * np.minimum(1, _FURTHEST / np.maximum(distance, 1e-12)),
     ]
     return np.concatenate(parts).astype(np.float32)
+
+
+def _of_contrast(image: Luma, contrast: float) -> Luma:
+    """Return the image with its differences from mid grey made smaller."""
+    faint: Luma = np.rint(128 + contrast * (image.astype(np.float64) - 128)).astype(np.uint8)
+    return faint
 
 
 def _with_object(image: Luma, still: npt.NDArray[np.bool_], value: np.uint8) -> Luma:

@@ -12,7 +12,7 @@ from ..runtime.backend import Backend, Batch
 from ..runtime.bundle import GraphName, GraphReport, Metric, Precision
 from ..runtime.frames import input_from_luma
 from ..runtime.units import is_informative
-from .batches import BATCH_SIZES, Decoded, Images, run_in_batches
+from .batches import BATCH_SIZES, Decoded, Images, probe_sizes, run_in_batches
 from .extremes import RISK
 from .figures import (
     IMAGE_METRIC,
@@ -214,7 +214,8 @@ def decoder_reports(
     ]
     if (probes := reference.probes) is not None:
         probed = [
-            Decoded.of(backend, probes.latents, probes.reconstruction, (size,)) for size in sizes
+            Decoded.of(backend, probes.latents, probes.reconstruction, (size,))
+            for size in probe_sizes(sizes)
         ]
         errors = np.stack([of_size.squared_errors for of_size in probed])
         # Where a few pixels alone are wrong, the PSNR of an image hides it.
@@ -347,6 +348,7 @@ def _probed(
         ),
     }
     inputs = _encoder_input(backend, probes.images)
+    sizes = probe_sizes(sizes)
     runs = [run_in_batches(backend, inputs, size) for size in sizes]
     found: dict[str, tuple[list[Metric], str]] = {}
     for output in runs[0]:

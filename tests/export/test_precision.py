@@ -124,9 +124,11 @@ def test_label_is_read_back_from_the_graph(graphs: dict[GraphName, bytes]) -> No
     check_precision(model, "fp16")
 
 
-@pytest.mark.parametrize("op", ["RandomNormalLike", "BatchNormalization"])
+@pytest.mark.parametrize("op", ["RandomNormalLike", "Bernoulli", "BatchNormalization"])
 def test_graph_with_what_must_not_be_inside_is_refused(op: str) -> None:
-    arguments = {"RandomNormalLike": "z", "BatchNormalization": "z, z, z, z, z"}[op]
+    arguments = {"RandomNormalLike": "z", "Bernoulli": "z", "BatchNormalization": "z, z, z, z, z"}[
+        op
+    ]
     text = f"""
     <ir_version: 10, opset_import: ["" : 20]>
     g (float[2] z) => (float[2] reconstruction) {{ reconstruction = {op} ({arguments}) }}
