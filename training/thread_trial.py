@@ -17,8 +17,10 @@ from .hardware import TrainingStep, prefers_channels_last
 _ROUNDS = 4
 _CLEAR_ROUNDS, _CLEAR = 2, 1.5
 """Rounds that are enough where one number of threads is so many times faster."""
-_PAUSE = 50
+_PAUSE, _LEAST_PAUSE_S = 50, 30.0
 """Trials while training take at most one part in so many of its time."""
+_GAIN = 1.2
+"""A choice that was made is changed only for a number so many times faster; less is noise."""
 _MOST_IMAGES = 16
 """A trial of larger batches would take a minute; the time of a step is in proportion to them."""
 
@@ -31,13 +33,13 @@ class StepTime:
         threads: Threads that compute.
         step_s: Seconds that a step took, scaled to the batch size of the run.
         note: Number of threads and what was measured, a clause for the user.
-        compared: There was a choice.
+        gain: How many times longer a step took with the other number; None without a choice.
     """
 
     threads: int
     step_s: float
     note: str
-    compared: bool
+    gain: float | None
 
 
 def threads_by_trial(
@@ -85,7 +87,8 @@ def threads_by_trial(
             f", as a step of training took {_shown(taken[1])} with 1 and {_shown(taken[every])} "
             f"with {every}"
         )
-    return StepTime(threads, taken[threads], note, compared=len(counts) > 1)
+    gain = max(taken.values()) / taken[threads] if len(counts) > 1 else None
+    return StepTime(threads, taken[threads], note, gain)
 
 
 class ThreadTrials(Callback):
@@ -122,8 +125,8 @@ class ThreadTrials(Callback):
             asked=self._asked,
         )
         end = time.monotonic()
-        if found.compared:
-            self._next_s = end + _PAUSE * (end - start)
+        if found.gain is not None:
+            self._next_s = end + max(_PAUSE * (end - start), _LEAST_PAUSE_S)
         return found
 
     def on_train_batch_start(self, *_: object) -> None:
@@ -132,7 +135,11 @@ class ThreadTrials(Callback):
             return
         before = torch.get_num_threads()
         found = self.choose()
-        if found.threads != before:
+        if found.threads == before:
+            return
+        if (found.gain or 0) < _GAIN:
+            torch.set_num_threads(before)
+        else:
             self._tell(f"from this step on {found.note}")
 
 

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from motorvae.benchmarks import demo
 from motorvae.benchmarks.demo import VIDEO_FPS, VIDEO_SEED, VIDEO_SIZE, main, video_of_vehicles
 from motorvae.benchmarks.demo_report import draw_report, rows_of
 from motorvae.runtime.camera import open_source
 from motorvae.runtime.cli import stream_main
+from motorvae.runtime.command import run_command, stderr_console
 from motorvae.runtime.errors import DataError
 from motorvae.runtime.frames import Frame, luma_from_image
 from motorvae.runtime.vehicles import MovingVehicles
@@ -79,6 +83,31 @@ def test_a_model_that_learned_too_little_is_no_success(
     assert "demo: motorvae-export ended with exit code 1; see above" in printed
     assert "The demo wrote" not in printed
     assert not (tmp_path / "demo" / "report.png").exists()
+
+
+def test_sigterm_is_handed_on_to_the_step_and_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = tmp_path / "step"
+    step.write_text("#!/bin/sh\nexec sleep 1000\n", encoding="utf-8")
+    step.chmod(0o755)
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Step(subprocess.Popen[bytes]):
+        def wait(self, timeout: float | None = None) -> int:
+            if not started:
+                started.append(self)
+                signal.raise_signal(signal.SIGTERM)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(demo.subprocess, "Popen", Step)
+    monkeypatch.setattr(demo.sys, "executable", str(tmp_path / "python"))
+
+    def body(_: demo.DemoOptions) -> None:
+        demo._step(stderr_console(), "step")
+
+    assert run_command(demo.DemoOptions, body, prog="demo", description="", args=[]) == 130
+    assert started[0].returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(

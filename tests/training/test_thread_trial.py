@@ -71,8 +71,9 @@ class Clock:
         return self.now_s
 
 
+@pytest.mark.parametrize(("gain", "expected"), [(3.0, 1), (1.1, 2)])
 def test_a_load_that_begins_later_changes_the_choice(
-    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, gain: float, expected: int
 ) -> None:
     clock, said = Clock(), list[str]()
     faster = 2
@@ -80,7 +81,7 @@ def test_a_load_that_begins_later_changes_the_choice(
     def trial(*_: object, **__: object) -> StepTime:
         clock.now_s += 1.0
         torch.set_num_threads(faster)
-        return StepTime(faster, 0.1, f"{faster} threads", compared=True)
+        return StepTime(faster, 0.1, f"{faster} threads", gain)
 
     monkeypatch.setattr(thread_trial, "time", clock)
     monkeypatch.setattr(thread_trial, "threads_by_trial", trial)
@@ -98,7 +99,8 @@ def test_a_load_that_begins_later_changes_the_choice(
     finally:
         found = torch.get_num_threads()
         torch.set_num_threads(before)
-    assert (found, said) == (1, ["from this step on 1 threads"])
+    assert found == expected
+    assert said == ["from this step on 1 threads"] * (expected == 1)
 
 
 def test_no_choice_is_not_tried_again(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
