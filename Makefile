@@ -30,9 +30,12 @@ GOAL := $(or $(firstword $(MAKECMDGOALS)),demo)
 CHECK_PYTHON = command -v '$(PYTHON)' > /dev/null || { \
 	echo '$(PYTHON) is not installed: apt-get install python3 python3-venv, or name another: make $(GOAL) PYTHON=python3.12' >&2; \
 	exit 1; }; \
-	'$(PYTHON)' -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
-	echo "$$('$(PYTHON)' --version 2>&1) is what $(PYTHON) is, and motorVAE needs Python 3.10 to 3.13: make $(GOAL) PYTHON=python3.12" >&2; \
-	exit 1; }; \
+	found=$$('$(PYTHON)' -c 'import sys; sys.stdout.write("Python %d.%d" % tuple(sys.version_info[:2]))' 2> /dev/null); \
+	case "$$found" in \
+	"Python 3.1"[0123]) ;; \
+	"Python "*) echo "$(PYTHON) is $$found, and motorVAE needs Python 3.10 to 3.13: make $(GOAL) PYTHON=python3.12" >&2; exit 1 ;; \
+	*) echo "$(PYTHON) is not a Python that runs: make $(GOAL) PYTHON=python3.12" >&2; exit 1 ;; \
+	esac; \
 	'$(PYTHON)' -c 'import ensurepip, venv' 2> /dev/null || { \
 	echo '$(PYTHON) cannot make a virtual environment: apt-get install python3-venv, or name another: make $(GOAL) PYTHON=python3.12' >&2; \
 	exit 1; }
@@ -69,7 +72,7 @@ $(DRIVER_VENV)/.pycuda: | $(STAND_IN)/libcuda.so.1
 	@touch $@
 
 test-driver: $(DRIVER_VENV)/.ready $(STAND_IN)/libcuda.so.1 $(DRIVER_VENV)/.pycuda
-	LD_LIBRARY_PATH=$(CURDIR)/$(STAND_IN) $(DRIVER_BIN)/pytest $(DRIVER_TESTS)
+	LD_LIBRARY_PATH='$(CURDIR)/$(STAND_IN)' $(DRIVER_BIN)/pytest $(DRIVER_TESTS)
 
 # Downloads a megabyte for each release, once, into .scratch/.
 test-trt-api: $(VENV)/.ready

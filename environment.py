@@ -29,7 +29,8 @@ OPENCV_LIBRARIES = ("libGL.so.1", "libgthread-2.0.so.0")
 def make_environment(folder: Path) -> Path:
     """Return the Python of a virtual environment, which is made, or made anew if it is broken.
 
-    An environment that another layout of this Makefile made is kept: pip adds what it lacks.
+    What is there is kept, whoever made it: pip, and where that is missing venv, adds what it
+    lacks. Only an environment that pip was killed in is emptied first.
 
     Raises:
         SystemExit: `venv` failed; it has said why.
@@ -42,7 +43,7 @@ def make_environment(folder: Path) -> Path:
         print(f"an earlier installation into {folder} was interrupted: making it anew", flush=True)
     else:
         print(f"making {folder} with Python {sys.version.split()[0]}", flush=True)
-    _run([sys.executable, "-m", "venv", "--clear", str(folder)])
+    _run([sys.executable, "-m", "venv", *(["--clear"] if interrupted else []), str(folder)])
     return python
 
 

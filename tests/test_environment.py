@@ -55,7 +55,6 @@ $2"
 exec {python} "$@"
 """
 OF_VERSION = """
-[ "$1" = --version ] && {{ echo "Python {major}.{minor}.1"; exit; }}
 [ "$1" = -c ] && exec {python} -c "import sys; sys.version_info = ({major}, {minor}, 1)
 $2"
 """
@@ -70,9 +69,19 @@ def test_a_python_of_another_time_is_named_with_what_to_set(
     done = make(tmp_path, "demo", f"PYTHON={python}")
     assert done.returncode != 0
     assert done.stderr.splitlines()[0] == (
-        f"Python {major}.{minor}.1 is what {python} is, and motorVAE needs Python 3.10 to 3.13: "
+        f"{python} is Python {major}.{minor}, and motorVAE needs Python 3.10 to 3.13: "
         "make demo PYTHON=python3.12"
     )
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize("script", ["exit 0", "cat", "echo 3.11", "exit 1"])
+def test_what_is_no_python_is_named(script: str, tmp_path: Path) -> None:
+    python = python_that(tmp_path, script)
+    done = make(tmp_path, "demo", f"PYTHON={python}")
+    assert done.returncode != 0
+    line = f"{python} is not a Python that runs: make demo PYTHON=python3.12"
+    assert done.stderr.splitlines()[0] == line
     assert not (tmp_path / "venv").exists()
 
 
@@ -128,6 +137,17 @@ def test_an_interrupted_installation_is_made_anew_and_a_whole_one_is_kept(
     environment.make_environment(folder)
     assert not half.exists()
     assert "was interrupted: making it anew" in capsys.readouterr().out
+
+
+def test_an_environment_without_pip_gets_it_and_keeps_what_is_in_it(
+    environment: ModuleType, tmp_path: Path
+) -> None:
+    folder = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (folder / "mine.txt").write_text("kept", encoding="utf-8")
+    python = environment.make_environment(folder)
+    assert (folder / "mine.txt").read_text(encoding="utf-8") == "kept"
+    assert subprocess.run([python, "-m", "pip", "--version"], check=False).returncode == 0
 
 
 def test_pip_that_fails_leaves_no_mark_and_one_that_was_killed_does(

@@ -21,8 +21,9 @@ from ..runtime.area_average import reference_luma
 from ..runtime.camera import open_source
 from ..runtime.errors import DataError, ImageError, OutputError, SourceError
 from ..runtime.files import replaced_file
-from ..runtime.frames import Gap
+from ..runtime.frames import Gap, fitted_luma, luma_from_image
 from ..runtime.images import image_paths, luma_from_file
+from ..runtime.source import Wanted
 from ..runtime.spec import ModelSpec
 from ..runtime.vehicles import vehicle
 from .options import TrainOptions
@@ -258,7 +259,8 @@ def _file_item(folder: Path, paths: Sequence[Path], spec: ModelSpec, row: int) -
 
 
 def _video_items(data: str, spec: ModelSpec) -> tuple[int | None, Iterator[Item]]:
-    source = open_source(data)
+    # As a stream takes the same file: what a decoder makes of its colours differs by levels.
+    source = open_source(data, Wanted(spec=spec))
 
     def items() -> Iterator[Item]:
         with source:
@@ -267,6 +269,6 @@ def _video_items(data: str, spec: ModelSpec) -> tuple[int | None, Iterator[Item]
                 if isinstance(frame, Gap):
                     yield name, frame.reason
                 else:
-                    yield name, reference_luma(frame.image, spec)
+                    yield name, fitted_luma(luma_from_image(frame.image), spec).copy()
 
     return source.expected, items()
