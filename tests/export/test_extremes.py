@@ -37,12 +37,12 @@ TAILS: dict[str, tuple[Draw, Below]] = {
 """A tail's draws, and the exact probability that one is below a value."""
 
 
-def exact_level(below: Below) -> float:
-    """Return what the largest of 128 exceeds with probability 5 %."""
+def exact_level(below: Below, risk: float = 0.05) -> float:
+    """Return what the largest of 128 exceeds with such a probability."""
     low, high = 1e-3, 1e6
     while high - low > 1e-6 * high:
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if below(middle) ** 128 < 0.95 else (low, middle)
+        low, high = (middle, high) if below(middle) ** 128 < 1 - risk else (low, middle)
     return high
 
 
