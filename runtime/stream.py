@@ -45,6 +45,8 @@ SAME_SIGNAL_S = 0.1
 FEW_IMAGES = 2
 """Where the images behind a limit are so few that false alarms may be this many times what is
 asked for, the first line says how many there were."""
+MOST_FALSE_ALARMS = 0.5
+"""Where more known images than this may be flagged, though fewer were allowed, none is judged."""
 
 
 def stream(options: StreamOptions) -> None:
@@ -160,12 +162,19 @@ def _familiarity(options: StreamOptions, bundle: Bundle) -> tuple[Familiarity | 
             "; foreign is not judged: it tells nothing that the export tried "
             f"({told.in_words()}): train longer or on more images, and export again"
         )
+    by = f"{found.images} held-out images, worth {found.effective_images:.0f}"
+    allowed = 1 - options.foreign_above / 100
+    if found.false_alarms > max(MOST_FALSE_ALARMS, FEW_IMAGES * allowed):
+        return None, (
+            f"; foreign is not judged: by so few images ({by}) up to {found.false_alarms:.0%} of "
+            "known ones may be flagged: train on more images, and export again"
+        )
     words = f" tells {told.in_words()}" if told is not None else " was not tried by the export"
     if told is not None and told.foreign_above != options.foreign_above:
         words += f" (tried with --foreign-above {told.foreign_above:g})"
     remarks = f"; foreign{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
-    if found.false_alarms > FEW_IMAGES * (1 - options.foreign_above / 100):
-        remarks += f" ({found.images} held-out images, worth {found.effective_images:.0f})"
+    if found.false_alarms > FEW_IMAGES * allowed:
+        remarks += f" ({by})"
     return found, remarks
 
 

@@ -263,6 +263,38 @@ def test_the_first_line_says_what_foreign_tells_of_this_model(
     assert "(tried with --foreign-above 99.9); known" in " ".join(done.stderr.split())
 
 
+def test_a_meter_that_flags_known_images_is_off(
+    in_process: Callable[..., Any],
+    bundle_copy: Path,
+    change_manifest: Any,
+    image_folder: Path,
+    output: Path,
+    read_rows: ReadRows,
+) -> None:
+    """By one held-out image no limit can be shown to be passed less than once in two."""
+    from motorvae.runtime.cli import stream_main
+    from motorvae.runtime.files import sha256_of
+
+    path = bundle_copy / "latents.npz"
+    with np.load(path, allow_pickle=False) as file:
+        statistics = dict(file)
+    for name in ("mahalanobis", "appearance"):
+        statistics[f"{name}_effective_count"] = np.array(1.0)
+    np.savez(path, **statistics)
+
+    def update(manifest: dict[str, Any]) -> None:
+        (entry,) = (entry for entry in manifest["files"] if entry["file"] == path.name)
+        entry.update(sha256=sha256_of(path), size_bytes=path.stat().st_size)
+
+    change_manifest(bundle_copy, update)
+    args = ("--camera", image_folder, "--model", bundle_copy, "--output", output)
+    done = in_process(stream_main, *args)
+    assert done.code == 0
+    said = " ".join(done.stderr.split())
+    assert "worth 1) up to 100% of known ones may be flagged: train on more images" in said
+    assert all("foreign" not in row for row in read_rows(output))
+
+
 def test_a_meter_that_tells_nothing_is_off(
     in_process: Callable[..., Any],
     bundle_copy: Path,
