@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from motorvae.runtime.appearance import Appearance
 from motorvae.runtime.familiarity import STATISTIC_NAMES
 from motorvae.runtime.spec import ModelSpec
+from motorvae.training import latents
 from motorvae.training.data import DataSet
 from motorvae.training.latents import (
     QUANTILE_LEVELS,
@@ -114,10 +117,13 @@ def test_appearance_is_judged_by_images_that_are_no_neighbours(data: DataSet) ->
     looks = np.stack([Appearance(32).measure(image).copy() for image in data.images])
     scaled = (looks - found["appearance_mean"]) / found["appearance_deviation"]
     np.testing.assert_allclose(found["appearance_references"], scaled[:40], rtol=1e-4, atol=1e-5)
+    handled = [latents._handled(image, row) for row, image in enumerate(data.images)]
+    looks = np.stack([Appearance(32).measure(image).copy() for image in handled])
+    points = (looks - found["appearance_mean"]) / found["appearance_deviation"]
     expected = []
     for row in range(70):  # 70 / 20: three rows to each side do not count
         others = [other for other in range(40) if abs(other - row) > 3]
-        expected.append(np.linalg.norm(scaled[others] - scaled[row], axis=1).min())
+        expected.append(np.linalg.norm(scaled[others] - points[row], axis=1).min())
     np.testing.assert_allclose(
         found["appearance_quantiles"], np.quantile(expected, QUANTILE_LEVELS)
     )
@@ -141,3 +147,25 @@ def test_a_recording_of_many_like_frames_counts_as_the_few_images_that_it_is() -
     scaled = (fresh - found["appearance_mean"]) / found["appearance_deviation"]
     nearest = np.linalg.norm(scaled[:, None] - found["appearance_references"], axis=2).min(1)
     assert np.median(nearest) < found["appearance_quantiles"][-1]
+
+
+def test_another_decoders_picture_of_a_fixed_scene_is_known(
+    data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All frames of a fixed camera are nearly equal; a level's difference made each foreign."""
+    rng = np.random.default_rng(3)
+    scene = cv2.GaussianBlur(rng.integers(0, 256, (32, 32), np.uint8), (0, 0), 2)
+    scene[:4] = 255
+    frames = np.clip(scene + rng.normal(0, 0.6, (70, 32, 32)), 0, 255).astype(np.uint8)
+    fixed = replace(data, images=frames)
+    another = np.minimum(frames[50], 254) + np.uint8(1)
+
+    def share_of_limit() -> float:
+        found = appearance_statistics(fixed)
+        look = (Appearance(32).measure(another) - found["appearance_mean"]).astype(np.float32)
+        away = found["appearance_references"] - look / found["appearance_deviation"]
+        return float(np.linalg.norm(away, axis=1).min() / found["appearance_quantiles"].max())
+
+    assert share_of_limit() < 1.2
+    monkeypatch.setattr(latents, "_handled", lambda image, _turn: image)
+    assert share_of_limit() > 2
