@@ -19,32 +19,12 @@ from motorvae.runtime.errors import CheckpointError, ConfigError, OutputError
 from motorvae.training import module as module_module
 from motorvae.training import run as run_module
 from motorvae.training.checkpoint import config_from_run
-from motorvae.training.loss import Loss, vae_loss
 from motorvae.training.module import VAETraining
 from motorvae.training.options import TrainOptions
 from motorvae.training.resume import steps_saved
 from motorvae.training.train import train
 
 OnLoss = Callable[[int, Callable[[], object]], None]
-
-
-@pytest.fixture
-def on_loss(monkeypatch: pytest.MonkeyPatch) -> OnLoss:
-    """Let something happen while the nth loss is computed: a signal, a power cut."""
-
-    def arrange(number: int, event: Callable[[], object]) -> None:
-        computed = 0
-
-        def loss(*args: torch.Tensor, beta: float) -> Loss:
-            nonlocal computed
-            computed += 1
-            if computed == number:
-                event()
-            return vae_loss(*args, beta=beta)
-
-        monkeypatch.setattr(module_module, "vae_loss", loss)
-
-    return arrange
 
 
 def _ctrl_c() -> None:
