@@ -23,7 +23,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 
 from ..runtime.command import stderr_console
-from ..runtime.errors import CheckpointError, ConfigError
+from ..runtime.errors import CheckpointError, ConfigError, OutputError
 from ..runtime.files import interrupts_deferred
 from ..runtime.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.spec import ModelSpec
@@ -249,16 +249,18 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         )
         keep_freed_memory()
         _announce(folder, plan, machine, trials, config=config, options=options, console=console)
+        finished = False
         try:
             trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
             finished = module.schedule.finished
         except Interrupted:
-            finished = False
+            pass
+        except OutputError as error:
+            raise OutputError(f"{error}, then go on with --resume {folder}") from error
         except (SystemExit, KeyboardInterrupt) as stop:
             # A third Ctrl-C, which Lightning answers by leaving; the last epoch's file is there.
             if not resume.exists():
                 raise KeyboardInterrupt from stop
-            finished = False
     result = None
     if finished and trainer.is_global_zero:
         release_freed_memory()
@@ -323,10 +325,9 @@ def _announce(
     if options.finish:
         console.print("finishing with what was learned so far")
         return
+    reason = plan.reason_of_batch_size(given=options.batch_size is not None)
     if options.resume:
         reason = "as the run was started"
-    else:
-        reason = plan.reason_of_batch_size(given=options.batch_size is not None)
     console.print(plan.line(reason=reason, step_s=step_s, done=steps_saved(folder)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from motorvae.runtime.spec import ModelSpec
+from motorvae.training import module as module_module
+from motorvae.training.loss import Loss, vae_loss
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import train
 
@@ -49,6 +51,25 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = _options(tmp_path_factory.mktemp("finished") / "runs")
     with _one_thread():
         return train(replace(options, name="whole")).folder
+
+
+@pytest.fixture
+def on_loss(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Let something happen while the nth loss is computed: a signal, a power cut."""
+
+    def arrange(number: int, event: Callable[[], object]) -> None:
+        computed = 0
+
+        def loss(*args: torch.Tensor, beta: float) -> Loss:
+            nonlocal computed
+            computed += 1
+            if computed == number:
+                event()
+            return vae_loss(*args, beta=beta)
+
+        monkeypatch.setattr(module_module, "vae_loss", loss)
+
+    return arrange
 
 
 def _options(output: Path) -> TrainOptions:

@@ -15,7 +15,6 @@ import safetensors.torch
 import torch
 
 from motorvae.runtime.errors import CheckpointError
-from motorvae.training import module as module_module
 from motorvae.training.checkpoint import (
     KeptEpoch,
     KeptWeights,
@@ -24,32 +23,12 @@ from motorvae.training.checkpoint import (
 )
 from motorvae.training.data import data_from_cache
 from motorvae.training.latents import latent_statistics
-from motorvae.training.loss import vae_loss
 from motorvae.training.module import VAETraining
 from motorvae.training.options import TrainOptions
 from motorvae.training.report import lines_of, overfitting
 from motorvae.training.train import Outcome, train
 
 Change = Callable[[int, Callable[[], object]], None]
-
-
-@pytest.fixture
-def on_loss(monkeypatch: pytest.MonkeyPatch) -> Change:
-    """Let something happen while the nth loss is computed."""
-
-    def arrange(number: int, event: Callable[[], object]) -> None:
-        computed = 0
-
-        def loss(*args: torch.Tensor, beta: float) -> Any:
-            nonlocal computed
-            computed += 1
-            if computed == number:
-                event()
-            return vae_loss(*args, beta=beta)
-
-        monkeypatch.setattr(module_module, "vae_loss", loss)
-
-    return arrange
 
 
 def _ctrl_c() -> None:

@@ -19,32 +19,12 @@ from motorvae.runtime.errors import CheckpointError, ConfigError, OutputError
 from motorvae.training import module as module_module
 from motorvae.training import run as run_module
 from motorvae.training.checkpoint import config_from_run
-from motorvae.training.loss import Loss, vae_loss
-from motorvae.training.module import VAETraining
+from motorvae.training.module import EpochRow, VAETraining
 from motorvae.training.options import TrainOptions
 from motorvae.training.resume import steps_saved
 from motorvae.training.train import train
 
 OnLoss = Callable[[int, Callable[[], object]], None]
-
-
-@pytest.fixture
-def on_loss(monkeypatch: pytest.MonkeyPatch) -> OnLoss:
-    """Let something happen while the nth loss is computed: a signal, a power cut."""
-
-    def arrange(number: int, event: Callable[[], object]) -> None:
-        computed = 0
-
-        def loss(*args: torch.Tensor, beta: float) -> Loss:
-            nonlocal computed
-            computed += 1
-            if computed == number:
-                event()
-            return vae_loss(*args, beta=beta)
-
-        monkeypatch.setattr(module_module, "vae_loss", loss)
-
-    return arrange
 
 
 def _ctrl_c() -> None:
@@ -198,6 +178,24 @@ def test_after_a_power_cut_a_run_goes_on_from_its_last_epoch(
     assert resumed.finished
     assert _weights(folder) == _weights(finished_run)
     assert _rows(folder) == _rows(finished_run)
+
+
+def test_a_full_disk_says_how_to_go_on(
+    finished_run: Path, options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = run_module.save_metrics
+
+    def full(folder: Path, history: list[EpochRow]) -> None:
+        if len(history) == 3:
+            raise OutputError("cannot write metrics.csv: No space left; make room there")
+        save(folder, history)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_metrics", full)
+        with pytest.raises(OutputError, match=r"make room there, then go on with --resume .*/full"):
+            train(replace(options, name="full"))
+    assert train(TrainOptions(resume=options.output / "full")).finished
+    assert _weights(options.output / "full") == _weights(finished_run)
 
 
 def test_ctrl_c_is_heard_where_an_epoch_is_one_batch(
