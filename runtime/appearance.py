@@ -1,4 +1,4 @@
-"""What an image looks like in 35 numbers: exposure, texture at each scale, coarse layout."""
+"""What an image looks like in some 35 numbers: exposure, texture at each scale, coarse layout."""
 
 from __future__ import annotations
 

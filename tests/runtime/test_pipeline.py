@@ -12,6 +12,7 @@ import pytest
 from motorvae.runtime.backend import Backend, open_backend
 from motorvae.runtime.bundle import load_bundle
 from motorvae.runtime.errors import BackendError, OutputError
+from motorvae.runtime.familiarity import Familiarity, familiarity_from_bundle
 from motorvae.runtime.frames import Frame, Gap, fitted_luma, input_from_luma
 from motorvae.runtime.mailboxes import Mailboxes
 from motorvae.runtime.pipeline import Extras, LatentStream, end_row
@@ -358,3 +359,24 @@ def test_a_failing_outlet_ends_the_run(
     with pytest.raises(OutputError, match="disk full"):
         stream.run(filled([fitted(0), fitted(1), fitted(2)]), emit)
     assert len(rows) == 1
+
+
+def test_each_frame_of_a_batch_is_judged_by_its_own_appearance(
+    encoder: Backend,
+    small_bundle: Path,
+    small_spec: ModelSpec,
+    fitted: Callable[..., Frame],
+) -> None:
+    """They are measured by another thread while the encoder runs, all of a batch together."""
+    known = familiarity_from_bundle(load_bundle(small_bundle))
+    assert isinstance(known, Familiarity)
+    frames = [[fitted(index, 40 + 60 * camera) for index in range(3)] for camera in range(3)]
+    stream = LatentStream(encoder, small_spec, 3, Extras(familiarity=known))
+    for _ in range(2):  # a stream may run again
+        rows: list[Row] = []
+        stream.run(filled(*frames), rows.append)
+        assert len(rows) == 9
+        for row in rows:
+            image = frames[int(row.camera[-1])][row.index].image
+            assert row.appearance == pytest.approx(known.appearance(image))
+    assert len({row.appearance for row in rows}) == 3
