@@ -19,10 +19,12 @@ from ..runtime.bundle import (
     GraphReport,
     Precision,
 )
+from ..runtime.calibration import HELD_OUT
 from ..runtime.engines import ENGINES, foreign_in_engines
 from ..runtime.errors import (
     BackendError,
     BundleError,
+    DataError,
     MissingDependencyError,
     OutputError,
     missing_dependency,
@@ -115,7 +117,7 @@ def write_bundle(
         tell("float32 graphs")
         writer.add_fp32(graphs)
         images = reference.images if held_out is None else held_out
-        searched, left_out = _add(writer, precisions, int8 or Int8Order(), images, tell)
+        searched, left_out = _add_but_int8(writer, precisions, int8 or Int8Order(), images, tell)
         shutil.copyfile(statistics, folder / STATISTICS)
         tell("what foreign can tell")
         writer.foreign = told_apart(
@@ -164,6 +166,25 @@ def add_to_bundle(
         on_reports(_with_refused(writer, left_out), searched)
         writer.finish([entry.file for entry in manifest.files], manifest)
     return left_out
+
+
+def _add_but_int8(
+    writer: BundleWriter,
+    precisions: Collection[Precision],
+    int8: Int8Order,
+    held_out: Luma,
+    tell: Tell,
+) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
+    """Add what is asked for; where too few are held out for INT8, all but that."""
+    if "int8" in precisions and int8.calibration == HELD_OUT:
+        try:
+            calibration_from_text(int8.calibration, held_out, writer.spec)
+        except DataError as error:
+            others = [precision for precision in precisions if precision != "int8"]
+            _add(writer, others, int8, held_out, tell)
+            reason = str(error)
+            return (), tuple(LeftOut(name, "encoder", reason=reason) for name in int8.runners)
+    return _add(writer, precisions, int8, held_out, tell)
 
 
 def _add(

@@ -78,9 +78,9 @@ def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> Calibra
     calibrating = _unlike(held_out[:first], held_out[first:])
     if len(calibrating) < FEWEST or len(judging) < FEWEST or not len(choosing):
         raise DataError(
-            f"a third of {count} held-out images is too few to calibrate on, it takes {FEWEST} "
-            "unlike the others, and as many to choose and to judge: name a folder of images or a "
-            "video with --calibration"
+            f"{count} held-out images are too few, it takes {3 * FEWEST}: {FEWEST} unlike the "
+            "others to calibrate on, and as many to choose and to judge; name a folder of images "
+            "or a video with --calibration, or train with more images"
         )
     return CalibrationImages(calibrating, HELD_OUT, choosing, judging)
 

@@ -126,10 +126,10 @@ def _export(options: ExportOptions) -> None:
             order = EngineOrder(builder, gpu, precision, profile, options.workspace_mib)
             _build_engines(path, order, console)
     if left_out:
+        clauses = dict.fromkeys(part.sentence for part in left_out)
         raise VerificationError(
-            f"{path} is there, but not all of it: "
-            f"{'; '.join(part.sentence for part in left_out)}; calibrate on more of what the "
-            "camera will see with --calibration, train for more steps, or use another precision"
+            f"{path} is there, but not all of it: {'; '.join(clauses)}; calibrate on more of what "
+            "the camera will see with --calibration, train for more steps, or use another precision"
         )
     if options.bundle is None:
         console.print(f"next: motorvae-stream --camera 0 --model {path}")
@@ -225,8 +225,11 @@ def _export_checkpoint(
             f"the model of {folder} has learned too little, no bundle was written: {problem}; or "
             "export it --anyway"
         )
-    if problem:
-        console.print(f"warning: this model has learned too little: {problem}")
+    remarks = [f"learned too little: {problem}"] if problem else []
+    if len(reference.images) == 1:
+        remarks.append("one held-out image cannot tell whether its model has learned anything")
+    for remark in remarks:
+        console.print(f"warning: this model: {remark}")
     with console.status("exporting the graphs") as status:
         left_out = write_bundle(
             output,
@@ -235,7 +238,7 @@ def _export_checkpoint(
             weights_sha256=sha256_of(folder / weights_name(folder, options.weights)),
             statistics=folder / statistics,
             reference=reference,
-            remarks=(f"learned too little: {problem}",) if problem else (),
+            remarks=remarks,
             held_out=held_out.images,
             precisions=precisions,
             int8=Int8Order(runners, options.calibration),

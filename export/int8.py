@@ -74,15 +74,19 @@ class LeftOut:
         runner: The kind of engine.
         graph: What failed: an encoder, without which nothing of the set is kept, or a decoder.
         failed: The reports of the best candidate that did not pass.
+        reason: Why there was no candidate, such as too few images; empty where there was one.
     """
 
     runner: Runner
     graph: GraphName
-    failed: tuple[GraphReport, ...]
+    failed: tuple[GraphReport, ...] = ()
+    reason: str = ""
 
     @property
     def sentence(self) -> str:
         """What was left out and by which figures, without a full stop."""
+        if self.reason:
+            return f"the INT8 graphs are left out: {self.reason}"
         # An encoder that gives mu alone fails by the same figures as the one with both outputs.
         first = [report for report in self.failed if report.title == self.failed[0].title]
         clauses = sentence_list([clause for report in first for clause in report.failures])

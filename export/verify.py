@@ -165,10 +165,10 @@ def encoder_reports(
     if "log_var" in found:
         metrics["log_var"] = _log_var_metrics(found["log_var"], reference, limits)
     notes = {output: list(reference.notes) for output in metrics}
-    if reference.probes is not None:
-        for output, (probed, worst) in _probed(backend, reference, limits, sizes).items():
-            metrics[output] += probed
-            notes[output] += [] if all(one.passed for one in probed) else [worst]
+    probes = _probed(backend, reference, limits, probe_sizes(sizes))
+    for output, (probed, worst) in probes.items():
+        metrics[output] += probed
+        notes[output] += [] if all(one.passed for one in probed) else [worst]
     reports = tuple(
         _report(
             output,
@@ -348,7 +348,6 @@ def _probed(
         ),
     }
     inputs = _encoder_input(backend, probes.images)
-    sizes = probe_sizes(sizes)
     runs = [run_in_batches(backend, inputs, size) for size in sizes]
     found: dict[str, tuple[list[Metric], str]] = {}
     for output in runs[0]:

@@ -13,6 +13,8 @@ from ..runtime.units import is_informative
 
 LEAST_EXPLAINED = 0.1
 """Share of the pixels' variance below which a reconstruction is called no better than the mean."""
+_ALIKE_IMAGES = (1 / 255) ** 2
+"""Mean square, of pixels in [0, 1], by which images differ that are a level apart."""
 LEAST_SPREAD = 1e-3
 """Spread of the latents over their magnitude below which they are called alike."""
 
@@ -110,7 +112,9 @@ def learned_from_outputs(
             f"its reconstructions explain {max(explained, 0):.0%} of what differs from the mean "
             "image"
         )
-        advice.append("more steps")
+        advice.append(
+            "images that differ more" if squared_error_of_mean < _ALIKE_IMAGES else "more steps"
+        )
     return Learned(
         informative_units=informative,
         latent_size=latent_size,

@@ -182,6 +182,33 @@ def test_what_has_learned_too_little_is_refused(
     assert list(here.iterdir()) == []
 
 
+def test_too_few_images_for_int8_leave_it_out_and_the_rest_stands(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, here / "run")
+    with np.load(run / "held_out.npz") as found:
+        np.savez(here / "run" / "held_out.npz", images=found["images"][:20], names=found["names"])
+    assert main(["--checkpoint", "run", "--fp16", "--int8", "--engine", "none"]) == 1
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.count("the INT8 graphs are left out: 20 held-out images are too few") == 1
+    assert {entry.precision for entry in load_bundle(here / "bundle").manifest.graphs} == {
+        "fp32",
+        "fp16",
+    }
+
+
+def test_one_held_out_image_is_a_remark(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, here / "run")
+    with np.load(run / "held_out.npz") as found:
+        np.savez(here / "run" / "held_out.npz", images=found["images"][:1], names=found["names"])
+    assert main(["--checkpoint", "run"]) == 0
+    assert "one held-out image cannot tell" in capfd.readouterr().err
+    (remark,) = load_bundle(here / "bundle").manifest.remarks
+    assert "one held-out image" in remark
+
+
 def test_anyway_warns_and_leaves_a_remark(
     run: Path, here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +216,7 @@ def test_anyway_warns_and_leaves_a_remark(
     monkeypatch.setattr(learned, "LEAST_EXPLAINED", 1.1)
     assert "has learned too little" in one_line(capfd, ["--checkpoint", str(run)])
     assert main(["--checkpoint", str(run), "--anyway"]) == 0
-    assert "warning: this model has learned too little: " in capfd.readouterr().err
+    assert "warning: this model: learned too little: " in capfd.readouterr().err
     (remark,) = load_bundle(here / "bundle").manifest.remarks
     assert remark.startswith("learned too little: its reconstructions explain ")
     assert main(["--bundle", "bundle", "--fp16"]) == 0
