@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -49,6 +51,16 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 def prefers_channels_last(precision: str) -> bool:
     """Return whether training is faster with channels last: where convolutions are 16-bit."""
     return precision != "32-true"
+
+
+@contextlib.contextmanager
+def threads_restored() -> Iterator[None]:
+    """Give torch back the number of threads that it had before the block or decorated function."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def keep_freed_memory() -> None:

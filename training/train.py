@@ -35,6 +35,7 @@ from .hardware import (
     precision_from_options,
     prefers_channels_last,
     release_freed_memory,
+    threads_restored,
 )
 from .module import EpochRow, Interrupted, VAETraining
 from .options import CARD_BATCH_SIZE, GOAL, TrainOptions, spec_from_train_options
@@ -67,7 +68,7 @@ class Outcome:
         folder: The run's folder.
         finished: False where the user stopped it; it can be resumed.
         leads: This process is the one that writes and reports.
-        steps: Optimizer steps that the run's files have, in all; of a stopped run, those saved.
+        steps: Optimizer steps in all; of a stopped run, those that its files have.
         plan: What was to be done.
         last: The last epoch that was completed, if any was.
         result: What the run keeps, where this process finished it.
@@ -84,6 +85,7 @@ class Outcome:
     early: bool
 
 
+@threads_restored()
 def train(options: TrainOptions, *, new_goal: bool = False) -> Outcome:
     """Train a new run, or go on with an interrupted one where `options.resume` is set.
 
@@ -102,9 +104,8 @@ def train(options: TrainOptions, *, new_goal: bool = False) -> Outcome:
     folder = options.resume and options.resume.resolve()
     if folder is not None:
         goal = {name: getattr(options, name) for name in GOAL} if new_goal else {}
-        options = replace(
-            options_to_resume(folder), resume=options.resume, finish=options.finish, **goal
-        )
+        goal |= {"resume": options.resume, "finish": options.finish}
+        options = replace(options_to_resume(folder), **goal)
     spec = spec_from_train_options(options)
     _quiet_lightning()
     machine = _checked_trainer(options)
@@ -129,9 +130,7 @@ def options_to_resume(folder: Path) -> TrainOptions:
     """
     config = config_from_run(folder)
     if (folder / WEIGHTS_NAME).exists():
-        raise CheckpointError(
-            f"{folder} is finished, nothing is left to resume: export it, or start a new run"
-        )
+        raise CheckpointError(f"{folder} is finished, nothing is left to resume: export it")
     if not (folder / CACHE_NAME).is_dir():
         raise CheckpointError(f"{folder} has lost its {CACHE_NAME} folder: start a new run")
     return config.options

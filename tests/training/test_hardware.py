@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from motorvae.runtime.errors import ConfigError
 from motorvae.runtime.spec import ModelSpec
@@ -10,6 +11,7 @@ from motorvae.training.hardware import (
     cpu_has_bf16,
     precision_from_options,
     prefers_channels_last,
+    threads_restored,
     training_step_seconds,
 )
 
@@ -53,3 +55,10 @@ def test_steps_are_timed_one_by_one(spec: ModelSpec, precision: str) -> None:
     )
     assert len(seconds) == 3
     assert min(seconds) > 0
+
+
+def test_threads_are_given_back() -> None:
+    before = torch.get_num_threads()
+    with threads_restored():
+        torch.set_num_threads(before + 1)
+    assert torch.get_num_threads() == before
