@@ -14,6 +14,9 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# pip's own import of setuptools objects to a distutils that another test's package has loaded;
+# environment.py runs in a process of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils:UserWarning")
 
 
 @pytest.fixture(scope="module")
