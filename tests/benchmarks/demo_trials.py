@@ -103,13 +103,15 @@ def largest_share(manifest: dict[str, list[dict[str, object]]], precision: str) 
 def main() -> None:
     """Run all trials, saving after each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=10, help="seeds of the first condition")
+    parser.add_argument("--seeds", type=int, default=10, help="how many seeds of each condition")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+
     parser.add_argument("--conditions", nargs="+", default=[*CONDITIONS], choices=[*CONDITIONS])
     parser.add_argument("--output", type=Path, default=Path("demo-trials.json"))
     options = parser.parse_args()
     trials: list[dict[str, object]] = []
     for condition in options.conditions:
-        seeds = range(options.seeds) if condition == "quiet" else range(1)
+        seeds = range(options.first, options.first + options.seeds)
         for seed in seeds:
             trials.append(trial(condition, seed))
             print(json.dumps(trials[-1]), flush=True)
