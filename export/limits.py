@@ -27,8 +27,9 @@ class Limits:
         probe_psnr_db: Least PSNR of what is decoded from a probe latent.
         probe_reach: Of latents at most so many spreads from the mean, as a root mean square.
         neighbours: Least agreement of nearest neighbours among `mu`; None is no limit.
-        max_pixel: Largest error of a pixel in [0, 1], of what is decoded from held-out and probe
-            latents; None is no limit.
+        max_pixel: Largest error of a pixel in [0, 1], of what is decoded from held-out latents;
+            None is no limit.
+        probe_pixel: The same of probe latents.
     """
 
     max_spread: float
@@ -43,12 +44,19 @@ class Limits:
     probe_reach: float = math.inf
     neighbours: float | None = None
     max_pixel: float | None = None
+    probe_pixel: float | None = None
 
 
 LIMITS: dict[Precision, Limits] = {
-    "fp32": Limits(5e-4, 1e-4, 5e-4, 1e-4, 80.0, 2e-4, 2e-4, 2e-4, 80.0, max_pixel=5e-4),
-    "fp16": Limits(5e-2, 1e-2, 5e-2, 1e-2, 45.0, 2e-2, 2e-2, 2e-2, 45.0, max_pixel=2.8e-2),
-    "bf16": Limits(0.25, 5e-2, 0.25, 5e-2, 40.0, 0.1, 0.1, 0.1, 40.0, max_pixel=5e-2),
+    "fp32": Limits(
+        5e-4, 1e-4, 5e-4, 1e-4, 80.0, 2e-4, 2e-4, 2e-4, 80.0, max_pixel=5e-4, probe_pixel=5e-4
+    ),
+    "fp16": Limits(
+        5e-2, 1e-2, 5e-2, 1e-2, 45.0, 2e-2, 2e-2, 2e-2, 45.0, max_pixel=2.8e-2, probe_pixel=2.8e-2
+    ),
+    "bf16": Limits(
+        0.25, 5e-2, 0.25, 5e-2, 40.0, 0.1, 0.1, 0.1, 40.0, max_pixel=5e-2, probe_pixel=0.1
+    ),
     "int8": Limits(
         0.25, 5e-2, 0.25, 5e-2, 40.0, 0.75, 0.75, 0.15, 25.0, probe_reach=2.0, neighbours=0.85
     ),

@@ -221,7 +221,7 @@ def decoder_reports(
         # Where a few pixels alone are wrong, the PSNR of an image hides it.
         largest_error = float(np.max([of_size.largest for of_size in probed]))
         metrics.append(
-            metric("max error, worst probe latent", largest_error, limit=limits.max_pixel)
+            metric("max error, worst probe latent", largest_error, limit=limits.probe_pixel)
         )
         away = (probes.latents - reference.mu.mean(axis=0, dtype=np.float64)) / reference.scale
         near = rms_per_image(away) <= limits.probe_reach
