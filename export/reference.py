@@ -49,8 +49,8 @@ def held_out_from_run(
             f"{folder / 'held_out.npz'} holds {images.dtype} {images.shape}, and the model takes "
             f"uint8 (N, {side}, {side}): train again"
         )
-    for values in (spread.mu, spread.log_var):
-        if values.shape != (latent_size,):
+    for values in (spread.mu, spread.log_var, spread.posterior_variance):
+        if values is not None and values.shape != (latent_size,):
             raise CheckpointError(
                 f"{folder / statistics} describes {values.size} latents, and the model has "
                 f"{latent_size}: train again"

@@ -71,4 +71,9 @@ def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
                 f"{flag}={asked} contradicts the run to resume, which has {before}: "
                 f"leave {flag} out, or start a new run"
             )
+    if given.epochs != saved.epochs and given.steps is not None and given.steps == saved.steps:
+        raise ConfigError(
+            f"--epochs={given.epochs} only shares out the --steps={given.steps} of this run "
+            "between its stages: give --steps, too"
+        )
     return given

@@ -195,6 +195,17 @@ def test_too_few_images_for_int8_leave_it_out_and_the_rest_stands(
     }
 
 
+def test_statistics_of_another_size_are_refused(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, here / "run")
+    with np.load(run / "latents.npz") as found:
+        statistics = dict(found) | {"posterior_variance_mean": np.ones(3)}
+    np.savez(here / "run" / "latents.npz", **statistics)
+    line = one_line(capfd, ["--checkpoint", "run"])
+    assert "latents.npz describes 3 latents, and the model has 8: train again" in line
+
+
 def test_one_held_out_image_is_a_remark(
     run: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import cv2
 import pytest
 
+from motorvae.runtime.errors import ConfigError
 from motorvae.runtime.vehicles import vehicle
 from motorvae.training.checkpoint import model_from_checkpoint
-from motorvae.training.cli import main
+from motorvae.training.cli import _with_new_goal, main
+from motorvae.training.options import TrainOptions
 from motorvae.training.train import RUN_VARIABLE
 
 SMALL = (
@@ -184,3 +186,15 @@ def test_two_devices_train_one_run(here: Path) -> None:
     steps = (folder / "metrics.csv").read_text().splitlines()[-1].split(",")[4]
     assert int(steps) == 2 * -(-config.data.train // 16)
     shutil.rmtree(here / "runs")
+
+
+def test_epochs_that_would_change_nothing_are_refused() -> None:
+    saved = TrainOptions(steps=300)
+    with pytest.raises(ConfigError, match=r"only shares out the --steps=300 .* give --steps, too"):
+        _with_new_goal(["--resume", "run", "--epochs", "1", "1"], saved)
+    given = _with_new_goal(["--resume", "run", "--epochs", "1", "1", "--steps", "20"], saved)
+    assert (given.epochs, given.steps) == ((1, 1), 20)
+    assert _with_new_goal(["--resume", "run", "--epochs", "1", "1"], TrainOptions()).epochs == (
+        1,
+        1,
+    )
