@@ -117,7 +117,7 @@ def write_bundle(
         tell("float32 graphs")
         writer.add_fp32(graphs)
         images = reference.images if held_out is None else held_out
-        searched, left_out = _add_but_int8(writer, precisions, int8 or Int8Order(), images, tell)
+        searched, left_out = _add(writer, precisions, int8 or Int8Order(), images, tell)
         shutil.copyfile(statistics, folder / STATISTICS)
         tell("what foreign can tell")
         writer.foreign = told_apart(
@@ -168,25 +168,6 @@ def add_to_bundle(
     return left_out
 
 
-def _add_but_int8(
-    writer: BundleWriter,
-    precisions: Collection[Precision],
-    int8: Int8Order,
-    held_out: Luma,
-    tell: Tell,
-) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
-    """Add what is asked for; where too few are held out for INT8, all but that."""
-    if "int8" in precisions and int8.calibration == HELD_OUT:
-        try:
-            calibration_from_text(int8.calibration, held_out, writer.spec)
-        except DataError as error:
-            others = [precision for precision in precisions if precision != "int8"]
-            _add(writer, others, int8, held_out, tell)
-            reason = str(error)
-            return (), tuple(LeftOut(name, "encoder", reason=reason) for name in int8.runners)
-    return _add(writer, precisions, int8, held_out, tell)
-
-
 def _add(
     writer: BundleWriter,
     precisions: Collection[Precision],
@@ -194,10 +175,19 @@ def _add(
     held_out: Luma,
     tell: Tell,
 ) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
-    """Add what is asked for; what may be refused at once comes first."""
-    images = None
+    """Add what is asked for; what may be refused at once comes first.
+
+    Where too few are held out for INT8, that is left out.
+    """
+    images, left_out = None, tuple[LeftOut, ...]()
     if "int8" in precisions:
-        images = calibration_from_text(int8.calibration, held_out, writer.spec)
+        try:
+            images = calibration_from_text(int8.calibration, held_out, writer.spec)
+        except DataError as error:
+            if int8.calibration != HELD_OUT:
+                raise
+            reason = str(error)
+            left_out = tuple(LeftOut(name, "encoder", reason=reason) for name in int8.runners)
     if "bf16" in precisions:
         tell("bf16 graphs")
         _add_bf16(writer)
@@ -206,7 +196,7 @@ def _add(
         writer.add_fp16()
     # INT8 is held against the float32 graphs, which are worth that if they passed.
     if images is None or not all(report.passed for report in writer.reports):
-        return (), ()
+        return (), left_out
     return Int8Forms(writer, images, tell).add(int8.runners)
 
 

@@ -193,6 +193,14 @@ def test_too_few_images_for_int8_leave_it_out_and_the_rest_stands(
         "fp32",
         "fp16",
     }
+    # Nor does it undo what is added beside it.
+    assert main(["--checkpoint", "run", "--engine", "none"]) == 0
+    assert main(["--bundle", "bundle", "--fp16", "--int8", "--engine", "none"]) == 1
+    assert "held-out images are too few" in capfd.readouterr().err.splitlines()[-1]
+    assert {entry.precision for entry in load_bundle(here / "bundle").manifest.graphs} == {
+        "fp32",
+        "fp16",
+    }
 
 
 def test_statistics_of_another_size_are_refused(
