@@ -13,10 +13,10 @@ from typing import Annotated, Union
 import tyro
 from rich.console import Console
 
-from ..runtime.command import run_command, stderr_console
-from ..runtime.errors import ConfigError, MissingDependencyError, missing_dependency
-from ..runtime.files import check_writable
-from .run_options import RunOptions, batches_of_run, checked_samples, spec_of_run
+from ..runtime.core.atomic_files import check_writable
+from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.errors import ConfigError, MissingDependencyError, missing_dependency
+from .options import RunOptions, batches_of_run, checked_samples, spec_of_run
 
 _RUN = "run"
 _OF_ALL = ("-h", "--help", "--tyro-")
@@ -95,12 +95,12 @@ def _run(options: RunOptions, command: str) -> None:
     spec = spec_of_run(options)
     check_writable(options.output)
     try:
-        from .measure import Schedule  # noqa: PLC0415  # with torch: --help must not need it
-        from .picture import save_picture  # noqa: PLC0415
-        from .results import save_result  # noqa: PLC0415
+        from .measure.rounds import Schedule  # noqa: PLC0415  # with torch: --help must not need it
+        from .report.plots import save_picture  # noqa: PLC0415
+        from .report.screen import print_result  # noqa: PLC0415
+        from .result import save_result  # noqa: PLC0415
         from .run import Plan, run_benchmark  # noqa: PLC0415
-        from .subject import subject_from_files, untrained_subject  # noqa: PLC0415
-        from .table import print_result  # noqa: PLC0415
+        from .subjects.model_under_test import subject_from_files, untrained_subject  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, extra=_EXTRAS) from error
 
@@ -144,8 +144,8 @@ def _compare(options: CompareOptions) -> None:
         raise ConfigError(f"--tolerance {options.tolerance:g}: take 0 or more, and less than 1")
     try:
         from .compare import check_regressions, compare_results  # noqa: PLC0415  # with psutil
-        from .compare_table import print_comparison  # noqa: PLC0415
-        from .results import load_result  # noqa: PLC0415
+        from .report.compare_table import print_comparison  # noqa: PLC0415
+        from .result import load_result  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, extra="bench") from error
     before, after = load_result(options.before), load_result(options.after)
@@ -160,8 +160,8 @@ def _report(options: ReportOptions) -> None:
         raise ConfigError(f"--output {options.output}: name a file that ends in .html")
     check_writable(options.output)
     try:
-        from .report import save_report  # noqa: PLC0415  # with matplotlib
-        from .results import load_result  # noqa: PLC0415
+        from .report.write import save_report  # noqa: PLC0415  # with matplotlib
+        from .result import load_result  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, extra="bench") from error
     result = load_result(options.result)

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.errors import MeasurementError, sentence_list
-from .case import Case
-from .results import Result
-from .series import Series
+from ..runtime.core.errors import MeasurementError, sentence_list
+from .cases.base import Case
+from .measure.samples import Series
+from .result import Result
 
 Verdict = Literal["slower", "larger", "faster", "smaller", "same", "unclear"]
 Values = npt.NDArray[np.float64]

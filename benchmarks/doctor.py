@@ -11,17 +11,17 @@ from typing import Annotated, Union
 import tyro
 from rich.console import Console
 
-from ..runtime.bundle import load_bundle
-from ..runtime.command import run_command, stderr_console
-from ..runtime.driver import NoGpu, find_gpu
-from ..runtime.errors import (
+from ..runtime.bundle.load import load_bundle
+from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
+from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.errors import (
     ConfigError,
     MeasurementError,
     MissingDependencyError,
     missing_dependency,
 )
-from ..runtime.files import check_replaceable_file, check_writable, set_aside
-from .doctor_screen import examine_machine, print_screen
+from ..runtime.doctor.screen import examine_machine, print_screen
+from ..runtime.engines.gpu_info import NoGpu, find_gpu
 
 _SCREEN = "screen"
 _OF_ALL = ("-h", "--help", "--tyro-")
@@ -119,7 +119,7 @@ def _cameras(options: CamerasOptions) -> int:
             f"--seconds {options.seconds:g}: take more than 0 and at most {_MOST_SECONDS}"
         )
     try:
-        from .doctor_cameras import examine_cameras  # noqa: PLC0415  # with OpenCV
+        from ..runtime.doctor.cameras import examine_cameras  # noqa: PLC0415  # with OpenCV
     except ImportError as error:
         raise MissingDependencyError(
             f"examining cameras needs OpenCV, and it does not load ({error}): run motorvae-doctor"
@@ -152,8 +152,8 @@ def _gpu(options: GpuOptions) -> int:
         )
     bundle = load_bundle(options.model)
     try:
-        from .doctor_gpu import Examination  # noqa: PLC0415  # with psutil: --help must not need it
-        from .doctor_receipt import print_receipt  # noqa: PLC0415
+        from .gpu.result import print_receipt  # noqa: PLC0415
+        from .gpu.run import Examination  # noqa: PLC0415  # with psutil: --help must not need it
     except ModuleNotFoundError as error:
         package = (error.name or "a package").partition(".")[0]
         raise missing_dependency("examining a GPU", package, extra="bench") from error

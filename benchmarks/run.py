@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from ..runtime.bundle import GraphName
+from ..runtime.bundle.manifest import GraphName
 from ..training.hardware import cpu_has_bf16
-from .case import Case
-from .cases import DriftGate, cost_of_case, graph_cases
-from .engines import thread_limit
-from .environment import environment_now, load_now, usable_cores
-from .gpu_case import gpu_cases, power_mode
-from .machine import Rates, measure_machine, rates_of
-from .measure import Schedule
-from .path_case import path_cases
-from .process_case import import_cases, start_up_cases, ways_of
-from .results import Result, Settings
-from .roofline import roofline_of
-from .run_options import RunGroup
-from .stability import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
-from .stream_case import StreamPlan, stream_cases, stream_ways
-from .subject import Subject
-from .thread_case import thread_cases
-from .training_case import training_cases
+from .cases.base import Case
+from .cases.gpu import gpu_cases, power_mode
+from .cases.graph import DriftGate, cost_of_case, graph_cases
+from .cases.path import path_cases
+from .cases.process import import_cases, start_up_cases, ways_of
+from .cases.stream import StreamPlan, stream_cases, stream_ways
+from .cases.threads import thread_cases
+from .cases.training import training_cases
+from .measure.environment import environment_now, load_now, usable_cores
+from .measure.machine_rates import Rates, measure_machine, rates_of
+from .measure.roofline import roofline_of
+from .measure.rounds import Schedule
+from .measure.stability import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
+from .options import RunGroup
+from .result import Result, Settings
+from .subjects.model_under_test import Subject
+from .subjects.torch_engines import thread_limit
 
 _GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
 _SPREADING_MS = 100.0

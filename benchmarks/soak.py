@@ -19,11 +19,11 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import Progress
 
-from ..runtime.command import run_command, stderr_console
-from ..runtime.errors import ConfigError, MeasurementError
-from ..runtime.files import check_replaceable_file, check_writable, replaced_file
-from ..runtime.spec import ModelSpec, StrictModel
-from .environment import Environment, environment_now, load_now
+from ..runtime.core.atomic_files import check_replaceable_file, check_writable, replaced_file
+from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.errors import ConfigError, MeasurementError
+from ..runtime.core.spec import ModelSpec, StrictModel
+from .measure.environment import Environment, environment_now, load_now
 
 WARM_UP = 0.1
 """The first tenth of the time is warm-up: allocators and caches fill."""

@@ -9,19 +9,19 @@ from pathlib import Path
 import onnx_ir as ir
 import orjson
 
-from ..runtime.arrays import arrays_from_npz
-from ..runtime.bundle import (
+from ..runtime.bundle.arrays import arrays_from_npz
+from ..runtime.bundle.calibration import HELD_OUT
+from ..runtime.bundle.load import Bundle
+from ..runtime.bundle.manifest import (
     MANIFEST,
     STATISTICS,
     VERIFICATION_IMAGES,
-    Bundle,
     GraphName,
     GraphReport,
     Precision,
 )
-from ..runtime.calibration import HELD_OUT
-from ..runtime.engines import ENGINES, foreign_in_engines
-from ..runtime.errors import (
+from ..runtime.core.atomic_files import check_writable, replaced_folder
+from ..runtime.core.errors import (
     BackendError,
     BundleError,
     DataError,
@@ -30,14 +30,14 @@ from ..runtime.errors import (
     missing_dependency,
     sentence_list,
 )
-from ..runtime.files import check_writable, replaced_folder
-from ..runtime.spec import ModelSpec
-from .calibration_images import Luma, calibration_from_text
-from .foreign_test import told_apart
+from ..runtime.core.spec import ModelSpec
+from ..runtime.engines.tensorrt.find import ENGINES, foreign_in_engines
 from .forms import Form
-from .int8 import Int8Forms, Int8Order, LeftOut, Searched
-from .reference import reference_from_bundle, save_reference
-from .verify import Reference
+from .int8.graphs import Int8Forms, Int8Order, LeftOut, Searched
+from .int8.images import Luma, calibration_from_text
+from .ood.capability import told_apart
+from .verify.reference import reference_from_bundle, save_reference
+from .verify.verifier import Reference
 from .writer import BundleWriter
 
 ReportsHook = Callable[[Sequence[GraphReport], Sequence[Searched]], None]

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
-from ..runtime.bundle import Bundle, GraphReport, Precision, Runner, load_bundle
-from ..runtime.calibration import HELD_OUT
-from ..runtime.command import run_command, stderr_console
-from ..runtime.errors import (
+from ..runtime.bundle.calibration import HELD_OUT
+from ..runtime.bundle.load import Bundle, load_bundle
+from ..runtime.bundle.manifest import GraphReport, Precision, Runner
+from ..runtime.core.atomic_files import sha256_of
+from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.errors import (
     CheckpointError,
     ConfigError,
     MissingDependencyError,
     VerificationError,
     missing_dependency,
 )
-from ..runtime.files import sha256_of
-from .engine_bundle import (
+from .forms import RUNNERS
+from .tables import engine_table, search_table, verification_table
+from .tensorrt.add_engines import (
     EngineChoice,
     EngineOrder,
     NoBuilder,
@@ -30,11 +33,9 @@ from .engine_bundle import (
     find_builder,
     profile_from_text,
 )
-from .forms import RUNNERS
-from .table import engine_table, search_table, verification_table
 
 if TYPE_CHECKING:
-    from .int8 import LeftOut, Searched
+    from .int8.graphs import LeftOut, Searched
 
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
@@ -183,18 +184,14 @@ def _export_checkpoint(
     console: Console,
 ) -> tuple[LeftOut, ...]:
     try:
-        from ..training.checkpoint import (  # noqa: PLC0415
-            model_from_checkpoint,
-            statistics_name,
-            weights_name,
-        )
+        from ..training.checkpoint import model_from_checkpoint, statistics_name, weights_name  # noqa: PLC0415
         from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
         from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
         from .forms import GRAPHS  # noqa: PLC0415
-        from .graphs import onnx_from_model  # noqa: PLC0415
-        from .int8 import Int8Order  # noqa: PLC0415
-        from .reference import held_out_from_run  # noqa: PLC0415
-        from .torch_reference import reference_from_model  # noqa: PLC0415
+        from .int8.graphs import Int8Order  # noqa: PLC0415
+        from .onnx_export import onnx_from_model  # noqa: PLC0415
+        from .verify.reference import held_out_from_run  # noqa: PLC0415
+        from .verify.torch_reference import reference_from_model  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(
             error,
@@ -279,7 +276,7 @@ def _extend_bundle(
         return ()
     try:
         from .bundle import add_to_bundle  # noqa: PLC0415
-        from .int8 import Int8Order  # noqa: PLC0415
+        from .int8.graphs import Int8Order  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, "deriving a precision", extra="export,cpu") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..runtime.bundle import GraphName, Precision, Runner, Variant, title_of_graph
+from ..runtime.bundle.manifest import GraphName, Precision, Runner, Variant, title_of_graph
 
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
 RUNNERS: tuple[Runner, ...] = ("onnx", "openvino", "tensorrt")
@@ -12,7 +12,7 @@ RUNNERS: tuple[Runner, ...] = ("onnx", "openvino", "tensorrt")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One form of one graph; see `runtime.bundle` for what its parts mean."""
+    """One form of one graph; see `runtime.bundle.load` for what its parts mean."""
 
     graph: GraphName
     precision: Precision

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from ..runtime.backend import Backend, Batch, open_onnx, open_openvino
-from ..runtime.bundle import (
+from ..runtime.bundle.calibration import Calibration
+from ..runtime.bundle.load import load_bundle
+from ..runtime.bundle.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
     FileEntry,
@@ -26,23 +27,23 @@ from ..runtime.bundle import (
     Precision,
     Preprocessing,
     Runner,
-    load_bundle,
     tensors_of,
 )
-from ..runtime.calibration import Calibration
-from ..runtime.errors import BackendError, MissingDependencyError, VerificationError
-from ..runtime.files import sha256_of
-from ..runtime.frames import input_from_luma
-from ..runtime.spec import ModelSpec
-from ..runtime.told_apart import ToldApart
-from .advice import advice_on
-from .batches import run_in_batches
-from .describe import describe
+from ..runtime.bundle.ood_capability import ToldApart
+from ..runtime.core.atomic_files import sha256_of
+from ..runtime.core.errors import BackendError, MissingDependencyError, VerificationError
+from ..runtime.core.spec import ModelSpec
+from ..runtime.engines.base import Backend, Batch
+from ..runtime.engines.open import open_onnx, open_openvino
+from ..runtime.pixels.convert import input_from_luma
 from .forms import BF16, FP16, FP32, Form
-from .phases import phases_from_decoder
-from .precision import check_precision, fp16_from_fp32, with_values_exposed
-from .variants import luma_from_float, mu_from_encoder
-from .verify import (
+from .metadata import describe
+from .transforms.fp16 import check_precision, fp16_from_fp32, with_values_exposed
+from .transforms.io_variants import luma_from_float, mu_from_encoder
+from .transforms.phases import phases_from_decoder
+from .verify.advice import advice_on
+from .verify.batches import run_in_batches
+from .verify.verifier import (
     WORST_PROBE,
     Reference,
     activation_report,

@@ -11,14 +11,14 @@ from typing import Annotated
 import tyro
 from rich.progress import Progress
 
-from .bundle import load_bundle
-from .camera import open_source
-from .command import print_remarks, run_command, stderr_console
-from .encode import check_batch_size, check_npz, encode_source
-from .engine_options import EngineOptions
-from .errors import SourceError
-from .source import Wanted
-from .stream_options import StreamOptions
+from .bundle.load import load_bundle
+from .core.command import print_remarks, run_command, stderr_console
+from .core.errors import SourceError
+from .engines.request import EngineOptions
+from .sources.base import Wanted
+from .sources.open import open_source
+from .stream.batch_encode import check_batch_size, check_npz, encode_source
+from .stream.options import StreamOptions
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _stream(options: StreamOptions) -> None:
             "synthetic\n"
         )
         raise SystemExit(2)
-    from .stream import stream  # noqa: PLC0415  # --help needs none of it
+    from .stream.run import stream  # noqa: PLC0415  # --help needs none of it
 
     stream(options)
 

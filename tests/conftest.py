@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motorvae.runtime.spec import ModelSpec
+from motorvae.runtime.core.spec import ModelSpec
 
 SMALL = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
 
@@ -42,14 +42,14 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
 
     from motorvae.export.bundle import write_bundle
     from motorvae.export.forms import GRAPHS
-    from motorvae.export.graphs import onnx_from_model
-    from motorvae.export.reference import HeldOut
-    from motorvae.export.torch_reference import reference_from_model
-    from motorvae.export.verify import Spread
-    from motorvae.runtime.vehicles import vehicle
-    from motorvae.training.data import DataSet
-    from motorvae.training.latents import latent_statistics
-    from motorvae.training.model import MotorVAE
+    from motorvae.export.onnx_export import onnx_from_model
+    from motorvae.export.verify.reference import HeldOut
+    from motorvae.export.verify.torch_reference import reference_from_model
+    from motorvae.export.verify.verifier import Spread
+    from motorvae.runtime.sources.synthetic.vehicles import vehicle
+    from motorvae.training.data.dataset import DataSet
+    from motorvae.training.model.vae import MotorVAE
+    from motorvae.training.statistics.latents import latent_statistics
 
     images = np.stack([vehicle(1, index, spec.image_size)[0] for index in range(image_count)])
     state = torch.random.get_rng_state()
@@ -91,11 +91,11 @@ def rtx_bundle(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A copy with FP16 engines by the real TensorRT-RTX builder. Corrupt a copy, never this one."""
     from rich.console import Console
 
-    from motorvae.export.engine_bundle import EngineOrder, add_engines_to_bundle
-    from motorvae.runtime.bundle import load_bundle
-    from motorvae.runtime.driver import NoGpu
-    from motorvae.runtime.flavours import open_flavour
-    from motorvae.runtime.passport import BatchProfile
+    from motorvae.export.tensorrt.add_engines import EngineOrder, add_engines_to_bundle
+    from motorvae.runtime.bundle.load import load_bundle
+    from motorvae.runtime.engines.gpu_info import NoGpu
+    from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile
+    from motorvae.runtime.engines.tensorrt.package import open_flavour
 
     folder = tmp_path_factory.mktemp("rtx") / "bundle"
     shutil.copytree(small_bundle, folder)

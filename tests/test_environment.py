@@ -208,9 +208,10 @@ def test_the_demo_imports_nothing_but_what_its_step_installs(tmp_path: Path) -> 
             f"raise ImportError('{absent} is not for the demo')\n", encoding="utf-8"
         )
     code = (
-        "import motorvae.benchmarks.demo, motorvae.benchmarks.demo_report, motorvae.training.train,"
+        "import motorvae.benchmarks.demo.cli, motorvae.benchmarks.demo.report,"
+        "motorvae.training.train,"
         "motorvae.training.cli, motorvae.export.cli, motorvae.export.bundle, motorvae.runtime.cli,"
-        "motorvae.runtime.stream, motorvae.runtime.backend_onnx"
+        "motorvae.runtime.stream.run, motorvae.runtime.engines.onnx_runtime"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -12,12 +12,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from ..runtime.errors import CheckpointError
-from ..runtime.files import replaced_file
-from ..runtime.spec import ModelSpec, StrictModel, problem_of
-from .latents import LATENTS_NAME
-from .model import MotorVAE
+from ..runtime.core.atomic_files import replaced_file
+from ..runtime.core.errors import CheckpointError
+from ..runtime.core.spec import ModelSpec, StrictModel, problem_of
+from .model.vae import MotorVAE
 from .options import TrainOptions
+from .statistics.latents import LATENTS_NAME
 
 SCHEMA_VERSION = 1
 CONFIG_NAME = "config.json"

@@ -9,8 +9,8 @@ from functools import partial
 
 import tyro
 
-from ..runtime.command import INTERRUPTED, run_command, stderr_console
-from ..runtime.errors import ConfigError, missing_dependency
+from ..runtime.core.command import INTERRUPTED, run_command, stderr_console
+from ..runtime.core.errors import ConfigError, missing_dependency
 from .openmp import let_idle_threads_sleep
 from .options import GOAL, TrainOptions, spec_from_train_options
 

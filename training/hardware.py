@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from ..runtime.errors import ConfigError
-from ..runtime.spec import ModelSpec
-from .loss import vae_loss
-from .model import MotorVAE, sample_latent
+from ..runtime.core.errors import ConfigError
+from ..runtime.core.spec import ModelSpec
+from .model.loss import vae_loss
+from .model.vae import MotorVAE, sample_latent
 from .options import Precision
 
 _CPU_BF16 = re.compile(r"\b(avx512_bf16|amx_bf16|bf16)\b")

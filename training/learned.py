@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.errors import sentence_list
-from ..runtime.units import is_informative
+from ..runtime.core.errors import sentence_list
+from .model.latent_units import is_informative
 
 LEAST_EXPLAINED = 0.1
 """Share of the pixels' variance below which a reconstruction is called no better than the mean."""
@@ -26,7 +26,7 @@ class Learned:
     """What a model has learned, measured on held-out images.
 
     Attributes:
-        informative_units: Latent units that are not collapsed; see `runtime.units`.
+        informative_units: Latent units that are not collapsed; see `training.model.latent_units`.
         latent_size: D.
         explained: Share of the pixels' variance around the mean image that reconstructions
             explain, 1 at best; 0 and below where they are no better than the mean image.

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from ..runtime.errors import ConfigError
-from ..runtime.spec import DEFAULT_CHANNELS, Fit, ModelSpec, spec_from_options
-from ..runtime.threads import MOST_THREADS
+from ..runtime.core.errors import ConfigError
+from ..runtime.core.spec import DEFAULT_CHANNELS, Fit, ModelSpec, spec_from_options
+from ..runtime.engines.cpu_threads import MOST_THREADS
 
 CARD_BATCH_SIZE = 64
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]

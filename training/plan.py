@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .batches import batch_count
+from .data.batches import batch_count
 from .options import CARD_BATCH_SIZE, TrainOptions
 
 FEWEST_STEPS = 16

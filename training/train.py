@@ -22,14 +22,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 
-from ..runtime.command import stderr_console
-from ..runtime.errors import CheckpointError, ConfigError, OutputError
-from ..runtime.files import interrupts_deferred
-from ..runtime.packages import OPENCV_PACKAGES, versions_of
-from ..runtime.spec import ModelSpec
-from .batches import check_enough, least_batch
+from ..runtime.core.atomic_files import interrupts_deferred
+from ..runtime.core.command import stderr_console
+from ..runtime.core.errors import CheckpointError, ConfigError, OutputError
+from ..runtime.core.packages import OPENCV_PACKAGES, versions_of
+from ..runtime.core.spec import ModelSpec
+from .autotune_threads import ThreadTrials
 from .checkpoint import WEIGHTS_NAME, DataSummary, RunConfig, config_from_run, save_config
-from .data import data_from_cache, kind_of_data, prepare_data
+from .data.batches import check_enough, least_batch
+from .data.dataset import data_from_cache, kind_of_data, prepare_data
 from .hardware import (
     keep_freed_memory,
     precision_from_options,
@@ -37,11 +38,12 @@ from .hardware import (
     release_freed_memory,
     threads_restored,
 )
-from .module import EpochRow, Interrupted, VAETraining
+from .interrupt import RESUME_NAME, StopWish, WholeFileIO, steps_saved
+from .loop.module import EpochRow, Interrupted, VAETraining
+from .loop.progress import EpochBar, preparing
 from .options import CARD_BATCH_SIZE, GOAL, TrainOptions, spec_from_train_options
 from .plan import Plan, batch_size_for
-from .resume import RESUME_NAME, StopWish, WholeFileIO, steps_saved
-from .run import (
+from .run_folder import (
     CACHE_NAME,
     Finished,
     RunFiles,
@@ -51,8 +53,6 @@ from .run import (
     point_latest_at,
     remove_run_folder,
 )
-from .screen import EpochBar, preparing
-from .thread_trial import ThreadTrials
 
 RUN_VARIABLE = "MOTORVAE_RUN"
 """Tells the processes that Lightning starts for further devices which run they belong to."""

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from motorvae.benchmarks.case import Case, measured_case
+from motorvae.benchmarks.cases.base import Case, measured_case
 from motorvae.benchmarks.cli import main
-from motorvae.benchmarks.engines import thread_limit
-from motorvae.benchmarks.environment import Environment
-from motorvae.benchmarks.measure import Schedule
-from motorvae.benchmarks.results import Rate, Result, Settings
-from motorvae.benchmarks.roofline import cost_of, roofline_of
-from motorvae.benchmarks.series import series_of
-from motorvae.benchmarks.subject import Subject, untrained_subject
-from motorvae.runtime.spec import ModelSpec
+from motorvae.benchmarks.measure.environment import Environment
+from motorvae.benchmarks.measure.roofline import cost_of, roofline_of
+from motorvae.benchmarks.measure.rounds import Schedule
+from motorvae.benchmarks.measure.samples import series_of
+from motorvae.benchmarks.result import Rate, Result, Settings
+from motorvae.benchmarks.subjects.model_under_test import Subject, untrained_subject
+from motorvae.benchmarks.subjects.torch_engines import thread_limit
+from motorvae.runtime.core.spec import ModelSpec
 
 MS = 1_000_000
 

@@ -7,7 +7,7 @@ is foreign to all the other bundles, and so are the further videos or folders:
         NAME=BUNDLE,FRESH ... [NAME=FOREIGN ...]
 
 FRESH is a folder or video that was not trained on, or `vehicles`. OUTPUT.json is a list of what
-motorvae.benchmarks.familiarity found of each bundle; the Markdown goes to standard output.
+motorvae.benchmarks.ood.cli found of each bundle; the Markdown goes to standard output.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 
 import cv2
 
-from motorvae.benchmarks.familiarity import main as familiarity
-from motorvae.benchmarks.foreign import vehicles
-from motorvae.benchmarks.separation import SeparationResult, load_separation
-from motorvae.runtime.spec import ModelSpec
+from motorvae.benchmarks.ood.cli import main as familiarity
+from motorvae.benchmarks.ood.images import vehicles
+from motorvae.benchmarks.ood.separation import SeparationResult, load_separation
+from motorvae.runtime.core.spec import ModelSpec
 
 VEHICLES = "vehicles"
 

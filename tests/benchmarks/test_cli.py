@@ -10,10 +10,10 @@ from typing import Any
 import cv2
 import pytest
 
-from motorvae.benchmarks.results import load_result
-from motorvae.benchmarks.sheets import sheet_of_goals
-from motorvae.runtime.files import sha256_of
-from motorvae.runtime.spec import ModelSpec
+from motorvae.benchmarks.report.tables import sheet_of_goals
+from motorvae.benchmarks.result import load_result
+from motorvae.runtime.core.atomic_files import sha256_of
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.hardware import cpu_has_bf16
 
 Bench = Callable[..., tuple[int, str]]
@@ -103,7 +103,7 @@ def test_a_wrong_option_is_one_line(
 def run(small_spec: ModelSpec, tmp_path: Path) -> Path:
     """A finished training run, as far as the benchmark looks."""
     from motorvae.training.checkpoint import DataSummary, RunConfig, save_config, save_weights
-    from motorvae.training.model import MotorVAE
+    from motorvae.training.model.vae import MotorVAE
     from motorvae.training.options import TrainOptions
 
     folder = tmp_path / "run"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motorvae.benchmarks.case import Case
+from motorvae.benchmarks.cases.base import Case
 from motorvae.benchmarks.compare import (
     LEAST_FOR_P99,
     LEAST_TURNS,
@@ -19,11 +19,11 @@ from motorvae.benchmarks.compare import (
     compare_results,
     interval_of_ratio,
 )
-from motorvae.benchmarks.results import Result, save_result
-from motorvae.benchmarks.series import Unit, series_of
-from motorvae.runtime.bundle import Metric
-from motorvae.runtime.errors import MeasurementError
-from motorvae.runtime.spec import StrictModel
+from motorvae.benchmarks.measure.samples import Unit, series_of
+from motorvae.benchmarks.result import Result, save_result
+from motorvae.runtime.bundle.manifest import Metric
+from motorvae.runtime.core.errors import MeasurementError
+from motorvae.runtime.core.spec import StrictModel
 
 BLOCK = 4
 BLOCKS = (BLOCK, BLOCK)

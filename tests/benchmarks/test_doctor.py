@@ -15,9 +15,9 @@ import pytest
 from rich.console import Console
 
 import motorvae.benchmarks.doctor
-import motorvae.benchmarks.doctor_gpu
+import motorvae.benchmarks.gpu.run
 from motorvae.benchmarks.doctor import main
-from motorvae.benchmarks.doctor_receipt import (
+from motorvae.benchmarks.gpu.result import (
     CudaGraph,
     Receipt,
     Row,
@@ -26,13 +26,15 @@ from motorvae.benchmarks.doctor_receipt import (
     save_receipt,
     series_of_ms,
 )
-from motorvae.benchmarks.doctor_rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
-from motorvae.export.reference import reference_from_bundle
-from motorvae.export.verify import Reference
-from motorvae.runtime.backend import Arrays, Backend, open_backend, open_entry
-from motorvae.runtime.bundle import Bundle, GraphEntry, GraphReport, Metric, load_bundle
-from motorvae.runtime.driver import Gpu, find_gpu
-from motorvae.runtime.errors import BackendError, MeasurementError
+from motorvae.benchmarks.gpu.rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
+from motorvae.export.verify.reference import reference_from_bundle
+from motorvae.export.verify.verifier import Reference
+from motorvae.runtime.bundle.load import Bundle, load_bundle
+from motorvae.runtime.bundle.manifest import GraphEntry, GraphReport, Metric
+from motorvae.runtime.core.errors import BackendError, MeasurementError
+from motorvae.runtime.engines.base import Arrays, Backend
+from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
+from motorvae.runtime.engines.open import open_backend, open_entry
 
 ORIN = Gpu("A GPU of a test", "8.7", "13.0", "580.10", 8 << 30, integrated=True)
 """TensorRT-RTX does not list its compute capability, so that no builder here takes it."""
@@ -192,7 +194,7 @@ def test_one_measured_row_is_enough(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(motorvae.benchmarks.doctor_gpu, "open_entry", on_the_processor)
+    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_entry", on_the_processor)
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 30)
     assert code == 0
@@ -238,7 +240,7 @@ def test_a_leaner_form_that_is_wrong_drifts_though_the_full_one_is_right(
             monkeypatch.setattr(backend, "run", off)
         return backend
 
-    monkeypatch.setattr(motorvae.benchmarks.doctor_gpu, "open_entry", one_form_is_off)
+    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_entry", one_form_is_off)
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 24)
     assert code == 1
@@ -262,7 +264,7 @@ def test_an_error_of_cuda_puts_no_host_user_or_home_into_the_receipt(
             "hostname=box7 ; file=/onnxruntime_src/cudnn.cc ; line=66"
         )
 
-    monkeypatch.setattr(motorvae.benchmarks.doctor_gpu, "open_entry", refuses)
+    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_entry", refuses)
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 3)
     assert code == 1
@@ -281,7 +283,7 @@ def test_what_nobody_foresaw_in_one_row_leaves_the_others_and_is_raised(
             raise AttributeError("no such verb")
         return on_the_processor(bundle, entry, **options)
 
-    monkeypatch.setattr(motorvae.benchmarks.doctor_gpu, "open_entry", first_breaks)
+    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_entry", first_breaks)
     output = tmp_path / "doctor-gpu.json"
     with pytest.raises(AttributeError, match="no such verb"):
         main(["gpu", "--model", str(small_bundle), "--output", str(output), "--frames", "2"])
@@ -456,7 +458,7 @@ def test_the_table_shows_what_was_measured_and_names_the_rest(
 def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: Path) -> None:
     import torch
 
-    from motorvae.benchmarks.doctor_torch import TorchEncoder
+    from motorvae.benchmarks.gpu.torch_encoder import TorchEncoder
 
     if torch.cuda.is_available():
         pytest.skip("this torch has a GPU")

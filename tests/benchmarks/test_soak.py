@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from motorvae.benchmarks.soak import Soak, SoakOptions, draw, main, soaked
-from motorvae.runtime.errors import MeasurementError
+from motorvae.runtime.core.errors import MeasurementError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from test_extremes import TAILS, exact_level
 
-from motorvae.export.extremes import upper_bound
+from motorvae.export.verify.extremes import upper_bound
 
 
 def main() -> None:

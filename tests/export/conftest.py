@@ -13,13 +13,13 @@ from torch import nn
 
 from motorvae.export.bundle import write_bundle
 from motorvae.export.forms import GRAPHS
-from motorvae.export.graphs import onnx_from_model
-from motorvae.export.reference import HeldOut
-from motorvae.export.torch_reference import reference_from_model
-from motorvae.export.verify import Reference, Spread
-from motorvae.runtime.bundle import GraphName
-from motorvae.runtime.spec import ModelSpec
-from motorvae.training.model import MotorVAE
+from motorvae.export.onnx_export import onnx_from_model
+from motorvae.export.verify.reference import HeldOut
+from motorvae.export.verify.torch_reference import reference_from_model
+from motorvae.export.verify.verifier import Reference, Spread
+from motorvae.runtime.bundle.manifest import GraphName
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.training.model.vae import MotorVAE
 
 SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
 

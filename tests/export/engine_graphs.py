@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from motorvae.export.phases import phases_from_decoder
-from motorvae.export.qdq import Activations, Method, int8_from_fp32, layers_of
-from motorvae.export.variants import luma_from_float, luma_from_quantised, mu_from_encoder
-from motorvae.runtime.bundle import GraphName, Precision, Variant, load_bundle, tensors_of
-from motorvae.runtime.files import sha256_of
-from motorvae.runtime.frames import input_from_luma
+from motorvae.export.transforms.io_variants import (
+    luma_from_float,
+    luma_from_quantised,
+    mu_from_encoder,
+)
+from motorvae.export.transforms.phases import phases_from_decoder
+from motorvae.export.transforms.qdq import Activations, Method, int8_from_fp32, layers_of
+from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.bundle.manifest import GraphName, Precision, Variant, tensors_of
+from motorvae.runtime.core.atomic_files import sha256_of
+from motorvae.runtime.pixels.convert import input_from_luma
 
 
 def write_form(

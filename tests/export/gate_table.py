@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 from planted import PLANTED, ignores_its_input
 
-from motorvae.export.batches import run_in_batches
-from motorvae.export.figures import Floats, floored_spread, largest, rms, worst_psnr_db
 from motorvae.export.forms import GRAPHS, Form
-from motorvae.export.graphs import onnx_from_model
-from motorvae.export.metrics import share_of_limit
-from motorvae.export.precision import fp16_from_fp32
-from motorvae.export.reference import held_out_from_run
-from motorvae.export.torch_reference import reference_from_model
-from motorvae.export.verify import Reference
+from motorvae.export.onnx_export import onnx_from_model
+from motorvae.export.transforms.fp16 import fp16_from_fp32
+from motorvae.export.verify.batches import run_in_batches
+from motorvae.export.verify.figures import Floats, floored_spread, largest, rms, worst_psnr_db
+from motorvae.export.verify.metrics import share_of_limit
+from motorvae.export.verify.reference import held_out_from_run
+from motorvae.export.verify.torch_reference import reference_from_model
+from motorvae.export.verify.verifier import Reference
 from motorvae.export.writer import BundleWriter
-from motorvae.runtime.backend import open_onnx, open_openvino
-from motorvae.runtime.bundle import GraphReport, Precision
-from motorvae.runtime.errors import MotorVAEError, VerificationError
-from motorvae.runtime.frames import input_from_luma
+from motorvae.runtime.bundle.manifest import GraphReport, Precision
+from motorvae.runtime.core.errors import MotorVAEError, VerificationError
+from motorvae.runtime.engines.open import open_onnx, open_openvino
+from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.learned import learned_from_outputs
 

@@ -22,20 +22,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from motorvae.export.batches import run_in_batches
-from motorvae.export.extremes import NEXT_IMAGES
-from motorvae.export.reference import spread_from_statistics
-from motorvae.export.verify import Reference, decoder_reports, encoder_reports
+from motorvae.export.verify.batches import run_in_batches
+from motorvae.export.verify.extremes import NEXT_IMAGES
+from motorvae.export.verify.reference import spread_from_statistics
+from motorvae.export.verify.verifier import Reference, decoder_reports, encoder_reports
 from motorvae.export.writer import opened_as_verified
-from motorvae.runtime.backend import open_onnx
-from motorvae.runtime.bundle import STATISTICS, Bundle, load_bundle
-from motorvae.runtime.errors import BundleError
-from motorvae.runtime.frames import input_from_luma
-from motorvae.runtime.images import luma_from_file
-from motorvae.runtime.spec import ModelSpec
-from motorvae.runtime.vehicles import vehicle
+from motorvae.runtime.bundle.load import Bundle, load_bundle
+from motorvae.runtime.bundle.manifest import STATISTICS
+from motorvae.runtime.core.errors import BundleError
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.image_files import luma_from_file
+from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training.checkpoint import model_from_checkpoint
-from motorvae.training.data import reference_luma
+from motorvae.training.data.dataset import reference_luma
 
 MOST_HELD_OUT = 2048
 

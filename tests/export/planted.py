@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from motorvae.export.surgery import constant, typed_node
-from motorvae.export.verify import Reference
-from motorvae.runtime.bundle import GraphName
+from motorvae.export.transforms.graph_ops import constant, typed_node
+from motorvae.export.verify.verifier import Reference
+from motorvae.runtime.bundle.manifest import GraphName
 
 FLOAT = ir.DataType.FLOAT
 Array = npt.NDArray[Any]

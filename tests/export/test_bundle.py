@@ -17,11 +17,12 @@ import pytest
 
 from motorvae.export.bundle import add_to_bundle
 from motorvae.export.forms import FP16, FP32, GRAPHS
-from motorvae.export.int8 import Searched
-from motorvae.export.verify import Reference
-from motorvae.runtime.backend import open_backend
-from motorvae.runtime.bundle import GraphName, GraphReport, load_bundle
-from motorvae.runtime.errors import OutputError, VerificationError
+from motorvae.export.int8.graphs import Searched
+from motorvae.export.verify.verifier import Reference
+from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.bundle.manifest import GraphName, GraphReport
+from motorvae.runtime.core.errors import OutputError, VerificationError
+from motorvae.runtime.engines.open import open_backend
 
 from .conftest import SPEC, WriteBundle
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from motorvae.export.cli import main
-from motorvae.runtime.bundle import load_bundle
+from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.cli import stream_main
-from motorvae.runtime.files import sha256_of
-from motorvae.runtime.vehicles import vehicle
+from motorvae.runtime.core.atomic_files import sha256_of
+from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training import learned
 from motorvae.training.cli import main as train_main
 

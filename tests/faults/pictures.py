@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from motorvae.runtime.backend import open_backend
-from motorvae.runtime.bundle import load_bundle
-from motorvae.runtime.frames import input_from_image
+from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.pixels.convert import input_from_image
 
 Image = npt.NDArray[np.uint8]
 

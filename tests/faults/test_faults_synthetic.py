@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from motorvae.runtime.vehicles import MovingVehicles
+from motorvae.runtime.sources.synthetic.vehicles import MovingVehicles
 
 from .pictures import Album, album_of
 from .processes import Row, StreamRun

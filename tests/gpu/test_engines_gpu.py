@@ -15,27 +15,29 @@ import orjson
 import pytest
 from rich.console import Console
 
-from motorvae.export.engine_bundle import EngineOrder, add_engines_to_bundle
-from motorvae.export.limits import LIMITS
-from motorvae.export.reference import reference_from_bundle
-from motorvae.export.verify import Reference, encoder_reports
-from motorvae.runtime.backend import Arrays, Backend, Batch, open_entry
-from motorvae.runtime.bundle import Bundle, GraphEntry, GraphName, Precision, Variant, load_bundle
-from motorvae.runtime.choice import Wish, choose_backend
-from motorvae.runtime.cuda import open_cuda
-from motorvae.runtime.driver import Gpu, NoGpu, find_gpu
-from motorvae.runtime.engines import (
+from motorvae.export.tensorrt.add_engines import EngineOrder, add_engines_to_bundle
+from motorvae.export.verify.limits import LIMITS
+from motorvae.export.verify.reference import reference_from_bundle
+from motorvae.export.verify.verifier import Reference, encoder_reports
+from motorvae.runtime.bundle.load import Bundle, load_bundle
+from motorvae.runtime.bundle.manifest import GraphEntry, GraphName, Precision, Variant
+from motorvae.runtime.core.errors import BackendError, EngineError, MissingDependencyError
+from motorvae.runtime.engines.base import Arrays, Backend, Batch
+from motorvae.runtime.engines.cuda.open import open_cuda
+from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
+from motorvae.runtime.engines.open import open_entry
+from motorvae.runtime.engines.select import Wish, choose_backend
+from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile, Passport
+from motorvae.runtime.engines.tensorrt.find import (
     ENGINES,
     check_engine,
     engine_name,
     graphs_for_engines,
     open_engine,
 )
-from motorvae.runtime.errors import BackendError, EngineError, MissingDependencyError
-from motorvae.runtime.flavours import FLAVOURS, Flavour, FlavourName, open_flavour
-from motorvae.runtime.frames import input_from_luma
-from motorvae.runtime.passport import BatchProfile, Passport
-from motorvae.runtime.vehicles import vehicle
+from motorvae.runtime.engines.tensorrt.package import FLAVOURS, Flavour, FlavourName, open_flavour
+from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 from ..export.engine_graphs import add_form
 
@@ -334,8 +336,8 @@ def test_the_doctor_leaves_a_receipt_of_what_ran(
     gpu: Gpu, layer: str, flavour: Flavour, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     from motorvae.benchmarks.doctor import main
-    from motorvae.benchmarks.doctor_receipt import load_receipt
-    from motorvae.runtime.flavours import title_of
+    from motorvae.benchmarks.gpu.result import load_receipt
+    from motorvae.runtime.engines.tensorrt.package import title_of
 
     assert layer
     output = tmp_path / "doctor-gpu.json"

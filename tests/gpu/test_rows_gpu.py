@@ -15,15 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from motorvae.benchmarks.doctor_rows import OneByOne, measure, planned_rows
-from motorvae.export.reference import reference_from_bundle
-from motorvae.export.verify import LIMITS, Reference, decoder_reports, encoder_reports
-from motorvae.runtime.backend import Arrays, Backend, Batch, open_entry
-from motorvae.runtime.bundle import Bundle, GraphEntry, GraphName, Precision, load_bundle
-from motorvae.runtime.closing import Closing
-from motorvae.runtime.driver import NoGpu, find_gpu
-from motorvae.runtime.frames import input_from_luma
-from motorvae.runtime.vehicles import vehicle
+from motorvae.benchmarks.gpu.rows import OneByOne, measure, planned_rows
+from motorvae.export.verify.reference import reference_from_bundle
+from motorvae.export.verify.verifier import LIMITS, Reference, decoder_reports, encoder_reports
+from motorvae.runtime.bundle.load import Bundle, load_bundle
+from motorvae.runtime.bundle.manifest import GraphEntry, GraphName, Precision
+from motorvae.runtime.core.closing import Closing
+from motorvae.runtime.engines.base import Arrays, Backend, Batch
+from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
+from motorvae.runtime.engines.open import open_entry
+from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 FRAMES = 200
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
@@ -175,7 +177,7 @@ def test_the_doctor_measures_onnx_runtime_and_torch(
 ) -> None:
     skip_without_gpu()
     from motorvae.benchmarks.doctor import main
-    from motorvae.benchmarks.doctor_receipt import load_receipt
+    from motorvae.benchmarks.gpu.result import load_receipt
 
     run, bundle = trained
     output = tmp_path / "doctor-gpu.json"
@@ -198,11 +200,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
     """
     from motorvae.export.bundle import write_bundle
     from motorvae.export.forms import GRAPHS
-    from motorvae.export.graphs import onnx_from_model
-    from motorvae.export.reference import HeldOut
-    from motorvae.export.torch_reference import reference_from_model
-    from motorvae.export.verify import Spread
-    from motorvae.runtime.files import sha256_of
+    from motorvae.export.onnx_export import onnx_from_model
+    from motorvae.export.verify.reference import HeldOut
+    from motorvae.export.verify.torch_reference import reference_from_model
+    from motorvae.export.verify.verifier import Spread
+    from motorvae.runtime.core.atomic_files import sha256_of
     from motorvae.training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
     from motorvae.training.options import TrainOptions
     from motorvae.training.train import train
@@ -272,7 +274,7 @@ def torch_on_the_gpu(run: Path, bundle: Bundle) -> tuple[Backend, Any]:
 
     if not torch.cuda.is_available():
         pytest.skip(f"torch {torch.__version__} finds no GPU")
-    from motorvae.benchmarks.doctor_torch import TorchEncoder
+    from motorvae.benchmarks.gpu.torch_encoder import TorchEncoder
 
     backend = TorchEncoder(run, bundle)
     return backend, backend.repeat_timed

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import orjson
 import pytest
 
-from motorvae.runtime.frames import Frame, Gap
-from motorvae.runtime.source import FrameSource
+from motorvae.runtime.core.frame import Frame, Gap
+from motorvae.runtime.sources.base import FrameSource
 
 FRAMES = 24
 FPS = 10

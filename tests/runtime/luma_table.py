@@ -18,13 +18,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from real_pictures import street
 
-from motorvae.runtime.area_average import reference_luma
-from motorvae.runtime.frames import fitted_luma, luma_from_image
-from motorvae.runtime.jpeg_luma import luma_from_jpeg
-from motorvae.runtime.raw_luma import luma_from_raw
-from motorvae.runtime.source import Mode
-from motorvae.runtime.spec import Fit, ModelSpec
-from motorvae.runtime.video_luma import bgr_from_video_frame, luma_from_video_frame
+from motorvae.runtime.core.frame import Mode
+from motorvae.runtime.core.spec import Fit, ModelSpec
+from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
+from motorvae.runtime.pixels.jpeg import luma_from_jpeg
+from motorvae.runtime.pixels.reference import reference_luma
+from motorvae.runtime.pixels.v4l2_formats import luma_from_raw
+from motorvae.runtime.pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 
 Image = npt.NDArray[np.uint8]
 

@@ -14,10 +14,10 @@ import numpy as np
 import orjson
 import pytest
 
-from motorvae.runtime.backend import open_backend
-from motorvae.runtime.bundle import load_bundle
-from motorvae.runtime.frames import input_from_image
-from motorvae.runtime.images import luma_from_file
+from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.pixels.convert import input_from_image
+from motorvae.runtime.pixels.image_files import luma_from_file
 
 Rows = list[dict[str, Any]]
 ReadRows = Callable[[Path], Rows]
@@ -218,9 +218,9 @@ def test_an_encoder_slower_than_the_source_drops_under_latest_only(
     hand_fed: Any, frame_at: Callable, small_bundle: Path, small_spec: Any
 ) -> None:
     """While the encoder deals with one frame, the source delivers three."""
-    from motorvae.runtime.capture import CaptureThread
-    from motorvae.runtime.mailboxes import Mailboxes
-    from motorvae.runtime.pipeline import LatentStream
+    from motorvae.runtime.stream.capture_thread import CaptureThread
+    from motorvae.runtime.stream.encode_loop import LatentStream
+    from motorvae.runtime.stream.mailboxes import Mailboxes
 
     rows = []
 

@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from motorvae.runtime.bundle import Bundle, GraphName
-from motorvae.runtime.driver import Gpu, find_gpu
-from motorvae.runtime.flavours import Flavour
+from motorvae.runtime.bundle.load import Bundle
+from motorvae.runtime.bundle.manifest import GraphName
+from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
+from motorvae.runtime.engines.tensorrt.package import Flavour
 
 from .engine_bundles import FORMS, VERSION, bundle_of, entry_of, put_engine
 
@@ -108,10 +109,10 @@ def stand_in() -> Iterator[StandIn]:
 def open_layer(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """The class of one of the two layers."""
     if request.param == "pycuda":
-        from motorvae.runtime.cuda_pycuda import PycudaLayer
+        from motorvae.runtime.engines.cuda.pycuda_layer import PycudaLayer
 
         return PycudaLayer
-    from motorvae.runtime.cuda_bindings import BindingsLayer
+    from motorvae.runtime.engines.cuda.bindings import BindingsLayer
 
     return BindingsLayer
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from motorvae.runtime.bundle import (
-    Bundle,
+from motorvae.runtime.bundle.load import Bundle
+from motorvae.runtime.bundle.manifest import (
     FileEntry,
     GraphEntry,
     GraphName,
@@ -20,18 +20,16 @@ from motorvae.runtime.bundle import (
     Variant,
     tensors_of,
 )
-from motorvae.runtime.driver import Gpu
-from motorvae.runtime.engines import (
-    engine_paths,
-)
-from motorvae.runtime.passport import (
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.engines.gpu_info import Gpu
+from motorvae.runtime.engines.tensorrt.engine_manifest import (
     BatchProfile,
     EngineVerification,
     Passport,
     PrecisionReceipt,
     this_platform,
 )
-from motorvae.runtime.spec import ModelSpec
+from motorvae.runtime.engines.tensorrt.find import engine_paths
 
 SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
 FORMS: tuple[tuple[GraphName, Variant], ...] = (

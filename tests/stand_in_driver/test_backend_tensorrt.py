@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from motorvae.runtime.backend_tensorrt import TensorRTBackend
-from motorvae.runtime.bundle import Tensor, tensors_of
-from motorvae.runtime.errors import BackendError, EngineError
-from motorvae.runtime.flavours import Flavour
-from motorvae.runtime.spec import ModelSpec
+from motorvae.runtime.bundle.manifest import Tensor, tensors_of
+from motorvae.runtime.core.errors import BackendError, EngineError
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.engines.tensorrt.engine import TensorRTBackend
+from motorvae.runtime.engines.tensorrt.package import Flavour
 
 if TYPE_CHECKING:
     from .conftest import StandIn

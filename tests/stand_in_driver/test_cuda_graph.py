@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from motorvae.runtime.errors import BackendError
+from motorvae.runtime.core.errors import BackendError
 
 if TYPE_CHECKING:
     from .conftest import StandIn

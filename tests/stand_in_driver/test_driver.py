@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from motorvae.runtime.driver import Gpu, NoGpu, find_gpu
+from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 
 if TYPE_CHECKING:
     from .conftest import StandIn
@@ -46,7 +46,7 @@ def test_an_error_that_the_driver_cannot_name_is_a_number(stand_in: StandIn) -> 
 
 
 def test_without_a_driver_there_is_no_gpu(run_python: Callable[..., str]) -> None:
-    code = "from motorvae.runtime.driver import find_gpu\nprint(find_gpu())"
+    code = "from motorvae.runtime.engines.gpu_info import find_gpu\nprint(find_gpu())"
     assert run_python(code, driver=False) == (
         "NoGpu(reason='no NVIDIA driver (libcuda.so.1 is not on this machine)')"
     )

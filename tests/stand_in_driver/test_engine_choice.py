@@ -9,21 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motorvae.runtime.bundle import (
-    Bundle,
-    Precision,
-    Variant,
-)
-from motorvae.runtime.choice import Wish, choose_backend
-from motorvae.runtime.driver import Gpu
-from motorvae.runtime.engines import (
+from motorvae.runtime.bundle.load import Bundle
+from motorvae.runtime.bundle.manifest import Precision, Variant
+from motorvae.runtime.core.errors import EngineError
+from motorvae.runtime.engines.gpu_info import Gpu
+from motorvae.runtime.engines.select import Wish, choose_backend
+from motorvae.runtime.engines.tensorrt.find import (
     check_engine,
     engine_paths,
     open_plan,
     precisions_with_engine,
 )
-from motorvae.runtime.errors import EngineError
-from motorvae.runtime.flavours import Flavour
+from motorvae.runtime.engines.tensorrt.package import Flavour
 
 from .engine_bundles import bundle_of, entry_of, passport_of, put_engine, receipt_all_in
 

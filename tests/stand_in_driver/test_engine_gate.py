@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from motorvae.export.engine_gate import verdicts_of
-from motorvae.export.engines import BuiltEngine
-from motorvae.export.verify import Reference, Spread
-from motorvae.runtime.bundle import (
-    Bundle,
-    GraphReport,
-    Precision,
-)
-from motorvae.runtime.driver import Gpu
-from motorvae.runtime.errors import EngineError, VerificationError
-from motorvae.runtime.flavours import Flavour
-from motorvae.runtime.passport import (
-    BatchProfile,
-    EngineVerification,
-)
+from motorvae.export.tensorrt.build import BuiltEngine
+from motorvae.export.tensorrt.verify_engines import verdicts_of
+from motorvae.export.verify.verifier import Reference, Spread
+from motorvae.runtime.bundle.load import Bundle
+from motorvae.runtime.bundle.manifest import GraphReport, Precision
+from motorvae.runtime.core.errors import EngineError, VerificationError
+from motorvae.runtime.engines.gpu_info import Gpu
+from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineVerification
+from motorvae.runtime.engines.tensorrt.package import Flavour
 
 if TYPE_CHECKING:
     from .conftest import StandIn

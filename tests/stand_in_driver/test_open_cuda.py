@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from motorvae.runtime.cuda import open_cuda
-from motorvae.runtime.errors import BackendError
+from motorvae.runtime.core.errors import BackendError
+from motorvae.runtime.engines.cuda.open import open_cuda
 
 OPEN = """
 from motorvae.runtime.cuda import open_cuda

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from motorvae.runtime.spec import ModelSpec
-from motorvae.training import module as module_module
-from motorvae.training.loss import Loss, vae_loss
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.training.loop import module as module_module
+from motorvae.training.model.loss import Loss, vae_loss
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import train
 

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from motorvae.runtime.errors import CheckpointError
+from motorvae.runtime.core.errors import CheckpointError
 from motorvae.training.checkpoint import config_from_run, model_from_checkpoint
 
 

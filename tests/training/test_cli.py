@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from motorvae.runtime.errors import ConfigError
-from motorvae.runtime.vehicles import vehicle
+from motorvae.runtime.core.errors import ConfigError
+from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.cli import _with_new_goal, main
 from motorvae.training.options import TrainOptions

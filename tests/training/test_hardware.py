@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from motorvae.runtime.errors import ConfigError
-from motorvae.runtime.spec import ModelSpec
+from motorvae.runtime.core.errors import ConfigError
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.hardware import (
     cpu_has_bf16,
     precision_from_options,

@@ -14,18 +14,18 @@ import pytest
 import safetensors.torch
 import torch
 
-from motorvae.runtime.errors import CheckpointError
+from motorvae.runtime.core.errors import CheckpointError
 from motorvae.training.checkpoint import (
     KeptEpoch,
     KeptWeights,
     config_from_run,
     model_from_checkpoint,
 )
-from motorvae.training.data import data_from_cache
-from motorvae.training.latents import latent_statistics
-from motorvae.training.module import VAETraining
+from motorvae.training.data.dataset import data_from_cache
+from motorvae.training.loop.module import VAETraining
 from motorvae.training.options import TrainOptions
 from motorvae.training.report import lines_of, overfitting
+from motorvae.training.statistics.latents import latent_statistics
 from motorvae.training.train import Outcome, train
 
 Change = Callable[[int, Callable[[], object]], None]
@@ -56,7 +56,7 @@ def overfitted(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> Outcom
                 self.model.decoder.image.bias -= 4.0
 
     monkeypatch.setattr(VAETraining, "on_train_epoch_end", then_spoil)
-    monkeypatch.setattr("motorvae.training.run.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr("motorvae.training.run_folder.shutil.rmtree", lambda *_, **__: None)
     return train(replace(options, name="spoilt"))
 
 

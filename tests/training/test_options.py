@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from motorvae.runtime.errors import ConfigError
-from motorvae.runtime.spec import ModelSpec
+from motorvae.runtime.core.errors import ConfigError
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.options import CARD_BATCH_SIZE, TrainOptions, spec_from_train_options
 
 

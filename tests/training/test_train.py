@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from motorvae.runtime.errors import CheckpointError, ConfigError, OutputError
-from motorvae.training import module as module_module
-from motorvae.training import run as run_module
+from motorvae.runtime.core.errors import CheckpointError, ConfigError, OutputError
+from motorvae.training import run_folder as run_module
 from motorvae.training.checkpoint import config_from_run
-from motorvae.training.module import EpochRow, VAETraining
+from motorvae.training.interrupt import steps_saved
+from motorvae.training.loop import module as module_module
+from motorvae.training.loop.module import EpochRow, VAETraining
 from motorvae.training.options import TrainOptions
-from motorvae.training.resume import steps_saved
 from motorvae.training.train import train
 
 OnLoss = Callable[[int, Callable[[], object]], None]
@@ -218,7 +218,7 @@ def test_ctrl_c_while_finishing_can_be_resumed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("motorvae.training.run.save_weights", interrupted)
+        patch.setattr("motorvae.training.run_folder.save_weights", interrupted)
         outcome = train(replace(options, name="late"))
     assert not outcome.finished
     assert train(TrainOptions(resume=outcome.folder)).finished

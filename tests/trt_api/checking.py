@@ -17,7 +17,7 @@ from .reading import MODULE, annotations, guards, reachable, retyped, uses
 from .releases import Bindings
 
 Sources = Mapping[str, str]
-"""Source text by path, such as "runtime/flavours.py"."""
+"""Source text by path, such as "runtime/engines/tensorrt/package.py"."""
 
 _OUTPUT = re.compile(r"(?P<path>[^:]+):(?P<line>\d+): (?P<kind>error|note): (?P<text>.*)")
 _REVEALED = "Revealed type is "

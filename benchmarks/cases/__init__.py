@@ -1,0 +1,1 @@
+"""The cases of motorvae-bench, a module for each kind."""

@@ -1,0 +1,172 @@
+"""Case: one subject of the benchmark, what tells it apart, and its samples or why it has none."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ...runtime.bundle.manifest import Metric
+from ...runtime.core.spec import StrictModel
+from ..measure.roofline import Roofline
+from ..measure.samples import Series
+from ..measure.stability import warnings_of
+
+EAGER, COMPILED, ONNX, OPENVINO = "torch eager", "torch.compile", "ONNX Runtime", "OpenVINO"
+TENSORRT, TENSORRT_RTX, PLAIN = "TensorRT", "TensorRT-RTX", "plain recipe"
+"""Names of the engines; the plain recipe is colour decode, cvtColor, resize and torch eager."""
+
+Group = Literal[
+    "encoder",
+    "decoder",
+    "path",
+    "threads",
+    "start-up",
+    "import",
+    "stream",
+    "memory",
+    "gpu",
+    "training",
+]
+CasePrecision = Literal["float32", "bf16", "fp16", "int8"]
+InputType = Literal["float32", "uint8"]
+FrameSource = Literal["mjpeg", "yuv", "bgr"]
+
+
+class Agreement(StrictModel):
+    """How far one output of an engine is from the reference on the benchmark's own input."""
+
+    output: str
+    reference: str
+    max_difference: float
+    limit: float
+
+
+class GpuMode(StrictModel):
+    """How a case used the GPU, in the words of trtexec's flags; None where it does not apply.
+
+    Attributes:
+        cuda_graph: One recorded CUDA graph is launched (`--useCudaGraph`).
+        data_transfers: Input and output cross in each call (without `--noDataTransfers`).
+    """
+
+    cuda_graph: bool | None = None
+    data_transfers: bool | None = None
+
+    @property
+    def title(self) -> str:
+        """The settings in words."""
+        words = {
+            "CUDA graph": self.cuda_graph,
+            "transfers": self.data_transfers,
+        }
+        return ", ".join(
+            name if is_on else f"no {name}" for name, is_on in words.items() if is_on is not None
+        )
+
+
+class Case(StrictModel):
+    """One subject of the benchmark: measured, or the reason why not.
+
+    The fields from `group` to `mode` tell cases apart, in one result and between two.
+
+    Attributes:
+        group: What was timed.
+        engine: Which engine, or which way of doing it.
+        precision: Of weights and arithmetic.
+        outputs: Of the graph, such as "mu and log_var" or "mu".
+        input_type: What the graph takes.
+        source: What a path begins with: JPEG bytes, a decoded YUV frame, or a BGR one.
+        frame: Width and height of the frame of a path.
+        variant: Whatever else tells it apart, in a few words.
+        batch: Images in one call.
+        mode: How the GPU was used.
+        input_sha256: Identity of the input's bytes; equal for all that are compared.
+        not_measured: Why there are no samples; None where there are.
+        prepare_s: Time of opening or compiling the engine up to its first result.
+        stages: Samples by stage; the first is the whole, which comparisons look at.
+        turn: Samples taken in one go where that is not the schedule's; 1 for whole processes.
+        agreement: How the outputs compare with the reference, checked before timing.
+        latent_error: The drift gate's largest error of a latent over its spread, on the held-out
+            images.
+        psnr: The drift gate's PSNR of the worst reconstruction in dB.
+        roofline: The least time on this machine, for single graphs.
+        notes: What the engine says of how it ran.
+        warnings: What makes the figures doubtful.
+    """
+
+    group: Group
+    engine: str
+    precision: CasePrecision = "float32"
+    outputs: str | None = None
+    input_type: InputType | None = None
+    source: FrameSource | None = None
+    frame: tuple[int, int] | None = None
+    variant: str | None = None
+    batch: int = 1
+    mode: GpuMode | None = None
+    input_sha256: str | None = None
+    not_measured: str | None = None
+    prepare_s: float | None = None
+    stages: dict[str, Series] = Field(default_factory=dict)
+    turn: int | None = Field(default=None, ge=1)
+    agreement: tuple[Agreement, ...] = ()
+    latent_error: Metric | None = None
+    psnr: Metric | None = None
+    roofline: Roofline | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_measured(self) -> Case:
+        if bool(self.stages) == (self.not_measured is not None):
+            raise ValueError("a case has either samples or the reason why there are none")
+        return self
+
+    @property
+    def what(self) -> str:
+        """What was done, whoever did it: engines with the same answer may be compared."""
+        frame = f"{self.frame[0]}x{self.frame[1]} frame" if self.frame else ""
+        batch = "" if self.frame and self.batch == 1 else f"batch {self.batch}"
+        if self.group in {"start-up", "memory", "import", "stream"} and self.batch == 1:
+            batch = ""
+        words = (self.group, f"{self.source or ''} {frame}".strip(), batch)
+        return ", ".join(word for word in words if word)
+
+    @property
+    def how(self) -> str:
+        """How it was done: engine, precision, and whatever else tells it apart."""
+        words = (
+            self.engine,
+            "" if self.precision == "float32" else self.precision,
+            self.outputs or "",
+            f"{self.input_type} input" if self.input_type == "uint8" else "",
+            self.variant or "",
+            self.mode.title if self.mode else "",
+        )
+        return ", ".join(word for word in words if word)
+
+    @property
+    def key(self) -> str:
+        """The case's name: the same in every result, and unlike that of every other case."""
+        return f"{self.what}, {self.how}"
+
+    @property
+    def passed(self) -> bool:
+        """Whether the drift gate, where it looked, let it through."""
+        return all(gate.passed for gate in (self.latent_error, self.psnr) if gate)
+
+    @property
+    def whole(self) -> Series | None:
+        """The first stage, which covers all of it; None where nothing was measured."""
+        return next(iter(self.stages.values()), None)
+
+
+def measured_case(case: Case) -> Case:
+    """Return a case with the warnings that its samples deserve."""
+    found = [
+        warning
+        for stage, series in case.stages.items()
+        for warning in warnings_of(stage, series.samples)
+    ]
+    return case.model_copy(update={"warnings": tuple(found)})

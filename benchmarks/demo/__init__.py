@@ -1,0 +1,1 @@
+"""The demo: train, export, stream, and draw a report."""

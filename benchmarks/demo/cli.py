@@ -1,0 +1,167 @@
+"""The main job in one go: train, export, stream a video, and draw what came out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from rich.console import Console
+
+from ...runtime.core.atomic_files import replaced_file
+from ...runtime.core.command import Terminated, run_command, stderr_console
+from ...runtime.core.errors import ConfigError, OutputError, StepFailedError
+from ...runtime.sources.synthetic.vehicles import MovingVehicles
+
+VIDEO_SIZE = 512
+VIDEO_FPS = 30
+VIDEO_SECONDS = 15
+VIDEO_SEED = 2026
+MARKER = "README.txt"
+SMALL = ("--channels", "16", "32", "64", "128", "256")
+"""A quarter of the model's arithmetic, so that few minutes on two cores show something."""
+BRISK = ("--batch-size", "8", "--learning-rate", "0.0005", "--vehicles-count", "1500")
+"""Twice this rate makes the KL of single batches explode in the first stage: the heads sum over
+16384 features, so that Adam moves every log_var by several units a step."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Options of the demo."""
+
+    steps: int = 700
+    """Optimizer steps of training: under two minutes on two cores that are free."""
+    minutes: float = 20.0
+    """Most minutes of training, should the machine be so busy that the steps take longer."""
+    seed: int = 0
+    """Seed of the vehicles, the weights and the order of the images."""
+    output: Path = Path("demo")
+    """Where everything goes; what an earlier demo left there is replaced."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the demo; return its exit code."""
+    return run_command(
+        DemoOptions,
+        _demo,
+        prog="demo",
+        description="Train, export and stream on this machine, and draw a report.",
+        args=args,
+    )
+
+
+def video_of_vehicles(path: Path, *, seconds: float = VIDEO_SECONDS) -> None:
+    """Encode a video of vehicles driving by: H.264, 512 x 512, 30 frames a second.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    vehicles = MovingVehicles(VIDEO_SEED, VIDEO_SIZE)
+    with replaced_file(path) as temporary, av.open(temporary, "w") as container:
+        # As cameras encode: no frame refers to a later one, so none waits for another.
+        options = {"crf": "18", "tune": "zerolatency"}
+        stream = container.add_stream("libx264", rate=VIDEO_FPS, options=options)
+        stream.width = stream.height = VIDEO_SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = Fraction(1, VIDEO_FPS)
+        for index in range(round(seconds * VIDEO_FPS)):
+            frame = av.VideoFrame.from_ndarray(vehicles.image(index / VIDEO_FPS), "gray")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _demo(options: DemoOptions) -> None:
+    if not 0 < options.minutes <= 600:
+        raise ConfigError(f"minutes={options.minutes}: take more than 0 and at most 600")
+    if options.steps < 2:
+        raise ConfigError(f"steps={options.steps}: take at least 2, one for each stage")
+    console = stderr_console()
+    folder = options.output
+    run, bundle, video = folder / "run", folder / "bundle", folder / "vehicles.mp4"
+    rows, report = folder / "latents.jsonl", folder / "report.png"
+    _clear(folder)
+
+    _step(
+        console,
+        "motorvae-train",
+        *("--data", "vehicles", "--steps", f"{options.steps}"),
+        *("--minutes", f"{options.minutes:g}", "--seed", f"{options.seed}"),
+        *("--output", str(folder), "--name", run.name, *SMALL, *BRISK),
+    )
+    _step(
+        console,
+        "motorvae-export",
+        *("--checkpoint", str(run), "--output", str(bundle), "--fp16"),
+    )
+    with console.status(f"rendering {video}"):
+        video_of_vehicles(video)
+    _step(
+        console,
+        "motorvae-stream",
+        *("--camera", str(video), "--realtime"),
+        *("--model", str(bundle), "--output", str(rows)),
+    )
+    from .report import draw_report  # noqa: PLC0415  # matplotlib loads slowly
+
+    draw_report(report, bundle=bundle, video=video, rows=rows)
+    console.print("\nThe demo wrote", style="bold")
+    for path, what in (
+        (run, "the training run: weights, metrics, reconstructions, loss curve"),
+        (bundle, "encoder and decoder as verified ONNX graphs, float32 and FP16"),
+        (video, "the video that was streamed"),
+        (
+            rows,
+            "one latent row a frame, with its age; foreign are mostly those in which a vehicle "
+            "enters or leaves the view, as training images have it nearer the middle",
+        ),
+        (report, "originals and reconstructions, latents over time, latencies"),
+    ):
+        console.print(f"  {path}: {what}")
+    scripts = Path(os.path.relpath(Path(sys.executable).parent))
+    console.print(
+        f"next: {scripts / 'motorvae-stream'} --camera synthetic --max-frames 300 "
+        f"--model {bundle} (or --camera 0, with a camera)"
+    )
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demo left, and nothing else.
+
+    Raises:
+        OutputError: The folder holds something and no demo made it.
+    """
+    marker = folder / MARKER
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise OutputError(f"{folder} is not the folder of a demo: name another --output")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    marker.write_text("Made by the demo, which replaces this folder.\n", encoding="utf-8")
+
+
+def _step(console: Console, command: str, *args: str) -> None:
+    """Show and run one of our commands, as a user would type it.
+
+    Raises:
+        StepFailedError: It failed, such as an export whose model has learned too little: the demo
+            ends there, and no picture is drawn.
+    """
+    console.print(f"\n$ {' '.join((command, *args))}", style="bold")
+    script = Path(sys.executable).parent / command
+    with subprocess.Popen([str(script), *args]) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt as stop:
+            if isinstance(stop, Terminated):
+                process.terminate()
+            process.wait()  # it was interrupted too, and is saving
+            raise
+    if process.returncode:
+        raise StepFailedError(f"{command} ended with exit code {process.returncode}; see above")
+

@@ -1,0 +1,1 @@
+"""motorvae-doctor gpu: every way to run the encoder on this GPU."""

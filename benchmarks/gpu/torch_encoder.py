@@ -1,0 +1,147 @@
+"""TorchEncoder: torch's FP16 encoder on the GPU as one CUDA graph, with the verbs of a Backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...runtime.bundle.load import Bundle
+from ...runtime.bundle.manifest import Tensor
+from ...runtime.core.atomic_files import sha256_of
+from ...runtime.core.closing import Closing
+from ...runtime.core.errors import BackendError, MeasurementError
+from ...runtime.engines.base import Arrays, Batch, check_batch
+from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
+
+_RUNS_BEFORE_CAPTURE = 3
+"""cuDNN and cuBLAS choose kernels and take workspace in the first runs, as torch's notes say."""
+
+
+class TorchEncoder(Closing):
+    """An encoder in half precision whose kernels are one CUDA graph, for one image at a time.
+
+    Like motorVAE's FP16 graphs it takes and gives float32; the casts are inside. Images and
+    latents cross through page-locked memory, outside the graph.
+
+    Args:
+        checkpoint: The training run that `bundle` was exported from.
+        bundle: Whose weights it must have.
+
+    Raises:
+        MeasurementError: torch finds no GPU, or the weights are others.
+        CheckpointError: The checkpoint cannot be read.
+        BackendError: The GPU refuses.
+    """
+
+    input_dtype: np.dtype[Any] = np.dtype(np.float32)
+    outputs: tuple[str, ...] = ("mu", "log_var")
+    threads: int | None = None
+
+    def __init__(self, checkpoint: Path, bundle: Bundle) -> None:
+        if not torch.cuda.is_available():
+            raise MeasurementError(
+                f"torch {torch.__version__} finds no GPU: install a build of torch for CUDA "
+                f"{torch.version.cuda or 'of this driver'}"
+            )
+        model, _ = model_from_checkpoint(checkpoint)
+        weights = checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else checkpoint
+        if sha256_of(weights) != bundle.manifest.weights_sha256:
+            raise MeasurementError(
+                f"{bundle.folder} was exported from other weights than {weights}: name the run "
+                "that it came from with --checkpoint"
+            )
+        spec = bundle.spec
+        self.name = f"torch {torch.__version__} on {torch.cuda.get_device_name(0)}"
+        self.notes: tuple[str, ...] = ("cuDNN chose its kernels by trying them",)
+        self._shape = (1, 1, spec.image_size, spec.image_size)
+        try:
+            self._record(model.encoder.half().eval().cuda(), spec.latent_size)
+        except RuntimeError as error:  # the root of what CUDA, cuDNN and cuBLAS raise in torch
+            raise _failed(self.name, error) from error
+
+    def run(self, batch: Batch) -> Arrays:
+        """Run images one at a time; see `Backend.run`."""
+        check_batch(batch, self.input_dtype, self._shape[1:], self.name)
+        parts = []
+        try:
+            for image in batch:
+                self._image_host.numpy()[0] = image
+                self._start()
+                self._stream.synchronize()
+                parts.append(self._latents_host.numpy().copy())
+        except RuntimeError as error:
+            raise _failed(self.name, error) from error
+        found = np.stack(parts)
+        return {"mu": found[:, 0], "log_var": found[:, 1]}
+
+    def repeat_timed(self) -> Mapping[str, float]:
+        """Do the last run again between events; see `TensorRTBackend.repeat_timed`."""
+        try:
+            self._start(timed=True)
+            self._stream.synchronize()
+            start, copied, computed, end = self._events
+            return {
+                "device": start.elapsed_time(end),
+                "h2d": start.elapsed_time(copied),
+                "compute": copied.elapsed_time(computed),
+                "d2h": computed.elapsed_time(end),
+            }
+        except RuntimeError as error:
+            raise _failed(self.name, error) from error
+
+    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Nothing to check: the model was made from the bundle's own sizes."""
+
+    def close(self) -> None:
+        """Nothing to release before the process ends: torch keeps its memory for itself."""
+
+    def _record(self, encoder: torch.nn.Module, latent_size: int) -> None:
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._events = [
+            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            for _ in range(4)
+        ]
+        self._image_host = torch.zeros(self._shape, pin_memory=True)
+        self._latents_host = torch.zeros((2, latent_size), pin_memory=True)
+        self._image = torch.zeros(self._shape, device="cuda")
+        self._latents = torch.zeros((2, latent_size), device="cuda")
+
+        def compute() -> None:
+            mu, log_var = encoder(self._image.half())
+            self._latents.copy_(torch.cat((mu, log_var)))
+
+        torch.cuda.synchronize()
+        # The fastest kernels that torch finds, as the engine builders look for theirs.
+        with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=True):
+            with torch.cuda.stream(self._stream):
+                for _ in range(_RUNS_BEFORE_CAPTURE):
+                    compute()
+            self._stream.synchronize()
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=self._stream):
+                compute()
+        torch.cuda.synchronize()
+
+    def _start(self, *, timed: bool = False) -> None:
+        start, copied, computed, end = self._events if timed else (None,) * 4
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            _note(start)
+            self._image.copy_(self._image_host, non_blocking=True)
+            _note(copied)
+            self._graph.replay()
+            _note(computed)
+            self._latents_host.copy_(self._latents, non_blocking=True)
+            _note(end)
+
+
+def _note(event: torch.cuda.Event | None) -> None:
+    if event is not None:
+        event.record()
+
+
+def _failed(name: str, error: RuntimeError) -> BackendError:
+    return BackendError(f"{name} failed: {' '.join(str(error).split())[:200]}")

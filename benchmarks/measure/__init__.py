@@ -1,0 +1,1 @@
+"""How it is measured: interleaved rounds, samples, the machine and its rates."""

@@ -1,0 +1,128 @@
+"""What the machine is and how busy it was, so that two results are only compared if they may be."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from ...runtime.core.packages import OPENCV_PACKAGES, versions_of
+from ...runtime.core.spec import StrictModel
+from ...runtime.engines.gpu_info import NoGpu, find_gpu
+
+_PACKAGES = (
+    "motorvae",
+    "torch",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    *OPENCV_PACKAGES,
+    "numpy",
+    "av",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+)
+_CPUINFO = Path("/proc/cpuinfo")
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+class Environment(StrictModel):
+    """The machine and the software of one benchmark run.
+
+    Attributes:
+        machine: Instruction set, such as x86_64.
+        cpu: Model name of the processor.
+        cores: Physical cores, or None where the system does not say.
+        logical_cores: Hardware threads of the machine.
+        usable_cores: Those that this process may run on.
+        memory_bytes: Main memory of the machine.
+        system: Operating system and kernel.
+        python: Version of Python.
+        versions: Version of each package that takes part and is installed.
+        threads: Threads that each engine was set to.
+        governor: The CPU frequency governor, where the system shows one.
+        gpu: Name of the GPU, where there is one.
+        power_mode: Of the board or the GPU, where it has one.
+        load_start: Load averages over 1, 5 and 15 minutes before the benchmark.
+        load_end: The same after it; the benchmark's own load is part of it.
+    """
+
+    machine: str
+    cpu: str
+    cores: int | None
+    logical_cores: int
+    usable_cores: int
+    memory_bytes: int
+    system: str
+    python: str
+    versions: dict[str, str]
+    threads: dict[str, int]
+    governor: str | None
+    load_start: tuple[float, float, float]
+    load_end: tuple[float, float, float]
+    gpu: str | None = None
+    power_mode: str | None = None
+
+
+def load_now() -> tuple[float, float, float]:
+    """Return the load averages over 1, 5 and 15 minutes."""
+    one, five, fifteen = psutil.getloadavg()
+    return float(one), float(five), float(fifteen)
+
+
+def usable_cores() -> int:
+    """Return how many hardware threads this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def environment_now(
+    *,
+    threads: dict[str, int],
+    load_start: tuple[float, float, float],
+    power_mode: str | None = None,
+) -> Environment:
+    """Describe this machine at the end of a run.
+
+    Args:
+        threads: Threads that each engine was set to.
+        load_start: What `load_now` said before the run.
+        power_mode: What the board or the GPU is limited to, where something says so.
+    """
+    gpu = find_gpu()
+    return Environment(
+        machine=platform.machine(),
+        cpu=_cpu_name(),
+        cores=psutil.cpu_count(logical=False),
+        logical_cores=os.cpu_count() or 1,
+        usable_cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        system=platform.platform(),
+        python=platform.python_version(),
+        versions=versions_of(_PACKAGES),
+        threads=threads,
+        governor=_text(_GOVERNOR),
+        load_start=load_start,
+        load_end=load_now(),
+        gpu=None if isinstance(gpu, NoGpu) else gpu.name,
+        power_mode=power_mode,
+    )
+
+
+def _cpu_name() -> str:
+    for line in (_text(_CPUINFO) or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    # Arm boards name themselves in the device tree instead.
+    return _text(Path("/proc/device-tree/model")) or platform.processor() or "unknown"
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip("\0\n ") or None
+    except OSError:
+        return None

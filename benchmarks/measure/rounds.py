@@ -1,0 +1,130 @@
+"""Interleaved rounds: what is called when, and the raw durations that come of it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import TypeVar
+
+from pydantic import Field
+
+from ...runtime.core.errors import ConfigError
+from ...runtime.core.spec import StrictModel
+
+Key = TypeVar("Key", bound=Hashable)
+Laps = Callable[[], Mapping[str, int]]
+"""Does the work once and returns nanoseconds per stage."""
+Samples = dict[str, list[int]]
+"""Nanoseconds of every timed call, per stage, in the order in which they were taken."""
+
+_LOOK_S, _MOST_WAIT_S = 0.002, 1.0
+_QUIET_SHARE = 0.1
+"""Of one core: what this process may use while it counts as quiet."""
+
+
+class Schedule(StrictModel):
+    """How often each subject is called.
+
+    Subjects take turns, A B C A B C. A turn begins once this process does nothing any more: ONNX
+    Runtime's threads, for one, spin on for 40 ms after a run. Then come calls that are not timed.
+    The caches still hold the previous subject's data, and a system's scheduler takes tens of
+    milliseconds to spread the threads of another engine over the cores again.
+
+    Attributes:
+        samples: Timed calls of each subject.
+        warmup: Calls of each subject before the first round, never timed.
+        settle: Calls at the start of each turn, never timed.
+        settle_ms: How long these go on at least.
+        turn: Timed calls in one turn; the last turn may be shorter.
+    """
+
+    samples: int
+    warmup: int = 10
+    settle: int = 2
+    settle_ms: float = Field(default=0, ge=0, le=10_000)
+    turn: int = 10
+
+
+def stopwatch(work: Callable[[], object], stage: str) -> Laps:
+    """Return `work` as a subject of one stage."""
+
+    def lap() -> dict[str, int]:
+        begin = time.perf_counter_ns()
+        work()
+        return {stage: time.perf_counter_ns() - begin}
+
+    return lap
+
+
+def interleaved(subjects: Mapping[Key, Laps], schedule: Schedule) -> dict[Key, Samples]:
+    """Time subjects in turns, so that whatever drifts hits all alike.
+
+    Every sample is kept: nothing is trimmed, clipped or averaged.
+
+    Args:
+        subjects: What to call, by name; the order is that of the turns.
+        schedule: How often.
+
+    Returns:
+        Samples of each subject.
+
+    Raises:
+        ConfigError: The schedule asks for no samples, or for turns without any.
+    """
+    if schedule.samples < 1 or schedule.turn < 1:
+        raise ConfigError(
+            f"samples={schedule.samples}, turn={schedule.turn}: each must be at least 1"
+        )
+    for lap in subjects.values():
+        for _ in range(schedule.warmup):
+            lap()
+    samples: dict[Key, Samples] = {name: {} for name in subjects}
+    left = schedule.samples
+    with _no_collector():
+        while left:
+            turn = min(schedule.turn, left)
+            for name, lap in subjects.items():
+                gc.collect()
+                _wait_until_quiet()
+                _settle(lap, schedule)
+                for stages in [lap() for _ in range(turn)]:
+                    for stage, duration_ns in stages.items():
+                        samples[name].setdefault(stage, []).append(duration_ns)
+            left -= turn
+    return samples
+
+
+def _wait_until_quiet() -> None:
+    """Wait until no thread of this process works any more, but not for ever."""
+    give_up_s = time.perf_counter() + _MOST_WAIT_S
+    while time.perf_counter() < give_up_s:
+        begin_s, used_s = time.perf_counter(), time.process_time()
+        time.sleep(_LOOK_S)
+        share = (time.process_time() - used_s) / (time.perf_counter() - begin_s)
+        if share < _QUIET_SHARE:
+            return
+
+
+def _settle(lap: Laps, schedule: Schedule) -> None:
+    until_s = time.perf_counter() + schedule.settle_ms / 1e3
+    calls = 0
+    while calls < schedule.settle or time.perf_counter() < until_s:
+        lap()
+        calls += 1
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """Collect garbage only where the block says so, and quickly: what exists now is left alone."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()

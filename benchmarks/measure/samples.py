@@ -1,0 +1,77 @@
+"""Series: every sample of one thing as it was taken, and percentiles that must be theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ...runtime.core.errors import MeasurementError
+from ...runtime.core.spec import StrictModel
+
+Unit = Literal["ns", "bytes"]
+
+_SHOWN: dict[Unit, tuple[str, float]] = {"ns": ("ms", 1e6), "bytes": ("MiB", 2.0**20)}
+"""What people read a unit in, and how much of the unit one of that is."""
+
+
+class Series(StrictModel):
+    """Every sample of one stage, in the order in which they were taken, and its percentiles.
+
+    Attributes:
+        unit: Of the samples.
+        samples: Nanoseconds or bytes, each above 0.
+        p50: Linear-interpolated percentile, in milliseconds or MiB, as are the next three.
+        p95: The same.
+        p99: The same.
+        max: The largest sample.
+    """
+
+    unit: Unit = "ns"
+    samples: tuple[int, ...] = Field(min_length=1)
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+    @model_validator(mode="after")
+    def _check_percentiles(self) -> Series:
+        if min(self.samples) <= 0:
+            raise ValueError(f"a sample of {min(self.samples)} {self.unit}: each must be above 0")
+        said = (self.p50, self.p95, self.p99, self.max)
+        found = _percentiles(self.samples, self.unit)
+        if not all(math.isclose(one, other) for one, other in zip(said, found, strict=True)):
+            raise ValueError(f"percentiles {said} are not those of the samples, {found}")
+        return self
+
+    @property
+    def shown_in(self) -> str:
+        """The unit of the percentiles: "ms" or "MiB"."""
+        return _SHOWN[self.unit][0]
+
+    @property
+    def shown(self) -> tuple[float, ...]:
+        """The samples in the unit of the percentiles."""
+        scale = _SHOWN[self.unit][1]
+        return tuple(sample / scale for sample in self.samples)
+
+
+def series_of(samples: Sequence[int], unit: Unit = "ns") -> Series:
+    """Return samples with their percentiles.
+
+    Raises:
+        MeasurementError: There are none.
+    """
+    if not len(samples):
+        raise MeasurementError("no samples were taken, so there is nothing to say of them")
+    p50, p95, p99, largest = _percentiles(samples, unit)
+    return Series(unit=unit, samples=tuple(samples), p50=p50, p95=p95, p99=p99, max=largest)
+
+
+def _percentiles(samples: Sequence[int], unit: Unit) -> tuple[float, float, float, float]:
+    values = np.asarray(samples, np.float64) / _SHOWN[unit][1]
+    p50, p95, p99 = (float(value) for value in np.percentile(values, (50, 95, 99)))
+    return p50, p95, p99, float(values.max())

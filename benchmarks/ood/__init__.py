@@ -1,0 +1,1 @@
+"""The benchmark of out-of-distribution detection on anybody's images."""

@@ -1,0 +1,135 @@
+"""The benchmark's JSON: cases, settings, machine and rates, and reading it back with suspicion."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+from typing import Literal
+
+from pydantic import model_validator
+
+from ..runtime.core.atomic_files import replaced_file
+from ..runtime.core.documents import document_from_json
+from ..runtime.core.errors import MeasurementError
+from ..runtime.core.spec import ModelSpec, StrictModel
+from .cases.base import Case, CasePrecision
+from .measure.environment import Environment
+from .measure.rounds import Schedule
+from .measure.samples import Series
+
+SCHEMA_VERSION: Literal[2] = 2
+
+
+class Rate(StrictModel):
+    """A rate of the machine, measured before and after the cases.
+
+    Attributes:
+        work: Operations or bytes of one sample.
+        series: The samples, in nanoseconds.
+        warnings: Where the machine changed on the way.
+    """
+
+    work: int
+    series: Series
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def best_per_s(self) -> float:
+        """Work per second in the fastest sample."""
+        return self.work / min(self.series.samples) * 1e9
+
+    @property
+    def p50_per_s(self) -> float:
+        """Work per second in the median sample."""
+        return self.work / self.series.p50 * 1e3
+
+
+class Settings(StrictModel):
+    """How the benchmark was run: with `Result.model` and threads, what makes two results alike.
+
+    Attributes:
+        quick: Too few samples to be quoted; only shows that everything works.
+        untrained: The weights are random.
+        weights_sha256: Identity of the weights.
+        seed: Seed of the inputs, and of the weights where they are untrained.
+        schedule: Calls of each latency case.
+        training_schedule: Calls of each training case, where it was asked for.
+        spread_limit: See `stability`.
+        drift_limit: See `stability`.
+    """
+
+    quick: bool
+    untrained: bool
+    weights_sha256: str
+    seed: int
+    schedule: Schedule
+    training_schedule: Schedule | None
+    spread_limit: float
+    drift_limit: float
+
+
+class Result(StrictModel):
+    """Everything that a benchmark's JSON holds.
+
+    Attributes:
+        created: When, in UTC.
+        command: What was typed, so that it can be typed again.
+        model: Sizes of the model.
+        settings: How it was run.
+        environment: On what.
+        matrix: The machine's matrix rate in each precision that it could be measured in.
+        copy_memory: The machine's copy bandwidth, bytes read plus bytes written.
+        read_memory: Its read bandwidth.
+        cases: What was measured.
+        warnings: What makes the whole doubtful.
+    """
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    created: str
+    command: str
+    model: ModelSpec
+    settings: Settings
+    environment: Environment
+    matrix: dict[CasePrecision, Rate]
+    copy_memory: Rate
+    read_memory: Rate
+    cases: tuple[Case, ...]
+    warnings: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _check_cases(self) -> Result:
+        if "float32" not in self.matrix:
+            raise ValueError("matrix has no float32 rate")
+        counts = collections.Counter(case.key for case in self.cases)
+        if twice := [key for key, count in counts.items() if count > 1]:
+            raise ValueError(f"two cases are called {twice[0]!r}")
+        return self
+
+    def turn_of(self, case: Case) -> int:
+        """Return how many samples of a case were taken in one go."""
+        return case.turn or self.settings.schedule.turn
+
+
+def save_result(path: Path, result: Result) -> None:
+    """Write a result, whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with replaced_file(path) as temporary:
+        temporary.write_text(result.model_dump_json() + "\n", encoding="utf-8")
+
+
+def load_result(path: Path) -> Result:
+    """Read a result.
+
+    Raises:
+        MeasurementError: It is missing, not JSON, of another schema version, or inconsistent.
+    """
+    return document_from_json(
+        path,
+        Result,
+        version=SCHEMA_VERSION,
+        error=MeasurementError,
+        again="run motorvae-bench again",
+    )

@@ -1,0 +1,1 @@
+"""What is measured: models, engines, processes, scenes."""

@@ -1,0 +1,65 @@
+"""MjpegCamera: a network camera on the loopback, which sends ready JPEGs by the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+import time
+from collections.abc import Sequence
+
+from ...runtime.core.closing import Closing
+
+_BOUNDARY = "frame"
+
+
+class MjpegCamera(Closing):
+    """Serves `multipart/x-mixed-replace` to any number of readers until it is closed.
+
+    It compresses nothing, so that it takes next to nothing from what is measured.
+
+    Args:
+        pictures: JPEG bytes, sent in turns.
+        fps: Frames per second.
+
+    Attributes:
+        url: Where it is.
+    """
+
+    def __init__(self, pictures: Sequence[bytes], fps: float) -> None:
+        camera = self
+        self._pictures, self._period_s = pictures, 1 / fps
+        self._closed = threading.Event()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", f"multipart/x-mixed-replace;boundary={_BOUNDARY}")
+                self.end_headers()
+                with contextlib.suppress(OSError):  # the reader has gone
+                    camera.send(self)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def send(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        """Send pictures to one reader until it goes or the camera is closed."""
+        start_s = time.monotonic()
+        number = 0
+        while not self._closed.wait(start_s + number * self._period_s - time.monotonic()):
+            picture = self._pictures[number % len(self._pictures)]
+            head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}"
+            handler.wfile.write(head.encode() + b"\r\n\r\n" + picture + b"\r\n")
+            number += 1
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._closed.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,151 @@
+"""The model under test: one set of weights, as a torch model and as a bundle."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+
+from ...export.bundle import write_bundle
+from ...export.onnx_export import onnx_from_model
+from ...export.verify.reference import HeldOut, spread_from_statistics
+from ...export.verify.torch_reference import reference_from_model
+from ...export.verify.verifier import Reference, Spread
+from ...runtime.bundle.arrays import arrays_from_npz
+from ...runtime.bundle.load import Bundle, load_bundle
+from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES, GraphName
+from ...runtime.core.atomic_files import sha256_of
+from ...runtime.core.errors import BundleError, MeasurementError
+from ...runtime.core.spec import ModelSpec
+from ...runtime.sources.synthetic.vehicles import vehicle
+from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
+from ...training.data.dataset import DataSet
+from ...training.model.vae import MotorVAE
+from ...training.statistics.latents import latent_statistics
+
+_RANDOM_IMAGES = 32
+"""Vehicles that random weights are verified on."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is benchmarked.
+
+    Attributes:
+        model: In evaluation mode, float32, on the CPU.
+        bundle: Exported from the same weights.
+        reference: The bundle's verification images, and what torch says of them.
+        weights_sha256: Identity of the weights.
+        untrained: Whether the weights are random.
+    """
+
+    model: MotorVAE
+    bundle: Bundle
+    reference: Reference
+    weights_sha256: str
+    untrained: bool
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's sizes."""
+        return self.bundle.spec
+
+
+def subject_from_files(
+    bundle_folder: Path, checkpoint: Path, *, images: int | None = None
+) -> Subject:
+    """Load a bundle and the checkpoint that it was exported from.
+
+    Args:
+        bundle_folder: The bundle.
+        checkpoint: The run.
+        images: How many of the verification images to use; all where left out.
+
+    Raises:
+        MeasurementError: One of them is not there, or their weights differ.
+        BundleError: The bundle is damaged.
+        CheckpointError: The checkpoint is damaged.
+    """
+    for what, path in (("bundle", bundle_folder), ("training run", checkpoint)):
+        if not path.exists():
+            raise MeasurementError(
+                f"no {what} at {path}: run motorvae-train and then motorvae-export, name both "
+                "with --model and --checkpoint, or measure random weights with --untrained"
+            )
+    bundle = load_bundle(bundle_folder)
+    model, _ = model_from_checkpoint(checkpoint)
+    weights = checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else checkpoint
+    found, announced = sha256_of(weights), bundle.manifest.weights_sha256
+    if found != announced:
+        raise MeasurementError(
+            f"{bundle_folder} was exported from other weights ({announced[:12]}...) than "
+            f"{weights} holds ({found[:12]}...): run motorvae-export --checkpoint {checkpoint} "
+            f"--output {bundle_folder}, or name the run that the bundle came from"
+        )
+    return Subject(
+        model=model,
+        bundle=bundle,
+        reference=reference_from_model(model, _held_out(bundle, images)),
+        weights_sha256=found,
+        untrained=False,
+    )
+
+
+@contextlib.contextmanager
+def untrained_subject(spec: ModelSpec, seed: int) -> Iterator[Subject]:
+    """Make a model with random weights and export it into a folder that goes with the block."""
+    model = random_model(spec, seed)
+    luma = np.stack([vehicle(seed, n, spec.image_size)[0] for n in range(_RANDOM_IMAGES)])
+    rows = np.arange(len(luma))
+    data = DataSet(luma, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
+    ones = np.ones(spec.latent_size)
+    first = reference_from_model(model, HeldOut(luma, Spread(mu=ones, log_var=ones)))
+    mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
+    reference = replace(first, spread=Spread(mu=mu, log_var=log_var))
+    digest = hashlib.sha256(safetensors.torch.save(model.state_dict())).hexdigest()
+    with tempfile.TemporaryDirectory(prefix="motorvae-bench-") as folder:
+        statistics = Path(folder) / "latents.npz"
+        np.savez(statistics, **latent_statistics(model, data))  # type: ignore[arg-type]
+        write_bundle(
+            Path(folder) / "bundle",
+            graphs={graph: onnx_from_model(model, spec, graph) for graph in get_args(GraphName)},
+            spec=spec,
+            weights_sha256=digest,
+            statistics=statistics,
+            reference=reference,
+            on_reports=lambda _reports, _searched: None,
+        )
+        yield Subject(model, load_bundle(Path(folder) / "bundle"), reference, digest, True)
+
+
+def random_model(spec: ModelSpec, seed: int) -> MotorVAE:
+    """Return a model with weights drawn from a seed, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MotorVAE(spec).eval()
+
+
+def _held_out(bundle: Bundle, images: int | None) -> HeldOut:
+    path = bundle.folder / VERIFICATION_IMAGES
+    found = arrays_from_npz(path, ("images",), error=BundleError, again="export the bundle again")
+    spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
+    return HeldOut(found["images"][:images], spread)
+
+
+def luma_for(spec: ModelSpec, count: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Return vehicles as fitted luma, (count, 1, S, S) uint8."""
+    return np.stack([vehicle(seed, n, spec.image_size)[0] for n in range(count)])[:, None]
+
+
+def array_sha256(values: npt.NDArray[np.generic]) -> str:
+    """Return the SHA-256 of an array's bytes as 64 hexadecimal digits."""
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

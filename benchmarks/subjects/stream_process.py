@@ -1,0 +1,129 @@
+"""motorvae-stream in a process of its own, watched from outside: its rows, its memory, its end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil  # type: ignore[import-untyped]
+
+from ...runtime.core.closing import Closing
+from ...runtime.core.errors import MeasurementError
+
+_STREAM = "import sys; from motorvae.runtime.cli import stream_main; sys.exit(stream_main())"
+_STOP_S = 20
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a process in bytes.
+
+    Attributes:
+        rss: Now.
+        peak: The most so far.
+    """
+
+    rss: int
+    peak: int
+
+
+class Child(Closing):
+    """One motorvae-stream that writes rows to a pipe; it is ended with the block.
+
+    Args:
+        args: Its options, without the output.
+    """
+
+    def __init__(self, args: Sequence[str]) -> None:
+        self._args = args
+        # What it says goes to a file: a full pipe that nobody reads would stop it.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the block
+        self.spawned_ns = time.perf_counter_ns()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _STREAM, *self._args, "--output", "-"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env=_environment(),
+        )
+
+    def close(self) -> None:
+        """End the process: cleanly, or after a while by force."""
+        if self._said.closed:
+            return
+        self._process.terminate()
+        try:
+            # Rows that are still in the pipe would keep it from ending.
+            self._process.communicate(timeout=_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+        self._said.close()
+
+    def rows(self, count: int) -> list[bytes]:
+        """Wait for so many rows, not yet parsed.
+
+        Raises:
+            MeasurementError: It ended before; the message holds what it said last.
+        """
+        stdout = self._process.stdout
+        lines = [stdout.readline() for _ in range(count)] if stdout else []
+        if not lines or not lines[-1]:
+            self._process.wait()
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+            raise MeasurementError(
+                f"motorvae-stream {' '.join(self._args)} ended before row {count}: it said "
+                f"{said[-1]!r}; run it by hand"
+            )
+        return lines
+
+    def memory(self) -> Memory:
+        """Ask the system for its memory; the peak is Linux's high-water mark.
+
+        Raises:
+            MeasurementError: It has ended.
+        """
+        pid = self._process.pid
+        try:
+            rss = int(psutil.Process(pid).memory_info().rss)
+            lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+        except (OSError, psutil.Error) as error:
+            raise MeasurementError(f"motorvae-stream has ended: {error}; run it by hand") from error
+        peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
+        return Memory(rss, max([rss, *peaks]))
+
+
+def import_ns() -> int:
+    """Return how long `import motorvae.runtime.cli` takes in a fresh interpreter, by its clock."""
+    source = (
+        "import time; begin = time.perf_counter_ns(); import motorvae.runtime.cli; "
+        "print(time.perf_counter_ns() - begin)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        capture_output=True,
+        check=True,
+        env=_environment(),
+        timeout=_STOP_S,
+    )
+    return int(done.stdout)
+
+
+def parsed(lines: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Return rows as objects, the lines of status `ok` only."""
+    rows = [orjson.loads(line) for line in lines]
+    return [row for row in rows if row["status"] == "ok"]
+
+
+def _environment() -> dict[str, str]:
+    # Else a folder called openvino in the working directory would be the package.
+    return os.environ | {"PYTHONSAFEPATH": "1"}

@@ -1,0 +1,135 @@
+"""Held-out images in three parts: INT8 ranges come from one, one chooses, and one judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.bundle.calibration import HELD_OUT
+from ...runtime.core.errors import ConfigError, DataError
+from ...runtime.core.frame import Gap
+from ...runtime.core.redaction import without_credentials
+from ...runtime.core.spec import ModelSpec
+from ...runtime.pixels.convert import fitted_luma, luma_from_image
+from ...runtime.sources.base import Wanted
+from ...runtime.sources.open import open_source
+
+FEWEST = 16
+"""It takes so many images to calibrate, and of held-out ones as many again to choose and judge."""
+MOST = 128
+"""So many calibrate and so many choose at most; all others judge."""
+
+Luma = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationImages:
+    """What INT8 graphs are calibrated on, chosen by, and judged by; no image is in two of them.
+
+    Attributes:
+        luma: (N, S, S) uint8, fitted; what ranges come from.
+        origin: Where these come from.
+        choosing: (K, S, S) uint8, held-out images that candidates are compared on.
+        judging: (M, S, S) uint8, held-out images that judge what was chosen.
+    """
+
+    luma: Luma
+    origin: str
+    choosing: Luma
+    judging: Luma
+
+
+def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> CalibrationImages:
+    """Return the images that `--calibration` names, and the parts of the held-out ones.
+
+    Of held-out images a third calibrates, up to 128, a sixth chooses, up to 128, and all others
+    judge. Where the user names what calibrates, a third of the held-out ones chooses.
+
+    Args:
+        text: `held-out`, or a folder of images or a video as `open_source` takes it.
+        held_out: (N, S, S) uint8, images that the model was not trained on, in an order that does
+            not depend on what they show.
+        spec: The model's sizes and frame fit.
+
+    Raises:
+        ConfigError: The source is live, or a setting in its text is not allowed.
+        SourceError: It cannot be opened or read.
+        DataError: There are too few images.
+    """
+    count = len(held_out)
+    if text != HELD_OUT:
+        luma = _luma_from_source(text, held_out, spec)
+        cut = min(MOST, max(1, count // 3))
+        judging = held_out[cut:]
+        choosing = _unlike(held_out[:cut], judging)
+        if not len(choosing) or not len(judging):
+            raise DataError(
+                f"{count} held-out images are too few to choose an INT8 graph by some of them and "
+                "judge it by others: train with more images, or leave out --int8"
+            )
+        return CalibrationImages(luma, without_credentials(text), choosing, judging)
+    # They lie in the order of hashes, those of one stretch of a video side by side, so that one
+    # cut parts one stretch at most.
+    first = min(MOST, max(FEWEST, count // 3))
+    second = first + min(MOST, max(FEWEST, count // 6))
+    judging = held_out[second:]
+    choosing = _unlike(held_out[first:second], judging)
+    calibrating = _unlike(held_out[:first], held_out[first:])
+    if len(calibrating) < FEWEST or len(judging) < FEWEST or not len(choosing):
+        raise DataError(
+            f"{count} held-out images are too few, it takes {3 * FEWEST}: {FEWEST} unlike the "
+            "others to calibrate on, and as many to choose and to judge; name a folder of images "
+            "or a video with --calibration, or train with more images"
+        )
+    return CalibrationImages(calibrating, HELD_OUT, choosing, judging)
+
+
+def _luma_from_source(
+    text: str, held_out: npt.NDArray[np.uint8], spec: ModelSpec
+) -> npt.NDArray[np.uint8]:
+    """Read images that are none of those that judge."""
+    found: list[npt.NDArray[np.uint8]] = []
+    gaps: list[Gap] = []
+    with open_source(text, Wanted(spec=spec)) as source:
+        if source.live:
+            raise ConfigError(
+                f"--calibration {source.name} is live and has no end: name a folder of images or "
+                "a video"
+            )
+        # A video is sampled from its beginning to its end, also one that does not say its length.
+        step, position = 1, 0
+        while (item := source.read()) is not None:
+            if isinstance(item, Gap):
+                gaps.append(item)
+            elif position % step == 0:
+                found.append(np.array(fitted_luma(luma_from_image(item.image), spec)))
+            position += 1
+            if len(found) == 2 * MOST:
+                found, step = found[::2], 2 * step
+    usable = _unlike(np.array(found), held_out) if found else found
+    if len(usable) < FEWEST:
+        unread = f"; {len(gaps)} did not decode, first: {gaps[0].reason}" if gaps else ""
+        equal = len(found) - len(usable)
+        unread += f"; {equal} are among the held-out ones, which judge" if equal else ""
+        raise DataError(
+            f"--calibration {without_credentials(text)} has {len(usable)} images and it takes "
+            f"{FEWEST}{unread}: name more images or a longer video"
+        )
+    return _spread_out(np.array(usable))
+
+
+def _unlike(images: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the images that are not equal to any of the others."""
+    known = {image.tobytes() for image in others}
+    return images[[image.tobytes() not in known for image in images]]
+
+
+def _spread_out(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return at most `MOST` images, evenly taken."""
+    if len(images) <= MOST:
+        return images
+    rows = np.linspace(0, len(images) - 1, MOST).round().astype(int)
+    evenly: npt.NDArray[np.uint8] = images[rows]
+    return evenly

@@ -1,0 +1,82 @@
+"""The model's encoder and decoder as ONNX graphs that say the same bytes for the same weights."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx_ir as ir
+import torch
+
+from ..runtime.bundle.manifest import BATCH, GraphName, tensors_of
+from ..runtime.core.spec import ModelSpec
+from ..training.model.vae import MotorVAE
+
+OPSET = 20
+"""The newest that TensorRT 10.3's parser and every current ONNX Runtime read."""
+
+
+def onnx_from_model(model: MotorVAE, spec: ModelSpec, graph: GraphName) -> ir.Model:
+    """Export one half of the model.
+
+    Batch norm is folded into the convolutions, the batch axis is free, and nothing random is
+    inside. What the exporter notes about this machine (source paths, its own rewrites) is
+    removed.
+
+    Args:
+        model: In evaluation mode.
+        spec: Its sizes; the sample input and the names come from them.
+        graph: Which half.
+    """
+    half = model.encoder if graph == "encoder" else model.decoder
+    inputs, outputs = tensors_of(graph, spec)
+    # Two of everything: a batch of one would be taken for a constant.
+    sample = torch.zeros([2 if size == BATCH else int(size) for size in inputs[0].shape])
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            half,
+            (sample,),
+            dynamo=True,
+            input_names=[tensor.name for tensor in inputs],
+            output_names=[tensor.name for tensor in outputs],
+            dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise AssertionError("torch.onnx.export with dynamo=True returns a program")
+    exported = program.model
+    _forget_origin(exported)
+    exported.graph.name = f"motorvae_{graph}"
+    return exported
+
+
+def _forget_origin(model: ir.Model) -> None:
+    """Drop every note that depends on where and how the graph was exported."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence what the exporter says about packages we do not use and about itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # torch's own use of its deprecated pytree names; nothing a user can act on.
+            warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""What out-of-distribution detection can tell for one model, tried on generated images."""

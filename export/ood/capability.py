@@ -1,0 +1,85 @@
+"""Trying `foreign` on a new bundle: what it can tell for this model, for the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.bundle.ood_capability import KindTold, ToldApart
+from ...runtime.engines.open import open_onnx
+from ...runtime.ood.detector import Familiarity, missing_statistics
+from ...runtime.pixels.convert import input_from_luma
+from ..verify.batches import run_in_batches
+from .images import altered_images, made_images
+
+IMAGES = 48
+"""Of each kind, and at most so many held-out ones: AUROCs are right to a few hundredths."""
+_SEED = 2026
+
+Luma = npt.NDArray[np.uint8]
+Float64s = npt.NDArray[np.float64]
+
+
+def auroc(known: Float64s, foreign: Float64s) -> float:
+    """Return the area under the ROC curve of telling `foreign` (M,) from `known` (N,).
+
+    By ranks: it is the Mann-Whitney statistic over N M (Hanley & McNeil 1982); ties count half.
+    """
+    ordered = np.sort(known)
+    smaller = np.searchsorted(ordered, foreign, side="left")
+    not_larger = np.searchsorted(ordered, foreign, side="right")
+    return float((smaller + not_larger).mean() / (2 * len(known)))
+
+
+def told_apart(
+    encoder: Path, statistics: Mapping[str, npt.NDArray[Any]], images: Luma
+) -> ToldApart | None:
+    """Judge held-out images and foreign ones made for the purpose, as a stream would.
+
+    Args:
+        encoder: The float32 graph.
+        statistics: What `latents.npz` holds.
+        images: (N, S, S) uint8, held-out ones; those at even distances are taken.
+
+    Returns:
+        What was found at the default limit; None where a run of an earlier motorVAE left too
+        few statistics to judge at all.
+    """
+    if missing_statistics(statistics):
+        return None
+    familiarity = Familiarity(statistics, images.shape[1])
+    evenly = np.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().astype(np.int64)
+    known = images[evenly]
+    foreign = made_images(_SEED, IMAGES, images.shape[1]) | altered_images(known, _SEED)
+    kinds = []
+    with open_onnx(encoder) as backend:
+
+        def judged(luma: Luma) -> tuple[Float64s, npt.NDArray[np.bool_]]:
+            latents = run_in_batches(backend, input_from_luma(luma[:, None]))["mu"]
+            pairs = zip(latents, luma, strict=True)
+            found = [familiarity.likeness(mu, None, familiarity.appearance(x)) for mu, x in pairs]
+            scores = np.array([likeness.foreign_score for likeness in found])
+            return scores, np.array([likeness.foreign for likeness in found])
+
+        known_scores, _ = judged(known)
+        for name, luma in foreign.items():
+            scores, flagged = judged(luma)
+            kinds.append(
+                KindTold(
+                    name=name,
+                    images=len(luma),
+                    auroc=auroc(known_scores, scores),
+                    flagged=float(flagged.mean()),
+                )
+            )
+    return ToldApart(
+        foreign_above=familiarity.foreign_above,
+        false_alarms=familiarity.false_alarms,
+        images=familiarity.images,
+        effective_images=familiarity.effective_images,
+        kinds=tuple(kinds),
+    )

@@ -1,0 +1,1 @@
+"""Building TensorRT engines, reading their precision back, and verifying them."""

@@ -1,0 +1,271 @@
+"""Engines for a bundle: which builder this machine has, build, verify, and the passport beside."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from ...runtime.bundle.load import Bundle
+from ...runtime.bundle.manifest import FileEntry, GraphEntry, GraphReport, Precision, title_of_graph
+from ...runtime.core.atomic_files import check_writable, replaced_folder, sha256_of
+from ...runtime.core.errors import (
+    BackendError,
+    ConfigError,
+    EngineError,
+    MissingDependencyError,
+    OutputError,
+    sentence_list,
+)
+from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
+from ...runtime.engines.tensorrt.engine_manifest import (
+    PASSPORT_VERSION,
+    RUNNER,
+    BatchProfile,
+    EngineVerification,
+    Passport,
+    this_platform,
+)
+from ...runtime.engines.tensorrt.find import (
+    ENGINES,
+    engine_name,
+    foreign_in_engines,
+    graphs_for_engines,
+)
+from ...runtime.engines.tensorrt.package import FLAVOURS, Flavour, open_flavour
+from ..forms import GRAPHS
+from ..verify.reference import reference_from_bundle
+from ..verify.verifier import Reference
+from .build import BuiltEngine, engine_from_onnx, free_memory_bytes, workspace_bytes_for
+from .verify_engines import verdicts_of
+
+EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOrder:
+    """What engines are to be added to a bundle.
+
+    Attributes:
+        flavour: Who builds.
+        gpu: The GPU of this machine, or why there is none.
+        precision: Of the graphs that they are built from.
+        profile: Batch sizes.
+        workspace_mib: Most scratch memory in MiB, or None for what fits the machine.
+    """
+
+    flavour: Flavour
+    gpu: Gpu | NoGpu
+    precision: Precision
+    profile: BatchProfile
+    workspace_mib: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoBuilder:
+    """Why this machine builds no engine; `reason` is a clause."""
+
+    reason: str
+
+
+def find_builder(choice: EngineChoice) -> tuple[Flavour | NoBuilder, Gpu | NoGpu]:
+    """Return the package that builds here, and the GPU it builds for.
+
+    TensorRT builds on the GPU that will run the engine. TensorRT-RTX also builds without one.
+
+    Raises:
+        EngineError: The package asked for by name cannot build on this machine.
+        MissingDependencyError: It is not installed.
+    """
+    gpu = find_gpu()
+    if choice == "none":
+        return NoBuilder("--engine none"), gpu
+    if choice != "auto":
+        flavour = open_flavour(choice)
+        if objection := _objection(flavour, gpu):
+            raise EngineError(
+                f"--engine {choice} cannot build here: {objection}; run the same command with "
+                "--bundle on the machine that has the GPU, or use --engine none"
+            )
+        return flavour, gpu
+    reasons = []
+    for name in FLAVOURS:
+        try:
+            flavour = open_flavour(name)
+        except (BackendError, MissingDependencyError) as error:
+            reasons.append(error.clause())
+            continue
+        if objection := _objection(flavour, gpu):
+            reasons.append(objection)
+            continue
+        return flavour, gpu
+    if all(reason.endswith(" is not installed") for reason in reasons):
+        reasons = [f"neither {' nor '.join(FLAVOURS)} is installed"]
+    return NoBuilder(" and ".join(reasons)), gpu
+
+
+def profile_from_text(text: str) -> BatchProfile:
+    """Return the batch sizes that `--batch` names, as fewest,best,most.
+
+    Raises:
+        ConfigError: They are not three rising whole numbers from 1 to 1024.
+    """
+    try:
+        fewest, best, most = (int(part) for part in text.split(","))
+        return BatchProfile(min=fewest, opt=best, max=most)
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise ConfigError(
+            f"batch={text!r}: give fewest,best,most images per run as rising whole numbers from 1 "
+            "to 1024, such as 1,1,8"
+        ) from error
+
+
+def add_engines_to_bundle(
+    bundle: Bundle,
+    order: EngineOrder,
+    console: Console,
+    *,
+    on_reports: Callable[[Sequence[GraphReport]], None],
+    reference: Reference | None = None,
+) -> tuple[Passport, ...]:
+    """Build and verify engines of every form of the bundle's graphs in one precision.
+
+    Engines of other precisions and of the other flavour stay. The folder of engines is replaced in
+    one step, when all are built and have passed the gate; else it stays as it was.
+
+    Args:
+        bundle: Whose graphs the engines are built from.
+        order: Which engines.
+        console: For progress.
+        on_reports: Called with all reports before the gate decides.
+        reference: The bundle's, where a caller has read it already.
+
+    Returns:
+        The passports, encoders first.
+
+    Raises:
+        BundleError: The bundle lacks a graph of that precision, or what verification needs.
+        OutputError: Something else lies among the engines, or nothing can be written there.
+        EngineError: An engine was not built, or is not what its label says.
+        VerificationError: An engine drifted past a limit.
+    """
+    place = bundle.folder / ENGINES
+    if foreign := foreign_in_engines(bundle.folder):
+        raise OutputError(
+            f"{bundle.folder} holds {sentence_list(foreign[:5])}, which no motorVAE wrote: move "
+            "that away, so that nothing is lost"
+        )
+    entries = _entries(bundle, order.precision)
+    check_writable(place)
+    if reference is None and isinstance(order.gpu, Gpu):
+        reference = reference_from_bundle(bundle)
+    with replaced_folder(place) as folder:
+        if place.exists():
+            shutil.copytree(place, folder, dirs_exist_ok=True)
+        built = [(entry, _build(bundle, folder, entry, order, console)) for entry in entries]
+        verdicts = _verdicts(order, built, reference, on_reports)
+        return tuple(
+            _write_passport(folder, entry, order, built=engine, verdict=verdict)
+            for (entry, engine), verdict in zip(built, verdicts, strict=True)
+        )
+
+
+def _entries(bundle: Bundle, precision: Precision) -> list[GraphEntry]:
+    """Return the graphs to build from, encoders first, and of a half the whole form first."""
+    bundle.leanest("encoder", precision, RUNNER, ("mu",))  # else refuses, saying what there is
+    return [
+        entry
+        for graph in GRAPHS
+        for entry in reversed(graphs_for_engines(bundle, graph, precision))
+    ]
+
+
+def _objection(flavour: Flavour, gpu: Gpu | NoGpu) -> str | None:
+    if flavour.is_rtx and isinstance(gpu, NoGpu):
+        return None
+    objection = flavour.objection_to(gpu)
+    if objection and not flavour.is_rtx:
+        return f"{flavour.title} builds only on a GPU and there is {objection}"
+    return objection
+
+
+def _build(
+    bundle: Bundle, folder: Path, entry: GraphEntry, order: EngineOrder, console: Console
+) -> BuiltEngine:
+    built = engine_from_onnx(
+        bundle.path(entry),
+        order.flavour,
+        title=title_of_graph(entry.graph, entry.precision, entry.variant, None),
+        precision=order.precision,
+        profile=order.profile,
+        gpu=order.gpu,
+        workspace_bytes=workspace_bytes_for(
+            order.gpu, requested_mib=order.workspace_mib, free_bytes=free_memory_bytes()
+        ),
+        console=console,
+    )
+    (folder / engine_name(entry, order.flavour.name)).write_bytes(built.plan)
+    return built
+
+
+def _verdicts(
+    order: EngineOrder,
+    built: Sequence[tuple[GraphEntry, BuiltEngine]],
+    reference: Reference | None,
+    on_reports: Callable[[Sequence[GraphReport]], None],
+) -> tuple[EngineVerification, ...]:
+    if reference is None or isinstance(order.gpu, NoGpu):
+        reason = f"it was built without a GPU ({this_platform()}) and never run"
+        return (EngineVerification(verified=False, reason=reason),) * len(built)
+    return verdicts_of(
+        built,
+        flavour=order.flavour,
+        gpu=order.gpu,
+        profile=order.profile,
+        reference=reference,
+        on_reports=on_reports,
+    )
+
+
+def _write_passport(
+    folder: Path,
+    entry: GraphEntry,
+    order: EngineOrder,
+    *,
+    built: BuiltEngine,
+    verdict: EngineVerification,
+) -> Passport:
+    path = folder / engine_name(entry, order.flavour.name)
+    gpu = order.gpu if isinstance(order.gpu, Gpu) else None
+    passport = Passport(
+        schema_version=PASSPORT_VERSION,
+        producer=f"motorvae {importlib.metadata.version('motorvae')}",
+        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        graph=entry.graph,
+        precision=entry.precision,
+        variant=entry.variant,
+        flavour=order.flavour.name,
+        version=order.flavour.version,
+        compute_capabilities=built.compute_capabilities,
+        gpu=gpu.name if gpu else None,
+        driver=gpu.driver if gpu else None,
+        cuda=gpu.cuda if gpu else None,
+        platform=this_platform(),
+        onnx_sha256=entry.sha256,
+        engine=FileEntry(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size),
+        profile=order.profile,
+        workspace_bytes=built.workspace_bytes,
+        receipt=built.receipt,
+        verification=verdict,
+        build_seconds=round(built.seconds, 3),
+    )
+    path.with_suffix(".json").write_text(
+        passport.model_dump_json(indent=2) + "\n", encoding="utf-8"
+    )
+    return passport

@@ -1,0 +1,1 @@
+"""Transformations of ONNX graphs, one a module."""

@@ -1,0 +1,244 @@
+"""A decoder's transposed convolutions as plain ones over the four phases of an image, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from ...runtime.bundle.manifest import BATCH
+from ...runtime.core.errors import VerificationError
+from .graph_ops import array_of, constant, typed_node
+
+PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Rows and columns of an image modulo 2, in the order of DepthToSpace's blocks."""
+_TAPS = {0: (1,), 1: (2, 0)}
+"""Which taps of a kernel of 3 reach a phase of one axis, nearest input first.
+
+With stride 2 and padding 1, out[2i] = w[1] x[i] and out[2i + 1] = w[2] x[i] + w[0] x[i + 1]
+(Dumoulin & Visin 2016, section 4; Shi et al. 2016, "Is the deconvolution layer the same as a
+convolutional layer?").
+"""
+_EXPECTED = {
+    "kernel_shape": [3, 3],
+    "strides": [2, 2],
+    "pads": [1, 1, 1, 1],
+    "output_padding": [1, 1],
+    "dilations": [1, 1],
+}
+
+
+def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
+    """Rewrite a decoder's last stage so that no full-size feature map is ever made, in place.
+
+    The last transposed convolution becomes one convolution of 2x2 to four times the channels, a
+    phase each, zeros where a phase has fewer taps. They stay side by side: the activation does
+    not mind, the last convolution is rewritten to read phases, and only its one channel is
+    shuffled to full size.
+
+    Precondition: a float32 decoder as `onnx_from_model` writes it.
+    Postcondition: same face; the same sums in another order, so equal within float32 rounding.
+
+    Args:
+        model: The decoder.
+        everywhere: Replace the other transposed convolutions too, by four convolutions each, of
+            1x1, 1x2, 2x1 and 2x2, which INT8 engines have where they have no transposed ones.
+
+    Raises:
+        VerificationError: The graph is not of that form.
+    """
+    graph = model.graph
+    transposed = [node for node in graph if node.op_type == "ConvTranspose"]
+    for node in transposed:
+        _check_form(node)
+    if not transposed:
+        raise _other_form("it has no ConvTranspose")
+    _rewrite_last_stage(graph, transposed[-1])
+    if everywhere:
+        for node in transposed[:-1]:
+            _rewrite_as_four(graph, node)
+    RemoveUnusedNodesPass()(model)
+
+
+def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
+    activation = _only_user(node, "LeakyRelu")
+    image = _only_user(activation, "Conv")
+    sigmoid = _only_user(image, "Sigmoid")
+    source, weight, bias = _operands(node)
+    side = _side(node)
+    width = weight.shape[1]
+    wide = _convolution(
+        graph,
+        source,
+        f"{_layer(node)}.phases",
+        weight=_dense_kernel(weight),
+        bias=np.tile(bias, 4),
+        side=side,
+        pads=(0, 0, 1, 1),
+    )
+    activation.replace_input_with(0, wide.outputs[0])
+    activation.outputs[0].shape = ir.Shape([BATCH, 4 * width, side, side])
+    _, last_weight, last_bias = _operands(image)
+    narrow = _convolution(
+        graph,
+        activation.outputs[0],
+        f"{_layer(image)}.phases",
+        weight=_phase_kernel(last_weight),
+        bias=np.tile(last_bias, 4),
+        side=side,
+        pads=(1, 1, 1, 1),
+    )
+    # The sigmoid before the shuffle, where OpenVINO would put it and lose the output's name.
+    squashed = typed_node(
+        "Sigmoid",
+        [narrow.outputs[0]],
+        f"{sigmoid.outputs[0].name}_phases",
+        dtype=ir.DataType.FLOAT,
+        shape=narrow.outputs[0].shape,
+    )
+    shuffle = _shuffle(
+        squashed.outputs[0], sigmoid.outputs[0], channels=len(last_weight), side=side
+    )
+    graph.insert_before(node, wide)
+    graph.insert_before(image, [narrow, squashed, shuffle])
+    graph.outputs[0] = shuffle.outputs[0]
+    graph.remove([sigmoid, image, node], safe=True)
+
+
+def _rewrite_as_four(graph: ir.Graph, node: ir.Node) -> None:
+    source, weight, bias = _operands(node)
+    side = _side(node)
+    layer = _layer(node)
+    width = weight.shape[1]
+    phases = [
+        _convolution(
+            graph,
+            source,
+            f"{layer}.phase_{row}{column}",
+            weight=weight.transpose(1, 0, 2, 3)[:, :, _TAPS[row]][:, :, :, _TAPS[column]],
+            bias=bias,
+            side=side,
+            pads=(0, 0, row, column),
+        )
+        for row, column in PHASES
+    ]
+    joined = typed_node(
+        "Concat",
+        [phase.outputs[0] for phase in phases],
+        f"{layer}.phases",
+        dtype=ir.DataType.FLOAT,
+        shape=[BATCH, 4 * width, side, side],
+        attributes={"axis": 1},
+    )
+    shuffle = _shuffle(joined.outputs[0], node.outputs[0], channels=width, side=side)
+    graph.insert_before(node, [*phases, joined, shuffle])
+    ir.convenience.replace_all_uses_with(node.outputs[0], shuffle.outputs[0])
+    graph.remove(node, safe=True)
+
+
+def _dense_kernel(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return (4 out, in, 2, 2) for a transposed convolution's (in, out, 3, 3), phases outermost."""
+    width_in, width_out = weight.shape[:2]
+    dense = np.zeros((4, width_out, width_in, 2, 2), np.float32)
+    for phase, (row, column) in enumerate(PHASES):
+        for i, row_tap in enumerate(_TAPS[row]):
+            for j, column_tap in enumerate(_TAPS[column]):
+                dense[phase, :, :, i, j] = weight[:, :, row_tap, column_tap].T
+    return dense.reshape(4 * width_out, width_in, 2, 2)
+
+
+def _phase_kernel(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return (4 out, 4 in, 3, 3) that does on phases what (out, in, 3, 3) does on the image."""
+    width_out, width_in = weight.shape[:2]
+    kernel = np.zeros((4, width_out, 4, width_in, 3, 3), np.float32)
+    for phase, (row, column) in enumerate(PHASES):
+        for i in range(3):
+            for j in range(3):
+                # A neighbour's place in the image is 2 cell + phase.
+                row_cell, from_row = divmod(row + i - 1, 2)
+                column_cell, from_column = divmod(column + j - 1, 2)
+                came_from = PHASES.index((from_row, from_column))
+                kernel[phase, :, came_from, :, row_cell + 1, column_cell + 1] = weight[:, :, i, j]
+    return kernel.reshape(4 * width_out, 4 * width_in, 3, 3)
+
+
+def _convolution(
+    graph: ir.Graph,
+    source: ir.Value,
+    output: str,
+    *,
+    weight: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+    side: int,
+    pads: Sequence[int],
+) -> ir.Node:
+    attributes: Mapping[str, Sequence[int]] = {"kernel_shape": weight.shape[2:], "pads": pads}
+    inputs = [
+        source,
+        constant(graph, f"{output}.weight", weight),
+        constant(graph, f"{output}.bias", bias),
+    ]
+    shape: list[int | str] = [BATCH, len(weight), side, side]
+    return typed_node(
+        "Conv", inputs, output, dtype=ir.DataType.FLOAT, shape=shape, attributes=attributes
+    )
+
+
+def _shuffle(source: ir.Value, replaced: ir.Value, *, channels: int, side: int) -> ir.Node:
+    """Return what puts phases in their places and gives its output the name of `replaced`."""
+    name, replaced.name = str(replaced.name), f"{replaced.name}_replaced"
+    return typed_node(
+        "DepthToSpace",
+        [source],
+        name,
+        dtype=ir.DataType.FLOAT,
+        shape=[BATCH, channels, 2 * side, 2 * side],
+        attributes={"blocksize": 2, "mode": "DCR"},
+    )
+
+
+def _operands(
+    node: ir.Node,
+) -> tuple[ir.Value, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the data, weight and bias of a convolution."""
+    source, weight, bias = node.inputs
+    if source is None or weight is None or bias is None:
+        raise _other_form(f"{node.name} lacks an input")
+    return source, array_of(weight), array_of(bias)
+
+
+def _layer(node: ir.Node) -> str:
+    """Return the name of a layer, which its constants begin with."""
+    return str(node.inputs[1].name).removesuffix(".weight") if node.inputs[1] else ""
+
+
+def _side(node: ir.Node) -> int:
+    """Return the side of what a transposed convolution reads."""
+    shape = node.outputs[0].shape
+    side = None if shape is None else shape[-1]
+    if not isinstance(side, int):
+        raise _other_form(f"{node.name} gives {shape}")
+    return side // 2
+
+
+def _only_user(node: ir.Node, op: str) -> ir.Node:
+    users = [usage.node for usage in node.outputs[0].uses()]
+    if [user.op_type for user in users] != [op]:
+        raise _other_form(f"{node.name} feeds {[user.op_type for user in users]}")
+    return users[0]
+
+
+def _check_form(node: ir.Node) -> None:
+    found = {name: list(node.attributes[name].as_ints()) for name in _EXPECTED}
+    if found != _EXPECTED or node.attributes["group"].as_int() != 1 or len(node.inputs) != 3:
+        raise _other_form(f"{node.name} has {found}")
+
+
+def _other_form(problem: str) -> VerificationError:
+    return VerificationError(
+        f"the exported decoder is of another form, {problem}: this version of torch or onnxscript "
+        "exports differently; install the versions in constraints.txt"
+    )

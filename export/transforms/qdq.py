@@ -1,0 +1,259 @@
+"""INT8 from FP32: value ranges inside a graph, and quantised copies for three kinds of engine."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from ...runtime.bundle.manifest import Runner
+from ...runtime.core.errors import VerificationError
+from .io_variants import LUMA_SCALE
+
+# As in backend_onnx: set before the import, which would write and report otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+from onnx.shape_inference import infer_shapes
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, create_calibrator
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
+INPUT_MARGIN = 1.25
+_MOVING = ("LeakyRelu", "Reshape", "Concat", "DepthToSpace")
+"""What lies between layers with weights and would else go to float32 and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How a kind of engine wants its pairs of QuantizeLinear and DequantizeLinear.
+
+    Attributes:
+        activations: Their type; weights are signed and symmetric, one scale a channel.
+        kinds: Operators whose inputs are quantised.
+        float_outputs: Those of them whose outputs are not.
+        settings: Further settings of the quantiser.
+    """
+
+    activations: QuantType
+    kinds: tuple[str, ...]
+    float_outputs: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+_STYLES: dict[Runner, _Style] = {
+    # A kernel of ONNX Runtime is INT8 only where its inputs, weights, bias and output all are.
+    "onnx": _Style(QuantType.QUInt8, (*WEIGHTED, *_MOVING), ("Gemm",), {}),
+    # OpenVINO and TensorRT fuse a layer, its activation and the next quantisation themselves.
+    "openvino": _Style(QuantType.QUInt8, WEIGHTED, WEIGHTED, {"QuantizeBias": False}),
+    # TensorRT takes no zero point but 0.
+    "tensorrt": _Style(
+        QuantType.QInt8,
+        WEIGHTED,
+        WEIGHTED,
+        {"QuantizeBias": False, "ActivationSymmetric": True, "WeightSymmetric": True},
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a graph is quantised.
+
+    Attributes:
+        percentile: The range of a value ends where this share of it lies inside; None, at its
+            extremes.
+        equalised: Whether its channels were scaled alike before.
+    """
+
+    percentile: float | None = None
+    equalised: bool = False
+
+    @property
+    def ends(self) -> str:
+        """Where ranges end, in words."""
+        return "min-max" if self.percentile is None else f"{self.percentile:g} %"
+
+    def __str__(self) -> str:
+        return f"{self.ends}, equalised" if self.equalised else self.ends
+
+
+class Activations:
+    """What values reach inside a float32 graph over the calibration inputs.
+
+    The graph runs once for each input, and every method's ranges come from the same histograms.
+
+    Args:
+        model: A float32 graph with shapes inside.
+        inputs: (N, ...) float32; each is run by itself, since all inside is kept.
+        negative_side: What a LeakyReLU reads is represented down to this share of its positive
+            side, where given: it makes a hundredth of what is lost there, and levels spent on it
+            round everything else more coarsely.
+        progress: Called with the number of inputs seen.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        inputs: npt.NDArray[np.float32],
+        *,
+        negative_side: float = math.inf,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._negative_side = negative_side
+        self._input = str(model.graph.inputs[0].name)
+        self._before_leaky = [
+            str(node.inputs[0].name)
+            for node in model.graph
+            if node.op_type == "LeakyRelu" and node.inputs[0] is not None
+        ]
+        with tempfile.TemporaryDirectory() as folder, _silent():
+            path = Path(folder) / "float.onnx"
+            ir.save(model, path)
+            self._calibrator = create_calibrator(
+                path,
+                [*WEIGHTED, *_MOVING],
+                augmented_model_path=str(Path(folder) / "exposed.onnx"),
+                calibrate_method=CalibrationMethod.Percentile,
+                # From both ends: what a LeakyReLU gives has hardly any negative side.
+                extra_options={"symmetric": False},
+            )
+            for seen in range(len(inputs)):
+                self._calibrator.collect_data(_One(self._input, inputs[seen : seen + 1]))
+                progress(seen + 1)
+
+    def ranges(self, method: Method) -> TensorsData:
+        """Return the least and largest value that each tensor is to represent.
+
+        The graph's input keeps all that was seen and a quarter more, whatever the method: latents
+        of other images reach further, and one that is cut off there shifts the whole image.
+        """
+        collector = self._calibrator.collector
+        seen = {name: found[2:4] for name, found in collector.histogram_dict.items()}
+        if method.percentile is None:
+            ranges = TensorsData(CalibrationMethod.MinMax, seen)
+        else:
+            collector.percentile = method.percentile
+            with _silent():
+                ranges = self._calibrator.compute_data()
+        lowest, highest = (np.float32(INPUT_MARGIN * end) for end in seen[self._input])
+        ranges[self._input] = TensorData(lowest=lowest, highest=highest)
+        for name in self._before_leaky:
+            lowest, highest = ranges[name].lowest, ranges[name].highest
+            if highest > 0:
+                lowest = np.float32(max(lowest, -self._negative_side * highest))
+                ranges[name] = TensorData(lowest=lowest, highest=np.float32(highest))
+        return ranges
+
+
+def int8_from_fp32(
+    model: ir.Model, ranges: TensorsData, runner: Runner, *, excluded: Sequence[str] = ()
+) -> ir.Model:
+    """Return an INT8 copy of a float32 graph; the same input gives the same bytes.
+
+    Precondition: a float32 graph with shapes inside, whose tensors `ranges` names.
+    Postcondition: same face. Luma that was scaled by 1/255 loses nothing where the range is
+    unsigned: the input's step is 1/255.
+
+    Args:
+        model: The float32 graph; it stays as it is.
+        ranges: From its activations, or those of a rewritten graph with the same tensor names.
+        runner: The kind of engine it is for.
+        excluded: Names of layers that stay in float32.
+    """
+    style = _STYLES[runner]
+    proto = infer_shapes(ir.to_proto(model))
+    layers = layers_of(model)
+    floats = [node for layer in excluded for node in layers[layer]]
+    # A decoder's last shuffle only moves what the sigmoid gave, and that is the answer.
+    floats += [str(node.name) for node in model.graph if _gives_the_image(node)]
+    settings = {**style.settings, "OpTypesToExcludeOutputQuantization": [*style.float_outputs]}
+    name = model.graph.inputs[0].name
+    if name == "image" and style.activations == QuantType.QUInt8:
+        step = {"scale": np.array(LUMA_SCALE), "zero_point": np.array(0, np.uint8)}
+        settings["TensorQuantOverrides"] = {name: [step]}
+    quantizer = QDQQuantizer(
+        proto,
+        True,  # one scale a channel
+        False,  # all eight bits
+        QuantType.QInt8,
+        style.activations,
+        ranges,
+        None,
+        floats,
+        [*style.kinds],
+        settings,
+    )
+    quantizer.quantize_model()
+    quantised: ir.Model = ir.from_proto(quantizer.model.model)
+    quantised.graph.sort()
+    quantised.metadata_props.clear()
+    return quantised
+
+
+def layers_of(model: ir.Model) -> dict[str, list[str]]:
+    """Return the layers with weights, first to last, and the nodes that compute each."""
+    layers: dict[str, list[str]] = {}
+    for node in model.graph:
+        if node.op_type in WEIGHTED:
+            layers.setdefault(_layer_of(node.inputs[1]), []).append(str(node.name))
+    return layers
+
+
+def check_int8(model: ir.Model, excluded: Sequence[str]) -> None:
+    """Read a finished graph back: are all layers but those named INT8?
+
+    Raises:
+        VerificationError: One is not, or more than half are left in float32.
+    """
+    layers: dict[str, bool] = {}
+    for node in model.graph:
+        weight = node.inputs[1] if node.op_type in WEIGHTED else None
+        if weight is None:
+            continue
+        source = weight.producer()
+        is_int8 = source is not None and source.op_type == "DequantizeLinear"
+        layer = _layer_of(source.inputs[0] if source is not None and is_int8 else weight)
+        layers[layer] = layers.get(layer, True) and is_int8
+    floats = {layer for layer, is_int8 in layers.items() if not is_int8}
+    if floats != set(excluded) & set(layers) or 2 * len(floats) > len(layers):
+        raise VerificationError(
+            f"a graph labelled int8 has float32 weights in {sorted(floats)} of {sorted(layers)}: "
+            "report this"
+        )
+
+
+def _layer_of(weight: ir.Value | None) -> str:
+    """Return the name of the layer that a weight belongs to, quantised or not."""
+    name = str(weight.name if weight else "").removesuffix("_quantized").removesuffix(".weight")
+    return name.partition(".phase")[0]
+
+
+def _gives_the_image(node: ir.Node) -> bool:
+    return node.op_type == "DepthToSpace" and node.outputs[0].is_graph_output()
+
+
+class _One:
+    """One input, as the calibrator wants to read it."""
+
+    def __init__(self, name: str, values: npt.NDArray[np.float32]) -> None:
+        self._left = [{name: values}]
+
+    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+        """Return the input once, then None."""
+        return self._left.pop() if self._left else None
+
+
+@contextlib.contextmanager
+def _silent() -> Any:
+    """Keep what the calibrator prints from standard output, which is for data."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

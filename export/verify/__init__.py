@@ -1,0 +1,1 @@
+"""Verification: graphs and engines held against a reference, and the limits."""

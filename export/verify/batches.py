@@ -1,0 +1,113 @@
+"""Graphs run a few inputs at a time, at several batch sizes in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.engines.base import Arrays, Backend, Batch
+from .figures import cosines, largest, squared_errors
+
+BATCH_SIZE = 16
+BATCH_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, BATCH_SIZE)
+"""Images per run, in turn: a graph may be right at one batch size and wrong at another. So many
+cameras share a run, and so many images of a data set."""
+
+
+def probe_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return at which of these sizes all probes are run: the first, the middle and the last."""
+    return tuple(dict.fromkeys((sizes[0], sizes[len(sizes) // 2], sizes[-1])))
+
+
+class Images(Protocol):
+    """Arrays that can be had a few rows at a time: an array, or what computes them when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Return rows, named by a slice or an array of indices, as what `np.asarray` takes."""
+        ...
+
+
+def batches(
+    backend: Backend, inputs: Batch, sizes: Sequence[int] = (BATCH_SIZE,)
+) -> Iterator[tuple[npt.NDArray[np.intp], Arrays]]:
+    """Run a graph on (N, ...) inputs, its batch sizes taken in turn; yield rows and outputs.
+
+    Every run has one of these sizes: the last takes rows again that were run before, as an engine
+    may take no fewer.
+    """
+    start, turn = 0, 0
+    while start < len(inputs):
+        size = sizes[turn % len(sizes)]
+        first = max(min(start, len(inputs) - size), 0)
+        rows = np.arange(first, first + size) % len(inputs)
+        yield rows, backend.run(np.require(inputs[rows], requirements="C"))
+        start, turn = start + size, turn + 1
+
+
+def run_in_batches(
+    backend: Backend, inputs: Batch, *sizes: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Run a graph on (N, ...) inputs a few at a time; output name to (N, ...) float32.
+
+    Args:
+        backend: The graph.
+        inputs: What it takes.
+        sizes: Images per run, in turn; by default 16.
+    """
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for rows, outputs in batches(backend, inputs, sizes or (min(BATCH_SIZE, len(inputs)),)):
+        for name, values in outputs.items():
+            if name not in found:
+                found[name] = np.empty((len(inputs), *values.shape[1:]), np.float32)
+            found[name][rows] = values
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a decoder's (N, 1, S, S) images differ by from the reference's; none is kept.
+
+    Attributes:
+        squared_errors: (N,), averaged over the pixels of an image.
+        cosines: (N,).
+        largest: Largest error of a pixel.
+        not_finite: How many values are no numbers.
+    """
+
+    squared_errors: npt.NDArray[np.float64]
+    cosines: npt.NDArray[np.float64]
+    largest: float
+    not_finite: int
+
+    @classmethod
+    def of(
+        cls,
+        backend: Backend,
+        latents: npt.NDArray[np.float32],
+        reconstruction: Images,
+        sizes: Sequence[int],
+    ) -> Decoded:
+        """Decode (N, D) latents and hold each image against its reference.
+
+        Args:
+            backend: The decoder.
+            latents: (N, D).
+            reconstruction: What the reference decodes from them.
+            sizes: Latents per run, in turn.
+        """
+        errors, alike = np.empty(len(latents)), np.empty(len(latents))
+        greatest, not_finite = 0.0, 0
+        for rows, outputs in batches(backend, latents, sizes):
+            images = outputs["reconstruction"]
+            true = np.asarray(reconstruction[rows], np.float32)
+            errors[rows] = squared_errors(images, true)
+            alike[rows] = cosines(images, true)
+            greatest = float(np.fmax(greatest, largest(images.astype(np.float64) - true)))
+            not_finite += int(np.count_nonzero(~np.isfinite(images)))
+        return cls(errors, alike, greatest, not_finite)

@@ -1,0 +1,63 @@
+"""What each precision is held to; docs/gate.md derives every number from what latents are for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ...runtime.bundle.manifest import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a precision is held to; docs/gate.md derives each number.
+
+    Attributes:
+        max_spread: Largest error of a latent over its standard deviation over the data.
+        rms_spread: The same, root mean square over images and latents.
+        max_deviation: Relative error of an image's posterior standard deviations, exp(log_var / 2),
+            root mean square over the units, of the worst image;
+            one below a hundredth of the unit's spread counts as that hundredth.
+        rms_deviation: The same, root mean square.
+        psnr_db: Least PSNR of a reconstruction against the float32 one.
+        probe_spread: Largest RMS error over the latents of a probe image, over its distance from
+            the mean where that is more than 1, both in spreads.
+        probe_deviation: The same of log_var / 2, in units of the logarithm.
+        probe_median: The median of `probe_spread` over the probe images.
+        probe_psnr_db: Least PSNR of what is decoded from a probe latent.
+        probe_reach: Of latents at most so many spreads from the mean, as a root mean square.
+        neighbours: Least agreement of nearest neighbours among `mu`; None is no limit.
+        max_pixel: Largest error of a pixel in [0, 1], of what is decoded from held-out latents;
+            None is no limit.
+        probe_pixel: The same of probe latents.
+    """
+
+    max_spread: float
+    rms_spread: float
+    max_deviation: float
+    rms_deviation: float
+    psnr_db: float
+    probe_spread: float
+    probe_deviation: float
+    probe_median: float
+    probe_psnr_db: float
+    probe_reach: float = math.inf
+    neighbours: float | None = None
+    max_pixel: float | None = None
+    probe_pixel: float | None = None
+
+
+LIMITS: dict[Precision, Limits] = {
+    "fp32": Limits(
+        5e-4, 1e-4, 5e-4, 1e-4, 80.0, 2e-4, 2e-4, 2e-4, 80.0, max_pixel=5e-4, probe_pixel=5e-4
+    ),
+    "fp16": Limits(
+        5e-2, 1e-2, 5e-2, 1e-2, 45.0, 2e-2, 2e-2, 2e-2, 45.0, max_pixel=2.8e-2, probe_pixel=2.8e-2
+    ),
+    "bf16": Limits(
+        0.25, 5e-2, 0.25, 5e-2, 40.0, 0.1, 0.1, 0.1, 40.0, max_pixel=5e-2, probe_pixel=0.1
+    ),
+    "int8": Limits(
+        0.25, 5e-2, 0.25, 5e-2, 40.0, 0.75, 0.75, 0.15, 25.0, probe_reach=2.0, neighbours=0.85
+    ),
+}

@@ -1,0 +1,136 @@
+"""The held-out images and what torch float32 says of them: from a run, or from a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.bundle.arrays import arrays_from_npz
+from ...runtime.bundle.load import Bundle
+from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
+from ...runtime.core.errors import BundleError, CheckpointError
+from ...runtime.engines.open import open_backend
+from .batches import run_in_batches
+from .probes import Probes
+from .verifier import Reference, Spread
+
+_PROBE_ARRAYS = ("probe_names", "probe_images", "probe_mu", "probe_log_var", "probe_latents")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What a training run leaves for verification.
+
+    Attributes:
+        images: (N, S, S) uint8, fitted luma that was never trained on.
+        spread: Standard deviations of the latents over the training images.
+    """
+
+    images: npt.NDArray[np.uint8]
+    spread: Spread
+
+
+def held_out_from_run(
+    folder: Path, *, image_size: int, latent_size: int, statistics: str = STATISTICS
+) -> HeldOut:
+    """Read a run's held-out images, and the latent statistics in the file of that name.
+
+    Raises:
+        CheckpointError: Either file is missing, unreadable, or does not fit the model.
+    """
+    (images,) = _arrays(folder / "held_out.npz", ("images",), CheckpointError)
+    spread = spread_from_statistics(folder / statistics, error=CheckpointError)
+    side = image_size
+    if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
+        raise CheckpointError(
+            f"{folder / 'held_out.npz'} holds {images.dtype} {images.shape}, and the model takes "
+            f"uint8 (N, {side}, {side}): train again"
+        )
+    for values in (spread.mu, spread.log_var, spread.posterior_variance):
+        if values is not None and values.shape != (latent_size,):
+            raise CheckpointError(
+                f"{folder / statistics} describes {values.size} latents, and the model has "
+                f"{latent_size}: train again"
+            )
+    return HeldOut(images, spread)
+
+
+def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleError]) -> Spread:
+    """Return the standard deviations from a file of latent statistics.
+
+    Raises:
+        CheckpointError: (or BundleError, as asked) The file is missing or cannot be read.
+    """
+    covariance, log_var_deviation = _arrays(path, ("covariance", "log_var_deviation"), error)
+    every = arrays_from_npz(path, error=error, again="train or export again")
+    return Spread(
+        mu=np.sqrt(np.clip(np.diag(covariance), 0, None)),
+        log_var=log_var_deviation,
+        posterior_variance=every.get("posterior_variance_mean"),
+    )
+
+
+def save_reference(path: Path, reference: Reference) -> None:
+    """Write the images and their float32 latents, so that a machine without torch can verify.
+
+    Of the probes the same, and the latents that decoders are tried on.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "images": reference.images,
+        "mu": reference.mu,
+        "log_var": reference.log_var,
+    }
+    if (probes := reference.probes) is not None:
+        arrays |= {
+            key: np.asarray(getattr(probes, key.removeprefix("probe_"))) for key in _PROBE_ARRAYS
+        }
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def reference_from_bundle(bundle: Bundle) -> Reference:
+    """Return the reference that a bundle carries.
+
+    The latents are torch's own. The images decoded from them come from the bundle's float32
+    decoder, which was held against torch's when the bundle was made.
+
+    Raises:
+        BundleError: The bundle does not hold what verification needs.
+    """
+    path = bundle.folder / VERIFICATION_IMAGES
+    listed = {entry.file for entry in bundle.manifest.files}
+    for name in (VERIFICATION_IMAGES, STATISTICS):
+        if name not in listed:
+            raise BundleError(f"{bundle.folder} lists no {name}: export it again")
+    arrays = arrays_from_npz(path, error=BundleError, again="train or export again")
+    images, mu, log_var = _arrays(path, ("images", "mu", "log_var"), BundleError)
+    has_probes = arrays.keys() >= set(_PROBE_ARRAYS)
+    with open_backend(bundle, "decoder") as decoder:
+        reconstruction = run_in_batches(decoder, mu)["reconstruction"]
+        probes = None
+        if has_probes:  # else an earlier version wrote it
+            decoded = run_in_batches(decoder, arrays["probe_latents"])["reconstruction"]
+            names, probed, *latents = (arrays[key] for key in _PROBE_ARRAYS)
+            of_probes, probe_log_var, decoded_from = latents
+            probes = Probes(
+                tuple(map(str, names)), probed, of_probes, probe_log_var, decoded_from, decoded
+            )
+    return Reference(
+        name="torch float32 latents, float32 ONNX reconstructions",
+        images=images,
+        mu=mu,
+        log_var=log_var,
+        reconstruction=reconstruction,
+        spread=spread_from_statistics(bundle.folder / STATISTICS, error=BundleError),
+        probes=probes,
+    )
+
+
+def _arrays(
+    path: Path, keys: tuple[str, ...], error: type[CheckpointError | BundleError]
+) -> list[npt.NDArray[Any]]:
+    return [*arrays_from_npz(path, keys, error=error, again="train or export again").values()]

@@ -1,0 +1,1 @@
+"""The bundle on disk: graph names, manifest, loading with every hash checked."""

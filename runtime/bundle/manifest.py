@@ -1,0 +1,232 @@
+"""The manifest of a bundle: graphs, files, verification reports, and how frames become input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from ..core.documents import document_from_json
+from ..core.errors import BundleError
+from ..core.spec import ModelSpec, StrictModel
+from .calibration import Calibration
+from .ood_capability import ToldApart
+
+SCHEMA_VERSION: Literal[3] = 3
+
+
+EARLIER_VERSIONS: tuple[int, ...] = (2,)
+"""Bundles of these are read, too: what they lack has a default."""
+
+
+MANIFEST = "manifest.json"
+
+
+STATISTICS = "latents.npz"
+
+
+VERIFICATION_IMAGES = "verification.npz"
+
+
+BATCH = "batch"
+
+
+GraphName = Literal["encoder", "decoder"]
+
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""bf16 is no file of its own: an engine computes the float32 graph in it."""
+
+
+Variant = Literal["full", "luma", "mu", "phases"]
+"""Which form of a graph: `full` has the contract's inputs and outputs; `luma` takes 8-bit luma, and
+`mu` does so and gives `mu` only; `phases` is a decoder without its last transposed convolution, or
+in INT8 without any."""
+
+
+Runner = Literal["onnx", "openvino", "tensorrt"]
+"""Engines that one form of a graph may be made for; TensorRT-RTX counts as TensorRT."""
+
+
+LEANEST_FIRST: tuple[Variant, ...] = ("mu", "luma", "phases", "full")
+
+
+OUTPUTS: dict[GraphName, tuple[str, ...]] = {
+    "encoder": ("mu", "log_var"),
+    "decoder": ("reconstruction",),
+}
+
+
+class Tensor(StrictModel):
+    """One input or output of a graph; a dimension is a number or the name of a free axis."""
+
+    name: str
+    dtype: Literal["float32", "uint8"]
+    shape: tuple[int | str, ...]
+
+
+class FileEntry(StrictModel):
+    """One file of the bundle, by a path inside it."""
+
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
+
+
+class GraphEntry(FileEntry):
+    """One ONNX graph of the bundle; `made_for` is None where every engine runs it well."""
+
+    graph: GraphName
+    precision: Precision
+    variant: Variant = "full"
+    made_for: Runner | None = None
+    opset: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    subnormal_weights: int = Field(default=0, ge=0)
+    calibration: Calibration | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is; see `title_of_graph`."""
+        return title_of_graph(self.graph, self.precision, self.variant, self.made_for)
+
+    def gives(self, outputs: Iterable[str]) -> bool:
+        """Whether it gives these outputs; all of its half where none are named."""
+        wanted = set(outputs) or set(OUTPUTS[self.graph])
+        return wanted <= {tensor.name for tensor in self.outputs}
+
+
+class Metric(StrictModel):
+    """One figure of a verification; `limit` is None where it is reported but not gated.
+
+    `bound`, where there is one, is what the worst of the next 128 fresh images stays within with
+    95 % probability, by extreme-value statistics; the limit is for it, then. In INT8 graphs that
+    512 images or more judged, all gated bounds of one engine's graphs hold together with that.
+    """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    name: str
+    value: float
+    unit: str = ""
+    limit: float | None = None
+    bound: float | None = None
+    passed: bool = True
+    higher_is_better: bool = False
+
+
+class GraphReport(StrictModel):
+    """How far one output of one graph is from its reference, and the limits it was held to.
+
+    `notes` say what the verdict does not cover, a clause each.
+    """
+
+    graph: GraphName
+    precision: Precision
+    variant: Variant = "full"
+    made_for: Runner | None = None
+    output: str
+    engine: str
+    reference: str
+    images: int
+    notes: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...]
+
+    @property
+    def title(self) -> str:
+        """Which graph; see `title_of_graph`."""
+        return title_of_graph(self.graph, self.precision, self.variant, self.made_for)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gated metric stayed within its limit."""
+        return all(metric.passed for metric in self.metrics)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Every figure past its limit, as a clause."""
+        return tuple(
+            f"{self.title} {self.output}: {metric.name} {_told(metric)} (limit {metric.limit:g})"
+            for metric in self.metrics
+            if not metric.passed and metric.limit is not None
+        )
+
+
+def _told(metric: Metric) -> str:
+    if metric.bound is None:
+        return f"{metric.value:.3g}"
+    way = "down" if metric.higher_is_better else "up"
+    return f"{metric.value:.3g}, {way} to {metric.bound:.3g} in the next 128 images"
+
+
+class Preprocessing(StrictModel):
+    """How a frame becomes the encoder's input, in words for readers without our code."""
+
+    luma: str = "BT.601 weights, full range, 8 bit"
+    resize: str = "area average (bilinear where an axis grows)"
+    scale: float = 1 / 255
+
+
+class Manifest(StrictModel):
+    """Everything that `manifest.json` holds.
+
+    `remarks` are what whoever uses the bundle should know, such as that the model has learned too
+    little and was exported anyway; `foreign` is None in bundles of earlier versions.
+    """
+
+    schema_version: Literal[2, 3]
+    producer: str
+    created: str
+    weights_sha256: str
+    model: ModelSpec
+    preprocessing: Preprocessing
+    graphs: tuple[GraphEntry, ...]
+    files: tuple[FileEntry, ...]
+    verification: tuple[GraphReport, ...]
+    remarks: tuple[str, ...] = ()
+    foreign: ToldApart | None = None
+
+
+def title_of_graph(
+    graph: GraphName, precision: Precision, variant: Variant, made_for: Runner | None
+) -> str:
+    """Return a graph in words, such as "encoder int8 mu for openvino"."""
+    form = "" if variant == "full" else f" {variant}"
+    return f"{graph} {precision}{form}" + (f" for {made_for}" if made_for else "")
+
+
+def tensors_of(
+    graph: GraphName, spec: ModelSpec, variant: Variant = "full"
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the inputs and outputs that the contract gives a form of a graph of this model."""
+    side = spec.image_size
+    latent: tuple[int | str, ...] = (BATCH, spec.latent_size)
+    image: tuple[int | str, ...] = (BATCH, 1, side, side)
+    if graph == "encoder":
+        names = ("mu",) if variant == "mu" else OUTPUTS[graph]
+        outputs = tuple(Tensor(name=n, dtype="float32", shape=latent) for n in names)
+        dtype: Literal["float32", "uint8"] = "float32" if variant == "full" else "uint8"
+        return (Tensor(name="image", dtype=dtype, shape=image),), outputs
+    return (
+        (Tensor(name="z", dtype="float32", shape=latent),),
+        (Tensor(name="reconstruction", dtype="float32", shape=image),),
+    )
+
+
+def manifest_from_json(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        BundleError: It is missing, not JSON, of another schema version, or does not fit it.
+    """
+    return document_from_json(
+        path,
+        Manifest,
+        version=SCHEMA_VERSION,
+        earlier=EARLIER_VERSIONS,
+        error=BundleError,
+        again="export the bundle again",
+    )

@@ -1,0 +1,1 @@
+"""What all packages share: errors, frames, rows, the model's sizes, atomic files."""

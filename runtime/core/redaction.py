@@ -1,0 +1,62 @@
+"""What must not leave a machine in a text: credentials, its name, its users, their folders."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+HIDDEN = "***"
+
+
+def without_credentials(address: str) -> str:
+    """Return an address as it may be shown: user name, password and query are left out.
+
+    All that stands before the last `@` is taken for credentials, as passwords with a `/` in them
+    are typed too. Where a `?` or `#` stands before an `@`, nobody can tell a password from a
+    query, and only the scheme is shown.
+
+    Args:
+        address: A URL, or what was meant as one and lacks its scheme.
+    """
+    found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address)
+    scheme = found[0] if found else ""
+    shown, *query = re.split("[?#]", address[len(scheme) :], maxsplit=1)
+    if query and "@" in query[0]:
+        return f"{scheme}{HIDDEN}"
+    _, credentials, host_and_path = shown.rpartition("@")
+    return f"{scheme}{f'{HIDDEN}@' if credentials else ''}{host_and_path}"
+
+
+_LABELLED = re.compile(
+    r"\b(host ?_?name|host|node ?_?name|computer ?_?name|user ?_?name|user|login)"
+    r"(\s*[=:]\s*)(['\"]?)[\w.@-]+\3",
+    re.IGNORECASE,
+)
+"""As in ONNX Runtime's `CUDA failure 35: ... ; GPU=0 ; hostname=box7 ; file=...`."""
+_HOME = re.compile(r"(?<![\w.])/(?:home|Users|var/home)/[^/\s'\":;,()]+|(?<![\w.])/root(?![\w.-])")
+_LEAST_NAME = 4
+"""A shorter host name, such as "vm", is taken for a word."""
+
+
+def without_private(text: str, *, host: str | None = None) -> str:
+    """Return an error text without the host's name, names of users, and their home folders.
+
+    Args:
+        text: What a library or the system said.
+        host: The host's name; by default this machine's.
+    """
+    text = _LABELLED.sub(lambda found: f"{found[1]}{found[2]}...", text)
+    home = str(Path.home())
+    if home.count("/") > 1 or home == "/root":
+        text = re.sub(rf"(?<![\w.]){re.escape(home)}(?![\w.-])", "~", text)
+    text = _HOME.sub("~", text)
+    for name in _names_of(platform.node() if host is None else host):
+        text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", "...", text)
+    return text
+
+
+def _names_of(host: str) -> list[str]:
+    """Return a host's full name and its first part, the longer one first."""
+    names = dict.fromkeys((host, host.partition(".")[0]))
+    return [name for name in names if len(name) >= _LEAST_NAME and name != "localhost"]

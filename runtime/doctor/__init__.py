@@ -1,0 +1,1 @@
+"""motorvae-doctor: what this machine has, and what its cameras deliver."""

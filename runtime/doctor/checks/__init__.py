@@ -1,0 +1,1 @@
+"""The checks of the bare motorvae-doctor, a module for each subject."""

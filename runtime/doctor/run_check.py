@@ -1,0 +1,64 @@
+"""The doctor's checks in their order, and the process that makes one of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from .checks.bundle import check_bundle
+from .checks.engines import check_gpu, check_onnx, check_tensorrt, check_tensorrt_rtx
+from .checks.files import check_memory, check_writing
+from .checks.packages import check_packages
+from .checks.video import check_cameras, check_opencv, check_pyav
+from .finding import Finding
+
+FINDINGS = TypeAdapter(tuple[Finding, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: a process of its own, so that what hangs or crashes is a row like any other.
+
+    Attributes:
+        title: What it looks at, for the row that says that it hung or crashed.
+        run: Takes the bundle's folder; imports what may be absent or broken only when it is called.
+        needed: Whether a stream needs what it looks at.
+    """
+
+    title: str
+    run: Callable[[Path], tuple[Finding, ...]]
+    needed: bool
+
+
+CHECKS: dict[str, Check] = {
+    "packages": Check("Python packages", check_packages, needed=True),
+    "onnx": Check("ONNX Runtime", check_onnx, needed=True),
+    "gpu": Check("NVIDIA GPU", check_gpu, needed=False),
+    "tensorrt": Check("TensorRT", check_tensorrt, needed=False),
+    "tensorrt-rtx": Check("TensorRT-RTX", check_tensorrt_rtx, needed=False),
+    "opencv": Check("OpenCV", check_opencv, needed=True),
+    "pyav": Check("PyAV", check_pyav, needed=True),
+    "cameras": Check("cameras", check_cameras, needed=True),
+    "writing": Check("writing", check_writing, needed=True),
+    "memory": Check("memory", check_memory, needed=True),
+    "bundle": Check("bundle", check_bundle, needed=True),
+}
+"""In the order of the screen."""
+
+
+def main() -> None:
+    """Make the check named first, with the bundle named second; print its findings as JSON."""
+    name, model = sys.argv[1:]
+    # Libraries print what they like to standard output, which is kept for the findings.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        output.write(FINDINGS.dump_json(CHECKS[name].run(Path(model))) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The bare motorvae-doctor: every check in a process of its own, on one screen or as one JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib.metadata
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..core.spec import StrictModel
+from .finding import Finding, Verdict
+from .run_check import CHECKS, FINDINGS
+
+SCHEMA_VERSION: Literal[1] = 1
+LIMIT_S = 20.0
+"""By then a check must have answered; a first import of TensorRT from a memory card takes long."""
+
+_GRACE_S = 1.0
+"""Past the limit: for an answer that has been there while another one was waited for."""
+_QUOTED = 200
+_STYLES: dict[Verdict, str] = {
+    "ok": "green",
+    "optional": "dim",
+    "warn": "yellow",
+    "FAILED": "bold red",
+}
+
+
+class Screen(StrictModel):
+    """Everything that the bare motorvae-doctor found; `--json` prints it."""
+
+    schema_version: Literal[1]
+    producer: str
+    created: str
+    findings: tuple[Finding, ...]
+
+    def titles(self, verdict: Verdict) -> tuple[str, ...]:
+        """Return what was given a verdict, in order."""
+        return tuple(finding.what for finding in self.findings if finding.verdict == verdict)
+
+
+def examine_machine(model: Path, *, limit_s: float = LIMIT_S) -> Screen:
+    """Make every check, and change nothing.
+
+    Args:
+        model: The bundle's folder.
+        limit_s: Seconds after which the checks that have not answered are given up.
+    """
+    # Alone and first: the other checks take memory themselves.
+    found = findings_of(("memory",), model, limit_s)
+    found |= findings_of(tuple(name for name in CHECKS if name != "memory"), model, limit_s)
+    try:
+        version = importlib.metadata.version("motorvae")
+    except importlib.metadata.PackageNotFoundError:  # a row of its own tells
+        version = "of no known version"
+    return Screen(
+        schema_version=SCHEMA_VERSION,
+        producer=f"motorvae {version}",
+        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        findings=tuple(_without_home(finding) for name in CHECKS for finding in found[name]),
+    )
+
+
+def findings_of(
+    names: tuple[str, ...], model: Path, limit_s: float
+) -> dict[str, tuple[Finding, ...]]:
+    """Make some checks at the same time.
+
+    Args:
+        names: Keys of `CHECKS`.
+        model: The bundle's folder.
+        limit_s: Seconds after which those that have not answered are given up.
+
+    Returns:
+        What each one found, or the one finding that it hung, crashed or broke off.
+    """
+    environment = os.environ | {
+        "PYTHONSAFEPATH": "1",  # else a folder called tensorrt in the working directory is imported
+        "ORT_DISABLE_TELEMETRY": "1",  # else ONNX Runtime leaves a device id in the user's cache
+    }
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    deadline = time.monotonic() + limit_s
+    try:
+        for name in names:
+            running[name] = subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.doctor_checks", name, str(model)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+            )
+        return {
+            name: _answer_of(name, process, model, deadline, limit_s)
+            for name, process in running.items()
+        }
+    finally:
+        for process in running.values():
+            _end(process)
+
+
+def print_screen(console: Console, screen: Screen) -> None:
+    """Print the rows, each next command below what it is about, and what it comes to."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for ratio in (None, None, 1):
+        table.add_column(overflow="fold", ratio=ratio)
+    for finding in screen.findings:
+        style = _STYLES[finding.verdict]
+        found = Text(finding.found, style="dim" if finding.verdict == "optional" else "")
+        if finding.next_command:
+            found.append(f"\nnext: {finding.next_command}", style="" if style == "dim" else "bold")
+        table.add_row(Text(finding.verdict, style=style), finding.what, found)
+    console.print(table)
+    failed, warned = screen.titles("FAILED"), screen.titles("warn")
+    if failed:
+        console.print(f"FAILED: {', '.join(failed)}. Type the command after next:, topmost first.")
+    elif warned:
+        console.print(f"Nothing failed. To look at: {', '.join(warned)}.")
+    else:
+        console.print("Nothing failed.")
+
+
+def _answer_of(
+    name: str, process: subprocess.Popen[bytes], model: Path, deadline: float, limit_s: float
+) -> tuple[Finding, ...]:
+    try:
+        output, errors = process.communicate(timeout=max(_GRACE_S, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return (_broken(name, model, f"no answer within {limit_s:g} s"),)
+    if process.returncode < 0:
+        signal_name = signal.Signals(-process.returncode).name
+        return (_broken(name, model, f"the check crashed ({signal_name})"),)
+    try:
+        return FINDINGS.validate_json(output)
+    except ValidationError:
+        said = errors.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        return (_broken(name, model, f"the check broke off: {said[-1][:_QUOTED]}"),)
+
+
+def _broken(name: str, model: Path, how: str) -> Finding:
+    """Return the row of a check that gave no answer; its command shows where it stands."""
+    return Finding(
+        what=CHECKS[name].title,
+        found=how,
+        verdict="FAILED" if CHECKS[name].needed else "warn",
+        next_command=f"python -X faulthandler -m {__package__}.doctor_checks {name} "
+        f"{shlex.quote(str(model))}",
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a check that still runs; one that is stuck in a driver is left to the system."""
+    process.kill()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE_S)
+
+
+def _without_home(finding: Finding) -> Finding:
+    """Return a finding that does not tell the user's name through the path of the home folder."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # this user has none
+        return finding
+    if home == "/":
+        return finding
+    texts = {"found": finding.found, "next_command": finding.next_command}
+    return finding.model_copy(
+        update={key: text and text.replace(home, "~") for key, text in texts.items()}
+    )

@@ -1,0 +1,94 @@
+"""How many threads an engine takes on this machine, and which pools must stand back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+
+from ..core.errors import ConfigError
+
+MOST_THREADS = 1024
+_SIBLINGS = "/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
+
+
+def default_threads() -> int:
+    """Return the number of cores that this process can really use.
+
+    Engines count the cores of the machine; in a container, or under taskset, that is more than
+    there are to have, and threads without a core make every run wait. Two hardware threads of one
+    core share its arithmetic and count once.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    usable = os.sched_getaffinity(0)
+    cores = {_siblings(number) for number in usable}
+    return max(1, min(len(cores), _quota() or len(cores)))
+
+
+def checked_threads(threads: int | None) -> int:
+    """Return what was asked for, or the default.
+
+    Raises:
+        ConfigError: It is out of range.
+    """
+    if threads is None:
+        return default_threads()
+    if not 1 <= threads <= MOST_THREADS:
+        raise ConfigError(
+            f"threads={threads} is out of range: take 1 to {MOST_THREADS}, or leave it out"
+        )
+    return threads
+
+
+def keep_opencv_single() -> None:
+    """Let OpenCV work in the thread that calls it.
+
+    Its own pool would compete with the engine's, and what is left to it here takes a fraction of a
+    millisecond.
+    """
+    cv2.setNumThreads(1)
+
+
+def _siblings(number: int) -> str:
+    try:
+        return Path(_SIBLINGS.format(number=number)).read_text(encoding="ascii")
+    except OSError:
+        return str(number)
+
+
+def _quota() -> int | None:
+    """Return how many cores' time a container may take, rounded up; None for no limit."""
+    return min(filter(None, map(_cores_of, _quota_files())), default=None)
+
+
+def _quota_files() -> Iterator[tuple[Path, ...]]:
+    """Yield where limits of this process may stand: of its group, and of those around it."""
+    try:
+        lines = _OWN_GROUP.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        root = _GROUPS / "cpu" if controllers else _GROUPS  # the first version, or the second
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        group = root / name.lstrip("/")
+        for place in (group, *group.parents):
+            yield tuple(place / file for file in files)
+            if place == root:
+                break
+
+
+def _cores_of(files: tuple[Path, ...]) -> int | None:
+    """Return how many cores' time a limit allows, rounded up; None where there is none."""
+    try:
+        limit, period = " ".join(file.read_text(encoding="ascii") for file in files).split()
+        return -(-int(limit) // int(period)) if int(limit) > 0 else None
+    except (OSError, ValueError):  # no such group here, or "max"
+        return None

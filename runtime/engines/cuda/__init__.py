@@ -1,0 +1,1 @@
+"""GPU memory, one stream and CUDA graphs, through pycuda or cuda-bindings."""

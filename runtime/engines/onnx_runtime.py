@@ -1,0 +1,230 @@
+"""OnnxBackend: ONNX Runtime on the provider that was asked for, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# From its import on it would write a device id into the user's cache folder and report what runs.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort  # reads that variable
+
+from ..bundle.manifest import Tensor
+from ..core.closing import Closing
+from ..core.errors import BackendError, MissingDependencyError, ProviderError, sentence_list
+from ..core.packages import ONNX_RUNTIME_PACKAGES, versions_of
+from .base import Arrays, Batch, check_batch
+from .cpu_threads import checked_threads
+from .provider_errors import Cause, cause_from_error, cause_from_library, said_by
+
+_SHORT_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_FATAL_ONLY = 4  # errors are raised; a second telling on standard error helps nobody
+_WARNINGS = 2  # ONNX Runtime's own default
+_LIBRARIES = Path(ort.__file__).parent / "capi"
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
+
+
+class OnnxBackend(Closing):
+    """One ONNX graph in ONNX Runtime. One thread at a time: its buffers are allocated once.
+
+    Args:
+        path: The ONNX file.
+        provider: `cpu`, `cuda`, `tensorrt`, or a provider's full name.
+        threads: Threads of one run; by default what `default_threads` says.
+
+    Raises:
+        ConfigError: `threads` is out of range.
+        MissingDependencyError: Both ONNX Runtime packages are installed, which breaks them.
+        ProviderError: The provider is not in this build, or did not load.
+        BackendError: ONNX Runtime refused the file.
+    """
+
+    def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
+        cores = checked_threads(threads)
+        _check_one_package()
+        wanted = _provider_name(provider)
+        options = ort.SessionOptions()
+        options.log_severity_level = _FATAL_ONLY
+        options.intra_op_num_threads = cores
+        # Threads that spin on after a run take the core on which the next frame is decoded.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if wanted != _SHORT_NAMES["cpu"]:
+            # Else nodes that the provider does not take run on the CPU, and nobody is told.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        try:
+            # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
+            with _quiet_about(wanted):
+                session = ort.InferenceSession(
+                    str(path), options, providers=[_configured(wanted)], enable_fallback=0
+                )
+            session.disable_fallback()
+        except Exception as error:
+            # ONNX Runtime's exception classes share no base that can be imported.
+            if wanted != _SHORT_NAMES["cpu"] and (cause := cause_from_error(error)):
+                raise _did_not_load(wanted, cause) from error
+            if "disable_cpu_ep_fallback" in str(error) or "fallback to CPU" in str(error):
+                # The same words stand for a provider that lacks an operator and for one that is
+                # not there at all.
+                if cause := cause_from_library(wanted, _LIBRARIES):
+                    raise _did_not_load(wanted, cause) from error
+                raise ProviderError(
+                    f"provider {wanted} does not run all of {path.name}, and going on with the CPU "
+                    "unasked is refused: use another --precision, or --provider cpu"
+                ) from error
+            raise BackendError(
+                f"ONNX Runtime cannot open {path}: {said_by(error)}; export the bundle again"
+            ) from error
+        loaded = session.get_providers()
+        if loaded[0] != wanted:
+            raise _did_not_load(
+                wanted,
+                cause_from_library(wanted, _LIBRARIES)
+                or Cause(f"ONNX Runtime took {sentence_list(loaded)}", "run motorvae-doctor"),
+            )
+        inputs = session.get_inputs()
+        if len(inputs) != 1:
+            raise BackendError(
+                f"{path} has {len(inputs)} inputs, and an encoder or decoder has 1: "
+                "export the bundle again"
+            )
+        self.name = f"ONNX Runtime {ort.__version__} {wanted}"
+        self.notes: tuple[str, ...] = ()
+        self.threads = cores if wanted == _SHORT_NAMES["cpu"] else None
+        if wanted == _SHORT_NAMES["tensorrt"]:
+            self.notes += ("TensorRT inside ONNX Runtime may round float32 to TF32",)
+        self._path = path
+        self._session: ort.InferenceSession | None = session
+        self._input = inputs[0].name
+        self.outputs = tuple(output.name for output in session.get_outputs())
+        self._shapes = {output.name: tuple(output.shape[1:]) for output in session.get_outputs()}
+        self._bindings: dict[int, tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]] = {}
+        self._expected = tuple(inputs[0].shape[1:])
+        self.input_dtype = _DTYPES.get(inputs[0].type, np.dtype(np.float32))
+
+    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Hold the graph's own tensors against those announced; see `Backend.check_tensors`."""
+        session = self._open_session()
+        for asked, got in ((inputs, session.get_inputs()), (outputs, session.get_outputs())):
+            announced = [
+                (t.name, f"tensor({t.dtype.replace('float32', 'float')})", t.shape) for t in asked
+            ]
+            found = [(t.name, t.type, tuple(t.shape)) for t in got]
+            if announced != found:
+                raise BackendError(
+                    f"{self._path} has {found}, and the manifest announces {announced}: "
+                    "export the bundle again"
+                )
+
+    def run(self, batch: Batch) -> Arrays:
+        """Run the graph once; see `Backend.run`."""
+        session = self._open_session()
+        check_batch(batch, self.input_dtype, self._expected, self._path.name)
+        data = np.ascontiguousarray(batch)  # bound by its address
+        binding, results = self._bound(len(data))
+        try:
+            binding.bind_input(
+                self._input, "cpu", 0, self.input_dtype, data.shape, data.ctypes.data
+            )
+            session.run_with_iobinding(binding)
+        except Exception as error:
+            raise BackendError(
+                f"{self.name} failed on {self._path}: {said_by(error)}; "
+                "try --provider cpu, or export the bundle again"
+            ) from error
+        return {name: result.copy() for name, result in results.items()}
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session = None
+        self._bindings.clear()
+
+    def _bound(self, count: int) -> tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]:
+        """Return a binding for so many images, and the arrays that it writes, allocated once."""
+        if count not in self._bindings:
+            binding = self._open_session().io_binding()
+            results = {
+                name: np.empty((count, *shape), np.float32) for name, shape in self._shapes.items()
+            }
+            for name, result in results.items():
+                binding.bind_output(name, "cpu", 0, np.float32, result.shape, result.ctypes.data)
+            self._bindings[count] = binding, results
+        return self._bindings[count]
+
+    def _open_session(self) -> ort.InferenceSession:
+        if self._session is None:
+            raise BackendError(f"{self._path.name} was closed: open it again")
+        return self._session
+
+
+def _provider_name(provider: str) -> str:
+    """Return a provider's full name, having made sure that this build has it."""
+    available = ort.get_available_providers()
+    wanted = _SHORT_NAMES.get(provider.lower(), provider)
+    if wanted not in available:
+        has = (
+            f"provider {provider!r} is not in this ONNX Runtime (it has {sentence_list(available)})"
+        )
+        error = ProviderError(f"{has}: use --provider cpu, or install motorvae[gpu] for cuda")
+        error.reason = has
+        raise error
+    return wanted
+
+
+def _configured(provider: str) -> tuple[str, dict[str, str]]:
+    """Return a provider with its options, its CUDA libraries loaded.
+
+    The CUDA provider would multiply float32 numbers as TF32, which has FP16's ten bits, unasked.
+    """
+    if provider == _SHORT_NAMES["cpu"]:
+        return provider, {}
+    # Wheels of CUDA lie where the system does not look for libraries.
+    if hasattr(ort, "preload_dlls"):
+        # It prints each library that it does not find; the one that matters is told in an error.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls(directory="")
+    return provider, {"use_tf32": "0"} if provider == _SHORT_NAMES["cuda"] else {}
+
+
+@contextlib.contextmanager
+def _quiet_about(provider: str) -> Iterator[None]:
+    """Keep the log of all sessions still while a provider loads: its library may be missing."""
+    if provider == _SHORT_NAMES["cpu"]:
+        yield
+        return
+    ort.set_default_logger_severity(_FATAL_ONLY)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNINGS)
+
+
+def _did_not_load(provider: str, cause: Cause) -> ProviderError:
+    error = ProviderError(
+        f"provider {provider} did not load: {cause.clause}; {cause.step}, or use --provider cpu"
+    )
+    error.reason = cause.clause
+    return error
+
+
+def _check_one_package() -> None:
+    """Refuse to run where two ONNX Runtime packages overwrote each other's files."""
+    installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
+    if len(installed) > 1:
+        raise MissingDependencyError(
+            f"{' and '.join(installed)} are both installed and overwrite each other: "
+            f"pip uninstall -y {' '.join(installed)}, then install motorvae[cpu] or motorvae[gpu]"
+        )

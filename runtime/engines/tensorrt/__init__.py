@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX engines: finding, checking and running them."""

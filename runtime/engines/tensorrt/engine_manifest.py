@@ -1,0 +1,214 @@
+"""The passport beside an engine: what it is, where it was built, and whether it fits here."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from ...bundle.manifest import (
+    FileEntry,
+    GraphName,
+    GraphReport,
+    Precision,
+    Runner,
+    Variant,
+    title_of_graph,
+)
+from ...core.documents import document_from_json
+from ...core.errors import EngineError
+from ...core.spec import StrictModel
+from ..gpu_info import Gpu
+from .package import Flavour, FlavourName, title_of
+
+PASSPORT_VERSION: Literal[2] = 2
+RUNNER: Runner = "tensorrt"
+"""What a bundle calls graphs that are made for engines of either flavour."""
+LEAST_SHARE = 0.95
+"""An engine with less of its weights or layer outputs in a precision does not get its label; an
+INT8 engine must do that much of the INT8 multiplications that its graph asks for."""
+LEAST_INT8 = 0.5
+"""An INT8 graph keeps layers in float that its latents need, but not most of its arithmetic."""
+
+Source = Literal["engine inspector", "engine file", "typed network"]
+
+
+class BatchProfile(StrictModel):
+    """Images per run: the fewest, those the engine is tuned for, and the most."""
+
+    min: int = Field(default=1, ge=1)
+    opt: int = Field(default=1, ge=1)
+    max: int = Field(default=8, ge=1, le=1024)
+
+    @property
+    def text(self) -> str:
+        """The three numbers as `--batch` takes them."""
+        return f"{self.min},{self.opt},{self.max}"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"min {self.min}, opt {self.opt}, max {self.max} do not rise")
+        return self
+
+
+class PrecisionReceipt(StrictModel):
+    """The number formats that were read back from a finished engine.
+
+    Attributes:
+        weights: Format to number of weights.
+        weights_from: Who told.
+        outputs: Format to number of values that layers hand on for one image; the engine's own
+            inputs and outputs, which are fixed by contract, do not count.
+        outputs_from: Who told.
+        multiplications: Format to number of multiplications for one image in convolutions, their
+            transposes and matrix products; the wider format of a layer's two operands counts.
+        multiplications_from: Who told.
+        asked: The same as the graph's own types have it; an engine may do otherwise.
+    """
+
+    weights: dict[str, int]
+    weights_from: Source
+    outputs: dict[str, int]
+    outputs_from: Source
+    multiplications: dict[str, int]
+    multiplications_from: Source
+    asked: dict[str, int]
+
+    def shares(self, precision: Precision) -> tuple[float, float]:
+        """Return the share of weights and of layer outputs in a format; 0 where none is known."""
+        return _share(self.weights, precision), _share(self.outputs, precision)
+
+    def share_of_multiplications(self, precision: Precision) -> float:
+        """Return the share of multiplications in a format; 0 where none is known."""
+        return _share(self.multiplications, precision)
+
+    def proves(self, precision: Precision) -> bool:
+        """Return whether what a label is about was read back from the engine, at least in part."""
+        if precision == "int8":
+            return self.multiplications_from != "typed network"
+        return not self.weights_from == self.outputs_from == "typed network"
+
+    def problem_with(self, precision: Precision) -> str | None:
+        """Return in a clause why a label is not deserved, or None where it is.
+
+        An INT8 label is about arithmetic: what is handed on between layers is float there, and
+        weights that are kept as INT8 may be turned back before they are multiplied.
+        """
+        if not self.proves(precision):
+            return "nothing of its precision can be read back from the finished engine"
+        if precision == "int8":
+            return self._problem_with_int8()
+        if min(self.shares(precision)) < LEAST_SHARE:
+            return f"{self.sentence(precision)}, and the label needs {LEAST_SHARE:.0%} of both"
+        return None
+
+    def _problem_with_int8(self) -> str | None:
+        least = max(LEAST_INT8, LEAST_SHARE * _share(self.asked, "int8"))
+        if self.share_of_multiplications("int8") < least:
+            return f"{self.sentence('int8')}, and the label needs {least:.0%}"
+        return None
+
+    def sentence(self, precision: Precision) -> str:
+        """Return the receipt as a clause."""
+        if precision == "int8":
+            share = self.share_of_multiplications(precision)
+            return f"{share:.2%} of multiplications ({self.multiplications_from}) are int8"
+        weights, outputs = self.shares(precision)
+        return (
+            f"{weights:.2%} of weights ({self.weights_from}) and {outputs:.2%} of layer outputs "
+            f"({self.outputs_from}) are {precision}"
+        )
+
+
+class EngineVerification(StrictModel):
+    """Whether the engine itself was held against the reference, and what came of it."""
+
+    verified: bool
+    reason: str | None = None
+    reports: tuple[GraphReport, ...] = ()
+
+    @model_validator(mode="after")
+    def _proven(self) -> Self:
+        if self.verified and not (self.reports and all(report.passed for report in self.reports)):
+            raise ValueError("verified without a report of each output that passed")
+        return self
+
+
+class Passport(StrictModel):
+    """Everything that an engine's `.json` holds."""
+
+    schema_version: Literal[2]
+    producer: str
+    created: str
+    graph: GraphName
+    precision: Precision
+    variant: Variant
+    flavour: FlavourName
+    version: str
+    compute_capabilities: tuple[str, ...]
+    gpu: str | None
+    driver: str | None
+    cuda: str | None
+    platform: str
+    onnx_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    engine: FileEntry
+    profile: BatchProfile
+    workspace_bytes: int = Field(ge=0)
+    receipt: PrecisionReceipt
+    verification: EngineVerification
+    build_seconds: float = Field(ge=0)
+
+    @property
+    def title(self) -> str:
+        """Which graph's engine this is, such as "encoder fp16 mu"."""
+        return title_of_graph(self.graph, self.precision, self.variant, None)
+
+    def mismatch(self, flavour: Flavour, gpu: Gpu, onnx_sha256: str) -> str | None:
+        """Return in a clause why the engine cannot be used here, or None where it can.
+
+        Args:
+            flavour: The package that would load it.
+            gpu: The GPU that would run it.
+            onnx_sha256: The graph that the bundle holds now.
+        """
+        if self.onnx_sha256 != onnx_sha256:
+            return (
+                f"engine built from another {self.graph} (sha256 {self.onnx_sha256[:12]}..., and "
+                f"the bundle holds {onnx_sha256[:12]}...)"
+            )
+        here = (flavour.name, flavour.version, this_platform())
+        fits = here == (self.flavour, self.version, self.platform)
+        if fits and gpu.compute_capability in self.compute_capabilities:
+            return None
+        built_on = "" if self.platform == this_platform() else f" ({self.platform})"
+        return (
+            f"engine built for {title_of(self.flavour)} {self.version} on compute capability "
+            f"{', '.join(self.compute_capabilities)}{built_on}; this machine has {flavour.version} "
+            f"on {gpu.compute_capability}" + (f" ({this_platform()})" if built_on else "")
+        )
+
+
+def this_platform() -> str:
+    """Return operating system and processor, such as "linux-aarch64"."""
+    return f"{sys.platform}-{platform.machine().lower()}"
+
+
+def passport_from_json(path: Path) -> Passport:
+    """Read a passport.
+
+    Raises:
+        EngineError: It is missing, not JSON, of another version, or does not fit the schema.
+    """
+    return document_from_json(
+        path, Passport, version=PASSPORT_VERSION, error=EngineError, again="build the engine again"
+    )
+
+
+def _share(counts: dict[str, int], precision: Precision) -> float:
+    total = sum(counts.values())
+    return counts.get(precision, 0) / total if total else 0.0

@@ -1,0 +1,257 @@
+"""Engines of a bundle: where they lie, whether one fits this machine, and opening it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from ...bundle.load import Bundle
+from ...bundle.manifest import LEANEST_FIRST, OUTPUTS, GraphEntry, GraphName, Precision, Variant
+from ...core.cache_dir import cache_folder
+from ...core.errors import EngineError, sentence_list
+from ..base import Backend
+from ..cuda.open import open_cuda
+from ..gpu_info import Gpu
+from .engine_manifest import RUNNER, Passport, passport_from_json
+from .package import FLAVOURS, Flavour, FlavourName, title_of
+
+ENGINES = "engines"
+
+_PRECISIONS: tuple[Precision, ...] = ("fp16", "int8", "fp32")
+"""What engines there are; who asks for none of them by name gets FP16 first, and never INT8."""
+
+
+def engine_name(entry: GraphEntry, flavour: FlavourName) -> str:
+    """Return the file name of the engine that is built from a graph."""
+    paths = engine_paths(Path(), entry.graph, entry.precision, flavour, entry.variant)
+    return paths[0].name
+
+
+def engine_paths(
+    folder: Path,
+    graph: GraphName,
+    precision: Precision,
+    flavour: FlavourName,
+    variant: Variant = "full",
+) -> tuple[Path, Path]:
+    """Return where an engine of a bundle lies, and its passport beside it."""
+    form = graph if variant == "full" else f"{graph}.{variant}"
+    stem = f"{form}.{precision}.{flavour}"
+    return folder / ENGINES / f"{stem}.engine", folder / ENGINES / f"{stem}.json"
+
+
+def foreign_in_engines(folder: Path) -> list[str]:
+    """Return what lies among a bundle's engines and is neither an engine nor a passport."""
+    ours = {
+        path.name
+        for graph in get_args(GraphName)
+        for precision in get_args(Precision)
+        for flavour in FLAVOURS
+        for variant in get_args(Variant)
+        for path in engine_paths(folder, graph, precision, flavour, variant)
+    }
+    place = folder / ENGINES
+    if not place.is_dir():
+        return [ENGINES] if place.exists() or place.is_symlink() else []
+    return sorted(
+        f"{ENGINES}/{path.name}"
+        for path in place.iterdir()
+        if path.name not in ours or path.is_symlink() or not path.is_file()
+    )
+
+
+def graphs_for_engines(
+    bundle: Bundle, graph: GraphName, precision: Precision
+) -> tuple[GraphEntry, ...]:
+    """Return the forms of a graph that engines are built from, leanest first.
+
+    Of two files of one form the one that is made for TensorRT counts.
+    """
+    found: dict[Variant, GraphEntry] = {}
+    for entry in bundle.manifest.graphs:
+        if (entry.graph, entry.precision) == (graph, precision) and (
+            entry.made_for == RUNNER or (entry.made_for is None and entry.variant not in found)
+        ):
+            found[entry.variant] = entry
+    return tuple(found[variant] for variant in LEANEST_FIRST if variant in found)
+
+
+def graphs_with_engine(
+    bundle: Bundle, graph: GraphName, precision: Precision, flavour: FlavourName
+) -> tuple[GraphEntry, ...]:
+    """Return the forms of a graph of which a bundle holds an engine of a flavour, leanest first."""
+    return tuple(
+        entry
+        for entry in graphs_for_engines(bundle, graph, precision)
+        if _is_there(bundle, graph, precision, flavour, entry.variant)
+    )
+
+
+def precisions_with_engine(
+    bundle: Bundle, graph: GraphName, flavour: FlavourName
+) -> tuple[Precision, ...]:
+    """Return in which precisions a bundle holds any engine of a flavour: FP16, INT8, float32."""
+    return tuple(
+        precision
+        for precision in _PRECISIONS
+        if any(
+            _is_there(bundle, graph, precision, flavour, variant) for variant in get_args(Variant)
+        )
+    )
+
+
+def check_engine(
+    bundle: Bundle, entry: GraphEntry, flavour: Flavour, gpu: Gpu
+) -> tuple[Passport, bytes]:
+    """Make sure that a bundle's engine is whole and was built for this machine, before it loads.
+
+    A foreign engine ends in a cryptic error at best and in a crash at worst.
+
+    Args:
+        bundle: Where it lies.
+        entry: The graph that it must have been built from.
+        flavour: The package that is to load it.
+        gpu: The GPU of this machine.
+
+    Returns:
+        The passport, and the engine: the very bytes that were checked.
+
+    Raises:
+        EngineError: It is absent, altered, or for another machine, version or graph.
+    """
+    graph, precision, variant = entry.graph, entry.precision, entry.variant
+    engine, passport_path = engine_paths(bundle.folder, graph, precision, flavour.name, variant)
+    again = _again(bundle, precision, flavour.name)
+    if not engine.is_file() or not passport_path.is_file():
+        missing = passport_path.name if engine.is_file() else engine.name
+        raise EngineError(f"{bundle.folder} has no {missing}: {again}")
+    try:
+        passport = passport_from_json(passport_path)
+    except EngineError as error:
+        raise EngineError(f"{error}: {again}") from error
+    named = (passport.graph, passport.precision, passport.variant, passport.flavour)
+    if named != (graph, precision, variant, flavour.name):
+        raise EngineError(f"{passport_path} describes {passport.title} {passport.flavour}: {again}")
+    if problem := passport.mismatch(flavour, gpu, entry.sha256):
+        raise EngineError(f"{problem}: {again}")
+    if problem := passport.receipt.problem_with(precision):
+        raise EngineError(f"{engine.name} is not {precision}: {problem}: {again}")
+    try:
+        plan = engine.read_bytes()
+    except OSError as error:
+        raise EngineError(f"cannot read {engine}: {error.strerror}: {again}") from error
+    if len(plan) != passport.engine.size_bytes:
+        raise EngineError(
+            f"{engine} has {len(plan)} bytes, and its passport says "
+            f"{passport.engine.size_bytes}: {again}"
+        )
+    if hashlib.sha256(plan).hexdigest() != passport.engine.sha256:
+        raise EngineError(f"{engine} was altered after it was built: {again}")
+    return passport, plan
+
+
+def open_engine(
+    bundle: Bundle,
+    graph: GraphName,
+    precision: Precision,
+    flavour: Flavour,
+    gpu: Gpu,
+    *,
+    outputs: Sequence[str] = (),
+    cuda_graph: bool = True,
+) -> tuple[Backend, Passport]:
+    """Check and open the leanest engine of a bundle that gives what is asked for.
+
+    Args:
+        bundle: A checked bundle.
+        graph: Which half.
+        precision: Which arithmetic.
+        flavour: The package that is to load it.
+        gpu: The GPU of this machine.
+        outputs: What it must give; all that the half can give where left out.
+        cuda_graph: Whether it may run as a recorded CUDA graph.
+
+    Raises:
+        EngineError: There is none, it does not fit this machine, or does not load; see
+            `check_engine`.
+        MissingDependencyError: Neither pycuda nor cuda-bindings is installed.
+        BackendError: The GPU has no memory left.
+    """
+    engines = graphs_with_engine(bundle, graph, precision, flavour.name)
+    entry = next((entry for entry in engines if entry.gives(outputs)), None)
+    if entry is None:
+        name = engine_paths(bundle.folder, graph, precision, flavour.name)[0].name
+        raise EngineError(
+            f"{bundle.folder} has no {name}, nor one like it that gives "
+            f"{sentence_list(outputs or OUTPUTS[graph])}: {_again(bundle, precision, flavour.name)}"
+        )
+    passport, plan = check_engine(bundle, entry, flavour, gpu)
+    backend = open_plan(
+        plan, passport.engine.file, flavour, gpu, passport.onnx_sha256, cuda_graph=cuda_graph
+    )
+    try:
+        backend.check_tensors(entry.inputs, entry.outputs)
+    except BaseException:
+        backend.close()
+        raise
+    return backend, passport
+
+
+def open_plan(
+    plan: bytes,
+    name: str,
+    flavour: Flavour,
+    gpu: Gpu,
+    onnx_sha256: str,
+    *,
+    cuda_graph: bool = True,
+) -> Backend:
+    """Open an engine that need not have a passport yet, as it was just built on this machine.
+
+    Args:
+        plan: The engine.
+        name: Its file, for messages.
+        flavour: The package that built it.
+        gpu: The GPU of this machine.
+        onnx_sha256: Identity of the graph that it was built from.
+        cuda_graph: Whether it may run as a recorded CUDA graph.
+
+    Raises:
+        EngineError: It does not load.
+        MissingDependencyError: Neither pycuda nor cuda-bindings is installed.
+        BackendError: The GPU has no memory left.
+    """
+    from .engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
+
+    capability = gpu.compute_capability.replace(".", "")
+    kept = f"kernels-{onnx_sha256[:16]}-{flavour.version}-sm{capability}.cache"
+    return TensorRTBackend(
+        plan,
+        name,
+        flavour,
+        open_cuda(),
+        gpu_name=gpu.name,
+        cuda_graph=cuda_graph,
+        runtime_cache=cache_folder() / kept if flavour.is_rtx else None,
+    )
+
+
+def no_engine(bundle: Bundle, graph: GraphName, flavour: FlavourName) -> str:
+    """Return in a clause that a bundle holds no engine of a flavour."""
+    return f"{bundle.folder} holds no {title_of(flavour)} engine of its {graph}"
+
+
+def _is_there(
+    bundle: Bundle, graph: GraphName, precision: Precision, flavour: FlavourName, variant: Variant
+) -> bool:
+    paths = engine_paths(bundle.folder, graph, precision, flavour, variant)
+    return any(path.exists() for path in paths)
+
+
+def _again(bundle: Bundle, precision: Precision, flavour: FlavourName) -> str:
+    return (
+        f"run motorvae-export --bundle {bundle.folder} --engine {flavour}"
+        f"{'' if precision == 'fp32' else f' --{precision}'} here, or add --rebuild"
+    )

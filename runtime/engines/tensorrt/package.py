@@ -1,0 +1,164 @@
+"""TensorRT and TensorRT-RTX: two packages with one API, passed around as a module."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ...core.errors import BackendError, MissingDependencyError, missing_dependency
+from ..gpu_info import Gpu, NoGpu
+
+FlavourName = Literal["tensorrt", "tensorrt-rtx"]
+FLAVOURS: tuple[FlavourName, ...] = get_args(FlavourName)
+OLDEST_TENSORRT = (10, 3)
+
+_WITHOUT = "do without engines (motorvae-export --engine none, elsewhere --backend onnx)"
+_OLDEST_PORTABLE = 80
+"""TensorRT-RTX builds for Ampere (8.0) and newer unless it is told one capability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """One of the two packages, imported.
+
+    Attributes:
+        name: As users write it.
+        trt: The module.
+        version: What it says of itself.
+    """
+
+    name: FlavourName
+    trt: Any
+    version: str
+
+    @property
+    def is_rtx(self) -> bool:
+        """Whether this is TensorRT-RTX: portable engines that are finished on the target."""
+        return self.name == "tensorrt-rtx"
+
+    @property
+    def title(self) -> str:
+        """Name and version for a sentence."""
+        return f"{title_of(self.name)} {self.version}"
+
+    def supported_capabilities(self) -> tuple[str, ...] | None:
+        """Return the compute capabilities that it builds for, or None where it does not tell."""
+        if not self.is_rtx:
+            return None
+        members = self.trt.ComputeCapability.__members__
+        numbers = sorted(int(name[2:]) for name in members if name.startswith("SM"))
+        return tuple(f"{number // 10}.{number % 10}" for number in numbers)
+
+    def portable_capabilities(self) -> tuple[str, ...]:
+        """Return the compute capabilities that one TensorRT-RTX engine serves unless narrowed."""
+        supported = self.supported_capabilities() or ()
+        return tuple(c for c in supported if int(c.replace(".", "")) >= _OLDEST_PORTABLE)
+
+    def objection_to(self, gpu: Gpu | NoGpu) -> str | None:
+        """Return why it cannot run on this machine, as a clause, or None where it can."""
+        if isinstance(gpu, NoGpu):
+            return gpu.reason
+        supported = self.supported_capabilities()
+        if supported is not None and gpu.compute_capability not in supported:
+            return (
+                f"{self.title} does not list compute capability {gpu.compute_capability} "
+                f"({gpu.name})"
+            )
+        return None
+
+
+class EngineLog:
+    """What the package said through its logger, to be quoted when a call fails.
+
+    Attributes:
+        logger: To be handed to a Builder, OnnxParser or Runtime; keep this object alive as long.
+        errors: What it called an error, in order.
+    """
+
+    def __init__(self, trt: Any) -> None:
+        self.errors: list[str] = []
+        errors = self.errors
+
+        class Listener(trt.ILogger):  # type: ignore[misc]  # the base is known at run time only
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if int(severity) <= int(trt.ILogger.ERROR):
+                    errors.append(" ".join(message.split()))
+
+        self.logger = Listener()
+
+    def clear(self) -> None:
+        """Forget earlier errors: what is quoted must come from the call that failed."""
+        self.errors.clear()
+
+    def said(self) -> str:
+        """Return the first error since `clear`, without its place in NVIDIA's sources."""
+        if not self.errors:
+            return "it gave no reason"
+        return re.split(r"\s*\(?\bIn \S+ at ", self.errors[0])[0][:300]
+
+
+def title_of(name: FlavourName) -> str:
+    """Return the product's name for a sentence."""
+    return "TensorRT-RTX" if name == "tensorrt-rtx" else "TensorRT"
+
+
+def open_flavour(name: FlavourName) -> Flavour:
+    """Import one of the packages.
+
+    Raises:
+        MissingDependencyError: It is not installed, or a library of it is missing.
+        BackendError: Its version is older than `OLDEST_TENSORRT`.
+    """
+    package = name.replace("-", "_")
+    try:
+        trt: Any = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name == package:
+            raise _not_installed(name) from error
+        raise _does_not_load(name, error) from error
+    except (ImportError, OSError) as error:
+        raise _does_not_load(name, error) from error
+    version = getattr(trt, "__version__", None)
+    if version is None:  # an empty folder of that name imports, too
+        raise _does_not_load(name, ImportError(f"{trt.__path__} holds no {title_of(name)}"))
+    flavour = Flavour(name, trt, str(version))
+    if not flavour.is_rtx and _major_minor(flavour.version) < OLDEST_TENSORRT:
+        oldest = ".".join(map(str, OLDEST_TENSORRT))
+        found = BackendError(
+            f"TensorRT {version} is older than {oldest}, which this motorVAE needs: upgrade it "
+            "(JetPack 6.2 brings 10.3)"
+        )
+        found.reason = f"TensorRT {version} is older than {oldest}"
+        raise found
+    return flavour
+
+
+def _not_installed(name: FlavourName) -> MissingDependencyError:
+    if name == "tensorrt" and platform.machine() == "aarch64":
+        error = MissingDependencyError(
+            "TensorRT is not in this Python environment: on a Jetson it comes with JetPack, so "
+            f"make the environment with --system-site-packages, or {_WITHOUT}"
+        )
+        error.reason = "the package tensorrt is not in this environment"
+        return error
+    return missing_dependency(title_of(name), name, extra=name, instead=_WITHOUT)
+
+
+def _does_not_load(name: FlavourName, cause: Exception) -> MissingDependencyError:
+    said = " ".join(str(cause).split())
+    error = MissingDependencyError(
+        f"{name} is installed and does not load ({said}): install it again together with its "
+        f"libraries, or {_WITHOUT}"
+    )
+    error.reason = f"{name} does not load ({said})"
+    return error
+
+
+def _major_minor(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])

@@ -1,0 +1,1 @@
+"""Out-of-distribution detection: whether the model knows an image."""

@@ -1,0 +1,1 @@
+"""From any picture to the encoder's input: conversion, resizing, decoding."""

@@ -1,0 +1,137 @@
+"""Image files: which ones a folder holds, and one file to luma."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..core.errors import ImageError, SourceError, sentence_list
+from .convert import luma_from_image
+from .opencv_log import silence_opencv
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_SCAN = 0xDA
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """Return every image file below `folder` in natural order (frame2 before frame10).
+
+    Raises:
+        SourceError: `folder` is not a folder, cannot be read, or holds no image file.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder: name an existing folder of images")
+    try:
+        found = [
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        ]
+    except OSError as error:
+        raise SourceError(f"cannot read folder {folder}: {error.strerror}") from error
+    if not found:
+        raise SourceError(
+            f"no image in {folder}: put files ending in {sentence_list(IMAGE_SUFFIXES)} there"
+        )
+    return in_natural_order(found, folder)
+
+
+def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
+    """Sort files below a folder so that frame2 comes before frame10."""
+    return sorted(paths, key=lambda path: _natural(path.relative_to(root).as_posix()))
+
+
+def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
+    """Decode one image file to 8-bit luma; alpha goes over white, JPEG orientation is applied.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ImageError: The file cannot be read, is not an image, or is cut short.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
+    is_jpeg = data.startswith(_JPEG_START)
+    if problem := _damage(data):
+        raise ImageError(f"cannot decode {path}: {problem}; replace or remove it")
+    # Orientation is only applied where alpha is dropped, so JPEG, which has none, goes that way.
+    flags = cv2.IMREAD_ANYCOLOR if is_jpeg else cv2.IMREAD_UNCHANGED
+    silence_opencv()
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(
+            f"cannot decode {path}: {error.err or 'not an image'}; replace or remove it"
+        ) from error
+    if image is None:
+        raise ImageError(
+            f"cannot decode {path}: corrupt, cut short, or not an image; replace or remove it"
+        )
+    try:
+        return luma_from_image(image)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key in which runs of digits compare as numbers."""
+    return [
+        (int(part), part) if part.isdecimal() else (-1, part.lower())
+        for part in re.split(r"(\d+)", name)
+    ]
+
+
+def _damage(data: bytes) -> str | None:
+    """Say what is visibly wrong with a file's bytes, before a decoder makes the best of them."""
+    if data.startswith(_PNG_START):
+        return _png_damage(data)
+    # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
+    if not data or (data.startswith(_JPEG_START) and not _jpeg_ends(data)):
+        return "the file is cut short"
+    return None
+
+
+def _png_damage(data: bytes) -> str | None:
+    """Check the length and CRC of every chunk (PNG specification, section 5.3)."""
+    start = len(_PNG_START)
+    while start < len(data):
+        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        end = start + 8 + length
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return f"the checksum of its chunk {kind!r} is wrong"
+        if kind == b"IEND":
+            return None
+        start = end + 4
+    return "the file is cut short"
+
+
+def jpeg_scan(data: bytes) -> int | None:
+    """Return where the first scan of a JPEG starts, or None where there is none."""
+    start = len(_JPEG_START)
+    while start + 4 <= len(data) and data[start] == _JPEG_END[0]:
+        if data[start + 1] == _JPEG_SCAN:
+            return start
+        if data[start + 1] == _JPEG_END[0]:  # fill byte
+            start += 1
+        else:
+            start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    return None
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether an end marker follows the first scan; one before it would be a thumbnail's."""
+    scan = jpeg_scan(data)
+    return scan is not None and data.find(_JPEG_END, scan) >= 0

@@ -1,0 +1,99 @@
+"""luma_from_jpeg: a JPEG's bytes to fitted luma, decoded in grey and no larger than need be."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from ..core.errors import ImageError
+from ..core.spec import ModelSpec
+from .image_files import jpeg_scan
+from .resize import fitted_plane, levels_from_averages
+
+BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
+"""Decoding at 1/n averages blocks of n by n pixels, which may lie across the edges of the pixels
+averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""
+_DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
+"""What libjpeg-turbo says of damage only; the rest of what it says may be an encoder's habit."""
+_LIMITED_RANGE = b"CS=ITU601"
+"""A comment with which FFmpeg marks JPEGs of levels 16 to 235."""
+_NO_CODE = b"\xff\x00" * 5
+"""40 bits of ones: no code is all ones (ITU-T T.81, annex C), and libjpeg-turbo takes one for 0."""
+
+
+class GreyJpeg(NamedTuple):
+    """A decoded JPEG.
+
+    Attributes:
+        plane: (H / n, W / n) uint8 luma.
+        shape: H and W, what the JPEG holds.
+    """
+
+    plane: npt.NDArray[np.uint8]
+    shape: tuple[int, int]
+
+    def fitted(self, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+        """Fit to the model's square; (S, S) uint8."""
+        return levels_from_averages(fitted_plane(self.plane, spec, self.shape))
+
+
+def luma_from_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint8] | None:
+    """Turn a JPEG into fitted luma; arguments, None and errors as with `grey_from_jpeg`.
+
+    Returns:
+        (S, S) uint8.
+    """
+    grey = grey_from_jpeg(data, spec)
+    return None if grey is None else grey.fitted(spec)
+
+
+def grey_from_jpeg(
+    data: bytes, spec: ModelSpec, shape: tuple[int, int] | None = None
+) -> GreyJpeg | None:
+    """Decode a JPEG's luma at the smallest scale that keeps the model's input exact.
+
+    Args:
+        data: One JPEG. Where it has no Huffman tables, as in AVI files, the standard ones are
+            meant.
+        spec: Gives the side S and the fit.
+        shape: The height and width that it must have, if any.
+
+    Returns:
+        The picture; None where this is better left to FFmpeg: another shape, rare kinds of JPEG,
+        or a flaw that is damage in one camera and habit in the next.
+
+    Raises:
+        ImageError: The picture is damaged.
+    """
+    scan = jpeg_scan(data)
+    if scan is None or _LIMITED_RANGE in data[:scan] or _NO_CODE in data:
+        return None
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        if shape not in {None, (height, width)}:
+            return None
+        divisor = _divisor(height, width, spec)
+        plane = simplejpeg.decode_jpeg(
+            data, "GRAY", min_height=height // divisor, min_width=width // divisor
+        )
+    except ValueError as error:
+        problem = str(error)
+        if any(damage in problem for damage in _DAMAGE):
+            raise ImageError(f"frame does not decode: {problem}") from error
+        return None
+    return GreyJpeg(plane[:, :, 0], (height, width))
+
+
+def _divisor(height: int, width: int, spec: ModelSpec) -> int:
+    """Return by how much a picture may be decoded smaller, such that blocks end where it does."""
+    longest = spec.fit == "pad"
+    side = max(height, width) if longest else min(height, width)
+    offset = 0 if spec.fit == "stretch" else abs(height - width) // 2
+    for divisor, blocks in BLOCKS_PER_PIXEL.items():
+        whole = not any(length % divisor for length in (height, width, offset))
+        if whole and side >= divisor * blocks * spec.image_size:
+            return divisor
+    return 1

@@ -1,0 +1,163 @@
+"""luma_from_video_frame: a decoded frame's Y plane to fitted luma; no colour image is made."""
+
+from __future__ import annotations
+
+import av
+import av.error
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
+
+from ..core.errors import ImageError
+from ..core.spec import ModelSpec
+from .convert import fitted_luma, luma_from_image
+from .resize import WHITE, fitted_plane, levels_from_averages
+from .swscale_area import PER_LEVEL, scaler_for
+
+Plane = npt.NDArray[np.uint8]
+
+LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
+"""What red and blue weigh in a frame's Y, by FFmpeg's number of its matrix (ITU-T H.273, table 4):
+BT.709, FCC, SMPTE 240M, BT.2020. A frame that names none is BT.601, as FFmpeg takes it."""
+BT601 = (0.299, 0.114)
+_BT601_NUMBERS = {2, 5, 6}
+_LIMITED_RANGE, _FULL_RANGE = 1, 2
+_LIMITED_BLACK, _LIMITED_WHITE = 16, 235
+# Pixels that share one sample of chroma: down, across.
+_CHROMA = {"yuv420p": (2, 2), "yuv422p": (1, 2), "yuv444p": (1, 1), "nv12": (2, 2), "nv21": (2, 2)}
+# Without these FFmpeg's colours are a level too dark on average.
+_EXACT = int(Interpolation.BILINEAR) | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT
+
+
+def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Turn a decoded frame into fitted luma, BT.601 and full range whatever the video's are.
+
+    Levels 16 to 235 of limited-range video become 0 to 255. Where Y was made with other weights
+    than those of BT.601, small planes of chroma make up for it.
+
+    Args:
+        frame: In any format that FFmpeg decodes to.
+        spec: Gives the side S and the fit.
+
+    Returns:
+        (S, S) uint8.
+    """
+    shape, name = (frame.height, frame.width), frame.format.name.replace("yuvj", "yuv")
+    if name == "gray" and frame.planes[0].line_size > 0:
+        return fitted_luma(_plane(frame, 0, *shape), spec)
+    weights = BT601 if frame.colorspace in _BT601_NUMBERS else LUMA_WEIGHTS.get(frame.colorspace)
+    if weights is None or frame.format.is_rgb or frame.format.has_palette or "gray" in name:
+        return fitted_luma(luma_from_image(bgr_from_video_frame(frame)), spec)
+    is_full = frame.color_range == _FULL_RANGE or name != frame.format.name
+    if name not in _CHROMA or any(plane.line_size <= 0 for plane in frame.planes):
+        scaler = scaler_for(name, *shape, "yuv420p")
+        levels = _FULL_RANGE if is_full else _LIMITED_RANGE  # FFmpeg would go by the name alone
+        frame = scaler.reformat(
+            frame, format="yuv420p", src_color_range=levels, dst_color_range=levels, threads=1
+        )
+        name = "yuv420p"
+    plane = _plane(frame, 0, *shape)
+    if weights == BT601:
+        return fitted_luma(plane, spec) if is_full else luma_from_limited(plane, spec)
+    y = fitted_plane(plane, spec, shape, white=WHITE if is_full else _LIMITED_WHITE)
+    cb, cr = (fitted_plane(plane, spec, shape, white=128) for plane in _chroma(frame, name))
+    return _bt601_luma(y, cb, cr, weights, is_full=is_full)
+
+
+def luma_from_limited(y: Plane, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Turn limited-range BT.601 Y into fitted luma.
+
+    Args:
+        y: (H, W) uint8: 16 is black, 235 is white, and what is beyond them is as well.
+        spec: Gives the side S and the fit.
+
+    Returns:
+        (S, S) uint8.
+    """
+    averages = fitted_plane(y, spec, (y.shape[0], y.shape[1]), white=_LIMITED_WHITE)
+    black = np.uint16(_LIMITED_BLACK * PER_LEVEL)
+    gain = WHITE / (_LIMITED_WHITE - _LIMITED_BLACK)
+    return levels_from_averages(np.maximum(averages, black) - black, gain)
+
+
+def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Let FFmpeg decide on a JPEG that `luma_from_jpeg` leaves to it.
+
+    Args:
+        data: One JPEG.
+        spec: Gives the side S and the fit.
+
+    Returns:
+        (S, S) uint8.
+
+    Raises:
+        ImageError: FFmpeg finds it damaged, or finds no picture.
+    """
+    codec = av.VideoCodecContext.create("mjpeg", "r")
+    codec.options = {"err_detect": "crccheck+explode"}
+    try:
+        frames = codec.decode(av.Packet(data))
+    except av.error.FFmpegError as error:
+        raise ImageError(f"frame does not decode: {error.strerror}") from error
+    if not frames or frames[0].is_corrupt:
+        raise ImageError("frame does not decode: there is no whole picture in it")
+    return luma_from_video_frame(frames[0], spec)
+
+
+def bgr_from_video_frame(frame: VideoFrame) -> npt.NDArray[np.uint8]:
+    """Convert a decoded frame to colours, exactly rather than fast.
+
+    Args:
+        frame: In any format that FFmpeg decodes to.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    scaler = scaler_for(frame.format.name, frame.height, frame.width, "bgr24")
+    colour = scaler.reformat(frame, format="bgr24", interpolation=_EXACT, threads=1)
+    return np.ascontiguousarray(colour.to_ndarray(), np.uint8)
+
+
+def _plane(frame: VideoFrame, number: int, height: int, width: int) -> Plane:
+    """Look at a plane where it lies; (height, width)."""
+    plane = frame.planes[number]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
+
+
+def _chroma(frame: VideoFrame, name: str) -> tuple[Plane, Plane]:
+    """Return the planes of Cb and Cr, each a whole fraction of the frame's size."""
+    down, across = _CHROMA[name]
+    height, width = -(-frame.height // down), -(-frame.width // across)
+    if name.startswith("nv"):
+        both = _plane(frame, 1, height, 2 * width)
+        return (both[:, ::2], both[:, 1::2]) if name == "nv12" else (both[:, 1::2], both[:, ::2])
+    return _plane(frame, 1, height, width), _plane(frame, 2, height, width)
+
+
+def _bt601_luma(
+    y: npt.NDArray[np.uint16],
+    cb: npt.NDArray[np.uint16],
+    cr: npt.NDArray[np.uint16],
+    weights: tuple[float, float],
+    *,
+    is_full: bool,
+) -> npt.NDArray[np.uint8]:
+    """Make BT.601 luma of Y, Cb and Cr of another matrix; all (S, S), in 1/256 of a level.
+
+    With R = Y + 2 (1 - Kr) Cr, B = Y + 2 (1 - Kb) Cb and Y = Kr R + Kg G + Kb B (ITU-T H.273,
+    section 8.3), BT.601 luma is Y plus a share of Cr and one of Cb.
+    """
+    kr, kb = weights
+    red, blue = BT601
+    green_ratio = (1 - red - blue) / (1 - kr - kb)
+    of_cr = 2 * (1 - kr) * (red - green_ratio * kr)
+    of_cb = 2 * (1 - kb) * (blue - green_ratio * kb)
+    luma_gain, chroma_gain = (1.0, 1.0) if is_full else (WHITE / 219, WHITE / 224)
+    of_cb, of_cr = of_cb * chroma_gain, of_cr * chroma_gain
+    offset = -128 * (of_cb + of_cr) - (0 if is_full else 16 * luma_gain)
+    chroma = cv2.addWeighted(cb, of_cb / PER_LEVEL, cr, of_cr / PER_LEVEL, offset, dtype=cv2.CV_32F)
+    y_32 = y.astype(np.float32)
+    luma = cv2.addWeighted(y_32, luma_gain / PER_LEVEL, chroma, 1.0, 0.0, dtype=cv2.CV_8U)
+    return luma.astype(np.uint8, copy=False)

@@ -1,0 +1,1 @@
+"""Outputs of latent rows: files, standard output, ZeroMQ, UDP, and Rerun."""

@@ -1,0 +1,232 @@
+"""Outlets: a bounded queue and a thread for each sink, so that a slow one never holds a camera."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..core.closing import Closing
+from ..core.errors import OutputError
+from ..core.row import Row, RunFacts
+from .base import Sink
+
+DEPTH_ROWS = 256
+FLUSH_S = 0.25
+TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 600.0
+"""For closing a sink that has all its rows: an .npz is written only then."""
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class OutletReport:
+    """What became of the rows of one sink; those that still wait are in neither count.
+
+    Attributes:
+        name: The sink's.
+        rows: How many it took.
+        dropped: How many it did not.
+        failure: Why it ended early, if it did.
+    """
+
+    name: str
+    rows: int
+    dropped: int
+    failure: str | None
+
+
+class Outlets(Closing):
+    """Rows to several sinks at once, each at its own pace. Close it, or use it in a `with` block.
+
+    Where a queue is full, a recording waits for room; a live source's row is dropped for that
+    sink and counted, and the next row that this sink gets says so in `unwritten`.
+
+    Args:
+        sinks: Opened; each is written, flushed and closed in its own thread.
+        facts: Says whether a full queue waits.
+        depth: How many rows may wait for each sink.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], facts: RunFacts, *, depth: int = DEPTH_ROWS) -> None:
+        self._failures: list[Exception] = []
+        self._outlets = [
+            _Outlet(sink, self._failures, depth=depth, waits=facts.lossless) for sink in sinks
+        ]
+
+    @property
+    def reports(self) -> list[OutletReport]:
+        """One report a sink, in their order."""
+        return [outlet.report() for outlet in self._outlets]
+
+    def put(self, row: Row) -> None:
+        """Give a row to every sink that still works.
+
+        Raises:
+            OutputError: None works any more; it is the failure of the first.
+        """
+        works = False
+        for outlet in self._outlets:
+            works = outlet.put(row) or works
+        if not works and self._failures:
+            raise self._failures[0]
+        self._raise_mistakes()
+
+    def put_last(self, row: Row) -> None:
+        """Give the last row of a run, for which there is always room; never waits or raises."""
+        for outlet in self._outlets:
+            outlet.put(row, last=True)
+
+    def interrupt(self) -> None:
+        """Let no `put` wait for room any more; safe in a signal handler."""
+        for outlet in self._outlets:
+            outlet.waits = False
+
+    def close(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Let the sinks take what waits for them, and close them; calling it again does nothing.
+
+        Args:
+            timeout_s: A sink that takes no row for so long is given up, and has failed.
+        """
+        for outlet in self._outlets:
+            outlet.end()
+        for outlet in self._outlets:
+            outlet.join(timeout_s)
+        self._raise_mistakes()
+
+    def _raise_mistakes(self) -> None:
+        """Raise what a sink's thread met that no sink should raise."""
+        for failure in self._failures:
+            if not isinstance(failure, OutputError):
+                raise failure
+
+
+class _Outlet:
+    """One sink with its queue and its thread."""
+
+    def __init__(self, sink: Sink, failures: list[Exception], *, depth: int, waits: bool) -> None:
+        self.waits = waits
+        self._sink, self._failures, self._depth = sink, failures, depth
+        lock = threading.Lock()
+        self._filled, self._emptied = threading.Condition(lock), threading.Condition(lock)
+        self._lock = lock
+        self._queue: deque[tuple[Row, int]] = deque()
+        self._put = self._dropped = self._unwritten = 0
+        self._ending = self._is_closing = self._is_settled = False
+        self._failure: Exception | None = None
+        self._moved_s = time.monotonic()
+        # A daemon: a write to a pipe that nobody reads must not keep the process.
+        self._thread = threading.Thread(target=self._run, name=f"outlet {sink.name}", daemon=True)
+        self._thread.start()
+
+    def put(self, row: Row, *, last: bool = False) -> bool:
+        """Queue a row, or drop it; return whether the sink still works."""
+        with self._lock:
+            while (
+                self.waits and len(self._queue) >= self._depth and not last and not self._is_settled
+            ):
+                self._emptied.wait(_POLL_S)  # a signal handler cannot notify
+            self._put += 1
+            if self._is_settled or self._ending:
+                self._dropped += 1
+                return self._failure is None
+            if len(self._queue) >= self._depth and not last:
+                self._dropped += 1
+                self._unwritten += 1
+                return True
+            self._queue.append((row, self._unwritten))
+            self._unwritten = 0
+            self._filled.notify()
+            return True
+
+    def end(self) -> None:
+        """Take no more rows, and let the thread end once the queue is empty."""
+        with self._lock:
+            self._ending = True
+            self._moved_s = time.monotonic()
+            self._filled.notify()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the sink is closed, or give it up."""
+        while self._thread.is_alive() and not self._is_settled:
+            allowed_s = CLOSE_TIMEOUT_S if self._is_closing else timeout_s
+            left_s = self._moved_s + allowed_s - time.monotonic()
+            if left_s <= 0:
+                self._give_up(allowed_s)
+                return
+            self._thread.join(left_s)
+
+    def report(self) -> OutletReport:
+        """Return what became of the rows so far."""
+        with self._lock:
+            rows = self._put - self._dropped if self._is_settled else self._sink.rows
+            failure = None if self._failure is None else str(self._failure)
+            return OutletReport(self._sink.name, rows, self._dropped, failure)
+
+    def _run(self) -> None:
+        failure: Exception | None = None
+        try:
+            self._write_all()
+        except Exception as error:  # noqa: BLE001  # handed to the thread that puts rows
+            failure = error
+        self._moved_s = time.monotonic()
+        self._is_closing = True
+        try:
+            self._sink.close()
+        except Exception as error:  # noqa: BLE001  # likewise
+            failure = failure or error
+        self._settle(failure)
+
+    def _write_all(self) -> None:
+        flush_s = time.monotonic() + FLUSH_S
+        unsent = 0
+        while True:
+            with self._lock:
+                if not self._queue and not self._ending:
+                    self._filled.wait(max(0.0, flush_s - time.monotonic()))
+                taken = self._queue.popleft() if self._queue else None
+                if self._is_settled or (taken is None and self._ending):
+                    return
+                self._emptied.notify()
+            if taken is not None:
+                unsent = self._write(taken[0], taken[1] + unsent)
+            if time.monotonic() >= flush_s:
+                self._sink.flush()
+                flush_s = time.monotonic() + FLUSH_S
+
+    def _write(self, row: Row, unwritten: int) -> int:
+        """Write a row that says what was dropped before; return what the next one must say."""
+        before = self._sink.rows
+        # Rows are shared between sinks; what this one dropped is its own matter.
+        self._sink.write(replace(row, unwritten=unwritten) if unwritten else row)
+        self._moved_s = time.monotonic()
+        if self._sink.rows != before:
+            return 0
+        with self._lock:  # a packet that the network did not take
+            self._dropped += 1
+        return unwritten + 1
+
+    def _settle(self, failure: Exception | None) -> None:
+        """Count what is not in the output, for good."""
+        with self._lock:
+            if self._is_settled:
+                return
+            self._is_settled = True
+            self._dropped = self._put - self._sink.rows
+            self._queue.clear()
+            self._failure = failure
+            if failure is not None:
+                self._failures.append(failure)
+            self._emptied.notify_all()
+
+    def _give_up(self, waited_s: float) -> None:
+        unwritten = self._put - self._sink.rows - self._dropped
+        what = f"{unwritten} rows are not written" if unwritten else "it is not closed"
+        self._settle(
+            OutputError(
+                f"{self._sink.name} took no rows for {waited_s:g} s: {what}; "
+                "make its reader faster or choose another --output"
+            )
+        )

@@ -1,0 +1,155 @@
+"""McapSink: rows as JSON messages in an MCAP file, for robotics recorders and viewers."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+from mcap.writer import Writer
+
+from ..core.atomic_files import set_aside
+from ..core.row import COLUMNS, SCHEMA, Row, RunFacts, facts_of
+from .base import Sink
+
+END_TOPIC = "/end"
+_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
+_REQUIRED = ("index", "captured_ns", "dropped", "status", "schema")
+
+
+class McapSink(Sink):
+    """One topic `/CAMERA/latents` a camera, logged at `captured_ns`; the last row is in `/end`.
+
+    Keys whose value is not known are left out of a message, `mu` and `age_ms` among them, since
+    viewers want one type a key. Rows are in the file once their chunk is, at each flush; a file
+    without its end reads up to its last whole chunk.
+
+    Args:
+        output: A path ending in `.mcap`.
+        facts: Gives cameras and the model's identity.
+
+    Raises:
+        OutputError: The file cannot be created.
+    """
+
+    def __init__(self, output: str, facts: RunFacts) -> None:
+        self.name = output
+        path = Path(output)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.set_aside_as = set_aside(path)
+            # Without a buffer of its own: what the writer could not write must not come later.
+            self._file = path.open("xb", buffering=0)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._whole_bytes = self._whole_rows = 0
+        self._writer = Writer(self._file)
+        try:
+            self._begin(facts)
+        except OSError as error:
+            raise self._cut_off(error) from error
+
+    def write(self, row: Row) -> None:
+        """Take one row; it is in the file at the next flush, or when a chunk is full.
+
+        Raises:
+            OutputError: A chunk is full and could not be written; its rows are lost.
+        """
+        message = facts_of(row)
+        if row.age_ms is None:
+            del message["age_ms"]
+        if row.mu is not None:
+            message["mu"] = row.mu
+        now_ns = time.time_ns()
+        self.rows += 1
+        try:
+            self._writer.add_message(
+                self._channels[row.camera],
+                log_time=now_ns if row.status == "end" else row.captured_ns,
+                data=orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY),
+                publish_time=now_ns,
+                sequence=self.rows & 0xFFFFFFFF,
+            )
+        except OSError as error:
+            raise self._cut_off(error) from error
+
+    def flush(self) -> None:
+        """End the chunk, so that its rows are in the file.
+
+        Raises:
+            OutputError: It could not be written; its rows are lost.
+        """
+        if self.rows == self._whole_rows or self._file.closed:
+            return
+        try:
+            self._writer.flush()  # type: ignore[no-untyped-call]
+        except OSError as error:
+            raise self._cut_off(error) from error
+        self._whole_bytes, self._whole_rows = self._file.tell(), self.rows
+
+    def close(self) -> None:
+        """Write the index and close the file; calling it again does nothing.
+
+        Raises:
+            OutputError: The last rows or the index could not be written.
+        """
+        if self._file.closed:
+            return
+        self.flush()
+        try:
+            self._writer.finish()  # type: ignore[no-untyped-call]
+            self._writer.flush()  # type: ignore[no-untyped-call]
+        except OSError as error:
+            raise self._cut_off(error) from error
+        self._file.close()
+
+    def _begin(self, facts: RunFacts) -> None:
+        self._writer.start()
+        self._writer.add_metadata(
+            "motorvae",
+            {
+                "schema_version": str(SCHEMA),
+                "weights_sha256": facts.weights_sha256,
+                "backend": facts.backend,
+                "latent_size": str(facts.latent_size),
+            },
+        )
+        schema = self._writer.register_schema(
+            "motorvae.LatentRow", "jsonschema", orjson.dumps(json_schema_of(facts))
+        )
+        topics = {camera: f"/{camera.strip('/')}/latents" for camera in facts.cameras}
+        self._channels: dict[str | None, int] = {
+            camera: self._writer.register_channel(topic, "json", schema)
+            for camera, topic in [*topics.items(), (None, END_TOPIC)]
+        }
+        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._whole_bytes = self._file.tell()
+
+    def _cut_off(self, error: OSError) -> Exception:
+        """Cut the file after its last whole chunk, and close it for good."""
+        self.rows = self._whole_rows
+        with contextlib.suppress(OSError):  # the disk itself may be gone
+            self._file.truncate(self._whole_bytes)
+        self._file.close()
+        return self._failed(error)
+
+
+def json_schema_of(facts: RunFacts) -> dict[str, Any]:
+    """Return the JSON Schema of a message."""
+    properties: dict[str, Any] = {name: {"type": _TYPES[kind]} for name, kind in COLUMNS.items()}
+    properties["schema"] = {"type": "integer"}
+    properties["summary"] = {"type": "object"}
+    properties["mu"] = {
+        "type": "array",
+        "items": {"type": "number"},
+        "minItems": facts.latent_size,
+        "maxItems": facts.latent_size,
+    }
+    return {
+        "title": "motorvae.LatentRow",
+        "type": "object",
+        "properties": properties,
+        "required": list(_REQUIRED),
+    }

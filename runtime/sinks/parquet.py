@@ -1,0 +1,138 @@
+"""ParquetSink: rows as a folder of Parquet files that can be read at any moment."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..core.atomic_files import set_aside
+from ..core.row import COLUMNS, SCHEMA, Row, RunFacts
+from .base import Sink
+
+PUBLISH_AFTER_S = 0.5
+PART_ROWS = 8192
+PART_S = 60.0
+_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+_TEXTS = [*(name for name, kind in COLUMNS.items() if kind is str), "summary"]
+
+
+class ParquetSink(Sink):
+    """Rows as a table: the columns of a row, `mu` as a list of float32, and `summary` as JSON.
+
+    A Parquet file can be read only once its footer is there. So the output is a folder of part
+    files, as Spark writes them, and the newest part is written anew under a hidden name and
+    renamed over itself until it holds 8192 rows or a minute. A process that is killed loses what
+    came within the last second.
+
+    Args:
+        output: A path ending in `.parquet`, which becomes a folder.
+        facts: Gives D and the model's identity.
+
+    Raises:
+        OutputError: The folder cannot be made.
+    """
+
+    def __init__(self, output: str, facts: RunFacts) -> None:
+        self.name = output
+        self._folder = Path(output)
+        self._schema = _schema_of(facts)
+        self._rows: list[Row] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._part = self._part_rows = self._published = 0
+        self._part_since_s = self._waiting_since_s = time.monotonic()
+        try:
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            self.set_aside_as = set_aside(self._folder, or_folder=True)
+            self._folder.mkdir()
+        except OSError as error:
+            raise self._failed(error) from error
+        self._publish()  # a table without rows can be read too
+
+    def write(self, row: Row) -> None:
+        """Take one row; `flush` puts it into the folder.
+
+        Raises:
+            OutputError: A part is full and could not be written; its last rows are lost.
+        """
+        if not self._rows:
+            self._waiting_since_s = time.monotonic()
+        self._rows.append(row)
+        self.rows += 1
+        if self._part_rows + len(self._rows) >= PART_ROWS:
+            self._publish()
+
+    def flush(self) -> None:
+        """Put rows that have waited for half a second into the folder.
+
+        Raises:
+            OutputError: They could not be written, and are lost; those before stay.
+        """
+        if self._rows and time.monotonic() - self._waiting_since_s >= PUBLISH_AFTER_S:
+            self._publish()
+
+    def close(self) -> None:
+        """Put all rows into the folder; calling it again does nothing."""
+        if self._rows:
+            self._publish()
+
+    def _publish(self) -> None:
+        """Replace the newest part by one with the waiting rows."""
+        batches = [*self._batches, self._batch_of(self._rows)]
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_batches(batches, self._schema), buffer, use_dictionary=_TEXTS)
+        name = f"part-{self._part:06d}.parquet"
+        hidden = self._folder / f".{name}"  # readers pass over such names
+        try:
+            with hidden.open("wb") as file:
+                file.write(memoryview(buffer.getvalue()))
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave the new name without bytes
+            hidden.replace(self._folder / name)
+        except OSError as error:
+            self._rows, self.rows = [], self._published
+            hidden.unlink(missing_ok=True)
+            raise self._failed(error) from error
+        self._batches, self._rows = batches, []
+        self._published = self.rows
+        self._part_rows = sum(batch.num_rows for batch in batches)
+        if self._part_rows >= PART_ROWS or time.monotonic() - self._part_since_s >= PART_S:
+            self._batches, self._part_rows = [], 0
+            self._part += 1
+            self._part_since_s = time.monotonic()
+
+    def _batch_of(self, rows: list[Row]) -> pa.RecordBatch:
+        columns = [[getattr(row, name) for row in rows] for name in COLUMNS]
+        columns.append([row.mu for row in rows])
+        columns.append([_json_of(row) for row in rows])
+        arrays = [
+            pa.array(values, field.type)
+            for values, field in zip(columns, self._schema, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+
+def _schema_of(facts: RunFacts) -> pa.Schema:
+    fields = [pa.field(name, _TYPES[kind]) for name, kind in COLUMNS.items()]
+    # Not a list of fixed size: pyarrow before 26 does not read one that may be null.
+    fields.append(pa.field("mu", pa.list_(pa.float32())))
+    fields.append(pa.field("summary", pa.string()))
+    return pa.schema(
+        fields,
+        metadata={
+            "motorvae.schema_version": str(SCHEMA),
+            "motorvae.latent_size": str(facts.latent_size),
+            "motorvae.weights_sha256": facts.weights_sha256,
+            "motorvae.backend": facts.backend,
+        },
+    )
+
+
+def _json_of(row: Row) -> str | None:
+    if row.summary is None:
+        return None
+    return orjson.dumps(row.summary, option=orjson.OPT_SERIALIZE_NUMPY).decode()

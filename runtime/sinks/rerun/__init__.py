@@ -1,0 +1,1 @@
+"""The live view: rows as the Rerun viewer shows them."""

@@ -1,0 +1,283 @@
+"""Rows as Rerun shows them: pictures, latents, ages and losses, live or in a .rrd file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+import numpy.typing as npt
+import rerun as rr
+
+from ...core.errors import ConfigError, OutputError
+from ...core.row import SCHEMA, Row, RunFacts
+from ..base import Sink
+from .layout import CAPTURED, FRAME, CameraEntity, layout_of
+from .viewer import WAY_ROUND, Viewer, start_viewer
+
+APPLICATION = "motorvae"
+RUN = "/run"
+FLUSH_S = 1.0
+"""Between two flushes of a file. Each cuts what has come into chunks, one an entity, and each chunk
+takes 2 kB of memory until the file is closed, for the index at its end."""
+CHUNK_BYTES = 16 << 20
+"""As much is cut without a flush; by default it is 1 MiB, which is a few pictures."""
+FLUSH_TIMEOUT_S = 10.0
+
+RED, AMBER, BLUE = (230, 60, 60), (240, 170, 40), (90, 160, 255)
+GREY, WHITE = (150, 150, 150), (255, 255, 255)
+LINES = {
+    "age_ms": ("age, ms", BLUE),
+    "dropped": ("frames dropped", AMBER),
+    "unwritten": ("rows not shown", GREY),
+    "mahalanobis": ("distance", BLUE),
+    "reconstruction_error": ("error", BLUE),
+}
+FAMILIARITY = ("mahalanobis", "reconstruction_error")
+
+
+@dataclass
+class _Shown(CameraEntity):
+    """What was last shown of one camera.
+
+    Attributes:
+        said: The last line of its log.
+        blank: Whether nothing is shown as live.
+    """
+
+    said: str = ""
+    blank: bool = True
+
+
+class ViewSink(Sink):
+    """Rows as entities of one Rerun recording. Open it with `to_viewer` or `to_file`.
+
+    What waits to be written is bounded: Rerun lets 100 MiB wait, then `write` does.
+
+    Args:
+        name: What to call it in messages.
+        recording: Already connected to where it goes.
+        facts: What holds for every row.
+        viewer: The process that shows it, if one was started.
+    """
+
+    def __init__(
+        self, name: str, recording: rr.RecordingStream, facts: RunFacts, viewer: Viewer | None
+    ) -> None:
+        self.name = name
+        self._recording, self._facts, self._viewer = recording, facts, viewer
+        self._cameras = {
+            camera: _Shown(f"/camera-{number}", name)
+            for number, (camera, name) in enumerate(_short_names(facts.cameras).items(), 1)
+        }
+        self._flushed_s, self._flushed_rows = time.monotonic(), 0
+        self._closed = False
+        self._describe()
+
+    @classmethod
+    def to_viewer(cls, facts: RunFacts) -> ViewSink:
+        """Start a viewer and stream to it; it goes on when this sink is closed.
+
+        Raises:
+            ConfigError: Rerun is switched off in the environment.
+            OutputError: The viewer did not start.
+        """
+        recording = _new_recording()
+        viewer = start_viewer()
+        recording.connect_grpc(viewer.url)
+        return cls("the Rerun viewer", recording, facts, viewer)
+
+    @classmethod
+    def to_file(cls, path: Path, facts: RunFacts) -> ViewSink:
+        """Record to a .rrd file, which is replaced if it is there.
+
+        Raises:
+            ConfigError: Rerun is switched off in the environment.
+            OutputError: It cannot be written.
+        """
+        recording = _new_recording(rr.ChunkBatcherConfig(FLUSH_S, CHUNK_BYTES))
+        try:
+            recording.save(path)
+        except (RuntimeError, OSError) as error:
+            raise OutputError(f"cannot write {path}: {error}; name another file") from error
+        return cls(str(path), recording, facts, None)
+
+    def write(self, row: Row) -> None:
+        """Show one row.
+
+        Raises:
+            OutputError: The viewer has ended.
+        """
+        self._check_viewer()
+        self._recording.set_time(CAPTURED, timestamp=np.datetime64(row.captured_ns, "ns"))
+        self._recording.set_time(FRAME, sequence=row.index)
+        camera = self._cameras.get(row.camera or "")
+        if camera is None:
+            self._log(RUN, rr.TextLog(f"{row.status}: {row.reason or 'done'}", level="INFO"))
+        else:
+            if row.mu is None:
+                self._blank(camera, row)
+            else:
+                self._show(camera, row, row.mu)
+            self._plot(f"{camera.path}/dropped", row.dropped)
+            self._plot(f"{camera.path}/unwritten", row.unwritten)
+        self.rows += 1
+
+    def flush(self) -> None:
+        """Once a second, wait until what was written is on its way.
+
+        Raises:
+            OutputError: The viewer has ended, or the file could not be written.
+        """
+        self._check_viewer()
+        if time.monotonic() - self._flushed_s >= FLUSH_S:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left and complete the file; a viewer stays open.
+
+        Raises:
+            OutputError: It could not be written.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._viewer is None or self._viewer.why_ended() is None:
+                self._flush()
+        finally:
+            self._recording.disconnect()
+            if self._viewer is not None:
+                self._viewer.leave()
+
+    def _show(self, camera: _Shown, row: Row, mu: npt.NDArray[np.float32]) -> None:
+        """Show a latent and what belongs to it."""
+        path = camera.path
+        if camera.blank:
+            camera.blank = False
+            if camera.said:
+                gap = f" after {row.gap_ms / 1000:.1f} s" if row.gap_ms else ""
+                self._say(camera, f"ok again{gap}", "INFO")
+            self._log(f"{path}/image/notice", rr.Clear(recursive=True))
+        if row.luma is not None:
+            self._log(f"{path}/image", rr.Image(row.luma, color_model="L"))
+        if row.reconstruction is not None:
+            self._show_reconstruction(camera, row.index, row.reconstruction)
+        self._log(f"{path}/latents/bars", rr.BarChart(mu))
+        self._log(f"{path}/latents/over_time", rr.Scalars(mu))
+        self._plot(f"{path}/age_ms", row.age_ms)
+        for part in FAMILIARITY:
+            if (value := getattr(row, part)) is not None:
+                self._add_part(camera, part)
+                self._plot(f"{path}/{part}", value)
+                self._plot(f"{path}/{part}/foreign", value if row.foreign else None)
+
+    def _show_reconstruction(
+        self, camera: _Shown, index: int, reconstruction: npt.NDArray[np.float32]
+    ) -> None:
+        """Show a decoded image with the frame it is of: it stays until the next one is decoded."""
+        self._add_part(camera, "reconstruction")
+        path = f"{camera.path}/reconstruction"
+        picture = np.rint(reconstruction * np.float32(255)).astype(np.uint8)
+        self._log(path, rr.Image(picture, color_model="L"))
+        corner = np.array([0.12, 0.05]) * self._facts.image_size
+        self._log(f"{path}/of", _text(f"frame {index}", corner, WHITE))
+
+    def _blank(self, camera: _Shown, row: Row) -> None:
+        """Take down what would look live, and say what is the matter."""
+        said = f"{row.status}: {row.reason or 'no reason known'}"
+        if not camera.blank:
+            for entity in ("image", "reconstruction", "latents", "age_ms", *FAMILIARITY):
+                self._log(f"{camera.path}/{entity}", rr.Clear(recursive=True))
+        if said != camera.said or not camera.blank:
+            stale, side = row.status == "stale", self._facts.image_size
+            self._say(camera, said, "WARN" if stale else "ERROR")
+            path, colour = f"{camera.path}/image/notice", AMBER if stale else RED
+            self._log(path, rr.Boxes2D(mins=[[0, 0]], sizes=[[side, side]], colors=colour))
+            self._log(f"{path}/text", _text(said, np.array([0.5, 0.5]) * side, colour))
+        camera.blank = True
+
+    def _say(self, camera: _Shown, text: str, level: str) -> None:
+        camera.said = text
+        self._log(f"{camera.path}/status", rr.TextLog(f"{camera.name}: {text}", level=level))
+
+    def _plot(self, path: str, value: float | None) -> None:
+        if value is not None:
+            self._log(path, rr.Scalars(float(value)))
+
+    def _log(self, path: str, entity: rr.AsComponents, *, static: bool = False) -> None:
+        # Strict, or a mistake here becomes a warning and a row that is not shown.
+        self._recording.log(path, entity, static=static, strict=True)
+
+    def _add_part(self, camera: _Shown, part: str) -> None:
+        """Give a panel to something that has come for the first time."""
+        if part not in camera.parts:
+            camera.parts.add(part)
+            self._send_layout()
+
+    def _send_layout(self) -> None:
+        layout = layout_of(self._cameras.values(), self._facts.image_size)
+        self._recording.send_blueprint(layout)
+
+    def _flush(self) -> None:
+        self._flushed_s = time.monotonic()
+        try:
+            self._recording.flush(timeout_sec=FLUSH_TIMEOUT_S)
+        except (RuntimeError, ValueError, OSError) as error:
+            self.rows = self._flushed_rows
+            self._check_viewer()
+            raise OutputError(
+                f"cannot write {self.name}: {error}; make room there or name another place"
+            ) from error
+        self._flushed_rows = self.rows
+
+    def _check_viewer(self) -> None:
+        if self._viewer is not None and (why := self._viewer.why_ended()) is not None:
+            raise OutputError(f"{why}; start again, or {WAY_ROUND}")
+
+    def _describe(self) -> None:
+        """Send what holds for the whole recording: facts, names and styles, the layout."""
+        facts = self._facts
+        self._recording.send_recording_name(", ".join(facts.cameras))
+        self._recording.send_property(
+            APPLICATION,
+            rr.AnyValues(
+                schema=SCHEMA,
+                cameras=list(facts.cameras),
+                weights_sha256=facts.weights_sha256,
+                backend=facts.backend,
+            ),
+        )
+        marks = rr.SeriesPoints(names="foreign", colors=RED, markers="circle", marker_sizes=4)
+        for camera in self._cameras.values():
+            for entity, (name, colour) in LINES.items():
+                line = rr.SeriesLines(names=name, colors=colour, widths=1.5)
+                self._log(f"{camera.path}/{entity}", line, static=True)
+            for part in FAMILIARITY:
+                self._log(f"{camera.path}/{part}/foreign", marks, static=True)
+        self._send_layout()
+
+
+def _short_names(cameras: Sequence[str]) -> dict[str, str]:
+    """Return what to call each camera where room is short: a path by its end, if that is unique."""
+    ends = {camera: PurePath(camera).name if camera[:1] == "/" else camera for camera in cameras}
+    return ends if len(set(ends.values())) == len(ends) else {camera: camera for camera in cameras}
+
+
+def _text(text: str, place: npt.NDArray[np.float64], colour: tuple[int, int, int]) -> rr.Points2D:
+    """Return text in a picture, its middle at `place`."""
+    return rr.Points2D([place], radii=0, colors=colour, labels=text, show_labels=True)
+
+
+def _new_recording(batching: rr.ChunkBatcherConfig | None = None) -> rr.RecordingStream:
+    """Start a recording.
+
+    Raises:
+        ConfigError: Rerun is switched off in the environment, and would record nothing.
+    """
+    recording = rr.RecordingStream(APPLICATION, batcher_config=batching)
+    if not rr.is_enabled(recording):
+        raise ConfigError("--view: RERUN=off is set in the environment: unset it")
+    return recording

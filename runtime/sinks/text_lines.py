@@ -1,0 +1,136 @@
+"""Rows as lines of text: JSON Lines in a file or on standard output, and CSV."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import csv
+import io
+import os
+import sys
+from pathlib import Path
+
+import orjson
+
+from ..core.atomic_files import set_aside
+from ..core.errors import OutputError
+from ..core.row import COLUMNS, SCHEMA, Row, RunFacts, json_from_row
+from .base import STANDARD_OUTPUT, Sink
+
+_LINE_END = "\r\n"  # the csv module quotes a cell that has one of these, so it must know both
+
+
+class LinesSink(Sink):
+    """One line a row; every line that was written is whole and stays so.
+
+    Each line goes to the system in one write as soon as it is there. Where a write fails half
+    way, as on a full disk, the half line is cut off again.
+
+    Args:
+        output: A path, or `-` for standard output. An existing file is kept under the first
+            free numbered name, `set_aside_as`.
+        head: The first line, which is no row.
+
+    Raises:
+        OutputError: The file cannot be created.
+    """
+
+    def __init__(self, output: str, head: bytes = b"") -> None:
+        self.name = "standard output" if output == STANDARD_OUTPUT else output
+        self._whole_bytes = 0
+        self._is_file = output != STANDARD_OUTPUT
+        if not self._is_file:
+            self._handle = sys.stdout.fileno()
+            return
+        path = Path(output)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.set_aside_as = set_aside(path)
+            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            self._write_whole(head)
+        except OutputError:
+            self.close()
+            raise
+
+    def write(self, row: Row) -> None:
+        """Write one row.
+
+        Raises:
+            OutputError: The row could not be written whole; it is not in the file.
+        """
+        self._write_whole(self._line_of(row))
+        self.rows += 1
+
+    def close(self) -> None:
+        """Close the file; calling it again does nothing."""
+        if self._is_file and self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    @abc.abstractmethod
+    def _line_of(self, row: Row) -> bytes:
+        """Return a row with the newline that ends it."""
+
+    def _write_whole(self, line: bytes) -> None:
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
+        except OSError as error:
+            if self._is_file:
+                with contextlib.suppress(OSError):  # the disk itself may be gone
+                    os.ftruncate(self._handle, self._whole_bytes)
+            raise self._failed(error) from error
+        self._whole_bytes += len(line)
+
+
+class JsonLinesSink(LinesSink):
+    """Rows as JSON objects, whose key `schema` is the version of the fields.
+
+    Args:
+        output: A path ending in `.jsonl`, or `-` for standard output.
+        facts: Not needed here: every row says what it is.
+    """
+
+    def __init__(self, output: str, facts: RunFacts) -> None:
+        del facts
+        super().__init__(output)
+
+    def _line_of(self, row: Row) -> bytes:
+        return json_from_row(row) + b"\n"
+
+
+class CsvSink(LinesSink):
+    """Rows as a table: the columns of a row, `schema`, and `mu_0` to the last latent.
+
+    What is not known is empty. Numbers are the shortest that read back equal.
+    """
+
+    def __init__(self, output: str, facts: RunFacts) -> None:
+        self._text = io.StringIO()
+        self._csv = csv.writer(self._text, lineterminator=_LINE_END)
+        latents = [f"mu_{latent}" for latent in range(facts.latent_size)]
+        self._no_latents = b"," * facts.latent_size + b"\n"
+        super().__init__(output, self._cells([*COLUMNS, "schema", *latents]) + b"\n")
+
+    def _line_of(self, row: Row) -> bytes:
+        values = [getattr(row, name) for name in COLUMNS]
+        cells = self._cells([*(_cell_of(value) for value in values), SCHEMA])
+        if row.mu is None:
+            return cells + self._no_latents
+        latents = orjson.dumps(row.mu, option=orjson.OPT_SERIALIZE_NUMPY)
+        return cells + b"," + latents[1:-1] + b"\n"
+
+    def _cells(self, values: list[object]) -> bytes:
+        self._text.seek(0)
+        self._text.truncate()
+        self._csv.writerow(values)
+        return self._text.getvalue().removesuffix(_LINE_END).encode()
+
+
+def _cell_of(value: object) -> object:
+    """Return true and false as JSON writes them."""
+    return str(value).lower() if isinstance(value, bool) else value

@@ -1,0 +1,125 @@
+"""UdpSink: one packet of fixed size a row, for receivers as small as a microcontroller."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import zlib
+
+import numpy as np
+
+from ..core.errors import ConfigError, OutputError
+from ..core.row import Row, RunFacts
+from .address import address_of
+from .base import Sink
+
+MAGIC = b"mVAE"
+PACKET_VERSION = 1
+STATUS_CODES = {"ok": 0, "stale": 1, "lost": 2, "end": 3}
+DUPLICATE, FOREIGN, HAS_GAP = 1, 2, 4
+NO_CAMERA = 0xFFFF
+LARGEST_PAYLOAD_BYTES = 65507
+# docs/sinks.md says what each is; a test compiles the struct that stands there.
+_HEAD = struct.Struct("<4sBBBBHHIqqfIffI")
+_CRC = struct.Struct("<I")
+_NAN = float("nan")
+# The network, not the sink, has failed: the packet is lost as any may be, and the next may not be.
+_PASSING = {
+    errno.ECONNREFUSED,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENOBUFS,
+}
+
+
+class UdpSink(Sink):
+    """Packets to one receiver, which need not be there.
+
+    A packet that the network does not take is not counted in `rows`, but has its sequence number,
+    so that a receiver sees that one is missing.
+
+    Args:
+        output: `udp://HOST:PORT`, the receiver; this machine where no host is named.
+        facts: Gives D and the numbers of the cameras.
+
+    Raises:
+        ConfigError: A packet of D latents is larger than UDP carries.
+        OutputError: The host has no address.
+    """
+
+    def __init__(self, output: str, facts: RunFacts) -> None:
+        host, port = address_of(output)
+        self.name = f"udp://{f'[{host}]' if ':' in host else host}:{port}"
+        packet_bytes = _HEAD.size + 4 * facts.latent_size + _CRC.size
+        if packet_bytes > LARGEST_PAYLOAD_BYTES:
+            raise ConfigError(
+                f"output={self.name!r}: a packet of {facts.latent_size} latents has "
+                f"{packet_bytes} bytes and UDP carries {LARGEST_PAYLOAD_BYTES}: use zmq://"
+            )
+        if port == 0:
+            raise ConfigError(f"output={self.name!r}: name the port that the receiver listens on")
+        self._cameras = {camera: number for number, camera in enumerate(facts.cameras)}
+        self._latent_size = facts.latent_size
+        self._no_latents = np.full(facts.latent_size, np.nan, "<f4").tobytes()
+        self._sequence = 0
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            # Not connected: Linux would report a receiver that is not there at the next packet.
+            self._socket = socket.socket(*found[:3])
+        except OSError as error:
+            raise OutputError(
+                f"cannot send to {self.name}: {error.strerror or error}; name a host that exists"
+            ) from error
+        self._address = found[4]
+
+    def write(self, row: Row) -> None:
+        """Send one row.
+
+        Raises:
+            OutputError: The system refuses to send there at all.
+        """
+        packet = self._packet_of(row)
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        try:
+            self._socket.sendto(packet, self._address)
+        except OSError as error:
+            if error.errno in _PASSING:
+                return
+            raise self._failed(error) from error
+        self.rows += 1
+
+    def close(self) -> None:
+        """Close the socket; calling it again does nothing."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def _packet_of(self, row: Row) -> bytes:
+        flags = (
+            (DUPLICATE if row.duplicate else 0)
+            | (FOREIGN if row.foreign else 0)
+            | (0 if row.gap_ms is None else HAS_GAP)
+        )
+        head = _HEAD.pack(
+            MAGIC,
+            PACKET_VERSION,
+            STATUS_CODES[row.status],
+            flags,
+            0,
+            NO_CAMERA if row.camera is None else self._cameras[row.camera],
+            self._latent_size,
+            self._sequence,
+            row.index,
+            row.captured_ns,
+            _NAN if row.age_ms is None else row.age_ms,
+            min(row.dropped, 0xFFFFFFFF),
+            _NAN if row.gap_ms is None else row.gap_ms,
+            _NAN if row.mahalanobis is None else row.mahalanobis,
+            min(row.unwritten or 0, 0xFFFFFFFF),
+        )
+        mu = self._no_latents
+        if row.status == "ok" and row.mu is not None:
+            mu = row.mu.astype("<f4", copy=False).tobytes()
+        return head + mu + _CRC.pack(zlib.crc32(mu, zlib.crc32(head)))

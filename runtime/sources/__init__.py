@@ -1,0 +1,1 @@
+"""Sources of frames: cameras, videos, network streams, images, and a synthetic camera."""

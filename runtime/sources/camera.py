@@ -1,0 +1,145 @@
+"""DeviceSource: a camera of this machine through OpenCV, found again by its stable name."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..core.errors import CameraError, ImageError, sentence_list
+from ..core.frame import Mode
+from ..pixels.v4l2_formats import RAW_FORMATS, luma_from_raw
+from .base import Wanted
+from .device_names import LINKS, cameras, stable_path
+from .opencv import OpenCVSource, mode_of
+
+_ADVICE = "ask for what it can do (motorvae-doctor cameras)"
+BUFFERS = 2
+"""One that is read and one that is filled; with one alone every other frame would be missed."""
+
+
+class DeviceSource(OpenCVSource):
+    """Frames of a local camera: BGR, or fitted luma where a model's spec is given.
+
+    For a model, a V4L2 camera's frames are taken as they are delivered where luma can be made of
+    them directly; a JPEG's decoding then counts as conversion, not as capture.
+
+    Its clock is the driver's where that stamps frames on the monotonic clock, as those of USB
+    cameras do, and this host's right after the grab otherwise.
+
+    Args:
+        device: Index of the camera, or the path of its device file.
+        wanted: What is asked of it. The time-out of the first camera of a process holds for all
+            of them, in whole seconds: OpenCV reads it once.
+        api: An OpenCV capture API; by default V4L2 on Linux and OpenCV's own choice elsewhere.
+        links: Where stable names are looked for.
+
+    Raises:
+        CameraError: The device cannot be opened, or does not deliver as asked.
+    """
+
+    def __init__(
+        self,
+        device: int | str,
+        wanted: Wanted = Wanted(),  # noqa: B008  # frozen
+        *,
+        api: int | None = None,
+        links: Path = LINKS,
+    ) -> None:
+        on_linux = sys.platform == "linux"
+        self._api = (cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY) if api is None else api
+        self._device: int | str = device
+        self._trusts_format = True
+        name = f"camera {device}"
+        if self._api == cv2.CAP_V4L2:
+            path = Path(f"/dev/video{device}" if isinstance(device, int) else device)
+            if (link := stable_path(path, links)) is not None and link != path:
+                name = f"{name} ({link.name})"
+                path = link
+            self._device = str(path)
+        super().__init__(name, wanted, advice=_ADVICE)
+
+    def _open(self) -> cv2.VideoCapture:
+        if self._api == cv2.CAP_V4L2:
+            self._check_access(Path(str(self._device)))
+            seconds = max(1, math.ceil(self._wanted.timeout_s))
+            os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
+        capture = cv2.VideoCapture(self._device, self._api)
+        if not capture.isOpened():
+            capture.release()
+            raise self._cannot_open(f"OpenCV tried {self._device}, which did not open")
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, BUFFERS)
+        _ask(capture, self._wanted.mode)
+        self._is_raw = (
+            self._wanted.spec is not None
+            and self._trusts_format
+            and self._api == cv2.CAP_V4L2
+            and mode_of(capture).fourcc in RAW_FORMATS
+            and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+        )
+        return capture
+
+    def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        if not self._is_raw or self._wanted.spec is None:
+            return super()._converted(image)
+        luma = luma_from_raw(image, self.mode, self._wanted.spec)
+        if luma is None:
+            # Not what its format implies. OpenCV may know better, and does not change its mind
+            # about a buffer that it has.
+            self._trusts_format = False
+            self.reopen()
+            raise ImageError(f"frame of shape {image.shape} is no {self.mode}")
+        return luma
+
+    def _cause(self, waited_s: float) -> str:
+        if self._api == cv2.CAP_V4L2 and not Path(str(self._device)).exists():
+            return "it was unplugged"
+        return super()._cause(waited_s)
+
+    def _check_access(self, path: Path) -> None:
+        if not path.exists():
+            raise self._cannot_open(f"{path} does not exist")
+        if not os.access(path, os.R_OK | os.W_OK):
+            error = CameraError(
+                f"cannot open {self.name}: permission denied for {path}; add this user to the "
+                "group video (sudo usermod -aG video $USER) and log in again"
+            )
+            error.reason = f"permission denied for {path}"
+            raise error
+
+    def _cannot_open(self, tried: str) -> CameraError:
+        error = CameraError(
+            f"cannot open {self.name}: {tried}; cameras found: {sentence_list(cameras_found())}; "
+            "plug one in, or use --camera with a file, a URL or synthetic"
+        )
+        error.reason = tried
+        return error
+
+
+def cameras_found() -> list[str]:
+    """Return the video devices of this machine with their names; Linux only, else empty."""
+    return [f"{camera.path} ({camera.label})" for camera in cameras()]
+
+
+def _ask(capture: cv2.VideoCapture, mode: Mode) -> None:
+    """Set a mode: the format first, since it decides which sizes there are, and sizes which rates.
+
+    What was honoured is read back by the caller; what `set` returns says little.
+    """
+    if mode.fourcc:
+        letters = mode.fourcc.upper().ljust(4)[:4].encode("ascii", "replace")
+        capture.set(cv2.CAP_PROP_FOURCC, int.from_bytes(letters, "little"))
+    if mode.width or mode.height:  # OpenCV applies them once it was told both
+        for key, value in (
+            (cv2.CAP_PROP_FRAME_WIDTH, mode.width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, mode.height),
+        ):
+            capture.set(key, value or capture.get(key))
+    if mode.fps:
+        capture.set(cv2.CAP_PROP_FPS, mode.fps)

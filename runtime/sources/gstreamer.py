@@ -1,0 +1,112 @@
+"""GStreamerSource: pipelines through OpenCV, for cameras that only GStreamer reaches."""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+
+from ..core.errors import CameraError, ConfigError, MissingDependencyError
+from ..core.frame import Mode
+from .base import Wanted
+from .opencv import OpenCVSource
+
+CSI_MODE = Mode(width=1920, height=1080, fps=30.0)
+SHORT_SIDE = 256
+"""CSI frames are divided by the largest whole number that leaves their short side this long."""
+_NEWEST = "appsink drop=true max-buffers=1 sync=false"
+_TIMEOUTS_SINCE = (4, 7)
+
+
+class GStreamerSource(OpenCVSource):
+    """Frames of a GStreamer pipeline, stamped by this host right after the grab.
+
+    Args:
+        pipeline: As gst-launch-1.0 takes it; ends in an appsink, or in raw video.
+        name: What to call it in messages; a pipeline may hold passwords.
+        wanted: What it is to deliver. OpenCV before 4.7 knows no time-out here.
+
+    Raises:
+        MissingDependencyError: This OpenCV was built without GStreamer.
+        CameraError: The pipeline does not start, or does not deliver as asked.
+    """
+
+    def __init__(self, pipeline: str, *, name: str, wanted: Wanted) -> None:
+        if not has_gstreamer(cv2.getBuildInformation()):
+            raise MissingDependencyError(
+                f"{name} needs an OpenCV with GStreamer, and this one ({cv2.__version__}) was "
+                "built without it: use the system's (python3 -m venv --system-site-packages, then "
+                "pip uninstall opencv-python; see docs/jetson.md)"
+            )
+        self._pipeline = pipeline_with_sink(pipeline)
+        super().__init__(name, wanted, advice="change the pipeline's caps")
+
+    def _open(self) -> cv2.VideoCapture:
+        version = tuple(int(part) for part in re.findall(r"\d+", cv2.__version__)[:2])
+        timeout_ms = round(self._wanted.timeout_s * 1000)
+        limits = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            timeout_ms,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            timeout_ms,
+        ]
+        capture = cv2.VideoCapture(
+            self._pipeline, cv2.CAP_GSTREAMER, limits if version >= _TIMEOUTS_SINCE else []
+        )
+        if not capture.isOpened():
+            capture.release()
+            error = CameraError(
+                f"cannot open {self.name}: GStreamer does not start the pipeline; try it with "
+                "gst-launch-1.0, with fakesink in place of the appsink"
+            )
+            error.reason = "GStreamer does not start the pipeline"
+            raise error
+        return capture
+
+
+def has_gstreamer(build: str) -> bool:
+    """Return whether OpenCV's build information says that it opens GStreamer pipelines."""
+    return re.search(r"GStreamer:\s*YES", build) is not None
+
+
+def pipeline_with_sink(pipeline: str) -> str:
+    """Return a pipeline that ends where OpenCV takes frames: the newest one, at once."""
+    if re.search(r"(^|!)\s*appsink(\s|$)", pipeline):
+        return pipeline
+    return f"{pipeline.strip().removesuffix('!').rstrip()} ! videoconvert ! {_NEWEST}"
+
+
+def name_of_pipeline(pipeline: str) -> str:
+    """Return what a pipeline may be called: by its first element, before any of its settings."""
+    first = re.match(r"\s*([a-z][a-z0-9_-]*)(?=\s|$)", pipeline)
+    return f"gst:{first[1]}" if first else "gst"
+
+
+def csi_pipeline(sensor: int, mode: Mode) -> tuple[str, Mode]:
+    """Return the pipeline of a Jetson's CSI camera, and the mode of the frames that it delivers.
+
+    The Jetson's own converter makes small grey frames; neither CPU nor OpenCV sees the large ones.
+
+    Args:
+        sensor: Number of the camera, as nvarguscamerasrc counts.
+        mode: Width, height and rate of the sensor; what is None is `CSI_MODE`.
+
+    Raises:
+        ConfigError: A fourcc is asked for.
+    """
+    if mode.fourcc:
+        raise ConfigError(f"fourcc={mode.fourcc!r}: csi:// delivers grey frames; leave it out")
+    width, height = mode.width or CSI_MODE.width or 0, mode.height or CSI_MODE.height or 0
+    fps = mode.fps or CSI_MODE.fps or 0.0
+    divisor = max(1, min(width, height) // SHORT_SIDE)
+    small = Mode(width=_even(width / divisor), height=_even(height / divisor), fps=fps)
+    rate = f"{fps:g}/1" if fps == int(fps) else f"{round(fps * 1001)}/1001"
+    return (
+        f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),"
+        f"width={width},height={height},framerate={rate} ! nvvidconv ! "
+        f"video/x-raw,width={small.width},height={small.height},format=GRAY8 ! {_NEWEST}"
+    ), small
+
+
+def _even(pixels: float) -> int:
+    return max(2, round(pixels / 2) * 2)

@@ -1,0 +1,1 @@
+"""The synthetic camera: procedural vehicles, with faults on demand."""

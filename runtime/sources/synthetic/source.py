@@ -1,0 +1,150 @@
+"""SyntheticSource: a camera made of procedural vehicles, with faults on demand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.errors import CameraError
+from ...core.frame import Frame, Gap
+from ..base import FrameSource
+from ..paced import DEFAULT_FPS
+from .plan import Ranges, SyntheticPlan
+from .vehicles import MovingVehicles
+
+SYNTHETIC = "synthetic"
+
+
+class SyntheticSource(FrameSource):
+    """Procedural vehicles driving by, delivered by the clock like a camera's frames.
+
+    Ticks that pass unread are skipped, as a camera skips them, and faults that fall on them as
+    well; only a loss is noticed late. At `fps=max` there is no clock: frames come when they are
+    read, as from a recording.
+
+    Args:
+        plan: What to deliver.
+    """
+
+    name = SYNTHETIC
+
+    def __init__(self, plan: SyntheticPlan = SyntheticPlan()) -> None:  # noqa: B008  # frozen
+        self.fps = plan.fps
+        self.live = self.returns = plan.fps is not None
+        self.expected = plan.frames
+        self._plan = plan
+        self._period_s = 1 / (plan.fps or DEFAULT_FPS)
+        self._vehicles = MovingVehicles(plan.seed, plan.size)
+        self._loop: list[npt.NDArray[np.uint8] | None] = [None] * (plan.loop or 0)
+        self._missing = plan.drop + plan.stall
+        self._losses = deque(plan.lose)
+        self._gone_until: int | None = None
+        self._start_s: float | None = None
+        self._next = self._delivered = 0
+        self._stop = threading.Event()
+
+    def read(self) -> Frame | Gap | None:
+        """Wait for the next tick that is not dropped.
+
+        Raises:
+            CameraError: The camera is to be lost now.
+        """
+        plan = self._plan
+        while True:
+            tick = max(self._next, self._tick_now()) if self.live else self._next
+            if self._losses and tick >= self._losses[0][0]:
+                if not self._wait_until(self._losses[0][0]):
+                    return None
+                self._gone_until = self._losses.popleft()[1]
+            if self._gone_until is not None:
+                raise self._gone(f"lost {self.name} after {self._delivered} frames")
+            if plan.frames is not None and tick >= plan.frames:
+                self.returns = False
+                return None
+            missing = _last_of(self._missing, tick)
+            if missing is None:
+                break
+            self._next = missing + 1
+        if not self._wait_until(tick):
+            return None
+        captured_ns, grabbed_ns = time.time_ns(), time.monotonic_ns()
+        self._next = tick + 1
+        self._delivered += 1
+        if _last_of(plan.damage, tick) is not None:
+            return Gap(tick, "frame is damaged, as it was told", captured_ns)
+        image = self._image(tick)
+        return Frame(
+            image=image,
+            index=tick,
+            captured_ns=captured_ns,
+            grabbed_ns=grabbed_ns,
+            capture_ns=time.monotonic_ns() - grabbed_ns,
+            media_s=tick * self._period_s,
+        )
+
+    def interrupt(self) -> None:
+        """Let a waiting `read` return None."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """End the wait of a read; nothing is held open."""
+        self._stop.set()
+
+    def reopen(self) -> None:
+        """Go on, once the frames that it was to be gone for have passed.
+
+        Raises:
+            CameraError: They have not.
+        """
+        if self._gone_until is not None:
+            if self._tick_now() <= self._gone_until:
+                raise self._gone(f"cannot open {self.name}")
+            self._next = max(self._next, self._gone_until + 1)
+            self._gone_until = None
+        self._stop.clear()
+
+    def _gone(self, what: str) -> CameraError:
+        error = CameraError(f"{what}: it is gone until frame {self._gone_until}, as it was told")
+        error.reason = f"it is gone until frame {self._gone_until}, as it was told"
+        return error
+
+    def _tick_now(self) -> int:
+        now_s = time.monotonic()
+        if self._start_s is None:
+            self._start_s = now_s
+        return int((now_s - self._start_s) / self._period_s)
+
+    def _wait_until(self, tick: int) -> bool:
+        """Wait until a tick is due; False where the wait was ended."""
+        if not self.live:
+            return not self._stop.is_set()
+        due_s = (self._start_s or 0.0) + tick * self._period_s
+        return not self._stop.wait(max(0.0, due_s - time.monotonic()))
+
+    def _image(self, tick: int) -> npt.NDArray[np.uint8]:
+        """Draw what is seen at a tick, or take it where it was drawn before; (size, size)."""
+        for first, last in self._plan.freeze:
+            if first <= tick <= last:
+                tick = max(0, first - 1)
+                break
+        if not self._loop:
+            return self._vehicles.image(tick * self._period_s)
+        place = tick % len(self._loop)
+        image = self._loop[place]
+        if image is None:
+            image = self._vehicles.image(place * self._period_s)
+            image.flags.writeable = False  # handed out again and again
+            self._loop[place] = image
+        return image
+
+
+def _last_of(ranges: Ranges, tick: int) -> int | None:
+    """Return the last number of the range that holds a tick."""
+    for first, last in ranges:
+        if first <= tick <= last:
+            return last
+    return None

@@ -1,0 +1,1 @@
+"""Video files and network streams, decoded by FFmpeg through PyAV."""

@@ -1,0 +1,280 @@
+"""VideoSource: files and network streams, decoded by FFmpeg through PyAV."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple
+
+import av
+import av.error
+from av.video.frame import VideoFrame
+
+from ...core.errors import CameraError, ImageError
+from ...core.frame import Frame, Gap
+from ...core.spec import ModelSpec
+from ...pixels.jpeg import GreyJpeg, grey_from_jpeg
+from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
+from ..base import FrameSource, Wanted
+from ..capture_mode import check_mode
+from ..timestamps import StreamClock
+from .bitstream import FlawFinder
+from .connection import FAILURES, Connection
+from .packets import Arrival, PacketLog
+from .truncation import early_end
+
+_SILENCE = (av.error.ExitError, TimeoutError)
+# Formats whose time stamps are the sender's own; for others FFmpeg makes them up.
+_OWN_STAMPS = {"rtsp", "mpegts", "flv", "matroska,webm"}
+# A packet of these codecs in these formats is handed over when the next one begins to come.
+_HOLD_BACK = {"rtsp", "mpegts"}
+_HELD_BACK = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
+
+
+class _DecodedJpeg(NamedTuple):
+    """A packet that held a JPEG, decoded without FFmpeg."""
+
+    pts: int | None
+    grey: GreyJpeg
+    spec: ModelSpec
+    is_corrupt: bool = False
+
+
+class VideoSource(FrameSource):
+    """Every frame of a video, in order: BGR, or fitted luma where a model's spec is given.
+
+    A frame's time is that at which the packet came that it was decoded from; `StreamClock` tells
+    what came late. Damage that the decoder notices is never hidden: a packet that does
+    not decode, a frame that the decoder patched, frames predicted from either, and an end that
+    comes before the announced one are gaps. (Most codecs carry no checksum, and some altered bytes
+    decode without complaint.) A live stream that is joined half way starts at its first whole
+    frame.
+
+    Args:
+        location: A path, or a URL that FFmpeg reads. A named pipe is a live stream.
+        name: What to call it in messages, without credentials.
+        is_url: A stream without an announced end is live.
+        wanted: What it is to deliver; the time-out holds for URLs and pipes.
+
+    Raises:
+        SourceError: It cannot be opened, holds no video, or does not deliver as asked.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        *,
+        name: str,
+        is_url: bool,
+        wanted: Wanted = Wanted(),  # noqa: B008  # frozen
+    ) -> None:
+        self.name = name
+        self._location, self._is_url, self._wanted = location, is_url, wanted
+        self._index = 0
+        self._open()
+        self.returns = self.live
+
+    def read(self) -> Frame | Gap | None:
+        """Return the next frame in display order, or a gap where one is damaged."""
+        return next(self._items, None)
+
+    def close(self) -> None:
+        """Close the file or connection."""
+        try:
+            self._items.close()
+        except ValueError:
+            # Another thread still waits for FFmpeg, which cannot be interrupted, and to close what
+            # it reads would be worse: it gives up by itself after the time-out.
+            return
+        self._connection.close()
+
+    def interrupt(self) -> None:
+        """Let `read` return None once a packet comes or the time-out has passed."""
+        self._stopped = True
+
+    def reopen(self) -> None:
+        """Connect again.
+
+        Raises:
+            SourceError: It cannot be opened, or does not deliver as asked.
+        """
+        self.close()
+        self._open()
+
+    def _open(self) -> None:
+        opened_ns = time.monotonic_ns()
+        self._connection = Connection(
+            self._location,
+            name=self.name,
+            is_url=self._is_url,
+            timeout_s=self._wanted.timeout_s,
+        )
+        try:
+            check_mode(self.name, self._wanted, self._connection.mode)
+        except CameraError:
+            self._connection.close()
+            raise
+        self._stream = self._connection.stream
+        self.live = self._connection.live
+        self.fps = self._connection.mode.fps
+        self.expected = self._stream.frames or None
+        codec = self._stream.codec_context
+        # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
+        codec.options = {"err_detect": "crccheck+explode"}
+        container = self._connection.container.format.name
+        self._clock = StreamClock(
+            opened_ns,
+            own_stamps=container in _OWN_STAMPS,
+            held_back=container in _HOLD_BACK and codec.name in _HELD_BACK,
+        )
+        self._flaws = FlawFinder(codec.name, codec.extradata)
+        self._log = PacketLog(intra_only=codec.codec.intra_only)
+        self._gaps: list[tuple[float, int, str, int]] = []
+        self._joined = not self.live
+        self._stopped = False
+        self._items = self._decoded()
+
+    def _decoded(self) -> Generator[Frame | Gap, None, None]:
+        """Demultiplex and decode, one packet at a time."""
+        connection, base = self._connection, self._stream.time_base
+        packets = connection.container.demux(self._stream)
+        failure: Exception | None = None
+        while True:
+            asked_ns = time.monotonic_ns()
+            try:
+                packet = next(packets, None)
+            except FAILURES as error:
+                failure = error
+                break
+            if self._stopped:
+                return
+            if packet is None:
+                break
+            came_ns = time.monotonic_ns()
+            if self.live and came_ns - asked_ns >= self._wanted.timeout_s * 1e9:
+                # FFmpeg hands on what it held, as old as the silence was long.
+                failure = TimeoutError(f"nothing came for {self._wanted.timeout_s:g} s")
+                break
+            if packet.size:
+                if self.live:
+                    stamp = packet.pts
+                    stamp_s = None if stamp is None or base is None else float(stamp * base)
+                    came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s)
+                yield from self._frames(packet, came_ns)
+        if not self.live or not isinstance(failure, _SILENCE):
+            yield from self._frames(None, time.monotonic_ns())
+        yield from self._gaps_before(math.inf)
+        if self.live:
+            reason = connection.reason(failure) if failure else "the stream ended"
+            loss = CameraError(f"lost {self.name} after {self._index} frames: {reason}")
+            loss.reason = reason
+            raise loss from (None if self._is_url else failure)  # PyAV's would repeat the URL
+        if failure:
+            yield self._gap(f"reading failed: {connection.reason(failure)}", time.time_ns())
+        elif early := early_end(connection.container, self._stream, self._log):
+            yield self._gap(early, time.time_ns())
+
+    def _frames(
+        self, packet: av.Packet[av.VideoStream] | None, came_ns: int
+    ) -> Iterator[Frame | Gap]:
+        """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
+        arrival = None if packet is None else self._log.arrived(packet, came_ns)
+        decoded: Sequence[VideoFrame | _DecodedJpeg] = ()
+        try:
+            decoded = self._decode(packet)
+        except ImageError as error:
+            if packet is not None and arrival is not None:
+                self._log.damaged(arrival)
+                self._note_gap(packet.pts, error.clause(), arrival)
+        for frame in decoded:
+            if self._log.is_missing(frame):
+                continue
+            yield from self._gaps_before(-math.inf if frame.pts is None else frame.pts)
+            origin = self._log.origin(frame) or arrival
+            if origin is None:
+                origin = Arrival(self._log.count, 0, time.time_ns(), came_ns)
+            if frame.is_corrupt or self._log.is_damaged(origin):
+                if self._log.damaged(origin):  # else its gap is out already
+                    yield from self._unless_joining("frame is damaged", origin.captured_ns)
+            elif self._log.spoiled(origin):
+                reason = "frame is predicted from a damaged one"
+                yield from self._unless_joining(reason, origin.captured_ns)
+            else:
+                yield self._whole(frame, origin)
+
+    def _decode(
+        self, packet: av.Packet[av.VideoStream] | None
+    ) -> Sequence[VideoFrame | _DecodedJpeg]:
+        """Decode one packet, or what the decoder still holds.
+
+        Raises:
+            ImageError: The packet is damaged.
+        """
+        if packet is not None:
+            data = bytes(packet)
+            flaw = "frame is cut short" if packet.is_corrupt else self._flaws.flaw(data)
+            if flaw:
+                raise ImageError(flaw)
+            codec, spec = self._stream.codec_context, self._wanted.spec
+            if spec is not None and codec.name == "mjpeg":
+                # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
+                grey = grey_from_jpeg(data, spec, (codec.height, codec.width))
+                if grey is not None:
+                    return [_DecodedJpeg(packet.pts, grey, spec)]
+        try:
+            return self._stream.decode(packet)
+        except FAILURES as error:
+            reason = self._connection.reason(error)
+            raise ImageError(f"frame does not decode: {reason}") from error
+
+    def _whole(self, frame: VideoFrame | _DecodedJpeg, origin: Arrival) -> Frame:
+        self._index += 1
+        self._joined = True
+        decoded_ns = time.monotonic_ns()
+        if isinstance(frame, _DecodedJpeg):
+            image = frame.grey.fitted(frame.spec)
+        elif self._wanted.spec is not None:
+            image = luma_from_video_frame(frame, self._wanted.spec)
+        else:
+            image = bgr_from_video_frame(frame)
+        done_ns = time.monotonic_ns()
+        if self._wanted.spec is None:
+            decoded_ns = done_ns
+        return Frame(
+            image=image,
+            index=self._index - 1,
+            captured_ns=origin.captured_ns,
+            grabbed_ns=origin.grabbed_ns,
+            capture_ns=decoded_ns - origin.grabbed_ns,
+            media_s=self._media_s(frame),
+            clock="packet",
+            convert_ns=done_ns - decoded_ns,
+        )
+
+    def _media_s(self, frame: VideoFrame | _DecodedJpeg) -> float | None:
+        base = self._stream.time_base  # a frame that was flushed does not know it
+        if self.live or frame.pts is None or not base:
+            return None
+        return float(frame.pts * base)
+
+    def _note_gap(self, pts: int | None, reason: str, arrival: Arrival) -> None:
+        """Keep a gap until its turn: it is reported where its frame would have been shown."""
+        order = -math.inf if pts is None else pts
+        heapq.heappush(self._gaps, (order, arrival.number, reason, arrival.captured_ns))
+
+    def _gaps_before(self, order: float) -> Iterator[Gap]:
+        for pts, arrival in self._log.overtaken(order):
+            self._note_gap(pts, "frame is missing after a damaged one", arrival)
+        while self._gaps and self._gaps[0][0] <= order:
+            _, _, reason, captured_ns = heapq.heappop(self._gaps)
+            yield from self._unless_joining(reason, captured_ns)
+
+    def _unless_joining(self, reason: str, captured_ns: int) -> Iterator[Gap]:
+        if self._joined:
+            yield self._gap(reason, captured_ns)
+
+    def _gap(self, reason: str, captured_ns: int) -> Gap:
+        self._index += 1
+        return Gap(self._index - 1, reason, captured_ns)

@@ -1,0 +1,1 @@
+"""From frames to rows: capture threads, mailboxes, the encode loop, and its statistics."""

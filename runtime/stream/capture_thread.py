@@ -1,0 +1,169 @@
+"""CaptureThread: one source read at once, converted, and opened again whenever it is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from ..core.closing import Closing
+from ..core.errors import ImageError, SourceError
+from ..core.frame import Frame, Gap
+from ..core.spec import ModelSpec
+from ..pixels.convert import fitted_luma, luma_from_image
+from ..sources.base import FrameSource
+from .mailbox import NS_PER_S, Mailbox
+
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 5.0
+THREAD_EXIT_S = 6.0
+"""Longer than a connection is silent by default, shorter than a supervisor waits for an end."""
+
+
+class CaptureThread(Closing):
+    """Reads a source as fast as it delivers, and puts converted frames into a mailbox.
+
+    Conversion happens here, beside the encoder, and a mailbox holds model-sized luma instead of
+    camera images. A source that fails and can return is closed and opened again under its stable
+    name, with pauses that double up to 5 s and vary by half, so that many clients do not come at
+    once.
+
+    Args:
+        source: Opened; closed with the thread.
+        mailbox: Where frames and losses go.
+        spec: Gives the side and the fit.
+        freeze_after_s: The same luma for longer than this is a loss; None never is. Counted in
+            the recording's own time where there is one.
+
+    Attributes:
+        returns: Whether what fails may come back, as the source said at first.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        mailbox: Mailbox,
+        spec: ModelSpec,
+        *,
+        freeze_after_s: float | None = None,
+    ) -> None:
+        self._source, self._mailbox, self._spec = source, mailbox, spec
+        self.returns = source.returns  # a source that has ended for good says no more
+        self._freeze_after_s = freeze_after_s
+        self._digest = b""
+        self._same_since_s = 0.0
+        self._is_frozen = False
+        self._pause_s = FIRST_PAUSE_S
+        self._stopping = threading.Event()
+        self._stopped_s = 0.0
+        self._thread = threading.Thread(
+            target=self._run, name=f"capture {mailbox.name}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to capture."""
+        self._mailbox.listen()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to stop after what it waits for; does not wait."""
+        if not self._stopping.is_set():
+            self._stopped_s = time.monotonic()
+        self._stopping.set()
+        self._source.interrupt()
+        with self._mailbox.changed:
+            self._mailbox.closed = True
+            self._mailbox.changed.notify_all()
+
+    def close(self) -> None:
+        """Stop the thread, then release the source; threads stopped together share the wait."""
+        self.stop()
+        if self._thread.ident is not None:
+            left_s = self._stopped_s + THREAD_EXIT_S - time.monotonic()
+            self._thread.join(timeout=max(0.0, left_s))
+        if not self._thread.is_alive():  # else closing would pull the device from under it
+            self._source.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                trouble = self._read_until_trouble()
+                if self._stopping.is_set() or trouble is None:
+                    break
+                self._mailbox.lose(trouble)
+                if not self._source.returns:
+                    self._mailbox.end(f"{self._mailbox.name}: {trouble}")
+                    return
+                if not self._is_frozen:
+                    self._digest = b""  # a still scene may well look the same when it is back
+                self._source.close()
+                self._reopen()
+            self._mailbox.end()
+        except Exception as error:  # noqa: BLE001  # raised again once the other cameras are done
+            reason = f"{type(error).__name__}: {error}"
+            self._mailbox.lose(reason)
+            self._mailbox.end(f"{self._mailbox.name}: {reason}", error)
+
+    def _read_until_trouble(self) -> str | None:
+        """Read on; return why no more comes, or None where the source has ended as it should."""
+        while not self._stopping.is_set():
+            self._mailbox.wait_for_room()
+            try:
+                item = self._source.read()
+            except SourceError as error:
+                return error.clause()
+            if item is None:
+                return "the stream ended" if self._source.returns else None
+            trouble = self._skip(item) if isinstance(item, Gap) else self._take(item)
+            if trouble is not None:
+                return trouble
+        return None
+
+    def _skip(self, gap: Gap) -> str | None:
+        """Pass a damaged frame on; a source that sends nothing else is in trouble."""
+        self._mailbox.skip(gap)
+        if self._source.returns and self._mailbox.has_been_silent:
+            return f"no whole frame came any more: {gap.reason}"
+        return None
+
+    def _take(self, frame: Frame) -> str | None:
+        """Convert a frame and deliver it, unless the picture has stood still for too long."""
+        started_ns = time.monotonic_ns()
+        try:
+            luma = np.ascontiguousarray(fitted_luma(luma_from_image(frame.image), self._spec))
+        except ImageError as error:
+            return self._skip(Gap(frame.index, error.clause(), frame.captured_ns, frame.name))
+        digest = hashlib.blake2b(luma.data, digest_size=16).digest()
+        now_s = frame.grabbed_ns / NS_PER_S if frame.media_s is None else frame.media_s
+        duplicate = digest == self._digest
+        if not duplicate:
+            self._digest, self._same_since_s = digest, now_s
+            self._is_frozen = False
+        elif self._freeze_after_s is not None and now_s - self._same_since_s > self._freeze_after_s:
+            self._is_frozen = True
+            frozen = f"the picture has not changed for {self._freeze_after_s:g} s"
+            self._mailbox.lose(frozen, index=frame.index)
+            return frozen if self._source.returns else None
+        self._mailbox.deliver(
+            replace(frame, image=luma),
+            convert_ns=frame.convert_ns + time.monotonic_ns() - started_ns,
+            duplicate=duplicate,
+        )
+        self._pause_s = FIRST_PAUSE_S
+        return None
+
+    def _reopen(self) -> None:
+        """Try until the source is open again or the thread is to stop."""
+        while not self._stopping.wait(self._pause_s * random.uniform(0.5, 1.5)):
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            try:
+                self._source.reopen()
+            except SourceError as error:
+                self._mailbox.lose(error.clause())
+            else:
+                self._mailbox.listen()
+                return

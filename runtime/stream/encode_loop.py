@@ -1,0 +1,253 @@
+"""From the mailboxes through the encoder to rows: batches across cameras, ages, and the summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.errors import BackendError
+from ..core.latency import NS_PER_MS
+from ..core.row import Row, Status
+from ..core.spec import ModelSpec
+from ..engines.base import Arrays, Backend
+from ..ood.detector import Familiarity
+from ..pixels.convert import write_input
+from ..sinks.fanout import OutletReport
+from .mailboxes import Mailboxes
+from .messages import Loss, Shot
+from .reconstruct import Reconstruction
+from .stats import StreamSummary, Tally
+
+WARM_UP_RUNS = 3
+
+Emit = Callable[[Row], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a row may say beyond its latent.
+
+    Attributes:
+        familiarity: Whether the model knows such an image; None leaves that out.
+        reconstruction: The decoder, every so many latents; None leaves it out.
+        max_age_ms: What is older gets no latent.
+        pictures: Whether rows carry what was encoded, for a live view.
+    """
+
+    familiarity: Familiarity | None = None
+    reconstruction: Reconstruction | None = None
+    max_age_ms: float | None = None
+    pictures: bool = False
+
+
+class LatentStream:
+    """Encodes what is ready, one frame of each camera at most, into buffers allocated once.
+
+    The encoder is warmed up here, so make one before the cameras are opened: frames that nobody
+    takes yet would count as dropped.
+
+    Args:
+        backend: An opened encoder.
+        spec: The model's sizes.
+        cameras: How many there are.
+        extras: What else rows are to say.
+    """
+
+    def __init__(
+        self, backend: Backend, spec: ModelSpec, cameras: int = 1, extras: Extras | None = None
+    ) -> None:
+        side = spec.image_size
+        self._backend, self._extras = backend, extras or Extras()
+        self._batch = np.zeros((cameras, 1, side, side), backend.input_dtype)
+        self._gaps_from_ns: dict[str, int] = {}
+        for count in range(1, cameras + 1):
+            for _ in range(WARM_UP_RUNS):
+                backend.run(self._batch[:count])
+
+    def run(
+        self, mailboxes: Mailboxes, emit: Emit, *, max_frames: int | None = None
+    ) -> StreamSummary:
+        """Stream until every camera has ended, `max_frames` latents are out, or it is stopped.
+
+        The rows of a camera come in the order of its frames. The last row, of status `end`, is
+        not written here, since what the sinks did belongs into it.
+
+        Args:
+            mailboxes: Filled by capture threads.
+            emit: Takes each row.
+            max_frames: How many latents; no limit where left out.
+
+        Raises:
+            BackendError: The encoder failed, or a latent is not finite.
+            OutputError: `emit` failed.
+        """
+        # Its thread starts with the first task: where nothing is judged, there is none.
+        with ThreadPoolExecutor(1, "appearance") as self._beside:
+            return self._run(mailboxes, emit, max_frames)
+
+    def _run(self, mailboxes: Mailboxes, emit: Emit, max_frames: int | None) -> StreamSummary:
+        tally = Tally([box.name for box in mailboxes.boxes])
+        self._gaps_from_ns.clear()
+        while max_frames is None or tally.frames < max_frames:
+            items = mailboxes.take()
+            if not items:
+                break
+            popped_ns = time.monotonic_ns()
+            shots: list[tuple[str, Shot]] = []
+            for camera, item in items:
+                if isinstance(item, Loss):
+                    _emit_and_count(_lost_row(camera, item), emit, tally)
+                elif self._is_too_old(item, popped_ns):
+                    _emit_and_count(self._stale_row(camera, item, popped_ns), emit, tally)
+                elif max_frames is None or tally.frames + len(shots) < max_frames:
+                    shots.append((camera, item))
+                else:
+                    tally.add_unread(camera, 1 + item.dropped)
+            if shots:
+                self._encode(shots, popped_ns, emit, tally)
+        for camera, frames in mailboxes.close().items():
+            tally.add_unread(camera, frames)
+        failures = [box.failure for box in mailboxes.boxes if box.failure is not None]
+        return tally.summary(failures)
+
+    def _encode(
+        self, shots: list[tuple[str, Shot]], popped_ns: int, emit: Emit, tally: Tally
+    ) -> None:
+        started_ns = time.monotonic_ns()
+        appearances = self._appearances(shots)
+        batch = self._batch[: len(shots)]
+        for (_, shot), place in zip(shots, batch, strict=True):
+            write_input(shot.frame.image, place[0])
+        results = self._backend.run(batch)
+        encoded_ns = time.monotonic_ns()
+        done: list[tuple[Row, Shot]] = []
+        for position, (camera, shot) in enumerate(shots):
+            row = self._row(camera, shot, "ok")
+            ready_ns = self._complete(row, results, position, appearances)
+            if self._is_too_old(shot, ready_ns):
+                done.append((self._stale_row(camera, shot, ready_ns), shot))
+                continue
+            stages_ns = {
+                "capture": shot.frame.capture_ns,
+                "convert": shot.convert_ns,
+                "wait": popped_ns - shot.queued_ns,
+                "encode": encoded_ns - started_ns,
+                "emit": ready_ns - encoded_ns,
+            }
+            age_ns = ready_ns - shot.frame.grabbed_ns
+            row.age_ms, row.gap_ms = _ms(age_ns), self._gap_ms(camera, shot)
+            for stage, duration_ns in stages_ns.items():
+                setattr(row, f"{stage}_ms", _ms(duration_ns))
+            tally.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
+            done.append((row, shot))
+        for row, shot in done:  # all latents are ready: what follows makes none of them older
+            if self._extras.reconstruction is not None:
+                self._extras.reconstruction.complete(row, shot.frame.image)
+            _emit_and_count(row, emit, tally)
+
+    def _appearances(self, shots: list[tuple[str, Shot]]) -> Future[list[float]] | None:
+        """Measure them on another core while the encoder runs: it needs only the images."""
+        known = self._extras.familiarity
+        if known is None:
+            return None
+        images = [shot.frame.image for _, shot in shots]
+        return self._beside.submit(lambda: [known.appearance(image) for image in images])
+
+    def _complete(
+        self, row: Row, results: Arrays, position: int, appearances: Future[list[float]] | None
+    ) -> int:
+        """Put the latent and what is said of it into the row; return when it was ready."""
+        mu: npt.NDArray[np.float32] = results["mu"][position]
+        log_var = results["log_var"][position] if "log_var" in results else None
+        if not (np.isfinite(mu).all() and (log_var is None or np.isfinite(log_var).all())):
+            raise BackendError(
+                f"the latent of frame {row.index} of {row.camera} is not finite: "
+                "export the bundle again and read its verification"
+            )
+        row.mu = mu
+        if self._extras.familiarity is not None and appearances is not None:
+            appearance = appearances.result()[position]
+            likeness = self._extras.familiarity.likeness(mu, log_var, appearance)
+            row.kl = likeness.kl
+            row.appearance = likeness.appearance
+            row.appearance_percentile = likeness.appearance_percentile
+            row.mahalanobis = likeness.mahalanobis
+            row.mahalanobis_percentile = likeness.mahalanobis_percentile
+            row.log_var_distance = likeness.log_var_distance
+            row.log_var_percentile = likeness.log_var_percentile
+            row.foreign_score = likeness.foreign_score
+            row.foreign = likeness.foreign
+        return time.monotonic_ns()
+
+    def _row(self, camera: str, shot: Shot, status: Status) -> Row:
+        frame = shot.frame
+        return Row(
+            index=frame.index,
+            captured_ns=frame.captured_ns,
+            age_ms=None,
+            dropped=shot.dropped,
+            status=status,
+            camera=camera,
+            clock=frame.clock,
+            duplicate=shot.duplicate,
+            media_s=frame.media_s,
+            name=frame.name or None,
+            luma=frame.image if self._extras.pictures else None,
+        )
+
+    def _stale_row(self, camera: str, shot: Shot, now_ns: int) -> Row:
+        if shot.gap_from_ns is not None:  # the loss goes on until there is a latent again
+            self._gaps_from_ns.setdefault(camera, shot.gap_from_ns)
+        row = self._row(camera, shot, "stale")
+        row.age_ms = _ms(now_ns - shot.frame.grabbed_ns)
+        row.reason = f"older than {self._extras.max_age_ms:g} ms"
+        return row
+
+    def _gap_ms(self, camera: str, shot: Shot) -> float | None:
+        """Return how long there was no latent, if this one ends a loss."""
+        gap_from_ns = self._gaps_from_ns.pop(camera, shot.gap_from_ns)
+        return None if gap_from_ns is None else _ms(shot.frame.grabbed_ns - gap_from_ns)
+
+    def _is_too_old(self, shot: Shot, now_ns: int) -> bool:
+        limit_ms = self._extras.max_age_ms
+        return limit_ms is not None and now_ns - shot.frame.grabbed_ns > limit_ms * NS_PER_MS
+
+
+def _lost_row(camera: str, loss: Loss) -> Row:
+    gap = loss.gap
+    return Row(
+        index=gap.index,
+        captured_ns=gap.captured_ns,
+        age_ms=None,
+        dropped=loss.dropped,
+        status="lost",
+        camera=camera,
+        reason=gap.reason,
+        name=gap.name or None,
+    )
+
+
+def _emit_and_count(row: Row, emit: Emit, tally: Tally) -> None:
+    tally.add(row)
+    emit(row)
+
+
+def end_row(summary: StreamSummary, reports: Sequence[OutletReport]) -> Row:
+    """Return the last row of a run, which holds its summary and what the sinks did until then."""
+    return Row(
+        index=summary.rows,
+        captured_ns=time.time_ns(),
+        age_ms=None,
+        dropped=0,
+        status="end",
+        summary={**asdict(summary), "sinks": [asdict(report) for report in reports]},
+    )
+
+
+def _ms(duration_ns: int) -> float:
+    return round(duration_ns / NS_PER_MS, 3)

@@ -1,0 +1,167 @@
+"""Every option of motorvae-stream with its default and help, and the checks on them."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..bundle.manifest import OUTPUTS
+from ..core.errors import ConfigError
+from ..core.frame import Mode
+from ..engines.request import EngineOptions
+from ..sources.base import Wanted
+from .reconstruct import every_from_text
+
+FamiliarityBy = Literal["both", "mu", "none"]
+
+DEFAULT_OUTPUT = "latents.jsonl"
+DEFAULT_FREEZE_S = 5.0
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """Options of motorvae-stream."""
+
+    camera: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Where frames come from: a device index such as 0, a device path, a video file, a folder or
+    pattern of images, an http or rtsp URL, csi://0, gst:PIPELINE, or synthetic, which can inject
+    faults. Several cameras share one run of the encoder where their frames are ready together."""
+    model: Path = Path("bundle")
+    """The bundle that motorvae-export wrote."""
+    output: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Where rows go: - for stdout, a .jsonl, .csv, .npz or .mcap file, a .parquet folder,
+    zmq://HOST:PORT or udp://HOST:PORT; by default latents.jsonl. An earlier file is kept under a
+    number. A slow or dead output holds nothing else up: rows that it missed are counted."""
+    max_frames: int | None = None
+    """Stop after this many latents."""
+    policy: Literal["latest", "every"] | None = None
+    """latest: encode the newest frame and drop those it overtook, so age stays low.
+    every: encode all frames in order; behind a live source up to 64 wait and grow older, and
+    those pushed out by newer ones count as dropped.
+    By default latest for live sources and every for recordings."""
+    realtime: bool = False
+    """Play a recording at its own frame rate, as a camera would deliver it."""
+    max_age_ms: float | None = None
+    """Never give a latent that is older than this when it is ready: its row is stale instead."""
+    timeout: float = 5.0
+    """A live source without a frame for so many seconds is lost."""
+    freeze_after: float | None = None
+    """The same picture for longer than so many seconds is a loss: the camera is frozen. 0 never
+    is; by default 5 for live sources and never for recordings."""
+    give_up_after: float = 60.0
+    """Give up a camera that stays lost for so many seconds, and exit with 1 once all others have
+    ended; inf tries for ever."""
+    batch_wait_ms: float = 2.0
+    """With several cameras: how long a frame waits for those of the others."""
+    width: int | None = None
+    """Ask the camera for this width in pixels."""
+    height: int | None = None
+    """Ask the camera for this height in pixels."""
+    fps: float | None = None
+    """Ask the camera for this many frames per second."""
+    fourcc: str | None = None
+    """Ask the camera for this pixel format, four letters such as MJPG or YUYV."""
+    accept_mode: bool = False
+    """Take what the camera delivers where that is not what was asked for; otherwise it is an
+    error that names both."""
+    reconstruct: str | None = None
+    """every=N: decode every Nth latent and put the reconstruction's error into its row."""
+    familiarity: FamiliarityBy = "mu"
+    """What rows say of how well the model knows an image. mu: by its appearance and by mu, which
+    lets an encoder run that is half its size in weights. both: also KL and the distance of
+    log_var, which decide nothing (docs/familiarity.md). none: nothing, by the same encoder."""
+    foreign_above: float = 99.9
+    """Mark a row as foreign where its image is further from what the model knows, by appearance or
+    by mu, than this percentage of known images in all."""
+    view: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[FILE.rrd]")] = None
+    """Show camera, reconstruction, latents and ages live in Rerun, or record them to a file."""
+    engine: Annotated[EngineOptions, tyro.conf.arg(name="")] = field(default_factory=EngineOptions)
+    """Which engine runs."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Where rows go, the default included."""
+        return self.output or (DEFAULT_OUTPUT,)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is asked of every camera."""
+        return Wanted(
+            mode=Mode(self.width, self.height, self.fps, self.fourcc),
+            accept_mode=self.accept_mode,
+            timeout_s=self.timeout,
+        )
+
+    @property
+    def encoder_outputs(self) -> tuple[str, ...]:
+        """What the encoder must give."""
+        return OUTPUTS["encoder"] if self.familiarity == "both" else ("mu",)
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether frames come by the clock: a recording's follow each other at once."""
+        paths = [os.path.expanduser(text) for text in self.camera]  # noqa: PTH111  # any text
+        return self.realtime or not all(
+            os.path.isfile(path) or os.path.isdir(path)  # noqa: PTH112, PTH113  # or too long
+            for path in paths
+        )
+
+    @property
+    def every(self) -> int | None:
+        """Which latents are decoded: every so many, or none."""
+        return None if self.reconstruct is None else every_from_text(self.reconstruct)
+
+    @property
+    def view_file(self) -> str | None:
+        """The recording that was named, if one was."""
+        return self.view[0] if self.view else None
+
+    def freeze_after_s(self, *, returns: bool) -> float | None:
+        """When a still picture is a loss, for a source that can return and for a recording."""
+        if self.freeze_after is None:
+            return DEFAULT_FREEZE_S if returns else None
+        return self.freeze_after or None
+
+
+def check_stream_options(options: StreamOptions) -> None:
+    """Refuse values that make no sense, before anything is opened.
+
+    Raises:
+        ConfigError: The message names the option, its value and what it takes.
+    """
+    fourcc = options.fourcc
+    takes = {
+        "--max-frames": _below(options.max_frames, 1) and "1 or more, or leave it out",
+        "--max-age-ms": _below(options.max_age_ms, 0, strict=True) and "more than 0",
+        "--timeout": not 0 < options.timeout < math.inf and "seconds above 0",
+        "--freeze-after": _below(options.freeze_after, 0) and "0 or more seconds",
+        "--give-up-after": not options.give_up_after > 0 and "seconds above 0, or inf",
+        "--batch-wait-ms": not 0 <= options.batch_wait_ms <= 1000 and "0 to 1000",
+        "--width": _below(options.width, 1) and "pixels from 1",
+        "--height": _below(options.height, 1) and "pixels from 1",
+        "--fps": _below(options.fps, 0, strict=True) and "more than 0",
+        "--fourcc": fourcc is not None
+        and not (len(fourcc) == 4 and fourcc.isascii() and fourcc.isprintable())
+        and "four letters, such as MJPG",
+        "--foreign-above": not 0 < options.foreign_above <= 100 and "more than 0 and at most 100",
+        "--output": len({*options.output}) < len(options.output) and "each output once",
+        "--view": options.view is not None and len(options.view) > 1 and "one file at most",
+    }
+    for flag, allowed in takes.items():
+        if allowed:
+            value = getattr(options, flag[2:].replace("-", "_"))
+            raise ConfigError(f"{flag}={value}: take {allowed}")
+    if options.reconstruct is not None:
+        every_from_text(options.reconstruct)
+
+
+def _below(value: float | None, least: float, *, strict: bool = False) -> bool:
+    """Whether a value that was given is below the least allowed; NaN always is."""
+    if value is None:
+        return False
+    return not (value > least if strict else value >= least) or math.isinf(value)

@@ -1,0 +1,125 @@
+"""What a run did, counted row by row, and the summary that its last row and the screen give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..core.latency import Percentiles, StageTimes
+from ..core.row import Row
+
+
+@dataclass(slots=True)
+class CameraCounts:
+    """What became of one camera's frames.
+
+    Attributes:
+        frames: Became latents.
+        stale: Came too late to become one.
+        lost: Rows of status `lost`: frames known to be missing, and losses of the camera.
+        dropped: Overtaken by a newer one.
+        unread: Had come, and nobody took them before the end.
+        duplicates: Of `frames`, those with the picture of the frame before.
+        foreign: Of `frames`, those that the model does not know.
+        longest_gap_ms: Between two latents with a loss in between, or None without one.
+    """
+
+    frames: int = 0
+    stale: int = 0
+    lost: int = 0
+    dropped: int = 0
+    unread: int = 0
+    duplicates: int = 0
+    foreign: int = 0
+    longest_gap_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSummary:
+    """What a run did; the counts are those of `CameraCounts`, over all cameras.
+
+    Attributes:
+        rows: All rows before the last one.
+        seconds: From the first frame's grab to the last latent.
+        fps: Latents per second over that time, or None for fewer than two.
+        stages: Milliseconds per stage; `age`, from the grab to the latent being ready; and
+            `unexplained`, what the stages leave of the age.
+        failure: Why cameras ended that should not have, if any did.
+        cameras: The counts of each.
+    """
+
+    frames: int
+    stale: int
+    lost: int
+    dropped: int
+    unread: int
+    duplicates: int
+    foreign: int
+    rows: int
+    seconds: float
+    fps: float | None
+    stages: dict[str, Percentiles]
+    failure: str | None
+    cameras: dict[str, CameraCounts]
+
+
+class Tally:
+    """Counts rows; its size does not grow.
+
+    Args:
+        cameras: Names.
+    """
+
+    def __init__(self, cameras: Sequence[str]) -> None:
+        self.frames = self._rows = 0
+        self._cameras = {name: CameraCounts() for name in cameras}
+        self._times = StageTimes()
+        self._first_ns = self._last_ns = 0
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        counts = self._cameras[row.camera or ""]
+        self._rows += 1
+        counts.dropped += row.dropped
+        if row.status == "ok":
+            self.frames += 1
+            counts.frames += 1
+            counts.duplicates += bool(row.duplicate)
+            counts.foreign += bool(row.foreign)
+            if row.gap_ms is not None:
+                counts.longest_gap_ms = max(row.gap_ms, counts.longest_gap_ms or 0.0)
+        elif row.status == "stale":
+            counts.stale += 1
+        else:
+            counts.lost += 1
+
+    def add_unread(self, camera: str, frames: int) -> None:
+        """Count frames that had come and that the end left untaken."""
+        self._cameras[camera].unread += frames
+
+    def add_times(self, stages_ns: Mapping[str, int], *, age_ns: int, ready_ns: int) -> None:
+        """Count what the stages of a latent took, and what they leave of its age."""
+        unexplained_ns = abs(age_ns - sum(stages_ns.values()))
+        self._times.add({**stages_ns, "unexplained": unexplained_ns, "age": age_ns})
+        self._first_ns = self._first_ns or ready_ns - age_ns
+        self._last_ns = ready_ns
+
+    def summary(self, failures: Sequence[str]) -> StreamSummary:
+        """Return what has been counted, and why cameras ended that should not have."""
+        seconds = (self._last_ns - self._first_ns) / 1e9
+        counts = self._cameras.values()
+        return StreamSummary(
+            frames=self.frames,
+            stale=sum(camera.stale for camera in counts),
+            lost=sum(camera.lost for camera in counts),
+            dropped=sum(camera.dropped for camera in counts),
+            unread=sum(camera.unread for camera in counts),
+            duplicates=sum(camera.duplicates for camera in counts),
+            foreign=sum(camera.foreign for camera in counts),
+            rows=self._rows,
+            seconds=seconds,
+            fps=self.frames / seconds if self.frames > 1 else None,
+            stages=self._times.percentiles(),
+            failure="; ".join(failures) or None,
+            cameras=self._cameras,
+        )

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motorvae.benchmarks.cases.base import Case
+from motorvae.benchmarks.cases.graph import DriftGate, cost_of_case, graph_cases
+from motorvae.benchmarks.measure.rounds import Schedule
+from motorvae.benchmarks.subjects.engines_under_test import contenders_of, is_for, production
+from motorvae.benchmarks.subjects.model_under_test import Subject, random_model
+from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.bundle.manifest import GraphName
+from motorvae.runtime.core.errors import MeasurementError
+
+SHORT = Schedule(samples=3, warmup=1, settle=0, turn=2)
+
+
+def measured(
+    subject: Subject, graph: GraphName, batch: int = 1, *, leading: bool = False
+) -> list[Case]:
+    return graph_cases(
+        subject,
+        graph,
+        batch,
+        schedule=SHORT,
+        seed=0,
+        gate=DriftGate(subject),
+        threads=1,
+        leading=leading,
+        skip_compile=True,
+    )
+
+
+@pytest.mark.parametrize("graph", ["encoder", "decoder"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_engines_see_one_input_and_agree(subject: Subject, graph: GraphName, batch: int) -> None:
+    cases = measured(subject, graph, batch)
+    ran = [case for case in cases if case.not_measured is None]
+    assert len({case.input_sha256 for case in ran}) == 1
+    assert {len(case.stages["run"].samples) for case in ran} == {3}
+    assert {case.batch for case in cases} == {batch}
+    assert [case.engine for case in cases][:3] == ["torch eager", "torch.compile", "ONNX Runtime"]
+    assert cases[1].not_measured == "left out by --skip-compile or --quick"
+    outputs = {"encoder": "mu and log_var", "decoder": "reconstruction"}[graph]
+    installed, ours = (
+        next(
+            case
+            for case in ran
+            if (case.engine, case.variant, case.outputs) == ("ONNX Runtime", variant, outputs)
+        )
+        for variant in (None, "ours")
+    )
+    for case in (installed, ours):
+        assert " and ".join(entry.output for entry in case.agreement) == outputs
+        assert all(0 <= entry.max_difference <= entry.limit for entry in case.agreement)
+    assert len({case.key for case in cases}) == len(cases)
+
+
+@pytest.mark.parametrize("graph", ["encoder", "decoder"])
+def test_every_graph_of_the_bundle_for_a_cpu_is_there(subject: Subject, graph: GraphName) -> None:
+    cases = measured(subject, graph)
+    ours = [case for case in cases if (case.variant or "").startswith("ours")]
+    entries = [entry for entry in subject.bundle.manifest.graphs if entry.graph == graph]
+    assert len(ours) == sum(
+        is_for(entry, runner) for entry in entries for runner in ("onnx", "openvino")
+    )
+    assert len(ours) >= 2
+
+
+def test_the_gate_is_measured_and_quotes_the_manifest(subject: Subject) -> None:
+    for graph in ("encoder", "decoder"):
+        eager, _, _, _, *ours = measured(subject, graph)
+        gates = [case.latent_error if graph == "encoder" else case.psnr for case in ours]
+        assert eager.latent_error is None
+        assert eager.psnr is None
+        for case, gate in zip(ours, gates, strict=True):
+            if case.not_measured is not None:
+                continue
+            assert gate is not None
+            assert gate.passed
+            assert case.notes
+            assert all("the manifest" in note for note in case.notes)
+
+
+def test_a_leading_batch_leaves_out_what_a_leaner_graph_beats(subject: Subject) -> None:
+    cases = measured(subject, "encoder", 2, leading=True)
+    assert {case.engine for case in cases if case.variant is None} == {
+        "torch eager",
+        "ONNX Runtime",
+    }
+    assert {case.outputs for case in cases if case.variant == "ours"} == {"mu"}
+
+
+@pytest.mark.parametrize("graph", ["encoder", "decoder"])
+def test_engines_that_disagree_are_not_timed(subject: Subject, graph: GraphName) -> None:
+    mixed = dataclasses.replace(subject, model=random_model(subject.spec, seed=1))
+    with pytest.raises(MeasurementError, match=r"ONNX Runtime.* and torch eager disagree on"):
+        measured(mixed, graph)
+
+
+def test_fp16_on_a_cpu_is_not_called_fp16(subject: Subject, small_bundle: Path) -> None:
+    bundle = load_bundle(small_bundle)
+    entry = bundle.entry("encoder", "fp16")
+    contender = production(dataclasses.replace(subject, bundle=bundle), entry, "onnx")
+    with (
+        pytest.raises(MeasurementError, match="may compute FP16 graphs in float32"),
+        contender.open(np.zeros((1, 1, 32, 32), np.float32)),
+    ):
+        pass
+
+
+def test_a_case_costs_what_its_form_needs(subject: Subject) -> None:
+    cases = {
+        one.planned.outputs: one.planned
+        for one in contenders_of(subject, "encoder", 1, threads=1)
+        if one.planned.variant == "ours" and one.planned.engine == "ONNX Runtime"
+    }
+    both, mu = (cost_of_case(subject, cases[name]) for name in ("mu and log_var", "mu"))
+    head = subject.spec.flat_size * subject.spec.latent_size
+    assert both.flops - mu.flops == 2 * head
+    assert both.weight_bytes - mu.weight_bytes == 4 * (head + subject.spec.latent_size)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from motorvae.benchmarks.cases import path as path_case
+from motorvae.benchmarks.cases.graph import DriftGate
+from motorvae.benchmarks.cases.path import SOURCES, path_cases
+from motorvae.benchmarks.measure.rounds import Schedule
+from motorvae.benchmarks.subjects.luma_paths import our_luma, plain_luma
+from motorvae.benchmarks.subjects.model_under_test import Subject, random_model
+from motorvae.benchmarks.subjects.scenes import frame_of, scene_of
+from motorvae.runtime.core.errors import MeasurementError
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.pixels.reference import reference_luma
+
+SHORT = Schedule(samples=3, warmup=1, settle=0, turn=2)
+SIZE = (320, 240)
+
+
+def test_every_source_is_run_by_the_rival_and_by_us(subject: Subject) -> None:
+    cases = path_cases(
+        subject, schedule=SHORT, seed=0, gate=DriftGate(subject), threads=1, sizes=(SIZE,)
+    )
+    assert {case.frame for case in cases} == {SIZE}
+    assert {case.source for case in cases} == set(SOURCES)
+    for source in SOURCES:
+        same = [case for case in cases if case.source == source and case.not_measured is None]
+        assert [(case.engine, case.variant) for case in same][:3] == [
+            ("plain recipe", None),
+            ("torch eager", "our luma"),
+            ("ONNX Runtime", "ours"),
+        ]
+        assert len({case.input_sha256 for case in same}) == 1
+        for case in same:
+            stages = {name: series.samples for name, series in case.stages.items()}
+            assert list(stages) == ["total", "preprocess", "encode"]
+            parts = zip(stages["preprocess"], stages["encode"], strict=True)
+            assert stages["total"] == tuple(one + other for one, other in parts)
+            assert case.agreement[0].output == "luma, mean difference"
+        assert [entry.output for entry in same[2].agreement][1:] == ["mu"]
+    assert any("a JPEG of" in note for case in cases for note in case.notes)
+
+
+def test_a_latent_that_is_not_torchs_is_not_timed(subject: Subject) -> None:
+    mixed = dataclasses.replace(subject, model=random_model(subject.spec, seed=1))
+    with pytest.raises(MeasurementError, match=r"ONNX Runtime.* at path.* disagree on mu"):
+        path_cases(mixed, schedule=SHORT, seed=0, gate=DriftGate(subject), sizes=(SIZE,))
+
+
+def test_luma_that_is_not_the_references_is_not_timed(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(path_case, "MOST_LEVELS", 1e-9)
+    with pytest.raises(MeasurementError, match=r"luma is .* levels from the reference"):
+        path_cases(subject, schedule=SHORT, seed=0, gate=DriftGate(subject), sizes=(SIZE,))
+
+
+def test_opencv_gets_its_threads_back(subject: Subject) -> None:
+    before = cv2.getNumThreads()
+    path_cases(subject, schedule=SHORT, seed=0, gate=DriftGate(subject), sizes=(SIZE,))
+    assert cv2.getNumThreads() == before
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_ours_and_the_recipe_see_the_same_picture(source: str) -> None:
+    spec = ModelSpec(image_size=64, channels=(4, 8, 8, 16, 16), latent_size=8)
+    scene = scene_of(640, 480, seed=0)
+    expected = reference_luma(scene.bgr, spec).astype(np.float64)
+    ours, plain = our_luma(scene, source, spec), plain_luma(scene, source, 64)  # type: ignore[arg-type]
+    # What people write is a level too dark where FFmpeg converts a YUV frame.
+    for make, levels in ((ours, 0.5), (plain, 2)):
+        luma = make()
+        assert (luma.shape, luma.dtype) == ((64, 64), np.dtype(np.uint8))
+        assert np.abs(luma - expected).mean() < levels
+        assert np.corrcoef(luma.ravel(), expected.ravel())[0, 1] > 0.999
+
+
+def test_a_scene_is_what_cameras_deliver() -> None:
+    frame = frame_of(640, 480, seed=0)
+    assert (frame.shape, frame.dtype) == ((480, 640, 3), np.dtype(np.uint8))
+    assert np.array_equal(frame, frame_of(640, 480, seed=0))
+    scene = scene_of(640, 480, seed=0)
+    assert 0.1 < scene.jpeg.size / (640 * 480) < 0.3  # bytes a pixel, as a busy camera's
+    assert (scene.yuv.format.name, scene.yuv.width, scene.yuv.height) == ("yuv420p", 640, 480)
+    with av.open(io.BytesIO(scene.jpeg.tobytes())) as container:
+        (picture,) = container.decode(video=0)
+    assert picture.format.name == "yuvj420p"

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import urllib.request
+
+from motorvae.benchmarks.cases.process import Way
+from motorvae.benchmarks.cases.stream import StreamPlan, stream_cases, stream_ways
+from motorvae.benchmarks.measure.rounds import Schedule
+from motorvae.benchmarks.report.goals import goals_of
+from motorvae.benchmarks.subjects.mjpeg_camera import MjpegCamera
+from motorvae.benchmarks.subjects.model_under_test import Subject
+
+SHORT = Schedule(samples=2, warmup=0, settle=0, turn=2)
+PLAN = StreamPlan(rounds=2, skipped=2, frames=5)
+
+
+def test_ages_and_memory_come_from_real_streams(subject: Subject) -> None:
+    cases = stream_cases(subject, [Way("onnx", "fp32")], PLAN, SHORT, seed=0)
+    streams = [case for case in cases if case.variant == "motorvae-stream"]
+    assert [(case.group, case.source, case.frame) for case in streams] == [
+        ("stream", "mjpeg", (1280, 720)),
+        ("memory", "mjpeg", (1280, 720)),
+        ("stream", None, (512, 512)),
+        ("memory", None, (512, 512)),
+    ]
+    for case in streams:
+        assert case.not_measured is None
+    for case in streams[::2]:
+        assert {len(series.samples) for series in case.stages.values()} == {10}
+        ages = case.stages["age"].samples
+        encodes = case.stages["encode"].samples
+        assert all(encode < age for age, encode in zip(ages, encodes, strict=True))
+        assert any(note.startswith("frames dropped: ") for note in case.notes)
+    for case in streams[1::2]:
+        assert {series.unit for series in case.stages.values()} == {"bytes"}
+        assert all(
+            peak >= rss > 20e6
+            for rss, peak in zip(
+                case.stages["rss"].samples, case.stages["peak"].samples, strict=True
+            )
+        )
+    alone = [case.variant for case in cases if case not in streams]
+    assert alone == [
+        *["decode and convert alone, hot loop"] * 2,
+        "encode alone, hot loop",
+        *["decode and convert alone, paced at 60 fps"] * 2,
+        "encode alone, paced at 60 fps",
+    ]
+    ages_of = [goal for goal in goals_of(cases) if " age" in goal.name]
+    assert len(ages_of) == 3
+    assert ages_of[-1].reached is not None  # p99 over p50; the others may be what cannot be
+    assert ages_of[-1].reached >= 1
+
+
+def test_float32_and_int8_are_streamed() -> None:
+    ways = [Way("onnx", "fp32"), Way("openvino", "bf16"), Way("openvino", "int8")]
+    assert stream_ways(ways) == [ways[0], ways[2]]
+
+
+def test_the_camera_sends_its_pictures_in_turns() -> None:
+    pictures = [b"one", b"two", b"three"]
+    with (
+        MjpegCamera(pictures, fps=200) as camera,
+        urllib.request.urlopen(camera.url, timeout=10) as reply,  # noqa: S310  # our own
+    ):
+        assert reply.headers["Content-Type"] == "multipart/x-mixed-replace;boundary=frame"
+        seen = []
+        while len(seen) < 5:
+            if reply.readline() == b"\r\n":
+                seen.append(reply.readline().strip())
+    assert seen == [b"one", b"two", b"three", b"one", b"two"]

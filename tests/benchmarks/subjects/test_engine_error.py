@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from motorvae.benchmarks.subjects.engine_error import announced, drift_of
+from motorvae.benchmarks.subjects.model_under_test import Subject
+from motorvae.export.verify.limits import LIMITS
+from motorvae.runtime.engines.base import Arrays, Batch
+
+
+def test_an_encoder_is_held_to_its_spread(subject: Subject) -> None:
+    reference = subject.reference
+    share = 2 * LIMITS["int8"].max_spread
+    seen: list[Batch] = []
+
+    def run(batch: Batch) -> Arrays:
+        seen.append(batch)
+        start = sum(map(len, seen[:-1]))
+        return {"mu": reference.mu[start : start + len(batch)] + share * reference.scale}
+
+    found = drift_of(run, "encoder", "int8", reference, takes_luma=True)
+    assert found.latent_error is not None
+    assert found.latent_error.value == pytest.approx(share, rel=1e-3)
+    assert not found.latent_error.passed
+    assert found.psnr is None
+    assert np.array_equal(np.concatenate(seen)[:, 0], reference.images)
+
+
+def test_a_decoder_is_held_to_its_worst_image(subject: Subject) -> None:
+    reference = subject.reference
+    images = reference.reconstruction.copy()
+    images[3] += np.float32(0.1)  # 20 dB
+    places = iter(range(0, len(images), 16))
+
+    def run(batch: Batch) -> Arrays:
+        start = next(places)
+        return {"reconstruction": images[start : start + len(batch)]}
+
+    found = drift_of(run, "decoder", "int8", reference, takes_luma=False)
+    assert found.psnr is not None
+    assert found.psnr.value == pytest.approx(20, abs=0.01)
+    assert not found.psnr.passed
+
+
+def test_a_nan_never_passes(subject: Subject) -> None:
+    def run(batch: Batch) -> Arrays:
+        return {"mu": np.full((len(batch), subject.spec.latent_size), np.nan, np.float32)}
+
+    found = drift_of(run, "encoder", "int8", subject.reference, takes_luma=False)
+    assert found.latent_error is not None
+    assert not found.latent_error.passed
+
+
+def test_what_the_manifest_does_not_say_is_told(subject: Subject) -> None:
+    manifest = subject.bundle.manifest
+    entry = subject.bundle.entry("encoder", "fp32")
+    said = announced(manifest, entry)
+    assert said[0].startswith("the manifest, ONNX Runtime ")
+    assert all(": max error / spread over data " in clause for clause in said)
+    assert all(clause.endswith("passed") for clause in said)
+    silent = manifest.model_copy(update={"verification": ()})
+    assert announced(silent, entry) == ("the manifest holds no verification of this graph",)

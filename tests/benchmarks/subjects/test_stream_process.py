@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psutil
+import pytest
+
+from motorvae.benchmarks.cases.process import Way, import_cases, start_up_cases, ways_of
+from motorvae.benchmarks.subjects.model_under_test import Subject
+from motorvae.benchmarks.subjects.stream_process import Child, import_ns, parsed
+from motorvae.runtime.core.errors import MeasurementError
+
+ONNX = Way("onnx", "fp32")
+
+
+def test_rows_come_from_a_process_that_is_then_gone(subject: Subject) -> None:
+    with Child(ONNX.args(subject, "synthetic?fps=60")) as child:
+        rows = parsed(child.rows(3))
+        pid = next(
+            process.pid
+            for process in psutil.Process().children()
+            if "stream_main" in " ".join(process.cmdline())
+        )
+        memory = child.memory()
+        assert memory.peak >= memory.rss > 1 << 20
+    assert [row["index"] for row in rows] == sorted(row["index"] for row in rows)
+    assert all(len(row["mu"]) == subject.spec.latent_size for row in rows)
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_command_that_fails_is_quoted(tmp_path: Path) -> None:
+    with (
+        pytest.raises(MeasurementError, match=re.escape(f"no bundle at {tmp_path / 'none'}")),
+        Child(("--camera", "synthetic", "--model", str(tmp_path / "none"))) as child,
+    ):
+        child.rows(1)
+
+
+def test_start_up_is_that_of_every_way_to_stream(subject: Subject) -> None:
+    cases = start_up_cases(subject, rounds=1)
+    assert len(cases) == len(ways_of(subject))
+    assert ONNX in ways_of(subject)
+    assert Way("openvino", "fp16") not in ways_of(subject)
+    for case in cases:
+        if case.not_measured is None:
+            (series,) = case.stages.values()
+            # No interpreter imports numpy and an engine in less.
+            assert min(series.samples) > 50e6
+            assert case.turn == 1
+
+
+def test_imports_are_timed_in_fresh_interpreters() -> None:
+    assert import_ns() > 1e6
+    (case,) = import_cases(2)
+    assert [len(series.samples) for series in case.stages.values()] == [2]

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from motorvae.export.onnx_export import onnx_from_model
+from motorvae.export.transforms.phases import phases_from_decoder
+from motorvae.runtime.bundle.manifest import tensors_of
+from motorvae.runtime.core.errors import VerificationError
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.engines.open import open_onnx
+
+from ..conftest import SPEC, model_with_statistics
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> ModelSpec:
+    channels = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+    return ModelSpec(
+        image_size=draw(st.sampled_from([32, 64, 96])),
+        channels=tuple(channels),
+        latent_size=draw(st.integers(1, 4)),
+    )
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specs(), st.integers(0, 2**16), st.integers(1, 3))
+def test_phases_give_the_same_image(spec: ModelSpec, seed: int, batch: int) -> None:
+    decoder = onnx_from_model(model_with_statistics(spec, seed), spec, "decoder")
+    z = np.random.default_rng(seed).standard_normal((batch, spec.latent_size), np.float32)
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for everywhere in (None, False, True):
+            model = decoder.clone()
+            if everywhere is not None:
+                phases_from_decoder(model, everywhere=everywhere)
+            path = Path(folder) / f"{everywhere}.onnx"
+            ir.save(model, path)
+            onnx.checker.check_model(path, full_check=True)
+            with open_onnx(path) as backend:
+                backend.check_tensors(*tensors_of("decoder", spec, "phases"))
+                results.append(backend.run(z)["reconstruction"])
+    for found in results[1:]:
+        np.testing.assert_allclose(found, results[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("everywhere", "left"), [(False, 4), (True, 0)])
+def test_transposed_convolutions_are_gone_where_they_should_be(everywhere: bool, left: int) -> None:
+    model = onnx_from_model(model_with_statistics(SPEC), SPEC, "decoder")
+    phases_from_decoder(model, everywhere=everywhere)
+    kinds = Counter(node.op_type for node in model.graph)
+    assert kinds["ConvTranspose"] == left
+    assert kinds["Conv"] == 2 + 4 * (4 - left)
+    # No feature map of the full size is left: only the one channel of the image is.
+    full = [
+        value
+        for node in model.graph
+        for value in node.outputs
+        if value.shape is not None and value.shape[-1] == SPEC.image_size
+    ]
+    assert [value.name for value in full] == ["reconstruction"]
+
+
+@pytest.mark.parametrize("problem", ["strides", "activation"])
+def test_decoder_of_another_form_is_refused(problem: str) -> None:
+    model = onnx_from_model(model_with_statistics(SPEC), SPEC, "decoder")
+    nodes = list(model.graph)
+    if problem == "strides":
+        node = next(node for node in nodes if node.op_type == "ConvTranspose")
+        node.attributes["strides"] = ir.AttrInt64s("strides", [1, 1])
+    else:
+        node = [node for node in nodes if node.op_type == "LeakyRelu"][-1]
+        node.op_type = "Relu"
+    with pytest.raises(VerificationError, match=r"another form.*install the versions"):
+        phases_from_decoder(model, everywhere=True)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from motorvae.runtime.core.command import run_command, stderr_console
+from motorvae.runtime.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a command."""
+
+    size: int = 3
+    """How large."""
+    fast: bool = False
+    """Whether to hurry."""
+
+
+def run(body: Callable[[Options], int | None], *args: str) -> int:
+    return run_command(Options, body, prog="motorvae-x", description="Does x.", args=args)
+
+
+def raising(error: BaseException) -> Callable[[Options], int]:
+    def body(_: Options) -> int:
+        raise error
+
+    return body
+
+
+def test_options_reach_the_body_and_its_code_comes_back() -> None:
+    seen: list[Options] = []
+    assert run(seen.append, "--size", "7", "--fast") == 0
+    assert seen == [Options(7, fast=True)]
+    assert run(lambda _: 5) == 5
+
+
+@pytest.mark.parametrize("args", [["--size", "many"], ["--speed", "1"], ["--size"], ["extra"]])
+def test_a_wrong_command_line_exits_with_2(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(lambda _: pytest.fail("the body must not run"), *args)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(lambda _: 0, "--help")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for words in ("Does x.", "--size INT", "How large. (default: 3)", "--fast"):
+        assert words in text
+
+
+def test_an_error_is_one_line_and_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(ConfigError("size=3 is bad:\n  take 4"))) == 1
+    assert capsys.readouterr().err == "motorvae-x: size=3 is bad: take 4\n"
+
+
+def test_what_the_system_refuses_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "aaaa")
+    assert run(raising(refused)) == 1
+    text = capsys.readouterr().err
+    assert text == "motorvae-x: aaaa: File name too long; check that path and its permissions\n"
+
+
+def test_an_interrupt_is_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "motorvae-x: interrupted\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("name", ["clip[/b].avi", "[red]x", "a:car:b", "x" * 200])
+def test_a_file_name_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console: Any = stderr_console()
+    console.print(name)
+    assert capsys.readouterr().err == f"{name}\n"

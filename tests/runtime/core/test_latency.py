@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motorvae.runtime.core.latency import StageTimes, percentiles_of
+
+
+def test_percentiles_are_numpys_in_milliseconds() -> None:
+    samples = np.random.default_rng(0).integers(0, 10**9, 1000)
+    found = percentiles_of(samples.tolist())
+    assert found is not None
+    wanted = np.percentile(samples / 1e6, (50, 95, 99, 100))
+    assert (found.p50, found.p95, found.p99, found.max) == pytest.approx(tuple(wanted))
+    assert found.count == 1000
+
+
+def test_nothing_measured_is_nothing_said() -> None:
+    assert percentiles_of([]) is None
+    assert StageTimes().percentiles() == {}
+
+
+def test_stages_keep_the_order_in_which_they_were_seen() -> None:
+    times = StageTimes()
+    times.add({"late": 1_000_000, "early": 2_000_000})
+    times.add({"early": 4_000_000})
+    found = times.percentiles()
+    assert list(found) == ["late", "early"]
+    assert found["early"].count == 2
+    assert found["early"].max == 4.0
+
+
+@given(st.lists(st.integers(0, 7 * 10**12), min_size=1, max_size=200))
+def test_percentiles_of_a_run_of_any_length_are_right_to_a_quarter_percent(
+    samples: list[int],
+) -> None:
+    times = StageTimes()
+    for sample in samples:
+        times.add({"x": sample})
+    found = times.percentiles()["x"]
+    wanted = np.percentile(np.array(samples) / 1e6, (50, 95, 99), method="inverted_cdf")
+    assert (found.p50, found.p95, found.p99) == pytest.approx(tuple(wanted), rel=0.0026, abs=1e-4)
+    assert found.max == max(samples) / 1e6
+    assert found.count == len(samples)
+
+
+def test_a_long_run_takes_no_more_memory_than_a_short_one() -> None:
+    times = StageTimes()
+    times.add({"x": 1})
+    before = sys.getsizeof(times._cells["x"])
+    for sample in range(1, 10_000):
+        times.add({"x": 1000 * sample})
+    assert sys.getsizeof(times._cells["x"]) == before
+    assert len(times._cells) == 1

@@ -1,0 +1,127 @@
+"""What must not leave a machine in a text: credentials, its name, its users, their folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from motorvae.runtime.core.errors import MotorVAEError
+from motorvae.runtime.core.redaction import without_credentials, without_private
+from motorvae.runtime.sources.gstreamer import name_of_pipeline
+from motorvae.runtime.sources.open import open_source
+
+MARK = "s3same"
+"""Inside every password, so that a part of one is found, too."""
+secrets = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12).map(
+    lambda text: f"{MARK}{text}{MARK}"
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://host/a.mp4", "http://host/a.mp4"),
+        ("http://host:8080/a?token=x#y", "http://host:8080/a"),
+        ("rtsp://user:pass@host/live", "rtsp://***@host/live"),
+        ("rtsp://user:p@ss@host:554/live", "rtsp://***@host:554/live"),
+        ("rtsp://user:pa/ss@host/live", "rtsp://***@host/live"),
+        ("rtsp://user:pa?s#s@host/live", "rtsp://***"),
+        ("http://host/a?key=x@y", "http://***"),
+        ("http://[::1]:80/a", "http://[::1]:80/a"),
+        ("http://[::1/a", "http://[::1/a"),
+        ("http://", "http://"),
+        ("user:pass@host/live", "***@host/live"),
+    ],
+)
+def test_a_url_is_shown_without_what_is_secret(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown
+
+
+@given(secrets, secrets)
+@example(f"{MARK}?x@{MARK}", f"{MARK}@{MARK}")
+@example(f"{MARK}://{MARK}", f"{MARK}#{MARK}")
+def test_neither_password_nor_query_is_shown(password: str, token: str) -> None:
+    for url in (
+        f"rtsp://user:{password}@host/live",
+        f"http://host/live?key={token}",
+        f"http://user:{password}@host/live?key={token}",
+        f"user:{password}@host/live",
+    ):
+        assert MARK not in without_credentials(url)
+
+
+@given(secrets)
+def test_a_pipeline_is_called_by_its_first_element(password: str) -> None:
+    quoted = password.replace("\\", "\\\\").replace('"', '\\"')
+    for pipeline in (
+        f"rtspsrc location=rtsp://user:{password}@host/x user-pw={password} ! decodebin",
+        f'rtspsrc location="rtsp://user:{quoted}@host/x" ! decodebin',
+        f"user-pw={password} rtspsrc",
+        f'"{quoted}" ! appsink',
+    ):
+        assert MARK not in name_of_pipeline(pipeline)
+    assert name_of_pipeline(f" rtspsrc user-pw={password} ! decodebin") == "gst:rtspsrc"
+
+
+@settings(max_examples=40, deadline=None)
+@given(secrets.filter(lambda text: not set("/?#@") & set(text)))
+@example(f"{MARK}[{MARK}")
+@example(f"{MARK}:{MARK}")
+def test_no_error_repeats_a_password(password: str) -> None:
+    """Nobody listens there, so that FFmpeg fails, with the URL in its own error."""
+    for text in (
+        f"http://user:{password}@127.0.0.1:9/live?key={password}",
+        f"rtsp://user:{password}@127.0.0.1:9/live",
+        f"gst:rtspsrc location=rtsp://user:{password}@127.0.0.1:9/x user-pw={password} ! fakesink",
+        f"user:{password}@127.0.0.1/live",
+    ):
+        with pytest.raises(MotorVAEError) as caught:
+            open_source(text)
+        error: BaseException | None = caught.value
+        while error is not None:  # all that a traceback would print
+            assert MARK not in str(error)
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (
+            "CUDA failure 2 ; GPU=0 ; hostname=box7 ; line=66",
+            "CUDA failure 2 ; GPU=0 ; hostname=... ; line=66",
+        ),
+        ("Host name: box7.example.org, then", "Host name: ..., then"),
+        ('user="ada" may not', "user=... may not"),
+        ("cannot open /home/ada/models/encoder.onnx", "cannot open ~/models/encoder.onnx"),
+        ("cannot open '/Users/ada': no", "cannot open '~': no"),
+        ("file:///root/bundle", "file://~/bundle"),
+        ("box7 and box7.example.org refused", "... and ... refused"),
+        # Nothing of these is anybody's.
+        ("/opt/rooted/x and /data/root/x", "/opt/rooted/x and /data/root/x"),
+        ("users: 3; the box70 stays", "users: 3; the box70 stays"),
+        (
+            "provider CUDAExecutionProvider did not load",
+            "provider CUDAExecutionProvider did not load",
+        ),
+    ],
+)
+def test_hosts_users_and_homes_go_and_the_rest_stays(said: str, left: str) -> None:
+    assert without_private(said, host="box7.example.org") == left
+    assert without_private(left, host="box7.example.org") == left
+
+
+def test_the_home_of_whoever_runs_it_goes_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert (
+        without_private(f"no {tmp_path}/bundle, no {tmp_path}2") == f"no ~/bundle, no {tmp_path}2"
+    )
+
+
+def test_a_host_name_that_is_a_word_is_taken_for_one() -> None:
+    assert without_private("in a vm on localhost", host="vm") == "in a vm on localhost"
+    assert without_private("on localhost", host="localhost") == "on localhost"

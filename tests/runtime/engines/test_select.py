@@ -1,0 +1,284 @@
+"""Which engine runs. The GPU facts are made up; packages, engines and passports are real."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motorvae.runtime.bundle.load import Bundle, load_bundle
+from motorvae.runtime.bundle.manifest import Precision
+from motorvae.runtime.cli import encode_main, stream_main
+from motorvae.runtime.core.errors import (
+    BackendError,
+    ConfigError,
+    EngineError,
+    MissingDependencyError,
+    ProviderError,
+    StepFailedError,
+)
+from motorvae.runtime.engines import select as choice
+from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
+from motorvae.runtime.engines.select import Choice, Wish, choose_backend
+from motorvae.runtime.engines.tensorrt.engine_manifest import passport_from_json
+from motorvae.runtime.engines.tensorrt.find import check_engine, engine_paths
+from motorvae.runtime.engines.tensorrt.package import open_flavour
+
+ADA = Gpu("NVIDIA GeForce RTX 4090", "8.9", "13.0", "580.65", 24 << 30, integrated=False)
+ORIN = Gpu("Orin", "8.7", "12.6", "540.4", 8 << 30, integrated=True)
+
+ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]
+
+without_gpu = pytest.mark.skipif(
+    isinstance(find_gpu(), Gpu), reason="says what is said without a GPU, and here is one"
+)
+
+
+@pytest.fixture
+def rtx_copy(rtx_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(rtx_bundle, tmp_path / "bundle"))
+
+
+@without_gpu
+def test_auto_without_a_gpu_runs_on_the_cpu_and_says_why(rtx_bundle: Path) -> None:
+    bundle = load_bundle(rtx_bundle)
+    chosen = choose_backend(bundle, "encoder", Wish())
+    with chosen.backend as backend:
+        side = bundle.spec.image_size
+        assert backend.run(np.zeros((1, 1, side, side), np.float32))["mu"].shape == (1, 8)
+    assert chosen.precision == "fp32"
+    assert "CPUExecutionProvider" in chosen.chosen
+    assert re.fullmatch(r"; not on a GPU: no NVIDIA driver \(.*\)", chosen.remarks)
+
+
+@without_gpu
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+def test_engine_asked_for_by_name_without_a_gpu_is_an_error(rtx_bundle: Path, name: str) -> None:
+    with pytest.raises(EngineError, match=r"no NVIDIA driver .*; run it on the machine with"):
+        choose_backend(load_bundle(rtx_bundle), "encoder", Wish(backend=name))  # type: ignore[arg-type]
+
+
+def test_onnx_by_name_needs_no_reason(rtx_bundle: Path) -> None:
+    chosen = choose_backend(load_bundle(rtx_bundle), "encoder", Wish(backend="onnx"))
+    with chosen.backend:
+        assert chosen.remarks == ""
+
+
+def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> None:
+    with pytest.raises(ProviderError, match="no-such"):
+        choose_backend(load_bundle(rtx_bundle), "encoder", Wish(provider="no-such"))
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"backend": "tensorrt", "provider": "cuda"}, "--provider is for ONNX Runtime"),
+        ({"backend": "tensorrt-rtx", "threads": 2}, "--threads is for CPUs"),
+        ({"backend": "onnx", "rebuild": True}, "--rebuild builds a TensorRT engine"),
+        ({"provider": "cuda", "rebuild": True}, "--rebuild builds a TensorRT engine"),
+        ({"backend": "openvino", "rebuild": True}, "--rebuild builds a TensorRT engine"),
+        ({"backend": "openvino", "provider": "cpu"}, "--provider is for ONNX Runtime"),
+        ({"backend": "openvino", "precision": "fp16"}, "FP16 graphs are verified for TensorRT"),
+        ({"backend": "onnx", "precision": "bf16"}, "ONNX Runtime does not compute in bf16"),
+        ({"provider": "cpu", "precision": "bf16"}, "ONNX Runtime does not compute in bf16"),
+        ({"provider": ""}, "provider='': name one"),
+        ({"backend": "tensorrt", "provider": ""}, "provider='': name one"),
+        ({"backend": "tensorrt", "threads": 0}, "--threads is for CPUs"),
+    ],
+)
+def test_wishes_that_contradict_each_other_are_refused(wish: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Wish(**wish)  # type: ignore[arg-type]
+
+
+def test_auto_on_a_gpu_goes_through_the_order_and_quotes_each_reason(
+    rtx_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "find_gpu", lambda: ORIN)
+    chosen = choose_backend(load_bundle(rtx_bundle), "encoder", Wish())
+    with chosen.backend:
+        assert "CPUExecutionProvider" in chosen.chosen
+    names = [reason.partition(":")[0] for reason in chosen.passed_over]
+    assert names == ["tensorrt", "tensorrt-rtx", "onnx on cuda"]
+    assert "holds no TensorRT engine of its encoder" in chosen.passed_over[0]
+    assert "does not list compute capability 8.7 (Orin)" in chosen.passed_over[1]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_precision_that_the_gpu_way_has_not_is_sought_on_the_cpu(
+    small_bundle: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    monkeypatch.setattr(choice, "find_gpu", lambda: ORIN)
+    bundle = load_bundle(small_bundle)
+    tried: list[str] = []
+
+    def refuses(_bundle: Bundle, _graph: str, _wish: Wish, *way: str) -> Choice:
+        tried.append(" ".join(way))
+        raise BackendError("far enough")
+
+    monkeypatch.setattr(choice, "_graph", refuses)
+    with pytest.raises(BackendError, match="far enough"):
+        choose_backend(bundle, "encoder", Wish(precision=precision))
+    assert tried[0] == "onnx cuda"
+    assert len(tried) > 1
+    assert tried[1] == "openvino" or precision == "int8"
+
+
+def test_stream_in_openvino_of_what_was_not_verified_there_says_so(
+    bundle_copy: Path, change_manifest: ChangeManifest
+) -> None:
+    pytest.importorskip("openvino")
+    wish = Wish(backend="openvino", outputs=("mu",))
+    verified = choose_backend(load_bundle(bundle_copy), "encoder", wish)
+    verified.backend.close()
+    assert "verified" not in verified.remarks
+
+    def as_without_openvino(manifest: dict[str, Any]) -> None:
+        manifest["verification"] = [
+            report
+            for report in manifest["verification"]
+            if not report["engine"].startswith("OpenVINO")
+        ]
+
+    change_manifest(bundle_copy, as_without_openvino)
+    unverified = choose_backend(load_bundle(bundle_copy), "encoder", wish)
+    unverified.backend.close()
+    assert unverified.remarks.endswith(
+        "; this graph was not verified in OpenVINO when the bundle was made"
+    )
+
+
+ENGINE, PASSPORT = 0, 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda pair: pair[ENGINE].unlink(), r"has no encoder\.fp16\.tensorrt-rtx\.engine"),
+        (lambda pair: pair[PASSPORT].unlink(), r"has no encoder\.fp16\.tensorrt-rtx\.json"),
+        (lambda pair: pair[ENGINE].write_bytes(b"short"), "has 5 bytes, and its passport"),
+        (lambda pair: flip(pair[ENGINE]), "was altered after it was built"),
+        (lambda pair: pair[PASSPORT].write_text("{"), "is not JSON"),
+        (lambda pair: take_the_decoders(pair[PASSPORT]), "describes decoder fp16 tensorrt-rtx"),
+        (lambda pair: say_float32(pair[PASSPORT]), r"engine is not fp16: 0\.\d+% of weights"),
+    ],
+)
+def test_engine_is_checked_before_it_is_loaded(
+    rtx_copy: Path, change: Callable[[tuple[Path, Path]], object], says: str
+) -> None:
+    bundle, flavour = load_bundle(rtx_copy), open_flavour("tensorrt-rtx")
+    passport, plan = check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ADA)
+    assert passport.precision == "fp16"
+    assert plan == engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")[ENGINE].read_bytes()
+    change(engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx"))
+    with pytest.raises(EngineError, match=says) as caught:
+        check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ADA)
+    assert str(caught.value).endswith(
+        f": run motorvae-export --bundle {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
+        "--rebuild"
+    )
+
+
+def take_the_decoders(passport: Path) -> None:
+    shutil.copy(passport.with_name("decoder.fp16.tensorrt-rtx.json"), passport)
+
+
+def say_float32(passport: Path) -> None:
+    text = passport.read_text(encoding="utf-8")
+    text = text.replace('"fp32":', '"fp8":').replace('"fp16":', '"fp32":')
+    passport.write_text(text, encoding="utf-8")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_engine_of_another_gpu_is_one_sentence_with_the_way_out(rtx_copy: Path) -> None:
+    bundle, flavour = load_bundle(rtx_copy), open_flavour("tensorrt-rtx")
+    with pytest.raises(EngineError) as caught:
+        check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ORIN)
+    assert str(caught.value) == (
+        f"engine built for TensorRT-RTX {flavour.version} on compute capability "
+        f"{', '.join(flavour.portable_capabilities())}; this machine has {flavour.version} on 8.7: "
+        f"run motorvae-export --bundle {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
+        "--rebuild"
+    )
+
+
+def test_engine_of_an_earlier_export_is_refused(rtx_copy: Path) -> None:
+    """The graph in the bundle is another one than the engine was built from."""
+    bundle, flavour = load_bundle(rtx_copy), open_flavour("tensorrt-rtx")
+    for suffix in ("engine", "json"):
+        shutil.copy(
+            rtx_copy / "engines" / f"encoder.fp16.tensorrt-rtx.{suffix}",
+            rtx_copy / "engines" / f"encoder.fp32.tensorrt-rtx.{suffix}",
+        )
+    path = rtx_copy / "engines" / "encoder.fp32.tensorrt-rtx.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"precision": "fp16"', '"precision": "fp32"'), encoding="utf-8")
+    with pytest.raises(EngineError, match="engine built from another encoder"):
+        check_engine(bundle, bundle.entry("encoder", "fp32"), flavour, ADA)
+
+
+@without_gpu
+def test_good_engine_gets_as_far_as_the_driver(
+    rtx_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything before the driver holds; the driver itself is what is missing here."""
+    monkeypatch.setattr(choice, "find_gpu", lambda: ADA)
+    with pytest.raises((BackendError, MissingDependencyError)) as caught:
+        choose_backend(load_bundle(rtx_bundle), "encoder", Wish(backend="tensorrt-rtx"))
+    assert not isinstance(caught.value, EngineError)
+
+
+def test_rebuild_runs_the_real_export(rtx_copy: Path) -> None:
+    """A process builds it: the passport is new, and the old one's damage is gone."""
+    _, passport = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
+    passport.write_text("{", encoding="utf-8")
+    bundle = choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
+    flavour = open_flavour("tensorrt-rtx")
+    rebuilt, _ = check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ADA)
+    assert rebuilt.version == flavour.version
+
+
+def test_rebuild_keeps_the_batch_sizes(rtx_copy: Path) -> None:
+    _, passport = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
+    for path in passport.parent.glob("encoder.*.json"):
+        text = path.read_text(encoding="utf-8").replace('"max": 8', '"max": 32')
+        path.write_text(text, encoding="utf-8")
+    choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
+    assert passport_from_json(passport).profile.text == "1,1,32"
+
+
+def test_failed_rebuild_is_not_passed_over(rtx_copy: Path) -> None:
+    (rtx_copy / "engines" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(StepFailedError, match="failed with exit code 1"):
+        choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
+
+
+@without_gpu
+def test_first_line_of_both_commands_says_what_runs_and_why(
+    rtx_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gpu = find_gpu()
+    assert isinstance(gpu, NoGpu)
+    rows = str(tmp_path / "latents.jsonl")
+    args = ["--camera", "synthetic", "--max-frames", "1", "--model", str(rtx_bundle)]
+    assert stream_main([*args, "--output", rows]) == 0
+    first = capfd.readouterr().err.splitlines()[0]
+    assert first.startswith("synthetic -> fp32 mu only ONNX Runtime ")
+    assert f" -> {rows}; not on a GPU: {gpu.reason}; " in first
+    image = tmp_path / "image.png"
+    import cv2
+
+    cv2.imwrite(str(image), np.zeros((32, 32), np.uint8))
+    latents = str(tmp_path / "latents.npz")
+    assert encode_main([str(image), "--model", str(rtx_bundle), "--output", latents]) == 0
+    assert f"not on a GPU: {gpu.reason}" in capfd.readouterr().err

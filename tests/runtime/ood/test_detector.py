@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from motorvae.runtime.bundle.load import Bundle, load_bundle
+from motorvae.runtime.bundle.manifest import STATISTICS
+from motorvae.runtime.core.atomic_files import sha256_of
+from motorvae.runtime.core.errors import BundleError, ConfigError
+from motorvae.runtime.ood.appearance import Appearance
+from motorvae.runtime.ood.detector import (
+    ALARM_SHARES,
+    STATISTIC_NAMES,
+    Familiarity,
+    NoYardstick,
+    familiarity_from_bundle,
+    shrunk,
+)
+from motorvae.runtime.sources.synthetic.vehicles import vehicle
+from motorvae.training.model.loss import kl_per_image
+from motorvae.training.statistics.latents import mahalanobis
+
+Statistics = dict[str, Any]
+ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]
+
+SIZE, SIDE = 8, 32
+LOOKS = len(Appearance(SIDE).names)
+KNOWN = np.stack([vehicle(1, index, SIDE)[0] for index in range(20)])
+RIDGE = 1e-3
+
+
+def covariance_of(rng: np.random.Generator) -> np.ndarray:
+    spread = rng.normal(size=(SIZE, SIZE))
+    return spread @ spread.T / SIZE
+
+
+@pytest.fixture
+def statistics() -> Statistics:
+    """A yardstick with round numbers: the quantiles are 0, 5, 9.5, 9.99 and 10 spreads."""
+    rng = np.random.default_rng(1)
+    quantiles = np.array([0.0, 5.0, 9.5, 9.99, 10.0])
+    looks = np.stack([Appearance(SIDE).measure(image).copy() for image in KNOWN])
+    mean, deviation = looks.mean(0), np.maximum(looks.std(0), 0.01)
+    return {
+        "mean": rng.normal(size=SIZE),
+        "covariance": covariance_of(rng),
+        "covariance_ridge": np.array(RIDGE),
+        "log_var_mean": rng.normal(size=SIZE),
+        "log_var_deviation": rng.uniform(0.5, 2, SIZE),
+        "log_var_ridge": np.array(RIDGE),
+        "covariance_shrinkage": np.array(0.25),
+        "appearance_mean": mean,
+        "appearance_deviation": deviation,
+        "appearance_references": ((looks - mean) / deviation).astype(np.float32),
+        "appearance_excess": np.array(0.2),
+        "appearance_effective_count": np.array(1000.0),
+        "mahalanobis_excess": np.array(0.2),
+        "mahalanobis_effective_count": np.array(1000.0),
+        "quantile_levels": np.array([0, 0.5, 0.95, 0.999, 1]),
+        "quantile_count": np.array(1024.0),
+        **{f"{name}_quantiles": quantiles for name in STATISTIC_NAMES},
+    }
+
+
+@pytest.fixture
+def bundle_with(
+    bundle_copy: Path, change_manifest: ChangeManifest
+) -> Callable[[Statistics], Bundle]:
+    """Give a bundle other statistics, announced in its manifest as export would."""
+
+    def change(statistics: Statistics) -> Bundle:
+        path = bundle_copy / STATISTICS
+        np.savez(path, **statistics)
+
+        def announce(manifest: dict[str, Any]) -> None:
+            for entry in manifest["files"]:
+                if entry["file"] == STATISTICS:
+                    entry.update(sha256=sha256_of(path), size_bytes=path.stat().st_size)
+
+        change_manifest(bundle_copy, announce)
+        return load_bundle(bundle_copy)
+
+    return change
+
+
+def latents(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(2)
+    mu, log_var = rng.normal(scale=(3.0, 1.0), size=(count, SIZE, 2)).astype(np.float32).T
+    return np.ascontiguousarray(mu.T), np.ascontiguousarray(log_var.T)
+
+
+def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
+    familiarity = Familiarity(statistics, SIDE)
+    mu, log_var = latents()
+    trained = kl_per_image(torch.from_numpy(mu), torch.from_numpy(log_var)).numpy()
+    kl = [familiarity.kl(*latent) for latent in zip(mu, log_var, strict=True)]
+    np.testing.assert_allclose(kl, trained, rtol=1e-5)
+    assert np.isfinite(familiarity.kl(mu[0], np.full(SIZE, 100, np.float32)))
+    for values, mean, covariance, distance in (
+        (mu, "mean", shrunk(statistics["covariance"], 0.25), familiarity.mahalanobis),
+        (
+            log_var,
+            "log_var_mean",
+            np.diag(statistics["log_var_deviation"] ** 2),
+            familiarity.log_var_distance,
+        ),
+    ):
+        expected = mahalanobis(values.astype(np.float64), statistics[mean], covariance, RIDGE)
+        np.testing.assert_allclose([distance(row) for row in values], expected, rtol=1e-9)
+
+
+def test_percentiles_rise_with_the_value_and_stay_between_0_and_100(
+    statistics: Statistics,
+) -> None:
+    familiarity = Familiarity(statistics, SIDE)
+    values = [-1, 0, 2.5, 5, 9.5, 9.99, 9.995, 10, 1e9, float("inf")]
+    found = [familiarity.percentile("mahalanobis", value) for value in values]
+    np.testing.assert_allclose(found, [0, 0, 25, 50, 95, 99.9, 99.95, 100, 100, 100])
+
+
+@pytest.mark.parametrize(
+    ("above", "limit"), [(99.9, 9.99), (50, 5), (100, 10), (95, 9.5), (99.95, 9.995)]
+)
+def test_what_decides_nothing_has_its_quantile_as_limit(
+    above: float, limit: float, statistics: Statistics
+) -> None:
+    familiarity = Familiarity(statistics, SIDE, foreign_above=above)
+    for name in set(STATISTIC_NAMES) - set(ALARM_SHARES):
+        assert familiarity.limit(name) == pytest.approx(limit)
+    for name in STATISTIC_NAMES:
+        assert not familiarity.is_beyond(name, familiarity.limit(name))
+        assert familiarity.is_beyond(name, float(np.nextafter(familiarity.limit(name), 99)))
+        assert familiarity.is_beyond(name, float("nan"))
+
+
+def test_both_distances_share_the_false_alarms_allowed(statistics: Statistics) -> None:
+    familiarity = Familiarity(statistics, SIDE, foreign_above=50)
+    # Of 50 % in all, appearance has 40: at 60 % of images, 1/9 of the way from 50 to 95 %.
+    assert familiarity.limit("appearance") == pytest.approx(5 + 4.5 * (0.6 - 0.5) / 0.45)
+    assert familiarity.limit("mahalanobis") == pytest.approx(5 + 4.5 * (0.9 - 0.5) / 0.45)
+    assert familiarity.false_alarms == pytest.approx(0.5)
+    default = Familiarity(statistics, SIDE)
+    assert default.limit("mahalanobis") > default.limit("appearance") > 10
+    assert default.false_alarms == pytest.approx(0.001 + 2e-4 + 2 / 1001 - 0.0012, rel=0.01)
+
+
+def test_appearance_or_mahalanobis_makes_an_image_foreign_and_nothing_else_does(
+    statistics: Statistics,
+) -> None:
+    mean, log_var_mean = (statistics[k].astype(np.float32) for k in ("mean", "log_var_mean"))
+    statistics["kl_quantiles"] = statistics["log_var_distance_quantiles"] = np.zeros(5)
+    familiarity = Familiarity(statistics, SIDE)
+    look = familiarity.appearance(KNOWN[3])
+    near = familiarity.likeness(mean, log_var_mean + 1, look)
+    assert (near.mahalanobis_percentile, near.appearance_percentile) == pytest.approx((0, 0), abs=1)
+    assert near.kl is not None
+    assert near.log_var_distance is not None
+    assert familiarity.is_beyond("kl", near.kl)
+    assert familiarity.is_beyond("log_var_distance", near.log_var_distance)
+    assert not near.foreign
+    assert near.foreign_score < 0
+    # 20 spreads along one axis of the whitened space are past any limit.
+    covariance = shrunk(statistics["covariance"], 0.25)
+    factor = np.linalg.cholesky(covariance + RIDGE * np.eye(SIZE))
+    far = familiarity.likeness(mean + (20 * factor[:, 0]).astype(np.float32), None, look)
+    assert (far.mahalanobis, far.mahalanobis_percentile) == (pytest.approx(20, rel=1e-4), 100)
+    assert far.foreign
+    assert far.foreign_score > 1
+    assert (far.kl, far.log_var_distance, far.log_var_percentile) == (None, None, None)
+    noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), np.uint8)
+    far = familiarity.likeness(mean, None, familiarity.appearance(noise))
+    assert (far.mahalanobis, far.appearance_percentile) == (pytest.approx(near.mahalanobis), 100)
+    assert far.foreign
+    assert far.foreign_score > 1
+
+
+def test_appearance_is_the_distance_to_the_nearest_reference(statistics: Statistics) -> None:
+    familiarity = Familiarity(statistics, SIDE)
+    references = statistics["appearance_references"].astype(np.float64)
+    for seed in range(5):
+        image = vehicle(2, seed, SIDE)[0]
+        look = Appearance(SIDE).measure(image)
+        point = (look - statistics["appearance_mean"]) / statistics["appearance_deviation"]
+        nearest = np.linalg.norm(references - point, axis=1).min()
+        assert familiarity.appearance(image) == pytest.approx(nearest, rel=1e-4)
+
+
+def test_a_covariance_is_shrunk_towards_its_diagonal() -> None:
+    covariance = np.array([[4.0, 2.0], [2.0, 9.0]])
+    np.testing.assert_array_equal(shrunk(covariance, 0.5), [[4, 1], [1, 9]])
+    np.testing.assert_array_equal(shrunk(covariance, 0), covariance)
+
+
+def test_a_bundle_is_read(
+    statistics: Statistics, bundle_with: Callable[[Statistics], Bundle]
+) -> None:
+    found = familiarity_from_bundle(bundle_with(statistics), foreign_above=50)
+    assert isinstance(found, Familiarity)
+    assert (found.images, found.foreign_above, found.latent_size) == (1024, 50, SIZE)
+
+
+def test_a_bundle_of_an_earlier_run_has_no_yardstick(
+    statistics: Statistics, bundle_with: Callable[[Statistics], Bundle]
+) -> None:
+    del statistics["kl_quantiles"], statistics["appearance_mean"]
+    found = familiarity_from_bundle(bundle_with(statistics))
+    assert isinstance(found, NoYardstick)
+    assert "has no kl_quantiles, appearance_mean: train and export again" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        ("mean", np.zeros(SIZE - 1), r"covariance is float64 \(8, 8\), expected .*\(7, 7\)"),
+        ("mean", np.zeros((1, SIZE)), r"mean is float64 \(1, 8\)"),
+        ("covariance", np.full((SIZE, SIZE), np.nan), "covariance is .* expected finite"),
+        ("covariance", -np.eye(SIZE), "the covariance is not one"),
+        ("log_var_deviation", np.zeros((SIZE, 1)), r"log_var_deviation is float64 \(8, 1\)"),
+        ("log_var_ridge", np.array(-9.0), "a log_var_deviation is 0"),
+        ("covariance_ridge", np.zeros(1), r"covariance_ridge is float64 \(1,\)"),
+        ("quantile_levels", np.array([0, 0.5, 0.9, 0.99, 1]), "quantile_levels lack 0.95"),
+        ("appearance_mean", np.zeros(7), r"appearance_mean is float64 \(7,\), expected"),
+        ("appearance_references", np.zeros((5, 7)), r"references is float64 \(5, 7\), expected"),
+        ("appearance_references", np.array(1.0), r"references is float64 \(\), expected"),
+        ("appearance_deviation", np.zeros(LOOKS), "an appearance_deviation is 0"),
+        ("covariance_shrinkage", np.array(1.5), "covariance_shrinkage or an excess is out of"),
+        ("appearance_excess", np.array(-1.0), "covariance_shrinkage or an excess is out of"),
+        ("appearance_effective_count", np.array(0.0), "is of no images"),
+        ("quantile_levels", np.array([0, 0.5, 0.9, 0.8, 1]), "quantile_levels falls"),
+        ("quantile_levels", np.array([0.1, 0.5, 0.8, 0.9, 1]), "do not go from 0 to 1"),
+        ("quantile_levels", np.array([0, 1.0]), r"quantiles is float64 \(5,\), expected .*\(2,\)"),
+        ("mahalanobis_quantiles", np.array([0, 3.0, 2, 4, 5]), "mahalanobis_quantiles falls"),
+        ("kl_quantiles", np.array(["a"] * 5), "kl_quantiles is <U1"),
+        ("quantile_count", np.array(0.0), "is of no images"),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused_in_one_line(
+    key: str,
+    values: np.ndarray,
+    message: str,
+    statistics: Statistics,
+    bundle_with: Callable[[Statistics], Bundle],
+) -> None:
+    statistics[key] = values
+    with pytest.raises(BundleError, match=message) as caught:
+        familiarity_from_bundle(bundle_with(statistics))
+    assert str(caught.value).endswith("train and export again")
+    assert "\n" not in str(caught.value)
+
+
+def test_statistics_of_another_model_are_refused(
+    statistics: Statistics, bundle_with: Callable[[Statistics], Bundle]
+) -> None:
+    for key in ("mean", "log_var_mean", "log_var_deviation"):
+        statistics[key] = statistics[key][:3]
+    statistics["covariance"] = np.eye(3)
+    with pytest.raises(BundleError, match="describes 3 latents, and the model has 8: train"):
+        familiarity_from_bundle(bundle_with(statistics))
+
+
+@pytest.mark.parametrize("above", [0, -1, 100.1, float("nan")])
+def test_a_percentile_out_of_range_is_refused(above: float, statistics: Statistics) -> None:
+    with pytest.raises(ConfigError, match=r"foreign_above=.* above 0 and up to 100"):
+        Familiarity(statistics, SIDE, foreign_above=above)

@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+import contextlib
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from motorvae.runtime.core.errors import OutputError
+from motorvae.runtime.core.row import Row, RunFacts
+from motorvae.runtime.sinks import fanout as outlets_module
+from motorvae.runtime.sinks.base import Sink
+from motorvae.runtime.sinks.fanout import OutletReport, Outlets
+from motorvae.runtime.sinks.open import open_sink
+
+LIVE = RunFacts(4, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=False)
+RECORDING = RunFacts(4, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=True)
+PATIENCE_S = 60
+UNREAD = """
+import sys
+import numpy as np
+from motorvae.runtime.outlets import Outlets
+from motorvae.runtime.rows import Row, RunFacts
+from motorvae.runtime.sinks import open_sink
+facts = RunFacts(128, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=False)
+outlets = Outlets([open_sink("-", facts)], facts)
+mu = np.linspace(0, 1, 128, dtype=np.float32)
+for index in range(int(sys.argv[1])):
+    outlets.put(Row(index, index, 1.0, 0, "ok", mu, "front"))
+print("put", file=sys.stderr, flush=True)
+if sys.argv[2] == "wait":
+    sys.stdin.readline()
+outlets.put_last(Row(int(sys.argv[1]), 0, None, 0, "end"))
+outlets.close(timeout_s=float(sys.argv[3]))
+(report,) = outlets.reports
+print(report.rows, report.dropped, report.failure, sep="|", file=sys.stderr, flush=True)
+"""
+
+
+class Gated(Sink):
+    """A sink whose writes wait for a test, and which notes what it got."""
+
+    def __init__(self, name: str = "gated", *, is_open: bool = False) -> None:
+        self.name = name
+        self.taken: list[Row] = []
+        self.threads: set[str] = set()
+        self.closed = 0
+        self.fails_at: int | None = None
+        self.error: Exception = OutputError(f"cannot write {name}: no room; make some")
+        self.lost_in_the_network: set[int] = set()
+        self.entered = threading.Semaphore(0)
+        self.flushed = threading.Event()
+        self.gate = threading.Event()
+        if is_open:
+            self.gate.set()
+
+    def write(self, row: Row) -> None:
+        self.entered.release()
+        assert self.gate.wait(PATIENCE_S)
+        self.threads.add(threading.current_thread().name)
+        if row.index == self.fails_at:
+            raise self.error
+        if row.index in self.lost_in_the_network:
+            return
+        self.taken.append(row)
+        self.rows += 1
+
+    def flush(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.flushed.set()
+
+    def close(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.closed += 1
+
+    def wait_until_writing(self) -> None:
+        assert self.entered.acquire(timeout=PATIENCE_S)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Outlets]]:
+    """Outlets that end with the test, whatever their sinks wait for."""
+    made: list[tuple[Outlets, list[Gated]]] = []
+
+    def make(facts: RunFacts, *sinks: Gated, **more: Any) -> Outlets:
+        made.append((Outlets(sinks, facts, **more), list(sinks)))
+        return made[-1][0]
+
+    yield make
+    for outlets, sinks in made:
+        outlets.interrupt()
+        for sink in sinks:
+            sink.gate.set()
+        with contextlib.suppress(TypeError):  # the mistake of a test
+            outlets.close()
+
+
+def row_at(index: int) -> Row:
+    return Row(index, 100 + index, 0.5, 0, "ok", np.full(4, index, np.float32), "front")
+
+
+def end_at(index: int) -> Row:
+    return Row(index, 0, None, 0, "end")
+
+
+def indexes(sink: Gated) -> list[int]:
+    return [row.index for row in sink.taken]
+
+
+def test_every_sink_gets_every_row_in_a_thread_of_its_own(opened: Callable[..., Outlets]) -> None:
+    sinks = [Gated("one", is_open=True), Gated("two", is_open=True)]
+    outlets = opened(RECORDING, *sinks, depth=4)
+    rows = [row_at(index) for index in range(100)]
+    for row in rows:
+        outlets.put(row)
+    outlets.put_last(end_at(100))
+    outlets.close()
+    outlets.close()
+    for sink in sinks:
+        assert indexes(sink) == list(range(101))
+        assert all(taken is given for taken, given in zip(sink.taken, rows, strict=False))
+        assert sink.threads == {f"outlet {sink.name}"}
+        assert sink.closed == 1
+    assert outlets.reports == [
+        OutletReport("one", 101, 0, None),
+        OutletReport("two", 101, 0, None),
+    ]
+
+
+def test_a_slow_sink_of_a_live_source_drops_counts_and_says_so(
+    opened: Callable[..., Outlets],
+) -> None:
+    slow, quick = Gated("slow"), Gated("quick", is_open=True)
+    outlets = opened(LIVE, slow, quick, depth=8)
+    outlets.put(row_at(0))
+    slow.wait_until_writing()
+    rows = [row_at(index) for index in range(1, 31)]
+    for row in rows:
+        outlets.put(row)
+        quick.wait_until_writing()
+    assert outlets.reports[0] == OutletReport("slow", 0, 22, None)
+    outlets.put_last(end_at(31))
+    slow.gate.set()
+    outlets.close()
+    assert indexes(slow) == [*range(9), 31]
+    assert [row.unwritten for row in slow.taken] == [None] * 9 + [22]
+    assert len(slow.taken) + 22 == 32
+    assert outlets.reports == [
+        OutletReport("slow", 10, 22, None),
+        OutletReport("quick", 32, 0, None),
+    ]
+    assert all(row.unwritten is None for row in [*rows, *quick.taken])  # rows are shared
+
+
+def test_the_row_after_each_drop_says_how_many(opened: Callable[..., Outlets]) -> None:
+    sink = Gated()
+    outlets = opened(LIVE, sink, depth=1)
+    for start in (0, 10):
+        sink.gate.clear()
+        outlets.put(row_at(start))
+        sink.wait_until_writing()
+        for index in range(start + 1, start + 4):
+            outlets.put(row_at(index))
+        sink.gate.set()
+        sink.wait_until_writing()  # the one that waited
+    outlets.put_last(end_at(20))
+    outlets.close()
+    assert [(row.index, row.unwritten) for row in sink.taken] == [
+        *[(0, None), (1, None), (10, 2), (11, None), (20, 2)]
+    ]
+
+
+def test_a_recording_waits_for_room_and_loses_nothing(opened: Callable[..., Outlets]) -> None:
+    sink = Gated()
+    outlets = opened(RECORDING, sink, depth=2)
+    outlets.put(row_at(0))
+    sink.wait_until_writing()
+    putting = threading.Thread(
+        target=lambda: [outlets.put(row_at(index)) for index in range(1, 20)]
+    )
+    putting.start()
+    assert outlets.reports[0].dropped == 0
+    assert putting.is_alive()
+    sink.gate.set()
+    putting.join(PATIENCE_S)
+    outlets.put_last(end_at(20))
+    outlets.close()
+    assert indexes(sink) == list(range(21))
+
+
+def test_interrupt_lets_a_waiting_put_drop_its_row(opened: Callable[..., Outlets]) -> None:
+    sink = Gated()
+    outlets = opened(RECORDING, sink, depth=2)
+    outlets.put(row_at(0))
+    sink.wait_until_writing()
+    putting = threading.Thread(target=lambda: [outlets.put(row_at(i)) for i in range(1, 6)])
+    putting.start()
+    outlets.interrupt()
+    putting.join(PATIENCE_S)
+    assert not putting.is_alive()
+    outlets.put_last(end_at(6))
+    sink.gate.set()
+    outlets.close()
+    assert indexes(sink) == [0, 1, 2, 6]
+    assert sink.taken[-1].unwritten == 3
+
+
+def test_a_sink_that_fails_is_dead_and_the_others_go_on(opened: Callable[..., Outlets]) -> None:
+    failing, other = Gated("failing"), Gated("other", is_open=True)
+    failing.fails_at = 1
+    outlets = opened(LIVE, failing, other)
+    for index in range(4):
+        outlets.put(row_at(index))
+        other.wait_until_writing()
+    failing.gate.set()
+    outlets.close()
+    assert failing.closed == 1
+    assert outlets.reports == [
+        OutletReport("failing", 1, 3, "cannot write failing: no room; make some"),
+        OutletReport("other", 4, 0, None),
+    ]
+
+
+def put_for_long(outlets: Outlets) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until_s:
+        outlets.put(row_at(5))
+
+
+@pytest.mark.parametrize("facts", [LIVE, RECORDING])
+def test_put_raises_the_first_failure_once_no_sink_works(
+    opened: Callable[..., Outlets], facts: RunFacts
+) -> None:
+    first, second = Gated("first", is_open=True), Gated("second")
+    first.fails_at = second.fails_at = 0
+    outlets = opened(facts, first, second, depth=2)
+    outlets.put(row_at(0))
+    second.wait_until_writing()
+    while outlets.reports[0].failure is None:
+        outlets.reports  # noqa: B018  # its thread is about to say so
+    outlets.put(row_at(1))  # the second may still work
+    second.gate.set()
+    with pytest.raises(OutputError) as caught:
+        put_for_long(outlets)
+    assert caught.value is first.error
+    outlets.put_last(end_at(9))
+    outlets.close()
+    assert [report.rows for report in outlets.reports] == [0, 0]
+
+
+def test_a_mistake_in_a_sink_is_raised_where_rows_are_put(opened: Callable[..., Outlets]) -> None:
+    sink, other = Gated("mistaken"), Gated("other", is_open=True)
+    sink.error, sink.fails_at = TypeError("not an output error"), 0
+    outlets = opened(LIVE, sink, other)
+    outlets.put(row_at(0))
+    sink.gate.set()
+    with pytest.raises(TypeError, match="not an output error"):
+        outlets.close()
+
+
+def test_what_waits_is_flushed_although_no_row_comes(opened: Callable[..., Outlets]) -> None:
+    sink = Gated(is_open=True)
+    opened(LIVE, sink)
+    assert sink.flushed.wait(PATIENCE_S)
+    assert sink.rows == 0
+    assert outlets_module.FLUSH_S <= 0.5
+
+
+def test_a_row_that_the_network_lost_is_not_counted_as_written(
+    opened: Callable[..., Outlets],
+) -> None:
+    sink = Gated(is_open=True)
+    sink.lost_in_the_network = {1, 2}
+    outlets = opened(LIVE, sink)
+    for index in range(4):
+        outlets.put(row_at(index))
+    outlets.close()
+    assert [(row.index, row.unwritten) for row in sink.taken] == [(0, None), (3, 2)]
+    assert outlets.reports == [OutletReport("gated", 2, 2, None)]
+
+
+def test_a_sink_that_takes_nothing_is_given_up_and_stays_given_up(
+    opened: Callable[..., Outlets],
+) -> None:
+    sink = Gated("standard output")
+    outlets = opened(LIVE, sink, depth=4)
+    outlets.put(row_at(0))
+    sink.wait_until_writing()
+    for index in range(1, 8):
+        outlets.put(row_at(index))
+    outlets.close(timeout_s=0.05)
+    expected = OutletReport(
+        "standard output",
+        0,
+        8,
+        "standard output took no rows for 0.05 s: 5 rows are not written; "
+        "make its reader faster or choose another --output",
+    )
+    assert outlets.reports == [expected]
+    sink.gate.set()
+    outlets.close(timeout_s=0.05)
+    assert outlets.reports == [expected]
+
+
+def test_the_end_of_a_slow_sink_is_waited_for_as_long_as_it_takes_rows(
+    opened: Callable[..., Outlets], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, may_close = threading.Event(), threading.Event()
+
+    class SlowToClose(Gated):
+        def close(self) -> None:
+            closing.set()
+            assert may_close.wait(PATIENCE_S)
+            super().close()
+
+    monkeypatch.setattr(outlets_module, "CLOSE_TIMEOUT_S", PATIENCE_S)
+    sink = SlowToClose(is_open=True)
+    outlets = opened(LIVE, sink)
+    outlets.put(row_at(0))
+    ending = threading.Thread(target=outlets.close, args=(1e-3,))
+    ending.start()
+    assert closing.wait(PATIENCE_S)
+    may_close.set()
+    ending.join(PATIENCE_S)
+    assert sink.closed == 1
+
+
+def test_a_pipe_that_nobody_reads_blocks_neither_put_nor_the_end_of_the_process() -> None:
+    count = 3000
+    with subprocess.Popen(
+        [sys.executable, "-c", UNREAD, str(count), "go", "0.2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert select.select([process.stderr], [], [], PATIENCE_S)[0]
+        assert process.stderr.readline() == b"put\n"
+        rows, dropped, failure = process.stderr.readline().decode().rstrip().split("|")
+        assert process.wait(PATIENCE_S) == 0  # and only now is the pipe read
+        lines = process.stdout.read().split(b"\n")
+    assert len(lines) - 1 == int(rows)
+    assert int(rows) + int(dropped) == count + 1
+    assert failure.startswith("standard output took no rows for 0.2 s: ")
+
+
+def test_a_reader_that_comes_late_gets_the_end_row_and_the_exact_count_of_drops() -> None:
+    count = 3000
+    with subprocess.Popen(
+        [sys.executable, "-c", UNREAD, str(count), "wait", "60"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"put\n"
+        out, err = process.communicate(b"\n", timeout=PATIENCE_S)
+    rows = [orjson.loads(line) for line in out.splitlines()]
+    dropped = sum(row.get("unwritten", 0) for row in rows)
+    assert rows[-1]["status"] == "end"
+    assert dropped > 0
+    assert len(rows) + dropped == count + 1
+    assert err.decode() == f"{len(rows)}|{dropped}|None\n"
+
+
+def test_real_sinks_side_by_side(tmp_path: Path) -> None:
+    names = ["latents.jsonl", "latents.csv", "latents.npz"]
+    sinks = [open_sink(str(tmp_path / name), RECORDING) for name in names]
+    with Outlets(sinks, RECORDING) as outlets:
+        for index in range(1000):
+            outlets.put(row_at(index))
+        outlets.put_last(end_at(1000))
+    assert [(report.rows, report.dropped) for report in outlets.reports] == [(1001, 0)] * 3
+    assert (tmp_path / "latents.jsonl").read_bytes().count(b"\n") == 1001
+    assert (tmp_path / "latents.csv").read_bytes().count(b"\n") == 1002
+    with np.load(tmp_path / "latents.npz") as data:
+        assert np.array_equal(data["index"], np.arange(1001))

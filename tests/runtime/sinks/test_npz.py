@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motorvae.runtime.core.errors import OutputError
+from motorvae.runtime.core.row import COLUMNS, SCHEMA, Row, RunFacts
+from motorvae.runtime.sinks.npz import BLOCK_ROWS, NpzSink
+
+FACTS = RunFacts(3, 32, ("front", "rear"), "ab" * 32, "onnxruntime cpu", lossless=True)
+
+
+def row_at(index: int, **facts: Any) -> Row:
+    mu = np.full(3, index, np.float32)
+    captured_ns = 1_700_000_000_000_000_001 + index
+    return Row(index, captured_ns, 0.1 * index, 0, "ok", mu, "front", **facts)
+
+
+@pytest.mark.parametrize("count", [0, 1, BLOCK_ROWS - 1, BLOCK_ROWS, 2 * BLOCK_ROWS + 3])
+def test_any_number_of_rows_comes_back_in_order(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "latents.npz"
+    with NpzSink(str(path), FACTS) as sink:
+        for index in range(count):
+            sink.write(row_at(index, name=f"frame{index}.png"))
+        assert not path.exists()
+    with np.load(path) as data:
+        assert np.array_equal(data["index"], np.arange(count))
+        assert np.array_equal(data["captured_ns"], 1_700_000_000_000_000_001 + np.arange(count))
+        assert np.array_equal(data["mu"], np.arange(count)[:, None].repeat(3, axis=1))
+        assert data["mu"].dtype == np.float32
+        assert data["name"].tolist() == [f"frame{index}.png" for index in range(count)]
+        assert (data["status"] == "ok").all()
+
+
+def test_every_column_is_there_and_says_what_is_not_known(tmp_path: Path) -> None:
+    with NpzSink(str(tmp_path / "latents.npz"), FACTS) as sink:
+        sink.write(row_at(0, duplicate=True, foreign=False, kl=0.5, clock="driver"))
+        sink.write(Row(1, 2, None, 3, "lost", camera="rear", reason="weg: größer\n", unwritten=4))
+        sink.write(Row(2, 3, None, 0, "end", summary={"rows": 2}))
+    with np.load(tmp_path / "latents.npz") as data:
+        assert set(data) == {*COLUMNS, "mu", "schema_version", "weights_sha256", "summary"}
+        assert data["schema_version"] == SCHEMA
+        assert data["weights_sha256"] == "ab" * 32
+        assert data["summary"] == '{"rows":2}'
+        assert data["status"].tolist() == ["ok", "lost", "end"]
+        assert data["camera"].tolist() == ["front", "rear", ""]
+        assert data["clock"].tolist() == ["driver", "", ""]
+        assert data["reason"].tolist() == ["", "weg: größer\n", ""]
+        assert data["duplicate"].tolist() == [1, -1, -1]
+        assert data["foreign"].tolist() == [0, -1, -1]
+        assert data["unwritten"].tolist() == [0, 4, 0]
+        assert data["dropped"].tolist() == [0, 3, 0]
+        assert data["kl"][0] == 0.5
+        assert np.isnan(data["kl"][1:]).all()
+        assert np.isnan(data["mu"][1:]).all()
+        assert np.isnan(data["age_ms"][1:]).all()
+
+
+def test_more_texts_than_are_remembered_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motorvae.runtime.sinks.npz._KNOWN_TEXTS", 2)
+    names = ["a", "b", "c", "a", "", "long " * 40, "c"]
+    with NpzSink(str(tmp_path / "latents.npz"), FACTS) as sink:
+        for index, name in enumerate(names):
+            sink.write(row_at(index, name=name))
+    with np.load(tmp_path / "latents.npz") as data:
+        assert data["name"].tolist() == names
+
+
+def full(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_while_rows_wait_keeps_those_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "latents.npz"
+    with NpzSink(str(path), FACTS) as sink:
+        for index in range(BLOCK_ROWS - 1):
+            sink.write(row_at(index))
+        monkeypatch.setattr(os, "pwrite", full)
+        with pytest.raises(OutputError, match=r"No space left on device; the 1023 rows before"):
+            sink.write(row_at(BLOCK_ROWS - 1))
+        monkeypatch.undo()
+        assert sink.rows == BLOCK_ROWS - 1
+    with np.load(path) as data:
+        assert np.array_equal(data["index"], np.arange(BLOCK_ROWS - 1))
+
+
+def test_a_full_disk_at_the_end_leaves_nothing_and_the_earlier_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "latents.npz"
+    path.write_text("earlier")
+    sink = NpzSink(str(path), FACTS)
+    sink.write(row_at(0))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=f"cannot write {path}: No space left on device"):
+        sink.close()
+    assert sink.rows == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["latents.1.npz"]
+
+
+def test_waiting_rows_take_no_memory_and_no_name(tmp_path: Path) -> None:
+    with NpzSink(str(tmp_path / "latents.npz"), FACTS) as sink:
+        for index in range(20 * BLOCK_ROWS):
+            sink.write(row_at(index))
+        assert list(tmp_path.iterdir()) == []
+        assert os.fstat(sink._spool.fileno()).st_size == 20 * sink._block_bytes
+        assert sum(column.nbytes for column in sink._block.values()) == sink._block_bytes

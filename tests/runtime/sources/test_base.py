@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from motorvae.runtime.core.errors import SourceError
+from motorvae.runtime.core.frame import Frame, Gap, Mode
+from motorvae.runtime.sources.base import FrameSource
+from motorvae.runtime.sources.paced import Paced
+
+FrameAt = Callable[..., Frame]
+
+
+def gap(index: int) -> Gap:
+    return Gap(index, "for a test", time.time_ns())
+
+
+class Recording(FrameSource):
+    """Items that are there at once."""
+
+    name = "recording"
+
+    def __init__(self, items: list[Frame | Gap], fps: float | None = 200.0) -> None:
+        self.fps, self.expected = fps, len(items)
+        self._items = iter(items)
+        self.closed = 0
+
+    def read(self) -> Frame | Gap | None:
+        return next(self._items, None)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"),
+    [
+        (Mode(), "unknown"),
+        (Mode(640, 480, 30.0, "MJPG"), "640x480 30 fps MJPG"),
+        (Mode(width=640, fps=29.97), "640x? 29.97 fps"),
+        (Mode(fourcc="YUYV"), "YUYV"),
+    ],
+)
+def test_a_mode_is_said_in_a_few_words(mode: Mode, text: str) -> None:
+    assert str(mode) == text
+
+
+def test_what_cannot_return_says_so() -> None:
+    source = Recording([])
+    assert not source.returns
+    with pytest.raises(SourceError, match="recording cannot be opened again"):
+        source.reopen()
+
+
+def test_pace_delivers_no_frame_before_it_is_due(frame_at: FrameAt) -> None:
+    source = Recording([frame_at(index) for index in range(5)])
+    with Paced(source) as paced:
+        assert paced.live
+        started_ns = time.monotonic_ns()
+        for index in range(5):
+            frame = paced.read()
+            assert isinstance(frame, Frame)
+            assert time.monotonic_ns() - started_ns >= index * 4_900_000
+            assert frame.grabbed_ns - started_ns >= index * 4_900_000
+        assert paced.read() is None
+    assert source.closed == 1
+
+
+def test_pace_counts_age_from_when_a_frame_was_due(frame_at: FrameAt) -> None:
+    """Neither a decoder that reads ahead nor a reader that is late changes a frame's age."""
+    ahead = frame_at(0, grabbed_ns=1, captured_ns=1)
+    late = frame_at(1)
+    with Paced(Recording([ahead, late], fps=1e6)) as paced:
+        first = paced.read()
+        middle_ns = time.monotonic_ns()
+        second = paced.read()
+    assert isinstance(first, Frame)
+    assert isinstance(second, Frame)
+    assert first.grabbed_ns > 1
+    assert second.grabbed_ns - first.grabbed_ns == pytest.approx(1000, abs=2)
+    assert second.grabbed_ns < middle_ns
+    drift_ns = (second.captured_ns - first.captured_ns) - (second.grabbed_ns - first.grabbed_ns)
+    assert abs(drift_ns) < 50_000_000
+
+
+def test_pace_leaves_what_was_spent_on_luma_to_conversion(frame_at: FrameAt) -> None:
+    """Both count from when the frame was due, and neither twice."""
+    spent_ns = 3_000_000
+    with Paced(Recording([frame_at(0, convert_ns=spent_ns)])) as paced:
+        frame = paced.read()
+        done_ns = time.monotonic_ns()
+    assert isinstance(frame, Frame)
+    assert frame.convert_ns == spent_ns
+    assert frame.grabbed_ns + frame.capture_ns + frame.convert_ns <= done_ns
+    assert frame.capture_ns < done_ns - frame.grabbed_ns
+
+
+def test_pace_passes_gaps_on_and_invents_a_rate_where_there_is_none() -> None:
+    with Paced(Recording([gap(0)], fps=None)) as paced:
+        assert paced.fps == 30.0
+        assert isinstance(paced.read(), Gap)
+        assert paced.read() is None

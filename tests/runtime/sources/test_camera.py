@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from motorvae.runtime.core.errors import CameraError
+from motorvae.runtime.core.frame import Frame, Gap, Mode
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
+from motorvae.runtime.sources import camera as device
+from motorvae.runtime.sources.base import Wanted
+from motorvae.runtime.sources.camera import DeviceSource
+
+DESCRIPTORS = Path("/proc/self/fd")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="device files are Linux's")
+
+
+def test_opencv_frames_are_stamped_counted_and_end_in_a_loss(
+    clips: dict[str, Path], clip_tools: Any, drain: Callable
+) -> None:
+    """OpenCV reads a file through the same verbs as a camera, and then delivers no more."""
+    frames: list[Frame] = []
+    source = DeviceSource(str(clips["mjpeg.avi"]), api=cv2.CAP_FFMPEG)
+    assert source.live
+    assert source.fps == clip_tools.fps
+    with pytest.raises(CameraError, match=r"lost camera .* after 24 frames: it stopped"):
+        drain(source, frames)
+    assert [frame.index for frame in frames] == list(range(24))
+    assert [clip_tools.index(frame.image) for frame in frames] == list(range(24))
+    for one, other in itertools.pairwise(frames):
+        assert one.grabbed_ns <= other.grabbed_ns
+        assert one.image is not other.image
+
+
+@on_linux
+@pytest.mark.parametrize("named", [987, "/dev/video987"])
+def test_no_such_camera_names_what_was_tried_and_found(named: int | str) -> None:
+    with pytest.raises(CameraError) as caught:
+        DeviceSource(named)
+    text = str(caught.value)
+    assert text.startswith(f"cannot open camera {named}: /dev/video987 does not exist; ")
+    assert "cameras found: " in text
+    assert "use --camera with a file, a URL or synthetic" in text
+    assert "\n" not in text
+
+
+@on_linux
+def test_a_device_that_is_no_camera_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CameraError, match="OpenCV tried /dev/null, which did not open"):
+        DeviceSource("/dev/null")
+    assert capfd.readouterr().err == ""
+
+
+@on_linux
+def test_the_stable_name_is_what_is_opened_and_told(tmp_path: Path) -> None:
+    """A link to /dev/null stands for a camera: what is tried is the link."""
+    link = tmp_path / "by-id" / "usb-Maker_Front_123-video-index0"
+    link.parent.mkdir()
+    link.symlink_to("/dev/null")
+    with pytest.raises(CameraError) as caught:
+        DeviceSource("/dev/null", links=tmp_path)
+    assert str(caught.value).startswith(
+        f"cannot open camera /dev/null ({link.name}): OpenCV tried {link}, which did not open; "
+    )
+    assert caught.value.clause() == f"OpenCV tried {link}, which did not open"
+    with pytest.raises(CameraError, match=f"cannot open camera {link}: OpenCV tried"):
+        DeviceSource(str(link), links=tmp_path)
+
+
+@on_linux
+def test_a_device_that_may_not_be_opened_says_how_to_be_let_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device.os, "access", lambda *_: False)  # the tests may run as root
+    with pytest.raises(CameraError, match=r"permission denied for /dev/null; add .* group video"):
+        DeviceSource("/dev/null")
+
+
+def test_a_mode_is_read_back_and_a_refused_camera_is_released(clips: dict[str, Path]) -> None:
+    """A clip has the mode it has, whatever is asked for."""
+    path, asked = str(clips["mjpeg.avi"]), Mode(1280, 720, 60, "MJPG")
+    descriptors = len(list(DESCRIPTORS.iterdir())) if DESCRIPTORS.exists() else 0
+    with pytest.raises(CameraError) as caught:
+        DeviceSource(path, Wanted(asked), api=cv2.CAP_FFMPEG)
+    assert str(caught.value) == (
+        f"camera {path}: asked for 1280x720 60 fps MJPG, got 96x64 10 fps MJPG; ask for what it "
+        "can do (motorvae-doctor cameras), or take it with --accept-mode"
+    )
+    if descriptors:
+        assert len(list(DESCRIPTORS.iterdir())) == descriptors
+    with DeviceSource(path, Wanted(asked, accept_mode=True), api=cv2.CAP_FFMPEG) as source:
+        assert source.mode == Mode(96, 64, 10.0, "MJPG")
+    DeviceSource(path, Wanted(Mode(fps=10.1)), api=cv2.CAP_FFMPEG).close()
+
+
+def test_a_camera_that_was_lost_is_opened_again_and_counted_on(
+    clips: dict[str, Path], clip_tools: Any, drain: Callable
+) -> None:
+    source = DeviceSource(str(clips["mjpeg.avi"]), api=cv2.CAP_FFMPEG)
+    assert source.returns
+    read: list[Frame] = []
+    for _ in range(2):
+        with pytest.raises(CameraError):
+            drain(source, read)
+        source.close()
+        source.close()
+        assert source.read() is None
+        source.reopen()
+    source.close()
+    assert [clip_tools.index(frame.image) for frame in read] == [*range(24), *range(24)]
+    assert [frame.index for frame in read] == list(range(48))
+
+
+def test_a_frame_that_lay_there_is_no_younger_than_the_one_before(clips: dict[str, Path]) -> None:
+    """The next frame of a clip is there at once, whenever it is asked for."""
+    with DeviceSource(str(clips["mjpeg.avi"]), api=cv2.CAP_FFMPEG) as source:
+        source._capture = Instant(source._capture)
+        opened_ns = time.monotonic_ns()
+        first = source.read()
+        taken_ns = time.monotonic_ns()
+        second = source.read()
+        assert first.grabbed_ns <= opened_ns
+        assert second.grabbed_ns <= taken_ns
+        assert second.grabbed_ns + second.capture_ns >= taken_ns
+        age_ns = time.monotonic_ns() - second.grabbed_ns
+        assert abs(time.time_ns() - second.captured_ns - age_ns) < 1e9
+        assert second.clock == "host"
+
+
+def test_raw_frames_become_luma_and_what_is_no_such_frame_is_converted_from_then_on(
+    clips: dict[str, Path], clip_tools: Any
+) -> None:
+    """No camera is here: a clip stands for one, and hands over raw what a test gives it."""
+    spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
+    path = str(clips["mjpeg.avi"])
+    with DeviceSource(path, Wanted(spec=spec), api=cv2.CAP_FFMPEG) as source:
+        assert not source._is_raw  # only V4L2 hands over what it has
+        assert source.read().image.shape == (64, 96, 3)
+        jpeg = cv2.imencode(".jpg", clip_tools.image(3))[1].reshape(1, -1)
+        raw = [jpeg, jpeg[:, : jpeg.size // 2], np.zeros((64, 96, 3), np.uint8)]
+        source._is_raw = True
+        source._capture = Raw(source._capture, raw)
+        frame = source.read()
+        assert frame.image.shape == (32, 32)
+        assert frame.convert_ns > 0
+        expected = fitted_luma(luma_from_image(clip_tools.image(3)), spec)
+        assert np.abs(frame.image.astype(int) - expected).mean() < 2
+        cut = source.read()
+        assert isinstance(cut, Gap)
+        assert cut.reason.startswith("frame does not decode: ")
+        other = source.read()
+        assert isinstance(other, Gap)
+        assert other.reason == "frame of shape (64, 96, 3) is no 96x64 10 fps MJPG"
+        after = source.read()
+        assert after.image.shape == (64, 96, 3)
+        assert after.index == 4
+
+
+class Raw:
+    """Hands over what a test gives it, in place of what was decoded."""
+
+    def __init__(self, capture: cv2.VideoCapture, raw: list[Any]) -> None:
+        self._capture, self._raw = capture, iter(raw)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._capture, name)
+
+    def retrieve(self) -> tuple[bool, Any]:
+        return True, next(self._raw)
+
+
+class Instant:
+    """Grabs before it is asked to, as a driver that fills a queue does."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
+        self._grabbed = capture.grab()
+        self._image = capture.retrieve()
+
+    def grab(self) -> bool:
+        return self._grabbed
+
+    def retrieve(self) -> Any:
+        image = self._image
+        self._grabbed = self._capture.grab()
+        self._image = self._capture.retrieve()
+        return image
+
+    def release(self) -> None:
+        self._capture.release()
+
+
+@pytest.mark.camera
+def test_a_real_camera_delivers_frames() -> None:
+    if not Path("/dev/video0").exists():
+        pytest.skip("no camera on this machine")
+    with DeviceSource(0) as source:
+        frames = [source.read() for _ in range(5)]
+    assert [frame.index for frame in frames] == list(range(5))

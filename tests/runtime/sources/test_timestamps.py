@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motorvae.runtime.sources.timestamps import (
+    NS_PER_MS,
+    NS_PER_S,
+    OLDEST_STAMP_NS,
+    DriverClock,
+    StreamClock,
+)
+
+HOUR_NS = 3600 * NS_PER_S
+PERIOD_NS = 40 * NS_PER_MS
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(allow_nan=True, allow_infinity=True),
+            st.integers(0, 10**18),
+        ),
+        max_size=20,
+    )
+)
+def test_a_driver_is_only_believed_where_it_can_be_right(calls: list[tuple[float, int]]) -> None:
+    clock, taken = DriverClock(), []
+    for stamp_ms, now_ns in calls:
+        stamp_ns = clock.grabbed_ns(stamp_ms, now_ns)
+        if stamp_ns is not None:
+            assert 0 <= now_ns - stamp_ns <= OLDEST_STAMP_NS
+            assert stamp_ns == pytest.approx(stamp_ms * NS_PER_MS, abs=1)
+            taken.append(stamp_ns)
+    for one, other in pairwise(taken):
+        assert one != other
+
+
+@given(st.integers(1, 10**17), st.integers(0, OLDEST_STAMP_NS - NS_PER_MS))
+def test_a_plausible_stamp_is_taken_once(stamp_ns: int, age_ns: int) -> None:
+    clock, now_ns = DriverClock(), stamp_ns + age_ns + 1000
+    assert clock.grabbed_ns(stamp_ns / NS_PER_MS, now_ns) == pytest.approx(stamp_ns, abs=1000)
+    assert clock.grabbed_ns(stamp_ns / NS_PER_MS, now_ns) is None  # it does not move
+
+
+@pytest.mark.parametrize("stamp_ms", [0.0, -1.0, math.nan, math.inf, 1.8e12, 40.0])
+def test_no_stamp_another_clock_and_a_position_in_a_film_are_not_taken(stamp_ms: float) -> None:
+    assert DriverClock().grabbed_ns(stamp_ms, HOUR_NS) is None
+
+
+def clock_of(*, own_stamps: bool = False, held_back: bool = False) -> StreamClock:
+    return StreamClock(HOUR_NS, own_stamps=own_stamps, held_back=held_back)
+
+
+def test_what_was_read_while_the_stream_was_looked_at_is_as_old_as_the_connection() -> None:
+    clock = clock_of()
+    now_ns = HOUR_NS + NS_PER_S
+    for _ in range(20):
+        assert clock.came_ns(now_ns, now_ns + NS_PER_MS, None) == HOUR_NS
+        now_ns += 2 * NS_PER_MS
+    came_ns = now_ns + 30 * NS_PER_MS
+    assert clock.came_ns(now_ns, came_ns, None) == came_ns
+    for _ in range(3):  # the reader was away, and finds more than one
+        assert clock.came_ns(came_ns + 5 * NS_PER_S, came_ns + 5 * NS_PER_S + 1, None) == came_ns
+
+
+def test_a_reader_that_never_has_to_wait_never_makes_a_frame_younger() -> None:
+    """It is too slow, or the server too fast: what lies there may be old however long it goes."""
+    clock, now_ns, came = clock_of(), HOUR_NS + NS_PER_S, []
+    for _ in range(20_000):
+        came.append(clock.came_ns(now_ns, now_ns + NS_PER_MS, None))
+        now_ns += NS_PER_MS
+    assert came == [HOUR_NS] * 20_000
+    now_ns += 100 * NS_PER_MS
+    assert clock.came_ns(now_ns - 50 * NS_PER_MS, now_ns, None) == now_ns
+
+
+def test_a_cameras_own_stamps_are_relied_on_after_a_second_without_a_wait() -> None:
+    clock, now_ns, came = clock_of(own_stamps=True), HOUR_NS + NS_PER_S, []
+    for index in range(2000):
+        came.append(clock.came_ns(now_ns, now_ns + NS_PER_MS, index / 1000))
+        now_ns += NS_PER_MS
+    assert came[:1000] == [HOUR_NS] * 1000
+    assert came[1001] > HOUR_NS + 2 * NS_PER_S
+
+
+def test_a_packet_that_is_held_back_came_when_the_one_before_it_was_handed_over() -> None:
+    clock, now_ns, came = clock_of(held_back=True), HOUR_NS + NS_PER_S, []
+    handed = []
+    for _ in range(5):
+        handed.append(now_ns + PERIOD_NS)
+        came.append(clock.came_ns(now_ns, now_ns + PERIOD_NS, None))
+        now_ns += PERIOD_NS
+    assert came == [HOUR_NS + NS_PER_S, *handed[:-1]]
+
+
+@given(
+    st.lists(st.integers(0, 3000), min_size=5, max_size=200),
+    st.integers(-1000, 1000),
+    st.booleans(),
+)
+def test_a_backlog_shows_as_age(delays_ms: list[int], offset_s: int, held_back: bool) -> None:
+    """Each frame waits somewhere for a while, and none can overtake another."""
+    clock = clock_of(own_stamps=True, held_back=held_back)
+    handed_ns = HOUR_NS + NS_PER_S
+    clock.came_ns(handed_ns, handed_ns + PERIOD_NS, None)
+    handed_ns += PERIOD_NS
+    for number, delay_ms in enumerate([0, *delays_ms]):
+        taken_ns = HOUR_NS + 2 * NS_PER_S + number * PERIOD_NS
+        asked_ns, handed_ns = handed_ns, max(handed_ns, taken_ns + delay_ms * NS_PER_MS)
+        came_ns = clock.came_ns(asked_ns, handed_ns, offset_s + number * PERIOD_NS / NS_PER_S)
+        assert came_ns <= handed_ns
+        if not held_back:  # the first had no delay, so the true time is known
+            assert abs(came_ns - taken_ns) <= 1e-4 * (handed_ns - HOUR_NS)
+
+
+def test_a_backlog_is_not_forgotten_while_the_clocks_drift() -> None:
+    """The camera's clock is slow by 50 ppm, and from the first minute on it is 3 s behind."""
+    clock = clock_of(own_stamps=True)
+    for second in range(1800):
+        taken_ns = HOUR_NS + second * NS_PER_S
+        handed_ns = taken_ns + (3 * NS_PER_S if second > 60 else 0)
+        came_ns = clock.came_ns(handed_ns - PERIOD_NS, handed_ns, second * (1 - 50e-6))
+        error_ms = (came_ns - taken_ns) / NS_PER_MS
+        assert abs(error_ms) < 200
+
+
+def test_a_restarted_camera_counts_from_anew() -> None:
+    clock = clock_of(own_stamps=True)
+    for stamp_s in (5000.0, 5000.04, 0.0, 0.04):
+        now_ns = HOUR_NS + round(stamp_s * NS_PER_S) % (60 * NS_PER_S)
+        assert clock.came_ns(now_ns - PERIOD_NS, now_ns, stamp_s) == now_ns
+
+
+def test_stamps_that_are_made_up_say_nothing_of_age() -> None:
+    clock = clock_of(own_stamps=False)
+    for now_ns, stamp_s in ((HOUR_NS, 0.0), (HOUR_NS + 9 * NS_PER_S, 0.04)):
+        assert clock.came_ns(now_ns - PERIOD_NS, now_ns, stamp_s) == now_ns

@@ -1,0 +1,107 @@
+"""Ages that VideoSource claims, against the clock in the pictures of cameras that keep the pace."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motorvae.runtime.core.frame import Frame
+from motorvae.runtime.sources.base import Wanted
+from motorvae.runtime.sources.video.source import VideoSource
+
+SERVER = Path(__file__).with_name("live_server.py")
+SYSTEM_PYTHON = "/usr/bin/python3"
+PROBE = """
+import gi
+gi.require_version("Gst", "1.0"), gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+assert all(map(Gst.ElementFactory.find, ("x264enc", "rtph264pay")))
+"""
+SLACK_S = 0.5
+"""Between taking a picture and sending it, a busy machine may take this long."""
+
+
+@dataclass
+class Camera:
+    """A running server."""
+
+    url: str
+    start_s: float
+
+    def claimed_and_true(self, source: VideoSource) -> tuple[float, float]:
+        """Read the next frame; return the age that it claims and its true one, in seconds."""
+        while not isinstance(item := source.read(), Frame):
+            pass
+        now_s = time.monotonic()
+        fields = item.image[48, :, 0].reshape(16, -1)[:, 20] > 128
+        taken_s = self.start_s + int(np.packbits(fields, bitorder="little").view("<u2")[0]) / 1000
+        return now_s - item.grabbed_ns / 1e9, now_s - taken_s
+
+
+def running(kind: str) -> Iterator[Camera]:
+    python = sys.executable
+    if kind == "rtsp":
+        python = SYSTEM_PYTHON
+        probe = [python, "-c", PROBE]
+        if (
+            not Path(python).exists()
+            or subprocess.run(probe, capture_output=True, timeout=120, check=False).returncode
+        ):
+            pytest.skip("needs gir1.2-gst-rtsp-server-1.0, python3-gi and GStreamer's plugins")
+    server = subprocess.Popen([python, SERVER, kind], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        port, start_s = server.stdout.readline().split()
+        scheme = "http" if kind == "http" else "rtsp"
+        yield Camera(f"{scheme}://127.0.0.1:{port}/camera", float(start_s))
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@pytest.fixture(params=["http", "rtsp"])
+def camera(request: pytest.FixtureRequest) -> Iterator[Camera]:
+    yield from running(request.param)
+
+
+def opened(camera: Camera) -> VideoSource:
+    return VideoSource(camera.url, name="camera", is_url=True, wanted=Wanted(timeout_s=60))
+
+
+def test_no_frame_claims_to_be_younger_than_it_is(camera: Camera) -> None:
+    """Those that came while FFmpeg looked at the stream are handed over at once."""
+    with opened(camera) as source:
+        assert source.live
+        ages = [camera.claimed_and_true(source) for _ in range(50)]
+    for claimed_s, true_s in ages:
+        assert claimed_s > true_s - SLACK_S
+    assert min(claimed_s for claimed_s, _ in ages[-10:]) < 1  # and does not stay old
+
+
+def test_what_a_camera_sent_before_anybody_read_is_old(camera: Camera) -> None:
+    with opened(camera) as source:
+        time.sleep(1.5)  # the reader does something else; nobody waits for anything here
+        ages = [camera.claimed_and_true(source) for _ in range(10)]
+    assert ages[0][1] > 1.4
+    for claimed_s, true_s in ages:
+        assert claimed_s > true_s - SLACK_S
+
+
+def test_a_reader_that_fell_behind_is_told_so(camera: Camera) -> None:
+    """By the camera's own time stamps, or because it did not have to wait for them."""
+    with opened(camera) as source:
+        for _ in range(40):
+            camera.claimed_and_true(source)
+        time.sleep(1.5)  # as above
+        late = [camera.claimed_and_true(source) for _ in range(10)]
+    assert late[0][1] > 1.4
+    for claimed_s, true_s in late:
+        assert claimed_s > true_s - SLACK_S

@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from motorvae.runtime.core.frame import Frame, Gap
+from motorvae.runtime.stream.mailbox import Limits, Mailbox
+from motorvae.runtime.stream.mailboxes import Mailboxes
+from motorvae.runtime.stream.messages import Loss, Shot
+
+FrameAt = Callable[..., Frame]
+SOON = Limits(timeout_s=0.05, give_up_s=0.05)
+LATE = Limits(timeout_s=1e6, give_up_s=1e6)
+
+
+@pytest.fixture
+def boxes() -> Mailboxes:
+    return Mailboxes(batch_wait_s=60)
+
+
+def live(boxes: Mailboxes, name: str = "a", keep: int = 1, limits: Limits = LATE) -> Mailbox:
+    return boxes.add(name, keep=keep, waits=False, limits=limits)
+
+
+def put(box: Mailbox, frame: Frame, **facts: Any) -> None:
+    box.deliver(frame, convert_ns=0, **{"duplicate": False, **facts})
+
+
+def gap(index: int, reason: str = "damaged") -> Gap:
+    return Gap(index, reason, time.time_ns())
+
+
+def taken(boxes: Mailboxes) -> list[tuple[int, str, int]]:
+    """Index, kind and drops of all that waits, oldest first."""
+    found = []
+    while any(box.is_ready for box in boxes.boxes):
+        for _, item in boxes.take():
+            if isinstance(item, Loss):
+                found.append((item.gap.index, item.gap.reason, item.dropped))
+            else:
+                found.append((item.frame.index, "frame", item.dropped))
+    return found
+
+
+def items_of(boxes: Mailboxes, count: int) -> list[Shot | Loss]:
+    """The next items, of whichever camera."""
+    found: list[Shot | Loss] = []
+    while len(found) < count:
+        found += [item for _, item in boxes.take()]
+    return found
+
+
+def only(boxes: Mailboxes) -> Shot:
+    ((_, item),) = boxes.take()
+    assert isinstance(item, Shot)
+    return item
+
+
+def test_the_newest_frame_is_kept_and_those_it_overtook_are_counted(
+    boxes: Mailboxes, frame_at: FrameAt
+) -> None:
+    box = live(boxes)
+    for index in range(5):
+        put(box, frame_at(index))
+    assert taken(boxes) == [(4, "frame", 4)]
+    put(box, frame_at(8))
+    assert taken(boxes) == [(8, "frame", 3)]
+
+
+def test_several_frames_wait_where_asked_and_keep_their_own_time(
+    boxes: Mailboxes, frame_at: FrameAt
+) -> None:
+    box = live(boxes, keep=3)
+    for index in range(5):
+        put(box, frame_at(index, grabbed_ns=100 + index))
+    shots = [only(boxes) for _ in range(3)]
+    assert [(shot.frame.index, shot.frame.grabbed_ns) for shot in shots] == [
+        (2, 102),
+        (3, 103),
+        (4, 104),
+    ]
+    assert [shot.dropped for shot in shots] == [2, 0, 0]
+
+
+def test_gaps_are_never_pushed_out_and_keep_their_place(
+    boxes: Mailboxes, frame_at: FrameAt
+) -> None:
+    box = live(boxes)
+    put(box, frame_at(0))
+    box.skip(gap(1))
+    put(box, frame_at(2))
+    box.skip(gap(3))
+    box.skip(gap(4))
+    assert taken(boxes) == [
+        (1, "damaged", 1),
+        (2, "frame", 0),
+        (3, "damaged", 0),
+        (4, "damaged", 0),
+    ]
+
+
+def test_a_frame_after_a_damaged_one_says_how_long_there_was_none(
+    boxes: Mailboxes, frame_at: FrameAt
+) -> None:
+    box = live(boxes, keep=9)
+    put(box, frame_at(0, grabbed_ns=1000))
+    box.skip(gap(1))
+    box.skip(gap(2))
+    put(box, frame_at(3, grabbed_ns=5000))
+    put(box, frame_at(4, grabbed_ns=6000))
+    items = items_of(boxes, 5)
+    shots = [item for item in items if isinstance(item, Shot)]
+    assert [shot.gap_from_ns for shot in shots] == [None, 1000, None]
+
+
+def test_a_loss_is_one_row_at_once_and_its_end_carries_the_gap(
+    boxes: Mailboxes, frame_at: FrameAt
+) -> None:
+    box = live(boxes, keep=9)
+    put(box, frame_at(0, grabbed_ns=1000))
+    box.lose("unplugged")
+    box.lose("still unplugged")
+    assert not box.is_awaited
+    put(box, frame_at(1, grabbed_ns=9000))
+    put(box, frame_at(2))
+    assert box.is_awaited
+    first, loss, back, after = items_of(boxes, 4)
+    assert isinstance(first, Shot)
+    assert isinstance(loss, Loss)
+    assert isinstance(back, Shot)
+    assert isinstance(after, Shot)
+    assert loss.gap.reason == "unplugged"
+    assert back.gap_from_ns == 1000
+    assert after.gap_from_ns is None
+    # The loss took an index, since no two rows share one.
+    assert [first.frame.index, loss.gap.index, back.frame.index, after.frame.index] == [0, 1, 2, 3]
+    assert back.dropped == 0
+
+
+def test_a_loss_noticed_at_a_frame_is_that_frames_row(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    """A recording's indices stay those of its frames."""
+    box = live(boxes, keep=9)
+    put(box, frame_at(0))
+    box.lose("frozen", index=3)
+    put(box, frame_at(9))
+    assert taken(boxes) == [(0, "frame", 0), (3, "frozen", 2), (9, "frame", 0)]
+
+
+def test_what_a_clock_counted_while_the_camera_was_gone_is_no_drop(
+    boxes: Mailboxes, frame_at: FrameAt
+) -> None:
+    box = live(boxes)
+    put(box, frame_at(0))
+    assert taken(boxes) == [(0, "frame", 0)]
+    box.lose("unplugged")
+    put(box, frame_at(100))
+    assert taken(boxes) == [(1, "unplugged", 0), (101, "frame", 0)]
+    put(box, frame_at(103))
+    assert taken(boxes) == [(104, "frame", 2)]
+
+
+def test_the_end_of_a_loss_is_not_overtaken(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    """The frame that ended the loss is pushed out; the next one says so in its place."""
+    box = live(boxes)
+    put(box, frame_at(0, grabbed_ns=1000))
+    box.lose("unplugged")
+    for index in (1, 2, 3):
+        put(box, frame_at(index, grabbed_ns=9000 + index))
+    loss, back = items_of(boxes, 2)
+    assert isinstance(loss, Loss)
+    assert isinstance(back, Shot)
+    assert loss.dropped == 1
+    assert (back.frame.grabbed_ns, back.gap_from_ns, back.dropped) == (9003, 1000, 2)
+
+
+def test_frame_zero_was_overtaken_by_the_loss_too(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    """A frame that waits when the camera is lost was delivered, and is still handed out."""
+    box = live(boxes)
+    put(box, frame_at(0))
+    box.lose("unplugged")
+    assert taken(boxes) == [(0, "frame", 0), (1, "unplugged", 0)]
+
+
+def test_silence_is_a_loss_and_a_long_one_is_given_up(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    box = live(boxes, limits=SOON)
+    put(box, frame_at(0))
+    assert only(boxes).frame.index == 0
+    started = time.monotonic()
+    ((_, silent),) = boxes.take()
+    assert isinstance(silent, Loss)
+    assert silent.gap.reason == "nothing came for 0.05 s"
+    assert time.monotonic() - started >= 0.04
+    ((_, given_up),) = boxes.take()
+    assert isinstance(given_up, Loss)
+    assert given_up.gap.reason == "given up after 0.05 s: nothing came for 0.05 s"
+    assert time.monotonic() - started >= 0.09
+    assert boxes.take() == []
+    assert box.failure == f"a: {given_up.gap.reason}"
+    put(box, frame_at(1))  # too late
+    assert boxes.take() == []
+
+
+def test_a_reason_learned_later_is_the_one_for_giving_up(boxes: Mailboxes) -> None:
+    box = live(boxes, limits=Limits(timeout_s=1e6, give_up_s=0.02))
+    box.lose("the stream ended")
+    assert len(boxes.take()) == 1
+    box.lose("connection refused")
+    ((_, given_up),) = boxes.take()
+    assert isinstance(given_up, Loss)
+    assert given_up.gap.reason == "given up after 0.02 s: connection refused"
+
+
+def test_a_recording_never_falls_silent(boxes: Mailboxes) -> None:
+    box = boxes.add("film", keep=1, waits=True, limits=None)
+    assert box.deadline_ns() == math.inf
+    assert not box.has_been_silent
+
+
+def test_it_tries_for_ever_where_asked(boxes: Mailboxes) -> None:
+    box = live(boxes, limits=Limits(timeout_s=1, give_up_s=math.inf))
+    box.lose("unplugged")
+    assert box.deadline_ns() == math.inf
+
+
+def test_a_recording_waits_for_room(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    box = boxes.add("film", keep=2, waits=True, limits=None)
+
+    def capture() -> None:
+        for index in range(50):
+            box.wait_for_room()
+            put(box, frame_at(index))
+        box.end()
+
+    thread = threading.Thread(target=capture)
+    thread.start()
+    found = []
+    while items := boxes.take():
+        found += [item.frame.index for _, item in items if isinstance(item, Shot)]
+        assert box._waiting_frames <= 2
+    thread.join(60)
+    assert found == list(range(50))
+
+
+def test_a_capture_that_waits_for_room_is_let_go(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    box = boxes.add("film", keep=1, waits=True, limits=None)
+    put(box, frame_at(0))
+    thread = threading.Thread(target=box.wait_for_room)
+    thread.start()
+    with box.changed:
+        box.closed = True
+        box.changed.notify_all()
+    thread.join(60)
+    assert not thread.is_alive()
+    put(box, frame_at(1))  # too late
+    assert only(boxes).frame.index == 0
+    assert not box.is_ready
+
+
+def test_frames_that_are_there_together_come_together(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    """The first waits for the second: a minute, were it not there before."""
+    left, right = live(boxes, "left"), live(boxes, "right")
+    put(left, frame_at(0))
+    thread = threading.Thread(target=lambda: put(right, frame_at(7)))
+    thread.start()
+    items = boxes.take()
+    thread.join(60)
+    assert [(name, item.frame.index) for name, item in items if isinstance(item, Shot)] == [
+        ("left", 0),
+        ("right", 7),
+    ]
+
+
+def test_a_frame_does_not_wait_for_a_camera_that_is_lost_or_ended(
+    boxes: Mailboxes, frame_at: FrameAt
+) -> None:
+    there, lost, ended = live(boxes, "there"), live(boxes, "lost"), live(boxes, "ended")
+    lost.lose("unplugged")
+    ended.end()
+    put(there, frame_at(0))
+    assert [name for name, _ in boxes.take()] == ["there", "lost"]
+    put(there, frame_at(1))
+    assert [name for name, _ in boxes.take()] == ["there"]
+
+
+def test_a_frame_waits_no_longer_than_allowed(frame_at: FrameAt) -> None:
+    boxes = Mailboxes(batch_wait_s=0.01)
+    there, slow = live(boxes, "there"), live(boxes, "slow")
+    put(there, frame_at(0))
+    assert slow.is_awaited
+    assert [name for name, _ in boxes.take()] == ["there"]
+
+
+def test_stopping_ends_the_waiting_and_nothing_more_comes(
+    boxes: Mailboxes, frame_at: FrameAt
+) -> None:
+    box = live(boxes)
+    threading.Timer(0.01, boxes.stop).start()
+    assert boxes.take() == []
+    put(box, frame_at(0))
+    assert boxes.take() == []
+
+
+def test_losses_never_hold_the_frame_behind_them(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    """However many damaged frames come between two runs of the encoder, the newest is encoded."""
+    box, other = live(boxes), live(boxes, "other")
+    for index in range(0, 100, 2):
+        put(box, frame_at(index))
+        box.skip(gap(index + 1))
+    put(box, frame_at(100))
+    put(other, frame_at(0))
+    taken_at_once = boxes.take()
+    of_box = [item for name, item in taken_at_once if name == "a"]
+    assert len(of_box) == 51
+    assert isinstance(of_box[-1], Shot)
+    assert of_box[-1].frame.index == 100
+    assert not box.is_ready
+
+
+def test_damaged_frames_of_a_recording_wait_for_room_too(boxes: Mailboxes) -> None:
+    box = boxes.add("film", keep=1, waits=True, limits=None)
+    done = threading.Event()
+
+    def capture() -> None:
+        for index in range(1000):
+            box.wait_for_room()
+            box.skip(gap(index))
+        done.set()
+        box.end()
+
+    threading.Thread(target=capture, daemon=True).start()
+    found, most = 0, 0
+    while items := boxes.take():
+        found += len(items)
+        most = max(most, len(items))
+    assert done.wait(60)
+    assert found == 1000
+    assert most <= 65
+
+
+def test_what_nobody_took_is_counted_at_the_end(boxes: Mailboxes, frame_at: FrameAt) -> None:
+    box = live(boxes, keep=2)
+    for index in range(5):
+        put(box, frame_at(index))
+    assert boxes.close() == {"a": 5}
+    put(box, frame_at(5))
+    assert not box.is_ready
+
+
+def test_silence_counts_from_when_the_source_is_open(boxes: Mailboxes) -> None:
+    box = live(boxes, limits=Limits(timeout_s=0.05, give_up_s=1e6))
+    while not box.has_been_silent:
+        threading.Event().wait(0.01)
+    box.listen()
+    assert not box.has_been_silent
+    assert box.deadline_ns() > time.monotonic_ns()

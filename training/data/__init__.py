@@ -1,0 +1,1 @@
+"""Data sets as mapped arrays of model-sized images, and batches from them."""

@@ -1,0 +1,275 @@
+"""Any data set, decoded once into one array of model-sized luma, and split by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.core.atomic_files import replaced_file
+from ...runtime.core.errors import DataError, ImageError, OutputError, SourceError
+from ...runtime.core.frame import Gap
+from ...runtime.core.spec import ModelSpec
+from ...runtime.pixels.convert import fitted_luma, luma_from_image
+from ...runtime.pixels.image_files import image_paths, luma_from_file
+from ...runtime.pixels.reference import reference_luma
+from ...runtime.sources.base import Wanted
+from ...runtime.sources.open import open_source
+from ...runtime.sources.synthetic.vehicles import vehicle
+from ..options import TrainOptions
+
+IMAGES_NAME = "images.u8"
+INDEX_NAME = "index.json"
+_CHUNK = 256
+_BLOCK_FRAMES, _SHORT_FRAMES = 60, 8
+_SPARE_BYTES = 1 << 30
+"""Room left for resume files, weights and pictures beside the images."""
+
+Kind = Literal["folder", "video", "vehicles"]
+Luma = npt.NDArray[np.uint8]
+Item = tuple[str, "Luma | str"]
+"""The name of an image and its fitted luma, or why there is none."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images ready for training, read from a run's cache.
+
+    Attributes:
+        images: (N, S, S) uint8, mapped from disk.
+        names: What the user would call each image.
+        train: Rows to train on.
+        held_out: Rows that are never trained on, in the order of their content hash.
+        skipped: Number of files or frames that could not be decoded.
+    """
+
+    images: Luma
+    names: Sequence[str]
+    train: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.int64]
+    skipped: int
+
+
+def kind_of_data(data: str) -> Kind:
+    """Return what `--data` names.
+
+    Raises:
+        SourceError: It names nothing that exists.
+    """
+    if data == "vehicles":
+        return "vehicles"
+    path = Path(data)
+    if path.is_dir():
+        return "folder"
+    if path.is_file():
+        return "video"
+    raise SourceError(
+        f"--data={data} does not exist: give a folder of images, a video file, or vehicles"
+    )
+
+
+def prepare_data(
+    options: TrainOptions,
+    spec: ModelSpec,
+    cache: Path,
+    *,
+    progress: Callable[[int, int | None], None],
+    warn: Callable[[str], None],
+) -> None:
+    """Decode every image once, to the luma that the runtime is held to, and split by content.
+
+    Args:
+        options: Names the data.
+        spec: Gives the side and the fit.
+        cache: Folder to fill; `data_from_cache` reads it.
+        progress: Called with the number of images done and the number expected.
+        warn: Called with one line for each file or frame that was skipped.
+
+    Raises:
+        SourceError: The data cannot be opened.
+        DataError: Nothing decodes, or all images are the same.
+        OutputError: The disk is full or cannot be written.
+    """
+    expected, items = _items(options, spec)
+    names: list[str] = []
+    digests: list[str] = []
+    skipped = 0
+    try:
+        cache.mkdir(parents=True)
+        _check_room(cache, (expected or 0) * spec.image_size**2 + _SPARE_BYTES)
+        with (cache / IMAGES_NAME).open("wb") as file:
+            for name, luma in items:
+                if isinstance(luma, str):
+                    warn(f"skipped {name}: {luma}")
+                    skipped += 1
+                else:
+                    content = luma.tobytes()
+                    file.write(content)
+                    names.append(name)
+                    digests.append(hashlib.sha256(content).hexdigest())
+                progress(len(names) + skipped, expected)
+    except (OutputError, SourceError):
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {cache}: {error.strerror}; make room there") from error
+    if not names:
+        raise DataError(
+            f"nothing in --data={options.data} could be decoded ({skipped} skipped): "
+            "give images or a video that open in a viewer"
+        )
+    if kind_of_data(options.data) == "video":
+        digests = digests_by_block(digests)
+    train, held_out = split_by_content(digests, options.held_out)
+    index = {
+        "image_size": spec.image_size,
+        "names": names,
+        "train": train,
+        "held_out": held_out,
+        "skipped": skipped,
+    }
+    with replaced_file(cache / INDEX_NAME) as path:
+        path.write_text(json.dumps(index), encoding="utf-8")
+
+
+def data_from_cache(cache: Path) -> DataSet:
+    """Open what `prepare_data` wrote.
+
+    Raises:
+        DataError: The cache is gone or cut short.
+    """
+    try:
+        index = json.loads((cache / INDEX_NAME).read_text(encoding="utf-8"))
+        side = index["image_size"]
+        shape = (len(index["names"]), side, side)
+        images = np.memmap(cache / IMAGES_NAME, np.uint8, mode="r", shape=shape)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"cannot read the prepared images in {cache}: start a new run") from error
+    return DataSet(
+        images=images,
+        names=index["names"],
+        train=np.array(index["train"], np.int64),
+        held_out=np.array(index["held_out"], np.int64),
+        skipped=index["skipped"],
+    )
+
+
+def split_by_content(digests: Sequence[str], fraction: float) -> tuple[list[int], list[int]]:
+    """Split rows by the hash of their content, so that equal images stay on one side.
+
+    An image's side depends on nothing but its pixels, however many others there are; only
+    where a side would be empty does the nearest image move over.
+
+    Args:
+        digests: SHA-256 of each image, hexadecimal.
+        fraction: Share to hold out.
+
+    Returns:
+        Rows to train on, in order, and held-out rows ordered by digest.
+
+    Raises:
+        DataError: Fewer than two images differ.
+    """
+    distinct = sorted(set(digests))
+    if len(distinct) < 2:
+        raise DataError(
+            f"all {len(digests)} images are the same: give at least two different ones, "
+            "one to train on and one to hold out"
+        )
+    limit = f"{int(fraction * 16**12):012x}"
+    count = sum(digest[:12] < limit for digest in distinct)
+    first_trained = distinct[min(max(count, 1), len(distinct) - 1)]
+    train = [row for row, digest in enumerate(digests) if digest >= first_trained]
+    held_out = [row for row, digest in enumerate(digests) if digest < first_trained]
+    return train, sorted(held_out, key=lambda row: (digests[row], row))
+
+
+def digests_by_block(digests: Sequence[str]) -> list[str]:
+    """Give all frames of a stretch of video the digest of its first frame.
+
+    Neighbouring frames are nearly equal: one of them in training would make the other no longer
+    held out. What is held out shall come from many stretches, since the frames of one are nearly
+    one image: a stretch is a hundredth of the video, at most 60 frames, and at least 8 where that
+    leaves 20 stretches.
+    """
+    frames = len(digests)
+    length = max(1, min(_BLOCK_FRAMES, frames // 100), min(_SHORT_FRAMES, frames // 20))
+    return [digests[row - row % length] for row in range(len(digests))]
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"{folder} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+            "make room or choose another --output"
+        )
+
+
+def _items(options: TrainOptions, spec: ModelSpec) -> tuple[int | None, Iterator[Item]]:
+    """Return how many images to expect, and the images in order."""
+    kind = kind_of_data(options.data)
+    if kind == "video":
+        return _video_items(options.data, spec)
+    decode: Callable[[int], Item]
+    if kind == "vehicles":
+        count = options.vehicles_count
+        decode = partial(_vehicle_item, options.seed, spec)
+    else:
+        folder = Path(options.data)
+        try:
+            paths = image_paths(folder)
+        except SourceError as error:
+            if error.__cause__ is None:  # it could be read, and there is no image in it
+                raise DataError(str(error)) from error
+            raise
+        count = len(paths)
+        decode = partial(_file_item, folder, paths, spec)
+    return count, _in_threads(decode, count, options.workers or os.cpu_count() or 1)
+
+
+def _in_threads(decode: Callable[[int], Item], count: int, workers: int) -> Iterator[Item]:
+    """Decode in order, a chunk at a time, so that results never pile up in memory."""
+    rows = iter(range(count))
+    with ThreadPoolExecutor(workers) as pool:
+        while chunk := list(islice(rows, _CHUNK)):
+            yield from pool.map(decode, chunk)
+
+
+def _vehicle_item(seed: int, spec: ModelSpec, row: int) -> Item:
+    image, _ = vehicle(seed, row, spec.image_size)
+    return f"vehicle-{row:06d}", reference_luma(image, spec)
+
+
+def _file_item(folder: Path, paths: Sequence[Path], spec: ModelSpec, row: int) -> Item:
+    name = paths[row].relative_to(folder).as_posix()
+    try:
+        return name, reference_luma(luma_from_file(paths[row]), spec)
+    except ImageError as error:
+        return name, str(error)
+
+
+def _video_items(data: str, spec: ModelSpec) -> tuple[int | None, Iterator[Item]]:
+    # As a stream takes the same file: what a decoder makes of its colours differs by levels.
+    source = open_source(data, Wanted(spec=spec))
+
+    def items() -> Iterator[Item]:
+        with source:
+            while (frame := source.read()) is not None:
+                name = f"frame-{frame.index:06d}"
+                if isinstance(frame, Gap):
+                    yield name, frame.reason
+                else:
+                    yield name, fitted_luma(luma_from_image(frame.image), spec).copy()
+
+    return source.expected, items()

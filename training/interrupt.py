@@ -1,0 +1,121 @@
+"""Stopping and going on: Ctrl-C and SIGTERM as a wish, and the file a run continues from."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from ..runtime.core.atomic_files import replaced_file
+from ..runtime.core.errors import CheckpointError
+
+RESUME_NAME = "resume.ckpt"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopWish(Callback):
+    """Whether the user pressed Ctrl-C, or the system sent SIGTERM, as it does before it shuts down.
+
+    Only a third time stops at once, without saving.
+
+    Args:
+        tell: Prints a line for the user.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.asked = False
+        self._tell = tell
+        self._presses = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take both signals as a wish within the block (in the main thread only)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._listen()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_train_start(self, *_: object) -> None:
+        """Take SIGTERM back from Lightning, which would leave in the midst of an epoch."""
+        if signal.getsignal(signal.SIGINT) == self._on_signal:
+            self._listen()
+
+    def _listen(self) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        self._presses += 1
+        if self._presses == 1:
+            self._tell("stopping after this step")
+            return
+        self._tell("still saving; a third Ctrl-C drops what was learned since the last epoch")
+        for number in _SIGNALS:
+            signal.signal(number, signal.default_int_handler)
+
+
+class WholeFileIO(TorchCheckpointIO):
+    """Writes a resume file whole or not at all, in its own folder, and never unpickles code."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: object = None,  # noqa: ARG002  # Lightning's signature
+    ) -> None:
+        """Write a file that takes the place of an earlier one in one step.
+
+        Raises:
+            OutputError: The disk is full or cannot be written; an earlier file stays whole.
+        """
+        with replaced_file(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: object = None,  # noqa: ARG002  # as above
+        weights_only: bool | None = None,  # noqa: ARG002  # as above
+    ) -> dict[str, Any]:
+        """Read numbers and tensors only.
+
+        Raises:
+            CheckpointError: The file is cut short, altered, or holds something else.
+        """
+        try:
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"cannot resume from {path}: {reason}; start a new run"
+            ) from error
+        return found
+
+
+def steps_saved(folder: Path) -> int:
+    """Return how many optimizer steps a run's resume file has; 0 where there is none.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    path = folder / RESUME_NAME
+    if not path.exists():
+        return 0
+    steps: int = WholeFileIO().load_checkpoint(path)["motorvae"]["schedule"]["step"]
+    return steps

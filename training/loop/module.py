@@ -1,0 +1,318 @@
+"""One step, one epoch: what Lightning's Trainer is told to compute and to report."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from ...runtime.core.errors import ConfigError
+from ...runtime.core.spec import ModelSpec
+from ..data.batches import HeldOutBatches, TrainBatches, least_batch
+from ..data.dataset import DataSet
+from ..model.loss import Loss, active_units, vae_loss
+from ..model.vae import MotorVAE, sample_latent, weights_of
+from ..options import CARD_BATCH_SIZE, TrainOptions
+from .schedule import Schedule
+
+_TRAINING_NOISE, _HELD_OUT_NOISE = 0, 1
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One row of `metrics.csv`.
+
+    Attributes:
+        epoch: Counting from 1 over both stages.
+        stage: 1 or 2.
+        beta: Weight of the KL term.
+        learning_rate: Adam's.
+        steps: Optimizer steps since the start.
+        elapsed_s: Seconds of training since the start.
+        train_reconstruction: Squared error summed over pixels, averaged over the epoch's images.
+        train_kl: KL summed over latent dimensions, averaged over the epoch's images, in nats.
+        train_total: Reconstruction + beta * KL.
+        held_out_reconstruction: As above, over the held-out images after the epoch.
+        held_out_kl: As above.
+        held_out_total: As above.
+        active_units: Latent dimensions whose mu varies over the held-out images.
+    """
+
+    epoch: int
+    stage: int
+    beta: float
+    learning_rate: float
+    steps: int
+    elapsed_s: float
+    train_reconstruction: float
+    train_kl: float
+    train_total: float
+    held_out_reconstruction: float
+    held_out_kl: float
+    held_out_total: float
+    active_units: int
+
+
+@dataclass(frozen=True)
+class BestWeights:
+    """The weights of the stage's best epoch so far.
+
+    Attributes:
+        row: The epoch.
+        weights: The model's state, on the CPU.
+    """
+
+    row: EpochRow
+    weights: dict[str, Tensor]
+
+
+class Interrupted(Exception):  # noqa: N818  # not an error: the user asked for it
+    """Training stopped at the user's wish, after its state was saved."""
+
+
+class VAETraining(LightningModule):
+    """The model with its two-stage schedule.
+
+    All randomness comes from (seed, epoch) and (seed, step), and all progress is in
+    `schedule` and `history`, so that a resumed run is the uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        options: TrainOptions,
+        *,
+        channels_last: bool,
+        stop_asked: Callable[[], bool],
+        save: Callable[[], None],
+        finish: bool = False,
+    ) -> None:
+        """Build the model from the options' seed.
+
+        Args:
+            spec: Sizes of the model.
+            options: The schedule, batch size (decided by now) and seed.
+            channels_last: Memory layout of weights and activations.
+            stop_asked: Whether the user wants to stop.
+            save: Writes the resume file; called on every rank before `Interrupted` is raised.
+            finish: Train no further; see `Schedule`.
+        """
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            self.model = MotorVAE(spec)
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.model.to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stub lacks it
+        self.schedule = Schedule(options, finish=finish)
+        self.history: list[EpochRow] = []
+        self.best: BestWeights | None = None
+        self._options = options
+        self._batch_size = options.batch_size or CARD_BATCH_SIZE
+        self._stop_asked, self._save = stop_asked, save
+        self._data: DataSet | None = None
+        self._clock = time.monotonic()
+        self._train_sums = self._new_sums(3)
+        self._held_out_sums = self._new_sums(3)
+        self._mu_sums = self._new_sums(2, spec.latent_size)
+
+    @property
+    def data(self) -> DataSet:
+        """The images; set once they are prepared."""
+        if self._data is None:
+            raise RuntimeError("the data set was not given to the module")
+        return self._data
+
+    @data.setter
+    def data(self, data: DataSet) -> None:
+        self._data = data
+
+    def train_dataloader(self) -> TrainBatches:
+        """Return this rank's training batches."""
+        return TrainBatches(
+            self.data,
+            self.schedule,
+            batch_size=self._batch_size,
+            seed=self._options.seed,
+            rank=self.trainer.global_rank,
+            ranks=self.trainer.world_size,
+            least=least_batch(self.model.spec),
+        )
+
+    def val_dataloader(self) -> HeldOutBatches:
+        """Return this rank's held-out batches."""
+        return HeldOutBatches(
+            self.data,
+            batch_size=self._batch_size,
+            rank=self.trainer.global_rank,
+            ranks=self.trainer.world_size,
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam (Kingma & Ba 2015) at the first stage's rate."""
+        return torch.optim.Adam(self.parameters(), lr=self.schedule.learning_rate)
+
+    def on_train_start(self) -> None:
+        """Start the clock; a run that was interrupted after its last epoch has nothing left."""
+        self._clock = time.monotonic()
+        self.trainer.should_stop = self.schedule.finished
+
+    def on_train_epoch_start(self) -> None:
+        """Give the second stage a fresh Adam: no moments, no step count, half the rate."""
+        if self.schedule.begin_epoch():
+            for optimizer in self.trainer.optimizers:
+                optimizer.state.clear()
+                for group in optimizer.param_groups:
+                    group["lr"] = self.schedule.learning_rate
+        self._train_sums = self._new_sums(3)
+
+    def training_step(self, images: Tensor, _batch_index: int) -> Tensor:
+        """Return the loss of one batch (B, 1, S, S)."""
+        loss, _ = self._loss(images, _TRAINING_NOISE, self.schedule.at.step)
+        # A resume file brings the sums back on the CPU.
+        sums = self._train_sums.to(images.device)
+        self._train_sums = sums + _weighted(loss, len(images), self._sum_type)
+        self.log("reconstruction", loss.reconstruction.detach(), prog_bar=True, logger=False)
+        self.log("kl", loss.kl.detach(), prog_bar=True, logger=False)
+        return loss.total
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Count the step; all ranks agree on whether time is up or the user wants to stop."""
+        self.schedule.count_step()
+        self._count_time()
+        # After the last batch, the epoch's own file is about to be written.
+        if not self.trainer.is_last_batch and self.wants_stop():
+            self._save()
+            raise Interrupted
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last epoch's sums."""
+        self._held_out_sums = self._new_sums(3)
+        self._mu_sums = self._new_sums(2, self.model.spec.latent_size)
+
+    def validation_step(self, images: Tensor, batch_index: int) -> None:
+        """Add one held-out batch (B, 1, S, S) to the sums; its noise is the same every time."""
+        loss, mu = self._loss(images, _HELD_OUT_NOISE, batch_index)
+        self._held_out_sums = self._held_out_sums + _weighted(loss, len(images), self._sum_type)
+        mu = mu.to(self._sum_type)
+        self._mu_sums = self._mu_sums + torch.stack([mu.sum(0), mu.square().sum(0)])
+
+    def on_train_epoch_end(self) -> None:
+        """Add this epoch's row to `history`, over all ranks, and stop after the last epoch.
+
+        Raises:
+            ConfigError: The loss is no longer a number; nothing of this epoch is saved.
+        """
+        at, beta = self.schedule.at, self.schedule.beta
+        train, held_out, mu = (
+            self.trainer.strategy.reduce(sums, reduce_op="sum")
+            for sums in (self._train_sums, self._held_out_sums, self._mu_sums)
+        )
+        reconstruction, kl = (train[:2] / train[2]).tolist()
+        held_reconstruction, held_kl = (held_out[:2] / held_out[2]).tolist()
+        mean, mean_square = mu / held_out[2]
+        if not all(map(math.isfinite, (reconstruction, kl, held_reconstruction, held_kl))):
+            raise ConfigError(
+                f"the loss is not a number after epoch {at.epochs_done + 1} with "
+                f"--learning-rate={self._options.learning_rate}: start again with a smaller one"
+            )
+        self._count_time()
+        self.schedule.end_epoch()
+        row = EpochRow(
+            epoch=at.epochs_done,
+            stage=at.stage + 1,
+            beta=beta,
+            learning_rate=self.schedule.learning_rate,
+            steps=at.step,
+            elapsed_s=round(at.elapsed_s, 3),
+            train_reconstruction=reconstruction,
+            train_kl=kl,
+            train_total=reconstruction + beta * kl,
+            held_out_reconstruction=held_reconstruction,
+            held_out_kl=held_kl,
+            held_out_total=held_reconstruction + beta * held_kl,
+            active_units=active_units(mean_square - mean.square()),
+        )
+        self.history.append(row)
+        self._keep_if_best(row)
+        self.trainer.should_stop = self.schedule.finished
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add our own progress to Lightning's."""
+        checkpoint["motorvae"] = {
+            "schedule": self.schedule.state(),
+            "history": [asdict(row) for row in self.history],
+            "train_sums": self._train_sums.cpu(),
+            "best": self.best and {"epoch": self.best.row.epoch, "weights": self.best.weights},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the progress that `on_save_checkpoint` wrote."""
+        ours = checkpoint["motorvae"]
+        self.history = [EpochRow(**row) for row in ours["history"]]
+        schedule = ours["schedule"]
+        if "stage_step" not in schedule:  # an earlier version wrote it
+            before = [row.steps for row in self.history if row.stage <= schedule["stage"]]
+            schedule = {**schedule, "stage_step": schedule["step"] - max(before, default=0)}
+        self.schedule.restore(schedule)
+        self._train_sums = ours["train_sums"]
+        if best := ours.get("best"):
+            (row,) = (row for row in self.history if row.epoch == best["epoch"])
+            self.best = BestWeights(row, best["weights"])
+
+    def wants_stop(self) -> bool:
+        """Return whether the user asked any rank to stop."""
+        return self._agreed(self._stop_asked())
+
+    def _keep_if_best(self, row: EpochRow) -> None:
+        """Keep a copy of the weights where no epoch of this stage had a smaller held-out total.
+
+        Totals of two stages do not compare: each has its own beta.
+        """
+        best = self.best
+        if (
+            best is None
+            or best.row.stage != row.stage
+            or row.held_out_total < best.row.held_out_total
+        ):
+            self.best = BestWeights(row, weights_of(self.model))
+
+    @property
+    def _sum_type(self) -> torch.dtype:
+        """Sums over a data set want float64; Apple's GPUs have none."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
+
+    def _new_sums(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self._sum_type, device=self.device)
+
+    def _loss(self, images: Tensor, purpose: int, number: int) -> tuple[Loss, Tensor]:
+        images = images.to(memory_format=self._layout)
+        mu, log_var = self.model.encode(images)
+        seed = np.random.SeedSequence(
+            (self._options.seed, purpose, number, self.trainer.global_rank)
+        )
+        generator = torch.Generator(images.device).manual_seed(int(seed.generate_state(1)[0]))
+        reconstruction = self.model.decode(sample_latent(mu, log_var, generator))
+        return vae_loss(images, reconstruction, mu, log_var, beta=self.schedule.beta), mu
+
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self.schedule.at.elapsed_s += now - self._clock
+        self._clock = now
+        if self._options.minutes is not None:
+            self.schedule.at.stage_over = self._agreed(self.schedule.out_of_time())
+
+    def _agreed(self, decision: bool) -> bool:
+        """Return whether any rank decided so; ranks that disagreed would wait for ever."""
+        return self.trainer.strategy.reduce_boolean_decision(decision, all=False)
+
+
+def _weighted(loss: Loss, count: int, dtype: torch.dtype) -> Tensor:
+    sums = torch.stack([loss.reconstruction, loss.kl, torch.ones_like(loss.kl)])
+    return sums.detach().to(dtype) * count

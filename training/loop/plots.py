@@ -1,0 +1,81 @@
+"""The two pictures of a run: originals over reconstructions, and the loss over the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
+
+from ...runtime.core.atomic_files import replaced_file
+from .module import EpochRow
+
+_GAP = 4
+_LINES = {"train": ("#1f5f8b", "-"), "held_out": ("#d1731f", "--")}
+
+
+def save_reconstructions(
+    path: Path, originals: npt.NDArray[np.float32], reconstructions: npt.NDArray[np.float32]
+) -> None:
+    """Write originals in the upper row, their reconstructions below.
+
+    Args:
+        path: PNG to write.
+        originals: (N, S, S) in [0, 1].
+        reconstructions: (N, S, S) in [0, 1].
+    """
+    rows = [
+        np.hstack([np.pad(image, _GAP // 2, constant_values=0.5) for image in images])
+        for images in (originals, reconstructions)
+    ]
+    with replaced_file(path) as temporary:
+        imsave(temporary, np.vstack(rows), vmin=0, vmax=1, cmap="gray", format="png")
+
+
+def save_loss(path: Path, history: Sequence[EpochRow]) -> None:
+    """Plot reconstruction and KL, train and held-out, with the stage boundary marked."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    parts = {
+        "reconstruction": "squared error per image (sum over pixels)",
+        "kl": "KL per image (nats, sum over latents)",
+    }
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
+        axes = figure.subplots(1, 2)
+        for plot, (part, label) in zip(axes, parts.items(), strict=True):
+            _plot_part(plot, history, part, label)
+    axes[0].legend(frameon=False)
+    with replaced_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def _plot_part(plot: Axes, history: Sequence[EpochRow], part: str, label: str) -> None:
+    epochs = [row.epoch for row in history]
+    for side, (colour, style) in _LINES.items():
+        values = [getattr(row, f"{side}_{part}") for row in history]
+        marker = "o" if len(epochs) < 30 else ""
+        name = side.replace("_", "-")
+        plot.plot(epochs, values, style, color=colour, marker=marker, markersize=3, label=name)
+    plot.set_yscale("log")
+    plot.set_xlabel("epoch")
+    plot.set_title(label, fontsize=10)
+    plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+    second = [row for row in history if row.stage == 2]
+    if second and second[0] is not history[0]:
+        boundary = second[0].epoch - 0.5
+        plot.axvline(boundary, color="0.5", linewidth=1, linestyle=":")
+        plot.annotate(
+            f" beta = {second[0].beta:g}",
+            (boundary, 1),
+            xycoords=("data", "axes fraction"),
+            va="top",
+            fontsize=8,
+            color="0.35",
+        )

@@ -1,0 +1,1 @@
+"""The VAE, its loss, and which of its latent units carry information."""

@@ -1,0 +1,130 @@
+"""The VAE: a strided encoder, a mirrored decoder, and nothing random in either."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...runtime.core.spec import ModelSpec
+
+_SLOPE = 0.01
+
+
+class VAEOutput(NamedTuple):
+    """What the whole model says about a batch.
+
+    Attributes:
+        reconstruction: (N, 1, S, S) in [0, 1].
+        mu: (N, D), mean of the posterior.
+        log_var: (N, D), logarithm of the posterior's variance.
+    """
+
+    reconstruction: Tensor
+    mu: Tensor
+    log_var: Tensor
+
+
+class Encoder(nn.Module):
+    """Image to posterior: stride-2 convolutions, then one linear head each for mu and log_var."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        width_in = 1
+        for width in spec.channels:
+            blocks += [
+                nn.Conv2d(width_in, width, kernel_size=3, stride=2, padding=1),
+                nn.BatchNorm2d(width),
+                nn.LeakyReLU(_SLOPE, inplace=True),
+            ]
+            width_in = width
+        self.features = nn.Sequential(*blocks)
+        self.mu = nn.Linear(spec.flat_size, spec.latent_size)
+        self.log_var = nn.Linear(spec.flat_size, spec.latent_size)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `(mu, log_var)`, each (N, D), for images (N, 1, S, S) in [0, 1]."""
+        flat = self.features(image).flatten(1)
+        return self.mu(flat), self.log_var(flat)
+
+
+class Decoder(nn.Module):
+    """Latent to image: one linear layer, then transposed convolutions back to full size."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.linear = nn.Linear(spec.latent_size, spec.flat_size)
+        self.unflatten = nn.Unflatten(1, (spec.channels[-1], spec.feature_size, spec.feature_size))
+        first = spec.channels[0]
+        blocks: list[nn.Module] = []
+        width_in = spec.channels[-1]
+        for width in (*reversed(spec.channels[:-1]), first):
+            blocks += [
+                nn.ConvTranspose2d(
+                    width_in, width, kernel_size=3, stride=2, padding=1, output_padding=1
+                ),
+                nn.BatchNorm2d(width),
+                nn.LeakyReLU(_SLOPE, inplace=True),
+            ]
+            width_in = width
+        self.features = nn.Sequential(*blocks)
+        self.image = nn.Conv2d(first, 1, kernel_size=3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the reconstruction (N, 1, S, S) in [0, 1] for latents (N, D)."""
+        return torch.sigmoid(self.image(self.features(self.unflatten(self.linear(z)))))
+
+
+class MotorVAE(nn.Module):
+    """Encoder and decoder of one `ModelSpec`.
+
+    Source: the motorVAE model card (Brenden Eum, 2025). Its one mention of a 64x64 output
+    contradicts its own layers, which give an image of the input's size, and so does this.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = Encoder(spec)
+        self.decoder = Decoder(spec)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `(mu, log_var)`, each (N, D), for images (N, 1, S, S) in [0, 1]."""
+        mu, log_var = self.encoder(images)
+        return mu, log_var
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the reconstruction (N, 1, S, S) in [0, 1] for latents (N, D)."""
+        reconstruction: Tensor = self.decoder(z)
+        return reconstruction
+
+    def forward(self, images: Tensor) -> VAEOutput:
+        """Reconstruct from the posterior mean; training samples with `sample_latent` instead."""
+        mu, log_var = self.encode(images)
+        return VAEOutput(self.decode(mu), mu, log_var)
+
+
+def sample_latent(mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw z = mu + eps * exp(log_var / 2), eps standard normal (Kingma & Welling 2014, eq. 10).
+
+    Args:
+        mu: (N, D).
+        log_var: (N, D).
+        generator: Source of eps, on the device of `mu`; the global one where None.
+
+    Returns:
+        (N, D) float32, whatever the precision of the inputs: exp overflows early in 16 bits.
+    """
+    mu, log_var = mu.float(), log_var.float()
+    eps = torch.randn(mu.shape, generator=generator, device=mu.device)
+    return mu + eps * torch.exp(log_var / 2)
+
+
+def weights_of(model: MotorVAE) -> dict[str, Tensor]:
+    """Return a copy of all weights and statistics on the CPU, in the plain memory layout."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }

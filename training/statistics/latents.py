@@ -1,0 +1,241 @@
+"""What known images and their latents look like: the yardstick for recognising foreign ones."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...runtime.core.atomic_files import replaced_file
+from ...runtime.ood.appearance import LAYOUT, Appearance
+from ...runtime.ood.detector import shrunk
+from ...runtime.ood.tail import TAIL_LEVEL
+from ..data.batches import Rows, images_from_rows
+from ..data.dataset import DataSet
+from ..model.loss import kl_per_image, squared_error
+from ..model.vae import MotorVAE
+from .estimates import distances_to_others, effective_count, mean_excess, shrinkage_of
+
+LATENTS_NAME = "latents.npz"
+HELD_OUT_NAME = "held_out.npz"
+_BODY_LEVELS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, TAIL_LEVEL, 0.98)
+_TAIL_LEVELS = (0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 1)
+QUANTILE_LEVELS = (*_BODY_LEVELS, *_TAIL_LEVELS)
+STATISTICS_IMAGES = 4096
+"""At most so many training images are encoded, drawn evenly; more would not move a mean."""
+YARDSTICK_IMAGES = 4096
+"""At most so many held-out images set the quantiles: past the 99.9th percentile there are four."""
+HELD_OUT_IMAGES = 2048
+"""At most so many held-out images are kept: INT8 graphs are chosen and judged on them."""
+REFERENCES = 2048
+"""At most so many training images are what a frame's appearance is compared with."""
+_GAP_ROWS, _GAP_SHARE = 30, 20
+"""Images that come within so many of each other, or within such a part of all, may be neighbours
+in a video: none is judged by the other."""
+_LEAST_DEVIATION = 0.01
+"""Of an appearance's value: one that never changes would make the smallest change foreign."""
+_LAYOUT_DEVIATIONS = 4
+"""The 16 values of the layout count as one of the others: where things are varies most."""
+_RIDGE = 1e-6
+"""Added to the covariance, times its mean variance: a collapsed latent has none of its own."""
+_BATCH = 32
+
+Float64s = npt.NDArray[np.float64]
+
+
+@torch.inference_mode()
+def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """Measure the latents in float32, the arithmetic that is deployed.
+
+    Mean and covariance are those of the training images. The quantiles are those of held-out
+    images: by the yardstick of images that the model has learned, and from which the covariance
+    was taken, every new image would look foreign. Appearance is not learned, so all images tell
+    how far known ones are from the nearest of the others.
+
+    Args:
+        model: In evaluation mode, on any device.
+        data: Its training and held-out rows are measured.
+
+    Returns:
+        `mean` (D,) and `covariance` (D, D) of mu, as they are; `covariance_shrinkage` () towards
+        its diagonal, and `covariance_ridge` (), to add to the diagonal before it is inverted;
+        `count` (); `posterior_variance_mean` (D,), the mean of exp(log_var); `log_var_mean` and
+        `log_var_deviation` (D,), and `log_var_ridge` (), to add to the deviation's square before
+        it is divided by; `appearance_mean` and `appearance_deviation` (K,), and
+        `appearance_references` (M, K) float32, appearances of training images in those units;
+        `quantile_levels` (Q,), `quantile_count` (), and at these levels over the held-out images
+        `kl_quantiles` in nats; `mahalanobis_quantiles` of mu (a distance, not its square);
+        `log_var_distance_quantiles`, the same of log_var with each dimension by itself;
+        `reconstruction_error_quantiles`, the squared error averaged over pixels; over
+        `appearance_count` () of all images `appearance_quantiles`, the distance to the nearest
+        reference. For `mahalanobis` and `appearance`, `..._excess` and `..._effective_count` as
+        of `motorvae.runtime.ood.tail.Tail`. All float64 where nothing else is said.
+    """
+    mu, log_var = _encoded(model, data, _evenly(data.train, STATISTICS_IMAGES))
+    mean = mu.mean(0)
+    covariance = np.atleast_2d(np.cov(mu, rowvar=False, bias=True))
+    shrinkage = shrinkage_of(mu)
+    ridge = _ridge(np.diag(covariance))
+    log_var_mean, log_var_deviation = log_var.mean(0), log_var.std(0)
+    log_var_ridge = _ridge(log_var_deviation**2)
+    unseen = np.sort(_evenly(data.held_out, YARDSTICK_IMAGES))  # in the recording's own order
+    unseen_mu, unseen_log_var, kl, error = _reconstructed(model, data, unseen)
+    log_var_variance = np.diag(log_var_deviation**2)
+    distances = mahalanobis(unseen_mu, mean, shrunk(covariance, shrinkage), ridge)
+    log_var_distances = mahalanobis(unseen_log_var, log_var_mean, log_var_variance, log_var_ridge)
+    return {
+        "mean": mean,
+        "covariance": covariance,
+        "covariance_shrinkage": np.array(shrinkage),
+        "covariance_ridge": np.array(ridge),
+        "log_var_mean": log_var_mean,
+        "log_var_deviation": log_var_deviation,
+        "log_var_ridge": np.array(log_var_ridge),
+        "count": np.array(len(mu), np.float64),
+        "posterior_variance_mean": np.exp(log_var).mean(0),
+        "quantile_levels": np.array(QUANTILE_LEVELS),
+        "quantile_count": np.array(len(unseen), np.float64),
+        "kl_quantiles": np.quantile(kl, QUANTILE_LEVELS),
+        "log_var_distance_quantiles": np.quantile(log_var_distances, QUANTILE_LEVELS),
+        "reconstruction_error_quantiles": np.quantile(error, QUANTILE_LEVELS),
+        **_tail("mahalanobis", distances),
+        **appearance_statistics(data),
+    }
+
+
+def appearance_statistics(data: DataSet) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """Measure what known images look like; see `latent_statistics` for what is returned."""
+    rows = np.sort(_evenly(np.concatenate([data.train, data.held_out]), YARDSTICK_IMAGES))
+    reference_rows = _evenly(data.train, REFERENCES)
+    appearance = Appearance(data.images.shape[1])
+    references = np.stack([appearance.measure(data.images[row]).copy() for row in reference_rows])
+    # Known images, too, as another decoder may give them, and what that does is no difference.
+    handled = [_handled(data.images[row], turn) for turn, row in enumerate(rows)]
+    measured = np.stack([appearance.measure(image).copy() for image in handled])
+    clean = np.stack([appearance.measure(data.images[row]).copy() for row in rows])
+    mean = references.mean(0)
+    tolerance = np.square(measured - clean).mean(0)
+    deviation = np.sqrt(np.maximum(references.var(0), _LEAST_DEVIATION**2) + tolerance)
+    deviation[[name.startswith(LAYOUT) for name in appearance.names]] *= _LAYOUT_DEVIATIONS
+    references = (references - mean) / deviation
+    points = (measured - mean) / deviation
+    gap = min(_GAP_ROWS, len(data.images) // _GAP_SHARE)
+    found = distances_to_others(points, rows, references, reference_rows, gap)
+    return {
+        "appearance_mean": mean,
+        "appearance_deviation": deviation,
+        "appearance_references": references.astype(np.float32),
+        "appearance_count": np.array(len(rows), np.float64),
+        **_tail("appearance", found),
+    }
+
+
+def _handled(image: npt.NDArray[np.uint8], turn: int) -> npt.NDArray[np.uint8]:
+    """Return an image as it is, by JPEG at quality 90, a level darker or a level brighter.
+
+    So much the same picture differs from one decoder, codec or conversion of colours to another.
+    """
+    found = image
+    if turn % 4 == 1:
+        _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        found = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
+    elif turn % 4 == 2:
+        found = np.maximum(image, 1) - np.uint8(1)
+    elif turn % 4 == 3:
+        found = np.minimum(image, 254) + np.uint8(1)
+    return found
+
+
+def _tail(name: str, values: Float64s) -> dict[str, Float64s]:
+    """Return what a `Tail` is made of, for values in the order of the recording."""
+    return {
+        f"{name}_quantiles": np.quantile(values, QUANTILE_LEVELS),
+        f"{name}_excess": np.array(mean_excess(values)),
+        f"{name}_effective_count": np.array(effective_count(values)),
+    }
+
+
+def _encoded(model: MotorVAE, data: DataSet, rows: Rows) -> tuple[Float64s, ...]:
+    """Return mu (N, D) and log_var (N, D) of these images."""
+    return _joined([model.encode(images) for images in _batches(model, data, rows)])
+
+
+def _reconstructed(model: MotorVAE, data: DataSet, rows: Rows) -> tuple[Float64s, ...]:
+    """Return mu (N, D), log_var (N, D), the KL (N,) and the error of a pixel (N,)."""
+    parts: list[tuple[Tensor, ...]] = []
+    for images in _batches(model, data, rows):
+        reconstruction, mu, log_var = model(images)
+        error = squared_error(images, reconstruction) / images[0].numel()
+        parts.append((mu, log_var, kl_per_image(mu, log_var), error))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Float64s, ...]:
+    """Join the batches of each output."""
+    columns = zip(*parts, strict=True)
+    return tuple(torch.cat(column).cpu().numpy().astype(np.float64) for column in columns)
+
+
+def _ridge(variance: Float64s) -> float:
+    """Return what to add to variances (D,) before they are divided by."""
+    # The smallest normal number keeps a matrix invertible even where no value ever moves.
+    return max(_RIDGE * float(variance.mean()), float(np.finfo(np.float32).tiny))
+
+
+def _batches(model: MotorVAE, data: DataSet, rows: Rows) -> Iterator[Tensor]:
+    device = next(model.parameters()).device
+    for start in range(0, len(rows), _BATCH):
+        yield images_from_rows(data, rows[start : start + _BATCH]).to(device)
+
+
+def mahalanobis(mu: Float64s, mean: Float64s, covariance: Float64s, ridge: float) -> Float64s:
+    """Return the distance of each mu (N, D) from the mean, in spreads: (N,)."""
+    away = mu - mean
+    factor = np.linalg.cholesky(covariance + ridge * np.eye(len(mean)))
+    whitened = np.linalg.solve(factor, away.T)
+    distance: Float64s = np.sqrt((whitened**2).sum(0))
+    return distance
+
+
+def save_latents(folder: Path, statistics: Mapping[str, npt.NDArray[np.floating[Any]]]) -> None:
+    """Write `latents.npz`; read it with `allow_pickle=False`."""
+    with replaced_file(folder / LATENTS_NAME) as path:
+        np.savez(path, **statistics)  # type: ignore[arg-type]  # the stub mixes up its keywords
+
+
+def save_held_out(folder: Path, data: DataSet) -> None:
+    """Write up to 2048 held-out images, those of the smallest content hash, with their names.
+
+    They are compressed a few at a time, so that they never are in memory together.
+    """
+    rows = data.held_out[:HELD_OUT_IMAGES]
+    names = np.array([data.names[row] for row in rows], np.str_)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+        "fortran_order": False,
+        "shape": (len(rows), *data.images.shape[1:]),
+    }
+    with (
+        replaced_file(folder / HELD_OUT_NAME) as path,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        with archive.open("images.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(rows), _BATCH):
+                file.write(data.images[rows[start : start + _BATCH]].tobytes())
+        with archive.open("names.npy", "w") as file:
+            np.lib.format.write_array(file, names, allow_pickle=False)
+
+
+def _evenly(rows: Rows, most: int) -> Rows:
+    if len(rows) <= most:
+        return rows
+    chosen: Rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
+    return chosen
