@@ -161,7 +161,7 @@ def _gpu(options: GpuOptions) -> int:
     kept = set_aside(options.output)
     if kept is not None:
         console.print(f"the earlier {options.output} is kept as {kept}")
-    receipt = Examination(
+    precision_report = Examination(
         bundle=bundle,
         gpu=gpu,
         frames=options.frames,
@@ -169,12 +169,12 @@ def _gpu(options: GpuOptions) -> int:
         output=options.output,
         console=console,
     ).run()
-    print_receipt(console, receipt)
+    print_receipt(console, precision_report)
     console.print(
-        f"receipt in {options.output}: {len(receipt.measured)} of {len(receipt.rows)} rows "
+        f"receipt in {options.output}: {len(precision_report.measured)} of {len(precision_report.rows)} rows "
         "measured; share that file as it is"
     )
-    return 0 if receipt.passed else 1
+    return 0 if precision_report.passed else 1
 
 
 if __name__ == "__main__":

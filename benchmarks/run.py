@@ -24,7 +24,7 @@ from .measure.rounds import Schedule
 from .measure.stability import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
 from .options import RunGroup
 from .result import Result, Settings
-from .subjects.model_under_test import Subject
+from .subjects.model_under_test import ModelUnderTest
 from .subjects.torch_engines import thread_limit
 
 _GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
@@ -93,7 +93,7 @@ class Plan:
         return 5 if self.quick else 30
 
 
-def run_benchmark(subject: Subject, plan: Plan, note: Callable[[str], None]) -> Result:
+def run_benchmark(subject: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> Result:
     """Measure everything; what is compared with each other is measured in turns.
 
     Args:
@@ -140,7 +140,7 @@ def run_benchmark(subject: Subject, plan: Plan, note: Callable[[str], None]) -> 
     )
 
 
-def _cases(subject: Subject, plan: Plan, note: Callable[[str], None]) -> Iterator[Case]:
+def _cases(subject: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> Iterator[Case]:
     gate, schedule, seed = DriftGate(subject), plan.schedule, plan.seed
     for graph in _GRAPHS:
         if graph not in plan.only:
@@ -185,7 +185,7 @@ def _cases(subject: Subject, plan: Plan, note: Callable[[str], None]) -> Iterato
         yield from training_cases(subject.spec, batch, steps, has_bf16=cpu_has_bf16())
 
 
-def _under_roofline(case: Case, subject: Subject, rates: Rates) -> Case:
+def _under_roofline(case: Case, subject: ModelUnderTest, rates: Rates) -> Case:
     """Add the least time that the machine's best rates allow, where a case is one graph."""
     if case.whole is None or case.group not in _GRAPHS or case.precision not in rates.matrix:
         return case

@@ -31,11 +31,11 @@ from ..runtime.core.errors import (
     sentence_list,
 )
 from ..runtime.core.spec import ModelSpec
-from ..runtime.engines.tensorrt.find import ENGINES, foreign_in_engines
+from ..runtime.engines.tensorrt.find import ENGINES, unknown_in_engines
 from .forms import Form
-from .int8.graphs import Int8Forms, Int8Order, LeftOut, Searched
+from .int8.graphs import Int8Forms, Int8Request, LeftOut, Searched
 from .int8.images import Luma, calibration_from_text
-from .ood.capability import told_apart
+from .ood.capability import ood_capability
 from .verify.reference import reference_from_bundle, save_reference
 from .verify.verifier import Reference
 from .writer import BundleWriter
@@ -55,7 +55,7 @@ def check_replaceable(output: Path) -> None:
             manifest = orjson.loads((output / MANIFEST).read_bytes())
             listed = {entry["file"] for entry in (*manifest["graphs"], *manifest["files"])}
             foreign = {path.name for path in output.iterdir()} - listed - {MANIFEST, ENGINES}
-            foreign.update(foreign_in_engines(output))
+            foreign.update(unknown_in_engines(output))
         except (OSError, ValueError, KeyError, TypeError) as error:
             if output.is_dir() and not any(output.iterdir()):
                 return
@@ -82,7 +82,7 @@ def write_bundle(
     on_reports: ReportsHook,
     held_out: Luma | None = None,
     precisions: Collection[Precision] = (),
-    int8: Int8Order | None = None,
+    int8: Int8Request | None = None,
     remarks: Sequence[str] = (),
     tell: Tell = lambda _: None,
 ) -> tuple[LeftOut, ...]:
@@ -117,10 +117,10 @@ def write_bundle(
         tell("float32 graphs")
         writer.add_fp32(graphs)
         images = reference.images if held_out is None else held_out
-        searched, left_out = _add(writer, precisions, int8 or Int8Order(), images, tell)
+        searched, left_out = _add(writer, precisions, int8 or Int8Request(), images, tell)
         shutil.copyfile(statistics, folder / STATISTICS)
         tell("what foreign can tell")
-        writer.foreign = told_apart(
+        writer.foreign = ood_capability(
             folder / Form("encoder", "fp32").file,
             arrays_from_npz(statistics, error=BundleError, again="train again"),
             reference.images,
@@ -136,7 +136,7 @@ def add_to_bundle(
     precisions: Collection[Precision],
     *,
     on_reports: ReportsHook,
-    int8: Int8Order | None = None,
+    int8: Int8Request | None = None,
     tell: Tell = lambda _: None,
 ) -> tuple[LeftOut, ...]:
     """Add precisions that a bundle lacks, from its float32 graphs; needs no torch.
@@ -162,7 +162,7 @@ def add_to_bundle(
         manifest = bundle.manifest
         writer = BundleWriter(folder, bundle.spec, manifest.weights_sha256, reference)
         images = reference.images
-        searched, left_out = _add(writer, precisions, int8 or Int8Order(), images, tell)
+        searched, left_out = _add(writer, precisions, int8 or Int8Request(), images, tell)
         on_reports(_with_refused(writer, left_out), searched)
         writer.finish([entry.file for entry in manifest.files], manifest)
     return left_out
@@ -171,7 +171,7 @@ def add_to_bundle(
 def _add(
     writer: BundleWriter,
     precisions: Collection[Precision],
-    int8: Int8Order,
+    int8: Int8Request,
     held_out: Luma,
     tell: Tell,
 ) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:

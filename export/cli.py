@@ -26,8 +26,8 @@ from ..runtime.core.errors import (
 from .forms import RUNNERS
 from .tables import engine_table, search_table, verification_table
 from .tensorrt.add_engines import (
+    EngineBuildRequest,
     EngineChoice,
-    EngineOrder,
     NoBuilder,
     add_engines_to_bundle,
     find_builder,
@@ -124,7 +124,7 @@ def _export(options: ExportOptions) -> None:
             )
     elif wants_engine:
         for precision in engines or ["fp32"]:
-            order = EngineOrder(builder, gpu, precision, profile, options.workspace_mib)
+            order = EngineBuildRequest(builder, gpu, precision, profile, options.workspace_mib)
             _build_engines(path, order, console)
     if left_out:
         clauses = dict.fromkeys(part.sentence for part in left_out)
@@ -188,7 +188,7 @@ def _export_checkpoint(
         from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
         from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
         from .forms import GRAPHS  # noqa: PLC0415
-        from .int8.graphs import Int8Order  # noqa: PLC0415
+        from .int8.graphs import Int8Request  # noqa: PLC0415
         from .onnx_export import onnx_from_model  # noqa: PLC0415
         from .verify.reference import held_out_from_run  # noqa: PLC0415
         from .verify.torch_reference import reference_from_model  # noqa: PLC0415
@@ -238,7 +238,7 @@ def _export_checkpoint(
             remarks=remarks,
             held_out=held_out.images,
             precisions=precisions,
-            int8=Int8Order(runners, options.calibration),
+            int8=Int8Request(runners, options.calibration),
             on_reports=_printer(console),
             tell=status.update,
         )
@@ -276,7 +276,7 @@ def _extend_bundle(
         return ()
     try:
         from .bundle import add_to_bundle  # noqa: PLC0415
-        from .int8.graphs import Int8Order  # noqa: PLC0415
+        from .int8.graphs import Int8Request  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, "deriving a precision", extra="export,cpu") from error
 
@@ -284,7 +284,7 @@ def _extend_bundle(
         left_out = add_to_bundle(
             bundle,
             lacking,
-            int8=Int8Order(missing, options.calibration),
+            int8=Int8Request(missing, options.calibration),
             on_reports=_printer(console),
             tell=status.update,
         )
@@ -296,12 +296,14 @@ def _extend_bundle(
     return left_out
 
 
-def _build_engines(path: Path, order: EngineOrder, console: Console) -> None:
-    passports = add_engines_to_bundle(
+def _build_engines(path: Path, order: EngineBuildRequest, console: Console) -> None:
+    engine_manifests = add_engines_to_bundle(
         load_bundle(path), order, console, on_reports=_printer(console)
     )
-    console.print(engine_table(passports))
-    for reason in sorted({p.verification.reason for p in passports if p.verification.reason}):
+    console.print(engine_table(engine_manifests))
+    for reason in sorted(
+        {p.verification.reason for p in engine_manifests if p.verification.reason}
+    ):
         console.print(f"not verified: {reason}")
 
 

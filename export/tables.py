@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..runtime.bundle.manifest import GraphReport, Metric
-from ..runtime.engines.tensorrt.engine_manifest import Passport
+from ..runtime.engines.tensorrt.engine_manifest import EngineManifest
 from .verify.figures import IMAGE_METRIC, LATENT_METRIC, RMS_METRIC
 
 if TYPE_CHECKING:
@@ -119,33 +119,35 @@ def _last(search: Searched, judges: Judges) -> str:
     return f"{shares[-1]:.0%}" if shares else "not run"
 
 
-def engine_table(passports: Sequence[Passport]) -> Table:
+def engine_table(engine_manifests: Sequence[EngineManifest]) -> Table:
     """Return each engine with what was read back from it."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("engine", "weights", "outputs", "size", "built in", "drift gate"):
         table.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=True)
-    for passport in passports:
-        precision, receipt = passport.precision, passport.receipt
-        weights, outputs = receipt.shares(precision)
+    for engine_manifest in engine_manifests:
+        precision, precision_report = engine_manifest.precision, engine_manifest.precision_report
+        weights, outputs = precision_report.shares(precision)
         # What an INT8 engine hands on between layers is float; its label is about multiplications.
-        told = receipt.share_of_multiplications(precision) if precision == "int8" else outputs
+        told = (
+            precision_report.share_of_multiplications(precision) if precision == "int8" else outputs
+        )
         table.add_row(
-            passport.title,
+            engine_manifest.title,
             f"{weights:.2%} {precision}",
             f"{told:.2%} {precision}",
-            f"{passport.engine.size_bytes / 1e6:.1f} MB",
-            f"{passport.build_seconds:.1f} s",
-            "passed" if passport.verification.verified else "not run",
+            f"{engine_manifest.engine.size_bytes / 1e6:.1f} MB",
+            f"{engine_manifest.build_seconds:.1f} s",
+            "passed" if engine_manifest.verification.verified else "not run",
         )
-    if passports:
-        first = passports[0]
-        sources = {first.receipt.weights_from, first.receipt.outputs_from}
+    if engine_manifests:
+        first = engine_manifests[0]
+        sources = {first.precision_report.weights_from, first.precision_report.outputs_from}
         instead = ""
-        if any(passport.precision == "int8" for passport in passports):
-            sources.add(first.receipt.multiplications_from)
+        if any(engine_manifest.precision == "int8" for engine_manifest in engine_manifests):
+            sources.add(first.precision_report.multiplications_from)
             instead = "; of INT8 engines, multiplications instead of outputs"
         table.caption = (
-            f"{first.flavour} {first.version} for compute capability "
+            f"{first.package} {first.version} for compute capability "
             f"{', '.join(first.compute_capabilities)}; formats read back from the "
             f"{' and the '.join(sorted(sources))}{instead}"
         )

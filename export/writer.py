@@ -29,7 +29,7 @@ from ..runtime.bundle.manifest import (
     Runner,
     tensors_of,
 )
-from ..runtime.bundle.ood_capability import ToldApart
+from ..runtime.bundle.ood_capability import OODCapability
 from ..runtime.core.atomic_files import sha256_of
 from ..runtime.core.errors import BackendError, MissingDependencyError, VerificationError
 from ..runtime.core.spec import ModelSpec
@@ -83,7 +83,7 @@ class BundleWriter:
         self._openvino_mu = np.empty((0, spec.latent_size), np.float32)
         self.graphs: list[GraphEntry] = []
         self.reports: list[GraphReport] = []
-        self.foreign: ToldApart | None = None
+        self.foreign: OODCapability | None = None
 
     def add_fp32(self, graphs: Mapping[GraphName, ir.Model]) -> None:
         """Derive, write and verify all float32 forms of the two graphs."""

@@ -15,7 +15,7 @@ from .bundle.load import load_bundle
 from .core.command import print_remarks, run_command, stderr_console
 from .core.errors import SourceError
 from .engines.request import EngineOptions
-from .sources.base import Wanted
+from .sources.base import CaptureRequest
 from .sources.open import open_source
 from .stream.batch_encode import check_batch_size, check_npz, encode_source
 from .stream.options import StreamOptions
@@ -79,7 +79,7 @@ def _encode(options: EncodeOptions) -> None:
     choice = options.engine.open(bundle, "encoder")
     with (
         choice.backend as backend,
-        open_source(options.data, Wanted(spec=bundle.spec)) as source,
+        open_source(options.data, CaptureRequest(spec=bundle.spec)) as source,
         Progress(console=console) as progress,
     ):
         console.print(f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}")

@@ -91,15 +91,17 @@ def rtx_bundle(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A copy with FP16 engines by the real TensorRT-RTX builder. Corrupt a copy, never this one."""
     from rich.console import Console
 
-    from motorvae.export.tensorrt.add_engines import EngineOrder, add_engines_to_bundle
+    from motorvae.export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
     from motorvae.runtime.bundle.load import load_bundle
     from motorvae.runtime.engines.gpu_info import NoGpu
     from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile
-    from motorvae.runtime.engines.tensorrt.package import open_flavour
+    from motorvae.runtime.engines.tensorrt.package import import_tensorrt
 
     folder = tmp_path_factory.mktemp("rtx") / "bundle"
     shutil.copytree(small_bundle, folder)
-    order = EngineOrder(open_flavour("tensorrt-rtx"), NoGpu("no GPU here"), "fp16", BatchProfile())
+    order = EngineBuildRequest(
+        import_tensorrt("tensorrt-rtx"), NoGpu("no GPU here"), "fp16", BatchProfile()
+    )
     add_engines_to_bundle(
         load_bundle(folder), order, Console(quiet=True), on_reports=lambda _: None
     )

@@ -22,7 +22,7 @@ RESUME_NAME = "resume.ckpt"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopWish(Callback):
+class StopRequest(Callback):
     """Whether the user pressed Ctrl-C, or the system sent SIGTERM, as it does before it shuts down.
 
     Only a third time stops at once, without saving.

@@ -38,7 +38,7 @@ from .hardware import (
     release_freed_memory,
     threads_restored,
 )
-from .interrupt import RESUME_NAME, StopWish, WholeFileIO, steps_saved
+from .interrupt import RESUME_NAME, StopRequest, WholeFileIO, steps_saved
 from .loop.module import EpochRow, Interrupted, VAETraining
 from .loop.progress import EpochBar, preparing
 from .options import CARD_BATCH_SIZE, GOAL, TrainOptions, spec_from_train_options
@@ -220,7 +220,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         machine: A trainer of the same hardware.
         console: For the user.
     """
-    wish, resume = StopWish(console.print), folder / RESUME_NAME
+    wish, resume = StopRequest(console.print), folder / RESUME_NAME
     with wish.listening(), _expected_warnings():
         config = config_from_run(folder)
         trials = _thread_trials(config, options, machine, console)

@@ -12,15 +12,15 @@ from ...runtime.core.errors import BackendError, MissingDependencyError
 from ...runtime.engines.base import Backend, Batch
 from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...runtime.engines.tensorrt.find import open_engine, precisions_with_engine
-from ...runtime.engines.tensorrt.package import FLAVOURS, FlavourName, open_flavour
+from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt
 from ...runtime.pixels.convert import input_from_luma
 from ..measure.rounds import Samples, Schedule, interleaved
 from ..subjects.engines_under_test import PRECISIONS
-from ..subjects.model_under_test import Subject, array_sha256, luma_for
+from ..subjects.model_under_test import ModelUnderTest, array_sha256, luma_for
 from .base import TENSORRT, TENSORRT_RTX, Case, GpuMode, measured_case
 from .graph import DriftGate, series_by_stage
 
-_ENGINES: dict[FlavourName, str] = {"tensorrt": TENSORRT, "tensorrt-rtx": TENSORRT_RTX}
+_ENGINES: dict[TensorRTName, str] = {"tensorrt": TENSORRT, "tensorrt-rtx": TENSORRT_RTX}
 _SMI = ("name", "pstate", "clocks.sm", "clocks.mem", "power.limit", "temperature.gpu")
 _COMMAND_S = 20
 _TRTEXEC = "compare with trtexec --noDataTransfers, its CUDA graph off: GPU compute time"
@@ -34,30 +34,32 @@ class TimedBackend(Backend, Protocol):
         ...
 
 
-def gpu_cases(subject: Subject, *, schedule: Schedule, seed: int, gate: DriftGate) -> list[Case]:
+def gpu_cases(
+    subject: ModelUnderTest, *, schedule: Schedule, seed: int, gate: DriftGate
+) -> list[Case]:
     """Time every engine that the bundle holds; without a GPU, say so."""
     gpu = find_gpu()
     cases: list[Case] = []
-    for flavour in FLAVOURS:
-        blank = Case(group="gpu", engine=_ENGINES[flavour], not_measured="no engine in the bundle")
+    for package in TENSORRT_PACKAGES:
+        blank = Case(group="gpu", engine=_ENGINES[package], not_measured="no engine in the bundle")
         found: list[Case] = []
         if isinstance(gpu, NoGpu):
             blank = blank.model_copy(update={"not_measured": gpu.reason})
         else:
             for graph in ("encoder", "decoder"):
-                for precision in precisions_with_engine(subject.bundle, graph, flavour):
+                for precision in precisions_with_engine(subject.bundle, graph, package):
                     found += _engine_cases(
-                        subject, graph, precision, flavour, gpu, schedule, seed, gate
+                        subject, graph, precision, package, gpu, schedule, seed, gate
                     )
         cases += found or [blank]
     return cases
 
 
 def _engine_cases(  # noqa: PLR0917  # one caller, just above
-    subject: Subject,
+    subject: ModelUnderTest,
     graph: GraphName,
     precision: Precision,
-    flavour: FlavourName,
+    package: TensorRTName,
     gpu: Gpu,
     schedule: Schedule,
     seed: int,
@@ -70,7 +72,7 @@ def _engine_cases(  # noqa: PLR0917  # one caller, just above
     for is_graph in (False, True):
         case = Case(
             group="gpu",
-            engine=_ENGINES[flavour],
+            engine=_ENGINES[package],
             precision=PRECISIONS[precision],
             outputs=" and ".join(outputs),
             variant=graph,
@@ -82,7 +84,7 @@ def _engine_cases(  # noqa: PLR0917  # one caller, just above
                 subject.bundle,
                 graph,
                 precision,
-                open_flavour(flavour),
+                import_tensorrt(package),
                 gpu,
                 outputs=outputs,
                 cuda_graph=is_graph,

@@ -13,8 +13,8 @@ from ..measure.roofline import Cost, cost_of
 from ..measure.rounds import Samples, Schedule, interleaved, stopwatch
 from ..measure.samples import Series, series_of
 from ..subjects.engine_error import Drift, announced, drift_of
-from ..subjects.engines_under_test import PRECISIONS, Contender, contenders_of, open_all
-from ..subjects.model_under_test import Subject, array_sha256, luma_for
+from ..subjects.engines_under_test import PRECISIONS, EngineUnderTest, contenders_of, open_all
+from ..subjects.model_under_test import ModelUnderTest, array_sha256, luma_for
 from ..subjects.torch_engines import Run, agreement_with, eager_run
 from .base import COMPILED, EAGER, Case, measured_case
 
@@ -23,7 +23,7 @@ from .base import COMPILED, EAGER, Case, measured_case
 class DriftGate:
     """The drift of each engine, found once and kept for all batches and paths."""
 
-    subject: Subject
+    subject: ModelUnderTest
     _known: dict[str, Drift] = field(default_factory=dict)
 
     def of(self, case: Case, run: Run, entry: GraphEntry | None = None) -> Drift:
@@ -53,7 +53,7 @@ class DriftGate:
 
 
 def graph_cases(
-    subject: Subject,
+    subject: ModelUnderTest,
     graph: GraphName,
     batch: int,
     *,
@@ -91,7 +91,7 @@ def graph_cases(
         values = eager_run(subject.model.encoder, OUTPUTS["encoder"])(images)["mu"]
     reference = eager_run(half, names)(values)
 
-    def input_for(contender: Contender) -> Batch:
+    def input_for(contender: EngineUnderTest) -> Batch:
         return luma if contender.takes_luma else values
 
     contenders = contenders_of(
@@ -142,7 +142,7 @@ def graph_cases(
     return in_order([one.planned for one in contenders], [*measured, *refused])
 
 
-def cost_of_case(subject: Subject, case: Case) -> Cost:
+def cost_of_case(subject: ModelUnderTest, case: Case) -> Cost:
     """Return what one run of a graph's case costs on paper."""
     graph: GraphName = "encoder" if case.group == "encoder" else "decoder"
     return cost_of(

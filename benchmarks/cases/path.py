@@ -20,9 +20,9 @@ from ...runtime.pixels.convert import input_from_luma, write_input
 from ...runtime.pixels.reference import reference_luma
 from ..measure.rounds import Schedule, interleaved
 from ..subjects.engine_error import Drift
-from ..subjects.engines_under_test import RUNNERS, Contender, Opened, open_all, production
+from ..subjects.engines_under_test import RUNNERS, EngineUnderTest, Opened, open_all, production
 from ..subjects.luma_paths import Luma, our_luma, plain_luma
-from ..subjects.model_under_test import Subject, luma_for
+from ..subjects.model_under_test import ModelUnderTest, luma_for
 from ..subjects.scenes import JPEG_QUALITY, Scene, scene_of
 from ..subjects.torch_engines import Run, agreement_with, eager_run
 from .base import EAGER, PLAIN, Agreement, Case, FrameSource, measured_case
@@ -78,7 +78,7 @@ class Path:
 
 
 def path_cases(
-    subject: Subject,
+    subject: ModelUnderTest,
     *,
     schedule: Schedule,
     seed: int,
@@ -132,7 +132,7 @@ def path_cases(
     return cases
 
 
-def path_contenders(subject: Subject, threads: int | None) -> list[Contender]:
+def path_contenders(subject: ModelUnderTest, threads: int | None) -> list[EngineUnderTest]:
     """Return the leanest encoder of each engine in float32 and int8, as far as there is one."""
     found = []
     for precision in ("fp32", "int8"):
@@ -146,7 +146,7 @@ def path_contenders(subject: Subject, threads: int | None) -> list[Contender]:
 
 
 def _rivals(
-    subject: Subject, eager: Run, scene: Scene, source: FrameSource, opencv_threads: int
+    subject: ModelUnderTest, eager: Run, scene: Scene, source: FrameSource, opencv_threads: int
 ) -> list[Path]:
     """Return the plain recipe, and torch eager behind our luma, so that both parts show."""
     side = subject.spec.image_size
@@ -165,7 +165,7 @@ def _rivals(
 
 
 def _ours(
-    subject: Subject, opened: Opened, scene: Scene, source: FrameSource, gate: DriftGate
+    subject: ModelUnderTest, opened: Opened, scene: Scene, source: FrameSource, gate: DriftGate
 ) -> Path:
     dtype = np.uint8 if opened.contender.takes_luma else np.float32
     planned = _placed(opened.contender.planned, scene, source)
@@ -211,6 +211,6 @@ def _checked(path: Path, spec: ModelSpec, scene: Scene, eager: Run) -> tuple[Agr
     return (near, *agreement_with(expected, found, title, path.planned.precision))
 
 
-def _sample(subject: Subject, contender: Contender, seed: int) -> Batch:
+def _sample(subject: ModelUnderTest, contender: EngineUnderTest, seed: int) -> Batch:
     luma = luma_for(subject.spec, 1, seed)
     return luma if contender.takes_luma else input_from_luma(luma)

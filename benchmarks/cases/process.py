@@ -11,15 +11,15 @@ from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import CpuRunner
 from ..measure.samples import series_of
 from ..subjects.engines_under_test import PRECISIONS, RUNNERS, is_for
-from ..subjects.model_under_test import Subject
-from ..subjects.stream_process import Child, import_ns
+from ..subjects.model_under_test import ModelUnderTest
+from ..subjects.stream_process import StreamProcess, import_ns
 from .base import Case, measured_case
 
 _MOTORVAE = "motorvae.runtime.cli"
 
 
 @dataclass(frozen=True)
-class Way:
+class StreamConfig:
     """One choice of engine for motorvae-stream; everything else is its default.
 
     Attributes:
@@ -30,7 +30,7 @@ class Way:
     runner: CpuRunner
     precision: Precision
 
-    def args(self, subject: Subject, camera: str) -> tuple[str, ...]:
+    def args(self, subject: ModelUnderTest, camera: str) -> tuple[str, ...]:
         """Return the command's options."""
         return (
             *("--camera", camera, "--model", str(subject.bundle.folder)),
@@ -51,10 +51,10 @@ class Way:
         )
 
 
-def ways_of(subject: Subject) -> list[Way]:
+def ways_of(subject: ModelUnderTest) -> list[StreamConfig]:
     """Return every engine and precision that the bundle can be streamed with on a CPU."""
     found = {
-        Way(runner, entry.precision)
+        StreamConfig(runner, entry.precision)
         for entry in subject.bundle.manifest.graphs
         for runner in RUNNERS
         if entry.graph == "encoder" and is_for(entry, runner) and entry.precision != "fp16"
@@ -63,10 +63,10 @@ def ways_of(subject: Subject) -> list[Way]:
     return sorted(found, key=lambda way: (way.runner, order.index(way.precision)))
 
 
-def start_up_cases(subject: Subject, rounds: int) -> list[Case]:
+def start_up_cases(subject: ModelUnderTest, rounds: int) -> list[Case]:
     """Time processes from their start to the first row in a pipe, in turns, one launch a turn."""
-    taken: dict[Way, list[int]] = {way: [] for way in ways_of(subject)}
-    reasons: dict[Way, str] = {}
+    taken: dict[StreamConfig, list[int]] = {way: [] for way in ways_of(subject)}
+    reasons: dict[StreamConfig, str] = {}
     for turn in range(rounds + 1):
         for way, samples in taken.items():
             if way in reasons:
@@ -104,7 +104,7 @@ def import_cases(rounds: int) -> list[Case]:
     return [measured_case(case)]
 
 
-def _first_row_ns(subject: Subject, way: Way) -> int:
-    with Child(way.args(subject, "synthetic")) as child:
+def _first_row_ns(subject: ModelUnderTest, way: StreamConfig) -> int:
+    with StreamProcess(way.args(subject, "synthetic")) as child:
         child.rows(1)
         return time.perf_counter_ns() - child.spawned_ns

@@ -16,9 +16,9 @@ from ...runtime.core.errors import (
     MissingDependencyError,
 )
 from ...runtime.core.spec import ModelSpec
-from ...runtime.engines.autotune_threads import choice_by_trial
+from ...runtime.engines.autotune_threads import autotuned_engine
 from ...runtime.engines.open import open_entry
-from ...runtime.engines.select import Choice
+from ...runtime.engines.select import SelectedEngine
 from ...runtime.pixels.convert import fitted_luma, input_from_luma
 from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
 from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
@@ -28,12 +28,12 @@ from ..measure.samples import Series, series_of
 from ..report.goals import DECODE_ALONE, ENCODE_ALONE, HOT, PACED
 from ..subjects.luma_paths import Luma
 from ..subjects.mjpeg_camera import MjpegCamera
-from ..subjects.model_under_test import Subject, luma_for
+from ..subjects.model_under_test import ModelUnderTest, luma_for
 from ..subjects.scenes import frame_of, jpeg_of
-from ..subjects.stream_process import Child, Memory, parsed
+from ..subjects.stream_process import Memory, StreamProcess, parsed
 from .base import Case, FrameSource, measured_case
 from .graph import series_by_stage
-from .process import Way
+from .process import StreamConfig
 
 FPS = 60
 CAMERA_FRAME = (1280, 720)
@@ -78,7 +78,7 @@ class Camera:
     luma: Callable[[], Luma]
 
 
-def stream_ways(ways: list[Way]) -> list[Way]:
+def stream_ways(ways: list[StreamConfig]) -> list[StreamConfig]:
     """Return those ways that are streamed: float32, and int8 where there is any."""
     return [way for way in ways if (way.runner, way.precision) in _MADE_FIRST]
 
@@ -107,7 +107,12 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[Camera]]:
 
 
 def stream_cases(
-    subject: Subject, ways: list[Way], plan: StreamPlan, schedule: Schedule, *, seed: int
+    subject: ModelUnderTest,
+    ways: list[StreamConfig],
+    plan: StreamPlan,
+    schedule: Schedule,
+    *,
+    seed: int,
 ) -> list[Case]:
     """Stream each camera with each engine in processes of their own, and time the parts alone."""
     with cameras(subject.spec, seed) as found:
@@ -118,7 +123,12 @@ def stream_cases(
 
 
 def alone_cases(
-    subject: Subject, ways: list[Way], found: list[Camera], schedule: Schedule, *, seed: int
+    subject: ModelUnderTest,
+    ways: list[StreamConfig],
+    found: list[Camera],
+    schedule: Schedule,
+    *,
+    seed: int,
 ) -> list[Case]:
     """Time decoding with converting, and encoding, each by itself in this process."""
     planned: dict[str, Case] = {}
@@ -158,17 +168,19 @@ def alone_cases(
     ]
 
 
-def _streamed(subject: Subject, ways: list[Way], camera: Camera, plan: StreamPlan) -> list[Case]:
-    ages: dict[Way, dict[str, list[int]]] = {way: {} for way in ways}
-    memories: dict[Way, list[Memory]] = {way: [] for way in ways}
-    dropped: dict[Way, int] = dict.fromkeys(ways, 0)
-    reasons: dict[Way, str] = {}
+def _streamed(
+    subject: ModelUnderTest, ways: list[StreamConfig], camera: Camera, plan: StreamPlan
+) -> list[Case]:
+    ages: dict[StreamConfig, dict[str, list[int]]] = {way: {} for way in ways}
+    memories: dict[StreamConfig, list[Memory]] = {way: [] for way in ways}
+    dropped: dict[StreamConfig, int] = dict.fromkeys(ways, 0)
+    reasons: dict[StreamConfig, str] = {}
     for _ in range(plan.rounds):
         for way in ways:
             if way in reasons:
                 continue
             try:
-                with Child(way.args(subject, camera.address)) as child:
+                with StreamProcess(way.args(subject, camera.address)) as child:
                     rows = parsed(child.rows(plan.skipped + plan.frames))[plan.skipped :]
                     memories[way].append(child.memory())
             except MeasurementError as error:
@@ -205,16 +217,18 @@ def _sizes(memories: list[Memory]) -> dict[str, Series]:
 
 
 @contextlib.contextmanager
-def _encoder(subject: Subject, way: Way, seed: int) -> Iterator[Callable[[], object]]:
+def _encoder(
+    subject: ModelUnderTest, way: StreamConfig, seed: int
+) -> Iterator[Callable[[], object]]:
     """Open what motorvae-stream would."""
     entry = subject.bundle.leanest("encoder", way.precision, way.runner)
     luma = luma_for(subject.spec, 1, seed)
 
-    def open_with(threads: int | None) -> Choice:
+    def open_with(threads: int | None) -> SelectedEngine:
         backend = open_entry(subject.bundle, entry, runner=way.runner, threads=threads)
-        return Choice(backend, way.precision)
+        return SelectedEngine(backend, way.precision)
 
-    with choice_by_trial(open_with, luma.shape).backend as backend:
+    with autotuned_engine(open_with, luma.shape).backend as backend:
         batch = luma if backend.input_dtype == luma.dtype else input_from_luma(luma)
         yield lambda: backend.run(batch)
 

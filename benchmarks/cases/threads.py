@@ -15,7 +15,7 @@ from ..measure.rounds import Laps, Schedule, interleaved
 from ..report.goals import HOT, PACED
 from ..subjects.as_installed import plain_onnx
 from ..subjects.luma_paths import our_luma, plain_luma
-from ..subjects.model_under_test import Subject
+from ..subjects.model_under_test import ModelUnderTest
 from ..subjects.scenes import scene_of
 from ..subjects.torch_engines import eager_run
 from .base import EAGER, ONNX, Case, measured_case
@@ -27,7 +27,7 @@ FRAME = (1920, 1080)
 _INSTALLED = "threads as installed"
 
 
-def thread_cases(subject: Subject, *, schedule: Schedule, seed: int) -> list[Case]:
+def thread_cases(subject: ModelUnderTest, *, schedule: Schedule, seed: int) -> list[Case]:
     """Time JPEG bytes to mu in float32, by the wall and in processor seconds of all threads.
 
     In a loop that is paced by a camera's clock the processor time runs from one latent to the

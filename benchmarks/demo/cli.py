@@ -164,4 +164,3 @@ def _step(console: Console, command: str, *args: str) -> None:
             raise
     if process.returncode:
         raise StepFailedError(f"{command} ended with exit code {process.returncode}; see above")
-

@@ -20,7 +20,7 @@ from ...runtime.core.errors import MeasurementError
 from ...runtime.core.latency import NS_PER_MS, percentiles_of
 from ...runtime.core.redaction import without_private
 from ...runtime.core.spec import ModelSpec, StrictModel
-from ...runtime.engines.tensorrt.engine_manifest import Passport
+from ...runtime.engines.tensorrt.engine_manifest import EngineManifest
 from ..measure.environment import Environment
 from ..report.tables import figure_of
 
@@ -133,7 +133,7 @@ class GpuFacts(StrictModel):
     integrated: bool
 
 
-class Receipt(StrictModel):
+class GpuResult(StrictModel):
     """Everything that the JSON holds.
 
     Attributes:
@@ -157,7 +157,7 @@ class Receipt(StrictModel):
     weights_sha256: str
     frames: int = Field(ge=1)
     warmup: int = Field(ge=0)
-    engines: tuple[Passport, ...]
+    engines: tuple[EngineManifest, ...]
     rows: tuple[Row, ...]
 
     @property
@@ -188,17 +188,17 @@ def samples_ns_of(samples_ms: Sequence[float]) -> list[int]:
     return [round(sample * NS_PER_MS) for sample in samples_ms]
 
 
-def save_receipt(path: Path, receipt: Receipt) -> None:
+def save_receipt(path: Path, precision_report: GpuResult) -> None:
     """Write a receipt, whole or not at all.
 
     Raises:
         OutputError: It cannot be written.
     """
     with replaced_file(path) as temporary:
-        temporary.write_text(receipt.model_dump_json() + "\n", encoding="utf-8")
+        temporary.write_text(precision_report.model_dump_json() + "\n", encoding="utf-8")
 
 
-def load_receipt(path: Path) -> Receipt:
+def load_receipt(path: Path) -> GpuResult:
     """Read a receipt.
 
     Raises:
@@ -206,7 +206,7 @@ def load_receipt(path: Path) -> Receipt:
     """
     return document_from_json(
         path,
-        Receipt,
+        GpuResult,
         version=SCHEMA_VERSION,
         error=MeasurementError,
         again="run motorvae-doctor gpu again",
@@ -220,36 +220,38 @@ def _percentiles_ms(samples_ms: Sequence[float]) -> tuple[float, float, float, f
     return found.p50, found.p95, found.p99, found.max
 
 
-def print_receipt(console: Console, receipt: Receipt) -> None:
+def print_receipt(console: Console, precision_report: GpuResult) -> None:
     """Print the GPU, the engines, one line for each stage that was measured, and what was not."""
-    gpu = receipt.gpu
+    gpu = precision_report.gpu
     console.print(
         f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver or '?'}, "
         f"CUDA {gpu.cuda}, {gpu.memory_bytes / 1e9:.1f} GB"
     )
-    for flavour in dict.fromkeys(passport.flavour for passport in receipt.engines):
-        console.print(engine_table([p for p in receipt.engines if p.flavour == flavour]))
-    if receipt.measured:
-        console.print(_figures(receipt))
-    for row in receipt.measured:
+    for package in dict.fromkeys(
+        engine_manifest.package for engine_manifest in precision_report.engines
+    ):
+        console.print(engine_table([p for p in precision_report.engines if p.package == package]))
+    if precision_report.measured:
+        console.print(_figures(precision_report))
+    for row in precision_report.measured:
         if row.equals_graph_off is False:
             console.print(f"{row.title}: latents are not bit for bit those without the graph")
         for remark in (*row.notes, *row.warnings):
             console.print(f"{row.title}: {remark}")
-    for row in receipt.rows:
+    for row in precision_report.rows:
         if row.status == "drifted":
             console.print(f"{row.title}: {row.reason}", style="bold red")
     reasons: dict[str, list[str]] = {}
-    for row in receipt.rows:
+    for row in precision_report.rows:
         if row.status == "unproven":
             reasons.setdefault(row.reason or "", []).append(row.title)
     for reason, titles in reasons.items():
         console.print(f"unproven: {'; '.join(titles)}: {reason}")
 
 
-def _figures(receipt: Receipt) -> Table:
+def _figures(precision_report: GpuResult) -> Table:
     table = Table(
-        title=f"encoder, batch 1: ms of one run, {receipt.frames} runs each, all past the gate",
+        title=f"encoder, batch 1: ms of one run, {precision_report.frames} runs each, all past the gate",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -258,7 +260,7 @@ def _figures(receipt: Receipt) -> Table:
         table.add_column(heading, overflow="fold")
     for heading in ("p50", "p95", "p99", "max"):
         table.add_column(heading, justify="right", overflow="fold")
-    for row in receipt.measured:
+    for row in precision_report.measured:
         label = row.title + (" *" if row.warnings else "")
         for stage, series in row.stages.items():
             figures = (series.p50_ms, series.p95_ms, series.p99_ms, series.max_ms)

@@ -17,7 +17,7 @@ from ...runtime.core.closing import Closing
 from ...runtime.core.errors import BackendError, MeasurementError
 from ...runtime.core.latency import NS_PER_MS
 from ...runtime.engines.base import Arrays, Backend, Batch
-from ...runtime.engines.tensorrt.package import FLAVOURS, title_of
+from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, title_of
 from ...runtime.pixels.convert import input_from_luma
 from ..measure.stability import warnings_of
 from .result import Row, Stage, samples_ns_of, series_of_ms
@@ -96,10 +96,10 @@ def planned_rows() -> tuple[Row, ...]:
         for precision in PRECISIONS
         for form in ONNX_FORMS
     ]
-    for flavour in FLAVOURS:
+    for package in TENSORRT_PACKAGES:
         for precision in PRECISIONS:
-            plain = Row(engine=title_of(flavour), precision=precision, reason=NOT_REACHED)
-            graph = "left to the engine" if flavour == "tensorrt-rtx" else "copies and kernels"
+            plain = Row(engine=title_of(package), precision=precision, reason=NOT_REACHED)
+            graph = "left to the engine" if package == "tensorrt-rtx" else "copies and kernels"
             rows += [plain, plain.model_copy(update={"graph": graph})]
     torch = Row(engine=TORCH, precision="fp16", graph="kernels", reason=NOT_REACHED)
     return (*rows, torch)

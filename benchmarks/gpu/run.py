@@ -16,7 +16,7 @@ from typing import cast
 
 from rich.console import Console
 
-from ...export.tensorrt.add_engines import EngineOrder, add_engines_to_bundle
+from ...export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
 from ...export.verify.reference import reference_from_bundle
 from ...export.verify.verifier import Reference
 from ...runtime.bundle.load import Bundle, load_bundle
@@ -32,11 +32,16 @@ from ...runtime.core.packages import versions_of
 from ...runtime.engines.base import Backend
 from ...runtime.engines.gpu_info import Gpu
 from ...runtime.engines.open import open_entry
-from ...runtime.engines.tensorrt.engine_manifest import RUNNER, BatchProfile, Passport
+from ...runtime.engines.tensorrt.engine_manifest import RUNNER, BatchProfile, EngineManifest
 from ...runtime.engines.tensorrt.find import ENGINES, open_engine
-from ...runtime.engines.tensorrt.package import FLAVOURS, FlavourName, open_flavour, title_of
+from ...runtime.engines.tensorrt.package import (
+    TENSORRT_PACKAGES,
+    TensorRTName,
+    import_tensorrt,
+    title_of,
+)
 from ..measure.environment import environment_now, load_now
-from .result import GpuFacts, Receipt, Row, save_receipt
+from .result import GpuFacts, GpuResult, Row, save_receipt
 from .rows import (
     NOT_REACHED,
     ONNX,
@@ -81,7 +86,7 @@ class Examination:
     output: Path
     console: Console
 
-    def run(self) -> Receipt:
+    def run(self) -> GpuResult:
         """Measure every row that this machine can run, and write the receipt.
 
         Raises:
@@ -91,15 +96,15 @@ class Examination:
         """
         reference = reference_from_bundle(self.bundle)
         rows = {row.title: row for row in planned_rows()}
-        passports: list[Passport] = []
+        engine_manifests: list[EngineManifest] = []
         created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
         load_start, power_start = load_now(), power_state()
         surprises: list[Exception] = []
 
-        def keep() -> Receipt:
+        def keep() -> GpuResult:
             environment = environment_now(threads={}, load_start=load_start)
             versions = {**environment.versions, **versions_of(_PACKAGES)}
-            receipt = Receipt(
+            precision_report = GpuResult(
                 producer=f"motorvae {importlib.metadata.version('motorvae')}",
                 created=created,
                 machine=product_name(),
@@ -111,16 +116,18 @@ class Examination:
                 weights_sha256=self.bundle.manifest.weights_sha256,
                 frames=self.frames,
                 warmup=WARMUP,
-                engines=tuple(passports),
+                engines=tuple(engine_manifests),
                 rows=tuple(row.public() for row in rows.values()),
             )
-            save_receipt(self.output, receipt)
-            return receipt
+            save_receipt(self.output, precision_report)
+            return precision_report
 
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
             copy = Path(folder) / "bundle"
             shutil.copytree(self.bundle.folder, copy, ignore=shutil.ignore_patterns(ENGINES))
-            steps = self._steps(tuple(rows.values()), load_bundle(copy), reference, passports)
+            steps = self._steps(
+                tuple(rows.values()), load_bundle(copy), reference, engine_manifests
+            )
             for planned, step in steps:
                 self.console.print(f"measuring: {planned[0].title.partition(',')[0]}")
                 reason = NOT_REACHED
@@ -136,27 +143,27 @@ class Examination:
                 for row in planned:
                     if rows[row.title].reason == NOT_REACHED:
                         rows[row.title] = row.model_copy(update={"reason": reason})
-        receipt = keep()
+        precision_report = keep()
         if surprises:
             raise surprises[0]
-        return receipt
+        return precision_report
 
     def _steps(
         self,
         rows: Sequence[Row],
         copy: Bundle,
         reference: Reference,
-        passports: list[Passport],
+        engine_manifests: list[EngineManifest],
     ) -> Iterator[tuple[Sequence[Row], Iterator[Row]]]:
         """Yield rows that stand or fall together, and what measures them."""
         for row in rows:
             if row.engine == ONNX:
                 yield (row,), self._onnx(row, reference)
-        for flavour in FLAVOURS:
+        for package in TENSORRT_PACKAGES:
             for precision in PRECISIONS:
-                wanted = (title_of(flavour), precision)
+                wanted = (title_of(package), precision)
                 planned = [row for row in rows if (row.engine, row.precision) == wanted]
-                yield planned, self._engine(planned, flavour, copy, reference, passports)
+                yield planned, self._engine(planned, package, copy, reference, engine_manifests)
         for row in rows:
             if row.engine == TORCH:
                 yield (row,), self._torch(row, reference)
@@ -178,24 +185,24 @@ class Examination:
     def _engine(
         self,
         planned: Sequence[Row],
-        name: FlavourName,
+        name: TensorRTName,
         copy: Bundle,
         reference: Reference,
-        passports: list[Passport],
+        engine_manifests: list[EngineManifest],
     ) -> Iterator[Row]:
         """Build the engines of a precision, then time the encoder's without and with a graph.
 
         Of its forms it is the leanest that gives both outputs, as the other rows do.
         """
         precision = planned[0].precision
-        flavour = open_flavour(name)
-        if objection := flavour.objection_to(self.gpu):
+        package = import_tensorrt(name)
+        if objection := package.objection_to(self.gpu):
             raise EngineError(objection)
         self.bundle.leanest("encoder", precision, RUNNER)  # refuses by the name the user knows
-        order = EngineOrder(flavour, self.gpu, precision, BatchProfile())
+        order = EngineBuildRequest(package, self.gpu, precision, BatchProfile())
         seen: list[GraphReport] = []
         try:
-            passports += add_engines_to_bundle(
+            engine_manifests += add_engines_to_bundle(
                 copy, order, self.console, on_reports=seen.extend, reference=reference
             )
         except VerificationError as error:
@@ -206,7 +213,7 @@ class Examination:
         graph_off = None
         for row in planned:
             opened, _ = open_engine(
-                copy, "encoder", precision, flavour, self.gpu, cuda_graph=row.graph != "off"
+                copy, "encoder", precision, package, self.gpu, cuda_graph=row.graph != "off"
             )
             with cast("Timeable", opened) as backend:
                 found, mu = measure(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,12 @@ from ...runtime.core.errors import BundleError, ConfigError
 from ...runtime.engines.base import Backend
 from ...runtime.engines.open import open_backend
 from ...runtime.ood.detector import (
-    FOREIGN_ABOVE,
+    OOD_ABOVE,
     STATISTIC_NAMES,
-    Familiarity,
-    Likeness,
+    OODDetector,
+    OODScores,
     Statistic,
-    familiarity_from_bundle,
+    ood_detector_from_bundle,
 )
 from ...runtime.pixels.convert import input_from_luma
 from ..measure.environment import environment_now, load_now
@@ -47,7 +46,7 @@ _KNOWN_PER_IMAGE = 10
 
 
 @dataclass(frozen=True)
-class FamiliarityOptions:
+class OODOptions:
     """Options of the familiarity benchmark."""
 
     model: Path = Path("bundle")
@@ -60,7 +59,7 @@ class FamiliarityOptions:
     or `vehicles` for the built-in ones, by default the bundle's own held-out images alone."""
     images: int = 300
     """At most so many images of each kind, evenly apart; ten times as many fresh known ones."""
-    foreign_above: float = FOREIGN_ABOVE
+    ood_above: float = OOD_ABOVE
     """As in motorvae-stream."""
     seed: int = 2026
     """Of what is made or drawn; take another than the training's."""
@@ -73,7 +72,7 @@ class FamiliarityOptions:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the benchmark; return its exit code."""
     return run_command(
-        FamiliarityOptions,
+        OODOptions,
         _measure,
         prog="familiarity",
         description="Measure how well the statistics of a bundle tell known images from others.",
@@ -81,13 +80,13 @@ def main(args: Sequence[str] | None = None) -> int:
     )
 
 
-def _measure(options: FamiliarityOptions) -> None:
+def _measure(options: OODOptions) -> None:
     _check(options)
     load_start = load_now()
     console = stderr_console()
     bundle = load_bundle(options.model)
-    familiarity = familiarity_from_bundle(bundle, foreign_above=options.foreign_above)
-    if not isinstance(familiarity, Familiarity):
+    familiarity = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
+    if not isinstance(familiarity, OODDetector):
         raise BundleError(familiarity.reason)
     reference: tuple[str, Judged] | None = None
     kinds: list[Kind] = []
@@ -120,7 +119,7 @@ def _measure(options: FamiliarityOptions) -> None:
         weights_sha256=bundle.manifest.weights_sha256,
         backend=backend,
         seed=options.seed,
-        foreign_above=options.foreign_above,
+        ood_above=options.ood_above,
         yardstick_images=familiarity.images,
         effective_images=familiarity.effective_images,
         false_alarms=familiarity.false_alarms,
@@ -133,11 +132,11 @@ def _measure(options: FamiliarityOptions) -> None:
 
 
 def judged_images(
-    luma: Luma, encoder: Backend, decoder: Backend, familiarity: Familiarity
+    luma: Luma, encoder: Backend, decoder: Backend, familiarity: OODDetector
 ) -> Judged:
     """Take images (N, S, S) uint8 through encoder, decoder and yardstick."""
     values: dict[Statistic, list[float]] = {name: [] for name in STATISTIC_NAMES}
-    likenesses: list[Likeness] = []
+    scored: list[OODScores] = []
     for start in range(0, len(luma), _BATCH):
         batch = input_from_luma(luma[start : start + _BATCH, None])
         latents = encoder.run(batch)
@@ -147,20 +146,20 @@ def judged_images(
         for mu, log_var, image in zip(
             latents["mu"], latents["log_var"], luma[start : start + _BATCH], strict=True
         ):
-            found = familiarity.likeness(mu, log_var, familiarity.appearance(image))
+            found = familiarity.scored(mu, log_var, familiarity.appearance(image))
             values["kl"].append(familiarity.kl(mu, log_var))
             values["mahalanobis"].append(found.mahalanobis)
             values["appearance"].append(found.appearance)
             values["log_var_distance"].append(familiarity.log_var_distance(log_var))
-            likenesses.append(found)
+            scored.append(found)
     return Judged(
         values={name: np.array(found) for name, found in values.items()},
-        scores=np.array([found.foreign_score for found in likenesses]),
-        foreign=np.array([found.foreign for found in likenesses]),
+        scores=np.array([found.ood_score for found in scored]),
+        foreign=np.array([found.foreign for found in scored]),
     )
 
 
-def _kinds(options: FamiliarityOptions, bundle: Bundle) -> Iterator[tuple[str, bool, Luma]]:
+def _kinds(options: OODOptions, bundle: Bundle) -> Iterator[tuple[str, bool, Luma]]:
     """Yield each kind's name, whether it is known, and its images; the reference comes first."""
     count, spec, seed = options.images, bundle.spec, options.seed
     path = bundle.folder / VERIFICATION_IMAGES
@@ -196,7 +195,7 @@ def _named(text: str) -> tuple[str, str]:
     return (name, path) if equals and not Path(text).exists() else (Path(text).name, text)
 
 
-def _check(options: FamiliarityOptions) -> None:
+def _check(options: OODOptions) -> None:
     if options.output.suffix != ".json":
         raise ConfigError(f"--output {options.output}: name a file that ends in .json")
     check_replaceable_file(options.output)
@@ -209,4 +208,3 @@ def _check(options: FamiliarityOptions) -> None:
     for flag, wanted in problems.items():
         if wanted:
             raise ConfigError(f"{flag} {getattr(options, flag[2:])}: take {wanted}")
-

@@ -18,7 +18,7 @@ from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.documents import document_from_json
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.spec import ModelSpec, StrictModel
-from ...runtime.ood.detector import Familiarity, Statistic
+from ...runtime.ood.detector import OODDetector, Statistic
 from ..measure.environment import Environment
 
 SCHEMA_VERSION: Literal[2] = 2
@@ -39,7 +39,7 @@ class Judged:
 
     Attributes:
         values: Statistic to its value of each image, (N,) float64.
-        scores: `foreign_score` of each, (N,) float64.
+        scores: `ood_score` of each, (N,) float64.
         foreign: (N,) bool.
     """
 
@@ -73,7 +73,7 @@ class Kind(StrictModel):
         known: Whether the model is to know them.
         images: How many there were.
         statistics: By name of a statistic.
-        foreign: Of `foreign_score`, and the share that is foreign.
+        foreign: Of `ood_score`, and the share that is foreign.
     """
 
     name: str
@@ -100,7 +100,7 @@ class SeparationResult(StrictModel):
     weights_sha256: str
     backend: str
     seed: int
-    foreign_above: float
+    ood_above: float
     yardstick_images: int
     effective_images: float
     false_alarms: float
@@ -114,7 +114,7 @@ def kind_of_images(
     *,
     reference: Judged | None,
     known: bool,
-    familiarity: Familiarity,
+    familiarity: OODDetector,
 ) -> Kind:
     """Return what was found of the images of one kind.
 
@@ -188,7 +188,7 @@ def print_separation(console: Console, result: SeparationResult) -> None:
     """Print for each kind AUROC and flagged share by each statistic, and the share foreign."""
     console.print(
         f"weights {result.weights_sha256[:8]}, {result.backend}; AUROC against "
-        f"{result.reference}; flagged past {result.foreign_above:g} %, by "
+        f"{result.reference}; flagged past {result.ood_above:g} %, by "
         f"{result.yardstick_images} held-out images worth {result.effective_images:.0f}; "
         f"announced: at most {_share(result.false_alarms)} of known images"
     )

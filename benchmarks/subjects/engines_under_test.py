@@ -19,7 +19,7 @@ from ...runtime.engines.base import Batch, CpuRunner
 from ...runtime.engines.open import open_entry
 from ..cases.base import COMPILED, EAGER, ONNX, OPENVINO, Case, CasePrecision, InputType
 from .as_installed import openvino_precision, plain_onnx, plain_openvino
-from .model_under_test import Subject
+from .model_under_test import ModelUnderTest
 from .torch_engines import Run, compiled_run, eager_run
 
 OURS = "ours"
@@ -37,7 +37,7 @@ _REFUSALS = (BackendError, MissingDependencyError, MeasurementError)
 
 
 @dataclass(frozen=True)
-class Contender:
+class EngineUnderTest:
     """One engine with one form of a graph.
 
     Attributes:
@@ -66,20 +66,20 @@ class Opened:
         prepare_s: Seconds from the file or module to the first result.
     """
 
-    contender: Contender
+    contender: EngineUnderTest
     run: Run
     prepare_s: float
 
 
 def contenders_of(
-    subject: Subject,
+    subject: ModelUnderTest,
     graph: GraphName,
     batch: int,
     *,
     threads: int | None,
     leading: bool = False,
     skip_compile: bool = False,
-) -> list[Contender]:
+) -> list[EngineUnderTest]:
     """Return the rivals, and every form of a graph that the bundle holds for engines on a CPU.
 
     Args:
@@ -110,10 +110,10 @@ def contenders_of(
         return compiled_run(half, outputs, sample)
 
     found = [
-        Contender(planned(EAGER), _opening(lambda _: eager_run(half, outputs))),
-        Contender(planned(COMPILED), _opening(compiled)),
-        Contender(planned(ONNX), _opening(lambda _: plain_onnx(path, threads))),
-        Contender(
+        EngineUnderTest(planned(EAGER), _opening(lambda _: eager_run(half, outputs))),
+        EngineUnderTest(planned(COMPILED), _opening(compiled)),
+        EngineUnderTest(planned(ONNX), _opening(lambda _: plain_onnx(path, threads))),
+        EngineUnderTest(
             planned(OPENVINO, openvino_precision()),
             _opening(lambda _: plain_openvino(path, threads)),
         ),
@@ -130,13 +130,13 @@ def contenders_of(
 
 
 def production(
-    subject: Subject,
+    subject: ModelUnderTest,
     entry: GraphEntry,
     runner: CpuRunner,
     *,
     batch: int = 1,
     threads: int | None = None,
-) -> Contender:
+) -> EngineUnderTest:
     """Return one graph of the bundle as motorVAE itself opens it."""
     (face,) = entry.inputs
     input_type: InputType = face.dtype
@@ -158,7 +158,7 @@ def production(
         with open_entry(subject.bundle, entry, runner=runner, threads=threads) as backend:
             yield backend.run
 
-    return Contender(case, opened, entry)
+    return EngineUnderTest(case, opened, entry)
 
 
 def is_for(entry: GraphEntry, runner: CpuRunner) -> bool:
@@ -169,8 +169,8 @@ def is_for(entry: GraphEntry, runner: CpuRunner) -> bool:
 
 
 def open_all(
-    contenders: list[Contender],
-    input_for: Callable[[Contender], Batch],
+    contenders: list[EngineUnderTest],
+    input_for: Callable[[EngineUnderTest], Batch],
     stack: contextlib.ExitStack,
 ) -> tuple[list[Opened], list[Case]]:
     """Open what opens and run each once; return the others' cases with their reasons."""
@@ -192,7 +192,7 @@ def _opening(make: Callable[[Batch], Run]) -> Callable[[Batch], AbstractContextM
     return lambda sample: contextlib.nullcontext(make(sample))
 
 
-def _leads(subject: Subject, entry: GraphEntry, runner: CpuRunner) -> bool:
+def _leads(subject: ModelUnderTest, entry: GraphEntry, runner: CpuRunner) -> bool:
     """Whether a graph is the leanest of its precision; FP16 is not measured anyway."""
     if entry.precision == "fp16":
         return False

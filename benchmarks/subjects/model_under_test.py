@@ -37,7 +37,7 @@ _RANDOM_IMAGES = 32
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelUnderTest:
     """What is benchmarked.
 
     Attributes:
@@ -62,7 +62,7 @@ class Subject:
 
 def subject_from_files(
     bundle_folder: Path, checkpoint: Path, *, images: int | None = None
-) -> Subject:
+) -> ModelUnderTest:
     """Load a bundle and the checkpoint that it was exported from.
 
     Args:
@@ -91,7 +91,7 @@ def subject_from_files(
             f"{weights} holds ({found[:12]}...): run motorvae-export --checkpoint {checkpoint} "
             f"--output {bundle_folder}, or name the run that the bundle came from"
         )
-    return Subject(
+    return ModelUnderTest(
         model=model,
         bundle=bundle,
         reference=reference_from_model(model, _held_out(bundle, images)),
@@ -101,7 +101,7 @@ def subject_from_files(
 
 
 @contextlib.contextmanager
-def untrained_subject(spec: ModelSpec, seed: int) -> Iterator[Subject]:
+def untrained_subject(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
     """Make a model with random weights and export it into a folder that goes with the block."""
     model = random_model(spec, seed)
     luma = np.stack([vehicle(seed, n, spec.image_size)[0] for n in range(_RANDOM_IMAGES)])
@@ -124,7 +124,7 @@ def untrained_subject(spec: ModelSpec, seed: int) -> Iterator[Subject]:
             reference=reference,
             on_reports=lambda _reports, _searched: None,
         )
-        yield Subject(model, load_bundle(Path(folder) / "bundle"), reference, digest, True)
+        yield ModelUnderTest(model, load_bundle(Path(folder) / "bundle"), reference, digest, True)
 
 
 def random_model(spec: ModelSpec, seed: int) -> MotorVAE:

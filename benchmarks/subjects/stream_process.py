@@ -35,7 +35,7 @@ class Memory:
     peak: int
 
 
-class Child(Closing):
+class StreamProcess(Closing):
     """One motorvae-stream that writes rows to a pipe; it is ended with the block.
 
     Args:

@@ -41,7 +41,7 @@ _NO_LATENTS = np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Int8Order:
+class Int8Request:
     """What is asked for.
 
     Attributes:

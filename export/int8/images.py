@@ -13,7 +13,7 @@ from ...runtime.core.frame import Gap
 from ...runtime.core.redaction import without_credentials
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.convert import fitted_luma, luma_from_image
-from ...runtime.sources.base import Wanted
+from ...runtime.sources.base import CaptureRequest
 from ...runtime.sources.open import open_source
 
 FEWEST = 16
@@ -92,7 +92,7 @@ def _luma_from_source(
     """Read images that are none of those that judge."""
     found: list[npt.NDArray[np.uint8]] = []
     gaps: list[Gap] = []
-    with open_source(text, Wanted(spec=spec)) as source:
+    with open_source(text, CaptureRequest(spec=spec)) as source:
         if source.live:
             raise ConfigError(
                 f"--calibration {source.name} is live and has no end: name a folder of images or "

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle.ood_capability import KindTold, ToldApart
+from ...runtime.bundle.ood_capability import KindCapability, OODCapability
 from ...runtime.engines.open import open_onnx
-from ...runtime.ood.detector import Familiarity, missing_statistics
+from ...runtime.ood.detector import OODDetector, missing_statistics
 from ...runtime.pixels.convert import input_from_luma
 from ..verify.batches import run_in_batches
 from .images import altered_images, made_images
@@ -35,9 +35,9 @@ def auroc(known: Float64s, foreign: Float64s) -> float:
     return float((smaller + not_larger).mean() / (2 * len(known)))
 
 
-def told_apart(
+def ood_capability(
     encoder: Path, statistics: Mapping[str, npt.NDArray[Any]], images: Luma
-) -> ToldApart | None:
+) -> OODCapability | None:
     """Judge held-out images and foreign ones made for the purpose, as a stream would.
 
     Args:
@@ -51,7 +51,7 @@ def told_apart(
     """
     if missing_statistics(statistics):
         return None
-    familiarity = Familiarity(statistics, images.shape[1])
+    familiarity = OODDetector(statistics, images.shape[1])
     evenly = np.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().astype(np.int64)
     known = images[evenly]
     foreign = made_images(_SEED, IMAGES, images.shape[1]) | altered_images(known, _SEED)
@@ -61,23 +61,23 @@ def told_apart(
         def judged(luma: Luma) -> tuple[Float64s, npt.NDArray[np.bool_]]:
             latents = run_in_batches(backend, input_from_luma(luma[:, None]))["mu"]
             pairs = zip(latents, luma, strict=True)
-            found = [familiarity.likeness(mu, None, familiarity.appearance(x)) for mu, x in pairs]
-            scores = np.array([likeness.foreign_score for likeness in found])
-            return scores, np.array([likeness.foreign for likeness in found])
+            found = [familiarity.scored(mu, None, familiarity.appearance(x)) for mu, x in pairs]
+            scores = np.array([scored.ood_score for scored in found])
+            return scores, np.array([scored.foreign for scored in found])
 
         known_scores, _ = judged(known)
         for name, luma in foreign.items():
             scores, flagged = judged(luma)
             kinds.append(
-                KindTold(
+                KindCapability(
                     name=name,
                     images=len(luma),
                     auroc=auroc(known_scores, scores),
                     flagged=float(flagged.mean()),
                 )
             )
-    return ToldApart(
-        foreign_above=familiarity.foreign_above,
+    return OODCapability(
+        ood_above=familiarity.ood_above,
         false_alarms=familiarity.false_alarms,
         images=familiarity.images,
         effective_images=familiarity.effective_images,

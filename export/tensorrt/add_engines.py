@@ -25,20 +25,20 @@ from ...runtime.core.errors import (
 )
 from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...runtime.engines.tensorrt.engine_manifest import (
-    PASSPORT_VERSION,
+    ENGINE_MANIFEST_VERSION,
     RUNNER,
     BatchProfile,
+    EngineManifest,
     EngineVerification,
-    Passport,
     this_platform,
 )
 from ...runtime.engines.tensorrt.find import (
     ENGINES,
     engine_name,
-    foreign_in_engines,
     graphs_for_engines,
+    unknown_in_engines,
 )
-from ...runtime.engines.tensorrt.package import FLAVOURS, Flavour, open_flavour
+from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTPackage, import_tensorrt
 from ..forms import GRAPHS
 from ..verify.reference import reference_from_bundle
 from ..verify.verifier import Reference
@@ -49,7 +49,7 @@ EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class EngineOrder:
+class EngineBuildRequest:
     """What engines are to be added to a bundle.
 
     Attributes:
@@ -60,7 +60,7 @@ class EngineOrder:
         workspace_mib: Most scratch memory in MiB, or None for what fits the machine.
     """
 
-    flavour: Flavour
+    package: TensorRTPackage
     gpu: Gpu | NoGpu
     precision: Precision
     profile: BatchProfile
@@ -74,7 +74,7 @@ class NoBuilder:
     reason: str
 
 
-def find_builder(choice: EngineChoice) -> tuple[Flavour | NoBuilder, Gpu | NoGpu]:
+def find_builder(choice: EngineChoice) -> tuple[TensorRTPackage | NoBuilder, Gpu | NoGpu]:
     """Return the package that builds here, and the GPU it builds for.
 
     TensorRT builds on the GPU that will run the engine. TensorRT-RTX also builds without one.
@@ -87,26 +87,26 @@ def find_builder(choice: EngineChoice) -> tuple[Flavour | NoBuilder, Gpu | NoGpu
     if choice == "none":
         return NoBuilder("--engine none"), gpu
     if choice != "auto":
-        flavour = open_flavour(choice)
-        if objection := _objection(flavour, gpu):
+        package = import_tensorrt(choice)
+        if objection := _objection(package, gpu):
             raise EngineError(
                 f"--engine {choice} cannot build here: {objection}; run the same command with "
                 "--bundle on the machine that has the GPU, or use --engine none"
             )
-        return flavour, gpu
+        return package, gpu
     reasons = []
-    for name in FLAVOURS:
+    for name in TENSORRT_PACKAGES:
         try:
-            flavour = open_flavour(name)
+            package = import_tensorrt(name)
         except (BackendError, MissingDependencyError) as error:
             reasons.append(error.clause())
             continue
-        if objection := _objection(flavour, gpu):
+        if objection := _objection(package, gpu):
             reasons.append(objection)
             continue
-        return flavour, gpu
+        return package, gpu
     if all(reason.endswith(" is not installed") for reason in reasons):
-        reasons = [f"neither {' nor '.join(FLAVOURS)} is installed"]
+        reasons = [f"neither {' nor '.join(TENSORRT_PACKAGES)} is installed"]
     return NoBuilder(" and ".join(reasons)), gpu
 
 
@@ -128,12 +128,12 @@ def profile_from_text(text: str) -> BatchProfile:
 
 def add_engines_to_bundle(
     bundle: Bundle,
-    order: EngineOrder,
+    order: EngineBuildRequest,
     console: Console,
     *,
     on_reports: Callable[[Sequence[GraphReport]], None],
     reference: Reference | None = None,
-) -> tuple[Passport, ...]:
+) -> tuple[EngineManifest, ...]:
     """Build and verify engines of every form of the bundle's graphs in one precision.
 
     Engines of other precisions and of the other flavour stay. The folder of engines is replaced in
@@ -156,7 +156,7 @@ def add_engines_to_bundle(
         VerificationError: An engine drifted past a limit.
     """
     place = bundle.folder / ENGINES
-    if foreign := foreign_in_engines(bundle.folder):
+    if foreign := unknown_in_engines(bundle.folder):
         raise OutputError(
             f"{bundle.folder} holds {sentence_list(foreign[:5])}, which no motorVAE wrote: move "
             "that away, so that nothing is lost"
@@ -186,21 +186,21 @@ def _entries(bundle: Bundle, precision: Precision) -> list[GraphEntry]:
     ]
 
 
-def _objection(flavour: Flavour, gpu: Gpu | NoGpu) -> str | None:
-    if flavour.is_rtx and isinstance(gpu, NoGpu):
+def _objection(package: TensorRTPackage, gpu: Gpu | NoGpu) -> str | None:
+    if package.is_rtx and isinstance(gpu, NoGpu):
         return None
-    objection = flavour.objection_to(gpu)
-    if objection and not flavour.is_rtx:
-        return f"{flavour.title} builds only on a GPU and there is {objection}"
+    objection = package.objection_to(gpu)
+    if objection and not package.is_rtx:
+        return f"{package.title} builds only on a GPU and there is {objection}"
     return objection
 
 
 def _build(
-    bundle: Bundle, folder: Path, entry: GraphEntry, order: EngineOrder, console: Console
+    bundle: Bundle, folder: Path, entry: GraphEntry, order: EngineBuildRequest, console: Console
 ) -> BuiltEngine:
     built = engine_from_onnx(
         bundle.path(entry),
-        order.flavour,
+        order.package,
         title=title_of_graph(entry.graph, entry.precision, entry.variant, None),
         precision=order.precision,
         profile=order.profile,
@@ -210,12 +210,12 @@ def _build(
         ),
         console=console,
     )
-    (folder / engine_name(entry, order.flavour.name)).write_bytes(built.plan)
+    (folder / engine_name(entry, order.package.name)).write_bytes(built.plan)
     return built
 
 
 def _verdicts(
-    order: EngineOrder,
+    order: EngineBuildRequest,
     built: Sequence[tuple[GraphEntry, BuiltEngine]],
     reference: Reference | None,
     on_reports: Callable[[Sequence[GraphReport]], None],
@@ -225,7 +225,7 @@ def _verdicts(
         return (EngineVerification(verified=False, reason=reason),) * len(built)
     return verdicts_of(
         built,
-        flavour=order.flavour,
+        package=order.package,
         gpu=order.gpu,
         profile=order.profile,
         reference=reference,
@@ -236,22 +236,22 @@ def _verdicts(
 def _write_passport(
     folder: Path,
     entry: GraphEntry,
-    order: EngineOrder,
+    order: EngineBuildRequest,
     *,
     built: BuiltEngine,
     verdict: EngineVerification,
-) -> Passport:
-    path = folder / engine_name(entry, order.flavour.name)
+) -> EngineManifest:
+    path = folder / engine_name(entry, order.package.name)
     gpu = order.gpu if isinstance(order.gpu, Gpu) else None
-    passport = Passport(
-        schema_version=PASSPORT_VERSION,
+    engine_manifest = EngineManifest(
+        schema_version=ENGINE_MANIFEST_VERSION,
         producer=f"motorvae {importlib.metadata.version('motorvae')}",
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         graph=entry.graph,
         precision=entry.precision,
         variant=entry.variant,
-        flavour=order.flavour.name,
-        version=order.flavour.version,
+        package=order.package.name,
+        version=order.package.version,
         compute_capabilities=built.compute_capabilities,
         gpu=gpu.name if gpu else None,
         driver=gpu.driver if gpu else None,
@@ -261,11 +261,11 @@ def _write_passport(
         engine=FileEntry(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size),
         profile=order.profile,
         workspace_bytes=built.workspace_bytes,
-        receipt=built.receipt,
+        precision_report=built.precision_report,
         verification=verdict,
         build_seconds=round(built.seconds, 3),
     )
     path.with_suffix(".json").write_text(
-        passport.model_dump_json(indent=2) + "\n", encoding="utf-8"
+        engine_manifest.model_dump_json(indent=2) + "\n", encoding="utf-8"
     )
-    return passport
+    return engine_manifest

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from ...runtime.bundle.manifest import Precision
 from ...runtime.core.atomic_files import replaced_file
-from ...runtime.core.cache_dir import cache_folder
+from ...runtime.core.cache_dir import cache_dir
 from ...runtime.core.errors import EngineError, OutputError
 from ...runtime.engines.gpu_info import Gpu, NoGpu
-from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReceipt
-from ...runtime.engines.tensorrt.package import EngineLog, Flavour
+from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
+from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
 from .precision_report import check_receipt, receipt_of
 from .progress import BuildProgress, interrupt_as_wish
 
@@ -43,7 +43,7 @@ class BuiltEngine:
     """
 
     plan: bytes
-    receipt: PrecisionReceipt
+    precision_report: PrecisionReport
     compute_capabilities: tuple[str, ...]
     workspace_bytes: int
     seconds: float
@@ -51,7 +51,7 @@ class BuiltEngine:
 
 def engine_from_onnx(
     onnx: Path,
-    flavour: Flavour,
+    package: TensorRTPackage,
     *,
     title: str,
     precision: Precision,
@@ -82,35 +82,35 @@ def engine_from_onnx(
         KeyboardInterrupt: Ctrl-C was pressed; the build was cancelled.
     """
     started = time.monotonic()
-    trt, log = flavour.trt, EngineLog(flavour.trt)
+    trt, log = package.trt, EngineLog(package.trt)
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
     # An empty file parses, too.
     if not parser.parse_from_file(os.fspath(onnx)) or network.num_inputs != 1:
         raise EngineError(
-            f"{flavour.title} cannot parse {onnx.name}: {_parser_errors(parser)}; export it again, "
+            f"{package.title} cannot parse {onnx.name}: {_parser_errors(parser)}; export it again, "
             "or use --engine none"
         )
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
     config.clear_flag(trt.BuilderFlag.TF32)
-    capabilities = _set_targets(flavour, config, gpu)
+    capabilities = _set_targets(package, config, gpu)
     config.add_optimization_profile(_profile(builder, network, profile))
-    cache = None if flavour.is_rtx else _timing_cache_path(flavour, gpu)
+    cache = None if package.is_rtx else _timing_cache_path(package, gpu)
     if cache:
         _load_timing_cache(config, cache)
     with (
         interrupt_as_wish() as cancelled,
-        BuildProgress(trt, console, f"building {title} for {flavour.title}", cancelled) as progress,
+        BuildProgress(trt, console, f"building {title} for {package.title}", cancelled) as progress,
     ):
         config.progress_monitor = progress.monitor
         with ThreadPoolExecutor(1) as worker:
             built = worker.submit(builder.build_serialized_network, network, config).result()
     if built is None:
         raise EngineError(
-            f"{flavour.title} did not build {onnx.name}: {log.said()}; raise --workspace-mib (now "
+            f"{package.title} did not build {onnx.name}: {log.said()}; raise --workspace-mib (now "
             f"{workspace_bytes // MIB}), lower --batch, close other programs that use the GPU, or "
             "use --engine none"
         )
@@ -119,11 +119,11 @@ def engine_from_onnx(
     plan = bytes(built)
     inspected = None
     if not isinstance(gpu, NoGpu):
-        inspected = _inspected(flavour, log, plan, profile)
-    receipt = receipt_of(flavour, network, plan, inspected=inspected)
-    check_receipt(receipt, precision, name=f"the engine of {onnx.name}")
+        inspected = _inspected(package, log, plan, profile)
+    precision_report = receipt_of(package, network, plan, inspected=inspected)
+    check_receipt(precision_report, precision, name=f"the engine of {onnx.name}")
     seconds = time.monotonic() - started
-    return BuiltEngine(plan, receipt, capabilities, workspace_bytes, seconds)
+    return BuiltEngine(plan, precision_report, capabilities, workspace_bytes, seconds)
 
 
 def workspace_bytes_for(gpu: Gpu | NoGpu, *, requested_mib: int | None, free_bytes: int) -> int:
@@ -158,18 +158,18 @@ def _parser_errors(parser: tensorrt.OnnxParser) -> str:
 
 
 def _set_targets(
-    flavour: Flavour, config: tensorrt.IBuilderConfig, gpu: Gpu | NoGpu
+    package: TensorRTPackage, config: tensorrt.IBuilderConfig, gpu: Gpu | NoGpu
 ) -> tuple[str, ...]:
     """Choose what the engine is for and return it: this GPU, or all that TensorRT-RTX serves."""
-    if not flavour.is_rtx:
+    if not package.is_rtx:
         if isinstance(gpu, NoGpu):
             raise EngineError(
-                f"{flavour.title} builds on the GPU that will run the engine, and here is "
+                f"{package.title} builds on the GPU that will run the engine, and here is "
                 f"{gpu.reason}: run the same command with --bundle there"
             )
         return (gpu.compute_capability,)
-    trt = flavour.trt
-    portable = flavour.portable_capabilities()
+    trt = package.trt
+    portable = package.portable_capabilities()
     if isinstance(gpu, NoGpu) or gpu.compute_capability in portable:
         return portable
     member = f"SM{gpu.compute_capability.replace('.', '')}"
@@ -190,7 +190,7 @@ def _profile(
     return built
 
 
-def _inspected(flavour: Flavour, log: EngineLog, plan: bytes, profile: BatchProfile) -> str:
+def _inspected(package: TensorRTPackage, log: EngineLog, plan: bytes, profile: BatchProfile) -> str:
     """Return what the engine inspector says, as JSON text.
 
     With a free batch some versions tell no formats unless they are told a shape.
@@ -198,13 +198,13 @@ def _inspected(flavour: Flavour, log: EngineLog, plan: bytes, profile: BatchProf
     Raises:
         EngineError: The engine that was just built does not load.
     """
-    trt = flavour.trt
+    trt = package.trt
     log.clear()
     runtime = trt.Runtime(log.logger)  # must outlive the engine
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineError(
-            f"{flavour.title} cannot load the engine that it built: {log.said()}; update the "
+            f"{package.title} cannot load the engine that it built: {log.said()}; update the "
             "driver, or use --engine none"
         )
     inspector = engine.create_engine_inspector()
@@ -216,11 +216,11 @@ def _inspected(flavour: Flavour, log: EngineLog, plan: bytes, profile: BatchProf
     return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def _timing_cache_path(flavour: Flavour, gpu: Gpu | NoGpu) -> Path:
+def _timing_cache_path(package: TensorRTPackage, gpu: Gpu | NoGpu) -> Path:
     """Return where measured kernels are kept: they hold for one version and one kind of GPU."""
     name = "none" if isinstance(gpu, NoGpu) else f"{gpu.name}-{gpu.compute_capability}"
     kind = re.sub(r"[^A-Za-z0-9.]+", "-", name)
-    return cache_folder() / f"timing-{flavour.name}-{flavour.version}-{kind}.cache"
+    return cache_dir() / f"timing-{package.name}-{package.version}-{kind}.cache"
 
 
 def _load_timing_cache(config: tensorrt.IBuilderConfig, path: Path) -> None:

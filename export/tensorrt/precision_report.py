@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...runtime.bundle.manifest import Precision
 from ...runtime.core.errors import EngineError
-from ...runtime.engines.tensorrt.engine_manifest import PrecisionReceipt, Source
-from ...runtime.engines.tensorrt.package import Flavour
+from ...runtime.engines.tensorrt.engine_manifest import PrecisionReport, Source
+from ...runtime.engines.tensorrt.package import TensorRTPackage
 from .engine_text import counts_from_plan
 from .number_formats import Counts, FormatCounts, add, format_in, wider
 
@@ -23,8 +23,12 @@ layers' outputs what is left when layers are fused."""
 
 
 def receipt_of(
-    flavour: Flavour, network: tensorrt.INetworkDefinition, plan: bytes, *, inspected: str | None
-) -> PrecisionReceipt:
+    package: TensorRTPackage,
+    network: tensorrt.INetworkDefinition,
+    plan: bytes,
+    *,
+    inspected: str | None,
+) -> PrecisionReport:
     """Read back an engine's number formats from the nearest source there is.
 
     The engine inspector is asked first, which needs a GPU. Next is the table of tensors that the
@@ -41,7 +45,7 @@ def receipt_of(
         inspected: The engine inspector's JSON, or None where there is no GPU to ask it.
     """
     faces = _faces(network)
-    asked = counts_from_network(flavour.trt, network, faces)
+    asked = counts_from_network(package.trt, network, faces)
     told: list[tuple[Source, FormatCounts]] = []
     if inspected is not None:
         told.append(("engine inspector", counts_from_inspector(inspected, faces)))
@@ -59,7 +63,7 @@ def receipt_of(
     weights, weights_from = believed("weights")
     outputs, outputs_from = believed("outputs")
     multiplications, multiplications_from = believed("multiplications")
-    return PrecisionReceipt(
+    return PrecisionReport(
         weights=weights,
         weights_from=weights_from,
         outputs=outputs,
@@ -70,17 +74,17 @@ def receipt_of(
     )
 
 
-def check_receipt(receipt: PrecisionReceipt, precision: Precision, *, name: str) -> None:
+def check_receipt(precision_report: PrecisionReport, precision: Precision, *, name: str) -> None:
     """Refuse a label that the engine does not deserve.
 
     Raises:
         EngineError: Too little of it has that precision, or nothing could be read back.
     """
-    problem = receipt.problem_with(precision)
+    problem = precision_report.problem_with(precision)
     if problem is None:
         return
     step = "export the graphs again, or report this with the version of TensorRT"
-    if not receipt.proves(precision):
+    if not precision_report.proves(precision):
         step = "the engine inspector tells more of one batch size, so try --batch 1,1,1"
     elif precision == "int8":
         step = "more of it is computed in float than that, so use --fp16 for engines"

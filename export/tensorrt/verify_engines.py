@@ -12,7 +12,7 @@ from ...runtime.core.errors import VerificationError
 from ...runtime.engines.gpu_info import Gpu
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineVerification
 from ...runtime.engines.tensorrt.find import engine_name, open_plan
-from ...runtime.engines.tensorrt.package import Flavour
+from ...runtime.engines.tensorrt.package import TensorRTPackage
 from ..verify.verifier import Reference, decoder_reports, encoder_reports
 from .build import BuiltEngine
 
@@ -20,7 +20,7 @@ from .build import BuiltEngine
 def verdicts_of(
     built: Sequence[tuple[GraphEntry, BuiltEngine]],
     *,
-    flavour: Flavour,
+    package: TensorRTPackage,
     gpu: Gpu,
     profile: BatchProfile,
     reference: Reference,
@@ -51,9 +51,9 @@ def verdicts_of(
     encoded: dict[int, npt.NDArray[np.float32]] = {}
     reports: list[list[GraphReport]] = []
     for entry, engine in built:
-        name = engine_name(entry, flavour.name)
+        name = engine_name(entry, package.name)
         of_engine: list[GraphReport] = []
-        with open_plan(engine.plan, name, flavour, gpu, entry.sha256) as backend:
+        with open_plan(engine.plan, name, package, gpu, entry.sha256) as backend:
             backend.check_tensors(entry.inputs, entry.outputs)
             for size in sizes:
                 found: Sequence[GraphReport]
@@ -73,7 +73,7 @@ def verdicts_of(
     if failed:
         raise VerificationError(
             f"verification failed, no engine was kept: {', '.join(failed)}; use --engine none, or "
-            f"report this with {flavour.title}"
+            f"report this with {package.title}"
         )
     return tuple(
         EngineVerification(verified=True, reports=tuple(of_engine)) for of_engine in reports

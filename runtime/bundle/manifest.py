@@ -12,7 +12,7 @@ from ..core.documents import document_from_json
 from ..core.errors import BundleError
 from ..core.spec import ModelSpec, StrictModel
 from .calibration import Calibration
-from .ood_capability import ToldApart
+from .ood_capability import OODCapability
 
 SCHEMA_VERSION: Literal[3] = 3
 
@@ -187,7 +187,7 @@ class Manifest(StrictModel):
     files: tuple[FileEntry, ...]
     verification: tuple[GraphReport, ...]
     remarks: tuple[str, ...] = ()
-    foreign: ToldApart | None = None
+    foreign: OODCapability | None = None
 
 
 def title_of_graph(

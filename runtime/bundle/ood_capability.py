@@ -12,13 +12,13 @@ told where at least so many images of each of its kinds are flagged, and partly 
 one of them are, and in both cases more than known images may be."""
 
 
-class KindTold(StrictModel):
+class KindCapability(StrictModel):
     """Generated images of one kind.
 
     Attributes:
         name: A group, or a group and what is special, as in "noise, white".
         auroc: The share of pairs of a held-out image and one of these in which this one has the
-            higher `foreign_score`; a tie counts half.
+            higher `ood_score`; a tie counts half.
         flagged: The share of these that is foreign.
     """
 
@@ -28,22 +28,22 @@ class KindTold(StrictModel):
     flagged: float = Field(ge=0, le=1)
 
 
-class ToldApart(StrictModel):
+class OODCapability(StrictModel):
     """How well `foreign` does, as the export measured it with the float32 graphs.
 
     Attributes:
-        foreign_above: The percentile that it was measured at.
+        ood_above: The percentile that it was measured at.
         false_alarms: The share of known images to expect past it, at most.
         images: Held-out images behind the limits.
         effective_images: How many independent ones tell as much.
         kinds: One by one.
     """
 
-    foreign_above: float = Field(gt=0, le=100)
+    ood_above: float = Field(gt=0, le=100)
     false_alarms: float = Field(ge=0, le=1)
     images: int = Field(ge=1)
     effective_images: float = Field(ge=1)
-    kinds: tuple[KindTold, ...]
+    kinds: tuple[KindCapability, ...]
 
     def groups(self) -> tuple[list[str], list[str], list[str]]:
         """Return the groups of kinds that are told, told in part, and not told."""

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def cache_folder() -> Path:
+def cache_dir() -> Path:
     """Return motorVAE's folder for files that only save time; it need not exist yet.
 
     `XDG_CACHE_HOME` moves it, as the XDG base directory specification says.

@@ -46,7 +46,7 @@ class Row:
         mahalanobis_percentile: The share of known images that are nearer, in percent.
         log_var_distance: Distance of log_var from that of the training images, in spreads.
         log_var_percentile: The share of known images that are nearer, in percent.
-        foreign_score: How far the image is on the way from known ones, 0, to the limit, 1.
+        ood_score: How far the image is on the way from known ones, 0, to the limit, 1.
         foreign: Whether appearance or mahalanobis is past what `--foreign-above` allows.
         reconstruction_error: Squared error of the decoded image, averaged over pixels in [0, 1].
         reconstruction_percentile: The share of known images with less error, in percent.
@@ -82,7 +82,7 @@ class Row:
     mahalanobis_percentile: float | None = None
     log_var_distance: float | None = None
     log_var_percentile: float | None = None
-    foreign_score: float | None = None
+    ood_score: float | None = None
     foreign: bool | None = None
     reconstruction_error: float | None = None
     reconstruction_percentile: float | None = None
@@ -118,7 +118,7 @@ COLUMNS: dict[str, type] = {
     "mahalanobis_percentile": float,
     "log_var_distance": float,
     "log_var_percentile": float,
-    "foreign_score": float,
+    "ood_score": float,
     "foreign": bool,
     "reconstruction_error": float,
     "reconstruction_percentile": float,

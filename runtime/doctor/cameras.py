@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..core.errors import CameraError, SourceError
 from ..core.frame import Frame, Mode
-from ..sources.base import FrameSource, Wanted
+from ..sources.base import CaptureRequest, FrameSource
 from ..sources.camera import DeviceSource
 from ..sources.device_names import Camera, cameras
 
@@ -152,5 +152,5 @@ def _examine(console: Console, camera: Camera, seconds: float) -> bool:
     return delivered
 
 
-def _any(mode: Mode) -> Wanted:
-    return Wanted(mode=mode, accept_mode=True, timeout_s=SILENCE_S)
+def _any(mode: Mode) -> CaptureRequest:
+    return CaptureRequest(mode=mode, accept_mode=True, timeout_s=SILENCE_S)

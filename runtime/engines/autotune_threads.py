@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.latency import NS_PER_MS
 from .base import Backend
-from .select import Choice
+from .select import SelectedEngine
 
 _RUNS = 6
 _UNTIMED = 1
@@ -18,9 +18,9 @@ _PAUSE_S = 0.003
 """Between two frames of a camera the threads of an engine fall asleep, and so they must here."""
 
 
-def choice_by_trial(
-    open_with: Callable[[int | None], Choice], batch_shape: tuple[int, ...]
-) -> Choice:
+def autotuned_engine(
+    open_with: Callable[[int | None], SelectedEngine], batch_shape: tuple[int, ...]
+) -> SelectedEngine:
     """Open an encoder, and open it again with one thread where that is the faster way.
 
     Runs that follow each other at once say nothing of a camera: between its frames threads fall

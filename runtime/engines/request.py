@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..bundle.load import Bundle
 from ..bundle.manifest import GraphName, Precision
-from .select import BackendName, Choice, Wish, choose_backend
+from .select import BackendName, EngineRequest, SelectedEngine, select_engine
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,11 @@ class EngineOptions:
     """Threads of one run on a CPU; by default one for each core that this process may use, or, for
     a camera, a single one where a short trial at the start shows that to be faster."""
 
-    def open(self, bundle: Bundle, graph: GraphName, outputs: tuple[str, ...] = ()) -> Choice:
-        """Open a graph that gives these outputs, all where left out; see `choose_backend`."""
-        wish = Wish(
+    def open(
+        self, bundle: Bundle, graph: GraphName, outputs: tuple[str, ...] = ()
+    ) -> SelectedEngine:
+        """Open a graph that gives these outputs, all where left out; see `select_engine`."""
+        request = EngineRequest(
             backend=self.backend,
             precision=self.precision,
             provider=self.provider,
@@ -43,4 +45,4 @@ class EngineOptions:
             rebuild=self.rebuild,
             outputs=outputs,
         )
-        return choose_backend(bundle, graph, wish)
+        return select_engine(bundle, graph, request)

@@ -23,7 +23,7 @@ from ..core.errors import (
 from .base import Backend, CpuRunner
 from .gpu_info import Gpu, NoGpu, find_gpu
 from .open import open_entry
-from .tensorrt.engine_manifest import Passport, passport_from_json
+from .tensorrt.engine_manifest import EngineManifest, engine_manifest_from_json
 from .tensorrt.find import (
     engine_paths,
     graphs_with_engine,
@@ -31,13 +31,13 @@ from .tensorrt.find import (
     open_engine,
     precisions_with_engine,
 )
-from .tensorrt.package import FLAVOURS, Flavour, FlavourName, open_flavour
+from .tensorrt.package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, import_tensorrt
 
 BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class EngineRequest:
     """What a user asked of the engine.
 
     Attributes:
@@ -66,7 +66,7 @@ class Wish:
                 f"--provider is for ONNX Runtime, and --backend {self.backend} was asked for: "
                 "leave one of them out"
             )
-        if self.backend in FLAVOURS and self.threads is not None:
+        if self.backend in TENSORRT_PACKAGES and self.threads is not None:
             raise ConfigError(
                 f"--threads is for CPUs, and --backend {self.backend} was asked for: leave one of "
                 "them out"
@@ -88,7 +88,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SelectedEngine:
     """An opened backend, and how it came to be this one.
 
     Attributes:
@@ -114,7 +114,7 @@ class Choice:
         return "".join(f"; {clause}" for clause in clauses)
 
 
-def choose_backend(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
+def select_engine(bundle: Bundle, graph: GraphName, request: EngineRequest) -> SelectedEngine:
     """Open what was wished for, in the leanest form that serves.
 
     The order of "auto" is: a TensorRT engine that fits, a TensorRT-RTX engine that fits, ONNX
@@ -132,144 +132,160 @@ def choose_backend(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
         BackendError: It does not open.
         StepFailedError: Building the engine again failed.
     """
-    if wish.backend == "onnx" or wish.provider is not None:
-        return _graph(bundle, graph, wish, "onnx", wish.provider or "cpu")
-    if wish.backend == "openvino":
-        return _graph(bundle, graph, wish, "openvino")
+    if request.backend == "onnx" or request.provider is not None:
+        return _graph(bundle, graph, request, "onnx", request.provider or "cpu")
+    if request.backend == "openvino":
+        return _graph(bundle, graph, request, "openvino")
     gpu = find_gpu()
-    if wish.backend != "auto":
-        return _engine(bundle, graph, wish, wish.backend, gpu)
+    if request.backend != "auto":
+        return _engine(bundle, graph, request, request.backend, gpu)
     if isinstance(gpu, NoGpu):
-        chosen = _fastest_graph(bundle, graph, wish)
+        chosen = _fastest_graph(bundle, graph, request)
         passed_over = (f"on a GPU: {gpu.reason}", *chosen.passed_over)
-        return Choice(chosen.backend, chosen.precision, passed_over)
-    return _first_that_fits(bundle, graph, wish, gpu)
+        return SelectedEngine(chosen.backend, chosen.precision, passed_over)
+    return _first_that_fits(bundle, graph, request, gpu)
 
 
-def _first_that_fits(bundle: Bundle, graph: GraphName, wish: Wish, gpu: Gpu) -> Choice:
+def _first_that_fits(
+    bundle: Bundle, graph: GraphName, request: EngineRequest, gpu: Gpu
+) -> SelectedEngine:
     passed_over: list[str] = []
-    for flavour in FLAVOURS:
-        has_engine = bool(precisions_with_engine(bundle, graph, flavour))
+    for package in TENSORRT_PACKAGES:
+        has_engine = bool(precisions_with_engine(bundle, graph, package))
         try:
-            chosen = _engine(bundle, graph, wish, flavour, gpu)
+            chosen = _engine(bundle, graph, request, package, gpu)
         except (BackendError, MissingDependencyError) as error:
-            passed_over.append(f"{flavour}: {error if has_engine else error.clause()}")
+            passed_over.append(f"{package}: {error if has_engine else error.clause()}")
         else:
-            return Choice(chosen.backend, chosen.precision, tuple(passed_over))
+            return SelectedEngine(chosen.backend, chosen.precision, tuple(passed_over))
     try:
-        chosen = _graph(bundle, graph, wish, "onnx", "cuda")
+        chosen = _graph(bundle, graph, request, "onnx", "cuda")
     # Also one that lacks memory, or that finds another CUDA, or a precision that it has not.
     except (BackendError, BundleError) as error:
         passed_over.append(f"onnx on cuda: {error.clause()}")
-        chosen = _fastest_graph(bundle, graph, wish)
+        chosen = _fastest_graph(bundle, graph, request)
         passed_over += chosen.passed_over
-    return Choice(chosen.backend, chosen.precision, tuple(passed_over))
+    return SelectedEngine(chosen.backend, chosen.precision, tuple(passed_over))
 
 
-def _fastest_graph(bundle: Bundle, graph: GraphName, wish: Wish) -> Choice:
+def _fastest_graph(bundle: Bundle, graph: GraphName, request: EngineRequest) -> SelectedEngine:
     """Take OpenVINO where it is the faster one: below float32, and on the processors it is for."""
-    precision = wish.precision or "fp32"
+    precision = request.precision or "fp32"
     if precision == "bf16":  # the other has no such arithmetic
-        return _graph(bundle, graph, wish, "openvino")
+        return _graph(bundle, graph, request, "openvino")
     passed_over: tuple[str, ...] = ()
     if precision == "int8" and platform.machine().lower() in {"x86_64", "amd64"}:
         try:
-            return _graph(bundle, graph, wish, "openvino")
+            return _graph(bundle, graph, request, "openvino")
         except (BackendError, BundleError, MissingDependencyError) as error:
             passed_over = (f"openvino: {error.clause()}",)
-    chosen = _graph(bundle, graph, wish, "onnx")
-    return Choice(chosen.backend, chosen.precision, passed_over)
+    chosen = _graph(bundle, graph, request, "onnx")
+    return SelectedEngine(chosen.backend, chosen.precision, passed_over)
 
 
 def _graph(
-    bundle: Bundle, graph: GraphName, wish: Wish, runner: CpuRunner, provider: str = "cpu"
-) -> Choice:
+    bundle: Bundle,
+    graph: GraphName,
+    request: EngineRequest,
+    runner: CpuRunner,
+    provider: str = "cpu",
+) -> SelectedEngine:
     """Open the leanest form that a runner has of what is wished for."""
-    precision = wish.precision or "fp32"
-    entry = bundle.leanest(graph, precision, runner, wish.outputs)
-    backend = open_entry(bundle, entry, runner=runner, provider=provider, threads=wish.threads)
+    precision = request.precision or "fp32"
+    entry = bundle.leanest(graph, precision, runner, request.outputs)
+    backend = open_entry(bundle, entry, runner=runner, provider=provider, threads=request.threads)
     if runner == "openvino" and not bundle.verified_in(entry, "OpenVINO"):
         backend.notes += ("this graph was not verified in OpenVINO when the bundle was made",)
-    return Choice(backend, precision)
+    return SelectedEngine(backend, precision)
 
 
 def _engine(
     bundle: Bundle,
     graph: GraphName,
-    wish: Wish,
-    name: FlavourName,
+    request: EngineRequest,
+    name: TensorRTName,
     gpu: Gpu | NoGpu,
-) -> Choice:
+) -> SelectedEngine:
     present = precisions_with_engine(bundle, graph, name)
     # Eight bits are only run when they are asked for.
-    found = tuple(p for p in present if p == wish.precision or p != "int8")
-    if wish.backend == "auto" and not found:
+    found = tuple(p for p in present if p == request.precision or p != "int8")
+    if request.backend == "auto" and not found:
         raise EngineError(no_engine(bundle, graph, name))
     if isinstance(gpu, NoGpu):
         raise EngineError(
             f"{gpu.reason}; run it on the machine with the GPU, or use --backend onnx"
         )
-    flavour = open_flavour(name)
-    if objection := flavour.objection_to(gpu):
+    package = import_tensorrt(name)
+    if objection := package.objection_to(gpu):
         error = EngineError(f"{objection}; use --backend tensorrt or onnx")
         error.reason = objection
         raise error
-    wanted = (wish.precision,) if wish.precision else (found or ("fp16",))
-    precision, backend, passport = _opened(bundle, graph, wish, wanted, flavour=flavour, gpu=gpu)
-    if wish.threads is not None:
+    wanted = (request.precision,) if request.precision else (found or ("fp16",))
+    precision, backend, engine_manifest = _opened(
+        bundle, graph, request, wanted, package=package, gpu=gpu
+    )
+    if request.threads is not None:
         backend.notes += ("--threads is for ONNX Runtime and changes nothing here",)
-    if not passport.verification.verified:
-        backend.notes += (f"this engine was not verified: {passport.verification.reason}",)
-    elif passport.gpu != gpu.name:
-        backend.notes += (f"this engine was verified on {passport.gpu} and not on {gpu.name}",)
-    return Choice(backend, precision)
+    if not engine_manifest.verification.verified:
+        backend.notes += (f"this engine was not verified: {engine_manifest.verification.reason}",)
+    elif engine_manifest.gpu != gpu.name:
+        backend.notes += (
+            f"this engine was verified on {engine_manifest.gpu} and not on {gpu.name}",
+        )
+    return SelectedEngine(backend, precision)
 
 
 def _opened(
     bundle: Bundle,
     graph: GraphName,
-    wish: Wish,
+    request: EngineRequest,
     wanted: tuple[Precision, ...],
     *,
-    flavour: Flavour,
+    package: TensorRTPackage,
     gpu: Gpu,
-) -> tuple[Precision, Backend, Passport]:
+) -> tuple[Precision, Backend, EngineManifest]:
     """Open the first precision whose engine fits; else build the first again, if that is wished."""
     first: EngineError | None = None
     for precision in wanted:
         try:
-            backend, passport = open_engine(
+            backend, engine_manifest = open_engine(
                 bundle,
                 graph,
                 precision,
-                flavour,
+                package,
                 gpu,
-                outputs=wish.outputs,
-                cuda_graph=wish.cuda_graph,
+                outputs=request.outputs,
+                cuda_graph=request.cuda_graph,
             )
         except EngineError as error:  # noqa: PERF203  # two turns at most
             first = first or error
         else:
-            return precision, backend, passport
-    if first is not None and not wish.rebuild:
+            return precision, backend, engine_manifest
+    if first is not None and not request.rebuild:
         raise first
-    rebuilt = _rebuilt(bundle, graph, wanted[0], flavour.name)
-    backend, passport = open_engine(
-        rebuilt, graph, wanted[0], flavour, gpu, outputs=wish.outputs, cuda_graph=wish.cuda_graph
+    rebuilt = _rebuilt(bundle, graph, wanted[0], package.name)
+    backend, engine_manifest = open_engine(
+        rebuilt,
+        graph,
+        wanted[0],
+        package,
+        gpu,
+        outputs=request.outputs,
+        cuda_graph=request.cuda_graph,
     )
-    return wanted[0], backend, passport
+    return wanted[0], backend, engine_manifest
 
 
 def _rebuilt(
-    bundle: Bundle, graph: GraphName, precision: Precision, flavour: FlavourName
+    bundle: Bundle, graph: GraphName, precision: Precision, package: TensorRTName
 ) -> Bundle:
     """Let motorvae-export build the engine here: this side of the project builds nothing."""
     command = [sys.executable, "-m", "motorvae.export.cli", "--bundle", str(bundle.folder)]
-    command += ["--engine", flavour, *([] if precision == "fp32" else [f"--{precision}"])]
+    command += ["--engine", package, *([] if precision == "fp32" else [f"--{precision}"])]
     with contextlib.suppress(EngineError):  # the old passport may be what is broken
-        for entry in graphs_with_engine(bundle, graph, precision, flavour)[:1]:
-            paths = engine_paths(bundle.folder, graph, precision, flavour, entry.variant)
-            command += ["--batch", passport_from_json(paths[1]).profile.text]
+        for entry in graphs_with_engine(bundle, graph, precision, package)[:1]:
+            paths = engine_paths(bundle.folder, graph, precision, package, entry.variant)
+            command += ["--batch", engine_manifest_from_json(paths[1]).profile.text]
     # Else a folder called tensorrt in the working directory would be the package.
     environment = os.environ | {"PYTHONSAFEPATH": "1"}
     with subprocess.Popen(command, env=environment) as process:

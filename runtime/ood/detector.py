@@ -17,7 +17,7 @@ from ..core.errors import BundleError, ConfigError, sentence_list
 from .appearance import Appearance
 from .tail import TAIL_LEVEL, Tail
 
-FOREIGN_ABOVE = 99.9
+OOD_ABOVE = 99.9
 
 Statistic = Literal["kl", "mahalanobis", "log_var_distance", "reconstruction_error", "appearance"]
 STATISTIC_NAMES: tuple[Statistic, ...] = get_args(Statistic)
@@ -51,7 +51,7 @@ class NoYardstick:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class OODScores:
     """How like known images an image and its latent are.
 
     The KL makes nothing foreign: it falls for many a foreign image, as likelihoods do (Nalisnick
@@ -59,30 +59,30 @@ class Likeness:
     (Serra et al. 2020). What each of them tells apart is measured in docs/familiarity.md.
 
     Attributes:
-        appearance: As `Familiarity.appearance`.
-        appearance_percentile: As `Familiarity.percentile`.
-        mahalanobis: As `Familiarity.mahalanobis`.
-        mahalanobis_percentile: As `Familiarity.percentile`.
-        foreign_score: The larger of the two on the way to their limit, 1: of appearance from its
+        appearance: As `OODDetector.appearance`.
+        appearance_percentile: As `OODDetector.percentile`.
+        mahalanobis: As `OODDetector.mahalanobis`.
+        mahalanobis_percentile: As `OODDetector.percentile`.
+        ood_score: The larger of the two on the way to their limit, 1: of appearance from its
             median on, of mahalanobis from its 95th percentile on.
         foreign: Whether one of the two is past its limit.
-        kl: As `Familiarity.kl`; None without log_var, as the next two are.
-        log_var_distance: As `Familiarity.log_var_distance`.
-        log_var_percentile: As `Familiarity.percentile`.
+        kl: As `OODDetector.kl`; None without log_var, as the next two are.
+        log_var_distance: As `OODDetector.log_var_distance`.
+        log_var_percentile: As `OODDetector.percentile`.
     """
 
     appearance: float
     appearance_percentile: float
     mahalanobis: float
     mahalanobis_percentile: float
-    foreign_score: float
+    ood_score: float
     foreign: bool
     kl: float | None = None
     log_var_distance: float | None = None
     log_var_percentile: float | None = None
 
 
-class Familiarity:
+class OODDetector:
     """The yardstick of one bundle: how far from what the model has learned an image may be.
 
     Two distances make an image foreign. One is between appearances (`Appearance`), to the nearest
@@ -92,7 +92,7 @@ class Familiarity:
     the training latents, which tells another arrangement of the same textures.
 
     A percentile is the share of known images that are nearer. Limits come from the `Tail` of
-    each distance and share the false alarms that `foreign_above` allows in all.
+    each distance and share the false alarms that `ood_above` allows in all.
 
     One thread at a time for `appearance` and one for all else: their scratch memory is allocated
     once.
@@ -100,19 +100,19 @@ class Familiarity:
     Args:
         statistics: What `latents.npz` holds (see motorvae.training.statistics.latents).
         image_size: S, the side of the model's images.
-        foreign_above: Percentile past which an image is foreign, above 0 and up to 100; at 100
+        ood_above: Percentile past which an image is foreign, above 0 and up to 100; at 100
             it must be farther than every known image that the yardstick was measured with.
 
     Attributes:
         images: Held-out images behind the percentiles of what is learned.
         effective_images: How many independent ones tell as much as they do.
-        foreign_above: As given.
+        ood_above: As given.
         false_alarms: The share of known images to expect past one of the limits, at most: what
-            `foreign_above` allows, or more where so few images can prove no less.
+            `ood_above` allows, or more where so few images can prove no less.
 
     Raises:
         BundleError: A statistic is missing or does not fit the others.
-        ConfigError: `foreign_above` is out of range.
+        ConfigError: `ood_above` is out of range.
     """
 
     def __init__(
@@ -120,18 +120,17 @@ class Familiarity:
         statistics: Mapping[str, npt.NDArray[Any]],
         image_size: int,
         *,
-        foreign_above: float = FOREIGN_ABOVE,
+        ood_above: float = OOD_ABOVE,
     ) -> None:
-        if not 0 < foreign_above <= 100:
+        if not 0 < ood_above <= 100:
             raise ConfigError(
-                f"foreign_above={foreign_above} is out of range: take a percentile above 0 and "
-                "up to 100"
+                f"ood_above={ood_above} is out of range: take a percentile above 0 and up to 100"
             )
         self._look = Appearance(image_size)
         found = _checked(statistics, len(self._look.names))
         self.images = int(found["quantile_count"])
         self.effective_images = float(found["mahalanobis_effective_count"])
-        self.foreign_above = foreign_above
+        self.ood_above = ood_above
         self._mean, self._log_var_mean = found["mean"], found["log_var_mean"]
         self._whitening = _whitening(
             shrunk(found["covariance"], float(found["covariance_shrinkage"])),
@@ -151,7 +150,7 @@ class Familiarity:
         self._set_limits(found)
 
     def _set_limits(self, found: Mapping[str, Float64s]) -> None:
-        percentile = self.foreign_above
+        percentile = self.ood_above
         self._limits = {
             name: float(np.interp(percentile, self._percents, quantiles))
             for name, quantiles in self._quantiles.items()
@@ -228,14 +227,14 @@ class Familiarity:
         return float(np.interp(value, self._quantiles[statistic], self._percents))
 
     def limit(self, statistic: Statistic) -> float:
-        """Return the value at `foreign_above`."""
+        """Return the value at `ood_above`."""
         return self._limits[statistic]
 
     def is_beyond(self, statistic: Statistic, value: float) -> bool:
         """Tell whether a value is past its limit; one that is no number is."""
         return not value <= self._limits[statistic]
 
-    def likeness(self, mu: Vector, log_var: Vector | None, appearance: float) -> Likeness:
+    def scored(self, mu: Vector, log_var: Vector | None, appearance: float) -> OODScores:
         """Judge one image.
 
         Args:
@@ -248,12 +247,12 @@ class Familiarity:
         scores = [
             (value - self._ways[name][0]) * self._ways[name][1] for name, value in values.items()
         ]
-        found = Likeness(
+        found = OODScores(
             appearance=appearance,
             appearance_percentile=self.percentile("appearance", appearance),
             mahalanobis=mahalanobis,
             mahalanobis_percentile=self.percentile("mahalanobis", mahalanobis),
-            foreign_score=max(scores),
+            ood_score=max(scores),
             foreign=any(self.is_beyond(name, value) for name, value in values.items()),
         )
         if log_var is None:
@@ -267,9 +266,9 @@ class Familiarity:
         )
 
 
-def familiarity_from_bundle(
-    bundle: Bundle, *, foreign_above: float = FOREIGN_ABOVE
-) -> Familiarity | NoYardstick:
+def ood_detector_from_bundle(
+    bundle: Bundle, *, ood_above: float = OOD_ABOVE
+) -> OODDetector | NoYardstick:
     """Read the yardstick of a bundle.
 
     Returns:
@@ -277,7 +276,7 @@ def familiarity_from_bundle(
 
     Raises:
         BundleError: The statistics cannot be read, or do not fit the model or each other.
-        ConfigError: `foreign_above` is out of range.
+        ConfigError: `ood_above` is out of range.
     """
     listed = [entry for entry in bundle.manifest.files if entry.file == STATISTICS]
     if not listed:
@@ -286,7 +285,7 @@ def familiarity_from_bundle(
     statistics = arrays_from_npz(path, error=BundleError, again=_AGAIN)
     if missing := missing_statistics(statistics):
         return NoYardstick(f"{path} has no {sentence_list(missing)}: {_AGAIN}")
-    familiarity = Familiarity(statistics, bundle.spec.image_size, foreign_above=foreign_above)
+    familiarity = OODDetector(statistics, bundle.spec.image_size, ood_above=ood_above)
     if familiarity.latent_size != bundle.spec.latent_size:
         raise BundleError(
             f"{path} describes {familiarity.latent_size} latents, and the model has "

@@ -1,4 +1,4 @@
-"""Outlets: a bounded queue and a thread for each sink, so that a slow one never holds a camera."""
+"""SinkFanout: a bounded queue and a thread for each sink, so that a slow one never holds a camera."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class OutletReport:
+class SinkReport:
     """What became of the rows of one sink; those that still wait are in neither count.
 
     Attributes:
@@ -38,7 +38,7 @@ class OutletReport:
     failure: str | None
 
 
-class Outlets(Closing):
+class SinkFanout(Closing):
     """Rows to several sinks at once, each at its own pace. Close it, or use it in a `with` block.
 
     Where a queue is full, a recording waits for room; a live source's row is dropped for that
@@ -53,13 +53,13 @@ class Outlets(Closing):
     def __init__(self, sinks: Sequence[Sink], facts: RunFacts, *, depth: int = DEPTH_ROWS) -> None:
         self._failures: list[Exception] = []
         self._outlets = [
-            _Outlet(sink, self._failures, depth=depth, waits=facts.lossless) for sink in sinks
+            _SinkThread(sink, self._failures, depth=depth, waits=facts.lossless) for sink in sinks
         ]
 
     @property
-    def reports(self) -> list[OutletReport]:
+    def reports(self) -> list[SinkReport]:
         """One report a sink, in their order."""
-        return [outlet.report() for outlet in self._outlets]
+        return [sink_thread.report() for sink_thread in self._outlets]
 
     def put(self, row: Row) -> None:
         """Give a row to every sink that still works.
@@ -68,21 +68,21 @@ class Outlets(Closing):
             OutputError: None works any more; it is the failure of the first.
         """
         works = False
-        for outlet in self._outlets:
-            works = outlet.put(row) or works
+        for sink_thread in self._outlets:
+            works = sink_thread.put(row) or works
         if not works and self._failures:
             raise self._failures[0]
         self._raise_mistakes()
 
     def put_last(self, row: Row) -> None:
         """Give the last row of a run, for which there is always room; never waits or raises."""
-        for outlet in self._outlets:
-            outlet.put(row, last=True)
+        for sink_thread in self._outlets:
+            sink_thread.put(row, last=True)
 
     def interrupt(self) -> None:
         """Let no `put` wait for room any more; safe in a signal handler."""
-        for outlet in self._outlets:
-            outlet.waits = False
+        for sink_thread in self._outlets:
+            sink_thread.waits = False
 
     def close(self, timeout_s: float = TIMEOUT_S) -> None:
         """Let the sinks take what waits for them, and close them; calling it again does nothing.
@@ -90,10 +90,10 @@ class Outlets(Closing):
         Args:
             timeout_s: A sink that takes no row for so long is given up, and has failed.
         """
-        for outlet in self._outlets:
-            outlet.end()
-        for outlet in self._outlets:
-            outlet.join(timeout_s)
+        for sink_thread in self._outlets:
+            sink_thread.end()
+        for sink_thread in self._outlets:
+            sink_thread.join(timeout_s)
         self._raise_mistakes()
 
     def _raise_mistakes(self) -> None:
@@ -103,7 +103,7 @@ class Outlets(Closing):
                 raise failure
 
 
-class _Outlet:
+class _SinkThread:
     """One sink with its queue and its thread."""
 
     def __init__(self, sink: Sink, failures: list[Exception], *, depth: int, waits: bool) -> None:
@@ -158,12 +158,12 @@ class _Outlet:
                 return
             self._thread.join(left_s)
 
-    def report(self) -> OutletReport:
+    def report(self) -> SinkReport:
         """Return what became of the rows so far."""
         with self._lock:
             rows = self._put - self._dropped if self._is_settled else self._sink.rows
             failure = None if self._failure is None else str(self._failure)
-            return OutletReport(self._sink.name, rows, self._dropped, failure)
+            return SinkReport(self._sink.name, rows, self._dropped, failure)
 
     def _run(self) -> None:
         failure: Exception | None = None

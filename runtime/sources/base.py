@@ -12,7 +12,7 @@ from ..core.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CaptureRequest:
     """What is asked of a source beyond its name.
 
     Attributes:
@@ -42,7 +42,7 @@ class FrameSource(Closing):
 
     name: str = ""
     live: bool = False
-    returns: bool = False
+    can_reconnect: bool = False
     fps: float | None = None
     expected: int | None = None
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..core.errors import CameraError, ImageError, sentence_list
 from ..core.frame import Mode
 from ..pixels.v4l2_formats import RAW_FORMATS, luma_from_raw
-from .base import Wanted
+from .base import CaptureRequest
 from .device_names import LINKS, cameras, stable_path
 from .opencv import OpenCVSource, mode_of
 
@@ -47,7 +47,7 @@ class DeviceSource(OpenCVSource):
     def __init__(
         self,
         device: int | str,
-        wanted: Wanted = Wanted(),  # noqa: B008  # frozen
+        request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
         *,
         api: int | None = None,
         links: Path = LINKS,
@@ -63,21 +63,21 @@ class DeviceSource(OpenCVSource):
                 name = f"{name} ({link.name})"
                 path = link
             self._device = str(path)
-        super().__init__(name, wanted, advice=_ADVICE)
+        super().__init__(name, request, advice=_ADVICE)
 
     def _open(self) -> cv2.VideoCapture:
         if self._api == cv2.CAP_V4L2:
             self._check_access(Path(str(self._device)))
-            seconds = max(1, math.ceil(self._wanted.timeout_s))
+            seconds = max(1, math.ceil(self._request.timeout_s))
             os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
         capture = cv2.VideoCapture(self._device, self._api)
         if not capture.isOpened():
             capture.release()
             raise self._cannot_open(f"OpenCV tried {self._device}, which did not open")
         capture.set(cv2.CAP_PROP_BUFFERSIZE, BUFFERS)
-        _ask(capture, self._wanted.mode)
+        _ask(capture, self._request.mode)
         self._is_raw = (
-            self._wanted.spec is not None
+            self._request.spec is not None
             and self._trusts_format
             and self._api == cv2.CAP_V4L2
             and mode_of(capture).fourcc in RAW_FORMATS
@@ -86,9 +86,9 @@ class DeviceSource(OpenCVSource):
         return capture
 
     def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        if not self._is_raw or self._wanted.spec is None:
+        if not self._is_raw or self._request.spec is None:
             return super()._converted(image)
-        luma = luma_from_raw(image, self.mode, self._wanted.spec)
+        luma = luma_from_raw(image, self.mode, self._request.spec)
         if luma is None:
             # Not what its format implies. OpenCV may know better, and does not change its mind
             # about a buffer that it has.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from ..core.errors import CameraError
 from ..core.frame import Mode
-from .base import Wanted
+from .base import CaptureRequest
 
 RATE_TOLERANCE = 0.02
 """Cameras call 29.97 frames per second 30."""
 
 
-def check_mode(name: str, wanted: Wanted, got: Mode, *, advice: str = "ask for that") -> None:
+def check_mode(
+    name: str, request: CaptureRequest, got: Mode, *, advice: str = "ask for that"
+) -> None:
     """Refuse a source that does not deliver as asked, unless any mode is accepted.
 
     Args:
@@ -22,12 +24,12 @@ def check_mode(name: str, wanted: Wanted, got: Mode, *, advice: str = "ask for t
     Raises:
         CameraError: Something differs; rates may by `RATE_TOLERANCE`.
     """
-    if wanted.accept_mode or _honours(got, wanted.mode):
+    if request.accept_mode or _honours(got, request.mode):
         return
     error = CameraError(
-        f"{name}: asked for {wanted.mode}, got {got}; {advice}, or take it with --accept-mode"
+        f"{name}: asked for {request.mode}, got {got}; {advice}, or take it with --accept-mode"
     )
-    error.reason = f"asked for {wanted.mode}, got {got}"
+    error.reason = f"asked for {request.mode}, got {got}"
     raise error
 
 

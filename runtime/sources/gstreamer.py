@@ -8,7 +8,7 @@ import cv2
 
 from ..core.errors import CameraError, ConfigError, MissingDependencyError
 from ..core.frame import Mode
-from .base import Wanted
+from .base import CaptureRequest
 from .opencv import OpenCVSource
 
 CSI_MODE = Mode(width=1920, height=1080, fps=30.0)
@@ -31,7 +31,7 @@ class GStreamerSource(OpenCVSource):
         CameraError: The pipeline does not start, or does not deliver as asked.
     """
 
-    def __init__(self, pipeline: str, *, name: str, wanted: Wanted) -> None:
+    def __init__(self, pipeline: str, *, name: str, request: CaptureRequest) -> None:
         if not has_gstreamer(cv2.getBuildInformation()):
             raise MissingDependencyError(
                 f"{name} needs an OpenCV with GStreamer, and this one ({cv2.__version__}) was "
@@ -39,11 +39,11 @@ class GStreamerSource(OpenCVSource):
                 "pip uninstall opencv-python; see docs/jetson.md)"
             )
         self._pipeline = pipeline_with_sink(pipeline)
-        super().__init__(name, wanted, advice="change the pipeline's caps")
+        super().__init__(name, request, advice="change the pipeline's caps")
 
     def _open(self) -> cv2.VideoCapture:
         version = tuple(int(part) for part in re.findall(r"\d+", cv2.__version__)[:2])
-        timeout_ms = round(self._wanted.timeout_s * 1000)
+        timeout_ms = round(self._request.timeout_s * 1000)
         limits = [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
             timeout_ms,

@@ -12,7 +12,7 @@ from ..core.errors import ConfigError, SourceError, sentence_list
 from ..core.frame import Mode
 from ..core.redaction import without_credentials
 from ..pixels.image_files import IMAGE_SUFFIXES, image_paths, in_natural_order
-from .base import FrameSource, Wanted
+from .base import CaptureRequest, FrameSource
 from .camera import DeviceSource
 from .capture_mode import check_mode
 from .gstreamer import GStreamerSource, csi_pipeline, name_of_pipeline
@@ -25,7 +25,7 @@ URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "udp")
 SCHEMES = (*(f"{scheme}://" for scheme in URL_SCHEMES), "csi://", "gst:", SYNTHETIC)
 
 
-def open_source(text: str, wanted: Wanted = Wanted()) -> FrameSource:  # noqa: B008  # frozen
+def open_source(text: str, request: CaptureRequest = CaptureRequest()) -> FrameSource:  # noqa: B008  # frozen
     """Open what a user named as a camera.
 
     Args:
@@ -43,47 +43,47 @@ def open_source(text: str, wanted: Wanted = Wanted()) -> FrameSource:  # noqa: B
     scheme = scheme.lower()
     kind, _, query = text.partition("?")
     if kind == SYNTHETIC:
-        return _synthetic(query, wanted)
+        return _synthetic(query, request)
     if separator and scheme == "gst":
-        return GStreamerSource(rest, name=name_of_pipeline(rest), wanted=wanted)
+        return GStreamerSource(rest, name=name_of_pipeline(rest), request=request)
     if rest.startswith("//") and re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
         if scheme == "csi":
-            return _csi(rest[2:], wanted)
+            return _csi(rest[2:], request)
         if scheme not in URL_SCHEMES:
             raise SourceError(f"{scheme}:// is no source: take {sentence_list(SCHEMES)}, or a path")
         url = f"{scheme}:{rest}"
-        return VideoSource(url, name=without_credentials(url), is_url=True, wanted=wanted)
+        return VideoSource(url, name=without_credentials(url), is_url=True, request=request)
     if text.isdecimal():
-        return DeviceSource(int(text), wanted)
-    return _local(text, wanted)
+        return DeviceSource(int(text), request)
+    return _local(text, request)
 
 
-def _local(text: str, wanted: Wanted) -> FrameSource:
+def _local(text: str, request: CaptureRequest) -> FrameSource:
     """Open what has a path."""
     path = Path(os.path.expanduser(text))  # noqa: PTH111  # leaves an unknown ~user as it is
     if text and os.path.exists(path):  # noqa: PTH110  # false for what is too long for a path
-        return _at(path, wanted)
+        return _at(path, request)
     # Who forgot the scheme of a URL may have typed a password.
     shown = without_credentials(text) if "@" in text.partition(":")[2] else text
     if text and glob.has_magic(text):
-        return _matching(path, shown, wanted)
+        return _matching(path, shown, request)
     raise SourceError(
         f"no such source: {shown!r}; name an existing file, folder or device, a URL, "
         "a camera index such as 0, or synthetic"
     )
 
 
-def _at(path: Path, wanted: Wanted) -> FrameSource:
+def _at(path: Path, request: CaptureRequest) -> FrameSource:
     if path.is_char_device():
-        return DeviceSource(str(path), wanted)
+        return DeviceSource(str(path), request)
     if path.is_dir():
-        return _images(image_paths(path), path, str(path), wanted)
+        return _images(image_paths(path), path, str(path), request)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _images([path], path.parent, str(path), wanted)
-    return VideoSource(str(path), name=printable(str(path)), is_url=False, wanted=wanted)
+        return _images([path], path.parent, str(path), request)
+    return VideoSource(str(path), name=printable(str(path)), is_url=False, request=request)
 
 
-def _matching(pattern: Path, shown: str, wanted: Wanted) -> FrameSource:
+def _matching(pattern: Path, shown: str, request: CaptureRequest) -> FrameSource:
     """Open the images that a pattern matches, or the one thing."""
     name = printable(shown)
     parts = pattern.parts
@@ -93,33 +93,33 @@ def _matching(pattern: Path, shown: str, wanted: Wanted) -> FrameSource:
     if not paths:
         raise SourceError(f"nothing matches {name}: check the pattern, and put it in quotes")
     if len(paths) == 1:
-        return _at(paths[0], wanted)
+        return _at(paths[0], request)
     others = [path.name for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]
     if others:
         raise SourceError(
             f"{name} matches {len(paths)} files that are not all images, such as "
             f"{printable(others[0])}: narrow the pattern, or give each video its own --camera"
         )
-    return _images(paths, root, name, wanted)
+    return _images(paths, root, name, request)
 
 
-def _images(paths: list[Path], root: Path, name: str, wanted: Wanted) -> FrameSource:
-    if wanted.mode != Mode() and not wanted.accept_mode:
+def _images(paths: list[Path], root: Path, name: str, request: CaptureRequest) -> FrameSource:
+    if request.mode != Mode() and not request.accept_mode:
         raise ConfigError(
-            f"{printable(name)}: asked for {wanted.mode}, but images come as they are; leave that "
+            f"{printable(name)}: asked for {request.mode}, but images come as they are; leave that "
             "out, or take them with --accept-mode"
         )
     return FolderSource(paths, root=root, name=name)
 
 
-def _synthetic(query: str, wanted: Wanted) -> SyntheticSource:
-    plan = plan_from_query(query, fps=wanted.mode.fps)
+def _synthetic(query: str, request: CaptureRequest) -> SyntheticSource:
+    plan = plan_from_query(query, fps=request.mode.fps)
     delivers = Mode(width=plan.size, height=plan.size, fps=plan.fps)
-    check_mode(SYNTHETIC, wanted, delivers, advice="change fps or size after the ?")
+    check_mode(SYNTHETIC, request, delivers, advice="change fps or size after the ?")
     return SyntheticSource(plan)
 
 
-def _csi(address: str, wanted: Wanted) -> GStreamerSource:
+def _csi(address: str, request: CaptureRequest) -> GStreamerSource:
     number, _, query = address.partition("?")
     found = dict(pair.partition("=")[::2] for pair in filter(None, query.split("&")))
     usable = number.isdecimal() and found.keys() <= {"width", "height", "fps"}
@@ -129,10 +129,12 @@ def _csi(address: str, wanted: Wanted) -> GStreamerSource:
             "csi://0?width=1920&height=1080&fps=30 with whole numbers"
         )
     asked = Mode(
-        width=int(found["width"]) if "width" in found else wanted.mode.width,
-        height=int(found["height"]) if "height" in found else wanted.mode.height,
-        fps=float(found["fps"]) if "fps" in found else wanted.mode.fps,
-        fourcc=wanted.mode.fourcc,
+        width=int(found["width"]) if "width" in found else request.mode.width,
+        height=int(found["height"]) if "height" in found else request.mode.height,
+        fps=float(found["fps"]) if "fps" in found else request.mode.fps,
+        fourcc=request.mode.fourcc,
     )
     pipeline, delivers = csi_pipeline(int(number), asked)
-    return GStreamerSource(pipeline, name=f"csi://{number}", wanted=replace(wanted, mode=delivers))
+    return GStreamerSource(
+        pipeline, name=f"csi://{number}", request=replace(request, mode=delivers)
+    )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..core.errors import CameraError, ImageError
 from ..core.frame import Clock, Frame, Gap, Mode
 from ..pixels.opencv_log import silence_opencv
-from .base import FrameSource, Wanted
+from .base import CaptureRequest, FrameSource
 from .capture_mode import check_mode
 from .timestamps import DriverClock
 
@@ -38,12 +38,12 @@ class OpenCVSource(FrameSource):
     """
 
     live = True
-    returns = True
+    can_reconnect = True
 
-    def __init__(self, name: str, wanted: Wanted, *, advice: str) -> None:
+    def __init__(self, name: str, request: CaptureRequest, *, advice: str) -> None:
         self.name = name
         self.mode = Mode()
-        self._wanted, self._advice = wanted, advice
+        self._request, self._advice = request, advice
         self._capture: cv2.VideoCapture | None = None
         self._index = 0
         self.reopen()
@@ -59,7 +59,7 @@ class OpenCVSource(FrameSource):
         capture = self._open()
         self.mode = mode_of(capture)
         try:
-            check_mode(self.name, self._wanted, self.mode, advice=self._advice)
+            check_mode(self.name, self._request, self.mode, advice=self._advice)
         except CameraError:
             capture.release()
             raise
@@ -135,7 +135,7 @@ class OpenCVSource(FrameSource):
 
     def _cause(self, waited_s: float) -> str:
         """Say why no frame came."""
-        timeout_s = self._wanted.timeout_s
+        timeout_s = self._request.timeout_s
         return f"nothing came for {waited_s:.1f} s" if waited_s >= timeout_s else "it stopped"
 
     def _lost(self, waited_s: float) -> CameraError:

@@ -52,7 +52,7 @@ class CaptureThread(Closing):
         freeze_after_s: float | None = None,
     ) -> None:
         self._source, self._mailbox, self._spec = source, mailbox, spec
-        self.returns = source.returns  # a source that has ended for good says no more
+        self.can_reconnect = source.can_reconnect  # a source that has ended for good says no more
         self._freeze_after_s = freeze_after_s
         self._digest = b""
         self._same_since_s = 0.0
@@ -95,7 +95,7 @@ class CaptureThread(Closing):
                 if self._stopping.is_set() or trouble is None:
                     break
                 self._mailbox.lose(trouble)
-                if not self._source.returns:
+                if not self._source.can_reconnect:
                     self._mailbox.end(f"{self._mailbox.name}: {trouble}")
                     return
                 if not self._is_frozen:
@@ -117,7 +117,7 @@ class CaptureThread(Closing):
             except SourceError as error:
                 return error.clause()
             if item is None:
-                return "the stream ended" if self._source.returns else None
+                return "the stream ended" if self._source.can_reconnect else None
             trouble = self._skip(item) if isinstance(item, Gap) else self._take(item)
             if trouble is not None:
                 return trouble
@@ -126,7 +126,7 @@ class CaptureThread(Closing):
     def _skip(self, gap: Gap) -> str | None:
         """Pass a damaged frame on; a source that sends nothing else is in trouble."""
         self._mailbox.skip(gap)
-        if self._source.returns and self._mailbox.has_been_silent:
+        if self._source.can_reconnect and self._mailbox.has_been_silent:
             return f"no whole frame came any more: {gap.reason}"
         return None
 
@@ -147,7 +147,7 @@ class CaptureThread(Closing):
             self._is_frozen = True
             frozen = f"the picture has not changed for {self._freeze_after_s:g} s"
             self._mailbox.lose(frozen, index=frame.index)
-            return frozen if self._source.returns else None
+            return frozen if self._source.can_reconnect else None
         self._mailbox.deliver(
             replace(frame, image=luma),
             convert_ns=frame.convert_ns + time.monotonic_ns() - started_ns,

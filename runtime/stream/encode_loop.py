@@ -15,13 +15,13 @@ from ..core.latency import NS_PER_MS
 from ..core.row import Row, Status
 from ..core.spec import ModelSpec
 from ..engines.base import Arrays, Backend
-from ..ood.detector import Familiarity
+from ..ood.detector import OODDetector
 from ..pixels.convert import write_input
-from ..sinks.fanout import OutletReport
+from ..sinks.fanout import SinkReport
 from .mailboxes import Mailboxes
-from .messages import Loss, Shot
+from .messages import LostFrame, QueuedFrame
 from .reconstruct import Reconstruction
-from .stats import StreamSummary, Tally
+from .stats import StreamStats, StreamSummary
 
 WARM_UP_RUNS = 3
 
@@ -39,7 +39,7 @@ class Extras:
         pictures: Whether rows carry what was encoded, for a live view.
     """
 
-    familiarity: Familiarity | None = None
+    familiarity: OODDetector | None = None
     reconstruction: Reconstruction | None = None
     max_age_ms: float | None = None
     pictures: bool = False
@@ -91,32 +91,32 @@ class LatentStream:
             return self._run(mailboxes, emit, max_frames)
 
     def _run(self, mailboxes: Mailboxes, emit: Emit, max_frames: int | None) -> StreamSummary:
-        tally = Tally([box.name for box in mailboxes.boxes])
+        stats = StreamStats([box.name for box in mailboxes.boxes])
         self._gaps_from_ns.clear()
-        while max_frames is None or tally.frames < max_frames:
+        while max_frames is None or stats.frames < max_frames:
             items = mailboxes.take()
             if not items:
                 break
             popped_ns = time.monotonic_ns()
-            shots: list[tuple[str, Shot]] = []
+            shots: list[tuple[str, QueuedFrame]] = []
             for camera, item in items:
-                if isinstance(item, Loss):
-                    _emit_and_count(_lost_row(camera, item), emit, tally)
+                if isinstance(item, LostFrame):
+                    _emit_and_count(_lost_row(camera, item), emit, stats)
                 elif self._is_too_old(item, popped_ns):
-                    _emit_and_count(self._stale_row(camera, item, popped_ns), emit, tally)
-                elif max_frames is None or tally.frames + len(shots) < max_frames:
+                    _emit_and_count(self._stale_row(camera, item, popped_ns), emit, stats)
+                elif max_frames is None or stats.frames + len(shots) < max_frames:
                     shots.append((camera, item))
                 else:
-                    tally.add_unread(camera, 1 + item.dropped)
+                    stats.add_unread(camera, 1 + item.dropped)
             if shots:
-                self._encode(shots, popped_ns, emit, tally)
+                self._encode(shots, popped_ns, emit, stats)
         for camera, frames in mailboxes.close().items():
-            tally.add_unread(camera, frames)
+            stats.add_unread(camera, frames)
         failures = [box.failure for box in mailboxes.boxes if box.failure is not None]
-        return tally.summary(failures)
+        return stats.summary(failures)
 
     def _encode(
-        self, shots: list[tuple[str, Shot]], popped_ns: int, emit: Emit, tally: Tally
+        self, shots: list[tuple[str, QueuedFrame]], popped_ns: int, emit: Emit, stats: StreamStats
     ) -> None:
         started_ns = time.monotonic_ns()
         appearances = self._appearances(shots)
@@ -125,7 +125,7 @@ class LatentStream:
             write_input(shot.frame.image, place[0])
         results = self._backend.run(batch)
         encoded_ns = time.monotonic_ns()
-        done: list[tuple[Row, Shot]] = []
+        done: list[tuple[Row, QueuedFrame]] = []
         for position, (camera, shot) in enumerate(shots):
             row = self._row(camera, shot, "ok")
             ready_ns = self._complete(row, results, position, appearances)
@@ -143,14 +143,14 @@ class LatentStream:
             row.age_ms, row.gap_ms = _ms(age_ns), self._gap_ms(camera, shot)
             for stage, duration_ns in stages_ns.items():
                 setattr(row, f"{stage}_ms", _ms(duration_ns))
-            tally.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
+            stats.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
             done.append((row, shot))
         for row, shot in done:  # all latents are ready: what follows makes none of them older
             if self._extras.reconstruction is not None:
                 self._extras.reconstruction.complete(row, shot.frame.image)
-            _emit_and_count(row, emit, tally)
+            _emit_and_count(row, emit, stats)
 
-    def _appearances(self, shots: list[tuple[str, Shot]]) -> Future[list[float]] | None:
+    def _appearances(self, shots: list[tuple[str, QueuedFrame]]) -> Future[list[float]] | None:
         """Measure them on another core while the encoder runs: it needs only the images."""
         known = self._extras.familiarity
         if known is None:
@@ -172,19 +172,19 @@ class LatentStream:
         row.mu = mu
         if self._extras.familiarity is not None and appearances is not None:
             appearance = appearances.result()[position]
-            likeness = self._extras.familiarity.likeness(mu, log_var, appearance)
-            row.kl = likeness.kl
-            row.appearance = likeness.appearance
-            row.appearance_percentile = likeness.appearance_percentile
-            row.mahalanobis = likeness.mahalanobis
-            row.mahalanobis_percentile = likeness.mahalanobis_percentile
-            row.log_var_distance = likeness.log_var_distance
-            row.log_var_percentile = likeness.log_var_percentile
-            row.foreign_score = likeness.foreign_score
-            row.foreign = likeness.foreign
+            scored = self._extras.familiarity.scored(mu, log_var, appearance)
+            row.kl = scored.kl
+            row.appearance = scored.appearance
+            row.appearance_percentile = scored.appearance_percentile
+            row.mahalanobis = scored.mahalanobis
+            row.mahalanobis_percentile = scored.mahalanobis_percentile
+            row.log_var_distance = scored.log_var_distance
+            row.log_var_percentile = scored.log_var_percentile
+            row.ood_score = scored.ood_score
+            row.foreign = scored.foreign
         return time.monotonic_ns()
 
-    def _row(self, camera: str, shot: Shot, status: Status) -> Row:
+    def _row(self, camera: str, shot: QueuedFrame, status: Status) -> Row:
         frame = shot.frame
         return Row(
             index=frame.index,
@@ -200,7 +200,7 @@ class LatentStream:
             luma=frame.image if self._extras.pictures else None,
         )
 
-    def _stale_row(self, camera: str, shot: Shot, now_ns: int) -> Row:
+    def _stale_row(self, camera: str, shot: QueuedFrame, now_ns: int) -> Row:
         if shot.gap_from_ns is not None:  # the loss goes on until there is a latent again
             self._gaps_from_ns.setdefault(camera, shot.gap_from_ns)
         row = self._row(camera, shot, "stale")
@@ -208,17 +208,17 @@ class LatentStream:
         row.reason = f"older than {self._extras.max_age_ms:g} ms"
         return row
 
-    def _gap_ms(self, camera: str, shot: Shot) -> float | None:
+    def _gap_ms(self, camera: str, shot: QueuedFrame) -> float | None:
         """Return how long there was no latent, if this one ends a loss."""
         gap_from_ns = self._gaps_from_ns.pop(camera, shot.gap_from_ns)
         return None if gap_from_ns is None else _ms(shot.frame.grabbed_ns - gap_from_ns)
 
-    def _is_too_old(self, shot: Shot, now_ns: int) -> bool:
+    def _is_too_old(self, shot: QueuedFrame, now_ns: int) -> bool:
         limit_ms = self._extras.max_age_ms
         return limit_ms is not None and now_ns - shot.frame.grabbed_ns > limit_ms * NS_PER_MS
 
 
-def _lost_row(camera: str, loss: Loss) -> Row:
+def _lost_row(camera: str, loss: LostFrame) -> Row:
     gap = loss.gap
     return Row(
         index=gap.index,
@@ -232,12 +232,12 @@ def _lost_row(camera: str, loss: Loss) -> Row:
     )
 
 
-def _emit_and_count(row: Row, emit: Emit, tally: Tally) -> None:
-    tally.add(row)
+def _emit_and_count(row: Row, emit: Emit, stats: StreamStats) -> None:
+    stats.add(row)
     emit(row)
 
 
-def end_row(summary: StreamSummary, reports: Sequence[OutletReport]) -> Row:
+def end_row(summary: StreamSummary, reports: Sequence[SinkReport]) -> Row:
     """Return the last row of a run, which holds its summary and what the sinks did until then."""
     return Row(
         index=summary.rows,

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from ..core.frame import Frame, Gap
-from .messages import Loss, Shot
+from .messages import LostFrame, QueuedFrame
 
 NS_PER_S = 1_000_000_000
 MOST_LOSSES = 64
@@ -17,7 +17,7 @@ MOST_LOSSES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LivenessTimeouts:
     """When a source that can return is lost, and when it is lost for good.
 
     Attributes:
@@ -51,7 +51,7 @@ class Mailbox:
         *,
         keep: int,
         waits: bool,
-        limits: Limits | None,
+        limits: LivenessTimeouts | None,
     ) -> None:
         self.name = name
         self.ended = self.closed = False
@@ -59,7 +59,7 @@ class Mailbox:
         self.error: Exception | None = None
         self.changed, self._limits = changed, limits
         self._keep, self._waits = keep, waits
-        self._items: deque[Shot | Loss] = deque()
+        self._items: deque[QueuedFrame | LostFrame] = deque()
         self._waiting_frames = 0
         self._next_index = self._offset = 0
         self._reason = ""
@@ -99,7 +99,7 @@ class Mailbox:
             index = frame.index + self._offset
             queued_ns = time.monotonic_ns()
             self._items.append(
-                Shot(
+                QueuedFrame(
                     replace(frame, index=index) if self._offset else frame,
                     convert_ns=convert_ns,
                     queued_ns=queued_ns,
@@ -123,7 +123,7 @@ class Mailbox:
             dropped = self._jump_to(index)
             self._next_index = index + 1
             self._gap_from_ns = self._gap_from_ns or self._last_grab_ns
-            self._put_loss(Loss(replace(gap, index=index), dropped))
+            self._put_loss(LostFrame(replace(gap, index=index), dropped))
 
     def lose(self, reason: str, *, index: int | None = None) -> None:
         """Note that no frame comes any more; said once until one comes again.
@@ -147,18 +147,18 @@ class Mailbox:
                 self.ended, self.failure, self.error = True, failure, error
             self.changed.notify_all()
 
-    def pop(self) -> list[Shot | Loss]:
+    def pop(self) -> list[QueuedFrame | LostFrame]:
         """Take what comes next: one frame at most, and all losses before it."""
-        taken: list[Shot | Loss] = []
-        while self._items and not (taken and isinstance(taken[-1], Shot)):
+        taken: list[QueuedFrame | LostFrame] = []
+        while self._items and not (taken and isinstance(taken[-1], QueuedFrame)):
             taken.append(self._items.popleft())
-        self._waiting_frames -= bool(taken and isinstance(taken[-1], Shot))
+        self._waiting_frames -= bool(taken and isinstance(taken[-1], QueuedFrame))
         return taken
 
     def close(self) -> int:
         """Take nothing in any more; return how many frames had come that nobody took."""
         self.closed = True
-        frames = sum(item.dropped + isinstance(item, Shot) for item in self._items)
+        frames = sum(item.dropped + isinstance(item, QueuedFrame) for item in self._items)
         self._items.clear()
         self._waiting_frames = 0
         return frames
@@ -200,14 +200,14 @@ class Mailbox:
             number = index + self._offset
         dropped = self._jump_to(number)
         self._next_index = number + 1
-        self._put_loss(Loss(Gap(number, reason, time.time_ns()), dropped))
+        self._put_loss(LostFrame(Gap(number, reason, time.time_ns()), dropped))
 
     def _has_room(self) -> bool:
         return self.closed or (
             self._waiting_frames < self._keep and len(self._items) < self._keep + MOST_LOSSES
         )
 
-    def _put_loss(self, loss: Loss) -> None:
+    def _put_loss(self, loss: LostFrame) -> None:
         self._items.append(loss)
         self.changed.notify_all()
 
@@ -218,10 +218,14 @@ class Mailbox:
     def _push_out(self) -> None:
         """Remove the oldest frame, which the item behind it accounts for; losses stay."""
         items = self._items
-        position = next(p for p, item in enumerate(items) if isinstance(item, Shot))
+        position = next(p for p, item in enumerate(items) if isinstance(item, QueuedFrame))
         oldest, behind = items[position], items[position + 1]
         dropped = behind.dropped + oldest.dropped + 1
-        if isinstance(behind, Shot) and isinstance(oldest, Shot) and behind.gap_from_ns is None:
+        if (
+            isinstance(behind, QueuedFrame)
+            and isinstance(oldest, QueuedFrame)
+            and behind.gap_from_ns is None
+        ):
             # The loss that the pushed out frame ended is now ended by this one.
             items[position + 1] = replace(behind, dropped=dropped, gap_from_ns=oldest.gap_from_ns)
         else:

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from .mailbox import NS_PER_S, Limits, Mailbox
-from .messages import Loss, Shot
+from .mailbox import NS_PER_S, LivenessTimeouts, Mailbox
+from .messages import LostFrame, QueuedFrame
 
 LONGEST_WAIT_S = 0.2
 """A signal handler that runs just before the wait begins wakes nobody."""
@@ -34,13 +34,13 @@ class Mailboxes:
         """One for each camera, in order."""
         return self._boxes
 
-    def add(self, name: str, *, keep: int, waits: bool, limits: Limits | None) -> Mailbox:
+    def add(self, name: str, *, keep: int, waits: bool, limits: LivenessTimeouts | None) -> Mailbox:
         """Make the mailbox of one more camera; see `Mailbox`."""
         box = Mailbox(self.changed, name, keep=keep, waits=waits, limits=limits)
         self._boxes.append(box)
         return box
 
-    def take(self) -> list[tuple[str, Shot | Loss]]:
+    def take(self) -> list[tuple[str, QueuedFrame | LostFrame]]:
         """Wait until something is there; return one frame of each camera, and losses before it.
 
         Frames wait a little for those of cameras that are delivering, so that one run of the

@@ -1,4 +1,4 @@
-"""Shot and Loss: what a capture thread hands to the encoder for each frame that came or did not."""
+"""QueuedFrame and LostFrame: what a capture thread hands to the encoder for each frame that came or did not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..core.frame import Frame, Gap
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class QueuedFrame:
     """A delivered frame, converted and ready for the encoder.
 
     Attributes:
@@ -29,12 +29,12 @@ class Shot:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class LostFrame:
     """A gap as it is taken out of a mailbox.
 
     Attributes:
         gap: The frame that is not there.
-        dropped: As in `Shot`.
+        dropped: As in `QueuedFrame`.
     """
 
     gap: Gap

@@ -14,10 +14,10 @@ from ..bundle.manifest import OUTPUTS
 from ..core.errors import ConfigError
 from ..core.frame import Mode
 from ..engines.request import EngineOptions
-from ..sources.base import Wanted
+from ..sources.base import CaptureRequest
 from .reconstruct import every_from_text
 
-FamiliarityBy = Literal["both", "mu", "none"]
+OODMode = Literal["both", "mu", "none"]
 
 DEFAULT_OUTPUT = "latents.jsonl"
 DEFAULT_FREEZE_S = 5.0
@@ -71,11 +71,11 @@ class StreamOptions:
     error that names both."""
     reconstruct: str | None = None
     """every=N: decode every Nth latent and put the reconstruction's error into its row."""
-    familiarity: FamiliarityBy = "mu"
+    familiarity: OODMode = "mu"
     """What rows say of how well the model knows an image. mu: by its appearance and by mu, which
     lets an encoder run that is half its size in weights. both: also KL and the distance of
     log_var, which decide nothing (docs/familiarity.md). none: nothing, by the same encoder."""
-    foreign_above: float = 99.9
+    ood_above: float = 99.9
     """Mark a row as foreign where its image is further from what the model knows, by appearance or
     by mu, than this percentage of known images in all."""
     view: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[FILE.rrd]")] = None
@@ -89,9 +89,9 @@ class StreamOptions:
         return self.output or (DEFAULT_OUTPUT,)
 
     @property
-    def wanted(self) -> Wanted:
+    def capture_request(self) -> CaptureRequest:
         """What is asked of every camera."""
-        return Wanted(
+        return CaptureRequest(
             mode=Mode(self.width, self.height, self.fps, self.fourcc),
             accept_mode=self.accept_mode,
             timeout_s=self.timeout,
@@ -121,10 +121,10 @@ class StreamOptions:
         """The recording that was named, if one was."""
         return self.view[0] if self.view else None
 
-    def freeze_after_s(self, *, returns: bool) -> float | None:
+    def freeze_after_s(self, *, can_reconnect: bool) -> float | None:
         """When a still picture is a loss, for a source that can return and for a recording."""
         if self.freeze_after is None:
-            return DEFAULT_FREEZE_S if returns else None
+            return DEFAULT_FREEZE_S if can_reconnect else None
         return self.freeze_after or None
 
 
@@ -148,7 +148,7 @@ def check_stream_options(options: StreamOptions) -> None:
         "--fourcc": fourcc is not None
         and not (len(fourcc) == 4 and fourcc.isascii() and fourcc.isprintable())
         and "four letters, such as MJPG",
-        "--foreign-above": not 0 < options.foreign_above <= 100 and "more than 0 and at most 100",
+        "--foreign-above": not 0 < options.ood_above <= 100 and "more than 0 and at most 100",
         "--output": len({*options.output}) < len(options.output) and "each output once",
         "--view": options.view is not None and len(options.view) > 1 and "one file at most",
     }

@@ -13,7 +13,7 @@ from ..core.errors import BackendError, ConfigError
 from ..core.latency import NS_PER_MS
 from ..core.row import Row
 from ..engines.base import Backend
-from ..ood.detector import Familiarity
+from ..ood.detector import OODDetector
 from ..pixels.convert import input_from_luma
 
 WARM_UP_RUNS = 3
@@ -48,7 +48,7 @@ class Reconstruction:
         decoder: Backend,
         every: int,
         latent_size: int,
-        familiarity: Familiarity | None,
+        familiarity: OODDetector | None,
         *,
         pictures: bool,
     ) -> None:

@@ -20,19 +20,19 @@ from ..core.errors import OutputError, SourceError
 from ..core.latency import table_of
 from ..core.row import RunFacts
 from ..core.spec import ModelSpec
-from ..engines.autotune_threads import choice_by_trial
+from ..engines.autotune_threads import autotuned_engine
 from ..engines.cpu_threads import keep_opencv_single
-from ..engines.select import Choice
-from ..ood.detector import Familiarity, familiarity_from_bundle
+from ..engines.select import SelectedEngine
+from ..ood.detector import OODDetector, ood_detector_from_bundle
 from ..sinks.base import Sink
-from ..sinks.fanout import OutletReport, Outlets
+from ..sinks.fanout import SinkFanout, SinkReport
 from ..sinks.open import check_output, open_sink
 from ..sources.base import FrameSource
 from ..sources.open import open_source
 from ..sources.paced import Paced
 from .capture_thread import CaptureThread
 from .encode_loop import Extras, LatentStream, end_row
-from .mailbox import Limits
+from .mailbox import LivenessTimeouts
 from .mailboxes import Mailboxes
 from .options import StreamOptions, check_stream_options
 from .reconstruct import Reconstruction
@@ -79,7 +79,7 @@ def stream(options: StreamOptions) -> None:
             lossless=lossless,
         )
         sinks = _sinks(options, facts)
-        outlets = stack.enter_context(Outlets(sinks, facts))
+        fanout = stack.enter_context(SinkFanout(sinks, facts))
         targets = ", ".join(sink.name for sink in sinks)
         console.print(
             f"{', '.join(facts.cameras)} -> {choice.chosen} -> {targets}{choice.remarks}{remarks}"
@@ -88,23 +88,23 @@ def stream(options: StreamOptions) -> None:
         for sink in sinks:
             if sink.set_aside_as:
                 console.print(f"the earlier {sink.name} is kept as {sink.set_aside_as}")
-        _stop_on_signals(mailboxes, outlets)
+        _stop_on_signals(mailboxes, fanout)
         # Everything that stays is there by now: no later collection needs to look at it.
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
         for capture in captures:
             capture.start()
-        summary = encoder.run(mailboxes, outlets.put, max_frames=options.max_frames)
+        summary = encoder.run(mailboxes, fanout.put, max_frames=options.max_frames)
         for capture in captures:  # all at once: each may have to wait for what it reads
             capture.stop()
-        outlets.put_last(end_row(summary, outlets.reports))
-        outlets.close()
-        _print_summary(console, summary, outlets.reports)
+        fanout.put_last(end_row(summary, fanout.reports))
+        fanout.close()
+        _print_summary(console, summary, fanout.reports)
         for box in mailboxes.boxes:
             if box.error is not None:
                 raise box.error
-        _judge(summary, captures, outlets.reports, stopped=mailboxes.interrupted)
+        _judge(summary, captures, fanout.reports, stopped=mailboxes.interrupted)
 
 
 def _check_view(options: StreamOptions) -> None:
@@ -114,17 +114,17 @@ def _check_view(options: StreamOptions) -> None:
         check_view(options.view_file)
 
 
-def _encoder(options: StreamOptions, bundle: Bundle) -> Choice:
+def _encoder(options: StreamOptions, bundle: Bundle) -> SelectedEngine:
     """Open the encoder; where frames come with pauses, with the threads that suit those."""
     outputs = options.encoder_outputs
 
-    def open_with(threads: int | None) -> Choice:
+    def open_with(threads: int | None) -> SelectedEngine:
         return replace(options.engine, threads=threads).open(bundle, "encoder", outputs)
 
     if options.engine.threads is not None or not options.is_paced:
         return open_with(options.engine.threads)
     side = bundle.spec.image_size
-    return choice_by_trial(open_with, (len(options.camera), 1, side, side))
+    return autotuned_engine(open_with, (len(options.camera), 1, side, side))
 
 
 def _extras(
@@ -151,12 +151,12 @@ def _extras(
     return extras, remarks
 
 
-def _familiarity(options: StreamOptions, bundle: Bundle) -> tuple[Familiarity | None, str]:
+def _familiarity(options: StreamOptions, bundle: Bundle) -> tuple[OODDetector | None, str]:
     """Open the yardstick, unless it tells nothing; also return what it can tell for this model."""
     if options.familiarity == "none":
         return None, ""
-    found = familiarity_from_bundle(bundle, foreign_above=options.foreign_above)
-    if not isinstance(found, Familiarity):
+    found = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
+    if not isinstance(found, OODDetector):
         return None, f"; foreign is not judged: {found.reason}"
     told = bundle.manifest.foreign
     if told is not None and told.tells_nothing:
@@ -165,15 +165,15 @@ def _familiarity(options: StreamOptions, bundle: Bundle) -> tuple[Familiarity | 
             f"({told.in_words()}): train longer or on more images, and export again"
         )
     by = f"{found.images} held-out images, worth {found.effective_images:.0f}"
-    allowed = 1 - options.foreign_above / 100
+    allowed = 1 - options.ood_above / 100
     if found.false_alarms > max(MOST_FALSE_ALARMS, FEW_IMAGES * allowed):
         return None, (
             f"; foreign is not judged: by so few images ({by}) up to {found.false_alarms:.0%} of "
             "known ones may be flagged: train on more images, and export again"
         )
     words = f" tells {told.in_words()}" if told is not None else " was not tried by the export"
-    if told is not None and told.foreign_above != options.foreign_above:
-        words += f" (tried with --foreign-above {told.foreign_above:g})"
+    if told is not None and told.ood_above != options.ood_above:
+        words += f" (tried with --foreign-above {told.ood_above:g})"
     remarks = f"; foreign{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
     if found.false_alarms > FEW_IMAGES * allowed:
         remarks += f" ({by})"
@@ -182,7 +182,7 @@ def _familiarity(options: StreamOptions, bundle: Bundle) -> tuple[Familiarity | 
 
 def _opened(text: str, options: StreamOptions, spec: ModelSpec) -> FrameSource:
     """Open a source for a model, at the pace asked for."""
-    source = open_source(text, replace(options.wanted, spec=spec))
+    source = open_source(text, replace(options.capture_request, spec=spec))
     return Paced(source) if options.realtime and not source.live else source
 
 
@@ -203,9 +203,11 @@ def _captures(
             _unique(source.name, [box.name for box in mailboxes.boxes]),
             keep=_keep(policy, live=source.live),
             waits=not source.live and policy == "every",
-            limits=Limits(options.timeout, options.give_up_after) if source.returns else None,
+            limits=LivenessTimeouts(options.timeout, options.give_up_after)
+            if source.can_reconnect
+            else None,
         )
-        freeze_after_s = options.freeze_after_s(returns=source.returns)
+        freeze_after_s = options.freeze_after_s(can_reconnect=source.can_reconnect)
         capture = CaptureThread(source, mailbox, bundle.spec, freeze_after_s=freeze_after_s)
         captures.append(stack.enter_context(capture))
         lossless &= not source.live
@@ -235,7 +237,7 @@ def _sinks(options: StreamOptions, facts: RunFacts) -> list[Sink]:
     return sinks
 
 
-def _stop_on_signals(mailboxes: Mailboxes, outlets: Outlets) -> None:
+def _stop_on_signals(mailboxes: Mailboxes, fanout: SinkFanout) -> None:
     """End cleanly on the first SIGINT or SIGTERM, and at once on the second.
 
     The handler runs between two steps of the main thread, so that it takes no lock that the
@@ -248,7 +250,7 @@ def _stop_on_signals(mailboxes: Mailboxes, outlets: Outlets) -> None:
         if not first_s:
             first_s.append(time.monotonic())
             mailboxes.stop()  # its lock may be taken twice by one thread
-            outlets.interrupt()
+            fanout.interrupt()
         elif time.monotonic() - first_s[0] > SAME_SIGNAL_S:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
@@ -258,9 +260,7 @@ def _stop_on_signals(mailboxes: Mailboxes, outlets: Outlets) -> None:
         signal.signal(signal.SIGTERM, handle)
 
 
-def _print_summary(
-    console: Console, summary: StreamSummary, reports: Sequence[OutletReport]
-) -> None:
+def _print_summary(console: Console, summary: StreamSummary, reports: Sequence[SinkReport]) -> None:
     rate = f"{summary.fps:.1f} fps" if summary.fps else "no rate"
     counts = [
         f"{summary.frames} latents",
@@ -289,7 +289,7 @@ def _unusual(summary: StreamSummary) -> list[tuple[int, str]]:
 def _judge(
     summary: StreamSummary,
     captures: Sequence[CaptureThread],
-    reports: Sequence[OutletReport],
+    reports: Sequence[SinkReport],
     *,
     stopped: bool,
 ) -> None:
@@ -309,7 +309,7 @@ def _judge(
         raise SourceError(f"{summary.failure}; check the source and start again")
     counts = summary.cameras.items()
     for capture, (name, count) in zip(captures, counts, strict=True):
-        if count.lost and not capture.returns:
+        if count.lost and not capture.can_reconnect:
             raise SourceError(
                 f"{name}: frames lost: {count.lost}, each with its reason in a row of status lost; "
                 "the other rows are valid: repair the source and run again"

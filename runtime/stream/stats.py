@@ -63,7 +63,7 @@ class StreamSummary:
     cameras: dict[str, CameraCounts]
 
 
-class Tally:
+class StreamStats:
     """Counts rows; its size does not grow.
 
     Args:

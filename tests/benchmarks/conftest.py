@@ -13,7 +13,7 @@ from motorvae.benchmarks.measure.roofline import cost_of, roofline_of
 from motorvae.benchmarks.measure.rounds import Schedule
 from motorvae.benchmarks.measure.samples import series_of
 from motorvae.benchmarks.result import Rate, Result, Settings
-from motorvae.benchmarks.subjects.model_under_test import Subject, untrained_subject
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, untrained_subject
 from motorvae.benchmarks.subjects.torch_engines import thread_limit
 from motorvae.runtime.core.spec import ModelSpec
 
@@ -33,7 +33,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def subject(small_spec: ModelSpec) -> Iterator[Subject]:
+def subject(small_spec: ModelSpec) -> Iterator[ModelUnderTest]:
     """Random weights, exported for real."""
     with untrained_subject(small_spec, seed=0) as found:
         yield found

@@ -19,7 +19,7 @@ import motorvae.benchmarks.gpu.run
 from motorvae.benchmarks.doctor import main
 from motorvae.benchmarks.gpu.result import (
     CudaGraph,
-    Receipt,
+    GpuResult,
     Row,
     load_receipt,
     print_receipt,
@@ -77,7 +77,7 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 
 @pytest.fixture
-def receipt(small_bundle: Path, with_gpu: Gpu, tmp_path: Path) -> Receipt:
+def precision_report(small_bundle: Path, with_gpu: Gpu, tmp_path: Path) -> GpuResult:
     """The receipt of a machine where no row ran."""
     output = tmp_path / "nothing.json"
     assert main(["gpu", "--model", str(small_bundle), "--output", str(output)]) == 1
@@ -147,13 +147,13 @@ def test_the_help_names_all_that_can_be_examined(capsys: pytest.CaptureFixture[s
     assert "default: screen" in said
 
 
-def test_every_row_that_did_not_run_has_its_reason(receipt: Receipt) -> None:
-    assert len(receipt.rows) == 22
-    assert receipt.measured == ()
-    assert receipt.engines == ()
-    assert not receipt.passed
-    assert {row.status for row in receipt.rows} == {"unproven"}
-    said = {row.title: row.reason or "" for row in receipt.rows}
+def test_every_row_that_did_not_run_has_its_reason(precision_report: GpuResult) -> None:
+    assert len(precision_report.rows) == 22
+    assert precision_report.measured == ()
+    assert precision_report.engines == ()
+    assert not precision_report.passed
+    assert {row.status for row in precision_report.rows} == {"unproven"}
+    said = {row.title: row.reason or "" for row in precision_report.rows}
     assert said["ONNX Runtime CUDA fp16, CUDA graph: off"].startswith("provider 'cuda' is not in")
     assert "has no encoder" in said["ONNX Runtime CUDA int8 luma, CUDA graph: off"]
     assert said["TensorRT fp16, CUDA graph: copies and kernels"].startswith("TensorRT needs the")
@@ -161,7 +161,11 @@ def test_every_row_that_did_not_run_has_its_reason(receipt: Receipt) -> None:
         "does not list compute capability 8.7 (A GPU of a test)"
     )
     assert said["torch CUDA fp16, CUDA graph: kernels"].startswith("no --checkpoint was given")
-    assert (receipt.gpu.name, receipt.frames, receipt.warmup) == ("A GPU of a test", 1000, WARMUP)
+    assert (precision_report.gpu.name, precision_report.frames, precision_report.warmup) == (
+        "A GPU of a test",
+        1000,
+        WARMUP,
+    )
 
 
 @pytest.mark.usefixtures("with_gpu")
@@ -381,7 +385,7 @@ def measured(graph: CudaGraph, *, equal: bool | None = None) -> Row:
 
 
 @pytest.fixture
-def partial(receipt: Receipt) -> Receipt:
+def partial(precision_report: GpuResult) -> GpuResult:
     """Two rows measured, one past the gate, the others not run."""
     drifted = Row(
         engine="TensorRT",
@@ -391,10 +395,12 @@ def partial(receipt: Receipt) -> Receipt:
         gate=gate(0.5),
     )
     graphs = (measured("off"), measured("copies and kernels", equal=False))
-    return receipt.model_copy(update={"rows": (*graphs, drifted, *receipt.rows[13:])})
+    return precision_report.model_copy(
+        update={"rows": (*graphs, drifted, *precision_report.rows[13:])}
+    )
 
 
-def test_a_receipt_comes_back_as_it_was_written(partial: Receipt, tmp_path: Path) -> None:
+def test_a_receipt_comes_back_as_it_was_written(partial: GpuResult, tmp_path: Path) -> None:
     path = tmp_path / "receipt.json"
     save_receipt(path, partial)
     assert load_receipt(path) == partial
@@ -423,7 +429,7 @@ def test_a_receipt_comes_back_as_it_was_written(partial: Receipt, tmp_path: Path
     ],
 )
 def test_a_receipt_that_says_more_than_it_shows_is_refused(
-    edit: Callable[[dict[str, Any]], object], message: str, partial: Receipt, tmp_path: Path
+    edit: Callable[[dict[str, Any]], object], message: str, partial: GpuResult, tmp_path: Path
 ) -> None:
     path = tmp_path / "receipt.json"
     save_receipt(path, partial)
@@ -435,7 +441,7 @@ def test_a_receipt_that_says_more_than_it_shows_is_refused(
 
 
 def test_the_table_shows_what_was_measured_and_names_the_rest(
-    partial: Receipt, capsys: pytest.CaptureFixture[str]
+    partial: GpuResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_receipt(Console(width=100), partial)
     said = capsys.readouterr().out
@@ -466,9 +472,9 @@ def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: 
         TorchEncoder(tmp_path, opened[0])
 
 
-def test_a_receipt_names_no_host(receipt: Receipt, tmp_path: Path) -> None:
+def test_a_receipt_names_no_host(precision_report: GpuResult, tmp_path: Path) -> None:
     import platform
 
-    text = receipt.model_dump_json()
+    text = precision_report.model_dump_json()
     assert str(tmp_path) not in text
-    assert platform.node() not in (receipt.machine or "").split()
+    assert platform.node() not in (precision_report.machine or "").split()

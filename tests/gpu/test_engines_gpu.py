@@ -15,7 +15,7 @@ import orjson
 import pytest
 from rich.console import Console
 
-from motorvae.export.tensorrt.add_engines import EngineOrder, add_engines_to_bundle
+from motorvae.export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
 from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.reference import reference_from_bundle
 from motorvae.export.verify.verifier import Reference, encoder_reports
@@ -26,8 +26,8 @@ from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.cuda.open import open_cuda
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 from motorvae.runtime.engines.open import open_entry
-from motorvae.runtime.engines.select import Wish, choose_backend
-from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile, Passport
+from motorvae.runtime.engines.select import EngineRequest, select_engine
+from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
 from motorvae.runtime.engines.tensorrt.find import (
     ENGINES,
     check_engine,
@@ -35,7 +35,12 @@ from motorvae.runtime.engines.tensorrt.find import (
     graphs_for_engines,
     open_engine,
 )
-from motorvae.runtime.engines.tensorrt.package import FLAVOURS, Flavour, FlavourName, open_flavour
+from motorvae.runtime.engines.tensorrt.package import (
+    TENSORRT_PACKAGES,
+    TensorRTName,
+    TensorRTPackage,
+    import_tensorrt,
+)
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
@@ -57,16 +62,16 @@ class Built:
 
     bundle: Bundle
     precision: Precision
-    flavour: Flavour
+    package: TensorRTPackage
     gpu: Gpu
-    passports: tuple[Passport, ...]
+    engine_manifests: tuple[EngineManifest, ...]
 
     def open(self, *, outputs: tuple[str, ...] = (), cuda_graph: bool = True) -> Backend:
         backend, _ = open_engine(
             self.bundle,
             "encoder",
             self.precision,
-            self.flavour,
+            self.package,
             self.gpu,
             outputs=outputs,
             cuda_graph=cuda_graph,
@@ -81,7 +86,7 @@ class Built:
     @property
     def path_of_leanest(self) -> Path:
         """Its engine."""
-        return self.bundle.folder / ENGINES / engine_name(self.leanest, self.flavour.name)
+        return self.bundle.folder / ENGINES / engine_name(self.leanest, self.package.name)
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +107,11 @@ def layer(gpu: Gpu) -> str:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
-def flavour(request: pytest.FixtureRequest, gpu: Gpu) -> Flavour:
-    name: FlavourName = request.param
+@pytest.fixture(scope="module", params=TENSORRT_PACKAGES)
+def package(request: pytest.FixtureRequest, gpu: Gpu) -> TensorRTPackage:
+    name: TensorRTName = request.param
     try:
-        found = open_flavour(name)
+        found = import_tensorrt(name)
     except (BackendError, MissingDependencyError) as error:
         pytest.skip(str(error))
     if objection := found.objection_to(gpu):
@@ -119,28 +124,28 @@ def built(
     request: pytest.FixtureRequest,
     gpu: Gpu,
     layer: str,
-    flavour: Flavour,
+    package: TensorRTPackage,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Built:
     """Engines by the real builder. Corrupt a copy, never this one."""
     assert layer
     source: Path = request.getfixturevalue("small_bundle")  # late: making it takes torch
-    folder = tmp_path_factory.mktemp(f"{flavour.name}-{request.param}") / "bundle"
+    folder = tmp_path_factory.mktemp(f"{package.name}-{request.param}") / "bundle"
     shutil.copytree(source, folder)
     if request.param == "int8":
         for graph, variant in INT8_FORMS:
             add_form(folder, graph, "int8", variant)
-    order = EngineOrder(flavour, gpu, request.param, BatchProfile(min=1, opt=1, max=8))
+    order = EngineBuildRequest(package, gpu, request.param, BatchProfile(min=1, opt=1, max=8))
     bundle = load_bundle(folder)
     images = reference_from_bundle(bundle).images
-    passports = add_engines_to_bundle(
+    engine_manifests = add_engines_to_bundle(
         bundle,
         order,
         Console(quiet=True),
         on_reports=lambda _: None,
         reference=told_by_onnx_runtime(bundle, request.param, images),
     )
-    return Built(bundle, request.param, flavour, gpu, passports)
+    return Built(bundle, request.param, package, gpu, engine_manifests)
 
 
 @pytest.fixture
@@ -201,27 +206,29 @@ def inputs_of(backend: Backend, reference: Reference) -> Batch:
 def test_all_engines_are_verified_and_what_their_label_says(built: Built) -> None:
     graphs = graphs_for_engines(built.bundle, "encoder", built.precision)
     graphs += graphs_for_engines(built.bundle, "decoder", built.precision)
-    assert sorted(passport.onnx_sha256 for passport in built.passports) == sorted(
-        entry.sha256 for entry in graphs
-    )
-    for passport in built.passports:
-        assert passport.precision == built.precision
-        assert (passport.gpu, passport.cuda) == (built.gpu.name, built.gpu.cuda)
-        assert built.gpu.compute_capability in passport.compute_capabilities
-        assert passport.receipt.problem_with(built.precision) is None
+    assert sorted(
+        engine_manifest.onnx_sha256 for engine_manifest in built.engine_manifests
+    ) == sorted(entry.sha256 for entry in graphs)
+    for engine_manifest in built.engine_manifests:
+        assert engine_manifest.precision == built.precision
+        assert (engine_manifest.gpu, engine_manifest.cuda) == (built.gpu.name, built.gpu.cuda)
+        assert built.gpu.compute_capability in engine_manifest.compute_capabilities
+        assert engine_manifest.precision_report.problem_with(built.precision) is None
         if built.precision == "int8":
-            assert passport.receipt.share_of_multiplications("int8") >= 0.95
+            assert engine_manifest.precision_report.share_of_multiplications("int8") >= 0.95
         else:
-            assert passport.receipt.outputs_from == "engine inspector"
-            assert min(passport.receipt.shares(built.precision)) >= 0.95
-        assert passport.verification.verified is True
-        assert passport.verification.reason is None
-        (entry,) = (entry for entry in graphs if entry.sha256 == passport.onnx_sha256)
-        outputs = [report.output for report in passport.verification.reports]
+            assert engine_manifest.precision_report.outputs_from == "engine inspector"
+            assert min(engine_manifest.precision_report.shares(built.precision)) >= 0.95
+        assert engine_manifest.verification.verified is True
+        assert engine_manifest.verification.reason is None
+        (entry,) = (entry for entry in graphs if entry.sha256 == engine_manifest.onnx_sha256)
+        outputs = [report.output for report in engine_manifest.verification.reports]
         assert outputs == [tensor.name for tensor in entry.outputs] * 2  # batch 1, and 8
-        assert {report.variant for report in passport.verification.reports} == {entry.variant}
-        assert all(report.passed for report in passport.verification.reports)
-        assert passport.build_seconds > 0
+        assert {report.variant for report in engine_manifest.verification.reports} == {
+            entry.variant
+        }
+        assert all(report.passed for report in engine_manifest.verification.reports)
+        assert engine_manifest.build_seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -291,7 +298,7 @@ def test_a_graph_gives_the_same_bits(built: Built, frames: Reference) -> None:
     assert min(parts.values()) >= 0
     assert parts["device"] == pytest.approx(sum(parts.values()) - parts["device"], abs=0.01)
     # TensorRT-RTX records only its kernels, so that its copies stay apart.
-    assert set(whole) == (set(parts) if built.flavour.is_rtx else {"device"})
+    assert set(whole) == (set(parts) if built.package.is_rtx else {"device"})
 
 
 def test_batches_of_any_size_give_what_single_images_give(built: Built, frames: Reference) -> None:
@@ -320,20 +327,20 @@ def test_another_thread_gets_the_same_latents(built: Built, frames: Reference) -
 def test_an_engine_that_does_not_fit_is_built_again_when_asked(copy: Built) -> None:
     if copy.precision == "int8":
         pytest.skip("so small a model has no INT8 engine that passes the bundle's own gate")
-    name = copy.flavour.name
+    name = copy.package.name
     copy.path_of_leanest.write_bytes(b"not an engine")
-    wish = Wish(backend=name, precision=copy.precision, rebuild=True)
-    chosen = choose_backend(copy.bundle, "encoder", wish)
+    wish = EngineRequest(backend=name, precision=copy.precision, rebuild=True)
+    chosen = select_engine(copy.bundle, "encoder", wish)
     with chosen.backend as backend:
-        assert backend.name.startswith(copy.flavour.title)
+        assert backend.name.startswith(copy.package.title)
         assert chosen.remarks == ""
     bundle = load_bundle(copy.bundle.folder)
-    passport, _ = check_engine(bundle, copy.leanest, copy.flavour, copy.gpu)
-    assert passport.verification.verified is True
+    engine_manifest, _ = check_engine(bundle, copy.leanest, copy.package, copy.gpu)
+    assert engine_manifest.verification.verified is True
 
 
 def test_the_doctor_leaves_a_receipt_of_what_ran(
-    gpu: Gpu, layer: str, flavour: Flavour, request: pytest.FixtureRequest, tmp_path: Path
+    gpu: Gpu, layer: str, package: TensorRTPackage, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     from motorvae.benchmarks.doctor import main
     from motorvae.benchmarks.gpu.result import load_receipt
@@ -345,7 +352,7 @@ def test_the_doctor_leaves_a_receipt_of_what_ran(
     code = main(["gpu", "--model", model, "--output", str(output), "--frames", "30"])
     found = load_receipt(output)
     # The bundle has no INT8 graphs.
-    engines = [row for row in found.rows if row.engine == title_of(flavour.name)]
+    engines = [row for row in found.rows if row.engine == title_of(package.name)]
     rows = [row for row in engines if row.precision != "int8"]
     assert [(row.title, row.reason) for row in rows if row.status != "measured"] == []
     assert [row.equals_graph_off for row in rows] == [None, True, None, True]

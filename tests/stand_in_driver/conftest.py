@@ -22,7 +22,7 @@ import pytest
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.bundle.manifest import GraphName
 from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
-from motorvae.runtime.engines.tensorrt.package import Flavour
+from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
 from .engine_bundles import FORMS, VERSION, bundle_of, entry_of, put_engine
 
@@ -168,13 +168,13 @@ def gpu() -> Gpu:
 
 
 @pytest.fixture
-def flavour(host_tensorrt: Any, monkeypatch: pytest.MonkeyPatch) -> Flavour:
+def package(host_tensorrt: Any, monkeypatch: pytest.MonkeyPatch) -> TensorRTPackage:
     """TensorRT 10.3 as far as anybody can tell, also for `import tensorrt`."""
     import sys
 
     host_tensorrt.module.__version__ = VERSION
     monkeypatch.setitem(sys.modules, "tensorrt", host_tensorrt.module)
-    return Flavour("tensorrt", host_tensorrt.module, VERSION)
+    return TensorRTPackage("tensorrt", host_tensorrt.module, VERSION)
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.tensorrt.engine_manifest import (
     BatchProfile,
+    EngineManifest,
     EngineVerification,
-    Passport,
-    PrecisionReceipt,
+    PrecisionReport,
     this_platform,
 )
 from motorvae.runtime.engines.tensorrt.find import engine_paths
@@ -95,12 +95,14 @@ def plan_of(entry: GraphEntry) -> bytes:
 
 def put_engine(bundle: Bundle, entry: GraphEntry, gpu: Gpu) -> None:
     """Add an engine of a graph, with the passport that it deserves."""
-    engine, passport = engine_paths(
+    engine, engine_manifest = engine_paths(
         bundle.folder, entry.graph, entry.precision, "tensorrt", entry.variant
     )
     engine.parent.mkdir(exist_ok=True)
     engine.write_bytes(plan_of(entry))
-    passport.write_text(passport_of(entry, engine, gpu).model_dump_json(), encoding="utf-8")
+    engine_manifest.write_text(
+        engine_manifest_of(entry, engine, gpu).model_dump_json(), encoding="utf-8"
+    )
 
 
 def report_of(entry: GraphEntry) -> GraphReport:
@@ -117,15 +119,15 @@ def report_of(entry: GraphEntry) -> GraphReport:
     )
 
 
-def passport_of(entry: GraphEntry, engine: Path, gpu: Gpu) -> Passport:
-    return Passport(
+def engine_manifest_of(entry: GraphEntry, engine: Path, gpu: Gpu) -> EngineManifest:
+    return EngineManifest(
         schema_version=2,
         producer="a test",
         created="2026-11-24T00:00:00+00:00",
         graph=entry.graph,
         precision=entry.precision,
         variant=entry.variant,
-        flavour="tensorrt",
+        package="tensorrt",
         version=VERSION,
         compute_capabilities=(gpu.compute_capability,),
         gpu=gpu.name,
@@ -140,14 +142,14 @@ def passport_of(entry: GraphEntry, engine: Path, gpu: Gpu) -> Passport:
         ),
         profile=BatchProfile(),
         workspace_bytes=0,
-        receipt=receipt_all_in(entry.precision),
+        precision_report=receipt_all_in(entry.precision),
         verification=EngineVerification(verified=True, reports=(report_of(entry),)),
         build_seconds=1.0,
     )
 
 
-def receipt_all_in(precision: Precision) -> PrecisionReceipt:
+def receipt_all_in(precision: Precision) -> PrecisionReport:
     counts = {precision: 1}
-    return PrecisionReceipt(
+    return PrecisionReport(
         weights=counts, outputs=counts, multiplications=counts, asked=counts, **SOURCES
     )

@@ -15,7 +15,7 @@ from motorvae.runtime.bundle.manifest import Tensor, tensors_of
 from motorvae.runtime.core.errors import BackendError, EngineError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.tensorrt.engine import TensorRTBackend
-from motorvae.runtime.engines.tensorrt.package import Flavour
+from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
 if TYPE_CHECKING:
     from .conftest import StandIn
@@ -42,11 +42,13 @@ def opened(open_layer: Callable[..., Any], host_tensorrt: Any) -> Open:
         **facts: object,
     ) -> TensorRTBackend:
         plan = json.dumps({"tensors": TENSORS, "profile": profile} | facts).encode()
-        flavour = Flavour("tensorrt-rtx" if rtx else "tensorrt", host_tensorrt.module, "10.3.0")
+        package = TensorRTPackage(
+            "tensorrt-rtx" if rtx else "tensorrt", host_tensorrt.module, "10.3.0"
+        )
         return TensorRTBackend(
             plan,
             "encoder.engine",
-            flavour,
+            package,
             open_layer(),
             gpu_name="stand-in",
             cuda_graph=cuda_graph,
@@ -307,9 +309,9 @@ def test_engine_that_does_not_open_leaves_nothing_behind(
 def test_garbage_is_one_clear_line(
     open_layer: Callable[..., Any], host_tensorrt: Any, stand_in: StandIn
 ) -> None:
-    flavour = Flavour("tensorrt", host_tensorrt.module, "10.3.0")
+    package = TensorRTPackage("tensorrt", host_tensorrt.module, "10.3.0")
     with pytest.raises(EngineError, match=r"cannot load .*: Serialization assertion failed; build"):
-        TensorRTBackend(b"\0garbage", "encoder.engine", flavour, open_layer(), gpu_name="stand-in")
+        TensorRTBackend(b"\0garbage", "encoder.engine", package, open_layer(), gpu_name="stand-in")
     assert stand_in.live() == {}
 
 

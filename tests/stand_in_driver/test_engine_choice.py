@@ -13,16 +13,16 @@ from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.bundle.manifest import Precision, Variant
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.gpu_info import Gpu
-from motorvae.runtime.engines.select import Wish, choose_backend
+from motorvae.runtime.engines.select import EngineRequest, select_engine
 from motorvae.runtime.engines.tensorrt.find import (
     check_engine,
     engine_paths,
     open_plan,
     precisions_with_engine,
 )
-from motorvae.runtime.engines.tensorrt.package import Flavour
+from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
-from .engine_bundles import bundle_of, entry_of, passport_of, put_engine, receipt_all_in
+from .engine_bundles import bundle_of, engine_manifest_of, entry_of, put_engine, receipt_all_in
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
@@ -37,7 +37,7 @@ from .engine_bundles import bundle_of, entry_of, passport_of, put_engine, receip
         (("log_var",), ("mu",), None),
     ],
 )
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_the_leanest_engine_that_gives_what_is_asked_runs(
     tmp_path: Path,
     gpu: Gpu,
@@ -51,19 +51,19 @@ def test_the_leanest_engine_that_gives_what_is_asked_runs(
     made = bundle_of(tmp_path, *entries.values())
     for form in present:
         put_engine(made, entries[form], gpu)
-    wish = Wish(backend="tensorrt", precision=precision, outputs=outputs)
+    request = EngineRequest(backend="tensorrt", precision=precision, outputs=outputs)
     if expected is None:
         says = rf"has no encoder\.{precision}\.tensorrt\.engine, nor one like it that gives log_var"
         with pytest.raises(EngineError, match=says):
-            choose_backend(made, "encoder", wish)
+            select_engine(made, "encoder", request)
         assert host_tensorrt.engines == []
         return
-    with choose_backend(made, "encoder", wish).backend as backend:
+    with select_engine(made, "encoder", request).backend as backend:
         assert backend.input_dtype == np.dtype(entries[expected].inputs[0].dtype)
         assert backend.outputs == tuple(tensor.name for tensor in entries[expected].outputs)
 
 
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_an_engine_of_another_form_under_its_name_is_refused(
     forms: Bundle, host_tensorrt: Any
 ) -> None:
@@ -75,55 +75,59 @@ def test_an_engine_of_another_form_under_its_name_is_refused(
     for path, other in zip(ours, others, strict=True):
         path.write_bytes(other.read_bytes())
     with pytest.raises(EngineError, match=r"mu\.fp16\.tensorrt\.json describes encoder fp16 luma"):
-        choose_backend(forms, "encoder", Wish("tensorrt", "fp16", outputs=("mu",)))
+        select_engine(forms, "encoder", EngineRequest("tensorrt", "fp16", outputs=("mu",)))
     assert host_tensorrt.engines == []
 
 
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_an_engine_is_held_against_the_graph_of_its_own_form(
     forms: Bundle, host_tensorrt: Any
 ) -> None:
     luma = forms.entry("encoder", "fp16", variant="luma")
-    change_passport(forms, "encoder.mu.fp16.tensorrt", onnx_sha256=luma.sha256)
+    change_engine_manifest(forms, "encoder.mu.fp16.tensorrt", onnx_sha256=luma.sha256)
     with pytest.raises(EngineError, match="engine built from another encoder"):
-        choose_backend(forms, "encoder", Wish("tensorrt", "fp16", outputs=("mu",)))
+        select_engine(forms, "encoder", EngineRequest("tensorrt", "fp16", outputs=("mu",)))
     assert host_tensorrt.engines == []
 
 
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_int8_runs_where_it_is_asked_for_and_fp16_where_nothing_is(forms: Bundle) -> None:
     assert precisions_with_engine(forms, "encoder", "tensorrt") == ("fp16", "int8")
-    for wish, expected in ((Wish(precision="int8"), "int8"), (Wish(), "fp16")):
-        chosen = choose_backend(forms, "encoder", wish)
+    for request, expected in ((EngineRequest(precision="int8"), "int8"), (EngineRequest(), "fp16")):
+        chosen = select_engine(forms, "encoder", request)
         chosen.backend.close()
         assert chosen.precision == expected
 
 
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_int8_engine_whose_receipt_says_otherwise_is_refused(
     forms: Bundle, host_tensorrt: Any
 ) -> None:
     """Its weights are INT8 in the file, and are multiplied as float32."""
-    receipt = receipt_all_in("int8").model_copy(update={"multiplications": {"fp32": 19, "int8": 1}})
-    change_passport(forms, "encoder.mu.int8.tensorrt", receipt=receipt.model_dump())
+    precision_report = receipt_all_in("int8").model_copy(
+        update={"multiplications": {"fp32": 19, "int8": 1}}
+    )
+    change_engine_manifest(
+        forms, "encoder.mu.int8.tensorrt", precision_report=precision_report.model_dump()
+    )
     with pytest.raises(EngineError, match=r"is not int8: 5\.00% of multiplications"):
-        choose_backend(forms, "encoder", Wish("tensorrt", "int8", outputs=("mu",)))
+        select_engine(forms, "encoder", EngineRequest("tensorrt", "int8", outputs=("mu",)))
     assert host_tensorrt.engines == []
 
 
 def test_auto_takes_a_valid_engine_and_says_nothing_more(
-    bundle: Bundle, flavour: Flavour, gpu: Gpu, host_tensorrt: Any
+    bundle: Bundle, package: TensorRTPackage, gpu: Gpu, host_tensorrt: Any
 ) -> None:
-    chosen = choose_backend(bundle, "encoder", Wish())
+    chosen = select_engine(bundle, "encoder", EngineRequest())
     with chosen.backend as backend:
         image = np.linspace(0, 1, 1024, dtype=np.float32).reshape(1, 1, 32, 32)
         np.testing.assert_array_equal(backend.run(image)["mu"], image.reshape(1, -1)[:, :8])
-    assert chosen.chosen.startswith(f"fp16 {flavour.title} on {gpu.name} (")
+    assert chosen.chosen.startswith(f"fp16 {package.title} on {gpu.name} (")
     assert chosen.remarks == ""
     assert len(host_tensorrt.engines) == 1
 
 
-def change_passport(
+def change_engine_manifest(
     bundle: Bundle, engine: str = "encoder.fp16.tensorrt", **changes: object
 ) -> None:
     path = bundle.folder / "engines" / f"{engine}.json"
@@ -139,25 +143,25 @@ def change_passport(
         ({"precision": "fp32"}, "describes encoder fp32 tensorrt"),
         ({"verification": {"verified": True}}, "verified without a report"),
         (
-            {"receipt": receipt_all_in("fp16").model_dump() | {"weights": {"fp32": 1}}},
+            {"precision_report": receipt_all_in("fp16").model_dump() | {"weights": {"fp32": 1}}},
             r"is not fp16: 0\.00% of weights",
         ),
     ],
 )
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_foreign_engine_is_refused_before_it_is_loaded(
     bundle: Bundle, host_tensorrt: Any, changes: dict[str, object], says: str
 ) -> None:
-    change_passport(bundle, **changes)
+    change_engine_manifest(bundle, **changes)
     with pytest.raises(EngineError, match=says):
-        choose_backend(bundle, "encoder", Wish(backend="tensorrt"))
+        select_engine(bundle, "encoder", EngineRequest(backend="tensorrt"))
     assert host_tensorrt.engines == []
 
 
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_unverified_engine_says_so_in_the_first_line(bundle: Bundle) -> None:
-    change_passport(bundle, verification={"verified": False, "reason": "it was never run"})
-    chosen = choose_backend(bundle, "encoder", Wish(threads=2))
+    change_engine_manifest(bundle, verification={"verified": False, "reason": "it was never run"})
+    chosen = select_engine(bundle, "encoder", EngineRequest(threads=2))
     with chosen.backend:
         assert chosen.remarks == (
             "; --threads is for ONNX Runtime and changes nothing here"
@@ -165,17 +169,17 @@ def test_unverified_engine_says_so_in_the_first_line(bundle: Bundle) -> None:
         )
 
 
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_engine_verified_on_another_gpu_says_so_in_the_first_line(bundle: Bundle, gpu: Gpu) -> None:
-    change_passport(bundle, gpu="Another GPU")
-    chosen = choose_backend(bundle, "encoder", Wish())
+    change_engine_manifest(bundle, gpu="Another GPU")
+    chosen = select_engine(bundle, "encoder", EngineRequest())
     with chosen.backend:
         assert chosen.remarks == (
             f"; this engine was verified on Another GPU and not on {gpu.name}"
         )
 
 
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_float32_engine_that_fits_stands_in_for_an_fp16_one_that_does_not(
     bundle: Bundle, gpu: Gpu
 ) -> None:
@@ -183,25 +187,25 @@ def test_float32_engine_that_fits_stands_in_for_an_fp16_one_that_does_not(
     full = engine_paths(bundle.folder, "encoder", "fp32", "tensorrt")
     full[0].write_bytes(half[0].read_bytes())
     entry = entry_of("encoder", "fp32", "full")
-    full[1].write_text(passport_of(entry, full[0], gpu).model_dump_json(), encoding="utf-8")
+    full[1].write_text(engine_manifest_of(entry, full[0], gpu).model_dump_json(), encoding="utf-8")
     bundle = bundle_of(bundle.folder, *bundle.manifest.graphs, entry)
-    change_passport(bundle, version="10.16.1")
-    chosen = choose_backend(bundle, "encoder", Wish(backend="tensorrt"))
+    change_engine_manifest(bundle, version="10.16.1")
+    chosen = select_engine(bundle, "encoder", EngineRequest(backend="tensorrt"))
     with chosen.backend:
         assert chosen.precision == "fp32"
     with pytest.raises(EngineError, match="engine built for TensorRT"):
-        choose_backend(bundle, "encoder", Wish(backend="tensorrt", precision="fp16"))
+        select_engine(bundle, "encoder", EngineRequest(backend="tensorrt", precision="fp16"))
 
 
-@pytest.mark.usefixtures("flavour")
+@pytest.mark.usefixtures("package")
 def test_engine_swapped_after_the_check_is_not_what_runs(
-    bundle: Bundle, gpu: Gpu, flavour: Flavour, host_tensorrt: Any
+    bundle: Bundle, gpu: Gpu, package: TensorRTPackage, host_tensorrt: Any
 ) -> None:
     """What was hashed is what is loaded: the file is read once."""
     path, _ = engine_paths(bundle.folder, "encoder", "fp16", "tensorrt")
     entry = bundle.entry("encoder", "fp16")
-    _, plan = check_engine(bundle, entry, flavour, gpu)
+    _, plan = check_engine(bundle, entry, package, gpu)
     path.write_text("another engine", encoding="utf-8")
-    with open_plan(plan, path.name, flavour, gpu, entry.sha256) as backend:
+    with open_plan(plan, path.name, package, gpu, entry.sha256) as backend:
         assert backend.run(np.zeros((1, 1, 32, 32), np.float32))["mu"].shape == (1, 8)
     assert len(host_tensorrt.engines) == 1

@@ -16,7 +16,7 @@ from motorvae.runtime.bundle.manifest import GraphReport, Precision
 from motorvae.runtime.core.errors import EngineError, VerificationError
 from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineVerification
-from motorvae.runtime.engines.tensorrt.package import Flavour
+from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
 if TYPE_CHECKING:
     from .conftest import StandIn
@@ -47,7 +47,7 @@ def reference() -> Reference:
 
 def verdicts(
     bundle: Bundle,
-    flavour: Flavour,
+    package: TensorRTPackage,
     gpu: Gpu,
     held_against: Reference,
     seen: list[GraphReport],
@@ -62,7 +62,7 @@ def verdicts(
     ]
     return verdicts_of(
         built,
-        flavour=flavour,
+        package=package,
         gpu=gpu,
         profile=BatchProfile(),
         reference=held_against,
@@ -71,10 +71,10 @@ def verdicts(
 
 
 def test_engines_that_answer_as_the_reference_pass_the_gate(
-    bundle: Bundle, flavour: Flavour, gpu: Gpu, stand_in: StandIn
+    bundle: Bundle, package: TensorRTPackage, gpu: Gpu, stand_in: StandIn
 ) -> None:
     seen: list[GraphReport] = []
-    found = verdicts(bundle, flavour, gpu, reference(), seen)
+    found = verdicts(bundle, package, gpu, reference(), seen)
     assert [verdict.verified for verdict in found] == [True, True]
     outputs = [report.output for verdict in found for report in verdict.reports]
     assert outputs == ["mu", "log_var"] * 3 + ["reconstruction"] * 3
@@ -88,10 +88,10 @@ def test_engines_that_answer_as_the_reference_pass_the_gate(
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_every_form_is_held_to_the_gate_by_itself(
-    forms: Bundle, flavour: Flavour, gpu: Gpu, stand_in: StandIn, precision: Precision
+    forms: Bundle, package: TensorRTPackage, gpu: Gpu, stand_in: StandIn, precision: Precision
 ) -> None:
     seen: list[GraphReport] = []
-    found = verdicts(forms, flavour, gpu, reference(), seen, precision=precision)
+    found = verdicts(forms, package, gpu, reference(), seen, precision=precision)
     assert all(verdict.verified for verdict in found)
     named = [(report.graph, report.variant, report.output) for report in seen]
     at_each_size = [
@@ -108,7 +108,7 @@ def test_every_form_is_held_to_the_gate_by_itself(
 
 @pytest.mark.parametrize("field", ["mu", "log_var", "reconstruction"])
 def test_engine_that_drifted_is_not_kept(
-    bundle: Bundle, flavour: Flavour, gpu: Gpu, stand_in: StandIn, field: str
+    bundle: Bundle, package: TensorRTPackage, gpu: Gpu, stand_in: StandIn, field: str
 ) -> None:
     true = reference()
     drifted = getattr(true, field).copy()
@@ -116,33 +116,35 @@ def test_engine_that_drifted_is_not_kept(
     seen: list[GraphReport] = []
     changed = dataclasses.replace(true, **{field: drifted})
     with pytest.raises(VerificationError, match=f"no engine was kept: .* {field}: "):
-        verdicts(bundle, flavour, gpu, changed, seen)
+        verdicts(bundle, package, gpu, changed, seen)
     assert len(seen) == 9
     assert stand_in.live() == {}
 
 
-def test_form_that_drifted_alone_is_named(forms: Bundle, flavour: Flavour, gpu: Gpu) -> None:
+def test_form_that_drifted_alone_is_named(
+    forms: Bundle, package: TensorRTPackage, gpu: Gpu
+) -> None:
     """Bytes that mean other floats leave the engine that takes floats as it is."""
     true = reference()
     images = true.images.copy().reshape(20, -1)
     images[:, 8 * 4 + 2] ^= 0x80  # as bytes, log_var's first value is twice as large, or half
     changed = dataclasses.replace(true, images=images.reshape(20, 32, 32))
     with pytest.raises(VerificationError) as caught:
-        verdicts(forms, flavour, gpu, changed, [])
+        verdicts(forms, package, gpu, changed, [])
     assert "encoder fp16 luma log_var: " in str(caught.value)
     assert "encoder fp16 log_var: " not in str(caught.value)
     assert " mu mu: " not in str(caught.value)
 
 
 def test_engine_with_other_tensors_than_its_graph_is_refused(
-    forms: Bundle, flavour: Flavour, gpu: Gpu
+    forms: Bundle, package: TensorRTPackage, gpu: Gpu
 ) -> None:
     luma, mu = (forms.entry("encoder", "fp16", variant=form) for form in ("luma", "mu"))  # type: ignore[arg-type]
     swapped = BuiltEngine(plan_of(mu), receipt_all_in("fp16"), ("8.9",), 0, 1.0)
     with pytest.raises(EngineError, match=r"encoder\.luma\.fp16\.tensorrt\.engine has .*log_var"):
         verdicts_of(
             [(luma, swapped)],
-            flavour=flavour,
+            package=package,
             gpu=gpu,
             profile=BatchProfile(),
             reference=reference(),

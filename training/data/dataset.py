@@ -24,7 +24,7 @@ from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.convert import fitted_luma, luma_from_image
 from ...runtime.pixels.image_files import image_paths, luma_from_file
 from ...runtime.pixels.reference import reference_luma
-from ...runtime.sources.base import Wanted
+from ...runtime.sources.base import CaptureRequest
 from ...runtime.sources.open import open_source
 from ...runtime.sources.synthetic.vehicles import vehicle
 from ..options import TrainOptions
@@ -261,7 +261,7 @@ def _file_item(folder: Path, paths: Sequence[Path], spec: ModelSpec, row: int) -
 
 def _video_items(data: str, spec: ModelSpec) -> tuple[int | None, Iterator[Item]]:
     # As a stream takes the same file: what a decoder makes of its colours differs by levels.
-    source = open_source(data, Wanted(spec=spec))
+    source = open_source(data, CaptureRequest(spec=spec))
 
     def items() -> Iterator[Item]:
         with source:

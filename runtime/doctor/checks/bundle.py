@@ -9,8 +9,8 @@ from ...bundle.load import Bundle, load_bundle
 from ...bundle.manifest import GraphEntry
 from ...core.errors import BundleError, MissingDependencyError, MotorVAEError, sentence_list
 from ...engines.gpu_info import Gpu, NoGpu, find_gpu
-from ...engines.tensorrt.engine_manifest import passport_from_json
-from ...engines.tensorrt.package import FLAVOURS, FlavourName, open_flavour, title_of
+from ...engines.tensorrt.engine_manifest import engine_manifest_from_json
+from ...engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt, title_of
 from ..finding import Finding
 
 _LATEST = Path("runs/latest")
@@ -67,10 +67,10 @@ def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> tuple[Finding, ...]:
     except ModuleNotFoundError:
         return ()
     found = tuple(
-        _engine(bundle, flavour, entry, gpu)
-        for flavour in FLAVOURS
-        for precision in precisions_with_engine(bundle, "encoder", flavour)
-        for entry in graphs_with_engine(bundle, "encoder", precision, flavour)
+        _engine(bundle, package, entry, gpu)
+        for package in TENSORRT_PACKAGES
+        for precision in precisions_with_engine(bundle, "encoder", package)
+        for entry in graphs_with_engine(bundle, "encoder", precision, package)
     )
     if found:
         return found
@@ -85,7 +85,7 @@ def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> tuple[Finding, ...]:
     )
 
 
-def _engine(bundle: Bundle, name: FlavourName, entry: GraphEntry, gpu: Gpu | NoGpu) -> Finding:
+def _engine(bundle: Bundle, name: TensorRTName, entry: GraphEntry, gpu: Gpu | NoGpu) -> Finding:
     from ...engines.tensorrt.find import check_engine, engine_paths  # noqa: PLC0415  # with numpy
 
     form = "" if entry.variant == "full" else f" {entry.variant}"
@@ -93,17 +93,17 @@ def _engine(bundle: Bundle, name: FlavourName, entry: GraphEntry, gpu: Gpu | NoG
     try:
         if isinstance(gpu, NoGpu):
             _, path = engine_paths(bundle.folder, entry.graph, entry.precision, name, entry.variant)
-            passport = passport_from_json(path)
+            engine_manifest = engine_manifest_from_json(path)
             return Finding(
                 what=what,
-                found=f"{title_of(name)} {passport.version}, for compute capability "
-                f"{sentence_list(passport.compute_capabilities)}; no GPU here runs it",
+                found=f"{title_of(name)} {engine_manifest.version}, for compute capability "
+                f"{sentence_list(engine_manifest.compute_capabilities)}; no GPU here runs it",
                 verdict="optional",
             )
-        flavour = open_flavour(name)
-        if objection := flavour.objection_to(gpu):
+        package = import_tensorrt(name)
+        if objection := package.objection_to(gpu):
             return Finding(what=what, found=objection, verdict="optional")
-        passport, _ = check_engine(bundle, entry, flavour, gpu)
+        engine_manifest, _ = check_engine(bundle, entry, package, gpu)
     except MotorVAEError as error:
         again = f"motorvae-export --bundle {shlex.quote(str(bundle.folder))} --engine {name}"
         return Finding(
@@ -112,8 +112,8 @@ def _engine(bundle: Bundle, name: FlavourName, entry: GraphEntry, gpu: Gpu | NoG
             verdict="warn",
             next_command=again if entry.precision == "fp32" else f"{again} --{entry.precision}",
         )
-    gated = "verified" if passport.verification.verified else "not verified"
-    return Finding(what=what, found=f"{title_of(name)} {passport.version} fits, {gated}")
+    gated = "verified" if engine_manifest.verification.verified else "not verified"
+    return Finding(what=what, found=f"{title_of(name)} {engine_manifest.version} fits, {gated}")
 
 
 def _export(model: Path) -> str:

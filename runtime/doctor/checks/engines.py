@@ -10,7 +10,7 @@ from pathlib import Path
 from ...core.errors import MissingDependencyError, MotorVAEError, sentence_list
 from ...core.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from ...engines.gpu_info import Gpu, NoGpu, find_gpu
-from ...engines.tensorrt.package import FlavourName, open_flavour, title_of
+from ...engines.tensorrt.package import TensorRTName, import_tensorrt, title_of
 from ..finding import Finding
 
 CUDA = "CUDAExecutionProvider"
@@ -139,15 +139,15 @@ def check_gpu(_model: Path) -> tuple[Finding, ...]:
 
 def check_tensorrt(_model: Path) -> tuple[Finding, ...]:
     """Import TensorRT; its Runtime is not touched, which crashes where there is no driver."""
-    return (_flavour("tensorrt"),)
+    return (_package("tensorrt"),)
 
 
 def check_tensorrt_rtx(_model: Path) -> tuple[Finding, ...]:
     """Import TensorRT-RTX, likewise."""
-    return (_flavour("tensorrt-rtx"),)
+    return (_package("tensorrt-rtx"),)
 
 
-def _flavour(name: FlavourName) -> Finding:
+def _package(name: TensorRTName) -> Finding:
     gpu, what, install = find_gpu(), title_of(name), f"pip install 'motorvae[{name}]'"
     if name == "tensorrt" and platform.machine() == "aarch64":
         install = "python3 -m venv --system-site-packages motorvae-env"  # JetPack brings it
@@ -160,15 +160,15 @@ def _flavour(name: FlavourName) -> Finding:
             next_command=install if useful else None,
         )
     try:
-        flavour = open_flavour(name)
+        package = import_tensorrt(name)
     except MotorVAEError as error:
         return Finding(what=what, found=_one_line(error), verdict="warn", next_command=install)
     if isinstance(gpu, NoGpu):
-        found = f"{flavour.version}; runs engines on an NVIDIA GPU only"
+        found = f"{package.version}; runs engines on an NVIDIA GPU only"
         return Finding(what=what, found=found, verdict="optional")
-    if objection := flavour.objection_to(gpu):
-        return Finding(what=what, found=f"{flavour.version}; {objection}", verdict="optional")
-    return Finding(what=what, found=f"{flavour.version}, for this GPU")
+    if objection := package.objection_to(gpu):
+        return Finding(what=what, found=f"{package.version}; {objection}", verdict="optional")
+    return Finding(what=what, found=f"{package.version}, for this GPU")
 
 
 def _no_gpu(gpu: NoGpu) -> Finding:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from ...core.atomic_files import check_writable
-from ...core.cache_dir import cache_folder
+from ...core.cache_dir import cache_dir
 from ...core.errors import OutputError
 from ..finding import Finding
 from .video import on_jetson
@@ -112,7 +112,7 @@ def _working_folder() -> Finding:
 def _cache() -> Finding:
     what, way = "cache folder", "export XDG_CACHE_HOME=$PWD/.cache"
     try:
-        folder = cache_folder()
+        folder = cache_dir()
     except RuntimeError:
         found = "this user has no home folder"
         return Finding(what=what, found=found, verdict="warn", next_command=way)

@@ -19,7 +19,7 @@ from ...core.latency import NS_PER_MS
 from ..base import Arrays, Batch, check_batch
 from ..cuda.base import CudaGraph, CudaLayer, HostArray
 from .loaded_engine import AGAIN, EngineTensor, LoadedEngine
-from .package import Flavour
+from .package import TensorRTPackage
 
 _RUNS_BEFORE_CAPTURE = 1
 """TensorRT finishes what it does once per shape in the first run, which must not be recorded."""
@@ -59,18 +59,18 @@ class TensorRTBackend(Closing):
         self,
         plan: bytes,
         file: str,
-        flavour: Flavour,
+        package: TensorRTPackage,
         cuda: CudaLayer,
         *,
         gpu_name: str,
         cuda_graph: bool = True,
         runtime_cache: Path | None = None,
     ) -> None:
-        self.name = f"{flavour.title} on {gpu_name} ({cuda.name})"
+        self.name = f"{package.title} on {gpu_name} ({cuda.name})"
         self.notes: tuple[str, ...] = ()
         self._file = file
         self._cuda: CudaLayer | None = cuda
-        self._captures = cuda_graph and not flavour.is_rtx
+        self._captures = cuda_graph and not package.is_rtx
         self._rows = self._runs = 0
         self._events: tuple[Any, ...] = ()
         self._graph: CudaGraph | None = None
@@ -78,7 +78,7 @@ class TensorRTBackend(Closing):
         try:
             with cuda.current():
                 self._engine = engine = LoadedEngine(
-                    plan, file, flavour, whole_graph=cuda_graph, runtime_cache=runtime_cache
+                    plan, file, package, whole_graph=cuda_graph, runtime_cache=runtime_cache
                 )
                 self._input = self._port(cuda, engine, engine.input)
                 self._outputs = tuple(self._port(cuda, engine, t) for t in engine.outputs)

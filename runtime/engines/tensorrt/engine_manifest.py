@@ -23,9 +23,9 @@ from ...core.documents import document_from_json
 from ...core.errors import EngineError
 from ...core.spec import StrictModel
 from ..gpu_info import Gpu
-from .package import Flavour, FlavourName, title_of
+from .package import TensorRTName, TensorRTPackage, title_of
 
-PASSPORT_VERSION: Literal[2] = 2
+ENGINE_MANIFEST_VERSION: Literal[2] = 2
 RUNNER: Runner = "tensorrt"
 """What a bundle calls graphs that are made for engines of either flavour."""
 LEAST_SHARE = 0.95
@@ -56,7 +56,7 @@ class BatchProfile(StrictModel):
         return self
 
 
-class PrecisionReceipt(StrictModel):
+class PrecisionReport(StrictModel):
     """The number formats that were read back from a finished engine.
 
     Attributes:
@@ -139,7 +139,7 @@ class EngineVerification(StrictModel):
         return self
 
 
-class Passport(StrictModel):
+class EngineManifest(StrictModel):
     """Everything that an engine's `.json` holds."""
 
     schema_version: Literal[2]
@@ -148,7 +148,7 @@ class Passport(StrictModel):
     graph: GraphName
     precision: Precision
     variant: Variant
-    flavour: FlavourName
+    package: TensorRTName
     version: str
     compute_capabilities: tuple[str, ...]
     gpu: str | None
@@ -159,7 +159,7 @@ class Passport(StrictModel):
     engine: FileEntry
     profile: BatchProfile
     workspace_bytes: int = Field(ge=0)
-    receipt: PrecisionReceipt
+    precision_report: PrecisionReport
     verification: EngineVerification
     build_seconds: float = Field(ge=0)
 
@@ -168,7 +168,7 @@ class Passport(StrictModel):
         """Which graph's engine this is, such as "encoder fp16 mu"."""
         return title_of_graph(self.graph, self.precision, self.variant, None)
 
-    def mismatch(self, flavour: Flavour, gpu: Gpu, onnx_sha256: str) -> str | None:
+    def mismatch(self, package: TensorRTPackage, gpu: Gpu, onnx_sha256: str) -> str | None:
         """Return in a clause why the engine cannot be used here, or None where it can.
 
         Args:
@@ -181,14 +181,14 @@ class Passport(StrictModel):
                 f"engine built from another {self.graph} (sha256 {self.onnx_sha256[:12]}..., and "
                 f"the bundle holds {onnx_sha256[:12]}...)"
             )
-        here = (flavour.name, flavour.version, this_platform())
-        fits = here == (self.flavour, self.version, self.platform)
+        here = (package.name, package.version, this_platform())
+        fits = here == (self.package, self.version, self.platform)
         if fits and gpu.compute_capability in self.compute_capabilities:
             return None
         built_on = "" if self.platform == this_platform() else f" ({self.platform})"
         return (
-            f"engine built for {title_of(self.flavour)} {self.version} on compute capability "
-            f"{', '.join(self.compute_capabilities)}{built_on}; this machine has {flavour.version} "
+            f"engine built for {title_of(self.package)} {self.version} on compute capability "
+            f"{', '.join(self.compute_capabilities)}{built_on}; this machine has {package.version} "
             f"on {gpu.compute_capability}" + (f" ({this_platform()})" if built_on else "")
         )
 
@@ -198,14 +198,18 @@ def this_platform() -> str:
     return f"{sys.platform}-{platform.machine().lower()}"
 
 
-def passport_from_json(path: Path) -> Passport:
+def engine_manifest_from_json(path: Path) -> EngineManifest:
     """Read a passport.
 
     Raises:
         EngineError: It is missing, not JSON, of another version, or does not fit the schema.
     """
     return document_from_json(
-        path, Passport, version=PASSPORT_VERSION, error=EngineError, again="build the engine again"
+        path,
+        EngineManifest,
+        version=ENGINE_MANIFEST_VERSION,
+        error=EngineError,
+        again="build the engine again",
     )
 
 

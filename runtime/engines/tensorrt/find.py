@@ -9,13 +9,13 @@ from typing import get_args
 
 from ...bundle.load import Bundle
 from ...bundle.manifest import LEANEST_FIRST, OUTPUTS, GraphEntry, GraphName, Precision, Variant
-from ...core.cache_dir import cache_folder
+from ...core.cache_dir import cache_dir
 from ...core.errors import EngineError, sentence_list
 from ..base import Backend
 from ..cuda.open import open_cuda
 from ..gpu_info import Gpu
-from .engine_manifest import RUNNER, Passport, passport_from_json
-from .package import FLAVOURS, Flavour, FlavourName, title_of
+from .engine_manifest import RUNNER, EngineManifest, engine_manifest_from_json
+from .package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, title_of
 
 ENGINES = "engines"
 
@@ -23,9 +23,9 @@ _PRECISIONS: tuple[Precision, ...] = ("fp16", "int8", "fp32")
 """What engines there are; who asks for none of them by name gets FP16 first, and never INT8."""
 
 
-def engine_name(entry: GraphEntry, flavour: FlavourName) -> str:
+def engine_name(entry: GraphEntry, package: TensorRTName) -> str:
     """Return the file name of the engine that is built from a graph."""
-    paths = engine_paths(Path(), entry.graph, entry.precision, flavour, entry.variant)
+    paths = engine_paths(Path(), entry.graph, entry.precision, package, entry.variant)
     return paths[0].name
 
 
@@ -33,24 +33,24 @@ def engine_paths(
     folder: Path,
     graph: GraphName,
     precision: Precision,
-    flavour: FlavourName,
+    package: TensorRTName,
     variant: Variant = "full",
 ) -> tuple[Path, Path]:
     """Return where an engine of a bundle lies, and its passport beside it."""
     form = graph if variant == "full" else f"{graph}.{variant}"
-    stem = f"{form}.{precision}.{flavour}"
+    stem = f"{form}.{precision}.{package}"
     return folder / ENGINES / f"{stem}.engine", folder / ENGINES / f"{stem}.json"
 
 
-def foreign_in_engines(folder: Path) -> list[str]:
+def unknown_in_engines(folder: Path) -> list[str]:
     """Return what lies among a bundle's engines and is neither an engine nor a passport."""
     ours = {
         path.name
         for graph in get_args(GraphName)
         for precision in get_args(Precision)
-        for flavour in FLAVOURS
+        for package in TENSORRT_PACKAGES
         for variant in get_args(Variant)
-        for path in engine_paths(folder, graph, precision, flavour, variant)
+        for path in engine_paths(folder, graph, precision, package, variant)
     }
     place = folder / ENGINES
     if not place.is_dir():
@@ -79,32 +79,32 @@ def graphs_for_engines(
 
 
 def graphs_with_engine(
-    bundle: Bundle, graph: GraphName, precision: Precision, flavour: FlavourName
+    bundle: Bundle, graph: GraphName, precision: Precision, package: TensorRTName
 ) -> tuple[GraphEntry, ...]:
     """Return the forms of a graph of which a bundle holds an engine of a flavour, leanest first."""
     return tuple(
         entry
         for entry in graphs_for_engines(bundle, graph, precision)
-        if _is_there(bundle, graph, precision, flavour, entry.variant)
+        if _is_there(bundle, graph, precision, package, entry.variant)
     )
 
 
 def precisions_with_engine(
-    bundle: Bundle, graph: GraphName, flavour: FlavourName
+    bundle: Bundle, graph: GraphName, package: TensorRTName
 ) -> tuple[Precision, ...]:
     """Return in which precisions a bundle holds any engine of a flavour: FP16, INT8, float32."""
     return tuple(
         precision
         for precision in _PRECISIONS
         if any(
-            _is_there(bundle, graph, precision, flavour, variant) for variant in get_args(Variant)
+            _is_there(bundle, graph, precision, package, variant) for variant in get_args(Variant)
         )
     )
 
 
 def check_engine(
-    bundle: Bundle, entry: GraphEntry, flavour: Flavour, gpu: Gpu
-) -> tuple[Passport, bytes]:
+    bundle: Bundle, entry: GraphEntry, package: TensorRTPackage, gpu: Gpu
+) -> tuple[EngineManifest, bytes]:
     """Make sure that a bundle's engine is whole and was built for this machine, before it loads.
 
     A foreign engine ends in a cryptic error at best and in a crash at worst.
@@ -122,46 +122,53 @@ def check_engine(
         EngineError: It is absent, altered, or for another machine, version or graph.
     """
     graph, precision, variant = entry.graph, entry.precision, entry.variant
-    engine, passport_path = engine_paths(bundle.folder, graph, precision, flavour.name, variant)
-    again = _again(bundle, precision, flavour.name)
-    if not engine.is_file() or not passport_path.is_file():
-        missing = passport_path.name if engine.is_file() else engine.name
+    engine, manifest_path = engine_paths(bundle.folder, graph, precision, package.name, variant)
+    again = _again(bundle, precision, package.name)
+    if not engine.is_file() or not manifest_path.is_file():
+        missing = manifest_path.name if engine.is_file() else engine.name
         raise EngineError(f"{bundle.folder} has no {missing}: {again}")
     try:
-        passport = passport_from_json(passport_path)
+        engine_manifest = engine_manifest_from_json(manifest_path)
     except EngineError as error:
         raise EngineError(f"{error}: {again}") from error
-    named = (passport.graph, passport.precision, passport.variant, passport.flavour)
-    if named != (graph, precision, variant, flavour.name):
-        raise EngineError(f"{passport_path} describes {passport.title} {passport.flavour}: {again}")
-    if problem := passport.mismatch(flavour, gpu, entry.sha256):
+    named = (
+        engine_manifest.graph,
+        engine_manifest.precision,
+        engine_manifest.variant,
+        engine_manifest.package,
+    )
+    if named != (graph, precision, variant, package.name):
+        raise EngineError(
+            f"{manifest_path} describes {engine_manifest.title} {engine_manifest.package}: {again}"
+        )
+    if problem := engine_manifest.mismatch(package, gpu, entry.sha256):
         raise EngineError(f"{problem}: {again}")
-    if problem := passport.receipt.problem_with(precision):
+    if problem := engine_manifest.precision_report.problem_with(precision):
         raise EngineError(f"{engine.name} is not {precision}: {problem}: {again}")
     try:
         plan = engine.read_bytes()
     except OSError as error:
         raise EngineError(f"cannot read {engine}: {error.strerror}: {again}") from error
-    if len(plan) != passport.engine.size_bytes:
+    if len(plan) != engine_manifest.engine.size_bytes:
         raise EngineError(
             f"{engine} has {len(plan)} bytes, and its passport says "
-            f"{passport.engine.size_bytes}: {again}"
+            f"{engine_manifest.engine.size_bytes}: {again}"
         )
-    if hashlib.sha256(plan).hexdigest() != passport.engine.sha256:
+    if hashlib.sha256(plan).hexdigest() != engine_manifest.engine.sha256:
         raise EngineError(f"{engine} was altered after it was built: {again}")
-    return passport, plan
+    return engine_manifest, plan
 
 
 def open_engine(
     bundle: Bundle,
     graph: GraphName,
     precision: Precision,
-    flavour: Flavour,
+    package: TensorRTPackage,
     gpu: Gpu,
     *,
     outputs: Sequence[str] = (),
     cuda_graph: bool = True,
-) -> tuple[Backend, Passport]:
+) -> tuple[Backend, EngineManifest]:
     """Check and open the leanest engine of a bundle that gives what is asked for.
 
     Args:
@@ -179,30 +186,35 @@ def open_engine(
         MissingDependencyError: Neither pycuda nor cuda-bindings is installed.
         BackendError: The GPU has no memory left.
     """
-    engines = graphs_with_engine(bundle, graph, precision, flavour.name)
+    engines = graphs_with_engine(bundle, graph, precision, package.name)
     entry = next((entry for entry in engines if entry.gives(outputs)), None)
     if entry is None:
-        name = engine_paths(bundle.folder, graph, precision, flavour.name)[0].name
+        name = engine_paths(bundle.folder, graph, precision, package.name)[0].name
         raise EngineError(
             f"{bundle.folder} has no {name}, nor one like it that gives "
-            f"{sentence_list(outputs or OUTPUTS[graph])}: {_again(bundle, precision, flavour.name)}"
+            f"{sentence_list(outputs or OUTPUTS[graph])}: {_again(bundle, precision, package.name)}"
         )
-    passport, plan = check_engine(bundle, entry, flavour, gpu)
+    engine_manifest, plan = check_engine(bundle, entry, package, gpu)
     backend = open_plan(
-        plan, passport.engine.file, flavour, gpu, passport.onnx_sha256, cuda_graph=cuda_graph
+        plan,
+        engine_manifest.engine.file,
+        package,
+        gpu,
+        engine_manifest.onnx_sha256,
+        cuda_graph=cuda_graph,
     )
     try:
         backend.check_tensors(entry.inputs, entry.outputs)
     except BaseException:
         backend.close()
         raise
-    return backend, passport
+    return backend, engine_manifest
 
 
 def open_plan(
     plan: bytes,
     name: str,
-    flavour: Flavour,
+    package: TensorRTPackage,
     gpu: Gpu,
     onnx_sha256: str,
     *,
@@ -226,32 +238,32 @@ def open_plan(
     from .engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
 
     capability = gpu.compute_capability.replace(".", "")
-    kept = f"kernels-{onnx_sha256[:16]}-{flavour.version}-sm{capability}.cache"
+    kept = f"kernels-{onnx_sha256[:16]}-{package.version}-sm{capability}.cache"
     return TensorRTBackend(
         plan,
         name,
-        flavour,
+        package,
         open_cuda(),
         gpu_name=gpu.name,
         cuda_graph=cuda_graph,
-        runtime_cache=cache_folder() / kept if flavour.is_rtx else None,
+        runtime_cache=cache_dir() / kept if package.is_rtx else None,
     )
 
 
-def no_engine(bundle: Bundle, graph: GraphName, flavour: FlavourName) -> str:
+def no_engine(bundle: Bundle, graph: GraphName, package: TensorRTName) -> str:
     """Return in a clause that a bundle holds no engine of a flavour."""
-    return f"{bundle.folder} holds no {title_of(flavour)} engine of its {graph}"
+    return f"{bundle.folder} holds no {title_of(package)} engine of its {graph}"
 
 
 def _is_there(
-    bundle: Bundle, graph: GraphName, precision: Precision, flavour: FlavourName, variant: Variant
+    bundle: Bundle, graph: GraphName, precision: Precision, package: TensorRTName, variant: Variant
 ) -> bool:
-    paths = engine_paths(bundle.folder, graph, precision, flavour, variant)
+    paths = engine_paths(bundle.folder, graph, precision, package, variant)
     return any(path.exists() for path in paths)
 
 
-def _again(bundle: Bundle, precision: Precision, flavour: FlavourName) -> str:
+def _again(bundle: Bundle, precision: Precision, package: TensorRTName) -> str:
     return (
-        f"run motorvae-export --bundle {bundle.folder} --engine {flavour}"
+        f"run motorvae-export --bundle {bundle.folder} --engine {package}"
         f"{'' if precision == 'fp32' else f' --{precision}'} here, or add --rebuild"
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...core.atomic_files import replaced_file
 from ...core.errors import BackendError, EngineError, OutputError
-from .package import EngineLog, Flavour
+from .package import EngineLog, TensorRTPackage
 
 if TYPE_CHECKING:
     import tensorrt
@@ -52,13 +52,13 @@ class LoadedEngine:
         self,
         plan: bytes,
         file: str,
-        flavour: Flavour,
+        package: TensorRTPackage,
         *,
         whole_graph: bool,
         runtime_cache: Path | None,
     ) -> None:
-        self._file, self._flavour = file, flavour
-        self._log = EngineLog(flavour.trt)
+        self._file, self._package = file, package
+        self._log = EngineLog(package.trt)
         self._runtime_cache_path = runtime_cache
         self._runtime: tensorrt.Runtime = None
         self._engine: tensorrt.ICudaEngine = None
@@ -97,7 +97,7 @@ class LoadedEngine:
         self._log.clear()
         if not self._context.execute_async_v3(stream):
             raise BackendError(
-                f"{self._flavour.title} failed on {self._file}: {self._log.said()}; {AGAIN}, or "
+                f"{self._package.title} failed on {self._file}: {self._log.said()}; {AGAIN}, or "
                 "use --backend onnx"
             )
 
@@ -110,22 +110,22 @@ class LoadedEngine:
             self._context = self._runtime_cache = self._engine = self._runtime = None
 
     def _deserialized(self, plan: bytes) -> tensorrt.ICudaEngine:
-        trt = self._flavour.trt
+        trt = self._package.trt
         # The runtime must outlive the engine.
         self._runtime = trt.Runtime(self._log.logger)
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise EngineError(
-                f"{self._flavour.title} cannot load {self._file}: {self._log.said()}; {AGAIN}, "
+                f"{self._package.title} cannot load {self._file}: {self._log.said()}; {AGAIN}, "
                 "here, or add --rebuild"
             )
         return engine
 
     def _new_context(self, *, whole_graph: bool) -> tensorrt.IExecutionContext:
-        if not self._flavour.is_rtx:
+        if not self._package.is_rtx:
             context = self._engine.create_execution_context()
         else:
-            trt = self._flavour.trt
+            trt = self._package.trt
             config = self._engine.create_runtime_config()
             if whole_graph:
                 config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
@@ -137,13 +137,13 @@ class LoadedEngine:
             context = self._engine.create_execution_context(config)
         if context is None:
             raise EngineError(
-                f"{self._flavour.title} cannot run {self._file}: {self._log.said()}; close "
+                f"{self._package.title} cannot run {self._file}: {self._log.said()}; close "
                 "other programs that use the GPU, or use --backend onnx"
             )
         return context
 
     def _tensors(self) -> tuple[EngineTensor, tuple[EngineTensor, ...]]:
-        trt, engine = self._flavour.trt, self._engine
+        trt, engine = self._package.trt, self._engine
         float32: np.dtype[Any] = np.dtype(np.float32)
         uint8: np.dtype[Any] = np.dtype(np.uint8)
         dtypes = {trt.float32: float32, trt.uint8: uint8}

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 from ...core.errors import BackendError, MissingDependencyError, missing_dependency
 from ..gpu_info import Gpu, NoGpu
 
-FlavourName = Literal["tensorrt", "tensorrt-rtx"]
-FLAVOURS: tuple[FlavourName, ...] = get_args(FlavourName)
+TensorRTName = Literal["tensorrt", "tensorrt-rtx"]
+TENSORRT_PACKAGES: tuple[TensorRTName, ...] = get_args(TensorRTName)
 OLDEST_TENSORRT = (10, 3)
 
 _WITHOUT = "do without engines (motorvae-export --engine none, elsewhere --backend onnx)"
@@ -21,7 +21,7 @@ _OLDEST_PORTABLE = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Flavour:
+class TensorRTPackage:
     """One of the two packages, imported.
 
     Attributes:
@@ -30,7 +30,7 @@ class Flavour:
         version: What it says of itself.
     """
 
-    name: FlavourName
+    name: TensorRTName
     trt: Any
     version: str
 
@@ -103,12 +103,12 @@ class EngineLog:
         return re.split(r"\s*\(?\bIn \S+ at ", self.errors[0])[0][:300]
 
 
-def title_of(name: FlavourName) -> str:
+def title_of(name: TensorRTName) -> str:
     """Return the product's name for a sentence."""
     return "TensorRT-RTX" if name == "tensorrt-rtx" else "TensorRT"
 
 
-def open_flavour(name: FlavourName) -> Flavour:
+def import_tensorrt(name: TensorRTName) -> TensorRTPackage:
     """Import one of the packages.
 
     Raises:
@@ -127,8 +127,8 @@ def open_flavour(name: FlavourName) -> Flavour:
     version = getattr(trt, "__version__", None)
     if version is None:  # an empty folder of that name imports, too
         raise _does_not_load(name, ImportError(f"{trt.__path__} holds no {title_of(name)}"))
-    flavour = Flavour(name, trt, str(version))
-    if not flavour.is_rtx and _major_minor(flavour.version) < OLDEST_TENSORRT:
+    package = TensorRTPackage(name, trt, str(version))
+    if not package.is_rtx and _major_minor(package.version) < OLDEST_TENSORRT:
         oldest = ".".join(map(str, OLDEST_TENSORRT))
         found = BackendError(
             f"TensorRT {version} is older than {oldest}, which this motorVAE needs: upgrade it "
@@ -136,10 +136,10 @@ def open_flavour(name: FlavourName) -> Flavour:
         )
         found.reason = f"TensorRT {version} is older than {oldest}"
         raise found
-    return flavour
+    return package
 
 
-def _not_installed(name: FlavourName) -> MissingDependencyError:
+def _not_installed(name: TensorRTName) -> MissingDependencyError:
     if name == "tensorrt" and platform.machine() == "aarch64":
         error = MissingDependencyError(
             "TensorRT is not in this Python environment: on a Jetson it comes with JetPack, so "
@@ -150,7 +150,7 @@ def _not_installed(name: FlavourName) -> MissingDependencyError:
     return missing_dependency(title_of(name), name, extra=name, instead=_WITHOUT)
 
 
-def _does_not_load(name: FlavourName, cause: Exception) -> MissingDependencyError:
+def _does_not_load(name: TensorRTName, cause: Exception) -> MissingDependencyError:
     said = " ".join(str(cause).split())
     error = MissingDependencyError(
         f"{name} is installed and does not load ({said}): install it again together with its "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ...core.cache_dir import cache_folder
+from ...core.cache_dir import cache_dir
 from ...core.errors import OutputError, missing_dependency
 
 LOOPBACK = "127.0.0.1"
@@ -104,7 +104,7 @@ def _private_environment(executable: Path) -> dict[str, str]:
     user's, so it gets settings of its own, in a folder of ours. What else a version of it might
     fetch goes to a proxy that is not there.
     """
-    settings = cache_folder() / "rerun-viewer"
+    settings = cache_dir() / "rerun-viewer"
     data, config = settings / "data", settings / "config"
     environment = os.environ | {
         "XDG_CONFIG_HOME": str(config),

@@ -34,7 +34,7 @@ class SyntheticSource(FrameSource):
 
     def __init__(self, plan: SyntheticPlan = SyntheticPlan()) -> None:  # noqa: B008  # frozen
         self.fps = plan.fps
-        self.live = self.returns = plan.fps is not None
+        self.live = self.can_reconnect = plan.fps is not None
         self.expected = plan.frames
         self._plan = plan
         self._period_s = 1 / (plan.fps or DEFAULT_FPS)
@@ -63,7 +63,7 @@ class SyntheticSource(FrameSource):
             if self._gone_until is not None:
                 raise self._gone(f"lost {self.name} after {self._delivered} frames")
             if plan.frames is not None and tick >= plan.frames:
-                self.returns = False
+                self.can_reconnect = False
                 return None
             missing = _last_of(self._missing, tick)
             if missing is None:

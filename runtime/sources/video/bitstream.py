@@ -13,7 +13,7 @@ _HEADER_BYTES = 64
 """Of a slice, enough for its frame number."""
 
 
-class FlawFinder:
+class BitstreamValidator:
     """Looks at each packet of a video, in decoding order, before it is decoded.
 
     From a JPEG that lacks its scan FFmpeg makes a picture of what its memory last held, and where

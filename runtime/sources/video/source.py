@@ -17,10 +17,10 @@ from ...core.frame import Frame, Gap
 from ...core.spec import ModelSpec
 from ...pixels.jpeg import GreyJpeg, grey_from_jpeg
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
-from ..base import FrameSource, Wanted
+from ..base import CaptureRequest, FrameSource
 from ..capture_mode import check_mode
 from ..timestamps import StreamClock
-from .bitstream import FlawFinder
+from .bitstream import BitstreamValidator
 from .connection import FAILURES, Connection
 from .packets import Arrival, PacketLog
 from .truncation import early_end
@@ -68,13 +68,13 @@ class VideoSource(FrameSource):
         *,
         name: str,
         is_url: bool,
-        wanted: Wanted = Wanted(),  # noqa: B008  # frozen
+        request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
     ) -> None:
         self.name = name
-        self._location, self._is_url, self._wanted = location, is_url, wanted
+        self._location, self._is_url, self._request = location, is_url, request
         self._index = 0
         self._open()
-        self.returns = self.live
+        self.can_reconnect = self.live
 
     def read(self) -> Frame | Gap | None:
         """Return the next frame in display order, or a gap where one is damaged."""
@@ -109,10 +109,10 @@ class VideoSource(FrameSource):
             self._location,
             name=self.name,
             is_url=self._is_url,
-            timeout_s=self._wanted.timeout_s,
+            timeout_s=self._request.timeout_s,
         )
         try:
-            check_mode(self.name, self._wanted, self._connection.mode)
+            check_mode(self.name, self._request, self._connection.mode)
         except CameraError:
             self._connection.close()
             raise
@@ -129,7 +129,7 @@ class VideoSource(FrameSource):
             own_stamps=container in _OWN_STAMPS,
             held_back=container in _HOLD_BACK and codec.name in _HELD_BACK,
         )
-        self._flaws = FlawFinder(codec.name, codec.extradata)
+        self._flaws = BitstreamValidator(codec.name, codec.extradata)
         self._log = PacketLog(intra_only=codec.codec.intra_only)
         self._gaps: list[tuple[float, int, str, int]] = []
         self._joined = not self.live
@@ -153,9 +153,9 @@ class VideoSource(FrameSource):
             if packet is None:
                 break
             came_ns = time.monotonic_ns()
-            if self.live and came_ns - asked_ns >= self._wanted.timeout_s * 1e9:
+            if self.live and came_ns - asked_ns >= self._request.timeout_s * 1e9:
                 # FFmpeg hands on what it held, as old as the silence was long.
-                failure = TimeoutError(f"nothing came for {self._wanted.timeout_s:g} s")
+                failure = TimeoutError(f"nothing came for {self._request.timeout_s:g} s")
                 break
             if packet.size:
                 if self.live:
@@ -217,7 +217,7 @@ class VideoSource(FrameSource):
             flaw = "frame is cut short" if packet.is_corrupt else self._flaws.flaw(data)
             if flaw:
                 raise ImageError(flaw)
-            codec, spec = self._stream.codec_context, self._wanted.spec
+            codec, spec = self._stream.codec_context, self._request.spec
             if spec is not None and codec.name == "mjpeg":
                 # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
                 grey = grey_from_jpeg(data, spec, (codec.height, codec.width))
@@ -235,12 +235,12 @@ class VideoSource(FrameSource):
         decoded_ns = time.monotonic_ns()
         if isinstance(frame, _DecodedJpeg):
             image = frame.grey.fitted(frame.spec)
-        elif self._wanted.spec is not None:
-            image = luma_from_video_frame(frame, self._wanted.spec)
+        elif self._request.spec is not None:
+            image = luma_from_video_frame(frame, self._request.spec)
         else:
             image = bgr_from_video_frame(frame)
         done_ns = time.monotonic_ns()
-        if self._wanted.spec is None:
+        if self._request.spec is None:
             decoded_ns = done_ns
         return Frame(
             image=image,

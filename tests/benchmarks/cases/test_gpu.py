@@ -5,11 +5,11 @@ import pytest
 from motorvae.benchmarks.cases.gpu import clocks, gpu_cases, power_mode
 from motorvae.benchmarks.cases.graph import DriftGate
 from motorvae.benchmarks.measure.rounds import Schedule
-from motorvae.benchmarks.subjects.model_under_test import Subject
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
 
 
-def test_without_a_gpu_each_engine_says_why(subject: Subject) -> None:
+def test_without_a_gpu_each_engine_says_why(subject: ModelUnderTest) -> None:
     gpu = find_gpu()
     if not isinstance(gpu, NoGpu):
         pytest.skip("this machine has a GPU")

@@ -10,7 +10,7 @@ from motorvae.benchmarks.cases.base import Case
 from motorvae.benchmarks.cases.graph import DriftGate, cost_of_case, graph_cases
 from motorvae.benchmarks.measure.rounds import Schedule
 from motorvae.benchmarks.subjects.engines_under_test import contenders_of, is_for, production
-from motorvae.benchmarks.subjects.model_under_test import Subject, random_model
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, random_model
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.bundle.manifest import GraphName
 from motorvae.runtime.core.errors import MeasurementError
@@ -19,7 +19,7 @@ SHORT = Schedule(samples=3, warmup=1, settle=0, turn=2)
 
 
 def measured(
-    subject: Subject, graph: GraphName, batch: int = 1, *, leading: bool = False
+    subject: ModelUnderTest, graph: GraphName, batch: int = 1, *, leading: bool = False
 ) -> list[Case]:
     return graph_cases(
         subject,
@@ -36,7 +36,9 @@ def measured(
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_engines_see_one_input_and_agree(subject: Subject, graph: GraphName, batch: int) -> None:
+def test_engines_see_one_input_and_agree(
+    subject: ModelUnderTest, graph: GraphName, batch: int
+) -> None:
     cases = measured(subject, graph, batch)
     ran = [case for case in cases if case.not_measured is None]
     assert len({case.input_sha256 for case in ran}) == 1
@@ -60,7 +62,9 @@ def test_engines_see_one_input_and_agree(subject: Subject, graph: GraphName, bat
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
-def test_every_graph_of_the_bundle_for_a_cpu_is_there(subject: Subject, graph: GraphName) -> None:
+def test_every_graph_of_the_bundle_for_a_cpu_is_there(
+    subject: ModelUnderTest, graph: GraphName
+) -> None:
     cases = measured(subject, graph)
     ours = [case for case in cases if (case.variant or "").startswith("ours")]
     entries = [entry for entry in subject.bundle.manifest.graphs if entry.graph == graph]
@@ -70,7 +74,7 @@ def test_every_graph_of_the_bundle_for_a_cpu_is_there(subject: Subject, graph: G
     assert len(ours) >= 2
 
 
-def test_the_gate_is_measured_and_quotes_the_manifest(subject: Subject) -> None:
+def test_the_gate_is_measured_and_quotes_the_manifest(subject: ModelUnderTest) -> None:
     for graph in ("encoder", "decoder"):
         eager, _, _, _, *ours = measured(subject, graph)
         gates = [case.latent_error if graph == "encoder" else case.psnr for case in ours]
@@ -85,7 +89,7 @@ def test_the_gate_is_measured_and_quotes_the_manifest(subject: Subject) -> None:
             assert all("the manifest" in note for note in case.notes)
 
 
-def test_a_leading_batch_leaves_out_what_a_leaner_graph_beats(subject: Subject) -> None:
+def test_a_leading_batch_leaves_out_what_a_leaner_graph_beats(subject: ModelUnderTest) -> None:
     cases = measured(subject, "encoder", 2, leading=True)
     assert {case.engine for case in cases if case.variant is None} == {
         "torch eager",
@@ -95,13 +99,13 @@ def test_a_leading_batch_leaves_out_what_a_leaner_graph_beats(subject: Subject) 
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
-def test_engines_that_disagree_are_not_timed(subject: Subject, graph: GraphName) -> None:
+def test_engines_that_disagree_are_not_timed(subject: ModelUnderTest, graph: GraphName) -> None:
     mixed = dataclasses.replace(subject, model=random_model(subject.spec, seed=1))
     with pytest.raises(MeasurementError, match=r"ONNX Runtime.* and torch eager disagree on"):
         measured(mixed, graph)
 
 
-def test_fp16_on_a_cpu_is_not_called_fp16(subject: Subject, small_bundle: Path) -> None:
+def test_fp16_on_a_cpu_is_not_called_fp16(subject: ModelUnderTest, small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
     entry = bundle.entry("encoder", "fp16")
     contender = production(dataclasses.replace(subject, bundle=bundle), entry, "onnx")
@@ -112,7 +116,7 @@ def test_fp16_on_a_cpu_is_not_called_fp16(subject: Subject, small_bundle: Path) 
         pass
 
 
-def test_a_case_costs_what_its_form_needs(subject: Subject) -> None:
+def test_a_case_costs_what_its_form_needs(subject: ModelUnderTest) -> None:
     cases = {
         one.planned.outputs: one.planned
         for one in contenders_of(subject, "encoder", 1, threads=1)

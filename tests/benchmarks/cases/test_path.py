@@ -13,7 +13,7 @@ from motorvae.benchmarks.cases.graph import DriftGate
 from motorvae.benchmarks.cases.path import SOURCES, path_cases
 from motorvae.benchmarks.measure.rounds import Schedule
 from motorvae.benchmarks.subjects.luma_paths import our_luma, plain_luma
-from motorvae.benchmarks.subjects.model_under_test import Subject, random_model
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, random_model
 from motorvae.benchmarks.subjects.scenes import frame_of, scene_of
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import ModelSpec
@@ -23,7 +23,7 @@ SHORT = Schedule(samples=3, warmup=1, settle=0, turn=2)
 SIZE = (320, 240)
 
 
-def test_every_source_is_run_by_the_rival_and_by_us(subject: Subject) -> None:
+def test_every_source_is_run_by_the_rival_and_by_us(subject: ModelUnderTest) -> None:
     cases = path_cases(
         subject, schedule=SHORT, seed=0, gate=DriftGate(subject), threads=1, sizes=(SIZE,)
     )
@@ -47,21 +47,21 @@ def test_every_source_is_run_by_the_rival_and_by_us(subject: Subject) -> None:
     assert any("a JPEG of" in note for case in cases for note in case.notes)
 
 
-def test_a_latent_that_is_not_torchs_is_not_timed(subject: Subject) -> None:
+def test_a_latent_that_is_not_torchs_is_not_timed(subject: ModelUnderTest) -> None:
     mixed = dataclasses.replace(subject, model=random_model(subject.spec, seed=1))
     with pytest.raises(MeasurementError, match=r"ONNX Runtime.* at path.* disagree on mu"):
         path_cases(mixed, schedule=SHORT, seed=0, gate=DriftGate(subject), sizes=(SIZE,))
 
 
 def test_luma_that_is_not_the_references_is_not_timed(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch
+    subject: ModelUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(path_case, "MOST_LEVELS", 1e-9)
     with pytest.raises(MeasurementError, match=r"luma is .* levels from the reference"):
         path_cases(subject, schedule=SHORT, seed=0, gate=DriftGate(subject), sizes=(SIZE,))
 
 
-def test_opencv_gets_its_threads_back(subject: Subject) -> None:
+def test_opencv_gets_its_threads_back(subject: ModelUnderTest) -> None:
     before = cv2.getNumThreads()
     path_cases(subject, schedule=SHORT, seed=0, gate=DriftGate(subject), sizes=(SIZE,))
     assert cv2.getNumThreads() == before

@@ -2,19 +2,19 @@ from __future__ import annotations
 
 import urllib.request
 
-from motorvae.benchmarks.cases.process import Way
+from motorvae.benchmarks.cases.process import StreamConfig
 from motorvae.benchmarks.cases.stream import StreamPlan, stream_cases, stream_ways
 from motorvae.benchmarks.measure.rounds import Schedule
 from motorvae.benchmarks.report.goals import goals_of
 from motorvae.benchmarks.subjects.mjpeg_camera import MjpegCamera
-from motorvae.benchmarks.subjects.model_under_test import Subject
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
 
 SHORT = Schedule(samples=2, warmup=0, settle=0, turn=2)
 PLAN = StreamPlan(rounds=2, skipped=2, frames=5)
 
 
-def test_ages_and_memory_come_from_real_streams(subject: Subject) -> None:
-    cases = stream_cases(subject, [Way("onnx", "fp32")], PLAN, SHORT, seed=0)
+def test_ages_and_memory_come_from_real_streams(subject: ModelUnderTest) -> None:
+    cases = stream_cases(subject, [StreamConfig("onnx", "fp32")], PLAN, SHORT, seed=0)
     streams = [case for case in cases if case.variant == "motorvae-stream"]
     assert [(case.group, case.source, case.frame) for case in streams] == [
         ("stream", "mjpeg", (1280, 720)),
@@ -52,7 +52,11 @@ def test_ages_and_memory_come_from_real_streams(subject: Subject) -> None:
 
 
 def test_float32_and_int8_are_streamed() -> None:
-    ways = [Way("onnx", "fp32"), Way("openvino", "bf16"), Way("openvino", "int8")]
+    ways = [
+        StreamConfig("onnx", "fp32"),
+        StreamConfig("openvino", "bf16"),
+        StreamConfig("openvino", "int8"),
+    ]
     assert stream_ways(ways) == [ways[0], ways[2]]
 
 

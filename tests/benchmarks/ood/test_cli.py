@@ -12,7 +12,7 @@ from motorvae.benchmarks.ood.separation import load_separation
 from motorvae.export.ood.images import altered_images, made_images
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.engines.open import open_backend
-from motorvae.runtime.ood.detector import Familiarity, familiarity_from_bundle
+from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
 from motorvae.runtime.pixels.convert import input_from_luma
 
 Run = Callable[..., tuple[int, str]]
@@ -99,8 +99,8 @@ def test_a_folder_of_ones_own_images_can_be_the_known_ones(
 
 def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
-    familiarity = familiarity_from_bundle(bundle)
-    assert isinstance(familiarity, Familiarity)
+    familiarity = ood_detector_from_bundle(bundle)
+    assert isinstance(familiarity, OODDetector)
     luma = np.random.default_rng(0).integers(0, 256, (19, 32, 32), np.uint8)
     with (
         open_backend(bundle, "encoder", threads=1) as encoder,
@@ -109,13 +109,13 @@ def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None
         found = judged_images(luma, encoder, decoder, familiarity)
         latents = encoder.run(input_from_luma(luma[18:, None]))
         image = decoder.run(latents["mu"])["reconstruction"][0, 0]
-    last = familiarity.likeness(
+    last = familiarity.scored(
         latents["mu"][0], latents["log_var"][0], familiarity.appearance(luma[18])
     )
     assert found.values["kl"][18] == pytest.approx(last.kl, rel=1e-4)
     assert found.values["mahalanobis"][18] == pytest.approx(last.mahalanobis, rel=1e-4)
     assert found.values["appearance"][18] == pytest.approx(last.appearance)
-    assert found.scores[18] == pytest.approx(last.foreign_score, rel=1e-4)
+    assert found.scores[18] == pytest.approx(last.ood_score, rel=1e-4)
     assert found.values["log_var_distance"][18] == pytest.approx(last.log_var_distance, rel=1e-4)
     assert found.foreign[18] == last.foreign
     error = np.mean((input_from_luma(luma[18]) - image) ** 2)
@@ -131,7 +131,7 @@ def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None
         (("--threads", 0), "--threads 0: take 1 or more"),
         (("--seed", -1), "--seed -1: take 0 or more"),
         (("--model", "nowhere"), "no bundle at nowhere: run motorvae-export"),
-        (("--foreign-above", 101), "foreign_above=101.0 is out of range"),
+        (("--foreign-above", 101), "ood_above=101.0 is out of range"),
         (("--foreign", "nowhere.mp4", "--images", 1), "no such source: 'nowhere.mp4'"),
         (("--known", "a=nowhere.mp4"), "no such source: 'nowhere.mp4'"),
         (("--foreign", "synthetic", "--images", 1), "synthetic is live and has no end"),

@@ -20,15 +20,15 @@ from motorvae.benchmarks.ood.separation import (
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.ood.appearance import Appearance
-from motorvae.runtime.ood.detector import STATISTIC_NAMES, Familiarity
+from motorvae.runtime.ood.detector import STATISTIC_NAMES, OODDetector
 
 LOOKS = len(Appearance(32).names)
 
 
 @pytest.fixture
-def familiarity() -> Familiarity:
+def familiarity() -> OODDetector:
     """One latent dimension; every limit is 9 or, for the two that decide, 9.2 and 9.5."""
-    return Familiarity(
+    return OODDetector(
         {
             "mean": np.zeros(1),
             "covariance": np.eye(1),
@@ -47,7 +47,7 @@ def familiarity() -> Familiarity:
             **{f"{name}_quantiles": np.array([0.0, 9.5, 10.0]) for name in STATISTIC_NAMES},
         },
         32,
-        foreign_above=90,
+        ood_above=90,
     )
 
 
@@ -57,7 +57,7 @@ def judged(values: list[float], foreign: list[bool]) -> Judged:
 
 
 @pytest.fixture
-def result(familiarity: Familiarity, small_spec: ModelSpec) -> SeparationResult:
+def result(familiarity: OODDetector, small_spec: ModelSpec) -> SeparationResult:
     known = judged([1, 2, 3, 4], [False] * 4)
     noise = judged([2, 10, 11], [False, False, True])
     return SeparationResult(
@@ -67,7 +67,7 @@ def result(familiarity: Familiarity, small_spec: ModelSpec) -> SeparationResult:
         weights_sha256="ab" * 32,
         backend="ONNX Runtime",
         seed=0,
-        foreign_above=90,
+        ood_above=90,
         yardstick_images=100,
         effective_images=9.0,
         false_alarms=0.2,

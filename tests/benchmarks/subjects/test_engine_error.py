@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.subjects.engine_error import announced, drift_of
-from motorvae.benchmarks.subjects.model_under_test import Subject
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
 from motorvae.export.verify.limits import LIMITS
 from motorvae.runtime.engines.base import Arrays, Batch
 
 
-def test_an_encoder_is_held_to_its_spread(subject: Subject) -> None:
+def test_an_encoder_is_held_to_its_spread(subject: ModelUnderTest) -> None:
     reference = subject.reference
     share = 2 * LIMITS["int8"].max_spread
     seen: list[Batch] = []
@@ -27,7 +27,7 @@ def test_an_encoder_is_held_to_its_spread(subject: Subject) -> None:
     assert np.array_equal(np.concatenate(seen)[:, 0], reference.images)
 
 
-def test_a_decoder_is_held_to_its_worst_image(subject: Subject) -> None:
+def test_a_decoder_is_held_to_its_worst_image(subject: ModelUnderTest) -> None:
     reference = subject.reference
     images = reference.reconstruction.copy()
     images[3] += np.float32(0.1)  # 20 dB
@@ -43,7 +43,7 @@ def test_a_decoder_is_held_to_its_worst_image(subject: Subject) -> None:
     assert not found.psnr.passed
 
 
-def test_a_nan_never_passes(subject: Subject) -> None:
+def test_a_nan_never_passes(subject: ModelUnderTest) -> None:
     def run(batch: Batch) -> Arrays:
         return {"mu": np.full((len(batch), subject.spec.latent_size), np.nan, np.float32)}
 
@@ -52,7 +52,7 @@ def test_a_nan_never_passes(subject: Subject) -> None:
     assert not found.latent_error.passed
 
 
-def test_what_the_manifest_does_not_say_is_told(subject: Subject) -> None:
+def test_what_the_manifest_does_not_say_is_told(subject: ModelUnderTest) -> None:
     manifest = subject.bundle.manifest
     entry = subject.bundle.entry("encoder", "fp32")
     said = announced(manifest, entry)

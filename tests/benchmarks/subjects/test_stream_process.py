@@ -6,16 +6,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from motorvae.benchmarks.cases.process import Way, import_cases, start_up_cases, ways_of
-from motorvae.benchmarks.subjects.model_under_test import Subject
-from motorvae.benchmarks.subjects.stream_process import Child, import_ns, parsed
+from motorvae.benchmarks.cases.process import StreamConfig, import_cases, start_up_cases, ways_of
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
+from motorvae.benchmarks.subjects.stream_process import StreamProcess, import_ns, parsed
 from motorvae.runtime.core.errors import MeasurementError
 
-ONNX = Way("onnx", "fp32")
+ONNX = StreamConfig("onnx", "fp32")
 
 
-def test_rows_come_from_a_process_that_is_then_gone(subject: Subject) -> None:
-    with Child(ONNX.args(subject, "synthetic?fps=60")) as child:
+def test_rows_come_from_a_process_that_is_then_gone(subject: ModelUnderTest) -> None:
+    with StreamProcess(ONNX.args(subject, "synthetic?fps=60")) as child:
         rows = parsed(child.rows(3))
         pid = next(
             process.pid
@@ -32,16 +32,16 @@ def test_rows_come_from_a_process_that_is_then_gone(subject: Subject) -> None:
 def test_a_command_that_fails_is_quoted(tmp_path: Path) -> None:
     with (
         pytest.raises(MeasurementError, match=re.escape(f"no bundle at {tmp_path / 'none'}")),
-        Child(("--camera", "synthetic", "--model", str(tmp_path / "none"))) as child,
+        StreamProcess(("--camera", "synthetic", "--model", str(tmp_path / "none"))) as child,
     ):
         child.rows(1)
 
 
-def test_start_up_is_that_of_every_way_to_stream(subject: Subject) -> None:
+def test_start_up_is_that_of_every_way_to_stream(subject: ModelUnderTest) -> None:
     cases = start_up_cases(subject, rounds=1)
     assert len(cases) == len(ways_of(subject))
     assert ONNX in ways_of(subject)
-    assert Way("openvino", "fp16") not in ways_of(subject)
+    assert StreamConfig("openvino", "fp16") not in ways_of(subject)
     for case in cases:
         if case.not_measured is None:
             (series,) = case.stages.values()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from motorvae.benchmarks.subjects.model_under_test import Subject, luma_for, random_model
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, luma_for, random_model
 from motorvae.benchmarks.subjects.torch_engines import (
     agreement_with,
     compiled_run,
@@ -54,7 +54,7 @@ def test_another_shape_is_refused() -> None:
         agreement_with({"mu": np.ones(3, np.float32)}, {"mu": np.ones(2, np.float32)}, "an engine")
 
 
-def test_untrained_weights_come_from_the_seed(subject: Subject) -> None:
+def test_untrained_weights_come_from_the_seed(subject: ModelUnderTest) -> None:
     def weights(seed: int) -> list[float]:
         return random_model(subject.spec, seed).encoder.mu.weight.flatten().tolist()
 
@@ -76,7 +76,7 @@ def test_without_a_number_everybody_keeps_his_own() -> None:
         assert (threads["torch"], threads["OpenCV"]) == before
 
 
-def test_a_compiler_that_fails_says_why(subject: Subject) -> None:
+def test_a_compiler_that_fails_says_why(subject: ModelUnderTest) -> None:
     from torch._inductor import config
 
     images = input_from_luma(luma_for(subject.spec, 1, 0))
@@ -88,7 +88,7 @@ def test_a_compiler_that_fails_says_why(subject: Subject) -> None:
 
 
 @pytest.mark.slow
-def test_torch_compile_gives_what_torch_gives(subject: Subject) -> None:
+def test_torch_compile_gives_what_torch_gives(subject: ModelUnderTest) -> None:
     images = input_from_luma(luma_for(subject.spec, 1, 0))
     try:
         compiled = compiled_run(subject.model.encoder, OUTPUTS, images)

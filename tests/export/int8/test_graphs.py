@@ -17,7 +17,7 @@ from onnxruntime.quantization.calibrate import TensorsData
 from motorvae.export.bundle import add_to_bundle
 from motorvae.export.cli import main
 from motorvae.export.int8 import graphs as int8
-from motorvae.export.int8.graphs import Int8Order, Searched
+from motorvae.export.int8.graphs import Int8Request, Searched
 from motorvae.export.int8.search import MOST_FINALISTS
 from motorvae.export.tables import search_table
 from motorvae.export.verify.limits import LIMITS
@@ -26,7 +26,7 @@ from motorvae.runtime.bundle.manifest import GraphReport, Runner
 from motorvae.runtime.core.errors import BackendError, BundleError, MissingDependencyError
 from motorvae.runtime.engines.open import open_entry
 
-ONNX = Int8Order(("onnx",))
+ONNX = Int8Request(("onnx",))
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_decoder_that_cannot_pass_leaves_its_encoder_and_the_other_engines(
     left_out = add_to_bundle(
         load_bundle(fp32_copy),
         ["int8"],
-        int8=Int8Order(("onnx", "tensorrt")),
+        int8=Int8Request(("onnx", "tensorrt")),
         on_reports=lambda *_: None,
     )
     assert [(part.runner, part.graph) for part in left_out] == [

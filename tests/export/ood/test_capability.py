@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.export.ood.capability import auroc, told_apart
+from motorvae.export.ood.capability import auroc, ood_capability
 from motorvae.runtime.bundle.load import load_bundle
 
 
@@ -41,7 +41,7 @@ def test_what_an_export_finds_is_in_its_manifest(small_bundle: Path) -> None:
     with np.load(small_bundle / "verification.npz", allow_pickle=False) as file:
         images = file["images"]
     encoder = small_bundle / "encoder.onnx"
-    assert told_apart(encoder, statistics, images) == told
+    assert ood_capability(encoder, statistics, images) == told
 
 
 def test_a_meter_that_misses_noise_is_seen_to_miss_it(small_bundle: Path) -> None:
@@ -52,9 +52,9 @@ def test_a_meter_that_misses_noise_is_seen_to_miss_it(small_bundle: Path) -> Non
         images = file["images"]
     statistics["appearance_quantiles"] = statistics["appearance_quantiles"] + 1e6
     statistics["mahalanobis_quantiles"] = statistics["mahalanobis_quantiles"] + 1e6
-    told = told_apart(small_bundle / "encoder.onnx", statistics, images)
+    told = ood_capability(small_bundle / "encoder.onnx", statistics, images)
     assert told is not None
     assert {kind.flagged for kind in told.kinds} == {0}
     assert told.groups()[0] == []
     del statistics["appearance_mean"]
-    assert told_apart(small_bundle / "encoder.onnx", statistics, images) is None
+    assert ood_capability(small_bundle / "encoder.onnx", statistics, images) is None

@@ -15,7 +15,7 @@ from rich.console import Console
 from motorvae.export.bundle import check_replaceable
 from motorvae.export.cli import main
 from motorvae.export.tensorrt.add_engines import (
-    EngineOrder,
+    EngineBuildRequest,
     NoBuilder,
     add_engines_to_bundle,
     find_builder,
@@ -34,7 +34,7 @@ from motorvae.runtime.core.errors import (
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu
 from motorvae.runtime.engines.tensorrt.engine_manifest import (
     BatchProfile,
-    passport_from_json,
+    engine_manifest_from_json,
     this_platform,
 )
 from motorvae.runtime.engines.tensorrt.find import (
@@ -42,7 +42,7 @@ from motorvae.runtime.engines.tensorrt.find import (
     graphs_with_engine,
     precisions_with_engine,
 )
-from motorvae.runtime.engines.tensorrt.package import open_flavour
+from motorvae.runtime.engines.tensorrt.package import import_tensorrt
 
 from ..engine_graphs import add_form
 
@@ -83,24 +83,28 @@ def content_of(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 def test_passport_holds_what_was_built(rtx_bundle: Path, graph: str) -> None:
     engine, path = engine_paths(rtx_bundle, graph, "fp16", "tensorrt-rtx")  # type: ignore[arg-type]
-    passport = passport_from_json(path)
-    flavour = open_flavour("tensorrt-rtx")
-    assert (passport.graph, passport.precision, passport.variant) == (graph, "fp16", "full")
-    assert (passport.flavour, passport.version) == ("tensorrt-rtx", flavour.version)
-    assert passport.compute_capabilities == flavour.portable_capabilities()
-    assert (passport.gpu, passport.driver, passport.cuda) == (None, None, None)
-    assert passport.platform == this_platform()
-    assert passport.onnx_sha256 == sha256_of(rtx_bundle / f"{graph}.fp16.onnx")
-    assert passport.engine.sha256 == sha256_of(engine)
-    assert passport.engine.size_bytes == engine.stat().st_size
-    assert passport.profile == BatchProfile(min=1, opt=1, max=8)
-    assert min(passport.receipt.shares("fp16")) > 0.95
-    assert not passport.verification.verified
+    engine_manifest = engine_manifest_from_json(path)
+    package = import_tensorrt("tensorrt-rtx")
+    assert (engine_manifest.graph, engine_manifest.precision, engine_manifest.variant) == (
+        graph,
+        "fp16",
+        "full",
+    )
+    assert (engine_manifest.package, engine_manifest.version) == ("tensorrt-rtx", package.version)
+    assert engine_manifest.compute_capabilities == package.portable_capabilities()
+    assert (engine_manifest.gpu, engine_manifest.driver, engine_manifest.cuda) == (None, None, None)
+    assert engine_manifest.platform == this_platform()
+    assert engine_manifest.onnx_sha256 == sha256_of(rtx_bundle / f"{graph}.fp16.onnx")
+    assert engine_manifest.engine.sha256 == sha256_of(engine)
+    assert engine_manifest.engine.size_bytes == engine.stat().st_size
+    assert engine_manifest.profile == BatchProfile(min=1, opt=1, max=8)
+    assert min(engine_manifest.precision_report.shares("fp16")) > 0.95
+    assert not engine_manifest.verification.verified
     assert (
-        passport.verification.reason
+        engine_manifest.verification.reason
         == f"it was built without a GPU ({this_platform()}) and never run"
     )
-    assert passport.build_seconds > 0
+    assert engine_manifest.build_seconds > 0
 
 
 def test_bundle_with_engines_is_still_a_bundle(rtx_bundle: Path, small_bundle: Path) -> None:
@@ -122,16 +126,18 @@ def test_bundle_with_engines_is_still_a_bundle(rtx_bundle: Path, small_bundle: P
 def test_each_form_has_an_engine_of_its_own_graph(rtx_bundle: Path, variant: Variant) -> None:
     entry = load_bundle(rtx_bundle).entry("encoder", "fp16", variant=variant)
     engine, path = engine_paths(rtx_bundle, "encoder", "fp16", "tensorrt-rtx", variant)
-    passport = passport_from_json(path)
-    assert (passport.variant, passport.onnx_sha256) == (variant, entry.sha256)
-    assert passport.engine.file == engine.name
+    engine_manifest = engine_manifest_from_json(path)
+    assert (engine_manifest.variant, engine_manifest.onnx_sha256) == (variant, entry.sha256)
+    assert engine_manifest.engine.file == engine.name
     plan = engine.read_bytes()
     assert (b"log_var" in plan) == (variant != "mu")
     assert (b"type=uint8" in plan) == (variant != "full")
 
 
-def int8_order() -> EngineOrder:
-    return EngineOrder(open_flavour("tensorrt-rtx"), NoGpu("none"), "int8", BatchProfile())
+def int8_order() -> EngineBuildRequest:
+    return EngineBuildRequest(
+        import_tensorrt("tensorrt-rtx"), NoGpu("none"), "int8", BatchProfile()
+    )
 
 
 def test_int8_engines_are_built_of_every_form_that_is_made_for_them(bundle_copy: Path) -> None:
@@ -139,10 +145,10 @@ def test_int8_engines_are_built_of_every_form_that_is_made_for_them(bundle_copy:
         add_form(bundle_copy, "encoder", "int8", variant)  # type: ignore[arg-type]
     add_form(bundle_copy, "decoder", "int8", "phases")
     bundle = load_bundle(bundle_copy)
-    passports = add_engines_to_bundle(
+    engine_manifests = add_engines_to_bundle(
         bundle, int8_order(), Console(quiet=True), on_reports=lambda _: None
     )
-    assert [passport.title for passport in passports] == [
+    assert [engine_manifest.title for engine_manifest in engine_manifests] == [
         "encoder int8 luma",
         "encoder int8 mu",
         "decoder int8 phases",
@@ -175,10 +181,10 @@ def test_graphs_that_are_made_for_other_engines_are_not_built(
             load_bundle(bundle_copy), int8_order(), Console(quiet=True), on_reports=lambda _: None
         )
     add_form(bundle_copy, "encoder", "int8", "luma")
-    passports = add_engines_to_bundle(
+    engine_manifests = add_engines_to_bundle(
         load_bundle(bundle_copy), int8_order(), Console(quiet=True), on_reports=lambda _: None
     )
-    assert [passport.title for passport in passports] == ["encoder int8 luma"]
+    assert [engine_manifest.title for engine_manifest in engine_manifests] == ["encoder int8 luma"]
 
 
 def test_command_builds_engines_from_a_bundle_with_neither_torch_nor_onnx(
@@ -191,14 +197,16 @@ def test_command_builds_engines_from_a_bundle_with_neither_torch_nor_onnx(
     assert done.returncode == 0, done.stderr
     for words in ("encoder fp16", "decoder fp16", "100.00% fp16", "not run", "not verified: "):
         assert words in done.stderr
-    passport = passport_from_json(engine_paths(bundle_copy, "encoder", "fp16", "tensorrt-rtx")[1])
-    assert passport.profile == BatchProfile(min=1, opt=2, max=4)
+    engine_manifest = engine_manifest_from_json(
+        engine_paths(bundle_copy, "encoder", "fp16", "tensorrt-rtx")[1]
+    )
+    assert engine_manifest.profile == BatchProfile(min=1, opt=2, max=4)
 
 
 def test_float32_engines_are_built_where_an_engine_is_named(bundle_copy: Path) -> None:
     assert main(["--bundle", str(bundle_copy), "--engine", "tensorrt-rtx"]) == 0
     _, path = engine_paths(bundle_copy, "decoder", "fp32", "tensorrt-rtx")
-    assert passport_from_json(path).receipt.shares("fp32")[0] > 0.95
+    assert engine_manifest_from_json(path).precision_report.shares("fp32")[0] > 0.95
 
 
 def test_no_builder_is_one_line_with_the_command_for_the_target(bundle_copy: Path) -> None:
@@ -222,18 +230,18 @@ def test_engine_none_builds_none_and_says_nothing_of_it(
     assert not (bundle_copy / "engines").exists()
 
 
-@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("package", ["tensorrt", "tensorrt-rtx"])
 def test_engine_asked_for_by_name_that_cannot_be_built_fails(
-    bundle_copy: Path, flavour: str
+    bundle_copy: Path, package: str
 ) -> None:
     before = content_of(bundle_copy)
     done = export_without(
-        flavour.replace("-", "_"), "--bundle", str(bundle_copy), "--fp16", "--engine", flavour
+        package.replace("-", "_"), "--bundle", str(bundle_copy), "--fp16", "--engine", package
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("motorvae-export: TensorRT")
-    assert f"pip install 'motorvae[{flavour}]'" in line
+    assert f"pip install 'motorvae[{package}]'" in line
     assert content_of(bundle_copy) == before
 
 
@@ -297,7 +305,9 @@ def test_engines_of_the_other_precision_stay(rtx_bundle: Path, tmp_path: Path) -
     shutil.copytree(rtx_bundle, tmp_path / "bundle")
     bundle = load_bundle(tmp_path / "bundle")
     before = content_of(bundle.folder)
-    order = EngineOrder(open_flavour("tensorrt-rtx"), NoGpu("none"), "fp32", BatchProfile())
+    order = EngineBuildRequest(
+        import_tensorrt("tensorrt-rtx"), NoGpu("none"), "fp32", BatchProfile()
+    )
     add_engines_to_bundle(bundle, order, Console(quiet=True), on_reports=lambda _: None)
     after = content_of(bundle.folder)
     assert before.items() <= after.items()
@@ -306,7 +316,7 @@ def test_engines_of_the_other_precision_stay(rtx_bundle: Path, tmp_path: Path) -
 
 
 def test_tensorrt_rtx_is_passed_over_for_a_gpu_that_it_does_not_list() -> None:
-    rtx = open_flavour("tensorrt-rtx")
+    rtx = import_tensorrt("tensorrt-rtx")
     hopper = Gpu("NVIDIA H100", "9.0", "13.0", None, 80 << 30, integrated=False)
     assert rtx.objection_to(hopper) == (
         f"TensorRT-RTX {rtx.version} does not list compute capability 9.0 (NVIDIA H100)"

@@ -27,7 +27,7 @@ from motorvae.runtime.bundle.manifest import GraphName, Precision, Variant
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu
 from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile
-from motorvae.runtime.engines.tensorrt.package import Flavour, open_flavour
+from motorvae.runtime.engines.tensorrt.package import TensorRTPackage, import_tensorrt
 
 from ..engine_graphs import write_form
 
@@ -35,8 +35,8 @@ GIB = 1 << 30
 
 
 @pytest.fixture(scope="module")
-def rtx() -> Flavour:
-    return open_flavour("tensorrt-rtx")
+def rtx() -> TensorRTPackage:
+    return import_tensorrt("tensorrt-rtx")
 
 
 def gpu(capability: str, *, integrated: bool = False, memory_bytes: int = 8 * GIB) -> Gpu:
@@ -45,7 +45,7 @@ def gpu(capability: str, *, integrated: bool = False, memory_bytes: int = 8 * GI
 
 def build(
     path: Path,
-    flavour: Flavour,
+    package: TensorRTPackage,
     *,
     precision: Precision = "fp16",
     profile: BatchProfile | None = None,
@@ -54,7 +54,7 @@ def build(
 ) -> BuiltEngine:
     return engine_from_onnx(
         path,
-        flavour,
+        package,
         title=path.stem,
         precision=precision,
         profile=profile or BatchProfile(),
@@ -67,12 +67,14 @@ def build(
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_both_graphs_build_in_both_precisions(
-    small_bundle: Path, rtx: Flavour, graph: GraphName, precision: Precision
+    small_bundle: Path, rtx: TensorRTPackage, graph: GraphName, precision: Precision
 ) -> None:
     name = f"{graph}.onnx" if precision == "fp32" else f"{graph}.{precision}.onnx"
     built = build(small_bundle / name, rtx, precision=precision)
-    assert min(built.receipt.shares(precision)) > 0.99
-    assert built.receipt.weights_from == built.receipt.outputs_from == "engine file"
+    assert min(built.precision_report.shares(precision)) > 0.99
+    assert (
+        built.precision_report.weights_from == built.precision_report.outputs_from == "engine file"
+    )
     assert built.compute_capabilities == rtx.portable_capabilities()
     assert built.seconds > 0
     # float32 is float32: no kernel may round its inputs to TF32.
@@ -80,18 +82,22 @@ def test_both_graphs_build_in_both_precisions(
     assert b"tf32=1" not in built.plan
 
 
-def test_float32_graph_passed_off_as_fp16_is_caught(small_bundle: Path, rtx: Flavour) -> None:
+def test_float32_graph_passed_off_as_fp16_is_caught(
+    small_bundle: Path, rtx: TensorRTPackage
+) -> None:
     with pytest.raises(EngineError, match=r"encoder\.onnx is not fp16: 0\.00% of weights"):
         build(small_bundle / "encoder.onnx", rtx, precision="fp16")
 
 
-def test_fp16_graph_passed_off_as_float32_is_caught(small_bundle: Path, rtx: Flavour) -> None:
+def test_fp16_graph_passed_off_as_float32_is_caught(
+    small_bundle: Path, rtx: TensorRTPackage
+) -> None:
     with pytest.raises(EngineError, match=r"encoder\.fp16\.onnx is not fp32"):
         build(small_bundle / "encoder.fp16.onnx", rtx, precision="fp32")
 
 
 def test_graph_whose_second_half_was_left_in_float32_is_caught(
-    small_bundle: Path, rtx: Flavour, tmp_path: Path
+    small_bundle: Path, rtx: TensorRTPackage, tmp_path: Path
 ) -> None:
     """One float32 layer between casts is not enough: TensorRT-RTX turns it back into FP16."""
     import numpy as np
@@ -118,7 +124,9 @@ def test_graph_whose_second_half_was_left_in_float32_is_caught(
         build(tmp_path / "mixed.onnx", rtx)
 
 
-def test_network_and_engine_file_agree_on_the_weights(small_bundle: Path, rtx: Flavour) -> None:
+def test_network_and_engine_file_agree_on_the_weights(
+    small_bundle: Path, rtx: TensorRTPackage
+) -> None:
     from motorvae.runtime.engines.tensorrt.package import EngineLog
 
     trt, log = rtx.trt, EngineLog(rtx.trt)
@@ -130,10 +138,10 @@ def test_network_and_engine_file_agree_on_the_weights(small_bundle: Path, rtx: F
     counts = counts_from_network(trt, network, frozenset({"z", "reconstruction"}))
     built = build(small_bundle / "decoder.fp16.onnx", rtx)
     assert set(counts.weights) == set(counts.outputs) == set(counts.multiplications) == {"fp16"}
-    assert counts.weights["fp16"] == pytest.approx(built.receipt.weights["fp16"], rel=0.2)
+    assert counts.weights["fp16"] == pytest.approx(built.precision_report.weights["fp16"], rel=0.2)
 
 
-def test_multiplications_are_those_of_the_model(small_bundle: Path, rtx: Flavour) -> None:
+def test_multiplications_are_those_of_the_model(small_bundle: Path, rtx: TensorRTPackage) -> None:
     """By the model's own sizes: sides 16 to 1, five convolutions, two heads."""
     channels = (1, 4, 8, 8, 16, 16)
     expected = sum(
@@ -141,21 +149,21 @@ def test_multiplications_are_those_of_the_model(small_bundle: Path, rtx: Flavour
         for one, other, side in zip(channels, channels[1:], (16, 8, 4, 2, 1), strict=False)
     )
     expected += 2 * 16 * 8
-    receipt = build(small_bundle / "encoder.onnx", rtx, precision="fp32").receipt
-    assert receipt.asked == receipt.multiplications == {"fp32": expected}
-    assert receipt.multiplications_from == "engine file"
+    precision_report = build(small_bundle / "encoder.onnx", rtx, precision="fp32").precision_report
+    assert precision_report.asked == precision_report.multiplications == {"fp32": expected}
+    assert precision_report.multiplications_from == "engine file"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("variant", ["luma", "mu"])
 def test_encoders_that_take_bytes_keep_their_label(
-    small_bundle: Path, rtx: Flavour, tmp_path: Path, precision: Precision, variant: Variant
+    small_bundle: Path, rtx: TensorRTPackage, tmp_path: Path, precision: Precision, variant: Variant
 ) -> None:
     """The float32 image behind the input of an FP16 engine is no layer's output any more."""
     path = write_form(small_bundle, tmp_path, "encoder", precision, variant)
     built = build(path, rtx, precision=precision)
-    assert min(built.receipt.shares(precision)) > 0.99
-    assert built.receipt.outputs_from == "engine file"
+    assert min(built.precision_report.shares(precision)) > 0.99
+    assert built.precision_report.outputs_from == "engine file"
     assert (b"log_var" in built.plan) == (variant == "luma")
     assert b"type=uint8" in built.plan
 
@@ -164,16 +172,16 @@ def test_encoders_that_take_bytes_keep_their_label(
     ("graph", "variant"), [("encoder", "luma"), ("encoder", "mu"), ("decoder", "phases")]
 )
 def test_int8_graphs_are_multiplied_as_int8(
-    small_bundle: Path, rtx: Flavour, tmp_path: Path, graph: GraphName, variant: Variant
+    small_bundle: Path, rtx: TensorRTPackage, tmp_path: Path, graph: GraphName, variant: Variant
 ) -> None:
     path = write_form(small_bundle, tmp_path, graph, "int8", variant)
-    receipt = build(path, rtx, precision="int8").receipt
-    assert set(receipt.asked) == set(receipt.multiplications) == {"int8"}
-    assert receipt.multiplications_from == "engine file"
+    precision_report = build(path, rtx, precision="int8").precision_report
+    assert set(precision_report.asked) == set(precision_report.multiplications) == {"int8"}
+    assert precision_report.multiplications_from == "engine file"
 
 
 def test_int8_weights_that_are_multiplied_as_float32_earn_no_label(
-    small_bundle: Path, rtx: Flavour, tmp_path: Path
+    small_bundle: Path, rtx: TensorRTPackage, tmp_path: Path
 ) -> None:
     """TensorRT-RTX has no INT8 transposed convolution; what it keeps of the weights is INT8."""
     path = write_form(small_bundle, tmp_path, "decoder", "int8")
@@ -183,26 +191,26 @@ def test_int8_weights_that_are_multiplied_as_float32_earn_no_label(
 
 @pytest.mark.parametrize(("float_layers", "earned"), [(1, True), (3, False)])
 def test_int8_graph_may_keep_layers_in_float32_but_not_most_of_its_work(
-    small_bundle: Path, rtx: Flavour, tmp_path: Path, float_layers: int, earned: bool
+    small_bundle: Path, rtx: TensorRTPackage, tmp_path: Path, float_layers: int, earned: bool
 ) -> None:
     path = write_form(small_bundle, tmp_path, "encoder", "int8", "luma", float_layers=float_layers)
     if earned:
-        receipt = build(path, rtx, precision="int8").receipt
-        assert set(receipt.multiplications) == {"fp32", "int8"}
-        assert 0.5 < receipt.share_of_multiplications("int8") < 0.95
+        precision_report = build(path, rtx, precision="int8").precision_report
+        assert set(precision_report.multiplications) == {"fp32", "int8"}
+        assert 0.5 < precision_report.share_of_multiplications("int8") < 0.95
     else:
         with pytest.raises(EngineError, match=r"of multiplications .* are int8, and .* needs 50%"):
             build(path, rtx, precision="int8")
 
 
-def test_float_graph_passed_off_as_int8_is_caught(small_bundle: Path, rtx: Flavour) -> None:
+def test_float_graph_passed_off_as_int8_is_caught(small_bundle: Path, rtx: TensorRTPackage) -> None:
     with pytest.raises(EngineError, match=r"encoder\.onnx is not int8: 0\.00% of multiplications"):
         build(small_bundle / "encoder.onnx", rtx, precision="int8")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x0a"])
 def test_file_that_is_no_graph_is_one_clear_line(
-    tmp_path: Path, rtx: Flavour, content: bytes
+    tmp_path: Path, rtx: TensorRTPackage, content: bytes
 ) -> None:
     path = tmp_path / "encoder.onnx"
     path.write_bytes(content)
@@ -210,7 +218,7 @@ def test_file_that_is_no_graph_is_one_clear_line(
         build(path, rtx)
 
 
-def test_operator_that_it_does_not_know_is_named(tmp_path: Path, rtx: Flavour) -> None:
+def test_operator_that_it_does_not_know_is_named(tmp_path: Path, rtx: TensorRTPackage) -> None:
     import onnx
     from onnx import TensorProto, helper
 
@@ -228,7 +236,7 @@ def test_operator_that_it_does_not_know_is_named(tmp_path: Path, rtx: Flavour) -
         build(tmp_path / "x.onnx", rtx)
 
 
-def test_profile_reaches_the_engine(small_bundle: Path, rtx: Flavour) -> None:
+def test_profile_reaches_the_engine(small_bundle: Path, rtx: TensorRTPackage) -> None:
     """The engine plans its device memory for the largest batch."""
 
     def planned_bytes(most: int) -> set[int]:
@@ -241,12 +249,12 @@ def test_profile_reaches_the_engine(small_bundle: Path, rtx: Flavour) -> None:
     assert max(planned_bytes(1024) - scratch) == 2 * max(planned_bytes(512) - scratch)
 
 
-def test_too_little_workspace_says_what_to_change(small_bundle: Path, rtx: Flavour) -> None:
+def test_too_little_workspace_says_what_to_change(small_bundle: Path, rtx: TensorRTPackage) -> None:
     with pytest.raises(EngineError, match=r"; raise --workspace-mib \(now 1\)"):
         build(small_bundle / "encoder.fp16.onnx", rtx, workspace_bytes=MIB)
 
 
-def test_targets_follow_the_gpu(rtx: Flavour) -> None:
+def test_targets_follow_the_gpu(rtx: TensorRTPackage) -> None:
     from motorvae.export.tensorrt.build import _set_targets
     from motorvae.runtime.engines.tensorrt.package import EngineLog
 
@@ -260,7 +268,9 @@ def test_targets_follow_the_gpu(rtx: Flavour) -> None:
         assert narrowed == (0 if capability == "8.9" else 1)
 
 
-def test_progress_is_reported_and_a_wish_to_stop_is_heard(small_bundle: Path, rtx: Flavour) -> None:
+def test_progress_is_reported_and_a_wish_to_stop_is_heard(
+    small_bundle: Path, rtx: TensorRTPackage
+) -> None:
     from motorvae.runtime.engines.tensorrt.package import EngineLog
 
     trt = rtx.trt

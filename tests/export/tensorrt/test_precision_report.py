@@ -16,16 +16,16 @@ from motorvae.export.tensorrt.precision_report import (
 )
 from motorvae.runtime.bundle.manifest import Precision
 from motorvae.runtime.core.errors import EngineError
-from motorvae.runtime.engines.tensorrt.engine_manifest import PrecisionReceipt
+from motorvae.runtime.engines.tensorrt.engine_manifest import PrecisionReport
 from motorvae.runtime.engines.tensorrt.find import engine_paths
-from motorvae.runtime.engines.tensorrt.package import EngineLog, open_flavour
+from motorvae.runtime.engines.tensorrt.package import EngineLog, import_tensorrt
 
 FACES = frozenset({"image", "mu", "log_var", "z", "reconstruction"})
 HALF = "Row major linear FP16 format"
 
 
-def receipt(weights: dict[str, int], outputs: dict[str, int]) -> PrecisionReceipt:
-    return PrecisionReceipt(
+def precision_report(weights: dict[str, int], outputs: dict[str, int]) -> PrecisionReport:
+    return PrecisionReport(
         weights=weights,
         weights_from="engine file",
         outputs=outputs,
@@ -198,7 +198,7 @@ def test_label_is_refused(
     weights: dict[str, int], outputs: dict[str, int], precision: Precision
 ) -> None:
     with pytest.raises(EngineError, match=rf"^it is not {precision}: .* needs 95% of both;"):
-        check_receipt(receipt(weights, outputs), precision, name="it")
+        check_receipt(precision_report(weights, outputs), precision, name="it")
 
 
 class Network:
@@ -222,12 +222,12 @@ class Network:
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return Network(open_flavour("tensorrt-rtx").trt)
+    return Network(import_tensorrt("tensorrt-rtx").trt)
 
 
-def read_back(network: Network, *layers: dict[str, object]) -> PrecisionReceipt:
+def read_back(network: Network, *layers: dict[str, object]) -> PrecisionReport:
     text = json.dumps({"Layers": layers})
-    return receipt_of(open_flavour("tensorrt-rtx"), network.real, b"", inspected=text)
+    return receipt_of(import_tensorrt("tensorrt-rtx"), network.real, b"", inspected=text)
 
 
 def test_inspector_that_tells_of_everything_is_believed(network: Network) -> None:
@@ -281,8 +281,8 @@ def test_inspector_that_speaks_no_json_tells_nothing(text: str) -> None:
 
 def int8_receipt(
     counts: dict[str, int], asked: dict[str, int], *, told: bool = True
-) -> PrecisionReceipt:
-    return receipt({"int8": 1}, {"int8": 1}).model_copy(
+) -> PrecisionReport:
+    return precision_report({"int8": 1}, {"int8": 1}).model_copy(
         update={
             "multiplications": counts,
             "multiplications_from": "engine file" if told else "typed network",
@@ -322,4 +322,6 @@ def test_int8_label_needs_evidence_from_the_engine_itself() -> None:
 
 
 def test_label_is_granted_at_the_limit() -> None:
-    check_receipt(receipt({"fp16": 95, "fp32": 5}, {"fp16": 19, "bf16": 1}), "fp16", name="it")
+    check_receipt(
+        precision_report({"fp16": 95, "fp32": 5}, {"fp16": 19, "bf16": 1}), "fp16", name="it"
+    )

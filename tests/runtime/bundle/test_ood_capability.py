@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from motorvae.runtime.bundle.ood_capability import KindTold, ToldApart
+from motorvae.runtime.bundle.ood_capability import KindCapability, OODCapability
 
 
-def told(**kinds: tuple[float, float]) -> ToldApart:
-    return ToldApart(
-        foreign_above=99.9,
+def told(**kinds: tuple[float, float]) -> OODCapability:
+    return OODCapability(
+        ood_above=99.9,
         false_alarms=0.01,
         images=100,
         effective_images=50.0,
         kinds=tuple(
-            KindTold(name=name.replace("_", ", "), images=9, auroc=auroc, flagged=flagged)
+            KindCapability(name=name.replace("_", ", "), images=9, auroc=auroc, flagged=flagged)
             for name, (auroc, flagged) in kinds.items()
         ),
     )

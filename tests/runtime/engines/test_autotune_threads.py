@@ -10,10 +10,10 @@ import pytest
 
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.closing import Closing
-from motorvae.runtime.engines.autotune_threads import choice_by_trial
+from motorvae.runtime.engines.autotune_threads import autotuned_engine
 from motorvae.runtime.engines.base import Arrays, Batch
 from motorvae.runtime.engines.open import open_entry
-from motorvae.runtime.engines.select import Choice
+from motorvae.runtime.engines.select import SelectedEngine
 
 
 class Timed(Closing):
@@ -46,7 +46,7 @@ def test_the_faster_one_stays_open_and_says_why(*, one_is_faster: bool) -> None:
         None: Timed(4, slow_s if one_is_faster else fast_s),
         1: Timed(1, fast_s if one_is_faster else slow_s),
     }
-    kept = choice_by_trial(lambda n: Choice(opened[n], "fp32"), (1, 1, 32, 32))  # type: ignore[arg-type]
+    kept = autotuned_engine(lambda n: SelectedEngine(opened[n], "fp32"), (1, 1, 32, 32))  # type: ignore[arg-type]
     faster, slower = (opened[1], opened[None]) if one_is_faster else (opened[None], opened[1])
     assert kept.backend is faster
     assert (faster.closed, slower.closed) == (False, True)
@@ -57,7 +57,7 @@ def test_the_faster_one_stays_open_and_says_why(*, one_is_faster: bool) -> None:
 @pytest.mark.parametrize("threads", [None, 1])
 def test_without_a_choice_nothing_is_tried(threads: int | None) -> None:
     only = Timed(threads, 0.0)
-    kept = choice_by_trial(lambda _: Choice(only, "fp32"), (1, 1, 32, 32))  # type: ignore[arg-type]
+    kept = autotuned_engine(lambda _: SelectedEngine(only, "fp32"), (1, 1, 32, 32))  # type: ignore[arg-type]
     assert kept.backend is only
     assert (only.runs, only.closed, only.notes) == (0, False, ())
 
@@ -66,9 +66,11 @@ def test_a_real_engine_still_gives_its_latents(small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
     entry = bundle.entry("encoder", "fp32")
 
-    def open_with(threads: int | None) -> Choice:
-        return Choice(open_entry(bundle, entry, runner="onnx", threads=threads or 2), "fp32")
+    def open_with(threads: int | None) -> SelectedEngine:
+        return SelectedEngine(
+            open_entry(bundle, entry, runner="onnx", threads=threads or 2), "fp32"
+        )
 
-    with choice_by_trial(open_with, (1, 1, 32, 32)).backend as backend:
+    with autotuned_engine(open_with, (1, 1, 32, 32)).backend as backend:
         assert backend.run(np.zeros((1, 1, 32, 32), np.float32))["mu"].shape == (1, 8)
         assert len(backend.notes) == 1

@@ -24,10 +24,10 @@ from motorvae.runtime.core.errors import (
 )
 from motorvae.runtime.engines import select as choice
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
-from motorvae.runtime.engines.select import Choice, Wish, choose_backend
-from motorvae.runtime.engines.tensorrt.engine_manifest import passport_from_json
+from motorvae.runtime.engines.select import EngineRequest, SelectedEngine, select_engine
+from motorvae.runtime.engines.tensorrt.engine_manifest import engine_manifest_from_json
 from motorvae.runtime.engines.tensorrt.find import check_engine, engine_paths
-from motorvae.runtime.engines.tensorrt.package import open_flavour
+from motorvae.runtime.engines.tensorrt.package import import_tensorrt
 
 ADA = Gpu("NVIDIA GeForce RTX 4090", "8.9", "13.0", "580.65", 24 << 30, integrated=False)
 ORIN = Gpu("Orin", "8.7", "12.6", "540.4", 8 << 30, integrated=True)
@@ -47,7 +47,7 @@ def rtx_copy(rtx_bundle: Path, tmp_path: Path) -> Path:
 @without_gpu
 def test_auto_without_a_gpu_runs_on_the_cpu_and_says_why(rtx_bundle: Path) -> None:
     bundle = load_bundle(rtx_bundle)
-    chosen = choose_backend(bundle, "encoder", Wish())
+    chosen = select_engine(bundle, "encoder", EngineRequest())
     with chosen.backend as backend:
         side = bundle.spec.image_size
         assert backend.run(np.zeros((1, 1, side, side), np.float32))["mu"].shape == (1, 8)
@@ -60,22 +60,22 @@ def test_auto_without_a_gpu_runs_on_the_cpu_and_says_why(rtx_bundle: Path) -> No
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
 def test_engine_asked_for_by_name_without_a_gpu_is_an_error(rtx_bundle: Path, name: str) -> None:
     with pytest.raises(EngineError, match=r"no NVIDIA driver .*; run it on the machine with"):
-        choose_backend(load_bundle(rtx_bundle), "encoder", Wish(backend=name))  # type: ignore[arg-type]
+        select_engine(load_bundle(rtx_bundle), "encoder", EngineRequest(backend=name))  # type: ignore[arg-type]
 
 
 def test_onnx_by_name_needs_no_reason(rtx_bundle: Path) -> None:
-    chosen = choose_backend(load_bundle(rtx_bundle), "encoder", Wish(backend="onnx"))
+    chosen = select_engine(load_bundle(rtx_bundle), "encoder", EngineRequest(backend="onnx"))
     with chosen.backend:
         assert chosen.remarks == ""
 
 
 def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> None:
     with pytest.raises(ProviderError, match="no-such"):
-        choose_backend(load_bundle(rtx_bundle), "encoder", Wish(provider="no-such"))
+        select_engine(load_bundle(rtx_bundle), "encoder", EngineRequest(provider="no-such"))
 
 
 @pytest.mark.parametrize(
-    ("wish", "says"),
+    ("request", "says"),
     [
         ({"backend": "tensorrt", "provider": "cuda"}, "--provider is for ONNX Runtime"),
         ({"backend": "tensorrt-rtx", "threads": 2}, "--threads is for CPUs"),
@@ -91,16 +91,18 @@ def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> No
         ({"backend": "tensorrt", "threads": 0}, "--threads is for CPUs"),
     ],
 )
-def test_wishes_that_contradict_each_other_are_refused(wish: dict[str, object], says: str) -> None:
+def test_wishes_that_contradict_each_other_are_refused(
+    request: dict[str, object], says: str
+) -> None:
     with pytest.raises(ConfigError, match=says):
-        Wish(**wish)  # type: ignore[arg-type]
+        EngineRequest(**request)  # type: ignore[arg-type]
 
 
 def test_auto_on_a_gpu_goes_through_the_order_and_quotes_each_reason(
     rtx_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "find_gpu", lambda: ORIN)
-    chosen = choose_backend(load_bundle(rtx_bundle), "encoder", Wish())
+    chosen = select_engine(load_bundle(rtx_bundle), "encoder", EngineRequest())
     with chosen.backend:
         assert "CPUExecutionProvider" in chosen.chosen
     names = [reason.partition(":")[0] for reason in chosen.passed_over]
@@ -117,13 +119,13 @@ def test_a_precision_that_the_gpu_way_has_not_is_sought_on_the_cpu(
     bundle = load_bundle(small_bundle)
     tried: list[str] = []
 
-    def refuses(_bundle: Bundle, _graph: str, _wish: Wish, *way: str) -> Choice:
+    def refuses(_bundle: Bundle, _graph: str, _request: EngineRequest, *way: str) -> SelectedEngine:
         tried.append(" ".join(way))
         raise BackendError("far enough")
 
     monkeypatch.setattr(choice, "_graph", refuses)
     with pytest.raises(BackendError, match="far enough"):
-        choose_backend(bundle, "encoder", Wish(precision=precision))
+        select_engine(bundle, "encoder", EngineRequest(precision=precision))
     assert tried[0] == "onnx cuda"
     assert len(tried) > 1
     assert tried[1] == "openvino" or precision == "int8"
@@ -133,8 +135,8 @@ def test_stream_in_openvino_of_what_was_not_verified_there_says_so(
     bundle_copy: Path, change_manifest: ChangeManifest
 ) -> None:
     pytest.importorskip("openvino")
-    wish = Wish(backend="openvino", outputs=("mu",))
-    verified = choose_backend(load_bundle(bundle_copy), "encoder", wish)
+    request = EngineRequest(backend="openvino", outputs=("mu",))
+    verified = select_engine(load_bundle(bundle_copy), "encoder", request)
     verified.backend.close()
     assert "verified" not in verified.remarks
 
@@ -146,7 +148,7 @@ def test_stream_in_openvino_of_what_was_not_verified_there_says_so(
         ]
 
     change_manifest(bundle_copy, as_without_openvino)
-    unverified = choose_backend(load_bundle(bundle_copy), "encoder", wish)
+    unverified = select_engine(load_bundle(bundle_copy), "encoder", request)
     unverified.backend.close()
     assert unverified.remarks.endswith(
         "; this graph was not verified in OpenVINO when the bundle was made"
@@ -171,27 +173,27 @@ ENGINE, PASSPORT = 0, 1
 def test_engine_is_checked_before_it_is_loaded(
     rtx_copy: Path, change: Callable[[tuple[Path, Path]], object], says: str
 ) -> None:
-    bundle, flavour = load_bundle(rtx_copy), open_flavour("tensorrt-rtx")
-    passport, plan = check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ADA)
-    assert passport.precision == "fp16"
+    bundle, package = load_bundle(rtx_copy), import_tensorrt("tensorrt-rtx")
+    engine_manifest, plan = check_engine(bundle, bundle.entry("encoder", "fp16"), package, ADA)
+    assert engine_manifest.precision == "fp16"
     assert plan == engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")[ENGINE].read_bytes()
     change(engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx"))
     with pytest.raises(EngineError, match=says) as caught:
-        check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ADA)
+        check_engine(bundle, bundle.entry("encoder", "fp16"), package, ADA)
     assert str(caught.value).endswith(
         f": run motorvae-export --bundle {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
         "--rebuild"
     )
 
 
-def take_the_decoders(passport: Path) -> None:
-    shutil.copy(passport.with_name("decoder.fp16.tensorrt-rtx.json"), passport)
+def take_the_decoders(engine_manifest: Path) -> None:
+    shutil.copy(engine_manifest.with_name("decoder.fp16.tensorrt-rtx.json"), engine_manifest)
 
 
-def say_float32(passport: Path) -> None:
-    text = passport.read_text(encoding="utf-8")
+def say_float32(engine_manifest: Path) -> None:
+    text = engine_manifest.read_text(encoding="utf-8")
     text = text.replace('"fp32":', '"fp8":').replace('"fp16":', '"fp32":')
-    passport.write_text(text, encoding="utf-8")
+    engine_manifest.write_text(text, encoding="utf-8")
 
 
 def flip(path: Path) -> None:
@@ -201,12 +203,12 @@ def flip(path: Path) -> None:
 
 
 def test_engine_of_another_gpu_is_one_sentence_with_the_way_out(rtx_copy: Path) -> None:
-    bundle, flavour = load_bundle(rtx_copy), open_flavour("tensorrt-rtx")
+    bundle, package = load_bundle(rtx_copy), import_tensorrt("tensorrt-rtx")
     with pytest.raises(EngineError) as caught:
-        check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ORIN)
+        check_engine(bundle, bundle.entry("encoder", "fp16"), package, ORIN)
     assert str(caught.value) == (
-        f"engine built for TensorRT-RTX {flavour.version} on compute capability "
-        f"{', '.join(flavour.portable_capabilities())}; this machine has {flavour.version} on 8.7: "
+        f"engine built for TensorRT-RTX {package.version} on compute capability "
+        f"{', '.join(package.portable_capabilities())}; this machine has {package.version} on 8.7: "
         f"run motorvae-export --bundle {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
         "--rebuild"
     )
@@ -214,7 +216,7 @@ def test_engine_of_another_gpu_is_one_sentence_with_the_way_out(rtx_copy: Path) 
 
 def test_engine_of_an_earlier_export_is_refused(rtx_copy: Path) -> None:
     """The graph in the bundle is another one than the engine was built from."""
-    bundle, flavour = load_bundle(rtx_copy), open_flavour("tensorrt-rtx")
+    bundle, package = load_bundle(rtx_copy), import_tensorrt("tensorrt-rtx")
     for suffix in ("engine", "json"):
         shutil.copy(
             rtx_copy / "engines" / f"encoder.fp16.tensorrt-rtx.{suffix}",
@@ -224,7 +226,7 @@ def test_engine_of_an_earlier_export_is_refused(rtx_copy: Path) -> None:
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('"precision": "fp16"', '"precision": "fp32"'), encoding="utf-8")
     with pytest.raises(EngineError, match="engine built from another encoder"):
-        check_engine(bundle, bundle.entry("encoder", "fp32"), flavour, ADA)
+        check_engine(bundle, bundle.entry("encoder", "fp32"), package, ADA)
 
 
 @without_gpu
@@ -234,27 +236,27 @@ def test_good_engine_gets_as_far_as_the_driver(
     """Everything before the driver holds; the driver itself is what is missing here."""
     monkeypatch.setattr(choice, "find_gpu", lambda: ADA)
     with pytest.raises((BackendError, MissingDependencyError)) as caught:
-        choose_backend(load_bundle(rtx_bundle), "encoder", Wish(backend="tensorrt-rtx"))
+        select_engine(load_bundle(rtx_bundle), "encoder", EngineRequest(backend="tensorrt-rtx"))
     assert not isinstance(caught.value, EngineError)
 
 
 def test_rebuild_runs_the_real_export(rtx_copy: Path) -> None:
     """A process builds it: the passport is new, and the old one's damage is gone."""
-    _, passport = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
-    passport.write_text("{", encoding="utf-8")
+    _, engine_manifest = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
+    engine_manifest.write_text("{", encoding="utf-8")
     bundle = choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
-    flavour = open_flavour("tensorrt-rtx")
-    rebuilt, _ = check_engine(bundle, bundle.entry("encoder", "fp16"), flavour, ADA)
-    assert rebuilt.version == flavour.version
+    package = import_tensorrt("tensorrt-rtx")
+    rebuilt, _ = check_engine(bundle, bundle.entry("encoder", "fp16"), package, ADA)
+    assert rebuilt.version == package.version
 
 
 def test_rebuild_keeps_the_batch_sizes(rtx_copy: Path) -> None:
-    _, passport = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
-    for path in passport.parent.glob("encoder.*.json"):
+    _, engine_manifest = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
+    for path in engine_manifest.parent.glob("encoder.*.json"):
         text = path.read_text(encoding="utf-8").replace('"max": 8', '"max": 32')
         path.write_text(text, encoding="utf-8")
     choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
-    assert passport_from_json(passport).profile.text == "1,1,32"
+    assert engine_manifest_from_json(engine_manifest).profile.text == "1,1,32"
 
 
 def test_failed_rebuild_is_not_passed_over(rtx_copy: Path) -> None:

@@ -16,9 +16,9 @@ from motorvae.runtime.ood.appearance import Appearance
 from motorvae.runtime.ood.detector import (
     ALARM_SHARES,
     STATISTIC_NAMES,
-    Familiarity,
     NoYardstick,
-    familiarity_from_bundle,
+    OODDetector,
+    ood_detector_from_bundle,
     shrunk,
 )
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
@@ -95,7 +95,7 @@ def latents(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
-    familiarity = Familiarity(statistics, SIDE)
+    familiarity = OODDetector(statistics, SIDE)
     mu, log_var = latents()
     trained = kl_per_image(torch.from_numpy(mu), torch.from_numpy(log_var)).numpy()
     kl = [familiarity.kl(*latent) for latent in zip(mu, log_var, strict=True)]
@@ -117,7 +117,7 @@ def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
 def test_percentiles_rise_with_the_value_and_stay_between_0_and_100(
     statistics: Statistics,
 ) -> None:
-    familiarity = Familiarity(statistics, SIDE)
+    familiarity = OODDetector(statistics, SIDE)
     values = [-1, 0, 2.5, 5, 9.5, 9.99, 9.995, 10, 1e9, float("inf")]
     found = [familiarity.percentile("mahalanobis", value) for value in values]
     np.testing.assert_allclose(found, [0, 0, 25, 50, 95, 99.9, 99.95, 100, 100, 100])
@@ -129,7 +129,7 @@ def test_percentiles_rise_with_the_value_and_stay_between_0_and_100(
 def test_what_decides_nothing_has_its_quantile_as_limit(
     above: float, limit: float, statistics: Statistics
 ) -> None:
-    familiarity = Familiarity(statistics, SIDE, foreign_above=above)
+    familiarity = OODDetector(statistics, SIDE, ood_above=above)
     for name in set(STATISTIC_NAMES) - set(ALARM_SHARES):
         assert familiarity.limit(name) == pytest.approx(limit)
     for name in STATISTIC_NAMES:
@@ -139,12 +139,12 @@ def test_what_decides_nothing_has_its_quantile_as_limit(
 
 
 def test_both_distances_share_the_false_alarms_allowed(statistics: Statistics) -> None:
-    familiarity = Familiarity(statistics, SIDE, foreign_above=50)
+    familiarity = OODDetector(statistics, SIDE, ood_above=50)
     # Of 50 % in all, appearance has 40: at 60 % of images, 1/9 of the way from 50 to 95 %.
     assert familiarity.limit("appearance") == pytest.approx(5 + 4.5 * (0.6 - 0.5) / 0.45)
     assert familiarity.limit("mahalanobis") == pytest.approx(5 + 4.5 * (0.9 - 0.5) / 0.45)
     assert familiarity.false_alarms == pytest.approx(0.5)
-    default = Familiarity(statistics, SIDE)
+    default = OODDetector(statistics, SIDE)
     assert default.limit("mahalanobis") > default.limit("appearance") > 10
     assert default.false_alarms == pytest.approx(0.001 + 2e-4 + 2 / 1001 - 0.0012, rel=0.01)
 
@@ -154,33 +154,33 @@ def test_appearance_or_mahalanobis_makes_an_image_foreign_and_nothing_else_does(
 ) -> None:
     mean, log_var_mean = (statistics[k].astype(np.float32) for k in ("mean", "log_var_mean"))
     statistics["kl_quantiles"] = statistics["log_var_distance_quantiles"] = np.zeros(5)
-    familiarity = Familiarity(statistics, SIDE)
+    familiarity = OODDetector(statistics, SIDE)
     look = familiarity.appearance(KNOWN[3])
-    near = familiarity.likeness(mean, log_var_mean + 1, look)
+    near = familiarity.scored(mean, log_var_mean + 1, look)
     assert (near.mahalanobis_percentile, near.appearance_percentile) == pytest.approx((0, 0), abs=1)
     assert near.kl is not None
     assert near.log_var_distance is not None
     assert familiarity.is_beyond("kl", near.kl)
     assert familiarity.is_beyond("log_var_distance", near.log_var_distance)
     assert not near.foreign
-    assert near.foreign_score < 0
+    assert near.ood_score < 0
     # 20 spreads along one axis of the whitened space are past any limit.
     covariance = shrunk(statistics["covariance"], 0.25)
     factor = np.linalg.cholesky(covariance + RIDGE * np.eye(SIZE))
-    far = familiarity.likeness(mean + (20 * factor[:, 0]).astype(np.float32), None, look)
+    far = familiarity.scored(mean + (20 * factor[:, 0]).astype(np.float32), None, look)
     assert (far.mahalanobis, far.mahalanobis_percentile) == (pytest.approx(20, rel=1e-4), 100)
     assert far.foreign
-    assert far.foreign_score > 1
+    assert far.ood_score > 1
     assert (far.kl, far.log_var_distance, far.log_var_percentile) == (None, None, None)
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), np.uint8)
-    far = familiarity.likeness(mean, None, familiarity.appearance(noise))
+    far = familiarity.scored(mean, None, familiarity.appearance(noise))
     assert (far.mahalanobis, far.appearance_percentile) == (pytest.approx(near.mahalanobis), 100)
     assert far.foreign
-    assert far.foreign_score > 1
+    assert far.ood_score > 1
 
 
 def test_appearance_is_the_distance_to_the_nearest_reference(statistics: Statistics) -> None:
-    familiarity = Familiarity(statistics, SIDE)
+    familiarity = OODDetector(statistics, SIDE)
     references = statistics["appearance_references"].astype(np.float64)
     for seed in range(5):
         image = vehicle(2, seed, SIDE)[0]
@@ -199,16 +199,16 @@ def test_a_covariance_is_shrunk_towards_its_diagonal() -> None:
 def test_a_bundle_is_read(
     statistics: Statistics, bundle_with: Callable[[Statistics], Bundle]
 ) -> None:
-    found = familiarity_from_bundle(bundle_with(statistics), foreign_above=50)
-    assert isinstance(found, Familiarity)
-    assert (found.images, found.foreign_above, found.latent_size) == (1024, 50, SIZE)
+    found = ood_detector_from_bundle(bundle_with(statistics), ood_above=50)
+    assert isinstance(found, OODDetector)
+    assert (found.images, found.ood_above, found.latent_size) == (1024, 50, SIZE)
 
 
 def test_a_bundle_of_an_earlier_run_has_no_yardstick(
     statistics: Statistics, bundle_with: Callable[[Statistics], Bundle]
 ) -> None:
     del statistics["kl_quantiles"], statistics["appearance_mean"]
-    found = familiarity_from_bundle(bundle_with(statistics))
+    found = ood_detector_from_bundle(bundle_with(statistics))
     assert isinstance(found, NoYardstick)
     assert "has no kl_quantiles, appearance_mean: train and export again" in found.reason
 
@@ -248,7 +248,7 @@ def test_statistics_that_do_not_fit_are_refused_in_one_line(
 ) -> None:
     statistics[key] = values
     with pytest.raises(BundleError, match=message) as caught:
-        familiarity_from_bundle(bundle_with(statistics))
+        ood_detector_from_bundle(bundle_with(statistics))
     assert str(caught.value).endswith("train and export again")
     assert "\n" not in str(caught.value)
 
@@ -260,10 +260,10 @@ def test_statistics_of_another_model_are_refused(
         statistics[key] = statistics[key][:3]
     statistics["covariance"] = np.eye(3)
     with pytest.raises(BundleError, match="describes 3 latents, and the model has 8: train"):
-        familiarity_from_bundle(bundle_with(statistics))
+        ood_detector_from_bundle(bundle_with(statistics))
 
 
 @pytest.mark.parametrize("above", [0, -1, 100.1, float("nan")])
 def test_a_percentile_out_of_range_is_refused(above: float, statistics: Statistics) -> None:
-    with pytest.raises(ConfigError, match=r"foreign_above=.* above 0 and up to 100"):
-        Familiarity(statistics, SIDE, foreign_above=above)
+    with pytest.raises(ConfigError, match=r"ood_above=.* above 0 and up to 100"):
+        OODDetector(statistics, SIDE, ood_above=above)

@@ -18,7 +18,7 @@ from motorvae.runtime.core.errors import OutputError
 from motorvae.runtime.core.row import Row, RunFacts
 from motorvae.runtime.sinks import fanout as outlets_module
 from motorvae.runtime.sinks.base import Sink
-from motorvae.runtime.sinks.fanout import OutletReport, Outlets
+from motorvae.runtime.sinks.fanout import SinkFanout, SinkReport
 from motorvae.runtime.sinks.open import open_sink
 
 LIVE = RunFacts(4, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=False)
@@ -27,11 +27,11 @@ PATIENCE_S = 60
 UNREAD = """
 import sys
 import numpy as np
-from motorvae.runtime.outlets import Outlets
+from motorvae.runtime.outlets import SinkFanout
 from motorvae.runtime.rows import Row, RunFacts
 from motorvae.runtime.sinks import open_sink
 facts = RunFacts(128, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=False)
-outlets = Outlets([open_sink("-", facts)], facts)
+outlets = SinkFanout([open_sink("-", facts)], facts)
 mu = np.linspace(0, 1, 128, dtype=np.float32)
 for index in range(int(sys.argv[1])):
     outlets.put(Row(index, index, 1.0, 0, "ok", mu, "front"))
@@ -86,21 +86,21 @@ class Gated(Sink):
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[..., Outlets]]:
-    """Outlets that end with the test, whatever their sinks wait for."""
-    made: list[tuple[Outlets, list[Gated]]] = []
+def opened() -> Iterator[Callable[..., SinkFanout]]:
+    """SinkFanout that end with the test, whatever their sinks wait for."""
+    made: list[tuple[SinkFanout, list[Gated]]] = []
 
-    def make(facts: RunFacts, *sinks: Gated, **more: Any) -> Outlets:
-        made.append((Outlets(sinks, facts, **more), list(sinks)))
+    def make(facts: RunFacts, *sinks: Gated, **more: Any) -> SinkFanout:
+        made.append((SinkFanout(sinks, facts, **more), list(sinks)))
         return made[-1][0]
 
     yield make
-    for outlets, sinks in made:
-        outlets.interrupt()
+    for fanout, sinks in made:
+        fanout.interrupt()
         for sink in sinks:
             sink.gate.set()
         with contextlib.suppress(TypeError):  # the mistake of a test
-            outlets.close()
+            fanout.close()
 
 
 def row_at(index: int) -> Row:
@@ -115,158 +115,160 @@ def indexes(sink: Gated) -> list[int]:
     return [row.index for row in sink.taken]
 
 
-def test_every_sink_gets_every_row_in_a_thread_of_its_own(opened: Callable[..., Outlets]) -> None:
+def test_every_sink_gets_every_row_in_a_thread_of_its_own(
+    opened: Callable[..., SinkFanout],
+) -> None:
     sinks = [Gated("one", is_open=True), Gated("two", is_open=True)]
-    outlets = opened(RECORDING, *sinks, depth=4)
+    fanout = opened(RECORDING, *sinks, depth=4)
     rows = [row_at(index) for index in range(100)]
     for row in rows:
-        outlets.put(row)
-    outlets.put_last(end_at(100))
-    outlets.close()
-    outlets.close()
+        fanout.put(row)
+    fanout.put_last(end_at(100))
+    fanout.close()
+    fanout.close()
     for sink in sinks:
         assert indexes(sink) == list(range(101))
         assert all(taken is given for taken, given in zip(sink.taken, rows, strict=False))
         assert sink.threads == {f"outlet {sink.name}"}
         assert sink.closed == 1
-    assert outlets.reports == [
-        OutletReport("one", 101, 0, None),
-        OutletReport("two", 101, 0, None),
+    assert fanout.reports == [
+        SinkReport("one", 101, 0, None),
+        SinkReport("two", 101, 0, None),
     ]
 
 
 def test_a_slow_sink_of_a_live_source_drops_counts_and_says_so(
-    opened: Callable[..., Outlets],
+    opened: Callable[..., SinkFanout],
 ) -> None:
     slow, quick = Gated("slow"), Gated("quick", is_open=True)
-    outlets = opened(LIVE, slow, quick, depth=8)
-    outlets.put(row_at(0))
+    fanout = opened(LIVE, slow, quick, depth=8)
+    fanout.put(row_at(0))
     slow.wait_until_writing()
     rows = [row_at(index) for index in range(1, 31)]
     for row in rows:
-        outlets.put(row)
+        fanout.put(row)
         quick.wait_until_writing()
-    assert outlets.reports[0] == OutletReport("slow", 0, 22, None)
-    outlets.put_last(end_at(31))
+    assert fanout.reports[0] == SinkReport("slow", 0, 22, None)
+    fanout.put_last(end_at(31))
     slow.gate.set()
-    outlets.close()
+    fanout.close()
     assert indexes(slow) == [*range(9), 31]
     assert [row.unwritten for row in slow.taken] == [None] * 9 + [22]
     assert len(slow.taken) + 22 == 32
-    assert outlets.reports == [
-        OutletReport("slow", 10, 22, None),
-        OutletReport("quick", 32, 0, None),
+    assert fanout.reports == [
+        SinkReport("slow", 10, 22, None),
+        SinkReport("quick", 32, 0, None),
     ]
     assert all(row.unwritten is None for row in [*rows, *quick.taken])  # rows are shared
 
 
-def test_the_row_after_each_drop_says_how_many(opened: Callable[..., Outlets]) -> None:
+def test_the_row_after_each_drop_says_how_many(opened: Callable[..., SinkFanout]) -> None:
     sink = Gated()
-    outlets = opened(LIVE, sink, depth=1)
+    fanout = opened(LIVE, sink, depth=1)
     for start in (0, 10):
         sink.gate.clear()
-        outlets.put(row_at(start))
+        fanout.put(row_at(start))
         sink.wait_until_writing()
         for index in range(start + 1, start + 4):
-            outlets.put(row_at(index))
+            fanout.put(row_at(index))
         sink.gate.set()
         sink.wait_until_writing()  # the one that waited
-    outlets.put_last(end_at(20))
-    outlets.close()
+    fanout.put_last(end_at(20))
+    fanout.close()
     assert [(row.index, row.unwritten) for row in sink.taken] == [
         *[(0, None), (1, None), (10, 2), (11, None), (20, 2)]
     ]
 
 
-def test_a_recording_waits_for_room_and_loses_nothing(opened: Callable[..., Outlets]) -> None:
+def test_a_recording_waits_for_room_and_loses_nothing(opened: Callable[..., SinkFanout]) -> None:
     sink = Gated()
-    outlets = opened(RECORDING, sink, depth=2)
-    outlets.put(row_at(0))
+    fanout = opened(RECORDING, sink, depth=2)
+    fanout.put(row_at(0))
     sink.wait_until_writing()
-    putting = threading.Thread(
-        target=lambda: [outlets.put(row_at(index)) for index in range(1, 20)]
-    )
+    putting = threading.Thread(target=lambda: [fanout.put(row_at(index)) for index in range(1, 20)])
     putting.start()
-    assert outlets.reports[0].dropped == 0
+    assert fanout.reports[0].dropped == 0
     assert putting.is_alive()
     sink.gate.set()
     putting.join(PATIENCE_S)
-    outlets.put_last(end_at(20))
-    outlets.close()
+    fanout.put_last(end_at(20))
+    fanout.close()
     assert indexes(sink) == list(range(21))
 
 
-def test_interrupt_lets_a_waiting_put_drop_its_row(opened: Callable[..., Outlets]) -> None:
+def test_interrupt_lets_a_waiting_put_drop_its_row(opened: Callable[..., SinkFanout]) -> None:
     sink = Gated()
-    outlets = opened(RECORDING, sink, depth=2)
-    outlets.put(row_at(0))
+    fanout = opened(RECORDING, sink, depth=2)
+    fanout.put(row_at(0))
     sink.wait_until_writing()
-    putting = threading.Thread(target=lambda: [outlets.put(row_at(i)) for i in range(1, 6)])
+    putting = threading.Thread(target=lambda: [fanout.put(row_at(i)) for i in range(1, 6)])
     putting.start()
-    outlets.interrupt()
+    fanout.interrupt()
     putting.join(PATIENCE_S)
     assert not putting.is_alive()
-    outlets.put_last(end_at(6))
+    fanout.put_last(end_at(6))
     sink.gate.set()
-    outlets.close()
+    fanout.close()
     assert indexes(sink) == [0, 1, 2, 6]
     assert sink.taken[-1].unwritten == 3
 
 
-def test_a_sink_that_fails_is_dead_and_the_others_go_on(opened: Callable[..., Outlets]) -> None:
+def test_a_sink_that_fails_is_dead_and_the_others_go_on(opened: Callable[..., SinkFanout]) -> None:
     failing, other = Gated("failing"), Gated("other", is_open=True)
     failing.fails_at = 1
-    outlets = opened(LIVE, failing, other)
+    fanout = opened(LIVE, failing, other)
     for index in range(4):
-        outlets.put(row_at(index))
+        fanout.put(row_at(index))
         other.wait_until_writing()
     failing.gate.set()
-    outlets.close()
+    fanout.close()
     assert failing.closed == 1
-    assert outlets.reports == [
-        OutletReport("failing", 1, 3, "cannot write failing: no room; make some"),
-        OutletReport("other", 4, 0, None),
+    assert fanout.reports == [
+        SinkReport("failing", 1, 3, "cannot write failing: no room; make some"),
+        SinkReport("other", 4, 0, None),
     ]
 
 
-def put_for_long(outlets: Outlets) -> None:
+def put_for_long(fanout: SinkFanout) -> None:
     until_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < until_s:
-        outlets.put(row_at(5))
+        fanout.put(row_at(5))
 
 
 @pytest.mark.parametrize("facts", [LIVE, RECORDING])
 def test_put_raises_the_first_failure_once_no_sink_works(
-    opened: Callable[..., Outlets], facts: RunFacts
+    opened: Callable[..., SinkFanout], facts: RunFacts
 ) -> None:
     first, second = Gated("first", is_open=True), Gated("second")
     first.fails_at = second.fails_at = 0
-    outlets = opened(facts, first, second, depth=2)
-    outlets.put(row_at(0))
+    fanout = opened(facts, first, second, depth=2)
+    fanout.put(row_at(0))
     second.wait_until_writing()
-    while outlets.reports[0].failure is None:
-        outlets.reports  # noqa: B018  # its thread is about to say so
-    outlets.put(row_at(1))  # the second may still work
+    while fanout.reports[0].failure is None:
+        fanout.reports  # noqa: B018  # its thread is about to say so
+    fanout.put(row_at(1))  # the second may still work
     second.gate.set()
     with pytest.raises(OutputError) as caught:
-        put_for_long(outlets)
+        put_for_long(fanout)
     assert caught.value is first.error
-    outlets.put_last(end_at(9))
-    outlets.close()
-    assert [report.rows for report in outlets.reports] == [0, 0]
+    fanout.put_last(end_at(9))
+    fanout.close()
+    assert [report.rows for report in fanout.reports] == [0, 0]
 
 
-def test_a_mistake_in_a_sink_is_raised_where_rows_are_put(opened: Callable[..., Outlets]) -> None:
+def test_a_mistake_in_a_sink_is_raised_where_rows_are_put(
+    opened: Callable[..., SinkFanout],
+) -> None:
     sink, other = Gated("mistaken"), Gated("other", is_open=True)
     sink.error, sink.fails_at = TypeError("not an output error"), 0
-    outlets = opened(LIVE, sink, other)
-    outlets.put(row_at(0))
+    fanout = opened(LIVE, sink, other)
+    fanout.put(row_at(0))
     sink.gate.set()
     with pytest.raises(TypeError, match="not an output error"):
-        outlets.close()
+        fanout.close()
 
 
-def test_what_waits_is_flushed_although_no_row_comes(opened: Callable[..., Outlets]) -> None:
+def test_what_waits_is_flushed_although_no_row_comes(opened: Callable[..., SinkFanout]) -> None:
     sink = Gated(is_open=True)
     opened(LIVE, sink)
     assert sink.flushed.wait(PATIENCE_S)
@@ -275,43 +277,43 @@ def test_what_waits_is_flushed_although_no_row_comes(opened: Callable[..., Outle
 
 
 def test_a_row_that_the_network_lost_is_not_counted_as_written(
-    opened: Callable[..., Outlets],
+    opened: Callable[..., SinkFanout],
 ) -> None:
     sink = Gated(is_open=True)
     sink.lost_in_the_network = {1, 2}
-    outlets = opened(LIVE, sink)
+    fanout = opened(LIVE, sink)
     for index in range(4):
-        outlets.put(row_at(index))
-    outlets.close()
+        fanout.put(row_at(index))
+    fanout.close()
     assert [(row.index, row.unwritten) for row in sink.taken] == [(0, None), (3, 2)]
-    assert outlets.reports == [OutletReport("gated", 2, 2, None)]
+    assert fanout.reports == [SinkReport("gated", 2, 2, None)]
 
 
 def test_a_sink_that_takes_nothing_is_given_up_and_stays_given_up(
-    opened: Callable[..., Outlets],
+    opened: Callable[..., SinkFanout],
 ) -> None:
     sink = Gated("standard output")
-    outlets = opened(LIVE, sink, depth=4)
-    outlets.put(row_at(0))
+    fanout = opened(LIVE, sink, depth=4)
+    fanout.put(row_at(0))
     sink.wait_until_writing()
     for index in range(1, 8):
-        outlets.put(row_at(index))
-    outlets.close(timeout_s=0.05)
-    expected = OutletReport(
+        fanout.put(row_at(index))
+    fanout.close(timeout_s=0.05)
+    expected = SinkReport(
         "standard output",
         0,
         8,
         "standard output took no rows for 0.05 s: 5 rows are not written; "
         "make its reader faster or choose another --output",
     )
-    assert outlets.reports == [expected]
+    assert fanout.reports == [expected]
     sink.gate.set()
-    outlets.close(timeout_s=0.05)
-    assert outlets.reports == [expected]
+    fanout.close(timeout_s=0.05)
+    assert fanout.reports == [expected]
 
 
 def test_the_end_of_a_slow_sink_is_waited_for_as_long_as_it_takes_rows(
-    opened: Callable[..., Outlets], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., SinkFanout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closing, may_close = threading.Event(), threading.Event()
 
@@ -323,9 +325,9 @@ def test_the_end_of_a_slow_sink_is_waited_for_as_long_as_it_takes_rows(
 
     monkeypatch.setattr(outlets_module, "CLOSE_TIMEOUT_S", PATIENCE_S)
     sink = SlowToClose(is_open=True)
-    outlets = opened(LIVE, sink)
-    outlets.put(row_at(0))
-    ending = threading.Thread(target=outlets.close, args=(1e-3,))
+    fanout = opened(LIVE, sink)
+    fanout.put(row_at(0))
+    ending = threading.Thread(target=fanout.close, args=(1e-3,))
     ending.start()
     assert closing.wait(PATIENCE_S)
     may_close.set()
@@ -375,11 +377,11 @@ def test_a_reader_that_comes_late_gets_the_end_row_and_the_exact_count_of_drops(
 def test_real_sinks_side_by_side(tmp_path: Path) -> None:
     names = ["latents.jsonl", "latents.csv", "latents.npz"]
     sinks = [open_sink(str(tmp_path / name), RECORDING) for name in names]
-    with Outlets(sinks, RECORDING) as outlets:
+    with SinkFanout(sinks, RECORDING) as fanout:
         for index in range(1000):
-            outlets.put(row_at(index))
-        outlets.put_last(end_at(1000))
-    assert [(report.rows, report.dropped) for report in outlets.reports] == [(1001, 0)] * 3
+            fanout.put(row_at(index))
+        fanout.put_last(end_at(1000))
+    assert [(report.rows, report.dropped) for report in fanout.reports] == [(1001, 0)] * 3
     assert (tmp_path / "latents.jsonl").read_bytes().count(b"\n") == 1001
     assert (tmp_path / "latents.csv").read_bytes().count(b"\n") == 1002
     with np.load(tmp_path / "latents.npz") as data:

@@ -49,7 +49,7 @@ def test_a_mode_is_said_in_a_few_words(mode: Mode, text: str) -> None:
 
 def test_what_cannot_return_says_so() -> None:
     source = Recording([])
-    assert not source.returns
+    assert not source.can_reconnect
     with pytest.raises(SourceError, match="recording cannot be opened again"):
         source.reopen()
 

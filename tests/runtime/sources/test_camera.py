@@ -16,7 +16,7 @@ from motorvae.runtime.core.frame import Frame, Gap, Mode
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
 from motorvae.runtime.sources import camera as device
-from motorvae.runtime.sources.base import Wanted
+from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.camera import DeviceSource
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -89,23 +89,23 @@ def test_a_mode_is_read_back_and_a_refused_camera_is_released(clips: dict[str, P
     path, asked = str(clips["mjpeg.avi"]), Mode(1280, 720, 60, "MJPG")
     descriptors = len(list(DESCRIPTORS.iterdir())) if DESCRIPTORS.exists() else 0
     with pytest.raises(CameraError) as caught:
-        DeviceSource(path, Wanted(asked), api=cv2.CAP_FFMPEG)
+        DeviceSource(path, CaptureRequest(asked), api=cv2.CAP_FFMPEG)
     assert str(caught.value) == (
         f"camera {path}: asked for 1280x720 60 fps MJPG, got 96x64 10 fps MJPG; ask for what it "
         "can do (motorvae-doctor cameras), or take it with --accept-mode"
     )
     if descriptors:
         assert len(list(DESCRIPTORS.iterdir())) == descriptors
-    with DeviceSource(path, Wanted(asked, accept_mode=True), api=cv2.CAP_FFMPEG) as source:
+    with DeviceSource(path, CaptureRequest(asked, accept_mode=True), api=cv2.CAP_FFMPEG) as source:
         assert source.mode == Mode(96, 64, 10.0, "MJPG")
-    DeviceSource(path, Wanted(Mode(fps=10.1)), api=cv2.CAP_FFMPEG).close()
+    DeviceSource(path, CaptureRequest(Mode(fps=10.1)), api=cv2.CAP_FFMPEG).close()
 
 
 def test_a_camera_that_was_lost_is_opened_again_and_counted_on(
     clips: dict[str, Path], clip_tools: Any, drain: Callable
 ) -> None:
     source = DeviceSource(str(clips["mjpeg.avi"]), api=cv2.CAP_FFMPEG)
-    assert source.returns
+    assert source.can_reconnect
     read: list[Frame] = []
     for _ in range(2):
         with pytest.raises(CameraError):
@@ -141,7 +141,7 @@ def test_raw_frames_become_luma_and_what_is_no_such_frame_is_converted_from_then
     """No camera is here: a clip stands for one, and hands over raw what a test gives it."""
     spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
     path = str(clips["mjpeg.avi"])
-    with DeviceSource(path, Wanted(spec=spec), api=cv2.CAP_FFMPEG) as source:
+    with DeviceSource(path, CaptureRequest(spec=spec), api=cv2.CAP_FFMPEG) as source:
         assert not source._is_raw  # only V4L2 hands over what it has
         assert source.read().image.shape == (64, 96, 3)
         jpeg = cv2.imencode(".jpg", clip_tools.image(3))[1].reshape(1, -1)

@@ -28,7 +28,7 @@ sys.path += sys.argv[2:]        # behind the system's packages: all that it has 
 import cv2
 from motorvae.runtime.camera import open_source
 from motorvae.runtime.errors import MotorVAEError
-from motorvae.runtime.source import Mode, Wanted
+from motorvae.runtime.source import Mode, CaptureRequest
 def say(**facts): print(json.dumps(facts), flush=True)
 """
 
@@ -139,7 +139,7 @@ def test_a_pipeline_delivers_frames_ends_and_is_opened_again() -> None:
         """
 source = open_source(
     "gst:videotestsrc num-buffers=5 is-live=true ! video/x-raw,width=96,height=64,framerate=30/1",
-    Wanted(Mode(96, 64, 30)),
+    CaptureRequest(Mode(96, 64, 30)),
 )
 say(live=source.live, returns=source.returns, name=source.name, mode=str(source.mode))
 for _ in range(2):
@@ -156,7 +156,7 @@ source.close()
     )
     assert lines[0] == {
         "live": True,
-        "returns": True,
+        "can_reconnect": True,
         "name": "gst:videotestsrc",
         "mode": "96x64 30 fps",
     }
@@ -180,7 +180,7 @@ text = (
 with open_source(text) as source:
     say(shape=source.read().image.shape)
 try:
-    open_source(text, Wanted(Mode(width=640, fps=60)))
+    open_source(text, CaptureRequest(Mode(width=640, fps=60)))
 except MotorVAEError as error:
     say(refused=str(error))
 """
@@ -198,7 +198,7 @@ for text in (
     "gst:videotestsrc ! nosuchelement user-pw=s3same",
 ):
     try:
-        open_source(text, Wanted(timeout_s=2))
+        open_source(text, CaptureRequest(timeout_s=2))
     except MotorVAEError as error:
         say(error=str(error))
 """

@@ -12,7 +12,7 @@ import pytest
 
 from motorvae.runtime.core.errors import CameraError, ConfigError, SourceError
 from motorvae.runtime.core.frame import Mode
-from motorvae.runtime.sources.base import Wanted
+from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.image_folder import FolderSource
 from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.sources.synthetic.source import SyntheticSource
@@ -138,29 +138,31 @@ def test_synthetic_takes_its_settings_after_a_question_mark() -> None:
 
 
 def test_synthetic_honours_a_rate_and_refuses_another() -> None:
-    assert open_source("synthetic", Wanted(Mode(fps=12))).fps == 12
+    assert open_source("synthetic", CaptureRequest(Mode(fps=12))).fps == 12
     with pytest.raises(CameraError, match=r"asked for 12 fps, got 512x512 20 fps; change fps"):
-        open_source("synthetic?fps=20", Wanted(Mode(fps=12)))
-    assert open_source("synthetic?fps=20", Wanted(Mode(fps=12), accept_mode=True)).fps == 20
+        open_source("synthetic?fps=20", CaptureRequest(Mode(fps=12)))
+    assert open_source("synthetic?fps=20", CaptureRequest(Mode(fps=12), accept_mode=True)).fps == 20
 
 
 def test_a_recording_of_another_mode_than_asked_for_is_refused(clips: dict[str, Path]) -> None:
     text = str(clips["mjpeg.avi"])
-    wanted = Mode(width=640, height=480, fps=30, fourcc="MJPG")
+    request = Mode(width=640, height=480, fps=30, fourcc="MJPG")
     with pytest.raises(CameraError) as caught:
-        open_source(text, Wanted(wanted))
+        open_source(text, CaptureRequest(request))
     assert str(caught.value) == (
         f"{text}: asked for 640x480 30 fps MJPG, got 96x64 10 fps MJPG; ask for that, or take it "
         "with --accept-mode"
     )
-    open_source(text, Wanted(wanted, accept_mode=True)).close()
-    open_source(text, Wanted(Mode(96, 64, 10, "mjpg"))).close()
+    open_source(text, CaptureRequest(request, accept_mode=True)).close()
+    open_source(text, CaptureRequest(Mode(96, 64, 10, "mjpg"))).close()
 
 
 def test_images_have_no_mode(image_folder: Path) -> None:
     with pytest.raises(ConfigError, match="asked for 9 fps, but images come as they are"):
-        open_source(str(image_folder), Wanted(Mode(fps=9)))
-    assert open_source(str(image_folder), Wanted(Mode(fps=9), accept_mode=True)).expected == 12
+        open_source(str(image_folder), CaptureRequest(Mode(fps=9)))
+    assert (
+        open_source(str(image_folder), CaptureRequest(Mode(fps=9), accept_mode=True)).expected == 12
+    )
 
 
 @pytest.mark.parametrize("text", ["csi://", "csi://front", "csi://0?fps=max", "csi://0?depth=1"])
@@ -172,4 +174,4 @@ def test_a_csi_camera_is_a_number(text: str) -> None:
 def test_a_named_pipe_is_a_live_video(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SourceError, match=r"pipe: nothing came for 0\.1 s; check who writes to it"):
-        open_source(str(tmp_path / "pipe"), Wanted(timeout_s=0.1))
+        open_source(str(tmp_path / "pipe"), CaptureRequest(timeout_s=0.1))

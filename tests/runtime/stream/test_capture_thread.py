@@ -15,9 +15,9 @@ from motorvae.runtime.pixels.convert import input_from_image
 from motorvae.runtime.sources.base import FrameSource
 from motorvae.runtime.stream import capture_thread as capture
 from motorvae.runtime.stream.capture_thread import CaptureThread
-from motorvae.runtime.stream.mailbox import Limits
+from motorvae.runtime.stream.mailbox import LivenessTimeouts
 from motorvae.runtime.stream.mailboxes import Mailboxes
-from motorvae.runtime.stream.messages import Loss, Shot
+from motorvae.runtime.stream.messages import LostFrame, QueuedFrame
 
 FrameAt = Callable[..., Frame]
 Script = list[Any]
@@ -34,8 +34,8 @@ class Scripted(FrameSource):
     name = "scripted"
     live = True
 
-    def __init__(self, *lives: Script | Exception, returns: bool = True) -> None:
-        self.returns = returns
+    def __init__(self, *lives: Script | Exception, can_reconnect: bool = True) -> None:
+        self.can_reconnect = can_reconnect
         self._lives = list(lives)
         self._items = iter(self._next_life())
         self.calls: list[str] = []
@@ -77,20 +77,20 @@ def run(small_spec: ModelSpec) -> Iterator[Run]:
         source: FrameSource,
         *,
         items: int | None = None,
-        limits: Limits | None = None,
-        shots: list[Shot] | None = None,
+        limits: LivenessTimeouts | None = None,
+        shots: list[QueuedFrame] | None = None,
         **options: Any,
     ) -> list[tuple[str, int]]:
         boxes = Mailboxes()
-        waits = not source.returns
-        given = limits or Limits(timeout_s=60, give_up_s=60)
-        box = boxes.add("x", keep=64, waits=waits, limits=given if source.returns else None)
+        waits = not source.can_reconnect
+        given = limits or LivenessTimeouts(timeout_s=60, give_up_s=60)
+        box = boxes.add("x", keep=64, waits=waits, limits=given if source.can_reconnect else None)
         found: list[tuple[str, int]] = []
         with CaptureThread(source, box, small_spec, **options) as thread:
             thread.start()
             while (items is None or len(found) < items) and (taken := boxes.take()):
                 for _, item in taken:
-                    if isinstance(item, Loss):
+                    if isinstance(item, LostFrame):
                         found.append((item.gap.reason, item.gap.index))
                         continue
                     kind = "frame" if item.gap_from_ns is None else "back"
@@ -108,8 +108,8 @@ def test_frames_arrive_as_the_encoders_luma_with_their_facts(
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (60, 80, 3), np.uint8)
     frame = Frame(image, 0, captured_ns=1, grabbed_ns=2, capture_ns=3, name="a", media_s=4.0)
-    shots: list[Shot] = []
-    assert run(Scripted([frame], returns=False), shots=shots) == [("frame", 0)]
+    shots: list[QueuedFrame] = []
+    assert run(Scripted([frame], can_reconnect=False), shots=shots) == [("frame", 0)]
     (shot,) = shots
     assert shot.frame.image.dtype == np.uint8
     assert np.array_equal(
@@ -127,9 +127,9 @@ def test_luma_from_the_source_is_taken_as_it_is_with_the_time_it_took(
 ) -> None:
     side = small_spec.image_size
     luma = np.random.default_rng(2).integers(0, 256, (side, side), np.uint8)
-    shots: list[Shot] = []
+    shots: list[QueuedFrame] = []
     frame = Frame(luma, 0, 1, 2, 3, convert_ns=10**12)
-    assert run(Scripted([frame], returns=False), shots=shots) == [("frame", 0)]
+    assert run(Scripted([frame], can_reconnect=False), shots=shots) == [("frame", 0)]
     assert shots[0].frame.image is luma
     assert shots[0].frame.capture_ns == 3
     assert shots[0].convert_ns > 10**12
@@ -138,21 +138,21 @@ def test_luma_from_the_source_is_taken_as_it_is_with_the_time_it_took(
 def test_what_waits_does_not_hold_the_cameras_image(small_spec: ModelSpec) -> None:
     """A crop of a large image would be a view that keeps all of it."""
     image = np.random.default_rng(1).integers(0, 256, (32, 3200), np.uint8)
-    shots: list[Shot] = []
-    source = Scripted([Frame(image, 0, 1, 2, 3)], returns=False)
+    shots: list[QueuedFrame] = []
+    source = Scripted([Frame(image, 0, 1, 2, 3)], can_reconnect=False)
     with_crop = small_spec.model_copy(update={"fit": "crop"})
     boxes = Mailboxes()
     box = boxes.add("x", keep=1, waits=True, limits=None)
     with CaptureThread(source, box, with_crop) as thread:
         thread.start()
-        shots += [item for _, item in boxes.take() if isinstance(item, Shot)]
+        shots += [item for _, item in boxes.take() if isinstance(item, QueuedFrame)]
     assert shots[0].frame.image.flags.c_contiguous
     base = shots[0].frame.image.base
     assert base is None or base.nbytes == shots[0].frame.image.nbytes
 
 
 def test_the_end_of_a_recording_is_an_end(run: Run, frame_at: FrameAt) -> None:
-    source = Scripted([frame_at(0, 1), frame_at(1, 2)], returns=False)
+    source = Scripted([frame_at(0, 1), frame_at(1, 2)], can_reconnect=False)
     assert run(source) == [("frame", 0), ("frame", 1)]
     assert source.calls == ["close"]
 
@@ -173,7 +173,7 @@ def test_it_is_opened_again_until_it_is_there(run: Run, frame_at: FrameAt) -> No
 
 def test_it_is_given_up_in_the_end(run: Run, frame_at: FrameAt) -> None:
     source = Scripted([frame_at(0, 1), CameraError("unplugged")])
-    found = run(source, limits=Limits(timeout_s=60, give_up_s=0.2))
+    found = run(source, limits=LivenessTimeouts(timeout_s=60, give_up_s=0.2))
     assert found == [
         ("frame", 0),
         ("unplugged", 1),
@@ -207,7 +207,7 @@ def test_pauses_double_up_to_a_limit_and_vary(
 def test_a_failure_of_what_cannot_return_ends_it_with_a_reason(
     frame_at: FrameAt, small_spec: ModelSpec
 ) -> None:
-    source = Scripted([frame_at(0, 1), CameraError("broke")], returns=False)
+    source = Scripted([frame_at(0, 1), CameraError("broke")], can_reconnect=False)
     boxes = Mailboxes()
     box = boxes.add("x", keep=4, waits=True, limits=None)
     with CaptureThread(source, box, small_spec) as thread:
@@ -227,7 +227,7 @@ def test_a_damaged_frame_is_passed_on_and_the_next_one_ends_the_gap(
 
 def test_an_image_that_cannot_be_converted_is_a_gap(run: Run, frame_at: FrameAt) -> None:
     empty = Frame(np.zeros((0, 4), np.uint8), 1, 1, 2, 3)
-    source = Scripted([frame_at(0, 1), empty, frame_at(2, 2)], returns=False)
+    source = Scripted([frame_at(0, 1), empty, frame_at(2, 2)], can_reconnect=False)
     kinds = run(source)
     assert [index for _, index in kinds] == [0, 1, 2]
     assert "has no pixels" in kinds[1][0]
@@ -238,7 +238,7 @@ def test_a_camera_that_sends_only_rubbish_is_opened_again(
 ) -> None:
     rubbish = [Gap(index, "rubbish", time.time_ns()) for index in range(1, 200_000)]
     source = Scripted([frame_at(0, 1), *rubbish], [frame_at(1, 2)])
-    limits = Limits(timeout_s=0.05, give_up_s=60)
+    limits = LivenessTimeouts(timeout_s=0.05, give_up_s=60)
     boxes = Mailboxes()
     box = boxes.add("x", keep=4, waits=False, limits=limits)
     with CaptureThread(source, box, small_spec) as thread:
@@ -246,7 +246,7 @@ def test_a_camera_that_sends_only_rubbish_is_opened_again(
         kinds: list[str] = []
         while "back" not in kinds:
             for _, item in boxes.take():
-                if isinstance(item, Loss):
+                if isinstance(item, LostFrame):
                     kinds.append(item.gap.reason)
                 else:
                     kinds.append("frame" if item.gap_from_ns is None else "back")
@@ -260,10 +260,10 @@ def seconds(value: float) -> int:
 
 
 def test_a_repeated_picture_is_a_duplicate(run: Run, frame_at: FrameAt) -> None:
-    shots: list[Shot] = []
+    shots: list[QueuedFrame] = []
     levels = [10, 10, 20, 20, 10]
     frames = [frame_at(index, level) for index, level in enumerate(levels)]
-    run(Scripted(frames, returns=False), shots=shots)
+    run(Scripted(frames, can_reconnect=False), shots=shots)
     assert [shot.duplicate for shot in shots] == [False, True, False, True, False]
 
 
@@ -279,7 +279,7 @@ def test_a_frozen_camera_is_lost_and_stays_so_until_the_picture_changes(
         [at(5, 20, 2.3)],
         [at(6, 30, 2.4)],
     )
-    shots: list[Shot] = []
+    shots: list[QueuedFrame] = []
     found = run(source, items=5, freeze_after_s=1.0, shots=shots)
     assert found[:4] == [
         ("frame", 0),
@@ -309,7 +309,7 @@ def test_a_recording_freezes_in_its_own_time_and_goes_on(run: Run, frame_at: Fra
         frame_at(index, level, media_s=0.5 * index, grabbed_ns=index)
         for index, level in enumerate(levels)
     ]
-    found = run(Scripted(frames, returns=False), freeze_after_s=1.0)
+    found = run(Scripted(frames, can_reconnect=False), freeze_after_s=1.0)
     assert found == [
         ("frame", 0),
         ("frame", 1),
@@ -322,7 +322,7 @@ def test_a_recording_freezes_in_its_own_time_and_goes_on(run: Run, frame_at: Fra
 
 def test_a_picture_may_stand_still_where_freezing_is_no_loss(run: Run, frame_at: FrameAt) -> None:
     frames = [frame_at(index, 10, grabbed_ns=seconds(index)) for index in range(20)]
-    assert len(run(Scripted(frames, returns=False))) == 20
+    assert len(run(Scripted(frames, can_reconnect=False))) == 20
 
 
 def test_a_bug_ends_one_camera_with_a_row_and_is_kept(
@@ -336,7 +336,7 @@ def test_a_bug_ends_one_camera_with_a_row_and_is_kept(
         thread.start()
         while items := boxes.take():
             found += [item for _, item in items]
-    assert isinstance(found[-1], Loss)
+    assert isinstance(found[-1], LostFrame)
     assert found[-1].gap.reason == "ZeroDivisionError: a bug"
     assert box.failure == "x: ZeroDivisionError: a bug"
     assert box.error is bug
@@ -350,7 +350,7 @@ def test_a_camera_whose_first_frame_is_damaged_is_not_closed_for_an_old_silence(
     damaged = Gap(1, "does not decode", time.time_ns())
     source = Scripted([frame_at(0, 1)], *away, [damaged, frame_at(2, 2)])
     boxes = Mailboxes()
-    box = boxes.add("x", keep=4, waits=False, limits=Limits(timeout_s=0.03, give_up_s=60))
+    box = boxes.add("x", keep=4, waits=False, limits=LivenessTimeouts(timeout_s=0.03, give_up_s=60))
     kinds = []
     with CaptureThread(source, box, small_spec) as thread:
         thread.start()
@@ -358,7 +358,7 @@ def test_a_camera_whose_first_frame_is_damaged_is_not_closed_for_an_old_silence(
             for _, item in boxes.take():
                 kinds.append(
                     item.gap.reason
-                    if isinstance(item, Loss)
+                    if isinstance(item, LostFrame)
                     else "frame"
                     if item.gap_from_ns is None
                     else "back"

@@ -16,7 +16,7 @@ from motorvae.runtime.core.row import Row, json_from_row
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Backend
 from motorvae.runtime.engines.open import open_backend
-from motorvae.runtime.ood.detector import Familiarity, familiarity_from_bundle
+from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
 from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma
 from motorvae.runtime.stream.encode_loop import Extras, LatentStream, end_row
 from motorvae.runtime.stream.mailboxes import Mailboxes
@@ -370,8 +370,8 @@ def test_each_frame_of_a_batch_is_judged_by_its_own_appearance(
     fitted: Callable[..., Frame],
 ) -> None:
     """They are measured by another thread while the encoder runs, all of a batch together."""
-    known = familiarity_from_bundle(load_bundle(small_bundle))
-    assert isinstance(known, Familiarity)
+    known = ood_detector_from_bundle(load_bundle(small_bundle))
+    assert isinstance(known, OODDetector)
     frames = [[fitted(index, 40 + 60 * camera) for index in range(3)] for camera in range(3)]
     stream = LatentStream(encoder, small_spec, 3, Extras(familiarity=known))
     for _ in range(2):  # a stream may run again

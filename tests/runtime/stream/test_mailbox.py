@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from motorvae.runtime.core.frame import Frame, Gap
-from motorvae.runtime.stream.mailbox import Limits, Mailbox
+from motorvae.runtime.stream.mailbox import LivenessTimeouts, Mailbox
 from motorvae.runtime.stream.mailboxes import Mailboxes
-from motorvae.runtime.stream.messages import Loss, Shot
+from motorvae.runtime.stream.messages import LostFrame, QueuedFrame
 
 FrameAt = Callable[..., Frame]
-SOON = Limits(timeout_s=0.05, give_up_s=0.05)
-LATE = Limits(timeout_s=1e6, give_up_s=1e6)
+SOON = LivenessTimeouts(timeout_s=0.05, give_up_s=0.05)
+LATE = LivenessTimeouts(timeout_s=1e6, give_up_s=1e6)
 
 
 @pytest.fixture
@@ -23,7 +23,9 @@ def boxes() -> Mailboxes:
     return Mailboxes(batch_wait_s=60)
 
 
-def live(boxes: Mailboxes, name: str = "a", keep: int = 1, limits: Limits = LATE) -> Mailbox:
+def live(
+    boxes: Mailboxes, name: str = "a", keep: int = 1, limits: LivenessTimeouts = LATE
+) -> Mailbox:
     return boxes.add(name, keep=keep, waits=False, limits=limits)
 
 
@@ -40,24 +42,24 @@ def taken(boxes: Mailboxes) -> list[tuple[int, str, int]]:
     found = []
     while any(box.is_ready for box in boxes.boxes):
         for _, item in boxes.take():
-            if isinstance(item, Loss):
+            if isinstance(item, LostFrame):
                 found.append((item.gap.index, item.gap.reason, item.dropped))
             else:
                 found.append((item.frame.index, "frame", item.dropped))
     return found
 
 
-def items_of(boxes: Mailboxes, count: int) -> list[Shot | Loss]:
+def items_of(boxes: Mailboxes, count: int) -> list[QueuedFrame | LostFrame]:
     """The next items, of whichever camera."""
-    found: list[Shot | Loss] = []
+    found: list[QueuedFrame | LostFrame] = []
     while len(found) < count:
         found += [item for _, item in boxes.take()]
     return found
 
 
-def only(boxes: Mailboxes) -> Shot:
+def only(boxes: Mailboxes) -> QueuedFrame:
     ((_, item),) = boxes.take()
-    assert isinstance(item, Shot)
+    assert isinstance(item, QueuedFrame)
     return item
 
 
@@ -114,7 +116,7 @@ def test_a_frame_after_a_damaged_one_says_how_long_there_was_none(
     put(box, frame_at(3, grabbed_ns=5000))
     put(box, frame_at(4, grabbed_ns=6000))
     items = items_of(boxes, 5)
-    shots = [item for item in items if isinstance(item, Shot)]
+    shots = [item for item in items if isinstance(item, QueuedFrame)]
     assert [shot.gap_from_ns for shot in shots] == [None, 1000, None]
 
 
@@ -130,10 +132,10 @@ def test_a_loss_is_one_row_at_once_and_its_end_carries_the_gap(
     put(box, frame_at(2))
     assert box.is_awaited
     first, loss, back, after = items_of(boxes, 4)
-    assert isinstance(first, Shot)
-    assert isinstance(loss, Loss)
-    assert isinstance(back, Shot)
-    assert isinstance(after, Shot)
+    assert isinstance(first, QueuedFrame)
+    assert isinstance(loss, LostFrame)
+    assert isinstance(back, QueuedFrame)
+    assert isinstance(after, QueuedFrame)
     assert loss.gap.reason == "unplugged"
     assert back.gap_from_ns == 1000
     assert after.gap_from_ns is None
@@ -172,8 +174,8 @@ def test_the_end_of_a_loss_is_not_overtaken(boxes: Mailboxes, frame_at: FrameAt)
     for index in (1, 2, 3):
         put(box, frame_at(index, grabbed_ns=9000 + index))
     loss, back = items_of(boxes, 2)
-    assert isinstance(loss, Loss)
-    assert isinstance(back, Shot)
+    assert isinstance(loss, LostFrame)
+    assert isinstance(back, QueuedFrame)
     assert loss.dropped == 1
     assert (back.frame.grabbed_ns, back.gap_from_ns, back.dropped) == (9003, 1000, 2)
 
@@ -192,11 +194,11 @@ def test_silence_is_a_loss_and_a_long_one_is_given_up(boxes: Mailboxes, frame_at
     assert only(boxes).frame.index == 0
     started = time.monotonic()
     ((_, silent),) = boxes.take()
-    assert isinstance(silent, Loss)
+    assert isinstance(silent, LostFrame)
     assert silent.gap.reason == "nothing came for 0.05 s"
     assert time.monotonic() - started >= 0.04
     ((_, given_up),) = boxes.take()
-    assert isinstance(given_up, Loss)
+    assert isinstance(given_up, LostFrame)
     assert given_up.gap.reason == "given up after 0.05 s: nothing came for 0.05 s"
     assert time.monotonic() - started >= 0.09
     assert boxes.take() == []
@@ -206,12 +208,12 @@ def test_silence_is_a_loss_and_a_long_one_is_given_up(boxes: Mailboxes, frame_at
 
 
 def test_a_reason_learned_later_is_the_one_for_giving_up(boxes: Mailboxes) -> None:
-    box = live(boxes, limits=Limits(timeout_s=1e6, give_up_s=0.02))
+    box = live(boxes, limits=LivenessTimeouts(timeout_s=1e6, give_up_s=0.02))
     box.lose("the stream ended")
     assert len(boxes.take()) == 1
     box.lose("connection refused")
     ((_, given_up),) = boxes.take()
-    assert isinstance(given_up, Loss)
+    assert isinstance(given_up, LostFrame)
     assert given_up.gap.reason == "given up after 0.02 s: connection refused"
 
 
@@ -222,7 +224,7 @@ def test_a_recording_never_falls_silent(boxes: Mailboxes) -> None:
 
 
 def test_it_tries_for_ever_where_asked(boxes: Mailboxes) -> None:
-    box = live(boxes, limits=Limits(timeout_s=1, give_up_s=math.inf))
+    box = live(boxes, limits=LivenessTimeouts(timeout_s=1, give_up_s=math.inf))
     box.lose("unplugged")
     assert box.deadline_ns() == math.inf
 
@@ -240,7 +242,7 @@ def test_a_recording_waits_for_room(boxes: Mailboxes, frame_at: FrameAt) -> None
     thread.start()
     found = []
     while items := boxes.take():
-        found += [item.frame.index for _, item in items if isinstance(item, Shot)]
+        found += [item.frame.index for _, item in items if isinstance(item, QueuedFrame)]
         assert box._waiting_frames <= 2
     thread.join(60)
     assert found == list(range(50))
@@ -269,7 +271,7 @@ def test_frames_that_are_there_together_come_together(boxes: Mailboxes, frame_at
     thread.start()
     items = boxes.take()
     thread.join(60)
-    assert [(name, item.frame.index) for name, item in items if isinstance(item, Shot)] == [
+    assert [(name, item.frame.index) for name, item in items if isinstance(item, QueuedFrame)] == [
         ("left", 0),
         ("right", 7),
     ]
@@ -316,7 +318,7 @@ def test_losses_never_hold_the_frame_behind_them(boxes: Mailboxes, frame_at: Fra
     taken_at_once = boxes.take()
     of_box = [item for name, item in taken_at_once if name == "a"]
     assert len(of_box) == 51
-    assert isinstance(of_box[-1], Shot)
+    assert isinstance(of_box[-1], QueuedFrame)
     assert of_box[-1].frame.index == 100
     assert not box.is_ready
 
@@ -352,7 +354,7 @@ def test_what_nobody_took_is_counted_at_the_end(boxes: Mailboxes, frame_at: Fram
 
 
 def test_silence_counts_from_when_the_source_is_open(boxes: Mailboxes) -> None:
-    box = live(boxes, limits=Limits(timeout_s=0.05, give_up_s=1e6))
+    box = live(boxes, limits=LivenessTimeouts(timeout_s=0.05, give_up_s=1e6))
     while not box.has_been_silent:
         threading.Event().wait(0.01)
     box.listen()

@@ -36,8 +36,8 @@ def test_the_defaults_pass() -> None:
         ("height", -3, "--height=-3: take pixels from 1"),
         ("fps", 0.0, "--fps=0.0: take more than 0"),
         ("fourcc", "MJPEG", "--fourcc=MJPEG: take four letters"),
-        ("foreign_above", 0.0, "--foreign-above=0.0: take more than 0 and at most 100"),
-        ("foreign_above", 100.1, "--foreign-above=100.1"),
+        ("ood_above", 0.0, "--foreign-above=0.0: take more than 0 and at most 100"),
+        ("ood_above", 100.1, "--foreign-above=100.1"),
         ("output", ("-", "a.csv", "-"), "--output=.*: take each output once"),
         ("view", ("a.rrd", "b.rrd"), "--view=.*: take one file at most"),
         ("reconstruct", "10", "--reconstruct 10: write every=N"),
@@ -61,8 +61,8 @@ def test_a_still_picture_is_a_loss_of_a_live_source_unless_told(
     given: float | None, live: float | None, recording: float | None
 ) -> None:
     options = StreamOptions(camera=("0",), freeze_after=given)
-    assert options.freeze_after_s(returns=True) == live
-    assert options.freeze_after_s(returns=False) == recording
+    assert options.freeze_after_s(can_reconnect=True) == live
+    assert options.freeze_after_s(can_reconnect=False) == recording
 
 
 def test_what_is_asked_of_a_camera() -> None:

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.ood.detector import Familiarity, familiarity_from_bundle
+from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 Stream = Callable[..., Any]
@@ -201,8 +201,8 @@ def test_what_a_row_says_of_its_image_is_the_yardsticks_word(
 ) -> None:
     args = ("--camera", known, "--output", output, "--reconstruct", "every=4")
     assert stream(*args, "--familiarity", "both").code == 0
-    yardstick = familiarity_from_bundle(load_bundle(small_bundle))
-    assert isinstance(yardstick, Familiarity)
+    yardstick = ood_detector_from_bundle(load_bundle(small_bundle))
+    assert isinstance(yardstick, OODDetector)
     *rows, _ = read_rows(output)
     for number, row in enumerate(rows):
         mu = np.array(row["mu"], np.float32)

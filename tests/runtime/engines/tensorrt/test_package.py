@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from motorvae.runtime.core.errors import BackendError, MissingDependencyError
-from motorvae.runtime.engines.tensorrt.package import EngineLog, open_flavour, title_of
+from motorvae.runtime.engines.tensorrt.package import EngineLog, import_tensorrt, title_of
 
 
 @pytest.fixture
@@ -28,21 +28,21 @@ def tensorrt_says(
 
 
 def test_real_tensorrt_rtx_opens() -> None:
-    flavour = open_flavour("tensorrt-rtx")
-    assert flavour.is_rtx
-    assert flavour.trt is sys.modules["tensorrt_rtx"]
-    assert flavour.title == f"TensorRT-RTX {flavour.version}"
-    supported = flavour.supported_capabilities()
+    package = import_tensorrt("tensorrt-rtx")
+    assert package.is_rtx
+    assert package.trt is sys.modules["tensorrt_rtx"]
+    assert package.title == f"TensorRT-RTX {package.version}"
+    supported = package.supported_capabilities()
     assert supported is not None
     assert {"7.5", "8.6", "8.9", "12.0"} <= set(supported)
-    assert "7.5" not in flavour.portable_capabilities()
-    assert set(flavour.portable_capabilities()) < set(supported)
+    assert "7.5" not in package.portable_capabilities()
+    assert set(package.portable_capabilities()) < set(supported)
 
 
 def test_absent_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'motorvae\[tensorrt\]'"):
-        open_flavour("tensorrt")
+        import_tensorrt("tensorrt")
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "9.0"])
@@ -51,7 +51,7 @@ def test_version_before_the_first_that_fits_is_refused(
 ) -> None:
     tensorrt_says(f"__version__ = {version!r}\n")
     with pytest.raises(BackendError, match=rf"TensorRT {version} is older than 10\.3"):
-        open_flavour("tensorrt")
+        import_tensorrt("tensorrt")
 
 
 def test_package_whose_library_is_missing_says_which(
@@ -59,7 +59,7 @@ def test_package_whose_library_is_missing_says_which(
 ) -> None:
     tensorrt_says("raise ImportError('libnvinfer.so.10: cannot open shared object file')\n")
     with pytest.raises(MissingDependencyError, match=r"does not load \(libnvinfer\.so\.10"):
-        open_flavour("tensorrt")
+        import_tensorrt("tensorrt")
 
 
 def test_package_that_misses_another_one_is_not_called_absent(
@@ -67,7 +67,7 @@ def test_package_that_misses_another_one_is_not_called_absent(
 ) -> None:
     tensorrt_says("import no_such_module_of_nvidia\n")
     with pytest.raises(MissingDependencyError, match=r"does not load .*no_such_module_of_nvidia"):
-        open_flavour("tensorrt")
+        import_tensorrt("tensorrt")
 
 
 def test_empty_folder_of_that_name_is_not_the_package(
@@ -77,11 +77,11 @@ def test_empty_folder_of_that_name_is_not_the_package(
     monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
     del tensorrt_says  # only to forget the module afterwards
     with pytest.raises(MissingDependencyError, match="holds no TensorRT"):
-        open_flavour("tensorrt")
+        import_tensorrt("tensorrt")
 
 
 def test_log_keeps_errors_and_quotes_the_first_without_nvidias_source_line() -> None:
-    trt = open_flavour("tensorrt-rtx").trt
+    trt = import_tensorrt("tensorrt-rtx").trt
     log = EngineLog(trt)
     assert log.said() == "it gave no reason"
     log.logger.log(trt.ILogger.WARNING, "only a warning")

@@ -42,7 +42,7 @@ def test_it_shows_its_world_at_the_time_of_each_tick() -> None:
     world = MovingVehicles(7, 128)
     with source_of("seed=7&fps=100&size=128") as source:
         assert source.live
-        assert source.returns
+        assert source.can_reconnect
         assert source.fps == 100
         frames = [frame_of(source) for _ in range(4)]
     for one, other in itertools.pairwise(frames):
@@ -129,15 +129,15 @@ def test_it_ends_for_good_after_its_last_tick(monkeypatch: pytest.MonkeyPatch) -
     Clock(source, monkeypatch)
     assert source.expected == 3
     assert [frame_of(source).index for _ in range(2)] == [0, 2]
-    assert source.returns
+    assert source.can_reconnect
     assert source.read() is None
-    assert not source.returns
+    assert not source.can_reconnect
 
 
 def test_as_fast_as_it_is_read_there_is_no_clock() -> None:
     with source_of("fps=max&size=32&frames=1000&loop=7&drop=2..3") as source:
         assert not source.live
-        assert not source.returns
+        assert not source.can_reconnect
         assert source.fps is None
         items = list(iter(source.read, None))
     assert [item.index for item in items] == [0, 1, *range(4, 1000)]
@@ -158,6 +158,6 @@ def test_a_waiting_read_returns_when_it_is_ended(end: str) -> None:
     getattr(source, end)()
     reader.join(60)
     assert read == [None]
-    assert source.returns
+    assert source.can_reconnect
     source.reopen()
     assert not source._stop.is_set()

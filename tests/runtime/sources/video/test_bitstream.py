@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motorvae.runtime.sources.video.bitstream import FlawFinder
+from motorvae.runtime.sources.video.bitstream import BitstreamValidator
 
 FRAMES, GROUP = 60, 20
 SETTINGS = {
@@ -50,7 +50,7 @@ def is_reference(packet: bytes) -> bool:
 @pytest.mark.parametrize("container", ["mpegts", "matroska"])
 def test_whole_streams_have_no_flaw(container: str, options: dict[str, str]) -> None:
     packets, extradata = packets_of(container, dict(options))
-    finder = FlawFinder("h264", extradata)
+    finder = BitstreamValidator("h264", extradata)
     assert len(packets) == FRAMES
     assert [finder.flaw(bytes(packet)) for packet in packets] == [None] * FRAMES
 
@@ -63,7 +63,7 @@ def test_a_missing_frame_is_noticed_by_those_predicted_from_it(options: dict[str
     for gone in range(1, FRAMES - 1):
         if not is_reference(data[gone]) or packets[gone].is_keyframe:
             continue
-        finder = FlawFinder("h264", extradata)
+        finder = BitstreamValidator("h264", extradata)
         flaws = [finder.flaw(packet) for packet in data[:gone] + data[gone + 1 :]]
         found = [place for place, flaw in enumerate(flaws) if flaw]
         next_key = next((n for n in range(gone + 1, FRAMES) if packets[n].is_keyframe), FRAMES)
@@ -77,7 +77,7 @@ def test_a_missing_frame_is_noticed_by_those_predicted_from_it(options: dict[str
 
 def test_a_stream_joined_half_way_has_nothing_to_miss() -> None:
     packets, extradata = packets_of("mpegts", {"tune": "zerolatency"})
-    finder = FlawFinder("h264", extradata)
+    finder = BitstreamValidator("h264", extradata)
     assert [finder.flaw(bytes(packet)) for packet in packets[7:]] == [None] * (FRAMES - 7)
 
 
@@ -86,7 +86,7 @@ def test_a_jpeg_without_its_scan_holds_no_picture(image_folder: Path) -> None:
 
     image = cv2.imread(str(image_folder / "frame1.png"))
     data = cv2.imencode(".jpg", image)[1].tobytes()
-    finder = FlawFinder("mjpeg", None)
+    finder = BitstreamValidator("mjpeg", None)
     assert finder.flaw(data) is None
     assert finder.flaw(data[:-2]) is None  # some cameras leave the end marker out
     assert finder.flaw(data.replace(b"\xff\xda", b"\xff\xfe")) == "frame holds no picture"
@@ -96,6 +96,6 @@ def test_a_jpeg_without_its_scan_holds_no_picture(image_folder: Path) -> None:
 @given(st.sampled_from(["h264", "mjpeg", "hevc"]), st.binary(max_size=60), st.binary(max_size=200))
 def test_any_bytes_are_looked_at_without_a_fault(codec: str, extra: bytes, packet: bytes) -> None:
     for prefix in (b"", b"\0\0\1\x67", b"\0\0\0\1\x65", b"\0\0\1\x67\x64\0\x1f"):
-        finder = FlawFinder(codec, prefix + extra)
+        finder = BitstreamValidator(codec, prefix + extra)
         finder.flaw(prefix + packet)
         finder.flaw(b"\0\0\1\x61" + packet)

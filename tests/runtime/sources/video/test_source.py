@@ -15,7 +15,7 @@ from motorvae.runtime.core.errors import CameraError, SourceError
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.reference import reference_luma
-from motorvae.runtime.sources.base import Wanted
+from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.video.source import VideoSource
 
 NAMES = ["mjpeg.avi", "mpeg4.avi", "h264.mp4", "faststart.mp4", "h264.mkv", "ffv1.mkv"]
@@ -69,7 +69,9 @@ def test_for_a_model_the_same_frames_come_as_luma(
     clips: dict[str, Path], drain: Drain, whole: dict[str, list[Frame]], name: str
 ) -> None:
     spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
-    source = VideoSource(str(clips[name]), name=name, is_url=False, wanted=Wanted(spec=spec))
+    source = VideoSource(
+        str(clips[name]), name=name, is_url=False, request=CaptureRequest(spec=spec)
+    )
     items = drain(source)
     assert gaps_of(items) == []
     for frame, image in zip(frames_of(items), whole[name], strict=True):
@@ -94,8 +96,8 @@ def test_for_a_model_damage_is_lost_as_it_is_without(
     path.write_bytes(data)
     spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
     found = []
-    for wanted in (Wanted(), Wanted(spec=spec)):
-        source = VideoSource(str(path), name=name, is_url=False, wanted=wanted)
+    for request in (CaptureRequest(), CaptureRequest(spec=spec)):
+        source = VideoSource(str(path), name=name, is_url=False, request=request)
         found.append([(type(item), item.index) for item in drain(source)])
     assert found[0] == found[1]
 
@@ -308,8 +310,8 @@ def test_a_camera_on_the_network_that_ends_is_lost(
 
 
 def test_a_camera_on_the_network_that_falls_silent_is_lost(server: Any, drain: Drain) -> None:
-    url, wanted = server.url + "/mjpeg-stall", Wanted(timeout_s=0.5)
-    source = VideoSource(url, name="the camera", is_url=True, wanted=wanted)
+    url, request = server.url + "/mjpeg-stall", CaptureRequest(timeout_s=0.5)
+    source = VideoSource(url, name="the camera", is_url=True, request=request)
     with pytest.raises(CameraError, match=r"lost the camera after .*: nothing came for 0\.5 s"):
         drain(source)
     assert server.stalled.is_set()
@@ -392,7 +394,7 @@ def test_a_camera_that_was_lost_is_opened_again_and_its_frames_are_counted_on(
 ) -> None:
     url = server.url + "/mjpeg"
     with VideoSource(url, name=url, is_url=True) as source:
-        assert source.returns
+        assert source.can_reconnect
         read: list[Frame | Gap] = []
         for _ in range(2):
             with pytest.raises(CameraError):
@@ -424,7 +426,7 @@ def test_a_camera_that_is_not_back_yet_is_not_opened(server: Any) -> None:
 
 def test_a_recording_does_not_return(clips: dict[str, Path]) -> None:
     with opened(clips["h264.mp4"]) as source:
-        assert not source.returns
+        assert not source.can_reconnect
 
 
 def test_the_time_of_a_frame_covers_all_until_its_image_is_there(clips: dict[str, Path]) -> None:
@@ -469,9 +471,11 @@ def test_a_named_pipe_is_read_until_its_writer_goes_and_then_again(
         )
         writer.start()
         if source is None:
-            source = VideoSource(str(path), name="pipe", is_url=False, wanted=Wanted(timeout_s=60))
+            source = VideoSource(
+                str(path), name="pipe", is_url=False, request=CaptureRequest(timeout_s=60)
+            )
             assert source.live
-            assert source.returns
+            assert source.can_reconnect
         else:
             source.reopen()
         with pytest.raises(CameraError, match=r"lost pipe after \d+ frames: the stream ended"):
@@ -530,8 +534,8 @@ def test_an_interrupted_camera_returns_none(server: Any) -> None:
 def test_closing_under_a_reader_that_waits_leaves_it_to_its_time_out(server: Any) -> None:
     """To pull the connection from under FFmpeg would end the process."""
     ended: list[Frame | Gap | Exception | None] = []
-    url, wanted = server.url + "/mjpeg-stall", Wanted(timeout_s=2)
-    source = VideoSource(url, name="the camera", is_url=True, wanted=wanted)
+    url, request = server.url + "/mjpeg-stall", CaptureRequest(timeout_s=2)
+    source = VideoSource(url, name="the camera", is_url=True, request=request)
 
     def read() -> None:
         try:
