@@ -53,7 +53,7 @@ class CamerasOptions:
 
 @dataclass(frozen=True)
 class GpuOptions:
-    """Build engines for this machine's GPU, gate them, time them, and write one JSON receipt."""
+    """Build engines for this machine's GPU, gate them, time them, and write one JSON result."""
 
     model: Path = Path("bundle")
     """The bundle that motorvae-export wrote; it stays as it is, engines are built in a copy."""
@@ -61,7 +61,7 @@ class GpuOptions:
     """The training run that the bundle came from; with it and torch for CUDA, torch's FP16 encoder
     is measured, too."""
     output: Path = Path("doctor-gpu.json")
-    """Where the receipt goes, a .json file; an earlier one is kept under a number."""
+    """Where the result goes, a .json file; an earlier one is kept under a number."""
     frames: int = 1000
     """Images through each engine, one at a time."""
 
@@ -152,7 +152,7 @@ def _gpu(options: GpuOptions) -> int:
         )
     bundle = load_bundle(options.model)
     try:
-        from .gpu.result import print_receipt  # noqa: PLC0415
+        from .gpu.result import print_gpu_result  # noqa: PLC0415
         from .gpu.run import Examination  # noqa: PLC0415  # with psutil: --help must not need it
     except ModuleNotFoundError as error:
         package = (error.name or "a package").partition(".")[0]
@@ -161,7 +161,7 @@ def _gpu(options: GpuOptions) -> int:
     kept = set_aside(options.output)
     if kept is not None:
         console.print(f"the earlier {options.output} is kept as {kept}")
-    precision_report = Examination(
+    result = Examination(
         bundle=bundle,
         gpu=gpu,
         frames=options.frames,
@@ -169,12 +169,12 @@ def _gpu(options: GpuOptions) -> int:
         output=options.output,
         console=console,
     ).run()
-    print_receipt(console, precision_report)
+    print_gpu_result(console, result)
     console.print(
-        f"receipt in {options.output}: {len(precision_report.measured)} of {len(precision_report.rows)} rows "
+        f"result in {options.output}: {len(result.measured)} of {len(result.rows)} rows "
         "measured; share that file as it is"
     )
-    return 0 if precision_report.passed else 1
+    return 0 if result.passed else 1
 
 
 if __name__ == "__main__":

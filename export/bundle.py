@@ -54,8 +54,8 @@ def check_replaceable(output: Path) -> None:
         try:
             manifest = orjson.loads((output / MANIFEST).read_bytes())
             listed = {entry["file"] for entry in (*manifest["graphs"], *manifest["files"])}
-            foreign = {path.name for path in output.iterdir()} - listed - {MANIFEST, ENGINES}
-            foreign.update(unknown_in_engines(output))
+            unknown = {path.name for path in output.iterdir()} - listed - {MANIFEST, ENGINES}
+            unknown.update(unknown_in_engines(output))
         except (OSError, ValueError, KeyError, TypeError) as error:
             if output.is_dir() and not any(output.iterdir()):
                 return
@@ -63,9 +63,9 @@ def check_replaceable(output: Path) -> None:
                 f"{output} exists and is not a bundle: name another --output, so that nothing is "
                 "lost"
             ) from error
-        if foreign:
+        if unknown:
             raise OutputError(
-                f"{output} holds {sentence_list(sorted(foreign)[:5])} beside the bundle: move that "
+                f"{output} holds {sentence_list(sorted(unknown)[:5])} beside the bundle: move that "
                 "away, or name another --output, so that nothing is lost"
             )
     check_writable(output)
@@ -119,8 +119,8 @@ def write_bundle(
         images = reference.images if held_out is None else held_out
         searched, left_out = _add(writer, precisions, int8 or Int8Request(), images, tell)
         shutil.copyfile(statistics, folder / STATISTICS)
-        tell("what foreign can tell")
-        writer.foreign = ood_capability(
+        tell("what out-of-distribution detection can tell")
+        writer.ood = ood_capability(
             folder / Form("encoder", "fp32").file,
             arrays_from_npz(statistics, error=BundleError, again="train again"),
             reference.images,

@@ -1,4 +1,4 @@
-"""The model's encoder and decoder as ONNX graphs that say the same bytes for the same weights."""
+"""The model's encoder and decoder as ONNX graphs that are byte-identical for the same weights."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class BundleWriter:
         self._openvino_mu = np.empty((0, spec.latent_size), np.float32)
         self.graphs: list[GraphEntry] = []
         self.reports: list[GraphReport] = []
-        self.foreign: OODCapability | None = None
+        self.ood: OODCapability | None = None
 
     def add_fp32(self, graphs: Mapping[GraphName, ir.Model]) -> None:
         """Derive, write and verify all float32 forms of the two graphs."""
@@ -253,7 +253,7 @@ class BundleWriter:
             files=tuple(FileEntry(**_facts(self.folder / name)) for name in others),
             verification=(*(earlier.verification if earlier else ()), *self.reports),
             remarks=(*(earlier.remarks if earlier else ()), *remarks),
-            foreign=earlier.foreign if earlier else self.foreign,
+            ood=earlier.ood if earlier else self.ood,
         )
         text = manifest.model_dump_json(indent=2) + "\n"
         (self.folder / MANIFEST).write_text(text, encoding="utf-8")

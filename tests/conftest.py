@@ -70,7 +70,7 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
     mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
     statistics = folder / "latents.npz"
     rows = np.arange(len(images))
-    # The same images set the yardstick: so few others would make it a matter of luck.
+    # The same images set the statistics: so few others would make it a matter of luck.
     data = DataSet(images, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
     np.savez(statistics, **latent_statistics(model, data))
     write_bundle(

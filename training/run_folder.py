@@ -137,7 +137,7 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
     """Write all that only a finished run has but the file that says so; see `complete_run`.
 
     Afterwards the module has the weights of the best epoch. Each of the two files of weights has
-    latent statistics of its own: those of other weights would call every image foreign.
+    latent statistics of its own: those of other weights would call every image out of distribution.
 
     Raises:
         OutputError: The disk is full or cannot be written; the run can still be resumed.

@@ -118,8 +118,8 @@ def _demo(options: DemoOptions) -> None:
         (video, "the video that was streamed"),
         (
             rows,
-            "one latent row a frame, with its age; foreign are mostly those in which a vehicle "
-            "enters or leaves the view, as training images have it nearer the middle",
+            "one latent row a frame, with its age; out of distribution are mostly those in which "
+            "a vehicle enters or leaves the view, as training images have it nearer the middle",
         ),
         (report, "originals and reconstructions, latents over time, latencies"),
     ):

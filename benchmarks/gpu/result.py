@@ -142,7 +142,7 @@ class GpuResult(StrictModel):
         power_end: The same right after the last row.
         frames: Images of each row, one at a time: the bundle's held-out images, again and again.
         warmup: Runs before them that are not timed.
-        engines: Passports of the engines that were built for this, with build time and receipt.
+        engines: Manifests of the engines that were built for this.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -188,18 +188,18 @@ def samples_ns_of(samples_ms: Sequence[float]) -> list[int]:
     return [round(sample * NS_PER_MS) for sample in samples_ms]
 
 
-def save_receipt(path: Path, precision_report: GpuResult) -> None:
-    """Write a receipt, whole or not at all.
+def save_gpu_result(path: Path, result: GpuResult) -> None:
+    """Write a result, whole or not at all.
 
     Raises:
         OutputError: It cannot be written.
     """
     with replaced_file(path) as temporary:
-        temporary.write_text(precision_report.model_dump_json() + "\n", encoding="utf-8")
+        temporary.write_text(result.model_dump_json() + "\n", encoding="utf-8")
 
 
-def load_receipt(path: Path) -> GpuResult:
-    """Read a receipt.
+def load_gpu_result(path: Path) -> GpuResult:
+    """Read a result.
 
     Raises:
         MeasurementError: It is missing, not JSON, of another schema version, or inconsistent.
@@ -220,38 +220,36 @@ def _percentiles_ms(samples_ms: Sequence[float]) -> tuple[float, float, float, f
     return found.p50, found.p95, found.p99, found.max
 
 
-def print_receipt(console: Console, precision_report: GpuResult) -> None:
+def print_gpu_result(console: Console, result: GpuResult) -> None:
     """Print the GPU, the engines, one line for each stage that was measured, and what was not."""
-    gpu = precision_report.gpu
+    gpu = result.gpu
     console.print(
         f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver or '?'}, "
         f"CUDA {gpu.cuda}, {gpu.memory_bytes / 1e9:.1f} GB"
     )
-    for package in dict.fromkeys(
-        engine_manifest.package for engine_manifest in precision_report.engines
-    ):
-        console.print(engine_table([p for p in precision_report.engines if p.package == package]))
-    if precision_report.measured:
-        console.print(_figures(precision_report))
-    for row in precision_report.measured:
+    for package in dict.fromkeys(engine_manifest.package for engine_manifest in result.engines):
+        console.print(engine_table([p for p in result.engines if p.package == package]))
+    if result.measured:
+        console.print(_figures(result))
+    for row in result.measured:
         if row.equals_graph_off is False:
             console.print(f"{row.title}: latents are not bit for bit those without the graph")
         for remark in (*row.notes, *row.warnings):
             console.print(f"{row.title}: {remark}")
-    for row in precision_report.rows:
+    for row in result.rows:
         if row.status == "drifted":
             console.print(f"{row.title}: {row.reason}", style="bold red")
     reasons: dict[str, list[str]] = {}
-    for row in precision_report.rows:
+    for row in result.rows:
         if row.status == "unproven":
             reasons.setdefault(row.reason or "", []).append(row.title)
     for reason, titles in reasons.items():
         console.print(f"unproven: {'; '.join(titles)}: {reason}")
 
 
-def _figures(precision_report: GpuResult) -> Table:
+def _figures(result: GpuResult) -> Table:
     table = Table(
-        title=f"encoder, batch 1: ms of one run, {precision_report.frames} runs each, all past the gate",
+        title=f"encoder, batch 1: ms of one run, {result.frames} runs each, all past the gate",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -260,7 +258,7 @@ def _figures(precision_report: GpuResult) -> Table:
         table.add_column(heading, overflow="fold")
     for heading in ("p50", "p95", "p99", "max"):
         table.add_column(heading, justify="right", overflow="fold")
-    for row in precision_report.measured:
+    for row in result.measured:
         label = row.title + (" *" if row.warnings else "")
         for stage, series in row.stages.items():
             figures = (series.p50_ms, series.p95_ms, series.p99_ms, series.max_ms)

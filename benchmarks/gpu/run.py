@@ -41,7 +41,7 @@ from ...runtime.engines.tensorrt.package import (
     title_of,
 )
 from ..measure.environment import environment_now, load_now
-from .result import GpuFacts, GpuResult, Row, save_receipt
+from .result import GpuFacts, GpuResult, Row, save_gpu_result
 from .rows import (
     NOT_REACHED,
     ONNX,
@@ -74,7 +74,7 @@ class Examination:
         gpu: The GPU.
         frames: Images of each row.
         checkpoint: The training run, for torch's row.
-        output: Where the receipt goes; written anew after each row, so that what was measured
+        output: Where the result goes; written anew after each row, so that what was measured
             survives a crash of a later engine.
         console: For progress.
     """
@@ -87,12 +87,12 @@ class Examination:
     console: Console
 
     def run(self) -> GpuResult:
-        """Measure every row that this machine can run, and write the receipt.
+        """Measure every row that this machine can run, and write the result.
 
         Raises:
             BundleError: The bundle lacks what the gate needs.
             MissingDependencyError: ONNX Runtime is not installed, which the reference needs.
-            OutputError: The receipt cannot be written.
+            OutputError: The result cannot be written.
         """
         reference = reference_from_bundle(self.bundle)
         rows = {row.title: row for row in planned_rows()}
@@ -104,7 +104,7 @@ class Examination:
         def keep() -> GpuResult:
             environment = environment_now(threads={}, load_start=load_start)
             versions = {**environment.versions, **versions_of(_PACKAGES)}
-            precision_report = GpuResult(
+            result = GpuResult(
                 producer=f"motorvae {importlib.metadata.version('motorvae')}",
                 created=created,
                 machine=product_name(),
@@ -119,8 +119,8 @@ class Examination:
                 engines=tuple(engine_manifests),
                 rows=tuple(row.public() for row in rows.values()),
             )
-            save_receipt(self.output, precision_report)
-            return precision_report
+            save_gpu_result(self.output, result)
+            return result
 
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
             copy = Path(folder) / "bundle"
@@ -143,10 +143,10 @@ class Examination:
                 for row in planned:
                     if rows[row.title].reason == NOT_REACHED:
                         rows[row.title] = row.model_copy(update={"reason": reason})
-        precision_report = keep()
+        result = keep()
         if surprises:
             raise surprises[0]
-        return precision_report
+        return result
 
     def _steps(
         self,

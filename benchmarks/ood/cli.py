@@ -1,4 +1,4 @@
-"""How well `foreign` tells known images from others, for any bundle and anybody's images."""
+"""How well out-of-distribution detection does, for any bundle and anybody's images."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ _KNOWN_PER_IMAGE = 10
 
 @dataclass(frozen=True)
 class OODOptions:
-    """Options of the familiarity benchmark."""
+    """Options of the out-of-distribution benchmark."""
 
     model: Path = Path("bundle")
     """The bundle that motorvae-export wrote."""
-    foreign: tuple[str, ...] = ()
+    ood: tuple[str, ...] = ()
     """Videos, images or folders of images that the model has not learned, each a path or
     NAME=PATH. Noise, covered lenses and so on are made in any case."""
     known: str | None = None
@@ -65,7 +65,7 @@ class OODOptions:
     """Of what is made or drawn; take another than the training's."""
     threads: int | None = None
     """Threads of ONNX Runtime; by default its own choice."""
-    output: Path = Path("familiarity.json")
+    output: Path = Path("ood.json")
     """Where the result goes, a .json file."""
 
 
@@ -74,7 +74,7 @@ def main(args: Sequence[str] | None = None) -> int:
     return run_command(
         OODOptions,
         _measure,
-        prog="familiarity",
+        prog="python -m motorvae.benchmarks.ood",
         description="Measure how well the statistics of a bundle tell known images from others.",
         args=args,
     )
@@ -85,9 +85,9 @@ def _measure(options: OODOptions) -> None:
     load_start = load_now()
     console = stderr_console()
     bundle = load_bundle(options.model)
-    familiarity = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
-    if not isinstance(familiarity, OODDetector):
-        raise BundleError(familiarity.reason)
+    detector = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
+    if not isinstance(detector, OODDetector):
+        raise BundleError(detector.reason)
     reference: tuple[str, Judged] | None = None
     kinds: list[Kind] = []
     with (
@@ -97,14 +97,14 @@ def _measure(options: OODOptions) -> None:
         backend = encoder.name
         for name, known, luma in _kinds(options, bundle):
             console.print(f"measuring: {name}, {len(luma)} images")
-            judged = judged_images(luma, encoder, decoder, familiarity)
+            judged = judged_images(luma, encoder, decoder, detector)
             kinds.append(
                 kind_of_images(
                     name,
                     judged,
                     reference=reference[1] if reference else None,
                     known=known,
-                    familiarity=familiarity,
+                    detector=detector,
                 )
             )
             reference = reference or (name, judged)
@@ -120,9 +120,9 @@ def _measure(options: OODOptions) -> None:
         backend=backend,
         seed=options.seed,
         ood_above=options.ood_above,
-        yardstick_images=familiarity.images,
-        effective_images=familiarity.effective_images,
-        false_alarms=familiarity.false_alarms,
+        yardstick_images=detector.images,
+        effective_images=detector.effective_images,
+        false_alarms=detector.false_alarms,
         reference=reference[0],
         kinds=tuple(kinds),
     )
@@ -131,10 +131,8 @@ def _measure(options: OODOptions) -> None:
     console.print(f"every value in {options.output}")
 
 
-def judged_images(
-    luma: Luma, encoder: Backend, decoder: Backend, familiarity: OODDetector
-) -> Judged:
-    """Take images (N, S, S) uint8 through encoder, decoder and yardstick."""
+def judged_images(luma: Luma, encoder: Backend, decoder: Backend, detector: OODDetector) -> Judged:
+    """Take images (N, S, S) uint8 through encoder, decoder and statistics."""
     values: dict[Statistic, list[float]] = {name: [] for name in STATISTIC_NAMES}
     scored: list[OODScores] = []
     for start in range(0, len(luma), _BATCH):
@@ -146,16 +144,16 @@ def judged_images(
         for mu, log_var, image in zip(
             latents["mu"], latents["log_var"], luma[start : start + _BATCH], strict=True
         ):
-            found = familiarity.scored(mu, log_var, familiarity.appearance(image))
-            values["kl"].append(familiarity.kl(mu, log_var))
+            found = detector.scored(mu, log_var, detector.appearance(image))
+            values["kl"].append(detector.kl(mu, log_var))
             values["mahalanobis"].append(found.mahalanobis)
             values["appearance"].append(found.appearance)
-            values["log_var_distance"].append(familiarity.log_var_distance(log_var))
+            values["log_var_distance"].append(detector.log_var_distance(log_var))
             scored.append(found)
     return Judged(
         values={name: np.array(found) for name, found in values.items()},
         scores=np.array([found.ood_score for found in scored]),
-        foreign=np.array([found.foreign for found in scored]),
+        is_ood=np.array([found.is_ood for found in scored]),
     )
 
 
@@ -184,7 +182,7 @@ def _kinds(options: OODOptions, bundle: Bundle) -> Iterator[tuple[str, bool, Lum
         yield name, False, luma
     for name, luma in made_images(seed, count, spec.image_size).items():
         yield name, False, luma
-    for text in options.foreign:
+    for text in options.ood:
         name, source = _named(text)
         yield name, False, images_from_source(source, count, spec)
 

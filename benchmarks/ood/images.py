@@ -1,4 +1,4 @@
-"""Images for the familiarity benchmark: fresh vehicles, a user's video and pictures."""
+"""Images for the out-of-distribution benchmark: fresh vehicles, a user's video and pictures."""
 
 from __future__ import annotations
 

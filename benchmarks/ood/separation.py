@@ -1,4 +1,4 @@
-"""How well each statistic tells known images from foreign ones: AUROC, as JSON and table."""
+"""How well each statistic tells known images from others: AUROC, as JSON and table."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Judged:
     Attributes:
         values: Statistic to its value of each image, (N,) float64.
         scores: `ood_score` of each, (N,) float64.
-        foreign: (N,) bool.
+        is_ood: (N,) bool.
     """
 
     values: dict[Statistic, npt.NDArray[np.float64]]
     scores: npt.NDArray[np.float64]
-    foreign: npt.NDArray[np.bool_]
+    is_ood: npt.NDArray[np.bool_]
 
 
 class Separation(StrictModel):
@@ -73,14 +73,14 @@ class Kind(StrictModel):
         known: Whether the model is to know them.
         images: How many there were.
         statistics: By name of a statistic.
-        foreign: Of `ood_score`, and the share that is foreign.
+        is_ood: Of `ood_score`, and the share that is is_ood.
     """
 
     name: str
     known: bool
     images: int = Field(ge=1)
     statistics: dict[Statistic, Separation]
-    foreign: Separation
+    is_ood: Separation
 
 
 class SeparationResult(StrictModel):
@@ -114,7 +114,7 @@ def kind_of_images(
     *,
     reference: Judged | None,
     known: bool,
-    familiarity: OODDetector,
+    detector: OODDetector,
 ) -> Kind:
     """Return what was found of the images of one kind.
 
@@ -123,7 +123,7 @@ def kind_of_images(
         judged: Its images.
         reference: The known images; None for these themselves.
         known: Whether the model is to know this kind.
-        familiarity: Gives the limits.
+        detector: Gives the limits.
     """
 
     def separation(
@@ -137,16 +137,16 @@ def kind_of_images(
 
     statistics: dict[Statistic, Separation] = {}
     for statistic, values in judged.values.items():
-        beyond = np.array([familiarity.is_beyond(statistic, value) for value in values])
+        beyond = np.array([detector.is_beyond(statistic, value) for value in values])
         known_values = None if reference is None else reference.values[statistic]
         statistics[statistic] = separation(known_values, values, beyond)
     return Kind(
         name=name,
         known=known,
-        images=len(judged.foreign),
+        images=len(judged.is_ood),
         statistics=statistics,
-        foreign=separation(
-            None if reference is None else reference.scores, judged.scores, judged.foreign
+        is_ood=separation(
+            None if reference is None else reference.scores, judged.scores, judged.is_ood
         ),
     )
 
@@ -185,7 +185,7 @@ def load_separation(path: Path) -> SeparationResult:
 
 
 def print_separation(console: Console, result: SeparationResult) -> None:
-    """Print for each kind AUROC and flagged share by each statistic, and the share foreign."""
+    """Print for each kind AUROC and flagged share by each statistic, and by `is_ood`."""
     console.print(
         f"weights {result.weights_sha256[:8]}, {result.backend}; AUROC against "
         f"{result.reference}; flagged past {result.ood_above:g} %, by "
@@ -195,7 +195,7 @@ def print_separation(console: Console, result: SeparationResult) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("images", overflow="fold", min_width=15)
     # A figure that lost its last digits would be another figure; a name may be folded.
-    for heading in ("n", *HEADINGS.values(), "foreign"):
+    for heading in ("n", *HEADINGS.values(), "is_ood"):
         table.add_column(heading, justify="right", no_wrap=True)
     was_known = True
     for kind in result.kinds:
@@ -203,7 +203,7 @@ def print_separation(console: Console, result: SeparationResult) -> None:
             table.add_section()
         was_known = kind.known
         cells = [_cell(kind.statistics[name]) for name in HEADINGS]
-        table.add_row(kind.name, str(kind.images), *cells, _cell(kind.foreign))
+        table.add_row(kind.name, str(kind.images), *cells, _cell(kind.is_ood))
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""Trying `foreign` on a new bundle: what it can tell for this model, for the manifest."""
+"""What out-of-distribution detection can tell for one model, tried on a new bundle."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ Luma = npt.NDArray[np.uint8]
 Float64s = npt.NDArray[np.float64]
 
 
-def auroc(known: Float64s, foreign: Float64s) -> float:
-    """Return the area under the ROC curve of telling `foreign` (M,) from `known` (N,).
+def auroc(known: Float64s, others: Float64s) -> float:
+    """Return the area under the ROC curve of telling `others` (M,) from `known` (N,).
 
     By ranks: it is the Mann-Whitney statistic over N M (Hanley & McNeil 1982); ties count half.
     """
     ordered = np.sort(known)
-    smaller = np.searchsorted(ordered, foreign, side="left")
-    not_larger = np.searchsorted(ordered, foreign, side="right")
+    smaller = np.searchsorted(ordered, others, side="left")
+    not_larger = np.searchsorted(ordered, others, side="right")
     return float((smaller + not_larger).mean() / (2 * len(known)))
 
 
 def ood_capability(
     encoder: Path, statistics: Mapping[str, npt.NDArray[Any]], images: Luma
 ) -> OODCapability | None:
-    """Judge held-out images and foreign ones made for the purpose, as a stream would.
+    """Judge held-out images and others made for the purpose, as a stream would.
 
     Args:
         encoder: The float32 graph.
@@ -51,22 +51,22 @@ def ood_capability(
     """
     if missing_statistics(statistics):
         return None
-    familiarity = OODDetector(statistics, images.shape[1])
+    detector = OODDetector(statistics, images.shape[1])
     evenly = np.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().astype(np.int64)
     known = images[evenly]
-    foreign = made_images(_SEED, IMAGES, images.shape[1]) | altered_images(known, _SEED)
+    others = made_images(_SEED, IMAGES, images.shape[1]) | altered_images(known, _SEED)
     kinds = []
     with open_onnx(encoder) as backend:
 
         def judged(luma: Luma) -> tuple[Float64s, npt.NDArray[np.bool_]]:
             latents = run_in_batches(backend, input_from_luma(luma[:, None]))["mu"]
             pairs = zip(latents, luma, strict=True)
-            found = [familiarity.scored(mu, None, familiarity.appearance(x)) for mu, x in pairs]
+            found = [detector.scored(mu, None, detector.appearance(x)) for mu, x in pairs]
             scores = np.array([scored.ood_score for scored in found])
-            return scores, np.array([scored.foreign for scored in found])
+            return scores, np.array([scored.is_ood for scored in found])
 
         known_scores, _ = judged(known)
-        for name, luma in foreign.items():
+        for name, luma in others.items():
             scores, flagged = judged(luma)
             kinds.append(
                 KindCapability(
@@ -77,9 +77,9 @@ def ood_capability(
                 )
             )
     return OODCapability(
-        ood_above=familiarity.ood_above,
-        false_alarms=familiarity.false_alarms,
-        images=familiarity.images,
-        effective_images=familiarity.effective_images,
+        ood_above=detector.ood_above,
+        false_alarms=detector.false_alarms,
+        images=detector.images,
+        effective_images=detector.effective_images,
         kinds=tuple(kinds),
     )

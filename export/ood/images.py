@@ -19,7 +19,7 @@ _TILES, _PATCHES, _BLUR = 4, 8, 32
 
 
 def made_images(seed: int, count: int, size: int) -> dict[str, Luma]:
-    """Make every kind of foreign image that needs no known one, the same ones for the same seed.
+    """Make every kind of image that needs no known one, the same ones for the same seed.
 
     Args:
         seed: 0 or more.

@@ -1,4 +1,4 @@
-"""Engines for a bundle: which builder this machine has, build, verify, and the passport beside."""
+"""Engines for a bundle: select the builder, build, verify, and write the engine manifest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class EngineBuildRequest:
     """What engines are to be added to a bundle.
 
     Attributes:
-        flavour: Who builds.
+        package: Who builds.
         gpu: The GPU of this machine, or why there is none.
         precision: Of the graphs that they are built from.
         profile: Batch sizes.
@@ -136,7 +136,7 @@ def add_engines_to_bundle(
 ) -> tuple[EngineManifest, ...]:
     """Build and verify engines of every form of the bundle's graphs in one precision.
 
-    Engines of other precisions and of the other flavour stay. The folder of engines is replaced in
+    Engines of other precisions and of the other package stay. The folder of engines is replaced in
     one step, when all are built and have passed the gate; else it stays as it was.
 
     Args:
@@ -147,7 +147,7 @@ def add_engines_to_bundle(
         reference: The bundle's, where a caller has read it already.
 
     Returns:
-        The passports, encoders first.
+        The engine manifests, encoders first.
 
     Raises:
         BundleError: The bundle lacks a graph of that precision, or what verification needs.
@@ -156,9 +156,9 @@ def add_engines_to_bundle(
         VerificationError: An engine drifted past a limit.
     """
     place = bundle.folder / ENGINES
-    if foreign := unknown_in_engines(bundle.folder):
+    if unknown := unknown_in_engines(bundle.folder):
         raise OutputError(
-            f"{bundle.folder} holds {sentence_list(foreign[:5])}, which no motorVAE wrote: move "
+            f"{bundle.folder} holds {sentence_list(unknown[:5])}, which no motorVAE wrote: move "
             "that away, so that nothing is lost"
         )
     entries = _entries(bundle, order.precision)

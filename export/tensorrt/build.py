@@ -20,7 +20,7 @@ from ...runtime.core.errors import EngineError, OutputError
 from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
 from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
-from .precision_report import check_receipt, receipt_of
+from .precision_report import check_precision_report, precision_report_of
 from .progress import BuildProgress, interrupt_as_wish
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class BuiltEngine:
 
     Attributes:
         plan: Its bytes.
-        receipt: Its number formats as read back.
+        precision_report: Its number formats as read back.
         compute_capabilities: Where it can run.
         workspace_bytes: The most scratch memory that its kernels may take.
         seconds: How long parsing and building took.
@@ -68,7 +68,7 @@ def engine_from_onnx(
 
     Args:
         onnx: A graph with one input and a free first axis.
-        flavour: The package that builds.
+        package: The package that builds.
         title: Which graph it is, for the progress bar, such as "encoder fp16 mu".
         precision: The label that the engine must deserve.
         profile: Batch sizes to build for.
@@ -120,8 +120,8 @@ def engine_from_onnx(
     inspected = None
     if not isinstance(gpu, NoGpu):
         inspected = _inspected(package, log, plan, profile)
-    precision_report = receipt_of(package, network, plan, inspected=inspected)
-    check_receipt(precision_report, precision, name=f"the engine of {onnx.name}")
+    precision_report = precision_report_of(package, network, plan, inspected=inspected)
+    check_precision_report(precision_report, precision, name=f"the engine of {onnx.name}")
     seconds = time.monotonic() - started
     return BuiltEngine(plan, precision_report, capabilities, workspace_bytes, seconds)
 

@@ -1,4 +1,4 @@
-"""The precision receipt: which number formats a finished engine holds, read back from it."""
+"""The precision report: which number formats a finished engine holds, read back from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_TOLD = {"weights": 0.95, "outputs": 0.25, "multiplications": 0.95}
 layers' outputs what is left when layers are fused."""
 
 
-def receipt_of(
+def precision_report_of(
     package: TensorRTPackage,
     network: tensorrt.INetworkDefinition,
     plan: bytes,
@@ -39,7 +39,7 @@ def receipt_of(
     weights of transposed convolutions back into float32 ones before it multiplies.
 
     Args:
-        flavour: The package that built it.
+        package: The package that built it.
         network: The parsed `INetworkDefinition`.
         plan: The engine's bytes.
         inspected: The engine inspector's JSON, or None where there is no GPU to ask it.
@@ -74,7 +74,9 @@ def receipt_of(
     )
 
 
-def check_receipt(precision_report: PrecisionReport, precision: Precision, *, name: str) -> None:
+def check_precision_report(
+    precision_report: PrecisionReport, precision: Precision, *, name: str
+) -> None:
     """Refuse a label that the engine does not deserve.
 
     Raises:

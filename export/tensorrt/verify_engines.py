@@ -34,7 +34,7 @@ def verdicts_of(
     Args:
         built: Graphs of one precision and their engines, encoders before decoders; a decoder is
             also run on what the last encoder gave.
-        flavour: The package that built them.
+        package: The package that built them.
         gpu: The GPU of this machine.
         profile: The batch sizes that they were built for.
         reference: What they are held against.

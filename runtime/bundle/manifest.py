@@ -14,7 +14,7 @@ from ..core.spec import ModelSpec, StrictModel
 from .calibration import Calibration
 from .ood_capability import OODCapability
 
-SCHEMA_VERSION: Literal[3] = 3
+SCHEMA_VERSION: Literal[4] = 4
 
 
 EARLIER_VERSIONS: tuple[int, ...] = (2,)
@@ -174,10 +174,10 @@ class Manifest(StrictModel):
     """Everything that `manifest.json` holds.
 
     `remarks` are what whoever uses the bundle should know, such as that the model has learned too
-    little and was exported anyway; `foreign` is None in bundles of earlier versions.
+    little and was exported anyway; `ood` is None in bundles of earlier versions.
     """
 
-    schema_version: Literal[2, 3]
+    schema_version: Literal[2, 4]
     producer: str
     created: str
     weights_sha256: str
@@ -187,7 +187,7 @@ class Manifest(StrictModel):
     files: tuple[FileEntry, ...]
     verification: tuple[GraphReport, ...]
     remarks: tuple[str, ...] = ()
-    foreign: OODCapability | None = None
+    ood: OODCapability | None = None
 
 
 def title_of_graph(

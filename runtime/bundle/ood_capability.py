@@ -1,4 +1,4 @@
-"""What `foreign` can tell for one model: the section of the manifest, and it in a few words."""
+"""What `is_ood` can tell for one model: the section of the manifest, and it in a few words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class KindCapability(StrictModel):
         name: A group, or a group and what is special, as in "noise, white".
         auroc: The share of pairs of a held-out image and one of these in which this one has the
             higher `ood_score`; a tie counts half.
-        flagged: The share of these that is foreign.
+        flagged: The share of these with `is_ood`.
     """
 
     name: str
@@ -29,7 +29,7 @@ class KindCapability(StrictModel):
 
 
 class OODCapability(StrictModel):
-    """How well `foreign` does, as the export measured it with the float32 graphs.
+    """How well `is_ood` does, as the export measured it with the float32 graphs.
 
     Attributes:
         ood_above: The percentile that it was measured at.

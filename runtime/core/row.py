@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the row's fields, which every sink declares. New fields do not change it."""
 
 Status = Literal["ok", "stale", "lost", "end"]
@@ -47,7 +47,7 @@ class Row:
         log_var_distance: Distance of log_var from that of the training images, in spreads.
         log_var_percentile: The share of known images that are nearer, in percent.
         ood_score: How far the image is on the way from known ones, 0, to the limit, 1.
-        foreign: Whether appearance or mahalanobis is past what `--foreign-above` allows.
+        is_ood: Whether appearance or mahalanobis is past what `--ood-above` allows.
         reconstruction_error: Squared error of the decoded image, averaged over pixels in [0, 1].
         reconstruction_percentile: The share of known images with less error, in percent.
         decode_ms: The decoder and that error; not part of the age.
@@ -83,7 +83,7 @@ class Row:
     log_var_distance: float | None = None
     log_var_percentile: float | None = None
     ood_score: float | None = None
-    foreign: bool | None = None
+    is_ood: bool | None = None
     reconstruction_error: float | None = None
     reconstruction_percentile: float | None = None
     decode_ms: float | None = None
@@ -119,7 +119,7 @@ COLUMNS: dict[str, type] = {
     "log_var_distance": float,
     "log_var_percentile": float,
     "ood_score": float,
-    "foreign": bool,
+    "is_ood": bool,
     "reconstruction_error": float,
     "reconstruction_percentile": float,
     "decode_ms": float,

@@ -115,7 +115,7 @@ class SelectedEngine:
 
 
 def select_engine(bundle: Bundle, graph: GraphName, request: EngineRequest) -> SelectedEngine:
-    """Open what was wished for, in the leanest form that serves.
+    """Open what was asked for, in the leanest form that serves.
 
     The order of "auto" is: a TensorRT engine that fits, a TensorRT-RTX engine that fits, ONNX
     Runtime on the GPU, and on the CPU whichever of OpenVINO and ONNX Runtime is the faster one in
@@ -124,7 +124,7 @@ def select_engine(bundle: Bundle, graph: GraphName, request: EngineRequest) -> S
     Args:
         bundle: A checked bundle.
         graph: Which half.
-        wish: What the user asked for.
+        request: What the user asked for.
 
     Raises:
         EngineError: The engine asked for by name is absent or does not fit.
@@ -190,7 +190,7 @@ def _graph(
     runner: CpuRunner,
     provider: str = "cpu",
 ) -> SelectedEngine:
-    """Open the leanest form that a runner has of what is wished for."""
+    """Open the leanest form that a runner has of what is asked for."""
     precision = request.precision or "fp32"
     entry = bundle.leanest(graph, precision, runner, request.outputs)
     backend = open_entry(bundle, entry, runner=runner, provider=provider, threads=request.threads)
@@ -282,7 +282,7 @@ def _rebuilt(
     """Let motorvae-export build the engine here: this side of the project builds nothing."""
     command = [sys.executable, "-m", "motorvae.export.cli", "--bundle", str(bundle.folder)]
     command += ["--engine", package, *([] if precision == "fp32" else [f"--{precision}"])]
-    with contextlib.suppress(EngineError):  # the old passport may be what is broken
+    with contextlib.suppress(EngineError):  # the old engine manifest may be what is broken
         for entry in graphs_with_engine(bundle, graph, precision, package)[:1]:
             paths = engine_paths(bundle.folder, graph, precision, package, entry.variant)
             command += ["--batch", engine_manifest_from_json(paths[1]).profile.text]

@@ -1,4 +1,4 @@
-"""Is this image one the model knows? Distances of it and its latent, by the bundle's yardstick."""
+"""Is this image one the model knows? Distances of it and its latent, by the bundle's statistics."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ OOD_ABOVE = 99.9
 Statistic = Literal["kl", "mahalanobis", "log_var_distance", "reconstruction_error", "appearance"]
 STATISTIC_NAMES: tuple[Statistic, ...] = get_args(Statistic)
 ALARM_SHARES: dict[Statistic, float] = {"appearance": 0.8, "mahalanobis": 0.2}
-"""What makes an image foreign, and its part of the false alarms allowed in all (Bonferroni's
-bound). On varied photographs mu tells next to nothing, and on a fixed camera an image that it
-tells is far beyond any limit: its part may be small."""
+"""What decides, and its part of the false alarms allowed in all (Bonferroni's bound). On varied
+photographs mu tells next to nothing, and on a fixed camera an image that it tells is far beyond any
+limit: its part may be small."""
 _AGAIN = "train and export again"
 _ARRAYS = ("appearance_mean", "appearance_deviation", "appearance_references")
 _SCALARS = (
@@ -54,9 +54,9 @@ class NoYardstick:
 class OODScores:
     """How like known images an image and its latent are.
 
-    The KL makes nothing foreign: it falls for many a foreign image, as likelihoods do (Nalisnick
-    et al. 2019). Nor does a reconstruction error: it falls for flat images, the simplest to draw
-    (Serra et al. 2020). What each of them tells apart is measured in docs/familiarity.md.
+    The KL decides nothing: it falls for many an image out of distribution, as likelihoods do
+    (Nalisnick et al. 2019). Nor does a reconstruction error: it falls for flat images, the
+    simplest to draw (Serra et al. 2020). What each of them tells apart is measured in docs/ood.md.
 
     Attributes:
         appearance: As `OODDetector.appearance`.
@@ -65,7 +65,7 @@ class OODScores:
         mahalanobis_percentile: As `OODDetector.percentile`.
         ood_score: The larger of the two on the way to their limit, 1: of appearance from its
             median on, of mahalanobis from its 95th percentile on.
-        foreign: Whether one of the two is past its limit.
+        is_ood: Whether one of the two is past its limit.
         kl: As `OODDetector.kl`; None without log_var, as the next two are.
         log_var_distance: As `OODDetector.log_var_distance`.
         log_var_percentile: As `OODDetector.percentile`.
@@ -76,16 +76,16 @@ class OODScores:
     mahalanobis: float
     mahalanobis_percentile: float
     ood_score: float
-    foreign: bool
+    is_ood: bool
     kl: float | None = None
     log_var_distance: float | None = None
     log_var_percentile: float | None = None
 
 
 class OODDetector:
-    """The yardstick of one bundle: how far from what the model has learned an image may be.
+    """The statistics of one bundle: how far from what the model has learned an image may be.
 
-    Two distances make an image foreign. One is between appearances (`Appearance`), to the nearest
+    Two distances decide. One is between appearances (`Appearance`), to the nearest
     of up to 2048 training images (Sun et al. 2022, "Out-of-distribution detection with deep
     nearest neighbors", there with learned features): noise, covered and exposed lenses look like
     no photograph, whatever the encoder makes of them. The other is that of mu from the mean of
@@ -100,8 +100,8 @@ class OODDetector:
     Args:
         statistics: What `latents.npz` holds (see motorvae.training.statistics.latents).
         image_size: S, the side of the model's images.
-        ood_above: Percentile past which an image is foreign, above 0 and up to 100; at 100
-            it must be farther than every known image that the yardstick was measured with.
+        ood_above: Percentile past which an image is out of distribution, above 0 and up to 100;
+            at 100 it must be farther than every known image that the statistics were measured with.
 
     Attributes:
         images: Held-out images behind the percentiles of what is learned.
@@ -184,7 +184,7 @@ class OODDetector:
 
         Closed form of Kingma & Welling 2014, appendix B, as training's loss has it.
         """
-        # In float64: a foreign image can have a log_var whose exponential float32 does not hold.
+        # In float64: far from known images the exponential of log_var can exceed float32.
         variance = np.expm1(log_var, dtype=np.float64)
         return float(0.5 * (np.dot(mu, mu) + (variance - log_var).sum()))
 
@@ -253,7 +253,7 @@ class OODDetector:
             mahalanobis=mahalanobis,
             mahalanobis_percentile=self.percentile("mahalanobis", mahalanobis),
             ood_score=max(scores),
-            foreign=any(self.is_beyond(name, value) for name, value in values.items()),
+            is_ood=any(self.is_beyond(name, value) for name, value in values.items()),
         )
         if log_var is None:
             return found
@@ -269,7 +269,7 @@ class OODDetector:
 def ood_detector_from_bundle(
     bundle: Bundle, *, ood_above: float = OOD_ABOVE
 ) -> OODDetector | NoYardstick:
-    """Read the yardstick of a bundle.
+    """Read the statistics of a bundle.
 
     Returns:
         It, or why there is none: the bundle comes from a run of an earlier motorVAE.
@@ -285,13 +285,13 @@ def ood_detector_from_bundle(
     statistics = arrays_from_npz(path, error=BundleError, again=_AGAIN)
     if missing := missing_statistics(statistics):
         return NoYardstick(f"{path} has no {sentence_list(missing)}: {_AGAIN}")
-    familiarity = OODDetector(statistics, bundle.spec.image_size, ood_above=ood_above)
-    if familiarity.latent_size != bundle.spec.latent_size:
+    detector = OODDetector(statistics, bundle.spec.image_size, ood_above=ood_above)
+    if detector.latent_size != bundle.spec.latent_size:
         raise BundleError(
-            f"{path} describes {familiarity.latent_size} latents, and the model has "
+            f"{path} describes {detector.latent_size} latents, and the model has "
             f"{bundle.spec.latent_size}: {_AGAIN}"
         )
-    return familiarity
+    return detector
 
 
 def missing_statistics(statistics: Mapping[str, npt.NDArray[Any]]) -> list[str]:

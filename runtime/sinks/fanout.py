@@ -1,4 +1,4 @@
-"""SinkFanout: a bounded queue and a thread for each sink, so that a slow one never holds a camera."""
+"""SinkFanout: a bounded queue and a thread for each sink, so that a slow one holds no camera."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class _SinkThread:
         self._failure: Exception | None = None
         self._moved_s = time.monotonic()
         # A daemon: a write to a pipe that nobody reads must not keep the process.
-        self._thread = threading.Thread(target=self._run, name=f"outlet {sink.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"sink {sink.name}", daemon=True)
         self._thread.start()
 
     def put(self, row: Row, *, last: bool = False) -> bool:

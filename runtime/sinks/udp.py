@@ -18,7 +18,7 @@ from .base import Sink
 MAGIC = b"mVAE"
 PACKET_VERSION = 1
 STATUS_CODES = {"ok": 0, "stale": 1, "lost": 2, "end": 3}
-DUPLICATE, FOREIGN, HAS_GAP = 1, 2, 4
+DUPLICATE, OUT_OF_DISTRIBUTION, HAS_GAP = 1, 2, 4
 NO_CAMERA = 0xFFFF
 LARGEST_PAYLOAD_BYTES = 65507
 # docs/sinks.md says what each is; a test compiles the struct that stands there.
@@ -99,7 +99,7 @@ class UdpSink(Sink):
     def _packet_of(self, row: Row) -> bytes:
         flags = (
             (DUPLICATE if row.duplicate else 0)
-            | (FOREIGN if row.foreign else 0)
+            | (OUT_OF_DISTRIBUTION if row.is_ood else 0)
             | (0 if row.gap_ms is None else HAS_GAP)
         )
         head = _HEAD.pack(

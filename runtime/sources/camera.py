@@ -35,7 +35,7 @@ class DeviceSource(OpenCVSource):
 
     Args:
         device: Index of the camera, or the path of its device file.
-        wanted: What is asked of it. The time-out of the first camera of a process holds for all
+        request: What is asked of it. The time-out of the first camera of a process holds for all
             of them, in whole seconds: OpenCV reads it once.
         api: An OpenCV capture API; by default V4L2 on Linux and OpenCV's own choice elsewhere.
         links: Where stable names are looked for.

@@ -17,7 +17,7 @@ def check_mode(
 
     Args:
         name: What to call the source.
-        wanted: What was asked for; what is None in its mode was not.
+        request: What was asked for; what is None in its mode was not.
         got: What was read back; what is None there is not known, and counts as not honoured.
         advice: What else to ask for, as an imperative.
 

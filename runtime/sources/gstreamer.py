@@ -24,7 +24,7 @@ class GStreamerSource(OpenCVSource):
     Args:
         pipeline: As gst-launch-1.0 takes it; ends in an appsink, or in raw video.
         name: What to call it in messages; a pipeline may hold passwords.
-        wanted: What it is to deliver. OpenCV before 4.7 knows no time-out here.
+        request: What it is to deliver. OpenCV before 4.7 knows no time-out here.
 
     Raises:
         MissingDependencyError: This OpenCV was built without GStreamer.

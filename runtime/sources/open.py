@@ -32,7 +32,7 @@ def open_source(text: str, request: CaptureRequest = CaptureRequest()) -> FrameS
         text: A device index such as `0`, a device path, a video file, a named pipe, an image file,
             a folder of images, a pattern such as `photos/*.jpg`, a URL, `csi://0`, `gst:` and a
             pipeline, or `synthetic`, with `?key=value&...` after it to change it.
-        wanted: What is asked of it.
+        request: What is asked of it.
 
     Raises:
         ConfigError: A setting in the text is not allowed, or images were to have a mode.

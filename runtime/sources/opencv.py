@@ -33,7 +33,7 @@ class OpenCVSource(FrameSource):
 
     Args:
         name: What to call it in messages.
-        wanted: What is asked of it.
+        request: What is asked of it.
         advice: What to do about a mode that is not honoured.
     """
 

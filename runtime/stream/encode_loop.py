@@ -33,13 +33,13 @@ class Extras:
     """What a row may say beyond its latent.
 
     Attributes:
-        familiarity: Whether the model knows such an image; None leaves that out.
+        ood: Whether the model knows such an image; None leaves that out.
         reconstruction: The decoder, every so many latents; None leaves it out.
         max_age_ms: What is older gets no latent.
         pictures: Whether rows carry what was encoded, for a live view.
     """
 
-    familiarity: OODDetector | None = None
+    ood: OODDetector | None = None
     reconstruction: Reconstruction | None = None
     max_age_ms: float | None = None
     pictures: bool = False
@@ -152,7 +152,7 @@ class LatentStream:
 
     def _appearances(self, shots: list[tuple[str, QueuedFrame]]) -> Future[list[float]] | None:
         """Measure them on another core while the encoder runs: it needs only the images."""
-        known = self._extras.familiarity
+        known = self._extras.ood
         if known is None:
             return None
         images = [shot.frame.image for _, shot in shots]
@@ -170,9 +170,9 @@ class LatentStream:
                 "export the bundle again and read its verification"
             )
         row.mu = mu
-        if self._extras.familiarity is not None and appearances is not None:
+        if self._extras.ood is not None and appearances is not None:
             appearance = appearances.result()[position]
-            scored = self._extras.familiarity.scored(mu, log_var, appearance)
+            scored = self._extras.ood.scored(mu, log_var, appearance)
             row.kl = scored.kl
             row.appearance = scored.appearance
             row.appearance_percentile = scored.appearance_percentile
@@ -181,7 +181,7 @@ class LatentStream:
             row.log_var_distance = scored.log_var_distance
             row.log_var_percentile = scored.log_var_percentile
             row.ood_score = scored.ood_score
-            row.foreign = scored.foreign
+            row.is_ood = scored.is_ood
         return time.monotonic_ns()
 
     def _row(self, camera: str, shot: QueuedFrame, status: Status) -> Row:

@@ -1,4 +1,4 @@
-"""QueuedFrame and LostFrame: what a capture thread hands to the encoder for each frame that came or did not."""
+"""QueuedFrame and LostFrame: what a capture thread hands to the encoder."""
 
 from __future__ import annotations
 

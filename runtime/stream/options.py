@@ -71,12 +71,12 @@ class StreamOptions:
     error that names both."""
     reconstruct: str | None = None
     """every=N: decode every Nth latent and put the reconstruction's error into its row."""
-    familiarity: OODMode = "mu"
+    ood: OODMode = "mu"
     """What rows say of how well the model knows an image. mu: by its appearance and by mu, which
     lets an encoder run that is half its size in weights. both: also KL and the distance of
-    log_var, which decide nothing (docs/familiarity.md). none: nothing, by the same encoder."""
+    log_var, which decide nothing (docs/ood.md). none: nothing, by the same encoder."""
     ood_above: float = 99.9
-    """Mark a row as foreign where its image is further from what the model knows, by appearance or
+    """Set is_ood in a row where its image is further from what the model knows, by appearance or
     by mu, than this percentage of known images in all."""
     view: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[FILE.rrd]")] = None
     """Show camera, reconstruction, latents and ages live in Rerun, or record them to a file."""
@@ -100,7 +100,7 @@ class StreamOptions:
     @property
     def encoder_outputs(self) -> tuple[str, ...]:
         """What the encoder must give."""
-        return OUTPUTS["encoder"] if self.familiarity == "both" else ("mu",)
+        return OUTPUTS["encoder"] if self.ood == "both" else ("mu",)
 
     @property
     def is_paced(self) -> bool:
@@ -148,7 +148,7 @@ def check_stream_options(options: StreamOptions) -> None:
         "--fourcc": fourcc is not None
         and not (len(fourcc) == 4 and fourcc.isascii() and fourcc.isprintable())
         and "four letters, such as MJPG",
-        "--foreign-above": not 0 < options.ood_above <= 100 and "more than 0 and at most 100",
+        "--ood-above": not 0 < options.ood_above <= 100 and "more than 0 and at most 100",
         "--output": len({*options.output}) < len(options.output) and "each output once",
         "--view": options.view is not None and len(options.view) > 1 and "one file at most",
     }

@@ -39,7 +39,7 @@ class Reconstruction:
         decoder: An opened decoder.
         every: N.
         latent_size: D.
-        familiarity: Says what share of known images is reconstructed better; may be None.
+        ood: Says what share of known images is reconstructed better; may be None.
         pictures: Whether rows carry the reconstruction, for a live view.
     """
 
@@ -48,11 +48,11 @@ class Reconstruction:
         decoder: Backend,
         every: int,
         latent_size: int,
-        familiarity: OODDetector | None,
+        ood: OODDetector | None,
         *,
         pictures: bool,
     ) -> None:
-        self._decoder, self._every, self._familiarity = decoder, every, familiarity
+        self._decoder, self._every, self._ood = decoder, every, ood
         self._pictures = pictures
         self._counts: dict[str | None, int] = {}
         for _ in range(WARM_UP_RUNS):
@@ -83,10 +83,8 @@ class Reconstruction:
                 "export the bundle again and read its verification, or stream without --reconstruct"
             )
         row.reconstruction_error = error
-        if self._familiarity is not None:
-            row.reconstruction_percentile = self._familiarity.percentile(
-                "reconstruction_error", error
-            )
+        if self._ood is not None:
+            row.reconstruction_percentile = self._ood.percentile("reconstruction_error", error)
         row.decode_ms = round((time.monotonic_ns() - started_ns) / NS_PER_MS, 3)
         if self._pictures:
             row.reconstruction = image

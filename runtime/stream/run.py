@@ -1,4 +1,4 @@
-"""motorvae-stream put together: encoder, cameras and outlets, opened, run and closed in order."""
+"""motorvae-stream put together: encoder, cameras and sinks, opened, run and closed in order."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _extras(
     options: StreamOptions, bundle: Bundle, stack: contextlib.ExitStack
 ) -> tuple[Extras, str]:
     """Open what rows are to say beyond the latent; also return what to remark in the first line."""
-    known, remarks = _familiarity(options, bundle)
+    known, remarks = _ood_detector(options, bundle)
     reconstruction = None
     if options.every is not None:
         decoder = stack.enter_context(options.engine.open(bundle, "decoder").backend)
@@ -143,7 +143,7 @@ def _extras(
             pictures=options.view is not None,
         )
     extras = Extras(
-        familiarity=known,
+        ood=known,
         reconstruction=reconstruction,
         max_age_ms=options.max_age_ms,
         pictures=options.view is not None,
@@ -151,30 +151,31 @@ def _extras(
     return extras, remarks
 
 
-def _familiarity(options: StreamOptions, bundle: Bundle) -> tuple[OODDetector | None, str]:
-    """Open the yardstick, unless it tells nothing; also return what it can tell for this model."""
-    if options.familiarity == "none":
+def _ood_detector(options: StreamOptions, bundle: Bundle) -> tuple[OODDetector | None, str]:
+    """Open the statistics, unless it tells nothing; also return what it can tell for this model."""
+    if options.ood == "none":
         return None, ""
     found = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
     if not isinstance(found, OODDetector):
-        return None, f"; foreign is not judged: {found.reason}"
-    told = bundle.manifest.foreign
+        return None, f"; out-of-distribution detection is off: {found.reason}"
+    told = bundle.manifest.ood
     if told is not None and told.tells_nothing:
         return None, (
-            "; foreign is not judged: it tells nothing that the export tried "
+            "; out-of-distribution detection is off: it tells nothing that the export tried "
             f"({told.in_words()}): train longer or on more images, and export again"
         )
     by = f"{found.images} held-out images, worth {found.effective_images:.0f}"
     allowed = 1 - options.ood_above / 100
     if found.false_alarms > max(MOST_FALSE_ALARMS, FEW_IMAGES * allowed):
         return None, (
-            f"; foreign is not judged: by so few images ({by}) up to {found.false_alarms:.0%} of "
-            "known ones may be flagged: train on more images, and export again"
+            f"; out-of-distribution detection is off: by so few images ({by}) up to "
+            f"{found.false_alarms:.0%} of known ones may be flagged: train on more images, "
+            "and export again"
         )
     words = f" tells {told.in_words()}" if told is not None else " was not tried by the export"
     if told is not None and told.ood_above != options.ood_above:
-        words += f" (tried with --foreign-above {told.ood_above:g})"
-    remarks = f"; foreign{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
+        words += f" (tried with --ood-above {told.ood_above:g})"
+    remarks = f"; is_ood{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
     if found.false_alarms > FEW_IMAGES * allowed:
         remarks += f" ({by})"
     return found, remarks
@@ -233,7 +234,7 @@ def _sinks(options: StreamOptions, facts: RunFacts) -> list[Sink]:
             from ..sinks.rerun.open import open_view  # noqa: PLC0415  # a module about an optional package
 
             sinks.append(opening.enter_context(open_view(options.view_file, facts)))
-        opening.pop_all()  # from here on the outlets own them
+        opening.pop_all()  # from here on the sinks own them
     return sinks
 
 
@@ -282,7 +283,7 @@ def _unusual(summary: StreamSummary) -> list[tuple[int, str]]:
         (summary.stale, "stale"),
         (summary.unread, "unread at the end"),
         (summary.duplicates, "duplicates"),
-        (summary.foreign, "foreign"),
+        (summary.ood, "out of distribution"),
     ]
 
 

@@ -20,7 +20,7 @@ class CameraCounts:
         dropped: Overtaken by a newer one.
         unread: Had come, and nobody took them before the end.
         duplicates: Of `frames`, those with the picture of the frame before.
-        foreign: Of `frames`, those that the model does not know.
+        ood: Of `frames`, those that are out of distribution.
         longest_gap_ms: Between two latents with a loss in between, or None without one.
     """
 
@@ -30,7 +30,7 @@ class CameraCounts:
     dropped: int = 0
     unread: int = 0
     duplicates: int = 0
-    foreign: int = 0
+    ood: int = 0
     longest_gap_ms: float | None = None
 
 
@@ -54,7 +54,7 @@ class StreamSummary:
     dropped: int
     unread: int
     duplicates: int
-    foreign: int
+    ood: int
     rows: int
     seconds: float
     fps: float | None
@@ -85,7 +85,7 @@ class StreamStats:
             self.frames += 1
             counts.frames += 1
             counts.duplicates += bool(row.duplicate)
-            counts.foreign += bool(row.foreign)
+            counts.ood += bool(row.is_ood)
             if row.gap_ms is not None:
                 counts.longest_gap_ms = max(row.gap_ms, counts.longest_gap_ms or 0.0)
         elif row.status == "stale":
@@ -115,7 +115,7 @@ class StreamStats:
             dropped=sum(camera.dropped for camera in counts),
             unread=sum(camera.unread for camera in counts),
             duplicates=sum(camera.duplicates for camera in counts),
-            foreign=sum(camera.foreign for camera in counts),
+            ood=sum(camera.ood for camera in counts),
             rows=self._rows,
             seconds=seconds,
             fps=self.frames / seconds if self.frames > 1 else None,

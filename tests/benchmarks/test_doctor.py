@@ -21,9 +21,9 @@ from motorvae.benchmarks.gpu.result import (
     CudaGraph,
     GpuResult,
     Row,
-    load_receipt,
-    print_receipt,
-    save_receipt,
+    load_gpu_result,
+    print_gpu_result,
+    save_gpu_result,
     series_of_ms,
 )
 from motorvae.benchmarks.gpu.rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
@@ -77,11 +77,11 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 
 @pytest.fixture
-def precision_report(small_bundle: Path, with_gpu: Gpu, tmp_path: Path) -> GpuResult:
-    """The receipt of a machine where no row ran."""
+def result(small_bundle: Path, with_gpu: Gpu, tmp_path: Path) -> GpuResult:
+    """The result of a machine where no row ran."""
     output = tmp_path / "nothing.json"
     assert main(["gpu", "--model", str(small_bundle), "--output", str(output)]) == 1
-    found = load_receipt(output)
+    found = load_gpu_result(output)
     assert found.gpu.model_dump() == dataclasses.asdict(with_gpu)
     return found
 
@@ -117,7 +117,7 @@ def test_without_a_gpu_the_command_is_one_line_and_exit_code_1(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--output", "receipt.txt"), "--output receipt.txt: name a file that ends in .json"),
+        (("--output", "result.txt"), "--output result.txt: name a file that ends in .json"),
         (("--frames", 0), "--frames 0: take 1 or more"),
         (("--output", "/proc/none/x.json"), "cannot write /proc/none/x.json"),
         (("--model", "nowhere"), "no bundle at nowhere: run motorvae-train and then"),
@@ -147,13 +147,13 @@ def test_the_help_names_all_that_can_be_examined(capsys: pytest.CaptureFixture[s
     assert "default: screen" in said
 
 
-def test_every_row_that_did_not_run_has_its_reason(precision_report: GpuResult) -> None:
-    assert len(precision_report.rows) == 22
-    assert precision_report.measured == ()
-    assert precision_report.engines == ()
-    assert not precision_report.passed
-    assert {row.status for row in precision_report.rows} == {"unproven"}
-    said = {row.title: row.reason or "" for row in precision_report.rows}
+def test_every_row_that_did_not_run_has_its_reason(result: GpuResult) -> None:
+    assert len(result.rows) == 22
+    assert result.measured == ()
+    assert result.engines == ()
+    assert not result.passed
+    assert {row.status for row in result.rows} == {"unproven"}
+    said = {row.title: row.reason or "" for row in result.rows}
     assert said["ONNX Runtime CUDA fp16, CUDA graph: off"].startswith("provider 'cuda' is not in")
     assert "has no encoder" in said["ONNX Runtime CUDA int8 luma, CUDA graph: off"]
     assert said["TensorRT fp16, CUDA graph: copies and kernels"].startswith("TensorRT needs the")
@@ -161,7 +161,7 @@ def test_every_row_that_did_not_run_has_its_reason(precision_report: GpuResult) 
         "does not list compute capability 8.7 (A GPU of a test)"
     )
     assert said["torch CUDA fp16, CUDA graph: kernels"].startswith("no --checkpoint was given")
-    assert (precision_report.gpu.name, precision_report.frames, precision_report.warmup) == (
+    assert (result.gpu.name, result.frames, result.warmup) == (
         "A GPU of a test",
         1000,
         WARMUP,
@@ -169,7 +169,7 @@ def test_every_row_that_did_not_run_has_its_reason(precision_report: GpuResult) 
 
 
 @pytest.mark.usefixtures("with_gpu")
-def test_an_earlier_receipt_is_kept_and_the_bundle_stays_as_it_was(
+def test_an_earlier_result_is_kept_and_the_bundle_stays_as_it_was(
     doctor: Callable[..., tuple[int, str]], small_bundle: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "doctor-gpu.json"
@@ -179,7 +179,7 @@ def test_an_earlier_receipt_is_kept_and_the_bundle_stays_as_it_was(
     assert code == 1
     assert f"the earlier {output} is kept as {tmp_path / 'doctor-gpu.1.json'}" in said
     assert (tmp_path / "doctor-gpu.1.json").read_text(encoding="utf-8") == "earlier"
-    assert load_receipt(output).frames == 3
+    assert load_gpu_result(output).frames == 3
     assert {path: path.stat().st_mtime_ns for path in small_bundle.rglob("*")} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "doctor-gpu.1.json",
@@ -202,7 +202,7 @@ def test_one_measured_row_is_enough(
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 30)
     assert code == 0
-    found = load_receipt(output)
+    found = load_gpu_result(output)
     for row in found.measured:
         assert {stage: len(series.samples_ms) for stage, series in row.stages.items()} == {
             "wall": 30
@@ -217,7 +217,7 @@ def test_one_measured_row_is_enough(
         ("fp16", "luma"): [*both, "reconstruction"],
         ("fp16", "mu"): ["mu"],
     }
-    assert f"receipt in {output}: 5 of 22 rows measured; share that file as it is" in said
+    assert f"result in {output}: 5 of 22 rows measured; share that file as it is" in said
 
 
 @pytest.mark.usefixtures("with_gpu")
@@ -248,7 +248,7 @@ def test_a_leaner_form_that_is_wrong_drifts_though_the_full_one_is_right(
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 24)
     assert code == 1
-    rows = load_receipt(output).rows
+    rows = load_gpu_result(output).rows
     (found,) = (row for row in rows if row.status == "drifted")
     assert found.title == f"ONNX Runtime CUDA {drifted}, CUDA graph: off"
     assert f"{found.title}: drifted: " in said
@@ -256,7 +256,7 @@ def test_a_leaner_form_that_is_wrong_drifts_though_the_full_one_is_right(
 
 
 @pytest.mark.usefixtures("with_gpu")
-def test_an_error_of_cuda_puts_no_host_user_or_home_into_the_receipt(
+def test_an_error_of_cuda_puts_no_host_user_or_home_into_the_result(
     doctor: Callable[..., tuple[int, str]],
     small_bundle: Path,
     tmp_path: Path,
@@ -291,7 +291,7 @@ def test_what_nobody_foresaw_in_one_row_leaves_the_others_and_is_raised(
     output = tmp_path / "doctor-gpu.json"
     with pytest.raises(AttributeError, match="no such verb"):
         main(["gpu", "--model", str(small_bundle), "--output", str(output), "--frames", "2"])
-    first, *others = load_receipt(output).rows
+    first, *others = load_gpu_result(output).rows
     assert (first.status, first.reason) == ("unproven", "AttributeError: no such verb")
     assert sum(row.status == "measured" for row in others) == 4
     assert NOT_REACHED not in {row.reason for row in others}
@@ -385,7 +385,7 @@ def measured(graph: CudaGraph, *, equal: bool | None = None) -> Row:
 
 
 @pytest.fixture
-def partial(precision_report: GpuResult) -> GpuResult:
+def partial(result: GpuResult) -> GpuResult:
     """Two rows measured, one past the gate, the others not run."""
     drifted = Row(
         engine="TensorRT",
@@ -395,15 +395,13 @@ def partial(precision_report: GpuResult) -> GpuResult:
         gate=gate(0.5),
     )
     graphs = (measured("off"), measured("copies and kernels", equal=False))
-    return precision_report.model_copy(
-        update={"rows": (*graphs, drifted, *precision_report.rows[13:])}
-    )
+    return result.model_copy(update={"rows": (*graphs, drifted, *result.rows[13:])})
 
 
-def test_a_receipt_comes_back_as_it_was_written(partial: GpuResult, tmp_path: Path) -> None:
-    path = tmp_path / "receipt.json"
-    save_receipt(path, partial)
-    assert load_receipt(path) == partial
+def test_a_result_comes_back_as_it_was_written(partial: GpuResult, tmp_path: Path) -> None:
+    path = tmp_path / "gpu.json"
+    save_gpu_result(path, partial)
+    assert load_gpu_result(path) == partial
     assert not partial.passed
     assert partial.model_copy(update={"rows": partial.rows[:2]}).passed
 
@@ -428,22 +426,22 @@ def test_a_receipt_comes_back_as_it_was_written(partial: GpuResult, tmp_path: Pa
         (lambda c: c["rows"][3].update(reason=None), "a measured row has samples and no reason"),
     ],
 )
-def test_a_receipt_that_says_more_than_it_shows_is_refused(
+def test_a_result_that_says_more_than_it_shows_is_refused(
     edit: Callable[[dict[str, Any]], object], message: str, partial: GpuResult, tmp_path: Path
 ) -> None:
-    path = tmp_path / "receipt.json"
-    save_receipt(path, partial)
+    path = tmp_path / "gpu.json"
+    save_gpu_result(path, partial)
     content = json.loads(path.read_text(encoding="utf-8"))
     edit(content)
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(MeasurementError, match=message):
-        load_receipt(path)
+        load_gpu_result(path)
 
 
 def test_the_table_shows_what_was_measured_and_names_the_rest(
     partial: GpuResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_receipt(Console(width=100), partial)
+    print_gpu_result(Console(width=100), partial)
     said = capsys.readouterr().out
     lines = said.splitlines()
     assert lines[0] == "A GPU of a test, compute capability 8.7, driver 580.10, CUDA 13.0, 8.6 GB"
@@ -472,9 +470,9 @@ def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: 
         TorchEncoder(tmp_path, opened[0])
 
 
-def test_a_receipt_names_no_host(precision_report: GpuResult, tmp_path: Path) -> None:
+def test_a_result_names_no_host(result: GpuResult, tmp_path: Path) -> None:
     import platform
 
-    text = precision_report.model_dump_json()
+    text = result.model_dump_json()
     assert str(tmp_path) not in text
-    assert platform.node() not in (precision_report.machine or "").split()
+    assert platform.node() not in (result.machine or "").split()

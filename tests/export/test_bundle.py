@@ -217,7 +217,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from motorvae.export import bundle as module
-from motorvae.runtime.bundle import load_bundle
+from motorvae.runtime.bundle.load import load_bundle
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -50,9 +50,9 @@ def test_same_weights_give_the_same_bytes(graph: GraphName, graphs: dict[GraphNa
 
 EXPORT = """
 import hashlib, onnx_ir as ir
-from motorvae.export.graphs import onnx_from_model
-from motorvae.runtime.spec import ModelSpec
-from motorvae.training.model import MotorVAE
+from motorvae.export.onnx_export import onnx_from_model
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.training.model.vae import MotorVAE
 import torch
 torch.manual_seed(0)
 spec = ModelSpec(image_size=32, channels=(4, 8), latent_size=3)

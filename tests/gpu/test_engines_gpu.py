@@ -58,7 +58,7 @@ INT8_FORMS: tuple[tuple[GraphName, Variant], ...] = (
 
 @dataclass(frozen=True)
 class Built:
-    """A bundle with engines of one flavour and precision, built on this machine."""
+    """A bundle with engines of one package and precision, built on this machine."""
 
     bundle: Bundle
     precision: Precision
@@ -339,18 +339,18 @@ def test_an_engine_that_does_not_fit_is_built_again_when_asked(copy: Built) -> N
     assert engine_manifest.verification.verified is True
 
 
-def test_the_doctor_leaves_a_receipt_of_what_ran(
+def test_the_doctor_leaves_a_result_of_what_ran(
     gpu: Gpu, layer: str, package: TensorRTPackage, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     from motorvae.benchmarks.doctor import main
-    from motorvae.benchmarks.gpu.result import load_receipt
+    from motorvae.benchmarks.gpu.result import load_gpu_result
     from motorvae.runtime.engines.tensorrt.package import title_of
 
     assert layer
     output = tmp_path / "doctor-gpu.json"
     model = str(request.getfixturevalue("small_bundle"))
     code = main(["gpu", "--model", model, "--output", str(output), "--frames", "30"])
-    found = load_receipt(output)
+    found = load_gpu_result(output)
     # The bundle has no INT8 graphs.
     engines = [row for row in found.rows if row.engine == title_of(package.name)]
     rows = [row for row in engines if row.precision != "int8"]

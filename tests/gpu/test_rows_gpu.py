@@ -34,7 +34,7 @@ FORMS: tuple[tuple[GraphName, tuple[str, ...]], ...] = (
     ("encoder", ("mu",)),
     ("decoder", ("reconstruction",)),
 )
-"""What a stream asks for: with `--familiarity both`, with `mu` or `none`, with `--reconstruct`."""
+"""What a stream asks for: with `--ood both`, with `mu` or `none`, with `--reconstruct`."""
 
 
 def skip_without_gpu() -> None:
@@ -177,13 +177,13 @@ def test_the_doctor_measures_onnx_runtime_and_torch(
 ) -> None:
     skip_without_gpu()
     from motorvae.benchmarks.doctor import main
-    from motorvae.benchmarks.gpu.result import load_receipt
+    from motorvae.benchmarks.gpu.result import load_gpu_result
 
     run, bundle = trained
     output = tmp_path / "doctor-gpu.json"
     args = ["--model", str(bundle.folder), "--checkpoint", str(run), "--output", str(output)]
     main(["gpu", *args, "--frames", "30"])
-    rows = load_receipt(output).rows
+    rows = load_gpu_result(output).rows
     drifted = [(row.title, row.reason) for row in rows if row.status == "drifted"]
     assert drifted == []
     ran = [row for row in rows if row.status == "measured"]

@@ -426,7 +426,7 @@ def test_an_altered_bundle_is_refused_before_anything_is_written(
     path = bundle_copy / "encoder.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     args = ("--camera", "synthetic", "--model", bundle_copy, "--output", output)
-    args += ("--familiarity", "both")  # by default another form of the encoder runs
+    args += ("--ood", "both")  # by default another form of the encoder runs
     assert "encoder.onnx was altered: sha256" in in_process(stream_main, *args).error
     assert not output.exists()
 
@@ -527,9 +527,11 @@ def test_a_signal_that_is_sent_twice_at_once_still_ends_cleanly(
 def test_importing_the_runtime_needs_nothing_heavy(python: Callable[..., Any]) -> None:
     source = WITHOUT_HEAVY + (
         "import importlib, pathlib, motorvae.runtime\n"
-        "for path in pathlib.Path(motorvae.runtime.__file__).parent.glob('*.py'):\n"
-        "    if path.stem not in ('__init__', 'cuda_pycuda', 'cuda_bindings', 'cuda_graph'):\n"
-        "        importlib.import_module(f'motorvae.runtime.{path.stem}')\n"
+        "root = pathlib.Path(motorvae.runtime.__file__).parent\n"
+        "for path in root.rglob('*.py'):\n"
+        "    if path.stem not in ('__init__', 'pycuda_layer', 'bindings', 'graph'):\n"
+        "        name = '.'.join(path.relative_to(root).with_suffix('').parts)\n"
+        "        importlib.import_module(f'motorvae.runtime.{name}')\n"
         "print('done')"
     )
     done = python(source)

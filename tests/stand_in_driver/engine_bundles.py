@@ -69,7 +69,7 @@ def entry_of(graph: GraphName, precision: Precision, variant: Variant) -> GraphE
 def bundle_of(folder: Path, *entries: GraphEntry) -> Bundle:
     """What a bundle says of itself: no ONNX graph is needed to run an engine."""
     manifest = Manifest(
-        schema_version=2,
+        schema_version=4,
         producer="a test",
         created="2026-11-24T00:00:00+00:00",
         weights_sha256="ab" * 32,
@@ -94,7 +94,7 @@ def plan_of(entry: GraphEntry) -> bytes:
 
 
 def put_engine(bundle: Bundle, entry: GraphEntry, gpu: Gpu) -> None:
-    """Add an engine of a graph, with the passport that it deserves."""
+    """Add an engine of a graph, with the engine manifest that it deserves."""
     engine, engine_manifest = engine_paths(
         bundle.folder, entry.graph, entry.precision, "tensorrt", entry.variant
     )
@@ -121,7 +121,7 @@ def report_of(entry: GraphEntry) -> GraphReport:
 
 def engine_manifest_of(entry: GraphEntry, engine: Path, gpu: Gpu) -> EngineManifest:
     return EngineManifest(
-        schema_version=2,
+        schema_version=3,
         producer="a test",
         created="2026-11-24T00:00:00+00:00",
         graph=entry.graph,
@@ -142,13 +142,13 @@ def engine_manifest_of(entry: GraphEntry, engine: Path, gpu: Gpu) -> EngineManif
         ),
         profile=BatchProfile(),
         workspace_bytes=0,
-        precision_report=receipt_all_in(entry.precision),
+        precision_report=report_all_in(entry.precision),
         verification=EngineVerification(verified=True, reports=(report_of(entry),)),
         build_seconds=1.0,
     )
 
 
-def receipt_all_in(precision: Precision) -> PrecisionReport:
+def report_all_in(precision: Precision) -> PrecisionReport:
     counts = {precision: 1}
     return PrecisionReport(
         weights=counts, outputs=counts, multiplications=counts, asked=counts, **SOURCES

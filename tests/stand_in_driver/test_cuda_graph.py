@@ -161,7 +161,7 @@ def test_what_the_driver_refuses_leaves_no_graph(
 
 
 CAPTURE = """
-from motorvae.runtime.cuda_pycuda import PycudaLayer
+from motorvae.runtime.engines.cuda.pycuda_layer import PycudaLayer
 with PycudaLayer() as layer, layer.current():
     host, memory = layer.pinned((1,)), layer.allocate(4)
     try:

@@ -22,7 +22,7 @@ from motorvae.runtime.engines.tensorrt.find import (
 )
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
-from .engine_bundles import bundle_of, engine_manifest_of, entry_of, put_engine, receipt_all_in
+from .engine_bundles import bundle_of, engine_manifest_of, entry_of, put_engine, report_all_in
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
@@ -67,7 +67,7 @@ def test_the_leanest_engine_that_gives_what_is_asked_runs(
 def test_an_engine_of_another_form_under_its_name_is_refused(
     forms: Bundle, host_tensorrt: Any
 ) -> None:
-    """Of the same precision and the same weights: only the passport's variant tells."""
+    """Of the same precision and the same weights: only the engine manifest's variant tells."""
     ours, others = (
         engine_paths(forms.folder, "encoder", "fp16", "tensorrt", form)
         for form in ("mu", "luma")  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_int8_engine_whose_receipt_says_otherwise_is_refused(
     forms: Bundle, host_tensorrt: Any
 ) -> None:
     """Its weights are INT8 in the file, and are multiplied as float32."""
-    precision_report = receipt_all_in("int8").model_copy(
+    precision_report = report_all_in("int8").model_copy(
         update={"multiplications": {"fp32": 19, "int8": 1}}
     )
     change_engine_manifest(
@@ -143,7 +143,7 @@ def change_engine_manifest(
         ({"precision": "fp32"}, "describes encoder fp32 tensorrt"),
         ({"verification": {"verified": True}}, "verified without a report"),
         (
-            {"precision_report": receipt_all_in("fp16").model_dump() | {"weights": {"fp32": 1}}},
+            {"precision_report": report_all_in("fp16").model_dump() | {"weights": {"fp32": 1}}},
             r"is not fp16: 0\.00% of weights",
         ),
     ],

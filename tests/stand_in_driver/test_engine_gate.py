@@ -21,7 +21,7 @@ from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 if TYPE_CHECKING:
     from .conftest import StandIn
 
-from .engine_bundles import plan_of, receipt_all_in
+from .engine_bundles import plan_of, report_all_in
 
 
 def reference() -> Reference:
@@ -56,7 +56,7 @@ def verdicts(
 ) -> tuple[EngineVerification, ...]:
     """Hold the engines of a bundle in one precision against a reference."""
     built = [
-        (entry, BuiltEngine(plan_of(entry), receipt_all_in(precision), ("8.9",), 0, 1.0))
+        (entry, BuiltEngine(plan_of(entry), report_all_in(precision), ("8.9",), 0, 1.0))
         for entry in bundle.manifest.graphs
         if entry.precision == precision
     ]
@@ -140,7 +140,7 @@ def test_engine_with_other_tensors_than_its_graph_is_refused(
     forms: Bundle, package: TensorRTPackage, gpu: Gpu
 ) -> None:
     luma, mu = (forms.entry("encoder", "fp16", variant=form) for form in ("luma", "mu"))  # type: ignore[arg-type]
-    swapped = BuiltEngine(plan_of(mu), receipt_all_in("fp16"), ("8.9",), 0, 1.0)
+    swapped = BuiltEngine(plan_of(mu), report_all_in("fp16"), ("8.9",), 0, 1.0)
     with pytest.raises(EngineError, match=r"encoder\.luma\.fp16\.tensorrt\.engine has .*log_var"):
         verdicts_of(
             [(luma, swapped)],

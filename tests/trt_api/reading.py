@@ -3,10 +3,10 @@
 The conventions that make the source readable here:
 
 - The imported module is called `trt`: a parameter, a variable, or an attribute such as
-  `flavour.trt`.
+  `package.trt`.
 - In annotations, its types are written `tensorrt.IBuilderConfig`, with `import tensorrt` under
   `TYPE_CHECKING`.
-- What only some releases have stands behind `flavour.is_rtx`, `hasattr(trt.Owner, "Name")` or
+- What only some releases have stands behind `package.is_rtx`, `hasattr(trt.Owner, "Name")` or
   `hasattr(instance, "name")`: in a branch, or after an early return.
 """
 

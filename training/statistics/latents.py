@@ -1,4 +1,4 @@
-"""What known images and their latents look like: the yardstick for recognising foreign ones."""
+"""What known images and their latents look like: the statistics for recognising others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _GAP_ROWS, _GAP_SHARE = 30, 20
 """Images that come within so many of each other, or within such a part of all, may be neighbours
 in a video: none is judged by the other."""
 _LEAST_DEVIATION = 0.01
-"""Of an appearance's value: one that never changes would make the smallest change foreign."""
+"""Of an appearance's value: else the smallest change of one that never changes is too far."""
 _LAYOUT_DEVIATIONS = 4
 """The 16 values of the layout count as one of the others: where things are varies most."""
 _RIDGE = 1e-6
@@ -55,9 +55,9 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, npt.NDArray[n
     """Measure the latents in float32, the arithmetic that is deployed.
 
     Mean and covariance are those of the training images. The quantiles are those of held-out
-    images: by the yardstick of images that the model has learned, and from which the covariance
-    was taken, every new image would look foreign. Appearance is not learned, so all images tell
-    how far known ones are from the nearest of the others.
+    images: by the statistics of images that the model has learned, and from which the covariance
+    was taken, every new image would look out of distribution. Appearance is not learned, so all
+    images tell how far known ones are from the nearest of the others.
 
     Args:
         model: In evaluation mode, on any device.

@@ -44,7 +44,7 @@ class TensorRTBackend(Closing):
     Args:
         plan: The engine. Whoever calls has made sure that it was built for this machine.
         file: Its name, for messages.
-        flavour: The package that built it.
+        package: The package that built it.
         cuda: The opened device layer; this object closes it.
         gpu_name: For reports.
         cuda_graph: Whether to record copies and kernels after the first run of a batch size.

@@ -1,4 +1,4 @@
-"""The passport beside an engine: what it is, where it was built, and whether it fits here."""
+"""The manifest of one engine: what it is, where it was built, and whether it fits here."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ...core.spec import StrictModel
 from ..gpu_info import Gpu
 from .package import TensorRTName, TensorRTPackage, title_of
 
-ENGINE_MANIFEST_VERSION: Literal[2] = 2
+ENGINE_MANIFEST_VERSION: Literal[3] = 3
 RUNNER: Runner = "tensorrt"
-"""What a bundle calls graphs that are made for engines of either flavour."""
+"""What a bundle calls graphs that are made for engines of either package."""
 LEAST_SHARE = 0.95
 """An engine with less of its weights or layer outputs in a precision does not get its label; an
 INT8 engine must do that much of the INT8 multiplications that its graph asks for."""
@@ -114,7 +114,7 @@ class PrecisionReport(StrictModel):
         return None
 
     def sentence(self, precision: Precision) -> str:
-        """Return the receipt as a clause."""
+        """Return the precision report as a clause."""
         if precision == "int8":
             share = self.share_of_multiplications(precision)
             return f"{share:.2%} of multiplications ({self.multiplications_from}) are int8"
@@ -142,7 +142,7 @@ class EngineVerification(StrictModel):
 class EngineManifest(StrictModel):
     """Everything that an engine's `.json` holds."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     producer: str
     created: str
     graph: GraphName
@@ -172,7 +172,7 @@ class EngineManifest(StrictModel):
         """Return in a clause why the engine cannot be used here, or None where it can.
 
         Args:
-            flavour: The package that would load it.
+            package: The package that would load it.
             gpu: The GPU that would run it.
             onnx_sha256: The graph that the bundle holds now.
         """
@@ -199,7 +199,7 @@ def this_platform() -> str:
 
 
 def engine_manifest_from_json(path: Path) -> EngineManifest:
-    """Read a passport.
+    """Read an engine manifest.
 
     Raises:
         EngineError: It is missing, not JSON, of another version, or does not fit the schema.

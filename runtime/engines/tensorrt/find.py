@@ -36,14 +36,14 @@ def engine_paths(
     package: TensorRTName,
     variant: Variant = "full",
 ) -> tuple[Path, Path]:
-    """Return where an engine of a bundle lies, and its passport beside it."""
+    """Return where an engine of a bundle lies, and its engine manifest beside it."""
     form = graph if variant == "full" else f"{graph}.{variant}"
     stem = f"{form}.{precision}.{package}"
     return folder / ENGINES / f"{stem}.engine", folder / ENGINES / f"{stem}.json"
 
 
 def unknown_in_engines(folder: Path) -> list[str]:
-    """Return what lies among a bundle's engines and is neither an engine nor a passport."""
+    """Return what lies among a bundle's engines and is neither an engine nor an engine manifest."""
     ours = {
         path.name
         for graph in get_args(GraphName)
@@ -81,7 +81,7 @@ def graphs_for_engines(
 def graphs_with_engine(
     bundle: Bundle, graph: GraphName, precision: Precision, package: TensorRTName
 ) -> tuple[GraphEntry, ...]:
-    """Return the forms of a graph of which a bundle holds an engine of a flavour, leanest first."""
+    """Return the forms of a graph of which a bundle holds an engine of a package, leanest first."""
     return tuple(
         entry
         for entry in graphs_for_engines(bundle, graph, precision)
@@ -92,7 +92,7 @@ def graphs_with_engine(
 def precisions_with_engine(
     bundle: Bundle, graph: GraphName, package: TensorRTName
 ) -> tuple[Precision, ...]:
-    """Return in which precisions a bundle holds any engine of a flavour: FP16, INT8, float32."""
+    """Return in which precisions a bundle holds any engine of a package: FP16, INT8, float32."""
     return tuple(
         precision
         for precision in _PRECISIONS
@@ -107,16 +107,16 @@ def check_engine(
 ) -> tuple[EngineManifest, bytes]:
     """Make sure that a bundle's engine is whole and was built for this machine, before it loads.
 
-    A foreign engine ends in a cryptic error at best and in a crash at worst.
+    An engine built elsewhere ends in a cryptic error at best and in a crash at worst.
 
     Args:
         bundle: Where it lies.
         entry: The graph that it must have been built from.
-        flavour: The package that is to load it.
+        package: The package that is to load it.
         gpu: The GPU of this machine.
 
     Returns:
-        The passport, and the engine: the very bytes that were checked.
+        The engine manifest, and the engine: the very bytes that were checked.
 
     Raises:
         EngineError: It is absent, altered, or for another machine, version or graph.
@@ -151,7 +151,7 @@ def check_engine(
         raise EngineError(f"cannot read {engine}: {error.strerror}: {again}") from error
     if len(plan) != engine_manifest.engine.size_bytes:
         raise EngineError(
-            f"{engine} has {len(plan)} bytes, and its passport says "
+            f"{engine} has {len(plan)} bytes, and its engine manifest says "
             f"{engine_manifest.engine.size_bytes}: {again}"
         )
     if hashlib.sha256(plan).hexdigest() != engine_manifest.engine.sha256:
@@ -175,7 +175,7 @@ def open_engine(
         bundle: A checked bundle.
         graph: Which half.
         precision: Which arithmetic.
-        flavour: The package that is to load it.
+        package: The package that is to load it.
         gpu: The GPU of this machine.
         outputs: What it must give; all that the half can give where left out.
         cuda_graph: Whether it may run as a recorded CUDA graph.
@@ -220,12 +220,12 @@ def open_plan(
     *,
     cuda_graph: bool = True,
 ) -> Backend:
-    """Open an engine that need not have a passport yet, as it was just built on this machine.
+    """Open an engine that need not have a manifest yet, as it was just built on this machine.
 
     Args:
         plan: The engine.
         name: Its file, for messages.
-        flavour: The package that built it.
+        package: The package that built it.
         gpu: The GPU of this machine.
         onnx_sha256: Identity of the graph that it was built from.
         cuda_graph: Whether it may run as a recorded CUDA graph.
@@ -251,7 +251,7 @@ def open_plan(
 
 
 def no_engine(bundle: Bundle, graph: GraphName, package: TensorRTName) -> str:
-    """Return in a clause that a bundle holds no engine of a flavour."""
+    """Return in a clause that a bundle holds no engine of a package."""
     return f"{bundle.folder} holds no {title_of(package)} engine of its {graph}"
 
 

@@ -34,7 +34,7 @@ class LoadedEngine:
     Args:
         plan: The engine. Whoever calls has made sure that it was built for this machine.
         file: Its name, for messages.
-        flavour: The package that built it.
+        package: The package that built it.
         whole_graph: Whether TensorRT-RTX may record its kernels as a CUDA graph of its own.
         runtime_cache: Where TensorRT-RTX keeps what it compiled for this GPU.
 

@@ -115,11 +115,11 @@ def import_tensorrt(name: TensorRTName) -> TensorRTPackage:
         MissingDependencyError: It is not installed, or a library of it is missing.
         BackendError: Its version is older than `OLDEST_TENSORRT`.
     """
-    package = name.replace("-", "_")
+    module = name.replace("-", "_")
     try:
-        trt: Any = importlib.import_module(package)
+        trt: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name == package:
+        if error.name == module:
             raise _not_installed(name) from error
         raise _does_not_load(name, error) from error
     except (ImportError, OSError) as error:

@@ -70,10 +70,10 @@ def _page(camera: CameraEntity, side: int) -> rrb.Container:
         _plot("Drops", [f"{path}/dropped", f"{path}/unwritten"], legend=True),
     ]
     if "mahalanobis" in parts:
-        name = "Distance from the training images, red: foreign"
+        name = "Distance from the training images, red: out of distribution"
         plots.append(_plot(name, [f"{path}/mahalanobis/**"]))
     if "reconstruction_error" in parts:
-        name = "Reconstruction error, red: foreign"
+        name = "Reconstruction error, red: out of distribution"
         plots.append(_plot(name, [f"{path}/reconstruction_error/**"]))
     now = rrb.Vertical(rrb.Horizontal(*pictures), bars, row_shares=[3, 2])
     before = rrb.Vertical(*plots, row_shares=[2] + [1] * (len(plots) - 1))

@@ -172,7 +172,7 @@ class ViewSink(Sink):
             if (value := getattr(row, part)) is not None:
                 self._add_part(camera, part)
                 self._plot(f"{path}/{part}", value)
-                self._plot(f"{path}/{part}/foreign", value if row.foreign else None)
+                self._plot(f"{path}/{part}/ood", value if row.is_ood else None)
 
     def _show_reconstruction(
         self, camera: _Shown, index: int, reconstruction: npt.NDArray[np.float32]
@@ -250,13 +250,15 @@ class ViewSink(Sink):
                 backend=facts.backend,
             ),
         )
-        marks = rr.SeriesPoints(names="foreign", colors=RED, markers="circle", marker_sizes=4)
+        marks = rr.SeriesPoints(
+            names="out of distribution", colors=RED, markers="circle", marker_sizes=4
+        )
         for camera in self._cameras.values():
             for entity, (name, colour) in LINES.items():
                 line = rr.SeriesLines(names=name, colors=colour, widths=1.5)
                 self._log(f"{camera.path}/{entity}", line, static=True)
             for part in FAMILIARITY:
-                self._log(f"{camera.path}/{part}/foreign", marks, static=True)
+                self._log(f"{camera.path}/{part}/ood", marks, static=True)
         self._send_layout()
 
 

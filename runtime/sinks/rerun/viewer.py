@@ -1,4 +1,4 @@
-"""The Rerun viewer as a process: on loopback only, with a memory limit, telling nobody."""
+"""The Rerun viewer as a process: on loopback only, with a memory limit, telemetry disabled."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class VideoSource(FrameSource):
         location: A path, or a URL that FFmpeg reads. A named pipe is a live stream.
         name: What to call it in messages, without credentials.
         is_url: A stream without an announced end is live.
-        wanted: What it is to deliver; the time-out holds for URLs and pipes.
+        request: What it is to deliver; the time-out holds for URLs and pipes.
 
     Raises:
         SourceError: It cannot be opened, holds no video, or does not deliver as asked.

@@ -41,10 +41,10 @@ def pictures(tmp_path: Path) -> Path:
 def test_every_kind_is_measured_and_written(
     run: Run, small_bundle: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / "familiarity.json"
+    output = tmp_path / "ood.json"
     code, said = run(
         *("--model", small_bundle, "--known", "vehicles", "--images", 24, "--threads", 1),
-        *("--foreign", f"mine={pictures}", pictures, "--output", output),
+        *("--ood", f"mine={pictures}", pictures, "--output", output),
     )
     assert code == 0, said
     found = load_separation(output)
@@ -61,19 +61,19 @@ def test_every_kind_is_measured_and_written(
     assert found.reference == "fresh vehicles"
     assert found.kinds[-1].statistics == found.kinds[-2].statistics
     by_name = {kind.name: kind for kind in found.kinds}
-    assert by_name["covered, dark"].foreign.flagged == 1
+    assert by_name["covered, dark"].is_ood.flagged == 1
     assert by_name["covered, dark"].statistics["mahalanobis"].auroc == 1
-    assert by_name["held-out"].foreign.flagged < 0.2
+    assert by_name["held-out"].is_ood.flagged < 0.2
     for kind in found.kinds:
         assert kind.name in said
-        assert kind.foreign.flagged >= kind.statistics["appearance"].flagged
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["familiarity.json", "pictures"]
+        assert kind.is_ood.flagged >= kind.statistics["appearance"].flagged
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ood.json", "pictures"]
 
 
 def test_without_known_images_the_bundles_own_are_the_reference(
     run: Run, small_bundle: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / "familiarity.json"
+    output = tmp_path / "ood.json"
     code, said = run("--model", small_bundle, "--images", 3, "--threads", 1, "--output", output)
     assert code == 0, said
     found = load_separation(output)
@@ -86,7 +86,7 @@ def test_without_known_images_the_bundles_own_are_the_reference(
 def test_a_folder_of_ones_own_images_can_be_the_known_ones(
     run: Run, small_bundle: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / "familiarity.json"
+    output = tmp_path / "ood.json"
     code, said = run(
         *("--model", small_bundle, "--known", f"mine={pictures}", "--images", 3),
         *("--threads", 1, "--output", output),
@@ -99,25 +99,23 @@ def test_a_folder_of_ones_own_images_can_be_the_known_ones(
 
 def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
-    familiarity = ood_detector_from_bundle(bundle)
-    assert isinstance(familiarity, OODDetector)
+    detector = ood_detector_from_bundle(bundle)
+    assert isinstance(detector, OODDetector)
     luma = np.random.default_rng(0).integers(0, 256, (19, 32, 32), np.uint8)
     with (
         open_backend(bundle, "encoder", threads=1) as encoder,
         open_backend(bundle, "decoder", threads=1) as decoder,
     ):
-        found = judged_images(luma, encoder, decoder, familiarity)
+        found = judged_images(luma, encoder, decoder, detector)
         latents = encoder.run(input_from_luma(luma[18:, None]))
         image = decoder.run(latents["mu"])["reconstruction"][0, 0]
-    last = familiarity.scored(
-        latents["mu"][0], latents["log_var"][0], familiarity.appearance(luma[18])
-    )
+    last = detector.scored(latents["mu"][0], latents["log_var"][0], detector.appearance(luma[18]))
     assert found.values["kl"][18] == pytest.approx(last.kl, rel=1e-4)
     assert found.values["mahalanobis"][18] == pytest.approx(last.mahalanobis, rel=1e-4)
     assert found.values["appearance"][18] == pytest.approx(last.appearance)
     assert found.scores[18] == pytest.approx(last.ood_score, rel=1e-4)
     assert found.values["log_var_distance"][18] == pytest.approx(last.log_var_distance, rel=1e-4)
-    assert found.foreign[18] == last.foreign
+    assert found.is_ood[18] == last.is_ood
     error = np.mean((input_from_luma(luma[18]) - image) ** 2)
     assert found.values["reconstruction_error"][18] == pytest.approx(error, rel=1e-4)
     assert {len(values) for values in found.values.values()} == {19}
@@ -131,10 +129,10 @@ def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None
         (("--threads", 0), "--threads 0: take 1 or more"),
         (("--seed", -1), "--seed -1: take 0 or more"),
         (("--model", "nowhere"), "no bundle at nowhere: run motorvae-export"),
-        (("--foreign-above", 101), "ood_above=101.0 is out of range"),
-        (("--foreign", "nowhere.mp4", "--images", 1), "no such source: 'nowhere.mp4'"),
+        (("--ood-above", 101), "ood_above=101.0 is out of range"),
+        (("--ood", "nowhere.mp4", "--images", 1), "no such source: 'nowhere.mp4'"),
         (("--known", "a=nowhere.mp4"), "no such source: 'nowhere.mp4'"),
-        (("--foreign", "synthetic", "--images", 1), "synthetic is live and has no end"),
+        (("--ood", "synthetic", "--images", 1), "synthetic is live and has no end"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(
@@ -149,6 +147,6 @@ def test_what_cannot_be_measured_is_one_line(
     code, said = run("--model", small_bundle, "--threads", 1, *args)
     assert code == 1
     (line,) = [line for line in said.splitlines() if not line.startswith("measuring: ")]
-    assert line.startswith("familiarity: ")
+    assert line.startswith("python -m motorvae.benchmarks.ood: ")
     assert message in line
     assert list(tmp_path.iterdir()) == []

@@ -26,7 +26,7 @@ LOOKS = len(Appearance(32).names)
 
 
 @pytest.fixture
-def familiarity() -> OODDetector:
+def detector() -> OODDetector:
     """One latent dimension; every limit is 9 or, for the two that decide, 9.2 and 9.5."""
     return OODDetector(
         {
@@ -57,7 +57,7 @@ def judged(values: list[float], foreign: list[bool]) -> Judged:
 
 
 @pytest.fixture
-def result(familiarity: OODDetector, small_spec: ModelSpec) -> SeparationResult:
+def result(detector: OODDetector, small_spec: ModelSpec) -> SeparationResult:
     known = judged([1, 2, 3, 4], [False] * 4)
     noise = judged([2, 10, 11], [False, False, True])
     return SeparationResult(
@@ -73,8 +73,8 @@ def result(familiarity: OODDetector, small_spec: ModelSpec) -> SeparationResult:
         false_alarms=0.2,
         reference="vehicles",
         kinds=(
-            kind_of_images("vehicles", known, reference=None, known=True, familiarity=familiarity),
-            kind_of_images("noise", noise, reference=known, known=False, familiarity=familiarity),
+            kind_of_images("vehicles", known, reference=None, known=True, detector=detector),
+            kind_of_images("noise", noise, reference=known, known=False, detector=detector),
         ),
     )
 
@@ -82,7 +82,7 @@ def result(familiarity: OODDetector, small_spec: ModelSpec) -> SeparationResult:
 def test_a_kind_says_what_is_past_which_limit(result: SeparationResult) -> None:
     known, noise = result.kinds
     assert (known.images, noise.images) == (4, 3)
-    assert (known.foreign.flagged, known.foreign.auroc) == (0, None)
+    assert (known.is_ood.flagged, known.is_ood.auroc) == (0, None)
     assert known.statistics["mahalanobis"].auroc is None
     found = noise.statistics["mahalanobis"]
     assert found.auroc == pytest.approx((1.5 + 4 + 4) / 12)
@@ -90,8 +90,8 @@ def test_a_kind_says_what_is_past_which_limit(result: SeparationResult) -> None:
     # 2 is as near to the middle of 1 to 4 as 3 is, and nearer than 1 and 4; 10 and 11 are outside.
     assert found.two_sided == pytest.approx(((1 + 1) / 2 + 4 + 4) / 12)
     # What the runtime called foreign, not what could be worked out here.
-    assert noise.foreign.flagged == pytest.approx(1 / 3)
-    assert noise.foreign.auroc == pytest.approx((1.5 + 4 + 4) / 12)
+    assert noise.is_ood.flagged == pytest.approx(1 / 3)
+    assert noise.is_ood.auroc == pytest.approx((1.5 + 4 + 4) / 12)
 
 
 def test_a_result_reads_back_equal(result: SeparationResult, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_auroc_at_its_ends() -> None:
 
 def test_what_an_export_finds_is_in_its_manifest(small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
-    told = bundle.manifest.foreign
+    told = bundle.manifest.ood
     assert told is not None
     kinds = {kind.name: kind for kind in told.kinds}
     assert len(kinds) == 15

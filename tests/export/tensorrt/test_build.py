@@ -319,7 +319,7 @@ def test_ctrl_c_is_a_wish_while_native_code_runs_and_an_exception_after_it() -> 
 CANCEL = """
 import os, signal, sys
 number = getattr(signal, sys.argv[2])
-from motorvae.export import build_progress
+from motorvae.export.tensorrt import progress as build_progress
 from motorvae.export.cli import main
 start = build_progress.BuildProgress._start
 def interrupted(self, *args):

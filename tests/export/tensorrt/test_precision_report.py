@@ -10,9 +10,9 @@ import pytest
 from motorvae.export.tensorrt.engine_text import counts_from_plan
 from motorvae.export.tensorrt.number_formats import FormatCounts
 from motorvae.export.tensorrt.precision_report import (
-    check_receipt,
+    check_precision_report,
     counts_from_inspector,
-    receipt_of,
+    precision_report_of,
 )
 from motorvae.runtime.bundle.manifest import Precision
 from motorvae.runtime.core.errors import EngineError
@@ -198,7 +198,7 @@ def test_label_is_refused(
     weights: dict[str, int], outputs: dict[str, int], precision: Precision
 ) -> None:
     with pytest.raises(EngineError, match=rf"^it is not {precision}: .* needs 95% of both;"):
-        check_receipt(precision_report(weights, outputs), precision, name="it")
+        check_precision_report(precision_report(weights, outputs), precision, name="it")
 
 
 class Network:
@@ -227,7 +227,7 @@ def network() -> Network:
 
 def read_back(network: Network, *layers: dict[str, object]) -> PrecisionReport:
     text = json.dumps({"Layers": layers})
-    return receipt_of(import_tensorrt("tensorrt-rtx"), network.real, b"", inspected=text)
+    return precision_report_of(import_tensorrt("tensorrt-rtx"), network.real, b"", inspected=text)
 
 
 def test_inspector_that_tells_of_everything_is_believed(network: Network) -> None:
@@ -236,7 +236,7 @@ def test_inspector_that_tells_of_everything_is_believed(network: Network) -> Non
     assert (found.weights_from, found.outputs_from) == ("engine inspector", "engine inspector")
     assert found.weights == {"fp32": 90}
     with pytest.raises(EngineError, match=r"0\.00% of weights"):
-        check_receipt(found, "fp16", name="it")
+        check_precision_report(found, "fp16", name="it")
 
 
 def test_inspector_that_tells_of_a_part_is_not_taken_for_the_whole(network: Network) -> None:
@@ -261,7 +261,7 @@ def test_label_needs_evidence_from_the_engine_itself(
     found = read_back(network, told)
     assert found.shares("fp16") == (1.0, 1.0)
     with pytest.raises(EngineError, match=r"can be read back .*; .* so try --batch 1,1,1"):
-        check_receipt(found, "fp16", name="it")
+        check_precision_report(found, "fp16", name="it")
 
 
 def test_weights_alone_are_evidence_where_formats_of_outputs_are_not_told(
@@ -271,7 +271,7 @@ def test_weights_alone_are_evidence_where_formats_of_outputs_are_not_told(
     told = layer("conv", free, [-1, 9, 6, 6], Weights={"Type": "Half", "Count": 90})
     found = read_back(network, told)
     assert (found.weights_from, found.outputs_from) == ("engine inspector", "typed network")
-    check_receipt(found, "fp16", name="it")
+    check_precision_report(found, "fp16", name="it")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", '"a text"'])
@@ -305,23 +305,23 @@ def test_int8_label_is_about_what_is_multiplied(
 ) -> None:
     """All weights and all outputs are INT8 in each of these."""
     with pytest.raises(EngineError, match=rf"^it is not int8: {says}"):
-        check_receipt(int8_receipt(counts, asked), "int8", name="it")
+        check_precision_report(int8_receipt(counts, asked), "int8", name="it")
 
 
 def test_int8_label_is_granted_where_the_engine_does_what_its_graph_asks() -> None:
     mixed = {"int8": 60, "fp32": 40}
-    check_receipt(int8_receipt(mixed, mixed), "int8", name="it")
-    check_receipt(int8_receipt({"int8": 57, "fp32": 43}, mixed), "int8", name="it")
+    check_precision_report(int8_receipt(mixed, mixed), "int8", name="it")
+    check_precision_report(int8_receipt({"int8": 57, "fp32": 43}, mixed), "int8", name="it")
 
 
 def test_int8_label_needs_evidence_from_the_engine_itself() -> None:
     """That its weights are INT8 in the engine does not say how they are multiplied."""
     found = int8_receipt({"int8": 100}, {"int8": 100}, told=False)
     with pytest.raises(EngineError, match=r"can be read back .*; .* so try --batch 1,1,1"):
-        check_receipt(found, "int8", name="it")
+        check_precision_report(found, "int8", name="it")
 
 
 def test_label_is_granted_at_the_limit() -> None:
-    check_receipt(
+    check_precision_report(
         precision_report({"fp16": 95, "fp32": 5}, {"fp16": 19, "bf16": 1}), "fp16", name="it"
     )

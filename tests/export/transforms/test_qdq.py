@@ -183,7 +183,7 @@ def test_excluded_layer_stays_in_float_and_is_seen_there(
 REPEAT = """
 import hashlib, sys
 import numpy as np, onnx_ir as ir
-from motorvae.export.qdq import Activations, Method, int8_from_fp32
+from motorvae.export.transforms.qdq import Activations, Method, int8_from_fp32
 model = ir.load(sys.argv[1])
 ranges = Activations(model, np.load(sys.argv[2])).ranges(Method(99.99))
 for runner in ("onnx", "openvino", "tensorrt"):

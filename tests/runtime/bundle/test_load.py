@@ -79,7 +79,7 @@ def test_a_manifest_that_is_not_json(bundle_copy: Path, content: bytes) -> None:
 @pytest.mark.parametrize("content", [b"[]", b"7", b'"text"', b"null", b"{}"])
 def test_a_manifest_without_a_version(bundle_copy: Path, content: bytes) -> None:
     (bundle_copy / "manifest.json").write_bytes(content)
-    assert "schema_version=None, and this motorVAE reads 3" in refusal(bundle_copy)
+    assert "schema_version=None, and this motorVAE reads 4" in refusal(bundle_copy)
 
 
 @pytest.mark.parametrize("version", [0, 1, "2", None, [1] * 5000, {"a": "b\nc"}])
@@ -98,7 +98,7 @@ def test_a_bundle_of_version_2_loads_without_what_it_lacks(
 ) -> None:
     def as_before(content: dict[str, Any]) -> None:
         content["schema_version"] = 2
-        for name in ("remarks", "foreign"):
+        for name in ("remarks", "ood"):
             del content[name]
         for report in content["verification"]:
             del report["notes"]
@@ -107,7 +107,7 @@ def test_a_bundle_of_version_2_loads_without_what_it_lacks(
 
     change_manifest(bundle_copy, as_before)
     manifest = load_bundle(bundle_copy).manifest
-    assert (manifest.schema_version, manifest.remarks, manifest.foreign) == (2, (), None)
+    assert (manifest.schema_version, manifest.remarks, manifest.ood) == (2, (), None)
     assert all(m.bound is None for report in manifest.verification for m in report.metrics)
 
 

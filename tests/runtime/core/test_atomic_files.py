@@ -26,7 +26,7 @@ from motorvae.runtime.core.errors import ConfigError, OutputError
 KILLED_INSIDE = """
 import sys
 from pathlib import Path
-from motorvae.runtime.files import replaced_folder
+from motorvae.runtime.core.atomic_files import replaced_folder
 with replaced_folder(Path(sys.argv[1])) as folder:
     (folder / "manifest.json").write_text("half of a manifest")
     print("inside", flush=True)

@@ -20,7 +20,7 @@ SPIN = """
 import sys, time
 import numpy as np
 from pathlib import Path
-from motorvae.runtime.backend_onnx import OnnxBackend
+from motorvae.runtime.engines.onnx_runtime import OnnxBackend
 import onnxruntime as ort
 
 image = np.zeros((1, 1, 32, 32), np.float32)

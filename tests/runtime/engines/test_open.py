@@ -20,8 +20,8 @@ FAKE_PACKAGE = "Metadata-Version: 2.1\nName: {}\nVersion: 1.20.0\n"
 OPEN = """
 import sys
 from pathlib import Path
-from motorvae.runtime.backend import open_onnx
-from motorvae.runtime.errors import MotorVAEError
+from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.core.errors import MotorVAEError
 try:
     open_onnx(Path(sys.argv[1]))
 except MotorVAEError as error:

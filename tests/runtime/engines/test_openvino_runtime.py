@@ -15,14 +15,14 @@ from motorvae.runtime.engines.open import open_backend, open_entry, open_openvin
 IMPORT_AND_RUN = """
 import sys
 from pathlib import Path
-from motorvae.runtime.backend import open_openvino
+from motorvae.runtime.engines.open import open_openvino
 open_openvino(Path(sys.argv[1])).close()
 print("openvino_telemetry" in sys.modules and sys.modules["openvino_telemetry"] is not None)
 """
 SIGNAL_AFTER_CLOSE = """
 import gc, os, signal, sys, threading
 from pathlib import Path
-from motorvae.runtime.backend import open_openvino
+from motorvae.runtime.engines.open import open_openvino
 backends = [open_openvino(Path(sys.argv[1]))]
 def close_elsewhere():
     backends.pop().close()
@@ -43,8 +43,8 @@ class Blocker:
         if name.partition(".")[0] == "openvino":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
-from motorvae.runtime.backend import open_openvino
-from motorvae.runtime.errors import MissingDependencyError
+from motorvae.runtime.engines.open import open_openvino
+from motorvae.runtime.core.errors import MissingDependencyError
 try:
     open_openvino(Path("encoder.onnx"))
 except MissingDependencyError as error:

@@ -1,4 +1,4 @@
-"""Which engine runs. The GPU facts are made up; packages, engines and passports are real."""
+"""Which engine runs. The GPU facts are made up; packages, engines and engine manifests are real."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ ENGINE, PASSPORT = 0, 1
     [
         (lambda pair: pair[ENGINE].unlink(), r"has no encoder\.fp16\.tensorrt-rtx\.engine"),
         (lambda pair: pair[PASSPORT].unlink(), r"has no encoder\.fp16\.tensorrt-rtx\.json"),
-        (lambda pair: pair[ENGINE].write_bytes(b"short"), "has 5 bytes, and its passport"),
+        (lambda pair: pair[ENGINE].write_bytes(b"short"), "has 5 bytes, and its engine manifest"),
         (lambda pair: flip(pair[ENGINE]), "was altered after it was built"),
         (lambda pair: pair[PASSPORT].write_text("{"), "is not JSON"),
         (lambda pair: take_the_decoders(pair[PASSPORT]), "describes decoder fp16 tensorrt-rtx"),
@@ -241,7 +241,7 @@ def test_good_engine_gets_as_far_as_the_driver(
 
 
 def test_rebuild_runs_the_real_export(rtx_copy: Path) -> None:
-    """A process builds it: the passport is new, and the old one's damage is gone."""
+    """A process builds it: the engine manifest is new, and the old one's damage is gone."""
     _, engine_manifest = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
     engine_manifest.write_text("{", encoding="utf-8")
     bundle = choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")

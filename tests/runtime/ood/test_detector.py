@@ -41,7 +41,7 @@ def covariance_of(rng: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture
 def statistics() -> Statistics:
-    """A yardstick with round numbers: the quantiles are 0, 5, 9.5, 9.99 and 10 spreads."""
+    """A statistics with round numbers: the quantiles are 0, 5, 9.5, 9.99 and 10 spreads."""
     rng = np.random.default_rng(1)
     quantiles = np.array([0.0, 5.0, 9.5, 9.99, 10.0])
     looks = np.stack([Appearance(SIDE).measure(image).copy() for image in KNOWN])
@@ -95,19 +95,19 @@ def latents(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
-    familiarity = OODDetector(statistics, SIDE)
+    detector = OODDetector(statistics, SIDE)
     mu, log_var = latents()
     trained = kl_per_image(torch.from_numpy(mu), torch.from_numpy(log_var)).numpy()
-    kl = [familiarity.kl(*latent) for latent in zip(mu, log_var, strict=True)]
+    kl = [detector.kl(*latent) for latent in zip(mu, log_var, strict=True)]
     np.testing.assert_allclose(kl, trained, rtol=1e-5)
-    assert np.isfinite(familiarity.kl(mu[0], np.full(SIZE, 100, np.float32)))
+    assert np.isfinite(detector.kl(mu[0], np.full(SIZE, 100, np.float32)))
     for values, mean, covariance, distance in (
-        (mu, "mean", shrunk(statistics["covariance"], 0.25), familiarity.mahalanobis),
+        (mu, "mean", shrunk(statistics["covariance"], 0.25), detector.mahalanobis),
         (
             log_var,
             "log_var_mean",
             np.diag(statistics["log_var_deviation"] ** 2),
-            familiarity.log_var_distance,
+            detector.log_var_distance,
         ),
     ):
         expected = mahalanobis(values.astype(np.float64), statistics[mean], covariance, RIDGE)
@@ -117,9 +117,9 @@ def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
 def test_percentiles_rise_with_the_value_and_stay_between_0_and_100(
     statistics: Statistics,
 ) -> None:
-    familiarity = OODDetector(statistics, SIDE)
+    detector = OODDetector(statistics, SIDE)
     values = [-1, 0, 2.5, 5, 9.5, 9.99, 9.995, 10, 1e9, float("inf")]
-    found = [familiarity.percentile("mahalanobis", value) for value in values]
+    found = [detector.percentile("mahalanobis", value) for value in values]
     np.testing.assert_allclose(found, [0, 0, 25, 50, 95, 99.9, 99.95, 100, 100, 100])
 
 
@@ -129,21 +129,21 @@ def test_percentiles_rise_with_the_value_and_stay_between_0_and_100(
 def test_what_decides_nothing_has_its_quantile_as_limit(
     above: float, limit: float, statistics: Statistics
 ) -> None:
-    familiarity = OODDetector(statistics, SIDE, ood_above=above)
+    detector = OODDetector(statistics, SIDE, ood_above=above)
     for name in set(STATISTIC_NAMES) - set(ALARM_SHARES):
-        assert familiarity.limit(name) == pytest.approx(limit)
+        assert detector.limit(name) == pytest.approx(limit)
     for name in STATISTIC_NAMES:
-        assert not familiarity.is_beyond(name, familiarity.limit(name))
-        assert familiarity.is_beyond(name, float(np.nextafter(familiarity.limit(name), 99)))
-        assert familiarity.is_beyond(name, float("nan"))
+        assert not detector.is_beyond(name, detector.limit(name))
+        assert detector.is_beyond(name, float(np.nextafter(detector.limit(name), 99)))
+        assert detector.is_beyond(name, float("nan"))
 
 
 def test_both_distances_share_the_false_alarms_allowed(statistics: Statistics) -> None:
-    familiarity = OODDetector(statistics, SIDE, ood_above=50)
+    detector = OODDetector(statistics, SIDE, ood_above=50)
     # Of 50 % in all, appearance has 40: at 60 % of images, 1/9 of the way from 50 to 95 %.
-    assert familiarity.limit("appearance") == pytest.approx(5 + 4.5 * (0.6 - 0.5) / 0.45)
-    assert familiarity.limit("mahalanobis") == pytest.approx(5 + 4.5 * (0.9 - 0.5) / 0.45)
-    assert familiarity.false_alarms == pytest.approx(0.5)
+    assert detector.limit("appearance") == pytest.approx(5 + 4.5 * (0.6 - 0.5) / 0.45)
+    assert detector.limit("mahalanobis") == pytest.approx(5 + 4.5 * (0.9 - 0.5) / 0.45)
+    assert detector.false_alarms == pytest.approx(0.5)
     default = OODDetector(statistics, SIDE)
     assert default.limit("mahalanobis") > default.limit("appearance") > 10
     assert default.false_alarms == pytest.approx(0.001 + 2e-4 + 2 / 1001 - 0.0012, rel=0.01)
@@ -154,40 +154,40 @@ def test_appearance_or_mahalanobis_makes_an_image_foreign_and_nothing_else_does(
 ) -> None:
     mean, log_var_mean = (statistics[k].astype(np.float32) for k in ("mean", "log_var_mean"))
     statistics["kl_quantiles"] = statistics["log_var_distance_quantiles"] = np.zeros(5)
-    familiarity = OODDetector(statistics, SIDE)
-    look = familiarity.appearance(KNOWN[3])
-    near = familiarity.scored(mean, log_var_mean + 1, look)
+    detector = OODDetector(statistics, SIDE)
+    look = detector.appearance(KNOWN[3])
+    near = detector.scored(mean, log_var_mean + 1, look)
     assert (near.mahalanobis_percentile, near.appearance_percentile) == pytest.approx((0, 0), abs=1)
     assert near.kl is not None
     assert near.log_var_distance is not None
-    assert familiarity.is_beyond("kl", near.kl)
-    assert familiarity.is_beyond("log_var_distance", near.log_var_distance)
-    assert not near.foreign
+    assert detector.is_beyond("kl", near.kl)
+    assert detector.is_beyond("log_var_distance", near.log_var_distance)
+    assert not near.is_ood
     assert near.ood_score < 0
     # 20 spreads along one axis of the whitened space are past any limit.
     covariance = shrunk(statistics["covariance"], 0.25)
     factor = np.linalg.cholesky(covariance + RIDGE * np.eye(SIZE))
-    far = familiarity.scored(mean + (20 * factor[:, 0]).astype(np.float32), None, look)
+    far = detector.scored(mean + (20 * factor[:, 0]).astype(np.float32), None, look)
     assert (far.mahalanobis, far.mahalanobis_percentile) == (pytest.approx(20, rel=1e-4), 100)
-    assert far.foreign
+    assert far.is_ood
     assert far.ood_score > 1
     assert (far.kl, far.log_var_distance, far.log_var_percentile) == (None, None, None)
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), np.uint8)
-    far = familiarity.scored(mean, None, familiarity.appearance(noise))
+    far = detector.scored(mean, None, detector.appearance(noise))
     assert (far.mahalanobis, far.appearance_percentile) == (pytest.approx(near.mahalanobis), 100)
-    assert far.foreign
+    assert far.is_ood
     assert far.ood_score > 1
 
 
 def test_appearance_is_the_distance_to_the_nearest_reference(statistics: Statistics) -> None:
-    familiarity = OODDetector(statistics, SIDE)
+    detector = OODDetector(statistics, SIDE)
     references = statistics["appearance_references"].astype(np.float64)
     for seed in range(5):
         image = vehicle(2, seed, SIDE)[0]
         look = Appearance(SIDE).measure(image)
         point = (look - statistics["appearance_mean"]) / statistics["appearance_deviation"]
         nearest = np.linalg.norm(references - point, axis=1).min()
-        assert familiarity.appearance(image) == pytest.approx(nearest, rel=1e-4)
+        assert detector.appearance(image) == pytest.approx(nearest, rel=1e-4)
 
 
 def test_a_covariance_is_shrunk_towards_its_diagonal() -> None:

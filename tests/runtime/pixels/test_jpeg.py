@@ -16,7 +16,7 @@ from motorvae.runtime.pixels.jpeg import grey_from_jpeg, luma_from_jpeg
 from motorvae.runtime.pixels.reference import reference_luma
 from motorvae.runtime.pixels.v4l2_formats import luma_from_any_jpeg
 
-from ..real_pictures import assert_within_bound, street
+from .real_pictures import assert_within_bound, street
 
 FITS = ["stretch", "crop", "pad"]
 HUFFMAN_TABLES = 0xC4

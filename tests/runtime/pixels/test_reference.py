@@ -11,7 +11,7 @@ from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
 from motorvae.runtime.pixels.reference import reference_luma
 
-from ..real_pictures import assert_within_bound, street
+from .real_pictures import assert_within_bound, street
 
 SIDE = 32
 SIZES = [(1920, 1080), (1280, 720), (640, 480), (1367, 771)]

@@ -14,7 +14,7 @@ from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.reference import reference_luma
 from motorvae.runtime.pixels.v4l2_formats import RAW_FORMATS, luma_from_raw
 
-from ..real_pictures import assert_within_bound, street
+from .real_pictures import assert_within_bound, street
 
 FITS = ["stretch", "crop", "pad"]
 SIZES = [(1920, 1080), (640, 480)]

@@ -18,7 +18,7 @@ from motorvae.runtime.pixels.yuv import (
     luma_from_video_frame,
 )
 
-from ..real_pictures import assert_within_bound, street
+from .real_pictures import assert_within_bound, street
 
 UNSAID, BT709, BT470BG, SMPTE240M, BT2020 = 2, 1, 5, 7, 9
 LIMITED, FULL = 1, 2

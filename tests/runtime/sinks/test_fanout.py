@@ -27,11 +27,11 @@ PATIENCE_S = 60
 UNREAD = """
 import sys
 import numpy as np
-from motorvae.runtime.outlets import SinkFanout
-from motorvae.runtime.rows import Row, RunFacts
-from motorvae.runtime.sinks import open_sink
+from motorvae.runtime.sinks.fanout import SinkFanout
+from motorvae.runtime.core.row import Row, RunFacts
+from motorvae.runtime.sinks.open import open_sink
 facts = RunFacts(128, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=False)
-outlets = SinkFanout([open_sink("-", facts)], facts)
+sinks = SinkFanout([open_sink("-", facts)], facts)
 mu = np.linspace(0, 1, 128, dtype=np.float32)
 for index in range(int(sys.argv[1])):
     outlets.put(Row(index, index, 1.0, 0, "ok", mu, "front"))
@@ -40,7 +40,7 @@ if sys.argv[2] == "wait":
     sys.stdin.readline()
 outlets.put_last(Row(int(sys.argv[1]), 0, None, 0, "end"))
 outlets.close(timeout_s=float(sys.argv[3]))
-(report,) = outlets.reports
+(report,) = sinks.reports
 print(report.rows, report.dropped, report.failure, sep="|", file=sys.stderr, flush=True)
 """
 
@@ -129,7 +129,7 @@ def test_every_sink_gets_every_row_in_a_thread_of_its_own(
     for sink in sinks:
         assert indexes(sink) == list(range(101))
         assert all(taken is given for taken, given in zip(sink.taken, rows, strict=False))
-        assert sink.threads == {f"outlet {sink.name}"}
+        assert sink.threads == {f"sink {sink.name}"}
         assert sink.closed == 1
     assert fanout.reports == [
         SinkReport("one", 101, 0, None),

@@ -28,8 +28,8 @@ FACTS = RunFacts(3, 32, ("front", "/dev/video0"), "ab" * 32, "onnxruntime cpu", 
 WRITING = """
 import sys
 import numpy as np
-from motorvae.runtime.rows import Row, RunFacts
-from motorvae.runtime.sinks import open_sink
+from motorvae.runtime.core.row import Row, RunFacts
+from motorvae.runtime.sinks.open import open_sink
 facts = RunFacts(3, 32, ("front", "/dev/video0"), "ab" * 32, "onnxruntime cpu", lossless=True)
 sink = open_sink(sys.argv[1], facts)
 for index in range(30):

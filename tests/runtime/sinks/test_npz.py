@@ -39,7 +39,7 @@ def test_any_number_of_rows_comes_back_in_order(tmp_path: Path, count: int) -> N
 
 def test_every_column_is_there_and_says_what_is_not_known(tmp_path: Path) -> None:
     with NpzSink(str(tmp_path / "latents.npz"), FACTS) as sink:
-        sink.write(row_at(0, duplicate=True, foreign=False, kl=0.5, clock="driver"))
+        sink.write(row_at(0, duplicate=True, is_ood=False, kl=0.5, clock="driver"))
         sink.write(Row(1, 2, None, 3, "lost", camera="rear", reason="weg: größer\n", unwritten=4))
         sink.write(Row(2, 3, None, 0, "end", summary={"rows": 2}))
     with np.load(tmp_path / "latents.npz") as data:
@@ -52,7 +52,7 @@ def test_every_column_is_there_and_says_what_is_not_known(tmp_path: Path) -> Non
         assert data["clock"].tolist() == ["driver", "", ""]
         assert data["reason"].tolist() == ["", "weg: größer\n", ""]
         assert data["duplicate"].tolist() == [1, -1, -1]
-        assert data["foreign"].tolist() == [0, -1, -1]
+        assert data["is_ood"].tolist() == [0, -1, -1]
         assert data["unwritten"].tolist() == [0, 4, 0]
         assert data["dropped"].tolist() == [0, 3, 0]
         assert data["kl"][0] == 0.5

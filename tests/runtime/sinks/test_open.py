@@ -215,4 +215,4 @@ def test_every_output_is_in_the_table() -> None:
         "zmq://:5556",
         "udp://:5005",
     }
-    assert set(COLUMNS) >= {"unwritten", "duplicate", "foreign"}  # named in the text
+    assert set(COLUMNS) >= {"unwritten", "duplicate", "is_ood"}  # named in the text

@@ -24,8 +24,8 @@ FACTS = RunFacts(3, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=True)
 WRITING = """
 import sys, time
 import numpy as np
-from motorvae.runtime.rows import Row, RunFacts
-from motorvae.runtime.sinks import open_sink
+from motorvae.runtime.core.row import Row, RunFacts
+from motorvae.runtime.sinks.open import open_sink
 facts = RunFacts(128, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=True)
 sink = open_sink(sys.argv[1], facts)
 index = 0

@@ -104,11 +104,11 @@ def test_any_text_survives_in_a_table(tmp_path: Path, text: str) -> None:
 def test_a_table_has_every_column_and_empty_cells_for_what_is_not_known(tmp_path: Path) -> None:
     path = tmp_path / "latents.csv"
     with CsvSink(str(path), FACTS) as sink:
-        sink.write(row_at(4, np.ones(8, np.float32), duplicate=True, foreign=False, kl=0.25))
+        sink.write(row_at(4, np.ones(8, np.float32), duplicate=True, is_ood=False, kl=0.25))
         sink.write(Row(5, 7, None, 0, "end", summary={"rows": 1}))
     ok, end = table_of(path)
     assert list(ok) == [*COLUMNS, "schema", *(f"mu_{i}" for i in range(8))]
-    assert (ok["duplicate"], ok["foreign"], ok["kl"], ok["gap_ms"]) == ("true", "false", "0.25", "")
+    assert (ok["duplicate"], ok["is_ood"], ok["kl"], ok["gap_ms"]) == ("true", "false", "0.25", "")
     assert {name: value for name, value in end.items() if value} == {
         "index": "5",
         "captured_ns": "7",

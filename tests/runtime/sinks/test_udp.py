@@ -36,7 +36,7 @@ OK = Row(
     duplicate=True,
     gap_ms=1500.5,
     mahalanobis=2.75,
-    foreign=True,
+    is_ood=True,
     unwritten=9,
 )
 LOST = Row(8, 1_700_000_000_000_000_002, None, 0, "lost", MU, "front", reason="gone")

@@ -26,9 +26,9 @@ import json, sys
 sys.path[:0] = [sys.argv[1]]    # the project
 sys.path += sys.argv[2:]        # behind the system's packages: all that it has not
 import cv2
-from motorvae.runtime.camera import open_source
-from motorvae.runtime.errors import MotorVAEError
-from motorvae.runtime.source import Mode, CaptureRequest
+from motorvae.runtime.sources.open import open_source
+from motorvae.runtime.core.errors import MotorVAEError
+from motorvae.runtime.core.frame import Mode, CaptureRequest
 def say(**facts): print(json.dumps(facts), flush=True)
 """
 

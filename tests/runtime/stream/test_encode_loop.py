@@ -373,7 +373,7 @@ def test_each_frame_of_a_batch_is_judged_by_its_own_appearance(
     known = ood_detector_from_bundle(load_bundle(small_bundle))
     assert isinstance(known, OODDetector)
     frames = [[fitted(index, 40 + 60 * camera) for index in range(3)] for camera in range(3)]
-    stream = LatentStream(encoder, small_spec, 3, Extras(familiarity=known))
+    stream = LatentStream(encoder, small_spec, 3, Extras(ood=known))
     for _ in range(2):  # a stream may run again
         rows: list[Row] = []
         stream.run(filled(*frames), rows.append)

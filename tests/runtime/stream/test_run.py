@@ -29,7 +29,7 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def known(tmp_path: Path, small_spec: Any) -> Path:
-    """Images that the small model's yardstick was made from."""
+    """Images that the small model's statistics was made from."""
     folder = tmp_path / "known"
     folder.mkdir()
     for index in range(24):
@@ -183,24 +183,24 @@ def test_known_images_are_not_foreign_and_others_are(
     for index in range(5):
         image = np.random.default_rng(index).integers(0, 256, (32, 32), np.uint8)
         assert cv2.imwrite(str(noise / f"{index}.png"), image)
-    args = ("--output", output, "--foreign-above", 100)
+    args = ("--output", output, "--ood-above", 100)
     assert stream("--camera", known, "--camera", noise, *args).code == 0
     *rows, end = read_rows(output)
     foreign = {
-        name: [r["foreign"] for r in rows if r["camera"] == name]
+        name: [r["is_ood"] for r in rows if r["camera"] == name]
         for name in (str(known), str(noise))
     }
     # The farthest known image of each statistic is at the limit, to a rounding.
     assert sum(foreign[str(known)]) <= 3
     assert foreign[str(noise)] == [True] * 5
-    assert end["summary"]["foreign"] == sum(foreign[str(known)]) + 5
+    assert end["summary"]["ood"] == sum(foreign[str(known)]) + 5
 
 
 def test_what_a_row_says_of_its_image_is_the_yardsticks_word(
     stream: Stream, known: Path, small_bundle: Path, output: Path, read_rows: ReadRows
 ) -> None:
     args = ("--camera", known, "--output", output, "--reconstruct", "every=4")
-    assert stream(*args, "--familiarity", "both").code == 0
+    assert stream(*args, "--ood", "both").code == 0
     yardstick = ood_detector_from_bundle(load_bundle(small_bundle))
     assert isinstance(yardstick, OODDetector)
     *rows, _ = read_rows(output)
@@ -241,8 +241,8 @@ def test_an_older_bundle_streams_and_says_what_it_cannot_tell(
     args = ("--camera", image_folder, "--model", bundle_copy, "--output", output)
     done = in_process(stream_main, *args)
     assert done.code == 0
-    assert "foreign is not judged: " in done.stderr
-    assert all("foreign" not in row and "kl" not in row for row in read_rows(output))
+    assert "out-of-distribution detection is off: " in done.stderr
+    assert all("is_ood" not in row and "kl" not in row for row in read_rows(output))
 
 
 def test_the_first_line_says_what_foreign_tells_of_this_model(
@@ -250,17 +250,17 @@ def test_the_first_line_says_what_foreign_tells_of_this_model(
 ) -> None:
     from motorvae.runtime.cli import stream_main
 
-    told = load_bundle(small_bundle).manifest.foreign
+    told = load_bundle(small_bundle).manifest.ood
     assert told is not None
     done = in_process(
         stream_main, "--camera", image_folder, "--model", small_bundle, "--output", output
     )
     said = " ".join(done.stderr.split())
-    assert f"; foreign tells {told.in_words()}; known images flagged: up to" in said
+    assert f"; is_ood tells {told.in_words()}; known images flagged: up to" in said
     assert "(24 held-out images, worth" in said  # so few prove no 1 in 1000
     args = ("--camera", image_folder, "--model", small_bundle, "--output", output)
-    done = in_process(stream_main, *args, "--foreign-above", "99")
-    assert "(tried with --foreign-above 99.9); known" in " ".join(done.stderr.split())
+    done = in_process(stream_main, *args, "--ood-above", "99")
+    assert "(tried with --ood-above 99.9); known" in " ".join(done.stderr.split())
 
 
 def test_a_meter_that_flags_known_images_is_off(
@@ -292,7 +292,7 @@ def test_a_meter_that_flags_known_images_is_off(
     assert done.code == 0
     said = " ".join(done.stderr.split())
     assert "worth 1) up to 100% of known ones may be flagged: train on more images" in said
-    assert all("foreign" not in row for row in read_rows(output))
+    assert all("is_ood" not in row for row in read_rows(output))
 
 
 def test_a_meter_that_tells_nothing_is_off(
@@ -306,7 +306,7 @@ def test_a_meter_that_tells_nothing_is_off(
     from motorvae.runtime.cli import stream_main
 
     def change(manifest: dict[str, Any]) -> None:
-        for kind in manifest["foreign"]["kinds"]:
+        for kind in manifest["ood"]["kinds"]:
             kind.update(auroc=0.99, flagged=0.05)
 
     change_manifest(bundle_copy, change)
@@ -314,5 +314,8 @@ def test_a_meter_that_tells_nothing_is_off(
     done = in_process(stream_main, *args)
     assert done.code == 0
     said = " ".join(done.stderr.split())
-    assert "foreign is not judged: it tells nothing that the export tried (not: noise," in said
-    assert all("foreign" not in row and "appearance" not in row for row in read_rows(output))
+    assert (
+        "out-of-distribution detection is off: it tells nothing that the export tried (not: noise,"
+        in said
+    )
+    assert all("is_ood" not in row and "appearance" not in row for row in read_rows(output))

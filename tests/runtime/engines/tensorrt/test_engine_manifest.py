@@ -88,8 +88,8 @@ def test_portable_engine_fits_each_of_its_gpus(rtx_bundle: Path) -> None:
     [
         ("", "is not JSON"),
         ("[]", "schema_version=None"),
-        ('{"schema_version": 1}', "schema_version=1, and this motorVAE reads 2"),
-        ('{"schema_version": 2}', "producer"),
+        ('{"schema_version": 1}', "schema_version=1, and this motorVAE reads 3"),
+        ('{"schema_version": 3}', "producer"),
     ],
 )
 def test_broken_passport_is_one_clear_line(tmp_path: Path, content: str, says: str) -> None:

@@ -36,8 +36,8 @@ class Blocker:
         if name.partition(".")[0] == "rerun":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
-from motorvae.runtime.errors import MotorVAEError
-from motorvae.runtime.view import check_view
+from motorvae.runtime.core.errors import MotorVAEError
+from motorvae.runtime.sinks.rerun.open import check_view
 try:
     check_view(sys.argv[1])
 except MotorVAEError as error:
@@ -46,9 +46,9 @@ except MotorVAEError as error:
 RECORD = """
 import os, resource, signal, sys, time
 import numpy as np
-from motorvae.runtime.errors import OutputError
-from motorvae.runtime.rows import Row, RunFacts
-from motorvae.runtime.view import open_view
+from motorvae.runtime.core.errors import OutputError
+from motorvae.runtime.core.row import Row, RunFacts
+from motorvae.runtime.sinks.rerun.open import open_view
 path, limit = sys.argv[1], int(sys.argv[2])
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -239,7 +239,7 @@ def test_foreign_rows_are_marked_where_they_are(path: Path) -> None:
     record(
         path,
         *(
-            row_at(index, mahalanobis=distance, foreign=distance > 30)
+            row_at(index, mahalanobis=distance, is_ood=distance > 30)
             for index, distance in enumerate(distances)
         ),
         row_at(3, unwritten=7),
@@ -247,7 +247,7 @@ def test_foreign_rows_are_marked_where_they_are(path: Path) -> None:
     events = events_of(path)
     found = [event["Scalars:scalars"][0] for event in events["/camera-1/mahalanobis"]]
     assert found == distances
-    (mark,) = events["/camera-1/mahalanobis/foreign"]
+    (mark,) = events["/camera-1/mahalanobis/ood"]
     assert (mark["frame"], mark["Scalars:scalars"]) == (1, [31.0])
     (missed,) = events["/camera-1/unwritten"]
     assert (missed["frame"], missed["Scalars:scalars"]) == (3, [7.0])
@@ -269,8 +269,8 @@ def test_the_layout_has_a_page_for_each_camera_and_nothing_empty(path: Path) -> 
         [
             *always,
             "Reconstruction",
-            "Reconstruction error, red: foreign",
-            "Distance from the training images, red: foreign",
+            "Reconstruction error, red: out of distribution",
+            "Distance from the training images, red: out of distribution",
         ]
     )
 
@@ -284,7 +284,7 @@ def test_the_facts_of_the_run_are_properties_of_the_recording(path: Path) -> Non
     assert facts["cameras"] == list(FACTS.cameras)
     assert facts["weights_sha256"] == [FACTS.weights_sha256]
     assert facts["backend"] == [FACTS.backend]
-    assert facts["schema"] == [1]
+    assert facts["schema"] == [2]
 
 
 def test_closing_completes_the_file_and_may_come_twice(path: Path) -> None:

@@ -1,6 +1,6 @@
 """Print how exact and how fast every path from a frame to luma is, as a table in Markdown.
 
-OPENCV_SAMPLES_DATA_PATH=folder-of-vtest.avi python tests/runtime/luma_table.py
+OPENCV_SAMPLES_DATA_PATH=folder-of-vtest.avi python tests/runtime/pixels/luma_table.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Hold the graphs of trained models, and planted wrong ones, to the gate; a table in Markdown.
 
-python tests/export/gate_table.py results.json run-folder [run-folder ...]
+python tests/export/verify/gate_table.py results.json run-folder [run-folder ...]
 
 A run that is in the file of results already is not measured again. The rule before this one, for
 comparison, judged `log_var` by its spread, held-out images alone, and in batches of 16.

@@ -1,6 +1,6 @@
 """`make demo` as a user types it, under each condition that it promises to succeed in.
 
-    python tests/benchmarks/demo_trials.py --seeds 10 --conditions quiet four eight one half
+    python tests/benchmarks/demo/demo_trials.py --seeds 10 --conditions quiet four eight one half
 
 Needs an environment that `make demo` has set up before; writes demo-trials.json and prints a table.
 """

@@ -1,9 +1,9 @@
-"""The table of docs/familiarity.md: what `foreign` tells on several unlike data sets.
+"""The table of docs/ood.md: what `is_ood` tells on several unlike data sets.
 
 Each set is a bundle, fresh images of its kind, and whatever else the others are; every fresh set
 is foreign to all the other bundles, and so are the further videos or folders:
 
-    python tests/benchmarks/foreign_table.py OUTPUT.json [--images N] \
+    python tests/benchmarks/ood/ood_table.py OUTPUT.json [--images N] \
         NAME=BUNDLE,FRESH ... [NAME=FOREIGN ...]
 
 FRESH is a folder or video that was not trained on, or `vehicles`. OUTPUT.json is a list of what
@@ -42,7 +42,7 @@ def measured(
             [
                 *("--model", bundle, "--images", str(images), "--threads", "1"),
                 *("--known", VEHICLES if known == VEHICLES else f"fresh={known}"),
-                *("--foreign", *foreign),
+                *("--ood", *foreign),
                 *("--output", str(output)),
             ]
         )
@@ -61,7 +61,7 @@ def written(folder: Path, count: int) -> Path:
 
 
 def cell(result: SeparationResult, name: str) -> str:
-    kinds = {kind.name: kind.foreign for kind in result.kinds}
+    kinds = {kind.name: kind.is_ood for kind in result.kinds}
     if name not in kinds:
         return ""
     area = kinds[name].auroc

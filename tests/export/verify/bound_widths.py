@@ -1,6 +1,6 @@
 """How wide the bounds on fresh images are: over the exact ones, the median of 12 draws a tail.
 
-python tests/export/bound_widths.py
+python tests/export/verify/bound_widths.py
 """
 
 from __future__ import annotations
