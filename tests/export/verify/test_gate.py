@@ -25,7 +25,7 @@ from motorvae.runtime.engines.open import open_onnx
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.training.model.vae import MotorVAE
 
-from .conftest import SPEC, WriteBundle, coarse_images
+from ..conftest import SPEC, WriteBundle, coarse_images
 from .planted import PLANTED, Planted, ignores_its_input, ignores_still_pixels
 
 

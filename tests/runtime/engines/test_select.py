@@ -75,7 +75,7 @@ def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("request", "says"),
+    ("asked", "says"),
     [
         ({"backend": "tensorrt", "provider": "cuda"}, "--provider is for ONNX Runtime"),
         ({"backend": "tensorrt-rtx", "threads": 2}, "--threads is for CPUs"),
@@ -91,11 +91,9 @@ def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> No
         ({"backend": "tensorrt", "threads": 0}, "--threads is for CPUs"),
     ],
 )
-def test_wishes_that_contradict_each_other_are_refused(
-    request: dict[str, object], says: str
-) -> None:
+def test_wishes_that_contradict_each_other_are_refused(asked: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        EngineRequest(**request)  # type: ignore[arg-type]
+        EngineRequest(**asked)  # type: ignore[arg-type]
 
 
 def test_auto_on_a_gpu_goes_through_the_order_and_quotes_each_reason(
@@ -135,8 +133,8 @@ def test_stream_in_openvino_of_what_was_not_verified_there_says_so(
     bundle_copy: Path, change_manifest: ChangeManifest
 ) -> None:
     pytest.importorskip("openvino")
-    request = EngineRequest(backend="openvino", outputs=("mu",))
-    verified = select_engine(load_bundle(bundle_copy), "encoder", request)
+    asked = EngineRequest(backend="openvino", outputs=("mu",))
+    verified = select_engine(load_bundle(bundle_copy), "encoder", asked)
     verified.backend.close()
     assert "verified" not in verified.remarks
 
@@ -148,7 +146,7 @@ def test_stream_in_openvino_of_what_was_not_verified_there_says_so(
         ]
 
     change_manifest(bundle_copy, as_without_openvino)
-    unverified = select_engine(load_bundle(bundle_copy), "encoder", request)
+    unverified = select_engine(load_bundle(bundle_copy), "encoder", asked)
     unverified.backend.close()
     assert unverified.remarks.endswith(
         "; this graph was not verified in OpenVINO when the bundle was made"
