@@ -95,7 +95,7 @@ def findings_of(
     try:
         for name in names:
             running[name] = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.doctor_checks", name, str(model)],
+                [sys.executable, "-m", f"{__package__}.run_check", name, str(model)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -154,7 +154,7 @@ def _broken(name: str, model: Path, how: str) -> Finding:
         what=CHECKS[name].title,
         found=how,
         verdict="FAILED" if CHECKS[name].needed else "warn",
-        next_command=f"python -X faulthandler -m {__package__}.doctor_checks {name} "
+        next_command=f"python -X faulthandler -m {__package__}.run_check {name} "
         f"{shlex.quote(str(model))}",
     )
 
