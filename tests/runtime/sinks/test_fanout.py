@@ -34,12 +34,12 @@ facts = RunFacts(128, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=Fal
 sinks = SinkFanout([open_sink("-", facts)], facts)
 mu = np.linspace(0, 1, 128, dtype=np.float32)
 for index in range(int(sys.argv[1])):
-    outlets.put(Row(index, index, 1.0, 0, "ok", mu, "front"))
+    sinks.put(Row(index, index, 1.0, 0, "ok", mu, "front"))
 print("put", file=sys.stderr, flush=True)
 if sys.argv[2] == "wait":
     sys.stdin.readline()
-outlets.put_last(Row(int(sys.argv[1]), 0, None, 0, "end"))
-outlets.close(timeout_s=float(sys.argv[3]))
+sinks.put_last(Row(int(sys.argv[1]), 0, None, 0, "end"))
+sinks.close(timeout_s=float(sys.argv[3]))
 (report,) = sinks.reports
 print(report.rows, report.dropped, report.failure, sep="|", file=sys.stderr, flush=True)
 """

@@ -28,7 +28,8 @@ sys.path += sys.argv[2:]        # behind the system's packages: all that it has 
 import cv2
 from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.core.errors import MotorVAEError
-from motorvae.runtime.core.frame import Mode, CaptureRequest
+from motorvae.runtime.core.frame import Mode
+from motorvae.runtime.sources.base import CaptureRequest
 def say(**facts): print(json.dumps(facts), flush=True)
 """
 

@@ -15,8 +15,8 @@ def test_the_defaults_pass() -> None:
     check_stream_options(options)
     assert options.outputs == ("latents.jsonl",)
     assert options.every is None
-    assert options.wanted.mode == Mode()
-    assert not options.wanted.accept_mode
+    assert options.capture_request.mode == Mode()
+    assert not options.capture_request.accept_mode
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,6 @@ def test_what_is_asked_of_a_camera() -> None:
     options = StreamOptions(
         camera=("0",), width=640, height=480, fps=60, fourcc="MJPG", accept_mode=True, timeout=2
     )
-    assert options.wanted.mode == Mode(640, 480, 60, "MJPG")
-    assert options.wanted.accept_mode
-    assert options.wanted.timeout_s == 2
+    assert options.capture_request.mode == Mode(640, 480, 60, "MJPG")
+    assert options.capture_request.accept_mode
+    assert options.capture_request.timeout_s == 2
