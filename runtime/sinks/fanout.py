@@ -52,14 +52,14 @@ class SinkFanout(Closing):
 
     def __init__(self, sinks: Sequence[Sink], facts: RunFacts, *, depth: int = DEPTH_ROWS) -> None:
         self._failures: list[Exception] = []
-        self._outlets = [
+        self._sink_threads = [
             _SinkThread(sink, self._failures, depth=depth, waits=facts.lossless) for sink in sinks
         ]
 
     @property
     def reports(self) -> list[SinkReport]:
         """One report a sink, in their order."""
-        return [sink_thread.report() for sink_thread in self._outlets]
+        return [sink_thread.report() for sink_thread in self._sink_threads]
 
     def put(self, row: Row) -> None:
         """Give a row to every sink that still works.
@@ -68,7 +68,7 @@ class SinkFanout(Closing):
             OutputError: None works any more; it is the failure of the first.
         """
         works = False
-        for sink_thread in self._outlets:
+        for sink_thread in self._sink_threads:
             works = sink_thread.put(row) or works
         if not works and self._failures:
             raise self._failures[0]
@@ -76,12 +76,12 @@ class SinkFanout(Closing):
 
     def put_last(self, row: Row) -> None:
         """Give the last row of a run, for which there is always room; never waits or raises."""
-        for sink_thread in self._outlets:
+        for sink_thread in self._sink_threads:
             sink_thread.put(row, last=True)
 
     def interrupt(self) -> None:
         """Let no `put` wait for room any more; safe in a signal handler."""
-        for sink_thread in self._outlets:
+        for sink_thread in self._sink_threads:
             sink_thread.waits = False
 
     def close(self, timeout_s: float = TIMEOUT_S) -> None:
@@ -90,9 +90,9 @@ class SinkFanout(Closing):
         Args:
             timeout_s: A sink that takes no row for so long is given up, and has failed.
         """
-        for sink_thread in self._outlets:
+        for sink_thread in self._sink_threads:
             sink_thread.end()
-        for sink_thread in self._outlets:
+        for sink_thread in self._sink_threads:
             sink_thread.join(timeout_s)
         self._raise_mistakes()
 

@@ -240,7 +240,7 @@ def test_all_engines_are_verified_and_what_their_label_says(built: Built) -> Non
         (lambda p: p.update(onnx_sha256="0" * 64), "engine built from another encoder"),
     ],
 )
-def test_a_passport_from_elsewhere_is_refused(
+def test_a_engine_manifest_from_elsewhere_is_refused(
     copy: Built, edit: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     path = copy.path_of_leanest.with_suffix(".json")

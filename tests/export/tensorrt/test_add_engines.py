@@ -81,7 +81,7 @@ def content_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
-def test_passport_holds_what_was_built(rtx_bundle: Path, graph: str) -> None:
+def test_engine_manifest_holds_what_was_built(rtx_bundle: Path, graph: str) -> None:
     engine, path = engine_paths(rtx_bundle, graph, "fp16", "tensorrt-rtx")  # type: ignore[arg-type]
     engine_manifest = engine_manifest_from_json(path)
     package = import_tensorrt("tensorrt-rtx")

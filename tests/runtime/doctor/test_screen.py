@@ -338,7 +338,9 @@ def test_an_engine_is_told_with_what_it_was_built_for(
     assert rows["engine fp16"].found.endswith("; no GPU here runs it")
 
 
-def test_an_unreadable_passport_is_told_with_the_command_that_builds(bundle_copy: Path) -> None:
+def test_an_unreadable_engine_manifest_is_told_with_the_command_that_builds(
+    bundle_copy: Path,
+) -> None:
     engines = bundle_copy / "engines"
     engines.mkdir()
     (engines / "encoder.fp16.tensorrt.json").write_text("{", encoding="utf-8")

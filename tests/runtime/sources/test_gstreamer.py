@@ -142,7 +142,7 @@ source = open_source(
     "gst:videotestsrc num-buffers=5 is-live=true ! video/x-raw,width=96,height=64,framerate=30/1",
     CaptureRequest(Mode(96, 64, 30)),
 )
-say(live=source.live, returns=source.returns, name=source.name, mode=str(source.mode))
+say(live=source.live, returns=source.can_reconnect, name=source.name, mode=str(source.mode))
 for _ in range(2):
     try:
         while True:

@@ -92,14 +92,14 @@ def test_portable_engine_fits_each_of_its_gpus(rtx_bundle: Path) -> None:
         ('{"schema_version": 3}', "producer"),
     ],
 )
-def test_broken_passport_is_one_clear_line(tmp_path: Path, content: str, says: str) -> None:
+def test_broken_engine_manifest_is_one_clear_line(tmp_path: Path, content: str, says: str) -> None:
     path = tmp_path / "encoder.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(EngineError, match=says):
         engine_manifest_from_json(path)
 
 
-def test_missing_passport_is_one_clear_line(tmp_path: Path) -> None:
+def test_missing_engine_manifest_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"cannot read .*: No such file"):
         engine_manifest_from_json(tmp_path / "encoder.json")
 
@@ -114,7 +114,7 @@ def test_missing_passport_is_one_clear_line(tmp_path: Path) -> None:
         {"build_seconds": -1},
     ],
 )
-def test_passport_that_does_not_fit_its_schema_is_refused(
+def test_engine_manifest_that_does_not_fit_its_schema_is_refused(
     rtx_bundle: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     source = engine_paths(rtx_bundle, "encoder", "fp16", "tensorrt-rtx")[1]
