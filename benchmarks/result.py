@@ -8,16 +8,17 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from ..runtime.bundle.manifest import Precision
 from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import document_from_json
 from ..runtime.core.errors import MeasurementError
 from ..runtime.core.spec import ModelSpec, StrictModel
-from .cases.base import Case, CasePrecision
+from .cases.base import Case
 from .measure.environment import Environment
 from .measure.rounds import Schedule
 from .measure.samples import Series
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 
 
 class Rate(StrictModel):
@@ -84,13 +85,13 @@ class Result(StrictModel):
         warnings: What makes the whole doubtful.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     created: str
     command: str
     model: ModelSpec
     settings: Settings
     environment: Environment
-    matrix: dict[CasePrecision, Rate]
+    matrix: dict[Precision, Rate]
     copy_memory: Rate
     read_memory: Rate
     cases: tuple[Case, ...]
@@ -98,8 +99,8 @@ class Result(StrictModel):
 
     @model_validator(mode="after")
     def _check_cases(self) -> Result:
-        if "float32" not in self.matrix:
-            raise ValueError("matrix has no float32 rate")
+        if "fp32" not in self.matrix:
+            raise ValueError("matrix has no fp32 rate")
         counts = collections.Counter(case.key for case in self.cases)
         if twice := [key for key, count in counts.items() if count > 1]:
             raise ValueError(f"two cases are called {twice[0]!r}")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ...runtime.bundle.manifest import Metric
+from ...runtime.bundle.manifest import Metric, Precision
 from ...runtime.core.spec import StrictModel
 from ..measure.roofline import Roofline
 from ..measure.samples import Series
@@ -28,7 +28,6 @@ Group = Literal[
     "gpu",
     "training",
 ]
-CasePrecision = Literal["float32", "bf16", "fp16", "int8"]
 InputType = Literal["float32", "uint8"]
 FrameSource = Literal["mjpeg", "yuv", "bgr"]
 
@@ -97,7 +96,7 @@ class Case(StrictModel):
 
     group: Group
     engine: str
-    precision: CasePrecision = "float32"
+    precision: Precision = "fp32"
     outputs: str | None = None
     input_type: InputType | None = None
     source: FrameSource | None = None
@@ -138,7 +137,7 @@ class Case(StrictModel):
         """How it was done: engine, precision, and whatever else tells it apart."""
         words = (
             self.engine,
-            "" if self.precision == "float32" else self.precision,
+            "" if self.precision == "fp32" else self.precision,
             self.outputs or "",
             f"{self.input_type} input" if self.input_type == "uint8" else "",
             self.variant or "",

@@ -15,7 +15,6 @@ from ...runtime.engines.tensorrt.find import open_engine, precisions_with_engine
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt
 from ...runtime.pixels.convert import input_from_luma
 from ..measure.rounds import Samples, Schedule, interleaved
-from ..subjects.engines_under_test import PRECISIONS
 from ..subjects.model_under_test import ModelUnderTest, array_sha256, luma_for
 from .base import TENSORRT, TENSORRT_RTX, Case, GpuMode, measured_case
 from .graph import DriftGate, series_by_stage
@@ -73,7 +72,7 @@ def _engine_cases(  # noqa: PLR0917  # one caller, just above
         case = Case(
             group="gpu",
             engine=_ENGINES[package],
-            precision=PRECISIONS[precision],
+            precision=precision,
             outputs=" and ".join(outputs),
             variant=graph,
             mode=GpuMode(cuda_graph=is_graph, data_transfers=True),

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...runtime.bundle.manifest import OUTPUTS, GraphEntry, GraphName, Precision, tensors_of
+from ...runtime.bundle.manifest import OUTPUTS, GraphEntry, GraphName, tensors_of
 from ...runtime.engines.base import Batch
 from ...runtime.pixels.convert import input_from_luma
 from ..measure.roofline import Cost, cost_of
 from ..measure.rounds import Samples, Schedule, interleaved, stopwatch
 from ..measure.samples import Series, series_of
 from ..subjects.engine_error import Drift, announced, drift_of
-from ..subjects.engines_under_test import PRECISIONS, EngineUnderTest, contenders_of, open_all
+from ..subjects.engines_under_test import EngineUnderTest, contenders_of, open_all
 from ..subjects.model_under_test import ModelUnderTest, array_sha256, luma_for
 from ..subjects.torch_engines import Run, agreement_with, eager_run
 from .base import COMPILED, EAGER, Case, measured_case
@@ -42,7 +42,7 @@ class DriftGate:
             found = drift_of(
                 run,
                 "decoder" if case.outputs == "reconstruction" else "encoder",
-                precision_of(case),
+                case.precision,
                 self.subject.reference,
                 takes_luma=case.input_type == "uint8",
             )
@@ -149,15 +149,10 @@ def cost_of_case(subject: ModelUnderTest, case: Case) -> Cost:
         subject.spec,
         graph,
         case.batch,
-        precision=precision_of(case),
+        precision=case.precision,
         mu_only=case.outputs == "mu",
         luma=case.input_type == "uint8",
     )
-
-
-def precision_of(case: Case) -> Precision:
-    """Return a case's precision as bundles name it."""
-    return next(name for name, said in PRECISIONS.items() if said == case.precision)
 
 
 def in_order(planned: Sequence[Case], cases: Sequence[Case]) -> list[Case]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from ...runtime.bundle.manifest import OUTPUTS, Precision
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import CpuRunner
 from ..measure.samples import series_of
-from ..subjects.engines_under_test import PRECISIONS, RUNNERS, is_for
+from ..subjects.engines_under_test import RUNNERS, is_for
 from ..subjects.model_under_test import ModelUnderTest
 from ..subjects.stream_process import StreamProcess, import_ns
 from .base import Case, measured_case
@@ -43,7 +43,7 @@ class StreamConfig:
             {
                 "group": group,
                 "engine": RUNNERS[self.runner],
-                "precision": PRECISIONS[self.precision],
+                "precision": self.precision,
                 "outputs": " and ".join(OUTPUTS["encoder"]),
                 "variant": "motorvae-stream",
                 "not_measured": "not reached",
@@ -59,7 +59,7 @@ def ways_of(subject: ModelUnderTest) -> list[StreamConfig]:
         for runner in RUNNERS
         if entry.graph == "encoder" and is_for(entry, runner) and entry.precision != "fp16"
     }
-    order: Sequence[Precision] = tuple(PRECISIONS)
+    order = get_args(Precision)
     return sorted(found, key=lambda way: (way.runner, order.index(way.precision)))
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from ...runtime.bundle.manifest import Precision
 from ...runtime.core.spec import ModelSpec
 from ...training.hardware import training_step_seconds
 from ..measure.rounds import Laps, Schedule, interleaved
 from ..measure.samples import series_of
-from .base import EAGER, Case, CasePrecision, measured_case
+from .base import EAGER, Case, measured_case
 
 _STEP = "step"
-_VARIANTS: dict[CasePrecision, str | None] = {"float32": None, "bf16": "channels last"}
+_VARIANTS: dict[Precision, str | None] = {"fp32": None, "bf16": "channels last"}
 
 
 def training_cases(
@@ -27,8 +28,8 @@ def training_cases(
         has_bf16: Whether the processor multiplies bf16 by itself. Where it does not, a step can
             take a minute, and training never chooses bf16.
     """
-    ways: dict[CasePrecision, Laps] = {
-        "float32": _laps(spec, batch, precision="32-true", channels_last=False)
+    ways: dict[Precision, Laps] = {
+        "fp32": _laps(spec, batch, precision="32-true", channels_last=False)
     }
     if has_bf16:
         ways["bf16"] = _laps(spec, batch, precision="bf16-mixed", channels_last=True)

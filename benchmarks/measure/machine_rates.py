@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from ...runtime.bundle.manifest import Precision
 from ...training.hardware import cpu_has_bf16
-from ..cases.base import CasePrecision
 from ..result import Rate
 from .rounds import Laps, Samples, Schedule, interleaved, stopwatch
 from .samples import series_of
@@ -32,7 +32,7 @@ class Rates:
         read_memory: Bytes read.
     """
 
-    matrix: dict[CasePrecision, Rate]
+    matrix: dict[Precision, Rate]
     copy_memory: Rate
     read_memory: Rate
 
@@ -44,7 +44,7 @@ def measure_machine(samples: int, *, settle_ms: float = 0) -> dict[str, Samples]
     `_int_mm`, 8-bit numbers summed in 32 bits, where it has instructions for that; elsewhere torch
     would take minutes.
     """
-    subjects: dict[str, Laps] = {"float32": _product(torch.float32)}
+    subjects: dict[str, Laps] = {"fp32": _product(torch.float32)}
     if cpu_has_bf16():
         subjects["bf16"] = _product(torch.bfloat16)
     if cpu_has_int8():
@@ -69,7 +69,7 @@ def rates_of(before: Mapping[str, Samples], after: Mapping[str, Samples]) -> Rat
             work=work, series=series_of(samples_ns), warnings=warnings_of("run", samples_ns)
         )
 
-    precisions: tuple[CasePrecision, ...] = ("float32", "bf16", "int8")
+    precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8")
     return Rates(
         matrix={name: rate(name, 2 * MATRIX_SIDE**3) for name in precisions if name in before},
         copy_memory=rate(_COPY, 2 * MEMORY_BYTES),

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ...runtime.bundle.manifest import GraphName, Metric
-from ..cases.base import Case, CasePrecision
+from ...runtime.bundle.manifest import GraphName, Metric, Precision
+from ..cases.base import Case
 from ..result import Result
 from .plots import colours_of
 from .tables import operations_of
 
-_MARKERS: dict[CasePrecision, str] = {"float32": "o", "bf16": "s", "fp16": "D", "int8": "^"}
-_DASHES: dict[CasePrecision, str] = {"float32": "-", "bf16": "--", "fp16": "-.", "int8": ":"}
+_MARKERS: dict[Precision, str] = {"fp32": "o", "bf16": "s", "fp16": "D", "int8": "^"}
+_DASHES: dict[Precision, str] = {"fp32": "-", "bf16": "--", "fp16": "-.", "int8": ":"}
 _SIZE_INCHES = (8.0, 5.2)
 _GREY = "0.35"
 
@@ -207,9 +207,9 @@ def _legend(axes: Axes, points: Sequence[_Point], colours: dict[str, str]) -> No
     )
 
 
-def _limits(points: Sequence[_Point]) -> dict[float, list[CasePrecision]]:
+def _limits(points: Sequence[_Point]) -> dict[float, list[Precision]]:
     """Return each limit of the gate with the precisions that it is for."""
-    found: dict[float, list[CasePrecision]] = {}
+    found: dict[float, list[Precision]] = {}
     for point in points:
         gate, precision = _gate(point.case), point.case.precision
         if gate is not None and gate.limit is not None:

@@ -92,7 +92,7 @@ def _graphs(cases: Sequence[Case], group: str, engine: str) -> list[Case]:
         for case in cases
         if (case.group, case.engine, case.batch) == (group, engine, 1)
         and case.variant is None
-        and case.precision == "float32"
+        and case.precision == "fp32"
     ]
 
 
@@ -114,7 +114,7 @@ def _faster(name: str, target: float, rivals: Sequence[Case], ours: Sequence[Cas
 
 
 def _roofline(cases: Sequence[Case]) -> Goal:
-    floats = [c for c in _ours(cases, "encoder", "float32") if c.outputs == "mu" and c.roofline]
+    floats = [c for c in _ours(cases, "encoder", "fp32") if c.outputs == "mu" and c.roofline]
     best = _least(floats)
     reached = best.roofline.compute_ms / _p50(best) if best and best.roofline else None
     name = "encoder float32 mu, of the float32 matrix rate"
@@ -155,7 +155,7 @@ def _start_up(cases: Sequence[Case]) -> Goal:
     found = _least(
         case
         for case in cases
-        if (case.group, case.engine, case.precision) == ("start-up", ONNX, "float32")
+        if (case.group, case.engine, case.precision) == ("start-up", ONNX, "fp32")
     )
     reached = _p50(found) / 1e3 if found else None
     name = "process start to first latent, onnx backend"

@@ -65,7 +65,7 @@ def _rival(name: str, cases: Sequence[Case]) -> Case | None:
         if case.engine == name
         and case.whole is not None
         # OpenVINO by itself takes bf16 where the processor is fastest in it.
-        and (case.precision == "float32" or name == OPENVINO)
+        and (case.precision == "fp32" or name == OPENVINO)
         and case.variant is None
     ]
     return next(iter(plain), None)

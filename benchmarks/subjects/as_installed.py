@@ -7,9 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from ...runtime.bundle.manifest import Precision
 from ...runtime.core.errors import MissingDependencyError, missing_dependency
 from ...runtime.engines.base import Arrays, Batch
-from ..cases.base import CasePrecision
 
 Run = Callable[[Batch], Arrays]
 
@@ -53,7 +53,7 @@ def plain_openvino(path: Path, threads: int | None) -> Run:
     return run
 
 
-def openvino_precision() -> CasePrecision:
+def openvino_precision() -> Precision:
     """Return what OpenVINO computes a float32 graph in where nobody says: it may be bf16.
 
     Also float32 where it is not installed.
@@ -61,9 +61,9 @@ def openvino_precision() -> CasePrecision:
     try:
         ov = _openvino()
     except MissingDependencyError:
-        return "float32"
+        return "fp32"
     rounds = ov.Core().get_property("CPU", "INFERENCE_PRECISION_HINT") == ov.Type.bf16
-    return "bf16" if rounds else "float32"
+    return "bf16" if rounds else "fp32"
 
 
 def _openvino() -> ModuleType:

@@ -17,7 +17,7 @@ from ...runtime.core.errors import (
 )
 from ...runtime.engines.base import Batch, CpuRunner
 from ...runtime.engines.open import open_entry
-from ..cases.base import COMPILED, EAGER, ONNX, OPENVINO, Case, CasePrecision, InputType
+from ..cases.base import COMPILED, EAGER, ONNX, OPENVINO, Case, InputType
 from .as_installed import openvino_precision, plain_onnx, plain_openvino
 from .model_under_test import ModelUnderTest
 from .torch_engines import Run, compiled_run, eager_run
@@ -25,12 +25,6 @@ from .torch_engines import Run, compiled_run, eager_run
 OURS = "ours"
 """Opened as motorVAE opens it, unlike the same engine as installed."""
 RUNNERS: dict[CpuRunner, str] = {"onnx": ONNX, "openvino": OPENVINO}
-PRECISIONS: dict[Precision, CasePrecision] = {
-    "fp32": "float32",
-    "fp16": "fp16",
-    "bf16": "bf16",
-    "int8": "int8",
-}
 _FP16_ON_CPU = "a CPU engine may compute FP16 graphs in float32, so that its time says nothing"
 _NOT_YET = "not reached"
 _REFUSALS = (BackendError, MissingDependencyError, MeasurementError)
@@ -94,7 +88,7 @@ def contenders_of(
     outputs = [tensor.name for tensor in tensors_of(graph, subject.spec)[1]]
     path = subject.bundle.path(subject.bundle.entry(graph, "fp32"))
 
-    def planned(engine: str, precision: CasePrecision = "float32") -> Case:
+    def planned(engine: str, precision: Precision = "fp32") -> Case:
         return Case(
             group=graph,
             engine=engine,
@@ -143,7 +137,7 @@ def production(
     case = Case(
         group=entry.graph,
         engine=RUNNERS[runner],
-        precision=PRECISIONS[entry.precision],
+        precision=entry.precision,
         outputs=" and ".join(tensor.name for tensor in entry.outputs),
         input_type=input_type,
         variant=f"{OURS}, phases" if entry.variant == "phases" else OURS,

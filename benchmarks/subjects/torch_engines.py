@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...runtime.bundle.manifest import Precision
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import Arrays, Batch
 from ...runtime.engines.cpu_threads import default_threads
-from ..cases.base import COMPILED, EAGER, Agreement, CasePrecision
+from ..cases.base import COMPILED, EAGER, Agreement
 
 Run = Callable[[Batch], Arrays]
 
-SPREAD_TOLERANCE: dict[CasePrecision, float] = {"float32": 1e-3, "fp16": 0.1, "bf16": 1, "int8": 1}
+SPREAD_TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 0.1, "bf16": 1, "int8": 1}
 """Largest difference from torch over the standard deviation of the output. Below float32 it only
 catches what is plainly wrong: drift is the gate's business."""
 ROUNDING_TOLERANCE = 1e-6
@@ -93,7 +94,7 @@ def thread_limit(threads: int | None) -> Iterator[dict[str, int]]:
 
 
 def agreement_with(
-    reference: Arrays, found: Arrays, engine: str, precision: CasePrecision = "float32"
+    reference: Arrays, found: Arrays, engine: str, precision: Precision = "fp32"
 ) -> tuple[Agreement, ...]:
     """Compare an engine's outputs, all that it gives, with torch eager's on the same input.
 

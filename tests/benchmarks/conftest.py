@@ -74,7 +74,7 @@ def result(small_spec: ModelSpec) -> Result:
             load_start=(0.1, 0.1, 0.1),
             load_end=(2.0, 1.0, 0.5),
         ),
-        matrix={"float32": Rate(work=2 * 10**9, series=series_of(steady(20)))},
+        matrix={"fp32": Rate(work=2 * 10**9, series=series_of(steady(20)))},
         copy_memory=Rate(work=10**8, series=series_of(steady(10))),
         read_memory=Rate(work=10**8, series=series_of(steady(8))),
         cases=(

@@ -40,7 +40,7 @@ Edit = Callable[[dict[str, Any]], object]
 EDITS: dict[str, tuple[Edit, str]] = {
     "another version": (
         lambda r: r.update(schema_version=1),
-        r"schema_version=1, and this motorVAE reads 2: run motorvae-bench again",
+        r"schema_version=1, and this motorVAE reads 3: run motorvae-bench again",
     ),
     "no version": (lambda r: r.pop("schema_version"), "schema_version=None"),
     "unknown key": (lambda r: r.update(speed="fast"), "speed: Extra inputs"),
@@ -60,7 +60,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
         lambda r: r["cases"].append(r["cases"][0]),
         "two cases are called 'encoder, batch 1, torch eager'",
     ),
-    "no float32 rate": (lambda r: r["matrix"].clear(), "matrix has no float32 rate"),
+    "no fp32 rate": (lambda r: r["matrix"].clear(), "matrix has no fp32 rate"),
     "no samples": (
         lambda r: r["cases"][0]["stages"]["run"].update(samples=[]),
         "samples",

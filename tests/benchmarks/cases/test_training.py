@@ -10,7 +10,7 @@ SCHEDULE = Schedule(samples=2, warmup=0, settle=0, turn=1)
 def test_both_ways_are_timed_where_the_processor_has_bf16(small_spec: ModelSpec) -> None:
     cases = training_cases(small_spec, 4, SCHEDULE, has_bf16=True)
     assert [(case.precision, case.variant) for case in cases] == [
-        ("float32", None),
+        ("fp32", None),
         ("bf16", "channels last"),
     ]
     assert [len(case.stages["step"].samples) for case in cases] == [2, 2]

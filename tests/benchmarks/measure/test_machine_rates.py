@@ -12,7 +12,7 @@ def test_rates_join_both_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "MATRIX_SIDE", 64)
     monkeypatch.setattr(machine, "MEMORY_BYTES", 1 << 16)
     rates = rates_of(measure_machine(2), measure_machine(3))
-    assert "float32" in rates.matrix
+    assert "fp32" in rates.matrix
     for rate in (*rates.matrix.values(), rates.copy_memory, rates.read_memory):
         assert len(rate.series.samples) == 5
     assert {rate.work for rate in rates.matrix.values()} == {2 * 64**3}
