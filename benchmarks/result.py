@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from ..runtime.bundle.manifest import Precision
+from ..runtime.bundle.graph_key import Precision
 from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import document_from_json
 from ..runtime.core.errors import MeasurementError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from ..runtime.bundle.manifest import GraphName
+from ..runtime.bundle.graph_key import Part
 from ..training.hardware import cpu_has_bf16
 from .cases.base import Case
 from .cases.gpu import gpu_cases, power_mode
@@ -27,7 +27,7 @@ from .result import Result, Settings
 from .subjects.model_under_test import ModelUnderTest
 from .subjects.torch_engines import thread_limit
 
-_GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder")
+_GRAPHS: tuple[Part, ...] = ("encoder", "decoder")
 _SPREADING_MS = 100.0
 """How long a turn settles: with less, an engine's p50 depends on which one ran before it."""
 

@@ -11,15 +11,9 @@ import orjson
 
 from ..runtime.bundle.arrays import arrays_from_npz
 from ..runtime.bundle.calibration import HELD_OUT
+from ..runtime.bundle.graph_key import ENGINES, GraphKey, Part, Precision
 from ..runtime.bundle.load import Bundle
-from ..runtime.bundle.manifest import (
-    MANIFEST,
-    STATISTICS,
-    VERIFICATION_IMAGES,
-    GraphName,
-    GraphReport,
-    Precision,
-)
+from ..runtime.bundle.manifest import MANIFEST, STATISTICS, VERIFICATION_IMAGES, GraphReport
 from ..runtime.core.atomic_files import check_writable, replaced_folder
 from ..runtime.core.errors import (
     BackendError,
@@ -31,8 +25,7 @@ from ..runtime.core.errors import (
     sentence_list,
 )
 from ..runtime.core.spec import ModelSpec
-from ..runtime.engines.tensorrt.find import ENGINES, unknown_in_engines
-from .forms import Form
+from ..runtime.engines.tensorrt.find import unknown_in_engines
 from .int8.graphs import Int8Forms, Int8Request, LeftOut, Searched
 from .int8.images import Luma, calibration_from_text
 from .ood.capability import ood_capability
@@ -74,7 +67,7 @@ def check_replaceable(output: Path) -> None:
 def write_bundle(
     output: Path,
     *,
-    graphs: Mapping[GraphName, ir.Model],
+    graphs: Mapping[Part, ir.Model],
     spec: ModelSpec,
     weights_sha256: str,
     statistics: Path,
@@ -121,7 +114,7 @@ def write_bundle(
         shutil.copyfile(statistics, folder / STATISTICS)
         tell("what out-of-distribution detection can tell")
         writer.ood = ood_capability(
-            folder / Form("encoder", "fp32").file,
+            folder / GraphKey("encoder").onnx_file,
             arrays_from_npz(statistics, error=BundleError, again="train again"),
             reference.images,
         )
@@ -186,8 +179,8 @@ def _add(
         except DataError as error:
             if int8.calibration != HELD_OUT:
                 raise
-            reason = str(error)
-            left_out = tuple(LeftOut(name, "encoder", reason=reason) for name in int8.runners)
+            keys = (GraphKey("encoder", "int8", target=target) for target in int8.runners)
+            left_out = tuple(LeftOut(key, reason=str(error)) for key in keys)
     if "bf16" in precisions:
         tell("bf16 graphs")
         _add_bf16(writer)

@@ -12,8 +12,9 @@ import tyro
 from rich.console import Console
 
 from ..runtime.bundle.calibration import HELD_OUT
+from ..runtime.bundle.graph_key import PARTS, TARGETS, Precision, Target
 from ..runtime.bundle.load import Bundle, load_bundle
-from ..runtime.bundle.manifest import GraphReport, Precision, Runner
+from ..runtime.bundle.manifest import GraphReport
 from ..runtime.core.atomic_files import sha256_of
 from ..runtime.core.command import run_command, stderr_console
 from ..runtime.core.errors import (
@@ -23,7 +24,6 @@ from ..runtime.core.errors import (
     VerificationError,
     missing_dependency,
 )
-from .forms import RUNNERS
 from .tables import engine_table, search_table, verification_table
 from .tensorrt.add_engines import (
     EngineBuildRequest,
@@ -110,13 +110,13 @@ def _export(options: ExportOptions) -> None:
     else:
         path = options.bundle
         left_out = _extend_bundle(options, graphs, runners, load_bundle(path), console)
-    if any((part.runner, part.graph) == ("tensorrt", "encoder") for part in left_out):
+    if any((one.key.target, one.key.part) == ("tensorrt", "encoder") for one in left_out):
         engines = [name for name in engines if name != "int8"]
         wants_engine = wants_engine and bool(engines)
     if isinstance(builder, NoBuilder):
         if wants_engine:
             flags = " ".join(f"--{name}" for name in engines)
-            if runners != RUNNERS:
+            if runners != TARGETS:
                 flags = flags.replace("--int8", "--int8 tensorrt")
             console.print(
                 f"no engine was built: {builder.reason}; on the machine that will run it: "
@@ -127,7 +127,7 @@ def _export(options: ExportOptions) -> None:
             order = EngineBuildRequest(builder, gpu, precision, profile, options.workspace_mib)
             _build_engines(path, order, console)
     if left_out:
-        clauses = dict.fromkeys(part.sentence for part in left_out)
+        clauses = dict.fromkeys(one.sentence for one in left_out)
         raise VerificationError(
             f"{path} is there, but not all of it: {'; '.join(clauses)}; calibrate on more of what "
             "the camera will see with --calibration, train for more steps, or use another precision"
@@ -136,7 +136,7 @@ def _export(options: ExportOptions) -> None:
         console.print(f"next: motorvae-stream --camera 0 --model {path}")
 
 
-def _runners(asked: Sequence[str] | None) -> tuple[Runner, ...]:
+def _runners(asked: Sequence[str] | None) -> tuple[Target, ...]:
     """Return the engines that `--int8` names, all where it names none.
 
     Raises:
@@ -145,12 +145,12 @@ def _runners(asked: Sequence[str] | None) -> tuple[Runner, ...]:
     if asked is None:
         return ()
     names = [name for text in asked for name in text.split(",") if name]
-    if unknown := [name for name in names if name not in RUNNERS]:
+    if unknown := [name for name in names if name not in TARGETS]:
         raise ConfigError(
-            f"--int8 {unknown[0]}: no such engine, name some of {', '.join(RUNNERS)}, or none for "
+            f"--int8 {unknown[0]}: no such engine, name some of {', '.join(TARGETS)}, or none for "
             "all"
         )
-    return tuple(runner for runner in RUNNERS if not names or runner in names)
+    return tuple(runner for runner in TARGETS if not names or runner in names)
 
 
 def _check_options(options: ExportOptions, *, asks_nothing: bool) -> None:
@@ -180,14 +180,13 @@ def _check_options(options: ExportOptions, *, asks_nothing: bool) -> None:
 def _export_checkpoint(
     options: ExportOptions,
     precisions: Sequence[Precision],
-    runners: tuple[Runner, ...],
+    runners: tuple[Target, ...],
     console: Console,
 ) -> tuple[LeftOut, ...]:
     try:
         from ..training.checkpoint import model_from_checkpoint, statistics_name, weights_name  # noqa: PLC0415
         from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
         from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
-        from .forms import GRAPHS  # noqa: PLC0415
         from .int8.graphs import Int8Request  # noqa: PLC0415
         from .onnx_export import onnx_from_model  # noqa: PLC0415
         from .verify.reference import held_out_from_run  # noqa: PLC0415
@@ -230,7 +229,7 @@ def _export_checkpoint(
     with console.status("exporting the graphs") as status:
         left_out = write_bundle(
             output,
-            graphs={graph: onnx_from_model(model, spec, graph) for graph in GRAPHS},
+            graphs={part: onnx_from_model(model, spec, part) for part in PARTS},
             spec=spec,
             weights_sha256=sha256_of(folder / weights_name(folder, options.weights)),
             statistics=folder / statistics,
@@ -249,7 +248,7 @@ def _export_checkpoint(
 def _extend_bundle(
     options: ExportOptions,
     precisions: Sequence[Precision],
-    runners: tuple[Runner, ...],
+    runners: tuple[Target, ...],
     bundle: Bundle,
     console: Console,
 ) -> tuple[LeftOut, ...]:
@@ -288,7 +287,7 @@ def _extend_bundle(
             on_reports=_printer(console),
             tell=status.update,
         )
-    refused = {part.runner for part in left_out if part.graph == "encoder"}
+    refused = {one.key.target for one in left_out if one.key.part == "encoder"}
     added = [name for name in lacking if name != "int8" or set(missing) - refused]
     if added:
         names = " and ".join(NAMES[precision] for precision in added)

@@ -6,30 +6,30 @@ import importlib.metadata
 
 import onnx_ir as ir
 
+from ..runtime.bundle.graph_key import GraphKey
 from ..runtime.core.spec import ModelSpec
-from .forms import Form
 
 
-def describe(model: ir.Model, form: Form, *, spec: ModelSpec, weights: str) -> None:
+def describe(model: ir.Model, key: GraphKey, *, spec: ModelSpec, weights: str) -> None:
     """Write into the graph what it is, such that bytes repeat.
 
     Args:
         model: Changed in place.
-        form: Which form of which graph.
+        key: Which graph it is.
         spec: Sizes of the model.
         weights: SHA-256 of the weights, in hexadecimal digits.
     """
     model.producer_name = "motorvae"
     model.producer_version = importlib.metadata.version("motorvae")
-    model.doc_string = f"{form.title} of a motorVAE"
+    model.doc_string = f"{key.title} of a motorVAE"
     model.metadata_props.update(
         {
-            "motorvae.graph": form.graph,
-            "motorvae.precision": form.precision,
-            "motorvae.variant": form.variant,
+            "motorvae.graph": key.part,
+            "motorvae.precision": key.precision,
+            "motorvae.variant": key.variant,
             "motorvae.model": spec.model_dump_json(),
             "motorvae.weights_sha256": weights,
         }
     )
-    if form.made_for:
-        model.metadata_props["motorvae.made_for"] = form.made_for
+    if key.target:
+        model.metadata_props["motorvae.made_for"] = key.target

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 import torch
 
-from ..runtime.bundle.manifest import BATCH, GraphName, tensors_of
+from ..runtime.bundle.graph_key import BATCH, GraphKey, Part
 from ..runtime.core.spec import ModelSpec
 from ..training.model.vae import MotorVAE
 
@@ -18,7 +18,7 @@ OPSET = 20
 """The newest that TensorRT 10.3's parser and every current ONNX Runtime read."""
 
 
-def onnx_from_model(model: MotorVAE, spec: ModelSpec, graph: GraphName) -> ir.Model:
+def onnx_from_model(model: MotorVAE, spec: ModelSpec, part: Part) -> ir.Model:
     """Export one half of the model.
 
     Batch norm is folded into the convolutions, the batch axis is free, and nothing random is
@@ -28,10 +28,11 @@ def onnx_from_model(model: MotorVAE, spec: ModelSpec, graph: GraphName) -> ir.Mo
     Args:
         model: In evaluation mode.
         spec: Its sizes; the sample input and the names come from them.
-        graph: Which half.
+        part: Which half.
     """
-    half = model.encoder if graph == "encoder" else model.decoder
-    inputs, outputs = tensors_of(graph, spec)
+    half = model.encoder if part == "encoder" else model.decoder
+    key = GraphKey(part)
+    inputs, outputs = key.inputs(spec), key.outputs(spec)
     # Two of everything: a batch of one would be taken for a constant.
     sample = torch.zeros([2 if size == BATCH else int(size) for size in inputs[0].shape])
     with _quiet_exporter():
@@ -50,7 +51,7 @@ def onnx_from_model(model: MotorVAE, spec: ModelSpec, graph: GraphName) -> ir.Mo
         raise AssertionError("torch.onnx.export with dynamo=True returns a program")
     exported = program.model
     _forget_origin(exported)
-    exported.graph.name = f"motorvae_{graph}"
+    exported.graph.name = f"motorvae_{part}"
     return exported
 
 

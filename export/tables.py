@@ -82,7 +82,7 @@ def search_table(searched: Sequence[Searched]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("INT8 ranges", no_wrap=True)
     for search in searched:
-        heading = f"{search.form.graph}\n{search.form.made_for}"
+        heading = f"{search.key.part}\n{search.key.target}"
         table.add_column(heading, justify="right", no_wrap=True)
     for ends in dict.fromkeys(trial.method.ends for trial in searched[0].trials):
         table.add_row(ends, *(_screened(search, ends) for search in searched))
@@ -132,7 +132,7 @@ def engine_table(engine_manifests: Sequence[EngineManifest]) -> Table:
             precision_report.share_of_multiplications(precision) if precision == "int8" else outputs
         )
         table.add_row(
-            engine_manifest.title,
+            engine_manifest.key.title,
             f"{weights:.2%} {precision}",
             f"{told:.2%} {precision}",
             f"{engine_manifest.engine.size_bytes / 1e6:.1f} MB",

@@ -15,19 +15,16 @@ import onnx
 import onnx_ir as ir
 
 from ..runtime.bundle.calibration import Calibration
+from ..runtime.bundle.graph_key import GraphKey, Part, Precision, Target
 from ..runtime.bundle.load import load_bundle
 from ..runtime.bundle.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
     FileEntry,
     GraphEntry,
-    GraphName,
     GraphReport,
     Manifest,
-    Precision,
     Preprocessing,
-    Runner,
-    tensors_of,
 )
 from ..runtime.bundle.ood_capability import OODCapability
 from ..runtime.core.atomic_files import sha256_of
@@ -36,7 +33,6 @@ from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.base import Backend, Batch
 from ..runtime.engines.open import open_onnx, open_openvino
 from ..runtime.pixels.convert import input_from_luma
-from .forms import BF16, FP16, FP32, Form
 from .metadata import describe
 from .transforms.fp16 import check_precision, fp16_from_fp32, with_values_exposed
 from .transforms.io_variants import luma_from_float, mu_from_encoder
@@ -51,6 +47,23 @@ from .verify.verifier import (
     encoder_reports,
 )
 
+FP32 = (
+    GraphKey("encoder"),
+    GraphKey("encoder", variant="mu"),
+    GraphKey("decoder"),
+    GraphKey("decoder", variant="phases"),
+)
+FP16 = (
+    GraphKey("encoder", "fp16"),
+    GraphKey("encoder", "fp16", "luma"),
+    GraphKey("encoder", "fp16", "mu"),
+    GraphKey("decoder", "fp16"),
+)
+BF16 = (
+    GraphKey("encoder", "bf16", target="openvino"),
+    GraphKey("encoder", "bf16", "mu", "openvino"),
+    GraphKey("decoder", "bf16", "phases", "openvino"),
+)
 IN_OPENVINO = 64
 """So many held-out images, evenly taken, judge a float32 graph a second time, in OpenVINO."""
 
@@ -79,22 +92,22 @@ class BundleWriter:
     ) -> None:
         self.folder, self.spec, self.weights_sha256 = folder, spec, weights_sha256
         self.reference = reference
-        self.encoded: dict[tuple[Precision, Runner | None], npt.NDArray[np.float32]] = {}
+        self.encoded: dict[tuple[Precision, Target | None], npt.NDArray[np.float32]] = {}
         self._openvino_mu = np.empty((0, spec.latent_size), np.float32)
         self.graphs: list[GraphEntry] = []
         self.reports: list[GraphReport] = []
         self.ood: OODCapability | None = None
 
-    def add_fp32(self, graphs: Mapping[GraphName, ir.Model]) -> None:
+    def add_fp32(self, graphs: Mapping[Part, ir.Model]) -> None:
         """Derive, write and verify all float32 forms of the two graphs."""
-        for form in FP32:
-            model = graphs[form.graph].clone()
-            if form.variant == "mu":
+        for key in FP32:
+            model = graphs[key.part].clone()
+            if key.variant == "mu":
                 luma_from_float(model)
                 mu_from_encoder(model)
-            elif form.variant == "phases":
+            elif key.variant == "phases":
                 phases_from_decoder(model, everywhere=False)
-            self.add(form, model)
+            self.add(key, model)
 
     def add_fp16(self) -> None:
         """Derive, write and verify all FP16 forms of the float32 graphs in the folder.
@@ -102,16 +115,16 @@ class BundleWriter:
         Raises:
             VerificationError: A weight is beyond the FP16 range.
         """
-        for form in FP16:
-            model = self.fp32(form.graph)
-            if form.variant == "full":
-                self._report_activations(form, model)
+        for key in FP16:
+            model = self.fp32(key.part)
+            if key.variant == "full":
+                self._report_activations(key, model)
             else:
                 luma_from_float(model)
-            if form.variant == "mu":
+            if key.variant == "mu":
                 mu_from_encoder(model)
             half = fp16_from_fp32(model)
-            self.add(form, model, subnormal_weights=half.subnormal)
+            self.add(key, model, subnormal_weights=half.subnormal)
 
     def add_bf16(self) -> None:
         """List the float32 graphs that OpenVINO computes in bf16, having verified that.
@@ -120,17 +133,17 @@ class BundleWriter:
             MissingDependencyError: OpenVINO is not installed.
             BackendError: This processor does not compute in bf16.
         """
-        for form in BF16:
-            model = ir.load(self.folder / form.file)
-            self.graphs.append(self._verified(form, model, self.reference))
+        for key in BF16:
+            model = ir.load(self.folder / key.onnx_file)
+            self.graphs.append(self._verified(key, model, self.reference))
 
-    def fp32(self, graph: GraphName) -> ir.Model:
+    def fp32(self, part: Part) -> ir.Model:
         """Return a fresh copy of a whole float32 graph from the folder."""
-        return ir.load(self.folder / Form(graph, "fp32").file)
+        return ir.load(self.folder / GraphKey(part).onnx_file)
 
     def add(
         self,
-        form: Form,
+        key: GraphKey,
         model: ir.Model,
         *,
         subnormal_weights: int = 0,
@@ -140,24 +153,24 @@ class BundleWriter:
         """Write a graph, verify it, and list it.
 
         Args:
-            form: What it is.
+            key: What it is.
             model: The graph; its description is changed.
             subnormal_weights: See `HalfWeights`.
             calibration: How an INT8 graph was calibrated.
             reference: The images that verify it; by default all.
         """
-        describe(model, form, spec=self.spec, weights=self.weights_sha256)
-        check_precision(model, form.precision, calibration.excluded if calibration else ())
-        path = self.folder / form.file
+        describe(model, key, spec=self.spec, weights=self.weights_sha256)
+        check_precision(model, key.precision, calibration.excluded if calibration else ())
+        path = self.folder / key.onnx_file
         ir.save(model, path)
         onnx.checker.check_model(path, full_check=True)
-        entry = self._verified(form, model, reference or self.reference)
+        entry = self._verified(key, model, reference or self.reference)
         facts = {"subnormal_weights": subnormal_weights, "calibration": calibration}
         self.graphs.append(entry.model_copy(update=facts))
 
     def add_if_passed(
         self,
-        models: Mapping[Form, ir.Model],
+        models: Mapping[GraphKey, ir.Model],
         *,
         calibration: Calibration,
         reference: Reference,
@@ -177,9 +190,9 @@ class BundleWriter:
             All reports.
         """
         graphs, reports = len(self.graphs), len(self.reports)
-        self.encoded["int8", next(iter(models)).made_for] = encoded
-        for form, model in models.items():
-            self.add(form, model, calibration=calibration, reference=reference)
+        self.encoded["int8", next(iter(models)).target] = encoded
+        for key, model in models.items():
+            self.add(key, model, calibration=calibration, reference=reference)
         found = tuple(
             report.model_copy(update={"notes": (*report.notes, *notes)})
             for report in self.reports[reports:]
@@ -187,26 +200,28 @@ class BundleWriter:
         self.reports[reports:] = found
         if not all(report.passed for report in found):
             del self.graphs[graphs:], self.reports[reports:]
-            for form in models:
-                (self.folder / form.file).unlink()
+            for key in models:
+                (self.folder / key.onnx_file).unlink()
         return found
 
     def judge(
         self,
-        form: Form,
+        key: GraphKey,
         model: ir.Model,
         reference: Reference,
         *,
         encoded: npt.NDArray[np.float32],
     ) -> tuple[GraphReport, ...]:
         """Hold a candidate against a reference; arguments as of `add_if_passed`."""
-        self.encoded[form.precision, form.made_for] = encoded
+        self.encoded[key.precision, key.target] = encoded
         with self._saved(model) as path:
-            return self._reports(form, path, reference)[0]
+            return self._reports(key, path, reference)[0]
 
-    def run(self, form: Form, model: ir.Model, inputs: Batch) -> dict[str, npt.NDArray[np.float32]]:
+    def run(
+        self, key: GraphKey, model: ir.Model, inputs: Batch
+    ) -> dict[str, npt.NDArray[np.float32]]:
         """Return what a candidate gives, on the engine that it is verified on."""
-        with self._saved(model) as path, opened_as_verified(form, path)[0] as backend:
+        with self._saved(model) as path, opened_as_verified(key, path)[0] as backend:
             return run_in_batches(backend, inputs)
 
     @contextlib.contextmanager
@@ -259,29 +274,25 @@ class BundleWriter:
         (self.folder / MANIFEST).write_text(text, encoding="utf-8")
         load_bundle(self.folder)
 
-    def _verified(self, form: Form, model: ir.Model, reference: Reference) -> GraphEntry:
+    def _verified(self, key: GraphKey, model: ir.Model, reference: Reference) -> GraphEntry:
         """Verify a graph whose file is there, keep its reports, and return its entry."""
-        path = self.folder / form.file
-        reports, mu = self._reports(form, path, reference)
+        path = self.folder / key.onnx_file
+        reports, mu = self._reports(key, path, reference)
         self.reports += reports
-        if form.precision == "fp32":
-            self.reports += self._openvino_reports(form, path, reference)
+        if key.precision == "fp32":
+            self.reports += self._openvino_reports(key, path, reference)
         if mu is not None:
-            self.encoded[form.precision, form.made_for] = mu
-        inputs, outputs = tensors_of(form.graph, self.spec, form.variant)
+            self.encoded[key.precision, key.target] = mu
         return GraphEntry(
             **_facts(path),
-            graph=form.graph,
-            precision=form.precision,
-            variant=form.variant,
-            made_for=form.made_for,
+            **key.fields,
             opset=model.opset_imports[""],
-            inputs=inputs,
-            outputs=outputs,
+            inputs=key.inputs(self.spec),
+            outputs=key.outputs(self.spec),
         )
 
     def _openvino_reports(
-        self, form: Form, path: Path, reference: Reference
+        self, key: GraphKey, path: Path, reference: Reference
     ) -> tuple[GraphReport, ...]:
         """Verify a float32 graph in OpenVINO too, where it is installed: it may run there.
 
@@ -294,43 +305,43 @@ class BundleWriter:
         except (MissingDependencyError, BackendError):
             return ()  # what does not open here does not run here
         with backend:
-            backend.check_tensors(*tensors_of(form.graph, self.spec, form.variant))
-            if form.graph == "encoder":
-                reports, self._openvino_mu = encoder_reports(backend, part, form.precision)
+            backend.check_tensors(key.inputs(self.spec), key.outputs(self.spec))
+            if key.part == "encoder":
+                reports, self._openvino_mu = encoder_reports(backend, part, key.precision)
             else:
                 encoded = self._openvino_mu
-                reports = decoder_reports(backend, part, form.precision, encoded=encoded)
-        return tuple(report.model_copy(update={"variant": form.variant}) for report in reports)
+                reports = decoder_reports(backend, part, key.precision, encoded=encoded)
+        return tuple(report.model_copy(update={"variant": key.variant}) for report in reports)
 
     def _reports(
-        self, form: Form, path: Path, reference: Reference
+        self, key: GraphKey, path: Path, reference: Reference
     ) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32] | None]:
         """Run a file on the production backend; return an encoder's (N, D) mu as well.
 
         A decoder is also run on what the encoder of its precision gave.
         """
         mu = None
-        backend, note = opened_as_verified(form, path)
+        backend, note = opened_as_verified(key, path)
         with backend:
-            backend.check_tensors(*tensors_of(form.graph, self.spec, form.variant))
-            if form.graph == "encoder":
-                reports, mu = encoder_reports(backend, reference, form.precision)
+            backend.check_tensors(key.inputs(self.spec), key.outputs(self.spec))
+            if key.part == "encoder":
+                reports, mu = encoder_reports(backend, reference, key.precision)
             else:
-                encoded = self.encoded[form.precision, form.made_for]
-                reports = decoder_reports(backend, reference, form.precision, encoded=encoded)
-        labels = {"variant": form.variant, "made_for": form.made_for}
+                encoded = self.encoded[key.precision, key.target]
+                reports = decoder_reports(backend, reference, key.precision, encoded=encoded)
+        labels = {"variant": key.variant, "made_for": key.target}
         labelled = tuple(
             report.model_copy(update={**labels, "engine": report.engine + note})
             for report in reports
         )
         return labelled, mu
 
-    def _report_activations(self, form: Form, model: ir.Model) -> None:
+    def _report_activations(self, key: GraphKey, model: ir.Model) -> None:
         """Look inside the float32 graph for values that FP16 arithmetic could not hold."""
         exposed = self.folder / "exposed.onnx"
         ir.save(with_values_exposed(model), exposed)
         reference = self.reference
-        is_encoder = form.graph == "encoder"
+        is_encoder = key.part == "encoder"
         inputs = input_from_luma(reference.images[:, None]) if is_encoder else reference.mu
         if (probes := reference.probes) is not None:
             probed = input_from_luma(probes.images[:, None]) if is_encoder else probes.latents
@@ -340,23 +351,21 @@ class BundleWriter:
             for image in range(len(inputs)):  # every value inside is kept, so one at a time
                 values = backend.run(inputs[image : image + 1])
                 largest = max(largest, *(float(np.abs(value).max()) for value in values.values()))
-            report = activation_report(
-                form.graph, largest, engine=backend.name, reference=reference
-            )
+            report = activation_report(key.part, largest, engine=backend.name, reference=reference)
         exposed.unlink()
         self.reports.append(report)
 
 
-def opened_as_verified(form: Form | GraphEntry, path: Path) -> tuple[Backend, str]:
+def opened_as_verified(key: GraphKey, path: Path) -> tuple[Backend, str]:
     """Open a graph on the engine it is made for, or on ONNX Runtime with a note that says so."""
-    if form.made_for == "openvino":
+    if key.target == "openvino":
         try:
-            return open_openvino(path, precision=form.precision), ""
+            return open_openvino(path, precision=key.precision), ""
         except (MissingDependencyError, BackendError) as error:
-            if form.precision == "bf16":  # the float32 file in ONNX Runtime would prove nothing
+            if key.precision == "bf16":  # the float32 file in ONNX Runtime would prove nothing
                 raise
             return open_onnx(path), f", not OpenVINO: {error.clause()}"
-    return open_onnx(path), ", not TensorRT" if form.made_for == "tensorrt" else ""
+    return open_onnx(path), ", not TensorRT" if key.target == "tensorrt" else ""
 
 
 def _facts(path: Path) -> _Facts:

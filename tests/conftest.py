@@ -41,11 +41,11 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
     from torch import nn
 
     from motorvae.export.bundle import write_bundle
-    from motorvae.export.forms import GRAPHS
     from motorvae.export.onnx_export import onnx_from_model
     from motorvae.export.verify.reference import HeldOut
     from motorvae.export.verify.torch_reference import reference_from_model
     from motorvae.export.verify.verifier import Spread
+    from motorvae.runtime.bundle.graph_key import PARTS
     from motorvae.runtime.sources.synthetic.vehicles import vehicle
     from motorvae.training.data.dataset import DataSet
     from motorvae.training.model.vae import MotorVAE
@@ -75,7 +75,7 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
     np.savez(statistics, **latent_statistics(model, data))
     write_bundle(
         folder / "bundle",
-        graphs={graph: onnx_from_model(model, spec, graph) for graph in GRAPHS},
+        graphs={graph: onnx_from_model(model, spec, graph) for graph in PARTS},
         spec=spec,
         weights_sha256="ab" * 32,
         statistics=statistics,

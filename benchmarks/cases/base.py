@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ...runtime.bundle.manifest import Metric, Precision
+from ...runtime.bundle.graph_key import Precision
+from ...runtime.bundle.manifest import Metric
 from ...runtime.core.spec import StrictModel
 from ..measure.roofline import Roofline
 from ..measure.samples import Series

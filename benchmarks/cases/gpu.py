@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from ...runtime.bundle.manifest import GraphName, Precision
+from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.core.errors import BackendError, MissingDependencyError
 from ...runtime.engines.base import Backend, Batch
 from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
@@ -47,17 +47,15 @@ def gpu_cases(
         else:
             for graph in ("encoder", "decoder"):
                 for precision in precisions_with_engine(subject.bundle, graph, package):
-                    found += _engine_cases(
-                        subject, graph, precision, package, gpu, schedule, seed, gate
-                    )
+                    key = GraphKey(graph, precision)
+                    found += _engine_cases(subject, key, package, gpu, schedule, seed, gate)
         cases += found or [blank]
     return cases
 
 
 def _engine_cases(  # noqa: PLR0917  # one caller, just above
     subject: ModelUnderTest,
-    graph: GraphName,
-    precision: Precision,
+    key: GraphKey,
     package: TensorRTName,
     gpu: Gpu,
     schedule: Schedule,
@@ -66,23 +64,22 @@ def _engine_cases(  # noqa: PLR0917  # one caller, just above
 ) -> list[Case]:
     """Time one engine, one image a run, with the CUDA graph off and then on."""
     luma = luma_for(subject.spec, 1, seed)
-    outputs = ("mu",) if graph == "encoder" else ("reconstruction",)
+    outputs = ("mu",) if key.part == "encoder" else ("reconstruction",)
     cases: list[Case] = []
     for is_graph in (False, True):
         case = Case(
             group="gpu",
             engine=_ENGINES[package],
-            precision=precision,
+            precision=key.precision,
             outputs=" and ".join(outputs),
-            variant=graph,
+            variant=key.part,
             mode=GpuMode(cuda_graph=is_graph, data_transfers=True),
             not_measured="not reached",
         )
         try:
             opened = open_engine(
                 subject.bundle,
-                graph,
-                precision,
+                key,
                 import_tensorrt(package),
                 gpu,
                 outputs=outputs,
@@ -90,7 +87,7 @@ def _engine_cases(  # noqa: PLR0917  # one caller, just above
             )[0]
             with cast("TimedBackend", opened) as backend:
                 values: Batch = subject.reference.mu[:1]
-                if graph == "encoder":
+                if key.part == "encoder":
                     is_luma = backend.input_dtype == luma.dtype
                     values = luma if is_luma else input_from_luma(luma)
                     case = case.model_copy(update={"input_type": backend.input_dtype.name})

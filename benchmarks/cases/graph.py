@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...runtime.bundle.manifest import OUTPUTS, GraphEntry, GraphName, tensors_of
+from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Part
+from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.engines.base import Batch
 from ...runtime.pixels.convert import input_from_luma
 from ..measure.roofline import Cost, cost_of
@@ -54,7 +55,7 @@ class DriftGate:
 
 def graph_cases(
     subject: ModelUnderTest,
-    graph: GraphName,
+    graph: Part,
     batch: int,
     *,
     schedule: Schedule,
@@ -85,7 +86,7 @@ def graph_cases(
     luma = luma_for(subject.spec, batch, seed)
     images = input_from_luma(luma)
     half = subject.model.encoder if graph == "encoder" else subject.model.decoder
-    names = [tensor.name for tensor in tensors_of(graph, subject.spec)[1]]
+    names = [tensor.name for tensor in GraphKey(graph).outputs(subject.spec)]
     values: Batch = images
     if graph == "decoder":
         values = eager_run(subject.model.encoder, OUTPUTS["encoder"])(images)["mu"]
@@ -144,7 +145,7 @@ def graph_cases(
 
 def cost_of_case(subject: ModelUnderTest, case: Case) -> Cost:
     """Return what one run of a graph's case costs on paper."""
-    graph: GraphName = "encoder" if case.group == "encoder" else "decoder"
+    graph: Part = "encoder" if case.group == "encoder" else "decoder"
     return cost_of(
         subject.spec,
         graph,

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle.manifest import OUTPUTS
+from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
 from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Batch
@@ -140,7 +140,9 @@ def path_contenders(subject: ModelUnderTest, threads: int | None) -> list[Engine
             if (runner, precision) == ("openvino", "fp32"):  # never what `auto` takes
                 continue
             with contextlib.suppress(BundleError):
-                entry = subject.bundle.leanest("encoder", precision, runner, ("mu",))
+                entry = subject.bundle.leanest(
+                    GraphKey("encoder", precision, target=runner), ("mu",)
+                )
                 found.append(production(subject, entry, runner, threads=threads))
     return found
 

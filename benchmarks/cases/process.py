@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import get_args
 
-from ...runtime.bundle.manifest import OUTPUTS, Precision
+from ...runtime.bundle.graph_key import OUTPUTS, Precision
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import CpuRunner
 from ..measure.samples import series_of

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ...runtime.bundle.manifest import Precision
+from ...runtime.bundle.graph_key import GraphKey, Precision
 from ...runtime.core.errors import (
     BackendError,
     BundleError,
@@ -221,7 +221,7 @@ def _encoder(
     subject: ModelUnderTest, way: StreamConfig, seed: int
 ) -> Iterator[Callable[[], object]]:
     """Open what motorvae-stream would."""
-    entry = subject.bundle.leanest("encoder", way.precision, way.runner)
+    entry = subject.bundle.leanest(GraphKey("encoder", way.precision, target=way.runner))
     luma = luma_for(subject.spec, 1, seed)
 
     def open_with(threads: int | None) -> SelectedEngine:

@@ -8,7 +8,7 @@ import time
 import cv2
 import numpy as np
 
-from ...runtime.bundle.manifest import OUTPUTS
+from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
 from ...runtime.engines.open import open_entry
 from ...runtime.pixels.convert import write_input
 from ..measure.rounds import Laps, Schedule, interleaved
@@ -34,7 +34,7 @@ def thread_cases(subject: ModelUnderTest, *, schedule: Schedule, seed: int) -> l
     next, so that threads which spin while there is nothing to do are in it.
     """
     scene = scene_of(*FRAME, seed)
-    entry = subject.bundle.leanest("encoder", "fp32", "onnx", ("mu",))
+    entry = subject.bundle.leanest(GraphKey("encoder", target="onnx"), ("mu",))
     installed = cv2.getNumThreads()
     blank = Case(
         group="threads",

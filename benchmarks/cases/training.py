@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...runtime.bundle.manifest import Precision
+from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.spec import ModelSpec
 from ...training.hardware import training_step_seconds
 from ..measure.rounds import Laps, Schedule, interleaved

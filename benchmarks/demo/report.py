@@ -12,6 +12,7 @@ import orjson
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
+from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.load import load_bundle
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.errors import DataError
@@ -46,7 +47,7 @@ def draw_report(path: Path, *, bundle: Path, video: Path, rows: Path) -> None:
     picked = [latent_rows[len(latent_rows) * (2 * i + 1) // (2 * COLUMNS)] for i in range(COLUMNS)]
     originals = _frames_at(video, {row["index"] for row in picked}, model.spec)
     latents = np.asarray([row["mu"] for row in picked], np.float32)
-    with open_backend(model, "decoder") as decoder:
+    with open_backend(model, GraphKey("decoder")) as decoder:
         reconstructions = decoder.run(latents)["reconstruction"][:, 0]
 
     with mpl.rc_context({"font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left"}):

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ...export.tables import engine_table
-from ...runtime.bundle.manifest import GraphReport, Precision, Variant
+from ...runtime.bundle.graph_key import Precision, Variant
+from ...runtime.bundle.manifest import GraphReport
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.documents import document_from_json
 from ...runtime.core.errors import MeasurementError

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ...export.verify.verifier import Reference, decoder_reports, encoder_reports
+from ...runtime.bundle.graph_key import GraphKey, Precision, Tensor, Variant
 from ...runtime.bundle.load import Bundle
-from ...runtime.bundle.manifest import GraphEntry, GraphReport, Precision, Tensor, Variant
+from ...runtime.bundle.manifest import GraphEntry, GraphReport
 from ...runtime.core.closing import Closing
 from ...runtime.core.errors import BackendError, MeasurementError
 from ...runtime.core.latency import NS_PER_MS
@@ -112,14 +113,11 @@ def encoder_of_row(bundle: Bundle, row: Row) -> GraphEntry:
         BundleError: The bundle has no encoder of this precision for ONNX Runtime.
         MeasurementError: It has, and none of this form.
     """
+    key = GraphKey("encoder", row.precision, row.form)
     for entry in bundle.manifest.graphs:
-        if (entry.graph, entry.precision, entry.variant) == (
-            "encoder",
-            row.precision,
-            row.form,
-        ) and (entry.made_for in {None, "onnx"}):
+        if entry.key in {key, replace(key, target="onnx")}:
             return entry
-    leanest = bundle.leanest("encoder", row.precision, "onnx")  # refuses by the name users know
+    leanest = bundle.leanest(replace(key, target="onnx"))  # refuses by the name users know
     raise MeasurementError(
         f"the bundle has no encoder of this form; its leanest in {row.precision} is {leanest.title}"
     )
@@ -144,7 +142,7 @@ def decoder_gate(
     Raises:
         BackendError: It does not open or run.
     """
-    with open_entry(bundle.leanest("decoder", precision, "onnx")) as decoder:
+    with open_entry(bundle.leanest(GraphKey("decoder", precision, target="onnx"))) as decoder:
         part = _first_images(reference, min(len(encoded), len(reference.images)))
         return decoder_reports(decoder, part, precision, encoded=encoded[: len(part.images)])
 
@@ -253,7 +251,7 @@ def gated_row(row: Row, gate: tuple[GraphReport, ...]) -> Row:
 
 
 def _first_images(reference: Reference, count: int) -> Reference:
-    return dataclasses.replace(
+    return replace(
         reference,
         images=reference.images[:count],
         mu=reference.mu[:count],

@@ -19,6 +19,7 @@ from rich.console import Console
 from ...export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
 from ...export.verify.reference import reference_from_bundle
 from ...export.verify.verifier import Reference
+from ...runtime.bundle.graph_key import ENGINES, GraphKey
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import GraphEntry, GraphReport
 from ...runtime.core.errors import (
@@ -32,8 +33,8 @@ from ...runtime.core.packages import versions_of
 from ...runtime.engines.base import Backend
 from ...runtime.engines.gpu_info import Gpu
 from ...runtime.engines.open import open_entry
-from ...runtime.engines.tensorrt.engine_manifest import RUNNER, BatchProfile, EngineManifest
-from ...runtime.engines.tensorrt.find import ENGINES, open_engine
+from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
+from ...runtime.engines.tensorrt.find import open_engine
 from ...runtime.engines.tensorrt.package import (
     TENSORRT_PACKAGES,
     TensorRTName,
@@ -173,7 +174,7 @@ class Examination:
         entry = encoder_of_row(self.bundle, row)
         with self._on_cuda(entry) as backend:
             found, mu = measure(row, backend, reference, frames=self.frames)
-        leanest = self.bundle.leanest("encoder", row.precision, "onnx")
+        leanest = self.bundle.leanest(GraphKey("encoder", row.precision, target="onnx"))
         if entry == leanest and found.status == "measured":
             gate = decoder_gate(self._on_cuda, self.bundle, row.precision, reference, mu)
             found = gated_row(found, (*found.gate, *gate))
@@ -198,7 +199,8 @@ class Examination:
         package = import_tensorrt(name)
         if objection := package.objection_to(self.gpu):
             raise EngineError(objection)
-        self.bundle.leanest("encoder", precision, RUNNER)  # refuses by the name the user knows
+        key = GraphKey("encoder", precision, target="tensorrt")
+        self.bundle.leanest(key)  # refuses by the name the user knows
         order = EngineBuildRequest(package, self.gpu, precision, BatchProfile())
         seen: list[GraphReport] = []
         try:
@@ -212,9 +214,7 @@ class Examination:
             return
         graph_off = None
         for row in planned:
-            opened, _ = open_engine(
-                copy, "encoder", precision, package, self.gpu, cuda_graph=row.graph != "off"
-            )
+            opened, _ = open_engine(copy, key, package, self.gpu, cuda_graph=row.graph != "off")
             with cast("Timeable", opened) as backend:
                 found, mu = measure(
                     row,

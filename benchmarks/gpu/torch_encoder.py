@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...runtime.bundle.graph_key import Tensor
 from ...runtime.bundle.load import Bundle
-from ...runtime.bundle.manifest import Tensor
 from ...runtime.core.atomic_files import sha256_of
 from ...runtime.core.closing import Closing
 from ...runtime.core.errors import BackendError, MeasurementError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ...runtime.bundle.manifest import Precision
+from ...runtime.bundle.graph_key import Precision
 from ...training.hardware import cpu_has_bf16
 from ..result import Rate
 from .rounds import Laps, Samples, Schedule, interleaved, stopwatch

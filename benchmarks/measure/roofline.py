@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...runtime.bundle.manifest import GraphName, Precision
+from ...runtime.bundle.graph_key import Part, Precision
 from ...runtime.core.spec import ModelSpec, StrictModel
 
 _KERNEL = 9  # every convolution is 3x3
@@ -49,7 +49,7 @@ class Roofline(StrictModel):
 
 def cost_of(
     spec: ModelSpec,
-    graph: GraphName,
+    graph: Part,
     batch: int = 1,
     *,
     precision: Precision = "fp32",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ...export.ood.images import altered_images, made_images
 from ...runtime.bundle.arrays import arrays_from_npz
+from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import VERIFICATION_IMAGES
 from ...runtime.core.atomic_files import check_replaceable_file, check_writable
@@ -91,8 +92,8 @@ def _measure(options: OODOptions) -> None:
     reference: tuple[str, Judged] | None = None
     kinds: list[Kind] = []
     with (
-        open_backend(bundle, "encoder", threads=options.threads) as encoder,
-        open_backend(bundle, "decoder", threads=options.threads) as decoder,
+        open_backend(bundle, GraphKey("encoder"), threads=options.threads) as encoder,
+        open_backend(bundle, GraphKey("decoder"), threads=options.threads) as decoder,
     ):
         backend = encoder.name
         for name, known, luma in _kinds(options, bundle):

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ...runtime.bundle.manifest import GraphName, Metric, Precision
+from ...runtime.bundle.graph_key import Part, Precision
+from ...runtime.bundle.manifest import Metric
 from ..cases.base import Case
 from ..result import Result
 from .plots import colours_of
@@ -31,7 +32,7 @@ class _Point:
     is_held: bool = True
 
 
-def pareto_of(result: Result, graph: GraphName) -> Figure | None:
+def pareto_of(result: Result, graph: Part) -> Figure | None:
     """Draw p50 of one image against what the drift gate found; None where it looked at none.
 
     Encoders by the largest error of a latent over its spread, decoders by the PSNR of the worst

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from ...runtime.bundle.manifest import Precision
+from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import MissingDependencyError, missing_dependency
 from ...runtime.engines.base import Arrays, Batch
 

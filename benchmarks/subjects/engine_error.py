@@ -10,7 +10,8 @@ from ...export.verify.batches import BATCH_SIZE
 from ...export.verify.figures import IMAGE_METRIC, LATENT_METRIC, Floats, worst_psnr_db
 from ...export.verify.limits import LIMITS
 from ...export.verify.verifier import Reference
-from ...runtime.bundle.manifest import GraphEntry, GraphName, Manifest, Metric, Precision
+from ...runtime.bundle.graph_key import Part, Precision
+from ...runtime.bundle.manifest import GraphEntry, Manifest, Metric
 from ...runtime.pixels.convert import input_from_luma
 from .torch_engines import Run
 
@@ -32,7 +33,7 @@ class Drift:
 
 def drift_of(
     run: Run,
-    graph: GraphName,
+    graph: Part,
     precision: Precision,
     reference: Reference,
     *,

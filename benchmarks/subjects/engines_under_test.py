@@ -6,9 +6,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ...runtime.bundle.manifest import GraphEntry, GraphName, Precision, tensors_of
+from ...runtime.bundle.graph_key import GraphKey, Part, Precision
+from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.errors import (
     BackendError,
     BundleError,
@@ -67,7 +68,7 @@ class Opened:
 
 def contenders_of(
     subject: ModelUnderTest,
-    graph: GraphName,
+    graph: Part,
     batch: int,
     *,
     threads: int | None,
@@ -85,8 +86,8 @@ def contenders_of(
         skip_compile: Leave torch.compile out, and say so.
     """
     half = subject.model.encoder if graph == "encoder" else subject.model.decoder
-    outputs = [tensor.name for tensor in tensors_of(graph, subject.spec)[1]]
-    path = subject.bundle.path(subject.bundle.entry(graph, "fp32"))
+    outputs = [tensor.name for tensor in GraphKey(graph).outputs(subject.spec)]
+    path = subject.bundle.path(subject.bundle.entry(GraphKey(graph)))
 
     def planned(engine: str, precision: Precision = "fp32") -> Case:
         return Case(
@@ -192,5 +193,5 @@ def _leads(subject: ModelUnderTest, entry: GraphEntry, runner: CpuRunner) -> boo
         return False
     outputs = ("mu",) if entry.graph == "encoder" else ()
     with contextlib.suppress(BundleError):
-        return subject.bundle.leanest(entry.graph, entry.precision, runner, outputs) == entry
+        return subject.bundle.leanest(replace(entry.key, target=runner), outputs) == entry
     return False

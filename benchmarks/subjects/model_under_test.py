@@ -21,8 +21,9 @@ from ...export.verify.reference import HeldOut, spread_from_statistics
 from ...export.verify.torch_reference import reference_from_model
 from ...export.verify.verifier import Reference, Spread
 from ...runtime.bundle.arrays import arrays_from_npz
+from ...runtime.bundle.graph_key import Part
 from ...runtime.bundle.load import Bundle, load_bundle
-from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES, GraphName
+from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
 from ...runtime.core.atomic_files import sha256_of
 from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
@@ -117,7 +118,7 @@ def untrained_subject(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
         np.savez(statistics, **latent_statistics(model, data))  # type: ignore[arg-type]
         write_bundle(
             Path(folder) / "bundle",
-            graphs={graph: onnx_from_model(model, spec, graph) for graph in get_args(GraphName)},
+            graphs={graph: onnx_from_model(model, spec, graph) for graph in get_args(Part)},
             spec=spec,
             weights_sha256=digest,
             statistics=statistics,

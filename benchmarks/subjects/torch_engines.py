@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...runtime.bundle.manifest import Precision
+from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import Arrays, Batch
 from ...runtime.engines.cpu_threads import default_threads

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from ...runtime.bundle.calibration import HELD_OUT, Calibration
-from ...runtime.bundle.manifest import GraphName, GraphReport, Runner
+from ...runtime.bundle.graph_key import TARGETS, GraphKey, Target
+from ...runtime.bundle.manifest import GraphReport
 from ...runtime.core.errors import sentence_list
 from ...runtime.engines.open import open_onnx
 from ...runtime.pixels.convert import input_from_luma
-from ..forms import RUNNERS, Form
 from ..transforms.bias_correction import correct_biases
 from ..transforms.equalise import equalise, reach_over
 from ..transforms.io_variants import luma_from_quantised, mu_from_encoder
@@ -49,7 +49,7 @@ class Int8Request:
         calibration: Where ranges come from; see `calibration_from_text`.
     """
 
-    runners: tuple[Runner, ...] = RUNNERS
+    runners: tuple[Target, ...] = TARGETS
     calibration: str = HELD_OUT
 
 
@@ -57,7 +57,7 @@ class Int8Request:
 class Searched:
     """Every candidate for one graph; the last is the one that was kept, or the best refused."""
 
-    form: Form
+    key: GraphKey
     trials: tuple[Trial, ...]
 
     @property
@@ -71,14 +71,12 @@ class LeftOut:
     """What a bundle lacks of one kind of engine's INT8 graphs, as it did not pass.
 
     Attributes:
-        runner: The kind of engine.
-        graph: What failed: an encoder, without which nothing of the set is kept, or a decoder.
+        key: What failed: an encoder, without which nothing of the set is kept, or a decoder.
         failed: The reports of the best candidate that did not pass.
         reason: Why there was no candidate, such as too few images; empty where there was one.
     """
 
-    runner: Runner
-    graph: GraphName
+    key: GraphKey
     failed: tuple[GraphReport, ...] = ()
     reason: str = ""
 
@@ -90,9 +88,11 @@ class LeftOut:
         # An encoder that gives mu alone fails by the same figures as the one with both outputs.
         first = [report for report in self.failed if report.title == self.failed[0].title]
         clauses = sentence_list([clause for report in first for clause in report.failures])
-        if self.graph == "encoder":
-            return f"the INT8 graphs for {self.runner} are left out: {clauses}"
-        return f"the INT8 decoder for {self.runner} is left out, its encoder is there: {clauses}"
+        if self.key.part == "encoder":
+            return f"the INT8 graphs for {self.key.target} are left out: {clauses}"
+        return (
+            f"the INT8 decoder for {self.key.target} is left out, its encoder is there: {clauses}"
+        )
 
 
 class Int8Forms:
@@ -122,7 +122,7 @@ class Int8Forms:
             self._judging = replace(self._judging, risk=RISK_OF_ONE)
         self._encoder, self._phases = writer.fp32("encoder"), writer.fp32("decoder")
         inputs = input_from_luma(images.luma[:, None])
-        with open_onnx(writer.folder / Form("encoder", "fp32").file) as backend:
+        with open_onnx(writer.folder / GraphKey("encoder").onnx_file) as backend:
             self._latents = run_in_batches(backend, inputs)
         tell("how far channels reach")
         equalise(self._encoder, reach_over(self._encoder, inputs, writer.folder))
@@ -139,9 +139,9 @@ class Int8Forms:
             is_equalised: (decoder, Activations(decoder, mu, progress=self._counted("decoder")))
             for is_equalised, decoder in ((False, self._phases), (True, equalised))
         }
-        self._encoded: dict[Runner, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
+        self._encoded: dict[Target, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
 
-    def add(self, runners: Sequence[Runner]) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
+    def add(self, runners: Sequence[Target]) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
         """Add the forms for kinds of engines; return the searches, and what did not pass.
 
         An engine's decoder is not searched for where its encoder failed: rows come from encoders.
@@ -154,13 +154,13 @@ class Int8Forms:
                 searched.append(found)
                 if not found.passed:
                     failed = tuple(r for r in found.trials[-1].reports if not r.passed)
-                    left_out.append(LeftOut(runner, found.form.graph, failed))
+                    left_out.append(LeftOut(found.key, failed))
                     break
         return tuple(searched), tuple(left_out)
 
-    def _add_encoders(self, runner: Runner) -> Searched:
+    def _add_encoders(self, runner: Target) -> Searched:
         """Add an encoder with both outputs, and the part of it that gives `mu`."""
-        form = Form("encoder", "int8", "luma", runner)
+        key = GraphKey("encoder", "int8", "luma", runner)
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
             ranges = self._in_encoder.ranges(method)
@@ -170,31 +170,31 @@ class Int8Forms:
                 luma_from_quantised(model)
                 return model
 
-            found = self._writer.run(form, derived(self._encoder), self._images.luma[:, None])
+            found = self._writer.run(key, derived(self._encoder), self._images.luma[:, None])
             corrected = self._encoder.clone()
             correct_biases(corrected, found, self._latents)
             return derived(corrected)
 
-        def both(model: ir.Model) -> dict[Form, ir.Model]:
+        def both(model: ir.Model) -> dict[GraphKey, ir.Model]:
             mu = model.clone()
             mu_from_encoder(mu)
-            return {form: model, Form("encoder", "int8", "mu", runner): mu}
+            return {key: model, GraphKey("encoder", "int8", "mu", runner): mu}
 
         layers = [*layers_of(self._encoder)]
         # TensorRT's signed type would drop luma's lowest bit; the layer that reads it is small.
         excluded = tuple(layers[:1]) if runner == "tensorrt" else ()
         methods = [replace(method, equalised=True) for method in METHODS]
-        trials = self._search(form, derive, both, layers, excluded, methods=methods)
+        trials = self._search(key, derive, both, layers, excluded, methods=methods)
         if trials[-1].passed:
             choosing, judging = (
-                self._writer.run(form, trials[-1].model, images[:, None])["mu"]
+                self._writer.run(key, trials[-1].model, images[:, None])["mu"]
                 for images in (self._images.choosing, self._images.judging)
             )
             self._encoded[runner] = choosing, judging
-        return Searched(form, trials)
+        return Searched(key, trials)
 
-    def _add_decoder(self, runner: Runner) -> Searched:
-        form = Form("decoder", "int8", "phases", runner)
+    def _add_decoder(self, runner: Target) -> Searched:
+        key = GraphKey("decoder", "int8", "phases", runner)
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
             decoder, activations = self._decoders[method.equalised]
@@ -202,25 +202,25 @@ class Int8Forms:
 
         layers = [*layers_of(self._phases)]
         methods = (*METHODS, *(replace(method, equalised=True) for method in METHODS))
-        trials = self._search(form, derive, lambda model: {form: model}, layers, methods=methods)
-        return Searched(form, trials)
+        trials = self._search(key, derive, lambda model: {key: model}, layers, methods=methods)
+        return Searched(key, trials)
 
     def _search(
         self,
-        form: Form,
+        key: GraphKey,
         derive: Callable[[Method, Sequence[str]], ir.Model],
-        forms_of: Callable[[ir.Model], dict[Form, ir.Model]],
+        forms_of: Callable[[ir.Model], dict[GraphKey, ir.Model]],
         layers: Sequence[str],
         excluded: tuple[str, ...] = (),
         *,
         methods: Sequence[Method],
     ) -> tuple[Trial, ...]:
-        choosing, judging = self._encoded.get(form.made_for or "onnx", (_NO_LATENTS, _NO_LATENTS))
+        choosing, judging = self._encoded.get(key.target or "onnx", (_NO_LATENTS, _NO_LATENTS))
         some = slice(None, None, max(1, len(self._images.choosing) // SCREENED))
 
         def on_choosing(model: ir.Model, rows: slice = slice(None)) -> tuple[GraphReport, ...]:
             part = self._choosing.rows(rows)
-            return self._writer.judge(form, model, part, encoded=choosing[rows])
+            return self._writer.judge(key, model, part, encoded=choosing[rows])
 
         question = Question(
             derive=derive,
@@ -236,7 +236,7 @@ class Int8Forms:
             layers=layers,
             excluded=excluded,
             methods=methods,
-            tell=lambda candidate: self._tell(f"{form.title}: {candidate}"),
+            tell=lambda candidate: self._tell(f"{key.title}: {candidate}"),
         )
         return search(question)
 

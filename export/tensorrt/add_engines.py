@@ -12,8 +12,9 @@ from typing import Literal
 
 from rich.console import Console
 
+from ...runtime.bundle.graph_key import ENGINES, PARTS, GraphKey, Precision
 from ...runtime.bundle.load import Bundle
-from ...runtime.bundle.manifest import FileEntry, GraphEntry, GraphReport, Precision, title_of_graph
+from ...runtime.bundle.manifest import FileEntry, GraphEntry, GraphReport
 from ...runtime.core.atomic_files import check_writable, replaced_folder, sha256_of
 from ...runtime.core.errors import (
     BackendError,
@@ -26,20 +27,16 @@ from ...runtime.core.errors import (
 from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...runtime.engines.tensorrt.engine_manifest import (
     ENGINE_MANIFEST_VERSION,
-    RUNNER,
     BatchProfile,
     EngineManifest,
     EngineVerification,
     this_platform,
 )
 from ...runtime.engines.tensorrt.find import (
-    ENGINES,
-    engine_name,
     graphs_for_engines,
     unknown_in_engines,
 )
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTPackage, import_tensorrt
-from ..forms import GRAPHS
 from ..verify.reference import reference_from_bundle
 from ..verify.verifier import Reference
 from .build import BuiltEngine, engine_from_onnx, free_memory_bytes, workspace_bytes_for
@@ -178,11 +175,12 @@ def add_engines_to_bundle(
 
 def _entries(bundle: Bundle, precision: Precision) -> list[GraphEntry]:
     """Return the graphs to build from, encoders first, and of a half the whole form first."""
-    bundle.leanest("encoder", precision, RUNNER, ("mu",))  # else refuses, saying what there is
+    # Refuses where there is none, saying what there is.
+    bundle.leanest(GraphKey("encoder", precision, target="tensorrt"), ("mu",))
     return [
         entry
-        for graph in GRAPHS
-        for entry in reversed(graphs_for_engines(bundle, graph, precision))
+        for part in PARTS
+        for entry in reversed(graphs_for_engines(bundle, GraphKey(part, precision)))
     ]
 
 
@@ -201,7 +199,7 @@ def _build(
     built = engine_from_onnx(
         bundle.path(entry),
         order.package,
-        title=title_of_graph(entry.graph, entry.precision, entry.variant, None),
+        title=entry.key.for_any.title,
         precision=order.precision,
         profile=order.profile,
         gpu=order.gpu,
@@ -210,7 +208,7 @@ def _build(
         ),
         console=console,
     )
-    (folder / engine_name(entry, order.package.name)).write_bytes(built.plan)
+    (folder / entry.key.engine_file(order.package.name)).write_bytes(built.plan)
     return built
 
 
@@ -241,7 +239,7 @@ def _write_passport(
     built: BuiltEngine,
     verdict: EngineVerification,
 ) -> EngineManifest:
-    path = folder / engine_name(entry, order.package.name)
+    path = folder / entry.key.engine_file(order.package.name)
     gpu = order.gpu if isinstance(order.gpu, Gpu) else None
     engine_manifest = EngineManifest(
         schema_version=ENGINE_MANIFEST_VERSION,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ...runtime.bundle.manifest import Precision
+from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.cache_dir import cache_dir
 from ...runtime.core.errors import EngineError, OutputError

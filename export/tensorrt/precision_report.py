@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...runtime.bundle.manifest import Precision
+from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import EngineError
 from ...runtime.engines.tensorrt.engine_manifest import PrecisionReport, Source
 from ...runtime.engines.tensorrt.package import TensorRTPackage

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ...runtime.bundle.manifest import Precision
+from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import VerificationError
 from ..verify.verifier import FLOAT16_MAX
 from .qdq import check_int8

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from ...runtime.bundle.manifest import BATCH
+from ...runtime.bundle.graph_key import BATCH
 from ...runtime.core.errors import VerificationError
 from .graph_ops import array_of, constant, typed_node
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ...runtime.bundle.manifest import Runner
+from ...runtime.bundle.graph_key import Target
 from ...runtime.core.errors import VerificationError
 from .io_variants import LUMA_SCALE
 
@@ -49,7 +49,7 @@ class _Style:
     settings: dict[str, Any]
 
 
-_STYLES: dict[Runner, _Style] = {
+_STYLES: dict[Target, _Style] = {
     # A kernel of ONNX Runtime is INT8 only where its inputs, weights, bias and output all are.
     "onnx": _Style(QuantType.QUInt8, (*WEIGHTED, *_MOVING), ("Gemm",), {}),
     # OpenVINO and TensorRT fuse a layer, its activation and the next quantisation themselves.
@@ -155,7 +155,7 @@ class Activations:
 
 
 def int8_from_fp32(
-    model: ir.Model, ranges: TensorsData, runner: Runner, *, excluded: Sequence[str] = ()
+    model: ir.Model, ranges: TensorsData, runner: Target, *, excluded: Sequence[str] = ()
 ) -> ir.Model:
     """Return an INT8 copy of a float32 graph; the same input gives the same bytes.
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.engines.open import open_onnx
 from ...runtime.pixels.convert import input_from_luma
-from ..forms import Form
 from .batches import BATCH_SIZE, run_in_batches
 from .verifier import Reference
 
@@ -64,13 +64,13 @@ def reference_from_graphs(
         images: (N, S, S) uint8, fitted luma.
         verified: What they passed by: its spreads and probes are taken over.
     """
-    with open_onnx(folder / Form("encoder", "fp32").file) as encoder:
+    with open_onnx(folder / GraphKey("encoder").onnx_file) as encoder:
         parts = [
             run_in_batches(encoder, input_from_luma(images[start : start + BATCH_SIZE, None]))
             for start in range(0, len(images), BATCH_SIZE)
         ]
     mu, log_var = (np.concatenate([part[name] for part in parts]) for name in ("mu", "log_var"))
-    with open_onnx(folder / Form("decoder", "fp32", "phases").file) as decoder:
+    with open_onnx(folder / GraphKey("decoder", variant="phases").onnx_file) as decoder:
         decoded = (
             run_in_batches(decoder, mu[start : start + BATCH_SIZE])["reconstruction"]
             for start in range(0, len(mu), BATCH_SIZE)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle.manifest import GraphName, GraphReport, Metric, Precision
+from ...runtime.bundle.graph_key import Part, Precision
+from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.engines.base import Backend, Batch
 from ...runtime.pixels.convert import input_from_luma
 from ...training.model.latent_units import is_informative
@@ -225,7 +226,6 @@ def decoder_reports(
         )
         away = (probes.latents - reference.mu.mean(axis=0, dtype=np.float64)) / reference.scale
         near = rms_per_image(away) <= limits.probe_reach
-        further = psnr_db(float(errors.max()))
         metrics.append(
             metric(
                 "PSNR, worst probe latent",
@@ -237,7 +237,7 @@ def decoder_reports(
         )
         if not near.all():
             name = f"PSNR, worst probe latent beyond {limits.probe_reach:g} spreads"
-            metrics.append(metric(name, further, unit="dB", higher=True))
+            metrics.append(metric(name, psnr_db(float(errors.max())), unit="dB", higher=True))
     report = _report(
         "reconstruction",
         metrics,
@@ -251,7 +251,7 @@ def decoder_reports(
 
 
 def activation_report(
-    graph: GraphName, largest: float, *, engine: str, reference: Reference
+    graph: Part, largest: float, *, engine: str, reference: Reference
 ) -> GraphReport:
     """Report whether the values inside a graph would fit FP16.
 
@@ -380,7 +380,7 @@ def _report(
     output: str,
     metrics: Sequence[Metric],
     *,
-    graph: GraphName,
+    graph: Part,
     precision: Precision,
     engine: str,
     reference: Reference,

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core.errors import BundleError, sentence_list
 from ..core.spec import ModelSpec
+from .graph_key import LEANEST_FIRST, GraphKey
 from .integrity import check_bytes, check_place
-from .manifest import (
-    LEANEST_FIRST,
-    MANIFEST,
-    FileEntry,
-    GraphEntry,
-    GraphName,
-    Manifest,
-    Precision,
-    Runner,
-    Variant,
-    manifest_from_json,
-    tensors_of,
-    title_of_graph,
-)
+from .manifest import MANIFEST, FileEntry, GraphEntry, Manifest, manifest_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +32,24 @@ class Bundle:
         """The sizes of the model, and how frames are fitted to it."""
         return self.manifest.model
 
-    def entry(
-        self,
-        graph: GraphName,
-        precision: Precision,
-        *,
-        variant: Variant = "full",
-        made_for: Runner | None = None,
-    ) -> GraphEntry:
+    def entry(self, key: GraphKey) -> GraphEntry:
         """Return one graph's entry.
 
         Raises:
             BundleError: The bundle has no such graph; the message says which it has.
         """
-        title = title_of_graph(graph, precision, variant, made_for)
         for entry in self.manifest.graphs:
-            if entry.title == title:
+            if entry.key == key:
                 return entry
-        raise self._lacks(title, precision, made_for)
+        raise self._lacks(key)
 
-    def leanest(
-        self, graph: GraphName, precision: Precision, runner: Runner, outputs: Iterable[str] = ()
-    ) -> GraphEntry:
-        """Return the form of a graph that does least for what is asked of it.
+    def leanest(self, key: GraphKey, outputs: Iterable[str] = ()) -> GraphEntry:
+        """Return the variant of a graph that does least for what is asked of it.
 
         Args:
-            graph: Which half.
-            precision: Which arithmetic.
-            runner: The engine that is to run it.
-            outputs: What it must give; all that the half can give where left out.
+            key: Part, precision, and as the target the engine that is to run it; whatever the
+                variant.
+            outputs: What it must give; all that the part can give where left out.
 
         Raises:
             BundleError: The bundle has no such graph; the message says which it has.
@@ -80,12 +57,12 @@ class Bundle:
         fitting = [
             entry
             for entry in self.manifest.graphs
-            if (entry.graph, entry.precision) == (graph, precision)
-            and entry.made_for in {None, runner}
+            if (entry.graph, entry.precision) == (key.part, key.precision)
+            and entry.made_for in {None, key.target}
             and entry.gives(outputs)
         ]
         if not fitting:
-            raise self._lacks(title_of_graph(graph, precision, "full", runner), precision, runner)
+            raise self._lacks(replace(key, variant="full"))
         return min(fitting, key=lambda entry: LEANEST_FIRST.index(entry.variant))
 
     def verified_in(self, entry: GraphEntry, engine: str) -> bool:
@@ -95,19 +72,19 @@ class Bundle:
             for report in self.manifest.verification
         )
 
-    def _lacks(self, title: str, precision: Precision, runner: Runner | None) -> BundleError:
+    def _lacks(self, key: GraphKey) -> BundleError:
         present = sentence_list([entry.title for entry in self.manifest.graphs])
-        way = f"run motorvae-export --bundle {self.folder} --{precision}"
-        if precision == "fp32":
+        way = f"run motorvae-export --bundle {self.folder} --{key.precision}"
+        if key.precision == "fp32":
             way = "export it again"
-        elif precision == "int8" and runner:
-            way += f" {runner}"
-            if any((e.precision, e.made_for) == ("int8", runner) for e in self.manifest.graphs):
+        elif key.precision == "int8" and key.target:
+            way += f" {key.target}"
+            if any((e.precision, e.made_for) == ("int8", key.target) for e in self.manifest.graphs):
                 way = (
                     "it did not pass verification when the others were made; export the "
                     "checkpoint again with other images in --calibration, or take another precision"
                 )
-        return BundleError(f"{self.folder} has no {title} (it has {present}): {way}")
+        return BundleError(f"{self.folder} has no {key.title} (it has {present}): {way}")
 
     def path(self, entry: FileEntry) -> Path:
         """Return where a file of this bundle lies, its bytes checked.
@@ -143,7 +120,7 @@ def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
     for entry in entries:
         check_place(folder, entry.file, entry.size_bytes)
     for graph in manifest.graphs:
-        expected = tensors_of(graph.graph, manifest.model, graph.variant)
+        expected = graph.key.inputs(manifest.model), graph.key.outputs(manifest.model)
         if (graph.inputs, graph.outputs) != expected:
             raise BundleError(
                 f"{folder / graph.file}: the manifest's inputs and outputs are not those of a "

@@ -12,59 +12,16 @@ from ..core.documents import document_from_json
 from ..core.errors import BundleError
 from ..core.spec import ModelSpec, StrictModel
 from .calibration import Calibration
+from .graph_key import OUTPUTS, GraphKey, Part, Precision, Target, Tensor, Variant
 from .ood_capability import OODCapability
 
 SCHEMA_VERSION: Literal[4] = 4
-
-
 EARLIER_VERSIONS: tuple[int, ...] = (2,)
 """Bundles of these are read, too: what they lack has a default."""
 
-
 MANIFEST = "manifest.json"
-
-
 STATISTICS = "latents.npz"
-
-
 VERIFICATION_IMAGES = "verification.npz"
-
-
-BATCH = "batch"
-
-
-GraphName = Literal["encoder", "decoder"]
-
-
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-"""bf16 is no file of its own: an engine computes the float32 graph in it."""
-
-
-Variant = Literal["full", "luma", "mu", "phases"]
-"""Which form of a graph: `full` has the contract's inputs and outputs; `luma` takes 8-bit luma, and
-`mu` does so and gives `mu` only; `phases` is a decoder without its last transposed convolution, or
-in INT8 without any."""
-
-
-Runner = Literal["onnx", "openvino", "tensorrt"]
-"""Engines that one form of a graph may be made for; TensorRT-RTX counts as TensorRT."""
-
-
-LEANEST_FIRST: tuple[Variant, ...] = ("mu", "luma", "phases", "full")
-
-
-OUTPUTS: dict[GraphName, tuple[str, ...]] = {
-    "encoder": ("mu", "log_var"),
-    "decoder": ("reconstruction",),
-}
-
-
-class Tensor(StrictModel):
-    """One input or output of a graph; a dimension is a number or the name of a free axis."""
-
-    name: str
-    dtype: Literal["float32", "uint8"]
-    shape: tuple[int | str, ...]
 
 
 class FileEntry(StrictModel):
@@ -75,23 +32,33 @@ class FileEntry(StrictModel):
     size_bytes: int = Field(ge=0)
 
 
-class GraphEntry(FileEntry):
-    """One ONNX graph of the bundle; `made_for` is None where every engine runs it well."""
+class NamedGraph(StrictModel):
+    """Whatever is about one graph: the fields of its key, flat."""
 
-    graph: GraphName
+    graph: Part
     precision: Precision
     variant: Variant = "full"
-    made_for: Runner | None = None
+    made_for: Target | None = None
+
+    @property
+    def key(self) -> GraphKey:
+        """Which graph."""
+        return GraphKey(self.graph, self.precision, self.variant, self.made_for)
+
+    @property
+    def title(self) -> str:
+        """Which graph, in words; see `GraphKey.title`."""
+        return self.key.title
+
+
+class GraphEntry(NamedGraph, FileEntry):
+    """One ONNX graph of the bundle."""
+
     opset: int
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     subnormal_weights: int = Field(default=0, ge=0)
     calibration: Calibration | None = None
-
-    @property
-    def title(self) -> str:
-        """What it is; see `title_of_graph`."""
-        return title_of_graph(self.graph, self.precision, self.variant, self.made_for)
 
     def gives(self, outputs: Iterable[str]) -> bool:
         """Whether it gives these outputs; all of its half where none are named."""
@@ -118,27 +85,18 @@ class Metric(StrictModel):
     higher_is_better: bool = False
 
 
-class GraphReport(StrictModel):
+class GraphReport(NamedGraph):
     """How far one output of one graph is from its reference, and the limits it was held to.
 
     `notes` say what the verdict does not cover, a clause each.
     """
 
-    graph: GraphName
-    precision: Precision
-    variant: Variant = "full"
-    made_for: Runner | None = None
     output: str
     engine: str
     reference: str
     images: int
     notes: tuple[str, ...] = ()
     metrics: tuple[Metric, ...]
-
-    @property
-    def title(self) -> str:
-        """Which graph; see `title_of_graph`."""
-        return title_of_graph(self.graph, self.precision, self.variant, self.made_for)
 
     @property
     def passed(self) -> bool:
@@ -188,32 +146,6 @@ class Manifest(StrictModel):
     verification: tuple[GraphReport, ...]
     remarks: tuple[str, ...] = ()
     ood: OODCapability | None = None
-
-
-def title_of_graph(
-    graph: GraphName, precision: Precision, variant: Variant, made_for: Runner | None
-) -> str:
-    """Return a graph in words, such as "encoder int8 mu for openvino"."""
-    form = "" if variant == "full" else f" {variant}"
-    return f"{graph} {precision}{form}" + (f" for {made_for}" if made_for else "")
-
-
-def tensors_of(
-    graph: GraphName, spec: ModelSpec, variant: Variant = "full"
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return the inputs and outputs that the contract gives a form of a graph of this model."""
-    side = spec.image_size
-    latent: tuple[int | str, ...] = (BATCH, spec.latent_size)
-    image: tuple[int | str, ...] = (BATCH, 1, side, side)
-    if graph == "encoder":
-        names = ("mu",) if variant == "mu" else OUTPUTS[graph]
-        outputs = tuple(Tensor(name=n, dtype="float32", shape=latent) for n in names)
-        dtype: Literal["float32", "uint8"] = "float32" if variant == "full" else "uint8"
-        return (Tensor(name="image", dtype=dtype, shape=image),), outputs
-    return (
-        (Tensor(name="z", dtype="float32", shape=latent),),
-        (Tensor(name="reconstruction", dtype="float32", shape=image),),
-    )
 
 
 def manifest_from_json(path: Path) -> Manifest:

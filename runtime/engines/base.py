@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from ..bundle.manifest import Tensor
+from ..bundle.graph_key import Tensor
 from ..core.errors import BackendError
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort  # reads that variable
 
-from ..bundle.manifest import Tensor
+from ..bundle.graph_key import Tensor
 from ..core.closing import Closing
 from ..core.errors import BackendError, MissingDependencyError, ProviderError, sentence_list
 from ..core.packages import ONNX_RUNTIME_PACKAGES, versions_of

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..bundle.graph_key import GraphKey, Precision
 from ..bundle.load import Bundle
-from ..bundle.manifest import GraphEntry, GraphName, Precision
+from ..bundle.manifest import GraphEntry
 from ..core.errors import missing_dependency
 from .base import Backend, CpuRunner
 
 
 def open_backend(
     bundle: Bundle,
-    graph: GraphName,
+    key: GraphKey,
     *,
-    precision: Precision = "fp32",
     provider: str = "cpu",
     threads: int | None = None,
 ) -> Backend:
@@ -22,8 +22,7 @@ def open_backend(
 
     Args:
         bundle: A checked bundle.
-        graph: "encoder" or "decoder".
-        precision: Which of the bundle's files to run.
+        key: Which.
         provider: An ONNX Runtime execution provider: `cpu`, `cuda`, or its full name.
         threads: Threads of one run; by default what `threads.default_threads` says.
 
@@ -32,8 +31,7 @@ def open_backend(
         ProviderError: The provider did not load.
         BackendError: The engine refused the graph.
     """
-    entry = bundle.entry(graph, precision)
-    return open_entry(bundle, entry, runner="onnx", provider=provider, threads=threads)
+    return open_entry(bundle, bundle.entry(key), runner="onnx", provider=provider, threads=threads)
 
 
 def open_entry(

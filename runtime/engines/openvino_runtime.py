@@ -17,7 +17,7 @@ if "openvino_telemetry" not in sys.modules:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov
 
-from ..bundle.manifest import Precision, Tensor
+from ..bundle.graph_key import Precision, Tensor
 from ..core.closing import Closing
 from ..core.errors import BackendError
 from .base import Arrays, Batch, check_batch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..bundle.graph_key import Part, Precision
 from ..bundle.load import Bundle
-from ..bundle.manifest import GraphName, Precision
 from .select import BackendName, EngineRequest, SelectedEngine, select_engine
 
 
@@ -32,9 +32,7 @@ class EngineOptions:
     """Threads of one run on a CPU; by default one for each core that this process may use, or, for
     a camera, a single one where a short trial at the start shows that to be faster."""
 
-    def open(
-        self, bundle: Bundle, graph: GraphName, outputs: tuple[str, ...] = ()
-    ) -> SelectedEngine:
+    def open(self, bundle: Bundle, part: Part, outputs: tuple[str, ...] = ()) -> SelectedEngine:
         """Open a graph that gives these outputs, all where left out; see `select_engine`."""
         request = EngineRequest(
             backend=self.backend,
@@ -45,4 +43,4 @@ class EngineOptions:
             rebuild=self.rebuild,
             outputs=outputs,
         )
-        return select_engine(bundle, graph, request)
+        return select_engine(bundle, part, request)

@@ -10,8 +10,8 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+from ..bundle.graph_key import GraphKey, Part, Precision
 from ..bundle.load import Bundle, load_bundle
-from ..bundle.manifest import GraphName, Precision
 from ..core.errors import (
     BackendError,
     BundleError,
@@ -25,7 +25,6 @@ from .gpu_info import Gpu, NoGpu, find_gpu
 from .open import open_entry
 from .tensorrt.engine_manifest import EngineManifest, engine_manifest_from_json
 from .tensorrt.find import (
-    engine_paths,
     graphs_with_engine,
     no_engine,
     open_engine,
@@ -114,7 +113,7 @@ class SelectedEngine:
         return "".join(f"; {clause}" for clause in clauses)
 
 
-def select_engine(bundle: Bundle, graph: GraphName, request: EngineRequest) -> SelectedEngine:
+def select_engine(bundle: Bundle, part: Part, request: EngineRequest) -> SelectedEngine:
     """Open what was asked for, in the leanest form that serves.
 
     The order of "auto" is: a TensorRT engine that fits, a TensorRT-RTX engine that fits, ONNX
@@ -123,7 +122,7 @@ def select_engine(bundle: Bundle, graph: GraphName, request: EngineRequest) -> S
 
     Args:
         bundle: A checked bundle.
-        graph: Which half.
+        part: Which half.
         request: What the user asked for.
 
     Raises:
@@ -133,66 +132,66 @@ def select_engine(bundle: Bundle, graph: GraphName, request: EngineRequest) -> S
         StepFailedError: Building the engine again failed.
     """
     if request.backend == "onnx" or request.provider is not None:
-        return _graph(bundle, graph, request, "onnx", request.provider or "cpu")
+        return _graph(bundle, part, request, "onnx", request.provider or "cpu")
     if request.backend == "openvino":
-        return _graph(bundle, graph, request, "openvino")
+        return _graph(bundle, part, request, "openvino")
     gpu = find_gpu()
     if request.backend != "auto":
-        return _engine(bundle, graph, request, request.backend, gpu)
+        return _engine(bundle, part, request, request.backend, gpu)
     if isinstance(gpu, NoGpu):
-        chosen = _fastest_graph(bundle, graph, request)
+        chosen = _fastest_graph(bundle, part, request)
         passed_over = (f"on a GPU: {gpu.reason}", *chosen.passed_over)
         return SelectedEngine(chosen.backend, chosen.precision, passed_over)
-    return _first_that_fits(bundle, graph, request, gpu)
+    return _first_that_fits(bundle, part, request, gpu)
 
 
 def _first_that_fits(
-    bundle: Bundle, graph: GraphName, request: EngineRequest, gpu: Gpu
+    bundle: Bundle, part: Part, request: EngineRequest, gpu: Gpu
 ) -> SelectedEngine:
     passed_over: list[str] = []
     for package in TENSORRT_PACKAGES:
-        has_engine = bool(precisions_with_engine(bundle, graph, package))
+        has_engine = bool(precisions_with_engine(bundle, part, package))
         try:
-            chosen = _engine(bundle, graph, request, package, gpu)
+            chosen = _engine(bundle, part, request, package, gpu)
         except (BackendError, MissingDependencyError) as error:
             passed_over.append(f"{package}: {error if has_engine else error.clause()}")
         else:
             return SelectedEngine(chosen.backend, chosen.precision, tuple(passed_over))
     try:
-        chosen = _graph(bundle, graph, request, "onnx", "cuda")
+        chosen = _graph(bundle, part, request, "onnx", "cuda")
     # Also one that lacks memory, or that finds another CUDA, or a precision that it has not.
     except (BackendError, BundleError) as error:
         passed_over.append(f"onnx on cuda: {error.clause()}")
-        chosen = _fastest_graph(bundle, graph, request)
+        chosen = _fastest_graph(bundle, part, request)
         passed_over += chosen.passed_over
     return SelectedEngine(chosen.backend, chosen.precision, tuple(passed_over))
 
 
-def _fastest_graph(bundle: Bundle, graph: GraphName, request: EngineRequest) -> SelectedEngine:
+def _fastest_graph(bundle: Bundle, part: Part, request: EngineRequest) -> SelectedEngine:
     """Take OpenVINO where it is the faster one: below float32, and on the processors it is for."""
     precision = request.precision or "fp32"
     if precision == "bf16":  # the other has no such arithmetic
-        return _graph(bundle, graph, request, "openvino")
+        return _graph(bundle, part, request, "openvino")
     passed_over: tuple[str, ...] = ()
     if precision == "int8" and platform.machine().lower() in {"x86_64", "amd64"}:
         try:
-            return _graph(bundle, graph, request, "openvino")
+            return _graph(bundle, part, request, "openvino")
         except (BackendError, BundleError, MissingDependencyError) as error:
             passed_over = (f"openvino: {error.clause()}",)
-    chosen = _graph(bundle, graph, request, "onnx")
+    chosen = _graph(bundle, part, request, "onnx")
     return SelectedEngine(chosen.backend, chosen.precision, passed_over)
 
 
 def _graph(
     bundle: Bundle,
-    graph: GraphName,
+    part: Part,
     request: EngineRequest,
     runner: CpuRunner,
     provider: str = "cpu",
 ) -> SelectedEngine:
-    """Open the leanest form that a runner has of what is asked for."""
+    """Open the leanest variant that a runner has of what is asked for."""
     precision = request.precision or "fp32"
-    entry = bundle.leanest(graph, precision, runner, request.outputs)
+    entry = bundle.leanest(GraphKey(part, precision, target=runner), request.outputs)
     backend = open_entry(bundle, entry, runner=runner, provider=provider, threads=request.threads)
     if runner == "openvino" and not bundle.verified_in(entry, "OpenVINO"):
         backend.notes += ("this graph was not verified in OpenVINO when the bundle was made",)
@@ -201,16 +200,16 @@ def _graph(
 
 def _engine(
     bundle: Bundle,
-    graph: GraphName,
+    part: Part,
     request: EngineRequest,
     name: TensorRTName,
     gpu: Gpu | NoGpu,
 ) -> SelectedEngine:
-    present = precisions_with_engine(bundle, graph, name)
+    present = precisions_with_engine(bundle, part, name)
     # Eight bits are only run when they are asked for.
     found = tuple(p for p in present if p == request.precision or p != "int8")
     if request.backend == "auto" and not found:
-        raise EngineError(no_engine(bundle, graph, name))
+        raise EngineError(no_engine(bundle, part, name))
     if isinstance(gpu, NoGpu):
         raise EngineError(
             f"{gpu.reason}; run it on the machine with the GPU, or use --backend onnx"
@@ -222,7 +221,7 @@ def _engine(
         raise error
     wanted = (request.precision,) if request.precision else (found or ("fp16",))
     precision, backend, engine_manifest = _opened(
-        bundle, graph, request, wanted, package=package, gpu=gpu
+        bundle, part, request, wanted, package=package, gpu=gpu
     )
     if request.threads is not None:
         backend.notes += ("--threads is for ONNX Runtime and changes nothing here",)
@@ -237,7 +236,7 @@ def _engine(
 
 def _opened(
     bundle: Bundle,
-    graph: GraphName,
+    part: Part,
     request: EngineRequest,
     wanted: tuple[Precision, ...],
     *,
@@ -250,8 +249,7 @@ def _opened(
         try:
             backend, engine_manifest = open_engine(
                 bundle,
-                graph,
-                precision,
+                GraphKey(part, precision),
                 package,
                 gpu,
                 outputs=request.outputs,
@@ -263,11 +261,11 @@ def _opened(
             return precision, backend, engine_manifest
     if first is not None and not request.rebuild:
         raise first
-    rebuilt = _rebuilt(bundle, graph, wanted[0], package.name)
+    key = GraphKey(part, wanted[0])
+    rebuilt = _rebuilt(bundle, key, package.name)
     backend, engine_manifest = open_engine(
         rebuilt,
-        graph,
-        wanted[0],
+        key,
         package,
         gpu,
         outputs=request.outputs,
@@ -276,15 +274,13 @@ def _opened(
     return wanted[0], backend, engine_manifest
 
 
-def _rebuilt(
-    bundle: Bundle, graph: GraphName, precision: Precision, package: TensorRTName
-) -> Bundle:
+def _rebuilt(bundle: Bundle, key: GraphKey, package: TensorRTName) -> Bundle:
     """Let motorvae-export build the engine here: this side of the project builds nothing."""
     command = [sys.executable, "-m", "motorvae.export.cli", "--bundle", str(bundle.folder)]
-    command += ["--engine", package, *([] if precision == "fp32" else [f"--{precision}"])]
+    command += ["--engine", package, *([] if key.precision == "fp32" else [f"--{key.precision}"])]
     with contextlib.suppress(EngineError):  # the old engine manifest may be what is broken
-        for entry in graphs_with_engine(bundle, graph, precision, package)[:1]:
-            paths = engine_paths(bundle.folder, graph, precision, package, entry.variant)
+        for entry in graphs_with_engine(bundle, key, package)[:1]:
+            paths = entry.key.engine_paths(bundle.folder, package)
             command += ["--batch", engine_manifest_from_json(paths[1]).profile.text]
     # Else a folder called tensorrt in the working directory would be the package.
     environment = os.environ | {"PYTHONSAFEPATH": "1"}

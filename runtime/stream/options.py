@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..bundle.manifest import OUTPUTS
+from ..bundle.graph_key import OUTPUTS
 from ..core.errors import ConfigError
 from ..core.frame import Mode
 from ..engines.request import EngineOptions

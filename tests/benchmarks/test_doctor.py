@@ -29,6 +29,7 @@ from motorvae.benchmarks.gpu.result import (
 from motorvae.benchmarks.gpu.rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
 from motorvae.export.verify.reference import reference_from_bundle
 from motorvae.export.verify.verifier import Reference
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphEntry, GraphReport, Metric
 from motorvae.runtime.core.errors import BackendError, MeasurementError
@@ -314,7 +315,7 @@ def test_frames_go_around_the_images_and_each_is_gated_and_timed(
 ) -> None:
     bundle, reference = opened
     clock = Ticking(("device", "h2d"))
-    with open_backend(bundle, "encoder") as backend:
+    with open_backend(bundle, GraphKey("encoder")) as backend:
         row, mu = measure(planned_rows()[0], backend, reference, frames=50, repeat=clock)
         again, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu)
         other, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu + 1)
@@ -346,7 +347,7 @@ def test_an_engine_that_drifts_later_than_the_first_round_is_caught(
             found = super().run(batch)
             return {**found, "mu": found["mu"] + (self.runs > WARMUP + 30)}
 
-    with open_backend(bundle, "encoder") as backend:
+    with open_backend(bundle, GraphKey("encoder")) as backend:
         row, _ = measure(planned_rows()[0], Drifting(backend), reference, frames=100)
     assert row.status == "drifted"
     assert row.stages == {}
@@ -357,7 +358,7 @@ def test_an_engine_that_drifts_later_than_the_first_round_is_caught(
 def test_a_graph_that_was_not_recorded_is_no_graph_row(opened: tuple[Bundle, Reference]) -> None:
     bundle, reference = opened
     row = planned_rows()[0].model_copy(update={"graph": "copies and kernels"})
-    with open_backend(bundle, "encoder") as backend:
+    with open_backend(bundle, GraphKey("encoder")) as backend:
         backend.notes = ("runs without a CUDA graph: it said so",)
         with pytest.raises(BackendError, match="runs without a CUDA graph: it said so"):
             measure(row, backend, reference, frames=2, repeat=Ticking(("device", "h2d")))

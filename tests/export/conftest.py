@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from motorvae.export.bundle import write_bundle
-from motorvae.export.forms import GRAPHS
 from motorvae.export.onnx_export import onnx_from_model
 from motorvae.export.verify.reference import HeldOut
 from motorvae.export.verify.torch_reference import reference_from_model
 from motorvae.export.verify.verifier import Reference, Spread
-from motorvae.runtime.bundle.manifest import GraphName
+from motorvae.runtime.bundle.graph_key import PARTS, Part
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.model.vae import MotorVAE
 
@@ -62,16 +61,16 @@ def reference(model: MotorVAE) -> Reference:
 
 
 @pytest.fixture(scope="session")
-def graphs(model: MotorVAE) -> dict[GraphName, bytes]:
+def graphs(model: MotorVAE) -> dict[Part, bytes]:
     """Both float32 graphs, serialised, since a bundle writer changes the ones it is given."""
     return {
         graph: ir.to_proto(onnx_from_model(model, SPEC, graph)).SerializeToString()
-        for graph in GRAPHS
+        for graph in PARTS
     }
 
 
 @pytest.fixture
-def write(graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path) -> WriteBundle:
+def write(graphs: dict[Part, bytes], reference: Reference, tmp_path: Path) -> WriteBundle:
     """`write_bundle` with everything filled in; keyword arguments replace parts."""
     statistics = tmp_path / "run-latents.npz"
     np.savez(

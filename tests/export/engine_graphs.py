@@ -16,8 +16,8 @@ from motorvae.export.transforms.io_variants import (
 )
 from motorvae.export.transforms.phases import phases_from_decoder
 from motorvae.export.transforms.qdq import Activations, Method, int8_from_fp32, layers_of
+from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision, Variant
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.bundle.manifest import GraphName, Precision, Variant, tensors_of
 from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.pixels.convert import input_from_luma
 
@@ -25,7 +25,7 @@ from motorvae.runtime.pixels.convert import input_from_luma
 def write_form(
     bundle: Path,
     folder: Path,
-    graph: GraphName,
+    graph: Part,
     precision: Precision,
     variant: Variant = "full",
     *,
@@ -60,22 +60,23 @@ def write_form(
     return path
 
 
-def add_form(bundle: Path, graph: GraphName, precision: Precision, variant: Variant) -> str:
+def add_form(bundle: Path, graph: Part, precision: Precision, variant: Variant) -> str:
     """Add one form to a bundle and its manifest, in the place of one that it has; its sha256."""
     path = write_form(bundle, bundle, graph, precision, variant)
     manifest = bundle / "manifest.json"
     content = json.loads(manifest.read_text(encoding="utf-8"))
-    inputs, outputs = tensors_of(graph, load_bundle(bundle).spec, variant)
+    spec = load_bundle(bundle).spec
+    key = GraphKey(graph, precision, variant, "tensorrt" if precision == "int8" else None)
     form = {"graph": graph, "precision": precision, "variant": variant}
     entry: dict[str, Any] = {
         **form,
         "file": path.name,
         "sha256": sha256_of(path),
         "size_bytes": path.stat().st_size,
-        "made_for": "tensorrt" if precision == "int8" else None,
+        "made_for": key.target,
         "opset": 20,
-        "inputs": [tensor.model_dump() for tensor in inputs],
-        "outputs": [tensor.model_dump() for tensor in outputs],
+        "inputs": [tensor.model_dump() for tensor in key.inputs(spec)],
+        "outputs": [tensor.model_dump() for tensor in key.outputs(spec)],
     }
     kept = [other for other in content["graphs"] if not form.items() <= other.items()]
     content["graphs"] = [*kept, entry]

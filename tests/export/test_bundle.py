@@ -16,11 +16,12 @@ import onnx_ir as ir
 import pytest
 
 from motorvae.export.bundle import add_to_bundle
-from motorvae.export.forms import FP16, FP32, GRAPHS
 from motorvae.export.int8.graphs import Searched
 from motorvae.export.verify.verifier import Reference
+from motorvae.export.writer import FP16, FP32
+from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Part
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.bundle.manifest import GraphName, GraphReport
+from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import OutputError, VerificationError
 from motorvae.runtime.engines.open import open_backend
 
@@ -87,12 +88,12 @@ def test_metadata_inside_each_graph_names_model_and_weights(
     write: WriteBundle, tmp_path: Path
 ) -> None:
     write(tmp_path / "bundle")
-    for form in (*FP32, *FP16):
-        model = onnx.load(tmp_path / "bundle" / form.file)
+    for key in (*FP32, *FP16):
+        model = onnx.load(tmp_path / "bundle" / key.onnx_file)
         found = {entry.key: entry.value for entry in model.metadata_props}
-        assert found["motorvae.graph"] == form.graph
-        assert found["motorvae.precision"] == form.precision
-        assert found["motorvae.variant"] == form.variant
+        assert found["motorvae.graph"] == key.part
+        assert found["motorvae.precision"] == key.precision
+        assert found["motorvae.variant"] == key.variant
         assert found["motorvae.weights_sha256"] == "ab" * 32
         assert found["motorvae.model"] == SPEC.model_dump_json()
 
@@ -113,7 +114,7 @@ def test_drift_leaves_nothing_on_disk_and_keeps_the_earlier_bundle(
     with pytest.raises(VerificationError, match=r"no bundle was written: encoder fp32 mu: max err"):
         write(output, reference=drifted, on_reports=lambda reports, _: shown.extend(reports))
     assert {report.title for report in shown} == {
-        form.title for form in (*FP32, *FP16)
+        key.title for key in (*FP32, *FP16)
     }  # the table shows all outputs, not only the first that failed
     if importlib.util.find_spec("openvino") is not None:  # a failure there counts, too
         of_openvino = [report for report in shown if report.engine.startswith("OpenVINO")]
@@ -154,7 +155,7 @@ def test_file_of_the_user_beside_a_bundle_is_not_lost(write: WriteBundle, tmp_pa
 
 
 def test_values_that_fp16_arithmetic_cannot_hold_fail_the_gate(
-    write: WriteBundle, graphs: dict[GraphName, bytes], tmp_path: Path
+    write: WriteBundle, graphs: dict[Part, bytes], tmp_path: Path
 ) -> None:
     """ONNX Runtime on a CPU gives finite outputs for such a graph; a GPU does not."""
     large = ir.from_proto(onnx.load_from_string(graphs["encoder"]))
@@ -178,7 +179,7 @@ def test_link_to_a_bundle_stays_a_link(write: WriteBundle, tmp_path: Path) -> No
     (tmp_path / "bundle").symlink_to("real")
     write(tmp_path / "bundle", precisions=["fp16"])
     assert (tmp_path / "bundle").is_symlink()
-    load_bundle(tmp_path / "real").entry("encoder", "fp16")
+    load_bundle(tmp_path / "real").entry(GraphKey("encoder", "fp16"))
     assert {p.name for p in tmp_path.iterdir()} == {"real", "bundle", "run-latents.npz"}
 
 
@@ -188,14 +189,14 @@ def test_fp16_is_added_from_the_bundle_alone(write: WriteBundle, tmp_path: Path)
     (tmp_path / "bundle" / "notes.txt").write_text("mine")
     add_to_bundle(load_bundle(tmp_path / "bundle"), ["fp16"], on_reports=silent)
     bundle = load_bundle(tmp_path / "bundle")
-    for form in FP16:
-        name = form.file
+    for key in FP16:
+        name = key.onnx_file
         assert (bundle.folder / name).read_bytes() == (tmp_path / "both" / name).read_bytes()
-    for graph in GRAPHS:
-        with open_backend(bundle, graph, precision="fp16"):
+    for graph in PARTS:
+        with open_backend(bundle, GraphKey(graph, "fp16")):
             pass
     verified = {report.title for report in bundle.manifest.verification}
-    assert verified == {form.title for form in (*FP32, *FP16)}
+    assert verified == {key.title for key in (*FP32, *FP16)}
     assert (bundle.folder / "notes.txt").read_text() == "mine"
 
 
@@ -271,7 +272,7 @@ def test_command_adds_fp16_on_a_machine_without_torch(write: WriteBundle, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "FP16 graphs added to bundle" in done.stderr
     assert "note: weak verdict, as only 24 held-out images judge" in " ".join(done.stderr.split())
-    load_bundle(tmp_path / "bundle").entry("decoder", "fp16")
+    load_bundle(tmp_path / "bundle").entry(GraphKey("decoder", "fp16"))
 
 
 def test_command_says_that_a_checkpoint_needs_torch(tmp_path: Path) -> None:

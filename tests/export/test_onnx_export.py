@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from motorvae.export.onnx_export import OPSET, onnx_from_model
-from motorvae.runtime.bundle.manifest import GraphName, tensors_of
+from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.open import open_onnx
 from motorvae.training.model.vae import MotorVAE
@@ -25,10 +25,10 @@ RANDOM_OPS = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUnifor
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 def test_graph_has_the_contract_s_face_and_no_batch_norm(
-    graph: GraphName, graphs: dict[GraphName, bytes]
+    graph: Part, graphs: dict[Part, bytes]
 ) -> None:
     proto = onnx.load_from_string(graphs[graph])
-    inputs, outputs = tensors_of(graph, SPEC)
+    inputs, outputs = GraphKey(graph).inputs(SPEC), GraphKey(graph).outputs(SPEC)
     assert [value.name for value in proto.graph.input] == [tensor.name for tensor in inputs]
     assert [value.name for value in proto.graph.output] == [tensor.name for tensor in outputs]
     first = proto.graph.input[0].type.tensor_type.shape.dim[0]
@@ -40,7 +40,7 @@ def test_graph_has_the_contract_s_face_and_no_batch_norm(
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
-def test_same_weights_give_the_same_bytes(graph: GraphName, graphs: dict[GraphName, bytes]) -> None:
+def test_same_weights_give_the_same_bytes(graph: Part, graphs: dict[Part, bytes]) -> None:
     again = ir.to_proto(onnx_from_model(model_with_statistics(SPEC), SPEC, graph))
     digest = hashlib.sha256(again.SerializeToString()).hexdigest()
     assert digest == hashlib.sha256(graphs[graph]).hexdigest()
@@ -81,7 +81,7 @@ def test_same_weights_give_the_same_bytes_in_another_process() -> None:
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 def test_graph_says_nothing_of_the_machine_it_came_from(
-    graph: GraphName, graphs: dict[GraphName, bytes]
+    graph: Part, graphs: dict[Part, bytes]
 ) -> None:
     data = graphs[graph]
     here = Path(__file__).resolve().parents[2]
@@ -91,7 +91,7 @@ def test_graph_says_nothing_of_the_machine_it_came_from(
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_graphs_agree_with_torch_at_any_batch_size(
-    batch: int, graphs: dict[GraphName, bytes], model: MotorVAE, tmp_path: Path
+    batch: int, graphs: dict[Part, bytes], model: MotorVAE, tmp_path: Path
 ) -> None:
     images = np.random.default_rng(batch).random((batch, 1, 32, 32), np.float32)
     with torch.inference_mode():
@@ -119,4 +119,4 @@ def test_other_sizes_export_too(spec: ModelSpec, tmp_path: Path) -> None:
         ir.save(onnx_from_model(model, spec, graph), path)
         onnx.checker.check_model(path, full_check=True)
         with open_onnx(path) as backend:
-            backend.check_tensors(*tensors_of(graph, spec))
+            backend.check_tensors(GraphKey(graph).inputs(spec), GraphKey(graph).outputs(spec))

@@ -19,8 +19,9 @@ from motorvae.export.tensorrt.add_engines import EngineBuildRequest, add_engines
 from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.reference import reference_from_bundle
 from motorvae.export.verify.verifier import Reference, encoder_reports
+from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision, Variant
 from motorvae.runtime.bundle.load import Bundle, load_bundle
-from motorvae.runtime.bundle.manifest import GraphEntry, GraphName, Precision, Variant
+from motorvae.runtime.bundle.manifest import GraphEntry
 from motorvae.runtime.core.errors import BackendError, EngineError, MissingDependencyError
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.cuda.open import open_cuda
@@ -29,9 +30,7 @@ from motorvae.runtime.engines.open import open_entry
 from motorvae.runtime.engines.select import EngineRequest, select_engine
 from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
 from motorvae.runtime.engines.tensorrt.find import (
-    ENGINES,
     check_engine,
-    engine_name,
     graphs_for_engines,
     open_engine,
 )
@@ -49,7 +48,7 @@ from ..export.engine_graphs import add_form
 pytestmark = pytest.mark.gpu
 
 FRAMES = 1000
-INT8_FORMS: tuple[tuple[GraphName, Variant], ...] = (
+INT8_FORMS: tuple[tuple[Part, Variant], ...] = (
     ("encoder", "luma"),
     ("encoder", "mu"),
     ("decoder", "phases"),
@@ -69,8 +68,7 @@ class Built:
     def open(self, *, outputs: tuple[str, ...] = (), cuda_graph: bool = True) -> Backend:
         backend, _ = open_engine(
             self.bundle,
-            "encoder",
-            self.precision,
+            GraphKey("encoder", self.precision),
             self.package,
             self.gpu,
             outputs=outputs,
@@ -81,12 +79,12 @@ class Built:
     @property
     def leanest(self) -> GraphEntry:
         """The encoder that gives both outputs and does least."""
-        return self.bundle.leanest("encoder", self.precision, "tensorrt")
+        return self.bundle.leanest(GraphKey("encoder", self.precision, target="tensorrt"))
 
     @property
     def path_of_leanest(self) -> Path:
         """Its engine."""
-        return self.bundle.folder / ENGINES / engine_name(self.leanest, self.package.name)
+        return self.leanest.key.engine_paths(self.bundle.folder, self.package.name)[0]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +170,7 @@ def told_by_onnx_runtime(
     """
     held = "int8" if precision == "int8" else "fp32"
     encoder, decoder = (
-        graphs_for_engines(bundle, graph, held)[-1]  # type: ignore[arg-type]
+        graphs_for_engines(bundle, GraphKey(graph, held))[-1]  # type: ignore[arg-type]
         for graph in ("encoder", "decoder")
     )
     with (
@@ -204,8 +202,8 @@ def inputs_of(backend: Backend, reference: Reference) -> Batch:
 
 
 def test_all_engines_are_verified_and_what_their_label_says(built: Built) -> None:
-    graphs = graphs_for_engines(built.bundle, "encoder", built.precision)
-    graphs += graphs_for_engines(built.bundle, "decoder", built.precision)
+    graphs = graphs_for_engines(built.bundle, GraphKey("encoder", built.precision))
+    graphs += graphs_for_engines(built.bundle, GraphKey("decoder", built.precision))
     assert sorted(
         engine_manifest.onnx_sha256 for engine_manifest in built.engine_manifests
     ) == sorted(entry.sha256 for entry in graphs)

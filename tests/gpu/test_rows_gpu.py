@@ -18,8 +18,9 @@ import pytest
 from motorvae.benchmarks.gpu.rows import OneByOne, measure, planned_rows
 from motorvae.export.verify.reference import reference_from_bundle
 from motorvae.export.verify.verifier import LIMITS, Reference, decoder_reports, encoder_reports
+from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import Bundle, load_bundle
-from motorvae.runtime.bundle.manifest import GraphEntry, GraphName, Precision
+from motorvae.runtime.bundle.manifest import GraphEntry
 from motorvae.runtime.core.closing import Closing
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
@@ -29,7 +30,7 @@ from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 FRAMES = 200
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
-FORMS: tuple[tuple[GraphName, tuple[str, ...]], ...] = (
+FORMS: tuple[tuple[Part, tuple[str, ...]], ...] = (
     ("encoder", ("mu", "log_var")),
     ("encoder", ("mu",)),
     ("decoder", ("reconstruction",)),
@@ -69,8 +70,8 @@ class Opened:
     provider: str
     reference: Reference
 
-    def entry(self, graph: GraphName, precision: Precision, outputs: tuple[str, ...]) -> GraphEntry:
-        return self.bundle.leanest(graph, precision, "onnx", outputs)
+    def entry(self, graph: Part, precision: Precision, outputs: tuple[str, ...]) -> GraphEntry:
+        return self.bundle.leanest(GraphKey(graph, precision, target="onnx"), outputs)
 
     def open(self, entry: GraphEntry) -> Backend:
         return open_entry(self.bundle, entry, runner="onnx", provider=self.provider)
@@ -86,8 +87,8 @@ def told_by_the_cpu(bundle: Bundle) -> Reference:
     side = bundle.spec.image_size
     images = np.stack([vehicle(2, index, side)[0] for index in range(FRAMES)])
     with (
-        open_entry(bundle, bundle.entry("encoder", "fp32"), runner="onnx") as encode,
-        open_entry(bundle, bundle.entry("decoder", "fp32"), runner="onnx") as decode,
+        open_entry(bundle, bundle.entry(GraphKey("encoder")), runner="onnx") as encode,
+        open_entry(bundle, bundle.entry(GraphKey("decoder")), runner="onnx") as decode,
     ):
         found = encode.run(input_from_luma(images[:, None]))
         image = decode.run(found["mu"])["reconstruction"]
@@ -120,7 +121,7 @@ def failures_of(backend: Backend, reference: Reference, entry: GraphEntry) -> li
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("graph", "outputs"), FORMS)
 def test_the_form_that_a_stream_takes_is_past_the_gate(
-    opened: Opened, graph: GraphName, outputs: tuple[str, ...], precision: Precision
+    opened: Opened, graph: Part, outputs: tuple[str, ...], precision: Precision
 ) -> None:
     entry = opened.entry(graph, precision, outputs)
     with opened.open(entry) as backend:
@@ -139,7 +140,7 @@ class Off(OneByOne):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("graph", "outputs"), FORMS)
 def test_a_form_that_is_off_is_not(
-    opened: Opened, graph: GraphName, outputs: tuple[str, ...], precision: Precision
+    opened: Opened, graph: Part, outputs: tuple[str, ...], precision: Precision
 ) -> None:
     entry = opened.entry(graph, precision, outputs)
     with opened.open(entry) as backend:
@@ -199,11 +200,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
     The gate of the export is not what is tested here.
     """
     from motorvae.export.bundle import write_bundle
-    from motorvae.export.forms import GRAPHS
     from motorvae.export.onnx_export import onnx_from_model
     from motorvae.export.verify.reference import HeldOut
     from motorvae.export.verify.torch_reference import reference_from_model
     from motorvae.export.verify.verifier import Spread
+    from motorvae.runtime.bundle.graph_key import PARTS
     from motorvae.runtime.core.atomic_files import sha256_of
     from motorvae.training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
     from motorvae.training.options import TrainOptions
@@ -231,7 +232,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
     reference = reference_from_model(model, HeldOut(images, Spread(mu=ones, log_var=ones)))
     write_bundle(
         folder / "bundle",
-        graphs={graph: onnx_from_model(model, spec, graph) for graph in GRAPHS},
+        graphs={graph: onnx_from_model(model, spec, graph) for graph in PARTS},
         spec=spec,
         weights_sha256=sha256_of(run / WEIGHTS_NAME),
         statistics=run / "latents.npz",

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from motorvae.runtime.bundle.graph_key import Part
 from motorvae.runtime.bundle.load import Bundle
-from motorvae.runtime.bundle.manifest import GraphName
 from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
@@ -180,7 +180,7 @@ def package(host_tensorrt: Any, monkeypatch: pytest.MonkeyPatch) -> TensorRTPack
 @pytest.fixture
 def bundle(tmp_path: Path, gpu: Gpu) -> Bundle:
     """A bundle with an FP16 engine of each whole graph, as there were before there were forms."""
-    entries = [entry_of(graph, "fp16", "full") for graph in get_args(GraphName)]
+    entries = [entry_of(graph, "fp16", "full") for graph in get_args(Part)]
     made = bundle_of(tmp_path, *entries)
     for entry in entries:
         put_engine(made, entry, gpu)

@@ -7,18 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision, Variant
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.bundle.manifest import (
     FileEntry,
     GraphEntry,
-    GraphName,
     GraphReport,
     Manifest,
     Metric,
-    Precision,
     Preprocessing,
-    Variant,
-    tensors_of,
 )
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.gpu_info import Gpu
@@ -29,10 +26,9 @@ from motorvae.runtime.engines.tensorrt.engine_manifest import (
     PrecisionReport,
     this_platform,
 )
-from motorvae.runtime.engines.tensorrt.find import engine_paths
 
 SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
-FORMS: tuple[tuple[GraphName, Variant], ...] = (
+FORMS: tuple[tuple[Part, Variant], ...] = (
     ("encoder", "full"),
     ("encoder", "luma"),
     ("encoder", "mu"),
@@ -46,9 +42,10 @@ SOURCES: dict[str, Any] = {
 VERSION = "10.3.0"
 
 
-def entry_of(graph: GraphName, precision: Precision, variant: Variant) -> GraphEntry:
+def entry_of(graph: Part, precision: Precision, variant: Variant) -> GraphEntry:
     """One graph of the bundle; what the stand-in's decoder gives is as small as what it takes."""
-    inputs, outputs = tensors_of(graph, SPEC, variant)
+    key = GraphKey(graph, precision, variant, "tensorrt" if precision == "int8" else None)
+    outputs = key.outputs(SPEC)
     if graph == "decoder":
         outputs = (outputs[0].model_copy(update={"shape": ("batch", 1, 2, 4)}),)
     form = f"{graph}.{variant}.{precision}"
@@ -56,12 +53,9 @@ def entry_of(graph: GraphName, precision: Precision, variant: Variant) -> GraphE
         file=f"{form}.onnx",
         sha256=hashlib.sha256(form.encode()).hexdigest(),
         size_bytes=1,
-        graph=graph,
-        precision=precision,
-        variant=variant,
-        made_for="tensorrt" if precision == "int8" else None,
+        **key.fields,
         opset=20,
-        inputs=inputs,
+        inputs=key.inputs(SPEC),
         outputs=outputs,
     )
 
@@ -95,9 +89,7 @@ def plan_of(entry: GraphEntry) -> bytes:
 
 def put_engine(bundle: Bundle, entry: GraphEntry, gpu: Gpu) -> None:
     """Add an engine of a graph, with the engine manifest that it deserves."""
-    engine, engine_manifest = engine_paths(
-        bundle.folder, entry.graph, entry.precision, "tensorrt", entry.variant
-    )
+    engine, engine_manifest = entry.key.engine_paths(bundle.folder, "tensorrt")
     engine.parent.mkdir(exist_ok=True)
     engine.write_bytes(plan_of(entry))
     engine_manifest.write_text(
@@ -108,9 +100,7 @@ def put_engine(bundle: Bundle, entry: GraphEntry, gpu: Gpu) -> None:
 def report_of(entry: GraphEntry) -> GraphReport:
     metric = Metric(name="max error", value=0.0, limit=1.0)
     return GraphReport(
-        graph=entry.graph,
-        precision=entry.precision,
-        variant=entry.variant,
+        **entry.key.for_any.fields,
         output="all",
         engine="TensorRT",
         reference="a test",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from motorvae.runtime.bundle.manifest import Tensor, tensors_of
+from motorvae.runtime.bundle.graph_key import GraphKey, Tensor
 from motorvae.runtime.core.errors import BackendError, EngineError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.tensorrt.engine import TensorRTBackend
@@ -347,11 +347,12 @@ def test_failed_run_quotes_the_engine_and_does_not_end_the_backend(
 
 
 def test_tensors_are_held_against_the_announced_ones(opened: Open) -> None:
+    encoder, decoder = GraphKey("encoder"), GraphKey("decoder")
     with opened() as backend:
-        backend.check_tensors(*tensors_of("encoder", SPEC))
+        backend.check_tensors(encoder.inputs(SPEC), encoder.outputs(SPEC))
         with pytest.raises(EngineError, match="and the manifest announces"):
-            backend.check_tensors(*tensors_of("decoder", SPEC))
-        inputs, outputs = tensors_of("encoder", SPEC)
+            backend.check_tensors(decoder.inputs(SPEC), decoder.outputs(SPEC))
+        inputs, outputs = encoder.inputs(SPEC), encoder.outputs(SPEC)
         wider = tuple(Tensor(name=t.name, dtype=t.dtype, shape=("batch", 9)) for t in outputs)
         with pytest.raises(EngineError, match="and the manifest announces"):
             backend.check_tensors(inputs, wider)

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from motorvae.runtime.bundle.graph_key import GraphKey, Precision, Variant
 from motorvae.runtime.bundle.load import Bundle
-from motorvae.runtime.bundle.manifest import Precision, Variant
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.select import EngineRequest, select_engine
 from motorvae.runtime.engines.tensorrt.find import (
     check_engine,
-    engine_paths,
     open_plan,
     precisions_with_engine,
 )
@@ -69,7 +68,7 @@ def test_an_engine_of_another_form_under_its_name_is_refused(
 ) -> None:
     """Of the same precision and the same weights: only the engine manifest's variant tells."""
     ours, others = (
-        engine_paths(forms.folder, "encoder", "fp16", "tensorrt", form)
+        GraphKey("encoder", "fp16", form).engine_paths(forms.folder, "tensorrt")
         for form in ("mu", "luma")  # type: ignore[arg-type]
     )
     for path, other in zip(ours, others, strict=True):
@@ -83,7 +82,7 @@ def test_an_engine_of_another_form_under_its_name_is_refused(
 def test_an_engine_is_held_against_the_graph_of_its_own_form(
     forms: Bundle, host_tensorrt: Any
 ) -> None:
-    luma = forms.entry("encoder", "fp16", variant="luma")
+    luma = forms.entry(GraphKey("encoder", "fp16", "luma"))
     change_engine_manifest(forms, "encoder.mu.fp16.tensorrt", onnx_sha256=luma.sha256)
     with pytest.raises(EngineError, match="engine built from another encoder"):
         select_engine(forms, "encoder", EngineRequest("tensorrt", "fp16", outputs=("mu",)))
@@ -183,8 +182,8 @@ def test_engine_verified_on_another_gpu_says_so_in_the_first_line(bundle: Bundle
 def test_float32_engine_that_fits_stands_in_for_an_fp16_one_that_does_not(
     bundle: Bundle, gpu: Gpu
 ) -> None:
-    half = engine_paths(bundle.folder, "encoder", "fp16", "tensorrt")
-    full = engine_paths(bundle.folder, "encoder", "fp32", "tensorrt")
+    half = GraphKey("encoder", "fp16").engine_paths(bundle.folder, "tensorrt")
+    full = GraphKey("encoder", "fp32").engine_paths(bundle.folder, "tensorrt")
     full[0].write_bytes(half[0].read_bytes())
     entry = entry_of("encoder", "fp32", "full")
     full[1].write_text(engine_manifest_of(entry, full[0], gpu).model_dump_json(), encoding="utf-8")
@@ -202,8 +201,8 @@ def test_engine_swapped_after_the_check_is_not_what_runs(
     bundle: Bundle, gpu: Gpu, package: TensorRTPackage, host_tensorrt: Any
 ) -> None:
     """What was hashed is what is loaded: the file is read once."""
-    path, _ = engine_paths(bundle.folder, "encoder", "fp16", "tensorrt")
-    entry = bundle.entry("encoder", "fp16")
+    path, _ = GraphKey("encoder", "fp16").engine_paths(bundle.folder, "tensorrt")
+    entry = bundle.entry(GraphKey("encoder", "fp16"))
     _, plan = check_engine(bundle, entry, package, gpu)
     path.write_text("another engine", encoding="utf-8")
     with open_plan(plan, path.name, package, gpu, entry.sha256) as backend:

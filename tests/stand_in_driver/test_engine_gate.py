@@ -11,8 +11,9 @@ import pytest
 from motorvae.export.tensorrt.build import BuiltEngine
 from motorvae.export.tensorrt.verify_engines import verdicts_of
 from motorvae.export.verify.verifier import Reference, Spread
+from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.load import Bundle
-from motorvae.runtime.bundle.manifest import GraphReport, Precision
+from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import EngineError, VerificationError
 from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineVerification
@@ -139,7 +140,7 @@ def test_form_that_drifted_alone_is_named(
 def test_engine_with_other_tensors_than_its_graph_is_refused(
     forms: Bundle, package: TensorRTPackage, gpu: Gpu
 ) -> None:
-    luma, mu = (forms.entry("encoder", "fp16", variant=form) for form in ("luma", "mu"))  # type: ignore[arg-type]
+    luma, mu = (forms.entry(GraphKey("encoder", "fp16", form)) for form in ("luma", "mu"))  # type: ignore[arg-type]
     swapped = BuiltEngine(plan_of(mu), report_all_in("fp16"), ("8.9",), 0, 1.0)
     with pytest.raises(EngineError, match=r"encoder\.luma\.fp16\.tensorrt\.engine has .*log_var"):
         verdicts_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from ...bundle.graph_key import GraphKey
 from ...bundle.load import Bundle, load_bundle
 from ...bundle.manifest import GraphEntry
 from ...core.errors import BundleError, MissingDependencyError, MotorVAEError, sentence_list
@@ -44,7 +45,7 @@ def _encoder(bundle: Bundle) -> tuple[Finding, ...]:
         from ...engines.open import open_backend  # noqa: PLC0415  # with numpy
 
         side = bundle.spec.image_size
-        with open_backend(bundle, "encoder") as backend:
+        with open_backend(bundle, GraphKey("encoder")) as backend:
             mu = backend.run(np.zeros((1, 1, side, side), np.float32))["mu"]
     except (MissingDependencyError, ModuleNotFoundError):
         return ()  # a row of its own tells
@@ -70,7 +71,7 @@ def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> tuple[Finding, ...]:
         _engine(bundle, package, entry, gpu)
         for package in TENSORRT_PACKAGES
         for precision in precisions_with_engine(bundle, "encoder", package)
-        for entry in graphs_with_engine(bundle, "encoder", precision, package)
+        for entry in graphs_with_engine(bundle, GraphKey("encoder", precision), package)
     )
     if found:
         return found
@@ -86,13 +87,13 @@ def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> tuple[Finding, ...]:
 
 
 def _engine(bundle: Bundle, name: TensorRTName, entry: GraphEntry, gpu: Gpu | NoGpu) -> Finding:
-    from ...engines.tensorrt.find import check_engine, engine_paths  # noqa: PLC0415  # with numpy
+    from ...engines.tensorrt.find import check_engine  # noqa: PLC0415  # with numpy
 
     form = "" if entry.variant == "full" else f" {entry.variant}"
     what = f"engine {entry.precision}{form}"
     try:
         if isinstance(gpu, NoGpu):
-            _, path = engine_paths(bundle.folder, entry.graph, entry.precision, name, entry.variant)
+            _, path = entry.key.engine_paths(bundle.folder, name)
             engine_manifest = engine_manifest_from_json(path)
             return Finding(
                 what=what,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...bundle.manifest import Tensor
+from ...bundle.graph_key import Tensor
 from ...core.closing import Closing
 from ...core.errors import BackendError, EngineError, MissingDependencyError
 from ...core.latency import NS_PER_MS

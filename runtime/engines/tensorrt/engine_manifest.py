@@ -10,15 +10,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from ...bundle.manifest import (
-    FileEntry,
-    GraphName,
-    GraphReport,
-    Precision,
-    Runner,
-    Variant,
-    title_of_graph,
-)
+from ...bundle.graph_key import GraphKey, Part, Precision, Variant
+from ...bundle.manifest import FileEntry, GraphReport
 from ...core.documents import document_from_json
 from ...core.errors import EngineError
 from ...core.spec import StrictModel
@@ -26,8 +19,6 @@ from ..gpu_info import Gpu
 from .package import TensorRTName, TensorRTPackage, title_of
 
 ENGINE_MANIFEST_VERSION: Literal[3] = 3
-RUNNER: Runner = "tensorrt"
-"""What a bundle calls graphs that are made for engines of either package."""
 LEAST_SHARE = 0.95
 """An engine with less of its weights or layer outputs in a precision does not get its label; an
 INT8 engine must do that much of the INT8 multiplications that its graph asks for."""
@@ -145,7 +136,7 @@ class EngineManifest(StrictModel):
     schema_version: Literal[3]
     producer: str
     created: str
-    graph: GraphName
+    graph: Part
     precision: Precision
     variant: Variant
     package: TensorRTName
@@ -164,9 +155,9 @@ class EngineManifest(StrictModel):
     build_seconds: float = Field(ge=0)
 
     @property
-    def title(self) -> str:
-        """Which graph's engine this is, such as "encoder fp16 mu"."""
-        return title_of_graph(self.graph, self.precision, self.variant, None)
+    def key(self) -> GraphKey:
+        """Which graph's engine this is; see `GraphKey.for_any`."""
+        return GraphKey(self.graph, self.precision, self.variant)
 
     def mismatch(self, package: TensorRTPackage, gpu: Gpu, onnx_sha256: str) -> str | None:
         """Return in a clause why the engine cannot be used here, or None where it can.

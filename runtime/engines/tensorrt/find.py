@@ -3,54 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from ...bundle.graph_key import (
+    ENGINES,
+    LEANEST_FIRST,
+    OUTPUTS,
+    PARTS,
+    GraphKey,
+    Part,
+    Precision,
+    Variant,
+)
 from ...bundle.load import Bundle
-from ...bundle.manifest import LEANEST_FIRST, OUTPUTS, GraphEntry, GraphName, Precision, Variant
+from ...bundle.manifest import GraphEntry
 from ...core.cache_dir import cache_dir
 from ...core.errors import EngineError, sentence_list
 from ..base import Backend
 from ..cuda.open import open_cuda
 from ..gpu_info import Gpu
-from .engine_manifest import RUNNER, EngineManifest, engine_manifest_from_json
+from .engine_manifest import EngineManifest, engine_manifest_from_json
 from .package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, title_of
-
-ENGINES = "engines"
 
 _PRECISIONS: tuple[Precision, ...] = ("fp16", "int8", "fp32")
 """What engines there are; who asks for none of them by name gets FP16 first, and never INT8."""
 
 
-def engine_name(entry: GraphEntry, package: TensorRTName) -> str:
-    """Return the file name of the engine that is built from a graph."""
-    paths = engine_paths(Path(), entry.graph, entry.precision, package, entry.variant)
-    return paths[0].name
-
-
-def engine_paths(
-    folder: Path,
-    graph: GraphName,
-    precision: Precision,
-    package: TensorRTName,
-    variant: Variant = "full",
-) -> tuple[Path, Path]:
-    """Return where an engine of a bundle lies, and its engine manifest beside it."""
-    form = graph if variant == "full" else f"{graph}.{variant}"
-    stem = f"{form}.{precision}.{package}"
-    return folder / ENGINES / f"{stem}.engine", folder / ENGINES / f"{stem}.json"
-
-
 def unknown_in_engines(folder: Path) -> list[str]:
     """Return what lies among a bundle's engines and is neither an engine nor an engine manifest."""
+    parts = (PARTS, get_args(Precision), get_args(Variant))
     ours = {
         path.name
-        for graph in get_args(GraphName)
-        for precision in get_args(Precision)
+        for names in itertools.product(*parts)
         for package in TENSORRT_PACKAGES
-        for variant in get_args(Variant)
-        for path in engine_paths(folder, graph, precision, package, variant)
+        for path in GraphKey(*names).engine_paths(folder, package)
     }
     place = folder / ENGINES
     if not place.is_dir():
@@ -62,42 +51,43 @@ def unknown_in_engines(folder: Path) -> list[str]:
     )
 
 
-def graphs_for_engines(
-    bundle: Bundle, graph: GraphName, precision: Precision
-) -> tuple[GraphEntry, ...]:
-    """Return the forms of a graph that engines are built from, leanest first.
+def graphs_for_engines(bundle: Bundle, key: GraphKey) -> tuple[GraphEntry, ...]:
+    """Return the variants of a graph that engines are built from, leanest first.
 
-    Of two files of one form the one that is made for TensorRT counts.
+    Of two files of one variant the one that is made for TensorRT counts.
+
+    Args:
+        bundle: Whose graphs.
+        key: Part and precision; whatever the rest.
     """
     found: dict[Variant, GraphEntry] = {}
     for entry in bundle.manifest.graphs:
-        if (entry.graph, entry.precision) == (graph, precision) and (
-            entry.made_for == RUNNER or (entry.made_for is None and entry.variant not in found)
+        if (entry.graph, entry.precision) == (key.part, key.precision) and (
+            entry.made_for == "tensorrt" or (entry.made_for is None and entry.variant not in found)
         ):
             found[entry.variant] = entry
     return tuple(found[variant] for variant in LEANEST_FIRST if variant in found)
 
 
 def graphs_with_engine(
-    bundle: Bundle, graph: GraphName, precision: Precision, package: TensorRTName
+    bundle: Bundle, key: GraphKey, package: TensorRTName
 ) -> tuple[GraphEntry, ...]:
-    """Return the forms of a graph of which a bundle holds an engine of a package, leanest first."""
+    """Return those of them of which a bundle holds an engine of a package, leanest first."""
     return tuple(
-        entry
-        for entry in graphs_for_engines(bundle, graph, precision)
-        if _is_there(bundle, graph, precision, package, entry.variant)
+        entry for entry in graphs_for_engines(bundle, key) if _is_there(bundle, entry.key, package)
     )
 
 
 def precisions_with_engine(
-    bundle: Bundle, graph: GraphName, package: TensorRTName
+    bundle: Bundle, part: Part, package: TensorRTName
 ) -> tuple[Precision, ...]:
     """Return in which precisions a bundle holds any engine of a package: FP16, INT8, float32."""
     return tuple(
         precision
         for precision in _PRECISIONS
         if any(
-            _is_there(bundle, graph, precision, package, variant) for variant in get_args(Variant)
+            _is_there(bundle, GraphKey(part, precision, variant), package)
+            for variant in get_args(Variant)
         )
     )
 
@@ -121,9 +111,9 @@ def check_engine(
     Raises:
         EngineError: It is absent, altered, or for another machine, version or graph.
     """
-    graph, precision, variant = entry.graph, entry.precision, entry.variant
-    engine, manifest_path = engine_paths(bundle.folder, graph, precision, package.name, variant)
-    again = _again(bundle, precision, package.name)
+    key = entry.key.for_any
+    engine, manifest_path = key.engine_paths(bundle.folder, package.name)
+    again = _again(bundle, key.precision, package.name)
     if not engine.is_file() or not manifest_path.is_file():
         missing = manifest_path.name if engine.is_file() else engine.name
         raise EngineError(f"{bundle.folder} has no {missing}: {again}")
@@ -131,20 +121,13 @@ def check_engine(
         engine_manifest = engine_manifest_from_json(manifest_path)
     except EngineError as error:
         raise EngineError(f"{error}: {again}") from error
-    named = (
-        engine_manifest.graph,
-        engine_manifest.precision,
-        engine_manifest.variant,
-        engine_manifest.package,
-    )
-    if named != (graph, precision, variant, package.name):
-        raise EngineError(
-            f"{manifest_path} describes {engine_manifest.title} {engine_manifest.package}: {again}"
-        )
+    if (engine_manifest.key, engine_manifest.package) != (key, package.name):
+        described = f"{engine_manifest.key.title} {engine_manifest.package}"
+        raise EngineError(f"{manifest_path} describes {described}: {again}")
     if problem := engine_manifest.mismatch(package, gpu, entry.sha256):
         raise EngineError(f"{problem}: {again}")
-    if problem := engine_manifest.precision_report.problem_with(precision):
-        raise EngineError(f"{engine.name} is not {precision}: {problem}: {again}")
+    if problem := engine_manifest.precision_report.problem_with(key.precision):
+        raise EngineError(f"{engine.name} is not {key.precision}: {problem}: {again}")
     try:
         plan = engine.read_bytes()
     except OSError as error:
@@ -161,8 +144,7 @@ def check_engine(
 
 def open_engine(
     bundle: Bundle,
-    graph: GraphName,
-    precision: Precision,
+    key: GraphKey,
     package: TensorRTPackage,
     gpu: Gpu,
     *,
@@ -173,8 +155,7 @@ def open_engine(
 
     Args:
         bundle: A checked bundle.
-        graph: Which half.
-        precision: Which arithmetic.
+        key: Part and precision; whatever the rest.
         package: The package that is to load it.
         gpu: The GPU of this machine.
         outputs: What it must give; all that the half can give where left out.
@@ -186,13 +167,13 @@ def open_engine(
         MissingDependencyError: Neither pycuda nor cuda-bindings is installed.
         BackendError: The GPU has no memory left.
     """
-    engines = graphs_with_engine(bundle, graph, precision, package.name)
+    engines = graphs_with_engine(bundle, key, package.name)
     entry = next((entry for entry in engines if entry.gives(outputs)), None)
     if entry is None:
-        name = engine_paths(bundle.folder, graph, precision, package.name)[0].name
         raise EngineError(
-            f"{bundle.folder} has no {name}, nor one like it that gives "
-            f"{sentence_list(outputs or OUTPUTS[graph])}: {_again(bundle, precision, package.name)}"
+            f"{bundle.folder} has no {key.engine_file(package.name)}, nor one like it that gives "
+            f"{sentence_list(outputs or OUTPUTS[key.part])}: "
+            f"{_again(bundle, key.precision, package.name)}"
         )
     engine_manifest, plan = check_engine(bundle, entry, package, gpu)
     backend = open_plan(
@@ -250,16 +231,13 @@ def open_plan(
     )
 
 
-def no_engine(bundle: Bundle, graph: GraphName, package: TensorRTName) -> str:
+def no_engine(bundle: Bundle, part: Part, package: TensorRTName) -> str:
     """Return in a clause that a bundle holds no engine of a package."""
-    return f"{bundle.folder} holds no {title_of(package)} engine of its {graph}"
+    return f"{bundle.folder} holds no {title_of(package)} engine of its {part}"
 
 
-def _is_there(
-    bundle: Bundle, graph: GraphName, precision: Precision, package: TensorRTName, variant: Variant
-) -> bool:
-    paths = engine_paths(bundle.folder, graph, precision, package, variant)
-    return any(path.exists() for path in paths)
+def _is_there(bundle: Bundle, key: GraphKey, package: TensorRTName) -> bool:
+    return any(path.exists() for path in key.engine_paths(bundle.folder, package))
 
 
 def _again(bundle: Bundle, precision: Precision, package: TensorRTName) -> str:

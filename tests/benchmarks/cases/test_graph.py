@@ -11,15 +11,15 @@ from motorvae.benchmarks.cases.graph import DriftGate, cost_of_case, graph_cases
 from motorvae.benchmarks.measure.rounds import Schedule
 from motorvae.benchmarks.subjects.engines_under_test import contenders_of, is_for, production
 from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, random_model
+from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.bundle.manifest import GraphName
 from motorvae.runtime.core.errors import MeasurementError
 
 SHORT = Schedule(samples=3, warmup=1, settle=0, turn=2)
 
 
 def measured(
-    subject: ModelUnderTest, graph: GraphName, batch: int = 1, *, leading: bool = False
+    subject: ModelUnderTest, graph: Part, batch: int = 1, *, leading: bool = False
 ) -> list[Case]:
     return graph_cases(
         subject,
@@ -36,9 +36,7 @@ def measured(
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_engines_see_one_input_and_agree(
-    subject: ModelUnderTest, graph: GraphName, batch: int
-) -> None:
+def test_engines_see_one_input_and_agree(subject: ModelUnderTest, graph: Part, batch: int) -> None:
     cases = measured(subject, graph, batch)
     ran = [case for case in cases if case.not_measured is None]
     assert len({case.input_sha256 for case in ran}) == 1
@@ -62,9 +60,7 @@ def test_engines_see_one_input_and_agree(
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
-def test_every_graph_of_the_bundle_for_a_cpu_is_there(
-    subject: ModelUnderTest, graph: GraphName
-) -> None:
+def test_every_graph_of_the_bundle_for_a_cpu_is_there(subject: ModelUnderTest, graph: Part) -> None:
     cases = measured(subject, graph)
     ours = [case for case in cases if (case.variant or "").startswith("ours")]
     entries = [entry for entry in subject.bundle.manifest.graphs if entry.graph == graph]
@@ -99,7 +95,7 @@ def test_a_leading_batch_leaves_out_what_a_leaner_graph_beats(subject: ModelUnde
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
-def test_engines_that_disagree_are_not_timed(subject: ModelUnderTest, graph: GraphName) -> None:
+def test_engines_that_disagree_are_not_timed(subject: ModelUnderTest, graph: Part) -> None:
     mixed = dataclasses.replace(subject, model=random_model(subject.spec, seed=1))
     with pytest.raises(MeasurementError, match=r"ONNX Runtime.* and torch eager disagree on"):
         measured(mixed, graph)
@@ -107,7 +103,7 @@ def test_engines_that_disagree_are_not_timed(subject: ModelUnderTest, graph: Gra
 
 def test_fp16_on_a_cpu_is_not_called_fp16(subject: ModelUnderTest, small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
-    entry = bundle.entry("encoder", "fp16")
+    entry = bundle.entry(GraphKey("encoder", "fp16"))
     contender = production(dataclasses.replace(subject, bundle=bundle), entry, "onnx")
     with (
         pytest.raises(MeasurementError, match="may compute FP16 graphs in float32"),

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from motorvae.benchmarks.measure.roofline import cost_of, roofline_of
-from motorvae.runtime.bundle.manifest import GraphName
+from motorvae.runtime.bundle.graph_key import Part
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.model.vae import MotorVAE
 
@@ -18,7 +18,7 @@ SPECS = (
 
 
 @pytest.mark.parametrize(("graph", "gigaflops"), [("encoder", 0.63), ("decoder", 0.95)])
-def test_default_model_costs_what_the_design_says(graph: GraphName, gigaflops: float) -> None:
+def test_default_model_costs_what_the_design_says(graph: Part, gigaflops: float) -> None:
     assert cost_of(ModelSpec(), graph).flops / 1e9 == pytest.approx(gigaflops, abs=0.006)
 
 
@@ -41,7 +41,7 @@ def test_flops_are_those_that_torch_counts(spec: ModelSpec, batch: int) -> None:
 def test_weight_bytes_are_those_of_the_folded_model(spec: ModelSpec) -> None:
     with torch.device("meta"):
         model = MotorVAE(spec)
-    halves: dict[GraphName, nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
+    halves: dict[Part, nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
     for graph, half in halves.items():
         folded = (m for m in half.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
         transposed = (m for m in half.modules() if isinstance(m, nn.ConvTranspose2d))

@@ -6,6 +6,7 @@ import pytest
 from motorvae.benchmarks.subjects.engine_error import announced, drift_of
 from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
 from motorvae.export.verify.limits import LIMITS
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.engines.base import Arrays, Batch
 
 
@@ -54,7 +55,7 @@ def test_a_nan_never_passes(subject: ModelUnderTest) -> None:
 
 def test_what_the_manifest_does_not_say_is_told(subject: ModelUnderTest) -> None:
     manifest = subject.bundle.manifest
-    entry = subject.bundle.entry("encoder", "fp32")
+    entry = subject.bundle.entry(GraphKey("encoder"))
     said = announced(manifest, entry)
     assert said[0].startswith("the manifest, ONNX Runtime ")
     assert all(": max error / spread over data " in clause for clause in said)

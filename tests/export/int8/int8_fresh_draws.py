@@ -27,6 +27,7 @@ from motorvae.export.verify.extremes import NEXT_IMAGES
 from motorvae.export.verify.reference import spread_from_statistics
 from motorvae.export.verify.verifier import Reference, decoder_reports, encoder_reports
 from motorvae.export.writer import opened_as_verified
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import STATISTICS
 from motorvae.runtime.core.errors import BundleError
@@ -70,9 +71,9 @@ def lengthen(run: Path, source: str, output: Path) -> None:
 
 def reference_of(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Reference:
     """Return what the float32 graphs say of a batch."""
-    with open_onnx(bundle.path(bundle.entry("encoder", "fp32"))) as encoder:
+    with open_onnx(bundle.path(bundle.entry(GraphKey("encoder")))) as encoder:
         latents = run_in_batches(encoder, input_from_luma(images[:, None]))
-    with open_onnx(bundle.path(bundle.entry("decoder", "fp32"))) as decoder:
+    with open_onnx(bundle.path(bundle.entry(GraphKey("decoder")))) as decoder:
         decoded = run_in_batches(decoder, latents["mu"])["reconstruction"]
     spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
     return Reference(

@@ -21,8 +21,9 @@ from motorvae.export.int8.graphs import Int8Request, Searched
 from motorvae.export.int8.search import MOST_FINALISTS
 from motorvae.export.tables import search_table
 from motorvae.export.verify.limits import LIMITS
+from motorvae.runtime.bundle.graph_key import GraphKey, Target
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.bundle.manifest import GraphReport, Runner
+from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import BackendError, BundleError, MissingDependencyError
 from motorvae.runtime.engines.open import open_entry
 
@@ -82,7 +83,7 @@ def test_mu_alone_is_the_mu_of_the_encoder_that_gives_both(int8_bundle: Path) ->
     luma = np.random.default_rng(0).integers(0, 256, (3, 1, 32, 32), np.uint8)
     found = []
     for variant in ("luma", "mu"):
-        entry = bundle.entry("encoder", "int8", variant=variant, made_for="onnx")
+        entry = bundle.entry(GraphKey("encoder", "int8", variant, "onnx"))
         with open_entry(bundle, entry, runner="onnx") as backend:
             found.append(backend.run(luma)["mu"])
     np.testing.assert_array_equal(found[0], found[1])
@@ -100,7 +101,7 @@ def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
     add_to_bundle(load_bundle(fp32_copy), ["int8"], int8=ONNX, on_reports=keep, tell=told.append)
     (encoder, decoder) = kept
     assert all(trial.passed for trial in (encoder.trials[-1], decoder.trials[-1]))
-    entry = load_bundle(fp32_copy).entry("encoder", "int8", variant="luma", made_for="onnx")
+    entry = load_bundle(fp32_copy).entry(GraphKey("encoder", "int8", "luma", "onnx"))
     assert entry.calibration is not None
     assert entry.calibration.percentile == encoder.trials[-1].method.percentile
     screened = [t.share for t in encoder.trials if t.judges == "some" and not t.excluded]
@@ -146,7 +147,7 @@ def test_encoder_that_cannot_pass_leaves_out_its_set_and_the_bundle_stands(
         int8=ONNX,
         on_reports=lambda reports, trials: (shown.extend(reports), searched.extend(trials)),
     )
-    assert (left_out.runner, left_out.graph) == ("onnx", "encoder")
+    assert left_out.key == GraphKey("encoder", "int8", "luma", "onnx")
     assert "the INT8 graphs for onnx are left out: encoder int8 luma for onnx mu: max error" in (
         left_out.sentence
     )
@@ -170,9 +171,9 @@ def test_decoder_that_cannot_pass_leaves_its_encoder_and_the_other_engines(
         int8=Int8Request(("onnx", "tensorrt")),
         on_reports=lambda *_: None,
     )
-    assert [(part.runner, part.graph) for part in left_out] == [
-        ("onnx", "decoder"),
-        ("tensorrt", "decoder"),
+    assert [part.key.title for part in left_out] == [
+        "decoder int8 phases for onnx",
+        "decoder int8 phases for tensorrt",
     ]
     assert "its encoder is there: decoder int8 phases for onnx reconstruction: PSNR" in (
         left_out[0].sentence
@@ -190,9 +191,9 @@ def test_decoder_that_cannot_pass_leaves_its_encoder_and_the_other_engines(
     assert any("cannot be told from so few" in note for note in made[0].notes)
     # What a stream that reconstructs is told: --int8 onnx would answer that it is there already.
     with pytest.raises(BundleError, match=r"no decoder int8 for onnx.*checkpoint again with other"):
-        load_bundle(fp32_copy).leanest("decoder", "int8", "onnx")
+        load_bundle(fp32_copy).leanest(GraphKey("decoder", "int8", target="onnx"))
     with pytest.raises(BundleError, match=r"motorvae-export --bundle .* --int8 openvino$"):
-        load_bundle(fp32_copy).leanest("decoder", "int8", "openvino")
+        load_bundle(fp32_copy).leanest(GraphKey("decoder", "int8", target="openvino"))
 
 
 def test_one_engine_is_left_out_with_exit_code_1_and_the_rest_is_there(
@@ -201,7 +202,7 @@ def test_one_engine_is_left_out_with_exit_code_1_and_the_rest_is_there(
     """The planted fault: graphs for one kind of engine have their weights' scales doubled."""
     whole = int8.int8_from_fp32
 
-    def wrong(model: ir.Model, ranges: TensorsData, runner: Runner, **rest: Any) -> ir.Model:
+    def wrong(model: ir.Model, ranges: TensorsData, runner: Target, **rest: Any) -> ir.Model:
         made = whole(model, ranges, runner, **rest)
         if runner == "openvino":
             for value in made.graph.initializers.values():

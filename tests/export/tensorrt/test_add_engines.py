@@ -21,8 +21,8 @@ from motorvae.export.tensorrt.add_engines import (
     find_builder,
     profile_from_text,
 )
+from motorvae.runtime.bundle.graph_key import GraphKey, Variant
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.bundle.manifest import Variant
 from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.core.errors import (
     BundleError,
@@ -38,7 +38,6 @@ from motorvae.runtime.engines.tensorrt.engine_manifest import (
     this_platform,
 )
 from motorvae.runtime.engines.tensorrt.find import (
-    engine_paths,
     graphs_with_engine,
     precisions_with_engine,
 )
@@ -82,7 +81,7 @@ def content_of(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 def test_engine_manifest_holds_what_was_built(rtx_bundle: Path, graph: str) -> None:
-    engine, path = engine_paths(rtx_bundle, graph, "fp16", "tensorrt-rtx")  # type: ignore[arg-type]
+    engine, path = GraphKey(graph, "fp16").engine_paths(rtx_bundle, "tensorrt-rtx")  # type: ignore[arg-type]
     engine_manifest = engine_manifest_from_json(path)
     package = import_tensorrt("tensorrt-rtx")
     assert (engine_manifest.graph, engine_manifest.precision, engine_manifest.variant) == (
@@ -124,8 +123,8 @@ def test_bundle_with_engines_is_still_a_bundle(rtx_bundle: Path, small_bundle: P
 
 @pytest.mark.parametrize("variant", ["full", "luma", "mu"])
 def test_each_form_has_an_engine_of_its_own_graph(rtx_bundle: Path, variant: Variant) -> None:
-    entry = load_bundle(rtx_bundle).entry("encoder", "fp16", variant=variant)
-    engine, path = engine_paths(rtx_bundle, "encoder", "fp16", "tensorrt-rtx", variant)
+    entry = load_bundle(rtx_bundle).entry(GraphKey("encoder", "fp16", variant))
+    engine, path = GraphKey("encoder", "fp16", variant).engine_paths(rtx_bundle, "tensorrt-rtx")
     engine_manifest = engine_manifest_from_json(path)
     assert (engine_manifest.variant, engine_manifest.onnx_sha256) == (variant, entry.sha256)
     assert engine_manifest.engine.file == engine.name
@@ -148,13 +147,13 @@ def test_int8_engines_are_built_of_every_form_that_is_made_for_them(bundle_copy:
     engine_manifests = add_engines_to_bundle(
         bundle, int8_order(), Console(quiet=True), on_reports=lambda _: None
     )
-    assert [engine_manifest.title for engine_manifest in engine_manifests] == [
+    assert [engine_manifest.key.title for engine_manifest in engine_manifests] == [
         "encoder int8 luma",
         "encoder int8 mu",
         "decoder int8 phases",
     ]
     assert precisions_with_engine(bundle, "encoder", "tensorrt-rtx") == ("int8",)
-    engines = graphs_with_engine(bundle, "encoder", "int8", "tensorrt-rtx")
+    engines = graphs_with_engine(bundle, GraphKey("encoder", "int8"), "tensorrt-rtx")
     assert [entry.variant for entry in engines] == ["mu", "luma"]
     assert check_replaceable(bundle_copy) is None
 
@@ -184,7 +183,9 @@ def test_graphs_that_are_made_for_other_engines_are_not_built(
     engine_manifests = add_engines_to_bundle(
         load_bundle(bundle_copy), int8_order(), Console(quiet=True), on_reports=lambda _: None
     )
-    assert [engine_manifest.title for engine_manifest in engine_manifests] == ["encoder int8 luma"]
+    assert [engine_manifest.key.title for engine_manifest in engine_manifests] == [
+        "encoder int8 luma"
+    ]
 
 
 def test_command_builds_engines_from_a_bundle_with_neither_torch_nor_onnx(
@@ -198,14 +199,14 @@ def test_command_builds_engines_from_a_bundle_with_neither_torch_nor_onnx(
     for words in ("encoder fp16", "decoder fp16", "100.00% fp16", "not run", "not verified: "):
         assert words in done.stderr
     engine_manifest = engine_manifest_from_json(
-        engine_paths(bundle_copy, "encoder", "fp16", "tensorrt-rtx")[1]
+        GraphKey("encoder", "fp16").engine_paths(bundle_copy, "tensorrt-rtx")[1]
     )
     assert engine_manifest.profile == BatchProfile(min=1, opt=2, max=4)
 
 
 def test_float32_engines_are_built_where_an_engine_is_named(bundle_copy: Path) -> None:
     assert main(["--bundle", str(bundle_copy), "--engine", "tensorrt-rtx"]) == 0
-    _, path = engine_paths(bundle_copy, "decoder", "fp32", "tensorrt-rtx")
+    _, path = GraphKey("decoder", "fp32").engine_paths(bundle_copy, "tensorrt-rtx")
     assert engine_manifest_from_json(path).precision_report.shares("fp32")[0] > 0.95
 
 

@@ -23,7 +23,7 @@ from motorvae.export.tensorrt.build import (
 )
 from motorvae.export.tensorrt.precision_report import counts_from_network
 from motorvae.export.tensorrt.progress import BuildProgress, interrupt_as_wish
-from motorvae.runtime.bundle.manifest import GraphName, Precision, Variant
+from motorvae.runtime.bundle.graph_key import Part, Precision, Variant
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu
 from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile
@@ -67,7 +67,7 @@ def build(
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_both_graphs_build_in_both_precisions(
-    small_bundle: Path, rtx: TensorRTPackage, graph: GraphName, precision: Precision
+    small_bundle: Path, rtx: TensorRTPackage, graph: Part, precision: Precision
 ) -> None:
     name = f"{graph}.onnx" if precision == "fp32" else f"{graph}.{precision}.onnx"
     built = build(small_bundle / name, rtx, precision=precision)
@@ -172,7 +172,7 @@ def test_encoders_that_take_bytes_keep_their_label(
     ("graph", "variant"), [("encoder", "luma"), ("encoder", "mu"), ("decoder", "phases")]
 )
 def test_int8_graphs_are_multiplied_as_int8(
-    small_bundle: Path, rtx: TensorRTPackage, tmp_path: Path, graph: GraphName, variant: Variant
+    small_bundle: Path, rtx: TensorRTPackage, tmp_path: Path, graph: Part, variant: Variant
 ) -> None:
     path = write_form(small_bundle, tmp_path, graph, "int8", variant)
     precision_report = build(path, rtx, precision="int8").precision_report

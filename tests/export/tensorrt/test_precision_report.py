@@ -14,10 +14,9 @@ from motorvae.export.tensorrt.precision_report import (
     counts_from_inspector,
     precision_report_of,
 )
-from motorvae.runtime.bundle.manifest import Precision
+from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.tensorrt.engine_manifest import PrecisionReport
-from motorvae.runtime.engines.tensorrt.find import engine_paths
 from motorvae.runtime.engines.tensorrt.package import EngineLog, import_tensorrt
 
 FACES = frozenset({"image", "mu", "log_var", "z", "reconstruction"})
@@ -47,7 +46,7 @@ def test_a_real_engine_file_tells_the_formats_of_all_its_weights(
 ) -> None:
     import onnx_ir as ir
 
-    path, _ = engine_paths(rtx_bundle, graph, "fp16", "tensorrt-rtx")  # type: ignore[arg-type]
+    path, _ = GraphKey(graph, "fp16").engine_paths(rtx_bundle, "tensorrt-rtx")  # type: ignore[arg-type]
     counts = counts_from_plan(path.read_bytes(), FACES)
     weights, outputs = counts.weights, counts.outputs
     model = ir.load(rtx_bundle / f"{graph}.fp16.onnx")

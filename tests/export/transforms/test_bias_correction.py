@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from motorvae.export.transforms.bias_correction import correct_biases
-from motorvae.runtime.bundle.manifest import GraphName
+from motorvae.runtime.bundle.graph_key import Part
 from motorvae.runtime.engines.open import open_onnx
 from motorvae.runtime.pixels.convert import input_from_luma
 
@@ -16,7 +16,7 @@ from ..conftest import SPEC, coarse_images
 
 
 def test_mean_error_goes_and_nothing_else_changes(
-    graphs: dict[GraphName, bytes], tmp_path: Path
+    graphs: dict[Part, bytes], tmp_path: Path
 ) -> None:
     model = ir.from_proto(onnx.load_from_string(graphs["encoder"]))
     images = input_from_luma(coarse_images(SPEC)[:, None])

@@ -9,14 +9,14 @@ import pytest
 
 from motorvae.export.transforms.equalise import equalise, links_of, reach_over
 from motorvae.export.verify.verifier import Reference
-from motorvae.runtime.bundle.manifest import GraphName
+from motorvae.runtime.bundle.graph_key import Part
 from motorvae.runtime.engines.open import open_onnx
 from motorvae.runtime.pixels.convert import input_from_luma
 
 
 @pytest.fixture(params=["encoder", "decoder"])
 def case(
-    request: pytest.FixtureRequest, graphs: dict[GraphName, bytes], reference: Reference
+    request: pytest.FixtureRequest, graphs: dict[Part, bytes], reference: Reference
 ) -> tuple[ir.Model, np.ndarray]:
     """A float32 graph and what it takes."""
     encoder = request.param == "encoder"

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from motorvae.export.transforms.fp16 import check_precision, fp16_from_fp32
-from motorvae.runtime.bundle.manifest import GraphName, tensors_of
+from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.core.errors import VerificationError
 from motorvae.runtime.engines.open import open_onnx
 
@@ -22,7 +22,7 @@ def loaded(data: bytes) -> ir.Model:
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 def test_weights_and_arithmetic_are_half_and_the_face_stays_float(
-    graph: GraphName, graphs: dict[GraphName, bytes], tmp_path: Path
+    graph: Part, graphs: dict[Part, bytes], tmp_path: Path
 ) -> None:
     model = loaded(graphs[graph])
     found = fp16_from_fp32(model)
@@ -36,11 +36,11 @@ def test_weights_and_arithmetic_are_half_and_the_face_stays_float(
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)
     with open_onnx(path) as backend:
-        backend.check_tensors(*tensors_of(graph, SPEC))
+        backend.check_tensors(GraphKey(graph).inputs(SPEC), GraphKey(graph).outputs(SPEC))
 
 
 def test_half_graph_is_close_to_the_full_one_but_not_equal(
-    graphs: dict[GraphName, bytes], tmp_path: Path
+    graphs: dict[Part, bytes], tmp_path: Path
 ) -> None:
     images = np.random.default_rng(0).random((4, 1, 32, 32), np.float32)
     outputs = []
@@ -56,7 +56,7 @@ def test_half_graph_is_close_to_the_full_one_but_not_equal(
     assert 0 < difference < 0.01 * outputs[0].std()
 
 
-def test_same_graph_gives_the_same_half_bytes(graphs: dict[GraphName, bytes]) -> None:
+def test_same_graph_gives_the_same_half_bytes(graphs: dict[Part, bytes]) -> None:
     twice = []
     for _ in range(2):
         model = loaded(graphs["decoder"])
@@ -65,7 +65,7 @@ def test_same_graph_gives_the_same_half_bytes(graphs: dict[GraphName, bytes]) ->
     assert twice[0] == twice[1]
 
 
-def test_weight_beyond_half_range_is_named(graphs: dict[GraphName, bytes]) -> None:
+def test_weight_beyond_half_range_is_named(graphs: dict[Part, bytes]) -> None:
     model = loaded(graphs["encoder"])
     name = "mu.weight"
     weights = model.graph.initializers[name]
@@ -76,7 +76,7 @@ def test_weight_beyond_half_range_is_named(graphs: dict[GraphName, bytes]) -> No
         fp16_from_fp32(model)
 
 
-def test_subnormal_weights_are_counted(graphs: dict[GraphName, bytes]) -> None:
+def test_subnormal_weights_are_counted(graphs: dict[Part, bytes]) -> None:
     counts = []
     for tiny in (0, 7):
         model = loaded(graphs["encoder"])
@@ -115,7 +115,7 @@ def test_casts_and_constant_nodes_inside_the_graph_are_retyped(tmp_path: Path) -
     np.testing.assert_array_equal(found["reconstruction"], np.full((3, 2), 6, np.float32))
 
 
-def test_label_is_read_back_from_the_graph(graphs: dict[GraphName, bytes]) -> None:
+def test_label_is_read_back_from_the_graph(graphs: dict[Part, bytes]) -> None:
     model = loaded(graphs["encoder"])
     check_precision(model, "fp32")
     with pytest.raises(VerificationError, match="of a graph labelled fp16 has type FLOAT"):

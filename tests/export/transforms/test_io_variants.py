@@ -13,7 +13,7 @@ from motorvae.export.transforms.io_variants import (
     luma_from_quantised,
     mu_from_encoder,
 )
-from motorvae.runtime.bundle.manifest import GraphName, tensors_of
+from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.engines.base import Arrays
 from motorvae.runtime.engines.open import open_onnx
 from motorvae.runtime.pixels.convert import input_from_luma
@@ -24,7 +24,7 @@ LUMA = coarse_images(SPEC)[:, None]
 
 
 @pytest.fixture
-def encoder(graphs: dict[GraphName, bytes]) -> ir.Model:
+def encoder(graphs: dict[Part, bytes]) -> ir.Model:
     return ir.from_proto(onnx.load_from_string(graphs["encoder"]))
 
 
@@ -41,7 +41,8 @@ def test_luma_gives_bit_for_bit_what_scaled_luma_gives(encoder: ir.Model, tmp_pa
     luma_from_float(encoder)
     found = run(encoder, every_level, tmp_path / "luma.onnx")
     with open_onnx(tmp_path / "luma.onnx") as backend:
-        backend.check_tensors(*tensors_of("encoder", SPEC, "luma"))
+        key = GraphKey("encoder", variant="luma")
+        backend.check_tensors(key.inputs(SPEC), key.outputs(SPEC))
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
 

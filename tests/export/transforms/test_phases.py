@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from motorvae.export.onnx_export import onnx_from_model
 from motorvae.export.transforms.phases import phases_from_decoder
-from motorvae.runtime.bundle.manifest import tensors_of
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.core.errors import VerificationError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.open import open_onnx
@@ -46,7 +46,8 @@ def test_phases_give_the_same_image(spec: ModelSpec, seed: int, batch: int) -> N
             ir.save(model, path)
             onnx.checker.check_model(path, full_check=True)
             with open_onnx(path) as backend:
-                backend.check_tensors(*tensors_of("decoder", spec, "phases"))
+                key = GraphKey("decoder", variant="phases")
+                backend.check_tensors(key.inputs(spec), key.outputs(spec))
                 results.append(backend.run(z)["reconstruction"])
     for found in results[1:]:
         np.testing.assert_allclose(found, results[0], atol=1e-5)

@@ -18,7 +18,7 @@ from motorvae.export.transforms.qdq import (
     int8_from_fp32,
     layers_of,
 )
-from motorvae.runtime.bundle.manifest import GraphName, Runner
+from motorvae.runtime.bundle.graph_key import Part, Target
 from motorvae.runtime.core.errors import VerificationError
 from motorvae.runtime.engines.open import open_onnx
 from motorvae.runtime.pixels.convert import input_from_luma
@@ -27,11 +27,11 @@ from ..conftest import SPEC, coarse_images
 
 IMAGES = input_from_luma(coarse_images(SPEC)[:, None])
 LATENTS = np.random.default_rng(0).standard_normal((24, SPEC.latent_size), np.float32)
-RUNNERS: tuple[Runner, ...] = ("onnx", "openvino", "tensorrt")
+RUNNERS: tuple[Target, ...] = ("onnx", "openvino", "tensorrt")
 
 
 @pytest.fixture(scope="module")
-def encoder(graphs: dict[GraphName, bytes]) -> ir.Model:
+def encoder(graphs: dict[Part, bytes]) -> ir.Model:
     return ir.from_proto(onnx.load_from_string(graphs["encoder"]))
 
 
@@ -41,7 +41,7 @@ def in_encoder(encoder: ir.Model) -> Activations:
 
 
 @pytest.fixture(scope="module")
-def phases(graphs: dict[GraphName, bytes]) -> ir.Model:
+def phases(graphs: dict[Part, bytes]) -> ir.Model:
     model = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
     phases_from_decoder(model, everywhere=True)
     return model
@@ -99,7 +99,7 @@ def test_calibrator_says_nothing_on_standard_output(
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_each_engine_gets_the_types_that_it_takes(
-    runner: Runner, encoder: ir.Model, in_encoder: Activations
+    runner: Target, encoder: ir.Model, in_encoder: Activations
 ) -> None:
     model = int8_from_fp32(encoder, in_encoder.ranges(Method()), runner)
     zeros = quantisers_of(model)
@@ -121,7 +121,7 @@ def test_each_engine_gets_the_types_that_it_takes(
 
 @pytest.mark.parametrize("runner", ["onnx", "openvino"])
 def test_luma_s_own_steps_are_the_input_s(
-    runner: Runner, encoder: ir.Model, in_encoder: Activations
+    runner: Target, encoder: ir.Model, in_encoder: Activations
 ) -> None:
     model = int8_from_fp32(encoder, in_encoder.ranges(Method(99.9)), runner)
     first = next(node for node in model.graph if node.op_type == "QuantizeLinear")
@@ -132,10 +132,10 @@ def test_luma_s_own_steps_are_the_input_s(
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_quantised_decoder_draws_the_same_image_roughly(
-    runner: Runner,
+    runner: Target,
     phases: ir.Model,
     in_decoder: Activations,
-    graphs: dict[GraphName, bytes],
+    graphs: dict[Part, bytes],
     tmp_path: Path,
 ) -> None:
     whole = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
@@ -153,7 +153,7 @@ def test_quantised_decoder_draws_the_same_image_roughly(
 
 
 def test_layers_are_named_alike_in_both_decoders(
-    phases: ir.Model, graphs: dict[GraphName, bytes]
+    phases: ir.Model, graphs: dict[Part, bytes]
 ) -> None:
     whole = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
     assert [*layers_of(phases)] == [*layers_of(whole)]

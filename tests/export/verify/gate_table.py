@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from planted import PLANTED, ignores_its_input
 
-from motorvae.export.forms import GRAPHS, Form
 from motorvae.export.onnx_export import onnx_from_model
 from motorvae.export.transforms.fp16 import fp16_from_fp32
 from motorvae.export.verify.batches import run_in_batches
@@ -28,7 +27,8 @@ from motorvae.export.verify.reference import held_out_from_run
 from motorvae.export.verify.torch_reference import reference_from_model
 from motorvae.export.verify.verifier import Reference
 from motorvae.export.writer import BundleWriter
-from motorvae.runtime.bundle.manifest import GraphReport, Precision
+from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Precision
+from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import MotorVAEError, VerificationError
 from motorvae.runtime.engines.open import open_onnx, open_openvino
 from motorvae.runtime.pixels.convert import input_from_luma
@@ -54,7 +54,7 @@ def facts_of(run: Path) -> Facts:
     spec = config.model
     held_out = held_out_from_run(run, image_size=spec.image_size, latent_size=spec.latent_size)
     reference = reference_from_model(model, held_out)
-    graphs = {graph: onnx_from_model(model, spec, graph) for graph in GRAPHS}
+    graphs = {graph: onnx_from_model(model, spec, graph) for graph in PARTS}
     facts: Facts = {
         "run": run.name,
         "data": Path(config.data.source).name,
@@ -113,7 +113,7 @@ def _old_failures(folder: Path, reference: Reference, precision: Precision) -> l
         ("encoder", input_from_luma(reference.images[:, None])),
         ("decoder", None),
     ):
-        path = folder / Form(graph, precision).file  # type: ignore[arg-type]
+        path = folder / GraphKey(graph, precision).onnx_file  # type: ignore[arg-type]
         opened = open_openvino(path, precision="bf16") if precision == "bf16" else open_onnx(path)
         with opened as backend:
             outputs |= run_in_batches(backend, reference.mu if given is None else given)
@@ -160,7 +160,7 @@ def _planted(writer: BundleWriter, reference: Reference) -> tuple[Facts, Facts]:
                     except VerificationError as error:  # what was planted is beyond FP16
                         caught[precision] = [str(error)]
                         continue
-                form = Form(graph, precision)  # type: ignore[arg-type]
+                form = GraphKey(graph, precision)  # type: ignore[arg-type]
                 reports = writer.judge(form, model, judges, encoded=judges.mu)
                 failures = [clause for report in reports for clause in report.failures]
                 caught[precision] = failures[:1]

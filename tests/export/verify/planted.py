@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from motorvae.export.transforms.graph_ops import constant, typed_node
 from motorvae.export.verify.verifier import Reference
-from motorvae.runtime.bundle.manifest import GraphName
+from motorvae.runtime.bundle.graph_key import Part
 
 FLOAT = ir.DataType.FLOAT
 Array = npt.NDArray[Any]
@@ -136,7 +136,7 @@ def spoils_a_pixel(model: ir.Model, reference: Reference) -> ir.Model | None:
     return _BeforeOutput(model, "reconstruction").apply("Add", shift).done()
 
 
-PLANTED: Mapping[GraphName, tuple[Planted, ...]] = {
+PLANTED: Mapping[Part, tuple[Planted, ...]] = {
     "encoder": (
         ignores_still_pixels,
         ignores_its_input,

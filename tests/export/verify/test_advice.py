@@ -7,7 +7,8 @@ import pytest
 
 from motorvae.export.verify.advice import advice_on
 from motorvae.export.verify.verifier import Reference
-from motorvae.runtime.bundle.manifest import GraphReport, Precision
+from motorvae.runtime.bundle.graph_key import Precision
+from motorvae.runtime.bundle.manifest import GraphReport
 
 
 def report(precision: Precision) -> GraphReport:

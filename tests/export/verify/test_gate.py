@@ -11,15 +11,14 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from motorvae.export.forms import Form
 from motorvae.export.transforms.fp16 import fp16_from_fp32
 from motorvae.export.verify.batches import BATCH_SIZES, probe_sizes, run_in_batches
 from motorvae.export.verify.reference import HeldOut, reference_from_bundle
 from motorvae.export.verify.torch_reference import reference_from_model
 from motorvae.export.verify.verifier import Reference, Spread, encoder_reports
 from motorvae.export.writer import BundleWriter
+from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.bundle.manifest import GraphName, Precision
 from motorvae.runtime.core.errors import VerificationError
 from motorvae.runtime.engines.open import open_onnx
 from motorvae.runtime.pixels.convert import input_from_luma
@@ -42,8 +41,8 @@ def framed(model: MotorVAE) -> Reference:
 
 
 def planted(
-    graphs: dict[GraphName, bytes], graph: GraphName, fault: Planted, judges: Reference
-) -> dict[GraphName, ir.Model]:
+    graphs: dict[Part, bytes], graph: Part, fault: Planted, judges: Reference
+) -> dict[Part, ir.Model]:
     """Both graphs, one of them wrong."""
     found = {name: ir.from_proto(onnx.load_from_string(data)) for name, data in graphs.items()}
     wrong = fault(found[graph], judges)
@@ -54,7 +53,7 @@ def planted(
 @pytest.mark.parametrize("fault", PLANTED["encoder"], ids=lambda fault: fault.__name__)
 def test_planted_encoder_is_refused(
     write: WriteBundle,
-    graphs: dict[GraphName, bytes],
+    graphs: dict[Part, bytes],
     framed: Reference,
     fault: Planted,
     tmp_path: Path,
@@ -69,7 +68,7 @@ def test_planted_encoder_is_refused(
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("fault", PLANTED["decoder"], ids=lambda fault: fault.__name__)
 def test_planted_decoder_is_refused(
-    graphs: dict[GraphName, bytes],
+    graphs: dict[Part, bytes],
     framed: Reference,
     fault: Planted,
     precision: Precision,
@@ -83,7 +82,7 @@ def test_planted_decoder_is_refused(
     for model in (right, wrong):
         if precision == "fp16":
             fp16_from_fp32(model)
-        form = Form("decoder", precision)
+        form = GraphKey("decoder", precision)
         reports = writer.judge(form, model, framed, encoded=framed.mu)
         passed.append(all(report.passed for report in reports))
     assert passed == [True, False]
@@ -98,7 +97,7 @@ def test_right_graphs_pass_by_the_same_images(
 
 @pytest.mark.parametrize("fault", [ignores_still_pixels, ignores_its_input])
 def test_without_probes_the_same_faults_pass_and_the_report_says_what_it_lacks(
-    graphs: dict[GraphName, bytes], framed: Reference, fault: Planted, tmp_path: Path
+    graphs: dict[Part, bytes], framed: Reference, fault: Planted, tmp_path: Path
 ) -> None:
     """What a bundle of an earlier version is judged by; the faults are real ones."""
     judges = framed.rows(slice(1)) if fault is ignores_its_input else framed
@@ -135,7 +134,7 @@ def test_bundle_of_before_probes_is_added_to_with_a_note(
 
 @pytest.mark.parametrize("size", BATCH_SIZES)
 def test_fault_at_any_one_batch_size_is_seen(
-    graphs: dict[GraphName, bytes], framed: Reference, size: int, tmp_path: Path
+    graphs: dict[Part, bytes], framed: Reference, size: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "encoder.onnx"
     path.write_bytes(graphs["encoder"])
@@ -166,7 +165,7 @@ class WrongAt:
 
 @pytest.mark.parametrize("count", [1, 3, 22, 24])
 def test_every_run_has_one_of_the_sizes_and_every_row_comes_back(
-    graphs: dict[GraphName, bytes], count: int, tmp_path: Path
+    graphs: dict[Part, bytes], count: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "encoder.onnx"
     path.write_bytes(graphs["encoder"])

@@ -15,7 +15,8 @@ from motorvae.export.transforms.io_variants import luma_from_float, mu_from_enco
 from motorvae.export.verify.batches import BATCH_SIZES, run_in_batches
 from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.verifier import Reference, Spread, decoder_reports, encoder_reports
-from motorvae.runtime.bundle.manifest import GraphName, GraphReport, Precision
+from motorvae.runtime.bundle.graph_key import Part, Precision
+from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.engines.open import open_onnx
 from motorvae.runtime.pixels.convert import input_from_luma
 
@@ -25,7 +26,7 @@ def metric(report: GraphReport, name: str) -> float:
 
 
 @pytest.fixture
-def encoder(graphs: dict[GraphName, bytes], tmp_path: Path) -> Path:
+def encoder(graphs: dict[Part, bytes], tmp_path: Path) -> Path:
     path = tmp_path / "encoder.onnx"
     path.write_bytes(graphs["encoder"])
     return path
@@ -87,7 +88,7 @@ def test_errors_are_in_the_units_they_claim(encoder: Path, reference: Reference)
 
 
 def test_not_finite_outputs_are_counted_and_fail(
-    graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path
+    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
 ) -> None:
     model = ir.from_proto(onnx.load_from_string(graphs["encoder"]))
     bias = model.graph.initializers["mu.bias"]
@@ -106,7 +107,7 @@ def test_not_finite_outputs_are_counted_and_fail(
 
 
 def test_decoder_is_held_to_its_psnr(
-    graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path
+    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
 ) -> None:
     path = tmp_path / "decoder.onnx"
     path.write_bytes(graphs["decoder"])
@@ -142,7 +143,7 @@ class OnDemand:
 
 
 def test_no_decoder_report_asks_for_more_than_a_batch_of_reconstructions(
-    graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path
+    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
 ) -> None:
     path = tmp_path / "decoder.onnx"
     path.write_bytes(graphs["decoder"])
@@ -159,7 +160,7 @@ def test_no_decoder_report_asks_for_more_than_a_batch_of_reconstructions(
 
 
 def test_way_through_both_graphs_is_held_to_the_same_psnr(
-    graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path
+    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
 ) -> None:
     path = tmp_path / "decoder.onnx"
     path.write_bytes(graphs["decoder"])
@@ -170,7 +171,7 @@ def test_way_through_both_graphs_is_held_to_the_same_psnr(
 
 
 def test_encoder_of_luma_and_mu_alone_is_held_to_mu(
-    graphs: dict[GraphName, bytes], reference: Reference, tmp_path: Path
+    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
 ) -> None:
     model = ir.from_proto(onnx.load_from_string(graphs["encoder"]))
     luma_from_float(model)

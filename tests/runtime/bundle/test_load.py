@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.bundle.manifest import GraphReport, Metric, tensors_of
+from motorvae.runtime.bundle.manifest import GraphReport, Metric
 from motorvae.runtime.core.errors import BackendError, BundleError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.open import open_backend
@@ -37,13 +38,14 @@ def test_a_whole_bundle_loads(small_bundle: Path, small_spec: ModelSpec) -> None
 
 
 def test_the_contract_names_the_tensors(small_spec: ModelSpec) -> None:
-    (image,), (mu, log_var) = tensors_of("encoder", small_spec)
+    encoder, decoder = GraphKey("encoder"), GraphKey("decoder")
+    (image,), (mu, log_var) = encoder.inputs(small_spec), encoder.outputs(small_spec)
     assert (image.name, image.shape) == ("image", ("batch", 1, 32, 32))
     assert [(mu.name, mu.shape), (log_var.name, log_var.shape)] == [
         ("mu", ("batch", 8)),
         ("log_var", ("batch", 8)),
     ]
-    (z,), (reconstruction,) = tensors_of("decoder", small_spec)
+    (z,), (reconstruction,) = decoder.inputs(small_spec), decoder.outputs(small_spec)
     assert (z.name, reconstruction.name) == ("z", "reconstruction")
 
 
@@ -255,7 +257,7 @@ def test_a_graph_that_is_absent_is_asked_for_with_the_command(
     change_manifest(bundle_copy, only_fp32)
     bundle = load_bundle(bundle_copy)
     with pytest.raises(BundleError) as caught:
-        bundle.entry("encoder", "fp16")
+        bundle.entry(GraphKey("encoder", "fp16"))
     assert "has no encoder fp16 (it has encoder fp32" in str(caught.value)
     assert f"motorvae-export --bundle {bundle_copy} --fp16" in str(caught.value)
 
@@ -278,10 +280,10 @@ def test_a_stream_hashes_what_it_opens_and_no_more(bundle_copy: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     bundle = load_bundle(bundle_copy, hash_all=False)
-    with open_backend(bundle, "encoder"):
+    with open_backend(bundle, GraphKey("encoder")):
         pass
     with pytest.raises(BundleError, match=r"decoder\.onnx was altered"):
-        open_backend(bundle, "decoder")
+        open_backend(bundle, GraphKey("decoder"))
     assert "decoder.onnx was altered" in refusal(bundle_copy)
 
 
@@ -300,7 +302,7 @@ def test_a_graph_other_than_announced_is_refused_with_both_sides(bundle_copy: Pa
     replace_graph(bundle_copy, (bundle_copy / "decoder.onnx").read_bytes())
     bundle = load_bundle(bundle_copy)  # the hash is right
     with pytest.raises(BackendError) as caught:
-        open_backend(bundle, "encoder")
+        open_backend(bundle, GraphKey("encoder"))
     text = str(caught.value)
     assert "('z', 'tensor(float)', ('batch', 8))" in text
     assert "('image', 'tensor(float)', ('batch', 1, 32, 32))" in text
@@ -311,7 +313,7 @@ def test_bytes_that_are_no_graph_are_refused(bundle_copy: Path, data: bytes) -> 
     replace_graph(bundle_copy, data)
     bundle = load_bundle(bundle_copy)
     with pytest.raises(BackendError, match=r"cannot open .*encoder\.onnx.*export") as caught:
-        open_backend(bundle, "encoder")
+        open_backend(bundle, GraphKey("encoder"))
     assert "\n" not in str(caught.value)
 
 
@@ -327,4 +329,4 @@ def test_a_graph_without_inputs_is_refused(bundle_copy: Path) -> None:
     onnx.checker.check_model(model)
     replace_graph(bundle_copy, model.SerializeToString())
     with pytest.raises(BackendError, match=r"encoder\.onnx has 0 inputs"):
-        open_backend(load_bundle(bundle_copy), "encoder")
+        open_backend(load_bundle(bundle_copy), GraphKey("encoder"))

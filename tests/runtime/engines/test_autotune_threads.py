@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.closing import Closing
 from motorvae.runtime.engines.autotune_threads import autotuned_engine
@@ -64,7 +65,7 @@ def test_without_a_choice_nothing_is_tried(threads: int | None) -> None:
 
 def test_a_real_engine_still_gives_its_latents(small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
-    entry = bundle.entry("encoder", "fp32")
+    entry = bundle.entry(GraphKey("encoder"))
 
     def open_with(threads: int | None) -> SelectedEngine:
         return SelectedEngine(

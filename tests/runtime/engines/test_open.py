@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from motorvae.runtime.bundle.graph_key import GraphKey, Tensor
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.bundle.manifest import Tensor
 from motorvae.runtime.core.errors import BackendError, BundleError, ConfigError, ProviderError
 from motorvae.runtime.engines.base import Backend
 from motorvae.runtime.engines.open import open_backend, open_entry, open_onnx
@@ -46,7 +46,7 @@ def inputs() -> npt.NDArray[np.float32]:
 def encoder(small_bundle: Path, request: pytest.FixtureRequest) -> Backend:
     """The same verbs and the same promises, whichever engine."""
     bundle = load_bundle(small_bundle)
-    return open_entry(bundle, bundle.entry("encoder", "fp32"), runner=request.param)
+    return open_entry(bundle, bundle.entry(GraphKey("encoder")), runner=request.param)
 
 
 def test_it_gives_the_reference_latents(small_bundle: Path, encoder: Backend) -> None:
@@ -74,7 +74,10 @@ def test_the_same_input_gives_the_same_bytes(
     small_bundle: Path, inputs: npt.NDArray[np.float32]
 ) -> None:
     bundle = load_bundle(small_bundle)
-    with open_backend(bundle, "encoder") as one, open_backend(bundle, "encoder") as other:
+    with (
+        open_backend(bundle, GraphKey("encoder")) as one,
+        open_backend(bundle, GraphKey("encoder")) as other,
+    ):
         first = one.run(inputs)["mu"].tobytes()
         assert one.run(inputs)["mu"].tobytes() == first
         assert other.run(inputs)["mu"].tobytes() == first
@@ -96,8 +99,8 @@ def test_memory_order_does_not_matter(encoder: Backend, inputs: npt.NDArray[np.f
 def test_fp16_keeps_a_float32_face(small_bundle: Path, inputs: npt.NDArray[np.float32]) -> None:
     bundle = load_bundle(small_bundle)
     with (
-        open_backend(bundle, "encoder", precision="fp16") as half,
-        open_backend(bundle, "encoder") as full,
+        open_backend(bundle, GraphKey("encoder", "fp16")) as half,
+        open_backend(bundle, GraphKey("encoder")) as full,
     ):
         found, wanted = half.run(inputs)["mu"], full.run(inputs)["mu"]
         assert found.dtype == np.float32
@@ -106,7 +109,7 @@ def test_fp16_keeps_a_float32_face(small_bundle: Path, inputs: npt.NDArray[np.fl
 
 
 def test_the_decoder_runs_too(small_bundle: Path) -> None:
-    with open_backend(load_bundle(small_bundle), "decoder") as decoder:
+    with open_backend(load_bundle(small_bundle), GraphKey("decoder")) as decoder:
         image = decoder.run(np.zeros((2, 8), np.float32))["reconstruction"]
     assert image.shape == (2, 1, 32, 32)
     assert image.min() >= 0
@@ -214,7 +217,7 @@ def test_a_precision_that_is_absent(bundle_copy: Path, change_manifest: Callable
 
     change_manifest(bundle_copy, drop)
     with pytest.raises(BundleError, match=r"has no encoder fp32 .*: export it again"):
-        open_backend(load_bundle(bundle_copy), "encoder")
+        open_backend(load_bundle(bundle_copy), GraphKey("encoder"))
 
 
 def test_both_runtime_packages_at_once_are_refused(

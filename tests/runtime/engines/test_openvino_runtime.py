@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, ConfigError
 from motorvae.runtime.engines.open import open_backend, open_entry, open_openvino
@@ -61,10 +62,10 @@ def has_bf16() -> bool:
 def test_both_engines_give_the_same_latents(small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
     image = np.random.default_rng(1).random((3, 1, 32, 32), np.float32)
-    entry = bundle.entry("encoder", "fp32")
+    entry = bundle.entry(GraphKey("encoder"))
     with (
         open_entry(bundle, entry, runner="openvino") as one,
-        open_backend(bundle, "encoder") as other,
+        open_backend(bundle, GraphKey("encoder")) as other,
     ):
         assert one.outputs == other.outputs == ("mu", "log_var")
         assert one.name.startswith("OpenVINO ")

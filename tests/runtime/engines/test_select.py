@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.load import Bundle, load_bundle
-from motorvae.runtime.bundle.manifest import Precision
 from motorvae.runtime.cli import encode_main, stream_main
 from motorvae.runtime.core.errors import (
     BackendError,
@@ -26,9 +26,10 @@ from motorvae.runtime.engines import select as choice
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 from motorvae.runtime.engines.select import EngineRequest, SelectedEngine, select_engine
 from motorvae.runtime.engines.tensorrt.engine_manifest import engine_manifest_from_json
-from motorvae.runtime.engines.tensorrt.find import check_engine, engine_paths
+from motorvae.runtime.engines.tensorrt.find import check_engine
 from motorvae.runtime.engines.tensorrt.package import import_tensorrt
 
+ENCODER = GraphKey("encoder", "fp16")
 ADA = Gpu("NVIDIA GeForce RTX 4090", "8.9", "13.0", "580.65", 24 << 30, integrated=False)
 ORIN = Gpu("Orin", "8.7", "12.6", "540.4", 8 << 30, integrated=True)
 
@@ -172,12 +173,12 @@ def test_engine_is_checked_before_it_is_loaded(
     rtx_copy: Path, change: Callable[[tuple[Path, Path]], object], says: str
 ) -> None:
     bundle, package = load_bundle(rtx_copy), import_tensorrt("tensorrt-rtx")
-    engine_manifest, plan = check_engine(bundle, bundle.entry("encoder", "fp16"), package, ADA)
+    engine_manifest, plan = check_engine(bundle, bundle.entry(ENCODER), package, ADA)
     assert engine_manifest.precision == "fp16"
-    assert plan == engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")[ENGINE].read_bytes()
-    change(engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx"))
+    assert plan == ENCODER.engine_paths(rtx_copy, "tensorrt-rtx")[ENGINE].read_bytes()
+    change(ENCODER.engine_paths(rtx_copy, "tensorrt-rtx"))
     with pytest.raises(EngineError, match=says) as caught:
-        check_engine(bundle, bundle.entry("encoder", "fp16"), package, ADA)
+        check_engine(bundle, bundle.entry(ENCODER), package, ADA)
     assert str(caught.value).endswith(
         f": run motorvae-export --bundle {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
         "--rebuild"
@@ -203,7 +204,7 @@ def flip(path: Path) -> None:
 def test_engine_of_another_gpu_is_one_sentence_with_the_way_out(rtx_copy: Path) -> None:
     bundle, package = load_bundle(rtx_copy), import_tensorrt("tensorrt-rtx")
     with pytest.raises(EngineError) as caught:
-        check_engine(bundle, bundle.entry("encoder", "fp16"), package, ORIN)
+        check_engine(bundle, bundle.entry(ENCODER), package, ORIN)
     assert str(caught.value) == (
         f"engine built for TensorRT-RTX {package.version} on compute capability "
         f"{', '.join(package.portable_capabilities())}; this machine has {package.version} on 8.7: "
@@ -224,7 +225,7 @@ def test_engine_of_an_earlier_export_is_refused(rtx_copy: Path) -> None:
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('"precision": "fp16"', '"precision": "fp32"'), encoding="utf-8")
     with pytest.raises(EngineError, match="engine built from another encoder"):
-        check_engine(bundle, bundle.entry("encoder", "fp32"), package, ADA)
+        check_engine(bundle, bundle.entry(GraphKey("encoder")), package, ADA)
 
 
 @without_gpu
@@ -240,27 +241,27 @@ def test_good_engine_gets_as_far_as_the_driver(
 
 def test_rebuild_runs_the_real_export(rtx_copy: Path) -> None:
     """A process builds it: the engine manifest is new, and the old one's damage is gone."""
-    _, engine_manifest = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
+    _, engine_manifest = ENCODER.engine_paths(rtx_copy, "tensorrt-rtx")
     engine_manifest.write_text("{", encoding="utf-8")
-    bundle = choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
+    bundle = choice._rebuilt(load_bundle(rtx_copy), ENCODER, "tensorrt-rtx")
     package = import_tensorrt("tensorrt-rtx")
-    rebuilt, _ = check_engine(bundle, bundle.entry("encoder", "fp16"), package, ADA)
+    rebuilt, _ = check_engine(bundle, bundle.entry(ENCODER), package, ADA)
     assert rebuilt.version == package.version
 
 
 def test_rebuild_keeps_the_batch_sizes(rtx_copy: Path) -> None:
-    _, engine_manifest = engine_paths(rtx_copy, "encoder", "fp16", "tensorrt-rtx")
+    _, engine_manifest = ENCODER.engine_paths(rtx_copy, "tensorrt-rtx")
     for path in engine_manifest.parent.glob("encoder.*.json"):
         text = path.read_text(encoding="utf-8").replace('"max": 8', '"max": 32')
         path.write_text(text, encoding="utf-8")
-    choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
+    choice._rebuilt(load_bundle(rtx_copy), ENCODER, "tensorrt-rtx")
     assert engine_manifest_from_json(engine_manifest).profile.text == "1,1,32"
 
 
 def test_failed_rebuild_is_not_passed_over(rtx_copy: Path) -> None:
     (rtx_copy / "engines" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(StepFailedError, match="failed with exit code 1"):
-        choice._rebuilt(load_bundle(rtx_copy), "encoder", "fp16", "tensorrt-rtx")
+        choice._rebuilt(load_bundle(rtx_copy), ENCODER, "tensorrt-rtx")
 
 
 @without_gpu

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, ConfigError, DataError, OutputError
 from motorvae.runtime.core.spec import ModelSpec
@@ -20,7 +21,7 @@ from motorvae.runtime.stream.batch_encode import encode_source
 
 @pytest.fixture
 def encoder(small_bundle: Path) -> Iterator[Backend]:
-    with open_backend(load_bundle(small_bundle), "encoder") as backend:
+    with open_backend(load_bundle(small_bundle), GraphKey("encoder")) as backend:
         yield backend
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, OutputError
 from motorvae.runtime.core.frame import Frame, Gap
@@ -32,7 +33,7 @@ def gap(index: int, name: str = "") -> Gap:
 
 @pytest.fixture
 def encoder(small_bundle: Path) -> Iterator[Backend]:
-    with open_backend(load_bundle(small_bundle), "encoder") as backend:
+    with open_backend(load_bundle(small_bundle), GraphKey("encoder")) as backend:
         yield backend
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.cli import stream_main
 from motorvae.runtime.core.atomic_files import sha256_of
@@ -20,7 +21,7 @@ from motorvae.runtime.stream.reconstruct import Reconstruction, every_from_text
 
 @pytest.fixture
 def decoder(small_bundle: Path) -> Iterator[Backend]:
-    with open_backend(load_bundle(small_bundle), "decoder") as backend:
+    with open_backend(load_bundle(small_bundle), GraphKey("decoder")) as backend:
         yield backend
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.tensorrt.engine_manifest import (
@@ -17,9 +18,9 @@ from motorvae.runtime.engines.tensorrt.engine_manifest import (
     engine_manifest_from_json,
     this_platform,
 )
-from motorvae.runtime.engines.tensorrt.find import engine_paths
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
+ENCODER = GraphKey("encoder", "fp16")
 ORIN = Gpu("Orin", "8.7", "12.6", "540.4", 8 << 30, integrated=True)
 ADA = Gpu("NVIDIA GeForce RTX 4090", "8.9", "13.0", "580.65", 24 << 30, integrated=False)
 
@@ -31,7 +32,9 @@ def tensorrt(version: str) -> TensorRTPackage:
 @pytest.fixture
 def engine_manifest(rtx_bundle: Path) -> EngineManifest:
     """As if TensorRT 10.3 had built it on an Orin."""
-    real = engine_manifest_from_json(engine_paths(rtx_bundle, "encoder", "fp16", "tensorrt-rtx")[1])
+    real = engine_manifest_from_json(
+        GraphKey("encoder", "fp16").engine_paths(rtx_bundle, "tensorrt-rtx")[1]
+    )
     return real.model_copy(
         update={
             "package": "tensorrt",
@@ -75,7 +78,9 @@ def test_other_graph_comes_first(engine_manifest: EngineManifest) -> None:
 
 
 def test_portable_engine_fits_each_of_its_gpus(rtx_bundle: Path) -> None:
-    real = engine_manifest_from_json(engine_paths(rtx_bundle, "encoder", "fp16", "tensorrt-rtx")[1])
+    real = engine_manifest_from_json(
+        GraphKey("encoder", "fp16").engine_paths(rtx_bundle, "tensorrt-rtx")[1]
+    )
     here = TensorRTPackage("tensorrt-rtx", None, real.version)
     assert real.mismatch(here, ADA, real.onnx_sha256) is None
     turing = replace(ADA, compute_capability="7.5")
@@ -117,7 +122,7 @@ def test_missing_engine_manifest_is_one_clear_line(tmp_path: Path) -> None:
 def test_engine_manifest_that_does_not_fit_its_schema_is_refused(
     rtx_bundle: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    source = engine_paths(rtx_bundle, "encoder", "fp16", "tensorrt-rtx")[1]
+    source = GraphKey("encoder", "fp16").engine_paths(rtx_bundle, "tensorrt-rtx")[1]
     content = json.loads(source.read_text(encoding="utf-8")) | change
     path = tmp_path / "encoder.json"
     path.write_text(json.dumps(content), encoding="utf-8")

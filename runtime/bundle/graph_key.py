@@ -1,0 +1,122 @@
+"""GraphKey: the one name of a graph, from the exporter to the table of a benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypedDict, get_args
+
+from ..core.spec import ModelSpec, StrictModel
+
+BATCH = "batch"
+ENGINES = "engines"
+
+Part = Literal["encoder", "decoder"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""bf16 is no file of its own: an engine computes the float32 graph in it."""
+Variant = Literal["full", "luma", "mu", "phases"]
+"""`full` has the contract's inputs and outputs; `luma` takes 8-bit luma, and `mu` does so and gives
+`mu` only; `phases` is a decoder without its last transposed convolution, or in INT8 without any."""
+Target = Literal["onnx", "openvino", "tensorrt"]
+"""Engines that a graph may be made for; TensorRT-RTX counts as TensorRT."""
+
+PARTS: tuple[Part, ...] = get_args(Part)
+TARGETS: tuple[Target, ...] = get_args(Target)
+LEANEST_FIRST: tuple[Variant, ...] = ("mu", "luma", "phases", "full")
+OUTPUTS: dict[Part, tuple[str, ...]] = {
+    "encoder": ("mu", "log_var"),
+    "decoder": ("reconstruction",),
+}
+
+
+class Tensor(StrictModel):
+    """One input or output of a graph; a dimension is a number or the name of a free axis."""
+
+    name: str
+    dtype: Literal["float32", "uint8"]
+    shape: tuple[int | str, ...]
+
+
+class KeyFields(TypedDict):
+    """A key as documents on disk spell it, flat."""
+
+    graph: Part
+    precision: Precision
+    variant: Variant
+    made_for: Target | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphKey:
+    """Names one graph.
+
+    Attributes:
+        part: Which half of the model.
+        precision: Of weights and arithmetic.
+        variant: What it takes and gives.
+        target: The engine that it is made for; None where every engine runs it well.
+    """
+
+    part: Part
+    precision: Precision = "fp32"
+    variant: Variant = "full"
+    target: Target | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is in words, such as "encoder int8 mu for openvino"."""
+        variant = "" if self.variant == "full" else f" {self.variant}"
+        target = f" for {self.target}" if self.target else ""
+        return f"{self.part} {self.precision}{variant}{target}"
+
+    @property
+    def fields(self) -> KeyFields:
+        """The same as documents on disk spell it."""
+        return {
+            "graph": self.part,
+            "precision": self.precision,
+            "variant": self.variant,
+            "made_for": self.target,
+        }
+
+    @property
+    def for_any(self) -> GraphKey:
+        """The same, whatever engine it is made for: an engine is named by its package."""
+        return replace(self, target=None)
+
+    @property
+    def onnx_file(self) -> str:
+        """Its file's name: what goes without saying is left out, as in `encoder.onnx`."""
+        # bf16 is an arithmetic of the engine, which reads the float32 file.
+        own = self.precision not in {"fp32", "bf16"}
+        parts = (self._form, self.precision if own else None, self.target if own else None, "onnx")
+        return ".".join(part for part in parts if part)
+
+    def engine_file(self, package: str) -> str:
+        """Return the name of the engine that a TensorRT package builds from it."""
+        return f"{self._form}.{self.precision}.{package}.engine"
+
+    def engine_paths(self, folder: Path, package: str) -> tuple[Path, Path]:
+        """Return where that engine lies in a bundle, and its engine manifest beside it."""
+        path = folder / ENGINES / self.engine_file(package)
+        return path, path.with_suffix(".json")
+
+    def inputs(self, spec: ModelSpec) -> tuple[Tensor, ...]:
+        """Return what it takes for a model of these sizes."""
+        if self.part == "decoder":
+            return (Tensor(name="z", dtype="float32", shape=(BATCH, spec.latent_size)),)
+        shape = (BATCH, 1, spec.image_size, spec.image_size)
+        dtype: Literal["float32", "uint8"] = "float32" if self.variant == "full" else "uint8"
+        return (Tensor(name="image", dtype=dtype, shape=shape),)
+
+    def outputs(self, spec: ModelSpec) -> tuple[Tensor, ...]:
+        """Return what it gives for a model of these sizes."""
+        names = ("mu",) if self.variant == "mu" else OUTPUTS[self.part]
+        shape: tuple[int | str, ...] = (BATCH, spec.latent_size)
+        if self.part == "decoder":
+            shape = (BATCH, 1, spec.image_size, spec.image_size)
+        return tuple(Tensor(name=name, dtype="float32", shape=shape) for name in names)
+
+    @property
+    def _form(self) -> str:
+        return self.part if self.variant == "full" else f"{self.part}.{self.variant}"
