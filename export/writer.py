@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from ..runtime.bundle.calibration import Calibration
 from ..runtime.bundle.graph_key import GraphKey, Part, Precision, Target
-from ..runtime.bundle.load import load_bundle
+from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -31,7 +31,8 @@ from ..runtime.core.atomic_files import sha256_of
 from ..runtime.core.errors import BackendError, MissingDependencyError, VerificationError
 from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.base import Backend, Batch
-from ..runtime.engines.open import open_onnx, open_openvino
+from ..runtime.engines.open import GraphFile, open_engine, open_file
+from ..runtime.engines.request import EngineRequest
 from ..runtime.pixels.convert import input_from_luma
 from .metadata import describe
 from .transforms.fp16 import check_precision, fp16_from_fp32, with_values_exposed
@@ -214,21 +215,21 @@ class BundleWriter:
     ) -> tuple[GraphReport, ...]:
         """Hold a candidate against a reference; arguments as of `add_if_passed`."""
         self.encoded[key.precision, key.target] = encoded
-        with self._saved(model) as path:
-            return self._reports(key, path, reference)[0]
+        with self._saved(model) as file:
+            return self._reports(key, file, reference)[0]
 
     def run(
         self, key: GraphKey, model: ir.Model, inputs: Batch
     ) -> dict[str, npt.NDArray[np.float32]]:
         """Return what a candidate gives, on the engine that it is verified on."""
-        with self._saved(model) as path, opened_as_verified(key, path)[0] as backend:
+        with self._saved(model) as file, opened_as_verified(key, file)[0] as backend:
             return run_in_batches(backend, inputs)
 
     @contextlib.contextmanager
-    def _saved(self, model: ir.Model) -> Iterator[Path]:
+    def _saved(self, model: ir.Model) -> Iterator[GraphFile]:
         path = self.folder / "candidate.onnx"
         ir.save(model, path)
-        yield path
+        yield GraphFile(path, self.spec)
         path.unlink()
 
     def finish(
@@ -277,10 +278,11 @@ class BundleWriter:
     def _verified(self, key: GraphKey, model: ir.Model, reference: Reference) -> GraphEntry:
         """Verify a graph whose file is there, keep its reports, and return its entry."""
         path = self.folder / key.onnx_file
-        reports, mu = self._reports(key, path, reference)
+        file = GraphFile(path, self.spec)
+        reports, mu = self._reports(key, file, reference)
         self.reports += reports
         if key.precision == "fp32":
-            self.reports += self._openvino_reports(key, path, reference)
+            self.reports += self._openvino_reports(key, file, reference)
         if mu is not None:
             self.encoded[key.precision, key.target] = mu
         return GraphEntry(
@@ -292,7 +294,7 @@ class BundleWriter:
         )
 
     def _openvino_reports(
-        self, key: GraphKey, path: Path, reference: Reference
+        self, key: GraphKey, file: GraphFile, reference: Reference
     ) -> tuple[GraphReport, ...]:
         """Verify a float32 graph in OpenVINO too, where it is installed: it may run there.
 
@@ -301,11 +303,10 @@ class BundleWriter:
         """
         part = reference.rows(slice(None, None, -(-len(reference.images) // IN_OPENVINO)))
         try:
-            backend = open_openvino(path)
+            backend = open_engine(file, key, EngineRequest(backend="openvino"))
         except (MissingDependencyError, BackendError):
             return ()  # what does not open here does not run here
         with backend:
-            backend.check_tensors(key.inputs(self.spec), key.outputs(self.spec))
             if key.part == "encoder":
                 reports, self._openvino_mu = encoder_reports(backend, part, key.precision)
             else:
@@ -314,16 +315,15 @@ class BundleWriter:
         return tuple(report.model_copy(update={"variant": key.variant}) for report in reports)
 
     def _reports(
-        self, key: GraphKey, path: Path, reference: Reference
+        self, key: GraphKey, file: GraphFile, reference: Reference
     ) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32] | None]:
         """Run a file on the production backend; return an encoder's (N, D) mu as well.
 
         A decoder is also run on what the encoder of its precision gave.
         """
         mu = None
-        backend, note = opened_as_verified(key, path)
+        backend, note = opened_as_verified(key, file)
         with backend:
-            backend.check_tensors(key.inputs(self.spec), key.outputs(self.spec))
             if key.part == "encoder":
                 reports, mu = encoder_reports(backend, reference, key.precision)
             else:
@@ -347,7 +347,7 @@ class BundleWriter:
             probed = input_from_luma(probes.images[:, None]) if is_encoder else probes.latents
             inputs = np.concatenate([inputs, probed])
         largest = 0.0
-        with open_onnx(exposed) as backend:
+        with open_file(exposed) as backend:
             for image in range(len(inputs)):  # every value inside is kept, so one at a time
                 values = backend.run(inputs[image : image + 1])
                 largest = max(largest, *(float(np.abs(value).max()) for value in values.values()))
@@ -356,16 +356,16 @@ class BundleWriter:
         self.reports.append(report)
 
 
-def opened_as_verified(key: GraphKey, path: Path) -> tuple[Backend, str]:
+def opened_as_verified(key: GraphKey, source: Bundle | GraphFile) -> tuple[Backend, str]:
     """Open a graph on the engine it is made for, or on ONNX Runtime with a note that says so."""
     if key.target == "openvino":
         try:
-            return open_openvino(path, precision=key.precision), ""
+            return open_engine(source, key, EngineRequest(backend="openvino")), ""
         except (MissingDependencyError, BackendError) as error:
             if key.precision == "bf16":  # the float32 file in ONNX Runtime would prove nothing
                 raise
-            return open_onnx(path), f", not OpenVINO: {error.clause()}"
-    return open_onnx(path), ", not TensorRT" if key.target == "tensorrt" else ""
+            return open_engine(source, key), f", not OpenVINO: {error.clause()}"
+    return open_engine(source, key), ", not TensorRT" if key.target == "tensorrt" else ""
 
 
 def _facts(path: Path) -> _Facts:

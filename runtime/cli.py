@@ -14,7 +14,8 @@ from rich.progress import Progress
 from .bundle.load import load_bundle
 from .core.command import print_remarks, run_command, stderr_console
 from .core.errors import SourceError
-from .engines.request import EngineOptions
+from .engines.request import EngineRequest
+from .engines.select import Rebuild, select_engine
 from .sources.base import CaptureRequest
 from .sources.open import open_source
 from .stream.batch_encode import check_batch_size, check_npz, encode_source
@@ -33,33 +34,33 @@ class EncodeOptions:
     """Where names, mu and log_var go."""
     batch_size: int = 16
     """Images per run of the encoder."""
-    engine: Annotated[EngineOptions, tyro.conf.arg(name="")] = field(default_factory=EngineOptions)
+    engine: Annotated[EngineRequest, tyro.conf.arg(name="")] = field(default_factory=EngineRequest)
     """Which engine runs."""
 
 
-def stream_main(args: Sequence[str] | None = None) -> int:
-    """Run motorvae-stream; return its exit code."""
+def stream_main(args: Sequence[str] | None = None, rebuild: Rebuild | None = None) -> int:
+    """Run motorvae-stream; return its exit code. `rebuild` is what `--rebuild` calls."""
     return run_command(
         StreamOptions,
-        _stream,
+        lambda options: _stream(options, rebuild),
         prog="motorvae-stream",
         description="Stream a camera, video or folder through the encoder to latent rows.",
         args=args,
     )
 
 
-def encode_main(args: Sequence[str] | None = None) -> int:
-    """Run motorvae-encode; return its exit code."""
+def encode_main(args: Sequence[str] | None = None, rebuild: Rebuild | None = None) -> int:
+    """Run motorvae-encode; return its exit code. `rebuild` is what `--rebuild` calls."""
     return run_command(
         EncodeOptions,
-        _encode,
+        lambda options: _encode(options, rebuild),
         prog="motorvae-encode",
         description="Encode a folder of images or a video to one .npz file.",
         args=args,
     )
 
 
-def _stream(options: StreamOptions) -> None:
+def _stream(options: StreamOptions, rebuild: Rebuild | None) -> None:
     if not options.camera:
         sys.stderr.write(
             "motorvae-stream: --camera is missing: name a camera such as 0, a file, a URL, or "
@@ -68,15 +69,15 @@ def _stream(options: StreamOptions) -> None:
         raise SystemExit(2)
     from .stream.run import stream  # noqa: PLC0415  # --help needs none of it
 
-    stream(options)
+    stream(options, rebuild)
 
 
-def _encode(options: EncodeOptions) -> None:
+def _encode(options: EncodeOptions, rebuild: Rebuild | None) -> None:
     check_npz(options.output)
     check_batch_size(options.batch_size)
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
-    choice = options.engine.open(bundle, "encoder")
+    choice = select_engine(bundle, "encoder", options.engine, rebuild)
     with (
         choice.backend as backend,
         open_source(options.data, CaptureRequest(spec=bundle.spec)) as source,

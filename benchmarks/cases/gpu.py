@@ -10,9 +10,11 @@ from typing import Protocol, cast
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.core.errors import BackendError, MissingDependencyError
 from ...runtime.engines.base import Backend, Batch
-from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
-from ...runtime.engines.tensorrt.find import open_engine, precisions_with_engine
-from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt
+from ...runtime.engines.gpu_info import NoGpu, find_gpu
+from ...runtime.engines.open import open_engine
+from ...runtime.engines.request import EngineRequest
+from ...runtime.engines.tensorrt.find import leanest_engine, precisions_with_engine
+from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName
 from ...runtime.pixels.convert import input_from_luma
 from ..measure.rounds import Samples, Schedule, interleaved
 from ..subjects.model_under_test import ModelUnderTest, array_sha256, luma_for
@@ -48,7 +50,7 @@ def gpu_cases(
             for graph in ("encoder", "decoder"):
                 for precision in precisions_with_engine(subject.bundle, graph, package):
                     key = GraphKey(graph, precision)
-                    found += _engine_cases(subject, key, package, gpu, schedule, seed, gate)
+                    found += _engine_cases(subject, key, package, schedule, seed, gate)
         cases += found or [blank]
     return cases
 
@@ -57,7 +59,6 @@ def _engine_cases(  # noqa: PLR0917  # one caller, just above
     subject: ModelUnderTest,
     key: GraphKey,
     package: TensorRTName,
-    gpu: Gpu,
     schedule: Schedule,
     seed: int,
     gate: DriftGate,
@@ -77,14 +78,9 @@ def _engine_cases(  # noqa: PLR0917  # one caller, just above
             not_measured="not reached",
         )
         try:
-            opened = open_engine(
-                subject.bundle,
-                key,
-                import_tensorrt(package),
-                gpu,
-                outputs=outputs,
-                cuda_graph=is_graph,
-            )[0]
+            entry = leanest_engine(subject.bundle, key, package, outputs)
+            request = EngineRequest(backend=package, cuda_graph=is_graph)
+            opened = open_engine(subject.bundle, entry.key, request)
             with cast("TimedBackend", opened) as backend:
                 values: Batch = subject.reference.mu[:1]
                 if key.part == "encoder":

@@ -17,7 +17,8 @@ from ...runtime.core.errors import (
 )
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.autotune_threads import autotuned_engine
-from ...runtime.engines.open import open_entry
+from ...runtime.engines.open import open_engine
+from ...runtime.engines.request import EngineRequest
 from ...runtime.engines.select import SelectedEngine
 from ...runtime.pixels.convert import fitted_luma, input_from_luma
 from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
@@ -225,8 +226,8 @@ def _encoder(
     luma = luma_for(subject.spec, 1, seed)
 
     def open_with(threads: int | None) -> SelectedEngine:
-        backend = open_entry(subject.bundle, entry, runner=way.runner, threads=threads)
-        return SelectedEngine(backend, way.precision)
+        request = EngineRequest(backend=way.runner, threads=threads)
+        return SelectedEngine(open_engine(subject.bundle, entry.key, request), way.precision)
 
     with autotuned_engine(open_with, luma.shape).backend as backend:
         batch = luma if backend.input_dtype == luma.dtype else input_from_luma(luma)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
-from ...runtime.engines.open import open_entry
+from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import write_input
 from ..measure.rounds import Laps, Schedule, interleaved
 from ..report.goals import HOT, PACED
@@ -47,7 +47,7 @@ def thread_cases(subject: ModelUnderTest, *, schedule: Schedule, seed: int) -> l
     )
     with contextlib.ExitStack() as stack:
         stack.callback(cv2.setNumThreads, installed)
-        ours = stack.enter_context(open_entry(subject.bundle, entry, runner="onnx"))
+        ours = stack.enter_context(open_engine(subject.bundle, entry.key))
         luma = our_luma(scene, "mjpeg", subject.spec)
         plain = plain_luma(scene, "mjpeg", subject.spec.image_size)
         torch_case = blank.model_copy(

@@ -18,7 +18,7 @@ from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.errors import DataError
 from ...runtime.core.frame import Frame
 from ...runtime.core.spec import ModelSpec
-from ...runtime.engines.open import open_backend
+from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import fitted_luma, luma_from_image
 from ...runtime.sources.open import open_source
 
@@ -47,7 +47,7 @@ def draw_report(path: Path, *, bundle: Path, video: Path, rows: Path) -> None:
     picked = [latent_rows[len(latent_rows) * (2 * i + 1) // (2 * COLUMNS)] for i in range(COLUMNS)]
     originals = _frames_at(video, {row["index"] for row in picked}, model.spec)
     latents = np.asarray([row["mu"] for row in picked], np.float32)
-    with open_backend(model, GraphKey("decoder")) as decoder:
+    with open_engine(model, GraphKey("decoder")) as decoder:
         reconstructions = decoder.run(latents)["reconstruction"][:, 0]
 
     with mpl.rc_context({"font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left"}):

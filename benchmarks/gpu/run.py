@@ -32,9 +32,10 @@ from ...runtime.core.errors import (
 from ...runtime.core.packages import versions_of
 from ...runtime.engines.base import Backend
 from ...runtime.engines.gpu_info import Gpu
-from ...runtime.engines.open import open_entry
+from ...runtime.engines.open import open_engine
+from ...runtime.engines.request import EngineRequest
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
-from ...runtime.engines.tensorrt.find import open_engine
+from ...runtime.engines.tensorrt.find import leanest_engine
 from ...runtime.engines.tensorrt.package import (
     TENSORRT_PACKAGES,
     TensorRTName,
@@ -181,7 +182,7 @@ class Examination:
         yield found
 
     def _on_cuda(self, entry: GraphEntry) -> Backend:
-        return open_entry(self.bundle, entry, runner="onnx", provider="cuda")
+        return open_engine(self.bundle, entry.key, EngineRequest(provider="cuda"))
 
     def _engine(
         self,
@@ -214,7 +215,8 @@ class Examination:
             return
         graph_off = None
         for row in planned:
-            opened, _ = open_engine(copy, key, package, self.gpu, cuda_graph=row.graph != "off")
+            request = EngineRequest(backend=name, cuda_graph=row.graph != "off")
+            opened = open_engine(copy, leanest_engine(copy, key, name).key, request)
             with cast("Timeable", opened) as backend:
                 found, mu = measure(
                     row,

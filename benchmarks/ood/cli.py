@@ -19,7 +19,8 @@ from ...runtime.core.atomic_files import check_replaceable_file, check_writable
 from ...runtime.core.command import run_command, stderr_console
 from ...runtime.core.errors import BundleError, ConfigError
 from ...runtime.engines.base import Backend
-from ...runtime.engines.open import open_backend
+from ...runtime.engines.open import open_engine
+from ...runtime.engines.request import EngineRequest
 from ...runtime.ood.detector import (
     OOD_ABOVE,
     STATISTIC_NAMES,
@@ -91,9 +92,10 @@ def _measure(options: OODOptions) -> None:
         raise BundleError(detector.reason)
     reference: tuple[str, Judged] | None = None
     kinds: list[Kind] = []
+    request = EngineRequest(backend="onnx", threads=options.threads)
     with (
-        open_backend(bundle, GraphKey("encoder"), threads=options.threads) as encoder,
-        open_backend(bundle, GraphKey("decoder"), threads=options.threads) as decoder,
+        open_engine(bundle, GraphKey("encoder"), request) as encoder,
+        open_engine(bundle, GraphKey("decoder"), request) as decoder,
     ):
         backend = encoder.name
         for name, known, luma in _kinds(options, bundle):

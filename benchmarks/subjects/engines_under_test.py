@@ -17,7 +17,8 @@ from ...runtime.core.errors import (
     MissingDependencyError,
 )
 from ...runtime.engines.base import Batch, CpuRunner
-from ...runtime.engines.open import open_entry
+from ...runtime.engines.open import open_engine
+from ...runtime.engines.request import EngineRequest
 from ..cases.base import COMPILED, EAGER, ONNX, OPENVINO, Case, InputType
 from .as_installed import openvino_precision, plain_onnx, plain_openvino
 from .model_under_test import ModelUnderTest
@@ -150,7 +151,8 @@ def production(
     def opened(_: Batch) -> Iterator[Run]:
         if entry.precision == "fp16":
             raise MeasurementError(_FP16_ON_CPU)
-        with open_entry(subject.bundle, entry, runner=runner, threads=threads) as backend:
+        request = EngineRequest(backend=runner, threads=threads)
+        with open_engine(subject.bundle, entry.key, request) as backend:
             yield backend.run
 
     return EngineUnderTest(case, opened, entry)

@@ -13,7 +13,7 @@ from ...runtime.bundle.calibration import HELD_OUT, Calibration
 from ...runtime.bundle.graph_key import TARGETS, GraphKey, Target
 from ...runtime.bundle.manifest import GraphReport
 from ...runtime.core.errors import sentence_list
-from ...runtime.engines.open import open_onnx
+from ...runtime.engines.open import GraphFile, open_engine
 from ...runtime.pixels.convert import input_from_luma
 from ..transforms.bias_correction import correct_biases
 from ..transforms.equalise import equalise, reach_over
@@ -115,14 +115,16 @@ class Int8Forms:
         self._writer, self._images, self._tell = writer, images, tell
         tell(f"float32 graphs on {len(images.choosing) + len(images.judging)} held-out images")
         self._choosing, self._judging = (
-            reference_from_graphs(writer.folder, part, writer.reference)
+            reference_from_graphs(writer.folder, writer.spec, part, writer.reference)
             for part in (images.choosing, images.judging)
         )
         if len(images.judging) >= MANY:
             self._judging = replace(self._judging, risk=RISK_OF_ONE)
         self._encoder, self._phases = writer.fp32("encoder"), writer.fp32("decoder")
         inputs = input_from_luma(images.luma[:, None])
-        with open_onnx(writer.folder / GraphKey("encoder").onnx_file) as backend:
+        key = GraphKey("encoder")
+        file = GraphFile(writer.folder / key.onnx_file, writer.spec)
+        with open_engine(file, key) as backend:
             self._latents = run_in_batches(backend, inputs)
         tell("how far channels reach")
         equalise(self._encoder, reach_over(self._encoder, inputs, writer.folder))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.bundle.ood_capability import KindCapability, OODCapability
-from ...runtime.engines.open import open_onnx
+from ...runtime.engines.open import open_file
 from ...runtime.ood.detector import OODDetector, missing_statistics
 from ...runtime.pixels.convert import input_from_luma
 from ..verify.batches import run_in_batches
@@ -56,7 +56,7 @@ def ood_capability(
     known = images[evenly]
     others = made_images(_SEED, IMAGES, images.shape[1]) | altered_images(known, _SEED)
     kinds = []
-    with open_onnx(encoder) as backend:
+    with open_file(encoder) as backend:
 
         def judged(luma: Luma) -> tuple[Float64s, npt.NDArray[np.bool_]]:
             latents = run_in_batches(backend, input_from_luma(luma[:, None]))["mu"]

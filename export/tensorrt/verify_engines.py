@@ -10,8 +10,9 @@ import numpy.typing as npt
 from ...runtime.bundle.manifest import GraphEntry, GraphReport
 from ...runtime.core.errors import VerificationError
 from ...runtime.engines.gpu_info import Gpu
+from ...runtime.engines.open import open_engine
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineVerification
-from ...runtime.engines.tensorrt.find import open_plan
+from ...runtime.engines.tensorrt.find import EnginePlan
 from ...runtime.engines.tensorrt.package import TensorRTPackage
 from ..verify.verifier import Reference, decoder_reports, encoder_reports
 from .build import BuiltEngine
@@ -51,10 +52,8 @@ def verdicts_of(
     encoded: dict[int, npt.NDArray[np.float32]] = {}
     reports: list[list[GraphReport]] = []
     for entry, engine in built:
-        name = entry.key.engine_file(package.name)
         of_engine: list[GraphReport] = []
-        with open_plan(engine.plan, name, package, gpu, entry.sha256) as backend:
-            backend.check_tensors(entry.inputs, entry.outputs)
+        with open_engine(EnginePlan(engine.plan, entry, package, gpu), entry.key) as backend:
             for size in sizes:
                 found: Sequence[GraphReport]
                 if entry.graph == "encoder":

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ...runtime.engines.open import open_onnx
+from ...runtime.engines.open import open_file
 from .fp16 import with_values_exposed
 from .graph_ops import array_of
 
@@ -99,7 +99,7 @@ def reach_over(model: ir.Model, inputs: npt.NDArray[np.float32], folder: Path) -
     reach = {link.name: np.zeros(link.channels) for link in links}
     path = folder / "exposed.onnx"
     ir.save(with_values_exposed(model), path)
-    with open_onnx(path) as backend:
+    with open_file(path) as backend:
         for row in range(len(inputs)):
             values = backend.run(inputs[row : row + 1])
             for link in links:

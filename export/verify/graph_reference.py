@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.bundle.graph_key import GraphKey
-from ...runtime.engines.open import open_onnx
+from ...runtime.core.spec import ModelSpec
+from ...runtime.engines.open import GraphFile, open_engine
 from ...runtime.pixels.convert import input_from_luma
 from .batches import BATCH_SIZE, run_in_batches
 from .verifier import Reference
@@ -55,22 +56,24 @@ class ImagesOnDisk:
 
 
 def reference_from_graphs(
-    folder: Path, images: npt.NDArray[np.uint8], verified: Reference
+    folder: Path, spec: ModelSpec, images: npt.NDArray[np.uint8], verified: Reference
 ) -> Reference:
     """Run the float32 graphs in a folder on many images; reconstructions are never all in memory.
 
     Args:
         folder: Holds the graphs, which passed verification.
+        spec: Sizes of their model.
         images: (N, S, S) uint8, fitted luma.
         verified: What they passed by: its spreads and probes are taken over.
     """
-    with open_onnx(folder / GraphKey("encoder").onnx_file) as encoder:
+    encode, decode = GraphKey("encoder"), GraphKey("decoder", variant="phases")
+    with open_engine(GraphFile(folder / encode.onnx_file, spec), encode) as encoder:
         parts = [
             run_in_batches(encoder, input_from_luma(images[start : start + BATCH_SIZE, None]))
             for start in range(0, len(images), BATCH_SIZE)
         ]
     mu, log_var = (np.concatenate([part[name] for part in parts]) for name in ("mu", "log_var"))
-    with open_onnx(folder / GraphKey("decoder", variant="phases").onnx_file) as decoder:
+    with open_engine(GraphFile(folder / decode.onnx_file, spec), decode) as decoder:
         decoded = (
             run_in_batches(decoder, mu[start : start + BATCH_SIZE])["reconstruction"]
             for start in range(0, len(mu), BATCH_SIZE)

@@ -14,7 +14,7 @@ from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
 from ...runtime.core.errors import BundleError, CheckpointError
-from ...runtime.engines.open import open_backend
+from ...runtime.engines.open import open_engine
 from .batches import run_in_batches
 from .probes import Probes
 from .verifier import Reference, Spread
@@ -110,7 +110,7 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
     arrays = arrays_from_npz(path, error=BundleError, again="train or export again")
     images, mu, log_var = _arrays(path, ("images", "mu", "log_var"), BundleError)
     has_probes = arrays.keys() >= set(_PROBE_ARRAYS)
-    with open_backend(bundle, GraphKey("decoder")) as decoder:
+    with open_engine(bundle, GraphKey("decoder")) as decoder:
         reconstruction = run_in_batches(decoder, mu)["reconstruction"]
         probes = None
         if has_probes:  # else an earlier version wrote it

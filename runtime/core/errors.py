@@ -11,7 +11,8 @@
     ├── BundleError (ValueError)            a bundle is missing, altered, or of another version
     ├── BackendError (RuntimeError)         an inference engine cannot be opened or run
     │   ├── ProviderError                   the execution provider asked for did not load
-    │   └── EngineError                     an engine is not for here, or not what it says
+    │   └── EngineError                     an engine cannot be built, or not be run here
+    │       └── EngineFitError              one is missing, altered, or was built for elsewhere
     ├── VerificationError (RuntimeError)    an exported graph drifted past its limit
     ├── MeasurementError (RuntimeError)     a benchmark could not measure what was asked
     ├── StepFailedError (RuntimeError)      a command that another one runs failed
@@ -81,6 +82,10 @@ class ProviderError(BackendError):
 
 class EngineError(BackendError):
     """A TensorRT engine cannot be built, does not fit this machine, or is not what it says."""
+
+
+class EngineFitError(EngineError):
+    """An engine is missing, altered, or was built for another machine: building it again helps."""
 
 
 class VerificationError(MotorVAEError, RuntimeError):

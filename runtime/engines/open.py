@@ -1,104 +1,121 @@
-"""Backend, the few verbs that every inference engine has, and how one is opened."""
+"""open_engine: the one way to an opened backend, whatever runs it and wherever the graph lies."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..bundle.graph_key import GraphKey, Precision
+from ..bundle.graph_key import GraphKey
 from ..bundle.load import Bundle
-from ..bundle.manifest import GraphEntry
-from ..core.errors import missing_dependency
-from .base import Backend, CpuRunner
+from ..core.cache_dir import cache_dir
+from ..core.errors import ConfigError, missing_dependency
+from ..core.spec import ModelSpec
+from .base import Backend
+from .cuda.open import open_cuda
+from .gpu_info import find_gpu
+from .request import EngineRequest
+from .tensorrt.find import EnginePlan, check_engine, usable_package
+
+ONNX_RUNTIME = EngineRequest(backend="onnx")
 
 
-def open_backend(
-    bundle: Bundle,
-    key: GraphKey,
-    *,
-    provider: str = "cpu",
-    threads: int | None = None,
+@dataclass(frozen=True, slots=True)
+class GraphFile:
+    """An ONNX graph of a model of these sizes that is in no bundle yet."""
+
+    path: Path
+    spec: ModelSpec
+
+
+def open_engine(
+    source: Bundle | GraphFile | EnginePlan, key: GraphKey, request: EngineRequest = ONNX_RUNTIME
 ) -> Backend:
-    """Open one graph of a bundle, with the contract's inputs and outputs, in ONNX Runtime.
+    """Open one graph on one engine, its tensors held against what its key says.
 
     Args:
-        bundle: A checked bundle.
-        key: Which.
-        provider: An ONNX Runtime execution provider: `cpu`, `cuda`, or its full name.
-        threads: Threads of one run; by default what `threads.default_threads` says.
+        source: Where it lies: a checked bundle, an ONNX file, or an engine in memory.
+        key: Which graph; its precision is what is computed in.
+        request: The engine, by name; by default ONNX Runtime on the CPU. Choosing one is the
+            business of `select_engine`. An engine in memory runs in the package that built it.
 
     Raises:
-        BundleError: The bundle has no such graph.
-        ProviderError: The provider did not load.
-        BackendError: The engine refused the graph.
-    """
-    return open_entry(bundle, bundle.entry(key), runner="onnx", provider=provider, threads=threads)
-
-
-def open_entry(
-    bundle: Bundle,
-    entry: GraphEntry,
-    *,
-    runner: CpuRunner,
-    provider: str = "cpu",
-    threads: int | None = None,
-) -> Backend:
-    """Open any form of a bundle's graphs and hold its tensors against the manifest.
-
-    Args:
-        bundle: A checked bundle.
-        entry: One of its graphs.
-        runner: The engine; OpenVINO runs on the CPU and takes no provider.
-        provider: See `open_backend`.
-        threads: Threads of one run; by default what `threads.default_threads` says.
-
-    Raises:
+        ConfigError: No engine is named, or it does not run what `source` is.
+        BundleError: The bundle has no such graph, or its file was altered.
         MissingDependencyError: The engine is not installed.
         ProviderError: The provider did not load.
-        BackendError: The engine refused the graph, or does not compute it in its precision.
+        EngineError: The TensorRT engine is absent, does not fit this machine, or does not load.
+        BackendError: The engine refused the graph, does not compute it in its precision, or the
+            graph's own tensors are others.
     """
-    path = bundle.path(entry)
-    if runner == "openvino":
-        backend = open_openvino(path, precision=entry.precision, threads=threads)
+    if isinstance(source, Bundle):
+        entry = source.entry(key)
+        if request.backend in {"tensorrt", "tensorrt-rtx"}:
+            package, gpu = usable_package(request.backend, find_gpu())
+            return open_engine(check_engine(source, entry, package, gpu)[1], key, request)
+        backend = open_file(source.path(entry), replace(request, precision=key.precision))
+        inputs, outputs = entry.inputs, entry.outputs
+    elif isinstance(source, GraphFile):
+        backend = open_file(source.path, replace(request, precision=key.precision))
+        inputs, outputs = key.inputs(source.spec), key.outputs(source.spec)
     else:
-        backend = open_onnx(path, provider=provider, threads=threads)
+        backend = _open_plan(source, cuda_graph=request.cuda_graph)
+        inputs, outputs = source.entry.inputs, source.entry.outputs
     try:
-        backend.check_tensors(entry.inputs, entry.outputs)
+        backend.check_tensors(inputs, outputs)
     except BaseException:
         backend.close()
         raise
     return backend
 
 
-def open_openvino(
-    path: Path, *, precision: Precision = "fp32", threads: int | None = None
-) -> Backend:
-    """Open an ONNX file that need not be in a bundle yet in OpenVINO.
+def open_file(path: Path, request: EngineRequest = ONNX_RUNTIME) -> Backend:
+    """Open an ONNX file that is none of the model's graphs, such as one that gives inner values.
+
+    Nothing of it is checked but that it has one input.
 
     Raises:
-        MissingDependencyError: OpenVINO is not installed.
-        BackendError: OpenVINO refused the graph, or does not compute it in this precision.
-    """
-    try:
-        from .openvino_runtime import OpenVINOBackend  # noqa: PLC0415  # the optional engine
-    except ModuleNotFoundError as error:
-        raise missing_dependency(
-            "running a model in OpenVINO", "openvino", extra="openvino", instead="--backend onnx"
-        ) from error
-    return OpenVINOBackend(path, precision=precision, threads=threads)
-
-
-def open_onnx(path: Path, *, provider: str = "cpu", threads: int | None = None) -> Backend:
-    """Open an ONNX file that need not be in a bundle yet, on the engine that bundles run on.
-
-    Raises:
-        MissingDependencyError: ONNX Runtime is not installed.
+        ConfigError: No engine for ONNX files is named.
+        MissingDependencyError: The engine is not installed.
         ProviderError: The provider did not load.
-        BackendError: The engine refused the graph.
+        BackendError: The engine refused the graph, or does not compute it in its precision.
     """
+    if request.backend == "openvino":
+        try:
+            from .openvino_runtime import OpenVINOBackend  # noqa: PLC0415  # the optional engine
+        except ModuleNotFoundError as error:
+            raise missing_dependency(
+                "running a model in OpenVINO",
+                "openvino",
+                extra="openvino",
+                instead="--backend onnx",
+            ) from error
+        precision = request.precision or "fp32"
+        return OpenVINOBackend(path, precision=precision, threads=request.threads)
+    if request.backend != "onnx" and request.provider is None:
+        raise ConfigError(
+            f"--backend {request.backend} does not run {path.name}: name onnx or openvino"
+        )
     try:
         from .onnx_runtime import OnnxBackend  # noqa: PLC0415  # the optional engine
     except ModuleNotFoundError as error:
         raise missing_dependency(
             "running a model", "onnxruntime", extra="cpu", instead="motorvae[gpu] on an NVIDIA GPU"
         ) from error
-    return OnnxBackend(path, provider=provider, threads=threads)
+    return OnnxBackend(path, provider=request.provider or "cpu", threads=request.threads)
+
+
+def _open_plan(plan: EnginePlan, *, cuda_graph: bool) -> Backend:
+    from .tensorrt.engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
+
+    package, gpu = plan.package, plan.gpu
+    capability = gpu.compute_capability.replace(".", "")
+    kept = f"kernels-{plan.entry.sha256[:16]}-{package.version}-sm{capability}.cache"
+    return TensorRTBackend(
+        plan.content,
+        plan.file,
+        package,
+        open_cuda(),
+        gpu_name=gpu.name,
+        cuda_graph=cuda_graph,
+        runtime_cache=cache_dir() / kept if package.is_rtx else None,
+    )

@@ -1,17 +1,26 @@
-"""EngineOptions: what every command that runs a bundle's graphs asks about the engine."""
+"""EngineRequest: which engine is asked for, by a command's options or by a caller in Python."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from ..bundle.graph_key import Part, Precision
-from ..bundle.load import Bundle
-from .select import BackendName, EngineRequest, SelectedEngine, select_engine
+import tyro
+
+from ..bundle.graph_key import Precision
+from ..core.errors import ConfigError
+from .tensorrt.package import TENSORRT_PACKAGES
+
+BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx", "openvino"]
 
 
 @dataclass(frozen=True)
-class EngineOptions:
-    """Which engine runs."""
+class EngineRequest:
+    """Which engine runs.
+
+    Raises:
+        ConfigError: Two of the settings contradict each other.
+    """
 
     backend: BackendName = "auto"
     """auto: the first that fits of a TensorRT engine, a TensorRT-RTX engine, ONNX Runtime on the
@@ -19,7 +28,7 @@ class EngineOptions:
     says which, and why not those before it."""
     rebuild: bool = False
     """Build the engine again where it was built for another machine."""
-    no_cuda_graph: bool = False
+    cuda_graph: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: recorded)")] = True
     """Start an engine's copies and kernels one by one. By default they are recorded once as a CUDA
     graph; a line says so where that is not possible."""
     precision: Precision | None = None
@@ -31,16 +40,34 @@ class EngineOptions:
     threads: int | None = None
     """Threads of one run on a CPU; by default one for each core that this process may use, or, for
     a camera, a single one where a short trial at the start shows that to be faster."""
+    outputs: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
+    """What the graph must give; all that its part can give where left out. No option: each command
+    knows what it needs."""
 
-    def open(self, bundle: Bundle, part: Part, outputs: tuple[str, ...] = ()) -> SelectedEngine:
-        """Open a graph that gives these outputs, all where left out; see `select_engine`."""
-        request = EngineRequest(
-            backend=self.backend,
-            precision=self.precision,
-            provider=self.provider,
-            threads=self.threads,
-            cuda_graph=not self.no_cuda_graph,
-            rebuild=self.rebuild,
-            outputs=outputs,
-        )
-        return select_engine(bundle, part, request)
+    def __post_init__(self) -> None:
+        if self.provider == "":
+            raise ConfigError("provider='': name one, such as cpu or cuda, or leave --provider out")
+        if self.backend not in {"auto", "onnx"} and self.provider is not None:
+            raise ConfigError(
+                f"--provider is for ONNX Runtime, and --backend {self.backend} was asked for: "
+                "leave one of them out"
+            )
+        if self.backend in TENSORRT_PACKAGES and self.threads is not None:
+            raise ConfigError(
+                f"--threads is for CPUs, and --backend {self.backend} was asked for: leave one of "
+                "them out"
+            )
+        if self.precision == "bf16" and (self.backend == "onnx" or self.provider is not None):
+            raise ConfigError(
+                "ONNX Runtime does not compute in bf16: use --backend openvino, or another "
+                "--precision"
+            )
+        if self.precision == "fp16" and self.backend == "openvino":
+            raise ConfigError(
+                "FP16 graphs are verified for TensorRT and ONNX Runtime only: take another "
+                "--precision for OpenVINO"
+            )
+        if self.rebuild and (self.backend in {"onnx", "openvino"} or self.provider is not None):
+            raise ConfigError(
+                f"--rebuild builds a TensorRT engine: leave out --backend {self.backend}"
+            )

@@ -13,7 +13,7 @@ import tyro
 from ..bundle.graph_key import OUTPUTS
 from ..core.errors import ConfigError
 from ..core.frame import Mode
-from ..engines.request import EngineOptions
+from ..engines.request import EngineRequest
 from ..sources.base import CaptureRequest
 from .reconstruct import every_from_text
 
@@ -80,7 +80,7 @@ class StreamOptions:
     by mu, than this percentage of known images in all."""
     view: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[FILE.rrd]")] = None
     """Show camera, reconstruction, latents and ages live in Rerun, or record them to a file."""
-    engine: Annotated[EngineOptions, tyro.conf.arg(name="")] = field(default_factory=EngineOptions)
+    engine: Annotated[EngineRequest, tyro.conf.arg(name="")] = field(default_factory=EngineRequest)
     """Which engine runs."""
 
     @property

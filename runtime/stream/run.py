@@ -22,7 +22,7 @@ from ..core.row import RunFacts
 from ..core.spec import ModelSpec
 from ..engines.autotune_threads import autotuned_engine
 from ..engines.cpu_threads import keep_opencv_single
-from ..engines.select import SelectedEngine
+from ..engines.select import Rebuild, SelectedEngine, select_engine
 from ..ood.detector import OODDetector, ood_detector_from_bundle
 from ..sinks.base import Sink
 from ..sinks.fanout import SinkFanout, SinkReport
@@ -51,8 +51,12 @@ MOST_FALSE_ALARMS = 0.5
 """Where more known images than this may be flagged, though fewer were allowed, none is judged."""
 
 
-def stream(options: StreamOptions) -> None:
+def stream(options: StreamOptions, rebuild: Rebuild | None = None) -> None:
     """Run motorvae-stream.
+
+    Args:
+        options: Its options.
+        rebuild: What `--rebuild` calls; see `select_engine`.
 
     Raises:
         MotorVAEError: What could not be opened, failed, or was lost for good.
@@ -65,9 +69,9 @@ def stream(options: StreamOptions) -> None:
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
     with contextlib.ExitStack() as stack:
-        choice = _encoder(options, bundle)
+        choice = _encoder(options, bundle, rebuild)
         backend = stack.enter_context(choice.backend)
-        extras, remarks = _extras(options, bundle, stack)
+        extras, remarks = _extras(options, bundle, stack, rebuild)
         encoder = LatentStream(backend, bundle.spec, len(options.camera), extras)
         mailboxes, captures, lossless = _captures(options, bundle, stack)
         facts = RunFacts(
@@ -114,27 +118,31 @@ def _check_view(options: StreamOptions) -> None:
         check_view(options.view_file)
 
 
-def _encoder(options: StreamOptions, bundle: Bundle) -> SelectedEngine:
+def _encoder(options: StreamOptions, bundle: Bundle, rebuild: Rebuild | None) -> SelectedEngine:
     """Open the encoder; where frames come with pauses, with the threads that suit those."""
-    outputs = options.encoder_outputs
+    request = replace(options.engine, outputs=options.encoder_outputs)
 
     def open_with(threads: int | None) -> SelectedEngine:
-        return replace(options.engine, threads=threads).open(bundle, "encoder", outputs)
+        return select_engine(bundle, "encoder", replace(request, threads=threads), rebuild)
 
-    if options.engine.threads is not None or not options.is_paced:
-        return open_with(options.engine.threads)
+    if request.threads is not None or not options.is_paced:
+        return open_with(request.threads)
     side = bundle.spec.image_size
     return autotuned_engine(open_with, (len(options.camera), 1, side, side))
 
 
 def _extras(
-    options: StreamOptions, bundle: Bundle, stack: contextlib.ExitStack
+    options: StreamOptions,
+    bundle: Bundle,
+    stack: contextlib.ExitStack,
+    rebuild: Rebuild | None,
 ) -> tuple[Extras, str]:
     """Open what rows are to say beyond the latent; also return what to remark in the first line."""
     known, remarks = _ood_detector(options, bundle)
     reconstruction = None
     if options.every is not None:
-        decoder = stack.enter_context(options.engine.open(bundle, "decoder").backend)
+        selected = select_engine(bundle, "decoder", options.engine, rebuild)
+        decoder = stack.enter_context(selected.backend)
         reconstruction = Reconstruction(
             decoder,
             options.every,

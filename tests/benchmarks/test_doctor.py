@@ -31,11 +31,12 @@ from motorvae.export.verify.reference import reference_from_bundle
 from motorvae.export.verify.verifier import Reference
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
-from motorvae.runtime.bundle.manifest import GraphEntry, GraphReport, Metric
+from motorvae.runtime.bundle.manifest import GraphReport, Metric
 from motorvae.runtime.core.errors import BackendError, MeasurementError
 from motorvae.runtime.engines.base import Arrays, Backend
 from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
-from motorvae.runtime.engines.open import open_backend, open_entry
+from motorvae.runtime.engines.open import open_engine
+from motorvae.runtime.engines.request import EngineRequest
 
 ORIN = Gpu("A GPU of a test", "8.7", "13.0", "580.10", 8 << 30, integrated=True)
 """TensorRT-RTX does not list its compute capability, so that no builder here takes it."""
@@ -188,8 +189,8 @@ def test_an_earlier_result_is_kept_and_the_bundle_stays_as_it_was(
     ]
 
 
-def on_the_processor(bundle: Bundle, entry: GraphEntry, **options: Any) -> Backend:
-    return open_entry(bundle, entry, **{**options, "provider": "cpu"})
+def on_the_processor(bundle: Bundle, key: GraphKey, _request: EngineRequest) -> Backend:
+    return open_engine(bundle, key)
 
 
 @pytest.mark.usefixtures("with_gpu")
@@ -199,7 +200,7 @@ def test_one_measured_row_is_enough(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_entry", on_the_processor)
+    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_engine", on_the_processor)
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 30)
     assert code == 0
@@ -234,18 +235,18 @@ def test_a_leaner_form_that_is_wrong_drifts_though_the_full_one_is_right(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def one_form_is_off(bundle: Bundle, entry: GraphEntry, **options: Any) -> Backend:
-        backend = on_the_processor(bundle, entry, **options)
+    def one_form_is_off(bundle: Bundle, key: GraphKey, request: EngineRequest) -> Backend:
+        backend = on_the_processor(bundle, key, request)
         right = backend.run
 
         def off(batch: npt.NDArray[np.float32]) -> Arrays:
             return {name: 1.5 * values for name, values in right(batch).items()}
 
-        if (entry.precision, entry.graph, entry.variant) == ("fp32", *wrong):
+        if (key.precision, key.part, key.variant) == ("fp32", *wrong):
             monkeypatch.setattr(backend, "run", off)
         return backend
 
-    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_entry", one_form_is_off)
+    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_engine", one_form_is_off)
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 24)
     assert code == 1
@@ -263,13 +264,13 @@ def test_an_error_of_cuda_puts_no_host_user_or_home_into_the_result(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuses(_bundle: Bundle, entry: GraphEntry, **_options: Any) -> Backend:
+    def refuses(_bundle: Bundle, key: GraphKey, _request: EngineRequest) -> Backend:
         raise BackendError(
-            f"ONNX Runtime cannot open /home/ada/{entry.file}: CUDNN failure 4: INTERNAL ; GPU=0 ; "
-            "hostname=box7 ; file=/onnxruntime_src/cudnn.cc ; line=66"
+            f"ONNX Runtime cannot open /home/ada/{key.onnx_file}: CUDNN failure 4: INTERNAL ; "
+            "GPU=0 ; hostname=box7 ; file=/onnxruntime_src/cudnn.cc ; line=66"
         )
 
-    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_entry", refuses)
+    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_engine", refuses)
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 3)
     assert code == 1
@@ -283,12 +284,12 @@ def test_an_error_of_cuda_puts_no_host_user_or_home_into_the_result(
 def test_what_nobody_foresaw_in_one_row_leaves_the_others_and_is_raised(
     small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def first_breaks(bundle: Bundle, entry: GraphEntry, **options: Any) -> Backend:
-        if (entry.precision, entry.variant) == ("fp32", "full"):
+    def first_breaks(bundle: Bundle, key: GraphKey, request: EngineRequest) -> Backend:
+        if key == GraphKey("encoder"):
             raise AttributeError("no such verb")
-        return on_the_processor(bundle, entry, **options)
+        return on_the_processor(bundle, key, request)
 
-    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_entry", first_breaks)
+    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_engine", first_breaks)
     output = tmp_path / "doctor-gpu.json"
     with pytest.raises(AttributeError, match="no such verb"):
         main(["gpu", "--model", str(small_bundle), "--output", str(output), "--frames", "2"])
@@ -315,7 +316,7 @@ def test_frames_go_around_the_images_and_each_is_gated_and_timed(
 ) -> None:
     bundle, reference = opened
     clock = Ticking(("device", "h2d"))
-    with open_backend(bundle, GraphKey("encoder")) as backend:
+    with open_engine(bundle, GraphKey("encoder")) as backend:
         row, mu = measure(planned_rows()[0], backend, reference, frames=50, repeat=clock)
         again, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu)
         other, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu + 1)
@@ -347,7 +348,7 @@ def test_an_engine_that_drifts_later_than_the_first_round_is_caught(
             found = super().run(batch)
             return {**found, "mu": found["mu"] + (self.runs > WARMUP + 30)}
 
-    with open_backend(bundle, GraphKey("encoder")) as backend:
+    with open_engine(bundle, GraphKey("encoder")) as backend:
         row, _ = measure(planned_rows()[0], Drifting(backend), reference, frames=100)
     assert row.status == "drifted"
     assert row.stages == {}
@@ -358,7 +359,7 @@ def test_an_engine_that_drifts_later_than_the_first_round_is_caught(
 def test_a_graph_that_was_not_recorded_is_no_graph_row(opened: tuple[Bundle, Reference]) -> None:
     bundle, reference = opened
     row = planned_rows()[0].model_copy(update={"graph": "copies and kernels"})
-    with open_backend(bundle, GraphKey("encoder")) as backend:
+    with open_engine(bundle, GraphKey("encoder")) as backend:
         backend.notes = ("runs without a CUDA graph: it said so",)
         with pytest.raises(BackendError, match="runs without a CUDA graph: it said so"):
             measure(row, backend, reference, frames=2, repeat=Ticking(("device", "h2d")))

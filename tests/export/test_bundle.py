@@ -23,7 +23,7 @@ from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Part
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import OutputError, VerificationError
-from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.engines.open import open_engine
 
 from .conftest import SPEC, WriteBundle
 
@@ -193,7 +193,7 @@ def test_fp16_is_added_from_the_bundle_alone(write: WriteBundle, tmp_path: Path)
         name = key.onnx_file
         assert (bundle.folder / name).read_bytes() == (tmp_path / "both" / name).read_bytes()
     for graph in PARTS:
-        with open_backend(bundle, GraphKey(graph, "fp16")):
+        with open_engine(bundle, GraphKey(graph, "fp16")):
             pass
     verified = {report.title for report in bundle.manifest.verification}
     assert verified == {key.title for key in (*FP32, *FP16)}

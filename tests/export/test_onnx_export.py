@@ -15,7 +15,7 @@ import torch
 from motorvae.export.onnx_export import OPSET, onnx_from_model
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 from motorvae.training.model.vae import MotorVAE
 
 from .conftest import SPEC, model_with_statistics
@@ -99,7 +99,7 @@ def test_graphs_agree_with_torch_at_any_batch_size(
     for graph, batch_in in (("encoder", images), ("decoder", expected.mu.numpy())):
         path = tmp_path / f"{graph}.onnx"
         path.write_bytes(graphs[graph])
-        with open_onnx(path) as backend:
+        with open_file(path) as backend:
             for name, found in backend.run(batch_in).items():
                 np.testing.assert_allclose(found, getattr(expected, name), rtol=1e-4, atol=1e-5)
 
@@ -118,5 +118,5 @@ def test_other_sizes_export_too(spec: ModelSpec, tmp_path: Path) -> None:
         path = tmp_path / f"{graph}.onnx"
         ir.save(onnx_from_model(model, spec, graph), path)
         onnx.checker.check_model(path, full_check=True)
-        with open_onnx(path) as backend:
+        with open_file(path) as backend:
             backend.check_tensors(GraphKey(graph).inputs(spec), GraphKey(graph).outputs(spec))

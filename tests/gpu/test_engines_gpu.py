@@ -15,6 +15,7 @@ import orjson
 import pytest
 from rich.console import Console
 
+from motorvae.export.rebuild import rebuild_engines
 from motorvae.export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
 from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.reference import reference_from_bundle
@@ -26,13 +27,14 @@ from motorvae.runtime.core.errors import BackendError, EngineError, MissingDepen
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.cuda.open import open_cuda
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
-from motorvae.runtime.engines.open import open_entry
-from motorvae.runtime.engines.select import EngineRequest, select_engine
+from motorvae.runtime.engines.open import open_engine
+from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.select import select_engine
 from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
 from motorvae.runtime.engines.tensorrt.find import (
     check_engine,
     graphs_for_engines,
-    open_engine,
+    leanest_engine,
 )
 from motorvae.runtime.engines.tensorrt.package import (
     TENSORRT_PACKAGES,
@@ -66,15 +68,10 @@ class Built:
     engine_manifests: tuple[EngineManifest, ...]
 
     def open(self, *, outputs: tuple[str, ...] = (), cuda_graph: bool = True) -> Backend:
-        backend, _ = open_engine(
-            self.bundle,
-            GraphKey("encoder", self.precision),
-            self.package,
-            self.gpu,
-            outputs=outputs,
-            cuda_graph=cuda_graph,
-        )
-        return backend
+        key = GraphKey("encoder", self.precision)
+        entry = leanest_engine(self.bundle, key, self.package.name, outputs)
+        request = EngineRequest(backend=self.package.name, cuda_graph=cuda_graph)
+        return open_engine(self.bundle, entry.key, request)
 
     @property
     def leanest(self) -> GraphEntry:
@@ -174,8 +171,8 @@ def told_by_onnx_runtime(
         for graph in ("encoder", "decoder")
     )
     with (
-        open_entry(bundle, encoder, runner="onnx") as encode,
-        open_entry(bundle, decoder, runner="onnx") as decode,
+        open_engine(bundle, encoder.key) as encode,
+        open_engine(bundle, decoder.key) as decode,
     ):
         luma = images[:, None]
         found = encode.run(luma if encode.input_dtype == np.uint8 else input_from_luma(luma))
@@ -328,7 +325,7 @@ def test_an_engine_that_does_not_fit_is_built_again_when_asked(copy: Built) -> N
     name = copy.package.name
     copy.path_of_leanest.write_bytes(b"not an engine")
     wish = EngineRequest(backend=name, precision=copy.precision, rebuild=True)
-    chosen = select_engine(copy.bundle, "encoder", wish)
+    chosen = select_engine(copy.bundle, "encoder", wish, rebuild_engines)
     with chosen.backend as backend:
         assert backend.name.startswith(copy.package.title)
         assert chosen.remarks == ""

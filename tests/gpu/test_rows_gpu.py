@@ -24,7 +24,8 @@ from motorvae.runtime.bundle.manifest import GraphEntry
 from motorvae.runtime.core.closing import Closing
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
-from motorvae.runtime.engines.open import open_entry
+from motorvae.runtime.engines.open import open_engine
+from motorvae.runtime.engines.request import EngineRequest
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
@@ -74,7 +75,7 @@ class Opened:
         return self.bundle.leanest(GraphKey(graph, precision, target="onnx"), outputs)
 
     def open(self, entry: GraphEntry) -> Backend:
-        return open_entry(self.bundle, entry, runner="onnx", provider=self.provider)
+        return open_engine(self.bundle, entry.key, EngineRequest(provider=self.provider))
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +88,8 @@ def told_by_the_cpu(bundle: Bundle) -> Reference:
     side = bundle.spec.image_size
     images = np.stack([vehicle(2, index, side)[0] for index in range(FRAMES)])
     with (
-        open_entry(bundle, bundle.entry(GraphKey("encoder")), runner="onnx") as encode,
-        open_entry(bundle, bundle.entry(GraphKey("decoder")), runner="onnx") as decode,
+        open_engine(bundle, GraphKey("encoder")) as encode,
+        open_engine(bundle, GraphKey("decoder")) as decode,
     ):
         found = encode.run(input_from_luma(images[:, None]))
         image = decode.run(found["mu"])["reconstruction"]

@@ -16,7 +16,7 @@ import pytest
 
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.pixels.convert import input_from_image
 from motorvae.runtime.pixels.image_files import luma_from_file
 
@@ -75,7 +75,7 @@ def test_the_latents_are_those_of_the_images(
     assert stream("--camera", image_folder, "--output", output).code == 0
     rows = read_rows(output)[:-1]
     bundle = load_bundle(small_bundle)
-    with open_backend(bundle, GraphKey("encoder")) as encoder:
+    with open_engine(bundle, GraphKey("encoder")) as encoder:
         for row in rows:
             luma = luma_from_file(image_folder / row["name"])
             batch = input_from_image(luma, bundle.spec)[None, None]
@@ -237,7 +237,7 @@ def test_an_encoder_slower_than_the_source_drops_under_latest_only(
     boxes = Mailboxes()
     box = boxes.add("hand-fed", keep=1, waits=False, limits=None)
     with (
-        open_backend(load_bundle(small_bundle), GraphKey("encoder")) as encoder,
+        open_engine(load_bundle(small_bundle), GraphKey("encoder")) as encoder,
         CaptureThread(hand_fed, box, small_spec) as capture,
     ):
         stream = LatentStream(encoder, small_spec)

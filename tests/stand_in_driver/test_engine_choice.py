@@ -13,10 +13,11 @@ from motorvae.runtime.bundle.graph_key import GraphKey, Precision, Variant
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.gpu_info import Gpu
-from motorvae.runtime.engines.select import EngineRequest, select_engine
+from motorvae.runtime.engines.open import open_engine
+from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.select import select_engine
 from motorvae.runtime.engines.tensorrt.find import (
     check_engine,
-    open_plan,
     precisions_with_engine,
 )
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
@@ -62,6 +63,10 @@ def test_the_leanest_engine_that_gives_what_is_asked_runs(
         assert backend.outputs == tuple(tensor.name for tensor in entries[expected].outputs)
 
 
+def mu_of(precision: Precision) -> EngineRequest:
+    return EngineRequest("tensorrt", precision=precision, outputs=("mu",))
+
+
 @pytest.mark.usefixtures("package")
 def test_an_engine_of_another_form_under_its_name_is_refused(
     forms: Bundle, host_tensorrt: Any
@@ -74,7 +79,9 @@ def test_an_engine_of_another_form_under_its_name_is_refused(
     for path, other in zip(ours, others, strict=True):
         path.write_bytes(other.read_bytes())
     with pytest.raises(EngineError, match=r"mu\.fp16\.tensorrt\.json describes encoder fp16 luma"):
-        select_engine(forms, "encoder", EngineRequest("tensorrt", "fp16", outputs=("mu",)))
+        select_engine(
+            forms, "encoder", EngineRequest("tensorrt", precision="fp16", outputs=("mu",))
+        )
     assert host_tensorrt.engines == []
 
 
@@ -85,7 +92,9 @@ def test_an_engine_is_held_against_the_graph_of_its_own_form(
     luma = forms.entry(GraphKey("encoder", "fp16", "luma"))
     change_engine_manifest(forms, "encoder.mu.fp16.tensorrt", onnx_sha256=luma.sha256)
     with pytest.raises(EngineError, match="engine built from another encoder"):
-        select_engine(forms, "encoder", EngineRequest("tensorrt", "fp16", outputs=("mu",)))
+        select_engine(
+            forms, "encoder", EngineRequest("tensorrt", precision="fp16", outputs=("mu",))
+        )
     assert host_tensorrt.engines == []
 
 
@@ -110,7 +119,9 @@ def test_int8_engine_whose_receipt_says_otherwise_is_refused(
         forms, "encoder.mu.int8.tensorrt", precision_report=precision_report.model_dump()
     )
     with pytest.raises(EngineError, match=r"is not int8: 5\.00% of multiplications"):
-        select_engine(forms, "encoder", EngineRequest("tensorrt", "int8", outputs=("mu",)))
+        select_engine(
+            forms, "encoder", EngineRequest("tensorrt", precision="int8", outputs=("mu",))
+        )
     assert host_tensorrt.engines == []
 
 
@@ -205,6 +216,6 @@ def test_engine_swapped_after_the_check_is_not_what_runs(
     entry = bundle.entry(GraphKey("encoder", "fp16"))
     _, plan = check_engine(bundle, entry, package, gpu)
     path.write_text("another engine", encoding="utf-8")
-    with open_plan(plan, path.name, package, gpu, entry.sha256) as backend:
+    with open_engine(plan, entry.key) as backend:
         assert backend.run(np.zeros((1, 1, 32, 32), np.float32))["mu"].shape == (1, 8)
     assert len(host_tensorrt.engines) == 1

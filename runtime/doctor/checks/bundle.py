@@ -42,10 +42,10 @@ def _encoder(bundle: Bundle) -> tuple[Finding, ...]:
     try:
         import numpy as np  # noqa: PLC0415  # may be what is missing
 
-        from ...engines.open import open_backend  # noqa: PLC0415  # with numpy
+        from ...engines.open import open_engine  # noqa: PLC0415  # with numpy
 
         side = bundle.spec.image_size
-        with open_backend(bundle, GraphKey("encoder")) as backend:
+        with open_engine(bundle, GraphKey("encoder")) as backend:
             mu = backend.run(np.zeros((1, 1, side, side), np.float32))["mu"]
     except (MissingDependencyError, ModuleNotFoundError):
         return ()  # a row of its own tells

@@ -201,12 +201,13 @@ def _run_relu(provider: str) -> None:
     import numpy as np  # noqa: PLC0415  # may be what is missing
 
     from ...core.errors import BackendError  # noqa: PLC0415
-    from ...engines.open import open_onnx  # noqa: PLC0415  # with numpy
+    from ...engines.open import open_file  # noqa: PLC0415  # with numpy
+    from ...engines.request import EngineRequest  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
         path = Path(folder) / "relu.onnx"
         path.write_bytes(_RELU)
-        with open_onnx(path, provider=provider) as backend:
+        with open_file(path, EngineRequest(provider=provider)) as backend:
             (result,) = backend.run(np.array([[-1, 0, 2]], np.float32)).values()
     if result.tolist() != [[0, 0, 2]]:
         raise BackendError(f"max(x, 0) of -1, 0, 2 came out as {result.tolist()}")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...bundle.graph_key import Tensor
 from ...core.closing import Closing
-from ...core.errors import BackendError, EngineError, MissingDependencyError
+from ...core.errors import BackendError, EngineFitError, MissingDependencyError
 from ...core.latency import NS_PER_MS
 from ..base import Arrays, Batch, check_batch
 from ..cuda.base import CudaGraph, CudaLayer, HostArray
@@ -96,7 +96,7 @@ class TensorRTBackend(Closing):
             tensors = (port.tensor for port in found)
             got = {tensor.name: (tensor.dtype.name, tensor.shape) for tensor in tensors}
             if announced != got:
-                raise EngineError(
+                raise EngineFitError(
                     f"{self._file} has {got}, and the manifest announces {announced}: {AGAIN}"
                 )
 

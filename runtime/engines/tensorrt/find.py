@@ -1,10 +1,11 @@
-"""Engines of a bundle: where they lie, whether one fits this machine, and opening it."""
+"""Engines of a bundle: where they lie, and whether one fits this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -20,16 +21,41 @@ from ...bundle.graph_key import (
 )
 from ...bundle.load import Bundle
 from ...bundle.manifest import GraphEntry
-from ...core.cache_dir import cache_dir
-from ...core.errors import EngineError, sentence_list
-from ..base import Backend
-from ..cuda.open import open_cuda
-from ..gpu_info import Gpu
+from ...core.errors import EngineError, EngineFitError, sentence_list
+from ..gpu_info import Gpu, NoGpu
 from .engine_manifest import EngineManifest, engine_manifest_from_json
-from .package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, title_of
+from .package import (
+    TENSORRT_PACKAGES,
+    TensorRTName,
+    TensorRTPackage,
+    import_tensorrt,
+    title_of,
+)
 
 _PRECISIONS: tuple[Precision, ...] = ("fp16", "int8", "fp32")
 """What engines there are; who asks for none of them by name gets FP16 first, and never INT8."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """An engine in memory that may be loaded here: it was checked, or has just been built here.
+
+    Attributes:
+        content: The engine.
+        entry: The graph that it was built from.
+        package: The package that built it.
+        gpu: The GPU of this machine.
+    """
+
+    content: bytes
+    entry: GraphEntry
+    package: TensorRTPackage
+    gpu: Gpu
+
+    @property
+    def file(self) -> str:
+        """Its file's name."""
+        return self.entry.key.engine_file(self.package.name)
 
 
 def unknown_in_engines(folder: Path) -> list[str]:
@@ -92,9 +118,52 @@ def precisions_with_engine(
     )
 
 
+def leanest_engine(
+    bundle: Bundle, key: GraphKey, package: TensorRTName, outputs: Sequence[str] = ()
+) -> GraphEntry:
+    """Return the graph whose engine does least of those that give what is asked for.
+
+    Args:
+        bundle: A checked bundle.
+        key: Part and precision; whatever the rest.
+        package: Whose engine.
+        outputs: What it must give; all that the part can give where left out.
+
+    Raises:
+        EngineFitError: There is none.
+    """
+    for entry in graphs_with_engine(bundle, key, package):
+        if entry.gives(outputs):
+            return entry
+    raise EngineFitError(
+        f"{bundle.folder} has no {key.engine_file(package)}, nor one like it that gives "
+        f"{sentence_list(outputs or OUTPUTS[key.part])}: {_again(bundle, key.precision, package)}"
+    )
+
+
+def usable_package(name: TensorRTName, gpu: Gpu | NoGpu) -> tuple[TensorRTPackage, Gpu]:
+    """Import a package that is to run engines here.
+
+    Raises:
+        EngineError: There is no GPU, or the package does not run on it.
+        MissingDependencyError: It is not installed.
+        BackendError: It is too old.
+    """
+    if isinstance(gpu, NoGpu):
+        raise EngineError(
+            f"{gpu.reason}; run it on the machine with the GPU, or use --backend onnx"
+        )
+    package = import_tensorrt(name)
+    if objection := package.objection_to(gpu):
+        error = EngineError(f"{objection}; use --backend tensorrt or onnx")
+        error.reason = objection
+        raise error
+    return package, gpu
+
+
 def check_engine(
     bundle: Bundle, entry: GraphEntry, package: TensorRTPackage, gpu: Gpu
-) -> tuple[EngineManifest, bytes]:
+) -> tuple[EngineManifest, EnginePlan]:
     """Make sure that a bundle's engine is whole and was built for this machine, before it loads.
 
     An engine built elsewhere ends in a cryptic error at best and in a crash at worst.
@@ -106,129 +175,40 @@ def check_engine(
         gpu: The GPU of this machine.
 
     Returns:
-        The engine manifest, and the engine: the very bytes that were checked.
+        The engine manifest, and the engine with the very bytes that were checked.
 
     Raises:
-        EngineError: It is absent, altered, or for another machine, version or graph.
+        EngineFitError: It is absent, altered, or for another machine, version or graph.
     """
     key = entry.key.for_any
     engine, manifest_path = key.engine_paths(bundle.folder, package.name)
     again = _again(bundle, key.precision, package.name)
     if not engine.is_file() or not manifest_path.is_file():
         missing = manifest_path.name if engine.is_file() else engine.name
-        raise EngineError(f"{bundle.folder} has no {missing}: {again}")
+        raise EngineFitError(f"{bundle.folder} has no {missing}: {again}")
     try:
         engine_manifest = engine_manifest_from_json(manifest_path)
     except EngineError as error:
-        raise EngineError(f"{error}: {again}") from error
+        raise EngineFitError(f"{error}: {again}") from error
     if (engine_manifest.key, engine_manifest.package) != (key, package.name):
         described = f"{engine_manifest.key.title} {engine_manifest.package}"
-        raise EngineError(f"{manifest_path} describes {described}: {again}")
+        raise EngineFitError(f"{manifest_path} describes {described}: {again}")
     if problem := engine_manifest.mismatch(package, gpu, entry.sha256):
-        raise EngineError(f"{problem}: {again}")
+        raise EngineFitError(f"{problem}: {again}")
     if problem := engine_manifest.precision_report.problem_with(key.precision):
-        raise EngineError(f"{engine.name} is not {key.precision}: {problem}: {again}")
+        raise EngineFitError(f"{engine.name} is not {key.precision}: {problem}: {again}")
     try:
         plan = engine.read_bytes()
     except OSError as error:
-        raise EngineError(f"cannot read {engine}: {error.strerror}: {again}") from error
+        raise EngineFitError(f"cannot read {engine}: {error.strerror}: {again}") from error
     if len(plan) != engine_manifest.engine.size_bytes:
-        raise EngineError(
+        raise EngineFitError(
             f"{engine} has {len(plan)} bytes, and its engine manifest says "
             f"{engine_manifest.engine.size_bytes}: {again}"
         )
     if hashlib.sha256(plan).hexdigest() != engine_manifest.engine.sha256:
-        raise EngineError(f"{engine} was altered after it was built: {again}")
-    return engine_manifest, plan
-
-
-def open_engine(
-    bundle: Bundle,
-    key: GraphKey,
-    package: TensorRTPackage,
-    gpu: Gpu,
-    *,
-    outputs: Sequence[str] = (),
-    cuda_graph: bool = True,
-) -> tuple[Backend, EngineManifest]:
-    """Check and open the leanest engine of a bundle that gives what is asked for.
-
-    Args:
-        bundle: A checked bundle.
-        key: Part and precision; whatever the rest.
-        package: The package that is to load it.
-        gpu: The GPU of this machine.
-        outputs: What it must give; all that the half can give where left out.
-        cuda_graph: Whether it may run as a recorded CUDA graph.
-
-    Raises:
-        EngineError: There is none, it does not fit this machine, or does not load; see
-            `check_engine`.
-        MissingDependencyError: Neither pycuda nor cuda-bindings is installed.
-        BackendError: The GPU has no memory left.
-    """
-    engines = graphs_with_engine(bundle, key, package.name)
-    entry = next((entry for entry in engines if entry.gives(outputs)), None)
-    if entry is None:
-        raise EngineError(
-            f"{bundle.folder} has no {key.engine_file(package.name)}, nor one like it that gives "
-            f"{sentence_list(outputs or OUTPUTS[key.part])}: "
-            f"{_again(bundle, key.precision, package.name)}"
-        )
-    engine_manifest, plan = check_engine(bundle, entry, package, gpu)
-    backend = open_plan(
-        plan,
-        engine_manifest.engine.file,
-        package,
-        gpu,
-        engine_manifest.onnx_sha256,
-        cuda_graph=cuda_graph,
-    )
-    try:
-        backend.check_tensors(entry.inputs, entry.outputs)
-    except BaseException:
-        backend.close()
-        raise
-    return backend, engine_manifest
-
-
-def open_plan(
-    plan: bytes,
-    name: str,
-    package: TensorRTPackage,
-    gpu: Gpu,
-    onnx_sha256: str,
-    *,
-    cuda_graph: bool = True,
-) -> Backend:
-    """Open an engine that need not have a manifest yet, as it was just built on this machine.
-
-    Args:
-        plan: The engine.
-        name: Its file, for messages.
-        package: The package that built it.
-        gpu: The GPU of this machine.
-        onnx_sha256: Identity of the graph that it was built from.
-        cuda_graph: Whether it may run as a recorded CUDA graph.
-
-    Raises:
-        EngineError: It does not load.
-        MissingDependencyError: Neither pycuda nor cuda-bindings is installed.
-        BackendError: The GPU has no memory left.
-    """
-    from .engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
-
-    capability = gpu.compute_capability.replace(".", "")
-    kept = f"kernels-{onnx_sha256[:16]}-{package.version}-sm{capability}.cache"
-    return TensorRTBackend(
-        plan,
-        name,
-        package,
-        open_cuda(),
-        gpu_name=gpu.name,
-        cuda_graph=cuda_graph,
-        runtime_cache=cache_dir() / kept if package.is_rtx else None,
-    )
+        raise EngineFitError(f"{engine} was altered after it was built: {again}")
+    return engine_manifest, EnginePlan(plan, entry, package, gpu)
 
 
 def no_engine(bundle: Bundle, part: Part, package: TensorRTName) -> str:

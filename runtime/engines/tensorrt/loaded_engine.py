@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.atomic_files import replaced_file
-from ...core.errors import BackendError, EngineError, OutputError
+from ...core.errors import BackendError, EngineError, EngineFitError, OutputError
 from .package import EngineLog, TensorRTPackage
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class LoadedEngine:
         self._runtime = trt.Runtime(self._log.logger)
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise EngineError(
+            raise EngineFitError(
                 f"{self._package.title} cannot load {self._file}: {self._log.said()}; {AGAIN}, "
                 "here, or add --rebuild"
             )
@@ -162,7 +162,7 @@ class LoadedEngine:
         kinds = [tensor.dtype for tensor in inputs], {tensor.dtype for tensor in outputs}
         if kinds not in (([float32], {float32}), ([uint8], {float32})):
             named = [(tensor.name, tensor.dtype.name) for tensor in (*inputs, *outputs)]
-            raise EngineError(
+            raise EngineFitError(
                 f"{self._file} has {named}, and an encoder or decoder has one input of float32 or "
                 f"uint8 and gives float32: {AGAIN}"
             )

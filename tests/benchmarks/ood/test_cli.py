@@ -12,7 +12,8 @@ from motorvae.benchmarks.ood.separation import load_separation
 from motorvae.export.ood.images import altered_images, made_images
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.engines.open import open_engine
+from motorvae.runtime.engines.request import EngineRequest
 from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
 from motorvae.runtime.pixels.convert import input_from_luma
 
@@ -103,9 +104,10 @@ def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None
     detector = ood_detector_from_bundle(bundle)
     assert isinstance(detector, OODDetector)
     luma = np.random.default_rng(0).integers(0, 256, (19, 32, 32), np.uint8)
+    request = EngineRequest(backend="onnx", threads=1)
     with (
-        open_backend(bundle, GraphKey("encoder"), threads=1) as encoder,
-        open_backend(bundle, GraphKey("decoder"), threads=1) as decoder,
+        open_engine(bundle, GraphKey("encoder"), request) as encoder,
+        open_engine(bundle, GraphKey("decoder"), request) as decoder,
     ):
         found = judged_images(luma, encoder, decoder, detector)
         latents = encoder.run(input_from_luma(luma[18:, None]))

@@ -32,7 +32,7 @@ from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import STATISTICS
 from motorvae.runtime.core.errors import BundleError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.runtime.pixels.image_files import luma_from_file
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
@@ -71,9 +71,9 @@ def lengthen(run: Path, source: str, output: Path) -> None:
 
 def reference_of(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Reference:
     """Return what the float32 graphs say of a batch."""
-    with open_onnx(bundle.path(bundle.entry(GraphKey("encoder")))) as encoder:
+    with open_file(bundle.path(bundle.entry(GraphKey("encoder")))) as encoder:
         latents = run_in_batches(encoder, input_from_luma(images[:, None]))
-    with open_onnx(bundle.path(bundle.entry(GraphKey("decoder")))) as decoder:
+    with open_file(bundle.path(bundle.entry(GraphKey("decoder")))) as decoder:
         decoded = run_in_batches(decoder, latents["mu"])["reconstruction"]
     spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
     return Reference(

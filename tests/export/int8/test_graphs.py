@@ -25,7 +25,7 @@ from motorvae.runtime.bundle.graph_key import GraphKey, Target
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import BackendError, BundleError, MissingDependencyError
-from motorvae.runtime.engines.open import open_entry
+from motorvae.runtime.engines.open import open_engine
 
 ONNX = Int8Request(("onnx",))
 
@@ -84,7 +84,7 @@ def test_mu_alone_is_the_mu_of_the_encoder_that_gives_both(int8_bundle: Path) ->
     found = []
     for variant in ("luma", "mu"):
         entry = bundle.entry(GraphKey("encoder", "int8", variant, "onnx"))
-        with open_entry(bundle, entry, runner="onnx") as backend:
+        with open_engine(bundle, entry.key) as backend:
             found.append(backend.run(luma)["mu"])
     np.testing.assert_array_equal(found[0], found[1])
 

@@ -9,7 +9,7 @@ import pytest
 
 from motorvae.export.transforms.bias_correction import correct_biases
 from motorvae.runtime.bundle.graph_key import Part
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.pixels.convert import input_from_luma
 
 from ..conftest import SPEC, coarse_images
@@ -31,7 +31,7 @@ def test_mean_error_goes_and_nothing_else_changes(
             correct_biases(model, found, runs[0])
         path = tmp_path / f"{corrected}.onnx"
         ir.save(model, path)
-        with open_onnx(path) as backend:
+        with open_file(path) as backend:
             runs.append(backend.run(images))
     expected = np.broadcast_to(-shift, runs[0]["mu"].shape)
     np.testing.assert_allclose(runs[1]["mu"] - runs[0]["mu"], expected, atol=1e-5)

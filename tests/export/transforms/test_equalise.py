@@ -10,7 +10,7 @@ import pytest
 from motorvae.export.transforms.equalise import equalise, links_of, reach_over
 from motorvae.export.verify.verifier import Reference
 from motorvae.runtime.bundle.graph_key import Part
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.pixels.convert import input_from_luma
 
 
@@ -34,7 +34,7 @@ def uneven(model: ir.Model) -> None:
 
 def outputs_of(model: ir.Model, inputs: np.ndarray, folder: Path) -> dict[str, np.ndarray]:
     ir.save(model, folder / "graph.onnx")
-    with open_onnx(folder / "graph.onnx") as backend:
+    with open_file(folder / "graph.onnx") as backend:
         return backend.run(inputs)
 
 

@@ -11,7 +11,7 @@ import pytest
 from motorvae.export.transforms.fp16 import check_precision, fp16_from_fp32
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.core.errors import VerificationError
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 
 from ..conftest import SPEC
 
@@ -35,7 +35,7 @@ def test_weights_and_arithmetic_are_half_and_the_face_stays_float(
     path = tmp_path / "half.onnx"
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)
-    with open_onnx(path) as backend:
+    with open_file(path) as backend:
         backend.check_tensors(GraphKey(graph).inputs(SPEC), GraphKey(graph).outputs(SPEC))
 
 
@@ -50,7 +50,7 @@ def test_half_graph_is_close_to_the_full_one_but_not_equal(
             fp16_from_fp32(model)
         path = tmp_path / f"{half}.onnx"
         ir.save(model, path)
-        with open_onnx(path) as backend:
+        with open_file(path) as backend:
             outputs.append(backend.run(images)["mu"])
     difference = np.abs(outputs[0] - outputs[1]).max()
     assert 0 < difference < 0.01 * outputs[0].std()
@@ -110,7 +110,7 @@ def test_casts_and_constant_nodes_inside_the_graph_are_retyped(tmp_path: Path) -
     fp16_from_fp32(model)
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)
-    with open_onnx(path) as backend:
+    with open_file(path) as backend:
         found = backend.run(np.ones((3, 2), np.float32))
     np.testing.assert_array_equal(found["reconstruction"], np.full((3, 2), 6, np.float32))
 

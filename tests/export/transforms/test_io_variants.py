@@ -15,7 +15,7 @@ from motorvae.export.transforms.io_variants import (
 )
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.engines.base import Arrays
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.pixels.convert import input_from_luma
 
 from ..conftest import SPEC, coarse_images
@@ -31,7 +31,7 @@ def encoder(graphs: dict[Part, bytes]) -> ir.Model:
 def run(model: ir.Model, batch: np.ndarray, path: Path) -> Arrays:
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)
-    with open_onnx(path) as backend:
+    with open_file(path) as backend:
         return backend.run(batch)
 
 
@@ -40,7 +40,7 @@ def test_luma_gives_bit_for_bit_what_scaled_luma_gives(encoder: ir.Model, tmp_pa
     expected = run(encoder, input_from_luma(every_level), tmp_path / "float.onnx")
     luma_from_float(encoder)
     found = run(encoder, every_level, tmp_path / "luma.onnx")
-    with open_onnx(tmp_path / "luma.onnx") as backend:
+    with open_file(tmp_path / "luma.onnx") as backend:
         key = GraphKey("encoder", variant="luma")
         backend.check_tensors(key.inputs(SPEC), key.outputs(SPEC))
     for name, values in expected.items():

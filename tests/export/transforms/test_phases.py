@@ -16,7 +16,7 @@ from motorvae.export.transforms.phases import phases_from_decoder
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.core.errors import VerificationError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 
 from ..conftest import SPEC, model_with_statistics
 
@@ -45,7 +45,7 @@ def test_phases_give_the_same_image(spec: ModelSpec, seed: int, batch: int) -> N
             path = Path(folder) / f"{everywhere}.onnx"
             ir.save(model, path)
             onnx.checker.check_model(path, full_check=True)
-            with open_onnx(path) as backend:
+            with open_file(path) as backend:
                 key = GraphKey("decoder", variant="phases")
                 backend.check_tensors(key.inputs(spec), key.outputs(spec))
                 results.append(backend.run(z)["reconstruction"])

@@ -20,7 +20,7 @@ from motorvae.export.transforms.qdq import (
 )
 from motorvae.runtime.bundle.graph_key import Part, Target
 from motorvae.runtime.core.errors import VerificationError
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.pixels.convert import input_from_luma
 
 from ..conftest import SPEC, coarse_images
@@ -69,7 +69,7 @@ def test_ranges_hold_what_they_say(
     node = next(node for node in exposed.graph if node.op_type == "LeakyRelu")
     exposed.graph.outputs.append(node.outputs[0])
     ir.save(exposed, tmp_path / "exposed.onnx")
-    with open_onnx(tmp_path / "exposed.onnx") as backend:
+    with open_file(tmp_path / "exposed.onnx") as backend:
         values = backend.run(IMAGES)[str(node.outputs[0].name)]
     name = str(node.outputs[0].name)
     whole = in_encoder.ranges(Method())[name].range_value
@@ -146,7 +146,7 @@ def test_quantised_decoder_draws_the_same_image_roughly(
         path = tmp_path / "g.onnx"
         ir.save(model, path)
         onnx.checker.check_model(path, full_check=True)
-        with open_onnx(path) as backend:
+        with open_file(path) as backend:
             images.append(backend.run(LATENTS)["reconstruction"])
     assert 0 < np.abs(images[1] - images[0]).max() < 0.1
     assert np.corrcoef(images[0].ravel(), images[1].ravel())[0, 1] > 0.98

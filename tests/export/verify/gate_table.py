@@ -30,7 +30,8 @@ from motorvae.export.writer import BundleWriter
 from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Precision
 from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import MotorVAEError, VerificationError
-from motorvae.runtime.engines.open import open_onnx, open_openvino
+from motorvae.runtime.engines.open import open_file
+from motorvae.runtime.engines.request import EngineRequest
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.learned import learned_from_outputs
@@ -114,7 +115,8 @@ def _old_failures(folder: Path, reference: Reference, precision: Precision) -> l
         ("decoder", None),
     ):
         path = folder / GraphKey(graph, precision).onnx_file  # type: ignore[arg-type]
-        opened = open_openvino(path, precision="bf16") if precision == "bf16" else open_onnx(path)
+        engine = "openvino" if precision == "bf16" else "onnx"
+        opened = open_file(path, EngineRequest(engine, precision=precision))
         with opened as backend:
             outputs |= run_in_batches(backend, reference.mu if given is None else given)
     return _failed_before(outputs, reference, precision)

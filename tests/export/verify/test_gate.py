@@ -20,7 +20,7 @@ from motorvae.export.writer import BundleWriter
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import VerificationError
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.training.model.vae import MotorVAE
 
@@ -102,7 +102,7 @@ def test_without_probes_the_same_faults_pass_and_the_report_says_what_it_lacks(
     """What a bundle of an earlier version is judged by; the faults are real ones."""
     judges = framed.rows(slice(1)) if fault is ignores_its_input else framed
     ir.save(planted(graphs, "encoder", fault, judges)["encoder"], tmp_path / "wrong.onnx")
-    with open_onnx(tmp_path / "wrong.onnx") as backend:
+    with open_file(tmp_path / "wrong.onnx") as backend:
         (with_probes, _), _ = encoder_reports(backend, judges, "fp32")
         (without, _), _ = encoder_reports(backend, replace(judges, probes=None), "fp32")
     assert not with_probes.passed
@@ -138,7 +138,7 @@ def test_fault_at_any_one_batch_size_is_seen(
 ) -> None:
     path = tmp_path / "encoder.onnx"
     path.write_bytes(graphs["encoder"])
-    with open_onnx(path) as right:
+    with open_file(path) as right:
         wrong = WrongAt(right.run, size)
         right.run = wrong  # type: ignore[method-assign]  # a runner that is wrong at one size
         # Enough images for a run at each size.
@@ -170,7 +170,7 @@ def test_every_run_has_one_of_the_sizes_and_every_row_comes_back(
     path = tmp_path / "encoder.onnx"
     path.write_bytes(graphs["encoder"])
     inputs = input_from_luma(coarse_images(SPEC, count)[:, None])
-    with open_onnx(path) as backend:
+    with open_file(path) as backend:
         whole = backend.run(inputs)["mu"]
         seen = WrongAt(backend.run, 0)
         backend.run = seen  # type: ignore[method-assign]  # records the sizes

@@ -9,6 +9,8 @@ import pytest
 from motorvae.export.verify.graph_reference import ImagesOnDisk, reference_from_graphs
 from motorvae.export.verify.verifier import Reference
 
+from ..conftest import SPEC
+
 Write = Callable[..., None]
 
 
@@ -22,7 +24,7 @@ def test_float32_graphs_say_what_torch_says_and_leave_no_file(
     folder: Path, reference: Reference
 ) -> None:
     before = sorted(folder.iterdir())
-    found = reference_from_graphs(folder, reference.images[:21], reference)
+    found = reference_from_graphs(folder, SPEC, reference.images[:21], reference)
     assert sorted(folder.iterdir()) == before
     assert (found.name, len(found.images)) == ("float32 ONNX graphs", 21)
     np.testing.assert_allclose(found.mu, reference.mu[:21], atol=1e-5)

@@ -17,7 +17,7 @@ from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.verifier import Reference, Spread, decoder_reports, encoder_reports
 from motorvae.runtime.bundle.graph_key import Part, Precision
 from motorvae.runtime.bundle.manifest import GraphReport
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.pixels.convert import input_from_luma
 
 
@@ -33,7 +33,7 @@ def encoder(graphs: dict[Part, bytes], tmp_path: Path) -> Path:
 
 
 def test_true_graph_passes_and_every_figure_is_there(encoder: Path, reference: Reference) -> None:
-    with open_onnx(encoder) as backend:
+    with open_file(encoder) as backend:
         (mu, log_var), _ = encoder_reports(backend, reference, "fp32")
     assert mu.passed
     assert log_var.passed
@@ -63,7 +63,7 @@ def test_one_drifted_latent_of_one_image_fails_the_gate(
 ) -> None:
     drifted = reference.mu.copy()
     drifted[3, 2] += 1.1 * LIMITS[precision].max_spread * reference.spread.mu[2]
-    with open_onnx(encoder) as backend:
+    with open_file(encoder) as backend:
         (mu, log_var), _ = encoder_reports(backend, replace(reference, mu=drifted), precision)
     assert not mu.passed
     assert log_var.passed
@@ -74,7 +74,7 @@ def test_one_drifted_latent_of_one_image_fails_the_gate(
 def test_errors_are_in_the_units_they_claim(encoder: Path, reference: Reference) -> None:
     shift = 0.25
     moved = replace(reference, mu=reference.mu + np.float32(shift))
-    with open_onnx(encoder) as backend:
+    with open_file(encoder) as backend:
         (mu, _), _ = encoder_reports(backend, moved, "fp32")
     assert metric(mu, "max error") == pytest.approx(shift, rel=1e-4)
     assert metric(mu, "RMS error") == pytest.approx(shift, rel=1e-4)
@@ -97,7 +97,7 @@ def test_not_finite_outputs_are_counted_and_fail(
     bias.const_value = ir.tensor(values, name="mu.bias")
     path = tmp_path / "nan.onnx"
     ir.save(model, path)
-    with open_onnx(path) as backend:
+    with open_file(path) as backend:
         (mu, log_var), _ = encoder_reports(backend, reference, "fp16")
     assert metric(mu, "NaN or Inf values") == len(reference.images)
     assert not mu.passed
@@ -113,7 +113,7 @@ def test_decoder_is_held_to_its_psnr(
     path.write_bytes(graphs["decoder"])
     noisy = reference.reconstruction.copy()
     noisy[0] += np.float32(1e-3)  # 60 dB: enough for FP16, too little for float32
-    with open_onnx(path) as backend:
+    with open_file(path) as backend:
         (true,) = decoder_reports(backend, reference, "fp32", encoded=reference.mu)
         (strict,) = decoder_reports(
             backend, replace(reference, reconstruction=noisy), "fp32", encoded=reference.mu
@@ -150,7 +150,7 @@ def test_no_decoder_report_asks_for_more_than_a_batch_of_reconstructions(
     # Enough latents for a run at each batch size.
     reference = reference.rows(np.arange(sum(BATCH_SIZES)) % len(reference.images))
     lazy = OnDemand(np.asarray(reference.reconstruction))
-    with open_onnx(path) as backend:
+    with open_file(path) as backend:
         (whole,) = decoder_reports(backend, reference, "fp32", encoded=reference.mu)
         (parts,) = decoder_reports(
             backend, replace(reference, reconstruction=lazy), "fp32", encoded=reference.mu
@@ -164,7 +164,7 @@ def test_way_through_both_graphs_is_held_to_the_same_psnr(
 ) -> None:
     path = tmp_path / "decoder.onnx"
     path.write_bytes(graphs["decoder"])
-    with open_onnx(path) as backend:
+    with open_file(path) as backend:
         (report,) = decoder_reports(backend, reference, "fp16", encoded=reference.mu[::-1].copy())
     failed = [m.name for m in report.metrics if not m.passed]
     assert failed == ["PSNR through both graphs"]
@@ -177,7 +177,7 @@ def test_encoder_of_luma_and_mu_alone_is_held_to_mu(
     luma_from_float(model)
     mu_from_encoder(model)
     ir.save(model, tmp_path / "mu.onnx")
-    with open_onnx(tmp_path / "mu.onnx") as backend:
+    with open_file(tmp_path / "mu.onnx") as backend:
         good, mu = encoder_reports(backend, reference, "fp32")
         bad, _ = encoder_reports(backend, replace(reference, mu=reference.mu[::-1]), "fp32")
     assert [report.output for report in good] == ["mu"]
@@ -196,7 +196,7 @@ def test_log_var_is_held_to_the_deviation_it_stands_for(
     for factor in (0.9, 1.1):
         wrong = reference.log_var.copy()
         wrong[3] -= 2 * np.log1p(factor * limit)
-        with open_onnx(encoder) as backend:
+        with open_file(encoder) as backend:
             (_, log_var), _ = encoder_reports(backend, replace(reference, log_var=wrong), precision)
         assert metric(log_var, "max error of deviation, RMS of an image") == pytest.approx(
             factor * limit, rel=0.01
@@ -208,7 +208,7 @@ def test_log_var_is_held_to_the_deviation_it_stands_for(
 
 def test_deviation_next_to_nothing_may_be_any_such(encoder: Path, reference: Reference) -> None:
     """Beside a spread of 1, a deviation of 3e-9 or of 5e-9 is none; one of 0.3 is not."""
-    with open_onnx(encoder) as backend:
+    with open_file(encoder) as backend:
         found = run_in_batches(backend, input_from_luma(reference.images[:, None]))["log_var"]
     verdicts = []
     for level in (-39.0, 2 * np.log(0.3 * reference.scale[2])):
@@ -239,7 +239,7 @@ def test_int8_latents_that_lose_their_neighbours_fail(encoder: Path, reference: 
     """A drift within the limits of every latent that still makes others the nearest."""
     many = replace(reference, spread=Spread(reference.spread.mu * 1e3, reference.spread.log_var))
     moved = np.random.default_rng(0).permutation(reference.mu)
-    with open_onnx(encoder) as backend:
+    with open_file(encoder) as backend:
         (mu, _), _ = encoder_reports(backend, replace(many, mu=moved), "int8")
     assert [m.name for m in mu.metrics if not m.passed] == [
         "agreement of the 10 nearest neighbours"
@@ -249,7 +249,7 @@ def test_int8_latents_that_lose_their_neighbours_fail(encoder: Path, reference: 
 def test_table_shows_each_graph_s_worst_figures_and_what_they_are_held_to(
     encoder: Path, reference: Reference
 ) -> None:
-    with open_onnx(encoder) as backend:
+    with open_file(encoder) as backend:
         good, _ = encoder_reports(backend, reference, "fp32")
         bad, _ = encoder_reports(backend, replace(reference, mu=reference.mu + 1), "fp32")
     for reports, verdict in ((good, "ok"), (bad, "FAILED")):

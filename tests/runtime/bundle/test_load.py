@@ -13,7 +13,7 @@ from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.bundle.manifest import GraphReport, Metric
 from motorvae.runtime.core.errors import BackendError, BundleError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.engines.open import open_engine
 
 ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 
@@ -280,10 +280,10 @@ def test_a_stream_hashes_what_it_opens_and_no_more(bundle_copy: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     bundle = load_bundle(bundle_copy, hash_all=False)
-    with open_backend(bundle, GraphKey("encoder")):
+    with open_engine(bundle, GraphKey("encoder")):
         pass
     with pytest.raises(BundleError, match=r"decoder\.onnx was altered"):
-        open_backend(bundle, GraphKey("decoder"))
+        open_engine(bundle, GraphKey("decoder"))
     assert "decoder.onnx was altered" in refusal(bundle_copy)
 
 
@@ -302,7 +302,7 @@ def test_a_graph_other_than_announced_is_refused_with_both_sides(bundle_copy: Pa
     replace_graph(bundle_copy, (bundle_copy / "decoder.onnx").read_bytes())
     bundle = load_bundle(bundle_copy)  # the hash is right
     with pytest.raises(BackendError) as caught:
-        open_backend(bundle, GraphKey("encoder"))
+        open_engine(bundle, GraphKey("encoder"))
     text = str(caught.value)
     assert "('z', 'tensor(float)', ('batch', 8))" in text
     assert "('image', 'tensor(float)', ('batch', 1, 32, 32))" in text
@@ -313,7 +313,7 @@ def test_bytes_that_are_no_graph_are_refused(bundle_copy: Path, data: bytes) -> 
     replace_graph(bundle_copy, data)
     bundle = load_bundle(bundle_copy)
     with pytest.raises(BackendError, match=r"cannot open .*encoder\.onnx.*export") as caught:
-        open_backend(bundle, GraphKey("encoder"))
+        open_engine(bundle, GraphKey("encoder"))
     assert "\n" not in str(caught.value)
 
 
@@ -329,4 +329,4 @@ def test_a_graph_without_inputs_is_refused(bundle_copy: Path) -> None:
     onnx.checker.check_model(model)
     replace_graph(bundle_copy, model.SerializeToString())
     with pytest.raises(BackendError, match=r"encoder\.onnx has 0 inputs"):
-        open_backend(load_bundle(bundle_copy), GraphKey("encoder"))
+        open_engine(load_bundle(bundle_copy), GraphKey("encoder"))

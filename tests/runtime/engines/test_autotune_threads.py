@@ -13,7 +13,8 @@ from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.closing import Closing
 from motorvae.runtime.engines.autotune_threads import autotuned_engine
 from motorvae.runtime.engines.base import Arrays, Batch
-from motorvae.runtime.engines.open import open_entry
+from motorvae.runtime.engines.open import open_engine
+from motorvae.runtime.engines.request import EngineRequest
 from motorvae.runtime.engines.select import SelectedEngine
 
 
@@ -65,12 +66,10 @@ def test_without_a_choice_nothing_is_tried(threads: int | None) -> None:
 
 def test_a_real_engine_still_gives_its_latents(small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
-    entry = bundle.entry(GraphKey("encoder"))
 
     def open_with(threads: int | None) -> SelectedEngine:
-        return SelectedEngine(
-            open_entry(bundle, entry, runner="onnx", threads=threads or 2), "fp32"
-        )
+        request = EngineRequest(backend="onnx", threads=threads or 2)
+        return SelectedEngine(open_engine(bundle, GraphKey("encoder"), request), "fp32")
 
     with autotuned_engine(open_with, (1, 1, 32, 32)).backend as backend:
         assert backend.run(np.zeros((1, 1, 32, 32), np.float32))["mu"].shape == (1, 8)

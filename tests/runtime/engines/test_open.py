@@ -14,16 +14,18 @@ from motorvae.runtime.bundle.graph_key import GraphKey, Tensor
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, BundleError, ConfigError, ProviderError
 from motorvae.runtime.engines.base import Backend
-from motorvae.runtime.engines.open import open_backend, open_entry, open_onnx
+from motorvae.runtime.engines.open import open_engine, open_file
+from motorvae.runtime.engines.request import EngineRequest
 
 FAKE_PACKAGE = "Metadata-Version: 2.1\nName: {}\nVersion: 1.20.0\n"
 OPEN = """
 import sys
 from pathlib import Path
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
+from motorvae.runtime.engines.request import EngineRequest
 from motorvae.runtime.core.errors import MotorVAEError
 try:
-    open_onnx(Path(sys.argv[1]))
+    open_file(Path(sys.argv[1]))
 except MotorVAEError as error:
     print(f"{type(error).__name__}: {error}")
 """
@@ -46,7 +48,7 @@ def inputs() -> npt.NDArray[np.float32]:
 def encoder(small_bundle: Path, request: pytest.FixtureRequest) -> Backend:
     """The same verbs and the same promises, whichever engine."""
     bundle = load_bundle(small_bundle)
-    return open_entry(bundle, bundle.entry(GraphKey("encoder")), runner=request.param)
+    return open_engine(bundle, GraphKey("encoder"), EngineRequest(backend=request.param))
 
 
 def test_it_gives_the_reference_latents(small_bundle: Path, encoder: Backend) -> None:
@@ -75,8 +77,8 @@ def test_the_same_input_gives_the_same_bytes(
 ) -> None:
     bundle = load_bundle(small_bundle)
     with (
-        open_backend(bundle, GraphKey("encoder")) as one,
-        open_backend(bundle, GraphKey("encoder")) as other,
+        open_engine(bundle, GraphKey("encoder")) as one,
+        open_engine(bundle, GraphKey("encoder")) as other,
     ):
         first = one.run(inputs)["mu"].tobytes()
         assert one.run(inputs)["mu"].tobytes() == first
@@ -99,8 +101,8 @@ def test_memory_order_does_not_matter(encoder: Backend, inputs: npt.NDArray[np.f
 def test_fp16_keeps_a_float32_face(small_bundle: Path, inputs: npt.NDArray[np.float32]) -> None:
     bundle = load_bundle(small_bundle)
     with (
-        open_backend(bundle, GraphKey("encoder", "fp16")) as half,
-        open_backend(bundle, GraphKey("encoder")) as full,
+        open_engine(bundle, GraphKey("encoder", "fp16")) as half,
+        open_engine(bundle, GraphKey("encoder")) as full,
     ):
         found, wanted = half.run(inputs)["mu"], full.run(inputs)["mu"]
         assert found.dtype == np.float32
@@ -109,7 +111,7 @@ def test_fp16_keeps_a_float32_face(small_bundle: Path, inputs: npt.NDArray[np.fl
 
 
 def test_the_decoder_runs_too(small_bundle: Path) -> None:
-    with open_backend(load_bundle(small_bundle), GraphKey("decoder")) as decoder:
+    with open_engine(load_bundle(small_bundle), GraphKey("decoder")) as decoder:
         image = decoder.run(np.zeros((2, 8), np.float32))["reconstruction"]
     assert image.shape == (2, 1, 32, 32)
     assert image.min() >= 0
@@ -156,22 +158,23 @@ def test_announced_tensors_are_held_against_the_graph(encoder: Backend) -> None:
 @pytest.mark.parametrize("threads", [0, -3, 10**12])
 def test_threads_out_of_range(small_bundle: Path, threads: int) -> None:
     with pytest.raises(ConfigError, match=f"threads={threads} is out of range: take 1 to"):
-        open_onnx(small_bundle / "encoder.onnx", threads=threads)
+        open_file(small_bundle / "encoder.onnx", EngineRequest(backend="onnx", threads=threads))
 
 
 def test_threads_do_not_change_the_latents(
     small_bundle: Path, encoder: Backend, inputs: npt.NDArray[np.float32]
 ) -> None:
-    with open_onnx(small_bundle / "encoder.onnx", threads=1) as single:
+    one_thread = EngineRequest(backend="onnx", threads=1)
+    with open_file(small_bundle / "encoder.onnx", one_thread) as single:
         assert np.allclose(single.run(inputs)["mu"], encoder.run(inputs)["mu"], atol=1e-6)
 
 
-@pytest.mark.parametrize("provider", ["warp", "", "WarpExecutionProvider"])
+@pytest.mark.parametrize("provider", ["warp", "WarpExecutionProvider"])
 def test_an_unknown_provider_is_an_error_with_those_there_are(
     small_bundle: Path, provider: str
 ) -> None:
     with pytest.raises(ProviderError) as caught:
-        open_onnx(small_bundle / "encoder.onnx", provider=provider)
+        open_file(small_bundle / "encoder.onnx", EngineRequest(provider=provider))
     assert f"provider {provider!r} is not in this ONNX Runtime" in str(caught.value)
     assert "CPUExecutionProvider" in str(caught.value)
 
@@ -184,13 +187,13 @@ def test_cuda_is_never_replaced_by_the_cpu(
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime is built with CUDA")
     with pytest.raises(ProviderError, match="provider 'cuda' is not in this ONNX Runtime"):
-        open_onnx(small_bundle / "encoder.onnx", provider="cuda")
+        open_file(small_bundle / "encoder.onnx", EngineRequest(provider="cuda"))
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("provider", ["cpu", "CPU", "CPUExecutionProvider"])
 def test_a_provider_has_a_short_and_a_full_name(small_bundle: Path, provider: str) -> None:
-    with open_onnx(small_bundle / "encoder.onnx", provider=provider) as backend:
+    with open_file(small_bundle / "encoder.onnx", EngineRequest(provider=provider)) as backend:
         assert backend.name.endswith("CPUExecutionProvider")
         assert backend.name.startswith("ONNX Runtime 1.")
 
@@ -201,13 +204,13 @@ def test_nothing_is_printed_when_a_file_is_no_graph(
     (tmp_path / "bad.onnx").write_bytes(b"no protobuf")
     for name in ("bad.onnx", "gone.onnx"):
         with pytest.raises(BackendError, match=f"cannot open .*{name}"):
-            open_onnx(tmp_path / name)
+            open_file(tmp_path / name)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_run_that_fails_is_not_repeated_elsewhere(small_bundle: Path) -> None:
     """ONNX Runtime would by itself go on with another provider, and print that it does."""
-    with open_onnx(small_bundle / "encoder.onnx") as backend:
+    with open_file(small_bundle / "encoder.onnx") as backend:
         assert backend._session._enable_fallback is False  # type: ignore[attr-defined]
 
 
@@ -217,7 +220,7 @@ def test_a_precision_that_is_absent(bundle_copy: Path, change_manifest: Callable
 
     change_manifest(bundle_copy, drop)
     with pytest.raises(BundleError, match=r"has no encoder fp32 .*: export it again"):
-        open_backend(load_bundle(bundle_copy), GraphKey("encoder"))
+        open_engine(load_bundle(bundle_copy), GraphKey("encoder"))
 
 
 def test_both_runtime_packages_at_once_are_refused(
@@ -253,7 +256,7 @@ def test_a_provider_that_would_leave_nodes_to_the_cpu_is_refused(small_bundle: P
     if name not in onnxruntime.get_available_providers():
         pytest.skip(f"this ONNX Runtime has no {name}")
     with pytest.raises(ProviderError, match=rf"provider {name} does not run all of encoder\.onnx"):
-        open_onnx(small_bundle / "encoder.onnx", provider=name)
+        open_file(small_bundle / "encoder.onnx", EngineRequest(provider=name))
 
 
 @pytest.mark.parametrize("told", [False, True])

@@ -11,20 +11,23 @@ import pytest
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, ConfigError
-from motorvae.runtime.engines.open import open_backend, open_entry, open_openvino
+from motorvae.runtime.engines.open import open_engine, open_file
+from motorvae.runtime.engines.request import EngineRequest
 
 IMPORT_AND_RUN = """
 import sys
 from pathlib import Path
-from motorvae.runtime.engines.open import open_openvino
-open_openvino(Path(sys.argv[1])).close()
+from motorvae.runtime.engines.open import open_file
+from motorvae.runtime.engines.request import EngineRequest
+open_file(Path(sys.argv[1]), EngineRequest("openvino")).close()
 print("openvino_telemetry" in sys.modules and sys.modules["openvino_telemetry"] is not None)
 """
 SIGNAL_AFTER_CLOSE = """
 import gc, os, signal, sys, threading
 from pathlib import Path
-from motorvae.runtime.engines.open import open_openvino
-backends = [open_openvino(Path(sys.argv[1]))]
+from motorvae.runtime.engines.open import open_file
+from motorvae.runtime.engines.request import EngineRequest
+backends = [open_file(Path(sys.argv[1]), EngineRequest("openvino"))]
 def close_elsewhere():
     backends.pop().close()
     gc.collect()
@@ -44,10 +47,11 @@ class Blocker:
         if name.partition(".")[0] == "openvino":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
-from motorvae.runtime.engines.open import open_openvino
+from motorvae.runtime.engines.open import open_file
+from motorvae.runtime.engines.request import EngineRequest
 from motorvae.runtime.core.errors import MissingDependencyError
 try:
-    open_openvino(Path("encoder.onnx"))
+    open_file(Path("encoder.onnx"), EngineRequest("openvino"))
 except MissingDependencyError as error:
     print(error)
 """
@@ -64,8 +68,8 @@ def test_both_engines_give_the_same_latents(small_bundle: Path) -> None:
     image = np.random.default_rng(1).random((3, 1, 32, 32), np.float32)
     entry = bundle.entry(GraphKey("encoder"))
     with (
-        open_entry(bundle, entry, runner="openvino") as one,
-        open_backend(bundle, GraphKey("encoder")) as other,
+        open_engine(bundle, entry.key, EngineRequest("openvino")) as one,
+        open_engine(bundle, GraphKey("encoder")) as other,
     ):
         assert one.outputs == other.outputs == ("mu", "log_var")
         assert one.name.startswith("OpenVINO ")
@@ -76,13 +80,13 @@ def test_both_engines_give_the_same_latents(small_bundle: Path) -> None:
 def test_float32_stays_float32_and_bf16_is_read_back(small_bundle: Path) -> None:
     image = np.random.default_rng(1).random((1, 1, 32, 32), np.float32)
     path = small_bundle / "encoder.onnx"
-    with open_openvino(path) as full:
+    with open_file(path, EngineRequest("openvino")) as full:
         exact = full.run(image)["mu"]
     if not has_bf16():
         with pytest.raises(BackendError, match=r"does not compute encoder\.onnx in bf16 on this"):
-            open_openvino(path, precision="bf16")
+            open_file(path, EngineRequest("openvino", precision="bf16"))
         return
-    with open_openvino(path, precision="bf16") as rounded:
+    with open_file(path, EngineRequest("openvino", precision="bf16")) as rounded:
         found = rounded.run(image)["mu"]
     difference = np.abs(found - exact).max()
     assert 1e-5 * exact.std() < difference < 0.1 * exact.std()
@@ -90,7 +94,7 @@ def test_float32_stays_float32_and_bf16_is_read_back(small_bundle: Path) -> None
 
 def test_a_float32_graph_is_never_called_int8(small_bundle: Path) -> None:
     with pytest.raises(BackendError, match=r"encoder\.onnx in int8 .*\d+ in f32.*another --precis"):
-        open_openvino(small_bundle / "encoder.onnx", precision="int8")
+        open_file(small_bundle / "encoder.onnx", EngineRequest("openvino", precision="int8"))
 
 
 def test_what_has_no_weights_gets_no_label(tmp_path: Path) -> None:
@@ -106,12 +110,12 @@ def test_what_has_no_weights_gets_no_label(tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / "relu.onnx")
     with pytest.raises(BackendError, match="none found"):
-        open_openvino(tmp_path / "relu.onnx", precision="int8")
+        open_file(tmp_path / "relu.onnx", EngineRequest("openvino", precision="int8"))
 
 
 def test_an_array_that_must_not_be_written_is_read(small_bundle: Path) -> None:
     image = np.random.default_rng(1).random((1, 1, 32, 32), np.float32)
-    with open_openvino(small_bundle / "encoder.onnx") as encoder:
+    with open_file(small_bundle / "encoder.onnx", EngineRequest("openvino")) as encoder:
         expected = encoder.run(image)["mu"]
         image.flags.writeable = False
         assert np.array_equal(encoder.run(image)["mu"], expected)
@@ -122,14 +126,14 @@ def test_bytes_that_are_no_graph_are_refused_in_one_line(tmp_path: Path, data: b
     path = tmp_path / "encoder.onnx"
     path.write_bytes(data)
     with pytest.raises(BackendError, match=r"cannot open .*encoder\.onnx: .*export the") as caught:
-        open_openvino(path)
+        open_file(path, EngineRequest("openvino"))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 4096])
 def test_threads_out_of_range(small_bundle: Path, threads: int) -> None:
     with pytest.raises(ConfigError, match=f"threads={threads} is out of range: take 1 to"):
-        open_openvino(small_bundle / "encoder.onnx", threads=threads)
+        open_file(small_bundle / "encoder.onnx", EngineRequest("openvino", threads=threads))
 
 
 def test_nothing_is_written_at_home_and_no_telemetry_is_loaded(

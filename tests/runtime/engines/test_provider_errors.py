@@ -9,8 +9,9 @@ import pytest
 
 from motorvae.runtime.core.errors import ProviderError
 from motorvae.runtime.engines import onnx_runtime as backend_onnx
-from motorvae.runtime.engines.open import open_onnx
+from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.engines.provider_errors import cause_from_error, cause_from_library, said_by
+from motorvae.runtime.engines.request import EngineRequest
 
 CUDA = "CUDAExecutionProvider"
 WITHOUT_DRIVER = (
@@ -141,7 +142,7 @@ def test_a_cuda_provider_that_does_not_load_says_why_in_one_line(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ONNX Runtime's own, of a provider that it has not
         with pytest.raises(ProviderError) as refused:
-            open_onnx(small_bundle / "encoder.onnx", provider="cuda")
+            open_file(small_bundle / "encoder.onnx", EngineRequest(provider="cuda"))
     assert str(refused.value) == (
         "provider CUDAExecutionProvider did not load: there is no libcudnn.so.99, which "
         "libonnxruntime_providers_cuda.so needs; pip install 'onnxruntime-gpu[cuda,cudnn]', or "

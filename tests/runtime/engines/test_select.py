@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from motorvae.runtime.bundle.graph_key import GraphKey, Precision
+from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.cli import encode_main, stream_main
 from motorvae.runtime.core.errors import (
@@ -24,8 +25,8 @@ from motorvae.runtime.core.errors import (
 )
 from motorvae.runtime.engines import select as choice
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
-from motorvae.runtime.engines.select import EngineRequest, SelectedEngine, select_engine
-from motorvae.runtime.engines.tensorrt.engine_manifest import engine_manifest_from_json
+from motorvae.runtime.engines.request import BackendName, EngineRequest
+from motorvae.runtime.engines.select import SelectedEngine, select_engine
 from motorvae.runtime.engines.tensorrt.find import check_engine
 from motorvae.runtime.engines.tensorrt.package import import_tensorrt
 
@@ -118,11 +119,11 @@ def test_a_precision_that_the_gpu_way_has_not_is_sought_on_the_cpu(
     bundle = load_bundle(small_bundle)
     tried: list[str] = []
 
-    def refuses(_bundle: Bundle, _graph: str, _request: EngineRequest, *way: str) -> SelectedEngine:
+    def refuses(_selection: object, *way: str) -> SelectedEngine:
         tried.append(" ".join(way))
         raise BackendError("far enough")
 
-    monkeypatch.setattr(choice, "_graph", refuses)
+    monkeypatch.setattr(choice._Selection, "graph", refuses)
     with pytest.raises(BackendError, match="far enough"):
         select_engine(bundle, "encoder", EngineRequest(precision=precision))
     assert tried[0] == "onnx cuda"
@@ -175,7 +176,7 @@ def test_engine_is_checked_before_it_is_loaded(
     bundle, package = load_bundle(rtx_copy), import_tensorrt("tensorrt-rtx")
     engine_manifest, plan = check_engine(bundle, bundle.entry(ENCODER), package, ADA)
     assert engine_manifest.precision == "fp16"
-    assert plan == ENCODER.engine_paths(rtx_copy, "tensorrt-rtx")[ENGINE].read_bytes()
+    assert plan.content == ENCODER.engine_paths(rtx_copy, "tensorrt-rtx")[ENGINE].read_bytes()
     change(ENCODER.engine_paths(rtx_copy, "tensorrt-rtx"))
     with pytest.raises(EngineError, match=says) as caught:
         check_engine(bundle, bundle.entry(ENCODER), package, ADA)
@@ -228,6 +229,35 @@ def test_engine_of_an_earlier_export_is_refused(rtx_copy: Path) -> None:
         check_engine(bundle, bundle.entry(GraphKey("encoder")), package, ADA)
 
 
+@pytest.mark.parametrize("backend", ["auto", "tensorrt-rtx"])
+def test_an_engine_that_does_not_fit_is_built_again_by_whoever_can(
+    rtx_copy: Path, monkeypatch: pytest.MonkeyPatch, backend: BackendName
+) -> None:
+    """The damage is undone by hand, and the engine then gets as far as the driver."""
+    engine, _ = ENCODER.engine_paths(rtx_copy, "tensorrt-rtx")
+    for path in rtx_copy.glob("engines/encoder.*.engine"):
+        path.with_suffix(".whole").write_bytes(path.read_bytes())
+        path.write_bytes(b"damaged")
+    asked: list[tuple[str, EngineRequest]] = []
+
+    def rebuild(_bundle: Bundle, part: Part, request: EngineRequest) -> Bundle:
+        asked.append((part, request))
+        raise StepFailedError("far enough")
+
+    monkeypatch.setattr(choice, "find_gpu", lambda: ADA)
+    request = EngineRequest(backend=backend, rebuild=True)
+    with pytest.raises(StepFailedError, match="far enough"):
+        select_engine(load_bundle(rtx_copy), "encoder", request, rebuild)
+    named = replace(request, backend="tensorrt-rtx", precision="fp16")
+    assert asked == [("encoder", named)]
+    assert engine.read_bytes() == b"damaged"
+
+
+def test_nothing_here_builds_engines(rtx_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing here builds engines"):
+        select_engine(load_bundle(rtx_bundle), "encoder", EngineRequest(rebuild=True))
+
+
 @without_gpu
 def test_good_engine_gets_as_far_as_the_driver(
     rtx_bundle: Path, monkeypatch: pytest.MonkeyPatch
@@ -237,31 +267,6 @@ def test_good_engine_gets_as_far_as_the_driver(
     with pytest.raises((BackendError, MissingDependencyError)) as caught:
         select_engine(load_bundle(rtx_bundle), "encoder", EngineRequest(backend="tensorrt-rtx"))
     assert not isinstance(caught.value, EngineError)
-
-
-def test_rebuild_runs_the_real_export(rtx_copy: Path) -> None:
-    """A process builds it: the engine manifest is new, and the old one's damage is gone."""
-    _, engine_manifest = ENCODER.engine_paths(rtx_copy, "tensorrt-rtx")
-    engine_manifest.write_text("{", encoding="utf-8")
-    bundle = choice._rebuilt(load_bundle(rtx_copy), ENCODER, "tensorrt-rtx")
-    package = import_tensorrt("tensorrt-rtx")
-    rebuilt, _ = check_engine(bundle, bundle.entry(ENCODER), package, ADA)
-    assert rebuilt.version == package.version
-
-
-def test_rebuild_keeps_the_batch_sizes(rtx_copy: Path) -> None:
-    _, engine_manifest = ENCODER.engine_paths(rtx_copy, "tensorrt-rtx")
-    for path in engine_manifest.parent.glob("encoder.*.json"):
-        text = path.read_text(encoding="utf-8").replace('"max": 8', '"max": 32')
-        path.write_text(text, encoding="utf-8")
-    choice._rebuilt(load_bundle(rtx_copy), ENCODER, "tensorrt-rtx")
-    assert engine_manifest_from_json(engine_manifest).profile.text == "1,1,32"
-
-
-def test_failed_rebuild_is_not_passed_over(rtx_copy: Path) -> None:
-    (rtx_copy / "engines" / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(StepFailedError, match="failed with exit code 1"):
-        choice._rebuilt(load_bundle(rtx_copy), ENCODER, "tensorrt-rtx")
 
 
 @without_gpu

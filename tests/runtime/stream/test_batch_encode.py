@@ -12,7 +12,7 @@ from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, ConfigError, DataError, OutputError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Backend
-from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.pixels.convert import input_from_image
 from motorvae.runtime.pixels.image_files import luma_from_file
 from motorvae.runtime.sources.open import open_source
@@ -21,7 +21,7 @@ from motorvae.runtime.stream.batch_encode import encode_source
 
 @pytest.fixture
 def encoder(small_bundle: Path) -> Iterator[Backend]:
-    with open_backend(load_bundle(small_bundle), GraphKey("encoder")) as backend:
+    with open_engine(load_bundle(small_bundle), GraphKey("encoder")) as backend:
         yield backend
 
 

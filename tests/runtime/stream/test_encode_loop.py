@@ -16,7 +16,7 @@ from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.core.row import Row, json_from_row
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Backend
-from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
 from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma
 from motorvae.runtime.stream.encode_loop import Extras, LatentStream, end_row
@@ -33,7 +33,7 @@ def gap(index: int, name: str = "") -> Gap:
 
 @pytest.fixture
 def encoder(small_bundle: Path) -> Iterator[Backend]:
-    with open_backend(load_bundle(small_bundle), GraphKey("encoder")) as backend:
+    with open_engine(load_bundle(small_bundle), GraphKey("encoder")) as backend:
         yield backend
 
 

@@ -15,13 +15,13 @@ from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.core.errors import BackendError, ConfigError
 from motorvae.runtime.core.row import Row
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
-from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.stream.reconstruct import Reconstruction, every_from_text
 
 
 @pytest.fixture
 def decoder(small_bundle: Path) -> Iterator[Backend]:
-    with open_backend(load_bundle(small_bundle), GraphKey("decoder")) as backend:
+    with open_engine(load_bundle(small_bundle), GraphKey("decoder")) as backend:
         yield backend
 
 

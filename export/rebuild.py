@@ -1,0 +1,57 @@
+"""An engine that does not fit this machine, built again by the export: what `--rebuild` does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+
+from ..runtime.bundle.graph_key import GraphKey, Part
+from ..runtime.bundle.load import Bundle, load_bundle
+from ..runtime.core.errors import ConfigError, EngineError, StepFailedError
+from ..runtime.engines.request import EngineRequest
+from ..runtime.engines.tensorrt.engine_manifest import engine_manifest_from_json
+from ..runtime.engines.tensorrt.find import graphs_with_engine
+
+
+def rebuild_engines(bundle: Bundle, part: Part, request: EngineRequest) -> Bundle:
+    """Build a bundle's engines of one package and precision again, for the batches of the old.
+
+    A process of its own does it: what a builder takes of a GPU's memory is free again when it ends.
+
+    Args:
+        bundle: Whose graphs they are built from.
+        part: The half whose engine did not fit; its batch sizes are kept.
+        request: Names the package and the precision.
+
+    Returns:
+        The bundle as it is now.
+
+    Raises:
+        ConfigError: No package is named.
+        StepFailedError: The export failed, and has said why.
+    """
+    package, precision = request.backend, request.precision or "fp16"
+    if package not in {"tensorrt", "tensorrt-rtx"}:
+        raise ConfigError(f"backend={package} builds no engine: name tensorrt or tensorrt-rtx")
+    command = [sys.executable, "-m", "motorvae.export.cli", "--bundle", str(bundle.folder)]
+    command += ["--engine", package, *([] if precision == "fp32" else [f"--{precision}"])]
+    with contextlib.suppress(EngineError):  # the old engine manifest may be what is broken
+        for entry in graphs_with_engine(bundle, GraphKey(part, precision), package)[:1]:
+            paths = entry.key.engine_paths(bundle.folder, package)
+            command += ["--batch", engine_manifest_from_json(paths[1]).profile.text]
+    # Else a folder called tensorrt in the working directory would be the package.
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it has heard the same Ctrl-C, and cleans up
+            raise
+    if code:
+        raise StepFailedError(
+            f"building the engine again failed with exit code {code}: read what motorvae-export "
+            "said above"
+        )
+    return load_bundle(bundle.folder)

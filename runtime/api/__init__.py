@@ -1,0 +1,1 @@
+"""The public face, which stands above all packages and may import any of them."""
