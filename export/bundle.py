@@ -26,11 +26,11 @@ from ..runtime.core.errors import (
 )
 from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.tensorrt.find import unknown_in_engines
-from .int8.graphs import Int8Forms, Int8Request, LeftOut, Searched
+from .graph_folder import GraphFolder
+from .int8.graphs import Int8Request, Int8Search, LeftOut, Searched
 from .int8.images import Luma, calibration_from_text
 from .ood.capability import ood_capability
-from .verify.reference import reference_from_bundle, save_reference
-from .verify.verifier import Reference
+from .verify.reference import Reference, reference_from_bundle, save_reference
 from .writer import BundleWriter
 
 ReportsHook = Callable[[Sequence[GraphReport], Sequence[Searched]], None]
@@ -106,7 +106,7 @@ def write_bundle(
     """
     check_replaceable(output)
     with replaced_folder(output) as folder:
-        writer = BundleWriter(folder, spec, weights_sha256, reference)
+        writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference)
         tell("float32 graphs")
         writer.add_fp32(graphs)
         images = reference.images if held_out is None else held_out
@@ -114,7 +114,7 @@ def write_bundle(
         shutil.copyfile(statistics, folder / STATISTICS)
         tell("what out-of-distribution detection can tell")
         writer.ood = ood_capability(
-            folder / GraphKey("encoder").onnx_file,
+            writer.files.file(GraphKey("encoder")).path,
             arrays_from_npz(statistics, error=BundleError, again="train again"),
             reference.images,
         )
@@ -153,7 +153,8 @@ def add_to_bundle(
     with replaced_folder(bundle.folder) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
         manifest = bundle.manifest
-        writer = BundleWriter(folder, bundle.spec, manifest.weights_sha256, reference)
+        files = GraphFolder(folder, bundle.spec, manifest.weights_sha256)
+        writer = BundleWriter(files, reference)
         images = reference.images
         searched, left_out = _add(writer, precisions, int8 or Int8Request(), images, tell)
         on_reports(_with_refused(writer, left_out), searched)
@@ -175,7 +176,7 @@ def _add(
     images, left_out = None, tuple[LeftOut, ...]()
     if "int8" in precisions:
         try:
-            images = calibration_from_text(int8.calibration, held_out, writer.spec)
+            images = calibration_from_text(int8.calibration, held_out, writer.files.spec)
         except DataError as error:
             if int8.calibration != HELD_OUT:
                 raise
@@ -190,7 +191,13 @@ def _add(
     # INT8 is held against the float32 graphs, which are worth that if they passed.
     if images is None or not all(report.passed for report in writer.reports):
         return (), left_out
-    return Int8Forms(writer, images, tell).add(int8.runners)
+    search = Int8Search(writer.files, writer.verifier.reference, images, tell)
+    searched, failed = search.graphs_for(int8.runners)
+    for found in searched:
+        if found.calibration is not None:
+            best = found.trials[-1]
+            writer.add_passed(found.keys, best.model, found.calibration, best.reports)
+    return searched, failed
 
 
 def _with_refused(writer: BundleWriter, left_out: Sequence[LeftOut]) -> list[GraphReport]:

@@ -42,9 +42,8 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
 
     from motorvae.export.bundle import write_bundle
     from motorvae.export.onnx_export import onnx_from_model
-    from motorvae.export.verify.reference import HeldOut
+    from motorvae.export.verify.reference import HeldOut, Spread
     from motorvae.export.verify.torch_reference import reference_from_model
-    from motorvae.export.verify.verifier import Spread
     from motorvae.runtime.bundle.graph_key import PARTS
     from motorvae.runtime.sources.synthetic.vehicles import vehicle
     from motorvae.training.data.dataset import DataSet

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Part
 from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.engines.base import Batch
@@ -40,11 +41,11 @@ class DriftGate:
         if case.engine in {EAGER, COMPILED}:
             return Drift()
         if case.how not in self._known:
+            part: Part = "decoder" if case.outputs == "reconstruction" else "encoder"
             found = drift_of(
                 run,
-                "decoder" if case.outputs == "reconstruction" else "encoder",
-                case.precision,
-                self.subject.reference,
+                GraphKey(part, case.precision),
+                Verifier(self.subject.reference),
                 takes_luma=case.input_type == "uint8",
             )
             if entry is not None:

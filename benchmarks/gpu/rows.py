@@ -10,7 +10,8 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ...export.verify.verifier import Reference, decoder_reports, encoder_reports
+from ...export.verify.reference import Reference
+from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import GraphKey, Precision, Tensor, Variant
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import GraphEntry, GraphReport
@@ -142,9 +143,12 @@ def decoder_gate(
     Raises:
         BackendError: It does not open or run.
     """
-    with open_entry(bundle.leanest(GraphKey("decoder", precision, target="onnx"))) as decoder:
-        part = _first_images(reference, min(len(encoded), len(reference.images)))
-        return decoder_reports(decoder, part, precision, encoded=encoded[: len(part.images)])
+    entry = bundle.leanest(GraphKey("decoder", precision, target="onnx"))
+    with open_entry(entry) as decoder:
+        count = min(len(encoded), len(reference.images))
+        verifier = Verifier.of_frames(reference, count, one_by_one=False)
+        verifier.take_encoded(entry.key, encoded[:count])
+        return verifier.verify(entry.key, decoder)
 
 
 def measure(
@@ -178,17 +182,17 @@ def measure(
         backend.run(first)
         if repeat:
             repeat()
-    timer = OneByOne(backend, repeat)
+    timer, key = OneByOne(backend, repeat), GraphKey("encoder", row.precision, row.form)
     gate: tuple[GraphReport, ...] = ()
     latents: list[npt.NDArray[np.float32]] = []
     left = frames
     while left and all(report.passed for report in gate):
-        part = _first_images(reference, min(left, len(reference.images)))
-        reports, mu = encoder_reports(timer, part, row.precision, sizes=(1,))
+        verifier = Verifier.of_frames(reference, min(left, len(reference.images)))
+        reports = verifier.verify(key, timer)
         if not gate or not all(report.passed for report in reports):
             gate = reports
-        latents.append(mu)
-        left -= len(mu)
+        latents.append(verifier.encoded(key))
+        left -= len(latents[-1])
     if row.graph == "copies and kernels" and "h2d" in timer.samples_ms:
         # With a recorded graph there would be no parts: whatever was timed, it was not the graph.
         raise BackendError("; ".join(backend.notes) or "no CUDA graph was recorded")
@@ -247,15 +251,4 @@ def gated_row(row: Row, gate: tuple[GraphReport, ...]) -> Row:
         samples_ms=samples,
         gate=gate,
         equals_graph_off=row.equals_graph_off,
-    )
-
-
-def _first_images(reference: Reference, count: int) -> Reference:
-    return replace(
-        reference,
-        images=reference.images[:count],
-        mu=reference.mu[:count],
-        log_var=reference.log_var[:count],
-        reconstruction=reference.reconstruction[:count],
-        probes=None,  # each run is timed, and what is timed is frames
     )

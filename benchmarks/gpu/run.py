@@ -17,8 +17,7 @@ from typing import cast
 from rich.console import Console
 
 from ...export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
-from ...export.verify.reference import reference_from_bundle
-from ...export.verify.verifier import Reference
+from ...export.verify.reference import Reference, reference_from_bundle
 from ...runtime.bundle.graph_key import ENGINES, GraphKey
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import GraphEntry, GraphReport

@@ -17,9 +17,8 @@ import torch
 
 from ...export.bundle import write_bundle
 from ...export.onnx_export import onnx_from_model
-from ...export.verify.reference import HeldOut, spread_from_statistics
+from ...export.verify.reference import HeldOut, Reference, Spread, spread_from_statistics
 from ...export.verify.torch_reference import reference_from_model
-from ...export.verify.verifier import Reference, Spread
 from ...runtime.bundle.arrays import arrays_from_npz
 from ...runtime.bundle.graph_key import Part
 from ...runtime.bundle.load import Bundle, load_bundle

@@ -1,4 +1,4 @@
-"""The INT8 forms of a bundle: calibrate once, search for each kind of engine, keep what passes."""
+"""The INT8 graphs of a bundle: calibrate once, search for each kind of engine, keep what passes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from ...runtime.bundle.calibration import HELD_OUT, Calibration
 from ...runtime.bundle.graph_key import TARGETS, GraphKey, Target
 from ...runtime.bundle.manifest import GraphReport
 from ...runtime.core.errors import sentence_list
-from ...runtime.engines.open import GraphFile, open_engine
+from ...runtime.engines.base import Batch
+from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import input_from_luma
+from ..graph_folder import GraphFolder
 from ..transforms.bias_correction import correct_biases
 from ..transforms.equalise import equalise, reach_over
 from ..transforms.io_variants import luma_from_quantised, mu_from_encoder
@@ -24,7 +26,8 @@ from ..verify.batches import run_in_batches
 from ..verify.extremes import RISK
 from ..verify.graph_reference import reference_from_graphs
 from ..verify.metrics import FEWEST_FOR_BOUND
-from ..writer import BundleWriter
+from ..verify.reference import Reference
+from ..verify.verifier import Verifier, opened_as_verified
 from .images import CalibrationImages
 from .search import METHODS, Question, Trial, search
 
@@ -37,7 +40,8 @@ MANY = 512
 RISK_OF_ONE = RISK / 5
 """From so many on the five gated figures of an engine's encoder and decoder hold together: largest
 errors of latents, of collapsed ones and of deviations, and the worst image in two ways."""
-_NO_LATENTS = np.empty((0, 0), np.float32)
+
+Outputs = dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,19 @@ class Int8Request:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """Every candidate for one graph; the last is the one that was kept, or the best refused."""
+    """Every candidate for one graph; the last is the one that was kept, or the best refused.
+
+    Attributes:
+        key: Which graph.
+        trials: The candidates.
+        keys: What was kept: the graph, and a leaner variant of it; both are in the folder.
+        calibration: How these were calibrated; None where nothing was kept.
+    """
 
     key: GraphKey
     trials: tuple[Trial, ...]
+    keys: tuple[GraphKey, ...] = ()
+    calibration: Calibration | None = None
 
     @property
     def passed(self) -> bool:
@@ -95,43 +108,45 @@ class LeftOut:
         )
 
 
-class Int8Forms:
-    """Derives, writes and verifies the INT8 forms of the float32 graphs in a writer's folder.
+class Int8Search:
+    """Derives, writes and verifies the INT8 variants of the float32 graphs in a folder.
 
     Candidates are chosen by images that no range comes from, and judged by others yet.
 
     Args:
-        writer: Holds the float32 graphs, which passed.
+        files: The float32 graphs, which passed.
+        verified: What they passed by.
         images: What calibrates, chooses and judges.
         tell: Called with what is being done.
     """
 
     def __init__(
         self,
-        writer: BundleWriter,
+        files: GraphFolder,
+        verified: Reference,
         images: CalibrationImages,
         tell: Callable[[str], None],
     ) -> None:
-        self._writer, self._images, self._tell = writer, images, tell
+        self._files, self._images, self._tell = files, images, tell
         tell(f"float32 graphs on {len(images.choosing) + len(images.judging)} held-out images")
-        self._choosing, self._judging = (
-            reference_from_graphs(writer.folder, writer.spec, part, writer.reference)
+        choosing, judging = (
+            reference_from_graphs(files.folder, files.spec, part, verified)
             for part in (images.choosing, images.judging)
         )
         if len(images.judging) >= MANY:
-            self._judging = replace(self._judging, risk=RISK_OF_ONE)
-        self._encoder, self._phases = writer.fp32("encoder"), writer.fp32("decoder")
-        inputs = input_from_luma(images.luma[:, None])
+            judging = replace(judging, risk=RISK_OF_ONE)
+        self._choosing, self._judging = Verifier(choosing), Verifier(judging, notes=self._notes())
         key = GraphKey("encoder")
-        file = GraphFile(writer.folder / key.onnx_file, writer.spec)
-        with open_engine(file, key) as backend:
+        self._encoder, self._phases = files.load(key), files.load(GraphKey("decoder"))
+        inputs = input_from_luma(images.luma[:, None])
+        with open_engine(files.file(key), key) as backend:
             self._latents = run_in_batches(backend, inputs)
         tell("how far channels reach")
-        equalise(self._encoder, reach_over(self._encoder, inputs, writer.folder))
+        equalise(self._encoder, reach_over(self._encoder, inputs, files.folder))
         mu = self._latents["mu"]
         # Decoders gain from it in some models and lose in others: the search has both.
         equalised = self._phases.clone()
-        equalise(equalised, reach_over(equalised, mu, writer.folder))
+        equalise(equalised, reach_over(equalised, mu, files.folder))
         for decoder in (self._phases, equalised):
             phases_from_decoder(decoder, everywhere=True)
         self._in_encoder = Activations(
@@ -141,18 +156,19 @@ class Int8Forms:
             is_equalised: (decoder, Activations(decoder, mu, progress=self._counted("decoder")))
             for is_equalised, decoder in ((False, self._phases), (True, equalised))
         }
-        self._encoded: dict[Target, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
 
-    def add(self, runners: Sequence[Target]) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
-        """Add the forms for kinds of engines; return the searches, and what did not pass.
+    def graphs_for(
+        self, targets: Sequence[Target]
+    ) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
+        """Search for the graphs of kinds of engines; return the searches, and what did not pass.
 
         An engine's decoder is not searched for where its encoder failed: rows come from encoders.
         """
         searched: list[Searched] = []
         left_out: list[LeftOut] = []
-        for runner in runners:
-            for search_one in (self._add_encoders, self._add_decoder):
-                found = search_one(runner)
+        for target in targets:
+            for search_one in (self._encoders_for, self._decoder_for):
+                found = search_one(target)
                 searched.append(found)
                 if not found.passed:
                     failed = tuple(r for r in found.trials[-1].reports if not r.passed)
@@ -160,19 +176,19 @@ class Int8Forms:
                     break
         return tuple(searched), tuple(left_out)
 
-    def _add_encoders(self, runner: Target) -> Searched:
-        """Add an encoder with both outputs, and the part of it that gives `mu`."""
-        key = GraphKey("encoder", "int8", "luma", runner)
+    def _encoders_for(self, target: Target) -> Searched:
+        """Find an encoder with both outputs, and the part of it that gives `mu`."""
+        key = GraphKey("encoder", "int8", "luma", target)
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
             ranges = self._in_encoder.ranges(method)
 
             def derived(source: ir.Model) -> ir.Model:
-                model = int8_from_fp32(source, ranges, runner, excluded=excluded)
+                model = int8_from_fp32(source, ranges, target, excluded=excluded)
                 luma_from_quantised(model)
                 return model
 
-            found = self._writer.run(key, derived(self._encoder), self._images.luma[:, None])
+            found = self._run(key, derived(self._encoder), self._images.luma[:, None])
             corrected = self._encoder.clone()
             correct_biases(corrected, found, self._latents)
             return derived(corrected)
@@ -180,69 +196,85 @@ class Int8Forms:
         def both(model: ir.Model) -> dict[GraphKey, ir.Model]:
             mu = model.clone()
             mu_from_encoder(mu)
-            return {key: model, GraphKey("encoder", "int8", "mu", runner): mu}
+            return {key: model, replace(key, variant="mu"): mu}
 
         layers = [*layers_of(self._encoder)]
         # TensorRT's signed type would drop luma's lowest bit; the layer that reads it is small.
-        excluded = tuple(layers[:1]) if runner == "tensorrt" else ()
+        excluded = tuple(layers[:1]) if target == "tensorrt" else ()
         methods = [replace(method, equalised=True) for method in METHODS]
-        trials = self._search(key, derive, both, layers, excluded, methods=methods)
-        if trials[-1].passed:
-            choosing, judging = (
-                self._writer.run(key, trials[-1].model, images[:, None])["mu"]
-                for images in (self._images.choosing, self._images.judging)
-            )
-            self._encoded[runner] = choosing, judging
-        return Searched(key, trials)
+        found = self._search(key, derive, both, layers, excluded, methods=methods)
+        if found.passed:
+            for verifier in (self._choosing, self._judging):
+                luma = verifier.reference.images[:, None]
+                verifier.take_encoded(key, self._run(key, found.trials[-1].model, luma)["mu"])
+        return found
 
-    def _add_decoder(self, runner: Target) -> Searched:
-        key = GraphKey("decoder", "int8", "phases", runner)
+    def _decoder_for(self, target: Target) -> Searched:
+        key = GraphKey("decoder", "int8", "phases", target)
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
             decoder, activations = self._decoders[method.equalised]
-            return int8_from_fp32(decoder, activations.ranges(method), runner, excluded=excluded)
+            return int8_from_fp32(decoder, activations.ranges(method), target, excluded=excluded)
 
         layers = [*layers_of(self._phases)]
         methods = (*METHODS, *(replace(method, equalised=True) for method in METHODS))
-        trials = self._search(key, derive, lambda model: {key: model}, layers, methods=methods)
-        return Searched(key, trials)
+        return self._search(key, derive, lambda model: {key: model}, layers, methods=methods)
 
     def _search(
         self,
         key: GraphKey,
         derive: Callable[[Method, Sequence[str]], ir.Model],
-        forms_of: Callable[[ir.Model], dict[GraphKey, ir.Model]],
+        variants_of: Callable[[ir.Model], dict[GraphKey, ir.Model]],
         layers: Sequence[str],
         excluded: tuple[str, ...] = (),
         *,
         methods: Sequence[Method],
-    ) -> tuple[Trial, ...]:
-        choosing, judging = self._encoded.get(key.target or "onnx", (_NO_LATENTS, _NO_LATENTS))
+    ) -> Searched:
         some = slice(None, None, max(1, len(self._images.choosing) // SCREENED))
+        keys: tuple[GraphKey, ...] = ()
 
         def on_choosing(model: ir.Model, rows: slice = slice(None)) -> tuple[GraphReport, ...]:
-            part = self._choosing.rows(rows)
-            return self._writer.judge(key, model, part, encoded=choosing[rows])
+            with self._files.candidate(model) as file:
+                return self._choosing.rows(rows).verify_file(key, file)
+
+        def judge(trial: Trial) -> tuple[GraphReport, ...]:
+            """Verify the very files that are kept where they pass."""
+            nonlocal keys
+            models = variants_of(trial.model)
+            files = {k: self._files.save(k, model, trial.excluded) for k, model in models.items()}
+            reports = [
+                report for k, file in files.items() for report in self._judging.verify_file(k, file)
+            ]
+            keys = tuple(models)
+            if not all(report.passed for report in reports):
+                self._files.remove(keys)
+            return tuple(reports)
 
         question = Question(
             derive=derive,
             screen=lambda model: on_choosing(model, some),
             choose=on_choosing,
-            judge=lambda trial, finalists: self._writer.add_if_passed(
-                forms_of(trial.model),
-                calibration=self._calibration(trial, finalists),
-                reference=self._judging,
-                encoded=judging,
-                notes=self._notes(),
-            ),
+            judge=judge,
             layers=layers,
             excluded=excluded,
             methods=methods,
             tell=lambda candidate: self._tell(f"{key.title}: {candidate}"),
         )
-        return search(question)
+        trials = search(question)
+        if not trials[-1].passed:
+            return Searched(key, trials)
+        return Searched(key, trials, keys, self._calibration(trials))
 
-    def _calibration(self, trial: Trial, finalists: int) -> Calibration:
+    def _run(self, key: GraphKey, model: ir.Model, inputs: Batch) -> Outputs:
+        """Return what a candidate gives, on the engine that it is verified on."""
+        with (
+            self._files.candidate(model) as file,
+            opened_as_verified(key, file)[0] as backend,
+        ):
+            return run_in_batches(backend, inputs)
+
+    def _calibration(self, trials: Sequence[Trial]) -> Calibration:
+        trial = trials[-1]
         percentile = trial.method.percentile
         return Calibration(
             method="min-max" if percentile is None else "percentile",
@@ -253,7 +285,7 @@ class Int8Forms:
             origin=self._images.origin,
             chosen=len(self._images.choosing),
             judged=len(self._images.judging),
-            finalists=finalists,
+            finalists=sum(trial.judges == "judging" for trial in trials),
         )
 
     def _notes(self) -> tuple[str, ...]:

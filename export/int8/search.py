@@ -56,8 +56,7 @@ class Question:
         derive: Makes the graph for a method and layers that stay in float32.
         screen: Runs a graph on some of the images that choose.
         choose: Runs a graph on all of them.
-        judge: Runs a graph on the images that judge; they neither calibrated nor chose. It is
-            told which finalist it is, counted from 1.
+        judge: Runs a candidate on the images that judge; they neither calibrated nor chose.
         layers: All layers, first to last.
         excluded: Layers that stay in float32 in any case.
         methods: What is tried.
@@ -67,7 +66,7 @@ class Question:
     derive: Callable[[Method, Sequence[str]], ir.Model]
     screen: Callable[[ir.Model], Sequence[GraphReport]]
     choose: Callable[[ir.Model], Sequence[GraphReport]]
-    judge: Callable[[Trial, int], Sequence[GraphReport]]
+    judge: Callable[[Trial], Sequence[GraphReport]]
     layers: Sequence[str]
     excluded: tuple[str, ...] = ()
     methods: Sequence[Method] = METHODS
@@ -155,7 +154,7 @@ class _Search:
             return False
         self._finalists += 1
         self._question.tell(f"{trial.method}: finalist {self._finalists}")
-        reports = tuple(self._question.judge(chosen, self._finalists))
+        reports = tuple(self._question.judge(chosen))
         share = share_of_limits(reports)
         judged = replace(chosen, share=share, judges="judging", reports=reports)
         self._trials.append(judged)

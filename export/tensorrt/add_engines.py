@@ -37,8 +37,7 @@ from ...runtime.engines.tensorrt.find import (
     unknown_in_engines,
 )
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTPackage, import_tensorrt
-from ..verify.reference import reference_from_bundle
-from ..verify.verifier import Reference
+from ..verify.reference import Reference, reference_from_bundle
 from .build import BuiltEngine, engine_from_onnx, free_memory_bytes, workspace_bytes_for
 from .verify_engines import verdicts_of
 

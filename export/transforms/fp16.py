@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import VerificationError
-from ..verify.verifier import FLOAT16_MAX
+from ..verify.reports import FLOAT16_MAX
 from .qdq import check_int8
 
 _REFUSED = ("BatchNormalization", "Bernoulli", "Multinomial")

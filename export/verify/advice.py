@@ -8,7 +8,7 @@ import numpy as np
 
 from ...runtime.bundle.manifest import GraphReport
 from ...training.learned import LEAST_SPREAD
-from .verifier import Reference
+from .reference import Reference
 
 _LEAST_LEVELS = 1.0
 """Held-out images that differ from their mean by less, as a root mean square, are nearly equal."""

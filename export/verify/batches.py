@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.engines.base import Arrays, Backend, Batch
+from ...runtime.engines.base import Arrays, Batch
 from .figures import cosines, largest, squared_errors
 
 BATCH_SIZE = 16
@@ -23,6 +23,22 @@ def probe_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys((sizes[0], sizes[len(sizes) // 2], sizes[-1])))
 
 
+class Engine(Protocol):
+    """Whatever runs a graph; a `Backend` does.
+
+    Attributes:
+        name: Engine, version and device, for reports.
+        input_dtype: What the graph takes.
+    """
+
+    name: str
+    input_dtype: np.dtype[Any]
+
+    def run(self, batch: Batch, /) -> Arrays:
+        """Run the graph once; see `Backend.run`."""
+        ...
+
+
 class Images(Protocol):
     """Arrays that can be had a few rows at a time: an array, or what computes them when asked."""
 
@@ -34,7 +50,7 @@ class Images(Protocol):
 
 
 def batches(
-    backend: Backend, inputs: Batch, sizes: Sequence[int] = (BATCH_SIZE,)
+    engine: Engine, inputs: Batch, sizes: Sequence[int] = (BATCH_SIZE,)
 ) -> Iterator[tuple[npt.NDArray[np.intp], Arrays]]:
     """Run a graph on (N, ...) inputs, its batch sizes taken in turn; yield rows and outputs.
 
@@ -46,22 +62,22 @@ def batches(
         size = sizes[turn % len(sizes)]
         first = max(min(start, len(inputs) - size), 0)
         rows = np.arange(first, first + size) % len(inputs)
-        yield rows, backend.run(np.require(inputs[rows], requirements="C"))
+        yield rows, engine.run(np.require(inputs[rows], requirements="C"))
         start, turn = start + size, turn + 1
 
 
 def run_in_batches(
-    backend: Backend, inputs: Batch, *sizes: int
+    engine: Engine, inputs: Batch, *sizes: int
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Run a graph on (N, ...) inputs a few at a time; output name to (N, ...) float32.
 
     Args:
-        backend: The graph.
+        engine: What runs the graph.
         inputs: What it takes.
         sizes: Images per run, in turn; by default 16.
     """
     found: dict[str, npt.NDArray[np.float32]] = {}
-    for rows, outputs in batches(backend, inputs, sizes or (min(BATCH_SIZE, len(inputs)),)):
+    for rows, outputs in batches(engine, inputs, sizes or (min(BATCH_SIZE, len(inputs)),)):
         for name, values in outputs.items():
             if name not in found:
                 found[name] = np.empty((len(inputs), *values.shape[1:]), np.float32)
@@ -88,7 +104,7 @@ class Decoded:
     @classmethod
     def of(
         cls,
-        backend: Backend,
+        engine: Engine,
         latents: npt.NDArray[np.float32],
         reconstruction: Images,
         sizes: Sequence[int],
@@ -96,14 +112,14 @@ class Decoded:
         """Decode (N, D) latents and hold each image against its reference.
 
         Args:
-            backend: The decoder.
+            engine: What runs the decoder.
             latents: (N, D).
             reconstruction: What the reference decodes from them.
             sizes: Latents per run, in turn.
         """
         errors, alike = np.empty(len(latents)), np.empty(len(latents))
         greatest, not_finite = 0.0, 0
-        for rows, outputs in batches(backend, latents, sizes):
+        for rows, outputs in batches(engine, latents, sizes):
             images = outputs["reconstruction"]
             true = np.asarray(reconstruction[rows], np.float32)
             errors[rows] = squared_errors(images, true)

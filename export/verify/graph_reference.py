@@ -16,7 +16,7 @@ from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import GraphFile, open_engine
 from ...runtime.pixels.convert import input_from_luma
 from .batches import BATCH_SIZE, run_in_batches
-from .verifier import Reference
+from .reference import Reference
 
 _LEVELS = 65535
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,115 @@ from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
 from ...runtime.core.errors import BundleError, CheckpointError
 from ...runtime.engines.open import open_engine
-from .batches import run_in_batches
+from ...training.model.latent_units import is_informative
+from .batches import Images, run_in_batches
+from .extremes import RISK
+from .figures import floored_spread
+from .metrics import note_on_few
 from .probes import Probes
-from .verifier import Reference, Spread
 
+JUDGED_IMAGES = 256
+"""So many held-out images judge a float graph at most."""
 _PROBE_ARRAYS = ("probe_names", "probe_images", "probe_mu", "probe_log_var", "probe_latents")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How much each latent varies over the training data.
+
+    Attributes:
+        mu: (D,) standard deviations.
+        log_var: (D,) standard deviations.
+        posterior_variance: (D,) means of exp(log_var); by default those of the reference's images.
+    """
+
+    mu: npt.NDArray[np.float64]
+    log_var: npt.NDArray[np.float64]
+    posterior_variance: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What torch float32 says of the held-out images, and of probes where there are any.
+
+    Attributes:
+        name: Who computed it.
+        images: (N, S, S) uint8, fitted luma.
+        mu: (N, D) float32.
+        log_var: (N, D) float32.
+        reconstruction: (N, 1, S, S) float32, decoded from `mu`; anything that gives rows.
+        spread: How much each latent varies over the training data.
+        probes: Images and latents unlike these; a bundle of an earlier version has none.
+        risk: With which probability a batch of fresh images may exceed one bound.
+    """
+
+    name: str
+    images: npt.NDArray[np.uint8]
+    mu: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32]
+    reconstruction: Images
+    spread: Spread
+    probes: Probes | None = None
+    risk: float = RISK
+
+    def rows(self, rows: slice) -> Reference:
+        """Return the same of some of the images, and of all probes."""
+        return replace(
+            self,
+            images=self.images[rows],
+            mu=self.mu[rows],
+            log_var=self.log_var[rows],
+            reconstruction=self.reconstruction[rows],
+        )
+
+    @property
+    def posterior_variance(self) -> npt.NDArray[np.float64]:
+        """(D,) means of exp(log_var)."""
+        if self.spread.posterior_variance is not None:
+            return self.spread.posterior_variance
+        return np.asarray(np.exp(np.asarray(self.log_var, np.float64)).mean(axis=0), np.float64)
+
+    @property
+    def informative(self) -> npt.NDArray[np.bool_]:
+        """(D,) which units are not collapsed; see `training.model.latent_units`."""
+        return is_informative(self.spread.mu**2, self.posterior_variance)
+
+    @property
+    def judged_units(self) -> npt.NDArray[np.bool_]:
+        """(D,) whose errors of `mu` are judged by `scale`: the informative, or all if none is."""
+        informative = self.informative
+        return informative if informative.any() else ~informative
+
+    @property
+    def scale(self) -> npt.NDArray[np.float64]:
+        """(D,) what an error of `mu` is divided by.
+
+        The spread of a unit that carries information. A collapsed one has next to none, and what
+        it says is a draw from its posterior: its errors are divided by that deviation.
+        """
+        informative = self.informative
+        scale = np.sqrt(np.maximum(self.posterior_variance, np.finfo(np.float32).tiny))
+        if informative.any():
+            scale[informative] = floored_spread(self.spread.mu[informative])
+        return np.asarray(scale, np.float64)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a verdict by this reference does not cover, and by what units are judged."""
+        informative = self.informative
+        collapsed = len(informative) - int(informative.sum())
+        notes = [*note_on_few(len(self.images))]
+        if collapsed:
+            notes.append(
+                f"{collapsed} of {len(informative)} units are collapsed and carry no information: "
+                "their mu is judged by its error over the posterior deviation"
+            )
+        if self.probes is None:
+            notes.append(
+                "held-out images alone judge, no probe images: what a graph does elsewhere is "
+                "unknown"
+            )
+        return tuple(notes)
 
 
 @dataclass(frozen=True, slots=True)

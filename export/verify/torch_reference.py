@@ -12,8 +12,7 @@ from ...runtime.pixels.convert import input_from_luma
 from ...training.model.vae import MotorVAE
 from .batches import BATCH_SIZE
 from .probes import Probes, probe_images, probe_latents
-from .reference import HeldOut
-from .verifier import JUDGED_IMAGES, Reference
+from .reference import JUDGED_IMAGES, HeldOut, Reference
 
 Float32s = npt.NDArray[np.float32]
 

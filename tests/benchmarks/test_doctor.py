@@ -27,8 +27,7 @@ from motorvae.benchmarks.gpu.result import (
     series_of_ms,
 )
 from motorvae.benchmarks.gpu.rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
-from motorvae.export.verify.reference import reference_from_bundle
-from motorvae.export.verify.verifier import Reference
+from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphReport, Metric

@@ -13,9 +13,8 @@ from torch import nn
 
 from motorvae.export.bundle import write_bundle
 from motorvae.export.onnx_export import onnx_from_model
-from motorvae.export.verify.reference import HeldOut
+from motorvae.export.verify.reference import HeldOut, Reference, Spread
 from motorvae.export.verify.torch_reference import reference_from_model
-from motorvae.export.verify.verifier import Reference, Spread
 from motorvae.runtime.bundle.graph_key import PARTS, Part
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.model.vae import MotorVAE

@@ -18,8 +18,8 @@ from rich.console import Console
 from motorvae.export.rebuild import rebuild_engines
 from motorvae.export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
 from motorvae.export.verify.limits import LIMITS
-from motorvae.export.verify.reference import reference_from_bundle
-from motorvae.export.verify.verifier import Reference, encoder_reports
+from motorvae.export.verify.reference import Reference, reference_from_bundle
+from motorvae.export.verify.reports import encoder_reports
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision, Variant
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphEntry
@@ -258,7 +258,7 @@ def test_an_altered_engine_never_reaches_the_gpu(copy: Built) -> None:
 
 def test_a_thousand_frames_agree_with_onnx_runtime(built: Built, frames: Reference) -> None:
     with built.open() as backend:
-        reports, mu = encoder_reports(backend, frames, built.precision)
+        reports, mu = encoder_reports(backend, frames, GraphKey("encoder", built.precision))
     assert mu.shape == frames.mu.shape
     assert [clause for report in reports for clause in report.failures] == []
 
@@ -267,7 +267,7 @@ def test_the_form_that_gives_mu_alone_gives_the_same_mu(built: Built, frames: Re
     """Within what the gate allows: other kernels may add in another order."""
     with built.open(outputs=("mu",)) as backend:
         assert backend.outputs == ("mu",)
-        reports, _ = encoder_reports(backend, frames, built.precision)
+        reports, _ = encoder_reports(backend, frames, GraphKey("encoder", built.precision))
     assert [clause for report in reports for clause in report.failures] == []
 
 

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pytest
 
 from motorvae.benchmarks.gpu.rows import OneByOne, measure, planned_rows
-from motorvae.export.verify.reference import reference_from_bundle
-from motorvae.export.verify.verifier import LIMITS, Reference, decoder_reports, encoder_reports
+from motorvae.export.verify.limits import LIMITS
+from motorvae.export.verify.reference import Reference, reference_from_bundle
+from motorvae.export.verify.reports import decoder_reports, encoder_reports
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphEntry
@@ -111,11 +112,9 @@ def inputs_of(backend: Backend, reference: Reference) -> Batch:
 def failures_of(backend: Backend, reference: Reference, entry: GraphEntry) -> list[str]:
     """Return what is past the gate, one image at a time as in a stream."""
     if entry.graph == "encoder":
-        reports, _ = encoder_reports(backend, reference, entry.precision, sizes=(1,))
+        reports, _ = encoder_reports(backend, reference, entry.key, sizes=(1,))
     else:
-        reports = decoder_reports(
-            backend, reference, entry.precision, encoded=reference.mu, sizes=(1,)
-        )
+        reports = decoder_reports(backend, reference, entry.key, encoded=reference.mu, sizes=(1,))
     return [clause for report in reports for clause in report.failures]
 
 
@@ -202,9 +201,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
     """
     from motorvae.export.bundle import write_bundle
     from motorvae.export.onnx_export import onnx_from_model
-    from motorvae.export.verify.reference import HeldOut
+    from motorvae.export.verify.reference import HeldOut, Spread
     from motorvae.export.verify.torch_reference import reference_from_model
-    from motorvae.export.verify.verifier import Spread
     from motorvae.runtime.bundle.graph_key import PARTS
     from motorvae.runtime.core.atomic_files import sha256_of
     from motorvae.training.checkpoint import WEIGHTS_NAME, model_from_checkpoint

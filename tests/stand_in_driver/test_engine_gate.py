@@ -10,7 +10,7 @@ import pytest
 
 from motorvae.export.tensorrt.build import BuiltEngine
 from motorvae.export.tensorrt.verify_engines import verdicts_of
-from motorvae.export.verify.verifier import Reference, Spread
+from motorvae.export.verify.reference import Reference, Spread
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.bundle.manifest import GraphReport

@@ -6,6 +6,7 @@ import pytest
 from motorvae.benchmarks.subjects.engine_error import announced, drift_of
 from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
 from motorvae.export.verify.limits import LIMITS
+from motorvae.export.verify.verifier import Verifier
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.engines.base import Arrays, Batch
 
@@ -20,7 +21,7 @@ def test_an_encoder_is_held_to_its_spread(subject: ModelUnderTest) -> None:
         start = sum(map(len, seen[:-1]))
         return {"mu": reference.mu[start : start + len(batch)] + share * reference.scale}
 
-    found = drift_of(run, "encoder", "int8", reference, takes_luma=True)
+    found = drift_of(run, GraphKey("encoder", "int8"), Verifier(reference), takes_luma=True)
     assert found.latent_error is not None
     assert found.latent_error.value == pytest.approx(share, rel=1e-3)
     assert not found.latent_error.passed
@@ -38,7 +39,7 @@ def test_a_decoder_is_held_to_its_worst_image(subject: ModelUnderTest) -> None:
         start = next(places)
         return {"reconstruction": images[start : start + len(batch)]}
 
-    found = drift_of(run, "decoder", "int8", reference, takes_luma=False)
+    found = drift_of(run, GraphKey("decoder", "int8"), Verifier(reference), takes_luma=False)
     assert found.psnr is not None
     assert found.psnr.value == pytest.approx(20, abs=0.01)
     assert not found.psnr.passed
@@ -48,7 +49,9 @@ def test_a_nan_never_passes(subject: ModelUnderTest) -> None:
     def run(batch: Batch) -> Arrays:
         return {"mu": np.full((len(batch), subject.spec.latent_size), np.nan, np.float32)}
 
-    found = drift_of(run, "encoder", "int8", subject.reference, takes_luma=False)
+    found = drift_of(
+        run, GraphKey("encoder", "int8"), Verifier(subject.reference), takes_luma=False
+    )
     assert found.latent_error is not None
     assert not found.latent_error.passed
 

@@ -24,15 +24,14 @@ import numpy.typing as npt
 
 from motorvae.export.verify.batches import run_in_batches
 from motorvae.export.verify.extremes import NEXT_IMAGES
-from motorvae.export.verify.reference import spread_from_statistics
-from motorvae.export.verify.verifier import Reference, decoder_reports, encoder_reports
-from motorvae.export.writer import opened_as_verified
+from motorvae.export.verify.reference import Reference, spread_from_statistics
+from motorvae.export.verify.verifier import Verifier
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import STATISTICS
 from motorvae.runtime.core.errors import BundleError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.engines.open import open_file
+from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.runtime.pixels.image_files import luma_from_file
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
@@ -71,9 +70,9 @@ def lengthen(run: Path, source: str, output: Path) -> None:
 
 def reference_of(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Reference:
     """Return what the float32 graphs say of a batch."""
-    with open_file(bundle.path(bundle.entry(GraphKey("encoder")))) as encoder:
+    with open_engine(bundle, GraphKey("encoder")) as encoder:
         latents = run_in_batches(encoder, input_from_luma(images[:, None]))
-    with open_file(bundle.path(bundle.entry(GraphKey("decoder")))) as decoder:
+    with open_engine(bundle, GraphKey("decoder")) as decoder:
         decoded = run_in_batches(decoder, latents["mu"])["reconstruction"]
     spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
     return Reference(
@@ -89,17 +88,11 @@ def reference_of(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Reference:
 def figures_of(bundle: Bundle, reference: Reference) -> dict[str, dict[str, float]]:
     """Return the gated extremes of each INT8 graph with all its outputs on a batch of images."""
     found: dict[str, dict[str, float]] = {}
-    encoded: dict[str | None, npt.NDArray[np.float32]] = {}
+    verifier = Verifier(reference, sizes=(16,))
     for entry in bundle.manifest.graphs:
         if entry.precision != "int8" or entry.variant == "mu":
             continue
-        with opened_as_verified(entry, bundle.path(entry))[0] as backend:
-            if entry.graph == "encoder":
-                reports, mu = encoder_reports(backend, reference, "int8", sizes=(16,))
-                encoded[entry.made_for] = mu
-            else:
-                latents = encoded[entry.made_for]
-                reports = decoder_reports(backend, reference, "int8", encoded=latents, sizes=(16,))
+        reports = verifier.verify_file(entry.key, bundle)
         found[entry.title] = {
             metric.name: metric.value
             for report in reports

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from motorvae.export.transforms.equalise import equalise, links_of, reach_over
-from motorvae.export.verify.verifier import Reference
+from motorvae.export.verify.reference import Reference
 from motorvae.runtime.bundle.graph_key import Part
 from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.pixels.convert import input_from_luma

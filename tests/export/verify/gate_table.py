@@ -18,19 +18,20 @@ from typing import Any
 import numpy as np
 from planted import PLANTED, ignores_its_input
 
+from motorvae.export.graph_folder import GraphFolder
 from motorvae.export.onnx_export import onnx_from_model
 from motorvae.export.transforms.fp16 import fp16_from_fp32
 from motorvae.export.verify.batches import run_in_batches
 from motorvae.export.verify.figures import Floats, floored_spread, largest, rms, worst_psnr_db
 from motorvae.export.verify.metrics import share_of_limit
-from motorvae.export.verify.reference import held_out_from_run
+from motorvae.export.verify.reference import Reference, held_out_from_run
 from motorvae.export.verify.torch_reference import reference_from_model
-from motorvae.export.verify.verifier import Reference
+from motorvae.export.verify.verifier import Verifier
 from motorvae.export.writer import BundleWriter
 from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Precision
 from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import MotorVAEError, VerificationError
-from motorvae.runtime.engines.open import open_file
+from motorvae.runtime.engines.open import open_engine, open_file
 from motorvae.runtime.engines.request import EngineRequest
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.training.checkpoint import model_from_checkpoint
@@ -69,7 +70,7 @@ def facts_of(run: Path) -> Facts:
         **_learned(reference),
     }
     with tempfile.TemporaryDirectory() as folder:
-        writer = BundleWriter(Path(folder), spec, "00" * 32, reference)
+        writer = BundleWriter(GraphFolder(Path(folder), spec, "00" * 32), reference)
         writer.add_fp32(graphs)
         found = {"fp32": _verdict(writer.reports)}
         for precision, add in (("fp16", writer.add_fp16), ("bf16", writer.add_bf16)):
@@ -153,7 +154,7 @@ def _planted(writer: BundleWriter, reference: Reference) -> tuple[Facts, Facts]:
             judges = alone if fault is ignores_its_input else few
             caught: Facts = {}
             for precision in ("fp32", "fp16"):
-                model = fault(writer.fp32(graph), judges)
+                model = fault(writer.files.load(GraphKey(graph)), judges)
                 if model is None:
                     continue
                 if precision == "fp16":
@@ -162,14 +163,18 @@ def _planted(writer: BundleWriter, reference: Reference) -> tuple[Facts, Facts]:
                     except VerificationError as error:  # what was planted is beyond FP16
                         caught[precision] = [str(error)]
                         continue
-                form = GraphKey(graph, precision)  # type: ignore[arg-type]
-                reports = writer.judge(form, model, judges, encoded=judges.mu)
+                key = GraphKey(graph, precision)  # type: ignore[arg-type]
+                verifier = Verifier(judges)
+                verifier.take_encoded(key, judges.mu)
+                with writer.files.candidate(model) as file:
+                    reports = verifier.verify_file(key, file)
                 failures = [clause for report in reports for clause in report.failures]
                 caught[precision] = failures[:1]
                 if precision == "fp32":
                     luma = input_from_luma(judges.images[:, None])
                     given = luma if graph == "encoder" else judges.mu
-                    outputs = writer.run(form, model, given)
+                    with writer.files.candidate(model) as file, open_engine(file, key) as backend:
+                        outputs = run_in_batches(backend, given)
                     before[fault.__name__] = _failed_before(outputs, judges, "fp32")[:1]
             if caught:
                 found[fault.__name__] = caught

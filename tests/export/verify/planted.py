@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from motorvae.export.transforms.graph_ops import constant, typed_node
-from motorvae.export.verify.verifier import Reference
+from motorvae.export.verify.reference import Reference
 from motorvae.runtime.bundle.graph_key import Part
 
 FLOAT = ir.DataType.FLOAT

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from motorvae.export.verify.advice import advice_on
-from motorvae.export.verify.verifier import Reference
+from motorvae.export.verify.reference import Reference
 from motorvae.runtime.bundle.graph_key import Precision
 from motorvae.runtime.bundle.manifest import GraphReport
 

@@ -11,12 +11,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from motorvae.export.graph_folder import GraphFolder
 from motorvae.export.transforms.fp16 import fp16_from_fp32
 from motorvae.export.verify.batches import BATCH_SIZES, probe_sizes, run_in_batches
-from motorvae.export.verify.reference import HeldOut, reference_from_bundle
+from motorvae.export.verify.reference import HeldOut, Reference, Spread, reference_from_bundle
+from motorvae.export.verify.reports import encoder_reports
 from motorvae.export.verify.torch_reference import reference_from_model
-from motorvae.export.verify.verifier import Reference, Spread, encoder_reports
-from motorvae.export.writer import BundleWriter
+from motorvae.export.verify.verifier import Verifier
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import VerificationError
@@ -77,13 +78,15 @@ def test_planted_decoder_is_refused(
     """Judged by itself: the rewrite of its last stage would refuse most of these."""
     wrong = planted(graphs, "decoder", fault, framed)["decoder"]
     right = ir.from_proto(onnx.load_from_string(graphs["decoder"]))
-    writer = BundleWriter(tmp_path, SPEC, "ab" * 32, framed)
+    files, verifier = GraphFolder(tmp_path, SPEC, "ab" * 32), Verifier(framed)
+    key = GraphKey("decoder", precision)
+    verifier.take_encoded(key, framed.mu)
     passed = []
     for model in (right, wrong):
         if precision == "fp16":
             fp16_from_fp32(model)
-        form = GraphKey("decoder", precision)
-        reports = writer.judge(form, model, framed, encoded=framed.mu)
+        with files.candidate(model) as file:
+            reports = verifier.verify_file(key, file)
         passed.append(all(report.passed for report in reports))
     assert passed == [True, False]
 
@@ -103,8 +106,10 @@ def test_without_probes_the_same_faults_pass_and_the_report_says_what_it_lacks(
     judges = framed.rows(slice(1)) if fault is ignores_its_input else framed
     ir.save(planted(graphs, "encoder", fault, judges)["encoder"], tmp_path / "wrong.onnx")
     with open_file(tmp_path / "wrong.onnx") as backend:
-        (with_probes, _), _ = encoder_reports(backend, judges, "fp32")
-        (without, _), _ = encoder_reports(backend, replace(judges, probes=None), "fp32")
+        (with_probes, _), _ = encoder_reports(backend, judges, GraphKey("encoder"))
+        (without, _), _ = encoder_reports(
+            backend, replace(judges, probes=None), GraphKey("encoder")
+        )
     assert not with_probes.passed
     assert without.passed
     assert any("no probe images" in note for note in without.notes)
@@ -143,7 +148,7 @@ def test_fault_at_any_one_batch_size_is_seen(
         right.run = wrong  # type: ignore[method-assign]  # a runner that is wrong at one size
         # Enough images for a run at each size.
         repeated = framed.rows(np.arange(sum(BATCH_SIZES)) % len(framed.images))
-        (mu, _), _ = encoder_reports(right, repeated, "fp16")
+        (mu, _), _ = encoder_reports(right, repeated, GraphKey("encoder", "fp16"))
     assert wrong.sizes == set(BATCH_SIZES)
     assert not mu.passed
     if size in probe_sizes(BATCH_SIZES):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from motorvae.export.verify.graph_reference import ImagesOnDisk, reference_from_graphs
-from motorvae.export.verify.verifier import Reference
+from motorvae.export.verify.reference import Reference
 
 from ..conftest import SPEC
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from motorvae.export.verify.probes import probe_images, probe_latents
-from motorvae.export.verify.verifier import Reference
+from motorvae.export.verify.reference import Reference
 
 from ..conftest import SPEC, coarse_images
 

@@ -1,265 +1,144 @@
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx_ir as ir
 import pytest
-from rich.console import Console
 
-from motorvae.export.tables import verification_table
-from motorvae.export.transforms.io_variants import luma_from_float, mu_from_encoder
-from motorvae.export.verify.batches import BATCH_SIZES, run_in_batches
+from motorvae.export.verify.batches import BATCH_SIZE, BATCH_SIZES
+from motorvae.export.verify.figures import IMAGE_METRIC, LATENT_METRIC
 from motorvae.export.verify.limits import LIMITS
-from motorvae.export.verify.verifier import Reference, Spread, decoder_reports, encoder_reports
-from motorvae.runtime.bundle.graph_key import Part, Precision
-from motorvae.runtime.bundle.manifest import GraphReport
-from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.export.verify.reference import Reference
+from motorvae.export.verify.verifier import Verifier
+from motorvae.runtime.bundle.graph_key import GraphKey, Part
+from motorvae.runtime.core.errors import BackendError, VerificationError
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.engines.open import GraphFile, open_engine
+from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile
+
+from ..conftest import SPEC
+
+ENCODER, DECODER = GraphKey("encoder"), GraphKey("decoder")
 
 
-def metric(report: GraphReport, name: str) -> float:
-    return next(m.value for m in report.metrics if m.name == name)
+class ByHand:
+    """A graph that answers from a list, image by image, and notes the sizes of its batches."""
+
+    name, input_dtype = "by hand", np.dtype(np.uint8)
+
+    def __init__(self, reference: Reference, *, off: float = 0.0) -> None:
+        self._keys = [image.tobytes() for image in reference.images]
+        self._mu = reference.mu + np.float32(off) * reference.scale.astype(np.float32)
+        self.sizes: list[int] = []
+
+    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        self.sizes.append(len(batch))
+        rows = [self._keys.index(image.tobytes()) for image in batch[:, 0]]
+        return {"mu": self._mu[rows]}
 
 
 @pytest.fixture
-def encoder(graphs: dict[Part, bytes], tmp_path: Path) -> Path:
-    path = tmp_path / "encoder.onnx"
-    path.write_bytes(graphs["encoder"])
-    return path
+def files(graphs: dict[Part, bytes], tmp_path: Path) -> dict[Part, GraphFile]:
+    for part, content in graphs.items():
+        (tmp_path / f"{part}.onnx").write_bytes(content)
+    return {part: GraphFile(tmp_path / f"{part}.onnx", SPEC) for part in graphs}
 
 
-def test_true_graph_passes_and_every_figure_is_there(encoder: Path, reference: Reference) -> None:
-    with open_file(encoder) as backend:
-        (mu, log_var), _ = encoder_reports(backend, reference, "fp32")
-    assert mu.passed
-    assert log_var.passed
-    assert mu.images == len(reference.images)
-    assert mu.engine.startswith("ONNX Runtime")
-    assert [m.name for m in mu.metrics if m.limit is not None] == [
-        "NaN or Inf values",
-        "max error / spread over data",
-        "RMS error / spread over data",
-        "worst probe image, RMS error / distance from the mean",
-        "median probe image, RMS error / distance from the mean",
+def through_both(verifier: Verifier, files: dict[Part, GraphFile]) -> float:
+    (report,) = verifier.verify_file(DECODER, files["decoder"])
+    return next(m.value for m in report.metrics if m.name == "PSNR through both graphs")
+
+
+def test_a_decoder_decodes_what_the_encoder_of_its_precision_gave(
+    reference: Reference, files: dict[Part, GraphFile]
+) -> None:
+    verifier = Verifier(reference)
+    reports = verifier.verify_file(ENCODER, files["encoder"])
+    assert [report.output for report in reports] == ["mu", "log_var"]
+    assert all(report.passed and report.key == ENCODER for report in reports)
+    np.testing.assert_allclose(verifier.encoded(ENCODER), reference.mu, atol=1e-4)
+    right = through_both(verifier, files)
+    verifier.take_encoded(ENCODER, reference.mu[::-1].copy())
+    assert through_both(verifier, files) < right - 20
+
+
+def test_a_decoder_before_its_encoder_is_refused(
+    reference: Reference, files: dict[Part, GraphFile]
+) -> None:
+    verifier = Verifier(reference)
+    verifier.take_encoded(GraphKey("encoder", "fp16"), reference.mu)
+    with pytest.raises(VerificationError, match="decoder fp32: no encoder of its precision"):
+        verifier.verify_file(DECODER, files["decoder"])
+
+
+def test_what_is_made_for_one_engine_decodes_what_is_made_for_all(reference: Reference) -> None:
+    verifier = Verifier(reference)
+    verifier.take_encoded(ENCODER, reference.mu)
+    other = -reference.mu
+    verifier.take_encoded(replace(ENCODER, target="onnx"), other)
+    assert verifier.encoded(replace(DECODER, target="tensorrt")) is reference.mu
+    assert verifier.encoded(replace(DECODER, target="onnx")) is other
+
+
+def test_a_file_of_another_variant_is_refused(
+    reference: Reference, files: dict[Part, GraphFile]
+) -> None:
+    with pytest.raises(BackendError, match="and the manifest announces"):
+        Verifier(reference).verify_file(replace(ENCODER, variant="mu"), files["encoder"])
+
+
+def test_batch_sizes_take_turns_or_have_reports_of_their_own(reference: Reference) -> None:
+    alone = replace(reference, probes=None)
+    key = GraphKey("encoder", "int8", "mu", "tensorrt")
+    engine = ByHand(reference)
+    (report,) = Verifier(alone, notes=["a note"]).verify(key, engine, note=", not TensorRT")
+    assert engine.sizes == [*BATCH_SIZES[: len(engine.sizes)]]
+    assert (report.engine, report.notes[-1]) == ("by hand, not TensorRT", "a note")
+    engine = ByHand(reference)
+    reports = Verifier.of_engines(alone, BatchProfile(min=1, opt=2, max=8)).verify(key, engine)
+    assert [report.engine for report in reports] == [
+        f"by hand, batch {size}" for size in (1, 2, 4, 8)
     ]
-    assert [m.name for m in log_var.metrics if m.limit is not None] == [
-        "NaN or Inf values",
-        "max error of deviation, RMS of an image",
-        "RMS error of deviation",
-        "worst probe image, RMS error of deviation / distance from the mean",
-        "median probe image, RMS error of deviation / distance from the mean",
-    ]
-    assert metric(mu, "cosine, worst image") == pytest.approx(1, abs=1e-6)
-    assert metric(mu, "agreement of the 10 nearest neighbours") > 0.99
+    assert set(engine.sizes) == {1, 2, 4, 8}
+    engine = ByHand(reference)
+    (report,) = Verifier.of_frames(reference, 5).verify(key, engine)
+    assert (engine.sizes, report.images, report.engine) == ([1] * 5, 5, "by hand")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_one_drifted_latent_of_one_image_fails_the_gate(
-    encoder: Path, reference: Reference, precision: str
+def test_some_rows_are_judged_with_what_was_encoded_of_them(reference: Reference) -> None:
+    verifier = Verifier(reference)
+    verifier.take_encoded(ENCODER, reference.mu)
+    part = verifier.rows(slice(None, None, 3))
+    np.testing.assert_array_equal(part.reference.images, reference.images[::3])
+    np.testing.assert_array_equal(part.encoded(DECODER), reference.mu[::3])
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_the_one_figure_that_engines_are_compared_by(reference: Reference, factor: float) -> None:
+    limit = LIMITS["int8"].max_spread
+    engine = ByHand(reference, off=factor * limit)
+    found = Verifier(reference).worst(GraphKey("encoder", "int8"), engine)
+    assert found.value == pytest.approx(factor * limit, rel=1e-3)
+    assert (found.name, found.limit, found.bound) == (LATENT_METRIC, limit, None)
+    assert found.passed == (factor < 1)
+    assert set(engine.sizes) == {BATCH_SIZE}
+
+
+def test_of_a_decoder_it_is_the_worst_image(
+    reference: Reference, files: dict[Part, GraphFile]
 ) -> None:
-    drifted = reference.mu.copy()
-    drifted[3, 2] += 1.1 * LIMITS[precision].max_spread * reference.spread.mu[2]
-    with open_file(encoder) as backend:
-        (mu, log_var), _ = encoder_reports(backend, replace(reference, mu=drifted), precision)
-    assert not mu.passed
-    assert log_var.passed
-    expected = 1.1 * LIMITS[precision].max_spread
-    assert metric(mu, "max error / spread over data") == pytest.approx(expected, rel=0.05)
+    noisy = reference.reconstruction[:] + np.float32(0)
+    noisy[3] += np.float32(0.1)
+    with open_engine(files["decoder"], DECODER) as backend:
+        found = Verifier(replace(reference, reconstruction=noisy)).worst(DECODER, backend)
+    assert (found.name, found.passed) == (IMAGE_METRIC, False)
+    assert found.value == pytest.approx(20, abs=0.01)
 
 
-def test_errors_are_in_the_units_they_claim(encoder: Path, reference: Reference) -> None:
-    shift = 0.25
-    moved = replace(reference, mu=reference.mu + np.float32(shift))
-    with open_file(encoder) as backend:
-        (mu, _), _ = encoder_reports(backend, moved, "fp32")
-    assert metric(mu, "max error") == pytest.approx(shift, rel=1e-4)
-    assert metric(mu, "RMS error") == pytest.approx(shift, rel=1e-4)
-    relative = shift / reference.spread.mu
-    assert metric(mu, "max error / spread over data") == pytest.approx(relative.max(), rel=1e-3)
-    rms = np.sqrt(np.mean(relative**2))
-    assert metric(mu, "RMS error / spread over data") == pytest.approx(rms, rel=1e-3)
-    deviation = np.exp(reference.log_var / 2).min()
-    found = metric(mu, "max error / posterior deviation")
-    assert found == pytest.approx(shift / deviation, rel=1e-3)
-
-
-def test_not_finite_outputs_are_counted_and_fail(
-    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
+def test_sizes_of_another_model_are_refused(
+    reference: Reference, files: dict[Part, GraphFile]
 ) -> None:
-    model = ir.from_proto(onnx.load_from_string(graphs["encoder"]))
-    bias = model.graph.initializers["mu.bias"]
-    values = bias.const_value.numpy().copy()
-    values[1] = np.nan
-    bias.const_value = ir.tensor(values, name="mu.bias")
-    path = tmp_path / "nan.onnx"
-    ir.save(model, path)
-    with open_file(path) as backend:
-        (mu, log_var), _ = encoder_reports(backend, reference, "fp16")
-    assert metric(mu, "NaN or Inf values") == len(reference.images)
-    assert not mu.passed
-    assert log_var.passed
-    gated = [m for m in mu.metrics if m.limit is not None]
-    assert not any(m.passed for m in gated)
-
-
-def test_decoder_is_held_to_its_psnr(
-    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
-) -> None:
-    path = tmp_path / "decoder.onnx"
-    path.write_bytes(graphs["decoder"])
-    noisy = reference.reconstruction.copy()
-    noisy[0] += np.float32(1e-3)  # 60 dB: enough for FP16, too little for float32
-    with open_file(path) as backend:
-        (true,) = decoder_reports(backend, reference, "fp32", encoded=reference.mu)
-        (strict,) = decoder_reports(
-            backend, replace(reference, reconstruction=noisy), "fp32", encoded=reference.mu
-        )
-        (loose,) = decoder_reports(
-            backend, replace(reference, reconstruction=noisy), "fp16", encoded=reference.mu
-        )
-    assert true.passed
-    assert not strict.passed
-    assert loose.passed
-    assert metric(strict, "PSNR, worst image") == pytest.approx(60, abs=0.1)
-
-
-class OnDemand:
-    """Reconstructions that are there only while they are looked at."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self._images = images
-        self.most = 0
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        self.most = max(self.most, len(self._images[rows]))
-        return self._images[rows]
-
-
-def test_no_decoder_report_asks_for_more_than_a_batch_of_reconstructions(
-    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
-) -> None:
-    path = tmp_path / "decoder.onnx"
-    path.write_bytes(graphs["decoder"])
-    # Enough latents for a run at each batch size.
-    reference = reference.rows(np.arange(sum(BATCH_SIZES)) % len(reference.images))
-    lazy = OnDemand(np.asarray(reference.reconstruction))
-    with open_file(path) as backend:
-        (whole,) = decoder_reports(backend, reference, "fp32", encoded=reference.mu)
-        (parts,) = decoder_reports(
-            backend, replace(reference, reconstruction=lazy), "fp32", encoded=reference.mu
-        )
-    assert parts == whole
-    assert lazy.most == max(BATCH_SIZES)
-
-
-def test_way_through_both_graphs_is_held_to_the_same_psnr(
-    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
-) -> None:
-    path = tmp_path / "decoder.onnx"
-    path.write_bytes(graphs["decoder"])
-    with open_file(path) as backend:
-        (report,) = decoder_reports(backend, reference, "fp16", encoded=reference.mu[::-1].copy())
-    failed = [m.name for m in report.metrics if not m.passed]
-    assert failed == ["PSNR through both graphs"]
-
-
-def test_encoder_of_luma_and_mu_alone_is_held_to_mu(
-    graphs: dict[Part, bytes], reference: Reference, tmp_path: Path
-) -> None:
-    model = ir.from_proto(onnx.load_from_string(graphs["encoder"]))
-    luma_from_float(model)
-    mu_from_encoder(model)
-    ir.save(model, tmp_path / "mu.onnx")
-    with open_file(tmp_path / "mu.onnx") as backend:
-        good, mu = encoder_reports(backend, reference, "fp32")
-        bad, _ = encoder_reports(backend, replace(reference, mu=reference.mu[::-1]), "fp32")
-    assert [report.output for report in good] == ["mu"]
-    np.testing.assert_allclose(mu, reference.mu, atol=1e-4)
-    assert good[0].passed
-    assert not bad[0].passed
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-def test_log_var_is_held_to_the_deviation_it_stands_for(
-    encoder: Path, reference: Reference, precision: Precision
-) -> None:
-    limit = LIMITS[precision].max_deviation
-    assert limit is not None
-    verdicts = []
-    for factor in (0.9, 1.1):
-        wrong = reference.log_var.copy()
-        wrong[3] -= 2 * np.log1p(factor * limit)
-        with open_file(encoder) as backend:
-            (_, log_var), _ = encoder_reports(backend, replace(reference, log_var=wrong), precision)
-        assert metric(log_var, "max error of deviation, RMS of an image") == pytest.approx(
-            factor * limit, rel=0.01
-        )
-        verdicts.append(log_var.passed)
-        assert not any(m.limit for m in log_var.metrics if "spread" in m.name)
-    assert verdicts == [True, False]
-
-
-def test_deviation_next_to_nothing_may_be_any_such(encoder: Path, reference: Reference) -> None:
-    """Beside a spread of 1, a deviation of 3e-9 or of 5e-9 is none; one of 0.3 is not."""
-    with open_file(encoder) as backend:
-        found = run_in_batches(backend, input_from_luma(reference.images[:, None]))["log_var"]
-    verdicts = []
-    for level in (-39.0, 2 * np.log(0.3 * reference.scale[2])):
-        shifted = WithLogVar(found, level)
-        true = reference.log_var.copy()
-        true[:, 2] = level - 1  # off by 65 %
-        judged = replace(reference, log_var=true, probes=None)
-        (_, log_var), _ = encoder_reports(shifted, judged, "int8", sizes=(len(true),))
-        verdicts.append(log_var.passed)
-    assert verdicts == [True, False]
-
-
-class WithLogVar:
-    """An encoder whose unit 2 has one log_var for all images."""
-
-    name, outputs, input_dtype = "by hand", ("mu", "log_var"), np.dtype(np.float32)
-
-    def __init__(self, log_var: np.ndarray, level: float) -> None:
-        self._log_var = log_var.copy()
-        self._log_var[:, 2] = level
-
-    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        assert len(batch) == len(self._log_var)
-        return {"mu": np.zeros_like(self._log_var), "log_var": self._log_var}
-
-
-def test_int8_latents_that_lose_their_neighbours_fail(encoder: Path, reference: Reference) -> None:
-    """A drift within the limits of every latent that still makes others the nearest."""
-    many = replace(reference, spread=Spread(reference.spread.mu * 1e3, reference.spread.log_var))
-    moved = np.random.default_rng(0).permutation(reference.mu)
-    with open_file(encoder) as backend:
-        (mu, _), _ = encoder_reports(backend, replace(many, mu=moved), "int8")
-    assert [m.name for m in mu.metrics if not m.passed] == [
-        "agreement of the 10 nearest neighbours"
-    ]
-
-
-def test_table_shows_each_graph_s_worst_figures_and_what_they_are_held_to(
-    encoder: Path, reference: Reference
-) -> None:
-    with open_file(encoder) as backend:
-        good, _ = encoder_reports(backend, reference, "fp32")
-        bad, _ = encoder_reports(backend, replace(reference, mu=reference.mu + 1), "fp32")
-    for reports, verdict in ((good, "ok"), (bad, "FAILED")):
-        text = io.StringIO()
-        Console(file=text, width=80).print(verification_table(reports))
-        lines = text.getvalue().splitlines()
-        (held_to,) = (line for line in lines if line.startswith(" fp32, held to"))
-        assert f"≤ {LIMITS['fp32'].max_spread:g} " in held_to
-        (row,) = (line for line in lines if line.startswith(" encoder fp32"))
-        assert row.split()[-1] == verdict
-        worst = max(metric(report, "max error / spread over data") for report in reports)
-        assert f"{worst:.2g}" in row
-        assert max(map(len, lines)) <= 80
+    other = GraphFile(files["encoder"].path, ModelSpec(image_size=64))
+    with pytest.raises(BackendError, match="and the manifest announces"):
+        Verifier(reference).verify_file(ENCODER, other)
