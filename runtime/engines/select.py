@@ -217,9 +217,7 @@ def _engine(
         )
     package = import_tensorrt(name)
     if objection := package.objection_to(gpu):
-        error = EngineError(f"{objection}; use --backend tensorrt or onnx")
-        error.reason = objection
-        raise error
+        raise EngineError(objection, fix="use --backend tensorrt or onnx")
     wanted = (request.precision,) if request.precision else (found or ("fp16",))
     precision, backend, engine_manifest = _opened(
         bundle, graph, request, wanted, package=package, gpu=gpu

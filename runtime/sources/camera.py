@@ -106,20 +106,20 @@ class DeviceSource(OpenCVSource):
         if not path.exists():
             raise self._cannot_open(f"{path} does not exist")
         if not os.access(path, os.R_OK | os.W_OK):
-            error = CameraError(
-                f"cannot open {self.name}: permission denied for {path}; add this user to the "
-                "group video (sudo usermod -aG video $USER) and log in again"
+            raise CameraError(
+                f"permission denied for {path}",
+                context=f"cannot open {self.name}",
+                fix="add this user to the group video (sudo usermod -aG video $USER) and log in "
+                "again",
             )
-            error.reason = f"permission denied for {path}"
-            raise error
 
     def _cannot_open(self, tried: str) -> CameraError:
-        error = CameraError(
-            f"cannot open {self.name}: {tried}; cameras found: {sentence_list(cameras_found())}; "
-            "plug one in, or use --camera with a file, a URL or synthetic"
+        return CameraError(
+            tried,
+            context=f"cannot open {self.name}",
+            fix=f"cameras found: {sentence_list(cameras_found())}; plug one in, or use --camera "
+            "with a file, a URL or synthetic",
         )
-        error.reason = tried
-        return error
 
 
 def cameras_found() -> list[str]:

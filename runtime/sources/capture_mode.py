@@ -26,11 +26,11 @@ def check_mode(
     """
     if request.accept_mode or _honours(got, request.mode):
         return
-    error = CameraError(
-        f"{name}: asked for {request.mode}, got {got}; {advice}, or take it with --accept-mode"
+    raise CameraError(
+        f"asked for {request.mode}, got {got}",
+        context=name,
+        fix=f"{advice}, or take it with --accept-mode",
     )
-    error.reason = f"asked for {request.mode}, got {got}"
-    raise error
 
 
 def _honours(got: Mode, asked: Mode) -> bool:

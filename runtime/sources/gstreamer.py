@@ -55,12 +55,11 @@ class GStreamerSource(OpenCVSource):
         )
         if not capture.isOpened():
             capture.release()
-            error = CameraError(
-                f"cannot open {self.name}: GStreamer does not start the pipeline; try it with "
-                "gst-launch-1.0, with fakesink in place of the appsink"
+            raise CameraError(
+                "GStreamer does not start the pipeline",
+                context=f"cannot open {self.name}",
+                fix="try it with gst-launch-1.0, with fakesink in place of the appsink",
             )
-            error.reason = "GStreamer does not start the pipeline"
-            raise error
         return capture
 
 

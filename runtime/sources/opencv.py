@@ -140,9 +140,7 @@ class OpenCVSource(FrameSource):
 
     def _lost(self, waited_s: float) -> CameraError:
         cause = self._cause(waited_s)
-        error = CameraError(f"lost {self.name} after {self._index} frames: {cause}")
-        error.reason = cause
-        return error
+        return CameraError(cause, context=f"lost {self.name} after {self._index} frames")
 
 
 def mode_of(capture: cv2.VideoCapture) -> Mode:

@@ -108,9 +108,9 @@ class SyntheticSource(FrameSource):
         self._stop.clear()
 
     def _gone(self, what: str) -> CameraError:
-        error = CameraError(f"{what}: it is gone until frame {self._gone_until}, as it was told")
-        error.reason = f"it is gone until frame {self._gone_until}, as it was told"
-        return error
+        return CameraError(
+            f"it is gone until frame {self._gone_until}, as it was told", context=what
+        )
 
     def _tick_now(self) -> int:
         now_s = time.monotonic()

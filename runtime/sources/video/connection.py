@@ -72,10 +72,9 @@ class Connection(Closing):
             if pipe is not None:
                 advice = "check who writes to it"
             # PyAV's own error repeats the URL, credentials and all.
-            cause = None if is_url else error
-            failure = SourceError(f"cannot open {name}: {self.reason(error)}; {advice}")
-            failure.reason = self.reason(error)
-            raise failure from cause
+            raise SourceError(self.reason(error), context=f"cannot open {name}", fix=advice) from (
+                None if is_url else error
+            )
         moving = [
             stream
             for stream in self.container.streams.video

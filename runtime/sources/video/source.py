@@ -168,9 +168,9 @@ class VideoSource(FrameSource):
         yield from self._gaps_before(math.inf)
         if self.live:
             reason = connection.reason(failure) if failure else "the stream ended"
-            loss = CameraError(f"lost {self.name} after {self._index} frames: {reason}")
-            loss.reason = reason
-            raise loss from (None if self._is_url else failure)  # PyAV's would repeat the URL
+            raise CameraError(reason, context=f"lost {self.name} after {self._index} frames") from (
+                None if self._is_url else failure
+            )  # PyAV's would repeat the URL
         if failure:
             yield self._gap(f"reading failed: {connection.reason(failure)}", time.time_ns())
         elif early := early_end(connection.container, self._stream, self._log):
