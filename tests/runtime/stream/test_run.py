@@ -319,3 +319,29 @@ def test_a_meter_that_tells_nothing_is_off(
         in said
     )
     assert all("is_ood" not in row and "appearance" not in row for row in read_rows(output))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core leaves nothing to try")
+@pytest.mark.parametrize(
+    ("source", "is_tried"),
+    [
+        ("synthetic?frames=3", True),
+        ("synthetic?fps=max&frames=3", False),
+        ("{images}/*.png", False),
+        ("{images}", False),
+        ("{clips}/h264.mp4", False),
+        ("{clips}/h264.mp4 --realtime", True),
+    ],
+)
+def test_threads_are_tried_with_pauses_only_where_frames_come_by_the_clock(
+    stream: Stream,
+    image_folder: Path,
+    clips: dict[str, Path],
+    output: Path,
+    source: str,
+    is_tried: bool,
+) -> None:
+    named = source.format(images=image_folder, clips=clips["h264.mp4"].parent)
+    done = stream("--camera", *named.split(" "), "--output", output)
+    assert done.code == 0, done.stderr
+    assert ("as frames with pauses between them took" in done.stderr) == is_tried

@@ -14,6 +14,7 @@ import pytest
 
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.sources.base import CaptureRequest
+from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.video.source import VideoSource
 
 SERVER = Path(__file__).with_name("live_server.py")
@@ -73,7 +74,7 @@ def camera(request: pytest.FixtureRequest) -> Iterator[Camera]:
 
 
 def opened(camera: Camera) -> VideoSource:
-    return VideoSource(camera.url, name="camera", is_url=True, request=CaptureRequest(timeout_s=60))
+    return VideoSource(SourceSpec("url", camera.url, "camera"), CaptureRequest(timeout_s=60))
 
 
 def test_no_frame_claims_to_be_younger_than_it_is(camera: Camera) -> None:
