@@ -30,8 +30,7 @@ from ..sources.open import open_source
 from ..sources.spec import SourceSpec
 from .capture_thread import CaptureThread
 from .encode_loop import Extras, LatentStream, end_row
-from .mailbox import LivenessTimeouts
-from .mailboxes import Mailboxes
+from .mailbox import LivenessTimeouts, Mailboxes
 from .options import StreamOptions, check_stream_options
 from .reconstruct import Reconstruction
 from .stats import StreamSummary
