@@ -1,7 +1,8 @@
 """Which of our functions one frame passes through: `frame_path.py BUNDLE CAMERA [option ...]`.
 
-Streams a camera, by default of 60 frames, with a profile function in every thread, and prints
-each module with those of its functions that ran for at least nine of ten frames, capture to file.
+Streams a camera with a profile function in every thread, and prints each module with those of its
+functions that ran for at least nine of ten frames, from capture to file. A star marks a function
+that is given the frame with its facts, or its row; the others see pixels and numbers only.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from pathlib import Path
 from types import FrameType
 
 from motorvae.runtime.cli import stream_main
+from motorvae.runtime.core.frame import Frame
+from motorvae.runtime.core.row import Row
+from motorvae.runtime.stream.mailbox import LostFrame, QueuedFrame
 
 FRAMES = 60
 SHARE = 0.9
 OURS = "motorvae."
+KNOWING = (Frame, QueuedFrame, LostFrame, Row)
 FIRST, LAST = "take", "summary"
 """What is called once everything is open, and once the last frame is through."""
 
@@ -37,7 +42,9 @@ def profiled(bundle: str, camera: str, *options: str) -> collections.Counter[tup
         elif code.co_name == LAST:
             streaming.clear()
         if streaming.is_set() and module.startswith(OURS):
-            calls[module, getattr(code, "co_qualname", code.co_name)] += 1
+            given = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount]]
+            star = "*" if any(isinstance(value, KNOWING) for value in given) else ""
+            calls[module, getattr(code, "co_qualname", code.co_name) + star] += 1
 
     with tempfile.TemporaryDirectory() as folder:
         output = str(Path(folder) / "latents.jsonl")
@@ -67,7 +74,9 @@ def main() -> None:
             path[module].append(f"{function} x{count / FRAMES:.3g}")
     for module, functions in sorted(path.items()):
         print(f"{module}: {', '.join(functions)}")
-    print(f"{len(path)} modules, {sum(map(len, path.values()))} functions")
+    starred = sum("*" in " ".join(functions) for functions in path.values())
+    functions = sum(map(len, path.values()))
+    print(f"{len(path)} modules, {functions} functions; {starred} modules know the frame")
 
 
 if __name__ == "__main__":
