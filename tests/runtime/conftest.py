@@ -6,7 +6,6 @@ import contextlib
 import http.server
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -207,16 +206,6 @@ def frame_at() -> Callable[..., Frame]:
         return Frame(image=image, index=index, **given)
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def _restored_signals() -> Iterator[None]:
-    """The stream command takes over two signals for the rest of its process."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, handlers, strict=True):
-        signal.signal(number, handler)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
