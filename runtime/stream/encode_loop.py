@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from ..core.latency import NS_PER_MS
 from ..core.row import Row, Status
 from ..core.spec import ModelSpec
 from ..engines.base import Arrays, Backend
-from ..ood.detector import OODDetector
+from ..ood.detector import OODDetector, OODScores
 from ..pixels.convert import write_input
 from ..sinks.fanout import SinkReport
 from .mailbox import LostFrame, Mailboxes, QueuedFrame
@@ -23,6 +23,8 @@ from .reconstruct import Reconstruction
 from .stats import StreamStats, StreamSummary
 
 WARM_UP_RUNS = 3
+_SCORES = tuple(field.name for field in fields(OODScores))
+"""Columns of a row of the same name."""
 
 Emit = Callable[[Row], None]
 
@@ -141,7 +143,9 @@ class LatentStream:
                 "emit": ready_ns - encoded_ns,
             }
             age_ns = ready_ns - item.frame.grabbed_ns
-            row.age_ms, row.gap_ms = _ms(age_ns), self._gap_ms(camera, item)
+            row.age_ms = _ms(age_ns)
+            if (gap_from_ns := self._gaps_from_ns.pop(camera, None)) is not None:
+                row.gap_ms = _ms(item.frame.grabbed_ns - gap_from_ns)
             for stage, duration_ns in stages_ns.items():
                 setattr(row, f"{stage}_ms", _ms(duration_ns))
             stats.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
@@ -174,15 +178,8 @@ class LatentStream:
         if self._extras.ood is not None and appearances is not None:
             appearance = appearances.result()[position]
             scored = self._extras.ood.scored(mu, log_var, appearance)
-            row.kl = scored.kl
-            row.appearance = scored.appearance
-            row.appearance_percentile = scored.appearance_percentile
-            row.mahalanobis = scored.mahalanobis
-            row.mahalanobis_percentile = scored.mahalanobis_percentile
-            row.log_var_distance = scored.log_var_distance
-            row.log_var_percentile = scored.log_var_percentile
-            row.ood_score = scored.ood_score
-            row.is_ood = scored.is_ood
+            for name in _SCORES:
+                setattr(row, name, getattr(scored, name))
         return time.monotonic_ns()
 
     def _row(self, camera: str, item: QueuedFrame, status: Status) -> Row:
@@ -206,11 +203,6 @@ class LatentStream:
         row.age_ms = _ms(now_ns - item.frame.grabbed_ns)
         row.reason = f"older than {self._extras.max_age_ms:g} ms"
         return row
-
-    def _gap_ms(self, camera: str, item: QueuedFrame) -> float | None:
-        """Return how long there was no latent, if this one ends a loss."""
-        gap_from_ns = self._gaps_from_ns.pop(camera, None)
-        return None if gap_from_ns is None else _ms(item.frame.grabbed_ns - gap_from_ns)
 
     def _is_too_old(self, item: QueuedFrame, now_ns: int) -> bool:
         limit_ms = self._extras.max_age_ms

@@ -221,16 +221,18 @@ class Mailbox:
             return self._heard_ns + self._limits.timeout_s * NS_PER_S
         return self._lost_ns + self._limits.give_up_s * NS_PER_S
 
-    def check_deadline(self, now_ns: int) -> None:
-        """Declare what the deadline stands for, where it has passed."""
-        if self._limits is None or now_ns < self.deadline_ns():
-            return
+    def check_deadline(self, now_ns: int) -> float:
+        """Declare what the deadline stands for, where it has passed; return the next one."""
+        deadline_ns = self.deadline_ns()
+        if self._limits is None or now_ns < deadline_ns:
+            return deadline_ns
         if self._lost_ns is None:
             self.lose(f"nothing came for {self._limits.timeout_s:g} s")
-            return
-        given_up = f"given up after {self._limits.give_up_s:g} s: {self._reason}"
-        self._put_lost_row(given_up)
-        self.end(given_up)
+        else:
+            given_up = f"given up after {self._limits.give_up_s:g} s: {self._reason}"
+            self._put_lost_row(given_up)
+            self.end(given_up)
+        return self.deadline_ns()
 
     def _put_lost_row(self, reason: str, index: int | None = None) -> None:
         """Say a loss; one of no known frame takes an index too, as no two rows share one."""
@@ -300,13 +302,14 @@ class Mailboxes:
         with self._changed:
             while not self._stopped:
                 now_ns = time.monotonic_ns()
-                for box in self.boxes:
-                    box.check_deadline(now_ns)
+                deadline_ns = min(
+                    (box.check_deadline(now_ns) for box in self.boxes), default=math.inf
+                )
                 if any(box.items for box in self.boxes):
                     break
                 if all(box.ended for box in self.boxes):
                     return []
-                left_s = (min(box.deadline_ns() for box in self.boxes) - now_ns) / NS_PER_S
+                left_s = (deadline_ns - now_ns) / NS_PER_S
                 self._changed.wait(min(LONGEST_WAIT_S, max(0.0, left_s)))
             if len(self.boxes) > 1 and any(box.has_frame for box in self.boxes):
                 self._changed.wait_for(self._is_complete, timeout=self._batch_wait_s)
