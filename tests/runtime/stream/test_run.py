@@ -186,14 +186,14 @@ def test_known_images_are_not_foreign_and_others_are(
     args = ("--output", output, "--ood-above", 100)
     assert stream("--camera", known, "--camera", noise, *args).code == 0
     *rows, end = read_rows(output)
-    foreign = {
+    is_ood = {
         name: [r["is_ood"] for r in rows if r["camera"] == name]
         for name in (str(known), str(noise))
     }
     # The farthest known image of each statistic is at the limit, to a rounding.
-    assert sum(foreign[str(known)]) <= 3
-    assert foreign[str(noise)] == [True] * 5
-    assert end["summary"]["ood"] == sum(foreign[str(known)]) + 5
+    assert sum(is_ood[str(known)]) <= 3
+    assert is_ood[str(noise)] == [True] * 5
+    assert end["summary"]["ood"] == sum(is_ood[str(known)]) + 5
 
 
 def test_what_a_row_says_of_its_image_is_the_yardsticks_word(
