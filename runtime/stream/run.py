@@ -19,7 +19,6 @@ from ..core.command import print_remarks, stderr_console
 from ..core.errors import OutputError, SourceError
 from ..core.latency import table_of
 from ..core.row import RunFacts
-from ..core.spec import ModelSpec
 from ..engines.autotune_threads import autotuned_engine
 from ..engines.cpu_threads import keep_opencv_single
 from ..engines.select import Rebuild, SelectedEngine, select_engine
@@ -27,13 +26,11 @@ from ..ood.detector import OODDetector, ood_detector_from_bundle
 from ..sinks.base import Sink
 from ..sinks.fanout import SinkFanout, SinkReport
 from ..sinks.open import check_output, open_sink
-from ..sources.base import FrameSource
 from ..sources.open import open_source
-from ..sources.paced import Paced
+from ..sources.spec import SourceSpec
 from .capture_thread import CaptureThread
 from .encode_loop import Extras, LatentStream, end_row
-from .mailbox import LivenessTimeouts
-from .mailboxes import Mailboxes
+from .mailbox import LivenessTimeouts, Mailboxes
 from .options import StreamOptions, check_stream_options
 from .reconstruct import Reconstruction
 from .stats import StreamSummary
@@ -69,11 +66,15 @@ def stream(options: StreamOptions, rebuild: Rebuild | None = None) -> None:
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
     with contextlib.ExitStack() as stack:
-        choice = _encoder(options, bundle, rebuild)
+        specs = [
+            SourceSpec.parse(text, realtime=options.realtime, fps=options.fps)
+            for text in options.camera
+        ]
+        choice = _encoder(options, bundle, specs, rebuild)
         backend = stack.enter_context(choice.backend)
         extras, remarks = _extras(options, bundle, stack, rebuild)
         encoder = LatentStream(backend, bundle.spec, len(options.camera), extras)
-        mailboxes, captures, lossless = _captures(options, bundle, stack)
+        mailboxes, captures, lossless = _captures(options, bundle, specs, stack)
         facts = RunFacts(
             latent_size=bundle.spec.latent_size,
             image_size=bundle.spec.image_size,
@@ -118,14 +119,16 @@ def _check_view(options: StreamOptions) -> None:
         check_view(options.view_file)
 
 
-def _encoder(options: StreamOptions, bundle: Bundle, rebuild: Rebuild | None) -> SelectedEngine:
+def _encoder(
+    options: StreamOptions, bundle: Bundle, specs: Sequence[SourceSpec], rebuild: Rebuild | None
+) -> SelectedEngine:
     """Open the encoder; where frames come with pauses, with the threads that suit those."""
     request = replace(options.engine, outputs=options.encoder_outputs)
 
     def open_with(threads: int | None) -> SelectedEngine:
         return select_engine(bundle, "encoder", replace(request, threads=threads), rebuild)
 
-    if request.threads is not None or not options.is_paced:
+    if request.threads is not None or not any(spec.live for spec in specs):
         return open_with(request.threads)
     side = bundle.spec.image_size
     return autotuned_engine(open_with, (len(options.camera), 1, side, side))
@@ -189,14 +192,11 @@ def _ood_detector(options: StreamOptions, bundle: Bundle) -> tuple[OODDetector |
     return found, remarks
 
 
-def _opened(text: str, options: StreamOptions, spec: ModelSpec) -> FrameSource:
-    """Open a source for a model, at the pace asked for."""
-    source = open_source(text, replace(options.capture_request, spec=spec))
-    return Paced(source) if options.realtime and not source.live else source
-
-
 def _captures(
-    options: StreamOptions, bundle: Bundle, stack: contextlib.ExitStack
+    options: StreamOptions,
+    bundle: Bundle,
+    specs: Sequence[SourceSpec],
+    stack: contextlib.ExitStack,
 ) -> tuple[Mailboxes, list[CaptureThread], bool]:
     """Open every camera, each with its mailbox and a thread that owns it and is not yet started.
 
@@ -205,8 +205,9 @@ def _captures(
     """
     mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
     captures, lossless = [], True
-    for text in options.camera:
-        source = _opened(text, options, bundle.spec)
+    request = replace(options.capture_request, spec=bundle.spec)
+    for spec in specs:
+        source = open_source(spec, request)
         policy = options.policy or ("latest" if source.live else "every")
         mailbox = mailboxes.add(
             _unique(source.name, [box.name for box in mailboxes.boxes]),
