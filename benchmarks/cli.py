@@ -95,10 +95,10 @@ def _run(options: RunOptions, command: str) -> None:
     spec = spec_of_run(options)
     check_writable(options.output)
     try:
-        from .measure.rounds import Schedule  # noqa: PLC0415  # with torch: --help must not need it
+        from .measure.result import save_result  # noqa: PLC0415
+        from .measure.rounds import RoundPlan  # noqa: PLC0415  # with torch: --help must not need it
         from .report.plots import save_picture  # noqa: PLC0415
         from .report.screen import print_result  # noqa: PLC0415
-        from .result import save_result  # noqa: PLC0415
         from .run import Plan, run_benchmark  # noqa: PLC0415
         from .subjects.model_under_test import subject_from_files, untrained_subject  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -114,7 +114,7 @@ def _run(options: RunOptions, command: str) -> None:
         threads=options.threads,
         skip_compile=options.skip_compile or options.quick,
         training=(
-            Schedule(samples=options.training_steps, warmup=0, settle=0, turn=1),
+            RoundPlan(samples=options.training_steps, warmup=0, settle=0, turn=1),
             options.training_batch,
         )
         if options.training
@@ -144,8 +144,8 @@ def _compare(options: CompareOptions) -> None:
         raise ConfigError(f"--tolerance {options.tolerance:g}: take 0 or more, and less than 1")
     try:
         from .compare import check_regressions, compare_results  # noqa: PLC0415  # with psutil
+        from .measure.result import load_result  # noqa: PLC0415
         from .report.compare_table import print_comparison  # noqa: PLC0415
-        from .result import load_result  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, extra="bench") from error
     before, after = load_result(options.before), load_result(options.after)
@@ -160,8 +160,8 @@ def _report(options: ReportOptions) -> None:
         raise ConfigError(f"--output {options.output}: name a file that ends in .html")
     check_writable(options.output)
     try:
+        from .measure.result import load_result  # noqa: PLC0415
         from .report.write import save_report  # noqa: PLC0415  # with matplotlib
-        from .result import load_result  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, extra="bench") from error
     result = load_result(options.result)

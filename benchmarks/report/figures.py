@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ...runtime.bundle.graph_key import Part, Precision
 from ...runtime.bundle.manifest import Metric
-from ..cases.base import Case
-from ..result import Result
+from ..measure.case import Case
+from ..measure.result import Result
 from .plots import colours_of
 from .tables import operations_of
 

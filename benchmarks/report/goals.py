@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...runtime.core.spec import StrictModel
-from ..cases.base import EAGER, ONNX, PLAIN, Case, FrameSource
+from ..measure.case import (
+    DECODE_ALONE,
+    EAGER,
+    ENCODE_ALONE,
+    HOT,
+    ONNX,
+    PACED,
+    PLAIN,
+    Case,
+    FrameSource,
+)
 
 _FULL_HD = (1920, 1080)
 _IMPOSSIBLE = "not valid: no age is less than its parts"
 _MB = 1e6
-
-DECODE_ALONE, ENCODE_ALONE = "decode and convert alone", "encode alone"
-HOT, PACED = "hot loop", "paced at 60 fps"
-"""What `stream_case` calls the parts of a stream and the loops that they are timed in. A paced
-loop finds colder caches and a slower clock; a camera is paced."""
 
 
 class Goal(StrictModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..result import Result
+from ..measure.result import Result
 from .rivals import RIVALS, Standing
 from .tables import Sheet, caption_of, figure_of, machine_line, rates_line
 

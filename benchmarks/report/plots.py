@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ...runtime.core.atomic_files import replaced_file
-from ..cases.base import Case, Group
-from ..measure.samples import Series
-from ..result import Result
+from ..measure.case import Case, Group
+from ..measure.result import Result
+from ..measure.samples import Samples
 from .tables import GROUPS, caption_of, figure_of, machine_line, mark_of, rates_line
 
 # Okabe and Ito's colours, told apart with every common colour blindness.
@@ -52,7 +52,7 @@ class _Row:
     label: str
     colour: str
     case: Case
-    series: Series | None
+    series: Samples | None
 
 
 def save_picture(path: Path, result: Result) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..cases.base import COMPILED, EAGER, ONNX, OPENVINO, PLAIN, TENSORRT, TENSORRT_RTX, Case
-from ..result import Result
+from ..measure.case import COMPILED, EAGER, ONNX, OPENVINO, PLAIN, TENSORRT, TENSORRT_RTX, Case
+from ..measure.result import Result
 
 RIVALS = (EAGER, COMPILED, ONNX, OPENVINO, PLAIN)
 """ONNX Runtime and OpenVINO as installed; both run our graphs, too."""

@@ -6,8 +6,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..cases.base import COMPILED
-from ..result import Result
+from ..measure.case import COMPILED
+from ..measure.result import Result
 from .tables import (
     GROUPS,
     Sheet,

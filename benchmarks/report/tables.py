@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from ..cases.base import Case, Group
-from ..measure.samples import Series
-from ..result import Rate, Result
+from ..measure.case import Case, Group
+from ..measure.result import Rate, Result
+from ..measure.samples import Samples
 from .goals import goals_of
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 
-_PERCENTILES: dict[str, Callable[[Series], float]] = {
+_PERCENTILES: dict[str, Callable[[Samples], float]] = {
     "p50": lambda series: series.p50,
     "p95": lambda series: series.p95,
     "p99": lambda series: series.p99,
     "max": lambda series: series.max,
 }
-_OF_WHOLE: dict[str, Callable[[Case, Series], str | None]] = {
+_OF_WHOLE: dict[str, Callable[[Case, Samples], str | None]] = {
     "/image": lambda case, series: (
         figure_of(series.p50 / case.batch) if case.group in {"encoder", "decoder"} else None
     ),
@@ -181,7 +181,7 @@ def figure_of(value: float) -> str:
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
-def _wholes(cases: Sequence[Case]) -> Iterator[tuple[Case, Series]]:
+def _wholes(cases: Sequence[Case]) -> Iterator[tuple[Case, Samples]]:
     return ((case, case.whole) for case in cases if case.whole)
 
 

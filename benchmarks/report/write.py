@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from ...runtime.core.atomic_files import replaced_file
-from ..result import Result
+from ..measure.result import Result
 from .figures import pareto_of, roofline_figure
 from .html import facts_table, image_of, list_of, page_of, rivals_table, table_of
 from .plots import figure_of_group, figure_of_head

@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import pytest
 
+from motorvae.benchmarks.measure.result import load_result
 from motorvae.benchmarks.report.tables import sheet_of_goals
-from motorvae.benchmarks.result import load_result
 from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.hardware import cpu_has_bf16

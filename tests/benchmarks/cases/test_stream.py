@@ -4,12 +4,12 @@ import urllib.request
 
 from motorvae.benchmarks.cases.process import StreamConfig
 from motorvae.benchmarks.cases.stream import StreamPlan, stream_cases, stream_ways
-from motorvae.benchmarks.measure.rounds import Schedule
+from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.report.goals import goals_of
 from motorvae.benchmarks.subjects.mjpeg_camera import MjpegCamera
 from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
 
-SHORT = Schedule(samples=2, warmup=0, settle=0, turn=2)
+SHORT = RoundPlan(samples=2, warmup=0, settle=0, turn=2)
 PLAN = StreamPlan(rounds=2, skipped=2, frames=5)
 
 

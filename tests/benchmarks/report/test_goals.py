@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from motorvae.benchmarks.cases.base import Case
-from motorvae.benchmarks.measure.samples import series_of
+from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.benchmarks.report.goals import Goal, goals_of
 from motorvae.runtime.bundle.manifest import Metric
 
 
 def case(group: str, engine: str, ms: float, stage: str = "run", **facts: Any) -> Case:
-    stages = {stage: series_of([round(ms * 1e6)] * 4)}
+    stages = {stage: samples_of([round(ms * 1e6)] * 4)}
     return Case.model_validate({"group": group, "engine": engine, "stages": stages, **facts})
 
 
@@ -91,7 +91,7 @@ def test_the_age_is_held_against_the_parts_of_the_same_engine() -> None:
 
 
 def test_start_up_and_memory_have_their_units() -> None:
-    size = {"rss": series_of([150_000_000, 180_000_000], "bytes")}
+    size = {"rss": samples_of([150_000_000, 180_000_000], "bytes")}
     cases = [
         case("start-up", "ONNX Runtime", 900),
         case("start-up", "ONNX Runtime", 100, precision="int8"),

@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 
-from motorvae.benchmarks.cases.base import Case
-from motorvae.benchmarks.measure.samples import series_of
+from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.result import Result
+from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.benchmarks.report.rivals import standings_of
-from motorvae.benchmarks.result import Result
 from motorvae.runtime.bundle.manifest import Metric
 
 
 def case(engine: str, ms: int, **facts: Any) -> Case:
     return Case(
         **{"group": "encoder", "engine": engine, **facts},
-        stages={"run": series_of([ms * 10**6] * 3)},
+        stages={"run": samples_of([ms * 10**6] * 3)},
     )
 
 

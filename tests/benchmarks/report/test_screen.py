@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from motorvae.benchmarks.measure.result import Result
 from motorvae.benchmarks.report.plots import save_picture
 from motorvae.benchmarks.report.screen import print_result
 from motorvae.benchmarks.report.tables import figure_of
-from motorvae.benchmarks.result import Result
 
 
 def printed(result: Result, width: int = 80) -> str:

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from motorvae.benchmarks.cases.base import Case
-from motorvae.benchmarks.measure.samples import series_of
+from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.result import Rate, Result, save_result
+from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.benchmarks.report.write import save_report
-from motorvae.benchmarks.result import Rate, Result, save_result
 from motorvae.runtime.bundle.manifest import Metric
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -43,8 +43,8 @@ Bench = Callable[..., tuple[int, str]]
 def full(result: Result) -> Result:
     """A case of every group, what the gate found of some, and roofs of two precisions."""
     eager, absent, restless, path, training = result.cases
-    run = {"run": series_of([place * 10**5 for place in range(10, 60)])}
-    bytes_taken = {"peak": series_of([n << 20 for n in (170, 180, 190)], "bytes")}
+    run = {"run": samples_of([place * 10**5 for place in range(10, 60)])}
+    bytes_taken = {"peak": samples_of([n << 20 for n in (170, 180, 190)], "bytes")}
     error = Metric(name="largest error / spread", value=0.2, limit=0.5)
     psnr = Metric(name="PSNR", value=52, unit="dB", limit=45, higher_is_better=True)
     int8: dict[str, Any] = {"engine": "OpenVINO", "precision": "int8"}
@@ -74,7 +74,7 @@ def full(result: Result) -> Result:
         Case(group="gpu", engine="TensorRT", stages=run),
         training,
     )
-    matrix = {**result.matrix, "int8": Rate(work=2 * 10**9, series=series_of([2 * 10**6] * 3))}
+    matrix = {**result.matrix, "int8": Rate(work=2 * 10**9, series=samples_of([2 * 10**6] * 3))}
     return result.model_copy(update={"cases": cases, "matrix": matrix})
 
 

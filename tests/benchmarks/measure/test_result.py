@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from motorvae.benchmarks.cases.base import Case, GpuMode
-from motorvae.benchmarks.measure.samples import series_of
-from motorvae.benchmarks.result import Result, load_result, save_result
+from motorvae.benchmarks.measure.case import Case, GpuMode
+from motorvae.benchmarks.measure.result import Result, load_result, save_result
+from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.runtime.bundle.manifest import Metric
 from motorvae.runtime.core.errors import MeasurementError, OutputError
 
@@ -25,13 +25,13 @@ def test_a_result_reads_back_as_it_was_written(result: Result, tmp_path: Path) -
 
 
 def test_percentiles_are_those_of_the_samples() -> None:
-    series = series_of([n * 1_000_000 for n in range(1, 102)])
+    series = samples_of([n * 1_000_000 for n in range(1, 102)])
     assert (series.p50, series.p95, series.p99, series.max) == pytest.approx((51, 96, 100, 101))
     assert series.shown_in == "ms"
 
 
 def test_bytes_are_read_in_mib() -> None:
-    series = series_of([1 << 20, 3 << 20, 5 << 20], "bytes")
+    series = samples_of([1 << 20, 3 << 20, 5 << 20], "bytes")
     assert (series.p50, series.max, series.shown_in) == (3, 5, "MiB")
     assert series.shown == (1, 3, 5)
 
@@ -102,7 +102,7 @@ def test_a_case_has_samples_or_a_reason_and_never_both() -> None:
             engine="torch eager",
             batch=1,
             not_measured="broken",
-            stages={"run": series_of([1])},
+            stages={"run": samples_of([1])},
         )
 
 
