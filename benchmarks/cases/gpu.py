@@ -18,7 +18,8 @@ from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName
 from ...runtime.pixels.convert import input_from_luma
 from ..measure.case import TENSORRT, TENSORRT_RTX, Case, GpuMode, measured_case
 from ..measure.rounds import RoundPlan, Timings, interleaved
-from ..subjects.model_under_test import ModelUnderTest, array_sha256, luma_for
+from ..subjects.model_under_test import ModelUnderTest
+from ..subjects.scenes import array_sha256, luma_for
 from .graph import DriftGate, samples_by_stage
 
 _ENGINES: dict[TensorRTName, str] = {"tensorrt": TENSORRT, "tensorrt-rtx": TENSORRT_RTX}

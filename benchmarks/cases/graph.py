@@ -17,7 +17,8 @@ from ..measure.rounds import RoundPlan, Timings, interleaved, stopwatch
 from ..measure.samples import Samples, samples_of
 from ..subjects.engine_error import Drift, announced, drift_of
 from ..subjects.engines_under_test import EngineUnderTest, contenders_of, open_all
-from ..subjects.model_under_test import ModelUnderTest, array_sha256, luma_for
+from ..subjects.model_under_test import ModelUnderTest
+from ..subjects.scenes import array_sha256, luma_for
 from ..subjects.torch_engines import Run, agreement_with, eager_run
 
 

@@ -22,9 +22,9 @@ from ..measure.case import EAGER, PLAIN, Agreement, Case, FrameSource, measured_
 from ..measure.rounds import RoundPlan, interleaved
 from ..subjects.engine_error import Drift
 from ..subjects.engines_under_test import RUNNERS, EngineUnderTest, Opened, open_all, production
-from ..subjects.luma_paths import Luma, our_luma, plain_luma
-from ..subjects.model_under_test import ModelUnderTest, luma_for
-from ..subjects.scenes import JPEG_QUALITY, Scene, scene_of
+from ..subjects.luma_paths import our_luma, plain_luma
+from ..subjects.model_under_test import ModelUnderTest
+from ..subjects.scenes import JPEG_QUALITY, Luma, Scene, luma_for, scene_of
 from ..subjects.torch_engines import Run, agreement_with, eager_run
 from .graph import DriftGate, samples_by_stage
 

@@ -27,10 +27,9 @@ from ...runtime.sources.synthetic.vehicles import MovingVehicles
 from ..measure.case import DECODE_ALONE, ENCODE_ALONE, HOT, PACED, Case, FrameSource, measured_case
 from ..measure.rounds import Laps, RoundPlan, interleaved, stopwatch
 from ..measure.samples import Samples, samples_of
-from ..subjects.luma_paths import Luma
 from ..subjects.mjpeg_camera import MjpegCamera
-from ..subjects.model_under_test import ModelUnderTest, luma_for
-from ..subjects.scenes import frame_of, jpeg_of
+from ..subjects.model_under_test import ModelUnderTest
+from ..subjects.scenes import Luma, frame_of, jpeg_of, luma_for
 from ..subjects.stream_process import Memory, StreamProcess, parsed
 from .graph import samples_by_stage
 from .process import StreamConfig
