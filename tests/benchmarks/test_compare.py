@@ -19,9 +19,10 @@ from motorvae.benchmarks.compare import (
     interval_of_ratio,
 )
 from motorvae.benchmarks.measure.case import Case
-from motorvae.benchmarks.measure.result import Result, save_result
+from motorvae.benchmarks.measure.result import Result
 from motorvae.benchmarks.measure.samples import Unit, samples_of
 from motorvae.runtime.bundle.manifest import Metric
+from motorvae.runtime.core.documents import save_document
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import StrictModel
 
@@ -252,8 +253,8 @@ def test_a_regression_ends_with_exit_code_1_and_names_the_case(
     result: Result, tmp_path: Path
 ) -> None:
     before, after = tmp_path / "a.json", tmp_path / "b.json"
-    save_result(before, scaled(result, 1))
-    save_result(after, scaled(result, 1.5))
+    save_document(before, scaled(result, 1))
+    save_document(after, scaled(result, 1.5))
     worse = compare(before, after)
     assert worse.returncode == 1, worse.stderr
     assert worse.stderr == (

@@ -9,15 +9,16 @@ import pytest
 from pydantic import ValidationError
 
 from motorvae.benchmarks.measure.case import Case, GpuMode
-from motorvae.benchmarks.measure.result import Result, load_result, save_result
+from motorvae.benchmarks.measure.result import Result, load_result
 from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.runtime.bundle.manifest import Metric
+from motorvae.runtime.core.documents import save_document
 from motorvae.runtime.core.errors import MeasurementError, OutputError
 
 
 def test_a_result_reads_back_as_it_was_written(result: Result, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "bench.json"
-    save_result(path, result)
+    save_document(path, result)
     assert load_result(path) == result
     raw = json.loads(path.read_text())["cases"][0]["stages"]["run"]["samples"]
     assert tuple(raw) == result.cases[0].stages["run"].samples
@@ -144,11 +145,11 @@ def test_errors_read_back_as_they_were_written(result: Result, tmp_path: Path, p
         }
     )
     changed = result.model_copy(update={"cases": (case, *result.cases[1:])})
-    save_result(tmp_path / "bench.json", changed)
+    save_document(tmp_path / "bench.json", changed)
     assert load_result(tmp_path / "bench.json") == changed
 
 
 def test_a_result_that_cannot_be_written_says_so(result: Result, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot write"):
-        save_result(tmp_path / "file" / "bench.json", result)
+        save_document(tmp_path / "file" / "bench.json", result)
