@@ -349,6 +349,6 @@ def test_the_doctor_leaves_a_result_of_what_ran(
     # The bundle has no INT8 graphs.
     engines = [row for row in found.rows if row.engine == title_of(package.name)]
     rows = [row for row in engines if row.precision != "int8"]
-    assert [(row.title, row.reason) for row in rows if row.status != "measured"] == []
+    assert [(row.how, row.not_measured) for row in rows if row.status != "measured"] == []
     assert [row.equals_graph_off for row in rows] == [None, True, None, True]
     assert (code, found.gpu.name) == (0, gpu.name)
