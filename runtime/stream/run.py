@@ -17,7 +17,7 @@ from rich.console import Console
 from ..bundle.load import Bundle, load_bundle
 from ..core.command import print_remarks, stderr_console
 from ..core.errors import OutputError, SourceError
-from ..core.latency import table_of
+from ..core.latency import latency_table
 from ..core.row import RunFacts
 from ..engines.autotune_threads import autotuned_engine
 from ..engines.cpu_threads import keep_opencv_single
@@ -284,7 +284,7 @@ def _print_summary(console: Console, summary: StreamSummary, reports: Sequence[S
         unwritten = f", {report.dropped} not taken" if report.dropped else ""
         console.print(f"{report.rows} rows in {report.name}{unwritten}")
     if summary.stages:
-        console.print(table_of(summary.stages))
+        console.print(latency_table(summary.stages))
 
 
 def _unusual(summary: StreamSummary) -> list[tuple[int, str]]:
