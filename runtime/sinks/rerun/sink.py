@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class ViewSink(Sink):
             for number, (camera, name) in enumerate(_short_names(facts.cameras).items(), 1)
         }
         self._flushed_s, self._flushed_rows = time.monotonic(), 0
-        self._closed = False
+        self._closed = self._is_abandoned = False
         self._describe()
 
     @classmethod
@@ -144,11 +145,16 @@ class ViewSink(Sink):
         if self._closed:
             return
         self._closed = True
+        if self._is_abandoned:  # the error was raised when it failed
+            if self._viewer is not None:
+                self._viewer.leave()
+            return
         try:
             if self._viewer is None or self._viewer.why_ended() is None:
                 self._flush()
         finally:
-            self._recording.disconnect()
+            if not self._is_abandoned:
+                self._recording.disconnect()
             if self._viewer is not None:
                 self._viewer.leave()
 
@@ -227,11 +233,23 @@ class ViewSink(Sink):
             self._recording.flush(timeout_sec=FLUSH_TIMEOUT_S)
         except (RuntimeError, ValueError, OSError) as error:
             self.rows = self._flushed_rows
+            self._abandon()
             self._check_viewer()
             raise OutputError(
                 f"cannot write {self.name}: {error}; make room there or name another place"
             ) from error
         self._flushed_rows = self.rows
+
+    def _abandon(self) -> None:
+        """Never touch the recording again: what ends it waits on a thread that may be gone.
+
+        Seen with a full disk and rerun-sdk 0.39: its destructor, `disconnect` and the flush at the
+        end of the process have no time-out, and each hung in about every third run.
+        """
+        if not self._is_abandoned:
+            self._is_abandoned = True
+            rr.unregister_shutdown()
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._recording.inner))
 
     def _check_viewer(self) -> None:
         if self._viewer is not None and (why := self._viewer.why_ended()) is not None:
