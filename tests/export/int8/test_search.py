@@ -62,9 +62,8 @@ class Asked:
             excluded=excluded,
         )
 
-    def _judge(self, trial: Trial, number: int) -> tuple[GraphReport, ...]:
+    def _judge(self, trial: Trial) -> tuple[GraphReport, ...]:
         self.finalists.append(trial)
-        assert number == len(self.finalists)
         return error(self._on_judges(trial.method, trial.excluded))
 
     def _derive(self, method: Method, excluded: Sequence[str]) -> ir.Model:
