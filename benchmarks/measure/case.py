@@ -1,4 +1,4 @@
-"""Case: one subject of the benchmark, what tells it apart, and its samples or why it has none."""
+"""Case: one thing that is measured, what tells it apart, and its samples or why it has none."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class GpuMode(StrictModel):
 
 
 class Case(StrictModel):
-    """One subject of the benchmark: measured, or the reason why not.
+    """One thing that is measured: its samples, or the reason why there are none.
 
     The fields from `group` to `mode` tell cases apart, in one result and between two.
 

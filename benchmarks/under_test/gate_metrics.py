@@ -15,7 +15,7 @@ from .torch_engines import Run
 
 
 @dataclass(frozen=True)
-class Drift:
+class GateMetrics:
     """What the gate found.
 
     Attributes:
@@ -38,7 +38,7 @@ class Running:
     name: str = "the engine under test"
 
 
-def drift_of(run: Run, key: GraphKey, verifier: Verifier, *, takes_luma: bool) -> Drift:
+def gate_metrics(run: Run, key: GraphKey, verifier: Verifier, *, takes_luma: bool) -> GateMetrics:
     """Run an engine over the verifier's images and hold it to the limits.
 
     Args:
@@ -49,7 +49,7 @@ def drift_of(run: Run, key: GraphKey, verifier: Verifier, *, takes_luma: bool) -
     """
     dtype: np.dtype[Any] = np.dtype(np.uint8 if takes_luma else np.float32)
     worst = verifier.worst(key, Running(run, dtype))
-    return Drift(psnr=worst) if key.part == "decoder" else Drift(latent_error=worst)
+    return GateMetrics(psnr=worst) if key.part == "decoder" else GateMetrics(latent_error=worst)
 
 
 def announced(manifest: Manifest, entry: GraphEntry) -> tuple[str, ...]:
