@@ -11,10 +11,9 @@ from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Part
 from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.engines.base import Batch
 from ...runtime.pixels.convert import input_from_luma
-from ..measure.case import COMPILED, EAGER, Case, measured_case
+from ..measure.case import COMPILED, EAGER, Case
 from ..measure.roofline import Cost, cost_of
-from ..measure.rounds import RoundPlan, Timings, interleaved, stopwatch
-from ..measure.samples import Samples, samples_of
+from ..measure.rounds import RoundPlan, interleaved, stopwatch
 from ..under_test.engines_under_test import EngineUnderTest, engines_under_test, open_all
 from ..under_test.gate_metrics import GateMetrics, announced, gate_metrics
 from ..under_test.model_under_test import ModelUnderTest
@@ -128,18 +127,18 @@ def graph_cases(
     for one in opened:
         planned = one.engine.planned
         drift = drifts[planned.key]
-        update = {
-            "not_measured": None,
-            "input_sha256": identity,
-            "prepare_s": one.prepare_s,
-            "stages": samples_by_stage(samples[planned.key]),
-            "turn": schedule.turn,
-            "agreement": agreements[planned.key] if planned.engine != EAGER else (),
-            "latent_error": drift.latent_error,
-            "psnr": drift.psnr,
-            "notes": drift.notes,
-        }
-        measured.append(measured_case(planned.model_copy(update=update)))
+        measured.append(
+            planned.timed(
+                samples[planned.key],
+                input_sha256=identity,
+                prepare_s=one.prepare_s,
+                turn=schedule.turn,
+                agreement=agreements[planned.key] if planned.engine != EAGER else (),
+                latent_error=drift.latent_error,
+                psnr=drift.psnr,
+                notes=drift.notes,
+            )
+        )
     return in_order([one.planned for one in engines], [*measured, *refused])
 
 
@@ -160,11 +159,6 @@ def in_order(planned: Sequence[Case], cases: Sequence[Case]) -> list[Case]:
     """Return cases in the order in which they were planned."""
     places = {case.key: place for place, case in enumerate(planned)}
     return sorted(cases, key=lambda case: places[case.key])
-
-
-def samples_by_stage(samples: Timings) -> dict[str, Samples]:
-    """Return each stage's samples with their percentiles."""
-    return {stage: samples_of(taken) for stage, taken in samples.items()}
 
 
 def _call(run: Run, values: Batch) -> Callable[[], object]:

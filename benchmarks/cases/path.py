@@ -18,7 +18,7 @@ from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Batch
 from ...runtime.pixels.convert import input_from_luma, write_input
 from ...runtime.pixels.reference import reference_luma
-from ..measure.case import EAGER, PLAIN, Agreement, Case, FrameSource, measured_case
+from ..measure.case import EAGER, PLAIN, Agreement, Case, FrameSource
 from ..measure.rounds import RoundPlan, interleaved
 from ..under_test.engines_under_test import RUNNERS, EngineUnderTest, Opened, open_all, production
 from ..under_test.gate_metrics import GateMetrics
@@ -26,7 +26,7 @@ from ..under_test.luma_paths import our_luma, plain_luma
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import JPEG_QUALITY, Luma, Scene, luma_for, scene_of
 from ..under_test.torch_engines import Run, agreement_with, eager_run
-from .graph import DriftGate, samples_by_stage
+from .graph import DriftGate
 
 FRAMES = ((640, 480), (1280, 720), (1920, 1080))
 """Width and height of the frames of the whole path."""
@@ -113,18 +113,13 @@ def path_cases(
                     {path.planned.how: path.laps(tested.spec) for path in paths}, schedule
                 )
                 cases += [
-                    measured_case(
-                        path.planned.model_copy(
-                            update={
-                                "not_measured": None,
-                                "input_sha256": scene.sha256,
-                                "stages": samples_by_stage(samples[path.planned.how]),
-                                "turn": schedule.turn,
-                                "agreement": agreement,
-                                "latent_error": path.drift.latent_error,
-                                "notes": (*path.planned.notes, *path.drift.notes),
-                            }
-                        )
+                    path.planned.timed(
+                        samples[path.planned.how],
+                        input_sha256=scene.sha256,
+                        turn=schedule.turn,
+                        agreement=agreement,
+                        latent_error=path.drift.latent_error,
+                        notes=(*path.planned.notes, *path.drift.notes),
                     )
                     for path, agreement in zip(paths, agreements, strict=True)
                 ]

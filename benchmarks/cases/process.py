@@ -9,8 +9,7 @@ from typing import get_args
 from ...runtime.bundle.graph_key import OUTPUTS, Precision
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import CpuRunner
-from ..measure.case import Case, measured_case
-from ..measure.samples import samples_of
+from ..measure.case import Case
 from ..under_test.engines_under_test import RUNNERS, is_for
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.stream_process import StreamProcess, import_ns
@@ -79,15 +78,9 @@ def start_up_cases(tested: ModelUnderTest, rounds: int) -> list[Case]:
                 if turn:  # before it, files came from the disk
                     samples.append(first_ns)
     return [
-        measured_case(
-            config.planned("start-up").model_copy(
-                update={
-                    "not_measured": reasons.get(config),
-                    "stages": {} if config in reasons else {"first latent": samples_of(samples)},
-                    "turn": 1,
-                }
-            )
-        )
+        config.planned("start-up").without(reasons[config])
+        if config in reasons
+        else config.planned("start-up").timed({"first latent": samples}, turn=1)
         for config, samples in taken.items()
     ]
 
@@ -95,13 +88,8 @@ def start_up_cases(tested: ModelUnderTest, rounds: int) -> list[Case]:
 def import_cases(rounds: int) -> list[Case]:
     """Time the import of the runtime's commands in fresh interpreters."""
     import_ns()  # files come from the disk
-    case = Case(
-        group="import",
-        engine=_MOTORVAE,
-        turn=1,
-        stages={"import": samples_of([import_ns() for _ in range(rounds)])},
-    )
-    return [measured_case(case)]
+    case = Case(group="import", engine=_MOTORVAE, not_measured="not reached")
+    return [case.timed({"import": [import_ns() for _ in range(rounds)]}, turn=1)]
 
 
 def _first_row_ns(tested: ModelUnderTest, config: StreamConfig) -> int:

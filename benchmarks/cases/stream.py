@@ -24,14 +24,12 @@ from ...runtime.pixels.convert import fitted_luma, input_from_luma
 from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
 from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
-from ..measure.case import DECODE_ALONE, ENCODE_ALONE, HOT, PACED, Case, FrameSource, measured_case
+from ..measure.case import DECODE_ALONE, ENCODE_ALONE, HOT, PACED, Case, FrameSource
 from ..measure.rounds import Laps, RoundPlan, interleaved, stopwatch
-from ..measure.samples import Samples, samples_of
 from ..under_test.mjpeg_camera import MjpegCamera
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import Luma, frame_of, jpeg_of, luma_for
 from ..under_test.stream_process import Memory, StreamProcess, parsed
-from .graph import samples_by_stage
 from .process import StreamConfig
 
 FPS = 60
@@ -153,18 +151,7 @@ def alone_cases(
                     run = stack.enter_context(_encoder(tested, config, seed))
                     planned[case.key], laps[case.key] = case, _laps(run, "encode", due)
         samples = interleaved(laps, schedule)
-    return [
-        measured_case(
-            case.model_copy(
-                update={
-                    "not_measured": None,
-                    "stages": samples_by_stage(samples[key]),
-                    "turn": schedule.turn,
-                }
-            )
-        )
-        for key, case in planned.items()
-    ]
+    return [case.timed(samples[key], turn=schedule.turn) for key, case in planned.items()]
 
 
 def _streamed(
@@ -194,25 +181,23 @@ def _streamed(
     cases = []
     for config in configs:
         place = {"source": camera.source, "frame": camera.frame}
-        reason = {"not_measured": reasons.get(config)}
-        stages = {} if config in reasons else {s: samples_of(v) for s, v in ages[config].items()}
+        stream, memory = (
+            config.planned(group).model_copy(update=place) for group in ("stream", "memory")
+        )
+        if config in reasons:
+            cases += [stream.without(reasons[config]), memory.without(reasons[config])]
+            continue
         notes = (
             f"the first {plan.skipped} rows of each of {plan.rounds} processes do not count",
             f"frames dropped: {dropped[config]}",
         )
-        update = {**place, **reason, "stages": stages, "turn": plan.frames, "notes": notes}
-        cases.append(measured_case(config.planned("stream").model_copy(update=update)))
-        sizes = {} if config in reasons else _sizes(memories[config])
-        update = {**place, **reason, "stages": sizes, "turn": 1}
-        cases.append(config.planned("memory").model_copy(update=update))
+        cases.append(stream.timed(ages[config], turn=plan.frames, notes=notes))
+        sizes = {
+            "rss": [one.rss for one in memories[config]],
+            "peak": [one.peak for one in memories[config]],
+        }
+        cases.append(memory.timed(sizes, "bytes", turn=1))
     return cases
-
-
-def _sizes(memories: list[Memory]) -> dict[str, Samples]:
-    return {
-        "rss": samples_of([memory.rss for memory in memories], "bytes"),
-        "peak": samples_of([memory.peak for memory in memories], "bytes"),
-    }
 
 
 @contextlib.contextmanager

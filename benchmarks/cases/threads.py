@@ -11,14 +11,13 @@ import numpy as np
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
 from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import write_input
-from ..measure.case import EAGER, HOT, ONNX, PACED, Case, measured_case
+from ..measure.case import EAGER, HOT, ONNX, PACED, Case
 from ..measure.rounds import Laps, RoundPlan, interleaved
 from ..under_test.as_installed import plain_onnx
 from ..under_test.luma_paths import our_luma, plain_luma
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import scene_of
 from ..under_test.torch_engines import eager_run
-from .graph import samples_by_stage
 from .path import Path
 from .stream import FPS, pacer
 
@@ -69,16 +68,7 @@ def thread_cases(tested: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> l
         ]
         samples = interleaved({case.key: laps for case, laps in found}, schedule)
     return [
-        measured_case(
-            case.model_copy(
-                update={
-                    "not_measured": None,
-                    "input_sha256": scene.sha256,
-                    "stages": samples_by_stage(samples[case.key]),
-                    "turn": schedule.turn,
-                }
-            )
-        )
+        case.timed(samples[case.key], input_sha256=scene.sha256, turn=schedule.turn)
         for case, _ in found
     ]
 
