@@ -136,11 +136,9 @@ def _run(options: RunOptions, command: str) -> None:
     picture = options.output.with_suffix(".png")
     save_picture(picture, result)
     print_verdict(console, result)
-    console.print(
-        f"every sample in {options.output}, the fastest in {picture}; all tables and figures: "
-        f"motorvae-bench report {options.output}",
-        soft_wrap=True,
-    )
+    console.print(f"every sample in {options.output}, those of the fastest in {picture}")
+    report = shlex.join(("motorvae-bench", "report", str(options.output)))
+    console.print(f"every table and figure: {report}")
 
 
 def _compare(options: CompareOptions) -> None:
