@@ -9,7 +9,7 @@ from typing import get_args
 
 from ..runtime.bundle.graph_key import Part
 from ..training.hardware import cpu_has_bf16
-from .cases.graph import DriftGate, cost_of_case, graph_cases
+from .cases.graph import cost_of_case, graph_cases
 from .cases.path import path_cases
 from .cases.process import import_cases, start_up_cases, stream_configs
 from .cases.stream import StreamPlan, stream_cases, streamed_configs
@@ -24,6 +24,7 @@ from .measure.roofline import roofline_of
 from .measure.rounds import RoundPlan
 from .measure.samples import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
 from .options import RunGroup
+from .under_test.gate_metrics import DriftGate
 from .under_test.model_under_test import ModelUnderTest
 from .under_test.torch_engines import thread_limit
 

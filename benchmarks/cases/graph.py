@@ -4,54 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
-from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Part
-from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.engines.base import Batch
 from ...runtime.pixels.convert import input_from_luma
-from ..measure.case import COMPILED, EAGER, Case
+from ..measure.case import EAGER, Case
 from ..measure.roofline import Cost, cost_of
 from ..measure.rounds import RoundPlan, interleaved, stopwatch
 from ..under_test.engines_under_test import EngineUnderTest, engines_under_test, open_all
-from ..under_test.gate_metrics import GateMetrics, announced, gate_metrics
+from ..under_test.gate_metrics import DriftGate
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import array_sha256, luma_for
 from ..under_test.torch_engines import Run, agreement_with, eager_run
-
-
-@dataclass
-class DriftGate:
-    """The drift of each engine, found once and kept for all batches and paths."""
-
-    tested: ModelUnderTest
-    _known: dict[str, GateMetrics] = field(default_factory=dict)
-
-    def of(self, case: Case, run: Run, entry: GraphEntry | None = None) -> GateMetrics:
-        """Return what an engine drifts; nothing for torch, which is the reference.
-
-        A compiled module is made for one batch size, and its agreement is checked anyway.
-
-        Args:
-            case: Says which engine it is, and what it takes and gives.
-            run: The engine.
-            entry: The bundle's graph that it runs, where it is one of ours.
-        """
-        if case.engine in {EAGER, COMPILED}:
-            return GateMetrics()
-        if case.how not in self._known:
-            part: Part = "decoder" if case.outputs == "reconstruction" else "encoder"
-            found = gate_metrics(
-                run,
-                GraphKey(part, case.precision),
-                Verifier(self.tested.reference),
-                takes_luma=case.input_type == "uint8",
-            )
-            if entry is not None:
-                found = replace(found, notes=announced(self.tested.bundle.manifest, entry))
-            self._known[case.how] = found
-        return self._known[case.how]
 
 
 def graph_cases(

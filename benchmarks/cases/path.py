@@ -21,12 +21,10 @@ from ...runtime.pixels.reference import reference_luma
 from ..measure.case import EAGER, PLAIN, Agreement, Case, FrameSource
 from ..measure.rounds import RoundPlan, interleaved
 from ..under_test.engines_under_test import RUNNERS, EngineUnderTest, Opened, open_all, production
-from ..under_test.gate_metrics import GateMetrics
-from ..under_test.luma_paths import our_luma, plain_luma
+from ..under_test.gate_metrics import DriftGate, GateMetrics
 from ..under_test.model_under_test import ModelUnderTest
-from ..under_test.scenes import JPEG_QUALITY, Luma, Scene, luma_for, scene_of
+from ..under_test.scenes import JPEG_QUALITY, Luma, Scene, luma_for, our_luma, plain_luma, scene_of
 from ..under_test.torch_engines import Run, agreement_with, eager_run
-from .graph import DriftGate
 
 FRAMES = ((640, 480), (1280, 720), (1920, 1080))
 """Width and height of the frames of the whole path."""

@@ -14,9 +14,8 @@ from ...runtime.pixels.convert import write_input
 from ..measure.case import EAGER, HOT, ONNX, PACED, Case
 from ..measure.rounds import Laps, RoundPlan, interleaved
 from ..under_test.as_installed import plain_onnx
-from ..under_test.luma_paths import our_luma, plain_luma
 from ..under_test.model_under_test import ModelUnderTest
-from ..under_test.scenes import scene_of
+from ..under_test.scenes import our_luma, plain_luma, scene_of
 from ..under_test.torch_engines import eager_run
 from .path import Path
 from .stream import FPS, pacer

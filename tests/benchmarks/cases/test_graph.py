@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.cases.graph import DriftGate, cost_of_case, graph_cases
+from motorvae.benchmarks.cases.graph import cost_of_case, graph_cases
 from motorvae.benchmarks.measure.case import Case
 from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.under_test.engines_under_test import engines_under_test, is_for, production
+from motorvae.benchmarks.under_test.gate_metrics import DriftGate
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.bundle.load import load_bundle

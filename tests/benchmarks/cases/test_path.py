@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.cases import path as path_case
-from motorvae.benchmarks.cases.graph import DriftGate
 from motorvae.benchmarks.cases.path import SOURCES, path_cases
 from motorvae.benchmarks.measure.rounds import RoundPlan
-from motorvae.benchmarks.under_test.luma_paths import our_luma, plain_luma
+from motorvae.benchmarks.under_test.gate_metrics import DriftGate
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
-from motorvae.benchmarks.under_test.scenes import frame_of, scene_of
+from motorvae.benchmarks.under_test.scenes import frame_of, our_luma, plain_luma, scene_of
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.reference import reference_luma

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.under_test.gate_metrics import announced, gate_metrics
+from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.under_test.gate_metrics import DriftGate, announced
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 from motorvae.export.verify.limits import LIMITS
-from motorvae.export.verify.verifier import Verifier
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.engines.base import Arrays, Batch
+
+
+def case(outputs: str, **facts: Any) -> Case:
+    kind: dict[str, Any] = {"group": "encoder", "engine": "OpenVINO", "precision": "int8"}
+    return Case(**kind, outputs=outputs, not_measured="not yet", **facts)
 
 
 def test_an_encoder_is_held_to_its_spread(tested: ModelUnderTest) -> None:
@@ -21,7 +28,7 @@ def test_an_encoder_is_held_to_its_spread(tested: ModelUnderTest) -> None:
         start = sum(map(len, seen[:-1]))
         return {"mu": reference.mu[start : start + len(batch)] + share * reference.scale}
 
-    found = gate_metrics(run, GraphKey("encoder", "int8"), Verifier(reference), takes_luma=True)
+    found = DriftGate(tested).of(case("mu", input_type="uint8"), run)
     assert found.latent_error is not None
     assert found.latent_error.value == pytest.approx(share, rel=1e-3)
     assert not found.latent_error.passed
@@ -39,7 +46,7 @@ def test_a_decoder_is_held_to_its_worst_image(tested: ModelUnderTest) -> None:
         start = next(places)
         return {"reconstruction": images[start : start + len(batch)]}
 
-    found = gate_metrics(run, GraphKey("decoder", "int8"), Verifier(reference), takes_luma=False)
+    found = DriftGate(tested).of(case("reconstruction"), run)
     assert found.psnr is not None
     assert found.psnr.value == pytest.approx(20, abs=0.01)
     assert not found.psnr.passed
@@ -49,9 +56,7 @@ def test_a_nan_never_passes(tested: ModelUnderTest) -> None:
     def run(batch: Batch) -> Arrays:
         return {"mu": np.full((len(batch), tested.spec.latent_size), np.nan, np.float32)}
 
-    found = gate_metrics(
-        run, GraphKey("encoder", "int8"), Verifier(tested.reference), takes_luma=False
-    )
+    found = DriftGate(tested).of(case("mu"), run)
     assert found.latent_error is not None
     assert not found.latent_error.passed
 
