@@ -70,7 +70,7 @@ test: $(VENV)/.ready
 $(DRIVER_VENV)/.ready: pyproject.toml constraints.txt environment.py
 	@$(CHECK_PYTHON)
 	@'$(PYTHON)' environment.py $(DRIVER_VENV) --also cuda-bindings nvidia-cuda-profiler-api \
-		nvidia-cuda-runtime pytest pytest-timeout
+		nvidia-cuda-runtime psutil pytest pytest-timeout
 	@touch $@
 
 $(STAND_IN)/libcuda.so.1: $(DRIVER_VENV)/.ready $(wildcard $(DRIVER_TESTS)/*.[ch]) $(DRIVER_TESTS)/build.py

@@ -100,7 +100,7 @@ def _run(options: RunOptions, command: str) -> None:
         from .report.plots import save_picture  # noqa: PLC0415
         from .report.screen import print_verdict  # noqa: PLC0415
         from .run import Plan, run_benchmark  # noqa: PLC0415
-        from .subjects.model_under_test import subject_from_files, untrained_subject  # noqa: PLC0415
+        from .under_test.model_under_test import model_from_files, untrained_model  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, extra=_EXTRAS) from error
 
@@ -123,24 +123,22 @@ def _run(options: RunOptions, command: str) -> None:
     )
     with contextlib.ExitStack() as stack:
         if spec is not None:
-            subject = stack.enter_context(untrained_subject(spec, options.seed))
+            tested = stack.enter_context(untrained_model(spec, options.seed))
         else:
-            subject = subject_from_files(
+            tested = model_from_files(
                 options.model or Path("bundle"),
                 options.checkpoint or Path("runs/latest"),
                 images=_QUICK_IMAGES if options.quick else None,
             )
         # Plain lines: a progress bar's thread would run beside what is timed.
-        result = run_benchmark(subject, plan, lambda text: console.print(f"measuring: {text}"))
+        result = run_benchmark(tested, plan, lambda text: console.print(f"measuring: {text}"))
     save_document(options.output, result)
     picture = options.output.with_suffix(".png")
     save_picture(picture, result)
     print_verdict(console, result)
-    console.print(
-        f"every sample in {options.output}, the fastest in {picture}; all tables and figures: "
-        f"motorvae-bench report {options.output}",
-        soft_wrap=True,
-    )
+    console.print(f"every sample in {options.output}, those of the fastest in {picture}")
+    report = shlex.join(("motorvae-bench", "report", str(options.output)))
+    console.print(f"every table and figure: {report}")
 
 
 def _compare(options: CompareOptions) -> None:

@@ -169,7 +169,7 @@ def interval_of_ratio(
     The bootstrap is Efron's (1979), the interval that of Efron and Tibshirani (1993, chapter 13).
     Samples of one turn resemble each other, so that whole turns are drawn with replacement, not
     samples: blocks as Künsch (1989) draws them, but not overlapping (Carlstein 1986), because a
-    turn ends where other subjects run. The two results are drawn from independently. A last turn
+    turn ends where others run. The two results are drawn from independently. A last turn
     that is shorter is left out.
 
     Args:

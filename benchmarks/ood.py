@@ -43,7 +43,7 @@ from ..runtime.ood.detector import (
 )
 from ..runtime.pixels.convert import input_from_luma
 from .measure.environment import Environment, environment_now, load_now
-from .subjects.scenes import images_from_source, moving_vehicles, vehicles
+from .under_test.scenes import images_from_source, moving_vehicles, vehicles
 
 SCHEMA_VERSION: Literal[2] = 2
 VEHICLES = "vehicles"

@@ -9,10 +9,10 @@ from typing import get_args
 
 from ..runtime.bundle.graph_key import Part
 from ..training.hardware import cpu_has_bf16
-from .cases.graph import DriftGate, cost_of_case, graph_cases
+from .cases.graph import cost_of_case, graph_cases
 from .cases.path import path_cases
-from .cases.process import import_cases, start_up_cases, ways_of
-from .cases.stream import StreamPlan, stream_cases, stream_ways
+from .cases.process import import_cases, start_up_cases, stream_configs
+from .cases.stream import StreamPlan, stream_cases, streamed_configs
 from .cases.threads import thread_cases
 from .cases.training import training_cases
 from .gpu.run import engine_cases
@@ -24,8 +24,9 @@ from .measure.roofline import roofline_of
 from .measure.rounds import RoundPlan
 from .measure.samples import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
 from .options import RunGroup
-from .subjects.model_under_test import ModelUnderTest
-from .subjects.torch_engines import thread_limit
+from .under_test.gate_metrics import DriftGate
+from .under_test.model_under_test import ModelUnderTest
+from .under_test.torch_engines import thread_limit
 
 _GRAPHS: tuple[Part, ...] = ("encoder", "decoder")
 _SPREADING_MS = 100.0
@@ -93,11 +94,11 @@ class Plan:
         return 5 if self.quick else 30
 
 
-def run_benchmark(subject: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> Result:
+def run_benchmark(tested: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> Result:
     """Measure everything; what is compared with each other is measured in turns.
 
     Args:
-        subject: The model.
+        tested: The model.
         plan: What to measure.
         note: Called with what begins, always between timed regions.
 
@@ -110,19 +111,19 @@ def run_benchmark(subject: ModelUnderTest, plan: Plan, note: Callable[[str], Non
     with thread_limit(plan.threads) as threads:
         note("matrix rates and bandwidths")
         before = measure_machine(plan.machine_samples, settle_ms=settle_ms)
-        cases = list(_cases(subject, plan, note))
+        cases = list(_cases(tested, plan, note))
         note("matrix rates and bandwidths again")
         rates = rates_of(before, measure_machine(plan.machine_samples, settle_ms=settle_ms))
-    cases = [_under_roofline(case, subject, rates) for case in cases]
+    cases = [_under_roofline(case, tested, rates) for case in cases]
     busy = busy_warning(load_start[0] / usable_cores())
     return Result(
         created=created,
         command=plan.command,
-        model=subject.spec,
+        model=tested.spec,
         settings=Settings(
             quick=plan.quick,
-            untrained=subject.untrained,
-            weights_sha256=subject.weights_sha256,
+            untrained=tested.untrained,
+            weights_sha256=tested.weights_sha256,
             seed=plan.seed,
             schedule=plan.schedule,
             training_schedule=plan.training[0] if plan.training else None,
@@ -138,15 +139,15 @@ def run_benchmark(subject: ModelUnderTest, plan: Plan, note: Callable[[str], Non
     )
 
 
-def _cases(subject: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> Iterator[Case]:
-    gate, schedule, seed = DriftGate(subject), plan.schedule, plan.seed
+def _cases(tested: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> Iterator[Case]:
+    gate, schedule, seed = DriftGate(tested), plan.schedule, plan.seed
     for graph in _GRAPHS:
         if graph not in plan.only:
             continue
         for place, batch in enumerate(plan.batches):
             note(f"{graph}, batch {batch}")
             yield from graph_cases(
-                subject,
+                tested,
                 graph,
                 batch,
                 schedule=plan.schedule_of(batch),
@@ -158,37 +159,35 @@ def _cases(subject: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> 
             )
     if "path" in plan.only:
         note("frame to latent")
-        yield from path_cases(
-            subject, schedule=schedule, seed=seed, gate=gate, threads=plan.threads
-        )
+        yield from path_cases(tested, schedule=schedule, seed=seed, gate=gate, threads=plan.threads)
     if "threads" in plan.only:
         note("threads as installed, and ours")
-        yield from thread_cases(subject, schedule=schedule, seed=seed)
+        yield from thread_cases(tested, schedule=schedule, seed=seed)
     if "start-up" in plan.only:
         note("process start to first latent")
-        yield from start_up_cases(subject, plan.processes)
+        yield from start_up_cases(tested, plan.processes)
     if "import" in plan.only:
         note("import")
         yield from import_cases(plan.processes)
     if "stream" in plan.only:
         note("streams: age and memory")
-        ways = stream_ways(ways_of(subject))
-        yield from stream_cases(subject, ways, plan.streams, schedule, seed=seed)
+        configs = streamed_configs(stream_configs(tested))
+        yield from stream_cases(tested, configs, plan.streams, schedule, seed=seed)
     if "gpu" in plan.only:
         note("engines of the GPU")
-        yield from engine_cases(subject.bundle, subject.reference, frames=schedule.samples)
+        yield from engine_cases(tested.bundle, tested.reference, frames=schedule.samples)
     if plan.training:
         steps, batch = plan.training
         note(f"training step, batch {batch}")
-        yield from training_cases(subject.spec, batch, steps, has_bf16=cpu_has_bf16())
+        yield from training_cases(tested.spec, batch, steps, has_bf16=cpu_has_bf16())
 
 
-def _under_roofline(case: Case, subject: ModelUnderTest, rates: Rates) -> Case:
+def _under_roofline(case: Case, tested: ModelUnderTest, rates: Rates) -> Case:
     """Add the least time that the machine's best rates allow, where a case is one graph."""
     if case.whole is None or case.group not in _GRAPHS or case.precision not in rates.matrix:
         return case
     roofline = roofline_of(
-        cost_of_case(subject, case),
+        cost_of_case(tested, case),
         flops_per_s=rates.matrix[case.precision].best_per_s,
         bytes_per_s=rates.read_memory.best_per_s,
         p50_ms=case.whole.p50,

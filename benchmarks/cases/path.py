@@ -18,15 +18,13 @@ from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Batch
 from ...runtime.pixels.convert import input_from_luma, write_input
 from ...runtime.pixels.reference import reference_luma
-from ..measure.case import EAGER, PLAIN, Agreement, Case, FrameSource, measured_case
+from ..measure.case import EAGER, PLAIN, Agreement, Case, FrameSource
 from ..measure.rounds import RoundPlan, interleaved
-from ..subjects.engine_error import Drift
-from ..subjects.engines_under_test import RUNNERS, EngineUnderTest, Opened, open_all, production
-from ..subjects.luma_paths import our_luma, plain_luma
-from ..subjects.model_under_test import ModelUnderTest
-from ..subjects.scenes import JPEG_QUALITY, Luma, Scene, luma_for, scene_of
-from ..subjects.torch_engines import Run, agreement_with, eager_run
-from .graph import DriftGate, samples_by_stage
+from ..under_test.engines_under_test import RUNNERS, EngineUnderTest, Opened, open_all, production
+from ..under_test.gate_metrics import DriftGate, GateMetrics
+from ..under_test.model_under_test import ModelUnderTest
+from ..under_test.scenes import JPEG_QUALITY, Luma, Scene, luma_for, our_luma, plain_luma, scene_of
+from ..under_test.torch_engines import Run, agreement_with, eager_run
 
 FRAMES = ((640, 480), (1280, 720), (1920, 1080))
 """Width and height of the frames of the whole path."""
@@ -55,7 +53,7 @@ class Path:
     run: Run
     dtype: npt.DTypeLike
     opencv_threads: int
-    drift: Drift = field(default_factory=Drift)
+    drift: GateMetrics = field(default_factory=GateMetrics)
 
     def laps(self, spec: ModelSpec) -> Callable[[], dict[str, int]]:
         """Return what is timed, as the runtime goes: one input buffer, allocated once.
@@ -78,7 +76,7 @@ class Path:
 
 
 def path_cases(
-    subject: ModelUnderTest,
+    tested: ModelUnderTest,
     *,
     schedule: RoundPlan,
     seed: int,
@@ -95,36 +93,31 @@ def path_cases(
     """
     cases: list[Case] = []
     opencv_threads = cv2.getNumThreads()
-    eager = eager_run(subject.model.encoder, OUTPUTS["encoder"])
+    eager = eager_run(tested.model.encoder, OUTPUTS["encoder"])
     with contextlib.ExitStack() as stack:
         stack.callback(cv2.setNumThreads, opencv_threads)
         encoders, refused = open_all(
-            path_contenders(subject, threads), lambda one: _sample(subject, one, seed), stack
+            path_engines(tested, threads), lambda one: _sample(tested, one, seed), stack
         )
         for size in sizes:
             scene = scene_of(*size, seed)
             for source in SOURCES:
                 paths = [
-                    *_rivals(subject, eager, scene, source, opencv_threads),
-                    *(_ours(subject, one, scene, source, gate) for one in encoders),
+                    *_rivals(tested, eager, scene, source, opencv_threads),
+                    *(_ours(tested, one, scene, source, gate) for one in encoders),
                 ]
-                agreements = [_checked(path, subject.spec, scene, eager) for path in paths]
+                agreements = [_checked(path, tested.spec, scene, eager) for path in paths]
                 samples = interleaved(
-                    {path.planned.how: path.laps(subject.spec) for path in paths}, schedule
+                    {path.planned.how: path.laps(tested.spec) for path in paths}, schedule
                 )
                 cases += [
-                    measured_case(
-                        path.planned.model_copy(
-                            update={
-                                "not_measured": None,
-                                "input_sha256": scene.sha256,
-                                "stages": samples_by_stage(samples[path.planned.how]),
-                                "turn": schedule.turn,
-                                "agreement": agreement,
-                                "latent_error": path.drift.latent_error,
-                                "notes": (*path.planned.notes, *path.drift.notes),
-                            }
-                        )
+                    path.planned.timed(
+                        samples[path.planned.how],
+                        input_sha256=scene.sha256,
+                        turn=schedule.turn,
+                        agreement=agreement,
+                        latent_error=path.drift.latent_error,
+                        notes=(*path.planned.notes, *path.drift.notes),
                     )
                     for path, agreement in zip(paths, agreements, strict=True)
                 ]
@@ -132,7 +125,7 @@ def path_cases(
     return cases
 
 
-def path_contenders(subject: ModelUnderTest, threads: int | None) -> list[EngineUnderTest]:
+def path_engines(tested: ModelUnderTest, threads: int | None) -> list[EngineUnderTest]:
     """Return the leanest encoder of each engine in float32 and int8, as far as there is one."""
     found = []
     for precision in ("fp32", "int8"):
@@ -140,18 +133,18 @@ def path_contenders(subject: ModelUnderTest, threads: int | None) -> list[Engine
             if (runner, precision) == ("openvino", "fp32"):  # never what `auto` takes
                 continue
             with contextlib.suppress(BundleError):
-                entry = subject.bundle.leanest(
+                entry = tested.bundle.leanest(
                     GraphKey("encoder", precision, target=runner), ("mu",)
                 )
-                found.append(production(subject, entry, runner, threads=threads))
+                found.append(production(tested, entry, runner, threads=threads))
     return found
 
 
 def _rivals(
-    subject: ModelUnderTest, eager: Run, scene: Scene, source: FrameSource, opencv_threads: int
+    tested: ModelUnderTest, eager: Run, scene: Scene, source: FrameSource, opencv_threads: int
 ) -> list[Path]:
     """Return the plain recipe, and torch eager behind our luma, so that both parts show."""
-    side = subject.spec.image_size
+    side = tested.spec.image_size
     blank = Case(
         group="path",
         engine=PLAIN,
@@ -162,17 +155,17 @@ def _rivals(
     ours = plain.model_copy(update={"engine": EAGER, "variant": _OUR_LUMA})
     return [
         Path(plain, plain_luma(scene, source, side), eager, np.float32, opencv_threads),
-        Path(ours, our_luma(scene, source, subject.spec), eager, np.float32, 1),
+        Path(ours, our_luma(scene, source, tested.spec), eager, np.float32, 1),
     ]
 
 
 def _ours(
-    subject: ModelUnderTest, opened: Opened, scene: Scene, source: FrameSource, gate: DriftGate
+    tested: ModelUnderTest, opened: Opened, scene: Scene, source: FrameSource, gate: DriftGate
 ) -> Path:
-    dtype = np.uint8 if opened.contender.takes_luma else np.float32
-    planned = _placed(opened.contender.planned, scene, source)
-    luma = our_luma(scene, source, subject.spec)
-    drift = gate.of(opened.contender.planned, opened.run, opened.contender.entry)
+    dtype = np.uint8 if opened.engine.takes_luma else np.float32
+    planned = _placed(opened.engine.planned, scene, source)
+    luma = our_luma(scene, source, tested.spec)
+    drift = gate.of(opened.engine.planned, opened.run, opened.engine.entry)
     return Path(planned, luma, opened.run, dtype, opencv_threads=1, drift=drift)
 
 
@@ -213,6 +206,6 @@ def _checked(path: Path, spec: ModelSpec, scene: Scene, eager: Run) -> tuple[Agr
     return (near, *agreement_with(expected, found, title, path.planned.precision))
 
 
-def _sample(subject: ModelUnderTest, contender: EngineUnderTest, seed: int) -> Batch:
-    luma = luma_for(subject.spec, 1, seed)
-    return luma if contender.takes_luma else input_from_luma(luma)
+def _sample(tested: ModelUnderTest, engine: EngineUnderTest, seed: int) -> Batch:
+    luma = luma_for(tested.spec, 1, seed)
+    return luma if engine.takes_luma else input_from_luma(luma)

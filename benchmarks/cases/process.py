@@ -1,4 +1,4 @@
-"""The cases of whole processes: start to first latent, import time, and ways to stream."""
+"""The cases of whole processes: start to first latent, import time, and configs to stream."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import get_args
 from ...runtime.bundle.graph_key import OUTPUTS, Precision
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import CpuRunner
-from ..measure.case import Case, measured_case
-from ..measure.samples import samples_of
-from ..subjects.engines_under_test import RUNNERS, is_for
-from ..subjects.model_under_test import ModelUnderTest
-from ..subjects.stream_process import StreamProcess, import_ns
+from ..measure.case import Case
+from ..under_test.engines_under_test import RUNNERS, is_for
+from ..under_test.model_under_test import ModelUnderTest
+from ..under_test.stream_process import StreamProcess, import_ns
 
 _MOTORVAE = "motorvae.runtime.cli"
 
@@ -30,10 +29,10 @@ class StreamConfig:
     runner: CpuRunner
     precision: Precision
 
-    def args(self, subject: ModelUnderTest, camera: str) -> tuple[str, ...]:
+    def args(self, tested: ModelUnderTest, camera: str) -> tuple[str, ...]:
         """Return the command's options."""
         return (
-            *("--camera", camera, "--model", str(subject.bundle.folder)),
+            *("--camera", camera, "--model", str(tested.bundle.folder)),
             *("--backend", self.runner, "--precision", self.precision),
         )
 
@@ -51,60 +50,49 @@ class StreamConfig:
         )
 
 
-def ways_of(subject: ModelUnderTest) -> list[StreamConfig]:
+def stream_configs(tested: ModelUnderTest) -> list[StreamConfig]:
     """Return every engine and precision that the bundle can be streamed with on a CPU."""
     found = {
         StreamConfig(runner, entry.precision)
-        for entry in subject.bundle.manifest.graphs
+        for entry in tested.bundle.manifest.graphs
         for runner in RUNNERS
         if entry.graph == "encoder" and is_for(entry, runner) and entry.precision != "fp16"
     }
     order = get_args(Precision)
-    return sorted(found, key=lambda way: (way.runner, order.index(way.precision)))
+    return sorted(found, key=lambda config: (config.runner, order.index(config.precision)))
 
 
-def start_up_cases(subject: ModelUnderTest, rounds: int) -> list[Case]:
+def start_up_cases(tested: ModelUnderTest, rounds: int) -> list[Case]:
     """Time processes from their start to the first row in a pipe, in turns, one launch a turn."""
-    taken: dict[StreamConfig, list[int]] = {way: [] for way in ways_of(subject)}
+    taken: dict[StreamConfig, list[int]] = {config: [] for config in stream_configs(tested)}
     reasons: dict[StreamConfig, str] = {}
     for turn in range(rounds + 1):
-        for way, samples in taken.items():
-            if way in reasons:
+        for config, samples in taken.items():
+            if config in reasons:
                 continue
             try:
-                first_ns = _first_row_ns(subject, way)
+                first_ns = _first_row_ns(tested, config)
             except MeasurementError as error:
-                reasons[way] = str(error)
+                reasons[config] = str(error)
             else:
                 if turn:  # before it, files came from the disk
                     samples.append(first_ns)
     return [
-        measured_case(
-            way.planned("start-up").model_copy(
-                update={
-                    "not_measured": reasons.get(way),
-                    "stages": {} if way in reasons else {"first latent": samples_of(samples)},
-                    "turn": 1,
-                }
-            )
-        )
-        for way, samples in taken.items()
+        config.planned("start-up").without(reasons[config])
+        if config in reasons
+        else config.planned("start-up").timed({"first latent": samples}, turn=1)
+        for config, samples in taken.items()
     ]
 
 
 def import_cases(rounds: int) -> list[Case]:
     """Time the import of the runtime's commands in fresh interpreters."""
     import_ns()  # files come from the disk
-    case = Case(
-        group="import",
-        engine=_MOTORVAE,
-        turn=1,
-        stages={"import": samples_of([import_ns() for _ in range(rounds)])},
-    )
-    return [measured_case(case)]
+    case = Case(group="import", engine=_MOTORVAE, not_measured="not reached")
+    return [case.timed({"import": [import_ns() for _ in range(rounds)]}, turn=1)]
 
 
-def _first_row_ns(subject: ModelUnderTest, way: StreamConfig) -> int:
-    with StreamProcess(way.args(subject, "synthetic")) as child:
-        child.rows(1)
-        return time.perf_counter_ns() - child.spawned_ns
+def _first_row_ns(tested: ModelUnderTest, config: StreamConfig) -> int:
+    with StreamProcess(config.args(tested, "synthetic")) as process:
+        process.rows(1)
+        return time.perf_counter_ns() - process.spawned_ns

@@ -24,14 +24,12 @@ from ...runtime.pixels.convert import fitted_luma, input_from_luma
 from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
 from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
-from ..measure.case import DECODE_ALONE, ENCODE_ALONE, HOT, PACED, Case, FrameSource, measured_case
+from ..measure.case import DECODE_ALONE, ENCODE_ALONE, HOT, PACED, Case, FrameSource
 from ..measure.rounds import Laps, RoundPlan, interleaved, stopwatch
-from ..measure.samples import Samples, samples_of
-from ..subjects.mjpeg_camera import MjpegCamera
-from ..subjects.model_under_test import ModelUnderTest
-from ..subjects.scenes import Luma, frame_of, jpeg_of, luma_for
-from ..subjects.stream_process import Memory, StreamProcess, parsed
-from .graph import samples_by_stage
+from ..under_test.mjpeg_camera import MjpegCamera
+from ..under_test.model_under_test import ModelUnderTest
+from ..under_test.scenes import Luma, frame_of, jpeg_of, luma_for
+from ..under_test.stream_process import Memory, StreamProcess, parsed
 from .process import StreamConfig
 
 FPS = 60
@@ -50,7 +48,7 @@ class StreamPlan:
     """How much of each stream is measured.
 
     Attributes:
-        rounds: Processes of each way, in turns.
+        rounds: Processes of each config, in turns.
         skipped: First rows of a process that do not count: caches and clocks are cold.
         frames: Rows of a process that do.
     """
@@ -61,7 +59,7 @@ class StreamPlan:
 
 
 @dataclass(frozen=True)
-class Camera:
+class CameraUnderTest:
     """What is streamed.
 
     Attributes:
@@ -77,26 +75,26 @@ class Camera:
     luma: Callable[[], Luma]
 
 
-def stream_ways(ways: list[StreamConfig]) -> list[StreamConfig]:
-    """Return those ways that are streamed: float32, and int8 where there is any."""
-    return [way for way in ways if (way.runner, way.precision) in _MADE_FIRST]
+def streamed_configs(configs: list[StreamConfig]) -> list[StreamConfig]:
+    """Return those configs that are streamed: float32, and int8 where there is any."""
+    return [config for config in configs if (config.runner, config.precision) in _MADE_FIRST]
 
 
 @contextlib.contextmanager
-def cameras(spec: ModelSpec, seed: int) -> Iterator[list[Camera]]:
+def cameras(spec: ModelSpec, seed: int) -> Iterator[list[CameraUnderTest]]:
     """Open a network camera that sends MJPEG; the synthetic one is opened by its name."""
     pictures = [jpeg_of(frame_of(*CAMERA_FRAME, seed + n)).tobytes() for n in range(PICTURES)]
     vehicles = MovingVehicles(seed, SYNTHETIC_SIZE)
     started_s = time.monotonic()
     with MjpegCamera(pictures, FPS) as camera:
         yield [
-            Camera(
+            CameraUnderTest(
                 camera.url,
                 "mjpeg",
                 CAMERA_FRAME,
                 functools.partial(luma_from_any_jpeg, pictures[0], spec),
             ),
-            Camera(
+            CameraUnderTest(
                 f"synthetic?fps={FPS}",
                 None,
                 (SYNTHETIC_SIZE, SYNTHETIC_SIZE),
@@ -106,25 +104,25 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[Camera]]:
 
 
 def stream_cases(
-    subject: ModelUnderTest,
-    ways: list[StreamConfig],
+    tested: ModelUnderTest,
+    configs: list[StreamConfig],
     plan: StreamPlan,
     schedule: RoundPlan,
     *,
     seed: int,
 ) -> list[Case]:
     """Stream each camera with each engine in processes of their own, and time the parts alone."""
-    with cameras(subject.spec, seed) as found:
-        cases = alone_cases(subject, ways, found, schedule, seed=seed)
+    with cameras(tested.spec, seed) as found:
+        cases = alone_cases(tested, configs, found, schedule, seed=seed)
         for camera in found:
-            cases += _streamed(subject, ways, camera, plan)
+            cases += _streamed(tested, configs, camera, plan)
     return cases
 
 
 def alone_cases(
-    subject: ModelUnderTest,
-    ways: list[StreamConfig],
-    found: list[Camera],
+    tested: ModelUnderTest,
+    configs: list[StreamConfig],
+    found: list[CameraUnderTest],
     schedule: RoundPlan,
     *,
     seed: int,
@@ -145,87 +143,74 @@ def alone_cases(
                     not_measured="not reached",
                 )
                 planned[case.key], laps[case.key] = case, _laps(camera.luma, "convert", due)
-            for way in ways:
+            for config in configs:
                 with contextlib.suppress(BundleError, BackendError, MissingDependencyError):
-                    case = way.planned("stream").model_copy(
+                    case = config.planned("stream").model_copy(
                         update={"variant": f"{ENCODE_ALONE}, {pace}"}
                     )
-                    run = stack.enter_context(_encoder(subject, way, seed))
+                    run = stack.enter_context(_encoder(tested, config, seed))
                     planned[case.key], laps[case.key] = case, _laps(run, "encode", due)
         samples = interleaved(laps, schedule)
-    return [
-        measured_case(
-            case.model_copy(
-                update={
-                    "not_measured": None,
-                    "stages": samples_by_stage(samples[key]),
-                    "turn": schedule.turn,
-                }
-            )
-        )
-        for key, case in planned.items()
-    ]
+    return [case.timed(samples[key], turn=schedule.turn) for key, case in planned.items()]
 
 
 def _streamed(
-    subject: ModelUnderTest, ways: list[StreamConfig], camera: Camera, plan: StreamPlan
+    tested: ModelUnderTest, configs: list[StreamConfig], camera: CameraUnderTest, plan: StreamPlan
 ) -> list[Case]:
-    ages: dict[StreamConfig, dict[str, list[int]]] = {way: {} for way in ways}
-    memories: dict[StreamConfig, list[Memory]] = {way: [] for way in ways}
-    dropped: dict[StreamConfig, int] = dict.fromkeys(ways, 0)
+    ages: dict[StreamConfig, dict[str, list[int]]] = {config: {} for config in configs}
+    memories: dict[StreamConfig, list[Memory]] = {config: [] for config in configs}
+    dropped: dict[StreamConfig, int] = dict.fromkeys(configs, 0)
     reasons: dict[StreamConfig, str] = {}
     for _ in range(plan.rounds):
-        for way in ways:
-            if way in reasons:
+        for config in configs:
+            if config in reasons:
                 continue
             try:
-                with StreamProcess(way.args(subject, camera.address)) as child:
-                    rows = parsed(child.rows(plan.skipped + plan.frames))[plan.skipped :]
-                    memories[way].append(child.memory())
+                with StreamProcess(config.args(tested, camera.address)) as process:
+                    rows = parsed(process.rows(plan.skipped + plan.frames))[plan.skipped :]
+                    memories[config].append(process.memory())
             except MeasurementError as error:
-                reasons[way] = str(error)
+                reasons[config] = str(error)
                 continue
-            dropped[way] += sum(row["dropped"] for row in rows)
+            dropped[config] += sum(row["dropped"] for row in rows)
             for row in rows:
                 for stage in _STAGES:
                     # The clock of a row is coarser than a stage may be short.
                     duration_ns = max(1, round(row[f"{stage}_ms"] * 1e6))
-                    ages[way].setdefault(stage, []).append(duration_ns)
+                    ages[config].setdefault(stage, []).append(duration_ns)
     cases = []
-    for way in ways:
+    for config in configs:
         place = {"source": camera.source, "frame": camera.frame}
-        reason = {"not_measured": reasons.get(way)}
-        stages = {} if way in reasons else {s: samples_of(v) for s, v in ages[way].items()}
+        stream, memory = (
+            config.planned(group).model_copy(update=place) for group in ("stream", "memory")
+        )
+        if config in reasons:
+            cases += [stream.without(reasons[config]), memory.without(reasons[config])]
+            continue
         notes = (
             f"the first {plan.skipped} rows of each of {plan.rounds} processes do not count",
-            f"frames dropped: {dropped[way]}",
+            f"frames dropped: {dropped[config]}",
         )
-        update = {**place, **reason, "stages": stages, "turn": plan.frames, "notes": notes}
-        cases.append(measured_case(way.planned("stream").model_copy(update=update)))
-        sizes = {} if way in reasons else _sizes(memories[way])
-        update = {**place, **reason, "stages": sizes, "turn": 1}
-        cases.append(way.planned("memory").model_copy(update=update))
+        cases.append(stream.timed(ages[config], turn=plan.frames, notes=notes))
+        sizes = {
+            "rss": [one.rss for one in memories[config]],
+            "peak": [one.peak for one in memories[config]],
+        }
+        cases.append(memory.timed(sizes, "bytes", turn=1))
     return cases
-
-
-def _sizes(memories: list[Memory]) -> dict[str, Samples]:
-    return {
-        "rss": samples_of([memory.rss for memory in memories], "bytes"),
-        "peak": samples_of([memory.peak for memory in memories], "bytes"),
-    }
 
 
 @contextlib.contextmanager
 def _encoder(
-    subject: ModelUnderTest, way: StreamConfig, seed: int
+    tested: ModelUnderTest, config: StreamConfig, seed: int
 ) -> Iterator[Callable[[], object]]:
     """Open what motorvae-stream would."""
-    entry = subject.bundle.leanest(GraphKey("encoder", way.precision, target=way.runner))
-    luma = luma_for(subject.spec, 1, seed)
+    entry = tested.bundle.leanest(GraphKey("encoder", config.precision, target=config.runner))
+    luma = luma_for(tested.spec, 1, seed)
 
     def open_with(threads: int | None) -> SelectedEngine:
-        request = EngineRequest(backend=way.runner, threads=threads)
-        return SelectedEngine(open_engine(subject.bundle, entry.key, request), way.precision)
+        request = EngineRequest(backend=config.runner, threads=threads)
+        return SelectedEngine(open_engine(tested.bundle, entry.key, request), config.precision)
 
     with autotuned_engine(open_with, luma.shape).backend as backend:
         batch = luma if backend.input_dtype == luma.dtype else input_from_luma(luma)

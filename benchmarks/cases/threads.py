@@ -11,14 +11,12 @@ import numpy as np
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
 from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import write_input
-from ..measure.case import EAGER, HOT, ONNX, PACED, Case, measured_case
+from ..measure.case import EAGER, HOT, ONNX, PACED, Case
 from ..measure.rounds import Laps, RoundPlan, interleaved
-from ..subjects.as_installed import plain_onnx
-from ..subjects.luma_paths import our_luma, plain_luma
-from ..subjects.model_under_test import ModelUnderTest
-from ..subjects.scenes import scene_of
-from ..subjects.torch_engines import eager_run
-from .graph import samples_by_stage
+from ..under_test.as_installed import plain_onnx
+from ..under_test.model_under_test import ModelUnderTest
+from ..under_test.scenes import our_luma, plain_luma, scene_of
+from ..under_test.torch_engines import eager_run
 from .path import Path
 from .stream import FPS, pacer
 
@@ -26,14 +24,14 @@ FRAME = (1920, 1080)
 _INSTALLED = "threads as installed"
 
 
-def thread_cases(subject: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> list[Case]:
+def thread_cases(tested: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> list[Case]:
     """Time JPEG bytes to mu in float32, by the wall and in processor seconds of all threads.
 
     In a loop that is paced by a camera's clock the processor time runs from one latent to the
     next, so that threads which spin while there is nothing to do are in it.
     """
     scene = scene_of(*FRAME, seed)
-    entry = subject.bundle.leanest(GraphKey("encoder", target="onnx"), ("mu",))
+    entry = tested.bundle.leanest(GraphKey("encoder", target="onnx"), ("mu",))
     installed = cv2.getNumThreads()
     blank = Case(
         group="threads",
@@ -46,14 +44,14 @@ def thread_cases(subject: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> 
     )
     with contextlib.ExitStack() as stack:
         stack.callback(cv2.setNumThreads, installed)
-        ours = stack.enter_context(open_engine(subject.bundle, entry.key))
-        luma = our_luma(scene, "mjpeg", subject.spec)
-        plain = plain_luma(scene, "mjpeg", subject.spec.image_size)
+        ours = stack.enter_context(open_engine(tested.bundle, entry.key))
+        luma = our_luma(scene, "mjpeg", tested.spec)
+        plain = plain_luma(scene, "mjpeg", tested.spec.image_size)
         torch_case = blank.model_copy(
             update={"engine": EAGER, "outputs": " and ".join(OUTPUTS["encoder"])}
         )
-        eager = eager_run(subject.model.encoder, OUTPUTS["encoder"])
-        same = plain_onnx(subject.bundle.path(entry), None)
+        eager = eager_run(tested.model.encoder, OUTPUTS["encoder"])
+        same = plain_onnx(tested.bundle.path(entry), None)
         pools = [
             Path(torch_case, plain, eager, np.float32, installed),
             Path(blank, luma, same, ours.input_dtype, installed),
@@ -62,23 +60,14 @@ def thread_cases(subject: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> 
         found = [
             (
                 one.planned.model_copy(update={"variant": f"{one.planned.variant}, {pace}"}),
-                _laps(one, subject.spec.image_size, paced=pace == PACED),
+                _laps(one, tested.spec.image_size, paced=pace == PACED),
             )
             for pace in (HOT, PACED)
             for one in pools
         ]
         samples = interleaved({case.key: laps for case, laps in found}, schedule)
     return [
-        measured_case(
-            case.model_copy(
-                update={
-                    "not_measured": None,
-                    "input_sha256": scene.sha256,
-                    "stages": samples_by_stage(samples[case.key]),
-                    "turn": schedule.turn,
-                }
-            )
-        )
+        case.timed(samples[case.key], input_sha256=scene.sha256, turn=schedule.turn)
         for case, _ in found
     ]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.spec import ModelSpec
 from ...training.hardware import training_step_seconds
-from ..measure.case import EAGER, Case, measured_case
+from ..measure.case import EAGER, Case
 from ..measure.rounds import Laps, RoundPlan, interleaved
-from ..measure.samples import samples_of
 
 _STEP = "step"
 _VARIANTS: dict[Precision, str | None] = {"fp32": None, "bf16": "channels last"}
@@ -35,23 +34,19 @@ def training_cases(
         ways["bf16"] = _laps(spec, batch, precision="bf16-mixed", channels_last=True)
     samples = interleaved(ways, schedule)
     reason = "this processor has no bf16 arithmetic, and motorvae-train does not emulate it"
-    return [
-        measured_case(
-            Case(
-                group="training",
-                engine=EAGER,
-                precision=precision,
-                variant=variant,
-                batch=batch,
-                turn=schedule.turn,
-                stages=(
-                    {_STEP: samples_of(samples[precision][_STEP])} if precision in samples else {}
-                ),
-                not_measured=None if precision in samples else reason,
-            )
+    cases = []
+    for precision, variant in _VARIANTS.items():
+        blank = Case(
+            group="training",
+            engine=EAGER,
+            precision=precision,
+            variant=variant,
+            batch=batch,
+            not_measured=reason,
         )
-        for precision, variant in _VARIANTS.items()
-    ]
+        is_timed = precision in samples
+        cases.append(blank.timed(samples[precision], turn=schedule.turn) if is_timed else blank)
+    return cases
 
 
 def _laps(spec: ModelSpec, batch: int, *, precision: str, channels_last: bool) -> Laps:

@@ -22,9 +22,8 @@ from ...runtime.core.errors import BackendError, MeasurementError
 from ...runtime.core.latency import NS_PER_MS
 from ...runtime.engines.base import Arrays, Backend, Batch
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, title_of
-from ..measure.case import Case, CudaGraph, GpuMode, measured_case
+from ..measure.case import Case, CudaGraph, GpuMode
 from ..measure.environment import clocks
-from ..measure.samples import samples_of
 
 WARMUP = 50
 """Untimed runs of each row: kernels are loaded, a graph is recorded, and the clocks go up."""
@@ -233,16 +232,14 @@ def measure(
         raise BackendError("; ".join(backend.notes) or "no CUDA graph was recorded")
     found = np.concatenate(latents)
     takes_luma = ("takes 8-bit luma",) if backend.input_dtype == np.uint8 else ()
-    update = {
-        "not_measured": None,
-        "name": backend.name,
-        "notes": (*backend.notes, *takes_luma, *clocks()),
-        "stages": {stage: samples_of(taken) for stage, taken in timer.samples_ns.items()},
-        "equals_graph_off": (
-            None if graph_off is None or not is_encoder else np.array_equal(found, graph_off)
+    case = planned.case.timed(
+        timer.samples_ns,
+        name=backend.name,
+        notes=(*backend.notes, *takes_luma, *clocks()),
+        equals_graph_off=(
+            np.array_equal(found, graph_off) if graph_off is not None and is_encoder else None
         ),
-    }
-    case = measured_case(planned.case.model_copy(update=update))
+    )
     return gated_case(case, gate), found
 
 

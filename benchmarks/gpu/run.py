@@ -281,7 +281,7 @@ def _present(
             found[case.how] = case
     except (BackendError, MissingDependencyError) as error:
         reason = error.clause()
-    return [_with_reason(case, reason) for case in found.values()]
+    return [_public(_with_reason(case, reason)) for case in found.values()]
 
 
 def _with_reason(case: Case, reason: str) -> Case:

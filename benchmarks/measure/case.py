@@ -1,7 +1,8 @@
-"""Case: one subject of the benchmark, what tells it apart, and its samples or why it has none."""
+"""Case: one thing that is measured, what tells it apart, and its samples or why it has none."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from ...runtime.bundle.graph_key import Precision
 from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.core.spec import StrictModel
 from .roofline import Roofline
-from .samples import Samples, warnings_of
+from .samples import Samples, Unit, samples_of, warnings_of
 
 EAGER, COMPILED, ONNX, OPENVINO = "torch eager", "torch.compile", "ONNX Runtime", "OpenVINO"
 TENSORRT, TENSORRT_RTX, PLAIN = "TensorRT", "TensorRT-RTX", "plain recipe"
@@ -64,7 +65,7 @@ class GpuMode(StrictModel):
 
 
 class Case(StrictModel):
-    """One subject of the benchmark: measured, or the reason why not.
+    """One thing that is measured: its samples, or the reason why there are none.
 
     The fields from `group` to `mode` tell cases apart, in one result and between two.
 
@@ -173,12 +174,24 @@ class Case(StrictModel):
         """The first stage, which covers all of it; None where nothing was measured."""
         return next(iter(self.stages.values()), None)
 
+    def timed(self, taken: Mapping[str, Sequence[int]], unit: Unit = "ns", **facts: object) -> Case:
+        """Return the case measured, with the warnings that its samples deserve.
 
-def measured_case(case: Case) -> Case:
-    """Return a case with the warnings that its samples deserve."""
-    found = [
-        warning
-        for stage, series in case.stages.items()
-        for warning in warnings_of(stage, series.samples)
-    ]
-    return case.model_copy(update={"warnings": tuple(found)})
+        Args:
+            taken: Samples by stage, the whole first.
+            unit: Of the samples.
+            facts: Further fields.
+        """
+        stages = {stage: samples_of(values, unit) for stage, values in taken.items()}
+        found = [
+            warning
+            for stage, samples in stages.items()
+            if unit == "ns"
+            for warning in warnings_of(stage, samples.samples)
+        ]
+        update = {"not_measured": None, "stages": stages, "warnings": tuple(found), **facts}
+        return self.model_copy(update=update)
+
+    def without(self, reason: str) -> Case:
+        """Return the case with the reason why it has no samples."""
+        return self.model_copy(update={"not_measured": reason})

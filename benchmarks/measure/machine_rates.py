@@ -43,17 +43,17 @@ def measure_machine(samples: int, *, settle_ms: float = 0) -> dict[str, Timings]
     `_int_mm`, 8-bit numbers summed in 32 bits, where it has instructions for that; elsewhere torch
     would take minutes.
     """
-    subjects: dict[str, Laps] = {"fp32": _product(torch.float32)}
+    timed: dict[str, Laps] = {"fp32": _product(torch.float32)}
     if cpu_has_bf16():
-        subjects["bf16"] = _product(torch.bfloat16)
+        timed["bf16"] = _product(torch.bfloat16)
     if cpu_has_int8():
-        subjects["int8"] = _int8_product()
+        timed["int8"] = _int8_product()
     source = torch.ones(MEMORY_BYTES // 4)
     target = torch.zeros_like(source)
-    subjects[_COPY] = stopwatch(lambda: target.copy_(source), "run")
-    subjects[_READ] = stopwatch(lambda: torch.max(source), "run")
+    timed[_COPY] = stopwatch(lambda: target.copy_(source), "run")
+    timed[_READ] = stopwatch(lambda: torch.max(source), "run")
     schedule = RoundPlan(samples=samples, warmup=2, settle=1, settle_ms=settle_ms, turn=5)
-    return interleaved(subjects, schedule)
+    return interleaved(timed, schedule)
 
 
 def rates_of(before: Mapping[str, Timings], after: Mapping[str, Timings]) -> Rates:

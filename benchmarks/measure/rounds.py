@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field
@@ -25,16 +27,16 @@ _QUIET_SHARE = 0.1
 
 
 class RoundPlan(StrictModel):
-    """How often each subject is called.
+    """How often each piece of work is called.
 
-    Subjects take turns, A B C A B C. A turn begins once this process does nothing any more: ONNX
+    They take turns, A B C A B C. A turn begins once this process does nothing any more: ONNX
     Runtime's threads, for one, spin on for 40 ms after a run. Then come calls that are not timed.
-    The caches still hold the previous subject's data, and a system's scheduler takes tens of
+    The caches still hold the data of the one before, and a system's scheduler takes tens of
     milliseconds to spread the threads of another engine over the cores again.
 
     Attributes:
-        samples: Timed calls of each subject.
-        warmup: Calls of each subject before the first round, never timed.
+        samples: Timed calls of each.
+        warmup: Calls of each before the first round, never timed.
         settle: Calls at the start of each turn, never timed.
         settle_ms: How long these go on at least.
         turn: Timed calls in one turn; the last turn may be shorter.
@@ -48,7 +50,7 @@ class RoundPlan(StrictModel):
 
 
 def stopwatch(work: Callable[[], object], stage: str) -> Laps:
-    """Return `work` as a subject of one stage."""
+    """Return `work` as one that is timed in one stage."""
 
     def lap() -> dict[str, int]:
         begin = time.perf_counter_ns()
@@ -58,17 +60,17 @@ def stopwatch(work: Callable[[], object], stage: str) -> Laps:
     return lap
 
 
-def interleaved(subjects: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Timings]:
-    """Time subjects in turns, so that whatever drifts hits all alike.
+def interleaved(timed: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Timings]:
+    """Time pieces of work in turns, so that whatever drifts hits all alike.
 
     Every sample is kept: nothing is trimmed, clipped or averaged.
 
     Args:
-        subjects: What to call, by name; the order is that of the turns.
+        timed: What to call, by name; the order is that of the turns.
         schedule: How often.
 
     Returns:
-        Timings of each subject.
+        Timings of each.
 
     Raises:
         ConfigError: The schedule asks for no samples, or for turns without any.
@@ -77,15 +79,15 @@ def interleaved(subjects: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, 
         raise ConfigError(
             f"samples={schedule.samples}, turn={schedule.turn}: each must be at least 1"
         )
-    for lap in subjects.values():
+    for lap in timed.values():
         for _ in range(schedule.warmup):
             lap()
-    samples: dict[Key, Timings] = {name: {} for name in subjects}
+    samples: dict[Key, Timings] = {name: {} for name in timed}
     left = schedule.samples
     with _no_collector():
         while left:
             turn = min(schedule.turn, left)
-            for name, lap in subjects.items():
+            for name, lap in timed.items():
                 gc.collect()
                 _wait_until_quiet()
                 _settle(lap, schedule)
@@ -103,8 +105,19 @@ def _wait_until_quiet() -> None:
         begin_s, used_s = time.perf_counter(), time.process_time()
         time.sleep(_LOOK_S)
         share = (time.process_time() - used_s) / (time.perf_counter() - begin_s)
-        if share < _QUIET_SHARE:
+        if share < _QUIET_SHARE and not _another_thread_runs():
             return
+
+
+def _another_thread_runs() -> bool:
+    """Whether a thread but this one wants a core; on a busy machine it may get hardly any time."""
+    own = str(threading.get_native_id())
+    for task in Path("/proc/self/task").glob("*"):  # nothing, where the system is not Linux
+        with contextlib.suppress(OSError):  # it ended just now
+            stat = (task / "stat").read_text(encoding="ascii", errors="replace")
+            if task.name != own and stat.rpartition(") ")[2].startswith("R"):
+                return True
+    return False
 
 
 def _settle(lap: Laps, schedule: RoundPlan) -> None:

@@ -20,7 +20,7 @@ _STYLES = {"slower": "red", "larger": "red", "faster": "green", "smaller": "gree
 def print_verdict(console: Console, result: Result) -> None:
     """Print the machine, the fastest of each kind, and how much there is to look at."""
     for line in (f"{caption_of(result)}; {machine_line(result)}", rates_line(result)):
-        console.print(line)
+        console.print(line, soft_wrap=False)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("", "fastest", "p50", "p99", "share of its floor"):
         is_figure = heading.startswith("p")
@@ -31,11 +31,12 @@ def print_verdict(console: Console, result: Result) -> None:
         if whole is not None:
             what = case.what.removesuffix(" frame").removesuffix(", batch 1")
             p50 = f"{digits_of(whole.p50)} {whole.shown_in}"
-            by = f"{case.engine} {case.precision}" if case.group != "import" else case.engine
+            is_import = case.group == "import"
+            by = case.engine.partition(".")[0] if is_import else f"{case.engine} {case.precision}"
             table.add_row(what, by, p50, digits_of(whole.p99), leader.words)
     console.print(table)
     for line in _counts(result):
-        console.print(line)
+        console.print(line, soft_wrap=False)
 
 
 def print_comparison(console: Console, found: Comparison) -> None:

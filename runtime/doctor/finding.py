@@ -34,3 +34,23 @@ class Finding(StrictModel):
         if self.verdict in {"warn", "FAILED"} and not self.next_command:
             raise ValueError(f"{self.what}: {self.verdict} needs a next_command")
         return self
+
+    @classmethod
+    def ok(cls, what: str, found: str) -> Self:
+        """Return one with which nothing is wrong."""
+        return cls(what=what, found=found)
+
+    @classmethod
+    def optional(cls, what: str, found: str, next_command: str | None = None) -> Self:
+        """Return one of something that is absent, and nothing is wrong."""
+        return cls(what=what, found=found, verdict="optional", next_command=next_command)
+
+    @classmethod
+    def warn(cls, what: str, found: str, next_command: str) -> Self:
+        """Return one of something wrong that a stream may come to need."""
+        return cls(what=what, found=found, verdict="warn", next_command=next_command)
+
+    @classmethod
+    def failed(cls, what: str, found: str, next_command: str) -> Self:
+        """Return one of something wrong without which no camera is streamed."""
+        return cls(what=what, found=found, verdict="FAILED", next_command=next_command)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from motorvae.benchmarks.cli import main
-from motorvae.benchmarks.measure.case import Case, measured_case
+from motorvae.benchmarks.measure.case import Case
 from motorvae.benchmarks.measure.environment import Environment
 from motorvae.benchmarks.measure.result import Rate, Result, Settings
 from motorvae.benchmarks.measure.roofline import cost_of, roofline_of
 from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.measure.samples import samples_of
-from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, untrained_subject
-from motorvae.benchmarks.subjects.torch_engines import thread_limit
+from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, untrained_model
+from motorvae.benchmarks.under_test.torch_engines import thread_limit
 from motorvae.runtime.core.spec import ModelSpec
 
 MS = 1_000_000
@@ -33,9 +33,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def subject(small_spec: ModelSpec) -> Iterator[ModelUnderTest]:
+def tested(small_spec: ModelSpec) -> Iterator[ModelUnderTest]:
     """Random weights, exported for real."""
-    with untrained_subject(small_spec, seed=0) as found:
+    with untrained_model(small_spec, seed=0) as found:
         yield found
 
 
@@ -86,13 +86,8 @@ def result(small_spec: ModelSpec) -> Result:
                 roofline=roofline_of(cost, flops_per_s=1e11, bytes_per_s=1e10, p50_ms=p50_ms),
             ),
             Case(group="encoder", engine="torch.compile", batch=1, not_measured="no compiler"),
-            measured_case(
-                Case(
-                    group="encoder",
-                    engine="ONNX Runtime",
-                    batch=1,
-                    stages={"run": samples_of(restless)},
-                )
+            Case(group="encoder", engine="ONNX Runtime", batch=1, not_measured="yet").timed(
+                {"run": restless}
             ),
             Case(
                 group="path",

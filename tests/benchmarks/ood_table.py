@@ -21,7 +21,7 @@ import cv2
 
 from motorvae.benchmarks.ood import SeparationResult, load_separation
 from motorvae.benchmarks.ood import main as ood
-from motorvae.benchmarks.subjects.scenes import vehicles
+from motorvae.benchmarks.under_test.scenes import vehicles
 from motorvae.runtime.core.spec import ModelSpec
 
 VEHICLES = "vehicles"

@@ -32,12 +32,10 @@ def check_onnx(_model: Path) -> tuple[Finding, ...]:
     installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
     if len(installed) > 1:
         return (
-            Finding(
-                what=_ONNX,
-                found=f"{' and '.join(installed)} are both installed and overwrite each other",
-                verdict="FAILED",
-                next_command=f"pip uninstall -y {' '.join(installed)} && "
-                "pip install 'motorvae[cpu]'",
+            Finding.failed(
+                _ONNX,
+                f"{' and '.join(installed)} are both installed and overwrite each other",
+                f"pip uninstall -y {' '.join(installed)} && pip install 'motorvae[cpu]'",
             ),
         )
     try:
@@ -49,25 +47,23 @@ def check_onnx(_model: Path) -> tuple[Finding, ...]:
         name = error.name or "onnxruntime"
         absent = name == "onnxruntime"
         return (
-            Finding(
-                what=_ONNX,
-                found="not installed" if absent else f"needs {name}, which is not installed",
-                verdict="FAILED",
-                next_command="pip install 'motorvae[cpu]'" if absent else f"pip install {name}",
+            Finding.failed(
+                _ONNX,
+                "not installed" if absent else f"needs {name}, which is not installed",
+                "pip install 'motorvae[cpu]'" if absent else f"pip install {name}",
             ),
         )
     except (ImportError, OSError, AttributeError, MotorVAEError) as error:
         package = installed[0] if installed else "onnxruntime"
         return (
-            Finding(
-                what=_ONNX,
-                found=f"{package} is installed and runs nothing: {_one_line(error)}",
-                verdict="FAILED",
-                next_command=f"pip install --force-reinstall {package}",
+            Finding.failed(
+                _ONNX,
+                f"{package} is installed and runs nothing: {_one_line(error)}",
+                f"pip install --force-reinstall {package}",
             ),
         )
     short = sentence_list([provider.removesuffix("ExecutionProvider") for provider in providers])
-    runs = Finding(what=_ONNX, found=f"{ort.__version__} ran a graph on the CPU; it lists {short}")
+    runs = Finding.ok(_ONNX, f"{ort.__version__} ran a graph on the CPU; it lists {short}")
     on_gpu = cuda_finding(providers, find_gpu())
     return (runs, on_gpu) if on_gpu else (runs,)
 
@@ -86,24 +82,22 @@ def cuda_finding(providers: list[str], gpu: Gpu | NoGpu) -> Finding | None:
         if CUDA not in providers:
             return None
         found = f"listed, and does not load: {gpu.reason}"
-        return Finding(what=what, found=found, verdict="optional")
+        return Finding.optional(what, found)
     if CUDA not in providers:
-        return Finding(
-            what=what,
-            found="not in this ONNX Runtime, so that it does not use the GPU",
-            verdict="optional",
-            next_command="pip uninstall -y onnxruntime && pip install 'motorvae[gpu]'",
+        return Finding.optional(
+            what,
+            "not in this ONNX Runtime, so that it does not use the GPU",
+            "pip uninstall -y onnxruntime && pip install 'motorvae[gpu]'",
         )
     try:
         _run_relu("cuda")
     except MotorVAEError as error:
-        return Finding(
-            what=what,
-            found=f"listed, and does not load: {_one_line(error)}",
-            verdict="warn",
-            next_command="pip install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]'",
+        return Finding.warn(
+            what,
+            f"listed, and does not load: {_one_line(error)}",
+            "pip install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]'",
         )
-    return Finding(what=what, found="a graph ran on the GPU")
+    return Finding.ok(what, "a graph ran on the GPU")
 
 
 def check_gpu(_model: Path) -> tuple[Finding, ...]:
@@ -112,9 +106,9 @@ def check_gpu(_model: Path) -> tuple[Finding, ...]:
     if isinstance(gpu, NoGpu):
         return (_no_gpu(gpu),)
     shared = ", shared with the processor" if gpu.integrated else ""
-    found = Finding(
-        what="NVIDIA GPU",
-        found=f"{gpu.name}, compute capability {gpu.compute_capability}, driver "
+    found = Finding.ok(
+        "NVIDIA GPU",
+        f"{gpu.name}, compute capability {gpu.compute_capability}, driver "
         f"{gpu.driver or 'of unknown version'}, CUDA {gpu.cuda}, "
         f"{gpu.memory_bytes / 1e9:.1f} GB{shared}",
     )
@@ -122,18 +116,15 @@ def check_gpu(_model: Path) -> tuple[Finding, ...]:
 
     try:
         with open_cuda() as layer:
-            return found, Finding(what="CUDA", found=f"opened by {layer.name}")
+            return found, Finding.ok("CUDA", f"opened by {layer.name}")
     except MissingDependencyError as error:
-        way = Finding(
-            what="CUDA",
-            found=f"nothing drives an engine: {error.clause()}",
-            verdict="optional",
-            next_command=f"pip install 'cuda-bindings<{int(gpu.cuda.partition('.')[0]) + 1}'",
+        way = Finding.optional(
+            "CUDA",
+            f"nothing drives an engine: {error.clause()}",
+            f"pip install 'cuda-bindings<{int(gpu.cuda.partition('.')[0]) + 1}'",
         )
     except MotorVAEError as error:
-        way = Finding(
-            what="CUDA", found=_one_line(error), verdict="warn", next_command="nvidia-smi"
-        )
+        way = Finding.warn("CUDA", _one_line(error), "nvidia-smi")
     return found, way
 
 
@@ -153,22 +144,21 @@ def _package(name: TensorRTName) -> Finding:
         install = "python3 -m venv --system-site-packages motorvae-env"  # JetPack brings it
     if importlib.util.find_spec(name.replace("-", "_")) is None:
         useful = isinstance(gpu, Gpu)
-        return Finding(
-            what=what,
-            found="not installed" if useful else "not installed; for an NVIDIA GPU only",
-            verdict="optional",
-            next_command=install if useful else None,
+        return Finding.optional(
+            what,
+            "not installed" if useful else "not installed; for an NVIDIA GPU only",
+            install if useful else None,
         )
     try:
         package = import_tensorrt(name)
     except MotorVAEError as error:
-        return Finding(what=what, found=_one_line(error), verdict="warn", next_command=install)
+        return Finding.warn(what, _one_line(error), install)
     if isinstance(gpu, NoGpu):
         found = f"{package.version}; runs engines on an NVIDIA GPU only"
-        return Finding(what=what, found=found, verdict="optional")
+        return Finding.optional(what, found)
     if objection := package.objection_to(gpu):
-        return Finding(what=what, found=f"{package.version}; {objection}", verdict="optional")
-    return Finding(what=what, found=f"{package.version}, for this GPU")
+        return Finding.optional(what, f"{package.version}; {objection}")
+    return Finding.ok(what, f"{package.version}, for this GPU")
 
 
 def _no_gpu(gpu: NoGpu) -> Finding:
@@ -183,13 +173,8 @@ def _no_gpu(gpu: NoGpu) -> Finding:
     ):
         next_command = "sudo ubuntu-drivers install  # on Debian: apt-get install nvidia-driver"
     if next_command is None:
-        return Finding(what=what, found=gpu.reason, verdict="optional")
-    return Finding(
-        what=what,
-        found=f"a card is there, and {gpu.reason}",
-        verdict="warn",
-        next_command=next_command,
-    )
+        return Finding.optional(what, gpu.reason)
+    return Finding.warn(what, f"a card is there, and {gpu.reason}", next_command)
 
 
 def _run_relu(provider: str) -> None:

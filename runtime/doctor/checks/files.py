@@ -35,7 +35,7 @@ def check_memory(model: Path) -> tuple[Finding, ...]:
     """Hold the free memory against what a stream takes."""
     available = available_bytes()
     if available is None:
-        return (Finding(what="memory", found="not told by this system", verdict="optional"),)
+        return (Finding.optional("memory", "not told by this system"),)
     sizes = [path.stat().st_size for path in model.glob("encoder*.onnx")]
     needed = STREAM_BYTES + COPIES * max(sizes, default=_DEFAULT_ENCODER_BYTES)
     shared = on_jetson()
@@ -55,7 +55,7 @@ def memory_finding(available: int, needed: int, *, shared: bool) -> Finding:
         f"takes about {needed / 1e9:.1f} GB"
     )
     if available >= 2 * needed:
-        return Finding(what="memory", found=found)
+        return Finding.ok("memory", found)
     return Finding(
         what="memory",
         found=found,
@@ -92,15 +92,10 @@ def _working_folder() -> Finding:
     except OSError as error:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         reason = cause.strerror or str(cause)
-        return Finding(
-            what=what,
-            found=f"nothing can be written here: {reason}",
-            verdict="FAILED",
-            next_command="cd ~",
-        )
+        return Finding.failed(what, f"nothing can be written here: {reason}", "cd ~")
     found = f"can be written, {free / 1e9:.1f} GB free"
     if free >= _DISK_LOW_BYTES:
-        return Finding(what=what, found=found)
+        return Finding.ok(what, found)
     return Finding(
         what=what,
         found=found,
@@ -115,11 +110,11 @@ def _cache() -> Finding:
         folder = cache_dir()
     except RuntimeError:
         found = "this user has no home folder"
-        return Finding(what=what, found=found, verdict="warn", next_command=way)
+        return Finding.warn(what, found, way)
     try:
         check_writable(folder / "probe")
     except OutputError as error:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         found = f"{folder} cannot be written: {cause.strerror or cause}; it only saves time"
-        return Finding(what=what, found=found, verdict="warn", next_command=way)
-    return Finding(what=what, found=f"{folder} can be written")
+        return Finding.warn(what, found, way)
+    return Finding.ok(what, f"{folder} can be written")

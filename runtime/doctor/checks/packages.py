@@ -53,11 +53,8 @@ def check_packages(_model: Path) -> tuple[Finding, ...]:
     try:
         requirements = requirements_of("motorvae")
     except importlib.metadata.PackageNotFoundError:
-        missing = Finding(
-            what="motorvae",
-            found="this Python runs it without having it installed",
-            verdict="FAILED",
-            next_command="pip install -e '.[cpu]'",
+        missing = Finding.failed(
+            "motorvae", "this Python runs it without having it installed", "pip install -e '.[cpu]'"
         )
         return (_python(()), missing)
     tested = importlib.metadata.metadata("motorvae").get_all("Classifier") or []
@@ -97,12 +94,11 @@ def _python(classifiers: tuple[str, ...]) -> Finding:
     version = platform.python_version()
     found = f"{version} on {this_platform()}"
     if not tested or version.rpartition(".")[0] in tested:
-        return Finding(what="Python", found=found)
-    return Finding(
-        what="Python",
-        found=f"{found}; this motorVAE is tested with {sentence_list(tested)}",
-        verdict="warn",
-        next_command=f"python{tested[-1]} -m venv .venv",
+        return Finding.ok("Python", found)
+    return Finding.warn(
+        "Python",
+        f"{found}; this motorVAE is tested with {sentence_list(tested)}",
+        f"python{tested[-1]} -m venv .venv",
     )
 
 
@@ -117,14 +113,13 @@ def _base(requirements: tuple[Requirement, ...]) -> tuple[Finding, ...]:
             right.append(f"{requirement.package} {version}")
             continue
         wrong.append(
-            Finding(
-                what=requirement.package,
-                found=problem,
-                verdict="FAILED",
-                next_command=f"pip install '{requirement.package}{requirement.bounds}'",
+            Finding.failed(
+                requirement.package,
+                problem,
+                f"pip install '{requirement.package}{requirement.bounds}'",
             )
         )
-    return (Finding(what="packages", found=sentence_list(right)), *wrong)
+    return (Finding.ok("packages", sentence_list(right)), *wrong)
 
 
 def _outputs(requirements: tuple[Requirement, ...]) -> Finding:
@@ -138,12 +133,9 @@ def _outputs(requirements: tuple[Requirement, ...]) -> Finding:
             absent.append(f"{target} needs {package}")
             brought.append(f"'motorvae[{extra}]'" if extra else package)
     if not absent:
-        return Finding(what="outputs", found=sentence_list(present))
-    return Finding(
-        what="outputs",
-        found="; ".join((*present, *absent)),
-        verdict="optional",
-        next_command=f"pip install {' '.join(dict.fromkeys(brought))}",
+        return Finding.ok("outputs", sentence_list(present))
+    return Finding.optional(
+        "outputs", "; ".join((*present, *absent)), f"pip install {' '.join(dict.fromkeys(brought))}"
     )
 
 
@@ -162,13 +154,10 @@ def _extras(requirements: tuple[Requirement, ...]) -> Finding:
         else:
             whole.append(extra)
     if not lacking:
-        return Finding(what="extras", found=sentence_list(whole))
+        return Finding.ok("extras", sentence_list(whole))
     texts = [f"{extra} needs {sentence_list(problems)}" for extra, problems in lacking.items()]
-    return Finding(
-        what="extras",
-        found="; ".join((*whole, *texts)),
-        verdict="optional",
-        next_command=f"pip install 'motorvae[{','.join(lacking)}]'",
+    return Finding.optional(
+        "extras", "; ".join((*whole, *texts)), f"pip install 'motorvae[{','.join(lacking)}]'"
     )
 
 

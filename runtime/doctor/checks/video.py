@@ -23,12 +23,10 @@ def check_opencv(_model: Path) -> tuple[Finding, ...]:
     installed = list(versions_of(OPENCV_PACKAGES))
     if len(installed) > 1:
         return (
-            Finding(
-                what=what,
-                found=f"{' and '.join(installed)} are both installed and overwrite each other",
-                verdict="FAILED",
-                next_command=f"pip uninstall -y {' '.join(installed)} && "
-                f"pip install {installed[0]}",
+            Finding.failed(
+                what,
+                f"{' and '.join(installed)} are both installed and overwrite each other",
+                f"pip uninstall -y {' '.join(installed)} && pip install {installed[0]}",
             ),
         )
     try:
@@ -36,13 +34,12 @@ def check_opencv(_model: Path) -> tuple[Finding, ...]:
     except ImportError as error:
         return (_does_not_load(what, installed_opencv(), "cv2", error),)
     build = cv2.getBuildInformation()
-    opencv = Finding(what=what, found=f"{cv2.__version__}, with V4L2 for cameras")
+    opencv = Finding.ok(what, f"{cv2.__version__}, with V4L2 for cameras")
     if sys.platform == "linux" and not re.search(r"v4l/v4l2:\s*YES", build):
-        opencv = Finding(
-            what=what,
-            found=f"{cv2.__version__} was built without V4L2, so that it opens no camera",
-            verdict="FAILED",
-            next_command=f"pip install --force-reinstall {installed_opencv()}",
+        opencv = Finding.failed(
+            what,
+            f"{cv2.__version__} was built without V4L2, so that it opens no camera",
+            f"pip install --force-reinstall {installed_opencv()}",
         )
     return opencv, gstreamer_finding(build, on_jetson=on_jetson())
 
@@ -56,12 +53,11 @@ def gstreamer_finding(build: str, *, on_jetson: bool) -> Finding:
     """
     what = "GStreamer"
     if found := re.search(r"GStreamer:\s*YES\s*(?:\(([^)]*)\))?", build):
-        return Finding(what=what, found=f"{found[1] or 'yes'}, for csi:// and gst:")
-    return Finding(
-        what=what,
-        found="not in this OpenCV; only csi:// and gst: need it",
-        verdict="optional",
-        next_command="pip uninstall -y opencv-python  # back to JetPack's" if on_jetson else None,
+        return Finding.ok(what, f"{found[1] or 'yes'}, for csi:// and gst:")
+    return Finding.optional(
+        what,
+        "not in this OpenCV; only csi:// and gst: need it",
+        "pip uninstall -y opencv-python  # back to JetPack's" if on_jetson else None,
     )
 
 
@@ -80,13 +76,10 @@ def check_pyav(_model: Path) -> tuple[Finding, ...]:
     except ValueError:
         lacking.append("the h264 decoder")
     if not lacking:
-        return (Finding(what=what, found=f"{found}, with rtsp and h264"),)
+        return (Finding.ok(what, f"{found}, with rtsp and h264"),)
     return (
-        Finding(
-            what=what,
-            found=f"{found} lacks {sentence_list(lacking)}",
-            verdict="warn",
-            next_command="pip install --force-reinstall av",
+        Finding.warn(
+            what, f"{found} lacks {sentence_list(lacking)}", "pip install --force-reinstall av"
         ),
     )
 
@@ -97,11 +90,10 @@ def check_cameras(_model: Path) -> tuple[Finding, ...]:
         from ...sources.camera import cameras_found  # noqa: PLC0415  # with OpenCV
     except ImportError:
         return (
-            Finding(
-                what="cameras",
-                found="not looked for: OpenCV does not load",
-                verdict="warn",
-                next_command="motorvae-doctor, once OpenCV is ok",
+            Finding.warn(
+                "cameras",
+                "not looked for: OpenCV does not load",
+                "motorvae-doctor, once OpenCV is ok",
             ),
         )
     found = cameras_found()
@@ -117,29 +109,18 @@ def cameras_finding(found: list[str], closed: dict[str, bool]) -> Finding:
     """
     what = "cameras"
     if not found:
-        return Finding(
-            what=what,
-            found="none found",
-            verdict="warn",
-            next_command="plug one in, or use --camera synthetic",
-        )
+        return Finding.warn(what, "none found", "plug one in, or use --camera synthetic")
     # A path by id ends in the camera's serial number.
     names = sentence_list([re.sub(r"(/by-id/)[^\s,()]+", r"\1...", text) for text in found])
     if not closed:
-        return Finding(
-            what=what,
-            found=f"{len(found)}: {names}",
-        )
+        return Finding.ok(what, f"{len(found)}: {names}")
     first = next(iter(closed))
     if closed[first]:
         problem, way = "this user may not open", "sudo usermod -aG video $USER  # then log in again"
     else:
         problem, way = "no device file for", f"docker run --device {first}"
-    return Finding(
-        what=what,
-        found=f"{len(found)}: {names}; {problem} {sentence_list(list(closed))}",
-        verdict="FAILED",
-        next_command=way,
+    return Finding.failed(
+        what, f"{len(found)}: {names}; {problem} {sentence_list(list(closed))}", way
     )
 
 
@@ -168,4 +149,4 @@ def _does_not_load(what: str, package: str, module: str, error: ImportError) -> 
         way = f"sudo apt-get install {_DEBIAN_PACKAGES[library[1]]}"
     else:
         found, way = f"does not load: {said}", f"pip install --force-reinstall {package}"
-    return Finding(what=what, found=found, verdict="FAILED", next_command=way)
+    return Finding.failed(what, found, way)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.cases.graph import DriftGate, cost_of_case, graph_cases
+from motorvae.benchmarks.cases.graph import cost_of_case, graph_cases
 from motorvae.benchmarks.measure.case import Case
 from motorvae.benchmarks.measure.rounds import RoundPlan
-from motorvae.benchmarks.subjects.engines_under_test import contenders_of, is_for, production
-from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, random_model
+from motorvae.benchmarks.under_test.engines_under_test import engines_under_test, is_for, production
+from motorvae.benchmarks.under_test.gate_metrics import DriftGate
+from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import MeasurementError
@@ -19,15 +20,15 @@ SHORT = RoundPlan(samples=3, warmup=1, settle=0, turn=2)
 
 
 def measured(
-    subject: ModelUnderTest, graph: Part, batch: int = 1, *, leading: bool = False
+    tested: ModelUnderTest, graph: Part, batch: int = 1, *, leading: bool = False
 ) -> list[Case]:
     return graph_cases(
-        subject,
+        tested,
         graph,
         batch,
         schedule=SHORT,
         seed=0,
-        gate=DriftGate(subject),
+        gate=DriftGate(tested),
         threads=1,
         leading=leading,
         skip_compile=True,
@@ -36,8 +37,8 @@ def measured(
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_engines_see_one_input_and_agree(subject: ModelUnderTest, graph: Part, batch: int) -> None:
-    cases = measured(subject, graph, batch)
+def test_engines_see_one_input_and_agree(tested: ModelUnderTest, graph: Part, batch: int) -> None:
+    cases = measured(tested, graph, batch)
     ran = [case for case in cases if case.not_measured is None]
     assert len({case.input_sha256 for case in ran}) == 1
     assert {len(case.stages["run"].samples) for case in ran} == {3}
@@ -60,19 +61,19 @@ def test_engines_see_one_input_and_agree(subject: ModelUnderTest, graph: Part, b
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
-def test_every_graph_of_the_bundle_for_a_cpu_is_there(subject: ModelUnderTest, graph: Part) -> None:
-    cases = measured(subject, graph)
+def test_every_graph_of_the_bundle_for_a_cpu_is_there(tested: ModelUnderTest, graph: Part) -> None:
+    cases = measured(tested, graph)
     ours = [case for case in cases if (case.variant or "").startswith("ours")]
-    entries = [entry for entry in subject.bundle.manifest.graphs if entry.graph == graph]
+    entries = [entry for entry in tested.bundle.manifest.graphs if entry.graph == graph]
     assert len(ours) == sum(
         is_for(entry, runner) for entry in entries for runner in ("onnx", "openvino")
     )
     assert len(ours) >= 2
 
 
-def test_the_gate_is_measured_and_quotes_the_manifest(subject: ModelUnderTest) -> None:
+def test_the_gate_is_measured_and_quotes_the_manifest(tested: ModelUnderTest) -> None:
     for graph in ("encoder", "decoder"):
-        eager, _, _, _, *ours = measured(subject, graph)
+        eager, _, _, _, *ours = measured(tested, graph)
         gates = [case.latent_error if graph == "encoder" else case.psnr for case in ours]
         assert eager.latent_error is None
         assert eager.psnr is None
@@ -85,8 +86,8 @@ def test_the_gate_is_measured_and_quotes_the_manifest(subject: ModelUnderTest) -
             assert all("the manifest" in note for note in case.notes)
 
 
-def test_a_leading_batch_leaves_out_what_a_leaner_graph_beats(subject: ModelUnderTest) -> None:
-    cases = measured(subject, "encoder", 2, leading=True)
+def test_a_leading_batch_leaves_out_what_a_leaner_graph_beats(tested: ModelUnderTest) -> None:
+    cases = measured(tested, "encoder", 2, leading=True)
     assert {case.engine for case in cases if case.variant is None} == {
         "torch eager",
         "ONNX Runtime",
@@ -95,30 +96,30 @@ def test_a_leading_batch_leaves_out_what_a_leaner_graph_beats(subject: ModelUnde
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
-def test_engines_that_disagree_are_not_timed(subject: ModelUnderTest, graph: Part) -> None:
-    mixed = dataclasses.replace(subject, model=random_model(subject.spec, seed=1))
+def test_engines_that_disagree_are_not_timed(tested: ModelUnderTest, graph: Part) -> None:
+    mixed = dataclasses.replace(tested, model=random_model(tested.spec, seed=1))
     with pytest.raises(MeasurementError, match=r"ONNX Runtime.* and torch eager disagree on"):
         measured(mixed, graph)
 
 
-def test_fp16_on_a_cpu_is_not_called_fp16(subject: ModelUnderTest, small_bundle: Path) -> None:
+def test_fp16_on_a_cpu_is_not_called_fp16(tested: ModelUnderTest, small_bundle: Path) -> None:
     bundle = load_bundle(small_bundle)
     entry = bundle.entry(GraphKey("encoder", "fp16"))
-    contender = production(dataclasses.replace(subject, bundle=bundle), entry, "onnx")
+    engine = production(dataclasses.replace(tested, bundle=bundle), entry, "onnx")
     with (
         pytest.raises(MeasurementError, match="may compute FP16 graphs in float32"),
-        contender.open(np.zeros((1, 1, 32, 32), np.float32)),
+        engine.open(np.zeros((1, 1, 32, 32), np.float32)),
     ):
         pass
 
 
-def test_a_case_costs_what_its_form_needs(subject: ModelUnderTest) -> None:
+def test_a_case_costs_what_its_form_needs(tested: ModelUnderTest) -> None:
     cases = {
         one.planned.outputs: one.planned
-        for one in contenders_of(subject, "encoder", 1, threads=1)
+        for one in engines_under_test(tested, "encoder", 1, threads=1)
         if one.planned.variant == "ours" and one.planned.engine == "ONNX Runtime"
     }
-    both, mu = (cost_of_case(subject, cases[name]) for name in ("mu and log_var", "mu"))
-    head = subject.spec.flat_size * subject.spec.latent_size
+    both, mu = (cost_of_case(tested, cases[name]) for name in ("mu and log_var", "mu"))
+    head = tested.spec.flat_size * tested.spec.latent_size
     assert both.flops - mu.flops == 2 * head
-    assert both.weight_bytes - mu.weight_bytes == 4 * (head + subject.spec.latent_size)
+    assert both.weight_bytes - mu.weight_bytes == 4 * (head + tested.spec.latent_size)

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.cases import path as path_case
-from motorvae.benchmarks.cases.graph import DriftGate
 from motorvae.benchmarks.cases.path import SOURCES, path_cases
 from motorvae.benchmarks.measure.rounds import RoundPlan
-from motorvae.benchmarks.subjects.luma_paths import our_luma, plain_luma
-from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, random_model
-from motorvae.benchmarks.subjects.scenes import frame_of, scene_of
+from motorvae.benchmarks.under_test.gate_metrics import DriftGate
+from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
+from motorvae.benchmarks.under_test.scenes import frame_of, our_luma, plain_luma, scene_of
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.reference import reference_luma
@@ -23,9 +22,9 @@ SHORT = RoundPlan(samples=3, warmup=1, settle=0, turn=2)
 SIZE = (320, 240)
 
 
-def test_every_source_is_run_by_the_rival_and_by_us(subject: ModelUnderTest) -> None:
+def test_every_source_is_run_by_the_rival_and_by_us(tested: ModelUnderTest) -> None:
     cases = path_cases(
-        subject, schedule=SHORT, seed=0, gate=DriftGate(subject), threads=1, sizes=(SIZE,)
+        tested, schedule=SHORT, seed=0, gate=DriftGate(tested), threads=1, sizes=(SIZE,)
     )
     assert {case.frame for case in cases} == {SIZE}
     assert {case.source for case in cases} == set(SOURCES)
@@ -47,23 +46,23 @@ def test_every_source_is_run_by_the_rival_and_by_us(subject: ModelUnderTest) -> 
     assert any("a JPEG of" in note for case in cases for note in case.notes)
 
 
-def test_a_latent_that_is_not_torchs_is_not_timed(subject: ModelUnderTest) -> None:
-    mixed = dataclasses.replace(subject, model=random_model(subject.spec, seed=1))
+def test_a_latent_that_is_not_torchs_is_not_timed(tested: ModelUnderTest) -> None:
+    mixed = dataclasses.replace(tested, model=random_model(tested.spec, seed=1))
     with pytest.raises(MeasurementError, match=r"ONNX Runtime.* at path.* disagree on mu"):
-        path_cases(mixed, schedule=SHORT, seed=0, gate=DriftGate(subject), sizes=(SIZE,))
+        path_cases(mixed, schedule=SHORT, seed=0, gate=DriftGate(tested), sizes=(SIZE,))
 
 
 def test_luma_that_is_not_the_references_is_not_timed(
-    subject: ModelUnderTest, monkeypatch: pytest.MonkeyPatch
+    tested: ModelUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(path_case, "MOST_LEVELS", 1e-9)
     with pytest.raises(MeasurementError, match=r"luma is .* levels from the reference"):
-        path_cases(subject, schedule=SHORT, seed=0, gate=DriftGate(subject), sizes=(SIZE,))
+        path_cases(tested, schedule=SHORT, seed=0, gate=DriftGate(tested), sizes=(SIZE,))
 
 
-def test_opencv_gets_its_threads_back(subject: ModelUnderTest) -> None:
+def test_opencv_gets_its_threads_back(tested: ModelUnderTest) -> None:
     before = cv2.getNumThreads()
-    path_cases(subject, schedule=SHORT, seed=0, gate=DriftGate(subject), sizes=(SIZE,))
+    path_cases(tested, schedule=SHORT, seed=0, gate=DriftGate(tested), sizes=(SIZE,))
     assert cv2.getNumThreads() == before
 
 

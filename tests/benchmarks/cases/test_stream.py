@@ -3,17 +3,17 @@ from __future__ import annotations
 import urllib.request
 
 from motorvae.benchmarks.cases.process import StreamConfig
-from motorvae.benchmarks.cases.stream import StreamPlan, stream_cases, stream_ways
+from motorvae.benchmarks.cases.stream import StreamPlan, stream_cases, streamed_configs
 from motorvae.benchmarks.measure.rounds import RoundPlan
-from motorvae.benchmarks.subjects.mjpeg_camera import MjpegCamera
-from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
+from motorvae.benchmarks.under_test.mjpeg_camera import MjpegCamera
+from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 
 SHORT = RoundPlan(samples=2, warmup=0, settle=0, turn=2)
 PLAN = StreamPlan(rounds=2, skipped=2, frames=5)
 
 
-def test_ages_and_memory_come_from_real_streams(subject: ModelUnderTest) -> None:
-    cases = stream_cases(subject, [StreamConfig("onnx", "fp32")], PLAN, SHORT, seed=0)
+def test_ages_and_memory_come_from_real_streams(tested: ModelUnderTest) -> None:
+    cases = stream_cases(tested, [StreamConfig("onnx", "fp32")], PLAN, SHORT, seed=0)
     streams = [case for case in cases if case.variant == "motorvae-stream"]
     assert [(case.group, case.source, case.frame) for case in streams] == [
         ("stream", "mjpeg", (1280, 720)),
@@ -47,12 +47,12 @@ def test_ages_and_memory_come_from_real_streams(subject: ModelUnderTest) -> None
 
 
 def test_float32_and_int8_are_streamed() -> None:
-    ways = [
+    configs = [
         StreamConfig("onnx", "fp32"),
         StreamConfig("openvino", "bf16"),
         StreamConfig("openvino", "int8"),
     ]
-    assert stream_ways(ways) == [ways[0], ways[2]]
+    assert streamed_configs(configs) == [configs[0], configs[2]]
 
 
 def test_the_camera_sends_its_pictures_in_turns() -> None:

@@ -9,18 +9,18 @@ import pytest
 from motorvae.benchmarks.gpu.rows import measure, planned_engines
 from motorvae.benchmarks.gpu.run import engine_cases
 from motorvae.benchmarks.measure.environment import clocks, environment_now, load_now, power_state
-from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
+from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
 from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.engines.request import EngineRequest
 
 
-def test_without_a_gpu_each_engine_says_why(subject: ModelUnderTest) -> None:
+def test_without_a_gpu_each_engine_says_why(tested: ModelUnderTest) -> None:
     gpu = find_gpu()
     if not isinstance(gpu, NoGpu):
         pytest.skip("this machine has a GPU")
-    cases = engine_cases(subject.bundle, subject.reference, frames=2)
+    cases = engine_cases(tested.bundle, tested.reference, frames=2)
     assert [(case.engine, case.not_measured) for case in cases] == [
         ("TensorRT", gpu.reason),
         ("TensorRT-RTX", gpu.reason),
@@ -51,9 +51,9 @@ def test_the_power_state_is_what_nvidia_smi_says_by_name(
     assert "clocks.sm 1500 MHz" in clocks()[0]
 
 
-def test_decoders_are_timed_and_gated_as_encoders_are(subject: ModelUnderTest) -> None:
+def test_decoders_are_timed_and_gated_as_encoders_are(tested: ModelUnderTest) -> None:
     """On the processor: it shows what is asked of a decoder's engine, and proves nothing of it."""
-    bundle, reference = subject.bundle, subject.reference
+    bundle, reference = tested.bundle, tested.reference
     planned, _ = planned_engines("tensorrt", GraphKey("decoder", target="tensorrt"))
     assert planned.case.how == "TensorRT, fp32, decoder, CUDA graph: off"
     with open_engine(bundle, GraphKey("decoder"), EngineRequest(backend="onnx")) as backend:

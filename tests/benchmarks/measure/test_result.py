@@ -122,11 +122,12 @@ KINDS: dict[str, dict[str, Any]] = {
         "source": "mjpeg",
         "frame": (1920, 1080),
     },
-    "gpu, batch 1, TensorRT, fp16, CUDA graph, no transfers": {
+    "gpu, batch 1, TensorRT, fp16, decoder, CUDA graph: copies and kernels": {
         "group": "gpu",
         "engine": "TensorRT",
         "precision": "fp16",
-        "mode": GpuMode(cuda_graph=True, data_transfers=False),
+        "variant": "decoder",
+        "mode": GpuMode(cuda_graph="copies and kernels"),
     },
 }
 

@@ -13,7 +13,7 @@ from motorvae.runtime.core.errors import ConfigError
 
 
 def counting() -> Laps:
-    """A subject whose n-th call says n, counting from 0."""
+    """Work whose n-th call says n, counting from 0."""
     calls = itertools.count()
     return lambda: {"run": next(calls)}
 
@@ -22,17 +22,17 @@ def recording(name: str, calls: list[str]) -> Laps:
     return stopwatch(lambda: calls.append(name), "run")
 
 
-def test_subjects_take_turns() -> None:
+def test_work_is_done_in_turns() -> None:
     calls: list[str] = []
-    subjects = {name: recording(name, calls) for name in "ABC"}
-    interleaved(subjects, RoundPlan(samples=4, warmup=0, settle=0, turn=1))
+    timed = {name: recording(name, calls) for name in "ABC"}
+    interleaved(timed, RoundPlan(samples=4, warmup=0, settle=0, turn=1))
     assert "".join(calls) == "ABC" * 4
 
 
 def test_a_turn_settles_before_it_times_and_the_last_may_be_short() -> None:
     calls: list[str] = []
-    subjects = {name: recording(name, calls) for name in "AB"}
-    taken = interleaved(subjects, RoundPlan(samples=5, warmup=2, settle=1, turn=3))
+    timed = {name: recording(name, calls) for name in "AB"}
+    taken = interleaved(timed, RoundPlan(samples=5, warmup=2, settle=1, turn=3))
     assert "".join(calls) == "AABB" + "AAAA" + "BBBB" + "AAA" + "BBB"
     assert [len(samples["run"]) for samples in taken.values()] == [5, 5]
 
@@ -62,7 +62,7 @@ def test_a_turn_settles_for_its_time() -> None:
 
 
 def test_a_turn_waits_for_threads_that_still_work() -> None:
-    """A thread that spins as an engine's do is done before the next subject is called."""
+    """A thread that spins as an engine's do is done before the next work is called."""
     spinning = threading.Event()
     seen: list[bool] = []
 

@@ -59,7 +59,7 @@ class ModelUnderTest:
         return self.bundle.spec
 
 
-def subject_from_files(
+def model_from_files(
     bundle_folder: Path, checkpoint: Path, *, images: int | None = None
 ) -> ModelUnderTest:
     """Load a bundle and the checkpoint that it was exported from.
@@ -100,7 +100,7 @@ def subject_from_files(
 
 
 @contextlib.contextmanager
-def untrained_subject(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
+def untrained_model(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
     """Make a model with random weights and export it into a folder that goes with the block."""
     model = random_model(spec, seed)
     luma = vehicles(seed, _RANDOM_IMAGES, spec)

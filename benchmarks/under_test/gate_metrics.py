@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ from ...export.verify.figures import IMAGE_METRIC, LATENT_METRIC
 from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.manifest import GraphEntry, Manifest, Metric
+from ..measure.case import COMPILED, EAGER, Case
+from .model_under_test import ModelUnderTest
 from .torch_engines import Run
 
 
 @dataclass(frozen=True)
-class Drift:
+class GateMetrics:
     """What the gate found.
 
     Attributes:
@@ -38,18 +40,36 @@ class Running:
     name: str = "the engine under test"
 
 
-def drift_of(run: Run, key: GraphKey, verifier: Verifier, *, takes_luma: bool) -> Drift:
-    """Run an engine over the verifier's images and hold it to the limits.
+@dataclass
+class DriftGate:
+    """What each engine drifts, found once and kept for all batches and paths."""
 
-    Args:
-        run: The engine.
-        key: Which graph it runs.
-        verifier: Has the images and what float32 says of them.
-        takes_luma: Whether an encoder takes 8-bit luma.
-    """
-    dtype: np.dtype[Any] = np.dtype(np.uint8 if takes_luma else np.float32)
-    worst = verifier.worst(key, Running(run, dtype))
-    return Drift(psnr=worst) if key.part == "decoder" else Drift(latent_error=worst)
+    tested: ModelUnderTest
+    _known: dict[str, GateMetrics] = field(default_factory=dict)
+
+    def of(self, case: Case, run: Run, entry: GraphEntry | None = None) -> GateMetrics:
+        """Hold an engine to the limits over the held-out images; torch is the reference.
+
+        A compiled module is made for one batch size, and its agreement is checked anyway.
+
+        Args:
+            case: Says which engine it is, and what it takes and gives.
+            run: The engine.
+            entry: The bundle's graph that it runs, where it is one of ours.
+        """
+        if case.engine in {EAGER, COMPILED}:
+            return GateMetrics()
+        if case.how not in self._known:
+            is_decoder = case.outputs == "reconstruction"
+            key = GraphKey("decoder" if is_decoder else "encoder", case.precision)
+            engine = Running(run, np.dtype(case.input_type or np.float32))
+            worst = Verifier(self.tested.reference).worst(key, engine)
+            self._known[case.how] = GateMetrics(
+                latent_error=None if is_decoder else worst,
+                psnr=worst if is_decoder else None,
+                notes=announced(self.tested.bundle.manifest, entry) if entry else (),
+            )
+        return self._known[case.how]
 
 
 def announced(manifest: Manifest, entry: GraphEntry) -> tuple[str, ...]:

@@ -54,21 +54,21 @@ class EngineUnderTest:
 
 @dataclass(frozen=True)
 class Opened:
-    """A contender that runs.
+    """An engine that runs.
 
     Attributes:
-        contender: Which.
+        engine: Which one.
         run: The engine.
         prepare_s: Seconds from the file or module to the first result.
     """
 
-    contender: EngineUnderTest
+    engine: EngineUnderTest
     run: Run
     prepare_s: float
 
 
-def contenders_of(
-    subject: ModelUnderTest,
+def engines_under_test(
+    tested: ModelUnderTest,
     graph: Part,
     batch: int,
     *,
@@ -79,16 +79,16 @@ def contenders_of(
     """Return the rivals, and every form of a graph that the bundle holds for engines on a CPU.
 
     Args:
-        subject: The model.
+        tested: The model.
         graph: Which half.
         batch: Images in one call.
         threads: What the user gave.
         leading: Leave out torch.compile, OpenVINO as installed, and what a leaner graph beats.
         skip_compile: Leave torch.compile out, and say so.
     """
-    half = subject.model.encoder if graph == "encoder" else subject.model.decoder
-    outputs = [tensor.name for tensor in GraphKey(graph).outputs(subject.spec)]
-    path = subject.bundle.path(subject.bundle.entry(GraphKey(graph)))
+    half = tested.model.encoder if graph == "encoder" else tested.model.decoder
+    outputs = [tensor.name for tensor in GraphKey(graph).outputs(tested.spec)]
+    path = tested.bundle.path(tested.bundle.entry(GraphKey(graph)))
 
     def planned(engine: str, precision: Precision = "fp32") -> Case:
         return Case(
@@ -116,17 +116,17 @@ def contenders_of(
     ]
     if leading:
         found = [one for one in found if one.planned.engine in {EAGER, ONNX}]
-    for entry in subject.bundle.manifest.graphs:
+    for entry in tested.bundle.manifest.graphs:
         for runner in RUNNERS:
             if entry.graph == graph and is_for(entry, runner):
-                if leading and not _leads(subject, entry, runner):
+                if leading and not _leads(tested, entry, runner):
                     continue
-                found.append(production(subject, entry, runner, batch=batch, threads=threads))
+                found.append(production(tested, entry, runner, batch=batch, threads=threads))
     return found
 
 
 def production(
-    subject: ModelUnderTest,
+    tested: ModelUnderTest,
     entry: GraphEntry,
     runner: CpuRunner,
     *,
@@ -152,7 +152,7 @@ def production(
         if entry.precision == "fp16":
             raise MeasurementError(_FP16_ON_CPU)
         request = EngineRequest(backend=runner, threads=threads)
-        with open_engine(subject.bundle, entry.key, request) as backend:
+        with open_engine(tested.bundle, entry.key, request) as backend:
             yield backend.run
 
     return EngineUnderTest(case, opened, entry)
@@ -166,22 +166,22 @@ def is_for(entry: GraphEntry, runner: CpuRunner) -> bool:
 
 
 def open_all(
-    contenders: list[EngineUnderTest],
+    engines: list[EngineUnderTest],
     input_for: Callable[[EngineUnderTest], Batch],
     stack: contextlib.ExitStack,
 ) -> tuple[list[Opened], list[Case]]:
     """Open what opens and run each once; return the others' cases with their reasons."""
     ready, refused = [], []
-    for contender in contenders:
-        sample = input_for(contender)
+    for engine in engines:
+        sample = input_for(engine)
         begin_s = time.perf_counter()
         try:
-            run = stack.enter_context(contender.open(sample))
+            run = stack.enter_context(engine.open(sample))
             run(sample)
         except _REFUSALS as error:
-            refused.append(contender.planned.model_copy(update={"not_measured": error.clause()}))
+            refused.append(engine.planned.model_copy(update={"not_measured": error.clause()}))
         else:
-            ready.append(Opened(contender, run, time.perf_counter() - begin_s))
+            ready.append(Opened(engine, run, time.perf_counter() - begin_s))
     return ready, refused
 
 
@@ -189,11 +189,11 @@ def _opening(make: Callable[[Batch], Run]) -> Callable[[Batch], AbstractContextM
     return lambda sample: contextlib.nullcontext(make(sample))
 
 
-def _leads(subject: ModelUnderTest, entry: GraphEntry, runner: CpuRunner) -> bool:
+def _leads(tested: ModelUnderTest, entry: GraphEntry, runner: CpuRunner) -> bool:
     """Whether a graph is the leanest of its precision; FP16 is not measured anyway."""
     if entry.precision == "fp16":
         return False
     outputs = ("mu",) if entry.graph == "encoder" else ()
     with contextlib.suppress(BundleError):
-        return subject.bundle.leanest(replace(entry.key, target=runner), outputs) == entry
+        return tested.bundle.leanest(replace(entry.key, target=runner), outputs) == entry
     return False

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, random_model
-from motorvae.benchmarks.subjects.scenes import luma_for
-from motorvae.benchmarks.subjects.torch_engines import (
+from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
+from motorvae.benchmarks.under_test.scenes import luma_for
+from motorvae.benchmarks.under_test.torch_engines import (
     agreement_with,
     compiled_run,
     eager_run,
@@ -55,12 +55,12 @@ def test_another_shape_is_refused() -> None:
         agreement_with({"mu": np.ones(3, np.float32)}, {"mu": np.ones(2, np.float32)}, "an engine")
 
 
-def test_untrained_weights_come_from_the_seed(subject: ModelUnderTest) -> None:
+def test_untrained_weights_come_from_the_seed(tested: ModelUnderTest) -> None:
     def weights(seed: int) -> list[float]:
-        return random_model(subject.spec, seed).encoder.mu.weight.flatten().tolist()
+        return random_model(tested.spec, seed).encoder.mu.weight.flatten().tolist()
 
-    assert weights(0) == subject.model.encoder.mu.weight.flatten().tolist() != weights(1)
-    assert subject.untrained
+    assert weights(0) == tested.model.encoder.mu.weight.flatten().tolist() != weights(1)
+    assert tested.untrained
 
 
 def test_threads_are_set_everywhere_and_given_back() -> None:
@@ -77,25 +77,25 @@ def test_without_a_number_everybody_keeps_his_own() -> None:
         assert (threads["torch"], threads["OpenCV"]) == before
 
 
-def test_a_compiler_that_fails_says_why(subject: ModelUnderTest) -> None:
+def test_a_compiler_that_fails_says_why(tested: ModelUnderTest) -> None:
     from torch._inductor import config
 
-    images = input_from_luma(luma_for(subject.spec, 1, 0))
+    images = input_from_luma(luma_for(tested.spec, 1, 0))
     with (
         config.patch({"cpp.cxx": ("/nowhere/c++",)}),
         pytest.raises(MeasurementError, match=r"torch\.compile failed: .*C\+\+ compiler"),
     ):
-        compiled_run(subject.model.encoder, OUTPUTS, images)
+        compiled_run(tested.model.encoder, OUTPUTS, images)
 
 
 @pytest.mark.slow
-def test_torch_compile_gives_what_torch_gives(subject: ModelUnderTest) -> None:
-    images = input_from_luma(luma_for(subject.spec, 1, 0))
+def test_torch_compile_gives_what_torch_gives(tested: ModelUnderTest) -> None:
+    images = input_from_luma(luma_for(tested.spec, 1, 0))
     try:
-        compiled = compiled_run(subject.model.encoder, OUTPUTS, images)
+        compiled = compiled_run(tested.model.encoder, OUTPUTS, images)
     except MeasurementError as error:
         pytest.skip(str(error))
-    expected = eager_run(subject.model.encoder, OUTPUTS)(images)
+    expected = eager_run(tested.model.encoder, OUTPUTS)(images)
     found = agreement_with(expected, compiled(images), "torch.compile")
     assert [entry.output for entry in found] == ["mu", "log_var"]
     assert "motorvae" not in os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.subjects.engine_error import announced, drift_of
-from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
+from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.under_test.gate_metrics import DriftGate, announced
+from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 from motorvae.export.verify.limits import LIMITS
-from motorvae.export.verify.verifier import Verifier
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.engines.base import Arrays, Batch
 
 
-def test_an_encoder_is_held_to_its_spread(subject: ModelUnderTest) -> None:
-    reference = subject.reference
+def case(outputs: str, **facts: Any) -> Case:
+    kind: dict[str, Any] = {"group": "encoder", "engine": "OpenVINO", "precision": "int8"}
+    return Case(**kind, outputs=outputs, not_measured="not yet", **facts)
+
+
+def test_an_encoder_is_held_to_its_spread(tested: ModelUnderTest) -> None:
+    reference = tested.reference
     share = 2 * LIMITS["int8"].max_spread
     seen: list[Batch] = []
 
@@ -21,7 +28,7 @@ def test_an_encoder_is_held_to_its_spread(subject: ModelUnderTest) -> None:
         start = sum(map(len, seen[:-1]))
         return {"mu": reference.mu[start : start + len(batch)] + share * reference.scale}
 
-    found = drift_of(run, GraphKey("encoder", "int8"), Verifier(reference), takes_luma=True)
+    found = DriftGate(tested).of(case("mu", input_type="uint8"), run)
     assert found.latent_error is not None
     assert found.latent_error.value == pytest.approx(share, rel=1e-3)
     assert not found.latent_error.passed
@@ -29,8 +36,8 @@ def test_an_encoder_is_held_to_its_spread(subject: ModelUnderTest) -> None:
     assert np.array_equal(np.concatenate(seen)[:, 0], reference.images)
 
 
-def test_a_decoder_is_held_to_its_worst_image(subject: ModelUnderTest) -> None:
-    reference = subject.reference
+def test_a_decoder_is_held_to_its_worst_image(tested: ModelUnderTest) -> None:
+    reference = tested.reference
     images = reference.reconstruction.copy()
     images[3] += np.float32(0.1)  # 20 dB
     places = iter(range(0, len(images), 16))
@@ -39,26 +46,24 @@ def test_a_decoder_is_held_to_its_worst_image(subject: ModelUnderTest) -> None:
         start = next(places)
         return {"reconstruction": images[start : start + len(batch)]}
 
-    found = drift_of(run, GraphKey("decoder", "int8"), Verifier(reference), takes_luma=False)
+    found = DriftGate(tested).of(case("reconstruction"), run)
     assert found.psnr is not None
     assert found.psnr.value == pytest.approx(20, abs=0.01)
     assert not found.psnr.passed
 
 
-def test_a_nan_never_passes(subject: ModelUnderTest) -> None:
+def test_a_nan_never_passes(tested: ModelUnderTest) -> None:
     def run(batch: Batch) -> Arrays:
-        return {"mu": np.full((len(batch), subject.spec.latent_size), np.nan, np.float32)}
+        return {"mu": np.full((len(batch), tested.spec.latent_size), np.nan, np.float32)}
 
-    found = drift_of(
-        run, GraphKey("encoder", "int8"), Verifier(subject.reference), takes_luma=False
-    )
+    found = DriftGate(tested).of(case("mu"), run)
     assert found.latent_error is not None
     assert not found.latent_error.passed
 
 
-def test_what_the_manifest_does_not_say_is_told(subject: ModelUnderTest) -> None:
-    manifest = subject.bundle.manifest
-    entry = subject.bundle.entry(GraphKey("encoder"))
+def test_what_the_manifest_does_not_say_is_told(tested: ModelUnderTest) -> None:
+    manifest = tested.bundle.manifest
+    entry = tested.bundle.entry(GraphKey("encoder"))
     said = announced(manifest, entry)
     assert said[0].startswith("the manifest, ONNX Runtime ")
     assert all(": max error / spread over data " in clause for clause in said)

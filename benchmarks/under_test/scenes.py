@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -14,9 +15,12 @@ from ...runtime.core.errors import ConfigError, SourceError
 from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.convert import fitted_luma, luma_from_image
+from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
+from ...runtime.pixels.yuv import luma_from_video_frame
 from ...runtime.sources.open import open_source
 from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import RANGES, MovingVehicles, vehicle
+from ..measure.case import FrameSource
 
 Luma = npt.NDArray[np.uint8]
 MOVING_FPS = 10
@@ -75,6 +79,36 @@ def jpeg_of(bgr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return a frame as JPEG bytes, (N,) uint8, as cheap cameras encode: 4:2:0."""
     _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return np.asarray(encoded, np.uint8).reshape(-1)
+
+
+def our_luma(scene: Scene, source: FrameSource, spec: ModelSpec) -> Callable[[], Luma]:
+    """Return the runtime's own way for one kind of source; (S, S) uint8."""
+    if source == "mjpeg":
+        data = scene.jpeg.tobytes()
+        return lambda: luma_from_any_jpeg(data, spec)
+    if source == "yuv":
+        return lambda: luma_from_video_frame(scene.yuv, spec)
+    return lambda: fitted_luma(luma_from_image(scene.bgr), spec)
+
+
+def plain_luma(scene: Scene, source: FrameSource, side: int) -> Callable[[], Luma]:
+    """Return the plain recipe: a colour image of full size, cvtColor, resize by INTER_AREA.
+
+    A decoded YUV frame is first converted by FFmpeg, as PyAV's users do it.
+    """
+
+    def colour() -> npt.NDArray[np.uint8]:
+        if source == "mjpeg":
+            return np.asarray(cv2.imdecode(scene.jpeg, cv2.IMREAD_COLOR), np.uint8)
+        if source == "yuv":
+            return np.asarray(scene.yuv.to_ndarray(format="bgr24"), np.uint8)
+        return scene.bgr
+
+    def luma() -> Luma:
+        grey = cv2.cvtColor(colour(), cv2.COLOR_BGR2GRAY)
+        return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+    return luma
 
 
 def vehicles(seed: int, count: int, spec: ModelSpec) -> Luma:
