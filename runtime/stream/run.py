@@ -23,7 +23,6 @@ from ..core.spec import ModelSpec
 from ..engines.autotune_threads import autotuned_engine
 from ..engines.cpu_threads import keep_opencv_single
 from ..engines.select import Rebuild, SelectedEngine, select_engine
-from ..ood.detector import OODDetector, ood_detector_from_bundle
 from ..sinks.base import Sink
 from ..sinks.fanout import SinkFanout, SinkReport
 from ..sinks.open import check_output, open_sink
@@ -34,6 +33,7 @@ from .capture_thread import CaptureThread
 from .encode_loop import Extras, LatentStream, end_row
 from .mailbox import LivenessTimeouts
 from .mailboxes import Mailboxes
+from .ood import usable_detector
 from .options import StreamOptions, check_stream_options
 from .reconstruct import Reconstruction
 from .stats import StreamSummary
@@ -44,11 +44,6 @@ FRAMES_AHEAD = 1
 """How far a recording is decoded ahead of the encoder: more would only make frames older."""
 SAME_SIGNAL_S = 0.1
 """A second signal within this time of the first is the same one, sent twice."""
-FEW_IMAGES = 2
-"""Where the images behind a limit are so few that false alarms may be this many times what is
-asked for, the first line says how many there were."""
-MOST_FALSE_ALARMS = 0.5
-"""Where more known images than this may be flagged, though fewer were allowed, none is judged."""
 
 
 def stream(options: StreamOptions, rebuild: Rebuild | None = None) -> None:
@@ -138,7 +133,9 @@ def _extras(
     rebuild: Rebuild | None,
 ) -> tuple[Extras, str]:
     """Open what rows are to say beyond the latent; also return what to remark in the first line."""
-    known, remarks = _ood_detector(options, bundle)
+    known, remark = None, ""
+    if options.ood != "none":
+        known, remark = usable_detector(bundle, ood_above=options.ood_above)
     reconstruction = None
     if options.every is not None:
         selected = select_engine(bundle, "decoder", options.engine, rebuild)
@@ -156,37 +153,7 @@ def _extras(
         max_age_ms=options.max_age_ms,
         pictures=options.view is not None,
     )
-    return extras, remarks
-
-
-def _ood_detector(options: StreamOptions, bundle: Bundle) -> tuple[OODDetector | None, str]:
-    """Open the statistics, unless it tells nothing; also return what it can tell for this model."""
-    if options.ood == "none":
-        return None, ""
-    found = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
-    if not isinstance(found, OODDetector):
-        return None, f"; out-of-distribution detection is off: {found.reason}"
-    told = bundle.manifest.ood
-    if told is not None and told.tells_nothing:
-        return None, (
-            "; out-of-distribution detection is off: it tells nothing that the export tried "
-            f"({told.in_words()}): train longer or on more images, and export again"
-        )
-    by = f"{found.images} held-out images, worth {found.effective_images:.0f}"
-    allowed = 1 - options.ood_above / 100
-    if found.false_alarms > max(MOST_FALSE_ALARMS, FEW_IMAGES * allowed):
-        return None, (
-            f"; out-of-distribution detection is off: by so few images ({by}) up to "
-            f"{found.false_alarms:.0%} of known ones may be flagged: train on more images, "
-            "and export again"
-        )
-    words = f" tells {told.in_words()}" if told is not None else " was not tried by the export"
-    if told is not None and told.ood_above != options.ood_above:
-        words += f" (tried with --ood-above {told.ood_above:g})"
-    remarks = f"; is_ood{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
-    if found.false_alarms > FEW_IMAGES * allowed:
-        remarks += f" ({by})"
-    return found, remarks
+    return extras, f"; {remark}" if remark else ""
 
 
 def _opened(text: str, options: StreamOptions, spec: ModelSpec) -> FrameSource:
