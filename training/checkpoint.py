@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ..runtime.core.atomic_files import replaced_file
-from ..runtime.core.errors import CheckpointError
+from ..runtime.core.errors import CheckpointError, next_command
 from ..runtime.core.spec import ModelSpec, StrictModel, problem_of
 from .model.vae import MotorVAE
 from .options import TrainOptions
@@ -197,10 +197,10 @@ def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[M
     folder = _run_folder(path)
     config = config_from_run(folder)
     if not (folder / WEIGHTS_NAME).is_file():
+        resume = next_command("motorvae-train", "--resume", folder)
         raise CheckpointError(
             f"{folder} has no {WEIGHTS_NAME} because its training has not finished: go on with "
-            f"motorvae-train --resume {folder}, or keep what it has learned with "
-            f"motorvae-train --resume {folder} --finish"
+            f"{resume}, or keep what it has learned with {resume} --finish"
         )
     weights = folder / weights_name(folder, choice)
     try:

@@ -9,8 +9,13 @@ from functools import partial
 
 import tyro
 
-from ..runtime.core.command import INTERRUPTED, run_command, stderr_console
-from ..runtime.core.errors import ConfigError, missing_dependency
+from ..runtime.core.command import (
+    INTERRUPTED,
+    positional_from_options,
+    run_command,
+    stderr_console,
+)
+from ..runtime.core.errors import ConfigError, missing_dependency, next_command
 from .openmp import let_idle_threads_sleep
 from .options import GOAL, TrainOptions, spec_from_train_options
 
@@ -25,7 +30,15 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run `motorvae-train` and return its exit code (130 after Ctrl-C)."""
     given = list(sys.argv[1:] if args is None else args)
     return run_command(
-        TrainOptions, partial(_train, given), prog=_PROG, description=_DESCRIPTION, args=given
+        TrainOptions,
+        partial(_train, given),
+        prog=_PROG,
+        description=_DESCRIPTION,
+        args=given,
+        positional=("--data",),
+        hints={
+            "--device": "--accelerator (cpu, gpu) and --devices (0,1) choose where to train",
+        },
     )
 
 
@@ -47,7 +60,7 @@ def _train(args: Sequence[str], options: TrainOptions) -> int:
     if outcome.finished:
         report(console, outcome)
         return 0
-    resume = f"{_PROG} --resume {outcome.folder}"
+    resume = next_command(_PROG, "--resume", outcome.folder)
     keep = f", or keep what it has learned: {resume} --finish" if outcome.steps else ""
     console.print(
         f"{_PROG}: interrupted after {outcome.steps} of {outcome.plan.steps} steps; "
@@ -62,6 +75,7 @@ def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
     Raises:
         ConfigError: Something else was given that differs from what the run was started with.
     """
+    args = positional_from_options(args, ("--data",))
     given = tyro.cli(TrainOptions, args=args, default=saved, prog=_PROG)
     for field in fields(TrainOptions):
         asked, before = getattr(given, field.name), getattr(saved, field.name)

@@ -73,10 +73,11 @@ class Bundle:
         precisions: What its graphs compute in, such as `("fp32", "fp16")`.
         remarks: What the export wants you to know of this model; usually empty.
         weights_sha256: Identity of the weights.
+        checked: The same as the runtime knows it.
     """
 
     def __init__(self, checked: CheckedBundle) -> None:
-        self._checked = checked
+        self.checked = checked
         manifest = checked.manifest
         self.folder: Path = checked.folder
         self.spec: ModelSpec = checked.spec
@@ -119,7 +120,7 @@ class Bundle:
         if not 0 < ood_above <= 100:
             raise ConfigError(f"ood_above={ood_above}: take more than 0 and at most 100")
         engine = self._engine("encoder", precision, backend, provider, threads)
-        return Encoder(engine, self._checked, ood_above)
+        return Encoder(engine, self.checked, ood_above)
 
     def decoder(
         self,
@@ -144,7 +145,7 @@ class Bundle:
         request = EngineRequest(
             backend=backend, precision=precision, provider=provider, threads=threads
         )
-        return select_engine(self._checked, part, request)
+        return select_engine(self.checked, part, request)
 
 
 class _Half(Closing):
@@ -159,11 +160,7 @@ class _Half(Closing):
         self._backend = selected.backend
         self._is_open = True
         self.engine: str = selected.chosen
-        self.notes: tuple[str, ...] = (
-            *(f"not {reason}" for reason in selected.passed_over),
-            *selected.backend.notes,
-            *notes,
-        )
+        self.notes: tuple[str, ...] = (*selected.clauses, *notes)
 
     def __repr__(self) -> str:
         return f"<motorvae.{type(self).__name__}: {self.engine}>"

@@ -23,6 +23,7 @@ Each message names the thing, quotes the value and ends with the next step, in o
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 
@@ -122,6 +123,11 @@ def missing_dependency(
     )
     error.reason = f"the package {package} is not installed"
     return error
+
+
+def next_command(*words: object) -> str:
+    """Return a command that can be pasted: each word quoted where a shell would split it."""
+    return shlex.join(str(word) for word in words)
 
 
 def sentence_list(items: Sequence[str], *, none: str = "none") -> str:

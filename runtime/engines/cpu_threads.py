@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,13 +46,19 @@ def checked_threads(threads: int | None) -> int:
     return threads
 
 
-def keep_opencv_single() -> None:
-    """Let OpenCV work in the thread that calls it.
+@contextlib.contextmanager
+def opencv_kept_single() -> Iterator[None]:
+    """Let OpenCV work in the thread that calls it, within the block.
 
     Its own pool would compete with the engine's, and what is left to it here takes a fraction of a
     millisecond.
     """
+    before = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _siblings(number: int) -> str:

@@ -27,7 +27,11 @@ DEFAULT_FREEZE_S = 5.0
 class StreamOptions:
     """Options of motorvae-stream."""
 
-    camera: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    camera: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="CAMERA ...", help_behavior_hint="(also: --camera CAMERA)"),
+    ] = ()
     """Where frames come from: a device index such as 0, a device path, a video file, a folder or
     pattern of images, an http or rtsp URL, csi://0, gst:PIPELINE, or synthetic, which can inject
     faults. Several cameras share one run of the encoder where their frames are ready together."""
@@ -135,6 +139,8 @@ def check_stream_options(options: StreamOptions) -> None:
         ConfigError: The message names the option, its value and what it takes.
     """
     fourcc = options.fourcc
+    if not options.camera:
+        raise ConfigError("no camera: name a camera such as 0, a file, a URL, or synthetic")
     takes = {
         "--max-frames": _below(options.max_frames, 1) and "1 or more, or leave it out",
         "--max-age-ms": _below(options.max_age_ms, 0, strict=True) and "more than 0",

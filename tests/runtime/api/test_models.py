@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pytest
 
 import motorvae as mv
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, BundleError, ConfigError, ImageError
-from motorvae.runtime.engines.open import open_backend
+from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
 from motorvae.runtime.pixels.convert import input_from_image
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
@@ -36,7 +37,7 @@ def colour(index: int) -> npt.NDArray[np.uint8]:
 def expected(small_bundle: Path, images: list[Any]) -> Any:
     loaded = load_bundle(small_bundle)
     batch = np.stack([input_from_image(image, loaded.spec)[None] for image in images])
-    with open_backend(loaded, "encoder") as backend:
+    with open_engine(loaded, GraphKey("encoder")) as backend:
         return backend.run(batch)
 
 
@@ -112,7 +113,7 @@ def test_out_of_distribution_is_what_the_detector_says(
 
 def test_a_latent_is_decoded_to_a_picture(bundle: mv.Bundle, small_bundle: Path) -> None:
     z = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
-    with open_backend(load_bundle(small_bundle), "decoder") as backend:
+    with open_engine(load_bundle(small_bundle), GraphKey("decoder")) as backend:
         want = np.rint(backend.run(z)["reconstruction"][:, 0] * 255).astype(np.uint8)
     with bundle.decoder() as decode:
         assert np.abs(decode(z).astype(int) - want).max() <= 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from motorvae.runtime.core.command import run_command, stderr_console
+from motorvae.runtime.core.command import positional_from_options, run_command, stderr_console
 from motorvae.runtime.core.errors import ConfigError
 
 
@@ -86,3 +86,17 @@ def test_a_file_name_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixtur
     console: Any = stderr_console()
     console.print(name)
     assert capsys.readouterr().err == f"{name}\n"
+
+
+def test_values_of_an_option_can_be_the_positional_argument() -> None:
+    names = ("--camera", "--source")
+    args = ["--fps", "5", "--camera", "0", "a.mp4", "--source=b c"]
+    assert positional_from_options(args, names) == ["0", "b c", "--fps", "5", "a.mp4"]
+    assert positional_from_options(["--cameras", "x"], names) == ["--cameras", "x"]
+    with pytest.raises(ConfigError, match="--camera: give it a value"):
+        positional_from_options(["x", "--camera"], names)
+
+
+def test_every_command_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lambda _: pytest.fail("the body must not run"), "--size", "7", "--version") == 0
+    assert capsys.readouterr().out.startswith("motorvae-x ")

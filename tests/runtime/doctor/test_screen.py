@@ -346,9 +346,7 @@ def test_an_unreadable_engine_manifest_is_told_with_the_command_that_builds(
     (engines / "encoder.fp16.tensorrt.json").write_text("{", encoding="utf-8")
     finding = by_what(check_bundle(bundle_copy))["engine fp16"]
     assert finding.verdict == "warn"
-    assert (
-        finding.next_command == f"motorvae-export --bundle {bundle_copy} --engine tensorrt --fp16"
-    )
+    assert finding.next_command == f"motorvae-export --model {bundle_copy} --engine tensorrt --fp16"
 
 
 def test_a_folder_that_cannot_be_written_is_told(

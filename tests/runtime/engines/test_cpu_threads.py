@@ -13,7 +13,7 @@ from motorvae.runtime.engines import cpu_threads as threads
 from motorvae.runtime.engines.cpu_threads import (
     checked_threads,
     default_threads,
-    keep_opencv_single,
+    opencv_kept_single,
 )
 
 SPIN = """
@@ -119,11 +119,9 @@ def test_a_number_out_of_range_is_refused(count: int) -> None:
 
 def test_opencv_works_in_the_calling_thread() -> None:
     before = cv2.getNumThreads()
-    try:
-        keep_opencv_single()
+    with opencv_kept_single():
         assert cv2.getNumThreads() == 1
-    finally:
-        cv2.setNumThreads(before)
+    assert cv2.getNumThreads() == before
 
 
 def test_our_threads_stand_back_between_frames_and_those_as_installed_do_not(
