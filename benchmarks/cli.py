@@ -13,9 +13,14 @@ from typing import Annotated, Union
 import tyro
 from rich.console import Console
 
-from ..runtime.core.atomic_files import check_writable
+from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
 from ..runtime.core.command import run_command, stderr_console
-from ..runtime.core.errors import ConfigError, MissingDependencyError, missing_dependency
+from ..runtime.core.errors import (
+    ConfigError,
+    MissingDependencyError,
+    missing_dependency,
+    next_command,
+)
 from .options import RunOptions, batches_of_run, checked_samples, spec_of_run
 
 _RUN = "run"
@@ -93,6 +98,8 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(options: RunOptions, command: str) -> None:
     samples = checked_samples(options)
     spec = spec_of_run(options)
+    for output in (options.output, options.output.with_suffix(".png")):
+        check_replaceable_file(output)
     check_writable(options.output)
     try:
         from .measure.rounds import Schedule  # noqa: PLC0415  # with torch: --help must not need it
@@ -132,11 +139,18 @@ def _run(options: RunOptions, command: str) -> None:
             )
         # Plain lines: a progress bar's thread would run beside what is timed.
         result = run_benchmark(subject, plan, lambda text: console.print(f"measuring: {text}"))
-    save_result(options.output, result)
     picture = options.output.with_suffix(".png")
+    kept = set_aside(options.output)
+    set_aside(picture)
+    save_result(options.output, result)
     save_picture(picture, result)
     print_result(console, result)
     console.print(f"samples in {options.output}, their distributions in {picture}")
+    if kept is not None:
+        console.print(
+            f"the earlier one is kept as {kept}; next: "
+            f"{next_command('motorvae-bench', 'compare', kept, options.output)}"
+        )
 
 
 def _compare(options: CompareOptions) -> None:

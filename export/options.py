@@ -26,7 +26,10 @@ class ExportOptions:
     ] = None
     """A finished training run; by default runs/latest. Needs torch."""
     output: Path | None = None
-    """The bundle to write; by default bundle. An earlier bundle there is replaced in one step."""
+    """The bundle to write; by default bundle. An earlier one there is replaced in one step."""
+    replace: bool = False
+    """Replace a bundle that holds precisions or engines which this export does not make again.
+    Without it, that is refused; where the weights are the same, they are kept."""
     weights: Literal["best", "last"] = "best"
     """Weights of the run's best epoch by its held-out images, or of its last."""
     anyway: bool = False

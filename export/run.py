@@ -6,21 +6,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import orjson
 from rich.console import Console
 
 from ..runtime.bundle.calibration import HELD_OUT
-from ..runtime.bundle.graph_key import PARTS, TARGETS, Precision, Target
+from ..runtime.bundle.graph_key import ENGINES, PARTS, TARGETS, Precision, Target
 from ..runtime.bundle.load import Bundle, load_bundle
-from ..runtime.bundle.manifest import GraphReport
+from ..runtime.bundle.manifest import MANIFEST, GraphReport
 from ..runtime.core.atomic_files import sha256_of
 from ..runtime.core.errors import (
+    BundleError,
     CheckpointError,
     ConfigError,
     MissingDependencyError,
+    OutputError,
     VerificationError,
     missing_dependency,
     next_command,
+    sentence_list,
 )
+from ..runtime.core.packages import own_version
 from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
 from .tables import engine_table, search_table, verification_table
 from .tensorrt.add_engines import (
@@ -66,7 +71,13 @@ def run_export(options: ExportOptions, console: Console) -> Path:
     builder, gpu = find_builder(options.engine if wants_engine else "none")
     if options.model is None:
         path = options.output or DEFAULT_OUTPUT
-        left_out = _export_checkpoint(options, graphs, runners, console)
+        packages = [builder.name] if wants_engine and not isinstance(builder, NoBuilder) else []
+        made = {
+            *(part_of_graphs(name) for name in graphs if name != "int8"),
+            *(part_of_graphs("int8", runner) for runner in runners),
+            *(part_of_engines(name, of) for of in packages for name in engines or ["fp32"]),
+        }
+        left_out = _export_checkpoint(options, graphs, runners, made, console)
     else:
         path = options.model
         left_out = _extend_bundle(options, graphs, runners, load_bundle(path), console)
@@ -96,6 +107,35 @@ def run_export(options: ExportOptions, console: Console) -> Path:
         model = [] if path == DEFAULT_OUTPUT else ["--model", path]
         console.print(f"next: {next_command('motorvae-stream', '0', *model)}")
     return path
+
+
+def parts_of_bundle(folder: Path) -> set[str]:
+    """Return what a bundle holds beyond float32 graphs, as `part_of_graphs` and engines name it.
+
+    Args:
+        folder: The bundle, of any version; where there is none, it holds nothing.
+    """
+    if not (folder / MANIFEST).exists():
+        return set()
+    manifest = orjson.loads((folder / MANIFEST).read_bytes())
+    graphs = {
+        part_of_graphs(entry["precision"], entry.get("made_for")) for entry in manifest["graphs"]
+    }
+    engines = {
+        part_of_engines(path.stem.split(".")[-2], path.stem.split(".")[-1])
+        for path in (folder / ENGINES).glob("*.engine")
+    }
+    return (graphs | engines) - {part_of_graphs("fp32")}
+
+
+def part_of_graphs(precision: str, target: str | None = None) -> str:
+    """Return what graphs of a precision are called."""
+    return f"{precision} graphs" + (f" for {target}" if target and precision == "int8" else "")
+
+
+def part_of_engines(precision: str, package: str) -> str:
+    """Return what engines of a precision and a package are called."""
+    return f"{precision} engines of {package}"
 
 
 def _runners(asked: Sequence[str] | None) -> tuple[Target, ...]:
@@ -143,8 +183,10 @@ def _export_checkpoint(
     options: ExportOptions,
     precisions: Sequence[Precision],
     runners: tuple[Target, ...],
+    made: set[str],
     console: Console,
 ) -> tuple[LeftOut, ...]:
+    """Write a bundle of a training run; `made` says what it will hold, engines included."""
     try:
         from ..training.checkpoint import model_from_checkpoint, statistics_name, weights_name  # noqa: PLC0415
         from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
@@ -167,6 +209,16 @@ def _export_checkpoint(
     model, config = model_from_checkpoint(run, options.weights)
     folder = run if run.is_dir() else run.parent
     spec = config.model
+    weights_sha256 = sha256_of(folder / weights_name(folder, options.weights))
+    lost = sorted(parts_of_bundle(output) - made)
+    if lost and not options.replace:
+        if (bundle := _same_model(output, weights_sha256)) is not None:
+            console.print(f"{output} is of the same weights, and what it holds is kept")
+            return _extend_bundle(options, precisions, runners, bundle, console)
+        raise OutputError(
+            f"{output} holds {sentence_list(lost)}, which this export would not make again: ask "
+            "for them as well, name another --output, or let them go with --replace"
+        )
     statistics = statistics_name(folder, options.weights)
     held_out = held_out_from_run(
         folder,
@@ -193,7 +245,7 @@ def _export_checkpoint(
             output,
             graphs={part: onnx_from_model(model, spec, part) for part in PARTS},
             spec=spec,
-            weights_sha256=sha256_of(folder / weights_name(folder, options.weights)),
+            weights_sha256=weights_sha256,
             statistics=folder / statistics,
             reference=reference,
             remarks=remarks,
@@ -205,6 +257,16 @@ def _export_checkpoint(
         )
     console.print(f"bundle of {folder.resolve().name} in {output}")
     return left_out
+
+
+def _same_model(folder: Path, weights_sha256: str) -> Bundle | None:
+    """Return a bundle if this version wrote it from the same weights."""
+    try:
+        bundle = load_bundle(folder)
+    except BundleError:
+        return None
+    is_ours = bundle.manifest.producer == f"motorvae {own_version()}"
+    return bundle if is_ours and bundle.manifest.weights_sha256 == weights_sha256 else None
 
 
 def _extend_bundle(

@@ -32,7 +32,7 @@ class EncodeOptions:
     model: Path = Path("bundle")
     """The bundle that motorvae-export wrote."""
     output: Path = Path("latents.npz")
-    """Where names, mu and log_var go."""
+    """Where names, mu and log_var go; an earlier file is kept under a number."""
     batch_size: int = 16
     """Images per run of the encoder."""
     engine: Annotated[EngineRequest, tyro.conf.arg(name="")] = field(default_factory=EngineRequest)
