@@ -81,22 +81,25 @@ def _stream(options: StreamOptions, rebuild: Rebuild | None) -> None:
         )
         raise SystemExit(2)
     from .stream.run import Stream  # noqa: PLC0415  # --help needs none of it
-    from .stream.screen import print_start, print_summary  # noqa: PLC0415  # as above
+    from .stream.screen import live_status, print_start, print_summary  # noqa: PLC0415  # as above
 
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
-    with (
-        Stream(bundle, options, outputs=options.outputs, rebuild=rebuild) as stream,
-        stopping_on_signals(stream.stop),
-    ):
+    # Building an engine again says itself what it does.
+    waiting = console.status("opening the encoder and the camera")
+    with contextlib.nullcontext() if options.engine.rebuild else waiting:
+        opened = Stream(bundle, options, outputs=options.outputs, rebuild=rebuild)
+    with opened as stream, stopping_on_signals(stream.stop):
         print_start(console, bundle, stream)
         # Everything that stays is there by now: no later collection needs to look at it.
         gc.collect()
         gc.freeze()
         try:
-            for _ in stream:
-                if stream.summary is not None:
-                    print_summary(console, stream, stream.summary)
+            with live_status(console, stream, options):
+                while stream.summary is None:
+                    next(stream)
+            print_summary(console, stream, stream.summary)
+            next(stream, None)  # raises what failed for good
         finally:
             gc.unfreeze()
 

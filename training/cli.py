@@ -45,9 +45,11 @@ def main(args: Sequence[str] | None = None) -> int:
 def _train(args: Sequence[str], options: TrainOptions) -> int:
     spec_from_train_options(options)  # refuses before the seconds that loading torch takes
     let_idle_threads_sleep()
+    console = stderr_console()
     try:
-        from .report import report  # noqa: PLC0415  # the rest works without torch
-        from .train import options_to_resume, train  # noqa: PLC0415
+        with console.status("loading torch"):
+            from .report import report  # noqa: PLC0415  # the rest works without torch
+            from .train import options_to_resume, train  # noqa: PLC0415
     except ModuleNotFoundError as error:
         package = (error.name or "torch").partition(".")[0]
         raise missing_dependency("training", package, extra="train") from error
@@ -56,7 +58,6 @@ def _train(args: Sequence[str], options: TrainOptions) -> int:
     outcome = train(options, new_goal=True)
     if not outcome.leads:
         return 0
-    console = stderr_console()
     if outcome.finished:
         report(console, outcome)
         return 0

@@ -220,7 +220,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         machine: A trainer of the same hardware.
         console: For the user.
     """
-    wish, resume = StopRequest(console.print), folder / RESUME_NAME
+    wish, bar, resume = StopRequest(console.print), EpochBar(console), folder / RESUME_NAME
     with wish.listening(), _expected_warnings():
         config = config_from_run(folder)
         trials = _thread_trials(config, options, machine, console)
@@ -228,7 +228,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             options,
             precision=config.precision,
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-            callbacks=[EpochBar(console), RunFiles(folder, console), wish, *filter(None, [trials])],
+            callbacks=[bar, RunFiles(folder, console), wish, *filter(None, [trials])],
         )
         module = VAETraining(
             config.model,
@@ -246,6 +246,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             ranks=machine.world_size,
             least=least_batch(config.model),
         )
+        bar.goal = plan.goal
         keep_freed_memory()
         _announce(folder, plan, machine, trials, config=config, options=options, console=console)
         finished = False

@@ -62,6 +62,7 @@ class Stream:
         engine: What encodes: precision, engine, version and device.
         notes: Why no other engine runs, what to know of this one, and what out-of-distribution
             detection can tell, a clause each.
+        expected: How many latents will come, or None where that is not known.
         outputs: Names of the outputs.
         set_aside: Name of an output and where the earlier one was moved.
         stats: What has been counted so far.
@@ -90,6 +91,7 @@ class Stream:
         self.cameras = self._run.facts.cameras
         self.engine = self._run.facts.backend
         self.notes = self._run.notes
+        self.expected = self._run.expected
         self.outputs = tuple(sink.name for sink in self._run.sinks)
         self.set_aside = tuple(
             (sink.name, sink.set_aside_as) for sink in self._run.sinks if sink.set_aside_as
@@ -169,14 +171,15 @@ class _Run:
             backend = stack.enter_context(choice.backend)
             extras, remarks = _extras(options, bundle, stack, rebuild)
             self.encoder = LatentStream(backend, bundle.spec, len(options.camera), extras)
-            self._mailboxes, self._captures, lossless = _captures(options, bundle, stack)
+            self._mailboxes, self._captures, sources = _captures(options, bundle, stack)
+            self.expected = _expected(sources, options.max_frames)
             self.facts = RunFacts(
                 latent_size=bundle.spec.latent_size,
                 image_size=bundle.spec.image_size,
                 cameras=tuple(box.name for box in self._mailboxes.boxes),
                 weights_sha256=bundle.manifest.weights_sha256,
                 backend=choice.chosen,
-                lossless=lossless,
+                lossless=not any(source.live for source in sources),
             )
             self.notes = (*choice.clauses, *remarks)
             self.sinks = _sinks(options, outputs, self.facts)
@@ -325,14 +328,11 @@ def _opened(text: str, options: StreamOptions, spec: ModelSpec) -> FrameSource:
 
 def _captures(
     options: StreamOptions, bundle: Bundle, stack: contextlib.ExitStack
-) -> tuple[Mailboxes, list[CaptureThread], bool]:
-    """Open every camera, each with its mailbox and a thread that owns it and is not yet started.
-
-    Returns:
-        The mailboxes, the threads, and whether rows may wait, as no source is live.
-    """
+) -> tuple[Mailboxes, list[CaptureThread], list[FrameSource]]:
+    """Open every camera, each with its mailbox and a thread that owns it and is not yet started."""
     mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
-    captures, lossless = [], True
+    captures: list[CaptureThread] = []
+    sources: list[FrameSource] = []
     for text in options.camera:
         source = _opened(text, options, bundle.spec)
         policy = options.policy or ("latest" if source.live else "every")
@@ -347,8 +347,15 @@ def _captures(
         freeze_after_s = options.freeze_after_s(can_reconnect=source.can_reconnect)
         capture = CaptureThread(source, mailbox, bundle.spec, freeze_after_s=freeze_after_s)
         captures.append(stack.enter_context(capture))
-        lossless &= not source.live
-    return mailboxes, captures, lossless
+        sources.append(source)
+    return mailboxes, captures, sources
+
+
+def _expected(sources: Sequence[FrameSource], max_frames: int | None) -> int | None:
+    """Return how many latents will come, where every source says it or a limit does."""
+    frames = [source.expected for source in sources]
+    known = [sum(filter(None, frames))] if all(count is not None for count in frames) else []
+    return min([*known, *([max_frames] if max_frames else [])], default=None)
 
 
 def _keep(policy: str, *, live: bool) -> int:

@@ -456,7 +456,7 @@ def test_a_camera_on_the_network_that_ends_is_lost_and_comes_back(
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_with_all_rows_and_an_end(
     small_bundle: Path, script: Callable[[str], str], number: signal.Signals
 ) -> None:
@@ -522,6 +522,21 @@ def test_a_signal_that_is_sent_twice_at_once_still_ends_cleanly(
         rest, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors.decode()
     assert orjson.loads(rest.splitlines()[-1])["status"] == "end"
+
+
+def test_nohup_outlives_its_terminal(small_bundle: Path, script: Callable[[str], str]) -> None:
+    command = ["nohup", script("motorvae-stream"), "synthetic?fps=50", "--output", "-"]
+    with subprocess.Popen(
+        [*command, "--model", str(small_bundle)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        after = [orjson.loads(process.stdout.readline())["status"] for _ in range(50)]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "end" not in after
 
 
 # Without the packages that only training and export need
