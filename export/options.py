@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -18,6 +18,11 @@ DEFAULT_OUTPUT = Path("bundle")
 @dataclass(frozen=True)
 class ExportOptions:
     """Options of motorvae-export."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "precision": ("fp16", "bf16", "int8", "calibration"),
+        "engine": ("engine", "batch", "workspace_mib"),
+    }
 
     checkpoint: Annotated[
         Path | None,

@@ -35,7 +35,7 @@ class EncodeOptions:
     """Where names, mu and log_var go; an earlier file is kept under a number."""
     batch_size: int = 16
     """Images per run of the encoder."""
-    engine: Annotated[EngineRequest, tyro.conf.arg(name="")] = field(default_factory=EngineRequest)
+    engine: EngineRequest = field(default_factory=EngineRequest)
     """Which engine runs."""
 
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 
-import tyro
-
 from ..runtime.core.command import (
     INTERRUPTED,
+    parsed_options,
     positional_from_options,
     run_command,
     stderr_console,
@@ -77,7 +76,7 @@ def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
         ConfigError: Something else was given that differs from what the run was started with.
     """
     args = positional_from_options(args, ("--data",))
-    given = tyro.cli(TrainOptions, args=args, default=saved, prog=_PROG)
+    given = parsed_options(TrainOptions, args, prog=_PROG, default=saved)
     for field in fields(TrainOptions):
         asked, before = getattr(given, field.name), getattr(saved, field.name)
         if field.name not in {"resume", "finish", *GOAL} and asked != before:

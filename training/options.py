@@ -25,6 +25,30 @@ class TrainOptions:
     # For pydantic, which reads these options back from config.json.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model": ("image_size", "channels", "latent_size", "fit"),
+        "schedule": (
+            "batch_size",
+            "learning_rate",
+            "epochs",
+            "betas",
+            "steps",
+            "minutes",
+            "held_out",
+            "seed",
+            "vehicles_count",
+        ),
+        "hardware": (
+            "threads",
+            "workers",
+            "precision",
+            "accelerator",
+            "devices",
+            "num_nodes",
+            "strategy",
+        ),
+    }
+
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = "vehicles"
     """A folder of images (read recursively), one video file, or the word vehicles for the
     built-in renderer."""

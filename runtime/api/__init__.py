@@ -18,9 +18,11 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers know it; loading typing would be most of the import
 if TYPE_CHECKING:
+    from typing import Any
+
     from .functions import encode, export, stream
     from .models import Bundle, Decoder, Encoder, Image, Latent, Latents, load
     from .runtime.core.errors import MotorVAEError

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
+import itertools
+import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar, cast, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -108,6 +115,97 @@ def positional_from_options(args: Sequence[str], names: Sequence[str]) -> list[s
     return values + others
 
 
+def parsed_options(
+    options: type[Options],
+    args: Sequence[str],
+    *,
+    prog: str,
+    description: str = "",
+    default: Options | None = None,
+) -> Options:
+    """Return the options that a command line gives.
+
+    Help shows the fields in the groups that the class names in `GROUPS`, titles to names of fields,
+    and a nested dataclass as a group of its own. A default of None or False is not shown: the
+    field's docstring says what leaving it out means.
+
+    Args:
+        options: A dataclass.
+        args: The command line.
+        prog: The command's name.
+        description: The first line of its help.
+        default: What is not given is as in these options.
+    """
+    found = tyro.cli(
+        _view_of(options, default),
+        args=args,
+        prog=prog,
+        description=textwrap.fill(description, shutil.get_terminal_size().columns),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+    )
+    return cast("Options", _from_view(options, found))
+
+
+def _view_of(options: Any, default: Any) -> Any:
+    """Return a dataclass of the same values that the parser shows as `parsed_options` says."""
+    annotated: Any = Annotated  # made here, and not for a type checker
+    unprefixed: Any = tyro.conf.OmitArgPrefixes
+    types, docs = get_type_hints(options, include_extras=True), _docs_of(options)
+    groups: Mapping[str, tuple[str, ...]] = getattr(options, "GROUPS", {})
+    title_of = {name: title for title, names in groups.items() for name in names}
+    shown: dict[str, list[Any]] = {title: [] for title in ("", *groups)}
+    inner: list[Any] = []
+    for one in fields(options):
+        kind, own = types[one.name], ()
+        if get_origin(kind) is Annotated:
+            kind, own = kind.__origin__, kind.__metadata__
+        value = one.default if default is None else getattr(default, one.name)
+        if is_dataclass(kind) and one.default_factory is not MISSING:
+            view = _view_of(kind, None if default is None else value)
+            inner.append((one.name, unprefixed[view], field(default_factory=view)))
+            continue
+        hint = "" if value is None or value is False else None
+        settings = tyro.conf.arg(help=docs.get(one.name), help_behavior_hint=hint)
+        parts = (kind, settings, *own)  # the field's own settings win
+        kind = annotated[parts]
+        shown[title_of.get(one.name, "")].append((one.name, kind, field(default=value)))
+    for title in groups:
+        group = make_dataclass(title, shown[title], frozen=True)
+        group.__doc__ = ""
+        kind = annotated[unprefixed[group], tyro.conf.arg(name=title)]
+        inner.append((f"{title}_group", kind, field(default_factory=group)))
+    view = make_dataclass(options.__name__, [*shown[""], *inner], frozen=True)
+    view.__doc__ = options.__doc__
+    return view
+
+
+def _from_view(options: Any, view: Any) -> Any:
+    """Return the options whose values a view holds, those of its groups included."""
+    values: dict[str, Any] = dict(vars(view))
+    for title in getattr(options, "GROUPS", ()):
+        values |= vars(values.pop(f"{title}_group"))
+    types = get_type_hints(options)
+    for one in fields(options):
+        if is_dataclass(types[one.name]) and one.default_factory is not MISSING:
+            values[one.name] = _from_view(types[one.name], values[one.name])
+    return options(**values)
+
+
+def _docs_of(options: type[Any]) -> dict[str, str]:
+    """Return the docstring of each field as one paragraph."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
+    assert isinstance(body, ast.ClassDef)  # noqa: S101  # for the type checker
+    return {
+        one.target.id: " ".join(after.value.value.split())
+        for one, after in itertools.pairwise(body.body)
+        if isinstance(one, ast.AnnAssign)
+        and isinstance(one.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+        and isinstance(after.value.value, str)
+    }
+
+
 def _misused(line: str) -> int:
     sys.stderr.write(f"{line}\n")
     return MISUSED
@@ -122,14 +220,10 @@ def _run(
     args: Sequence[str],
 ) -> int:
     try:
-        parsed = tyro.cli(
-            options,
-            args=args,
-            prog=prog,
-            description=description,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        return body(parsed) or 0
+        return body(parsed_options(options, args, prog=prog, description=description)) or 0
+    except BrokenPipeError:  # whoever read the help or a table has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except MotorVAEError as error:
         sys.stderr.write(f"{prog}: {' '.join(str(error).split())}\n")
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,3 +79,30 @@ def test_what_other_programs_call_it_is_answered_with_the_right_name(
     assert error.startswith(f"motorvae-{args[0]}: ")
     assert error.count("\n") == 1
     assert words in error
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_help_fits_80_columns_and_shows_no_default_of_none(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    if name not in {"bench", "doctor"}:  # whose commands have options of their own
+        assert not re.search(r"default:\s*(None|False)", text)
+        assert "{None}" not in text
+
+
+def test_options_are_shown_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, groups in {
+        "stream": ("engine", "camera", "loss", "out-of-distribution"),
+        "export": ("precision", "engine"),
+        "train": ("model", "schedule", "hardware"),
+    }.items():
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        text = capsys.readouterr().out
+        assert [group for group in groups if f"{group} options" not in text] == []

@@ -3,12 +3,17 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import pytest
 
-from motorvae.runtime.core.command import positional_from_options, run_command, stderr_console
+from motorvae.runtime.core.command import (
+    parsed_options,
+    positional_from_options,
+    run_command,
+    stderr_console,
+)
 from motorvae.runtime.core.errors import ConfigError
 
 
@@ -20,6 +25,31 @@ class Options:
     """How large."""
     fast: bool = False
     """Whether to hurry."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Which engine runs."""
+
+    threads: int | None = None
+    """How many; by default
+    all of them."""
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Options in groups."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {"paint": ("colour", "thick")}
+
+    colour: str = "red"
+    """Which."""
+    name: str | None = None
+    """What to call it; by default nothing."""
+    thick: bool = False
+    """Whether to paint thickly."""
+    engine: Engine = field(default_factory=Engine)
+    """Which engine runs."""
 
 
 def run(body: Callable[[Options], int | None], *args: str) -> int:
@@ -100,3 +130,22 @@ def test_values_of_an_option_can_be_the_positional_argument() -> None:
 def test_every_command_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(lambda _: pytest.fail("the body must not run"), "--size", "7", "--version") == 0
     assert capsys.readouterr().out.startswith("motorvae-x ")
+
+
+def test_options_come_in_groups_and_nested_ones_without_a_prefix(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = ["--thick", "--threads", "4", "--name", "x"]
+    found = parsed_options(Grouped, args, prog="motorvae-x")
+    assert found == Grouped(name="x", thick=True, engine=Engine(4))
+    again = parsed_options(Grouped, ["--colour", "blue"], prog="motorvae-x", default=found)
+    assert again == Grouped("blue", "x", thick=True, engine=Engine(4))
+    with pytest.raises(SystemExit):
+        parsed_options(Grouped, ["--help"], prog="motorvae-x")
+    text = capsys.readouterr().out
+    assert "paint options" in text
+    assert "engine options" in text
+    assert "How many; by default all of them." in text
+    assert "default: red" in text
+    assert "None" not in text
+    assert "False" not in text
