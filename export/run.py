@@ -188,13 +188,14 @@ def _export_checkpoint(
 ) -> tuple[LeftOut, ...]:
     """Write a bundle of a training run; `made` says what it will hold, engines included."""
     try:
-        from ..training.checkpoint import model_from_checkpoint, statistics_name, weights_name  # noqa: PLC0415
-        from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
-        from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
-        from .int8.graphs import Int8Request  # noqa: PLC0415
-        from .onnx_export import onnx_from_model  # noqa: PLC0415
-        from .verify.reference import held_out_from_run  # noqa: PLC0415
-        from .verify.torch_reference import reference_from_model  # noqa: PLC0415
+        with console.status("loading torch"):
+            from ..training.checkpoint import model_from_checkpoint, statistics_name, weights_name  # noqa: PLC0415
+            from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
+            from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
+            from .int8.graphs import Int8Request  # noqa: PLC0415
+            from .onnx_export import onnx_from_model  # noqa: PLC0415
+            from .verify.reference import held_out_from_run  # noqa: PLC0415
+            from .verify.torch_reference import reference_from_model  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(
             error,
@@ -220,16 +221,17 @@ def _export_checkpoint(
             "for them as well, name another --output, or let them go with --replace"
         )
     statistics = statistics_name(folder, options.weights)
-    held_out = held_out_from_run(
-        folder,
-        image_size=spec.image_size,
-        latent_size=spec.latent_size,
-        statistics=statistics,
-    )
-    reference = reference_from_model(model, held_out)
-    problem = learned_from_reconstructions(
-        reference.images, reference.reconstruction[:], reference.mu, reference.log_var
-    ).sentence()
+    with console.status("computing what the graphs are held against"):
+        held_out = held_out_from_run(
+            folder,
+            image_size=spec.image_size,
+            latent_size=spec.latent_size,
+            statistics=statistics,
+        )
+        reference = reference_from_model(model, held_out)
+        problem = learned_from_reconstructions(
+            reference.images, reference.reconstruction[:], reference.mu, reference.log_var
+        ).sentence()
     if problem and not options.anyway:
         raise CheckpointError(
             f"the model of {folder} has learned too little, no bundle was written: {problem}; or "

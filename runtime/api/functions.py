@@ -40,7 +40,7 @@ def stream(
             images, a URL, `csi://0`, `gst:` and a pipeline, or `synthetic`; or a list of several.
         output: Where rows go as well: a file or an address, or several; by default nowhere.
         **options: Those of `motorvae-stream` by their names, such as `max_age_ms`, `policy` or
-            `precision`.
+            `precision`; `view` is True or the name of a recording, `reconstruct` may be N.
 
     Returns:
         An iterator of `Row`s that is also a context manager. It opens all at once and captures
@@ -56,6 +56,10 @@ def stream(
     outputs = [output] if isinstance(output, (str, os.PathLike)) else output
     given: dict[str, Any] = dict(options)
     engine = {name: given.pop(name) for name in _engine_names() & given.keys()}
+    if "view" in given:
+        given["view"] = _words(given["view"])
+    if isinstance(given.get("reconstruct"), int):
+        given["reconstruct"] = f"every={given['reconstruct']}"
     return Stream(
         _checked(bundle),
         StreamOptions(
@@ -115,7 +119,8 @@ def export(
     Args:
         run: A finished training run, or its checkpoint.
         output: The bundle to write, in one step; an earlier one there is replaced.
-        **options: Those of `motorvae-export` by their names, such as `fp16=True`.
+        **options: Those of `motorvae-export` by their names, such as `fp16=True`; `int8` is True
+            for every engine, or names some of "onnx", "openvino" and "tensorrt".
 
     Returns:
         The bundle, checked.
@@ -130,14 +135,22 @@ def export(
     from .export.options import ExportOptions  # noqa: PLC0415
     from .export.run import run_export  # noqa: PLC0415
 
-    written = run_export(
-        ExportOptions(checkpoint=Path(run), output=Path(output), **options), Console(quiet=True)
-    )
-    return load(written)
+    given: dict[str, Any] = dict(options)
+    if "int8" in given:
+        given["int8"] = _words(given["int8"])
+    asked = ExportOptions(checkpoint=Path(run), output=Path(output), **given)
+    return load(run_export(asked, Console(quiet=True)))
 
 
 def _checked(bundle: Bundle | PathLike) -> CheckedBundle:
     return (bundle if isinstance(bundle, Bundle) else load(bundle)).checked
+
+
+def _words(given: bool | PathLike | Sequence[str]) -> tuple[str, ...] | None:
+    """Return an option that may have values: None without it, and empty without values."""
+    if isinstance(given, bool):
+        return () if given else None
+    return (os.fspath(given),) if isinstance(given, (str, os.PathLike)) else tuple(given)
 
 
 def _engine_names() -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Literal
 
 from typing_extensions import TypedDict
@@ -37,20 +38,21 @@ class StreamKeywords(EngineKeywords, total=False):
     fps: float | None
     fourcc: str | None
     accept_mode: bool
-    reconstruct: str | None
+    reconstruct: int | str | None
     ood: Literal["both", "mu", "none"]
     ood_above: float
-    view: tuple[str, ...] | None
+    view: bool | str
 
 
 class ExportKeywords(TypedDict, total=False):
     """What an export makes; each is the option of `motorvae-export` of that name."""
 
+    replace: bool
     weights: Literal["best", "last"]
     anyway: bool
     fp16: bool
     bf16: bool
-    int8: tuple[str, ...] | None
+    int8: bool | Sequence[str]
     calibration: str
     engine: Literal["auto", "none", "tensorrt", "tensorrt-rtx"]
     batch: str

@@ -108,58 +108,58 @@ class LatentStream:
         self, items: list[tuple[str, QueuedFrame | LostFrame]], max_frames: int | None
     ) -> Iterator[Row]:
         popped_ns = time.monotonic_ns()
-        shots: list[tuple[str, QueuedFrame]] = []
+        waiting: list[tuple[str, QueuedFrame]] = []
         for camera, item in items:
             if isinstance(item, LostFrame):
                 yield _lost_row(camera, item)
             elif self._is_too_old(item, popped_ns):
                 yield self._stale_row(camera, item, popped_ns)
-            elif max_frames is None or self.stats.frames + len(shots) < max_frames:
-                shots.append((camera, item))
+            elif max_frames is None or self.stats.frames + len(waiting) < max_frames:
+                waiting.append((camera, item))
             else:
                 self.stats.add_unread(camera, 1 + item.dropped)
-        if shots:
-            yield from self._encoded(shots, popped_ns)
+        if waiting:
+            yield from self._encoded(waiting, popped_ns)
 
-    def _encoded(self, shots: list[tuple[str, QueuedFrame]], popped_ns: int) -> Iterator[Row]:
+    def _encoded(self, waiting: list[tuple[str, QueuedFrame]], popped_ns: int) -> Iterator[Row]:
         started_ns = time.monotonic_ns()
-        appearances = self._appearances(shots)
-        batch = self._batch[: len(shots)]
-        for (_, shot), place in zip(shots, batch, strict=True):
-            write_input(shot.frame.image, place[0])
+        appearances = self._appearances(waiting)
+        batch = self._batch[: len(waiting)]
+        for (_, queued), place in zip(waiting, batch, strict=True):
+            write_input(queued.frame.image, place[0])
         results = self._backend.run(batch)
         encoded_ns = time.monotonic_ns()
         done: list[tuple[Row, QueuedFrame]] = []
-        for position, (camera, shot) in enumerate(shots):
-            row = self._row(camera, shot, "ok")
+        for position, (camera, queued) in enumerate(waiting):
+            row = self._row(camera, queued, "ok")
             ready_ns = self._complete(row, results, position, appearances)
-            if self._is_too_old(shot, ready_ns):
-                done.append((self._stale_row(camera, shot, ready_ns), shot))
+            if self._is_too_old(queued, ready_ns):
+                done.append((self._stale_row(camera, queued, ready_ns), queued))
                 continue
             stages_ns = {
-                "capture": shot.frame.capture_ns,
-                "convert": shot.convert_ns,
-                "wait": popped_ns - shot.queued_ns,
+                "capture": queued.frame.capture_ns,
+                "convert": queued.convert_ns,
+                "wait": popped_ns - queued.queued_ns,
                 "encode": encoded_ns - started_ns,
                 "emit": ready_ns - encoded_ns,
             }
-            age_ns = ready_ns - shot.frame.grabbed_ns
-            row.age_ms, row.gap_ms = _ms(age_ns), self._gap_ms(camera, shot)
+            age_ns = ready_ns - queued.frame.grabbed_ns
+            row.age_ms, row.gap_ms = _ms(age_ns), self._gap_ms(camera, queued)
             for stage, duration_ns in stages_ns.items():
                 setattr(row, f"{stage}_ms", _ms(duration_ns))
             self.stats.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
-            done.append((row, shot))
-        for row, shot in done:  # all latents are ready: what follows makes none of them older
+            done.append((row, queued))
+        for row, queued in done:  # all latents are ready: what follows makes none of them older
             if self._extras.reconstruction is not None:
-                self._extras.reconstruction.complete(row, shot.frame.image)
+                self._extras.reconstruction.complete(row, queued.frame.image)
             yield row
 
-    def _appearances(self, shots: list[tuple[str, QueuedFrame]]) -> Future[list[float]] | None:
+    def _appearances(self, waiting: list[tuple[str, QueuedFrame]]) -> Future[list[float]] | None:
         """Measure them on another core while the encoder runs: it needs only the images."""
         known = self._extras.ood
         if known is None:
             return None
-        images = [shot.frame.image for _, shot in shots]
+        images = [queued.frame.image for _, queued in waiting]
         return self._beside.submit(lambda: [known.appearance(image) for image in images])
 
     def _complete(
@@ -188,38 +188,38 @@ class LatentStream:
             row.is_ood = scored.is_ood
         return time.monotonic_ns()
 
-    def _row(self, camera: str, shot: QueuedFrame, status: Status) -> Row:
-        frame = shot.frame
+    def _row(self, camera: str, queued: QueuedFrame, status: Status) -> Row:
+        frame = queued.frame
         return Row(
             index=frame.index,
             captured_ns=frame.captured_ns,
             age_ms=None,
-            dropped=shot.dropped,
+            dropped=queued.dropped,
             status=status,
             camera=camera,
             clock=frame.clock,
-            duplicate=shot.duplicate,
+            duplicate=queued.duplicate,
             media_s=frame.media_s,
             name=frame.name or None,
             luma=frame.image if self._extras.pictures else None,
         )
 
-    def _stale_row(self, camera: str, shot: QueuedFrame, now_ns: int) -> Row:
-        if shot.gap_from_ns is not None:  # the loss goes on until there is a latent again
-            self._gaps_from_ns.setdefault(camera, shot.gap_from_ns)
-        row = self._row(camera, shot, "stale")
-        row.age_ms = _ms(now_ns - shot.frame.grabbed_ns)
+    def _stale_row(self, camera: str, queued: QueuedFrame, now_ns: int) -> Row:
+        if queued.gap_from_ns is not None:  # the loss goes on until there is a latent again
+            self._gaps_from_ns.setdefault(camera, queued.gap_from_ns)
+        row = self._row(camera, queued, "stale")
+        row.age_ms = _ms(now_ns - queued.frame.grabbed_ns)
         row.reason = f"older than {self._extras.max_age_ms:g} ms"
         return row
 
-    def _gap_ms(self, camera: str, shot: QueuedFrame) -> float | None:
+    def _gap_ms(self, camera: str, queued: QueuedFrame) -> float | None:
         """Return how long there was no latent, if this one ends a loss."""
-        gap_from_ns = self._gaps_from_ns.pop(camera, shot.gap_from_ns)
-        return None if gap_from_ns is None else _ms(shot.frame.grabbed_ns - gap_from_ns)
+        gap_from_ns = self._gaps_from_ns.pop(camera, queued.gap_from_ns)
+        return None if gap_from_ns is None else _ms(queued.frame.grabbed_ns - gap_from_ns)
 
-    def _is_too_old(self, shot: QueuedFrame, now_ns: int) -> bool:
+    def _is_too_old(self, queued: QueuedFrame, now_ns: int) -> bool:
         limit_ms = self._extras.max_age_ms
-        return limit_ms is not None and now_ns - shot.frame.grabbed_ns > limit_ms * NS_PER_MS
+        return limit_ms is not None and now_ns - queued.frame.grabbed_ns > limit_ms * NS_PER_MS
 
 
 def _lost_row(camera: str, loss: LostFrame) -> Row:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import signal
 from collections.abc import Callable
@@ -147,8 +148,13 @@ def test_second_stage_starts_a_fresh_adam(
     ]
 
 
-@pytest.mark.parametrize("number", [3, 5, 9, 15])
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "sent"),
+    [
+        *itertools.product([3, 5, 9, 15], [signal.SIGINT, signal.SIGTERM]),
+        (5, signal.SIGHUP),
+    ],
+)
 def test_stopped_then_resumed_is_the_uninterrupted_run(
     finished_run: Path, options: TrainOptions, on_loss: OnLoss, number: int, sent: signal.Signals
 ) -> None:

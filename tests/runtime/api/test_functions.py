@@ -74,6 +74,16 @@ def test_several_cameras_and_an_output_beside_the_iterator(
     assert {row.camera for row in rows[:-1]} == set(found.cameras)
 
 
+def test_options_that_may_have_a_value_are_given_as_python_has_them(
+    small_bundle: Path, tmp_path: Path
+) -> None:
+    rows = list(mv.stream(small_bundle, "synthetic?frames=6", reconstruct=2, policy="every"))
+    decoded = [row.reconstruction_error is not None for row in rows[:-1]]
+    assert decoded == [True, False, True, False, True, False]
+    with pytest.raises(mv.MotorVAEError, match=r"rerun|\.rrd"):
+        mv.stream(small_bundle, "synthetic", view=str(tmp_path / "view.txt"))
+
+
 def test_leaving_early_releases_all_and_ends_the_output(
     small_bundle: Path, tmp_path: Path, read_rows: Callable[[Path], list[dict[str, Any]]]
 ) -> None:
