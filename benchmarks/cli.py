@@ -8,13 +8,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Union
 
 import tyro
 from rich.console import Console
 
 from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
-from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.command import Subcommand, run_subcommands, stderr_console
 from ..runtime.core.errors import (
     ConfigError,
     MissingDependencyError,
@@ -23,8 +22,6 @@ from ..runtime.core.errors import (
 )
 from .options import RunOptions, batches_of_run, checked_samples, spec_of_run
 
-_RUN = "run"
-_OF_ALL = ("-h", "--help", "--tyro-")
 _EXTRAS = "train,export,bench,cpu"
 _QUICK_IMAGES = 32
 """Of the bundle's verification images."""
@@ -43,7 +40,8 @@ class CompareOptions:
     after: tyro.conf.Positional[Path]
     """The result that is judged."""
     tolerance: float = 0.05
-    """How much slower a case may be, as a share of the time before."""
+    """How much slower a case may be, as a share of the time before; where one is slower beyond it,
+    the exit code is 1."""
 
 
 @dataclass(frozen=True)
@@ -56,41 +54,30 @@ class ReportOptions:
     """Where the page goes, a .html file; its picture goes beside it, as .png."""
 
 
-@dataclass(frozen=True)
-class BenchOptions:
-    """Options of motorvae-bench."""
-
-    command: Annotated[
-        Union[  # noqa: UP007  # an annotation with a bar does not evaluate in Python 3.10
-            Annotated[RunOptions, tyro.conf.subcommand(_RUN)],
-            Annotated[CompareOptions, tyro.conf.subcommand("compare")],
-            Annotated[ReportOptions, tyro.conf.subcommand("report")],
-        ],
-        tyro.conf.arg(name=""),
-    ] = RunOptions()  # noqa: RUF009  # frozen
-    """What to do."""
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run motorvae-bench; return its exit code."""
     given = list(sys.argv[1:] if args is None else args)
-    if not given or (given[0].startswith("-") and not given[0].startswith(_OF_ALL)):
-        given.insert(0, _RUN)  # so that the bare command takes its options, too
-
-    def do(options: BenchOptions) -> None:
-        if isinstance(options.command, CompareOptions):
-            _compare(options.command)
-        elif isinstance(options.command, ReportOptions):
-            _report(options.command)
-        else:
-            _run(options.command, shlex.join(("motorvae-bench", *given)))
-
-    return run_command(
-        BenchOptions,
-        do,
+    command = shlex.join(("motorvae-bench", *([] if given[:1] == ["run"] else ["run"]), *given))
+    return run_subcommands(
+        {
+            "run": Subcommand(
+                "Time every engine, and the path from a frame to its latent.",
+                RunOptions,
+                lambda options: _run(options, command),
+            ),
+            "compare": Subcommand(
+                "Tell for each case of two results which is the faster one.",
+                CompareOptions,
+                _compare,
+            ),
+            "report": Subcommand(
+                "Draw a result as one HTML page that needs nothing else.",
+                ReportOptions,
+                _report,
+            ),
+        },
         prog="motorvae-bench",
-        description="Time torch, torch.compile and ONNX Runtime on the same input, and the whole "
-        "path from a frame to its latent; compare two such results, or draw one. By itself, run.",
+        description="Measure this machine, compare two such results, or draw one.",
         args=given,
     )
 

@@ -19,10 +19,7 @@ from .openmp import let_idle_threads_sleep
 from .options import GOAL, TrainOptions, spec_from_train_options
 
 _PROG = "motorvae-train"
-_DESCRIPTION = (
-    "Train a VAE on a folder of images, a video, or built-in vehicles. Everything a run needs "
-    "is kept in its folder; runs/latest leads to the newest."
-)
+_DESCRIPTION = "Train a VAE on a folder of images, a video, or built-in vehicles."
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -53,7 +53,8 @@ class TrainOptions:
     """A folder of images (read recursively), one video file, or the word vehicles for the
     built-in renderer."""
     output: Path = Path("runs")
-    """Folder that holds the runs."""
+    """Folder that holds the runs, each with everything that it needs; latest in it leads to the
+    newest."""
     name: str | None = None
     """Name of the run's folder; the time of the start where left out."""
     resume: Path | None = None

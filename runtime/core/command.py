@@ -7,14 +7,14 @@ import contextlib
 import inspect
 import itertools
 import os
-import shutil
 import signal
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Annotated, Any, TypeVar, cast, get_origin, get_type_hints
@@ -56,6 +56,7 @@ def run_command(
     prog: str,
     description: str,
     args: Sequence[str] | None = None,
+    usage: str | None = None,
     positional: Sequence[str] = (),
     hints: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
@@ -67,6 +68,7 @@ def run_command(
         prog: The command's name.
         description: The first line of its help.
         args: The command line; by default that of this process.
+        usage: How it is called in its help; by default by its name alone.
         positional: Option names, each with one value, that mean the positional argument, too.
         hints: What is said of an option that other programs have: the name that it has here.
 
@@ -89,7 +91,56 @@ def run_command(
             given = positional_from_options(given, positional)
         except ConfigError as error:
             return _misused(f"{prog}: {error}")
-        return _run(options, body, prog=prog, description=description, args=given)
+        parse = partial(parsed_options, options, given, prog=usage or prog, description=description)
+        return _run(lambda: body(parse()), prog)
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """One of several things that a command does.
+
+    Attributes:
+        what: A line of help, of at most 66 characters.
+        options: Its options, a frozen dataclass.
+        body: Takes them; see `run_command`.
+    """
+
+    what: str
+    options: type[Any]
+    body: Callable[[Any], int | None]
+
+
+def run_subcommands(
+    subcommands: Mapping[str, Subcommand],
+    *,
+    prog: str,
+    description: str,
+    args: Sequence[str] | None = None,
+) -> int:
+    """Run the subcommand that a command line begins with, or else the first; see `run_command`."""
+    given = list(sys.argv[1:] if args is None else args)
+    first = given[0] if given else ""
+    if first in {"-h", "--help"}:
+        lines = [f"  {name:<10}{one.what}" for name, one in subcommands.items()]
+        usage = f"usage: {prog} [{'|'.join(subcommands)}] [OPTIONS]"
+        after = f"Without a name it is {next(iter(subcommands))}; each takes --help."
+        sys.stdout.write("\n".join([usage, "", description, "", *lines, "", after, ""]))
+        raise SystemExit(0)
+    if first in subcommands:
+        name, given = first, given[1:]
+    elif first and not first.startswith("-"):
+        return _misused(f"{prog}: {first}: no such subcommand, take {', '.join(subcommands)}")
+    else:
+        name = next(iter(subcommands))
+    chosen = subcommands[name]
+    return run_command(
+        chosen.options,
+        chosen.body,
+        prog=prog,
+        usage=f"{prog} {name}",
+        description=chosen.what,
+        args=given,
+    )
 
 
 def positional_from_options(args: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -133,14 +184,14 @@ def parsed_options(
         options: A dataclass.
         args: The command line.
         prog: The command's name.
-        description: The first line of its help.
+        description: The first line of its help, of at most 80 characters.
         default: What is not given is as in these options.
     """
     found = tyro.cli(
         _view_of(options, default),
         args=args,
         prog=prog,
-        description=textwrap.fill(description, shutil.get_terminal_size().columns),
+        description=description,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
     return cast("Options", _from_view(options, found))
@@ -211,16 +262,9 @@ def _misused(line: str) -> int:
     return MISUSED
 
 
-def _run(
-    options: type[Options],
-    body: Callable[[Options], int | None],
-    *,
-    prog: str,
-    description: str,
-    args: Sequence[str],
-) -> int:
+def _run(body: Callable[[], int | None], prog: str) -> int:
     try:
-        return body(parsed_options(options, args, prog=prog, description=description)) or 0
+        return body() or 0
     except BrokenPipeError:  # whoever read the help or a table has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import pytest
 
 from motorvae.runtime.core.command import (
+    Subcommand,
     parsed_options,
     positional_from_options,
     run_command,
+    run_subcommands,
     stderr_console,
 )
 from motorvae.runtime.core.errors import ConfigError
@@ -149,3 +151,42 @@ def test_options_come_in_groups_and_nested_ones_without_a_prefix(
     assert "default: red" in text
     assert "None" not in text
     assert "False" not in text
+
+
+@pytest.mark.parametrize(
+    ("args", "ran"),
+    [
+        (["--size", "4"], ("first", 4)),
+        (["second", "--size", "5"], ("second", 5)),
+        ([], ("first", 3)),
+    ],
+)
+def test_the_first_subcommand_needs_no_name(args: list[str], ran: tuple[str, int]) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def note(name: str, options: Options) -> None:
+        seen.append((name, options.size))
+
+    commands = {
+        name: Subcommand(
+            f"Do the {name}.", Options, lambda o, name=name: seen.append((name, o.size))
+        )
+        for name in ("first", "second")
+    }
+    assert run_subcommands(commands, prog="motorvae-x", description="Does x.", args=args) == 0
+    assert seen == [ran]
+
+
+def test_help_lists_subcommands_and_an_unknown_one_is_answered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands = {"first": Subcommand("Do the first.", Options, lambda _: 0)}
+    with pytest.raises(SystemExit) as ended:
+        run_subcommands(commands, prog="motorvae-x", description="Does x.", args=["--help"])
+    assert ended.value.code == 0
+    assert "  first     Do the first." in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run_subcommands(commands, prog="x", description="", args=["first", "--help"])
+    assert capsys.readouterr().out.startswith("usage: x first ")
+    assert run_subcommands(commands, prog="x", description="", args=["fly"]) == 2
+    assert "x: fly: no such subcommand, take first" in capsys.readouterr().err
