@@ -297,7 +297,7 @@ def test_a_package_of_another_time_is_told(distributions: Path) -> None:
     assert rows["tyro"].found == "0.9.2 is installed, and >=1.0 is needed"
     assert (rows["tyro"].verdict, rows["tyro"].next_command) == (
         "FAILED",
-        "pip install 'tyro>=0.9.19'",
+        "pip install 'tyro>=1.0'",
     )
     assert "train needs lightning" in rows["extras"].found
 
