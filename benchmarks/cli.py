@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
 from ..runtime.core.command import Subcommand, run_subcommands, stderr_console
+from ..runtime.core.documents import save_document
 from ..runtime.core.errors import (
     ConfigError,
     MissingDependencyError,
@@ -89,10 +90,9 @@ def _run(options: RunOptions, command: str) -> None:
         check_replaceable_file(output)
     check_writable(options.output)
     try:
-        from .measure.rounds import Schedule  # noqa: PLC0415  # with torch: --help must not need it
+        from .measure.rounds import RoundPlan  # noqa: PLC0415  # with torch: --help must not need it
         from .report.plots import save_picture  # noqa: PLC0415
-        from .report.screen import print_result  # noqa: PLC0415
-        from .result import save_result  # noqa: PLC0415
+        from .report.screen import print_verdict  # noqa: PLC0415
         from .run import Plan, run_benchmark  # noqa: PLC0415
         from .subjects.model_under_test import subject_from_files, untrained_subject  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -108,7 +108,7 @@ def _run(options: RunOptions, command: str) -> None:
         threads=options.threads,
         skip_compile=options.skip_compile or options.quick,
         training=(
-            Schedule(samples=options.training_steps, warmup=0, settle=0, turn=1),
+            RoundPlan(samples=options.training_steps, warmup=0, settle=0, turn=1),
             options.training_batch,
         )
         if options.training
@@ -129,14 +129,20 @@ def _run(options: RunOptions, command: str) -> None:
     picture = options.output.with_suffix(".png")
     kept = set_aside(options.output)
     set_aside(picture)
-    save_result(options.output, result)
+    save_document(options.output, result)
     save_picture(picture, result)
-    print_result(console, result)
-    console.print(f"samples in {options.output}, their distributions in {picture}")
+    print_verdict(console, result)
+    report = next_command("motorvae-bench", "report", options.output)
+    console.print(
+        f"every sample in {options.output}, the fastest in {picture}; all tables and figures: "
+        f"{report}",
+        soft_wrap=True,
+    )
     if kept is not None:
         console.print(
             f"the earlier one is kept as {kept}; next: "
-            f"{next_command('motorvae-bench', 'compare', kept, options.output)}"
+            f"{next_command('motorvae-bench', 'compare', kept, options.output)}",
+            soft_wrap=True,
         )
 
 
@@ -145,8 +151,8 @@ def _compare(options: CompareOptions) -> None:
         raise ConfigError(f"--tolerance {options.tolerance:g}: take 0 or more, and less than 1")
     try:
         from .compare import check_regressions, compare_results  # noqa: PLC0415  # with psutil
-        from .report.compare_table import print_comparison  # noqa: PLC0415
-        from .result import load_result  # noqa: PLC0415
+        from .measure.result import load_result  # noqa: PLC0415
+        from .report.screen import print_comparison  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _missing(error, extra="bench") from error
     before, after = load_result(options.before), load_result(options.after)
@@ -161,8 +167,8 @@ def _report(options: ReportOptions) -> None:
         raise ConfigError(f"--output {options.output}: name a file that ends in .html")
     check_writable(options.output)
     try:
-        from .report.write import save_report  # noqa: PLC0415  # with matplotlib
-        from .result import load_result  # noqa: PLC0415
+        from .measure.result import load_result  # noqa: PLC0415
+        from .report.page import save_report  # noqa: PLC0415  # with matplotlib
     except ModuleNotFoundError as error:
         raise _missing(error, extra="bench") from error
     result = load_result(options.result)

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.core.errors import MeasurementError, sentence_list
-from .cases.base import Case
-from .measure.samples import Series
-from .result import Result
+from .measure.case import Case
+from .measure.result import Result
+from .measure.samples import Samples
 
 Verdict = Literal["slower", "larger", "faster", "smaller", "same", "unclear"]
 Values = npt.NDArray[np.float64]
@@ -49,8 +49,8 @@ class Change:
     """
 
     key: str
-    before: Series
-    after: Series
+    before: Samples
+    after: Samples
     ratio: float
     interval: Interval | None
     p99_ratio: float | None
@@ -145,7 +145,7 @@ def check_regressions(found: Comparison) -> None:
 
 
 def change_of(
-    key: str, before: Series, after: Series, blocks: tuple[int, int], tolerance: float
+    key: str, before: Samples, after: Samples, blocks: tuple[int, int], tolerance: float
 ) -> Change:
     """Compare two series of one case; `blocks` are the samples in one turn of each."""
     interval = interval_of_ratio(before.samples, after.samples, blocks)

@@ -9,7 +9,6 @@ from typing import get_args
 
 from ..runtime.bundle.graph_key import Part
 from ..training.hardware import cpu_has_bf16
-from .cases.base import Case
 from .cases.gpu import gpu_cases, power_mode
 from .cases.graph import DriftGate, cost_of_case, graph_cases
 from .cases.path import path_cases
@@ -17,13 +16,14 @@ from .cases.process import import_cases, start_up_cases, ways_of
 from .cases.stream import StreamPlan, stream_cases, stream_ways
 from .cases.threads import thread_cases
 from .cases.training import training_cases
+from .measure.case import Case
 from .measure.environment import environment_now, load_now, usable_cores
 from .measure.machine_rates import Rates, measure_machine, rates_of
+from .measure.result import Result, Settings
 from .measure.roofline import roofline_of
-from .measure.rounds import Schedule
-from .measure.stability import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
+from .measure.rounds import RoundPlan
+from .measure.samples import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
 from .options import RunGroup
-from .result import Result, Settings
 from .subjects.model_under_test import ModelUnderTest
 from .subjects.torch_engines import thread_limit
 
@@ -55,21 +55,21 @@ class Plan:
     only: Sequence[RunGroup] = get_args(RunGroup)
     threads: int | None = None
     skip_compile: bool = False
-    training: tuple[Schedule, int] | None = None
+    training: tuple[RoundPlan, int] | None = None
     command: str = "motorvae-bench run"
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> RoundPlan:
         """Calls of each latency case at batch 1."""
         return self.schedule_of(1)
 
-    def schedule_of(self, batch: int) -> Schedule:
+    def schedule_of(self, batch: int) -> RoundPlan:
         """Return the calls of one case: with the batch they grow long, and so fewer."""
         if self.quick:
-            return Schedule(samples=max(2, self.samples // batch), warmup=2, settle=1, turn=10)
+            return RoundPlan(samples=max(2, self.samples // batch), warmup=2, settle=1, turn=10)
         share = 1 if batch == 1 else min(2 * batch, 20)
         samples = self.samples // share
-        return Schedule(
+        return RoundPlan(
             samples=samples,
             warmup=max(2, 10 // batch),
             settle=1,

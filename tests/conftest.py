@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,23 @@ import pytest
 from motorvae.runtime.core.spec import ModelSpec
 
 SMALL = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
+
+
+@pytest.fixture(autouse=True)
+def _signals_of_a_terminal() -> Iterator[None]:
+    """Each test, and what it starts, hears signals as in a terminal; afterwards all is as before.
+
+    A process that a script starts in the background ignores SIGINT, and hands that on.
+    """
+    heard = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    earlier = {number: signal.signal(number, handler) for number, handler in heard.items()}
+    yield
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

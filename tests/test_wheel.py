@@ -42,6 +42,6 @@ def test_the_wheel_puts_only_motorvae_on_the_path(wheel: Path) -> None:
         path.relative_to(ROOT).as_posix().removeprefix("runtime/api/")
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in {".py", ".typed"} and "__pycache__" not in path.parts
+        if path.suffix in {".j2", ".py", ".typed"} and "__pycache__" not in path.parts
     }
     assert packaged == on_disk

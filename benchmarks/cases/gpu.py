@@ -16,10 +16,11 @@ from ...runtime.engines.request import EngineRequest
 from ...runtime.engines.tensorrt.find import leanest_engine, precisions_with_engine
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName
 from ...runtime.pixels.convert import input_from_luma
-from ..measure.rounds import Samples, Schedule, interleaved
-from ..subjects.model_under_test import ModelUnderTest, array_sha256, luma_for
-from .base import TENSORRT, TENSORRT_RTX, Case, GpuMode, measured_case
-from .graph import DriftGate, series_by_stage
+from ..measure.case import TENSORRT, TENSORRT_RTX, Case, GpuMode, measured_case
+from ..measure.rounds import RoundPlan, Timings, interleaved
+from ..subjects.model_under_test import ModelUnderTest
+from ..subjects.scenes import array_sha256, luma_for
+from .graph import DriftGate, samples_by_stage
 
 _ENGINES: dict[TensorRTName, str] = {"tensorrt": TENSORRT, "tensorrt-rtx": TENSORRT_RTX}
 _SMI = ("name", "pstate", "clocks.sm", "clocks.mem", "power.limit", "temperature.gpu")
@@ -36,7 +37,7 @@ class TimedBackend(Backend, Protocol):
 
 
 def gpu_cases(
-    subject: ModelUnderTest, *, schedule: Schedule, seed: int, gate: DriftGate
+    subject: ModelUnderTest, *, schedule: RoundPlan, seed: int, gate: DriftGate
 ) -> list[Case]:
     """Time every engine that the bundle holds; without a GPU, say so."""
     gpu = find_gpu()
@@ -59,7 +60,7 @@ def _engine_cases(  # noqa: PLR0917  # one caller, just above
     subject: ModelUnderTest,
     key: GraphKey,
     package: TensorRTName,
-    schedule: Schedule,
+    schedule: RoundPlan,
     seed: int,
     gate: DriftGate,
 ) -> list[Case]:
@@ -142,5 +143,5 @@ def _lines(command: Sequence[str]) -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
-def _timed(case: Case, samples: Samples, update: dict[str, object]) -> Case:
-    return measured_case(case.model_copy(update={**update, "stages": series_by_stage(samples)}))
+def _timed(case: Case, samples: Timings, update: dict[str, object]) -> Case:
+    return measured_case(case.model_copy(update={**update, "stages": samples_by_stage(samples)}))

@@ -11,14 +11,15 @@ from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Part
 from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.engines.base import Batch
 from ...runtime.pixels.convert import input_from_luma
+from ..measure.case import COMPILED, EAGER, Case, measured_case
 from ..measure.roofline import Cost, cost_of
-from ..measure.rounds import Samples, Schedule, interleaved, stopwatch
-from ..measure.samples import Series, series_of
+from ..measure.rounds import RoundPlan, Timings, interleaved, stopwatch
+from ..measure.samples import Samples, samples_of
 from ..subjects.engine_error import Drift, announced, drift_of
 from ..subjects.engines_under_test import EngineUnderTest, contenders_of, open_all
-from ..subjects.model_under_test import ModelUnderTest, array_sha256, luma_for
+from ..subjects.model_under_test import ModelUnderTest
+from ..subjects.scenes import array_sha256, luma_for
 from ..subjects.torch_engines import Run, agreement_with, eager_run
-from .base import COMPILED, EAGER, Case, measured_case
 
 
 @dataclass
@@ -59,7 +60,7 @@ def graph_cases(
     graph: Part,
     batch: int,
     *,
-    schedule: Schedule,
+    schedule: RoundPlan,
     seed: int,
     gate: DriftGate,
     threads: int | None = None,
@@ -133,7 +134,7 @@ def graph_cases(
             "not_measured": None,
             "input_sha256": identity,
             "prepare_s": one.prepare_s,
-            "stages": series_by_stage(samples[planned.key]),
+            "stages": samples_by_stage(samples[planned.key]),
             "turn": schedule.turn,
             "agreement": agreements[planned.key] if planned.engine != EAGER else (),
             "latent_error": drift.latent_error,
@@ -163,9 +164,9 @@ def in_order(planned: Sequence[Case], cases: Sequence[Case]) -> list[Case]:
     return sorted(cases, key=lambda case: places[case.key])
 
 
-def series_by_stage(samples: Samples) -> dict[str, Series]:
+def samples_by_stage(samples: Timings) -> dict[str, Samples]:
     """Return each stage's samples with their percentiles."""
-    return {stage: series_of(taken) for stage, taken in samples.items()}
+    return {stage: samples_of(taken) for stage, taken in samples.items()}
 
 
 def _call(run: Run, values: Batch) -> Callable[[], object]:

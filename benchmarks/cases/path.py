@@ -18,15 +18,15 @@ from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Batch
 from ...runtime.pixels.convert import input_from_luma, write_input
 from ...runtime.pixels.reference import reference_luma
-from ..measure.rounds import Schedule, interleaved
+from ..measure.case import EAGER, PLAIN, Agreement, Case, FrameSource, measured_case
+from ..measure.rounds import RoundPlan, interleaved
 from ..subjects.engine_error import Drift
 from ..subjects.engines_under_test import RUNNERS, EngineUnderTest, Opened, open_all, production
-from ..subjects.luma_paths import Luma, our_luma, plain_luma
-from ..subjects.model_under_test import ModelUnderTest, luma_for
-from ..subjects.scenes import JPEG_QUALITY, Scene, scene_of
+from ..subjects.luma_paths import our_luma, plain_luma
+from ..subjects.model_under_test import ModelUnderTest
+from ..subjects.scenes import JPEG_QUALITY, Luma, Scene, luma_for, scene_of
 from ..subjects.torch_engines import Run, agreement_with, eager_run
-from .base import EAGER, PLAIN, Agreement, Case, FrameSource, measured_case
-from .graph import DriftGate, series_by_stage
+from .graph import DriftGate, samples_by_stage
 
 FRAMES = ((640, 480), (1280, 720), (1920, 1080))
 """Width and height of the frames of the whole path."""
@@ -80,7 +80,7 @@ class Path:
 def path_cases(
     subject: ModelUnderTest,
     *,
-    schedule: Schedule,
+    schedule: RoundPlan,
     seed: int,
     gate: DriftGate,
     threads: int | None = None,
@@ -118,7 +118,7 @@ def path_cases(
                             update={
                                 "not_measured": None,
                                 "input_sha256": scene.sha256,
-                                "stages": series_by_stage(samples[path.planned.how]),
+                                "stages": samples_by_stage(samples[path.planned.how]),
                                 "turn": schedule.turn,
                                 "agreement": agreement,
                                 "latent_error": path.drift.latent_error,

@@ -9,11 +9,11 @@ from typing import get_args
 from ...runtime.bundle.graph_key import OUTPUTS, Precision
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import CpuRunner
-from ..measure.samples import series_of
+from ..measure.case import Case, measured_case
+from ..measure.samples import samples_of
 from ..subjects.engines_under_test import RUNNERS, is_for
 from ..subjects.model_under_test import ModelUnderTest
 from ..subjects.stream_process import StreamProcess, import_ns
-from .base import Case, measured_case
 
 _MOTORVAE = "motorvae.runtime.cli"
 
@@ -83,7 +83,7 @@ def start_up_cases(subject: ModelUnderTest, rounds: int) -> list[Case]:
             way.planned("start-up").model_copy(
                 update={
                     "not_measured": reasons.get(way),
-                    "stages": {} if way in reasons else {"first latent": series_of(samples)},
+                    "stages": {} if way in reasons else {"first latent": samples_of(samples)},
                     "turn": 1,
                 }
             )
@@ -99,7 +99,7 @@ def import_cases(rounds: int) -> list[Case]:
         group="import",
         engine=_MOTORVAE,
         turn=1,
-        stages={"import": series_of([import_ns() for _ in range(rounds)])},
+        stages={"import": samples_of([import_ns() for _ in range(rounds)])},
     )
     return [measured_case(case)]
 

@@ -24,16 +24,14 @@ from ...runtime.pixels.convert import fitted_luma, input_from_luma
 from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
 from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
-from ..measure.rounds import Laps, Schedule, interleaved, stopwatch
-from ..measure.samples import Series, series_of
-from ..report.goals import DECODE_ALONE, ENCODE_ALONE, HOT, PACED
-from ..subjects.luma_paths import Luma
+from ..measure.case import DECODE_ALONE, ENCODE_ALONE, HOT, PACED, Case, FrameSource, measured_case
+from ..measure.rounds import Laps, RoundPlan, interleaved, stopwatch
+from ..measure.samples import Samples, samples_of
 from ..subjects.mjpeg_camera import MjpegCamera
-from ..subjects.model_under_test import ModelUnderTest, luma_for
-from ..subjects.scenes import frame_of, jpeg_of
+from ..subjects.model_under_test import ModelUnderTest
+from ..subjects.scenes import Luma, frame_of, jpeg_of, luma_for
 from ..subjects.stream_process import Memory, StreamProcess, parsed
-from .base import Case, FrameSource, measured_case
-from .graph import series_by_stage
+from .graph import samples_by_stage
 from .process import StreamConfig
 
 FPS = 60
@@ -111,7 +109,7 @@ def stream_cases(
     subject: ModelUnderTest,
     ways: list[StreamConfig],
     plan: StreamPlan,
-    schedule: Schedule,
+    schedule: RoundPlan,
     *,
     seed: int,
 ) -> list[Case]:
@@ -127,7 +125,7 @@ def alone_cases(
     subject: ModelUnderTest,
     ways: list[StreamConfig],
     found: list[Camera],
-    schedule: Schedule,
+    schedule: RoundPlan,
     *,
     seed: int,
 ) -> list[Case]:
@@ -160,7 +158,7 @@ def alone_cases(
             case.model_copy(
                 update={
                     "not_measured": None,
-                    "stages": series_by_stage(samples[key]),
+                    "stages": samples_by_stage(samples[key]),
                     "turn": schedule.turn,
                 }
             )
@@ -197,7 +195,7 @@ def _streamed(
     for way in ways:
         place = {"source": camera.source, "frame": camera.frame}
         reason = {"not_measured": reasons.get(way)}
-        stages = {} if way in reasons else {s: series_of(v) for s, v in ages[way].items()}
+        stages = {} if way in reasons else {s: samples_of(v) for s, v in ages[way].items()}
         notes = (
             f"the first {plan.skipped} rows of each of {plan.rounds} processes do not count",
             f"frames dropped: {dropped[way]}",
@@ -210,10 +208,10 @@ def _streamed(
     return cases
 
 
-def _sizes(memories: list[Memory]) -> dict[str, Series]:
+def _sizes(memories: list[Memory]) -> dict[str, Samples]:
     return {
-        "rss": series_of([memory.rss for memory in memories], "bytes"),
-        "peak": series_of([memory.peak for memory in memories], "bytes"),
+        "rss": samples_of([memory.rss for memory in memories], "bytes"),
+        "peak": samples_of([memory.peak for memory in memories], "bytes"),
     }
 
 

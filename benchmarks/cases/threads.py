@@ -11,15 +11,14 @@ import numpy as np
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
 from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import write_input
-from ..measure.rounds import Laps, Schedule, interleaved
-from ..report.goals import HOT, PACED
+from ..measure.case import EAGER, HOT, ONNX, PACED, Case, measured_case
+from ..measure.rounds import Laps, RoundPlan, interleaved
 from ..subjects.as_installed import plain_onnx
 from ..subjects.luma_paths import our_luma, plain_luma
 from ..subjects.model_under_test import ModelUnderTest
 from ..subjects.scenes import scene_of
 from ..subjects.torch_engines import eager_run
-from .base import EAGER, ONNX, Case, measured_case
-from .graph import series_by_stage
+from .graph import samples_by_stage
 from .path import Path
 from .stream import FPS, pacer
 
@@ -27,7 +26,7 @@ FRAME = (1920, 1080)
 _INSTALLED = "threads as installed"
 
 
-def thread_cases(subject: ModelUnderTest, *, schedule: Schedule, seed: int) -> list[Case]:
+def thread_cases(subject: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> list[Case]:
     """Time JPEG bytes to mu in float32, by the wall and in processor seconds of all threads.
 
     In a loop that is paced by a camera's clock the processor time runs from one latent to the
@@ -75,7 +74,7 @@ def thread_cases(subject: ModelUnderTest, *, schedule: Schedule, seed: int) -> l
                 update={
                     "not_measured": None,
                     "input_sha256": scene.sha256,
-                    "stages": series_by_stage(samples[case.key]),
+                    "stages": samples_by_stage(samples[case.key]),
                     "turn": schedule.turn,
                 }
             )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.spec import ModelSpec
 from ...training.hardware import training_step_seconds
-from ..measure.rounds import Laps, Schedule, interleaved
-from ..measure.samples import series_of
-from .base import EAGER, Case, measured_case
+from ..measure.case import EAGER, Case, measured_case
+from ..measure.rounds import Laps, RoundPlan, interleaved
+from ..measure.samples import samples_of
 
 _STEP = "step"
 _VARIANTS: dict[Precision, str | None] = {"fp32": None, "bf16": "channels last"}
 
 
 def training_cases(
-    spec: ModelSpec, batch: int, schedule: Schedule, *, has_bf16: bool
+    spec: ModelSpec, batch: int, schedule: RoundPlan, *, has_bf16: bool
 ) -> list[Case]:
     """Time a training step (forward, loss, backward, Adam) both ways, in turns.
 
@@ -45,7 +45,7 @@ def training_cases(
                 batch=batch,
                 turn=schedule.turn,
                 stages=(
-                    {_STEP: series_of(samples[precision][_STEP])} if precision in samples else {}
+                    {_STEP: samples_of(samples[precision][_STEP])} if precision in samples else {}
                 ),
                 not_measured=None if precision in samples else reason,
             )

@@ -15,7 +15,6 @@ from rich.table import Table
 from ...export.tables import engine_table
 from ...runtime.bundle.graph_key import Precision, Variant
 from ...runtime.bundle.manifest import GraphReport
-from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.documents import document_from_json
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.latency import NS_PER_MS, percentiles_of
@@ -23,7 +22,7 @@ from ...runtime.core.redaction import without_private
 from ...runtime.core.spec import ModelSpec, StrictModel
 from ...runtime.engines.tensorrt.engine_manifest import EngineManifest
 from ..measure.environment import Environment
-from ..report.tables import figure_of
+from ..report.tables import digits_of
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -189,16 +188,6 @@ def samples_ns_of(samples_ms: Sequence[float]) -> list[int]:
     return [round(sample * NS_PER_MS) for sample in samples_ms]
 
 
-def save_gpu_result(path: Path, result: GpuResult) -> None:
-    """Write a result, whole or not at all.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    with replaced_file(path) as temporary:
-        temporary.write_text(result.model_dump_json() + "\n", encoding="utf-8")
-
-
 def load_gpu_result(path: Path) -> GpuResult:
     """Read a result.
 
@@ -263,7 +252,7 @@ def _figures(result: GpuResult) -> Table:
         label = row.title + (" *" if row.warnings else "")
         for stage, series in row.stages.items():
             figures = (series.p50_ms, series.p95_ms, series.p99_ms, series.max_ms)
-            table.add_row(label, stage, *map(figure_of, figures))
+            table.add_row(label, stage, *map(digits_of, figures))
             label = ""
         table.add_section()
     return table

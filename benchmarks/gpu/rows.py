@@ -21,7 +21,7 @@ from ...runtime.core.latency import NS_PER_MS
 from ...runtime.engines.base import Arrays, Backend, Batch
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, title_of
 from ...runtime.pixels.convert import input_from_luma
-from ..measure.stability import warnings_of
+from ..measure.samples import warnings_of
 from .result import Row, Stage, samples_ns_of, series_of_ms
 
 WARMUP = 50

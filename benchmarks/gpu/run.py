@@ -21,6 +21,7 @@ from ...export.verify.reference import Reference, reference_from_bundle
 from ...runtime.bundle.graph_key import ENGINES, GraphKey
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import GraphEntry, GraphReport
+from ...runtime.core.documents import save_document
 from ...runtime.core.errors import (
     EngineError,
     MeasurementError,
@@ -42,7 +43,7 @@ from ...runtime.engines.tensorrt.package import (
     title_of,
 )
 from ..measure.environment import environment_now, load_now
-from .result import GpuFacts, GpuResult, Row, save_gpu_result
+from .result import GpuFacts, GpuResult, Row
 from .rows import (
     NOT_REACHED,
     ONNX,
@@ -120,7 +121,7 @@ class Examination:
                 engines=tuple(engine_manifests),
                 rows=tuple(row.public() for row in rows.values()),
             )
-            save_gpu_result(self.output, result)
+            save_document(self.output, result)
             return result
 
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:

@@ -11,10 +11,9 @@ import torch
 
 from ...runtime.bundle.graph_key import Precision
 from ...training.hardware import cpu_has_bf16
-from ..result import Rate
-from .rounds import Laps, Samples, Schedule, interleaved, stopwatch
-from .samples import series_of
-from .stability import warnings_of
+from .result import Rate
+from .rounds import Laps, RoundPlan, Timings, interleaved, stopwatch
+from .samples import samples_of, warnings_of
 
 MATRIX_SIDE = 2048
 MEMORY_BYTES = 1 << 27  # 128 MiB: well past the last cache of most machines
@@ -37,7 +36,7 @@ class Rates:
     read_memory: Rate
 
 
-def measure_machine(samples: int, *, settle_ms: float = 0) -> dict[str, Samples]:
+def measure_machine(samples: int, *, settle_ms: float = 0) -> dict[str, Timings]:
     """Time matrix products, reads and copies, in turns, with the threads that torch is set to.
 
     Products are torch's: `mm` in float32 and in bf16 where the processor has it, and in int8
@@ -53,11 +52,11 @@ def measure_machine(samples: int, *, settle_ms: float = 0) -> dict[str, Samples]
     target = torch.zeros_like(source)
     subjects[_COPY] = stopwatch(lambda: target.copy_(source), "run")
     subjects[_READ] = stopwatch(lambda: torch.max(source), "run")
-    schedule = Schedule(samples=samples, warmup=2, settle=1, settle_ms=settle_ms, turn=5)
+    schedule = RoundPlan(samples=samples, warmup=2, settle=1, settle_ms=settle_ms, turn=5)
     return interleaved(subjects, schedule)
 
 
-def rates_of(before: Mapping[str, Samples], after: Mapping[str, Samples]) -> Rates:
+def rates_of(before: Mapping[str, Timings], after: Mapping[str, Timings]) -> Rates:
     """Join what was measured before and after the cases.
 
     The warnings of a rate say where the machine changed on the way.
@@ -66,7 +65,7 @@ def rates_of(before: Mapping[str, Samples], after: Mapping[str, Samples]) -> Rat
     def rate(name: str, work: int) -> Rate:
         samples_ns = before[name]["run"] + after[name]["run"]
         return Rate(
-            work=work, series=series_of(samples_ns), warnings=warnings_of("run", samples_ns)
+            work=work, series=samples_of(samples_ns), warnings=warnings_of("run", samples_ns)
         )
 
     precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8")

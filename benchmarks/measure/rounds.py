@@ -16,7 +16,7 @@ from ...runtime.core.spec import StrictModel
 Key = TypeVar("Key", bound=Hashable)
 Laps = Callable[[], Mapping[str, int]]
 """Does the work once and returns nanoseconds per stage."""
-Samples = dict[str, list[int]]
+Timings = dict[str, list[int]]
 """Nanoseconds of every timed call, per stage, in the order in which they were taken."""
 
 _LOOK_S, _MOST_WAIT_S = 0.002, 1.0
@@ -24,7 +24,7 @@ _QUIET_SHARE = 0.1
 """Of one core: what this process may use while it counts as quiet."""
 
 
-class Schedule(StrictModel):
+class RoundPlan(StrictModel):
     """How often each subject is called.
 
     Subjects take turns, A B C A B C. A turn begins once this process does nothing any more: ONNX
@@ -58,7 +58,7 @@ def stopwatch(work: Callable[[], object], stage: str) -> Laps:
     return lap
 
 
-def interleaved(subjects: Mapping[Key, Laps], schedule: Schedule) -> dict[Key, Samples]:
+def interleaved(subjects: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Timings]:
     """Time subjects in turns, so that whatever drifts hits all alike.
 
     Every sample is kept: nothing is trimmed, clipped or averaged.
@@ -68,7 +68,7 @@ def interleaved(subjects: Mapping[Key, Laps], schedule: Schedule) -> dict[Key, S
         schedule: How often.
 
     Returns:
-        Samples of each subject.
+        Timings of each subject.
 
     Raises:
         ConfigError: The schedule asks for no samples, or for turns without any.
@@ -80,7 +80,7 @@ def interleaved(subjects: Mapping[Key, Laps], schedule: Schedule) -> dict[Key, S
     for lap in subjects.values():
         for _ in range(schedule.warmup):
             lap()
-    samples: dict[Key, Samples] = {name: {} for name in subjects}
+    samples: dict[Key, Timings] = {name: {} for name in subjects}
     left = schedule.samples
     with _no_collector():
         while left:
@@ -107,7 +107,7 @@ def _wait_until_quiet() -> None:
             return
 
 
-def _settle(lap: Laps, schedule: Schedule) -> None:
+def _settle(lap: Laps, schedule: RoundPlan) -> None:
     until_s = time.perf_counter() + schedule.settle_ms / 1e3
     calls = 0
     while calls < schedule.settle or time.perf_counter() < until_s:

@@ -1,266 +1,320 @@
-"""Every sample of every case on a log axis, with its roofline, as one picture or by group."""
+"""Every figure of a result: samples on a log axis, latency against error, and the roofline."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from ...runtime.bundle.graph_key import Part, Precision
+from ...runtime.bundle.manifest import Metric
 from ...runtime.core.atomic_files import replaced_file
-from ..cases.base import Case, Group
-from ..measure.samples import Series
-from ..result import Result
-from .tables import GROUPS, caption_of, figure_of, machine_line, mark_of, rates_line
+from ..measure.case import Case, Group
+from ..measure.result import Result
+from ..measure.samples import Samples
+from .tables import caption_of, digits_of, machine_line, mark_of, operations_of
+from .verdict import leaders_of
 
 # Okabe and Ito's colours, told apart with every common colour blindness.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8A7B00", "#555555")
 _ROOFLINE = "#D55E00"
-_ROW_INCHES = 0.32
-_PANEL_INCHES = 0.95  # title, tick labels and axis label of one panel
-_HEAD_LINE_INCHES = 0.22
-_HEAD_CHARACTERS = 165  # that fit on a line of the head
-_WIDTH_INCHES = 11.0
-_LEFT, _ACROSS = 0.33, 0.44
-_DPI = 150
-_COLUMNS = ((1.10, "p50"), (1.21, "p99"), (1.32, "max"), (1.46, "x roof"))
-
-
-_TITLES: dict[Group, str] = {
-    "encoder": "Encoder: images to latents",
-    "decoder": "Decoder: z to reconstructions",
-    "path": "Path: from a frame to mu",
-    "threads": "Threads: as installed, and ours",
-    "start-up": "Start-up: from a command to its first latent",
-    "memory": "Memory: peak resident set",
-    "import": "Import of a package",
-    "stream": "Stream: age of a latent",
-    "gpu": "GPU: from host memory to host memory",
-    "training": "Training: forward, loss, backward and Adam",
-}
+_GREY = "0.35"
+_MARKERS: dict[Precision, str] = {"fp32": "o", "bf16": "s", "fp16": "D", "int8": "^"}
+_DASHES: dict[Precision, str] = {"fp32": "-", "bf16": "--", "fp16": "-.", "int8": ":"}
+_WIDTH_INCHES, _DPI = 12.0, 100
+_ROWS_INCHES = 7.6
+"""With more rows a figure would not fit a screen: the rest goes to the next one."""
+_LABEL_CHARACTERS = 48  # on a line of a row's label
+_COLUMNS = ((44, "p50"), (88, "p99"), (132, "max"), (176, "x roof"))
+"""Where figures end, in points to the right of the axes."""
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Bar:
     label: str
-    colour: str
     case: Case
-    series: Series | None
+    samples: Samples | None
+
+
+@dataclass(frozen=True)
+class _Point:
+    case: Case
+    x: float
+    y: float
+    is_held: bool = True
 
 
 def save_picture(path: Path, result: Result) -> None:
-    """Draw all groups of a result as a PNG.
-
-    Args:
-        path: Where; replaced whole or not at all.
-        result: What to draw.
+    """Draw the samples of the fastest of each kind as a PNG that fits a screen.
 
     Raises:
         OutputError: It cannot be written.
     """
-    panels = [(group, rows) for group in GROUPS if (rows := _rows(result, group))]
-    heights = [_ROW_INCHES * len(rows) + _PANEL_INCHES for _, rows in panels]
-    top = _head_inches(result)
-    height = sum(heights) + top
-    figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    _head(figure, result, height)
-    for (group, rows), panel in zip(panels, heights, strict=True):
-        _panel(figure, group, rows, top=top, height=height)
-        top += panel
+    cases = [leader.case for leader in leaders_of(result)]
+    bars = [_Bar(_label(f"{case.what}: {case.how}", case), case, case.whole) for case in cases]
+    machine = textwrap.fill(machine_line(result), 150)
+    figure = _samples_figure(result, f"motorVAE benchmark, {caption_of(result)}\n{machine}", bars)
     with replaced_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def figure_of_head(result: Result) -> Figure:
-    """Draw what the other figures need to be read: machine, rates and the meaning of the marks."""
-    height = _head_inches(result)
-    figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=_DPI)
-    _head(figure, result, height)
-    return figure
+def group_figures(result: Result, group: Group) -> Iterator[Figure]:
+    """Draw every sample of a group, as many a figure as fit; none where nothing was measured."""
+    bars: list[_Bar] = []
+    for case in result.cases:
+        if case.group != group:
+            continue
+        what = case.what.removeprefix(group).removeprefix(", ")
+        label = _label(f"{what}: {case.how}" if what else case.how, case)
+        if case.not_measured is not None:
+            bars.append(_Bar(label, case, None))
+        for stage, samples in case.stages.items():
+            bars.append(_Bar(label if samples is case.whole else stage, case, samples))
+    if any(bar.samples for bar in bars):
+        most = int(_ROWS_INCHES / _row_inches(bars))
+        for start in range(0, len(bars), most):
+            yield _samples_figure(result, f"{group}: every sample", bars[start : start + most])
 
 
-def figure_of_group(result: Result, group: Group) -> Figure | None:
-    """Draw one group; None where nothing of it was measured."""
-    rows = _rows(result, group)
-    if not any(row.series for row in rows):
+def pareto_of(result: Result, graph: Part) -> Figure | None:
+    """Draw p50 of one image against what the drift gate found; None where it looked at none.
+
+    Encoders by the largest error of a latent over its spread, decoders by the PSNR of the worst
+    reconstruction. What failed the gate is hollow, and no part of the frontier.
+    """
+    is_encoder = graph == "encoder"
+    points = [
+        _Point(case, case.whole.p50, gate.value, gate.passed)
+        for case in result.cases
+        if case.group == graph and case.batch == 1 and case.whole and (gate := _gate(case))
+        if np.isfinite(gate.value) and gate.value > 0
+    ]
+    if not points:
         return None
-    height = _ROW_INCHES * len(rows) + _PANEL_INCHES
-    figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=_DPI)
-    _panel(figure, group, rows, top=0, height=height)
+    figure, axes = _figure(f"{graph.capitalize()}: latency against what the drift gate found")
+    axes.set_xscale("log")
+    axes.set_xlabel("p50 of one image in ms, log scale")
+    if is_encoder:
+        axes.set_yscale("log")
+        axes.set_ylabel("largest error of a latent / its spread, log scale")
+    else:
+        axes.set_ylabel("PSNR of the worst reconstruction in dB")
+    front = _front(points, lower_is_better=is_encoder)
+    xs, ys = [point.x for point in front], [point.y for point in front]
+    axes.step(xs, ys, where="post", color="0.75", lw=1.2, zorder=1)
+    limits: dict[float, dict[Precision, None]] = {}
+    for point in points:
+        if (gate := _gate(point.case)) and gate.limit is not None:
+            limits.setdefault(gate.limit, {})[point.case.precision] = None
+    for limit, precisions in limits.items():
+        axes.axhline(limit, color="0.6", lw=0.9, ls=_DASHES[next(iter(precisions))], zorder=0)
+        across = axes.get_yaxis_transform()
+        where: dict[str, Any] = {"xycoords": across, "ha": "right", "color": _GREY}
+        _name(axes, f"limit of {' and '.join(precisions)}", (1, limit), (-4, 3), **where)
+    for point in front:
+        _name(axes, textwrap.fill(point.case.how, 40), (point.x, point.y), (7, 5))
+    _scatter(axes, points, result)
     return figure
 
 
-def colours_of(result: Result) -> dict[str, str]:
+def roofline_figure(result: Result) -> Figure | None:
+    """Draw arithmetic intensity against the rate reached, under the machine's measured roofs.
+
+    The model of Williams, Waterman and Patterson (2009), both axes logarithmic. None where no
+    case has its work counted.
+    """
+    points = [
+        _Point(
+            case,
+            case.roofline.cost.flops / case.roofline.cost.moved_bytes,
+            case.roofline.cost.flops / case.whole.p50 / 1e6,
+        )
+        for case in result.cases
+        if case.roofline and case.whole
+    ]
+    if not points:
+        return None
+    figure, axes = _figure("Roofline: the rate reached, under what the machine can do at best")
+    axes.set(xscale="log", yscale="log", ylabel="billion operations a second at p50, log scale")
+    axes.set_xlabel("operations for each byte of weights, input and output, log scale")
+    bandwidth = result.read_memory.best_per_s / 1e9
+    lowest = min(min(point.x for point in points) / 2, 1.0)
+    most = max(point.x for point in points) * 6  # room for names on the right
+    across = np.geomspace(lowest, most, 200)
+    for precision, rate in result.matrix.items():
+        roof = rate.best_per_s / 1e9
+        roofs = np.minimum(roof, bandwidth * across)
+        axes.plot(across, roofs, color="black", lw=1.2, ls=_DASHES[precision], zorder=0)
+        name = f"{precision} matrix {roof:.0f} {operations_of(precision)}"
+        _name(axes, name, (most, roof), (0, 4), ha="right")
+    for x, name in {point.x: point.case.what for point in points}.items():
+        lowest_y = min(point.y for point in points if point.x == x)
+        upright: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "top", "color": _GREY}
+        _name(axes, name, (x, lowest_y), (0, -8), **upright)
+    axes.set_ylim(bottom=min(point.y for point in points) / 6)  # room for names below
+    _name(axes, f"read {bandwidth:.1f} GB/s", (lowest, bandwidth * lowest), (6, 0), va="top")
+    _scatter(axes, points, result)
+    return figure
+
+
+def _samples_figure(result: Result, title: str, bars: Sequence[_Bar]) -> Figure:
+    figure, axes = _figure(title, _row_inches(bars) * len(bars) + 2.0)
+    engines = _colours_of(result)
+    axes.set_xscale("log")
+    # Before anything is drawn: equal values alone would make limits without width.
+    axes.set_xlim(*_limits(bars))
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_yticks(range(len(bars)), [bar.label for bar in bars], fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    columns = _COLUMNS if any(bar.case.roofline for bar in bars) else _COLUMNS[:-1]
+    for place, heading in columns:
+        over: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "color": _GREY}
+        _name(axes, heading, (1, 1), (place, 4), **over)
+    for place, bar in enumerate(bars):
+        _draw_bar(axes, place, bar, engines[bar.case.engine])
+        if place and bar.case.what != bars[place - 1].case.what:
+            axes.axhline(place - 0.5, color="0.8", lw=0.8)
+    _plain_numbers(axes)
+    units = sorted({bar.samples.shown_in for bar in bars if bar.samples})
+    axes.set_xlabel(f"{' or '.join(units)}, log scale", fontsize=9, color=_GREY)
+    handles = [
+        Line2D([], [], marker="o", ls="", ms=4, color=_GREY, alpha=0.5, label="one call"),
+        Line2D([], [], marker="|", ls="", ms=13, mew=2, color="black", label="p50"),
+        Line2D([], [], marker="|", ls="", ms=8, mew=1.2, color="black", label="p95, p99"),
+        Line2D([], [], marker="D", ls="", ms=6, color=_ROOFLINE, label="roofline (least time)"),
+        Line2D([], [], marker="$*$", ls="", ms=7, color="black", label="unstable"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return figure
+
+
+def _row_inches(bars: Sequence[_Bar]) -> float:
+    lines = max((bar.label.count("\n") + 1 for bar in bars), default=1)
+    return 0.08 + 0.15 * max(lines, 2)
+
+
+def _draw_bar(axes: Axes, place: int, bar: _Bar, colour: str) -> None:
+    beside = axes.get_yaxis_transform()
+    if bar.samples is None:
+        grey: dict[str, Any] = {"va": "center", "fontsize": 9, "style": "italic", "color": "0.4"}
+        axes.text(0.01, place, "not measured", transform=beside, **grey)
+        return
+    values, samples = bar.samples.shown, bar.samples
+    # Jitter keeps equal samples apart; it has no meaning and is the same in every drawing.
+    jitter = np.random.default_rng(place).uniform(-0.26, 0.26, len(values))
+    # As an image even in SVG: ten thousand circles make a page slow.
+    dots: dict[str, Any] = {
+        "s": 12,
+        "color": colour,
+        "alpha": 0.5,
+        "linewidths": 0,
+        "rasterized": True,
+    }
+    axes.scatter(values, place + jitter, **dots)
+    axes.vlines(samples.p50, place - 0.36, place + 0.36, color="black", lw=2)
+    axes.vlines((samples.p95, samples.p99), place - 0.2, place + 0.2, color="black", lw=1.2)
+    figures = [digits_of(value) for value in (samples.p50, samples.p99, samples.max)]
+    if bar.case.roofline and samples is bar.case.whole:
+        axes.plot(bar.case.roofline.least_ms, place, "D", ms=6, color=_ROOFLINE, zorder=4)
+        figures.append(f"{bar.case.roofline.times:.1f}")
+    right: dict[str, Any] = {"xycoords": beside, "ha": "right", "va": "center"}
+    for (across, _), text in zip(_COLUMNS, figures, strict=False):
+        _name(axes, text, (1, place), (across, 0), **right)
+
+
+def _limits(bars: Sequence[_Bar]) -> tuple[float, float]:
+    """Return limits that hold every sample and every roofline, with a little air."""
+    measured = [(bar.case, bar.samples) for bar in bars if bar.samples]
+    if not measured:
+        return 1.0, 10.0
+    lows = [min(samples.shown) for _, samples in measured]
+    lows += [case.roofline.least_ms for case, _ in measured if case.roofline]
+    return min(lows) / 1.15, max(samples.max for _, samples in measured) * 1.15
+
+
+def _label(text: str, case: Case) -> str:
+    return textwrap.fill(text + mark_of(case), _LABEL_CHARACTERS)
+
+
+def _colours_of(result: Result) -> dict[str, str]:
     """Return a colour for each engine, the same in every figure of a result."""
     engines = dict.fromkeys(case.engine for case in result.cases)
     return {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(engines)}
 
 
-def _rows(result: Result, group: Group) -> list[_Row]:
-    """Return the rows of a group, one for each stage of each case."""
-    colours, rows = colours_of(result), []
-    for case in result.cases:
-        if case.group != group:
-            continue
-        what = case.what.removeprefix(group).removeprefix(", ")
-        label = f"{what}  {case.how}{mark_of(case)}".strip()
-        if case.not_measured is not None:
-            rows.append(_Row(label, colours[case.engine], case, None))
-        for stage, series in case.stages.items():
-            words = label if series is case.whole else stage
-            rows.append(_Row(words, colours[case.engine], case, series))
-    return rows
+def _gate(case: Case) -> Metric | None:
+    return case.latent_error if case.group == "encoder" else case.psnr
 
 
-def _panel(
-    figure: Figure, group: Group, rows: Sequence[_Row], *, top: float, height: float
-) -> None:
-    """Draw a group into a figure of `height` inches, from `top` inches below its upper edge."""
-    inner = _ROW_INCHES * len(rows)
-    bottom = height - top - 0.3 - inner
-    axes = figure.add_axes((_LEFT, bottom / height, _ACROSS, inner / height))
-    _draw_panel(axes, _TITLES[group], rows)
-
-
-def _head_lines(result: Result) -> list[str]:
-    return [
-        f"motorVAE latency, {caption_of(result)}",
-        *textwrap.wrap(machine_line(result), _HEAD_CHARACTERS),
-        *textwrap.wrap(rates_line(result), _HEAD_CHARACTERS),
-    ]
-
-
-def _head_inches(result: Result) -> float:
-    return 0.6 + _HEAD_LINE_INCHES * len(_head_lines(result))
-
-
-def _head(figure: Figure, result: Result, height: float) -> None:
-    lines = _head_lines(result)
-    for place, line in enumerate(lines):
-        figure.text(
-            0.02,
-            1 - (0.28 + _HEAD_LINE_INCHES * place) / height,
-            line,
-            fontsize=13 if place == 0 else 9,
-            fontweight="bold" if place == 0 else "normal",
-            color="black" if place == 0 else "0.3",
-        )
-    grey = "0.35"
-    handles = [
-        Line2D([], [], marker="o", ls="", ms=4, color=grey, alpha=0.5, label="one call"),
-        Line2D([], [], marker="|", ls="", ms=13, mew=2, color="black", label="p50"),
-        Line2D([], [], marker="|", ls="", ms=8, mew=1.2, color="black", label="p95, p99"),
-        Line2D([], [], marker="D", ls="", ms=6, color=_ROOFLINE, label="roofline (least time)"),
-        Line2D([], [], marker="$*$", ls="", ms=7, color="black", label="unstable, see the table"),
-    ]
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0.013, 1 - (0.14 + _HEAD_LINE_INCHES * len(lines)) / height),
-        ncols=len(handles),
-        frameon=False,
-        fontsize=9,
-        handletextpad=0.2,
-    )
-
-
-def _draw_panel(axes: Axes, title: str, rows: Sequence[_Row]) -> None:
-    axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
-    axes.set_xscale("log")
-    # Before anything is drawn: equal values alone would make limits without width.
-    axes.set_xlim(*_limits(rows))
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=9)
-    axes.tick_params(axis="y", length=0)
-    columns = _COLUMNS if any(row.case.roofline for row in rows) else _COLUMNS[:-1]
-    for place, heading in columns:
-        axes.annotate(
-            heading,
-            (place, 1),
-            (0, 6),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            fontsize=8.5,
-            color="0.3",
-        )
-    for place, row in enumerate(rows):
-        _draw_row(axes, place, row)
-        if place and _kind(row) != _kind(rows[place - 1]):
-            axes.axhline(place - 0.5, color="0.8", lw=0.8)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", labelsize=8.5)
-    axes.grid(axis="x", color="0.9", lw=0.7)
+def _figure(title: str, height: float = 6.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=_DPI, layout="constrained")
+    if engine := figure.get_layout_engine():
+        engine.set(w_pad=0.15, h_pad=0.15)  # type: ignore[call-arg]  # of the constrained layout
+    figure.suptitle(title, x=0.015, ha="left", fontsize=10.5)
+    axes = figure.add_subplot()
+    axes.grid(color="0.92", lw=0.7)
     axes.set_axisbelow(True)
-    units = sorted({row.series.shown_in for row in rows if row.series})
-    axes.set_xlabel(f"{' or '.join(units)}, log scale", fontsize=8.5, color="0.3")
-    for side in ("top", "right", "left"):
+    for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+    return figure, axes
 
 
-def _draw_row(axes: Axes, place: int, row: _Row) -> None:
-    if row.series is None:
-        axes.text(
-            0.01,
-            place,
-            "not measured",
-            transform=axes.get_yaxis_transform(),
-            va="center",
-            fontsize=9,
-            style="italic",
-            color="0.4",
+def _name(
+    axes: Axes, text: str, where: tuple[float, float], away: tuple[int, int], **look: Any
+) -> None:
+    """Write a few words beside a point, `away` from it in points."""
+    axes.annotate(text, where, away, textcoords="offset points", fontsize=8.5, **look)
+
+
+def _scatter(axes: Axes, points: Sequence[_Point], result: Result) -> None:
+    """Draw the points: engines by colour, precisions by shape, both told below the axes."""
+    colours = _colours_of(result)
+    for point in points:
+        colour = colours[point.case.engine]
+        face = colour if point.is_held else "none"
+        marker = _MARKERS[point.case.precision]
+        axes.scatter(
+            point.x, point.y, s=46, marker=marker, facecolor=face, edgecolor=colour, alpha=0.85
         )
-        return
-    series = row.series
-    values = series.shown
-    # Jitter keeps equal samples apart; it has no meaning and is the same in every drawing.
-    jitter = np.random.default_rng(place).uniform(-0.26, 0.26, len(values))
-    # As an image even in SVG: ten thousand circles make a page slow.
-    axes.scatter(
-        values, place + jitter, s=12, color=row.colour, alpha=0.5, linewidths=0, rasterized=True
+    handles = [
+        Line2D([], [], marker="o", ls="", color=colours[engine], label=engine)
+        for engine in dict.fromkeys(point.case.engine for point in points)
+    ]
+    handles += [
+        Line2D([], [], marker=_MARKERS[precision], ls="", color=_GREY, label=precision)
+        for precision in dict.fromkeys(point.case.precision for point in points)
+    ]
+    if not all(point.is_held for point in points):
+        hollow: dict[str, Any] = {"color": _GREY, "mfc": "none", "label": "failed the gate"}
+        handles.append(Line2D([], [], marker="o", ls="", **hollow))
+    axes.figure.legend(
+        handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9
     )
-    axes.vlines(series.p50, place - 0.36, place + 0.36, color="black", lw=2)
-    axes.vlines((series.p95, series.p99), place - 0.2, place + 0.2, color="black", lw=1.2)
-    roofline = row.case.roofline if series is row.case.whole else None
-    if roofline:
-        axes.plot(roofline.least_ms, place, "D", ms=6, color=_ROOFLINE, zorder=4)
-    figures = (
-        figure_of(series.p50),
-        figure_of(series.p99),
-        figure_of(series.max),
-        f"{roofline.times:.1f}" if roofline else "",
-    )
-    for (across, _), text in zip(_COLUMNS, figures, strict=True):
-        axes.text(
-            across,
-            place,
-            text,
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            fontsize=9,
-        )
+    _plain_numbers(axes)
 
 
-def _limits(rows: Sequence[_Row]) -> tuple[float, float]:
-    """Return limits that hold every sample and every roofline, with a little air."""
-    measured = [(row.case, row.series) for row in rows if row.series]
-    if not measured:
-        return 1.0, 10.0
-    lows = [min(series.shown) for _, series in measured]
-    lows += [case.roofline.least_ms for case, _ in measured if case.roofline]
-    return min(lows) / 1.15, max(series.max for _, series in measured) * 1.15
+def _front(points: Sequence[_Point], *, lower_is_better: bool) -> list[_Point]:
+    """Return the points that passed and that none beats in both, fastest first."""
+    sign = 1 if lower_is_better else -1
+    front: list[_Point] = []
+    for point in sorted((p for p in points if p.is_held), key=lambda p: (p.x, sign * p.y)):
+        if not front or sign * point.y < sign * front[-1].y:
+            front.append(point)
+    return front
 
 
-def _kind(row: _Row) -> tuple[object, ...]:
-    return (row.case.what,)
+def _plain_numbers(axes: Axes) -> None:
+    """Write 0.5 and 20 on logarithmic axes that span few decades, not powers of ten."""
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        if axis.get_scale() == "log" and limits[1] / limits[0] < 1e4:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())

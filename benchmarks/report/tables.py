@@ -1,4 +1,4 @@
-"""The tables of a result as rows of text, the same for the screen and the page."""
+"""The tables of a result as rows of text, and the lines that say what they were measured on."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from ..cases.base import Case, Group
-from ..measure.samples import Series
-from ..result import Rate, Result
-from .goals import goals_of
+from ..measure.case import Case, Group
+from ..measure.result import Rate, Result
+from ..measure.samples import Samples
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 
-_PERCENTILES: dict[str, Callable[[Series], float]] = {
+_PERCENTILES: dict[str, Callable[[Samples], float]] = {
     "p50": lambda series: series.p50,
     "p95": lambda series: series.p95,
     "p99": lambda series: series.p99,
     "max": lambda series: series.max,
 }
-_OF_WHOLE: dict[str, Callable[[Case, Series], str | None]] = {
+_OF_WHOLE: dict[str, Callable[[Case, Samples], str | None]] = {
     "/image": lambda case, series: (
-        figure_of(series.p50 / case.batch) if case.group in {"encoder", "decoder"} else None
+        digits_of(series.p50 / case.batch) if case.group in {"encoder", "decoder"} else None
     ),
     "x roof": lambda case, _: f"{case.roofline.times:.1f}" if case.roofline else None,
     "error/spread": lambda case, _: f"{case.latent_error.value:.2g}" if case.latent_error else None,
     "PSNR dB": lambda case, _: f"{case.psnr.value:.0f}" if case.psnr else None,
     "images/s": lambda case, series: (
-        figure_of(case.batch / series.p50 * 1e3) if case.group == "training" else None
+        digits_of(case.batch / series.p50 * 1e3) if case.group == "training" else None
     ),
 }
 """Columns that a table has only where one of its cases fills them, for the first stage."""
 
 
 @dataclass(frozen=True)
-class Sheet:
+class GroupTable:
     """One table.
 
     Attributes:
@@ -50,7 +49,7 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
 
 
-def sheet_of(result: Result, group: Group) -> Sheet | None:
+def group_table(result: Result, group: Group) -> GroupTable | None:
     """Return the table of one group, or None where nothing of it was measured."""
     cases = [case for case in result.cases if case.group == group and case.stages]
     if not cases:
@@ -74,13 +73,13 @@ def sheet_of(result: Result, group: Group) -> Sheet | None:
                     "" if place else how,
                     *((stage,) if has_stages else ()),
                     *((series.shown_in,) if len(units) > 1 else ()),
-                    *(figure_of(percentile(series)) for percentile in _PERCENTILES.values()),
+                    *(digits_of(percentile(series)) for percentile in _PERCENTILES.values()),
                     *("" if place else _OF_WHOLE[heading](case, series) or "" for heading in extra),
                 )
             )
         above = what
     unit = f"{units[0]}, " if len(units) == 1 else ""
-    return Sheet(
+    return GroupTable(
         title=f"{group}: {unit}{_counted(cases)} each",
         texts=(
             "",
@@ -90,29 +89,6 @@ def sheet_of(result: Result, group: Group) -> Sheet | None:
         ),
         figures=(*_PERCENTILES, *extra),
         rows=tuple(rows),
-    )
-
-
-def sheet_of_goals(result: Result) -> Sheet | None:
-    """Return what was to be reached and what was, or None where nothing of it was measured."""
-    goals = goals_of(result.cases)
-    if all(goal.reached is None for goal in goals):
-        return None
-    words = {True: "reached", False: "missed"}
-    rows = tuple(
-        (
-            goal.name,
-            goal.by if goal.met is None else words[goal.met],
-            f"{'at least' if goal.at_least else 'at most'} {goal.target:g} {goal.unit}",
-            "-" if goal.reached is None else f"{figure_of(goal.reached)} {goal.unit}",
-        )
-        for goal in goals
-    )
-    return Sheet(
-        title="goals: of two cores and the default model",
-        texts=("", ""),
-        figures=("goal", "this run"),
-        rows=rows,
     )
 
 
@@ -176,12 +152,12 @@ def doubts_of(result: Result) -> Iterator[str]:
             yield f"{case.key}: {'; '.join(case.warnings)}"
 
 
-def figure_of(value: float) -> str:
+def digits_of(value: float) -> str:
     """Return three digits or so of a number: more would be noise."""
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
-def _wholes(cases: Sequence[Case]) -> Iterator[tuple[Case, Series]]:
+def _wholes(cases: Sequence[Case]) -> Iterator[tuple[Case, Samples]]:
     return ((case, case.whole) for case in cases if case.whole)
 
 
@@ -192,4 +168,4 @@ def _counted(cases: Sequence[Case]) -> str:
 
 
 def _rate(rate: Rate) -> str:
-    return f"{figure_of(rate.p50_per_s / 1e9)} (best {figure_of(rate.best_per_s / 1e9)})"
+    return f"{digits_of(rate.p50_per_s / 1e9)} (best {digits_of(rate.best_per_s / 1e9)})"

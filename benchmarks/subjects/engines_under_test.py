@@ -19,7 +19,7 @@ from ...runtime.core.errors import (
 from ...runtime.engines.base import Batch, CpuRunner
 from ...runtime.engines.open import open_engine
 from ...runtime.engines.request import EngineRequest
-from ..cases.base import COMPILED, EAGER, ONNX, OPENVINO, Case, InputType
+from ..measure.case import COMPILED, EAGER, ONNX, OPENVINO, Case, InputType
 from .as_installed import openvino_precision, plain_onnx, plain_openvino
 from .model_under_test import ModelUnderTest
 from .torch_engines import Run, compiled_run, eager_run

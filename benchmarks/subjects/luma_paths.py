@@ -12,10 +12,9 @@ from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.convert import fitted_luma, luma_from_image
 from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
 from ...runtime.pixels.yuv import luma_from_video_frame
-from ..cases.base import FrameSource
-from .scenes import Scene
+from ..measure.case import FrameSource
+from .scenes import Luma, Scene
 
-Luma = npt.NDArray[np.uint8]
 Make = Callable[[], Luma]
 
 

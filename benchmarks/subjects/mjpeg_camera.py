@@ -11,6 +11,13 @@ from collections.abc import Sequence
 from ...runtime.core.closing import Closing
 
 _BOUNDARY = "frame"
+CONTENT_TYPE = f"multipart/x-mixed-replace;boundary={_BOUNDARY}"
+
+
+def part_of(picture: bytes) -> bytes:
+    """Return a JPEG as one part of a stream of `CONTENT_TYPE`."""
+    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}"
+    return head.encode() + b"\r\n\r\n" + picture + b"\r\n"
 
 
 class MjpegCamera(Closing):
@@ -34,7 +41,7 @@ class MjpegCamera(Closing):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(200)
-                self.send_header("Content-Type", f"multipart/x-mixed-replace;boundary={_BOUNDARY}")
+                self.send_header("Content-Type", CONTENT_TYPE)
                 self.end_headers()
                 with contextlib.suppress(OSError):  # the reader has gone
                     camera.send(self)
@@ -52,9 +59,7 @@ class MjpegCamera(Closing):
         start_s = time.monotonic()
         number = 0
         while not self._closed.wait(start_s + number * self._period_s - time.monotonic()):
-            picture = self._pictures[number % len(self._pictures)]
-            head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}"
-            handler.wfile.write(head.encode() + b"\r\n\r\n" + picture + b"\r\n")
+            handler.wfile.write(part_of(self._pictures[number % len(self._pictures)]))
             number += 1
 
     def close(self) -> None:

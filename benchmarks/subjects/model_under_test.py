@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.torch
 import torch
 
@@ -26,11 +25,11 @@ from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
 from ...runtime.core.atomic_files import sha256_of
 from ...runtime.core.errors import BundleError, MeasurementError, next_command
 from ...runtime.core.spec import ModelSpec
-from ...runtime.sources.synthetic.vehicles import vehicle
 from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
 from ...training.data.dataset import DataSet
 from ...training.model.vae import MotorVAE
 from ...training.statistics.latents import latent_statistics
+from .scenes import vehicles
 
 _RANDOM_IMAGES = 32
 """Vehicles that random weights are verified on."""
@@ -105,7 +104,7 @@ def subject_from_files(
 def untrained_subject(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
     """Make a model with random weights and export it into a folder that goes with the block."""
     model = random_model(spec, seed)
-    luma = np.stack([vehicle(seed, n, spec.image_size)[0] for n in range(_RANDOM_IMAGES)])
+    luma = vehicles(seed, _RANDOM_IMAGES, spec)
     rows = np.arange(len(luma))
     data = DataSet(luma, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
     ones = np.ones(spec.latent_size)
@@ -140,13 +139,3 @@ def _held_out(bundle: Bundle, images: int | None) -> HeldOut:
     found = arrays_from_npz(path, ("images",), error=BundleError, again="export the bundle again")
     spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
     return HeldOut(found["images"][:images], spread)
-
-
-def luma_for(spec: ModelSpec, count: int, seed: int) -> npt.NDArray[np.uint8]:
-    """Return vehicles as fitted luma, (count, 1, S, S) uint8."""
-    return np.stack([vehicle(seed, n, spec.image_size)[0] for n in range(count)])[:, None]
-
-
-def array_sha256(values: npt.NDArray[np.generic]) -> str:
-    """Return the SHA-256 of an array's bytes as 64 hexadecimal digits."""
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

@@ -17,7 +17,7 @@ from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import Arrays, Batch
 from ...runtime.engines.cpu_threads import default_threads
-from ..cases.base import COMPILED, EAGER, Agreement
+from ..measure.case import COMPILED, EAGER, Agreement
 
 Run = Callable[[Batch], Arrays]
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.bundle.ood_capability import KindCapability, OODCapability
+from ...runtime.engines.base import Backend
 from ...runtime.engines.open import open_file
-from ...runtime.ood.detector import OODDetector, missing_statistics
+from ...runtime.ood.detector import OODDetector, OODScores, missing_statistics
 from ...runtime.pixels.convert import input_from_luma
 from ..verify.batches import run_in_batches
 from .images import altered_images, made_images
@@ -22,6 +23,16 @@ _SEED = 2026
 
 Luma = npt.NDArray[np.uint8]
 Float64s = npt.NDArray[np.float64]
+
+
+def scored_images(
+    encoder: Backend, images: Luma, detector: OODDetector
+) -> tuple[list[OODScores], npt.NDArray[np.float32]]:
+    """Encode images (N, S, S) uint8 and judge each as a stream does; return (N, D) mu as well."""
+    latents = run_in_batches(encoder, input_from_luma(images[:, None]))
+    rows = zip(latents["mu"], latents["log_var"], images, strict=True)
+    scores = [detector.scored(mu, log_var, detector.appearance(x)) for mu, log_var, x in rows]
+    return scores, latents["mu"]
 
 
 def auroc(known: Float64s, others: Float64s) -> float:
@@ -57,23 +68,17 @@ def ood_capability(
     others = made_images(_SEED, IMAGES, images.shape[1]) | altered_images(known, _SEED)
     kinds = []
     with open_file(encoder) as backend:
-
-        def judged(luma: Luma) -> tuple[Float64s, npt.NDArray[np.bool_]]:
-            latents = run_in_batches(backend, input_from_luma(luma[:, None]))["mu"]
-            pairs = zip(latents, luma, strict=True)
-            found = [detector.scored(mu, None, detector.appearance(x)) for mu, x in pairs]
-            scores = np.array([scored.ood_score for scored in found])
-            return scores, np.array([scored.is_ood for scored in found])
-
-        known_scores, _ = judged(known)
+        known_scores = np.array(
+            [one.ood_score for one in scored_images(backend, known, detector)[0]]
+        )
         for name, luma in others.items():
-            scores, flagged = judged(luma)
+            scores, _ = scored_images(backend, luma, detector)
             kinds.append(
                 KindCapability(
                     name=name,
                     images=len(luma),
-                    auroc=auroc(known_scores, scores),
-                    flagged=float(flagged.mean()),
+                    auroc=auroc(known_scores, np.array([one.ood_score for one in scores])),
+                    flagged=float(np.mean([one.is_ood for one in scores])),
                 )
             )
     return OODCapability(

@@ -1,4 +1,4 @@
-"""Versioned JSON documents: read with suspicion, refused in one line."""
+"""Versioned JSON documents: written whole or not at all, read with suspicion."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TypeVar
 import orjson
 from pydantic import ValidationError
 
+from .atomic_files import replaced_file
 from .errors import MotorVAEError
 from .spec import StrictModel, problem_of
 
@@ -55,3 +56,13 @@ def document_from_json(
         return kind.model_validate_json(data)
     except ValidationError as cause:
         raise error(f"{path}: {problem_of(cause)}; {again}") from cause
+
+
+def save_document(path: Path, document: StrictModel, *, indent: int | None = None) -> None:
+    """Write a document, whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with replaced_file(path) as temporary:
+        temporary.write_text(document.model_dump_json(indent=indent) + "\n", encoding="utf-8")

@@ -18,7 +18,11 @@
     ├── StepFailedError (RuntimeError)      a command that another one runs failed
     └── OutputError (OSError)               results cannot be written
 
-Each message names the thing, quotes the value and ends with the next step, in one line.
+Each message names the thing, quotes the value and ends with the next step, in one line. Where a
+part of it is quoted elsewhere, such as in a row, the parts are given apart:
+
+    CameraError("permission denied", context="cannot open camera 0", fix="join the group video")
+    cannot open camera 0: permission denied; join the group video
 """
 
 from __future__ import annotations
@@ -30,15 +34,22 @@ from collections.abc import Sequence
 class MotorVAEError(Exception):
     """Root of the tree; a command turns it into one line and exit code 1.
 
-    Attributes:
-        reason: What is wrong as a clause, without the next step, where another sentence quotes it.
+    Args:
+        problem: What is wrong, as a clause that other sentences may quote.
+        context: What failed because of it; comes before it.
+        fix: The next step; comes after it.
     """
 
-    reason: str | None = None
+    def __init__(
+        self, problem: str = "", *, context: str | None = None, fix: str | None = None
+    ) -> None:
+        message = f"{context}: {problem}" if context else problem
+        super().__init__(f"{message}{'; ' if context else ': '}{fix}" if fix else message)
+        self._problem = problem
 
     def clause(self) -> str:
-        """Return what is wrong, without the next step where that was told apart."""
-        return self.reason or str(self)
+        """Return what is wrong, without the context and the next step where those are apart."""
+        return self._problem
 
 
 class ConfigError(MotorVAEError, ValueError):
@@ -117,12 +128,10 @@ def missing_dependency(
         instead: A way round that needs no installation, if there is one.
     """
     way_round = f", or {instead}" if instead else ""
-    error = MissingDependencyError(
-        f"{feature} needs the package {package}, which is not installed: "
-        f"pip install 'motorvae[{extra}]'{way_round}"
+    return MissingDependencyError(
+        f"{feature} needs the package {package}, which is not installed",
+        fix=f"pip install 'motorvae[{extra}]'{way_round}",
     )
-    error.reason = f"the package {package} is not installed"
-    return error
 
 
 def next_command(*words: object) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 Clock = Literal["driver", "packet", "host"]
+DEFAULT_FPS = 30.0
+"""Of what has no rate of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from ..core.frame import Frame, Mode
 from ..sources.base import CaptureRequest, FrameSource
 from ..sources.camera import DeviceSource
 from ..sources.device_names import Camera, cameras
+from ..sources.spec import SourceSpec
 
 FORMATS = ("MJPG", "YUYV")
 SIZES = ((640, 480), (1280, 720), (1920, 1080))
@@ -136,7 +137,7 @@ def _examine(console: Console, camera: Camera, seconds: float) -> bool:
     delivered = False
     for mode in candidates():
         try:
-            with DeviceSource(str(camera.path), _any(mode)) as source:
+            with DeviceSource(SourceSpec.device(camera.path), _any(mode)) as source:
                 if source.mode in seen:
                     continue
                 seen.add(source.mode)

@@ -175,12 +175,11 @@ def _provider_name(provider: str) -> str:
     available = ort.get_available_providers()
     wanted = _SHORT_NAMES.get(provider.lower(), provider)
     if wanted not in available:
-        has = (
-            f"provider {provider!r} is not in this ONNX Runtime (it has {sentence_list(available)})"
+        raise ProviderError(
+            f"provider {provider!r} is not in this ONNX Runtime (it has "
+            f"{sentence_list(available)})",
+            fix="use --provider cpu, or install motorvae[gpu] for cuda",
         )
-        error = ProviderError(f"{has}: use --provider cpu, or install motorvae[gpu] for cuda")
-        error.reason = has
-        raise error
     return wanted
 
 
@@ -213,11 +212,11 @@ def _quiet_about(provider: str) -> Iterator[None]:
 
 
 def _did_not_load(provider: str, cause: Cause) -> ProviderError:
-    error = ProviderError(
-        f"provider {provider} did not load: {cause.clause}; {cause.step}, or use --provider cpu"
+    return ProviderError(
+        cause.clause,
+        context=f"provider {provider} did not load",
+        fix=f"{cause.step}, or use --provider cpu",
     )
-    error.reason = cause.clause
-    return error
 
 
 def _check_one_package() -> None:

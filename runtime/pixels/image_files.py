@@ -13,11 +13,10 @@ import numpy.typing as npt
 
 from ..core.errors import ImageError, SourceError, sentence_list
 from .convert import luma_from_image
+from .jpeg import JPEG_END, JPEG_START, jpeg_scan
 from .opencv_log import silence_opencv
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_JPEG_SCAN = 0xDA
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -62,7 +61,7 @@ def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
-    is_jpeg = data.startswith(_JPEG_START)
+    is_jpeg = data.startswith(JPEG_START)
     if problem := _damage(data):
         raise ImageError(f"cannot decode {path}: {problem}; replace or remove it")
     # Orientation is only applied where alpha is dropped, so JPEG, which has none, goes that way.
@@ -97,7 +96,7 @@ def _damage(data: bytes) -> str | None:
     if data.startswith(_PNG_START):
         return _png_damage(data)
     # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
-    if not data or (data.startswith(_JPEG_START) and not _jpeg_ends(data)):
+    if not data or (data.startswith(JPEG_START) and not _jpeg_ends(data)):
         return "the file is cut short"
     return None
 
@@ -118,20 +117,7 @@ def _png_damage(data: bytes) -> str | None:
     return "the file is cut short"
 
 
-def jpeg_scan(data: bytes) -> int | None:
-    """Return where the first scan of a JPEG starts, or None where there is none."""
-    start = len(_JPEG_START)
-    while start + 4 <= len(data) and data[start] == _JPEG_END[0]:
-        if data[start + 1] == _JPEG_SCAN:
-            return start
-        if data[start + 1] == _JPEG_END[0]:  # fill byte
-            start += 1
-        else:
-            start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-    return None
-
-
 def _jpeg_ends(data: bytes) -> bool:
     """Whether an end marker follows the first scan; one before it would be a thumbnail's."""
     scan = jpeg_scan(data)
-    return scan is not None and data.find(_JPEG_END, scan) >= 0
+    return scan is not None and data.find(JPEG_END, scan) >= 0

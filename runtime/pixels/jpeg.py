@@ -10,9 +10,10 @@ import simplejpeg
 
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
-from .image_files import jpeg_scan
 from .resize import fitted_plane, levels_from_averages
 
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_SCAN = 0xDA
 BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
 """Decoding at 1/n averages blocks of n by n pixels, which may lie across the edges of the pixels
 averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""
@@ -85,6 +86,19 @@ def grey_from_jpeg(
             raise ImageError(f"frame does not decode: {problem}") from error
         return None
     return GreyJpeg(plane[:, :, 0], (height, width))
+
+
+def jpeg_scan(data: bytes) -> int | None:
+    """Return where the first scan of a JPEG starts, or None where there is none."""
+    start = len(JPEG_START)
+    while start + 4 <= len(data) and data[start] == JPEG_END[0]:
+        if data[start + 1] == _SCAN:
+            return start
+        if data[start + 1] == JPEG_END[0]:  # fill byte
+            start += 1
+        else:
+            start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    return None
 
 
 def _divisor(height: int, width: int, spec: ModelSpec) -> int:

@@ -70,9 +70,8 @@ class SinkFanout(Closing):
         works = False
         for sink_thread in self._sink_threads:
             works = sink_thread.put(row) or works
-        if not works and self._failures:
-            raise self._failures[0]
-        self._raise_mistakes()
+        if self._failures:
+            self._raise_failures(also_of_sinks=not works)
 
     def put_last(self, row: Row) -> None:
         """Give the last row of a run, for which there is always room; never waits or raises."""
@@ -94,12 +93,12 @@ class SinkFanout(Closing):
             sink_thread.end()
         for sink_thread in self._sink_threads:
             sink_thread.join(timeout_s)
-        self._raise_mistakes()
+        self._raise_failures(also_of_sinks=False)
 
-    def _raise_mistakes(self) -> None:
-        """Raise what a sink's thread met that no sink should raise."""
+    def _raise_failures(self, *, also_of_sinks: bool) -> None:
+        """Raise the first failure, or the first that no sink should raise."""
         for failure in self._failures:
-            if not isinstance(failure, OutputError):
+            if also_of_sinks or not isinstance(failure, OutputError):
                 raise failure
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
-import struct
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -19,20 +20,17 @@ from ..core.row import COLUMNS, SCHEMA, Row, RunFacts
 from .base import Sink
 
 BLOCK_ROWS = 1024
-# A text is kept as its place in a second file, where its length stands before it; 0 is no text.
-_DTYPES = {int: "<i8", float: "<f8", bool: "<i1", str: "<u8"}
+_DTYPES = {int: "<i8", float: "<f8", bool: "<i1"}
 _UNKNOWN = {int: 0, float: np.nan, bool: -1}
-_LENGTH = struct.Struct("<I")
-_KNOWN_TEXTS = 4096
+_TEXTS = [name for name, kind in COLUMNS.items() if kind is str]
 
 
 class NpzSink(Sink):
     """Rows as arrays with one entry a row: what `numpy.load` reads without pickle.
 
-    Until the end rows wait in files without a name beside the output, block by block and column
-    by column, so that memory does not grow and the end reads each byte once. Those files are gone
-    with the process, however it ends. Numbers that are not known are NaN, truths -1, texts empty;
-    `mu` is (N, D) float32.
+    Until the end rows wait in a file without a name beside the output, block by block, column by
+    column, so that memory does not grow. That file is gone with the process, however it ends.
+    Numbers that are not known are NaN, truths -1, texts empty; `mu` is (N, D) float32.
 
     Args:
         output: A path ending in `.npz`.
@@ -46,44 +44,42 @@ class NpzSink(Sink):
         self.name = output
         self._path, self._facts = Path(output), facts
         self._block: dict[str, npt.NDArray[Any]] = {
-            name: np.zeros(BLOCK_ROWS, _DTYPES[kind]) for name, kind in COLUMNS.items()
+            name: np.zeros(BLOCK_ROWS, _DTYPES[kind])
+            for name, kind in COLUMNS.items()
+            if kind is not str
         }
         self._block["mu"] = np.zeros((BLOCK_ROWS, facts.latent_size), "<f4")
-        self._block_bytes = sum(column.nbytes for column in self._block.values())
-        self._blocks = 0
-        self._texts_seen: dict[str, int] = {}
-        self._widths = dict.fromkeys((name for name, kind in COLUMNS.items() if kind is str), 1)
+        self._texts = {name: [""] * BLOCK_ROWS for name in _TEXTS}
+        self._widths = dict.fromkeys(_TEXTS, 1)
+        self._ends = [0]  # of each block in the file: its numbers, then its texts as JSON
         self._summary = ""
-        self._is_open = False
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self.set_aside_as = set_aside(self._path)
-            # Without names, and closed by `close`.
-            self._spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
-            self._texts = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
-            self._texts.write(b"\0")
+            self._spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115  # by `close`
         except OSError as error:
             raise self._failed(error) from error
-        self._is_open = True
 
     def write(self, row: Row) -> None:
         """Keep one row until the end.
 
         Raises:
-            OutputError: The files of waiting rows cannot grow; the row is not among them.
+            OutputError: The file of waiting rows cannot grow; the row is not among them.
         """
-        at = self.rows - self._blocks * BLOCK_ROWS
-        try:
-            for name, kind in COLUMNS.items():
-                value = getattr(row, name)
-                if kind is str:
-                    value = self._place_of(name, value)
+        at = self.rows - (len(self._ends) - 1) * BLOCK_ROWS
+        for name, kind in COLUMNS.items():
+            value = getattr(row, name)
+            if kind is str:
+                self._texts[name][at] = value or ""
+                self._widths[name] = max(self._widths[name], len(value or ""))
+            else:
                 self._block[name][at] = _UNKNOWN[kind] if value is None else value
-            self._block["mu"][at] = np.nan if row.mu is None else row.mu
-            if at == BLOCK_ROWS - 1:
+        self._block["mu"][at] = np.nan if row.mu is None else row.mu
+        if at == BLOCK_ROWS - 1:
+            try:
                 self._spool_block()
-        except OSError as error:
-            raise self._failed(error) from error
+            except OSError as error:
+                raise self._failed(error) from error
         if row.summary is not None:
             self._summary = orjson.dumps(row.summary, option=orjson.OPT_SERIALIZE_NUMPY).decode()
         self.rows += 1
@@ -94,11 +90,11 @@ class NpzSink(Sink):
         Raises:
             OutputError: There is no room for it; none is left behind.
         """
-        if not self._is_open:
+        if self._spool.closed:
             return
-        self._is_open = False
-        with self._spool, self._texts:
+        with self._spool:
             try:
+                self._spool_block()
                 set_aside(self._path)  # what came there meanwhile is not overwritten either
                 with replaced_file(self._path) as path, zipfile.ZipFile(path, "w") as archive:
                     self._save(archive)
@@ -106,86 +102,63 @@ class NpzSink(Sink):
                 self.rows = 0
                 raise self._failed(error) from error
 
+    def _spool_block(self) -> None:
+        offset = self._ends[-1]
+        rest = memoryview(
+            b"".join(
+                [
+                    *(column.tobytes() for column in self._block.values()),
+                    json.dumps(self._texts).encode(),
+                ]
+            )
+        )
+        while rest:
+            written = os.pwrite(self._spool.fileno(), rest, offset)
+            rest, offset = rest[written:], offset + written
+        self._ends.append(offset)
+
     def _save(self, archive: zipfile.ZipFile) -> None:
+        offset = 0
         for name, column in self._block.items():
-            shape = (self.rows, *column.shape[1:])
-            blocks = self._blocks_of(name)
-            if name in self._widths:
-                dtype = np.dtype(f"<U{self._widths[name]}")
-                blocks = (self._texts_at(places, dtype) for places in blocks)
-                _add_array(archive, name, dtype, shape, blocks, compression=zipfile.ZIP_DEFLATED)
-            else:
-                _add_array(archive, name, column.dtype, shape, blocks)
+            self._add(archive, name, self._spooled_numbers(name, offset))
+            offset += column.nbytes
+        for name in _TEXTS:
+            self._add(archive, name, self._spooled_texts(name, offset))
         for name, value in (
             ("schema_version", SCHEMA),
             ("weights_sha256", self._facts.weights_sha256),
             ("summary", self._summary),
         ):
-            array = np.array(value)
-            _add_array(archive, name, array.dtype, (), iter([array]))
+            with archive.open(f"{name}.npy", "w") as member:
+                np.save(member, np.array(value))
 
-    def _spool_block(self) -> None:
-        offset = self._blocks * self._block_bytes
-        for column in self._block.values():
-            rest = memoryview(column.tobytes())
-            while rest:
-                written = os.pwrite(self._spool.fileno(), rest, offset)
-                rest, offset = rest[written:], offset + written
-        self._blocks += 1
-
-    def _blocks_of(self, name: str) -> Iterator[npt.NDArray[Any]]:
+    def _spooled_numbers(self, name: str, offset: int) -> Iterator[npt.NDArray[Any]]:
         column = self._block[name]
-        names = list(self._block)
-        offset = sum(self._block[before].nbytes for before in names[: names.index(name)])
-        for block in range(self._blocks):
-            data = os.pread(self._spool.fileno(), column.nbytes, block * self._block_bytes + offset)
+        for start in self._ends[:-1]:
+            data = os.pread(self._spool.fileno(), column.nbytes, start + offset)
             yield np.frombuffer(data, column.dtype).reshape(column.shape)
-        yield column[: self.rows - self._blocks * BLOCK_ROWS]
 
-    def _place_of(self, column: str, text: str | None) -> int:
-        """Return where a text is kept; the same one is kept once as long as it is remembered."""
-        if not text:
-            return 0
-        self._widths[column] = max(self._widths[column], len(text))
-        place = self._texts_seen.get(text)
-        if place is None:
-            data = text.encode("utf-8", "surrogatepass")
-            place = self._texts.seek(0, os.SEEK_END)
-            self._texts.write(_LENGTH.pack(len(data)) + data)
-            if len(self._texts_seen) >= _KNOWN_TEXTS:
-                self._texts_seen.clear()
-            self._texts_seen[text] = place
-        return place
+    def _spooled_texts(self, name: str, offset: int) -> Iterator[npt.NDArray[np.str_]]:
+        for start, end in itertools.pairwise(self._ends):
+            data = os.pread(self._spool.fileno(), end - start - offset, start + offset)
+            yield np.array(json.loads(data)[name], f"<U{self._widths[name]}")
 
-    def _texts_at(self, places: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        unique, inverse = np.unique(places, return_inverse=True)
-        return np.array([self._text_at(int(place)) for place in unique], dtype)[inverse]
+    def _add(self, archive: zipfile.ZipFile, name: str, blocks: Iterator[npt.NDArray[Any]]) -> None:
+        """Write one member as `numpy.save` does, block by block; texts are compressed.
 
-    def _text_at(self, place: int) -> str:
-        if not place:
-            return ""
-        self._texts.seek(place)
-        (length,) = _LENGTH.unpack(self._texts.read(_LENGTH.size))
-        return self._texts.read(length).decode("utf-8", "surrogatepass")
-
-
-def _add_array(
-    archive: zipfile.ZipFile,
-    name: str,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    blocks: Iterator[npt.NDArray[Any]],
-    *,
-    compression: int = zipfile.ZIP_STORED,
-) -> None:
-    """Write one member as `numpy.save` does, block by block.
-
-    https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-    """
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    info = zipfile.ZipInfo(f"{name}.npy")
-    info.compress_type = compression
-    with archive.open(info, "w", force_zip64=True) as member:
-        np.lib.format.write_array_header_1_0(member, header)
-        for block in blocks:
-            member.write(block.tobytes())
+        https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+        """
+        first = next(blocks)  # there is one at least
+        info = zipfile.ZipInfo(f"{name}.npy")
+        info.compress_type = zipfile.ZIP_DEFLATED if name in _TEXTS else zipfile.ZIP_STORED
+        header = {
+            "descr": np.lib.format.dtype_to_descr(first.dtype),
+            "fortran_order": False,
+            "shape": (self.rows, *first.shape[1:]),
+        }
+        left = self.rows
+        with archive.open(info, "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for block in itertools.chain([first], blocks):
+                member.write(block[:left].tobytes())
+                left = max(0, left - BLOCK_ROWS)

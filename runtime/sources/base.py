@@ -1,14 +1,19 @@
-"""FrameSource, what every source of frames can do, what is asked of it, and play by the clock."""
+"""FrameSource, what every source can do; CaptureRequest, what is asked of it; Paced playing."""
 
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 
 from ..core.closing import Closing
-from ..core.errors import SourceError
-from ..core.frame import Frame, Gap, Mode
+from ..core.errors import CameraError, SourceError
+from ..core.frame import DEFAULT_FPS, Frame, Gap, Mode
 from ..core.spec import ModelSpec
+from .spec import SourceSpec
+
+RATE_TOLERANCE = 0.02
+"""Cameras call 29.97 frames per second 30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +33,46 @@ class CaptureRequest:
     timeout_s: float = 5.0
     spec: ModelSpec | None = None
 
+    def check(self, name: str, got: Mode, *, advice: str = "ask for that") -> None:
+        """Refuse a source that does not deliver as asked, unless any mode is accepted.
+
+        Args:
+            name: What to call the source.
+            got: What was read back; what is None there is not known, and counts as not honoured.
+            advice: What else to ask for, as an imperative.
+
+        Raises:
+            CameraError: Something differs; rates may by `RATE_TOLERANCE`.
+        """
+        if not self.accept_mode and not _honours(got, self.mode):
+            raise CameraError(
+                f"asked for {self.mode}, got {got}",
+                context=name,
+                fix=f"{advice}, or take it with --accept-mode",
+            )
+
+
+def _honours(got: Mode, asked: Mode) -> bool:
+    if asked.width not in {None, got.width} or asked.height not in {None, got.height}:
+        return False
+    if asked.fourcc and asked.fourcc.upper() != (got.fourcc or "").upper():
+        return False
+    if asked.fps is None:
+        return True
+    return got.fps is not None and abs(got.fps - asked.fps) <= RATE_TOLERANCE * asked.fps
+
 
 class FrameSource(Closing):
     """Frames in order, each with the facts of its grab. Close it, or use it in a `with` block.
 
+    Args:
+        spec: What it is and how its frames come.
+
     Attributes:
         name: What to call the source in messages; never holds credentials.
-        live: Frames come by the clock, whether or not anybody reads them.
-        returns: What fails or ends may come back: `close` and `reopen` are worth trying.
+        live: As `SourceSpec` says: frames come by the clock, whether or not anybody reads them.
+        can_reconnect: Likewise: `close` and `reopen` are worth trying. False once it has ended
+            for good.
         fps: Nominal frames per second, or None where the source has no rate.
         expected: How many frames will come, or None where that is not known.
     """
@@ -45,6 +82,9 @@ class FrameSource(Closing):
     can_reconnect: bool = False
     fps: float | None = None
     expected: int | None = None
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self.name, self.live, self.can_reconnect = spec.name, spec.live, spec.can_reconnect
 
     @abc.abstractmethod
     def read(self) -> Frame | Gap | None:
@@ -74,3 +114,41 @@ class FrameSource(Closing):
     def interrupt(self) -> None:
         """Let a waiting `read` return None soon; safe in a signal handler. May do nothing."""
         return
+
+
+class Paced(FrameSource):
+    """A recording played at its own rate, as a camera would deliver it.
+
+    Each frame is decoded when it is due, not before, and its age is counted from then on, as
+    for a camera. A reader that is late does not make it younger.
+    """
+
+    live = True
+
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self.name, self.expected = source.name, source.expected
+        self.fps = source.fps or DEFAULT_FPS
+        self._period_s = 1 / self.fps
+        self._start_s: float | None = None
+        self._count = 0
+
+    def read(self) -> Frame | Gap | None:
+        """Wait until the next frame is due, then read it."""
+        if self._start_s is None:
+            self._start_s = time.monotonic()
+        due_s = self._start_s + self._count * self._period_s
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        self._count += 1
+        due_ns = round(due_s * 1e9)
+        captured_ns = time.time_ns() - max(0, time.monotonic_ns() - due_ns)
+        item = self._source.read()
+        if isinstance(item, Frame):
+            # A decoder that reorders frames reads ahead; a camera could not have.
+            capture_ns = time.monotonic_ns() - due_ns - item.convert_ns
+            return replace(item, grabbed_ns=due_ns, captured_ns=captured_ns, capture_ns=capture_ns)
+        return item
+
+    def close(self) -> None:
+        """Close the recording."""
+        self._source.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..pixels.v4l2_formats import RAW_FORMATS, luma_from_raw
 from .base import CaptureRequest
 from .device_names import LINKS, cameras, stable_path
 from .opencv import OpenCVSource, mode_of
+from .spec import SourceSpec
 
 _ADVICE = "ask for what it can do (motorvae-doctor cameras)"
 BUFFERS = 2
@@ -34,7 +36,7 @@ class DeviceSource(OpenCVSource):
     cameras do, and this host's right after the grab otherwise.
 
     Args:
-        device: Index of the camera, or the path of its device file.
+        spec: Gives the index of the camera, or the path of its device file.
         request: What is asked of it. The time-out of the first camera of a process holds for all
             of them, in whole seconds: OpenCV reads it once.
         api: An OpenCV capture API; by default V4L2 on Linux and OpenCV's own choice elsewhere.
@@ -46,7 +48,7 @@ class DeviceSource(OpenCVSource):
 
     def __init__(
         self,
-        device: int | str,
+        spec: SourceSpec,
         request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
         *,
         api: int | None = None,
@@ -54,16 +56,16 @@ class DeviceSource(OpenCVSource):
     ) -> None:
         on_linux = sys.platform == "linux"
         self._api = (cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY) if api is None else api
-        self._device: int | str = device
+        index = int(spec.location) if spec.location.isdecimal() else None
+        self._device: int | str = spec.location if index is None else index
         self._trusts_format = True
-        name = f"camera {device}"
         if self._api == cv2.CAP_V4L2:
-            path = Path(f"/dev/video{device}" if isinstance(device, int) else device)
+            path = Path(spec.location if index is None else f"/dev/video{index}")
             if (link := stable_path(path, links)) is not None and link != path:
-                name = f"{name} ({link.name})"
+                spec = replace(spec, name=f"{spec.name} ({link.name})")
                 path = link
             self._device = str(path)
-        super().__init__(name, request, advice=_ADVICE)
+        super().__init__(spec, request, advice=_ADVICE)
 
     def _open(self) -> cv2.VideoCapture:
         if self._api == cv2.CAP_V4L2:
@@ -106,20 +108,20 @@ class DeviceSource(OpenCVSource):
         if not path.exists():
             raise self._cannot_open(f"{path} does not exist")
         if not os.access(path, os.R_OK | os.W_OK):
-            error = CameraError(
-                f"cannot open {self.name}: permission denied for {path}; add this user to the "
-                "group video (sudo usermod -aG video $USER) and log in again"
+            raise CameraError(
+                f"permission denied for {path}",
+                context=f"cannot open {self.name}",
+                fix="add this user to the group video (sudo usermod -aG video $USER) and log in "
+                "again",
             )
-            error.reason = f"permission denied for {path}"
-            raise error
 
     def _cannot_open(self, tried: str) -> CameraError:
-        error = CameraError(
-            f"cannot open {self.name}: {tried}; cameras found: {sentence_list(cameras_found())}; "
-            "plug one in, or use --camera with a file, a URL or synthetic"
+        return CameraError(
+            tried,
+            context=f"cannot open {self.name}",
+            fix=f"cameras found: {sentence_list(cameras_found())}; plug one in, or use --camera "
+            "with a file, a URL or synthetic",
         )
-        error.reason = tried
-        return error
 
 
 def cameras_found() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import cv2
 
@@ -10,6 +11,7 @@ from ..core.errors import CameraError, ConfigError, MissingDependencyError
 from ..core.frame import Mode
 from .base import CaptureRequest
 from .opencv import OpenCVSource
+from .spec import SourceSpec
 
 CSI_MODE = Mode(width=1920, height=1080, fps=30.0)
 SHORT_SIDE = 256
@@ -22,24 +24,35 @@ class GStreamerSource(OpenCVSource):
     """Frames of a GStreamer pipeline, stamped by this host right after the grab.
 
     Args:
-        pipeline: As gst-launch-1.0 takes it; ends in an appsink, or in raw video.
-        name: What to call it in messages; a pipeline may hold passwords.
+        spec: Gives the number of a CSI camera, or a pipeline as gst-launch-1.0 takes it, which
+            ends in an appsink, or in raw video.
         request: What it is to deliver. OpenCV before 4.7 knows no time-out here.
 
     Raises:
+        ConfigError: A fourcc is asked of a CSI camera.
         MissingDependencyError: This OpenCV was built without GStreamer.
         CameraError: The pipeline does not start, or does not deliver as asked.
     """
 
-    def __init__(self, pipeline: str, *, name: str, request: CaptureRequest) -> None:
+    def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
+        pipeline, asked = spec.location, request.mode
+        if spec.kind == "csi":
+            mode = Mode(
+                spec.mode.width or asked.width,
+                spec.mode.height or asked.height,
+                spec.mode.fps or asked.fps,
+                asked.fourcc,
+            )
+            pipeline, delivers = csi_pipeline(int(spec.location), mode)
+            request = replace(request, mode=delivers)
         if not has_gstreamer(cv2.getBuildInformation()):
             raise MissingDependencyError(
-                f"{name} needs an OpenCV with GStreamer, and this one ({cv2.__version__}) was "
+                f"{spec.name} needs an OpenCV with GStreamer, and this one ({cv2.__version__}) was "
                 "built without it: use the system's (python3 -m venv --system-site-packages, then "
                 "pip uninstall opencv-python; see docs/jetson.md)"
             )
         self._pipeline = pipeline_with_sink(pipeline)
-        super().__init__(name, request, advice="change the pipeline's caps")
+        super().__init__(spec, request, advice="change the pipeline's caps")
 
     def _open(self) -> cv2.VideoCapture:
         version = tuple(int(part) for part in re.findall(r"\d+", cv2.__version__)[:2])
@@ -55,12 +68,11 @@ class GStreamerSource(OpenCVSource):
         )
         if not capture.isOpened():
             capture.release()
-            error = CameraError(
-                f"cannot open {self.name}: GStreamer does not start the pipeline; try it with "
-                "gst-launch-1.0, with fakesink in place of the appsink"
+            raise CameraError(
+                "GStreamer does not start the pipeline",
+                context=f"cannot open {self.name}",
+                fix="try it with gst-launch-1.0, with fakesink in place of the appsink",
             )
-            error.reason = "GStreamer does not start the pipeline"
-            raise error
         return capture
 
 
@@ -74,12 +86,6 @@ def pipeline_with_sink(pipeline: str) -> str:
     if re.search(r"(^|!)\s*appsink(\s|$)", pipeline):
         return pipeline
     return f"{pipeline.strip().removesuffix('!').rstrip()} ! videoconvert ! {_NEWEST}"
-
-
-def name_of_pipeline(pipeline: str) -> str:
-    """Return what a pipeline may be called: by its first element, before any of its settings."""
-    first = re.match(r"\s*([a-z][a-z0-9_-]*)(?=\s|$)", pipeline)
-    return f"gst:{first[1]}" if first else "gst"
 
 
 def csi_pipeline(sensor: int, mode: Mode) -> tuple[str, Mode]:

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.errors import ImageError
-from ..core.frame import Frame, Gap
+from ..core.errors import ConfigError, ImageError
+from ..core.frame import Frame, Gap, Mode
 from ..pixels.image_files import luma_from_file
-from .base import FrameSource
+from .base import CaptureRequest, FrameSource
+from .spec import SourceSpec, printable
 
 
 class FolderSource(FrameSource):
     """Image files in the order given.
 
     Args:
-        paths: The files; at least one.
-        root: What their names are relative to.
-        name: What to call them together.
+        spec: Gives the files and what their names are relative to.
+        request: Asks for no mode, or takes any.
+
+    Raises:
+        ConfigError: A mode is asked for.
     """
 
-    def __init__(self, paths: Sequence[Path], *, root: Path, name: str) -> None:
-        self.name = printable(name)
-        self._root, self._paths = root, paths
-        self.expected = len(paths)
+    def __init__(
+        self,
+        spec: SourceSpec,
+        request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
+    ) -> None:
+        super().__init__(spec)
+        if request.mode != Mode() and not request.accept_mode:
+            raise ConfigError(
+                f"{self.name}: asked for {request.mode}, but images come as they are; leave that "
+                "out, or take them with --accept-mode"
+            )
+        self._root, self._paths = Path(spec.location), spec.paths
+        self.expected = len(self._paths)
         self._index = 0
 
     def read(self) -> Frame | Gap | None:
@@ -50,8 +61,3 @@ class FolderSource(FrameSource):
 
     def close(self) -> None:
         """Nothing is held open between two reads."""
-
-
-def printable(text: str) -> str:
-    """Return text in which the bytes of a file name that are no UTF-8 are spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -15,7 +15,7 @@ from ..core.errors import CameraError, ImageError
 from ..core.frame import Clock, Frame, Gap, Mode
 from ..pixels.opencv_log import silence_opencv
 from .base import CaptureRequest, FrameSource
-from .capture_mode import check_mode
+from .spec import SourceSpec
 from .timestamps import DriverClock
 
 _WAITED_NS = 1_000_000
@@ -32,16 +32,13 @@ class OpenCVSource(FrameSource):
         mode: What was read back after opening.
 
     Args:
-        name: What to call it in messages.
+        spec: What it is.
         request: What is asked of it.
         advice: What to do about a mode that is not honoured.
     """
 
-    live = True
-    can_reconnect = True
-
-    def __init__(self, name: str, request: CaptureRequest, *, advice: str) -> None:
-        self.name = name
+    def __init__(self, spec: SourceSpec, request: CaptureRequest, *, advice: str) -> None:
+        super().__init__(spec)
         self.mode = Mode()
         self._request, self._advice = request, advice
         self._capture: cv2.VideoCapture | None = None
@@ -59,7 +56,7 @@ class OpenCVSource(FrameSource):
         capture = self._open()
         self.mode = mode_of(capture)
         try:
-            check_mode(self.name, self._request, self.mode, advice=self._advice)
+            self._request.check(self.name, self.mode, advice=self._advice)
         except CameraError:
             capture.release()
             raise
@@ -140,9 +137,7 @@ class OpenCVSource(FrameSource):
 
     def _lost(self, waited_s: float) -> CameraError:
         cause = self._cause(waited_s)
-        error = CameraError(f"lost {self.name} after {self._index} frames: {cause}")
-        error.reason = cause
-        return error
+        return CameraError(cause, context=f"lost {self.name} after {self._index} frames")
 
 
 def mode_of(capture: cv2.VideoCapture) -> Mode:

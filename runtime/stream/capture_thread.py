@@ -40,7 +40,7 @@ class CaptureThread(Closing):
             the recording's own time where there is one.
 
     Attributes:
-        returns: Whether what fails may come back, as the source said at first.
+        can_reconnect: Whether what fails may come back, as the source said at first.
     """
 
     def __init__(
@@ -75,9 +75,7 @@ class CaptureThread(Closing):
             self._stopped_s = time.monotonic()
         self._stopping.set()
         self._source.interrupt()
-        with self._mailbox.changed:
-            self._mailbox.closed = True
-            self._mailbox.changed.notify_all()
+        self._mailbox.stop()
 
     def close(self) -> None:
         """Stop the thread, then release the source; threads stopped together share the wait."""
@@ -94,19 +92,17 @@ class CaptureThread(Closing):
                 trouble = self._read_until_trouble()
                 if self._stopping.is_set() or trouble is None:
                     break
-                self._mailbox.lose(trouble)
                 if not self._source.can_reconnect:
-                    self._mailbox.end(f"{self._mailbox.name}: {trouble}")
+                    self._mailbox.end(trouble)
                     return
+                self._mailbox.lose(trouble)
                 if not self._is_frozen:
                     self._digest = b""  # a still scene may well look the same when it is back
                 self._source.close()
                 self._reopen()
             self._mailbox.end()
         except Exception as error:  # noqa: BLE001  # raised again once the other cameras are done
-            reason = f"{type(error).__name__}: {error}"
-            self._mailbox.lose(reason)
-            self._mailbox.end(f"{self._mailbox.name}: {reason}", error)
+            self._mailbox.end(f"{type(error).__name__}: {error}", error)
 
     def _read_until_trouble(self) -> str | None:
         """Read on; return why no more comes, or None where the source has ended as it should."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,16 @@ from ..core.latency import NS_PER_MS
 from ..core.row import Row, Status
 from ..core.spec import ModelSpec
 from ..engines.base import Arrays, Backend
-from ..ood.detector import OODDetector
+from ..ood.detector import OODDetector, OODScores
 from ..pixels.convert import write_input
 from ..sinks.fanout import SinkReport
-from .mailboxes import Mailboxes
-from .messages import LostFrame, QueuedFrame
+from .mailbox import LostFrame, Mailboxes, QueuedFrame
 from .reconstruct import Reconstruction
 from .stats import StreamStats, StreamSummary
 
 WARM_UP_RUNS = 3
+_SCORES = tuple(field.name for field in fields(OODScores))
+"""Columns of a row of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,58 +109,62 @@ class LatentStream:
         self, items: list[tuple[str, QueuedFrame | LostFrame]], max_frames: int | None
     ) -> Iterator[Row]:
         popped_ns = time.monotonic_ns()
-        waiting: list[tuple[str, QueuedFrame]] = []
+        queued: list[tuple[str, QueuedFrame]] = []
         for camera, item in items:
             if isinstance(item, LostFrame):
+                if item.last_grab_ns is not None:  # the gap lasts until there is a latent again
+                    self._gaps_from_ns.setdefault(camera, item.last_grab_ns)
                 yield _lost_row(camera, item)
             elif self._is_too_old(item, popped_ns):
                 yield self._stale_row(camera, item, popped_ns)
-            elif max_frames is None or self.stats.frames + len(waiting) < max_frames:
-                waiting.append((camera, item))
+            elif max_frames is None or self.stats.frames + len(queued) < max_frames:
+                queued.append((camera, item))
             else:
                 self.stats.add_unread(camera, 1 + item.dropped)
-        if waiting:
-            yield from self._encoded(waiting, popped_ns)
+        if queued:
+            yield from self._encoded(queued, popped_ns)
 
-    def _encoded(self, waiting: list[tuple[str, QueuedFrame]], popped_ns: int) -> Iterator[Row]:
+    def _encoded(self, queued: list[tuple[str, QueuedFrame]], popped_ns: int) -> Iterator[Row]:
         started_ns = time.monotonic_ns()
-        appearances = self._appearances(waiting)
-        batch = self._batch[: len(waiting)]
-        for (_, queued), place in zip(waiting, batch, strict=True):
-            write_input(queued.frame.image, place[0])
+        appearances = self._appearances(queued)
+        batch = self._batch[: len(queued)]
+        for (_, item), place in zip(queued, batch, strict=True):
+            write_input(item.frame.image, place[0])
         results = self._backend.run(batch)
         encoded_ns = time.monotonic_ns()
         done: list[tuple[Row, QueuedFrame]] = []
-        for position, (camera, queued) in enumerate(waiting):
-            row = self._row(camera, queued, "ok")
+        for position, (camera, item) in enumerate(queued):
+            row = self._row(camera, item, "ok")
             ready_ns = self._complete(row, results, position, appearances)
-            if self._is_too_old(queued, ready_ns):
-                done.append((self._stale_row(camera, queued, ready_ns), queued))
+            if self._is_too_old(item, ready_ns):
+                done.append((self._stale_row(camera, item, ready_ns), item))
                 continue
             stages_ns = {
-                "capture": queued.frame.capture_ns,
-                "convert": queued.convert_ns,
-                "wait": popped_ns - queued.queued_ns,
+                "capture": item.frame.capture_ns,
+                "convert": item.convert_ns,
+                "wait": popped_ns - item.queued_ns,
                 "encode": encoded_ns - started_ns,
                 "emit": ready_ns - encoded_ns,
             }
-            age_ns = ready_ns - queued.frame.grabbed_ns
-            row.age_ms, row.gap_ms = _ms(age_ns), self._gap_ms(camera, queued)
+            age_ns = ready_ns - item.frame.grabbed_ns
+            row.age_ms = _ms(age_ns)
+            if (gap_from_ns := self._gaps_from_ns.pop(camera, None)) is not None:
+                row.gap_ms = _ms(item.frame.grabbed_ns - gap_from_ns)
             for stage, duration_ns in stages_ns.items():
                 setattr(row, f"{stage}_ms", _ms(duration_ns))
             self.stats.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
-            done.append((row, queued))
-        for row, queued in done:  # all latents are ready: what follows makes none of them older
+            done.append((row, item))
+        for row, item in done:  # all latents are ready: what follows makes none of them older
             if self._extras.reconstruction is not None:
-                self._extras.reconstruction.complete(row, queued.frame.image)
+                self._extras.reconstruction.complete(row, item.frame.image)
             yield row
 
-    def _appearances(self, waiting: list[tuple[str, QueuedFrame]]) -> Future[list[float]] | None:
+    def _appearances(self, queued: list[tuple[str, QueuedFrame]]) -> Future[list[float]] | None:
         """Measure them on another core while the encoder runs: it needs only the images."""
         known = self._extras.ood
         if known is None:
             return None
-        images = [queued.frame.image for _, queued in waiting]
+        images = [item.frame.image for _, item in queued]
         return self._beside.submit(lambda: [known.appearance(image) for image in images])
 
     def _complete(
@@ -177,49 +182,35 @@ class LatentStream:
         if self._extras.ood is not None and appearances is not None:
             appearance = appearances.result()[position]
             scored = self._extras.ood.scored(mu, log_var, appearance)
-            row.kl = scored.kl
-            row.appearance = scored.appearance
-            row.appearance_percentile = scored.appearance_percentile
-            row.mahalanobis = scored.mahalanobis
-            row.mahalanobis_percentile = scored.mahalanobis_percentile
-            row.log_var_distance = scored.log_var_distance
-            row.log_var_percentile = scored.log_var_percentile
-            row.ood_score = scored.ood_score
-            row.is_ood = scored.is_ood
+            for name in _SCORES:
+                setattr(row, name, getattr(scored, name))
         return time.monotonic_ns()
 
-    def _row(self, camera: str, queued: QueuedFrame, status: Status) -> Row:
-        frame = queued.frame
+    def _row(self, camera: str, item: QueuedFrame, status: Status) -> Row:
+        frame = item.frame
         return Row(
             index=frame.index,
             captured_ns=frame.captured_ns,
             age_ms=None,
-            dropped=queued.dropped,
+            dropped=item.dropped,
             status=status,
             camera=camera,
             clock=frame.clock,
-            duplicate=queued.duplicate,
+            duplicate=item.duplicate,
             media_s=frame.media_s,
             name=frame.name or None,
             luma=frame.image if self._extras.pictures else None,
         )
 
-    def _stale_row(self, camera: str, queued: QueuedFrame, now_ns: int) -> Row:
-        if queued.gap_from_ns is not None:  # the loss goes on until there is a latent again
-            self._gaps_from_ns.setdefault(camera, queued.gap_from_ns)
-        row = self._row(camera, queued, "stale")
-        row.age_ms = _ms(now_ns - queued.frame.grabbed_ns)
+    def _stale_row(self, camera: str, item: QueuedFrame, now_ns: int) -> Row:
+        row = self._row(camera, item, "stale")
+        row.age_ms = _ms(now_ns - item.frame.grabbed_ns)
         row.reason = f"older than {self._extras.max_age_ms:g} ms"
         return row
 
-    def _gap_ms(self, camera: str, queued: QueuedFrame) -> float | None:
-        """Return how long there was no latent, if this one ends a loss."""
-        gap_from_ns = self._gaps_from_ns.pop(camera, queued.gap_from_ns)
-        return None if gap_from_ns is None else _ms(queued.frame.grabbed_ns - gap_from_ns)
-
-    def _is_too_old(self, queued: QueuedFrame, now_ns: int) -> bool:
+    def _is_too_old(self, item: QueuedFrame, now_ns: int) -> bool:
         limit_ms = self._extras.max_age_ms
-        return limit_ms is not None and now_ns - queued.frame.grabbed_ns > limit_ms * NS_PER_MS
+        return limit_ms is not None and now_ns - item.frame.grabbed_ns > limit_ms * NS_PER_MS
 
 
 def _lost_row(camera: str, loss: LostFrame) -> Row:

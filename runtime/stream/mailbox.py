@@ -1,4 +1,4 @@
-"""Mailbox: what one camera delivered and nobody took yet, and when silence becomes a loss."""
+"""Mailboxes: frames on their way from capture threads to the encoder, and what was lost of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,51 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..core.frame import Frame, Gap
-from .messages import LostFrame, QueuedFrame
 
 NS_PER_S = 1_000_000_000
 MOST_LOSSES = 64
 """So many damaged frames of a recording may wait."""
+LONGEST_WAIT_S = 0.2
+"""A signal handler that runs just before the wait begins wakes nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedFrame:
+    """A delivered frame, converted and ready for the encoder.
+
+    Attributes:
+        frame: Its facts; its image is the (S, S) uint8 luma that is encoded.
+        convert_ns: How long luma, area average and hash took.
+        queued_ns: When it was put into the mailbox, on the monotonic clock.
+        duplicate: Whether its luma is that of the camera's frame before it.
+        dropped: Frames that came and were overtaken since the item before this one.
+    """
+
+    frame: Frame
+    convert_ns: int
+    queued_ns: int
+    duplicate: bool
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LostFrame:
+    """A gap as it is taken out of a mailbox.
+
+    Attributes:
+        gap: The frame that is not there.
+        dropped: As in `QueuedFrame`.
+        last_grab_ns: When the last frame before it was grabbed, on the monotonic clock; None
+            where there was none.
+    """
+
+    gap: Gap
+    dropped: int = 0
+    last_grab_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +67,10 @@ class LivenessTimeouts:
 
 
 class Mailbox:
-    """One camera's frames on their way to the encoder.
+    """One camera's frames on their way to the encoder; it alone knows whether the camera is lost.
 
-    The capture thread calls `listen`, `wait_for_room`, `deliver`, `skip`, `lose` and `end`; all
-    else belongs to `Mailboxes`.
+    The capture thread calls `listen`, `wait_for_room`, `deliver`, `skip`, `lose`, `end` and
+    `stop`; all else belongs to `Mailboxes`, which holds the lock.
 
     Args:
         changed: Held during each change; shared by all mailboxes of a run.
@@ -42,6 +79,12 @@ class Mailbox:
         waits: Whether a full mailbox makes the capture wait (a recording), or pushes the oldest
             frame out (a live source).
         limits: None for a recording, which cannot fall silent.
+
+    Attributes:
+        items: What waits, oldest first.
+        ended: Nothing will come any more.
+        failure: Why it ended that should not have, with its name; None where it did not.
+        error: What no source should raise and one did.
     """
 
     def __init__(
@@ -54,76 +97,58 @@ class Mailbox:
         limits: LivenessTimeouts | None,
     ) -> None:
         self.name = name
-        self.ended = self.closed = False
+        self.items: deque[QueuedFrame | LostFrame] = deque()
+        self.ended = False
         self.failure: str | None = None
         self.error: Exception | None = None
-        self.changed, self._limits = changed, limits
+        self._changed, self._limits = changed, limits
         self._keep, self._waits = keep, waits
-        self._items: deque[QueuedFrame | LostFrame] = deque()
+        self._stopped = False
         self._waiting_frames = 0
         self._next_index = self._offset = 0
         self._reason = ""
         self._heard_ns = time.monotonic_ns()
         self._lost_ns: int | None = None
-        self._gap_from_ns: int | None = None
         self._last_grab_ns: int | None = None
-
-    @property
-    def has_been_silent(self) -> bool:
-        """Whether no whole frame has come for as long as makes a loss."""
-        limits = self._limits
-        silent_ns = time.monotonic_ns() - self._heard_ns
-        return limits is not None and silent_ns > limits.timeout_s * NS_PER_S
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether a frame may come any moment."""
-        return not self.ended and self._lost_ns is None
 
     def listen(self) -> None:
         """Count silence from now on: the source is open, or open again."""
-        with self.changed:
+        with self._changed:
             self._heard_ns = time.monotonic_ns()
 
     def wait_for_room(self) -> None:
         """Before reading a recording on: wait until what comes would not wait behind much."""
-        with self.changed:
-            if self._waits:
-                self.changed.wait_for(self._has_room)
+        if self._waits:
+            with self._changed:
+                self._changed.wait_for(self._has_room)
 
     def deliver(self, frame: Frame, *, convert_ns: int, duplicate: bool) -> None:
         """Put a converted frame in; after a loss it is the one that ends it."""
-        with self.changed:
-            if self.closed or self.ended:
+        with self._changed:
+            if self._stopped or self.ended:
                 return
             index = frame.index + self._offset
             queued_ns = time.monotonic_ns()
-            self._items.append(
+            self.items.append(
                 QueuedFrame(
                     replace(frame, index=index) if self._offset else frame,
                     convert_ns=convert_ns,
                     queued_ns=queued_ns,
                     duplicate=duplicate,
-                    dropped=self._jump_to(index),
-                    gap_from_ns=self._gap_from_ns,
+                    dropped=self._passed_over(index),
                 )
             )
             self._waiting_frames += 1
             if self._waiting_frames > self._keep:
                 self._push_out()
-            self._next_index = index + 1
             self._heard_ns, self._last_grab_ns = queued_ns, frame.grabbed_ns
-            self._lost_ns = self._gap_from_ns = None
-            self.changed.notify_all()
+            self._lost_ns = None
+            self._changed.notify_all()
 
     def skip(self, gap: Gap) -> None:
         """Note a frame that is known to be missing; the source goes on."""
-        with self.changed:
-            index = gap.index + self._offset
-            dropped = self._jump_to(index)
-            self._next_index = index + 1
-            self._gap_from_ns = self._gap_from_ns or self._last_grab_ns
-            self._put_loss(LostFrame(replace(gap, index=index), dropped))
+        with self._changed:
+            self._put_loss(replace(gap, index=gap.index + self._offset))
 
     def lose(self, reason: str, *, index: int | None = None) -> None:
         """Note that no frame comes any more; said once until one comes again.
@@ -132,46 +157,61 @@ class Mailbox:
             reason: Why, as a clause.
             index: Of the frame at which that was noticed, if there was one.
         """
-        with self.changed:
+        with self._changed:
             self._reason = reason
-            if self._lost_ns is not None or self.ended:
-                return
-            self._put_lost_row(reason, index)
-            self._lost_ns = time.monotonic_ns()
-            self._gap_from_ns = self._gap_from_ns or self._last_grab_ns
+            if self._lost_ns is None and not self.ended:
+                self._put_lost_row(reason, index)
+                self._lost_ns = time.monotonic_ns()
 
     def end(self, failure: str | None = None, error: Exception | None = None) -> None:
-        """Note that nothing will come any more, and why if that is a failure."""
-        with self.changed:
+        """Note that nothing will come any more, and why if that is a loss for good."""
+        with self._changed:
+            if failure is not None:
+                self.lose(failure)
             if not self.ended:
-                self.ended, self.failure, self.error = True, failure, error
-            self.changed.notify_all()
+                self.ended, self.error = True, error
+                self.failure = failure and f"{self.name}: {failure}"
+            self._changed.notify_all()
 
-    def pop(self) -> list[QueuedFrame | LostFrame]:
-        """Take what comes next: one frame at most, and all losses before it."""
-        taken: list[QueuedFrame | LostFrame] = []
-        while self._items and not (taken and isinstance(taken[-1], QueuedFrame)):
-            taken.append(self._items.popleft())
-        self._waiting_frames -= bool(taken and isinstance(taken[-1], QueuedFrame))
-        return taken
-
-    def close(self) -> int:
-        """Take nothing in any more; return how many frames had come that nobody took."""
-        self.closed = True
-        frames = sum(item.dropped + isinstance(item, QueuedFrame) for item in self._items)
-        self._items.clear()
-        self._waiting_frames = 0
-        return frames
+    def stop(self) -> None:
+        """Take nothing in any more, and let a capture go that waits for room."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
     @property
-    def is_ready(self) -> bool:
-        """Whether something waits."""
-        return bool(self._items)
+    def has_been_silent(self) -> bool:
+        """Whether no whole frame has come for as long as makes a loss."""
+        silent_ns = time.monotonic_ns() - self._heard_ns
+        return self._limits is not None and silent_ns > self._limits.timeout_s * NS_PER_S
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a frame may come any moment."""
+        return not self.ended and self._lost_ns is None
 
     @property
     def has_frame(self) -> bool:
         """Whether a frame waits."""
         return self._waiting_frames > 0
+
+    def pop(self) -> list[QueuedFrame | LostFrame]:
+        """Take what comes next: one frame at most, and all losses before it."""
+        taken: list[QueuedFrame | LostFrame] = []
+        while self.items:
+            taken.append(self.items.popleft())
+            if isinstance(taken[-1], QueuedFrame):
+                self._waiting_frames -= 1
+                break
+        return taken
+
+    def close(self) -> int:
+        """Take nothing in any more; return how many frames had come that nobody took."""
+        self.stop()
+        frames = sum(item.dropped + isinstance(item, QueuedFrame) for item in self.items)
+        self.items.clear()
+        self._waiting_frames = 0
+        return frames
 
     def deadline_ns(self) -> float:
         """When silence turns into a loss, or a loss is given up, on the monotonic clock."""
@@ -181,16 +221,18 @@ class Mailbox:
             return self._heard_ns + self._limits.timeout_s * NS_PER_S
         return self._lost_ns + self._limits.give_up_s * NS_PER_S
 
-    def check_deadline(self) -> None:
-        """Declare what the deadline stands for, where it has passed."""
-        if self._limits is None or time.monotonic_ns() < self.deadline_ns():
-            return
+    def check_deadline(self, now_ns: int) -> float:
+        """Declare what the deadline stands for, where it has passed; return the next one."""
+        deadline_ns = self.deadline_ns()
+        if self._limits is None or now_ns < deadline_ns:
+            return deadline_ns
         if self._lost_ns is None:
             self.lose(f"nothing came for {self._limits.timeout_s:g} s")
-            return
-        given_up = f"given up after {self._limits.give_up_s:g} s: {self._reason}"
-        self._put_lost_row(given_up)
-        self.end(f"{self.name}: {given_up}")
+        else:
+            given_up = f"given up after {self._limits.give_up_s:g} s: {self._reason}"
+            self._put_lost_row(given_up)
+            self.end(given_up)
+        return self.deadline_ns()
 
     def _put_lost_row(self, reason: str, index: int | None = None) -> None:
         """Say a loss; one of no known frame takes an index too, as no two rows share one."""
@@ -198,37 +240,96 @@ class Mailbox:
             number, self._offset = self._next_index, self._offset + 1
         else:
             number = index + self._offset
-        dropped = self._jump_to(number)
-        self._next_index = number + 1
-        self._put_loss(LostFrame(Gap(number, reason, time.time_ns()), dropped))
+        self._put_loss(Gap(number, reason, time.time_ns()))
+
+    def _put_loss(self, gap: Gap) -> None:
+        self.items.append(LostFrame(gap, self._passed_over(gap.index), self._last_grab_ns))
+        self._changed.notify_all()
 
     def _has_room(self) -> bool:
-        return self.closed or (
-            self._waiting_frames < self._keep and len(self._items) < self._keep + MOST_LOSSES
+        return self._stopped or (
+            self._waiting_frames < self._keep and len(self.items) < self._keep + MOST_LOSSES
         )
 
-    def _put_loss(self, loss: LostFrame) -> None:
-        self._items.append(loss)
-        self.changed.notify_all()
-
-    def _jump_to(self, index: int) -> int:
-        """Return how many frames the source passed over; while it is lost, it passes over none."""
-        return max(0, index - self._next_index) if self._lost_ns is None else 0
+    def _passed_over(self, index: int) -> int:
+        """Go on to a frame; return how many were passed over: none while the source is lost."""
+        expected, self._next_index = self._next_index, index + 1
+        return max(0, index - expected) if self._lost_ns is None else 0
 
     def _push_out(self) -> None:
         """Remove the oldest frame, which the item behind it accounts for; losses stay."""
-        items = self._items
-        position = next(p for p, item in enumerate(items) if isinstance(item, QueuedFrame))
-        oldest, behind = items[position], items[position + 1]
-        dropped = behind.dropped + oldest.dropped + 1
-        if (
-            isinstance(behind, QueuedFrame)
-            and isinstance(oldest, QueuedFrame)
-            and behind.gap_from_ns is None
-        ):
-            # The loss that the pushed out frame ended is now ended by this one.
-            items[position + 1] = replace(behind, dropped=dropped, gap_from_ns=oldest.gap_from_ns)
-        else:
-            items[position + 1] = replace(behind, dropped=dropped)
-        del items[position]
+        items = self.items
+        place = next(p for p, item in enumerate(items) if isinstance(item, QueuedFrame))
+        dropped = items[place].dropped + 1 + items[place + 1].dropped
+        items[place + 1] = replace(items[place + 1], dropped=dropped)
+        del items[place]
         self._waiting_frames -= 1
+
+
+class Mailboxes:
+    """The mailboxes of a run, and the one place where the encoder waits for frames.
+
+    Args:
+        batch_wait_s: How long frames that are there wait for those of the other cameras.
+
+    Attributes:
+        boxes: One for each camera, in order.
+        interrupted: `stop` was called before every camera had ended.
+    """
+
+    def __init__(self, *, batch_wait_s: float = 0.002) -> None:
+        self.boxes: Sequence[Mailbox] = ()
+        self.interrupted = False
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._batch_wait_s = batch_wait_s
+
+    def add(self, name: str, *, keep: int, waits: bool, limits: LivenessTimeouts | None) -> Mailbox:
+        """Make the mailbox of one more camera; see `Mailbox`."""
+        box = Mailbox(self._changed, name, keep=keep, waits=waits, limits=limits)
+        self.boxes = (*self.boxes, box)
+        return box
+
+    def take(self) -> list[tuple[str, QueuedFrame | LostFrame]]:
+        """Wait until something is there; return one frame of each camera, and losses before it.
+
+        Frames wait a little for those of cameras that are delivering, so that one run of the
+        encoder serves several; cameras that are lost or ended are not waited for.
+
+        Returns:
+            Camera name and item; empty once stopped, or once every camera has ended.
+        """
+        with self._changed:
+            while not self._stopped:
+                now_ns = time.monotonic_ns()
+                deadline_ns = min(
+                    (box.check_deadline(now_ns) for box in self.boxes), default=math.inf
+                )
+                if any(box.items for box in self.boxes):
+                    break
+                if all(box.ended for box in self.boxes):
+                    return []
+                left_s = (deadline_ns - now_ns) / NS_PER_S
+                self._changed.wait(min(LONGEST_WAIT_S, max(0.0, left_s)))
+            if len(self.boxes) > 1 and any(box.has_frame for box in self.boxes):
+                self._changed.wait_for(self._is_complete, timeout=self._batch_wait_s)
+            if self._stopped:
+                return []
+            taken = [(box.name, item) for box in self.boxes for item in box.pop()]
+            self._changed.notify_all()
+            return taken
+
+    def stop(self) -> None:
+        """Let `take` return empty from now on; safe in a signal handler."""
+        with self._changed:
+            self._stopped = self.interrupted = True
+            self._changed.notify_all()
+
+    def close(self) -> dict[str, int]:
+        """Take nothing in any more; return how many frames of each camera nobody took."""
+        with self._changed:
+            self._stopped = True
+            return {box.name: box.close() for box in self.boxes}
+
+    def _is_complete(self) -> bool:
+        return self._stopped or all(box.has_frame for box in self.boxes if box.is_awaited)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -114,15 +113,6 @@ class StreamOptions:
     def encoder_outputs(self) -> tuple[str, ...]:
         """What the encoder must give."""
         return OUTPUTS["encoder"] if self.ood == "both" else ("mu",)
-
-    @property
-    def is_paced(self) -> bool:
-        """Whether frames come by the clock: a recording's follow each other at once."""
-        paths = [os.path.expanduser(text) for text in self.camera]  # noqa: PTH111  # any text
-        return self.realtime or not all(
-            os.path.isfile(path) or os.path.isdir(path)  # noqa: PTH112, PTH113  # or too long
-            for path in paths
-        )
 
     @property
     def every(self) -> int | None:

@@ -14,7 +14,6 @@ from typing_extensions import Self
 from ..bundle.load import Bundle
 from ..core.errors import MotorVAEError, OutputError, SourceError
 from ..core.row import Row, RunFacts
-from ..core.spec import ModelSpec
 from ..engines.autotune_threads import autotuned_engine
 from ..engines.cpu_threads import opencv_kept_single
 from ..engines.select import Rebuild, SelectedEngine, select_engine
@@ -23,11 +22,10 @@ from ..sinks.fanout import SinkFanout, SinkReport
 from ..sinks.open import check_output, open_sink
 from ..sources.base import FrameSource
 from ..sources.open import open_source
-from ..sources.paced import Paced
+from ..sources.spec import SourceSpec
 from .capture_thread import CaptureThread
 from .encode_loop import Extras, LatentStream, end_row
-from .mailbox import LivenessTimeouts
-from .mailboxes import Mailboxes
+from .mailbox import LivenessTimeouts, Mailboxes
 from .ood import usable_detector
 from .options import StreamOptions, check_stream_options
 from .reconstruct import Reconstruction
@@ -167,11 +165,15 @@ class _Run:
         self.summary: StreamSummary | None = None
         with contextlib.ExitStack() as stack:
             stack.enter_context(opencv_kept_single())
-            choice = _encoder(options, bundle, rebuild)
+            specs = [
+                SourceSpec.parse(text, realtime=options.realtime, fps=options.fps)
+                for text in options.camera
+            ]
+            choice = _encoder(options, bundle, specs, rebuild)
             backend = stack.enter_context(choice.backend)
             extras, remarks = _extras(options, bundle, stack, rebuild)
             self.encoder = LatentStream(backend, bundle.spec, len(options.camera), extras)
-            self._mailboxes, self._captures, sources = _captures(options, bundle, stack)
+            self._mailboxes, self._captures, sources = _captures(options, bundle, specs, stack)
             self.expected = _expected(sources, options.max_frames)
             self.facts = RunFacts(
                 latent_size=bundle.spec.latent_size,
@@ -189,7 +191,7 @@ class _Run:
     def rows(self) -> Generator[Row, None, None]:
         """Yield every row, the last one included, and release everything."""
         with self._stack:
-            if not self._mailboxes.stopped:
+            if not self._mailboxes.interrupted:
                 for capture in self._captures:
                     capture.start()
             rows = self.encoder.rows(self._mailboxes, max_frames=self._max_frames)
@@ -276,14 +278,16 @@ def _check_view(options: StreamOptions) -> None:
         check_view(options.view_file)
 
 
-def _encoder(options: StreamOptions, bundle: Bundle, rebuild: Rebuild | None) -> SelectedEngine:
+def _encoder(
+    options: StreamOptions, bundle: Bundle, specs: Sequence[SourceSpec], rebuild: Rebuild | None
+) -> SelectedEngine:
     """Open the encoder; where frames come with pauses, with the threads that suit those."""
     request = replace(options.engine, outputs=options.encoder_outputs)
 
     def open_with(threads: int | None) -> SelectedEngine:
         return select_engine(bundle, "encoder", replace(request, threads=threads), rebuild)
 
-    if request.threads is not None or not options.is_paced:
+    if request.threads is not None or not any(spec.live for spec in specs):
         return open_with(request.threads)
     side = bundle.spec.image_size
     return autotuned_engine(open_with, (len(options.camera), 1, side, side))
@@ -320,21 +324,19 @@ def _extras(
     return extras, remarks
 
 
-def _opened(text: str, options: StreamOptions, spec: ModelSpec) -> FrameSource:
-    """Open a source for a model, at the pace asked for."""
-    source = open_source(text, replace(options.capture_request, spec=spec))
-    return Paced(source) if options.realtime and not source.live else source
-
-
 def _captures(
-    options: StreamOptions, bundle: Bundle, stack: contextlib.ExitStack
+    options: StreamOptions,
+    bundle: Bundle,
+    specs: Sequence[SourceSpec],
+    stack: contextlib.ExitStack,
 ) -> tuple[Mailboxes, list[CaptureThread], list[FrameSource]]:
     """Open every camera, each with its mailbox and a thread that owns it and is not yet started."""
     mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
     captures: list[CaptureThread] = []
     sources: list[FrameSource] = []
-    for text in options.camera:
-        source = _opened(text, options, bundle.spec)
+    request = replace(options.capture_request, spec=bundle.spec)
+    for spec in specs:
+        source = open_source(spec, request)
         policy = options.policy or ("latest" if source.live else "every")
         mailbox = mailboxes.add(
             _unique(source.name, [box.name for box in mailboxes.boxes]),

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from motorvae.benchmarks.cases.base import Case, measured_case
 from motorvae.benchmarks.cli import main
+from motorvae.benchmarks.measure.case import Case, measured_case
 from motorvae.benchmarks.measure.environment import Environment
+from motorvae.benchmarks.measure.result import Rate, Result, Settings
 from motorvae.benchmarks.measure.roofline import cost_of, roofline_of
-from motorvae.benchmarks.measure.rounds import Schedule
-from motorvae.benchmarks.measure.samples import series_of
-from motorvae.benchmarks.result import Rate, Result, Settings
+from motorvae.benchmarks.measure.rounds import RoundPlan
+from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, untrained_subject
 from motorvae.benchmarks.subjects.torch_engines import thread_limit
 from motorvae.runtime.core.spec import ModelSpec
@@ -21,7 +21,7 @@ MS = 1_000_000
 
 
 def steady(ms: float, count: int = 20) -> tuple[int, ...]:
-    """Samples around a value, within 2 %."""
+    """Timings around a value, within 2 %."""
     return tuple(round(ms * MS * (0.99 + 0.02 * (place % 5) / 4)) for place in range(count))
 
 
@@ -43,7 +43,7 @@ def subject(small_spec: ModelSpec) -> Iterator[ModelUnderTest]:
 def result(small_spec: ModelSpec) -> Result:
     """Every kind of case, one of them not measured and one unstable."""
     cost = cost_of(small_spec, "encoder")
-    p50_ms = series_of(steady(5.25)).p50
+    p50_ms = samples_of(steady(5.25)).p50
     restless = tuple(ms * MS for ms in (11, 11, 11, 33, 33, 33))
     return Result(
         created="2026-11-23T12:00:00+00:00",
@@ -54,7 +54,7 @@ def result(small_spec: ModelSpec) -> Result:
             untrained=True,
             weights_sha256="ab" * 32,
             seed=0,
-            schedule=Schedule(samples=20),
+            schedule=RoundPlan(samples=20),
             training_schedule=None,
             spread_limit=0.1,
             drift_limit=0.1,
@@ -74,15 +74,15 @@ def result(small_spec: ModelSpec) -> Result:
             load_start=(0.1, 0.1, 0.1),
             load_end=(2.0, 1.0, 0.5),
         ),
-        matrix={"fp32": Rate(work=2 * 10**9, series=series_of(steady(20)))},
-        copy_memory=Rate(work=10**8, series=series_of(steady(10))),
-        read_memory=Rate(work=10**8, series=series_of(steady(8))),
+        matrix={"fp32": Rate(work=2 * 10**9, series=samples_of(steady(20)))},
+        copy_memory=Rate(work=10**8, series=samples_of(steady(10))),
+        read_memory=Rate(work=10**8, series=samples_of(steady(8))),
         cases=(
             Case(
                 group="encoder",
                 engine="torch eager",
                 batch=1,
-                stages={"run": series_of(steady(5.25))},
+                stages={"run": samples_of(steady(5.25))},
                 roofline=roofline_of(cost, flops_per_s=1e11, bytes_per_s=1e10, p50_ms=p50_ms),
             ),
             Case(group="encoder", engine="torch.compile", batch=1, not_measured="no compiler"),
@@ -91,7 +91,7 @@ def result(small_spec: ModelSpec) -> Result:
                     group="encoder",
                     engine="ONNX Runtime",
                     batch=1,
-                    stages={"run": series_of(restless)},
+                    stages={"run": samples_of(restless)},
                 )
             ),
             Case(
@@ -100,16 +100,16 @@ def result(small_spec: ModelSpec) -> Result:
                 source="bgr",
                 frame=(640, 480),
                 stages={
-                    "total": series_of(steady(6.5)),
-                    "preprocess": series_of(steady(1.25)),
-                    "encode": series_of(steady(5.25)),
+                    "total": samples_of(steady(6.5)),
+                    "preprocess": samples_of(steady(1.25)),
+                    "encode": samples_of(steady(5.25)),
                 },
             ),
             Case(
                 group="training",
                 engine="torch eager",
                 batch=64,
-                stages={"step": series_of(steady(640, 5))},
+                stages={"step": samples_of(steady(640, 5))},
             ),
         ),
         warnings=(),

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motorvae.benchmarks.cases.base import Case
 from motorvae.benchmarks.compare import (
     LEAST_FOR_P99,
     LEAST_TURNS,
@@ -19,9 +18,11 @@ from motorvae.benchmarks.compare import (
     compare_results,
     interval_of_ratio,
 )
-from motorvae.benchmarks.measure.samples import Unit, series_of
-from motorvae.benchmarks.result import Result, save_result
+from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.result import Result
+from motorvae.benchmarks.measure.samples import Unit, samples_of
 from motorvae.runtime.bundle.manifest import Metric
+from motorvae.runtime.core.documents import save_document
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import StrictModel
 
@@ -33,7 +34,7 @@ SAMPLES = st.lists(st.integers(10**5, 10**8), min_size=LEAST_TURNS * BLOCK, max_
 @settings(max_examples=25, deadline=None)
 @given(SAMPLES)
 def test_a_series_does_not_differ_from_itself(samples: list[int]) -> None:
-    series = series_of(samples)
+    series = samples_of(samples)
     change = change_of("it", series, series, BLOCKS, 0.0)
     assert change.ratio == 1
     assert change.interval is not None
@@ -44,8 +45,8 @@ def test_a_series_does_not_differ_from_itself(samples: list[int]) -> None:
 @settings(max_examples=25, deadline=None)
 @given(SAMPLES, st.integers(2, 1000))
 def test_a_scaled_series_has_that_ratio(samples: list[int], scale: int) -> None:
-    slow = series_of([scale * sample for sample in samples])
-    change = change_of("it", series_of(samples), slow, BLOCKS, 0.0)
+    slow = samples_of([scale * sample for sample in samples])
+    change = change_of("it", samples_of(samples), slow, BLOCKS, 0.0)
     assert change.ratio == pytest.approx(scale, rel=1e-12)
     assert change.interval is not None
     assert change.interval.low <= scale * (1 + 1e-12)
@@ -89,8 +90,8 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
 
 def test_too_few_turns_have_no_interval() -> None:
     samples = [10**6 + place for place in range(2 * BLOCK)]
-    slow = series_of([2 * sample for sample in samples])
-    change = change_of("it", series_of(samples), slow, BLOCKS, 0.05)
+    slow = samples_of([2 * sample for sample in samples])
+    change = change_of("it", samples_of(samples), slow, BLOCKS, 0.05)
     assert (change.interval, change.verdict, change.ratio) == (None, "unclear", 2)
 
 
@@ -108,14 +109,14 @@ def test_too_few_turns_have_no_interval() -> None:
 def test_the_whole_interval_decides(scale: float, unit: Unit, verdict: str) -> None:
     random = np.random.default_rng(1)
     samples = random.normal(10**7, 10**5, 200)
-    one = series_of([int(sample) for sample in samples], unit)
-    other = series_of([int(scale * sample) for sample in samples], unit)
+    one = samples_of([int(sample) for sample in samples], unit)
+    other = samples_of([int(scale * sample) for sample in samples], unit)
     assert change_of("it", one, other, (10, 10), 0.05).verdict == verdict
 
 
 def test_p99_is_compared_where_it_is_more_than_a_few_outliers() -> None:
-    few = series_of(range(1, LEAST_FOR_P99))
-    many = series_of(range(1, LEAST_FOR_P99 + 1))
+    few = samples_of(range(1, LEAST_FOR_P99))
+    many = samples_of(range(1, LEAST_FOR_P99 + 1))
     assert change_of("it", few, many, (10, 10), 0.05).p99_ratio is None
     assert change_of("it", many, many, (10, 10), 0.05).p99_ratio == 1
 
@@ -208,7 +209,7 @@ def test_what_no_longer_runs_or_passes_is_no_success(result: Result) -> None:
 
 def test_a_comparison_that_can_judge_nothing_is_no_success(result: Result) -> None:
     cases = tuple(
-        case.model_copy(update={"stages": {"run": series_of([5, 6, 7])}})
+        case.model_copy(update={"stages": {"run": samples_of([5, 6, 7])}})
         for case in result.cases
         if case.whole is not None
     )
@@ -229,7 +230,7 @@ def scaled(result: Result, scale: float) -> Result:
     for place, case in enumerate(result.cases):
         factor = scale if place == 0 else 1
         stages = {
-            stage: series_of([round(factor * sample) for sample in series.samples * 10])
+            stage: samples_of([round(factor * sample) for sample in series.samples * 10])
             for stage, series in case.stages.items()
         }
         cases.append(case.model_copy(update={"stages": stages}))
@@ -252,8 +253,8 @@ def test_a_regression_ends_with_exit_code_1_and_names_the_case(
     result: Result, tmp_path: Path
 ) -> None:
     before, after = tmp_path / "a.json", tmp_path / "b.json"
-    save_result(before, scaled(result, 1))
-    save_result(after, scaled(result, 1.5))
+    save_document(before, scaled(result, 1))
+    save_document(after, scaled(result, 1.5))
     worse = compare(before, after)
     assert worse.returncode == 1, worse.stderr
     assert worse.stderr == (

@@ -23,7 +23,6 @@ from motorvae.benchmarks.gpu.result import (
     Row,
     load_gpu_result,
     print_gpu_result,
-    save_gpu_result,
     series_of_ms,
 )
 from motorvae.benchmarks.gpu.rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
@@ -31,6 +30,7 @@ from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphReport, Metric
+from motorvae.runtime.core.documents import save_document
 from motorvae.runtime.core.errors import BackendError, MeasurementError
 from motorvae.runtime.engines.base import Arrays, Backend
 from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
@@ -401,7 +401,7 @@ def partial(result: GpuResult) -> GpuResult:
 
 def test_a_result_comes_back_as_it_was_written(partial: GpuResult, tmp_path: Path) -> None:
     path = tmp_path / "gpu.json"
-    save_gpu_result(path, partial)
+    save_document(path, partial)
     assert load_gpu_result(path) == partial
     assert not partial.passed
     assert partial.model_copy(update={"rows": partial.rows[:2]}).passed
@@ -431,7 +431,7 @@ def test_a_result_that_says_more_than_it_shows_is_refused(
     edit: Callable[[dict[str, Any]], object], message: str, partial: GpuResult, tmp_path: Path
 ) -> None:
     path = tmp_path / "gpu.json"
-    save_gpu_result(path, partial)
+    save_document(path, partial)
     content = json.loads(path.read_text(encoding="utf-8"))
     edit(content)
     path.write_text(json.dumps(content), encoding="utf-8")

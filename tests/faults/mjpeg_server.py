@@ -20,7 +20,8 @@ import threading
 import time
 from pathlib import Path
 
-BOUNDARY = "frame"
+from motorvae.benchmarks.subjects.mjpeg_camera import CONTENT_TYPE, part_of
+
 ENDINGS = {"cut", "close", "reset"}
 GARBAGE = b"this is no picture " * 40
 
@@ -119,17 +120,16 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def _show(self) -> str | None:
         self.send_response(200)
-        self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+        self.send_header("Content-Type", CONTENT_TYPE)
         self.end_headers()
         number, due_s = self.camera.count, time.monotonic()
         while True:
             ending, body = self.camera.next(number, due_s)
-            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n"
-            part = f"{head}\r\n".encode() + body
+            part = part_of(body)
             if ending:
                 self.wfile.write(part[: -len(body) // 2] if ending == "cut" else b"")
                 return ending
-            self.wfile.write(part + b"\r\n")
+            self.wfile.write(part)
             number += 1
             due_s = max(due_s + self.camera.period_s, time.monotonic())
 

@@ -6,7 +6,6 @@ import contextlib
 import http.server
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -23,13 +22,13 @@ import numpy.typing as npt
 import orjson
 import pytest
 
+from motorvae.benchmarks.subjects.mjpeg_camera import CONTENT_TYPE, part_of
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.sources.base import FrameSource
 
 FRAMES = 24
 FPS = 10
 WIDTH, HEIGHT = 96, 64
-BOUNDARY = "motorvaeframe"
 
 # Name of a clip: container format, codec, pixel format, options of the codec, of the container.
 CLIPS: dict[str, tuple[str, str, str, dict[str, str], dict[str, str]]] = {
@@ -209,16 +208,6 @@ def frame_at() -> Callable[..., Frame]:
     return make
 
 
-@pytest.fixture(autouse=True)
-def _restored_signals() -> Iterator[None]:
-    """The stream command takes over two signals for the rest of its process."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, handlers, strict=True):
-        signal.signal(number, handler)
-
-
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, every line of which must be JSON."""
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
@@ -351,16 +340,13 @@ def server() -> Iterator[Server]:
 
         def _stream(self, path: str) -> None:
             self.send_response(200)
-            self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+            self.send_header("Content-Type", CONTENT_TYPE)
             self.end_headers()
             for index in range(FRAMES):
-                jpeg = cv2.imencode(".jpg", image_of(index))[1].tobytes()
-                head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n"
-                head += f"Content-Length: {len(jpeg)}\r\n\r\n"
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
-                self.wfile.flush()
+                part = part_of(cv2.imencode(".jpg", image_of(index))[1].tobytes())
+                self.wfile.write(part)
             if path == "/mjpeg-cut":
-                self.wfile.write(head.encode() + jpeg[: len(jpeg) // 2])
+                self.wfile.write(part[: len(part) // 2])
             if path == "/mjpeg-stall":
                 found.stalled.set()
                 found.release.wait(60)

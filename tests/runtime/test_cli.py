@@ -221,7 +221,7 @@ def test_an_encoder_slower_than_the_source_drops_under_latest_only(
     """While the encoder deals with one frame, the source delivers three."""
     from motorvae.runtime.stream.capture_thread import CaptureThread
     from motorvae.runtime.stream.encode_loop import LatentStream
-    from motorvae.runtime.stream.mailboxes import Mailboxes
+    from motorvae.runtime.stream.mailbox import Mailboxes
 
     rows = []
 

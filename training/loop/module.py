@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ...runtime.core.errors import ConfigError
 from ...runtime.core.spec import ModelSpec
-from ..data.batches import HeldOutBatches, TrainBatches, least_batch
+from ..data.batches import HeldOutBatches, least_batch
 from ..data.dataset import DataSet
 from ..model.loss import Loss, active_units, vae_loss
 from ..model.vae import MotorVAE, sample_latent, weights_of
 from ..options import CARD_BATCH_SIZE, TrainOptions
+from .batches import TrainBatches
 from .schedule import Schedule
 
 _TRAINING_NOISE, _HELD_OUT_NOISE = 0, 1

@@ -155,9 +155,7 @@ def usable_package(name: TensorRTName, gpu: Gpu | NoGpu) -> tuple[TensorRTPackag
         )
     package = import_tensorrt(name)
     if objection := package.objection_to(gpu):
-        error = EngineError(f"{objection}; use --backend tensorrt or onnx")
-        error.reason = objection
-        raise error
+        raise EngineError(objection, fix="use --backend tensorrt or onnx")
     return package, gpu
 
 

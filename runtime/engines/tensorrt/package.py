@@ -130,34 +130,29 @@ def import_tensorrt(name: TensorRTName) -> TensorRTPackage:
     package = TensorRTPackage(name, trt, str(version))
     if not package.is_rtx and _major_minor(package.version) < OLDEST_TENSORRT:
         oldest = ".".join(map(str, OLDEST_TENSORRT))
-        found = BackendError(
-            f"TensorRT {version} is older than {oldest}, which this motorVAE needs: upgrade it "
-            "(JetPack 6.2 brings 10.3)"
+        raise BackendError(
+            f"TensorRT {version} is older than {oldest}, which this motorVAE needs",
+            fix="upgrade it (JetPack 6.2 brings 10.3)",
         )
-        found.reason = f"TensorRT {version} is older than {oldest}"
-        raise found
     return package
 
 
 def _not_installed(name: TensorRTName) -> MissingDependencyError:
     if name == "tensorrt" and platform.machine() == "aarch64":
-        error = MissingDependencyError(
-            "TensorRT is not in this Python environment: on a Jetson it comes with JetPack, so "
-            f"make the environment with --system-site-packages, or {_WITHOUT}"
+        return MissingDependencyError(
+            "TensorRT is not in this Python environment",
+            fix="on a Jetson it comes with JetPack, so make the environment with "
+            f"--system-site-packages, or {_WITHOUT}",
         )
-        error.reason = "the package tensorrt is not in this environment"
-        return error
     return missing_dependency(title_of(name), name, extra=name, instead=_WITHOUT)
 
 
 def _does_not_load(name: TensorRTName, cause: Exception) -> MissingDependencyError:
     said = " ".join(str(cause).split())
-    error = MissingDependencyError(
-        f"{name} is installed and does not load ({said}): install it again together with its "
-        f"libraries, or {_WITHOUT}"
+    return MissingDependencyError(
+        f"{name} is installed and does not load ({said})",
+        fix=f"install it again together with its libraries, or {_WITHOUT}",
     )
-    error.reason = f"{name} does not load ({said})"
-    return error
 
 
 def _major_minor(version: str) -> tuple[int, ...]:

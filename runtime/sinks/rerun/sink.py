@@ -35,7 +35,7 @@ LINES = {
     "mahalanobis": ("distance", BLUE),
     "reconstruction_error": ("error", BLUE),
 }
-FAMILIARITY = ("mahalanobis", "reconstruction_error")
+OOD_SERIES = ("mahalanobis", "reconstruction_error")
 
 
 @dataclass
@@ -168,7 +168,7 @@ class ViewSink(Sink):
         self._log(f"{path}/latents/bars", rr.BarChart(mu))
         self._log(f"{path}/latents/over_time", rr.Scalars(mu))
         self._plot(f"{path}/age_ms", row.age_ms)
-        for part in FAMILIARITY:
+        for part in OOD_SERIES:
             if (value := getattr(row, part)) is not None:
                 self._add_part(camera, part)
                 self._plot(f"{path}/{part}", value)
@@ -189,7 +189,7 @@ class ViewSink(Sink):
         """Take down what would look live, and say what is the matter."""
         said = f"{row.status}: {row.reason or 'no reason known'}"
         if not camera.blank:
-            for entity in ("image", "reconstruction", "latents", "age_ms", *FAMILIARITY):
+            for entity in ("image", "reconstruction", "latents", "age_ms", *OOD_SERIES):
                 self._log(f"{camera.path}/{entity}", rr.Clear(recursive=True))
         if said != camera.said or not camera.blank:
             stale, side = row.status == "stale", self._facts.image_size
@@ -257,7 +257,7 @@ class ViewSink(Sink):
             for entity, (name, colour) in LINES.items():
                 line = rr.SeriesLines(names=name, colors=colour, widths=1.5)
                 self._log(f"{camera.path}/{entity}", line, static=True)
-            for part in FAMILIARITY:
+            for part in OOD_SERIES:
                 self._log(f"{camera.path}/{part}/ood", marks, static=True)
         self._send_layout()
 

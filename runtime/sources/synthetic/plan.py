@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ...core.errors import ConfigError, sentence_list
-from ..paced import DEFAULT_FPS
+from ...core.frame import DEFAULT_FPS
 
 Ranges = tuple[tuple[int, int], ...]
 """First and last frame numbers, both included, in ascending order."""

@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import CameraError
-from ...core.frame import Frame, Gap
-from ..base import FrameSource
-from ..paced import DEFAULT_FPS
-from .plan import Ranges, SyntheticPlan
+from ...core.frame import DEFAULT_FPS, Frame, Gap, Mode
+from ..base import CaptureRequest, FrameSource
+from ..spec import SourceSpec
+from .plan import Ranges
 from .vehicles import MovingVehicles
-
-SYNTHETIC = "synthetic"
 
 
 class SyntheticSource(FrameSource):
@@ -27,14 +25,23 @@ class SyntheticSource(FrameSource):
     read, as from a recording.
 
     Args:
-        plan: What to deliver.
+        spec: Its plan says what to deliver.
+        request: What it is to deliver, and is checked against.
+
+    Raises:
+        CameraError: It does not deliver as asked.
     """
 
-    name = SYNTHETIC
-
-    def __init__(self, plan: SyntheticPlan = SyntheticPlan()) -> None:  # noqa: B008  # frozen
+    def __init__(
+        self,
+        spec: SourceSpec,
+        request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
+    ) -> None:
+        super().__init__(spec)
+        plan = spec.plan
+        delivers = Mode(width=plan.size, height=plan.size, fps=plan.fps)
+        request.check(self.name, delivers, advice="change fps or size after the ?")
         self.fps = plan.fps
-        self.live = self.can_reconnect = plan.fps is not None
         self.expected = plan.frames
         self._plan = plan
         self._period_s = 1 / (plan.fps or DEFAULT_FPS)
@@ -108,9 +115,9 @@ class SyntheticSource(FrameSource):
         self._stop.clear()
 
     def _gone(self, what: str) -> CameraError:
-        error = CameraError(f"{what}: it is gone until frame {self._gone_until}, as it was told")
-        error.reason = f"it is gone until frame {self._gone_until}, as it was told"
-        return error
+        return CameraError(
+            f"it is gone until frame {self._gone_until}, as it was told", context=what
+        )
 
     def _tick_now(self) -> int:
         now_s = time.monotonic()

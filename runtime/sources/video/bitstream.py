@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...pixels.image_files import jpeg_scan
+from ...pixels.jpeg import jpeg_scan
 
 _SLICE, _IDR_SLICE, _SPS = 1, 5, 7
 # Profiles whose sequence parameters tell of chroma, depth and scaling (H.264, section 7.3.2.1.1).

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 from ...core.closing import Closing
 from ...core.errors import SourceError
 from ...core.frame import Mode
+from ..spec import SourceSpec
 from .named_pipe import PipeReader
 
 FAILURES = (av.error.FFmpegError, OSError, ValueError)
@@ -20,6 +21,10 @@ FAILURES = (av.error.FFmpegError, OSError, ValueError)
 # FFmpeg renders these as video, and takes any .txt file for one.
 _TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
+_ADVICE = {
+    "url": "check the address and that the server runs",
+    "pipe": "check who writes to it",
+}
 _RTSP = {"rtsp_transport": "tcp", "fpsprobesize": "0"}
 _FOURCC = {
     "mjpeg": "MJPG",
@@ -40,42 +45,37 @@ class Connection(Closing):
         container: As PyAV gives it.
         stream: Its first video stream that moves.
         mode: How it is said to deliver.
-        live: There is no announced end.
 
     Args:
-        location: A path, or a URL that FFmpeg reads.
-        name: What to call it in messages, without credentials.
-        is_url: What the location is.
+        spec: Gives the path or the URL.
         timeout_s: How long a URL or a named pipe may be silent.
 
     Raises:
         SourceError: It cannot be opened or holds no video.
     """
 
-    def __init__(self, location: str, *, name: str, is_url: bool, timeout_s: float) -> None:
+    def __init__(self, spec: SourceSpec, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._pipe: PipeReader | None = None
-        pipe = None if is_url or not Path(location).is_fifo() else Path(location)
+        is_url, location = spec.kind == "url", spec.location
         # Without the prefix, what stands before a colon in a file's name is taken for a protocol.
         address = location if is_url else f"file:{location}"
         options = _RTSP if location.startswith("rtsp") and is_url else {}
         try:
-            if pipe is not None:
-                self._pipe = PipeReader(pipe, timeout_s)
+            if spec.kind == "pipe":
+                self._pipe = PipeReader(Path(location), timeout_s)
             self.container: InputContainer = av.open(
                 self._pipe or address, "r", timeout=timeout_s, options=options
             )
         except FAILURES as error:
             if self._pipe is not None:
                 self._pipe.close()
-            advice = "check the address and that the server runs" if is_url else "check the file"
-            if pipe is not None:
-                advice = "check who writes to it"
             # PyAV's own error repeats the URL, credentials and all.
-            cause = None if is_url else error
-            failure = SourceError(f"cannot open {name}: {self.reason(error)}; {advice}")
-            failure.reason = self.reason(error)
-            raise failure from cause
+            raise SourceError(
+                self.reason(error),
+                context=f"cannot open {spec.name}",
+                fix=_ADVICE.get(spec.kind, "check the file"),
+            ) from (None if is_url else error)
         moving = [
             stream
             for stream in self.container.streams.video
@@ -84,12 +84,15 @@ class Connection(Closing):
         ]
         if not moving:
             self.close()
-            raise SourceError(f"{name} holds no video stream: name a video file or stream")
+            raise SourceError(f"{spec.name} holds no video stream: name a video file or stream")
         self.stream = moving[0]
         self.mode = _mode_of(self.stream)
-        # A recording served over the network has an end; a camera has none.
-        has_end = self.stream.frames or self.container.duration is not None
-        self.live = pipe is not None or (is_url and not has_end and self.container.size <= 0)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether it announces how long it is: a recording does, a camera does not."""
+        announced = self.stream.frames or self.container.duration is not None
+        return bool(announced) or self.container.size > 0
 
     def reason(self, error: Exception) -> str:
         """Return the error's own words without its number and the address it repeats."""

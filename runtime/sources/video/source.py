@@ -6,6 +6,7 @@ import heapq
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import av
@@ -18,7 +19,7 @@ from ...core.spec import ModelSpec
 from ...pixels.jpeg import GreyJpeg, grey_from_jpeg
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import CaptureRequest, FrameSource
-from ..capture_mode import check_mode
+from ..spec import SourceSpec
 from ..timestamps import StreamClock
 from .bitstream import BitstreamValidator
 from .connection import FAILURES, Connection
@@ -53,9 +54,7 @@ class VideoSource(FrameSource):
     frame.
 
     Args:
-        location: A path, or a URL that FFmpeg reads. A named pipe is a live stream.
-        name: What to call it in messages, without credentials.
-        is_url: A stream without an announced end is live.
+        spec: Gives the path of a file or named pipe, or a URL that FFmpeg reads.
         request: What it is to deliver; the time-out holds for URLs and pipes.
 
     Raises:
@@ -64,17 +63,12 @@ class VideoSource(FrameSource):
 
     def __init__(
         self,
-        location: str,
-        *,
-        name: str,
-        is_url: bool,
+        spec: SourceSpec,
         request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
     ) -> None:
-        self.name = name
-        self._location, self._is_url, self._request = location, is_url, request
+        self._spec, self._request = spec, request
         self._index = 0
         self._open()
-        self.can_reconnect = self.live
 
     def read(self) -> Frame | Gap | None:
         """Return the next frame in display order, or a gap where one is damaged."""
@@ -105,19 +99,16 @@ class VideoSource(FrameSource):
 
     def _open(self) -> None:
         opened_ns = time.monotonic_ns()
-        self._connection = Connection(
-            self._location,
-            name=self.name,
-            is_url=self._is_url,
-            timeout_s=self._request.timeout_s,
-        )
+        self._connection = Connection(self._spec, self._request.timeout_s)
         try:
-            check_mode(self.name, self._request, self._connection.mode)
+            self._request.check(self._spec.name, self._connection.mode)
         except CameraError:
             self._connection.close()
             raise
         self._stream = self._connection.stream
-        self.live = self._connection.live
+        if self._spec.is_recording is None:  # what was a camera once is not one recording later
+            self._spec = replace(self._spec, has_end=self._connection.has_end)
+        super().__init__(self._spec)
         self.fps = self._connection.mode.fps
         self.expected = self._stream.frames or None
         codec = self._stream.codec_context
@@ -168,9 +159,9 @@ class VideoSource(FrameSource):
         yield from self._gaps_before(math.inf)
         if self.live:
             reason = connection.reason(failure) if failure else "the stream ended"
-            loss = CameraError(f"lost {self.name} after {self._index} frames: {reason}")
-            loss.reason = reason
-            raise loss from (None if self._is_url else failure)  # PyAV's would repeat the URL
+            raise CameraError(reason, context=f"lost {self.name} after {self._index} frames") from (
+                None if self._spec.kind == "url" else failure
+            )  # PyAV's would repeat the URL
         if failure:
             yield self._gap(f"reading failed: {connection.reason(failure)}", time.time_ns())
         elif early := early_end(connection.container, self._stream, self._log):

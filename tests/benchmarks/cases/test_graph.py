@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.cases.base import Case
 from motorvae.benchmarks.cases.graph import DriftGate, cost_of_case, graph_cases
-from motorvae.benchmarks.measure.rounds import Schedule
+from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.subjects.engines_under_test import contenders_of, is_for, production
 from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, random_model
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import MeasurementError
 
-SHORT = Schedule(samples=3, warmup=1, settle=0, turn=2)
+SHORT = RoundPlan(samples=3, warmup=1, settle=0, turn=2)
 
 
 def measured(

@@ -11,7 +11,7 @@ import pytest
 from motorvae.benchmarks.cases import path as path_case
 from motorvae.benchmarks.cases.graph import DriftGate
 from motorvae.benchmarks.cases.path import SOURCES, path_cases
-from motorvae.benchmarks.measure.rounds import Schedule
+from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.subjects.luma_paths import our_luma, plain_luma
 from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, random_model
 from motorvae.benchmarks.subjects.scenes import frame_of, scene_of
@@ -19,7 +19,7 @@ from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.reference import reference_luma
 
-SHORT = Schedule(samples=3, warmup=1, settle=0, turn=2)
+SHORT = RoundPlan(samples=3, warmup=1, settle=0, turn=2)
 SIZE = (320, 240)
 
 

@@ -4,12 +4,11 @@ import urllib.request
 
 from motorvae.benchmarks.cases.process import StreamConfig
 from motorvae.benchmarks.cases.stream import StreamPlan, stream_cases, stream_ways
-from motorvae.benchmarks.measure.rounds import Schedule
-from motorvae.benchmarks.report.goals import goals_of
+from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.subjects.mjpeg_camera import MjpegCamera
 from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
 
-SHORT = Schedule(samples=2, warmup=0, settle=0, turn=2)
+SHORT = RoundPlan(samples=2, warmup=0, settle=0, turn=2)
 PLAN = StreamPlan(rounds=2, skipped=2, frames=5)
 
 
@@ -45,10 +44,6 @@ def test_ages_and_memory_come_from_real_streams(subject: ModelUnderTest) -> None
         *["decode and convert alone, paced at 60 fps"] * 2,
         "encode alone, paced at 60 fps",
     ]
-    ages_of = [goal for goal in goals_of(cases) if " age" in goal.name]
-    assert len(ages_of) == 3
-    assert ages_of[-1].reached is not None  # p99 over p50; the others may be what cannot be
-    assert ages_of[-1].reached >= 1
 
 
 def test_float32_and_int8_are_streamed() -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from motorvae.benchmarks.cases.training import training_cases
-from motorvae.benchmarks.measure.rounds import Schedule
+from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.runtime.core.spec import ModelSpec
 
-SCHEDULE = Schedule(samples=2, warmup=0, settle=0, turn=1)
+SCHEDULE = RoundPlan(samples=2, warmup=0, settle=0, turn=1)
 
 
 def test_both_ways_are_timed_where_the_processor_has_bf16(small_spec: ModelSpec) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from motorvae.benchmarks.measure.rounds import Laps, Schedule, interleaved, stopwatch
+from motorvae.benchmarks.measure.rounds import Laps, RoundPlan, interleaved, stopwatch
 from motorvae.runtime.core.errors import ConfigError
 
 
@@ -25,27 +25,27 @@ def recording(name: str, calls: list[str]) -> Laps:
 def test_subjects_take_turns() -> None:
     calls: list[str] = []
     subjects = {name: recording(name, calls) for name in "ABC"}
-    interleaved(subjects, Schedule(samples=4, warmup=0, settle=0, turn=1))
+    interleaved(subjects, RoundPlan(samples=4, warmup=0, settle=0, turn=1))
     assert "".join(calls) == "ABC" * 4
 
 
 def test_a_turn_settles_before_it_times_and_the_last_may_be_short() -> None:
     calls: list[str] = []
     subjects = {name: recording(name, calls) for name in "AB"}
-    taken = interleaved(subjects, Schedule(samples=5, warmup=2, settle=1, turn=3))
+    taken = interleaved(subjects, RoundPlan(samples=5, warmup=2, settle=1, turn=3))
     assert "".join(calls) == "AABB" + "AAAA" + "BBBB" + "AAA" + "BBB"
     assert [len(samples["run"]) for samples in taken.values()] == [5, 5]
 
 
 def test_warmup_and_settling_calls_are_not_samples() -> None:
-    taken = interleaved({"A": counting()}, Schedule(samples=4, warmup=3, settle=1, turn=2))
+    taken = interleaved({"A": counting()}, RoundPlan(samples=4, warmup=3, settle=1, turn=2))
     assert taken == {"A": {"run": [4, 5, 7, 8]}}
 
 
 def test_every_sample_is_kept_as_it_came() -> None:
     durations = iter([5, 5, 5, 10**12, 5, 5])
     taken = interleaved(
-        {"A": lambda: {"run": next(durations)}}, Schedule(samples=6, warmup=0, settle=0)
+        {"A": lambda: {"run": next(durations)}}, RoundPlan(samples=6, warmup=0, settle=0)
     )
     assert taken["A"]["run"] == [5, 5, 5, 10**12, 5, 5]
 
@@ -53,7 +53,7 @@ def test_every_sample_is_kept_as_it_came() -> None:
 def test_a_turn_settles_for_its_time() -> None:
     begin_s = time.perf_counter()
     taken = interleaved(
-        {"A": counting()}, Schedule(samples=2, warmup=0, settle=0, settle_ms=20, turn=1)
+        {"A": counting()}, RoundPlan(samples=2, warmup=0, settle=0, settle_ms=20, turn=1)
     )
     assert time.perf_counter() - begin_s >= 0.04
     first, second = taken["A"]["run"]
@@ -81,7 +81,7 @@ def test_a_turn_waits_for_threads_that_still_work() -> None:
             "A": stopwatch(start, "run"),
             "B": stopwatch(lambda: seen.append(spinning.is_set()), "run"),
         },
-        Schedule(samples=2, warmup=0, settle=0, turn=1),
+        RoundPlan(samples=2, warmup=0, settle=0, turn=1),
     )
     assert seen == [False, False]
 
@@ -90,7 +90,7 @@ def test_stages_are_kept_apart() -> None:
     def lap() -> dict[str, int]:
         return {"total": 3, "encode": 2}
 
-    taken = interleaved({"A": lap}, Schedule(samples=2, warmup=1))
+    taken = interleaved({"A": lap}, RoundPlan(samples=2, warmup=1))
     assert taken == {"A": {"total": [3, 3], "encode": [2, 2]}}
 
 
@@ -107,7 +107,7 @@ def test_no_garbage_is_collected_while_timing() -> None:
     collecting: Callable[[], object] = lambda: seen.append(gc.isenabled())  # noqa: E731
     assert gc.isenabled()
     interleaved(
-        {"A": stopwatch(collecting, "run")}, Schedule(samples=3, warmup=0, settle=0, turn=2)
+        {"A": stopwatch(collecting, "run")}, RoundPlan(samples=3, warmup=0, settle=0, turn=2)
     )
     assert seen == [False, False, False]
     assert gc.isenabled()
@@ -118,11 +118,11 @@ def test_a_failure_turns_the_collector_back_on() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        interleaved({"A": fail}, Schedule(samples=1, warmup=0, settle=0))
+        interleaved({"A": fail}, RoundPlan(samples=1, warmup=0, settle=0))
     assert gc.isenabled()
 
 
-@pytest.mark.parametrize("schedule", [Schedule(samples=0), Schedule(samples=1, turn=0)])
-def test_no_samples_or_endless_turns_are_refused(schedule: Schedule) -> None:
+@pytest.mark.parametrize("schedule", [RoundPlan(samples=0), RoundPlan(samples=1, turn=0)])
+def test_no_samples_or_endless_turns_are_refused(schedule: RoundPlan) -> None:
     with pytest.raises(ConfigError, match="must be at least 1"):
         interleaved({"A": counting()}, schedule)

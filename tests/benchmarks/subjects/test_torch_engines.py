@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, luma_for, random_model
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest, random_model
+from motorvae.benchmarks.subjects.scenes import luma_for
 from motorvae.benchmarks.subjects.torch_engines import (
     agreement_with,
     compiled_run,

@@ -280,7 +280,7 @@ def test_without_openvino_int8_is_verified_elsewhere_and_says_so(fp32_copy: Path
     )
     assert done.returncode == 0, done.stderr
     assert "INT8 graphs added to bundle" in done.stderr
-    assert "not OpenVINO: the package openvino is not installed" in done.stderr
+    assert "needs the package openvino, which is not installed" in done.stderr
     reports = load_bundle(fp32_copy).manifest.verification
     of_openvino = {report.engine for report in reports if report.made_for == "openvino"}
     assert of_openvino

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +60,74 @@ def test_a_file_appears_whole_in_folders_made_for_it(place: Path) -> None:
         assert not path.exists()
     assert path.read_text() == "content"
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
+
+
+@dataclass
+class DiskLog:
+    """What was put on disk and renamed, in order; each call is made for real as well.
+
+    Attributes:
+        synced: Inode of each file or folder, with the bytes that it had then; None is a rename.
+    """
+
+    synced: list[tuple[int, int] | None] = field(default_factory=list)
+
+    def before_the_rename(self) -> list[tuple[int, int] | None]:
+        return self.synced[: self.synced.index(None)]
+
+    def after_the_rename(self) -> list[tuple[int, int] | None]:
+        return self.synced[self.synced.index(None) + 1 :]
+
+
+@pytest.fixture
+def disk_log(monkeypatch: pytest.MonkeyPatch) -> DiskLog:
+    log = DiskLog()
+    fsync = os.fsync
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        log.synced.append((status.st_ino, status.st_size))
+
+    def noted(rename: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            log.synced.append(None)
+            return rename(*args)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", synced)
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, noted(getattr(os, name)))
+    monkeypatch.setattr(files, "_exchange", noted(files._exchange))
+    return log
+
+
+def test_the_bytes_of_a_file_are_on_disk_before_its_name_and_then_the_name_is(
+    place: Path, disk_log: DiskLog
+) -> None:
+    """Else a power cut leaves the name without its bytes: a file that is neither."""
+    path = place / "file"
+    path.write_text("earlier")
+    with replaced_file(path) as temporary:
+        temporary.write_text("content")
+    assert disk_log.before_the_rename() == [(path.stat().st_ino, len("content"))]
+    assert [entry and entry[0] for entry in disk_log.after_the_rename()] == [place.stat().st_ino]
+
+
+@pytest.mark.parametrize("is_there_before", [False, True])
+def test_all_of_a_folder_is_on_disk_before_its_name(
+    place: Path, disk_log: DiskLog, is_there_before: bool
+) -> None:
+    path = place / "folder"
+    if is_there_before:
+        path.mkdir()
+    write_folder(path, "one")
+    sub, one = path / "sub", path / "sub" / "one"
+    before = {entry[0]: entry[1] for entry in disk_log.before_the_rename() if entry}
+    assert before.keys() >= {sub.stat().st_ino, one.stat().st_ino}
+    assert before[one.stat().st_ino] == len("one")
+    assert [entry and entry[0] for entry in disk_log.after_the_rename()] == [place.stat().st_ino]
 
 
 def test_a_file_gets_the_permissions_of_any_new_file(place: Path) -> None:

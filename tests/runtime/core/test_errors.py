@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
@@ -39,3 +40,20 @@ def test_a_missing_package_comes_with_the_command_and_the_way_round() -> None:
         "training needs the package torch, which is not installed: "
         "pip install 'motorvae[train]', or train elsewhere"
     )
+
+
+@pytest.mark.parametrize("kind", sorted(classes(), key=lambda found: found.__name__))
+def test_a_problem_can_be_quoted_without_what_stands_around_it(
+    kind: type[errors.MotorVAEError],
+) -> None:
+    plain = kind("it was unplugged", fix="plug it in")
+    framed = kind("it was unplugged", context="lost camera 0", fix="plug it in")
+    assert str(plain) == "it was unplugged: plug it in"
+    assert str(framed) == "lost camera 0: it was unplugged; plug it in"
+    assert (
+        str(kind("it was unplugged", context="lost camera 0")) == "lost camera 0: it was unplugged"
+    )
+    copy = pickle.loads(pickle.dumps(framed))  # noqa: S301  # of our own making
+    for error in (plain, framed, copy):
+        assert error.clause() == "it was unplugged"
+        assert str(error) in {str(plain), str(framed)}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from motorvae.runtime.core.errors import MotorVAEError
 from motorvae.runtime.core.redaction import without_credentials, without_private
-from motorvae.runtime.sources.gstreamer import name_of_pipeline
 from motorvae.runtime.sources.open import open_source
+from motorvae.runtime.sources.spec import name_of_pipeline
 
 MARK = "s3same"
 """Inside every password, so that a part of one is found, too."""

@@ -14,8 +14,8 @@ from motorvae.runtime.doctor import cameras as doctor_cameras
 from motorvae.runtime.doctor.cameras import candidates, examine_cameras, measure, row_of
 from motorvae.runtime.sources.camera import DeviceSource
 from motorvae.runtime.sources.device_names import Camera
-from motorvae.runtime.sources.synthetic.plan import plan_from_query
-from motorvae.runtime.sources.synthetic.source import SyntheticSource
+from motorvae.runtime.sources.open import open_source
+from motorvae.runtime.sources.spec import SourceSpec
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def examined(seconds: float = 0.1) -> tuple[int, str]:
 
 
 def test_a_rate_is_measured_and_damage_is_counted() -> None:
-    source = SyntheticSource(plan_from_query("fps=100&size=32&loop=1&damage=3..4"))
+    source = open_source("synthetic?fps=100&size=32&loop=1&damage=3..4")
     with source:
         measured = measure(source, 0.3)
     assert measured.failed == 2
@@ -50,7 +50,7 @@ def test_a_rate_is_measured_and_damage_is_counted() -> None:
 
 def test_a_camera_that_stops_is_reported_with_its_cause(clip: Path) -> None:
     """OpenCV reads a clip through the verbs of a camera, and then delivers no more."""
-    with DeviceSource(str(clip), api=cv2.CAP_FFMPEG) as source:
+    with DeviceSource(SourceSpec.device(str(clip)), api=cv2.CAP_FFMPEG) as source:
         mode, measured = source.mode, measure(source, 60)
     assert measured.frames == 12
     assert measured.trouble == "it stopped"
@@ -59,7 +59,7 @@ def test_a_camera_that_stops_is_reported_with_its_cause(clip: Path) -> None:
 
 
 def test_a_source_that_only_fails_ends() -> None:
-    with SyntheticSource(plan_from_query("fps=max&size=32&frames=50&damage=0..49")) as source:
+    with open_source("synthetic?fps=max&size=32&frames=50&damage=0..49") as source:
         measured = measure(source, 1)
     assert (measured.frames, measured.failed, measured.trouble) == (0, 50, "it ended")
     assert measured.fps is measured.first_ms is None

@@ -11,8 +11,7 @@ import simplejpeg
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.image_files import jpeg_scan
-from motorvae.runtime.pixels.jpeg import grey_from_jpeg, luma_from_jpeg
+from motorvae.runtime.pixels.jpeg import grey_from_jpeg, jpeg_scan, luma_from_jpeg
 from motorvae.runtime.pixels.reference import reference_luma
 from motorvae.runtime.pixels.v4l2_formats import luma_from_any_jpeg
 

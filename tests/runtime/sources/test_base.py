@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from motorvae.runtime.core.errors import SourceError
+from motorvae.runtime.core.errors import CameraError, SourceError
 from motorvae.runtime.core.frame import Frame, Gap, Mode
-from motorvae.runtime.sources.base import FrameSource
-from motorvae.runtime.sources.paced import Paced
+from motorvae.runtime.sources.base import CaptureRequest, FrameSource, Paced
 
 FrameAt = Callable[..., Frame]
+GOT = Mode(640, 480, 29.97, "YUYV")
 
 
 def gap(index: int) -> Gap:
@@ -102,3 +102,40 @@ def test_pace_passes_gaps_on_and_invents_a_rate_where_there_is_none() -> None:
         assert paced.fps == 30.0
         assert isinstance(paced.read(), Gap)
         assert paced.read() is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [Mode(), Mode(width=640), Mode(height=480), Mode(fps=30), Mode(640, 480, 30.5, "yuyv")],
+)
+def test_what_was_honoured_passes(asked: Mode) -> None:
+    CaptureRequest(asked).check("camera 0", GOT)
+
+
+@pytest.mark.parametrize(
+    "asked", [Mode(width=641), Mode(height=1), Mode(fps=31), Mode(fps=29), Mode(fourcc="MJPG")]
+)
+def test_what_was_not_honoured_is_refused_unless_any_mode_is_taken(asked: Mode) -> None:
+    with pytest.raises(CameraError, match="asked for") as caught:
+        CaptureRequest(asked).check("camera 0", GOT)
+    assert caught.value.clause() == f"asked for {asked}, got {GOT}"
+    CaptureRequest(asked, accept_mode=True).check("camera 0", GOT)
+
+
+@pytest.mark.parametrize("asked", [Mode(width=640), Mode(fps=30), Mode(fourcc="MJPG")])
+def test_what_is_not_known_counts_as_not_honoured(asked: Mode) -> None:
+    with pytest.raises(CameraError, match="got unknown"):
+        CaptureRequest(asked).check("camera 0", Mode())
+
+
+def test_the_error_names_asked_and_got_and_the_way_out() -> None:
+    with pytest.raises(CameraError) as caught:
+        CaptureRequest(Mode(1280, 720, 60, "MJPG")).check(
+            "camera 0",
+            Mode(640, 480, 30, "YUYV"),
+            advice="ask for what it can do (motorvae-doctor cameras)",
+        )
+    assert str(caught.value) == (
+        "camera 0: asked for 1280x720 60 fps MJPG, got 640x480 30 fps YUYV; ask for what it can "
+        "do (motorvae-doctor cameras), or take it with --accept-mode"
+    )

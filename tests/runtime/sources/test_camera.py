@@ -18,6 +18,7 @@ from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
 from motorvae.runtime.sources import camera as device
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.camera import DeviceSource
+from motorvae.runtime.sources.spec import SourceSpec
 
 DESCRIPTORS = Path("/proc/self/fd")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="device files are Linux's")
@@ -28,7 +29,7 @@ def test_opencv_frames_are_stamped_counted_and_end_in_a_loss(
 ) -> None:
     """OpenCV reads a file through the same verbs as a camera, and then delivers no more."""
     frames: list[Frame] = []
-    source = DeviceSource(str(clips["mjpeg.avi"]), api=cv2.CAP_FFMPEG)
+    source = DeviceSource(SourceSpec.device(str(clips["mjpeg.avi"])), api=cv2.CAP_FFMPEG)
     assert source.live
     assert source.fps == clip_tools.fps
     with pytest.raises(CameraError, match=r"lost camera .* after 24 frames: it stopped"):
@@ -44,7 +45,7 @@ def test_opencv_frames_are_stamped_counted_and_end_in_a_loss(
 @pytest.mark.parametrize("named", [987, "/dev/video987"])
 def test_no_such_camera_names_what_was_tried_and_found(named: int | str) -> None:
     with pytest.raises(CameraError) as caught:
-        DeviceSource(named)
+        DeviceSource(SourceSpec.device(named))
     text = str(caught.value)
     assert text.startswith(f"cannot open camera {named}: /dev/video987 does not exist; ")
     assert "cameras found: " in text
@@ -55,7 +56,7 @@ def test_no_such_camera_names_what_was_tried_and_found(named: int | str) -> None
 @on_linux
 def test_a_device_that_is_no_camera_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CameraError, match="OpenCV tried /dev/null, which did not open"):
-        DeviceSource("/dev/null")
+        DeviceSource(SourceSpec.device("/dev/null"))
     assert capfd.readouterr().err == ""
 
 
@@ -66,13 +67,13 @@ def test_the_stable_name_is_what_is_opened_and_told(tmp_path: Path) -> None:
     link.parent.mkdir()
     link.symlink_to("/dev/null")
     with pytest.raises(CameraError) as caught:
-        DeviceSource("/dev/null", links=tmp_path)
+        DeviceSource(SourceSpec.device("/dev/null"), links=tmp_path)
     assert str(caught.value).startswith(
         f"cannot open camera /dev/null ({link.name}): OpenCV tried {link}, which did not open; "
     )
     assert caught.value.clause() == f"OpenCV tried {link}, which did not open"
     with pytest.raises(CameraError, match=f"cannot open camera {link}: OpenCV tried"):
-        DeviceSource(str(link), links=tmp_path)
+        DeviceSource(SourceSpec.device(str(link)), links=tmp_path)
 
 
 @on_linux
@@ -81,7 +82,7 @@ def test_a_device_that_may_not_be_opened_says_how_to_be_let_in(
 ) -> None:
     monkeypatch.setattr(device.os, "access", lambda *_: False)  # the tests may run as root
     with pytest.raises(CameraError, match=r"permission denied for /dev/null; add .* group video"):
-        DeviceSource("/dev/null")
+        DeviceSource(SourceSpec.device("/dev/null"))
 
 
 def test_a_mode_is_read_back_and_a_refused_camera_is_released(clips: dict[str, Path]) -> None:
@@ -89,22 +90,26 @@ def test_a_mode_is_read_back_and_a_refused_camera_is_released(clips: dict[str, P
     path, asked = str(clips["mjpeg.avi"]), Mode(1280, 720, 60, "MJPG")
     descriptors = len(list(DESCRIPTORS.iterdir())) if DESCRIPTORS.exists() else 0
     with pytest.raises(CameraError) as caught:
-        DeviceSource(path, CaptureRequest(asked), api=cv2.CAP_FFMPEG)
+        DeviceSource(SourceSpec.device(path), CaptureRequest(asked), api=cv2.CAP_FFMPEG)
     assert str(caught.value) == (
         f"camera {path}: asked for 1280x720 60 fps MJPG, got 96x64 10 fps MJPG; ask for what it "
         "can do (motorvae-doctor cameras), or take it with --accept-mode"
     )
     if descriptors:
         assert len(list(DESCRIPTORS.iterdir())) == descriptors
-    with DeviceSource(path, CaptureRequest(asked, accept_mode=True), api=cv2.CAP_FFMPEG) as source:
+    with DeviceSource(
+        SourceSpec.device(path), CaptureRequest(asked, accept_mode=True), api=cv2.CAP_FFMPEG
+    ) as source:
         assert source.mode == Mode(96, 64, 10.0, "MJPG")
-    DeviceSource(path, CaptureRequest(Mode(fps=10.1)), api=cv2.CAP_FFMPEG).close()
+    DeviceSource(
+        SourceSpec.device(path), CaptureRequest(Mode(fps=10.1)), api=cv2.CAP_FFMPEG
+    ).close()
 
 
 def test_a_camera_that_was_lost_is_opened_again_and_counted_on(
     clips: dict[str, Path], clip_tools: Any, drain: Callable
 ) -> None:
-    source = DeviceSource(str(clips["mjpeg.avi"]), api=cv2.CAP_FFMPEG)
+    source = DeviceSource(SourceSpec.device(str(clips["mjpeg.avi"])), api=cv2.CAP_FFMPEG)
     assert source.can_reconnect
     read: list[Frame] = []
     for _ in range(2):
@@ -121,7 +126,7 @@ def test_a_camera_that_was_lost_is_opened_again_and_counted_on(
 
 def test_a_frame_that_lay_there_is_no_younger_than_the_one_before(clips: dict[str, Path]) -> None:
     """The next frame of a clip is there at once, whenever it is asked for."""
-    with DeviceSource(str(clips["mjpeg.avi"]), api=cv2.CAP_FFMPEG) as source:
+    with DeviceSource(SourceSpec.device(str(clips["mjpeg.avi"])), api=cv2.CAP_FFMPEG) as source:
         source._capture = Instant(source._capture)
         opened_ns = time.monotonic_ns()
         first = source.read()
@@ -141,7 +146,9 @@ def test_raw_frames_become_luma_and_what_is_no_such_frame_is_converted_from_then
     """No camera is here: a clip stands for one, and hands over raw what a test gives it."""
     spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
     path = str(clips["mjpeg.avi"])
-    with DeviceSource(path, CaptureRequest(spec=spec), api=cv2.CAP_FFMPEG) as source:
+    with DeviceSource(
+        SourceSpec.device(path), CaptureRequest(spec=spec), api=cv2.CAP_FFMPEG
+    ) as source:
         assert not source._is_raw  # only V4L2 hands over what it has
         assert source.read().image.shape == (64, 96, 3)
         jpeg = cv2.imencode(".jpg", clip_tools.image(3))[1].reshape(1, -1)
@@ -202,6 +209,6 @@ class Instant:
 def test_a_real_camera_delivers_frames() -> None:
     if not Path("/dev/video0").exists():
         pytest.skip("no camera on this machine")
-    with DeviceSource(0) as source:
+    with DeviceSource(SourceSpec.device(0)) as source:
         frames = [source.read() for _ in range(5)]
     assert [frame.index for frame in frames] == list(range(5))

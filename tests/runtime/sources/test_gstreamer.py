@@ -13,10 +13,10 @@ from motorvae.runtime.core.frame import Mode
 from motorvae.runtime.sources.gstreamer import (
     csi_pipeline,
     has_gstreamer,
-    name_of_pipeline,
     pipeline_with_sink,
 )
 from motorvae.runtime.sources.open import open_source
+from motorvae.runtime.sources.spec import name_of_pipeline
 
 TAIL = "appsink drop=true max-buffers=1 sync=false"
 ROOT = Path(__file__).parents[3]
@@ -142,7 +142,7 @@ source = open_source(
     "gst:videotestsrc num-buffers=5 is-live=true ! video/x-raw,width=96,height=64,framerate=30/1",
     CaptureRequest(Mode(96, 64, 30)),
 )
-say(live=source.live, returns=source.can_reconnect, name=source.name, mode=str(source.mode))
+say(live=source.live, can_reconnect=source.can_reconnect, name=source.name, mode=str(source.mode))
 for _ in range(2):
     try:
         while True:

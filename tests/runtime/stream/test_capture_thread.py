@@ -15,9 +15,7 @@ from motorvae.runtime.pixels.convert import input_from_image
 from motorvae.runtime.sources.base import FrameSource
 from motorvae.runtime.stream import capture_thread as capture
 from motorvae.runtime.stream.capture_thread import CaptureThread
-from motorvae.runtime.stream.mailbox import LivenessTimeouts
-from motorvae.runtime.stream.mailboxes import Mailboxes
-from motorvae.runtime.stream.messages import LostFrame, QueuedFrame
+from motorvae.runtime.stream.mailbox import LivenessTimeouts, LostFrame, Mailboxes, QueuedFrame
 
 FrameAt = Callable[..., Frame]
 Script = list[Any]
@@ -69,6 +67,20 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 Run = Callable[..., list[tuple[str, int]]]
 
 
+class Kinds:
+    """Tells items apart: the reason of a loss, `back` for the frame that ends it, or `frame`."""
+
+    def __init__(self) -> None:
+        self._is_lost = False
+
+    def of(self, item: QueuedFrame | LostFrame) -> str:
+        if isinstance(item, LostFrame):
+            self._is_lost = item.last_grab_ns is not None
+            return item.gap.reason
+        was_lost, self._is_lost = self._is_lost, False
+        return "back" if was_lost else "frame"
+
+
 @pytest.fixture
 def run(small_spec: ModelSpec) -> Iterator[Run]:
     """Everything that comes out of a source's mailbox, as (reason or 'frame' or 'back', index)."""
@@ -78,7 +90,7 @@ def run(small_spec: ModelSpec) -> Iterator[Run]:
         *,
         items: int | None = None,
         limits: LivenessTimeouts | None = None,
-        shots: list[QueuedFrame] | None = None,
+        out: list[Any] | None = None,
         **options: Any,
     ) -> list[tuple[str, int]]:
         boxes = Mailboxes()
@@ -86,17 +98,16 @@ def run(small_spec: ModelSpec) -> Iterator[Run]:
         given = limits or LivenessTimeouts(timeout_s=60, give_up_s=60)
         box = boxes.add("x", keep=64, waits=waits, limits=given if source.can_reconnect else None)
         found: list[tuple[str, int]] = []
+        kinds = Kinds()
         with CaptureThread(source, box, small_spec, **options) as thread:
             thread.start()
             while (items is None or len(found) < items) and (taken := boxes.take()):
                 for _, item in taken:
-                    if isinstance(item, LostFrame):
-                        found.append((item.gap.reason, item.gap.index))
-                        continue
-                    kind = "frame" if item.gap_from_ns is None else "back"
-                    found.append((kind, item.frame.index))
-                    if shots is not None:
-                        shots.append(item)
+                    is_lost = isinstance(item, LostFrame)
+                    index = item.gap.index if is_lost else item.frame.index
+                    found.append((kinds.of(item), index))
+                    if out is not None:
+                        out.append(item)
         return found
 
     return call
@@ -108,18 +119,18 @@ def test_frames_arrive_as_the_encoders_luma_with_their_facts(
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (60, 80, 3), np.uint8)
     frame = Frame(image, 0, captured_ns=1, grabbed_ns=2, capture_ns=3, name="a", media_s=4.0)
-    shots: list[QueuedFrame] = []
-    assert run(Scripted([frame], can_reconnect=False), shots=shots) == [("frame", 0)]
-    (shot,) = shots
-    assert shot.frame.image.dtype == np.uint8
+    out: list[Any] = []
+    assert run(Scripted([frame], can_reconnect=False), out=out) == [("frame", 0)]
+    (frame_out,) = out
+    assert frame_out.frame.image.dtype == np.uint8
     assert np.array_equal(
-        shot.frame.image * np.float32(1 / 255), input_from_image(image, small_spec)
+        frame_out.frame.image * np.float32(1 / 255), input_from_image(image, small_spec)
     )
-    facts = (shot.frame.captured_ns, shot.frame.grabbed_ns, shot.frame.capture_ns)
+    facts = (frame_out.frame.captured_ns, frame_out.frame.grabbed_ns, frame_out.frame.capture_ns)
     assert facts == (1, 2, 3)
-    assert (shot.frame.name, shot.frame.media_s) == ("a", 4.0)
-    assert shot.convert_ns > 0
-    assert not shot.duplicate
+    assert (frame_out.frame.name, frame_out.frame.media_s) == ("a", 4.0)
+    assert frame_out.convert_ns > 0
+    assert not frame_out.duplicate
 
 
 def test_luma_from_the_source_is_taken_as_it_is_with_the_time_it_took(
@@ -127,28 +138,28 @@ def test_luma_from_the_source_is_taken_as_it_is_with_the_time_it_took(
 ) -> None:
     side = small_spec.image_size
     luma = np.random.default_rng(2).integers(0, 256, (side, side), np.uint8)
-    shots: list[QueuedFrame] = []
+    out: list[Any] = []
     frame = Frame(luma, 0, 1, 2, 3, convert_ns=10**12)
-    assert run(Scripted([frame], can_reconnect=False), shots=shots) == [("frame", 0)]
-    assert shots[0].frame.image is luma
-    assert shots[0].frame.capture_ns == 3
-    assert shots[0].convert_ns > 10**12
+    assert run(Scripted([frame], can_reconnect=False), out=out) == [("frame", 0)]
+    assert out[0].frame.image is luma
+    assert out[0].frame.capture_ns == 3
+    assert out[0].convert_ns > 10**12
 
 
 def test_what_waits_does_not_hold_the_cameras_image(small_spec: ModelSpec) -> None:
     """A crop of a large image would be a view that keeps all of it."""
     image = np.random.default_rng(1).integers(0, 256, (32, 3200), np.uint8)
-    shots: list[QueuedFrame] = []
+    out: list[Any] = []
     source = Scripted([Frame(image, 0, 1, 2, 3)], can_reconnect=False)
     with_crop = small_spec.model_copy(update={"fit": "crop"})
     boxes = Mailboxes()
     box = boxes.add("x", keep=1, waits=True, limits=None)
     with CaptureThread(source, box, with_crop) as thread:
         thread.start()
-        shots += [item for _, item in boxes.take() if isinstance(item, QueuedFrame)]
-    assert shots[0].frame.image.flags.c_contiguous
-    base = shots[0].frame.image.base
-    assert base is None or base.nbytes == shots[0].frame.image.nbytes
+        out += [item for _, item in boxes.take() if isinstance(item, QueuedFrame)]
+    assert out[0].frame.image.flags.c_contiguous
+    base = out[0].frame.image.base
+    assert base is None or base.nbytes == out[0].frame.image.nbytes
 
 
 def test_the_end_of_a_recording_is_an_end(run: Run, frame_at: FrameAt) -> None:
@@ -244,12 +255,10 @@ def test_a_camera_that_sends_only_rubbish_is_opened_again(
     with CaptureThread(source, box, small_spec) as thread:
         thread.start()
         kinds: list[str] = []
+        told = Kinds()
         while "back" not in kinds:
             for _, item in boxes.take():
-                if isinstance(item, LostFrame):
-                    kinds.append(item.gap.reason)
-                else:
-                    kinds.append("frame" if item.gap_from_ns is None else "back")
+                kinds.append(told.of(item))
     assert source.calls[:2] == ["close", "reopen"]
     assert kinds[0] == "frame"
     assert "rubbish" in kinds
@@ -260,11 +269,11 @@ def seconds(value: float) -> int:
 
 
 def test_a_repeated_picture_is_a_duplicate(run: Run, frame_at: FrameAt) -> None:
-    shots: list[QueuedFrame] = []
+    out: list[Any] = []
     levels = [10, 10, 20, 20, 10]
     frames = [frame_at(index, level) for index, level in enumerate(levels)]
-    run(Scripted(frames, can_reconnect=False), shots=shots)
-    assert [shot.duplicate for shot in shots] == [False, True, False, True, False]
+    run(Scripted(frames, can_reconnect=False), out=out)
+    assert [frame_out.duplicate for frame_out in out] == [False, True, False, True, False]
 
 
 def test_a_frozen_camera_is_lost_and_stays_so_until_the_picture_changes(
@@ -279,8 +288,8 @@ def test_a_frozen_camera_is_lost_and_stays_so_until_the_picture_changes(
         [at(5, 20, 2.3)],
         [at(6, 30, 2.4)],
     )
-    shots: list[QueuedFrame] = []
-    found = run(source, items=5, freeze_after_s=1.0, shots=shots)
+    out: list[Any] = []
+    found = run(source, items=5, freeze_after_s=1.0, out=out)
     assert found[:4] == [
         ("frame", 0),
         ("frame", 1),
@@ -289,7 +298,8 @@ def test_a_frozen_camera_is_lost_and_stays_so_until_the_picture_changes(
     ]
     assert found[4][0] == "back"
     assert source.calls.count("reopen") == 3
-    assert shots[-1].gap_from_ns == seconds(1.9)
+    (first, *_) = [item for item in out if isinstance(item, LostFrame)]
+    assert first.last_grab_ns == seconds(1.9)
 
 
 def test_a_still_scene_is_no_frozen_camera_just_because_it_was_unplugged(
@@ -351,18 +361,13 @@ def test_a_camera_whose_first_frame_is_damaged_is_not_closed_for_an_old_silence(
     source = Scripted([frame_at(0, 1)], *away, [damaged, frame_at(2, 2)])
     boxes = Mailboxes()
     box = boxes.add("x", keep=4, waits=False, limits=LivenessTimeouts(timeout_s=0.03, give_up_s=60))
-    kinds = []
+    kinds: list[str] = []
+    told = Kinds()
     with CaptureThread(source, box, small_spec) as thread:
         thread.start()
         while "back" not in kinds:
             for _, item in boxes.take():
-                kinds.append(
-                    item.gap.reason
-                    if isinstance(item, LostFrame)
-                    else "frame"
-                    if item.gap_from_ns is None
-                    else "back"
-                )
+                kinds.append(told.of(item))
     assert source.calls.count("reopen") == 13
     assert not any("no whole frame" in kind for kind in kinds)
 

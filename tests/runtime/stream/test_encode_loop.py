@@ -20,7 +20,7 @@ from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
 from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma
 from motorvae.runtime.stream.encode_loop import Extras, LatentStream, end_row
-from motorvae.runtime.stream.mailboxes import Mailboxes
+from motorvae.runtime.stream.mailbox import Mailboxes
 from motorvae.runtime.stream.stats import StreamSummary
 
 KEYS = ["index", "captured_ns", "age_ms", "dropped", "status", "mu"]

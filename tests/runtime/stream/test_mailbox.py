@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from motorvae.runtime.core.frame import Frame, Gap
-from motorvae.runtime.stream.mailbox import LivenessTimeouts, Mailbox
-from motorvae.runtime.stream.mailboxes import Mailboxes
-from motorvae.runtime.stream.messages import LostFrame, QueuedFrame
+from motorvae.runtime.stream.mailbox import (
+    LivenessTimeouts,
+    LostFrame,
+    Mailbox,
+    Mailboxes,
+    QueuedFrame,
+)
 
 FrameAt = Callable[..., Frame]
 SOON = LivenessTimeouts(timeout_s=0.05, give_up_s=0.05)
@@ -40,7 +44,7 @@ def gap(index: int, reason: str = "damaged") -> Gap:
 def taken(boxes: Mailboxes) -> list[tuple[int, str, int]]:
     """Index, kind and drops of all that waits, oldest first."""
     found = []
-    while any(box.is_ready for box in boxes.boxes):
+    while any(box.items for box in boxes.boxes):
         for _, item in boxes.take():
             if isinstance(item, LostFrame):
                 found.append((item.gap.index, item.gap.reason, item.dropped))
@@ -80,13 +84,13 @@ def test_several_frames_wait_where_asked_and_keep_their_own_time(
     box = live(boxes, keep=3)
     for index in range(5):
         put(box, frame_at(index, grabbed_ns=100 + index))
-    shots = [only(boxes) for _ in range(3)]
-    assert [(shot.frame.index, shot.frame.grabbed_ns) for shot in shots] == [
+    queued = [only(boxes) for _ in range(3)]
+    assert [(item.frame.index, item.frame.grabbed_ns) for item in queued] == [
         (2, 102),
         (3, 103),
         (4, 104),
     ]
-    assert [shot.dropped for shot in shots] == [2, 0, 0]
+    assert [item.dropped for item in queued] == [2, 0, 0]
 
 
 def test_gaps_are_never_pushed_out_and_keep_their_place(
@@ -106,7 +110,7 @@ def test_gaps_are_never_pushed_out_and_keep_their_place(
     ]
 
 
-def test_a_frame_after_a_damaged_one_says_how_long_there_was_none(
+def test_a_damaged_frame_says_when_the_last_whole_one_was_grabbed(
     boxes: Mailboxes, frame_at: FrameAt
 ) -> None:
     box = live(boxes, keep=9)
@@ -116,11 +120,11 @@ def test_a_frame_after_a_damaged_one_says_how_long_there_was_none(
     put(box, frame_at(3, grabbed_ns=5000))
     put(box, frame_at(4, grabbed_ns=6000))
     items = items_of(boxes, 5)
-    shots = [item for item in items if isinstance(item, QueuedFrame)]
-    assert [shot.gap_from_ns for shot in shots] == [None, 1000, None]
+    losses = [item for item in items if isinstance(item, LostFrame)]
+    assert [loss.last_grab_ns for loss in losses] == [1000, 1000]
 
 
-def test_a_loss_is_one_row_at_once_and_its_end_carries_the_gap(
+def test_a_loss_is_one_row_at_once_and_says_when_it_began(
     boxes: Mailboxes, frame_at: FrameAt
 ) -> None:
     box = live(boxes, keep=9)
@@ -137,8 +141,7 @@ def test_a_loss_is_one_row_at_once_and_its_end_carries_the_gap(
     assert isinstance(back, QueuedFrame)
     assert isinstance(after, QueuedFrame)
     assert loss.gap.reason == "unplugged"
-    assert back.gap_from_ns == 1000
-    assert after.gap_from_ns is None
+    assert loss.last_grab_ns == 1000
     # The loss took an index, since no two rows share one.
     assert [first.frame.index, loss.gap.index, back.frame.index, after.frame.index] == [0, 1, 2, 3]
     assert back.dropped == 0
@@ -167,7 +170,7 @@ def test_what_a_clock_counted_while_the_camera_was_gone_is_no_drop(
 
 
 def test_the_end_of_a_loss_is_not_overtaken(boxes: Mailboxes, frame_at: FrameAt) -> None:
-    """The frame that ended the loss is pushed out; the next one says so in its place."""
+    """The frame that ended the loss is pushed out; the loss stays, and the next one ends it."""
     box = live(boxes)
     put(box, frame_at(0, grabbed_ns=1000))
     box.lose("unplugged")
@@ -177,7 +180,8 @@ def test_the_end_of_a_loss_is_not_overtaken(boxes: Mailboxes, frame_at: FrameAt)
     assert isinstance(loss, LostFrame)
     assert isinstance(back, QueuedFrame)
     assert loss.dropped == 1
-    assert (back.frame.grabbed_ns, back.gap_from_ns, back.dropped) == (9003, 1000, 2)
+    assert loss.last_grab_ns == 1000
+    assert (back.frame.grabbed_ns, back.dropped) == (9003, 2)
 
 
 def test_frame_zero_was_overtaken_by_the_loss_too(boxes: Mailboxes, frame_at: FrameAt) -> None:
@@ -253,14 +257,12 @@ def test_a_capture_that_waits_for_room_is_let_go(boxes: Mailboxes, frame_at: Fra
     put(box, frame_at(0))
     thread = threading.Thread(target=box.wait_for_room)
     thread.start()
-    with box.changed:
-        box.closed = True
-        box.changed.notify_all()
+    box.stop()
     thread.join(60)
     assert not thread.is_alive()
     put(box, frame_at(1))  # too late
     assert only(boxes).frame.index == 0
-    assert not box.is_ready
+    assert not box.items
 
 
 def test_frames_that_are_there_together_come_together(boxes: Mailboxes, frame_at: FrameAt) -> None:
@@ -320,7 +322,7 @@ def test_losses_never_hold_the_frame_behind_them(boxes: Mailboxes, frame_at: Fra
     assert len(of_box) == 51
     assert isinstance(of_box[-1], QueuedFrame)
     assert of_box[-1].frame.index == 100
-    assert not box.is_ready
+    assert not box.items
 
 
 def test_damaged_frames_of_a_recording_wait_for_room_too(boxes: Mailboxes) -> None:
@@ -350,7 +352,7 @@ def test_what_nobody_took_is_counted_at_the_end(boxes: Mailboxes, frame_at: Fram
         put(box, frame_at(index))
     assert boxes.close() == {"a": 5}
     put(box, frame_at(5))
-    assert not box.is_ready
+    assert not box.items
 
 
 def test_silence_counts_from_when_the_source_is_open(boxes: Mailboxes) -> None:

@@ -186,14 +186,14 @@ def test_known_images_are_not_foreign_and_others_are(
     args = ("--output", output, "--ood-above", 100)
     assert stream("--camera", known, "--camera", noise, *args).code == 0
     *rows, end = read_rows(output)
-    foreign = {
+    is_ood = {
         name: [r["is_ood"] for r in rows if r["camera"] == name]
         for name in (str(known), str(noise))
     }
     # The farthest known image of each statistic is at the limit, to a rounding.
-    assert sum(foreign[str(known)]) <= 3
-    assert foreign[str(noise)] == [True] * 5
-    assert end["summary"]["ood"] == sum(foreign[str(known)]) + 5
+    assert sum(is_ood[str(known)]) <= 3
+    assert is_ood[str(noise)] == [True] * 5
+    assert end["summary"]["ood"] == sum(is_ood[str(known)]) + 5
 
 
 def test_what_a_row_says_of_its_image_is_the_yardsticks_word(
@@ -319,3 +319,29 @@ def test_a_meter_that_tells_nothing_is_off(
         in said
     )
     assert all("is_ood" not in row and "appearance" not in row for row in read_rows(output))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core leaves nothing to try")
+@pytest.mark.parametrize(
+    ("source", "is_tried"),
+    [
+        ("synthetic?frames=3", True),
+        ("synthetic?fps=max&frames=3", False),
+        ("{images}/*.png", False),
+        ("{images}", False),
+        ("{clips}/h264.mp4", False),
+        ("{clips}/h264.mp4 --realtime", True),
+    ],
+)
+def test_threads_are_tried_with_pauses_only_where_frames_come_by_the_clock(
+    stream: Stream,
+    image_folder: Path,
+    clips: dict[str, Path],
+    output: Path,
+    source: str,
+    is_tried: bool,
+) -> None:
+    named = source.format(images=image_folder, clips=clips["h264.mp4"].parent)
+    done = stream("--camera", *named.split(" "), "--output", output)
+    assert done.code == 0, done.stderr
+    assert ("as frames with pauses between them took" in done.stderr) == is_tried

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from motorvae.runtime.core.errors import DataError
-from motorvae.training.data.batches import HeldOutBatches, TrainBatches
+from motorvae.training.data.batches import HeldOutBatches
 from motorvae.training.data.dataset import DataSet
+from motorvae.training.loop.batches import TrainBatches
 from motorvae.training.loop.schedule import Schedule
 from motorvae.training.options import TrainOptions
 

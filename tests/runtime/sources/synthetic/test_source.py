@@ -9,13 +9,13 @@ import pytest
 
 from motorvae.runtime.core.errors import CameraError
 from motorvae.runtime.core.frame import Frame, Gap
-from motorvae.runtime.sources.synthetic.plan import plan_from_query
+from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.synthetic.source import SyntheticSource
 from motorvae.runtime.sources.synthetic.vehicles import MovingVehicles
 
 
 def source_of(query: str) -> SyntheticSource:
-    return SyntheticSource(plan_from_query(query))
+    return SyntheticSource(SourceSpec.parse(f"synthetic?{query}"))
 
 
 def frame_of(source: SyntheticSource) -> Frame:

@@ -16,6 +16,7 @@ from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.reference import reference_luma
 from motorvae.runtime.sources.base import CaptureRequest
+from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.video.source import VideoSource
 
 NAMES = ["mjpeg.avi", "mpeg4.avi", "h264.mp4", "faststart.mp4", "h264.mkv", "ffv1.mkv"]
@@ -23,7 +24,7 @@ Drain = Callable[[VideoSource], list[Frame | Gap]]
 
 
 def opened(path: Path) -> VideoSource:
-    return VideoSource(str(path), name=path.name, is_url=False)
+    return VideoSource(SourceSpec("video", str(path), path.name))
 
 
 def frames_of(items: list[Frame | Gap]) -> list[Frame]:
@@ -69,9 +70,7 @@ def test_for_a_model_the_same_frames_come_as_luma(
     clips: dict[str, Path], drain: Drain, whole: dict[str, list[Frame]], name: str
 ) -> None:
     spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
-    source = VideoSource(
-        str(clips[name]), name=name, is_url=False, request=CaptureRequest(spec=spec)
-    )
+    source = VideoSource(SourceSpec("video", str(clips[name]), name), CaptureRequest(spec=spec))
     items = drain(source)
     assert gaps_of(items) == []
     for frame, image in zip(frames_of(items), whole[name], strict=True):
@@ -97,7 +96,7 @@ def test_for_a_model_damage_is_lost_as_it_is_without(
     spec = ModelSpec(image_size=32, channels=(8, 8), latent_size=4)
     found = []
     for request in (CaptureRequest(), CaptureRequest(spec=spec)):
-        source = VideoSource(str(path), name=name, is_url=False, request=request)
+        source = VideoSource(SourceSpec("video", str(path), name), request)
         found.append([(type(item), item.index) for item in drain(source)])
     assert found[0] == found[1]
 
@@ -259,7 +258,7 @@ def test_a_colon_in_a_file_name_is_no_protocol(
 ) -> None:
     (tmp_path / "12:30.avi").write_bytes(clips["mjpeg.avi"].read_bytes())
     monkeypatch.chdir(tmp_path)
-    assert len(drain(VideoSource("12:30.avi", name="12:30.avi", is_url=False))) == 24
+    assert len(drain(VideoSource(SourceSpec("video", "12:30.avi", "12:30.avi")))) == 24
 
 
 def test_closing_early_and_twice_does_nothing_bad(clips: dict[str, Path]) -> None:
@@ -274,7 +273,7 @@ def test_a_served_recording_is_read_like_a_file(
 ) -> None:
     for name in ("faststart.mp4", "mjpeg.avi"):
         url = server.put(f"/{name}", clips[name].read_bytes())
-        source = VideoSource(url, name=url, is_url=True)
+        source = VideoSource(SourceSpec("url", url, url))
         assert not source.live
         items = drain(source)
         assert [clip_tools.index(frame.image) for frame in frames_of(items)] == list(range(24))
@@ -286,7 +285,7 @@ def test_a_served_recording_that_breaks_off_ends_in_a_gap(
 ) -> None:
     data = clips["mjpeg.avi"].read_bytes()
     url = server.put("/cut.avi", data, sent=len(data) * 3 // 4)
-    items = drain(VideoSource(url, name=url, is_url=True))
+    items = drain(VideoSource(SourceSpec("url", url, url)))
     assert isinstance(items[-1], Gap)
     frames = frames_of(items)
     assert 5 < len(frames) < 24
@@ -300,7 +299,7 @@ def test_a_camera_on_the_network_that_ends_is_lost(
 ) -> None:
     url = server.url + path
     read: list[Frame | Gap] = []
-    source = VideoSource(url, name=url, is_url=True)
+    source = VideoSource(SourceSpec("url", url, url))
     assert source.live
     with pytest.raises(CameraError, match=rf"lost {url} after \d+ frames: .") as caught:
         drain(source, read)
@@ -311,7 +310,7 @@ def test_a_camera_on_the_network_that_ends_is_lost(
 
 def test_a_camera_on_the_network_that_falls_silent_is_lost(server: Any, drain: Drain) -> None:
     url, request = server.url + "/mjpeg-stall", CaptureRequest(timeout_s=0.5)
-    source = VideoSource(url, name="the camera", is_url=True, request=request)
+    source = VideoSource(SourceSpec("url", url, "the camera"), request)
     with pytest.raises(CameraError, match=r"lost the camera after .*: nothing came for 0\.5 s"):
         drain(source)
     assert server.stalled.is_set()
@@ -325,7 +324,7 @@ def test_what_a_server_refuses_is_said_without_credentials(
 ) -> None:
     url = server.url.replace("//", "//user:secret@") + path + "?token=secret"
     with pytest.raises(SourceError) as caught:
-        VideoSource(url, name=server.url + path, is_url=True)
+        VideoSource(SourceSpec("url", url, server.url + path))
     text = str(caught.value)
     assert words in text
     assert "check the address and that the server runs" in text
@@ -335,9 +334,9 @@ def test_what_a_server_refuses_is_said_without_credentials(
 
 def test_no_server_and_no_such_protocol() -> None:
     with pytest.raises(SourceError, match="Connection refused; check the address"):
-        VideoSource("http://127.0.0.1:9/x", name="nobody", is_url=True)
+        VideoSource(SourceSpec("url", "http://127.0.0.1:9/x", "nobody"))
     with pytest.raises(SourceError, match="Protocol not found"):
-        VideoSource("gopher-x://127.0.0.1/x", name="nobody", is_url=True)
+        VideoSource(SourceSpec("url", "gopher-x://127.0.0.1/x", "nobody"))
 
 
 def test_a_file_that_lost_its_last_frame_whole_says_so(
@@ -393,7 +392,7 @@ def test_a_camera_that_was_lost_is_opened_again_and_its_frames_are_counted_on(
     server: Any, clip_tools: Any, drain: Callable
 ) -> None:
     url = server.url + "/mjpeg"
-    with VideoSource(url, name=url, is_url=True) as source:
+    with VideoSource(SourceSpec("url", url, url)) as source:
         assert source.can_reconnect
         read: list[Frame | Gap] = []
         for _ in range(2):
@@ -410,15 +409,15 @@ def test_a_camera_that_was_lost_is_opened_again_and_its_frames_are_counted_on(
 
 def test_a_camera_that_is_not_back_yet_is_not_opened(server: Any) -> None:
     url = server.url + "/mjpeg"
-    source = VideoSource(url, name="the camera", is_url=True)
+    source = VideoSource(SourceSpec("url", url, "the camera"))
     source.close()
-    source._location = server.url + "/none"
+    source._spec = SourceSpec("url", server.url + "/none", "the camera", has_end=False)
     for _ in range(2):
         with pytest.raises(SourceError, match=r"cannot open the camera: .*404") as caught:
             source.reopen()
         assert "404" in caught.value.clause()
         assert "check" not in caught.value.clause()
-    source._location = url
+    source._spec = SourceSpec("url", url, "the camera", has_end=False)
     source.reopen()
     assert isinstance(source.read(), Frame)
     source.close()
@@ -447,7 +446,7 @@ def test_a_server_that_sends_all_at_once_gives_frames_no_younger_than_its_connec
 ) -> None:
     before_ns = time.monotonic_ns()
     read: list[Frame | Gap] = []
-    source = VideoSource(server.url + "/mjpeg", name="the camera", is_url=True)
+    source = VideoSource(SourceSpec("url", server.url + "/mjpeg", "the camera"))
     ready_ns = time.monotonic_ns()
     with pytest.raises(CameraError):
         drain(source, read)
@@ -472,7 +471,7 @@ def test_a_named_pipe_is_read_until_its_writer_goes_and_then_again(
         writer.start()
         if source is None:
             source = VideoSource(
-                str(path), name="pipe", is_url=False, request=CaptureRequest(timeout_s=60)
+                SourceSpec("pipe", str(path), "pipe"), CaptureRequest(timeout_s=60)
             )
             assert source.live
             assert source.can_reconnect
@@ -522,7 +521,7 @@ def test_what_is_predicted_from_a_frame_that_did_not_come_is_a_gap(
 
 def test_an_interrupted_camera_returns_none(server: Any) -> None:
     url = server.url + "/mjpeg"
-    with VideoSource(url, name="the camera", is_url=True) as source:
+    with VideoSource(SourceSpec("url", url, "the camera")) as source:
         assert isinstance(source.read(), Frame)
         source.interrupt()
         assert source.read() is None
@@ -535,7 +534,7 @@ def test_closing_under_a_reader_that_waits_leaves_it_to_its_time_out(server: Any
     """To pull the connection from under FFmpeg would end the process."""
     ended: list[Frame | Gap | Exception | None] = []
     url, request = server.url + "/mjpeg-stall", CaptureRequest(timeout_s=2)
-    source = VideoSource(url, name="the camera", is_url=True, request=request)
+    source = VideoSource(SourceSpec("url", url, "the camera"), request)
 
     def read() -> None:
         try:

@@ -1,13 +1,13 @@
 """The table of docs/ood.md: what `is_ood` tells on several unlike data sets.
 
 Each set is a bundle, fresh images of its kind, and whatever else the others are; every fresh set
-is foreign to all the other bundles, and so are the further videos or folders:
+is out of distribution for all the other bundles, and so are the further videos or folders:
 
-    python tests/benchmarks/ood/ood_table.py OUTPUT.json [--images N] \
-        NAME=BUNDLE,FRESH ... [NAME=FOREIGN ...]
+    python tests/benchmarks/ood_table.py OUTPUT.json [--images N] \
+        NAME=BUNDLE,FRESH ... [NAME=OTHER ...]
 
 FRESH is a folder or video that was not trained on, or `vehicles`. OUTPUT.json is a list of what
-motorvae.benchmarks.ood.cli found of each bundle; the Markdown goes to standard output.
+motorvae.benchmarks.ood found of each bundle; the Markdown goes to standard output.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 
 import cv2
 
-from motorvae.benchmarks.ood.cli import main as familiarity
-from motorvae.benchmarks.ood.images import vehicles
-from motorvae.benchmarks.ood.separation import SeparationResult, load_separation
+from motorvae.benchmarks.ood import SeparationResult, load_separation
+from motorvae.benchmarks.ood import main as ood
+from motorvae.benchmarks.subjects.scenes import vehicles
 from motorvae.runtime.core.spec import ModelSpec
 
 VEHICLES = "vehicles"
@@ -33,16 +33,16 @@ def measured(
     known = fresh[name]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "found.json"
-        foreign = [
+        unlike = [
             f"{other}={written(Path(folder), images) if path == VEHICLES else path}"
             for other, path in (fresh | others).items()
             if other != name
         ]
-        code = familiarity(
+        code = ood(
             [
                 *("--model", bundle, "--images", str(images), "--threads", "1"),
                 *("--known", VEHICLES if known == VEHICLES else f"fresh={known}"),
-                *("--ood", *foreign),
+                *("--ood", *unlike),
                 *("--output", str(output)),
             ]
         )
@@ -52,7 +52,7 @@ def measured(
 
 
 def written(folder: Path, count: int) -> Path:
-    """Write built-in vehicles as files: where they are foreign, they must have a path."""
+    """Write built-in vehicles as files: as others they must have a path."""
     path = folder / VEHICLES
     path.mkdir()
     for index, image in enumerate(vehicles(7, count, ModelSpec())):

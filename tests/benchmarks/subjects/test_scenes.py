@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.demo.cli import video_of_vehicles
-from motorvae.benchmarks.ood.images import images_from_source, moving_vehicles, vehicles
+from motorvae.benchmarks.subjects.scenes import images_from_source, moving_vehicles, vehicles
 from motorvae.runtime.core.errors import ConfigError, SourceError
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.core.spec import ModelSpec

@@ -19,11 +19,11 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import Progress
 
-from ..runtime.core.atomic_files import check_replaceable_file, check_writable, replaced_file
-from ..runtime.core.command import run_command, stderr_console
-from ..runtime.core.errors import ConfigError, MeasurementError
-from ..runtime.core.spec import ModelSpec, StrictModel
-from .measure.environment import Environment, environment_now, load_now
+from motorvae.benchmarks.measure.environment import Environment, environment_now, load_now
+from motorvae.runtime.core.atomic_files import check_replaceable_file, check_writable, replaced_file
+from motorvae.runtime.core.command import run_command, stderr_console
+from motorvae.runtime.core.errors import ConfigError, MeasurementError
+from motorvae.runtime.core.spec import ModelSpec, StrictModel
 
 WARM_UP = 0.1
 """The first tenth of the time is warm-up: allocators and caches fill."""
@@ -114,7 +114,7 @@ def main(args: Sequence[str] | None = None) -> int:
     return run_command(
         SoakOptions,
         _soak,
-        prog="python -m motorvae.benchmarks.soak",
+        prog="python tests/soak/soak.py",
         description="A million frames through motorvae-stream: does anything grow?",
         args=args,
     )

@@ -9,13 +9,16 @@ from pydantic import Field, model_validator
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.bundle.manifest import Metric
 from ...runtime.core.spec import StrictModel
-from ..measure.roofline import Roofline
-from ..measure.samples import Series
-from ..measure.stability import warnings_of
+from .roofline import Roofline
+from .samples import Samples, warnings_of
 
 EAGER, COMPILED, ONNX, OPENVINO = "torch eager", "torch.compile", "ONNX Runtime", "OpenVINO"
 TENSORRT, TENSORRT_RTX, PLAIN = "TensorRT", "TensorRT-RTX", "plain recipe"
 """Names of the engines; the plain recipe is colour decode, cvtColor, resize and torch eager."""
+DECODE_ALONE, ENCODE_ALONE = "decode and convert alone", "encode alone"
+HOT, PACED = "hot loop", "paced at 60 fps"
+"""What the stream cases call the parts of a stream and the loops that they are timed in. A paced
+loop finds colder caches and a slower clock; a camera is paced."""
 
 Group = Literal[
     "encoder",
@@ -108,7 +111,7 @@ class Case(StrictModel):
     input_sha256: str | None = None
     not_measured: str | None = None
     prepare_s: float | None = None
-    stages: dict[str, Series] = Field(default_factory=dict)
+    stages: dict[str, Samples] = Field(default_factory=dict)
     turn: int | None = Field(default=None, ge=1)
     agreement: tuple[Agreement, ...] = ()
     latent_error: Metric | None = None
@@ -157,7 +160,7 @@ class Case(StrictModel):
         return all(gate.passed for gate in (self.latent_error, self.psnr) if gate)
 
     @property
-    def whole(self) -> Series | None:
+    def whole(self) -> Samples | None:
         """The first stage, which covers all of it; None where nothing was measured."""
         return next(iter(self.stages.values()), None)
 

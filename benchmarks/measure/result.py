@@ -8,15 +8,14 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from ..runtime.bundle.graph_key import Precision
-from ..runtime.core.atomic_files import replaced_file
-from ..runtime.core.documents import document_from_json
-from ..runtime.core.errors import MeasurementError
-from ..runtime.core.spec import ModelSpec, StrictModel
-from .cases.base import Case
-from .measure.environment import Environment
-from .measure.rounds import Schedule
-from .measure.samples import Series
+from ...runtime.bundle.graph_key import Precision
+from ...runtime.core.documents import document_from_json
+from ...runtime.core.errors import MeasurementError
+from ...runtime.core.spec import ModelSpec, StrictModel
+from .case import Case
+from .environment import Environment
+from .rounds import RoundPlan
+from .samples import Samples
 
 SCHEMA_VERSION: Literal[3] = 3
 
@@ -31,7 +30,7 @@ class Rate(StrictModel):
     """
 
     work: int
-    series: Series
+    series: Samples
     warnings: tuple[str, ...] = ()
 
     @property
@@ -63,8 +62,8 @@ class Settings(StrictModel):
     untrained: bool
     weights_sha256: str
     seed: int
-    schedule: Schedule
-    training_schedule: Schedule | None
+    schedule: RoundPlan
+    training_schedule: RoundPlan | None
     spread_limit: float
     drift_limit: float
 
@@ -109,16 +108,6 @@ class Result(StrictModel):
     def turn_of(self, case: Case) -> int:
         """Return how many samples of a case were taken in one go."""
         return case.turn or self.settings.schedule.turn
-
-
-def save_result(path: Path, result: Result) -> None:
-    """Write a result, whole or not at all.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    with replaced_file(path) as temporary:
-        temporary.write_text(result.model_dump_json() + "\n", encoding="utf-8")
 
 
 def load_result(path: Path) -> Result:

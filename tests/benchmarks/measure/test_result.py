@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from motorvae.benchmarks.cases.base import Case, GpuMode
-from motorvae.benchmarks.measure.samples import series_of
-from motorvae.benchmarks.result import Result, load_result, save_result
+from motorvae.benchmarks.measure.case import Case, GpuMode
+from motorvae.benchmarks.measure.result import Result, load_result
+from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.runtime.bundle.manifest import Metric
+from motorvae.runtime.core.documents import save_document
 from motorvae.runtime.core.errors import MeasurementError, OutputError
 
 
 def test_a_result_reads_back_as_it_was_written(result: Result, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "bench.json"
-    save_result(path, result)
+    save_document(path, result)
     assert load_result(path) == result
     raw = json.loads(path.read_text())["cases"][0]["stages"]["run"]["samples"]
     assert tuple(raw) == result.cases[0].stages["run"].samples
@@ -25,13 +26,13 @@ def test_a_result_reads_back_as_it_was_written(result: Result, tmp_path: Path) -
 
 
 def test_percentiles_are_those_of_the_samples() -> None:
-    series = series_of([n * 1_000_000 for n in range(1, 102)])
+    series = samples_of([n * 1_000_000 for n in range(1, 102)])
     assert (series.p50, series.p95, series.p99, series.max) == pytest.approx((51, 96, 100, 101))
     assert series.shown_in == "ms"
 
 
 def test_bytes_are_read_in_mib() -> None:
-    series = series_of([1 << 20, 3 << 20, 5 << 20], "bytes")
+    series = samples_of([1 << 20, 3 << 20, 5 << 20], "bytes")
     assert (series.p50, series.max, series.shown_in) == (3, 5, "MiB")
     assert series.shown == (1, 3, 5)
 
@@ -102,7 +103,7 @@ def test_a_case_has_samples_or_a_reason_and_never_both() -> None:
             engine="torch eager",
             batch=1,
             not_measured="broken",
-            stages={"run": series_of([1])},
+            stages={"run": samples_of([1])},
         )
 
 
@@ -144,11 +145,11 @@ def test_errors_read_back_as_they_were_written(result: Result, tmp_path: Path, p
         }
     )
     changed = result.model_copy(update={"cases": (case, *result.cases[1:])})
-    save_result(tmp_path / "bench.json", changed)
+    save_document(tmp_path / "bench.json", changed)
     assert load_result(tmp_path / "bench.json") == changed
 
 
 def test_a_result_that_cannot_be_written_says_so(result: Result, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot write"):
-        save_result(tmp_path / "file" / "bench.json", result)
+        save_document(tmp_path / "file" / "bench.json", result)

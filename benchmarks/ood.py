@@ -1,0 +1,402 @@
+"""How well out-of-distribution detection does, for any bundle and anybody's images.
+
+`python -m motorvae.benchmarks.ood`
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..export.ood.capability import auroc, scored_images
+from ..export.ood.images import altered_images, made_images
+from ..runtime.bundle.arrays import arrays_from_npz
+from ..runtime.bundle.graph_key import GraphKey
+from ..runtime.bundle.load import Bundle, load_bundle
+from ..runtime.bundle.manifest import VERIFICATION_IMAGES
+from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
+from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.documents import document_from_json, save_document
+from ..runtime.core.errors import BundleError, ConfigError, MeasurementError
+from ..runtime.core.spec import ModelSpec, StrictModel
+from ..runtime.engines.base import Backend
+from ..runtime.engines.open import open_engine
+from ..runtime.engines.request import EngineRequest
+from ..runtime.ood.detector import (
+    OOD_ABOVE,
+    STATISTIC_NAMES,
+    OODDetector,
+    OODScores,
+    Statistic,
+    ood_detector_from_bundle,
+)
+from ..runtime.pixels.convert import input_from_luma
+from .measure.environment import Environment, environment_now, load_now
+from .subjects.scenes import images_from_source, moving_vehicles, vehicles
+
+SCHEMA_VERSION: Literal[2] = 2
+VEHICLES = "vehicles"
+HEADINGS: dict[Statistic, str] = {  # the KL, which tells least, is in the JSON alone
+    "appearance": "look",
+    "mahalanobis": "Mahal.",
+    "log_var_distance": "log_var",
+    "reconstruction_error": "error",
+}
+_BATCH = 16
+_KNOWN_PER_IMAGE = 10
+"""Fresh known images for each image of another kind: their false alarms are rare."""
+
+Luma = npt.NDArray[np.uint8]
+Float64s = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OODOptions:
+    """Options of the out-of-distribution benchmark."""
+
+    model: Path = Path("bundle")
+    """The bundle that motorvae-export wrote."""
+    ood: tuple[str, ...] = ()
+    """Videos, images or folders of images that the model has not learned, each a path or
+    NAME=PATH. Noise, covered lenses and so on are made in any case."""
+    known: str | None = None
+    """Images of the kind that the model has learned and was not trained on: a path or NAME=PATH,
+    or `vehicles` for the built-in ones, by default the bundle's own held-out images alone."""
+    images: int = 300
+    """At most so many images of each kind, evenly apart; ten times as many fresh known ones."""
+    ood_above: float = OOD_ABOVE
+    """As in motorvae-stream."""
+    seed: int = 2026
+    """Of what is made or drawn; take another than the training's."""
+    threads: int | None = None
+    """Threads of ONNX Runtime; by default its own choice."""
+    output: Path = Path("ood.json")
+    """Where the result goes, a .json file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the runtime says of N images.
+
+    Attributes:
+        values: Statistic to its value of each image, (N,) float64.
+        scores: `ood_score` of each, (N,) float64.
+        is_ood: (N,) bool.
+    """
+
+    values: dict[Statistic, npt.NDArray[np.float64]]
+    scores: npt.NDArray[np.float64]
+    is_ood: npt.NDArray[np.bool_]
+
+
+class Separation(StrictModel):
+    """One statistic over the images of one kind.
+
+    Attributes:
+        auroc: The share of pairs of a known image and one of these in which this one's value is
+            the larger; a tie counts half. 1 separates perfectly, 0.5 not at all, and below 0.5
+            these images look more known than known ones. None for the known images themselves.
+        two_sided: The same of how far a value is from the known images' median, in ranks: of a
+            test that suspects the least values, too.
+        flagged: The share of these images past the limit.
+    """
+
+    auroc: float | None = Field(ge=0, le=1)
+    two_sided: float | None = Field(ge=0, le=1)
+    flagged: float = Field(ge=0, le=1)
+
+
+class Kind(StrictModel):
+    """Images of one kind.
+
+    Attributes:
+        name: What they are.
+        known: Whether the model is to know them.
+        images: How many there were.
+        statistics: By name of a statistic.
+        is_ood: Of `ood_score`, and the share that is is_ood.
+    """
+
+    name: str
+    known: bool
+    images: int = Field(ge=1)
+    statistics: dict[Statistic, Separation]
+    is_ood: Separation
+
+
+class SeparationResult(StrictModel):
+    """Everything that the benchmark's JSON holds.
+
+    Attributes:
+        reference: The kind of known images that the AUROC of the others is against.
+        yardstick_images: Held-out images behind the bundle's percentiles.
+        effective_images: How many independent ones tell as much.
+        false_alarms: The share of known images that the bundle announces as flagged, at most.
+    """
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    created: str
+    environment: Environment
+    model: ModelSpec
+    weights_sha256: str
+    backend: str
+    seed: int
+    ood_above: float
+    yardstick_images: int
+    effective_images: float
+    false_alarms: float
+    reference: str
+    kinds: tuple[Kind, ...]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return its exit code."""
+    return run_command(
+        OODOptions,
+        _measure,
+        prog="python -m motorvae.benchmarks.ood",
+        description="Measure how well the statistics of a bundle tell known images from others.",
+        args=args,
+    )
+
+
+def _measure(options: OODOptions) -> None:
+    _check(options)
+    load_start = load_now()
+    console = stderr_console()
+    bundle = load_bundle(options.model)
+    detector = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
+    if not isinstance(detector, OODDetector):
+        raise BundleError(detector.reason)
+    reference: tuple[str, Judged] | None = None
+    kinds: list[Kind] = []
+    request = EngineRequest(backend="onnx", threads=options.threads)
+    with (
+        open_engine(bundle, GraphKey("encoder"), request) as encoder,
+        open_engine(bundle, GraphKey("decoder"), request) as decoder,
+    ):
+        backend = encoder.name
+        for name, known, luma in _kinds(options, bundle):
+            console.print(f"measuring: {name}, {len(luma)} images")
+            judged = judged_images(luma, encoder, decoder, detector)
+            kinds.append(
+                kind_of_images(
+                    name,
+                    judged,
+                    reference=reference[1] if reference else None,
+                    known=known,
+                    detector=detector,
+                )
+            )
+            reference = reference or (name, judged)
+    assert reference is not None  # noqa: S101  # for the type checker: there is always one kind
+    result = SeparationResult(
+        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        environment=environment_now(
+            threads={"ONNX Runtime": options.threads} if options.threads else {},
+            load_start=load_start,
+        ),
+        model=bundle.spec,
+        weights_sha256=bundle.manifest.weights_sha256,
+        backend=backend,
+        seed=options.seed,
+        ood_above=options.ood_above,
+        yardstick_images=detector.images,
+        effective_images=detector.effective_images,
+        false_alarms=detector.false_alarms,
+        reference=reference[0],
+        kinds=tuple(kinds),
+    )
+    kept = set_aside(options.output)
+    save_document(options.output, result, indent=1)
+    print_separation(console, result)
+    console.print(f"every value in {options.output}")
+    if kept is not None:
+        console.print(f"the earlier one is kept as {kept}")
+
+
+def judged_images(luma: Luma, encoder: Backend, decoder: Backend, detector: OODDetector) -> Judged:
+    """Take images (N, S, S) uint8 through encoder, decoder and statistics."""
+    scores: list[OODScores] = []
+    errors: list[float] = []
+    for start in range(0, len(luma), _BATCH):
+        part = luma[start : start + _BATCH]
+        found, mu = scored_images(encoder, part, detector)
+        away = decoder.run(mu)["reconstruction"][:, 0] - input_from_luma(part)
+        errors += [float(np.mean(one * one, dtype=np.float64)) for one in away]
+        scores += found
+    return Judged(
+        values={
+            name: np.array(
+                errors if name == "reconstruction_error" else [getattr(one, name) for one in scores]
+            )
+            for name in STATISTIC_NAMES
+        },
+        scores=np.array([one.ood_score for one in scores]),
+        is_ood=np.array([one.is_ood for one in scores]),
+    )
+
+
+def kind_of_images(
+    name: str,
+    judged: Judged,
+    *,
+    reference: Judged | None,
+    known: bool,
+    detector: OODDetector,
+) -> Kind:
+    """Return what was found of the images of one kind.
+
+    Args:
+        name: Of the kind.
+        judged: Its images.
+        reference: The known images; None for these themselves.
+        known: Whether the model is to know this kind.
+        detector: Gives the limits.
+    """
+
+    def separation(
+        known_values: Float64s | None, values: Float64s, flagged: npt.NDArray[np.bool_]
+    ) -> Separation:
+        area = both = None
+        if known_values is not None:
+            area = auroc(known_values, values)
+            both = auroc(*(_from_median(known_values, some) for some in (known_values, values)))
+        return Separation(auroc=area, two_sided=both, flagged=float(flagged.mean()))
+
+    statistics: dict[Statistic, Separation] = {}
+    for statistic, values in judged.values.items():
+        beyond = np.array([detector.is_beyond(statistic, value) for value in values])
+        known_values = None if reference is None else reference.values[statistic]
+        statistics[statistic] = separation(known_values, values, beyond)
+    return Kind(
+        name=name,
+        known=known,
+        images=len(judged.is_ood),
+        statistics=statistics,
+        is_ood=separation(
+            None if reference is None else reference.scores, judged.scores, judged.is_ood
+        ),
+    )
+
+
+def _from_median(known: Float64s, values: Float64s) -> Float64s:
+    """Return how far values (N,) are from the middle of the known ones, in shares of these."""
+    ordered = np.sort(known)
+    ranks = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    away: Float64s = np.abs(ranks / (2 * len(known)) - 0.5)
+    return away
+
+
+def load_separation(path: Path) -> SeparationResult:
+    """Read a result.
+
+    Raises:
+        MeasurementError: It is missing, not JSON, of another schema version, or does not fit.
+    """
+    return document_from_json(
+        path,
+        SeparationResult,
+        version=SCHEMA_VERSION,
+        error=MeasurementError,
+        again="run the benchmark again",
+    )
+
+
+def print_separation(console: Console, result: SeparationResult) -> None:
+    """Print for each kind AUROC and flagged share by each statistic, and by `is_ood`."""
+    console.print(
+        f"weights {result.weights_sha256[:8]}, {result.backend}; AUROC against "
+        f"{result.reference}; flagged past {result.ood_above:g} %, by "
+        f"{result.yardstick_images} held-out images worth {result.effective_images:.0f}; "
+        f"announced: at most {_share(result.false_alarms)} of known images"
+    )
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("images", overflow="fold", min_width=15)
+    # A figure that lost its last digits would be another figure; a name may be folded.
+    for heading in ("n", *HEADINGS.values(), "is_ood"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    was_known = True
+    for kind in result.kinds:
+        if was_known and not kind.known:
+            table.add_section()
+        was_known = kind.known
+        cells = [_cell(kind.statistics[name]) for name in HEADINGS]
+        table.add_row(kind.name, str(kind.images), *cells, _cell(kind.is_ood))
+    console.print(table)
+
+
+def _cell(found: Separation) -> str:
+    area = "" if found.auroc is None else f"{found.auroc:.3f} "
+    return f"{area}{_share(found.flagged):>5}"
+
+
+def _share(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.2g}%" if percent < 99.5 else "100%" if share == 1 else f"{percent:.1f}%"
+
+
+def _kinds(options: OODOptions, bundle: Bundle) -> Iterator[tuple[str, bool, Luma]]:
+    """Yield each kind's name, whether it is known, and its images; the reference comes first."""
+    count, spec, seed = options.images, bundle.spec, options.seed
+    path = bundle.folder / VERIFICATION_IMAGES
+    again = "export the bundle again"
+    held_out = arrays_from_npz(path, ("images",), error=BundleError, again=again)["images"]
+    known: Luma = held_out
+    if options.known == VEHICLES:
+        known = vehicles(seed, _KNOWN_PER_IMAGE * count, spec)
+        yield "fresh vehicles", True, known
+    elif options.known is not None:
+        name, source = _named(options.known)
+        known = images_from_source(source, _KNOWN_PER_IMAGE * count, spec)
+        yield name, True, known
+        known = known[np.linspace(0, len(known) - 1, min(count, len(known))).astype(np.int64)]
+    yield "held-out", True, held_out[:count]
+    if options.known == VEHICLES:
+        inside, outside = moving_vehicles(seed, 2 * count, spec)
+        if len(inside):
+            yield "driving by, inside", True, inside
+        yield "driving by, outside", False, outside
+    for name, luma in altered_images(known[:count], seed).items():
+        yield name, False, luma
+    for name, luma in made_images(seed, count, spec.image_size).items():
+        yield name, False, luma
+    for text in options.ood:
+        name, source = _named(text)
+        yield name, False, images_from_source(source, count, spec)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Return the name and the path of NAME=PATH, or of a path alone."""
+    name, equals, path = text.partition("=")
+    return (name, path) if equals and not Path(text).exists() else (Path(text).name, text)
+
+
+def _check(options: OODOptions) -> None:
+    if options.output.suffix != ".json":
+        raise ConfigError(f"--output {options.output}: name a file that ends in .json")
+    check_replaceable_file(options.output)
+    check_writable(options.output)
+    problems = {
+        "--images": options.images < 1 and "1 or more",
+        "--threads": options.threads is not None and options.threads < 1 and "1 or more",
+        "--seed": options.seed < 0 and "0 or more",
+    }
+    for flag, wanted in problems.items():
+        if wanted:
+            raise ConfigError(f"{flag} {getattr(options, flag[2:])}: take {wanted}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""The benchmark of out-of-distribution detection on anybody's images."""

@@ -1,0 +1,107 @@
+"""motorvae-bench report: a result as one HTML page that asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import jinja2
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from ...runtime.core.atomic_files import replaced_file
+from ..measure.result import Result
+from .plots import group_figures, pareto_of, roofline_figure, save_picture
+from .tables import (
+    GROUPS,
+    caption_of,
+    digits_of,
+    doubts_of,
+    group_table,
+    machine_line,
+    rates_line,
+    restless_line,
+)
+from .verdict import LOSS, RIVALS, leaders_of, standings_of
+
+_TEMPLATE = Path(__file__).with_name("page.html.j2")
+
+
+def save_report(page: Path, picture: Path, result: Result) -> None:
+    """Write the page, and the picture of the fastest, each whole or not at all.
+
+    Args:
+        page: Where the HTML goes.
+        picture: Where the PNG goes.
+        result: What to show.
+
+    Raises:
+        OutputError: One of them cannot be written.
+    """
+    templates = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = templates.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    doubts = list(doubts_of(result))
+    figures = {
+        "Latency against error of the encoder": pareto_of(result, "encoder"),
+        "Latency against error of the decoder": pareto_of(result, "decoder"),
+        "Roofline": roofline_figure(result),
+    }
+    text = template.render(
+        result=result,
+        caption=caption_of(result),
+        machine=machine_line(result),
+        rates=rates_line(result),
+        leaders=[
+            (
+                leader.case.what,
+                leader.case.how,
+                leader.words,
+                f"{digits_of(leader.case.whole.p50)} {leader.case.whole.shown_in}",
+            )
+            for leader in leaders_of(result)
+            if leader.case.whole
+        ],
+        figures={name: figure and _svg(figure) for name, figure in figures.items()},
+        rivals=RIVALS,
+        standings=standings_of(result),
+        loss=LOSS,
+        digits=digits_of,
+        groups=[
+            {
+                "heading": f"{'GPU' if group == 'gpu' else group.capitalize()}: every sample",
+                "svgs": [_svg(figure) for figure in group_figures(result, group)],
+                "table": group_table(result, group),
+            }
+            for group in GROUPS
+        ],
+        absent=[f"{case.key}: {case.not_measured}" for case in result.cases if case.not_measured],
+        warnings=[restless_line(result), *doubts] if doubts else ["none"],
+        facts=_facts(result),
+    )
+    with replaced_file(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    save_picture(picture, result)
+
+
+def _facts(result: Result) -> dict[str, object]:
+    environment = result.environment.model_dump(exclude={"versions", "threads"})
+    settings = result.settings.model_dump(exclude={"schedule", "training_schedule"})
+    return {
+        **{name: value for name, value in environment.items() if value is not None},
+        **{f"threads of {name}": count for name, count in result.environment.threads.items()},
+        **{f"version of {name}": found for name, found in result.environment.versions.items()},
+        **{f"model {name}": value for name, value in result.model.model_dump().items()},
+        **settings,
+        **{f"schedule {name}": n for name, n in result.settings.schedule.model_dump().items()},
+    }
+
+
+def _svg(figure: Figure) -> str:
+    """Return a figure as SVG in base64: an image of its own, so that no two share names."""
+    stream = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "motorVAE"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,0 +1,186 @@
+"""SourceSpec: what a user named as a source of frames, parsed once."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from ..core.errors import ConfigError, SourceError, sentence_list
+from ..core.frame import Mode
+from ..core.redaction import without_credentials
+from ..pixels.image_files import IMAGE_SUFFIXES, image_paths, in_natural_order
+from .synthetic.plan import SyntheticPlan, plan_from_query
+
+SourceKind = Literal["device", "images", "video", "pipe", "url", "csi", "gst", "synthetic"]
+SYNTHETIC = "synthetic"
+URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "udp")
+SCHEMES = (*(f"{scheme}://" for scheme in URL_SCHEMES), "csi://", "gst:", SYNTHETIC)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """What a source is, and how its frames come: liveness is decided here and nowhere else.
+
+    Attributes:
+        kind: What it is; a glob or a folder is `images`.
+        location: Index or path of a device, path, URL, pipeline, or number of a CSI camera. It
+            may hold a password and belongs in no message.
+        name: What to call it in messages; never holds credentials.
+        paths: Of images: the files in their order; their names are relative to `location`.
+        mode: Of a CSI camera: what was named with it.
+        plan: Of the synthetic camera: what it delivers.
+        realtime: A recording is played by the clock, as a camera would deliver it.
+        has_end: Of a URL, once connected: it announces an end, as a recording does that a web
+            server holds. None: not known yet.
+    """
+
+    kind: SourceKind
+    location: str = field(repr=False)
+    name: str
+    paths: tuple[Path, ...] = ()
+    mode: Mode = field(default_factory=Mode)
+    plan: SyntheticPlan = field(default_factory=SyntheticPlan)
+    realtime: bool = False
+    has_end: bool | None = None
+
+    @property
+    def is_recording(self) -> bool | None:
+        """Whether frames wait until they are read; None where only a connection can tell."""
+        match self.kind:
+            case "images" | "video":
+                return True
+            case "url":
+                return self.has_end
+            case "synthetic":
+                return self.plan.fps is None
+            case _:
+                return False
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come by the clock, whether or not anybody reads them.
+
+        A URL counts as live until the connection shows an end.
+        """
+        return self.realtime or not self.is_recording
+
+    @property
+    def can_reconnect(self) -> bool:
+        """Whether what fails or ends may come back, so that opening it again is worth trying."""
+        return not self.is_recording
+
+    @classmethod
+    def device(cls, location: int | str | Path) -> SourceSpec:
+        """Name a camera of this machine, by its index or the path of its device file."""
+        return cls("device", str(location), f"camera {printable(str(location))}")
+
+    @classmethod
+    def parse(cls, text: str, *, realtime: bool = False, fps: float | None = None) -> SourceSpec:
+        """Say what a text names; looks at the file system, and opens nothing.
+
+        Args:
+            text: A device index such as `0`, a device path, a video file, a named pipe, an image
+                file, a folder of images, a pattern such as `photos/*.jpg`, a URL, `csi://0`,
+                `gst:` and a pipeline, or `synthetic`, with `?key=value&...` to change it.
+            realtime: Play a recording by the clock.
+            fps: The rate of a synthetic camera whose text names none.
+
+        Raises:
+            ConfigError: A setting in the text is not allowed.
+            SourceError: There is no such thing, or no image in it.
+        """
+        return replace(_parsed(text, fps), realtime=realtime)
+
+
+def _parsed(text: str, fps: float | None) -> SourceSpec:
+    scheme, separator, rest = text.partition(":")
+    scheme = scheme.lower()
+    kind, _, query = text.partition("?")
+    if kind == SYNTHETIC:
+        return SourceSpec("synthetic", text, SYNTHETIC, plan=plan_from_query(query, fps=fps))
+    if separator and scheme == "gst":
+        return SourceSpec("gst", rest, name_of_pipeline(rest))
+    if rest.startswith("//") and re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        if scheme == "csi":
+            return _csi(rest[2:])
+        if scheme not in URL_SCHEMES:
+            raise SourceError(f"{scheme}:// is no source: take {sentence_list(SCHEMES)}, or a path")
+        url = f"{scheme}:{rest}"
+        return SourceSpec("url", url, without_credentials(url))
+    return SourceSpec.device(int(text)) if text.isdecimal() else _local(text)
+
+
+def _local(text: str) -> SourceSpec:
+    """Say what a path or a pattern names."""
+    path = Path(os.path.expanduser(text))  # noqa: PTH111  # leaves an unknown ~user as it is
+    if text and os.path.exists(path):  # noqa: PTH110  # false for what is too long for a path
+        return _at(path)
+    # Who forgot the scheme of a URL may have typed a password.
+    shown = without_credentials(text) if "@" in text.partition(":")[2] else text
+    if text and glob.has_magic(text):
+        return _matching(path, shown)
+    raise SourceError(
+        f"no such source: {shown!r}; name an existing file, folder or device, a URL, "
+        "a camera index such as 0, or synthetic"
+    )
+
+
+def _at(path: Path) -> SourceSpec:
+    """Say what lies at a path."""
+    location, name = str(path), printable(str(path))
+    if path.is_char_device():
+        return SourceSpec.device(path)
+    if path.is_dir():
+        return SourceSpec("images", location, name, paths=tuple(image_paths(path)))
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return SourceSpec("images", str(path.parent), name, paths=(path,))
+    return SourceSpec("pipe" if path.is_fifo() else "video", location, name)
+
+
+def _matching(pattern: Path, shown: str) -> SourceSpec:
+    """Say what a pattern matches: images, or one thing of any kind."""
+    name = printable(shown)
+    parts = pattern.parts
+    fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    paths = in_natural_order(map(Path, glob.glob(str(pattern), recursive=True)), root)  # noqa: PTH207
+    if not paths:
+        raise SourceError(f"nothing matches {name}: check the pattern, and put it in quotes")
+    if len(paths) == 1:
+        return _at(paths[0])
+    others = [path.name for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]
+    if others:
+        raise SourceError(
+            f"{name} matches {len(paths)} files that are not all images, such as "
+            f"{printable(others[0])}: narrow the pattern, or give each video its own --camera"
+        )
+    return SourceSpec("images", str(root), name, paths=tuple(paths))
+
+
+def _csi(address: str) -> SourceSpec:
+    number, _, query = address.partition("?")
+    found = dict(pair.partition("=")[::2] for pair in filter(None, query.split("&")))
+    usable = number.isdecimal() and found.keys() <= {"width", "height", "fps"}
+    if not usable or not all(re.fullmatch(r"[1-9][0-9]{0,4}", text) for text in found.values()):
+        raise ConfigError(
+            "csi:// takes the number of a camera: write csi://0, or "
+            "csi://0?width=1920&height=1080&fps=30 with whole numbers"
+        )
+    values = {key: int(text) for key, text in found.items()}
+    mode = Mode(values.get("width"), values.get("height"), values.get("fps"))
+    return SourceSpec("csi", number, f"csi://{number}", mode=mode)
+
+
+def name_of_pipeline(pipeline: str) -> str:
+    """Return what a pipeline may be called: by its first element, before any of its settings."""
+    first = re.match(r"\s*([a-z][a-z0-9_-]*)(?=\s|$)", pipeline)
+    return f"gst:{first[1]}" if first else "gst"
+
+
+def printable(text: str) -> str:
+    """Return text in which the bytes of a file name that are no UTF-8 are spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
