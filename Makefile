@@ -53,8 +53,9 @@ $(VENV)/.ready: $(VENV)/.ready-demo
 demo: $(VENV)/.ready-demo
 	$(BIN)/python -m motorvae.benchmarks.demo $(DEMO_FLAGS)
 
+# A file belongs to one process: what its tests share is made once.
 test: $(VENV)/.ready
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 # NVIDIA's header files come as wheels, so that no CUDA toolkit is needed, nor one used.
 $(DRIVER_VENV)/.ready: pyproject.toml constraints.txt environment.py
