@@ -221,9 +221,7 @@ def _measure(options: OODOptions) -> None:
     kept = set_aside(options.output)
     save_document(options.output, result, indent=1)
     print_separation(console, result)
-    console.print(f"every value in {options.output}")
-    if kept is not None:
-        console.print(f"the earlier one is kept as {kept}")
+    console.print(f"every value in {options.output}; the earlier result: {kept or 'none'}")
 
 
 def judged_images(luma: Luma, encoder: Backend, decoder: Backend, detector: OODDetector) -> Judged:
