@@ -205,6 +205,13 @@ def test_the_circle_finder_finds_circles() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
+def test_type_checkers_see_the_face_as_it_is_installed() -> None:
+    """`.types/motorvae` holds a link to each of its modules and to the four packages."""
+    links = {path.name: path.resolve() for path in (ROOT / ".types" / "motorvae").iterdir()}
+    face = {path.name: path for path in ROOT.joinpath(*FACE).iterdir() if path.is_file()}
+    assert links == face | {package: ROOT / package for package in PACKAGES}
+
+
 def test_nothing_imports_a_package_by_its_bare_name() -> None:
     """Under `python -m pytest` that would succeed, and give a second, different class."""
     wrong = [

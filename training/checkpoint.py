@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ..runtime.core.atomic_files import replaced_file
-from ..runtime.core.errors import CheckpointError, next_command
+from ..runtime.core.errors import CheckpointError
 from ..runtime.core.spec import ModelSpec, StrictModel, problem_of
 from .model.vae import MotorVAE
-from .options import TrainOptions
+from .options import TrainOptions, resume_command
 from .statistics.latents import LATENTS_NAME
 
 SCHEMA_VERSION = 1
@@ -197,7 +197,7 @@ def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[M
     folder = _run_folder(path)
     config = config_from_run(folder)
     if not (folder / WEIGHTS_NAME).is_file():
-        resume = next_command("motorvae-train", "--resume", folder)
+        resume = resume_command(folder)
         raise CheckpointError(
             f"{folder} has no {WEIGHTS_NAME} because its training has not finished: go on with "
             f"{resume}, or keep what it has learned with {resume} --finish"

@@ -14,9 +14,9 @@ from ..runtime.core.command import (
     run_command,
     stderr_console,
 )
-from ..runtime.core.errors import ConfigError, missing_dependency, next_command
+from ..runtime.core.errors import ConfigError, missing_dependency
 from .openmp import let_idle_threads_sleep
-from .options import GOAL, TrainOptions, spec_from_train_options
+from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 
 _PROG = "motorvae-train"
 _DESCRIPTION = "Train a VAE on a folder of images, a video, or built-in vehicles."
@@ -57,7 +57,7 @@ def _train(args: Sequence[str], options: TrainOptions) -> int:
     if outcome.finished:
         report(console, outcome)
         return 0
-    resume = next_command(_PROG, "--resume", outcome.folder)
+    resume = resume_command(outcome.folder)
     keep = f", or keep what it has learned: {resume} --finish" if outcome.steps else ""
     console.print(
         f"{_PROG}: interrupted after {outcome.steps} of {outcome.plan.steps} steps; "

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 from pydantic import ConfigDict
 
-from ..runtime.core.errors import ConfigError
+from ..runtime.core.errors import ConfigError, next_command
 from ..runtime.core.spec import DEFAULT_CHANNELS, Fit, ModelSpec, spec_from_options
 from ..runtime.engines.cpu_threads import MOST_THREADS
 
@@ -118,6 +118,11 @@ class TrainOptions:
 
 GOAL = ("epochs", "steps", "minutes", "threads")
 """What may be given anew when a run is resumed."""
+
+
+def resume_command(run: Path) -> str:
+    """Return the command that goes on with an interrupted run."""
+    return next_command("motorvae-train", "--resume", run)
 
 
 def spec_from_train_options(options: TrainOptions) -> ModelSpec:

@@ -41,7 +41,7 @@ from .hardware import (
 from .interrupt import RESUME_NAME, StopRequest, WholeFileIO, steps_saved
 from .loop.module import EpochRow, Interrupted, VAETraining
 from .loop.progress import EpochBar, preparing
-from .options import CARD_BATCH_SIZE, GOAL, TrainOptions, spec_from_train_options
+from .options import CARD_BATCH_SIZE, GOAL, TrainOptions, resume_command, spec_from_train_options
 from .plan import Plan, batch_size_for
 from .run_folder import (
     CACHE_NAME,
@@ -140,7 +140,7 @@ def _check_finishable(folder: Path, options: TrainOptions) -> None:
     if options.finish and not (folder / RESUME_NAME).is_file():
         raise CheckpointError(
             f"{folder} has learned nothing that could be kept, it was stopped before its first "
-            f"step was saved: go on with --resume {folder}"
+            f"step was saved: go on with {resume_command(folder)}"
         )
 
 
@@ -256,7 +256,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         except Interrupted:
             pass
         except OutputError as error:
-            raise OutputError(f"{error}, then go on with --resume {folder}") from error
+            raise OutputError(f"{error}, then go on with {resume_command(folder)}") from error
         except (SystemExit, KeyboardInterrupt) as stop:
             # A third Ctrl-C, which Lightning answers by leaving; the last epoch's file is there.
             if not resume.exists():

@@ -198,7 +198,9 @@ def test_a_full_disk_says_how_to_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "save_metrics", full)
-        with pytest.raises(OutputError, match=r"make room there, then go on with --resume .*/full"):
+        with pytest.raises(
+            OutputError, match=r"make room there, then go on with motorvae-train --resume .*/full"
+        ):
             train(replace(options, name="full"))
     assert train(TrainOptions(resume=options.output / "full")).finished
     assert _weights(options.output / "full") == _weights(finished_run)
