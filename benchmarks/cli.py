@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -36,9 +37,9 @@ class CompareOptions:
     or where the two results do not come from the same machine and settings.
     """
 
-    before: tyro.conf.Positional[Path]
+    before: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BEFORE")]
     """The result that the other is held against, a .json file of motorvae-bench run."""
-    after: tyro.conf.Positional[Path]
+    after: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="AFTER")]
     """The result that is judged."""
     tolerance: float = 0.05
     """How much slower a case may be, as a share of the time before; where one is slower beyond it,
@@ -49,7 +50,9 @@ class CompareOptions:
 class ReportOptions:
     """Draw a result as one HTML page that needs nothing else, and as a picture beside it."""
 
-    result: tyro.conf.Positional[Path] = Path("bench.json")
+    result: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT")] = Path(
+        "bench.json"
+    )
     """What motorvae-bench run left."""
     output: Path = Path("report.html")
     """Where the page goes, a .html file; its picture goes beside it, as .png."""

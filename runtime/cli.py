@@ -27,7 +27,7 @@ from .stream.options import StreamOptions
 class EncodeOptions:
     """Options of motorvae-encode."""
 
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """A folder of images, searched recursively, one image, or a video."""
     model: Path = Path("bundle")
     """The bundle that motorvae-export wrote."""
