@@ -9,18 +9,21 @@ DEMO_FLAGS := $(if $(DEMO_MINUTES),--minutes $(DEMO_MINUTES)) $(if $(DEMO_SEED),
 # One environment, filled in two steps: what the demo imports, and the rest.
 DEMO_EXTRAS := cpu,train,export,bench
 ALL_EXTRAS := $(DEMO_EXTRAS),openvino,tensorrt-rtx,parquet,zmq,mcap,view,dev
+DOCS_EXTRAS := docs
 DRIVER_VENV := .venv-driver
 DRIVER_BIN := $(DRIVER_VENV)/bin
 STAND_IN := $(DRIVER_VENV)/stand-in
 DRIVER_TESTS := tests/stand_in_driver
 
-.PHONY: help demo test test-driver test-trt-api jetson-wheels lint clean
+.PHONY: help demo test test-driver test-trt-api jetson-wheels lint docs dist clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   train, export, stream and report on one machine, into demo/"
 	@echo "make test   run the test suite"
 	@echo "make lint   check style, format and types"
+	@echo "make docs   build the documentation site into site/, and check its links"
+	@echo "make dist   build wheel and sdist into dist/, and check what an index would show"
 	@echo "make test-driver   pycuda and cuda-bindings on a stand-in for NVIDIA's driver"
 	@echo "make test-trt-api  our TensorRT code against the real API of each release of it"
 	@echo "make jetson-wheels which wheels a Jetson gets; asks the package index"
@@ -48,6 +51,12 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt environment.py
 $(VENV)/.ready: $(VENV)/.ready-demo
 	@$(CHECK_PYTHON)
 	@'$(PYTHON)' environment.py $(VENV) --extras $(ALL_EXTRAS)
+	@touch $@
+
+# By itself: a machine that builds the site only needs neither torch nor an engine.
+$(VENV)/.ready-docs: pyproject.toml constraints.txt environment.py
+	@$(CHECK_PYTHON)
+	@'$(PYTHON)' environment.py $(VENV) --extras $(DOCS_EXTRAS)
 	@touch $@
 
 demo: $(VENV)/.ready-demo
@@ -87,5 +96,13 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: $(VENV)/.ready
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) $(DRIVER_VENV) .scratch demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DRIVER_VENV) .scratch demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -9,13 +9,13 @@ from typing import get_args
 
 from ..runtime.bundle.graph_key import Part
 from ..training.hardware import cpu_has_bf16
-from .cases.gpu import gpu_cases, power_mode
 from .cases.graph import DriftGate, cost_of_case, graph_cases
 from .cases.path import path_cases
 from .cases.process import import_cases, start_up_cases, ways_of
 from .cases.stream import StreamPlan, stream_cases, stream_ways
 from .cases.threads import thread_cases
 from .cases.training import training_cases
+from .gpu.run import engine_cases
 from .measure.case import Case
 from .measure.environment import environment_now, load_now, usable_cores
 from .measure.machine_rates import Rates, measure_machine, rates_of
@@ -129,9 +129,7 @@ def run_benchmark(subject: ModelUnderTest, plan: Plan, note: Callable[[str], Non
             spread_limit=SPREAD_LIMIT,
             drift_limit=DRIFT_LIMIT,
         ),
-        environment=environment_now(
-            threads=threads, load_start=load_start, power_mode=power_mode()
-        ),
+        environment=environment_now(threads=threads, load_start=load_start),
         matrix=rates.matrix,
         copy_memory=rates.copy_memory,
         read_memory=rates.read_memory,
@@ -178,7 +176,7 @@ def _cases(subject: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> 
         yield from stream_cases(subject, ways, plan.streams, schedule, seed=seed)
     if "gpu" in plan.only:
         note("engines of the GPU")
-        yield from gpu_cases(subject, schedule=schedule, seed=seed, gate=gate)
+        yield from engine_cases(subject.bundle, subject.reference, frames=schedule.samples)
     if plan.training:
         steps, batch = plan.training
         note(f"training step, batch {batch}")

@@ -96,9 +96,9 @@ def _stream(options: StreamOptions, rebuild: Rebuild | None) -> None:
         gc.freeze()
         try:
             with live_status(console, stream, options):
-                while stream.summary is None:
-                    next(stream)
-            print_summary(console, stream, stream.summary)
+                while next(stream).status != "end":
+                    pass
+            print_summary(console, stream)
             next(stream, None)  # raises what failed for good
         finally:
             gc.unfreeze()

@@ -212,6 +212,18 @@ def test_type_checkers_see_the_face_as_it_is_installed() -> None:
     assert links == face | {package: ROOT / package for package in PACKAGES}
 
 
+def test_one_module_constructs_backends() -> None:
+    """Whatever opens a graph goes through `open_engine`, which holds its tensors to its key."""
+    backends = {"OnnxBackend", "OpenVINOBackend", "TensorRTBackend"}
+    found = {
+        name_of(path)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in backends
+    }
+    assert found == {"runtime/engines/open.py"}
+
+
 def test_nothing_imports_a_package_by_its_bare_name() -> None:
     """Under `python -m pytest` that would succeed, and give a second, different class."""
     wrong = [

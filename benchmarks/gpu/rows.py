@@ -1,16 +1,18 @@
-"""The rows of motorvae-doctor gpu: which there are, and timing one with every output gated."""
+"""The GPU cases: which there are, and timing one with every output held to the gate."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ...export.verify.figures import IMAGE_METRIC, LATENT_METRIC
 from ...export.verify.reference import Reference
+from ...export.verify.reports import encoder_input
 from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import GraphKey, Precision, Tensor, Variant
 from ...runtime.bundle.load import Bundle
@@ -19,10 +21,10 @@ from ...runtime.core.closing import Closing
 from ...runtime.core.errors import BackendError, MeasurementError
 from ...runtime.core.latency import NS_PER_MS
 from ...runtime.engines.base import Arrays, Backend, Batch
-from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, title_of
-from ...runtime.pixels.convert import input_from_luma
-from ..measure.samples import warnings_of
-from .result import Row, Stage, samples_ns_of, series_of_ms
+from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, title_of
+from ..measure.case import Case, CudaGraph, GpuMode, measured_case
+from ..measure.environment import clocks
+from ..measure.samples import samples_of
 
 WARMUP = 50
 """Untimed runs of each row: kernels are loaded, a graph is recorded, and the clocks go up."""
@@ -32,6 +34,24 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 ONNX_FORMS: tuple[Variant, ...] = ("full", "luma", "mu")
 """The contract's graph, and the leaner ones that streams take: with both outputs, with `mu`."""
 NOT_REACHED = "not reached: the command ended before it"
+
+
+@dataclass(frozen=True)
+class PlannedCase:
+    """One way to run a graph on one image at a time.
+
+    Attributes:
+        case: Without samples.
+        key: The graph; of engines it is the leanest form that gives both outputs.
+    """
+
+    case: Case
+    key: GraphKey
+
+    @property
+    def cuda_graph(self) -> CudaGraph:
+        """What is to run as one recorded CUDA graph."""
+        return self.case.mode.cuda_graph if self.case.mode else "off"
 
 
 class Timeable(Backend, Protocol):
@@ -50,7 +70,10 @@ class OneByOne(Closing):
         repeat: Its `repeat_timed`, called after each timed run, or None where it has none.
 
     Attributes:
-        samples_ms: Milliseconds by stage, in the order in which they were taken.
+        samples_ns: Nanoseconds by stage, in the order in which they were taken: "wall" is one
+            image from host memory to its latent in host memory, by the host's clock; "device" the
+            same without the host's part, by the GPU's, which ticks about every 500; "h2d",
+            "compute" and "d2h" are its parts, which a recorded graph does not have.
     """
 
     def __init__(
@@ -59,7 +82,7 @@ class OneByOne(Closing):
         self.name, self.notes = backend.name, backend.notes
         self.input_dtype, self.outputs = backend.input_dtype, backend.outputs
         self.threads = backend.threads
-        self.samples_ms: dict[Stage, list[float]] = {}
+        self.samples_ns: dict[str, list[int]] = {}
         self._backend, self._repeat = backend, repeat
 
     def run(self, batch: Batch) -> Arrays:
@@ -68,9 +91,9 @@ class OneByOne(Closing):
         for place in range(len(batch)):
             begin_ns = time.monotonic_ns()
             parts.append(self._backend.run(batch[place : place + 1]))
-            self._keep("wall", (time.monotonic_ns() - begin_ns) / NS_PER_MS)
+            self._keep("wall", time.monotonic_ns() - begin_ns)
             for stage, milliseconds in self._repeat().items() if self._repeat else ():
-                self._keep(cast("Stage", stage), milliseconds)
+                self._keep(stage, round(milliseconds * NS_PER_MS))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -80,47 +103,56 @@ class OneByOne(Closing):
     def close(self) -> None:
         """Do nothing: whoever opened the backend closes it."""
 
-    def _keep(self, stage: Stage, milliseconds: float) -> None:
-        self.samples_ms.setdefault(stage, []).append(milliseconds)
+    def _keep(self, stage: str, duration_ns: int) -> None:
+        self.samples_ns.setdefault(stage, []).append(max(1, duration_ns))
 
 
-def planned_rows() -> tuple[Row, ...]:
-    """Return every row that there can be, none of them reached."""
+def planned_rows() -> tuple[PlannedCase, ...]:
+    """Return every encoder that motorvae-doctor gpu can measure, none of them reached."""
+    own = GpuMode(spin="engine's own", transfers="engine's own")
     rows = [
-        Row(
-            engine=ONNX,
-            precision=precision,
-            form=form,
-            spin="engine's own",
-            transfers="engine's own",
-            reason=NOT_REACHED,
-        )
+        _planned(ONNX, GraphKey("encoder", precision, form), own)
         for precision in PRECISIONS
         for form in ONNX_FORMS
     ]
     for package in TENSORRT_PACKAGES:
         for precision in PRECISIONS:
-            plain = Row(engine=title_of(package), precision=precision, reason=NOT_REACHED)
-            graph = "left to the engine" if package == "tensorrt-rtx" else "copies and kernels"
-            rows += [plain, plain.model_copy(update={"graph": graph})]
-    torch = Row(engine=TORCH, precision="fp16", graph="kernels", reason=NOT_REACHED)
-    return (*rows, torch)
+            rows += planned_engines(package, GraphKey("encoder", precision, target="tensorrt"))
+    return (*rows, _planned(TORCH, GraphKey("encoder", "fp16"), GpuMode(cuda_graph="kernels")))
 
 
-def encoder_of_row(bundle: Bundle, row: Row) -> GraphEntry:
+def planned_engines(package: TensorRTName, key: GraphKey) -> list[PlannedCase]:
+    """Return an engine without a CUDA graph, and with one."""
+    graph: CudaGraph = "left to the engine" if package == "tensorrt-rtx" else "copies and kernels"
+    modes = (GpuMode(), GpuMode(cuda_graph=graph))
+    return [_planned(title_of(package), key, mode) for mode in modes]
+
+
+def _planned(engine: str, key: GraphKey, mode: GpuMode) -> PlannedCase:
+    case = Case(
+        group="gpu",
+        engine=engine,
+        precision=key.precision,
+        variant=key.part if key.variant == "full" else f"{key.part} {key.variant}",
+        mode=mode,
+        not_measured=NOT_REACHED,
+    )
+    return PlannedCase(case, key)
+
+
+def encoder_of_row(bundle: Bundle, key: GraphKey) -> GraphEntry:
     """Return the encoder that a row of ONNX Runtime's is about.
 
     Raises:
         BundleError: The bundle has no encoder of this precision for ONNX Runtime.
         MeasurementError: It has, and none of this form.
     """
-    key = GraphKey("encoder", row.precision, row.form)
     for entry in bundle.manifest.graphs:
         if entry.key in {key, replace(key, target="onnx")}:
             return entry
     leanest = bundle.leanest(replace(key, target="onnx"))  # refuses by the name users know
     raise MeasurementError(
-        f"the bundle has no encoder of this form; its leanest in {row.precision} is {leanest.title}"
+        f"the bundle has no encoder of this form; its leanest in {key.precision} is {leanest.title}"
     )
 
 
@@ -152,103 +184,81 @@ def decoder_gate(
 
 
 def measure(
-    row: Row,
+    planned: PlannedCase,
     backend: Backend,
     reference: Reference,
     *,
     frames: int,
     repeat: Callable[[], Mapping[str, float]] | None = None,
     graph_off: npt.NDArray[np.float32] | None = None,
-) -> tuple[Row, npt.NDArray[np.float32]]:
-    """Time one encoder image by image, each output held to the gate.
+) -> tuple[Case, npt.NDArray[np.float32]]:
+    """Time one graph image by image, each output held to the gate.
 
     Args:
-        row: What was planned.
-        backend: The opened encoder.
+        planned: The case.
+        backend: The opened graph.
         reference: The images, run through again and again, and what they should give.
         frames: How many images.
         repeat: The backend's `repeat_timed`, where it has one.
         graph_off: (frames, D) mu of the same engine without a CUDA graph, to compare with.
 
     Returns:
-        The row with its figures, and (frames, D) mu.
+        The case with its figures, and (frames, D) mu: of a decoder what it was given.
 
     Raises:
         BackendError: The engine failed.
     """
-    luma = reference.images[:1, None]
-    first: Batch = luma if backend.input_dtype == np.uint8 else input_from_luma(luma)
+    key, is_encoder = planned.key, planned.key.part == "encoder"
+    first: Batch = encoder_input(backend, reference.images[:1]) if is_encoder else reference.mu[:1]
     for _ in range(WARMUP):
         backend.run(first)
         if repeat:
             repeat()
-    timer, key = OneByOne(backend, repeat), GraphKey("encoder", row.precision, row.form)
+    timer = OneByOne(backend, repeat)
     gate: tuple[GraphReport, ...] = ()
     latents: list[npt.NDArray[np.float32]] = []
     left = frames
     while left and all(report.passed for report in gate):
-        verifier = Verifier.of_frames(reference, min(left, len(reference.images)))
+        count = min(left, len(reference.images))
+        verifier = Verifier.of_frames(reference, count)
+        if not is_encoder:
+            verifier.take_encoded(key, reference.mu[:count])
         reports = verifier.verify(key, timer)
         if not gate or not all(report.passed for report in reports):
             gate = reports
         latents.append(verifier.encoded(key))
-        left -= len(latents[-1])
-    if row.graph == "copies and kernels" and "h2d" in timer.samples_ms:
+        left -= count
+    if planned.cuda_graph == "copies and kernels" and "h2d" in timer.samples_ns:
         # With a recorded graph there would be no parts: whatever was timed, it was not the graph.
         raise BackendError("; ".join(backend.notes) or "no CUDA graph was recorded")
     found = np.concatenate(latents)
     takes_luma = ("takes 8-bit luma",) if backend.input_dtype == np.uint8 else ()
-    return measured_row(
-        row,
-        name=backend.name,
-        notes=(*backend.notes, *takes_luma),
-        samples_ms=timer.samples_ms,
-        gate=gate,
-        equals_graph_off=None if graph_off is None else np.array_equal(found, graph_off),
-    ), found
+    update = {
+        "not_measured": None,
+        "name": backend.name,
+        "notes": (*backend.notes, *takes_luma, *clocks()),
+        "stages": {stage: samples_of(taken) for stage, taken in timer.samples_ns.items()},
+        "equals_graph_off": (
+            None if graph_off is None or not is_encoder else np.array_equal(found, graph_off)
+        ),
+    }
+    case = measured_case(planned.case.model_copy(update=update))
+    return gated_case(case, gate), found
 
 
-def measured_row(
-    row: Row,
-    *,
-    name: str,
-    notes: tuple[str, ...],
-    samples_ms: Mapping[Stage, Sequence[float]],
-    gate: Sequence[GraphReport],
-    equals_graph_off: bool | None = None,
-) -> Row:
-    """Return a planned row with what was found, and the warnings that its samples deserve.
+def gated_case(case: Case, gate: tuple[GraphReport, ...]) -> Case:
+    """Return a timed case with what the gate found.
 
     Where the gate failed, the samples are dropped: a time of a wrong result is worthless.
     """
     failures = [clause for report in gate for clause in report.failures]
-    known = row.model_dump(include={"engine", "precision", "form", "graph", "spin", "transfers"})
-    common = {**known, "name": name, "notes": notes, "gate": tuple(gate)}
+    metrics = {metric.name: metric for report in gate for metric in report.metrics}
+    update: dict[str, object] = {
+        "gate": gate,
+        "latent_error": metrics.get(LATENT_METRIC),
+        "psnr": metrics.get(IMAGE_METRIC),
+    }
     if failures:
-        return Row(**common, status="drifted", reason=f"drifted: {', '.join(failures)}")
-    warnings = [
-        warning
-        for stage, samples in samples_ms.items()
-        if min(samples, default=0) > 0
-        for warning in warnings_of(stage, samples_ns_of(samples))
-    ]
-    return Row(
-        **common,
-        status="measured",
-        stages={stage: series_of_ms(samples) for stage, samples in samples_ms.items()},
-        equals_graph_off=equals_graph_off,
-        warnings=tuple(warnings),
-    )
-
-
-def gated_row(row: Row, gate: tuple[GraphReport, ...]) -> Row:
-    """Return a measured row with a wider gate, drifted if that is past a limit."""
-    samples = {stage: series.samples_ms for stage, series in row.stages.items()}
-    return measured_row(
-        row,
-        name=row.name or row.engine,
-        notes=row.notes,
-        samples_ms=samples,
-        gate=gate,
-        equals_graph_off=row.equals_graph_off,
-    )
+        reason = f"drifted: {', '.join(failures)}"
+        update |= {"stages": {}, "warnings": (), "not_measured": reason, "equals_graph_off": None}
+    return Case.model_validate(case.model_copy(update=update).model_dump())

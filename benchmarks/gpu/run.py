@@ -1,70 +1,67 @@
-"""motorvae-doctor gpu: every way to run the encoder on this GPU, measured or with a reason."""
+"""Graphs on this GPU, measured or with a reason: of motorvae-doctor gpu, and of a bundle."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import importlib.metadata
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from rich.console import Console
 
 from ...export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
 from ...export.verify.reference import Reference, reference_from_bundle
-from ...runtime.bundle.graph_key import ENGINES, GraphKey
+from ...runtime.bundle.graph_key import ENGINES, GraphKey, Part
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import GraphEntry, GraphReport
 from ...runtime.core.documents import save_document
 from ...runtime.core.errors import (
+    BackendError,
     EngineError,
     MeasurementError,
+    MissingDependencyError,
     MotorVAEError,
     VerificationError,
     missing_dependency,
 )
-from ...runtime.core.packages import versions_of
+from ...runtime.core.redaction import without_private
 from ...runtime.engines.base import Backend
-from ...runtime.engines.gpu_info import Gpu
+from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...runtime.engines.open import open_engine
 from ...runtime.engines.request import EngineRequest
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
-from ...runtime.engines.tensorrt.find import leanest_engine
+from ...runtime.engines.tensorrt.find import leanest_engine, precisions_with_engine
 from ...runtime.engines.tensorrt.package import (
     TENSORRT_PACKAGES,
     TensorRTName,
     import_tensorrt,
     title_of,
 )
-from ..measure.environment import environment_now, load_now
-from .result import GpuFacts, GpuResult, Row
+from ..measure.case import Case
+from ..measure.environment import environment_now, load_now, power_state, product_name
+from .result import GpuFacts, GpuResult
 from .rows import (
     NOT_REACHED,
     ONNX,
     PRECISIONS,
     TORCH,
     WARMUP,
+    PlannedCase,
     Timeable,
     decoder_gate,
     encoder_of_row,
-    gated_row,
+    gated_case,
     measure,
+    planned_engines,
     planned_rows,
 )
 
 _PACKAGES = ("tensorrt", "tensorrt-rtx", "pycuda", "cuda-bindings")
-_PRODUCT_NAMES = (Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name"))
-_POWER = (
-    *("name", "pstate", "power.draw", "power.limit", "clocks.sm", "clocks.mem"),
-    *("temperature.gpu", "utilization.gpu"),
-)
-_SMI_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
@@ -97,21 +94,20 @@ class Examination:
             OutputError: The result cannot be written.
         """
         reference = reference_from_bundle(self.bundle)
-        rows = {row.title: row for row in planned_rows()}
+        planned_cases = planned_rows()
+        rows = {row.case.how: row.case for row in planned_cases}
         engine_manifests: list[EngineManifest] = []
         created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
         load_start, power_start = load_now(), power_state()
         surprises: list[Exception] = []
 
         def keep() -> GpuResult:
-            environment = environment_now(threads={}, load_start=load_start)
-            versions = {**environment.versions, **versions_of(_PACKAGES)}
             result = GpuResult(
                 producer=f"motorvae {importlib.metadata.version('motorvae')}",
                 created=created,
                 machine=product_name(),
                 gpu=GpuFacts(**dataclasses.asdict(self.gpu)),
-                environment=environment.model_copy(update={"versions": versions}),
+                environment=environment_now(threads={}, load_start=load_start, packages=_PACKAGES),
                 power_start=power_start,
                 power_end=power_state(),
                 model=self.bundle.spec,
@@ -119,7 +115,7 @@ class Examination:
                 frames=self.frames,
                 warmup=WARMUP,
                 engines=tuple(engine_manifests),
-                rows=tuple(row.public() for row in rows.values()),
+                rows=tuple(map(_public, rows.values())),
             )
             save_document(self.output, result)
             return result
@@ -127,15 +123,14 @@ class Examination:
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
             copy = Path(folder) / "bundle"
             shutil.copytree(self.bundle.folder, copy, ignore=shutil.ignore_patterns(ENGINES))
-            steps = self._steps(
-                tuple(rows.values()), load_bundle(copy), reference, engine_manifests
-            )
+            steps = self._steps(planned_cases, load_bundle(copy), reference, engine_manifests)
             for planned, step in steps:
-                self.console.print(f"measuring: {planned[0].title.partition(',')[0]}")
+                first = planned[0].case
+                self.console.print(f"measuring: {first.engine} {first.precision}")
                 reason = NOT_REACHED
                 try:
-                    for row in step:
-                        rows[row.title] = row
+                    for case in step:
+                        rows[case.how] = case
                         keep()
                 except MotorVAEError as error:
                     reason = str(error)
@@ -143,8 +138,7 @@ class Examination:
                     reason = f"{type(error).__name__}: {error}"
                     surprises.append(error)
                 for row in planned:
-                    if rows[row.title].reason == NOT_REACHED:
-                        rows[row.title] = row.model_copy(update={"reason": reason})
+                    rows[row.case.how] = _with_reason(rows[row.case.how], reason)
         result = keep()
         if surprises:
             raise surprises[0]
@@ -152,33 +146,33 @@ class Examination:
 
     def _steps(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[PlannedCase],
         copy: Bundle,
         reference: Reference,
         engine_manifests: list[EngineManifest],
-    ) -> Iterator[tuple[Sequence[Row], Iterator[Row]]]:
+    ) -> Iterator[tuple[Sequence[PlannedCase], Iterator[Case]]]:
         """Yield rows that stand or fall together, and what measures them."""
         for row in rows:
-            if row.engine == ONNX:
+            if row.case.engine == ONNX:
                 yield (row,), self._onnx(row, reference)
         for package in TENSORRT_PACKAGES:
             for precision in PRECISIONS:
                 wanted = (title_of(package), precision)
-                planned = [row for row in rows if (row.engine, row.precision) == wanted]
+                planned = [row for row in rows if (row.case.engine, row.key.precision) == wanted]
                 yield planned, self._engine(planned, package, copy, reference, engine_manifests)
         for row in rows:
-            if row.engine == TORCH:
+            if row.case.engine == TORCH:
                 yield (row,), self._torch(row, reference)
 
-    def _onnx(self, row: Row, reference: Reference) -> Iterator[Row]:
+    def _onnx(self, row: PlannedCase, reference: Reference) -> Iterator[Case]:
         """Time one form of the encoder; with the leanest that gives both goes the decoder."""
-        entry = encoder_of_row(self.bundle, row)
+        entry = encoder_of_row(self.bundle, row.key)
         with self._on_cuda(entry) as backend:
             found, mu = measure(row, backend, reference, frames=self.frames)
-        leanest = self.bundle.leanest(GraphKey("encoder", row.precision, target="onnx"))
+        leanest = self.bundle.leanest(GraphKey("encoder", row.key.precision, target="onnx"))
         if entry == leanest and found.status == "measured":
-            gate = decoder_gate(self._on_cuda, self.bundle, row.precision, reference, mu)
-            found = gated_row(found, (*found.gate, *gate))
+            gate = decoder_gate(self._on_cuda, self.bundle, row.key.precision, reference, mu)
+            found = gated_case(found, (*found.gate, *gate))
         yield found
 
     def _on_cuda(self, entry: GraphEntry) -> Backend:
@@ -186,23 +180,22 @@ class Examination:
 
     def _engine(
         self,
-        planned: Sequence[Row],
+        planned: Sequence[PlannedCase],
         name: TensorRTName,
         copy: Bundle,
         reference: Reference,
         engine_manifests: list[EngineManifest],
-    ) -> Iterator[Row]:
+    ) -> Iterator[Case]:
         """Build the engines of a precision, then time the encoder's without and with a graph.
 
         Of its forms it is the leanest that gives both outputs, as the other rows do.
         """
-        precision = planned[0].precision
+        key = planned[0].key
         package = import_tensorrt(name)
         if objection := package.objection_to(self.gpu):
             raise EngineError(objection)
-        key = GraphKey("encoder", precision, target="tensorrt")
         self.bundle.leanest(key)  # refuses by the name the user knows
-        order = EngineBuildRequest(package, self.gpu, precision, BatchProfile())
+        order = EngineBuildRequest(package, self.gpu, key.precision, BatchProfile())
         seen: list[GraphReport] = []
         try:
             engine_manifests += add_engines_to_bundle(
@@ -210,26 +203,12 @@ class Examination:
             )
         except VerificationError as error:
             for row in planned:
-                verdict = {"status": "drifted", "reason": str(error), "gate": tuple(seen)}
-                yield row.model_copy(update=verdict)
+                verdict = {"not_measured": str(error), "gate": tuple(seen)}
+                yield row.case.model_copy(update=verdict)
             return
-        graph_off = None
-        for row in planned:
-            request = EngineRequest(backend=name, cuda_graph=row.graph != "off")
-            opened = open_engine(copy, leanest_engine(copy, key, name).key, request)
-            with cast("Timeable", opened) as backend:
-                found, mu = measure(
-                    row,
-                    backend,
-                    reference,
-                    frames=self.frames,
-                    repeat=backend.repeat_timed,
-                    graph_off=graph_off,
-                )
-            graph_off = mu
-            yield found
+        yield from timed_engine(planned, copy, name, reference, frames=self.frames)
 
-    def _torch(self, row: Row, reference: Reference) -> Iterator[Row]:
+    def _torch(self, row: PlannedCase, reference: Reference) -> Iterator[Case]:
         if self.checkpoint is None:
             raise MeasurementError(
                 "no --checkpoint was given: name the training run that the bundle came from"
@@ -244,22 +223,79 @@ class Examination:
             yield measure(row, backend, reference, frames=self.frames, repeat=repeat)[0]
 
 
-def power_state() -> tuple[dict[str, str], ...]:
-    """Return what nvidia-smi says of each GPU's clocks and power; nothing where it is not there."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(_POWER)}", "--format=csv,noheader"]
+def engine_cases(bundle: Bundle, reference: Reference, *, frames: int) -> list[Case]:
+    """Time every engine that a bundle holds as it is; without a GPU, say so.
+
+    Args:
+        bundle: The bundle.
+        reference: Its images, and what they should give.
+        frames: Images through each engine.
+    """
+    gpu = find_gpu()
+    cases: list[Case] = []
+    for package in TENSORRT_PACKAGES:
+        reason = gpu.reason if isinstance(gpu, NoGpu) else "no engine in the bundle"
+        blank = Case(group="gpu", engine=title_of(package), not_measured=reason)
+        found: list[Case] = []
+        if not isinstance(gpu, NoGpu):
+            for part in get_args(Part):
+                for precision in precisions_with_engine(bundle, part, package):
+                    planned = planned_engines(package, GraphKey(part, precision, target="tensorrt"))
+                    found += _present(planned, bundle, package, reference, frames)
+        cases += found or [blank]
+    return cases
+
+
+def timed_engine(
+    planned: Sequence[PlannedCase],
+    bundle: Bundle,
+    package: TensorRTName,
+    reference: Reference,
+    *,
+    frames: int,
+) -> Iterator[Case]:
+    """Time an engine that a bundle holds without a CUDA graph and with one."""
+    graph_off = None
+    for row in planned:
+        request = EngineRequest(backend=package, cuda_graph=row.cuda_graph != "off")
+        opened = open_engine(bundle, leanest_engine(bundle, row.key, package).key, request)
+        with cast("Timeable", opened) as backend:
+            repeat = backend.repeat_timed
+            case, graph_off = measure(
+                row, backend, reference, frames=frames, repeat=repeat, graph_off=graph_off
+            )
+        yield case
+
+
+def _present(
+    planned: Sequence[PlannedCase],
+    bundle: Bundle,
+    package: TensorRTName,
+    reference: Reference,
+    frames: int,
+) -> list[Case]:
+    """Return an engine's cases, those that do not run with their reason."""
+    reason, found = NOT_REACHED, {row.case.how: row.case for row in planned}
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_SMI_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    lines = (line.split(", ") for line in done.stdout.splitlines())
-    return tuple(dict(zip(_POWER, line, strict=True)) for line in lines if len(line) == len(_POWER))
+        for case in timed_engine(planned, bundle, package, reference, frames=frames):
+            found[case.how] = case
+    except (BackendError, MissingDependencyError) as error:
+        reason = error.clause()
+    return [_with_reason(case, reason) for case in found.values()]
 
 
-def product_name() -> str | None:
-    """Return what the maker calls this computer, or None; its host name is nobody's business."""
-    for path in _PRODUCT_NAMES:
-        with contextlib.suppress(OSError):
-            return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    return None
+def _with_reason(case: Case, reason: str) -> Case:
+    """Return a case that was not reached with the reason why; another as it is."""
+    if case.not_measured != NOT_REACHED:
+        return case
+    return case.model_copy(update={"not_measured": reason})
+
+
+def _public(case: Case) -> Case:
+    """Return the same with no host, user or home folder in what an error or engine said."""
+    return case.model_copy(
+        update={
+            "not_measured": case.not_measured and without_private(case.not_measured),
+            "notes": tuple(map(without_private, case.notes)),
+        }
+    )

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ...runtime.bundle.graph_key import Precision
-from ...runtime.bundle.manifest import Metric
+from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.core.spec import StrictModel
 from .roofline import Roofline
 from .samples import Samples, warnings_of
@@ -34,6 +34,8 @@ Group = Literal[
 ]
 InputType = Literal["float32", "uint8"]
 FrameSource = Literal["mjpeg", "yuv", "bgr"]
+CudaGraph = Literal["off", "copies and kernels", "kernels", "left to the engine"]
+Status = Literal["measured", "drifted", "unproven"]
 
 
 class Agreement(StrictModel):
@@ -46,26 +48,19 @@ class Agreement(StrictModel):
 
 
 class GpuMode(StrictModel):
-    """How a case used the GPU, in the words of trtexec's flags; None where it does not apply.
+    """How a case used the GPU.
 
     Attributes:
-        cuda_graph: One recorded CUDA graph is launched (`--useCudaGraph`).
-        data_transfers: Input and output cross in each call (without `--noDataTransfers`).
+        cuda_graph: What runs as one recorded CUDA graph. TensorRT-RTX is asked to record its
+            kernels and does not tell whether it did.
+        spin: How the host waits for the GPU: "driver's default" spins where there are more
+            processors than contexts, and else yields.
+        transfers: How images and latents cross; always part of "wall".
     """
 
-    cuda_graph: bool | None = None
-    data_transfers: bool | None = None
-
-    @property
-    def title(self) -> str:
-        """The settings in words."""
-        words = {
-            "CUDA graph": self.cuda_graph,
-            "transfers": self.data_transfers,
-        }
-        return ", ".join(
-            name if is_on else f"no {name}" for name, is_on in words.items() if is_on is not None
-        )
+    cuda_graph: CudaGraph = "off"
+    spin: Literal["driver's default", "engine's own"] = "driver's default"
+    transfers: Literal["pinned memory", "engine's own"] = "pinned memory"
 
 
 class Case(StrictModel):
@@ -93,7 +88,11 @@ class Case(StrictModel):
         latent_error: The drift gate's largest error of a latent over its spread, on the held-out
             images.
         psnr: The drift gate's PSNR of the worst reconstruction in dB.
+        gate: How the very outputs that were timed compare with the reference, of GPU cases.
+        equals_graph_off: Whether `mu` of every image is bit for bit that of the same engine
+            without a CUDA graph; None where it was not compared.
         roofline: The least time on this machine, for single graphs.
+        name: Engine, version, device and device layer, as a GPU's engine itself says.
         notes: What the engine says of how it ran.
         warnings: What makes the figures doubtful.
     """
@@ -116,7 +115,10 @@ class Case(StrictModel):
     agreement: tuple[Agreement, ...] = ()
     latent_error: Metric | None = None
     psnr: Metric | None = None
+    gate: tuple[GraphReport, ...] = ()
+    equals_graph_off: bool | None = None
     roofline: Roofline | None = None
+    name: str | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -124,6 +126,8 @@ class Case(StrictModel):
     def _check_measured(self) -> Case:
         if bool(self.stages) == (self.not_measured is not None):
             raise ValueError("a case has either samples or the reason why there are none")
+        if self.stages and self.mode and not (self.gate and self.passed):
+            raise ValueError("a GPU case counts as measured only past the drift gate")
         return self
 
     @property
@@ -141,11 +145,11 @@ class Case(StrictModel):
         """How it was done: engine, precision, and whatever else tells it apart."""
         words = (
             self.engine,
-            "" if self.precision == "fp32" else self.precision,
+            "" if self.precision == "fp32" and self.mode is None else self.precision,
             self.outputs or "",
             f"{self.input_type} input" if self.input_type == "uint8" else "",
             self.variant or "",
-            self.mode.title if self.mode else "",
+            f"CUDA graph: {self.mode.cuda_graph}" if self.mode else "",
         )
         return ", ".join(word for word in words if word)
 
@@ -157,7 +161,12 @@ class Case(StrictModel):
     @property
     def passed(self) -> bool:
         """Whether the drift gate, where it looked, let it through."""
-        return all(gate.passed for gate in (self.latent_error, self.psnr) if gate)
+        return all(found.passed for found in (self.latent_error, self.psnr, *self.gate) if found)
+
+    @property
+    def status(self) -> Status:
+        """Whether it has samples, or was past a limit of the gate, or nothing is known."""
+        return "drifted" if not self.passed else "measured" if self.stages else "unproven"
 
     @property
     def whole(self) -> Samples | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -25,6 +28,12 @@ _PACKAGES = (
     "tensorrt-rtx",
 )
 _CPUINFO = Path("/proc/cpuinfo")
+_PRODUCT_NAMES = (Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name"))
+_POWER = (
+    *("name", "pstate", "power.draw", "power.limit", "clocks.sm", "clocks.mem"),
+    *("temperature.gpu", "utilization.gpu"),
+)
+_COMMAND_S = 20
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
@@ -83,14 +92,14 @@ def environment_now(
     *,
     threads: dict[str, int],
     load_start: tuple[float, float, float],
-    power_mode: str | None = None,
+    packages: Sequence[str] = (),
 ) -> Environment:
     """Describe this machine at the end of a run.
 
     Args:
         threads: Threads that each engine was set to.
         load_start: What `load_now` said before the run.
-        power_mode: What the board or the GPU is limited to, where something says so.
+        packages: Whose versions count, too.
     """
     gpu = find_gpu()
     return Environment(
@@ -102,14 +111,51 @@ def environment_now(
         memory_bytes=psutil.virtual_memory().total,
         system=platform.platform(),
         python=platform.python_version(),
-        versions=versions_of(_PACKAGES),
+        versions=versions_of((*_PACKAGES, *packages)),
         threads=threads,
         governor=_text(_GOVERNOR),
         load_start=load_start,
         load_end=load_now(),
         gpu=None if isinstance(gpu, NoGpu) else gpu.name,
-        power_mode=power_mode,
+        power_mode=_power_mode(),
     )
+
+
+def power_state() -> tuple[dict[str, str], ...]:
+    """Return what nvidia-smi says of each GPU's clocks and power; nothing where it is not there."""
+    query = ("nvidia-smi", f"--query-gpu={','.join(_POWER)}", "--format=csv,noheader")
+    lines = (line.split(", ") for line in _lines(query))
+    return tuple(dict(zip(_POWER, line, strict=True)) for line in lines if len(line) == len(_POWER))
+
+
+def clocks() -> tuple[str, ...]:
+    """Return what the GPU's clocks are now, by nvidia-smi or jetson_clocks, for a case's notes."""
+    told = (", ".join(map(" ".join, state.items())) for state in power_state())
+    return (*told, *_lines(("jetson_clocks", "--show")))
+
+
+def product_name() -> str | None:
+    """Return what the maker calls this computer, or None; its host name is nobody's business."""
+    for path in _PRODUCT_NAMES:
+        with contextlib.suppress(OSError):
+            return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    return None
+
+
+def _power_mode() -> str | None:
+    """Return what the board or the GPU is limited to; None where nothing says so."""
+    limits = ("nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader")
+    return "; ".join((*_lines(("nvpmodel", "-q")), *_lines(limits))) or None
+
+
+def _lines(command: Sequence[str]) -> list[str]:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_COMMAND_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
 def _cpu_name() -> str:

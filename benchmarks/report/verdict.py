@@ -83,8 +83,8 @@ def leaders_of(result: Result) -> tuple[Leader, ...]:
             continue
         if case.batch > 1 and case.group != "training":
             continue
-        part = case.variant if case.group == "gpu" else None
-        kinds.setdefault((case.group, case.source, part), []).append(case)
+        part = (case.variant or "").split()[:1] if case.group == "gpu" else None
+        kinds.setdefault((case.group, case.source, str(part)), []).append(case)
     found = []
     for cases in kinds.values():
         largest = max(case.frame or (0, 0) for case in cases)

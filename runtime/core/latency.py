@@ -85,7 +85,7 @@ def _middle_ms(cell: int) -> float:
     return _FIRST_NS * math.exp((cell - 0.5) * _WIDTH) / NS_PER_MS if cell else 0.0
 
 
-def table_of(stages: Mapping[str, Percentiles]) -> Table:
+def latency_table(stages: Mapping[str, Percentiles]) -> Table:
     """Return a table of stages in milliseconds."""
     table = Table()
     table.add_column("stage")

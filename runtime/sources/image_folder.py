@@ -23,11 +23,7 @@ class FolderSource(FrameSource):
         ConfigError: A mode is asked for.
     """
 
-    def __init__(
-        self,
-        spec: SourceSpec,
-        request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
-    ) -> None:
+    def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
         super().__init__(spec)
         if request.mode != Mode() and not request.accept_mode:
             raise ConfigError(

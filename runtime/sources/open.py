@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from .base import CaptureRequest, FrameSource, Paced
 from .camera import DeviceSource
 from .gstreamer import GStreamerSource
 from .image_folder import FolderSource
-from .spec import SourceSpec
+from .spec import SourceKind, SourceSpec
 from .synthetic.source import SyntheticSource
 from .video.source import VideoSource
+
+_SOURCES: dict[SourceKind, Callable[[SourceSpec, CaptureRequest], FrameSource]] = {
+    "device": DeviceSource,
+    "csi": GStreamerSource,
+    "gst": GStreamerSource,
+    "images": FolderSource,
+    "synthetic": SyntheticSource,
+    "video": VideoSource,
+    "pipe": VideoSource,
+    "url": VideoSource,
+}
 
 
 def open_source(
@@ -30,19 +42,5 @@ def open_source(
     """
     if isinstance(source, str):
         source = SourceSpec.parse(source, fps=request.mode.fps)
-    opened = _opened(replace(source, realtime=False), request)
+    opened = _SOURCES[source.kind](replace(source, realtime=False), request)
     return Paced(opened) if source.realtime and not opened.live else opened
-
-
-def _opened(spec: SourceSpec, request: CaptureRequest) -> FrameSource:
-    match spec.kind:
-        case "device":
-            return DeviceSource(spec, request)
-        case "csi" | "gst":
-            return GStreamerSource(spec, request)
-        case "images":
-            return FolderSource(spec, request)
-        case "synthetic":
-            return SyntheticSource(spec, request)
-        case _:
-            return VideoSource(spec, request)

@@ -274,14 +274,14 @@ class Mailboxes:
 
     Attributes:
         boxes: One for each camera, in order.
+        stopped: `take` returns nothing any more.
         interrupted: `stop` was called before every camera had ended.
     """
 
     def __init__(self, *, batch_wait_s: float = 0.002) -> None:
         self.boxes: Sequence[Mailbox] = ()
-        self.interrupted = False
+        self.stopped = self.interrupted = False
         self._changed = threading.Condition()
-        self._stopped = False
         self._batch_wait_s = batch_wait_s
 
     def add(self, name: str, *, keep: int, waits: bool, limits: LivenessTimeouts | None) -> Mailbox:
@@ -300,7 +300,7 @@ class Mailboxes:
             Camera name and item; empty once stopped, or once every camera has ended.
         """
         with self._changed:
-            while not self._stopped:
+            while not self.stopped:
                 now_ns = time.monotonic_ns()
                 deadline_ns = min(
                     (box.check_deadline(now_ns) for box in self.boxes), default=math.inf
@@ -313,7 +313,7 @@ class Mailboxes:
                 self._changed.wait(min(LONGEST_WAIT_S, max(0.0, left_s)))
             if len(self.boxes) > 1 and any(box.has_frame for box in self.boxes):
                 self._changed.wait_for(self._is_complete, timeout=self._batch_wait_s)
-            if self._stopped:
+            if self.stopped:
                 return []
             taken = [(box.name, item) for box in self.boxes for item in box.pop()]
             self._changed.notify_all()
@@ -322,14 +322,14 @@ class Mailboxes:
     def stop(self) -> None:
         """Let `take` return empty from now on; safe in a signal handler."""
         with self._changed:
-            self._stopped = self.interrupted = True
+            self.stopped = self.interrupted = True
             self._changed.notify_all()
 
     def close(self) -> dict[str, int]:
         """Take nothing in any more; return how many frames of each camera nobody took."""
         with self._changed:
-            self._stopped = True
+            self.stopped = True
             return {box.name: box.close() for box in self.boxes}
 
     def _is_complete(self) -> bool:
-        return self._stopped or all(box.has_frame for box in self.boxes if box.is_awaited)
+        return self.stopped or all(box.has_frame for box in self.boxes if box.is_awaited)

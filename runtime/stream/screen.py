@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ..bundle.load import Bundle
 from ..core.command import print_remarks
-from ..core.latency import table_of
+from ..core.latency import latency_table
 from ..sinks.base import STANDARD_OUTPUT
 from .options import StreamOptions
 from .run import Stream
@@ -92,8 +92,10 @@ def print_start(console: Console, bundle: Bundle, stream: Stream) -> None:
         console.print(f"the earlier {name} is kept as {kept}")
 
 
-def print_summary(console: Console, stream: Stream, summary: StreamSummary) -> None:
-    """Print counts, outputs and the table of stages."""
+def print_summary(console: Console, stream: Stream) -> None:
+    """Print counts, outputs and the table of stages of a stream that has ended."""
+    summary = stream.summary
+    assert summary is not None  # noqa: S101  # for the type checker
     rate = f"{summary.fps:.1f} fps" if summary.fps else "no rate"
     counts = [
         f"{summary.frames} latents",
@@ -107,7 +109,7 @@ def print_summary(console: Console, stream: Stream, summary: StreamSummary) -> N
         unwritten = f", {report.dropped} not taken" if report.dropped else ""
         console.print(f"{report.rows} rows in {report.name}{unwritten}")
     if summary.stages:
-        console.print(table_of(summary.stages))
+        console.print(latency_table(summary.stages))
 
 
 def _unusual(summary: StreamSummary) -> list[tuple[int, str]]:

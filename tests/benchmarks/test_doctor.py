@@ -18,14 +18,13 @@ import motorvae.benchmarks.doctor
 import motorvae.benchmarks.gpu.run
 from motorvae.benchmarks.doctor import main
 from motorvae.benchmarks.gpu.result import (
-    CudaGraph,
     GpuResult,
-    Row,
     load_gpu_result,
     print_gpu_result,
-    series_of_ms,
 )
 from motorvae.benchmarks.gpu.rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
+from motorvae.benchmarks.measure.case import Case, CudaGraph, GpuMode
+from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
@@ -154,14 +153,18 @@ def test_every_row_that_did_not_run_has_its_reason(result: GpuResult) -> None:
     assert result.engines == ()
     assert not result.passed
     assert {row.status for row in result.rows} == {"unproven"}
-    said = {row.title: row.reason or "" for row in result.rows}
-    assert said["ONNX Runtime CUDA fp16, CUDA graph: off"].startswith("provider 'cuda' is not in")
-    assert "has no encoder" in said["ONNX Runtime CUDA int8 luma, CUDA graph: off"]
-    assert said["TensorRT fp16, CUDA graph: copies and kernels"].startswith("TensorRT needs the")
-    assert said["TensorRT-RTX fp32, CUDA graph: left to the engine"].endswith(
+    said = {
+        row.how.removesuffix(", CUDA graph: off"): row.not_measured or "" for row in result.rows
+    }
+    assert said["ONNX Runtime CUDA, fp16, encoder"].startswith("provider 'cuda' is not in")
+    assert "has no encoder" in said["ONNX Runtime CUDA, int8, encoder luma"]
+    recorded = said["TensorRT, fp16, encoder, CUDA graph: copies and kernels"]
+    assert recorded.startswith("TensorRT needs the")
+    assert said["TensorRT-RTX, fp32, encoder, CUDA graph: left to the engine"].endswith(
         "does not list compute capability 8.7 (A GPU of a test)"
     )
-    assert said["torch CUDA fp16, CUDA graph: kernels"].startswith("no --checkpoint was given")
+    in_torch = said["torch CUDA, fp16, encoder, CUDA graph: kernels"]
+    assert in_torch.startswith("no --checkpoint was given")
     assert (result.gpu.name, result.frames, result.warmup) == (
         "A GPU of a test",
         1000,
@@ -205,18 +208,16 @@ def test_one_measured_row_is_enough(
     assert code == 0
     found = load_gpu_result(output)
     for row in found.measured:
-        assert {stage: len(series.samples_ms) for stage, series in row.stages.items()} == {
-            "wall": 30
-        }
-    gated = {(row.precision, row.form): [r.output for r in row.gate] for row in found.measured}
+        assert {stage: len(series.samples) for stage, series in row.stages.items()} == {"wall": 30}
+    gated = {(row.precision, row.variant): [r.output for r in row.gate] for row in found.measured}
     both = ["mu", "log_var"]
     # The small model's float32 luma form is left out by the export, as it is no faster.
     assert gated == {
-        ("fp32", "full"): [*both, "reconstruction"],
-        ("fp32", "mu"): ["mu"],
-        ("fp16", "full"): both,
-        ("fp16", "luma"): [*both, "reconstruction"],
-        ("fp16", "mu"): ["mu"],
+        ("fp32", "encoder"): [*both, "reconstruction"],
+        ("fp32", "encoder mu"): ["mu"],
+        ("fp16", "encoder"): both,
+        ("fp16", "encoder luma"): [*both, "reconstruction"],
+        ("fp16", "encoder mu"): ["mu"],
     }
     assert f"result in {output}: 5 of 22 rows measured; share that file as it is" in said
 
@@ -224,7 +225,7 @@ def test_one_measured_row_is_enough(
 @pytest.mark.usefixtures("with_gpu")
 @pytest.mark.parametrize(
     ("wrong", "drifted"),
-    [(("encoder", "mu"), "fp32 mu"), (("decoder", "phases"), "fp32")],
+    [(("encoder", "mu"), "fp32, encoder mu"), (("decoder", "phases"), "fp32, encoder")],
 )
 def test_a_leaner_form_that_is_wrong_drifts_though_the_full_one_is_right(
     wrong: tuple[str, str],
@@ -251,8 +252,8 @@ def test_a_leaner_form_that_is_wrong_drifts_though_the_full_one_is_right(
     assert code == 1
     rows = load_gpu_result(output).rows
     (found,) = (row for row in rows if row.status == "drifted")
-    assert found.title == f"ONNX Runtime CUDA {drifted}, CUDA graph: off"
-    assert f"{found.title}: drifted: " in said
+    assert found.how == f"ONNX Runtime CUDA, {drifted}, CUDA graph: off"
+    assert f"{found.how}: drifted: " in said
     assert sum(row.status == "measured" for row in rows) == 4
 
 
@@ -293,9 +294,9 @@ def test_what_nobody_foresaw_in_one_row_leaves_the_others_and_is_raised(
     with pytest.raises(AttributeError, match="no such verb"):
         main(["gpu", "--model", str(small_bundle), "--output", str(output), "--frames", "2"])
     first, *others = load_gpu_result(output).rows
-    assert (first.status, first.reason) == ("unproven", "AttributeError: no such verb")
+    assert (first.status, first.not_measured) == ("unproven", "AttributeError: no such verb")
     assert sum(row.status == "measured" for row in others) == 4
-    assert NOT_REACHED not in {row.reason for row in others}
+    assert NOT_REACHED not in {row.not_measured for row in others}
 
 
 class Ticking:
@@ -319,11 +320,11 @@ def test_frames_go_around_the_images_and_each_is_gated_and_timed(
         row, mu = measure(planned_rows()[0], backend, reference, frames=50, repeat=clock)
         again, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu)
         other, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu + 1)
-    assert (row.status, row.reason, row.name) == ("measured", None, backend.name)
-    assert row.stages["device"].samples_ms == tuple(WARMUP + 1.0 + n for n in range(50))
-    assert row.stages["device"].p50_ms == WARMUP + 25.5
-    assert row.stages["h2d"].max_ms == WARMUP + 50.125
-    assert len(row.stages["wall"].samples_ms) == 50
+    assert (row.status, row.not_measured, row.name) == ("measured", None, backend.name)
+    assert row.stages["device"].shown == tuple(WARMUP + 1.0 + n for n in range(50))
+    assert row.stages["device"].p50 == WARMUP + 25.5
+    assert row.stages["h2d"].max == WARMUP + 50.125
+    assert len(row.stages["wall"].samples) == 50
     assert {report.images for report in row.gate} == {24}
     assert mu.shape == (50, reference.mu.shape[1])
     np.testing.assert_array_equal(mu[24:48], mu[:24])
@@ -351,35 +352,34 @@ def test_an_engine_that_drifts_later_than_the_first_round_is_caught(
         row, _ = measure(planned_rows()[0], Drifting(backend), reference, frames=100)
     assert row.status == "drifted"
     assert row.stages == {}
-    assert "drifted: encoder fp32 mu: max error / spread over data" in (row.reason or "")
+    assert "drifted: encoder fp32 mu: max error / spread over data" in (row.not_measured or "")
     assert not all(report.passed for report in row.gate)
 
 
 def test_a_graph_that_was_not_recorded_is_no_graph_row(opened: tuple[Bundle, Reference]) -> None:
     bundle, reference = opened
-    row = planned_rows()[0].model_copy(update={"graph": "copies and kernels"})
+    recorded = GpuMode(cuda_graph="copies and kernels")
+    row = dataclasses.replace(
+        planned_rows()[0], case=planned_rows()[0].case.model_copy(update={"mode": recorded})
+    )
     with open_engine(bundle, GraphKey("encoder")) as backend:
         backend.notes = ("runs without a CUDA graph: it said so",)
         with pytest.raises(BackendError, match="runs without a CUDA graph: it said so"):
             measure(row, backend, reference, frames=2, repeat=Ticking(("device", "h2d")))
 
 
-def test_percentiles_are_those_of_the_samples() -> None:
-    series = series_of_ms([float(value) for value in range(101, 0, -1)])
-    assert (series.p50_ms, series.p95_ms, series.p99_ms, series.max_ms) == (51, 96, 100, 101)
-    assert series.samples_ms[:2] == (101.0, 100.0)
-    with pytest.raises(MeasurementError, match="no samples were taken"):
-        series_of_ms([])
-
-
-def measured(graph: CudaGraph, *, equal: bool | None = None) -> Row:
-    return Row(
+def measured(graph: CudaGraph, *, equal: bool | None = None) -> Case:
+    return Case(
+        group="gpu",
         engine="TensorRT",
         precision="fp16",
-        graph=graph,
-        status="measured",
+        variant="encoder",
+        mode=GpuMode(cuda_graph=graph),
         name="TensorRT 10.16 on a GPU",
-        stages={"wall": series_of_ms([0.25, 0.5, 0.25]), "device": series_of_ms([0.125, 0.25])},
+        stages={
+            "wall": samples_of([250_000, 500_000, 250_000]),
+            "device": samples_of([125_000, 250_000]),
+        },
         gate=gate(0.01),
         equals_graph_off=equal,
     )
@@ -388,11 +388,12 @@ def measured(graph: CudaGraph, *, equal: bool | None = None) -> Row:
 @pytest.fixture
 def partial(result: GpuResult) -> GpuResult:
     """Two rows measured, one past the gate, the others not run."""
-    drifted = Row(
+    drifted = Case(
+        group="gpu",
         engine="TensorRT",
-        precision="fp32",
-        status="drifted",
-        reason="verification failed: far off",
+        variant="encoder",
+        mode=GpuMode(),
+        not_measured="verification failed: far off",
         gate=gate(0.5),
     )
     graphs = (measured("off"), measured("copies and kernels", equal=False))
@@ -413,18 +414,18 @@ def test_a_result_comes_back_as_it_was_written(partial: GpuResult, tmp_path: Pat
         (lambda c: c.update(extra=1), "extra: Extra inputs are not permitted"),
         (lambda c: c["rows"][0].update(speed=1), r"rows\.0\.speed: Extra inputs are not"),
         (lambda c: c["gpu"].update(price=1), r"gpu\.price: Extra inputs are not permitted"),
-        (lambda c: c.update(schema_version=2), "has schema_version=2, and this motorVAE reads 1"),
+        (lambda c: c.update(schema_version=1), "has schema_version=1, and this motorVAE reads 2"),
         (
-            lambda c: c["rows"][0]["stages"]["wall"].update(p50_ms=0.1),
+            lambda c: c["rows"][0]["stages"]["wall"].update(p50=0.1),
             r"stages\.wall=.* are not those of the samples",
         ),
         (
-            lambda c: c["rows"][0]["stages"]["wall"]["samples_ms"].append(-1.0),
-            "each sample must be a number of 0 or more",
+            lambda c: c["rows"][0]["stages"]["wall"]["samples"].append(-1),
+            "a sample of -1 ns: each must be above 0",
         ),
         (lambda c: c["rows"][0].update(gate=[]), "measured only past the drift gate"),
-        (lambda c: c["rows"][0].update(stages={}), "a measured row has samples and no reason"),
-        (lambda c: c["rows"][3].update(reason=None), "a measured row has samples and no reason"),
+        (lambda c: c["rows"][0].update(stages={}), "either samples or the reason"),
+        (lambda c: c["rows"][3].update(not_measured=None), "either samples or the reason"),
     ],
 )
 def test_a_result_that_says_more_than_it_shows_is_refused(
@@ -451,13 +452,14 @@ def test_the_table_shows_what_was_measured_and_names_the_rest(
         ["wall", "0.250", "0.475", "0.495", "0.500"],
         ["device", "0.188", "0.244", "0.249", "0.250"],
     ] * 2
-    assert said.count("TensorRT fp16, CUDA graph: off") == 1
-    assert "copies and kernels: latents are not bit for bit those without the graph" in said
-    assert "TensorRT fp32, CUDA graph: off: verification failed: far off" in said.replace("\n", " ")
+    assert said.count("TensorRT, fp16, encoder, CUDA graph: off") == 1
+    flat = " ".join(said.split())
+    assert "copies and kernels: latents are not bit for bit those without the graph" in flat
+    assert "TensorRT, fp32, encoder, CUDA graph: off: verification failed: far off" in flat
     unproven = [line for line in lines if line.startswith("unproven: ")]
     assert len(unproven) == 3
-    assert unproven[0].startswith("unproven: TensorRT int8, CUDA graph: off; TensorRT int8")
-    assert unproven[1].startswith("unproven: TensorRT-RTX fp32, CUDA graph: off; TensorRT-RTX fp32")
+    assert unproven[0].startswith("unproven: TensorRT, int8, encoder, CUDA graph: off; TensorRT,")
+    assert unproven[1].startswith("unproven: TensorRT-RTX, fp32, encoder, CUDA graph: off; Tensor")
 
 
 def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: Path) -> None:

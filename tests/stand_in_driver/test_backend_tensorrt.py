@@ -212,7 +212,8 @@ def test_repeated_run_is_timed_by_events_at_each_border(opened: Open) -> None:
             backend.repeat_timed()
         check(backend, images(1))
         found = dict(backend.repeat_timed())
-        whole = found.pop("device")
+        whole, enqueue = found.pop("device"), found.pop("enqueue")
+        assert enqueue > 0
         assert list(found) == ["h2d", "compute", "d2h"]
         assert min(found.values()) >= 0
         assert whole == pytest.approx(sum(found.values()), abs=0.01)
@@ -223,39 +224,8 @@ def test_recorded_run_is_timed_as_a_whole(opened: Open, host_tensorrt: Any) -> N
         for seed in range(2):
             check(backend, images(1, seed))
         executions = host_tensorrt.engines[0].contexts[0].executions
-        assert list(backend.repeat_timed()) == ["device"]
+        assert list(backend.repeat_timed()) == ["device", "enqueue"]
         assert host_tensorrt.engines[0].contexts[0].executions == executions
-
-
-@pytest.mark.parametrize("facts", [{}, LUMA], ids=["full", "luma"])
-def test_timed_run_is_of_the_batch_that_it_was_given(opened: Open, facts: dict[str, Any]) -> None:
-    batches = [(luma if facts else images)(3, seed) for seed in range(2)]
-    with opened(cuda_graph=False, **facts) as backend:
-        backend.run(batches[0])
-        found = backend.timed_run(batches[1])
-        # What it left in the output's memory is the answer to its own batch.
-        answer = batches[1].reshape(3, -1).view(np.float32)[:, :8]
-        np.testing.assert_array_equal(backend._outputs[0].host[:3], answer)
-    assert list(found) == ["device", "h2d", "compute", "d2h", "enqueue"]
-    assert all(isinstance(value, int) for value in found.values())
-    assert min(found.values()) >= 0
-    assert found["enqueue"] > 0
-
-
-def test_timed_runs_of_a_graph_are_recorded_as_runs_are(opened: Open, host_tensorrt: Any) -> None:
-    with opened() as backend:
-        stages = [set(backend.timed_run(images(2, seed))) for seed in range(3)]
-        assert stages[0] == {"device", "h2d", "compute", "d2h", "enqueue"}
-        assert stages[1] == stages[2] == {"device", "enqueue"}
-        assert host_tensorrt.engines[0].contexts[0].executions == 2
-
-
-def test_batch_that_is_not_one_run_is_not_timed_as_one(opened: Open) -> None:
-    with (
-        opened() as backend,
-        pytest.raises(BackendError, match=r"takes 8 images a run, and 9 were to be timed as one"),
-    ):
-        backend.timed_run(images(9))
 
 
 def test_closed_engine_is_one_clear_line(opened: Open) -> None:
@@ -281,10 +251,11 @@ def test_wrong_input_is_quoted(opened: Open, batch: np.ndarray[Any, Any]) -> Non
 
 
 def test_images_of_the_other_type_are_not_converted_unasked(opened: Open) -> None:
-    with opened(**LUMA) as backend:
-        for call in (backend.run, backend.timed_run):
-            with pytest.raises(BackendError, match=r"takes uint8 .*, and was given float32"):
-                call(images(1))
+    with (
+        opened(**LUMA) as backend,
+        pytest.raises(BackendError, match=r"takes uint8 .*, and was given float32"),
+    ):
+        backend.run(images(1))
     with opened() as backend, pytest.raises(BackendError, match=r"float32 .* given uint8"):
         backend.run(luma(1))
 

@@ -108,6 +108,18 @@ def test_int8_runs_where_it_is_asked_for_and_fp16_where_nothing_is(forms: Bundle
 
 
 @pytest.mark.usefixtures("package")
+def test_int8_is_not_taken_unasked_though_it_is_the_only_engine(
+    forms: Bundle, host_tensorrt: Any
+) -> None:
+    for path in (forms.folder / "engines").glob("*.fp16.*"):
+        path.unlink()
+    assert precisions_with_engine(forms, "encoder", "tensorrt") == ("int8",)
+    with pytest.raises(EngineError):
+        select_engine(forms, "encoder", EngineRequest("tensorrt", outputs=("mu",)))
+    assert host_tensorrt.engines == []
+
+
+@pytest.mark.usefixtures("package")
 def test_int8_engine_whose_receipt_says_otherwise_is_refused(
     forms: Bundle, host_tensorrt: Any
 ) -> None:

@@ -127,7 +127,8 @@ class TensorRTBackend(Closing):
         Returns:
             Milliseconds by the GPU's clock: "device", from the start of the copy in to the end of
             the copies out, and of it "h2d", "compute" (with waits for the host to start kernels)
-            and "d2h". What ran as one recorded graph has no parts, only "device".
+            and "d2h". What ran as one recorded graph has no parts. "enqueue" is the host's time in
+            the one call that starts the kernels (as `trtexec` counts it), or the recorded graph.
 
         Raises:
             BackendError: Nothing was run yet, or the engine failed.
@@ -136,35 +137,8 @@ class TensorRTBackend(Closing):
         if not self._rows:
             raise BackendError(f"{self._file} has no run to repeat: run a batch first")
         with cuda.current():
-            return self._between_events(cuda, engine)[0]
-
-    def timed_run(self, batch: Batch) -> dict[str, int]:
-        """Run one batch while the GPU and the host note the time; its results are not fetched.
-
-        Args:
-            batch: As in `Backend.run`, no larger than the engine's profile allows.
-
-        Returns:
-            Nanoseconds: the stages of `repeat_timed` by the GPU's clock, and "enqueue", which the
-            host spends in the one call that starts the kernels (as `trtexec` counts it), or the
-            recorded graph with its copies. The third run of a batch size is the first that tells
-            of a steady state.
-
-        Raises:
-            BackendError: The batch is not the graph's or too large, or the engine failed.
-        """
-        cuda, engine = self._opened()
-        check_batch(batch, self.input_dtype, engine.input.shape, self._file)
-        if len(batch) > engine.largest:
-            raise BackendError(
-                f"{self._file} takes {engine.largest} images a run, and {len(batch)} were to be "
-                "timed as one: build it with another --batch"
-            )
-        with cuda.current():
-            self._prepare(cuda, engine, batch)
             stages, enqueue_ns = self._between_events(cuda, engine)
-        found = {stage: round(found_ms * NS_PER_MS) for stage, found_ms in stages.items()}
-        return {**found, "enqueue": enqueue_ns}
+        return {**stages, "enqueue": enqueue_ns / NS_PER_MS}
 
     def close(self) -> None:
         """Release the engine, its buffers and the device layer."""

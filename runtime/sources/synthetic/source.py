@@ -32,11 +32,7 @@ class SyntheticSource(FrameSource):
         CameraError: It does not deliver as asked.
     """
 
-    def __init__(
-        self,
-        spec: SourceSpec,
-        request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
-    ) -> None:
+    def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
         super().__init__(spec)
         plan = spec.plan
         delivers = Mode(width=plan.size, height=plan.size, fps=plan.fps)

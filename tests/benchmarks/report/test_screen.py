@@ -16,7 +16,7 @@ from motorvae.benchmarks.measure.result import Result
 from motorvae.benchmarks.measure.samples import busy_warning, samples_of
 from motorvae.benchmarks.report.plots import group_figures, save_picture
 from motorvae.benchmarks.report.screen import print_verdict
-from motorvae.benchmarks.report.tables import digits_of
+from motorvae.benchmarks.report.tables import digits_of, group_table
 from motorvae.runtime.bundle.manifest import Metric
 
 
@@ -140,3 +140,25 @@ def test_a_group_of_many_cases_is_several_figures_of_which_each_fits(result: Res
         assert min(box.x0 for box in boxes) >= 0
         assert all(not one.overlaps(two) for one, two in itertools.pairwise(boxes))
         assert axes.get_window_extent().width > 300
+
+
+def test_each_percentile_stands_under_its_own_name(result: Result) -> None:
+    """Of 1 to 1000 ms each percentile is another number, wherever it is shown."""
+    case = result.cases[0].model_copy(
+        update={"stages": {"run": samples_of([n * 10**6 for n in range(1, 1001)])}}
+    )
+    shown = result.model_copy(update={"cases": (case,)})
+    table = group_table(shown, "encoder")
+    assert table is not None
+    row = dict(zip((*table.texts, *table.figures), table.rows[0], strict=True))
+    assert [row[name] for name in ("p50", "p95", "p99", "max")] == ["500", "950", "990", "1000"]
+    assert re.search(r"500 ms +990 ", printed(shown))
+    (figure,) = group_figures(shown, "encoder")
+    (axes,) = figure.axes
+    texts = [text.get_text() for text in axes.texts]
+    headings, values = texts[: len(texts) // 2], texts[len(texts) // 2 :]
+    assert dict(zip(headings, values, strict=True)).items() >= {
+        ("p50", "500"),
+        ("p99", "990"),
+        ("max", "1000"),
+    }

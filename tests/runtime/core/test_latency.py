@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import io
+import re
 import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from motorvae.runtime.core.latency import StageTimes, percentiles_of
+from motorvae.runtime.core.latency import StageTimes, latency_table, percentiles_of
 
 
 def test_percentiles_are_numpys_in_milliseconds() -> None:
@@ -56,3 +59,24 @@ def test_a_long_run_takes_no_more_memory_than_a_short_one() -> None:
         times.add({"x": 1000 * sample})
     assert sys.getsizeof(times._cells["x"]) == before
     assert len(times._cells) == 1
+
+
+def test_each_percentile_stands_under_its_own_name() -> None:
+    """Of 1 to 1000 ms each percentile is another number, in the object and in the table."""
+    times = StageTimes()
+    for ms in range(1, 1001):
+        times.add({"encode": ms * 10**6})
+    found = times.percentiles()["encode"]
+    assert (found.p50, found.p95, found.p99, found.max) == pytest.approx(
+        (500, 950, 990, 1000), rel=0.003
+    )
+    said = io.StringIO()
+    Console(file=said, width=80).print(latency_table({"encode": found}))
+    heading, row = (
+        line for line in said.getvalue().splitlines() if "stage" in line or "enc" in line
+    )
+    names = [name for name in re.split(r"\W{2,}", heading.strip("┃ ")) if name]
+    values = [float(cell) for cell in re.findall(r"[\d.]+", row)]
+    assert dict(zip(names[1:], values, strict=True)) == pytest.approx(
+        {"p50 ms": 500, "p95 ms": 950, "p99 ms": 990, "max ms": 1000}, rel=0.003
+    )

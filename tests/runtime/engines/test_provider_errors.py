@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from motorvae.runtime.core.errors import ProviderError
+from motorvae.runtime.core.errors import BackendError, ProviderError
 from motorvae.runtime.engines import onnx_runtime as backend_onnx
 from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.engines.provider_errors import cause_from_error, cause_from_library, said_by
@@ -149,3 +149,28 @@ def test_a_cuda_provider_that_does_not_load_says_why_in_one_line(
         "use --provider cpu"
     )
     assert refused.value.clause().startswith("there is no libcudnn.so.99")
+
+
+@pytest.mark.parametrize(
+    ("provider", "options"), [("cuda", {"use_tf32": "0"}), ("cpu", {}), ("tensorrt", {})]
+)
+def test_cuda_is_told_not_to_round_float32_to_tf32(
+    provider: str,
+    options: dict[str, str],
+    small_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ONNX Runtime is given, at its own door: no machine without a GPU shows the rounding."""
+    asked = []
+
+    class Door:
+        def __init__(self, *_: object, providers: list[tuple[str, dict[str, str]]], **__: object):
+            asked.append(providers)
+            raise RuntimeError("no further")
+
+    names = backend_onnx._SHORT_NAMES
+    monkeypatch.setattr(backend_onnx.ort, "get_available_providers", lambda: [*names.values()])
+    monkeypatch.setattr(backend_onnx.ort, "InferenceSession", Door)
+    with pytest.raises(BackendError):
+        open_file(small_bundle / "encoder.onnx", EngineRequest(provider=provider))
+    assert asked == [[(names[provider], options)]]

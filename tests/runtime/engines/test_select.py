@@ -111,6 +111,21 @@ def test_auto_on_a_gpu_goes_through_the_order_and_quotes_each_reason(
     assert "does not list compute capability 8.7 (Orin)" in chosen.passed_over[1]
 
 
+@pytest.mark.parametrize("asked", [None, "fp16"])
+def test_an_int8_engine_is_not_taken_unasked_though_it_is_the_only_one(
+    asked: Precision | None, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latents of eight bits are other ones."""
+    monkeypatch.setattr(choice, "find_gpu", lambda: ADA)
+    for path in GraphKey("encoder", "int8", "mu").engine_paths(bundle_copy, "tensorrt-rtx"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    chosen = select_engine(load_bundle(bundle_copy), "encoder", EngineRequest(precision=asked))
+    chosen.backend.close()
+    assert chosen.precision == (asked or "fp32")
+    assert "holds no TensorRT-RTX engine of its encoder" in chosen.passed_over[1]
+
+
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_a_precision_that_the_gpu_way_has_not_is_sought_on_the_cpu(
     small_bundle: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision

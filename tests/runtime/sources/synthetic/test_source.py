@@ -9,13 +9,14 @@ import pytest
 
 from motorvae.runtime.core.errors import CameraError
 from motorvae.runtime.core.frame import Frame, Gap
+from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.synthetic.source import SyntheticSource
 from motorvae.runtime.sources.synthetic.vehicles import MovingVehicles
 
 
 def source_of(query: str) -> SyntheticSource:
-    return SyntheticSource(SourceSpec.parse(f"synthetic?{query}"))
+    return SyntheticSource(SourceSpec.parse(f"synthetic?{query}"), CaptureRequest())
 
 
 def frame_of(source: SyntheticSource) -> Frame:

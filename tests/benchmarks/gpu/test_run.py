@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motorvae.benchmarks.gpu.rows import measure, planned_engines
+from motorvae.benchmarks.gpu.run import engine_cases
+from motorvae.benchmarks.measure.environment import clocks, environment_now, load_now, power_state
+from motorvae.benchmarks.subjects.model_under_test import ModelUnderTest
+from motorvae.runtime.bundle.graph_key import GraphKey
+from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
+from motorvae.runtime.engines.open import open_engine
+from motorvae.runtime.engines.request import EngineRequest
+
+
+def test_without_a_gpu_each_engine_says_why(subject: ModelUnderTest) -> None:
+    gpu = find_gpu()
+    if not isinstance(gpu, NoGpu):
+        pytest.skip("this machine has a GPU")
+    cases = engine_cases(subject.bundle, subject.reference, frames=2)
+    assert [(case.engine, case.not_measured) for case in cases] == [
+        ("TensorRT", gpu.reason),
+        ("TensorRT-RTX", gpu.reason),
+    ]
+
+
+def test_a_machine_without_the_tools_says_nothing_of_power(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert environment_now(threads={}, load_start=load_now()).power_mode is None
+    assert power_state() == clocks() == ()
+
+
+def test_the_power_state_is_what_nvidia_smi_says_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'A GPU, P0, 30.1 W, 70 W, 1500 MHz, 5000 MHz, 40, 3 %'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    (state,) = power_state()
+    assert (state["name"], state["clocks.sm"], state["utilization.gpu"]) == (
+        "A GPU",
+        "1500 MHz",
+        "3 %",
+    )
+    assert "clocks.sm 1500 MHz" in clocks()[0]
+
+
+def test_decoders_are_timed_and_gated_as_encoders_are(subject: ModelUnderTest) -> None:
+    """On the processor: it shows what is asked of a decoder's engine, and proves nothing of it."""
+    bundle, reference = subject.bundle, subject.reference
+    planned, _ = planned_engines("tensorrt", GraphKey("decoder", target="tensorrt"))
+    assert planned.case.how == "TensorRT, fp32, decoder, CUDA graph: off"
+    with open_engine(bundle, GraphKey("decoder"), EngineRequest(backend="onnx")) as backend:
+        case, _ = measure(planned, backend, reference, frames=5)
+        others = replace(reference, reconstruction=1 - np.asarray(reference.reconstruction))
+        drifted, _ = measure(planned, backend, others, frames=5)
+    assert (case.status, case.not_measured) == ("measured", None)
+    assert [report.output for report in case.gate] == ["reconstruction"]
+    assert case.psnr is not None
+    assert len(case.stages["wall"].samples) == 10  # true latents, and those of the encoder
+    assert (drifted.status, drifted.stages) == ("drifted", {})
