@@ -8,19 +8,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Union
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from ..runtime.core.atomic_files import check_writable
-from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
+from ..runtime.core.command import Subcommand, run_subcommands, stderr_console
 from ..runtime.core.documents import save_document
-from ..runtime.core.errors import ConfigError, MissingDependencyError, missing_dependency
+from ..runtime.core.errors import (
+    ConfigError,
+    MissingDependencyError,
+    missing_dependency,
+    next_command,
+)
 from .options import RunOptions, batches_of_run, checked_samples, spec_of_run
 
-_RUN = "run"
-_OF_ALL = ("-h", "--help", "--tyro-")
 _EXTRAS = "train,export,bench,cpu"
 _QUICK_IMAGES = 32
 """Of the bundle's verification images."""
@@ -34,59 +37,51 @@ class CompareOptions:
     or where the two results do not come from the same machine and settings.
     """
 
-    before: tyro.conf.Positional[Path]
+    before: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BEFORE")]
     """The result that the other is held against, a .json file of motorvae-bench run."""
-    after: tyro.conf.Positional[Path]
+    after: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="AFTER")]
     """The result that is judged."""
     tolerance: float = 0.05
-    """How much slower a case may be, as a share of the time before."""
+    """How much slower a case may be, as a share of the time before; where one is slower beyond it,
+    the exit code is 1."""
 
 
 @dataclass(frozen=True)
 class ReportOptions:
     """Draw a result as one HTML page that needs nothing else, and as a picture beside it."""
 
-    result: tyro.conf.Positional[Path] = Path("bench.json")
+    result: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT")] = Path(
+        "bench.json"
+    )
     """What motorvae-bench run left."""
     output: Path = Path("report.html")
     """Where the page goes, a .html file; its picture goes beside it, as .png."""
 
 
-@dataclass(frozen=True)
-class BenchOptions:
-    """Options of motorvae-bench."""
-
-    command: Annotated[
-        Union[  # noqa: UP007  # an annotation with a bar does not evaluate in Python 3.10
-            Annotated[RunOptions, tyro.conf.subcommand(_RUN)],
-            Annotated[CompareOptions, tyro.conf.subcommand("compare")],
-            Annotated[ReportOptions, tyro.conf.subcommand("report")],
-        ],
-        tyro.conf.arg(name=""),
-    ] = RunOptions()  # noqa: RUF009  # frozen
-    """What to do."""
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run motorvae-bench; return its exit code."""
     given = list(sys.argv[1:] if args is None else args)
-    if not given or (given[0].startswith("-") and not given[0].startswith(_OF_ALL)):
-        given.insert(0, _RUN)  # so that the bare command takes its options, too
-
-    def do(options: BenchOptions) -> None:
-        if isinstance(options.command, CompareOptions):
-            _compare(options.command)
-        elif isinstance(options.command, ReportOptions):
-            _report(options.command)
-        else:
-            _run(options.command, shlex.join(("motorvae-bench", *given)))
-
-    return run_command(
-        BenchOptions,
-        do,
+    command = shlex.join(("motorvae-bench", *([] if given[:1] == ["run"] else ["run"]), *given))
+    return run_subcommands(
+        {
+            "run": Subcommand(
+                "Time every engine, and the path from a frame to its latent.",
+                RunOptions,
+                lambda options: _run(options, command),
+            ),
+            "compare": Subcommand(
+                "Tell for each case of two results which is the faster one.",
+                CompareOptions,
+                _compare,
+            ),
+            "report": Subcommand(
+                "Draw a result as one HTML page that needs nothing else.",
+                ReportOptions,
+                _report,
+            ),
+        },
         prog="motorvae-bench",
-        description="Time torch, torch.compile and ONNX Runtime on the same input, and the whole "
-        "path from a frame to its latent; compare two such results, or draw one. By itself, run.",
+        description="Measure this machine, compare two such results, or draw one.",
         args=given,
     )
 
@@ -94,6 +89,8 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(options: RunOptions, command: str) -> None:
     samples = checked_samples(options)
     spec = spec_of_run(options)
+    for output in (options.output, options.output.with_suffix(".png")):
+        check_replaceable_file(output)
     check_writable(options.output)
     try:
         from .measure.rounds import RoundPlan  # noqa: PLC0415  # with torch: --help must not need it
@@ -132,13 +129,21 @@ def _run(options: RunOptions, command: str) -> None:
             )
         # Plain lines: a progress bar's thread would run beside what is timed.
         result = run_benchmark(tested, plan, lambda text: console.print(f"measuring: {text}"))
-    save_document(options.output, result)
     picture = options.output.with_suffix(".png")
+    kept = set_aside(options.output)
+    set_aside(picture)
+    save_document(options.output, result)
     save_picture(picture, result)
     print_verdict(console, result)
     console.print(f"every sample in {options.output}, those of the fastest in {picture}")
-    report = shlex.join(("motorvae-bench", "report", str(options.output)))
-    console.print(f"every table and figure: {report}")
+    report = next_command("motorvae-bench", "report", options.output)
+    console.print(f"every table and figure: {report}", soft_wrap=True)
+    if kept is not None:
+        console.print(
+            f"the earlier one is kept as {kept}; next: "
+            f"{next_command('motorvae-bench', 'compare', kept, options.output)}",
+            soft_wrap=True,
+        )
 
 
 def _compare(options: CompareOptions) -> None:

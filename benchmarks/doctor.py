@@ -6,14 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Union
 
-import tyro
 from rich.console import Console
 
 from ..runtime.bundle.load import load_bundle
 from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
-from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.command import Subcommand, run_subcommands, stderr_console
 from ..runtime.core.errors import (
     ConfigError,
     MeasurementError,
@@ -23,8 +21,6 @@ from ..runtime.core.errors import (
 from ..runtime.doctor.screen import examine_machine, print_screen
 from ..runtime.engines.gpu_info import NoGpu, find_gpu
 
-_SCREEN = "screen"
-_OF_ALL = ("-h", "--help", "--tyro-")
 _MOST_SECONDS = 60
 
 
@@ -66,41 +62,26 @@ class GpuOptions:
     """Images through each engine, one at a time."""
 
 
-@dataclass(frozen=True)
-class DoctorOptions:
-    """Options of motorvae-doctor."""
-
-    examine: Annotated[
-        Union[  # noqa: UP007  # an annotation with a bar does not evaluate in Python 3.10
-            Annotated[ScreenOptions, tyro.conf.subcommand(_SCREEN)],
-            Annotated[CamerasOptions, tyro.conf.subcommand("cameras")],
-            Annotated[GpuOptions, tyro.conf.subcommand("gpu")],
-        ],
-        tyro.conf.arg(name=""),
-    ] = ScreenOptions()
-    """What to examine."""
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run motorvae-doctor; return its exit code."""
-    given = list(sys.argv[1:] if args is None else args)
-    if given and given[0].startswith("-") and not given[0].startswith(_OF_ALL):
-        given.insert(0, _SCREEN)  # so that the bare command takes its options, too
-    return run_command(
-        DoctorOptions,
-        _examine,
+    return run_subcommands(
+        {
+            "screen": Subcommand(
+                "Show what this machine has and what is missing.", ScreenOptions, _screen
+            ),
+            "cameras": Subcommand(
+                "List the cameras with the modes that they really deliver.",
+                CamerasOptions,
+                _cameras,
+            ),
+            "gpu": Subcommand(
+                "Build engines for this GPU, verify and time them.", GpuOptions, _gpu
+            ),
+        },
         prog="motorvae-doctor",
-        description="Tell what this machine has and what it can do; by itself, the screen.",
-        args=given,
+        description="Tell what this machine has and what it can do.",
+        args=args,
     )
-
-
-def _examine(options: DoctorOptions) -> int:
-    if isinstance(options.examine, ScreenOptions):
-        return _screen(options.examine)
-    if isinstance(options.examine, CamerasOptions):
-        return _cameras(options.examine)
-    return _gpu(options.examine)
 
 
 def _screen(options: ScreenOptions) -> int:

@@ -25,7 +25,7 @@ from ..runtime.bundle.arrays import arrays_from_npz
 from ..runtime.bundle.graph_key import GraphKey
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import VERIFICATION_IMAGES
-from ..runtime.core.atomic_files import check_replaceable_file, check_writable
+from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
 from ..runtime.core.command import run_command, stderr_console
 from ..runtime.core.documents import document_from_json, save_document
 from ..runtime.core.errors import BundleError, ConfigError, MeasurementError
@@ -218,9 +218,10 @@ def _measure(options: OODOptions) -> None:
         reference=reference[0],
         kinds=tuple(kinds),
     )
+    kept = set_aside(options.output)
     save_document(options.output, result, indent=1)
     print_separation(console, result)
-    console.print(f"every value in {options.output}")
+    console.print(f"every value in {options.output}; the earlier result: {kept or 'none'}")
 
 
 def judged_images(luma: Luma, encoder: Backend, decoder: Backend, detector: OODDetector) -> Judged:

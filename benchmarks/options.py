@@ -29,7 +29,8 @@ class RunOptions:
     checkpoint: Path | None = None
     """The training run that the bundle was exported from; by default runs/latest."""
     output: Path = Path("bench.json")
-    """Where the result goes, a .json file; a picture of it goes beside it, as .png."""
+    """Where the result goes, a .json file; a picture of it goes beside it, as .png. Earlier ones
+    are kept under a number, such as bench.1.json."""
     untrained: bool = False
     """Measure random weights, exported on the spot; needs neither a bundle nor a checkpoint."""
     samples: int | None = None

@@ -35,7 +35,7 @@ def rebuild_engines(bundle: Bundle, part: Part, request: EngineRequest) -> Bundl
     package, precision = request.backend, request.precision or "fp16"
     if package not in {"tensorrt", "tensorrt-rtx"}:
         raise ConfigError(f"backend={package} builds no engine: name tensorrt or tensorrt-rtx")
-    command = [sys.executable, "-m", "motorvae.export.cli", "--bundle", str(bundle.folder)]
+    command = [sys.executable, "-m", "motorvae.export.cli", "--model", str(bundle.folder)]
     command += ["--engine", package, *([] if precision == "fp32" else [f"--{precision}"])]
     with contextlib.suppress(EngineError):  # the old engine manifest may be what is broken
         for entry in graphs_with_engine(bundle, GraphKey(part, precision), package)[:1]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +14,12 @@ import tyro
 from rich.progress import Progress
 
 from .bundle.load import load_bundle
-from .core.command import print_remarks, run_command, stderr_console
+from .core.command import print_remarks, run_command, stderr_console, stopping_on_signals
 from .core.errors import SourceError
 from .engines.request import EngineRequest
-from .engines.select import Rebuild, select_engine
-from .sources.base import CaptureRequest
-from .sources.open import open_source
-from .stream.batch_encode import check_batch_size, check_npz, encode_source
+from .engines.select import Rebuild, SelectedEngine
+from .sources.base import FrameSource
+from .stream.batch_encode import check_npz, encode_data
 from .stream.options import StreamOptions
 
 
@@ -26,15 +27,15 @@ from .stream.options import StreamOptions
 class EncodeOptions:
     """Options of motorvae-encode."""
 
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """A folder of images, searched recursively, one image, or a video."""
     model: Path = Path("bundle")
     """The bundle that motorvae-export wrote."""
     output: Path = Path("latents.npz")
-    """Where names, mu and log_var go."""
+    """Where names, mu and log_var go; an earlier file is kept under a number."""
     batch_size: int = 16
     """Images per run of the encoder."""
-    engine: Annotated[EngineRequest, tyro.conf.arg(name="")] = field(default_factory=EngineRequest)
+    engine: EngineRequest = field(default_factory=EngineRequest)
     """Which engine runs."""
 
 
@@ -46,6 +47,14 @@ def stream_main(args: Sequence[str] | None = None, rebuild: Rebuild | None = Non
         prog="motorvae-stream",
         description="Stream a camera, video or folder through the encoder to latent rows.",
         args=args,
+        positional=("--camera", "--source"),
+        hints={
+            "--bundle": "the bundle is named with --model",
+            "--weights": "the bundle is named with --model",
+            "--device": "a camera is named without an option or with --camera, and where the "
+            "encoder runs with --backend or --provider",
+            "--imgsz": "the model has one size; the camera's is asked for with --width, --height",
+        },
     )
 
 
@@ -57,47 +66,75 @@ def encode_main(args: Sequence[str] | None = None, rebuild: Rebuild | None = Non
         prog="motorvae-encode",
         description="Encode a folder of images or a video to one .npz file.",
         args=args,
+        positional=("--data", "--source"),
+        hints={
+            "--bundle": "the bundle is named with --model",
+            "--device": "where the encoder runs is chosen with --backend or --provider",
+        },
     )
 
 
 def _stream(options: StreamOptions, rebuild: Rebuild | None) -> None:
     if not options.camera:
         sys.stderr.write(
-            "motorvae-stream: --camera is missing: name a camera such as 0, a file, a URL, or "
-            "synthetic\n"
+            "motorvae-stream: no camera: name one such as 0, a file, a URL, or synthetic\n"
         )
         raise SystemExit(2)
-    from .stream.run import stream  # noqa: PLC0415  # --help needs none of it
+    from .stream.run import Stream  # noqa: PLC0415  # --help needs none of it
+    from .stream.screen import live_status, print_start, print_summary  # noqa: PLC0415  # as above
 
-    stream(options, rebuild)
+    console = stderr_console()
+    bundle = load_bundle(options.model, hash_all=False)
+    # Building an engine again says itself what it does.
+    waiting = console.status("opening the encoder and the camera")
+    with contextlib.nullcontext() if options.engine.rebuild else waiting:
+        opened = Stream(bundle, options, outputs=options.outputs, rebuild=rebuild)
+    with opened as stream, stopping_on_signals(stream.stop):
+        print_start(console, bundle, stream)
+        # Everything that stays is there by now: no later collection needs to look at it.
+        gc.collect()
+        gc.freeze()
+        try:
+            with live_status(console, stream, options):
+                while next(stream).status != "end":
+                    pass
+            print_summary(console, stream)
+            next(stream, None)  # raises what failed for good
+        finally:
+            gc.unfreeze()
 
 
 def _encode(options: EncodeOptions, rebuild: Rebuild | None) -> None:
     check_npz(options.output)
-    check_batch_size(options.batch_size)
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
-    choice = select_engine(bundle, "encoder", options.engine, rebuild)
-    with (
-        choice.backend as backend,
-        open_source(options.data, CaptureRequest(spec=bundle.spec)) as source,
-        Progress(console=console) as progress,
-    ):
-        console.print(f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}")
-        print_remarks(console, bundle.folder, bundle.manifest.remarks)
-        known = len(backend.notes)
-        task = progress.add_task("encoding", total=source.expected)
-        encoded = encode_source(
-            source,
-            backend,
-            bundle.spec,
+    progress = Progress(console=console)
+    opened: list[tuple[str, SelectedEngine, int]] = []
+    with contextlib.ExitStack() as stack:
+
+        def watch(source: FrameSource, choice: SelectedEngine) -> Callable[[], None]:
+            opened.append((source.name, choice, len(choice.backend.notes)))
+            console.print(f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}")
+            print_remarks(console, bundle.folder, bundle.manifest.remarks)
+            stack.enter_context(progress)
+            task = progress.add_task("encoding", total=source.expected)
+            return lambda: progress.advance(task)
+
+        encoded = encode_data(
+            bundle,
+            options.data,
+            engine=options.engine,
             batch_size=options.batch_size,
-            progress=lambda: progress.advance(task),
+            rebuild=rebuild,
+            watch=watch,
         )
-    for note in choice.backend.notes[known:]:
+    ((name, choice, told),) = opened
+    for note in choice.backend.notes[told:]:
         console.print(note)
-    encoded.save(options.output)
-    console.print(f"{len(encoded.names)} latents of {source.name} in {options.output}")
+    kept = encoded.save(options.output)
+    console.print(f"{len(encoded.names)} latents of {name} in {options.output}")
+    if kept is not None:
+        console.print(f"the earlier {options.output} is kept as {kept}")
     for gap in encoded.gaps:
         console.print(f"skipped {gap.name or gap.index}: {gap.reason}", style="yellow")
     if encoded.gaps:

@@ -20,11 +20,10 @@ ROOMS = (
     {"sources", "engines", "ood"},
     {"stream", "doctor"},
     {"cli"},
-    {"api"},
 )
 """The rooms of `runtime`, floor by floor: each imports from lower floors only."""
-FACE = "runtime.api"
-"""The public face stands above all packages: it may import any of them, and none of them it."""
+FACE = ("runtime", "api")
+"""The folder of the package `motorvae` itself: it may import all four, and nothing imports it."""
 MOST_MODULES = 12
 LONGEST_FILE = 400
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
@@ -68,6 +67,8 @@ def name_of(path: Path) -> str:
 
 def dotted(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[:2] == FACE:
+        parts = parts[1:]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -79,7 +80,8 @@ def modules_imported(path: Path) -> Iterator[tuple[int, str]]:
 
     A module that is named in a string, as of `python -m`, counts as imported.
     """
-    package = ["motorvae", *path.relative_to(ROOT).parts[:-1]]
+    folders = path.relative_to(ROOT).parts[:-1]
+    package = ["motorvae", *(folders[2:] if folders[:2] == FACE else folders)]
     docstrings = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
@@ -105,6 +107,9 @@ def edges() -> dict[str, set[str]]:
     for name, path in MODULES.items():
         for _, target in modules_imported(path):
             parts = target.split(".")[1:] if target.startswith("motorvae.") else []
+            if parts and parts[0] not in PACKAGES:
+                of_face = [FACE[-1], parts[0]]
+                parts = of_face if ".".join(of_face) in MODULES else []
             while parts and ".".join(parts) not in MODULES:
                 parts.pop()
             if parts and ".".join(parts) != name:
@@ -132,11 +137,6 @@ def room_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
-def floor(module: str) -> int:
-    """Return how high a module's package stands."""
-    return len(PACKAGES) if room_of(module) == FACE else PACKAGES.index(module.partition(".")[0])
-
-
 def test_the_four_packages_are_there() -> None:
     for package in PACKAGES:
         assert (ROOT / package / "__init__.py").is_file()
@@ -145,11 +145,25 @@ def test_the_four_packages_are_there() -> None:
 
 
 def test_packages_import_one_way() -> None:
+    order = (*PACKAGES, FACE[-1])
     wrong = [
         f"{name} imports {target}"
         for name, targets in edges().items()
         for target in targets
-        if floor(target) > floor(name)
+        if order.index(target.split(".")[0]) > order.index(name.split(".")[0])
+    ]
+    assert wrong == []
+
+
+def test_the_face_is_imported_as_motorvae_and_from_outside_only() -> None:
+    """A second copy of its classes would lie behind `motorvae.runtime.api`."""
+    names = [name for name in MODULES if name.split(".")[0] == FACE[-1]]
+    assert {"api", "api.models"} <= set(names)
+    wrong = [
+        f"{name_of(path)}:{line} imports {module}"
+        for path in [*SOURCES, *TESTS]
+        for line, module in modules_imported(path)
+        if module.startswith(".".join(("motorvae", *FACE)))
     ]
     assert wrong == []
 
@@ -191,6 +205,13 @@ def test_the_circle_finder_finds_circles() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
+def test_type_checkers_see_the_face_as_it_is_installed() -> None:
+    """`.types/motorvae` holds a link to each of its modules and to the four packages."""
+    links = {path.name: path.resolve() for path in (ROOT / ".types" / "motorvae").iterdir()}
+    face = {path.name: path for path in ROOT.joinpath(*FACE).iterdir() if path.is_file()}
+    assert links == face | {package: ROOT / package for package in PACKAGES}
+
+
 def test_one_module_constructs_backends() -> None:
     """Whatever opens a graph goes through `open_engine`, which holds its tensors to its key."""
     backends = {"OnnxBackend", "OpenVINOBackend", "TensorRTBackend"}
@@ -230,10 +251,12 @@ def light_modules(package: str) -> list[str]:
     if package == "runtime":
         chosen = [name for name, path in MODULES.items() if name_of(path) not in ABOUT_ONE_PACKAGE]
         return [f"motorvae.{name}" for name in chosen if name.startswith("runtime")]
+    if package == FACE[-1]:
+        return ["motorvae", "motorvae.models"]
     return [f"motorvae.{package}", f"motorvae.{package}.cli"]
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", [*PACKAGES, FACE[-1]])
 def test_importing_a_package_or_its_command_loads_nothing_heavy(package: str) -> None:
     source = (
         "import importlib, sys\n"

@@ -16,7 +16,7 @@ from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.errors import CheckpointError
 from ..runtime.core.spec import ModelSpec, StrictModel, problem_of
 from .model.vae import MotorVAE
-from .options import TrainOptions
+from .options import TrainOptions, resume_command
 from .statistics.latents import LATENTS_NAME
 
 SCHEMA_VERSION = 1
@@ -197,10 +197,10 @@ def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[M
     folder = _run_folder(path)
     config = config_from_run(folder)
     if not (folder / WEIGHTS_NAME).is_file():
+        resume = resume_command(folder)
         raise CheckpointError(
             f"{folder} has no {WEIGHTS_NAME} because its training has not finished: go on with "
-            f"motorvae-train --resume {folder}, or keep what it has learned with "
-            f"motorvae-train --resume {folder} --finish"
+            f"{resume}, or keep what it has learned with {resume} --finish"
         )
     weights = folder / weights_name(folder, choice)
     try:

@@ -7,34 +7,45 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 
-import tyro
-
-from ..runtime.core.command import INTERRUPTED, run_command, stderr_console
+from ..runtime.core.command import (
+    INTERRUPTED,
+    parsed_options,
+    positional_from_options,
+    run_command,
+    stderr_console,
+)
 from ..runtime.core.errors import ConfigError, missing_dependency
 from .openmp import let_idle_threads_sleep
-from .options import GOAL, TrainOptions, spec_from_train_options
+from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 
 _PROG = "motorvae-train"
-_DESCRIPTION = (
-    "Train a VAE on a folder of images, a video, or built-in vehicles. Everything a run needs "
-    "is kept in its folder; runs/latest leads to the newest."
-)
+_DESCRIPTION = "Train a VAE on a folder of images, a video, or built-in vehicles."
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run `motorvae-train` and return its exit code (130 after Ctrl-C)."""
     given = list(sys.argv[1:] if args is None else args)
     return run_command(
-        TrainOptions, partial(_train, given), prog=_PROG, description=_DESCRIPTION, args=given
+        TrainOptions,
+        partial(_train, given),
+        prog=_PROG,
+        description=_DESCRIPTION,
+        args=given,
+        positional=("--data",),
+        hints={
+            "--device": "--accelerator (cpu, gpu) and --devices (0,1) choose where to train",
+        },
     )
 
 
 def _train(args: Sequence[str], options: TrainOptions) -> int:
     spec_from_train_options(options)  # refuses before the seconds that loading torch takes
     let_idle_threads_sleep()
+    console = stderr_console()
     try:
-        from .report import report  # noqa: PLC0415  # the rest works without torch
-        from .train import options_to_resume, train  # noqa: PLC0415
+        with console.status("loading torch"):
+            from .report import report  # noqa: PLC0415  # the rest works without torch
+            from .train import options_to_resume, train  # noqa: PLC0415
     except ModuleNotFoundError as error:
         package = (error.name or "torch").partition(".")[0]
         raise missing_dependency("training", package, extra="train") from error
@@ -43,11 +54,10 @@ def _train(args: Sequence[str], options: TrainOptions) -> int:
     outcome = train(options, new_goal=True)
     if not outcome.leads:
         return 0
-    console = stderr_console()
     if outcome.finished:
         report(console, outcome)
         return 0
-    resume = f"{_PROG} --resume {outcome.folder}"
+    resume = resume_command(outcome.folder)
     keep = f", or keep what it has learned: {resume} --finish" if outcome.steps else ""
     console.print(
         f"{_PROG}: interrupted after {outcome.steps} of {outcome.plan.steps} steps; "
@@ -62,7 +72,8 @@ def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
     Raises:
         ConfigError: Something else was given that differs from what the run was started with.
     """
-    given = tyro.cli(TrainOptions, args=args, default=saved, prog=_PROG)
+    args = positional_from_options(args, ("--data",))
+    given = parsed_options(TrainOptions, args, prog=_PROG, default=saved)
     for field in fields(TrainOptions):
         asked, before = getattr(given, field.name), getattr(saved, field.name)
         if field.name not in {"resume", "finish", *GOAL} and asked != before:

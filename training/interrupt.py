@@ -16,14 +16,14 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ..runtime.core.atomic_files import replaced_file
+from ..runtime.core.command import ending_signals
 from ..runtime.core.errors import CheckpointError
 
 RESUME_NAME = "resume.ckpt"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest(Callback):
-    """Whether the user pressed Ctrl-C, or the system sent SIGTERM, as it does before it shuts down.
+    """Whether the user pressed Ctrl-C, or the system sent SIGTERM or SIGHUP.
 
     Only a third time stops at once, without saving.
 
@@ -35,14 +35,15 @@ class StopRequest(Callback):
         self.asked = False
         self._tell = tell
         self._presses = 0
+        self._signals = ending_signals()
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take both signals as a wish within the block (in the main thread only)."""
+        """Take them as a request within the block (in the main thread only)."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        before = {number: signal.getsignal(number) for number in self._signals}
         self._listen()
         try:
             yield
@@ -56,7 +57,7 @@ class StopRequest(Callback):
             self._listen()
 
     def _listen(self) -> None:
-        for number in _SIGNALS:
+        for number in self._signals:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -66,7 +67,7 @@ class StopRequest(Callback):
             self._tell("stopping after this step")
             return
         self._tell("still saving; a third Ctrl-C drops what was learned since the last epoch")
-        for number in _SIGNALS:
+        for number in self._signals:
             signal.signal(number, signal.default_int_handler)
 
 

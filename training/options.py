@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import tyro
 from pydantic import ConfigDict
 
-from ..runtime.core.errors import ConfigError
+from ..runtime.core.errors import ConfigError, next_command
 from ..runtime.core.spec import DEFAULT_CHANNELS, Fit, ModelSpec, spec_from_options
 from ..runtime.engines.cpu_threads import MOST_THREADS
 
@@ -24,11 +25,36 @@ class TrainOptions:
     # For pydantic, which reads these options back from config.json.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    data: str = "vehicles"
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model": ("image_size", "channels", "latent_size", "fit"),
+        "schedule": (
+            "batch_size",
+            "learning_rate",
+            "epochs",
+            "betas",
+            "steps",
+            "minutes",
+            "held_out",
+            "seed",
+            "vehicles_count",
+        ),
+        "hardware": (
+            "threads",
+            "workers",
+            "precision",
+            "accelerator",
+            "devices",
+            "num_nodes",
+            "strategy",
+        ),
+    }
+
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = "vehicles"
     """A folder of images (read recursively), one video file, or the word vehicles for the
     built-in renderer."""
     output: Path = Path("runs")
-    """Folder that holds the runs."""
+    """Folder that holds the runs, each with everything that it needs; latest in it leads to the
+    newest."""
     name: str | None = None
     """Name of the run's folder; the time of the start where left out."""
     resume: Path | None = None
@@ -36,7 +62,7 @@ class TrainOptions:
     anew (--epochs, --steps, --minutes), and --threads."""
     finish: bool = False
     """With --resume: train no further, and complete the run with what it has learned so far."""
-    image_size: int = 256
+    image_size: Annotated[int, tyro.conf.arg(aliases=("--imgsz",))] = 256
     """Side of the model's square input in pixels, a multiple of 32."""
     channels: tuple[int, ...] = DEFAULT_CHANNELS
     """Channels of the encoder's convolutions, first to last."""
@@ -45,13 +71,13 @@ class TrainOptions:
     fit: Fit = "stretch"
     """How an image of another shape becomes a square: stretch ignores the aspect ratio, crop
     keeps the centre, pad adds white."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, tyro.conf.arg(aliases=("--batch",))] = None
     """Images in one step, on each device, at most. Where left out, 64 as in the model card; for a
     small set the largest power of two from 4 on that gives an epoch 16 steps."""
-    learning_rate: float = 1e-4
+    learning_rate: Annotated[float, tyro.conf.arg(aliases=("--lr",))] = 1e-4
     """Adam's learning rate in the first stage; the second stage takes half of it."""
-    epochs: tuple[int, int] = (100, 100)
-    """Epochs of the two stages."""
+    epochs: Annotated[tuple[int, ...], tyro.conf.arg(metavar="ALL|FIRST SECOND")] = (100, 100)
+    """Epochs of the two stages; of a single number, each stage gets half."""
     betas: tuple[float, float] = (0.001, 0.05)
     """Weight of the KL term in the two stages."""
     steps: int | None = None
@@ -84,9 +110,19 @@ class TrainOptions:
     workers: int = 0
     """Threads that decode images while the data is prepared; 0 takes one per core."""
 
+    def __post_init__(self) -> None:
+        if len(self.epochs) == 1:
+            (epochs,) = self.epochs
+            object.__setattr__(self, "epochs", (epochs - epochs // 2, epochs // 2))
+
 
 GOAL = ("epochs", "steps", "minutes", "threads")
 """What may be given anew when a run is resumed."""
+
+
+def resume_command(run: Path) -> str:
+    """Return the command that goes on with an interrupted run."""
+    return next_command("motorvae-train", "--resume", run)
 
 
 def spec_from_train_options(options: TrainOptions) -> ModelSpec:
@@ -98,7 +134,8 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
     problems = {
         "--batch-size": options.batch_size is not None and options.batch_size < 1 and "at least 1",
         "--learning-rate": not 0 < options.learning_rate < 1 and "between 0 and 1",
-        "--epochs": min(options.epochs) < 1 and "at least 1 for each stage",
+        "--epochs": (len(options.epochs) != 2 or min(options.epochs) < 1)
+        and "at least 1 for each stage",
         "--betas": not all(math.isfinite(beta) and beta >= 0 for beta in options.betas)
         and "0 or more for each stage",
         "--minutes": options.minutes is not None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .data.batches import batch_count
+from .loop.schedule import Position
 from .options import CARD_BATCH_SIZE, TrainOptions
 
 FEWEST_STEPS = 16
@@ -100,6 +102,24 @@ class Plan:
         )
         made = f", {done} made already" if done else ""
         return f"{what}{made}; batch size {self.batch_size}, {reason}{self._time(step_s, done)}"
+
+    def goal(self, at: Position) -> str:
+        """Return how many epochs there will be, and when the last one is over, as far as is known.
+
+        Args:
+            at: Where the run is.
+        """
+        epochs = self.steps / self.epoch_steps
+        about = "about " if self.options.steps else ""
+        if not at.step:
+            return f"of {about}{math.ceil(epochs)}"
+        step_s = at.elapsed_s / at.step  # with its share of the held-out images
+        left_s = max(self.steps - at.step, 0) * step_s
+        minutes = self.options.minutes
+        if minutes is not None and at.elapsed_s + left_s > minutes * 60:
+            left_s = max(minutes * 60 - at.elapsed_s, 0)
+            epochs, about = (at.step + left_s / step_s) / self.epoch_steps, "about "
+        return f"of {about}{math.ceil(epochs)}, {duration(left_s)} left"
 
     def _time(self, step_s: float | None, done: int) -> str:
         minutes = self.options.minutes

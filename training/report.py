@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from ..runtime.core.errors import next_command
 from .checkpoint import KeptWeights
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
             f"KL {row.held_out_kl:.4g}, {row.active_units} active units"
         )
     latest = outcome.folder.parent / "latest"
-    export = f"motorvae-export --checkpoint {latest} --fp16"
+    export = next_command("motorvae-export", latest, "--fp16")
     if outcome.result is not None:
         if overfitted := overfitting(outcome.result.kept):
             yield overfitted

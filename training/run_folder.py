@@ -35,7 +35,7 @@ from .loop.module import BestWeights, EpochRow, Interrupted, VAETraining
 from .loop.plots import save_loss, save_reconstructions
 from .loop.progress import line_from_row
 from .model.vae import weights_of
-from .options import TrainOptions
+from .options import TrainOptions, resume_command
 from .statistics.latents import LATENTS_NAME, latent_statistics, save_held_out, save_latents
 
 CACHE_NAME = "cache"
@@ -60,7 +60,7 @@ def new_run_folder(options: TrainOptions) -> Path:
         raise OutputError(f"{latest} is in the way of the link to the newest run: move it away")
     if options.name is not None and folder.exists():
         raise OutputError(
-            f"{folder} exists: choose another --name, or continue it with --resume {folder}"
+            f"{folder} exists: choose another --name, or go on with {resume_command(folder)}"
         )
     number = 1
     while folder.exists():

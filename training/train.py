@@ -41,7 +41,7 @@ from .hardware import (
 from .interrupt import RESUME_NAME, StopRequest, WholeFileIO, steps_saved
 from .loop.module import EpochRow, Interrupted, VAETraining
 from .loop.progress import EpochBar, preparing
-from .options import CARD_BATCH_SIZE, GOAL, TrainOptions, spec_from_train_options
+from .options import CARD_BATCH_SIZE, GOAL, TrainOptions, resume_command, spec_from_train_options
 from .plan import Plan, batch_size_for
 from .run_folder import (
     CACHE_NAME,
@@ -140,7 +140,7 @@ def _check_finishable(folder: Path, options: TrainOptions) -> None:
     if options.finish and not (folder / RESUME_NAME).is_file():
         raise CheckpointError(
             f"{folder} has learned nothing that could be kept, it was stopped before its first "
-            f"step was saved: go on with --resume {folder}"
+            f"step was saved: go on with {resume_command(folder)}"
         )
 
 
@@ -220,7 +220,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         machine: A trainer of the same hardware.
         console: For the user.
     """
-    wish, resume = StopRequest(console.print), folder / RESUME_NAME
+    wish, bar, resume = StopRequest(console.print), EpochBar(console), folder / RESUME_NAME
     with wish.listening(), _expected_warnings():
         config = config_from_run(folder)
         trials = _thread_trials(config, options, machine, console)
@@ -228,7 +228,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             options,
             precision=config.precision,
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-            callbacks=[EpochBar(console), RunFiles(folder, console), wish, *filter(None, [trials])],
+            callbacks=[bar, RunFiles(folder, console), wish, *filter(None, [trials])],
         )
         module = VAETraining(
             config.model,
@@ -246,6 +246,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             ranks=machine.world_size,
             least=least_batch(config.model),
         )
+        bar.goal = plan.goal
         keep_freed_memory()
         _announce(folder, plan, machine, trials, config=config, options=options, console=console)
         finished = False
@@ -255,7 +256,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         except Interrupted:
             pass
         except OutputError as error:
-            raise OutputError(f"{error}, then go on with --resume {folder}") from error
+            raise OutputError(f"{error}, then go on with {resume_command(folder)}") from error
         except (SystemExit, KeyboardInterrupt) as stop:
             # A third Ctrl-C, which Lightning answers by leaving; the last epoch's file is there.
             if not resume.exists():

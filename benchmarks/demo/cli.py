@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.command import Terminated, run_command, stderr_console
-from ...runtime.core.errors import ConfigError, OutputError, StepFailedError
+from ...runtime.core.errors import ConfigError, OutputError, StepFailedError, next_command
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
 
 VIDEO_SIZE = 512
@@ -91,21 +91,21 @@ def _demo(options: DemoOptions) -> None:
     _step(
         console,
         "motorvae-train",
-        *("--data", "vehicles", "--steps", f"{options.steps}"),
+        *("vehicles", "--steps", f"{options.steps}"),
         *("--minutes", f"{options.minutes:g}", "--seed", f"{options.seed}"),
         *("--output", str(folder), "--name", run.name, *SMALL, *BRISK),
     )
     _step(
         console,
         "motorvae-export",
-        *("--checkpoint", str(run), "--output", str(bundle), "--fp16"),
+        *(str(run), "--output", str(bundle), "--fp16"),
     )
     with console.status(f"rendering {video}"):
         video_of_vehicles(video)
     _step(
         console,
         "motorvae-stream",
-        *("--camera", str(video), "--realtime"),
+        *(str(video), "--realtime"),
         *("--model", str(bundle), "--output", str(rows)),
     )
     from .report import draw_report  # noqa: PLC0415  # matplotlib loads slowly
@@ -125,9 +125,10 @@ def _demo(options: DemoOptions) -> None:
     ):
         console.print(f"  {path}: {what}")
     scripts = Path(os.path.relpath(Path(sys.executable).parent))
+    command = ("synthetic", "--max-frames", 300, "--model", bundle)
     console.print(
-        f"next: {scripts / 'motorvae-stream'} --camera synthetic --max-frames 300 "
-        f"--model {bundle} (or --camera 0, with a camera)"
+        f"next: {next_command(scripts / 'motorvae-stream', *command)} (or 0 in place of synthetic, "
+        "with a camera)"
     )
 
 
@@ -152,7 +153,7 @@ def _step(console: Console, command: str, *args: str) -> None:
         StepFailedError: It failed, such as an export whose model has learned too little: the demo
             ends there, and no picture is drawn.
     """
-    console.print(f"\n$ {' '.join((command, *args))}", style="bold")
+    console.print(f"\n$ {next_command(command, *args)}", style="bold")
     script = Path(sys.executable).parent / command
     with subprocess.Popen([str(script), *args]) as process:
         try:

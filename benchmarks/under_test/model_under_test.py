@@ -23,7 +23,7 @@ from ...runtime.bundle.graph_key import Part
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
 from ...runtime.core.atomic_files import sha256_of
-from ...runtime.core.errors import BundleError, MeasurementError
+from ...runtime.core.errors import BundleError, MeasurementError, next_command
 from ...runtime.core.spec import ModelSpec
 from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
 from ...training.data.dataset import DataSet
@@ -87,8 +87,9 @@ def model_from_files(
     if found != announced:
         raise MeasurementError(
             f"{bundle_folder} was exported from other weights ({announced[:12]}...) than "
-            f"{weights} holds ({found[:12]}...): run motorvae-export --checkpoint {checkpoint} "
-            f"--output {bundle_folder}, or name the run that the bundle came from"
+            f"{weights} holds ({found[:12]}...): run "
+            f"{next_command('motorvae-export', checkpoint, '--output', bundle_folder)}, or name "
+            "the run that the bundle came from"
         )
     return ModelUnderTest(
         model=model,

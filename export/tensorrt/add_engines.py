@@ -87,7 +87,7 @@ def find_builder(choice: EngineChoice) -> tuple[TensorRTPackage | NoBuilder, Gpu
         if objection := _objection(package, gpu):
             raise EngineError(
                 f"--engine {choice} cannot build here: {objection}; run the same command with "
-                "--bundle on the machine that has the GPU, or use --engine none"
+                "--model on the machine that has the GPU, or use --engine none"
             )
         return package, gpu
     reasons = []

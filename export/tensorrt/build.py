@@ -165,7 +165,7 @@ def _set_targets(
         if isinstance(gpu, NoGpu):
             raise EngineError(
                 f"{package.title} builds on the GPU that will run the engine, and here is "
-                f"{gpu.reason}: run the same command with --bundle there"
+                f"{gpu.reason}: run the same command with --model there"
             )
         return (gpu.compute_capability,)
     trt = package.trt

@@ -1,1 +1,101 @@
-"""The public face, which stands above all packages and may import any of them."""
+"""motorVAE in one screen: load a bundle, encode, decode, stream and export.
+
+    import motorvae as mv
+
+    bundle = mv.load("bundle")
+    with bundle.encoder(precision="fp16") as encode:
+        latent = encode("car.jpg")
+    with bundle.decoder() as decode:
+        image = decode(latent.mu)
+    for row in mv.stream(bundle, "0", max_age_ms=50):
+        print(row.index, row.age_ms, row.mu)
+
+Nothing is loaded before its first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+TYPE_CHECKING = False  # as type checkers know it; loading typing would be most of the import
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .functions import encode, export, stream
+    from .models import Bundle, Decoder, Encoder, Image, Latent, Latents, load
+    from .runtime.core.errors import MotorVAEError
+    from .runtime.core.row import Row
+    from .runtime.stream.batch_encode import Encoded
+    from .runtime.stream.run import Stream
+
+    __version__: str
+
+__all__ = (
+    "Bundle",
+    "Decoder",
+    "Encoded",
+    "Encoder",
+    "Image",
+    "Latent",
+    "Latents",
+    "MotorVAEError",
+    "Row",
+    "Stream",
+    "__version__",
+    "encode",
+    "export",
+    "load",
+    "stream",
+)
+
+_MODULES = {
+    "Encoded": ".runtime.stream.batch_encode",
+    "MotorVAEError": ".runtime.core.errors",
+    "Row": ".runtime.core.row",
+    "Stream": ".runtime.stream.run",
+    "encode": ".functions",
+    "export": ".export",
+    "stream": ".functions",
+}
+"""Where a name is defined, other than in `.models`."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        from .runtime.core.packages import own_version  # noqa: PLC0415  # no work at import
+
+        value: Any = own_version()
+    else:
+        module = importlib.import_module(_MODULES.get(name, ".models"), __name__)
+        value = module if name == "export" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Exporter(ModuleType):
+    """The package `motorvae.export`, which can be called as `motorvae.functions.export`."""
+
+    def __call__(self, *args: Any, **options: Any) -> Bundle:
+        from .functions import export as run  # noqa: PLC0415  # no work at import
+
+        return run(*args, **options)
+
+
+class _Face(ModuleType):
+    """This package: `motorvae.export` is a folder of it and a function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "export" and isinstance(value, ModuleType):  # by the import of that folder
+            value.__class__ = _Exporter
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

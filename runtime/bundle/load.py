@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.errors import BundleError, sentence_list
+from ..core.errors import BundleError, next_command, sentence_list
 from ..core.spec import ModelSpec
 from .graph_key import LEANEST_FIRST, GraphKey
 from .integrity import check_bytes, check_place
@@ -74,16 +74,19 @@ class Bundle:
 
     def _lacks(self, key: GraphKey) -> BundleError:
         present = sentence_list([entry.title for entry in self.manifest.graphs])
-        way = f"run motorvae-export --bundle {self.folder} --{key.precision}"
+        is_int8 = key.precision == "int8"
+        target = [key.target] if is_int8 and key.target else []
+        flag = f"--{key.precision}"
+        way = f"run {next_command('motorvae-export', '--model', self.folder, flag, *target)}"
         if key.precision == "fp32":
             way = "export it again"
-        elif key.precision == "int8" and key.target:
-            way += f" {key.target}"
-            if any((e.precision, e.made_for) == ("int8", key.target) for e in self.manifest.graphs):
-                way = (
-                    "it did not pass verification when the others were made; export the "
-                    "checkpoint again with other images in --calibration, or take another precision"
-                )
+        elif target and any(
+            (e.precision, e.made_for) == ("int8", key.target) for e in self.manifest.graphs
+        ):
+            way = (
+                "it did not pass verification when the others were made; export the "
+                "checkpoint again with other images in --calibration, or take another precision"
+            )
         return BundleError(f"{self.folder} has no {key.title} (it has {present}): {way}")
 
     def path(self, entry: FileEntry) -> Path:
@@ -110,7 +113,8 @@ def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
         BundleError: Anything is missing, altered, of another version, or outside the folder.
     """
     if not folder.is_dir():
-        raise BundleError(f"no bundle at {folder}: run motorvae-export --output {folder} first")
+        command = next_command("motorvae-export", "--output", folder)
+        raise BundleError(f"no bundle at {folder}: run {command} first")
     if not (folder / MANIFEST).exists():
         raise BundleError(
             f"{folder} is no bundle, it has no {MANIFEST}: give a folder that motorvae-export wrote"

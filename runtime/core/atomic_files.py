@@ -94,12 +94,13 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hear Ctrl-C and SIGTERM only after the block, which must be short and must be whole."""
+    """Hear Ctrl-C, SIGTERM and SIGHUP only after the block, which must be short and be whole."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     heard: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     earlier = {number: signal.signal(number, lambda n, _: heard.append(n)) for number in numbers}
     try:
         yield

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
+import itertools
+import os
 import signal
 import sys
+import textwrap
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TypeVar
+from types import FrameType, MappingProxyType
+from typing import Annotated, Any, TypeVar, cast, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
 
-from .errors import MotorVAEError
+from .errors import ConfigError, MotorVAEError
+from .packages import own_version
 
 Options = TypeVar("Options")
 
+MISUSED = 2
 INTERRUPTED = 130
+SAME_SIGNAL_S = 0.1
+"""A second signal within this time of the first is the same one, sent twice."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which unlike Ctrl-C in a terminal has reached this process alone."""
+    """SIGTERM or SIGHUP, which unlike Ctrl-C in a terminal may have reached this process alone."""
 
 
 def stderr_console() -> Console:
@@ -44,35 +56,218 @@ def run_command(
     prog: str,
     description: str,
     args: Sequence[str] | None = None,
+    usage: str | None = None,
+    positional: Sequence[str] = (),
+    hints: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Parse a command line into `options`, run `body`, and return the exit code.
 
+    Args:
+        options: A frozen dataclass.
+        body: Takes it once it is parsed.
+        prog: The command's name.
+        description: The first line of its help.
+        args: The command line; by default that of this process.
+        usage: How it is called in its help; by default by its name alone.
+        positional: Option names, each with one value, that mean the positional argument, too.
+        hints: What is said of an option that other programs have: the name that it has here.
+
     Returns:
         What `body` returns (None counts as 0); 1 after any `MotorVAEError` or `OSError`, whose
-        message becomes one line on standard error; 130 after Ctrl-C or SIGTERM. The parser exits
-        with 2 by itself.
+        message becomes one line on standard error; 130 after Ctrl-C, SIGTERM or SIGHUP. The parser
+        exits with 2 by itself.
     """
-    with _terminated_as_interrupted():
-        return _run(options, body, prog=prog, description=description, args=args)
+    # All but Ctrl-C, which Python handles: let them unwind as it does, so that nothing half-written
+    # stays.
+    with _handled_by(_interrupt, ending_signals()[1:]):
+        given = list(sys.argv[1:] if args is None else args)
+        if "--version" in given:
+            sys.stdout.write(f"{prog} {own_version()}\n")
+            return 0
+        for name in given:
+            if hint := hints.get(name.partition("=")[0]):
+                return _misused(f"{prog}: {name}: {hint}")
+        try:
+            given = positional_from_options(given, positional)
+        except ConfigError as error:
+            return _misused(f"{prog}: {error}")
+        parse = partial(parsed_options, options, given, prog=usage or prog, description=description)
+        return _run(lambda: body(parse()), prog)
 
 
-def _run(
-    options: type[Options],
-    body: Callable[[Options], int | None],
+@dataclass(frozen=True)
+class Subcommand:
+    """One of several things that a command does.
+
+    Attributes:
+        what: A line of help, of at most 66 characters.
+        options: Its options, a frozen dataclass.
+        body: Takes them; see `run_command`.
+    """
+
+    what: str
+    options: type[Any]
+    body: Callable[[Any], int | None]
+
+
+def run_subcommands(
+    subcommands: Mapping[str, Subcommand],
     *,
     prog: str,
     description: str,
-    args: Sequence[str] | None,
+    args: Sequence[str] | None = None,
 ) -> int:
+    """Run the subcommand that a command line begins with, or else the first; see `run_command`."""
+    given = list(sys.argv[1:] if args is None else args)
+    first = given[0] if given else ""
+    if first in {"-h", "--help"}:
+        lines = [f"  {name:<10}{one.what}" for name, one in subcommands.items()]
+        usage = f"usage: {prog} [{'|'.join(subcommands)}] [OPTIONS]"
+        after = f"Without a name it is {next(iter(subcommands))}; each takes --help."
+        sys.stdout.write("\n".join([usage, "", description, "", *lines, "", after, ""]))
+        raise SystemExit(0)
+    if first in subcommands:
+        name, given = first, given[1:]
+    elif first and not first.startswith("-"):
+        return _misused(f"{prog}: {first}: no such subcommand, take {', '.join(subcommands)}")
+    else:
+        name = next(iter(subcommands))
+    chosen = subcommands[name]
+    return run_command(
+        chosen.options,
+        chosen.body,
+        prog=prog,
+        usage=f"{prog} {name}",
+        description=chosen.what,
+        args=given,
+    )
+
+
+def positional_from_options(args: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return a command line in which the values of some options are positional arguments.
+
+    Raises:
+        ConfigError: One of them has no value.
+    """
+    values: list[str] = []
+    others: list[str] = []
+    left = list(args)
+    while left:
+        word = left.pop(0)
+        name, equals, value = word.partition("=")
+        if name not in names:
+            others.append(word)
+        elif equals:
+            values.append(value)
+        elif left:
+            values.append(left.pop(0))
+        else:
+            raise ConfigError(f"{name}: give it a value")
+    return values + others
+
+
+def parsed_options(
+    options: type[Options],
+    args: Sequence[str],
+    *,
+    prog: str,
+    description: str = "",
+    default: Options | None = None,
+) -> Options:
+    """Return the options that a command line gives.
+
+    Help shows the fields in the groups that the class names in `GROUPS`, titles to names of fields,
+    and a nested dataclass as a group of its own. A default of None or False is not shown: the
+    field's docstring says what leaving it out means.
+
+    Args:
+        options: A dataclass.
+        args: The command line.
+        prog: The command's name.
+        description: The first line of its help, of at most 80 characters.
+        default: What is not given is as in these options.
+    """
+    found = tyro.cli(
+        _view_of(options, default),
+        args=args,
+        prog=prog,
+        description=description,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+    )
+    return cast("Options", _from_view(options, found))
+
+
+def _view_of(options: Any, default: Any) -> Any:
+    """Return a dataclass of the same values that the parser shows as `parsed_options` says."""
+    annotated: Any = Annotated  # made here, and not for a type checker
+    unprefixed: Any = tyro.conf.OmitArgPrefixes
+    types, docs = get_type_hints(options, include_extras=True), _docs_of(options)
+    groups: Mapping[str, tuple[str, ...]] = getattr(options, "GROUPS", {})
+    title_of = {name: title for title, names in groups.items() for name in names}
+    shown: dict[str, list[Any]] = {title: [] for title in ("", *groups)}
+    inner: list[Any] = []
+    for one in fields(options):
+        kind, own = types[one.name], ()
+        if get_origin(kind) is Annotated:
+            kind, own = kind.__origin__, kind.__metadata__
+        value = one.default if default is None else getattr(default, one.name)
+        if is_dataclass(kind) and one.default_factory is not MISSING:
+            view = _view_of(kind, None if default is None else value)
+            inner.append((one.name, unprefixed[view], field(default_factory=view)))
+            continue
+        hint = "" if value is None or value is False else None
+        settings = tyro.conf.arg(help=docs.get(one.name), help_behavior_hint=hint)
+        parts = (kind, settings, *own)  # the field's own settings win
+        kind = annotated[parts]
+        shown[title_of.get(one.name, "")].append((one.name, kind, field(default=value)))
+    for title in groups:
+        group = make_dataclass(title, shown[title], frozen=True)
+        group.__doc__ = ""
+        kind = annotated[unprefixed[group], tyro.conf.arg(name=title)]
+        inner.append((f"{title}_group", kind, field(default_factory=group)))
+    view = make_dataclass(options.__name__, [*shown[""], *inner], frozen=True)
+    view.__doc__ = options.__doc__
+    return view
+
+
+def _from_view(options: Any, view: Any) -> Any:
+    """Return the options whose values a view holds, those of its groups included."""
+    values: dict[str, Any] = dict(vars(view))
+    for title in getattr(options, "GROUPS", ()):
+        values |= vars(values.pop(f"{title}_group"))
+    types = get_type_hints(options)
+    for one in fields(options):
+        if is_dataclass(types[one.name]) and one.default_factory is not MISSING:
+            values[one.name] = _from_view(types[one.name], values[one.name])
+    return options(**values)
+
+
+def _docs_of(options: type[Any]) -> dict[str, str]:
+    """Return the docstring of each field as one paragraph."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
+    assert isinstance(body, ast.ClassDef)  # noqa: S101  # for the type checker
+    return {
+        one.target.id: " ".join(after.value.value.split())
+        for one, after in itertools.pairwise(body.body)
+        if isinstance(one, ast.AnnAssign)
+        and isinstance(one.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+        and isinstance(after.value.value, str)
+    }
+
+
+def _misused(line: str) -> int:
+    sys.stderr.write(f"{line}\n")
+    return MISUSED
+
+
+def _run(body: Callable[[], int | None], prog: str) -> int:
     try:
-        parsed = tyro.cli(
-            options,
-            args=args,
-            prog=prog,
-            description=description,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        return body(parsed) or 0
+        return body() or 0
+    except BrokenPipeError:  # whoever read the help or a table has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except MotorVAEError as error:
         sys.stderr.write(f"{prog}: {' '.join(str(error).split())}\n")
         return 1
@@ -87,18 +282,49 @@ def _run(
         return INTERRUPTED
 
 
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that ask a process to end: SIGHUP is left alone where nohup ignores it."""
+    hung_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hung_up else []))
+
+
 @contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM unwind as Ctrl-C does, so that nothing half-written stays."""
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on the first signal that asks to end, and end at once on the second.
+
+    The handler runs between two steps of the main thread, so that `stop` may take no lock that
+    the main thread may hold. Supervisors such as timeout signal a process and its group: what
+    follows at once is still the first.
+    """
+    first_s: list[float] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if not first_s:
+            first_s.append(time.monotonic())
+            stop()
+        elif time.monotonic() - first_s[0] > SAME_SIGNAL_S:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    with _handled_by(handle, ending_signals()):
+        yield
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+@contextlib.contextmanager
+def _handled_by(
+    handler: Callable[[int, FrameType | None], None], numbers: Sequence[signal.Signals]
+) -> Iterator[None]:
+    """Let a function handle signals within the block, in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    earlier = signal.signal(signal.SIGTERM, interrupt)
+    earlier = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for number, before in earlier.items():
+            signal.signal(number, before)

@@ -27,6 +27,7 @@ part of it is quoted elsewhere, such as in a row, the parts are given apart:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 
@@ -131,6 +132,11 @@ def missing_dependency(
         f"{feature} needs the package {package}, which is not installed",
         fix=f"pip install 'motorvae[{extra}]'{way_round}",
     )
+
+
+def next_command(*words: object) -> str:
+    """Return a command that can be pasted: each word quoted where a shell would split it."""
+    return shlex.join(str(word) for word in words)
 
 
 def sentence_list(items: Sequence[str], *, none: str = "none") -> str:

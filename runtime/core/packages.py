@@ -33,3 +33,8 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
     """Return the version of each of these packages that is installed."""
     found = {package: version_of(package) for package in packages}
     return {package: version for package, version in found.items() if version is not None}
+
+
+def own_version() -> str:
+    """Return the version of motorVAE; "0+unknown" where it runs without being installed."""
+    return version_of("motorvae") or "0+unknown"

@@ -115,6 +115,7 @@ def print_screen(console: Console, screen: Screen) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for ratio in (None, None, 1):
         table.add_column(overflow="fold", ratio=ratio)
+    console.print(screen.producer)
     for finding in screen.findings:
         style = _STYLES[finding.verdict]
         found = Text(finding.found, style="dim" if finding.verdict == "optional" else "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,9 @@ MOST_THREADS = 1024
 _SIBLINGS = "/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
+_OPENCV_LOCK = threading.Lock()
+_opencv_before: list[int] = []
+"""For each block that keeps OpenCV single: how many threads it had before the first."""
 
 
 def default_threads() -> int:
@@ -45,13 +50,23 @@ def checked_threads(threads: int | None) -> int:
     return threads
 
 
-def keep_opencv_single() -> None:
-    """Let OpenCV work in the thread that calls it.
+@contextlib.contextmanager
+def opencv_kept_single() -> Iterator[None]:
+    """Let OpenCV work in the thread that calls it, until the last of such blocks has ended.
 
     Its own pool would compete with the engine's, and what is left to it here takes a fraction of a
     millisecond.
     """
-    cv2.setNumThreads(1)
+    with _OPENCV_LOCK:
+        _opencv_before.append(_opencv_before[0] if _opencv_before else cv2.getNumThreads())
+        cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        with _OPENCV_LOCK:
+            before = _opencv_before.pop()
+            if not _opencv_before:
+                cv2.setNumThreads(before)
 
 
 def _siblings(number: int) -> str:

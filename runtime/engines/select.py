@@ -55,10 +55,14 @@ class SelectedEngine:
         return f"{self.precision}{form} {self.backend.name}"
 
     @property
+    def clauses(self) -> tuple[str, ...]:
+        """Why not the earlier ones, and what to know of this one."""
+        return (*(f"not {reason}" for reason in self.passed_over), *self.backend.notes)
+
+    @property
     def remarks(self) -> str:
-        """Why not the earlier ones, and what to know of this one: the end of the first line."""
-        clauses = [*(f"not {reason}" for reason in self.passed_over), *self.backend.notes]
-        return "".join(f"; {clause}" for clause in clauses)
+        """The clauses as the end of a sentence."""
+        return "".join(f"; {clause}" for clause in self.clauses)
 
     def after(self, *passed_over: str) -> SelectedEngine:
         """Return the same, with what came before it."""

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from ..core.atomic_files import check_replaceable_file, check_writable, replaced_file
+from ..bundle.load import Bundle
+from ..core.atomic_files import check_replaceable_file, check_writable, replaced_file, set_aside
 from ..core.errors import BackendError, ConfigError, DataError
 from ..core.frame import Gap
 from ..core.spec import ModelSpec
 from ..engines.base import Backend
+from ..engines.request import EngineRequest
+from ..engines.select import Rebuild, SelectedEngine, select_engine
 from ..pixels.convert import fitted_luma, luma_from_image, write_input
-from ..sources.base import FrameSource
+from ..sources.base import CaptureRequest, FrameSource
+from ..sources.open import open_source
 
 LARGEST_BATCH = 1024
+Watch = Callable[[FrameSource, SelectedEngine], Callable[[], None]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Encoded:
-    """Latents of a data set in its order.
+    """Latents of N images of a data set, in its order.
 
     Attributes:
         names: What each row is: a file name, or the position in a video.
-        mu: One (n, D) float32 array per batch.
-        log_var: As `mu`.
+        mu: (N, D) float32.
+        log_var: (N, D) float32.
         gaps: What did not decode and has no row.
     """
 
-    names: list[str] = field(default_factory=list)
-    mu: list[np.ndarray] = field(default_factory=list)
-    log_var: list[np.ndarray] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
+    names: list[str]
+    mu: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32]
+    gaps: list[Gap]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path) -> Path | None:
         """Write `names`, `mu` and `log_var` to an .npz file, whole or not at all.
+
+        Returns:
+            Where an earlier file of that name is kept, if there was one.
 
         Raises:
             OutputError: The file cannot be written.
         """
-        with replaced_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                names=np.asarray(self.names),
-                mu=np.concatenate(self.mu),
-                log_var=np.concatenate(self.log_var),
-            )
+        with replaced_file(path) as temporary:
+            with temporary.open("wb") as file:
+                np.savez(file, names=np.asarray(self.names), mu=self.mu, log_var=self.log_var)
+            return set_aside(path)
 
 
 def check_npz(output: Path) -> None:
@@ -71,6 +77,38 @@ def check_batch_size(batch_size: int) -> None:
     """
     if not 1 <= batch_size <= LARGEST_BATCH:
         raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to {LARGEST_BATCH}")
+
+
+def encode_data(
+    bundle: Bundle,
+    data: str,
+    *,
+    engine: EngineRequest,
+    batch_size: int = 16,
+    rebuild: Rebuild | None = None,
+    watch: Watch = lambda _source, _engine: lambda: None,
+) -> Encoded:
+    """Encode an image, a folder, a pattern or a video by a bundle's encoder.
+
+    Args:
+        bundle: A checked bundle.
+        data: As `open_source` takes it; it must have an end.
+        engine: Which engine runs.
+        batch_size: Frames per run of the engine.
+        rebuild: What `rebuild` in the request calls; see `select_engine`.
+        watch: Called once all is open; gives what is called for each frame or gap.
+
+    Raises:
+        MotorVAEError: As `encode_source`, or something does not open.
+    """
+    check_batch_size(batch_size)
+    choice = select_engine(bundle, "encoder", engine, rebuild)
+    with (
+        choice.backend as backend,
+        open_source(data, CaptureRequest(spec=bundle.spec)) as source,
+    ):
+        progress = watch(source, choice)
+        return encode_source(source, backend, bundle.spec, batch_size=batch_size, progress=progress)
 
 
 def encode_source(
@@ -100,29 +138,28 @@ def encode_source(
         raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
     side = spec.image_size
     batch = np.empty((batch_size, 1, side, side), backend.input_dtype)
-    encoded = Encoded()
+    names: list[str] = []
     pending: list[str] = []
+    gaps: list[Gap] = []
+    latents: dict[str, list[npt.NDArray[np.float32]]] = {"mu": [], "log_var": []}
 
     def run_pending() -> None:
         results = backend.run(batch[: len(pending)])
-        for values, parts in (
-            (results["mu"], encoded.mu),
-            (results["log_var"], encoded.log_var),
-        ):
-            finite = np.isfinite(values).all(axis=1)
+        for name, parts in latents.items():
+            finite = np.isfinite(values := results[name]).all(axis=1)
             if not finite.all():
                 raise BackendError(
                     f"the latent of {pending[int(np.argmin(finite))]} is not finite: "
                     "export the bundle again and read its verification"
                 )
             parts.append(values)
-        encoded.names.extend(pending)
+        names.extend(pending)
         pending.clear()
 
     while (item := source.read()) is not None:
         progress()
         if isinstance(item, Gap):
-            encoded.gaps.append(item)
+            gaps.append(item)
             continue
         write_input(fitted_luma(luma_from_image(item.image), spec), batch[len(pending), 0])
         pending.append(item.name or f"{source.name}#{item.index:06d}")
@@ -130,7 +167,8 @@ def encode_source(
             run_pending()
     if pending:
         run_pending()
-    if not encoded.names:
-        reason = f" (first: {encoded.gaps[0].reason})" if encoded.gaps else ""
+    if not names:
+        reason = f" (first: {gaps[0].reason})" if gaps else ""
         raise DataError(f"nothing in {source.name} decodes{reason}: name other images or video")
-    return encoded
+    mu, log_var = (np.concatenate(parts) for parts in latents.values())
+    return Encoded(names, mu, log_var, gaps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 
@@ -25,8 +25,6 @@ from .stats import StreamStats, StreamSummary
 WARM_UP_RUNS = 3
 _SCORES = tuple(field.name for field in fields(OODScores))
 """Columns of a row of the same name."""
-
-Emit = Callable[[Row], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,9 @@ class LatentStream:
         spec: The model's sizes.
         cameras: How many there are.
         extras: What else rows are to say.
+
+    Attributes:
+        stats: What the rows so far add up to.
     """
 
     def __init__(
@@ -66,61 +67,64 @@ class LatentStream:
         self._backend, self._extras = backend, extras or Extras()
         self._batch = np.zeros((cameras, 1, side, side), backend.input_dtype)
         self._gaps_from_ns: dict[str, int] = {}
+        self.stats = StreamStats(())
         for count in range(1, cameras + 1):
             for _ in range(WARM_UP_RUNS):
                 backend.run(self._batch[:count])
 
-    def run(
-        self, mailboxes: Mailboxes, emit: Emit, *, max_frames: int | None = None
-    ) -> StreamSummary:
+    def rows(self, mailboxes: Mailboxes, *, max_frames: int | None = None) -> Iterator[Row]:
         """Stream until every camera has ended, `max_frames` latents are out, or it is stopped.
 
         The rows of a camera come in the order of its frames. The last row, of status `end`, is
-        not written here, since what the sinks did belongs into it.
+        not among them, since what the sinks did belongs into it. Mailboxes are closed at the end,
+        and when the iterator is.
 
         Args:
             mailboxes: Filled by capture threads.
-            emit: Takes each row.
             max_frames: How many latents; no limit where left out.
+
+        Yields:
+            Each row; `stats` has counted it.
 
         Raises:
             BackendError: The encoder failed, or a latent is not finite.
-            OutputError: `emit` failed.
         """
+        self.stats = StreamStats([box.name for box in mailboxes.boxes])
+        self._gaps_from_ns.clear()
         # Its thread starts with the first task: where nothing is judged, there is none.
         with ThreadPoolExecutor(1, "appearance") as self._beside:
-            return self._run(mailboxes, emit, max_frames)
+            try:
+                while max_frames is None or self.stats.frames < max_frames:
+                    items = mailboxes.take()
+                    if not items:
+                        break
+                    for row in self._rows_of(items, max_frames):
+                        self.stats.add(row)
+                        yield row
+            finally:
+                for camera, frames in mailboxes.close().items():
+                    self.stats.add_unread(camera, frames)
 
-    def _run(self, mailboxes: Mailboxes, emit: Emit, max_frames: int | None) -> StreamSummary:
-        stats = StreamStats([box.name for box in mailboxes.boxes])
-        self._gaps_from_ns.clear()
-        while max_frames is None or stats.frames < max_frames:
-            items = mailboxes.take()
-            if not items:
-                break
-            popped_ns = time.monotonic_ns()
-            queued: list[tuple[str, QueuedFrame]] = []
-            for camera, item in items:
-                if isinstance(item, LostFrame):
-                    if item.last_grab_ns is not None:  # the gap lasts until there is a latent again
-                        self._gaps_from_ns.setdefault(camera, item.last_grab_ns)
-                    _emit_and_count(_lost_row(camera, item), emit, stats)
-                elif self._is_too_old(item, popped_ns):
-                    _emit_and_count(self._stale_row(camera, item, popped_ns), emit, stats)
-                elif max_frames is None or stats.frames + len(queued) < max_frames:
-                    queued.append((camera, item))
-                else:
-                    stats.add_unread(camera, 1 + item.dropped)
-            if queued:
-                self._encode(queued, popped_ns, emit, stats)
-        for camera, frames in mailboxes.close().items():
-            stats.add_unread(camera, frames)
-        failures = [box.failure for box in mailboxes.boxes if box.failure is not None]
-        return stats.summary(failures)
+    def _rows_of(
+        self, items: list[tuple[str, QueuedFrame | LostFrame]], max_frames: int | None
+    ) -> Iterator[Row]:
+        popped_ns = time.monotonic_ns()
+        queued: list[tuple[str, QueuedFrame]] = []
+        for camera, item in items:
+            if isinstance(item, LostFrame):
+                if item.last_grab_ns is not None:  # the gap lasts until there is a latent again
+                    self._gaps_from_ns.setdefault(camera, item.last_grab_ns)
+                yield _lost_row(camera, item)
+            elif self._is_too_old(item, popped_ns):
+                yield self._stale_row(camera, item, popped_ns)
+            elif max_frames is None or self.stats.frames + len(queued) < max_frames:
+                queued.append((camera, item))
+            else:
+                self.stats.add_unread(camera, 1 + item.dropped)
+        if queued:
+            yield from self._encoded(queued, popped_ns)
 
-    def _encode(
-        self, queued: list[tuple[str, QueuedFrame]], popped_ns: int, emit: Emit, stats: StreamStats
-    ) -> None:
+    def _encoded(self, queued: list[tuple[str, QueuedFrame]], popped_ns: int) -> Iterator[Row]:
         started_ns = time.monotonic_ns()
         appearances = self._appearances(queued)
         batch = self._batch[: len(queued)]
@@ -148,12 +152,12 @@ class LatentStream:
                 row.gap_ms = _ms(item.frame.grabbed_ns - gap_from_ns)
             for stage, duration_ns in stages_ns.items():
                 setattr(row, f"{stage}_ms", _ms(duration_ns))
-            stats.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
+            self.stats.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
             done.append((row, item))
         for row, item in done:  # all latents are ready: what follows makes none of them older
             if self._extras.reconstruction is not None:
                 self._extras.reconstruction.complete(row, item.frame.image)
-            _emit_and_count(row, emit, stats)
+            yield row
 
     def _appearances(self, queued: list[tuple[str, QueuedFrame]]) -> Future[list[float]] | None:
         """Measure them on another core while the encoder runs: it needs only the images."""
@@ -221,11 +225,6 @@ def _lost_row(camera: str, loss: LostFrame) -> Row:
         reason=gap.reason,
         name=gap.name or None,
     )
-
-
-def _emit_and_count(row: Row, emit: Emit, stats: StreamStats) -> None:
-    stats.add(row)
-    emit(row)
 
 
 def end_row(summary: StreamSummary, reports: Sequence[SinkReport]) -> Row:

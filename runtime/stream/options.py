@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -26,7 +26,17 @@ DEFAULT_FREEZE_S = 5.0
 class StreamOptions:
     """Options of motorvae-stream."""
 
-    camera: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "camera": ("width", "height", "fps", "fourcc", "accept_mode", "realtime"),
+        "loss": ("timeout", "freeze_after", "give_up_after", "batch_wait_ms"),
+        "out_of_distribution": ("ood", "ood_above"),
+    }
+
+    camera: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="CAMERA ...", help_behavior_hint="(also: --camera CAMERA)"),
+    ] = ()
     """Where frames come from: a device index such as 0, a device path, a video file, a folder or
     pattern of images, an http or rtsp URL, csi://0, gst:PIPELINE, or synthetic, which can inject
     faults. Several cameras share one run of the encoder where their frames are ready together."""
@@ -37,7 +47,7 @@ class StreamOptions:
     zmq://HOST:PORT or udp://HOST:PORT; by default latents.jsonl. An earlier file is kept under a
     number. A slow or dead output holds nothing else up: rows that it missed are counted."""
     max_frames: int | None = None
-    """Stop after this many latents."""
+    """Stop after this many latents; by default when every camera has ended."""
     policy: Literal["latest", "every"] | None = None
     """latest: encode the newest frame and drop those it overtook, so age stays low.
     every: encode all frames in order; behind a live source up to 64 wait and grow older, and
@@ -46,7 +56,8 @@ class StreamOptions:
     realtime: bool = False
     """Play a recording at its own frame rate, as a camera would deliver it."""
     max_age_ms: float | None = None
-    """Never give a latent that is older than this when it is ready: its row is stale instead."""
+    """Never give a latent that is older than this when it is ready: its row is stale instead. By
+    default age is told and not judged."""
     timeout: float = 5.0
     """A live source without a frame for so many seconds is lost."""
     freeze_after: float | None = None
@@ -58,18 +69,20 @@ class StreamOptions:
     batch_wait_ms: float = 2.0
     """With several cameras: how long a frame waits for those of the others."""
     width: int | None = None
-    """Ask the camera for this width in pixels."""
+    """Ask the camera for this width in pixels; by default its own choice."""
     height: int | None = None
-    """Ask the camera for this height in pixels."""
+    """Ask the camera for this height in pixels; by default its own choice."""
     fps: float | None = None
-    """Ask the camera for this many frames per second."""
+    """Ask the camera for this many frames per second; by default its own choice."""
     fourcc: str | None = None
-    """Ask the camera for this pixel format, four letters such as MJPG or YUYV."""
+    """Ask the camera for this pixel format, four letters such as MJPG or YUYV; by default its own
+    choice."""
     accept_mode: bool = False
     """Take what the camera delivers where that is not what was asked for; otherwise it is an
     error that names both."""
     reconstruct: str | None = None
-    """every=N: decode every Nth latent and put the reconstruction's error into its row."""
+    """every=N: decode every Nth latent and put the reconstruction's error into its row; by default
+    none is decoded."""
     ood: OODMode = "mu"
     """What rows say of how well the model knows an image. mu: by its appearance and by mu, which
     lets an encoder run that is half its size in weights. both: also KL and the distance of
@@ -79,7 +92,7 @@ class StreamOptions:
     by mu, than this percentage of known images in all."""
     view: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[FILE.rrd]")] = None
     """Show camera, reconstruction, latents and ages live in Rerun, or record them to a file."""
-    engine: Annotated[EngineRequest, tyro.conf.arg(name="")] = field(default_factory=EngineRequest)
+    engine: EngineRequest = field(default_factory=EngineRequest)
     """Which engine runs."""
 
     @property
@@ -125,6 +138,8 @@ def check_stream_options(options: StreamOptions) -> None:
         ConfigError: The message names the option, its value and what it takes.
     """
     fourcc = options.fourcc
+    if not options.camera:
+        raise ConfigError("no camera: name a camera such as 0, a file, a URL, or synthetic")
     takes = {
         "--max-frames": _below(options.max_frames, 1) and "1 or more, or leave it out",
         "--max-age-ms": _below(options.max_age_ms, 0, strict=True) and "more than 0",

@@ -1,115 +1,274 @@
-"""motorvae-stream put together: encoder, cameras and sinks, opened, run and closed in order."""
+"""Stream: encoder, cameras and sinks opened, run and closed in order, as an iterator of rows."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
-import signal
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
-from types import FrameType
+from types import TracebackType
 
-from rich.console import Console
+from typing_extensions import Self
 
-from ..bundle.load import Bundle, load_bundle
-from ..core.command import print_remarks, stderr_console
-from ..core.errors import OutputError, SourceError
-from ..core.latency import latency_table
-from ..core.row import RunFacts
+from ..bundle.load import Bundle
+from ..core.errors import MotorVAEError, OutputError, SourceError
+from ..core.row import Row, RunFacts
 from ..engines.autotune_threads import autotuned_engine
-from ..engines.cpu_threads import keep_opencv_single
+from ..engines.cpu_threads import opencv_kept_single
 from ..engines.select import Rebuild, SelectedEngine, select_engine
-from ..ood.detector import OODDetector, ood_detector_from_bundle
 from ..sinks.base import Sink
 from ..sinks.fanout import SinkFanout, SinkReport
 from ..sinks.open import check_output, open_sink
+from ..sources.base import FrameSource
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
 from .capture_thread import CaptureThread
 from .encode_loop import Extras, LatentStream, end_row
 from .mailbox import LivenessTimeouts, Mailboxes
+from .ood import usable_detector
 from .options import StreamOptions, check_stream_options
 from .reconstruct import Reconstruction
-from .stats import StreamSummary
+from .stats import StreamStats, StreamSummary
 
 FRAMES_WAITING = 64
 """How many frames of a live source may wait under the policy `every`."""
 FRAMES_AHEAD = 1
 """How far a recording is decoded ahead of the encoder: more would only make frames older."""
-SAME_SIGNAL_S = 0.1
-"""A second signal within this time of the first is the same one, sent twice."""
-FEW_IMAGES = 2
-"""Where the images behind a limit are so few that false alarms may be this many times what is
-asked for, the first line says how many there were."""
-MOST_FALSE_ALARMS = 0.5
-"""Where more known images than this may be flagged, though fewer were allowed, none is judged."""
 
 
-def stream(options: StreamOptions, rebuild: Rebuild | None = None) -> None:
-    """Run motorvae-stream.
+class Stream:
+    """Latent rows of cameras, as they come. An iterator; close it, or use it in a `with` block.
+
+    All is opened here; frames are captured from the first row on. While nobody asks for the next
+    row nothing is encoded: live frames that come meanwhile are overtaken by the newest and counted
+    in its row's `dropped`, so that a row is fresh whenever it is asked for. Rows that one run of
+    the encoder gave for several cameras follow each other.
+
+    The last row has the status `end` and holds the summary; whatever failed for good, such as a
+    camera that was given up, is raised after it. Closing earlier, or dropping the iterator, stops
+    the threads, releases cameras and engines, and ends outputs as they should end.
 
     Args:
-        options: Its options.
-        rebuild: What `--rebuild` calls; see `select_engine`.
+        bundle: A checked bundle.
+        options: What is streamed and how; `model` and `output` are not read.
+        outputs: Where rows go as well.
+        rebuild: What `rebuild` in the options calls; see `select_engine`.
+
+    Attributes:
+        cameras: Names of the sources; `Row.camera` is one of them.
+        engine: What encodes: precision, engine, version and device.
+        notes: Why no other engine runs, what to know of this one, and what out-of-distribution
+            detection can tell, a clause each.
+        expected: How many latents will come, or None where that is not known.
+        outputs: Names of the outputs.
+        set_aside: Name of an output and where the earlier one was moved.
+        stats: What has been counted so far.
+        summary: What the run did; None before its end.
+        reports: What became of each output's rows.
 
     Raises:
-        MotorVAEError: What could not be opened, failed, or was lost for good.
+        MotorVAEError: An option is out of range, or something does not open.
     """
-    check_stream_options(options)
-    keep_opencv_single()
-    for output in options.outputs:
-        check_output(output)
-    _check_view(options)
-    console = stderr_console()
-    bundle = load_bundle(options.model, hash_all=False)
-    with contextlib.ExitStack() as stack:
-        specs = [
-            SourceSpec.parse(text, realtime=options.realtime, fps=options.fps)
-            for text in options.camera
-        ]
-        choice = _encoder(options, bundle, specs, rebuild)
-        backend = stack.enter_context(choice.backend)
-        extras, remarks = _extras(options, bundle, stack, rebuild)
-        encoder = LatentStream(backend, bundle.spec, len(options.camera), extras)
-        mailboxes, captures, lossless = _captures(options, bundle, specs, stack)
-        facts = RunFacts(
-            latent_size=bundle.spec.latent_size,
-            image_size=bundle.spec.image_size,
-            cameras=tuple(box.name for box in mailboxes.boxes),
-            weights_sha256=bundle.manifest.weights_sha256,
-            backend=choice.chosen,
-            lossless=lossless,
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: StreamOptions,
+        *,
+        outputs: Sequence[str] = (),
+        rebuild: Rebuild | None = None,
+    ) -> None:
+        check_stream_options(options)
+        for output in outputs:
+            check_output(output)
+        _check_view(options)
+        self._run = _Run(bundle, options, outputs, rebuild)
+        self._rows = self._run.rows()  # holds the run and not this: dropping this ends it
+        self._turn = threading.RLock()
+        self.cameras = self._run.facts.cameras
+        self.engine = self._run.facts.backend
+        self.notes = self._run.notes
+        self.expected = self._run.expected
+        self.outputs = tuple(sink.name for sink in self._run.sinks)
+        self.set_aside = tuple(
+            (sink.name, sink.set_aside_as) for sink in self._run.sinks if sink.set_aside_as
         )
-        sinks = _sinks(options, facts)
-        fanout = stack.enter_context(SinkFanout(sinks, facts))
-        targets = ", ".join(sink.name for sink in sinks)
-        console.print(
-            f"{', '.join(facts.cameras)} -> {choice.chosen} -> {targets}{choice.remarks}{remarks}"
-        )
-        print_remarks(console, bundle.folder, bundle.manifest.remarks)
-        for sink in sinks:
-            if sink.set_aside_as:
-                console.print(f"the earlier {sink.name} is kept as {sink.set_aside_as}")
-        _stop_on_signals(mailboxes, fanout)
-        # Everything that stays is there by now: no later collection needs to look at it.
-        gc.collect()
-        gc.freeze()
-        stack.callback(gc.unfreeze)
-        for capture in captures:
-            capture.start()
-        summary = encoder.run(mailboxes, fanout.put, max_frames=options.max_frames)
-        for capture in captures:  # all at once: each may have to wait for what it reads
+
+    @property
+    def stats(self) -> StreamStats:
+        """What has been counted so far."""
+        return self._run.encoder.stats
+
+    @property
+    def summary(self) -> StreamSummary | None:
+        """What the run did; None before its end."""
+        return self._run.summary
+
+    @property
+    def reports(self) -> list[SinkReport]:
+        """What became of each output's rows."""
+        return self._run.fanout.reports
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Row:
+        with self._turn:
+            return next(self._rows)
+
+    def stop(self) -> None:
+        """Let the iterator end after the row it is at; safe in signal handlers and other threads.
+
+        What waits in outputs is still written, and the last row still comes.
+        """
+        self._run.stop()
+
+    def close(self) -> None:
+        """Stop, and wait until cameras, engines and outputs are released. Once is enough.
+
+        Raises:
+            OutputError: An output failed.
+        """
+        self.stop()
+        with self._turn:
+            self._rows.close()
+            self._run.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except MotorVAEError:
+            if error is None:
+                raise
+
+
+class _Run:
+    """What one stream holds open. It knows nothing of its iterator, so that no circle keeps it."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: StreamOptions,
+        outputs: Sequence[str],
+        rebuild: Rebuild | None,
+    ) -> None:
+        self._max_frames = options.max_frames
+        self.summary: StreamSummary | None = None
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(opencv_kept_single())
+            specs = [
+                SourceSpec.parse(text, realtime=options.realtime, fps=options.fps)
+                for text in options.camera
+            ]
+            choice = _encoder(options, bundle, specs, rebuild)
+            backend = stack.enter_context(choice.backend)
+            extras, remarks = _extras(options, bundle, stack, rebuild)
+            self.encoder = LatentStream(backend, bundle.spec, len(options.camera), extras)
+            self._mailboxes, self._captures, sources = _captures(options, bundle, specs, stack)
+            self.expected = _expected(sources, options.max_frames)
+            self.facts = RunFacts(
+                latent_size=bundle.spec.latent_size,
+                image_size=bundle.spec.image_size,
+                cameras=tuple(box.name for box in self._mailboxes.boxes),
+                weights_sha256=bundle.manifest.weights_sha256,
+                backend=choice.chosen,
+                lossless=not any(source.live for source in sources),
+            )
+            self.notes = (*choice.clauses, *remarks)
+            self.sinks = _sinks(options, outputs, self.facts)
+            self.fanout = stack.enter_context(SinkFanout(self.sinks, self.facts))
+            self._stack = stack.pop_all()
+
+    def rows(self) -> Generator[Row, None, None]:
+        """Yield every row, the last one included, and release everything."""
+        with self._stack:
+            if not self._mailboxes.interrupted:
+                for capture in self._captures:
+                    capture.start()
+            rows = self.encoder.rows(self._mailboxes, max_frames=self._max_frames)
+            try:
+                for row in rows:
+                    self.fanout.put(row)
+                    yield row
+            except (GeneratorExit, KeyboardInterrupt):
+                self.stop()
+                for row in rows:  # what is left of the encoder's last run, for the outputs
+                    self.fanout.put(row)
+                self._finish()
+                raise
+            yield self._finish()
+            self._judge()
+
+    def stop(self) -> None:
+        """Let `rows` end soon."""
+        self._mailboxes.stop()
+        self.fanout.interrupt()
+
+    def close(self) -> None:
+        """Release what is still held, and raise what an output met."""
+        if self.summary is None:
+            self._finish()
+        self._stack.close()
+        self._raise_output_failure()
+
+    def _finish(self) -> Row:
+        """Stop the cameras, give the outputs their last row, and close them."""
+        for capture in self._captures:  # all at once: each may have to wait for what it reads
             capture.stop()
-        fanout.put_last(end_row(summary, fanout.reports))
-        fanout.close()
-        _print_summary(console, summary, fanout.reports)
-        for box in mailboxes.boxes:
+        failures = [box.failure for box in self._mailboxes.boxes if box.failure is not None]
+        self.summary = self.encoder.stats.summary(failures)
+        last = end_row(self.summary, self.fanout.reports)
+        self.fanout.put_last(last)
+        self.fanout.close()
+        return last
+
+    def _raise_output_failure(self) -> None:
+        for report in self.fanout.reports:
+            if report.failure is not None:
+                raise OutputError(report.failure)
+
+    def _judge(self) -> None:
+        """Say in one line what did not go well, if anything did not.
+
+        A live source that was lost and came back has said so in its rows; a recording that was
+        damaged stays damaged.
+
+        Raises:
+            OutputError: A sink failed.
+            SourceError: A camera was given up, a recording is damaged, or nothing became a latent.
+        """
+        summary = self.summary
+        assert summary is not None  # noqa: S101  # for the type checker
+        for box in self._mailboxes.boxes:
             if box.error is not None:
                 raise box.error
-        _judge(summary, captures, fanout.reports, stopped=mailboxes.interrupted)
+        self._raise_output_failure()
+        if summary.failure:
+            raise SourceError(f"{summary.failure}; check the source and start again")
+        counts = summary.cameras.items()
+        for capture, (name, count) in zip(self._captures, counts, strict=True):
+            if count.lost and not capture.can_reconnect:
+                raise SourceError(
+                    f"{name}: frames lost: {count.lost}, each with its reason in a row of status "
+                    "lost; the other rows are valid: repair the source and run again"
+                )
+        if summary.frames or self._mailboxes.interrupted:
+            return
+        if summary.stale:
+            raise SourceError(
+                f"all {summary.stale} frames were older than --max-age-ms when they could have "
+                "become a latent: allow more, or use a faster engine"
+            )
+        raise SourceError(f"{', '.join(summary.cameras)} holds no frame: name another source")
 
 
 def _check_view(options: StreamOptions) -> None:
@@ -139,9 +298,12 @@ def _extras(
     bundle: Bundle,
     stack: contextlib.ExitStack,
     rebuild: Rebuild | None,
-) -> tuple[Extras, str]:
-    """Open what rows are to say beyond the latent; also return what to remark in the first line."""
-    known, remarks = _ood_detector(options, bundle)
+) -> tuple[Extras, list[str]]:
+    """Open what rows are to say beyond the latent; also return what to remark of it."""
+    known, remarks = None, []
+    if options.ood != "none":
+        known, remark = usable_detector(bundle, ood_above=options.ood_above)
+        remarks.append(remark)
     reconstruction = None
     if options.every is not None:
         selected = select_engine(bundle, "decoder", options.engine, rebuild)
@@ -162,49 +324,16 @@ def _extras(
     return extras, remarks
 
 
-def _ood_detector(options: StreamOptions, bundle: Bundle) -> tuple[OODDetector | None, str]:
-    """Open the statistics, unless it tells nothing; also return what it can tell for this model."""
-    if options.ood == "none":
-        return None, ""
-    found = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
-    if not isinstance(found, OODDetector):
-        return None, f"; out-of-distribution detection is off: {found.reason}"
-    told = bundle.manifest.ood
-    if told is not None and told.tells_nothing:
-        return None, (
-            "; out-of-distribution detection is off: it tells nothing that the export tried "
-            f"({told.in_words()}): train longer or on more images, and export again"
-        )
-    by = f"{found.images} held-out images, worth {found.effective_images:.0f}"
-    allowed = 1 - options.ood_above / 100
-    if found.false_alarms > max(MOST_FALSE_ALARMS, FEW_IMAGES * allowed):
-        return None, (
-            f"; out-of-distribution detection is off: by so few images ({by}) up to "
-            f"{found.false_alarms:.0%} of known ones may be flagged: train on more images, "
-            "and export again"
-        )
-    words = f" tells {told.in_words()}" if told is not None else " was not tried by the export"
-    if told is not None and told.ood_above != options.ood_above:
-        words += f" (tried with --ood-above {told.ood_above:g})"
-    remarks = f"; is_ood{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
-    if found.false_alarms > FEW_IMAGES * allowed:
-        remarks += f" ({by})"
-    return found, remarks
-
-
 def _captures(
     options: StreamOptions,
     bundle: Bundle,
     specs: Sequence[SourceSpec],
     stack: contextlib.ExitStack,
-) -> tuple[Mailboxes, list[CaptureThread], bool]:
-    """Open every camera, each with its mailbox and a thread that owns it and is not yet started.
-
-    Returns:
-        The mailboxes, the threads, and whether rows may wait, as no source is live.
-    """
+) -> tuple[Mailboxes, list[CaptureThread], list[FrameSource]]:
+    """Open every camera, each with its mailbox and a thread that owns it and is not yet started."""
     mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
-    captures, lossless = [], True
+    captures: list[CaptureThread] = []
+    sources: list[FrameSource] = []
     request = replace(options.capture_request, spec=bundle.spec)
     for spec in specs:
         source = open_source(spec, request)
@@ -220,8 +349,15 @@ def _captures(
         freeze_after_s = options.freeze_after_s(can_reconnect=source.can_reconnect)
         capture = CaptureThread(source, mailbox, bundle.spec, freeze_after_s=freeze_after_s)
         captures.append(stack.enter_context(capture))
-        lossless &= not source.live
-    return mailboxes, captures, lossless
+        sources.append(source)
+    return mailboxes, captures, sources
+
+
+def _expected(sources: Sequence[FrameSource], max_frames: int | None) -> int | None:
+    """Return how many latents will come, where every source says it or a limit does."""
+    frames = [source.expected for source in sources]
+    known = [sum(filter(None, frames))] if all(count is not None for count in frames) else []
+    return min([*known, *([max_frames] if max_frames else [])], default=None)
 
 
 def _keep(policy: str, *, live: bool) -> int:
@@ -236,99 +372,12 @@ def _unique(name: str, taken: Sequence[str]) -> str:
     return next(free for free in candidates if free not in taken)
 
 
-def _sinks(options: StreamOptions, facts: RunFacts) -> list[Sink]:
+def _sinks(options: StreamOptions, outputs: Sequence[str], facts: RunFacts) -> list[Sink]:
     with contextlib.ExitStack() as opening:  # what opened before one that fails is closed
-        sinks = [opening.enter_context(open_sink(output, facts)) for output in options.outputs]
+        sinks = [opening.enter_context(open_sink(output, facts)) for output in outputs]
         if options.view is not None:
             from ..sinks.rerun.open import open_view  # noqa: PLC0415  # a module about an optional package
 
             sinks.append(opening.enter_context(open_view(options.view_file, facts)))
         opening.pop_all()  # from here on the sinks own them
     return sinks
-
-
-def _stop_on_signals(mailboxes: Mailboxes, fanout: SinkFanout) -> None:
-    """End cleanly on the first SIGINT or SIGTERM, and at once on the second.
-
-    The handler runs between two steps of the main thread, so that it takes no lock that the
-    main thread may hold; capture threads are stopped where the run has ended. Supervisors such
-    as timeout signal a process and its group: what follows at once is still the first.
-    """
-    first_s: list[float] = []
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if not first_s:
-            first_s.append(time.monotonic())
-            mailboxes.stop()  # its lock may be taken twice by one thread
-            fanout.interrupt()
-        elif time.monotonic() - first_s[0] > SAME_SIGNAL_S:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, handle)
-        signal.signal(signal.SIGTERM, handle)
-
-
-def _print_summary(console: Console, summary: StreamSummary, reports: Sequence[SinkReport]) -> None:
-    rate = f"{summary.fps:.1f} fps" if summary.fps else "no rate"
-    counts = [
-        f"{summary.frames} latents",
-        f"{summary.dropped} dropped",
-        f"{summary.lost} lost",
-        *(f"{count} {what}" for count, what in _unusual(summary) if count),
-        rate,
-    ]
-    console.print(", ".join(counts))
-    for report in reports:
-        unwritten = f", {report.dropped} not taken" if report.dropped else ""
-        console.print(f"{report.rows} rows in {report.name}{unwritten}")
-    if summary.stages:
-        console.print(latency_table(summary.stages))
-
-
-def _unusual(summary: StreamSummary) -> list[tuple[int, str]]:
-    return [
-        (summary.stale, "stale"),
-        (summary.unread, "unread at the end"),
-        (summary.duplicates, "duplicates"),
-        (summary.ood, "out of distribution"),
-    ]
-
-
-def _judge(
-    summary: StreamSummary,
-    captures: Sequence[CaptureThread],
-    reports: Sequence[SinkReport],
-    *,
-    stopped: bool,
-) -> None:
-    """Say in one line what did not go well, if anything did not.
-
-    A live source that was lost and came back has said so in its rows; a recording that was
-    damaged stays damaged.
-
-    Raises:
-        OutputError: A sink failed.
-        SourceError: A camera was given up, a recording is damaged, or nothing became a latent.
-    """
-    for report in reports:
-        if report.failure is not None:
-            raise OutputError(report.failure)
-    if summary.failure:
-        raise SourceError(f"{summary.failure}; check the source and start again")
-    counts = summary.cameras.items()
-    for capture, (name, count) in zip(captures, counts, strict=True):
-        if count.lost and not capture.can_reconnect:
-            raise SourceError(
-                f"{name}: frames lost: {count.lost}, each with its reason in a row of status lost; "
-                "the other rows are valid: repair the source and run again"
-            )
-    if summary.frames or stopped:
-        return
-    if summary.stale:
-        raise SourceError(
-            f"all {summary.stale} frames were older than --max-age-ms when they could have become "
-            "a latent: allow more, or use a faster engine"
-        )
-    raise SourceError(f"{', '.join(summary.cameras)} holds no frame: name another source")

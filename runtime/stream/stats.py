@@ -68,10 +68,15 @@ class StreamStats:
 
     Args:
         cameras: Names.
+
+    Attributes:
+        frames: Latents so far.
+        age_ms: Of the newest latent; None before the first.
     """
 
     def __init__(self, cameras: Sequence[str]) -> None:
         self.frames = self._rows = 0
+        self.age_ms: float | None = None
         self._cameras = {name: CameraCounts() for name in cameras}
         self._times = StageTimes()
         self._first_ns = self._last_ns = 0
@@ -84,6 +89,7 @@ class StreamStats:
         if row.status == "ok":
             self.frames += 1
             counts.frames += 1
+            self.age_ms = row.age_ms
             counts.duplicates += bool(row.duplicate)
             counts.ood += bool(row.is_ood)
             if row.gap_ms is not None:
@@ -92,6 +98,10 @@ class StreamStats:
             counts.stale += 1
         else:
             counts.lost += 1
+
+    def total(self, count: str) -> int:
+        """Return one of the counts of `CameraCounts`, over all cameras; safe in any thread."""
+        return sum(getattr(counts, count) for counts in self._cameras.values())
 
     def add_unread(self, camera: str, frames: int) -> None:
         """Count frames that had come and that the end left untaken."""
@@ -107,15 +117,14 @@ class StreamStats:
     def summary(self, failures: Sequence[str]) -> StreamSummary:
         """Return what has been counted, and why cameras ended that should not have."""
         seconds = (self._last_ns - self._first_ns) / 1e9
-        counts = self._cameras.values()
         return StreamSummary(
             frames=self.frames,
-            stale=sum(camera.stale for camera in counts),
-            lost=sum(camera.lost for camera in counts),
-            dropped=sum(camera.dropped for camera in counts),
-            unread=sum(camera.unread for camera in counts),
-            duplicates=sum(camera.duplicates for camera in counts),
-            ood=sum(camera.ood for camera in counts),
+            stale=self.total("stale"),
+            lost=self.total("lost"),
+            dropped=self.total("dropped"),
+            unread=self.total("unread"),
+            duplicates=self.total("duplicates"),
+            ood=self.total("ood"),
             rows=self._rows,
             seconds=seconds,
             fps=self.frames / seconds if self.frames > 1 else None,

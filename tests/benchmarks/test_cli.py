@@ -25,6 +25,7 @@ def test_an_untrained_run_leaves_a_result_and_its_picture(
     bench: Bench, small_spec: ModelSpec, tmp_path: Path
 ) -> None:
     output = tmp_path / "bench.json"
+    output.write_text("earlier", encoding="utf-8")
     training = ("--training", "--training-batch", 4, "--training-steps", 2)
     only = ("--only", "encoder", "decoder", "path", "gpu", "--batches", 1, 4)
     code, said = bench(*UNTRAINED, "--skip-compile", *only, *training, "--output", output)
@@ -59,7 +60,10 @@ def test_an_untrained_run_leaves_a_result_and_its_picture(
     assert " 4 not; " in said
     assert "QUICK: too few samples to quote" in said
     assert cv2.imread(str(output.with_suffix(".png"))) is not None
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["bench.json", "bench.png"]
+    assert (tmp_path / "bench.1.json").read_text(encoding="utf-8") == "earlier"
+    assert f"next: motorvae-bench compare {tmp_path}/bench.1.json {output}" in said
+    left = sorted(file.name for file in tmp_path.iterdir())
+    assert left == ["bench.1.json", "bench.json", "bench.png"]
 
 
 @pytest.mark.parametrize(

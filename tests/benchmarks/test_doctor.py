@@ -143,8 +143,8 @@ def test_the_help_names_all_that_can_be_examined(capsys: pytest.CaptureFixture[s
         main(["--help"])
     assert stopped.value.code == 0
     said = capsys.readouterr().out
-    assert "{screen,cameras,gpu}" in said
-    assert "default: screen" in said
+    assert "[screen|cameras|gpu]" in said
+    assert "Without a name it is screen" in said
 
 
 def test_every_row_that_did_not_run_has_its_reason(result: GpuResult) -> None:

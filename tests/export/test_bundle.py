@@ -281,7 +281,7 @@ def test_command_says_that_a_checkpoint_needs_torch(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "needs the package" in done.stderr
     assert "pip install 'motorvae[train,export,cpu]'" in done.stderr
-    assert "--bundle" in done.stderr
+    assert "--model" in done.stderr
 
 
 def test_full_disk_while_exporting_keeps_the_earlier_bundle(

@@ -265,3 +265,34 @@ def test_weights_of_the_last_epoch_come_with_their_own_statistics(run: Path, her
 def test_weights_and_anyway_are_about_a_checkpoint(capfd: pytest.CaptureFixture[str]) -> None:
     line = one_line(capfd, ["--bundle", "bundle", "--fp16", "--weights", "last"])
     assert "--weights and --anyway are about a checkpoint" in line
+
+
+# Nothing is lost silently
+
+
+def titles(folder: Path) -> set[str]:
+    return {f"{e.precision} {e.made_for}" for e in load_bundle(folder).manifest.graphs}
+
+
+def test_an_export_of_the_same_weights_keeps_what_a_bundle_holds(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run), "--fp16", "--engine", "none"]) == 0
+    assert main([str(run), "--engine", "none"]) == 0
+    assert "bundle is of the same weights, and what it holds is kept" in capfd.readouterr().err
+    assert titles(here / "bundle") == {"fp32 None", "fp16 None"}
+    assert main([str(run), "--engine", "none", "--replace"]) == 0
+    assert titles(here / "bundle") == {"fp32 None"}
+
+
+def test_an_export_of_other_weights_names_what_would_go(
+    run: Path, here: Path, int8_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(int8_bundle, here / "bundle")
+    (here / "bundle" / "engines").mkdir()
+    (here / "bundle" / "engines" / "encoder.mu.fp16.tensorrt.engine").write_bytes(b"engine")
+    before = titles(here / "bundle")
+    said = one_line(capfd, [str(run), "--int8", "onnx", "--engine", "none"])
+    assert "bundle holds fp16 engines of tensorrt, int8 graphs for openvino" in said
+    assert "let them go with --replace" in said
+    assert titles(here / "bundle") == before

@@ -99,7 +99,7 @@ def test_an_unknown_option_is_refused(here: Path, capsys: pytest.CaptureFixture[
 def test_a_run_ends_with_the_next_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--epochs", "4", "4", "--learning-rate", "0.01", "--name", "one"]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == "next: motorvae-export --checkpoint runs/latest --fp16"
+    assert lines[-1] == "next: motorvae-export runs/latest --fp16"
     assert lines[-2] == "wrote runs/one"
     assert sum(line.startswith("epoch ") for line in lines) == 8
     model_from_checkpoint(here / "runs" / "latest")

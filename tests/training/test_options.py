@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import tyro
 
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.core.spec import ModelSpec
@@ -45,3 +46,24 @@ def test_out_of_range_is_refused_by_name_and_value(change: dict[str, Any], said:
         spec_from_train_options(replace(TrainOptions(), **change))
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "epochs"), [([], (100, 100)), (["3"], (2, 1)), (["1", "4"], (1, 4))]
+)
+def test_a_single_number_of_epochs_is_split_between_the_stages(
+    args: list[str], epochs: tuple[int, int]
+) -> None:
+    options = tyro.cli(TrainOptions, args=["--epochs", *args] if args else [])
+    assert options.epochs == epochs
+    assert TrainOptions(epochs=(2,)).epochs == (1, 1)
+    with pytest.raises(ConfigError, match=r"--epochs=\(1, 0\): it must be at least 1 for each"):
+        spec_from_train_options(TrainOptions(epochs=(1,)))
+
+
+def test_names_that_other_programs_use_are_understood() -> None:
+    options = tyro.cli(
+        TrainOptions, args=["photos", "--lr", "0.5", "--imgsz", "64", "--batch", "8"]
+    )
+    assert (options.data, options.learning_rate) == ("photos", 0.5)
+    assert (options.image_size, options.batch_size) == (64, 8)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from motorvae.training.loop.schedule import Position
 from motorvae.training.options import TrainOptions
 from motorvae.training.plan import Plan, batch_size_for, duration
 
@@ -63,3 +64,16 @@ def test_held_out_images_cost_a_third_of_trained_ones() -> None:
 )
 def test_durations_have_two_figures(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+def test_the_goal_says_epochs_and_time_left_under_a_budget_too() -> None:
+    at = Position(step=100, elapsed_s=200.0)
+    by_epochs = Plan(TrainOptions(batch_size=10, epochs=(3, 2)), train=1000, held_out=10)
+    assert by_epochs.goal(Position()) == "of 5"
+    assert by_epochs.goal(at) == "of 5, 13 min left"
+    by_steps = Plan(TrainOptions(batch_size=10, steps=250), train=1000, held_out=10)
+    assert by_steps.goal(at) == "of about 3, 5 min left"
+    by_time = Plan(TrainOptions(batch_size=10, minutes=5.0), train=1000, held_out=10)
+    assert by_time.goal(at) == "of about 2, 1.7 min left"
+    over = Position(step=100, elapsed_s=400.0)
+    assert by_time.goal(over) == "of about 1, 1 s left"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import signal
 from collections.abc import Callable
@@ -147,8 +148,13 @@ def test_second_stage_starts_a_fresh_adam(
     ]
 
 
-@pytest.mark.parametrize("number", [3, 5, 9, 15])
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "sent"),
+    [
+        *itertools.product([3, 5, 9, 15], [signal.SIGINT, signal.SIGTERM]),
+        (5, signal.SIGHUP),
+    ],
+)
 def test_stopped_then_resumed_is_the_uninterrupted_run(
     finished_run: Path, options: TrainOptions, on_loss: OnLoss, number: int, sent: signal.Signals
 ) -> None:
@@ -192,7 +198,9 @@ def test_a_full_disk_says_how_to_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "save_metrics", full)
-        with pytest.raises(OutputError, match=r"make room there, then go on with --resume .*/full"):
+        with pytest.raises(
+            OutputError, match=r"make room there, then go on with motorvae-train --resume .*/full"
+        ):
             train(replace(options, name="full"))
     assert train(TrainOptions(resume=options.output / "full")).finished
     assert _weights(options.output / "full") == _weights(finished_run)

@@ -9,15 +9,23 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-from .module import EpochRow
+from .module import EpochRow, VAETraining
+from .schedule import Position
 
 
 @contextlib.contextmanager
 def preparing(console: Console) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar while images are decoded; gives the function that moves it."""
-    with _bar(console) as progress:
+    with _bar(console, TimeRemainingColumn()) as progress:
         task = progress.add_task("preparing images", total=None)
 
         def move(done: int, expected: int | None) -> None:
@@ -27,11 +35,16 @@ def preparing(console: Console) -> Iterator[Callable[[int, int | None], None]]:
 
 
 class EpochBar(ProgressBar):
-    """Lightning's progress bar in rich: one bar for the epoch, one line for each that is over."""
+    """Lightning's progress bar in rich: one bar for the epoch, one line for each that is over.
+
+    Attributes:
+        goal: Says how many epochs there will be and how long they take; see `Plan.goal`.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
+        self.goal: Callable[[Position], str] = lambda _: ""
         self._shown = True
         self._progress: Progress | None = None
 
@@ -43,14 +56,14 @@ class EpochBar(ProgressBar):
         """Show the bar again."""
         self._shown = True
 
-    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Open the epoch's bar."""
         if self._shown:
             self._close()
             self._progress = _bar(self._console)
             batches = trainer.train_dataloader
             self._progress.add_task(
-                f"epoch {trainer.current_epoch + 1}", total=getattr(batches, "left", None)
+                self._epoch(trainer, pl_module), total=getattr(batches, "left", None)
             )
             self._progress.start()
 
@@ -58,11 +71,11 @@ class EpochBar(ProgressBar):
         """Move the bar and show the batch's loss."""
         if self._progress is not None:
             metrics = self.get_metrics(trainer, pl_module)
-            parts = [f"{name} {metrics[name]:.5g}" for name in ("reconstruction", "kl")]
+            losses = f"loss {metrics['reconstruction']:.5g}, KL {metrics['kl']:.4g}"
             self._progress.update(
                 self._progress.task_ids[0],
                 advance=1,
-                description=f"epoch {trainer.current_epoch + 1}: {', '.join(parts)}",
+                description=f"{self._epoch(trainer, pl_module)}: {losses}",
             )
 
     def on_train_epoch_end(self, *_: Any) -> None:
@@ -72,6 +85,10 @@ class EpochBar(ProgressBar):
     def on_exception(self, *_: Any) -> None:
         """Close the bar, so that the terminal is left as it was."""
         self._close()
+
+    def _epoch(self, trainer: Trainer, module: LightningModule) -> str:
+        assert isinstance(module, VAETraining)  # noqa: S101  # for the type checker
+        return f"epoch {trainer.current_epoch + 1} {self.goal(module.schedule.at)}"
 
     def _close(self) -> None:
         if self._progress is not None:
@@ -91,12 +108,12 @@ def line_from_row(row: EpochRow) -> str:
     )
 
 
-def _bar(console: Console) -> Progress:
+def _bar(console: Console, *more: ProgressColumn) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(12),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        *more,
         console=console,
         transient=True,
         disable=not console.is_terminal,

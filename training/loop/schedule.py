@@ -32,7 +32,7 @@ class Position:
     stage_over: bool = False
 
 
-def steps_of_stages(steps: int, epochs: tuple[int, int]) -> tuple[int, int]:
+def steps_of_stages(steps: int, epochs: tuple[int, ...]) -> tuple[int, int]:
     """Split a budget of optimizer steps in proportion to the stages' epochs, one each at least."""
     first = min(max(round(steps * epochs[0] / sum(epochs)), 1), steps - 1)
     return first, steps - first

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from ...bundle.graph_key import GraphKey
 from ...bundle.load import Bundle, load_bundle
 from ...bundle.manifest import GraphEntry
-from ...core.errors import BundleError, MissingDependencyError, MotorVAEError, sentence_list
+from ...core.errors import (
+    BundleError,
+    MissingDependencyError,
+    MotorVAEError,
+    next_command,
+    sentence_list,
+)
 from ...engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...engines.tensorrt.engine_manifest import engine_manifest_from_json
 from ...engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt, title_of
@@ -75,7 +80,7 @@ def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> tuple[Finding, ...]:
     )
     if found:
         return found
-    way = f"motorvae-export --bundle {shlex.quote(str(bundle.folder))} --fp16"
+    way = next_command("motorvae-export", "--model", bundle.folder, "--fp16")
     return (
         Finding(
             what="engines",
@@ -106,7 +111,7 @@ def _engine(bundle: Bundle, name: TensorRTName, entry: GraphEntry, gpu: Gpu | No
             return Finding(what=what, found=objection, verdict="optional")
         engine_manifest, _ = check_engine(bundle, entry, package, gpu)
     except MotorVAEError as error:
-        again = f"motorvae-export --bundle {shlex.quote(str(bundle.folder))} --engine {name}"
+        again = next_command("motorvae-export", "--model", bundle.folder, "--engine", name)
         return Finding(
             what=what,
             found=" ".join(str(error).split()),
@@ -119,7 +124,6 @@ def _engine(bundle: Bundle, name: TensorRTName, entry: GraphEntry, gpu: Gpu | No
 
 def _export(model: Path) -> str:
     """Return the command that writes a bundle there, from where this machine stands."""
-    export = "motorvae-export --fp16"
-    if model != _DEFAULT:
-        export += f" --output {shlex.quote(str(model))}"
+    output = [] if model == _DEFAULT else ["--output", model]
+    export = next_command("motorvae-export", "--fp16", *output)
     return export if _LATEST.exists() else f"motorvae-train && {export}"

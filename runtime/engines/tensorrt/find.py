@@ -21,7 +21,7 @@ from ...bundle.graph_key import (
 )
 from ...bundle.load import Bundle
 from ...bundle.manifest import GraphEntry
-from ...core.errors import EngineError, EngineFitError, sentence_list
+from ...core.errors import EngineError, EngineFitError, next_command, sentence_list
 from ..gpu_info import Gpu, NoGpu
 from .engine_manifest import EngineManifest, engine_manifest_from_json
 from .package import (
@@ -219,7 +219,6 @@ def _is_there(bundle: Bundle, key: GraphKey, package: TensorRTName) -> bool:
 
 
 def _again(bundle: Bundle, precision: Precision, package: TensorRTName) -> str:
-    return (
-        f"run motorvae-export --bundle {bundle.folder} --engine {package}"
-        f"{'' if precision == 'fp32' else f' --{precision}'} here, or add --rebuild"
-    )
+    flags = [] if precision == "fp32" else [f"--{precision}"]
+    command = next_command("motorvae-export", "--model", bundle.folder, "--engine", package, *flags)
+    return f"run {command} here, or add --rebuild"

@@ -16,7 +16,7 @@ from .package import EngineLog, TensorRTPackage
 if TYPE_CHECKING:
     import tensorrt
 
-AGAIN = "build it again with motorvae-export --bundle BUNDLE and its --fp16 or --int8"
+AGAIN = "build it again with motorvae-export --model BUNDLE and its --fp16 or --int8"
 
 
 @dataclass(frozen=True, slots=True)

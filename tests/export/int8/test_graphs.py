@@ -192,7 +192,7 @@ def test_decoder_that_cannot_pass_leaves_its_encoder_and_the_other_engines(
     # What a stream that reconstructs is told: --int8 onnx would answer that it is there already.
     with pytest.raises(BundleError, match=r"no decoder int8 for onnx.*checkpoint again with other"):
         load_bundle(fp32_copy).leanest(GraphKey("decoder", "int8", target="onnx"))
-    with pytest.raises(BundleError, match=r"motorvae-export --bundle .* --int8 openvino$"):
+    with pytest.raises(BundleError, match=r"motorvae-export --model .* --int8 openvino$"):
         load_bundle(fp32_copy).leanest(GraphKey("decoder", "int8", target="openvino"))
 
 

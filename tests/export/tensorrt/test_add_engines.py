@@ -218,7 +218,7 @@ def test_no_builder_is_one_line_with_the_command_for_the_target(bundle_copy: Pat
     assert said == [
         "no engine was built: neither tensorrt nor tensorrt-rtx is installed; on the machine that "
         "will run it: "
-        f"motorvae-export --bundle {bundle_copy} --fp16"
+        f"motorvae-export --model {bundle_copy} --fp16"
     ]
     assert content_of(bundle_copy) == before
 

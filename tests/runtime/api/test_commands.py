@@ -1,50 +1,110 @@
-"""The commands as they are installed: what a runtime alone cannot do is done for them."""
+"""The command `motorvae`, and what all commands share on their command lines."""
 
 from __future__ import annotations
 
-import shutil
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
-from motorvae.runtime.api.commands import encode_main, stream_main
-from motorvae.runtime.bundle.graph_key import GraphKey
-from motorvae.runtime.bundle.load import load_bundle
-from motorvae.runtime.engines import select
-from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
-from motorvae.runtime.engines.tensorrt.find import check_engine
-from motorvae.runtime.engines.tensorrt.package import import_tensorrt
-
-ADA = Gpu("NVIDIA GeForce RTX 4090", "8.9", "13.0", "580.65", 24 << 30, integrated=False)
+import motorvae as mv
+from motorvae.commands import COMMANDS, main
 
 
-@pytest.mark.skipif(isinstance(find_gpu(), Gpu), reason="a GPU is made up, and here is a real one")
-@pytest.mark.parametrize("command", ["stream", "encode"])
-def test_rebuild_builds_an_engine_that_does_not_fit(
-    command: str,
-    rtx_bundle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+def test_help_names_every_command_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:9]] == list(COMMANDS)
+    assert max(map(len, lines)) <= 80
+    assert main([]) == 2
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_is_there_and_says_its_version(
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The engine is built for real, and opened as far as the driver that is not there."""
-    model = Path(shutil.copytree(rtx_bundle, tmp_path / "bundle"))
-    for path in (model / "engines").glob("encoder.*.engine"):
-        path.write_bytes(b"damaged")
-    monkeypatch.setattr(select, "find_gpu", lambda: ADA)
-    options = ["--model", str(model), "--backend", "tensorrt-rtx"]
-    if command == "stream":
-        options += ["--camera", "synthetic", "--output", str(tmp_path / "rows.jsonl")]
-    else:
-        assert cv2.imwrite(str(tmp_path / "image.png"), np.zeros((32, 32), np.uint8))
-        options += [str(tmp_path / "image.png"), "--output", str(tmp_path / "latents.npz")]
-    main = stream_main if command == "stream" else encode_main
-    assert main(options) == 1
-    assert "or add --rebuild" in capfd.readouterr().err.splitlines()[-1]
-    assert main([*options, "--rebuild"]) == 1
-    assert "rebuild" not in capfd.readouterr().err.splitlines()[-1]
-    bundle = load_bundle(model)
-    entry = bundle.entry(GraphKey("encoder", "fp16"))
-    check_engine(bundle, entry, import_tensorrt("tensorrt-rtx"), ADA)
+    assert main([name, "--version"]) == 0
+    prog, version = capsys.readouterr().out.split()
+    assert prog in {f"motorvae-{name}", name}
+    assert version == mv.__version__
+
+
+def test_an_unknown_command_is_answered_with_those_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["fly"]) == 2
+    assert "motorvae: fly: no such command, take train, export" in capsys.readouterr().err
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"motorvae {mv.__version__}\n"
+
+
+def test_python_runs_it_as_a_module(small_bundle: Path, image_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    args = ("stream", image_folder, "--model", small_bundle, "--output", output)
+    done = subprocess.run(
+        [sys.executable, "-m", "motorvae", *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "12 latents" in done.stderr
+    assert output.read_bytes().count(b"\n") == 13
+
+
+def test_the_installed_scripts_are_these(script: Callable[[str], str]) -> None:
+    for name in ("motorvae", *(f"motorvae-{name}" for name in COMMANDS if name != "demo")):
+        assert Path(script(name)).is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["train", "--device", "0"], "--accelerator (cpu, gpu) and --devices (0,1) choose where"),
+        (["stream", "0", "--device=cuda"], "with --backend or --provider"),
+        (["stream", "0", "--bundle", "b"], "the bundle is named with --model"),
+        (["encode", "photos", "--bundle", "b"], "the bundle is named with --model"),
+        (["stream", "--camera"], "--camera: give it a value"),
+    ],
+)
+def test_what_other_programs_call_it_is_answered_with_the_right_name(
+    args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"motorvae-{args[0]}: ")
+    assert error.count("\n") == 1
+    assert words in error
+
+
+@pytest.mark.parametrize(
+    "name", [*COMMANDS, "bench run", "bench compare", "bench report", "doctor screen", "doctor gpu"]
+)
+def test_help_fits_80_columns_and_shows_no_default_of_none(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main([*name.split(), "--help"])
+    assert ended.value.code == 0
+    usage, *lines = capsys.readouterr().out.splitlines()
+    assert usage.startswith("usage: ")
+    assert max(map(len, lines)) <= 80
+    assert not re.search(r"default:\s*(None|False)", "\n".join(lines))
+    assert not any("{None}" in line for line in lines)
+
+
+def test_options_are_shown_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, groups in {
+        "stream": ("engine", "camera", "loss", "out-of-distribution"),
+        "export": ("precision", "engine"),
+        "train": ("model", "schedule", "hardware"),
+    }.items():
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        text = capsys.readouterr().out
+        assert [group for group in groups if f"{group} options" not in text] == []

@@ -259,7 +259,7 @@ def test_a_graph_that_is_absent_is_asked_for_with_the_command(
     with pytest.raises(BundleError) as caught:
         bundle.entry(GraphKey("encoder", "fp16"))
     assert "has no encoder fp16 (it has encoder fp32" in str(caught.value)
-    assert f"motorvae-export --bundle {bundle_copy} --fp16" in str(caught.value)
+    assert f"motorvae-export --model {bundle_copy} --fp16" in str(caught.value)
 
 
 def test_one_file_under_two_hashes_is_refused(

@@ -3,12 +3,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import pytest
 
-from motorvae.runtime.core.command import run_command, stderr_console
+from motorvae.runtime.core.command import (
+    Subcommand,
+    parsed_options,
+    positional_from_options,
+    run_command,
+    run_subcommands,
+    stderr_console,
+)
 from motorvae.runtime.core.errors import ConfigError
 
 
@@ -20,6 +27,31 @@ class Options:
     """How large."""
     fast: bool = False
     """Whether to hurry."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Which engine runs."""
+
+    threads: int | None = None
+    """How many; by default
+    all of them."""
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Options in groups."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {"paint": ("colour", "thick")}
+
+    colour: str = "red"
+    """Which."""
+    name: str | None = None
+    """What to call it; by default nothing."""
+    thick: bool = False
+    """Whether to paint thickly."""
+    engine: Engine = field(default_factory=Engine)
+    """Which engine runs."""
 
 
 def run(body: Callable[[Options], int | None], *args: str) -> int:
@@ -86,3 +118,75 @@ def test_a_file_name_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixtur
     console: Any = stderr_console()
     console.print(name)
     assert capsys.readouterr().err == f"{name}\n"
+
+
+def test_values_of_an_option_can_be_the_positional_argument() -> None:
+    names = ("--camera", "--source")
+    args = ["--fps", "5", "--camera", "0", "a.mp4", "--source=b c"]
+    assert positional_from_options(args, names) == ["0", "b c", "--fps", "5", "a.mp4"]
+    assert positional_from_options(["--cameras", "x"], names) == ["--cameras", "x"]
+    with pytest.raises(ConfigError, match="--camera: give it a value"):
+        positional_from_options(["x", "--camera"], names)
+
+
+def test_every_command_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lambda _: pytest.fail("the body must not run"), "--size", "7", "--version") == 0
+    assert capsys.readouterr().out.startswith("motorvae-x ")
+
+
+def test_options_come_in_groups_and_nested_ones_without_a_prefix(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = ["--thick", "--threads", "4", "--name", "x"]
+    found = parsed_options(Grouped, args, prog="motorvae-x")
+    assert found == Grouped(name="x", thick=True, engine=Engine(4))
+    again = parsed_options(Grouped, ["--colour", "blue"], prog="motorvae-x", default=found)
+    assert again == Grouped("blue", "x", thick=True, engine=Engine(4))
+    with pytest.raises(SystemExit):
+        parsed_options(Grouped, ["--help"], prog="motorvae-x")
+    text = capsys.readouterr().out
+    assert "paint options" in text
+    assert "engine options" in text
+    assert "How many; by default all of them." in text
+    assert "default: red" in text
+    assert "None" not in text
+    assert "False" not in text
+
+
+@pytest.mark.parametrize(
+    ("args", "ran"),
+    [
+        (["--size", "4"], ("first", 4)),
+        (["second", "--size", "5"], ("second", 5)),
+        ([], ("first", 3)),
+    ],
+)
+def test_the_first_subcommand_needs_no_name(args: list[str], ran: tuple[str, int]) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def note(name: str, options: Options) -> None:
+        seen.append((name, options.size))
+
+    commands = {
+        name: Subcommand(
+            f"Do the {name}.", Options, lambda o, name=name: seen.append((name, o.size))
+        )
+        for name in ("first", "second")
+    }
+    assert run_subcommands(commands, prog="motorvae-x", description="Does x.", args=args) == 0
+    assert seen == [ran]
+
+
+def test_help_lists_subcommands_and_an_unknown_one_is_answered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands = {"first": Subcommand("Do the first.", Options, lambda _: 0)}
+    with pytest.raises(SystemExit) as ended:
+        run_subcommands(commands, prog="motorvae-x", description="Does x.", args=["--help"])
+    assert ended.value.code == 0
+    assert "  first     Do the first." in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run_subcommands(commands, prog="x", description="", args=["first", "--help"])
+    assert capsys.readouterr().out.startswith("usage: x first ")
+    assert run_subcommands(commands, prog="x", description="", args=["fly"]) == 2
+    assert "x: fly: no such subcommand, take first" in capsys.readouterr().err

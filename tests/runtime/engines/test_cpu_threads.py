@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from motorvae.runtime.engines import cpu_threads as threads
 from motorvae.runtime.engines.cpu_threads import (
     checked_threads,
     default_threads,
-    keep_opencv_single,
+    opencv_kept_single,
 )
 
 SPIN = """
@@ -119,11 +120,14 @@ def test_a_number_out_of_range_is_refused(count: int) -> None:
 
 def test_opencv_works_in_the_calling_thread() -> None:
     before = cv2.getNumThreads()
-    try:
-        keep_opencv_single()
-        assert cv2.getNumThreads() == 1
-    finally:
-        cv2.setNumThreads(before)
+    first, second = opencv_kept_single(), opencv_kept_single()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(first)
+        with second:
+            assert cv2.getNumThreads() == 1
+            stack.close()  # the first ends before the second
+            assert cv2.getNumThreads() == 1
+        assert cv2.getNumThreads() == before
 
 
 def test_our_threads_stand_back_between_frames_and_those_as_installed_do_not(

@@ -196,7 +196,7 @@ def test_engine_is_checked_before_it_is_loaded(
     with pytest.raises(EngineError, match=says) as caught:
         check_engine(bundle, bundle.entry(ENCODER), package, ADA)
     assert str(caught.value).endswith(
-        f": run motorvae-export --bundle {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
+        f": run motorvae-export --model {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
         "--rebuild"
     )
 
@@ -224,7 +224,7 @@ def test_engine_of_another_gpu_is_one_sentence_with_the_way_out(rtx_copy: Path) 
     assert str(caught.value) == (
         f"engine built for TensorRT-RTX {package.version} on compute capability "
         f"{', '.join(package.portable_capabilities())}; this machine has {package.version} on 8.7: "
-        f"run motorvae-export --bundle {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
+        f"run motorvae-export --model {rtx_copy} --engine tensorrt-rtx --fp16 here, or add "
         "--rebuild"
     )
 

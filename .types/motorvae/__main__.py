@@ -1,0 +1,1 @@
+../../runtime/api/__main__.py

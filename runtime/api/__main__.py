@@ -1,0 +1,7 @@
+"""`python -m motorvae`: the command `motorvae`."""
+
+import sys
+
+from .commands import main
+
+sys.exit(main())

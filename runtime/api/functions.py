@@ -1,0 +1,157 @@
+"""stream, encode and export: what the commands do, for Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import Unpack
+
+from .keywords import EngineKeywords, ExportKeywords, PathLike, StreamKeywords
+from .models import Bundle, load
+from .runtime.bundle.load import Bundle as CheckedBundle
+from .runtime.engines.request import EngineRequest
+from .runtime.stream.batch_encode import Encoded, check_npz, encode_data
+from .runtime.stream.options import StreamOptions
+from .runtime.stream.run import Stream
+
+Camera = int | PathLike
+
+
+def stream(
+    bundle: Bundle | PathLike,
+    camera: Camera | Sequence[Camera],
+    *,
+    output: PathLike | Sequence[PathLike] = (),
+    **options: Unpack[StreamKeywords],
+) -> Stream:
+    """Open cameras and give their latent rows as they come; the rows are those of the command.
+
+        for row in mv.stream("bundle", "0", max_age_ms=50):
+            if row.status == "ok":
+                steer(row.mu, row.age_ms)
+
+    Args:
+        bundle: A bundle, or its folder.
+        camera: A device index such as 0, a device path, a video file, a folder or pattern of
+            images, a URL, `csi://0`, `gst:` and a pipeline, or `synthetic`; or a list of several.
+        output: Where rows go as well: a file or an address, or several; by default nowhere.
+        **options: Those of `motorvae-stream` by their names, such as `max_age_ms`, `policy` or
+            `precision`; `view` is True or the name of a recording, `reconstruct` may be N.
+
+    Returns:
+        An iterator of `Row`s that is also a context manager. It opens all at once and captures
+        from the first row on; closing it, leaving its `with` block or dropping it releases cameras
+        and threads. It sets up no signal handler: Ctrl-C raises KeyboardInterrupt as it does
+        elsewhere, and `stop()` ends it from another thread.
+
+    Raises:
+        MotorVAEError: An option is out of range, or something does not open. A camera that is lost
+            for good is raised by the iterator, after the last row.
+    """
+    cameras = [camera] if isinstance(camera, (int, str, os.PathLike)) else camera
+    outputs = [output] if isinstance(output, (str, os.PathLike)) else output
+    given: dict[str, Any] = dict(options)
+    engine = {name: given.pop(name) for name in _engine_names() & given.keys()}
+    if "view" in given:
+        given["view"] = _words(given["view"])
+    if isinstance(given.get("reconstruct"), int):
+        given["reconstruct"] = f"every={given['reconstruct']}"
+    return Stream(
+        _checked(bundle),
+        StreamOptions(
+            camera=tuple(str(one) if isinstance(one, int) else os.fspath(one) for one in cameras),
+            engine=EngineRequest(**engine),
+            **given,
+        ),
+        outputs=[os.fspath(one) for one in outputs],
+    )
+
+
+def encode(
+    bundle: Bundle | PathLike,
+    data: PathLike,
+    output: PathLike | None = None,
+    *,
+    batch_size: int = 16,
+    **engine: Unpack[EngineKeywords],
+) -> Encoded:
+    """Encode an image, a folder of images, a pattern or a video.
+
+    Args:
+        bundle: A bundle, or its folder.
+        data: A path or a pattern such as `photos/*.jpg`.
+        output: An .npz file to write as well; an earlier one is kept under a number.
+        batch_size: Images per run of the encoder.
+        **engine: Which engine runs, as in `Bundle.encoder`.
+
+    Returns:
+        Names, `mu` and `log_var` of shape (N, D), and `gaps`: what did not decode, each with its
+        reason.
+
+    Raises:
+        MotorVAEError: Nothing decodes, the source never ends, or something does not open.
+    """
+    path = None if output is None else Path(output)
+    if path is not None:
+        check_npz(path)
+    encoded = encode_data(
+        _checked(bundle), os.fspath(data), engine=EngineRequest(**engine), batch_size=batch_size
+    )
+    if path is not None:
+        encoded.save(path)
+    return encoded
+
+
+def export(
+    run: PathLike = "runs/latest",
+    output: PathLike = "bundle",
+    **options: Unpack[ExportKeywords],
+) -> Bundle:
+    """Export a training run as verified graphs, and TensorRT engines where they can be built.
+
+    Needs torch and the packages of the extra `export`. Nothing is printed; `Bundle.remarks` holds
+    what the export warns of.
+
+    Args:
+        run: A finished training run, or its checkpoint.
+        output: The bundle to write, in one step; an earlier one there is replaced.
+        **options: Those of `motorvae-export` by their names, such as `fp16=True`; `int8` is True
+            for every engine, or names some of "onnx", "openvino" and "tensorrt".
+
+    Returns:
+        The bundle, checked.
+
+    Raises:
+        VerificationError: A graph drifted past its limit, and no bundle was written; where only
+            INT8 graphs did, it is there without them.
+        MotorVAEError: The run cannot be read, has learned too little, or nothing can be written.
+    """
+    from rich.console import Console  # noqa: PLC0415  # neither is needed to stream
+
+    from .export.options import ExportOptions  # noqa: PLC0415
+    from .export.run import run_export  # noqa: PLC0415
+
+    given: dict[str, Any] = dict(options)
+    if "int8" in given:
+        given["int8"] = _words(given["int8"])
+    asked = ExportOptions(checkpoint=Path(run), output=Path(output), **given)
+    return load(run_export(asked, Console(quiet=True)))
+
+
+def _checked(bundle: Bundle | PathLike) -> CheckedBundle:
+    return (bundle if isinstance(bundle, Bundle) else load(bundle)).checked
+
+
+def _words(given: bool | PathLike | Sequence[str]) -> tuple[str, ...] | None:
+    """Return an option that may have values: None without it, and empty without values."""
+    if isinstance(given, bool):
+        return () if given else None
+    return (os.fspath(given),) if isinstance(given, (str, os.PathLike)) else tuple(given)
+
+
+def _engine_names() -> set[str]:
+    return {field.name for field in fields(EngineRequest)} - {"rebuild", "outputs"}

@@ -1,0 +1,315 @@
+"""Bundle, Encoder and Decoder: a model's two halves as functions of images and latents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from .runtime.bundle.graph_key import Part, Precision
+from .runtime.bundle.load import Bundle as CheckedBundle
+from .runtime.bundle.load import load_bundle
+from .runtime.core.closing import Closing
+from .runtime.core.errors import BackendError, ConfigError, ImageError
+from .runtime.core.spec import ModelSpec
+from .runtime.engines.request import BackendName, EngineRequest
+from .runtime.engines.select import SelectedEngine, select_engine
+from .runtime.ood.detector import OOD_ABOVE
+from .runtime.pixels.convert import fitted_luma, luma_from_image, write_input
+from .runtime.pixels.image_files import luma_from_file
+from .runtime.stream.ood import usable_detector
+
+Image: TypeAlias = "str | os.PathLike[str] | npt.NDArray[Any]"
+"""A path of an image file, or an array as `Encoder` takes it."""
+
+_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """The latent of one image.
+
+    Attributes:
+        mu: (D,) float32, the mean of the posterior.
+        log_var: (D,) float32, the logarithm of its variance.
+        is_ood: Whether the image is out of distribution: unlike those that the model was trained
+            on. None where the bundle cannot tell (`Encoder.notes` says why).
+    """
+
+    mu: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32]
+    is_ood: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """The latents of N images, in their order.
+
+    Attributes:
+        mu: (N, D) float32.
+        log_var: (N, D) float32.
+        is_ood: (N,) bool, or None; see `Latent`.
+    """
+
+    mu: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32]
+    is_ood: npt.NDArray[np.bool_] | None
+
+    def __len__(self) -> int:
+        return len(self.mu)
+
+
+class Bundle:
+    """A model as `motorvae-export` wrote it. Get one from `load`.
+
+    Attributes:
+        folder: Where it lies.
+        spec: Sizes of the model: `image_size` S and `latent_size` D among them.
+        precisions: What its graphs compute in, such as `("fp32", "fp16")`.
+        remarks: What the export wants you to know of this model; usually empty.
+        weights_sha256: Identity of the weights.
+        checked: The same as the runtime knows it.
+    """
+
+    def __init__(self, checked: CheckedBundle) -> None:
+        self.checked = checked
+        manifest = checked.manifest
+        self.folder: Path = checked.folder
+        self.spec: ModelSpec = checked.spec
+        self.precisions: tuple[Precision, ...] = tuple(
+            dict.fromkeys(entry.precision for entry in manifest.graphs)
+        )
+        self.remarks: tuple[str, ...] = tuple(manifest.remarks)
+        self.weights_sha256: str = manifest.weights_sha256
+
+    def __repr__(self) -> str:
+        return f"<motorvae.Bundle {str(self.folder)!r}: {', '.join(self.precisions)}; {self.spec}>"
+
+    def encoder(
+        self,
+        *,
+        precision: Precision | None = None,
+        backend: BackendName = "auto",
+        provider: str | None = None,
+        threads: int | None = None,
+        ood_above: float = OOD_ABOVE,
+    ) -> Encoder:
+        """Open the encoder. Close it, or use it in a `with` block.
+
+        Args:
+            precision: "fp32", "fp16", "bf16" or "int8"; where left out fp16 for a TensorRT engine
+                and fp32 otherwise.
+            backend: "tensorrt", "tensorrt-rtx", "onnx", "openvino", or "auto": the first that fits
+                this machine, as in `motorvae-stream`.
+            provider: Run ONNX Runtime on this provider, such as "cuda".
+            threads: Of one run on a CPU; by default one for each core.
+            ood_above: An image is out of distribution where it is further from what the model
+                knows than this percentage of known images.
+
+        Raises:
+            BundleError: The bundle has no such graph, or a file was altered.
+            ConfigError: Two arguments contradict each other, or one is out of range.
+            MissingDependencyError: The engine's package is not installed.
+            BackendError: The engine that was named does not open here.
+        """
+        if not 0 < ood_above <= 100:
+            raise ConfigError(f"ood_above={ood_above}: take more than 0 and at most 100")
+        engine = self._engine("encoder", precision, backend, provider, threads)
+        return Encoder(engine, self.checked, ood_above)
+
+    def decoder(
+        self,
+        *,
+        precision: Precision | None = None,
+        backend: BackendName = "auto",
+        provider: str | None = None,
+        threads: int | None = None,
+    ) -> Decoder:
+        """Open the decoder; arguments and errors as of `encoder`."""
+        engine = self._engine("decoder", precision, backend, provider, threads)
+        return Decoder(engine, self.spec)
+
+    def _engine(
+        self,
+        part: Part,
+        precision: Precision | None,
+        backend: BackendName,
+        provider: str | None,
+        threads: int | None,
+    ) -> SelectedEngine:
+        request = EngineRequest(
+            backend=backend, precision=precision, provider=provider, threads=threads
+        )
+        return select_engine(self.checked, part, request)
+
+
+class _Half(Closing):
+    """One opened half of a model.
+
+    Attributes:
+        engine: What runs: precision, engine, version and device.
+        notes: Why no other engine runs, and what to know of this one, a clause each.
+    """
+
+    def __init__(self, selected: SelectedEngine, notes: Sequence[str] = ()) -> None:
+        self._backend = selected.backend
+        self._is_open = True
+        self.engine: str = selected.chosen
+        self.notes: tuple[str, ...] = (*selected.clauses, *notes)
+
+    def __repr__(self) -> str:
+        return f"<motorvae.{type(self).__name__}: {self.engine}>"
+
+    def close(self) -> None:
+        """Release the engine; calling it again does nothing."""
+        self._is_open = False
+        self._backend.close()
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            half = type(self).__name__.lower()
+            raise BackendError(f"this {half} is closed: open another with bundle.{half}()")
+
+
+class Encoder(_Half):
+    """Images to latents. Get one from `Bundle.encoder`, and call it.
+
+    An image is a path, or an array as OpenCV gives it: (H, W) grey, (H, W, 3) **BGR** or
+    (H, W, 4) BGRA, uint8 or uint16. Of an RGB array (Pillow, imageio) pass `image[..., ::-1]`.
+    Luma is taken, fitted to the model's square and scaled just as in training and in a stream.
+    It may be called from several threads, and calls run at the same time where the engine can.
+
+    Attributes:
+        engine: What runs: precision, engine, version and device.
+        notes: Why no other engine runs, what to know of this one, and what out-of-distribution
+            detection can tell, a clause each.
+    """
+
+    def __init__(self, selected: SelectedEngine, bundle: CheckedBundle, ood_above: float) -> None:
+        self._detector, remark = usable_detector(bundle, ood_above=ood_above)
+        super().__init__(selected, [remark] if remark else [])
+        self._spec = bundle.spec
+
+    @overload
+    def __call__(self, images: Image) -> Latent: ...
+
+    @overload
+    def __call__(self, images: list[Any] | tuple[Any, ...]) -> Latents: ...
+
+    def __call__(self, images: Image | list[Any] | tuple[Any, ...]) -> Latent | Latents:
+        """Encode an image, or a list of them.
+
+        Args:
+            images: A path or an array; or a list of such, which may differ in size.
+
+        Returns:
+            A `Latent` of (D,) arrays for one image, `Latents` of (N, D) arrays for a list.
+
+        Raises:
+            ImageError: An image does not decode, or is of another shape or dtype.
+            BackendError: The engine failed, a latent is not finite, or this is closed.
+        """
+        if isinstance(images, (list, tuple)):
+            return self._encoded(images)
+        found = self._encoded([images])
+        is_ood = None if found.is_ood is None else bool(found.is_ood[0])
+        return Latent(found.mu[0], found.log_var[0], is_ood)
+
+    def _encoded(self, images: Sequence[Image]) -> Latents:
+        self._check_open()
+        side, size = self._spec.image_size, self._spec.latent_size
+        mu, log_var = (np.empty((len(images), size), np.float32) for _ in range(2))
+        is_ood = None if self._detector is None else np.empty(len(images), np.bool_)
+        for start in range(0, len(images), _BATCH):
+            lumas = [self._luma(image) for image in images[start : start + _BATCH]]
+            batch = np.empty((len(lumas), 1, side, side), self._backend.input_dtype)
+            for luma, row in zip(lumas, batch, strict=True):
+                write_input(luma, row[0])
+            part = slice(start, start + len(lumas))
+            found = self._backend.run(batch)
+            mu[part], log_var[part] = found["mu"], found["log_var"]
+            if not (np.isfinite(mu[part]).all() and np.isfinite(log_var[part]).all()):
+                raise BackendError(
+                    "a latent is not finite: export the bundle again and read its verification"
+                )
+            if self._detector is not None and is_ood is not None:
+                for row, luma in enumerate(lumas, start):
+                    appearance = self._detector.appearance(luma)
+                    is_ood[row] = self._detector.scored(mu[row], log_var[row], appearance).is_ood
+        return Latents(mu, log_var, is_ood)
+
+    def _luma(self, image: Image) -> npt.NDArray[np.uint8]:
+        if isinstance(image, np.ndarray):
+            luma = luma_from_image(image)
+        elif isinstance(image, (str, os.PathLike)):
+            path = Path(image).expanduser()
+            if path.is_dir():
+                raise ImageError(f"{path} is a folder: encode it with motorvae.encode(bundle, ...)")
+            luma = luma_from_file(path)
+        else:
+            raise ImageError(
+                f"{type(image).__name__} is no image: give a path, or a numpy array (H, W), or "
+                "(H, W, 3) in BGR order"
+            )
+        return fitted_luma(luma, self._spec)
+
+
+class Decoder(_Half):
+    """Latents to images. Get one from `Bundle.decoder`, and call it.
+
+    Attributes:
+        engine: What runs: precision, engine, version and device.
+        notes: Why no other engine runs, and what to know of this one, a clause each.
+    """
+
+    def __init__(self, selected: SelectedEngine, spec: ModelSpec) -> None:
+        super().__init__(selected)
+        self._spec = spec
+
+    def __call__(self, latents: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """Decode one latent or several.
+
+        Args:
+            latents: (D,) or (N, D), such as `Latent.mu`, or a sample of your own.
+
+        Returns:
+            (S, S) or (N, S, S) uint8 luma.
+
+        Raises:
+            ConfigError: Another shape, or a value is not finite.
+            BackendError: The engine failed, an image is not finite, or this is closed.
+        """
+        self._check_open()
+        size, side = self._spec.latent_size, self._spec.image_size
+        z = np.asarray(latents, np.float32)
+        if z.ndim not in {1, 2} or z.shape[-1] != size or not np.isfinite(z).all():
+            what = f"shape {z.shape}" if z.shape[-1:] != (size,) or z.ndim > 2 else "a NaN or inf"
+            raise ConfigError(f"latents of {what}: give finite (D,) or (N, D) with D={size}")
+        rows = np.ascontiguousarray(z.reshape(-1, size))
+        images = np.empty((len(rows), side, side), np.uint8)
+        for start in range(0, len(rows), _BATCH):
+            part = slice(start, start + _BATCH)
+            found = self._backend.run(rows[part])["reconstruction"][:, 0]
+            if not np.isfinite(found).all():
+                raise BackendError(
+                    "an image is not finite: export the bundle again and read its verification"
+                )
+            images[part] = np.rint(np.clip(found, 0, 1) * 255)
+        return images if z.ndim == 2 else images[0]
+
+
+def load(folder: str | os.PathLike[str] = "bundle") -> Bundle:
+    """Read a bundle and check all of it: schema, sizes, hashes, names, shapes and dtypes.
+
+    Args:
+        folder: What `motorvae-export` wrote.
+
+    Raises:
+        BundleError: Anything is missing, altered, or of another version.
+    """
+    return Bundle(load_bundle(Path(folder).expanduser()))

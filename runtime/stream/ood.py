@@ -1,0 +1,49 @@
+"""Whether a bundle's out-of-distribution detection is worth its verdicts, and what it can tell."""
+
+from __future__ import annotations
+
+from ..bundle.load import Bundle
+from ..ood.detector import OODDetector, ood_detector_from_bundle
+
+FEW_IMAGES = 2
+"""Where the images behind a limit are so few that false alarms may be this many times what is
+asked for, the clause says how many there were."""
+MOST_FALSE_ALARMS = 0.5
+"""Where more known images than this may be flagged, though fewer were allowed, none is judged."""
+
+
+def usable_detector(bundle: Bundle, *, ood_above: float) -> tuple[OODDetector | None, str]:
+    """Return the detector of a bundle, and a clause that says what it can tell for this model.
+
+    Args:
+        bundle: Holds the statistics of its training images.
+        ood_above: See `ood_detector_from_bundle`.
+
+    Returns:
+        None where the statistics are missing, tell nothing, or would flag known images; the clause
+        says which.
+    """
+    found = ood_detector_from_bundle(bundle, ood_above=ood_above)
+    if not isinstance(found, OODDetector):
+        return None, f"out-of-distribution detection is off: {found.reason}"
+    told = bundle.manifest.ood
+    if told is not None and told.tells_nothing:
+        return None, (
+            "out-of-distribution detection is off: it tells nothing that the export tried "
+            f"({told.in_words()}): train longer or on more images, and export again"
+        )
+    by = f"{found.images} held-out images, worth {found.effective_images:.0f}"
+    allowed = 1 - ood_above / 100
+    if found.false_alarms > max(MOST_FALSE_ALARMS, FEW_IMAGES * allowed):
+        return None, (
+            f"out-of-distribution detection is off: by so few images ({by}) up to "
+            f"{found.false_alarms:.0%} of known ones may be flagged: train on more images, "
+            "and export again"
+        )
+    words = f" tells {told.in_words()}" if told is not None else " was not tried by the export"
+    if told is not None and told.ood_above != ood_above:
+        words += f" (tried with --ood-above {told.ood_above:g})"
+    remark = f"is_ood{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
+    if found.false_alarms > FEW_IMAGES * allowed:
+        remark += f" ({by})"
+    return found, remark

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from motorvae.runtime.stream.screen import StatusLine
+from motorvae.runtime.stream.stats import StreamStats
+
+
+class Streaming:
+    """What a status line reads of a stream."""
+
+    def __init__(self, expected: int | None = None) -> None:
+        self.stats = StreamStats(["0"])
+        self.expected = expected
+
+
+def test_the_line_waits_and_then_says_rate_age_drops_and_losses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    stream = Streaming(expected=100)
+    line = StatusLine(stream)  # type: ignore[arg-type]
+    now_s[0] += 4
+    assert line.__rich__().plain == "4 s: waiting for the first frame; Ctrl-C ends it"
+    stream.stats.frames, stream.stats.age_ms = 30, 4.25
+    now_s[0] += 1
+    said = line.__rich__().plain
+    assert said == "5 s: 30 of 100 (2 s left) latents, 30.0 fps, age 4.2 ms, 0 dropped, 0 lost"
+    for _ in range(10):  # a camera that has fallen silent
+        now_s[0] += 0.5
+        said = line.__rich__().plain
+    assert said == "10 s: 30 of 100 latents, 0.0 fps, age 4.2 ms, 0 dropped, 0 lost"
+    assert len(said) < 80
+
+
+def read_until(terminal: int, pattern: bytes, *, within_s: float = 60) -> bytes:
+    """What a terminal shows until a pattern appears in it."""
+    shown, deadline = b"", time.monotonic() + within_s
+    while not re.search(pattern, shown):
+        left_s = deadline - time.monotonic()
+        assert left_s > 0, shown
+        if select.select([terminal], [], [], left_s)[0]:
+            shown += os.read(terminal, 65536)
+    return shown
+
+
+@pytest.mark.parametrize("output", ["rows.jsonl", "-"])
+def test_a_terminal_shows_the_line_unless_rows_go_there(
+    small_bundle: Path, script: Callable[[str], str], tmp_path: Path, output: str
+) -> None:
+    terminal, theirs = pty.openpty()
+    command = [script("motorvae-stream"), "synthetic?fps=20", "--model", str(small_bundle)]
+    with subprocess.Popen(
+        [*command, "--output", output], cwd=tmp_path, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        if output == "-":
+            shown = read_until(terminal, rb'"index":2\d')
+        else:
+            shown = read_until(terminal, rb"\d+ latents, \d+\.\d fps, age \d+\.\d ms, \d+ dropped")
+        process.send_signal(signal.SIGINT)
+        shown += read_until(terminal, rb"unexplained")
+        assert process.wait(60) == 0
+    os.close(terminal)
+    assert (b"fps, age" in shown) == (output != "-")
