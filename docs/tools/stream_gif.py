@@ -43,7 +43,7 @@ GREYS = 28
 RED = (198, 40, 40)
 TRAINING = (
     *("--image-size", "128", "--channels", "16", "32", "64", "128", "256"),
-    *("--batch-size", "16", "--learning-rate", "0.0007", "--steps", "10000", "--threads", "1"),
+    *("--batch-size", "16", "--learning-rate", "0.0007", "--steps", "6000", "--threads", "1"),
 )
 
 
