@@ -31,8 +31,10 @@ from motorvae.runtime.sources.synthetic.vehicles import MovingVehicles
 SCRATCH = Path(".scratch/gif")
 TRAINING_SEED, STREAM_SEED = 7, 2026
 TRAINING_FPS, TRAINING_SECONDS = 5, 900
-FPS, SECONDS, STEP = 30, 10, 3
-LOST = range(170, 185)
+FPS, SECONDS, STEP = 30, 12, 3
+FIRST = 2 * FPS
+"""The picture starts here: what shows no animation shows its first frame."""
+LOST = range(200, 215)
 """Frames that the camera does not deliver."""
 SIZE = 512
 SHOWN = 20
@@ -105,7 +107,7 @@ def drawn(rows: dict[int, Any], decode: Any) -> list[Image.Image]:
     most = np.argsort(np.nanstd(mu, axis=0))[::-1][:SHOWN]
     canvas = Canvas(mu[:, most])
     images = []
-    for tick in range(0, len(mu), STEP):
+    for tick in range(FIRST, len(mu), STEP):
         near = [rows[index] for index in range(tick, tick + STEP) if index in rows]
         row = next((row for row in near if row.mu is not None), None)
         if row is None:
