@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from .runtime.bundle.load import load_bundle
 from .runtime.core.closing import Closing
 from .runtime.core.errors import BackendError, ConfigError, ImageError
 from .runtime.core.spec import ModelSpec
+from .runtime.engines.base import Arrays, Batch
 from .runtime.engines.request import BackendName, EngineRequest
 from .runtime.engines.select import SelectedEngine, select_engine
 from .runtime.ood.detector import OOD_ABOVE
@@ -158,6 +160,8 @@ class _Half(Closing):
 
     def __init__(self, selected: SelectedEngine, notes: Sequence[str] = ()) -> None:
         self._backend = selected.backend
+        # An engine writes every result into the same memory before it is copied for the caller.
+        self._lock = threading.Lock()
         self._is_open = True
         self.engine: str = selected.chosen
         self.notes: tuple[str, ...] = (*selected.clauses, *notes)
@@ -166,14 +170,21 @@ class _Half(Closing):
         return f"<motorvae.{type(self).__name__}: {self.engine}>"
 
     def close(self) -> None:
-        """Release the engine; calling it again does nothing."""
-        self._is_open = False
-        self._backend.close()
+        """Release the engine, after a run of another thread; calling it again does nothing."""
+        with self._lock:
+            self._is_open = False
+            self._backend.close()
 
     def _check_open(self) -> None:
         if not self._is_open:
             half = type(self).__name__.lower()
             raise BackendError(f"this {half} is closed: open another with bundle.{half}()")
+
+    def _run(self, batch: Batch) -> Arrays:
+        """Run the engine, one thread at a time."""
+        with self._lock:
+            self._check_open()
+            return self._backend.run(batch)
 
 
 class Encoder(_Half):
@@ -182,7 +193,7 @@ class Encoder(_Half):
     An image is a path, or an array as OpenCV gives it: (H, W) grey, (H, W, 3) **BGR** or
     (H, W, 4) BGRA, uint8 or uint16. Of an RGB array (Pillow, imageio) pass `image[..., ::-1]`.
     Luma is taken, fitted to the model's square and scaled just as in training and in a stream.
-    It may be called from several threads, and calls run at the same time where the engine can.
+    It may be called from several threads; the engine runs for one of them at a time.
 
     Attributes:
         engine: What runs: precision, engine, version and device.
@@ -231,7 +242,7 @@ class Encoder(_Half):
             for luma, row in zip(lumas, batch, strict=True):
                 write_input(luma, row[0])
             part = slice(start, start + len(lumas))
-            found = self._backend.run(batch)
+            found = self._run(batch)
             mu[part], log_var[part] = found["mu"], found["log_var"]
             if not (np.isfinite(mu[part]).all() and np.isfinite(log_var[part]).all()):
                 raise BackendError(
@@ -294,7 +305,7 @@ class Decoder(_Half):
         images = np.empty((len(rows), side, side), np.uint8)
         for start in range(0, len(rows), _BATCH):
             part = slice(start, start + _BATCH)
-            found = self._backend.run(rows[part])["reconstruction"][:, 0]
+            found = self._run(rows[part])["reconstruction"][:, 0]
             if not np.isfinite(found).all():
                 raise BackendError(
                     "an image is not finite: export the bundle again and read its verification"

@@ -19,7 +19,7 @@ OUTPUTS = {"pyarrow": ".parquet", "pyzmq": "zmq://", "mcap": ".mcap", "rerun-sdk
 _OWN_ROWS = {*OPENCV_PACKAGES, "av"}
 """Absent or not is seen by importing them: a Jetson's own OpenCV is in no list of packages."""
 _ENGINES = {"cpu", "gpu", "tensorrt", "tensorrt-rtx", "pycuda"}
-_DEVELOPERS = "dev"
+_DEVELOPERS = {"dev", "docs"}
 _PARTS = 4
 
 
@@ -143,7 +143,7 @@ def _extras(requirements: tuple[Requirement, ...]) -> Finding:
     """Tell which extras are whole; engines and outputs have rows of their own."""
     packages: dict[str, list[Requirement]] = {}
     for requirement in requirements:
-        if requirement.extra and requirement.extra not in {*_ENGINES, _DEVELOPERS}:
+        if requirement.extra and requirement.extra not in _ENGINES | _DEVELOPERS:
             packages.setdefault(requirement.extra, []).append(requirement)
     whole, lacking = [], {}
     for extra, needed in packages.items():
