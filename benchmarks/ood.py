@@ -140,7 +140,7 @@ class SeparationResult(StrictModel):
 
     Attributes:
         reference: The kind of known images that the AUROC of the others is against.
-        yardstick_images: Held-out images behind the bundle's percentiles.
+        known_images: Held-out images behind the bundle's percentiles.
         effective_images: How many independent ones tell as much.
         false_alarms: The share of known images that the bundle announces as flagged, at most.
     """
@@ -153,7 +153,7 @@ class SeparationResult(StrictModel):
     backend: str
     seed: int
     ood_above: float
-    yardstick_images: int
+    known_images: int
     effective_images: float
     false_alarms: float
     reference: str
@@ -212,7 +212,7 @@ def _measure(options: OODOptions) -> None:
         backend=backend,
         seed=options.seed,
         ood_above=options.ood_above,
-        yardstick_images=detector.images,
+        known_images=detector.images,
         effective_images=detector.effective_images,
         false_alarms=detector.false_alarms,
         reference=reference[0],
@@ -317,7 +317,7 @@ def print_separation(console: Console, result: SeparationResult) -> None:
     console.print(
         f"weights {result.weights_sha256[:8]}, {result.backend}; AUROC against "
         f"{result.reference}; flagged past {result.ood_above:g} %, by "
-        f"{result.yardstick_images} held-out images worth {result.effective_images:.0f}; "
+        f"{result.known_images} held-out images worth {result.effective_images:.0f}; "
         f"announced: at most {_share(result.false_alarms)} of known images"
     )
     table = Table(box=box.SIMPLE_HEAD, padding=0)

@@ -211,15 +211,20 @@ def _export_checkpoint(
     folder = run if run.is_dir() else run.parent
     spec = config.model
     weights_sha256 = sha256_of(folder / weights_name(folder, options.weights))
-    lost = sorted(parts_of_bundle(output) - made)
-    if lost and not options.replace:
-        if (bundle := _same_model(output, weights_sha256)) is not None:
+    held = parts_of_bundle(output)
+    lost = sorted(held - made)
+    # Engines of the same weights stay until new ones stand: a build can fail or be interrupted.
+    has_engines = any("engines of" in part for part in held)
+    if (lost or has_engines) and not options.replace:
+        bundle = _same_model(output, weights_sha256)
+        if bundle is not None:
             console.print(f"{output} is of the same weights, and what it holds is kept")
             return _extend_bundle(options, precisions, runners, bundle, console)
-        raise OutputError(
-            f"{output} holds {sentence_list(lost)}, which this export would not make again: ask "
-            "for them as well, name another --output, or let them go with --replace"
-        )
+        if lost:
+            raise OutputError(
+                f"{output} holds {sentence_list(lost)}, which this export would not make again: "
+                "ask for them as well, name another --output, or let them go with --replace"
+            )
     statistics = statistics_name(folder, options.weights)
     with console.status("computing what the graphs are held against"):
         held_out = held_out_from_run(
@@ -285,7 +290,7 @@ def _extend_bundle(
     if runners and not missing and options.calibration != HELD_OUT:
         raise ConfigError(
             f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "
-            "export the checkpoint again with it, or leave it out"
+            "export the checkpoint again with it and --replace, or leave it out"
         )
     lacking: list[Precision] = []
     for precision in precisions:

@@ -1,4 +1,4 @@
-"""Stopping and going on: Ctrl-C and SIGTERM as a wish, and the file a run continues from."""
+"""Stopping and going on: Ctrl-C and SIGTERM as a request, and the file a run continues from."""
 
 from __future__ import annotations
 

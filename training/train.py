@@ -220,21 +220,21 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         machine: A trainer of the same hardware.
         console: For the user.
     """
-    wish, bar, resume = StopRequest(console.print), EpochBar(console), folder / RESUME_NAME
-    with wish.listening(), _expected_warnings():
+    stop, bar, resume = StopRequest(console.print), EpochBar(console), folder / RESUME_NAME
+    with stop.listening(), _expected_warnings():
         config = config_from_run(folder)
         trials = _thread_trials(config, options, machine, console)
         trainer = _trainer(
             options,
             precision=config.precision,
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-            callbacks=[bar, RunFiles(folder, console), wish, *filter(None, [trials])],
+            callbacks=[bar, RunFiles(folder, console), stop, *filter(None, [trials])],
         )
         module = VAETraining(
             config.model,
             config.options,
             channels_last=prefers_channels_last(config.precision),
-            stop_asked=lambda: wish.asked,
+            stop_asked=lambda: stop.asked,
             save=lambda: trainer.save_checkpoint(resume),
             finish=options.finish,
         )

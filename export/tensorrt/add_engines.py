@@ -167,7 +167,7 @@ def add_engines_to_bundle(
         built = [(entry, _build(bundle, folder, entry, order, console)) for entry in entries]
         verdicts = _verdicts(order, built, reference, on_reports)
         return tuple(
-            _write_passport(folder, entry, order, built=engine, verdict=verdict)
+            _write_manifest(folder, entry, order, built=engine, verdict=verdict)
             for (entry, engine), verdict in zip(built, verdicts, strict=True)
         )
 
@@ -230,7 +230,7 @@ def _verdicts(
     )
 
 
-def _write_passport(
+def _write_manifest(
     folder: Path,
     entry: GraphEntry,
     order: EngineBuildRequest,

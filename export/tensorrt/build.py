@@ -21,7 +21,7 @@ from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
 from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
 from .precision_report import check_precision_report, precision_report_of
-from .progress import BuildProgress, interrupt_as_wish
+from .progress import BuildProgress, interrupt_deferred
 
 if TYPE_CHECKING:
     import tensorrt
@@ -102,7 +102,7 @@ def engine_from_onnx(
     if cache:
         _load_timing_cache(config, cache)
     with (
-        interrupt_as_wish() as cancelled,
+        interrupt_deferred() as cancelled,
         BuildProgress(trt, console, f"building {title} for {package.title}", cancelled) as progress,
     ):
         config.progress_monitor = progress.monitor

@@ -1,4 +1,4 @@
-"""A progress bar from the engine builder, and Ctrl-C as a wish that it is asked about."""
+"""A progress bar from the engine builder, and Ctrl-C as a flag that it polls."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typing_extensions import Self
+
+from ...runtime.core.command import ending_signals
 
 
 class BuildProgress:
@@ -87,22 +89,22 @@ class BuildProgress:
 
 
 @contextlib.contextmanager
-def interrupt_as_wish() -> Iterator[threading.Event]:
+def interrupt_deferred() -> Iterator[threading.Event]:
     """Turn Ctrl-C into an event while native code runs, and into KeyboardInterrupt after it.
 
     An exception raised inside a callback would unwind through the builder's C++ frames. SIGTERM
-    counts as Ctrl-C. Python handles signals in its main thread only, so that must not be the one
-    in which the native code runs.
+    and SIGHUP count as Ctrl-C. Python handles signals in its main thread only, so that must not be
+    the one in which the native code runs.
     """
     cancelled = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield cancelled
         return
 
-    def wish(_number: int, _frame: FrameType | None) -> None:
+    def note(_number: int, _frame: FrameType | None) -> None:
         cancelled.set()
 
-    earlier = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.signal(number, note) for number in ending_signals()}
     try:
         yield cancelled
     finally:

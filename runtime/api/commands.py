@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+_INTERRUPTED = 130
 
 COMMANDS = {
     "train": (".training.cli", "main", "train a VAE on images, a video or built-in vehicles"),
-    "export": (".export.cli", "main", "export a training run as verified graphs and engines"),
+    "export": (".commands", "export_main", "export a training run as verified graphs and engines"),
     "stream": (".commands", "stream_main", "stream cameras through the encoder to latent rows"),
     "encode": (".commands", "encode_main", "encode a folder of images or a video to one file"),
     "bench": (".benchmarks.cli", "main", "time every engine, and the path from frame to latent"),
@@ -46,18 +49,38 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def stream_main(args: Sequence[str] | None = None) -> int:
     """Run motorvae-stream; return its exit code."""
-    from .export.rebuild import rebuild_engines  # noqa: PLC0415  # nothing heavy before it is run
-    from .runtime.cli import stream_main as run  # noqa: PLC0415  # as above
+    with _importing("motorvae-stream"):
+        from .export.rebuild import rebuild_engines  # noqa: PLC0415  # no work at import
+        from .runtime.cli import stream_main as run  # noqa: PLC0415  # as above
 
     return run(args, rebuild_engines)
 
 
 def encode_main(args: Sequence[str] | None = None) -> int:
     """Run motorvae-encode; return its exit code."""
-    from .export.rebuild import rebuild_engines  # noqa: PLC0415  # nothing heavy before it is run
-    from .runtime.cli import encode_main as run  # noqa: PLC0415  # as above
+    with _importing("motorvae-encode"):
+        from .export.rebuild import rebuild_engines  # noqa: PLC0415  # no work at import
+        from .runtime.cli import encode_main as run  # noqa: PLC0415  # as above
 
     return run(args, rebuild_engines)
+
+
+def export_main(args: Sequence[str] | None = None) -> int:
+    """Run motorvae-export; return its exit code."""
+    with _importing("motorvae-export"):
+        from .export.cli import main as run  # noqa: PLC0415  # no work at import
+
+    return run(args)
+
+
+@contextlib.contextmanager
+def _importing(prog: str) -> Iterator[None]:
+    """End in one line where Ctrl-C comes before a command is there to hear it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        raise SystemExit(_INTERRUPTED) from None
 
 
 def _help() -> str:

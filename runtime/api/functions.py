@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import fields
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from typing_extensions import Unpack
 
-from .keywords import EngineKeywords, ExportKeywords, PathLike, StreamKeywords
+from .keywords import (
+    EngineKeywords,
+    ExportKeywords,
+    PathLike,
+    StreamKeywords,
+    checked_keywords,
+)
 from .models import Bundle, load
 from .runtime.bundle.load import Bundle as CheckedBundle
 from .runtime.engines.request import EngineRequest
@@ -52,9 +59,10 @@ def stream(
         MotorVAEError: An option is out of range, or something does not open. A camera that is lost
             for good is raised by the iterator, after the last row.
     """
-    cameras = [camera] if isinstance(camera, (int, str, os.PathLike)) else camera
+    one_camera = isinstance(camera, (Integral, str, os.PathLike))
+    cameras = cast("Sequence[Camera]", [camera] if one_camera else camera)
     outputs = [output] if isinstance(output, (str, os.PathLike)) else output
-    given: dict[str, Any] = dict(options)
+    given = checked_keywords(StreamKeywords, options)
     engine = {name: given.pop(name) for name in _engine_names() & given.keys()}
     if "view" in given:
         given["view"] = _words(given["view"])
@@ -63,11 +71,11 @@ def stream(
     return Stream(
         _checked(bundle),
         StreamOptions(
-            camera=tuple(str(one) if isinstance(one, int) else os.fspath(one) for one in cameras),
+            camera=tuple(map(_text_of, cameras)),
             engine=EngineRequest(**engine),
             **given,
         ),
-        outputs=[os.fspath(one) for one in outputs],
+        outputs=[os.path.expanduser(one) for one in outputs],  # noqa: PTH111  # or an address
     )
 
 
@@ -95,12 +103,11 @@ def encode(
     Raises:
         MotorVAEError: Nothing decodes, the source never ends, or something does not open.
     """
-    path = None if output is None else Path(output)
+    path = None if output is None else Path(output).expanduser()
+    request = EngineRequest(**checked_keywords(EngineKeywords, engine))
     if path is not None:
         check_npz(path)
-    encoded = encode_data(
-        _checked(bundle), os.fspath(data), engine=EngineRequest(**engine), batch_size=batch_size
-    )
+    encoded = encode_data(_checked(bundle), os.fspath(data), engine=request, batch_size=batch_size)
     if path is not None:
         encoded.save(path)
     return encoded
@@ -118,7 +125,9 @@ def export(
 
     Args:
         run: A finished training run, or its checkpoint.
-        output: The bundle to write, in one step; an earlier one there is replaced.
+        output: The bundle to write, in one step. An earlier one of the same weights keeps what it
+            holds; of other weights, what this export would not make again must be let go with
+            `replace=True`.
         **options: Those of `motorvae-export` by their names, such as `fp16=True`; `int8` is True
             for every engine, or names some of "onnx", "openvino" and "tensorrt".
 
@@ -128,18 +137,25 @@ def export(
     Raises:
         VerificationError: A graph drifted past its limit, and no bundle was written; where only
             INT8 graphs did, it is there without them.
-        MotorVAEError: The run cannot be read, has learned too little, or nothing can be written.
+        OutputError: An earlier bundle would lose something, or nothing can be written there.
+        MotorVAEError: The run cannot be read, or has learned too little.
     """
     from rich.console import Console  # noqa: PLC0415  # neither is needed to stream
 
     from .export.options import ExportOptions  # noqa: PLC0415
     from .export.run import run_export  # noqa: PLC0415
 
-    given: dict[str, Any] = dict(options)
+    given = checked_keywords(ExportKeywords, options)
     if "int8" in given:
         given["int8"] = _words(given["int8"])
-    asked = ExportOptions(checkpoint=Path(run), output=Path(output), **given)
+    asked = ExportOptions(
+        checkpoint=Path(run).expanduser(), output=Path(output).expanduser(), **given
+    )
     return load(run_export(asked, Console(quiet=True)))
+
+
+def _text_of(camera: Camera) -> str:
+    return os.fspath(camera) if isinstance(camera, (str, os.PathLike)) else str(int(camera))
 
 
 def _checked(bundle: Bundle | PathLike) -> CheckedBundle:

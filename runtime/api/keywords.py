@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from .runtime.bundle.graph_key import Precision
+from .runtime.core.errors import ConfigError
 from .runtime.engines.request import BackendName
 
 
 class EngineKeywords(TypedDict, total=False):
     """Which engine runs; see `motorvae.Bundle.encoder`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # as pydantic documents
 
     precision: Precision | None
     backend: BackendName
@@ -47,12 +51,14 @@ class StreamKeywords(EngineKeywords, total=False):
 class ExportKeywords(TypedDict, total=False):
     """What an export makes; each is the option of `motorvae-export` of that name."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # as above
+
     replace: bool
     weights: Literal["best", "last"]
     anyway: bool
     fp16: bool
     bf16: bool
-    int8: bool | Sequence[str]
+    int8: bool | str | Sequence[str]
     calibration: str
     engine: Literal["auto", "none", "tensorrt", "tensorrt-rtx"]
     batch: str
@@ -60,3 +66,21 @@ class ExportKeywords(TypedDict, total=False):
 
 
 PathLike = str | os.PathLike[str]
+
+
+def checked_keywords(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments, held against the types that their TypedDict gives them.
+
+    Raises:
+        ConfigError: There is no such keyword, or it takes another type or one of a few values.
+    """
+    try:
+        return dict(TypeAdapter(kind).validate_python(dict(given)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = first["loc"][0]
+        if first["type"] == "extra_forbidden":
+            takes = ", ".join(sorted(TypeAdapter(kind).json_schema()["properties"]))
+            raise ConfigError(f"{name}: no such option, take some of {takes}") from error
+        message = first["msg"].replace("Input should be", "take")
+        raise ConfigError(f"{name}={given[str(name)]!r}: {message}") from error

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
+from .keywords import EngineKeywords, checked_keywords
 from .runtime.bundle.graph_key import Part, Precision
 from .runtime.bundle.load import Bundle as CheckedBundle
 from .runtime.bundle.load import load_bundle
@@ -23,7 +24,7 @@ from .runtime.engines.request import BackendName, EngineRequest
 from .runtime.engines.select import SelectedEngine, select_engine
 from .runtime.ood.detector import OOD_ABOVE
 from .runtime.pixels.convert import fitted_luma, luma_from_image, write_input
-from .runtime.pixels.image_files import luma_from_file
+from .runtime.pixels.image_files import IMAGE_SUFFIXES, luma_from_file
 from .runtime.stream.ood import usable_detector
 
 Image: TypeAlias = "str | os.PathLike[str] | npt.NDArray[Any]"
@@ -144,9 +145,15 @@ class Bundle:
         provider: str | None,
         threads: int | None,
     ) -> SelectedEngine:
-        request = EngineRequest(
-            backend=backend, precision=precision, provider=provider, threads=threads
-        )
+        keywords = {
+            "backend": backend,
+            "precision": precision,
+            "provider": provider,
+            "threads": threads,
+        }
+        request = EngineRequest(**checked_keywords(EngineKeywords, keywords))
+        # Whatever has happened to the folder since it was loaded: a file is hashed as it is opened.
+        self.checked.unread.update(entry.file for entry in self.checked.manifest.graphs)
         return select_engine(self.checked, part, request)
 
 
@@ -161,7 +168,7 @@ class _Half(Closing):
     def __init__(self, selected: SelectedEngine, notes: Sequence[str] = ()) -> None:
         self._backend = selected.backend
         # An engine writes every result into the same memory before it is copied for the caller.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._is_open = True
         self.engine: str = selected.chosen
         self.notes: tuple[str, ...] = (*selected.clauses, *notes)
@@ -193,7 +200,7 @@ class Encoder(_Half):
     An image is a path, or an array as OpenCV gives it: (H, W) grey, (H, W, 3) **BGR** or
     (H, W, 4) BGRA, uint8 or uint16. Of an RGB array (Pillow, imageio) pass `image[..., ::-1]`.
     Luma is taken, fitted to the model's square and scaled just as in training and in a stream.
-    It may be called from several threads; the engine runs for one of them at a time.
+    It may be called from several threads; it encodes for one of them at a time.
 
     Attributes:
         engine: What runs: precision, engine, version and device.
@@ -242,17 +249,23 @@ class Encoder(_Half):
             for luma, row in zip(lumas, batch, strict=True):
                 write_input(luma, row[0])
             part = slice(start, start + len(lumas))
-            found = self._run(batch)
-            mu[part], log_var[part] = found["mu"], found["log_var"]
-            if not (np.isfinite(mu[part]).all() and np.isfinite(log_var[part]).all()):
-                raise BackendError(
-                    "a latent is not finite: export the bundle again and read its verification"
-                )
-            if self._detector is not None and is_ood is not None:
-                for row, luma in enumerate(lumas, start):
-                    appearance = self._detector.appearance(luma)
-                    is_ood[row] = self._detector.scored(mu[row], log_var[row], appearance).is_ood
+            with self._lock:  # the detector, too, has memory that it uses again
+                found = self._run(batch)
+                mu[part], log_var[part] = found["mu"], found["log_var"]
+                self._check_finite(mu[part], log_var[part])
+                if self._detector is not None and is_ood is not None:
+                    for row, luma in enumerate(lumas, start):
+                        appearance = self._detector.appearance(luma)
+                        scored = self._detector.scored(mu[row], log_var[row], appearance)
+                        is_ood[row] = scored.is_ood
         return Latents(mu, log_var, is_ood)
+
+    @staticmethod
+    def _check_finite(*values: npt.NDArray[np.float32]) -> None:
+        if not all(np.isfinite(value).all() for value in values):
+            raise BackendError(
+                "a latent is not finite: export the bundle again and read its verification"
+            )
 
     def _luma(self, image: Image) -> npt.NDArray[np.uint8]:
         if isinstance(image, np.ndarray):
@@ -261,6 +274,11 @@ class Encoder(_Half):
             path = Path(image).expanduser()
             if path.is_dir():
                 raise ImageError(f"{path} is a folder: encode it with motorvae.encode(bundle, ...)")
+            if path.exists() and path.suffix.lower() not in IMAGE_SUFFIXES:
+                raise ImageError(
+                    f"{path} is no {', '.join(IMAGE_SUFFIXES[:-1])} or {IMAGE_SUFFIXES[-1]} file: "
+                    "encode videos and other files with motorvae.encode(bundle, ...)"
+                )
             luma = luma_from_file(path)
         else:
             raise ImageError(
@@ -297,7 +315,12 @@ class Decoder(_Half):
         """
         self._check_open()
         size, side = self._spec.latent_size, self._spec.image_size
-        z = np.asarray(latents, np.float32)
+        try:
+            z = np.asarray(latents, np.float32)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{type(latents).__name__} is no latent: give an array, such as latent.mu"
+            ) from error
         if z.ndim not in {1, 2} or z.shape[-1] != size or not np.isfinite(z).all():
             what = f"shape {z.shape}" if z.shape[-1:] != (size,) or z.ndim > 2 else "a NaN or inf"
             raise ConfigError(f"latents of {what}: give finite (D,) or (N, D) with D={size}")

@@ -69,5 +69,5 @@ class EngineRequest:
             )
         if self.rebuild and (self.backend in {"onnx", "openvino"} or self.provider is not None):
             raise ConfigError(
-                f"--rebuild builds a TensorRT engine: leave out --backend {self.backend}"
+                "--rebuild builds a TensorRT engine: leave it out, or --provider and --backend"
             )

@@ -44,7 +44,7 @@ Luma = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class NoYardstick:
+class NoStatistics:
     """Why nothing can be said of what a bundle knows, as a clause with the next step."""
 
     reason: str
@@ -268,7 +268,7 @@ class OODDetector:
 
 def ood_detector_from_bundle(
     bundle: Bundle, *, ood_above: float = OOD_ABOVE
-) -> OODDetector | NoYardstick:
+) -> OODDetector | NoStatistics:
     """Read the statistics of a bundle.
 
     Returns:
@@ -280,11 +280,11 @@ def ood_detector_from_bundle(
     """
     listed = [entry for entry in bundle.manifest.files if entry.file == STATISTICS]
     if not listed:
-        return NoYardstick(f"{bundle.folder} lists no {STATISTICS}: {_AGAIN}")
+        return NoStatistics(f"{bundle.folder} lists no {STATISTICS}: {_AGAIN}")
     path = bundle.path(listed[0])
     statistics = arrays_from_npz(path, error=BundleError, again=_AGAIN)
     if missing := missing_statistics(statistics):
-        return NoYardstick(f"{path} has no {sentence_list(missing)}: {_AGAIN}")
+        return NoStatistics(f"{path} has no {sentence_list(missing)}: {_AGAIN}")
     detector = OODDetector(statistics, bundle.spec.image_size, ood_above=ood_above)
     if detector.latent_size != bundle.spec.latent_size:
         raise BundleError(

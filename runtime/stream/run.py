@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
+from typing import cast
 
 from typing_extensions import Self
 
 from ..bundle.load import Bundle
-from ..core.errors import MotorVAEError, OutputError, SourceError
+from ..core.errors import ConfigError, MotorVAEError, OutputError, SourceError
 from ..core.row import Row, RunFacts
 from ..engines.autotune_threads import autotuned_engine
 from ..engines.cpu_threads import opencv_kept_single
@@ -80,11 +81,14 @@ class Stream:
         rebuild: Rebuild | None = None,
     ) -> None:
         check_stream_options(options)
+        if len({*outputs}) < len(outputs):
+            raise ConfigError(f"output={', '.join(outputs)}: take each output once")
         for output in outputs:
             check_output(output)
         _check_view(options)
         self._run = _Run(bundle, options, outputs, rebuild)
         self._rows = self._run.rows()  # holds the run and not this: dropping this ends it
+        next(self._rows)  # a generator that was never started would end nothing when it is dropped
         self._turn = threading.RLock()
         self.cameras = self._run.facts.cameras
         self.engine = self._run.facts.backend
@@ -115,7 +119,7 @@ class Stream:
 
     def __next__(self) -> Row:
         with self._turn:
-            return next(self._rows)
+            return cast("Row", next(self._rows))
 
     def stop(self) -> None:
         """Let the iterator end after the row it is at; safe in signal handlers and other threads.
@@ -188,14 +192,16 @@ class _Run:
             self.fanout = stack.enter_context(SinkFanout(self.sinks, self.facts))
             self._stack = stack.pop_all()
 
-    def rows(self) -> Generator[Row, None, None]:
-        """Yield every row, the last one included, and release everything."""
+    def rows(self) -> Generator[Row | None, None, None]:
+        """Yield None, then every row, the last one included, and release everything."""
+        rows: Iterator[Row] = iter(())
         with self._stack:
-            if not self._mailboxes.interrupted:
-                for capture in self._captures:
-                    capture.start()
-            rows = self.encoder.rows(self._mailboxes, max_frames=self._max_frames)
             try:
+                yield None
+                if not self._mailboxes.interrupted:
+                    for capture in self._captures:
+                        capture.start()
+                rows = self.encoder.rows(self._mailboxes, max_frames=self._max_frames)
                 for row in rows:
                     self.fanout.put(row)
                     yield row

@@ -78,7 +78,7 @@ def result(detector: OODDetector, small_spec: ModelSpec) -> SeparationResult:
         backend="ONNX Runtime",
         seed=0,
         ood_above=90,
-        yardstick_images=100,
+        known_images=100,
         effective_images=9.0,
         false_alarms=0.2,
         reference="vehicles",

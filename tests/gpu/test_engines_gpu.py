@@ -325,8 +325,8 @@ def test_an_engine_that_does_not_fit_is_built_again_when_asked(copy: Built) -> N
         pytest.skip("so small a model has no INT8 engine that passes the bundle's own gate")
     name = copy.package.name
     copy.path_of_leanest.write_bytes(b"not an engine")
-    wish = EngineRequest(backend=name, precision=copy.precision, rebuild=True)
-    chosen = select_engine(copy.bundle, "encoder", wish, rebuild_engines)
+    asked = EngineRequest(backend=name, precision=copy.precision, rebuild=True)
+    chosen = select_engine(copy.bundle, "encoder", asked, rebuild_engines)
     with chosen.backend as backend:
         assert backend.name.startswith(copy.package.title)
         assert chosen.remarks == ""

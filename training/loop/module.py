@@ -75,7 +75,7 @@ class BestWeights:
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: the user asked for it
-    """Training stopped at the user's wish, after its state was saved."""
+    """Training stopped at the user's request, after its state was saved."""
 
 
 class VAETraining(LightningModule):

@@ -22,7 +22,7 @@ from motorvae.export.tensorrt.build import (
     workspace_bytes_for,
 )
 from motorvae.export.tensorrt.precision_report import counts_from_network
-from motorvae.export.tensorrt.progress import BuildProgress, interrupt_as_wish
+from motorvae.export.tensorrt.progress import BuildProgress, interrupt_deferred
 from motorvae.runtime.bundle.graph_key import Part, Precision, Variant
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu
@@ -268,7 +268,7 @@ def test_targets_follow_the_gpu(rtx: TensorRTPackage) -> None:
         assert narrowed == (0 if capability == "8.9" else 1)
 
 
-def test_progress_is_reported_and_a_wish_to_stop_is_heard(
+def test_progress_is_reported_and_a_request_to_stop_is_heard(
     small_bundle: Path, rtx: TensorRTPackage
 ) -> None:
     from motorvae.runtime.engines.tensorrt.package import EngineLog
@@ -300,13 +300,13 @@ def test_progress_is_reported_and_a_wish_to_stop_is_heard(
     assert 1 <= fewer < steps
 
 
-def test_ctrl_c_is_a_wish_while_native_code_runs_and_an_exception_after_it() -> None:
+def test_ctrl_c_is_deferred_while_native_code_runs_and_an_exception_after_it() -> None:
     earlier = signal.getsignal(signal.SIGINT)
     reached = False
 
     def native() -> None:
         nonlocal reached
-        with interrupt_as_wish() as cancelled:
+        with interrupt_deferred() as cancelled:
             os.kill(os.getpid(), signal.SIGINT)
             reached = cancelled.wait(10)
 

@@ -29,6 +29,10 @@ from motorvae.runtime.stream.options import StreamOptions
 PER_RUN = {"captured_ns", "age_ms", "capture_ms", "convert_ms", "wait_ms", "encode_ms", "emit_ms"}
 
 
+def names_of_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
 def capture_threads() -> list[str]:
     return [one.name for one in threading.enumerate() if one.name.split()[0] in {"capture", "sink"}]
 
@@ -115,6 +119,45 @@ def test_a_stream_that_was_never_asked_releases_too(small_bundle: Path, tmp_path
     assert capture_threads() == []
 
 
+def test_dropping_one_that_was_never_asked_is_enough(small_bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    found = mv.stream(small_bundle, "synthetic", output=output)
+    del found
+    assert [facts(line)["status"] for line in output.read_bytes().splitlines()] == ["end"]
+    assert [name for name in names_of_threads() if name.startswith("sink")] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"policy": "newest"}, "policy='newest': take 'latest' or 'every'"),
+        ({"ood": "banana"}, "ood='banana': take 'both', 'mu' or 'none'"),
+        ({"backend": "onyx"}, "backend='onyx': take 'auto'"),
+        ({"max_frames": "many"}, "max_frames='many': take"),
+        ({"nonsense": 1}, "nonsense: no such option, take some of accept_mode, "),
+        ({"output": ["a.jsonl", "a.jsonl"]}, "take each output once"),
+    ],
+)
+def test_options_are_held_against_their_types(
+    small_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        mv.stream(small_bundle, "synthetic", **options)
+    assert says in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_export_is_asked_is_held_against_its_types(tmp_path: Path) -> None:
+    for options in ({"weights": "worst"}, {"engine": "trt"}, {"fp17": True}):
+        with pytest.raises(ConfigError, match="take "):
+            mv.export(tmp_path / "run", tmp_path / "bundle", **options)  # type: ignore[misc]
+
+
 def test_a_row_is_fresh_however_late_it_is_asked_for(small_bundle: Path) -> None:
     """What came meanwhile was overtaken by the newest, and is counted."""
     with mv.stream(small_bundle, "synthetic?fps=200") as found:
@@ -189,7 +232,7 @@ def test_what_does_not_open_is_raised_at_once_and_leaves_nothing(
     ):
         with pytest.raises(error, match=words):
             mv.stream(small_bundle, camera, **options)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="max_frame"):
+    with pytest.raises(ConfigError, match="max_frame: no such option"):
         mv.stream(small_bundle, "synthetic", max_frame=1)  # type: ignore[call-arg]
     assert capture_threads() == []
 

@@ -183,6 +183,22 @@ def test_threads_share_an_encoder(bundle: mv.Bundle) -> None:
             assert all(pool.map(encode_all, range(8)))
 
 
+def test_a_file_that_changed_since_is_not_opened(bundle_copy: Path) -> None:
+    bundle = mv.load(bundle_copy)
+    path = bundle_copy / "encoder.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match=r"encoder\.onnx was altered"):
+        bundle.encoder(backend="onnx")
+
+
+def test_what_is_no_latent_is_one_line(bundle: mv.Bundle) -> None:
+    with bundle.encoder() as encode, bundle.decoder() as decode:
+        latent = encode(colour(0))
+        for wrong in (latent, "abc", [[1.0], [1.0, 2.0]]):
+            with pytest.raises(ConfigError, match="is no latent: give an array"):
+                decode(wrong)
+
+
 def test_an_altered_bundle_is_not_loaded(bundle_copy: Path, tmp_path: Path) -> None:
     path = bundle_copy / "decoder.fp16.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"x")

@@ -93,7 +93,7 @@ def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> No
         ({"backend": "tensorrt", "threads": 0}, "--threads is for CPUs"),
     ],
 )
-def test_wishes_that_contradict_each_other_are_refused(asked: dict[str, object], says: str) -> None:
+def test_contradicting_requests_are_refused(asked: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         EngineRequest(**asked)  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from motorvae.runtime.ood.appearance import Appearance
 from motorvae.runtime.ood.detector import (
     ALARM_SHARES,
     STATISTIC_NAMES,
-    NoYardstick,
+    NoStatistics,
     OODDetector,
     ood_detector_from_bundle,
     shrunk,
@@ -204,12 +204,12 @@ def test_a_bundle_is_read(
     assert (found.images, found.ood_above, found.latent_size) == (1024, 50, SIZE)
 
 
-def test_a_bundle_of_an_earlier_run_has_no_yardstick(
+def test_a_bundle_of_an_earlier_run_has_no_statistics(
     statistics: Statistics, bundle_with: Callable[[Statistics], Bundle]
 ) -> None:
     del statistics["kl_quantiles"], statistics["appearance_mean"]
     found = ood_detector_from_bundle(bundle_with(statistics))
-    assert isinstance(found, NoYardstick)
+    assert isinstance(found, NoStatistics)
     assert "has no kl_quantiles, appearance_mean: train and export again" in found.reason
 
 
