@@ -226,7 +226,7 @@ def _view_of(options: Any, default: Any) -> Any:
         kind = annotated[unprefixed[group], tyro.conf.arg(name=title)]
         inner.append((f"{title}_group", kind, field(default_factory=group)))
     view = make_dataclass(options.__name__, [*shown[""], *inner], frozen=True)
-    view.__doc__ = options.__doc__
+    view.__doc__ = inspect.getdoc(options)
     return view
 
 
