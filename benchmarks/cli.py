@@ -83,6 +83,10 @@ def main(args: Sequence[str] | None = None) -> int:
         prog="motorvae-bench",
         description="Measure this machine, compare two such results, or draw one.",
         args=given,
+        hints={
+            "--bundle": "the bundle is --model in every command",
+            "--device": "every engine that this machine has is timed, and none is chosen here",
+        },
     )
 
 

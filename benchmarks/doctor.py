@@ -81,6 +81,10 @@ def main(args: Sequence[str] | None = None) -> int:
         prog="motorvae-doctor",
         description="Tell what this machine has and what it can do.",
         args=args,
+        hints={
+            "--bundle": "the bundle is --model in every command",
+            "--device": "motorvae-doctor gpu is about the GPU, motorvae-doctor cameras about cameras",
+        },
     )
 
 

@@ -116,6 +116,7 @@ def run_subcommands(
     prog: str,
     description: str,
     args: Sequence[str] | None = None,
+    hints: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run the subcommand that a command line begins with, or else the first; see `run_command`."""
     given = list(sys.argv[1:] if args is None else args)
@@ -140,6 +141,7 @@ def run_subcommands(
         usage=f"{prog} {name}",
         description=chosen.what,
         args=given,
+        hints=hints,
     )
 
 

@@ -197,3 +197,16 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it(tmp_path: Pa
     assert done.stderr.count("\n") == 1
     assert "benchmarking needs the package" in done.stderr
     assert "pip install 'motorvae[train,export,bench,cpu]'" in done.stderr
+
+
+def test_options_that_other_commands_have_are_answered_by_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from motorvae.benchmarks.cli import main as bench_main
+    from motorvae.benchmarks.doctor import main as doctor_main
+
+    for main in (bench_main, doctor_main):
+        assert main(["--bundle", "b"]) == 2
+        assert "the bundle is --model in every command" in capsys.readouterr().err
+        assert main(["--device=0"]) == 2
+        assert "Unrecognized" not in capsys.readouterr().err
