@@ -83,7 +83,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args=args,
         hints={
             "--bundle": "the bundle is --model in every command",
-            "--device": "motorvae-doctor gpu is about the GPU, motorvae-doctor cameras about cameras",
+            "--device": "motorvae-doctor gpu and motorvae-doctor cameras look at each",
         },
     )
 
