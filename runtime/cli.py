@@ -14,7 +14,13 @@ import tyro
 from rich.progress import Progress
 
 from .bundle.load import load_bundle
-from .core.command import print_remarks, run_command, stderr_console, stopping_on_signals
+from .core.command import (
+    print_remarks,
+    print_sentence,
+    run_command,
+    stderr_console,
+    stopping_on_signals,
+)
 from .core.errors import SourceError
 from .engines.request import EngineRequest
 from .engines.select import Rebuild, SelectedEngine
@@ -114,7 +120,8 @@ def _encode(options: EncodeOptions, rebuild: Rebuild | None) -> None:
 
         def watch(source: FrameSource, choice: SelectedEngine) -> Callable[[], None]:
             opened.append((source.name, choice, len(choice.backend.notes)))
-            console.print(f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}")
+            what = f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}"
+            print_sentence(console, what)
             print_remarks(console, bundle.folder, bundle.manifest.remarks)
             stack.enter_context(progress)
             task = progress.add_task("encoding", total=source.expected)

@@ -23,7 +23,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 
 from ..runtime.core.atomic_files import interrupts_deferred
-from ..runtime.core.command import stderr_console
+from ..runtime.core.command import print_sentence, stderr_console
 from ..runtime.core.errors import CheckpointError, ConfigError, OutputError
 from ..runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.core.spec import ModelSpec
@@ -328,7 +328,7 @@ def _announce(
     reason = plan.reason_of_batch_size(given=options.batch_size is not None)
     if options.resume:
         reason = "as the run was started"
-    console.print(plan.line(reason=reason, step_s=step_s, done=steps_saved(folder)))
+    print_sentence(console, plan.line(reason=reason, step_s=step_s, done=steps_saved(folder)))
 
 
 def _trainer(

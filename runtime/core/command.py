@@ -43,6 +43,11 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
+def print_sentence(console: Console, text: str) -> None:
+    """Print prose: broken between words on a terminal, and elsewhere on one line to search in."""
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
 def print_remarks(console: Console, subject: Path, remarks: Sequence[str]) -> None:
     """Say what a bundle's manifest wants whoever uses the bundle to know, a line each."""
     for remark in remarks:

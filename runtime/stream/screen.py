@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ..bundle.load import Bundle
-from ..core.command import print_remarks
+from ..core.command import print_remarks, print_sentence
 from ..core.latency import latency_table
 from ..sinks.base import STANDARD_OUTPUT
 from .options import StreamOptions
@@ -86,7 +86,7 @@ def print_start(console: Console, bundle: Bundle, stream: Stream) -> None:
     """Print what goes where, and what to know of it."""
     targets = ", ".join(stream.outputs)
     notes = "".join(f"; {note}" for note in stream.notes)
-    console.print(f"{', '.join(stream.cameras)} -> {stream.engine} -> {targets}{notes}")
+    print_sentence(console, f"{', '.join(stream.cameras)} -> {stream.engine} -> {targets}{notes}")
     print_remarks(console, bundle.folder, bundle.manifest.remarks)
     for name, kept in stream.set_aside:
         console.print(f"the earlier {name} is kept as {kept}")
