@@ -116,7 +116,8 @@ def test_killed_for_good(watch: Watch, hold: Check) -> None:
 
 
 def test_three_losses(watch: Watch, hold: Check) -> None:
-    run = watch(f"{CAMERA}&lose=8..10,22..24,36..38", options=(*PATIENT, "--max-frames", 30))
+    # More latents than can come before the third loss.
+    run = watch(f"{CAMERA}&lose=8..10,22..24,36..38", options=(*PATIENT, "--max-frames", 40))
     hold(run, rows=f"{3 * 'ok|duplicate+ lost ok(gap) '} ok|duplicate+ end", code=0)
 
 
