@@ -125,7 +125,7 @@ class Kind(StrictModel):
         known: Whether the model is to know them.
         images: How many there were.
         statistics: By name of a statistic.
-        is_ood: Of `ood_score`, and the share that is is_ood.
+        is_ood: Of `ood_score`, and the share with `is_ood`.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -68,6 +69,11 @@ class ExportKeywords(TypedDict, total=False):
 PathLike = str | os.PathLike[str]
 
 
+@functools.cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def checked_keywords(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return keyword arguments, held against the types that their TypedDict gives them.
 
@@ -75,12 +81,12 @@ def checked_keywords(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: There is no such keyword, or it takes another type or one of a few values.
     """
     try:
-        return dict(TypeAdapter(kind).validate_python(dict(given)))
+        return dict(_adapter(kind).validate_python(dict(given)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = first["loc"][0]
         if first["type"] == "extra_forbidden":
-            takes = ", ".join(sorted(TypeAdapter(kind).json_schema()["properties"]))
+            takes = ", ".join(sorted(_adapter(kind).json_schema()["properties"]))
             raise ConfigError(f"{name}: no such option, take some of {takes}") from error
         message = first["msg"].replace("Input should be", "take")
         raise ConfigError(f"{name}={given[str(name)]!r}: {message}") from error

@@ -40,7 +40,7 @@ class Backend(Protocol):
     threads: int | None
 
     def run(self, batch: Batch) -> Arrays:
-        """Run the graph once.
+        """Run the graph once. One thread at a time: the engine's own buffers are used again.
 
         Args:
             batch: The graph's one input, (N, ...) of `input_dtype`, C-contiguous.

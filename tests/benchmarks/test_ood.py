@@ -267,3 +267,11 @@ def test_what_cannot_be_measured_is_one_line(
     assert line.startswith("python -m motorvae.benchmarks.ood: ")
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_published_result_is_of_the_schema_that_is_read() -> None:
+    path = Path(__file__).parents[2] / "docs" / "results" / "ood.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    assert len(results) == 4
+    for result in results.values():
+        SeparationResult.model_validate_json(json.dumps(result))
