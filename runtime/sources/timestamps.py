@@ -5,7 +5,9 @@ from __future__ import annotations
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 WAITED_NS = 3 * NS_PER_MS
-"""Who waits so long for a packet has read all that lay there before it."""
+"""Who waits so long for a packet has probably read all that lay there before it."""
+SURE_NS = 100 * NS_PER_MS
+"""Who waits so long certainly has; what may be older than this needs the proof, or two waits."""
 LONGEST_RUN_NS = NS_PER_S
 """After so long the camera's own stamps are relied on, although the reader never had to wait."""
 DRIFT = 100e-6
@@ -66,22 +68,24 @@ class StreamClock:
         self._empty_ns = opened_ns
         self._last_ns: int | None = None
         self._lying_since_ns: int | None = None
+        self._waits = 0
         self._joined = False
         self._least_ns: float | None = None
         self._least_at_ns = 0
         self._stamp_s = 0.0
 
-    def came_ns(self, asked_ns: int, now_ns: int, stamp_s: float | None) -> int:
+    def came_ns(self, asked_ns: int, now_ns: int, stamp_s: float | None, busy_ns: int = 0) -> int:
         """Return the monotonic time at which a packet came.
 
         Args:
             asked_ns: Monotonic time when the reader began to wait for it.
             now_ns: Monotonic time when it got it.
             stamp_s: The packet's time stamp in seconds.
+            busy_ns: Processor time of the reader in between, which is no waiting.
         """
         last_ns = asked_ns if self._last_ns is None else self._last_ns
         self._last_ns = now_ns
-        if now_ns - asked_ns >= WAITED_NS:
+        if self._has_read_all(asked_ns, now_ns - asked_ns - busy_ns):
             self._lying_since_ns = None
         elif self._lying_since_ns is None:
             self._lying_since_ns = asked_ns
@@ -92,6 +96,13 @@ class StreamClock:
         self._empty_ns = now_ns
         came_ns = last_ns if self._held_back else now_ns
         return came_ns - self._lag_ns(came_ns, stamp_s)
+
+    def _has_read_all(self, asked_ns: int, waited_ns: int) -> bool:
+        """Whether nothing lay there; one short wait may be the scheduler's, so it proves little."""
+        self._waits = self._waits + 1 if waited_ns >= WAITED_NS else 0
+        if asked_ns - self._empty_ns < SURE_NS:
+            return self._waits > 0
+        return self._waits > 1 or waited_ns >= SURE_NS
 
     def _has_joined(self, now_ns: int) -> bool:
         """Whether the camera's own stamps tell more than that a packet lay there."""

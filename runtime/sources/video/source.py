@@ -133,7 +133,7 @@ class VideoSource(FrameSource):
         packets = connection.container.demux(self._stream)
         failure: Exception | None = None
         while True:
-            asked_ns = time.monotonic_ns()
+            asked_ns, busy_ns = time.monotonic_ns(), time.thread_time_ns()
             try:
                 packet = next(packets, None)
             except FAILURES as error:
@@ -152,7 +152,8 @@ class VideoSource(FrameSource):
                 if self.live:
                     stamp = packet.pts
                     stamp_s = None if stamp is None or base is None else float(stamp * base)
-                    came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s)
+                    busy_ns = time.thread_time_ns() - busy_ns
+                    came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s, busy_ns)
                 yield from self._frames(packet, came_ns)
         if not self.live or not isinstance(failure, _SILENCE):
             yield from self._frames(None, time.monotonic_ns())
