@@ -31,8 +31,7 @@ from ..runtime.core.documents import document_from_json, save_document
 from ..runtime.core.errors import BundleError, ConfigError, MeasurementError
 from ..runtime.core.spec import ModelSpec, StrictModel
 from ..runtime.engines.base import Backend
-from ..runtime.engines.open import open_engine
-from ..runtime.engines.request import EngineRequest
+from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.ood.detector import (
     OOD_ABOVE,
     STATISTIC_NAMES,

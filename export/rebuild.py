@@ -10,7 +10,7 @@ import sys
 from ..runtime.bundle.graph_key import GraphKey, Part
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.core.errors import ConfigError, EngineError, StepFailedError
-from ..runtime.engines.request import EngineRequest
+from ..runtime.engines.open import EngineRequest
 from ..runtime.engines.tensorrt.engine_manifest import engine_manifest_from_json
 from ..runtime.engines.tensorrt.find import graphs_with_engine
 

@@ -22,8 +22,7 @@ from ..runtime.bundle.manifest import (
 )
 from ..runtime.bundle.ood_capability import OODCapability
 from ..runtime.core.errors import BackendError, MissingDependencyError, VerificationError
-from ..runtime.engines.open import GraphFile, open_engine
-from ..runtime.engines.request import EngineRequest
+from ..runtime.engines.open import EngineRequest, GraphFile, open_engine
 from .graph_folder import GraphFolder, facts_of
 from .transforms.fp16 import fp16_from_fp32, with_values_exposed
 from .transforms.io_variants import luma_from_float, mu_from_encoder

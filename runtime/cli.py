@@ -22,7 +22,7 @@ from .core.command import (
     stopping_on_signals,
 )
 from .core.errors import SourceError
-from .engines.request import EngineRequest
+from .engines.open import EngineRequest
 from .engines.select import Rebuild, SelectedEngine
 from .sources.base import FrameSource
 from .stream.batch_encode import check_npz, encode_data

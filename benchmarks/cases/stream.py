@@ -16,10 +16,8 @@ from ...runtime.core.errors import (
     MissingDependencyError,
 )
 from ...runtime.core.spec import ModelSpec
-from ...runtime.engines.autotune_threads import autotuned_engine
-from ...runtime.engines.open import open_engine
-from ...runtime.engines.request import EngineRequest
-from ...runtime.engines.select import SelectedEngine
+from ...runtime.engines.open import EngineRequest, open_engine
+from ...runtime.engines.select import SelectedEngine, autotuned_engine
 from ...runtime.pixels.convert import fitted_luma, input_from_luma
 from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
 from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE

@@ -32,8 +32,7 @@ from ...runtime.core.errors import (
 from ...runtime.core.redaction import without_private
 from ...runtime.engines.base import Backend
 from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
-from ...runtime.engines.open import open_engine
-from ...runtime.engines.request import EngineRequest
+from ...runtime.engines.open import EngineRequest, open_engine
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
 from ...runtime.engines.tensorrt.find import leanest_engine, precisions_with_engine
 from ...runtime.engines.tensorrt.package import (

@@ -17,8 +17,7 @@ from ...runtime.core.errors import (
     MissingDependencyError,
 )
 from ...runtime.engines.base import Batch, CpuRunner
-from ...runtime.engines.open import open_engine
-from ...runtime.engines.request import EngineRequest
+from ...runtime.engines.open import EngineRequest, open_engine
 from ..measure.case import COMPILED, EAGER, ONNX, OPENVINO, Case, InputType
 from .as_installed import openvino_precision, plain_onnx, plain_openvino
 from .model_under_test import ModelUnderTest

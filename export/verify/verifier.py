@@ -14,8 +14,7 @@ from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.core.errors import BackendError, MissingDependencyError, VerificationError
 from ...runtime.engines.base import Backend
-from ...runtime.engines.open import GraphFile, open_engine, open_file
-from ...runtime.engines.request import EngineRequest
+from ...runtime.engines.open import EngineRequest, GraphFile, open_engine, open_file
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile
 from ...runtime.pixels.convert import input_from_luma
 from .batches import BATCH_SIZE, BATCH_SIZES, Decoded, Engine, run_in_batches

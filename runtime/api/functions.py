@@ -20,7 +20,7 @@ from .keywords import (
 )
 from .models import Bundle, load
 from .runtime.bundle.load import Bundle as CheckedBundle
-from .runtime.engines.request import EngineRequest
+from .runtime.engines.open import EngineRequest
 from .runtime.stream.batch_encode import Encoded, check_npz, encode_data
 from .runtime.stream.options import StreamOptions
 from .runtime.stream.run import Stream

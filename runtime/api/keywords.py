@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from .runtime.bundle.graph_key import Precision
 from .runtime.core.errors import ConfigError
-from .runtime.engines.request import BackendName
+from .runtime.engines.open import BackendName
 
 
 class EngineKeywords(TypedDict, total=False):

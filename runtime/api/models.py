@@ -20,7 +20,7 @@ from .runtime.core.closing import Closing
 from .runtime.core.errors import BackendError, ConfigError, ImageError
 from .runtime.core.spec import ModelSpec
 from .runtime.engines.base import Arrays, Batch
-from .runtime.engines.request import BackendName, EngineRequest
+from .runtime.engines.open import BackendName, EngineRequest
 from .runtime.engines.select import SelectedEngine, select_engine
 from .runtime.ood.detector import OOD_ABOVE
 from .runtime.pixels.convert import fitted_luma, luma_from_image, write_input

@@ -1,11 +1,14 @@
-"""open_engine: the one way to an opened backend, whatever runs it and wherever the graph lies."""
+"""EngineRequest names an engine; open_engine opens a graph on it, wherever the graph lies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
-from ..bundle.graph_key import GraphKey
+import tyro
+
+from ..bundle.graph_key import GraphKey, Precision
 from ..bundle.load import Bundle
 from ..core.cache_dir import cache_dir
 from ..core.errors import ConfigError, missing_dependency
@@ -13,8 +16,70 @@ from ..core.spec import ModelSpec
 from .base import Backend
 from .cuda.open import open_cuda
 from .gpu_info import find_gpu
-from .request import EngineRequest
 from .tensorrt.find import EnginePlan, check_engine, usable_package
+from .tensorrt.package import TENSORRT_PACKAGES
+
+BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx", "openvino"]
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """Which engine runs.
+
+    Raises:
+        ConfigError: Two of the settings contradict each other.
+    """
+
+    backend: BackendName = "auto"
+    """auto: the first that fits of a TensorRT engine, a TensorRT-RTX engine, ONNX Runtime on the
+    GPU, and on the CPU ONNX Runtime, or for int8 OpenVINO where it is installed; the first line
+    says which, and why not those before it."""
+    rebuild: bool = False
+    """Build the engine again where it was built for another machine."""
+    cuda_graph: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: recorded)")] = True
+    """Start an engine's copies and kernels one by one. By default they are recorded once as a CUDA
+    graph; a line says so where that is not possible."""
+    precision: Precision | None = None
+    """Which of the bundle's graphs to run; by default fp16 for engines and fp32 otherwise. bf16 and
+    int8 are never chosen unasked."""
+    provider: str | None = None
+    """Run ONNX Runtime on this provider: cpu, cuda, tensorrt, or a full name; it is never replaced
+    silently."""
+    threads: int | None = None
+    """Threads of one run on a CPU; by default one for each core that this process may use, or, for
+    a camera, a single one where a short trial at the start shows that to be faster."""
+    outputs: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
+    """What the graph must give; all that its part can give where left out. No option: each command
+    knows what it needs."""
+
+    def __post_init__(self) -> None:
+        if self.provider == "":
+            raise ConfigError("provider='': name one, such as cpu or cuda, or leave --provider out")
+        if self.backend not in {"auto", "onnx"} and self.provider is not None:
+            raise ConfigError(
+                f"--provider is for ONNX Runtime, and --backend {self.backend} was asked for: "
+                "leave one of them out"
+            )
+        if self.backend in TENSORRT_PACKAGES and self.threads is not None:
+            raise ConfigError(
+                f"--threads is for CPUs, and --backend {self.backend} was asked for: leave one of "
+                "them out"
+            )
+        if self.precision == "bf16" and (self.backend == "onnx" or self.provider is not None):
+            raise ConfigError(
+                "ONNX Runtime does not compute in bf16: use --backend openvino, or another "
+                "--precision"
+            )
+        if self.precision == "fp16" and self.backend == "openvino":
+            raise ConfigError(
+                "FP16 graphs are verified for TensorRT and ONNX Runtime only: take another "
+                "--precision for OpenVINO"
+            )
+        if self.rebuild and (self.backend in {"onnx", "openvino"} or self.provider is not None):
+            raise ConfigError(
+                "--rebuild builds a TensorRT engine: leave it out, or --provider and --backend"
+            )
+
 
 ONNX_RUNTIME = EngineRequest(backend="onnx")
 

@@ -15,7 +15,7 @@ from ..core.errors import BackendError, ConfigError, DataError
 from ..core.frame import Gap
 from ..core.spec import ModelSpec
 from ..engines.base import Backend
-from ..engines.request import EngineRequest
+from ..engines.open import EngineRequest
 from ..engines.select import Rebuild, SelectedEngine, select_engine
 from ..pixels.convert import fitted_luma, luma_from_image, write_input
 from ..sources.base import CaptureRequest, FrameSource

@@ -12,7 +12,7 @@ import tyro
 from ..bundle.graph_key import OUTPUTS
 from ..core.errors import ConfigError
 from ..core.frame import Mode
-from ..engines.request import EngineRequest
+from ..engines.open import EngineRequest
 from ..sources.base import CaptureRequest
 from .reconstruct import every_from_text
 

@@ -15,9 +15,8 @@ from typing_extensions import Self
 from ..bundle.load import Bundle
 from ..core.errors import ConfigError, MotorVAEError, OutputError, SourceError
 from ..core.row import Row, RunFacts
-from ..engines.autotune_threads import autotuned_engine
 from ..engines.cpu_threads import opencv_kept_single
-from ..engines.select import Rebuild, SelectedEngine, select_engine
+from ..engines.select import Rebuild, SelectedEngine, autotuned_engine, select_engine
 from ..sinks.base import Sink
 from ..sinks.fanout import SinkFanout, SinkReport
 from ..sinks.open import check_output, open_sink

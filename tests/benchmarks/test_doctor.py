@@ -33,8 +33,7 @@ from motorvae.runtime.core.documents import save_document
 from motorvae.runtime.core.errors import BackendError, MeasurementError
 from motorvae.runtime.engines.base import Arrays, Backend
 from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
-from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_engine
 
 ORIN = Gpu("A GPU of a test", "8.7", "13.0", "580.10", 8 << 30, integrated=True)
 """TensorRT-RTX does not list its compute capability, so that no builder here takes it."""

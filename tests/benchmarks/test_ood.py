@@ -26,8 +26,7 @@ from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.documents import save_document
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_engine
 from motorvae.runtime.ood.appearance import Appearance
 from motorvae.runtime.ood.detector import STATISTIC_NAMES, OODDetector, ood_detector_from_bundle
 from motorvae.runtime.pixels.convert import input_from_luma

@@ -12,7 +12,7 @@ from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import ConfigError, StepFailedError
 from motorvae.runtime.engines.gpu_info import Gpu
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest
 from motorvae.runtime.engines.tensorrt.engine_manifest import engine_manifest_from_json
 from motorvae.runtime.engines.tensorrt.find import check_engine
 from motorvae.runtime.engines.tensorrt.package import import_tensorrt

@@ -25,8 +25,7 @@ from motorvae.runtime.bundle.manifest import GraphEntry
 from motorvae.runtime.core.closing import Closing
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
-from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_engine
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 

@@ -13,8 +13,7 @@ from motorvae.runtime.bundle.graph_key import GraphKey, Precision, Variant
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.gpu_info import Gpu
-from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_engine
 from motorvae.runtime.engines.select import select_engine
 from motorvae.runtime.engines.tensorrt.find import (
     check_engine,

@@ -186,8 +186,7 @@ def _run_relu(provider: str) -> None:
     import numpy as np  # noqa: PLC0415  # may be what is missing
 
     from ...core.errors import BackendError  # noqa: PLC0415
-    from ...engines.open import open_file  # noqa: PLC0415  # with numpy
-    from ...engines.request import EngineRequest  # noqa: PLC0415
+    from ...engines.open import EngineRequest, open_file  # noqa: PLC0415  # with numpy
 
     with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
         path = Path(folder) / "relu.onnx"

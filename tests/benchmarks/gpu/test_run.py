@@ -12,8 +12,7 @@ from motorvae.benchmarks.measure.environment import clocks, environment_now, loa
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
-from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_engine
 
 
 def test_without_a_gpu_each_engine_says_why(tested: ModelUnderTest) -> None:

@@ -31,8 +31,7 @@ from motorvae.export.writer import BundleWriter
 from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Precision
 from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import MotorVAEError, VerificationError
-from motorvae.runtime.engines.open import open_engine, open_file
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_engine, open_file
 from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.learned import learned_from_outputs

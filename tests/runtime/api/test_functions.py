@@ -23,7 +23,7 @@ from motorvae.export.options import ExportOptions
 from motorvae.keywords import EngineKeywords, ExportKeywords, StreamKeywords
 from motorvae.runtime.core.errors import BundleError, ConfigError, OutputError, SourceError
 from motorvae.runtime.core.row import json_from_row
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest
 from motorvae.runtime.stream.options import StreamOptions
 
 PER_RUN = {"captured_ns", "age_ms", "capture_ms", "convert_ms", "wait_ms", "encode_ms", "emit_ms"}

@@ -14,15 +14,13 @@ from motorvae.runtime.bundle.graph_key import GraphKey, Tensor
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, BundleError, ConfigError, ProviderError
 from motorvae.runtime.engines.base import Backend
-from motorvae.runtime.engines.open import open_engine, open_file
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_engine, open_file
 
 FAKE_PACKAGE = "Metadata-Version: 2.1\nName: {}\nVersion: 1.20.0\n"
 OPEN = """
 import sys
 from pathlib import Path
-from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_file
 from motorvae.runtime.core.errors import MotorVAEError
 try:
     open_file(Path(sys.argv[1]))

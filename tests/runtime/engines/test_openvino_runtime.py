@@ -11,22 +11,19 @@ import pytest
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, ConfigError
-from motorvae.runtime.engines.open import open_engine, open_file
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_engine, open_file
 
 IMPORT_AND_RUN = """
 import sys
 from pathlib import Path
-from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_file
 open_file(Path(sys.argv[1]), EngineRequest("openvino")).close()
 print("openvino_telemetry" in sys.modules and sys.modules["openvino_telemetry"] is not None)
 """
 SIGNAL_AFTER_CLOSE = """
 import gc, os, signal, sys, threading
 from pathlib import Path
-from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.open import EngineRequest, open_file
 backends = [open_file(Path(sys.argv[1]), EngineRequest("openvino"))]
 def close_elsewhere():
     backends.pop().close()
@@ -42,13 +39,12 @@ except KeyboardInterrupt:
 BLOCKED = """
 import sys
 from pathlib import Path
+from motorvae.runtime.engines.open import EngineRequest, open_file
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "openvino":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
-from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.engines.request import EngineRequest
 from motorvae.runtime.core.errors import MissingDependencyError
 try:
     open_file(Path("encoder.onnx"), EngineRequest("openvino"))

@@ -9,9 +9,8 @@ import pytest
 
 from motorvae.runtime.core.errors import BackendError, ProviderError
 from motorvae.runtime.engines import onnx_runtime as backend_onnx
-from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.engines.provider_errors import cause_from_error, cause_from_library, said_by
-from motorvae.runtime.engines.request import EngineRequest
+from motorvae.runtime.engines.onnx_runtime import cause_from_error, cause_from_library, said_by
+from motorvae.runtime.engines.open import EngineRequest, open_file
 
 CUDA = "CUDAExecutionProvider"
 WITHOUT_DRIVER = (
