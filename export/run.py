@@ -29,12 +29,12 @@ from ..runtime.core.packages import own_version
 from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
 from .tables import engine_table, search_table, verification_table
 from .tensorrt.add_engines import (
-    EngineBuildRequest,
     NoBuilder,
     add_engines_to_bundle,
     find_builder,
     profile_from_text,
 )
+from .tensorrt.build import EngineBuildRequest
 
 if TYPE_CHECKING:
     from .int8.graphs import LeftOut, Searched

@@ -108,7 +108,8 @@ def rtx_bundle(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A copy with FP16 engines by the real TensorRT-RTX builder. Corrupt a copy, never this one."""
     from rich.console import Console
 
-    from motorvae.export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
+    from motorvae.export.tensorrt.add_engines import add_engines_to_bundle
+    from motorvae.export.tensorrt.build import EngineBuildRequest
     from motorvae.runtime.bundle.load import load_bundle
     from motorvae.runtime.engines.gpu_info import NoGpu
     from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile
@@ -116,11 +117,11 @@ def rtx_bundle(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
     folder = tmp_path_factory.mktemp("rtx") / "bundle"
     shutil.copytree(small_bundle, folder)
-    order = EngineBuildRequest(
+    request = EngineBuildRequest(
         import_tensorrt("tensorrt-rtx"), NoGpu("no GPU here"), "fp16", BatchProfile()
     )
     add_engines_to_bundle(
-        load_bundle(folder), order, Console(quiet=True), on_reports=lambda _: None
+        load_bundle(folder), request, Console(quiet=True), on_reports=lambda _: None
     )
     return folder
 

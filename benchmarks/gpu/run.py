@@ -14,7 +14,8 @@ from typing import cast, get_args
 
 from rich.console import Console
 
-from ...export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
+from ...export.tensorrt.add_engines import add_engines_to_bundle
+from ...export.tensorrt.build import EngineBuildRequest
 from ...export.verify.reference import Reference, reference_from_bundle
 from ...runtime.bundle.graph_key import ENGINES, GraphKey, Part
 from ...runtime.bundle.load import Bundle, load_bundle

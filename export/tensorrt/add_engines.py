@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.metadata
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,19 +11,22 @@ from typing import Literal
 
 from rich.console import Console
 
-from ...runtime.bundle.graph_key import ENGINES, PARTS, GraphKey, Precision
+from ...runtime.bundle.graph_key import ENGINES, PARTS, GraphKey
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import FileEntry, GraphEntry, GraphReport
-from ...runtime.core.atomic_files import check_writable, replaced_folder, sha256_of
+from ...runtime.core.atomic_files import check_writable, replaced_folder
 from ...runtime.core.errors import (
     BackendError,
     ConfigError,
     EngineError,
     MissingDependencyError,
     OutputError,
+    VerificationError,
     sentence_list,
 )
+from ...runtime.core.packages import own_version
 from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
+from ...runtime.engines.open import open_engine
 from ...runtime.engines.tensorrt.engine_manifest import (
     ENGINE_MANIFEST_VERSION,
     BatchProfile,
@@ -32,35 +34,13 @@ from ...runtime.engines.tensorrt.engine_manifest import (
     EngineVerification,
     this_platform,
 )
-from ...runtime.engines.tensorrt.find import (
-    graphs_for_engines,
-    unknown_in_engines,
-)
+from ...runtime.engines.tensorrt.find import EnginePlan, graphs_for_engines, unknown_in_engines
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTPackage, import_tensorrt
 from ..verify.reference import Reference, reference_from_bundle
-from .build import BuiltEngine, engine_from_onnx, free_memory_bytes, workspace_bytes_for
-from .verify_engines import verdicts_of
+from ..verify.verifier import Verifier
+from .build import BuiltEngine, EngineBuildRequest, engine_from_onnx
 
 EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineBuildRequest:
-    """What engines are to be added to a bundle.
-
-    Attributes:
-        package: Who builds.
-        gpu: The GPU of this machine, or why there is none.
-        precision: Of the graphs that they are built from.
-        profile: Batch sizes.
-        workspace_mib: Most scratch memory in MiB, or None for what fits the machine.
-    """
-
-    package: TensorRTPackage
-    gpu: Gpu | NoGpu
-    precision: Precision
-    profile: BatchProfile
-    workspace_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +104,20 @@ def profile_from_text(text: str) -> BatchProfile:
 
 def add_engines_to_bundle(
     bundle: Bundle,
-    order: EngineBuildRequest,
+    request: EngineBuildRequest,
     console: Console,
     *,
     on_reports: Callable[[Sequence[GraphReport]], None],
     reference: Reference | None = None,
 ) -> tuple[EngineManifest, ...]:
-    """Build and verify engines of every form of the bundle's graphs in one precision.
+    """Build and verify engines of every variant of the bundle's graphs in one precision.
 
     Engines of other precisions and of the other package stay. The folder of engines is replaced in
     one step, when all are built and have passed the gate; else it stays as it was.
 
     Args:
         bundle: Whose graphs the engines are built from.
-        order: Which engines.
+        request: Which engines.
         console: For progress.
         on_reports: Called with all reports before the gate decides.
         reference: The bundle's, where a caller has read it already.
@@ -151,36 +131,112 @@ def add_engines_to_bundle(
         EngineError: An engine was not built, or is not what its label says.
         VerificationError: An engine drifted past a limit.
     """
-    place = bundle.folder / ENGINES
     if unknown := unknown_in_engines(bundle.folder):
         raise OutputError(
             f"{bundle.folder} holds {sentence_list(unknown[:5])}, which no motorVAE wrote: move "
             "that away, so that nothing is lost"
         )
-    entries = _entries(bundle, order.precision)
-    check_writable(place)
-    if reference is None and isinstance(order.gpu, Gpu):
+    # Refuses where there is no encoder to build from, and names what there is.
+    bundle.leanest(GraphKey("encoder", request.precision, target="tensorrt"), ("mu",))
+    entries = [
+        entry
+        for part in PARTS
+        for entry in reversed(graphs_for_engines(bundle, GraphKey(part, request.precision)))
+    ]
+    path = bundle.folder / ENGINES
+    check_writable(path)
+    if reference is None and isinstance(request.gpu, Gpu):
         reference = reference_from_bundle(bundle)
-    with replaced_folder(place) as folder:
-        if place.exists():
-            shutil.copytree(place, folder, dirs_exist_ok=True)
-        built = [(entry, _build(bundle, folder, entry, order, console)) for entry in entries]
-        verdicts = _verdicts(order, built, reference, on_reports)
+    with replaced_folder(path) as folder:
+        if path.exists():
+            shutil.copytree(path, folder, dirs_exist_ok=True)
+        built = []
+        for entry in entries:
+            title = entry.key.for_any.title
+            engine = engine_from_onnx(bundle.path(entry), request, title=title, console=console)
+            (folder / entry.key.engine_file(request.package.name)).write_bytes(engine.plan)
+            built.append((entry, engine))
+        verdicts = verify_engines(built, request, reference, on_reports=on_reports)
         return tuple(
-            _write_manifest(folder, entry, order, built=engine, verdict=verdict)
+            _write_manifest(folder, entry, request, engine, verdict)
             for (entry, engine), verdict in zip(built, verdicts, strict=True)
         )
 
 
-def _entries(bundle: Bundle, precision: Precision) -> list[GraphEntry]:
-    """Return the graphs to build from, encoders first, and of a half the whole form first."""
-    # Refuses where there is none, saying what there is.
-    bundle.leanest(GraphKey("encoder", precision, target="tensorrt"), ("mu",))
-    return [
-        entry
-        for part in PARTS
-        for entry in reversed(graphs_for_engines(bundle, GraphKey(part, precision)))
-    ]
+def verify_engines(
+    built: Sequence[tuple[GraphEntry, BuiltEngine]],
+    request: EngineBuildRequest,
+    reference: Reference | None,
+    *,
+    on_reports: Callable[[Sequence[GraphReport]], None],
+) -> list[EngineVerification]:
+    """Run every engine on the backend that streams use, and compare all outputs with a reference.
+
+    Args:
+        built: Graphs of one precision and their engines, encoders before decoders; a decoder is
+            also run on what the last encoder gave.
+        request: What they were built by; without a GPU nothing is run.
+        reference: What they are compared with.
+        on_reports: Called with all reports before the gate decides.
+
+    Raises:
+        EngineError: An engine does not load, or has other tensors than its graph.
+        VerificationError: An engine drifted past a limit.
+    """
+    package, gpu = request.package, request.gpu
+    if reference is None or isinstance(gpu, NoGpu):
+        reason = f"it was built without a GPU ({this_platform()}) and never run"
+        return [EngineVerification(verified=False, reason=reason)] * len(built)
+    verifier = Verifier.of_engines(reference, request.profile)
+    reports: list[tuple[GraphReport, ...]] = []
+    for entry, engine in built:
+        with open_engine(EnginePlan(engine.plan, entry, package, gpu), entry.key) as backend:
+            reports.append(verifier.verify(entry.key, backend))
+    everything = [report for of_engine in reports for report in of_engine]
+    on_reports(everything)
+    if failed := [clause for report in everything for clause in report.failures]:
+        raise VerificationError(
+            f"verification failed, no engine was kept: {', '.join(failed)}; use --engine none, or "
+            f"report this with {package.title}"
+        )
+    return [EngineVerification(verified=True, reports=of_engine) for of_engine in reports]
+
+
+def _write_manifest(
+    folder: Path,
+    entry: GraphEntry,
+    request: EngineBuildRequest,
+    built: BuiltEngine,
+    verdict: EngineVerification,
+) -> EngineManifest:
+    package = request.package
+    gpu = request.gpu if isinstance(request.gpu, Gpu) else None
+    path = folder / entry.key.engine_file(package.name)
+    engine_manifest = EngineManifest(
+        schema_version=ENGINE_MANIFEST_VERSION,
+        producer=f"motorvae {own_version()}",
+        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        graph=entry.graph,
+        precision=entry.precision,
+        variant=entry.variant,
+        package=package.name,
+        version=package.version,
+        compute_capabilities=built.compute_capabilities,
+        gpu=gpu.name if gpu else None,
+        driver=gpu.driver if gpu else None,
+        cuda=gpu.cuda if gpu else None,
+        platform=this_platform(),
+        onnx_sha256=entry.sha256,
+        engine=FileEntry.of(path),
+        profile=request.profile,
+        workspace_bytes=built.workspace_bytes,
+        precision_report=built.precision_report,
+        verification=verdict,
+        build_seconds=round(built.seconds, 3),
+    )
+    text = engine_manifest.model_dump_json(indent=2) + "\n"
+    path.with_suffix(".json").write_text(text, encoding="utf-8")
+    return engine_manifest
 
 
 def _objection(package: TensorRTPackage, gpu: Gpu | NoGpu) -> str | None:
@@ -190,79 +246,3 @@ def _objection(package: TensorRTPackage, gpu: Gpu | NoGpu) -> str | None:
     if objection and not package.is_rtx:
         return f"{package.title} builds only on a GPU and there is {objection}"
     return objection
-
-
-def _build(
-    bundle: Bundle, folder: Path, entry: GraphEntry, order: EngineBuildRequest, console: Console
-) -> BuiltEngine:
-    built = engine_from_onnx(
-        bundle.path(entry),
-        order.package,
-        title=entry.key.for_any.title,
-        precision=order.precision,
-        profile=order.profile,
-        gpu=order.gpu,
-        workspace_bytes=workspace_bytes_for(
-            order.gpu, requested_mib=order.workspace_mib, free_bytes=free_memory_bytes()
-        ),
-        console=console,
-    )
-    (folder / entry.key.engine_file(order.package.name)).write_bytes(built.plan)
-    return built
-
-
-def _verdicts(
-    order: EngineBuildRequest,
-    built: Sequence[tuple[GraphEntry, BuiltEngine]],
-    reference: Reference | None,
-    on_reports: Callable[[Sequence[GraphReport]], None],
-) -> tuple[EngineVerification, ...]:
-    if reference is None or isinstance(order.gpu, NoGpu):
-        reason = f"it was built without a GPU ({this_platform()}) and never run"
-        return (EngineVerification(verified=False, reason=reason),) * len(built)
-    return verdicts_of(
-        built,
-        package=order.package,
-        gpu=order.gpu,
-        profile=order.profile,
-        reference=reference,
-        on_reports=on_reports,
-    )
-
-
-def _write_manifest(
-    folder: Path,
-    entry: GraphEntry,
-    order: EngineBuildRequest,
-    *,
-    built: BuiltEngine,
-    verdict: EngineVerification,
-) -> EngineManifest:
-    path = folder / entry.key.engine_file(order.package.name)
-    gpu = order.gpu if isinstance(order.gpu, Gpu) else None
-    engine_manifest = EngineManifest(
-        schema_version=ENGINE_MANIFEST_VERSION,
-        producer=f"motorvae {importlib.metadata.version('motorvae')}",
-        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        graph=entry.graph,
-        precision=entry.precision,
-        variant=entry.variant,
-        package=order.package.name,
-        version=order.package.version,
-        compute_capabilities=built.compute_capabilities,
-        gpu=gpu.name if gpu else None,
-        driver=gpu.driver if gpu else None,
-        cuda=gpu.cuda if gpu else None,
-        platform=this_platform(),
-        onnx_sha256=entry.sha256,
-        engine=FileEntry(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size),
-        profile=order.profile,
-        workspace_bytes=built.workspace_bytes,
-        precision_report=built.precision_report,
-        verification=verdict,
-        build_seconds=round(built.seconds, 3),
-    )
-    path.with_suffix(".json").write_text(
-        engine_manifest.model_dump_json(indent=2) + "\n", encoding="utf-8"
-    )
-    return engine_manifest

@@ -5,29 +5,52 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.cache_dir import cache_dir
+from ...runtime.core.command import ending_signals, handled_by
 from ...runtime.core.errors import EngineError, OutputError
 from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
 from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
 from .precision_report import check_precision_report, precision_report_of
-from .progress import BuildProgress, interrupt_deferred
 
 if TYPE_CHECKING:
     import tensorrt
 
 MIB = 1 << 20
 DEFAULT_WORKSPACE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class EngineBuildRequest:
+    """How engines are to be built.
+
+    Attributes:
+        package: Who builds.
+        gpu: The GPU that will run them, or why there is none: TensorRT-RTX builds portable engines
+            then.
+        precision: Of the graphs that they are built from: the label that they must deserve.
+        profile: Batch sizes.
+        workspace_mib: Most scratch memory in MiB, or None for what fits the machine.
+    """
+
+    package: TensorRTPackage
+    gpu: Gpu | NoGpu
+    precision: Precision
+    profile: BatchProfile
+    workspace_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +73,7 @@ class BuiltEngine:
 
 
 def engine_from_onnx(
-    onnx: Path,
-    package: TensorRTPackage,
-    *,
-    title: str,
-    precision: Precision,
-    profile: BatchProfile,
-    gpu: Gpu | NoGpu,
-    workspace_bytes: int,
-    console: Console,
+    onnx: Path, request: EngineBuildRequest, *, title: str, console: Console
 ) -> BuiltEngine:
     """Build an engine and read back what it is.
 
@@ -68,12 +83,8 @@ def engine_from_onnx(
 
     Args:
         onnx: A graph with one input and a free first axis.
-        package: The package that builds.
+        request: How.
         title: Which graph it is, for the progress bar, such as "encoder fp16 mu".
-        precision: The label that the engine must deserve.
-        profile: Batch sizes to build for.
-        gpu: The GPU that will run it; TensorRT-RTX builds a portable engine without one.
-        workspace_bytes: The most scratch memory that kernels may take.
         console: Where the progress bar is drawn.
 
     Raises:
@@ -82,7 +93,8 @@ def engine_from_onnx(
         KeyboardInterrupt: Ctrl-C was pressed; the build was cancelled.
     """
     started = time.monotonic()
-    trt, log = package.trt, EngineLog(package.trt)
+    package, gpu, trt = request.package, request.gpu, request.package.trt
+    log = EngineLog(trt)
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
@@ -92,20 +104,24 @@ def engine_from_onnx(
             f"{package.title} cannot parse {onnx.name}: {_parser_errors(parser)}; export it again, "
             "or use --engine none"
         )
+    workspace_bytes = workspace_bytes_for(
+        gpu, requested_mib=request.workspace_mib, free_bytes=free_memory_bytes()
+    )
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
     config.clear_flag(trt.BuilderFlag.TF32)
     capabilities = _set_targets(package, config, gpu)
-    config.add_optimization_profile(_profile(builder, network, profile))
+    config.add_optimization_profile(_profile(builder, network, request.profile))
     cache = None if package.is_rtx else _timing_cache_path(package, gpu)
     if cache:
         _load_timing_cache(config, cache)
     with (
         interrupt_deferred() as cancelled,
-        BuildProgress(trt, console, f"building {title} for {package.title}", cancelled) as progress,
+        build_progress(trt, console, f"building {title} for {package.title}", cancelled) as monitor,
     ):
-        config.progress_monitor = progress.monitor
+        config.progress_monitor = monitor
+        # Python handles signals in its main thread only, which native code must not hold up.
         with ThreadPoolExecutor(1) as worker:
             built = worker.submit(builder.build_serialized_network, network, config).result()
     if built is None:
@@ -119,11 +135,71 @@ def engine_from_onnx(
     plan = bytes(built)
     inspected = None
     if not isinstance(gpu, NoGpu):
-        inspected = _inspected(package, log, plan, profile)
-    precision_report = precision_report_of(package, network, plan, inspected=inspected)
-    check_precision_report(precision_report, precision, name=f"the engine of {onnx.name}")
+        inspected = _inspected(package, log, plan, request.profile)
+    report = precision_report_of(package, network, plan, inspected=inspected)
+    check_precision_report(report, request.precision, name=f"the engine of {onnx.name}")
     seconds = time.monotonic() - started
-    return BuiltEngine(plan, precision_report, capabilities, workspace_bytes, seconds)
+    return BuiltEngine(plan, report, capabilities, workspace_bytes, seconds)
+
+
+@contextlib.contextmanager
+def interrupt_deferred() -> Iterator[threading.Event]:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into an event, and into KeyboardInterrupt after the block.
+
+    An exception raised inside a callback would unwind through the builder's C++ frames.
+    """
+    cancelled = threading.Event()
+    with handled_by(lambda *_: cancelled.set(), ending_signals()):
+        yield cancelled
+    if cancelled.is_set():
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def build_progress(
+    trt: Any, console: Console, title: str, cancelled: threading.Event
+) -> Iterator[Any]:
+    """Draw a bar for each phase of a build; yield the progress monitor of its configuration.
+
+    Args:
+        trt: The package, for the base class of its callbacks.
+        console: Where the bars are drawn.
+        title: What is being built.
+        cancelled: Once set, the builder stops at its next step.
+    """
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    phases: dict[str, TaskID] = {}
+    lock = threading.Lock()  # the builder calls from threads of its own
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # known at run time only
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            with lock:
+                text = title if parent_phase is None else f"  {phase_name}"
+                phases[phase_name] = bars.add_task(text, total=max(num_steps, 1))
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with lock:
+                if phase_name in phases:
+                    bars.update(phases[phase_name], completed=step + 1)
+            return not cancelled.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            with lock:
+                if phase_name in phases:
+                    bars.remove_task(phases.pop(phase_name))
+
+    with bars:
+        yield Monitor()
 
 
 def workspace_bytes_for(gpu: Gpu | NoGpu, *, requested_mib: int | None, free_bytes: int) -> int:

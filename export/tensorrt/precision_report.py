@@ -4,22 +4,65 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import EngineError
 from ...runtime.engines.tensorrt.engine_manifest import PrecisionReport, Source
 from ...runtime.engines.tensorrt.package import TensorRTPackage
-from .engine_text import counts_from_plan
-from .number_formats import Counts, FormatCounts, add, format_in, wider
 
 if TYPE_CHECKING:
     import tensorrt
 
-_LEAST_TOLD = {"weights": 0.95, "outputs": 0.25, "multiplications": 0.95}
-"""How much of what the network has a source must tell of to be believed: all of it, and of the
-layers' outputs what is left when layers are fused."""
+_FORMATS = {
+    "half": "fp16",
+    "fp16": "fp16",
+    "float16": "fp16",
+    "float": "fp32",
+    "fp32": "fp32",
+    "float32": "fp32",
+    "bf16": "bf16",
+    "bfloat16": "bf16",
+    "int8": "int8",
+    "fp8": "fp8",
+}
+"""What NVIDIA's several tools call one number format. Others, as for shapes, carry no values."""
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
+_WORD = re.compile(rf"(?<![a-z0-9])({'|'.join(_FORMATS)})(?![a-z0-9])")
+_LEAST_REPORTED = {"weights": 0.95, "outputs": 0.25, "multiplications": 0.95}
+"""How much of what the network has a source must cover to be used: all of it, and of the layers'
+outputs what is left when layers are fused."""
+_TENSOR = re.compile(
+    rb"(?P<view>sub_)?tensor=\{ (?P<facts>[^{}]*?dims=\{ (?P<dims>[^{}]*)\}[^{}]*?"
+    rb'name="(?P<name>[^"]*)".*?type=(?P<type>\w+) \})'
+)
+_PAYLOAD = re.compile(rb"const_payload_size=(\d+)")
+_LAYER = re.compile(
+    rb"[^_\w](?P<kind>corrltn|deconvolution|fully_connected)=\{ "
+    rb'name="[^"]*" output=\{(?P<output>[^{}]*)\} input=\{(?P<input>[^{}]*)\}'
+)
+"""Convolutions, which the compiler calls correlations as they are, transposed ones, products."""
+_QUOTED = re.compile(rb'"([^"]*)"')
+
+Counts = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FormatCounts:
+    """What one source reports of a network or an engine, each a format to a number.
+
+    Attributes:
+        weights: Constant values.
+        outputs: Values that layers hand on for one image.
+        multiplications: Multiplications for one image, by the wider format of a layer's operands.
+    """
+
+    weights: Counts = field(default_factory=dict)
+    outputs: Counts = field(default_factory=dict)
+    multiplications: Counts = field(default_factory=dict)
 
 
 def precision_report_of(
@@ -31,9 +74,9 @@ def precision_report_of(
 ) -> PrecisionReport:
     """Read back an engine's number formats from the nearest source there is.
 
-    The engine inspector is asked first, which needs a GPU. Next is the table of tensors that the
-    compiler writes into an engine file. Either may tell of a part only, as the inspector does of
-    fused layers, and then it is not taken for the whole. What neither tells is counted on the
+    First is the engine inspector, which needs a GPU. Next is the table of tensors that the
+    compiler writes into an engine file. Either may cover a part only, as the inspector does of
+    fused layers, and then it is not taken for the whole. What neither covers is counted on the
     network that the builder was given, which proves nothing: of a strongly typed network, too, a
     compiler was seen to turn one float32 convolution between two casts into FP16, and the INT8
     weights of transposed convolutions back into float32 ones before it multiplies.
@@ -42,36 +85,26 @@ def precision_report_of(
         package: The package that built it.
         network: The parsed `INetworkDefinition`.
         plan: The engine's bytes.
-        inspected: The engine inspector's JSON, or None where there is no GPU to ask it.
+        inspected: The engine inspector's JSON, or None where there is no GPU for it.
     """
-    faces = _faces(network)
-    asked = counts_from_network(package.trt, network, faces)
-    told: list[tuple[Source, FormatCounts]] = []
+    inputs = (network.get_input(index).name for index in range(network.num_inputs))
+    outputs = (network.get_output(index).name for index in range(network.num_outputs))
+    bindings = frozenset((*inputs, *outputs))
+    asked = counts_from_network(package.trt, network, bindings)
+    sources: list[tuple[Source, FormatCounts]] = []
     if inspected is not None:
-        told.append(("engine inspector", counts_from_inspector(inspected, faces)))
-    told.append(("engine file", counts_from_plan(plan, faces)))
-
-    def believed(part: str) -> tuple[Counts, Source]:
+        sources.append(("engine inspector", counts_from_inspector(inspected, bindings)))
+    sources.append(("engine file", counts_from_plan(plan, bindings)))
+    found: dict[str, Any] = {"asked": asked.multiplications}
+    for part, least in _LEAST_REPORTED.items():
         whole: Counts = getattr(asked, part)
-        least = _LEAST_TOLD[part] * sum(whole.values())
-        candidates = ((getattr(counts, part), source) for source, counts in told)
-        return next(
-            ((counts, source) for counts, source in candidates if sum(counts.values()) >= least),
-            (whole, "typed network"),
-        )
-
-    weights, weights_from = believed("weights")
-    outputs, outputs_from = believed("outputs")
-    multiplications, multiplications_from = believed("multiplications")
-    return PrecisionReport(
-        weights=weights,
-        weights_from=weights_from,
-        outputs=outputs,
-        outputs_from=outputs_from,
-        multiplications=multiplications,
-        multiplications_from=multiplications_from,
-        asked=asked.multiplications,
-    )
+        found |= {part: whole, f"{part}_from": "typed network"}
+        for source, counts in sources:
+            reported: Counts = getattr(counts, part)
+            if sum(reported.values()) >= least * sum(whole.values()):
+                found |= {part: reported, f"{part}_from": source}
+                break
+    return PrecisionReport(**found)
 
 
 def check_precision_report(
@@ -87,21 +120,21 @@ def check_precision_report(
         return
     step = "export the graphs again, or report this with the version of TensorRT"
     if not precision_report.proves(precision):
-        step = "the engine inspector tells more of one batch size, so try --batch 1,1,1"
+        step = "the engine inspector reports more of one batch size, so try --batch 1,1,1"
     elif precision == "int8":
         step = "more of it is computed in float than that, so use --fp16 for engines"
     raise EngineError(f"{name} is not {precision}: {problem}; {step}")
 
 
-def counts_from_inspector(text: str, faces: frozenset[str]) -> FormatCounts:
-    """Return what an engine inspector's JSON tells.
+def counts_from_inspector(text: str, bindings: frozenset[str]) -> FormatCounts:
+    """Return what an engine inspector's JSON reports.
 
     Layers that were fused by the compiler list no weights, and with a free batch some versions
-    tell no formats: what is not told does not count.
+    give no formats: what is not reported does not count.
 
     Args:
         text: What `get_engine_information` gave for an engine built with detailed verbosity.
-        faces: Names of the engine's inputs and outputs.
+        bindings: Names of the engine's inputs and outputs.
     """
     counts = FormatCounts()
     try:
@@ -114,11 +147,11 @@ def counts_from_inspector(text: str, faces: frozenset[str]) -> FormatCounts:
         for key in ("Weights", "Bias"):
             held = layer.get(key)
             if isinstance(held, Mapping):
-                add(counts.weights, format_in(held.get("Type", "")), int(held.get("Count", 0)))
+                _add(counts.weights, _format_in(held.get("Type", "")), int(held.get("Count", 0)))
         for output in layer.get("Outputs", ()):
-            found = format_in(output.get("Format/Datatype", ""))
-            if found and output.get("Name") not in faces:
-                add(counts.outputs, found, _values(output.get("Dimensions", ())))
+            if output.get("Name") not in bindings:
+                found = _format_in(output.get("Format/Datatype", ""))
+                _add(counts.outputs, found, _values(output.get("Dimensions", ())))
         _add_multiplications(counts.multiplications, layer)
     return counts
 
@@ -128,17 +161,56 @@ def _add_multiplications(counts: Counts, layer: Mapping[str, Any]) -> None:
     held, inputs, outputs = layer.get("Weights"), layer.get("Inputs"), layer.get("Outputs")
     if not (isinstance(held, Mapping) and inputs and outputs):
         return
-    found = wider(format_in(inputs[0].get("Format/Datatype", "")), format_in(held.get("Type", "")))
+    read = _format_in(inputs[0].get("Format/Datatype", ""))
     is_transposed = "deconvolution" in str(layer.get("ParameterType", "")).lower()
     spread = (inputs if is_transposed else outputs)[0].get("Dimensions") or ()
     if not isinstance(spread, str):
-        add(counts, found, int(held.get("Count", 0)) * _values(spread[2:]))
+        number = int(held.get("Count", 0)) * _values(spread[2:])
+        _add(counts, _wider(read, _format_in(held.get("Type", ""))), number)
+
+
+def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:
+    """Return what an engine's own table of tensors and list of layers report.
+
+    Both are the compiler's text inside the engine file. It is not documented, so where another
+    version writes it otherwise the counts are empty.
+
+    Args:
+        plan: The engine's bytes.
+        bindings: Names of the engine's inputs and outputs.
+    """
+    counts = FormatCounts()
+    tensors: dict[bytes, tuple[str | None, tuple[int, ...]]] = {}  # format and shape by name
+    for match in _TENSOR.finditer(plan):
+        if match["name"] in tensors:
+            continue
+        found = _FORMATS.get(match["type"].decode())
+        shape = tuple(int(size) if size.isdigit() else 1 for size in match["dims"].split())
+        tensors[match["name"]] = (found, shape)
+        if found is None or match["view"] or b"is_scratchspace=1" in match["facts"]:
+            continue
+        if payload := _PAYLOAD.search(match["facts"]):
+            _add(counts.weights, found, int(payload[1]) // _BYTES[found])
+        elif match["name"].decode(errors="replace").rpartition(".")[0] not in bindings:
+            _add(counts.outputs, found, math.prod(shape))
+    seen: set[bytes] = set()
+    for match in _LAYER.finditer(plan):
+        names = [*_QUOTED.findall(match["input"])[:2], *_QUOTED.findall(match["output"])[:1]]
+        if match["output"] in seen or not all(name in tensors for name in names):
+            continue
+        seen.add(match["output"])
+        (read, from_shape), (held, weight_shape), (_, to_shape) = (tensors[name] for name in names)
+        # Each weight is multiplied once at each place, of what goes in where that is spread out.
+        spread = from_shape if match["kind"] == b"deconvolution" else to_shape
+        number = math.prod(weight_shape) * math.prod(spread[2:])
+        _add(counts.multiplications, _wider(read, held), number)
+    return counts
 
 
 def counts_from_network(
-    trt: Any, network: tensorrt.INetworkDefinition, faces: frozenset[str]
+    trt: Any, network: tensorrt.INetworkDefinition, bindings: frozenset[str]
 ) -> FormatCounts:
-    """Return what the types of a parsed, strongly typed network tell: what a graph asks for."""
+    """Return what the types of a parsed, strongly typed network say: what a graph asks for."""
     counts = FormatCounts()
     makers: dict[str, tensorrt.ILayer] = {}
     holders = {
@@ -153,28 +225,26 @@ def counts_from_network(
         for number in range(layer.num_outputs):
             tensor = layer.get_output(number)
             makers[tensor.name] = layer
-            found = format_in(str(tensor.dtype))
-            if found and tensor.name not in faces and layer.type != trt.LayerType.CONSTANT:
-                add(counts.outputs, found, _values(tensor.shape))
+            if tensor.name not in bindings and layer.type != trt.LayerType.CONSTANT:
+                _add(counts.outputs, _format_in(str(tensor.dtype)), _values(tensor.shape))
         kernel: Any = None
         if layer.type in holders:
-            # The bindings hand out the base class; the layer's type tells what it is.
+            # The bindings hand out the base class; the layer's type says what it is.
             layer.__class__, attributes = holders[layer.type]
             for attribute in attributes:
                 held = getattr(layer, attribute)
-                add(counts.weights, format_in(str(held.dtype)), int(held.size))
+                _add(counts.weights, _format_in(str(held.dtype)), int(held.size))
             kernel = getattr(layer, attributes[0])
         if layer.type in multiplying:
-            source = _format_read(trt, layer.get_input(0), makers)
             # A kernel that is quantised is a second input, else it is the layer's own constant.
             second = layer.get_input(1) if layer.num_inputs > 1 else None
             if second is None:
-                weights, held_in = int(kernel.size), format_in(str(kernel.dtype))
+                weights, held_in = int(kernel.size), _format_in(str(kernel.dtype))
             else:
                 weights, held_in = _values(second.shape), _format_read(trt, second, makers)
             spread = layer.get_input(0) if layer.type == transposed else layer.get_output(0)
-            number = weights * _values(tuple(spread.shape)[2:])
-            add(counts.multiplications, wider(source, held_in), number)
+            found = _wider(_format_read(trt, layer.get_input(0), makers), held_in)
+            _add(counts.multiplications, found, weights * _values(tuple(spread.shape)[2:]))
     return counts
 
 
@@ -186,14 +256,26 @@ def _format_read(
     while maker is not None and maker.type == trt.LayerType.SHUFFLE:
         maker = makers.get(maker.get_input(0).name)
     if maker is not None and maker.type == trt.LayerType.DEQUANTIZE:
-        return format_in(str(maker.get_input(0).dtype))
-    return format_in(str(tensor.dtype))
+        tensor = maker.get_input(0)
+    return _format_in(str(tensor.dtype))
 
 
-def _faces(network: tensorrt.INetworkDefinition) -> frozenset[str]:
-    inputs = (network.get_input(index).name for index in range(network.num_inputs))
-    outputs = (network.get_output(index).name for index in range(network.num_outputs))
-    return frozenset((*inputs, *outputs))
+def _add(counts: Counts, found: str | None, number: int) -> None:
+    if found is not None:  # a type that carries no values
+        counts[found] = counts.get(found, 0) + number
+
+
+def _format_in(words: str) -> str | None:
+    """Return the number format that a description names, such as "Row major linear FP16 format"."""
+    found = _WORD.search(words.lower())
+    return _FORMATS[found[1]] if found else None
+
+
+def _wider(one: str | None, other: str | None) -> str | None:
+    """Return the wider of two formats, in which both are multiplied; None where one is unknown."""
+    if one is None or other is None:
+        return None
+    return max(one, other, key=lambda name: _BYTES[name])
 
 
 def _values(dimensions: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from ..core.atomic_files import sha256_of
 from ..core.documents import document_from_json
 from ..core.errors import BundleError
 from ..core.spec import ModelSpec, StrictModel
@@ -30,6 +31,11 @@ class FileEntry(StrictModel):
     file: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size_bytes: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, path: Path) -> FileEntry:
+        """Return the entry of a file that lies in its folder."""
+        return FileEntry(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
 
 
 class NamedGraph(StrictModel):

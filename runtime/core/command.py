@@ -84,7 +84,7 @@ def run_command(
     """
     # All but Ctrl-C, which Python handles: let them unwind as it does, so that nothing half-written
     # stays.
-    with _handled_by(_interrupt, ending_signals()[1:]):
+    with handled_by(_interrupt, ending_signals()[1:]):
         given = list(sys.argv[1:] if args is None else args)
         if "--version" in given:
             sys.stdout.write(f"{prog} {own_version()}\n")
@@ -313,7 +313,7 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    with _handled_by(handle, ending_signals()):
+    with handled_by(handle, ending_signals()):
         yield
 
 
@@ -322,7 +322,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _handled_by(
+def handled_by(
     handler: Callable[[int, FrameType | None], None], numbers: Sequence[signal.Signals]
 ) -> Iterator[None]:
     """Let a function handle signals within the block, in the main thread only."""

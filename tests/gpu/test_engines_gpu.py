@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from motorvae.export.rebuild import rebuild_engines
-from motorvae.export.tensorrt.add_engines import EngineBuildRequest, add_engines_to_bundle
+from motorvae.export.tensorrt.add_engines import add_engines_to_bundle
+from motorvae.export.tensorrt.build import EngineBuildRequest
 from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.export.verify.reports import encoder_reports

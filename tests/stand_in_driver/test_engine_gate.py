@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from motorvae.export.tensorrt.build import BuiltEngine
-from motorvae.export.tensorrt.verify_engines import verdicts_of
+from motorvae.export.tensorrt.add_engines import verify_engines
+from motorvae.export.tensorrt.build import BuiltEngine, EngineBuildRequest
 from motorvae.export.verify.reference import Reference, Spread
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.load import Bundle
@@ -54,21 +54,15 @@ def verdicts(
     seen: list[GraphReport],
     *,
     precision: Precision = "fp16",
-) -> tuple[EngineVerification, ...]:
+) -> list[EngineVerification]:
     """Hold the engines of a bundle in one precision against a reference."""
     built = [
         (entry, BuiltEngine(plan_of(entry), report_all_in(precision), ("8.9",), 0, 1.0))
         for entry in bundle.manifest.graphs
         if entry.precision == precision
     ]
-    return verdicts_of(
-        built,
-        package=package,
-        gpu=gpu,
-        profile=BatchProfile(),
-        reference=held_against,
-        on_reports=seen.extend,
-    )
+    request = EngineBuildRequest(package, gpu, precision, BatchProfile())
+    return verify_engines(built, request, held_against, on_reports=seen.extend)
 
 
 def test_engines_that_answer_as_the_reference_pass_the_gate(
@@ -142,12 +136,6 @@ def test_engine_with_other_tensors_than_its_graph_is_refused(
 ) -> None:
     luma, mu = (forms.entry(GraphKey("encoder", "fp16", form)) for form in ("luma", "mu"))  # type: ignore[arg-type]
     swapped = BuiltEngine(plan_of(mu), report_all_in("fp16"), ("8.9",), 0, 1.0)
+    request = EngineBuildRequest(package, gpu, "fp16", BatchProfile())
     with pytest.raises(EngineError, match=r"encoder\.luma\.fp16\.tensorrt\.engine has .*log_var"):
-        verdicts_of(
-            [(luma, swapped)],
-            package=package,
-            gpu=gpu,
-            profile=BatchProfile(),
-            reference=reference(),
-            on_reports=lambda _: None,
-        )
+        verify_engines([(luma, swapped)], request, reference(), on_reports=lambda _: None)

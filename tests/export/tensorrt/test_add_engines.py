@@ -15,12 +15,12 @@ from rich.console import Console
 from motorvae.export.bundle import check_replaceable
 from motorvae.export.cli import main
 from motorvae.export.tensorrt.add_engines import (
-    EngineBuildRequest,
     NoBuilder,
     add_engines_to_bundle,
     find_builder,
     profile_from_text,
 )
+from motorvae.export.tensorrt.build import EngineBuildRequest
 from motorvae.runtime.bundle.graph_key import GraphKey, Variant
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.atomic_files import sha256_of

@@ -17,12 +17,14 @@ from motorvae.export.tensorrt.build import (
     DEFAULT_WORKSPACE_BYTES,
     MIB,
     BuiltEngine,
+    EngineBuildRequest,
+    build_progress,
     engine_from_onnx,
     free_memory_bytes,
+    interrupt_deferred,
     workspace_bytes_for,
 )
 from motorvae.export.tensorrt.precision_report import counts_from_network
-from motorvae.export.tensorrt.progress import BuildProgress, interrupt_deferred
 from motorvae.runtime.bundle.graph_key import Part, Precision, Variant
 from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu
@@ -50,18 +52,13 @@ def build(
     precision: Precision = "fp16",
     profile: BatchProfile | None = None,
     on: Gpu | NoGpu | None = None,
-    workspace_bytes: int = 64 * MIB,
+    workspace_mib: int = 64,
 ) -> BuiltEngine:
-    return engine_from_onnx(
-        path,
-        package,
-        title=path.stem,
-        precision=precision,
-        profile=profile or BatchProfile(),
-        gpu=on or NoGpu("no GPU here"),
-        workspace_bytes=workspace_bytes,
-        console=Console(quiet=True),
+    machine = on or NoGpu("no GPU here")
+    request = EngineBuildRequest(
+        package, machine, precision, profile or BatchProfile(), workspace_mib
     )
+    return engine_from_onnx(path, request, title=path.stem, console=Console(quiet=True))
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
@@ -251,7 +248,7 @@ def test_profile_reaches_the_engine(small_bundle: Path, rtx: TensorRTPackage) ->
 
 def test_too_little_workspace_says_what_to_change(small_bundle: Path, rtx: TensorRTPackage) -> None:
     with pytest.raises(EngineError, match=r"; raise --workspace-mib \(now 1\)"):
-        build(small_bundle / "encoder.fp16.onnx", rtx, workspace_bytes=MIB)
+        build(small_bundle / "encoder.fp16.onnx", rtx, workspace_mib=1)
 
 
 def test_targets_follow_the_gpu(rtx: TensorRTPackage) -> None:
@@ -276,7 +273,16 @@ def test_progress_is_reported_and_a_request_to_stop_is_heard(
     trt = rtx.trt
     log = EngineLog(trt)
 
-    def built(cancelled: threading.Event) -> tuple[object, int]:
+    class Polled(threading.Event):
+        """Counts how often the builder asks whether to go on: once a step."""
+
+        steps = 0
+
+        def is_set(self) -> bool:
+            self.steps += 1
+            return super().is_set()
+
+    def built(cancelled: Polled) -> tuple[object, int]:
         builder = trt.Builder(log.logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, log.logger)
@@ -286,14 +292,14 @@ def test_progress_is_reported_and_a_request_to_stop_is_heard(
         profile = builder.create_optimization_profile()
         profile.set_shape(tensor.name, *[(1, *tuple(tensor.shape)[1:])] * 3)
         config.add_optimization_profile(profile)
-        with BuildProgress(trt, Console(quiet=True), "x", cancelled) as progress:
-            config.progress_monitor = progress.monitor
-            return builder.build_serialized_network(network, config), progress.steps
+        with build_progress(trt, Console(quiet=True), "x", cancelled) as monitor:
+            config.progress_monitor = monitor
+            return builder.build_serialized_network(network, config), cancelled.steps
 
-    engine, steps = built(threading.Event())
+    engine, steps = built(Polled())
     assert engine is not None
     assert steps > 10
-    stopped = threading.Event()
+    stopped = Polled()
     stopped.set()
     engine, fewer = built(stopped)
     assert engine is None
@@ -319,13 +325,13 @@ def test_ctrl_c_is_deferred_while_native_code_runs_and_an_exception_after_it() -
 CANCEL = """
 import os, signal, sys
 number = getattr(signal, sys.argv[2])
-from motorvae.export.tensorrt import progress as build_progress
+from motorvae.export.tensorrt import build
 from motorvae.export.cli import main
-start = build_progress.BuildProgress._start
-def interrupted(self, *args):
+add_task = build.Progress.add_task
+def interrupted(self, *args, **rest):
     os.kill(os.getpid(), number)
-    start(self, *args)
-build_progress.BuildProgress._start = interrupted
+    return add_task(self, *args, **rest)
+build.Progress.add_task = interrupted
 sys.exit(main(["--bundle", sys.argv[1], "--fp16", "--engine", "tensorrt-rtx"]))
 """
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motorvae.export.tensorrt.engine_text import counts_from_plan
-from motorvae.export.tensorrt.number_formats import FormatCounts
 from motorvae.export.tensorrt.precision_report import (
+    FormatCounts,
     check_precision_report,
     counts_from_inspector,
+    counts_from_plan,
     precision_report_of,
 )
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
@@ -19,7 +19,7 @@ from motorvae.runtime.core.errors import EngineError
 from motorvae.runtime.engines.tensorrt.engine_manifest import PrecisionReport
 from motorvae.runtime.engines.tensorrt.package import EngineLog, import_tensorrt
 
-FACES = frozenset({"image", "mu", "log_var", "z", "reconstruction"})
+BINDINGS = frozenset({"image", "mu", "log_var", "z", "reconstruction"})
 HALF = "Row major linear FP16 format"
 
 
@@ -47,7 +47,7 @@ def test_a_real_engine_file_tells_the_formats_of_all_its_weights(
     import onnx_ir as ir
 
     path, _ = GraphKey(graph, "fp16").engine_paths(rtx_bundle, "tensorrt-rtx")  # type: ignore[arg-type]
-    counts = counts_from_plan(path.read_bytes(), FACES)
+    counts = counts_from_plan(path.read_bytes(), BINDINGS)
     weights, outputs = counts.weights, counts.outputs
     model = ir.load(rtx_bundle / f"{graph}.fp16.onnx")
     expected = sum(
@@ -62,10 +62,10 @@ def test_a_real_engine_file_tells_the_formats_of_all_its_weights(
 
 
 def test_engine_file_without_a_table_tells_nothing() -> None:
-    assert counts_from_plan(b"\0\1\2 not a plan" * 100, FACES) == FormatCounts()
+    assert counts_from_plan(b"\0\1\2 not a plan" * 100, BINDINGS) == FormatCounts()
 
 
-def test_scratch_and_the_engines_own_faces_do_not_count() -> None:
+def test_scratch_and_the_engines_own_bindings_do_not_count() -> None:
     plan = b"""
   tensor={ alignment=32 dims={ "n" 1 8 8 } mem_prop=0 name="image.1" region="" type=float }
   tensor={ alignment=128 dims={ 4096 } is_scratchspace=1 mem_prop=0 name="s" type=int8 }
@@ -75,7 +75,7 @@ def test_scratch_and_the_engines_own_faces_do_not_count() -> None:
   tensor={ alignment=128 const_payload_size=36 dims={ 1 1 3 3 } name="w" region=c type=float }
   tensor={ alignment=128 dims={ 1 } mem_prop=100 name="shape" region="h" type=int64 }
 """
-    assert counts_from_plan(plan, FACES) == FormatCounts({"fp32": 9}, {"fp16": 64})
+    assert counts_from_plan(plan, BINDINGS) == FormatCounts({"fp32": 9}, {"fp16": 64})
 
 
 PLACES = b"""
@@ -110,8 +110,8 @@ def test_layers_of_an_engine_file_multiply_in_the_wider_of_their_formats(
 ) -> None:
     types = {"i": b"int8", "h": b"half", "f": b"float"}
     plan = PLACES % tuple(types[kind] for kind in kinds) + b"  " + layer
-    assert counts_from_plan(plan, FACES).multiplications == expected
-    assert counts_from_plan(plan * 2, FACES).multiplications == expected
+    assert counts_from_plan(plan, BINDINGS).multiplications == expected
+    assert counts_from_plan(plan * 2, BINDINGS).multiplications == expected
 
 
 def test_inspector_counts_weights_biases_and_layer_outputs() -> None:
@@ -133,7 +133,7 @@ def test_inspector_counts_weights_biases_and_layer_outputs() -> None:
         }
     )
     expected = FormatCounts({"fp16": 288, "fp32": 32}, {"fp16": 544})
-    assert counts_from_inspector(text, FACES) == expected
+    assert counts_from_inspector(text, BINDINGS) == expected
 
 
 @pytest.mark.parametrize(
@@ -157,13 +157,13 @@ def test_inspector_counts_multiplications_where_formats_of_both_operands_are_tol
         Inputs=[{"Name": "in", "Dimensions": [1, 4, 8, 8], "Format/Datatype": into}],
         Weights={"Type": held, "Count": 288},
     )
-    counts = counts_from_inspector(json.dumps({"Layers": [told]}), FACES)
+    counts = counts_from_inspector(json.dumps({"Layers": [told]}), BINDINGS)
     assert counts.multiplications == expected
 
 
 def test_inspector_without_details_tells_nothing() -> None:
     text = json.dumps({"Layers": ["conv", "gemm"], "Bindings": []})
-    assert counts_from_inspector(text, FACES) == FormatCounts()
+    assert counts_from_inspector(text, BINDINGS) == FormatCounts()
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_inspector_without_details_tells_nothing() -> None:
 )
 def test_every_name_of_a_format_is_understood(kind: str, found: str) -> None:
     text = json.dumps({"Layers": [layer("conv", kind, [2, 3])]})
-    assert counts_from_inspector(text, FACES).outputs == {found: 6}
+    assert counts_from_inspector(text, BINDINGS).outputs == {found: 6}
 
 
 @pytest.mark.parametrize(
@@ -275,10 +275,10 @@ def test_weights_alone_are_evidence_where_formats_of_outputs_are_not_told(
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", '"a text"'])
 def test_inspector_that_speaks_no_json_tells_nothing(text: str) -> None:
-    assert counts_from_inspector(text, FACES) == FormatCounts()
+    assert counts_from_inspector(text, BINDINGS) == FormatCounts()
 
 
-def int8_receipt(
+def int8_report(
     counts: dict[str, int], asked: dict[str, int], *, told: bool = True
 ) -> PrecisionReport:
     return precision_report({"int8": 1}, {"int8": 1}).model_copy(
@@ -304,18 +304,18 @@ def test_int8_label_is_about_what_is_multiplied(
 ) -> None:
     """All weights and all outputs are INT8 in each of these."""
     with pytest.raises(EngineError, match=rf"^it is not int8: {says}"):
-        check_precision_report(int8_receipt(counts, asked), "int8", name="it")
+        check_precision_report(int8_report(counts, asked), "int8", name="it")
 
 
 def test_int8_label_is_granted_where_the_engine_does_what_its_graph_asks() -> None:
     mixed = {"int8": 60, "fp32": 40}
-    check_precision_report(int8_receipt(mixed, mixed), "int8", name="it")
-    check_precision_report(int8_receipt({"int8": 57, "fp32": 43}, mixed), "int8", name="it")
+    check_precision_report(int8_report(mixed, mixed), "int8", name="it")
+    check_precision_report(int8_report({"int8": 57, "fp32": 43}, mixed), "int8", name="it")
 
 
 def test_int8_label_needs_evidence_from_the_engine_itself() -> None:
     """That its weights are INT8 in the engine does not say how they are multiplied."""
-    found = int8_receipt({"int8": 100}, {"int8": 100}, told=False)
+    found = int8_report({"int8": 100}, {"int8": 100}, told=False)
     with pytest.raises(EngineError, match=r"can be read back .*; .* so try --batch 1,1,1"):
         check_precision_report(found, "int8", name="it")
 
