@@ -49,7 +49,7 @@ class CamerasOptions:
 
 @dataclass(frozen=True)
 class GpuOptions:
-    """Build engines for this machine's GPU, gate them, time them, and write one JSON result."""
+    """Build engines for this machine's GPU, verify them, time them, and write one JSON result."""
 
     model: Path = Path("bundle")
     """The bundle that motorvae-export wrote; it stays as it is, engines are built in a copy."""
@@ -79,7 +79,7 @@ def main(args: Sequence[str] | None = None) -> int:
             ),
         },
         prog="motorvae-doctor",
-        description="Tell what this machine has and what it can do.",
+        description="Show what this machine has and what it can do.",
         args=args,
         hints={
             "--bundle": "the bundle is --model in every command",

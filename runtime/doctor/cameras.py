@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -25,23 +25,19 @@ SILENCE_S = 3.0
 """A camera that sends nothing for so long does not deliver the mode that it confirmed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a source delivered.
-
-    Attributes:
-        frames: How many whole frames came.
-        failed: How many were damaged.
-        fps: Whole frames per second between the first and the last; None for fewer than two.
-        first_ms: How long the first took to come, or None.
-        trouble: Why no more came, or None.
-    """
+class Measured(NamedTuple):
+    """What a source delivered."""
 
     frames: int
+    """Whole ones."""
     failed: int
+    """Damaged ones."""
     fps: float | None
+    """Whole frames per second between the first and the last; None for fewer than two."""
     first_ms: float | None
+    """How long the first took to come, or None."""
     trouble: str | None = None
+    """Why no more came, or None."""
 
 
 def examine_cameras(console: Console, *, seconds: float = 1.0) -> int:
@@ -131,13 +127,22 @@ def _examine(console: Console, camera: Camera, seconds: float) -> bool:
         )
         return False
     table = Table(title=title, title_justify="left", caption=str(camera.link or "no stable name"))
-    for heading in ("size", "format", "fps said", "fps measured", "first ms", "damaged", "trouble"):
+    for heading in (
+        "size",
+        "format",
+        "fps reported",
+        "fps measured",
+        "first ms",
+        "damaged",
+        "trouble",
+    ):
         table.add_column(heading)
     seen: set[Mode] = set()
     delivered = False
     for mode in candidates():
+        request = CaptureRequest(mode=mode, accept_mode=True, timeout_s=SILENCE_S)
         try:
-            with DeviceSource(SourceSpec.device(camera.path), _any(mode)) as source:
+            with DeviceSource(SourceSpec.device(camera.path), request) as source:
                 if source.mode in seen:
                     continue
                 seen.add(source.mode)
@@ -151,7 +156,3 @@ def _examine(console: Console, camera: Camera, seconds: float) -> bool:
     if table.row_count:
         console.print(table)
     return delivered
-
-
-def _any(mode: Mode) -> CaptureRequest:
-    return CaptureRequest(mode=mode, accept_mode=True, timeout_s=SILENCE_S)

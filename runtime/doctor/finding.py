@@ -2,55 +2,90 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import model_validator
-from typing_extensions import Self
+from pydantic import AfterValidator, ConfigDict
+from pydantic.dataclasses import dataclass
 
-from ..core.spec import StrictModel
+from ..core.errors import MotorVAEError
 
 Verdict = Literal["ok", "optional", "warn", "FAILED"]
 """FAILED: `motorvae-stream --camera 0` cannot work like this. warn: something that it may come to
 need is wrong. optional: something is absent, and nothing is wrong."""
 
+_DEBIAN_PACKAGES = {"libGL.so.1": "libgl1", "libgthread-2.0.so.0": "libglib2.0-0"}
+"""System libraries that OpenCV's wheel asks for and a server often lacks."""
 
-class Finding(StrictModel):
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Finding:
     """What one check found.
 
     Attributes:
         what: The thing that was looked at.
-        found: What it is like; no host names, user names or serial numbers, as people share this.
+        found: What it is like, on one line; no host names, user names or serial numbers, as
+            people share this.
         verdict: What that means for the stream.
         next_command: What to type now; never absent after FAILED or warn.
     """
 
     what: str
-    found: str
+    found: Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]
     verdict: Verdict = "ok"
     next_command: str | None = None
 
-    @model_validator(mode="after")
-    def _helpful(self) -> Self:
+    def __post_init__(self) -> None:
         if self.verdict in {"warn", "FAILED"} and not self.next_command:
             raise ValueError(f"{self.what}: {self.verdict} needs a next_command")
-        return self
 
-    @classmethod
-    def ok(cls, what: str, found: str) -> Self:
-        """Return one with which nothing is wrong."""
-        return cls(what=what, found=found)
 
-    @classmethod
-    def optional(cls, what: str, found: str, next_command: str | None = None) -> Self:
-        """Return one of something that is absent, and nothing is wrong."""
-        return cls(what=what, found=found, verdict="optional", next_command=next_command)
+def reason_of(error: Exception) -> str:
+    """Return what is wrong, as a clause."""
+    text = error.clause() if isinstance(error, MotorVAEError) else str(error)
+    return text or type(error).__name__
 
-    @classmethod
-    def warn(cls, what: str, found: str, next_command: str) -> Self:
-        """Return one of something wrong that a stream may come to need."""
-        return cls(what=what, found=found, verdict="warn", next_command=next_command)
 
-    @classmethod
-    def failed(cls, what: str, found: str, next_command: str) -> Self:
-        """Return one of something wrong without which no camera is streamed."""
-        return cls(what=what, found=found, verdict="FAILED", next_command=next_command)
+def overwritten(what: str, installed: Sequence[str], install: str) -> Finding:
+    """Return the row of packages that unpack into the same folder."""
+    return Finding(
+        what,
+        f"{' and '.join(installed)} are both installed and overwrite each other",
+        "FAILED",
+        f"pip uninstall -y {' '.join(installed)} && pip install {install}",
+    )
+
+
+def not_loading(
+    what: str,
+    package: str,
+    module: str,
+    error: Exception,
+    *,
+    install: str | None = None,
+    problem: str = "does not load",
+) -> Finding:
+    """Return the row of a module that was imported in vain.
+
+    Args:
+        what: The row's name.
+        package: The distribution that is installed, or is to be.
+        module: What was imported.
+        error: What that raised.
+        install: What pip installs where it is absent, if not the package.
+        problem: What is wrong with it where it is installed with all that it needs.
+    """
+    library = re.search(r"(lib\S+?\.so\S*): cannot open shared object", str(error))
+    if isinstance(error, ModuleNotFoundError) and error.name in {module, None}:
+        found, command = "not installed", f"pip install {install or package}"
+    elif isinstance(error, ModuleNotFoundError):
+        found = f"needs {error.name}, which is not installed"
+        command = f"pip install {error.name}"
+    elif library and library[1] in _DEBIAN_PACKAGES:
+        found = f"does not load: the system has no {library[1]}"
+        command = f"sudo apt-get install {_DEBIAN_PACKAGES[library[1]]}"
+    else:
+        found = f"{problem}: {reason_of(error)}"
+        command = f"pip install --force-reinstall {package}"
+    return Finding(what, found, "FAILED", command)

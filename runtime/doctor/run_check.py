@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -20,8 +20,7 @@ from .finding import Finding
 FINDINGS = TypeAdapter(tuple[Finding, ...])
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One check: a process of its own, so that what hangs or crashes is a row like any other.
 
     Attributes:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import importlib.metadata
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..core.packages import own_version
 from ..core.spec import StrictModel
 from .finding import Finding, Verdict
 from .run_check import CHECKS, FINDINGS
 
-SCHEMA_VERSION: Literal[1] = 1
 LIMIT_S = 20.0
 """By then a check must have answered; a first import of TensorRT from a memory card takes long."""
 
@@ -41,7 +41,7 @@ _STYLES: dict[Verdict, str] = {
 class Screen(StrictModel):
     """Everything that the bare motorvae-doctor found; `--json` prints it."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1] = 1
     producer: str
     created: str
     findings: tuple[Finding, ...]
@@ -61,13 +61,8 @@ def examine_machine(model: Path, *, limit_s: float = LIMIT_S) -> Screen:
     # Alone and first: the other checks take memory themselves.
     found = findings_of(("memory",), model, limit_s)
     found |= findings_of(tuple(name for name in CHECKS if name != "memory"), model, limit_s)
-    try:
-        version = importlib.metadata.version("motorvae")
-    except importlib.metadata.PackageNotFoundError:  # a row of its own tells
-        version = "of no known version"
     return Screen(
-        schema_version=SCHEMA_VERSION,
-        producer=f"motorvae {version}",
+        producer=f"motorvae {own_version()}",
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         findings=tuple(_without_home(finding) for name in CHECKS for finding in found[name]),
     )
@@ -111,7 +106,7 @@ def findings_of(
 
 
 def print_screen(console: Console, screen: Screen) -> None:
-    """Print the rows, each next command below what it is about, and what it comes to."""
+    """Print the rows, each next command below what it is about, and a verdict on all."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for ratio in (None, None, 1):
         table.add_column(overflow="fold", ratio=ratio)
@@ -145,19 +140,15 @@ def _answer_of(
     try:
         return FINDINGS.validate_json(output)
     except ValidationError:
-        said = errors.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        return (_broken(name, model, f"the check broke off: {said[-1][:_QUOTED]}"),)
+        lines = errors.decode(errors="replace").strip().splitlines() or ["no message"]
+        return (_broken(name, model, f"the check broke off: {lines[-1][:_QUOTED]}"),)
 
 
-def _broken(name: str, model: Path, how: str) -> Finding:
-    """Return the row of a check that gave no answer; its command shows where it stands."""
-    return Finding(
-        what=CHECKS[name].title,
-        found=how,
-        verdict="FAILED" if CHECKS[name].needed else "warn",
-        next_command=f"python -X faulthandler -m {__package__}.run_check {name} "
-        f"{shlex.quote(str(model))}",
-    )
+def _broken(name: str, model: Path, problem: str) -> Finding:
+    """Return the row of a check that gave no answer; its command shows where it stops."""
+    check = CHECKS[name]
+    command = f"python -X faulthandler -m {__package__}.run_check {name} {shlex.quote(str(model))}"
+    return Finding(check.title, problem, "FAILED" if check.needed else "warn", command)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -171,14 +162,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _without_home(finding: Finding) -> Finding:
-    """Return a finding that does not tell the user's name through the path of the home folder."""
+    """Return a finding without the path of the home folder, which holds the user's name."""
     try:
         home = str(Path.home())
     except RuntimeError:  # this user has none
         return finding
     if home == "/":
         return finding
-    texts = {"found": finding.found, "next_command": finding.next_command}
-    return finding.model_copy(
-        update={key: text and text.replace(home, "~") for key, text in texts.items()}
-    )
+    command = finding.next_command and finding.next_command.replace(home, "~")
+    return replace(finding, found=finding.found.replace(home, "~"), next_command=command)

@@ -1,4 +1,4 @@
-"""The doctor on the bundle: every hash, its encoder run once, its engines held against the GPU."""
+"""The doctor's check of the bundle: every hash, its encoder run once, its engines and the GPU."""
 
 from __future__ import annotations
 
@@ -28,17 +28,13 @@ def check_bundle(model: Path) -> tuple[Finding, ...]:
     try:
         bundle = load_bundle(model)
     except BundleError as error:
-        found = " ".join(str(error).split())
-        if not model.exists():
-            found = f"no bundle at {model}"
-        return (Finding(what="bundle", found=found, verdict="FAILED", next_command=_export(model)),)
+        found = str(error) if model.exists() else f"no bundle at {model}"
+        return (Finding("bundle", found, "FAILED", _export(model)),)
     entries = (*bundle.manifest.graphs, *bundle.manifest.files)
-    graphs = [entry.title for entry in bundle.manifest.graphs]
-    whole = Finding(
-        what="bundle",
-        found=f"{model}: {sentence_list(graphs)}; {len(entries)} files, "
-        f"{sum(entry.size_bytes for entry in entries) / 1e6:.1f} MB, no byte altered",
-    )
+    graphs = sentence_list([entry.title for entry in bundle.manifest.graphs])
+    megabytes = sum(entry.size_bytes for entry in entries) / 1e6
+    size = f"{len(entries)} files, {megabytes:.1f} MB, no byte altered"
+    whole = Finding("bundle", f"{model}: {graphs}; {size}")
     return (whole, *_encoder(bundle), *_engines(bundle, find_gpu()))
 
 
@@ -53,21 +49,19 @@ def _encoder(bundle: Bundle) -> tuple[Finding, ...]:
         with open_engine(bundle, GraphKey("encoder")) as backend:
             mu = backend.run(np.zeros((1, 1, side, side), np.float32))["mu"]
     except (MissingDependencyError, ModuleNotFoundError):
-        return ()  # a row of its own tells
+        return ()  # it has a row of its own
     except MotorVAEError as error:
-        found = " ".join(str(error).split())
+        problem = str(error)
     else:
         if np.isfinite(mu).all():
             found = f"fp32 ran on the CPU: {side}x{side} to {mu.shape[1]} latents"
-            return (Finding(what="encoder", found=found),)
-        found = "its latents of a black image are not finite numbers"
-    return (
-        Finding(what="encoder", found=found, verdict="FAILED", next_command=_export(bundle.folder)),
-    )
+            return (Finding("encoder", found),)
+        problem = "its latents of a black image are not finite numbers"
+    return (Finding("encoder", problem, "FAILED", _export(bundle.folder)),)
 
 
 def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> tuple[Finding, ...]:
-    """Tell of each engine whether it fits this machine, without loading it."""
+    """Return for each engine whether it fits this machine, without loading it."""
     try:
         from ...engines.tensorrt.find import graphs_with_engine, precisions_with_engine  # noqa: PLC0415  # with numpy
     except ModuleNotFoundError:
@@ -80,50 +74,41 @@ def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> tuple[Finding, ...]:
     )
     if found:
         return found
-    way = next_command("motorvae-export", "--model", bundle.folder, "--fp16")
-    return (
-        Finding(
-            what="engines",
-            found="none in this bundle; ONNX Runtime runs it",
-            verdict="optional",
-            next_command=way if isinstance(gpu, Gpu) else None,
-        ),
-    )
+    command = next_command("motorvae-export", "--model", bundle.folder, "--fp16")
+    useful = command if isinstance(gpu, Gpu) else None
+    return (Finding("engines", "none in this bundle; ONNX Runtime runs it", "optional", useful),)
 
 
 def _engine(bundle: Bundle, name: TensorRTName, entry: GraphEntry, gpu: Gpu | NoGpu) -> Finding:
     from ...engines.tensorrt.find import check_engine  # noqa: PLC0415  # with numpy
 
-    form = "" if entry.variant == "full" else f" {entry.variant}"
-    what = f"engine {entry.precision}{form}"
+    variant = "" if entry.variant == "full" else f" {entry.variant}"
+    what = f"engine {entry.precision}{variant}"
     try:
         if isinstance(gpu, NoGpu):
             _, path = entry.key.engine_paths(bundle.folder, name)
-            engine_manifest = engine_manifest_from_json(path)
+            manifest = engine_manifest_from_json(path)
+            capabilities = sentence_list(manifest.compute_capabilities)
             return Finding(
-                what=what,
-                found=f"{title_of(name)} {engine_manifest.version}, for compute capability "
-                f"{sentence_list(engine_manifest.compute_capabilities)}; no GPU here runs it",
-                verdict="optional",
+                what,
+                f"{title_of(name)} {manifest.version}, for compute capability {capabilities}; "
+                "no GPU here runs it",
+                "optional",
             )
         package = import_tensorrt(name)
         if objection := package.objection_to(gpu):
-            return Finding(what=what, found=objection, verdict="optional")
-        engine_manifest, _ = check_engine(bundle, entry, package, gpu)
+            return Finding(what, objection, "optional")
+        manifest, _ = check_engine(bundle, entry, package, gpu)
     except MotorVAEError as error:
         again = next_command("motorvae-export", "--model", bundle.folder, "--engine", name)
-        return Finding(
-            what=what,
-            found=" ".join(str(error).split()),
-            verdict="warn",
-            next_command=again if entry.precision == "fp32" else f"{again} --{entry.precision}",
-        )
-    gated = "verified" if engine_manifest.verification.verified else "not verified"
-    return Finding(what=what, found=f"{title_of(name)} {engine_manifest.version} fits, {gated}")
+        precision = "" if entry.precision == "fp32" else f" --{entry.precision}"
+        return Finding(what, str(error), "warn", f"{again}{precision}")
+    verified = "verified" if manifest.verification.verified else "not verified"
+    return Finding(what, f"{title_of(name)} {manifest.version} fits, {verified}")
 
 
 def _export(model: Path) -> str:
-    """Return the command that writes a bundle there, from where this machine stands."""
+    """Return the command that writes a bundle there, with the training that it may need first."""
     output = [] if model == _DEFAULT else ["--output", model]
     export = next_command("motorvae-export", "--fp16", *output)
     return export if _LATEST.exists() else f"motorvae-train && {export}"

@@ -1,4 +1,4 @@
-"""The doctor on what runs the model: ONNX Runtime's providers, the driver, TensorRT."""
+"""The doctor's checks of what runs the model: ONNX Runtime's providers, the driver, TensorRT."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import platform
 import tempfile
 from pathlib import Path
 
-from ...core.errors import MissingDependencyError, MotorVAEError, sentence_list
+from ...core.errors import BackendError, MissingDependencyError, MotorVAEError, sentence_list
 from ...core.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from ...engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...engines.tensorrt.package import TensorRTName, import_tensorrt, title_of
-from ..finding import Finding
+from ..finding import Finding, not_loading, overwritten
 
 CUDA = "CUDAExecutionProvider"
 
@@ -31,45 +31,27 @@ def check_onnx(_model: Path) -> tuple[Finding, ...]:
     """Let ONNX Runtime open and run a graph on the CPU, and on the GPU where there is one."""
     installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
     if len(installed) > 1:
-        return (
-            Finding.failed(
-                _ONNX,
-                f"{' and '.join(installed)} are both installed and overwrite each other",
-                f"pip uninstall -y {' '.join(installed)} && pip install 'motorvae[cpu]'",
-            ),
-        )
+        return (overwritten(_ONNX, installed, "'motorvae[cpu]'"),)
+    package = installed[0] if installed else "onnxruntime"
     try:
         import onnxruntime as ort  # noqa: PLC0415  # an extra
 
         providers = ort.get_available_providers()
         _run_relu("cpu")
-    except ModuleNotFoundError as error:
-        name = error.name or "onnxruntime"
-        absent = name == "onnxruntime"
-        return (
-            Finding.failed(
-                _ONNX,
-                "not installed" if absent else f"needs {name}, which is not installed",
-                "pip install 'motorvae[cpu]'" if absent else f"pip install {name}",
-            ),
-        )
     except (ImportError, OSError, AttributeError, MotorVAEError) as error:
-        package = installed[0] if installed else "onnxruntime"
+        problem = f"{package} is installed and runs nothing"
+        install = "'motorvae[cpu]'"
         return (
-            Finding.failed(
-                _ONNX,
-                f"{package} is installed and runs nothing: {_one_line(error)}",
-                f"pip install --force-reinstall {package}",
-            ),
+            not_loading(_ONNX, package, "onnxruntime", error, install=install, problem=problem),
         )
     short = sentence_list([provider.removesuffix("ExecutionProvider") for provider in providers])
-    runs = Finding.ok(_ONNX, f"{ort.__version__} ran a graph on the CPU; it lists {short}")
+    runs = Finding(_ONNX, f"{ort.__version__} ran a graph on the CPU; it lists {short}")
     on_gpu = cuda_finding(providers, find_gpu())
     return (runs, on_gpu) if on_gpu else (runs,)
 
 
 def cuda_finding(providers: list[str], gpu: Gpu | NoGpu) -> Finding | None:
-    """Tell whether ONNX Runtime can use the GPU; what it lists, it may not be able to load.
+    """Return whether ONNX Runtime can use the GPU; what it lists, it may not be able to load.
 
     None stands for neither a GPU nor a provider for one.
 
@@ -78,26 +60,27 @@ def cuda_finding(providers: list[str], gpu: Gpu | NoGpu) -> Finding | None:
         gpu: What the driver says.
     """
     what = "CUDA provider"
+    listed = CUDA in providers
     if isinstance(gpu, NoGpu):
-        if CUDA not in providers:
-            return None
-        found = f"listed, and does not load: {gpu.reason}"
-        return Finding.optional(what, found)
-    if CUDA not in providers:
-        return Finding.optional(
+        problem = f"listed, and does not load: {gpu.reason}"
+        return Finding(what, problem, "optional") if listed else None
+    if not listed:
+        return Finding(
             what,
             "not in this ONNX Runtime, so that it does not use the GPU",
+            "optional",
             "pip uninstall -y onnxruntime && pip install 'motorvae[gpu]'",
         )
     try:
         _run_relu("cuda")
     except MotorVAEError as error:
-        return Finding.warn(
+        return Finding(
             what,
-            f"listed, and does not load: {_one_line(error)}",
+            f"listed, and does not load: {error.clause()}",
+            "warn",
             "pip install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]'",
         )
-    return Finding.ok(what, "a graph ran on the GPU")
+    return Finding(what, "a graph ran on the GPU")
 
 
 def check_gpu(_model: Path) -> tuple[Finding, ...]:
@@ -106,7 +89,7 @@ def check_gpu(_model: Path) -> tuple[Finding, ...]:
     if isinstance(gpu, NoGpu):
         return (_no_gpu(gpu),)
     shared = ", shared with the processor" if gpu.integrated else ""
-    found = Finding.ok(
+    found = Finding(
         "NVIDIA GPU",
         f"{gpu.name}, compute capability {gpu.compute_capability}, driver "
         f"{gpu.driver or 'of unknown version'}, CUDA {gpu.cuda}, "
@@ -116,65 +99,55 @@ def check_gpu(_model: Path) -> tuple[Finding, ...]:
 
     try:
         with open_cuda() as layer:
-            return found, Finding.ok("CUDA", f"opened by {layer.name}")
+            return found, Finding("CUDA", f"opened by {layer.name}")
     except MissingDependencyError as error:
-        way = Finding.optional(
-            "CUDA",
-            f"nothing drives an engine: {error.clause()}",
-            f"pip install 'cuda-bindings<{int(gpu.cuda.partition('.')[0]) + 1}'",
-        )
+        bindings = f"pip install 'cuda-bindings<{int(gpu.cuda.partition('.')[0]) + 1}'"
+        problem = f"nothing drives an engine: {error.clause()}"
+        return found, Finding("CUDA", problem, "optional", bindings)
     except MotorVAEError as error:
-        way = Finding.warn("CUDA", _one_line(error), "nvidia-smi")
-    return found, way
+        return found, Finding("CUDA", error.clause(), "warn", "nvidia-smi")
 
 
-def check_tensorrt(_model: Path) -> tuple[Finding, ...]:
+def check_tensorrt(_model: Path, name: TensorRTName = "tensorrt") -> tuple[Finding, ...]:
     """Import TensorRT; its Runtime is not touched, which crashes where there is no driver."""
-    return (_package("tensorrt"),)
-
-
-def check_tensorrt_rtx(_model: Path) -> tuple[Finding, ...]:
-    """Import TensorRT-RTX, likewise."""
-    return (_package("tensorrt-rtx"),)
-
-
-def _package(name: TensorRTName) -> Finding:
     gpu, what, install = find_gpu(), title_of(name), f"pip install 'motorvae[{name}]'"
     if name == "tensorrt" and platform.machine() == "aarch64":
         install = "python3 -m venv --system-site-packages motorvae-env"  # JetPack brings it
     if importlib.util.find_spec(name.replace("-", "_")) is None:
-        useful = isinstance(gpu, Gpu)
-        return Finding.optional(
-            what,
-            "not installed" if useful else "not installed; for an NVIDIA GPU only",
-            install if useful else None,
-        )
+        if isinstance(gpu, NoGpu):
+            return (Finding(what, "not installed; for an NVIDIA GPU only", "optional"),)
+        return (Finding(what, "not installed", "optional", install),)
     try:
         package = import_tensorrt(name)
     except MotorVAEError as error:
-        return Finding.warn(what, _one_line(error), install)
+        return (Finding(what, error.clause(), "warn", install),)
     if isinstance(gpu, NoGpu):
-        found = f"{package.version}; runs engines on an NVIDIA GPU only"
-        return Finding.optional(what, found)
-    if objection := package.objection_to(gpu):
-        return Finding.optional(what, f"{package.version}; {objection}")
-    return Finding.ok(what, f"{package.version}, for this GPU")
+        problem: str | None = "runs engines on an NVIDIA GPU only"
+    else:
+        problem = package.objection_to(gpu)
+    if problem:
+        return (Finding(what, f"{package.version}; {problem}", "optional"),)
+    return (Finding(what, f"{package.version}, for this GPU"),)
+
+
+def check_tensorrt_rtx(model: Path) -> tuple[Finding, ...]:
+    """Import TensorRT-RTX, likewise."""
+    return check_tensorrt(model, "tensorrt-rtx")
 
 
 def _no_gpu(gpu: NoGpu) -> Finding:
     """Tell a machine without a card from one whose card cannot be reached."""
-    what, next_command = "NVIDIA GPU", None
     if _KERNEL_MODULE.exists():
         # The kernel has a driver, and this process has no library of it, or no device.
-        next_command = "nvidia-smi; in a container: docker run --gpus all"
+        command = "nvidia-smi; in a container: docker run --gpus all"
     elif any(
         _text(card / "vendor") == _NVIDIA and _text(card / "class").startswith(_DISPLAY)
         for card in Path(_DISPLAY_CARDS).glob("*")
     ):
-        next_command = "sudo ubuntu-drivers install  # on Debian: apt-get install nvidia-driver"
-    if next_command is None:
-        return Finding.optional(what, gpu.reason)
-    return Finding.warn(what, f"a card is there, and {gpu.reason}", next_command)
+        command = "sudo ubuntu-drivers install  # on Debian: apt-get install nvidia-driver"
+    else:
+        return Finding("NVIDIA GPU", gpu.reason, "optional")
+    return Finding("NVIDIA GPU", f"a card is there, and {gpu.reason}", "warn", command)
 
 
 def _run_relu(provider: str) -> None:
@@ -185,7 +158,6 @@ def _run_relu(provider: str) -> None:
     """
     import numpy as np  # noqa: PLC0415  # may be what is missing
 
-    from ...core.errors import BackendError  # noqa: PLC0415
     from ...engines.open import EngineRequest, open_file  # noqa: PLC0415  # with numpy
 
     with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
@@ -202,8 +174,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-
-
-def _one_line(error: Exception) -> str:
-    text = error.clause() if isinstance(error, MotorVAEError) else str(error)
-    return " ".join(text.split()) or type(error).__name__

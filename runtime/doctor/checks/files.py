@@ -1,4 +1,4 @@
-"""The doctor on room: write access, free disk space, free memory."""
+"""The doctor's checks of room: write access, free disk space, free memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from ...core.atomic_files import check_writable
 from ...core.cache_dir import cache_dir
 from ...core.errors import OutputError
-from ..finding import Finding
+from ..finding import Finding, Verdict
 from .video import on_jetson
 
 STREAM_BYTES = 256 << 20
@@ -32,10 +32,10 @@ def check_writing(_model: Path) -> tuple[Finding, ...]:
 
 
 def check_memory(model: Path) -> tuple[Finding, ...]:
-    """Hold the free memory against what a stream takes."""
+    """Compare the free memory with what a stream takes."""
     available = available_bytes()
     if available is None:
-        return (Finding.optional("memory", "not told by this system"),)
+        return (Finding("memory", "not known on this system", "optional"),)
     sizes = [path.stat().st_size for path in model.glob("encoder*.onnx")]
     needed = STREAM_BYTES + COPIES * max(sizes, default=_DEFAULT_ENCODER_BYTES)
     shared = on_jetson()
@@ -43,7 +43,7 @@ def check_memory(model: Path) -> tuple[Finding, ...]:
 
 
 def memory_finding(available: int, needed: int, *, shared: bool) -> Finding:
-    """Hold free memory against what is needed.
+    """Compare free memory with what is needed.
 
     Args:
         available: Bytes that a new process can have.
@@ -55,24 +55,21 @@ def memory_finding(available: int, needed: int, *, shared: bool) -> Finding:
         f"takes about {needed / 1e9:.1f} GB"
     )
     if available >= 2 * needed:
-        return Finding.ok("memory", found)
-    return Finding(
-        what="memory",
-        found=found,
-        verdict="warn" if available >= needed else "FAILED",
-        next_command="ps -eo rss,comm --sort=-rss | head  # and end what is not needed",
-    )
+        return Finding("memory", found)
+    command = "ps -eo rss,comm --sort=-rss | head  # and end what is not needed"
+    return Finding("memory", found, "warn" if available >= needed else "FAILED", command)
 
 
 def available_bytes() -> int | None:
     """Return the memory that a new process can have here, in a container too, or None."""
     try:
-        told = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMORY.read_text("ascii"), re.MULTILINE)
+        text = _MEMORY.read_text("ascii")
     except OSError:
         return None
-    if told is None:
+    listed = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    if listed is None:
         return None
-    available = int(told[1]) << 10
+    available = int(listed[1]) << 10
     try:
         most = int((_CONTAINER / "memory.max").read_text("ascii"))
         taken = int((_CONTAINER / "memory.current").read_text("ascii"))
@@ -90,31 +87,28 @@ def _working_folder() -> Finding:
         check_writable(Path("motorvae-doctor-probe"))
         free = shutil.disk_usage(".").free
     except OSError as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        reason = cause.strerror or str(cause)
-        return Finding.failed(what, f"nothing can be written here: {reason}", "cd ~")
+        return Finding(what, f"nothing can be written here: {_cause(error)}", "FAILED", "cd ~")
     found = f"can be written, {free / 1e9:.1f} GB free"
     if free >= _DISK_LOW_BYTES:
-        return Finding.ok(what, found)
-    return Finding(
-        what=what,
-        found=found,
-        verdict="warn" if free >= _DISK_FULL_BYTES else "FAILED",
-        next_command="du -h --max-depth=1 . | sort -h | tail",
-    )
+        return Finding(what, found)
+    verdict: Verdict = "warn" if free >= _DISK_FULL_BYTES else "FAILED"
+    return Finding(what, found, verdict, "du -h --max-depth=1 . | sort -h | tail")
 
 
 def _cache() -> Finding:
-    what, way = "cache folder", "export XDG_CACHE_HOME=$PWD/.cache"
+    what, command = "cache folder", "export XDG_CACHE_HOME=$PWD/.cache"
     try:
         folder = cache_dir()
     except RuntimeError:
-        found = "this user has no home folder"
-        return Finding.warn(what, found, way)
+        return Finding(what, "this user has no home folder", "warn", command)
     try:
         check_writable(folder / "probe")
     except OutputError as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        found = f"{folder} cannot be written: {cause.strerror or cause}; it only saves time"
-        return Finding.warn(what, found, way)
-    return Finding.ok(what, f"{folder} can be written")
+        found = f"{folder} cannot be written: {_cause(error)}; it only saves time"
+        return Finding(what, found, "warn", command)
+    return Finding(what, f"{folder} can be written")
+
+
+def _cause(error: OSError) -> str:
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return cause.strerror or str(cause)

@@ -1,4 +1,4 @@
-"""The doctor on Python and its packages, held against what motorVAE's own metadata asks for."""
+"""The doctor's checks of Python and its packages, against what motorVAE's metadata asks for."""
 
 from __future__ import annotations
 
@@ -53,10 +53,8 @@ def check_packages(_model: Path) -> tuple[Finding, ...]:
     try:
         requirements = requirements_of("motorvae")
     except importlib.metadata.PackageNotFoundError:
-        missing = Finding.failed(
-            "motorvae", "this Python runs it without having it installed", "pip install -e '.[cpu]'"
-        )
-        return (_python(()), missing)
+        problem = "this Python runs it without having it installed"
+        return _python(()), Finding("motorvae", problem, "FAILED", "pip install -e '.[cpu]'")
     tested = importlib.metadata.metadata("motorvae").get_all("Classifier") or []
     return (
         _python(tuple(tested)),
@@ -94,71 +92,61 @@ def _python(classifiers: tuple[str, ...]) -> Finding:
     version = platform.python_version()
     found = f"{version} on {this_platform()}"
     if not tested or version.rpartition(".")[0] in tested:
-        return Finding.ok("Python", found)
-    return Finding.warn(
-        "Python",
-        f"{found}; this motorVAE is tested with {sentence_list(tested)}",
-        f"python{tested[-1]} -m venv .venv",
-    )
+        return Finding("Python", found)
+    problem = f"{found}; this motorVAE is tested with {sentence_list(tested)}"
+    return Finding("Python", problem, "warn", f"python{tested[-1]} -m venv .venv")
 
 
 def _base(requirements: tuple[Requirement, ...]) -> tuple[Finding, ...]:
-    base = [requirement for requirement in requirements if requirement.extra is None]
     wrong, right = [], []
-    for requirement in base:
-        version, problem = version_of(requirement.package), requirement.problem()
-        if requirement.package in _OWN_ROWS and (problem is None or version is None):
+    for requirement in requirements:
+        package, problem = requirement.package, requirement.problem()
+        version = version_of(package)
+        if requirement.extra or (package in _OWN_ROWS and (problem is None or version is None)):
             continue
         if problem is None:
-            right.append(f"{requirement.package} {version}")
-            continue
-        wrong.append(
-            Finding.failed(
-                requirement.package,
-                problem,
-                f"pip install '{requirement.package}{requirement.bounds}'",
-            )
-        )
-    return (Finding.ok("packages", sentence_list(right)), *wrong)
+            right.append(f"{package} {version}")
+        else:
+            command = f"pip install '{package}{requirement.bounds}'"
+            wrong.append(Finding(package, problem, "FAILED", command))
+    return (Finding("packages", sentence_list(right)), *wrong)
 
 
 def _outputs(requirements: tuple[Requirement, ...]) -> Finding:
     extras = {r.package: r.extra for r in requirements if r.package in OUTPUTS}
-    present, absent, brought = [], [], []
+    present, absent, missing = [], [], []
     for package, target in OUTPUTS.items():
         if version := version_of(package):
             present.append(f"{target} ({package} {version})")
         else:
             extra = extras.get(package)
             absent.append(f"{target} needs {package}")
-            brought.append(f"'motorvae[{extra}]'" if extra else package)
+            missing.append(f"'motorvae[{extra}]'" if extra else package)
     if not absent:
-        return Finding.ok("outputs", sentence_list(present))
-    return Finding.optional(
-        "outputs", "; ".join((*present, *absent)), f"pip install {' '.join(dict.fromkeys(brought))}"
-    )
+        return Finding("outputs", sentence_list(present))
+    command = f"pip install {' '.join(dict.fromkeys(missing))}"
+    return Finding("outputs", "; ".join((*present, *absent)), "optional", command)
 
 
 def _extras(requirements: tuple[Requirement, ...]) -> Finding:
-    """Tell which extras are whole; engines and outputs have rows of their own."""
+    """Return which extras are complete; engines and outputs have rows of their own."""
     packages: dict[str, list[Requirement]] = {}
     for requirement in requirements:
         if requirement.extra and requirement.extra not in _ENGINES | _DEVELOPERS:
             packages.setdefault(requirement.extra, []).append(requirement)
-    whole, lacking = [], {}
+    complete, lacking = [], {}
     for extra, needed in packages.items():
         if all(requirement.package in OUTPUTS for requirement in needed):
             continue
         if problems := [requirement.package for requirement in needed if requirement.problem()]:
             lacking[extra] = problems
         else:
-            whole.append(extra)
+            complete.append(extra)
     if not lacking:
-        return Finding.ok("extras", sentence_list(whole))
+        return Finding("extras", sentence_list(complete))
     texts = [f"{extra} needs {sentence_list(problems)}" for extra, problems in lacking.items()]
-    return Finding.optional(
-        "extras", "; ".join((*whole, *texts)), f"pip install 'motorvae[{','.join(lacking)}]'"
-    )
+    command = f"pip install 'motorvae[{','.join(lacking)}]'"
+    return Finding("extras", "; ".join((*complete, *texts)), "optional", command)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ from motorvae.runtime.doctor.checks.video import (
 from motorvae.runtime.doctor.finding import Finding
 from motorvae.runtime.doctor.screen import Screen, examine_machine, findings_of, print_screen
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
+from motorvae.runtime.sources.device_names import Camera
 
 NO_GPU = NoGpu("no NVIDIA driver (a test)")
 ORIN = Gpu("A GPU of a test", "8.7", "13.0", "580.10", 8 << 30, integrated=True)
@@ -419,14 +420,16 @@ def test_pyav_has_what_network_cameras_need() -> None:
 
 
 def test_cameras_are_named_without_their_serial_numbers() -> None:
-    listed = ["/dev/video0 (A lens, /dev/v4l/by-id/usb-Maker_Lens_S3R14L-video-index0)"]
+    device = Path("/dev/video0")
+    link = Path("/dev/v4l/by-id/usb-Maker_Lens_S3R14L-video-index0")
+    listed = [Camera(device, "A lens", link)]
     finding = cameras_finding(listed, {})
     assert finding.verdict == "ok"
     assert "A lens" in finding.found
     assert "S3R14L" not in finding.found
-    closed = cameras_finding(listed, {"/dev/video0": True})
+    closed = cameras_finding(listed, {device: True})
     assert (closed.verdict, (closed.next_command or "")[:21]) == ("FAILED", "sudo usermod -aG vide")
-    absent = cameras_finding(listed, {"/dev/video0": False})
+    absent = cameras_finding(listed, {device: False})
     assert absent.next_command == "docker run --device /dev/video0"
     none = cameras_finding([], {})
     assert (none.verdict, none.found) == ("warn", "none found")
