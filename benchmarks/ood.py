@@ -19,8 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..export.ood.capability import auroc, scored_images
-from ..export.ood.images import altered_images, made_images
+from ..export.ood import altered_images, auroc, made_images, scored_images
 from ..runtime.bundle.arrays import arrays_from_npz
 from ..runtime.bundle.graph_key import GraphKey
 from ..runtime.bundle.load import Bundle, load_bundle

@@ -20,7 +20,7 @@ from motorvae.benchmarks.ood import (
     main,
     print_separation,
 )
-from motorvae.export.ood.images import altered_images, made_images
+from motorvae.export.ood import altered_images, made_images
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.documents import save_document

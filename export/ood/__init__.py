@@ -1,1 +1,0 @@
-"""What out-of-distribution detection can tell for one model, tried on generated images."""
