@@ -29,7 +29,7 @@ from ..runtime.engines.tensorrt.find import unknown_in_engines
 from .graph_folder import GraphFolder
 from .int8.graphs import Int8Request, Int8Search, LeftOut, Searched
 from .int8.images import Luma, calibration_from_text
-from .ood.capability import ood_capability
+from .ood import ood_capability
 from .verify.reference import Reference, reference_from_bundle, save_reference
 from .writer import BundleWriter
 
