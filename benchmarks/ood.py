@@ -20,13 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ..export.ood import altered_images, auroc, made_images, scored_images
-from ..runtime.bundle.arrays import arrays_from_npz
 from ..runtime.bundle.graph_key import GraphKey
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import VERIFICATION_IMAGES
 from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
 from ..runtime.core.command import run_command, stderr_console
-from ..runtime.core.documents import document_from_json, save_document
+from ..runtime.core.documents import arrays_from_npz, document_from_json, save_document
 from ..runtime.core.errors import BundleError, ConfigError, MeasurementError
 from ..runtime.core.spec import ModelSpec, StrictModel
 from ..runtime.engines.base import Backend

@@ -9,12 +9,17 @@ from pathlib import Path
 import onnx_ir as ir
 import orjson
 
-from ..runtime.bundle.arrays import arrays_from_npz
-from ..runtime.bundle.calibration import HELD_OUT
 from ..runtime.bundle.graph_key import ENGINES, GraphKey, Part, Precision
 from ..runtime.bundle.load import Bundle
-from ..runtime.bundle.manifest import MANIFEST, STATISTICS, VERIFICATION_IMAGES, GraphReport
+from ..runtime.bundle.manifest import (
+    HELD_OUT,
+    MANIFEST,
+    STATISTICS,
+    VERIFICATION_IMAGES,
+    GraphReport,
+)
 from ..runtime.core.atomic_files import check_writable, replaced_folder
+from ..runtime.core.documents import arrays_from_npz
 from ..runtime.core.errors import (
     BackendError,
     BundleError,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.bundle.ood_capability import KindCapability, OODCapability
+from ..runtime.bundle.manifest import KindCapability, OODCapability
 from ..runtime.engines.base import Backend
 from ..runtime.engines.open import open_file
 from ..runtime.ood.detector import OODDetector, OODScores, missing_statistics

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from ..runtime.bundle.calibration import HELD_OUT
+from ..runtime.bundle.manifest import HELD_OUT
 from .tensorrt.add_engines import EngineChoice
 
 DEFAULT_CHECKPOINT = Path("runs/latest")

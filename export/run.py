@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import orjson
 from rich.console import Console
 
-from ..runtime.bundle.calibration import HELD_OUT
 from ..runtime.bundle.graph_key import ENGINES, PARTS, TARGETS, Precision, Target
 from ..runtime.bundle.load import Bundle, load_bundle
-from ..runtime.bundle.manifest import MANIFEST, GraphReport
+from ..runtime.bundle.manifest import HELD_OUT, MANIFEST, GraphReport
 from ..runtime.core.atomic_files import sha256_of
 from ..runtime.core.errors import (
     BundleError,

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from ..runtime.bundle.calibration import Calibration
 from ..runtime.bundle.graph_key import GraphKey, Part
 from ..runtime.bundle.load import load_bundle
 from ..runtime.bundle.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
+    Calibration,
     FileEntry,
     GraphEntry,
     GraphReport,
     Manifest,
+    OODCapability,
     Preprocessing,
 )
-from ..runtime.bundle.ood_capability import OODCapability
 from ..runtime.core.errors import BackendError, MissingDependencyError, VerificationError
 from ..runtime.engines.open import EngineRequest, GraphFile, open_engine
 from .graph_folder import GraphFolder, facts_of

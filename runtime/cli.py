@@ -14,14 +14,9 @@ import tyro
 from rich.progress import Progress
 
 from .bundle.load import load_bundle
-from .core.command import (
-    print_remarks,
-    print_sentence,
-    run_command,
-    stderr_console,
-    stopping_on_signals,
-)
+from .core.command import print_remarks, print_sentence, run_command, stderr_console
 from .core.errors import SourceError
+from .core.lifecycle import stopping_on_signals
 from .engines.open import EngineRequest
 from .engines.select import Rebuild, SelectedEngine
 from .sources.base import FrameSource

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import pickle
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -16,8 +15,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ..runtime.core.atomic_files import replaced_file
-from ..runtime.core.command import ending_signals
 from ..runtime.core.errors import CheckpointError
+from ..runtime.core.lifecycle import ending_signals, signals_handled_by
 
 RESUME_NAME = "resume.ckpt"
 
@@ -40,25 +39,14 @@ class StopRequest(Callback):
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Take them as a request within the block (in the main thread only)."""
-        if threading.current_thread() is not threading.main_thread():
+        with signals_handled_by(self._on_signal, self._signals):
             yield
-            return
-        before = {number: signal.getsignal(number) for number in self._signals}
-        self._listen()
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def on_train_start(self, *_: object) -> None:
         """Take SIGTERM back from Lightning, which would leave in the midst of an epoch."""
         if signal.getsignal(signal.SIGINT) == self._on_signal:
-            self._listen()
-
-    def _listen(self) -> None:
-        for number in self._signals:
-            signal.signal(number, self._on_signal)
+            for number in self._signals:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.asked = True

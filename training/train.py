@@ -22,9 +22,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 
-from ..runtime.core.atomic_files import interrupts_deferred
 from ..runtime.core.command import print_sentence, stderr_console
 from ..runtime.core.errors import CheckpointError, ConfigError, OutputError
+from ..runtime.core.lifecycle import interrupts_deferred
 from ..runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.core.spec import ModelSpec
 from .autotune_threads import ThreadTrials

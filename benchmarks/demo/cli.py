@@ -15,8 +15,9 @@ import av
 from rich.console import Console
 
 from ...runtime.core.atomic_files import replaced_file
-from ...runtime.core.command import Terminated, run_command, stderr_console
+from ...runtime.core.command import run_command, stderr_console
 from ...runtime.core.errors import ConfigError, OutputError, StepFailedError, next_command
+from ...runtime.core.lifecycle import Terminated
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
 
 VIDEO_SIZE = 512

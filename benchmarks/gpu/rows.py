@@ -17,9 +17,9 @@ from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import GraphKey, Precision, Tensor, Variant
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import GraphEntry, GraphReport
-from ...runtime.core.closing import Closing
 from ...runtime.core.errors import BackendError, MeasurementError
 from ...runtime.core.latency import NS_PER_MS
+from ...runtime.core.lifecycle import Closing
 from ...runtime.engines.base import Arrays, Backend, Batch
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, title_of
 from ..measure.case import Case, CudaGraph, GpuMode

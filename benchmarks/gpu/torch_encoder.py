@@ -12,8 +12,8 @@ import torch
 from ...runtime.bundle.graph_key import Tensor
 from ...runtime.bundle.load import Bundle
 from ...runtime.core.atomic_files import sha256_of
-from ...runtime.core.closing import Closing
 from ...runtime.core.errors import BackendError, MeasurementError
+from ...runtime.core.lifecycle import Closing
 from ...runtime.engines.base import Arrays, Batch, check_batch
 from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
 

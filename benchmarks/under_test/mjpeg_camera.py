@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from ...runtime.core.closing import Closing
+from ...runtime.core.lifecycle import Closing
 
 _BOUNDARY = "frame"
 CONTENT_TYPE = f"multipart/x-mixed-replace;boundary={_BOUNDARY}"

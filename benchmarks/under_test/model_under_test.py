@@ -18,11 +18,11 @@ from ...export.bundle import write_bundle
 from ...export.onnx_export import onnx_from_model
 from ...export.verify.reference import HeldOut, Reference, Spread, spread_from_statistics
 from ...export.verify.torch_reference import reference_from_model
-from ...runtime.bundle.arrays import arrays_from_npz
 from ...runtime.bundle.graph_key import Part
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
 from ...runtime.core.atomic_files import sha256_of
+from ...runtime.core.documents import arrays_from_npz
 from ...runtime.core.errors import BundleError, MeasurementError, next_command
 from ...runtime.core.spec import ModelSpec
 from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 import psutil  # type: ignore[import-untyped]
 
-from ...runtime.core.closing import Closing
 from ...runtime.core.errors import MeasurementError
+from ...runtime.core.lifecycle import Closing
 
 _STREAM = "import sys; from motorvae.runtime.cli import stream_main; sys.exit(stream_main())"
 _STOP_S = 20

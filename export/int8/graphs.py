@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ...runtime.bundle.calibration import HELD_OUT, Calibration
 from ...runtime.bundle.graph_key import TARGETS, GraphKey, Target
-from ...runtime.bundle.manifest import GraphReport
+from ...runtime.bundle.manifest import HELD_OUT, Calibration, GraphReport
 from ...runtime.core.errors import sentence_list
 from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle.calibration import HELD_OUT
+from ...runtime.bundle.manifest import HELD_OUT
 from ...runtime.core.errors import ConfigError, DataError
 from ...runtime.core.frame import Gap
 from ...runtime.core.redaction import without_credentials

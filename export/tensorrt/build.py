@@ -17,10 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ...runtime.bundle.graph_key import Precision
-from ...runtime.core.atomic_files import replaced_file
-from ...runtime.core.cache_dir import cache_dir
-from ...runtime.core.command import ending_signals, handled_by
+from ...runtime.core.atomic_files import cache_dir, replaced_file
 from ...runtime.core.errors import EngineError, OutputError
+from ...runtime.core.lifecycle import ending_signals, signals_handled_by
 from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
 from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
@@ -149,7 +148,7 @@ def interrupt_deferred() -> Iterator[threading.Event]:
     An exception raised inside a callback would unwind through the builder's C++ frames.
     """
     cancelled = threading.Event()
-    with handled_by(lambda *_: cancelled.set(), ending_signals()):
+    with signals_handled_by(lambda *_: cancelled.set(), ending_signals()):
         yield cancelled
     if cancelled.is_set():
         raise KeyboardInterrupt

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle.arrays import arrays_from_npz
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
+from ...runtime.core.documents import arrays_from_npz
 from ...runtime.core.errors import BundleError, CheckpointError
 from ...runtime.engines.open import open_engine
 from ...training.model.latent_units import is_informative

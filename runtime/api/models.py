@@ -16,8 +16,8 @@ from .keywords import EngineKeywords, checked_keywords
 from .runtime.bundle.graph_key import Part, Precision
 from .runtime.bundle.load import Bundle as CheckedBundle
 from .runtime.bundle.load import load_bundle
-from .runtime.core.closing import Closing
 from .runtime.core.errors import BackendError, ConfigError, ImageError
+from .runtime.core.lifecycle import Closing
 from .runtime.core.spec import ModelSpec
 from .runtime.engines.base import Arrays, Batch
 from .runtime.engines.open import BackendName, EngineRequest

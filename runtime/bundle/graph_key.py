@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, get_args
 
 from ..core.spec import ModelSpec, StrictModel
 
@@ -37,15 +37,6 @@ class Tensor(StrictModel):
     shape: tuple[int | str, ...]
 
 
-class KeyFields(TypedDict):
-    """A key as documents on disk spell it, flat."""
-
-    graph: Part
-    precision: Precision
-    variant: Variant
-    made_for: Target | None
-
-
 @dataclass(frozen=True, slots=True)
 class GraphKey:
     """Names one graph.
@@ -70,14 +61,10 @@ class GraphKey:
         return f"{self.part} {self.precision}{variant}{target}"
 
     @property
-    def fields(self) -> KeyFields:
+    def fields(self) -> dict[str, Any]:
         """The same as documents on disk spell it."""
-        return {
-            "graph": self.part,
-            "precision": self.precision,
-            "variant": self.variant,
-            "made_for": self.target,
-        }
+        names = ("graph", "precision", "variant", "made_for")
+        return dict(zip(names, astuple(self), strict=True))
 
     @property
     def for_any(self) -> GraphKey:

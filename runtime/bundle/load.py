@@ -6,11 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..core.atomic_files import sha256_of
+from ..core.documents import document_from_json
 from ..core.errors import BundleError, next_command, sentence_list
 from ..core.spec import ModelSpec
 from .graph_key import LEANEST_FIRST, GraphKey
-from .integrity import check_bytes, check_place
-from .manifest import MANIFEST, FileEntry, GraphEntry, Manifest, manifest_from_json
+from .manifest import (
+    EARLIER_VERSIONS,
+    MANIFEST,
+    SCHEMA_VERSION,
+    FileEntry,
+    GraphEntry,
+    Manifest,
+)
+
+_EXPORT_AGAIN = "export the bundle again"
+_COPY_AGAIN = "copy the bundle again, or export it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,7 @@ class Bundle:
         """Return one graph's entry.
 
         Raises:
-            BundleError: The bundle has no such graph; the message says which it has.
+            BundleError: The bundle has no such graph; the message names those that it has.
         """
         for entry in self.manifest.graphs:
             if entry.key == key:
@@ -52,7 +63,7 @@ class Bundle:
             outputs: What it must give; all that the part can give where left out.
 
         Raises:
-            BundleError: The bundle has no such graph; the message says which it has.
+            BundleError: The bundle has no such graph; the message names those that it has.
         """
         fitting = [
             entry
@@ -72,33 +83,41 @@ class Bundle:
             for report in self.manifest.verification
         )
 
-    def _lacks(self, key: GraphKey) -> BundleError:
-        present = sentence_list([entry.title for entry in self.manifest.graphs])
-        is_int8 = key.precision == "int8"
-        target = [key.target] if is_int8 and key.target else []
-        flag = f"--{key.precision}"
-        way = f"run {next_command('motorvae-export', '--model', self.folder, flag, *target)}"
-        if key.precision == "fp32":
-            way = "export it again"
-        elif target and any(
-            (e.precision, e.made_for) == ("int8", key.target) for e in self.manifest.graphs
-        ):
-            way = (
-                "it did not pass verification when the others were made; export the "
-                "checkpoint again with other images in --calibration, or take another precision"
-            )
-        return BundleError(f"{self.folder} has no {key.title} (it has {present}): {way}")
-
     def path(self, entry: FileEntry) -> Path:
         """Return where a file of this bundle lies, its bytes checked.
 
         Raises:
             BundleError: It was altered, or cannot be read.
         """
+        path = self.folder / entry.file
         if entry.file in self.unread:
-            check_bytes(self.folder, entry.file, entry.sha256)
+            try:
+                digest = sha256_of(path)
+            except OSError as error:
+                raise _unreadable(self.folder, entry.file, error) from error
+            if digest != entry.sha256:
+                raise BundleError(
+                    f"{path} was altered: sha256 {digest[:12]}..., and the manifest says "
+                    f"{entry.sha256[:12]}...; {_COPY_AGAIN}"
+                )
             self.unread.discard(entry.file)
-        return self.folder / entry.file
+        return path
+
+    def _lacks(self, key: GraphKey) -> BundleError:
+        present = sentence_list([entry.title for entry in self.manifest.graphs])
+        target = [key.target] if key.precision == "int8" and key.target else []
+        made = {(entry.precision, entry.made_for) for entry in self.manifest.graphs}
+        if key.precision == "fp32":
+            fix = "export it again"
+        elif target and ("int8", key.target) in made:
+            fix = (
+                "it did not pass verification when the others were made; export the "
+                "checkpoint again with other images in --calibration, or take another precision"
+            )
+        else:
+            words = ("motorvae-export", "--model", self.folder, f"--{key.precision}", *target)
+            fix = f"run {next_command(*words)}"
+        return BundleError(f"{self.folder} has no {key.title} (it has {present}): {fix}")
 
 
 def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
@@ -119,20 +138,52 @@ def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
         raise BundleError(
             f"{folder} is no bundle, it has no {MANIFEST}: give a folder that motorvae-export wrote"
         )
-    manifest = manifest_from_json(folder / MANIFEST)
+    manifest = document_from_json(
+        folder / MANIFEST,
+        Manifest,
+        version=SCHEMA_VERSION,
+        earlier=EARLIER_VERSIONS,
+        error=BundleError,
+        again=_EXPORT_AGAIN,
+    )
     entries: tuple[FileEntry, ...] = (*manifest.graphs, *manifest.files)
     for entry in entries:
-        check_place(folder, entry.file, entry.size_bytes)
+        _check_place(folder, entry)
     for graph in manifest.graphs:
         expected = graph.key.inputs(manifest.model), graph.key.outputs(manifest.model)
         if (graph.inputs, graph.outputs) != expected:
             raise BundleError(
                 f"{folder / graph.file}: the manifest's inputs and outputs are not those of a "
-                f"{graph.graph} with {manifest.model}: export the bundle again"
+                f"{graph.graph} with {manifest.model}: {_EXPORT_AGAIN}"
             )
-    if len({entry.file for entry in entries}) < len({(e.file, e.sha256) for e in entries}):
-        raise BundleError(f"{folder / MANIFEST} says of one file that it is two: export it again")
     bundle = Bundle(folder, manifest, {entry.file for entry in entries})
     for entry in entries if hash_all else ():
         bundle.path(entry)
     return bundle
+
+
+def _check_place(folder: Path, entry: FileEntry) -> None:
+    """Make sure that a file lies inside the bundle and has its size."""
+    path = folder / entry.file
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+        inside = inside and not Path(entry.file).is_absolute()
+        is_readable = inside and path.is_file()
+        found_bytes = path.stat().st_size if is_readable else 0
+    except (OSError, ValueError, RuntimeError) as error:  # a link to itself, a NUL, too long
+        raise _unreadable(folder, entry.file, error) from error
+    if not inside:
+        raise BundleError(
+            f"the manifest of {folder} names {entry.file!r}, which leaves the bundle: do not use it"
+        )
+    if not is_readable:
+        raise BundleError(f"{path} is missing: copy the whole bundle again, or export it again")
+    if found_bytes != entry.size_bytes:
+        raise BundleError(
+            f"{path} has {found_bytes} bytes, and the manifest says {entry.size_bytes}: "
+            f"{_COPY_AGAIN}"
+        )
+
+
+def _unreadable(folder: Path, file: str, error: Exception) -> BundleError:
+    return BundleError(f"cannot read {file[:80]!r} of {folder}: {error}; {_EXPORT_AGAIN}")

@@ -6,23 +6,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from ..core.atomic_files import sha256_of
-from ..core.documents import document_from_json
-from ..core.errors import BundleError
 from ..core.spec import ModelSpec, StrictModel
-from .calibration import Calibration
 from .graph_key import OUTPUTS, GraphKey, Part, Precision, Target, Tensor, Variant
-from .ood_capability import OODCapability
 
 SCHEMA_VERSION: Literal[4] = 4
-EARLIER_VERSIONS: tuple[int, ...] = (2,)
+EARLIER_VERSIONS = (2,)
 """Bundles of these are read, too: what they lack has a default."""
 
 MANIFEST = "manifest.json"
 STATISTICS = "latents.npz"
 VERIFICATION_IMAGES = "verification.npz"
+
+HELD_OUT = "held-out"
+"""The origin of calibration images that were kept from training."""
+DETECTED_SHARE, PARTLY_SHARE = 0.9, 0.1
+"""Rows flag an image or do not, so an AUROC earns no word: a group is detected where at least so
+many images of each of its kinds are flagged, and partly where so many of one of them are, and in
+both cases more than known images may be."""
 
 
 class FileEntry(StrictModel):
@@ -55,6 +58,34 @@ class NamedGraph(StrictModel):
     def title(self) -> str:
         """Which graph, in words; see `GraphKey.title`."""
         return self.key.title
+
+
+class Calibration(StrictModel):
+    """How an INT8 graph's ranges were found.
+
+    Attributes:
+        method: Where a value's range ends: at the least and largest seen, or where a share of all
+            values lies inside.
+        percentile: That share in percent; None for min-max.
+        equalised: Whether channels of neighbouring layers were scaled alike before.
+        excluded: Layers that stay in float32.
+        images: Number of images that the ranges come from.
+        origin: Where these come from: `held-out`, or what the user named.
+        chosen: Number of images, none of these, that candidates were compared on; 0 in bundles of
+            version 2, where those that judged chose as well.
+        judged: Number of images, none of all these, that judged what was chosen.
+        finalists: How many candidates were held against these; the first that passed was kept.
+    """
+
+    method: Literal["min-max", "percentile"]
+    percentile: float | None = Field(default=None, gt=50, lt=100)
+    equalised: bool = False
+    excluded: tuple[str, ...] = ()
+    images: int = Field(ge=1)
+    origin: str
+    chosen: int = Field(default=0, ge=0)
+    judged: int = Field(ge=1)
+    finalists: int = Field(default=1, ge=1)
 
 
 class GraphEntry(NamedGraph, FileEntry):
@@ -90,6 +121,12 @@ class Metric(StrictModel):
     passed: bool = True
     higher_is_better: bool = False
 
+    def __str__(self) -> str:
+        if self.bound is None:
+            return f"{self.value:.3g}"
+        direction = "down" if self.higher_is_better else "up"
+        return f"{self.value:.3g}, {direction} to {self.bound:.3g} in the next 128 images"
+
 
 class GraphReport(NamedGraph):
     """How far one output of one graph is from its reference, and the limits it was held to.
@@ -113,17 +150,10 @@ class GraphReport(NamedGraph):
     def failures(self) -> tuple[str, ...]:
         """Every figure past its limit, as a clause."""
         return tuple(
-            f"{self.title} {self.output}: {metric.name} {_told(metric)} (limit {metric.limit:g})"
+            f"{self.title} {self.output}: {metric.name} {metric} (limit {metric.limit:g})"
             for metric in self.metrics
             if not metric.passed and metric.limit is not None
         )
-
-
-def _told(metric: Metric) -> str:
-    if metric.bound is None:
-        return f"{metric.value:.3g}"
-    way = "down" if metric.higher_is_better else "up"
-    return f"{metric.value:.3g}, {way} to {metric.bound:.3g} in the next 128 images"
 
 
 class Preprocessing(StrictModel):
@@ -132,6 +162,74 @@ class Preprocessing(StrictModel):
     luma: str = "BT.601 weights, full range, 8 bit"
     resize: str = "area average (bilinear where an axis grows)"
     scale: float = 1 / 255
+
+
+class KindCapability(StrictModel):
+    """Generated images of one kind.
+
+    Attributes:
+        name: A group, or a group and what is special, as in "noise, white".
+        auroc: The share of pairs of a held-out image and one of these in which this one has the
+            higher `ood_score`; a tie counts half.
+        flagged: The share of these with `is_ood`.
+    """
+
+    name: str
+    images: int = Field(ge=1)
+    auroc: float = Field(ge=0, le=1)
+    flagged: float = Field(ge=0, le=1)
+
+
+class OODCapability(StrictModel):
+    """How well `is_ood` does for one model, as the export measured it with the float32 graphs.
+
+    Attributes:
+        ood_above: The percentile that it was measured at.
+        false_alarms: The share of known images to expect past it, at most.
+        images: Held-out images behind the limits.
+        effective_images: How many independent ones are worth as much.
+        kinds: One by one.
+    """
+
+    ood_above: float = Field(gt=0, le=100)
+    false_alarms: float = Field(ge=0, le=1)
+    images: int = Field(ge=1)
+    effective_images: float = Field(ge=1)
+    kinds: tuple[KindCapability, ...]
+
+    def groups(self) -> tuple[list[str], list[str], list[str]]:
+        """Return the groups of kinds that are detected, detected in part, and not detected."""
+        found: tuple[list[str], list[str], list[str]] = ([], [], [])
+        for group, shares in self._shares().items():
+            fully = min(shares) >= DETECTED_SHARE and min(shares) > self.false_alarms
+            partly = max(shares) >= PARTLY_SHARE and max(shares) > self.false_alarms
+            found[0 if fully else 1 if partly else 2].append(group)
+        return found
+
+    @property
+    def detects_nothing(self) -> bool:
+        """Whether not one kind is detected even in part."""
+        return not any(self.groups()[:2])
+
+    def in_words(self) -> str:
+        """Return such as "noise, covered; partly: overexposed (40 to 100 %); not: shifted"."""
+        fully, partly, not_ = self.groups()
+        shares = self._shares()
+        partly = [f"{group} ({_percent_range(shares[group])})" for group in partly]
+        parts = (("", fully), ("partly: ", partly), ("not: ", not_))
+        return "; ".join(f"{prefix}{', '.join(names)}" for prefix, names in parts if names)
+
+    def _shares(self) -> dict[str, list[float]]:
+        """Return the flagged share of each kind, by group."""
+        shares: dict[str, list[float]] = {}
+        for kind in self.kinds:
+            shares.setdefault(kind.name.partition(",")[0], []).append(kind.flagged)
+        return shares
+
+
+def _percent_range(shares: list[float]) -> str:
+    least, most = (f"{100 * share:.0f}" for share in (min(shares), max(shares)))
+    return f"{least} %" if least == most else f"{least} to {most} %"
 
 
 class Manifest(StrictModel):
@@ -147,24 +245,20 @@ class Manifest(StrictModel):
     weights_sha256: str
     model: ModelSpec
     preprocessing: Preprocessing
-    graphs: tuple[GraphEntry, ...]
+    graphs: tuple[GraphEntry, ...] = Field(min_length=1)
     files: tuple[FileEntry, ...]
     verification: tuple[GraphReport, ...]
     remarks: tuple[str, ...] = ()
     ood: OODCapability | None = None
 
-
-def manifest_from_json(path: Path) -> Manifest:
-    """Read a manifest.
-
-    Raises:
-        BundleError: It is missing, not JSON, of another schema version, or does not fit it.
-    """
-    return document_from_json(
-        path,
-        Manifest,
-        version=SCHEMA_VERSION,
-        earlier=EARLIER_VERSIONS,
-        error=BundleError,
-        again="export the bundle again",
-    )
+    @model_validator(mode="after")
+    def _check_names(self) -> Manifest:
+        hashes: dict[str, str] = {}
+        for one in (*self.graphs, *self.files):
+            if hashes.setdefault(one.file, one.sha256) != one.sha256:
+                raise ValueError(f"{one.file} is listed with two hashes")
+        titles = [graph.title for graph in self.graphs]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"{title} is listed twice")
+        return self

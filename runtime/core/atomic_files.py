@@ -1,20 +1,19 @@
-"""Files that are either whole or absent: atomic replacement, hashes, rotation."""
+"""Files that are either whole or absent: atomic replacement, hashes, rotation, the cache."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import shutil
-import signal
-import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import MotorVAEError, OutputError
+from .lifecycle import interrupts_deferred
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -92,25 +91,6 @@ def replaced_folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Hear Ctrl-C, SIGTERM and SIGHUP only after the block, which must be short and be whole."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard: list[int] = []
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
-    earlier = {number: signal.signal(number, lambda n, _: heard.append(n)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-        if heard:
-            signal.raise_signal(heard[0])
-
-
 def set_aside(path: Path, *, or_folder: bool = False) -> Path | None:
     """Rename an existing file to the first free `name.N.suffix`, so that nothing is overwritten.
 
@@ -124,24 +104,16 @@ def set_aside(path: Path, *, or_folder: bool = False) -> Path | None:
     Raises:
         OutputError: It cannot be renamed, or something else is there.
     """
-    if not path.exists():
-        return None
     check_replaceable_file(path, or_folder=or_folder)
     with _as_output_error(path):
-        for number in range(1, sys.maxsize):
-            kept = path.with_name(f"{path.stem}.{number}{path.suffix}")
-            if not kept.exists():
-                path.rename(kept)
-                return kept
-    raise AssertionError("unreachable: there is always a free number")
+        if not path.exists():
+            return None
+        names = (path.with_name(f"{path.stem}.{n}{path.suffix}") for n in itertools.count(1))
+        return path.rename(next(name for name in names if not name.exists()))
 
 
 def check_replaceable_file(path: Path, *, or_folder: bool = False) -> None:
-    """Refuse to put a file where something else is.
-
-    Raises:
-        OutputError: A device is at `path`, or a folder and that is not allowed.
-    """
+    """Refuse, as an `OutputError`, to put a file where a device or a folder is."""
     if path.exists() and not path.is_file() and not (or_folder and path.is_dir()):
         raise OutputError(f"{path} exists and is not a file: name another output")
 
@@ -153,15 +125,20 @@ def check_writable(path: Path) -> None:
         OutputError: The nearest existing folder cannot be written, or a file is in the way.
     """
     with _as_output_error(path):
-        folder = path.parent
-        while not folder.exists():
-            folder = folder.parent
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def cache_dir() -> Path:
+    """Return motorVAE's folder for files that only save time; it need not exist yet.
+
+    `XDG_CACHE_HOME` moves it, as the XDG base directory specification says.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "motorvae"
 
 
 def _sync(path: Path) -> None:
-    """Ask the system to put a file or folder on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -177,13 +154,10 @@ def _umask() -> int:
 
 def _exchange(one: Path, other: Path) -> None:
     """Swap two folders: in one step where the kernel can, else in two with a way back."""
-    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
-    if renameat2 is not None:
-        done = renameat2(
-            _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
-        )
-        if done == 0:
-            return
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", lambda *_: -1)
+    names = os.fsencode(one), os.fsencode(other)
+    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return
     aside = one.with_name(one.name + "-previous")
     other.rename(aside)
     try:

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import inspect
 import itertools
 import os
-import signal
 import sys
 import textwrap
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, cast, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
 
 from .errors import ConfigError, MotorVAEError
+from .lifecycle import terminated_by_signals
 from .packages import own_version
 
 Options = TypeVar("Options")
 
 MISUSED = 2
 INTERRUPTED = 130
-SAME_SIGNAL_S = 0.1
-"""A second signal within this time of the first is the same one, sent twice."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, which unlike Ctrl-C in a terminal may have reached this process alone."""
 
 
 def stderr_console() -> Console:
@@ -82,9 +73,7 @@ def run_command(
         message becomes one line on standard error; 130 after Ctrl-C, SIGTERM or SIGHUP. The parser
         exits with 2 by itself.
     """
-    # All but Ctrl-C, which Python handles: let them unwind as it does, so that nothing half-written
-    # stays.
-    with handled_by(_interrupt, ending_signals()[1:]):
+    with terminated_by_signals():
         given = list(sys.argv[1:] if args is None else args)
         if "--version" in given:
             sys.stdout.write(f"{prog} {own_version()}\n")
@@ -287,51 +276,3 @@ def _run(body: Callable[[], int | None], prog: str) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted\n")
         return INTERRUPTED
-
-
-def ending_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that ask a process to end: SIGHUP is left alone where nohup ignores it."""
-    hung_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
-    return (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hung_up else []))
-
-
-@contextlib.contextmanager
-def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on the first signal that asks to end, and end at once on the second.
-
-    The handler runs between two steps of the main thread, so that `stop` may take no lock that
-    the main thread may hold. Supervisors such as timeout signal a process and its group: what
-    follows at once is still the first.
-    """
-    first_s: list[float] = []
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if not first_s:
-            first_s.append(time.monotonic())
-            stop()
-        elif time.monotonic() - first_s[0] > SAME_SIGNAL_S:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    with handled_by(handle, ending_signals()):
-        yield
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
-
-
-@contextlib.contextmanager
-def handled_by(
-    handler: Callable[[int, FrameType | None], None], numbers: Sequence[signal.Signals]
-) -> Iterator[None]:
-    """Let a function handle signals within the block, in the main thread only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    earlier = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, before in earlier.items():
-            signal.signal(number, before)

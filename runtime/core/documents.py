@@ -1,16 +1,20 @@
-"""Versioned JSON documents: written whole or not at all, read with suspicion."""
+"""Files that are read without trusting them: versioned JSON documents, and arrays in .npz."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import zlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from zipfile import BadZipFile
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 from pydantic import ValidationError
 
 from .atomic_files import replaced_file
-from .errors import MotorVAEError
+from .errors import MotorVAEError, sentence_list
 from .spec import StrictModel, problem_of
 
 Document = TypeVar("Document", bound=StrictModel)
@@ -32,12 +36,9 @@ def document_from_json(
         kind: What it must hold.
         version: The `schema_version` that is written.
         earlier: Further ones that are read: of documents that lack what has a default since.
-        error: What is raised.
+        error: What is raised where it is missing, not JSON, of another version, or does not fit;
+            the message names the file, the first problem and `again`.
         again: How to make the file anew, such as "export the bundle again".
-
-    Raises:
-        MotorVAEError: As `error`: the file is missing, not JSON, of another version, or does not
-            fit; the message names the file, the first problem and `again`.
     """
     try:
         data = path.read_bytes()
@@ -59,10 +60,32 @@ def document_from_json(
 
 
 def save_document(path: Path, document: StrictModel, *, indent: int | None = None) -> None:
-    """Write a document, whole or not at all.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write a document, whole or not at all; an `OutputError` where it cannot be written."""
     with replaced_file(path) as temporary:
         temporary.write_text(document.model_dump_json(indent=indent) + "\n", encoding="utf-8")
+
+
+def arrays_from_npz(
+    path: Path, keys: Sequence[str] | None = None, *, error: type[MotorVAEError], again: str
+) -> dict[str, npt.NDArray[Any]]:
+    """Read arrays of a file, whole and without pickle.
+
+    Args:
+        path: The file.
+        keys: Names of those that are needed; by default all that are there.
+        error: What is raised where it is missing, cut short, lacks a key, or holds something else
+            than arrays.
+        again: How to make the file anew.
+    """
+    try:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                raise error(f"{path} is one array without a name: {again}")
+            with content:
+                return {key: content[key] for key in (content if keys is None else keys)}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as cause:
+        if isinstance(cause, MotorVAEError):
+            raise  # ours are ValueErrors too, and already say what is wrong
+        what = "arrays" if keys is None else sentence_list([repr(key) for key in keys])
+        raise error(f"cannot read {what} from {path}: {cause}; {again}") from cause

@@ -20,8 +20,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort  # reads that variable
 
 from ..bundle.graph_key import Tensor
-from ..core.closing import Closing
 from ..core.errors import BackendError, MissingDependencyError, ProviderError, sentence_list
+from ..core.lifecycle import Closing
 from ..core.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from ..core.redaction import without_private
 from .base import Arrays, Batch, check_batch

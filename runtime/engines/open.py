@@ -10,7 +10,7 @@ import tyro
 
 from ..bundle.graph_key import GraphKey, Precision
 from ..bundle.load import Bundle
-from ..core.cache_dir import cache_dir
+from ..core.atomic_files import cache_dir
 from ..core.errors import ConfigError, missing_dependency
 from ..core.spec import ModelSpec
 from .base import Backend

@@ -18,8 +18,8 @@ if "openvino_telemetry" not in sys.modules:
 import openvino as ov
 
 from ..bundle.graph_key import Precision, Tensor
-from ..core.closing import Closing
 from ..core.errors import BackendError
+from ..core.lifecycle import Closing
 from .base import Arrays, Batch, check_batch
 from .cpu_threads import checked_threads
 

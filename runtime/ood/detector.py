@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle.arrays import arrays_from_npz
 from ..bundle.load import Bundle
 from ..bundle.manifest import STATISTICS
+from ..core.documents import arrays_from_npz
 from ..core.errors import BundleError, ConfigError, sentence_list
 from .appearance import Appearance
 from .tail import TAIL_LEVEL, Tail

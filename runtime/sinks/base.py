@@ -5,8 +5,8 @@ from __future__ import annotations
 import abc
 from pathlib import Path
 
-from ..core.closing import Closing
 from ..core.errors import OutputError
+from ..core.lifecycle import Closing
 from ..core.row import Row
 
 STANDARD_OUTPUT = "-"

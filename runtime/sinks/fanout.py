@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..core.closing import Closing
 from ..core.errors import OutputError
+from ..core.lifecycle import Closing
 from ..core.row import Row, RunFacts
 from .base import Sink
 

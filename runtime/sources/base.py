@@ -6,9 +6,9 @@ import abc
 import time
 from dataclasses import dataclass, field, replace
 
-from ..core.closing import Closing
 from ..core.errors import CameraError, SourceError
 from ..core.frame import DEFAULT_FPS, Frame, Gap, Mode
+from ..core.lifecycle import Closing
 from ..core.spec import ModelSpec
 from .spec import SourceSpec
 

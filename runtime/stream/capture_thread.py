@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..core.closing import Closing
 from ..core.errors import ImageError, SourceError
 from ..core.frame import Frame, Gap
+from ..core.lifecycle import Closing
 from ..core.spec import ModelSpec
 from ..pixels.convert import fitted_luma, luma_from_image
 from ..sources.base import FrameSource

@@ -27,7 +27,7 @@ def usable_detector(bundle: Bundle, *, ood_above: float) -> tuple[OODDetector | 
     if not isinstance(found, OODDetector):
         return None, f"out-of-distribution detection is off: {found.reason}"
     told = bundle.manifest.ood
-    if told is not None and told.tells_nothing:
+    if told is not None and told.detects_nothing:
         return None, (
             "out-of-distribution detection is off: it tells nothing that the export tried "
             f"({told.in_words()}): train longer or on more images, and export again"

@@ -22,7 +22,7 @@ from motorvae.export.verify.reports import decoder_reports, encoder_reports
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphEntry
-from motorvae.runtime.core.closing import Closing
+from motorvae.runtime.core.lifecycle import Closing
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
 from motorvae.runtime.engines.open import EngineRequest, open_engine

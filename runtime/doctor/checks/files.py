@@ -6,8 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from ...core.atomic_files import check_writable
-from ...core.cache_dir import cache_dir
+from ...core.atomic_files import cache_dir, check_writable
 from ...core.errors import OutputError
 from ..finding import Finding, Verdict
 from .video import on_jetson

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from cuda.bindings import driver
 
-from ...core.closing import Closing
 from ...core.errors import BackendError
+from ...core.lifecycle import Closing
 from .allocations import Ledger, driver_error
 from .base import HostArray
 from .graph import StreamGraph, checked, code_name

@@ -7,8 +7,8 @@ from typing import Any
 
 from cuda.bindings import driver
 
-from ...core.closing import Closing
 from ...core.errors import BackendError
+from ...core.lifecycle import Closing
 
 _THREAD_LOCAL = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 """Other threads may allocate meanwhile; this one may not."""

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pycuda
 import pycuda.driver as cuda
 
-from ...core.closing import Closing
 from ...core.errors import BackendError, missing_dependency
+from ...core.lifecycle import Closing
 from .allocations import Ledger, driver_error
 from .base import HostArray
 

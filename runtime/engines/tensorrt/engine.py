@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...bundle.graph_key import Tensor
-from ...core.closing import Closing
 from ...core.errors import BackendError, EngineFitError, MissingDependencyError
 from ...core.latency import NS_PER_MS
+from ...core.lifecycle import Closing
 from ..base import Arrays, Batch, check_batch
 from ..cuda.base import CudaGraph, CudaLayer, HostArray
 from .loaded_engine import AGAIN, EngineTensor, LoadedEngine

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ...core.cache_dir import cache_dir
+from ...core.atomic_files import cache_dir
 from ...core.errors import OutputError, missing_dependency
 
 LOOPBACK = "127.0.0.1"

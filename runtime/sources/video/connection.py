@@ -10,9 +10,9 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from ...core.closing import Closing
 from ...core.errors import SourceError
 from ...core.frame import Mode
+from ...core.lifecycle import Closing
 from ..spec import SourceSpec
 from .named_pipe import PipeReader
 

@@ -6,7 +6,7 @@ import os
 import select
 from pathlib import Path
 
-from ...core.closing import Closing
+from ...core.lifecycle import Closing
 
 
 class PipeReader(Closing):

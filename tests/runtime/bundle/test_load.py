@@ -271,7 +271,16 @@ def test_one_file_under_two_hashes_is_refused(
         )
 
     change_manifest(bundle_copy, twice)
-    assert "says of one file that it is two" in refusal(bundle_copy)
+    assert "encoder.onnx is listed with two hashes; export" in refusal(bundle_copy)
+
+
+def test_a_manifest_without_a_graph_or_with_one_twice_is_refused(
+    bundle_copy: Path, change_manifest: ChangeManifest
+) -> None:
+    change_manifest(bundle_copy, lambda content: content["graphs"].append(content["graphs"][0]))
+    assert "encoder fp32 is listed twice; export the bundle again" in refusal(bundle_copy)
+    change_manifest(bundle_copy, lambda content: content["graphs"].clear())
+    assert "graphs=[]" in refusal(bundle_copy)
 
 
 def test_a_stream_hashes_what_it_opens_and_no_more(bundle_copy: Path) -> None:

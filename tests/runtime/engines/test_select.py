@@ -16,7 +16,6 @@ import pytest
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.cli import encode_main, stream_main
-from motorvae.runtime.core.closing import Closing
 from motorvae.runtime.core.errors import (
     BackendError,
     ConfigError,
@@ -25,6 +24,7 @@ from motorvae.runtime.core.errors import (
     ProviderError,
     StepFailedError,
 )
+from motorvae.runtime.core.lifecycle import Closing
 from motorvae.runtime.engines import select as choice
 from motorvae.runtime.engines.base import Arrays, Batch
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.runtime.bundle.arrays import arrays_from_npz
+from motorvae.runtime.core.documents import arrays_from_npz
 from motorvae.runtime.core.errors import BundleError
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from motorvae.runtime.bundle.ood_capability import KindCapability, OODCapability
+from motorvae.runtime.bundle.manifest import KindCapability, OODCapability
 
 
 def told(**kinds: tuple[float, float]) -> OODCapability:
@@ -28,14 +28,14 @@ def test_a_group_is_told_where_all_its_kinds_are_flagged() -> None:
     assert found.groups() == (["covered"], ["noise", "patched"], ["blurred"])
     words = "covered; partly: noise (20 to 100 %), patched (40 %); not: blurred"
     assert found.in_words() == words
-    assert not found.tells_nothing
+    assert not found.detects_nothing
 
 
 def test_what_no_row_will_flag_is_not_told_however_high_its_auroc() -> None:
     found = told(noise_white=(0.999, 0.0), noise_soft=(0.99, 0.09), blurred=(0.5, 0.0))
-    assert found.tells_nothing
+    assert found.detects_nothing
     assert found.in_words() == "not: noise, blurred"
-    assert told(noise_white=(0.1, 0.0), noise_soft=(0.96, 0.1)).tells_nothing is False
+    assert told(noise_white=(0.1, 0.0), noise_soft=(0.96, 0.1)).detects_nothing is False
 
 
 def test_what_is_flagged_no_more_than_known_images_may_be_is_not_told() -> None:
@@ -43,4 +43,4 @@ def test_what_is_flagged_no_more_than_known_images_may_be_is_not_told() -> None:
     found = found.model_copy(update={"false_alarms": 0.5})
     assert found.groups() == (["noise", "covered"], [], ["blurred"])
     found = found.model_copy(update={"false_alarms": 1.0})
-    assert found.tells_nothing
+    assert found.detects_nothing
