@@ -19,7 +19,7 @@ from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import EngineRequest, open_engine
 from ...runtime.engines.select import SelectedEngine, autotuned_engine
 from ...runtime.pixels.convert import fitted_luma, input_from_luma
-from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
+from ...runtime.pixels.jpeg import luma_from_jpeg
 from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
 from ..measure.case import DECODE_ALONE, ENCODE_ALONE, HOT, PACED, Case, FrameSource
@@ -90,7 +90,7 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[CameraUnderTest]]:
                 camera.url,
                 "mjpeg",
                 CAMERA_FRAME,
-                functools.partial(luma_from_any_jpeg, pictures[0], spec),
+                functools.partial(luma_from_jpeg, pictures[0], spec),
             ),
             CameraUnderTest(
                 f"synthetic?fps={FPS}",

@@ -15,7 +15,7 @@ from ...runtime.core.errors import ConfigError, SourceError
 from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.convert import fitted_luma, luma_from_image
-from ...runtime.pixels.v4l2_formats import luma_from_any_jpeg
+from ...runtime.pixels.jpeg import luma_from_jpeg
 from ...runtime.pixels.yuv import luma_from_video_frame
 from ...runtime.sources.open import open_source
 from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
@@ -85,7 +85,7 @@ def our_luma(scene: Scene, source: FrameSource, spec: ModelSpec) -> Callable[[],
     """Return the runtime's own way for one kind of source; (S, S) uint8."""
     if source == "mjpeg":
         data = scene.jpeg.tobytes()
-        return lambda: luma_from_any_jpeg(data, spec)
+        return lambda: luma_from_jpeg(data, spec)
     if source == "yuv":
         return lambda: luma_from_video_frame(scene.yuv, spec)
     return lambda: fitted_luma(luma_from_image(scene.bgr), spec)

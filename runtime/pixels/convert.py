@@ -47,11 +47,7 @@ def luma_from_image(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def fitted_luma(luma: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Fit luma to the model's square by averaging over areas.
-
-    Args:
-        luma: (H, W) uint8.
-        spec: Gives the side S and the fit.
+    """Fit (H, W) uint8 luma to the model's square by averaging over areas.
 
     Returns:
         (S, S) uint8; `luma` itself where nothing has to change.
@@ -64,15 +60,7 @@ def fitted_luma(luma: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.
 def input_from_luma(
     luma: npt.NDArray[np.uint8], out: npt.NDArray[np.float32] | None = None
 ) -> npt.NDArray[np.float32]:
-    """Scale 8-bit luma to [0, 1].
-
-    Args:
-        luma: uint8 of any shape.
-        out: float32 array of the same shape to write into.
-
-    Returns:
-        `out`, or a new array: luma times 1/255 as float32.
-    """
+    """Return uint8 luma of any shape times 1/255 as float32: in `out`, or in a new array."""
     if out is None:
         out = np.empty(luma.shape, np.float32)
     np.multiply(luma, np.float32(1 / 255), out=out)
@@ -80,34 +68,11 @@ def input_from_luma(
 
 
 def write_input(luma: npt.NDArray[np.uint8], out: npt.NDArray[Any]) -> None:
-    """Write fitted luma into an encoder's input buffer.
+    """Write fitted luma, (S, S) uint8, into an encoder's input buffer of that shape.
 
-    Args:
-        luma: (S, S) uint8.
-        out: (S, S) uint8, for a graph that scales it itself, or float32, which becomes [0, 1].
+    It stays uint8 for a graph that scales it itself; a float32 buffer gets [0, 1].
     """
     if out.dtype == np.uint8:
         np.copyto(out, luma)
     else:
         input_from_luma(luma, out)
-
-
-def input_from_image(
-    image: npt.NDArray[Any],
-    spec: ModelSpec,
-    out: npt.NDArray[np.float32] | None = None,
-) -> npt.NDArray[np.float32]:
-    """Turn any accepted image into one model input: luma, fit, area average, times 1/255.
-
-    Args:
-        image: As `luma_from_image` takes it.
-        spec: Gives the side S and the fit.
-        out: (S, S) float32 to write into, allocated once by the caller.
-
-    Returns:
-        (S, S) float32 in [0, 1].
-
-    Raises:
-        ImageError: The image's shape or dtype is not accepted.
-    """
-    return input_from_luma(fitted_luma(luma_from_image(image), spec), out)

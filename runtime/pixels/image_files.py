@@ -14,10 +14,17 @@ import numpy.typing as npt
 from ..core.errors import ImageError, SourceError, sentence_list
 from .convert import luma_from_image
 from .jpeg import JPEG_END, JPEG_START, jpeg_scan
-from .opencv_log import silence_opencv
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+def silence_opencv() -> None:
+    """Keep OpenCV's own lines from stderr: the error that follows says it all."""
+    if hasattr(cv2, "setLogLevel"):  # releases for Python have one or the other
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -29,11 +36,8 @@ def image_paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder: name an existing folder of images")
     try:
-        found = [
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-        ]
+        paths = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+        found = [path for path in paths if path.is_file()]
     except OSError as error:
         raise SourceError(f"cannot read folder {folder}: {error.strerror}") from error
     if not found:
@@ -45,7 +49,12 @@ def image_paths(folder: Path) -> list[Path]:
 
 def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
     """Sort files below a folder so that frame2 comes before frame10."""
-    return sorted(paths, key=lambda path: _natural(path.relative_to(root).as_posix()))
+
+    def key(path: Path) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", path.relative_to(root).as_posix())
+        return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
+
+    return sorted(paths, key=key)
 
 
 def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
@@ -61,44 +70,36 @@ def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
-    is_jpeg = data.startswith(JPEG_START)
-    if problem := _damage(data):
-        raise ImageError(f"cannot decode {path}: {problem}; replace or remove it")
-    # Orientation is only applied where alpha is dropped, so JPEG, which has none, goes that way.
-    flags = cv2.IMREAD_ANYCOLOR if is_jpeg else cv2.IMREAD_UNCHANGED
-    silence_opencv()
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageError(
-            f"cannot decode {path}: {error.err or 'not an image'}; replace or remove it"
-        ) from error
+    image, problem = None, _damage(data)
+    if problem is None:
+        silence_opencv()
+        # Orientation is only applied where alpha is dropped: that suits JPEG, which has none.
+        is_jpeg = data.startswith(JPEG_START)
+        flags = cv2.IMREAD_ANYCOLOR if is_jpeg else cv2.IMREAD_UNCHANGED
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error as error:
+            problem = error.err
     if image is None:
-        raise ImageError(
-            f"cannot decode {path}: corrupt, cut short, or not an image; replace or remove it"
-        )
+        problem = problem or "corrupt, cut short, or not an image"
+        raise ImageError(f"cannot decode {path}: {problem}; replace or remove it")
     try:
         return luma_from_image(image)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key in which runs of digits compare as numbers."""
-    return [
-        (int(part), part) if part.isdecimal() else (-1, part.lower())
-        for part in re.split(r"(\d+)", name)
-    ]
-
-
 def _damage(data: bytes) -> str | None:
     """Say what is visibly wrong with a file's bytes, before a decoder makes the best of them."""
     if data.startswith(_PNG_START):
         return _png_damage(data)
-    # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
-    if not data or (data.startswith(JPEG_START) and not _jpeg_ends(data)):
-        return "the file is cut short"
-    return None
+    is_whole = bool(data)
+    if data.startswith(JPEG_START):
+        # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
+        # An end marker before the first scan would be a thumbnail's.
+        scan = jpeg_scan(data)
+        is_whole = scan is not None and data.find(JPEG_END, scan) >= 0
+    return None if is_whole else "the file is cut short"
 
 
 def _png_damage(data: bytes) -> str | None:
@@ -115,9 +116,3 @@ def _png_damage(data: bytes) -> str | None:
             return None
         start = end + 4
     return "the file is cut short"
-
-
-def _jpeg_ends(data: bytes) -> bool:
-    """Whether an end marker follows the first scan; one before it would be a thumbnail's."""
-    scan = jpeg_scan(data)
-    return scan is not None and data.find(JPEG_END, scan) >= 0

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
-from .resize import fitted_plane, levels_from_averages
+from .convert import fitted_luma
+from .yuv import luma_from_doubtful_jpeg
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _SCAN = 0xDA
@@ -25,35 +24,19 @@ _NO_CODE = b"\xff\x00" * 5
 """40 bits of ones: no code is all ones (ITU-T T.81, annex C), and libjpeg-turbo takes one for 0."""
 
 
-class GreyJpeg(NamedTuple):
-    """A decoded JPEG.
+def luma_from_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Turn a JPEG into fitted luma, (S, S) uint8, by FFmpeg where the quick decoder is in doubt.
 
-    Attributes:
-        plane: (H / n, W / n) uint8 luma.
-        shape: H and W, what the JPEG holds.
-    """
-
-    plane: npt.NDArray[np.uint8]
-    shape: tuple[int, int]
-
-    def fitted(self, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-        """Fit to the model's square; (S, S) uint8."""
-        return levels_from_averages(fitted_plane(self.plane, spec, self.shape))
-
-
-def luma_from_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint8] | None:
-    """Turn a JPEG into fitted luma; arguments, None and errors as with `grey_from_jpeg`.
-
-    Returns:
-        (S, S) uint8.
+    Raises:
+        ImageError: The picture is damaged.
     """
     grey = grey_from_jpeg(data, spec)
-    return None if grey is None else grey.fitted(spec)
+    return luma_from_doubtful_jpeg(data, spec) if grey is None else fitted_luma(grey, spec)
 
 
 def grey_from_jpeg(
     data: bytes, spec: ModelSpec, shape: tuple[int, int] | None = None
-) -> GreyJpeg | None:
+) -> npt.NDArray[np.uint8] | None:
     """Decode a JPEG's luma at the smallest scale that keeps the model's input exact.
 
     Args:
@@ -63,8 +46,9 @@ def grey_from_jpeg(
         shape: The height and width that it must have, if any.
 
     Returns:
-        The picture; None where this is better left to FFmpeg: another shape, rare kinds of JPEG,
-        or a flaw that is damage in one camera and habit in the next.
+        (H / n, W / n) uint8, such that cropping or padding it cuts no pixel in parts; None where
+        this is better left to FFmpeg: another shape, rare kinds of JPEG, or a flaw that is damage
+        in one camera and habit in the next.
 
     Raises:
         ImageError: The picture is damaged.
@@ -77,7 +61,7 @@ def grey_from_jpeg(
         if shape not in {None, (height, width)}:
             return None
         divisor = _divisor(height, width, spec)
-        plane = simplejpeg.decode_jpeg(
+        grey: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data, "GRAY", min_height=height // divisor, min_width=width // divisor
         )
     except ValueError as error:
@@ -85,7 +69,7 @@ def grey_from_jpeg(
         if any(damage in problem for damage in _DAMAGE):
             raise ImageError(f"frame does not decode: {problem}") from error
         return None
-    return GreyJpeg(plane[:, :, 0], (height, width))
+    return grey[:, :, 0]
 
 
 def jpeg_scan(data: bytes) -> int | None:
@@ -103,8 +87,7 @@ def jpeg_scan(data: bytes) -> int | None:
 
 def _divisor(height: int, width: int, spec: ModelSpec) -> int:
     """Return by how much a picture may be decoded smaller, such that blocks end where it does."""
-    longest = spec.fit == "pad"
-    side = max(height, width) if longest else min(height, width)
+    side = max(height, width) if spec.fit == "pad" else min(height, width)
     offset = 0 if spec.fit == "stretch" else abs(height - width) // 2
     for divisor, blocks in BLOCKS_PER_PIXEL.items():
         whole = not any(length % divisor for length in (height, width, offset))

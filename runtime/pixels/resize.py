@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from ..core.spec import ModelSpec
-from .swscale_area import LARGEST_RATIO, PER_LEVEL, area_averages
 
 WHITE = 255
+PER_LEVEL = 256
+"""Averages are uint16 and count so many parts of a level."""
+LARGEST_RATIO = 128
+"""FFmpeg's filters have at most 256 taps."""
+
+
+class _Scalers(threading.local):
+    """FFmpeg's scalers by what they convert, so that none is set up twice; one set a thread."""
+
+    def __init__(self) -> None:
+        self.of = functools.lru_cache(maxsize=16)(lambda *_: VideoReformatter())
+
+
+_SCALERS = _Scalers()
+
+
+def scaler_for(*key: int | str) -> VideoReformatter:
+    """Return this thread's scaler for the sizes and formats that it converts from and to."""
+    return _SCALERS.of(*key)
 
 
 def fitted_plane(
@@ -27,18 +50,14 @@ def fitted_plane(
     Returns:
         (S, S) uint16, in units of 1/256 of a level.
     """
-    side, square = spec.image_size, max(shape)
+    side = spec.image_size
     down, across = plane.shape[0] / shape[0], plane.shape[1] / shape[1]
     if spec.fit == "crop":
         square = min(shape)
         top, left = ((length - square) // 2 for length in shape)
-        # A chroma plane may be so thin that nothing but its first line is left.
-        rows = slice(round(top * down), max(round((top + square) * down), round(top * down) + 1))
-        columns = slice(
-            round(left * across), max(round((left + square) * across), round(left * across) + 1)
-        )
-        plane = plane[rows, columns]
+        plane = plane[_part(top, square, down), _part(left, square, across)]
     elif spec.fit == "pad" and shape[0] != shape[1]:
+        square = max(shape)
         top, left = ((square - length) // 2 for length in shape)
         box = [length * side for length in (top, left, *shape)]
         if plane.shape[0] >= side <= plane.shape[1] and not any(edge % square for edge in box):
@@ -48,25 +67,16 @@ def fitted_plane(
             fitted[top : top + height, left : left + width] = averaged(plane, height, width)
             return fitted
         above, before = round(top * down), round(left * across)
+        below = round(square * down) - plane.shape[0] - above
+        behind = round(square * across) - plane.shape[1] - before
         plane = cv2.copyMakeBorder(  # type: ignore[assignment]
-            plane,
-            above,
-            round(square * down) - plane.shape[0] - above,
-            before,
-            round(square * across) - plane.shape[1] - before,
-            cv2.BORDER_CONSTANT,
-            value=(white,),
+            plane, above, below, before, behind, cv2.BORDER_CONSTANT, value=(white,)
         )
     return averaged(plane, side, side)
 
 
 def averaged(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint16]:
-    """Bring a plane to a size: areas are averaged, and an axis that grows is interpolated.
-
-    Args:
-        plane: (H, W) uint8.
-        height: Rows of the result.
-        width: Columns of the result.
+    """Bring an (H, W) plane to a size: areas are averaged, an axis that grows is interpolated.
 
     Returns:
         (height, width) uint16, in units of 1/256 of a level.
@@ -77,26 +87,45 @@ def averaged(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
     elif max(plane.shape[0] / smaller[0], plane.shape[1] / smaller[1]) <= LARGEST_RATIO:
         shrunk = area_averages(plane, *smaller)  # the axis that shrinks goes first
     else:
-        shrunk = cv2.resize(plane, smaller[::-1], interpolation=cv2.INTER_AREA) * np.uint16(
-            PER_LEVEL
-        )
+        whole_levels = cv2.resize(plane, smaller[::-1], interpolation=cv2.INTER_AREA)
+        shrunk = whole_levels * np.uint16(PER_LEVEL)
     if smaller == (height, width):
         return shrunk
     grown = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
     return grown.astype(np.uint16, copy=False)
 
 
+def area_averages(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint16]:
+    """Average a plane over areas by FFmpeg's scaler, with fractional coverage at their edges.
+
+    Args:
+        plane: (H, W) uint8, larger than the size asked for on one axis and at most
+            `LARGEST_RATIO` times on both, smaller on neither.
+        height: Rows of the result.
+        width: Columns of the result.
+
+    Returns:
+        (height, width) uint16, in units of 1/256 of a level: right to 0.1 levels up to a ratio of
+        32, to 0.3 beyond.
+    """
+    if plane.strides[1] != 1 or plane.strides[0] < plane.shape[1]:
+        plane = np.ascontiguousarray(plane)
+    frame = VideoFrame.from_numpy_buffer(plane, format="gray")
+    averages = scaler_for(*plane.shape, height, width).reformat(
+        frame, width, height, format="gray16le", interpolation="AREA", threads=1
+    )
+    return averages.to_ndarray().astype(np.uint16, copy=False)
+
+
 def levels_from_averages(
     averages: npt.NDArray[np.uint16], gain: float = 1.0
 ) -> npt.NDArray[np.uint8]:
-    """Round averages to whole levels.
-
-    Args:
-        averages: uint16 of any shape, in units of 1/256 of a level.
-        gain: What levels are multiplied by before.
-
-    Returns:
-        uint8 of the same shape; what is brighter than white is white.
-    """
+    """Multiply averages by `gain` and round to levels; what is brighter than white is white."""
     levels = cv2.convertScaleAbs(averages, alpha=gain / PER_LEVEL)
     return levels.astype(np.uint8, copy=False)
+
+
+def _part(start: int, length: int, scale: float) -> slice:
+    """Scale an interval; of a chroma plane so thin that none of it is left, its first line is."""
+    first = round(start * scale)
+    return slice(first, max(round((start + length) * scale), first + 1))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..core.frame import Mode
 from ..core.spec import ModelSpec
 from .jpeg import luma_from_jpeg
-from .yuv import luma_from_doubtful_jpeg, luma_from_limited
+from .yuv import luma_from_limited
 
 _JPEG = {"MJPG", "JPEG"}
 _PACKED = {"YUYV": 0, "YUY2": 0, "UYVY": 1}
@@ -19,19 +19,6 @@ _PACKED = {"YUYV": 0, "YUY2": 0, "UYVY": 1}
 _PLANAR = {"NV12", "NV21", "YU12", "I420", "YV12"}
 RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR
 """Formats of which luma is made here; by their four letters."""
-
-
-def luma_from_any_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Turn a JPEG into fitted luma, by FFmpeg where the quick way leaves it to that.
-
-    Returns:
-        (S, S) uint8.
-
-    Raises:
-        ImageError: The picture is damaged.
-    """
-    luma = luma_from_jpeg(data, spec)
-    return luma_from_doubtful_jpeg(data, spec) if luma is None else luma
 
 
 def luma_from_raw(
@@ -54,9 +41,11 @@ def luma_from_raw(
         ImageError: The frame is damaged.
     """
     height, width = mode.height or 0, mode.width or 0
-    if mode.fourcc in _JPEG and raw.size in raw.shape and raw.dtype == np.uint8:
-        return luma_from_any_jpeg(raw.tobytes(), spec)
-    if raw.dtype != np.uint8 or height * width == 0:
+    if raw.dtype != np.uint8:
+        return None
+    if mode.fourcc in _JPEG and raw.size in raw.shape:
+        return luma_from_jpeg(raw.tobytes(), spec)
+    if height * width == 0:
         return None
     if mode.fourcc in _PACKED and raw.shape == (height, width, 2):
         y = cv2.extractChannel(raw, _PACKED[mode.fourcc])

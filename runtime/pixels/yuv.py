@@ -13,10 +13,10 @@ from av.video.reformatter import Interpolation
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
 from .convert import fitted_luma, luma_from_image
-from .resize import WHITE, fitted_plane, levels_from_averages
-from .swscale_area import PER_LEVEL, scaler_for
+from .resize import PER_LEVEL, WHITE, fitted_plane, levels_from_averages, scaler_for
 
 Plane = npt.NDArray[np.uint8]
+Averages = npt.NDArray[np.uint16]
 
 LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 """What red and blue weigh in a frame's Y, by FFmpeg's number of its matrix (ITU-T H.273, table 4):
@@ -31,18 +31,11 @@ _CHROMA = {"yuv420p": (2, 2), "yuv422p": (1, 2), "yuv444p": (1, 1), "nv12": (2, 
 _EXACT = int(Interpolation.BILINEAR) | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT
 
 
-def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Turn a decoded frame into fitted luma, BT.601 and full range whatever the video's are.
+def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> Plane:
+    """Turn a decoded frame of any format into fitted luma, (S, S) uint8.
 
-    Levels 16 to 235 of limited-range video become 0 to 255. Where Y was made with other weights
-    than those of BT.601, small planes of chroma make up for it.
-
-    Args:
-        frame: In any format that FFmpeg decodes to.
-        spec: Gives the side S and the fit.
-
-    Returns:
-        (S, S) uint8.
+    It is BT.601 and full range whatever the video's are: levels 16 to 235 of limited-range video
+    become 0 to 255, and where Y was made with other weights, small planes of chroma make up for it.
     """
     shape, name = (frame.height, frame.width), frame.format.name.replace("yuvj", "yuv")
     if name == "gray" and frame.planes[0].line_size > 0:
@@ -66,15 +59,10 @@ def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> npt.NDArray[np.
     return _bt601_luma(y, cb, cr, weights, is_full=is_full)
 
 
-def luma_from_limited(y: Plane, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Turn limited-range BT.601 Y into fitted luma.
+def luma_from_limited(y: Plane, spec: ModelSpec) -> Plane:
+    """Turn (H, W) limited-range BT.601 Y into fitted luma, (S, S) uint8.
 
-    Args:
-        y: (H, W) uint8: 16 is black, 235 is white, and what is beyond them is as well.
-        spec: Gives the side S and the fit.
-
-    Returns:
-        (S, S) uint8.
+    16 is black, 235 is white, and what is beyond them is as well.
     """
     averages = fitted_plane(y, spec, (y.shape[0], y.shape[1]), white=_LIMITED_WHITE)
     black = np.uint16(_LIMITED_BLACK * PER_LEVEL)
@@ -82,15 +70,8 @@ def luma_from_limited(y: Plane, spec: ModelSpec) -> npt.NDArray[np.uint8]:
     return levels_from_averages(np.maximum(averages, black) - black, gain)
 
 
-def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Let FFmpeg decide on a JPEG that `luma_from_jpeg` leaves to it.
-
-    Args:
-        data: One JPEG.
-        spec: Gives the side S and the fit.
-
-    Returns:
-        (S, S) uint8.
+def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> Plane:
+    """Let FFmpeg decide on a JPEG that `grey_from_jpeg` leaves to it; (S, S) uint8.
 
     Raises:
         ImageError: FFmpeg finds it damaged, or finds no picture.
@@ -106,15 +87,8 @@ def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint
     return luma_from_video_frame(frames[0], spec)
 
 
-def bgr_from_video_frame(frame: VideoFrame) -> npt.NDArray[np.uint8]:
-    """Convert a decoded frame to colours, exactly rather than fast.
-
-    Args:
-        frame: In any format that FFmpeg decodes to.
-
-    Returns:
-        (H, W, 3) uint8, BGR.
-    """
+def bgr_from_video_frame(frame: VideoFrame) -> Plane:
+    """Convert a decoded frame of any format to (H, W, 3) uint8 BGR, exactly rather than fast."""
     scaler = scaler_for(frame.format.name, frame.height, frame.width, "bgr24")
     colour = scaler.reformat(frame, format="bgr24", interpolation=_EXACT, threads=1)
     return np.ascontiguousarray(colour.to_ndarray(), np.uint8)
@@ -137,13 +111,8 @@ def _chroma(frame: VideoFrame, name: str) -> tuple[Plane, Plane]:
 
 
 def _bt601_luma(
-    y: npt.NDArray[np.uint16],
-    cb: npt.NDArray[np.uint16],
-    cr: npt.NDArray[np.uint16],
-    weights: tuple[float, float],
-    *,
-    is_full: bool,
-) -> npt.NDArray[np.uint8]:
+    y: Averages, cb: Averages, cr: Averages, weights: tuple[float, float], *, is_full: bool
+) -> Plane:
     """Make BT.601 luma of Y, Cb and Cr of another matrix; all (S, S), in 1/256 of a level.
 
     With R = Y + 2 (1 - Kr) Cr, B = Y + 2 (1 - Kb) Cb and Y = Kr R + Kg G + Kb B (ITU-T H.273,
@@ -152,10 +121,9 @@ def _bt601_luma(
     kr, kb = weights
     red, blue = BT601
     green_ratio = (1 - red - blue) / (1 - kr - kb)
-    of_cr = 2 * (1 - kr) * (red - green_ratio * kr)
-    of_cb = 2 * (1 - kb) * (blue - green_ratio * kb)
     luma_gain, chroma_gain = (1.0, 1.0) if is_full else (WHITE / 219, WHITE / 224)
-    of_cb, of_cr = of_cb * chroma_gain, of_cr * chroma_gain
+    of_cr = 2 * (1 - kr) * (red - green_ratio * kr) * chroma_gain
+    of_cb = 2 * (1 - kb) * (blue - green_ratio * kb) * chroma_gain
     offset = -128 * (of_cb + of_cr) - (0 if is_full else 16 * luma_gain)
     chroma = cv2.addWeighted(cb, of_cb / PER_LEVEL, cr, of_cr / PER_LEVEL, offset, dtype=cv2.CV_32F)
     y_32 = y.astype(np.float32)

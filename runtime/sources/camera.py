@@ -21,7 +21,6 @@ from .device_names import LINKS, cameras, stable_path
 from .opencv import OpenCVSource, mode_of
 from .spec import SourceSpec
 
-_ADVICE = "ask for what it can do (motorvae-doctor cameras)"
 BUFFERS = 2
 """One that is read and one that is filled; with one alone every other frame would be missed."""
 
@@ -65,7 +64,7 @@ class DeviceSource(OpenCVSource):
                 spec = replace(spec, name=f"{spec.name} ({link.name})")
                 path = link
             self._device = str(path)
-        super().__init__(spec, request, advice=_ADVICE)
+        super().__init__(spec, request, advice="ask for what it can do (motorvae-doctor cameras)")
 
     def _open(self) -> cv2.VideoCapture:
         if self._api == cv2.CAP_V4L2:
@@ -116,17 +115,13 @@ class DeviceSource(OpenCVSource):
             )
 
     def _cannot_open(self, tried: str) -> CameraError:
+        found = sentence_list([str(camera) for camera in cameras()])
         return CameraError(
             tried,
             context=f"cannot open {self.name}",
-            fix=f"cameras found: {sentence_list(cameras_found())}; plug one in, or use --camera "
-            "with a file, a URL or synthetic",
+            fix=f"cameras found: {found}; plug one in, or use --camera with a file, a URL or "
+            "synthetic",
         )
-
-
-def cameras_found() -> list[str]:
-    """Return the video devices of this machine with their names; Linux only, else empty."""
-    return [f"{camera.path} ({camera.label})" for camera in cameras()]
 
 
 def _ask(capture: cv2.VideoCapture, mode: Mode) -> None:
@@ -137,11 +132,9 @@ def _ask(capture: cv2.VideoCapture, mode: Mode) -> None:
     if mode.fourcc:
         letters = mode.fourcc.upper().ljust(4)[:4].encode("ascii", "replace")
         capture.set(cv2.CAP_PROP_FOURCC, int.from_bytes(letters, "little"))
-    if mode.width or mode.height:  # OpenCV applies them once it was told both
-        for key, value in (
-            (cv2.CAP_PROP_FRAME_WIDTH, mode.width),
-            (cv2.CAP_PROP_FRAME_HEIGHT, mode.height),
-        ):
+    if mode.width or mode.height:  # OpenCV applies them once it was given both
+        sizes = {cv2.CAP_PROP_FRAME_WIDTH: mode.width, cv2.CAP_PROP_FRAME_HEIGHT: mode.height}
+        for key, value in sizes.items():
             capture.set(key, value or capture.get(key))
     if mode.fps:
         capture.set(cv2.CAP_PROP_FPS, mode.fps)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LINKS = Path("/dev/v4l")
+"""Where udev keeps its links, in `by-id` and `by-path`."""
 NODES = Path("/sys/class/video4linux")
 
 
@@ -23,15 +24,14 @@ class Camera:
     label: str
     link: Path | None
 
+    def __str__(self) -> str:
+        return f"{self.path} ({self.label})"
+
 
 def stable_path(device: Path, links: Path = LINKS) -> Path | None:
-    """Return the link by which a device is found again, or None.
+    """Return the link by which a device file is found again, or None.
 
     A name made of maker, model and serial number is preferred to one made of the socket.
-
-    Args:
-        device: A device file such as /dev/video0, or a link to one.
-        links: Where udev keeps its links, in `by-id` and `by-path`.
     """
     target = device.resolve()
     for folder in ("by-id", "by-path"):
@@ -42,13 +42,7 @@ def stable_path(device: Path, links: Path = LINKS) -> Path | None:
 
 
 def cameras(nodes: Path = NODES, devices: Path = Path("/dev"), links: Path = LINKS) -> list[Camera]:
-    """Return the video devices of this machine in the order of their numbers; Linux only.
-
-    Args:
-        nodes: Where the kernel lists them.
-        devices: Where their files are.
-        links: As for `stable_path`.
-    """
+    """Return the video devices that the kernel lists, by their numbers; Linux only, else empty."""
     found = []
     for node in sorted(nodes.glob("video*"), key=lambda node: (len(node.name), node.name)):
         try:

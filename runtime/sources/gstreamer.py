@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 
@@ -13,7 +13,7 @@ from .base import CaptureRequest
 from .opencv import OpenCVSource
 from .spec import SourceSpec
 
-CSI_MODE = Mode(width=1920, height=1080, fps=30.0)
+CSI_WIDTH, CSI_HEIGHT, CSI_FPS = 1920, 1080, 30.0
 SHORT_SIDE = 256
 """CSI frames are divided by the largest whole number that leaves their short side this long."""
 _NEWEST = "appsink drop=true max-buffers=1 sync=false"
@@ -35,14 +35,10 @@ class GStreamerSource(OpenCVSource):
     """
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
-        pipeline, asked = spec.location, request.mode
+        pipeline = spec.location
         if spec.kind == "csi":
-            mode = Mode(
-                spec.mode.width or asked.width,
-                spec.mode.height or asked.height,
-                spec.mode.fps or asked.fps,
-                asked.fourcc,
-            )
+            named = {key: value for key, value in asdict(spec.mode).items() if value}
+            mode = replace(request.mode, **named)
             pipeline, delivers = csi_pipeline(int(spec.location), mode)
             request = replace(request, mode=delivers)
         if not has_gstreamer(cv2.getBuildInformation()):
@@ -56,16 +52,11 @@ class GStreamerSource(OpenCVSource):
 
     def _open(self) -> cv2.VideoCapture:
         version = tuple(int(part) for part in re.findall(r"\d+", cv2.__version__)[:2])
-        timeout_ms = round(self._request.timeout_s * 1000)
-        limits = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            timeout_ms,
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            timeout_ms,
-        ]
-        capture = cv2.VideoCapture(
-            self._pipeline, cv2.CAP_GSTREAMER, limits if version >= _TIMEOUTS_SINCE else []
-        )
+        limits = []
+        if version >= _TIMEOUTS_SINCE:
+            for key in (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC):
+                limits += [key, round(self._request.timeout_s * 1000)]
+        capture = cv2.VideoCapture(self._pipeline, cv2.CAP_GSTREAMER, limits)
         if not capture.isOpened():
             capture.release()
             raise CameraError(
@@ -95,15 +86,14 @@ def csi_pipeline(sensor: int, mode: Mode) -> tuple[str, Mode]:
 
     Args:
         sensor: Number of the camera, as nvarguscamerasrc counts.
-        mode: Width, height and rate of the sensor; what is None is `CSI_MODE`.
+        mode: Width, height and rate of the sensor, where they are not the defaults.
 
     Raises:
         ConfigError: A fourcc is asked for.
     """
     if mode.fourcc:
         raise ConfigError(f"fourcc={mode.fourcc!r}: csi:// delivers grey frames; leave it out")
-    width, height = mode.width or CSI_MODE.width or 0, mode.height or CSI_MODE.height or 0
-    fps = mode.fps or CSI_MODE.fps or 0.0
+    width, height, fps = mode.width or CSI_WIDTH, mode.height or CSI_HEIGHT, mode.fps or CSI_FPS
     divisor = max(1, min(width, height) // SHORT_SIDE)
     small = Mode(width=_even(width / divisor), height=_even(height / divisor), fps=fps)
     rate = f"{fps:g}/1" if fps == int(fps) else f"{round(fps * 1001)}/1001"

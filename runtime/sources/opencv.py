@@ -1,4 +1,4 @@
-"""OpenCVSource: what all cameras share that OpenCV reads, whichever way it reaches them."""
+"""OpenCVSource: what all cameras share that OpenCV reads, by whatever API it reaches them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..core.errors import CameraError, ImageError
 from ..core.frame import Clock, Frame, Gap, Mode
-from ..pixels.opencv_log import silence_opencv
+from ..pixels.image_files import silence_opencv
 from .base import CaptureRequest, FrameSource
 from .spec import SourceSpec
 from .timestamps import DriverClock
@@ -81,7 +81,8 @@ class OpenCVSource(FrameSource):
             grabbed = False
         captured_ns, now_ns = time.time_ns(), time.monotonic_ns()
         if not grabbed:
-            raise self._lost((now_ns - asked_ns) / 1e9)
+            cause = self._cause((now_ns - asked_ns) / 1e9)
+            raise CameraError(cause, context=f"lost {self.name} after {self._index} frames")
         grabbed_ns = now_ns if now_ns - asked_ns >= _WAITED_NS else self._last_ns
         clock: Clock = "host"
         if self._driver is not None:
@@ -123,34 +124,19 @@ class OpenCVSource(FrameSource):
         """Open and ask for the mode; release what could not be opened, and raise CameraError."""
 
     def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        """Make what was delivered an image, or fitted luma.
-
-        Raises:
-            ImageError: It is damaged.
-        """
+        """Make a frame's image of what was delivered, or raise ImageError."""
         return image.astype(np.uint8, copy=False)
 
     def _cause(self, waited_s: float) -> str:
         """Say why no frame came."""
-        timeout_s = self._request.timeout_s
-        return f"nothing came for {waited_s:.1f} s" if waited_s >= timeout_s else "it stopped"
-
-    def _lost(self, waited_s: float) -> CameraError:
-        cause = self._cause(waited_s)
-        return CameraError(cause, context=f"lost {self.name} after {self._index} frames")
+        timed_out = waited_s >= self._request.timeout_s
+        return f"nothing came for {waited_s:.1f} s" if timed_out else "it stopped"
 
 
 def mode_of(capture: cv2.VideoCapture) -> Mode:
     """Read back how a camera delivers."""
-    width, height, fps, code = (
-        capture.get(key)
-        for key in (
-            cv2.CAP_PROP_FRAME_WIDTH,
-            cv2.CAP_PROP_FRAME_HEIGHT,
-            cv2.CAP_PROP_FPS,
-            cv2.CAP_PROP_FOURCC,
-        )
-    )
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    fps, code = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FOURCC)
     letters = int(max(0.0, code)).to_bytes(8, "little")[:4].decode("latin-1").strip("\0 ")
     return Mode(
         width=int(width) if width > 0 else None,

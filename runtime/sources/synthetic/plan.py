@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...core.errors import ConfigError, sentence_list
@@ -18,6 +17,7 @@ MAX = "max"
 SYNTHETIC_SIZE = 512
 LARGEST_SIZE = 4096
 LARGEST_LOOP_BYTES = 1 << 30
+_LOOP_AT_MAX = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +59,26 @@ def plan_from_query(query: str, *, fps: float | None = None) -> SyntheticPlan:
     Raises:
         ConfigError: A key is unknown or given twice, or a value is none of those allowed.
     """
-    values: dict[str, Any] = {} if fps is None else {"fps": fps}
-    given: set[str] = set()
+    values: dict[str, Any] = {}
     for pair in filter(None, query.split("&")):
         key, _, text = pair.partition("=")
         if key not in _READERS:
-            raise ConfigError(f"synthetic: {key!r} is unknown: take {sentence_list(_KEYS)}")
-        if key in given:
+            raise ConfigError(f"synthetic: {key!r} is unknown: take {sentence_list([*_READERS])}")
+        if key in values:
             raise ConfigError(f"synthetic: {key} is given twice: give it once")
-        given.add(key)
-        values[key] = _READERS[key](key, text)
-    plan = SyntheticPlan(**values)
+        read, allowed = _READERS[key]
+        try:
+            values[key] = read(text)
+        except ValueError as error:
+            raise ConfigError(f"synthetic: {key}={text!r}: take {allowed}") from error
+    plan = SyntheticPlan(**({} if fps is None else {"fps": fps}) | values)
     if plan.fps is None:
         for key in ("lose", "stall"):
             if getattr(plan, key):
                 raise ConfigError(
                     f"synthetic: {key} lasts by the clock, and fps={MAX} has none: name a rate"
                 )
-        if plan.loop is None:
-            plan = SyntheticPlan(**{**values, "loop": _LOOP_AT_MAX})
+        plan = replace(plan, loop=plan.loop or _LOOP_AT_MAX)
     if plan.loop is not None and plan.loop * plan.size**2 > LARGEST_LOOP_BYTES:
         raise ConfigError(
             f"synthetic: loop={plan.loop} of size={plan.size} takes more than "
@@ -86,58 +87,46 @@ def plan_from_query(query: str, *, fps: float | None = None) -> SyntheticPlan:
     return plan
 
 
-_LOOP_AT_MAX = 240
-_KEYS = tuple(field.name for field in fields(SyntheticPlan))
-
-
-def _rate(key: str, text: str) -> float | None:
+def _rate(text: str) -> float | None:
     if text == MAX:
         return None
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0 < rate <= 1000:  # also true of NaN
-        raise _refused(key, text, f"a number above 0 and up to 1000, or {MAX}")
-    return rate
+    if not 0 < float(text) <= 1000:  # also true of NaN
+        raise ValueError
+    return float(text)
 
 
-def _whole(least: int, most: int) -> Callable[[str, str], int]:
-    def read(key: str, text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,18}", text) or not least <= int(text) <= most:
-            raise _refused(key, text, f"a whole number from {least} to {most}")
-        return int(text)
-
-    return read
-
-
-def _side(key: str, text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) % 32 or not 0 < int(text) <= LARGEST_SIZE:
-        raise _refused(key, text, f"a multiple of 32 up to {LARGEST_SIZE}")
-    return int(text)
-
-
-def _ranges(key: str, text: str) -> Ranges:
+def _ranges(text: str) -> Ranges:
     found = []
     for part in text.split(","):
         numbers = re.fullmatch(r"([0-9]{1,18})(?:\.\.([0-9]{1,18}))?", part)
-        first = int(numbers[1]) if numbers else 0
-        last = int(numbers[2] or first) if numbers else -1
-        if last < first:
-            raise _refused(key, text, "frame numbers such as 90 or 30..45, joined by commas")
-        found.append((first, last))
+        if not numbers or int(numbers[2] or numbers[1]) < int(numbers[1]):
+            raise ValueError
+        found.append((int(numbers[1]), int(numbers[2] or numbers[1])))
     return tuple(sorted(found))
 
 
-def _refused(key: str, text: str, allowed: str) -> ConfigError:
-    return ConfigError(f"synthetic: {key}={text!r}: take {allowed}")
+_Reader = tuple[Callable[[str], Any], str]
+"""Reads a value, or raises ValueError; and the words for what it takes."""
 
 
-_READERS: dict[str, Callable[[str, str], Any]] = {
-    "fps": _rate,
+def _whole(least: int, most: int, *, step: int = 1) -> _Reader:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or not least <= int(text) <= most:
+            raise ValueError
+        if int(text) % step:
+            raise ValueError
+        return int(text)
+
+    several = f"a multiple of {step} up to {most}"
+    return read, several if step > 1 else f"a whole number from {least} to {most}"
+
+
+_FRAMES: _Reader = _ranges, "frame numbers such as 90 or 30..45, joined by commas"
+_READERS: dict[str, _Reader] = {
+    "fps": (_rate, f"a number above 0 and up to 1000, or {MAX}"),
     "seed": _whole(0, 2**32 - 1),
-    "size": _side,
+    "size": _whole(32, LARGEST_SIZE, step=32),
     "loop": _whole(1, 100_000),
     "frames": _whole(1, 10**12),
-    **dict.fromkeys(("drop", "freeze", "damage", "lose", "stall"), _ranges),
+    **dict.fromkeys(("drop", "freeze", "damage", "lose", "stall"), _FRAMES),
 }

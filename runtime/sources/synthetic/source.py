@@ -37,12 +37,10 @@ class SyntheticSource(FrameSource):
         plan = spec.plan
         delivers = Mode(width=plan.size, height=plan.size, fps=plan.fps)
         request.check(self.name, delivers, advice="change fps or size after the ?")
-        self.fps = plan.fps
-        self.expected = plan.frames
-        self._plan = plan
+        self._plan, self.fps, self.expected = plan, plan.fps, plan.frames
         self._period_s = 1 / (plan.fps or DEFAULT_FPS)
         self._vehicles = MovingVehicles(plan.seed, plan.size)
-        self._loop: list[npt.NDArray[np.uint8] | None] = [None] * (plan.loop or 0)
+        self._drawn: dict[int, npt.NDArray[np.uint8]] = {}
         self._missing = plan.drop + plan.stall
         self._losses = deque(plan.lose)
         self._gone_until: int | None = None
@@ -68,20 +66,19 @@ class SyntheticSource(FrameSource):
             if plan.frames is not None and tick >= plan.frames:
                 self.can_reconnect = False
                 return None
-            missing = _last_of(self._missing, tick)
+            missing = _range_of(tick, self._missing)
             if missing is None:
                 break
-            self._next = missing + 1
+            self._next = missing[1] + 1
         if not self._wait_until(tick):
             return None
         captured_ns, grabbed_ns = time.time_ns(), time.monotonic_ns()
         self._next = tick + 1
         self._delivered += 1
-        if _last_of(plan.damage, tick) is not None:
-            return Gap(tick, "frame is damaged, as it was told", captured_ns)
-        image = self._image(tick)
+        if _range_of(tick, plan.damage):
+            return Gap(tick, "frame is damaged on request", captured_ns)
         return Frame(
-            image=image,
+            image=self._image(tick),
             index=tick,
             captured_ns=captured_ns,
             grabbed_ns=grabbed_ns,
@@ -89,12 +86,12 @@ class SyntheticSource(FrameSource):
             media_s=tick * self._period_s,
         )
 
-    def interrupt(self) -> None:
-        """Let a waiting `read` return None."""
-        self._stop.set()
-
     def close(self) -> None:
         """End the wait of a read; nothing is held open."""
+        self._stop.set()
+
+    def interrupt(self) -> None:
+        """Let a waiting `read` return None."""
         self._stop.set()
 
     def reopen(self) -> None:
@@ -111,9 +108,7 @@ class SyntheticSource(FrameSource):
         self._stop.clear()
 
     def _gone(self, what: str) -> CameraError:
-        return CameraError(
-            f"it is gone until frame {self._gone_until}, as it was told", context=what
-        )
+        return CameraError(f"it is gone until frame {self._gone_until} on request", context=what)
 
     def _tick_now(self) -> int:
         now_s = time.monotonic()
@@ -130,24 +125,16 @@ class SyntheticSource(FrameSource):
 
     def _image(self, tick: int) -> npt.NDArray[np.uint8]:
         """Draw what is seen at a tick, or take it where it was drawn before; (size, size)."""
-        for first, last in self._plan.freeze:
-            if first <= tick <= last:
-                tick = max(0, first - 1)
-                break
-        if not self._loop:
+        if frozen := _range_of(tick, self._plan.freeze):
+            tick = max(0, frozen[0] - 1)
+        if self._plan.loop is None:
             return self._vehicles.image(tick * self._period_s)
-        place = tick % len(self._loop)
-        image = self._loop[place]
-        if image is None:
-            image = self._vehicles.image(place * self._period_s)
-            image.flags.writeable = False  # handed out again and again
-            self._loop[place] = image
-        return image
+        tick %= self._plan.loop
+        if tick not in self._drawn:
+            self._drawn[tick] = self._vehicles.image(tick * self._period_s)
+            self._drawn[tick].flags.writeable = False  # handed out again and again
+        return self._drawn[tick]
 
 
-def _last_of(ranges: Ranges, tick: int) -> int | None:
-    """Return the last number of the range that holds a tick."""
-    for first, last in ranges:
-        if first <= tick <= last:
-            return last
-    return None
+def _range_of(tick: int, ranges: Ranges) -> tuple[int, int] | None:
+    return next((pair for pair in ranges if pair[0] <= tick <= pair[1]), None)

@@ -9,24 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import ConfigError
-from .paint import Pose, Shadow
-from .shapes import BODIES, FACTOR_NAMES, VehicleFactors, sketch_from_factors
-
-__all__ = [
-    "BODIES",
-    "FACTOR_NAMES",
-    "LIMITS",
-    "RANGES",
-    "MovingVehicles",
-    "VehicleFactors",
-    "factors_from_seed",
-    "image_from_factors",
-    "vehicle",
-]
+from .bodies import BODIES, sketch_from_factors
+from .sketch import VehicleFactors
 
 Range = tuple[float, float]
 
-# Lowest and highest value of each continuous factor that is drawn, uniformly unless told.
+# Lowest and highest value of each continuous factor that is drawn, uniformly but for x.
 _RANGES_OF_ALL: dict[str, Range] = {
     "cabin": (0.0, 1.0),
     "nose": (0.0, 1.0),
@@ -58,9 +46,6 @@ LIMITS: dict[str, Range] = {
     "perspective": (-1.0, 1.0),
     "shadow": (0.0, 1.0),
 }
-
-_SHADOW_LENGTH = 1.12  # of the vehicle's length
-_SHADOW_HEIGHT = 1.5  # of a wheel's radius
 
 # One vehicle crosses in this time, slowest in the middle of the view, so that most frames show
 # a whole vehicle, as most training images do.
@@ -111,13 +96,7 @@ def image_from_factors(factors: VehicleFactors, size: int = 256) -> npt.NDArray[
             raise ConfigError(
                 f"{name}={getattr(factors, name)} is out of range: take {low} to {high}"
             )
-    shadow = Shadow(
-        half_length=_SHADOW_LENGTH / 2 * factors.length,
-        half_height=_SHADOW_HEIGHT / 2 * factors.wheel,
-        darkness=factors.shadow,
-    )
-    pose = Pose(factors.x, factors.y, factors.heading, factors.perspective)
-    return sketch_from_factors(factors).image(pose, shadow, size)
+    return sketch_from_factors(factors).image(size)
 
 
 def vehicle(seed: int, index: int, size: int = 256) -> tuple[npt.NDArray[np.uint8], VehicleFactors]:
@@ -145,9 +124,8 @@ class MovingVehicles:
 
     def __init__(self, seed: int = 0, size: int = 256) -> None:
         _check_size(size)
-        _check_seed(seed)
-        self._seed = seed
-        self._size = size
+        _random(seed, _TRAFFIC, 0)  # refuses a seed that is negative
+        self._seed, self._size = seed, size
 
     def factors(self, time_s: float) -> VehicleFactors:
         """Return the vehicle that crosses the view at a time in seconds, 0 or later.
@@ -182,13 +160,13 @@ class MovingVehicles:
     def _body(self, turn: int) -> str:
         """Deal the bodies in shuffled rounds, the first of a round never the last one's last."""
         round_, place = divmod(turn, len(BODIES))
-        order = self._shuffled(round_)
-        if round_ and order[0] == self._shuffled(round_ - 1)[-1]:
+        before, order = (
+            _random(self._seed, _CREW, max(0, number)).permutation(len(BODIES)).tolist()
+            for number in (round_ - 1, round_)
+        )
+        if round_ and order[0] == before[-1]:
             order[:2] = order[1::-1]  # leaves the last as it was, so no round depends on two
         return BODIES[order[place]]
-
-    def _shuffled(self, round_: int) -> list[int]:
-        return [int(body) for body in _random(self._seed, _CREW, round_).permutation(len(BODIES))]
 
 
 def _factors(body: str, rng: np.random.Generator) -> VehicleFactors:
@@ -200,13 +178,9 @@ def _factors(body: str, rng: np.random.Generator) -> VehicleFactors:
 
 
 def _random(seed: int, use: int, index: int) -> np.random.Generator:
-    _check_seed(seed)
-    return np.random.default_rng((seed, use, index))
-
-
-def _check_seed(seed: int) -> None:
     if seed < 0:
         raise ConfigError(f"seed={seed} is negative: take 0 or more")
+    return np.random.default_rng((seed, use, index))
 
 
 def _check_size(size: int) -> None:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import av
 import av.error
@@ -15,8 +14,7 @@ from av.video.frame import VideoFrame
 
 from ...core.errors import CameraError, ImageError
 from ...core.frame import Frame, Gap
-from ...core.spec import ModelSpec
-from ...pixels.jpeg import GreyJpeg, grey_from_jpeg
+from ...pixels.jpeg import grey_from_jpeg
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import CaptureRequest, FrameSource
 from ..spec import SourceSpec
@@ -32,15 +30,6 @@ _OWN_STAMPS = {"rtsp", "mpegts", "flv", "matroska,webm"}
 # A packet of these codecs in these formats is handed over when the next one begins to come.
 _HOLD_BACK = {"rtsp", "mpegts"}
 _HELD_BACK = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
-
-
-class _DecodedJpeg(NamedTuple):
-    """A packet that held a JPEG, decoded without FFmpeg."""
-
-    pts: int | None
-    grey: GreyJpeg
-    spec: ModelSpec
-    is_corrupt: bool = False
 
 
 class VideoSource(FrameSource):
@@ -173,7 +162,7 @@ class VideoSource(FrameSource):
     ) -> Iterator[Frame | Gap]:
         """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
         arrival = None if packet is None else self._log.arrived(packet, came_ns)
-        decoded: Sequence[VideoFrame | _DecodedJpeg] = ()
+        decoded: Sequence[VideoFrame] = ()
         try:
             decoded = self._decode(packet)
         except ImageError as error:
@@ -196,9 +185,7 @@ class VideoSource(FrameSource):
             else:
                 yield self._whole(frame, origin)
 
-    def _decode(
-        self, packet: av.Packet[av.VideoStream] | None
-    ) -> Sequence[VideoFrame | _DecodedJpeg]:
+    def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Sequence[VideoFrame]:
         """Decode one packet, or what the decoder still holds.
 
         Raises:
@@ -214,25 +201,23 @@ class VideoSource(FrameSource):
                 # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
                 grey = grey_from_jpeg(data, spec, (codec.height, codec.width))
                 if grey is not None:
-                    return [_DecodedJpeg(packet.pts, grey, spec)]
+                    frame = VideoFrame.from_numpy_buffer(grey, format="gray")
+                    frame.pts = packet.pts
+                    return [frame]
         try:
             return self._stream.decode(packet)
         except FAILURES as error:
             reason = self._connection.reason(error)
             raise ImageError(f"frame does not decode: {reason}") from error
 
-    def _whole(self, frame: VideoFrame | _DecodedJpeg, origin: Arrival) -> Frame:
+    def _whole(self, frame: VideoFrame, origin: Arrival) -> Frame:
         self._index += 1
         self._joined = True
         decoded_ns = time.monotonic_ns()
-        if isinstance(frame, _DecodedJpeg):
-            image = frame.grey.fitted(frame.spec)
-        elif self._request.spec is not None:
-            image = luma_from_video_frame(frame, self._request.spec)
-        else:
-            image = bgr_from_video_frame(frame)
+        spec = self._request.spec
+        image = luma_from_video_frame(frame, spec) if spec else bgr_from_video_frame(frame)
         done_ns = time.monotonic_ns()
-        if self._request.spec is None:
+        if spec is None:
             decoded_ns = done_ns
         return Frame(
             image=image,
@@ -245,7 +230,7 @@ class VideoSource(FrameSource):
             convert_ns=done_ns - decoded_ns,
         )
 
-    def _media_s(self, frame: VideoFrame | _DecodedJpeg) -> float | None:
+    def _media_s(self, frame: VideoFrame) -> float | None:
         base = self._stream.time_base  # a frame that was flushed does not know it
         if self.live or frame.pts is None or not base:
             return None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,7 +13,6 @@ from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.convert import (
     fitted_luma,
-    input_from_image,
     input_from_luma,
     luma_from_image,
 )
@@ -19,6 +20,11 @@ from motorvae.runtime.pixels.convert import (
 Array = npt.NDArray[np.uint8]
 BT601_BGR = np.array([0.114, 0.587, 0.299])
 SIDE = 32
+
+
+def input_from_image(image: Any, spec: ModelSpec, out: Any = None) -> Any:
+    """The steps from any image to the encoder's input."""
+    return input_from_luma(fitted_luma(luma_from_image(image), spec), out)
 
 
 def spec(fit: str = "stretch", side: int = SIDE) -> ModelSpec:

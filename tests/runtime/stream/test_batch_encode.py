@@ -13,7 +13,7 @@ from motorvae.runtime.core.errors import BackendError, ConfigError, DataError, O
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Backend
 from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.pixels.convert import input_from_image
+from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
 from motorvae.runtime.pixels.image_files import luma_from_file
 from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.stream.batch_encode import encode_source
@@ -47,7 +47,9 @@ def test_rows_are_the_images_in_order_whatever_the_batch(
     assert len(ticks) == 12
     for name, row in zip(names, mu, strict=True):
         image = luma_from_file(image_folder / str(name))
-        alone = encoder.run(input_from_image(image, small_spec)[None, None])["mu"][0]
+        alone = encoder.run(
+            input_from_luma(fitted_luma(luma_from_image(image), small_spec))[None, None]
+        )["mu"][0]
         assert np.allclose(row, alone, rtol=1e-5, atol=1e-6)
 
 

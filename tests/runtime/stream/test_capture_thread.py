@@ -11,7 +11,7 @@ import pytest
 from motorvae.runtime.core.errors import CameraError
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import input_from_image
+from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
 from motorvae.runtime.sources.base import FrameSource
 from motorvae.runtime.stream import capture_thread as capture
 from motorvae.runtime.stream.capture_thread import CaptureThread
@@ -124,7 +124,8 @@ def test_frames_arrive_as_the_encoders_luma_with_their_facts(
     (frame_out,) = out
     assert frame_out.frame.image.dtype == np.uint8
     assert np.array_equal(
-        frame_out.frame.image * np.float32(1 / 255), input_from_image(image, small_spec)
+        frame_out.frame.image * np.float32(1 / 255),
+        input_from_luma(fitted_luma(luma_from_image(image), small_spec)),
     )
     facts = (frame_out.frame.captured_ns, frame_out.frame.grabbed_ns, frame_out.frame.capture_ns)
     assert facts == (1, 2, 3)

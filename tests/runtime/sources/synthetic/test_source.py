@@ -99,7 +99,7 @@ def test_it_is_lost_and_returns_when_its_time_has_come(monkeypatch: pytest.Monke
     for _ in range(2):
         with pytest.raises(CameraError, match="lost synthetic after 2 frames: it is gone") as lost:
             source.read()
-        assert lost.value.clause() == "it is gone until frame 9, as it was told"
+        assert lost.value.clause() == "it is gone until frame 9 on request"
     assert clock.now_s == pytest.approx(100.2)
     source.close()
     for now_s in (100.2, 100.95):

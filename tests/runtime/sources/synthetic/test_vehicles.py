@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -14,20 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motorvae.runtime.core.errors import ConfigError
+from motorvae.runtime.sources.synthetic.bodies import BODIES
+from motorvae.runtime.sources.synthetic.sketch import VehicleFactors
 from motorvae.runtime.sources.synthetic.vehicles import (
     _CROSSING_S,
-    BODIES,
-    FACTOR_NAMES,
     LIMITS,
     RANGES,
     MovingVehicles,
-    VehicleFactors,
     factors_from_seed,
     image_from_factors,
     vehicle,
 )
 
-CONTINUOUS = [name for name in FACTOR_NAMES if name not in {"body", "heading"}]
+CONTINUOUS = [field.name for field in fields(VehicleFactors)][2:]  # all but body and heading
 FRAME_S = 1 / 30
 
 seeds = st.integers(0, 2**63)
@@ -61,16 +60,6 @@ def test_ranges_and_limits_cover_every_factor() -> None:
     assert set(LIMITS) == {*CONTINUOUS, "heading"}
     for body in BODIES:
         assert set(RANGES[body]) == set(CONTINUOUS)
-
-
-def test_factors_become_an_array_in_the_order_of_their_names() -> None:
-    factors = factors_from_seed(3, 5)
-    array = factors.as_array()
-    assert array.shape == (len(FACTOR_NAMES),)
-    assert array.dtype == np.float32
-    assert BODIES[int(array[0])] == factors.body
-    for name, value in zip(FACTOR_NAMES[1:], array[1:], strict=True):
-        assert value == np.float32(getattr(factors, name))
 
 
 def test_every_body_and_heading_is_drawn_and_indices_differ() -> None:
