@@ -119,7 +119,7 @@ def row_of(got: Mode, measured: Measured) -> tuple[str, ...]:
 
 def _examine(console: Console, camera: Camera, seconds: float) -> bool:
     """Print one camera; return whether it delivered frames."""
-    title = f"{camera.path} ({camera.label})"
+    title = str(camera)
     if camera.path.exists() and not os.access(camera.path, os.R_OK | os.W_OK):
         console.print(
             f"{title}: permission denied; add this user to the group video "

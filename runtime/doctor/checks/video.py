@@ -92,7 +92,7 @@ def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Findin
     """
     if not found:
         return Finding("cameras", "none found", "warn", "plug one in, or use --camera synthetic")
-    names = sentence_list([f"{camera.path} ({camera.label})" for camera in found])
+    names = sentence_list([str(camera) for camera in found])
     listed = f"{len(found)}: {names}"
     if not closed:
         return Finding("cameras", listed)

@@ -161,8 +161,8 @@ class MovingVehicles:
         """Deal the bodies in shuffled rounds, the first of a round never the last one's last."""
         round_, place = divmod(turn, len(BODIES))
         before, order = (
-            _random(self._seed, _CREW, max(0, number)).permutation(len(BODIES)).tolist()
-            for number in (round_ - 1, round_)
+            [int(body) for body in _random(self._seed, _CREW, number).permutation(len(BODIES))]
+            for number in (max(0, round_ - 1), round_)
         )
         if round_ and order[0] == before[-1]:
             order[:2] = order[1::-1]  # leaves the last as it was, so no round depends on two
