@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -51,14 +50,6 @@ class PlannedCase:
     def cuda_graph(self) -> CudaGraph:
         """What is to run as one recorded CUDA graph."""
         return self.case.mode.cuda_graph if self.case.mode else "off"
-
-
-class Timeable(Backend, Protocol):
-    """A backend that can repeat its last run between events of the GPU's clock."""
-
-    def repeat_timed(self) -> Mapping[str, float]:
-        """Return milliseconds by stage; see `TensorRTBackend.repeat_timed`."""
-        ...
 
 
 class OneByOne(Closing):

@@ -34,6 +34,7 @@ from ...runtime.core.redaction import without_private
 from ...runtime.engines.base import Backend
 from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...runtime.engines.open import EngineRequest, open_engine
+from ...runtime.engines.tensorrt.engine import TensorRTBackend
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
 from ...runtime.engines.tensorrt.find import leanest_engine, precisions_with_engine
 from ...runtime.engines.tensorrt.package import (
@@ -52,7 +53,6 @@ from .rows import (
     TORCH,
     WARMUP,
     PlannedCase,
-    Timeable,
     decoder_gate,
     encoder_of_row,
     gated_case,
@@ -259,7 +259,7 @@ def timed_engine(
     for row in planned:
         request = EngineRequest(backend=package, cuda_graph=row.cuda_graph != "off")
         opened = open_engine(bundle, leanest_engine(bundle, row.key, package).key, request)
-        with cast("Timeable", opened) as backend:
+        with cast("TensorRTBackend", opened) as backend:
             repeat = backend.repeat_timed
             case, graph_off = measure(
                 row, backend, reference, frames=frames, repeat=repeat, graph_off=graph_off

@@ -1,27 +1,25 @@
-"""TorchEncoder: torch's FP16 encoder on the GPU as one CUDA graph, with the verbs of a Backend."""
+"""TorchEncoder: torch's FP16 encoder on the GPU as one CUDA graph, as a Backend."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from ...runtime.bundle.graph_key import Tensor
+from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.load import Bundle
 from ...runtime.core.atomic_files import sha256_of
 from ...runtime.core.errors import BackendError, MeasurementError
-from ...runtime.core.lifecycle import Closing
-from ...runtime.engines.base import Arrays, Batch, check_batch
+from ...runtime.engines.base import Arrays, Backend, Batch
 from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
 
 _RUNS_BEFORE_CAPTURE = 3
 """cuDNN and cuBLAS choose kernels and take workspace in the first runs, as torch's notes say."""
 
 
-class TorchEncoder(Closing):
+class TorchEncoder(Backend):
     """An encoder in half precision whose kernels are one CUDA graph, for one image at a time.
 
     Like motorVAE's FP16 graphs it takes and gives float32; the casts are inside. Images and
@@ -37,10 +35,6 @@ class TorchEncoder(Closing):
         BackendError: The GPU refuses.
     """
 
-    input_dtype: np.dtype[Any] = np.dtype(np.float32)
-    outputs: tuple[str, ...] = ("mu", "log_var")
-    threads: int | None = None
-
     def __init__(self, checkpoint: Path, bundle: Bundle) -> None:
         if not torch.cuda.is_available():
             raise MeasurementError(
@@ -55,17 +49,22 @@ class TorchEncoder(Closing):
                 "that it came from with --checkpoint"
             )
         spec = bundle.spec
-        self.name = f"torch {torch.__version__} on {torch.cuda.get_device_name(0)}"
-        self.notes: tuple[str, ...] = ("cuDNN chose its kernels by trying them",)
+        key = GraphKey("encoder")
+        tensors = (
+            {tensor.name: (tensor.dtype, tensor.shape) for tensor in found}
+            for found in (key.inputs(spec), key.outputs(spec))
+        )
+        name = f"torch {torch.__version__} on {torch.cuda.get_device_name(0)}"
+        super().__init__(name, str(weights), *tensors)
+        self.notes = ("cuDNN chose its kernels by trying them",)
         self._shape = (1, 1, spec.image_size, spec.image_size)
         try:
             self._record(model.encoder.half().eval().cuda(), spec.latent_size)
         except RuntimeError as error:  # the root of what CUDA, cuDNN and cuBLAS raise in torch
             raise _failed(self.name, error) from error
 
-    def run(self, batch: Batch) -> Arrays:
-        """Run images one at a time; see `Backend.run`."""
-        check_batch(batch, self.input_dtype, self._shape[1:], self.name)
+    def _run(self, batch: Batch) -> Arrays:
+        """Run images one at a time."""
         parts = []
         try:
             for image in batch:
@@ -93,11 +92,8 @@ class TorchEncoder(Closing):
         except RuntimeError as error:
             raise _failed(self.name, error) from error
 
-    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Nothing to check: the model was made from the bundle's own sizes."""
-
-    def close(self) -> None:
-        """Nothing to release before the process ends: torch keeps its memory for itself."""
+    def _release(self) -> None:
+        """Release nothing before the process ends: torch keeps its memory for itself."""
 
     def _record(self, encoder: torch.nn.Module, latent_size: int) -> None:
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

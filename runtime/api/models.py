@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,8 +166,6 @@ class _Half(Closing):
 
     def __init__(self, selected: SelectedEngine, notes: Sequence[str] = ()) -> None:
         self._backend = selected.backend
-        # An engine writes every result into the same memory before it is copied for the caller.
-        self._lock = threading.RLock()
         self._is_open = True
         self.engine: str = selected.chosen
         self.notes: tuple[str, ...] = (*selected.clauses, *notes)
@@ -178,9 +175,8 @@ class _Half(Closing):
 
     def close(self) -> None:
         """Release the engine, after a run of another thread; calling it again does nothing."""
-        with self._lock:
-            self._is_open = False
-            self._backend.close()
+        self._is_open = False
+        self._backend.close()
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -188,10 +184,8 @@ class _Half(Closing):
             raise BackendError(f"this {half} is closed: open another with bundle.{half}()")
 
     def _run(self, batch: Batch) -> Arrays:
-        """Run the engine, one thread at a time."""
-        with self._lock:
-            self._check_open()
-            return self._backend.run(batch)
+        self._check_open()
+        return self._backend.run(batch)
 
 
 class Encoder(_Half):
@@ -249,15 +243,14 @@ class Encoder(_Half):
             for luma, row in zip(lumas, batch, strict=True):
                 write_input(luma, row[0])
             part = slice(start, start + len(lumas))
-            with self._lock:  # the detector, too, has memory that it uses again
-                found = self._run(batch)
-                mu[part], log_var[part] = found["mu"], found["log_var"]
-                self._check_finite(mu[part], log_var[part])
-                if self._detector is not None and is_ood is not None:
-                    for row, luma in enumerate(lumas, start):
-                        appearance = self._detector.appearance(luma)
-                        scored = self._detector.scored(mu[row], log_var[row], appearance)
-                        is_ood[row] = scored.is_ood
+            found = self._run(batch)
+            mu[part], log_var[part] = found["mu"], found["log_var"]
+            self._check_finite(mu[part], log_var[part])
+            if self._detector is not None and is_ood is not None:
+                for row, luma in enumerate(lumas, start):
+                    appearance = self._detector.appearance(luma)
+                    scored = self._detector.scored(mu[row], log_var[row], appearance)
+                    is_ood[row] = scored.is_ood
         return Latents(mu, log_var, is_ood)
 
     @staticmethod

@@ -1,29 +1,38 @@
-"""Backend: the few methods that every inference engine has."""
+"""Backend: one opened graph on one engine, with the few methods that every engine has."""
 
 from __future__ import annotations
 
+import abc
+import threading
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from ..bundle.graph_key import Tensor
 from ..core.errors import BackendError
+from ..core.lifecycle import Closing
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
-
-
 Batch = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
-
-
 CpuRunner = Literal["onnx", "openvino"]
+Tensors = Mapping[str, tuple[str, tuple[Any, ...]]]
+"""Name of a graph's input or output to its dtype and shape, the free axis of images first."""
 
 
-class Backend(Protocol):
+class Backend(Closing):
     """One opened graph on one engine. Close it, or use it in a `with` block.
+
+    Any thread may run and close it. It runs for one of them at a time, as an engine writes every
+    result into the same memory, from which it is copied for the caller.
+
+    Args:
+        name: Engine, version and device.
+        file: The graph's file, for messages.
+        inputs: What the opened graph takes.
+        outputs: What it gives.
+        threads: How many one run takes on the CPU.
 
     Attributes:
         name: Engine, version and device, for reports.
@@ -31,28 +40,66 @@ class Backend(Protocol):
         input_dtype: What the graph takes: float32, or uint8 where it scales 8-bit luma itself.
         outputs: Names of what it gives.
         threads: How many one run takes on the CPU; None where it does not run there.
+
+    Raises:
+        BackendError: The graph has more inputs than one.
     """
 
-    name: str
-    notes: tuple[str, ...]
-    input_dtype: np.dtype[Any]
-    outputs: tuple[str, ...]
-    threads: int | None
+    misfit: type[BackendError] = BackendError
+    again = "export the bundle again"
+
+    def __init__(
+        self,
+        name: str,
+        file: str,
+        inputs: Tensors,
+        outputs: Tensors,
+        *,
+        threads: int | None = None,
+    ) -> None:
+        if len(inputs) != 1:
+            raise BackendError(
+                f"{file} has {len(inputs)} inputs, and an encoder or decoder has 1: {self.again}"
+            )
+        ((self._input_name, (dtype, shape)),) = inputs.items()
+        self.name = name
+        self.notes: tuple[str, ...] = ()
+        self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if dtype == "uint8" else np.float32)
+        self.outputs = tuple(outputs)
+        self.threads = threads
+        self._file, self._image_shape = file, shape[1:]
+        self._tensors = inputs, outputs
+        self._lock = threading.RLock()
+        self._is_open = True
 
     def run(self, batch: Batch) -> Arrays:
-        """Run the graph once. One thread at a time: the engine's own buffers are used again.
+        """Run the graph once.
 
         Args:
-            batch: The graph's one input, (N, ...) of `input_dtype`, C-contiguous.
+            batch: The graph's one input, (N, ...) of `input_dtype`, of any order in memory.
 
         Returns:
             Output name to (N, ...) float32. The arrays belong to the caller: no later call
             writes into them.
 
         Raises:
-            BackendError: The shape or dtype is not the graph's, or the engine failed.
+            BackendError: The shape or dtype is not the graph's, it was closed, or the engine
+                failed.
         """
-        ...
+        with self._lock:
+            self._check_open()
+            if (
+                batch.dtype != self.input_dtype
+                or batch.shape[1:] != self._image_shape
+                or not len(batch)
+            ):
+                image = ", ".join(map(str, self._image_shape))
+                raise BackendError(
+                    f"{self._file} takes {self.input_dtype} (N, {image}), and was given "
+                    f"{batch.dtype} {batch.shape}: prepare images with motorVAE's own "
+                    "frame-to-input function"
+                )
+            return self._run(batch)
 
     def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Hold the graph's own inputs and outputs against those announced.
@@ -60,41 +107,30 @@ class Backend(Protocol):
         Raises:
             BackendError: A name, shape or dtype differs; both sides are quoted.
         """
-        ...
+        self._check_open()
+        for asked, found in zip((inputs, outputs), self._tensors, strict=True):
+            announced = {tensor.name: (tensor.dtype, tensor.shape) for tensor in asked}
+            if announced != found:
+                raise self.misfit(
+                    f"{self._file} has {found}, and the manifest announces {announced}: "
+                    f"{self.again}"
+                )
 
     def close(self) -> None:
-        """Release the engine; calling it again does nothing."""
-        ...
+        """Release the engine, after a run of another thread; calling it again does nothing."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                self._release()
 
-    def __enter__(self) -> Self: ...
+    @abc.abstractmethod
+    def _run(self, batch: Batch) -> Arrays:
+        """Run a batch whose shape and dtype were checked, and copy what came out."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    @abc.abstractmethod
+    def _release(self) -> None:
+        """Release the engine."""
 
-
-def check_batch(
-    batch: Batch,
-    dtype: np.dtype[Any],
-    image: tuple[int, ...],
-    name: str,
-) -> None:
-    """Hold an input against what a graph takes.
-
-    Args:
-        batch: What was given.
-        dtype: What the graph takes.
-        image: Its shape without the batch.
-        name: The graph's file, for the message.
-
-    Raises:
-        BackendError: Shape or dtype is another.
-    """
-    if batch.dtype != dtype or batch.shape[1:] != image or not len(batch):
-        raise BackendError(
-            f"{name} takes {dtype} (N, {', '.join(map(str, image))}), and was given {batch.dtype} "
-            f"{batch.shape}: prepare images with motorVAE's own frame-to-input function"
-        )
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise BackendError(f"{self._file} was closed: open it again")

@@ -7,10 +7,9 @@ import ctypes
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,31 +18,24 @@ import numpy.typing as npt
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort  # reads that variable
 
-from ..bundle.graph_key import Tensor
 from ..core.errors import BackendError, MissingDependencyError, ProviderError, sentence_list
-from ..core.lifecycle import Closing
 from ..core.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from ..core.redaction import without_private
-from .base import Arrays, Batch, check_batch
+from .base import Arrays, Backend, Batch, Tensors
 from .cpu_threads import checked_threads
 
-_SHORT_NAMES = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-_FATAL_ONLY = 4  # errors are raised; a second telling on standard error helps nobody
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_TENSORRT = "TensorrtExecutionProvider"
+_SHORT_NAMES = {"cpu": _CPU, "cuda": _CUDA, "tensorrt": _TENSORRT}
+_FATAL_ONLY = 4  # errors are raised; printing them as well on standard error helps nobody
 _WARNINGS = 2  # ONNX Runtime's own default
 _LIBRARIES = Path(ort.__file__).parent / "capi"
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(uint8)": np.dtype(np.uint8),
-}
+_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+
 _MISSING = re.compile(r"(lib[\w+.-]+?\.so[\d.]*): cannot open shared object")
 _FAILURE = re.compile(r"(\w+ failure -?\d+: .*?)\s*; GPU=", re.DOTALL)
 """As in `... [with ERRTYPE = cudaError; ...] CUDA failure 35: CUDA driver version is insufficient
 for CUDA runtime version ; GPU=0 ; hostname=... ; file=... ; line=66 ; expr=cudaSetDevice(...);`"""
-_OF_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 _NUMBER = re.compile(r"CUDA failure (\d+):")
 _OF_DRIVER = {3, 34, 35, 36, 100, 101, 802, 803, 804, 999}
 """Of `cudaError_t`: no driver, no device, one that is too old, mismatched or not ready."""
@@ -59,19 +51,14 @@ _MOST_CHARACTERS = 400
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a provider is not there.
-
-    Attributes:
-        clause: What is wrong.
-        step: What to do about it.
-    """
+    """Why a provider did not load or run: a clause, and what to do about it."""
 
     clause: str
     step: str
 
 
-class OnnxBackend(Closing):
-    """One ONNX graph in ONNX Runtime. One thread at a time: its buffers are allocated once.
+class OnnxBackend(Backend):
+    """One ONNX graph in ONNX Runtime; its output buffers are allocated once for each batch size.
 
     Args:
         path: The ONNX file.
@@ -89,117 +76,97 @@ class OnnxBackend(Closing):
         cores = checked_threads(threads)
         _check_one_package()
         wanted = _provider_name(provider)
-        options = ort.SessionOptions()
-        options.log_severity_level = _FATAL_ONLY
-        options.intra_op_num_threads = cores
-        # Threads that spin on after a run take the core on which the next frame is decoded.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if wanted != _SHORT_NAMES["cpu"]:
-            # Else nodes that the provider does not take run on the CPU, and nobody is told.
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        try:
-            # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
-            with _quiet_about(wanted):
-                session = ort.InferenceSession(
-                    str(path), options, providers=[_configured(wanted)], enable_fallback=0
-                )
-            session.disable_fallback()
-        except Exception as error:
-            # ONNX Runtime's exception classes share no base that can be imported.
-            if wanted != _SHORT_NAMES["cpu"] and (cause := cause_from_error(error)):
-                raise _did_not_load(wanted, cause) from error
-            if "disable_cpu_ep_fallback" in str(error) or "fallback to CPU" in str(error):
-                # The same words stand for a provider that lacks an operator and for one that is
-                # not there at all.
-                if cause := cause_from_library(wanted, _LIBRARIES):
-                    raise _did_not_load(wanted, cause) from error
-                raise ProviderError(
-                    f"provider {wanted} does not run all of {path.name}, and going on with the CPU "
-                    "unasked is refused: use another --precision, or --provider cpu"
-                ) from error
-            raise BackendError(
-                f"ONNX Runtime cannot open {path}: {said_by(error)}; export the bundle again"
-            ) from error
-        loaded = session.get_providers()
-        if loaded[0] != wanted:
-            raise _did_not_load(
-                wanted,
-                cause_from_library(wanted, _LIBRARIES)
-                or Cause(f"ONNX Runtime took {sentence_list(loaded)}", "run motorvae-doctor"),
-            )
-        inputs = session.get_inputs()
-        if len(inputs) != 1:
-            raise BackendError(
-                f"{path} has {len(inputs)} inputs, and an encoder or decoder has 1: "
-                "export the bundle again"
-            )
-        self.name = f"ONNX Runtime {ort.__version__} {wanted}"
-        self.notes: tuple[str, ...] = ()
-        self.threads = cores if wanted == _SHORT_NAMES["cpu"] else None
-        if wanted == _SHORT_NAMES["tensorrt"]:
+        self._session = _opened_session(path, wanted, cores)
+        super().__init__(
+            f"ONNX Runtime {ort.__version__} {wanted}",
+            str(path),
+            _tensors(self._session.get_inputs()),
+            _tensors(self._session.get_outputs()),
+            threads=cores if wanted == _CPU else None,
+        )
+        if wanted == _TENSORRT:
             self.notes += ("TensorRT inside ONNX Runtime may round float32 to TF32",)
-        self._path = path
-        self._session: ort.InferenceSession | None = session
-        self._input = inputs[0].name
-        self.outputs = tuple(output.name for output in session.get_outputs())
-        self._shapes = {output.name: tuple(output.shape[1:]) for output in session.get_outputs()}
         self._bindings: dict[int, tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]] = {}
-        self._expected = tuple(inputs[0].shape[1:])
-        self.input_dtype = _DTYPES.get(inputs[0].type, np.dtype(np.float32))
 
-    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Hold the graph's own tensors against those announced; see `Backend.check_tensors`."""
-        session = self._open_session()
-        for asked, got in ((inputs, session.get_inputs()), (outputs, session.get_outputs())):
-            announced = [
-                (t.name, f"tensor({t.dtype.replace('float32', 'float')})", t.shape) for t in asked
-            ]
-            found = [(t.name, t.type, tuple(t.shape)) for t in got]
-            if announced != found:
-                raise BackendError(
-                    f"{self._path} has {found}, and the manifest announces {announced}: "
-                    "export the bundle again"
-                )
-
-    def run(self, batch: Batch) -> Arrays:
-        """Run the graph once; see `Backend.run`."""
-        session = self._open_session()
-        check_batch(batch, self.input_dtype, self._expected, self._path.name)
+    def _run(self, batch: Batch) -> Arrays:
         data = np.ascontiguousarray(batch)  # bound by its address
         binding, results = self._bound(len(data))
         try:
             binding.bind_input(
-                self._input, "cpu", 0, self.input_dtype, data.shape, data.ctypes.data
+                self._input_name, "cpu", 0, self.input_dtype, data.shape, data.ctypes.data
             )
-            session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding)
         except Exception as error:
             raise BackendError(
-                f"{self.name} failed on {self._path}: {said_by(error)}; "
+                f"{self.name} failed on {self._file}: {said_by(error)}; "
                 "try --provider cpu, or export the bundle again"
             ) from error
         return {name: result.copy() for name, result in results.items()}
 
-    def close(self) -> None:
-        """Release the session."""
-        self._session = None
-        self._bindings.clear()
-
     def _bound(self, count: int) -> tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]:
         """Return a binding for so many images, and the arrays that it writes, allocated once."""
         if count not in self._bindings:
-            binding = self._open_session().io_binding()
+            binding = self._session.io_binding()
             results = {
-                name: np.empty((count, *shape), np.float32) for name, shape in self._shapes.items()
+                name: np.empty((count, *shape[1:]), np.float32)
+                for name, (_, shape) in self._tensors[1].items()
             }
             for name, result in results.items():
                 binding.bind_output(name, "cpu", 0, np.float32, result.shape, result.ctypes.data)
             self._bindings[count] = binding, results
         return self._bindings[count]
 
-    def _open_session(self) -> ort.InferenceSession:
-        if self._session is None:
-            raise BackendError(f"{self._path.name} was closed: open it again")
-        return self._session
+    def _release(self) -> None:
+        self._session = None
+        self._bindings.clear()
+
+
+def _opened_session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+    """Open a file on one provider (its full name) and no other; see `OnnxBackend`."""
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = threads
+    # Threads that spin on after a run take the core on which the next frame is decoded.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if provider != _CPU:
+        # Else nodes that the provider does not take would run on the CPU without a word.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
+        with _quiet_about(provider):
+            session = ort.InferenceSession(
+                str(path), options, providers=[_configured(provider)], enable_fallback=0
+            )
+        session.disable_fallback()
+    except Exception as error:
+        # ONNX Runtime's exception classes share no base that can be imported.
+        cause = cause_from_error(error) if provider != _CPU else None
+        lacks_nodes = re.search("disable_cpu_ep_fallback|fallback to CPU", str(error)) is not None
+        if cause is None and lacks_nodes:
+            # The same words stand for a provider that is not there at all.
+            cause = cause_from_library(provider, _LIBRARIES)
+        if cause is not None:
+            raise _did_not_load(provider, cause) from error
+        if lacks_nodes:
+            raise ProviderError(
+                f"provider {provider} does not run all of {path.name}, and going on with the CPU "
+                "unasked is refused: use another --precision, or --provider cpu"
+            ) from error
+        raise BackendError(
+            f"ONNX Runtime cannot open {path}: {said_by(error)}; export the bundle again"
+        ) from error
+    loaded = session.get_providers()
+    if loaded[0] != provider:
+        raise _did_not_load(
+            provider,
+            cause_from_library(provider, _LIBRARIES)
+            or Cause(f"ONNX Runtime took {sentence_list(loaded)}", "run motorvae-doctor"),
+        )
+    return session
+
+
+def _tensors(found: Iterable[ort.NodeArg]) -> Tensors:
+    return {t.name: (_DTYPES.get(t.type, t.type), tuple(t.shape)) for t in found}
 
 
 def _provider_name(provider: str) -> str:
@@ -220,27 +187,24 @@ def _configured(provider: str) -> tuple[str, dict[str, str]]:
 
     The CUDA provider would multiply float32 numbers as TF32, which has FP16's ten bits, unasked.
     """
-    if provider == _SHORT_NAMES["cpu"]:
-        return provider, {}
     # Wheels of CUDA lie where the system does not look for libraries.
-    if hasattr(ort, "preload_dlls"):
-        # It prints each library that it does not find; the one that matters is told in an error.
+    if provider != _CPU and hasattr(ort, "preload_dlls"):
+        # It prints each library that it does not find; the one that matters is in an error.
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls(directory="")
-    return provider, {"use_tf32": "0"} if provider == _SHORT_NAMES["cuda"] else {}
+    return provider, {"use_tf32": "0"} if provider == _CUDA else {}
 
 
 @contextlib.contextmanager
 def _quiet_about(provider: str) -> Iterator[None]:
     """Keep the log of all sessions still while a provider loads: its library may be missing."""
-    if provider == _SHORT_NAMES["cpu"]:
-        yield
-        return
-    ort.set_default_logger_severity(_FATAL_ONLY)
+    if provider != _CPU:
+        ort.set_default_logger_severity(_FATAL_ONLY)
     try:
         yield
     finally:
-        ort.set_default_logger_severity(_WARNINGS)
+        if provider != _CPU:
+            ort.set_default_logger_severity(_WARNINGS)
 
 
 def _did_not_load(provider: str, cause: Cause) -> ProviderError:
@@ -264,12 +228,8 @@ def _check_one_package() -> None:
 def cause_from_library(provider: str, libraries: Path) -> Cause | None:
     """Load a provider's library as ONNX Runtime did, which keeps the loader's answer to its log.
 
-    Args:
-        provider: Its full name, such as `CUDAExecutionProvider`.
-        libraries: The folder of ONNX Runtime's libraries.
-
     Returns:
-        What the loader says, or None where the library loads or has no file of its own.
+        What the loader answers, or None where the library loads or has no file of its own.
     """
     stem = provider.removesuffix("ExecutionProvider").lower()
     path = libraries / f"libonnxruntime_providers_{stem}.so"
@@ -278,22 +238,22 @@ def cause_from_library(provider: str, libraries: Path) -> Cause | None:
     try:
         ctypes.CDLL(str(path))
     except OSError as error:
-        said = " ".join(str(error).split())
+        answer = " ".join(str(error).split())
     else:
         return None
-    found = _MISSING.search(said)
+    found = _MISSING.search(answer)
     if found is None:
-        return Cause(f"{path.name} does not load ({without_private(said)})", _WHEELS)
+        return Cause(f"{path.name} does not load ({without_private(answer)})", _WHEELS)
     if found[1].startswith("libcuda.so"):
         return Cause(f"there is no {found[1]}, which NVIDIA's driver brings", _DRIVER)
-    step = _WHEELS if provider in _OF_CUDA[:1] else f"install the package that has {found[1]}"
+    step = _WHEELS if provider == _CUDA else f"install the package that has {found[1]}"
     return Cause(f"there is no {found[1]}, which {path.name} needs", step)
 
 
 def cause_from_error(error: Exception) -> Cause | None:
     """Return the cause where CUDA, cuDNN or cuBLAS refused or a GPU's memory ran out, or None."""
-    said = str(error)
-    memory, failure = _MEMORY.search(said), _FAILURE.search(said)
+    text = str(error)
+    memory, failure = _MEMORY.search(text), _FAILURE.search(text)
     if failure is None:
         return Cause(memory[0], _FREE) if memory else None
     number = _NUMBER.match(failure[1])
@@ -303,7 +263,7 @@ def cause_from_error(error: Exception) -> Cause | None:
 
 
 def said_by(error: Exception) -> str:
-    """Return what an exception of ONNX Runtime says, in one line that names no host or user.
+    """Return the message of an exception of ONNX Runtime in one line that names no host or user.
 
     Of a failure in CUDA that is its number and text; the rest are places in ONNX Runtime's source.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ if "openvino_telemetry" not in sys.modules:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov
 
-from ..bundle.graph_key import Precision, Tensor
+from ..bundle.graph_key import BATCH, Precision
 from ..core.errors import BackendError
-from ..core.lifecycle import Closing
-from .base import Arrays, Batch, check_batch
+from .base import Arrays, Backend, Batch, Tensors
 from .cpu_threads import checked_threads
 
 _LEAST_SHARE = 0.5
@@ -35,8 +34,8 @@ _FORMATS = {
 _HINTS = {"bf16": "bf16"}  # else OpenVINO would round float32 to bf16 unasked where AMX has it
 
 
-class OpenVINOBackend(Closing):
-    """One ONNX graph in OpenVINO on the CPU. One thread at a time: it has one request.
+class OpenVINOBackend(Backend):
+    """One ONNX graph in OpenVINO on the CPU, with one request.
 
     Args:
         path: The ONNX file.
@@ -53,80 +52,44 @@ class OpenVINOBackend(Closing):
     def __init__(
         self, path: Path, *, precision: Precision = "fp32", threads: int | None = None
     ) -> None:
-        self.threads: int | None = checked_threads(threads)
+        threads = checked_threads(threads)
         settings = {
-            "INFERENCE_NUM_THREADS": self.threads,
+            "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": _HINTS.get(precision, "f32"),
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            model = _core().read_model(path)
-            compiled = _core().compile_model(model, "CPU", settings)
-            request = compiled.create_infer_request()
+            compiled = _core().compile_model(_core().read_model(path), "CPU", settings)
+            self._request: Any = compiled.create_infer_request()
         except RuntimeError as error:
             raise BackendError(
                 f"OpenVINO cannot open {path}: {_first_line(error)}; export the bundle again, or "
                 "use --backend onnx"
             ) from error
-        if len(compiled.inputs) != 1:
-            raise BackendError(
-                f"{path} has {len(compiled.inputs)} inputs, and an encoder or decoder has 1: "
-                "export the bundle again"
-            )
+        name = f"OpenVINO {ov.__version__.partition('-')[0]} CPU"
+        inputs, outputs = _tensors(compiled.inputs), _tensors(compiled.outputs)
+        super().__init__(name, str(path), inputs, outputs, threads=threads)
         _check_arithmetic(compiled, precision, path)
-        self.name = f"OpenVINO {ov.__version__.partition('-')[0]} CPU"
-        self.notes: tuple[str, ...] = ()
-        self._path = path
-        self._compiled: ov.CompiledModel | None = compiled
-        self._request = request
-        (face,) = compiled.inputs
-        self.input_dtype: np.dtype[Any] = np.dtype(face.get_element_type().to_dtype())
-        self.outputs = tuple(output.get_any_name() for output in compiled.outputs)
-        self._expected = tuple(_shape(face)[1:])
 
-    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Hold the graph's own tensors against those announced; see `Backend.check_tensors`."""
-        compiled = self._open()
-        for asked, got in ((inputs, compiled.inputs), (outputs, compiled.outputs)):
-            announced = [(t.name, t.dtype, (-1, *t.shape[1:])) for t in asked]
-            found = [
-                (t.get_any_name(), np.dtype(t.get_element_type().to_dtype()).name, _shape(t))
-                for t in got
-            ]
-            if announced != found:
-                raise BackendError(
-                    f"{self._path} has {found}, and the manifest announces {announced}: "
-                    "export the bundle again"
-                )
-
-    def run(self, batch: Batch) -> Arrays:
-        """Run the graph once; see `Backend.run`."""
-        self._open()
-        check_batch(batch, self.input_dtype, self._expected, self._path.name)
+    def _run(self, batch: Batch) -> Arrays:
         data = np.require(batch, requirements=("C", "W"))  # it shares no memory that is read-only
+        request = self._request
         try:
             # The tensor shares the array's memory, and both live until the run is over.
-            self._request.set_input_tensor(ov.Tensor(data, shared_memory=True))
-            self._request.infer()
+            request.set_input_tensor(ov.Tensor(data, shared_memory=True))
+            request.infer()
         except RuntimeError as error:
             raise BackendError(
-                f"{self.name} failed on {self._path}: {_first_line(error)}; use --backend onnx, or "
+                f"{self.name} failed on {self._file}: {_first_line(error)}; use --backend onnx, or "
                 "export the bundle again"
             ) from error
         return {
-            name: self._request.get_output_tensor(place).data.copy()
-            for place, name in enumerate(self.outputs)
+            name: request.get_output_tensor(index).data.copy()
+            for index, name in enumerate(self.outputs)
         }
 
-    def close(self) -> None:
-        """Release the compiled graph."""
-        self._compiled = None
+    def _release(self) -> None:
         self._request = None
-
-    def _open(self) -> ov.CompiledModel:
-        if self._compiled is None:
-            raise BackendError(f"{self._path.name} was closed: open it again")
-        return self._compiled
 
 
 @functools.cache
@@ -140,11 +103,7 @@ def _core() -> ov.Core:
 
 
 def _check_arithmetic(compiled: ov.CompiledModel, precision: Precision, path: Path) -> None:
-    """Read back in what the layers with weights are computed.
-
-    Raises:
-        BackendError: Most of them in something else.
-    """
+    """Refuse a graph most of whose layers with weights are computed in something else."""
     counts = Counter(
         facts["runtimePrecision"].value
         for layer in compiled.get_runtime_model().get_ordered_ops()
@@ -153,16 +112,23 @@ def _check_arithmetic(compiled: ov.CompiledModel, precision: Precision, path: Pa
     )
     right = sum(count for kind, count in counts.items() if kind in _FORMATS[precision])
     if not counts or right < _LEAST_SHARE * sum(counts.values()):
-        told = ", ".join(f"{count} in {kind}" for kind, count in counts.most_common())
+        found = ", ".join(f"{count} in {kind}" for kind, count in counts.most_common())
         raise BackendError(
             f"OpenVINO does not compute {path.name} in {precision} on this processor (layers with "
-            f"weights: {told or 'none found'}): use another --precision, or --backend onnx"
+            f"weights: {found or 'none found'}): use another --precision, or --backend onnx"
         )
 
 
-def _shape(face: Any) -> tuple[int, ...]:
-    """Return a shape in which a free axis is -1."""
-    return tuple(-1 if size.is_dynamic else size.get_length() for size in face.get_partial_shape())
+def _tensors(ports: Iterable[Any]) -> Tensors:
+    return {
+        port.get_any_name(): (
+            np.dtype(port.get_element_type().to_dtype()).name,
+            tuple(
+                BATCH if size.is_dynamic else size.get_length() for size in port.get_partial_shape()
+            ),
+        )
+        for port in ports
+    }
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -94,8 +95,7 @@ class OODDetector:
     A percentile is the share of known images that are nearer. Limits come from the `Tail` of
     each distance and share the false alarms that `ood_above` allows in all.
 
-    One thread at a time for `appearance` and one for all else: their scratch memory is allocated
-    once.
+    Any thread may ask; one at a time measures an appearance.
 
     Args:
         statistics: What `latents.npz` holds (see motorvae.training.statistics.latents).
@@ -137,14 +137,11 @@ class OODDetector:
             found["covariance_ridge"],
         )
         self._per_deviation = 1 / np.sqrt(found["log_var_deviation"] ** 2 + found["log_var_ridge"])
-        self._away, self._whitened = np.empty_like(self._mean), np.empty_like(self._mean)
         self._look_mean = found["appearance_mean"]
         self._per_look_deviation = 1 / found["appearance_deviation"]
         self._looks = np.ascontiguousarray(found["appearance_references"], np.float32)
         self._half_squares = 0.5 * (self._looks * self._looks).sum(1)
-        self._look_away = np.empty_like(self._look_mean)
-        self._look32 = np.empty(len(self._look_mean), np.float32)
-        self._nearness = np.empty_like(self._half_squares)
+        self._look_lock = threading.Lock()
         self._percents = 100 * found["quantile_levels"]
         self._quantiles = {name: found[f"{name}_quantiles"] for name in STATISTIC_NAMES}
         self._set_limits(found)
@@ -190,9 +187,8 @@ class OODDetector:
 
     def mahalanobis(self, mu: Vector) -> float:
         """Return the distance of mu (D,) from the mean of the training latents, in spreads."""
-        np.subtract(mu, self._mean, out=self._away)
-        np.dot(self._whitening, self._away, out=self._whitened)
-        return math.sqrt(np.dot(self._whitened, self._whitened))
+        whitened = self._whitening @ (mu - self._mean)
+        return math.sqrt(whitened @ whitened)
 
     def appearance(self, luma: Luma) -> float:
         """Return how far an image (S, S) uint8 looks from the nearest training image.
@@ -200,14 +196,10 @@ class OODDetector:
         The Euclidean distance of what `Appearance` measures, each value in its deviations over
         the training images.
         """
-        away, point = self._look_away, self._look32
-        np.subtract(self._look.measure(luma), self._look_mean, out=away)
-        np.multiply(away, self._per_look_deviation, out=away)
-        point[:] = away
-        np.dot(self._looks, point, out=self._nearness)
-        np.subtract(self._half_squares, self._nearness, out=self._nearness)
-        square = 2 * float(self._nearness.min()) + float(np.dot(away, away))
-        return math.sqrt(max(square, 0.0))
+        with self._look_lock:  # what it measures lies in memory that it uses again
+            away = (self._look.measure(luma) - self._look_mean) * self._per_look_deviation
+        nearest = (self._half_squares - self._looks @ away.astype(np.float32)).min()
+        return math.sqrt(max(2 * float(nearest) + float(away @ away), 0.0))
 
     def log_var_distance(self, log_var: Vector) -> float:
         """Return the distance of log_var (D,) from training's mean, each in its own deviations.
@@ -215,9 +207,8 @@ class OODDetector:
         How sure the encoder is of an image tells of it too: an empty white scene has a mu much
         as vehicles have, and a log_var as none has.
         """
-        np.subtract(log_var, self._log_var_mean, out=self._away)
-        np.multiply(self._away, self._per_deviation, out=self._away)
-        return math.sqrt(np.dot(self._away, self._away))
+        away = (log_var - self._log_var_mean) * self._per_deviation
+        return math.sqrt(away @ away)
 
     def percentile(self, statistic: Statistic, value: float) -> float:
         """Return the share of held-out images with a smaller value, in percent.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +203,15 @@ def test_any_thread_may_run_and_another_may_close(opened: Open, stand_in: StandI
     closing.join()
     assert failures == []
     assert stand_in.live() == {}
+
+
+def test_threads_that_run_at_once_take_turns(opened: Open) -> None:
+    def use(count: int) -> None:
+        for seed in range(20):
+            check(backend, images(count, seed))
+
+    with opened() as backend, ThreadPoolExecutor(4) as pool:
+        list(pool.map(use, (1, 2, 3, 9)))
 
 
 def test_repeated_run_is_timed_by_events_at_each_border(opened: Open) -> None:

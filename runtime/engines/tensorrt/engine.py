@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...bundle.graph_key import Tensor
-from ...core.errors import BackendError, EngineFitError, MissingDependencyError
+from ...bundle.graph_key import BATCH
+from ...core.atomic_files import replaced_file
+from ...core.errors import (
+    BackendError,
+    EngineError,
+    EngineFitError,
+    MissingDependencyError,
+    OutputError,
+)
 from ...core.latency import NS_PER_MS
-from ...core.lifecycle import Closing
-from ..base import Arrays, Batch, check_batch
+from ..base import Arrays, Backend, Batch, Tensors
 from ..cuda.base import CudaGraph, CudaLayer, HostArray
-from .loaded_engine import AGAIN, EngineTensor, LoadedEngine
-from .package import TensorRTPackage
+from .package import EngineLog, TensorRTPackage
+
+if TYPE_CHECKING:
+    import tensorrt
 
 _RUNS_BEFORE_CAPTURE = 1
 """TensorRT finishes what it does once per shape in the first run, which must not be recorded."""
@@ -29,17 +38,16 @@ _RUNS_BEFORE_CAPTURE = 1
 class _Port:
     """One input or output: its pinned host array and its device memory, for the largest batch."""
 
-    tensor: EngineTensor
+    name: str
     host: HostArray
     device: int
 
 
-class TensorRTBackend(Closing):
+class TensorRTBackend(Backend):
     """One engine on one GPU: copy in, execute, copy out on one stream, then wait.
 
     Buffers are allocated once, for the largest batch of the engine's profile; larger batches run
-    in parts, smaller ones than its smallest are padded. It may be used from any thread, by one at
-    a time.
+    in parts, smaller ones than its smallest are padded.
 
     Args:
         plan: The engine. Whoever calls has made sure that it was built for this machine.
@@ -55,6 +63,9 @@ class TensorRTBackend(Closing):
         BackendError: The GPU has no memory left.
     """
 
+    misfit = EngineFitError
+    again = "build it again with motorvae-export --model BUNDLE and its --fp16 or --int8"
+
     def __init__(
         self,
         plan: bytes,
@@ -66,60 +77,30 @@ class TensorRTBackend(Closing):
         cuda_graph: bool = True,
         runtime_cache: Path | None = None,
     ) -> None:
-        self.name = f"{package.title} on {gpu_name} ({cuda.name})"
-        self.notes: tuple[str, ...] = ()
-        self._file = file
-        self._cuda: CudaLayer | None = cuda
-        self._captures = cuda_graph and not package.is_rtx
+        self._file, self._package, self._cuda = file, package, cuda
+        self._log = EngineLog(package.trt)
+        self._captures = cuda_graph and not package.is_rtx  # TensorRT-RTX records graphs itself
         self._rows = self._runs = 0
         self._events: tuple[Any, ...] = ()
         self._graph: CudaGraph | None = None
-        self._engine: LoadedEngine | None = None
+        self._runtime: tensorrt.Runtime = None
+        self._engine: tensorrt.ICudaEngine = None
+        self._context: tensorrt.IExecutionContext = None
+        self._runtime_cache: tensorrt.IRuntimeCache = None
+        self._runtime_cache_path = runtime_cache
         try:
             with cuda.current():
-                self._engine = engine = LoadedEngine(
-                    plan, file, package, whole_graph=cuda_graph, runtime_cache=runtime_cache
-                )
-                self._input = self._port(cuda, engine, engine.input)
-                self._outputs = tuple(self._port(cuda, engine, t) for t in engine.outputs)
+                self._load(plan)
+                self._open_context(whole_graph=cuda_graph)
+                inputs, outputs = self._tensors_of_engine()
+                name = f"{package.title} on {gpu_name} ({cuda.name})"
+                super().__init__(name, file, inputs, outputs)
+                self._smallest, self._largest = self._profile()
+                (self._input,) = self._ports(inputs)
+                self._results = self._ports(outputs)
         except BaseException:
-            self.close()
+            self._release()
             raise
-        self.input_dtype = engine.input.dtype
-        self.outputs = tuple(tensor.name for tensor in engine.outputs)
-        self.threads: int | None = None
-
-    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Hold the engine's own tensors against those announced; see `Backend.check_tensors`."""
-        for asked, found in ((inputs, (self._input,)), (outputs, self._outputs)):
-            announced = {tensor.name: (tensor.dtype, tensor.shape[1:]) for tensor in asked}
-            tensors = (port.tensor for port in found)
-            got = {tensor.name: (tensor.dtype.name, tensor.shape) for tensor in tensors}
-            if announced != got:
-                raise EngineFitError(
-                    f"{self._file} has {got}, and the manifest announces {announced}: {AGAIN}"
-                )
-
-    def run(self, batch: Batch) -> Arrays:
-        """Run the engine on a batch of any size; see `Backend.run`."""
-        cuda, engine = self._opened()
-        check_batch(batch, self.input_dtype, engine.input.shape, self._file)
-        results: dict[str, npt.NDArray[np.float32]] = {
-            port.tensor.name: np.empty((len(batch), *port.tensor.shape), np.float32)
-            for port in self._outputs
-        }
-        with cuda.current():
-            for start in range(0, len(batch), engine.largest):
-                part = batch[start : start + engine.largest]
-                self._prepare(cuda, engine, part)
-                if self._graph is None:
-                    self._enqueue(cuda, engine)
-                else:
-                    self._graph.launch()
-                cuda.synchronize()
-                for port in self._outputs:
-                    results[port.tensor.name][start : start + len(part)] = port.host[: len(part)]
-        return results
 
     def repeat_timed(self) -> Mapping[str, float]:
         """Start the last copies and kernels once more, while the GPU notes the time.
@@ -133,76 +114,153 @@ class TensorRTBackend(Closing):
         Raises:
             BackendError: Nothing was run yet, or the engine failed.
         """
-        cuda, engine = self._opened()
-        if not self._rows:
-            raise BackendError(f"{self._file} has no run to repeat: run a batch first")
-        with cuda.current():
-            stages, enqueue_ns = self._between_events(cuda, engine)
-        return {**stages, "enqueue": enqueue_ns / NS_PER_MS}
+        with self._lock:
+            self._check_open()
+            if not self._rows:
+                raise BackendError(f"{self._file} has no run to repeat: run a batch first")
+            with self._cuda.current():
+                return self._between_events()
 
-    def close(self) -> None:
-        """Release the engine, its buffers and the device layer."""
-        cuda, self._cuda = self._cuda, None
-        if cuda is None:
-            return
-        try:
-            with cuda.current():
-                engine, self._engine = self._engine, None
-                try:
-                    self._drop_graph()
-                finally:
-                    if engine is not None:
-                        engine.close()
-        finally:
-            cuda.close()
+    def _run(self, batch: Batch) -> Arrays:
+        results: dict[str, npt.NDArray[np.float32]] = {
+            port.name: np.empty((len(batch), *port.host.shape[1:]), np.float32)
+            for port in self._results
+        }
+        with self._cuda.current():
+            for start in range(0, len(batch), self._largest):
+                part = batch[start : start + self._largest]
+                self._prepare(part)
+                if self._graph is None:
+                    self._enqueue()
+                else:
+                    self._graph.launch()
+                self._cuda.synchronize()
+                for port in self._results:
+                    results[port.name][start : start + len(part)] = port.host[: len(part)]
+        return results
 
-    def _opened(self) -> tuple[CudaLayer, LoadedEngine]:
-        if self._cuda is None or self._engine is None:
-            raise BackendError(f"{self._file} was closed: open it again")
-        return self._cuda, self._engine
+    def _release(self) -> None:
+        """Keep what was compiled, and release the engine, its buffers and the device layer."""
+        with self._cuda, self._cuda.current():
+            try:
+                self._drop_graph()
+                self._keep_runtime_cache()
+            finally:
+                # Each needs the next, and all of them the CUDA context.
+                self._context = self._runtime_cache = self._engine = self._runtime = None
 
-    def _port(self, cuda: CudaLayer, engine: LoadedEngine, tensor: EngineTensor) -> _Port:
-        shape = (engine.largest, *tensor.shape)
-        device = cuda.allocate(tensor.dtype.itemsize * math.prod(shape))
-        engine.set_address(tensor, device)
-        return _Port(tensor, cuda.pinned(shape, tensor.dtype), device)
+    def _load(self, plan: bytes) -> None:
+        # The runtime must outlive the engine.
+        self._runtime = self._package.trt.Runtime(self._log.logger)
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise EngineFitError(
+                f"{self._package.title} cannot load {self._file}: {self._log.said()}; "
+                f"{self.again}, here, or add --rebuild"
+            )
 
-    def _prepare(self, cuda: CudaLayer, engine: LoadedEngine, part: Batch) -> None:
+    def _open_context(self, *, whole_graph: bool) -> None:
+        """Make what executes the engine; TensorRT-RTX may record its kernels as a whole graph."""
+        if not self._package.is_rtx:
+            self._context = self._engine.create_execution_context()
+        else:
+            trt = self._package.trt
+            config = self._engine.create_runtime_config()
+            if whole_graph:
+                config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            self._runtime_cache = config.create_runtime_cache()
+            path = self._runtime_cache_path
+            if path is not None and path.is_file():
+                self._runtime_cache.deserialize(path.read_bytes())  # one that misfits is ignored
+            config.set_runtime_cache(self._runtime_cache)
+            self._context = self._engine.create_execution_context(config)
+        if self._context is None:
+            raise EngineError(
+                f"{self._package.title} cannot run {self._file}: {self._log.said()}; close "
+                "other programs that use the GPU, or use --backend onnx"
+            )
+
+    def _tensors_of_engine(self) -> tuple[Tensors, Tensors]:
+        """Return the engine's inputs and outputs, which must be those of a model's half."""
+        trt, engine = self._package.trt, self._engine
+        dtypes = {trt.float32: "float32", trt.uint8: "uint8"}
+        inputs: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        outputs: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        for index in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(index)
+            kind = engine.get_tensor_dtype(name)
+            shape = tuple(int(size) for size in tuple(engine.get_tensor_shape(name))[1:])
+            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            (inputs if is_input else outputs)[name] = dtypes.get(kind, str(kind)), (BATCH, *shape)
+        taken, given = ([dtype for dtype, _ in found.values()] for found in (inputs, outputs))
+        if taken not in (["float32"], ["uint8"]) or {*given} != {"float32"}:
+            raise EngineFitError(
+                f"{self._file} takes {inputs} and gives {outputs}, and an encoder or decoder has "
+                f"one input of float32 or uint8 and gives float32: {self.again}"
+            )
+        return inputs, outputs
+
+    def _profile(self) -> tuple[int, int]:
+        """Return the fewest and the most images that one run takes."""
+        smallest, _, largest = self._engine.get_tensor_profile_shape(self._input_name, 0)
+        return int(smallest[0]), int(largest[0])
+
+    def _ports(self, tensors: Tensors) -> tuple[_Port, ...]:
+        """Allocate memory for the largest batch, and let the engine use it."""
+        ports = []
+        for name, (dtype, (_, *sizes)) in tensors.items():
+            shape = (self._largest, *sizes)
+            device = self._cuda.allocate(np.dtype(dtype).itemsize * math.prod(shape))
+            self._context.set_tensor_address(name, device)
+            ports.append(_Port(name, self._cuda.pinned(shape, dtype), device))
+        return tuple(ports)
+
+    def _prepare(self, part: Batch) -> None:
         """Write a part into the page-locked input, and record a graph once there may be one."""
         self._input.host[: len(part)] = part
-        rows = max(len(part), engine.smallest)
+        rows = max(len(part), self._smallest)
         if rows != self._rows:
             # A recorded graph holds for the shape that the context has.
             self._drop_graph()
             self._rows = self._runs = 0
-            engine.set_rows(rows)
+            self._set_rows(rows)
             self._rows = rows
         if self._graph is None and self._captures and self._runs >= _RUNS_BEFORE_CAPTURE:
             try:
-                self._graph = cuda.capture(lambda: self._enqueue(cuda, engine))
+                self._graph = self._cuda.capture(self._enqueue)
             except (BackendError, MissingDependencyError) as error:
                 self._captures = False
                 self.notes += (f"runs without a CUDA graph: {error}",)
         self._runs += 1
 
-    def _enqueue(
-        self,
-        cuda: CudaLayer,
-        engine: LoadedEngine,
-        between: Callable[[], None] = lambda: None,
-    ) -> None:
+    def _set_rows(self, rows: int) -> None:
+        """Set how many images the next runs take."""
+        shape = (rows, *self._image_shape)
+        self._log.clear()
+        if not self._context.set_input_shape(self._input_name, shape):
+            raise EngineError(
+                f"{self._file} refuses the shape {shape}: {self._log.said()}; build it "
+                "again with another --batch"
+            )
+
+    def _enqueue(self, between: Callable[[], None] = lambda: None) -> None:
         """Start copies and kernels; `between` is called before the kernels and after them."""
+        cuda = self._cuda
         cuda.copy_in(self._input.device, self._input.host[: self._rows])
         between()
-        engine.execute(cuda.stream)
+        self._log.clear()
+        if not self._context.execute_async_v3(cuda.stream):
+            raise BackendError(
+                f"{self._package.title} failed on {self._file}: {self._log.said()}; {self.again}, "
+                "or use --backend onnx"
+            )
         between()
-        for port in self._outputs:
+        for port in self._results:
             cuda.copy_out(port.host[: self._rows], port.device)
 
-    def _between_events(
-        self, cuda: CudaLayer, engine: LoadedEngine
-    ) -> tuple[Mapping[str, float], int]:
-        """Start copies and kernels, and wait; milliseconds by stage, and ns of starting kernels."""
+    def _between_events(self) -> Mapping[str, float]:
+        """Start copies and kernels, and wait; see `repeat_timed`."""
+        cuda = self._cuda
         if not self._events:
             self._events = tuple(cuda.event() for _ in range(4))
         start, copied, computed, end = self._events
@@ -216,7 +274,7 @@ class TensorRTBackend(Closing):
 
         cuda.record(start)
         if self._graph is None:
-            self._enqueue(cuda, engine, border)
+            self._enqueue(border)
             enqueue_ns = host_ns[2] - host_ns[1]
         else:
             before_ns = time.monotonic_ns()
@@ -229,9 +287,19 @@ class TensorRTBackend(Closing):
             found["h2d"] = cuda.elapsed_ms(start, copied)
             found["compute"] = cuda.elapsed_ms(copied, computed)
             found["d2h"] = cuda.elapsed_ms(computed, end)
-        return found, enqueue_ns
+        return {**found, "enqueue": enqueue_ns / NS_PER_MS}
 
     def _drop_graph(self) -> None:
         graph, self._graph = self._graph, None
         if graph is not None:
             graph.close()
+
+    def _keep_runtime_cache(self) -> None:
+        path = self._runtime_cache_path
+        if self._runtime_cache is None or path is None:
+            return
+        kept = self._runtime_cache.serialize()
+        # Without it the next start compiles again; nothing of this run is lost.
+        if kept is not None:
+            with contextlib.suppress(OutputError), replaced_file(path) as temporary:
+                temporary.write_bytes(bytes(kept))

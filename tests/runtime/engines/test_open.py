@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,19 @@ def test_results_belong_to_the_caller(encoder: Backend, inputs: npt.NDArray[np.f
     kept = first.copy()
     encoder.run(1 - inputs)
     assert np.array_equal(first, kept)
+
+
+def test_threads_share_a_backend(encoder: Backend) -> None:
+    """Many rounds: without its lock every other one or so mixes results up."""
+    images = np.random.default_rng(2).random((8, 1, 1, 32, 32), np.float32)
+    want = [encoder.run(image)["mu"] for image in images]
+
+    def run_all(start: int) -> bool:
+        order = [(start + n) % 8 for n in range(100)]
+        return all(np.allclose(encoder.run(images[n])["mu"], want[n], atol=1e-5) for n in order)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run_all, range(8)))
 
 
 def test_memory_order_does_not_matter(encoder: Backend, inputs: npt.NDArray[np.float32]) -> None:
