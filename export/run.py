@@ -226,13 +226,13 @@ def _export_checkpoint(
             )
     statistics = statistics_name(folder, options.weights)
     with console.status("computing what the graphs are held against"):
-        held_out = held_out_from_run(
+        held_out, spread = held_out_from_run(
             folder,
             image_size=spec.image_size,
             latent_size=spec.latent_size,
             statistics=statistics,
         )
-        reference = reference_from_model(model, held_out)
+        reference = reference_from_model(model, held_out, spread)
         problem = learned_from_reconstructions(
             reference.images, reference.reconstruction[:], reference.mu, reference.log_var
         ).sentence()
@@ -255,7 +255,7 @@ def _export_checkpoint(
             statistics=folder / statistics,
             reference=reference,
             remarks=remarks,
-            held_out=held_out.images,
+            held_out=held_out,
             precisions=precisions,
             int8=Int8Request(runners, options.calibration),
             on_reports=_printer(console),

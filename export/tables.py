@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..runtime.bundle.manifest import GraphReport, Metric
 from ..runtime.engines.tensorrt.engine_manifest import EngineManifest
-from .verify.figures import IMAGE_METRIC, LATENT_METRIC, RMS_METRIC
+from .verify.metrics import IMAGE_METRIC, LATENT_METRIC, RMS_METRIC
 
 if TYPE_CHECKING:
     from .int8.graphs import Searched

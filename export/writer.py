@@ -27,9 +27,8 @@ from .graph_folder import GraphFolder, facts_of
 from .transforms.fp16 import fp16_from_fp32, with_values_exposed
 from .transforms.io_variants import luma_from_float, mu_from_encoder
 from .transforms.phases import phases_from_decoder
-from .verify.advice import advice_on
 from .verify.reference import Reference
-from .verify.reports import WORST_PROBE
+from .verify.reports import WORST_PROBE, advice_on
 from .verify.verifier import Verifier
 
 FP32 = (

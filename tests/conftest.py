@@ -60,7 +60,7 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
 
     from motorvae.export.bundle import write_bundle
     from motorvae.export.onnx_export import onnx_from_model
-    from motorvae.export.verify.reference import HeldOut, Spread
+    from motorvae.export.verify.reference import Spread
     from motorvae.export.verify.torch_reference import reference_from_model
     from motorvae.runtime.bundle.graph_key import PARTS
     from motorvae.runtime.sources.synthetic.vehicles import vehicle
@@ -83,7 +83,7 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
     torch.random.set_rng_state(state)
 
     ones = np.ones(spec.latent_size)
-    first = reference_from_model(model, HeldOut(images, Spread(mu=ones, log_var=ones)))
+    first = reference_from_model(model, images, Spread(mu=ones, log_var=ones))
     mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
     statistics = folder / "latents.npz"
     rows = np.arange(len(images))

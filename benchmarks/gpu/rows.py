@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ...export.verify.figures import IMAGE_METRIC, LATENT_METRIC
+from ...export.verify.metrics import IMAGE_METRIC, LATENT_METRIC
 from ...export.verify.reference import Reference
 from ...export.verify.reports import encoder_input
 from ...export.verify.verifier import Verifier

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...export.verify.figures import IMAGE_METRIC, LATENT_METRIC
+from ...export.verify.metrics import IMAGE_METRIC, LATENT_METRIC
 from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.manifest import GraphEntry, Manifest, Metric

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 import torch
 
 from ...export.bundle import write_bundle
 from ...export.onnx_export import onnx_from_model
-from ...export.verify.reference import HeldOut, Reference, Spread, spread_from_statistics
+from ...export.verify.reference import Reference, Spread, spread_from_statistics
 from ...export.verify.torch_reference import reference_from_model
 from ...runtime.bundle.graph_key import Part
 from ...runtime.bundle.load import Bundle, load_bundle
@@ -94,7 +95,7 @@ def model_from_files(
     return ModelUnderTest(
         model=model,
         bundle=bundle,
-        reference=reference_from_model(model, _held_out(bundle, images)),
+        reference=reference_from_model(model, *_held_out(bundle, images)),
         weights_sha256=found,
         untrained=False,
     )
@@ -108,7 +109,7 @@ def untrained_model(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
     rows = np.arange(len(luma))
     data = DataSet(luma, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
     ones = np.ones(spec.latent_size)
-    first = reference_from_model(model, HeldOut(luma, Spread(mu=ones, log_var=ones)))
+    first = reference_from_model(model, luma, Spread(mu=ones, log_var=ones))
     mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
     reference = replace(first, spread=Spread(mu=mu, log_var=log_var))
     digest = hashlib.sha256(safetensors.torch.save(model.state_dict())).hexdigest()
@@ -134,8 +135,8 @@ def random_model(spec: ModelSpec, seed: int) -> MotorVAE:
         return MotorVAE(spec).eval()
 
 
-def _held_out(bundle: Bundle, images: int | None) -> HeldOut:
+def _held_out(bundle: Bundle, images: int | None) -> tuple[npt.NDArray[np.uint8], Spread]:
     path = bundle.folder / VERIFICATION_IMAGES
     found = arrays_from_npz(path, ("images",), error=BundleError, again="export the bundle again")
     spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
-    return HeldOut(found["images"][:images], spread)
+    return found["images"][:images], spread

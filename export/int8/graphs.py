@@ -23,9 +23,8 @@ from ..transforms.phases import phases_from_decoder
 from ..transforms.qdq import Activations, Method, int8_from_fp32, layers_of
 from ..verify.batches import run_in_batches
 from ..verify.extremes import RISK
-from ..verify.graph_reference import reference_from_graphs
 from ..verify.metrics import FEWEST_FOR_BOUND
-from ..verify.reference import Reference
+from ..verify.reference import Reference, reference_from_graphs
 from ..verify.verifier import Verifier, opened_as_verified
 from .images import CalibrationImages
 from .search import METHODS, Question, Trial, search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.engines.base import Arrays, Batch
-from .figures import cosines, largest, squared_errors
+from .metrics import cosines, largest, squared_errors
 
 BATCH_SIZE = 16
 BATCH_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, BATCH_SIZE)
@@ -24,14 +25,10 @@ def probe_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 class Engine(Protocol):
-    """Whatever runs a graph; a `Backend` does.
-
-    Attributes:
-        name: Engine, version and device, for reports.
-        input_dtype: What the graph takes.
-    """
+    """Whatever runs a graph; a `Backend` does."""
 
     name: str
+    """Engine, version and device, for reports."""
     input_dtype: np.dtype[Any]
 
     def run(self, batch: Batch, /) -> Arrays:
@@ -50,32 +47,27 @@ class Images(Protocol):
 
 
 def batches(
-    engine: Engine, inputs: Batch, sizes: Sequence[int] = (BATCH_SIZE,)
+    engine: Engine, inputs: Batch, sizes: Sequence[int]
 ) -> Iterator[tuple[npt.NDArray[np.intp], Arrays]]:
     """Run a graph on (N, ...) inputs, its batch sizes taken in turn; yield rows and outputs.
 
     Every run has one of these sizes: the last takes rows again that were run before, as an engine
     may take no fewer.
     """
-    start, turn = 0, 0
-    while start < len(inputs):
-        size = sizes[turn % len(sizes)]
+    start = 0
+    for size in itertools.cycle(sizes):
+        if start >= len(inputs):
+            return
         first = max(min(start, len(inputs) - size), 0)
         rows = np.arange(first, first + size) % len(inputs)
         yield rows, engine.run(np.require(inputs[rows], requirements="C"))
-        start, turn = start + size, turn + 1
+        start += size
 
 
 def run_in_batches(
     engine: Engine, inputs: Batch, *sizes: int
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Run a graph on (N, ...) inputs a few at a time; output name to (N, ...) float32.
-
-    Args:
-        engine: What runs the graph.
-        inputs: What it takes.
-        sizes: Images per run, in turn; by default 16.
-    """
+    """Run a graph on (N, ...) inputs, `sizes` (16) of them at a time; name to (N, ...) float32."""
     found: dict[str, npt.NDArray[np.float32]] = {}
     for rows, outputs in batches(engine, inputs, sizes or (min(BATCH_SIZE, len(inputs)),)):
         for name, values in outputs.items():
@@ -87,7 +79,7 @@ def run_in_batches(
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a decoder's (N, 1, S, S) images differ by from the reference's; none is kept.
+    """What a decoder's N images differ by from the reference's; none is kept.
 
     Attributes:
         squared_errors: (N,), averaged over the pixels of an image.
@@ -109,14 +101,7 @@ class Decoded:
         reconstruction: Images,
         sizes: Sequence[int],
     ) -> Decoded:
-        """Decode (N, D) latents and hold each image against its reference.
-
-        Args:
-            engine: What runs the decoder.
-            latents: (N, D).
-            reconstruction: What the reference decodes from them.
-            sizes: Latents per run, in turn.
-        """
+        """Decode (N, D) latents, `sizes` of them at a time, and compare each image."""
         errors, alike = np.empty(len(latents)), np.empty(len(latents))
         greatest, not_finite = 0.0, 0
         for rows, outputs in batches(engine, latents, sizes):

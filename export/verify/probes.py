@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .figures import Floats
+from .metrics import Floats
 
 _SEED = 11
 _BLOCK = 8

@@ -1,7 +1,9 @@
-"""The held-out images and what torch float32 says of them: from a run, or from a bundle."""
+"""The held-out images and what they should give: from a run, a bundle, or float32 graphs."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,20 @@ from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
 from ...runtime.core.documents import arrays_from_npz
 from ...runtime.core.errors import BundleError, CheckpointError
-from ...runtime.engines.open import open_engine
+from ...runtime.core.spec import ModelSpec
+from ...runtime.engines.open import GraphFile, open_engine
+from ...runtime.pixels.convert import input_from_luma
 from ...training.model.latent_units import is_informative
-from .batches import Images, run_in_batches
+from .batches import BATCH_SIZE, Images, run_in_batches
 from .extremes import RISK
-from .figures import floored_spread
-from .metrics import note_on_few
+from .metrics import floored_spread, note_on_few
 from .probes import Probes
 
 JUDGED_IMAGES = 256
 """So many held-out images judge a float graph at most."""
-_PROBE_ARRAYS = ("probe_names", "probe_images", "probe_mu", "probe_log_var", "probe_latents")
+_PROBE_FIELDS = ("names", "images", "mu", "log_var", "latents")
+"""Of `Probes`, those that a bundle carries, as arrays called probe_names and so on."""
+_LEVELS = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,34 +131,49 @@ class Reference:
         return tuple(notes)
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """What a training run leaves for verification.
+class ImagesOnDisk:
+    """Images in [0, 1] in an unnamed file of a folder, 16 bits a pixel, read a few at a time.
 
-    Attributes:
-        images: (N, S, S) uint8, fitted luma that was never trained on.
-        spread: Standard deviations of the latents over the training images.
+    Rounding to 16 bits is an error of -107 dB; INT8 graphs are held to -40 dB. The file is gone
+    when nothing holds this any more. `parts` are (N, 1, S, S) float32 each, one at least; a full
+    disk raises OSError.
     """
 
-    images: npt.NDArray[np.uint8]
-    spread: Spread
+    def __init__(self, folder: Path, parts: Iterable[npt.NDArray[np.float32]]) -> None:
+        count, shape = 0, (0,)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # Written, not mapped: a mapped page that finds the disk full kills the process.
+            for images in parts:
+                levels = np.rint(np.clip(images, 0, 1) * np.float32(_LEVELS))
+                levels.astype(np.uint16).tofile(file)
+                count, shape = count + len(images), images.shape[1:]
+            file.flush()
+            self._pixels = np.memmap(file, np.uint16, "r", shape=(count, *shape))
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.float32]:
+        """Return the images that a slice or an array of indices names, float32."""
+        found: npt.NDArray[np.float32] = self._pixels[rows] * np.float32(1 / _LEVELS)
+        return found
 
 
 def held_out_from_run(
     folder: Path, *, image_size: int, latent_size: int, statistics: str = STATISTICS
-) -> HeldOut:
-    """Read a run's held-out images, and the latent statistics in the file of that name.
+) -> tuple[npt.NDArray[np.uint8], Spread]:
+    """Read a run's held-out images, (N, S, S), and the latent statistics in the file of that name.
 
     Raises:
         CheckpointError: Either file is missing, unreadable, or does not fit the model.
     """
-    (images,) = _arrays(folder / "held_out.npz", ("images",), CheckpointError)
+    path, side = folder / "held_out.npz", image_size
+    images = _arrays(path, ["images"], CheckpointError)["images"]
     spread = spread_from_statistics(folder / statistics, error=CheckpointError)
-    side = image_size
     if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
         raise CheckpointError(
-            f"{folder / 'held_out.npz'} holds {images.dtype} {images.shape}, and the model takes "
-            f"uint8 (N, {side}, {side}): train again"
+            f"{path} holds {images.dtype} {images.shape}, and the model takes uint8 "
+            f"(N, {side}, {side}): train again"
         )
     for values in (spread.mu, spread.log_var, spread.posterior_variance):
         if values is not None and values.shape != (latent_size,):
@@ -161,7 +181,7 @@ def held_out_from_run(
                 f"{folder / statistics} describes {values.size} latents, and the model has "
                 f"{latent_size}: train again"
             )
-    return HeldOut(images, spread)
+    return images, spread
 
 
 def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleError]) -> Spread:
@@ -170,12 +190,11 @@ def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleEr
     Raises:
         CheckpointError: (or BundleError, as asked) The file is missing or cannot be read.
     """
-    covariance, log_var_deviation = _arrays(path, ("covariance", "log_var_deviation"), error)
-    every = arrays_from_npz(path, error=error, again="train or export again")
+    needed = _arrays(path, ["covariance", "log_var_deviation"], error)
     return Spread(
-        mu=np.sqrt(np.clip(np.diag(covariance), 0, None)),
-        log_var=log_var_deviation,
-        posterior_variance=every.get("posterior_variance_mean"),
+        mu=np.sqrt(np.clip(np.diag(needed["covariance"]), 0, None)),
+        log_var=needed["log_var_deviation"],
+        posterior_variance=_arrays(path, None, error).get("posterior_variance_mean"),
     )
 
 
@@ -184,15 +203,9 @@ def save_reference(path: Path, reference: Reference) -> None:
 
     Of the probes the same, and the latents that decoders are tried on.
     """
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "images": reference.images,
-        "mu": reference.mu,
-        "log_var": reference.log_var,
-    }
+    arrays = {name: np.asarray(getattr(reference, name)) for name in ("images", "mu", "log_var")}
     if (probes := reference.probes) is not None:
-        arrays |= {
-            key: np.asarray(getattr(probes, key.removeprefix("probe_"))) for key in _PROBE_ARRAYS
-        }
+        arrays |= {f"probe_{name}": np.asarray(getattr(probes, name)) for name in _PROBE_FIELDS}
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -206,24 +219,21 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
     Raises:
         BundleError: The bundle does not hold what verification needs.
     """
-    path = bundle.folder / VERIFICATION_IMAGES
     listed = {entry.file for entry in bundle.manifest.files}
     for name in (VERIFICATION_IMAGES, STATISTICS):
         if name not in listed:
             raise BundleError(f"{bundle.folder} lists no {name}: export it again")
-    arrays = arrays_from_npz(path, error=BundleError, again="train or export again")
-    images, mu, log_var = _arrays(path, ("images", "mu", "log_var"), BundleError)
-    has_probes = arrays.keys() >= set(_PROBE_ARRAYS)
+    path = bundle.folder / VERIFICATION_IMAGES
+    images, mu, log_var = _arrays(path, ["images", "mu", "log_var"], BundleError).values()
+    every = _arrays(path, None, BundleError)
+    saved = {name: every[f"probe_{name}"] for name in _PROBE_FIELDS if f"probe_{name}" in every}
+    probes = None
     with open_engine(bundle, GraphKey("decoder")) as decoder:
         reconstruction = run_in_batches(decoder, mu)["reconstruction"]
-        probes = None
-        if has_probes:  # else an earlier version wrote it
-            decoded = run_in_batches(decoder, arrays["probe_latents"])["reconstruction"]
-            names, probed, *latents = (arrays[key] for key in _PROBE_ARRAYS)
-            of_probes, probe_log_var, decoded_from = latents
-            probes = Probes(
-                tuple(map(str, names)), probed, of_probes, probe_log_var, decoded_from, decoded
-            )
+        if len(saved) == len(_PROBE_FIELDS):  # else an earlier version wrote it
+            decoded = run_in_batches(decoder, saved["latents"])["reconstruction"]
+            names = tuple(map(str, saved.pop("names")))
+            probes = Probes(names, **saved, reconstruction=decoded)
     return Reference(
         name="torch float32 latents, float32 ONNX reconstructions",
         images=images,
@@ -235,7 +245,41 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
     )
 
 
+def reference_from_graphs(
+    folder: Path, spec: ModelSpec, images: npt.NDArray[np.uint8], verified: Reference
+) -> Reference:
+    """Run the float32 graphs in a folder on many images; reconstructions are never all in memory.
+
+    Args:
+        folder: Holds the graphs, which passed verification.
+        spec: Sizes of their model.
+        images: (N, S, S) uint8, fitted luma.
+        verified: What they passed by: its spreads and probes are taken over.
+    """
+    encode, decode = GraphKey("encoder"), GraphKey("decoder", variant="phases")
+    starts = range(0, len(images), BATCH_SIZE)
+    with open_engine(GraphFile(folder / encode.onnx_file, spec), encode) as encoder:
+        parts = [
+            run_in_batches(encoder, input_from_luma(images[start : start + BATCH_SIZE, None]))
+            for start in starts
+        ]
+    mu, log_var = (np.concatenate([part[name] for part in parts]) for name in ("mu", "log_var"))
+    with open_engine(GraphFile(folder / decode.onnx_file, spec), decode) as decoder:
+        decoded = (
+            run_in_batches(decoder, mu[start : start + BATCH_SIZE])["reconstruction"]
+            for start in starts
+        )
+        return replace(
+            verified,
+            name="float32 ONNX graphs",
+            images=images,
+            mu=mu,
+            log_var=log_var,
+            reconstruction=ImagesOnDisk(folder, decoded),
+        )
+
+
 def _arrays(
-    path: Path, keys: tuple[str, ...], error: type[CheckpointError | BundleError]
-) -> list[npt.NDArray[Any]]:
-    return [*arrays_from_npz(path, keys, error=error, again="train or export again").values()]
+    path: Path, keys: Sequence[str] | None, error: type[CheckpointError | BundleError]
+) -> dict[str, npt.NDArray[Any]]:
+    return arrays_from_npz(path, keys, error=error, again="train or export again")

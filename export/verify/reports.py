@@ -1,4 +1,4 @@
-"""How far a graph's outputs are from the reference, in units that mean something, and the gate."""
+"""How far a graph's outputs are from the reference, in reports; what helps where one fails."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.engines.base import Batch
 from ...runtime.pixels.convert import input_from_luma
+from ...training.learned import LEAST_SPREAD
 from .batches import BATCH_SIZES, Decoded, Engine, probe_sizes, run_in_batches
-from .figures import (
+from .limits import LIMITS, Limits
+from .metrics import (
     IMAGE_METRIC,
     NEIGHBOURS,
     SPREAD_FLOOR,
     Floats,
+    extreme_metric,
     floored_spread,
     largest,
-    neighbour_agreement,
-    psnr_db,
-    rms,
-    rms_per_image,
-)
-from .limits import LIMITS, Limits
-from .metrics import (
-    extreme_metric,
     latent_metrics,
     metric,
+    neighbour_agreement,
     non_finite_metric,
     psnr_metric,
+    rms,
+    rms_per_image,
 )
 from .reference import Reference
 
 WORST_PROBE = "worst probe"
 """A note that begins so says which probe a graph failed on."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
+_LEAST_LEVELS = 1.0
+"""Held-out images that differ from their mean by less, as a root mean square, are nearly equal."""
 
 
 def encoder_reports(
@@ -55,34 +55,25 @@ def encoder_reports(
             probes, all of them at each.
         key: Which encoder; its precision chooses the limits.
         sizes: Images per run, in turn.
-        note: What is to be said after the engine's name.
+        note: What follows the engine's name.
     """
     limits = LIMITS[key.precision]
     found = run_in_batches(engine, encoder_input(engine, reference.images), *sizes)
     metrics = {"mu": _mu_metrics(found["mu"], reference, limits)}
     if "log_var" in found:
         metrics["log_var"] = _log_var_metrics(found["log_var"], reference, limits)
-    notes = {output: list(reference.notes) for output in metrics}
-    probes = _probed(engine, reference, limits, probe_sizes(sizes))
-    for output, (probed, worst) in probes.items():
-        metrics[output] += probed
-        notes[output] += [] if all(one.passed for one in probed) else [worst]
-    reports = tuple(
-        _report(
-            output,
-            of_output,
-            key,
-            reference,
-            engine=engine.name,
-            note=note,
-            notes=notes[output],
-        )
-        for output, of_output in metrics.items()
-    )
-    return reports, found["mu"]
+    probed = _probed(engine, reference, limits, probe_sizes(sizes))
+    reports = []
+    for output, of_output in metrics.items():
+        of_probes, worst = probed.get(output, ([], ""))
+        failed = not all(one.passed for one in of_probes)
+        notes = (*reference.notes, worst) if failed else reference.notes
+        every, name = [*of_output, *of_probes], engine.name
+        reports.append(_report(output, every, key, reference, engine=name, note=note, notes=notes))
+    return tuple(reports), found["mu"]
 
 
-def decoder_reports(
+def decoder_report(
     engine: Engine,
     reference: Reference,
     key: GraphKey,
@@ -90,16 +81,16 @@ def decoder_reports(
     encoded: npt.NDArray[np.float32],
     sizes: Sequence[int] = BATCH_SIZES,
     note: str = "",
-) -> tuple[GraphReport, ...]:
+) -> GraphReport:
     """Compare a decoder's images with the reference's, a few at a time.
 
     Args:
         engine: What runs the decoder.
         reference: Its `mu` is what is decoded, and its probes' latents at each batch size.
         key: Which decoder; its precision chooses the limits.
-        encoded: (N, D) mu of the encoder of the same precision, for the way through both.
+        encoded: (N, D) mu of the encoder of the same precision, for the figure of both graphs.
         sizes: Latents per run, in turn.
-        note: What is to be said after the engine's name.
+        note: What follows the engine's name.
     """
     limits, risk = LIMITS[key.precision], reference.risk
     true = Decoded.of(engine, reference.mu, reference.reconstruction, sizes)
@@ -119,39 +110,23 @@ def decoder_reports(
         ]
         errors = np.stack([of_size.squared_errors for of_size in probed])
         # Where a few pixels alone are wrong, the PSNR of an image hides it.
-        largest_error = float(np.max([of_size.largest for of_size in probed]))
-        metrics.append(
-            metric("max error, worst probe latent", largest_error, limit=limits.probe_pixel)
-        )
+        pixel = float(np.max([of_size.largest for of_size in probed]))
         away = (probes.latents - reference.mu.mean(axis=0, dtype=np.float64)) / reference.scale
         near = rms_per_image(away) <= limits.probe_reach
-        further = psnr_db(float(errors.max()))
-        metrics.append(
-            metric(
-                "PSNR, worst probe latent",
-                psnr_db(float(errors[:, near].max(initial=0))),
-                unit="dB",
-                limit=limits.probe_psnr_db,
-                higher=True,
-            )
-        )
+        name = "PSNR, worst probe latent"
+        metrics += [
+            metric("max error, worst probe latent", pixel, limit=limits.probe_pixel),
+            psnr_metric(name, errors[:, near], limits.probe_psnr_db, risk=None),
+        ]
         if not near.all():
-            name = f"PSNR, worst probe latent beyond {limits.probe_reach:g} spreads"
-            metrics.append(metric(name, further, unit="dB", higher=True))
-    report = _report(
-        "reconstruction",
-        metrics,
-        key,
-        reference,
-        engine=engine.name,
-        note=note,
-        notes=reference.notes,
-    )
-    return (report,)
+            name = f"{name} beyond {limits.probe_reach:g} spreads"
+            metrics.append(psnr_metric(name, errors, None, risk=None))
+    output, name, notes = "reconstruction", engine.name, reference.notes
+    return _report(output, metrics, key, reference, engine=name, note=note, notes=notes)
 
 
 def activation_report(
-    key: GraphKey, largest: float, reference: Reference, *, engine: str
+    key: GraphKey, largest_inside: float, reference: Reference, *, engine: str
 ) -> GraphReport:
     """Report whether the values inside a graph would fit FP16.
 
@@ -160,40 +135,61 @@ def activation_report(
 
     Args:
         key: Which FP16 graph.
-        largest: Largest magnitude inside the float32 graph over the reference's images.
+        largest_inside: Largest magnitude inside the float32 graph over the reference's images.
         reference: The images.
         engine: Who computed it.
     """
-    return _report(
-        "activations",
-        [metric("largest value inside, float32", largest, limit=FLOAT16_MAX)],
-        key,
-        reference,
-        engine=engine,
-    )
+    found = metric("largest value inside, float32", largest_inside, limit=FLOAT16_MAX)
+    return _report("activations", [found], key, reference, engine=engine)
+
+
+def advice_on(failed: Sequence[GraphReport], reference: Reference) -> str:
+    """Return what to do, the last clause of a refusal.
+
+    Float32 graphs that fail do not compute what the model does, whatever it has learned, unless
+    its latents are alike for all images: then an error has nothing to be compared with.
+    """
+    flags = sorted({f"--{report.precision}" for report in failed})
+    without = "" if "--fp32" in flags else f", or leave out {' and '.join(flags)}"
+    pixels = reference.images.astype(np.float32)
+    differing = float(np.sqrt(np.mean((pixels - pixels.mean(axis=0)) ** 2)))
+    if differing < _LEAST_LEVELS:
+        what = f"all {len(pixels)} held-out images are equal or nearly so"
+        if len(pixels) == 1:
+            what = "there is one held-out image"
+        return f"{what}: train on more images that are unlike each other{without}"
+    if not reference.informative.any():
+        return (
+            f"none of the {reference.mu.shape[1]} latent units carries information: train with a "
+            f"smaller beta in --betas, or more steps{without}"
+        )
+    typical = float(np.sqrt(np.mean(np.square(reference.spread.mu))))
+    alike = typical <= LEAST_SPREAD * float(np.abs(reference.mu, dtype=np.float64).mean())
+    if "--fp32" in flags and not alike:
+        return (
+            "the exported graph does not compute what the model does: export again, with the "
+            "versions in constraints.txt"
+        )
+    return f"train for more steps{without}"
 
 
 def _mu_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
-    scale, judged = reference.scale, reference.judged_units
-    limit_of = (limits.max_spread, limits.rms_spread)
-    metrics = latent_metrics(found, reference.mu, scale, judged, limit_of, risk=reference.risk)
+    scale, judged, risk = reference.scale, reference.judged_units, reference.risk
+    gated = (limits.max_spread, limits.rms_spread)
+    metrics = latent_metrics(found, reference.mu, scale, judged=judged, limits=gated, risk=risk)
     error = np.abs(np.asarray(found, np.float64) - reference.mu)
     if not judged.all():
         collapsed = (error / scale)[:, ~judged].max(axis=1)
         name = "collapsed units, max error / posterior deviation"
-        metrics.append(extreme_metric(name, collapsed, limits.max_spread, reference.risk))
-    deviation = np.exp(np.asarray(reference.log_var, np.float64) / 2)
+        metrics.append(extreme_metric(name, collapsed, limits.max_spread, risk))
+    # Reported only, as that deviation can be next to nothing.
+    over_deviation = largest(error / np.exp(np.asarray(reference.log_var, np.float64) / 2))
+    name = f"agreement of the {NEIGHBOURS} nearest neighbours"
     agreement = neighbour_agreement(found, reference.mu)
     return [
         *metrics,
-        # Reported only, as that deviation can be next to nothing.
-        metric("max error / posterior deviation", largest(error / deviation)),
-        metric(
-            f"agreement of the {NEIGHBOURS} nearest neighbours",
-            agreement,
-            limit=limits.neighbours,
-            higher=True,
-        ),
+        metric("max error / posterior deviation", over_deviation),
+        metric(name, agreement, limit=limits.neighbours, higher=True),
     ]
 
 
@@ -205,15 +201,13 @@ def _log_var_metrics(found: Floats, reference: Reference, limits: Limits) -> lis
     """
     given, true = (np.exp(np.asarray(v, np.float64) / 2) for v in (found, reference.log_var))
     relative = np.abs(given - true) / np.maximum(true, SPREAD_FLOOR * reference.scale)
-    spread = floored_spread(reference.spread.log_var)
+    spread, risk = floored_spread(reference.spread.log_var), reference.risk
     everything = np.ones(len(spread), np.bool_)
     name, limit = "max error of deviation, RMS of an image", limits.max_deviation
     return [
-        *latent_metrics(
-            found, reference.log_var, spread, everything, (None, None), risk=reference.risk
-        ),
+        *latent_metrics(found, reference.log_var, spread, judged=everything, risk=risk),
         metric("max error of deviation", largest(relative)),
-        extreme_metric(name, rms_per_image(relative), limit, reference.risk),
+        extreme_metric(name, rms_per_image(relative), limit, risk),
         metric("RMS error of deviation", rms(relative), limit=limits.rms_deviation),
     ]
 
@@ -229,44 +223,29 @@ def _probed(
     probes = reference.probes
     if probes is None:
         return {}
-    # name: (reference, typical value, what an error is divided by, limit, figure)
-    judged: dict[str, tuple[Floats, Floats, Floats, float, str]] = {
-        "mu": (
-            probes.mu,
-            reference.mu,
-            reference.scale,
-            limits.probe_spread,
-            "RMS error / distance from the mean",
-        ),
-        "log_var": (
-            probes.log_var,
-            reference.log_var,
-            np.full(probes.mu.shape[1], 2.0),  # the logarithm of the deviation
-            limits.probe_deviation,
-            "RMS error of deviation / distance from the mean",
-        ),
-    }
     inputs = encoder_input(engine, probes.images)
     runs = [run_in_batches(engine, inputs, size) for size in sizes]
-    found: dict[str, tuple[list[Metric], str]] = {}
+    found = {}
     for output in runs[0]:
-        true, usual, scale, limit, name = judged[output]
+        if output == "mu":
+            true, usual, scale = probes.mu, reference.mu, reference.scale
+            limit, name = limits.probe_spread, "RMS error"
+        else:
+            true, usual = probes.log_var, reference.log_var
+            scale = np.full(true.shape[1], 2.0)  # the logarithm of the deviation
+            limit, name = limits.probe_deviation, "RMS error of deviation"
         distance = rms_per_image((true - usual.mean(axis=0, dtype=np.float64)) / scale)
         shares = np.stack([rms_per_image((run[output] - true) / scale) for run in runs])
         shares /= np.maximum(distance, 1)
         turn, image = map(int, np.unravel_index(np.argmax(shares), shares.shape))
-        where = f"{WORST_PROBE} of {output}: {probes.names[image]}, in batches of {sizes[turn]}"
-        found[output] = (
-            [
-                metric(f"worst probe image, {name}", float(shares[turn, image]), limit=limit),
-                metric(
-                    f"median probe image, {name}",
-                    float(np.median(shares, axis=1).max()),
-                    limit=limits.probe_median,
-                ),
-            ],
-            where,
-        )
+        worst, median = float(shares[turn, image]), float(np.median(shares, axis=1).max())
+        name = f"probe image, {name} / distance from the mean"
+        metrics = [
+            metric(f"worst {name}", worst, limit=limit),
+            metric(f"median {name}", median, limit=limits.probe_median),
+        ]
+        where = f"{probes.names[image]}, in batches of {sizes[turn]}"
+        found[output] = (metrics, f"{WORST_PROBE} of {output}: {where}")
     return found
 
 

@@ -18,11 +18,10 @@ from ...runtime.engines.open import EngineRequest, GraphFile, open_engine, open_
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile
 from ...runtime.pixels.convert import input_from_luma
 from .batches import BATCH_SIZE, BATCH_SIZES, Decoded, Engine, run_in_batches
-from .figures import IMAGE_METRIC, LATENT_METRIC, psnr_db
 from .limits import LIMITS
-from .metrics import metric
+from .metrics import IMAGE_METRIC, LATENT_METRIC, metric, psnr_metric
 from .reference import Reference
-from .reports import activation_report, decoder_reports, encoder_input, encoder_reports
+from .reports import activation_report, decoder_report, encoder_input, encoder_reports
 
 Floats = npt.NDArray[np.float32]
 
@@ -103,24 +102,22 @@ class Verifier:
         """
         reports: list[GraphReport] = []
         encoded: list[Floats] = []
+        given = [] if key.part == "encoder" else self._encoded_for(key)
         for turn, sizes in enumerate(self._turns):
-            told = f"{note}, batch {sizes[0]}" if self._each else note
+            of_size = f"{note}, batch {sizes[0]}" if self._each else note
             if key.part == "encoder":
-                found, mu = encoder_reports(engine, self.reference, key, sizes=sizes, note=told)
+                found, mu = encoder_reports(engine, self.reference, key, sizes=sizes, note=of_size)
+                reports += found
                 encoded.append(mu)
             else:
-                mu = self._encoded_for(key)[turn]
-                found = decoder_reports(
-                    engine, self.reference, key, encoded=mu, sizes=sizes, note=told
+                report = decoder_report(
+                    engine, self.reference, key, encoded=given[turn], sizes=sizes, note=of_size
                 )
-            reports += found
+                reports.append(report)
         if encoded:
             self._encoded[key.precision, key.target] = encoded
         return tuple(
-            report.model_copy(update={"notes": (*report.notes, *self._notes)})
-            if self._notes
-            else report
-            for report in reports
+            report.model_copy(update={"notes": (*report.notes, *self._notes)}) for report in reports
         )
 
     def verify_file(self, key: GraphKey, file: Bundle | GraphFile) -> tuple[GraphReport, ...]:
@@ -157,8 +154,7 @@ class Verifier:
         reference, limits = self.reference, LIMITS[key.precision]
         if key.part == "decoder":
             found = Decoded.of(engine, reference.mu, reference.reconstruction, (BATCH_SIZE,))
-            psnr = psnr_db(float(found.squared_errors.max()))
-            return metric(IMAGE_METRIC, psnr, unit="dB", limit=limits.psnr_db, higher=True)
+            return psnr_metric(IMAGE_METRIC, found.squared_errors, limits.psnr_db, risk=None)
         inputs = encoder_input(engine, reference.images)
         mu = np.asarray(run_in_batches(engine, inputs, BATCH_SIZE)["mu"], np.float64)
         error = np.abs((mu - reference.mu) / reference.scale)[:, reference.judged_units]

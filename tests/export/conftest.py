@@ -13,7 +13,7 @@ from torch import nn
 
 from motorvae.export.bundle import write_bundle
 from motorvae.export.onnx_export import onnx_from_model
-from motorvae.export.verify.reference import HeldOut, Reference, Spread
+from motorvae.export.verify.reference import Reference, Spread
 from motorvae.export.verify.torch_reference import reference_from_model
 from motorvae.runtime.bundle.graph_key import PARTS, Part
 from motorvae.runtime.core.spec import ModelSpec
@@ -54,7 +54,7 @@ def model() -> MotorVAE:
 def reference(model: MotorVAE) -> Reference:
     images = coarse_images(SPEC)
     ones = np.ones(SPEC.latent_size)
-    first = reference_from_model(model, HeldOut(images, Spread(mu=ones, log_var=ones)))
+    first = reference_from_model(model, images, Spread(mu=ones, log_var=ones))
     mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
     return replace(first, spread=Spread(mu=mu, log_var=log_var))
 

@@ -14,7 +14,7 @@ import pytest
 from motorvae.export.graph_folder import GraphFolder
 from motorvae.export.transforms.fp16 import fp16_from_fp32
 from motorvae.export.verify.batches import BATCH_SIZES, probe_sizes, run_in_batches
-from motorvae.export.verify.reference import HeldOut, Reference, Spread, reference_from_bundle
+from motorvae.export.verify.reference import Reference, Spread, reference_from_bundle
 from motorvae.export.verify.reports import encoder_reports
 from motorvae.export.verify.torch_reference import reference_from_model
 from motorvae.export.verify.verifier import Verifier
@@ -35,7 +35,7 @@ def framed(model: MotorVAE) -> Reference:
     images = np.clip(coarse_images(SPEC), 40, 200)
     images[:, :8] = images[:, :, :8] = 90
     ones = np.ones(SPEC.latent_size)
-    first = reference_from_model(model, HeldOut(images, Spread(mu=ones, log_var=ones)))
+    first = reference_from_model(model, images, Spread(mu=ones, log_var=ones))
     mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
     mu[3] = 1e-3
     return replace(first, spread=Spread(mu=mu, log_var=log_var))

@@ -15,7 +15,7 @@ from motorvae.export.transforms.io_variants import luma_from_float, mu_from_enco
 from motorvae.export.verify.batches import BATCH_SIZES, run_in_batches
 from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.reference import Reference, Spread
-from motorvae.export.verify.reports import decoder_reports, encoder_reports
+from motorvae.export.verify.reports import advice_on, decoder_report, encoder_reports
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.engines.open import open_file
@@ -119,14 +119,14 @@ def test_decoder_is_held_to_its_psnr(
     noisy = reference.reconstruction.copy()
     noisy[0] += np.float32(1e-3)  # 60 dB: enough for FP16, too little for float32
     with open_file(path) as backend:
-        (true,) = decoder_reports(backend, reference, DECODER, encoded=reference.mu)
-        (strict,) = decoder_reports(
+        true = decoder_report(backend, reference, DECODER, encoded=reference.mu)
+        strict = decoder_report(
             backend,
             replace(reference, reconstruction=noisy),
             DECODER,
             encoded=reference.mu,
         )
-        (loose,) = decoder_reports(
+        loose = decoder_report(
             backend,
             replace(reference, reconstruction=noisy),
             GraphKey("decoder", "fp16"),
@@ -162,8 +162,8 @@ def test_no_decoder_report_asks_for_more_than_a_batch_of_reconstructions(
     reference = reference.rows(np.arange(sum(BATCH_SIZES)) % len(reference.images))
     lazy = OnDemand(np.asarray(reference.reconstruction))
     with open_file(path) as backend:
-        (whole,) = decoder_reports(backend, reference, DECODER, encoded=reference.mu)
-        (parts,) = decoder_reports(
+        whole = decoder_report(backend, reference, DECODER, encoded=reference.mu)
+        parts = decoder_report(
             backend,
             replace(reference, reconstruction=lazy),
             DECODER,
@@ -179,7 +179,7 @@ def test_way_through_both_graphs_is_held_to_the_same_psnr(
     path = tmp_path / "decoder.onnx"
     path.write_bytes(graphs["decoder"])
     with open_file(path) as backend:
-        (report,) = decoder_reports(
+        report = decoder_report(
             backend, reference, GraphKey("decoder", "fp16"), encoded=reference.mu[::-1].copy()
         )
     failed = [m.name for m in report.metrics if not m.passed]
@@ -283,3 +283,43 @@ def test_table_shows_each_graph_s_worst_figures_and_what_they_are_held_to(
         worst = max(metric(report, "max error / spread over data") for report in reports)
         assert f"{worst:.2g}" in row
         assert max(map(len, lines)) <= 80
+
+
+def failed_report(precision: Precision) -> GraphReport:
+    return GraphReport(
+        graph="encoder",
+        precision=precision,
+        output="mu",
+        engine="any",
+        reference="any",
+        images=1,
+        metrics=(),
+    )
+
+
+def test_equal_images_need_unlike_ones(reference: Reference) -> None:
+    equal = replace(reference, images=np.repeat(reference.images[:1], 24, axis=0))
+    found = advice_on([failed_report("fp16")], equal)
+    assert found.startswith("all 24 held-out images are equal or nearly so: train on more images")
+    assert found.endswith("or leave out --fp16")
+    one = replace(reference, images=reference.images[:1])
+    assert advice_on([failed_report("fp32")], one).startswith("there is one held-out image")
+
+
+def test_collapsed_model_needs_another_beta(reference: Reference) -> None:
+    nothing = replace(reference.spread, mu=np.full(8, 1e-4))
+    found = advice_on([failed_report("int8")], replace(reference, spread=nothing))
+    assert found.startswith("none of the 8 latent units carries information")
+    assert "smaller beta in --betas" in found
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_young_model_needs_more_steps(reference: Reference, precision: Precision) -> None:
+    found = advice_on([failed_report(precision)], reference)
+    assert found == f"train for more steps, or leave out --{precision}"
+
+
+def test_float32_that_fails_on_a_sound_model_is_no_matter_of_training(reference: Reference) -> None:
+    assert "export again" in advice_on([failed_report("fp32"), failed_report("fp16")], reference)
+    alike = replace(reference, mu=reference.mu + np.float32(1e5))
+    assert advice_on([failed_report("fp32")], alike) == "train for more steps"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from motorvae.export.verify.batches import BATCH_SIZE, BATCH_SIZES
-from motorvae.export.verify.figures import IMAGE_METRIC, LATENT_METRIC
 from motorvae.export.verify.limits import LIMITS
+from motorvae.export.verify.metrics import IMAGE_METRIC, LATENT_METRIC
 from motorvae.export.verify.reference import Reference
 from motorvae.export.verify.verifier import Verifier
 from motorvae.runtime.bundle.graph_key import GraphKey, Part

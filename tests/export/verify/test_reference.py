@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.export.verify.graph_reference import ImagesOnDisk, reference_from_graphs
-from motorvae.export.verify.reference import Reference
+from motorvae.export.verify.reference import ImagesOnDisk, Reference, reference_from_graphs
 
 from ..conftest import SPEC
 
