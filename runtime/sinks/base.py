@@ -1,15 +1,24 @@
-"""Sink: what every output of latent rows can do."""
+"""Sink: what every output of latent rows can do, and what files and addresses have in common."""
 
 from __future__ import annotations
 
 import abc
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..core.errors import OutputError
+import orjson
+
+from ..core.atomic_files import set_aside
+from ..core.errors import ConfigError, OutputError
 from ..core.lifecycle import Closing
+from ..core.redaction import without_credentials
 from ..core.row import Row
 
 STANDARD_OUTPUT = "-"
+LOOPBACK = "127.0.0.1"
+NUMPY_TOO = orjson.OPT_SERIALIZE_NUMPY
 
 
 class Sink(Closing):
@@ -41,12 +50,51 @@ class Sink(Closing):
             OutputError: It could not be written.
         """
 
-    def _failed(self, error: OSError) -> OutputError:
-        """Return the error of this sink for one of the system."""
-        if isinstance(error, OutputError):
-            return error
-        written = f"the {self.rows} rows before it are whole; " if self.rows else ""
-        return OutputError(
-            f"cannot write {self.name}: {error.strerror or error}; {written}"
-            "make room or choose another --output"
+    def _new_path(self, output: str, *, or_folder: bool = False) -> Path:
+        """Name the sink after its file, whose folder is made and whose predecessor set aside."""
+        self.name, path = output, Path(output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.set_aside_as = set_aside(path, or_folder=or_folder)
+        return path
+
+    @contextlib.contextmanager
+    def _writing(self, undo: Callable[[], None] | None = None) -> Iterator[None]:
+        """Turn what the system refuses within the block into this sink's error, after `undo`."""
+        try:
+            yield
+        except OSError as error:
+            if undo is not None:
+                undo()
+            if isinstance(error, OutputError):
+                raise
+            written = f"the {self.rows} rows before it are whole; " if self.rows else ""
+            raise OutputError(
+                f"cannot write {self.name}: {error.strerror or error}; {written}"
+                "make room or choose another --output"
+            ) from error
+
+
+def summary_json(row: Row) -> str | None:
+    """Return the summary of a last row as JSON, for formats without nested values."""
+    return None if row.summary is None else orjson.dumps(row.summary, option=NUMPY_TOO).decode()
+
+
+def address_of(output: str) -> tuple[str, int]:
+    """Return host and port of `SCHEME://HOST:PORT`; no host means the loopback interface.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    found = re.fullmatch(r"\w+://(?:\[([0-9a-fA-F:.]+)\]|([^][:/@?#\s]*)):([0-9]{1,5})", output)
+    if found is None or int(found[3]) > 65535:
+        scheme = output.partition("://")[0]
+        raise ConfigError(
+            f"output={without_credentials(output)!r}: write {scheme}://HOST:PORT, or "
+            f"{scheme}://:PORT for this machine only, without a user name or a path"
         )
+    return found[1] or found[2] or LOOPBACK, int(found[3])
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands before a port."""
+    return f"[{host}]" if ":" in host else host

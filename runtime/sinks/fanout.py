@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -42,7 +43,7 @@ class SinkFanout(Closing):
     """Rows to several sinks at once, each at its own pace. Close it, or use it in a `with` block.
 
     Where a queue is full, a recording waits for room; a live source's row is dropped for that
-    sink and counted, and the next row that this sink gets says so in `unwritten`.
+    sink and counted, and the next row that this sink gets says so in `unwritten`. One thread puts.
 
     Args:
         sinks: Opened; each is written, flushed and closed in its own thread.
@@ -107,11 +108,10 @@ class _SinkThread:
 
     def __init__(self, sink: Sink, failures: list[Exception], *, depth: int, waits: bool) -> None:
         self.waits = waits
-        self._sink, self._failures, self._depth = sink, failures, depth
-        lock = threading.Lock()
-        self._filled, self._emptied = threading.Condition(lock), threading.Condition(lock)
-        self._lock = lock
-        self._queue: deque[tuple[Row, int]] = deque()
+        self._sink, self._failures = sink, failures
+        self._room = threading.Semaphore(depth)
+        self._queue: queue.SimpleQueue[tuple[Row, int] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self._put = self._dropped = self._unwritten = 0
         self._ending = self._is_closing = self._is_settled = False
         self._failure: Exception | None = None
@@ -122,40 +122,41 @@ class _SinkThread:
 
     def put(self, row: Row, *, last: bool = False) -> bool:
         """Queue a row, or drop it; return whether the sink still works."""
+        has_room = last or self._room.acquire(blocking=False)
+        while not has_room and self.waits and not self._is_settled:
+            has_room = self._room.acquire(timeout=_POLL_S)  # a signal handler cannot notify
         with self._lock:
-            while (
-                self.waits and len(self._queue) >= self._depth and not last and not self._is_settled
-            ):
-                self._emptied.wait(_POLL_S)  # a signal handler cannot notify
             self._put += 1
-            if self._is_settled or self._ending:
-                self._dropped += 1
-                return self._failure is None
-            if len(self._queue) >= self._depth and not last:
+            if not has_room or self._is_settled or self._ending:
                 self._dropped += 1
                 self._unwritten += 1
-                return True
-            self._queue.append((row, self._unwritten))
-            self._unwritten = 0
-            self._filled.notify()
-            return True
+                return self._failure is None
+        self._queue.put((row, self._unwritten))
+        self._unwritten = 0
+        return True
 
     def end(self) -> None:
         """Take no more rows, and let the thread end once the queue is empty."""
-        with self._lock:
-            self._ending = True
-            self._moved_s = time.monotonic()
-            self._filled.notify()
+        self._ending = True
+        self._moved_s = time.monotonic()
+        self._queue.put(None)
 
     def join(self, timeout_s: float) -> None:
         """Wait until the sink is closed, or give it up."""
         while self._thread.is_alive() and not self._is_settled:
             allowed_s = CLOSE_TIMEOUT_S if self._is_closing else timeout_s
             left_s = self._moved_s + allowed_s - time.monotonic()
-            if left_s <= 0:
-                self._give_up(allowed_s)
-                return
-            self._thread.join(left_s)
+            if left_s > 0:
+                self._thread.join(left_s)
+                continue
+            missing = self._put - self._sink.rows - self._dropped
+            what = f"{missing} rows are not written" if missing else "it is not closed"
+            self._settle(
+                OutputError(
+                    f"{self._sink.name} took no rows for {allowed_s:g} s: {what}; "
+                    "make its reader faster or choose another --output"
+                )
+            )
 
     def report(self) -> SinkReport:
         """Return what became of the rows so far."""
@@ -181,15 +182,12 @@ class _SinkThread:
     def _write_all(self) -> None:
         flush_s = time.monotonic() + FLUSH_S
         unsent = 0
-        while True:
-            with self._lock:
-                if not self._queue and not self._ending:
-                    self._filled.wait(max(0.0, flush_s - time.monotonic()))
-                taken = self._queue.popleft() if self._queue else None
-                if self._is_settled or (taken is None and self._ending):
+        while not self._is_settled:
+            with contextlib.suppress(queue.Empty):
+                taken = self._queue.get(timeout=max(0.0, flush_s - time.monotonic()))
+                if taken is None:
                     return
-                self._emptied.notify()
-            if taken is not None:
+                self._room.release()
                 unsent = self._write(taken[0], taken[1] + unsent)
             if time.monotonic() >= flush_s:
                 self._sink.flush()
@@ -214,18 +212,6 @@ class _SinkThread:
                 return
             self._is_settled = True
             self._dropped = self._put - self._sink.rows
-            self._queue.clear()
             self._failure = failure
             if failure is not None:
                 self._failures.append(failure)
-            self._emptied.notify_all()
-
-    def _give_up(self, waited_s: float) -> None:
-        unwritten = self._put - self._sink.rows - self._dropped
-        what = f"{unwritten} rows are not written" if unwritten else "it is not closed"
-        self._settle(
-            OutputError(
-                f"{self._sink.name} took no rows for {waited_s:g} s: {what}; "
-                "make its reader faster or choose another --output"
-            )
-        )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from pathlib import Path
 from typing import Any
 
 import orjson
 from mcap.writer import Writer
 
-from ..core.atomic_files import set_aside
 from ..core.row import COLUMNS, SCHEMA, Row, RunFacts, facts_of
-from .base import Sink
+from .base import NUMPY_TOO, Sink
 
 END_TOPIC = "/end"
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
@@ -35,21 +34,13 @@ class McapSink(Sink):
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
-        self.name = output
-        path = Path(output)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.set_aside_as = set_aside(path)
-            # Without a buffer of its own: what the writer could not write must not come later.
-            self._file = path.open("xb", buffering=0)
-        except OSError as error:
-            raise self._failed(error) from error
         self._whole_bytes = self._whole_rows = 0
+        with self._writing():
+            # Without a buffer of its own: what the writer could not write must not come later.
+            self._file = self._new_path(output).open("xb", buffering=0)
         self._writer = Writer(self._file)
-        try:
+        with self._writing(self._cut_off):
             self._begin(facts)
-        except OSError as error:
-            raise self._cut_off(error) from error
 
     def write(self, row: Row) -> None:
         """Take one row; it is in the file at the next flush, or when a chunk is full.
@@ -64,16 +55,14 @@ class McapSink(Sink):
             message["mu"] = row.mu
         now_ns = time.time_ns()
         self.rows += 1
-        try:
+        with self._writing(self._cut_off):
             self._writer.add_message(
                 self._channels[row.camera],
                 log_time=now_ns if row.status == "end" else row.captured_ns,
-                data=orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY),
+                data=orjson.dumps(message, option=NUMPY_TOO),
                 publish_time=now_ns,
                 sequence=self.rows & 0xFFFFFFFF,
             )
-        except OSError as error:
-            raise self._cut_off(error) from error
 
     def flush(self) -> None:
         """End the chunk, so that its rows are in the file.
@@ -81,13 +70,9 @@ class McapSink(Sink):
         Raises:
             OutputError: It could not be written; its rows are lost.
         """
-        if self.rows == self._whole_rows or self._file.closed:
-            return
-        try:
-            self._writer.flush()  # type: ignore[no-untyped-call]
-        except OSError as error:
-            raise self._cut_off(error) from error
-        self._whole_bytes, self._whole_rows = self._file.tell(), self.rows
+        if self.rows != self._whole_rows and not self._file.closed:
+            with self._writing(self._cut_off):
+                self._end_chunk()
 
     def close(self) -> None:
         """Write the index and close the file; calling it again does nothing.
@@ -98,11 +83,9 @@ class McapSink(Sink):
         if self._file.closed:
             return
         self.flush()
-        try:
+        with self._writing(self._cut_off):
             self._writer.finish()  # type: ignore[no-untyped-call]
             self._writer.flush()  # type: ignore[no-untyped-call]
-        except OSError as error:
-            raise self._cut_off(error) from error
         self._file.close()
 
     def _begin(self, facts: RunFacts) -> None:
@@ -124,28 +107,28 @@ class McapSink(Sink):
             camera: self._writer.register_channel(topic, "json", schema)
             for camera, topic in [*topics.items(), (None, END_TOPIC)]
         }
-        self._writer.flush()  # type: ignore[no-untyped-call]
-        self._whole_bytes = self._file.tell()
+        self._end_chunk()
 
-    def _cut_off(self, error: OSError) -> Exception:
+    def _end_chunk(self) -> None:
+        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._whole_bytes, self._whole_rows = self._file.tell(), self.rows
+
+    def _cut_off(self) -> None:
         """Cut the file after its last whole chunk, and close it for good."""
         self.rows = self._whole_rows
         with contextlib.suppress(OSError):  # the disk itself may be gone
-            self._file.truncate(self._whole_bytes)
+            os.ftruncate(self._file.fileno(), self._whole_bytes)
         self._file.close()
-        return self._failed(error)
 
 
 def json_schema_of(facts: RunFacts) -> dict[str, Any]:
     """Return the JSON Schema of a message."""
     properties: dict[str, Any] = {name: {"type": _TYPES[kind]} for name, kind in COLUMNS.items()}
-    properties["schema"] = {"type": "integer"}
-    properties["summary"] = {"type": "object"}
-    properties["mu"] = {
-        "type": "array",
-        "items": {"type": "number"},
-        "minItems": facts.latent_size,
-        "maxItems": facts.latent_size,
+    size = facts.latent_size
+    properties |= {
+        "schema": {"type": "integer"},
+        "summary": {"type": "object"},
+        "mu": {"type": "array", "items": {"type": "number"}, "minItems": size, "maxItems": size},
     }
     return {
         "title": "motorvae.LatentRow",

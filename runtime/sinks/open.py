@@ -1,25 +1,44 @@
-"""Where latent rows go: what every sink can do, and how one is opened from what a user typed."""
+"""Where latent rows go: each kind of output, checked and opened from what a user typed."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from ..core.atomic_files import check_replaceable_file, check_writable
 from ..core.errors import ConfigError, missing_dependency
 from ..core.redaction import without_credentials
 from ..core.row import RunFacts
-from .address import address_of
-from .base import STANDARD_OUTPUT, Sink
+from .base import STANDARD_OUTPUT, Sink, address_of
 
+VIEW = "--view"
+VIEW_SUFFIX = ".rrd"
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")
 _SUFFIXES = (".jsonl", ".csv", ".npz", ".parquet", ".mcap")
 _SCHEMES = ("zmq", "udp")
-# Package and extra of what is not always installed.
+# Module and class of each kind: imported when it is asked for, since several need a package.
+_SINKS = {
+    STANDARD_OUTPUT: ("text_lines", "JsonLinesSink"),
+    ".jsonl": ("text_lines", "JsonLinesSink"),
+    ".csv": ("text_lines", "CsvSink"),
+    ".npz": ("npz", "NpzSink"),
+    ".parquet": ("parquet", "ParquetSink"),
+    ".mcap": ("mcap_file", "McapSink"),
+    "zmq": ("zeromq", "ZmqSink"),
+    "udp": ("udp", "UdpSink"),
+    VIEW: ("rerun.sink", "ViewSink"),
+}
+# Package and extra of what is not always installed, and what needs neither.
 _OPTIONAL = {
-    ".parquet": ("pyarrow", "parquet"),
-    ".mcap": ("mcap", "mcap"),
-    "zmq": ("pyzmq", "zmq"),
+    ".parquet": ("pyarrow", "parquet", "choose a file ending in .jsonl"),
+    ".mcap": ("mcap", "mcap", "choose a file ending in .jsonl"),
+    "zmq": ("pyzmq", "zmq", "choose a file ending in .jsonl"),
+    VIEW: ("rerun-sdk", "view", "leave --view out"),
 }
 
 
@@ -54,6 +73,62 @@ def open_sink(output: str, facts: RunFacts) -> Sink:
     return _sink_class(_kind_of(output))(output, facts)
 
 
+def check_view(where: str | None) -> None:
+    """Make sure that a view can be opened, before work is spent on anything else.
+
+    Args:
+        where: None or "" for the Rerun viewer, or the .rrd file to record.
+
+    Raises:
+        ConfigError: It is something else, or there is no display for the viewer.
+        MissingDependencyError: Rerun is not installed.
+        OutputError: The file cannot be written.
+    """
+    if where:
+        path = Path(where)
+        if path.suffix != VIEW_SUFFIX:
+            raise ConfigError(
+                f"--view {where}: name a file ending in {VIEW_SUFFIX}, or nothing to open the "
+                "Rerun viewer"
+            )
+        check_replaceable_file(path)
+        check_writable(path)
+    elif not any(os.environ.get(name) for name in DISPLAYS):
+        raise ConfigError(
+            f"--view: no display ({' and '.join(DISPLAYS[:2])} are not set): record with "
+            f"--view file{VIEW_SUFFIX} and open that elsewhere, or start from a desktop"
+        )
+    _sink_class(VIEW)
+
+
+def open_view(where: str | None, facts: RunFacts) -> Sink:
+    """Open the Rerun viewer and stream to it, or start a recording.
+
+    An earlier recording of that name is set aside under a number. The viewer outlives the run.
+
+    Args:
+        where: As `check_view` takes it.
+        facts: What holds for every row.
+
+    Raises:
+        ConfigError: As for `check_view`, or Rerun is switched off in the environment.
+        MissingDependencyError: Rerun is not installed.
+        OutputError: The viewer did not start, or the file cannot be written.
+    """
+    check_view(where)
+    return _sink_class(VIEW)(where or "", facts)
+
+
+def open_sinks(outputs: Sequence[str], view: Sequence[str] | None, facts: RunFacts) -> list[Sink]:
+    """Open outputs and a view, if one is asked for: all of them, or none where one fails."""
+    with contextlib.ExitStack() as opened:
+        sinks = [opened.enter_context(open_sink(output, facts)) for output in outputs]
+        if view is not None:
+            sinks.append(opened.enter_context(open_view(next(iter(view), None), facts)))
+        opened.pop_all()
+    return sinks
+
+
 def _kind_of(output: str) -> str:
     """Return `-`, the suffix or the scheme."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", output)
@@ -67,40 +142,12 @@ def _kind_of(output: str) -> str:
     )
 
 
-def _sink_class(kind: str) -> Callable[[str, RunFacts], Sink]:  # noqa: PLR0911  # one return a kind
-    """Import the sink of a kind; each is a module about one package or format."""
+def _sink_class(kind: str) -> Callable[[str, RunFacts], Sink]:
+    module, name = _SINKS[kind]
     try:
-        match kind:
-            case ".csv":
-                from .text_lines import CsvSink  # noqa: PLC0415
-
-                return CsvSink
-            case ".npz":
-                from .npz import NpzSink  # noqa: PLC0415
-
-                return NpzSink
-            case ".parquet":
-                from .parquet import ParquetSink  # noqa: PLC0415
-
-                return ParquetSink
-            case ".mcap":
-                from .mcap_file import McapSink  # noqa: PLC0415
-
-                return McapSink
-            case "zmq":
-                from .zeromq import ZmqSink  # noqa: PLC0415
-
-                return ZmqSink
-            case "udp":
-                from .udp import UdpSink  # noqa: PLC0415
-
-                return UdpSink
-            case _:
-                from .text_lines import JsonLinesSink  # noqa: PLC0415
-
-                return JsonLinesSink
+        found = getattr(importlib.import_module(f".{module}", __package__), name)
     except ModuleNotFoundError as error:
-        package, extra = _OPTIONAL[kind]
-        raise missing_dependency(
-            f"--output {kind}", package, extra=extra, instead="choose a file ending in .jsonl"
-        ) from error
+        package, extra, instead = _OPTIONAL[kind]
+        feature = kind if kind == VIEW else f"--output {kind}"
+        raise missing_dependency(feature, package, extra=extra, instead=instead) from error
+    return cast("Callable[[str, RunFacts], Sink]", found)

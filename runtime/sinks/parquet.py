@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..core.atomic_files import set_aside
 from ..core.row import COLUMNS, SCHEMA, Row, RunFacts
-from .base import Sink
+from .base import Sink, summary_json
 
 PUBLISH_AFTER_S = 0.5
 PART_ROWS = 8192
@@ -38,19 +35,14 @@ class ParquetSink(Sink):
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
-        self.name = output
-        self._folder = Path(output)
         self._schema = _schema_of(facts)
         self._rows: list[Row] = []
         self._batches: list[pa.RecordBatch] = []
         self._part = self._part_rows = self._published = 0
         self._part_since_s = self._waiting_since_s = time.monotonic()
-        try:
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
-            self.set_aside_as = set_aside(self._folder, or_folder=True)
+        with self._writing():
+            self._folder = self._new_path(output, or_folder=True)
             self._folder.mkdir()
-        except OSError as error:
-            raise self._failed(error) from error
         self._publish()  # a table without rows can be read too
 
     def write(self, row: Row) -> None:
@@ -88,15 +80,13 @@ class ParquetSink(Sink):
         name = f"part-{self._part:06d}.parquet"
         hidden = self._folder / f".{name}"  # readers pass over such names
         try:
-            with hidden.open("wb") as file:
+            with self._writing(self._forget), hidden.open("wb") as file:
                 file.write(memoryview(buffer.getvalue()))
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut may leave the new name without bytes
-            hidden.replace(self._folder / name)
-        except OSError as error:
-            self._rows, self.rows = [], self._published
+                hidden.replace(self._folder / name)
+        finally:
             hidden.unlink(missing_ok=True)
-            raise self._failed(error) from error
         self._batches, self._rows = batches, []
         self._published = self.rows
         self._part_rows = sum(batch.num_rows for batch in batches)
@@ -105,10 +95,13 @@ class ParquetSink(Sink):
             self._part += 1
             self._part_since_s = time.monotonic()
 
+    def _forget(self) -> None:
+        """Give up the rows that wait."""
+        self._rows, self.rows = [], self._published
+
     def _batch_of(self, rows: list[Row]) -> pa.RecordBatch:
         columns = [[getattr(row, name) for row in rows] for name in COLUMNS]
-        columns.append([row.mu for row in rows])
-        columns.append([_json_of(row) for row in rows])
+        columns += [[row.mu for row in rows], [summary_json(row) for row in rows]]
         arrays = [
             pa.array(values, field.type)
             for values, field in zip(columns, self._schema, strict=True)
@@ -119,8 +112,7 @@ class ParquetSink(Sink):
 def _schema_of(facts: RunFacts) -> pa.Schema:
     fields = [pa.field(name, _TYPES[kind]) for name, kind in COLUMNS.items()]
     # Not a list of fixed size: pyarrow before 26 does not read one that may be null.
-    fields.append(pa.field("mu", pa.list_(pa.float32())))
-    fields.append(pa.field("summary", pa.string()))
+    fields += [pa.field("mu", pa.list_(pa.float32())), pa.field("summary", pa.string())]
     return pa.schema(
         fields,
         metadata={
@@ -130,9 +122,3 @@ def _schema_of(facts: RunFacts) -> pa.Schema:
             "motorvae.backend": facts.backend,
         },
     )
-
-
-def _json_of(row: Row) -> str | None:
-    if row.summary is None:
-        return None
-    return orjson.dumps(row.summary, option=orjson.OPT_SERIALIZE_NUMPY).decode()

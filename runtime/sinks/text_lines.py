@@ -8,14 +8,12 @@ import csv
 import io
 import os
 import sys
-from pathlib import Path
 
 import orjson
 
-from ..core.atomic_files import set_aside
 from ..core.errors import OutputError
 from ..core.row import COLUMNS, SCHEMA, Row, RunFacts, json_from_row
-from .base import STANDARD_OUTPUT, Sink
+from .base import NUMPY_TOO, STANDARD_OUTPUT, Sink
 
 _LINE_END = "\r\n"  # the csv module quotes a cell that has one of these, so it must know both
 
@@ -36,19 +34,14 @@ class LinesSink(Sink):
     """
 
     def __init__(self, output: str, head: bytes = b"") -> None:
-        self.name = "standard output" if output == STANDARD_OUTPUT else output
         self._whole_bytes = 0
         self._is_file = output != STANDARD_OUTPUT
         if not self._is_file:
-            self._handle = sys.stdout.fileno()
+            self.name, self._handle = "standard output", sys.stdout.fileno()
             return
-        path = Path(output)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.set_aside_as = set_aside(path)
-            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
-        except OSError as error:
-            raise self._failed(error) from error
+        with self._writing():
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+            self._handle = os.open(self._new_path(output), flags, 0o666)
         try:
             self._write_whole(head)
         except OutputError:
@@ -56,11 +49,7 @@ class LinesSink(Sink):
             raise
 
     def write(self, row: Row) -> None:
-        """Write one row.
-
-        Raises:
-            OutputError: The row could not be written whole; it is not in the file.
-        """
+        """Write one row; see `Sink.write`."""
         self._write_whole(self._line_of(row))
         self.rows += 1
 
@@ -76,15 +65,16 @@ class LinesSink(Sink):
 
     def _write_whole(self, line: bytes) -> None:
         rest = memoryview(line)
-        try:
+        with self._writing(self._cut_off):
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
-        except OSError as error:
-            if self._is_file:
-                with contextlib.suppress(OSError):  # the disk itself may be gone
-                    os.ftruncate(self._handle, self._whole_bytes)
-            raise self._failed(error) from error
         self._whole_bytes += len(line)
+
+    def _cut_off(self) -> None:
+        """Leave only whole lines in a file."""
+        if self._is_file:
+            with contextlib.suppress(OSError):  # the disk itself may be gone
+                os.ftruncate(self._handle, self._whole_bytes)
 
 
 class JsonLinesSink(LinesSink):
@@ -121,8 +111,7 @@ class CsvSink(LinesSink):
         cells = self._cells([*(_cell_of(value) for value in values), SCHEMA])
         if row.mu is None:
             return cells + self._no_latents
-        latents = orjson.dumps(row.mu, option=orjson.OPT_SERIALIZE_NUMPY)
-        return cells + b"," + latents[1:-1] + b"\n"
+        return cells + b"," + orjson.dumps(row.mu, option=NUMPY_TOO)[1:-1] + b"\n"
 
     def _cells(self, values: list[object]) -> bytes:
         self._text.seek(0)

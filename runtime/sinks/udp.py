@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import socket
 import struct
 import zlib
@@ -12,8 +13,7 @@ import numpy as np
 
 from ..core.errors import ConfigError, OutputError
 from ..core.row import Row, RunFacts
-from .address import address_of
-from .base import Sink
+from .base import Sink, address_of, bracketed
 
 MAGIC = b"mVAE"
 PACKET_VERSION = 1
@@ -24,7 +24,6 @@ LARGEST_PAYLOAD_BYTES = 65507
 # docs/sinks.md says what each is; a test compiles the struct that stands there.
 _HEAD = struct.Struct("<4sBBBBHHIqqfIffI")
 _CRC = struct.Struct("<I")
-_NAN = float("nan")
 # The network, not the sink, has failed: the packet is lost as any may be, and the next may not be.
 _PASSING = {
     errno.ECONNREFUSED,
@@ -52,7 +51,7 @@ class UdpSink(Sink):
 
     def __init__(self, output: str, facts: RunFacts) -> None:
         host, port = address_of(output)
-        self.name = f"udp://{f'[{host}]' if ':' in host else host}:{port}"
+        self.name = f"udp://{bracketed(host)}:{port}"
         packet_bytes = _HEAD.size + 4 * facts.latent_size + _CRC.size
         if packet_bytes > LARGEST_PAYLOAD_BYTES:
             raise ConfigError(
@@ -83,13 +82,14 @@ class UdpSink(Sink):
         """
         packet = self._packet_of(row)
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        try:
-            self._socket.sendto(packet, self._address)
-        except OSError as error:
-            if error.errno in _PASSING:
-                return
-            raise self._failed(error) from error
-        self.rows += 1
+        with self._writing():
+            try:
+                self._socket.sendto(packet, self._address)
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise
+            else:
+                self.rows += 1
 
     def close(self) -> None:
         """Close the socket; calling it again does nothing."""
@@ -113,13 +113,17 @@ class UdpSink(Sink):
             self._sequence,
             row.index,
             row.captured_ns,
-            _NAN if row.age_ms is None else row.age_ms,
+            _nan_if_unknown(row.age_ms),
             min(row.dropped, 0xFFFFFFFF),
-            _NAN if row.gap_ms is None else row.gap_ms,
-            _NAN if row.mahalanobis is None else row.mahalanobis,
+            _nan_if_unknown(row.gap_ms),
+            _nan_if_unknown(row.mahalanobis),
             min(row.unwritten or 0, 0xFFFFFFFF),
         )
         mu = self._no_latents
         if row.status == "ok" and row.mu is not None:
             mu = row.mu.astype("<f4", copy=False).tobytes()
         return head + mu + _CRC.pack(zlib.crc32(mu, zlib.crc32(head)))
+
+
+def _nan_if_unknown(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -9,8 +9,7 @@ import zmq
 
 from ..core.errors import OutputError
 from ..core.row import Row, RunFacts, facts_of
-from .address import address_of
-from .base import Sink
+from .base import NUMPY_TOO, Sink, address_of, bracketed
 
 HIGH_WATER_ROWS = 1000
 LINGER_MS = 500
@@ -36,7 +35,7 @@ class ZmqSink(Sink):
     def __init__(self, output: str, facts: RunFacts) -> None:
         del facts
         host, port = address_of(output)
-        self.name = f"zmq://{_bracketed(host)}:{port}"
+        self.name = f"zmq://{bracketed(host)}:{port}"
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_ROWS)
@@ -44,7 +43,7 @@ class ZmqSink(Sink):
         try:
             number = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
             self._socket.setsockopt(zmq.IPV6, int(":" in number))
-            self._socket.bind(f"tcp://{_bracketed(number)}:{port}")
+            self._socket.bind(f"tcp://{bracketed(number)}:{port}")
         except (OSError, zmq.ZMQError) as error:
             self.close()
             # pyzmq appends the address to its own text.
@@ -64,7 +63,7 @@ class ZmqSink(Sink):
         topic = END_TOPIC if row.camera is None else row.camera.encode()
         mu = b"" if row.mu is None else row.mu.astype("<f4", copy=False).tobytes()
         try:
-            self._socket.send_multipart((topic, orjson.dumps(header, option=_NUMPY), mu))
+            self._socket.send_multipart((topic, orjson.dumps(header, option=NUMPY_TOO), mu))
         except zmq.ZMQError as error:
             raise OutputError(
                 f"cannot publish on {self.name}: {error.strerror}; start again"
@@ -75,10 +74,3 @@ class ZmqSink(Sink):
         """Give subscribers half a second to fetch what waits; calling it again does nothing."""
         self._socket.close()
         self._context.term()
-
-
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -6,7 +6,6 @@ import hashlib
 import random
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 
@@ -106,7 +105,8 @@ class CaptureThread(Closing):
 
     def _read_until_trouble(self) -> str | None:
         """Read on; return why no more comes, or None where the source has ended as it should."""
-        while not self._stopping.is_set():
+        trouble = None
+        while trouble is None and not self._stopping.is_set():
             self._mailbox.wait_for_room()
             try:
                 item = self._source.read()
@@ -115,16 +115,12 @@ class CaptureThread(Closing):
             if item is None:
                 return "the stream ended" if self._source.can_reconnect else None
             trouble = self._skip(item) if isinstance(item, Gap) else self._take(item)
-            if trouble is not None:
-                return trouble
-        return None
+        return trouble
 
     def _skip(self, gap: Gap) -> str | None:
         """Pass a damaged frame on; a source that sends nothing else is in trouble."""
-        self._mailbox.skip(gap)
-        if self._source.can_reconnect and self._mailbox.has_been_silent:
-            return f"no whole frame came any more: {gap.reason}"
-        return None
+        is_silent = self._mailbox.skip(gap) and self._source.can_reconnect
+        return f"no whole frame came any more: {gap.reason}" if is_silent else None
 
     def _take(self, frame: Frame) -> str | None:
         """Convert a frame and deliver it, unless the picture has stood still for too long."""
@@ -144,11 +140,8 @@ class CaptureThread(Closing):
             frozen = f"the picture has not changed for {self._freeze_after_s:g} s"
             self._mailbox.lose(frozen, index=frame.index)
             return frozen if self._source.can_reconnect else None
-        self._mailbox.deliver(
-            replace(frame, image=luma),
-            convert_ns=frame.convert_ns + time.monotonic_ns() - started_ns,
-            duplicate=duplicate,
-        )
+        convert_ns = frame.convert_ns + time.monotonic_ns() - started_ns
+        self._mailbox.deliver(frame, luma, convert_ns=convert_ns, duplicate=duplicate)
         self._pause_s = FIRST_PAUSE_S
         return None
 

@@ -1,4 +1,4 @@
-"""Mailboxes: frames on their way from capture threads to the encoder, and what was lost of them."""
+"""Mailboxes: rows on their way from capture threads to the encoder, and when silence is a loss."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from ..core.frame import Frame, Gap
+from ..core.row import Row
 
 NS_PER_S = 1_000_000_000
 MOST_LOSSES = 64
@@ -18,52 +22,36 @@ LONGEST_WAIT_S = 0.2
 """A signal handler that runs just before the wait begins wakes nobody."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class QueuedFrame:
-    """A delivered frame, converted and ready for the encoder.
+    """A delivered frame, ready for the encoder.
 
     Attributes:
-        frame: Its facts; its image is the (S, S) uint8 luma that is encoded.
+        row: What is known before the latent is.
+        luma: (S, S) uint8, what is encoded.
+        grabbed_ns: As in `Frame`, and so is `capture_ns`.
         convert_ns: How long luma, area average and hash took.
         queued_ns: When it was put into the mailbox, on the monotonic clock.
-        duplicate: Whether its luma is that of the camera's frame before it.
-        dropped: Frames that came and were overtaken since the item before this one.
     """
 
-    frame: Frame
+    row: Row
+    luma: npt.NDArray[np.uint8]
+    grabbed_ns: int
+    capture_ns: int
     convert_ns: int
     queued_ns: int
-    duplicate: bool
-    dropped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LostFrame:
-    """A gap as it is taken out of a mailbox.
+    """A frame that is not there, or the loss of a camera, with its row.
 
     Attributes:
-        gap: The frame that is not there.
-        dropped: As in `QueuedFrame`.
-        last_grab_ns: When the last frame before it was grabbed, on the monotonic clock; None
-            where there was none.
+        last_grab_ns: When the last frame before it was grabbed, on the monotonic clock, if any was.
     """
 
-    gap: Gap
-    dropped: int = 0
-    last_grab_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LivenessTimeouts:
-    """When a source that can return is lost, and when it is lost for good.
-
-    Attributes:
-        timeout_s: Without a frame for so long it is lost.
-        give_up_s: Lost for so long it is given up.
-    """
-
-    timeout_s: float = 5.0
-    give_up_s: float = 60.0
+    row: Row
+    last_grab_ns: int | None
 
 
 class Mailbox:
@@ -78,7 +66,8 @@ class Mailbox:
         keep: How many frames may wait.
         waits: Whether a full mailbox makes the capture wait (a recording), or pushes the oldest
             frame out (a live source).
-        limits: None for a recording, which cannot fall silent.
+        timeout_s: Without a frame for so long the camera is lost; a recording cannot fall silent.
+        give_up_s: Lost for so long it is given up.
 
     Attributes:
         items: What waits, oldest first.
@@ -94,15 +83,16 @@ class Mailbox:
         *,
         keep: int,
         waits: bool,
-        limits: LivenessTimeouts | None,
+        timeout_s: float = math.inf,
+        give_up_s: float = math.inf,
     ) -> None:
         self.name = name
         self.items: deque[QueuedFrame | LostFrame] = deque()
         self.ended = False
         self.failure: str | None = None
         self.error: Exception | None = None
-        self._changed, self._limits = changed, limits
-        self._keep, self._waits = keep, waits
+        self._changed, self._keep, self._waits = changed, keep, waits
+        self._timeout_s, self._give_up_s = timeout_s, give_up_s
         self._stopped = False
         self._waiting_frames = 0
         self._next_index = self._offset = 0
@@ -122,36 +112,48 @@ class Mailbox:
             with self._changed:
                 self._changed.wait_for(self._has_room)
 
-    def deliver(self, frame: Frame, *, convert_ns: int, duplicate: bool) -> None:
+    def deliver(
+        self, frame: Frame, luma: npt.NDArray[np.uint8], *, convert_ns: int, duplicate: bool
+    ) -> None:
         """Put a converted frame in; after a loss it is the one that ends it."""
         with self._changed:
             if self._stopped or self.ended:
                 return
-            index = frame.index + self._offset
-            queued_ns = time.monotonic_ns()
+            index, self._heard_ns = frame.index + self._offset, time.monotonic_ns()
+            row = Row(
+                index=index,
+                captured_ns=frame.captured_ns,
+                age_ms=None,
+                dropped=self._passed_over(index),
+                status="ok",
+                camera=self.name,
+                clock=frame.clock,
+                duplicate=duplicate,
+                media_s=frame.media_s,
+                name=frame.name or None,
+            )
+            grabbed_ns, capture_ns = frame.grabbed_ns, frame.capture_ns
             self.items.append(
-                QueuedFrame(
-                    replace(frame, index=index) if self._offset else frame,
-                    convert_ns=convert_ns,
-                    queued_ns=queued_ns,
-                    duplicate=duplicate,
-                    dropped=self._passed_over(index),
-                )
+                QueuedFrame(row, luma, grabbed_ns, capture_ns, convert_ns, self._heard_ns)
             )
             self._waiting_frames += 1
             if self._waiting_frames > self._keep:
                 self._push_out()
-            self._heard_ns, self._last_grab_ns = queued_ns, frame.grabbed_ns
-            self._lost_ns = None
+            self._last_grab_ns, self._lost_ns = grabbed_ns, None
             self._changed.notify_all()
 
-    def skip(self, gap: Gap) -> None:
-        """Note a frame that is known to be missing; the source goes on."""
+    def skip(self, gap: Gap) -> bool:
+        """Note a frame that is known to be missing.
+
+        Returns:
+            Whether no whole frame has come for as long as makes a loss.
+        """
         with self._changed:
-            self._put_loss(replace(gap, index=gap.index + self._offset))
+            self._put_loss(gap.index + self._offset, gap.reason, gap.captured_ns, gap.name)
+            return time.monotonic_ns() - self._heard_ns > self._timeout_s * NS_PER_S
 
     def lose(self, reason: str, *, index: int | None = None) -> None:
-        """Note that no frame comes any more; said once until one comes again.
+        """Note that no frame comes any more: one row until a frame comes again.
 
         Args:
             reason: Why, as a clause.
@@ -160,7 +162,7 @@ class Mailbox:
         with self._changed:
             self._reason = reason
             if self._lost_ns is None and not self.ended:
-                self._put_lost_row(reason, index)
+                self._put_loss(None if index is None else index + self._offset, reason)
                 self._lost_ns = time.monotonic_ns()
 
     def end(self, failure: str | None = None, error: Exception | None = None) -> None:
@@ -178,12 +180,6 @@ class Mailbox:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-
-    @property
-    def has_been_silent(self) -> bool:
-        """Whether no whole frame has come for as long as makes a loss."""
-        silent_ns = time.monotonic_ns() - self._heard_ns
-        return self._limits is not None and silent_ns > self._limits.timeout_s * NS_PER_S
 
     @property
     def is_awaited(self) -> bool:
@@ -208,42 +204,47 @@ class Mailbox:
     def close(self) -> int:
         """Take nothing in any more; return how many frames had come that nobody took."""
         self.stop()
-        frames = sum(item.dropped + isinstance(item, QueuedFrame) for item in self.items)
+        frames = sum(item.row.dropped + isinstance(item, QueuedFrame) for item in self.items)
         self.items.clear()
         self._waiting_frames = 0
         return frames
 
     def deadline_ns(self) -> float:
         """When silence turns into a loss, or a loss is given up, on the monotonic clock."""
-        if self._limits is None or self.ended:
+        if self.ended:
             return math.inf
         if self._lost_ns is None:
-            return self._heard_ns + self._limits.timeout_s * NS_PER_S
-        return self._lost_ns + self._limits.give_up_s * NS_PER_S
+            return self._heard_ns + self._timeout_s * NS_PER_S
+        return self._lost_ns + self._give_up_s * NS_PER_S
 
     def check_deadline(self, now_ns: int) -> float:
         """Declare what the deadline stands for, where it has passed; return the next one."""
-        deadline_ns = self.deadline_ns()
-        if self._limits is None or now_ns < deadline_ns:
-            return deadline_ns
+        if now_ns < self.deadline_ns():
+            return self.deadline_ns()
         if self._lost_ns is None:
-            self.lose(f"nothing came for {self._limits.timeout_s:g} s")
+            self.lose(f"nothing came for {self._timeout_s:g} s")
         else:
-            given_up = f"given up after {self._limits.give_up_s:g} s: {self._reason}"
-            self._put_lost_row(given_up)
+            given_up = f"given up after {self._give_up_s:g} s: {self._reason}"
+            self._put_loss(None, given_up)
             self.end(given_up)
         return self.deadline_ns()
 
-    def _put_lost_row(self, reason: str, index: int | None = None) -> None:
-        """Say a loss; one of no known frame takes an index too, as no two rows share one."""
-        if index is None:
-            number, self._offset = self._next_index, self._offset + 1
-        else:
-            number = index + self._offset
-        self._put_loss(Gap(number, reason, time.time_ns()))
-
-    def _put_loss(self, gap: Gap) -> None:
-        self.items.append(LostFrame(gap, self._passed_over(gap.index), self._last_grab_ns))
+    def _put_loss(
+        self, index: int | None, reason: str, captured_ns: int | None = None, name: str = ""
+    ) -> None:
+        if index is None:  # a loss at no known frame takes an index too: no two rows share one
+            index, self._offset = self._next_index, self._offset + 1
+        row = Row(
+            index=index,
+            captured_ns=captured_ns or time.time_ns(),
+            age_ms=None,
+            dropped=self._passed_over(index),
+            status="lost",
+            camera=self.name,
+            reason=reason,
+            name=name or None,
+        )
+        self.items.append(LostFrame(row, self._last_grab_ns))
         self._changed.notify_all()
 
     def _has_room(self) -> bool:
@@ -259,10 +260,9 @@ class Mailbox:
     def _push_out(self) -> None:
         """Remove the oldest frame, which the item behind it accounts for; losses stay."""
         items = self.items
-        place = next(p for p, item in enumerate(items) if isinstance(item, QueuedFrame))
-        dropped = items[place].dropped + 1 + items[place + 1].dropped
-        items[place + 1] = replace(items[place + 1], dropped=dropped)
-        del items[place]
+        oldest = next(n for n, item in enumerate(items) if isinstance(item, QueuedFrame))
+        items[oldest + 1].row.dropped += items[oldest].row.dropped + 1
+        del items[oldest]
         self._waiting_frames -= 1
 
 
@@ -284,20 +284,22 @@ class Mailboxes:
         self._changed = threading.Condition()
         self._batch_wait_s = batch_wait_s
 
-    def add(self, name: str, *, keep: int, waits: bool, limits: LivenessTimeouts | None) -> Mailbox:
+    def add(self, name: str, *, keep: int, waits: bool, **timeouts: float) -> Mailbox:
         """Make the mailbox of one more camera; see `Mailbox`."""
-        box = Mailbox(self._changed, name, keep=keep, waits=waits, limits=limits)
-        self.boxes = (*self.boxes, box)
-        return box
+        self.boxes = (
+            *self.boxes,
+            Mailbox(self._changed, name, keep=keep, waits=waits, **timeouts),
+        )
+        return self.boxes[-1]
 
-    def take(self) -> list[tuple[str, QueuedFrame | LostFrame]]:
+    def take(self) -> list[QueuedFrame | LostFrame]:
         """Wait until something is there; return one frame of each camera, and losses before it.
 
         Frames wait a little for those of cameras that are delivering, so that one run of the
         encoder serves several; cameras that are lost or ended are not waited for.
 
         Returns:
-            Camera name and item; empty once stopped, or once every camera has ended.
+            Nothing once stopped, or once every camera has ended.
         """
         with self._changed:
             while not self.stopped:
@@ -315,7 +317,7 @@ class Mailboxes:
                 self._changed.wait_for(self._is_complete, timeout=self._batch_wait_s)
             if self.stopped:
                 return []
-            taken = [(box.name, item) for box in self.boxes for item in box.pop()]
+            taken = [item for box in self.boxes for item in box.pop()]
             self._changed.notify_all()
             return taken
 

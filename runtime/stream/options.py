@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -14,7 +15,6 @@ from ..core.errors import ConfigError
 from ..core.frame import Mode
 from ..engines.open import EngineRequest
 from ..sources.base import CaptureRequest
-from .reconstruct import every_from_text
 
 OODMode = Literal["both", "mu", "none"]
 
@@ -47,7 +47,8 @@ class StreamOptions:
     zmq://HOST:PORT or udp://HOST:PORT; by default latents.jsonl. An earlier file is kept under a
     number. A slow or dead output holds nothing else up: rows that it missed are counted."""
     max_frames: int | None = None
-    """Stop after this many latents; by default when every camera has ended."""
+    """Stop after this many frames that became a latent or were too old for one, of all cameras
+    together; by default when every camera has ended."""
     policy: Literal["latest", "every"] | None = None
     """latest: encode the newest frame and drop those it overtook, so age stays low.
     every: encode all frames in order; behind a live source up to 64 wait and grow older, and
@@ -57,7 +58,7 @@ class StreamOptions:
     """Play a recording at its own frame rate, as a camera would deliver it."""
     max_age_ms: float | None = None
     """Never give a latent that is older than this when it is ready: its row is stale instead. By
-    default age is told and not judged."""
+    default age is measured and not judged."""
     timeout: float = 5.0
     """A live source without a frame for so many seconds is lost."""
     freeze_after: float | None = None
@@ -170,3 +171,15 @@ def _below(value: float | None, least: float, *, strict: bool = False) -> bool:
     if value is None:
         return False
     return not (value > least if strict else value >= least) or math.isinf(value)
+
+
+def every_from_text(text: str) -> int:
+    """Return N of `every=N`.
+
+    Raises:
+        ConfigError: It reads otherwise.
+    """
+    found = re.fullmatch(r"every=([1-9][0-9]{0,8})", text)
+    if found is None:
+        raise ConfigError(f"--reconstruct {text}: write every=N with N from 1, such as every=10")
+    return int(found[1])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 from ..core.latency import Percentiles, StageTimes
 from ..core.row import Row
+from ..sinks.fanout import SinkReport
 
 
 @dataclass(slots=True)
-class CameraCounts:
-    """What became of one camera's frames.
+class FrameCounts:
+    """What became of frames.
 
     Attributes:
         frames: Became latents.
@@ -21,7 +23,6 @@ class CameraCounts:
         unread: Had come, and nobody took them before the end.
         duplicates: Of `frames`, those with the picture of the frame before.
         ood: Of `frames`, those that are out of distribution.
-        longest_gap_ms: Between two latents with a loss in between, or None without one.
     """
 
     frames: int = 0
@@ -31,12 +32,22 @@ class CameraCounts:
     unread: int = 0
     duplicates: int = 0
     ood: int = 0
+
+
+@dataclass(slots=True)
+class CameraCounts(FrameCounts):
+    """What became of one camera's frames.
+
+    Attributes:
+        longest_gap_ms: Between two latents with a loss in between, or None without one.
+    """
+
     longest_gap_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StreamSummary:
-    """What a run did; the counts are those of `CameraCounts`, over all cameras.
+@dataclass(slots=True, kw_only=True)
+class StreamSummary(FrameCounts):
+    """What a run did; the counts are over all cameras.
 
     Attributes:
         rows: All rows before the last one.
@@ -48,13 +59,6 @@ class StreamSummary:
         cameras: The counts of each.
     """
 
-    frames: int
-    stale: int
-    lost: int
-    dropped: int
-    unread: int
-    duplicates: int
-    ood: int
     rows: int
     seconds: float
     fps: float | None
@@ -71,11 +75,12 @@ class StreamStats:
 
     Attributes:
         frames: Latents so far.
+        handled: Frames so far that became a latent or were too old for one.
         age_ms: Of the newest latent; None before the first.
     """
 
     def __init__(self, cameras: Sequence[str]) -> None:
-        self.frames = self._rows = 0
+        self.frames = self.handled = self._rows = 0
         self.age_ms: float | None = None
         self._cameras = {name: CameraCounts() for name in cameras}
         self._times = StageTimes()
@@ -85,6 +90,7 @@ class StreamStats:
         """Count a row."""
         counts = self._cameras[row.camera or ""]
         self._rows += 1
+        self.handled += row.status in {"ok", "stale"}
         counts.dropped += row.dropped
         if row.status == "ok":
             self.frames += 1
@@ -100,12 +106,12 @@ class StreamStats:
             counts.lost += 1
 
     def total(self, count: str) -> int:
-        """Return one of the counts of `CameraCounts`, over all cameras; safe in any thread."""
+        """Return one of the counts of `FrameCounts`, over all cameras; safe in any thread."""
         return sum(getattr(counts, count) for counts in self._cameras.values())
 
-    def add_unread(self, camera: str, frames: int) -> None:
+    def add_unread(self, camera: str | None, frames: int) -> None:
         """Count frames that had come and that the end left untaken."""
-        self._cameras[camera].unread += frames
+        self._cameras[camera or ""].unread += frames
 
     def add_times(self, stages_ns: Mapping[str, int], *, age_ns: int, ready_ns: int) -> None:
         """Count what the stages of a latent took, and what they leave of its age."""
@@ -118,13 +124,7 @@ class StreamStats:
         """Return what has been counted, and why cameras ended that should not have."""
         seconds = (self._last_ns - self._first_ns) / 1e9
         return StreamSummary(
-            frames=self.frames,
-            stale=self.total("stale"),
-            lost=self.total("lost"),
-            dropped=self.total("dropped"),
-            unread=self.total("unread"),
-            duplicates=self.total("duplicates"),
-            ood=self.total("ood"),
+            **{count.name: self.total(count.name) for count in fields(FrameCounts)},
             rows=self._rows,
             seconds=seconds,
             fps=self.frames / seconds if self.frames > 1 else None,
@@ -132,3 +132,15 @@ class StreamStats:
             failure="; ".join(failures) or None,
             cameras=self._cameras,
         )
+
+
+def end_row(summary: StreamSummary, reports: Sequence[SinkReport]) -> Row:
+    """Return the last row of a run, which holds its summary and what the sinks did until then."""
+    return Row(
+        index=summary.rows,
+        captured_ns=time.time_ns(),
+        age_ms=None,
+        dropped=0,
+        status="end",
+        summary={**asdict(summary), "sinks": [asdict(report) for report in reports]},
+    )

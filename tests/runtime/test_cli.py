@@ -235,7 +235,7 @@ def test_an_encoder_slower_than_the_source_drops_under_latest_only(
 
     numbers = iter(range(1, 100))
     boxes = Mailboxes()
-    box = boxes.add("hand-fed", keep=1, waits=False, limits=None)
+    box = boxes.add("hand-fed", keep=1, waits=False)
     with (
         open_engine(load_bundle(small_bundle), GraphKey("encoder")) as encoder,
         CaptureThread(hand_fed, box, small_spec) as capture,

@@ -6,7 +6,7 @@ import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from ...core.errors import ConfigError, OutputError
 from ...core.row import SCHEMA, Row, RunFacts
 from ..base import Sink
 from .layout import CAPTURED, FRAME, CameraEntity, layout_of
-from .viewer import WAY_ROUND, Viewer, start_viewer
+from .viewer import WAY_ROUND, start_viewer
 
 APPLICATION = "motorvae"
 RUN = "/run"
@@ -53,22 +53,35 @@ class _Shown(CameraEntity):
 
 
 class ViewSink(Sink):
-    """Rows as entities of one Rerun recording. Open it with `to_viewer` or `to_file`.
+    """Rows as entities of one Rerun recording, in a viewer that is started here or in a file.
 
-    What waits to be written is bounded: Rerun lets 100 MiB wait, then `write` does.
+    What waits to be written is bounded: Rerun lets 100 MiB wait, then `write` does. The viewer
+    goes on when this sink is closed.
 
     Args:
-        name: What to call it in messages.
-        recording: Already connected to where it goes.
+        output: A path ending in `.rrd`, or "" for a viewer.
         facts: What holds for every row.
-        viewer: The process that shows it, if one was started.
+
+    Raises:
+        ConfigError: Rerun is switched off in the environment, and would record nothing.
+        OutputError: The viewer did not start, or the file cannot be written.
     """
 
-    def __init__(
-        self, name: str, recording: rr.RecordingStream, facts: RunFacts, viewer: Viewer | None
-    ) -> None:
-        self.name = name
-        self._recording, self._facts, self._viewer = recording, facts, viewer
+    def __init__(self, output: str, facts: RunFacts) -> None:
+        batching = rr.ChunkBatcherConfig(FLUSH_S, CHUNK_BYTES) if output else None
+        self._recording = rr.RecordingStream(APPLICATION, batcher_config=batching)
+        if not rr.is_enabled(self._recording):
+            raise ConfigError("--view: RERUN=off is set in the environment: unset it")
+        self._facts, self._viewer = facts, None if output else start_viewer()
+        if self._viewer is not None:
+            self.name = "the Rerun viewer"
+            self._recording.connect_grpc(self._viewer.url)
+        else:
+            path = self._new_path(output)
+            try:
+                self._recording.save(path)
+            except (RuntimeError, OSError) as error:
+                raise OutputError(f"cannot write {output}: {error}; name another file") from error
         self._cameras = {
             camera: _Shown(f"/camera-{number}", name)
             for number, (camera, name) in enumerate(_short_names(facts.cameras).items(), 1)
@@ -76,34 +89,6 @@ class ViewSink(Sink):
         self._flushed_s, self._flushed_rows = time.monotonic(), 0
         self._closed = self._is_abandoned = False
         self._describe()
-
-    @classmethod
-    def to_viewer(cls, facts: RunFacts) -> ViewSink:
-        """Start a viewer and stream to it; it goes on when this sink is closed.
-
-        Raises:
-            ConfigError: Rerun is switched off in the environment.
-            OutputError: The viewer did not start.
-        """
-        recording = _new_recording()
-        viewer = start_viewer()
-        recording.connect_grpc(viewer.url)
-        return cls("the Rerun viewer", recording, facts, viewer)
-
-    @classmethod
-    def to_file(cls, path: Path, facts: RunFacts) -> ViewSink:
-        """Record to a .rrd file, which is replaced if it is there.
-
-        Raises:
-            ConfigError: Rerun is switched off in the environment.
-            OutputError: It cannot be written.
-        """
-        recording = _new_recording(rr.ChunkBatcherConfig(FLUSH_S, CHUNK_BYTES))
-        try:
-            recording.save(path)
-        except (RuntimeError, OSError) as error:
-            raise OutputError(f"cannot write {path}: {error}; name another file") from error
-        return cls(str(path), recording, facts, None)
 
     def write(self, row: Row) -> None:
         """Show one row.
@@ -289,15 +274,3 @@ def _short_names(cameras: Sequence[str]) -> dict[str, str]:
 def _text(text: str, place: npt.NDArray[np.float64], colour: tuple[int, int, int]) -> rr.Points2D:
     """Return text in a picture, its middle at `place`."""
     return rr.Points2D([place], radii=0, colors=colour, labels=text, show_labels=True)
-
-
-def _new_recording(batching: rr.ChunkBatcherConfig | None = None) -> rr.RecordingStream:
-    """Start a recording.
-
-    Raises:
-        ConfigError: Rerun is switched off in the environment, and would record nothing.
-    """
-    recording = rr.RecordingStream(APPLICATION, batcher_config=batching)
-    if not rr.is_enabled(recording):
-        raise ConfigError("--view: RERUN=off is set in the environment: unset it")
-    return recording

@@ -10,7 +10,7 @@ import pytest
 
 from motorvae.runtime.core.errors import ConfigError, MissingDependencyError, OutputError
 from motorvae.runtime.core.row import COLUMNS, Row, RunFacts
-from motorvae.runtime.sinks.address import address_of
+from motorvae.runtime.sinks.base import address_of
 from motorvae.runtime.sinks.open import check_output, open_sink
 
 DOCS = Path(__file__).parents[3] / "docs"

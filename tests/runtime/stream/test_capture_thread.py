@@ -15,7 +15,7 @@ from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_f
 from motorvae.runtime.sources.base import FrameSource
 from motorvae.runtime.stream import capture_thread as capture
 from motorvae.runtime.stream.capture_thread import CaptureThread
-from motorvae.runtime.stream.mailbox import LivenessTimeouts, LostFrame, Mailboxes, QueuedFrame
+from motorvae.runtime.stream.mailbox import LostFrame, Mailboxes, QueuedFrame
 
 FrameAt = Callable[..., Frame]
 Script = list[Any]
@@ -76,7 +76,7 @@ class Kinds:
     def of(self, item: QueuedFrame | LostFrame) -> str:
         if isinstance(item, LostFrame):
             self._is_lost = item.last_grab_ns is not None
-            return item.gap.reason
+            return item.row.reason or ""
         was_lost, self._is_lost = self._is_lost, False
         return "back" if was_lost else "frame"
 
@@ -89,23 +89,21 @@ def run(small_spec: ModelSpec) -> Iterator[Run]:
         source: FrameSource,
         *,
         items: int | None = None,
-        limits: LivenessTimeouts | None = None,
+        give_up_s: float = 60,
         out: list[Any] | None = None,
         **options: Any,
     ) -> list[tuple[str, int]]:
         boxes = Mailboxes()
         waits = not source.can_reconnect
-        given = limits or LivenessTimeouts(timeout_s=60, give_up_s=60)
-        box = boxes.add("x", keep=64, waits=waits, limits=given if source.can_reconnect else None)
+        timeouts = {"timeout_s": 60, "give_up_s": give_up_s} if source.can_reconnect else {}
+        box = boxes.add("x", keep=64, waits=waits, **timeouts)
         found: list[tuple[str, int]] = []
         kinds = Kinds()
         with CaptureThread(source, box, small_spec, **options) as thread:
             thread.start()
             while (items is None or len(found) < items) and (taken := boxes.take()):
-                for _, item in taken:
-                    is_lost = isinstance(item, LostFrame)
-                    index = item.gap.index if is_lost else item.frame.index
-                    found.append((kinds.of(item), index))
+                for item in taken:
+                    found.append((kinds.of(item), item.row.index))
                     if out is not None:
                         out.append(item)
         return found
@@ -122,16 +120,15 @@ def test_frames_arrive_as_the_encoders_luma_with_their_facts(
     out: list[Any] = []
     assert run(Scripted([frame], can_reconnect=False), out=out) == [("frame", 0)]
     (frame_out,) = out
-    assert frame_out.frame.image.dtype == np.uint8
+    assert frame_out.luma.dtype == np.uint8
     assert np.array_equal(
-        frame_out.frame.image * np.float32(1 / 255),
+        frame_out.luma * np.float32(1 / 255),
         input_from_luma(fitted_luma(luma_from_image(image), small_spec)),
     )
-    facts = (frame_out.frame.captured_ns, frame_out.frame.grabbed_ns, frame_out.frame.capture_ns)
-    assert facts == (1, 2, 3)
-    assert (frame_out.frame.name, frame_out.frame.media_s) == ("a", 4.0)
+    assert (frame_out.row.captured_ns, frame_out.grabbed_ns, frame_out.capture_ns) == (1, 2, 3)
+    assert (frame_out.row.name, frame_out.row.media_s) == ("a", 4.0)
     assert frame_out.convert_ns > 0
-    assert not frame_out.duplicate
+    assert not frame_out.row.duplicate
 
 
 def test_luma_from_the_source_is_taken_as_it_is_with_the_time_it_took(
@@ -142,8 +139,8 @@ def test_luma_from_the_source_is_taken_as_it_is_with_the_time_it_took(
     out: list[Any] = []
     frame = Frame(luma, 0, 1, 2, 3, convert_ns=10**12)
     assert run(Scripted([frame], can_reconnect=False), out=out) == [("frame", 0)]
-    assert out[0].frame.image is luma
-    assert out[0].frame.capture_ns == 3
+    assert out[0].luma is luma
+    assert out[0].capture_ns == 3
     assert out[0].convert_ns > 10**12
 
 
@@ -154,13 +151,13 @@ def test_what_waits_does_not_hold_the_cameras_image(small_spec: ModelSpec) -> No
     source = Scripted([Frame(image, 0, 1, 2, 3)], can_reconnect=False)
     with_crop = small_spec.model_copy(update={"fit": "crop"})
     boxes = Mailboxes()
-    box = boxes.add("x", keep=1, waits=True, limits=None)
+    box = boxes.add("x", keep=1, waits=True)
     with CaptureThread(source, box, with_crop) as thread:
         thread.start()
-        out += [item for _, item in boxes.take() if isinstance(item, QueuedFrame)]
-    assert out[0].frame.image.flags.c_contiguous
-    base = out[0].frame.image.base
-    assert base is None or base.nbytes == out[0].frame.image.nbytes
+        out += [item for item in boxes.take() if isinstance(item, QueuedFrame)]
+    assert out[0].luma.flags.c_contiguous
+    base = out[0].luma.base
+    assert base is None or base.nbytes == out[0].luma.nbytes
 
 
 def test_the_end_of_a_recording_is_an_end(run: Run, frame_at: FrameAt) -> None:
@@ -185,7 +182,7 @@ def test_it_is_opened_again_until_it_is_there(run: Run, frame_at: FrameAt) -> No
 
 def test_it_is_given_up_in_the_end(run: Run, frame_at: FrameAt) -> None:
     source = Scripted([frame_at(0, 1), CameraError("unplugged")])
-    found = run(source, limits=LivenessTimeouts(timeout_s=60, give_up_s=0.2))
+    found = run(source, give_up_s=0.2)
     assert found == [
         ("frame", 0),
         ("unplugged", 1),
@@ -221,7 +218,7 @@ def test_a_failure_of_what_cannot_return_ends_it_with_a_reason(
 ) -> None:
     source = Scripted([frame_at(0, 1), CameraError("broke")], can_reconnect=False)
     boxes = Mailboxes()
-    box = boxes.add("x", keep=4, waits=True, limits=None)
+    box = boxes.add("x", keep=4, waits=True)
     with CaptureThread(source, box, small_spec) as thread:
         thread.start()
         while boxes.take():
@@ -250,16 +247,14 @@ def test_a_camera_that_sends_only_rubbish_is_opened_again(
 ) -> None:
     rubbish = [Gap(index, "rubbish", time.time_ns()) for index in range(1, 200_000)]
     source = Scripted([frame_at(0, 1), *rubbish], [frame_at(1, 2)])
-    limits = LivenessTimeouts(timeout_s=0.05, give_up_s=60)
     boxes = Mailboxes()
-    box = boxes.add("x", keep=4, waits=False, limits=limits)
+    box = boxes.add("x", keep=4, waits=False, timeout_s=0.05, give_up_s=60)
     with CaptureThread(source, box, small_spec) as thread:
         thread.start()
         kinds: list[str] = []
-        told = Kinds()
+        kinds_of = Kinds()
         while "back" not in kinds:
-            for _, item in boxes.take():
-                kinds.append(told.of(item))
+            kinds += [kinds_of.of(item) for item in boxes.take()]
     assert source.calls[:2] == ["close", "reopen"]
     assert kinds[0] == "frame"
     assert "rubbish" in kinds
@@ -274,7 +269,7 @@ def test_a_repeated_picture_is_a_duplicate(run: Run, frame_at: FrameAt) -> None:
     levels = [10, 10, 20, 20, 10]
     frames = [frame_at(index, level) for index, level in enumerate(levels)]
     run(Scripted(frames, can_reconnect=False), out=out)
-    assert [frame_out.duplicate for frame_out in out] == [False, True, False, True, False]
+    assert [frame_out.row.duplicate for frame_out in out] == [False, True, False, True, False]
 
 
 def test_a_frozen_camera_is_lost_and_stays_so_until_the_picture_changes(
@@ -341,14 +336,14 @@ def test_a_bug_ends_one_camera_with_a_row_and_is_kept(
 ) -> None:
     bug = ZeroDivisionError("a bug")
     boxes = Mailboxes()
-    box = boxes.add("x", keep=4, waits=False, limits=None)
+    box = boxes.add("x", keep=4, waits=False)
     found = []
     with CaptureThread(Scripted([frame_at(0, 1), bug]), box, small_spec) as thread:
         thread.start()
         while items := boxes.take():
-            found += [item for _, item in items]
+            found += items
     assert isinstance(found[-1], LostFrame)
-    assert found[-1].gap.reason == "ZeroDivisionError: a bug"
+    assert found[-1].row.reason == "ZeroDivisionError: a bug"
     assert box.failure == "x: ZeroDivisionError: a bug"
     assert box.error is bug
 
@@ -361,14 +356,13 @@ def test_a_camera_whose_first_frame_is_damaged_is_not_closed_for_an_old_silence(
     damaged = Gap(1, "does not decode", time.time_ns())
     source = Scripted([frame_at(0, 1)], *away, [damaged, frame_at(2, 2)])
     boxes = Mailboxes()
-    box = boxes.add("x", keep=4, waits=False, limits=LivenessTimeouts(timeout_s=0.03, give_up_s=60))
+    box = boxes.add("x", keep=4, waits=False, timeout_s=0.03, give_up_s=60)
     kinds: list[str] = []
-    told = Kinds()
+    kinds_of = Kinds()
     with CaptureThread(source, box, small_spec) as thread:
         thread.start()
         while "back" not in kinds:
-            for _, item in boxes.take():
-                kinds.append(told.of(item))
+            kinds += [kinds_of.of(item) for item in boxes.take()]
     assert source.calls.count("reopen") == 13
     assert not any("no whole frame" in kind for kind in kinds)
 
@@ -377,7 +371,7 @@ def test_closing_stops_the_thread_and_closes_the_source(
     hand_fed: Any, frame_at: FrameAt, small_spec: ModelSpec
 ) -> None:
     boxes = Mailboxes()
-    box = boxes.add("x", keep=1, waits=False, limits=None)
+    box = boxes.add("x", keep=1, waits=False)
     thread = CaptureThread(hand_fed, box, small_spec)
     thread.start()
     hand_fed.wait_until_asked()
@@ -392,6 +386,6 @@ def test_a_thread_that_never_started_closes_its_source(
     hand_fed: Any, small_spec: ModelSpec
 ) -> None:
     boxes = Mailboxes()
-    box = boxes.add("x", keep=1, waits=False, limits=None)
+    box = boxes.add("x", keep=1, waits=False)
     CaptureThread(hand_fed, box, small_spec).close()
     assert hand_fed.closed == 1

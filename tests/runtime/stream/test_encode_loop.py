@@ -19,9 +19,9 @@ from motorvae.runtime.engines.base import Backend
 from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
 from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma
-from motorvae.runtime.stream.encode_loop import Extras, LatentStream, end_row
+from motorvae.runtime.stream.encode_loop import LatentStream
 from motorvae.runtime.stream.mailbox import Mailboxes
-from motorvae.runtime.stream.stats import StreamSummary
+from motorvae.runtime.stream.stats import StreamSummary, end_row
 
 KEYS = ["index", "captured_ns", "age_ms", "dropped", "status", "mu"]
 STAGES = ["capture_ms", "convert_ms", "wait_ms", "encode_ms", "emit_ms"]
@@ -60,12 +60,12 @@ def filled(*cameras: list[Frame | Gap]) -> Mailboxes:
     """Mailboxes in which everything waits, of cameras that have ended."""
     boxes = Mailboxes()
     for number, items in enumerate(cameras):
-        box = boxes.add(f"cam{number}", keep=99, waits=True, limits=None)
+        box = boxes.add(f"cam{number}", keep=99, waits=True)
         for item in items:
             if isinstance(item, Gap):
                 box.skip(item)
             else:
-                box.deliver(item, convert_ns=7000, duplicate=False)
+                box.deliver(item, item.image, convert_ns=7000, duplicate=False)
         box.end()
     return boxes
 
@@ -87,10 +87,10 @@ def run(encoder: Backend, small_spec: ModelSpec) -> Run:
     """Rows as a reader of JSON gets them, and the summary."""
 
     def call(
-        *cameras: list[Frame | Gap], extras: Extras | None = None, **options: Any
+        *cameras: list[Frame | Gap], max_age_ms: float | None = None, **options: Any
     ) -> tuple[StreamSummary, list[dict[str, Any]]]:
         rows: list[Row] = []
-        stream = LatentStream(encoder, small_spec, len(cameras), extras)
+        stream = LatentStream(encoder, small_spec, len(cameras), max_age_ms=max_age_ms)
         summary = drained(stream, filled(*cameras), rows.append, **options)
         rows.append(end_row(summary, []))
         return summary, [orjson.loads(json_from_row(row)) for row in rows]
@@ -197,7 +197,7 @@ def test_a_loss_goes_on_until_there_is_a_latent_again(
         fitted(3, grabbed_ns=now_ns),
         fitted(4),
     ]
-    _, rows = run(frames, extras=Extras(max_age_ms=60_000))
+    _, rows = run(frames, max_age_ms=60_000)
     assert [row["status"] for row in rows[:-1]] == ["ok", "lost", "stale", "ok", "ok"]
     assert [row.get("gap_ms") for row in rows[:-1]] == [None, None, None, 9000.0, None]
 
@@ -214,7 +214,7 @@ def test_what_is_too_old_is_stale_and_not_encoded(
             runs.append(len(batch))
             return encoder.run(batch)
 
-    stream = LatentStream(Counting(), small_spec, 1, Extras(max_age_ms=60_000))  # type: ignore[arg-type]
+    stream = LatentStream(Counting(), small_spec, 1, max_age_ms=60_000)  # type: ignore[arg-type]
     runs.clear()
     old_ns = time.monotonic_ns() - 61_000_000_000
     frames = [fitted(0, grabbed_ns=old_ns), fitted(1), fitted(4, grabbed_ns=old_ns)]
@@ -246,7 +246,7 @@ def test_a_latent_that_came_too_late_is_stale_too(
             return results
 
     started_ns = 0  # so that warming up is fast
-    stream = LatentStream(Slow(), small_spec, 1, Extras(max_age_ms=300))  # type: ignore[arg-type]
+    stream = LatentStream(Slow(), small_spec, 1, max_age_ms=300)  # type: ignore[arg-type]
     started_ns = time.monotonic_ns()
     rows: list[Row] = []
     drained(stream, filled([fitted(0, grabbed_ns=started_ns)]), rows.append)
@@ -287,10 +287,19 @@ def test_a_rate_needs_two_frames(run: Run, fitted: Callable[..., Frame], frames:
     assert rows[-1]["status"] == "end"
 
 
-def test_max_frames_counts_latents_only(run: Run, fitted: Callable[..., Frame]) -> None:
+def test_max_frames_counts_no_lost_frames(run: Run, fitted: Callable[..., Frame]) -> None:
     given = [fitted(0), gap(1), fitted(2), fitted(3), fitted(4)]
     _, rows = run(given, max_frames=3)
     assert [row["index"] for row in rows[:-1]] == [0, 1, 2, 3]
+
+
+def test_max_frames_counts_stale_frames(run: Run, fitted: Callable[..., Frame]) -> None:
+    """A camera of which every frame is too old would else never end."""
+    old_ns = time.monotonic_ns() - 61_000_000_000
+    given = [fitted(0, grabbed_ns=old_ns), fitted(1, grabbed_ns=old_ns), fitted(2), fitted(3)]
+    summary, rows = run(given, max_frames=3, max_age_ms=60_000)
+    assert [row["status"] for row in rows] == ["stale", "stale", "ok", "end"]
+    assert (summary.frames, summary.stale, summary.unread) == (1, 2, 1)
 
 
 def test_max_frames_holds_within_a_batch(run: Run, fitted: Callable[..., Frame]) -> None:
@@ -313,7 +322,7 @@ def test_reconstruction_makes_no_latent_older(
             row.decode_ms = 200.0
 
     rows: list[Row] = []
-    stream = LatentStream(encoder, small_spec, 2, Extras(reconstruction=Slow()))  # type: ignore[arg-type]
+    stream = LatentStream(encoder, small_spec, 2, reconstruction=Slow())  # type: ignore[arg-type]
     now_ns = time.monotonic_ns()
     cameras = [[fitted(0, grabbed_ns=now_ns)], [fitted(0, grabbed_ns=now_ns)]]
     drained(stream, filled(*cameras), rows.append)
@@ -334,7 +343,7 @@ def test_pictures_travel_with_their_rows_only_where_they_are_shown(
     frame = fitted(0, 77)
     for wanted in (True, False):
         rows: list[Row] = []
-        stream = LatentStream(encoder, small_spec, 1, Extras(pictures=wanted))
+        stream = LatentStream(encoder, small_spec, 1, pictures=wanted)
         drained(stream, filled([frame]), rows.append)
         assert (rows[0].luma is frame.image) == wanted
 
@@ -384,7 +393,7 @@ def test_each_frame_of_a_batch_is_judged_by_its_own_appearance(
     known = ood_detector_from_bundle(load_bundle(small_bundle))
     assert isinstance(known, OODDetector)
     frames = [[fitted(index, 40 + 60 * camera) for index in range(3)] for camera in range(3)]
-    stream = LatentStream(encoder, small_spec, 3, Extras(ood=known))
+    stream = LatentStream(encoder, small_spec, 3, ood=known)
     for _ in range(2):  # a stream may run again
         rows: list[Row] = []
         drained(stream, filled(*frames), rows.append)

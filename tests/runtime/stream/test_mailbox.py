@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 
 from motorvae.runtime.core.frame import Frame, Gap
-from motorvae.runtime.stream.mailbox import (
-    LivenessTimeouts,
-    LostFrame,
-    Mailbox,
-    Mailboxes,
-    QueuedFrame,
-)
+from motorvae.runtime.stream.mailbox import LostFrame, Mailbox, Mailboxes, QueuedFrame
 
 FrameAt = Callable[..., Frame]
-SOON = LivenessTimeouts(timeout_s=0.05, give_up_s=0.05)
-LATE = LivenessTimeouts(timeout_s=1e6, give_up_s=1e6)
+SOON = {"timeout_s": 0.05, "give_up_s": 0.05}
+LATE = {"timeout_s": 1e6, "give_up_s": 1e6}
 
 
 @pytest.fixture
@@ -27,14 +21,12 @@ def boxes() -> Mailboxes:
     return Mailboxes(batch_wait_s=60)
 
 
-def live(
-    boxes: Mailboxes, name: str = "a", keep: int = 1, limits: LivenessTimeouts = LATE
-) -> Mailbox:
-    return boxes.add(name, keep=keep, waits=False, limits=limits)
+def live(boxes: Mailboxes, name: str = "a", keep: int = 1, **timeouts: float) -> Mailbox:
+    return boxes.add(name, keep=keep, waits=False, **(timeouts or LATE))
 
 
 def put(box: Mailbox, frame: Frame, **facts: Any) -> None:
-    box.deliver(frame, convert_ns=0, **{"duplicate": False, **facts})
+    box.deliver(frame, frame.image, convert_ns=0, **{"duplicate": False, **facts})
 
 
 def gap(index: int, reason: str = "damaged") -> Gap:
@@ -45,11 +37,9 @@ def taken(boxes: Mailboxes) -> list[tuple[int, str, int]]:
     """Index, kind and drops of all that waits, oldest first."""
     found = []
     while any(box.items for box in boxes.boxes):
-        for _, item in boxes.take():
-            if isinstance(item, LostFrame):
-                found.append((item.gap.index, item.gap.reason, item.dropped))
-            else:
-                found.append((item.frame.index, "frame", item.dropped))
+        for item in boxes.take():
+            what = item.row.reason if isinstance(item, LostFrame) else "frame"
+            found.append((item.row.index, what or "", item.row.dropped))
     return found
 
 
@@ -57,12 +47,12 @@ def items_of(boxes: Mailboxes, count: int) -> list[QueuedFrame | LostFrame]:
     """The next items, of whichever camera."""
     found: list[QueuedFrame | LostFrame] = []
     while len(found) < count:
-        found += [item for _, item in boxes.take()]
+        found += boxes.take()
     return found
 
 
 def only(boxes: Mailboxes) -> QueuedFrame:
-    ((_, item),) = boxes.take()
+    (item,) = boxes.take()
     assert isinstance(item, QueuedFrame)
     return item
 
@@ -85,12 +75,12 @@ def test_several_frames_wait_where_asked_and_keep_their_own_time(
     for index in range(5):
         put(box, frame_at(index, grabbed_ns=100 + index))
     queued = [only(boxes) for _ in range(3)]
-    assert [(item.frame.index, item.frame.grabbed_ns) for item in queued] == [
+    assert [(item.row.index, item.grabbed_ns) for item in queued] == [
         (2, 102),
         (3, 103),
         (4, 104),
     ]
-    assert [item.dropped for item in queued] == [2, 0, 0]
+    assert [item.row.dropped for item in queued] == [2, 0, 0]
 
 
 def test_gaps_are_never_pushed_out_and_keep_their_place(
@@ -140,11 +130,11 @@ def test_a_loss_is_one_row_at_once_and_says_when_it_began(
     assert isinstance(loss, LostFrame)
     assert isinstance(back, QueuedFrame)
     assert isinstance(after, QueuedFrame)
-    assert loss.gap.reason == "unplugged"
+    assert loss.row.reason == "unplugged"
     assert loss.last_grab_ns == 1000
     # The loss took an index, since no two rows share one.
-    assert [first.frame.index, loss.gap.index, back.frame.index, after.frame.index] == [0, 1, 2, 3]
-    assert back.dropped == 0
+    assert [item.row.index for item in (first, loss, back, after)] == [0, 1, 2, 3]
+    assert back.row.dropped == 0
 
 
 def test_a_loss_noticed_at_a_frame_is_that_frames_row(boxes: Mailboxes, frame_at: FrameAt) -> None:
@@ -179,9 +169,9 @@ def test_the_end_of_a_loss_is_not_overtaken(boxes: Mailboxes, frame_at: FrameAt)
     loss, back = items_of(boxes, 2)
     assert isinstance(loss, LostFrame)
     assert isinstance(back, QueuedFrame)
-    assert loss.dropped == 1
+    assert loss.row.dropped == 1
     assert loss.last_grab_ns == 1000
-    assert (back.frame.grabbed_ns, back.dropped) == (9003, 2)
+    assert (back.grabbed_ns, back.row.dropped) == (9003, 2)
 
 
 def test_frame_zero_was_overtaken_by_the_loss_too(boxes: Mailboxes, frame_at: FrameAt) -> None:
@@ -193,48 +183,48 @@ def test_frame_zero_was_overtaken_by_the_loss_too(boxes: Mailboxes, frame_at: Fr
 
 
 def test_silence_is_a_loss_and_a_long_one_is_given_up(boxes: Mailboxes, frame_at: FrameAt) -> None:
-    box = live(boxes, limits=SOON)
+    box = live(boxes, **SOON)
     put(box, frame_at(0))
-    assert only(boxes).frame.index == 0
+    assert only(boxes).row.index == 0
     started = time.monotonic()
-    ((_, silent),) = boxes.take()
+    (silent,) = boxes.take()
     assert isinstance(silent, LostFrame)
-    assert silent.gap.reason == "nothing came for 0.05 s"
+    assert silent.row.reason == "nothing came for 0.05 s"
     assert time.monotonic() - started >= 0.04
-    ((_, given_up),) = boxes.take()
+    (given_up,) = boxes.take()
     assert isinstance(given_up, LostFrame)
-    assert given_up.gap.reason == "given up after 0.05 s: nothing came for 0.05 s"
+    assert given_up.row.reason == "given up after 0.05 s: nothing came for 0.05 s"
     assert time.monotonic() - started >= 0.09
     assert boxes.take() == []
-    assert box.failure == f"a: {given_up.gap.reason}"
+    assert box.failure == f"a: {given_up.row.reason}"
     put(box, frame_at(1))  # too late
     assert boxes.take() == []
 
 
 def test_a_reason_learned_later_is_the_one_for_giving_up(boxes: Mailboxes) -> None:
-    box = live(boxes, limits=LivenessTimeouts(timeout_s=1e6, give_up_s=0.02))
+    box = live(boxes, timeout_s=1e6, give_up_s=0.02)
     box.lose("the stream ended")
     assert len(boxes.take()) == 1
     box.lose("connection refused")
-    ((_, given_up),) = boxes.take()
+    (given_up,) = boxes.take()
     assert isinstance(given_up, LostFrame)
-    assert given_up.gap.reason == "given up after 0.02 s: connection refused"
+    assert given_up.row.reason == "given up after 0.02 s: connection refused"
 
 
 def test_a_recording_never_falls_silent(boxes: Mailboxes) -> None:
-    box = boxes.add("film", keep=1, waits=True, limits=None)
+    box = boxes.add("film", keep=1, waits=True)
     assert box.deadline_ns() == math.inf
-    assert not box.has_been_silent
+    assert not box.skip(gap(0))
 
 
 def test_it_tries_for_ever_where_asked(boxes: Mailboxes) -> None:
-    box = live(boxes, limits=LivenessTimeouts(timeout_s=1, give_up_s=math.inf))
+    box = live(boxes, timeout_s=1, give_up_s=math.inf)
     box.lose("unplugged")
     assert box.deadline_ns() == math.inf
 
 
 def test_a_recording_waits_for_room(boxes: Mailboxes, frame_at: FrameAt) -> None:
-    box = boxes.add("film", keep=2, waits=True, limits=None)
+    box = boxes.add("film", keep=2, waits=True)
 
     def capture() -> None:
         for index in range(50):
@@ -246,14 +236,14 @@ def test_a_recording_waits_for_room(boxes: Mailboxes, frame_at: FrameAt) -> None
     thread.start()
     found = []
     while items := boxes.take():
-        found += [item.frame.index for _, item in items if isinstance(item, QueuedFrame)]
+        found += [item.row.index for item in items if isinstance(item, QueuedFrame)]
         assert box._waiting_frames <= 2
     thread.join(60)
     assert found == list(range(50))
 
 
 def test_a_capture_that_waits_for_room_is_let_go(boxes: Mailboxes, frame_at: FrameAt) -> None:
-    box = boxes.add("film", keep=1, waits=True, limits=None)
+    box = boxes.add("film", keep=1, waits=True)
     put(box, frame_at(0))
     thread = threading.Thread(target=box.wait_for_room)
     thread.start()
@@ -261,7 +251,7 @@ def test_a_capture_that_waits_for_room_is_let_go(boxes: Mailboxes, frame_at: Fra
     thread.join(60)
     assert not thread.is_alive()
     put(box, frame_at(1))  # too late
-    assert only(boxes).frame.index == 0
+    assert only(boxes).row.index == 0
     assert not box.items
 
 
@@ -273,7 +263,9 @@ def test_frames_that_are_there_together_come_together(boxes: Mailboxes, frame_at
     thread.start()
     items = boxes.take()
     thread.join(60)
-    assert [(name, item.frame.index) for name, item in items if isinstance(item, QueuedFrame)] == [
+    assert [
+        (item.row.camera, item.row.index) for item in items if isinstance(item, QueuedFrame)
+    ] == [
         ("left", 0),
         ("right", 7),
     ]
@@ -286,9 +278,9 @@ def test_a_frame_does_not_wait_for_a_camera_that_is_lost_or_ended(
     lost.lose("unplugged")
     ended.end()
     put(there, frame_at(0))
-    assert [name for name, _ in boxes.take()] == ["there", "lost"]
+    assert [item.row.camera for item in boxes.take()] == ["there", "lost"]
     put(there, frame_at(1))
-    assert [name for name, _ in boxes.take()] == ["there"]
+    assert [item.row.camera for item in boxes.take()] == ["there"]
 
 
 def test_a_frame_waits_no_longer_than_allowed(frame_at: FrameAt) -> None:
@@ -296,7 +288,7 @@ def test_a_frame_waits_no_longer_than_allowed(frame_at: FrameAt) -> None:
     there, slow = live(boxes, "there"), live(boxes, "slow")
     put(there, frame_at(0))
     assert slow.is_awaited
-    assert [name for name, _ in boxes.take()] == ["there"]
+    assert [item.row.camera for item in boxes.take()] == ["there"]
 
 
 def test_stopping_ends_the_waiting_and_nothing_more_comes(
@@ -318,15 +310,15 @@ def test_losses_never_hold_the_frame_behind_them(boxes: Mailboxes, frame_at: Fra
     put(box, frame_at(100))
     put(other, frame_at(0))
     taken_at_once = boxes.take()
-    of_box = [item for name, item in taken_at_once if name == "a"]
+    of_box = [item for item in taken_at_once if item.row.camera == "a"]
     assert len(of_box) == 51
     assert isinstance(of_box[-1], QueuedFrame)
-    assert of_box[-1].frame.index == 100
+    assert of_box[-1].row.index == 100
     assert not box.items
 
 
 def test_damaged_frames_of_a_recording_wait_for_room_too(boxes: Mailboxes) -> None:
-    box = boxes.add("film", keep=1, waits=True, limits=None)
+    box = boxes.add("film", keep=1, waits=True)
     done = threading.Event()
 
     def capture() -> None:
@@ -356,9 +348,9 @@ def test_what_nobody_took_is_counted_at_the_end(boxes: Mailboxes, frame_at: Fram
 
 
 def test_silence_counts_from_when_the_source_is_open(boxes: Mailboxes) -> None:
-    box = live(boxes, limits=LivenessTimeouts(timeout_s=0.05, give_up_s=1e6))
-    while not box.has_been_silent:
+    box = live(boxes, timeout_s=0.05, give_up_s=1e6)
+    while not box.skip(gap(0)):
         threading.Event().wait(0.01)
     box.listen()
-    assert not box.has_been_silent
+    assert not box.skip(gap(1))
     assert box.deadline_ns() > time.monotonic_ns()

@@ -16,7 +16,8 @@ from motorvae.runtime.core.errors import BackendError, ConfigError
 from motorvae.runtime.core.row import Row
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.stream.reconstruct import Reconstruction, every_from_text
+from motorvae.runtime.stream.encode_loop import Reconstruction
+from motorvae.runtime.stream.options import every_from_text
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from motorvae.runtime.core.errors import ConfigError, OutputError
 from motorvae.runtime.core.row import Row, RunFacts
-from motorvae.runtime.sinks.rerun.open import check_view, open_view
+from motorvae.runtime.sinks.open import check_view, open_view
 
 rr = pytest.importorskip("rerun")
 reading = pytest.importorskip("rerun.chunk")
@@ -37,7 +37,7 @@ class Blocker:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
 from motorvae.runtime.core.errors import MotorVAEError
-from motorvae.runtime.sinks.rerun.open import check_view
+from motorvae.runtime.sinks.open import check_view
 try:
     check_view(sys.argv[1])
 except MotorVAEError as error:
@@ -48,7 +48,7 @@ import os, resource, signal, sys, time
 import numpy as np
 from motorvae.runtime.core.errors import OutputError
 from motorvae.runtime.core.row import Row, RunFacts
-from motorvae.runtime.sinks.rerun.open import open_view
+from motorvae.runtime.sinks.open import open_view
 path, limit = sys.argv[1], int(sys.argv[2])
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
