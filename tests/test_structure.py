@@ -51,7 +51,6 @@ ABOUT_ONE_PACKAGE = {
     "runtime/engines/openvino_runtime.py",
     "runtime/engines/cuda/pycuda_layer.py",
     "runtime/engines/cuda/bindings.py",
-    "runtime/engines/cuda/graph.py",
     "runtime/sinks/mcap_file.py",
     "runtime/sinks/parquet.py",
     "runtime/sinks/zeromq.py",

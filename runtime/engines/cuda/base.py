@@ -1,36 +1,53 @@
-"""CudaLayer: the few things asked of a GPU's memory and its one stream."""
+"""CudaLayer: the few things asked of a GPU's memory and its one stream, whoever drives it."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
+
+from ...core.errors import BackendError
+from ...core.lifecycle import Closing
 
 HostArray = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
+_DTYPES = (np.dtype(np.float32), np.dtype(np.uint8))
+_NEXT_STEPS = {
+    "CUDA_ERROR_OUT_OF_MEMORY": "close other programs that use the GPU, or take a smaller batch",
+    "CUDA_ERROR_NO_DEVICE": "nvidia-smi lists the GPUs; CUDA_VISIBLE_DEVICES may hide them",
+    "CUDA_ERROR_INVALID_DEVICE": "nvidia-smi lists the GPUs, which count from 0",
+    "CUDA_ERROR_NOT_READY": "call synchronize first",
+    "CUDA_ERROR_INVALID_HANDLE": "record both events on this layer's stream, and synchronize",
+    "CUDA_ERROR_CAPTURED_EVENT": "record events outside of what is captured",
+    "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED": "allocate and synchronize before what is captured",
+    "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED": "allocate and synchronize before what is captured",
+}
+_ELSE = "open the device layer again, and see what dmesg says of the GPU"
 
-class CudaGraph(Protocol):
-    """A recorded sequence of copies and kernels that one call starts again."""
 
+class CudaGraph(Closing):
+    """A recorded sequence of copies and kernels that one call starts again.
+
+    `close` releases it, in the current context; the layer's `close` does so for those left over.
+    """
+
+    closed = False
+
+    @abc.abstractmethod
     def launch(self) -> None:
         """Start the sequence on the layer's stream; returns before it is done.
 
         Raises:
             BackendError: The graph or its layer was closed, or no context is current.
         """
-        ...
-
-    def close(self) -> None:
-        """Release it, in the current context; the layer's `close` does so for those left over."""
-        ...
 
 
-class CudaLayer(Protocol):
+class CudaLayer(Closing):
     """The primary context of one GPU, one stream in it, and memory. Close it, or use `with`.
 
     A context belongs to a thread only while it is current there: whatever happens inside
@@ -38,17 +55,45 @@ class CudaLayer(Protocol):
     Copies are between arrays of `pinned`, or C-contiguous parts of them, and the start of memory
     of `allocate` that is large enough; anything else is a BackendError.
 
+    A subclass for each package has the driver's calls, which `_call` makes and checks.
+
+    Args:
+        name: The package that drives the GPU and its version.
+        device: Number of the GPU as CUDA counts.
+
     Attributes:
         name: The package that drives the GPU and its version, for reports.
         stream: The handle of the one stream (a `CUstream`), for an engine to be enqueued on.
+
+    Raises:
+        BackendError: There is no driver, it has no such device, or it refuses.
     """
 
-    name: str
-    stream: int
+    def __init__(self, name: str, device: int) -> None:
+        self.name = name
+        self.stream = 0
+        self._closed = False
+        self._context: Any = None
+        self._stream: Any = None
+        self._memory: dict[int, tuple[Any, int]] = {}  # by address: what to free, and its bytes
+        self._pinned: dict[int, tuple[Any, int]] = {}  # likewise
+        self._events: list[Any] = []
+        self._graphs: list[CudaGraph] = []
+        try:
+            self._open(f"opening GPU {device}", device)
+        except BaseException:
+            self.close()
+            raise
 
-    def current(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
         """Make the context current on this thread for the length of a `with` block."""
-        ...
+        self._check_open()
+        self._call("entering the context", self._push)
+        try:
+            yield
+        finally:
+            self._pop()
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> HostArray:
         """Return an array of zeros in page-locked memory; it lives until `close`.
@@ -61,7 +106,21 @@ class CudaLayer(Protocol):
             BackendError: There is no such memory left, the dtype is another, or no context is
                 current.
         """
-        ...
+        self._check_open()
+        kind = np.dtype(dtype)
+        _check_dtype(kind)
+        if not shape or min(shape) < 1:
+            raise BackendError(
+                f"a page-locked array of shape {shape} holds nothing: give sizes of 1 or more"
+            )
+        size_bytes = math.prod(shape) * kind.itemsize
+        doing = f"allocating {size_bytes} page-locked bytes"
+        self._check_current(doing)
+        allocation, memory = self._new_pinned(doing, size_bytes)
+        array: HostArray = np.frombuffer(memory, kind).reshape(shape)
+        array.fill(0)
+        self._pinned[_address(array)] = allocation, size_bytes
+        return array
 
     def allocate(self, size_bytes: int) -> int:
         """Return the address of new device memory; it lives until `close`.
@@ -69,15 +128,26 @@ class CudaLayer(Protocol):
         Raises:
             BackendError: There is no such memory left, or no context is current.
         """
-        ...
+        self._check_open()
+        if size_bytes < 1:
+            raise BackendError(f"{size_bytes} bytes of device memory hold nothing: give 1 or more")
+        doing = f"allocating {size_bytes} bytes of device memory"
+        self._check_current(doing)
+        memory = self._call(doing, self._new_memory, size_bytes)
+        self._memory[int(memory)] = memory, size_bytes
+        return int(memory)
 
     def copy_in(self, device: int, host: HostArray) -> None:
         """Start a copy from an array of `pinned`, or a part of one, to the device."""
-        ...
+        address = self._checked_address(device, host)
+        doing = f"copying {host.nbytes} bytes to the GPU"
+        self._call(doing, self._copy_in, device, host, address)
 
     def copy_out(self, host: HostArray, device: int) -> None:
         """Start a copy from the device to an array of `pinned`, or a part of one."""
-        ...
+        address = self._checked_address(device, host, writes=True)
+        doing = f"copying {host.nbytes} bytes from the GPU"
+        self._call(doing, self._copy_out, device, host, address)
 
     def synchronize(self) -> None:
         """Wait until the stream has done all that was started.
@@ -85,23 +155,30 @@ class CudaLayer(Protocol):
         Raises:
             BackendError: Something started earlier failed.
         """
-        ...
+        self._check_open()
+        self._call("waiting for the GPU", self._synchronize)
 
-    def event(self) -> Any:
-        """Return a new event that keeps time, whatever it is; it lives until `close`."""
-        ...
+    def event(self) -> int:
+        """Return the number of a new event that keeps time; it lives until `close`."""
+        self._check_open()
+        self._check_current("creating an event")
+        self._events.append(self._call("creating an event", self._new_event))
+        return len(self._events) - 1
 
-    def record(self, event: Any) -> None:
+    def record(self, event: int) -> None:
         """Let the stream note the time in `event` when it gets there."""
-        ...
+        self._check_open()
+        self._call("recording an event", self._record, self._events[event])
 
-    def elapsed_ms(self, start: Any, end: Any) -> float:
+    def elapsed_ms(self, start: int, end: int) -> float:
         """Return the milliseconds between two events that the stream has passed.
 
         Raises:
             BackendError: One was not recorded, was recorded in `capture`, or lies ahead.
         """
-        ...
+        self._check_open()
+        events = self._events[start], self._events[end]
+        return float(self._call("reading two events", self._elapsed_ms, *events))
 
     def capture(self, enqueue: Callable[[], None]) -> CudaGraph:
         """Record what `enqueue` starts on the stream, without running it; lives until `close`.
@@ -111,20 +188,133 @@ class CudaLayer(Protocol):
             BackendError: Something in `enqueue` cannot be recorded, or it started nothing; the
                 stream is usable again, as it is after any other error in `enqueue`.
         """
-        ...
+        self._check_open()
+        graph = self._new_graph(enqueue)
+        self._graphs = [*(kept for kept in self._graphs if not kept.closed), graph]
+        return graph
 
     def close(self) -> None:
         """Release everything that was handed out; calling it again does nothing.
 
-        Needs no current context. Arrays from `pinned` must not be touched afterwards.
+        Needs no current context. Arrays from `pinned` must not be touched afterwards. What the
+        driver answers is not looked at: a GPU that failed refuses this, too, and only the end of
+        the process frees its memory.
         """
-        ...
+        is_open, self._closed = not self._closed, True
+        if is_open and self._context is not None:
+            self._release()
+        for kept in (self._graphs, self._events, self._memory, self._pinned):
+            kept.clear()
 
-    def __enter__(self) -> Self: ...
+    @abc.abstractmethod
+    def _call(self, doing: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the driver; raise `_error` where it refuses.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+        Args:
+            doing: What is tried, with the values, such as "allocating 4096 bytes".
+            function: One of the package's, or one of the methods below without `doing`.
+            arguments: For `function`.
+        """
+
+    @abc.abstractmethod
+    def _open(self, doing: str, device: int) -> None:
+        """Start the driver, retain the GPU's primary context, and create the stream in it."""
+
+    @abc.abstractmethod
+    def _push(self) -> Any: ...
+
+    @abc.abstractmethod
+    def _pop(self) -> None: ...
+
+    @abc.abstractmethod
+    def _is_current(self) -> bool: ...
+
+    @abc.abstractmethod
+    def _new_pinned(self, doing: str, size_bytes: int) -> tuple[Any, Any]:
+        """Return what to free later, and the memory as a buffer."""
+
+    @abc.abstractmethod
+    def _new_memory(self, size_bytes: int) -> Any: ...
+
+    @abc.abstractmethod
+    def _copy_in(self, device: int, host: HostArray, address: int) -> Any: ...
+
+    @abc.abstractmethod
+    def _copy_out(self, device: int, host: HostArray, address: int) -> Any: ...
+
+    @abc.abstractmethod
+    def _synchronize(self) -> Any: ...
+
+    @abc.abstractmethod
+    def _new_event(self) -> Any: ...
+
+    @abc.abstractmethod
+    def _record(self, event: Any) -> Any: ...
+
+    @abc.abstractmethod
+    def _elapsed_ms(self, start: Any, end: Any) -> Any: ...
+
+    @abc.abstractmethod
+    def _new_graph(self, enqueue: Callable[[], None]) -> CudaGraph: ...
+
+    @abc.abstractmethod
+    def _release(self) -> None:
+        """Finish the stream's work, free everything and release the context; raise nothing."""
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError(f"{self.name}: the device layer was closed: open it again")
+
+    def _check_current(self, doing: str) -> None:
+        """Raise where the context is not current: in another one, all would seem to go well."""
+        if not self._is_current():
+            raise self._error(doing, "CUDA_ERROR_INVALID_CONTEXT")
+
+    def _checked_address(self, device: int, host: HostArray, *, writes: bool = False) -> int:
+        """Return the array's address; refuse a copy not asynchronous or not within our memory."""
+        self._check_open()
+        _check_dtype(host.dtype)
+        if not host.flags.c_contiguous or (writes and not host.flags.writeable):
+            problem = "read-only" if host.flags.c_contiguous else "not contiguous in memory"
+            raise BackendError(
+                f"an array of shape {host.shape} is {problem}: copy to and from arrays of pinned()"
+            )
+        if device not in self._memory:
+            raise BackendError(
+                f"{device:#x} is no device memory of this layer: give an address from allocate()"
+            )
+        size_bytes, (_, room) = host.nbytes, self._memory[device]
+        if size_bytes > room:
+            raise BackendError(
+                f"{size_bytes} bytes (shape {host.shape}) do not fit into the {room} bytes of "
+                f"device memory at {device:#x}: allocate more"
+            )
+        first = _address(host)
+        if not any(
+            low <= first and first + size_bytes <= low + size
+            for low, (_, size) in self._pinned.items()
+        ):
+            raise BackendError(
+                f"an array of shape {host.shape} is not in page-locked memory of this layer, so "
+                "that its copy could not be asynchronous: copy to and from arrays of pinned()"
+            )
+        return first
+
+    def _error(self, doing: str, answer: str) -> BackendError:
+        """Return the error for a call that the driver refused with the error of this name."""
+        step = _NEXT_STEPS.get(answer, _ELSE)
+        if self._context is not None and not self._is_current():
+            step = (
+                "its context is not current on this thread: call it inside `with layer.current():`"
+            )
+        return BackendError(f"{self.name}: {doing} failed with {answer}: {step}")
+
+
+def _address(array: HostArray) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _check_dtype(dtype: np.dtype[Any]) -> None:
+    if dtype not in _DTYPES:
+        raise BackendError(f"a copy takes float32 or uint8, and was given {dtype}: convert it")

@@ -1,153 +1,86 @@
-"""BindingsLayer: the CUDA device layer through cuda-bindings, where pycuda is not installed."""
+"""cuda-bindings as a device layer, where pycuda is not installed, and CUDA graphs for both."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from cuda.bindings import driver
 
 from ...core.errors import BackendError
-from ...core.lifecycle import Closing
-from .allocations import Ledger, driver_error
-from .base import HostArray
-from .graph import StreamGraph, checked, code_name
+from .base import CudaGraph, CudaLayer, HostArray
 
 _NON_BLOCKING = driver.CUstream_flags.CU_STREAM_NON_BLOCKING
 _KEEPS_TIME = driver.CUevent_flags.CU_EVENT_DEFAULT
+_THREAD_LOCAL = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+"""Other threads may allocate meanwhile; this one may not."""
 
 
-class BindingsLayer(Closing):
-    """The primary context of one GPU and one stream in it; see `CudaLayer` for the verbs.
-
-    Args:
-        device: Number of the GPU as CUDA counts.
-
-    Raises:
-        BackendError: There is no driver, it has no such device, or it refuses.
-    """
+class BindingsLayer(CudaLayer):
+    """The device layer through cuda-bindings, whose functions return a code before the result."""
 
     def __init__(self, device: int = 0) -> None:
-        self.name = f"cuda-bindings {importlib.metadata.version('cuda-bindings')}"
-        self.stream = 0
-        self._ledger = Ledger(self.name)
-        self._context: Any = None
-        self._stream: Any = None
-        self._pinned: list[int] = []
-        self._memory: list[Any] = []
-        self._events: list[Any] = []
-        self._graphs: list[StreamGraph] = []
+        super().__init__(f"cuda-bindings {importlib.metadata.version('cuda-bindings')}", device)
+
+    def _call(self, doing: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        return checked(doing, function(*arguments), self._error)
+
+    def _open(self, doing: str, device: int) -> None:
         try:
-            self._check("starting the driver", driver.cuInit(0))
+            self._call(doing, driver.cuInit, 0)
         except RuntimeError as error:  # also cuda-bindings' own, where it finds no library
             if isinstance(error, BackendError):
                 raise
             raise BackendError(
                 f"{self.name} finds no NVIDIA driver ({error}): install it, or use --backend onnx"
             ) from error
-        opening = f"opening GPU {device}"
-        (self._device,) = self._check(opening, driver.cuDeviceGet(device))
-        (self._context,) = self._check(opening, driver.cuDevicePrimaryCtxRetain(self._device))
-        try:
-            with self.current():
-                answer = driver.cuStreamCreate(_NON_BLOCKING)
-                (self._stream,) = self._check("creating a stream", answer)
-        except BaseException:
-            self.close()
-            raise
+        self._device = self._call(doing, driver.cuDeviceGet, device)
+        self._context = self._call(doing, driver.cuDevicePrimaryCtxRetain, self._device)
+        with self.current():
+            self._stream = self._call("creating a stream", driver.cuStreamCreate, _NON_BLOCKING)
         self.stream = int(self._stream)
 
-    @contextlib.contextmanager
-    def current(self) -> Iterator[None]:
-        """Make the context current on this thread; see `CudaLayer.current`."""
-        self._ledger.check_open()
-        self._check("entering the context", driver.cuCtxPushCurrent(self._context))
-        try:
-            yield
-        finally:
-            driver.cuCtxPopCurrent()
+    def _push(self) -> Any:
+        return driver.cuCtxPushCurrent(self._context)
 
-    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> HostArray:
-        """Return zeros in page-locked memory; see `CudaLayer.pinned`."""
-        size_bytes = self._ledger.pinned_bytes(shape, dtype)
-        doing = f"allocating {size_bytes} page-locked bytes"
-        self._check_current(doing)
-        (address,) = self._check(doing, driver.cuMemHostAlloc(size_bytes, 0))
-        self._pinned.append(address)
-        memory = (ctypes.c_byte * size_bytes).from_address(address)
-        array: HostArray = np.ndarray(shape, dtype, memoryview(memory))
-        array.fill(0)
-        self._ledger.add_pinned(array)
-        return array
+    def _pop(self) -> None:
+        driver.cuCtxPopCurrent()
 
-    def allocate(self, size_bytes: int) -> int:
-        """Return the address of new device memory; see `CudaLayer.allocate`."""
-        self._ledger.check_device_bytes(size_bytes)
-        doing = f"allocating {size_bytes} bytes of device memory"
-        self._check_current(doing)
-        (memory,) = self._check(doing, driver.cuMemAlloc(size_bytes))
-        self._memory.append(memory)
-        self._ledger.add_device(int(memory), size_bytes)
-        return int(memory)
+    def _is_current(self) -> bool:
+        _, current = driver.cuCtxGetCurrent()
+        return int(current or 0) == int(self._context)
 
-    def copy_in(self, device: int, host: HostArray) -> None:
-        """Start a copy to the device; see `CudaLayer.copy_in`."""
-        address, size_bytes = self._ledger.span(device, host)
-        (code,) = driver.cuMemcpyHtoDAsync(device, address, size_bytes, self._stream)
-        if code:
-            raise self._error(f"copying {size_bytes} bytes to the GPU", code_name(code))
+    def _new_pinned(self, doing: str, size_bytes: int) -> tuple[Any, Any]:
+        address = self._call(doing, driver.cuMemHostAlloc, size_bytes, 0)
+        return address, (ctypes.c_byte * size_bytes).from_address(address)
 
-    def copy_out(self, host: HostArray, device: int) -> None:
-        """Start a copy from the device; see `CudaLayer.copy_out`."""
-        address, size_bytes = self._ledger.span(device, host, writes=True)
-        (code,) = driver.cuMemcpyDtoHAsync(address, device, size_bytes, self._stream)
-        if code:
-            raise self._error(f"copying {size_bytes} bytes from the GPU", code_name(code))
+    def _new_memory(self, size_bytes: int) -> Any:
+        return driver.cuMemAlloc(size_bytes)
 
-    def synchronize(self) -> None:
-        """Wait for the stream; see `CudaLayer.synchronize`."""
-        self._ledger.check_open()
-        self._check("waiting for the GPU", driver.cuStreamSynchronize(self._stream))
+    def _copy_in(self, device: int, host: HostArray, address: int) -> Any:
+        return driver.cuMemcpyHtoDAsync(device, address, host.nbytes, self._stream)
 
-    def event(self) -> Any:
-        """Return a new event; see `CudaLayer.event`."""
-        self._ledger.check_open()
-        self._check_current("creating an event")
-        (event,) = self._check("creating an event", driver.cuEventCreate(_KEEPS_TIME))
-        self._events.append(event)
-        return event
+    def _copy_out(self, device: int, host: HostArray, address: int) -> Any:
+        return driver.cuMemcpyDtoHAsync(address, device, host.nbytes, self._stream)
 
-    def record(self, event: Any) -> None:
-        """Note the time in `event`; see `CudaLayer.record`."""
-        self._ledger.check_open()
-        self._check("recording an event", driver.cuEventRecord(event, self._stream))
+    def _synchronize(self) -> Any:
+        return driver.cuStreamSynchronize(self._stream)
 
-    def elapsed_ms(self, start: Any, end: Any) -> float:
-        """Return the milliseconds between two events; see `CudaLayer.elapsed_ms`."""
-        self._ledger.check_open()
-        (elapsed,) = self._check("reading two events", driver.cuEventElapsedTime(start, end))
-        return float(elapsed)
+    def _new_event(self) -> Any:
+        return driver.cuEventCreate(_KEEPS_TIME)
 
-    def capture(self, enqueue: Callable[[], None]) -> StreamGraph:
-        """Record what `enqueue` starts; see `CudaLayer.capture`."""
-        self._ledger.check_open()
-        graph = StreamGraph(self.stream, enqueue, self._error)
-        self._graphs = [*(kept for kept in self._graphs if not kept.closed), graph]
-        return graph
+    def _record(self, event: Any) -> Any:
+        return driver.cuEventRecord(event, self._stream)
 
-    def close(self) -> None:
-        """Release everything; see `CudaLayer.close`.
+    def _elapsed_ms(self, start: Any, end: Any) -> Any:
+        return driver.cuEventElapsedTime(start, end)
 
-        What the driver says to it is not looked at: a GPU that failed refuses this, too, and
-        only the end of the process frees its memory.
-        """
-        if not self._ledger.close() or self._context is None:
-            return
+    def _new_graph(self, enqueue: Callable[[], None]) -> CudaGraph:
+        return StreamGraph(self.stream, enqueue, self._error)
+
+    def _release(self) -> None:
         (code,) = driver.cuCtxPushCurrent(self._context)
         for graph in self._graphs:
             graph.close()
@@ -156,28 +89,78 @@ class BindingsLayer(Closing):
         if self._stream is not None:
             driver.cuStreamSynchronize(self._stream)
             driver.cuStreamDestroy(self._stream)
-        for memory in self._memory:
+        for memory, _ in self._memory.values():
             driver.cuMemFree(memory)
         for address in self._pinned:
             driver.cuMemFreeHost(address)
         if not code:
             driver.cuCtxPopCurrent()  # releasing the context does not take it off this thread
         driver.cuDevicePrimaryCtxRelease(self._device)
-        for kept in (self._graphs, self._events, self._memory, self._pinned):
-            kept.clear()
 
-    def _check(self, doing: str, answer: tuple[Any, ...]) -> tuple[Any, ...]:
-        return checked(doing, answer, self._error)
 
-    def _check_current(self, doing: str) -> None:
-        """Raise where the context is not current: in another one, all would seem to go well."""
-        if not self._is_current():
-            raise self._error(doing, "CUDA_ERROR_INVALID_CONTEXT")
+class StreamGraph(CudaGraph):
+    """What a stream was given to do once, recorded, and started again by one call.
 
-    def _is_current(self) -> bool:
-        _, current = driver.cuCtxGetCurrent()
-        return int(current or 0) == int(self._context)
+    Args:
+        stream: Handle of the stream (a `CUstream`), whose context is current on this thread.
+        enqueue: Starts the sequence on that stream; none of it runs.
+        error: From what was tried and the driver's name of the error to the exception.
 
-    def _error(self, doing: str, answer: str) -> BackendError:
-        current = self._context is None or self._is_current()
-        return driver_error(self.name, doing, answer, current=current)
+    Raises:
+        BackendError: See `CudaLayer.capture`.
+    """
+
+    def __init__(
+        self, stream: int, enqueue: Callable[[], None], error: Callable[[str, str], BackendError]
+    ) -> None:
+        self._stream, self._error = driver.CUstream(stream), error
+        self._executable: Any = None
+        graph = self._recorded(enqueue)
+        try:
+            if not checked("reading a CUDA graph", driver.cuGraphGetNodes(graph), error):
+                raise BackendError(
+                    "there is nothing to replay, as no copy or kernel was started on the layer's "
+                    "stream: enqueue on layer.stream"
+                )
+            answer = driver.cuGraphInstantiate(graph, 0)
+            self._executable = checked("preparing a CUDA graph", answer, error)
+        finally:
+            driver.cuGraphDestroy(graph)
+
+    def launch(self) -> None:
+        """Start the sequence on the stream; see `CudaGraph.launch`."""
+        if self._executable is None:
+            raise BackendError("the CUDA graph was closed: capture it again")
+        answer = driver.cuGraphLaunch(self._executable, self._stream)
+        checked("starting a CUDA graph", answer, self._error)
+
+    def close(self) -> None:
+        """Release the graph; calling it again does nothing."""
+        executable, self._executable = self._executable, None
+        if executable is not None:
+            driver.cuGraphExecDestroy(executable)
+        self.closed = True
+
+    def _recorded(self, enqueue: Callable[[], None]) -> Any:
+        doing = "recording a CUDA graph"
+        checked(doing, driver.cuStreamBeginCapture(self._stream, _THREAD_LOCAL), self._error)
+        try:
+            enqueue()
+        except BaseException:
+            # Without this the stream would go on recording, and refuse whatever comes.
+            code, graph = driver.cuStreamEndCapture(self._stream)
+            if not code:
+                driver.cuGraphDestroy(graph)
+            raise
+        return checked(doing, driver.cuStreamEndCapture(self._stream), self._error)
+
+
+def checked(doing: str, answer: tuple[Any, ...], error: Callable[[str, str], BackendError]) -> Any:
+    """Return the last value in an answer of cuda-bindings, or raise what `error` makes of its code.
+
+    An error that is newer than cuda-bindings has a number and no name.
+    """
+    code, *results = answer
+    if code:
+        raise error(doing, getattr(code, "name", f"error {code}"))
+    return results[-1] if results else None

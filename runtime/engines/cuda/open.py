@@ -1,4 +1,4 @@
-"""CudaLayer, the few things asked of a GPU's memory and its one stream, and how it is opened."""
+"""open_cuda: the device layer of whichever package is installed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from .base import CudaLayer
 
 
 def open_cuda(*, device: int = 0) -> CudaLayer:
-    """Open the primary context of a GPU through pycuda, or else through cuda-bindings.
-
-    Args:
-        device: Number of the GPU as CUDA counts.
+    """Open a GPU (its number as CUDA counts) through pycuda, or else through cuda-bindings.
 
     Raises:
         MissingDependencyError: Neither package is installed.
