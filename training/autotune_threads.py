@@ -62,32 +62,25 @@ def threads_by_trial(
         asked = torch.get_num_threads()
     every = asked or default_threads()
     images = min(batch_size, _MOST_IMAGES)
-    step = TrainingStep(
-        spec,
-        precision=precision,
-        channels_last=prefers_channels_last(precision),
-        batch_size=images,
-    )
-    counts = (every,) if asked or every == 1 else (1, every)
+    channels_last = prefers_channels_last(precision)
+    step = TrainingStep(spec, precision=precision, channels_last=channels_last, batch_size=images)
     torch.set_num_threads(every)
     step.seconds()
-    taken = dict.fromkeys(counts, 0.0)
+    taken: dict[int, float] = dict.fromkeys([every] if asked or every == 1 else [1, every], 0.0)
     for number in range(1, _ROUNDS + 1):
-        for threads in counts:
+        for threads, mean in taken.items():
             torch.set_num_threads(threads)
             seconds = step.seconds() * batch_size / images
-            taken[threads] += (seconds - taken[threads]) / number  # the mean so far
+            taken[threads] = mean + (seconds - mean) / number
         if number >= _CLEAR_ROUNDS and max(taken.values()) > _CLEAR * min(taken.values()):
             break
     threads = min(taken, key=lambda count: taken[count])
     torch.set_num_threads(threads)
-    note = f"{threads} thread{'' if threads == 1 else 's'}"
-    if len(counts) > 1:
-        note += (
-            f", as a step of training took {_shown(taken[1])} with 1 and {_shown(taken[every])} "
-            f"with {every}"
-        )
-    gain = max(taken.values()) / taken[threads] if len(counts) > 1 else None
+    note, gain = f"{threads} thread{'' if threads == 1 else 's'}", None
+    if len(taken) > 1:
+        gain = max(taken.values()) / taken[threads]
+        times = [f"{_shown(seconds)} with {count}" for count, seconds in taken.items()]
+        note += f", as a step of training took {' and '.join(times)}"
     return StepTime(threads, taken[threads], note, gain)
 
 
@@ -95,35 +88,18 @@ class ThreadTrials(Callback):
     """Chooses before the first step, and again now and then, as a load may begin or end.
 
     Args:
-        spec: As of `threads_by_trial`, as are the next three.
-        precision: Likewise.
-        batch_size: Likewise.
-        asked: Likewise.
-        tell: Prints a line for the user, where a later choice differs.
+        trial: Sets the number of threads; see `threads_by_trial`.
+        say: Prints a line for the user, where a later choice differs.
     """
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        *,
-        precision: str,
-        batch_size: int,
-        asked: int | None,
-        tell: Callable[[str], None],
-    ) -> None:
-        self._spec, self._precision, self._batch_size = spec, precision, batch_size
-        self._asked, self._tell = asked, tell
+    def __init__(self, trial: Callable[[], StepTime], say: Callable[[str], None]) -> None:
+        self._trial, self._say = trial, say
         self._next_s = float("inf")
 
     def choose(self) -> StepTime:
         """Try, and let torch compute with the faster number of threads from now on."""
         start = time.monotonic()
-        found = threads_by_trial(
-            self._spec,
-            precision=self._precision,
-            batch_size=self._batch_size,
-            asked=self._asked,
-        )
+        found = self._trial()
         end = time.monotonic()
         if found.gain is not None:
             self._next_s = end + max(_PAUSE * (end - start), _LEAST_PAUSE_S)
@@ -140,7 +116,7 @@ class ThreadTrials(Callback):
         if (found.gain or 0) < _GAIN:
             torch.set_num_threads(before)
         else:
-            self._tell(f"from this step on {found.note}")
+            self._say(f"from this step on {found.note}")
 
 
 def _shown(seconds: float) -> str:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from ..runtime.core.atomic_files import replaced_file
+from ..runtime.core.documents import document_from_json
 from ..runtime.core.errors import CheckpointError
-from ..runtime.core.spec import ModelSpec, StrictModel, problem_of
+from ..runtime.core.spec import ModelSpec, StrictModel
 from .model.vae import MotorVAE
 from .options import TrainOptions, resume_command
-from .statistics.latents import LATENTS_NAME
 
 SCHEMA_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 """Weights of the best epoch; in runs of versions that kept only one, of the last."""
 LAST_WEIGHTS_NAME = "last.safetensors"
+LATENTS_NAME = "latents.npz"
 LAST_LATENTS_NAME = "latents.last.npz"
 """Statistics of the last epoch's latents; `latents.npz` belongs to the best."""
 KEPT_NAME = "weights.json"
@@ -105,26 +104,6 @@ class RunConfig(StrictModel):
     versions: dict[str, str]
 
 
-def save_config(folder: Path, config: RunConfig) -> None:
-    """Write `config.json` into a run's folder, whole or not at all.
-
-    Raises:
-        OutputError: The folder cannot be written.
-    """
-    with replaced_file(folder / CONFIG_NAME) as path:
-        path.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def save_kept(folder: Path, kept: KeptWeights) -> None:
-    """Write `weights.json` into a run's folder, whole or not at all.
-
-    Raises:
-        OutputError: The folder cannot be written.
-    """
-    with replaced_file(folder / KEPT_NAME) as path:
-        path.write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
 def save_weights(folder: Path, weights: dict[str, Tensor], name: str = WEIGHTS_NAME) -> None:
     """Write weights on the CPU into a run's folder, whole or not at all.
 
@@ -143,26 +122,18 @@ def config_from_run(folder: Path) -> RunConfig:
     Raises:
         CheckpointError: There is none, it is not valid, or another version wrote it.
     """
-    path = folder / CONFIG_NAME
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not (folder / CONFIG_NAME).exists():
         raise CheckpointError(
             f"{folder} is not a training run, it has no {CONFIG_NAME}: "
             "give a folder that motorvae-train wrote"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}; train again") from error
-    version = found.get("schema_version") if isinstance(found, dict) else None
-    if version != SCHEMA_VERSION:
-        raise CheckpointError(
-            f"{path} has schema_version={version!r}, this motorvae reads {SCHEMA_VERSION}: "
-            "install the motorvae that wrote it, or train again"
         )
-    try:
-        return RunConfig.model_validate(found)
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: {problem_of(error)}; restore it or train again") from error
+    return document_from_json(
+        folder / CONFIG_NAME,
+        RunConfig,
+        version=SCHEMA_VERSION,
+        error=CheckpointError,
+        again="restore it or train again",
+    )
 
 
 def weights_name(folder: Path, choice: WeightsChoice) -> str:

@@ -1,11 +1,13 @@
-"""motorvae-train: parse, check what was asked, train, and say what to do next."""
+"""motorvae-train: parse, check what was asked, train, and say how it ended and what to do next."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..runtime.core.command import (
     INTERRUPTED,
@@ -14,12 +16,19 @@ from ..runtime.core.command import (
     run_command,
     stderr_console,
 )
-from ..runtime.core.errors import ConfigError, missing_dependency
-from .openmp import let_idle_threads_sleep
+from ..runtime.core.errors import ConfigError, missing_dependency, next_command
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 
+if TYPE_CHECKING:
+    from .checkpoint import KeptWeights
+    from .train import Outcome
+
+OPENMP_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+"""Variables with which a user may have set how idle threads of OpenMP wait."""
+OVERFITTED = 0.01
+"""Share by which the held-out total must have risen, and the training total fallen, to be called
+overfitting; less is noise."""
 _PROG = "motorvae-train"
-_DESCRIPTION = "Train a VAE on a folder of images, a video, or built-in vehicles."
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -29,7 +38,7 @@ def main(args: Sequence[str] | None = None) -> int:
         TrainOptions,
         partial(_train, given),
         prog=_PROG,
-        description=_DESCRIPTION,
+        description="Train a VAE on a folder of images, a video, or built-in vehicles.",
         args=given,
         positional=("--data",),
         hints={
@@ -44,8 +53,7 @@ def _train(args: Sequence[str], options: TrainOptions) -> int:
     console = stderr_console()
     try:
         with console.status("loading torch"):
-            from .report import report  # noqa: PLC0415  # the rest works without torch
-            from .train import options_to_resume, train  # noqa: PLC0415
+            from .train import options_to_resume, train  # noqa: PLC0415  # the rest works without
     except ModuleNotFoundError as error:
         package = (error.name or "torch").partition(".")[0]
         raise missing_dependency("training", package, extra="train") from error
@@ -55,7 +63,8 @@ def _train(args: Sequence[str], options: TrainOptions) -> int:
     if not outcome.leads:
         return 0
     if outcome.finished:
-        report(console, outcome)
+        for line in lines_of(outcome):
+            console.print(line)
         return 0
     resume = resume_command(outcome.folder)
     keep = f", or keep what it has learned: {resume} --finish" if outcome.steps else ""
@@ -64,6 +73,16 @@ def _train(args: Sequence[str], options: TrainOptions) -> int:
         f"continue with: {resume}{keep}"
     )
     return INTERRUPTED
+
+
+def let_idle_threads_sleep() -> None:
+    """Let OpenMP's idle threads sleep instead of spin; call this before torch is loaded.
+
+    A spinning thread takes its core from the one that it waits for wherever other processes want
+    the cores, too. Nothing is changed where the user has set how threads are to wait.
+    """
+    if not any(name in os.environ for name in OPENMP_WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
@@ -88,3 +107,51 @@ def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
             "between its stages: give --steps, too"
         )
     return given
+
+
+def lines_of(outcome: Outcome) -> Iterator[str]:
+    """Yield how a finished run ended and what to do next, a line each."""
+    row, options = outcome.last, outcome.plan.options
+    if row is not None:
+        cut = ""
+        goal = outcome.plan.steps if outcome.early else options.steps or 0
+        if row.steps < goal:
+            why = "finished early" if outcome.early else f"as --minutes {options.minutes} were over"
+            cut = f" of {goal}, {why},"
+        yield (
+            f"trained {row.epoch} epochs, {row.steps} steps{cut} in {row.elapsed_s:.0f} s: "
+            f"held-out reconstruction {row.held_out_reconstruction:.5g}, "
+            f"KL {row.held_out_kl:.4g}, {row.active_units} active units"
+        )
+    export = next_command("motorvae-export", outcome.folder.parent / "latest", "--fp16")
+    if outcome.result is not None:
+        if overfitted := overfitting(outcome.result.kept):
+            yield overfitted
+        if problem := outcome.result.learned.sentence():
+            yield (
+                f"warning: this model has learned too little: {problem}; motorvae-export refuses "
+                "it without --anyway"
+            )
+            export = ""
+        elif outcome.plan.held_out == 1:
+            yield (
+                "warning: one held-out image cannot tell whether this model has learned anything: "
+                "give more images, or a larger --held-out"
+            )
+    yield f"wrote {outcome.folder}"
+    if export:
+        yield f"next: {export}"
+
+
+def overfitting(kept: KeptWeights) -> str | None:
+    """Return that a run overfitted, with both epochs and the difference; None where it did not."""
+    best, last = kept.best, kept.last
+    rise = last.held_out_total / best.held_out_total - 1 if best.held_out_total > 0 else 0.0
+    if rise < OVERFITTED or last.train_total > (1 - OVERFITTED) * best.train_total:
+        return None
+    return (
+        f"overfitting: from epoch {best.epoch} to epoch {last.epoch} the held-out total rose by "
+        f"{rise:.1%}, from {best.held_out_total:.5g} to {last.held_out_total:.5g}, while the "
+        f"training total fell from {best.train_total:.5g} to {last.train_total:.5g}; "
+        f"motorvae-export takes epoch {best.epoch}, or the last with --weights last"
+    )

@@ -24,21 +24,26 @@ RESUME_NAME = "resume.ckpt"
 class StopRequest(Callback):
     """Whether the user pressed Ctrl-C, or the system sent SIGTERM or SIGHUP.
 
-    Only a third time stops at once, without saving.
+    Only a third time stops at once, without saving. SIGHUP is never counted as such: a terminal
+    that is closed sends it more than once.
 
     Args:
-        tell: Prints a line for the user.
+        say: Prints a line for the user.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.asked = False
-        self._tell = tell
-        self._presses = 0
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._times = 0
         self._signals = ending_signals()
+
+    @property
+    def asked(self) -> bool:
+        """Whether training is to stop."""
+        return self._times > 0
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take them as a request within the block (in the main thread only)."""
+        """Take the signals as a request within the block (in the main thread only)."""
         with signals_handled_by(self._on_signal, self._signals):
             yield
 
@@ -48,15 +53,19 @@ class StopRequest(Callback):
             for number in self._signals:
                 signal.signal(number, self._on_signal)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-        self._presses += 1
-        if self._presses == 1:
-            self._tell("stopping after this step")
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGHUP:
             return
-        self._tell("still saving; a third Ctrl-C drops what was learned since the last epoch")
-        for number in self._signals:
-            signal.signal(number, signal.default_int_handler)
+        self._times += 1
+        if self._times == 1:
+            line = "stopping after this step"
+        else:
+            line = "still saving; a third Ctrl-C drops what was learned since the last epoch"
+            for ending in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(ending, signal.default_int_handler)
+        # The signal may have come while a line was being printed, where printing is refused.
+        with contextlib.suppress(RuntimeError):
+            self._say(line)
 
 
 class WholeFileIO(TorchCheckpointIO):

@@ -1,4 +1,4 @@
-"""Whether a model has learned anything: the three ways in which it has not, each by name."""
+"""Whether a model has learned anything: which latent units carry information, and what is wrong."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.core.errors import sentence_list
-from .model.latent_units import is_informative
 
+COLLAPSED_NATS = 0.01
+"""Less information of a unit about an image than this is a collapse: its posterior is the prior."""
 LEAST_EXPLAINED = 0.1
 """Share of the pixels' variance below which a reconstruction is called no better than the mean."""
 _ALIKE_IMAGES = (1 / 255) ** 2
@@ -26,8 +27,7 @@ class Learned:
     """What a model has learned, measured on held-out images.
 
     Attributes:
-        informative_units: Latent units that are not collapsed; see `training.model.latent_units`.
-        latent_size: D.
+        informative_units: Latent units that are not collapsed; see `is_informative`.
         explained: Share of the pixels' variance around the mean image that reconstructions
             explain, 1 at best; 0 and below where they are no better than the mean image.
         problems: What it has not learned, a clause each; empty where all is well.
@@ -35,7 +35,6 @@ class Learned:
     """
 
     informative_units: int
-    latent_size: int
     explained: float
     problems: tuple[str, ...]
     advice: str
@@ -45,12 +44,32 @@ class Learned:
         return f"{sentence_list(self.problems)}; {self.advice}" if self.problems else ""
 
 
+def is_informative(mu_variance: Floats, posterior_variance: Floats) -> npt.NDArray[np.bool_]:
+    """Return which latent units are not collapsed: (D,) bool.
+
+    Information is the capacity of a Gaussian channel, ln(1 + S / N) / 2 nats (Shannon 1949), whose
+    signal is the variance of mu over the data and whose noise is the posterior's own variance.
+    Unlike the KL to the prior it counts no constant offset of mu, and unlike a threshold on the
+    variance of mu (Burda et al. 2016) it does not depend on the scale of a unit, which is arbitrary
+    where beta is near 0. At a posterior variance of 1, as of collapsed units, `COLLAPSED_NATS` is a
+    variance of mu of 0.02.
+
+    Args:
+        mu_variance: (D,), over the data.
+        posterior_variance: (D,), the mean of exp(log_var) over the data.
+    """
+    smallest = np.finfo(np.float64).tiny * 2**52
+    noise = np.maximum(np.asarray(posterior_variance, np.float64), smallest)
+    nats: npt.NDArray[np.float64] = 0.5 * np.log1p(np.asarray(mu_variance, np.float64) / noise)
+    return nats >= COLLAPSED_NATS
+
+
 def learned_from_reconstructions(
     images: npt.NDArray[np.uint8], reconstruction: Floats, mu: Floats, log_var: Floats
 ) -> Learned:
     """Judge a model by its outputs for held-out images, image by image, so in little memory.
 
-    A reconstruction is held against the mean of the other images: the mean of all would be the
+    A reconstruction is compared with the mean of the other images: the mean of all would be the
     image itself where there is one, and too good a guess where there are few.
 
     Args:
@@ -73,13 +92,9 @@ def learned_from_reconstructions(
 
 
 def learned_from_outputs(
-    *,
-    mu: Floats,
-    log_var: Floats,
-    squared_error: float,
-    squared_error_of_mean: float,
+    *, mu: Floats, log_var: Floats, squared_error: float, squared_error_of_mean: float
 ) -> Learned:
-    """Judge a model by what it makes of held-out images.
+    """Judge a model by its outputs for held-out images.
 
     Args:
         mu: (N, D), of the held-out images.
@@ -87,38 +102,28 @@ def learned_from_outputs(
         squared_error: Of the reconstructions from mu, averaged over pixels and images.
         squared_error_of_mean: The same of the mean image in their place.
     """
-    found = np.asarray(mu, np.float64)
-    latent_size = found.shape[1]
+    mu = np.asarray(mu, np.float64)
     problems, advice = [], []
-    finite = bool(np.isfinite(found).all() and np.isfinite(log_var).all())
-    alike, informative = False, 0
-    if finite:
-        alike = float(found.std(axis=0).mean()) <= LEAST_SPREAD * float(np.abs(found).mean())
-        # Past this a posterior is no better known, and exp would overflow.
-        posterior_variance = np.exp(np.minimum(np.asarray(log_var, np.float64), 500)).mean(axis=0)
-        informative = int(is_informative(found.var(axis=0), posterior_variance).sum())
+    informative = 0
+    several = len(mu) > 1
     explained = 1 - squared_error / squared_error_of_mean if squared_error_of_mean > 0 else 0.0
-    if not finite:
+    if not (np.isfinite(mu).all() and np.isfinite(log_var).all()):
         problems.append("its latents are not numbers")
         advice.append("a smaller --learning-rate")
-    elif len(found) > 1 and alike:
-        problems.append("its latents are alike for all held-out images")
-        advice.append("more steps, or images that differ more")
-    elif len(found) > 1 and not informative:
-        problems.append(f"none of its {latent_size} latent units is active")
-        advice.append("a smaller beta in --betas, or more steps")
-    if len(found) > 1 and not explained >= LEAST_EXPLAINED:
-        problems.append(
-            f"its reconstructions explain {max(explained, 0):.0%} of what differs from the mean "
-            "image"
-        )
+    else:
+        # Past this a posterior is no better known, and exp would overflow.
+        posterior_variance = np.exp(np.minimum(np.asarray(log_var, np.float64), 500)).mean(axis=0)
+        informative = int(is_informative(mu.var(axis=0), posterior_variance).sum())
+        if several and mu.std(axis=0).mean() <= LEAST_SPREAD * np.abs(mu).mean():
+            problems.append("its latents are alike for all held-out images")
+            advice.append("more steps, or images that differ more")
+        elif several and not informative:
+            problems.append(f"none of its {mu.shape[1]} latent units is active")
+            advice.append("a smaller beta in --betas, or more steps")
+    if several and not explained >= LEAST_EXPLAINED:
+        share = f"{max(explained, 0):.0%}"
+        problems.append(f"its reconstructions explain {share} of what differs from the mean image")
         advice.append(
             "images that differ more" if squared_error_of_mean < _ALIKE_IMAGES else "more steps"
         )
-    return Learned(
-        informative_units=informative,
-        latent_size=latent_size,
-        explained=explained,
-        problems=tuple(problems),
-        advice=advice[0] if advice else "",
-    )
+    return Learned(informative, explained, tuple(problems), advice[0] if advice else "")

@@ -14,7 +14,6 @@ from ..runtime.core.errors import ConfigError, next_command
 from ..runtime.core.spec import DEFAULT_CHANNELS, Fit, ModelSpec, spec_from_options
 from ..runtime.engines.cpu_threads import MOST_THREADS
 
-CARD_BATCH_SIZE = 64
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 

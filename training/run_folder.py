@@ -12,31 +12,33 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
 from ..runtime.core.atomic_files import check_writable, replaced_file
+from ..runtime.core.documents import save_document
 from ..runtime.core.errors import OutputError
 from .checkpoint import (
+    KEPT_NAME,
     LAST_LATENTS_NAME,
     LAST_WEIGHTS_NAME,
+    LATENTS_NAME,
     WEIGHTS_NAME,
     KeptEpoch,
     KeptWeights,
-    save_kept,
     save_weights,
 )
-from .data.batches import images_from_rows
 from .interrupt import RESUME_NAME
-from .learned import Learned, learned_from_reconstructions
-from .loop.module import BestWeights, EpochRow, Interrupted, VAETraining
+from .latent_statistics import latent_statistics, save_held_out, save_latents
+from .learned import Floats, Learned, learned_from_reconstructions
+from .loop.module import EpochRow, EpochWeights, Interrupted, VAETraining
 from .loop.plots import save_loss, save_reconstructions
 from .loop.progress import line_from_row
 from .model.vae import weights_of
 from .options import TrainOptions, resume_command
-from .statistics.latents import LATENTS_NAME, latent_statistics, save_held_out, save_latents
 
 CACHE_NAME = "cache"
 LATEST_NAME = "latest"
@@ -52,8 +54,7 @@ def new_run_folder(options: TrainOptions) -> Path:
     Raises:
         OutputError: It exists already, or cannot be made.
     """
-    now = dt.datetime.now().astimezone()
-    name = options.name or now.strftime("%Y%m%d-%H%M%S")
+    name = options.name or dt.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = options.output / name
     latest = options.output / LATEST_NAME
     if latest.exists() and not latest.is_symlink():
@@ -99,22 +100,24 @@ class RunFiles(Checkpoint):
     """After each epoch: a row in metrics.csv, at times a picture, and the resume file."""
 
     def __init__(self, folder: Path, console: Console) -> None:
-        self._folder = folder
-        self._console = console
+        self._folder, self._console = folder, console
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the epoch came to; Lightning calls this after the module's own hook."""
         assert isinstance(pl_module, VAETraining)  # noqa: S101  # for the type checker
-        row = pl_module.history[-1]
+        row, schedule = pl_module.history[-1], pl_module.schedule
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.log_metrics(asdict(row), step=row.epoch)
             save_metrics(self._folder, pl_module.history)
-            if _is_round(row.epoch) or pl_module.schedule.stage_finished:
-                save_picture(self._folder, pl_module)
-            self._console.print(line_from_row(row))
+            # Epochs 1, 2, 5, 10, 20, 50, 100, ..., and the last of a stage.
+            if str(row.epoch).rstrip("0") in {"1", "2", "5"} or schedule.stage_finished:
+                name = f"epoch-{row.epoch:03d}.png"
+                _reconstructed(self._folder, pl_module, name, _SHOWN_IMAGES)
+            left = "" if schedule.finished else f"; {pl_module.plan.time_left(schedule.at)}"
+            self._console.print(line_from_row(row) + left)
         trainer.save_checkpoint(self._folder / RESUME_NAME)
-        if not pl_module.schedule.finished and pl_module.wants_stop():
+        if not schedule.finished and pl_module.wants_stop():
             raise Interrupted
 
 
@@ -143,29 +146,29 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
         OutputError: The disk is full or cannot be written; the run can still be resumed.
     """
     model = module.model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
-    last = BestWeights(module.history[-1], weights_of(model))
+    last = EpochWeights(module.history[-1], weights_of(model))
     # A resume file of an earlier version has no best weights.
     best = module.best or last
     save_metrics(folder, module.history)
     save_loss(folder / "loss.png", module.history)
     save_held_out(folder, module.data)
+    statistics = latent_statistics(model, module.data)
+    save_latents(folder / LAST_LATENTS_NAME, statistics)
     if best.row.epoch != last.row.epoch:
-        save_latents(folder, latent_statistics(model, module.data))
-        (folder / LATENTS_NAME).replace(folder / LAST_LATENTS_NAME)
         model.load_state_dict(best.weights)
-    save_latents(folder, latent_statistics(model, module.data))
-    if best.row.epoch == last.row.epoch:
-        with replaced_file(folder / LAST_LATENTS_NAME) as path:
-            shutil.copyfile(folder / LATENTS_NAME, path)
-    learned = _what_was_learned(folder, module)
+        statistics = latent_statistics(model, module.data)
+    save_latents(folder / LATENTS_NAME, statistics)
+    learned = learned_from_reconstructions(
+        *_reconstructed(folder, module, "best.png", _JUDGED_IMAGES)
+    )
     kept = KeptWeights(best=_kept(best.row, WEIGHTS_NAME), last=_kept(last.row, LAST_WEIGHTS_NAME))
-    save_kept(folder, kept)
+    save_document(folder / KEPT_NAME, kept, indent=2)
     save_weights(folder, last.weights, LAST_WEIGHTS_NAME)
     return Finished(kept, learned, best.weights)
 
 
 def complete_run(folder: Path, finished: Finished) -> None:
-    """Write the weights, by which a run counts as finished, and clear away what it needed until.
+    """Write the weights, by which a run counts as finished, and remove what it needed until then.
 
     Raises:
         OutputError: The disk is full or cannot be written; the run can still be resumed.
@@ -186,53 +189,41 @@ def _kept(row: EpochRow, file: str) -> KeptEpoch:
     )
 
 
-def _what_was_learned(folder: Path, module: VAETraining) -> Learned:
-    """Judge the module's model, and write `reconstructions/best.png`."""
-    rows = module.data.held_out[:_JUDGED_IMAGES]
+def _reconstructed(
+    folder: Path, module: VAETraining, picture: str, count: int
+) -> tuple[npt.NDArray[np.uint8], Floats, Floats, Floats]:
+    """Reconstruct the first held-out images, and write a picture of some of them.
+
+    Returns:
+        The images (N, S, S), their reconstructions (N, 1, S, S), mu and log_var (N, D).
+    """
+    rows = module.data.held_out[:count]
     parts = []
+    training = module.model.training
+    module.model.eval()
     with torch.inference_mode():
         for start in range(0, len(rows), _BATCH):
-            batch = images_from_rows(module.data, rows[start : start + _BATCH])
+            batch = module.data.batch(rows[start : start + _BATCH])
             output = module.model(batch.to(module.device))
             parts.append([tensor.float().cpu().numpy() for tensor in output])
+    module.model.train(training)
     reconstruction, mu, log_var = (np.concatenate(column) for column in zip(*parts, strict=True))
     images = module.data.images[rows]
     save_reconstructions(
-        folder / "reconstructions" / "best.png",
+        folder / "reconstructions" / picture,
         images[:_SHOWN_IMAGES] / np.float32(255),
         reconstruction[:_SHOWN_IMAGES, 0],
     )
-    return learned_from_reconstructions(images, reconstruction, mu, log_var)
+    return images, reconstruction, mu, log_var
 
 
 def save_metrics(folder: Path, history: list[EpochRow]) -> None:
     """Write `metrics.csv` with one row an epoch, from the first on."""
+    names = [field.name for field in fields(EpochRow)]
     with (
         replaced_file(folder / _METRICS_NAME) as path,
         path.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(
-            file, [field.name for field in fields(EpochRow)], lineterminator="\n"
-        )
+        writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in history)
-
-
-def save_picture(folder: Path, module: VAETraining) -> None:
-    """Write `reconstructions/epoch-NNN.png` of the first held-out images, from the mean."""
-    images = images_from_rows(module.data, module.data.held_out[:_SHOWN_IMAGES])
-    training = module.model.training
-    module.model.eval()
-    with torch.inference_mode():
-        reconstruction = module.model(images.to(module.device)).reconstruction
-    module.model.train(training)
-    save_reconstructions(
-        folder / "reconstructions" / f"epoch-{module.history[-1].epoch:03d}.png",
-        images[:, 0].numpy(),
-        reconstruction[:, 0].float().cpu().numpy(),
-    )
-
-
-def _is_round(epoch: int) -> bool:
-    """Return whether an epoch is 1, 2, 5, 10, 20, 50, 100, ..."""
-    return str(epoch).rstrip("0") in {"1", "2", "5"}

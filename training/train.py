@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import logging
 import os
 import platform
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -23,14 +22,14 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 
 from ..runtime.core.command import print_sentence, stderr_console
+from ..runtime.core.documents import save_document
 from ..runtime.core.errors import CheckpointError, ConfigError, OutputError
 from ..runtime.core.lifecycle import interrupts_deferred
 from ..runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.core.spec import ModelSpec
-from .autotune_threads import ThreadTrials
-from .checkpoint import WEIGHTS_NAME, DataSummary, RunConfig, config_from_run, save_config
-from .data.batches import check_enough, least_batch
-from .data.dataset import data_from_cache, kind_of_data, prepare_data
+from .autotune_threads import ThreadTrials, threads_by_trial
+from .checkpoint import CONFIG_NAME, WEIGHTS_NAME, DataSummary, RunConfig, config_from_run
+from .dataset import DataSet, data_from_cache, kind_of_data, prepare_data
 from .hardware import (
     keep_freed_memory,
     precision_from_options,
@@ -40,9 +39,9 @@ from .hardware import (
 )
 from .interrupt import RESUME_NAME, StopRequest, WholeFileIO, steps_saved
 from .loop.module import EpochRow, Interrupted, VAETraining
+from .loop.plan import Plan
 from .loop.progress import EpochBar, preparing
-from .options import CARD_BATCH_SIZE, GOAL, TrainOptions, resume_command, spec_from_train_options
-from .plan import Plan, batch_size_for
+from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 from .run_folder import (
     CACHE_NAME,
     Finished,
@@ -55,7 +54,7 @@ from .run_folder import (
 )
 
 RUN_VARIABLE = "MOTORVAE_RUN"
-"""Tells the processes that Lightning starts for further devices which run they belong to."""
+"""Names the run for the processes that Lightning starts for further devices."""
 _PACKAGES = ("motorvae", "torch", "lightning", "numpy", *OPENCV_PACKAGES, "safetensors")
 _WAIT_S = 3600.0
 
@@ -107,15 +106,15 @@ def train(options: TrainOptions, *, new_goal: bool = False) -> Outcome:
         goal |= {"resume": options.resume, "finish": options.finish}
         options = replace(options_to_resume(folder), **goal)
     spec = spec_from_train_options(options)
-    _quiet_lightning()
+    for name in ("lightning.pytorch", "lightning.fabric"):  # tips and inventories; warnings stay
+        logging.getLogger(name).setLevel(logging.WARNING)
     machine = _checked_trainer(options)
     leads = machine.global_rank == 0
     if folder is None:
         kind_of_data(options.data)
         folder = _prepared_run(options, spec, machine, console) if leads else _joined_run(options)
     elif leads:
-        _check_finishable(folder, options)
-        _save_goal(folder, options)
+        _resume(folder, options)
     if leads:
         point_latest_at(folder)
         os.environ[RUN_VARIABLE] = str(folder.resolve())
@@ -136,21 +135,18 @@ def options_to_resume(folder: Path) -> TrainOptions:
     return config.options
 
 
-def _check_finishable(folder: Path, options: TrainOptions) -> None:
+def _resume(folder: Path, options: TrainOptions) -> None:
+    """Check that a run can be finished where that is asked for, and save the goal it now has."""
     if options.finish and not (folder / RESUME_NAME).is_file():
         raise CheckpointError(
             f"{folder} has learned nothing that could be kept, it was stopped before its first "
             f"step was saved: go on with {resume_command(folder)}"
         )
-
-
-def _save_goal(folder: Path, options: TrainOptions) -> None:
-    """Let the run's config have the goal that it is resumed with."""
     config = config_from_run(folder)
-    goal = {name: getattr(options, name) for name in GOAL}
-    changed = replace(config.options, **goal)
+    changed = replace(config.options, **{name: getattr(options, name) for name in GOAL})
     if changed != config.options:
-        save_config(folder, config.model_copy(update={"options": changed}))
+        config = config.model_copy(update={"options": changed})
+        save_document(folder / CONFIG_NAME, config, indent=2)
 
 
 def _prepared_run(
@@ -165,16 +161,13 @@ def _prepared_run(
                 spec,
                 folder / CACHE_NAME,
                 progress=progress,
-                warn=lambda line: console.print(f"warning: {line}", markup=False, soft_wrap=True),
+                warn=lambda line: console.print(f"warning: {line}"),
             )
         data = data_from_cache(folder / CACHE_NAME)
-        check_enough(len(data.train), machine.world_size, "training", least_batch(spec))
-        check_enough(len(data.held_out), machine.world_size, "held-out")
-        batch_size = options.batch_size or batch_size_for(len(data.train), machine.world_size)
         config = RunConfig(
             started=dt.datetime.now().astimezone().isoformat(timespec="seconds"),
             model=spec,
-            options=replace(options, batch_size=batch_size),
+            options=replace(options, batch_size=_plan(options, spec, data, machine).batch_size),
             data=DataSummary(
                 kind=kind_of_data(options.data),
                 source=options.data,
@@ -182,33 +175,56 @@ def _prepared_run(
                 held_out=len(data.held_out),
                 skipped=data.skipped,
             ),
-            precision=_precision(options, machine),
+            precision=precision_from_options(
+                options.precision,
+                on_cuda=isinstance(machine.accelerator, CUDAAccelerator),
+                on_cpu=isinstance(machine.accelerator, CPUAccelerator),
+            ),
             versions={"python": platform.python_version()} | versions_of(_PACKAGES),
         )
-        save_config(folder, config)
+        save_document(folder / CONFIG_NAME, config, indent=2)
     except BaseException:
         remove_run_folder(folder)
         raise
     return folder
 
 
-def _joined_run(options: TrainOptions) -> Path:
-    """Find the run that the first rank prepares.
+def _plan(options: TrainOptions, spec: ModelSpec, data: DataSet, machine: Trainer) -> Plan:
+    """Return what is to be trained.
 
-    A process that Lightning started is told; one that a cluster started waits for it.
+    Raises:
+        DataError: Some device would get no batch.
     """
-    told = os.environ.get(RUN_VARIABLE)
-    if told is not None:
-        return Path(told)
+    plan = Plan(
+        options,
+        train=len(data.train),
+        held_out=len(data.held_out),
+        ranks=machine.world_size,
+        least=2 if spec.feature_size == 1 else 1,
+    )
+    plan.check()
+    return plan
+
+
+def _joined_run(options: TrainOptions) -> Path:
+    """Return the folder of the run that the first rank prepares.
+
+    A process that Lightning started finds it in its environment; one that a cluster started waits.
+    """
+    folder = os.environ.get(RUN_VARIABLE)
+    if folder is not None:
+        return Path(folder)
     if options.name is None:
         raise ConfigError("with several nodes or torchrun, --name must say where all ranks meet")
-    folder = options.output / options.name
+    config = options.output / options.name / CONFIG_NAME
     deadline = time.monotonic() + _WAIT_S
-    while not (folder / "config.json").exists():
+    while not config.exists():
         if time.monotonic() > deadline:
-            raise ConfigError(f"{folder} was not prepared by the first rank: look at its output")
+            raise ConfigError(
+                f"{config.parent} was not prepared by the first rank: look at its output"
+            )
         time.sleep(0.2)
-    return folder
+    return config.parent
 
 
 def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console) -> Outcome:
@@ -220,35 +236,48 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         machine: A trainer of the same hardware.
         console: For the user.
     """
-    stop, bar, resume = StopRequest(console.print), EpochBar(console), folder / RESUME_NAME
-    with stop.listening(), _expected_warnings():
+    stop, resume = StopRequest(console.print), folder / RESUME_NAME
+    with stop.listening(), warnings.catch_warnings():
+        # Lightning's own code triggers it, and no user can act on it.
+        warnings.filterwarnings(
+            "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
+        )
         config = config_from_run(folder)
-        trials = _thread_trials(config, options, machine, console)
+        data = data_from_cache(folder / CACHE_NAME)
+        plan = _plan(config.options, config.model, data, machine)
+        callbacks: list[Callback] = [EpochBar(console), RunFiles(folder, console), stop]
+        keep_freed_memory()
+        how = f"on {machine.world_size} {machine.strategy.root_device.type} devices"
+        if isinstance(machine.accelerator, CPUAccelerator) and machine.world_size == 1:
+            trial = partial(
+                threads_by_trial,
+                config.model,
+                precision=config.precision,
+                batch_size=plan.batch_size,
+                asked=options.threads,
+            )
+            trials = ThreadTrials(trial, console.print)
+            callbacks.append(trials)
+            with console.status("trying how many threads train faster"):
+                chosen = trials.choose()
+            plan, how = replace(plan, step_s=chosen.step_s), f"on {chosen.note}"
+        if machine.global_rank == 0:
+            _announce(folder, plan, config, options, how=how, console=console)
         trainer = _trainer(
             options,
             precision=config.precision,
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-            callbacks=[bar, RunFiles(folder, console), stop, *filter(None, [trials])],
+            callbacks=callbacks,
         )
         module = VAETraining(
             config.model,
-            config.options,
+            plan,
+            data,
             channels_last=prefers_channels_last(config.precision),
             stop_asked=lambda: stop.asked,
             save=lambda: trainer.save_checkpoint(resume),
             finish=options.finish,
         )
-        module.data = data_from_cache(folder / CACHE_NAME)
-        plan = Plan(
-            config.options,
-            train=len(module.data.train),
-            held_out=len(module.data.held_out),
-            ranks=machine.world_size,
-            least=least_batch(config.model),
-        )
-        bar.goal = plan.goal
-        keep_freed_memory()
-        _announce(folder, plan, machine, trials, config=config, options=options, console=console)
         finished = False
         try:
             trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
@@ -257,10 +286,10 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             pass
         except OutputError as error:
             raise OutputError(f"{error}, then go on with {resume_command(folder)}") from error
-        except (SystemExit, KeyboardInterrupt) as stop:
+        except (SystemExit, KeyboardInterrupt) as third:
             # A third Ctrl-C, which Lightning answers by leaving; the last epoch's file is there.
             if not resume.exists():
-                raise KeyboardInterrupt from stop
+                raise KeyboardInterrupt from third
     result = None
     if finished and trainer.is_global_zero:
         release_freed_memory()
@@ -284,39 +313,16 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
     )
 
 
-def _thread_trials(
-    config: RunConfig, options: TrainOptions, machine: Trainer, console: Console
-) -> ThreadTrials | None:
-    """Return what chooses the number of threads: where one process trains on the CPU."""
-    if not isinstance(machine.accelerator, CPUAccelerator) or machine.world_size > 1:
-        return None
-    return ThreadTrials(
-        config.model,
-        precision=config.precision,
-        batch_size=config.options.batch_size or CARD_BATCH_SIZE,
-        asked=options.threads,
-        tell=console.print,
-    )
-
-
 def _announce(
     folder: Path,
     plan: Plan,
-    machine: Trainer,
-    trials: ThreadTrials | None,
-    *,
     config: RunConfig,
     options: TrainOptions,
+    *,
+    how: str,
     console: Console,
 ) -> None:
-    """Choose the number of threads, and say what is about to happen, before the first step."""
-    step_s, how = None, f"on {machine.world_size} {machine.strategy.root_device.type} devices"
-    if trials is not None:
-        with console.status("trying how many threads train faster"):
-            trial = trials.choose()
-        step_s, how = trial.step_s, f"on {trial.note}"
-    if machine.global_rank:
-        return
+    """Say what is about to happen, before the first step."""
     skipped = f", {config.data.skipped} skipped" if config.data.skipped else ""
     console.print(
         f"{plan.train} training and {plan.held_out} held-out images{skipped}; "
@@ -325,10 +331,9 @@ def _announce(
     if options.finish:
         console.print("finishing with what was learned so far")
         return
-    reason = plan.reason_of_batch_size(given=options.batch_size is not None)
-    if options.resume:
-        reason = "as the run was started"
-    print_sentence(console, plan.line(reason=reason, step_s=step_s, done=steps_saved(folder)))
+    done, resumed = steps_saved(folder), options.resume is not None
+    line = plan.announcement(asked=options.batch_size, done=done, resumed=resumed)
+    print_sentence(console, line)
 
 
 def _trainer(
@@ -349,7 +354,7 @@ def _trainer(
         callbacks=callbacks,
         plugins=[WholeFileIO()],
         enable_checkpointing=callbacks is not None,
-        enable_progress_bar=callbacks is not None,
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
@@ -374,27 +379,3 @@ def _checked_trainer(options: TrainOptions) -> Trainer:
     if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise ConfigError(f"{asked}: only one device or the strategy ddp is supported")
     return trainer
-
-
-def _precision(options: TrainOptions, trainer: Trainer) -> str:
-    return precision_from_options(
-        options.precision,
-        on_cuda=isinstance(trainer.accelerator, CUDAAccelerator),
-        on_cpu=isinstance(trainer.accelerator, CPUAccelerator),
-    )
-
-
-def _quiet_lightning() -> None:
-    """Keep Lightning's tips and inventories off the screen; its warnings stay."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-@contextlib.contextmanager
-def _expected_warnings() -> Iterator[None]:
-    """Hide what Lightning's own code triggers and no user can act on."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
-        )
-        yield

@@ -27,9 +27,9 @@ from ...runtime.core.documents import arrays_from_npz
 from ...runtime.core.errors import BundleError, MeasurementError, next_command
 from ...runtime.core.spec import ModelSpec
 from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
-from ...training.data.dataset import DataSet
+from ...training.dataset import DataSet
+from ...training.latent_statistics import latent_statistics
 from ...training.model.vae import MotorVAE
-from ...training.statistics.latents import latent_statistics
 from .scenes import vehicles
 
 _RANDOM_IMAGES = 32

@@ -19,7 +19,7 @@ from ...runtime.core.errors import BundleError, CheckpointError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import GraphFile, open_engine
 from ...runtime.pixels.convert import input_from_luma
-from ...training.model.latent_units import is_informative
+from ...training.learned import is_informative
 from .batches import BATCH_SIZE, Images, run_in_batches
 from .extremes import RISK
 from .metrics import floored_spread, note_on_few
@@ -90,7 +90,7 @@ class Reference:
 
     @property
     def informative(self) -> npt.NDArray[np.bool_]:
-        """(D,) which units are not collapsed; see `training.model.latent_units`."""
+        """(D,) which units are not collapsed; see `training.learned`."""
         return is_informative(self.spread.mu**2, self.posterior_variance)
 
     @property

@@ -98,7 +98,7 @@ class OODDetector:
     Any thread may ask; one at a time measures an appearance.
 
     Args:
-        statistics: What `latents.npz` holds (see motorvae.training.statistics.latents).
+        statistics: What `latents.npz` holds (see motorvae.training.latent_statistics).
         image_size: S, the side of the model's images.
         ood_above: Percentile past which an image is out of distribution, above 0 and up to 100;
             at 100 it must be farther than every known image that the statistics were measured with.

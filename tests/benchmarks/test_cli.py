@@ -104,7 +104,8 @@ def test_a_wrong_option_is_one_line(
 @pytest.fixture
 def run(small_spec: ModelSpec, tmp_path: Path) -> Path:
     """A finished training run, as far as the benchmark looks."""
-    from motorvae.training.checkpoint import DataSummary, RunConfig, save_config, save_weights
+    from motorvae.runtime.core.documents import save_document
+    from motorvae.training.checkpoint import DataSummary, RunConfig, save_weights
     from motorvae.training.model.vae import MotorVAE
     from motorvae.training.options import TrainOptions
 
@@ -118,7 +119,7 @@ def run(small_spec: ModelSpec, tmp_path: Path) -> Path:
         precision="32-true",
         versions={},
     )
-    save_config(folder, config)
+    save_document(folder / "config.json", config)
     save_weights(folder, MotorVAE(small_spec).state_dict())
     return folder
 

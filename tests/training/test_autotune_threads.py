@@ -73,19 +73,18 @@ class Clock:
 
 @pytest.mark.parametrize(("gain", "expected"), [(3.0, 1), (1.1, 2)])
 def test_a_load_that_begins_later_changes_the_choice(
-    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, gain: float, expected: int
+    monkeypatch: pytest.MonkeyPatch, gain: float, expected: int
 ) -> None:
     clock, said = Clock(), list[str]()
     faster = 2
 
-    def trial(*_: object, **__: object) -> StepTime:
+    def trial() -> StepTime:
         clock.now_s += 1.0
         torch.set_num_threads(faster)
         return StepTime(faster, 0.1, f"{faster} threads", gain)
 
     monkeypatch.setattr(thread_trial, "time", clock)
-    monkeypatch.setattr(thread_trial, "threads_by_trial", trial)
-    trials = ThreadTrials(spec, precision="32-true", batch_size=8, asked=None, tell=said.append)
+    trials = ThreadTrials(trial, said.append)
     before = torch.get_num_threads()
     try:
         trials.choose()
@@ -104,11 +103,17 @@ def test_a_load_that_begins_later_changes_the_choice(
 
 
 def test_no_choice_is_not_tried_again(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = ThreadTrials(spec, precision="32-true", batch_size=2, asked=1, tell=pytest.fail)
+    tried: list[StepTime] = []
+
+    def trial() -> StepTime:
+        tried.append(threads_by_trial(spec, precision="32-true", batch_size=2, asked=1))
+        return tried[-1]
+
+    trials = ThreadTrials(trial, pytest.fail)
     trials.choose()
-    monkeypatch.setattr(thread_trial, "threads_by_trial", pytest.fail)
     monkeypatch.setattr(thread_trial.time, "monotonic", lambda: 1e12)
     trials.on_train_batch_start()
+    assert len(tried) == 1
 
 
 def test_a_trial_leaves_the_random_state_alone(spec: ModelSpec) -> None:

@@ -13,7 +13,12 @@ import pytest
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training.checkpoint import model_from_checkpoint
-from motorvae.training.cli import _with_new_goal, main
+from motorvae.training.cli import (
+    OPENMP_WAITING,
+    _with_new_goal,
+    let_idle_threads_sleep,
+    main,
+)
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import RUN_VARIABLE
 
@@ -198,3 +203,27 @@ def test_epochs_that_would_change_nothing_are_refused() -> None:
         1,
         1,
     )
+
+
+@pytest.fixture
+def _no_waiting_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OPENMP_WAITING:
+        # Set first, so that what the code under test sets is taken back, too.
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("_no_waiting_set")
+def test_idle_threads_sleep_by_default() -> None:
+    let_idle_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.usefixtures("_no_waiting_set")
+@pytest.mark.parametrize("name", OPENMP_WAITING)
+def test_what_the_user_said_stays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "7")
+    let_idle_threads_sleep()
+    assert {other: os.environ.get(other) for other in OPENMP_WAITING} == {
+        other: "7" if other == name else None for other in OPENMP_WAITING
+    }

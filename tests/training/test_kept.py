@@ -21,11 +21,11 @@ from motorvae.training.checkpoint import (
     config_from_run,
     model_from_checkpoint,
 )
-from motorvae.training.data.dataset import data_from_cache
+from motorvae.training.cli import lines_of, overfitting
+from motorvae.training.dataset import data_from_cache
+from motorvae.training.latent_statistics import latent_statistics
 from motorvae.training.loop.module import VAETraining
 from motorvae.training.options import TrainOptions
-from motorvae.training.report import lines_of, overfitting
-from motorvae.training.statistics.latents import latent_statistics
 from motorvae.training.train import Outcome, train
 
 Change = Callable[[int, Callable[[], object]], None]

@@ -8,7 +8,8 @@ import tyro
 
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.training.options import CARD_BATCH_SIZE, TrainOptions, spec_from_train_options
+from motorvae.training.loop.plan import CARD_BATCH_SIZE
+from motorvae.training.options import TrainOptions, spec_from_train_options
 
 
 def test_defaults_are_the_model_cards() -> None:

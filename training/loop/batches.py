@@ -1,74 +1,80 @@
-"""The batches of training epochs: order by (seed, epoch), resumable in mid-epoch."""
+"""The batches of an epoch, straight from the mapped array and resumable in mid-epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from torch import Tensor
 
-from ..data.batches import batch_count, check_enough, prefetched
-from ..data.dataset import DataSet
+from ..dataset import DataSet, Rows
+from .plan import Plan
 from .schedule import Schedule
 
 
 class TrainBatches(Iterable[Tensor]):
-    """The training images of one epoch, shuffled; every rank takes its own part.
+    """The training images of one epoch, shuffled by (seed, epoch); every rank takes its own part.
 
     The iterator ends early once the schedule says that the stage is over. It has no length, as
     Lightning would ask for that only once, and time or steps can end any epoch.
-
-    Args:
-        data: The images.
-        schedule: Where in its epochs and stages the run is.
-        batch_size: Images of a batch, at most; see `batch_count`.
-        seed: Of the order.
-        rank: This process among `ranks`.
-        ranks: Number of processes.
-        least: Fewest images that batch norm can work with.
-
-    Raises:
-        DataError: There are fewer training images than `least` for each rank.
     """
 
-    def __init__(
-        self,
-        data: DataSet,
-        schedule: Schedule,
-        *,
-        batch_size: int,
-        seed: int,
-        rank: int,
-        ranks: int,
-        least: int = 1,
-    ) -> None:
-        check_enough(len(data.train), ranks, "training", least)
-        self._data, self._schedule, self._seed = data, schedule, seed
-        self._rank, self._ranks = rank, ranks
-        self.count = batch_count(len(data.train), batch_size=batch_size, ranks=ranks, least=least)
+    def __init__(self, data: DataSet, schedule: Schedule, plan: Plan, rank: int) -> None:
+        self._data, self._schedule, self._plan, self._rank = data, schedule, plan, rank
 
     @property
     def left(self) -> int:
         """Batches that are left of the epoch, were no clock to end it; at least one."""
         at, steps = self._schedule.at, self._schedule.steps_left
         # One more closes an epoch under way even where a new goal is behind already.
-        rest = max(self.count - at.step_in_epoch, 1)
+        rest = max(self._plan.epoch_steps - at.step_in_epoch, 1)
         return rest if steps is None else min(rest, max(steps, 1))
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield (B, 1, S, S) float32 batches from the schedule's place in the epoch on."""
-        at, left = self._schedule.at, self.left
-        order = np.random.default_rng((self._seed, at.epochs_done)).permutation(self._data.train)
-        batches = np.array_split(order, self.count * self._ranks)[self._rank :: self._ranks]
-        start = min(at.step_in_epoch, self.count - 1)
-        for batch in prefetched(self._data, batches[start : start + left]):
+        """Yield (B, 1, S, S) float32 batches from the schedule's position in the epoch on."""
+        at, left, count = self._schedule.at, self.left, self._plan.epoch_steps
+        generator = np.random.default_rng((self._plan.options.seed, at.epochs_done))
+        order = generator.permutation(self._data.train)
+        batches = np.array_split(order, count * self._plan.ranks)[self._rank :: self._plan.ranks]
+        start = min(at.step_in_epoch, count - 1)
+        for batch in _prefetched(self._data, batches[start : start + left]):
             yield batch
             if self._schedule.at.stage_over:
                 return
 
     def state_dict(self) -> dict[str, int]:
-        """Tell Lightning that it can resume in mid-epoch: the schedule knows the place."""
+        """Make Lightning resume in mid-epoch: the schedule knows the position."""
         return {"step_in_epoch": self._schedule.at.step_in_epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Do nothing: the schedule has been restored already."""
+
+
+class HeldOutBatches(Iterable[Tensor]):
+    """The held-out images in fixed order; every rank takes its part, in equally many batches."""
+
+    def __init__(self, data: DataSet, plan: Plan, rank: int) -> None:
+        self._data = data
+        count = -(-len(data.held_out) // (plan.batch_size * plan.ranks))
+        self._batches: Sequence[Rows] = np.array_split(data.held_out[rank :: plan.ranks], count)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield (B, 1, S, S) float32 batches."""
+        return _prefetched(self._data, self._batches)
+
+
+def _prefetched(data: DataSet, batches: Sequence[Rows]) -> Iterator[Tensor]:
+    """Assemble each batch in a thread while the one before it is computed on."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = [pool.submit(data.batch, rows) for rows in batches[:1]]
+        for rows in batches[1:]:
+            ready = pending.pop().result()
+            pending.append(pool.submit(data.batch, rows))
+            yield ready
+        for last in pending:
+            yield last.result()

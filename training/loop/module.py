@@ -1,4 +1,4 @@
-"""One step, one epoch: what Lightning's Trainer is told to compute and to report."""
+"""One step, one epoch: what Lightning's Trainer computes and reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,11 @@ from torch import Tensor
 
 from ...runtime.core.errors import ConfigError
 from ...runtime.core.spec import ModelSpec
-from ..data.batches import HeldOutBatches, least_batch
-from ..data.dataset import DataSet
+from ..dataset import DataSet
 from ..model.loss import Loss, active_units, vae_loss
 from ..model.vae import MotorVAE, sample_latent, weights_of
-from ..options import CARD_BATCH_SIZE, TrainOptions
-from .batches import TrainBatches
+from .batches import HeldOutBatches, TrainBatches
+from .plan import Plan
 from .schedule import Schedule
 
 _TRAINING_NOISE, _HELD_OUT_NOISE = 0, 1
@@ -61,14 +60,8 @@ class EpochRow:
     active_units: int
 
 
-@dataclass(frozen=True)
-class BestWeights:
-    """The weights of the stage's best epoch so far.
-
-    Attributes:
-        row: The epoch.
-        weights: The model's state, on the CPU.
-    """
+class EpochWeights(NamedTuple):
+    """An epoch, and the model's state after it on the CPU."""
 
     row: EpochRow
     weights: dict[str, Tensor]
@@ -88,7 +81,8 @@ class VAETraining(LightningModule):
     def __init__(
         self,
         spec: ModelSpec,
-        options: TrainOptions,
+        plan: Plan,
+        data: DataSet,
         *,
         channels_last: bool,
         stop_asked: Callable[[], bool],
@@ -99,7 +93,8 @@ class VAETraining(LightningModule):
 
         Args:
             spec: Sizes of the model.
-            options: The schedule, batch size (decided by now) and seed.
+            plan: The goal and the batches.
+            data: The images.
             channels_last: Memory layout of weights and activations.
             stop_asked: Whether the user wants to stop.
             save: Writes the resume file; called on every rank before `Interrupted` is raised.
@@ -107,53 +102,32 @@ class VAETraining(LightningModule):
         """
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
+            torch.manual_seed(plan.options.seed)
             self.model = MotorVAE(spec)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stub lacks it
-        self.schedule = Schedule(options, finish=finish)
+        self.plan, self.data = plan, data
+        self.schedule = Schedule(plan.options, finish=finish)
         self.history: list[EpochRow] = []
-        self.best: BestWeights | None = None
-        self._options = options
-        self._batch_size = options.batch_size or CARD_BATCH_SIZE
+        self.best: EpochWeights | None = None
         self._stop_asked, self._save = stop_asked, save
-        self._data: DataSet | None = None
         self._clock = time.monotonic()
         self._train_sums = self._new_sums(3)
         self._held_out_sums = self._new_sums(3)
         self._mu_sums = self._new_sums(2, spec.latent_size)
 
-    @property
-    def data(self) -> DataSet:
-        """The images; set once they are prepared."""
-        if self._data is None:
-            raise RuntimeError("the data set was not given to the module")
-        return self._data
-
-    @data.setter
-    def data(self, data: DataSet) -> None:
-        self._data = data
+    def progress(self) -> str:
+        """Return which epoch is under way, of how many, and the time that is left."""
+        at = self.schedule.at
+        return f"epoch {at.epochs_done + 1}" if self.schedule.finish else self.plan.progress(at)
 
     def train_dataloader(self) -> TrainBatches:
         """Return this rank's training batches."""
-        return TrainBatches(
-            self.data,
-            self.schedule,
-            batch_size=self._batch_size,
-            seed=self._options.seed,
-            rank=self.trainer.global_rank,
-            ranks=self.trainer.world_size,
-            least=least_batch(self.model.spec),
-        )
+        return TrainBatches(self.data, self.schedule, self.plan, self.trainer.global_rank)
 
     def val_dataloader(self) -> HeldOutBatches:
         """Return this rank's held-out batches."""
-        return HeldOutBatches(
-            self.data,
-            batch_size=self._batch_size,
-            rank=self.trainer.global_rank,
-            ranks=self.trainer.world_size,
-        )
+        return HeldOutBatches(self.data, self.plan, self.trainer.global_rank)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam (Kingma & Ba 2015) at the first stage's rate."""
@@ -221,7 +195,7 @@ class VAETraining(LightningModule):
         if not all(map(math.isfinite, (reconstruction, kl, held_reconstruction, held_kl))):
             raise ConfigError(
                 f"the loss is not a number after epoch {at.epochs_done + 1} with "
-                f"--learning-rate={self._options.learning_rate}: start again with a smaller one"
+                f"--learning-rate={self.plan.options.learning_rate}: start again with a smaller one"
             )
         self._count_time()
         self.schedule.end_epoch()
@@ -241,7 +215,10 @@ class VAETraining(LightningModule):
             active_units=active_units(mean_square - mean.square()),
         )
         self.history.append(row)
-        self._keep_if_best(row)
+        # Totals of two stages do not compare: each has its own beta.
+        best = self.best.row if self.best else row
+        if best is row or best.stage != row.stage or row.held_out_total < best.held_out_total:
+            self.best = EpochWeights(row, weights_of(self.model))
         self.trainer.should_stop = self.schedule.finished
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -254,7 +231,7 @@ class VAETraining(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the progress that `on_save_checkpoint` wrote."""
+        """Continue from the progress that `on_save_checkpoint` wrote."""
         ours = checkpoint["motorvae"]
         self.history = [EpochRow(**row) for row in ours["history"]]
         schedule = ours["schedule"]
@@ -265,24 +242,11 @@ class VAETraining(LightningModule):
         self._train_sums = ours["train_sums"]
         if best := ours.get("best"):
             (row,) = (row for row in self.history if row.epoch == best["epoch"])
-            self.best = BestWeights(row, best["weights"])
+            self.best = EpochWeights(row, best["weights"])
 
     def wants_stop(self) -> bool:
         """Return whether the user asked any rank to stop."""
         return self._agreed(self._stop_asked())
-
-    def _keep_if_best(self, row: EpochRow) -> None:
-        """Keep a copy of the weights where no epoch of this stage had a smaller held-out total.
-
-        Totals of two stages do not compare: each has its own beta.
-        """
-        best = self.best
-        if (
-            best is None
-            or best.row.stage != row.stage
-            or row.held_out_total < best.row.held_out_total
-        ):
-            self.best = BestWeights(row, weights_of(self.model))
 
     @property
     def _sum_type(self) -> torch.dtype:
@@ -296,7 +260,7 @@ class VAETraining(LightningModule):
         images = images.to(memory_format=self._layout)
         mu, log_var = self.model.encode(images)
         seed = np.random.SeedSequence(
-            (self._options.seed, purpose, number, self.trainer.global_rank)
+            (self.plan.options.seed, purpose, number, self.trainer.global_rank)
         )
         generator = torch.Generator(images.device).manual_seed(int(seed.generate_state(1)[0]))
         reconstruction = self.model.decode(sample_latent(mu, log_var, generator))
@@ -306,7 +270,7 @@ class VAETraining(LightningModule):
         now = time.monotonic()
         self.schedule.at.elapsed_s += now - self._clock
         self._clock = now
-        if self._options.minutes is not None:
+        if self.plan.options.minutes is not None:
             self.schedule.at.stage_over = self._agreed(self.schedule.out_of_time())
 
     def _agreed(self, decision: bool) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,7 +19,6 @@ from rich.progress import (
 )
 
 from .module import EpochRow, VAETraining
-from .schedule import Position
 
 
 @contextlib.contextmanager
@@ -34,48 +33,31 @@ def preparing(console: Console) -> Iterator[Callable[[int, int | None], None]]:
         yield move
 
 
-class EpochBar(ProgressBar):
-    """Lightning's progress bar in rich: one bar for the epoch, one line for each that is over.
-
-    Attributes:
-        goal: Says how many epochs there will be and how long they take; see `Plan.goal`.
-    """
+class EpochBar(Callback):
+    """One bar for the epoch under way, with the loss of its last batch, on the first rank only."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__()
         self._console = console
-        self.goal: Callable[[Position], str] = lambda _: ""
-        self._shown = True
         self._progress: Progress | None = None
 
-    def disable(self) -> None:
-        """Show nothing; Lightning calls this on all ranks but the first."""
-        self._shown = False
-
-    def enable(self) -> None:
-        """Show the bar again."""
-        self._shown = True
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the epoch's bar."""
-        if self._shown:
-            self._close()
+        self._close()
+        if trainer.is_global_zero:
             self._progress = _bar(self._console)
-            batches = trainer.train_dataloader
-            self._progress.add_task(
-                self._epoch(trainer, pl_module), total=getattr(batches, "left", None)
-            )
+            batches = getattr(trainer.train_dataloader, "left", None)
+            self._progress.add_task(_epoch(pl_module), total=batches)
             self._progress.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Move the bar and show the batch's loss."""
         if self._progress is not None:
-            metrics = self.get_metrics(trainer, pl_module)
+            metrics = trainer.progress_bar_metrics
             losses = f"loss {metrics['reconstruction']:.5g}, KL {metrics['kl']:.4g}"
             self._progress.update(
                 self._progress.task_ids[0],
                 advance=1,
-                description=f"{self._epoch(trainer, pl_module)}: {losses}",
+                description=f"{_epoch(pl_module)}: {losses}",
             )
 
     def on_train_epoch_end(self, *_: Any) -> None:
@@ -85,10 +67,6 @@ class EpochBar(ProgressBar):
     def on_exception(self, *_: Any) -> None:
         """Close the bar, so that the terminal is left as it was."""
         self._close()
-
-    def _epoch(self, trainer: Trainer, module: LightningModule) -> str:
-        assert isinstance(module, VAETraining)  # noqa: S101  # for the type checker
-        return f"epoch {trainer.current_epoch + 1} {self.goal(module.schedule.at)}"
 
     def _close(self) -> None:
         if self._progress is not None:
@@ -106,6 +84,11 @@ def line_from_row(row: EpochRow) -> str:
         f"total {row.train_total:.5g} ({row.held_out_total:.5g}), "
         f"{row.active_units} active units, {row.elapsed_s:.0f} s"
     )
+
+
+def _epoch(module: LightningModule) -> str:
+    assert isinstance(module, VAETraining)  # noqa: S101  # for the type checker
+    return module.progress()
 
 
 def _bar(console: Console, *more: ProgressColumn) -> Progress:

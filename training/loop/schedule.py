@@ -51,31 +51,25 @@ class Schedule:
     """
 
     def __init__(self, options: TrainOptions, *, finish: bool = False) -> None:
-        self._epochs = options.epochs
-        self._betas = options.betas
-        self._learning_rate = options.learning_rate
-        self._minutes = options.minutes
+        self._options, self.finish = options, finish
         self._steps = options.steps and steps_of_stages(options.steps, options.epochs)
-        self._finish = finish
         self.at = Position()
 
     @property
     def beta(self) -> float:
         """Weight of the KL term in this stage."""
-        return self._betas[self.at.stage]
+        return self._options.betas[self.at.stage]
 
     @property
     def learning_rate(self) -> float:
         """Adam's learning rate in this stage; halved in the second."""
-        return self._learning_rate * (0.5 if self.at.stage else 1.0)
+        return self._options.learning_rate * (0.5 if self.at.stage else 1.0)
 
     @property
     def deadline_s(self) -> float | None:
         """Elapsed seconds at which this stage is over, or None without a time limit."""
-        if self._minutes is None:
-            return None
-        share = sum(self._epochs[: self.at.stage + 1]) / sum(self._epochs)
-        return self._minutes * 60 * share
+        minutes, epochs = self._options.minutes, self._options.epochs
+        return minutes and minutes * 60 * sum(epochs[: self.at.stage + 1]) / sum(epochs)
 
     @property
     def steps_left(self) -> int | None:
@@ -92,7 +86,7 @@ class Schedule:
         """Whether nothing is left to train, nor to be measured of an epoch under way."""
         if self.at.step_in_epoch:
             return False
-        return self._finish or (self.at.stage == 1 and self.stage_finished)
+        return self.finish or (self.at.stage == 1 and self.stage_finished)
 
     def begin_epoch(self) -> bool:
         """Move to the second stage when the first is over.
@@ -110,7 +104,7 @@ class Schedule:
         self.at.step += 1
         self.at.step_in_epoch += 1
         self.at.stage_step += 1
-        if self._steps and self._goal_reached():
+        if self.steps_left == 0:
             self.at.stage_over = True
 
     def out_of_time(self) -> bool:
@@ -128,15 +122,15 @@ class Schedule:
         return asdict(self.at)
 
     def restore(self, state: dict[str, int | float | bool]) -> None:
-        """Take up the position of a resume file; the goal may have changed since.
+        """Continue from the position of a resume file; the goal may have changed since.
 
         Where the new one is behind already, an epoch under way ends with its next step.
         """
         self.at = Position(**state)  # type: ignore[arg-type]  # what `state` wrote
-        self.at.stage_over = self._finish or self._goal_reached() or self.out_of_time()
+        self.at.stage_over = self.finish or self._goal_reached() or self.out_of_time()
 
     def _goal_reached(self) -> bool:
         """Return whether this stage's steps are made, or without such a goal its epochs."""
         if self._steps:
-            return self.at.stage_step >= self._steps[self.at.stage]
-        return self.at.epoch >= self._epochs[self.at.stage]
+            return self.steps_left == 0
+        return self.at.epoch >= self._options.epochs[self.at.stage]

@@ -36,7 +36,7 @@ from motorvae.runtime.pixels.convert import input_from_luma
 from motorvae.runtime.pixels.image_files import luma_from_file
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training.checkpoint import model_from_checkpoint
-from motorvae.training.data.dataset import reference_luma
+from motorvae.training.dataset import reference_luma
 
 MOST_HELD_OUT = 2048
 

@@ -22,8 +22,8 @@ from motorvae.runtime.ood.detector import (
     shrunk,
 )
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
+from motorvae.training.latent_statistics import mahalanobis
 from motorvae.training.model.loss import kl_per_image
-from motorvae.training.statistics.latents import mahalanobis
 
 Statistics = dict[str, Any]
 ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]

@@ -15,8 +15,8 @@ from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.convert import luma_from_image
 from motorvae.runtime.pixels.reference import reference_luma
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
-from motorvae.training.data import dataset as data_module
-from motorvae.training.data.dataset import (
+from motorvae.training import dataset as data_module
+from motorvae.training.dataset import (
     DataSet,
     data_from_cache,
     digests_by_block,

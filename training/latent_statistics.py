@@ -1,9 +1,9 @@
-"""What known images and their latents look like: the statistics for recognising others."""
+"""Statistics of known images and their latents, by which out-of-distribution images stand out."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...runtime.core.atomic_files import replaced_file
-from ...runtime.ood.appearance import LAYOUT, Appearance
-from ...runtime.ood.detector import shrunk
-from ...runtime.ood.tail import TAIL_LEVEL
-from ..data.batches import Rows, images_from_rows
-from ..data.dataset import DataSet
-from ..model.loss import kl_per_image, squared_error
-from ..model.vae import MotorVAE
-from .estimates import distances_to_others, effective_count, mean_excess, shrinkage_of
+from ..runtime.core.atomic_files import replaced_file
+from ..runtime.ood.appearance import LAYOUT, Appearance
+from ..runtime.ood.detector import shrunk
+from ..runtime.ood.tail import TAIL_LEVEL
+from .dataset import DataSet, Rows
+from .model.loss import kl_per_image, squared_error
+from .model.vae import MotorVAE
 
 LATENTS_NAME = "latents.npz"
 HELD_OUT_NAME = "held_out.npz"
@@ -46,12 +44,14 @@ _LAYOUT_DEVIATIONS = 4
 _RIDGE = 1e-6
 """Added to the covariance, times its mean variance: a collapsed latent has none of its own."""
 _BATCH = 32
+_CHUNK = 256
 
 Float64s = npt.NDArray[np.float64]
+Statistics = dict[str, npt.NDArray[np.floating[Any]]]
 
 
 @torch.inference_mode()
-def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, npt.NDArray[np.floating[Any]]]:
+def latent_statistics(model: MotorVAE, data: DataSet) -> Statistics:
     """Measure the latents in float32, the arithmetic that is deployed.
 
     Mean and covariance are those of the training images. The quantiles are those of held-out
@@ -78,7 +78,7 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, npt.NDArray[n
         reference. For `mahalanobis` and `appearance`, `..._excess` and `..._effective_count` as
         of `motorvae.runtime.ood.tail.Tail`. All float64 where nothing else is said.
     """
-    mu, log_var = _encoded(model, data, _evenly(data.train, STATISTICS_IMAGES))
+    mu, log_var, _ = _outputs(model, data, _evenly(data.train, STATISTICS_IMAGES), decode=False)
     mean = mu.mean(0)
     covariance = np.atleast_2d(np.cov(mu, rowvar=False, bias=True))
     shrinkage = shrinkage_of(mu)
@@ -86,7 +86,7 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, npt.NDArray[n
     log_var_mean, log_var_deviation = log_var.mean(0), log_var.std(0)
     log_var_ridge = _ridge(log_var_deviation**2)
     unseen = np.sort(_evenly(data.held_out, YARDSTICK_IMAGES))  # in the recording's own order
-    unseen_mu, unseen_log_var, kl, error = _reconstructed(model, data, unseen)
+    unseen_mu, unseen_log_var, kl, error = _outputs(model, data, unseen, decode=True)
     log_var_variance = np.diag(log_var_deviation**2)
     distances = mahalanobis(unseen_mu, mean, shrunk(covariance, shrinkage), ridge)
     log_var_distances = mahalanobis(unseen_log_var, log_var_mean, log_var_variance, log_var_ridge)
@@ -110,22 +110,25 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> dict[str, npt.NDArray[n
     }
 
 
-def appearance_statistics(data: DataSet) -> dict[str, npt.NDArray[np.floating[Any]]]:
+def appearance_statistics(data: DataSet) -> Statistics:
     """Measure what known images look like; see `latent_statistics` for what is returned."""
     rows = np.sort(_evenly(np.concatenate([data.train, data.held_out]), YARDSTICK_IMAGES))
     reference_rows = _evenly(data.train, REFERENCES)
     appearance = Appearance(data.images.shape[1])
-    references = np.stack([appearance.measure(data.images[row]).copy() for row in reference_rows])
+
+    def measured(images: Iterable[npt.NDArray[np.uint8]]) -> Float64s:
+        return np.stack([appearance.measure(image).copy() for image in images])
+
+    references = measured(data.images[row] for row in reference_rows)
     # Known images, too, as another decoder may give them, and what that does is no difference.
-    handled = [_handled(data.images[row], turn) for turn, row in enumerate(rows)]
-    measured = np.stack([appearance.measure(image).copy() for image in handled])
-    clean = np.stack([appearance.measure(data.images[row]).copy() for row in rows])
+    handled = measured(_handled(data.images[row], turn) for turn, row in enumerate(rows))
+    clean = measured(data.images[row] for row in rows)
     mean = references.mean(0)
-    tolerance = np.square(measured - clean).mean(0)
+    tolerance = np.square(handled - clean).mean(0)
     deviation = np.sqrt(np.maximum(references.var(0), _LEAST_DEVIATION**2) + tolerance)
     deviation[[name.startswith(LAYOUT) for name in appearance.names]] *= _LAYOUT_DEVIATIONS
     references = (references - mean) / deviation
-    points = (measured - mean) / deviation
+    points = (handled - mean) / deviation
     gap = min(_GAP_ROWS, len(data.images) // _GAP_SHARE)
     found = distances_to_others(points, rows, references, reference_rows, gap)
     return {
@@ -142,15 +145,14 @@ def _handled(image: npt.NDArray[np.uint8], turn: int) -> npt.NDArray[np.uint8]:
 
     So much the same picture differs from one decoder, codec or conversion of colours to another.
     """
-    found = image
     if turn % 4 == 1:
         _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        found = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
-    elif turn % 4 == 2:
-        found = np.maximum(image, 1) - np.uint8(1)
-    elif turn % 4 == 3:
-        found = np.minimum(image, 254) + np.uint8(1)
-    return found
+        return cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
+    if turn % 4 == 2:
+        return np.maximum(image, 1) - np.uint8(1)
+    if turn % 4 == 3:
+        return np.minimum(image, 254) + np.uint8(1)
+    return image
 
 
 def _tail(name: str, values: Float64s) -> dict[str, Float64s]:
@@ -162,37 +164,23 @@ def _tail(name: str, values: Float64s) -> dict[str, Float64s]:
     }
 
 
-def _encoded(model: MotorVAE, data: DataSet, rows: Rows) -> tuple[Float64s, ...]:
-    """Return mu (N, D) and log_var (N, D) of these images."""
-    return _joined([model.encode(images) for images in _batches(model, data, rows)])
-
-
-def _reconstructed(model: MotorVAE, data: DataSet, rows: Rows) -> tuple[Float64s, ...]:
-    """Return mu (N, D), log_var (N, D), the KL (N,) and the error of a pixel (N,)."""
+def _outputs(model: MotorVAE, data: DataSet, rows: Rows, *, decode: bool) -> list[Float64s]:
+    """Return mu (N, D), log_var (N, D), KL (N,), and with `decode` the error of a pixel (N,)."""
+    device = next(model.parameters()).device
     parts: list[tuple[Tensor, ...]] = []
-    for images in _batches(model, data, rows):
-        reconstruction, mu, log_var = model(images)
-        error = squared_error(images, reconstruction) / images[0].numel()
-        parts.append((mu, log_var, kl_per_image(mu, log_var), error))
-    return _joined(parts)
-
-
-def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Float64s, ...]:
-    """Join the batches of each output."""
+    for start in range(0, len(rows), _BATCH):
+        images = data.batch(rows[start : start + _BATCH]).to(device)
+        mu, log_var = model.encode(images)
+        error = [squared_error(images, model.decode(mu)) / images[0].numel()] if decode else []
+        parts.append((mu, log_var, kl_per_image(mu, log_var), *error))
     columns = zip(*parts, strict=True)
-    return tuple(torch.cat(column).cpu().numpy().astype(np.float64) for column in columns)
+    return [torch.cat(column).cpu().numpy().astype(np.float64) for column in columns]
 
 
 def _ridge(variance: Float64s) -> float:
     """Return what to add to variances (D,) before they are divided by."""
     # The smallest normal number keeps a matrix invertible even where no value ever moves.
     return max(_RIDGE * float(variance.mean()), float(np.finfo(np.float32).tiny))
-
-
-def _batches(model: MotorVAE, data: DataSet, rows: Rows) -> Iterator[Tensor]:
-    device = next(model.parameters()).device
-    for start in range(0, len(rows), _BATCH):
-        yield images_from_rows(data, rows[start : start + _BATCH]).to(device)
 
 
 def mahalanobis(mu: Float64s, mean: Float64s, covariance: Float64s, ridge: float) -> Float64s:
@@ -204,10 +192,10 @@ def mahalanobis(mu: Float64s, mean: Float64s, covariance: Float64s, ridge: float
     return distance
 
 
-def save_latents(folder: Path, statistics: Mapping[str, npt.NDArray[np.floating[Any]]]) -> None:
+def save_latents(path: Path, statistics: Statistics) -> None:
     """Write `latents.npz`; read it with `allow_pickle=False`."""
-    with replaced_file(folder / LATENTS_NAME) as path:
-        np.savez(path, **statistics)  # type: ignore[arg-type]  # the stub mixes up its keywords
+    with replaced_file(path) as temporary:
+        np.savez(temporary, **statistics)  # type: ignore[arg-type]  # the stub mixes up its keywords
 
 
 def save_held_out(folder: Path, data: DataSet) -> None:
@@ -239,3 +227,82 @@ def _evenly(rows: Rows, most: int) -> Rows:
         return rows
     chosen: Rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
     return chosen
+
+
+def shrinkage_of(samples: Float64s) -> float:
+    """Return how far a covariance is to be moved towards its own diagonal, from 0 to 1.
+
+    The estimate of Ledoit & Wolf (2004, "A well-conditioned estimator for large-dimensional
+    covariance matrices") on standardised samples, whose target, the identity, is then the
+    diagonal: latents differ in scale by orders of magnitude, and the scale itself is well known.
+
+    Args:
+        samples: (N, D), as they are; a dimension that never moves counts as independent.
+    """
+    away = samples - samples.mean(0)
+    deviation = away.std(0)
+    moving = deviation > 0
+    scaled = away[:, moving] / deviation[moving]
+    count, size = scaled.shape
+    if size < 2:
+        return 0.0
+    correlation = scaled.T @ scaled / count
+    distance = float(((correlation - np.eye(size)) ** 2).sum())
+    squares = scaled**2
+    noise = float((squares.T @ squares / count - correlation**2).sum()) / count
+    return 1.0 if distance <= 0 else min(1.0, noise / distance)
+
+
+def effective_count(values: Float64s) -> float:
+    """Return how many independent values tell as much of a mean as these (N,), taken in order.
+
+    N / (1 + 2 (r1 + r2 + ...)) with the autocorrelations r, summed in pairs for as long as a pair
+    is positive (the initial positive sequence of Geyer 1992); from 1 to N.
+    """
+    count = len(values)
+    away = values - values.mean()
+    variance = float(np.dot(away, away))
+    if variance == 0:
+        return 1.0
+    total = 1.0
+    for lag in range(1, count - 1, 2):
+        pair = sum(float(np.dot(away[k:], away[:-k])) for k in (lag, lag + 1)) / variance
+        if pair <= 0:
+            break
+        total += 2 * pair
+    return max(1.0, min(float(count), count / total))
+
+
+def mean_excess(values: Float64s) -> float:
+    """Return by how much values above the quantile at `TAIL_LEVEL` are above it, on average."""
+    start = np.quantile(values, TAIL_LEVEL)
+    above = values[values > start]
+    return float((above - start).mean()) if len(above) else 0.0
+
+
+def distances_to_others(
+    points: Float64s, rows: Rows, references: Float64s, reference_rows: Rows, gap: int
+) -> Float64s:
+    """Return the distance of each point to the nearest reference that is no neighbour of it.
+
+    Args:
+        points: (N, K).
+        rows: (N,), places in the recording.
+        references: (M, K).
+        reference_rows: (M,).
+        gap: References at most so many rows away do not count: neighbouring frames of a video are
+            nearly equal, and those of another recording will not have such neighbours.
+
+    Returns:
+        (N,); where no reference counts, to the nearest of all.
+    """
+    squares = (references**2).sum(1)
+    found = np.empty(len(points))
+    for start in range(0, len(points), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        some = points[part]
+        away = (some**2).sum(1)[:, None] - 2 * some @ references.T + squares
+        near = np.abs(rows[part, None] - reference_rows) <= gap
+        kept = np.where(near & ~near.all(1, keepdims=True), np.inf, away)
+        found[part] = np.sqrt(np.maximum(kept.min(1), 0))
+    return found

@@ -1,4 +1,4 @@
-"""Any data set, decoded once into one array of model-sized luma, and split by content."""
+"""Any data set: decoded once into a mapped array of model-sized luma, and split by content."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from ...runtime.core.atomic_files import replaced_file
-from ...runtime.core.errors import DataError, ImageError, OutputError, SourceError
-from ...runtime.core.frame import Gap
-from ...runtime.core.spec import ModelSpec
-from ...runtime.pixels.convert import fitted_luma, luma_from_image
-from ...runtime.pixels.image_files import image_paths, luma_from_file
-from ...runtime.pixels.reference import reference_luma
-from ...runtime.sources.base import CaptureRequest
-from ...runtime.sources.open import open_source
-from ...runtime.sources.synthetic.vehicles import vehicle
-from ..options import TrainOptions
+from ..runtime.core.atomic_files import replaced_file
+from ..runtime.core.errors import DataError, ImageError, OutputError, SourceError
+from ..runtime.core.frame import Gap
+from ..runtime.core.spec import ModelSpec
+from ..runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
+from ..runtime.pixels.image_files import image_paths, luma_from_file
+from ..runtime.pixels.reference import reference_luma
+from ..runtime.sources.base import CaptureRequest, FrameSource
+from ..runtime.sources.open import open_source
+from ..runtime.sources.synthetic.vehicles import vehicle
+from .options import TrainOptions
 
 IMAGES_NAME = "images.u8"
 INDEX_NAME = "index.json"
@@ -38,6 +39,7 @@ _SPARE_BYTES = 1 << 30
 
 Kind = Literal["folder", "video", "vehicles"]
 Luma = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
 Item = tuple[str, "Luma | str"]
 """The name of an image and its fitted luma, or why there is none."""
 
@@ -56,9 +58,13 @@ class DataSet:
 
     images: Luma
     names: Sequence[str]
-    train: npt.NDArray[np.int64]
-    held_out: npt.NDArray[np.int64]
+    train: Rows
+    held_out: Rows
     skipped: int
+
+    def batch(self, rows: Rows) -> Tensor:
+        """Return these images as (N, 1, S, S) float32 in [0, 1], through the runtime's scaling."""
+        return torch.from_numpy(input_from_luma(self.images[rows])).unsqueeze(1)
 
 
 def kind_of_data(data: str) -> Kind:
@@ -131,15 +137,9 @@ def prepare_data(
     if kind_of_data(options.data) == "video":
         digests = digests_by_block(digests)
     train, held_out = split_by_content(digests, options.held_out)
-    index = {
-        "image_size": spec.image_size,
-        "names": names,
-        "train": train,
-        "held_out": held_out,
-        "skipped": skipped,
-    }
+    index = {"names": names, "train": train, "held_out": held_out, "skipped": skipped}
     with replaced_file(cache / INDEX_NAME) as path:
-        path.write_text(json.dumps(index), encoding="utf-8")
+        path.write_text(json.dumps({"image_size": spec.image_size} | index), encoding="utf-8")
 
 
 def data_from_cache(cache: Path) -> DataSet:
@@ -220,7 +220,9 @@ def _items(options: TrainOptions, spec: ModelSpec) -> tuple[int | None, Iterator
     """Return how many images to expect, and the images in order."""
     kind = kind_of_data(options.data)
     if kind == "video":
-        return _video_items(options.data, spec)
+        # As a stream takes the same file: what a decoder makes of its colours differs by levels.
+        source = open_source(options.data, CaptureRequest(spec=spec))
+        return source.expected, _video_items(source, spec)
     decode: Callable[[int], Item]
     if kind == "vehicles":
         count = options.vehicles_count
@@ -240,10 +242,9 @@ def _items(options: TrainOptions, spec: ModelSpec) -> tuple[int | None, Iterator
 
 def _in_threads(decode: Callable[[int], Item], count: int, workers: int) -> Iterator[Item]:
     """Decode in order, a chunk at a time, so that results never pile up in memory."""
-    rows = iter(range(count))
     with ThreadPoolExecutor(workers) as pool:
-        while chunk := list(islice(rows, _CHUNK)):
-            yield from pool.map(decode, chunk)
+        for start in range(0, count, _CHUNK):
+            yield from pool.map(decode, range(start, min(start + _CHUNK, count)))
 
 
 def _vehicle_item(seed: int, spec: ModelSpec, row: int) -> Item:
@@ -259,17 +260,11 @@ def _file_item(folder: Path, paths: Sequence[Path], spec: ModelSpec, row: int) -
         return name, str(error)
 
 
-def _video_items(data: str, spec: ModelSpec) -> tuple[int | None, Iterator[Item]]:
-    # As a stream takes the same file: what a decoder makes of its colours differs by levels.
-    source = open_source(data, CaptureRequest(spec=spec))
-
-    def items() -> Iterator[Item]:
-        with source:
-            while (frame := source.read()) is not None:
-                name = f"frame-{frame.index:06d}"
-                if isinstance(frame, Gap):
-                    yield name, frame.reason
-                else:
-                    yield name, fitted_luma(luma_from_image(frame.image), spec).copy()
-
-    return source.expected, items()
+def _video_items(source: FrameSource, spec: ModelSpec) -> Iterator[Item]:
+    with source:
+        while (frame := source.read()) is not None:
+            name = f"frame-{frame.index:06d}"
+            if isinstance(frame, Gap):
+                yield name, frame.reason
+            else:
+                yield name, fitted_luma(luma_from_image(frame.image), spec).copy()

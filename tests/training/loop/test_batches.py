@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from motorvae.runtime.core.errors import DataError
-from motorvae.training.data.batches import HeldOutBatches
-from motorvae.training.data.dataset import DataSet
-from motorvae.training.loop.batches import TrainBatches
+from motorvae.training.dataset import DataSet
+from motorvae.training.loop.batches import HeldOutBatches, TrainBatches
+from motorvae.training.loop.plan import Plan
 from motorvae.training.loop.schedule import Schedule
 from motorvae.training.options import TrainOptions
 
@@ -22,15 +22,36 @@ def _data(train: int, held_out: int = 4) -> DataSet:
     return DataSet(images, [str(row) for row in rows], rows[:train], rows[train:], 0)
 
 
+def _batches(
+    data: DataSet,
+    options: TrainOptions | Schedule,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    least: int = 1,
+) -> TrainBatches:
+    schedule = options if isinstance(options, Schedule) else Schedule(options)
+    return TrainBatches(data, schedule, _plan(data, batch_size, seed, ranks, least), rank)
+
+
+def _plan(data: DataSet, batch_size: int, seed: int = 0, ranks: int = 1, least: int = 1) -> Plan:
+    options = TrainOptions(batch_size=batch_size, seed=seed)
+    plan = Plan(options, len(data.train), len(data.held_out), ranks, least)
+    plan.check()
+    return plan
+
+
 def _rows(batch: torch.Tensor) -> list[int]:
     return [round(value * 255) for value in batch[:, 0, 0, 0].tolist()]
 
 
 def test_batches_are_scaled_images_and_each_is_used_once(options: TrainOptions) -> None:
-    batches = TrainBatches(_data(22), Schedule(options), batch_size=5, seed=0, rank=0, ranks=1)
+    batches = _batches(_data(22), options, batch_size=5)
     seen = list(batches)
     assert [len(batch) for batch in seen] == [5, 5, 4, 4, 4]
-    assert batches.count == 5
+    assert batches.left == 5
     assert seen[0].shape == (5, 1, 2, 2)
     assert seen[0].dtype == torch.float32
     assert sorted(row for batch in seen for row in _rows(batch)) == list(range(22))
@@ -45,29 +66,11 @@ def test_no_batch_is_too_small_for_batch_norm(
 ) -> None:
     if images < ranks * least:
         with pytest.raises(DataError, match=rf"needs? at least {ranks * least}, for batch norm"):
-            TrainBatches(
-                _data(images),
-                Schedule(options),
-                batch_size=batch_size,
-                seed=0,
-                rank=0,
-                ranks=ranks,
-                least=least,
-            )
+            _plan(_data(images), batch_size, ranks=ranks, least=least)
         return
+    sizes_of = {"batch_size": batch_size, "ranks": ranks, "least": least}
     per_rank = [
-        list(
-            TrainBatches(
-                _data(images),
-                Schedule(options),
-                batch_size=batch_size,
-                seed=0,
-                rank=rank,
-                ranks=ranks,
-                least=least,
-            )
-        )
-        for rank in range(ranks)
+        list(_batches(_data(images), options, rank=rank, **sizes_of)) for rank in range(ranks)
     ]
     sizes = [len(batch) for batches in per_rank for batch in batches]
     assert sum(sizes) == images
@@ -82,7 +85,7 @@ def test_order_comes_from_seed_and_epoch(options: TrainOptions) -> None:
     def order(seed: int, epoch: int) -> list[list[int]]:
         schedule = Schedule(options)
         schedule.at.epochs_done = epoch
-        batches = TrainBatches(_data(20), schedule, batch_size=5, seed=seed, rank=0, ranks=1)
+        batches = _batches(_data(20), schedule, batch_size=5, seed=seed)
         return [_rows(batch) for batch in batches]
 
     assert order(1, 0) == order(1, 0)
@@ -92,7 +95,7 @@ def test_order_comes_from_seed_and_epoch(options: TrainOptions) -> None:
 
 def test_an_epoch_goes_on_where_it_was_left(options: TrainOptions) -> None:
     schedule = Schedule(options)
-    batches = TrainBatches(_data(20), schedule, batch_size=5, seed=1, rank=0, ranks=1)
+    batches = _batches(_data(20), schedule, batch_size=5, seed=1)
     whole = [_rows(batch) for batch in batches]
     schedule.at.step_in_epoch = 3
     assert [_rows(batch) for batch in batches] == whole[3:]
@@ -100,7 +103,7 @@ def test_an_epoch_goes_on_where_it_was_left(options: TrainOptions) -> None:
 
 def test_an_epoch_ends_when_the_stage_is_over(options: TrainOptions) -> None:
     schedule = Schedule(options)
-    batches = iter(TrainBatches(_data(20), schedule, batch_size=5, seed=1, rank=0, ranks=1))
+    batches = iter(_batches(_data(20), schedule, batch_size=5, seed=1))
     next(batches)
     schedule.at.stage_over = True
     assert list(batches) == []
@@ -108,7 +111,7 @@ def test_an_epoch_ends_when_the_stage_is_over(options: TrainOptions) -> None:
 
 def test_an_epoch_ends_exactly_where_the_steps_of_a_stage_are_made(options: TrainOptions) -> None:
     schedule = Schedule(replace(options, steps=9, epochs=(2, 1)))
-    batches = TrainBatches(_data(20), schedule, batch_size=5, seed=1, rank=0, ranks=1)
+    batches = _batches(_data(20), schedule, batch_size=5, seed=1)
     made = []
     for _ in range(2):
         # All batches are fetched before the first is counted, as one that reads ahead does.
@@ -124,7 +127,7 @@ def test_an_epoch_ends_exactly_where_the_steps_of_a_stage_are_made(options: Trai
 def test_a_goal_that_is_behind_leaves_one_batch_to_close_the_epoch(options: TrainOptions) -> None:
     schedule = Schedule(replace(options, steps=4))
     schedule.restore({**Schedule(options).state(), "step": 3, "step_in_epoch": 3, "stage_step": 3})
-    batches = TrainBatches(_data(20), schedule, batch_size=5, seed=1, rank=0, ranks=1)
+    batches = _batches(_data(20), schedule, batch_size=5, seed=1)
     assert batches.left == len(list(batches)) == 1
 
 
@@ -134,10 +137,10 @@ def test_ranks_share_an_epoch_without_overlap(options: TrainOptions) -> None:
         [[_rows(batch) for batch in batches] for batches in per_rank]
         for per_rank in (
             [
-                TrainBatches(data, Schedule(options), batch_size=5, seed=1, rank=rank, ranks=2)
+                _batches(data, options, batch_size=5, seed=1, rank=rank, ranks=2)
                 for rank in range(2)
             ],
-            [HeldOutBatches(data, batch_size=3, rank=rank, ranks=2) for rank in range(2)],
+            [HeldOutBatches(data, _plan(data, 3, ranks=2), rank) for rank in range(2)],
         )
     )
     assert len(train[0]) == len(train[1]) == 3
@@ -147,12 +150,12 @@ def test_ranks_share_an_epoch_without_overlap(options: TrainOptions) -> None:
 
 
 def test_a_batch_larger_than_the_data_takes_all_of_it(options: TrainOptions) -> None:
-    batches = TrainBatches(_data(3), Schedule(options), batch_size=64, seed=1, rank=0, ranks=1)
+    batches = _batches(_data(3), options, batch_size=64, seed=1)
     assert [len(batch) for batch in batches] == [3]
 
 
-def test_more_ranks_than_images_are_refused(options: TrainOptions) -> None:
+def test_more_ranks_than_images_are_refused() -> None:
     with pytest.raises(DataError, match="1 training image, and 2 devices need at least 2: give"):
-        TrainBatches(_data(1), Schedule(options), batch_size=1, seed=1, rank=0, ranks=2)
+        _plan(_data(1), 1, ranks=2)
     with pytest.raises(DataError, match="1 held-out image, and 2 devices need at least 2: give"):
-        HeldOutBatches(_data(4, 1), batch_size=1, rank=0, ranks=2)
+        _plan(_data(4, 1), 1, ranks=2)

@@ -1,1 +1,0 @@
-"""Data sets as mapped arrays of model-sized images, and batches from them."""
