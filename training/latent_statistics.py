@@ -145,14 +145,15 @@ def _handled(image: npt.NDArray[np.uint8], turn: int) -> npt.NDArray[np.uint8]:
 
     So much the same picture differs from one decoder, codec or conversion of colours to another.
     """
+    found = image
     if turn % 4 == 1:
         _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        return cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
-    if turn % 4 == 2:
-        return np.maximum(image, 1) - np.uint8(1)
-    if turn % 4 == 3:
-        return np.minimum(image, 254) + np.uint8(1)
-    return image
+        found = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
+    elif turn % 4 == 2:
+        found = np.maximum(image, 1) - np.uint8(1)
+    elif turn % 4 == 3:
+        found = np.minimum(image, 254) + np.uint8(1)
+    return found
 
 
 def _tail(name: str, values: Float64s) -> dict[str, Float64s]:

@@ -88,7 +88,7 @@ def test_truncated_weights_are_refused(run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema_version": 99}, "schema_version=99, this motorvae reads 1"),
+        ({"schema_version": 99}, "schema_version=99, and this motorVAE reads 1"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"model": {"image_size": 33}}, "image_size=33 is not a multiple of 32"),
         ({"options": {"colour": 1}}, "options.colour"),
@@ -105,5 +105,5 @@ def test_config_is_checked(run: Path, change: dict[str, object], said: str) -> N
 
 def test_config_that_is_no_json_is_refused(run: Path) -> None:
     (run / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"cannot read .*config\.json"):
+    with pytest.raises(CheckpointError, match=r"config\.json is not JSON .*restore it or train again"):
         config_from_run(run)
