@@ -105,5 +105,5 @@ def test_config_is_checked(run: Path, change: dict[str, object], said: str) -> N
 
 def test_config_that_is_no_json_is_refused(run: Path) -> None:
     (run / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json is not JSON .*restore it or train again"):
+    with pytest.raises(CheckpointError, match=r"config\.json is not JSON .*restore it or train"):
         config_from_run(run)
