@@ -24,7 +24,8 @@ from ..runtime.bundle.manifest import (
 from ..runtime.core.errors import BackendError, MissingDependencyError, VerificationError
 from ..runtime.engines.open import EngineRequest, GraphFile, open_engine
 from .graph_folder import GraphFolder, facts_of
-from .transforms.fp16 import fp16_from_fp32, with_values_exposed
+from .transforms.fp16 import fp16_from_fp32
+from .transforms.graph_ops import with_values_exposed
 from .transforms.io_variants import luma_from_float, mu_from_encoder
 from .transforms.phases import phases_from_decoder
 from .verify.reference import Reference
@@ -102,8 +103,7 @@ class BundleWriter:
                 luma_from_float(model)
             if key.variant == "mu":
                 mu_from_encoder(model)
-            half = fp16_from_fp32(model)
-            self._add(key, model, subnormal_weights=half.subnormal)
+            self._add(key, model, subnormal_weights=fp16_from_fp32(model))
 
     def add_bf16(self) -> None:
         """List the float32 graphs that OpenVINO computes in bf16, having verified that.
@@ -179,7 +179,7 @@ class BundleWriter:
         load_bundle(self.files.folder)
 
     def _add(self, key: GraphKey, model: ir.Model, *, subnormal_weights: int = 0) -> None:
-        """Write a graph, verify it, and list it; for `subnormal_weights` see `HalfWeights`."""
+        """Write a graph, verify it, and list it; for `subnormal_weights` see `fp16_from_fp32`."""
         file = self.files.save(key, model)
         self.reports += self.verifier.verify_file(key, file)
         if key.precision == "fp32":

@@ -16,8 +16,7 @@ from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import input_from_luma
 from ..graph_folder import GraphFolder
-from ..transforms.bias_correction import correct_biases
-from ..transforms.equalise import equalise, reach_over
+from ..transforms.equalise import correct_biases, equalise, reach_over
 from ..transforms.io_variants import luma_from_quantised, mu_from_encoder
 from ..transforms.phases import phases_from_decoder
 from ..transforms.qdq import Activations, Method, int8_from_fp32, layers_of

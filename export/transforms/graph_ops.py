@@ -8,48 +8,57 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-Shape = Sequence[int | str]
-
 
 def typed_node(
     op: str,
     inputs: Sequence[ir.Value],
     output: str,
     *,
-    dtype: ir.DataType,
-    shape: ir.Shape | Shape | None,
+    shape: ir.Shape | Sequence[int | str] | None,
+    dtype: ir.DataType = ir.DataType.FLOAT,
     attributes: Mapping[str, int | str | Sequence[int]] | None = None,
 ) -> ir.Node:
-    """Return a node with one output, named after it.
+    """Return a node of the default domain, named after its one output of this type and shape."""
+    value = ir.val(output, dtype, shape)
+    return ir.node(op, inputs, attributes, outputs=[value], name=f"{op}_{output}")
 
-    Args:
-        op: Operator of the default domain.
-        inputs: Its inputs.
-        output: Name of what it gives.
-        dtype: Of the output.
-        shape: Of the output.
-        attributes: Of the operator.
-    """
-    node = ir.node(op, inputs, attributes=attributes, name=f"{op}_{output}")
-    value = node.outputs[0]
-    value.name = output
-    value.type = ir.TensorType(dtype)
-    value.shape = shape if isinstance(shape, ir.Shape) or shape is None else ir.Shape(shape)
-    return node
+
+def cast(value: ir.Value, output: str, dtype: ir.DataType) -> ir.Node:
+    """Return a Cast of a value."""
+    attributes = {"to": int(dtype)}
+    return typed_node(
+        "Cast", [value], output, shape=value.shape, dtype=dtype, attributes=attributes
+    )
 
 
 def constant(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
     """Put a constant into a graph and return it."""
     tensor = ir.tensor(np.array(array, order="C"), name=name)
-    value = ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
-    )
+    value = ir.val(name, const_value=tensor)
     graph.register_initializer(value)
     return value
 
 
-def array_of(value: ir.Value) -> npt.NDArray[np.float32]:
+def array_of(value: ir.Value | None) -> npt.NDArray[np.float32]:
     """Return a float32 constant."""
-    if value.const_value is None:
-        raise ValueError(f"{value.name} is no constant")
+    if value is None or value.const_value is None:
+        raise ValueError(f"{value.name if value else 'a missing input'} is no constant")
     return np.asarray(value.const_value.numpy(), np.float32)
+
+
+def insert_behind_input(graph: ir.Graph, value: ir.Value, nodes: Sequence[ir.Node]) -> None:
+    """Insert nodes, the first of which reads an input: all that read it read the last's output."""
+    ir.convenience.replace_all_uses_with(value, nodes[-1].outputs[0])
+    nodes[0].replace_input_with(0, value)
+    graph.insert_before(graph[0], nodes)
+
+
+def with_values_exposed(model: ir.Model) -> ir.Model:
+    """Return a copy of a float32 graph whose every float tensor is an output."""
+    copy = model.clone()
+    outputs = {value.name for value in copy.graph.outputs}
+    for node in copy.graph:
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT and value.name not in outputs:
+                copy.graph.outputs.append(value)
+    return copy

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from .graph_ops import constant, typed_node
+from .graph_ops import cast, constant, insert_behind_input, typed_node
 
 LUMA_SCALE = np.float32(1 / 255)
 
@@ -14,30 +14,17 @@ LUMA_SCALE = np.float32(1 / 255)
 def luma_from_float(model: ir.Model) -> None:
     """Let a float encoder scale 8-bit luma itself, in place.
 
-    The same bytes then reach the engine that the frame is made of, a quarter of what they were.
+    The bytes of the frame then reach the engine as they are, a quarter of what they were.
 
     Precondition: one flat graph with one float32 input.
     Postcondition: the input has its name and shape and is uint8; the values behind it are those
     that `input_from_luma` gives for the same luma, bit for bit.
     """
-    graph = model.graph
-    (image,) = graph.inputs
-    first = graph[0]
-    scale = constant(graph, "luma_scale", np.array(LUMA_SCALE))
-    cast = typed_node(
-        "Cast",
-        [image],
-        "luma",
-        dtype=ir.DataType.FLOAT,
-        shape=image.shape,
-        attributes={"to": int(ir.DataType.FLOAT)},
-    )
-    scaled = typed_node(
-        "Mul", [cast.outputs[0], scale], "scaled", dtype=ir.DataType.FLOAT, shape=image.shape
-    )
-    ir.convenience.replace_all_uses_with(image, scaled.outputs[0])
-    cast.replace_input_with(0, image)
-    graph.insert_before(first, [cast, scaled])
+    (image,) = model.graph.inputs
+    scale = constant(model.graph, "luma_scale", np.array(LUMA_SCALE))
+    luma = cast(image, "luma", ir.DataType.FLOAT)
+    scaled = typed_node("Mul", [luma.outputs[0], scale], "scaled", shape=image.shape)
+    insert_behind_input(model.graph, image, [luma, scaled])
     image.dtype = ir.DataType.UINT8
 
 
@@ -56,7 +43,7 @@ def mu_from_encoder(model: ir.Model) -> None:
 
 
 def luma_from_quantised(model: ir.Model) -> None:
-    """Let an INT8 encoder read 8-bit luma as what it is: its own quantised input, in place.
+    """Let an INT8 encoder read 8-bit luma as its own quantised input, in place.
 
     Precondition: an INT8 encoder with a float32 input.
     Postcondition: as of `luma_from_float`; where the graph quantised its input in steps of 1/255

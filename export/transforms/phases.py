@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,16 @@ _EXPECTED = {
 }
 
 
+class _Layer(NamedTuple):
+    """A convolution of the decoder: what it reads, its constants, and the side of what it gives."""
+
+    name: str
+    source: ir.Value
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+    side: int
+
+
 def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
     """Rewrite a decoder's last stage so that no full-size feature map is ever made, in place.
 
@@ -40,7 +51,8 @@ def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
     shuffled to full size.
 
     Precondition: a float32 decoder as `onnx_from_model` writes it.
-    Postcondition: same face; the same sums in another order, so equal within float32 rounding.
+    Postcondition: same inputs and outputs; the same sums in another order, so equal within
+    float32 rounding.
 
     Args:
         model: The decoder.
@@ -53,7 +65,9 @@ def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
     graph = model.graph
     transposed = [node for node in graph if node.op_type == "ConvTranspose"]
     for node in transposed:
-        _check_form(node)
+        found = {name: list(node.attributes[name].as_ints()) for name in _EXPECTED}
+        if found != _EXPECTED or node.attributes["group"].as_int() != 1:
+            raise _other_form(f"{node.name} has {found}")
     if not transposed:
         raise _other_form("it has no ConvTranspose")
     _rewrite_last_stage(graph, transposed[-1])
@@ -67,41 +81,32 @@ def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
     activation = _only_user(node, "LeakyRelu")
     image = _only_user(activation, "Conv")
     sigmoid = _only_user(image, "Sigmoid")
-    source, weight, bias = _operands(node)
-    side = _side(node)
-    width = weight.shape[1]
+    stage, last = _layer_of(node), _layer_of(image)
+    side = stage.side // 2
     wide = _convolution(
         graph,
-        source,
-        f"{_layer(node)}.phases",
-        weight=_dense_kernel(weight),
-        bias=np.tile(bias, 4),
+        stage.source,
+        f"{stage.name}.phases",
+        weight=_dense_kernel(stage.weight),
+        bias=np.tile(stage.bias, 4),
         side=side,
         pads=(0, 0, 1, 1),
     )
     activation.replace_input_with(0, wide.outputs[0])
-    activation.outputs[0].shape = ir.Shape([BATCH, 4 * width, side, side])
-    _, last_weight, last_bias = _operands(image)
+    activation.outputs[0].shape = wide.outputs[0].shape
     narrow = _convolution(
         graph,
         activation.outputs[0],
-        f"{_layer(image)}.phases",
-        weight=_phase_kernel(last_weight),
-        bias=np.tile(last_bias, 4),
+        f"{last.name}.phases",
+        weight=_phase_kernel(last.weight),
+        bias=np.tile(last.bias, 4),
         side=side,
         pads=(1, 1, 1, 1),
     )
     # The sigmoid before the shuffle, where OpenVINO would put it and lose the output's name.
-    squashed = typed_node(
-        "Sigmoid",
-        [narrow.outputs[0]],
-        f"{sigmoid.outputs[0].name}_phases",
-        dtype=ir.DataType.FLOAT,
-        shape=narrow.outputs[0].shape,
-    )
-    shuffle = _shuffle(
-        squashed.outputs[0], sigmoid.outputs[0], channels=len(last_weight), side=side
-    )
+    name = f"{sigmoid.outputs[0].name}_phases"
+    squashed = typed_node("Sigmoid", narrow.outputs, name, shape=narrow.outputs[0].shape)
+    shuffle = _shuffle(squashed.outputs[0], sigmoid.outputs[0])
     graph.insert_before(node, wide)
     graph.insert_before(image, [narrow, squashed, shuffle])
     graph.outputs[0] = shuffle.outputs[0]
@@ -109,17 +114,16 @@ def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _rewrite_as_four(graph: ir.Graph, node: ir.Node) -> None:
-    source, weight, bias = _operands(node)
-    side = _side(node)
-    layer = _layer(node)
-    width = weight.shape[1]
+    layer = _layer_of(node)
+    side, width = layer.side // 2, layer.weight.shape[1]
+    weight = layer.weight.transpose(1, 0, 2, 3)
     phases = [
         _convolution(
             graph,
-            source,
-            f"{layer}.phase_{row}{column}",
-            weight=weight.transpose(1, 0, 2, 3)[:, :, _TAPS[row]][:, :, :, _TAPS[column]],
-            bias=bias,
+            layer.source,
+            f"{layer.name}.phase_{row}{column}",
+            weight=weight[:, :, _TAPS[row]][:, :, :, _TAPS[column]],
+            bias=layer.bias,
             side=side,
             pads=(0, 0, row, column),
         )
@@ -128,12 +132,11 @@ def _rewrite_as_four(graph: ir.Graph, node: ir.Node) -> None:
     joined = typed_node(
         "Concat",
         [phase.outputs[0] for phase in phases],
-        f"{layer}.phases",
-        dtype=ir.DataType.FLOAT,
+        f"{layer.name}.phases",
         shape=[BATCH, 4 * width, side, side],
         attributes={"axis": 1},
     )
-    shuffle = _shuffle(joined.outputs[0], node.outputs[0], channels=width, side=side)
+    shuffle = _shuffle(joined.outputs[0], node.outputs[0])
     graph.insert_before(node, [*phases, joined, shuffle])
     ir.convenience.replace_all_uses_with(node.outputs[0], shuffle.outputs[0])
     graph.remove(node, safe=True)
@@ -175,53 +178,32 @@ def _convolution(
     side: int,
     pads: Sequence[int],
 ) -> ir.Node:
-    attributes: Mapping[str, Sequence[int]] = {"kernel_shape": weight.shape[2:], "pads": pads}
     inputs = [
         source,
         constant(graph, f"{output}.weight", weight),
         constant(graph, f"{output}.bias", bias),
     ]
     shape: list[int | str] = [BATCH, len(weight), side, side]
-    return typed_node(
-        "Conv", inputs, output, dtype=ir.DataType.FLOAT, shape=shape, attributes=attributes
-    )
+    attributes = {"kernel_shape": weight.shape[2:], "pads": pads}
+    return typed_node("Conv", inputs, output, shape=shape, attributes=attributes)
 
 
-def _shuffle(source: ir.Value, replaced: ir.Value, *, channels: int, side: int) -> ir.Node:
+def _shuffle(source: ir.Value, replaced: ir.Value) -> ir.Node:
     """Return what puts phases in their places and gives its output the name of `replaced`."""
     name, replaced.name = str(replaced.name), f"{replaced.name}_replaced"
-    return typed_node(
-        "DepthToSpace",
-        [source],
-        name,
-        dtype=ir.DataType.FLOAT,
-        shape=[BATCH, channels, 2 * side, 2 * side],
-        attributes={"blocksize": 2, "mode": "DCR"},
-    )
+    attributes: dict[str, int | str] = {"blocksize": 2, "mode": "DCR"}
+    return typed_node("DepthToSpace", [source], name, shape=replaced.shape, attributes=attributes)
 
 
-def _operands(
-    node: ir.Node,
-) -> tuple[ir.Value, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the data, weight and bias of a convolution."""
-    source, weight, bias = node.inputs
-    if source is None or weight is None or bias is None:
-        raise _other_form(f"{node.name} lacks an input")
-    return source, array_of(weight), array_of(bias)
-
-
-def _layer(node: ir.Node) -> str:
-    """Return the name of a layer, which its constants begin with."""
-    return str(node.inputs[1].name).removesuffix(".weight") if node.inputs[1] else ""
-
-
-def _side(node: ir.Node) -> int:
-    """Return the side of what a transposed convolution reads."""
+def _layer_of(node: ir.Node) -> _Layer:
+    inputs = [value for value in node.inputs if value is not None]
     shape = node.outputs[0].shape
-    side = None if shape is None else shape[-1]
-    if not isinstance(side, int):
-        raise _other_form(f"{node.name} gives {shape}")
-    return side // 2
+    side = shape[-1] if shape else None
+    if len(inputs) != 3 or not isinstance(side, int):
+        raise _other_form(f"{node.name} has {len(inputs)} inputs and gives {shape}")
+    source, weight, bias = inputs
+    name = str(weight.name).removesuffix(".weight")
+    return _Layer(name, source, array_of(weight), array_of(bias), side)
 
 
 def _only_user(node: ir.Node, op: str) -> ir.Node:
@@ -229,12 +211,6 @@ def _only_user(node: ir.Node, op: str) -> ir.Node:
     if [user.op_type for user in users] != [op]:
         raise _other_form(f"{node.name} feeds {[user.op_type for user in users]}")
     return users[0]
-
-
-def _check_form(node: ir.Node) -> None:
-    found = {name: list(node.attributes[name].as_ints()) for name in _EXPECTED}
-    if found != _EXPECTED or node.attributes["group"].as_int() != 1 or len(node.inputs) != 3:
-        raise _other_form(f"{node.name} has {found}")
 
 
 def _other_form(problem: str) -> VerificationError:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,21 +34,17 @@ _MOVING = ("LeakyRelu", "Reshape", "Concat", "DepthToSpace")
 """What lies between layers with weights and would else go to float32 and back."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Style:
-    """How a kind of engine wants its pairs of QuantizeLinear and DequantizeLinear.
-
-    Attributes:
-        activations: Their type; weights are signed and symmetric, one scale a channel.
-        kinds: Operators whose inputs are quantised.
-        float_outputs: Those of them whose outputs are not.
-        settings: Further settings of the quantiser.
-    """
+class _Style(NamedTuple):
+    """Which pairs of QuantizeLinear and DequantizeLinear a kind of engine takes."""
 
     activations: QuantType
+    """Weights are signed and symmetric, one scale a channel."""
     kinds: tuple[str, ...]
+    """Operators whose inputs are quantised."""
     float_outputs: tuple[str, ...]
+    """Those of them whose outputs are not."""
     settings: dict[str, Any]
+    """Of the quantiser."""
 
 
 _STYLES: dict[Target, _Style] = {
@@ -115,7 +113,8 @@ class Activations:
             for node in model.graph
             if node.op_type == "LeakyRelu" and node.inputs[0] is not None
         ]
-        with tempfile.TemporaryDirectory() as folder, _silent():
+        # What the calibrator prints is kept from standard output, which is for data.
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
             path = Path(folder) / "float.onnx"
             ir.save(model, path)
             self._calibrator = create_calibrator(
@@ -127,7 +126,9 @@ class Activations:
                 extra_options={"symmetric": False},
             )
             for seen in range(len(inputs)):
-                self._calibrator.collect_data(_One(self._input, inputs[seen : seen + 1]))
+                batches = iter([{self._input: inputs[seen : seen + 1]}])
+                reader = SimpleNamespace(get_next=partial(next, batches, None))
+                self._calibrator.collect_data(reader)
                 progress(seen + 1)
 
     def ranges(self, method: Method) -> TensorsData:
@@ -142,7 +143,7 @@ class Activations:
             ranges = TensorsData(CalibrationMethod.MinMax, seen)
         else:
             collector.percentile = method.percentile
-            with _silent():
+            with redirect_stdout(io.StringIO()):
                 ranges = self._calibrator.compute_data()
         lowest, highest = (np.float32(INPUT_MARGIN * end) for end in seen[self._input])
         ranges[self._input] = TensorData(lowest=lowest, highest=highest)
@@ -160,8 +161,8 @@ def int8_from_fp32(
     """Return an INT8 copy of a float32 graph; the same input gives the same bytes.
 
     Precondition: a float32 graph with shapes inside, whose tensors `ranges` names.
-    Postcondition: same face. Luma that was scaled by 1/255 loses nothing where the range is
-    unsigned: the input's step is 1/255.
+    Postcondition: same inputs and outputs. Luma that was scaled by 1/255 loses nothing where the
+    range is unsigned: the input's step is 1/255.
 
     Args:
         model: The float32 graph; it stays as it is.
@@ -170,27 +171,30 @@ def int8_from_fp32(
         excluded: Names of layers that stay in float32.
     """
     style = _STYLES[runner]
-    proto = infer_shapes(ir.to_proto(model))
     layers = layers_of(model)
     floats = [node for layer in excluded for node in layers[layer]]
     # A decoder's last shuffle only moves what the sigmoid gave, and that is the answer.
-    floats += [str(node.name) for node in model.graph if _gives_the_image(node)]
+    floats += [
+        str(node.name)
+        for node in model.graph
+        if node.op_type == "DepthToSpace" and node.outputs[0].is_graph_output()
+    ]
     settings = {**style.settings, "OpTypesToExcludeOutputQuantization": [*style.float_outputs]}
     name = model.graph.inputs[0].name
     if name == "image" and style.activations == QuantType.QUInt8:
         step = {"scale": np.array(LUMA_SCALE), "zero_point": np.array(0, np.uint8)}
         settings["TensorQuantOverrides"] = {name: [step]}
     quantizer = QDQQuantizer(
-        proto,
-        True,  # one scale a channel
-        False,  # all eight bits
-        QuantType.QInt8,
-        style.activations,
-        ranges,
-        None,
-        floats,
-        [*style.kinds],
-        settings,
+        infer_shapes(ir.to_proto(model)),
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=style.activations,
+        tensors_range=ranges,
+        nodes_to_quantize=None,
+        nodes_to_exclude=floats,
+        op_types_to_quantize=[*style.kinds],
+        extra_options=settings,
     )
     quantizer.quantize_model()
     quantised: ir.Model = ir.from_proto(quantizer.model.model)
@@ -235,25 +239,3 @@ def _layer_of(weight: ir.Value | None) -> str:
     """Return the name of the layer that a weight belongs to, quantised or not."""
     name = str(weight.name if weight else "").removesuffix("_quantized").removesuffix(".weight")
     return name.partition(".phase")[0]
-
-
-def _gives_the_image(node: ir.Node) -> bool:
-    return node.op_type == "DepthToSpace" and node.outputs[0].is_graph_output()
-
-
-class _One:
-    """One input, as the calibrator wants to read it."""
-
-    def __init__(self, name: str, values: npt.NDArray[np.float32]) -> None:
-        self._left = [{name: values}]
-
-    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-        """Return the input once, then None."""
-        return self._left.pop() if self._left else None
-
-
-@contextlib.contextmanager
-def _silent() -> Any:
-    """Keep what the calibrator prints from standard output, which is for data."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

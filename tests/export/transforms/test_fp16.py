@@ -21,14 +21,13 @@ def loaded(data: bytes) -> ir.Model:
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
-def test_weights_and_arithmetic_are_half_and_the_face_stays_float(
+def test_weights_and_arithmetic_are_half_and_inputs_and_outputs_stay_float(
     graph: Part, graphs: dict[Part, bytes], tmp_path: Path
 ) -> None:
     model = loaded(graphs[graph])
-    found = fp16_from_fp32(model)
+    fp16_from_fp32(model)
     floats = [v for v in model.graph.initializers.values() if v.dtype != ir.DataType.INT64]
     assert {value.dtype for value in floats} == {ir.DataType.FLOAT16}
-    assert found.weights == sum(int(np.prod(value.shape.numpy())) for value in floats)
     assert {node.outputs[0].dtype for node in model.graph if node.op_type != "Cast"} == {
         ir.DataType.FLOAT16
     }
@@ -85,7 +84,7 @@ def test_subnormal_weights_are_counted(graphs: dict[Part, bytes]) -> None:
         values.flat[:tiny] = 1e-5
         values.flat[tiny : tiny + 3] = 0.0
         weights.const_value = ir.tensor(values, name="mu.weight")
-        counts.append(fp16_from_fp32(model).subnormal)
+        counts.append(fp16_from_fp32(model))
     assert counts[1] - counts[0] == 7
 
 
