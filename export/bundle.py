@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,19 @@ import onnx_ir as ir
 import orjson
 
 from ..runtime.bundle.graph_key import ENGINES, GraphKey, Part, Precision
-from ..runtime.bundle.load import Bundle
+from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import (
     HELD_OUT,
     MANIFEST,
+    SCHEMA_VERSION,
     STATISTICS,
     VERIFICATION_IMAGES,
+    FileEntry,
+    GraphEntry,
     GraphReport,
+    Manifest,
+    OODCapability,
+    Preprocessing,
 )
 from ..runtime.core.atomic_files import check_writable, replaced_folder
 from ..runtime.core.documents import arrays_from_npz
@@ -26,17 +33,45 @@ from ..runtime.core.errors import (
     DataError,
     MissingDependencyError,
     OutputError,
+    VerificationError,
     missing_dependency,
     sentence_list,
 )
+from ..runtime.core.packages import own_version
 from ..runtime.core.spec import ModelSpec
+from ..runtime.engines.open import EngineRequest, GraphFile, open_engine
 from ..runtime.engines.tensorrt.find import unknown_in_engines
 from .graph_folder import GraphFolder
-from .int8.graphs import Int8Request, Int8Search, LeftOut, Searched
-from .int8.images import Luma, calibration_from_text
+from .int8.graphs import Int8Request, Int8Search, Searched
+from .int8.images import CalibrationImages, Luma, calibration_from_text
 from .ood import ood_capability
+from .transforms.fp16 import fp16_from_fp32
+from .transforms.graph_ops import with_values_exposed
+from .transforms.io_variants import luma_from_float, mu_from_encoder
+from .transforms.phases import phases_from_decoder
 from .verify.reference import Reference, reference_from_bundle, save_reference
-from .writer import BundleWriter
+from .verify.reports import WORST_PROBE, advice_on
+from .verify.verifier import Verifier
+
+FP32 = (
+    GraphKey("encoder"),
+    GraphKey("encoder", variant="mu"),
+    GraphKey("decoder"),
+    GraphKey("decoder", variant="phases"),
+)
+FP16 = (
+    GraphKey("encoder", "fp16"),
+    GraphKey("encoder", "fp16", "luma"),
+    GraphKey("encoder", "fp16", "mu"),
+    GraphKey("decoder", "fp16"),
+)
+BF16 = (
+    GraphKey("encoder", "bf16", target="openvino"),
+    GraphKey("encoder", "bf16", "mu", "openvino"),
+    GraphKey("decoder", "bf16", "phases", "openvino"),
+)
+IN_OPENVINO = 64
+"""So many held-out images, evenly taken, judge a float32 graph a second time, in OpenVINO."""
 
 ReportsHook = Callable[[Sequence[GraphReport], Sequence[Searched]], None]
 Tell = Callable[[str], None]
@@ -83,7 +118,7 @@ def write_bundle(
     int8: Int8Request | None = None,
     remarks: Sequence[str] = (),
     tell: Tell = lambda _: None,
-) -> tuple[LeftOut, ...]:
+) -> tuple[Searched, ...]:
     """Write a whole new bundle.
 
     Args:
@@ -92,7 +127,7 @@ def write_bundle(
         spec: Sizes of the model.
         weights_sha256: Identity of the weights.
         statistics: The run's latent statistics, copied into the bundle.
-        reference: What every graph is held against.
+        reference: What every graph is compared with.
         on_reports: Called with all reports and INT8 searches before the gate decides.
         held_out: (N, S, S) uint8, all images that the model was not trained on, of which INT8
             graphs take more than others; by default those of the reference.
@@ -110,23 +145,23 @@ def write_bundle(
         MotorVAEError: Calibration images cannot be had, or bf16 not be computed.
     """
     check_replaceable(output)
+    images = reference.images if held_out is None else held_out
     with replaced_folder(output) as folder:
-        writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference)
-        tell("float32 graphs")
+        writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference, tell)
         writer.add_fp32(graphs)
-        images = reference.images if held_out is None else held_out
-        searched, left_out = _add(writer, precisions, int8 or Int8Request(), images, tell)
+        calibration = _calibration(precisions, int8 or Int8Request(), images, spec)
+        searched = writer.add(precisions, int8 or Int8Request(), calibration)
         shutil.copyfile(statistics, folder / STATISTICS)
-        tell("what out-of-distribution detection can tell")
-        writer.ood = ood_capability(
+        tell("what out-of-distribution detection can recognise")
+        ood = ood_capability(
             writer.files.file(GraphKey("encoder")).path,
             arrays_from_npz(statistics, error=BundleError, again="train again"),
             reference.images,
         )
         save_reference(folder / VERIFICATION_IMAGES, reference)
-        on_reports(_with_refused(writer, left_out), searched)
-        writer.finish((STATISTICS, VERIFICATION_IMAGES), remarks=remarks)
-    return left_out
+        on_reports(_with_refused(writer, searched), searched)
+        writer.finish((STATISTICS, VERIFICATION_IMAGES), remarks=remarks, ood=ood)
+    return tuple(one for one in searched if not one.passed)
 
 
 def add_to_bundle(
@@ -136,11 +171,11 @@ def add_to_bundle(
     on_reports: ReportsHook,
     int8: Int8Request | None = None,
     tell: Tell = lambda _: None,
-) -> tuple[LeftOut, ...]:
+) -> tuple[Searched, ...]:
     """Add precisions that a bundle lacks, from its float32 graphs; needs no torch.
 
     Args:
-        bundle: What is added to; it is replaced in one step.
+        bundle: What is added to; it is replaced in one step, where there is something to add.
         precisions: What it lacks.
         on_reports: As of `write_bundle`, with the new graphs only.
         int8: As of `write_bundle`; only engines for which the bundle has no INT8 graphs.
@@ -155,66 +190,209 @@ def add_to_bundle(
         MotorVAEError: As of `write_bundle`.
     """
     reference = reference_from_bundle(bundle)
+    int8 = int8 or Int8Request()
+    calibration = _calibration(precisions, int8, reference.images, bundle.spec)
+    if not isinstance(calibration, CalibrationImages) and {*precisions} == {"int8"}:
+        return calibration
     with replaced_folder(bundle.folder) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
-        manifest = bundle.manifest
-        files = GraphFolder(folder, bundle.spec, manifest.weights_sha256)
-        writer = BundleWriter(files, reference)
-        images = reference.images
-        searched, left_out = _add(writer, precisions, int8 or Int8Request(), images, tell)
-        on_reports(_with_refused(writer, left_out), searched)
-        writer.finish([entry.file for entry in manifest.files], manifest)
-    return left_out
+        files = GraphFolder(folder, bundle.spec, bundle.manifest.weights_sha256)
+        writer = BundleWriter(files, reference, tell)
+        searched = writer.add(precisions, int8, calibration)
+        on_reports(_with_refused(writer, searched), searched)
+        writer.finish([entry.file for entry in bundle.manifest.files], bundle.manifest)
+    return tuple(one for one in searched if not one.passed)
 
 
-def _add(
-    writer: BundleWriter,
-    precisions: Collection[Precision],
-    int8: Int8Request,
-    held_out: Luma,
-    tell: Tell,
-) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
-    """Add what is asked for; what may be refused at once comes first.
-
-    Where too few are held out for INT8, that is left out.
-    """
-    images, left_out = None, tuple[LeftOut, ...]()
-    if "int8" in precisions:
-        try:
-            images = calibration_from_text(int8.calibration, held_out, writer.files.spec)
-        except DataError as error:
-            if int8.calibration != HELD_OUT:
-                raise
-            keys = (GraphKey("encoder", "int8", target=target) for target in int8.runners)
-            left_out = tuple(LeftOut(key, reason=str(error)) for key in keys)
-    if "bf16" in precisions:
-        tell("bf16 graphs")
-        _add_bf16(writer)
-    if "fp16" in precisions:
-        tell("FP16 graphs")
-        writer.add_fp16()
-    # INT8 is held against the float32 graphs, which are worth that if they passed.
-    if images is None or not all(report.passed for report in writer.reports):
-        return (), left_out
-    search = Int8Search(writer.files, writer.verifier.reference, images, tell)
-    searched, failed = search.graphs_for(int8.runners)
-    for found in searched:
-        if found.calibration is not None:
-            best = found.trials[-1]
-            writer.add_passed(found.keys, best.model, found.calibration, best.reports)
-    return searched, failed
-
-
-def _with_refused(writer: BundleWriter, left_out: Sequence[LeftOut]) -> list[GraphReport]:
-    return [*writer.reports, *(report for part in left_out for report in part.failed)]
-
-
-def _add_bf16(writer: BundleWriter) -> None:
+def _calibration(
+    precisions: Collection[Precision], int8: Int8Request, held_out: Luma, spec: ModelSpec
+) -> CalibrationImages | tuple[Searched, ...]:
+    """Return the images that INT8 takes, or that its graphs are left out as there are too few."""
+    if "int8" not in precisions:
+        return ()
     try:
-        writer.add_bf16()
-    except MissingDependencyError as error:
-        raise missing_dependency(
-            "verifying bf16 graphs", "openvino", extra="openvino", instead="leave out --bf16"
-        ) from error
-    except BackendError as error:
-        raise BackendError(f"{error}; or leave out --bf16") from error
+        return calibration_from_text(int8.calibration, held_out, spec)
+    except DataError as error:
+        if int8.calibration != HELD_OUT:
+            raise
+        keys = (GraphKey("encoder", "int8", target=target) for target in int8.targets)
+        return tuple(Searched(key, reason=str(error)) for key in keys)
+
+
+def _with_refused(writer: BundleWriter, searched: Sequence[Searched]) -> list[GraphReport]:
+    return [*writer.reports, *(report for one in searched for report in one.failed)]
+
+
+class BundleWriter:
+    """Collects graphs in a folder that is not yet in its place: written, verified and listed.
+
+    Args:
+        files: The graphs in the temporary folder.
+        reference: What every graph is compared with.
+        tell: Called with what is being done.
+
+    Attributes:
+        reports: The verifier's, of all graphs that the manifest is to list.
+    """
+
+    def __init__(
+        self, files: GraphFolder, reference: Reference, tell: Tell = lambda _: None
+    ) -> None:
+        self.files, self.reports = files, list[GraphReport]()
+        self._reference, self._tell = reference, tell
+        self._graphs: list[GraphEntry] = []
+        self._verifier = Verifier(reference)
+        part = reference.rows(slice(None, None, -(-len(reference.images) // IN_OPENVINO)))
+        self._in_openvino: Verifier | None = Verifier(part)
+
+    def add_fp32(self, graphs: Mapping[Part, ir.Model]) -> None:
+        """Derive, write and verify all float32 variants of the two graphs."""
+        for key in FP32:
+            model = graphs[key.part].clone()
+            if key.variant == "mu":
+                luma_from_float(model)
+                mu_from_encoder(model)
+            elif key.variant == "phases":
+                phases_from_decoder(model, everywhere=False)
+            self._add(key, model)
+
+    def add(
+        self,
+        precisions: Collection[Precision],
+        int8: Int8Request,
+        calibration: CalibrationImages | tuple[Searched, ...],
+    ) -> tuple[Searched, ...]:
+        """Add precisions to the float32 graphs in the folder; what may be refused comes first.
+
+        Args:
+            precisions: Which.
+            int8: How INT8 graphs are made.
+            calibration: The images for that, or what is left out as there are too few.
+
+        Returns:
+            The searches for INT8 graphs.
+
+        Raises:
+            MissingDependencyError: OpenVINO, which computes bf16, is not installed.
+            BackendError: This processor does not compute in bf16.
+            VerificationError: A weight is beyond the FP16 range.
+        """
+        if "bf16" in precisions:
+            self.add_bf16()
+        if "fp16" in precisions:
+            self.add_fp16()
+        if not isinstance(calibration, CalibrationImages):
+            return calibration
+        # INT8 is compared with the float32 graphs, which are worth that if they passed.
+        if not all(report.passed for report in self.reports):
+            return ()
+        search = Int8Search(self.files, self._reference, calibration, self._tell)
+        searched = search.graphs_for(int8.targets)
+        for found in searched:
+            if found.passed:
+                best, facts = found.trials[-1], {"calibration": found.calibration}
+                entries = (self.files.entry(key, best.model) for key in found.keys)
+                self._graphs += [entry.model_copy(update=facts) for entry in entries]
+                self.reports += best.reports
+        return searched
+
+    def add_fp16(self) -> None:
+        """Derive, write and verify all FP16 variants of the float32 graphs in the folder."""
+        for key in FP16:
+            model = self.files.load(GraphKey(key.part))
+            if key.variant == "full":
+                self._tell(f"{key.title}: activations")
+                exposed = self.files.folder / "exposed.onnx"
+                ir.save(with_values_exposed(model), exposed)
+                self.reports.append(self._verifier.verify_activations(key, exposed))
+                exposed.unlink()
+            else:
+                luma_from_float(model)
+            if key.variant == "mu":
+                mu_from_encoder(model)
+            self._add(key, model, subnormal_weights=fp16_from_fp32(model))
+
+    def add_bf16(self) -> None:
+        """List the float32 graphs that OpenVINO computes in bf16, having verified that."""
+        try:
+            for key in BF16:
+                self._tell(key.title)
+                self.reports += self._verifier.verify_file(key, self.files.file(key))
+                self._graphs.append(self.files.entry(key, self.files.load(key)))
+        except MissingDependencyError as error:
+            raise missing_dependency(
+                "verifying bf16 graphs", "openvino", extra="openvino", instead="leave out --bf16"
+            ) from error
+        except BackendError as error:
+            raise BackendError(f"{error}; or leave out --bf16") from error
+
+    def finish(
+        self,
+        others: Sequence[str],
+        earlier: Manifest | None = None,
+        *,
+        remarks: Sequence[str] = (),
+        ood: OODCapability | None = None,
+    ) -> None:
+        """Check the gate and write the manifest.
+
+        Args:
+            others: Names of the further files of the bundle.
+            earlier: The manifest of the bundle that this one adds to.
+            remarks: See `Manifest`; those of the earlier bundle stay.
+            ood: What out-of-distribution detection can recognise, where no earlier one says so.
+
+        Raises:
+            VerificationError: A graph drifted past its limit; nothing may be kept.
+        """
+        if failed := [report for report in self.reports if not report.passed]:
+            named = ", ".join(clause for report in failed for clause in report.failures)
+            notes = dict.fromkeys(note for report in failed for note in report.notes)
+            where = "".join(f"; {note}" for note in notes if note.startswith(WORST_PROBE))
+            raise VerificationError(
+                f"verification failed, no bundle was written: {named}{where}; "
+                f"{advice_on(failed, self._reference)}"
+            )
+        folder = self.files.folder
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            producer=f"motorvae {own_version()}",
+            created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+            weights_sha256=self.files.weights_sha256,
+            model=self.files.spec,
+            preprocessing=Preprocessing(),
+            graphs=(*(earlier.graphs if earlier else ()), *self._graphs),
+            files=tuple(FileEntry.of(folder / name) for name in others),
+            verification=(*(earlier.verification if earlier else ()), *self.reports),
+            remarks=(*(earlier.remarks if earlier else ()), *remarks),
+            ood=earlier.ood if earlier else ood,
+        )
+        text = manifest.model_dump_json(indent=2) + "\n"
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        load_bundle(folder)
+
+    def _add(self, key: GraphKey, model: ir.Model, *, subnormal_weights: int = 0) -> None:
+        """Write a graph, verify it, and list it; for `subnormal_weights` see `fp16_from_fp32`."""
+        self._tell(key.title)
+        file = self.files.save(key, model)
+        self.reports += self._verifier.verify_file(key, file)
+        if key.precision == "fp32":
+            self.reports += self._openvino_reports(key, file)
+        entry = self.files.entry(key, model)
+        self._graphs.append(entry.model_copy(update={"subnormal_weights": subnormal_weights}))
+
+    def _openvino_reports(self, key: GraphKey, file: GraphFile) -> tuple[GraphReport, ...]:
+        """Verify a float32 graph in OpenVINO too, where it is installed: it may run there.
+
+        Where it is not, or does not open a graph, the manifest holds no such report, and a stream
+        in OpenVINO says so.
+        """
+        if self._in_openvino is None:
+            return ()
+        try:
+            backend = open_engine(file, key, EngineRequest(backend="openvino"))
+        except (MissingDependencyError, BackendError):
+            self._in_openvino = None  # what does not open here does not run here
+            return ()
+        with backend:
+            return self._in_openvino.verify(key, backend)

@@ -1,13 +1,49 @@
-"""motorvae-export."""
+"""motorvae-export: a checkpoint to a bundle, or more precisions and engines into one."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import orjson
+from rich.console import Console
+
+from ..runtime.bundle.graph_key import ENGINES, PARTS, TARGETS, Part, Precision
+from ..runtime.bundle.load import Bundle, load_bundle
+from ..runtime.bundle.manifest import HELD_OUT, MANIFEST, GraphReport
+from ..runtime.core.atomic_files import sha256_of
 from ..runtime.core.command import run_command, stderr_console
-from .options import ExportOptions
-from .run import run_export
+from ..runtime.core.errors import (
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    MissingDependencyError,
+    OutputError,
+    VerificationError,
+    missing_dependency,
+    next_command,
+    sentence_list,
+)
+from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
+from .progress import steps_shown
+from .tables import engine_table, search_table, verification_table
+from .tensorrt.add_engines import (
+    NoBuilder,
+    add_engines_to_bundle,
+    find_builder,
+    profile_from_text,
+)
+from .tensorrt.build import EngineBuildRequest
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from .int8.graphs import Searched
+
+NAMES: dict[Precision, str] = {"fp16": "FP16", "bf16": "bf16", "int8": "INT8"}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -25,6 +61,270 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _export(options: ExportOptions) -> None:
     run_export(options, stderr_console())
+
+
+def run_export(options: ExportOptions, console: Console) -> Path:
+    """Export a checkpoint, or add to a bundle, as `motorvae-export` does.
+
+    Args:
+        options: Its options.
+        console: Where tables, notes and the next command go.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        VerificationError: A graph drifted past its limit. Where only INT8 graphs did, the bundle
+            is there without them.
+        MotorVAEError: An option contradicts another, or something cannot be read, built or written.
+    """
+    options.check()
+    work = _Export(options, console)
+    engines, wants_engine = list(options.engine_precisions), options.wants_engine
+    profile = profile_from_text(options.batch)
+    # Before any work: a builder asked for by name must be there.
+    builder, gpu = find_builder(options.engine if wants_engine else "none")
+    if options.model is None:
+        path = options.output or DEFAULT_OUTPUT
+        made = {f"{name} graphs" for name in options.precisions if name != "int8"}
+        made |= {f"int8 graphs for {target}" for target in options.targets}
+        if wants_engine and not isinstance(builder, NoBuilder):
+            made |= {f"{name} engines of {builder.name}" for name in engines or ["fp32"]}
+        left_out = work.export_checkpoint(path, made)
+    else:
+        path = options.model
+        left_out = work.extend(load_bundle(path))
+    if any((one.key.target, one.key.part) == ("tensorrt", "encoder") for one in left_out):
+        engines = [name for name in engines if name != "int8"]
+        wants_engine = wants_engine and bool(engines)
+    if wants_engine and isinstance(builder, NoBuilder):
+        flags = [f"--{name}" for name in engines]
+        if options.targets != TARGETS and "int8" in engines:
+            flags.append("tensorrt")  # of --int8, which comes last
+        command = next_command("motorvae-export", "--model", path, *flags)
+        console.print(
+            f"no engine was built: {builder.reason}; on the machine that will run it: {command}"
+        )
+    elif wants_engine and not isinstance(builder, NoBuilder):
+        for precision in engines or ["fp32"]:
+            work.build_engines(
+                path,
+                EngineBuildRequest(builder, gpu, precision, profile, options.workspace_mib),
+            )
+    if left_out:
+        clauses = dict.fromkeys(one.sentence for one in left_out)
+        raise VerificationError(
+            f"{path} is there, but not all of it: {'; '.join(clauses)}; calibrate on more of what "
+            "the camera will see with --calibration, train for more steps, or use another precision"
+        )
+    if options.model is None:
+        model = [] if path == DEFAULT_OUTPUT else ["--model", path]
+        console.print(f"next: {next_command('motorvae-stream', '0', *model)}")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Export:
+    """One run of the command: its options, and the console for tables and notes."""
+
+    options: ExportOptions
+    console: Console
+
+    def export_checkpoint(self, output: Path, made: set[str]) -> tuple[Searched, ...]:
+        """Write a bundle of a training run; `made` is what it will hold, engines included."""
+        options, console = self.options, self.console
+        try:
+            with steps_shown(console, "loading torch"):
+                from ..training.checkpoint import (  # noqa: PLC0415
+                    model_from_checkpoint,
+                    statistics_name,
+                    weights_name,
+                )
+                from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
+                from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
+                from .int8.graphs import Int8Request  # noqa: PLC0415
+                from .onnx_export import is_exported_as, onnx_from_model  # noqa: PLC0415
+                from .verify.reference import held_out_from_run  # noqa: PLC0415
+                from .verify.torch_reference import reference_from_model  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise _missing(
+                error,
+                "exporting a checkpoint",
+                extra="train,export,cpu",
+                instead="export elsewhere and add precisions here with --model",
+            ) from error
+
+        run = options.checkpoint or DEFAULT_CHECKPOINT
+        check_replaceable(output)
+        model, config = model_from_checkpoint(run, options.weights)
+        folder = run if run.is_dir() else run.parent
+        spec = config.model
+        weights_sha256 = sha256_of(folder / weights_name(folder, options.weights))
+
+        def exported() -> dict[Part, ir.Model]:
+            with steps_shown(console, "exporting the graphs"):
+                return {part: onnx_from_model(model, spec, part) for part in PARTS}
+
+        held = _parts_of_bundle(output)
+        lost = sorted(held - made)
+        # Engines of the same weights stay until new ones stand: a build can fail or be interrupted.
+        has_engines = any("engines of" in part for part in held)
+        if (lost or has_engines) and not options.replace:
+            bundle = _bundle_of(output, weights_sha256)
+            if bundle is not None and is_exported_as(bundle, exported()):
+                console.print(f"{output} is of the same weights, and what it holds is kept")
+                return self.extend(bundle)
+            if lost:
+                raise OutputError(
+                    f"{output} holds {sentence_list(lost)}, which this export would not make "
+                    "again: ask for them as well, name another --output, or let them go with "
+                    "--replace"
+                )
+        statistics = statistics_name(folder, options.weights)
+        with steps_shown(console, "computing what the graphs are compared with"):
+            held_out, spread = held_out_from_run(
+                folder,
+                image_size=spec.image_size,
+                latent_size=spec.latent_size,
+                statistics=statistics,
+            )
+            reference = reference_from_model(model, held_out, spread)
+            problem = learned_from_reconstructions(
+                reference.images, reference.reconstruction[:], reference.mu, reference.log_var
+            ).sentence()
+        if problem and not options.anyway:
+            raise CheckpointError(
+                f"the model of {folder} has learned too little, no bundle was written: {problem}; "
+                "or export it --anyway"
+            )
+        remarks = [f"learned too little: {problem}"] if problem else []
+        if len(reference.images) == 1:
+            remarks.append("one held-out image cannot tell whether its model has learned anything")
+        for remark in remarks:
+            console.print(f"warning: this model: {remark}")
+        graphs = exported()
+        with steps_shown(console, "float32 graphs") as show:
+            left_out = write_bundle(
+                output,
+                graphs=graphs,
+                spec=spec,
+                weights_sha256=weights_sha256,
+                statistics=folder / statistics,
+                reference=reference,
+                remarks=remarks,
+                held_out=held_out,
+                precisions=options.precisions,
+                int8=Int8Request(options.targets, options.calibration),
+                on_reports=self._show_reports,
+                tell=show,
+            )
+        console.print(f"bundle of {folder.resolve().name} in {output}")
+        return left_out
+
+    def extend(self, bundle: Bundle) -> tuple[Searched, ...]:
+        """Add what is asked for and not there; only that needs the ONNX packages."""
+        targets = self.options.targets
+        there = {(entry.precision, entry.made_for) for entry in bundle.manifest.graphs}
+        missing = tuple(target for target in targets if ("int8", target) not in there)
+        if targets and not missing and self.options.calibration != HELD_OUT:
+            raise ConfigError(
+                f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "
+                "export the checkpoint again with it and --replace, or leave it out"
+            )
+        lacking: list[Precision] = []
+        for precision in self.options.precisions:
+            of = ""
+            if precision == "int8":
+                present = [target for target in targets if target not in missing]
+                # Of INT8, those for some engines may be there.
+                of = f" for {' and '.join(present)}" if missing else ""
+                is_lacking, is_there = bool(missing), bool(present)
+            else:
+                is_there = any(precision == of_graph for of_graph, _ in there)
+                is_lacking = not is_there
+            if is_lacking:
+                lacking.append(precision)
+            if is_there:
+                self.console.print(f"{bundle.folder} has {NAMES[precision]} graphs{of} already")
+        if not lacking:
+            return ()
+        try:
+            from .bundle import add_to_bundle  # noqa: PLC0415
+            from .int8.graphs import Int8Request  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise _missing(error, "deriving a precision", extra="export,cpu") from error
+
+        with steps_shown(self.console, "reading the bundle") as show:
+            left_out = add_to_bundle(
+                bundle,
+                lacking,
+                int8=Int8Request(missing, self.options.calibration),
+                on_reports=self._show_reports,
+                tell=show,
+            )
+        refused = {one.key.target for one in left_out if one.key.part == "encoder"}
+        added = [name for name in lacking if name != "int8" or set(missing) - refused]
+        if added:
+            names = " and ".join(NAMES[precision] for precision in added)
+            self.console.print(f"{names} graphs added to {bundle.folder}")
+        return left_out
+
+    def build_engines(self, path: Path, request: EngineBuildRequest) -> None:
+        """Build, verify and show the engines of one precision."""
+        engine_manifests = add_engines_to_bundle(
+            load_bundle(path), request, self.console, on_reports=self._show_reports
+        )
+        self.console.print(engine_table(engine_manifests))
+        reasons = {one.verification.reason for one in engine_manifests}
+        for reason in sorted(reason for reason in reasons if reason):
+            self.console.print(f"not verified: {reason}")
+
+    def _show_reports(
+        self, reports: Sequence[GraphReport], searched: Sequence[Searched] = ()
+    ) -> None:
+        console = self.console
+        if tried := [one for one in searched if one.trials]:
+            console.print(search_table(tried))
+        console.print(verification_table(reports))
+        for engine in sorted({report.engine for report in reports}):
+            console.print(engine)
+        precisions: dict[tuple[str, int], dict[str, None]] = {}
+        for report in reports:
+            precisions.setdefault((report.reference, report.images), {})[report.precision] = None
+        for (reference, images), of in sorted(precisions.items()):
+            console.print(f"{', '.join(of)} against {reference} on {images} held-out images")
+        for note in dict.fromkeys(note for report in reports for note in report.notes):
+            console.print(f"note: {note}")
+
+
+def _parts_of_bundle(folder: Path) -> set[str]:
+    """Return what a bundle of any version holds beyond float32 graphs; nothing where none is."""
+    if not (folder / MANIFEST).exists():
+        return set()
+    parts = set()
+    for entry in orjson.loads((folder / MANIFEST).read_bytes())["graphs"]:
+        target = entry.get("made_for") if entry["precision"] == "int8" else None
+        parts.add(f"{entry['precision']} graphs" + (f" for {target}" if target else ""))
+    for path in (folder / ENGINES).glob("*.engine"):
+        precision, package = path.stem.split(".")[-2:]
+        parts.add(f"{precision} engines of {package}")
+    return parts - {"fp32 graphs"}
+
+
+def _bundle_of(folder: Path, weights_sha256: str) -> Bundle | None:
+    """Return a bundle if it is whole and of these weights."""
+    try:
+        bundle = load_bundle(folder)
+    except BundleError:
+        return None
+    return bundle if bundle.manifest.weights_sha256 == weights_sha256 else None
+
+
+def _missing(
+    error: ModuleNotFoundError, feature: str, *, extra: str, instead: str | None = None
+) -> MissingDependencyError:
+    package = (error.name or "a package").partition(".")[0].replace("_", "-")
+    return missing_dependency(feature, package, extra=extra, instead=instead)
 
 
 if __name__ == "__main__":

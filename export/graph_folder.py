@@ -1,30 +1,20 @@
-"""GraphFolder: graphs of one model as files that are in no bundle yet, and what they say inside."""
+"""GraphFolder: graphs of one model as files that are in no bundle yet, with notes inside."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 import onnx
 import onnx_ir as ir
 
 from ..runtime.bundle.graph_key import GraphKey
-from ..runtime.bundle.manifest import GraphEntry
-from ..runtime.core.atomic_files import sha256_of
+from ..runtime.bundle.manifest import FileEntry, GraphEntry
+from ..runtime.core.packages import own_version
 from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.open import GraphFile
 from .transforms.fp16 import check_precision
-
-
-class FileFacts(TypedDict):
-    """What a bundle's manifest says of any file."""
-
-    file: str
-    sha256: str
-    size_bytes: int
 
 
 class GraphFolder:
@@ -52,23 +42,31 @@ class GraphFolder:
 
         Args:
             key: Which.
-            model: The graph; its description is changed.
+            model: The graph. Into it is written what it is, and nothing of when or where it was
+                made: bytes repeat.
             excluded: Layers of an INT8 graph that stay in float32.
 
         Raises:
             VerificationError: It is not of its precision.
         """
-        describe(model, key, spec=self.spec, weights=self.weights_sha256)
+        model.producer_name, model.producer_version = "motorvae", own_version()
+        model.doc_string = f"{key.title} of a motorVAE"
+        model.metadata_props.update(
+            {
+                "motorvae.graph": key.part,
+                "motorvae.precision": key.precision,
+                "motorvae.variant": key.variant,
+                "motorvae.model": self.spec.model_dump_json(),
+                "motorvae.weights_sha256": self.weights_sha256,
+            }
+        )
+        if key.target:
+            model.metadata_props["motorvae.made_for"] = key.target
         check_precision(model, key.precision, excluded)
         file = self.file(key)
         ir.save(model, file.path)
         onnx.checker.check_model(file.path, full_check=True)
         return file
-
-    def remove(self, keys: Iterable[GraphKey]) -> None:
-        """Delete graphs."""
-        for key in keys:
-            self.file(key).path.unlink()
 
     @contextlib.contextmanager
     def candidate(self, model: ir.Model) -> Iterator[GraphFile]:
@@ -81,39 +79,9 @@ class GraphFolder:
     def entry(self, key: GraphKey, model: ir.Model) -> GraphEntry:
         """Return a graph's entry for the manifest."""
         return GraphEntry(
-            **facts_of(self.file(key).path),
+            **FileEntry.of(self.file(key).path).model_dump(),
             **key.fields,
             opset=model.opset_imports[""],
             inputs=key.inputs(self.spec),
             outputs=key.outputs(self.spec),
         )
-
-
-def describe(model: ir.Model, key: GraphKey, *, spec: ModelSpec, weights: str) -> None:
-    """Write into a graph what it is and nothing of when or where it was made: bytes repeat.
-
-    Args:
-        model: Changed in place.
-        key: Which graph it is.
-        spec: Sizes of the model.
-        weights: SHA-256 of the weights, in hexadecimal digits.
-    """
-    model.producer_name = "motorvae"
-    model.producer_version = importlib.metadata.version("motorvae")
-    model.doc_string = f"{key.title} of a motorVAE"
-    model.metadata_props.update(
-        {
-            "motorvae.graph": key.part,
-            "motorvae.precision": key.precision,
-            "motorvae.variant": key.variant,
-            "motorvae.model": spec.model_dump_json(),
-            "motorvae.weights_sha256": weights,
-        }
-    )
-    if key.target:
-        model.metadata_props["motorvae.made_for"] = key.target
-
-
-def facts_of(path: Path) -> FileFacts:
-    """Return what a manifest says of a file."""
-    return {"file": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}

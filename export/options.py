@@ -8,11 +8,14 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from ..runtime.bundle.graph_key import TARGETS, Precision, Target
 from ..runtime.bundle.manifest import HELD_OUT
+from ..runtime.core.errors import ConfigError
 from .tensorrt.add_engines import EngineChoice
 
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
+MOST_WORKSPACE_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,69 @@ class ExportOptions:
     workspace_mib: int | None = None
     """Most scratch memory that an engine may take, in MiB; by default up to 1024, less where the
     GPU shares the computer's memory."""
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The engines that INT8 graphs are asked for: all where `--int8` names none."""
+        if self.int8 is None:
+            return ()
+        names = [name for text in self.int8 for name in text.split(",") if name]
+        if unknown := [name for name in names if name not in TARGETS]:
+            raise ConfigError(
+                f"--int8 {unknown[0]}: no such engine, name some of {', '.join(TARGETS)}, or none "
+                "for all"
+            )
+        return tuple(target for target in TARGETS if not names or target in names)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The graphs that are asked for beside float32."""
+        asked: dict[Precision, bool] = {
+            "fp16": self.fp16,
+            "bf16": self.bf16,
+            "int8": self.int8 is not None,
+        }
+        return tuple(name for name, is_asked in asked.items() if is_asked)
+
+    @property
+    def engine_precisions(self) -> tuple[Precision, ...]:
+        """The precisions of these that TensorRT engines are built of."""
+        of_int8 = "tensorrt" in self.targets
+        return tuple(
+            name for name in self.precisions if name == "fp16" or (name == "int8" and of_int8)
+        )
+
+    @property
+    def wants_engine(self) -> bool:
+        """Whether engines are to be built, where this machine can."""
+        return bool(self.engine_precisions) if self.engine == "auto" else self.engine != "none"
+
+    def check(self) -> None:
+        """Refuse options that contradict one another.
+
+        Raises:
+            ConfigError: They do, or one is out of range.
+        """
+        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= MOST_WORKSPACE_MIB:
+            raise ConfigError(
+                f"workspace_mib={self.workspace_mib} is out of range: take 1 to "
+                f"{MOST_WORKSPACE_MIB}"
+            )
+        if self.calibration != HELD_OUT and self.int8 is None:
+            raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
+        if self.model is None:
+            return
+        if self.weights != "best" or self.anyway:
+            raise ConfigError(
+                "--weights and --anyway are about a checkpoint: leave them out, or leave out "
+                "--model"
+            )
+        if self.checkpoint or self.output:
+            raise ConfigError(
+                f"--model {self.model} changes that bundle in place: leave out --checkpoint "
+                "and --output, or leave out --model"
+            )
+        if not self.precisions and not self.wants_engine:
+            raise ConfigError(
+                f"nothing to add to {self.model}: name a precision, such as --fp16, or an --engine"
+            )

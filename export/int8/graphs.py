@@ -26,7 +26,7 @@ from ..verify.metrics import FEWEST_FOR_BOUND
 from ..verify.reference import Reference, reference_from_graphs
 from ..verify.verifier import Verifier, opened_as_verified
 from .images import CalibrationImages
-from .search import METHODS, Question, Trial, search
+from .search import METHODS, Search, Trial
 
 SCREENED = 32
 """About so many of the images that choose, evenly taken, see each candidate first."""
@@ -46,49 +46,43 @@ class Int8Request:
     """What is asked for.
 
     Attributes:
-        runners: For which kinds of engines.
+        targets: For which kinds of engines.
         calibration: Where ranges come from; see `calibration_from_text`.
     """
 
-    runners: tuple[Target, ...] = TARGETS
+    targets: tuple[Target, ...] = TARGETS
     calibration: str = HELD_OUT
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """Every candidate for one graph; the last is the one that was kept, or the best refused.
+    """What came of the search for one graph.
 
     Attributes:
-        key: Which graph.
-        trials: The candidates.
+        key: Which graph: an encoder, without which nothing of its set is kept, or a decoder.
+        trials: Every candidate; the last is the one that was kept, or the best refused.
         keys: What was kept: the graph, and a leaner variant of it; both are in the folder.
         calibration: How these were calibrated; None where nothing was kept.
-    """
-
-    key: GraphKey
-    trials: tuple[Trial, ...]
-    keys: tuple[GraphKey, ...] = ()
-    calibration: Calibration | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether a graph was kept."""
-        return self.trials[-1].passed
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """What a bundle lacks of one kind of engine's INT8 graphs, as it did not pass.
-
-    Attributes:
-        key: What failed: an encoder, without which nothing of the set is kept, or a decoder.
-        failed: The reports of the best candidate that did not pass.
         reason: Why there was no candidate, such as too few images; empty where there was one.
     """
 
     key: GraphKey
-    failed: tuple[GraphReport, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    keys: tuple[GraphKey, ...] = ()
+    calibration: Calibration | None = None
     reason: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether a graph was kept."""
+        return bool(self.keys)
+
+    @property
+    def failed(self) -> tuple[GraphReport, ...]:
+        """The reports of the best candidate that did not pass."""
+        return tuple(
+            report for trial in self.trials[-1:] for report in trial.reports if not report.passed
+        )
 
     @property
     def sentence(self) -> str:
@@ -134,44 +128,35 @@ class Int8Search:
             judging = replace(judging, risk=RISK_OF_ONE)
         self._choosing, self._judging = Verifier(choosing), Verifier(judging, notes=self._notes())
         key = GraphKey("encoder")
-        self._encoder, self._phases = files.load(key), files.load(GraphKey("decoder"))
+        self._encoder, decoder = files.load(key), files.load(GraphKey("decoder"))
         inputs = input_from_luma(images.luma[:, None])
         with open_engine(files.file(key), key) as backend:
             self._latents = run_in_batches(backend, inputs)
         tell("how far channels reach")
         equalise(self._encoder, reach_over(self._encoder, inputs, files.folder))
-        mu = self._latents["mu"]
-        # Decoders gain from it in some models and lose in others: the search has both.
-        equalised = self._phases.clone()
-        equalise(equalised, reach_over(equalised, mu, files.folder))
-        for decoder in (self._phases, equalised):
-            phases_from_decoder(decoder, everywhere=True)
         self._in_encoder = Activations(
             self._encoder, inputs, negative_side=NEGATIVE_SIDE, progress=self._counted("encoder")
         )
-        self._decoders = {
-            is_equalised: (decoder, Activations(decoder, mu, progress=self._counted("decoder")))
-            for is_equalised, decoder in ((False, self._phases), (True, equalised))
-        }
+        # Decoders gain from it in some models and lose in others: the search has both.
+        mu, equalised = self._latents["mu"], decoder.clone()
+        equalise(equalised, reach_over(equalised, mu, files.folder))
+        self._decoders: dict[bool, tuple[ir.Model, Activations]] = {}
+        for is_equalised, model in ((False, decoder), (True, equalised)):
+            phases_from_decoder(model, everywhere=True)
+            activations = Activations(model, mu, progress=self._counted("decoder"))
+            self._decoders[is_equalised] = (model, activations)
 
-    def graphs_for(
-        self, targets: Sequence[Target]
-    ) -> tuple[tuple[Searched, ...], tuple[LeftOut, ...]]:
-        """Search for the graphs of kinds of engines; return the searches, and what did not pass.
+    def graphs_for(self, targets: Sequence[Target]) -> tuple[Searched, ...]:
+        """Search for the graphs of kinds of engines.
 
         An engine's decoder is not searched for where its encoder failed: rows come from encoders.
         """
         searched: list[Searched] = []
-        left_out: list[LeftOut] = []
         for target in targets:
-            for search_one in (self._encoders_for, self._decoder_for):
-                found = search_one(target)
-                searched.append(found)
-                if not found.passed:
-                    failed = tuple(r for r in found.trials[-1].reports if not r.passed)
-                    left_out.append(LeftOut(found.key, failed))
-                    break
-        return tuple(searched), tuple(left_out)
+            searched.append(self._encoders_for(target))
+            if searched[-1].passed:
+                searched.append(self._decoder_for(target))
+        return tuple(searched)
 
     def _encoders_for(self, target: Target) -> Searched:
         """Find an encoder with both outputs, and the part of it that gives `mu`."""
@@ -190,16 +175,11 @@ class Int8Search:
             correct_biases(corrected, found, self._latents)
             return derived(corrected)
 
-        def both(model: ir.Model) -> dict[GraphKey, ir.Model]:
-            mu = model.clone()
-            mu_from_encoder(mu)
-            return {key: model, replace(key, variant="mu"): mu}
-
         layers = [*layers_of(self._encoder)]
         # TensorRT's signed type would drop luma's lowest bit; the layer that reads it is small.
         excluded = tuple(layers[:1]) if target == "tensorrt" else ()
         methods = [replace(method, equalised=True) for method in METHODS]
-        found = self._search(key, derive, both, layers, excluded, methods=methods)
+        found = self._search(key, derive, layers, excluded, methods)
         if found.passed:
             for verifier in (self._choosing, self._judging):
                 luma = verifier.reference.images[:, None]
@@ -213,54 +193,51 @@ class Int8Search:
             decoder, activations = self._decoders[method.equalised]
             return int8_from_fp32(decoder, activations.ranges(method), target, excluded=excluded)
 
-        layers = [*layers_of(self._phases)]
         methods = (*METHODS, *(replace(method, equalised=True) for method in METHODS))
-        return self._search(key, derive, lambda model: {key: model}, layers, methods=methods)
+        return self._search(key, derive, [*layers_of(self._decoders[False][0])], (), methods)
 
     def _search(
         self,
         key: GraphKey,
         derive: Callable[[Method, Sequence[str]], ir.Model],
-        variants_of: Callable[[ir.Model], dict[GraphKey, ir.Model]],
         layers: Sequence[str],
-        excluded: tuple[str, ...] = (),
-        *,
+        excluded: tuple[str, ...],
         methods: Sequence[Method],
     ) -> Searched:
         some = slice(None, None, max(1, len(self._images.choosing) // SCREENED))
-        keys: tuple[GraphKey, ...] = ()
+        keys = (key, replace(key, variant="mu")) if key.part == "encoder" else (key,)
 
-        def on_choosing(model: ir.Model, rows: slice = slice(None)) -> tuple[GraphReport, ...]:
-            with self._files.candidate(model) as file:
+        def verify(trial: Trial) -> Sequence[GraphReport]:
+            if trial.judges == "judging":
+                return self._judged(trial, keys)
+            rows = some if trial.judges == "some" else slice(None)
+            with self._files.candidate(trial.model) as file:
                 return self._choosing.rows(rows).verify_file(key, file)
 
-        def judge(trial: Trial) -> tuple[GraphReport, ...]:
-            """Verify the very files that are kept where they pass."""
-            nonlocal keys
-            models = variants_of(trial.model)
-            files = {k: self._files.save(k, model, trial.excluded) for k, model in models.items()}
-            reports = [
-                report for k, file in files.items() for report in self._judging.verify_file(k, file)
-            ]
-            keys = tuple(models)
-            if not all(report.passed for report in reports):
-                self._files.remove(keys)
-            return tuple(reports)
-
-        question = Question(
-            derive=derive,
-            screen=lambda model: on_choosing(model, some),
-            choose=on_choosing,
-            judge=judge,
-            layers=layers,
-            excluded=excluded,
-            methods=methods,
+        trials = Search(
+            derive,
+            verify,
+            layers,
+            excluded,
+            methods,
             tell=lambda candidate: self._tell(f"{key.title}: {candidate}"),
-        )
-        trials = search(question)
+        ).run()
         if not trials[-1].passed:
             return Searched(key, trials)
         return Searched(key, trials, keys, self._calibration(trials))
+
+    def _judged(self, trial: Trial, keys: Sequence[GraphKey]) -> list[GraphReport]:
+        """Verify the very files that are kept where they pass."""
+        models = {key: trial.model.clone() if key.variant == "mu" else trial.model for key in keys}
+        reports: list[GraphReport] = []
+        for key, model in models.items():
+            if key.variant == "mu":
+                mu_from_encoder(model)
+            reports += self._judging.verify_file(key, self._files.save(key, model, trial.excluded))
+        if not all(report.passed for report in reports):
+            for key in keys:
+                self._files.file(key).path.unlink()
+        return reports
 
     def _run(self, key: GraphKey, model: ir.Model, inputs: Batch) -> Outputs:
         """Return what a candidate gives, on the engine that it is verified on."""

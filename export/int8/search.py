@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import onnx_ir as ir
@@ -14,67 +14,49 @@ from ..verify.metrics import share_of_limit
 
 METHODS = tuple(Method(percentile) for percentile in (None, 99.9, 99.99, 99.995, 99.999, 99.9999))
 MOST_FINALISTS = 5
-"""So many candidates are held against the images that judge: each look at them makes it a little
+"""So many candidates are verified on the images that judge: each look at them makes it a little
 likelier that one passes by luck."""
 MOST_METHODS = 3
 """So many of them differ in their ranges alone; the others have more layers in float32."""
 
 Judges = Literal["some", "choosing", "judging"]
+"""Some of the images that choose, all of them, or those that judge, which neither calibrated nor
+chose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One candidate and what the gate said of it.
+    """One candidate and its verification.
 
     Attributes:
         method: Where ranges end.
         excluded: Layers left in float32.
-        share: The largest share of a limit that it used; above 1 where it failed.
-        judges: Which images said so: some of those that choose, all of them, or those that judge.
         model: The graph.
-        reports: Where `share` comes from.
+        judges: Which images it was verified on.
+        reports: What came of it.
     """
 
     method: Method
     excluded: tuple[str, ...]
-    share: float
-    judges: Judges
     model: ir.Model
+    judges: Judges = "some"
     reports: tuple[GraphReport, ...] = ()
 
     @property
+    def share(self) -> float:
+        """The largest share of a limit that it used; above 1 where it failed."""
+        # The bounds of few images are too wide to choose by: only those that judge have them.
+        return share_of_limits(self.reports, with_bounds=self.judges == "judging")
+
+    @property
     def passed(self) -> bool:
-        """Whether the images that judge found it within every limit."""
+        """Whether it is within every limit on the images that judge."""
         return self.judges == "judging" and all(report.passed for report in self.reports)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a search is about.
-
-    Attributes:
-        derive: Makes the graph for a method and layers that stay in float32.
-        screen: Runs a graph on some of the images that choose.
-        choose: Runs a graph on all of them.
-        judge: Runs a candidate on the images that judge; they neither calibrated nor chose.
-        layers: All layers, first to last.
-        excluded: Layers that stay in float32 in any case.
-        methods: What is tried.
-        tell: Called with what is being tried.
-    """
-
-    derive: Callable[[Method, Sequence[str]], ir.Model]
-    screen: Callable[[ir.Model], Sequence[GraphReport]]
-    choose: Callable[[ir.Model], Sequence[GraphReport]]
-    judge: Callable[[Trial], Sequence[GraphReport]]
-    layers: Sequence[str]
-    excluded: tuple[str, ...] = ()
-    methods: Sequence[Method] = METHODS
-    tell: Callable[[str], None] = lambda _: None
-
-
-def search(question: Question) -> tuple[Trial, ...]:
-    """Find the INT8 graph to keep; it is the last trial.
+@dataclass(slots=True)
+class Search:
+    """Finds the INT8 graph to keep.
 
     First every method is tried with all layers in INT8. Graphs of one structure run at one speed,
     so the most accurate goes first before the images that judge. Where none passes, layers go back
@@ -86,111 +68,99 @@ def search(question: Question) -> tuple[Trial, ...]:
     method must have that much head room before it is judged. Where none has it, the looks at the
     judges that are left go to those with layers in float32 that are best without it.
 
-    Returns:
-        All trials. Where none passed, the last is the best by the most images that saw any.
+    Attributes:
+        derive: Makes the graph for a method and layers that stay in float32.
+        verify: Runs a trial's graph on the images that its `judges` names.
+        layers: All layers, first to last.
+        excluded: Layers that stay in float32 in any case.
+        methods: What is tried.
+        tell: Called with what is being tried.
     """
-    return _Search(question).trials()
 
+    derive: Callable[[Method, Sequence[str]], ir.Model]
+    verify: Callable[[Trial], Sequence[GraphReport]]
+    layers: Sequence[str]
+    excluded: tuple[str, ...] = ()
+    methods: Sequence[Method] = METHODS
+    tell: Callable[[str], None] = lambda _: None
+    _trials: list[Trial] = field(default_factory=list, init=False)
+    _head_room: dict[Method, float] = field(default_factory=dict, init=False)
 
-class _Search:
-    def __init__(self, question: Question) -> None:
-        self._question = question
-        self._trials: list[Trial] = []
-        self._finalists = 0
-        self._head_room: dict[Method, float] = {}
+    def run(self) -> tuple[Trial, ...]:
+        """Return all trials. The last is the graph to keep.
 
-    def trials(self) -> tuple[Trial, ...]:
-        question = self._question
-        ranked = sorted([self._screened(method) for method in question.methods], key=_by_share)
+        Where none passed, it is the best by the most images that verified any.
+        """
+        ranked = sorted([self._screened(method) for method in self.methods], key=_by_share)
         for trial in ranked:
-            if self._finalists == MOST_METHODS or trial.share > 1:
+            if len(self._verified_by("judging")) == MOST_METHODS or trial.share > 1:
                 break
             if self._passes(trial):
                 return tuple(self._trials)
-        judged = [trial for trial in self._trials if trial.judges == "judging"]
-        best = min(judged or ranked, key=_by_share).method
+        best = min(self._verified_by("judging") or ranked, key=_by_share).method
         # One layer, a head, may be cut away later, and most of the rest must still be INT8.
-        most = (len(question.layers) - 1) // 2 - len(question.excluded)
-        others = [layer for layer in question.layers if layer not in question.excluded]
+        most = (len(self.layers) - 1) // 2 - len(self.excluded)
+        others = [layer for layer in self.layers if layer not in self.excluded]
         alone = [self._screened(best, layer) for layer in others] if most > 0 else []
         order = [trial.excluded[-1] for trial in sorted(alone, key=_by_share)]
         layered = []
         for count in range(1, most + 1):
-            if self._finalists == MOST_FINALISTS:
+            if len(self._verified_by("judging")) == MOST_FINALISTS:
                 break
             layered.append(self._screened(best, *order[:count]))
             if self._passes(layered[-1]):
                 return tuple(self._trials)
         # Head room is a guess from one failure, which these layers may have been the cause of.
         for trial in sorted(layered, key=_by_share):
-            if not self._was_judged(trial) and self._passes(trial, head_room=1.0):
+            judged = {(one.method, one.excluded) for one in self._verified_by("judging")}
+            is_new = (trial.method, trial.excluded) not in judged
+            if is_new and self._passes(trial, head_room=1.0):
                 return tuple(self._trials)
-        return (*self._trials, self._best())
+        found = self._verified_by("judging") or self._verified_by("choosing")
+        if not found:
+            found = [self._verified(min(self._trials, key=_by_share), "choosing")]
+        return (*self._trials, min(found, key=_by_share))
 
     def _screened(self, method: Method, *layers: str) -> Trial:
-        question = self._question
-        excluded = (*question.excluded, *layers)
-        question.tell(f"{method}, {', '.join(excluded) or 'nothing'} in float32")
-        model = question.derive(method, excluded)
-        reports = tuple(question.screen(model))
-        trial = Trial(method, excluded, _share_of_values(reports), "some", model, reports)
-        self._trials.append(trial)
-        return trial
-
-    def _was_judged(self, trial: Trial) -> bool:
-        return any(
-            (of.judges, of.method, of.excluded) == ("judging", trial.method, trial.excluded)
-            for of in self._trials
-        )
+        excluded = (*self.excluded, *layers)
+        self.tell(f"{method}, {', '.join(excluded) or 'nothing'} in float32")
+        return self._verified(Trial(method, excluded, self.derive(method, excluded)), "some")
 
     def _passes(self, trial: Trial, head_room: float | None = None) -> bool:
-        """Hold a candidate against ever more images, for as long as it passes."""
+        """Verify a candidate on ever more images, for as long as it passes."""
         if head_room is None:
             head_room = self._head_room.get(trial.method, 1.0)
-        if self._finalists == MOST_FINALISTS or trial.share * head_room > 1:
+        finalists = len(self._verified_by("judging"))
+        if finalists == MOST_FINALISTS or trial.share * head_room > 1:
             return False
-        chosen = self._chosen(trial)
+        chosen = self._verified(trial, "choosing")
         if chosen.share * head_room > 1:
             return False
-        self._finalists += 1
-        self._question.tell(f"{trial.method}: finalist {self._finalists}")
-        reports = tuple(self._question.judge(chosen))
-        share = share_of_limits(reports)
-        judged = replace(chosen, share=share, judges="judging", reports=reports)
-        self._trials.append(judged)
+        self.tell(f"{trial.method}: finalist {finalists + 1}")
+        judged = self._verified(chosen, "judging")
         if not judged.passed and chosen.share > 0:
-            self._head_room[trial.method] = max(head_room, share / chosen.share)
+            self._head_room[trial.method] = max(head_room, judged.share / chosen.share)
         return judged.passed
 
-    def _chosen(self, trial: Trial) -> Trial:
-        reports = tuple(self._question.choose(trial.model))
-        chosen = replace(trial, share=_share_of_values(reports), judges="choosing", reports=reports)
-        self._trials.append(chosen)
-        return chosen
+    def _verified(self, trial: Trial, judges: Judges) -> Trial:
+        trial = replace(trial, judges=judges)
+        self._trials.append(replace(trial, reports=tuple(self.verify(trial))))
+        return self._trials[-1]
 
-    def _best(self) -> Trial:
-        """Return the best of those that judges, or else all that choose, found wanting."""
-        for judges in ("judging", "choosing"):
-            found = [trial for trial in self._trials if trial.judges == judges]
-            if found:
-                return min(found, key=_by_share)
-        return self._chosen(min(self._trials, key=_by_share))
+    def _verified_by(self, judges: Judges) -> list[Trial]:
+        return [trial for trial in self._trials if trial.judges == judges]
 
 
-def share_of_limits(reports: Sequence[GraphReport]) -> float:
+def share_of_limits(reports: Sequence[GraphReport], *, with_bounds: bool = True) -> float:
     """Return the largest share of its limit that any gated figure uses; above 1 if one failed.
 
-    Where a figure has a bound for fresh images, it is the bound's share.
+    Where a figure has a bound for fresh images, it is the bound's share, or with `with_bounds` off
+    that of the value that was seen.
     """
     metrics = [metric for report in reports for metric in report.metrics]
+    if not with_bounds:
+        metrics = [metric.model_copy(update={"bound": None}) for metric in metrics]
     return max(map(share_of_limit, metrics), default=0.0)
-
-
-def _share_of_values(reports: Sequence[GraphReport]) -> float:
-    """Return the same by what was seen: the bounds of few images are too wide to choose by."""
-    metrics = [metric for report in reports for metric in report.metrics]
-    seen = [metric.model_copy(update={"bound": None}) for metric in metrics]
-    return max(map(share_of_limit, seen), default=0.0)
 
 
 def _by_share(trial: Trial) -> float:

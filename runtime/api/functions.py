@@ -142,8 +142,8 @@ def export(
     """
     from rich.console import Console  # noqa: PLC0415  # neither is needed to stream
 
+    from .export.cli import run_export  # noqa: PLC0415
     from .export.options import ExportOptions  # noqa: PLC0415
-    from .export.run import run_export  # noqa: PLC0415
 
     given = checked_keywords(ExportKeywords, options)
     if "int8" in given:

@@ -15,10 +15,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from motorvae.export.bundle import add_to_bundle
+from motorvae.export.bundle import FP16, FP32, add_to_bundle
 from motorvae.export.int8.graphs import Searched
 from motorvae.export.verify.reference import Reference
-from motorvae.export.writer import FP16, FP32
 from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Part
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.bundle.manifest import GraphReport

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from motorvae.export.cli import main
@@ -296,3 +300,93 @@ def test_an_export_of_other_weights_names_what_would_go(
     assert "bundle holds fp16 engines of tensorrt, int8 graphs for openvino" in said
     assert "let them go with --replace" in said
     assert titles(here / "bundle") == before
+
+
+def rewritten(bundle: Path, graph: str, change: Callable[[onnx.ModelProto], None]) -> None:
+    """Change a graph of a bundle, and write into its manifest that another motorVAE made it."""
+    model = onnx.load(bundle / graph)
+    change(model)
+    onnx.save(model, bundle / graph)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["producer"] = "motorvae 0.0.1"
+    for entry in manifest["graphs"]:
+        if entry["file"] == graph:
+            entry["sha256"] = sha256_of(bundle / graph)
+            entry["size_bytes"] = (bundle / graph).stat().st_size
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def named_by_another_torch(model: onnx.ModelProto) -> None:
+    model.producer_version = "0.0.1"
+    for node in model.graph.node:
+        node.name = f"call_{node.name}"
+        for values in (node.input, node.output):
+            values[:] = [
+                f"v_{name}" if name not in {"z", "reconstruction"} else name for name in values
+            ]
+    for constant in model.graph.initializer:
+        constant.name = f"v_{constant.name}"
+    del model.graph.value_info[:]
+
+
+def one_weight_changed(model: onnx.ModelProto) -> None:
+    constant = model.graph.initializer[0]
+    values = onnx.numpy_helper.to_array(constant).copy()
+    values.flat[0] += 1
+    constant.CopyFrom(onnx.numpy_helper.from_array(values, constant.name))
+
+
+def test_what_another_version_wrote_of_the_same_weights_is_kept_if_its_graphs_compute_the_same(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run), "--fp16", "--engine", "none"]) == 0
+    rewritten(here / "bundle", "decoder.onnx", named_by_another_torch)
+    assert main([str(run), "--engine", "none"]) == 0
+    assert "bundle is of the same weights, and what it holds is kept" in capfd.readouterr().err
+    assert titles(here / "bundle") == {"fp32 None", "fp16 None"}
+    rewritten(here / "bundle", "decoder.onnx", one_weight_changed)
+    assert main([str(run), "--engine", "none"]) == 1
+    assert "bundle holds fp16 graphs, which this export would" in capfd.readouterr().err
+    assert titles(here / "bundle") == {"fp32 None", "fp16 None"}
+
+
+INTERRUPTED = """
+import os, signal, sys
+from motorvae.export.tensorrt import build
+from motorvae.export.cli import main
+add_task = build.Progress.add_task
+def interrupted(self, *args, **rest):
+    os.kill(os.getpid(), signal.SIGINT)
+    return add_task(self, *args, **rest)
+build.Progress.add_task = interrupted
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_an_export_again_that_is_interrupted_while_it_builds_engines_loses_nothing(
+    run: Path, here: Path
+) -> None:
+    args = [str(run), "--fp16", "--engine", "tensorrt-rtx"]
+    assert main(args) == 0
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    assert any(path.suffix == ".engine" for path in before)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "motorvae-export: interrupted"
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+
+
+def test_int8_that_cannot_be_alone_is_one_line_and_rewrites_nothing(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run), "--engine", "none"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in (here / "bundle").iterdir()}
+    line = one_line(capfd, ["--model", "bundle", "--int8"])
+    assert "the INT8 graphs are left out: 9 held-out images are too few" in line
+    assert {path: path.stat().st_mtime_ns for path in (here / "bundle").iterdir()} == before

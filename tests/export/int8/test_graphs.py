@@ -97,8 +97,8 @@ def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
     def keep(_reports: Sequence[GraphReport], searched: Sequence[Searched]) -> None:
         kept.extend(searched)
 
-    told: list[str] = []
-    add_to_bundle(load_bundle(fp32_copy), ["int8"], int8=ONNX, on_reports=keep, tell=told.append)
+    steps: list[str] = []
+    add_to_bundle(load_bundle(fp32_copy), ["int8"], int8=ONNX, on_reports=keep, tell=steps.append)
     (encoder, decoder) = kept
     assert all(trial.passed for trial in (encoder.trials[-1], decoder.trials[-1]))
     entry = load_bundle(fp32_copy).entry(GraphKey("encoder", "int8", "luma", "onnx"))
@@ -111,7 +111,7 @@ def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
     assert {trial.method.equalised for trial in decoder.trials} == {False, True}
     assert cells[-6:-4] == [encoder.trials[-1].method.ends, "yes"]
     assert cells[-2:] == [f"{encoder.trials[-1].share:.0%}", "kept"]
-    assert "ranges inside the encoder: image 16 of 16" in told
+    assert "ranges inside the encoder: image 16 of 16" in steps
 
 
 def test_same_bundle_gives_the_same_int8_bytes(fp32_copy: Path, int8_bundle: Path) -> None:

@@ -8,9 +8,8 @@ import pytest
 from motorvae.export.int8.search import (
     METHODS,
     MOST_FINALISTS,
-    Question,
+    Search,
     Trial,
-    search,
     share_of_limits,
 )
 from motorvae.export.transforms.qdq import Method
@@ -41,7 +40,7 @@ Share = Callable[[Method, tuple[str, ...]], float]
 
 
 class Asked:
-    """A question whose candidates have made-up errors, by which images judge them."""
+    """A search whose candidates have made-up errors, by which images judge them."""
 
     def __init__(
         self,
@@ -52,33 +51,26 @@ class Asked:
     ) -> None:
         self.derived: list[tuple[Method, tuple[str, ...]]] = []
         self.finalists: list[Trial] = []
-        self._on_judges = on_judges or on_all or share
-        self.question = Question(
-            derive=self._derive,
-            screen=lambda model: error(share(*self._of(model))),
-            choose=lambda model: error((on_all or share)(*self._of(model))),
-            judge=self._judge,
-            layers=LAYERS,
-            excluded=excluded,
-        )
+        on_all = on_all or share
+        self._shares = {"some": share, "choosing": on_all, "judging": on_judges or on_all}
+        self.search = Search(self._derive, self._verify, LAYERS, excluded)
 
-    def _judge(self, trial: Trial) -> tuple[GraphReport, ...]:
-        self.finalists.append(trial)
-        return error(self._on_judges(trial.method, trial.excluded))
+    def _verify(self, trial: Trial) -> tuple[GraphReport, ...]:
+        assert self.derived[int(str(trial.model.graph.name))] == (trial.method, trial.excluded)
+        if trial.judges == "judging":
+            self.finalists.append(trial)
+        return error(self._shares[trial.judges](trial.method, trial.excluded))
 
     def _derive(self, method: Method, excluded: Sequence[str]) -> ir.Model:
         self.derived.append((method, tuple(excluded)))
         graph = ir.Graph([], [], nodes=[], name=str(len(self.derived) - 1))
         return ir.Model(graph, ir_version=10)
 
-    def _of(self, model: ir.Model) -> tuple[Method, tuple[str, ...]]:
-        return self.derived[int(str(model.graph.name))]
-
 
 def test_most_accurate_method_is_kept_and_no_layer_is_given_up() -> None:
     best = METHODS[3]
     asked = Asked(lambda method, _: 0.4 if method == best else 0.9)
-    found = search(asked.question)[-1]
+    found = asked.search.run()[-1]
     assert (found.method, found.excluded, found.passed) == (best, (), True)
     assert asked.derived == [(method, ()) for method in METHODS]
 
@@ -89,7 +81,7 @@ def test_what_a_few_images_let_pass_and_all_do_not_is_not_kept() -> None:
         lambda method, _: shares[method],
         lambda method, _: 1.2 if method == METHODS[1] else shares[method] + 0.1,
     )
-    found = search(asked.question)[-1]
+    found = asked.search.run()[-1]
     assert found.method == METHODS[2]
     assert found.share == pytest.approx(0.4)
     assert found.passed
@@ -103,14 +95,14 @@ def test_layers_go_back_to_float_most_harmful_first_and_no_more_than_needed() ->
         return 2.4 - sum(harm.get(layer, 0) for layer in excluded) + (method != METHODS[2])
 
     asked = Asked(share)
-    found = search(asked.question)[-1]
+    found = asked.search.run()[-1]
     assert (found.method, found.excluded) == (METHODS[2], ("three", "five"))
     assert found.passed
 
 
 def test_layers_that_stay_in_float_anyway_count_and_are_not_tried_again() -> None:
     asked = Asked(lambda _method, excluded: 3.0 - 0.1 * len(excluded), excluded=("one",))
-    trials = search(asked.question)
+    trials = asked.search.run()
     assert all(excluded[0] == "one" and excluded.count("one") == 1 for _, excluded in asked.derived)
     assert max(len(excluded) for _, excluded in asked.derived) == (len(LAYERS) - 1) // 2
     assert not trials[-1].passed
@@ -123,7 +115,7 @@ def test_the_best_of_those_that_all_images_refused_comes_last() -> None:
         lambda method, _: 0.1 if method == METHODS[0] else 0.9,
         lambda method, _: 3.0 if method == METHODS[0] else 1.01,
     )
-    trials = search(asked.question)
+    trials = asked.search.run()
     assert not any(trial.passed for trial in trials)
     assert (trials[-1].judges, trials[-1].share) == ("choosing", 1.01)
     assert not asked.finalists
@@ -137,7 +129,7 @@ def test_what_chose_it_passes_and_what_judges_it_refuses_is_not_kept() -> None:
         return 1.1 if method == lucky and not excluded else 0.4
 
     asked = Asked(lambda method, _: {lucky: 0.1, sound: 0.9}.get(method, 2.0), on_judges=judged)
-    found = search(asked.question)[-1]
+    found = asked.search.run()[-1]
     assert [trial.method for trial in asked.finalists] == [lucky, sound]
     assert (found.method, found.excluded, found.passed) == (sound, (), True)
 
@@ -145,7 +137,7 @@ def test_what_chose_it_passes_and_what_judges_it_refuses_is_not_kept() -> None:
         return 0.08 if excluded else {lucky: 0.1}.get(method, 2.0)
 
     asked = Asked(chosen, on_judges=judged)
-    found = search(asked.question)[-1]
+    found = asked.search.run()[-1]
     assert (found.method, len(found.excluded), found.passed) == (lucky, 1, True)
 
 
@@ -156,7 +148,7 @@ def test_head_room_that_a_failed_finalist_lacked_is_asked_of_the_next() -> None:
         return 0.9 - sum(harm.get(layer, 0) for layer in excluded)
 
     asked = Asked(chosen, on_judges=lambda method, excluded: 1.5 * chosen(method, excluded))
-    found = search(asked.question)[-1]
+    found = asked.search.run()[-1]
     # 0.9 is judged at 1.35; 0.6 x 1.5 passes, and nothing between is judged.
     assert [trial.excluded for trial in asked.finalists] == [(), (), (), ("three",)]
     assert found.excluded == ("three",)
@@ -175,7 +167,7 @@ def test_looks_that_head_room_left_over_go_to_the_best_with_layers_in_float() ->
         return 0.95 if "three" in excluded and "two" in excluded else 4.0
 
     asked = Asked(chosen, on_judges=judged)
-    found = search(asked.question)[-1]
+    found = asked.search.run()[-1]
     assert found.passed
     assert found.excluded == ("three", "two", "one")
     assert len(asked.finalists) == 4
@@ -186,7 +178,7 @@ def test_few_are_held_against_the_judges_however_many_choose_well() -> None:
         return 1.01 + 0.01 * len(excluded)
 
     asked = Asked(lambda _method, excluded: 0.9 - 0.2 * len(excluded), on_judges=judged)
-    trials = search(asked.question)
+    trials = asked.search.run()
     assert 2 <= len(asked.finalists) <= MOST_FINALISTS
     assert (trials[-1].judges, trials[-1].share) == ("judging", 1.01)
 

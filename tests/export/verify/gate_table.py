@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from planted import PLANTED, ignores_its_input
 
+from motorvae.export.bundle import BundleWriter
 from motorvae.export.graph_folder import GraphFolder
 from motorvae.export.onnx_export import onnx_from_model
 from motorvae.export.transforms.fp16 import fp16_from_fp32
@@ -34,7 +35,6 @@ from motorvae.export.verify.metrics import (
 from motorvae.export.verify.reference import Reference, held_out_from_run
 from motorvae.export.verify.torch_reference import reference_from_model
 from motorvae.export.verify.verifier import Verifier
-from motorvae.export.writer import BundleWriter
 from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Precision
 from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import MotorVAEError, VerificationError
