@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ...pixels.jpeg import jpeg_scan
 
 _SLICE, _IDR_SLICE, _SPS = 1, 5, 7
-# Profiles whose sequence parameters tell of chroma, depth and scaling (H.264, section 7.3.2.1.1).
+# Profiles whose sequence parameters hold chroma, depth and scaling (H.264, section 7.3.2.1.1).
 _HIGH_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 _HEADER_BYTES = 64
 """Of a slice, enough for its frame number."""
@@ -21,7 +21,7 @@ class BitstreamValidator:
 
     Args:
         codec: FFmpeg's name of the codec; of others than `mjpeg` and `h264` nothing is known.
-        extradata: What the container says of the codec.
+        extradata: What the container holds about the codec.
     """
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
@@ -29,8 +29,16 @@ class BitstreamValidator:
         self._length_size = 0
         self._number_bits: int | None = None
         self._last: int | None = None
-        if codec == "h264" and extradata:
-            self._read_extradata(extradata)
+        if codec != "h264" or not extradata:
+            return
+        if extradata[0] == 1 and len(extradata) > 8:  # ISO 14496-15: units have their length first
+            self._length_size = (extradata[4] & 3) + 1
+            size = int.from_bytes(extradata[6:8], "big")
+            self._read_sps(extradata[8 : 8 + size])
+            return
+        for unit in _units(extradata, 0):
+            if unit[0] & 31 == _SPS:
+                self._read_sps(unit)
 
     def flaw(self, packet: bytes) -> str | None:
         """Say what is wrong with a packet, or None."""
@@ -51,11 +59,9 @@ class BitstreamValidator:
         if self._number_bits is None:
             return None
         bits = _Bits(unit[1 : 1 + _HEADER_BYTES])
-        for _ in range(3):  # first macroblock, type, picture parameters
-            bits.golomb()
+        bits.skip_golombs(3)  # first macroblock, type, picture parameters
         number, last = bits.take(self._number_bits), self._last
-        is_reference = bool(unit[0] & 0x60)
-        if is_reference:
+        if unit[0] & 0x60:  # others may be predicted from it
             self._last = number
         if unit[0] & 31 == _IDR_SLICE or last is None:
             return None
@@ -63,18 +69,9 @@ class BitstreamValidator:
             return None
         return "frame is predicted from one that did not come"
 
-    def _read_extradata(self, extradata: bytes) -> None:
-        if extradata[0] == 1 and len(extradata) > 8:  # ISO 14496-15: units have their length first
-            self._length_size = (extradata[4] & 3) + 1
-            size = int.from_bytes(extradata[6:8], "big")
-            self._read_sps(extradata[8 : 8 + size])
-            return
-        for unit in _units(extradata, 0):
-            if unit[0] & 31 == _SPS:
-                self._read_sps(unit)
-
     def _read_sps(self, unit: bytes) -> None:
         """Learn how long frame numbers are, unless they may have gaps."""
+        self._number_bits = None
         bits = _Bits(unit[1:])
         profile = bits.take(8)
         bits.take(16)  # constraints, level
@@ -82,10 +79,8 @@ class BitstreamValidator:
         if profile in _HIGH_PROFILES:
             chroma = bits.golomb()
             if chroma == 3 and bits.take(1):
-                self._number_bits = None  # colour planes of their own: never seen in a camera
-                return
-            bits.golomb()
-            bits.golomb()
+                return  # colour planes of their own: never seen in a camera
+            bits.skip_golombs(2)
             bits.take(1)
             if bits.take(1):
                 for place in range(8 if chroma != 3 else 12):
@@ -97,13 +92,11 @@ class BitstreamValidator:
             bits.golomb()
         elif order == 1:
             bits.take(1)
-            bits.golomb()
-            bits.golomb()
-            for _ in range(bits.golomb()):
-                bits.golomb()
+            bits.skip_golombs(2)
+            bits.skip_golombs(min(255, bits.golomb()))  # more are not allowed
         bits.golomb()
-        has_gaps = bits.take(1)
-        self._number_bits = None if has_gaps else number_bits
+        if not bits.take(1):  # no gaps are allowed
+            self._number_bits = number_bits
 
 
 class _Bits:
@@ -129,6 +122,10 @@ class _Bits:
             zeros += 1
         return (1 << zeros) - 1 + self.take(zeros)
 
+    def skip_golombs(self, count: int) -> None:
+        for _ in range(count):
+            self.golomb()
+
     def skip_scaling(self, size: int) -> None:
         """Skip a scaling list (H.264, section 7.3.2.1.1.1)."""
         last = following = 8
@@ -141,17 +138,14 @@ class _Bits:
 
 def _units(packet: bytes, length_size: int) -> Iterator[bytes]:
     """Yield the units of a packet, which lie behind their lengths or behind start codes."""
-    if length_size:
-        start = 0
-        while start + length_size < len(packet):
-            size = int.from_bytes(packet[start : start + length_size], "big")
-            start += length_size
-            if size:
-                yield packet[start : start + size]
-            start += size
-        return
-    start = packet.find(b"\0\0\1")
-    while start >= 0 and start + 3 < len(packet):
-        end = packet.find(b"\0\0\1", start + 3)
-        yield packet[start + 3 : end if end >= 0 else len(packet)]
-        start = end
+    start = 0
+    while length_size and start + length_size < len(packet):
+        size = int.from_bytes(packet[start : start + length_size], "big")
+        start += length_size
+        if size:
+            yield packet[start : start + size]
+        start += size
+    if not length_size:
+        for unit in packet.split(b"\0\0\1")[1:]:
+            if unit:
+                yield unit

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+import os
+import select
+from fractions import Fraction
 
 import av
 import av.error
@@ -14,18 +17,20 @@ from ...core.errors import SourceError
 from ...core.frame import Mode
 from ...core.lifecycle import Closing
 from ..spec import SourceSpec
-from .named_pipe import PipeReader
+from .packets import PacketLog
 
 FAILURES = (av.error.FFmpegError, OSError, ValueError)
 """What PyAV raises while it opens, reads and decodes."""
 # FFmpeg renders these as video, and takes any .txt file for one.
 _TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
+# Containers whose header says how long the recording is; others only let FFmpeg guess.
+_SAY_DURATION = {"matroska,webm", "flv"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
+_RTSP = {"rtsp_transport": "tcp", "fpsprobesize": "0"}
 _ADVICE = {
     "url": "check the address and that the server runs",
     "pipe": "check who writes to it",
 }
-_RTSP = {"rtsp_transport": "tcp", "fpsprobesize": "0"}
 _FOURCC = {
     "mjpeg": "MJPG",
     "h264": "H264",
@@ -36,6 +41,43 @@ _FOURCC = {
     "av1": "AV01",
     "ffv1": "FFV1",
 }
+
+
+class PipeReader(Closing):
+    """The reading end of a named pipe, with a limit on every wait, for which FFmpeg has none.
+
+    It opens at once, also while nobody writes; the first read waits for a writer.
+
+    Args:
+        path: The pipe.
+        timeout_s: How long it may be silent.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def read(self, size: int) -> bytes:
+        """Return what is there, at most `size` bytes; nothing once all writers have gone.
+
+        Raises:
+            TimeoutError: Nothing came.
+        """
+        if self._descriptor is None:
+            return b""
+        ready, _, _ = select.select([self._descriptor], [], [], self._timeout_s)
+        if not ready:
+            raise TimeoutError(f"nothing came for {self._timeout_s:g} s")
+        return os.read(self._descriptor, size)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class Connection(Closing):
@@ -63,7 +105,7 @@ class Connection(Closing):
         options = _RTSP if location.startswith("rtsp") and is_url else {}
         try:
             if spec.kind == "pipe":
-                self._pipe = PipeReader(Path(location), timeout_s)
+                self._pipe = PipeReader(location, timeout_s)
             self.container: InputContainer = av.open(
                 self._pipe or address, "r", timeout=timeout_s, options=options
             )
@@ -94,6 +136,26 @@ class Connection(Closing):
         announced = self.stream.frames or self.container.duration is not None
         return bool(announced) or self.container.size > 0
 
+    def early_end(self, log: PacketLog) -> str | None:
+        """Say how all that came falls short of what the header announces, if it does."""
+        stream, name = self.stream, self.container.format.name
+        base = stream.time_base or Fraction(0)
+        frame_s = 1 / (float(stream.average_rate or 0) or math.inf)
+        if stream.frames:
+            # A trimmed MP4 keeps its count of frames, and only its duration is shortened. An AVI
+            # in which a picture stands still counts frames that are not in it.
+            length_s = float((log.end_pts - log.first_pts) * base)
+            duration = stream.duration if "mp4" in name else None
+            ends_s = stream.frames * frame_s if duration is None else float(duration * base)
+            if log.count >= stream.frames or length_s + frame_s / 2 > ends_s:
+                return None
+            return f"the file announces {stream.frames} frames and ends after {log.count}"
+        announced_s = self._announced_s() if name in _SAY_DURATION else None
+        end_s = float(log.end_pts * base)
+        if announced_s is None or end_s + frame_s / 2 > announced_s:
+            return None
+        return f"the file announces {announced_s:.2f} s and ends after {end_s:.2f} s"
+
     def reason(self, error: Exception) -> str:
         """Return the error's own words without its number and the address it repeats."""
         if isinstance(error, av.error.ExitError):
@@ -105,6 +167,17 @@ class Connection(Closing):
         self.container.close()
         if self._pipe is not None:
             self._pipe.close()
+
+    def _announced_s(self) -> float | None:
+        """Return where the header says that the video ends; other streams may be longer."""
+        clock = self.stream.metadata.get("DURATION", "").split(":")
+        try:
+            hours, minutes, seconds = (float(part) for part in clock)
+        except ValueError:
+            duration = self.container.duration
+            alone = len(self.container.streams) == 1
+            return duration / av.time_base if alone and duration is not None else None
+        return (hours * 60 + minutes) * 60 + seconds
 
 
 def _mode_of(stream: VideoStream) -> Mode:

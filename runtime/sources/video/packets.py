@@ -1,37 +1,32 @@
-"""PacketLog: when each frame of a video arrived, and which are predicted from a damaged one."""
+"""PacketLog: when each frame of a video arrived, and which frames are lost to damage."""
 
 from __future__ import annotations
 
+import heapq
+import math
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import av
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """One packet of a video with the time at which it came.
 
     Attributes:
         number: Position in decoding order.
         key: The `number` of the key packet at which decoding could start to get this one.
+        pts: When its frame is to be shown, in the stream's units.
         captured_ns: Unix time in nanoseconds.
         grabbed_ns: The same moment on the monotonic clock.
     """
 
     number: int
     key: int
+    pts: int | None
     captured_ns: int
     grabbed_ns: int
-
-
-class Shown(Protocol):
-    """A frame that came out of a decoder."""
-
-    @property
-    def pts(self) -> int | None:
-        """When it is to be shown, in the stream's units."""
 
 
 class PacketLog:
@@ -40,6 +35,13 @@ class PacketLog:
     A codec that predicts frames from others carries damage on until the next key packet, and
     decoders do not say so.
 
+    Attributes:
+        count: How many packets arrived.
+        first_pts: The least of their time stamps.
+        end_pts: Where the last one to be shown ends.
+        damaged: Numbers of packets whose frames are not what was recorded.
+        missing: Time stamps of frames that were given up; one that comes after all is too late.
+
     Args:
         intra_only: No frame of this codec is predicted from another.
     """
@@ -47,80 +49,60 @@ class PacketLog:
     def __init__(self, *, intra_only: bool) -> None:
         self._intra_only = intra_only
         self._waiting: dict[int | None, Arrival] = {}
-        self._damaged: list[int] = []
-        self._missing: set[int] = set()
-        self._count = self._key = self._earlier_key = self._captured_ns = 0
+        self._gaps: list[tuple[float, int, str, int]] = []
+        self._key = self._earlier_key = self._captured_ns = 0
         self._key_pts: int | None = None
-        self.first_pts = self.end_pts = 0
-
-    @property
-    def count(self) -> int:
-        """How many packets arrived."""
-        return self._count
+        self.count = self.first_pts = self.end_pts = 0
+        self.damaged: set[int] = set()
+        self.missing: set[int] = set()
 
     def arrived(self, packet: av.Packet[av.VideoStream], grabbed_ns: int) -> Arrival:
-        """Note a packet before it is decoded.
-
-        Args:
-            packet: What is to be decoded.
-            grabbed_ns: When it came, on the monotonic clock.
-        """
+        """Note a packet that came at `grabbed_ns` on the monotonic clock, before its decoding."""
         captured_ns = time.time_ns() - (time.monotonic_ns() - grabbed_ns)
         # The two clocks are not read at the same moment, and frames may have come at the same.
         captured_ns = self._captured_ns = max(captured_ns, self._captured_ns)
-        number, pts = self._count, packet.pts
-        self._count += 1
+        number, pts = self.count, packet.pts
+        self.count += 1
         if packet.is_keyframe or self._intra_only:
             self._earlier_key, self._key, self._key_pts = self._key, number, pts
             oldest = min([self._earlier_key, *(other.key for other in self._waiting.values())])
-            self._damaged = [other for other in self._damaged if other >= oldest]
+            self.damaged = {other for other in self.damaged if other >= oldest}
         # What is shown before the key frame it follows may be predicted from across it.
         leading = pts is not None and self._key_pts is not None and pts < self._key_pts
         key = self._earlier_key if leading else self._key
         if pts is not None:
             self.first_pts = pts if number == 0 else min(self.first_pts, pts)
             self.end_pts = max(self.end_pts, pts + (packet.duration or 0))
-        self._waiting[pts] = Arrival(number, key, captured_ns, grabbed_ns)
+        self._waiting[pts] = Arrival(number, key, pts, captured_ns, grabbed_ns)
         return self._waiting[pts]
 
-    def damaged(self, arrival: Arrival) -> bool:
-        """Note that the frame of this packet is not what was recorded; False where it was noted."""
-        if arrival.number in self._damaged:
-            return False
-        self._damaged.append(arrival.number)
-        return True
+    def lose(self, arrival: Arrival, reason: str) -> None:
+        """Note a gap, whose turn comes where the packet's frame would have been shown."""
+        self.damaged.add(arrival.number)
+        self._add_gap(arrival, reason)
 
-    def is_damaged(self, arrival: Arrival) -> bool:
-        """Whether this very packet is noted as damaged."""
-        return arrival.number in self._damaged
+    def origin(self, pts: int | None) -> Arrival | None:
+        """Return the packet that the frame of a time stamp came in, once; None if not known."""
+        return self._waiting.pop(pts, None)
 
-    def origin(self, frame: Shown) -> Arrival | None:
-        """Return the packet that a frame came in, once; None where that cannot be told."""
-        return self._waiting.pop(frame.pts, None)
+    def gaps_before(self, order: float) -> Iterator[tuple[str, int]]:
+        """Forget packets shown before `order`; give reason and Unix time of each gap up to there.
 
-    def overtaken(self, order: float) -> list[tuple[int, Arrival]]:
-        """Forget packets shown before `order` whose frames did not come; return those missing.
-
-        Where nothing is damaged nothing is missing: some packets are not meant to be shown. An
-        error can take a whole frame that waits in the decoder along.
-
-        Args:
-            order: Time stamp of the frame that came out, in the stream's units.
+        An error can take a whole frame that waits in the decoder along. Where nothing is damaged
+        nothing is missing: some packets are not meant to be shown.
         """
-        passed = [pts for pts in self._waiting if pts is not None and pts < order]
-        arrivals = [(pts, self._waiting.pop(pts)) for pts in sorted(passed)]
-        missing = [
-            (pts, arrival)
-            for pts, arrival in arrivals
-            if self._damaged and not self.is_damaged(arrival)
-        ]
-        self._missing.update(pts for pts, _ in missing)
-        return missing
-
-    def is_missing(self, frame: Shown) -> bool:
-        """Whether a frame that comes out after all was given up, out of order as it is."""
-        return frame.pts in self._missing
+        for pts in sorted(pts for pts in self._waiting if pts is not None and pts < order):
+            arrival = self._waiting.pop(pts)
+            if self.damaged and arrival.number not in self.damaged:
+                self.missing.add(pts)
+                self._add_gap(arrival, "frame is missing after a damaged one")
+        while self._gaps and self._gaps[0][0] <= order:
+            yield heapq.heappop(self._gaps)[2:]
 
     def spoiled(self, arrival: Arrival) -> bool:
         """Whether a packet from the key packet that this one goes back to, up to it, is damaged."""
-        return any(arrival.key <= number <= arrival.number for number in self._damaged)
+        return any(arrival.key <= number <= arrival.number for number in self.damaged)
+
+    def _add_gap(self, arrival: Arrival, reason: str) -> None:
+        order = -math.inf if arrival.pts is None else arrival.pts
+        heapq.heappush(self._gaps, (order, arrival.number, reason, arrival.captured_ns))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -22,7 +21,6 @@ from ..timestamps import StreamClock
 from .bitstream import BitstreamValidator
 from .connection import FAILURES, Connection
 from .packets import Arrival, PacketLog
-from .truncation import early_end
 
 _SILENCE = (av.error.ExitError, TimeoutError)
 # Formats whose time stamps are the sender's own; for others FFmpeg makes them up.
@@ -111,7 +109,6 @@ class VideoSource(FrameSource):
         )
         self._flaws = BitstreamValidator(codec.name, codec.extradata)
         self._log = PacketLog(intra_only=codec.codec.intra_only)
-        self._gaps: list[tuple[float, int, str, int]] = []
         self._joined = not self.live
         self._stopped = False
         self._items = self._decoded()
@@ -153,35 +150,36 @@ class VideoSource(FrameSource):
                 None if self._spec.kind == "url" else failure
             )  # PyAV's would repeat the URL
         if failure:
-            yield self._gap(f"reading failed: {connection.reason(failure)}", time.time_ns())
-        elif early := early_end(connection.container, self._stream, self._log):
-            yield self._gap(early, time.time_ns())
+            yield from self._gap(f"reading failed: {connection.reason(failure)}", time.time_ns())
+        elif early := connection.early_end(self._log):
+            yield from self._gap(early, time.time_ns())
 
     def _frames(
         self, packet: av.Packet[av.VideoStream] | None, came_ns: int
     ) -> Iterator[Frame | Gap]:
         """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
-        arrival = None if packet is None else self._log.arrived(packet, came_ns)
+        log = self._log
+        arrival = None if packet is None else log.arrived(packet, came_ns)
         decoded: Sequence[VideoFrame] = ()
         try:
             decoded = self._decode(packet)
         except ImageError as error:
-            if packet is not None and arrival is not None:
-                self._log.damaged(arrival)
-                self._note_gap(packet.pts, error.clause(), arrival)
+            if arrival is not None:
+                log.lose(arrival, error.clause())
         for frame in decoded:
-            if self._log.is_missing(frame):
+            if frame.pts in log.missing:
                 continue
             yield from self._gaps_before(-math.inf if frame.pts is None else frame.pts)
-            origin = self._log.origin(frame) or arrival
+            origin = log.origin(frame.pts) or arrival
             if origin is None:
-                origin = Arrival(self._log.count, 0, time.time_ns(), came_ns)
-            if frame.is_corrupt or self._log.is_damaged(origin):
-                if self._log.damaged(origin):  # else its gap is out already
-                    yield from self._unless_joining("frame is damaged", origin.captured_ns)
-            elif self._log.spoiled(origin):
-                reason = "frame is predicted from a damaged one"
-                yield from self._unless_joining(reason, origin.captured_ns)
+                origin = Arrival(log.count, 0, frame.pts, time.time_ns(), came_ns)
+            if frame.is_corrupt and origin.number not in log.damaged:
+                log.damaged.add(origin.number)
+                yield from self._gap("frame is damaged", origin.captured_ns)
+            elif origin.number in log.damaged:
+                continue  # its gap is out already
+            elif log.spoiled(origin):
+                yield from self._gap("frame is predicted from a damaged one", origin.captured_ns)
             else:
                 yield self._whole(frame, origin)
 
@@ -236,22 +234,11 @@ class VideoSource(FrameSource):
             return None
         return float(frame.pts * base)
 
-    def _note_gap(self, pts: int | None, reason: str, arrival: Arrival) -> None:
-        """Keep a gap until its turn: it is reported where its frame would have been shown."""
-        order = -math.inf if pts is None else pts
-        heapq.heappush(self._gaps, (order, arrival.number, reason, arrival.captured_ns))
-
     def _gaps_before(self, order: float) -> Iterator[Gap]:
-        for pts, arrival in self._log.overtaken(order):
-            self._note_gap(pts, "frame is missing after a damaged one", arrival)
-        while self._gaps and self._gaps[0][0] <= order:
-            _, _, reason, captured_ns = heapq.heappop(self._gaps)
-            yield from self._unless_joining(reason, captured_ns)
+        for reason, captured_ns in self._log.gaps_before(order):
+            yield from self._gap(reason, captured_ns)
 
-    def _unless_joining(self, reason: str, captured_ns: int) -> Iterator[Gap]:
+    def _gap(self, reason: str, captured_ns: int) -> Iterator[Gap]:
         if self._joined:
-            yield self._gap(reason, captured_ns)
-
-    def _gap(self, reason: str, captured_ns: int) -> Gap:
-        self._index += 1
-        return Gap(self._index - 1, reason, captured_ns)
+            self._index += 1
+            yield Gap(self._index - 1, reason, captured_ns)

@@ -93,6 +93,17 @@ def test_a_jpeg_without_its_scan_holds_no_picture(image_folder: Path) -> None:
     assert finder.flaw(b"") == "frame holds no picture"
 
 
+def test_parameters_with_an_absurd_count_end() -> None:
+    """The cycle of picture orders has 255 frames at most; this one has more than can be read."""
+    absurd = b"\x67\x42\0\0\xd3" + bytes(9) + b"\x80"
+    assert BitstreamValidator("h264", b"\0\0\1" + absurd).flaw(b"\0\0\1\x61\x80") is None
+
+
+def test_a_unit_without_a_byte_is_passed_over() -> None:
+    finder = BitstreamValidator("h264", b"\0\0\1\0\0\1\x67")
+    assert finder.flaw(b"\0\0\1\0\0\1\x61\x80") is None
+
+
 @given(st.sampled_from(["h264", "mjpeg", "hevc"]), st.binary(max_size=60), st.binary(max_size=200))
 def test_any_bytes_are_looked_at_without_a_fault(codec: str, extra: bytes, packet: bytes) -> None:
     for prefix in (b"", b"\0\0\1\x67", b"\0\0\0\1\x65", b"\0\0\1\x67\x64\0\x1f"):

@@ -17,25 +17,21 @@ def arrive(log: PacketLog, pts: int | None, *, key: bool = False) -> Arrival:
     return log.arrived(packet, time.monotonic_ns())
 
 
-def frame(pts: int | None) -> Any:
-    return SimpleNamespace(pts=pts)
-
-
 def test_damage_spoils_what_follows_up_to_the_next_key_packet() -> None:
     log = PacketLog(intra_only=False)
     arrivals = [arrive(log, pts, key=pts in {0, 4}) for pts in range(7)]
-    assert log.damaged(arrivals[1])
+    log.lose(arrivals[1], "bad")
     assert [log.spoiled(arrival) for arrival in arrivals] == [
         *(False, True, True, True),
         *(False, False, False),
     ]
-    assert [log.is_damaged(arrival) for arrival in arrivals].count(True) == 1
+    assert log.damaged == {1}
 
 
 def test_without_prediction_damage_stays_where_it_is() -> None:
     log = PacketLog(intra_only=True)
     arrivals = [arrive(log, pts) for pts in range(3)]
-    log.damaged(arrivals[1])
+    log.lose(arrivals[1], "bad")
     assert [log.spoiled(arrival) for arrival in arrivals] == [False, True, False]
 
 
@@ -45,7 +41,7 @@ def test_what_is_shown_before_its_key_frame_may_be_predicted_from_across_it() ->
     bad = arrive(log, 1)
     arrive(log, 4, key=True)
     leading, following = arrive(log, 3), arrive(log, 5)
-    log.damaged(bad)
+    log.lose(bad, "bad")
     assert log.spoiled(leading)
     assert not log.spoiled(following)
 
@@ -55,38 +51,45 @@ def test_damage_is_remembered_while_its_frame_may_still_come_out() -> None:
     log = PacketLog(intra_only=False)
     arrive(log, 0, key=True)
     bad = arrive(log, 1)
-    log.damaged(bad)
+    log.lose(bad, "bad")
     arrive(log, 2, key=True)
     arrive(log, 3, key=True)
-    origin = log.origin(frame(1))
-    assert origin == bad
-    assert log.is_damaged(bad)
+    assert log.origin(1) == bad
+    assert log.damaged == {1}
 
 
-def test_the_same_damage_counts_once() -> None:
+def test_a_gap_waits_for_its_turn_and_comes_once() -> None:
     log = PacketLog(intra_only=False)
-    arrival = arrive(log, 0, key=True)
-    assert log.damaged(arrival)
-    assert not log.damaged(arrival)
+    first, last, middle = (arrive(log, pts, key=pts == 0) for pts in (0, 2, 1))
+    log.lose(last, "cut")
+    log.lose(middle, "torn")
+    assert log.origin(0) == first
+    assert list(log.gaps_before(0)) == []
+    assert list(log.gaps_before(1)) == [("torn", middle.captured_ns)]
+    assert list(log.gaps_before(math.inf)) == [("cut", last.captured_ns)]
+    assert list(log.gaps_before(math.inf)) == []
 
 
 def test_a_frame_that_an_error_took_along_is_missing() -> None:
     log = PacketLog(intra_only=False)
     first, whole, bad, last = (arrive(log, pts, key=pts == 0) for pts in range(4))
-    assert log.origin(frame(0)) == first
-    log.damaged(bad)
-    assert log.overtaken(3) == [(1, whole)]
-    assert log.is_missing(frame(1))
-    assert log.origin(frame(3)) == last
-    assert log.overtaken(math.inf) == []
+    assert log.origin(0) == first
+    log.lose(bad, "bad")
+    assert list(log.gaps_before(3)) == [
+        ("frame is missing after a damaged one", whole.captured_ns),
+        ("bad", bad.captured_ns),
+    ]
+    assert log.missing == {1}
+    assert log.origin(3) == last
+    assert list(log.gaps_before(math.inf)) == []
 
 
 def test_without_damage_a_packet_without_a_frame_is_not_missed() -> None:
     log = PacketLog(intra_only=False)
     for pts in range(3):
         arrive(log, pts, key=pts == 0)
-    assert log.overtaken(2) == []
-    assert not log.is_missing(frame(0))
+    assert list(log.gaps_before(2)) == []
+    assert log.missing == set()
 
 
 @pytest.mark.parametrize("stamps", [[5, 7, 6], [5, None, 7]])
@@ -101,6 +104,6 @@ def test_packets_without_time_stamps_are_told_apart_by_order_only() -> None:
     log = PacketLog(intra_only=True)
     arrive(log, None)
     newest = arrive(log, None)
-    assert log.origin(frame(None)) == newest
-    assert log.origin(frame(None)) is None
-    assert log.overtaken(math.inf) == []
+    assert log.origin(None) == newest
+    assert log.origin(None) is None
+    assert list(log.gaps_before(math.inf)) == []

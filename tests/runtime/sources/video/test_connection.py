@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from motorvae.runtime.sources.video.named_pipe import PipeReader
+from motorvae.runtime.sources.video.connection import PipeReader
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def pipe(tmp_path: Path) -> Path:
 
 
 def test_it_opens_before_anybody_writes_and_ends_with_the_writer(pipe: Path) -> None:
-    with PipeReader(pipe, 60) as reader:
+    with PipeReader(str(pipe), 60) as reader:
         writer = threading.Thread(target=pipe.write_bytes, args=(b"12345",))
         writer.start()
         assert reader.read(3) == b"123"
@@ -26,7 +26,7 @@ def test_it_opens_before_anybody_writes_and_ends_with_the_writer(pipe: Path) -> 
 
 
 def test_silence_is_an_error_before_and_after_the_first_byte(pipe: Path) -> None:
-    with PipeReader(pipe, 0.05) as reader:
+    with PipeReader(str(pipe), 0.05) as reader:
         with pytest.raises(TimeoutError, match=r"nothing came for 0\.05 s"):
             reader.read(1)
         with pipe.open("wb", buffering=0) as writer:
@@ -37,7 +37,7 @@ def test_silence_is_an_error_before_and_after_the_first_byte(pipe: Path) -> None
 
 
 def test_closed_twice_and_read_afterwards(pipe: Path) -> None:
-    reader = PipeReader(pipe, 60)
+    reader = PipeReader(str(pipe), 60)
     reader.close()
     reader.close()
     assert reader.read(1) == b""
