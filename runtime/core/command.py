@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import itertools
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, cast, get_origin, get_type_hints
+from typing import Annotated, Any, TextIO, TypeVar, cast, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -32,6 +33,39 @@ def stderr_console() -> Console:
     """Return a console for progress, tables and notes; standard output is kept for data."""
     # What is printed holds file names, in which [x] and :x: mean nothing.
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+class LastingStderr:
+    """Standard error on which printing never fails: what a closed terminal refuses is dropped.
+
+    Progress that nobody can see any more must not end the work that it is about.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as far as that is possible."""
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush as far as that is possible."""
+        with self._dropping():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # What is left in buffers would fail once more as Python exits, with a code of its own.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def print_sentence(console: Console, text: str) -> None:
@@ -73,7 +107,8 @@ def run_command(
         message becomes one line on standard error; 130 after Ctrl-C, SIGTERM or SIGHUP. The parser
         exits with 2 by itself.
     """
-    with terminated_by_signals():
+    lasting = cast("TextIO", LastingStderr(sys.stderr))
+    with terminated_by_signals(), contextlib.redirect_stderr(lasting):
         given = list(sys.argv[1:] if args is None else args)
         if "--version" in given:
             sys.stdout.write(f"{prog} {own_version()}\n")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from motorvae.training.cli import (
     let_idle_threads_sleep,
     main,
 )
+from motorvae.training.interrupt import steps_saved
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import RUN_VARIABLE
 
@@ -158,6 +160,40 @@ def test_ctrl_c_saves_and_says_how_to_resume(
     assert "--batch-size=9 contradicts the run to resume, which has 8" in error
     assert main(["--resume", "runs/long", "--batch-size", "64"]) == 1
     assert "--batch-size=64 contradicts" in capsys.readouterr().err
+
+
+def _train_and_close_the_terminal(*args: str, hears: bool) -> int:
+    """Close the terminal of a training after its first epoch; return the training's exit code."""
+
+    script = f"""if True:
+        import fcntl, signal, sys, termios
+        fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.{"SIG_DFL" if hears else "SIG_IGN"})
+        from motorvae.training.cli import main
+        sys.exit(main())
+    """
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        (sys.executable, "-c", script, *SMALL, *args), stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"epoch 1 stage 1" not in shown:
+            shown += os.read(ours, 4096)
+        os.close(ours)
+    return process.returncode
+
+
+def test_a_terminal_that_closes_ends_training_as_sigterm_does(here: Path) -> None:
+    long = ("--epochs", "100000", "100000", "--name", "long")
+    assert _train_and_close_the_terminal(*long, hears=True) == 130
+    assert steps_saved(here / "runs" / "long") >= STEPS_OF_AN_EPOCH
+    assert main(["--resume", "runs/long", "--finish"]) == 0
+
+
+def test_without_sighup_training_survives_its_terminal(here: Path) -> None:
+    assert _train_and_close_the_terminal("--epochs", "9", "9", hears=False) == 0
+    model_from_checkpoint(here / "runs" / "latest")
 
 
 def test_ctrl_c_while_preparing_leaves_nothing(here: Path) -> None:

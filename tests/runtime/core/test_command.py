@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import errno
 import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -190,3 +194,30 @@ def test_help_lists_subcommands_and_an_unknown_one_is_answered(
     assert capsys.readouterr().out.startswith("usage: x first ")
     assert run_subcommands(commands, prog="x", description="", args=["fly"]) == 2
     assert "x: fly: no such subcommand, take first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("end", "code"), [("return 3", 3), ("raise KeyboardInterrupt", 130)])
+def test_a_terminal_that_is_gone_ends_no_command(tmp_path: Path, end: str, code: int) -> None:
+    """As under nohup: no SIGHUP, but what is printed there fails with EIO."""
+    script = tmp_path / "command.py"
+    text = f"""if True:
+        import dataclasses, sys
+        from motorvae.runtime.core.command import run_command, stderr_console
+        @dataclasses.dataclass(frozen=True)
+        class Options:
+            '''Options.'''
+        def body(options):
+            sys.stdin.read()  # until the terminal is gone
+            stderr_console().print("nobody sees this")
+            {end}
+        sys.exit(run_command(Options, body, prog="x", description="Does x.", args=[]))
+    """
+    script.write_text(text)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        (sys.executable, script), stdin=subprocess.PIPE, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        os.close(ours)
+        process.communicate()
+    assert process.returncode == code
