@@ -5,17 +5,18 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 from pydantic import ValidationError
 
 from .atomic_files import replaced_file
 from .errors import MotorVAEError, sentence_list
 from .spec import StrictModel, problem_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Document = TypeVar("Document", bound=StrictModel)
 
@@ -77,6 +78,8 @@ def arrays_from_npz(
             than arrays.
         again: How to make the file anew.
     """
+    import numpy as np  # noqa: PLC0415  # the doctor reads a bundle where numpy is missing
+
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)

@@ -23,6 +23,7 @@ SIZES = ((640, 480), (1280, 720), (1920, 1080))
 RATES = (30.0, 60.0)
 SILENCE_S = 3.0
 """A camera that sends nothing for so long does not deliver the mode that it confirmed."""
+_HEADINGS = ("size", "format", "fps reported", "fps measured", "first ms", "damaged", "trouble")
 
 
 class Measured(NamedTuple):
@@ -41,11 +42,7 @@ class Measured(NamedTuple):
 
 
 def examine_cameras(console: Console, *, seconds: float = 1.0) -> int:
-    """Print every camera of this machine with the modes that it delivers, measured.
-
-    Args:
-        console: Where the tables go.
-        seconds: How long each mode is measured.
+    """Print every camera of this machine with the modes that it delivers, each measured so long.
 
     Returns:
         The exit code: 0 where at least one camera delivered frames.
@@ -62,12 +59,7 @@ def examine_cameras(console: Console, *, seconds: float = 1.0) -> int:
 
 
 def measure(source: FrameSource, seconds: float) -> Measured:
-    """Read a source for some time.
-
-    Args:
-        source: Opened; stays open.
-        seconds: Counted from its first frame.
-    """
+    """Read an opened source for so many seconds from its first frame on."""
     started_ns = time.monotonic_ns()
     came_ns: list[int] = []
     failed = 0
@@ -126,17 +118,8 @@ def _examine(console: Console, camera: Camera, seconds: float) -> bool:
             "(sudo usermod -aG video $USER) and log in again"
         )
         return False
-    table = Table(title=title, title_justify="left", caption=str(camera.link or "no stable name"))
-    for heading in (
-        "size",
-        "format",
-        "fps reported",
-        "fps measured",
-        "first ms",
-        "damaged",
-        "trouble",
-    ):
-        table.add_column(heading)
+    caption = str(camera.link or "no stable name")
+    table = Table(*_HEADINGS, title=title, title_justify="left", caption=caption)
     seen: set[Mode] = set()
     delivered = False
     for mode in candidates():

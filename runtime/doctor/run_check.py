@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from .checks.bundle import check_bundle
-from .checks.engines import check_gpu, check_onnx, check_tensorrt, check_tensorrt_rtx
-from .checks.files import check_memory, check_writing
-from .checks.packages import check_packages
+from .checks.engines import (
+    check_bundle,
+    check_gpu,
+    check_onnx,
+    check_tensorrt,
+    check_tensorrt_rtx,
+)
+from .checks.system import check_memory, check_packages, check_writing
 from .checks.video import check_cameras, check_opencv, check_pyav
 from .finding import Finding
 
@@ -30,7 +34,7 @@ class Check(NamedTuple):
     """
 
     title: str
-    run: Callable[[Path], tuple[Finding, ...]]
+    run: Callable[[Path], Iterator[Finding]]
     needed: bool
 
 
@@ -56,7 +60,7 @@ def main() -> None:
     # Libraries print what they like to standard output, which is kept for the findings.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        output.write(FINDINGS.dump_json(CHECKS[name].run(Path(model))) + b"\n")
+        output.write(FINDINGS.dump_json(tuple(CHECKS[name].run(Path(model)))) + b"\n")
 
 
 if __name__ == "__main__":

@@ -71,12 +71,7 @@ def examine_machine(model: Path, *, limit_s: float = LIMIT_S) -> Screen:
 def findings_of(
     names: tuple[str, ...], model: Path, limit_s: float
 ) -> dict[str, tuple[Finding, ...]]:
-    """Make some checks at the same time.
-
-    Args:
-        names: Keys of `CHECKS`.
-        model: The bundle's folder.
-        limit_s: Seconds after which those that have not answered are given up.
+    """Make some of `CHECKS` at the same time.
 
     Returns:
         What each one found, or the one finding that it hung, crashed or broke off.

@@ -1,16 +1,28 @@
-"""The doctor's checks of what runs the model: ONNX Runtime's providers, the driver, TensorRT."""
+"""The doctor's checks of what runs the model: ONNX Runtime, the GPU, TensorRT, the bundle."""
 
 from __future__ import annotations
 
 import importlib.util
 import platform
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from ...core.errors import BackendError, MissingDependencyError, MotorVAEError, sentence_list
+from ...bundle.graph_key import GraphKey
+from ...bundle.load import Bundle, load_bundle
+from ...bundle.manifest import GraphEntry
+from ...core.errors import (
+    BackendError,
+    BundleError,
+    MissingDependencyError,
+    MotorVAEError,
+    next_command,
+    sentence_list,
+)
 from ...core.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from ...engines.gpu_info import Gpu, NoGpu, find_gpu
-from ...engines.tensorrt.package import TensorRTName, import_tensorrt, title_of
+from ...engines.tensorrt.engine_manifest import engine_manifest_from_json
+from ...engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt, title_of
 from ..finding import Finding, not_loading, overwritten
 
 CUDA = "CUDAExecutionProvider"
@@ -25,13 +37,15 @@ _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 _DISPLAY_CARDS = "/sys/bus/pci/devices"
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
 """PCI vendor, and the class of display and 3D controllers."""
+_LATEST, _DEFAULT = Path("runs/latest"), Path("bundle")
 
 
-def check_onnx(_model: Path) -> tuple[Finding, ...]:
+def check_onnx(_model: Path) -> Iterator[Finding]:
     """Let ONNX Runtime open and run a graph on the CPU, and on the GPU where there is one."""
     installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
     if len(installed) > 1:
-        return (overwritten(_ONNX, installed, "'motorvae[cpu]'"),)
+        yield overwritten(_ONNX, installed, "'motorvae[cpu]'")
+        return
     package = installed[0] if installed else "onnxruntime"
     try:
         import onnxruntime as ort  # noqa: PLC0415  # an extra
@@ -41,13 +55,12 @@ def check_onnx(_model: Path) -> tuple[Finding, ...]:
     except (ImportError, OSError, AttributeError, MotorVAEError) as error:
         problem = f"{package} is installed and runs nothing"
         install = "'motorvae[cpu]'"
-        return (
-            not_loading(_ONNX, package, "onnxruntime", error, install=install, problem=problem),
-        )
+        yield not_loading(_ONNX, package, "onnxruntime", error, install=install, problem=problem)
+        return
     short = sentence_list([provider.removesuffix("ExecutionProvider") for provider in providers])
-    runs = Finding(_ONNX, f"{ort.__version__} ran a graph on the CPU; it lists {short}")
-    on_gpu = cuda_finding(providers, find_gpu())
-    return (runs, on_gpu) if on_gpu else (runs,)
+    yield Finding(_ONNX, f"{ort.__version__} ran a graph on the CPU; it lists {short}")
+    if on_gpu := cuda_finding(providers, find_gpu()):
+        yield on_gpu
 
 
 def cuda_finding(providers: list[str], gpu: Gpu | NoGpu) -> Finding | None:
@@ -83,13 +96,14 @@ def cuda_finding(providers: list[str], gpu: Gpu | NoGpu) -> Finding | None:
     return Finding(what, "a graph ran on the GPU")
 
 
-def check_gpu(_model: Path) -> tuple[Finding, ...]:
+def check_gpu(_model: Path) -> Iterator[Finding]:
     """Ask the driver for its GPU, and open what would drive it for an engine."""
     gpu = find_gpu()
     if isinstance(gpu, NoGpu):
-        return (_no_gpu(gpu),)
+        yield _no_gpu(gpu)
+        return
     shared = ", shared with the processor" if gpu.integrated else ""
-    found = Finding(
+    yield Finding(
         "NVIDIA GPU",
         f"{gpu.name}, compute capability {gpu.compute_capability}, driver "
         f"{gpu.driver or 'of unknown version'}, CUDA {gpu.cuda}, "
@@ -99,40 +113,141 @@ def check_gpu(_model: Path) -> tuple[Finding, ...]:
 
     try:
         with open_cuda() as layer:
-            return found, Finding("CUDA", f"opened by {layer.name}")
+            name = layer.name
     except MissingDependencyError as error:
         bindings = f"pip install 'cuda-bindings<{int(gpu.cuda.partition('.')[0]) + 1}'"
         problem = f"nothing drives an engine: {error.clause()}"
-        return found, Finding("CUDA", problem, "optional", bindings)
+        yield Finding("CUDA", problem, "optional", bindings)
     except MotorVAEError as error:
-        return found, Finding("CUDA", error.clause(), "warn", "nvidia-smi")
+        yield Finding("CUDA", error.clause(), "warn", "nvidia-smi")
+    else:
+        yield Finding("CUDA", f"opened by {name}")
 
 
-def check_tensorrt(_model: Path, name: TensorRTName = "tensorrt") -> tuple[Finding, ...]:
+def check_tensorrt(_model: Path) -> Iterator[Finding]:
     """Import TensorRT; its Runtime is not touched, which crashes where there is no driver."""
+    yield _package("tensorrt")
+
+
+def check_tensorrt_rtx(_model: Path) -> Iterator[Finding]:
+    """Import TensorRT-RTX, likewise."""
+    yield _package("tensorrt-rtx")
+
+
+def _package(name: TensorRTName) -> Finding:
     gpu, what, install = find_gpu(), title_of(name), f"pip install 'motorvae[{name}]'"
     if name == "tensorrt" and platform.machine() == "aarch64":
         install = "python3 -m venv --system-site-packages motorvae-env"  # JetPack brings it
     if importlib.util.find_spec(name.replace("-", "_")) is None:
         if isinstance(gpu, NoGpu):
-            return (Finding(what, "not installed; for an NVIDIA GPU only", "optional"),)
-        return (Finding(what, "not installed", "optional", install),)
+            return Finding(what, "not installed; for an NVIDIA GPU only", "optional")
+        return Finding(what, "not installed", "optional", install)
     try:
         package = import_tensorrt(name)
     except MotorVAEError as error:
-        return (Finding(what, error.clause(), "warn", install),)
+        return Finding(what, error.clause(), "warn", install)
     if isinstance(gpu, NoGpu):
         problem: str | None = "runs engines on an NVIDIA GPU only"
     else:
         problem = package.objection_to(gpu)
     if problem:
-        return (Finding(what, f"{package.version}; {problem}", "optional"),)
-    return (Finding(what, f"{package.version}, for this GPU"),)
+        return Finding(what, f"{package.version}; {problem}", "optional")
+    return Finding(what, f"{package.version}, for this GPU")
 
 
-def check_tensorrt_rtx(model: Path) -> tuple[Finding, ...]:
-    """Import TensorRT-RTX, likewise."""
-    return check_tensorrt(model, "tensorrt-rtx")
+def check_bundle(model: Path) -> Iterator[Finding]:
+    """Read the bundle as a stream would, and look at each engine in it."""
+    try:
+        bundle = load_bundle(model)
+    except BundleError as error:
+        found = str(error) if model.exists() else f"no bundle at {model}"
+        yield Finding("bundle", found, "FAILED", _export(model))
+        return
+    entries = (*bundle.manifest.graphs, *bundle.manifest.files)
+    graphs = sentence_list([entry.title for entry in bundle.manifest.graphs])
+    megabytes = sum(entry.size_bytes for entry in entries) / 1e6
+    size = f"{len(entries)} files, {megabytes:.1f} MB, no byte altered"
+    yield Finding("bundle", f"{model}: {graphs}; {size}")
+    yield from _encoder(bundle)
+    yield from _engines(bundle, find_gpu())
+
+
+def _encoder(bundle: Bundle) -> Iterator[Finding]:
+    """Encode a black image on the CPU."""
+    try:
+        import numpy as np  # noqa: PLC0415  # may be what is missing
+
+        from ...engines.open import open_engine  # noqa: PLC0415  # with numpy
+
+        side = bundle.spec.image_size
+        with open_engine(bundle, GraphKey("encoder")) as backend:
+            mu = backend.run(np.zeros((1, 1, side, side), np.float32))["mu"]
+    except (MissingDependencyError, ModuleNotFoundError):
+        return  # it has a row of its own
+    except MotorVAEError as error:
+        problem = str(error)
+    else:
+        if np.isfinite(mu).all():
+            found = f"fp32 ran on the CPU: {side}x{side} to {mu.shape[1]} latents"
+            yield Finding("encoder", found)
+            return
+        problem = "its latents of a black image are not finite numbers"
+    yield Finding("encoder", problem, "FAILED", _export(bundle.folder))
+
+
+def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> Iterator[Finding]:
+    """Return for each engine whether it fits this machine, without loading it."""
+    try:
+        from ...engines.tensorrt.find import graphs_with_engine, precisions_with_engine  # noqa: PLC0415  # with numpy
+    except ModuleNotFoundError:
+        return
+    found = [
+        (package, entry)
+        for package in TENSORRT_PACKAGES
+        for precision in precisions_with_engine(bundle, "encoder", package)
+        for entry in graphs_with_engine(bundle, GraphKey("encoder", precision), package)
+    ]
+    for package, entry in found:
+        yield _engine(bundle, package, entry, gpu)
+    if not found:
+        command = next_command("motorvae-export", "--model", bundle.folder, "--fp16")
+        useful = command if isinstance(gpu, Gpu) else None
+        yield Finding("engines", "none in this bundle; ONNX Runtime runs it", "optional", useful)
+
+
+def _engine(bundle: Bundle, name: TensorRTName, entry: GraphEntry, gpu: Gpu | NoGpu) -> Finding:
+    from ...engines.tensorrt.find import check_engine  # noqa: PLC0415  # with numpy
+
+    variant = "" if entry.variant == "full" else f" {entry.variant}"
+    what = f"engine {entry.precision}{variant}"
+    try:
+        if isinstance(gpu, NoGpu):
+            _, path = entry.key.engine_paths(bundle.folder, name)
+            manifest = engine_manifest_from_json(path)
+            capabilities = sentence_list(manifest.compute_capabilities)
+            return Finding(
+                what,
+                f"{title_of(name)} {manifest.version}, for compute capability {capabilities}; "
+                "no GPU here runs it",
+                "optional",
+            )
+        package = import_tensorrt(name)
+        if objection := package.objection_to(gpu):
+            return Finding(what, objection, "optional")
+        manifest, _ = check_engine(bundle, entry, package, gpu)
+    except MotorVAEError as error:
+        again = next_command("motorvae-export", "--model", bundle.folder, "--engine", name)
+        precision = "" if entry.precision == "fp32" else f" --{entry.precision}"
+        return Finding(what, str(error), "warn", f"{again}{precision}")
+    verified = "verified" if manifest.verification.verified else "not verified"
+    return Finding(what, f"{title_of(name)} {manifest.version} fits, {verified}")
+
+
+def _export(model: Path) -> str:
+    """Return the command that writes a bundle there, with the training that it may need first."""
+    output = [] if model == _DEFAULT else ["--output", model]
+    export = next_command("motorvae-export", "--fp16", *output)
+    return export if _LATEST.exists() else f"motorvae-train && {export}"
 
 
 def _no_gpu(gpu: NoGpu) -> Finding:

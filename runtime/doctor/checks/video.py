@@ -5,47 +5,40 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...core.errors import sentence_list
 from ...core.packages import OPENCV_PACKAGES, versions_of
 from ...sources.device_names import Camera, cameras
 from ..finding import Finding, not_loading, overwritten
-from .packages import installed_opencv
-
-_DEVICE_TREE = Path("/proc/device-tree/compatible")
+from .system import installed_opencv, on_jetson
 
 
-def check_opencv(_model: Path) -> tuple[Finding, ...]:
+def check_opencv(_model: Path) -> Iterator[Finding]:
     """Import OpenCV and read how it was built."""
     what = "OpenCV"
     installed = list(versions_of(OPENCV_PACKAGES))
     if len(installed) > 1:
-        return (overwritten(what, installed, installed[0]),)
+        yield overwritten(what, installed, installed[0])
+        return
     try:
         import cv2  # noqa: PLC0415  # may be what is broken
     except ImportError as error:
-        return (not_loading(what, installed_opencv(), "cv2", error),)
+        yield not_loading(what, installed_opencv(), "cv2", error)
+        return
     build = cv2.getBuildInformation()
-    opencv = Finding(what, f"{cv2.__version__}, with V4L2 for cameras")
     if sys.platform == "linux" and not re.search(r"v4l/v4l2:\s*YES", build):
-        opencv = Finding(
-            what,
-            f"{cv2.__version__} was built without V4L2, so that it opens no camera",
-            "FAILED",
-            f"pip install --force-reinstall {installed_opencv()}",
-        )
-    return opencv, gstreamer_finding(build, on_jetson=on_jetson())
+        problem = f"{cv2.__version__} was built without V4L2, so that it opens no camera"
+        command = f"pip install --force-reinstall {installed_opencv()}"
+        yield Finding(what, problem, "FAILED", command)
+    else:
+        yield Finding(what, f"{cv2.__version__}, with V4L2 for cameras")
+    yield gstreamer_finding(build, on_jetson=on_jetson())
 
 
 def gstreamer_finding(build: str, *, on_jetson: bool) -> Finding:
-    """Return whether OpenCV opens GStreamer pipelines.
-
-    Args:
-        build: What `cv2.getBuildInformation` returns.
-        on_jetson: Whether the system brings an OpenCV that does.
-    """
+    """Return whether an OpenCV opens GStreamer pipelines, by its `getBuildInformation`."""
     if found := re.search(r"GStreamer:\s*YES\s*(?:\(([^)]*)\))?", build):
         return Finding("GStreamer", f"{found[1] or 'yes'}, for csi:// and gst:")
     return Finding(
@@ -56,12 +49,13 @@ def gstreamer_finding(build: str, *, on_jetson: bool) -> Finding:
     )
 
 
-def check_pyav(_model: Path) -> tuple[Finding, ...]:
+def check_pyav(_model: Path) -> Iterator[Finding]:
     """Import PyAV and ask its FFmpeg for what files and network cameras need."""
     try:
         import av  # noqa: PLC0415  # may be what is broken
     except ImportError as error:
-        return (not_loading("PyAV", "av", "av", error),)
+        yield not_loading("PyAV", "av", "av", error)
+        return
     version = ".".join(map(str, av.library_versions["libavformat"]))
     found = f"{av.__version__}, libavformat {version}"
     lacking = [] if "rtsp" in av.formats_available else ["the rtsp protocol"]
@@ -69,17 +63,18 @@ def check_pyav(_model: Path) -> tuple[Finding, ...]:
         av.Codec("h264", "r")
     except ValueError:
         lacking.append("the h264 decoder")
-    if not lacking:
-        return (Finding("PyAV", f"{found}, with rtsp and h264"),)
-    problem = f"{found} lacks {sentence_list(lacking)}"
-    return (Finding("PyAV", problem, "warn", "pip install --force-reinstall av"),)
+    if lacking:
+        problem = f"{found} lacks {sentence_list(lacking)}"
+        yield Finding("PyAV", problem, "warn", "pip install --force-reinstall av")
+    else:
+        yield Finding("PyAV", f"{found}, with rtsp and h264")
 
 
-def check_cameras(_model: Path) -> tuple[Finding, ...]:
+def check_cameras(_model: Path) -> Iterator[Finding]:
     """List the cameras that the system knows, and whether this user may open them."""
     found = cameras()
     closed = [each.path for each in found if not os.access(each.path, os.R_OK | os.W_OK)]
-    return (cameras_finding(found, {path: path.exists() for path in closed}),)
+    yield cameras_finding(found, {path: path.exists() for path in closed})
 
 
 def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Finding:
@@ -103,11 +98,3 @@ def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Findin
         command = "sudo usermod -aG video $USER  # then log in again"
     devices = sentence_list([str(path) for path in closed])
     return Finding("cameras", f"{listed}; {problem} {devices}", "FAILED", command)
-
-
-def on_jetson() -> bool:
-    """Return whether this is a Jetson, whose GPU shares the computer's memory."""
-    try:
-        return b"nvidia,tegra" in _DEVICE_TREE.read_bytes()
-    except OSError:
-        return False

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +18,20 @@ from rich.console import Console
 
 from motorvae.benchmarks.doctor import main
 from motorvae.runtime.core.packages import version_of
-from motorvae.runtime.doctor.checks.bundle import check_bundle
-from motorvae.runtime.doctor.checks.engines import check_onnx, check_tensorrt_rtx, cuda_finding
-from motorvae.runtime.doctor.checks.files import (
+from motorvae.runtime.doctor.checks.engines import (
+    check_bundle,
+    check_onnx,
+    check_tensorrt_rtx,
+    cuda_finding,
+)
+from motorvae.runtime.doctor.checks.system import (
     available_bytes,
     check_memory,
+    check_packages,
     check_writing,
     memory_finding,
+    requirements_of,
 )
-from motorvae.runtime.doctor.checks.packages import check_packages, requirements_of
 from motorvae.runtime.doctor.checks.video import (
     cameras_finding,
     check_opencv,
@@ -45,7 +50,8 @@ NOWHERE = Path("nowhere")
 Doctor = Callable[..., tuple[int, dict[str, Finding]]]
 
 
-def by_what(findings: tuple[Finding, ...]) -> dict[str, Finding]:
+def by_what(given: Iterable[Finding]) -> dict[str, Finding]:
+    findings = list(given)
     found = {finding.what: finding for finding in findings}
     assert len(found) == len(findings)
     return found
@@ -372,7 +378,8 @@ def test_memory_is_held_against_what_a_stream_takes() -> None:
     assert available is not None
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < available <= total
-    assert "a stream takes about 0.4 GB" in check_memory(NOWHERE)[0].found
+    (finding,) = check_memory(NOWHERE)
+    assert "a stream takes about 0.4 GB" in finding.found
 
 
 def test_cuda_that_is_only_listed_is_told_as_such() -> None:

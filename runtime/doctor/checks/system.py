@@ -1,0 +1,257 @@
+"""The doctor's checks of Python, its packages by motorVAE's metadata, disk and memory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ...core.atomic_files import cache_dir, check_writable
+from ...core.errors import OutputError, sentence_list
+from ...core.packages import OPENCV_PACKAGES, version_of, versions_of
+from ...engines.tensorrt.engine_manifest import this_platform
+from ..finding import Finding, Verdict
+
+OUTPUTS = {"pyarrow": ".parquet", "pyzmq": "zmq://", "mcap": ".mcap", "rerun-sdk": "--view"}
+"""What each optional package writes to."""
+
+_OWN_ROWS = {*OPENCV_PACKAGES, "av"}
+"""Absent or not is seen by importing them: a Jetson's own OpenCV is in no list of packages."""
+_ENGINES = {"cpu", "gpu", "tensorrt", "tensorrt-rtx", "pycuda"}
+_DEVELOPERS = {"dev", "docs"}
+_PARTS = 4
+
+STREAM_BYTES = 256 << 20
+"""A stream with the default model took 188 MiB when measured, 38 MiB of them one copy of the
+encoder."""
+COPIES = 4
+"""Of the encoder's file: what ONNX Runtime reads, what it unpacks, and a decoder beside it."""
+GPU_BYTES = 1 << 30
+"""For CUDA and an engine in memory that GPU and processor share; an estimate."""
+
+_DISK_LOW_BYTES, _DISK_FULL_BYTES = 1 << 30, 64 << 20
+_DEFAULT_ENCODER_BYTES = 40_000_000
+_MEMORY = Path("/proc/meminfo")
+_CONTAINER = Path("/sys/fs/cgroup")
+_DEVICE_TREE = Path("/proc/device-tree/compatible")
+
+
+class Requirement(NamedTuple):
+    """One line of the metadata."""
+
+    package: str
+    bounds: str
+    """Such as ">=2.8,<3"."""
+    extra: str | None
+    """The extra that asks for it, or None where motorVAE itself does."""
+
+    def problem(self) -> str | None:
+        """Return in a clause what is wrong with what is installed, or None."""
+        version = version_of(self.package)
+        if version is None:
+            return "not installed"
+        for sign, bound in re.findall(r"(>=|<)\s*([\d.]+)", self.bounds):
+            if (_numbers(version) >= _numbers(bound)) != (sign == ">="):
+                return f"{version} is installed, and {sign}{bound} is needed"
+        return None
+
+
+def check_packages(_model: Path) -> Iterator[Finding]:
+    """Look at Python, the packages of every installation, and those of the extras."""
+    try:
+        requirements = requirements_of("motorvae")
+    except importlib.metadata.PackageNotFoundError:
+        yield _python(())
+        problem = "this Python runs it without having it installed"
+        yield Finding("motorvae", problem, "FAILED", "pip install -e '.[cpu]'")
+        return
+    yield _python(importlib.metadata.metadata("motorvae").get_all("Classifier") or ())
+    yield from _base(requirements)
+    yield _outputs(requirements)
+    yield _extras(requirements)
+
+
+def requirements_of(package: str) -> tuple[Requirement, ...]:
+    """Return what an installed package asks for; PackageNotFoundError where it is not installed."""
+    found = []
+    for line in importlib.metadata.requires(package) or ():
+        text, _, marker = line.partition(";")
+        name = re.match(r"[\w.-]+", text)
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
+        if name:
+            bounds = text[name.end() :].strip()
+            package = installed_opencv() if name[0] == OPENCV_PACKAGES[0] else name[0]
+            found.append(Requirement(package, bounds, extra[1] if extra else None))
+    return tuple(found)
+
+
+def _python(classifiers: Sequence[str]) -> Finding:
+    tested = [text.rpartition(" ")[2] for text in classifiers if re.search(r":: 3\.\d+$", text)]
+    version = platform.python_version()
+    found = f"{version} on {this_platform()}"
+    if not tested or version.rpartition(".")[0] in tested:
+        return Finding("Python", found)
+    problem = f"{found}; this motorVAE is tested with {sentence_list(tested)}"
+    return Finding("Python", problem, "warn", f"python{tested[-1]} -m venv .venv")
+
+
+def _base(requirements: tuple[Requirement, ...]) -> tuple[Finding, ...]:
+    wrong, right = [], []
+    for requirement in requirements:
+        package, problem = requirement.package, requirement.problem()
+        version = version_of(package)
+        if requirement.extra or (package in _OWN_ROWS and (problem is None or version is None)):
+            continue
+        if problem is None:
+            right.append(f"{package} {version}")
+        else:
+            command = f"pip install '{package}{requirement.bounds}'"
+            wrong.append(Finding(package, problem, "FAILED", command))
+    return (Finding("packages", sentence_list(right)), *wrong)
+
+
+def _outputs(requirements: tuple[Requirement, ...]) -> Finding:
+    extras = {r.package: r.extra for r in requirements if r.package in OUTPUTS}
+    present, absent, missing = [], [], []
+    for package, target in OUTPUTS.items():
+        if version := version_of(package):
+            present.append(f"{target} ({package} {version})")
+        else:
+            extra = extras.get(package)
+            absent.append(f"{target} needs {package}")
+            missing.append(f"'motorvae[{extra}]'" if extra else package)
+    if not absent:
+        return Finding("outputs", sentence_list(present))
+    command = f"pip install {' '.join(dict.fromkeys(missing))}"
+    return Finding("outputs", "; ".join((*present, *absent)), "optional", command)
+
+
+def _extras(requirements: tuple[Requirement, ...]) -> Finding:
+    """Return which extras are complete; engines and outputs have rows of their own."""
+    packages: dict[str, list[Requirement]] = {}
+    for requirement in requirements:
+        if requirement.extra and requirement.extra not in _ENGINES | _DEVELOPERS:
+            packages.setdefault(requirement.extra, []).append(requirement)
+    complete, lacking = [], {}
+    for extra, needed in packages.items():
+        if all(requirement.package in OUTPUTS for requirement in needed):
+            continue
+        if problems := [requirement.package for requirement in needed if requirement.problem()]:
+            lacking[extra] = problems
+        else:
+            complete.append(extra)
+    if not lacking:
+        return Finding("extras", sentence_list(complete))
+    texts = [f"{extra} needs {sentence_list(problems)}" for extra, problems in lacking.items()]
+    command = f"pip install 'motorvae[{','.join(lacking)}]'"
+    return Finding("extras", "; ".join((*complete, *texts)), "optional", command)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the first numbers of a version, as many for each so that they compare."""
+    numbers = [int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:_PARTS]]
+    return tuple(numbers + [0] * (_PARTS - len(numbers)))
+
+
+def check_writing(_model: Path) -> Iterator[Finding]:
+    """Create an unnamed file in each place that is written to; it is gone at once."""
+    yield _working_folder()
+    yield _cache()
+
+
+def check_memory(model: Path) -> Iterator[Finding]:
+    """Compare the free memory with what a stream takes."""
+    available = available_bytes()
+    if available is None:
+        yield Finding("memory", "not known on this system", "optional")
+        return
+    sizes = [path.stat().st_size for path in model.glob("encoder*.onnx")]
+    needed = STREAM_BYTES + COPIES * max(sizes, default=_DEFAULT_ENCODER_BYTES)
+    shared = on_jetson()
+    yield memory_finding(available, needed + (GPU_BYTES if shared else 0), shared=shared)
+
+
+def memory_finding(available: int, needed: int, *, shared: bool) -> Finding:
+    """Compare the bytes that a new process can have with those that a stream takes, about.
+
+    `shared` says that the GPU takes its memory from there, too.
+    """
+    found = (
+        f"{available / 1e9:.1f} GB available{', shared with the GPU' if shared else ''}; a stream "
+        f"takes about {needed / 1e9:.1f} GB"
+    )
+    if available >= 2 * needed:
+        return Finding("memory", found)
+    command = "ps -eo rss,comm --sort=-rss | head  # and end what is not needed"
+    return Finding("memory", found, "warn" if available >= needed else "FAILED", command)
+
+
+def available_bytes() -> int | None:
+    """Return the memory that a new process can have here, in a container too, or None."""
+    try:
+        text = _MEMORY.read_text("ascii")
+    except OSError:
+        return None
+    listed = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    if listed is None:
+        return None
+    available = int(listed[1]) << 10
+    try:
+        most = int((_CONTAINER / "memory.max").read_text("ascii"))
+        taken = int((_CONTAINER / "memory.current").read_text("ascii"))
+        cached = re.search(
+            r"^inactive_file (\d+)", (_CONTAINER / "memory.stat").read_text("ascii"), re.MULTILINE
+        )
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return available
+    return min(available, max(0, most - taken + (int(cached[1]) if cached else 0)))
+
+
+def _working_folder() -> Finding:
+    what = "working folder"
+    try:
+        check_writable(Path("motorvae-doctor-probe"))
+        free = shutil.disk_usage(".").free
+    except OSError as error:
+        return Finding(what, f"nothing can be written here: {_cause(error)}", "FAILED", "cd ~")
+    found = f"can be written, {free / 1e9:.1f} GB free"
+    if free >= _DISK_LOW_BYTES:
+        return Finding(what, found)
+    verdict: Verdict = "warn" if free >= _DISK_FULL_BYTES else "FAILED"
+    return Finding(what, found, verdict, "du -h --max-depth=1 . | sort -h | tail")
+
+
+def _cache() -> Finding:
+    what, command = "cache folder", "export XDG_CACHE_HOME=$PWD/.cache"
+    try:
+        folder = cache_dir()
+    except RuntimeError:
+        return Finding(what, "this user has no home folder", "warn", command)
+    try:
+        check_writable(folder / "probe")
+    except OutputError as error:
+        found = f"{folder} cannot be written: {_cause(error)}; it only saves time"
+        return Finding(what, found, "warn", command)
+    return Finding(what, f"{folder} can be written")
+
+
+def _cause(error: OSError) -> str:
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return cause.strerror or str(cause)
+
+
+def installed_opencv() -> str:
+    """Return the package of OpenCV that is here, any of which serves; else the one asked for."""
+    return next(iter(versions_of(OPENCV_PACKAGES)), OPENCV_PACKAGES[0])
+
+
+def on_jetson() -> bool:
+    """Return whether this is a Jetson, whose GPU shares the computer's memory."""
+    try:
+        return b"nvidia,tegra" in _DEVICE_TREE.read_bytes()
+    except OSError:
+        return False
