@@ -38,7 +38,7 @@ class GpuResult(StrictModel):
 
     Attributes:
         machine: The computer's product name, where the system shows one.
-        power_start: What nvidia-smi says of each GPU before the first row, where it is installed.
+        power_start: What nvidia-smi reports of each GPU before the first row, where it is there.
         power_end: The same right after the last row.
         frames: Images of each row, one at a time: the bundle's held-out images, again and again.
         warmup: Runs before them that are not timed.
@@ -72,11 +72,7 @@ class GpuResult(StrictModel):
 
 
 def load_gpu_result(path: Path) -> GpuResult:
-    """Read a result.
-
-    Raises:
-        MeasurementError: It is missing, not JSON, of another schema version, or inconsistent.
-    """
+    """Read a result; a MeasurementError says why it cannot be used."""
     return document_from_json(
         path,
         GpuResult,
@@ -93,8 +89,8 @@ def print_gpu_result(console: Console, result: GpuResult) -> None:
         f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver or '?'}, "
         f"CUDA {gpu.cuda}, {gpu.memory_bytes / 1e9:.1f} GB"
     )
-    for package in dict.fromkeys(engine_manifest.package for engine_manifest in result.engines):
-        console.print(engine_table([p for p in result.engines if p.package == package]))
+    for package in dict.fromkeys(engine.package for engine in result.engines):
+        console.print(engine_table([one for one in result.engines if one.package == package]))
     if result.measured:
         console.print(_figures(result))
     for row in result.measured:
@@ -102,12 +98,11 @@ def print_gpu_result(console: Console, result: GpuResult) -> None:
             console.print(f"{row.how}: latents are not bit for bit those without the graph")
         for remark in (*row.notes, *row.warnings):
             console.print(f"{row.how}: {remark}")
+    reasons: dict[str, list[str]] = {}
     for row in result.rows:
         if row.status == "drifted":
             console.print(f"{row.how}: {row.not_measured}", style="bold red")
-    reasons: dict[str, list[str]] = {}
-    for row in result.rows:
-        if row.status == "unproven":
+        elif row.status == "unproven":
             reasons.setdefault(row.not_measured or "", []).append(row.how)
     for reason, titles in reasons.items():
         console.print(f"unproven: {'; '.join(titles)}: {reason}")

@@ -1,10 +1,10 @@
-"""The GPU cases: which there are, and timing one with every output held to the gate."""
+"""The GPU cases: which there are, and timing one with every output compared with the reference."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,10 @@ from ...export.verify.metrics import IMAGE_METRIC, LATENT_METRIC
 from ...export.verify.reference import Reference
 from ...export.verify.reports import encoder_input
 from ...export.verify.verifier import Verifier
-from ...runtime.bundle.graph_key import GraphKey, Precision, Tensor, Variant
-from ...runtime.bundle.load import Bundle
-from ...runtime.bundle.manifest import GraphEntry, GraphReport
-from ...runtime.core.errors import BackendError, MeasurementError
+from ...runtime.bundle.graph_key import GraphKey, Precision, Variant
+from ...runtime.bundle.manifest import GraphReport
+from ...runtime.core.errors import BackendError
 from ...runtime.core.latency import NS_PER_MS
-from ...runtime.core.lifecycle import Closing
 from ...runtime.engines.base import Arrays, Backend, Batch
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, title_of
 from ..measure.case import Case, CudaGraph, GpuMode
@@ -29,7 +27,7 @@ WARMUP = 50
 
 ONNX, TORCH = "ONNX Runtime CUDA", "torch CUDA"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-ONNX_FORMS: tuple[Variant, ...] = ("full", "luma", "mu")
+ONNX_VARIANTS: tuple[Variant, ...] = ("full", "luma", "mu")
 """The contract's graph, and the leaner ones that streams take: with both outputs, with `mu`."""
 NOT_REACHED = "not reached: the command ended before it"
 
@@ -40,7 +38,7 @@ class PlannedCase:
 
     Attributes:
         case: Without samples.
-        key: The graph; of engines it is the leanest form that gives both outputs.
+        key: The graph; of engines it is the leanest variant that gives both outputs.
     """
 
     case: Case
@@ -52,7 +50,7 @@ class PlannedCase:
         return self.case.mode.cuda_graph if self.case.mode else "off"
 
 
-class OneByOne(Closing):
+class OneByOne:
     """Runs a batch image by image and times each: the gate sees the very runs that were timed.
 
     Args:
@@ -69,29 +67,20 @@ class OneByOne(Closing):
     def __init__(
         self, backend: Backend, repeat: Callable[[], Mapping[str, float]] | None = None
     ) -> None:
-        self.name, self.notes = backend.name, backend.notes
-        self.input_dtype, self.outputs = backend.input_dtype, backend.outputs
-        self.threads = backend.threads
+        self.name, self.notes, self.input_dtype = backend.name, backend.notes, backend.input_dtype
         self.samples_ns: dict[str, list[int]] = {}
         self._backend, self._repeat = backend, repeat
 
     def run(self, batch: Batch) -> Arrays:
         """Run and time each image; see `Backend.run`."""
         parts = []
-        for place in range(len(batch)):
+        for index in range(len(batch)):
             begin_ns = time.monotonic_ns()
-            parts.append(self._backend.run(batch[place : place + 1]))
+            parts.append(self._backend.run(batch[index : index + 1]))
             self._keep("wall", time.monotonic_ns() - begin_ns)
             for stage, milliseconds in self._repeat().items() if self._repeat else ():
                 self._keep(stage, round(milliseconds * NS_PER_MS))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Ask the backend; see `Backend.check_tensors`."""
-        self._backend.check_tensors(inputs, outputs)
-
-    def close(self) -> None:
-        """Do nothing: whoever opened the backend closes it."""
 
     def _keep(self, stage: str, duration_ns: int) -> None:
         self.samples_ns.setdefault(stage, []).append(max(1, duration_ns))
@@ -101,9 +90,9 @@ def planned_rows() -> tuple[PlannedCase, ...]:
     """Return every encoder that motorvae-doctor gpu can measure, none of them reached."""
     own = GpuMode(spin="engine's own", transfers="engine's own")
     rows = [
-        _planned(ONNX, GraphKey("encoder", precision, form), own)
+        _planned(ONNX, GraphKey("encoder", precision, variant), own)
         for precision in PRECISIONS
-        for form in ONNX_FORMS
+        for variant in ONNX_VARIANTS
     ]
     for package in TENSORRT_PACKAGES:
         for precision in PRECISIONS:
@@ -130,49 +119,6 @@ def _planned(engine: str, key: GraphKey, mode: GpuMode) -> PlannedCase:
     return PlannedCase(case, key)
 
 
-def encoder_of_row(bundle: Bundle, key: GraphKey) -> GraphEntry:
-    """Return the encoder that a row of ONNX Runtime's is about.
-
-    Raises:
-        BundleError: The bundle has no encoder of this precision for ONNX Runtime.
-        MeasurementError: It has, and none of this form.
-    """
-    for entry in bundle.manifest.graphs:
-        if entry.key in {key, replace(key, target="onnx")}:
-            return entry
-    leanest = bundle.leanest(replace(key, target="onnx"))  # refuses by the name users know
-    raise MeasurementError(
-        f"the bundle has no encoder of this form; its leanest in {key.precision} is {leanest.title}"
-    )
-
-
-def decoder_gate(
-    open_entry: Callable[[GraphEntry], Backend],
-    bundle: Bundle,
-    precision: Precision,
-    reference: Reference,
-    encoded: npt.NDArray[np.float32],
-) -> tuple[GraphReport, ...]:
-    """Hold the decoder that a stream's `--reconstruct` takes against the reference.
-
-    Args:
-        open_entry: Opens one of the bundle's graphs where it is to run.
-        bundle: Whose decoder.
-        precision: Its arithmetic.
-        reference: The images, and what they should give.
-        encoded: (N, D) mu of the encoder of the same precision, of at least as many images.
-
-    Raises:
-        BackendError: It does not open or run.
-    """
-    entry = bundle.leanest(GraphKey("decoder", precision, target="onnx"))
-    with open_entry(entry) as decoder:
-        count = min(len(encoded), len(reference.images))
-        verifier = Verifier.of_frames(reference, count, one_by_one=False)
-        verifier.take_encoded(entry.key, encoded[:count])
-        return verifier.verify(entry.key, decoder)
-
-
 def measure(
     planned: PlannedCase,
     backend: Backend,
@@ -182,7 +128,7 @@ def measure(
     repeat: Callable[[], Mapping[str, float]] | None = None,
     graph_off: npt.NDArray[np.float32] | None = None,
 ) -> tuple[Case, npt.NDArray[np.float32]]:
-    """Time one graph image by image, each output held to the gate.
+    """Time one graph image by image, each output compared with the reference.
 
     Args:
         planned: The case.
@@ -222,14 +168,13 @@ def measure(
         # With a recorded graph there would be no parts: whatever was timed, it was not the graph.
         raise BackendError("; ".join(backend.notes) or "no CUDA graph was recorded")
     found = np.concatenate(latents)
+    equals = np.array_equal(found, graph_off) if graph_off is not None and is_encoder else None
     takes_luma = ("takes 8-bit luma",) if backend.input_dtype == np.uint8 else ()
     case = planned.case.timed(
         timer.samples_ns,
         name=backend.name,
         notes=(*backend.notes, *takes_luma, *clocks()),
-        equals_graph_off=(
-            np.array_equal(found, graph_off) if graph_off is not None and is_encoder else None
-        ),
+        equals_graph_off=equals,
     )
     return gated_case(case, gate), found
 
