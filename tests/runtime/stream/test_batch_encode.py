@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -181,3 +184,19 @@ def test_a_failed_save_keeps_the_earlier_file(
         encoded.save(output)
     assert output.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["latents.npz"]
+
+
+def test_a_terminal_that_is_closed_fails_no_encoding(
+    script: Callable[[str], str], small_bundle: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    terminal, theirs = pty.openpty()
+    output = tmp_path / "latents.npz"
+    command = [script("motorvae-encode"), str(image_folder), "--model", str(small_bundle)]
+    with subprocess.Popen(
+        [*command, "--output", str(output)], stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        os.close(terminal)
+        assert process.wait(60) == 0
+    with np.load(output) as saved:
+        assert len(saved["mu"]) == 12

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from motorvae.runtime.engines.base import Backend
 from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
 from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma
+from motorvae.runtime.sinks.fanout import SinkReport
 from motorvae.runtime.stream.encode_loop import LatentStream
 from motorvae.runtime.stream.mailbox import Mailboxes
 from motorvae.runtime.stream.stats import StreamSummary, end_row
@@ -402,3 +405,14 @@ def test_each_frame_of_a_batch_is_judged_by_its_own_appearance(
             image = frames[int(row.camera[-1])][row.index].image
             assert row.appearance == pytest.approx(known.appearance(image))
     assert len({row.appearance for row in rows}) == 3
+
+
+def test_every_key_of_the_last_row_is_documented(run: Run, fitted: Callable[..., Frame]) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "rows.md").read_text(encoding="utf-8")
+    section = text.partition("## The last row")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"`(\w+)`", section))
+    _, rows = run([fitted(0)])
+    summary = rows[-1]["summary"]
+    report = {field.name for field in fields(SinkReport)}
+    nested = {*summary["stages"], *summary["stages"]["age"], *summary["cameras"]["cam0"]}
+    assert {*rows[-1], *summary, *nested, *report} - documented <= {"status", "schema"}

@@ -6,9 +6,11 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,3 +76,36 @@ def test_a_terminal_shows_the_line_unless_rows_go_there(
         assert process.wait(60) == 0
     os.close(terminal)
     assert (b"fps, age" in shown) == (output != "-")
+
+
+HAS_TERMINAL = (
+    "import fcntl, os, sys, termios\n"
+    "fcntl.ioctl(2, termios.TIOCSCTTY, 0)\n"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Makes standard error the terminal that sends SIGHUP when it is closed."""
+
+
+@pytest.mark.parametrize("is_hung_up", [False, True])
+def test_a_terminal_that_is_closed_fails_no_stream_whose_rows_are_whole(
+    small_bundle: Path,
+    script: Callable[[str], str],
+    tmp_path: Path,
+    read_rows: Callable[[Path], list[dict[str, Any]]],
+    is_hung_up: bool,
+) -> None:
+    terminal, theirs = pty.openpty()
+    command = [script("motorvae-stream"), "synthetic?fps=20", "--model", str(small_bundle)]
+    if is_hung_up:
+        command = [sys.executable, "-c", HAS_TERMINAL, *command]
+    else:
+        command += ["--max-frames", "40"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        read_until(terminal, rb"latents, \d+\.\d fps, age \d+\.\d ms, \d+ dropped")
+        os.close(terminal)
+        assert process.wait(60) == 0
+    rows = read_rows(tmp_path / "latents.jsonl")
+    assert {row["status"] for row in rows[:-1]} == {"ok"}
+    assert rows[-1]["status"] == "end"
+    assert is_hung_up or len(rows) == 41
