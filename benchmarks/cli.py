@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,28 +13,20 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
+from ..runtime.core.atomic_files import check_replaceable_file, set_aside
 from ..runtime.core.command import Subcommand, run_subcommands, stderr_console
 from ..runtime.core.documents import save_document
-from ..runtime.core.errors import (
-    ConfigError,
-    MissingDependencyError,
-    missing_dependency,
-    next_command,
-)
-from .options import RunOptions, batches_of_run, checked_samples, spec_of_run
-
-_EXTRAS = "train,export,bench,cpu"
-_QUICK_IMAGES = 32
-"""Of the bundle's verification images."""
+from ..runtime.core.errors import ConfigError, missing_dependency, next_command
+from .options import RunOptions, check_output
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Tell for each case of two results whether the second is faster, slower or the same.
+    """Decide for each case of two results whether the second is faster, slower or the same.
 
     Exit code 1 where a case is slower beyond the tolerance with all of its confidence interval,
-    or where the two results do not come from the same machine and settings.
+    or where the two results do not come from the same machine under the same conditions; what
+    differs is named.
     """
 
     before: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BEFORE")]
@@ -44,6 +36,10 @@ class CompareOptions:
     tolerance: float = 0.05
     """How much slower a case may be, as a share of the time before; where one is slower beyond it,
     the exit code is 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < 1:
+            raise ConfigError(f"--tolerance {self.tolerance:g}: take 0 or more, and less than 1")
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
                 lambda options: _run(options, command),
             ),
             "compare": Subcommand(
-                "Tell for each case of two results which is the faster one.",
+                "Decide for each case of two results which is the faster one.",
                 CompareOptions,
                 _compare,
             ),
@@ -91,49 +87,17 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(options: RunOptions, command: str) -> None:
-    samples = checked_samples(options)
-    spec = spec_of_run(options)
-    for output in (options.output, options.output.with_suffix(".png")):
-        check_replaceable_file(output)
-    check_writable(options.output)
-    try:
-        from .measure.rounds import RoundPlan  # noqa: PLC0415  # with torch: --help must not need it
-        from .report.plots import save_picture  # noqa: PLC0415
+    picture = options.output.with_suffix(".png")
+    check_output(options.output, ".json")
+    check_replaceable_file(picture)
+    with _installed(extra="train,export,bench,cpu"):
+        from .report.plots import save_picture  # noqa: PLC0415  # with matplotlib
         from .report.screen import print_verdict  # noqa: PLC0415
-        from .run import Plan, run_benchmark  # noqa: PLC0415
-        from .under_test.model_under_test import model_from_files, untrained_model  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise _missing(error, extra=_EXTRAS) from error
+        from .run import run_benchmark  # noqa: PLC0415  # with torch: --help must not need it
 
     console = stderr_console()
-    plan = Plan(
-        samples=samples,
-        batches=batches_of_run(options),
-        only=options.only,
-        quick=options.quick,
-        seed=options.seed,
-        threads=options.threads,
-        skip_compile=options.skip_compile or options.quick,
-        training=(
-            RoundPlan(samples=options.training_steps, warmup=0, settle=0, turn=1),
-            options.training_batch,
-        )
-        if options.training
-        else None,
-        command=command,
-    )
-    with contextlib.ExitStack() as stack:
-        if spec is not None:
-            tested = stack.enter_context(untrained_model(spec, options.seed))
-        else:
-            tested = model_from_files(
-                options.model or Path("bundle"),
-                options.checkpoint or Path("runs/latest"),
-                images=_QUICK_IMAGES if options.quick else None,
-            )
-        # Plain lines: a progress bar's thread would run beside what is timed.
-        result = run_benchmark(tested, plan, lambda text: console.print(f"measuring: {text}"))
-    picture = options.output.with_suffix(".png")
+    # Plain lines: a progress bar's thread would run beside what is timed.
+    result = run_benchmark(options, command, lambda text: console.print(f"measuring: {text}"))
     kept = set_aside(options.output)
     set_aside(picture)
     save_document(options.output, result)
@@ -141,24 +105,17 @@ def _run(options: RunOptions, command: str) -> None:
     print_verdict(console, result)
     console.print(f"every sample in {options.output}, those of the fastest in {picture}")
     report = next_command("motorvae-bench", "report", options.output)
-    console.print(f"every table and figure: {report}", soft_wrap=True)
+    console.print(f"every table and figure: {report}")
     if kept is not None:
-        console.print(
-            f"the earlier one is kept as {kept}; next: "
-            f"{next_command('motorvae-bench', 'compare', kept, options.output)}",
-            soft_wrap=True,
-        )
+        compare = next_command("motorvae-bench", "compare", kept, options.output)
+        console.print(f"the earlier one is kept as {kept}; next: {compare}")
 
 
 def _compare(options: CompareOptions) -> None:
-    if not 0 <= options.tolerance < 1:
-        raise ConfigError(f"--tolerance {options.tolerance:g}: take 0 or more, and less than 1")
-    try:
+    with _installed(extra="bench"):
         from .compare import check_regressions, compare_results  # noqa: PLC0415  # with psutil
         from .measure.result import load_result  # noqa: PLC0415
         from .report.screen import print_comparison  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise _missing(error, extra="bench") from error
     before, after = load_result(options.before), load_result(options.after)
     found = compare_results(before, after, options.tolerance)
     # Unlike a run's tables, this is what was asked for, so that it goes to standard output.
@@ -167,20 +124,20 @@ def _compare(options: CompareOptions) -> None:
 
 
 def _report(options: ReportOptions) -> None:
-    if options.output.suffix != ".html" or options.output.is_dir():
-        raise ConfigError(f"--output {options.output}: name a file that ends in .html")
-    check_writable(options.output)
-    try:
+    check_output(options.output, ".html")
+    with _installed(extra="bench"):
         from .measure.result import load_result  # noqa: PLC0415
         from .report.page import save_report  # noqa: PLC0415  # with matplotlib
-    except ModuleNotFoundError as error:
-        raise _missing(error, extra="bench") from error
-    result = load_result(options.result)
     picture = options.output.with_suffix(".png")
-    save_report(options.output, picture, result)
+    save_report(options.output, picture, load_result(options.result))
     stderr_console().print(f"page in {options.output}, picture in {picture}")
 
 
-def _missing(error: ModuleNotFoundError, *, extra: str) -> MissingDependencyError:
-    package = (error.name or "a package").partition(".")[0].replace("_", "-")
-    return missing_dependency("benchmarking", package, extra=extra)
+@contextlib.contextmanager
+def _installed(*, extra: str) -> Iterator[None]:
+    """Name the extra that brings a package which an import in the block does not find."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "a package").partition(".")[0].replace("_", "-")
+        raise missing_dependency("benchmarking", package, extra=extra) from error

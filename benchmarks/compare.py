@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.core.errors import MeasurementError, sentence_list
-from .measure.case import Case
 from .measure.result import Result
 from .measure.samples import Samples
 
 Verdict = Literal["slower", "larger", "faster", "smaller", "same", "unclear"]
-Values = npt.NDArray[np.float64]
+Facts = Mapping[str, Callable[[Result], object]]
 
 DRAWS = 4000
 CONFIDENCE = 0.95
@@ -23,6 +22,33 @@ LEAST_TURNS = 5
 """Fewer turns than this say nothing of how turns differ, so that there is no interval."""
 LEAST_FOR_P99 = 1000
 """From here on ten samples lie above p99; with fewer, its ratio is that of a few outliers."""
+
+_MACHINE: Facts = {
+    "processor": lambda result: result.environment.cpu,
+    "instruction set": lambda result: result.environment.machine,
+    "physical cores": lambda result: result.environment.cores,
+    "model": lambda result: result.model.model_dump(),
+}
+"""Where one of these differs, no ratio means anything."""
+_CONDITIONS: Facts = {
+    "usable cores": lambda result: result.environment.usable_cores,
+    "GPU": lambda result: result.environment.gpu,
+    "CPU governor": lambda result: result.environment.governor,
+    "power mode": lambda result: result.environment.power_mode,
+    "threads": lambda result: result.environment.threads,
+}
+"""Where one of these differs, a ratio may come from that: it is shown, and is no verdict."""
+_SETTINGS: Facts = {
+    "weights": lambda result: result.settings.weights_sha256[:12],
+    "seed": lambda result: result.settings.seed,
+    "quick": lambda result: result.settings.quick,
+    "schedule": lambda result: result.settings.schedule.model_dump(),
+    "training schedule": lambda result: (
+        result.settings.training_schedule and result.settings.training_schedule.model_dump()
+    ),
+}
+"""What may differ, and is named: every case is compared on its own input only, and its interval
+follows from the turns that each of the two has."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +82,6 @@ class Change:
     p99_ratio: float | None
     verdict: Verdict
 
-    @property
-    def is_regression(self) -> bool:
-        """Whether it got worse beyond doubt."""
-        return self.verdict in {"slower", "larger"}
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -69,13 +90,15 @@ class Comparison:
     Attributes:
         tolerance: How much worse a case may get, as a share.
         changes: Cases that both measured on the same input, in the order of the second result.
-        notes: What else differs: packages, cases that cannot be compared and why.
+        notes: What else differs: settings, packages, cases that cannot be compared and why.
+        unlike: In what the two machines or the conditions of the runs differ.
         broken: Cases that ran before and do not now, or passed the drift gate and do not now.
     """
 
     tolerance: float
     changes: tuple[Change, ...]
     notes: tuple[str, ...]
+    unlike: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
 
 
@@ -88,11 +111,16 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
         tolerance: How much worse a case may get, as a share.
 
     Raises:
-        MeasurementError: They are not of the same machine and settings, or share no case.
+        MeasurementError: They are of two machines or models, or share no case.
     """
-    _check_alike(before, after)
+    if unlike := _differences(before, after, _MACHINE):
+        raise MeasurementError(
+            f"the two results cannot be compared, as these differ: {'; '.join(unlike)}; measure "
+            "both on one machine with the same options"
+        )
     earlier = {case.key: case for case in before.cases}
-    changes, broken, notes = [], [], list(_other_packages(before, after))
+    changes, broken = [], []
+    notes = [*_differences(before, after, _SETTINGS), *_other_packages(before, after)]
     for case in after.cases:
         old = earlier.pop(case.key, None)
         if old is not None and old.whole is not None and case.whole is None:
@@ -102,41 +130,51 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
         if old is None:
             notes.append(f"only after: {case.key}")
         elif old.whole is None or case.whole is None:
-            notes.extend(_one_sided(old, case))
+            if old.whole is not None:
+                notes.append(f"only before: {case.key}: not measured after: {case.not_measured}")
+            elif case.whole is not None:
+                notes.append(f"only after: {case.key}: not measured before: {old.not_measured}")
         elif old.input_sha256 != case.input_sha256 or old.whole.unit != case.whole.unit:
             notes.append(f"not compared, as the inputs differ: {case.key}")
         else:
-            blocks = before.turn_of(old), after.turn_of(case)
-            changes.append(change_of(case.key, old.whole, case.whole, blocks, tolerance))
+            turns = before.turn_of(old), after.turn_of(case)
+            changes.append(change_of(case.key, old.whole, case.whole, turns, tolerance))
     notes.extend(f"only before: {key}" for key in earlier)
     if not changes:
         raise MeasurementError(
-            "the two results share no measured case: run motorvae-bench with the same options "
-            "both times"
+            f"the two results share no measured case: {sentence_list(notes[:3])}; run "
+            "motorvae-bench with the same options both times"
         )
-    return Comparison(tolerance, tuple(changes), tuple(notes), tuple(broken))
+    conditions = _differences(before, after, _CONDITIONS)
+    return Comparison(tolerance, tuple(changes), tuple(notes), tuple(conditions), tuple(broken))
 
 
 def check_regressions(found: Comparison) -> None:
-    """Raise where a case got worse, or is broken.
+    """Raise where a case got worse or is broken, or where nothing can be judged.
 
     Raises:
-        MeasurementError: The message names each such case.
+        MeasurementError: The message names each such case, or what differs.
     """
-    worse = [
-        f"{change.key} ({change.ratio:.2f} times)"
-        for change in found.changes
-        if change.is_regression
-    ]
     if found.broken:
         raise MeasurementError(
             f"no longer good: {'; '.join(found.broken)}; find out why before comparing speeds"
         )
+    if found.unlike:
+        raise MeasurementError(
+            f"these differ: {'; '.join(found.unlike)}; the ratios may come from that: measure both "
+            "on one machine with the same options"
+        )
     if not any(change.interval for change in found.changes):
         raise MeasurementError(
             f"none of {len(found.changes)} cases could be judged, each has fewer than "
-            f"{LEAST_TURNS} turns of samples: run motorvae-bench without --quick"
+            f"{LEAST_TURNS} turns of samples: take more with --samples, or run motorvae-bench "
+            "without --quick"
         )
+    worse = [
+        f"{change.key} ({change.ratio:.2f} times)"
+        for change in found.changes
+        if change.verdict in {"slower", "larger"}
+    ]
     if worse:
         raise MeasurementError(
             f"worse by more than {found.tolerance:.1%}: {sentence_list(worse)}; look for the "
@@ -145,10 +183,10 @@ def check_regressions(found: Comparison) -> None:
 
 
 def change_of(
-    key: str, before: Samples, after: Samples, blocks: tuple[int, int], tolerance: float
+    key: str, before: Samples, after: Samples, turns: tuple[int, int], tolerance: float
 ) -> Change:
-    """Compare two series of one case; `blocks` are the samples in one turn of each."""
-    interval = interval_of_ratio(before.samples, after.samples, blocks)
+    """Compare two series of one case; `turns` are the samples in one turn of each."""
+    interval = interval_of_ratio(before.samples, after.samples, turns)
     has_tail = min(len(before.samples), len(after.samples)) >= LEAST_FOR_P99
     return Change(
         key=key,
@@ -162,7 +200,7 @@ def change_of(
 
 
 def interval_of_ratio(
-    before: Sequence[int], after: Sequence[int], blocks: tuple[int, int]
+    before: Sequence[int], after: Sequence[int], turns: tuple[int, int]
 ) -> Interval | None:
     """Return the percentile interval of median after over median before, by block bootstrap.
 
@@ -175,28 +213,24 @@ def interval_of_ratio(
     Args:
         before: Samples in the order in which they were taken.
         after: The same of the other result.
-        blocks: Samples in one turn of each.
+        turns: Samples in one turn of each.
 
     Returns:
         The interval that holds `CONFIDENCE` of `DRAWS` draws, the same at each call; None where
         one of them has fewer than `LEAST_TURNS` turns.
     """
     random = np.random.default_rng(0)
-    medians = []
-    for samples, block in zip((before, after), blocks, strict=True):
-        count = len(samples) // block
+    medians: list[npt.NDArray[np.float64]] = []
+    for samples, size in zip((before, after), turns, strict=True):
+        count = len(samples) // size
         if count < LEAST_TURNS:
             return None
-        turns = np.asarray(samples[: count * block], np.float64).reshape(count, block)
-        medians.append(_medians_of_draws(turns, random))
+        blocks = np.asarray(samples[: count * size], np.float64).reshape(count, size)
+        draws = random.integers(0, count, (DRAWS, count))
+        medians.append(np.median(blocks[draws].reshape(DRAWS, -1), axis=1))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(medians[1] / medians[0], (tail, 1 - tail))
     return Interval(float(low), float(high))
-
-
-def _medians_of_draws(turns: Values, random: np.random.Generator) -> Values:
-    draws = random.integers(0, len(turns), (DRAWS, len(turns)))
-    return np.asarray(np.median(turns[draws].reshape(DRAWS, -1), axis=1), np.float64)
 
 
 def _verdict(interval: Interval | None, tolerance: float, *, is_size: bool) -> Verdict:
@@ -210,44 +244,22 @@ def _verdict(interval: Interval | None, tolerance: float, *, is_size: bool) -> V
     return "same" if 1 / most <= interval.low and interval.high <= most else "unclear"
 
 
-_ALIKE: dict[str, Callable[[Result], object]] = {
-    "processor": lambda result: result.environment.cpu,
-    "instruction set": lambda result: result.environment.machine,
-    "physical cores": lambda result: result.environment.cores,
-    "usable cores": lambda result: result.environment.usable_cores,
-    "GPU": lambda result: result.environment.gpu,
-    "CPU governor": lambda result: result.environment.governor,
-    "power mode": lambda result: result.environment.power_mode,
-    "threads": lambda result: result.environment.threads,
-    "model": lambda result: result.model.model_dump(),
-    "weights": lambda result: result.settings.weights_sha256[:12],
-    "seed": lambda result: result.settings.seed,
-    "quick": lambda result: result.settings.quick,
-    "schedule": lambda result: result.settings.schedule.model_dump(),
-    "training schedule": lambda result: (
-        result.settings.training_schedule and result.settings.training_schedule.model_dump()
-    ),
-}
-"""What two results must have in common; versions of packages are what one wants to compare."""
+def _differences(before: Result, after: Result, facts: Facts) -> list[str]:
+    """Return what differs, and of what has parts those parts alone."""
+    found = []
+    for name, fact in facts.items():
+        one, other = fact(before), fact(after)
+        if one != other:
+            found.append(f"{name} {_apart(one, other)} before, {_apart(other, one)} after")
+    return found
 
 
-def _check_alike(before: Result, after: Result) -> None:
-    unlike = [
-        f"{name} {_short(fact(before))} and {_short(fact(after))}"
-        for name, fact in _ALIKE.items()
-        if fact(before) != fact(after)
-    ]
-    if unlike:
-        raise MeasurementError(
-            f"the two results cannot be compared, as these differ: {'; '.join(unlike)}; measure "
-            "both on one machine with the same options"
-        )
-
-
-def _short(value: object) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{key}={item}" for key, item in value.items())
-    return "none" if value is None else str(value)
+def _apart(value: object, other: object) -> str:
+    if not isinstance(value, dict):
+        return "none" if value is None else str(value)
+    same = other if isinstance(other, dict) else {}
+    parts = [f"{name}={one}" for name, one in value.items() if same.get(name) != one]
+    return " ".join(parts) or "none"
 
 
 def _other_packages(before: Result, after: Result) -> Iterator[str]:
@@ -259,10 +271,3 @@ def _other_packages(before: Result, after: Result) -> Iterator[str]:
         versions = one.get(name, "absent"), other.get(name, "absent")
         if versions[0] != versions[1]:
             yield f"{name} {versions[0]} before, {versions[1]} after"
-
-
-def _one_sided(old: Case, new: Case) -> Iterator[str]:
-    if old.whole is not None:
-        yield f"only before: {new.key}: not measured after: {new.not_measured}"
-    elif new.whole is not None:
-        yield f"only after: {new.key}: not measured before: {old.not_measured}"

@@ -23,10 +23,10 @@ from ..export.ood import altered_images, auroc, made_images, scored_images
 from ..runtime.bundle.graph_key import GraphKey
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import VERIFICATION_IMAGES
-from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
+from ..runtime.core.atomic_files import set_aside
 from ..runtime.core.command import run_command, stderr_console
 from ..runtime.core.documents import arrays_from_npz, document_from_json, save_document
-from ..runtime.core.errors import BundleError, ConfigError, MeasurementError
+from ..runtime.core.errors import BundleError, MeasurementError
 from ..runtime.core.spec import ModelSpec, StrictModel
 from ..runtime.engines.base import Backend
 from ..runtime.engines.open import EngineRequest, open_engine
@@ -40,11 +40,12 @@ from ..runtime.ood.detector import (
 )
 from ..runtime.pixels.convert import input_from_luma
 from .measure.environment import Environment, environment_now, load_now
+from .options import check_least, check_output
 from .under_test.scenes import images_from_source, moving_vehicles, vehicles
 
 SCHEMA_VERSION: Literal[2] = 2
 VEHICLES = "vehicles"
-HEADINGS: dict[Statistic, str] = {  # the KL, which tells least, is in the JSON alone
+HEADINGS: dict[Statistic, str] = {  # the KL, which separates least, is in the JSON alone
     "appearance": "look",
     "mahalanobis": "Mahal.",
     "log_var_distance": "log_var",
@@ -56,6 +57,7 @@ _KNOWN_PER_IMAGE = 10
 
 Luma = npt.NDArray[np.uint8]
 Float64s = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,13 @@ class OODOptions:
     output: Path = Path("ood.json")
     """Where the result goes, a .json file."""
 
+    def __post_init__(self) -> None:
+        check_least(self, images=1, threads=1, seed=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the runtime says of N images.
+    """What the runtime makes of N images.
 
     Attributes:
         values: Statistic to its value of each image, (N,) float64.
@@ -92,9 +97,9 @@ class Judged:
         is_ood: (N,) bool.
     """
 
-    values: dict[Statistic, npt.NDArray[np.float64]]
-    scores: npt.NDArray[np.float64]
-    is_ood: npt.NDArray[np.bool_]
+    values: dict[Statistic, Float64s]
+    scores: Float64s
+    is_ood: Flags
 
 
 class Separation(StrictModel):
@@ -138,7 +143,7 @@ class SeparationResult(StrictModel):
     Attributes:
         reference: The kind of known images that the AUROC of the others is against.
         known_images: Held-out images behind the bundle's percentiles.
-        effective_images: How many independent ones tell as much.
+        effective_images: How many independent ones they are worth.
         false_alarms: The share of known images that the bundle announces as flagged, at most.
     """
 
@@ -163,41 +168,33 @@ def main(args: Sequence[str] | None = None) -> int:
         OODOptions,
         _measure,
         prog="python -m motorvae.benchmarks.ood",
-        description="Measure how well the statistics of a bundle tell known images from others.",
+        description="Measure how well the statistics of a bundle separate known images.",
         args=args,
     )
 
 
 def _measure(options: OODOptions) -> None:
-    _check(options)
+    check_output(options.output, ".json")
     load_start = load_now()
     console = stderr_console()
     bundle = load_bundle(options.model)
     detector = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
     if not isinstance(detector, OODDetector):
         raise BundleError(detector.reason)
-    reference: tuple[str, Judged] | None = None
+    reference: Judged | None = None
     kinds: list[Kind] = []
     request = EngineRequest(backend="onnx", threads=options.threads)
     with (
         open_engine(bundle, GraphKey("encoder"), request) as encoder,
         open_engine(bundle, GraphKey("decoder"), request) as decoder,
     ):
-        backend = encoder.name
         for name, known, luma in _kinds(options, bundle):
             console.print(f"measuring: {name}, {len(luma)} images")
             judged = judged_images(luma, encoder, decoder, detector)
             kinds.append(
-                kind_of_images(
-                    name,
-                    judged,
-                    reference=reference[1] if reference else None,
-                    known=known,
-                    detector=detector,
-                )
+                kind_of_images(name, judged, reference=reference, known=known, detector=detector)
             )
-            reference = reference or (name, judged)
-    assert reference is not None  # noqa: S101  # for the type checker: there is always one kind
+            reference = reference or judged
     result = SeparationResult(
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         environment=environment_now(
@@ -206,13 +203,13 @@ def _measure(options: OODOptions) -> None:
         ),
         model=bundle.spec,
         weights_sha256=bundle.manifest.weights_sha256,
-        backend=backend,
+        backend=encoder.name,
         seed=options.seed,
         ood_above=options.ood_above,
         known_images=detector.images,
         effective_images=detector.effective_images,
         false_alarms=detector.false_alarms,
-        reference=reference[0],
+        reference=kinds[0].name,
         kinds=tuple(kinds),
     )
     kept = set_aside(options.output)
@@ -231,25 +228,20 @@ def judged_images(luma: Luma, encoder: Backend, decoder: Backend, detector: OODD
         away = decoder.run(mu)["reconstruction"][:, 0] - input_from_luma(part)
         errors += [float(np.mean(one * one, dtype=np.float64)) for one in away]
         scores += found
+    values: dict[Statistic, Float64s] = {
+        name: np.array([getattr(one, name) for one in scores])
+        for name in STATISTIC_NAMES
+        if name != "reconstruction_error"
+    }
     return Judged(
-        values={
-            name: np.array(
-                errors if name == "reconstruction_error" else [getattr(one, name) for one in scores]
-            )
-            for name in STATISTIC_NAMES
-        },
+        values={**values, "reconstruction_error": np.array(errors)},
         scores=np.array([one.ood_score for one in scores]),
         is_ood=np.array([one.is_ood for one in scores]),
     )
 
 
 def kind_of_images(
-    name: str,
-    judged: Judged,
-    *,
-    reference: Judged | None,
-    known: bool,
-    detector: OODDetector,
+    name: str, judged: Judged, *, reference: Judged | None, known: bool, detector: OODDetector
 ) -> Kind:
     """Return what was found of the images of one kind.
 
@@ -261,28 +253,26 @@ def kind_of_images(
         detector: Gives the limits.
     """
 
-    def separation(
-        known_values: Float64s | None, values: Float64s, flagged: npt.NDArray[np.bool_]
-    ) -> Separation:
+    def separation(known_values: Float64s | None, values: Float64s, flagged: Flags) -> Separation:
         area = both = None
         if known_values is not None:
             area = auroc(known_values, values)
             both = auroc(*(_from_median(known_values, some) for some in (known_values, values)))
         return Separation(auroc=area, two_sided=both, flagged=float(flagged.mean()))
 
-    statistics: dict[Statistic, Separation] = {}
-    for statistic, values in judged.values.items():
-        beyond = np.array([detector.is_beyond(statistic, value) for value in values])
-        known_values = None if reference is None else reference.values[statistic]
-        statistics[statistic] = separation(known_values, values, beyond)
     return Kind(
         name=name,
         known=known,
         images=len(judged.is_ood),
-        statistics=statistics,
-        is_ood=separation(
-            None if reference is None else reference.scores, judged.scores, judged.is_ood
-        ),
+        statistics={
+            statistic: separation(
+                reference.values[statistic] if reference else None,
+                values,
+                np.array([detector.is_beyond(statistic, value) for value in values]),
+            )
+            for statistic, values in judged.values.items()
+        },
+        is_ood=separation(reference.scores if reference else None, judged.scores, judged.is_ood),
     )
 
 
@@ -322,13 +312,12 @@ def print_separation(console: Console, result: SeparationResult) -> None:
     # A figure that lost its last digits would be another figure; a name may be folded.
     for heading in ("n", *HEADINGS.values(), "is_ood"):
         table.add_column(heading, justify="right", no_wrap=True)
-    was_known = True
-    for kind in result.kinds:
-        if was_known and not kind.known:
-            table.add_section()
-        was_known = kind.known
-        cells = [_cell(kind.statistics[name]) for name in HEADINGS]
-        table.add_row(kind.name, str(kind.images), *cells, _cell(kind.is_ood))
+    for kind, after in zip(result.kinds, (*result.kinds[1:], None), strict=True):
+        cells = [
+            _cell(found) for found in (*(kind.statistics[name] for name in HEADINGS), kind.is_ood)
+        ]
+        is_last_known = kind.known and after is not None and not after.known
+        table.add_row(kind.name, str(kind.images), *cells, end_section=is_last_known)
     console.print(table)
 
 
@@ -376,21 +365,6 @@ def _named(text: str) -> tuple[str, str]:
     """Return the name and the path of NAME=PATH, or of a path alone."""
     name, equals, path = text.partition("=")
     return (name, path) if equals and not Path(text).exists() else (Path(text).name, text)
-
-
-def _check(options: OODOptions) -> None:
-    if options.output.suffix != ".json":
-        raise ConfigError(f"--output {options.output}: name a file that ends in .json")
-    check_replaceable_file(options.output)
-    check_writable(options.output)
-    problems = {
-        "--images": options.images < 1 and "1 or more",
-        "--threads": options.threads is not None and options.threads < 1 and "1 or more",
-        "--seed": options.seed < 0 and "0 or more",
-    }
-    for flag, wanted in problems.items():
-        if wanted:
-            raise ConfigError(f"{flag} {getattr(options, flag[2:])}: take {wanted}")
 
 
 if __name__ == "__main__":

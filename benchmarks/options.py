@@ -1,11 +1,12 @@
-"""Options of motorvae-bench run, held to their ranges."""
+"""Options of motorvae-bench run, and checks that its kin share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from ..runtime.core.atomic_files import check_replaceable_file, check_writable
 from ..runtime.core.errors import ConfigError
 from ..runtime.core.spec import ModelSpec, spec_from_options
 
@@ -13,8 +14,7 @@ RunGroup = Literal["encoder", "decoder", "path", "threads", "start-up", "import"
 """Groups of cases that can be asked for; "stream" measures memory as well."""
 
 _BATCHES, _QUICK_BATCHES = (1, 2, 4, 8, 16, 32), (1,)
-_SAMPLES = 200
-_QUICK_SAMPLES = 20
+_SAMPLES, _QUICK_SAMPLES = 200, 20
 
 
 @dataclass(frozen=True)
@@ -62,58 +62,70 @@ class RunOptions:
     latent_size: int | None = None
     """Latent dimensions with --untrained; by default 128."""
 
-
-def batches_of_run(options: RunOptions) -> tuple[int, ...]:
-    """Return the batches to measure."""
-    return options.batches or (_QUICK_BATCHES if options.quick else _BATCHES)
-
-
-def checked_samples(options: RunOptions) -> int:
-    """Return the number of samples, having held every other number to its range."""
-    if options.output.suffix != ".json" or options.output.is_dir():
-        raise ConfigError(f"--output {options.output}: name a file that ends in .json")
-    samples = options.samples or (_QUICK_SAMPLES if options.quick else _SAMPLES)
-    least = 1 if options.quick else _SAMPLES
-    if options.samples is not None and options.samples < least:
-        raise ConfigError(
-            f"--samples {options.samples}: take {least} or more"
-            + ("" if options.quick else ", or --quick for a result that is not to be quoted")
-        )
-    problems = {
-        "--batches": options.batches is not None and min(options.batches, default=0) < 1,
-        "--threads": options.threads is not None and options.threads < 1,
-        "--training-batch": options.training_batch < 1,
-        "--training-steps": options.training_steps < 1,
-    }
-    for flag, is_wrong in problems.items():
-        if is_wrong:
-            value = getattr(options, flag[2:].replace("-", "_"))
-            raise ConfigError(f"{flag} {value}: take 1 or more")
-    if not 0 <= options.seed < 2**32:
-        raise ConfigError(f"--seed {options.seed}: take 0 to 4294967295")
-    return samples
-
-
-def spec_of_run(options: RunOptions) -> ModelSpec | None:
-    """Return the sizes of an untrained model, or None where files are to be measured."""
-    sizes = (options.image_size, options.channels, options.latent_size)
-    files = (options.model, options.checkpoint)
-    if not options.untrained:
-        if any(size is not None for size in sizes):
+    def __post_init__(self) -> None:
+        least = 1 if self.quick else _SAMPLES
+        if self.samples is not None and self.samples < least:
+            raise ConfigError(
+                f"--samples {self.samples}: take {least} or more"
+                + ("" if self.quick else ", or --quick for a result that is not to be quoted")
+            )
+        check_least(self, batches=1, threads=1, training_batch=1, training_steps=1)
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"--seed {self.seed}: take 0 to 4294967295")
+        if self.untrained and (self.model, self.checkpoint) != (None, None):
+            raise ConfigError(
+                "--untrained measures random weights: leave out --model and --checkpoint, or leave "
+                "out --untrained"
+            )
+        if not self.untrained and self._sizes:
             raise ConfigError(
                 "--image-size, --channels and --latent-size choose a random model: add "
                 "--untrained, or leave them out to measure the bundle's"
             )
-        return None
-    if any(path is not None for path in files):
-        raise ConfigError(
-            "--untrained measures random weights: leave out --model and --checkpoint, or leave "
-            "out --untrained"
-        )
-    default = ModelSpec()
-    return spec_from_options(
-        image_size=default.image_size if options.image_size is None else options.image_size,
-        channels=default.channels if options.channels is None else options.channels,
-        latent_size=default.latent_size if options.latent_size is None else options.latent_size,
-        fit="stretch",
-    )
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The sizes of an untrained model."""
+        return spec_from_options(**(ModelSpec().model_dump() | self._sizes))
+
+    @property
+    def batches_to_measure(self) -> tuple[int, ...]:
+        """What was asked for, or the default."""
+        return self.batches or (_QUICK_BATCHES if self.quick else _BATCHES)
+
+    @property
+    def samples_to_take(self) -> int:
+        """What was asked for, or the default."""
+        return self.samples or (_QUICK_SAMPLES if self.quick else _SAMPLES)
+
+    @property
+    def _sizes(self) -> dict[str, Any]:
+        names = ("image_size", "channels", "latent_size")
+        return {name: size for name in names if (size := getattr(self, name)) is not None}
+
+
+def check_least(options: object, **least: int) -> None:
+    """Refuse an option, or one of its several values, that is below what is given for its field.
+
+    Raises:
+        ConfigError: It quotes the option's value.
+    """
+    for name, number in least.items():
+        value = getattr(options, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if value is not None and min(values, default=0) < number:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} {value}: take {number} or more")
+
+
+def check_output(path: Path, suffix: str) -> None:
+    """Refuse a result's path before work is spent on it.
+
+    Raises:
+        ConfigError: It does not end in `suffix`.
+        OutputError: Something else is there, or nothing can be written there.
+    """
+    if path.suffix != suffix or path.is_dir():
+        raise ConfigError(f"--output {path}: name a file that ends in {suffix}")
+    check_replaceable_file(path)
+    check_writable(path)

@@ -2,194 +2,173 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import get_args
 
 from ..runtime.bundle.graph_key import Part
 from ..training.hardware import cpu_has_bf16
-from .cases.graph import cost_of_case, graph_cases
-from .cases.path import path_cases
-from .cases.process import import_cases, start_up_cases, stream_configs
-from .cases.stream import StreamPlan, stream_cases, streamed_configs
-from .cases.threads import thread_cases
+from .cases.graph import graph_cases
+from .cases.path import path_cases, thread_cases
+from .cases.stream import StreamPlan, import_cases, start_up_cases, stream_cases
 from .cases.training import training_cases
+from .compare import LEAST_TURNS
 from .gpu.run import engine_cases
 from .measure.case import Case
 from .measure.environment import environment_now, load_now, usable_cores
-from .measure.machine_rates import Rates, measure_machine, rates_of
-from .measure.result import Result, Settings
-from .measure.roofline import roofline_of
+from .measure.result import MachineRates, Result, Settings
+from .measure.roofline import cost_of, measure_machine, rates_of, roofline_of
 from .measure.rounds import RoundPlan
 from .measure.samples import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
-from .options import RunGroup
-from .under_test.gate_metrics import DriftGate
-from .under_test.model_under_test import ModelUnderTest
-from .under_test.torch_engines import thread_limit
+from .options import RunGroup, RunOptions
+from .under_test.engines import thread_limit
+from .under_test.model_under_test import ModelUnderTest, model_from_files, untrained_model
 
-_GRAPHS: tuple[Part, ...] = ("encoder", "decoder")
 _SPREADING_MS = 100.0
 """How long a turn settles: with less, an engine's p50 depends on which one ran before it."""
+_QUICK_IMAGES = 32
+"""Of the bundle's verification images."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to measure.
-
-    Attributes:
-        samples: Timed calls of each latency case at batch 1; larger batches take fewer.
-        batches: Images in one call of a graph; the first is run by every engine.
-        quick: Whether these are too few calls to be quoted.
-        seed: Seed of the inputs.
-        only: Which groups of cases.
-        threads: Threads of every engine; each engine's own choice where None.
-        skip_compile: Leave torch.compile out.
-        training: Calls of each training case, and images in one step; None leaves them out.
-        command: What was typed.
-    """
-
-    samples: int
-    batches: Sequence[int]
-    quick: bool
-    seed: int
-    only: Sequence[RunGroup] = get_args(RunGroup)
-    threads: int | None = None
-    skip_compile: bool = False
-    training: tuple[RoundPlan, int] | None = None
-    command: str = "motorvae-bench run"
-
-    @property
-    def schedule(self) -> RoundPlan:
-        """Calls of each latency case at batch 1."""
-        return self.schedule_of(1)
-
-    def schedule_of(self, batch: int) -> RoundPlan:
-        """Return the calls of one case: with the batch they grow long, and so fewer."""
-        if self.quick:
-            return RoundPlan(samples=max(2, self.samples // batch), warmup=2, settle=1, turn=10)
-        share = 1 if batch == 1 else min(2 * batch, 20)
-        samples = self.samples // share
-        return RoundPlan(
-            samples=samples,
-            warmup=max(2, 10 // batch),
-            settle=1,
-            settle_ms=_SPREADING_MS,
-            turn=max(2, samples // 8),
-        )
-
-    @property
-    def processes(self) -> int:
-        """Launches of each process that is timed by its start."""
-        return 1 if self.quick else 5
-
-    @property
-    def streams(self) -> StreamPlan:
-        """How much of each stream is measured."""
-        return StreamPlan(rounds=1, skipped=5, frames=20) if self.quick else StreamPlan()
-
-    @property
-    def machine_samples(self) -> int:
-        """Samples of each rate of the machine, before and again after the cases."""
-        return 5 if self.quick else 30
+def round_plan(options: RunOptions, batch: int = 1) -> RoundPlan:
+    """Return the calls of one latency case: with the batch they grow long, and so fewer."""
+    samples = options.samples_to_take
+    if options.quick:
+        samples = max(2, samples // batch)
+        # As many turns as a comparison needs to judge.
+        return RoundPlan(samples=samples, warmup=2, settle=1, turn=max(1, samples // LEAST_TURNS))
+    samples //= 1 if batch == 1 else min(2 * batch, 20)
+    return RoundPlan(
+        samples=samples,
+        warmup=max(2, 10 // batch),
+        settle=1,
+        settle_ms=_SPREADING_MS,
+        turn=max(2, samples // 8),
+    )
 
 
-def run_benchmark(tested: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> Result:
+def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]) -> Result:
     """Measure everything; what is compared with each other is measured in turns.
 
     Args:
-        tested: The model.
-        plan: What to measure.
+        options: What to measure.
+        command: What was typed.
         note: Called with what begins, always between timed regions.
 
     Raises:
-        MeasurementError: Two engines disagree.
+        MeasurementError: There is nothing to measure, or two engines disagree.
     """
     created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
-    load_start = load_now()
-    settle_ms = plan.schedule.settle_ms
-    with thread_limit(plan.threads) as threads:
+    schedule = round_plan(options)
+    steps = training_plan(options) if options.training else None
+    with _opened(options) as tested, thread_limit(options.threads) as threads:
+        load_start = load_now()
+        machine_samples, settle_ms = 5 if options.quick else 30, schedule.settle_ms
         note("matrix rates and bandwidths")
-        before = measure_machine(plan.machine_samples, settle_ms=settle_ms)
-        cases = list(_cases(tested, plan, note))
+        before = measure_machine(machine_samples, settle_ms=settle_ms)
+        cases = list(_cases(tested, options, note))
         note("matrix rates and bandwidths again")
-        rates = rates_of(before, measure_machine(plan.machine_samples, settle_ms=settle_ms))
-    cases = [_under_roofline(case, tested, rates) for case in cases]
+        rates = rates_of(before, measure_machine(machine_samples, settle_ms=settle_ms))
     busy = busy_warning(load_start[0] / usable_cores())
     return Result(
         created=created,
-        command=plan.command,
+        command=command,
         model=tested.spec,
         settings=Settings(
-            quick=plan.quick,
+            quick=options.quick,
             untrained=tested.untrained,
             weights_sha256=tested.weights_sha256,
-            seed=plan.seed,
-            schedule=plan.schedule,
-            training_schedule=plan.training[0] if plan.training else None,
+            seed=options.seed,
+            schedule=schedule,
+            training_schedule=steps,
             spread_limit=SPREAD_LIMIT,
             drift_limit=DRIFT_LIMIT,
         ),
         environment=environment_now(threads=threads, load_start=load_start),
-        matrix=rates.matrix,
-        copy_memory=rates.copy_memory,
-        read_memory=rates.read_memory,
-        cases=tuple(cases),
+        **rates,
+        cases=tuple(_under_roofline(case, tested, rates) for case in cases),
         warnings=(busy,) if busy else (),
     )
 
 
-def _cases(tested: ModelUnderTest, plan: Plan, note: Callable[[str], None]) -> Iterator[Case]:
-    gate, schedule, seed = DriftGate(tested), plan.schedule, plan.seed
-    for graph in _GRAPHS:
-        if graph not in plan.only:
-            continue
-        for place, batch in enumerate(plan.batches):
-            note(f"{graph}, batch {batch}")
+def training_plan(options: RunOptions) -> RoundPlan:
+    """Return the calls of each training case."""
+    return RoundPlan(samples=options.training_steps, warmup=0, settle=0, turn=1)
+
+
+def _opened(options: RunOptions) -> contextlib.AbstractContextManager[ModelUnderTest]:
+    if options.untrained:
+        return untrained_model(options.spec, options.seed)
+    tested = model_from_files(
+        options.model or Path("bundle"),
+        options.checkpoint or Path("runs/latest"),
+        images=_QUICK_IMAGES if options.quick else None,
+    )
+    return contextlib.nullcontext(tested)
+
+
+def _cases(
+    tested: ModelUnderTest, options: RunOptions, note: Callable[[str], None]
+) -> Iterator[Case]:
+    schedule, seed, threads = round_plan(options), options.seed, options.threads
+    for part in get_args(Part):
+        for place, batch in enumerate(options.batches_to_measure if part in options.only else ()):
+            note(f"{part}, batch {batch}")
             yield from graph_cases(
                 tested,
-                graph,
+                part,
                 batch,
-                schedule=plan.schedule_of(batch),
+                schedule=round_plan(options, batch),
                 seed=seed,
-                gate=gate,
-                threads=plan.threads,
+                threads=threads,
                 leading=place > 0,
-                skip_compile=plan.skip_compile,
+                skip_compile=options.skip_compile or options.quick,
             )
-    if "path" in plan.only:
-        note("frame to latent")
-        yield from path_cases(tested, schedule=schedule, seed=seed, gate=gate, threads=plan.threads)
-    if "threads" in plan.only:
-        note("threads as installed, and ours")
-        yield from thread_cases(tested, schedule=schedule, seed=seed)
-    if "start-up" in plan.only:
-        note("process start to first latent")
-        yield from start_up_cases(tested, plan.processes)
-    if "import" in plan.only:
-        note("import")
-        yield from import_cases(plan.processes)
-    if "stream" in plan.only:
-        note("streams: age and memory")
-        configs = streamed_configs(stream_configs(tested))
-        yield from stream_cases(tested, configs, plan.streams, schedule, seed=seed)
-    if "gpu" in plan.only:
-        note("engines of the GPU")
-        yield from engine_cases(tested.bundle, tested.reference, frames=schedule.samples)
-    if plan.training:
-        steps, batch = plan.training
+    processes = 1 if options.quick else 5
+    streams = StreamPlan(rounds=1, skipped=5, frames=20) if options.quick else StreamPlan()
+    others: dict[RunGroup, tuple[str, Callable[[], list[Case]]]] = {
+        "path": (
+            "frame to latent",
+            lambda: path_cases(tested, schedule=schedule, seed=seed, threads=threads),
+        ),
+        "threads": (
+            "threads as installed, and ours",
+            lambda: thread_cases(tested, schedule=schedule, seed=seed),
+        ),
+        "start-up": ("process start to first latent", lambda: start_up_cases(tested, processes)),
+        "import": ("imports", lambda: import_cases(processes)),
+        "stream": (
+            "streams: age and memory",
+            lambda: stream_cases(tested, streams, schedule, seed=seed),
+        ),
+        "gpu": (
+            "engines of the GPU",
+            lambda: engine_cases(tested.bundle, tested.reference, frames=schedule.samples),
+        ),
+    }
+    for group, (title, measure) in others.items():
+        if group in options.only:
+            note(title)
+            yield from measure()
+    if options.training:
+        batch = options.training_batch
         note(f"training step, batch {batch}")
-        yield from training_cases(tested.spec, batch, steps, has_bf16=cpu_has_bf16())
+        yield from training_cases(
+            tested.spec, batch, training_plan(options), has_bf16=cpu_has_bf16()
+        )
 
 
-def _under_roofline(case: Case, tested: ModelUnderTest, rates: Rates) -> Case:
+def _under_roofline(case: Case, tested: ModelUnderTest, rates: MachineRates) -> Case:
     """Add the least time that the machine's best rates allow, where a case is one graph."""
-    if case.whole is None or case.group not in _GRAPHS or case.precision not in rates.matrix:
+    rate = rates["matrix"].get(case.precision)
+    if case.whole is None or case.group not in get_args(Part) or rate is None:
         return case
     roofline = roofline_of(
-        cost_of_case(tested, case),
-        flops_per_s=rates.matrix[case.precision].best_per_s,
-        bytes_per_s=rates.read_memory.best_per_s,
+        cost_of(tested.spec, case.graph, case.batch),
+        flops_per_s=rate.best_per_s,
+        bytes_per_s=rates["read_memory"].best_per_s,
         p50_ms=case.whole.p50,
     )
     warnings = case.warnings
@@ -198,4 +177,4 @@ def _under_roofline(case: Case, tested: ModelUnderTest, rates: Rates) -> Case:
             "faster than its roofline, so the machine's rates were measured too "
             "low, or the weights stayed in a cache that the reading does not fit",
         )
-    return case.model_copy(update={"roofline": roofline, "warnings": warnings})
+    return case.with_facts(roofline=roofline, warnings=warnings)

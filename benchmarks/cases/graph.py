@@ -3,127 +3,67 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from functools import partial
 
-from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Part
-from ...runtime.engines.base import Batch
+from ...runtime.bundle.graph_key import OUTPUTS, Part
 from ...runtime.pixels.convert import input_from_luma
 from ..measure.case import EAGER, Case
-from ..measure.roofline import Cost, cost_of
 from ..measure.rounds import RoundPlan, interleaved, stopwatch
-from ..under_test.engines_under_test import EngineUnderTest, engines_under_test, open_all
-from ..under_test.gate_metrics import DriftGate
+from ..under_test.engines import eager_run, engines_under_test, open_all
+from ..under_test.gate import agreement_with
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import array_sha256, luma_for
-from ..under_test.torch_engines import Run, agreement_with, eager_run
 
 
 def graph_cases(
     tested: ModelUnderTest,
-    graph: Part,
+    part: Part,
     batch: int,
     *,
     schedule: RoundPlan,
     seed: int,
-    gate: DriftGate,
     threads: int | None = None,
     leading: bool = False,
     skip_compile: bool = False,
 ) -> list[Case]:
-    """Time the engines on one graph and batch.
+    """Time the engines on one graph and batch, in the order in which they were planned.
 
-    The encoder sees vehicles; the decoder sees the latents of the same vehicles.
-
-    Args:
-        tested: The model.
-        graph: Which half.
-        batch: Images in one call.
-        schedule: How often each is called.
-        seed: Which vehicles.
-        gate: Says what each engine drifts.
-        threads: Of every engine; each engine's default where left out.
-        leading: See `engines_under_test`.
-        skip_compile: See `engines_under_test`.
+    The encoder sees vehicles; the decoder sees the latents of the same vehicles. `threads` is for
+    every engine, which has a default of its own; of `leading` and `skip_compile` see
+    `engines_under_test`.
 
     Raises:
         MeasurementError: An engine disagrees with torch.
     """
     luma = luma_for(tested.spec, batch, seed)
-    images = input_from_luma(luma)
-    half = tested.model.encoder if graph == "encoder" else tested.model.decoder
-    names = [tensor.name for tensor in GraphKey(graph).outputs(tested.spec)]
-    values: Batch = images
-    if graph == "decoder":
-        values = eager_run(tested.model.encoder, OUTPUTS["encoder"])(images)["mu"]
-    reference = eager_run(half, names)(values)
-
-    def input_for(engine: EngineUnderTest) -> Batch:
-        return luma if engine.takes_luma else values
-
+    values = input_from_luma(luma)
+    # The luma is the identity of the images: each engine sees the same, scaled or not.
+    identity = array_sha256(luma)
+    if part == "decoder":
+        values = eager_run(tested.model.encoder, OUTPUTS["encoder"])(values)["mu"]
+        identity = array_sha256(values)
+    reference = eager_run(tested.half(part), OUTPUTS[part])(values)
     engines = engines_under_test(
-        tested, graph, batch, threads=threads, leading=leading, skip_compile=skip_compile
+        tested, part, batch, threads=threads, leading=leading, skip_compile=skip_compile
     )
     with contextlib.ExitStack() as stack:
-        opened, refused = open_all(engines, input_for, stack)
-        agreements = {
-            one.engine.planned.key: agreement_with(
-                reference,
-                one.run(input_for(one.engine)),
-                one.engine.planned.how,
-                one.engine.planned.precision,
+        opened, refused = open_all(engines, tested, luma, values, stack)
+        agreements = [
+            agreement_with(
+                reference, one.run(one.batch), one.planned.how, precision=one.planned.precision
             )
             for one in opened
-        }
-        drifts = {
-            one.engine.planned.key: gate.of(one.engine.planned, one.run, one.engine.entry)
-            for one in opened
-        }
-        samples = interleaved(
-            {
-                one.engine.planned.key: stopwatch(_call(one.run, input_for(one.engine)), "run")
-                for one in opened
-            },
-            schedule,
+        ]
+        timed = {one.planned.key: stopwatch(partial(one.run, one.batch), "run") for one in opened}
+        samples = interleaved(timed, schedule)
+    measured = [
+        one.planned.timed(
+            samples[one.planned.key],
+            input_sha256=identity,
+            turn=schedule.turn,
+            agreement=() if one.planned.engine == EAGER else agreement,
         )
-    # The luma is the identity of the images: each engine sees the same, scaled or not.
-    identity = array_sha256(luma if graph == "encoder" else values)
-    measured = []
-    for one in opened:
-        planned = one.engine.planned
-        drift = drifts[planned.key]
-        measured.append(
-            planned.timed(
-                samples[planned.key],
-                input_sha256=identity,
-                prepare_s=one.prepare_s,
-                turn=schedule.turn,
-                agreement=agreements[planned.key] if planned.engine != EAGER else (),
-                latent_error=drift.latent_error,
-                psnr=drift.psnr,
-                notes=drift.notes,
-            )
-        )
-    return in_order([one.planned for one in engines], [*measured, *refused])
-
-
-def cost_of_case(tested: ModelUnderTest, case: Case) -> Cost:
-    """Return what one run of a graph's case costs on paper."""
-    graph: Part = "encoder" if case.group == "encoder" else "decoder"
-    return cost_of(
-        tested.spec,
-        graph,
-        case.batch,
-        precision=case.precision,
-        mu_only=case.outputs == "mu",
-        luma=case.input_type == "uint8",
-    )
-
-
-def in_order(planned: Sequence[Case], cases: Sequence[Case]) -> list[Case]:
-    """Return cases in the order in which they were planned."""
-    places = {case.key: place for place, case in enumerate(planned)}
-    return sorted(cases, key=lambda case: places[case.key])
-
-
-def _call(run: Run, values: Batch) -> Callable[[], object]:
-    return lambda: run(values)
+        for one, agreement in zip(opened, agreements, strict=True)
+    ]
+    cases = {case.key: case for case in (*measured, *refused)}
+    return [cases[engine.planned.key] for engine in engines]

@@ -1,38 +1,46 @@
-"""The path cases: from a frame in memory to mu, ours against what people write, sizes in turns."""
+"""The path cases: from a frame in memory to mu, ours against what people write, sizes in turns.
+
+The thread cases time the same path from JPEG bytes with the thread pools as installed, and ours.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import get_args
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
 from ...runtime.core.errors import BundleError, MeasurementError
-from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Batch
+from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import input_from_luma, write_input
 from ...runtime.pixels.reference import reference_luma
-from ..measure.case import EAGER, PLAIN, Agreement, Case, FrameSource
-from ..measure.rounds import RoundPlan, interleaved
-from ..under_test.engines_under_test import RUNNERS, EngineUnderTest, Opened, open_all, production
-from ..under_test.gate_metrics import DriftGate, GateMetrics
+from ..measure.case import EAGER, FPS, HOT, ONNX, PACED, PLAIN, Agreement, Case, FrameSource
+from ..measure.rounds import Laps, RoundPlan, interleaved, pacer
+from ..under_test.engines import (
+    OURS,
+    RUNNERS,
+    EngineUnderTest,
+    eager_run,
+    open_all,
+    plain_onnx,
+    production,
+)
+from ..under_test.gate import Run, agreement_with
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import JPEG_QUALITY, Luma, Scene, luma_for, our_luma, plain_luma, scene_of
-from ..under_test.torch_engines import Run, agreement_with, eager_run
 
 FRAMES = ((640, 480), (1280, 720), (1920, 1080))
-"""Width and height of the frames of the whole path."""
+"""Width and height of the frames of the whole path; the thread cases take the last."""
 SOURCES: tuple[FrameSource, ...] = get_args(FrameSource)
 MOST_LEVELS = 1.0
 """How far our luma may be from the reference on average, in levels of 255."""
-
-_OUR_LUMA = "our luma"
+_BOTH = " and ".join(OUTPUTS["encoder"])
 
 
 @dataclass(frozen=True)
@@ -43,34 +51,55 @@ class Path:
         planned: Its case without samples.
         luma: Makes fitted luma, (S, S) uint8.
         run: The encoder.
-        dtype: What the encoder takes.
+        batch: (1, 1, S, S), what the encoder takes: as in the runtime, one buffer for all frames.
         opencv_threads: What OpenCV is set to.
-        drift: Of the encoder.
     """
 
     planned: Case
     luma: Callable[[], Luma]
     run: Run
-    dtype: npt.DTypeLike
-    opencv_threads: int
-    drift: GateMetrics = field(default_factory=GateMetrics)
+    batch: Batch
+    opencv_threads: int = 1
 
-    def laps(self, spec: ModelSpec) -> Callable[[], dict[str, int]]:
-        """Return what is timed, as the runtime goes: one input buffer, allocated once.
+    def preprocess(self) -> None:
+        """Convert the frame to the model's input."""
+        write_input(self.luma(), self.batch[0, 0])
 
-        Stages: `total` around `preprocess` (frame to model input) and `encode` (input to mu).
+    def set_opencv_threads(self) -> None:
+        """Set them where another path was timed before, in the first call of a turn."""
+        if cv2.getNumThreads() != self.opencv_threads:
+            cv2.setNumThreads(self.opencv_threads)
+
+    def staged(self) -> dict[str, int]:
+        """Return nanoseconds of `total`, `preprocess` (frame to input) and `encode` (to mu)."""
+        self.set_opencv_threads()
+        begin = time.perf_counter_ns()
+        self.preprocess()
+        ready = time.perf_counter_ns()
+        self.run(self.batch)
+        end = time.perf_counter_ns()
+        return {"total": end - begin, "preprocess": ready - begin, "encode": end - ready}
+
+    def with_processor_time(self, fps: float | None) -> Laps:
+        """Return what gives nanoseconds by the `wall`, and in `processor` time of all threads.
+
+        In a loop that is paced by a camera's clock the processor time runs from one latent to the
+        next, so that threads which spin while there is nothing to do are in it.
         """
-        batch = np.empty((1, 1, spec.image_size, spec.image_size), self.dtype)
+        wait = pacer(fps) if fps else None
+        used_ns = time.process_time_ns()
 
         def lap() -> dict[str, int]:
-            if cv2.getNumThreads() != self.opencv_threads:  # in the first call of a turn
-                cv2.setNumThreads(self.opencv_threads)
-            begin = time.perf_counter_ns()
-            write_input(self.luma(), batch[0, 0])
-            ready = time.perf_counter_ns()
-            self.run(batch)
-            end = time.perf_counter_ns()
-            return {"total": end - begin, "preprocess": ready - begin, "encode": end - ready}
+            nonlocal used_ns
+            self.set_opencv_threads()
+            if wait is not None:
+                wait()
+            begin_ns = time.perf_counter_ns()
+            self.preprocess()
+            self.run(self.batch)
+            wall_ns = time.perf_counter_ns() - begin_ns
+            before_ns, used_ns = used_ns, time.process_time_ns()
+            return {"wall": wall_ns, "processor": used_ns - before_ns}
 
         return lap
 
@@ -80,7 +109,6 @@ def path_cases(
     *,
     schedule: RoundPlan,
     seed: int,
-    gate: DriftGate,
     threads: int | None = None,
     sizes: Sequence[tuple[int, int]] = FRAMES,
 ) -> list[Case]:
@@ -92,37 +120,89 @@ def path_cases(
         MeasurementError: Our luma is not that of the reference, or a latent differs from torch's.
     """
     cases: list[Case] = []
-    opencv_threads = cv2.getNumThreads()
     eager = eager_run(tested.model.encoder, OUTPUTS["encoder"])
+    recipe = Case.planned(group="path", engine=PLAIN, outputs=_BOTH)
+    behind_ours = recipe.with_facts(engine=EAGER, variant="our luma")
+    luma = luma_for(tested.spec, 1, seed)
+    image = input_from_luma(luma)
     with contextlib.ExitStack() as stack:
-        stack.callback(cv2.setNumThreads, opencv_threads)
-        encoders, refused = open_all(
-            path_engines(tested, threads), lambda one: _sample(tested, one, seed), stack
-        )
-        for size in sizes:
-            scene = scene_of(*size, seed)
+        installed = _opencv_threads_restored(stack)
+        opened, refused = open_all(path_engines(tested, threads), tested, luma, image, stack)
+        for scene in (scene_of(*size, seed) for size in sizes):
             for source in SOURCES:
+                plain = plain_luma(scene, source, tested.spec.image_size)
+                ours = our_luma(scene, source, tested.spec)
+                # Torch eager behind our luma, too, so that both parts show.
                 paths = [
-                    *_rivals(tested, eager, scene, source, opencv_threads),
-                    *(_ours(tested, one, scene, source, gate) for one in encoders),
+                    Path(
+                        _placed(recipe, scene, source),
+                        plain,
+                        eager,
+                        np.empty_like(image),
+                        installed,
+                    ),
+                    Path(_placed(behind_ours, scene, source), ours, eager, np.empty_like(image)),
+                    *(
+                        Path(
+                            _placed(one.planned, scene, source),
+                            ours,
+                            one.run,
+                            np.empty_like(one.batch),
+                        )
+                        for one in opened
+                    ),
                 ]
-                agreements = [_checked(path, tested.spec, scene, eager) for path in paths]
-                samples = interleaved(
-                    {path.planned.how: path.laps(tested.spec) for path in paths}, schedule
-                )
+                agreements = [_checked(path, tested, scene, eager) for path in paths]
+                samples = interleaved({path.planned.how: path.staged for path in paths}, schedule)
                 cases += [
                     path.planned.timed(
                         samples[path.planned.how],
                         input_sha256=scene.sha256,
                         turn=schedule.turn,
                         agreement=agreement,
-                        latent_error=path.drift.latent_error,
-                        notes=(*path.planned.notes, *path.drift.notes),
                     )
                     for path, agreement in zip(paths, agreements, strict=True)
                 ]
                 cases += [_placed(case, scene, source) for case in refused]
     return cases
+
+
+def thread_cases(tested: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> list[Case]:
+    """Time JPEG bytes to mu in float32, with default thread pools of OpenCV and engines, and ours.
+
+    By the wall and in processor seconds, hot and paced; see `Path.with_processor_time`.
+    """
+    scene = scene_of(*FRAMES[-1], seed)
+    entry = tested.bundle.leanest(GraphKey("encoder", target="onnx"), ("mu",))
+    plain = plain_luma(scene, "mjpeg", tested.spec.image_size)
+    luma = our_luma(scene, "mjpeg", tested.spec)
+    onnx = Case.planned(
+        group="threads", engine=ONNX, outputs="mu", source="mjpeg", frame=FRAMES[-1]
+    )
+    with contextlib.ExitStack() as stack:
+        installed = _opencv_threads_restored(stack)
+        ours = stack.enter_context(open_engine(tested.bundle, entry.key))
+        same = plain_onnx(tested.bundle.path(entry), None)
+        eager = eager_run(tested.model.encoder, OUTPUTS["encoder"])
+        image = input_from_luma(luma_for(tested.spec, 1, seed))
+        taken = np.empty_like(image, ours.input_dtype)
+        found: dict[str, Laps] = {}
+        planned: list[Case] = []
+        for pace, fps in ((HOT, None), (PACED, FPS)):
+            as_installed = onnx.with_facts(variant=f"threads as installed, {pace}")
+            in_torch = as_installed.with_facts(engine=EAGER, outputs=_BOTH)
+            for path in (
+                Path(in_torch, plain, eager, image, installed),
+                Path(as_installed, luma, same, taken, installed),
+                Path(onnx.with_facts(variant=f"{OURS}, {pace}"), luma, ours.run, taken),
+            ):
+                planned.append(path.planned)
+                found[path.planned.key] = path.with_processor_time(fps)
+        samples = interleaved(found, schedule)
+    return [
+        case.timed(samples[case.key], input_sha256=scene.sha256, turn=schedule.turn)
+        for case in planned
+    ]
 
 
 def path_engines(tested: ModelUnderTest, threads: int | None) -> list[EngineUnderTest]:
@@ -133,58 +213,35 @@ def path_engines(tested: ModelUnderTest, threads: int | None) -> list[EngineUnde
             if (runner, precision) == ("openvino", "fp32"):  # never what `auto` takes
                 continue
             with contextlib.suppress(BundleError):
-                entry = tested.bundle.leanest(
-                    GraphKey("encoder", precision, target=runner), ("mu",)
-                )
+                key = GraphKey("encoder", precision, target=runner)
+                entry = tested.bundle.leanest(key, ("mu",))
                 found.append(production(tested, entry, runner, threads=threads))
     return found
 
 
-def _rivals(
-    tested: ModelUnderTest, eager: Run, scene: Scene, source: FrameSource, opencv_threads: int
-) -> list[Path]:
-    """Return the plain recipe, and torch eager behind our luma, so that both parts show."""
-    side = tested.spec.image_size
-    blank = Case(
-        group="path",
-        engine=PLAIN,
-        outputs=" and ".join(OUTPUTS["encoder"]),
-        not_measured="not reached",
-    )
-    plain = _placed(blank, scene, source)
-    ours = plain.model_copy(update={"engine": EAGER, "variant": _OUR_LUMA})
-    return [
-        Path(plain, plain_luma(scene, source, side), eager, np.float32, opencv_threads),
-        Path(ours, our_luma(scene, source, tested.spec), eager, np.float32, 1),
-    ]
-
-
-def _ours(
-    tested: ModelUnderTest, opened: Opened, scene: Scene, source: FrameSource, gate: DriftGate
-) -> Path:
-    dtype = np.uint8 if opened.engine.takes_luma else np.float32
-    planned = _placed(opened.engine.planned, scene, source)
-    luma = our_luma(scene, source, tested.spec)
-    drift = gate.of(opened.engine.planned, opened.run, opened.engine.entry)
-    return Path(planned, luma, opened.run, dtype, opencv_threads=1, drift=drift)
+def _opencv_threads_restored(stack: contextlib.ExitStack) -> int:
+    """Return how many threads OpenCV has, which it gets back when the stack ends."""
+    threads = cv2.getNumThreads()
+    stack.callback(cv2.setNumThreads, threads)
+    return threads
 
 
 def _placed(case: Case, scene: Scene, source: FrameSource) -> Case:
     height, width = scene.bgr.shape[:2]
-    notes = (f"a JPEG of {scene.jpeg.size} bytes, quality {JPEG_QUALITY}",)
-    update = {
-        "group": "path",
-        "source": source,
-        "frame": (width, height),
-        "notes": notes if source == "mjpeg" else (),
-    }
-    return case.model_copy(update=update)
+    jpeg = f"a JPEG of {scene.jpeg.size} bytes, quality {JPEG_QUALITY}"
+    return case.with_facts(
+        group="path",
+        source=source,
+        frame=(width, height),
+        prepare_s=None,
+        notes=((jpeg,) if source == "mjpeg" else ()) + case.notes,
+    )
 
 
-def _checked(path: Path, spec: ModelSpec, scene: Scene, eager: Run) -> tuple[Agreement, ...]:
+def _checked(path: Path, tested: ModelUnderTest, scene: Scene, eager: Run) -> tuple[Agreement, ...]:
     """Hold a path's luma against the reference, and its latent against torch's of the same luma."""
     luma = path.luma()
-    far = np.abs(luma.astype(np.float64) - reference_luma(scene.bgr, spec)).mean()
+    far = np.abs(luma.astype(np.float64) - reference_luma(scene.bgr, tested.spec)).mean()
     title = f"{path.planned.how} at {path.planned.what}"
     if path.planned.engine != PLAIN and not far <= MOST_LEVELS:
         raise MeasurementError(
@@ -199,13 +256,7 @@ def _checked(path: Path, spec: ModelSpec, scene: Scene, eager: Run) -> tuple[Agr
     )
     if path.planned.engine in {PLAIN, EAGER}:  # which is torch itself
         return (near,)
-    batch = np.empty((1, 1, *luma.shape), path.dtype)
-    write_input(luma, batch[0, 0])
+    path.preprocess()
     expected = eager(input_from_luma(luma[None, None]))
-    found = {"mu": path.run(batch)["mu"]}
+    found = {"mu": path.run(path.batch)["mu"]}
     return (near, *agreement_with(expected, found, title, path.planned.precision))
-
-
-def _sample(tested: ModelUnderTest, engine: EngineUnderTest, seed: int) -> Batch:
-    luma = luma_for(tested.spec, 1, seed)
-    return luma if engine.takes_luma else input_from_luma(luma)

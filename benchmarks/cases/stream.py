@@ -1,14 +1,18 @@
-"""The stream cases: ages and memory of real motorvae-stream processes, and their parts alone."""
+"""The cases of whole processes: start to first latent, imports, and ages and memory of streams.
+
+The parts of a stream, decoding and encoding, are timed by themselves in this process.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
-from ...runtime.bundle.graph_key import GraphKey, Precision
+from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Precision
 from ...runtime.core.errors import (
     BackendError,
     BundleError,
@@ -22,23 +26,32 @@ from ...runtime.pixels.convert import fitted_luma, input_from_luma
 from ...runtime.pixels.jpeg import luma_from_jpeg
 from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
-from ..measure.case import DECODE_ALONE, ENCODE_ALONE, HOT, PACED, Case, FrameSource
-from ..measure.rounds import Laps, RoundPlan, interleaved, stopwatch
+from ..measure.case import (
+    DECODE_ALONE,
+    ENCODE_ALONE,
+    FPS,
+    HOT,
+    PACED,
+    STREAM_MODULE,
+    Case,
+    FrameSource,
+    Group,
+)
+from ..measure.rounds import Laps, RoundPlan, interleaved, pacer, stopwatch
+from ..under_test.engines import RUNNERS, is_for
 from ..under_test.mjpeg_camera import MjpegCamera
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import Luma, frame_of, jpeg_of, luma_for
-from ..under_test.stream_process import Memory, StreamProcess, parsed
-from .process import StreamConfig
+from ..under_test.stream_process import StreamProcess, import_ns, parsed
 
-FPS = 60
 CAMERA_FRAME = (1280, 720)
 PICTURES = 4
 _STAGES = ("age", "capture", "convert", "wait", "encode", "emit")
-_MADE_FIRST: tuple[tuple[str, Precision], ...] = (
-    ("onnx", "fp32"),
-    ("onnx", "int8"),
-    ("openvino", "int8"),
-)
+_STREAMED = {
+    GraphKey("encoder", target="onnx"),
+    GraphKey("encoder", "int8", target="onnx"),
+    GraphKey("encoder", "int8", target="openvino"),
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class StreamPlan:
     """How much of each stream is measured.
 
     Attributes:
-        rounds: Processes of each config, in turns.
+        rounds: Processes of each engine, in turns.
         skipped: First rows of a process that do not count: caches and clocks are cold.
         frames: Rows of a process that do.
     """
@@ -73,9 +86,87 @@ class CameraUnderTest:
     luma: Callable[[], Luma]
 
 
-def streamed_configs(configs: list[StreamConfig]) -> list[StreamConfig]:
-    """Return those configs that are streamed: float32, and int8 where there is any."""
-    return [config for config in configs if (config.runner, config.precision) in _MADE_FIRST]
+def stream_keys(tested: ModelUnderTest) -> list[GraphKey]:
+    """Return every precision and engine that the bundle can be streamed with on a CPU."""
+    found = {
+        GraphKey("encoder", entry.precision, target=runner)
+        for entry in tested.bundle.manifest.graphs
+        for runner in RUNNERS
+        if entry.graph == "encoder" and is_for(entry, runner) and entry.precision != "fp16"
+    }
+    order = get_args(Precision)
+    return sorted(found, key=lambda key: (str(key.target), order.index(key.precision)))
+
+
+def stream_args(tested: ModelUnderTest, key: GraphKey, camera: str) -> tuple[str, ...]:
+    """Return the options of motorvae-stream for one graph; everything else is its default."""
+    return (
+        *("--camera", camera, "--model", str(tested.bundle.folder)),
+        *("--backend", str(key.target), "--precision", key.precision),
+    )
+
+
+def start_up_cases(tested: ModelUnderTest, rounds: int) -> list[Case]:
+    """Time processes from their start to the first row in a pipe, in turns, one launch a turn."""
+    taken: dict[GraphKey, list[int]] = {key: [] for key in stream_keys(tested)}
+    reasons: dict[GraphKey, str] = {}
+    for turn in range(rounds + 1):
+        for key, samples in taken.items():
+            if key in reasons:
+                continue
+            try:
+                with StreamProcess(stream_args(tested, key, "synthetic")) as process:
+                    process.rows(1)
+                    first_ns = time.perf_counter_ns() - process.spawned_ns
+            except MeasurementError as error:
+                reasons[key] = str(error)
+            else:
+                if turn:  # before it, files came from the disk
+                    samples.append(first_ns)
+    return [
+        _planned(key, "start-up", not_measured=reasons[key])
+        if key in reasons
+        else _planned(key, "start-up").timed({"first latent": samples}, turn=1)
+        for key, samples in taken.items()
+    ]
+
+
+def import_cases(rounds: int) -> list[Case]:
+    """Time imports in fresh interpreters: of the Python API, and of what motorvae-stream loads.
+
+    `import motorvae` loads nothing before its first use; the command's modules come with all
+    that opening a stream needs, such as numpy, and are part of its start-up.
+    """
+    cases = []
+    for module in ("motorvae", STREAM_MODULE):
+        import_ns(module)  # files come from the disk
+        samples = [import_ns(module) for _ in range(rounds)]
+        cases.append(Case.planned(group="import", engine=module).timed({"import": samples}, turn=1))
+    return cases
+
+
+def streamed(keys: Sequence[GraphKey]) -> list[GraphKey]:
+    """Return those that are streamed for their ages and memory: float32, and int8."""
+    return [key for key in keys if key in _STREAMED]
+
+
+def stream_cases(
+    tested: ModelUnderTest, plan: StreamPlan, schedule: RoundPlan, *, seed: int
+) -> list[Case]:
+    """Stream each camera with each engine in processes of their own, and time the parts alone.
+
+    Args:
+        tested: The model.
+        plan: How much of each stream.
+        schedule: Of the parts.
+        seed: Of the pictures.
+    """
+    keys = streamed(stream_keys(tested))
+    with cameras(tested.spec, seed) as found:
+        cases = _alone(tested, keys, found, schedule, seed=seed)
+        for camera in found:
+            cases += _streamed(tested, keys, camera, plan)
+    return cases
 
 
 @contextlib.contextmanager
@@ -84,14 +175,10 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[CameraUnderTest]]:
     pictures = [jpeg_of(frame_of(*CAMERA_FRAME, seed + n)).tobytes() for n in range(PICTURES)]
     vehicles = MovingVehicles(seed, SYNTHETIC_SIZE)
     started_s = time.monotonic()
+    decode = functools.partial(luma_from_jpeg, pictures[0], spec)
     with MjpegCamera(pictures, FPS) as camera:
         yield [
-            CameraUnderTest(
-                camera.url,
-                "mjpeg",
-                CAMERA_FRAME,
-                functools.partial(luma_from_jpeg, pictures[0], spec),
-            ),
+            CameraUnderTest(camera.url, "mjpeg", CAMERA_FRAME, decode),
             CameraUnderTest(
                 f"synthetic?fps={FPS}",
                 None,
@@ -101,25 +188,19 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[CameraUnderTest]]:
         ]
 
 
-def stream_cases(
-    tested: ModelUnderTest,
-    configs: list[StreamConfig],
-    plan: StreamPlan,
-    schedule: RoundPlan,
-    *,
-    seed: int,
-) -> list[Case]:
-    """Stream each camera with each engine in processes of their own, and time the parts alone."""
-    with cameras(tested.spec, seed) as found:
-        cases = alone_cases(tested, configs, found, schedule, seed=seed)
-        for camera in found:
-            cases += _streamed(tested, configs, camera, plan)
-    return cases
+def _planned(key: GraphKey, group: Group, **facts: object) -> Case:
+    return Case.planned(
+        group=group,
+        engine=RUNNERS[key.target or "onnx"],
+        precision=key.precision,
+        outputs=" and ".join(OUTPUTS["encoder"]),
+        **{"variant": "motorvae-stream", **facts},
+    )
 
 
-def alone_cases(
+def _alone(
     tested: ModelUnderTest,
-    configs: list[StreamConfig],
+    keys: Sequence[GraphKey],
     found: list[CameraUnderTest],
     schedule: RoundPlan,
     *,
@@ -132,101 +213,77 @@ def alone_cases(
         for pace in (HOT, PACED):
             due = pacer(FPS) if pace == PACED else None
             for camera in found:
-                case = Case(
+                case = Case.planned(
                     group="stream",
                     engine="motorVAE",
                     source=camera.source,
                     frame=camera.frame,
                     variant=f"{DECODE_ALONE}, {pace}",
-                    not_measured="not reached",
                 )
-                planned[case.key], laps[case.key] = case, _laps(camera.luma, "convert", due)
-            for config in configs:
+                planned[case.key] = case
+                laps[case.key] = stopwatch(camera.luma, "convert", first=due)
+            for key in keys:
                 with contextlib.suppress(BundleError, BackendError, MissingDependencyError):
-                    case = config.planned("stream").model_copy(
-                        update={"variant": f"{ENCODE_ALONE}, {pace}"}
-                    )
-                    run = stack.enter_context(_encoder(tested, config, seed))
-                    planned[case.key], laps[case.key] = case, _laps(run, "encode", due)
+                    run = stack.enter_context(_encoder(tested, key, seed))
+                    case = _planned(key, "stream", variant=f"{ENCODE_ALONE}, {pace}")
+                    planned[case.key] = case
+                    laps[case.key] = stopwatch(run, "encode", first=due)
         samples = interleaved(laps, schedule)
-    return [case.timed(samples[key], turn=schedule.turn) for key, case in planned.items()]
-
-
-def _streamed(
-    tested: ModelUnderTest, configs: list[StreamConfig], camera: CameraUnderTest, plan: StreamPlan
-) -> list[Case]:
-    ages: dict[StreamConfig, dict[str, list[int]]] = {config: {} for config in configs}
-    memories: dict[StreamConfig, list[Memory]] = {config: [] for config in configs}
-    dropped: dict[StreamConfig, int] = dict.fromkeys(configs, 0)
-    reasons: dict[StreamConfig, str] = {}
-    for _ in range(plan.rounds):
-        for config in configs:
-            if config in reasons:
-                continue
-            try:
-                with StreamProcess(config.args(tested, camera.address)) as process:
-                    rows = parsed(process.rows(plan.skipped + plan.frames))[plan.skipped :]
-                    memories[config].append(process.memory())
-            except MeasurementError as error:
-                reasons[config] = str(error)
-                continue
-            dropped[config] += sum(row["dropped"] for row in rows)
-            for row in rows:
-                for stage in _STAGES:
-                    # The clock of a row is coarser than a stage may be short.
-                    duration_ns = max(1, round(row[f"{stage}_ms"] * 1e6))
-                    ages[config].setdefault(stage, []).append(duration_ns)
-    cases = []
-    for config in configs:
-        place = {"source": camera.source, "frame": camera.frame}
-        stream, memory = (
-            config.planned(group).model_copy(update=place) for group in ("stream", "memory")
-        )
-        if config in reasons:
-            cases += [stream.without(reasons[config]), memory.without(reasons[config])]
-            continue
-        notes = (
-            f"the first {plan.skipped} rows of each of {plan.rounds} processes do not count",
-            f"frames dropped: {dropped[config]}",
-        )
-        cases.append(stream.timed(ages[config], turn=plan.frames, notes=notes))
-        sizes = {
-            "rss": [one.rss for one in memories[config]],
-            "peak": [one.peak for one in memories[config]],
-        }
-        cases.append(memory.timed(sizes, "bytes", turn=1))
-    return cases
+    return [case.timed(samples[name], turn=schedule.turn) for name, case in planned.items()]
 
 
 @contextlib.contextmanager
-def _encoder(
-    tested: ModelUnderTest, config: StreamConfig, seed: int
-) -> Iterator[Callable[[], object]]:
+def _encoder(tested: ModelUnderTest, key: GraphKey, seed: int) -> Iterator[Callable[[], object]]:
     """Open what motorvae-stream would."""
-    entry = tested.bundle.leanest(GraphKey("encoder", config.precision, target=config.runner))
+    entry = tested.bundle.leanest(key)
     luma = luma_for(tested.spec, 1, seed)
 
     def open_with(threads: int | None) -> SelectedEngine:
-        request = EngineRequest(backend=config.runner, threads=threads)
-        return SelectedEngine(open_engine(tested.bundle, entry.key, request), config.precision)
+        request = EngineRequest(backend=key.target or "auto", threads=threads)
+        return SelectedEngine(open_engine(tested.bundle, entry.key, request), key.precision)
 
     with autotuned_engine(open_with, luma.shape).backend as backend:
         batch = luma if backend.input_dtype == luma.dtype else input_from_luma(luma)
         yield lambda: backend.run(batch)
 
 
-def _laps(work: Callable[[], object], stage: str, due: Callable[[], None] | None) -> Laps:
-    timed = stopwatch(work, stage)
-    if due is None:
-        return timed
-
-    def lap() -> Mapping[str, int]:
-        due()
-        return timed()
-
-    return lap
-
-
-def pacer(fps: float) -> Callable[[], None]:
-    """Return what waits until the next tick of a camera's clock."""
-    return lambda: time.sleep(-time.monotonic() % (1 / fps))
+def _streamed(
+    tested: ModelUnderTest, keys: Sequence[GraphKey], camera: CameraUnderTest, plan: StreamPlan
+) -> list[Case]:
+    ages: dict[GraphKey, dict[str, list[int]]] = {key: {} for key in keys}
+    memories: dict[GraphKey, dict[str, list[int]]] = {key: {} for key in keys}
+    dropped: dict[GraphKey, int] = dict.fromkeys(keys, 0)
+    reasons: dict[GraphKey, str] = {}
+    for _ in range(plan.rounds):
+        for key in (key for key in keys if key not in reasons):
+            try:
+                with StreamProcess(stream_args(tested, key, camera.address)) as process:
+                    rows = parsed(process.rows(plan.skipped + plan.frames))[plan.skipped :]
+                    memory = process.memory()
+            except MeasurementError as error:
+                reasons[key] = str(error)
+                continue
+            for name, size in memory.items():
+                memories[key].setdefault(name, []).append(size)
+            dropped[key] += sum(row["dropped"] for row in rows)
+            for row in rows:
+                for stage in _STAGES:
+                    # The clock of a row is coarser than a stage may be short.
+                    duration_ns = max(1, round(row[f"{stage}_ms"] * 1e6))
+                    ages[key].setdefault(stage, []).append(duration_ns)
+    cases = []
+    for key in keys:
+        stream, memory_case = (
+            _planned(key, group, source=camera.source, frame=camera.frame)
+            for group in ("stream", "memory")
+        )
+        if key in reasons:
+            cases += [case.with_facts(not_measured=reasons[key]) for case in (stream, memory_case)]
+            continue
+        notes = (
+            f"the first {plan.skipped} rows of each of {plan.rounds} processes do not count",
+            f"frames dropped: {dropped[key]}",
+        )
+        cases.append(stream.timed(ages[key], turn=plan.frames, notes=notes))
+        cases.append(memory_case.timed(memories[key], "bytes", turn=1))
+    return cases

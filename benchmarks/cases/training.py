@@ -8,9 +8,6 @@ from ...training.hardware import training_step_seconds
 from ..measure.case import EAGER, Case
 from ..measure.rounds import Laps, RoundPlan, interleaved
 
-_STEP = "step"
-_VARIANTS: dict[Precision, str | None] = {"fp32": None, "bf16": "channels last"}
-
 
 def training_cases(
     spec: ModelSpec, batch: int, schedule: RoundPlan, *, has_bf16: bool
@@ -27,33 +24,24 @@ def training_cases(
         has_bf16: Whether the processor multiplies bf16 by itself. Where it does not, a step can
             take a minute, and training never chooses bf16.
     """
-    ways: dict[Precision, Laps] = {
-        "fp32": _laps(spec, batch, precision="32-true", channels_last=False)
-    }
+
+    def laps(precision: str, *, channels_last: bool) -> Laps:
+        def lap() -> dict[str, int]:
+            *_, last_s = training_step_seconds(
+                spec, precision=precision, channels_last=channels_last, batch_size=batch, steps=2
+            )
+            return {"step": round(last_s * 1e9)}
+
+        return lap
+
+    timed: dict[Precision, Laps] = {"fp32": laps("32-true", channels_last=False)}
     if has_bf16:
-        ways["bf16"] = _laps(spec, batch, precision="bf16-mixed", channels_last=True)
-    samples = interleaved(ways, schedule)
+        timed["bf16"] = laps("bf16-mixed", channels_last=True)
+    samples = interleaved(timed, schedule)
     reason = "this processor has no bf16 arithmetic, and motorvae-train does not emulate it"
-    cases = []
-    for precision, variant in _VARIANTS.items():
-        blank = Case(
-            group="training",
-            engine=EAGER,
-            precision=precision,
-            variant=variant,
-            batch=batch,
-            not_measured=reason,
-        )
-        is_timed = precision in samples
-        cases.append(blank.timed(samples[precision], turn=schedule.turn) if is_timed else blank)
-    return cases
-
-
-def _laps(spec: ModelSpec, batch: int, *, precision: str, channels_last: bool) -> Laps:
-    def lap() -> dict[str, int]:
-        *_, last_s = training_step_seconds(
-            spec, precision=precision, channels_last=channels_last, batch_size=batch, steps=2
-        )
-        return {_STEP: round(last_s * 1e9)}
-
-    return lap
+    plain = Case.planned(group="training", engine=EAGER, batch=batch)
+    bf16 = plain.with_facts(precision="bf16", variant="channels last", not_measured=reason)
+    return [
+        case.timed(taken, turn=schedule.turn) if (taken := samples.get(case.precision)) else case
+        for case in (plain, bf16)
+    ]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ...runtime.bundle.graph_key import Precision
+from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Precision, Variant
 from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.core.spec import StrictModel
-from .roofline import Roofline
 from .samples import Samples, Unit, samples_of, warnings_of
 
 EAGER, COMPILED, ONNX, OPENVINO = "torch eager", "torch.compile", "ONNX Runtime", "OpenVINO"
 TENSORRT, TENSORRT_RTX, PLAIN = "TensorRT", "TensorRT-RTX", "plain recipe"
 """Names of the engines; the plain recipe is colour decode, cvtColor, resize and torch eager."""
+STREAM_MODULE = "motorvae.runtime.cli"
+"""The engine of the import case whose time is part of a stream's start-up."""
 DECODE_ALONE, ENCODE_ALONE = "decode and convert alone", "encode alone"
-HOT, PACED = "hot loop", "paced at 60 fps"
+FPS = 60
+HOT, PACED = "hot loop", f"paced at {FPS} fps"
 """What the stream cases call the parts of a stream and the loops that they are timed in. A paced
 loop finds colder caches and a slower clock; a camera is paced."""
 
@@ -48,12 +50,49 @@ class Agreement(StrictModel):
     limit: float
 
 
+class Cost(StrictModel):
+    """Arithmetic and memory traffic of one run of a graph.
+
+    Attributes:
+        flops: Two for each multiply-accumulate of convolutions and linear layers. Batch norm
+            is folded; activations are not counted.
+        weight_bytes: Weights and biases, read once whatever the batch.
+        moved_bytes: Weights, input and output. Maps between layers are not counted, as if they
+            stayed in the caches, so this is a lower bound.
+    """
+
+    flops: int
+    weight_bytes: int
+    moved_bytes: int
+
+
+class Roofline(StrictModel):
+    """The least time for a `Cost` at a machine's measured rates (Williams et al. 2009).
+
+    Attributes:
+        cost: What has to be done.
+        compute_ms: Its arithmetic at the best matrix rate of its precision.
+        memory_ms: Its traffic at the best read bandwidth.
+        times: The measured p50 over `least_ms`.
+    """
+
+    cost: Cost
+    compute_ms: float
+    memory_ms: float
+    times: float
+
+    @property
+    def least_ms(self) -> float:
+        """The larger of the two times: arithmetic and traffic overlap at best."""
+        return max(self.compute_ms, self.memory_ms)
+
+
 class GpuMode(StrictModel):
     """How a case used the GPU.
 
     Attributes:
         cuda_graph: What runs as one recorded CUDA graph. TensorRT-RTX is asked to record its
-            kernels and does not tell whether it did.
+            kernels and does not report whether it did.
         spin: How the host waits for the GPU: "driver's default" spins where there are more
             processors than contexts, and else yields.
         transfers: How images and latents cross; always part of "wall".
@@ -71,7 +110,7 @@ class Case(StrictModel):
 
     Attributes:
         group: What was timed.
-        engine: Which engine, or which way of doing it.
+        engine: Which engine, or which way of doing it; of an import the module.
         precision: Of weights and arithmetic.
         outputs: Of the graph, such as "mu and log_var" or "mu".
         input_type: What the graph takes.
@@ -135,11 +174,13 @@ class Case(StrictModel):
     def what(self) -> str:
         """What was done, whoever did it: engines with the same answer may be compared."""
         frame = f"{self.frame[0]}x{self.frame[1]} frame" if self.frame else ""
-        batch = "" if self.frame and self.batch == 1 else f"batch {self.batch}"
-        if self.group in {"start-up", "memory", "import", "stream"} and self.batch == 1:
-            batch = ""
+        is_one = self.batch == 1
+        has_batch = not (
+            is_one and (self.frame or self.group in {"start-up", "memory", "import", "stream"})
+        )
+        batch = f"batch {self.batch}" if has_batch else ""
         words = (self.group, f"{self.source or ''} {frame}".strip(), batch)
-        return ", ".join(word for word in words if word)
+        return ", ".join(filter(None, words))
 
     @property
     def how(self) -> str:
@@ -147,17 +188,25 @@ class Case(StrictModel):
         words = (
             self.engine,
             "" if self.precision == "fp32" and self.mode is None else self.precision,
-            self.outputs or "",
-            f"{self.input_type} input" if self.input_type == "uint8" else "",
-            self.variant or "",
+            self.outputs,
+            "uint8 input" if self.input_type == "uint8" else "",
+            self.variant,
             f"CUDA graph: {self.mode.cuda_graph}" if self.mode else "",
         )
-        return ", ".join(word for word in words if word)
+        return ", ".join(filter(None, words))
 
     @property
     def key(self) -> str:
         """The case's name: the same in every result, and unlike that of every other case."""
         return f"{self.what}, {self.how}"
+
+    @property
+    def graph(self) -> GraphKey:
+        """The graph of an encoder's or decoder's case, as far as its cost and limits go."""
+        is_decoder = self.outputs in OUTPUTS["decoder"]
+        lean: Variant = "luma" if self.input_type == "uint8" else "full"
+        variant = "mu" if self.outputs == "mu" else lean
+        return GraphKey("decoder" if is_decoder else "encoder", self.precision, variant)
 
     @property
     def passed(self) -> bool:
@@ -174,6 +223,11 @@ class Case(StrictModel):
         """The first stage, which covers all of it; None where nothing was measured."""
         return next(iter(self.stages.values()), None)
 
+    @classmethod
+    def planned(cls, **facts: Any) -> Case:
+        """Return a case that nothing was measured of yet."""
+        return cls(**{"not_measured": "not reached", **facts})
+
     def timed(self, taken: Mapping[str, Sequence[int]], unit: Unit = "ns", **facts: object) -> Case:
         """Return the case measured, with the warnings that its samples deserve.
 
@@ -183,15 +237,14 @@ class Case(StrictModel):
             facts: Further fields.
         """
         stages = {stage: samples_of(values, unit) for stage, values in taken.items()}
-        found = [
+        warnings = tuple(
             warning
-            for stage, samples in stages.items()
+            for stage, values in taken.items()
             if unit == "ns"
-            for warning in warnings_of(stage, samples.samples)
-        ]
-        update = {"not_measured": None, "stages": stages, "warnings": tuple(found), **facts}
-        return self.model_copy(update=update)
+            for warning in warnings_of(stage, values)
+        )
+        return self.with_facts(not_measured=None, stages=stages, warnings=warnings, **facts)
 
-    def without(self, reason: str) -> Case:
-        """Return the case with the reason why it has no samples."""
-        return self.model_copy(update={"not_measured": reason})
+    def with_facts(self, **facts: object) -> Case:
+        """Return the same with other values of some fields."""
+        return self.model_copy(update=facts)

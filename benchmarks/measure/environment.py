@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import subprocess
@@ -27,14 +26,15 @@ _PACKAGES = (
     "tensorrt",
     "tensorrt-rtx",
 )
-_CPUINFO = Path("/proc/cpuinfo")
-_PRODUCT_NAMES = (Path("/proc/device-tree/model"), Path("/sys/class/dmi/id/product_name"))
+_DEVICE_TREE = Path("/proc/device-tree/model")
+_PRODUCT_NAMES = (_DEVICE_TREE, Path("/sys/class/dmi/id/product_name"))
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_NVIDIA_SMI = ("nvidia-smi", "--format=csv,noheader")
 _POWER = (
     *("name", "pstate", "power.draw", "power.limit", "clocks.sm", "clocks.mem"),
     *("temperature.gpu", "utilization.gpu"),
 )
 _COMMAND_S = 20
-_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 class Environment(StrictModel):
@@ -98,10 +98,12 @@ def environment_now(
 
     Args:
         threads: Threads that each engine was set to.
-        load_start: What `load_now` said before the run.
+        load_start: What `load_now` gave before the run.
         packages: Whose versions count, too.
     """
     gpu = find_gpu()
+    # What the board or the GPU is limited to.
+    limits = (*_lines("nvpmodel", "-q"), *_lines(*_NVIDIA_SMI, "--query-gpu=power.limit"))
     return Environment(
         machine=platform.machine(),
         cpu=_cpu_name(),
@@ -117,38 +119,30 @@ def environment_now(
         load_start=load_start,
         load_end=load_now(),
         gpu=None if isinstance(gpu, NoGpu) else gpu.name,
-        power_mode=_power_mode(),
+        power_mode="; ".join(limits) or None,
     )
 
 
 def power_state() -> tuple[dict[str, str], ...]:
-    """Return what nvidia-smi says of each GPU's clocks and power; nothing where it is not there."""
-    query = ("nvidia-smi", f"--query-gpu={','.join(_POWER)}", "--format=csv,noheader")
-    lines = (line.split(", ") for line in _lines(query))
-    return tuple(dict(zip(_POWER, line, strict=True)) for line in lines if len(line) == len(_POWER))
+    """Return each GPU's clocks and power by nvidia-smi; nothing where it is not installed."""
+    lines = _lines(*_NVIDIA_SMI, f"--query-gpu={','.join(_POWER)}")
+    states = (line.split(", ") for line in lines)
+    return tuple(dict(zip(_POWER, one, strict=True)) for one in states if len(one) == len(_POWER))
 
 
 def clocks() -> tuple[str, ...]:
     """Return what the GPU's clocks are now, by nvidia-smi or jetson_clocks, for a case's notes."""
-    told = (", ".join(map(" ".join, state.items())) for state in power_state())
-    return (*told, *_lines(("jetson_clocks", "--show")))
+    states = (", ".join(map(" ".join, state.items())) for state in power_state())
+    return (*states, *_lines("jetson_clocks", "--show"))
 
 
 def product_name() -> str | None:
     """Return what the maker calls this computer, or None; its host name is nobody's business."""
-    for path in _PRODUCT_NAMES:
-        with contextlib.suppress(OSError):
-            return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    return None
+    return next(filter(None, map(_text, _PRODUCT_NAMES)), None)
 
 
-def _power_mode() -> str | None:
-    """Return what the board or the GPU is limited to; None where nothing says so."""
-    limits = ("nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader")
-    return "; ".join((*_lines(("nvpmodel", "-q")), *_lines(limits))) or None
-
-
-def _lines(command: Sequence[str]) -> list[str]:
+def _lines(*command: str) -> list[str]:
+    """Return the lines that a command prints; none where it is not there or fails."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_COMMAND_S, check=True
@@ -159,16 +153,16 @@ def _lines(command: Sequence[str]) -> list[str]:
 
 
 def _cpu_name() -> str:
-    for line in (_text(_CPUINFO) or "").splitlines():
+    for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
             return value.strip()
     # Arm boards name themselves in the device tree instead.
-    return _text(Path("/proc/device-tree/model")) or platform.processor() or "unknown"
+    return _text(_DEVICE_TREE) or platform.processor() or "unknown"
 
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8").strip("\0\n ") or None
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
     except OSError:
         return None

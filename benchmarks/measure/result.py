@@ -1,10 +1,10 @@
-"""The benchmark's JSON: cases, settings, machine and rates, and reading it back with suspicion."""
+"""The benchmark's JSON: cases, settings, machine and rates; what does not fit is refused."""
 
 from __future__ import annotations
 
 import collections
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import model_validator
 
@@ -44,8 +44,16 @@ class Rate(StrictModel):
         return self.work / self.series.p50 * 1e3
 
 
+class MachineRates(TypedDict):
+    """The rates among the fields of a `Result`."""
+
+    matrix: dict[Precision, Rate]
+    copy_memory: Rate
+    read_memory: Rate
+
+
 class Settings(StrictModel):
-    """How the benchmark was run: with `Result.model` and threads, what makes two results alike.
+    """How the benchmark was run.
 
     Attributes:
         quick: Too few samples to be quoted; only shows that everything works.
@@ -54,8 +62,8 @@ class Settings(StrictModel):
         seed: Seed of the inputs, and of the weights where they are untrained.
         schedule: Calls of each latency case.
         training_schedule: Calls of each training case, where it was asked for.
-        spread_limit: See `stability`.
-        drift_limit: See `stability`.
+        spread_limit: Of a stable series; see `samples.SPREAD_LIMIT`.
+        drift_limit: Of a stable series; see `samples.DRIFT_LIMIT`.
     """
 
     quick: bool
@@ -77,8 +85,8 @@ class Result(StrictModel):
         model: Sizes of the model.
         settings: How it was run.
         environment: On what.
-        matrix: The machine's matrix rate in each precision that it could be measured in.
-        copy_memory: The machine's copy bandwidth, bytes read plus bytes written.
+        matrix: Matrix products (2 n^3 operations each) in each precision that the machine can do.
+        copy_memory: Its copy bandwidth, bytes read plus bytes written.
         read_memory: Its read bandwidth.
         cases: What was measured.
         warnings: What makes the whole doubtful.

@@ -1,82 +1,49 @@
-"""What the model costs on paper: arithmetic, weights, and the least time a machine can take."""
+"""What the model costs on paper, how fast this machine is, and the least time that follows."""
 
 from __future__ import annotations
 
-from ...runtime.bundle.graph_key import Part, Precision
-from ...runtime.core.spec import ModelSpec, StrictModel
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
 
+import numpy as np
+import torch
+
+from ...runtime.bundle.graph_key import GraphKey, Precision
+from ...runtime.core.spec import ModelSpec
+from ...training.hardware import cpu_has_bf16
+from .case import Cost, Roofline
+from .result import MachineRates, Rate
+from .rounds import Laps, RoundPlan, Timings, interleaved, stopwatch
+from .samples import samples_of, warnings_of
+
+MATRIX_SIDE = 2048
+MEMORY_BYTES = 1 << 27  # 128 MiB: well past the last cache of most machines
 _KERNEL = 9  # every convolution is 3x3
-_FLOAT_BYTES = 4
 _WEIGHT_BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+_CPU_INT8 = re.compile(r"\b(avx512_vnni|avx_vnni|amx_int8)\b")
+_COPY, _READ = "copy", "read"
 
 
-class Cost(StrictModel):
-    """Arithmetic and memory traffic of one run of a graph.
-
-    Attributes:
-        flops: Two for each multiply-accumulate of convolutions and linear layers. Batch norm
-            is folded; activations are not counted.
-        weight_bytes: Weights and biases, read once whatever the batch.
-        moved_bytes: Weights, input and output. Maps between layers are not counted, as if they
-            stayed in the caches, so this is a lower bound.
-    """
-
-    flops: int
-    weight_bytes: int
-    moved_bytes: int
-
-
-class Roofline(StrictModel):
-    """The least time for a `Cost` at a machine's measured rates (Williams et al. 2009).
-
-    Attributes:
-        cost: What has to be done.
-        compute_ms: Its arithmetic at the best matrix rate of its precision.
-        memory_ms: Its traffic at the best read bandwidth.
-        times: The measured p50 over `least_ms`.
-    """
-
-    cost: Cost
-    compute_ms: float
-    memory_ms: float
-    times: float
-
-    @property
-    def least_ms(self) -> float:
-        """The larger of the two times: arithmetic and traffic overlap at best."""
-        return max(self.compute_ms, self.memory_ms)
-
-
-def cost_of(
-    spec: ModelSpec,
-    graph: Part,
-    batch: int = 1,
-    *,
-    precision: Precision = "fp32",
-    mu_only: bool = False,
-    luma: bool = False,
-) -> Cost:
+def cost_of(spec: ModelSpec, key: GraphKey, batch: int = 1) -> Cost:
     """Count what one run of a graph costs; see `Cost` for what counts.
 
     A decoder that was rewritten into phases is held to the arithmetic that the contract needs.
-
-    Args:
-        spec: Sizes of the model.
-        graph: "encoder" or "decoder".
-        batch: Images or latents in the run.
-        precision: Gives the bytes of a weight.
-        mu_only: Whether an encoder leaves `log_var` out, and so half of the heads.
-        luma: Whether an encoder takes uint8.
     """
-    macs, weights = _encoder(spec, 1 if mu_only else 2) if graph == "encoder" else _decoder(spec)
-    image, latent = spec.image_size**2, spec.latent_size
-    heads = 2 if graph == "encoder" and not mu_only else 1
-    end_bytes = image * (1 if luma else _FLOAT_BYTES) + heads * latent * _FLOAT_BYTES
-    weight_bytes = weights * _WEIGHT_BYTES[precision]
+    outputs = key.outputs(spec)
+    is_encoder = key.part == "encoder"
+    macs, weights = _encoder(spec, heads=len(outputs)) if is_encoder else _decoder(spec)
+    weight_bytes = weights * _WEIGHT_BYTES[key.precision]
+    tensor_bytes = sum(
+        np.dtype(tensor.dtype).itemsize * math.prod(map(int, tensor.shape[1:]))
+        for tensor in (*key.inputs(spec), *outputs)
+    )
     return Cost(
         flops=2 * macs * batch,
         weight_bytes=weight_bytes,
-        moved_bytes=weight_bytes + end_bytes * batch,
+        moved_bytes=weight_bytes + tensor_bytes * batch,
     )
 
 
@@ -91,15 +58,59 @@ def roofline_of(cost: Cost, *, flops_per_s: float, bytes_per_s: float, p50_ms: f
     """
     compute_ms = cost.flops / flops_per_s * 1e3
     memory_ms = cost.moved_bytes / bytes_per_s * 1e3
-    return Roofline(
-        cost=cost,
-        compute_ms=compute_ms,
-        memory_ms=memory_ms,
-        times=p50_ms / max(compute_ms, memory_ms),
-    )
+    times = p50_ms / max(compute_ms, memory_ms)
+    return Roofline(cost=cost, compute_ms=compute_ms, memory_ms=memory_ms, times=times)
 
 
-def _encoder(spec: ModelSpec, heads: int) -> tuple[int, int]:
+def measure_machine(samples: int, *, settle_ms: float = 0) -> dict[str, Timings]:
+    """Time matrix products, reads and copies, in turns, with the threads that torch is set to.
+
+    Products are torch's: `mm` in float32 and in bf16 where the processor has it, and in int8
+    `_int_mm`, 8-bit numbers summed in 32 bits, where it has instructions for that; elsewhere torch
+    would take minutes.
+    """
+    timed: dict[str, Laps] = {"fp32": _product(torch.float32)}
+    if cpu_has_bf16():
+        timed["bf16"] = _product(torch.bfloat16)
+    if cpu_has_int8():
+        timed["int8"] = _int8_product()
+    source = torch.ones(MEMORY_BYTES // 4)
+    target = torch.zeros_like(source)
+    timed[_COPY] = stopwatch(lambda: target.copy_(source), "run")
+    timed[_READ] = stopwatch(lambda: torch.max(source), "run")
+    schedule = RoundPlan(samples=samples, warmup=2, settle=1, settle_ms=settle_ms, turn=5)
+    return interleaved(timed, schedule)
+
+
+def rates_of(before: Mapping[str, Timings], after: Mapping[str, Timings]) -> MachineRates:
+    """Join what was measured before and after the cases.
+
+    The warnings of a rate say where the machine changed on the way.
+    """
+
+    def rate(name: str, work: int) -> Rate:
+        samples_ns = before[name]["run"] + after[name]["run"]
+        warnings = warnings_of("run", samples_ns)
+        return Rate(work=work, series=samples_of(samples_ns), warnings=warnings)
+
+    return {
+        "matrix": {
+            name: rate(name, 2 * MATRIX_SIDE**3) for name in get_args(Precision) if name in before
+        },
+        "copy_memory": rate(_COPY, 2 * MEMORY_BYTES),
+        "read_memory": rate(_READ, MEMORY_BYTES),
+    }
+
+
+def cpu_has_int8(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether an x86 processor sums 8-bit products by itself (VNNI or AMX)."""
+    try:
+        return _CPU_INT8.search(cpuinfo.read_text(encoding="utf-8")) is not None
+    except OSError:
+        return False
+
+
+def _encoder(spec: ModelSpec, *, heads: int) -> tuple[int, int]:
     """Return (multiply-accumulates of one image, weights and biases)."""
     macs = weights = 0
     side, width_in = spec.image_size, 1
@@ -124,3 +135,16 @@ def _decoder(spec: ModelSpec) -> tuple[int, int]:
         side, width_in = side * 2, width
     macs += side**2 * width_in * _KERNEL
     return macs, weights + width_in * _KERNEL + 1
+
+
+def _product(dtype: torch.dtype) -> Laps:
+    left, right = (torch.rand(MATRIX_SIDE, MATRIX_SIDE).to(dtype) for _ in range(2))
+    product = torch.empty_like(left)
+    return stopwatch(lambda: torch.mm(left, right, out=product), "run")
+
+
+def _int8_product() -> Laps:
+    shape = (MATRIX_SIDE, MATRIX_SIDE)
+    left, right = (torch.randint(-127, 128, shape, dtype=torch.int8) for _ in range(2))
+    multiply = torch._int_mm  # noqa: SLF001  # torch has no other name for it
+    return stopwatch(lambda: multiply(left, right), "run")

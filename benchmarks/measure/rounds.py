@@ -49,15 +49,24 @@ class RoundPlan(StrictModel):
     turn: int = 10
 
 
-def stopwatch(work: Callable[[], object], stage: str) -> Laps:
-    """Return `work` as one that is timed in one stage."""
+def stopwatch(
+    work: Callable[[], object], stage: str, *, first: Callable[[], object] | None = None
+) -> Laps:
+    """Return `work` as one that is timed in one stage; `first` is called before, not timed."""
 
     def lap() -> dict[str, int]:
+        if first is not None:
+            first()
         begin = time.perf_counter_ns()
         work()
         return {stage: time.perf_counter_ns() - begin}
 
     return lap
+
+
+def pacer(fps: float) -> Callable[[], None]:
+    """Return what waits until the next tick of a camera's clock."""
+    return lambda: time.sleep(-time.monotonic() % (1 / fps))
 
 
 def interleaved(timed: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Timings]:
@@ -68,9 +77,6 @@ def interleaved(timed: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Tim
     Args:
         timed: What to call, by name; the order is that of the turns.
         schedule: How often.
-
-    Returns:
-        Timings of each.
 
     Raises:
         ConfigError: The schedule asks for no samples, or for turns without any.
@@ -83,18 +89,16 @@ def interleaved(timed: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Tim
         for _ in range(schedule.warmup):
             lap()
     samples: dict[Key, Timings] = {name: {} for name in timed}
-    left = schedule.samples
     with _no_collector():
-        while left:
-            turn = min(schedule.turn, left)
+        for start in range(0, schedule.samples, schedule.turn):
             for name, lap in timed.items():
                 gc.collect()
                 _wait_until_quiet()
                 _settle(lap, schedule)
-                for stages in [lap() for _ in range(turn)]:
+                turn = range(min(schedule.turn, schedule.samples - start))
+                for stages in [lap() for _ in turn]:
                     for stage, duration_ns in stages.items():
                         samples[name].setdefault(stage, []).append(duration_ns)
-            left -= turn
     return samples
 
 

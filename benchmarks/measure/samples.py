@@ -48,10 +48,10 @@ class Samples(StrictModel):
     def _check_percentiles(self) -> Samples:
         if min(self.samples) <= 0:
             raise ValueError(f"a sample of {min(self.samples)} {self.unit}: each must be above 0")
-        said = (self.p50, self.p95, self.p99, self.max)
+        given = (self.p50, self.p95, self.p99, self.max)
         found = _percentiles(self.samples, self.unit)
-        if not all(math.isclose(one, other) for one, other in zip(said, found, strict=True)):
-            raise ValueError(f"percentiles {said} are not those of the samples, {found}")
+        if not all(map(math.isclose, given, found)):
+            raise ValueError(f"percentiles {given} are not those of the samples, {found}")
         return self
 
     @property
@@ -76,12 +76,6 @@ def samples_of(samples: Sequence[int], unit: Unit = "ns") -> Samples:
         raise MeasurementError("no samples were taken, so there is nothing to say of them")
     p50, p95, p99, largest = _percentiles(samples, unit)
     return Samples(unit=unit, samples=tuple(samples), p50=p50, p95=p95, p99=p99, max=largest)
-
-
-def _percentiles(samples: Sequence[int], unit: Unit) -> tuple[float, float, float, float]:
-    values = np.asarray(samples, np.float64) / _SHOWN[unit][1]
-    p50, p95, p99 = (float(value) for value in np.percentile(values, (50, 95, 99)))
-    return p50, p95, p99, float(values.max())
 
 
 def spread_of(samples_ns: Sequence[int]) -> float:
@@ -122,3 +116,8 @@ def busy_warning(load_per_core: float) -> str | None:
         f"the machine was busy at the start: load {load_per_core:.2f} per core "
         f"(limit {BUSY_LOAD_PER_CORE:.2f}); stop other work and run again"
     )
+
+
+def _percentiles(samples: Sequence[int], unit: Unit) -> tuple[float, ...]:
+    values = np.asarray(samples, np.float64) / _SHOWN[unit][1]
+    return tuple(float(value) for value in np.percentile(values, (50, 95, 99, 100)))

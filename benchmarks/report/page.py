@@ -21,7 +21,6 @@ from .tables import (
     group_table,
     machine_line,
     rates_line,
-    restless_line,
 )
 from .verdict import LOSS, RIVALS, leaders_of, standings_of
 
@@ -29,12 +28,7 @@ _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def save_report(page: Path, picture: Path, result: Result) -> None:
-    """Write the page, and the picture of the fastest, each whole or not at all.
-
-    Args:
-        page: Where the HTML goes.
-        picture: Where the PNG goes.
-        result: What to show.
+    """Write the HTML page, and the PNG picture of the fastest, each whole or not at all.
 
     Raises:
         OutputError: One of them cannot be written.
@@ -42,14 +36,18 @@ def save_report(page: Path, picture: Path, result: Result) -> None:
     templates = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = templates.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    doubts = list(doubts_of(result))
     figures = {
         "Latency against error of the encoder": pareto_of(result, "encoder"),
         "Latency against error of the decoder": pareto_of(result, "decoder"),
         "Roofline": roofline_figure(result),
     }
-    text = template.render(
+    star = (
+        "* unstable: the middle half of the samples spans more than "
+        f"{result.settings.spread_limit:.0%} of the median, or the last third differs from "
+        f"the first by more than {result.settings.drift_limit:.0%}"
+    )
+    doubts = list(doubts_of(result))
+    text = templates.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         result=result,
         caption=caption_of(result),
         machine=machine_line(result),
@@ -78,7 +76,7 @@ def save_report(page: Path, picture: Path, result: Result) -> None:
             for group in GROUPS
         ],
         absent=[f"{case.key}: {case.not_measured}" for case in result.cases if case.not_measured],
-        warnings=[restless_line(result), *doubts] if doubts else ["none"],
+        warnings=[star, *doubts] if doubts else ["none"],
         facts=_facts(result),
     )
     with replaced_file(page) as temporary:
@@ -89,13 +87,20 @@ def save_report(page: Path, picture: Path, result: Result) -> None:
 def _facts(result: Result) -> dict[str, object]:
     environment = result.environment.model_dump(exclude={"versions", "threads"})
     settings = result.settings.model_dump(exclude={"schedule", "training_schedule"})
+    of_parts: dict[str, dict[str, object]] = {
+        "threads of": dict(result.environment.threads),
+        "version of": dict(result.environment.versions),
+        "model": result.model.model_dump(),
+        "schedule": result.settings.schedule.model_dump(),
+    }
     return {
         **{name: value for name, value in environment.items() if value is not None},
-        **{f"threads of {name}": count for name, count in result.environment.threads.items()},
-        **{f"version of {name}": found for name, found in result.environment.versions.items()},
-        **{f"model {name}": value for name, value in result.model.model_dump().items()},
         **settings,
-        **{f"schedule {name}": n for name, n in result.settings.schedule.model_dump().items()},
+        **{
+            f"{title} {name}": value
+            for title, facts in of_parts.items()
+            for name, value in facts.items()
+        },
     }
 
 

@@ -49,7 +49,11 @@ class _Point:
     case: Case
     x: float
     y: float
-    is_held: bool = True
+    gate: Metric | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.gate is None or self.gate.passed
 
 
 def save_picture(path: Path, result: Result) -> None:
@@ -84,27 +88,26 @@ def group_figures(result: Result, group: Group) -> Iterator[Figure]:
             yield _samples_figure(result, f"{group}: every sample", bars[start : start + most])
 
 
-def pareto_of(result: Result, graph: Part) -> Figure | None:
+def pareto_of(result: Result, part: Part) -> Figure | None:
     """Draw p50 of one image against what the drift gate found; None where it looked at none.
 
     Encoders by the largest error of a latent over its spread, decoders by the PSNR of the worst
     reconstruction. What failed the gate is hollow, and no part of the frontier.
     """
-    is_encoder = graph == "encoder"
+    is_encoder = part == "encoder"
     points = [
-        _Point(case, case.whole.p50, gate.value, gate.passed)
+        _Point(case, case.whole.p50, gate.value, gate)
         for case in result.cases
-        if case.group == graph and case.batch == 1 and case.whole and (gate := _gate(case))
+        if case.group == part and case.batch == 1 and case.whole
+        if (gate := case.latent_error if is_encoder else case.psnr)
         if np.isfinite(gate.value) and gate.value > 0
     ]
     if not points:
         return None
-    figure, axes = _figure(f"{graph.capitalize()}: latency against what the drift gate found")
-    axes.set_xscale("log")
-    axes.set_xlabel("p50 of one image in ms, log scale")
+    figure, axes = _figure(f"{part.capitalize()}: latency against what the drift gate found")
+    axes.set(xscale="log", xlabel="p50 of one image in ms, log scale")
     if is_encoder:
-        axes.set_yscale("log")
-        axes.set_ylabel("largest error of a latent / its spread, log scale")
+        axes.set(yscale="log", ylabel="largest error of a latent / its spread, log scale")
     else:
         axes.set_ylabel("PSNR of the worst reconstruction in dB")
     front = _front(points, lower_is_better=is_encoder)
@@ -112,13 +115,13 @@ def pareto_of(result: Result, graph: Part) -> Figure | None:
     axes.step(xs, ys, where="post", color="0.75", lw=1.2, zorder=1)
     limits: dict[float, dict[Precision, None]] = {}
     for point in points:
-        if (gate := _gate(point.case)) and gate.limit is not None:
-            limits.setdefault(gate.limit, {})[point.case.precision] = None
+        if point.gate and point.gate.limit is not None:
+            limits.setdefault(point.gate.limit, {})[point.case.precision] = None
+    across = axes.get_yaxis_transform()
     for limit, precisions in limits.items():
         axes.axhline(limit, color="0.6", lw=0.9, ls=_DASHES[next(iter(precisions))], zorder=0)
-        across = axes.get_yaxis_transform()
-        where: dict[str, Any] = {"xycoords": across, "ha": "right", "color": _GREY}
-        _name(axes, f"limit of {' and '.join(precisions)}", (1, limit), (-4, 3), **where)
+        text = f"limit of {' and '.join(precisions)}"
+        _name(axes, text, (1, limit), (-4, 3), xycoords=across, ha="right", color=_GREY)
     for point in front:
         _name(axes, textwrap.fill(point.case.how, 40), (point.x, point.y), (7, 5))
     _scatter(axes, points, result)
@@ -157,8 +160,7 @@ def roofline_figure(result: Result) -> Figure | None:
         _name(axes, name, (most, roof), (0, 4), ha="right")
     for x, name in {point.x: point.case.what for point in points}.items():
         lowest_y = min(point.y for point in points if point.x == x)
-        upright: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "top", "color": _GREY}
-        _name(axes, name, (x, lowest_y), (0, -8), **upright)
+        _name(axes, name, (x, lowest_y), (0, -8), rotation=90, ha="center", va="top", color=_GREY)
     axes.set_ylim(bottom=min(point.y for point in points) / 6)  # room for names below
     _name(axes, f"read {bandwidth:.1f} GB/s", (lowest, bandwidth * lowest), (6, 0), va="top")
     _scatter(axes, points, result)
@@ -167,32 +169,30 @@ def roofline_figure(result: Result) -> Figure | None:
 
 def _samples_figure(result: Result, title: str, bars: Sequence[_Bar]) -> Figure:
     figure, axes = _figure(title, _row_inches(bars) * len(bars) + 2.0)
-    engines = _colours_of(result)
-    axes.set_xscale("log")
+    colours = _colours_of(result)
     # Before anything is drawn: equal values alone would make limits without width.
-    axes.set_xlim(*_limits(bars))
-    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set(xscale="log", xlim=_limits(bars), ylim=(len(bars) - 0.5, -0.5))
     axes.set_yticks(range(len(bars)), [bar.label for bar in bars], fontsize=9)
     axes.tick_params(axis="y", length=0)
     columns = _COLUMNS if any(bar.case.roofline for bar in bars) else _COLUMNS[:-1]
     for place, heading in columns:
-        over: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "color": _GREY}
-        _name(axes, heading, (1, 1), (place, 4), **over)
+        _name(axes, heading, (1, 1), (place, 4), xycoords="axes fraction", ha="right", color=_GREY)
     for place, bar in enumerate(bars):
-        _draw_bar(axes, place, bar, engines[bar.case.engine])
+        _draw_bar(axes, place, bar, colours[bar.case.engine])
         if place and bar.case.what != bars[place - 1].case.what:
             axes.axhline(place - 0.5, color="0.8", lw=0.8)
-    _plain_numbers(axes)
     units = sorted({bar.samples.shown_in for bar in bars if bar.samples})
     axes.set_xlabel(f"{' or '.join(units)}, log scale", fontsize=9, color=_GREY)
-    handles = [
-        Line2D([], [], marker="o", ls="", ms=4, color=_GREY, alpha=0.5, label="one call"),
-        Line2D([], [], marker="|", ls="", ms=13, mew=2, color="black", label="p50"),
-        Line2D([], [], marker="|", ls="", ms=8, mew=1.2, color="black", label="p95, p99"),
-        Line2D([], [], marker="D", ls="", ms=6, color=_ROOFLINE, label="roofline (least time)"),
-        Line2D([], [], marker="$*$", ls="", ms=7, color="black", label="unstable"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    _finish(
+        axes,
+        [
+            _handle("one call", marker="o", ms=4, color=_GREY, alpha=0.5),
+            _handle("p50", marker="|", ms=13, mew=2),
+            _handle("p95, p99", marker="|", ms=8, mew=1.2),
+            _handle("roofline (least time)", marker="D", ms=6, color=_ROOFLINE),
+            _handle("unstable", marker="$*$", ms=7),
+        ],
+    )
     return figure
 
 
@@ -209,25 +209,17 @@ def _draw_bar(axes: Axes, place: int, bar: _Bar, colour: str) -> None:
         return
     values, samples = bar.samples.shown, bar.samples
     # Jitter keeps equal samples apart; it has no meaning and is the same in every drawing.
-    jitter = np.random.default_rng(place).uniform(-0.26, 0.26, len(values))
+    heights = place + np.random.default_rng(place).uniform(-0.26, 0.26, len(values))
     # As an image even in SVG: ten thousand circles make a page slow.
-    dots: dict[str, Any] = {
-        "s": 12,
-        "color": colour,
-        "alpha": 0.5,
-        "linewidths": 0,
-        "rasterized": True,
-    }
-    axes.scatter(values, place + jitter, **dots)
+    axes.scatter(values, heights, s=12, color=colour, alpha=0.5, linewidths=0, rasterized=True)
     axes.vlines(samples.p50, place - 0.36, place + 0.36, color="black", lw=2)
     axes.vlines((samples.p95, samples.p99), place - 0.2, place + 0.2, color="black", lw=1.2)
     figures = [digits_of(value) for value in (samples.p50, samples.p99, samples.max)]
     if bar.case.roofline and samples is bar.case.whole:
         axes.plot(bar.case.roofline.least_ms, place, "D", ms=6, color=_ROOFLINE, zorder=4)
         figures.append(f"{bar.case.roofline.times:.1f}")
-    right: dict[str, Any] = {"xycoords": beside, "ha": "right", "va": "center"}
     for (across, _), text in zip(_COLUMNS, figures, strict=False):
-        _name(axes, text, (1, place), (across, 0), **right)
+        _name(axes, text, (1, place), (across, 0), xycoords=beside, ha="right", va="center")
 
 
 def _limits(bars: Sequence[_Bar]) -> tuple[float, float]:
@@ -250,10 +242,6 @@ def _colours_of(result: Result) -> dict[str, str]:
     return {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(engines)}
 
 
-def _gate(case: Case) -> Metric | None:
-    return case.latent_error if case.group == "encoder" else case.psnr
-
-
 def _figure(title: str, height: float = 6.0) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=_DPI, layout="constrained")
     if engine := figure.get_layout_engine():
@@ -262,8 +250,7 @@ def _figure(title: str, height: float = 6.0) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.grid(color="0.92", lw=0.7)
     axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
@@ -275,44 +262,44 @@ def _name(
 
 
 def _scatter(axes: Axes, points: Sequence[_Point], result: Result) -> None:
-    """Draw the points: engines by colour, precisions by shape, both told below the axes."""
+    """Draw the points: engines by colour, precisions by shape, both explained below the axes."""
     colours = _colours_of(result)
+    handles = {}
     for point in points:
-        colour = colours[point.case.engine]
-        face = colour if point.is_held else "none"
-        marker = _MARKERS[point.case.precision]
+        engine, precision = point.case.engine, point.case.precision
+        colour, marker = colours[engine], _MARKERS[precision]
+        inside = colour if point.passed else "none"
         axes.scatter(
-            point.x, point.y, s=46, marker=marker, facecolor=face, edgecolor=colour, alpha=0.85
+            point.x, point.y, s=46, marker=marker, facecolor=inside, edgecolor=colour, alpha=0.85
         )
-    handles = [
-        Line2D([], [], marker="o", ls="", color=colours[engine], label=engine)
-        for engine in dict.fromkeys(point.case.engine for point in points)
-    ]
-    handles += [
-        Line2D([], [], marker=_MARKERS[precision], ls="", color=_GREY, label=precision)
-        for precision in dict.fromkeys(point.case.precision for point in points)
-    ]
-    if not all(point.is_held for point in points):
-        hollow: dict[str, Any] = {"color": _GREY, "mfc": "none", "label": "failed the gate"}
-        handles.append(Line2D([], [], marker="o", ls="", **hollow))
-    axes.figure.legend(
-        handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9
-    )
-    _plain_numbers(axes)
+        handles[engine] = _handle(engine, color=colour)
+    for point in points:
+        precision = point.case.precision
+        handles[precision] = _handle(precision, marker=_MARKERS[precision], color=_GREY)
+    if not all(point.passed for point in points):
+        handles["hollow"] = _handle("failed the gate", color=_GREY, mfc="none")
+    _finish(axes, list(handles.values()))
+
+
+def _handle(label: str, *, marker: str = "o", color: str = "black", **look: Any) -> Line2D:
+    return Line2D([], [], marker=marker, ls="", color=color, label=label, **look)
 
 
 def _front(points: Sequence[_Point], *, lower_is_better: bool) -> list[_Point]:
     """Return the points that passed and that none beats in both, fastest first."""
     sign = 1 if lower_is_better else -1
     front: list[_Point] = []
-    for point in sorted((p for p in points if p.is_held), key=lambda p: (p.x, sign * p.y)):
+    for point in sorted((p for p in points if p.passed), key=lambda p: (p.x, sign * p.y)):
         if not front or sign * point.y < sign * front[-1].y:
             front.append(point)
     return front
 
 
-def _plain_numbers(axes: Axes) -> None:
-    """Write 0.5 and 20 on logarithmic axes that span few decades, not powers of ten."""
+def _finish(axes: Axes, handles: list[Line2D]) -> None:
+    """Add the legend, and write 0.5 and 20 on log axes that span few decades, not powers of ten."""
+    axes.figure.legend(
+        handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9
+    )
     for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         if axis.get_scale() == "log" and limits[1] / limits[0] < 1e4:
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
@@ -11,22 +11,17 @@ from ..measure.result import Rate, Result
 from ..measure.samples import Samples
 
 GROUPS: tuple[Group, ...] = get_args(Group)
+PERCENTILES = ("p50", "p95", "p99", "max")
 
-_PERCENTILES: dict[str, Callable[[Samples], float]] = {
-    "p50": lambda series: series.p50,
-    "p95": lambda series: series.p95,
-    "p99": lambda series: series.p99,
-    "max": lambda series: series.max,
-}
 _OF_WHOLE: dict[str, Callable[[Case, Samples], str | None]] = {
-    "/image": lambda case, series: (
-        digits_of(series.p50 / case.batch) if case.group in {"encoder", "decoder"} else None
+    "/image": lambda case, whole: (
+        digits_of(whole.p50 / case.batch) if case.group in {"encoder", "decoder"} else None
     ),
     "x roof": lambda case, _: f"{case.roofline.times:.1f}" if case.roofline else None,
     "error/spread": lambda case, _: f"{case.latent_error.value:.2g}" if case.latent_error else None,
     "PSNR dB": lambda case, _: f"{case.psnr.value:.0f}" if case.psnr else None,
-    "images/s": lambda case, series: (
-        digits_of(case.batch / series.p50 * 1e3) if case.group == "training" else None
+    "images/s": lambda case, whole: (
+        digits_of(case.batch / whole.p50 * 1e3) if case.group == "training" else None
     ),
 }
 """Columns that a table has only where one of its cases fills them, for the first stage."""
@@ -51,61 +46,60 @@ class GroupTable:
 
 def group_table(result: Result, group: Group) -> GroupTable | None:
     """Return the table of one group, or None where nothing of it was measured."""
-    cases = [case for case in result.cases if case.group == group and case.stages]
+    cases = [(case, case.whole) for case in result.cases if case.group == group and case.whole]
     if not cases:
         return None
-    extra = [
-        heading
-        for heading, figure in _OF_WHOLE.items()
-        if any(figure(case, series) for case, series in _wholes(cases))
-    ]
-    has_stages = any(len(case.stages) > 1 for case in cases)
-    units = sorted({series.shown_in for case in cases for series in case.stages.values()})
+    extra = [name for name, cell in _OF_WHOLE.items() if any(cell(*case) for case in cases)]
+    has_stages = any(len(case.stages) > 1 for case, _ in cases)
+    units = sorted({one.shown_in for case, _ in cases for one in case.stages.values()})
+    optional = {"stage": has_stages, "unit": len(units) > 1}
     rows: list[tuple[str, ...]] = []
     above = ""
-    for case in cases:
+    for case, whole in cases:
         what = case.what.removeprefix(group).removeprefix(", ")
-        how = case.how + mark_of(case)
-        for place, (stage, series) in enumerate(case.stages.items()):
+        for stage, series in case.stages.items():
+            is_first = series is whole
+            cells = {"stage": stage, "unit": series.shown_in}
             rows.append(
                 (
-                    what if what != above and place == 0 else "",
-                    "" if place else how,
-                    *((stage,) if has_stages else ()),
-                    *((series.shown_in,) if len(units) > 1 else ()),
-                    *(digits_of(percentile(series)) for percentile in _PERCENTILES.values()),
-                    *("" if place else _OF_WHOLE[heading](case, series) or "" for heading in extra),
+                    what if what != above and is_first else "",
+                    case.how + mark_of(case) if is_first else "",
+                    *(cells[name] for name, is_there in optional.items() if is_there),
+                    *percentiles_of(series),
+                    *(_OF_WHOLE[name](case, whole) or "" if is_first else "" for name in extra),
                 )
             )
         above = what
+    counts = sorted({len(whole.samples) for _, whole in cases})
+    many = f" to {counts[-1]}" if len(counts) > 1 else ""
     unit = f"{units[0]}, " if len(units) == 1 else ""
     return GroupTable(
-        title=f"{group}: {unit}{_counted(cases)} each",
-        texts=(
-            "",
-            "engine",
-            *(("stage",) if has_stages else ()),
-            *(("unit",) if len(units) > 1 else ()),
-        ),
-        figures=(*_PERCENTILES, *extra),
+        title=f"{group}: {unit}{counts[0]}{many} samples each",
+        texts=("", "engine", *(name for name, is_there in optional.items() if is_there)),
+        figures=(*PERCENTILES, *extra),
         rows=tuple(rows),
     )
 
 
+def percentiles_of(series: Samples) -> tuple[str, ...]:
+    """Return a cell for each of `PERCENTILES`."""
+    return tuple(digits_of(getattr(series, name)) for name in PERCENTILES)
+
+
 def mark_of(case: Case) -> str:
-    """Return the star of a case whose samples are restless."""
+    """Return the star of a case whose samples are unstable."""
     return " *" if case.warnings else ""
 
 
 def caption_of(result: Result) -> str:
-    """Say what weights these are, and whether the figures may be quoted."""
+    """Return whose weights these are, and whether the figures may be quoted."""
     weights = "random weights" if result.settings.untrained else "trained weights"
     quick = ", QUICK: too few samples to quote" if result.settings.quick else ""
     return f"{weights} {result.settings.weights_sha256[:8]}{quick}"
 
 
 def machine_line(result: Result) -> str:
-    """Say on what the figures were taken, and how busy it was."""
+    """Return on what the figures were taken, and how busy it was."""
     found = result.environment
     threads = ", ".join(f"{name} {count}" for name, count in found.threads.items())
     gpu = f"; {found.gpu}" if found.gpu else ""
@@ -116,7 +110,7 @@ def machine_line(result: Result) -> str:
 
 
 def rates_line(result: Result) -> str:
-    """Say how fast the machine multiplies and copies."""
+    """Return how fast the machine multiplies and copies."""
     products = "; ".join(
         f"{precision} matrix product {_rate(rate)} {operations_of(precision)}"
         for precision, rate in result.matrix.items()
@@ -130,41 +124,20 @@ def operations_of(precision: str) -> str:
     return "GOP/s" if precision == "int8" else "GFLOP/s"
 
 
-def restless_line(result: Result) -> str:
-    """Say what the star means."""
-    return (
-        "* unstable: the middle half of the samples spans more than "
-        f"{result.settings.spread_limit:.0%} of the median, or the last third differs from "
-        f"the first by more than {result.settings.drift_limit:.0%}"
-    )
-
-
 def doubts_of(result: Result) -> Iterator[str]:
     """Return one line for each thing that is in doubt."""
     yield from result.warnings
     rates = {f"{name} matrix rate": rate for name, rate in result.matrix.items()}
     memory = {"copy bandwidth": result.copy_memory, "read bandwidth": result.read_memory}
-    for name, rate in (rates | memory).items():
-        if rate.warnings:
-            yield f"{name}: {'; '.join(rate.warnings)}"
-    for case in result.cases:
-        if case.warnings:
-            yield f"{case.key}: {'; '.join(case.warnings)}"
+    doubtful: dict[str, Rate | Case] = {**rates, **memory, **{c.key: c for c in result.cases}}
+    for name, found in doubtful.items():
+        if found.warnings:
+            yield f"{name}: {'; '.join(found.warnings)}"
 
 
 def digits_of(value: float) -> str:
     """Return three digits or so of a number: more would be noise."""
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
-
-
-def _wholes(cases: Sequence[Case]) -> Iterator[tuple[Case, Samples]]:
-    return ((case, case.whole) for case in cases if case.whole)
-
-
-def _counted(cases: Sequence[Case]) -> str:
-    counts = [len(series.samples) for _, series in _wholes(cases)]
-    few, many = min(counts), max(counts)
-    return f"{few} samples" if few == many else f"{few} to {many} samples"
 
 
 def _rate(rate: Rate) -> str:

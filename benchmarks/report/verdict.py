@@ -18,30 +18,17 @@ from ..measure.case import (
     OPENVINO,
     PACED,
     PLAIN,
+    STREAM_MODULE,
     TENSORRT,
     TENSORRT_RTX,
     Case,
 )
 from ..measure.result import Result
 
-GRAPHS = {"encoder", "decoder"}
 RIVALS = (EAGER, COMPILED, ONNX, OPENVINO, PLAIN)
 """ONNX Runtime and OpenVINO as installed; both run our graphs, too."""
 LOSS = 1.005
 """What is shown as 1.00 is none."""
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What a time cannot be below, by what the same run measured.
-
-    Attributes:
-        name: Where it comes from.
-        ms: Milliseconds at p50; None where the run measured none.
-    """
-
-    name: str
-    ms: float | None
 
 
 @dataclass(frozen=True)
@@ -50,48 +37,25 @@ class Leader:
 
     Attributes:
         case: It.
-        floor: Its floor; None for what has none.
+        floor: What its time cannot be below; empty for what has no such thing.
+        floor_ms: Milliseconds at p50 of the same run; None where the run measured none.
     """
 
     case: Case
-    floor: Floor | None
-
-    @property
-    def share(self) -> float | None:
-        """The floor over p50: 1 cannot be exceeded."""
-        if self.floor is None or self.floor.ms is None or self.case.whole is None:
-            return None
-        return self.floor.ms / self.case.whole.p50
+    floor: str = ""
+    floor_ms: float | None = None
 
     @property
     def words(self) -> str:
-        """The share in words; "not valid" where it is beyond the possible."""
-        if self.floor is None:
+        """The floor over p50 in words; "not valid" where it is beyond the possible."""
+        if not self.floor:
             return ""
-        if self.share is None:
-            return f"not applicable: no {self.floor.name}"
-        if self.share > 1:
-            return f"not valid: faster than {self.floor.name}"
-        return f"{self.share:.0%} of {self.floor.name}"
-
-
-def leaders_of(result: Result) -> tuple[Leader, ...]:
-    """Return the fastest of each kind at batch 1, of paths that with the largest frame."""
-    kinds: dict[tuple[object, ...], list[Case]] = {}
-    for case in result.cases:
-        if case.whole is None or not case.passed or _is_part(case):
-            continue
-        if case.batch > 1 and case.group != "training":
-            continue
-        part = (case.variant or "").split()[:1] if case.group == "gpu" else None
-        kinds.setdefault((case.group, case.source, str(part)), []).append(case)
-    found = []
-    for cases in kinds.values():
-        largest = max(case.frame or (0, 0) for case in cases)
-        same = [case for case in cases if (case.frame or (0, 0)) == largest]
-        fastest = min(same, key=_p50)
-        found.append(Leader(fastest, _floor_of(fastest, result.cases)))
-    return tuple(found)
+        if self.floor_ms is None:
+            return f"not applicable: no {self.floor}"
+        share = self.floor_ms / _p50(self.case)
+        return (
+            f"{share:.0%} of {self.floor}" if share <= 1 else f"not valid: faster than {self.floor}"
+        )
 
 
 @dataclass(frozen=True)
@@ -113,14 +77,30 @@ class Standing:
         return self.case.roofline is None or self.case.roofline.times >= 1
 
     @property
-    def is_loss(self) -> bool:
-        """Whether a rival was faster by more than what is shown as 1.00."""
-        return self.worst >= LOSS
-
-    @property
     def worst(self) -> float:
-        """The largest of its ratios."""
+        """The largest of its ratios: a loss from `LOSS` on."""
         return max(self.times.values())
+
+
+def leaders_of(result: Result) -> tuple[Leader, ...]:
+    """Return the fastest of each kind at batch 1, of paths that with the largest frame."""
+    kinds: dict[tuple[object, ...], list[Case]] = {}
+    for case in result.cases:
+        variant = case.variant or ""
+        is_trial = case.group == "threads" or variant.startswith((DECODE_ALONE, ENCODE_ALONE))
+        if case.whole is None or not case.passed or is_trial:
+            continue
+        if case.batch > 1 and case.group != "training":
+            continue
+        # Encoders and decoders on a GPU are kinds of their own, and so are imported modules.
+        apart = {"gpu": variant.partition(" ")[0], "import": case.engine}
+        kinds.setdefault((case.group, case.source, apart.get(case.group)), []).append(case)
+    found = []
+    for cases in kinds.values():
+        largest = max(case.frame or (0, 0) for case in cases)
+        fastest = min((case for case in cases if (case.frame or (0, 0)) == largest), key=_p50)
+        found.append(Leader(fastest, *_floor_of(fastest, result.cases)))
+    return tuple(found)
 
 
 def standings_of(result: Result) -> tuple[Standing, ...]:
@@ -130,42 +110,45 @@ def standings_of(result: Result) -> tuple[Standing, ...]:
     """
     found = []
     for case in result.cases:
-        if not _is_ours(case) or not case.passed:
+        # Ours is a backend as motorvae-stream opens it, unlike an engine as installed.
+        is_ours = (case.variant or "").startswith("ours") or case.engine in {TENSORRT, TENSORRT_RTX}
+        if not is_ours or not case.passed or case.whole is None:
             continue
-        same = [other for other in result.cases if other.what == case.what]
-        rivals = {name: _rival(name, same) for name in RIVALS}
-        times = {
-            name: case.whole.p50 / rival.whole.p50
-            for name, rival in rivals.items()
-            if rival is not None and rival != case and case.whole and rival.whole
-        }
+        rivals = (other for other in result.cases if other.what == case.what and _is_rival(other))
+        times: dict[str, float] = {}
+        for rival in rivals:
+            times.setdefault(rival.engine, case.whole.p50 / _p50(rival))
         if times:
-            found.append(Standing(case, times))
+            ordered = {name: times[name] for name in RIVALS if name in times}
+            found.append(Standing(case, ordered))
     return tuple(sorted(found, key=lambda standing: -standing.worst))
 
 
-def _is_part(case: Case) -> bool:
-    """Whether a case is a part of a stream by itself, or a trial of thread pools."""
-    return case.group == "threads" or (case.variant or "").startswith((DECODE_ALONE, ENCODE_ALONE))
+def _is_rival(case: Case) -> bool:
+    """Whether it is an engine as installed: nothing set, all outputs."""
+    # OpenVINO by itself takes bf16 where the processor is fastest in it.
+    is_plain = case.precision == "fp32" or case.engine == OPENVINO
+    is_measured = case.whole is not None
+    return case.engine in RIVALS and is_plain and case.variant is None and is_measured
 
 
-def _floor_of(case: Case, cases: Sequence[Case]) -> Floor | None:
-    if case.group in GRAPHS:
-        return Floor("roofline", case.roofline.least_ms if case.roofline else None)
+def _floor_of(case: Case, cases: Sequence[Case]) -> tuple[str, float | None]:
+    """Return what a time cannot be below, and its milliseconds where this run measured them."""
+    if case.group in {"encoder", "decoder"}:
+        return "roofline", case.roofline.least_ms if case.roofline else None
     if case.group == "path":
-        return Floor(
-            "encoder alone", case.stages["encode"].p50 if "encode" in case.stages else None
-        )
+        return "encoder alone", case.stages["encode"].p50 if "encode" in case.stages else None
     if case.group == "stream":
-        return Floor("parts alone", _parts_ms(case, cases))
+        return "parts alone", _parts_ms(case, cases)
     if case.group == "start-up":
-        times = [_p50(other) for other in cases if other.group == "import" and other.whole]
-        return Floor("import", min(times, default=None))
-    return None
+        imports = [one.whole.p50 for one in cases if one.engine == STREAM_MODULE and one.whole]
+        return "importing its modules", min(imports, default=None)
+    return "", None
 
 
 def _parts_ms(stream: Case, cases: Sequence[Case]) -> float | None:
     """Return the sum of decoding and encoding alone, in loops as slow as the camera."""
+    of_engine = stream.engine, stream.precision
     parts = [
         case
         for case in cases
@@ -173,10 +156,8 @@ def _parts_ms(stream: Case, cases: Sequence[Case]) -> float | None:
         and case.whole
         and (
             (case.variant, case.source) == (f"{DECODE_ALONE}, {PACED}", stream.source)
-            or (
-                case.variant == f"{ENCODE_ALONE}, {PACED}"
-                and (case.engine, case.precision) == (stream.engine, stream.precision)
-            )
+            or (case.variant, case.engine, case.precision)
+            == (f"{ENCODE_ALONE}, {PACED}", *of_engine)
         )
     ]
     return sum(map(_p50, parts)) if len(parts) == 2 else None
@@ -184,22 +165,3 @@ def _parts_ms(stream: Case, cases: Sequence[Case]) -> float | None:
 
 def _p50(case: Case) -> float:
     return case.whole.p50 if case.whole else float("inf")
-
-
-def _is_ours(case: Case) -> bool:
-    """Tell a backend as motorvae-stream opens it from an engine as installed."""
-    return (case.variant or "").startswith("ours") or case.engine in {TENSORRT, TENSORRT_RTX}
-
-
-def _rival(name: str, cases: Sequence[Case]) -> Case | None:
-    """Return the engine as installed: nothing set, all outputs."""
-    plain = [
-        case
-        for case in cases
-        if case.engine == name
-        and case.whole is not None
-        # OpenVINO by itself takes bf16 where the processor is fastest in it.
-        and (case.precision == "fp32" or name == OPENVINO)
-        and case.variant is None
-    ]
-    return next(iter(plain), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import tempfile
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.torch
 import torch
+from torch import nn
 
 from ...export.bundle import write_bundle
 from ...export.onnx_export import onnx_from_model
@@ -30,6 +31,7 @@ from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
 from ...training.dataset import DataSet
 from ...training.latent_statistics import latent_statistics
 from ...training.model.vae import MotorVAE
+from .gate import DriftGate
 from .scenes import vehicles
 
 _RANDOM_IMAGES = 32
@@ -43,7 +45,7 @@ class ModelUnderTest:
     Attributes:
         model: In evaluation mode, float32, on the CPU.
         bundle: Exported from the same weights.
-        reference: The bundle's verification images, and what torch says of them.
+        reference: The bundle's verification images, and what torch gives for them.
         weights_sha256: Identity of the weights.
         untrained: Whether the weights are random.
     """
@@ -59,11 +61,20 @@ class ModelUnderTest:
         """The model's sizes."""
         return self.bundle.spec
 
+    @functools.cached_property
+    def gate(self) -> DriftGate:
+        """Holds engines to the limits, each of them once."""
+        return DriftGate(self.reference, self.bundle.manifest)
+
+    def half(self, part: Part) -> nn.Module:
+        """Return the encoder or the decoder in torch."""
+        return self.model.encoder if part == "encoder" else self.model.decoder
+
 
 def model_from_files(
     bundle_folder: Path, checkpoint: Path, *, images: int | None = None
 ) -> ModelUnderTest:
-    """Load a bundle and the checkpoint that it was exported from.
+    """Load a bundle and the run that it was exported from.
 
     Args:
         bundle_folder: The bundle.
@@ -92,13 +103,11 @@ def model_from_files(
             f"{next_command('motorvae-export', checkpoint, '--output', bundle_folder)}, or name "
             "the run that the bundle came from"
         )
-    return ModelUnderTest(
-        model=model,
-        bundle=bundle,
-        reference=reference_from_model(model, *_held_out(bundle, images)),
-        weights_sha256=found,
-        untrained=False,
-    )
+    path = bundle_folder / VERIFICATION_IMAGES
+    luma = arrays_from_npz(path, ("images",), error=BundleError, again="export the bundle again")
+    spread = spread_from_statistics(bundle_folder / STATISTICS, error=BundleError)
+    reference = reference_from_model(model, luma["images"][:images], spread)
+    return ModelUnderTest(model, bundle, reference, found, untrained=False)
 
 
 @contextlib.contextmanager
@@ -133,10 +142,3 @@ def random_model(spec: ModelSpec, seed: int) -> MotorVAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MotorVAE(spec).eval()
-
-
-def _held_out(bundle: Bundle, images: int | None) -> tuple[npt.NDArray[np.uint8], Spread]:
-    path = bundle.folder / VERIFICATION_IMAGES
-    found = arrays_from_npz(path, ("images",), error=BundleError, again="export the bundle again")
-    spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
-    return found["images"][:images], spread

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,6 @@ _STREAM = "import sys; from motorvae.runtime.cli import stream_main; sys.exit(st
 _STOP_S = 20
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Resident memory of a process in bytes.
-
-    Attributes:
-        rss: Now.
-        peak: The most so far.
-    """
-
-    rss: int
-    peak: int
-
-
 class StreamProcess(Closing):
     """One motorvae-stream that writes rows to a pipe; it is ended with the block.
 
@@ -44,20 +30,20 @@ class StreamProcess(Closing):
 
     def __init__(self, args: Sequence[str]) -> None:
         self._args = args
-        # What it says goes to a file: a full pipe that nobody reads would stop it.
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the block
+        # Its messages go to a file: a full pipe that nobody reads would stop it.
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the block
         self.spawned_ns = time.perf_counter_ns()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _STREAM, *self._args, "--output", "-"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._messages,
             env=_environment(),
         )
 
     def close(self) -> None:
         """End the process: cleanly, or after a while by force."""
-        if self._said.closed:
+        if self._messages.closed:
             return
         self._process.terminate()
         try:
@@ -66,28 +52,29 @@ class StreamProcess(Closing):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-        self._said.close()
+        self._messages.close()
 
     def rows(self, count: int) -> list[bytes]:
         """Wait for so many rows, not yet parsed.
 
         Raises:
-            MeasurementError: It ended before; the message holds what it said last.
+            MeasurementError: It ended before; the message holds its last line.
         """
         stdout = self._process.stdout
         lines = [stdout.readline() for _ in range(count)] if stdout else []
         if not lines or not lines[-1]:
             self._process.wait()
-            self._said.seek(0)
-            said = self._said.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+            self._messages.seek(0)
+            text = self._messages.read().decode(errors="replace").strip()
+            last = text.splitlines()[-1] if text else "nothing"
             raise MeasurementError(
                 f"motorvae-stream {' '.join(self._args)} ended before row {count}: it said "
-                f"{said[-1]!r}; run it by hand"
+                f"{last!r}; run it by hand"
             )
         return lines
 
-    def memory(self) -> Memory:
-        """Ask the system for its memory; the peak is Linux's high-water mark.
+    def memory(self) -> dict[str, int]:
+        """Return its resident memory in bytes, "rss" now and the "peak", Linux's high-water mark.
 
         Raises:
             MeasurementError: It has ended.
@@ -99,13 +86,13 @@ class StreamProcess(Closing):
         except (OSError, psutil.Error) as error:
             raise MeasurementError(f"motorvae-stream has ended: {error}; run it by hand") from error
         peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
-        return Memory(rss, max([rss, *peaks]))
+        return {"rss": rss, "peak": max([rss, *peaks])}
 
 
-def import_ns() -> int:
-    """Return how long `import motorvae.runtime.cli` takes in a fresh interpreter, by its clock."""
+def import_ns(module: str) -> int:
+    """Return how long the import of a module takes in a fresh interpreter, by its clock."""
     source = (
-        "import time; begin = time.perf_counter_ns(); import motorvae.runtime.cli; "
+        f"import time; begin = time.perf_counter_ns(); import {module}; "
         "print(time.perf_counter_ns() - begin)"
     )
     done = subprocess.run(
@@ -120,7 +107,7 @@ def import_ns() -> int:
 
 def parsed(lines: Sequence[bytes]) -> list[dict[str, Any]]:
     """Return rows as objects, the lines of status `ok` only."""
-    rows = [orjson.loads(line) for line in lines]
+    rows = map(orjson.loads, lines)
     return [row for row in rows if row["status"] == "ok"]
 
 

@@ -13,8 +13,9 @@ from motorvae.benchmarks.measure.result import Rate, Result, Settings
 from motorvae.benchmarks.measure.roofline import cost_of, roofline_of
 from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.measure.samples import samples_of
+from motorvae.benchmarks.under_test.engines import thread_limit
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, untrained_model
-from motorvae.benchmarks.under_test.torch_engines import thread_limit
+from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.core.spec import ModelSpec
 
 MS = 1_000_000
@@ -42,7 +43,7 @@ def tested(small_spec: ModelSpec) -> Iterator[ModelUnderTest]:
 @pytest.fixture
 def result(small_spec: ModelSpec) -> Result:
     """Every kind of case, one of them not measured and one unstable."""
-    cost = cost_of(small_spec, "encoder")
+    cost = cost_of(small_spec, GraphKey("encoder"))
     p50_ms = samples_of(steady(5.25)).p50
     restless = tuple(ms * MS for ms in (11, 11, 11, 33, 33, 33))
     return Result(

@@ -20,7 +20,10 @@ from motorvae.benchmarks.compare import (
 )
 from motorvae.benchmarks.measure.case import Case
 from motorvae.benchmarks.measure.result import Result
+from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.measure.samples import Unit, samples_of
+from motorvae.benchmarks.options import RunOptions
+from motorvae.benchmarks.run import round_plan
 from motorvae.runtime.bundle.manifest import Metric
 from motorvae.runtime.core.documents import save_document
 from motorvae.runtime.core.errors import MeasurementError
@@ -39,7 +42,7 @@ def test_a_series_does_not_differ_from_itself(samples: list[int]) -> None:
     assert change.ratio == 1
     assert change.interval is not None
     assert change.interval.low <= 1 <= change.interval.high
-    assert not change.is_regression
+    assert change.verdict not in {"slower", "larger"}
 
 
 @settings(max_examples=25, deadline=None)
@@ -129,45 +132,94 @@ def changed(result: Result, part: str, **facts: object) -> Result:
 UNLIKE: dict[str, tuple[Callable[[Result], Result], str]] = {
     "processor": (
         lambda r: changed(r, "environment", cpu="Another"),
-        "processor A processor and Another",
+        "processor A processor before, Another after",
     ),
-    "cores": (lambda r: changed(r, "environment", usable_cores=4), "usable cores 2 and 4"),
-    "GPU": (lambda r: changed(r, "environment", gpu="A GPU"), "GPU none and A GPU"),
-    "governor": (
-        lambda r: changed(r, "environment", governor="powersave"),
-        "CPU governor none and powersave",
+    "instruction set": (
+        lambda r: changed(r, "environment", machine="aarch64"),
+        "instruction set x86_64 before, aarch64 after",
     ),
-    "power mode": (
-        lambda r: changed(r, "environment", power_mode="15W"),
-        "power mode none and 15W",
+    "cores": (
+        lambda r: changed(r, "environment", cores=None),
+        "physical cores 2 before, none after",
     ),
-    "threads": (
-        lambda r: changed(r, "environment", threads={"torch": 1}),
-        "threads torch=2 and torch=1",
-    ),
-    "weights": (
-        lambda r: changed(r, "settings", weights_sha256="cd" * 32),
-        "weights abababababab and cdcdcdcdcdcd",
-    ),
-    "quick": (lambda r: changed(r, "settings", quick=True), "quick False and True"),
-    "image size": (lambda r: changed(r, "model", image_size=64), "image_size=32"),
-    "schedule": (
-        lambda r: changed(
-            r, "settings", schedule=r.settings.schedule.model_copy(update={"turn": 5})
-        ),
-        "turn=10 and samples=20 warmup=10 settle=2 settle_ms=0 turn=5",
+    "image size": (
+        lambda r: changed(r, "model", image_size=64),
+        "model image_size=32 before, image_size=64 after",
     ),
 }
 
 
 @pytest.mark.parametrize(("change", "message"), UNLIKE.values(), ids=UNLIKE)
-def test_unlike_results_are_refused(
+def test_results_of_two_machines_or_models_are_refused(
     result: Result, change: Callable[[Result], Result], message: str
 ) -> None:
     with pytest.raises(MeasurementError, match="cannot be compared, as these differ") as caught:
         compare_results(result, change(result), 0.05)
     assert message in str(caught.value)
     assert str(caught.value).endswith("measure both on one machine with the same options")
+
+
+CONDITIONS: dict[str, tuple[dict[str, object], str]] = {
+    "cores": ({"usable_cores": 4}, "usable cores 2 before, 4 after"),
+    "GPU": ({"gpu": "A GPU"}, "GPU none before, A GPU after"),
+    "governor": ({"governor": "powersave"}, "CPU governor none before, powersave after"),
+    "power mode": ({"power_mode": "15W"}, "power mode none before, 15W after"),
+    "threads": ({"threads": {"torch": 1}}, "threads torch=2 before, torch=1 after"),
+}
+
+
+@pytest.mark.parametrize(("facts", "message"), CONDITIONS.values(), ids=CONDITIONS)
+def test_under_other_conditions_ratios_are_shown_and_are_no_success(
+    result: Result, facts: dict[str, object], message: str
+) -> None:
+    found = compare_results(result, changed(result, "environment", **facts), 0.05)
+    assert found.unlike == (message,)
+    assert {change.ratio for change in found.changes} == {1}
+    with pytest.raises(MeasurementError, match="the ratios may come from that: measure") as caught:
+        check_regressions(found)
+    assert message in str(caught.value)
+
+
+SETTINGS: dict[str, tuple[dict[str, object], str]] = {
+    "weights": (
+        {"weights_sha256": "cd" * 32},
+        "weights abababababab before, cdcdcdcdcdcd after",
+    ),
+    "seed": ({"seed": 1}, "seed 0 before, 1 after"),
+    "quick": ({"quick": True}, "quick False before, True after"),
+    "schedule": (
+        {"schedule": RoundPlan(samples=20, turn=5)},
+        "schedule turn=10 before, turn=5 after",
+    ),
+    "training": (
+        {"training_schedule": RoundPlan(samples=3)},
+        "training schedule none before, samples=3 warmup=10 settle=2 settle_ms=0 turn=10 after",
+    ),
+}
+
+
+@pytest.mark.parametrize(("facts", "message"), SETTINGS.values(), ids=SETTINGS)
+def test_other_settings_are_named_and_cases_compared_all_the_same(
+    result: Result, facts: dict[str, object], message: str
+) -> None:
+    before = scaled(result, 1)
+    found = compare_results(before, changed(before, "settings", **facts), 0.05)
+    assert found.notes == (message,)
+    assert len(found.changes) == sum(case.whole is not None for case in result.cases)
+    check_regressions(found)
+
+
+def test_two_quick_runs_can_be_judged(result: Result) -> None:
+    """With two turns of each case no interval could be given, and so no comparison succeeded."""
+    schedule = round_plan(RunOptions(quick=True, untrained=True))
+    cases = tuple(
+        case.timed({"run": [5_000_000] * schedule.samples}, turn=schedule.turn)
+        for case in result.cases[:1]
+    )
+    quick = changed(result.model_copy(update={"cases": cases}), "settings", quick=True)
+    found = compare_results(quick, quick, 0.05)
+    assert [change.verdict for change in found.changes] == ["same"]
+    check_regressions(found)
 
 
 def test_packages_may_differ_and_are_listed(result: Result) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.cases.graph import cost_of_case, graph_cases
+from motorvae.benchmarks.cases.graph import graph_cases
 from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.roofline import cost_of
 from motorvae.benchmarks.measure.rounds import RoundPlan
-from motorvae.benchmarks.under_test.engines_under_test import engines_under_test, is_for, production
-from motorvae.benchmarks.under_test.gate_metrics import DriftGate
+from motorvae.benchmarks.under_test.engines import engines_under_test, is_for, production
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.bundle.load import load_bundle
@@ -28,7 +28,6 @@ def measured(
         batch,
         schedule=SHORT,
         seed=0,
-        gate=DriftGate(tested),
         threads=1,
         leading=leading,
         skip_compile=True,
@@ -119,7 +118,7 @@ def test_a_case_costs_what_its_form_needs(tested: ModelUnderTest) -> None:
         for one in engines_under_test(tested, "encoder", 1, threads=1)
         if one.planned.variant == "ours" and one.planned.engine == "ONNX Runtime"
     }
-    both, mu = (cost_of_case(tested, cases[name]) for name in ("mu and log_var", "mu"))
+    both, mu = (cost_of(tested.spec, cases[name].graph) for name in ("mu and log_var", "mu"))
     head = tested.spec.flat_size * tested.spec.latent_size
     assert both.flops - mu.flops == 2 * head
     assert both.weight_bytes - mu.weight_bytes == 4 * (head + tested.spec.latent_size)

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.cases import path as path_case
-from motorvae.benchmarks.cases.path import SOURCES, path_cases
+from motorvae.benchmarks.cases.path import SOURCES, path_cases, thread_cases
 from motorvae.benchmarks.measure.rounds import RoundPlan
-from motorvae.benchmarks.under_test.gate_metrics import DriftGate
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
 from motorvae.benchmarks.under_test.scenes import frame_of, our_luma, plain_luma, scene_of
 from motorvae.runtime.core.errors import MeasurementError
@@ -23,9 +22,7 @@ SIZE = (320, 240)
 
 
 def test_every_source_is_run_by_the_rival_and_by_us(tested: ModelUnderTest) -> None:
-    cases = path_cases(
-        tested, schedule=SHORT, seed=0, gate=DriftGate(tested), threads=1, sizes=(SIZE,)
-    )
+    cases = path_cases(tested, schedule=SHORT, seed=0, threads=1, sizes=(SIZE,))
     assert {case.frame for case in cases} == {SIZE}
     assert {case.source for case in cases} == set(SOURCES)
     for source in SOURCES:
@@ -49,7 +46,7 @@ def test_every_source_is_run_by_the_rival_and_by_us(tested: ModelUnderTest) -> N
 def test_a_latent_that_is_not_torchs_is_not_timed(tested: ModelUnderTest) -> None:
     mixed = dataclasses.replace(tested, model=random_model(tested.spec, seed=1))
     with pytest.raises(MeasurementError, match=r"ONNX Runtime.* at path.* disagree on mu"):
-        path_cases(mixed, schedule=SHORT, seed=0, gate=DriftGate(tested), sizes=(SIZE,))
+        path_cases(mixed, schedule=SHORT, seed=0, sizes=(SIZE,))
 
 
 def test_luma_that_is_not_the_references_is_not_timed(
@@ -57,12 +54,12 @@ def test_luma_that_is_not_the_references_is_not_timed(
 ) -> None:
     monkeypatch.setattr(path_case, "MOST_LEVELS", 1e-9)
     with pytest.raises(MeasurementError, match=r"luma is .* levels from the reference"):
-        path_cases(tested, schedule=SHORT, seed=0, gate=DriftGate(tested), sizes=(SIZE,))
+        path_cases(tested, schedule=SHORT, seed=0, sizes=(SIZE,))
 
 
 def test_opencv_gets_its_threads_back(tested: ModelUnderTest) -> None:
     before = cv2.getNumThreads()
-    path_cases(tested, schedule=SHORT, seed=0, gate=DriftGate(tested), sizes=(SIZE,))
+    path_cases(tested, schedule=SHORT, seed=0, sizes=(SIZE,))
     assert cv2.getNumThreads() == before
 
 
@@ -90,3 +87,20 @@ def test_a_scene_is_what_cameras_deliver() -> None:
     with av.open(io.BytesIO(scene.jpeg.tobytes())) as container:
         (picture,) = container.decode(video=0)
     assert picture.format.name == "yuvj420p"
+
+
+def test_each_way_is_timed_by_the_wall_and_in_processor_time(tested: ModelUnderTest) -> None:
+    before = cv2.getNumThreads()
+    cases = thread_cases(tested, schedule=RoundPlan(samples=2, warmup=1, settle=1, turn=2), seed=0)
+    assert [(case.engine, case.variant) for case in cases] == [
+        (engine, f"{pools}, {pace}")
+        for pace in ("hot loop", "paced at 60 fps")
+        for engine, pools in (
+            ("torch eager", "threads as installed"),
+            ("ONNX Runtime", "threads as installed"),
+            ("ONNX Runtime", "ours"),
+        )
+    ]
+    assert {tuple(case.stages) for case in cases} == {("wall", "processor")}
+    assert len({case.input_sha256 for case in cases}) == 1
+    assert cv2.getNumThreads() == before

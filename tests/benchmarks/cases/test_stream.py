@@ -2,18 +2,26 @@ from __future__ import annotations
 
 import urllib.request
 
-from motorvae.benchmarks.cases.process import StreamConfig
-from motorvae.benchmarks.cases.stream import StreamPlan, stream_cases, streamed_configs
+from motorvae.benchmarks.cases.stream import (
+    StreamPlan,
+    import_cases,
+    start_up_cases,
+    stream_cases,
+    stream_keys,
+    streamed,
+)
+from motorvae.benchmarks.measure.case import STREAM_MODULE
 from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.under_test.mjpeg_camera import MjpegCamera
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
+from motorvae.runtime.bundle.graph_key import GraphKey
 
 SHORT = RoundPlan(samples=2, warmup=0, settle=0, turn=2)
 PLAN = StreamPlan(rounds=2, skipped=2, frames=5)
 
 
 def test_ages_and_memory_come_from_real_streams(tested: ModelUnderTest) -> None:
-    cases = stream_cases(tested, [StreamConfig("onnx", "fp32")], PLAN, SHORT, seed=0)
+    cases = stream_cases(tested, PLAN, SHORT, seed=0)
     streams = [case for case in cases if case.variant == "motorvae-stream"]
     assert [(case.group, case.source, case.frame) for case in streams] == [
         ("stream", "mjpeg", (1280, 720)),
@@ -47,12 +55,12 @@ def test_ages_and_memory_come_from_real_streams(tested: ModelUnderTest) -> None:
 
 
 def test_float32_and_int8_are_streamed() -> None:
-    configs = [
-        StreamConfig("onnx", "fp32"),
-        StreamConfig("openvino", "bf16"),
-        StreamConfig("openvino", "int8"),
+    keys = [
+        GraphKey("encoder", target="onnx"),
+        GraphKey("encoder", "bf16", target="openvino"),
+        GraphKey("encoder", "int8", target="openvino"),
     ]
-    assert streamed_configs(configs) == [configs[0], configs[2]]
+    assert streamed(keys) == [keys[0], keys[2]]
 
 
 def test_the_camera_sends_its_pictures_in_turns() -> None:
@@ -67,3 +75,25 @@ def test_the_camera_sends_its_pictures_in_turns() -> None:
             if reply.readline() == b"\r\n":
                 seen.append(reply.readline().strip())
     assert seen == [b"one", b"two", b"three", b"one", b"two"]
+
+
+def test_start_up_is_that_of_every_way_to_stream(tested: ModelUnderTest) -> None:
+    cases = start_up_cases(tested, rounds=1)
+    assert len(cases) == len(stream_keys(tested))
+    assert GraphKey("encoder", target="onnx") in stream_keys(tested)
+    assert GraphKey("encoder", "fp16", target="openvino") not in stream_keys(tested)
+    for case in cases:
+        if case.not_measured is None:
+            (series,) = case.stages.values()
+            # No interpreter imports numpy and an engine in less.
+            assert min(series.samples) > 50e6
+            assert case.turn == 1
+
+
+def test_imports_are_timed_in_fresh_interpreters() -> None:
+    """Of the Python API, which loads nothing, and of the command, which loads numpy and more."""
+    api, command = import_cases(2)
+    assert [case.engine for case in (api, command)] == ["motorvae", STREAM_MODULE]
+    (of_api,), (of_command,) = (case.stages.values() for case in (api, command))
+    assert len(of_api.samples) == len(of_command.samples) == 2
+    assert of_command.p50 > 10 * of_api.p50

@@ -3,56 +3,17 @@ from __future__ import annotations
 import os
 
 import cv2
-import numpy as np
 import pytest
 import torch
 
+from motorvae.benchmarks.under_test.engines import compiled_run, eager_run, thread_limit
+from motorvae.benchmarks.under_test.gate import agreement_with
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
 from motorvae.benchmarks.under_test.scenes import luma_for
-from motorvae.benchmarks.under_test.torch_engines import (
-    agreement_with,
-    compiled_run,
-    eager_run,
-    thread_limit,
-)
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.pixels.convert import input_from_luma
 
 OUTPUTS = ("mu", "log_var")
-
-
-def test_the_limit_of_agreement_follows_the_spread_of_the_output() -> None:
-    expected = {"mu": np.linspace(-1, 1, 64, dtype=np.float32)}
-    near = {"mu": expected["mu"] + np.float32(3e-4)}
-    (entry,) = agreement_with(expected, near, "an engine")
-    assert entry.max_difference == pytest.approx(3e-4, rel=1e-3)
-    assert entry.limit == pytest.approx(1e-3 * expected["mu"].std() + 1e-6)
-    small = {"mu": expected["mu"] * np.float32(1e-2)}
-    with pytest.raises(MeasurementError, match=r"largest difference 0\.0003"):
-        agreement_with(small, {"mu": small["mu"] + np.float32(3e-4)}, "an engine")
-
-
-def test_low_precision_may_drift_but_not_be_something_else() -> None:
-    expected = {"mu": np.linspace(-1, 1, 64, dtype=np.float32), "log_var": np.ones(64, np.float32)}
-    drifted = {"mu": expected["mu"] + np.float32(0.05)}
-    with pytest.raises(MeasurementError, match="disagree on mu"):
-        agreement_with(expected, drifted, "an engine")
-    (entry,) = agreement_with(expected, drifted, "an engine", "int8")
-    assert entry.output == "mu"  # the only one that it gives
-    with pytest.raises(MeasurementError, match="disagree on mu"):
-        agreement_with(expected, {"mu": -expected["mu"]}, "an engine", "int8")
-
-
-@pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_no_number_agrees_with_nothing(wrong: float) -> None:
-    expected = {"mu": np.ones(4, np.float32)}
-    with pytest.raises(MeasurementError, match="disagree on mu"):
-        agreement_with(expected, {"mu": np.array([1, 1, 1, wrong], np.float32)}, "an engine")
-
-
-def test_another_shape_is_refused() -> None:
-    with pytest.raises(MeasurementError, match=r"shape \(2,\)"):
-        agreement_with({"mu": np.ones(3, np.float32)}, {"mu": np.ones(2, np.float32)}, "an engine")
 
 
 def test_untrained_weights_come_from_the_seed(tested: ModelUnderTest) -> None:
