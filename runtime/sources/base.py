@@ -36,30 +36,28 @@ class CaptureRequest:
     def check(self, name: str, got: Mode, *, advice: str = "ask for that") -> None:
         """Refuse a source that does not deliver as asked, unless any mode is accepted.
 
-        Args:
-            name: What to call the source.
-            got: What was read back; what is None there is not known, and counts as not honoured.
-            advice: What else to ask for, as an imperative.
+        What is None in `got` is not known, and counts as not honoured. `advice` is an imperative.
 
         Raises:
             CameraError: Something differs; rates may by `RATE_TOLERANCE`.
         """
-        if not self.accept_mode and not _honours(got, self.mode):
+        asked, got_fps = self.mode, got.fps or 0.0
+        honoured = (
+            asked.width in {None, got.width}
+            and asked.height in {None, got.height}
+            and (not asked.fourcc or asked.fourcc.upper() == (got.fourcc or "").upper())
+            and (asked.fps is None or abs(got_fps - asked.fps) <= RATE_TOLERANCE * asked.fps)
+        )
+        if not honoured and not self.accept_mode:
             raise CameraError(
-                f"asked for {self.mode}, got {got}",
+                f"asked for {asked}, got {got}",
                 context=name,
                 fix=f"{advice}, or take it with --accept-mode",
             )
 
 
-def _honours(got: Mode, asked: Mode) -> bool:
-    if asked.width not in {None, got.width} or asked.height not in {None, got.height}:
-        return False
-    if asked.fourcc and asked.fourcc.upper() != (got.fourcc or "").upper():
-        return False
-    if asked.fps is None:
-        return True
-    return got.fps is not None and abs(got.fps - asked.fps) <= RATE_TOLERANCE * asked.fps
+AS_IT_COMES = CaptureRequest()
+"""Asks for nothing."""
 
 
 class FrameSource(Closing):
@@ -88,10 +86,7 @@ class FrameSource(Closing):
 
     @abc.abstractmethod
     def read(self) -> Frame | Gap | None:
-        """Wait for the next frame.
-
-        Returns:
-            A frame; a gap where one was lost, its reason inside; None after the last.
+        """Wait for the next frame; a gap stands for one that was lost, None comes after the last.
 
         Raises:
             CameraError: A live source failed or went away.
@@ -102,9 +97,7 @@ class FrameSource(Closing):
         """Release the device, file or connection; calling it again does nothing."""
 
     def reopen(self) -> None:
-        """Open again, by its stable name, what was lost and has been closed.
-
-        Frames go on being counted where they stopped.
+        """Open again, by its stable name, what was lost and has been closed; goes on counting.
 
         Raises:
             SourceError: It is not there yet.

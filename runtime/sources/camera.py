@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..core.errors import CameraError, ImageError, sentence_list
 from ..core.frame import Mode
 from ..pixels.v4l2_formats import RAW_FORMATS, luma_from_raw
-from .base import CaptureRequest
+from .base import AS_IT_COMES, CaptureRequest
 from .device_names import LINKS, cameras, stable_path
 from .opencv import OpenCVSource, mode_of
 from .spec import SourceSpec
@@ -48,7 +48,7 @@ class DeviceSource(OpenCVSource):
     def __init__(
         self,
         spec: SourceSpec,
-        request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
+        request: CaptureRequest = AS_IT_COMES,
         *,
         api: int | None = None,
         links: Path = LINKS,

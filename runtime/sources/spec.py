@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..core.errors import ConfigError, SourceError, sentence_list
 from ..core.frame import Mode
@@ -50,22 +50,15 @@ class SourceSpec:
     @property
     def is_recording(self) -> bool | None:
         """Whether frames wait until they are read; None where only a connection can tell."""
-        match self.kind:
-            case "images" | "video":
-                return True
-            case "url":
-                return self.has_end
-            case "synthetic":
-                return self.plan.fps is None
-            case _:
-                return False
+        if self.kind == "url":
+            return self.has_end
+        if self.kind == "synthetic":
+            return self.plan.fps is None
+        return self.kind in {"images", "video"}
 
     @property
     def live(self) -> bool:
-        """Whether frames come by the clock, whether or not anybody reads them.
-
-        A URL counts as live until the connection shows an end.
-        """
+        """Whether frames come by the clock, read or not; so does a URL until an end is found."""
         return self.realtime or not self.is_recording
 
     @property
@@ -80,7 +73,7 @@ class SourceSpec:
 
     @classmethod
     def parse(cls, text: str, *, realtime: bool = False, fps: float | None = None) -> SourceSpec:
-        """Say what a text names; looks at the file system, and opens nothing.
+        """Find out what a text names; looks at the file system, and opens nothing.
 
         Args:
             text: A device index such as `0`, a device path, a video file, a named pipe, an image
@@ -115,7 +108,6 @@ def _parsed(text: str, fps: float | None) -> SourceSpec:
 
 
 def _local(text: str) -> SourceSpec:
-    """Say what a path or a pattern names."""
     path = Path(os.path.expanduser(text))  # noqa: PTH111  # leaves an unknown ~user as it is
     if text and os.path.exists(path):  # noqa: PTH110  # false for what is too long for a path
         return _at(path)
@@ -130,7 +122,6 @@ def _local(text: str) -> SourceSpec:
 
 
 def _at(path: Path) -> SourceSpec:
-    """Say what lies at a path."""
     location, name = str(path), printable(str(path))
     if path.is_char_device():
         return SourceSpec.device(path)
@@ -142,11 +133,9 @@ def _at(path: Path) -> SourceSpec:
 
 
 def _matching(pattern: Path, shown: str) -> SourceSpec:
-    """Say what a pattern matches: images, or one thing of any kind."""
+    """A pattern matches images, or one thing of any kind."""
     name = printable(shown)
-    parts = pattern.parts
-    fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:fixed])
+    root = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
     paths = in_natural_order(map(Path, glob.glob(str(pattern), recursive=True)), root)  # noqa: PTH207
     if not paths:
         raise SourceError(f"nothing matches {name}: check the pattern, and put it in quotes")
@@ -163,16 +152,15 @@ def _matching(pattern: Path, shown: str) -> SourceSpec:
 
 def _csi(address: str) -> SourceSpec:
     number, _, query = address.partition("?")
-    found = dict(pair.partition("=")[::2] for pair in filter(None, query.split("&")))
-    usable = number.isdecimal() and found.keys() <= {"width", "height", "fps"}
-    if not usable or not all(re.fullmatch(r"[1-9][0-9]{0,4}", text) for text in found.values()):
+    pairs = [pair for pair in query.split("&") if pair]
+    usable = [re.fullmatch("(width|height|fps)=([1-9][0-9]{0,4})", pair) for pair in pairs]
+    if not number.isdecimal() or None in usable:
         raise ConfigError(
             "csi:// takes the number of a camera: write csi://0, or "
             "csi://0?width=1920&height=1080&fps=30 with whole numbers"
         )
-    values = {key: int(text) for key, text in found.items()}
-    mode = Mode(values.get("width"), values.get("height"), values.get("fps"))
-    return SourceSpec("csi", number, f"csi://{number}", mode=mode)
+    values: dict[str, Any] = {match[1]: int(match[2]) for match in usable if match}
+    return SourceSpec("csi", number, f"csi://{number}", mode=Mode(**values))
 
 
 def name_of_pipeline(pipeline: str) -> str:

@@ -15,7 +15,7 @@ from ...core.errors import CameraError, ImageError
 from ...core.frame import Frame, Gap
 from ...pixels.jpeg import grey_from_jpeg
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
-from ..base import CaptureRequest, FrameSource
+from ..base import AS_IT_COMES, CaptureRequest, FrameSource
 from ..spec import SourceSpec
 from ..timestamps import StreamClock
 from .bitstream import BitstreamValidator
@@ -48,11 +48,7 @@ class VideoSource(FrameSource):
         SourceError: It cannot be opened, holds no video, or does not deliver as asked.
     """
 
-    def __init__(
-        self,
-        spec: SourceSpec,
-        request: CaptureRequest = CaptureRequest(),  # noqa: B008  # frozen
-    ) -> None:
+    def __init__(self, spec: SourceSpec, request: CaptureRequest = AS_IT_COMES) -> None:
         self._spec, self._request = spec, request
         self._index = 0
         self._open()
