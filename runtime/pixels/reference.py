@@ -24,15 +24,8 @@ def reference_luma(image: npt.NDArray[Any], spec: ModelSpec) -> Luma:
     BT.601 luma is rounded to 8 bits, then fitted, then averaged over areas with exact fractional
     coverage, and rounded once more. An axis that grows is interpolated between pixel centres.
 
-    Args:
-        image: As `luma_from_image` takes it.
-        spec: Gives the side S and the fit.
-
-    Returns:
-        (S, S) uint8; a grey image of that size comes out as it is.
-
-    Raises:
-        ImageError: The image's shape or dtype is not accepted.
+    Images are taken as by `luma_from_image`. Returns (S, S) uint8; a grey image of that size comes
+    out as it is.
     """
     if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
         exact = cv2.transform(image.astype(np.float64), BT601_BGR)
@@ -67,8 +60,7 @@ def _square(luma: Luma, spec: ModelSpec) -> Luma:
 def _averaged(luma: Luma, height: int, width: int) -> npt.NDArray[np.float64]:
     """Average over areas by a summed-area table (Crow, SIGGRAPH 1984); (height, width).
 
-    Inside a pixel the sum up to a point is bilinear in that point, so that fractional coverage is
-    exact.
+    Within a pixel the sum up to a point is bilinear, so that fractional coverage is exact.
     """
     sums = cv2.integral(luma, sdepth=cv2.CV_64F).astype(np.float64, copy=False)
     for count in (height, width):  # one axis, then the other

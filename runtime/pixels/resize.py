@@ -76,11 +76,7 @@ def fitted_plane(
 
 
 def averaged(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint16]:
-    """Bring an (H, W) plane to a size: areas are averaged, an axis that grows is interpolated.
-
-    Returns:
-        (height, width) uint16, in units of 1/256 of a level.
-    """
+    """Average a plane over areas to a size, (height, width); an axis that grows is interpolated."""
     smaller = min(plane.shape[0], height), min(plane.shape[1], width)
     if smaller == plane.shape:
         shrunk: npt.NDArray[np.uint16] = plane * np.uint16(PER_LEVEL)
@@ -98,15 +94,9 @@ def averaged(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
 def area_averages(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint16]:
     """Average a plane over areas by FFmpeg's scaler, with fractional coverage at their edges.
 
-    Args:
-        plane: (H, W) uint8, larger than the size asked for on one axis and at most
-            `LARGEST_RATIO` times on both, smaller on neither.
-        height: Rows of the result.
-        width: Columns of the result.
-
-    Returns:
-        (height, width) uint16, in units of 1/256 of a level: right to 0.1 levels up to a ratio of
-        32, to 0.3 beyond.
+    The (H, W) uint8 plane must be larger than the result on one axis and at most `LARGEST_RATIO`
+    times on both, smaller on neither. The result is (height, width) uint16, in units of 1/256 of a
+    level: right to 0.1 levels up to a ratio of 32, to 0.3 beyond.
     """
     if plane.strides[1] != 1 or plane.strides[0] < plane.shape[1]:
         plane = np.ascontiguousarray(plane)

@@ -36,9 +36,6 @@ def luma_from_raw(
 
     Returns:
         (S, S) uint8; None where the array is not what the format implies.
-
-    Raises:
-        ImageError: The frame is damaged.
     """
     height, width = mode.height or 0, mode.width or 0
     if raw.dtype != np.uint8:

@@ -34,12 +34,9 @@ class CaptureRequest:
     spec: ModelSpec | None = None
 
     def check(self, name: str, got: Mode, *, advice: str = "ask for that") -> None:
-        """Refuse a source that does not deliver as asked, unless any mode is accepted.
+        """Raise CameraError where a source does not deliver as asked, unless any mode is accepted.
 
         What is None in `got` is not known, and counts as not honoured. `advice` is an imperative.
-
-        Raises:
-            CameraError: Something differs; rates may by `RATE_TOLERANCE`.
         """
         asked, got_fps = self.mode, got.fps or 0.0
         honoured = (
@@ -62,9 +59,6 @@ AS_IT_COMES = CaptureRequest()
 
 class FrameSource(Closing):
     """Frames in order, each with the facts of its grab. Close it, or use it in a `with` block.
-
-    Args:
-        spec: What it is and how its frames come.
 
     Attributes:
         name: What to call the source in messages; never holds credentials.
@@ -122,18 +116,16 @@ class Paced(FrameSource):
         self._source = source
         self.name, self.expected = source.name, source.expected
         self.fps = source.fps or DEFAULT_FPS
-        self._period_s = 1 / self.fps
-        self._start_s: float | None = None
+        self._start_ns: int | None = None
         self._count = 0
 
     def read(self) -> Frame | Gap | None:
         """Wait until the next frame is due, then read it."""
-        if self._start_s is None:
-            self._start_s = time.monotonic()
-        due_s = self._start_s + self._count * self._period_s
-        time.sleep(max(0.0, due_s - time.monotonic()))
+        if self._start_ns is None:
+            self._start_ns = time.monotonic_ns()
+        due_ns = self._start_ns + round(self._count * 1e9 / (self.fps or DEFAULT_FPS))
+        time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
         self._count += 1
-        due_ns = round(due_s * 1e9)
         captured_ns = time.time_ns() - max(0, time.monotonic_ns() - due_ns)
         item = self._source.read()
         if isinstance(item, Frame):

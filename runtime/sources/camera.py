@@ -34,15 +34,14 @@ class DeviceSource(OpenCVSource):
     Its clock is the driver's where that stamps frames on the monotonic clock, as those of USB
     cameras do, and this host's right after the grab otherwise.
 
+    The time-out of the first camera of a process holds for all of them, in whole seconds: OpenCV
+    reads it once.
+
     Args:
         spec: Gives the index of the camera, or the path of its device file.
-        request: What is asked of it. The time-out of the first camera of a process holds for all
-            of them, in whole seconds: OpenCV reads it once.
+        request: What is asked of it.
         api: An OpenCV capture API; by default V4L2 on Linux and OpenCV's own choice elsewhere.
         links: Where stable names are looked for.
-
-    Raises:
-        CameraError: The device cannot be opened, or does not deliver as asked.
     """
 
     def __init__(
@@ -127,7 +126,7 @@ class DeviceSource(OpenCVSource):
 def _ask(capture: cv2.VideoCapture, mode: Mode) -> None:
     """Set a mode: the format first, since it decides which sizes there are, and sizes which rates.
 
-    What was honoured is read back by the caller; what `set` returns says little.
+    It is read back later; what `set` returns says little.
     """
     if mode.fourcc:
         letters = mode.fourcc.upper().ljust(4)[:4].encode("ascii", "replace")

@@ -12,12 +12,9 @@ NODES = Path("/sys/class/video4linux")
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A video device.
+    """A video device: its file, its driver's label, and the stable name that udev may have made.
 
-    Attributes:
-        path: Its device file, whose number depends on the order of plugging in.
-        label: What its driver calls it.
-        link: Its stable name, or None where udev made none.
+    The number in the file's name depends on the order of plugging in.
     """
 
     path: Path

@@ -23,15 +23,11 @@ _TIMEOUTS_SINCE = (4, 7)
 class GStreamerSource(OpenCVSource):
     """Frames of a GStreamer pipeline, stamped by this host right after the grab.
 
-    Args:
-        spec: Gives the number of a CSI camera, or a pipeline as gst-launch-1.0 takes it, which
-            ends in an appsink, or in raw video.
-        request: What it is to deliver. OpenCV before 4.7 knows no time-out here.
+    The spec gives the number of a CSI camera, or a pipeline as gst-launch-1.0 takes it, which ends
+    in an appsink, or in raw video. OpenCV before 4.7 knows no time-out here.
 
     Raises:
-        ConfigError: A fourcc is asked of a CSI camera.
         MissingDependencyError: This OpenCV was built without GStreamer.
-        CameraError: The pipeline does not start, or does not deliver as asked.
     """
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
@@ -83,13 +79,7 @@ def csi_pipeline(sensor: int, mode: Mode) -> tuple[str, Mode]:
     """Return the pipeline of a Jetson's CSI camera, and the mode of the frames that it delivers.
 
     The Jetson's own converter makes small grey frames; neither CPU nor OpenCV sees the large ones.
-
-    Args:
-        sensor: Number of the camera, as nvarguscamerasrc counts.
-        mode: Width, height and rate of the sensor, where they are not the defaults.
-
-    Raises:
-        ConfigError: A fourcc is asked for.
+    `mode` is the sensor's; a fourcc in it is a ConfigError.
     """
     if mode.fourcc:
         raise ConfigError(f"fourcc={mode.fourcc!r}: csi:// delivers grey frames; leave it out")

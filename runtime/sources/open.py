@@ -19,15 +19,7 @@ from .video.source import VideoSource
 
 
 class FolderSource(FrameSource):
-    """Image files, decoded to luma one after another in the order given.
-
-    Args:
-        spec: Gives the files and what their names are relative to.
-        request: Asks for no mode, or takes any.
-
-    Raises:
-        ConfigError: A mode is asked for.
-    """
+    """Image files, decoded to luma one after another in the order given."""
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
         super().__init__(spec)
@@ -71,11 +63,7 @@ _SOURCES: dict[SourceKind, Callable[[SourceSpec, CaptureRequest], FrameSource]] 
 
 
 def open_source(source: SourceSpec | str, request: CaptureRequest = AS_IT_COMES) -> FrameSource:
-    """Open a source, at the pace that its spec says.
-
-    Args:
-        source: What to open; a text is parsed first.
-        request: What is asked of it.
+    """Open a source, at the pace that its spec says; a text is parsed first.
 
     Raises:
         ConfigError: A setting in the text is not allowed, or images were to have a mode.

@@ -30,11 +30,6 @@ class OpenCVSource(FrameSource):
 
     Attributes:
         mode: What was read back after opening.
-
-    Args:
-        spec: What it is.
-        request: What is asked of it.
-        advice: What to do about a mode that is not honoured.
     """
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest, *, advice: str) -> None:
@@ -46,11 +41,7 @@ class OpenCVSource(FrameSource):
         self.reopen()
 
     def reopen(self) -> None:
-        """Open, and read back what was asked for.
-
-        Raises:
-            CameraError: It cannot be opened, or does not honour the mode.
-        """
+        """Open and read the mode back, or raise CameraError."""
         self.close()
         silence_opencv()
         capture = self._open()
@@ -66,11 +57,7 @@ class OpenCVSource(FrameSource):
         self._last_ns = time.monotonic_ns()
 
     def read(self) -> Frame | Gap | None:
-        """Wait for the next frame; one that does not decode is a gap.
-
-        Raises:
-            CameraError: Nothing came, or the camera went away.
-        """
+        """Wait for the next frame; one that does not decode is a gap."""
         capture = self._capture
         if capture is None:
             return None
@@ -121,7 +108,7 @@ class OpenCVSource(FrameSource):
 
     @abc.abstractmethod
     def _open(self) -> cv2.VideoCapture:
-        """Open and ask for the mode; release what could not be opened, and raise CameraError."""
+        """Open and ask for the mode, or release what did not open and raise CameraError."""
 
     def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Make a frame's image of what was delivered, or raise ImageError."""

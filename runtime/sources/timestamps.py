@@ -1,4 +1,4 @@
-"""When a frame really came: a driver's stamp checked, a network stream's backlog told as age."""
+"""When a frame really came: a driver's stamp checked, a network stream's backlog made its age."""
 
 from __future__ import annotations
 
@@ -28,12 +28,7 @@ class DriverClock:
         self._last_ns = 0
 
     def grabbed_ns(self, stamp_ms: float, now_ns: int) -> int | None:
-        """Return the stamp in nanoseconds, or None where it cannot be the time of this frame.
-
-        Args:
-            stamp_ms: What the driver says, in milliseconds.
-            now_ns: Monotonic time right after the grab.
-        """
+        """Return a stamp in ns, or None where a frame grabbed by `now_ns` cannot have it."""
         if not 0 < stamp_ms * NS_PER_MS <= now_ns:  # also false for NaN
             return None
         stamp_ns = round(stamp_ms * NS_PER_MS)
@@ -44,7 +39,7 @@ class DriverClock:
 
 
 class StreamClock:
-    """Tells when the packets of a live stream came; older than true at worst, never younger.
+    """Finds out when the packets of a live stream came; older than true at worst, never younger.
 
     What FFmpeg reads while it finds out what a stream holds is handed over afterwards, at once, and
     so is what came while nobody read. It came after the moment at which nothing lay there, and
@@ -53,8 +48,7 @@ class StreamClock:
 
     Where time stamps are the camera's own, more is known: a packet that is behind them by more
     than the least seen so far waited on its way, in the network, or for a reader that is too slow.
-    The least is let rise slowly, for clocks drift apart, but it is not forgotten: a backlog stays
-    old.
+    The least may rise slowly, for clocks drift apart, but it is not forgotten: a backlog stays old.
 
     Args:
         opened_ns: Monotonic time before the connection was opened.
@@ -89,9 +83,12 @@ class StreamClock:
             self._lying_since_ns = None
         elif self._lying_since_ns is None:
             self._lying_since_ns = asked_ns
-        if self._lying_since_ns is not None and not self._has_joined(now_ns):
-            self._lag_ns(now_ns, stamp_s)
-            return self._empty_ns
+        if self._lying_since_ns is not None:
+            # The camera's own stamps may tell more than that a packet lay there.
+            joined = self._joined or now_ns - self._lying_since_ns > LONGEST_RUN_NS
+            if not (self._own_stamps and joined):
+                self._lag_ns(now_ns, stamp_s)
+                return self._empty_ns
         self._joined = True
         self._empty_ns = now_ns
         came_ns = last_ns if self._held_back else now_ns
@@ -103,11 +100,6 @@ class StreamClock:
         if asked_ns - self._empty_ns < SURE_NS:
             return self._waits > 0
         return self._waits > 1 or waited_ns >= SURE_NS
-
-    def _has_joined(self, now_ns: int) -> bool:
-        """Whether the camera's own stamps tell more than that a packet lay there."""
-        lying_ns = now_ns - (self._lying_since_ns or now_ns)
-        return self._own_stamps and (self._joined or lying_ns > LONGEST_RUN_NS)
 
     def _lag_ns(self, came_ns: int, stamp_s: float | None) -> int:
         if stamp_s is None or not self._own_stamps:

@@ -23,13 +23,6 @@ class SyntheticSource(FrameSource):
     Ticks that pass unread are skipped, as a camera skips them, and faults that fall on them as
     well; only a loss is noticed late. At `fps=max` there is no clock: frames come when they are
     read, as from a recording.
-
-    Args:
-        spec: Its plan says what to deliver.
-        request: What it is to deliver, and is checked against.
-
-    Raises:
-        CameraError: It does not deliver as asked.
     """
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
@@ -49,11 +42,7 @@ class SyntheticSource(FrameSource):
         self._stop = threading.Event()
 
     def read(self) -> Frame | Gap | None:
-        """Wait for the next tick that is not dropped.
-
-        Raises:
-            CameraError: The camera is to be lost now.
-        """
+        """Wait for the next tick that is not dropped; CameraError where the camera is lost."""
         plan = self._plan
         while True:
             tick = max(self._next, self._tick_now()) if self.live else self._next
@@ -95,11 +84,7 @@ class SyntheticSource(FrameSource):
         self._stop.set()
 
     def reopen(self) -> None:
-        """Go on, once the frames that it was to be gone for have passed.
-
-        Raises:
-            CameraError: They have not.
-        """
+        """Go on, once the frames that it was to be gone for have passed, or raise CameraError."""
         if self._gone_until is not None:
             if self._tick_now() <= self._gone_until:
                 raise self._gone(f"cannot open {self.name}")

@@ -47,13 +47,6 @@ class PipeReader(Closing):
     """The reading end of a named pipe, with a limit on every wait, for which FFmpeg has none.
 
     It opens at once, also while nobody writes; the first read waits for a writer.
-
-    Args:
-        path: The pipe.
-        timeout_s: How long it may be silent.
-
-    Raises:
-        OSError: It cannot be opened.
     """
 
     def __init__(self, path: str, timeout_s: float) -> None:
@@ -61,11 +54,7 @@ class PipeReader(Closing):
         self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def read(self, size: int) -> bytes:
-        """Return what is there, at most `size` bytes; nothing once all writers have gone.
-
-        Raises:
-            TimeoutError: Nothing came.
-        """
+        """Return what is there; nothing once all writers have gone; TimeoutError after silence."""
         if self._descriptor is None:
             return b""
         ready, _, _ = select.select([self._descriptor], [], [], self._timeout_s)
@@ -91,9 +80,6 @@ class Connection(Closing):
     Args:
         spec: Gives the path or the URL.
         timeout_s: How long a URL or a named pipe may be silent.
-
-    Raises:
-        SourceError: It cannot be opened or holds no video.
     """
 
     def __init__(self, spec: SourceSpec, timeout_s: float) -> None:

@@ -12,14 +12,10 @@ import av
 
 
 class Arrival(NamedTuple):
-    """One packet of a video with the time at which it came.
+    """One packet of a video with the time at which it came, in Unix time and monotonic time.
 
-    Attributes:
-        number: Position in decoding order.
-        key: The `number` of the key packet at which decoding could start to get this one.
-        pts: When its frame is to be shown, in the stream's units.
-        captured_ns: Unix time in nanoseconds.
-        grabbed_ns: The same moment on the monotonic clock.
+    `number` is its position in decoding order, `key` that of the key packet at which decoding could
+    start to get this one, and `pts` when its frame is to be shown, in the stream's units.
     """
 
     number: int

@@ -33,8 +33,8 @@ _HELD_BACK = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
 class VideoSource(FrameSource):
     """Every frame of a video, in order: BGR, or fitted luma where a model's spec is given.
 
-    A frame's time is that at which the packet came that it was decoded from; `StreamClock` tells
-    what came late. Damage that the decoder notices is never hidden: a packet that does
+    A frame's time is that at which the packet came that it was decoded from; `StreamClock` finds
+    out what came late. Damage that the decoder notices is never hidden: a packet that does
     not decode, a frame that the decoder patched, frames predicted from either, and an end that
     comes before the announced one are gaps. (Most codecs carry no checksum, and some altered bytes
     decode without complaint.) A live stream that is joined half way starts at its first whole
@@ -72,11 +72,7 @@ class VideoSource(FrameSource):
         self._stopped = True
 
     def reopen(self) -> None:
-        """Connect again.
-
-        Raises:
-            SourceError: It cannot be opened, or does not deliver as asked.
-        """
+        """Connect again, or raise SourceError."""
         self.close()
         self._open()
 
@@ -180,11 +176,7 @@ class VideoSource(FrameSource):
                 yield self._whole(frame, origin)
 
     def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Sequence[VideoFrame]:
-        """Decode one packet, or what the decoder still holds.
-
-        Raises:
-            ImageError: The packet is damaged.
-        """
+        """Decode one packet, or what the decoder still holds; ImageError for a damaged one."""
         if packet is not None:
             data = bytes(packet)
             flaw = "frame is cut short" if packet.is_corrupt else self._flaws.flaw(data)
