@@ -52,9 +52,8 @@ class SinkFanout(Closing):
     """
 
     def __init__(self, sinks: Sequence[Sink], facts: RunFacts, *, depth: int = DEPTH_ROWS) -> None:
-        self._failures: list[Exception] = []
         self._sink_threads = [
-            _SinkThread(sink, self._failures, depth=depth, waits=facts.lossless) for sink in sinks
+            _SinkThread(sink, depth=depth, waits=facts.lossless) for sink in sinks
         ]
 
     @property
@@ -68,11 +67,9 @@ class SinkFanout(Closing):
         Raises:
             OutputError: None works any more; it is the failure of the first.
         """
-        works = False
-        for sink_thread in self._sink_threads:
-            works = sink_thread.put(row) or works
-        if self._failures:
-            self._raise_failures(also_of_sinks=not works)
+        failures = [sink_thread.put(row) for sink_thread in self._sink_threads]
+        if any(failures):
+            _raise_first(failures, also_of_sinks=all(failures))
 
     def put_last(self, row: Row) -> None:
         """Give the last row of a run, for which there is always room; never waits or raises."""
@@ -94,34 +91,28 @@ class SinkFanout(Closing):
             sink_thread.end()
         for sink_thread in self._sink_threads:
             sink_thread.join(timeout_s)
-        self._raise_failures(also_of_sinks=False)
-
-    def _raise_failures(self, *, also_of_sinks: bool) -> None:
-        """Raise the first failure, or the first that no sink should raise."""
-        for failure in self._failures:
-            if also_of_sinks or not isinstance(failure, OutputError):
-                raise failure
+        _raise_first([one.failure for one in self._sink_threads], also_of_sinks=False)
 
 
 class _SinkThread:
     """One sink with its queue and its thread."""
 
-    def __init__(self, sink: Sink, failures: list[Exception], *, depth: int, waits: bool) -> None:
+    def __init__(self, sink: Sink, *, depth: int, waits: bool) -> None:
         self.waits = waits
-        self._sink, self._failures = sink, failures
+        self.failure: Exception | None = None
+        self._sink = sink
         self._room = threading.Semaphore(depth)
         self._queue: queue.SimpleQueue[tuple[Row, int] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._put = self._dropped = self._unwritten = 0
         self._ending = self._is_closing = self._is_settled = False
-        self._failure: Exception | None = None
         self._moved_s = time.monotonic()
         # A daemon: a write to a pipe that nobody reads must not keep the process.
         self._thread = threading.Thread(target=self._run, name=f"sink {sink.name}", daemon=True)
         self._thread.start()
 
-    def put(self, row: Row, *, last: bool = False) -> bool:
-        """Queue a row, or drop it; return whether the sink still works."""
+    def put(self, row: Row, *, last: bool = False) -> Exception | None:
+        """Queue a row, or drop it; return why the sink works no more, if it does not."""
         has_room = last or self._room.acquire(blocking=False)
         while not has_room and self.waits and not self._is_settled:
             has_room = self._room.acquire(timeout=_POLL_S)  # a signal handler cannot notify
@@ -130,10 +121,10 @@ class _SinkThread:
             if not has_room or self._is_settled or self._ending:
                 self._dropped += 1
                 self._unwritten += 1
-                return self._failure is None
+                return self.failure
         self._queue.put((row, self._unwritten))
         self._unwritten = 0
-        return True
+        return None
 
     def end(self) -> None:
         """Take no more rows, and let the thread end once the queue is empty."""
@@ -162,7 +153,7 @@ class _SinkThread:
         """Return what became of the rows so far."""
         with self._lock:
             rows = self._put - self._dropped if self._is_settled else self._sink.rows
-            failure = None if self._failure is None else str(self._failure)
+            failure = None if self.failure is None else str(self.failure)
             return SinkReport(self._sink.name, rows, self._dropped, failure)
 
     def _run(self) -> None:
@@ -212,6 +203,11 @@ class _SinkThread:
                 return
             self._is_settled = True
             self._dropped = self._put - self._sink.rows
-            self._failure = failure
-            if failure is not None:
-                self._failures.append(failure)
+            self.failure = failure
+
+
+def _raise_first(failures: Sequence[Exception | None], *, also_of_sinks: bool) -> None:
+    """Raise the first failure, or the first that no sink should raise."""
+    for failure in failures:
+        if failure is not None and (also_of_sinks or not isinstance(failure, OutputError)):
+            raise failure

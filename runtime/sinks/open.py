@@ -73,18 +73,18 @@ def open_sink(output: str, facts: RunFacts) -> Sink:
     return _sink_class(_kind_of(output))(output, facts)
 
 
-def check_view(where: str | None) -> None:
+def check_view(view: Sequence[str]) -> None:
     """Make sure that a view can be opened, before work is spent on anything else.
 
     Args:
-        where: None or "" for the Rerun viewer, or the .rrd file to record.
+        view: The .rrd file to record, or nothing for the Rerun viewer.
 
     Raises:
         ConfigError: It is something else, or there is no display for the viewer.
         MissingDependencyError: Rerun is not installed.
         OutputError: The file cannot be written.
     """
-    if where:
+    if where := "".join(view):
         path = Path(where)
         if path.suffix != VIEW_SUFFIX:
             raise ConfigError(
@@ -101,22 +101,18 @@ def check_view(where: str | None) -> None:
     _sink_class(VIEW)
 
 
-def open_view(where: str | None, facts: RunFacts) -> Sink:
-    """Open the Rerun viewer and stream to it, or start a recording.
+def open_view(view: Sequence[str], facts: RunFacts) -> Sink:
+    """Open the Rerun viewer and stream to it, or start a recording; see `check_view`.
 
     An earlier recording of that name is set aside under a number. The viewer outlives the run.
-
-    Args:
-        where: As `check_view` takes it.
-        facts: What holds for every row.
 
     Raises:
         ConfigError: As for `check_view`, or Rerun is switched off in the environment.
         MissingDependencyError: Rerun is not installed.
         OutputError: The viewer did not start, or the file cannot be written.
     """
-    check_view(where)
-    return _sink_class(VIEW)(where or "", facts)
+    check_view(view)
+    return _sink_class(VIEW)("".join(view), facts)
 
 
 def open_sinks(outputs: Sequence[str], view: Sequence[str] | None, facts: RunFacts) -> list[Sink]:
@@ -124,7 +120,7 @@ def open_sinks(outputs: Sequence[str], view: Sequence[str] | None, facts: RunFac
     with contextlib.ExitStack() as opened:
         sinks = [opened.enter_context(open_sink(output, facts)) for output in outputs]
         if view is not None:
-            sinks.append(opened.enter_context(open_view(next(iter(view), None), facts)))
+            sinks.append(opened.enter_context(open_view(view, facts)))
         opened.pop_all()
     return sinks
 

@@ -69,16 +69,6 @@ def check_npz(output: Path) -> None:
     check_writable(output)
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Refuse a batch that is empty or beyond reason.
-
-    Raises:
-        ConfigError: Outside 1 to `LARGEST_BATCH`.
-    """
-    if not 1 <= batch_size <= LARGEST_BATCH:
-        raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to {LARGEST_BATCH}")
-
-
 def encode_data(
     bundle: Bundle,
     data: str,
@@ -99,14 +89,18 @@ def encode_data(
         watch: Called once all is open; gives what is called for each frame or gap.
 
     Raises:
+        ConfigError: `batch_size` is out of range, or the source is live and never ends.
         MotorVAEError: As `encode_source`, or something does not open.
     """
-    check_batch_size(batch_size)
+    if not 1 <= batch_size <= LARGEST_BATCH:
+        raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to {LARGEST_BATCH}")
     choice = select_engine(bundle, "encoder", engine, rebuild)
     with (
         choice.backend as backend,
         open_source(data, CaptureRequest(spec=bundle.spec)) as source,
     ):
+        if source.live:
+            raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
         progress = watch(source, choice)
         return encode_source(source, backend, bundle.spec, batch_size=batch_size, progress=progress)
 
@@ -119,31 +113,21 @@ def encode_source(
     batch_size: int,
     progress: Callable[[], None] = lambda: None,
 ) -> Encoded:
-    """Encode every frame of a source that has an end; what does not decode is kept as a gap.
+    """Encode every frame of an opened source by an opened encoder; see `encode_data`.
 
-    Args:
-        source: A video or a folder of images.
-        backend: An opened encoder.
-        spec: The model's sizes and frame fit.
-        batch_size: Frames per run of the engine.
-        progress: Called once for each frame or gap.
+    What does not decode is kept as a gap.
 
     Raises:
-        ConfigError: `batch_size` is out of range, or the source is live and never ends.
         DataError: Nothing decoded.
         BackendError: The encoder failed, or a latent is not finite.
     """
-    check_batch_size(batch_size)
-    if source.live:
-        raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
     side = spec.image_size
     batch = np.empty((batch_size, 1, side, side), backend.input_dtype)
     names: list[str] = []
-    pending: list[str] = []
     gaps: list[Gap] = []
     latents: dict[str, list[npt.NDArray[np.float32]]] = {"mu": [], "log_var": []}
 
-    def run_pending() -> None:
+    def run_pending(pending: list[str]) -> None:
         results = backend.run(batch[: len(pending)])
         for name, parts in latents.items():
             finite = np.isfinite(values := results[name]).all(axis=1)
@@ -154,8 +138,8 @@ def encode_source(
                 )
             parts.append(values)
         names.extend(pending)
-        pending.clear()
 
+    pending: list[str] = []
     while (item := source.read()) is not None:
         progress()
         if isinstance(item, Gap):
@@ -164,9 +148,10 @@ def encode_source(
         write_input(fitted_luma(luma_from_image(item.image), spec), batch[len(pending), 0])
         pending.append(item.name or f"{source.name}#{item.index:06d}")
         if len(pending) == batch_size:
-            run_pending()
+            run_pending(pending)
+            pending = []
     if pending:
-        run_pending()
+        run_pending(pending)
     if not names:
         reason = f" (first: {gaps[0].reason})" if gaps else ""
         raise DataError(f"nothing in {source.name} decodes{reason}: name other images or video")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import threading
 import time
@@ -26,17 +27,16 @@ THREAD_EXIT_S = 6.0
 class CaptureThread(Closing):
     """Reads a source as fast as it delivers, and puts converted frames into a mailbox.
 
-    Conversion happens here, beside the encoder, and a mailbox holds model-sized luma instead of
-    camera images. A source that fails and can return is closed and opened again under its stable
-    name, with pauses that double up to 5 s and vary by half, so that many clients do not come at
-    once.
+    Conversion happens here, beside the encoder. A source that fails and can return is closed and
+    opened again under its stable name, with pauses that double up to 5 s and vary by half, so that
+    many clients do not come at once.
 
     Args:
         source: Opened; closed with the thread.
         mailbox: Where frames and losses go.
         spec: Gives the side and the fit.
-        freeze_after_s: The same luma for longer than this is a loss; None never is. Counted in
-            the recording's own time where there is one.
+        freeze_after_s: The same luma for longer than this is a loss; counted in the recording's
+            own time where there is one.
 
     Attributes:
         can_reconnect: Whether what fails may come back, as the source said at first.
@@ -48,7 +48,7 @@ class CaptureThread(Closing):
         mailbox: Mailbox,
         spec: ModelSpec,
         *,
-        freeze_after_s: float | None = None,
+        freeze_after_s: float = math.inf,
     ) -> None:
         self._source, self._mailbox, self._spec = source, mailbox, spec
         self.can_reconnect = source.can_reconnect  # a source that has ended for good says no more
@@ -135,7 +135,7 @@ class CaptureThread(Closing):
         if not duplicate:
             self._digest, self._same_since_s = digest, now_s
             self._is_frozen = False
-        elif self._freeze_after_s is not None and now_s - self._same_since_s > self._freeze_after_s:
+        elif now_s - self._same_since_s > self._freeze_after_s:
             self._is_frozen = True
             frozen = f"the picture has not changed for {self._freeze_after_s:g} s"
             self._mailbox.lose(frozen, index=frame.index)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.frame import Frame, Gap
-from ..core.row import Row
+from ..core.row import Row, Status
 
 NS_PER_S = 1_000_000_000
 MOST_LOSSES = 64
@@ -64,7 +64,7 @@ class Mailbox:
         changed: Held during each change; shared by all mailboxes of a run.
         name: The camera's.
         keep: How many frames may wait.
-        waits: Whether a full mailbox makes the capture wait (a recording), or pushes the oldest
+        waits: A full mailbox makes the capture wait (a recording) instead of pushing the oldest
             frame out (a live source).
         timeout_s: Without a frame for so long the camera is lost; a recording cannot fall silent.
         give_up_s: Lost for so long it is given up.
@@ -119,27 +119,15 @@ class Mailbox:
         with self._changed:
             if self._stopped or self.ended:
                 return
-            index, self._heard_ns = frame.index + self._offset, time.monotonic_ns()
-            row = Row(
-                index=index,
-                captured_ns=frame.captured_ns,
-                age_ms=None,
-                dropped=self._passed_over(index),
-                status="ok",
-                camera=self.name,
-                clock=frame.clock,
-                duplicate=duplicate,
-                media_s=frame.media_s,
-                name=frame.name or None,
-            )
-            grabbed_ns, capture_ns = frame.grabbed_ns, frame.capture_ns
-            self.items.append(
-                QueuedFrame(row, luma, grabbed_ns, capture_ns, convert_ns, self._heard_ns)
-            )
+            row = self._row(frame.index + self._offset, "ok", frame.captured_ns, frame.name)
+            row.clock, row.duplicate, row.media_s = frame.clock, duplicate, frame.media_s
+            grabbed_ns, now_ns = frame.grabbed_ns, time.monotonic_ns()
+            item = QueuedFrame(row, luma, grabbed_ns, frame.capture_ns, convert_ns, now_ns)
+            self.items.append(item)
             self._waiting_frames += 1
             if self._waiting_frames > self._keep:
                 self._push_out()
-            self._last_grab_ns, self._lost_ns = grabbed_ns, None
+            self._last_grab_ns, self._heard_ns, self._lost_ns = grabbed_ns, now_ns, None
             self._changed.notify_all()
 
     def skip(self, gap: Gap) -> bool:
@@ -153,11 +141,9 @@ class Mailbox:
             return time.monotonic_ns() - self._heard_ns > self._timeout_s * NS_PER_S
 
     def lose(self, reason: str, *, index: int | None = None) -> None:
-        """Note that no frame comes any more: one row until a frame comes again.
+        """Note that no frame comes any more, from the frame `index` on if one was seen.
 
-        Args:
-            reason: Why, as a clause.
-            index: Of the frame at which that was noticed, if there was one.
+        There is one row of it until a frame comes again.
         """
         with self._changed:
             self._reason = reason
@@ -234,16 +220,8 @@ class Mailbox:
     ) -> None:
         if index is None:  # a loss at no known frame takes an index too: no two rows share one
             index, self._offset = self._next_index, self._offset + 1
-        row = Row(
-            index=index,
-            captured_ns=captured_ns or time.time_ns(),
-            age_ms=None,
-            dropped=self._passed_over(index),
-            status="lost",
-            camera=self.name,
-            reason=reason,
-            name=name or None,
-        )
+        row = self._row(index, "lost", captured_ns or time.time_ns(), name)
+        row.reason = reason
         self.items.append(LostFrame(row, self._last_grab_ns))
         self._changed.notify_all()
 
@@ -252,10 +230,11 @@ class Mailbox:
             self._waiting_frames < self._keep and len(self.items) < self._keep + MOST_LOSSES
         )
 
-    def _passed_over(self, index: int) -> int:
-        """Go on to a frame; return how many were passed over: none while the source is lost."""
-        expected, self._next_index = self._next_index, index + 1
-        return max(0, index - expected) if self._lost_ns is None else 0
+    def _row(self, index: int, status: Status, captured_ns: int, name: str) -> Row:
+        """Begin the next row, which counts the frames before it that never came here."""
+        dropped = max(0, index - self._next_index) if self._lost_ns is None else 0
+        self._next_index = index + 1
+        return Row(index, captured_ns, None, dropped, status, camera=self.name, name=name or None)
 
     def _push_out(self) -> None:
         """Remove the oldest frame, which the item behind it accounts for; losses stay."""
@@ -286,11 +265,9 @@ class Mailboxes:
 
     def add(self, name: str, *, keep: int, waits: bool, **timeouts: float) -> Mailbox:
         """Make the mailbox of one more camera; see `Mailbox`."""
-        self.boxes = (
-            *self.boxes,
-            Mailbox(self._changed, name, keep=keep, waits=waits, **timeouts),
-        )
-        return self.boxes[-1]
+        box = Mailbox(self._changed, name, keep=keep, waits=waits, **timeouts)
+        self.boxes = (*self.boxes, box)
+        return box
 
     def take(self) -> list[QueuedFrame | LostFrame]:
         """Wait until something is there; return one frame of each camera, and losses before it.

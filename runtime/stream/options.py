@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from ..bundle.graph_key import OUTPUTS
 from ..core.errors import ConfigError
 from ..core.frame import Mode
 from ..engines.open import EngineRequest
@@ -111,25 +110,15 @@ class StreamOptions:
         )
 
     @property
-    def encoder_outputs(self) -> tuple[str, ...]:
-        """What the encoder must give."""
-        return OUTPUTS["encoder"] if self.ood == "both" else ("mu",)
-
-    @property
     def every(self) -> int | None:
         """Which latents are decoded: every so many, or none."""
         return None if self.reconstruct is None else every_from_text(self.reconstruct)
 
-    @property
-    def view_file(self) -> str | None:
-        """The recording that was named, if one was."""
-        return self.view[0] if self.view else None
-
-    def freeze_after_s(self, *, can_reconnect: bool) -> float | None:
+    def freeze_after_s(self, *, can_reconnect: bool) -> float:
         """When a still picture is a loss, for a source that can return and for a recording."""
         if self.freeze_after is None:
-            return DEFAULT_FREEZE_S if can_reconnect else None
-        return self.freeze_after or None
+            return DEFAULT_FREEZE_S if can_reconnect else math.inf
+        return self.freeze_after or math.inf
 
 
 def check_stream_options(options: StreamOptions) -> None:

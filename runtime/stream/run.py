@@ -8,12 +8,13 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
 
 from typing_extensions import Self
 
+from ..bundle.graph_key import OUTPUTS
 from ..bundle.load import Bundle
 from ..core.errors import ConfigError, MotorVAEError, OutputError, SourceError
+from ..core.lifecycle import Closing
 from ..core.row import Row, RunFacts
 from ..engines.cpu_threads import opencv_kept_single
 from ..engines.select import Rebuild, SelectedEngine, autotuned_engine, select_engine
@@ -35,7 +36,7 @@ FRAMES_AHEAD = 1
 """How far a recording is decoded ahead of the encoder: more would only make frames older."""
 
 
-class Stream:
+class Stream(Closing):
     """Latent rows of cameras, as they come. An iterator; close it, or use it in a `with` block.
 
     All is opened here; frames are captured from the first row on. While nobody asks for the next
@@ -83,7 +84,7 @@ class Stream:
         for output in outputs:
             check_output(output)
         if options.view is not None:
-            check_view(options.view_file)
+            check_view(options.view)
         self.summary: StreamSummary | None = None
         self._turn = threading.RLock()
         spec = bundle.spec
@@ -202,19 +203,11 @@ class Stream:
             self._finish()
             self._raise_output_failure()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             self.close()
         except MotorVAEError:
-            if error is None:
+            if error[0] is None:  # else what ended the block is the news
                 raise
 
     def __del__(self) -> None:
@@ -305,7 +298,8 @@ def _encoder(
     options: StreamOptions, bundle: Bundle, specs: Sequence[SourceSpec], rebuild: Rebuild | None
 ) -> SelectedEngine:
     """Open the encoder; where frames come with pauses, with the threads that suit those."""
-    request = replace(options.engine, outputs=options.encoder_outputs)
+    needed = OUTPUTS["encoder"] if options.ood == "both" else ("mu",)
+    request = replace(options.engine, outputs=needed)
 
     def open_with(threads: int | None) -> SelectedEngine:
         return select_engine(bundle, "encoder", replace(request, threads=threads), rebuild)

@@ -18,7 +18,6 @@ from ..core.latency import latency_table
 from ..sinks.base import STANDARD_OUTPUT
 from .options import StreamOptions
 from .run import Stream
-from .stats import StreamSummary
 
 REFRESHES_PER_S = 2
 _RATED = 6
@@ -39,28 +38,25 @@ class StatusLine:
 
     def __rich__(self) -> Text:
         stats, now_s = self._stream.stats, time.monotonic()
-        self._counted.append((now_s, stats.frames))
+        total, expected = stats.total, self._stream.expected
+        self._counted.append((now_s, total.frames))
         seconds = now_s - self._began_s
-        if stats.age_ms is None:
+        if stats.age_ms is None and not stats.handled:
             return Text(f"{seconds:.0f} s: waiting for the first frame; Ctrl-C ends it")
         since_s, frames = self._counted[0]
-        rate = (stats.frames - frames) / (now_s - since_s) if now_s > since_s else 0.0
+        rate = (total.frames - frames) / (now_s - since_s) if now_s > since_s else 0.0
+        of = "" if expected is None else f" of {expected}"
+        if expected is not None and rate:
+            of += f" ({max(0, expected - stats.handled) / rate:.0f} s left)"
         parts = [
-            f"{seconds:.0f} s: {stats.frames}{self._of(rate)} latents",
+            f"{seconds:.0f} s: {total.frames}{of} latents",
             f"{rate:.1f} fps",
-            f"age {stats.age_ms:.1f} ms",
-            f"{stats.total('dropped')} dropped",
-            f"{stats.total('lost')} lost",
-            *(f"{stale} stale" for stale in [stats.total("stale")] if stale),
+            *([] if stats.age_ms is None else [f"age {stats.age_ms:.1f} ms"]),
+            f"{total.dropped} dropped",
+            f"{total.lost} lost",
+            *([f"{total.stale} stale"] if total.stale else []),
         ]
         return Text(", ".join(parts), style="yellow" if len(self._counted) > 1 and not rate else "")
-
-    def _of(self, rate: float) -> str:
-        expected = self._stream.expected
-        if expected is None:
-            return ""
-        left = max(0, expected - self._stream.stats.frames)
-        return f" of {expected} ({left / rate:.0f} s left)" if rate else f" of {expected}"
 
 
 @contextlib.contextmanager
@@ -70,9 +66,8 @@ def live_status(console: Console, stream: Stream, options: StreamOptions) -> Ite
     if not console.is_terminal or rows_on_screen:
         yield
         return
-    line = StatusLine(stream)
     with Live(
-        get_renderable=line.__rich__,
+        get_renderable=StatusLine(stream).__rich__,
         console=console,
         refresh_per_second=REFRESHES_PER_S,
         transient=True,
@@ -84,9 +79,8 @@ def live_status(console: Console, stream: Stream, options: StreamOptions) -> Ite
 
 def print_start(console: Console, bundle: Bundle, stream: Stream) -> None:
     """Print what goes where, and what to know of it."""
-    targets = ", ".join(stream.outputs)
-    notes = "".join(f"; {note}" for note in stream.notes)
-    print_sentence(console, f"{', '.join(stream.cameras)} -> {stream.engine} -> {targets}{notes}")
+    parts = (", ".join(stream.cameras), stream.engine, ", ".join(stream.outputs))
+    print_sentence(console, "; ".join([" -> ".join(parts), *stream.notes]))
     print_remarks(console, bundle.folder, bundle.manifest.remarks)
     for name, kept in stream.set_aside:
         console.print(f"the earlier {name} is kept as {kept}")
@@ -96,13 +90,18 @@ def print_summary(console: Console, stream: Stream) -> None:
     """Print counts, outputs and the table of stages of a stream that has ended."""
     summary = stream.summary
     assert summary is not None  # noqa: S101  # for the type checker
-    rate = f"{summary.fps:.1f} fps" if summary.fps else "no rate"
+    unusual = {
+        "stale": summary.stale,
+        "unread at the end": summary.unread,
+        "duplicates": summary.duplicates,
+        "out of distribution": summary.ood,
+    }
     counts = [
         f"{summary.frames} latents",
         f"{summary.dropped} dropped",
         f"{summary.lost} lost",
-        *(f"{count} {what}" for count, what in _unusual(summary) if count),
-        rate,
+        *(f"{count} {what}" for what, count in unusual.items() if count),
+        f"{summary.fps:.1f} fps" if summary.fps else "no rate",
     ]
     console.print(", ".join(counts))
     for report in stream.reports:
@@ -110,12 +109,3 @@ def print_summary(console: Console, stream: Stream) -> None:
         console.print(f"{report.rows} rows in {report.name}{unwritten}")
     if summary.stages:
         console.print(latency_table(summary.stages))
-
-
-def _unusual(summary: StreamSummary) -> list[tuple[int, str]]:
-    return [
-        (summary.stale, "stale"),
-        (summary.unread, "unread at the end"),
-        (summary.duplicates, "duplicates"),
-        (summary.ood, "out of distribution"),
-    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from ..core.latency import Percentiles, StageTimes
 from ..core.row import Row
@@ -13,7 +13,7 @@ from ..sinks.fanout import SinkReport
 
 @dataclass(slots=True)
 class FrameCounts:
-    """What became of frames.
+    """What became of frames, of one camera or of all.
 
     Attributes:
         frames: Became latents.
@@ -23,6 +23,7 @@ class FrameCounts:
         unread: Had come, and nobody took them before the end.
         duplicates: Of `frames`, those with the picture of the frame before.
         ood: Of `frames`, those that are out of distribution.
+        longest_gap_ms: Between two latents with a loss in between, or None without one.
     """
 
     frames: int = 0
@@ -32,17 +33,21 @@ class FrameCounts:
     unread: int = 0
     duplicates: int = 0
     ood: int = 0
-
-
-@dataclass(slots=True)
-class CameraCounts(FrameCounts):
-    """What became of one camera's frames.
-
-    Attributes:
-        longest_gap_ms: Between two latents with a loss in between, or None without one.
-    """
-
     longest_gap_ms: float | None = None
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.dropped += row.dropped
+        if row.status == "ok":
+            self.frames += 1
+            self.duplicates += bool(row.duplicate)
+            self.ood += bool(row.is_ood)
+            if row.gap_ms is not None:
+                self.longest_gap_ms = max(row.gap_ms, self.longest_gap_ms or 0.0)
+        elif row.status == "stale":
+            self.stale += 1
+        else:
+            self.lost += 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +69,7 @@ class StreamSummary(FrameCounts):
     fps: float | None
     stages: dict[str, Percentiles]
     failure: str | None
-    cameras: dict[str, CameraCounts]
+    cameras: dict[str, FrameCounts]
 
 
 class StreamStats:
@@ -74,43 +79,32 @@ class StreamStats:
         cameras: Names.
 
     Attributes:
-        frames: Latents so far.
-        handled: Frames so far that became a latent or were too old for one.
+        total: Over all cameras.
         age_ms: Of the newest latent; None before the first.
     """
 
     def __init__(self, cameras: Sequence[str]) -> None:
-        self.frames = self.handled = self._rows = 0
+        self.total = FrameCounts()
         self.age_ms: float | None = None
-        self._cameras = {name: CameraCounts() for name in cameras}
+        self._cameras = {name: FrameCounts() for name in cameras}
         self._times = StageTimes()
-        self._first_ns = self._last_ns = 0
+        self._rows = self._first_ns = self._last_ns = 0
+
+    @property
+    def handled(self) -> int:
+        """Frames so far that became a latent or were too old for one."""
+        return self.total.frames + self.total.stale
 
     def add(self, row: Row) -> None:
         """Count a row."""
-        counts = self._cameras[row.camera or ""]
         self._rows += 1
-        self.handled += row.status in {"ok", "stale"}
-        counts.dropped += row.dropped
-        if row.status == "ok":
-            self.frames += 1
-            counts.frames += 1
-            self.age_ms = row.age_ms
-            counts.duplicates += bool(row.duplicate)
-            counts.ood += bool(row.is_ood)
-            if row.gap_ms is not None:
-                counts.longest_gap_ms = max(row.gap_ms, counts.longest_gap_ms or 0.0)
-        elif row.status == "stale":
-            counts.stale += 1
-        else:
-            counts.lost += 1
-
-    def total(self, count: str) -> int:
-        """Return one of the counts of `FrameCounts`, over all cameras; safe in any thread."""
-        return sum(getattr(counts, count) for counts in self._cameras.values())
+        self.age_ms = row.age_ms if row.status == "ok" else self.age_ms
+        self.total.add(row)
+        self._cameras[row.camera or ""].add(row)
 
     def add_unread(self, camera: str | None, frames: int) -> None:
         """Count frames that had come and that the end left untaken."""
+        self.total.unread += frames
         self._cameras[camera or ""].unread += frames
 
     def add_times(self, stages_ns: Mapping[str, int], *, age_ns: int, ready_ns: int) -> None:
@@ -122,12 +116,12 @@ class StreamStats:
 
     def summary(self, failures: Sequence[str]) -> StreamSummary:
         """Return what has been counted, and why cameras ended that should not have."""
-        seconds = (self._last_ns - self._first_ns) / 1e9
+        frames, seconds = self.total.frames, (self._last_ns - self._first_ns) / 1e9
         return StreamSummary(
-            **{count.name: self.total(count.name) for count in fields(FrameCounts)},
+            **asdict(self.total),
             rows=self._rows,
             seconds=seconds,
-            fps=self.frames / seconds if self.frames > 1 else None,
+            fps=frames / seconds if frames > 1 else None,
             stages=self._times.percentiles(),
             failure="; ".join(failures) or None,
             cameras=self._cameras,

@@ -15,11 +15,11 @@ from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, ConfigError, DataError, OutputError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Backend
-from motorvae.runtime.engines.open import open_engine
+from motorvae.runtime.engines.open import EngineRequest, open_engine
 from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
 from motorvae.runtime.pixels.image_files import luma_from_file
 from motorvae.runtime.sources.open import open_source
-from motorvae.runtime.stream.batch_encode import encode_source
+from motorvae.runtime.stream.batch_encode import encode_data, encode_source
 
 
 @pytest.fixture
@@ -57,16 +57,15 @@ def test_rows_are_the_images_in_order_whatever_the_batch(
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 10**9])
-def test_a_batch_out_of_range(
-    image_folder: Path, encoder: Backend, small_spec: ModelSpec, batch_size: int
-) -> None:
+def test_a_batch_out_of_range(image_folder: Path, small_bundle: Path, batch_size: int) -> None:
+    bundle, engine = load_bundle(small_bundle), EngineRequest()
     with pytest.raises(ConfigError, match=f"batch_size={batch_size} is out of range: take 1 to"):
-        encode_source(open_source(str(image_folder)), encoder, small_spec, batch_size=batch_size)
+        encode_data(bundle, str(image_folder), engine=engine, batch_size=batch_size)
 
 
-def test_a_live_source_has_no_end(encoder: Backend, small_spec: ModelSpec) -> None:
+def test_a_live_source_has_no_end(small_bundle: Path) -> None:
     with pytest.raises(ConfigError, match="synthetic is live and has no end: use motorvae-stream"):
-        encode_source(open_source("synthetic"), encoder, small_spec, batch_size=4)
+        encode_data(load_bundle(small_bundle), "synthetic", engine=EngineRequest())
 
 
 def test_nothing_that_decodes_is_an_error_with_the_first_reason(

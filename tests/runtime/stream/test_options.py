@@ -55,10 +55,11 @@ def test_trying_for_ever_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "live", "recording"), [(None, 5.0, None), (0.0, None, None), (2.5, 2.5, 2.5)]
+    ("given", "live", "recording"),
+    [(None, 5.0, math.inf), (0.0, math.inf, math.inf), (2.5, 2.5, 2.5)],
 )
 def test_a_still_picture_is_a_loss_of_a_live_source_unless_told(
-    given: float | None, live: float | None, recording: float | None
+    given: float | None, live: float, recording: float
 ) -> None:
     options = StreamOptions(camera=("0",), freeze_after=given)
     assert options.freeze_after_s(can_reconnect=True) == live

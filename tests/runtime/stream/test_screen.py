@@ -35,7 +35,7 @@ def test_the_line_waits_and_then_says_rate_age_drops_and_losses(
     line = StatusLine(stream)  # type: ignore[arg-type]
     now_s[0] += 4
     assert line.__rich__().plain == "4 s: waiting for the first frame; Ctrl-C ends it"
-    stream.stats.frames, stream.stats.age_ms = 30, 4.25
+    stream.stats.total.frames, stream.stats.age_ms = 30, 4.25
     now_s[0] += 1
     said = line.__rich__().plain
     assert said == "5 s: 30 of 100 (2 s left) latents, 30.0 fps, age 4.2 ms, 0 dropped, 0 lost"
@@ -44,6 +44,13 @@ def test_the_line_waits_and_then_says_rate_age_drops_and_losses(
         said = line.__rich__().plain
     assert said == "10 s: 30 of 100 latents, 0.0 fps, age 4.2 ms, 0 dropped, 0 lost"
     assert len(said) < 80
+
+
+def test_the_line_counts_frames_that_are_too_old() -> None:
+    stream = Streaming()
+    stream.stats.total.stale = 7
+    said = StatusLine(stream).__rich__().plain  # type: ignore[arg-type]
+    assert said.endswith("0 latents, 0.0 fps, 0 dropped, 0 lost, 7 stale")
 
 
 def read_until(terminal: int, pattern: bytes, *, within_s: float = 60) -> bytes:

@@ -39,7 +39,7 @@ sys.meta_path.insert(0, Blocker())
 from motorvae.runtime.core.errors import MotorVAEError
 from motorvae.runtime.sinks.open import check_view
 try:
-    check_view(sys.argv[1])
+    check_view(sys.argv[1:])
 except MotorVAEError as error:
     print(f"{type(error).__name__}: {error}")
 """
@@ -53,7 +53,7 @@ path, limit = sys.argv[1], int(sys.argv[2])
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sink = open_view(path, RunFacts(8, 64, ("front",), "ab" * 32, "ORT cpu", True))
+sink = open_view([path], RunFacts(8, 64, ("front",), "ab" * 32, "ORT cpu", True))
 noise = np.random.default_rng(0)
 try:
     for index in range(1_000_000):
@@ -93,7 +93,7 @@ def without_latent(index: int, status: str, reason: str) -> Row:
 
 
 def record(path: Path, *rows: Row) -> None:
-    with open_view(str(path), FACTS) as sink:
+    with open_view([str(path)], FACTS) as sink:
         for row in rows:
             sink.write(row)
         assert sink.rows == len(rows)
@@ -288,7 +288,7 @@ def test_the_facts_of_the_run_are_properties_of_the_recording(path: Path) -> Non
 
 
 def test_closing_completes_the_file_and_may_come_twice(path: Path) -> None:
-    sink = open_view(str(path), FACTS)
+    sink = open_view([str(path)], FACTS)
     sink.write(row_at(0))
     sink.close()
     size = path.stat().st_size
@@ -302,7 +302,7 @@ def test_an_earlier_recording_is_kept_under_a_number(tmp_path: Path) -> None:
     path = tmp_path / "new" / "view.rrd"
     record(path, row_at(0))
     earlier = path.read_bytes()
-    with open_view(str(path), FACTS) as sink:
+    with open_view([str(path)], FACTS) as sink:
         assert sink.set_aside_as == tmp_path / "new" / "view.1.rrd"
         assert sink.name == str(path)
     assert (tmp_path / "new" / "view.1.rrd").read_bytes() == earlier
@@ -310,25 +310,25 @@ def test_an_earlier_recording_is_kept_under_a_number(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["view", "view.mcap", ".rrd", "view.RRD"])
 def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
-    for function in (check_view, lambda where: open_view(where, FACTS)):
+    for function in (check_view, lambda view: open_view(view, FACTS)):
         with pytest.raises(
             ConfigError, match=r"--view .*: name a file ending in \.rrd, or nothing"
         ):
-            function(str(tmp_path / name))
+            function([str(tmp_path / name)])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_and_a_place_below_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "view.rrd").mkdir()
     with pytest.raises(OutputError, match="exists and is not a file"):
-        check_view(str(tmp_path / "view.rrd"))
+        check_view([str(tmp_path / "view.rrd")])
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot write .*file/view\.rrd: Not a directory"):
-        check_view(str(tmp_path / "file" / "view.rrd"))
+        check_view([str(tmp_path / "file" / "view.rrd")])
 
 
 def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
-    check_view(str(tmp_path / "deep" / "view.rrd"))
+    check_view([str(tmp_path / "deep" / "view.rrd")])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -337,14 +337,14 @@ def test_rerun_switched_off_is_an_error_and_not_an_empty_file(
 ) -> None:
     monkeypatch.setenv("RERUN", "off")
     with pytest.raises(ConfigError, match="RERUN=off is set in the environment: unset it"):
-        open_view(str(path), FACTS)
+        open_view([str(path)], FACTS)
 
 
 def test_without_a_display_the_way_round_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match=r"no display .*: record with --view file\.rrd"):
-        check_view(None)
+        check_view([])
 
 
 def test_without_rerun_the_install_command_is_named(path: Path) -> None:
@@ -438,8 +438,8 @@ def test_the_viewer_listens_on_loopback_tells_nobody_and_stays(
     display: str, tmp_path: Path
 ) -> None:
     assert display
-    check_view("")
-    sink = open_view("", FACTS)
+    check_view([])
+    sink = open_view([], FACTS)
     viewer = sink._viewer
     assert viewer is not None
     try:
@@ -461,7 +461,7 @@ def test_the_viewer_listens_on_loopback_tells_nobody_and_stays(
 
 def test_a_viewer_that_ends_is_an_error_of_the_next_row(display: str) -> None:
     assert display
-    with open_view(None, FACTS) as sink:
+    with open_view([], FACTS) as sink:
         viewer = sink._viewer
         assert viewer is not None
         sink.write(row_at(0))
@@ -479,7 +479,7 @@ def test_a_viewer_that_cannot_draw_is_one_line_with_the_way_round(
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
     def show_one_row() -> None:
-        with open_view(None, FACTS) as sink:
+        with open_view([], FACTS) as sink:
             # It may listen before it finds that it cannot draw; then the next row finds it gone.
             assert sink._viewer is not None
             sink._viewer.process.wait()
