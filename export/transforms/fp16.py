@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import VerificationError
-from ..verify.reports import FLOAT16_MAX
+from ..verify.limits import FLOAT16_MAX
 from .graph_ops import cast, insert_behind_input
 from .qdq import check_int8
 

@@ -27,23 +27,19 @@ def probe_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
 class Engine(Protocol):
     """Whatever runs a graph; a `Backend` does."""
 
-    name: str
-    """Engine, version and device, for reports."""
+    name: str  # engine, version and device, for reports
     input_dtype: np.dtype[Any]
 
     def run(self, batch: Batch, /) -> Arrays:
         """Run the graph once; see `Backend.run`."""
-        ...
 
 
 class Images(Protocol):
-    """Arrays that can be had a few rows at a time: an array, or what computes them when asked."""
+    """An array, or what computes rows of one when asked by a slice or an array of indices."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: Any, /) -> Any:
-        """Return rows, named by a slice or an array of indices, as what `np.asarray` takes."""
-        ...
+    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
 def batches(
@@ -79,19 +75,12 @@ def run_in_batches(
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a decoder's N images differ by from the reference's; none is kept.
+    """What a decoder's N images differ by from the reference's; none is kept."""
 
-    Attributes:
-        squared_errors: (N,), averaged over the pixels of an image.
-        cosines: (N,).
-        largest: Largest error of a pixel.
-        not_finite: How many values are no numbers.
-    """
-
-    squared_errors: npt.NDArray[np.float64]
-    cosines: npt.NDArray[np.float64]
-    largest: float
-    not_finite: int
+    squared_errors: npt.NDArray[np.float64]  # (N,), averaged over the pixels of an image
+    cosines: npt.NDArray[np.float64]  # (N,)
+    largest: float  # error of a pixel
+    not_finite: int  # values that are no numbers
 
     @classmethod
     def of(

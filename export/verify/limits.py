@@ -7,44 +7,42 @@ from dataclasses import dataclass
 
 from ...runtime.bundle.graph_key import Precision
 
+FLOAT16_MAX = 65504.0
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a precision is held to; docs/gate.md derives each number.
-
-    Attributes:
-        max_spread: Largest error of a latent over its standard deviation over the data.
-        rms_spread: The same, root mean square over images and latents.
-        max_deviation: Relative error of an image's posterior standard deviations, exp(log_var / 2),
-            root mean square over the units, of the worst image;
-            one below a hundredth of the unit's spread counts as that hundredth.
-        rms_deviation: The same, root mean square.
-        psnr_db: Least PSNR of a reconstruction against the float32 one.
-        probe_spread: Largest RMS error over the latents of a probe image, over its distance from
-            the mean where that is more than 1, both in spreads.
-        probe_deviation: The same of log_var / 2, in units of the logarithm.
-        probe_median: The median of `probe_spread` over the probe images.
-        probe_psnr_db: Least PSNR of what is decoded from a probe latent.
-        probe_reach: Of latents at most so many spreads from the mean, as a root mean square.
-        neighbours: Least agreement of nearest neighbours among `mu`; None is no limit.
-        max_pixel: Largest error of a pixel in [0, 1], of what is decoded from held-out latents;
-            None is no limit.
-        probe_pixel: The same of probe latents.
-    """
+    """What a precision is held to; spreads are standard deviations over the data."""
 
     max_spread: float
+    """Largest error of a latent over its spread."""
     rms_spread: float
+    """The same, root mean square over images and latents."""
     max_deviation: float
+    """Relative error of an image's posterior standard deviations, exp(log_var / 2), root mean
+    square over the units, of the worst image; one below a hundredth of the unit's spread counts as
+    that hundredth."""
     rms_deviation: float
+    """The same, root mean square."""
     psnr_db: float
+    """Least PSNR of a reconstruction against the float32 one."""
     probe_spread: float
+    """Largest RMS error over the latents of a probe image, over its distance from the mean where
+    that is more than 1, both in spreads."""
     probe_deviation: float
+    """The same of log_var / 2, in units of the logarithm."""
     probe_median: float
+    """The median of `probe_spread` over the probe images."""
     probe_psnr_db: float
+    """Least PSNR of what is decoded from a probe latent ..."""
     probe_reach: float = math.inf
+    """... at most so many spreads from the mean, as a root mean square."""
     neighbours: float | None = None
+    """Least agreement of nearest neighbours among `mu`; None is no limit."""
     max_pixel: float | None = None
+    """Largest error of a pixel in [0, 1] of what is decoded from held-out latents, likewise."""
     probe_pixel: float | None = None
+    """The same of probe latents."""
 
 
 LIMITS: dict[Precision, Limits] = {

@@ -15,7 +15,6 @@ _BLOCK = 8
 """Side of a checkerboard's fields and of soft noise's cells, in pixels."""
 _FURTHEST = 6.0
 """How many spreads from the mean, as a root mean square, a latent lies at most that is decoded."""
-
 _FAR = 8.0
 """So many spreads from the mean, decoders give black and white: nothing clips them before."""
 
@@ -24,32 +23,20 @@ Luma = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """What the reference says of images and latents that held-out images do not reach.
+    """What the reference gives for images and latents that held-out images do not reach."""
 
-    Attributes:
-        names: What each image is.
-        images: (P, S, S) uint8.
-        mu: (P, D) float32.
-        log_var: (P, D) float32.
-        latents: (L, D) float32.
-        reconstruction: (L, 1, S, S) float32, decoded from `latents`.
-    """
-
-    names: tuple[str, ...]
-    images: Luma
-    mu: npt.NDArray[np.float32]
-    log_var: npt.NDArray[np.float32]
-    latents: npt.NDArray[np.float32]
-    reconstruction: npt.NDArray[np.float32]
+    names: tuple[str, ...]  # what each image is
+    images: Luma  # (P, S, S)
+    mu: npt.NDArray[np.float32]  # (P, D)
+    log_var: npt.NDArray[np.float32]  # (P, D)
+    latents: npt.NDArray[np.float32]  # (L, D)
+    reconstruction: npt.NDArray[np.float32]  # (L, 1, S, S), decoded from `latents`
 
 
 def probe_images(held_out: Luma) -> tuple[tuple[str, ...], Luma]:
     """Return the names (P) and the images (P, S, S) that encoders are tried on.
 
-    The same held-out images give the same probes.
-
-    Args:
-        held_out: (N, S, S) uint8.
+    The same held-out images (N, S, S) give the same probes.
     """
     side = held_out.shape[1]
     rng = np.random.default_rng(_SEED)

@@ -34,52 +34,31 @@ _LEVELS = 65535
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How much each latent varies over the training data.
-
-    Attributes:
-        mu: (D,) standard deviations.
-        log_var: (D,) standard deviations.
-        posterior_variance: (D,) means of exp(log_var); by default those of the reference's images.
-    """
+    """How much each of D latents varies over the training data: standard deviations."""
 
     mu: npt.NDArray[np.float64]
     log_var: npt.NDArray[np.float64]
     posterior_variance: npt.NDArray[np.float64] | None = None
+    """Means of exp(log_var); by default those of the reference's images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What torch float32 says of the held-out images, and of probes where there are any.
+    """What torch float32 gives for the held-out images, and for probes where there are any."""
 
-    Attributes:
-        name: Who computed it.
-        images: (N, S, S) uint8, fitted luma.
-        mu: (N, D) float32.
-        log_var: (N, D) float32.
-        reconstruction: (N, 1, S, S) float32, decoded from `mu`; anything that gives rows.
-        spread: How much each latent varies over the training data.
-        probes: Images and latents unlike these; a bundle of an earlier version has none.
-        risk: With which probability a batch of fresh images may exceed one bound.
-    """
-
-    name: str
-    images: npt.NDArray[np.uint8]
-    mu: npt.NDArray[np.float32]
-    log_var: npt.NDArray[np.float32]
-    reconstruction: Images
+    name: str  # who computed it
+    images: npt.NDArray[np.uint8]  # (N, S, S), fitted luma
+    mu: npt.NDArray[np.float32]  # (N, D)
+    log_var: npt.NDArray[np.float32]  # (N, D)
+    reconstruction: Images  # (N, 1, S, S) float32, decoded from `mu`; anything that gives rows
     spread: Spread
-    probes: Probes | None = None
-    risk: float = RISK
+    probes: Probes | None = None  # a bundle of an earlier version has none
+    risk: float = RISK  # the probability that a batch of fresh images exceeds one bound
 
     def rows(self, rows: slice) -> Reference:
         """Return the same of some of the images, and of all probes."""
-        return replace(
-            self,
-            images=self.images[rows],
-            mu=self.mu[rows],
-            log_var=self.log_var[rows],
-            reconstruction=self.reconstruction[rows],
-        )
+        names = ("images", "mu", "log_var", "reconstruction")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     @property
     def posterior_variance(self) -> npt.NDArray[np.float64]:
@@ -101,10 +80,10 @@ class Reference:
 
     @property
     def scale(self) -> npt.NDArray[np.float64]:
-        """(D,) what an error of `mu` is divided by.
+        """(D,) what an error of `mu` is divided by: the spread of a unit that carries information.
 
-        The spread of a unit that carries information. A collapsed one has next to none, and what
-        it says is a draw from its posterior: its errors are divided by that deviation.
+        A collapsed one has next to none, and gives a draw from its posterior: its errors are
+        divided by that deviation.
         """
         informative = self.informative
         scale = np.sqrt(np.maximum(self.posterior_variance, np.finfo(np.float32).tiny))
@@ -154,7 +133,6 @@ class ImagesOnDisk:
         return len(self._pixels)
 
     def __getitem__(self, rows: Any, /) -> npt.NDArray[np.float32]:
-        """Return the images that a slice or an array of indices names, float32."""
         found: npt.NDArray[np.float32] = self._pixels[rows] * np.float32(1 / _LEVELS)
         return found
 
@@ -185,11 +163,7 @@ def held_out_from_run(
 
 
 def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleError]) -> Spread:
-    """Return the standard deviations from a file of latent statistics.
-
-    Raises:
-        CheckpointError: (or BundleError, as asked) The file is missing or cannot be read.
-    """
+    """Return the standard deviations from a file of latent statistics, or raise `error`."""
     needed = _arrays(path, ["covariance", "log_var_deviation"], error)
     return Spread(
         mu=np.sqrt(np.clip(np.diag(needed["covariance"]), 0, None)),
@@ -199,10 +173,7 @@ def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleEr
 
 
 def save_reference(path: Path, reference: Reference) -> None:
-    """Write the images and their float32 latents, so that a machine without torch can verify.
-
-    Of the probes the same, and the latents that decoders are tried on.
-    """
+    """Write images, probes and their latents, so that a machine without torch can verify."""
     arrays = {name: np.asarray(getattr(reference, name)) for name in ("images", "mu", "log_var")}
     if (probes := reference.probes) is not None:
         arrays |= {f"probe_{name}": np.asarray(getattr(probes, name)) for name in _PROBE_FIELDS}
@@ -248,13 +219,9 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
 def reference_from_graphs(
     folder: Path, spec: ModelSpec, images: npt.NDArray[np.uint8], verified: Reference
 ) -> Reference:
-    """Run the float32 graphs in a folder on many images; reconstructions are never all in memory.
+    """Run a folder's float32 graphs on (N, S, S) images, reconstructions never all in memory.
 
-    Args:
-        folder: Holds the graphs, which passed verification.
-        spec: Sizes of their model.
-        images: (N, S, S) uint8, fitted luma.
-        verified: What they passed by: its spreads and probes are taken over.
+    The spreads and probes are those of the reference by which the graphs passed verification.
     """
     encode, decode = GraphKey("encoder"), GraphKey("decoder", variant="phases")
     starts = range(0, len(images), BATCH_SIZE)

@@ -34,7 +34,6 @@ from .reference import Reference
 
 WORST_PROBE = "worst probe"
 """A note that begins so says which probe a graph failed on."""
-FLOAT16_MAX = float(np.finfo(np.float16).max)
 _LEAST_LEVELS = 1.0
 """Held-out images that differ from their mean by less, as a root mean square, are nearly equal."""
 
@@ -50,9 +49,8 @@ def encoder_reports(
     """Compare all outputs of an encoder with the reference; return its (N, D) mu as well.
 
     Args:
-        engine: What runs the encoder; it may take luma or floats, and give `mu` only.
-        reference: Its images are what is encoded, a part of them at each batch size, and its
-            probes, all of them at each.
+        engine: It may take luma or floats, and give `mu` only.
+        reference: A part of its images is encoded at each batch size, and all of its probes.
         key: Which encoder; its precision chooses the limits.
         sizes: Images per run, in turn.
         note: What follows the engine's name.
@@ -69,7 +67,9 @@ def encoder_reports(
         failed = not all(one.passed for one in of_probes)
         notes = (*reference.notes, worst) if failed else reference.notes
         every, name = [*of_output, *of_probes], engine.name
-        reports.append(_report(output, every, key, reference, engine=name, note=note, notes=notes))
+        reports.append(
+            report_of(output, every, key, reference, engine=name, note=note, notes=notes)
+        )
     return tuple(reports), found["mu"]
 
 
@@ -82,15 +82,9 @@ def decoder_report(
     sizes: Sequence[int] = BATCH_SIZES,
     note: str = "",
 ) -> GraphReport:
-    """Compare a decoder's images with the reference's, a few at a time.
+    """Compare a decoder's images with the reference's likewise, a few at a time.
 
-    Args:
-        engine: What runs the decoder.
-        reference: Its `mu` is what is decoded, and its probes' latents at each batch size.
-        key: Which decoder; its precision chooses the limits.
-        encoded: (N, D) mu of the encoder of the same precision, for the figure of both graphs.
-        sizes: Latents per run, in turn.
-        note: What follows the engine's name.
+    `encoded` is (N, D) mu of the encoder of the same precision, for the figure of both graphs.
     """
     limits, risk = LIMITS[key.precision], reference.risk
     true = Decoded.of(engine, reference.mu, reference.reconstruction, sizes)
@@ -122,25 +116,7 @@ def decoder_report(
             name = f"{name} beyond {limits.probe_reach:g} spreads"
             metrics.append(psnr_metric(name, errors, None, risk=None))
     output, name, notes = "reconstruction", engine.name, reference.notes
-    return _report(output, metrics, key, reference, engine=name, note=note, notes=notes)
-
-
-def activation_report(
-    key: GraphKey, largest_inside: float, reference: Reference, *, engine: str
-) -> GraphReport:
-    """Report whether the values inside a graph would fit FP16.
-
-    An engine that computes FP16 graphs in float32, as ONNX Runtime may on a CPU, gives finite
-    outputs where a GPU's arithmetic would overflow.
-
-    Args:
-        key: Which FP16 graph.
-        largest_inside: Largest magnitude inside the float32 graph over the reference's images.
-        reference: The images.
-        engine: Who computed it.
-    """
-    found = metric("largest value inside, float32", largest_inside, limit=FLOAT16_MAX)
-    return _report("activations", [found], key, reference, engine=engine)
+    return report_of(output, metrics, key, reference, engine=name, note=note, notes=notes)
 
 
 def advice_on(failed: Sequence[GraphReport], reference: Reference) -> str:
@@ -255,7 +231,7 @@ def encoder_input(engine: Engine, images: npt.NDArray[np.uint8]) -> Batch:
     return luma if engine.input_dtype == np.uint8 else input_from_luma(luma)
 
 
-def _report(
+def report_of(
     output: str,
     metrics: Sequence[Metric],
     key: GraphKey,
@@ -265,6 +241,7 @@ def _report(
     note: str = "",
     notes: Sequence[str] = (),
 ) -> GraphReport:
+    """Return a report of one output; `note` follows the engine's name."""
     if key.precision == "fp16" and "CPUExecutionProvider" in engine:
         engine += ", which may compute FP16 in float32"
     return GraphReport(

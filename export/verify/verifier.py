@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,49 +18,36 @@ from ...runtime.engines.open import EngineRequest, GraphFile, open_engine, open_
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile
 from ...runtime.pixels.convert import input_from_luma
 from .batches import BATCH_SIZE, BATCH_SIZES, Decoded, Engine, run_in_batches
-from .limits import LIMITS
+from .limits import FLOAT16_MAX, LIMITS
 from .metrics import IMAGE_METRIC, LATENT_METRIC, metric, psnr_metric
 from .reference import Reference
-from .reports import activation_report, decoder_report, encoder_input, encoder_reports
+from .reports import decoder_report, encoder_input, encoder_reports, report_of
 
 Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
 class Verifier:
-    """Holds graphs against a reference and gives a report for each of their outputs.
+    """Compares graphs with a reference and gives a report for each of their outputs.
 
-    At which batch sizes a graph runs, what a decoder decodes, and what a report says of itself is
-    decided here. A decoder also decodes what the encoder of its precision gave, which is verified
-    before it: the one for the same target, or for all; of several the last.
-
-    Args:
-        reference: The images, and what they should give.
-        sizes: Images per run, in turn.
-        each: Whether every size has reports of its own, as an engine may have other kernels for
-            each; else they share the images.
-        notes: What no verdict covers, for every report.
+    At which batch sizes a graph runs and what a decoder decodes is decided here. A decoder also
+    decodes what the encoder of its precision gave, which is verified before it: the one for the
+    same target, or for all; of several the last.
     """
 
-    def __init__(
-        self,
-        reference: Reference,
-        *,
-        sizes: Sequence[int] = BATCH_SIZES,
-        each: bool = False,
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.reference = reference
-        self._each, self._notes = each, tuple(notes)
-        self._turns = [(size,) for size in sizes] if each else [tuple(sizes)]
-        self._encoded: dict[tuple[Precision, Target | None], list[Floats]] = {}
+    reference: Reference
+    sizes: Sequence[int] = BATCH_SIZES
+    """Images per run, in turn."""
+    each: bool = False
+    """Whether every size has reports of its own, as an engine may have other kernels for each;
+    else they share the images."""
+    notes: Sequence[str] = ()
+    """What no verdict covers, for every report."""
+    _encoded: dict[tuple[Precision, Target | None], list[Floats]] = field(default_factory=dict)
 
     @classmethod
     def of_engines(cls, reference: Reference, profile: BatchProfile) -> Verifier:
-        """Return one for engines of a profile.
-
-        They run at its smallest batch size, the one that they are tuned for, its largest and one
-        between.
-        """
+        """Return one by a profile's smallest, tuned and largest batch sizes, and one between."""
         sizes = {profile.min, profile.opt, (profile.min + profile.max) // 2, profile.max}
         return cls(reference, sizes=sorted(sizes), each=True)
 
@@ -68,30 +55,27 @@ class Verifier:
     def of_frames(cls, reference: Reference, count: int, *, one_by_one: bool = True) -> Verifier:
         """Return one by the first images alone, for what is timed while it is verified.
 
-        Args:
-            reference: The images.
-            count: How many of them.
-            one_by_one: Whether each is a run of its own, as a camera's are.
+        One by one, each is a run of its own, as a camera's are.
         """
         part = replace(reference.rows(slice(count)), probes=None)
         return cls(part, sizes=(1,) if one_by_one else BATCH_SIZES)
 
     def rows(self, rows: slice) -> Verifier:
         """Return one by some of the images."""
-        part = Verifier(self.reference.rows(rows), notes=self._notes)
-        part._each, part._turns = self._each, self._turns
-        part._encoded = {
-            key: [mu[rows] for mu in of_turns] for key, of_turns in self._encoded.items()
-        }
-        return part
+        encoded = {key: [mu[rows] for mu in every] for key, every in self._encoded.items()}
+        return replace(self, reference=self.reference.rows(rows), _encoded=encoded)
+
+    @property
+    def _turns(self) -> list[Sequence[int]]:
+        return [(size,) for size in self.sizes] if self.each else [self.sizes]
 
     def verify(self, key: GraphKey, engine: Engine, *, note: str = "") -> tuple[GraphReport, ...]:
-        """Run a graph and compare all that it gives.
+        """Run a graph and compare all that it gives, by the limits of its precision.
 
         Args:
-            key: Which graph; its precision chooses the limits.
+            key: Which graph.
             engine: What runs it.
-            note: What is to be said after the engine's name.
+            note: What follows the engine's name in reports.
 
         Returns:
             A report for each output, or for each batch size and output.
@@ -104,7 +88,7 @@ class Verifier:
         encoded: list[Floats] = []
         given = [] if key.part == "encoder" else self._encoded_for(key)
         for turn, sizes in enumerate(self._turns):
-            of_size = f"{note}, batch {sizes[0]}" if self._each else note
+            of_size = f"{note}, batch {sizes[0]}" if self.each else note
             if key.part == "encoder":
                 found, mu = encoder_reports(engine, self.reference, key, sizes=sizes, note=of_size)
                 reports += found
@@ -117,7 +101,7 @@ class Verifier:
         if encoded:
             self._encoded[key.precision, key.target] = encoded
         return tuple(
-            report.model_copy(update={"notes": (*report.notes, *self._notes)}) for report in reports
+            report.model_copy(update={"notes": (*report.notes, *self.notes)}) for report in reports
         )
 
     def verify_file(self, key: GraphKey, file: Bundle | GraphFile) -> tuple[GraphReport, ...]:
@@ -127,11 +111,10 @@ class Verifier:
             return self.verify(key, backend, note=note)
 
     def verify_activations(self, key: GraphKey, exposed: Path) -> GraphReport:
-        """Look inside a float32 graph for values that FP16 arithmetic could not hold.
+        """Look inside a float32 graph, with every value an output, for what FP16 could not hold.
 
-        Args:
-            key: Which FP16 graph is made of it.
-            exposed: The float32 graph, with every value an output.
+        An engine that computes FP16 graphs in float32, as ONNX Runtime may on a CPU, gives finite
+        outputs where a GPU's arithmetic would overflow. `key` is of the FP16 graph.
         """
         reference, is_encoder = self.reference, key.part == "encoder"
         inputs = input_from_luma(reference.images[:, None]) if is_encoder else reference.mu
@@ -143,13 +126,14 @@ class Verifier:
             for image in range(len(inputs)):  # every value inside is kept, so one at a time
                 values = backend.run(inputs[image : image + 1])
                 largest = max(largest, *(float(np.abs(value).max()) for value in values.values()))
-            return activation_report(key, largest, reference, engine=backend.name)
+        found = metric("largest value inside, float32", largest, limit=FLOAT16_MAX)
+        return report_of("activations", [found], key, reference, engine=backend.name)
 
     def worst(self, key: GraphKey, engine: Engine) -> Metric:
-        """Return the one figure that engines are compared by, as it was seen.
+        """Return the one figure that engines are compared by, without probes and bounds.
 
         Of an encoder it is the largest error of a latent over its spread, of a decoder the PSNR of
-        the worst image; probes, and what fresh images may reach, are left out.
+        the worst image.
         """
         reference, limits = self.reference, LIMITS[key.precision]
         if key.part == "decoder":
@@ -161,12 +145,7 @@ class Verifier:
         return metric(LATENT_METRIC, float(error.max()), limit=limits.max_spread)
 
     def take_encoded(self, key: GraphKey, mu: Floats) -> None:
-        """Let decoders decode what an encoder gives for these images that is not verified here.
-
-        Args:
-            key: Precision and target of the decoders.
-            mu: (N, D).
-        """
+        """Let decoders of a key's precision and target decode (N, D) mu of an encoder."""
         self._encoded[key.precision, key.target] = [mu] * len(self._turns)
 
     def encoded(self, key: GraphKey) -> Floats:
