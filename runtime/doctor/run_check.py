@@ -10,13 +10,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from .checks.engines import (
-    check_bundle,
-    check_gpu,
-    check_onnx,
-    check_tensorrt,
-    check_tensorrt_rtx,
-)
+from .checks.engines import check_bundle, check_gpu, check_onnx, check_tensorrt, check_tensorrt_rtx
 from .checks.system import check_memory, check_packages, check_writing
 from .checks.video import check_cameras, check_opencv, check_pyav
 from .finding import Finding
