@@ -25,8 +25,8 @@ from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import VERIFICATION_IMAGES
 from ..runtime.core.atomic_files import set_aside
 from ..runtime.core.command import run_command, stderr_console
-from ..runtime.core.documents import arrays_from_npz, document_from_json, save_document
-from ..runtime.core.errors import BundleError, MeasurementError
+from ..runtime.core.documents import arrays_from_npz, save_document
+from ..runtime.core.errors import BundleError
 from ..runtime.core.spec import ModelSpec, StrictModel
 from ..runtime.engines.base import Backend
 from ..runtime.engines.open import EngineRequest, open_engine
@@ -57,7 +57,9 @@ _KNOWN_PER_IMAGE = 10
 
 Luma = npt.NDArray[np.uint8]
 Float64s = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+Judged = dict[str, tuple[Float64s, npt.NDArray[np.bool_]]]
+"""What the runtime makes of N images: by statistic (N,) values, and which are past its limit. By
+"is_ood" it is `ood_score`, and which images are out of distribution."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +87,6 @@ class OODOptions:
 
     def __post_init__(self) -> None:
         check_least(self, images=1, threads=1, seed=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What the runtime makes of N images.
-
-    Attributes:
-        values: Statistic to its value of each image, (N,) float64.
-        scores: `ood_score` of each, (N,) float64.
-        is_ood: (N,) bool.
-    """
-
-    values: dict[Statistic, Float64s]
-    scores: Float64s
-    is_ood: Flags
 
 
 class Separation(StrictModel):
@@ -191,9 +178,7 @@ def _measure(options: OODOptions) -> None:
         for name, known, luma in _kinds(options, bundle):
             console.print(f"measuring: {name}, {len(luma)} images")
             judged = judged_images(luma, encoder, decoder, detector)
-            kinds.append(
-                kind_of_images(name, judged, reference=reference, known=known, detector=detector)
-            )
+            kinds.append(kind_of_images(name, judged, reference=reference, known=known))
             reference = reference or judged
     result = SeparationResult(
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
@@ -228,21 +213,17 @@ def judged_images(luma: Luma, encoder: Backend, decoder: Backend, detector: OODD
         away = decoder.run(mu)["reconstruction"][:, 0] - input_from_luma(part)
         errors += [float(np.mean(one * one, dtype=np.float64)) for one in away]
         scores += found
-    values: dict[Statistic, Float64s] = {
-        name: np.array([getattr(one, name) for one in scores])
-        for name in STATISTIC_NAMES
-        if name != "reconstruction_error"
-    }
-    return Judged(
-        values={**values, "reconstruction_error": np.array(errors)},
-        scores=np.array([one.ood_score for one in scores]),
-        is_ood=np.array([one.is_ood for one in scores]),
-    )
+    judged: Judged = {}
+    for name in STATISTIC_NAMES:
+        is_error = name == "reconstruction_error"
+        values = errors if is_error else [getattr(one, name) for one in scores]
+        beyond = [detector.is_beyond(name, value) for value in values]
+        judged[name] = np.array(values), np.array(beyond)
+    flags = np.array([one.is_ood for one in scores])
+    return {**judged, "is_ood": (np.array([one.ood_score for one in scores]), flags)}
 
 
-def kind_of_images(
-    name: str, judged: Judged, *, reference: Judged | None, known: bool, detector: OODDetector
-) -> Kind:
+def kind_of_images(name: str, judged: Judged, *, reference: Judged | None, known: bool) -> Kind:
     """Return what was found of the images of one kind.
 
     Args:
@@ -250,30 +231,19 @@ def kind_of_images(
         judged: Its images.
         reference: The known images; None for these themselves.
         known: Whether the model is to know this kind.
-        detector: Gives the limits.
     """
-
-    def separation(known_values: Float64s | None, values: Float64s, flagged: Flags) -> Separation:
+    found: dict[str, Separation] = {}
+    for statistic, (values, flagged) in judged.items():
         area = both = None
-        if known_values is not None:
+        if reference is not None:
+            known_values, _ = reference[statistic]
             area = auroc(known_values, values)
             both = auroc(*(_from_median(known_values, some) for some in (known_values, values)))
-        return Separation(auroc=area, two_sided=both, flagged=float(flagged.mean()))
-
-    return Kind(
-        name=name,
-        known=known,
-        images=len(judged.is_ood),
-        statistics={
-            statistic: separation(
-                reference.values[statistic] if reference else None,
-                values,
-                np.array([detector.is_beyond(statistic, value) for value in values]),
-            )
-            for statistic, values in judged.values.items()
-        },
-        is_ood=separation(reference.scores if reference else None, judged.scores, judged.is_ood),
-    )
+        share = float(flagged.mean())
+        found[statistic] = Separation(auroc=area, two_sided=both, flagged=share)
+    facts = {"is_ood": found.pop("is_ood"), "statistics": found}
+    images = len(judged["is_ood"][1])
+    return Kind.model_validate({"name": name, "known": known, "images": images, **facts})
 
 
 def _from_median(known: Float64s, values: Float64s) -> Float64s:
@@ -282,21 +252,6 @@ def _from_median(known: Float64s, values: Float64s) -> Float64s:
     ranks = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
     away: Float64s = np.abs(ranks / (2 * len(known)) - 0.5)
     return away
-
-
-def load_separation(path: Path) -> SeparationResult:
-    """Read a result.
-
-    Raises:
-        MeasurementError: It is missing, not JSON, of another schema version, or does not fit.
-    """
-    return document_from_json(
-        path,
-        SeparationResult,
-        version=SCHEMA_VERSION,
-        error=MeasurementError,
-        again="run the benchmark again",
-    )
 
 
 def print_separation(console: Console, result: SeparationResult) -> None:

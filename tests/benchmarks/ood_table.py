@@ -19,7 +19,7 @@ from pathlib import Path
 
 import cv2
 
-from motorvae.benchmarks.ood import SeparationResult, load_separation
+from motorvae.benchmarks.ood import SeparationResult
 from motorvae.benchmarks.ood import main as ood
 from motorvae.benchmarks.under_test.scenes import vehicles
 from motorvae.runtime.core.spec import ModelSpec
@@ -48,7 +48,7 @@ def measured(
         )
         if code:
             raise SystemExit(code)
-        return load_separation(output)
+        return SeparationResult.model_validate_json(output.read_bytes())
 
 
 def written(folder: Path, count: int) -> Path:
