@@ -248,3 +248,7 @@ class Case(StrictModel):
     def with_facts(self, **facts: object) -> Case:
         """Return the same with other values of some fields."""
         return self.model_copy(update=facts)
+
+    def without(self, reason: str) -> Case:
+        """Return the case with the reason why it has no samples."""
+        return self.with_facts(not_measured=reason)
