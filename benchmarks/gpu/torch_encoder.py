@@ -12,7 +12,7 @@ from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.load import Bundle
 from ...runtime.core.atomic_files import sha256_of
 from ...runtime.core.errors import BackendError, MeasurementError
-from ...runtime.engines.base import Arrays, Backend, Batch
+from ...runtime.engines.base import Arrays, Backend, Batch, tensors_of
 from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
 
 _RUNS_BEFORE_CAPTURE = 3
@@ -50,12 +50,9 @@ class TorchEncoder(Backend):
             )
         spec = bundle.spec
         key = GraphKey("encoder")
-        tensors = (
-            {tensor.name: (tensor.dtype, tensor.shape) for tensor in found}
-            for found in (key.inputs(spec), key.outputs(spec))
-        )
+        inputs, outputs = tensors_of(key.inputs(spec)), tensors_of(key.outputs(spec))
         name = f"torch {torch.__version__} on {torch.cuda.get_device_name(0)}"
-        super().__init__(name, str(weights), *tensors)
+        super().__init__(name, str(weights), inputs, outputs)
         self.notes = ("cuDNN chose its kernels by trying them",)
         self._shape = (1, 1, spec.image_size, spec.image_size)
         try:

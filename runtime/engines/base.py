@@ -17,8 +17,13 @@ from ..core.lifecycle import Closing
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 Batch = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 CpuRunner = Literal["onnx", "openvino"]
-Tensors = Mapping[str, tuple[str, tuple[Any, ...]]]
+Tensors = dict[str, tuple[str, tuple[Any, ...]]]
 """Name of a graph's input or output to its dtype and shape, the free axis of images first."""
+
+
+def tensors_of(announced: Sequence[Tensor]) -> Tensors:
+    """Return tensors as a manifest or a graph's key announces them, in the form of an engine's."""
+    return {tensor.name: (tensor.dtype, tensor.shape) for tensor in announced}
 
 
 class Backend(Closing):
@@ -26,13 +31,6 @@ class Backend(Closing):
 
     Any thread may run and close it. It runs for one of them at a time, as an engine writes every
     result into the same memory, from which it is copied for the caller.
-
-    Args:
-        name: Engine, version and device.
-        file: The graph's file, for messages.
-        inputs: What the opened graph takes.
-        outputs: What it gives.
-        threads: How many one run takes on the CPU.
 
     Attributes:
         name: Engine, version and device, for reports.
@@ -42,20 +40,14 @@ class Backend(Closing):
         threads: How many one run takes on the CPU; None where it does not run there.
 
     Raises:
-        BackendError: The graph has more inputs than one.
+        BackendError: The graph has another number of inputs than one.
     """
 
     misfit: type[BackendError] = BackendError
     again = "export the bundle again"
 
     def __init__(
-        self,
-        name: str,
-        file: str,
-        inputs: Tensors,
-        outputs: Tensors,
-        *,
-        threads: int | None = None,
+        self, name: str, file: str, inputs: Tensors, outputs: Tensors, *, threads: int | None = None
     ) -> None:
         if len(inputs) != 1:
             raise BackendError(
@@ -88,11 +80,8 @@ class Backend(Closing):
         """
         with self._lock:
             self._check_open()
-            if (
-                batch.dtype != self.input_dtype
-                or batch.shape[1:] != self._image_shape
-                or not len(batch)
-            ):
+            wanted = self.input_dtype, self._image_shape
+            if (batch.dtype, batch.shape[1:]) != wanted or not len(batch):
                 image = ", ".join(map(str, self._image_shape))
                 raise BackendError(
                     f"{self._file} takes {self.input_dtype} (N, {image}), and was given "
@@ -109,7 +98,7 @@ class Backend(Closing):
         """
         self._check_open()
         for asked, found in zip((inputs, outputs), self._tensors, strict=True):
-            announced = {tensor.name: (tensor.dtype, tensor.shape) for tensor in asked}
+            announced = tensors_of(asked)
             if announced != found:
                 raise self.misfit(
                     f"{self._file} has {found}, and the manifest announces {announced}: "

@@ -36,11 +36,7 @@ def default_threads() -> int:
 
 
 def checked_threads(threads: int | None) -> int:
-    """Return what was asked for, or the default.
-
-    Raises:
-        ConfigError: It is out of range.
-    """
+    """Return what was asked for, or the default; raise ConfigError where it is out of range."""
     if threads is None:
         return default_threads()
     if not 1 <= threads <= MOST_THREADS:
@@ -54,8 +50,7 @@ def checked_threads(threads: int | None) -> int:
 def opencv_kept_single() -> Iterator[None]:
     """Let OpenCV work in the thread that calls it, until the last of such blocks has ended.
 
-    Its own pool would compete with the engine's, and what is left to it here takes a fraction of a
-    millisecond.
+    Its own pool would compete with the engine's; what OpenCV does here takes under a millisecond.
     """
     with _OPENCV_LOCK:
         _opencv_before.append(_opencv_before[0] if _opencv_before else cv2.getNumThreads())
@@ -89,19 +84,20 @@ def _quota_files() -> Iterator[tuple[Path, ...]]:
         return
     for line in lines:
         _, controllers, name = line.split(":", 2)
-        root = _GROUPS / "cpu" if controllers else _GROUPS  # the first version, or the second
-        if controllers and "cpu" not in controllers.split(","):
+        if not controllers:  # version 2
+            root, files = _GROUPS, ["cpu.max"]
+        elif "cpu" in controllers.split(","):
+            root, files = _GROUPS / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
             continue
-        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
         group = root / name.lstrip("/")
-        for place in (group, *group.parents):
-            yield tuple(place / file for file in files)
-            if place == root:
+        for folder in (group, *group.parents):
+            yield tuple(folder / file for file in files)
+            if folder == root:
                 break
 
 
 def _cores_of(files: tuple[Path, ...]) -> int | None:
-    """Return how many cores' time a limit allows, rounded up; None where there is none."""
     try:
         limit, period = " ".join(file.read_text(encoding="ascii") for file in files).split()
         return -(-int(limit) // int(period)) if int(limit) > 0 else None

@@ -1,4 +1,4 @@
-"""What the NVIDIA driver says of this machine, asked directly and before any TensorRT object."""
+"""The GPU that the NVIDIA driver reports, asked directly and before any TensorRT object."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Gpu:
     Attributes:
         name: Product name.
         compute_capability: Such as "8.7".
-        cuda: Newest CUDA version that the driver speaks, such as "13.0".
-        driver: Version of the kernel module, or None where it does not say.
+        cuda: Newest CUDA version that the driver supports, such as "13.0".
+        driver: Version of the kernel module, or None where it is not known.
         memory_bytes: All of its memory.
         integrated: Whether that memory is the computer's own, as on a Jetson.
     """
@@ -51,20 +51,20 @@ def find_gpu() -> Gpu | NoGpu:
         cuda = ctypes.CDLL(_LIBRARY)
     except OSError:
         return NoGpu(f"no NVIDIA driver ({_LIBRARY} is not on this machine)")
-    code = cuda.cuInit(0)
-    if code:
-        return NoGpu(f"the NVIDIA driver answers {_error_name(cuda, code)}")
-    count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
-    for code in (
-        cuda.cuDeviceGetCount(ctypes.byref(count)),
-        cuda.cuDriverGetVersion(ctypes.byref(version)),
-        cuda.cuDeviceGet(ctypes.byref(device), 0),
-        cuda.cuDeviceGetName(name, len(name), device),
-        cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device),
+    version, device, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    name = ctypes.create_string_buffer(256)
+    for function, arguments in (
+        (cuda.cuInit, (0,)),
+        (cuda.cuDriverGetVersion, (ctypes.byref(version),)),
+        (cuda.cuDeviceGet, (ctypes.byref(device), 0)),
+        (cuda.cuDeviceGetName, (name, len(name), device)),
+        (cuda.cuDeviceTotalMem_v2, (ctypes.byref(memory), device)),
     ):
-        if code:
-            return NoGpu(f"the NVIDIA driver answers {_error_name(cuda, code)}")
+        if code := function(*arguments):
+            text = ctypes.c_char_p()
+            cuda.cuGetErrorName(code, ctypes.byref(text))
+            answer = text.value.decode() if text.value else f"error {code}"
+            return NoGpu(f"the NVIDIA driver answers {answer}")
 
     def attribute(number: int) -> int:
         value = ctypes.c_int()
@@ -79,12 +79,6 @@ def find_gpu() -> Gpu | NoGpu:
         memory_bytes=memory.value,
         integrated=bool(attribute(_INTEGRATED)),
     )
-
-
-def _error_name(cuda: ctypes.CDLL, code: int) -> str:
-    text = ctypes.c_char_p()
-    cuda.cuGetErrorName(code, ctypes.byref(text))
-    return text.value.decode() if text.value else f"error {code}"
 
 
 def _kernel_module_version() -> str | None:

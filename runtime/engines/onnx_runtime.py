@@ -63,7 +63,7 @@ class OnnxBackend(Backend):
     Args:
         path: The ONNX file.
         provider: `cpu`, `cuda`, `tensorrt`, or a provider's full name.
-        threads: Threads of one run; by default what `default_threads` says.
+        threads: Threads of one run; by default those of `default_threads`.
 
     Raises:
         ConfigError: `threads` is out of range.
@@ -226,10 +226,9 @@ def _check_one_package() -> None:
 
 
 def cause_from_library(provider: str, libraries: Path) -> Cause | None:
-    """Load a provider's library as ONNX Runtime did, which keeps the loader's answer to its log.
+    """Load a provider's library as ONNX Runtime did, which only logs what the loader answers.
 
-    Returns:
-        What the loader answers, or None where the library loads or has no file of its own.
+    None where the library loads or has no file of its own.
     """
     stem = provider.removesuffix("ExecutionProvider").lower()
     path = libraries / f"libonnxruntime_providers_{stem}.so"

@@ -53,19 +53,15 @@ class EngineRequest:
     knows what it needs."""
 
     def __post_init__(self) -> None:
+        is_onnx = self.backend == "onnx" or self.provider is not None
+        named = f"--backend {self.backend} was asked for: leave one of them out"
         if self.provider == "":
             raise ConfigError("provider='': name one, such as cpu or cuda, or leave --provider out")
-        if self.backend not in {"auto", "onnx"} and self.provider is not None:
-            raise ConfigError(
-                f"--provider is for ONNX Runtime, and --backend {self.backend} was asked for: "
-                "leave one of them out"
-            )
-        if self.backend in TENSORRT_PACKAGES and self.threads is not None:
-            raise ConfigError(
-                f"--threads is for CPUs, and --backend {self.backend} was asked for: leave one of "
-                "them out"
-            )
-        if self.precision == "bf16" and (self.backend == "onnx" or self.provider is not None):
+        if self.provider is not None and self.backend not in {"auto", "onnx"}:
+            raise ConfigError(f"--provider is for ONNX Runtime, and {named}")
+        if self.threads is not None and self.backend in TENSORRT_PACKAGES:
+            raise ConfigError(f"--threads is for CPUs, and {named}")
+        if self.precision == "bf16" and is_onnx:
             raise ConfigError(
                 "ONNX Runtime does not compute in bf16: use --backend openvino, or another "
                 "--precision"
@@ -75,7 +71,7 @@ class EngineRequest:
                 "FP16 graphs are verified for TensorRT and ONNX Runtime only: take another "
                 "--precision for OpenVINO"
             )
-        if self.rebuild and (self.backend in {"onnx", "openvino"} or self.provider is not None):
+        if self.rebuild and (is_onnx or self.backend == "openvino"):
             raise ConfigError(
                 "--rebuild builds a TensorRT engine: leave it out, or --provider and --backend"
             )
@@ -107,10 +103,9 @@ def open_engine(
         ConfigError: No engine is named, or it does not run what `source` is.
         BundleError: The bundle has no such graph, or its file was altered.
         MissingDependencyError: The engine is not installed.
-        ProviderError: The provider did not load.
         EngineError: The TensorRT engine is absent, does not fit this machine, or does not load.
-        BackendError: The engine refused the graph, does not compute it in its precision, or the
-            graph's own tensors are others.
+        BackendError: The provider did not load, the engine refused the graph or does not compute
+            it in its precision, or the graph's own tensors are others.
     """
     if isinstance(source, Bundle):
         entry = source.entry(key)
@@ -136,23 +131,15 @@ def open_engine(
 def open_file(path: Path, request: EngineRequest = ONNX_RUNTIME) -> Backend:
     """Open an ONNX file that is none of the model's graphs, such as one that gives inner values.
 
-    Nothing of it is checked but that it has one input.
-
-    Raises:
-        ConfigError: No engine for ONNX files is named.
-        MissingDependencyError: The engine is not installed.
-        ProviderError: The provider did not load.
-        BackendError: The engine refused the graph, or does not compute it in its precision.
+    Nothing of it is checked but that it has one input. Raises what `open_engine` does.
     """
     if request.backend == "openvino":
         try:
             from .openvino_runtime import OpenVINOBackend  # noqa: PLC0415  # the optional engine
         except ModuleNotFoundError as error:
+            feature, way_round = "running a model in OpenVINO", "--backend onnx"
             raise missing_dependency(
-                "running a model in OpenVINO",
-                "openvino",
-                extra="openvino",
-                instead="--backend onnx",
+                feature, "openvino", extra="openvino", instead=way_round
             ) from error
         precision = request.precision or "fp32"
         return OpenVINOBackend(path, precision=precision, threads=request.threads)

@@ -41,7 +41,7 @@ class OpenVINOBackend(Backend):
         path: The ONNX file.
         precision: What it is to be computed in; bf16 is an arithmetic of the processor, for which
             the float32 file is taken.
-        threads: Threads of one run; by default what `default_threads` says.
+        threads: Threads of one run; by default those of `default_threads`.
 
     Raises:
         ConfigError: `threads` is out of range.

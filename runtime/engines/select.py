@@ -24,23 +24,21 @@ from ..core.latency import NS_PER_MS
 from .base import Backend, CpuRunner
 from .gpu_info import Gpu, NoGpu, find_gpu
 from .open import EngineRequest, open_engine
-from .tensorrt.engine_manifest import EngineManifest
 from .tensorrt.find import (
     check_engine,
     leanest_engine,
-    no_engine,
     precisions_with_engine,
     usable_package,
 )
-from .tensorrt.package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage
+from .tensorrt.package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, title_of
+
+Rebuild = Callable[[Bundle, Part, EngineRequest], Bundle]
+"""Builds the engine of a package and precision again and returns the bundle as it is then."""
 
 _RUNS = 6
 _UNTIMED = 1
 _PAUSE_S = 0.003
 """Between two frames of a camera the threads of an engine fall asleep, and so they must here."""
-
-Rebuild = Callable[[Bundle, Part, EngineRequest], Bundle]
-"""Builds the engine of a package and precision again and returns the bundle as it is then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +162,37 @@ class _Selection:
         return SelectedEngine(backend, precision)
 
     def engine(self, name: TensorRTName, gpu: Gpu | NoGpu) -> SelectedEngine:
+        """Open the first precision whose engine fits; else have the first built again, if asked."""
         request = self.request
         present = precisions_with_engine(self.bundle, self.part, name)
         # Eight bits are only run when they are asked for.
         found = tuple(p for p in present if p == request.precision or p != "int8")
         if request.backend == "auto" and not found:
-            raise EngineError(no_engine(self.bundle, self.part, name))
+            raise EngineError(
+                f"{self.bundle.folder} holds no {title_of(name)} engine of its {self.part}"
+            )
         package, gpu = usable_package(name, gpu)
-        wanted = (request.precision,) if request.precision else (found or ("fp16",))
-        backend, manifest = self._first_engine(wanted, package, gpu)
-        if request.threads is not None:
+        first, *others = (request.precision,) if request.precision else (found or ("fp16",))
+        errors: list[EngineError] = []
+        for precision in (first, *others):
+            try:
+                return self._engine_of(self.bundle, precision, package, gpu)
+            except EngineError as error:  # noqa: PERF203  # two turns at most
+                errors.append(error)
+        if self.rebuild is None or not isinstance(errors[0], EngineFitError):
+            raise errors[0]
+        request = replace(request, backend=name, precision=first, threads=None)
+        rebuilt = self.rebuild(self.bundle, self.part, request)
+        return self._engine_of(rebuilt, first, package, gpu)
+
+    def _engine_of(
+        self, bundle: Bundle, precision: Precision, package: TensorRTPackage, gpu: Gpu
+    ) -> SelectedEngine:
+        key = GraphKey(self.part, precision)
+        entry = leanest_engine(bundle, key, package.name, self.request.outputs)
+        manifest, plan = check_engine(bundle, entry, package, gpu)
+        backend = open_engine(plan, entry.key, self.request)
+        if self.request.threads is not None:
             backend.notes += ("--threads is for ONNX Runtime and changes nothing here",)
         if not manifest.verification.verified:
             backend.notes += (f"this engine was not verified: {manifest.verification.reason}",)
@@ -181,35 +200,11 @@ class _Selection:
             backend.notes += (f"this engine was verified on {manifest.gpu} and not on {gpu.name}",)
         return SelectedEngine(backend, manifest.precision)
 
-    def _first_engine(
-        self, wanted: tuple[Precision, ...], package: TensorRTPackage, gpu: Gpu
-    ) -> tuple[Backend, EngineManifest]:
-        """Open the first precision whose engine fits; else have the first built again, if asked."""
-        errors: list[EngineError] = []
-        for precision in wanted:
-            try:
-                return self._opened(self.bundle, precision, package, gpu)
-            except EngineError as error:  # noqa: PERF203  # two turns at most
-                errors.append(error)
-        if self.rebuild is None or not isinstance(errors[0], EngineFitError):
-            raise errors[0]
-        request = replace(self.request, backend=package.name, precision=wanted[0], threads=None)
-        rebuilt = self.rebuild(self.bundle, self.part, request)
-        return self._opened(rebuilt, wanted[0], package, gpu)
-
-    def _opened(
-        self, bundle: Bundle, precision: Precision, package: TensorRTPackage, gpu: Gpu
-    ) -> tuple[Backend, EngineManifest]:
-        key = GraphKey(self.part, precision)
-        entry = leanest_engine(bundle, key, package.name, self.request.outputs)
-        manifest, plan = check_engine(bundle, entry, package, gpu)
-        return open_engine(plan, entry.key, self.request), manifest
-
 
 def autotuned_engine(
     open_with: Callable[[int | None], SelectedEngine], batch_shape: tuple[int, ...]
 ) -> SelectedEngine:
-    """Open an encoder, and open it again with one thread where that is the faster way.
+    """Open an encoder, and open it again with one thread where that is faster.
 
     Runs that follow each other at once say nothing of a camera: between its frames threads fall
     asleep, and to wake them can take longer than the work that they take over.

@@ -38,39 +38,50 @@ class Appearance:
     is the energy of that band of the Haar transform, which is orthogonal (Mallat 1989). Beside
     the bands stand mean and deviation of the logarithm of the variance in blocks of two sizes:
     photographs have flat and busy parts, noise is alike everywhere. The share of black and of
-    white pixels and quantiles of the coarse image tell exposure, and 4 x 4 averages the layout.
+    white pixels and quantiles of the coarse image measure exposure, and 4 x 4 averages the layout.
 
     One thread at a time: its planes are allocated once.
 
     Args:
         side: S of the images, an even number from 8.
+
+    Attributes:
+        names: What each value is, with sides in pixels of a block.
     """
 
     def __init__(self, side: int) -> None:
         self._side = min(side, LARGEST_SIDE)
-        self._is_reduced = side > LARGEST_SIDE
         sides = [self._side]
         while sides[-1] % 2 == 0 and sides[-1] // 2 >= _LEAST_SIDE:
             sides.append(sides[-1] // 2)
-        self._sides = sides[1:]
-        self._coarse = next((s for s in self._sides if s <= _QUANTILES_SIDE), self._sides[-1])
         self._luma: Luma = np.empty((self._side, self._side), np.uint8)
         self._mask = np.empty_like(self._luma)
-        self._full = np.empty((self._side, self._side), np.float32)
-        self._means = [np.empty((s, s), np.float32) for s in self._sides]
-        self._has_texture = [
-            2 << level in _TEXTURES and s >= _LEAST_MAP for level, s in enumerate(self._sides)
+        self._full: Plane = np.empty((self._side, self._side), np.float32)
+        self._means: list[Plane] = [np.empty((s, s), np.float32) for s in sides[1:]]
+        small = [mean for mean in self._means if len(mean) <= _QUANTILES_SIDE]
+        self._coarse = (small or self._means[-1:])[0]
+        textured = [
+            level
+            for level, mean in enumerate(self._means)
+            if 2 << level in _TEXTURES and len(mean) >= _LEAST_MAP
         ]
-        textured = max((n for n, has in enumerate(self._has_texture, 1) if has), default=0)
-        self._mean_squares = [np.empty_like(mean) for mean in self._means[:textured]]
-        self._textures = [np.empty_like(square) for square in self._mean_squares]
-        self._ordered = np.empty(self._coarse**2, np.float32)
-        self.names = self._names()
-        self._values = np.zeros(len(self.names))
-        self._layout = np.empty((_LAYOUT_SIDE, _LAYOUT_SIDE), np.float32)
-        self._last = self._values[-self._layout.size :]
-        last = self._ordered.size - 1
+        self._textures = {level: np.empty_like(self._means[level]) for level in textured}
+        self._mean_squares = [
+            np.empty_like(mean) for mean in self._means[: max(textured, default=-1) + 1]
+        ]
+        last = self._coarse.size - 1
         self._ranks = np.array([round(level * last) for level in _QUANTILES])
+        blocks, cells = (
+            [2 << level for level in range(len(self._means))],
+            range(1, _LAYOUT_SIDE + 1),
+        )
+        self.names = (
+            *("white", "black"),
+            *(f"band {block}" for block in blocks),
+            *(f"{what} {blocks[n]}" for n in textured for what in ("texture", "texture spread")),
+            *(f"quantile {level:g}" for level in _QUANTILES),
+            *(f"{LAYOUT} {row},{column}" for row in cells for column in cells),
+        )
 
     def measure(self, luma: Luma) -> npt.NDArray[np.float64]:
         """Measure one image.
@@ -79,41 +90,33 @@ class Appearance:
             luma: (S, S) uint8, a frame as it goes to the encoder.
 
         Returns:
-            (K,) float64 in the order of `names`, the same memory every time.
+            (K,) float64 in the order of `names`.
         """
-        if self._is_reduced:
-            shape = (self._side, self._side)
-            cv2.resize(luma, shape, dst=self._luma, interpolation=cv2.INTER_AREA)
+        if len(luma) > self._side:
+            _average(luma, self._luma)
             luma = self._luma
-        values = self._values
-        values[0] = math.log(self._share_above(luma, _BRIGHTEST - 1) + _SHARE)
-        values[1] = math.log(1 - self._share_above(luma, _DARKEST) + _SHARE)
+        white = self._share_above(luma, _BRIGHTEST - 1)
+        black = 1 - self._share_above(luma, _DARKEST)
+        values = [math.log(white + _SHARE), math.log(black + _SHARE)]
         np.copyto(self._full, luma)
-        energy = cv2.norm(luma, cv2.NORM_L2SQR) / luma.size
-        place, fine = 2, self._full
-        for side, mean in zip(self._sides, self._means, strict=True):
-            cv2.resize(fine, (side, side), dst=mean, interpolation=cv2.INTER_AREA)
-            coarser = cv2.norm(mean, cv2.NORM_L2SQR) / mean.size
-            values[place] = math.log(max(energy - coarser, 0) + _NOISE)
-            place += 1
-            if side == self._coarse:
-                self._ordered[:] = mean.ravel()
+        fine, energy = self._full, _mean_square(luma)
+        for mean in self._means:
+            _average(fine, mean)
+            coarser = _mean_square(mean)
+            values.append(math.log(max(energy - coarser, 0) + _NOISE))
             fine, energy = mean, coarser
-        squares = cv2.multiply(self._full, self._full, dst=self._full)
+        squares = self._full
+        cv2.multiply(squares, squares, dst=squares)
         for level, mean_square in enumerate(self._mean_squares):
-            shape = mean_square.shape
-            cv2.resize(squares, shape, dst=mean_square, interpolation=cv2.INTER_AREA)
+            _average(squares, mean_square)
             squares = mean_square
-            if self._has_texture[level]:
-                values[place : place + 2] = self._texture(level)
-                place += 2
-        self._ordered.sort()
-        quantiles = self._ordered[self._ranks]
-        shape = self._layout.shape
-        cv2.resize(fine, shape, dst=self._layout, interpolation=cv2.INTER_AREA)
-        np.divide(quantiles, _LEVELS_PER_UNIT, out=values[place : place + len(quantiles)])
-        np.divide(self._layout.ravel(), _LEVELS_PER_UNIT, out=self._last)
-        return values
+            if level in self._textures:
+                values += self._texture(level)
+        quantiles = np.sort(self._coarse, axis=None)[self._ranks]
+        layout = np.empty((_LAYOUT_SIDE, _LAYOUT_SIDE), np.float32)
+        _average(fine, layout)
+        levels = np.concatenate((quantiles, layout.ravel())) / _LEVELS_PER_UNIT
+        return np.concatenate((values, levels))
 
     def _texture(self, level: int) -> tuple[float, float]:
         """Return mean and log deviation of the log variance in the blocks of a level."""
@@ -124,20 +127,17 @@ class Appearance:
         np.add(found, _NOISE, out=found)
         cv2.log(found, dst=found)
         middle = float(cv2.sumElems(found)[0]) / found.size
-        variance = cv2.norm(found, cv2.NORM_L2SQR) / found.size - middle**2
+        variance = _mean_square(found) - middle**2
         return middle, math.log(math.sqrt(max(variance, 0)) + _SPREAD)
 
     def _share_above(self, luma: Luma, level: int) -> float:
         cv2.threshold(luma, level, 1, cv2.THRESH_BINARY, dst=self._mask)
         return cv2.countNonZero(self._mask) / luma.size
 
-    def _names(self) -> tuple[str, ...]:
-        """Return what each value is, sides in pixels of a block."""
-        blocks = [2 << level for level in range(len(self._sides))]
-        names = ["white", "black", *(f"band {block}" for block in blocks)]
-        for block, has_texture in zip(blocks, self._has_texture, strict=True):
-            if has_texture:
-                names += [f"texture {block}", f"texture spread {block}"]
-        names += [f"quantile {level:g}" for level in _QUANTILES]
-        cells = range(1, _LAYOUT_SIDE + 1)
-        return (*names, *(f"{LAYOUT} {row},{column}" for row in cells for column in cells))
+
+def _average(fine: Luma | Plane, coarse: Luma | Plane) -> None:
+    cv2.resize(fine, coarse.shape, dst=coarse, interpolation=cv2.INTER_AREA)
+
+
+def _mean_square(plane: Luma | Plane) -> float:
+    return cv2.norm(plane, cv2.NORM_L2SQR) / plane.size

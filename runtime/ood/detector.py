@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,20 +24,9 @@ Statistic = Literal["kl", "mahalanobis", "log_var_distance", "reconstruction_err
 STATISTIC_NAMES: tuple[Statistic, ...] = get_args(Statistic)
 ALARM_SHARES: dict[Statistic, float] = {"appearance": 0.8, "mahalanobis": 0.2}
 """What decides, and its part of the false alarms allowed in all (Bonferroni's bound). On varied
-photographs mu tells next to nothing, and on a fixed camera an image that it tells is far beyond any
-limit: its part may be small."""
+photographs mu separates next to nothing, and on a fixed camera an image that it does separate is
+far beyond any limit: its part may be small."""
 _AGAIN = "train and export again"
-_ARRAYS = ("appearance_mean", "appearance_deviation", "appearance_references")
-_SCALARS = (
-    *("covariance_ridge", "covariance_shrinkage", "log_var_ridge", "quantile_count"),
-    *(f"{name}_{what}" for name in ALARM_SHARES for what in ("excess", "effective_count")),
-)
-_KEYS = (
-    *("mean", "covariance", "log_var_mean", "log_var_deviation", "quantile_levels"),
-    *(f"{name}_quantiles" for name in STATISTIC_NAMES),
-    *_SCALARS,
-    *_ARRAYS,
-)
 
 Vector = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -53,23 +42,17 @@ class NoStatistics:
 
 @dataclass(frozen=True, slots=True)
 class OODScores:
-    """How like known images an image and its latent are.
+    """How like known images an image and its latent are; distances as of `OODDetector`'s methods.
 
     The KL decides nothing: it falls for many an image out of distribution, as likelihoods do
     (Nalisnick et al. 2019). Nor does a reconstruction error: it falls for flat images, the
     simplest to draw (Serra et al. 2020). What each of them tells apart is measured in docs/ood.md.
 
     Attributes:
-        appearance: As `OODDetector.appearance`.
-        appearance_percentile: As `OODDetector.percentile`.
-        mahalanobis: As `OODDetector.mahalanobis`.
-        mahalanobis_percentile: As `OODDetector.percentile`.
-        ood_score: The larger of the two on the way to their limit, 1: of appearance from its
-            median on, of mahalanobis from its 95th percentile on.
+        ood_score: The larger of the two, scaled so that their limit is 1: appearance from its
+            median on, mahalanobis from its 95th percentile on.
         is_ood: Whether one of the two is past its limit.
-        kl: As `OODDetector.kl`; None without log_var, as the next two are.
-        log_var_distance: As `OODDetector.log_var_distance`.
-        log_var_percentile: As `OODDetector.percentile`.
+        kl: None without log_var, as the next two are.
     """
 
     appearance: float
@@ -90,7 +73,7 @@ class OODDetector:
     of up to 2048 training images (Sun et al. 2022, "Out-of-distribution detection with deep
     nearest neighbors", there with learned features): noise, covered and exposed lenses look like
     no photograph, whatever the encoder makes of them. The other is that of mu from the mean of
-    the training latents, which tells another arrangement of the same textures.
+    the training latents, which shows another arrangement of the same textures.
 
     A percentile is the share of known images that are nearer. Limits come from the `Tail` of
     each distance and share the false alarms that `ood_above` allows in all.
@@ -105,8 +88,10 @@ class OODDetector:
 
     Attributes:
         images: Held-out images behind the percentiles of what is learned.
-        effective_images: How many independent ones tell as much as they do.
+        effective_images: How many independent ones are worth as much.
+        latent_size: D, the length of the latents that it judges.
         ood_above: As given.
+        limits: Of each statistic, the value at `ood_above`.
         false_alarms: The share of known images to expect past one of the limits, at most: what
             `ood_above` allows, or more where so few images can prove no less.
 
@@ -130,7 +115,7 @@ class OODDetector:
         found = _checked(statistics, len(self._look.names))
         self.images = int(found["quantile_count"])
         self.effective_images = float(found["mahalanobis_effective_count"])
-        self.ood_above = ood_above
+        self.latent_size, self.ood_above = len(found["mean"]), ood_above
         self._mean, self._log_var_mean = found["mean"], found["log_var_mean"]
         self._whitening = _whitening(
             shrunk(found["covariance"], float(found["covariance_shrinkage"])),
@@ -144,16 +129,12 @@ class OODDetector:
         self._look_lock = threading.Lock()
         self._percents = 100 * found["quantile_levels"]
         self._quantiles = {name: found[f"{name}_quantiles"] for name in STATISTIC_NAMES}
-        self._set_limits(found)
-
-    def _set_limits(self, found: Mapping[str, Float64s]) -> None:
-        percentile = self.ood_above
-        self._limits = {
-            name: float(np.interp(percentile, self._percents, quantiles))
+        self.limits: dict[Statistic, float] = {
+            name: float(np.interp(ood_above, self._percents, quantiles))
             for name, quantiles in self._quantiles.items()
         }
         self.false_alarms = 0.0
-        self._ways: dict[Statistic, tuple[float, float]] = {}
+        self._scales: dict[Statistic, tuple[float, float]] = {}  # where a score is 0, and per unit
         for name, share in ALARM_SHARES.items():
             tail = Tail(
                 found["quantile_levels"],
@@ -161,19 +142,14 @@ class OODDetector:
                 mean_excess=float(found[f"{name}_excess"]),
                 effective_images=float(found[f"{name}_effective_count"]),
             )
-            level = 1 - share * (1 - percentile / 100)
-            limit = self._limits[name] = tail.limit(level)
+            level = 1 - share * (1 - ood_above / 100)
+            limit = self.limits[name] = tail.limit(level)
             self.false_alarms = min(1.0, self.false_alarms + tail.false_alarms(level))
             # On photographs mu is far from the mean by chance alone: it counts from its tail on.
             start = tail.median if name == "appearance" else tail.limit(TAIL_LEVEL)
             # Where all known images are alike, anything else is infinitely far.
-            way = max(limit - start, np.finfo(np.float32).eps * abs(start), 1e-30)
-            self._ways[name] = start, 1 / way
-
-    @property
-    def latent_size(self) -> int:
-        """D, the length of the latents that it judges."""
-        return len(self._mean)
+            length = max(limit - start, np.finfo(np.float32).eps * abs(start), 1e-30)
+            self._scales[name] = start, 1 / length
 
     @staticmethod
     def kl(mu: Vector, log_var: Vector) -> float:
@@ -204,8 +180,7 @@ class OODDetector:
     def log_var_distance(self, log_var: Vector) -> float:
         """Return the distance of log_var (D,) from training's mean, each in its own deviations.
 
-        How sure the encoder is of an image tells of it too: an empty white scene has a mu much
-        as vehicles have, and a log_var as none has.
+        An empty white scene has a mu much as vehicles have, and a log_var as none has.
         """
         away = (log_var - self._log_var_mean) * self._per_deviation
         return math.sqrt(away @ away)
@@ -217,43 +192,37 @@ class OODDetector:
         """
         return float(np.interp(value, self._quantiles[statistic], self._percents))
 
-    def limit(self, statistic: Statistic) -> float:
-        """Return the value at `ood_above`."""
-        return self._limits[statistic]
-
     def is_beyond(self, statistic: Statistic, value: float) -> bool:
-        """Tell whether a value is past its limit; one that is no number is."""
-        return not value <= self._limits[statistic]
+        """Return whether a value is past its limit; one that is no number is."""
+        return not value <= self.limits[statistic]
 
     def scored(self, mu: Vector, log_var: Vector | None, appearance: float) -> OODScores:
         """Judge one image.
 
         Args:
             mu: (D,) float32.
-            log_var: (D,) float32, or None: KL and its distance are told, and decide nothing.
-            appearance: What `appearance` says of the image that was encoded.
+            log_var: (D,) float32, or None. KL and its distance decide nothing.
+            appearance: What `appearance` returned for the image that was encoded.
         """
         mahalanobis = self.mahalanobis(mu)
         values: dict[Statistic, float] = {"mahalanobis": mahalanobis, "appearance": appearance}
-        scores = [
-            (value - self._ways[name][0]) * self._ways[name][1] for name, value in values.items()
-        ]
-        found = OODScores(
+        kl = log_var_distance = log_var_percentile = None
+        if log_var is not None:
+            kl, log_var_distance = self.kl(mu, log_var), self.log_var_distance(log_var)
+            log_var_percentile = self.percentile("log_var_distance", log_var_distance)
+        return OODScores(
             appearance=appearance,
             appearance_percentile=self.percentile("appearance", appearance),
             mahalanobis=mahalanobis,
             mahalanobis_percentile=self.percentile("mahalanobis", mahalanobis),
-            ood_score=max(scores),
+            ood_score=max(
+                (value - self._scales[name][0]) * self._scales[name][1]
+                for name, value in values.items()
+            ),
             is_ood=any(self.is_beyond(name, value) for name, value in values.items()),
-        )
-        if log_var is None:
-            return found
-        log_var_distance = self.log_var_distance(log_var)
-        return replace(
-            found,
-            kl=self.kl(mu, log_var),
+            kl=kl,
             log_var_distance=log_var_distance,
-            log_var_percentile=self.percentile("log_var_distance", log_var_distance),
+            log_var_percentile=log_var_percentile,
         )
 
 
@@ -287,7 +256,7 @@ def ood_detector_from_bundle(
 
 def missing_statistics(statistics: Mapping[str, npt.NDArray[Any]]) -> list[str]:
     """Name what `latents.npz` lacks, as that of an earlier motorVAE does."""
-    return [key for key in _KEYS if key not in statistics]
+    return [key for key in _shapes() if key not in statistics]
 
 
 def shrunk(covariance: Float64s, shrinkage: float) -> Float64s:
@@ -306,45 +275,55 @@ def _whitening(covariance: Float64s, ridge: Float64s) -> Float64s:
     return inverse
 
 
+def _shapes(
+    size: int = 0, levels: int = 0, looks: int = 0, references: int = 0
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each statistic, by what it is called in `latents.npz`."""
+    scalars = ("covariance_ridge", "covariance_shrinkage", "log_var_ridge", "quantile_count")
+    return {
+        "mean": (size,),
+        "covariance": (size, size),
+        **dict.fromkeys(("log_var_mean", "log_var_deviation"), (size,)),
+        "quantile_levels": (levels,),
+        **{f"{name}_quantiles": (levels,) for name in STATISTIC_NAMES},
+        **dict.fromkeys(scalars, ()),
+        **{f"{name}_{of}": () for name in ALARM_SHARES for of in ("excess", "effective_count")},
+        **dict.fromkeys(("appearance_mean", "appearance_deviation"), (looks,)),
+        "appearance_references": (references, looks),
+    }
+
+
 def _checked(statistics: Mapping[str, npt.NDArray[Any]], looks: int) -> dict[str, Float64s]:
     """Return the statistics as float64 once they fit each other and appearances of this size."""
     if missing := missing_statistics(statistics):
         raise BundleError(f"{STATISTICS} has no {sentence_list(missing)}: {_AGAIN}")
-    size, levels = statistics["mean"].size, statistics["quantile_levels"].size
-    shapes: dict[str, tuple[int, ...]] = {"quantile_levels": (levels,)}
-    shapes |= {f"{name}_quantiles": (levels,) for name in STATISTIC_NAMES}
-    shapes |= dict.fromkeys(("mean", "log_var_mean", "log_var_deviation"), (size,))
-    shapes |= dict.fromkeys(("appearance_mean", "appearance_deviation"), (looks,))
-    shapes["covariance"] = (size, size)
-    shapes["appearance_references"] = (len(np.atleast_1d(statistics[_ARRAYS[-1]])), looks)
+    levels = statistics["quantile_levels"].size
+    references = len(np.atleast_1d(statistics["appearance_references"]))
     found: dict[str, Float64s] = {}
-    for key in _KEYS:
-        values, expected = statistics[key], shapes.get(key, ())
+    for key, expected in _shapes(statistics["mean"].size, levels, looks, references).items():
+        values = statistics[key]
         if values.shape != expected or values.dtype.kind != "f" or not np.isfinite(values).all():
             raise BundleError(
                 f"{STATISTICS}: {key} is {values.dtype} {values.shape}, expected finite floats "
                 f"{expected}: {_AGAIN}"
             )
         found[key] = values.astype(np.float64)
-    for key in ("quantile_levels", *(f"{name}_quantiles" for name in STATISTIC_NAMES)):
-        if np.any(np.diff(found[key]) < 0):
-            raise BundleError(f"{STATISTICS}: {key} falls: {_AGAIN}")
-    if levels < 2 or (found["quantile_levels"][0], found["quantile_levels"][-1]) != (0, 1):
-        raise BundleError(f"{STATISTICS}: quantile_levels do not go from 0 to 1: {_AGAIN}")
-    if not np.all(found["log_var_deviation"] ** 2 + found["log_var_ridge"] > 0):
-        raise BundleError(f"{STATISTICS}: a log_var_deviation is 0: {_AGAIN}")
-    if TAIL_LEVEL not in found["quantile_levels"]:
-        raise BundleError(f"{STATISTICS}: quantile_levels lack {TAIL_LEVEL}: {_AGAIN}")
-    if not np.all(found["appearance_deviation"] > 0):
-        raise BundleError(f"{STATISTICS}: an appearance_deviation is 0: {_AGAIN}")
+    rising = ("quantile_levels", *(f"{name}_quantiles" for name in STATISTIC_NAMES))
     counts = ("quantile_count", "mahalanobis_effective_count", "appearance_effective_count")
-    if not (all(found[key] >= 1 for key in counts) and size and len(found[_ARRAYS[-1]])):
-        raise BundleError(f"{STATISTICS} is of no images: {_AGAIN}")
-    if not (
-        0 <= found["covariance_shrinkage"] <= 1
-        and all(found[f"{n}_excess"] >= 0 for n in ALARM_SHARES)
+    excesses = [found[f"{name}_excess"] for name in ALARM_SHARES]
+    ends = found["quantile_levels"][[0, -1]].tolist() if levels > 1 else []
+    log_var_spread = found["log_var_deviation"] ** 2 + found["log_var_ridge"]
+    shares_fit = 0 <= found["covariance_shrinkage"] <= 1 and min(excesses) >= 0
+    has_images = found["mean"].size and references and all(found[key] >= 1 for key in counts)
+    for fits, problem in (
+        *((np.all(np.diff(found[key]) >= 0), f"{key} falls") for key in rising),
+        (ends == [0, 1], "quantile_levels do not go from 0 to 1"),
+        (TAIL_LEVEL in found["quantile_levels"], f"quantile_levels lack {TAIL_LEVEL}"),
+        (np.all(log_var_spread > 0), "a log_var_deviation is 0"),
+        (np.all(found["appearance_deviation"] > 0), "an appearance_deviation is 0"),
+        (has_images, "it is of no images"),
+        (shares_fit, "covariance_shrinkage or an excess is out of range"),
     ):
-        raise BundleError(
-            f"{STATISTICS}: covariance_shrinkage or an excess is out of range: {_AGAIN}"
-        )
+        if not fits:
+            raise BundleError(f"{STATISTICS}: {problem}: {_AGAIN}")
     return found

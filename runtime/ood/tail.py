@@ -29,8 +29,8 @@ class Tail:
         levels: (Q,) rising, from 0 to 1, with `TAIL_LEVEL` among them.
         quantiles: (Q,) at these levels.
         mean_excess: Of the values above `TAIL_LEVEL`, over the quantile there.
-        effective_images: How many independent images tell as much as they do: the frames of one
-            stretch of video are nearly one image.
+        effective_images: How many independent images they are worth: the frames of one stretch of
+            video are nearly one image.
     """
 
     levels: Float64s
@@ -60,13 +60,6 @@ class Tail:
         equally likely, whatever the distribution.
         """
         return max(1 - level, 1 / (self.effective_images + 1))
-
-    def percentile(self, value: float) -> float:
-        """Return the share of the images with a smaller value, in percent.
-
-        Linear between the stored quantiles; 0 below the smallest and 100 beyond the largest.
-        """
-        return 100 * float(np.interp(value, self.quantiles, self.levels))
 
     @property
     def median(self) -> float:

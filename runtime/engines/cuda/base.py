@@ -40,11 +40,7 @@ class CudaGraph(Closing):
 
     @abc.abstractmethod
     def launch(self) -> None:
-        """Start the sequence on the layer's stream; returns before it is done.
-
-        Raises:
-            BackendError: The graph or its layer was closed, or no context is current.
-        """
+        """Start the sequence on the layer's stream; returns before it is done."""
 
 
 class CudaLayer(Closing):
@@ -53,21 +49,31 @@ class CudaLayer(Closing):
     A context belongs to a thread only while it is current there: whatever happens inside
     `current()` may happen on any thread, one at a time; all calls but `close` and `name` need it.
     Copies are between arrays of `pinned`, or C-contiguous parts of them, and the start of memory
-    of `allocate` that is large enough; anything else is a BackendError.
+    of `allocate` that is large enough. Anything else, and what the driver refuses, is a
+    BackendError with what was tried and the next step. Memory, events and graphs live until
+    `close`.
 
     A subclass for each package has the driver's calls, which `_call` makes and checks.
 
     Args:
-        name: The package that drives the GPU and its version.
+        name: The package that drives the GPU and its version, for reports.
         device: Number of the GPU as CUDA counts.
 
     Attributes:
-        name: The package that drives the GPU and its version, for reports.
         stream: The handle of the one stream (a `CUstream`), for an engine to be enqueued on.
-
-    Raises:
-        BackendError: There is no driver, it has no such device, or it refuses.
     """
+
+    _push: Callable[[], Any]
+    _pop: Callable[[], None]
+    _is_current: Callable[[], bool]
+    _new_memory: Callable[[int], Any]
+    _copy_in: Callable[[int, HostArray, int], Any]
+    _copy_out: Callable[[int, HostArray, int], Any]
+    _synchronize: Callable[[], Any]
+    _new_event: Callable[[], Any]
+    _record: Callable[[Any], Any]
+    _elapsed_ms: Callable[[Any, Any], Any]
+    _new_graph: Callable[[Callable[[], None]], CudaGraph]
 
     def __init__(self, name: str, device: int) -> None:
         self.name = name
@@ -96,16 +102,7 @@ class CudaLayer(Closing):
             self._pop()
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> HostArray:
-        """Return an array of zeros in page-locked memory; it lives until `close`.
-
-        Args:
-            shape: Its sizes, each 1 or more.
-            dtype: float32 or uint8.
-
-        Raises:
-            BackendError: There is no such memory left, the dtype is another, or no context is
-                current.
-        """
+        """Return an array of zeros, float32 or uint8, in page-locked memory."""
         self._check_open()
         kind = np.dtype(dtype)
         _check_dtype(kind)
@@ -123,11 +120,7 @@ class CudaLayer(Closing):
         return array
 
     def allocate(self, size_bytes: int) -> int:
-        """Return the address of new device memory; it lives until `close`.
-
-        Raises:
-            BackendError: There is no such memory left, or no context is current.
-        """
+        """Return the address of new device memory."""
         self._check_open()
         if size_bytes < 1:
             raise BackendError(f"{size_bytes} bytes of device memory hold nothing: give 1 or more")
@@ -150,16 +143,12 @@ class CudaLayer(Closing):
         self._call(doing, self._copy_out, device, host, address)
 
     def synchronize(self) -> None:
-        """Wait until the stream has done all that was started.
-
-        Raises:
-            BackendError: Something started earlier failed.
-        """
+        """Wait until the stream has done all that was started; raise where some of it failed."""
         self._check_open()
         self._call("waiting for the GPU", self._synchronize)
 
     def event(self) -> int:
-        """Return the number of a new event that keeps time; it lives until `close`."""
+        """Return the number of a new event that keeps time."""
         self._check_open()
         self._check_current("creating an event")
         self._events.append(self._call("creating an event", self._new_event))
@@ -171,17 +160,13 @@ class CudaLayer(Closing):
         self._call("recording an event", self._record, self._events[event])
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """Return the milliseconds between two events that the stream has passed.
-
-        Raises:
-            BackendError: One was not recorded, was recorded in `capture`, or lies ahead.
-        """
+        """Return the milliseconds between two events, recorded outside `capture` and passed."""
         self._check_open()
         events = self._events[start], self._events[end]
         return float(self._call("reading two events", self._elapsed_ms, *events))
 
     def capture(self, enqueue: Callable[[], None]) -> CudaGraph:
-        """Record what `enqueue` starts on the stream, without running it; lives until `close`.
+        """Record what `enqueue` starts on the stream, without running it.
 
         Raises:
             MissingDependencyError: cuda-bindings is not installed.
@@ -208,54 +193,15 @@ class CudaLayer(Closing):
 
     @abc.abstractmethod
     def _call(self, doing: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the driver; raise `_error` where it refuses.
-
-        Args:
-            doing: What is tried, with the values, such as "allocating 4096 bytes".
-            function: One of the package's, or one of the methods below without `doing`.
-            arguments: For `function`.
-        """
+        """Call the package's function, or a method below; raise `_error` where it refuses."""
 
     @abc.abstractmethod
     def _open(self, doing: str, device: int) -> None:
         """Start the driver, retain the GPU's primary context, and create the stream in it."""
 
     @abc.abstractmethod
-    def _push(self) -> Any: ...
-
-    @abc.abstractmethod
-    def _pop(self) -> None: ...
-
-    @abc.abstractmethod
-    def _is_current(self) -> bool: ...
-
-    @abc.abstractmethod
     def _new_pinned(self, doing: str, size_bytes: int) -> tuple[Any, Any]:
         """Return what to free later, and the memory as a buffer."""
-
-    @abc.abstractmethod
-    def _new_memory(self, size_bytes: int) -> Any: ...
-
-    @abc.abstractmethod
-    def _copy_in(self, device: int, host: HostArray, address: int) -> Any: ...
-
-    @abc.abstractmethod
-    def _copy_out(self, device: int, host: HostArray, address: int) -> Any: ...
-
-    @abc.abstractmethod
-    def _synchronize(self) -> Any: ...
-
-    @abc.abstractmethod
-    def _new_event(self) -> Any: ...
-
-    @abc.abstractmethod
-    def _record(self, event: Any) -> Any: ...
-
-    @abc.abstractmethod
-    def _elapsed_ms(self, start: Any, end: Any) -> Any: ...
-
-    @abc.abstractmethod
-    def _new_graph(self, enqueue: Callable[[], None]) -> CudaGraph: ...
 
     @abc.abstractmethod
     def _release(self) -> None:

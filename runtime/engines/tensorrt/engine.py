@@ -95,7 +95,6 @@ class TensorRTBackend(Backend):
                 inputs, outputs = self._tensors_of_engine()
                 name = f"{package.title} on {gpu_name} ({cuda.name})"
                 super().__init__(name, file, inputs, outputs)
-                self._smallest, self._largest = self._profile()
                 (self._input,) = self._ports(inputs)
                 self._results = self._ports(outputs)
         except BaseException:
@@ -119,7 +118,7 @@ class TensorRTBackend(Backend):
             if not self._rows:
                 raise BackendError(f"{self._file} has no run to repeat: run a batch first")
             with self._cuda.current():
-                return self._between_events()
+                return self._timed(self._cuda)
 
     def _run(self, batch: Batch) -> Arrays:
         results: dict[str, npt.NDArray[np.float32]] = {
@@ -181,11 +180,11 @@ class TensorRTBackend(Backend):
             )
 
     def _tensors_of_engine(self) -> tuple[Tensors, Tensors]:
-        """Return the engine's inputs and outputs, which must be those of a model's half."""
+        """Return inputs and outputs, which must be those of a model's half; note the profile."""
         trt, engine = self._package.trt, self._engine
         dtypes = {trt.float32: "float32", trt.uint8: "uint8"}
-        inputs: dict[str, tuple[str, tuple[Any, ...]]] = {}
-        outputs: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        inputs: Tensors = {}
+        outputs: Tensors = {}
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             kind = engine.get_tensor_dtype(name)
@@ -198,12 +197,9 @@ class TensorRTBackend(Backend):
                 f"{self._file} takes {inputs} and gives {outputs}, and an encoder or decoder has "
                 f"one input of float32 or uint8 and gives float32: {self.again}"
             )
+        smallest, _, largest = engine.get_tensor_profile_shape(next(iter(inputs)), 0)
+        self._smallest, self._largest = int(smallest[0]), int(largest[0])
         return inputs, outputs
-
-    def _profile(self) -> tuple[int, int]:
-        """Return the fewest and the most images that one run takes."""
-        smallest, _, largest = self._engine.get_tensor_profile_shape(self._input_name, 0)
-        return int(smallest[0]), int(largest[0])
 
     def _ports(self, tensors: Tensors) -> tuple[_Port, ...]:
         """Allocate memory for the largest batch, and let the engine use it."""
@@ -223,7 +219,13 @@ class TensorRTBackend(Backend):
             # A recorded graph holds for the shape that the context has.
             self._drop_graph()
             self._rows = self._runs = 0
-            self._set_rows(rows)
+            shape = (rows, *self._image_shape)
+            self._log.clear()
+            if not self._context.set_input_shape(self._input_name, shape):
+                raise EngineError(
+                    f"{self._file} refuses the shape {shape}: {self._log.said()}; build it "
+                    "again with another --batch"
+                )
             self._rows = rows
         if self._graph is None and self._captures and self._runs >= _RUNS_BEFORE_CAPTURE:
             try:
@@ -232,16 +234,6 @@ class TensorRTBackend(Backend):
                 self._captures = False
                 self.notes += (f"runs without a CUDA graph: {error}",)
         self._runs += 1
-
-    def _set_rows(self, rows: int) -> None:
-        """Set how many images the next runs take."""
-        shape = (rows, *self._image_shape)
-        self._log.clear()
-        if not self._context.set_input_shape(self._input_name, shape):
-            raise EngineError(
-                f"{self._file} refuses the shape {shape}: {self._log.said()}; build it "
-                "again with another --batch"
-            )
 
     def _enqueue(self, between: Callable[[], None] = lambda: None) -> None:
         """Start copies and kernels; `between` is called before the kernels and after them."""
@@ -258,9 +250,8 @@ class TensorRTBackend(Backend):
         for port in self._results:
             cuda.copy_out(port.host[: self._rows], port.device)
 
-    def _between_events(self) -> Mapping[str, float]:
-        """Start copies and kernels, and wait; see `repeat_timed`."""
-        cuda = self._cuda
+    def _timed(self, cuda: CudaLayer) -> Mapping[str, float]:
+        """See `repeat_timed`."""
         if not self._events:
             self._events = tuple(cuda.event() for _ in range(4))
         start, copied, computed, end = self._events
@@ -275,11 +266,11 @@ class TensorRTBackend(Backend):
         cuda.record(start)
         if self._graph is None:
             self._enqueue(border)
-            enqueue_ns = host_ns[2] - host_ns[1]
+            _, begin_ns, end_ns, _ = host_ns
         else:
-            before_ns = time.monotonic_ns()
+            begin_ns = time.monotonic_ns()
             self._graph.launch()
-            enqueue_ns = time.monotonic_ns() - before_ns
+            end_ns = time.monotonic_ns()
         cuda.record(end)
         cuda.synchronize()
         found = {"device": cuda.elapsed_ms(start, end)}
@@ -287,7 +278,7 @@ class TensorRTBackend(Backend):
             found["h2d"] = cuda.elapsed_ms(start, copied)
             found["compute"] = cuda.elapsed_ms(copied, computed)
             found["d2h"] = cuda.elapsed_ms(computed, end)
-        return {**found, "enqueue": enqueue_ns / NS_PER_MS}
+        return {**found, "enqueue": (end_ns - begin_ns) / NS_PER_MS}
 
     def _drop_graph(self) -> None:
         graph, self._graph = self._graph, None

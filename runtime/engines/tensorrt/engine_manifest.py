@@ -52,13 +52,13 @@ class PrecisionReport(StrictModel):
 
     Attributes:
         weights: Format to number of weights.
-        weights_from: Who told.
+        weights_from: Where that was read.
         outputs: Format to number of values that layers hand on for one image; the engine's own
             inputs and outputs, which are fixed by contract, do not count.
-        outputs_from: Who told.
+        outputs_from: Where that was read.
         multiplications: Format to number of multiplications for one image in convolutions, their
             transposes and matrix products; the wider format of a layer's two operands counts.
-        multiplications_from: Who told.
+        multiplications_from: Where that was read.
         asked: The same as the graph's own types have it; an engine may do otherwise.
     """
 
@@ -92,17 +92,13 @@ class PrecisionReport(StrictModel):
         """
         if not self.proves(precision):
             return "nothing of its precision can be read back from the finished engine"
+        share, least, of = min(self.shares(precision)), LEAST_SHARE, " of both"
         if precision == "int8":
-            return self._problem_with_int8()
-        if min(self.shares(precision)) < LEAST_SHARE:
-            return f"{self.sentence(precision)}, and the label needs {LEAST_SHARE:.0%} of both"
-        return None
-
-    def _problem_with_int8(self) -> str | None:
-        least = max(LEAST_INT8, LEAST_SHARE * _share(self.asked, "int8"))
-        if self.share_of_multiplications("int8") < least:
-            return f"{self.sentence('int8')}, and the label needs {least:.0%}"
-        return None
+            share, of = self.share_of_multiplications("int8"), ""
+            least = max(LEAST_INT8, LEAST_SHARE * _share(self.asked, "int8"))
+        if share >= least:
+            return None
+        return f"{self.sentence(precision)}, and the label needs {least:.0%}{of}"
 
     def sentence(self, precision: Precision) -> str:
         """Return the precision report as a clause."""
@@ -160,27 +156,24 @@ class EngineManifest(StrictModel):
         return GraphKey(self.graph, self.precision, self.variant)
 
     def mismatch(self, package: TensorRTPackage, gpu: Gpu, onnx_sha256: str) -> str | None:
-        """Return in a clause why the engine cannot be used here, or None where it can.
-
-        Args:
-            package: The package that would load it.
-            gpu: The GPU that would run it.
-            onnx_sha256: The graph that the bundle holds now.
-        """
+        """Return in a clause why this package and GPU cannot run it for this graph, or None."""
         if self.onnx_sha256 != onnx_sha256:
             return (
                 f"engine built from another {self.graph} (sha256 {self.onnx_sha256[:12]}..., and "
                 f"the bundle holds {onnx_sha256[:12]}...)"
             )
-        here = (package.name, package.version, this_platform())
+        platform_here = this_platform()
+        here = (package.name, package.version, platform_here)
         fits = here == (self.package, self.version, self.platform)
         if fits and gpu.compute_capability in self.compute_capabilities:
             return None
-        built_on = "" if self.platform == this_platform() else f" ({self.platform})"
+        there, now = "", ""
+        if self.platform != platform_here:
+            there, now = f" ({self.platform})", f" ({platform_here})"
         return (
             f"engine built for {title_of(self.package)} {self.version} on compute capability "
-            f"{', '.join(self.compute_capabilities)}{built_on}; this machine has {package.version} "
-            f"on {gpu.compute_capability}" + (f" ({this_platform()})" if built_on else "")
+            f"{', '.join(self.compute_capabilities)}{there}; this machine has {package.version} "
+            f"on {gpu.compute_capability}{now}"
         )
 
 

@@ -29,7 +29,6 @@ from .package import (
     TensorRTName,
     TensorRTPackage,
     import_tensorrt,
-    title_of,
 )
 
 _PRECISIONS: tuple[Precision, ...] = ("fp16", "int8", "fp32")
@@ -38,17 +37,11 @@ _PRECISIONS: tuple[Precision, ...] = ("fp16", "int8", "fp32")
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """An engine in memory that may be loaded here: it was checked, or has just been built here.
-
-    Attributes:
-        content: The engine.
-        entry: The graph that it was built from.
-        package: The package that built it.
-        gpu: The GPU of this machine.
-    """
+    """An engine in memory that may be loaded on this GPU: it was checked, or just built here."""
 
     content: bytes
     entry: GraphEntry
+    """The graph that it was built from."""
     package: TensorRTPackage
     gpu: Gpu
 
@@ -78,13 +71,9 @@ def unknown_in_engines(folder: Path) -> list[str]:
 
 
 def graphs_for_engines(bundle: Bundle, key: GraphKey) -> tuple[GraphEntry, ...]:
-    """Return the variants of a graph that engines are built from, leanest first.
+    """Return the variants of a part in a precision that engines are built from, leanest first.
 
     Of two files of one variant the one that is made for TensorRT counts.
-
-    Args:
-        bundle: Whose graphs.
-        key: Part and precision; whatever the rest.
     """
     found: dict[Variant, GraphEntry] = {}
     for entry in bundle.manifest.graphs:
@@ -121,16 +110,9 @@ def precisions_with_engine(
 def leanest_engine(
     bundle: Bundle, key: GraphKey, package: TensorRTName, outputs: Sequence[str] = ()
 ) -> GraphEntry:
-    """Return the graph whose engine does least of those that give what is asked for.
+    """Return the graph of a part in a precision whose engine does least and gives these outputs.
 
-    Args:
-        bundle: A checked bundle.
-        key: Part and precision; whatever the rest.
-        package: Whose engine.
-        outputs: What it must give; all that the part can give where left out.
-
-    Raises:
-        EngineFitError: There is none.
+    Where left out, these are all that the part can give. Raises EngineFitError where there is none.
     """
     for entry in graphs_with_engine(bundle, key, package):
         if entry.gives(outputs):
@@ -142,12 +124,10 @@ def leanest_engine(
 
 
 def usable_package(name: TensorRTName, gpu: Gpu | NoGpu) -> tuple[TensorRTPackage, Gpu]:
-    """Import a package that is to run engines here.
+    """Import a package that is to run engines here; see also `import_tensorrt`.
 
     Raises:
         EngineError: There is no GPU, or the package does not run on it.
-        MissingDependencyError: It is not installed.
-        BackendError: It is too old.
     """
     if isinstance(gpu, NoGpu):
         raise EngineError(
@@ -162,15 +142,9 @@ def usable_package(name: TensorRTName, gpu: Gpu | NoGpu) -> tuple[TensorRTPackag
 def check_engine(
     bundle: Bundle, entry: GraphEntry, package: TensorRTPackage, gpu: Gpu
 ) -> tuple[EngineManifest, EnginePlan]:
-    """Make sure that a bundle's engine is whole and was built for this machine, before it loads.
+    """Make sure that a graph's engine is whole and was built for this machine, before it loads.
 
     An engine built elsewhere ends in a cryptic error at best and in a crash at worst.
-
-    Args:
-        bundle: Where it lies.
-        entry: The graph that it must have been built from.
-        package: The package that is to load it.
-        gpu: The GPU of this machine.
 
     Returns:
         The engine manifest, and the engine with the very bytes that were checked.
@@ -180,38 +154,37 @@ def check_engine(
     """
     key = entry.key.for_any
     engine, manifest_path = key.engine_paths(bundle.folder, package.name)
-    again = _again(bundle, key.precision, package.name)
-    if not engine.is_file() or not manifest_path.is_file():
-        missing = manifest_path.name if engine.is_file() else engine.name
-        raise EngineFitError(f"{bundle.folder} has no {missing}: {again}")
     try:
-        engine_manifest = engine_manifest_from_json(manifest_path)
+        manifest, plan = _read(engine, manifest_path)
+        if (manifest.key, manifest.package) != (key, package.name):
+            found = f"{manifest.key.title} {manifest.package}"
+            raise EngineFitError(f"{manifest_path} describes {found}")
+        if problem := manifest.mismatch(package, gpu, entry.sha256):
+            raise EngineFitError(problem)
+        if problem := manifest.precision_report.problem_with(key.precision):
+            raise EngineFitError(f"{engine.name} is not {key.precision}: {problem}")
+        if len(plan) != manifest.engine.size_bytes:
+            raise EngineFitError(
+                f"{engine} has {len(plan)} bytes, and its engine manifest says "
+                f"{manifest.engine.size_bytes}"
+            )
+        if hashlib.sha256(plan).hexdigest() != manifest.engine.sha256:
+            raise EngineFitError(f"{engine} was altered after it was built")
     except EngineError as error:
+        again = _again(bundle, key.precision, package.name)
         raise EngineFitError(f"{error}: {again}") from error
-    if (engine_manifest.key, engine_manifest.package) != (key, package.name):
-        described = f"{engine_manifest.key.title} {engine_manifest.package}"
-        raise EngineFitError(f"{manifest_path} describes {described}: {again}")
-    if problem := engine_manifest.mismatch(package, gpu, entry.sha256):
-        raise EngineFitError(f"{problem}: {again}")
-    if problem := engine_manifest.precision_report.problem_with(key.precision):
-        raise EngineFitError(f"{engine.name} is not {key.precision}: {problem}: {again}")
+    return manifest, EnginePlan(plan, entry, package, gpu)
+
+
+def _read(engine: Path, manifest_path: Path) -> tuple[EngineManifest, bytes]:
+    for path in (engine, manifest_path):
+        if not path.is_file():
+            raise EngineFitError(f"{path.parent.parent} has no {path.name}")
+    manifest = engine_manifest_from_json(manifest_path)
     try:
-        plan = engine.read_bytes()
+        return manifest, engine.read_bytes()
     except OSError as error:
-        raise EngineFitError(f"cannot read {engine}: {error.strerror}: {again}") from error
-    if len(plan) != engine_manifest.engine.size_bytes:
-        raise EngineFitError(
-            f"{engine} has {len(plan)} bytes, and its engine manifest says "
-            f"{engine_manifest.engine.size_bytes}: {again}"
-        )
-    if hashlib.sha256(plan).hexdigest() != engine_manifest.engine.sha256:
-        raise EngineFitError(f"{engine} was altered after it was built: {again}")
-    return engine_manifest, EnginePlan(plan, entry, package, gpu)
-
-
-def no_engine(bundle: Bundle, part: Part, package: TensorRTName) -> str:
-    """Return in a clause that a bundle holds no engine of a package."""
-    return f"{bundle.folder} holds no {title_of(package)} engine of its {part}"
+        raise EngineFitError(f"cannot read {engine}: {error.strerror}") from error
 
 
 def _is_there(bundle: Bundle, key: GraphKey, package: TensorRTName) -> bool:

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: two packages with one API, passed around as a module."""
+"""TensorRT and TensorRT-RTX: two packages with one API."""
 
 from __future__ import annotations
 
@@ -17,18 +17,12 @@ OLDEST_TENSORRT = (10, 3)
 
 _WITHOUT = "do without engines (motorvae-export --engine none, elsewhere --backend onnx)"
 _OLDEST_PORTABLE = 80
-"""TensorRT-RTX builds for Ampere (8.0) and newer unless it is told one capability."""
+"""TensorRT-RTX builds for Ampere (8.0) and newer unless one capability is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRTPackage:
-    """One of the two packages, imported.
-
-    Attributes:
-        name: As users write it.
-        trt: The module.
-        version: What it says of itself.
-    """
+    """One of the two packages, imported: its name as users write it, the module, its version."""
 
     name: TensorRTName
     trt: Any
@@ -45,7 +39,7 @@ class TensorRTPackage:
         return f"{title_of(self.name)} {self.version}"
 
     def supported_capabilities(self) -> tuple[str, ...] | None:
-        """Return the compute capabilities that it builds for, or None where it does not tell."""
+        """Return the compute capabilities that it builds for, or None where it lists none."""
         if not self.is_rtx:
             return None
         members = self.trt.ComputeCapability.__members__
@@ -62,19 +56,18 @@ class TensorRTPackage:
         if isinstance(gpu, NoGpu):
             return gpu.reason
         supported = self.supported_capabilities()
-        if supported is not None and gpu.compute_capability not in supported:
-            return (
-                f"{self.title} does not list compute capability {gpu.compute_capability} "
-                f"({gpu.name})"
-            )
-        return None
+        if supported is None or gpu.compute_capability in supported:
+            return None
+        return (
+            f"{self.title} does not list compute capability {gpu.compute_capability} ({gpu.name})"
+        )
 
 
 class EngineLog:
-    """What the package said through its logger, to be quoted when a call fails.
+    """What the package logged, to be quoted when a call fails.
 
     Attributes:
-        logger: To be handed to a Builder, OnnxParser or Runtime; keep this object alive as long.
+        logger: For a Builder, OnnxParser or Runtime; keep this object alive as long.
         errors: What it called an error, in order.
     """
 
@@ -108,6 +101,13 @@ def title_of(name: TensorRTName) -> str:
     return "TensorRT-RTX" if name == "tensorrt-rtx" else "TensorRT"
 
 
+def _imported(module: str) -> Any:
+    trt = importlib.import_module(module)
+    if not hasattr(trt, "__version__"):  # an empty folder of that name imports, too
+        raise ImportError(f"{trt.__path__} holds no TensorRT")
+    return trt
+
+
 def import_tensorrt(name: TensorRTName) -> TensorRTPackage:
     """Import one of the packages.
 
@@ -117,43 +117,27 @@ def import_tensorrt(name: TensorRTName) -> TensorRTPackage:
     """
     module = name.replace("-", "_")
     try:
-        trt: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name == module:
-            raise _not_installed(name) from error
-        raise _does_not_load(name, error) from error
+        trt = _imported(module)
     except (ImportError, OSError) as error:
-        raise _does_not_load(name, error) from error
-    version = getattr(trt, "__version__", None)
-    if version is None:  # an empty folder of that name imports, too
-        raise _does_not_load(name, ImportError(f"{trt.__path__} holds no {title_of(name)}"))
-    package = TensorRTPackage(name, trt, str(version))
-    if not package.is_rtx and _major_minor(package.version) < OLDEST_TENSORRT:
+        if not isinstance(error, ModuleNotFoundError) or error.name != module:
+            cause = " ".join(str(error).split())
+            raise MissingDependencyError(
+                f"{name} is installed and does not load ({cause})",
+                fix=f"install it again together with its libraries, or {_WITHOUT}",
+            ) from error
+        if name == "tensorrt" and platform.machine() == "aarch64":
+            raise MissingDependencyError(
+                "TensorRT is not in this Python environment",
+                fix="on a Jetson it comes with JetPack, so make the environment with "
+                f"--system-site-packages, or {_WITHOUT}",
+            ) from error
+        raise missing_dependency(title_of(name), name, extra=name, instead=_WITHOUT) from error
+    package = TensorRTPackage(name, trt, str(trt.__version__))
+    numbers = tuple(int(part) for part in package.version.split(".")[:2])
+    if not package.is_rtx and numbers < OLDEST_TENSORRT:
         oldest = ".".join(map(str, OLDEST_TENSORRT))
         raise BackendError(
-            f"TensorRT {version} is older than {oldest}, which this motorVAE needs",
+            f"{package.title} is older than {oldest}, which this motorVAE needs",
             fix="upgrade it (JetPack 6.2 brings 10.3)",
         )
     return package
-
-
-def _not_installed(name: TensorRTName) -> MissingDependencyError:
-    if name == "tensorrt" and platform.machine() == "aarch64":
-        return MissingDependencyError(
-            "TensorRT is not in this Python environment",
-            fix="on a Jetson it comes with JetPack, so make the environment with "
-            f"--system-site-packages, or {_WITHOUT}",
-        )
-    return missing_dependency(title_of(name), name, extra=name, instead=_WITHOUT)
-
-
-def _does_not_load(name: TensorRTName, cause: Exception) -> MissingDependencyError:
-    said = " ".join(str(cause).split())
-    return MissingDependencyError(
-        f"{name} is installed and does not load ({said})",
-        fix=f"install it again together with its libraries, or {_WITHOUT}",
-    )
-
-
-def _major_minor(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2])

@@ -131,21 +131,21 @@ def test_what_decides_nothing_has_its_quantile_as_limit(
 ) -> None:
     detector = OODDetector(statistics, SIDE, ood_above=above)
     for name in set(STATISTIC_NAMES) - set(ALARM_SHARES):
-        assert detector.limit(name) == pytest.approx(limit)
+        assert detector.limits[name] == pytest.approx(limit)
     for name in STATISTIC_NAMES:
-        assert not detector.is_beyond(name, detector.limit(name))
-        assert detector.is_beyond(name, float(np.nextafter(detector.limit(name), 99)))
+        assert not detector.is_beyond(name, detector.limits[name])
+        assert detector.is_beyond(name, float(np.nextafter(detector.limits[name], 99)))
         assert detector.is_beyond(name, float("nan"))
 
 
 def test_both_distances_share_the_false_alarms_allowed(statistics: Statistics) -> None:
     detector = OODDetector(statistics, SIDE, ood_above=50)
     # Of 50 % in all, appearance has 40: at 60 % of images, 1/9 of the way from 50 to 95 %.
-    assert detector.limit("appearance") == pytest.approx(5 + 4.5 * (0.6 - 0.5) / 0.45)
-    assert detector.limit("mahalanobis") == pytest.approx(5 + 4.5 * (0.9 - 0.5) / 0.45)
+    assert detector.limits["appearance"] == pytest.approx(5 + 4.5 * (0.6 - 0.5) / 0.45)
+    assert detector.limits["mahalanobis"] == pytest.approx(5 + 4.5 * (0.9 - 0.5) / 0.45)
     assert detector.false_alarms == pytest.approx(0.5)
     default = OODDetector(statistics, SIDE)
-    assert default.limit("mahalanobis") > default.limit("appearance") > 10
+    assert default.limits["mahalanobis"] > default.limits["appearance"] > 10
     assert default.false_alarms == pytest.approx(0.001 + 2e-4 + 2 / 1001 - 0.0012, rel=0.01)
 
 
