@@ -16,7 +16,7 @@ from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import GraphKey, Precision, Variant
 from ...runtime.bundle.manifest import GraphReport
 from ...runtime.core.errors import BackendError
-from ...runtime.core.latency import NS_PER_MS
+from ...runtime.core.frame import NS_PER_MS
 from ...runtime.engines.base import Arrays, Backend, Batch
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, title_of
 from ..measure.case import Case, CudaGraph, GpuMode

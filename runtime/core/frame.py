@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Clock = Literal["driver", "packet", "host"]
+NS_PER_MS = 1e6
 DEFAULT_FPS = 30.0
 """Of what has no rate of its own."""
 

@@ -20,7 +20,7 @@ from ..core.errors import (
     EngineFitError,
     MissingDependencyError,
 )
-from ..core.latency import NS_PER_MS
+from ..core.frame import NS_PER_MS
 from .base import Backend, CpuRunner
 from .gpu_info import Gpu, NoGpu, find_gpu
 from .open import EngineRequest, open_engine

@@ -65,9 +65,12 @@ class LinesSink(Sink):
 
     def _write_whole(self, line: bytes) -> None:
         rest = memoryview(line)
-        with self._writing(self._cut_off):
+        try:
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
+        except OSError:
+            with self._writing(self._cut_off):  # only here, since every row comes this way
+                raise
         self._whole_bytes += len(line)
 
     def _cut_off(self) -> None:

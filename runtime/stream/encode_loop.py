@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import BackendError
-from ..core.latency import NS_PER_MS
+from ..core.frame import NS_PER_MS
 from ..core.row import Row
 from ..core.spec import ModelSpec
 from ..engines.base import Arrays, Backend

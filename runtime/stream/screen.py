@@ -6,18 +6,19 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from ..bundle.load import Bundle
 from ..core.command import print_remarks, print_sentence
-from ..core.latency import latency_table
 from ..sinks.base import STANDARD_OUTPUT
 from .options import StreamOptions
 from .run import Stream
+from .stats import Percentiles
 
 REFRESHES_PER_S = 2
 _RATED = 6
@@ -109,3 +110,14 @@ def print_summary(console: Console, stream: Stream) -> None:
         console.print(f"{report.rows} rows in {report.name}{unwritten}")
     if summary.stages:
         console.print(latency_table(summary.stages))
+
+
+def latency_table(stages: Mapping[str, Percentiles]) -> Table:
+    """Return a table of stages in milliseconds."""
+    table = Table("stage")
+    for heading in ("p50 ms", "p95 ms", "p99 ms", "max ms"):
+        table.add_column(heading, justify="right")
+    for stage, found in stages.items():
+        figures = (found.p50, found.p95, found.p99, found.max)
+        table.add_row(stage, *(f"{figure:.2f}" for figure in figures))
+    return table

@@ -22,7 +22,7 @@ from ...core.errors import (
     MissingDependencyError,
     OutputError,
 )
-from ...core.latency import NS_PER_MS
+from ...core.frame import NS_PER_MS
 from ..base import Arrays, Backend, Batch, Tensors
 from ..cuda.base import CudaGraph, CudaLayer, HostArray
 from .package import EngineLog, TensorRTPackage

@@ -10,20 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from motorvae.runtime.core.latency import StageTimes, latency_table, percentiles_of
-
-
-def test_percentiles_are_numpys_in_milliseconds() -> None:
-    samples = np.random.default_rng(0).integers(0, 10**9, 1000)
-    found = percentiles_of(samples.tolist())
-    assert found is not None
-    wanted = np.percentile(samples / 1e6, (50, 95, 99, 100))
-    assert (found.p50, found.p95, found.p99, found.max) == pytest.approx(tuple(wanted))
-    assert found.count == 1000
+from motorvae.runtime.stream.screen import latency_table
+from motorvae.runtime.stream.stats import StageTimes
 
 
 def test_nothing_measured_is_nothing_said() -> None:
-    assert percentiles_of([]) is None
     assert StageTimes().percentiles() == {}
 
 
