@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.cpu_threads import default_threads
-from .hardware import TrainingStep, prefers_channels_last
+from .hardware import timed_steps
 
 _ROUNDS = 4
 _CLEAR_ROUNDS, _CLEAR = 2, 1.5
@@ -62,15 +62,14 @@ def threads_by_trial(
         asked = torch.get_num_threads()
     every = asked or default_threads()
     images = min(batch_size, _MOST_IMAGES)
-    channels_last = prefers_channels_last(precision)
-    step = TrainingStep(spec, precision=precision, channels_last=channels_last, batch_size=images)
+    steps = timed_steps(spec, precision=precision, batch_size=images)
     torch.set_num_threads(every)
-    step.seconds()
+    next(steps)
     taken: dict[int, float] = dict.fromkeys([every] if asked or every == 1 else [1, every], 0.0)
     for number in range(1, _ROUNDS + 1):
         for threads, mean in taken.items():
             torch.set_num_threads(threads)
-            seconds = step.seconds() * batch_size / images
+            seconds = next(steps) * batch_size / images
             taken[threads] = mean + (seconds - mean) / number
         if number >= _CLEAR_ROUNDS and max(taken.values()) > _CLEAR * min(taken.values()):
             break

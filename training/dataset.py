@@ -75,10 +75,9 @@ def kind_of_data(data: str) -> Kind:
     """
     if data == "vehicles":
         return "vehicles"
-    path = Path(data)
-    if path.is_dir():
+    if Path(data).is_dir():
         return "folder"
-    if path.is_file():
+    if Path(data).is_file():
         return "video"
     raise SourceError(
         f"--data={data} does not exist: give a folder of images, a video file, or vehicles"
@@ -111,24 +110,18 @@ def prepare_data(
     names: list[str] = []
     digests: list[str] = []
     skipped = 0
-    try:
-        cache.mkdir(parents=True)
-        _check_room(cache, (expected or 0) * spec.image_size**2 + _SPARE_BYTES)
-        with (cache / IMAGES_NAME).open("wb") as file:
-            for name, luma in items:
-                if isinstance(luma, str):
-                    warn(f"skipped {name}: {luma}")
-                    skipped += 1
-                else:
-                    content = luma.tobytes()
-                    file.write(content)
-                    names.append(name)
-                    digests.append(hashlib.sha256(content).hexdigest())
-                progress(len(names) + skipped, expected)
-    except (OutputError, SourceError):
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write {cache}: {error.strerror}; make room there") from error
+    _check_room(cache.parent, (expected or 0) * spec.image_size**2 + _SPARE_BYTES)
+    with replaced_file(cache / IMAGES_NAME) as path, path.open("wb") as file:
+        for name, luma in items:
+            if isinstance(luma, str):
+                warn(f"skipped {name}: {luma}")
+                skipped += 1
+            else:
+                content = luma.tobytes()
+                file.write(content)
+                names.append(name)
+                digests.append(hashlib.sha256(content).hexdigest())
+            progress(len(names) + skipped, expected)
     if not names:
         raise DataError(
             f"nothing in --data={options.data} could be decoded ({skipped} skipped): "

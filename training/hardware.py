@@ -1,4 +1,4 @@
-"""What this machine is fast at: precision, memory layout, allocator, and how long a step takes."""
+"""What this machine is fast at: precision, memory layout, allocator, the time of a step."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return False
 
 
-def prefers_channels_last(precision: str) -> bool:
-    """Return whether training is faster with channels last: where convolutions are 16-bit."""
-    return precision != "32-true"
+def layout_of(precision: str) -> torch.memory_format:
+    """Return the faster memory layout: channels last where convolutions are 16-bit."""
+    return torch.contiguous_format if precision == "32-true" else torch.channels_last
 
 
 @contextlib.contextmanager
@@ -82,8 +82,8 @@ def release_freed_memory() -> None:
         malloc_trim(0)
 
 
-class TrainingStep:
-    """A whole training step on the CPU, to be timed: forward, loss, backward, Adam.
+def timed_steps(spec: ModelSpec, *, precision: str, batch_size: int) -> Iterator[float]:
+    """Make training steps on the CPU (forward, loss, backward, Adam), one each time it is asked.
 
     The model is a fresh one of the same sizes, as the time of a step does not depend on what was
     learned. The global random state is left alone.
@@ -91,46 +91,25 @@ class TrainingStep:
     Args:
         spec: Sizes of the model.
         precision: "32-true" or "bf16-mixed".
-        channels_last: Memory layout of the weights and activations.
         batch_size: Images in a step.
-    """
 
-    def __init__(
-        self, spec: ModelSpec, *, precision: str, channels_last: bool, batch_size: int
-    ) -> None:
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        with torch.random.fork_rng(devices=[]):
-            self._model = MotorVAE(spec).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-        self._optimizer = torch.optim.Adam(self._model.parameters())
-        self._generator = torch.Generator().manual_seed(0)
-        shape = (batch_size, 1, spec.image_size, spec.image_size)
-        self._images = torch.rand(shape, generator=self._generator).to(memory_format=layout)
-        self._bf16 = precision == "bf16-mixed"
-
-    def seconds(self) -> float:
-        """Make a step; return its wall-clock time in seconds."""
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
-            mu, log_var = self._model.encode(self._images)
-            reconstruction = self._model.decode(sample_latent(mu, log_var, self._generator))
-            loss = vae_loss(self._images, reconstruction, mu, log_var, beta=0.05)
-        self._optimizer.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        self._optimizer.step()
-        return time.perf_counter() - start
-
-
-def training_step_seconds(
-    spec: ModelSpec, *, precision: str, channels_last: bool, batch_size: int, steps: int
-) -> list[float]:
-    """Time `steps` training steps in a row; arguments as of `TrainingStep`.
-
-    Returns:
-        Wall-clock seconds of each step, in order; the caller discards the first ones as warm-up.
-        Images per second is `batch_size` over one.
+    Yields:
+        Wall-clock seconds of each step; the first ones are warm-up.
     """
     keep_freed_memory()
-    step = TrainingStep(
-        spec, precision=precision, channels_last=channels_last, batch_size=batch_size
-    )
-    return [step.seconds() for _ in range(steps)]
+    layout, generator = layout_of(precision), torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        model = MotorVAE(spec).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+    optimizer = torch.optim.Adam(model.parameters())
+    shape = (batch_size, 1, spec.image_size, spec.image_size)
+    images = torch.rand(shape, generator=generator).to(memory_format=layout)
+    while True:
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+            mu, log_var = model.encode(images)
+            reconstruction = model.decode(sample_latent(mu, log_var, generator))
+            loss = vae_loss(images, reconstruction, mu, log_var, beta=0.05)
+        optimizer.zero_grad()
+        loss.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        optimizer.step()
+        yield time.perf_counter() - start

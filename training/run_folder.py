@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
-from ..runtime.core.atomic_files import check_writable, replaced_file
+from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import save_document
 from ..runtime.core.errors import OutputError
 from .checkpoint import (
@@ -67,7 +67,6 @@ def new_run_folder(options: TrainOptions) -> Path:
     while folder.exists():
         number += 1
         folder = options.output / f"{name}-{number}"
-    check_writable(folder)
     try:
         folder.mkdir(parents=True)
     except OSError as error:

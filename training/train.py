@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
+from rich.progress import TimeRemainingColumn
 
 from ..runtime.core.command import print_sentence, stderr_console
 from ..runtime.core.documents import save_document
@@ -32,15 +33,15 @@ from .checkpoint import CONFIG_NAME, WEIGHTS_NAME, DataSummary, RunConfig, confi
 from .dataset import DataSet, data_from_cache, kind_of_data, prepare_data
 from .hardware import (
     keep_freed_memory,
+    layout_of,
     precision_from_options,
-    prefers_channels_last,
     release_freed_memory,
     threads_restored,
 )
 from .interrupt import RESUME_NAME, StopRequest, WholeFileIO, steps_saved
 from .loop.module import EpochRow, Interrupted, VAETraining
 from .loop.plan import Plan
-from .loop.progress import EpochBar, preparing
+from .loop.progress import EpochBar, progress_bar
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 from .run_folder import (
     CACHE_NAME,
@@ -65,22 +66,22 @@ class Outcome:
 
     Attributes:
         folder: The run's folder.
-        finished: False where the user stopped it; it can be resumed.
-        leads: This process is the one that writes and reports.
-        steps: Optimizer steps in all; of a stopped run, those that its files have.
         plan: What was to be done.
+        finished: False where the user stopped it; it can be resumed.
+        steps: Optimizer steps in all; of a stopped run, those that its files have.
         last: The last epoch that was completed, if any was.
-        result: What the run keeps, where this process finished it.
+        result: What the run keeps; None on all ranks but the first, and where it has not finished.
+        leads: This process is the one that writes and reports.
         early: It was finished before its goal, as `--finish` asks for.
     """
 
     folder: Path
-    finished: bool
-    leads: bool
-    steps: int
     plan: Plan
+    finished: bool
+    steps: int
     last: EpochRow | None
     result: Finished | None
+    leads: bool
     early: bool
 
 
@@ -108,7 +109,7 @@ def train(options: TrainOptions, *, new_goal: bool = False) -> Outcome:
     spec = spec_from_train_options(options)
     for name in ("lightning.pytorch", "lightning.fabric"):  # tips and inventories; warnings stay
         logging.getLogger(name).setLevel(logging.WARNING)
-    machine = _checked_trainer(options)
+    machine = _trainer(options)
     leads = machine.global_rank == 0
     if folder is None:
         kind_of_data(options.data)
@@ -155,12 +156,13 @@ def _prepared_run(
     """Make a new run's folder with its images and config, or leave nothing."""
     folder = new_run_folder(options)
     try:
-        with preparing(console) as progress:
+        with progress_bar(console, TimeRemainingColumn()) as bar:
+            task = bar.add_task("preparing images", total=None)
             prepare_data(
                 options,
                 spec,
                 folder / CACHE_NAME,
-                progress=progress,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
                 warn=lambda line: console.print(f"warning: {line}"),
             )
         data = data_from_cache(folder / CACHE_NAME)
@@ -230,11 +232,7 @@ def _joined_run(options: TrainOptions) -> Path:
 def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console) -> Outcome:
     """Train until the goal is reached, time is up, or the user stops it.
 
-    Args:
-        folder: The run's folder.
-        options: As given: the run's own, which its config has, may be more definite.
-        machine: A trainer of the same hardware.
-        console: For the user.
+    `options` are those given: the run's own, in its config, have a definite batch size.
     """
     stop, resume = StopRequest(console.print), folder / RESUME_NAME
     with stop.listening(), warnings.catch_warnings():
@@ -247,8 +245,10 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         plan = _plan(config.options, config.model, data, machine)
         callbacks: list[Callback] = [EpochBar(console), RunFiles(folder, console), stop]
         keep_freed_memory()
-        how = f"on {machine.world_size} {machine.strategy.root_device.type} devices"
-        if isinstance(machine.accelerator, CPUAccelerator) and machine.world_size == 1:
+        ranks = machine.world_size
+        kind = machine.strategy.root_device.type
+        how = f"on {ranks} {kind} device{'' if ranks == 1 else 's'}"
+        if isinstance(machine.accelerator, CPUAccelerator) and ranks == 1:
             trial = partial(
                 threads_by_trial,
                 config.model,
@@ -262,7 +262,12 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
                 chosen = trials.choose()
             plan, how = replace(plan, step_s=chosen.step_s), f"on {chosen.note}"
         if machine.global_rank == 0:
-            _announce(folder, plan, config, options, how=how, console=console)
+            skipped = f", {data.skipped} skipped" if data.skipped else ""
+            console.print(
+                f"{plan.train} training and {plan.held_out} held-out images{skipped}; "
+                f"{config.precision} {how}; {folder}"
+            )
+            print_sentence(console, _announcement(folder, plan, options))
         trainer = _trainer(
             options,
             precision=config.precision,
@@ -273,7 +278,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             config.model,
             plan,
             data,
-            channels_last=prefers_channels_last(config.precision),
+            layout=layout_of(config.precision),
             stop_asked=lambda: stop.asked,
             save=lambda: trainer.save_checkpoint(resume),
             finish=options.finish,
@@ -303,67 +308,32 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             finished = (folder / WEIGHTS_NAME).exists()
     return Outcome(
         folder,
-        finished,
-        trainer.is_global_zero,
-        module.schedule.at.step if finished else steps_saved(folder),
         plan,
-        module.history[-1] if module.history else None,
-        result,
+        finished,
+        steps=module.schedule.at.step if finished else steps_saved(folder),
+        last=module.history[-1] if module.history else None,
+        result=result,
+        leads=trainer.is_global_zero,
         early=options.finish,
     )
 
 
-def _announce(
-    folder: Path,
-    plan: Plan,
-    config: RunConfig,
-    options: TrainOptions,
-    *,
-    how: str,
-    console: Console,
-) -> None:
-    """Say what is about to happen, before the first step."""
-    skipped = f", {config.data.skipped} skipped" if config.data.skipped else ""
-    console.print(
-        f"{plan.train} training and {plan.held_out} held-out images{skipped}; "
-        f"{config.precision} {how}; {folder}"
-    )
+def _announcement(folder: Path, plan: Plan, options: TrainOptions) -> str:
+    """Return what is about to happen, before the first step."""
     if options.finish:
-        console.print("finishing with what was learned so far")
-        return
+        return "finishing with what was learned so far"
     done, resumed = steps_saved(folder), options.resume is not None
-    line = plan.announcement(asked=options.batch_size, done=done, resumed=resumed)
-    print_sentence(console, line)
+    return plan.announcement(asked=options.batch_size, done=done, resumed=resumed)
 
 
 def _trainer(
     options: TrainOptions,
     *,
-    precision: str,
+    precision: str = "32-true",
     logger: TensorBoardLogger | Literal[False] = False,
     callbacks: list[Callback] | None = None,
 ) -> Trainer:
-    return Trainer(
-        accelerator=options.accelerator,
-        devices=options.devices,
-        num_nodes=options.num_nodes,
-        strategy=options.strategy,
-        precision=cast("Literal['32-true', 'bf16-mixed', '16-mixed']", precision),
-        max_epochs=-1,  # the schedule says when it is over
-        logger=logger,
-        callbacks=callbacks,
-        plugins=[WholeFileIO()],
-        enable_checkpointing=callbacks is not None,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-    )
-
-
-def _checked_trainer(options: TrainOptions) -> Trainer:
-    """Build a trainer only to learn whether this machine has what was asked for.
+    """Build a trainer; without callbacks only to learn whether this machine has what it needs.
 
     Raises:
         ConfigError: It has not, or the strategy is one whose ranks we cannot keep in step.
@@ -373,7 +343,23 @@ def _checked_trainer(options: TrainOptions) -> Trainer:
         f"--num-nodes={options.num_nodes} --strategy={options.strategy}"
     )
     try:
-        trainer = _trainer(options, precision="32-true")
+        trainer = Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy=options.strategy,
+            precision=cast("Literal['32-true', 'bf16-mixed', '16-mixed']", precision),
+            max_epochs=-1,  # the schedule says when it is over
+            logger=logger,
+            callbacks=callbacks,
+            plugins=[WholeFileIO()],
+            enable_checkpointing=callbacks is not None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+        )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ConfigError(f"{asked}: {error}") from error
     if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.spec import ModelSpec
-from ...training.hardware import training_step_seconds
+from ...training.hardware import timed_steps
 from ..measure.case import EAGER, Case
 from ..measure.rounds import Laps, RoundPlan, interleaved
 
@@ -25,18 +27,16 @@ def training_cases(
             take a minute, and training never chooses bf16.
     """
 
-    def laps(precision: str, *, channels_last: bool) -> Laps:
+    def laps(precision: str) -> Laps:
         def lap() -> dict[str, int]:
-            *_, last_s = training_step_seconds(
-                spec, precision=precision, channels_last=channels_last, batch_size=batch, steps=2
-            )
+            _, last_s = islice(timed_steps(spec, precision=precision, batch_size=batch), 2)
             return {"step": round(last_s * 1e9)}
 
         return lap
 
-    timed: dict[Precision, Laps] = {"fp32": laps("32-true", channels_last=False)}
+    timed: dict[Precision, Laps] = {"fp32": laps("32-true")}
     if has_bf16:
-        timed["bf16"] = laps("bf16-mixed", channels_last=True)
+        timed["bf16"] = laps("bf16-mixed")
     samples = interleaved(timed, schedule)
     reason = "this processor has no bf16 arithmetic, and motorvae-train does not emulate it"
     plain = Case.planned(group="training", engine=EAGER, batch=batch)

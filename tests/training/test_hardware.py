@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.hardware import (
     cpu_has_bf16,
+    layout_of,
     precision_from_options,
-    prefers_channels_last,
     threads_restored,
-    training_step_seconds,
+    timed_steps,
 )
 
 
@@ -44,15 +45,13 @@ def test_auto_takes_bf16_only_where_the_hardware_has_it() -> None:
 
 
 def test_channels_last_goes_with_16_bit() -> None:
-    assert prefers_channels_last("bf16-mixed")
-    assert not prefers_channels_last("32-true")
+    assert layout_of("bf16-mixed") == torch.channels_last
+    assert layout_of("32-true") == torch.contiguous_format
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_steps_are_timed_one_by_one(spec: ModelSpec, precision: str) -> None:
-    seconds = training_step_seconds(
-        spec, precision=precision, channels_last=True, batch_size=4, steps=3
-    )
+    seconds = list(islice(timed_steps(spec, precision=precision, batch_size=4), 3))
     assert len(seconds) == 3
     assert min(seconds) > 0
 

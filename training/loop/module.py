@@ -84,7 +84,7 @@ class VAETraining(LightningModule):
         plan: Plan,
         data: DataSet,
         *,
-        channels_last: bool,
+        layout: torch.memory_format,
         stop_asked: Callable[[], bool],
         save: Callable[[], None],
         finish: bool = False,
@@ -95,7 +95,7 @@ class VAETraining(LightningModule):
             spec: Sizes of the model.
             plan: The goal and the batches.
             data: The images.
-            channels_last: Memory layout of weights and activations.
+            layout: Of weights and activations in memory.
             stop_asked: Whether the user wants to stop.
             save: Writes the resume file; called on every rank before `Interrupted` is raised.
             finish: Train no further; see `Schedule`.
@@ -104,8 +104,8 @@ class VAETraining(LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.options.seed)
             self.model = MotorVAE(spec)
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.model.to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stub lacks it
+        self._layout = layout
+        self.model.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
         self.plan, self.data = plan, data
         self.schedule = Schedule(plan.options, finish=finish)
         self.history: list[EpochRow] = []

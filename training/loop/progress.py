@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
 from .module import EpochRow, VAETraining
 
 
-@contextlib.contextmanager
-def preparing(console: Console) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar while images are decoded; gives the function that moves it."""
-    with _bar(console, TimeRemainingColumn()) as progress:
-        task = progress.add_task("preparing images", total=None)
-
-        def move(done: int, expected: int | None) -> None:
-            progress.update(task, completed=done, total=expected)
-
-        yield move
+def progress_bar(console: Console, *more: ProgressColumn) -> Progress:
+    """Return a bar that is shown on a terminal only, and gone when it is done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(12),
+        MofNCompleteColumn(),
+        *more,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 class EpochBar(Callback):
@@ -44,7 +36,7 @@ class EpochBar(Callback):
         """Open the epoch's bar."""
         self._close()
         if trainer.is_global_zero:
-            self._progress = _bar(self._console)
+            self._progress = progress_bar(self._console)
             batches = getattr(trainer.train_dataloader, "left", None)
             self._progress.add_task(_epoch(pl_module), total=batches)
             self._progress.start()
@@ -89,15 +81,3 @@ def line_from_row(row: EpochRow) -> str:
 def _epoch(module: LightningModule) -> str:
     assert isinstance(module, VAETraining)  # noqa: S101  # for the type checker
     return module.progress()
-
-
-def _bar(console: Console, *more: ProgressColumn) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(12),
-        MofNCompleteColumn(),
-        *more,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
