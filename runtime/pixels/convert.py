@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
-from .resize import WHITE, fitted_plane, levels_from_averages
+from .resize import WHITE, Luma, fitted_plane, levels_from_averages
 
 
-def luma_from_image(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def luma_from_image(image: npt.NDArray[Any]) -> Luma:
     """Return the 8-bit luma of an image: BT.601 weights, full range, alpha over white.
 
     Args:
@@ -46,7 +46,7 @@ def luma_from_image(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return image.astype(np.uint8, copy=False)
 
 
-def fitted_luma(luma: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
+def fitted_luma(luma: Luma, spec: ModelSpec) -> Luma:
     """Fit (H, W) uint8 luma to the model's square by averaging over areas.
 
     Returns:
@@ -58,7 +58,7 @@ def fitted_luma(luma: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.
 
 
 def input_from_luma(
-    luma: npt.NDArray[np.uint8], out: npt.NDArray[np.float32] | None = None
+    luma: Luma, out: npt.NDArray[np.float32] | None = None
 ) -> npt.NDArray[np.float32]:
     """Return uint8 luma of any shape times 1/255 as float32: in `out`, or in a new array."""
     if out is None:
@@ -67,7 +67,7 @@ def input_from_luma(
     return out
 
 
-def write_input(luma: npt.NDArray[np.uint8], out: npt.NDArray[Any]) -> None:
+def write_input(luma: Luma, out: npt.NDArray[Any]) -> None:
     """Write fitted luma, (S, S) uint8, into an encoder's input buffer of that shape.
 
     It stays uint8 for a graph that scales it itself; a float32 buffer gets [0, 1].

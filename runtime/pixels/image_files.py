@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ..core.errors import ImageError, SourceError, sentence_list
 from .convert import luma_from_image
 from .jpeg import JPEG_END, JPEG_START, jpeg_scan
+from .resize import Luma
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -28,11 +28,7 @@ def silence_opencv() -> None:
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Return every image file below `folder` in natural order (frame2 before frame10).
-
-    Raises:
-        SourceError: `folder` is not a folder, cannot be read, or holds no image file.
-    """
+    """Return every image file below `folder`, or raise SourceError where there is none."""
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder: name an existing folder of images")
     try:
@@ -57,7 +53,7 @@ def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
     return sorted(paths, key=key)
 
 
-def luma_from_file(path: Path) -> npt.NDArray[np.uint8]:
+def luma_from_file(path: Path) -> Luma:
     """Decode one image file to 8-bit luma; alpha goes over white, JPEG orientation is applied.
 
     Returns:

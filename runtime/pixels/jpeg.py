@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import simplejpeg
 
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
 from .convert import fitted_luma
+from .resize import Luma
 from .yuv import luma_from_doubtful_jpeg
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -24,7 +23,7 @@ _NO_CODE = b"\xff\x00" * 5
 """40 bits of ones: no code is all ones (ITU-T T.81, annex C), and libjpeg-turbo takes one for 0."""
 
 
-def luma_from_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+def luma_from_jpeg(data: bytes, spec: ModelSpec) -> Luma:
     """Turn a JPEG into fitted luma, (S, S) uint8, by FFmpeg where the quick decoder is in doubt.
 
     Raises:
@@ -36,7 +35,7 @@ def luma_from_jpeg(data: bytes, spec: ModelSpec) -> npt.NDArray[np.uint8]:
 
 def grey_from_jpeg(
     data: bytes, spec: ModelSpec, shape: tuple[int, int] | None = None
-) -> npt.NDArray[np.uint8] | None:
+) -> Luma | None:
     """Decode a JPEG's luma at the smallest scale that keeps the model's input exact.
 
     Args:
@@ -61,7 +60,7 @@ def grey_from_jpeg(
         if shape not in {None, (height, width)}:
             return None
         divisor = _divisor(height, width, spec)
-        grey: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+        grey: Luma = simplejpeg.decode_jpeg(
             data, "GRAY", min_height=height // divisor, min_width=width // divisor
         )
     except ValueError as error:

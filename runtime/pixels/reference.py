@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from ..core.spec import ModelSpec
 from .convert import luma_from_image
-from .resize import WHITE
+from .resize import WHITE, Luma
 
-Luma = npt.NDArray[np.uint8]
+Levels = npt.NDArray[np.float64]
 
 BT601_BGR = np.array([[0.114, 0.587, 0.299]])
 """Luma of full-range B, G and R (ITU-R BT.601-7, section 2.5.1)."""
@@ -36,49 +36,44 @@ def reference_luma(image: npt.NDArray[Any], spec: ModelSpec) -> Luma:
     luma = _square(luma, spec)
     if luma.shape == (side, side):
         return luma
-    shrunk = _averaged(luma, min(luma.shape[0], side), min(luma.shape[1], side))
-    grown = _interpolated(_interpolated(shrunk, side).T, side).T
-    fitted: Luma = np.rint(grown).astype(np.uint8)
+    levels = _averaged(luma, min(luma.shape[0], side), min(luma.shape[1], side))
+    for _ in range(2):  # one axis, then the other
+        size = len(levels)
+        centres = np.clip((np.arange(side) + 0.5) * size / side - 0.5, 0, size - 1)
+        levels = (levels if size == side else _rows_at(levels, centres)).T
+    fitted: Luma = np.rint(levels).astype(np.uint8)
     return fitted
 
 
 def _square(luma: Luma, spec: ModelSpec) -> Luma:
     """Crop to the square in the middle, or pad with white, where the fit is not to stretch."""
-    height, width = luma.shape
+    if spec.fit == "stretch":
+        return luma
+    side = min(luma.shape) if spec.fit == "crop" else max(luma.shape)
+    top, left = (abs(length - side) // 2 for length in luma.shape)
     if spec.fit == "crop":
-        square = min(height, width)
-        top, left = (height - square) // 2, (width - square) // 2
-        return luma[top : top + square, left : left + square]
-    if spec.fit == "pad":
-        square = max(height, width)
-        top, left = (square - height) // 2, (square - width) // 2
-        borders = ((top, square - height - top), (left, square - width - left))
-        return np.pad(luma, borders, constant_values=WHITE)
-    return luma
+        return luma[top : top + side, left : left + side]
+    square = np.full((side, side), WHITE, np.uint8)
+    square[top : top + luma.shape[0], left : left + luma.shape[1]] = luma
+    return square
 
 
-def _averaged(luma: Luma, height: int, width: int) -> npt.NDArray[np.float64]:
+def _averaged(luma: Luma, height: int, width: int) -> Levels:
     """Average over areas by a summed-area table (Crow, SIGGRAPH 1984); (height, width).
 
     Within a pixel the sum up to a point is bilinear, so that fractional coverage is exact.
     """
     sums = cv2.integral(luma, sdepth=cv2.CV_64F).astype(np.float64, copy=False)
-    for count in (height, width):  # one axis, then the other
+    for count in (height, width):
         size = len(sums) - 1
-        edges = np.arange(count + 1) * size / count
-        whole = np.minimum(edges.astype(np.int64), size - 1)
-        share = (edges - whole)[:, None]
-        at_edges = sums[whole] * (1 - share) + sums[whole + 1] * share
+        at_edges = _rows_at(sums, np.arange(count + 1) * size / count)
         sums = np.diff(at_edges, axis=0).T * (count / size)
     return sums
 
 
-def _interpolated(levels: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    """Interpolate the rows of (N, M) levels to a larger count; (count, M)."""
-    size = len(levels)
-    if size == count:
-        return levels
-    centres = np.clip((np.arange(count) + 0.5) * size / count - 0.5, 0, size - 1)
-    above = centres.astype(np.int64)
-    share = (centres - above)[:, None]
-    return levels[above] * (1 - share) + levels[np.minimum(above + 1, size - 1)] * share
+def _rows_at(table: Levels, places: Levels) -> Levels:
+    """Interpolate between the rows of a table; a place is a row's number and a fraction."""
+    above = np.minimum(places.astype(np.int64), max(0, len(table) - 2))
+    below = np.minimum(above + 1, len(table) - 1)
+    share = (places - above)[:, None]
+    return table[above] * (1 - share) + table[below] * share

@@ -13,6 +13,9 @@ from av.video.reformatter import VideoReformatter
 
 from ..core.spec import ModelSpec
 
+Luma = npt.NDArray[np.uint8]
+Averages = npt.NDArray[np.uint16]
+
 WHITE = 255
 PER_LEVEL = 256
 """Averages are uint16 and count so many parts of a level."""
@@ -36,8 +39,8 @@ def scaler_for(*key: int | str) -> VideoReformatter:
 
 
 def fitted_plane(
-    plane: npt.NDArray[np.uint8], spec: ModelSpec, shape: tuple[int, int], white: int = WHITE
-) -> npt.NDArray[np.uint16]:
+    plane: Luma, spec: ModelSpec, shape: tuple[int, int], white: int = WHITE
+) -> Averages:
     """Fit one plane of an image to the model's square by averaging over areas.
 
     Args:
@@ -75,11 +78,11 @@ def fitted_plane(
     return averaged(plane, side, side)
 
 
-def averaged(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint16]:
+def averaged(plane: Luma, height: int, width: int) -> Averages:
     """Average a plane over areas to a size, (height, width); an axis that grows is interpolated."""
     smaller = min(plane.shape[0], height), min(plane.shape[1], width)
     if smaller == plane.shape:
-        shrunk: npt.NDArray[np.uint16] = plane * np.uint16(PER_LEVEL)
+        shrunk: Averages = plane * np.uint16(PER_LEVEL)
     elif max(plane.shape[0] / smaller[0], plane.shape[1] / smaller[1]) <= LARGEST_RATIO:
         shrunk = area_averages(plane, *smaller)  # the axis that shrinks goes first
     else:
@@ -91,7 +94,7 @@ def averaged(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
     return grown.astype(np.uint16, copy=False)
 
 
-def area_averages(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint16]:
+def area_averages(plane: Luma, height: int, width: int) -> Averages:
     """Average a plane over areas by FFmpeg's scaler, with fractional coverage at their edges.
 
     The (H, W) uint8 plane must be larger than the result on one axis and at most `LARGEST_RATIO`
@@ -107,9 +110,7 @@ def area_averages(plane: npt.NDArray[np.uint8], height: int, width: int) -> npt.
     return averages.to_ndarray().astype(np.uint16, copy=False)
 
 
-def levels_from_averages(
-    averages: npt.NDArray[np.uint16], gain: float = 1.0
-) -> npt.NDArray[np.uint8]:
+def levels_from_averages(averages: Averages, gain: float = 1.0) -> Luma:
     """Multiply averages by `gain` and round to levels; what is brighter than white is white."""
     levels = cv2.convertScaleAbs(averages, alpha=gain / PER_LEVEL)
     return levels.astype(np.uint8, copy=False)

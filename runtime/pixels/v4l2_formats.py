@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..core.frame import Mode
 from ..core.spec import ModelSpec
 from .jpeg import luma_from_jpeg
+from .resize import Luma
 from .yuv import luma_from_limited
 
 _JPEG = {"MJPG", "JPEG"}
@@ -21,9 +22,7 @@ RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR
 """Formats of which luma is made here; by their four letters."""
 
 
-def luma_from_raw(
-    raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec
-) -> npt.NDArray[np.uint8] | None:
+def luma_from_raw(raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec) -> Luma | None:
     """Turn a frame as a camera delivers it into fitted luma.
 
     YUV is taken for limited range, BT.601, as OpenCV takes it when it converts.

@@ -6,17 +6,13 @@ import av
 import av.error
 import cv2
 import numpy as np
-import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
 from .convert import fitted_luma, luma_from_image
-from .resize import PER_LEVEL, WHITE, fitted_plane, levels_from_averages, scaler_for
-
-Plane = npt.NDArray[np.uint8]
-Averages = npt.NDArray[np.uint16]
+from .resize import PER_LEVEL, WHITE, Averages, Luma, fitted_plane, levels_from_averages, scaler_for
 
 LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 """What red and blue weigh in a frame's Y, by FFmpeg's number of its matrix (ITU-T H.273, table 4):
@@ -31,7 +27,7 @@ _CHROMA = {"yuv420p": (2, 2), "yuv422p": (1, 2), "yuv444p": (1, 1), "nv12": (2, 
 _EXACT = int(Interpolation.BILINEAR) | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT
 
 
-def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> Plane:
+def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> Luma:
     """Turn a decoded frame of any format into fitted luma, (S, S) uint8.
 
     It is BT.601 and full range whatever the video's are: levels 16 to 235 of limited-range video
@@ -59,7 +55,7 @@ def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> Plane:
     return _bt601_luma(y, cb, cr, weights, is_full=is_full)
 
 
-def luma_from_limited(y: Plane, spec: ModelSpec) -> Plane:
+def luma_from_limited(y: Luma, spec: ModelSpec) -> Luma:
     """Turn (H, W) limited-range BT.601 Y into fitted luma, (S, S) uint8.
 
     16 is black, 235 is white, and what is beyond them is as well.
@@ -70,12 +66,8 @@ def luma_from_limited(y: Plane, spec: ModelSpec) -> Plane:
     return levels_from_averages(np.maximum(averages, black) - black, gain)
 
 
-def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> Plane:
-    """Let FFmpeg decide on a JPEG that `grey_from_jpeg` leaves to it; (S, S) uint8.
-
-    Raises:
-        ImageError: FFmpeg finds it damaged, or finds no picture.
-    """
+def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> Luma:
+    """Let FFmpeg decide on a JPEG that `grey_from_jpeg` leaves to it, or raise ImageError."""
     codec = av.VideoCodecContext.create("mjpeg", "r")
     codec.options = {"err_detect": "crccheck+explode"}
     try:
@@ -87,20 +79,20 @@ def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> Plane:
     return luma_from_video_frame(frames[0], spec)
 
 
-def bgr_from_video_frame(frame: VideoFrame) -> Plane:
+def bgr_from_video_frame(frame: VideoFrame) -> Luma:
     """Convert a decoded frame of any format to (H, W, 3) uint8 BGR, exactly rather than fast."""
     scaler = scaler_for(frame.format.name, frame.height, frame.width, "bgr24")
     colour = scaler.reformat(frame, format="bgr24", interpolation=_EXACT, threads=1)
     return np.ascontiguousarray(colour.to_ndarray(), np.uint8)
 
 
-def _plane(frame: VideoFrame, number: int, height: int, width: int) -> Plane:
+def _plane(frame: VideoFrame, number: int, height: int, width: int) -> Luma:
     """Look at a plane where it lies; (height, width)."""
     plane = frame.planes[number]
     return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
 
 
-def _chroma(frame: VideoFrame, name: str) -> tuple[Plane, Plane]:
+def _chroma(frame: VideoFrame, name: str) -> tuple[Luma, Luma]:
     """Return the planes of Cb and Cr, each a whole fraction of the frame's size."""
     down, across = _CHROMA[name]
     height, width = -(-frame.height // down), -(-frame.width // across)
@@ -112,7 +104,7 @@ def _chroma(frame: VideoFrame, name: str) -> tuple[Plane, Plane]:
 
 def _bt601_luma(
     y: Averages, cb: Averages, cr: Averages, weights: tuple[float, float], *, is_full: bool
-) -> Plane:
+) -> Luma:
     """Make BT.601 luma of Y, Cb and Cr of another matrix; all (S, S), in 1/256 of a level.
 
     With R = Y + 2 (1 - Kr) Cr, B = Y + 2 (1 - Kb) Cb and Y = Kr R + Kg G + Kb B (ITU-T H.273,

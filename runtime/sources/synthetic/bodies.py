@@ -43,7 +43,7 @@ def sketch_from_factors(factors: VehicleFactors) -> Sketch:
     s = Sketch(factors, body.width)
     sill = _GROUND_CLEARANCE * wheel / factors.height * body.sill + body.lift
     for u in body.axles:
-        s.disc(u, wheel, wheel, UNDERSIDE, depth=1.0)
+        s.disc((u, wheel), wheel, UNDERSIDE, depth=1.0)
     floor = _box(0.08, 0.5 * wheel / factors.height, 0.92, 1.2 * wheel / factors.height)
     s.shape(floor, UNDERSIDE, depth=0.5)
     body.add_parts(
@@ -224,14 +224,13 @@ def _near_wheel(s: Sketch, u: float, sill: float) -> None:
     rear = [(u - outer, sill), (u - outer, side), (u - inner, top)]
     front = [(u + inner, top), (u + outer, side), (u + outer, sill)]
     s.shape([*rear, *front], _ARCH, radius=half_edge)
-    s.disc(u, wheel, wheel, _TYRE)
-    s.disc(u, wheel, _RIM_RADIUS * wheel, _RIM)
+    s.disc((u, wheel), wheel, _TYRE)
+    s.disc((u, wheel), _RIM_RADIUS * wheel, _RIM)
     for hole in range(_HOLES):
         angle = 2 * math.pi * hole / _HOLES - f.heading * f.x / wheel  # has rolled up to here
-        y = wheel + _HOLE_DISTANCE * wheel * math.sin(angle)
-        right = _HOLE_DISTANCE * wheel * math.cos(angle)
-        s.disc(u, y, _HOLE_RADIUS * wheel, PLASTIC, right=right)
-    s.disc(u, wheel, _HUB_RADIUS * wheel, _HUB)
+        across, up = (_HOLE_DISTANCE * wheel * turn for turn in (math.cos(angle), math.sin(angle)))
+        s.disc((u + across / f.length, wheel + up), _HOLE_RADIUS * wheel, PLASTIC)
+    s.disc((u, wheel), _HUB_RADIUS * wheel, _HUB)
 
 
 def _lower_body(s: Sketch, sill: float, paint: Paint, belt: float) -> None:

@@ -22,31 +22,18 @@ _LOOP_AT_MAX = 240
 
 @dataclass(frozen=True, slots=True)
 class SyntheticPlan:
-    """The query of `synthetic?key=value&...`; a frame's number is its tick of the clock.
+    """The query of `synthetic?key=value&...`; a frame's number is its tick of the clock."""
 
-    Attributes:
-        fps: Frames per second; None is as fast as they are read, without a clock.
-        seed: Which vehicles drive by.
-        size: Side of the image in pixels, a multiple of 32.
-        loop: After so many images they repeat, and none is drawn twice; None draws each anew.
-        frames: The camera ends after so many ticks.
-        drop: Frames that are not delivered.
-        freeze: Frames that show the picture of the frame before them.
-        damage: Frames that do not decode.
-        lose: The camera is gone from the first of these on, until the last one has passed.
-        stall: Nothing comes while these frames are due.
-    """
-
-    fps: float | None = DEFAULT_FPS
-    seed: int = 0
-    size: int = SYNTHETIC_SIZE
-    loop: int | None = None
-    frames: int | None = None
-    drop: Ranges = ()
-    freeze: Ranges = ()
-    damage: Ranges = ()
-    lose: Ranges = ()
-    stall: Ranges = ()
+    fps: float | None = DEFAULT_FPS  # None: as fast as they are read, without a clock
+    seed: int = 0  # which vehicles drive by
+    size: int = SYNTHETIC_SIZE  # side of the image in pixels, a multiple of 32
+    loop: int | None = None  # so many images repeat, and none is drawn twice; None: each anew
+    frames: int | None = None  # the camera ends after so many ticks
+    drop: Ranges = ()  # frames that are not delivered
+    freeze: Ranges = ()  # frames that show the picture of the frame before them
+    damage: Ranges = ()  # frames that do not decode
+    lose: Ranges = ()  # the camera is gone from the first of these on, until the last has passed
+    stall: Ranges = ()  # nothing comes while these frames are due
 
 
 def plan_from_query(query: str, *, fps: float | None = None) -> SyntheticPlan:

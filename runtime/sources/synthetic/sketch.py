@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 Point = tuple[float, float]
+_Corner = tuple[float, float, float]  # x, y, and how much of each edge its rounding may take
+_Image = npt.NDArray[np.uint8]
+_Points = npt.NDArray[np.int32]  # (N, 2)
 
 WHITE = 255
 # OpenCV's anti-aliased edges are half a pixel wide on either side; at twice the size that
@@ -49,37 +52,22 @@ _OCTAGON, _SQUARE = _ring(8), _ring(4)
 
 @dataclass(frozen=True, slots=True)
 class VehicleFactors:
-    """The true factors of an image. Lengths are in image sides; the ranges drawn are in `RANGES`.
+    """The true factors of an image; lengths are in image sides. `RANGES` holds what is drawn."""
 
-    Attributes:
-        body: `car`, `van`, `pickup` or `bus`.
-        heading: 1 drives to the right, -1 to the left.
-        length: From bumper to bumper.
-        height: From the ground to the roof.
-        cabin: 0 short to 1 long: coupe to estate, panel van to crew van, single to double cab;
-            how far a bus's windows reach down.
-        nose: 0 short to 1 long bonnet; how far a bus's windscreen leans back.
-        wheel: Radius of a wheel.
-        shade: Luma of the paint, 0 black to 1 white.
-        x: Middle of the vehicle, from the left; a part may be outside the image.
-        y: Ground line under the vehicle, from the top.
-        perspective: Turn towards the camera in radians: above 0 the front face shows, below 0
-            the rear face.
-        shadow: Darkness of the shadow, 0 none to 1 black.
-    """
-
-    body: str
-    heading: float
-    length: float
-    height: float
+    body: str  # car, van, pickup or bus
+    heading: float  # 1 drives to the right, -1 to the left
+    length: float  # from bumper to bumper
+    height: float  # from the ground to the roof
+    # 0 short to 1 long: coupe to estate, panel van to crew van, single to double cab; how far a
+    # bus's windows reach down.
     cabin: float
-    nose: float
-    wheel: float
-    shade: float
-    x: float
-    y: float
-    perspective: float
-    shadow: float
+    nose: float  # 0 short to 1 long bonnet; how far a bus's windscreen leans back
+    wheel: float  # radius
+    shade: float  # luma of the paint, 0 black to 1 white
+    x: float  # middle, from the left; a part may be outside the image
+    y: float  # ground line, from the top
+    perspective: float  # turn in radians: above 0 the front face shows, below 0 the rear face
+    shadow: float  # darkness, 0 none to 1 black
 
 
 class Sketch:
@@ -96,7 +84,7 @@ class Sketch:
 
     def __init__(self, factors: VehicleFactors, width: float) -> None:
         self.factors, self._width = factors, width
-        self._corners: list[tuple[float, float, float]] = []  # x, y, radius
+        self._corners: list[_Corner] = []
         self._starts: list[int] = []
         self._lumas: list[float] = []
         self._depths: list[float] = []
@@ -109,18 +97,9 @@ class Sketch:
         """Add a polygon; `radius` is how much of each edge a corner's rounding may take."""
         self._add([(*self._at(*corner), radius) for corner in corners], luma, depth)
 
-    def disc(
-        self,
-        u: float,
-        y: float,
-        radius: float,
-        luma: float,
-        *,
-        right: float = 0.0,
-        depth: float = 0.0,
-    ) -> None:
-        """Add a circle `y` above the ground and `right` in front of u."""
-        x = self._at(u, 0)[0] + right
+    def disc(self, centre: Point, radius: float, luma: float, *, depth: float = 0.0) -> None:
+        """Add a circle around a place given as u and the height above the ground."""
+        x, y = self._at(centre[0], 0)[0], centre[1]
         around = _OCTAGON if radius > _SMALL_DISC else _SQUARE
         ring = [(x + radius * across, y + radius * up, FULLY_ROUND) for across, up in around]
         self._add(ring, luma, depth)
@@ -136,10 +115,8 @@ class Sketch:
     def hull(self, profile: Sequence[tuple[float, float, float, float]], luma: float) -> None:
         """Add the one solid: a side view pushed from the near side to the far side.
 
-        Args:
-            profile: The side view's corners, clockwise when the front is at the right: u, v,
-                radius (above 0), and the luma of the surface from here to the next corner.
-            luma: Of the near side.
+        `profile` is clockwise when the front is at the right: u, v and radius (above 0) of each
+        corner, and the luma of the surface from there to the next one. The near side is of `luma`.
         """
         outline = [(*self._at(u, v), radius) for u, v, radius, _ in profile]
         self._add(outline, luma, 1.0)
@@ -147,12 +124,8 @@ class Sketch:
         self._add(outline, luma)
         self._skins = [skin for *_, skin in profile]
 
-    def image(self, size: int) -> npt.NDArray[np.uint8]:
-        """Paint the shadow and then every shape on white.
-
-        Returns:
-            (size, size) uint8 luma; exactly 255 where nothing was painted.
-        """
+    def image(self, size: int) -> _Image:
+        """Paint the shadow and then every shape on white; (size, size) uint8 luma."""
         factors, scale = self.factors, max(_OVERSAMPLING, math.ceil(_MIN_CANVAS / size))
         points, ends = self._projected(size * scale)
         # Only the rows that are reached get a canvas: fresh memory costs more than painting.
@@ -181,19 +154,16 @@ class Sketch:
     def _at(self, u: float, v: float) -> Point:
         return (u - 0.5) * self.factors.length, v * self.factors.height
 
-    def _add(
-        self, corners: list[tuple[float, float, float]], luma: float, depth: float = 0.0
-    ) -> None:
+    def _add(self, corners: list[_Corner], luma: float, depth: float = 0.0) -> None:
         self._starts.append(len(self._corners))
         self._corners.extend(corners)
         self._lumas.append(luma)
         self._depths.append(depth)
 
-    def _projected(self, side: int) -> tuple[npt.NDArray[np.int32], list[int]]:
+    def _projected(self, side: int) -> tuple[_Points, list[int]]:
         """Round and project all shapes at once, onto a canvas `side` pixels wide.
 
-        Returns:
-            (points, 2) int32 with `_SHIFT` fractional bits, and for each shape its points' end.
+        The points have `_SHIFT` fractional bits; for each shape the end of its points comes along.
         """
         factors = self.factors
         points, ends = _rounded(np.array(self._corners, np.float32), np.array(self._starts))
@@ -208,12 +178,7 @@ class Sketch:
         # A pixel's centre, not its corner, has whole coordinates.
         return np.rint((seen * side - 0.5) * (1 << _SHIFT)).astype(np.int32), ends.tolist()
 
-    def _paint_skins(
-        self,
-        canvas: npt.NDArray[np.uint8],
-        far: npt.NDArray[np.int32],
-        near: npt.NDArray[np.int32],
-    ) -> None:
+    def _paint_skins(self, canvas: _Image, far: _Points, near: _Points) -> None:
         """Paint the surfaces between the two sides that face us."""
         # From the middle of one corner's curve to the middle of the next one's.
         near, far = (np.concatenate([side, side[:_SAMPLES]]) for side in (near, far))
@@ -230,7 +195,7 @@ class Sketch:
             _fill(canvas, strip, self._skins[index])
 
 
-def _paint_shadow(canvas: npt.NDArray[np.uint8], factors: VehicleFactors, y: float) -> None:
+def _paint_shadow(canvas: _Image, factors: VehicleFactors, y: float) -> None:
     """Darken a soft patch of a white canvas around the ground line `y`, in place."""
     height, width = canvas.shape
     half_length, half_height = (
@@ -258,12 +223,9 @@ def _soft_edge(
 def _rounded(
     corners: npt.NDArray[np.float32], starts: npt.NDArray[np.int_]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int_]]:
-    """Replace each corner (x, y, radius) of closed polygons by a curve of `_SAMPLES` points.
+    """Replace each corner of closed polygons by a curve of `_SAMPLES` points, if it has a radius.
 
-    A corner of radius 0 stays one point.
-
-    Returns:
-        (points, 2) float32 in the corners' order, and for each polygon the end of its points.
+    Returns (points, 2) float32 in the corners' order, and for each polygon the end of its points.
     """
     places, radius = corners[:, :2], corners[:, 2]
     corner_ends = np.append(starts[1:], len(corners))
@@ -286,5 +248,5 @@ def _rounded(
     return curves[kept.ravel()], np.cumsum(kept.sum(axis=1))[corner_ends - 1]
 
 
-def _fill(canvas: npt.NDArray[np.uint8], outline: npt.NDArray[np.int32], luma: float) -> None:
+def _fill(canvas: _Image, outline: _Points, luma: float) -> None:
     cv2.fillPoly(canvas, [outline], (round(luma * WHITE),), cv2.LINE_AA, _SHIFT)
