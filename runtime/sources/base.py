@@ -18,19 +18,13 @@ RATE_TOLERANCE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class CaptureRequest:
-    """What is asked of a source beyond its name.
+    """What is asked of a source beyond its name."""
 
-    Attributes:
-        mode: Read back once it is set.
-        accept_mode: Take what comes where the mode is not honoured.
-        timeout_s: How long a connection may be silent.
-        spec: The model that frames are for: a source may deliver fitted luma, (S, S), in place of
-            full images. None: full images only.
-    """
-
-    mode: Mode = field(default_factory=Mode)
-    accept_mode: bool = False
-    timeout_s: float = 5.0
+    mode: Mode = field(default_factory=Mode)  # read back once it is set
+    accept_mode: bool = False  # take what comes where the mode is not honoured
+    timeout_s: float = 5.0  # how long a connection may be silent
+    # The model that frames are for: a source may deliver fitted luma, (S, S), in place of full
+    # images. None: full images only.
     spec: ModelSpec | None = None
 
     def check(self, name: str, got: Mode, *, advice: str = "ask for that") -> None:
@@ -58,22 +52,13 @@ AS_IT_COMES = CaptureRequest()
 
 
 class FrameSource(Closing):
-    """Frames in order, each with the facts of its grab. Close it, or use it in a `with` block.
+    """Frames in order, each with the facts of its grab. Close it, or use it in a `with` block."""
 
-    Attributes:
-        name: What to call the source in messages; never holds credentials.
-        live: As `SourceSpec` says: frames come by the clock, whether or not anybody reads them.
-        can_reconnect: Likewise: `close` and `reopen` are worth trying. False once it has ended
-            for good.
-        fps: Nominal frames per second, or None where the source has no rate.
-        expected: How many frames will come, or None where that is not known.
-    """
-
-    name: str = ""
-    live: bool = False
-    can_reconnect: bool = False
-    fps: float | None = None
-    expected: int | None = None
+    name: str = ""  # what to call the source in messages; never holds credentials
+    live: bool = False  # as `SourceSpec` says: frames come by the clock, read or not
+    can_reconnect: bool = False  # `reopen` is worth trying; False once it has ended for good
+    fps: float | None = None  # nominal frames per second; None where there is no rate
+    expected: int | None = None  # how many frames will come; None where that is not known
 
     def __init__(self, spec: SourceSpec) -> None:
         self.name, self.live, self.can_reconnect = spec.name, spec.live, spec.can_reconnect

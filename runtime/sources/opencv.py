@@ -1,17 +1,19 @@
-"""OpenCVSource: what all cameras share that OpenCV reads, by whatever API it reaches them."""
+"""OpenCVSource: what all cameras share that OpenCV reads; GStreamerSource, for its pipelines."""
 
 from __future__ import annotations
 
 import abc
 import math
+import re
 import time
+from dataclasses import asdict, replace
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import CameraError, ImageError
+from ..core.errors import CameraError, ConfigError, ImageError, MissingDependencyError
 from ..core.frame import Clock, Frame, Gap, Mode
 from ..pixels.image_files import silence_opencv
 from .base import CaptureRequest, FrameSource
@@ -20,6 +22,11 @@ from .timestamps import DriverClock
 
 _WAITED_NS = 1_000_000
 """A grab that returns sooner found a frame that lay there already."""
+CSI_WIDTH, CSI_HEIGHT, CSI_FPS = 1920, 1080, 30.0
+SHORT_SIDE = 256
+"""CSI frames are divided by the largest whole number that leaves their short side this long."""
+_NEWEST = "appsink drop=true max-buffers=1 sync=false"
+_TIMEOUTS_SINCE = (4, 7)
 
 
 class OpenCVSource(FrameSource):
@@ -90,14 +97,10 @@ class OpenCVSource(FrameSource):
             image = self._converted(image)
         except ImageError as error:
             return Gap(self._index - 1, error.clause(), captured_ns)
+        index, capture_ns = self._index - 1, delivered_ns - grabbed_ns
+        convert_ns = time.monotonic_ns() - delivered_ns
         return Frame(
-            image=image,
-            index=self._index - 1,
-            captured_ns=captured_ns,
-            grabbed_ns=grabbed_ns,
-            capture_ns=delivered_ns - grabbed_ns,
-            clock=clock,
-            convert_ns=time.monotonic_ns() - delivered_ns,
+            image, index, captured_ns, grabbed_ns, capture_ns, clock=clock, convert_ns=convert_ns
         )
 
     def close(self) -> None:
@@ -120,6 +123,49 @@ class OpenCVSource(FrameSource):
         return f"nothing came for {waited_s:.1f} s" if timed_out else "it stopped"
 
 
+class GStreamerSource(OpenCVSource):
+    """Frames of a GStreamer pipeline, stamped by this host right after the grab.
+
+    The spec gives the number of a CSI camera, or a pipeline as gst-launch-1.0 takes it, which ends
+    in an appsink, or in raw video. OpenCV before 4.7 knows no time-out here.
+
+    Raises:
+        MissingDependencyError: This OpenCV was built without GStreamer.
+    """
+
+    def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
+        pipeline = spec.location
+        if spec.kind == "csi":
+            named = {key: value for key, value in asdict(spec.mode).items() if value}
+            mode = replace(request.mode, **named)
+            pipeline, delivers = csi_pipeline(int(spec.location), mode)
+            request = replace(request, mode=delivers)
+        if not has_gstreamer(cv2.getBuildInformation()):
+            raise MissingDependencyError(
+                f"{spec.name} needs an OpenCV with GStreamer, and this one ({cv2.__version__}) was "
+                "built without it: use the system's (python3 -m venv --system-site-packages, then "
+                "pip uninstall opencv-python; see docs/jetson.md)"
+            )
+        self._pipeline = pipeline_with_sink(pipeline)
+        super().__init__(spec, request, advice="change the pipeline's caps")
+
+    def _open(self) -> cv2.VideoCapture:
+        version = tuple(int(part) for part in re.findall(r"\d+", cv2.__version__)[:2])
+        limits = []
+        if version >= _TIMEOUTS_SINCE:
+            for key in (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC):
+                limits += [key, round(self._request.timeout_s * 1000)]
+        capture = cv2.VideoCapture(self._pipeline, cv2.CAP_GSTREAMER, limits)
+        if not capture.isOpened():
+            capture.release()
+            raise CameraError(
+                "GStreamer does not start the pipeline",
+                context=f"cannot open {self.name}",
+                fix="try it with gst-launch-1.0, with fakesink in place of the appsink",
+            )
+        return capture
+
+
 def mode_of(capture: cv2.VideoCapture) -> Mode:
     """Read back how a camera delivers."""
     width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
@@ -131,3 +177,38 @@ def mode_of(capture: cv2.VideoCapture) -> Mode:
         fps=fps if math.isfinite(fps) and fps > 0 else None,
         fourcc=letters if letters and letters.isprintable() else None,
     )
+
+
+def has_gstreamer(build: str) -> bool:
+    """Return whether OpenCV's build information says that it opens GStreamer pipelines."""
+    return re.search(r"GStreamer:\s*YES", build) is not None
+
+
+def pipeline_with_sink(pipeline: str) -> str:
+    """Return a pipeline that ends where OpenCV takes frames: the newest one, at once."""
+    if re.search(r"(^|!)\s*appsink(\s|$)", pipeline):
+        return pipeline
+    return f"{pipeline.strip().removesuffix('!').rstrip()} ! videoconvert ! {_NEWEST}"
+
+
+def csi_pipeline(sensor: int, mode: Mode) -> tuple[str, Mode]:
+    """Return the pipeline of a Jetson's CSI camera, and the mode of the frames that it delivers.
+
+    The Jetson's own converter makes small grey frames; neither CPU nor OpenCV sees the large ones.
+    `mode` is the sensor's; a fourcc in it is a ConfigError.
+    """
+    if mode.fourcc:
+        raise ConfigError(f"fourcc={mode.fourcc!r}: csi:// delivers grey frames; leave it out")
+    width, height, fps = mode.width or CSI_WIDTH, mode.height or CSI_HEIGHT, mode.fps or CSI_FPS
+    divisor = max(1, min(width, height) // SHORT_SIDE)
+    small = Mode(width=_even(width / divisor), height=_even(height / divisor), fps=fps)
+    rate = f"{fps:g}/1" if fps == int(fps) else f"{round(fps * 1001)}/1001"
+    return (
+        f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),"
+        f"width={width},height={height},framerate={rate} ! nvvidconv ! "
+        f"video/x-raw,width={small.width},height={small.height},format=GRAY8 ! {_NEWEST}"
+    ), small
+
+
+def _even(pixels: float) -> int:
+    return max(2, round(pixels / 2) * 2)

@@ -23,28 +23,18 @@ SCHEMES = (*(f"{scheme}://" for scheme in URL_SCHEMES), "csi://", "gst:", SYNTHE
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """What a source is, and how its frames come: liveness is decided here and nowhere else.
+    """What a source is, and how its frames come: liveness is decided here and nowhere else."""
 
-    Attributes:
-        kind: What it is; a glob or a folder is `images`.
-        location: Index or path of a device, path, URL, pipeline, or number of a CSI camera. It
-            may hold a password and belongs in no message.
-        name: What to call it in messages; never holds credentials.
-        paths: Of images: the files in their order; their names are relative to `location`.
-        mode: Of a CSI camera: what was named with it.
-        plan: Of the synthetic camera: what it delivers.
-        realtime: A recording is played by the clock, as a camera would deliver it.
-        has_end: Of a URL, once connected: it announces an end, as a recording does that a web
-            server holds. None: not known yet.
-    """
-
-    kind: SourceKind
+    kind: SourceKind  # a glob or a folder is `images`
+    # Index or path of a device, path, URL, pipeline, or number of a CSI camera. It may hold a
+    # password and belongs in no message.
     location: str = field(repr=False)
-    name: str
-    paths: tuple[Path, ...] = ()
-    mode: Mode = field(default_factory=Mode)
-    plan: SyntheticPlan = field(default_factory=SyntheticPlan)
-    realtime: bool = False
+    name: str  # what to call it in messages; never holds credentials
+    paths: tuple[Path, ...] = ()  # of images: in their order; names are relative to `location`
+    mode: Mode = field(default_factory=Mode)  # of a CSI camera: what was named with it
+    plan: SyntheticPlan = field(default_factory=SyntheticPlan)  # of the synthetic camera
+    realtime: bool = False  # a recording is played by the clock, as a camera would deliver it
+    # Of a URL, once connected: it announces an end, as a recording on a web server does.
     has_end: bool | None = None
 
     @property

@@ -63,10 +63,6 @@ class MovingVehicles:
 
     Every four vehicles show all four bodies, and no two neighbours share one. What is seen is a
     pure function of the seed, the size and the time.
-
-    Args:
-        seed: Names the world; 0 or more.
-        size: S, the side of an image in pixels; a multiple of 32.
     """
 
     def __init__(self, seed: int = 0, size: int = 256) -> None:

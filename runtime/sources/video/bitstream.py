@@ -18,10 +18,7 @@ class BitstreamValidator:
 
     From a JPEG that lacks its scan FFmpeg makes a picture of what its memory last held, and where
     an H.264 frame is missing it predicts from a copy of another one; it says neither.
-
-    Args:
-        codec: FFmpeg's name of the codec; of others than `mjpeg` and `h264` nothing is known.
-        extradata: What the container holds about the codec.
+    Of other codecs nothing is known. `extradata` is what the container holds about the codec.
     """
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:

@@ -27,10 +27,7 @@ _TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
 _SAY_DURATION = {"matroska,webm", "flv"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
 _RTSP = {"rtsp_transport": "tcp", "fpsprobesize": "0"}
-_ADVICE = {
-    "url": "check the address and that the server runs",
-    "pipe": "check who writes to it",
-}
+_ADVICE = {"url": "check the address and that the server runs", "pipe": "check who writes to it"}
 _FOURCC = {
     "mjpeg": "MJPG",
     "h264": "H264",
@@ -70,12 +67,7 @@ class PipeReader(Closing):
 
 
 class Connection(Closing):
-    """An opened container.
-
-    Attributes:
-        container: As PyAV gives it.
-        stream: Its first video stream that moves.
-        mode: How it is said to deliver.
+    """An opened container, its first video stream that moves, and how that is said to deliver.
 
     Args:
         spec: Gives the path or the URL.
@@ -113,8 +105,15 @@ class Connection(Closing):
         if not moving:
             self.close()
             raise SourceError(f"{spec.name} holds no video stream: name a video file or stream")
-        self.stream = moving[0]
-        self.mode = _mode_of(self.stream)
+        self.stream: VideoStream = moving[0]
+        codec, rate = self.stream.codec_context, self.stream.average_rate
+        tag = codec.codec_tag.strip("\0 ")
+        self.mode = Mode(
+            width=codec.width or None,
+            height=codec.height or None,
+            fps=float(rate) if rate else None,
+            fourcc=_FOURCC.get(codec.codec.name) or (tag if tag.isprintable() else None) or None,
+        )
 
     @property
     def has_end(self) -> bool:
@@ -164,14 +163,3 @@ class Connection(Closing):
             alone = len(self.container.streams) == 1
             return duration / av.time_base if alone and duration is not None else None
         return (hours * 60 + minutes) * 60 + seconds
-
-
-def _mode_of(stream: VideoStream) -> Mode:
-    codec = stream.codec_context
-    tag = codec.codec_tag.strip("\0 ")
-    return Mode(
-        width=codec.width or None,
-        height=codec.height or None,
-        fps=float(stream.average_rate) if stream.average_rate else None,
-        fourcc=_FOURCC.get(codec.codec.name) or (tag if tag.isprintable() else None) or None,
-    )

@@ -30,27 +30,18 @@ class PacketLog:
 
     A codec that predicts frames from others carries damage on until the next key packet, and
     decoders do not say so.
-
-    Attributes:
-        count: How many packets arrived.
-        first_pts: The least of their time stamps.
-        end_pts: Where the last one to be shown ends.
-        damaged: Numbers of packets whose frames are not what was recorded.
-        missing: Time stamps of frames that were given up; one that comes after all is too late.
-
-    Args:
-        intra_only: No frame of this codec is predicted from another.
     """
 
     def __init__(self, *, intra_only: bool) -> None:
-        self._intra_only = intra_only
+        self._intra_only = intra_only  # no frame of this codec is predicted from another
         self._waiting: dict[int | None, Arrival] = {}
         self._gaps: list[tuple[float, int, str, int]] = []
         self._key = self._earlier_key = self._captured_ns = 0
         self._key_pts: int | None = None
-        self.count = self.first_pts = self.end_pts = 0
-        self.damaged: set[int] = set()
-        self.missing: set[int] = set()
+        self.count = 0  # how many packets arrived
+        self.first_pts = self.end_pts = 0  # the least time stamp, and where the last frame ends
+        self.damaged: set[int] = set()  # numbers of packets whose frames are not as recorded
+        self.missing: set[int] = set()  # time stamps of frames given up, should they come yet
 
     def arrived(self, packet: av.Packet[av.VideoStream], grabbed_ns: int) -> Arrival:
         """Note a packet that came at `grabbed_ns` on the monotonic clock, before its decoding."""

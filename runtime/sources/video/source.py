@@ -205,22 +205,20 @@ class VideoSource(FrameSource):
         done_ns = time.monotonic_ns()
         if spec is None:
             decoded_ns = done_ns
+        base = self._stream.time_base  # a frame that was flushed does not know it
+        media_s = None
+        if base and frame.pts is not None and not self.live:
+            media_s = float(frame.pts * base)
         return Frame(
             image=image,
             index=self._index - 1,
             captured_ns=origin.captured_ns,
             grabbed_ns=origin.grabbed_ns,
             capture_ns=decoded_ns - origin.grabbed_ns,
-            media_s=self._media_s(frame),
+            media_s=media_s,
             clock="packet",
             convert_ns=done_ns - decoded_ns,
         )
-
-    def _media_s(self, frame: VideoFrame) -> float | None:
-        base = self._stream.time_base  # a frame that was flushed does not know it
-        if self.live or frame.pts is None or not base:
-            return None
-        return float(frame.pts * base)
 
     def _gaps_before(self, order: float) -> Iterator[Gap]:
         for reason, captured_ns in self._log.gaps_before(order):

@@ -10,12 +10,12 @@ import pytest
 
 from motorvae.runtime.core.errors import ConfigError, MissingDependencyError
 from motorvae.runtime.core.frame import Mode
-from motorvae.runtime.sources.gstreamer import (
+from motorvae.runtime.sources.open import open_source
+from motorvae.runtime.sources.opencv import (
     csi_pipeline,
     has_gstreamer,
     pipeline_with_sink,
 )
-from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.sources.spec import name_of_pipeline
 
 TAIL = "appsink drop=true max-buffers=1 sync=false"
