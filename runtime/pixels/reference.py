@@ -76,4 +76,5 @@ def _rows_at(table: Levels, places: Levels) -> Levels:
     above = np.minimum(places.astype(np.int64), max(0, len(table) - 2))
     below = np.minimum(above + 1, len(table) - 1)
     share = (places - above)[:, None]
-    return table[above] * (1 - share) + table[below] * share
+    between: Levels = table[above] * (1 - share) + table[below] * share
+    return between
