@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -93,37 +93,11 @@ class Row:
     reconstruction: npt.NDArray[np.float32] | None = None
 
 
+_SCALARS = {"int": int, "float": float, "str": str, "bool": bool, "Status": str}
 COLUMNS: dict[str, type] = {
-    "index": int,
-    "captured_ns": int,
-    "age_ms": float,
-    "dropped": int,
-    "status": str,
-    "camera": str,
-    "clock": str,
-    "duplicate": bool,
-    "gap_ms": float,
-    "reason": str,
-    "media_s": float,
-    "name": str,
-    "capture_ms": float,
-    "convert_ms": float,
-    "wait_ms": float,
-    "encode_ms": float,
-    "emit_ms": float,
-    "kl": float,
-    "appearance": float,
-    "appearance_percentile": float,
-    "mahalanobis": float,
-    "mahalanobis_percentile": float,
-    "log_var_distance": float,
-    "log_var_percentile": float,
-    "ood_score": float,
-    "is_ood": bool,
-    "reconstruction_error": float,
-    "reconstruction_percentile": float,
-    "decode_ms": float,
-    "unwritten": int,
+    one.name: _SCALARS[kind]
+    for one in fields(Row)
+    if (kind := str(one.type).partition(" ")[0]) in _SCALARS
 }
 """Every scalar field with its type, in the order of a table's columns; `mu` comes after them."""
 
@@ -136,11 +110,8 @@ def facts_of(row: Row) -> dict[str, Any]:
 
     `age_ms` stays where it is null; `schema` says which version the keys are of.
     """
-    facts: dict[str, Any] = {}
-    for name in COLUMNS:
-        value = getattr(row, name)
-        if value is not None or name in ALWAYS:
-            facts[name] = value
+    values = ((name, getattr(row, name)) for name in COLUMNS)
+    facts = {name: value for name, value in values if value is not None or name in ALWAYS}
     if row.summary is not None:
         facts["summary"] = row.summary
     facts["schema"] = SCHEMA
