@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from ..runtime.core.atomic_files import check_replaceable_file, set_aside
-from ..runtime.core.command import Subcommand, run_subcommands, stderr_console
+from ..runtime.core.command import Command, CommandGroup, stderr_console
 from ..runtime.core.documents import save_document
 from ..runtime.core.errors import ConfigError, missing_dependency, next_command
 from .options import RunOptions, check_output
@@ -54,39 +53,8 @@ class ReportOptions:
     """Where the page goes, a .html file; its picture goes beside it, as .png."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run motorvae-bench; return its exit code."""
-    given = list(sys.argv[1:] if args is None else args)
-    command = shlex.join(("motorvae-bench", *([] if given[:1] == ["run"] else ["run"]), *given))
-    return run_subcommands(
-        {
-            "run": Subcommand(
-                "Time every engine, and the path from a frame to its latent.",
-                RunOptions,
-                lambda options: _run(options, command),
-            ),
-            "compare": Subcommand(
-                "Decide for each case of two results which is the faster one.",
-                CompareOptions,
-                _compare,
-            ),
-            "report": Subcommand(
-                "Draw a result as one HTML page that needs nothing else.",
-                ReportOptions,
-                _report,
-            ),
-        },
-        prog="motorvae-bench",
-        description="Measure this machine, compare two such results, or draw one.",
-        args=given,
-        hints={
-            "--bundle": "the bundle is --model in every command",
-            "--device": "every engine that this machine has is timed, and none is chosen here",
-        },
-    )
-
-
-def _run(options: RunOptions, command: str) -> None:
+def _run(options: RunOptions, args: Sequence[str]) -> None:
+    command = shlex.join(("motorvae-bench", "run", *args))
     picture = options.output.with_suffix(".png")
     check_output(options.output, ".json")
     check_replaceable_file(picture)
@@ -111,7 +79,7 @@ def _run(options: RunOptions, command: str) -> None:
         console.print(f"the earlier one is kept as {kept}; next: {compare}")
 
 
-def _compare(options: CompareOptions) -> None:
+def _compare(options: CompareOptions, *_: object) -> None:
     with _installed(extra="bench"):
         from .compare import check_regressions, compare_results  # noqa: PLC0415  # with psutil
         from .measure.result import load_result  # noqa: PLC0415
@@ -123,7 +91,7 @@ def _compare(options: CompareOptions) -> None:
     check_regressions(found)
 
 
-def _report(options: ReportOptions) -> None:
+def _report(options: ReportOptions, *_: object) -> None:
     check_output(options.output, ".html")
     with _installed(extra="bench"):
         from .measure.result import load_result  # noqa: PLC0415
@@ -141,3 +109,24 @@ def _installed(*, extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         package = (error.name or "a package").partition(".")[0].replace("_", "-")
         raise missing_dependency("benchmarking", package, extra=extra) from error
+
+
+main = CommandGroup(
+    "motorvae-bench",
+    "Measure this machine, compare two such results, or draw one.",
+    {
+        "run": Command(
+            RunOptions, _run, "Time every engine, and the path from a frame to its latent."
+        ),
+        "compare": Command(
+            CompareOptions, _compare, "Decide for each case of two results which is the faster one."
+        ),
+        "report": Command(
+            ReportOptions, _report, "Draw a result as one HTML page that needs nothing else."
+        ),
+    },
+    hints={
+        "--bundle": "the bundle is --model in every command",
+        "--device": "every engine that this machine has is timed, and none is chosen here",
+    },
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from ..runtime.bundle.load import load_bundle
 from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
-from ..runtime.core.command import Subcommand, run_subcommands, stderr_console
+from ..runtime.core.command import Command, CommandGroup, stderr_console
 from ..runtime.core.errors import (
     ConfigError,
     MeasurementError,
@@ -62,33 +61,7 @@ class GpuOptions:
     """Images through each engine, one at a time."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run motorvae-doctor; return its exit code."""
-    return run_subcommands(
-        {
-            "screen": Subcommand(
-                "Show what this machine has and what is missing.", ScreenOptions, _screen
-            ),
-            "cameras": Subcommand(
-                "List the cameras with the modes that they really deliver.",
-                CamerasOptions,
-                _cameras,
-            ),
-            "gpu": Subcommand(
-                "Build engines for this GPU, verify and time them.", GpuOptions, _gpu
-            ),
-        },
-        prog="motorvae-doctor",
-        description="Show what this machine has and what it can do.",
-        args=args,
-        hints={
-            "--bundle": "the bundle is --model in every command",
-            "--device": "motorvae-doctor gpu and motorvae-doctor cameras look at each",
-        },
-    )
-
-
-def _screen(options: ScreenOptions) -> int:
+def _screen(options: ScreenOptions, *_: object) -> int:
     with stderr_console().status("looking at this machine"):
         screen = examine_machine(options.model)
     if options.json:
@@ -98,7 +71,7 @@ def _screen(options: ScreenOptions) -> int:
     return 1 if screen.titles("FAILED") else 0
 
 
-def _cameras(options: CamerasOptions) -> int:
+def _cameras(options: CamerasOptions, *_: object) -> int:
     if not 0 < options.seconds <= _MOST_SECONDS:
         raise ConfigError(
             f"--seconds {options.seconds:g}: take more than 0 and at most {_MOST_SECONDS}"
@@ -117,7 +90,7 @@ def _stdout_console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def _gpu(options: GpuOptions) -> int:
+def _gpu(options: GpuOptions, *_: object) -> int:
     if options.output.suffix != ".json":
         raise ConfigError(f"--output {options.output}: name a file that ends in .json")
     if options.frames < 1:
@@ -161,6 +134,24 @@ def _gpu(options: GpuOptions) -> int:
     )
     return 0 if result.passed else 1
 
+
+main = CommandGroup(
+    "motorvae-doctor",
+    "Show what this machine has and what it can do.",
+    {
+        "screen": Command(
+            ScreenOptions, _screen, "Show what this machine has and what is missing."
+        ),
+        "cameras": Command(
+            CamerasOptions, _cameras, "List the cameras with the modes that they really deliver."
+        ),
+        "gpu": Command(GpuOptions, _gpu, "Build engines for this GPU, verify and time them."),
+    },
+    hints={
+        "--bundle": "the bundle is --model in every command",
+        "--device": "motorvae-doctor gpu and motorvae-doctor cameras look at each",
+    },
+)
 
 if __name__ == "__main__":
     sys.exit(main())

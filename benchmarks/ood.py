@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ from ..runtime.bundle.graph_key import GraphKey
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import VERIFICATION_IMAGES
 from ..runtime.core.atomic_files import set_aside
-from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.command import Command, stderr_console
 from ..runtime.core.documents import arrays_from_npz, save_document
 from ..runtime.core.errors import BundleError
 from ..runtime.core.spec import ModelSpec, StrictModel
@@ -149,18 +149,7 @@ class SeparationResult(StrictModel):
     kinds: tuple[Kind, ...]
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the benchmark; return its exit code."""
-    return run_command(
-        OODOptions,
-        _measure,
-        prog="python -m motorvae.benchmarks.ood",
-        description="Measure how well the statistics of a bundle separate known images.",
-        args=args,
-    )
-
-
-def _measure(options: OODOptions) -> None:
+def _measure(options: OODOptions, *_: object) -> None:
     check_output(options.output, ".json")
     load_start = load_now()
     console = stderr_console()
@@ -321,6 +310,13 @@ def _named(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     return (name, path) if equals and not Path(text).exists() else (Path(text).name, text)
 
+
+main = Command(
+    OODOptions,
+    _measure,
+    "Measure how well the statistics of a bundle separate known images.",
+    prog="python -m motorvae.benchmarks.ood",
+)
 
 if __name__ == "__main__":
     sys.exit(main())

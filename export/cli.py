@@ -15,7 +15,7 @@ from ..runtime.bundle.graph_key import ENGINES, PARTS, TARGETS, Part, Precision
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import HELD_OUT, MANIFEST, GraphReport
 from ..runtime.core.atomic_files import sha256_of
-from ..runtime.core.command import run_command, stderr_console
+from ..runtime.core.command import Command, stderr_console
 from ..runtime.core.errors import (
     BundleError,
     CheckpointError,
@@ -46,20 +46,7 @@ if TYPE_CHECKING:
 NAMES: dict[Precision, str] = {"fp16": "FP16", "bf16": "bf16", "int8": "INT8"}
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run motorvae-export; return its exit code."""
-    return run_command(
-        ExportOptions,
-        _export,
-        prog="motorvae-export",
-        description="Export a training run as verified ONNX graphs and TensorRT engines.",
-        args=args,
-        positional=("--checkpoint",),
-        hints={"--device": "--engine chooses what engines are built for"},
-    )
-
-
-def _export(options: ExportOptions) -> None:
+def _export(options: ExportOptions, *_: object) -> None:
     run_export(options, stderr_console())
 
 
@@ -326,6 +313,15 @@ def _missing(
     package = (error.name or "a package").partition(".")[0].replace("_", "-")
     return missing_dependency(feature, package, extra=extra, instead=instead)
 
+
+main = Command(
+    ExportOptions,
+    _export,
+    "Export a training run as verified ONNX graphs and TensorRT engines.",
+    prog="motorvae-export",
+    positional=("--checkpoint",),
+    hints={"--device": "--engine chooses what engines are built for"},
+)
 
 if __name__ == "__main__":
     sys.exit(main())

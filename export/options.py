@@ -10,6 +10,7 @@ import tyro
 
 from ..runtime.bundle.graph_key import TARGETS, Precision, Target
 from ..runtime.bundle.manifest import HELD_OUT
+from ..runtime.core.command import ValuesLike
 from ..runtime.core.errors import ConfigError
 from .tensorrt.add_engines import EngineChoice
 
@@ -49,7 +50,9 @@ class ExportOptions:
     bf16: bool = False
     """Let OpenVINO compute the float32 graphs in bf16. Needs a processor that does."""
     int8: Annotated[
-        tuple[str, ...] | None, tyro.conf.arg(metavar="[{onnx,openvino,tensorrt} ...]")
+        tuple[str, ...] | None,
+        tyro.conf.arg(metavar="[{onnx,openvino,tensorrt} ...]"),
+        ValuesLike("onnx|openvino|tensorrt", is_path=True),
     ] = None
     """Add INT8 graphs, one set for each engine that is named: onnx, openvino and tensorrt, or with
     none named all three. A set that does not pass is left out, with exit code 1."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +13,8 @@ import tyro
 from rich.progress import Progress
 
 from .bundle.load import load_bundle
-from .core.command import print_remarks, print_sentence, run_command, stderr_console
-from .core.errors import SourceError
+from .core.command import Command, print_remarks, print_sentence, stderr_console
+from .core.errors import SourceError, UsageError
 from .core.lifecycle import stopping_on_signals
 from .engines.open import EngineRequest
 from .engines.select import Rebuild, SelectedEngine
@@ -40,47 +39,9 @@ class EncodeOptions:
     """Which engine runs."""
 
 
-def stream_main(args: Sequence[str] | None = None, rebuild: Rebuild | None = None) -> int:
-    """Run motorvae-stream; return its exit code. `rebuild` is what `--rebuild` calls."""
-    return run_command(
-        StreamOptions,
-        lambda options: _stream(options, rebuild),
-        prog="motorvae-stream",
-        description="Stream a camera, video or folder through the encoder to latent rows.",
-        args=args,
-        positional=("--camera", "--source"),
-        hints={
-            "--bundle": "the bundle is named with --model",
-            "--weights": "the bundle is named with --model",
-            "--device": "a camera is named without an option or with --camera, and where the "
-            "encoder runs with --backend or --provider",
-            "--imgsz": "the model has one size; the camera's is asked for with --width, --height",
-        },
-    )
-
-
-def encode_main(args: Sequence[str] | None = None, rebuild: Rebuild | None = None) -> int:
-    """Run motorvae-encode; return its exit code. `rebuild` is what `--rebuild` calls."""
-    return run_command(
-        EncodeOptions,
-        lambda options: _encode(options, rebuild),
-        prog="motorvae-encode",
-        description="Encode a folder of images or a video to one .npz file.",
-        args=args,
-        positional=("--data", "--source"),
-        hints={
-            "--bundle": "the bundle is named with --model",
-            "--device": "where the encoder runs is chosen with --backend or --provider",
-        },
-    )
-
-
-def _stream(options: StreamOptions, rebuild: Rebuild | None) -> None:
+def _stream(options: StreamOptions, *_: object, rebuild: Rebuild | None = None) -> None:
     if not options.camera:
-        sys.stderr.write(
-            "motorvae-stream: no camera: name one such as 0, a file, a URL, or synthetic\n"
-        )
-        raise SystemExit(2)
+        raise UsageError("no camera: name one such as 0, a file, a URL, or synthetic")
     from .stream.run import Stream  # noqa: PLC0415  # --help needs none of it
     from .stream.screen import live_status, print_start, print_summary  # noqa: PLC0415  # as above
 
@@ -105,7 +66,7 @@ def _stream(options: StreamOptions, rebuild: Rebuild | None) -> None:
             gc.unfreeze()
 
 
-def _encode(options: EncodeOptions, rebuild: Rebuild | None) -> None:
+def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) -> None:
     check_npz(options.output)
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
@@ -130,8 +91,8 @@ def _encode(options: EncodeOptions, rebuild: Rebuild | None) -> None:
             rebuild=rebuild,
             watch=watch,
         )
-    ((name, choice, told),) = opened
-    for note in choice.backend.notes[told:]:
+    ((name, choice, printed),) = opened
+    for note in choice.backend.notes[printed:]:
         console.print(note)
     kept = encoded.save(options.output)
     console.print(f"{len(encoded.names)} latents of {name} in {options.output}")
@@ -144,3 +105,31 @@ def _encode(options: EncodeOptions, rebuild: Rebuild | None) -> None:
             f"{len(encoded.gaps)} of {len(encoded.names) + len(encoded.gaps)} did not decode "
             f"and have no latent; the others are in {options.output}"
         )
+
+
+stream_main = Command(
+    StreamOptions,
+    _stream,
+    "Stream a camera, video or folder through the encoder to latent rows.",
+    prog="motorvae-stream",
+    positional=("--camera", "--source"),
+    hints={
+        "--bundle": "the bundle is named with --model",
+        "--weights": "the bundle is named with --model",
+        "--device": "a camera is named without an option or with --camera, and where the "
+        "encoder runs with --backend or --provider",
+        "--imgsz": "the model has one size; the camera's is asked for with --width, --height",
+    },
+)
+encode_main = Command(
+    EncodeOptions,
+    _encode,
+    "Encode a folder of images or a video to one .npz file.",
+    prog="motorvae-encode",
+    positional=("--data", "--source"),
+    hints={
+        "--bundle": "the bundle is named with --model",
+        "--device": "where the encoder runs is chosen with --backend or --provider",
+    },
+)
+"""These cannot `--rebuild` an engine; `motorvae.commands` gives both the function that does."""

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from functools import partial
 from typing import TYPE_CHECKING
 
-from ..runtime.core.command import (
-    INTERRUPTED,
-    parsed_options,
-    positional_from_options,
-    run_command,
-    stderr_console,
-)
+from ..runtime.core.command import Command, stderr_console
 from ..runtime.core.errors import ConfigError, missing_dependency, next_command
+from ..runtime.core.lifecycle import INTERRUPTED
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 
 if TYPE_CHECKING:
@@ -28,26 +21,9 @@ OPENMP_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIB
 OVERFITTED = 0.01
 """Share by which the held-out total must have risen, and the training total fallen, to be called
 overfitting; less is noise."""
-_PROG = "motorvae-train"
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run `motorvae-train` and return its exit code (130 after Ctrl-C)."""
-    given = list(sys.argv[1:] if args is None else args)
-    return run_command(
-        TrainOptions,
-        partial(_train, given),
-        prog=_PROG,
-        description="Train a VAE on a folder of images, a video, or built-in vehicles.",
-        args=given,
-        positional=("--data",),
-        hints={
-            "--device": "--accelerator (cpu, gpu) and --devices (0,1) choose where to train",
-        },
-    )
-
-
-def _train(args: Sequence[str], options: TrainOptions) -> int:
+def _train(options: TrainOptions, args: Sequence[str]) -> int:
     spec_from_train_options(options)  # refuses before the seconds that loading torch takes
     let_idle_threads_sleep()
     console = stderr_console()
@@ -69,7 +45,7 @@ def _train(args: Sequence[str], options: TrainOptions) -> int:
     resume = resume_command(outcome.folder)
     keep = f", or keep what it has learned: {resume} --finish" if outcome.steps else ""
     console.print(
-        f"{_PROG}: interrupted after {outcome.steps} of {outcome.plan.steps} steps; "
+        f"{main.prog}: interrupted after {outcome.steps} of {outcome.plan.steps} steps; "
         f"continue with: {resume}{keep}"
     )
     return INTERRUPTED
@@ -91,8 +67,7 @@ def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
     Raises:
         ConfigError: Something else was given that differs from what the run was started with.
     """
-    args = positional_from_options(args, ("--data",))
-    given = parsed_options(TrainOptions, args, prog=_PROG, default=saved)
+    given: TrainOptions = main.parse(args, default=saved)
     for field in fields(TrainOptions):
         asked, before = getattr(given, field.name), getattr(saved, field.name)
         if field.name not in {"resume", "finish", *GOAL} and asked != before:
@@ -155,3 +130,14 @@ def overfitting(kept: KeptWeights) -> str | None:
         f"training total fell from {best.train_total:.5g} to {last.train_total:.5g}; "
         f"motorvae-export takes epoch {best.epoch}, or the last with --weights last"
     )
+
+
+main = Command(
+    TrainOptions,
+    _train,
+    "Train a VAE on a folder of images, a video, or built-in vehicles.",
+    prog="motorvae-train",
+    positional=("--data",),
+    hints={"--device": "--accelerator (cpu, gpu) and --devices (0,1) choose where to train"},
+)
+"""The command; 130 after Ctrl-C."""

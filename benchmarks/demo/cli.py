@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +14,7 @@ import av
 from rich.console import Console
 
 from ...runtime.core.atomic_files import replaced_file
-from ...runtime.core.command import run_command, stderr_console
+from ...runtime.core.command import Command, stderr_console
 from ...runtime.core.errors import ConfigError, OutputError, StepFailedError, next_command
 from ...runtime.core.lifecycle import Terminated
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
@@ -46,17 +45,6 @@ class DemoOptions:
     """Where everything goes; what an earlier demo left there is replaced."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the demo; return its exit code."""
-    return run_command(
-        DemoOptions,
-        _demo,
-        prog="demo",
-        description="Train, export and stream on this machine, and draw a report.",
-        args=args,
-    )
-
-
 def video_of_vehicles(path: Path, *, seconds: float = VIDEO_SECONDS) -> None:
     """Encode a video of vehicles driving by: H.264, 512 x 512, 30 frames a second.
 
@@ -78,7 +66,7 @@ def video_of_vehicles(path: Path, *, seconds: float = VIDEO_SECONDS) -> None:
         container.mux(stream.encode(None))
 
 
-def _demo(options: DemoOptions) -> None:
+def _demo(options: DemoOptions, *_: object) -> None:
     if not 0 < options.minutes <= 600:
         raise ConfigError(f"minutes={options.minutes}: take more than 0 and at most 600")
     if options.steps < 2:
@@ -166,3 +154,11 @@ def _step(console: Console, command: str, *args: str) -> None:
             raise
     if process.returncode:
         raise StepFailedError(f"{command} ended with exit code {process.returncode}; see above")
+
+
+main = Command(
+    DemoOptions,
+    _demo,
+    "Train, export and stream on this machine, and draw a report.",
+    prog="motorvae demo",
+)

@@ -1,19 +1,24 @@
-"""Console entry points: the command `motorvae`, and the runtime's, which can rebuild engines."""
+"""The command `motorvae`, and the runtime's commands with what rebuilds their engines."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-_INTERRUPTED = 130
+from .runtime.core.lifecycle import exit_code_of
+
+if TYPE_CHECKING:
+    from .runtime.core.command import Command, CommandGroup
 
 COMMANDS = {
     "train": (".training.cli", "main", "train a VAE on images, a video or built-in vehicles"),
-    "export": (".commands", "export_main", "export a training run as verified graphs and engines"),
-    "stream": (".commands", "stream_main", "stream cameras through the encoder to latent rows"),
-    "encode": (".commands", "encode_main", "encode a folder of images or a video to one file"),
+    "export": (".export.cli", "main", "export a training run as verified graphs and engines"),
+    "stream": (".runtime.cli", "stream_main", "stream cameras through the encoder to latent rows"),
+    "encode": (".runtime.cli", "encode_main", "encode a folder of images or a video to one file"),
     "bench": (".benchmarks.cli", "main", "time every engine, and the path from frame to latent"),
     "doctor": (".benchmarks.doctor", "main", "show what this machine has and what is missing"),
     "demo": (
@@ -22,77 +27,57 @@ COMMANDS = {
         "train, export and stream on this machine, in minutes",
     ),
 }
-"""Name to module, function, and a line of help."""
+"""Name to module, object, and a line of help."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run `motorvae COMMAND ...`; return the command's exit code."""
     given = list(sys.argv[1:] if args is None else args)
+    return exit_code_of("motorvae", lambda: _run(given))
+
+
+def _run(given: Sequence[str]) -> int:
     name = given[0] if given else "--help"
-    if name in {"-h", "--help"}:
-        sys.stdout.write(_help())
-        return 0 if given else 2
+    if name in COMMANDS:
+        return command_of(name)(given[1:])
     if name == "--version":
         from .runtime.core.packages import own_version  # noqa: PLC0415  # no work at import
 
-        sys.stdout.write(f"motorvae {own_version()}\n")
-        return 0
-    if name not in COMMANDS:
-        sys.stderr.write(f"motorvae: {name}: no such command, take {', '.join(COMMANDS)}\n")
+        print("motorvae", own_version())
+    elif name == "--tyro-print-completion":
+        from .runtime.core.command import print_completion  # noqa: PLC0415  # as above
+
+        print_completion("motorvae", {name: command_of(name) for name in COMMANDS}, given)
+    elif name in {"-h", "--help"}:
+        print("usage: motorvae COMMAND [OPTIONS]\n")
+        for command, (_, _, what) in COMMANDS.items():
+            print(f"  {command:<8}{what}")
+        print("\nEach is also a command of its own, such as motorvae-stream; all take --help and")
+        print("--version.")
+    else:
+        print(f"motorvae: {name}: no such command, take {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module, function, _ = COMMANDS[name]
-    run: Callable[[Sequence[str]], int] = getattr(
-        importlib.import_module(module, __package__), function
-    )
-    return run(given[1:])
+    return 0 if given else 2
 
 
-def stream_main(args: Sequence[str] | None = None) -> int:
-    """Run motorvae-stream; return its exit code."""
-    with _importing("motorvae-stream"):
+def command_of(name: str) -> Command | CommandGroup:
+    """Import a command."""
+    module, attribute, _ = COMMANDS[name]
+    command: Any = getattr(import_module(module, __package__), attribute)
+    if name in {"stream", "encode"}:
         from .export.rebuild import rebuild_engines  # noqa: PLC0415  # no work at import
-        from .runtime.cli import stream_main as run  # noqa: PLC0415  # as above
 
-    return run(args, rebuild_engines)
-
-
-def encode_main(args: Sequence[str] | None = None) -> int:
-    """Run motorvae-encode; return its exit code."""
-    with _importing("motorvae-encode"):
-        from .export.rebuild import rebuild_engines  # noqa: PLC0415  # no work at import
-        from .runtime.cli import encode_main as run  # noqa: PLC0415  # as above
-
-    return run(args, rebuild_engines)
+        command = replace(command, body=partial(command.body, rebuild=rebuild_engines))
+    return command  # type: ignore[no-any-return]  # of a name in a table
 
 
-def export_main(args: Sequence[str] | None = None) -> int:
-    """Run motorvae-export; return its exit code."""
-    with _importing("motorvae-export"):
-        from .export.cli import main as run  # noqa: PLC0415  # no work at import
+def _script(name: str) -> Callable[..., int]:
+    """Return an entry point, which ends in one line even where Ctrl-C comes while it is loaded."""
 
-    return run(args)
+    def run(args: Sequence[str] | None = None) -> int:
+        return exit_code_of(f"motorvae-{name}", lambda: command_of(name)(args))
 
-
-@contextlib.contextmanager
-def _importing(prog: str) -> Iterator[None]:
-    """End in one line where Ctrl-C comes before a command is there to hear it."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
-        raise SystemExit(_INTERRUPTED) from None
+    return run
 
 
-def _help() -> str:
-    lines = [f"  {name:<8}{what}" for name, (_, _, what) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: motorvae COMMAND [OPTIONS]",
-            "",
-            *lines,
-            "",
-            "Each is also a command of its own, such as motorvae-stream; all take --help and",
-            "--version.",
-            "",
-        ]
-    )
+export_main, stream_main, encode_main = map(_script, ("export", "stream", "encode"))

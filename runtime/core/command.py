@@ -1,32 +1,28 @@
-"""What every command shares: options from a frozen dataclass, errors as one line, exit codes."""
+"""What every command shares: options from a frozen dataclass, help, completion, exit codes."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import inspect
 import itertools
-import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
-from functools import partial
+from dataclasses import Field, dataclass, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, TextIO, TypeVar, cast, get_origin, get_type_hints
+from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
 
-from .errors import ConfigError, MotorVAEError
-from .lifecycle import terminated_by_signals
+from .errors import UsageError
+from .lifecycle import exit_code_of
 from .packages import own_version
 
-Options = TypeVar("Options")
-
-MISUSED = 2
-INTERRUPTED = 130
+_COMPLETION = "--tyro-print-completion"
+_UNPREFIXED: Any = tyro.conf.OmitArgPrefixes
+_ANNOTATED, _UNION = cast("Any", Annotated), cast("Any", Union)  # made here, for no type checker
 
 
 def stderr_console() -> Console:
@@ -35,227 +31,220 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-class LastingStderr:
-    """Standard error on which printing never fails: what a closed terminal refuses is dropped.
-
-    Progress that nobody can see any more must not end the work that it is about.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write as far as that is possible."""
-        with self._dropping():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush as far as that is possible."""
-        with self._dropping():
-            self._stream.flush()
-
-    @contextlib.contextmanager
-    def _dropping(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            # What is left in buffers would fail once more as Python exits, with a code of its own.
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
-
 def print_sentence(console: Console, text: str) -> None:
     """Print prose: broken between words on a terminal, and elsewhere on one line to search in."""
     console.print(text, soft_wrap=not console.is_terminal)
 
 
 def print_remarks(console: Console, subject: Path, remarks: Sequence[str]) -> None:
-    """Say what a bundle's manifest wants whoever uses the bundle to know, a line each."""
+    """Print what a bundle's manifest wants whoever uses the bundle to know, a line each."""
     for remark in remarks:
         console.print(f"warning: {subject}: {remark}")
 
 
-def run_command(
-    options: type[Options],
-    body: Callable[[Options], int | None],
-    *,
-    prog: str,
-    description: str,
-    args: Sequence[str] | None = None,
-    usage: str | None = None,
-    positional: Sequence[str] = (),
-    hints: Mapping[str, str] = MappingProxyType({}),
-) -> int:
-    """Parse a command line into `options`, run `body`, and return the exit code.
+@dataclass(frozen=True)
+class ValuesLike:
+    """Marks an option of any number of values: it takes words of this pattern and no others.
 
-    Args:
-        options: A frozen dataclass.
-        body: Takes it once it is parsed.
-        prog: The command's name.
-        description: The first line of its help.
-        args: The command line; by default that of this process.
-        usage: How it is called in its help; by default by its name alone.
-        positional: Option names, each with one value, that mean the positional argument, too.
-        hints: What is said of an option that other programs have: the name that it has here.
-
-    Returns:
-        What `body` returns (None counts as 0); 1 after any `MotorVAEError` or `OSError`, whose
-        message becomes one line on standard error; 130 after Ctrl-C, SIGTERM or SIGHUP. The parser
-        exits with 2 by itself.
+    What follows them is the positional argument, as in `--view 0`, where 0 is no recording. Where
+    that `is_path`, a word that names no file is a wrong value, and is refused as such.
     """
-    lasting = cast("TextIO", LastingStderr(sys.stderr))
-    with terminated_by_signals(), contextlib.redirect_stderr(lasting):
-        given = list(sys.argv[1:] if args is None else args)
-        if "--version" in given:
-            sys.stdout.write(f"{prog} {own_version()}\n")
-            return 0
-        for name in given:
-            if hint := hints.get(name.partition("=")[0]):
-                return _misused(f"{prog}: {name}: {hint}")
-        try:
-            given = positional_from_options(given, positional)
-        except ConfigError as error:
-            return _misused(f"{prog}: {error}")
-        parse = partial(parsed_options, options, given, prog=usage or prog, description=description)
-        return _run(lambda: body(parse()), prog)
+
+    pattern: str
+    is_path: bool = False
+
+    def takes(self, word: str) -> bool:
+        """Whether a word that follows the option is a value of it."""
+        if word.startswith("-") and not re.fullmatch(self.pattern, word):
+            return False
+        return bool(re.fullmatch(self.pattern, word)) or (self.is_path and not Path(word).exists())
 
 
 @dataclass(frozen=True)
-class Subcommand:
-    """One of several things that a command does.
+class Command:
+    """A command, which is called with a command line.
 
     Attributes:
-        what: A line of help, of at most 66 characters.
-        options: Its options, a frozen dataclass.
-        body: Takes them; see `run_command`.
+        options: A frozen dataclass. Help shows its fields in the groups that `GROUPS` names, titles
+            to names of fields, and a nested dataclass as a group of its own. A default of None or
+            False is not shown: the field's docstring says what leaving it out means.
+        body: Takes the options, and the words that they were parsed from; returns the exit code,
+            where None counts as 0.
+        what: The first line of its help; of a subcommand at most 66 characters.
+        prog: Its name; a group names its subcommands itself.
+        usage: How it is called in its help; by default by its name alone.
+        positional: Option names, each with one value, that mean the positional argument, too.
+        hints: What to answer to an option that other programs have: the name that it has here.
     """
 
-    what: str
     options: type[Any]
-    body: Callable[[Any], int | None]
+    body: Callable[[Any, Sequence[str]], int | None]
+    what: str
+    prog: str = ""
+    usage: str = ""
+    positional: Sequence[str] = ()
+    hints: Mapping[str, str] = field(default_factory=dict)
 
+    def __call__(self, args: Sequence[str] | None = None) -> int:
+        """Run a command line, by default that of this process; return the exit code.
 
-def run_subcommands(
-    subcommands: Mapping[str, Subcommand],
-    *,
-    prog: str,
-    description: str,
-    args: Sequence[str] | None = None,
-    hints: Mapping[str, str] = MappingProxyType({}),
-) -> int:
-    """Run the subcommand that a command line begins with, or else the first; see `run_command`."""
-    given = list(sys.argv[1:] if args is None else args)
-    first = given[0] if given else ""
-    if first in {"-h", "--help"}:
-        lines = [f"  {name:<10}{one.what}" for name, one in subcommands.items()]
-        usage = f"usage: {prog} [{'|'.join(subcommands)}] [OPTIONS]"
-        after = f"Without a name it is {next(iter(subcommands))}; each takes --help."
-        sys.stdout.write("\n".join([usage, "", description, "", *lines, "", after, ""]))
-        raise SystemExit(0)
-    if first in subcommands:
-        name, given = first, given[1:]
-    elif first and not first.startswith("-"):
-        return _misused(f"{prog}: {first}: no such subcommand, take {', '.join(subcommands)}")
-    else:
-        name = next(iter(subcommands))
-    chosen = subcommands[name]
-    return run_command(
-        chosen.options,
-        chosen.body,
-        prog=prog,
-        usage=f"{prog} {name}",
-        description=chosen.what,
-        args=given,
-        hints=hints,
-    )
+        It is as of `exit_code_of`, and 2 where the command line is wrong; the parser exits with 2
+        by itself.
+        """
+        given = list(sys.argv[1:] if args is None else args)
+        return exit_code_of(self.prog, lambda: self._run(given), self._with_option_names)
 
+    def parse(self, args: Sequence[str], default: Any = None) -> Any:
+        """Return the options that a command line gives; what it leaves out is as in `default`."""
+        view = _parsed(
+            self.view(default), self._positional_first(args), self.usage or self.prog, self.what
+        )
+        return _from_view(self.options, view)
 
-def positional_from_options(args: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return a command line in which the values of some options are positional arguments.
+    def view(self, default: Any = None) -> Any:
+        """Return the dataclass that the parser is shown."""
+        return _view_of(self.options, default)
 
-    Raises:
-        ConfigError: One of them has no value.
-    """
-    values: list[str] = []
-    others: list[str] = []
-    left = list(args)
-    while left:
-        word = left.pop(0)
-        name, equals, value = word.partition("=")
-        if name not in names:
+    def _run(self, given: Sequence[str]) -> int | None:
+        if "--version" in given:
+            print(self.prog, own_version())
+            return 0
+        for word in given:
+            if hint := self.hints.get(word.partition("=")[0]):
+                raise UsageError(f"{word}: {hint}")
+        return self.body(self.parse(given), given)
+
+    def _positional_first(self, args: Sequence[str]) -> list[str]:
+        """Return a command line whose positional arguments no option can take for its values."""
+        takes = _takers(self.options)
+        first: list[str] = []
+        others: list[str] = []
+        left = list(args)
+        while left:
+            word = left.pop(0)
+            name, equals, value = word.partition("=")
+            if name in self.positional:
+                if not equals and not left:
+                    raise UsageError(f"{name}: give it a value")
+                first.append(value if equals else left.pop(0))
+                continue
             others.append(word)
-        elif equals:
-            values.append(value)
-        elif left:
-            values.append(left.pop(0))
-        else:
-            raise ConfigError(f"{name}: give it a value")
-    return values + others
+            if name in takes and not equals:
+                while left and takes[name](left[0]):
+                    others.append(left.pop(0))
+                while left and not left[0].startswith("-"):
+                    first.append(left.pop(0))
+        return first + others
+
+    def _with_option_names(self, text: str) -> str:
+        """Return an error text with `--max-age-ms=` where it names a setting as Python does."""
+        names = "|".join(name for name, _, _ in _leaves(self.options))
+        return re.sub(rf"(?<![^\s(])(?:{names})(?==)", lambda found: _flag(found[0]), text)
 
 
-def parsed_options(
-    options: type[Options],
-    args: Sequence[str],
-    *,
-    prog: str,
-    description: str = "",
-    default: Options | None = None,
-) -> Options:
-    """Return the options that a command line gives.
+@dataclass(frozen=True)
+class CommandGroup:
+    """A command of several subcommands, of which the first needs no name.
 
-    Help shows the fields in the groups that the class names in `GROUPS`, titles to names of fields,
-    and a nested dataclass as a group of its own. A default of None or False is not shown: the
-    field's docstring says what leaving it out means.
-
-    Args:
-        options: A dataclass.
-        args: The command line.
-        prog: The command's name.
-        description: The first line of its help, of at most 80 characters.
-        default: What is not given is as in these options.
+    Attributes:
+        prog: Its name.
+        what: What they have in common, in one line of help.
+        commands: Name to subcommand.
+        hints: As of `Command`, for all of them.
     """
-    found = tyro.cli(
-        _view_of(options, default),
-        args=args,
-        prog=prog,
-        description=description,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-    )
-    return cast("Options", _from_view(options, found))
+
+    prog: str
+    what: str
+    commands: Mapping[str, Command]
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, args: Sequence[str] | None = None) -> int:
+        """Run the subcommand that a command line begins with, or else the first."""
+        given = list(sys.argv[1:] if args is None else args)
+        first = given[0] if given else ""
+        default = next(iter(self.commands))
+        if first in self.commands:
+            return self._command(first)(given[1:])
+        if not first.startswith("-") and first:
+            names = ", ".join(self.commands)
+            sys.stderr.write(f"{self.prog}: {first}: no such subcommand, take {names}\n")
+            return UsageError.exit_code
+        if first in {"-h", "--help", _COMPLETION}:
+            return exit_code_of(self.prog, lambda: self._describe(given))
+        return self._command(default)(given)
+
+    def view(self) -> Any:
+        """Return what the parser is shown for completion: the first one's options, and all."""
+        first, *_ = (command.view() for command in self.commands.values())
+        parts = [("options", _UNPREFIXED[first], field(default_factory=first))]
+        some = _one_of(self.commands, _subcommand("none", type(None), ""))
+        return make_dataclass("Group", [*parts, ("command", some, field(default=None))])
+
+    def _describe(self, given: Sequence[str]) -> None:
+        if given[0] == _COMPLETION:
+            _parsed(self.view(), given, self.prog, self.what)
+        print(f"usage: {self.prog} [{'|'.join(self.commands)}] [OPTIONS]\n\n{self.what}\n")
+        for name, command in self.commands.items():
+            print(f"  {name:<10}{command.what}")
+        print(f"\nWithout a name it is {next(iter(self.commands))}; each takes --help.")
+        raise SystemExit(0)
+
+    def _command(self, name: str) -> Command:
+        usage = f"{self.prog} {name}"
+        return replace(self.commands[name], prog=self.prog, usage=usage, hints=self.hints)
+
+
+AnyCommand: TypeAlias = Command | CommandGroup
+
+
+def print_completion(prog: str, commands: Mapping[str, AnyCommand], args: Sequence[str]) -> None:
+    """Print the completion of a command with these subcommands, as `args` ask for it, and exit."""
+    _parsed(_one_of(commands), args, prog, "")
+
+
+def _parsed(view: Any, args: Sequence[str], prog: str, what: str) -> Any:
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+    return tyro.cli(view, args=args, prog=prog, description=what, config=config)
+
+
+def _one_of(commands: Mapping[str, AnyCommand], *further: object) -> Any:
+    kinds = tuple(_subcommand(name, one.view(), one.what) for name, one in commands.items())
+    unprefixed: Any = tyro.conf.OmitSubcommandPrefixes
+    return unprefixed[_UNPREFIXED[_UNION[kinds + further]]]
+
+
+def _subcommand(name: str, view: Any, what: str) -> Any:
+    return _ANNOTATED[view, tyro.conf.subcommand(name, description=what)]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _view_of(options: Any, default: Any) -> Any:
-    """Return a dataclass of the same values that the parser shows as `parsed_options` says."""
-    annotated: Any = Annotated  # made here, and not for a type checker
-    unprefixed: Any = tyro.conf.OmitArgPrefixes
-    types, docs = get_type_hints(options, include_extras=True), _docs_of(options)
+    """Return a dataclass of the same values that the parser shows as `Command.options` says."""
+    docs = _docs_of(options)
     groups: Mapping[str, tuple[str, ...]] = getattr(options, "GROUPS", {})
     title_of = {name: title for title, names in groups.items() for name in names}
     shown: dict[str, list[Any]] = {title: [] for title in ("", *groups)}
     inner: list[Any] = []
-    for one in fields(options):
-        kind, own = types[one.name], ()
-        if get_origin(kind) is Annotated:
-            kind, own = kind.__origin__, kind.__metadata__
+    for one, kind, own in _fields_of(options):
         value = one.default if default is None else getattr(default, one.name)
-        if is_dataclass(kind) and one.default_factory is not MISSING:
+        if is_dataclass(kind):
             view = _view_of(kind, None if default is None else value)
-            inner.append((one.name, unprefixed[view], field(default_factory=view)))
+            inner.append((one.name, _UNPREFIXED[view], field(default_factory=view)))
             continue
         hint = "" if value is None or value is False else None
         settings = tyro.conf.arg(help=docs.get(one.name), help_behavior_hint=hint)
         parts = (kind, settings, *own)  # the field's own settings win
-        kind = annotated[parts]
-        shown[title_of.get(one.name, "")].append((one.name, kind, field(default=value)))
+        shown[title_of.get(one.name, "")].append(
+            (one.name, _ANNOTATED[parts], field(default=value))
+        )
     for title in groups:
         group = make_dataclass(title, shown[title], frozen=True)
         group.__doc__ = ""
-        kind = annotated[unprefixed[group], tyro.conf.arg(name=title)]
-        inner.append((f"{title}_group", kind, field(default_factory=group)))
+        titled = _ANNOTATED[_UNPREFIXED[group], tyro.conf.arg(name=title)]
+        inner.append((f"{title}_group", titled, field(default_factory=group)))
     view = make_dataclass(options.__name__, [*shown[""], *inner], frozen=True)
     view.__doc__ = inspect.getdoc(options)
     return view
@@ -266,11 +255,45 @@ def _from_view(options: Any, view: Any) -> Any:
     values: dict[str, Any] = dict(vars(view))
     for title in getattr(options, "GROUPS", ()):
         values |= vars(values.pop(f"{title}_group"))
-    types = get_type_hints(options)
-    for one in fields(options):
-        if is_dataclass(types[one.name]) and one.default_factory is not MISSING:
-            values[one.name] = _from_view(types[one.name], values[one.name])
+    for one, kind, _ in _fields_of(options):
+        if is_dataclass(kind):
+            values[one.name] = _from_view(kind, values[one.name])
     return options(**values)
+
+
+def _fields_of(options: Any) -> Iterator[tuple[Field[Any], Any, tuple[Any, ...]]]:
+    """Yield each field with its type and what that is annotated with."""
+    types = get_type_hints(options, include_extras=True)
+    for one in fields(options):
+        kind, own = types[one.name], ()
+        if get_origin(kind) is Annotated:
+            kind, own = kind.__origin__, kind.__metadata__
+        yield one, kind, own
+
+
+def _leaves(options: Any) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
+    """Yield name, type and annotations of each option, those of nested dataclasses included."""
+    for one, kind, own in _fields_of(options):
+        if is_dataclass(kind):
+            yield from _leaves(kind)
+        else:
+            yield one.name, kind, own
+
+
+def _takers(options: Any) -> dict[str, Callable[[str], object]]:
+    """Return for each option of any number of values which words it takes.
+
+    It is empty where there is no positional argument that these words could be instead.
+    """
+    found: dict[str, Callable[[str], object]] = {}
+    leaves = list(_leaves(options))
+    for name, kind, own in leaves:
+        for like in (one for one in own if isinstance(one, ValuesLike)):
+            found[_flag(name)] = like.takes
+        if tuple[int, ...] in (kind, *get_args(kind)):
+            found[_flag(name)] = ValuesLike(r"-?\d+").takes
+    is_positional = any(tyro.conf.Positional in own for _, _, own in leaves)
+    return found if is_positional else {}
 
 
 def _docs_of(options: type[Any]) -> dict[str, str]:
@@ -286,28 +309,3 @@ def _docs_of(options: type[Any]) -> dict[str, str]:
         and isinstance(after.value, ast.Constant)
         and isinstance(after.value.value, str)
     }
-
-
-def _misused(line: str) -> int:
-    sys.stderr.write(f"{line}\n")
-    return MISUSED
-
-
-def _run(body: Callable[[], int | None], prog: str) -> int:
-    try:
-        return body() or 0
-    except BrokenPipeError:  # whoever read the help or a table has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except MotorVAEError as error:
-        sys.stderr.write(f"{prog}: {' '.join(str(error).split())}\n")
-        return 1
-    except OSError as error:
-        # What the system refuses and nobody foresaw, such as a file name that is too long.
-        name = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error)
-        sys.stderr.write(f"{prog}: {name}{reason}; check that path and its permissions\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{prog}: interrupted\n")
-        return INTERRUPTED

@@ -2,6 +2,7 @@
 
     MotorVAEError
     ├── ConfigError (ValueError)            an option is out of range or contradicts another
+    │   └── UsageError                      a command line cannot be understood; exit code 2
     ├── MissingDependencyError (ImportError)  an extra is not installed, or two packages clash
     ├── SourceError (OSError)               images, video or camera cannot be opened or read
     │   ├── ImageError                      one image file cannot be decoded
@@ -32,13 +33,15 @@ from collections.abc import Sequence
 
 
 class MotorVAEError(Exception):
-    """Root of the tree; a command turns it into one line and exit code 1.
+    """Root of the tree; a command turns it into one line and an exit code, usually 1.
 
     Args:
         problem: What is wrong, as a clause that other sentences may quote.
         context: What failed because of it; comes before it.
         fix: The next step; comes after it.
     """
+
+    exit_code = 1
 
     def __init__(
         self, problem: str = "", *, context: str | None = None, fix: str | None = None
@@ -54,6 +57,12 @@ class MotorVAEError(Exception):
 
 class ConfigError(MotorVAEError, ValueError):
     """An option is out of range or contradicts another."""
+
+
+class UsageError(ConfigError):
+    """A command line cannot be understood."""
+
+    exit_code = 2
 
 
 class MissingDependencyError(MotorVAEError, ImportError):

@@ -1,17 +1,23 @@
-"""How things end: `with` blocks that close what they opened, and signals that end a process."""
+"""How things end: `with` blocks that close, signals that end a process, and its exit code."""
 
 from __future__ import annotations
 
 import abc
 import contextlib
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import Any, TextIO, cast
 
 from typing_extensions import Self
 
+from .errors import MotorVAEError, OutputError
+
+INTERRUPTED = 130
 SAME_SIGNAL_S = 0.1
 """A second signal within this time of the first is the same one, sent twice."""
 
@@ -28,6 +34,44 @@ class Closing(abc.ABC):
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+class LastingStderr:
+    """Standard error on which printing never fails: what a closed terminal refuses is dropped.
+
+    Progress that nobody can see any more must not end the work that it is about.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as far as that is possible."""
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush as far as that is possible."""
+        with self._dropping():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # What is left in buffers would fail once more as Python exits, with a code of its own.
+            with contextlib.suppress(OSError):
+                discard_output(self._stream)
+
+
+def discard_output(stream: TextIO) -> None:
+    """Lead what is written to a stream, and what waits in its buffer, to nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Terminated(KeyboardInterrupt):
@@ -91,12 +135,60 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def terminated_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-written stays."""
+def exit_code_of(
+    prog: str, body: Callable[[], int | None], worded: Callable[[str], str] = str
+) -> int:
+    """Run what a command does, and end in one line for whatever a user can cause.
+
+    SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-written stays.
+
+    Args:
+        prog: The command's name, which begins that line.
+        body: What it does; it returns its exit code, where None counts as 0.
+        worded: Takes an error's text and returns it in the command's words.
+
+    Returns:
+        What `body` returns; 1 or the error's own code after a `MotorVAEError`, 1 after an `OSError`
+        or where nobody reads standard output any more, and 130 after an interrupt.
+    """
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
-    with signals_handled_by(terminate, ending_signals()[1:]):
-        yield
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: no file that is opened later may take its place
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+    earlier, sys.stderr = sys.stderr, cast("TextIO", LastingStderr(sys.stderr))
+    try:
+        with signals_handled_by(terminate, ending_signals()[1:]):
+            try:
+                return body() or 0
+            finally:
+                _flush_stdout()
+    except BrokenPipeError:  # whoever read the help or a table has closed it
+        return 1
+    except MotorVAEError as error:
+        sys.stderr.write(f"{prog}: {' '.join(worded(str(error)).split())}\n")
+        return error.exit_code
+    except OSError as error:
+        # What the system refuses and nobody foresaw, such as a file name that is too long.
+        name = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error)
+        sys.stderr.write(f"{prog}: {name}{reason}; check that path and its permissions\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{prog}: interrupted\n")
+        return INTERRUPTED
+    finally:
+        sys.stderr = earlier
+
+
+def _flush_stdout() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try again at exit, and print a traceback.
+        discard_output(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"cannot write standard output: {error.strerror}") from error

@@ -37,6 +37,8 @@ class LinesSink(Sink):
         self._whole_bytes = 0
         self._is_file = output != STANDARD_OUTPUT
         if not self._is_file:
+            if sys.__stdout__ is None:
+                raise OutputError("standard output is closed: name a file for the rows")
             self.name, self._handle = "standard output", sys.stdout.fileno()
             return
         with self._writing():

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from ..core.command import ValuesLike
 from ..core.errors import ConfigError
 from ..core.frame import Mode
 from ..engines.open import EngineRequest
@@ -90,7 +91,9 @@ class StreamOptions:
     ood_above: float = 99.9
     """Set is_ood in a row where its image is further from what the model knows, by appearance or
     by mu, than this percentage of known images in all."""
-    view: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[FILE.rrd]")] = None
+    view: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(metavar="[FILE.rrd]"), ValuesLike(r".*\.rrd")
+    ] = None
     """Show camera, reconstruction, latents and ages live in Rerun, or record them to a file."""
     engine: EngineRequest = field(default_factory=EngineRequest)
     """Which engine runs."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -278,6 +279,20 @@ def test_standard_output_holds_nothing_but_rows(
     assert "12 latents" in done.stderr
 
 
+def test_rows_for_a_closed_standard_output_are_refused(
+    small_bundle: Path, script: Callable[[str], str]
+) -> None:
+    done = subprocess.run(
+        [script("motorvae-stream"), "synthetic", "--output", "-", "--model", str(small_bundle)],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.close(1),
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("motorvae-stream: standard output is closed: ")
+
+
 def test_a_reader_that_leaves_ends_the_run_without_a_traceback(
     small_bundle: Path, script: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -416,9 +431,11 @@ def test_camera_0_without_a_camera_says_what_was_tried_and_touches_nothing(
 def test_a_wrong_command_line_exits_with_2(args: list[str]) -> None:
     from motorvae.runtime.cli import stream_main
 
-    with pytest.raises(SystemExit) as caught:
-        stream_main(args)
-    assert caught.value.code == 2
+    try:
+        code = stream_main(args)
+    except SystemExit as caught:
+        code = caught.code
+    assert code == 2
 
 
 def test_an_altered_bundle_is_refused_before_anything_is_written(

@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from motorvae.benchmarks.measure.environment import Environment, environment_now, load_now
 from motorvae.runtime.core.atomic_files import check_replaceable_file, check_writable, replaced_file
-from motorvae.runtime.core.command import run_command, stderr_console
+from motorvae.runtime.core.command import Command, stderr_console
 from motorvae.runtime.core.errors import ConfigError, MeasurementError
 from motorvae.runtime.core.spec import ModelSpec, StrictModel
 
@@ -109,18 +109,7 @@ class Soak(StrictModel):
         return [clause for clause, failed in clauses.items() if failed]
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the soak; return its exit code."""
-    return run_command(
-        SoakOptions,
-        _soak,
-        prog="python tests/soak/soak.py",
-        description="A million frames through motorvae-stream: does anything grow?",
-        args=args,
-    )
-
-
-def _soak(options: SoakOptions) -> int:
+def _soak(options: SoakOptions, *_: object) -> int:
     if options.frames < 1 or options.every_s <= 0 or options.output.suffix != ".json":
         raise ConfigError(
             f"frames={options.frames}, every_s={options.every_s}, output={options.output}: take 1 "
@@ -280,6 +269,13 @@ def draw(soak: Soak, path: Path) -> None:
     written.set(ylabel="rows, MiB", xlabel="minutes")
     figure.savefig(path, dpi=110, format="png")
 
+
+main = Command(
+    SoakOptions,
+    _soak,
+    "A million frames through motorvae-stream: does anything grow?",
+    prog="python tests/soak/soak.py",
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ from motorvae.benchmarks.demo import cli as demo
 from motorvae.benchmarks.demo.cli import VIDEO_FPS, VIDEO_SEED, VIDEO_SIZE, main, video_of_vehicles
 from motorvae.benchmarks.demo.report import draw_report, rows_of
 from motorvae.runtime.cli import stream_main
-from motorvae.runtime.core.command import run_command, stderr_console
+from motorvae.runtime.core.command import Command, stderr_console
 from motorvae.runtime.core.errors import DataError
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.pixels.convert import luma_from_image
@@ -104,10 +104,10 @@ def test_sigterm_is_handed_on_to_the_step_and_waited_for(
     monkeypatch.setattr(demo.subprocess, "Popen", Step)
     monkeypatch.setattr(demo.sys, "executable", str(tmp_path / "python"))
 
-    def body(_: demo.DemoOptions) -> None:
+    def body(*_: object) -> None:
         demo._step(stderr_console(), "step")
 
-    assert run_command(demo.DemoOptions, body, prog="demo", description="", args=[]) == 130
+    assert Command(demo.DemoOptions, body, "", prog="motorvae demo")([]) == 130
     assert started[0].returncode == -signal.SIGTERM
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,8 +29,8 @@ def test_every_command_is_there_and_says_its_version(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([name, "--version"]) == 0
-    prog, version = capsys.readouterr().out.split()
-    assert prog in {f"motorvae-{name}", name}
+    prog, _, version = capsys.readouterr().out.strip().rpartition(" ")
+    assert prog == f"motorvae-{name}" or (prog, name) == ("motorvae demo", "demo")
     assert version == mv.__version__
 
 
@@ -108,3 +109,35 @@ def test_options_are_shown_in_groups(capsys: pytest.CaptureFixture[str]) -> None
             main([name, "--help"])
         text = capsys.readouterr().out
         assert [group for group in groups if f"{group} options" not in text] == []
+
+
+def completed(script: str, *words: str) -> set[str]:
+    """What bash offers for the last of these words."""
+    line = " ".join(words)
+    source = f"""
+        {script}
+        COMP_WORDS=({" ".join(map(shlex.quote, words))})
+        COMP_CWORD={len(words) - 1} COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}
+        $(complete -p {words[0]} | sed 's/.*-F \\([^ ]*\\).*/\\1/') {words[0]}
+        echo "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", source], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_bash_completes_every_command_and_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    def script_of(name: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main([*name.split(), "--tyro-print-completion", "bash"])
+        assert ended.value.code in {None, 0}
+        return capsys.readouterr().out
+
+    script = script_of("")
+    assert set(COMMANDS) <= completed(script, "motorvae", "")
+    assert "--max-age-ms" in completed(script, "motorvae", "stream", "--")
+    assert {"run", "compare", "report", "--quick"} <= completed(script, "motorvae", "bench", "")
+    assert "--frames" in completed(script, "motorvae", "doctor", "gpu", "--f")
+    script = script_of("bench")
+    assert {"--tolerance"} == completed(script, "motorvae-bench", "compare", "--t")
+    assert "--training" in completed(script, "motorvae-bench", "--t")
+    assert "--policy" in completed(script_of("stream"), "motorvae-stream", "--p")

@@ -8,18 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pytest
+import tyro
 
-from motorvae.runtime.core.command import (
-    Subcommand,
-    parsed_options,
-    positional_from_options,
-    run_command,
-    run_subcommands,
-    stderr_console,
-)
+from motorvae.runtime.core.command import Command, CommandGroup, ValuesLike, stderr_console
 from motorvae.runtime.core.errors import ConfigError
 
 
@@ -58,8 +52,24 @@ class Grouped:
     """Which engine runs."""
 
 
+@dataclass(frozen=True)
+class Lists:
+    """Options of any number of values."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """What it works on."""
+    view: Annotated[tuple[str, ...] | None, ValuesLike(r".*\.rrd")] = None
+    """A file, or none."""
+    kinds: Annotated[tuple[str, ...] | None, ValuesLike("one|two", is_path=True)] = None
+    """Some of these."""
+    sizes: tuple[int, ...] = (1, 2)
+    """Numbers."""
+    fps: float = 3
+    """One number."""
+
+
 def run(body: Callable[[Options], int | None], *args: str) -> int:
-    return run_command(Options, body, prog="motorvae-x", description="Does x.", args=args)
+    return Command(Options, lambda options, _: body(options), "Does x.", prog="motorvae-x")(args)
 
 
 def raising(error: BaseException) -> Callable[[Options], int]:
@@ -96,8 +106,15 @@ def test_help_shows_every_option_with_its_default(capsys: pytest.CaptureFixture[
 
 
 def test_an_error_is_one_line_and_code_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(raising(ConfigError("size=3 is bad:\n  take 4"))) == 1
-    assert capsys.readouterr().err == "motorvae-x: size=3 is bad: take 4\n"
+    assert run(raising(ConfigError("3 is bad:\n  take 4"))) == 1
+    assert capsys.readouterr().err == "motorvae-x: 3 is bad: take 4\n"
+
+
+def test_a_setting_is_called_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "size=3: take 4, with (fast=True); not clip?size=3, step_size=2 or size alone"
+    run(raising(ConfigError(text)))
+    said = text.replace("size=3:", "--size=3:").replace("fast=", "--fast=")
+    assert capsys.readouterr().err == f"motorvae-x: {said}\n"
 
 
 def test_what_the_system_refuses_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,12 +142,29 @@ def test_a_file_name_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixtur
 
 
 def test_values_of_an_option_can_be_the_positional_argument() -> None:
-    names = ("--camera", "--source")
-    args = ["--fps", "5", "--camera", "0", "a.mp4", "--source=b c"]
-    assert positional_from_options(args, names) == ["0", "b c", "--fps", "5", "a.mp4"]
-    assert positional_from_options(["--cameras", "x"], names) == ["--cameras", "x"]
+    command = Command(Lists, pytest.fail, "", positional=("--camera", "--source"))
+    args = ["--fps", "5", "--camera", "0", "--source=b c"]
+    assert command.parse(args) == Lists(("0", "b c"), fps=5)
+    assert command.parse(["a.mp4", "--fps", "5"]) == Lists(("a.mp4",), fps=5)
+    with pytest.raises(SystemExit):
+        command.parse(["--cameras", "x"])
     with pytest.raises(ConfigError, match="--camera: give it a value"):
-        positional_from_options(["x", "--camera"], names)
+        command.parse(["x", "--camera"])
+
+
+def test_an_option_of_many_values_leaves_the_positional_argument_alone(tmp_path: Path) -> None:
+    parse = Command(Lists, pytest.fail, "").parse
+    found = Lists((str(tmp_path),), view=(), kinds=("one",), sizes=(3,))
+    for args in (
+        ["--view", "--kinds", "one", "--sizes", "3", str(tmp_path)],
+        ["--kinds", "one", "--sizes", "3", "--view", str(tmp_path)],
+        ["--view", "--sizes", "3", "--kinds", "one", str(tmp_path)],
+        [str(tmp_path), "--view", "--sizes", "3", "--kinds", "one"],
+    ):
+        assert parse(args) == found
+    assert parse(["--view", "x.rrd", "0"]) == Lists(("0",), view=("x.rrd",))
+    assert parse(["--sizes", "3", "-4", "--kinds", "one", "two"]).sizes == (3, -4)
+    assert parse(["--kinds", "onne"]).kinds == ("onne",)  # no path: a wrong value, not an argument
 
 
 def test_every_command_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,12 +176,13 @@ def test_options_come_in_groups_and_nested_ones_without_a_prefix(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     args = ["--thick", "--threads", "4", "--name", "x"]
-    found = parsed_options(Grouped, args, prog="motorvae-x")
+    parse = Command(Grouped, pytest.fail, "", prog="motorvae-x").parse
+    found = parse(args)
     assert found == Grouped(name="x", thick=True, engine=Engine(4))
-    again = parsed_options(Grouped, ["--colour", "blue"], prog="motorvae-x", default=found)
+    again = parse(["--colour", "blue"], found)
     assert again == Grouped("blue", "x", thick=True, engine=Engine(4))
     with pytest.raises(SystemExit):
-        parsed_options(Grouped, ["--help"], prog="motorvae-x")
+        parse(["--help"])
     text = capsys.readouterr().out
     assert "paint options" in text
     assert "engine options" in text
@@ -167,33 +202,62 @@ def test_options_come_in_groups_and_nested_ones_without_a_prefix(
 )
 def test_the_first_subcommand_needs_no_name(args: list[str], ran: tuple[str, int]) -> None:
     seen: list[tuple[str, int]] = []
-
-    def note(name: str, options: Options) -> None:
-        seen.append((name, options.size))
-
-    commands = {
-        name: Subcommand(
-            f"Do the {name}.", Options, lambda o, name=name: seen.append((name, o.size))
-        )
-        for name in ("first", "second")
-    }
-    assert run_subcommands(commands, prog="motorvae-x", description="Does x.", args=args) == 0
+    group = CommandGroup(
+        "motorvae-x",
+        "Does x.",
+        {
+            name: Command(Options, lambda o, _, name=name: seen.append((name, o.size)), "")
+            for name in ("first", "second")
+        },
+    )
+    assert group(args) == 0
     assert seen == [ran]
 
 
 def test_help_lists_subcommands_and_an_unknown_one_is_answered(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    commands = {"first": Subcommand("Do the first.", Options, lambda _: 0)}
+    group = CommandGroup("x", "Does x.", {"first": Command(Options, pytest.fail, "Do the first.")})
     with pytest.raises(SystemExit) as ended:
-        run_subcommands(commands, prog="motorvae-x", description="Does x.", args=["--help"])
+        group(["--help"])
     assert ended.value.code == 0
     assert "  first     Do the first." in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        run_subcommands(commands, prog="x", description="", args=["first", "--help"])
+        group(["first", "--help"])
     assert capsys.readouterr().out.startswith("usage: x first ")
-    assert run_subcommands(commands, prog="x", description="", args=["fly"]) == 2
+    assert group(["fly"]) == 2
     assert "x: fly: no such subcommand, take first" in capsys.readouterr().err
+
+
+CLOSED = """
+import os, sys
+from motorvae.runtime.core.lifecycle import exit_code_of
+sys.exit(exit_code_of("x", lambda: print("y" * 9)))
+"""
+
+
+def test_where_nobody_reads_standard_output_a_command_ends_quietly() -> None:
+    """Standard output is closed, a pipe whose reader has gone, and a disk that is full."""
+    reader, broken = os.pipe()
+    os.close(reader)
+    ends = []
+    with open("/dev/full", "w") as full:  # noqa: PTH123  # a device
+        for output in (None, broken, full):
+            done = subprocess.run(
+                [sys.executable, "-c", CLOSED],
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                preexec_fn=None if output else lambda: os.close(1),
+            )
+            ends.append((done.returncode, done.stderr))
+    os.close(broken)
+    assert ends[:2] == [(0, ""), (1, "")]
+    assert ends[2][0] == 1
+    assert ends[2][1].startswith("x: ")
+    assert ends[2][1].count("\n") == 1
+    assert "No space left on device" in ends[2][1]
 
 
 @pytest.mark.parametrize(("end", "code"), [("return 3", 3), ("raise KeyboardInterrupt", 130)])
@@ -201,16 +265,14 @@ def test_a_terminal_that_is_gone_ends_no_command(tmp_path: Path, end: str, code:
     """As under nohup: no SIGHUP, but what is printed there fails with EIO."""
     script = tmp_path / "command.py"
     text = f"""if True:
-        import dataclasses, sys
-        from motorvae.runtime.core.command import run_command, stderr_console
-        @dataclasses.dataclass(frozen=True)
-        class Options:
-            '''Options.'''
-        def body(options):
+        import sys
+        from motorvae.runtime.core.command import stderr_console
+        from motorvae.runtime.core.lifecycle import exit_code_of
+        def body():
             sys.stdin.read()  # until the terminal is gone
             stderr_console().print("nobody sees this")
             {end}
-        sys.exit(run_command(Options, body, prog="x", description="Does x.", args=[]))
+        sys.exit(exit_code_of("x", body))
     """
     script.write_text(text)
     ours, theirs = pty.openpty()
