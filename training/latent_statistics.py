@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ..runtime.core.atomic_files import replaced_file
 from ..runtime.ood.appearance import LAYOUT, Appearance
-from ..runtime.ood.detector import shrunk
-from ..runtime.ood.tail import TAIL_LEVEL
+from ..runtime.ood.detector import TAIL_LEVEL, shrunk
 from .dataset import DataSet, Rows
 from .model.loss import kl_per_image, squared_error
 from .model.vae import MotorVAE
@@ -76,7 +75,7 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> Statistics:
         `reconstruction_error_quantiles`, the squared error averaged over pixels; over
         `appearance_count` () of all images `appearance_quantiles`, the distance to the nearest
         reference. For `mahalanobis` and `appearance`, `..._excess` and `..._effective_count` as
-        of `motorvae.runtime.ood.tail.Tail`. All float64 where nothing else is said.
+        of `motorvae.runtime.ood.detector.Tail`. All float64 where nothing else is said.
     """
     mu, log_var, _ = _outputs(model, data, _evenly(data.train, STATISTICS_IMAGES), decode=False)
     mean = mu.mean(0)

@@ -18,11 +18,9 @@ class Gpu:
     """The first GPU, as its driver describes it.
 
     Attributes:
-        name: Product name.
         compute_capability: Such as "8.7".
         cuda: Newest CUDA version that the driver supports, such as "13.0".
         driver: Version of the kernel module, or None where it is not known.
-        memory_bytes: All of its memory.
         integrated: Whether that memory is the computer's own, as on a Jetson.
     """
 

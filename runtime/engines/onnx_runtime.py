@@ -7,7 +7,7 @@ import ctypes
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,12 +131,13 @@ def _opened_session(path: Path, provider: str, threads: int) -> ort.InferenceSes
     if provider != _CPU:
         # Else nodes that the provider does not take would run on the CPU without a word.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        # While a provider loads, whose library may be missing, the log of all sessions is still.
+        ort.set_default_logger_severity(_FATAL_ONLY)
     try:
         # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
-        with _quiet_about(provider):
-            session = ort.InferenceSession(
-                str(path), options, providers=[_configured(provider)], enable_fallback=0
-            )
+        session = ort.InferenceSession(
+            str(path), options, providers=[_configured(provider)], enable_fallback=0
+        )
         session.disable_fallback()
     except Exception as error:
         # ONNX Runtime's exception classes share no base that can be imported.
@@ -155,6 +156,9 @@ def _opened_session(path: Path, provider: str, threads: int) -> ort.InferenceSes
         raise BackendError(
             f"ONNX Runtime cannot open {path}: {said_by(error)}; export the bundle again"
         ) from error
+    finally:
+        if provider != _CPU:
+            ort.set_default_logger_severity(_WARNINGS)
     loaded = session.get_providers()
     if loaded[0] != provider:
         raise _did_not_load(
@@ -193,18 +197,6 @@ def _configured(provider: str) -> tuple[str, dict[str, str]]:
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls(directory="")
     return provider, {"use_tf32": "0"} if provider == _CUDA else {}
-
-
-@contextlib.contextmanager
-def _quiet_about(provider: str) -> Iterator[None]:
-    """Keep the log of all sessions still while a provider loads: its library may be missing."""
-    if provider != _CPU:
-        ort.set_default_logger_severity(_FATAL_ONLY)
-    try:
-        yield
-    finally:
-        if provider != _CPU:
-            ort.set_default_logger_severity(_WARNINGS)
 
 
 def _did_not_load(provider: str, cause: Cause) -> ProviderError:

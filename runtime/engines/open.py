@@ -11,10 +11,10 @@ import tyro
 from ..bundle.graph_key import GraphKey, Precision
 from ..bundle.load import Bundle
 from ..core.atomic_files import cache_dir
-from ..core.errors import ConfigError, missing_dependency
+from ..core.errors import BackendError, ConfigError, missing_dependency
 from ..core.spec import ModelSpec
 from .base import Backend
-from .cuda.open import open_cuda
+from .cuda.base import CudaLayer
 from .gpu_info import find_gpu
 from .tensorrt.find import EnginePlan, check_engine, usable_package
 from .tensorrt.package import TENSORRT_PACKAGES
@@ -171,3 +171,33 @@ def _open_plan(plan: EnginePlan, *, cuda_graph: bool) -> Backend:
         cuda_graph=cuda_graph,
         runtime_cache=cache_dir() / kept if package.is_rtx else None,
     )
+
+
+def open_cuda(*, device: int = 0) -> CudaLayer:
+    """Open a GPU (its number as CUDA counts) through pycuda, or else through cuda-bindings.
+
+    Raises:
+        MissingDependencyError: Neither package is installed.
+        BackendError: There is no driver, it has no such device, or it refuses.
+    """
+    try:
+        from .cuda.pycuda_layer import PycudaLayer  # noqa: PLC0415  # the optional device layer
+    except ModuleNotFoundError:
+        pass
+    except ImportError as error:  # it is linked to the driver, or was built for another Python
+        raise BackendError(
+            f"pycuda is installed and does not load ({error}): install the NVIDIA driver, build "
+            "pycuda again, or use --backend onnx"
+        ) from error
+    else:
+        return PycudaLayer(device)
+    try:
+        from .cuda.bindings import BindingsLayer  # noqa: PLC0415  # the optional device layer
+    except ModuleNotFoundError as error:
+        raise missing_dependency(
+            "running a TensorRT engine",
+            "pycuda",
+            extra="pycuda",
+            instead="pip install cuda-bindings",
+        ) from error
+    return BindingsLayer(device)

@@ -85,11 +85,7 @@ def select_engine(
     Runtime on the GPU, and on the CPU whichever of OpenVINO and ONNX Runtime is the faster one in
     that precision (docs/speed.md has the measurement).
 
-    Args:
-        bundle: A checked bundle.
-        part: Which half.
-        request: What the user asked for.
-        rebuild: Called where an engine does not fit and the request says `rebuild`.
+    `rebuild` is called where an engine does not fit and the request says so.
 
     Raises:
         ConfigError: The request says `rebuild`, and nothing here builds engines.
@@ -207,14 +203,12 @@ def autotuned_engine(
     """Open an encoder, and open it again with one thread where that is faster.
 
     Runs that follow each other at once say nothing of a camera: between its frames threads fall
-    asleep, and to wake them can take longer than the work that they take over.
+    asleep, and to wake them can take longer than the work that they take over. The note of the
+    faster one says what was measured; the other is closed.
 
     Args:
         open_with: Opens the encoder with a number of threads, by default all that there are.
         batch_shape: (N, 1, S, S), a frame of each camera.
-
-    Returns:
-        The faster one, with a note of what was measured. The other is closed.
     """
     every = open_with(None)
     threads = every.backend.threads

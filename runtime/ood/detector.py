@@ -16,7 +16,6 @@ from ..bundle.manifest import STATISTICS
 from ..core.documents import arrays_from_npz
 from ..core.errors import BundleError, ConfigError, sentence_list
 from .appearance import Appearance
-from .tail import TAIL_LEVEL, Tail
 
 OOD_ABOVE = 99.9
 
@@ -26,6 +25,10 @@ ALARM_SHARES: dict[Statistic, float] = {"appearance": 0.8, "mahalanobis": 0.2}
 """What decides, and its part of the false alarms allowed in all (Bonferroni's bound). On varied
 photographs mu separates next to nothing, and on a fixed camera an image that it does separate is
 far beyond any limit: its part may be small."""
+TAIL_LEVEL = 0.95
+"""Quantiles above this one come from the tail's model, those below from the images themselves."""
+_BEYOND = 10
+"""A limit is at most so many times rarer than one of the images that set it."""
 _AGAIN = "train and export again"
 
 Vector = npt.NDArray[np.float32]
@@ -64,6 +67,58 @@ class OODScores:
     kl: float | None = None
     log_var_distance: float | None = None
     log_var_percentile: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The distribution of one statistic over known images.
+
+    Excesses over a high threshold are nearly exponential for a wide class of distributions
+    (Pickands 1975, with a shape of 0). What is not known of their mean is part of the limit: with
+    k excesses of mean b, and a prior as 1 / b, a further excess is beyond y with the probability
+    (1 + y / (k b)) ** -k (the Lomax distribution, the posterior predictive of an exponential).
+    The fewer the images, the farther away the limit.
+
+    Attributes:
+        levels: (Q,) rising, from 0 to 1, with `TAIL_LEVEL` among them.
+        quantiles: (Q,) at these levels.
+        mean_excess: Of the values above `TAIL_LEVEL`, over the quantile there.
+        effective_images: How many independent images they are worth: the frames of one stretch of
+            video are nearly one image.
+    """
+
+    levels: Float64s
+    quantiles: Float64s
+    mean_excess: float
+    effective_images: float
+
+    def limit(self, level: float) -> float:
+        """Return the value past which a share of 1 - `level` of known images is expected.
+
+        At a level that the images cannot support, the one of a tenth of an image is taken; at a
+        level of 1 the limit is beyond all of them, too.
+        """
+        highest = 1 - 1 / (_BEYOND * (self.effective_images + 1))
+        if level <= TAIL_LEVEL:
+            return float(np.interp(level, self.levels, self.quantiles))
+        start = float(np.interp(TAIL_LEVEL, self.levels, self.quantiles))
+        count = max((1 - TAIL_LEVEL) * self.effective_images, 1.0)
+        rarer = (1 - TAIL_LEVEL) / (1 - max(min(level, highest), TAIL_LEVEL))
+        limit = start + count * self.mean_excess * (rarer ** (1 / count) - 1)
+        return max(limit, float(self.quantiles[-1])) if level >= 1 else float(limit)
+
+    def false_alarms(self, level: float) -> float:
+        """Return the share of known images to expect past the limit of a level.
+
+        No less than once in as many images as there were, for all ranks of a further one are
+        equally likely, whatever the distribution.
+        """
+        return max(1 - level, 1 / (self.effective_images + 1))
+
+    @property
+    def median(self) -> float:
+        """The value in the middle."""
+        return float(np.interp(0.5, self.levels, self.quantiles))
 
 
 class OODDetector:

@@ -26,9 +26,8 @@ from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphEntry
 from motorvae.runtime.core.errors import BackendError, EngineError, MissingDependencyError
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
-from motorvae.runtime.engines.cuda.open import open_cuda
 from motorvae.runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
-from motorvae.runtime.engines.open import EngineRequest, open_engine
+from motorvae.runtime.engines.open import EngineRequest, open_cuda, open_engine
 from motorvae.runtime.engines.select import select_engine
 from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
 from motorvae.runtime.engines.tensorrt.find import (

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from motorvae.runtime.core.errors import BackendError
-from motorvae.runtime.engines.cuda.open import open_cuda
+from motorvae.runtime.engines.open import open_cuda
 
 OPEN = """
-from motorvae.runtime.engines.cuda.open import open_cuda
+from motorvae.runtime.engines.open import open_cuda
 try:
     with open_cuda() as layer, layer.current():
         host, memory = layer.pinned((2,)), layer.allocate(8)

@@ -109,7 +109,7 @@ def check_gpu(_model: Path) -> Iterator[Finding]:
         f"{gpu.driver or 'of unknown version'}, CUDA {gpu.cuda}, "
         f"{gpu.memory_bytes / 1e9:.1f} GB{shared}",
     )
-    from ...engines.cuda.open import open_cuda  # noqa: PLC0415  # with numpy
+    from ...engines.open import open_cuda  # noqa: PLC0415  # with numpy
 
     try:
         with open_cuda() as layer:

@@ -99,15 +99,9 @@ class BindingsLayer(CudaLayer):
 
 
 class StreamGraph(CudaGraph):
-    """What a stream was given to do once, recorded, and started again by one call.
+    """What `enqueue` starts on a stream (its handle), recorded; see `CudaLayer.capture`.
 
-    Args:
-        stream: Handle of the stream (a `CUstream`), whose context is current on this thread.
-        enqueue: Starts the sequence on that stream; none of it runs.
-        error: From what was tried and the driver's name of the error to the exception.
-
-    Raises:
-        BackendError: See `CudaLayer.capture`.
+    `error` makes the exception of what was tried and the driver's name of the error.
     """
 
     def __init__(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,7 @@ class TensorRTBackend(Backend):
         self._log = EngineLog(package.trt)
         self._captures = cuda_graph and not package.is_rtx  # TensorRT-RTX records graphs itself
         self._rows = self._runs = 0
-        self._events: tuple[Any, ...] = ()
+        self._events: list[int] = []
         self._graph: CudaGraph | None = None
         self._runtime: tensorrt.Runtime = None
         self._engine: tensorrt.ICudaEngine = None
@@ -118,7 +119,7 @@ class TensorRTBackend(Backend):
             if not self._rows:
                 raise BackendError(f"{self._file} has no run to repeat: run a batch first")
             with self._cuda.current():
-                return self._timed(self._cuda)
+                return self._timed()
 
     def _run(self, batch: Batch) -> Arrays:
         results: dict[str, npt.NDArray[np.float32]] = {
@@ -235,50 +236,49 @@ class TensorRTBackend(Backend):
                 self.notes += (f"runs without a CUDA graph: {error}",)
         self._runs += 1
 
-    def _enqueue(self, between: Callable[[], None] = lambda: None) -> None:
-        """Start copies and kernels; `between` is called before the kernels and after them."""
-        cuda = self._cuda
-        cuda.copy_in(self._input.device, self._input.host[: self._rows])
-        between()
+    def _enqueue(self) -> None:
+        self._copy_in()
+        self._execute()
+        self._copy_out()
+
+    def _copy_in(self) -> None:
+        self._cuda.copy_in(self._input.device, self._input.host[: self._rows])
+
+    def _execute(self) -> None:
+        """Start the kernels."""
         self._log.clear()
-        if not self._context.execute_async_v3(cuda.stream):
+        if not self._context.execute_async_v3(self._cuda.stream):
             raise BackendError(
                 f"{self._package.title} failed on {self._file}: {self._log.said()}; {self.again}, "
                 "or use --backend onnx"
             )
-        between()
+
+    def _copy_out(self) -> None:
         for port in self._results:
-            cuda.copy_out(port.host[: self._rows], port.device)
+            self._cuda.copy_out(port.host[: self._rows], port.device)
 
-    def _timed(self, cuda: CudaLayer) -> Mapping[str, float]:
+    def _timed(self) -> Mapping[str, float]:
         """See `repeat_timed`."""
+        cuda, graph = self._cuda, self._graph
+        steps = {"h2d": self._copy_in, "compute": self._execute, "d2h": self._copy_out}
+        if graph is not None:
+            steps = {"device": graph.launch}
         if not self._events:
-            self._events = tuple(cuda.event() for _ in range(4))
-        start, copied, computed, end = self._events
-        parts = iter((copied, computed))
-        host_ns: list[int] = []
-
-        def border() -> None:
-            before_ns = time.monotonic_ns()
-            cuda.record(next(parts))
-            host_ns.extend((before_ns, time.monotonic_ns()))
-
-        cuda.record(start)
-        if self._graph is None:
-            self._enqueue(border)
-            _, begin_ns, end_ns, _ = host_ns
-        else:
+            self._events = [cuda.event() for _ in range(4)]
+        events = self._events[: len(steps) + 1]
+        host_ns: dict[str, int] = {}
+        cuda.record(events[0])
+        for (name, step), event in zip(steps.items(), events[1:], strict=True):
             begin_ns = time.monotonic_ns()
-            self._graph.launch()
-            end_ns = time.monotonic_ns()
-        cuda.record(end)
+            step()
+            host_ns[name] = time.monotonic_ns() - begin_ns
+            cuda.record(event)
         cuda.synchronize()
-        found = {"device": cuda.elapsed_ms(start, end)}
-        if self._graph is None:
-            found["h2d"] = cuda.elapsed_ms(start, copied)
-            found["compute"] = cuda.elapsed_ms(copied, computed)
-            found["d2h"] = cuda.elapsed_ms(computed, end)
-        return {**found, "enqueue": (end_ns - begin_ns) / NS_PER_MS}
+        found = {"device": cuda.elapsed_ms(events[0], events[-1])}
+        for name, (start, end) in zip(steps, itertools.pairwise(events), strict=True):
+            found[name] = cuda.elapsed_ms(start, end)
+        found["enqueue"] = host_ns["compute" if graph is None else "device"] / NS_PER_MS
+        return found
 
     def _drop_graph(self) -> None:
         graph, self._graph = self._graph, None
