@@ -60,7 +60,7 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
     check_replaceable_file(picture)
     with _installed(extra="train,export,bench,cpu"):
         from .report.plots import save_picture  # noqa: PLC0415  # with matplotlib
-        from .report.screen import print_verdict  # noqa: PLC0415
+        from .report.verdict import print_verdict  # noqa: PLC0415
         from .run import run_benchmark  # noqa: PLC0415  # with torch: --help must not need it
 
     console = stderr_console()
@@ -81,9 +81,8 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
 
 def _compare(options: CompareOptions, *_: object) -> None:
     with _installed(extra="bench"):
-        from .compare import check_regressions, compare_results  # noqa: PLC0415  # with psutil
-        from .measure.result import load_result  # noqa: PLC0415
-        from .report.screen import print_comparison  # noqa: PLC0415
+        from .compare import check_regressions, compare_results, print_comparison  # noqa: PLC0415
+        from .measure.result import load_result  # noqa: PLC0415  # with psutil
     before, after = load_result(options.before), load_result(options.after)
     found = compare_results(before, after, options.tolerance)
     # Unlike a run's tables, this is what was asked for, so that it goes to standard output.

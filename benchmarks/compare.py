@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from ..runtime.core.errors import MeasurementError, sentence_list
 from .measure.result import Result
 from .measure.samples import Samples
+from .report.tables import digits_of
 
 Verdict = Literal["slower", "larger", "faster", "smaller", "same", "unclear"]
 Facts = Mapping[str, Callable[[Result], object]]
@@ -23,6 +27,7 @@ LEAST_TURNS = 5
 LEAST_FOR_P99 = 1000
 """From here on ten samples lie above p99; with fewer, its ratio is that of a few outliers."""
 
+_STYLES = {"slower": "red", "larger": "red", "faster": "green", "smaller": "green"}
 _MACHINE: Facts = {
     "processor": lambda result: result.environment.cpu,
     "instruction set": lambda result: result.environment.machine,
@@ -51,8 +56,7 @@ _SETTINGS: Facts = {
 follows from the turns that each of the two has."""
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """Both ends of a confidence interval."""
 
     low: float
@@ -67,9 +71,7 @@ class Change:
         key: The case.
         before: The whole of it in the first result.
         after: The same in the second.
-        ratio: p50 after over p50 before.
-        interval: Of that ratio; None where there are fewer than `LEAST_TURNS` turns.
-        p99_ratio: The same of p99; None where there are fewer than `LEAST_FOR_P99` samples.
+        interval: Of the ratio of p50; None where there are fewer than `LEAST_TURNS` turns.
         verdict: "slower" and "faster" (of bytes "larger" and "smaller") where the whole interval
             is past the tolerance, "same" where it is within, else "unclear".
     """
@@ -77,10 +79,19 @@ class Change:
     key: str
     before: Samples
     after: Samples
-    ratio: float
     interval: Interval | None
-    p99_ratio: float | None
     verdict: Verdict
+
+    @property
+    def ratio(self) -> float:
+        """p50 after over p50 before."""
+        return self.after.p50 / self.before.p50
+
+    @property
+    def p99_ratio(self) -> float | None:
+        """The same of p99; None where there are fewer than `LEAST_FOR_P99` samples."""
+        count = min(len(self.before.samples), len(self.after.samples))
+        return self.after.p99 / self.before.p99 if count >= LEAST_FOR_P99 else None
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class Comparison:
         tolerance: How much worse a case may get, as a share.
         changes: Cases that both measured on the same input, in the order of the second result.
         notes: What else differs: settings, packages, cases that cannot be compared and why.
-        unlike: In what the two machines or the conditions of the runs differ.
+        unlike: In what the conditions of the two runs differ.
         broken: Cases that ran before and do not now, or passed the drift gate and do not now.
     """
 
@@ -104,11 +115,6 @@ class Comparison:
 
 def compare_results(before: Result, after: Result, tolerance: float) -> Comparison:
     """Compare every case that two results have in common.
-
-    Args:
-        before: What is held against.
-        after: What is judged.
-        tolerance: How much worse a case may get, as a share.
 
     Raises:
         MeasurementError: They are of two machines or models, or share no case.
@@ -182,21 +188,46 @@ def check_regressions(found: Comparison) -> None:
         )
 
 
+def print_comparison(console: Console, found: Comparison) -> None:
+    """Print what differs, each case with its ratio, interval and verdict, and whatever else."""
+    for line in found.unlike:
+        console.print(f"not alike: {line}", soft_wrap=True)
+    has_p99 = any(change.p99_ratio for change in found.changes)
+    p99 = (f"p99 ratio, n >= {LEAST_FOR_P99}",) if has_p99 else ()
+    # A narrow terminal folds a cell; a figure that lost its last digits would be another figure.
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("case", overflow="fold")
+    for heading in ("before p50", "after p50", "ratio", "interval", *p99):
+        table.add_column(heading, justify="right", overflow="fold")
+    table.add_column("verdict", overflow="fold")
+    for change in found.changes:
+        interval = change.interval
+        cells = [
+            *(f"{digits_of(side.p50)} {side.shown_in}" for side in (change.before, change.after)),
+            f"{change.ratio:.3f}",
+            f"{interval.low:.3f} to {interval.high:.3f}" if interval else "too few turns",
+        ]
+        if has_p99:
+            cells.append(f"{change.p99_ratio:.3f}" if change.p99_ratio else "")
+        style = _STYLES.get(change.verdict)
+        table.add_row(change.key, *cells, change.verdict, style=style)
+    console.print(table)
+    console.print(
+        f"ratio: p50 after over before; interval: {CONFIDENCE:.0%} by bootstrap of whole turns; "
+        f"verdict: with the whole interval past {found.tolerance:.1%}",
+        soft_wrap=True,
+    )
+    for note in found.notes:
+        console.print(note, soft_wrap=True)
+
+
 def change_of(
     key: str, before: Samples, after: Samples, turns: tuple[int, int], tolerance: float
 ) -> Change:
     """Compare two series of one case; `turns` are the samples in one turn of each."""
     interval = interval_of_ratio(before.samples, after.samples, turns)
-    has_tail = min(len(before.samples), len(after.samples)) >= LEAST_FOR_P99
-    return Change(
-        key=key,
-        before=before,
-        after=after,
-        ratio=after.p50 / before.p50,
-        interval=interval,
-        p99_ratio=after.p99 / before.p99 if has_tail else None,
-        verdict=_verdict(interval, tolerance, is_size=after.unit == "bytes"),
-    )
+    verdict = _verdict(interval, tolerance, is_size=after.unit == "bytes")
+    return Change(key, before, after, interval, verdict)
 
 
 def interval_of_ratio(

@@ -213,14 +213,7 @@ def judged_images(luma: Luma, encoder: Backend, decoder: Backend, detector: OODD
 
 
 def kind_of_images(name: str, judged: Judged, *, reference: Judged | None, known: bool) -> Kind:
-    """Return what was found of the images of one kind.
-
-    Args:
-        name: Of the kind.
-        judged: Its images.
-        reference: The known images; None for these themselves.
-        known: Whether the model is to know this kind.
-    """
+    """Return what was found of the images of one kind; None is the reference's own reference."""
     found: dict[str, Separation] = {}
     for statistic, (values, flagged) in judged.items():
         area = both = None

@@ -52,10 +52,7 @@ def round_plan(options: RunOptions, batch: int = 1) -> RoundPlan:
 def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]) -> Result:
     """Measure everything; what is compared with each other is measured in turns.
 
-    Args:
-        options: What to measure.
-        command: What was typed.
-        note: Called with what begins, always between timed regions.
+    `command` is what was typed; `note` is called with what begins, always between timed regions.
 
     Raises:
         MeasurementError: There is nothing to measure, or two engines disagree.

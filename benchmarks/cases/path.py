@@ -133,24 +133,14 @@ def path_cases(
                 plain = plain_luma(scene, source, tested.spec.image_size)
                 ours = our_luma(scene, source, tested.spec)
                 # Torch eager behind our luma, too, so that both parts show.
+                ways = [
+                    (recipe, plain, eager, image, installed),
+                    (behind_ours, ours, eager, image, 1),
+                    *((one.planned, ours, one.run, one.batch, 1) for one in opened),
+                ]
                 paths = [
-                    Path(
-                        _placed(recipe, scene, source),
-                        plain,
-                        eager,
-                        np.empty_like(image),
-                        installed,
-                    ),
-                    Path(_placed(behind_ours, scene, source), ours, eager, np.empty_like(image)),
-                    *(
-                        Path(
-                            _placed(one.planned, scene, source),
-                            ours,
-                            one.run,
-                            np.empty_like(one.batch),
-                        )
-                        for one in opened
-                    ),
+                    Path(_placed(case, scene, source), make, run, np.empty_like(like), count)
+                    for case, make, run, like, count in ways
                 ]
                 agreements = [_checked(path, tested, scene, eager) for path in paths]
                 samples = interleaved({path.planned.how: path.staged for path in paths}, schedule)

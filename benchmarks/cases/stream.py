@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Precision
 from ...runtime.core.errors import (
@@ -43,6 +43,8 @@ from ..under_test.mjpeg_camera import MjpegCamera
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import Luma, frame_of, jpeg_of, luma_for
 from ..under_test.stream_process import StreamProcess, import_ns, parsed
+
+Found = TypeVar("Found")
 
 CAMERA_FRAME = (1280, 720)
 PICTURES = 4
@@ -108,26 +110,19 @@ def stream_args(tested: ModelUnderTest, key: GraphKey, camera: str) -> tuple[str
 
 def start_up_cases(tested: ModelUnderTest, rounds: int) -> list[Case]:
     """Time processes from their start to the first row in a pipe, in turns, one launch a turn."""
-    taken: dict[GraphKey, list[int]] = {key: [] for key in stream_keys(tested)}
-    reasons: dict[GraphKey, str] = {}
-    for turn in range(rounds + 1):
-        for key, samples in taken.items():
-            if key in reasons:
-                continue
-            try:
-                with StreamProcess(stream_args(tested, key, "synthetic")) as process:
-                    process.rows(1)
-                    first_ns = time.perf_counter_ns() - process.spawned_ns
-            except MeasurementError as error:
-                reasons[key] = str(error)
-            else:
-                if turn:  # before it, files came from the disk
-                    samples.append(first_ns)
+
+    def first_row_ns(process: StreamProcess) -> int:
+        process.rows(1)
+        return time.perf_counter_ns() - process.spawned_ns
+
+    keys = stream_keys(tested)
+    found, reasons = _in_turns(tested, keys, "synthetic", rounds + 1, first_row_ns)
+    # In the first turn files came from the disk.
     return [
-        _planned(key, "start-up", not_measured=reasons[key])
+        _planned(key, "start-up").without(reasons[key])
         if key in reasons
-        else _planned(key, "start-up").timed({"first latent": samples}, turn=1)
-        for key, samples in taken.items()
+        else _planned(key, "start-up").timed({"first latent": found[key][1:]}, turn=1)
+        for key in keys
     ]
 
 
@@ -153,14 +148,7 @@ def streamed(keys: Sequence[GraphKey]) -> list[GraphKey]:
 def stream_cases(
     tested: ModelUnderTest, plan: StreamPlan, schedule: RoundPlan, *, seed: int
 ) -> list[Case]:
-    """Stream each camera with each engine in processes of their own, and time the parts alone.
-
-    Args:
-        tested: The model.
-        plan: How much of each stream.
-        schedule: Of the parts.
-        seed: Of the pictures.
-    """
+    """Stream each camera with each engine in processes of their own, and time the parts alone."""
     keys = streamed(stream_keys(tested))
     with cameras(tested.spec, seed) as found:
         cases = _alone(tested, keys, found, schedule, seed=seed)
@@ -250,40 +238,54 @@ def _encoder(tested: ModelUnderTest, key: GraphKey, seed: int) -> Iterator[Calla
 def _streamed(
     tested: ModelUnderTest, keys: Sequence[GraphKey], camera: CameraUnderTest, plan: StreamPlan
 ) -> list[Case]:
-    ages: dict[GraphKey, dict[str, list[int]]] = {key: {} for key in keys}
-    memories: dict[GraphKey, dict[str, list[int]]] = {key: {} for key in keys}
-    dropped: dict[GraphKey, int] = dict.fromkeys(keys, 0)
-    reasons: dict[GraphKey, str] = {}
-    for _ in range(plan.rounds):
-        for key in (key for key in keys if key not in reasons):
-            try:
-                with StreamProcess(stream_args(tested, key, camera.address)) as process:
-                    rows = parsed(process.rows(plan.skipped + plan.frames))[plan.skipped :]
-                    memory = process.memory()
-            except MeasurementError as error:
-                reasons[key] = str(error)
-                continue
-            for name, size in memory.items():
-                memories[key].setdefault(name, []).append(size)
-            dropped[key] += sum(row["dropped"] for row in rows)
-            for row in rows:
-                for stage in _STAGES:
-                    # The clock of a row is coarser than a stage may be short.
-                    duration_ns = max(1, round(row[f"{stage}_ms"] * 1e6))
-                    ages[key].setdefault(stage, []).append(duration_ns)
+    def rows_and_memory(process: StreamProcess) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        rows = parsed(process.rows(plan.skipped + plan.frames))
+        return rows[plan.skipped :], process.memory()
+
+    found, reasons = _in_turns(tested, keys, camera.address, plan.rounds, rows_and_memory)
+    place = {"source": camera.source, "frame": camera.frame}
     cases = []
     for key in keys:
-        stream, memory_case = (
-            _planned(key, group, source=camera.source, frame=camera.frame)
-            for group in ("stream", "memory")
-        )
+        stream, memory = (_planned(key, group, **place) for group in ("stream", "memory"))
         if key in reasons:
-            cases += [case.with_facts(not_measured=reasons[key]) for case in (stream, memory_case)]
+            cases += [case.without(reasons[key]) for case in (stream, memory)]
             continue
+        rows = [row for of_process, _ in found[key] for row in of_process]
+        # The clock of a row is coarser than a stage may be short.
+        ages = {
+            stage: [max(1, round(row[f"{stage}_ms"] * 1e6)) for row in rows] for stage in _STAGES
+        }
+        sizes = {name: [size[name] for _, size in found[key]] for name in ("rss", "peak")}
         notes = (
             f"the first {plan.skipped} rows of each of {plan.rounds} processes do not count",
-            f"frames dropped: {dropped[key]}",
+            f"frames dropped: {sum(row['dropped'] for row in rows)}",
         )
-        cases.append(stream.timed(ages[key], turn=plan.frames, notes=notes))
-        cases.append(memory_case.timed(memories[key], "bytes", turn=1))
+        cases.append(stream.timed(ages, turn=plan.frames, notes=notes))
+        cases.append(memory.timed(sizes, "bytes", turn=1))
     return cases
+
+
+def _in_turns(
+    tested: ModelUnderTest,
+    keys: Sequence[GraphKey],
+    camera: str,
+    rounds: int,
+    watch: Callable[[StreamProcess], Found],
+) -> tuple[dict[GraphKey, list[Found]], dict[GraphKey, str]]:
+    """Stream with each engine so many times, in turns.
+
+    Returns:
+        What `watch` made of each process, and of engines whose process failed the reason why.
+    """
+    found: dict[GraphKey, list[Found]] = {key: [] for key in keys}
+    reasons: dict[GraphKey, str] = {}
+    for _ in range(rounds):
+        for key in keys:
+            if key in reasons:
+                continue
+            try:
+                with StreamProcess(stream_args(tested, key, camera)) as process:
+                    found[key].append(watch(process))
+            except MeasurementError as error:
+                reasons[key] = str(error)
+    return found, reasons

@@ -17,14 +17,8 @@ def training_cases(
     """Time a training step (forward, loss, backward, Adam) both ways, in turns.
 
     Every timed step follows an untimed one of the same fresh model, so that memory is in place
-    and Adam has its state.
-
-    Args:
-        spec: Sizes of the model.
-        batch: Images in one step.
-        schedule: Timed steps each way, and how they take turns.
-        has_bf16: Whether the processor multiplies bf16 by itself. Where it does not, a step can
-            take a minute, and training never chooses bf16.
+    and Adam has its state. Where the processor has no bf16 by itself, a step can take a minute,
+    and training never chooses bf16.
     """
 
     def laps(precision: str) -> Laps:

@@ -94,13 +94,7 @@ def environment_now(
     load_start: tuple[float, float, float],
     packages: Sequence[str] = (),
 ) -> Environment:
-    """Describe this machine at the end of a run.
-
-    Args:
-        threads: Threads that each engine was set to.
-        load_start: What `load_now` gave before the run.
-        packages: Whose versions count, too.
-    """
+    """Describe this machine at the end of a run; versions of further packages count on demand."""
     gpu = find_gpu()
     # What the board or the GPU is limited to.
     limits = (*_lines("nvpmodel", "-q"), *_lines(*_NVIDIA_SMI, "--query-gpu=power.limit"))

@@ -50,11 +50,8 @@ def cost_of(spec: ModelSpec, key: GraphKey, batch: int = 1) -> Cost:
 def roofline_of(cost: Cost, *, flops_per_s: float, bytes_per_s: float, p50_ms: float) -> Roofline:
     """Return the least time for `cost`, and how far a measured median is above it.
 
-    Args:
-        cost: What has to be done.
-        flops_per_s: The machine's best matrix rate in the same precision.
-        bytes_per_s: The machine's best read bandwidth: weights are only read.
-        p50_ms: The measured median.
+    Of a machine's best matrix rate in the same precision, and best read bandwidth: weights are
+    only read.
     """
     compute_ms = cost.flops / flops_per_s * 1e3
     memory_ms = cost.moved_bytes / bytes_per_s * 1e3

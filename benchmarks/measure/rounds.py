@@ -74,10 +74,6 @@ def interleaved(timed: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Tim
 
     Every sample is kept: nothing is trimmed, clipped or averaged.
 
-    Args:
-        timed: What to call, by name; the order is that of the turns.
-        schedule: How often.
-
     Raises:
         ConfigError: The schedule asks for no samples, or for turns without any.
     """

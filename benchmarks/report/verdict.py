@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
 from ..measure.case import (
     COMPILED,
     DECODE_ALONE,
@@ -24,6 +28,7 @@ from ..measure.case import (
     Case,
 )
 from ..measure.result import Result
+from .tables import caption_of, digits_of, machine_line, rates_line
 
 RIVALS = (EAGER, COMPILED, ONNX, OPENVINO, PLAIN)
 """ONNX Runtime and OpenVINO as installed; both run our graphs, too."""
@@ -82,6 +87,29 @@ class Standing:
         return max(self.times.values())
 
 
+def print_verdict(console: Console, result: Result) -> None:
+    """Print the machine, the fastest of each kind, and how much there is to look at."""
+    for line in (f"{caption_of(result)}; {machine_line(result)}", rates_line(result)):
+        console.print(line, soft_wrap=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("", "fastest"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("p50", "p99"):
+        table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
+    table.add_column("share of its floor", overflow="fold")
+    for leader in leaders_of(result):
+        case, whole = leader.case, leader.case.whole
+        if whole is not None:
+            what = case.what.removesuffix(" frame").removesuffix(", batch 1")
+            # An import is that of a module, and no arithmetic.
+            by = case.engine if case.group == "import" else f"{case.engine} {case.precision}"
+            p50 = f"{digits_of(whole.p50)} {whole.shown_in}"
+            table.add_row(what, by, p50, digits_of(whole.p99), leader.words)
+    console.print(table)
+    for line in _counts(result):
+        console.print(line, soft_wrap=False)
+
+
 def leaders_of(result: Result) -> tuple[Leader, ...]:
     """Return the fastest of each kind at batch 1, of paths that with the largest frame."""
     kinds: dict[tuple[object, ...], list[Case]] = {}
@@ -122,6 +150,23 @@ def standings_of(result: Result) -> tuple[Standing, ...]:
             ordered = {name: times[name] for name in RIVALS if name in times}
             found.append(Standing(case, ordered))
     return tuple(sorted(found, key=lambda standing: -standing.worst))
+
+
+def _counts(result: Result) -> list[str]:
+    """Return one line for each kind of thing that is to be looked up in the details."""
+    measured = [case for case in result.cases if case.stages]
+    drifted = [case.key for case in measured if not case.passed]
+    unstable = sum(bool(case.warnings) for case in measured)
+    slower = [standing for standing in standings_of(result) if standing.worst >= LOSS]
+    lines = [
+        f"{len(measured)} cases measured, {len(result.cases) - len(measured)} not; "
+        f"{unstable} unstable; {len(slower)} slower than an engine as installed"
+    ]
+    if slower:
+        lines.append(f"  the slowest of them by {slower[0].worst:.2f}: {slower[0].case.key}")
+    if drifted:
+        lines.append(f"past the limit of the drift gate: {len(drifted)}, such as {drifted[0]}")
+    return [*lines, *result.warnings]
 
 
 def _is_rival(case: Case) -> bool:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import cv2
 import torch
@@ -57,15 +58,8 @@ class EngineUnderTest:
     entry: GraphEntry | None = None
 
 
-@dataclass(frozen=True)
-class Opened:
-    """An engine that runs.
-
-    Attributes:
-        planned: Its case without samples, with what the drift gate found.
-        run: The engine.
-        batch: What it is given.
-    """
+class Opened(NamedTuple):
+    """An engine that runs, its case with what the drift gate found, and what it is given."""
 
     planned: Case
     run: Run
@@ -83,13 +77,8 @@ def engines_under_test(
 ) -> list[EngineUnderTest]:
     """Return the rivals, and every form of a graph that the bundle holds for engines on a CPU.
 
-    Args:
-        tested: The model.
-        part: Which half.
-        batch: Images in one call.
-        threads: What the user gave.
-        leading: Leave out torch.compile, OpenVINO as installed, and what a leaner graph beats.
-        skip_compile: Leave torch.compile out, and say so.
+    With `leading` torch.compile, OpenVINO as installed, and what a leaner graph beats are left
+    out; with `skip_compile` torch.compile is there with that reason.
     """
     half, outputs = tested.half(part), OUTPUTS[part]
     path = tested.bundle.path(tested.bundle.entry(GraphKey(part)))
@@ -165,17 +154,10 @@ def open_all(
     values: Batch,
     stack: contextlib.ExitStack,
 ) -> tuple[list[Opened], list[Case]]:
-    """Open what opens, run each once, and hold it to the drift gate.
+    """Open what opens, run each once, and hold it to the drift gate; the stack closes it.
 
-    Args:
-        engines: What to open.
-        tested: The model.
-        luma: What engines are given that take 8-bit luma.
-        values: What the others are given.
-        stack: Closes them.
-
-    Returns:
-        The engines that run, and the others' cases with their reasons.
+    Engines that take 8-bit luma are given `luma`, the others `values`. Those that refuse come as
+    cases with their reasons.
     """
     ready: list[Opened] = []
     refused: list[Case] = []
@@ -186,7 +168,7 @@ def open_all(
             run = stack.enter_context(engine.open(batch))
             run(batch)
         except _REFUSALS as error:
-            refused.append(engine.planned.with_facts(not_measured=error.clause()))
+            refused.append(engine.planned.without(error.clause()))
             continue
         planned = engine.planned.with_facts(prepare_s=time.perf_counter() - begin_s)
         ready.append(Opened(tested.gate.judged(planned, run, engine.entry), run, batch))
@@ -229,11 +211,7 @@ def compiled_run(half: nn.Module, outputs: Sequence[str], sample: Batch) -> Run:
 
 
 def plain_onnx(path: Path, threads: int | None) -> Run:
-    """Open a graph in ONNX Runtime with no option set; `threads` where the user gave a number.
-
-    Raises:
-        MissingDependencyError: ONNX Runtime is not installed.
-    """
+    """Open a graph in ONNX Runtime with no option set; `threads` where the user gave a number."""
     ort = _rival("onnxruntime", "onnx_runtime", extra="cpu")
     options = ort.SessionOptions()
     if threads is not None:
@@ -245,11 +223,7 @@ def plain_onnx(path: Path, threads: int | None) -> Run:
 
 
 def plain_openvino(path: Path, threads: int | None) -> Run:
-    """Open a graph in OpenVINO with no option set; `threads` where the user gave a number.
-
-    Raises:
-        MissingDependencyError: OpenVINO is not installed.
-    """
+    """Open a graph in OpenVINO with no option set; `threads` where the user gave a number."""
     ov = _rival("openvino", "openvino_runtime", extra="openvino")
     settings = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
     compiled = ov.Core().compile_model(str(path), "CPU", settings)
@@ -267,28 +241,26 @@ def openvino_precision() -> Precision:
 
     Also float32 where it is not installed.
     """
-    try:
+    with contextlib.suppress(MissingDependencyError):
         ov = _rival("openvino", "openvino_runtime", extra="openvino")
-    except MissingDependencyError:
-        return "fp32"
-    rounds = ov.Core().get_property("CPU", "INFERENCE_PRECISION_HINT") == ov.Type.bf16
-    return "bf16" if rounds else "fp32"
+        if ov.Core().get_property("CPU", "INFERENCE_PRECISION_HINT") == ov.Type.bf16:
+            return "bf16"
+    return "fp32"
 
 
 @contextlib.contextmanager
 def thread_limit(threads: int | None) -> Iterator[dict[str, int]]:
     """Hold torch and OpenCV to a number of threads, or leave each at its own choice.
 
-    Backends take the number when a graph is opened.
-
-    Returns:
-        What each is set to; of ONNX Runtime and OpenVINO, as motorVAE opens them.
+    Backends take the number when a graph is opened. The block is given what each is set to; of
+    ONNX Runtime and OpenVINO, as motorVAE opens them.
 
     Raises:
         MeasurementError: One of them did not take it.
     """
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        stack.callback(cv2.setNumThreads, cv2.getNumThreads())
         if threads is not None:
             torch.set_num_threads(threads)
             cv2.setNumThreads(threads)
@@ -300,9 +272,6 @@ def thread_limit(threads: int | None) -> Iterator[dict[str, int]]:
             )
         ours = threads or default_threads()
         yield {"torch": got[0], "ONNX Runtime": ours, "OpenVINO": ours, "OpenCV": got[1]}
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 def _rival(package: str, backend: str, *, extra: str) -> ModuleType:
@@ -333,7 +302,6 @@ def _empty_compiler_cache() -> Iterator[None]:
         try:
             yield
         finally:
-            if before is None:
-                del os.environ[_CACHE_VARIABLE]
-            else:
+            del os.environ[_CACHE_VARIABLE]
+            if before is not None:
                 os.environ[_CACHE_VARIABLE] = before

@@ -48,13 +48,9 @@ class DriftGate:
 
         A compiled module is made for one batch size, and its agreement is checked anyway.
 
-        Args:
-            case: Says which engine it is, and what it takes and gives.
-            run: The engine.
-            entry: The bundle's graph that it runs, where it is one of ours.
-
         Returns:
-            The case with the worst figure, and with what the bundle's manifest announces.
+            The case with the worst figure, and with what the bundle's manifest announces of
+            `entry`, where the engine runs one of our graphs.
         """
         if case.engine in {EAGER, COMPILED}:
             return case
@@ -83,12 +79,6 @@ def agreement_with(
     reference: Arrays, found: Arrays, engine: str, precision: Precision = "fp32"
 ) -> tuple[Agreement, ...]:
     """Compare an engine's outputs, all that it gives, with torch eager's on the same input.
-
-    Args:
-        reference: What torch eager gives.
-        found: What the engine gives.
-        engine: For the message.
-        precision: Of the engine; chooses the tolerance.
 
     Raises:
         MeasurementError: They differ by more than the tolerance, or in shape: timing a wrong

@@ -74,12 +74,7 @@ class ModelUnderTest:
 def model_from_files(
     bundle_folder: Path, checkpoint: Path, *, images: int | None = None
 ) -> ModelUnderTest:
-    """Load a bundle and the run that it was exported from.
-
-    Args:
-        bundle_folder: The bundle.
-        checkpoint: The run.
-        images: How many of the verification images to use; all where left out.
+    """Load a bundle and the run that it was exported from, with all or some verification images.
 
     Raises:
         MeasurementError: One of them is not there, or their weights differ.

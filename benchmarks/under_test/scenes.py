@@ -129,27 +129,19 @@ def moving_vehicles(seed: int, count: int, spec: ModelSpec) -> tuple[Luma, Luma]
         those whose vehicle is further out, down to none at all.
     """
     world = MovingVehicles(seed, SYNTHETIC_SIZE)
-    frames = np.empty((count, spec.image_size, spec.image_size), np.uint8)
+    times_s = [index / MOVING_FPS for index in range(count)]
+    frames = np.stack([fitted_luma(world.image(time_s), spec) for time_s in times_s])
     inside = np.zeros(count, np.bool_)
-    for index in range(count):
-        time_s = index / MOVING_FPS
-        factors = world.factors(time_s)
+    for index, factors in enumerate(map(world.factors, times_s)):
         low, high = RANGES[factors.body]["x"]
         inside[index] = low <= factors.x <= high
-        frames[index] = fitted_luma(world.image(time_s), spec)
     return frames[inside], frames[~inside]
 
 
 def images_from_source(text: str, count: int, spec: ModelSpec) -> Luma:
     """Read a video or a folder of images through the path that a camera's frames take.
 
-    Args:
-        text: As `open_source` takes it.
-        count: At most so many frames are kept, evenly apart.
-        spec: Gives the side S and the fit.
-
-    Returns:
-        (N, S, S) uint8.
+    At most `count` frames are kept, evenly apart: (N, S, S) uint8.
 
     Raises:
         ConfigError: The source is live and has no end.
