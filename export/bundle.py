@@ -46,7 +46,7 @@ from .int8.graphs import Int8Request, Int8Search, Searched
 from .int8.images import CalibrationImages, Luma, calibration_from_text
 from .ood import ood_capability
 from .transforms.fp16 import fp16_from_fp32
-from .transforms.graph_ops import with_values_exposed
+from .transforms.graph_ops import opened_with_values
 from .transforms.io_variants import luma_from_float, mu_from_encoder
 from .transforms.phases import phases_from_decoder
 from .verify.reference import Reference, reference_from_bundle, save_reference
@@ -302,10 +302,8 @@ class BundleWriter:
             model = self.files.load(GraphKey(key.part))
             if key.variant == "full":
                 self._tell(f"{key.title}: activations")
-                exposed = self.files.folder / "exposed.onnx"
-                ir.save(with_values_exposed(model), exposed)
-                self.reports.append(self._verifier.verify_activations(key, exposed))
-                exposed.unlink()
+                with opened_with_values(model, self.files.folder) as engine:
+                    self.reports.append(self._verifier.verify_activations(key, engine))
             else:
                 luma_from_float(model)
             if key.variant == "mu":

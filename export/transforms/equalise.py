@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ...runtime.engines.open import open_file
-from .graph_ops import array_of, with_values_exposed
+from .graph_ops import array_of, opened_with_values
 
 _OUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}
 _IN_AXIS = {"Conv": 1, "ConvTranspose": 0, "Gemm": 1}
@@ -63,12 +62,9 @@ def equalise(model: ir.Model, reach: Reach) -> None:
     its alpha 1/2; between layers as in Nagel et al. 2019, section 4.1). A LeakyReLU passes
     positive factors on unchanged.
 
-    Precondition: a float32 graph whose weights and biases are constants that one layer reads.
+    Precondition: a float32 graph whose weights and biases are constants that one layer reads, and
+    for the name of each link (C,) largest magnitudes of its channels over data.
     Postcondition: the same outputs, but for rounding in float32.
-
-    Args:
-        model: Changed in place.
-        reach: For the name of each link, (C,) largest magnitudes of its channels over data.
     """
     for link in links_of(model):
         weights = np.max([_by_channel(reader, link.channels) for reader in link.readers], axis=0)
@@ -82,21 +78,15 @@ def equalise(model: ir.Model, reach: Reach) -> None:
 
 
 def reach_over(model: ir.Model, inputs: npt.NDArray[np.float32], folder: Path) -> Reach:
-    """Return how far each channel of each link reaches over (N, ...) inputs, one run by itself.
-
-    A file lies in the folder for a while.
-    """
+    """Return how far each channel of each link reaches over (N, ...) inputs, one run by itself."""
     links = links_of(model)
     reach = {link.name: np.zeros(link.channels) for link in links}
-    path = folder / "exposed.onnx"
-    ir.save(with_values_exposed(model), path)
-    with open_file(path) as backend:
+    with opened_with_values(model, folder) as backend:
         for row in range(len(inputs)):
             values = backend.run(inputs[row : row + 1])
             for link in links:
                 by_channel = np.abs(values[link.name]).reshape(link.channels, -1).max(axis=1)
                 reach[link.name] = np.maximum(reach[link.name], by_channel)
-    path.unlink()
     return reach
 
 
@@ -107,13 +97,9 @@ def correct_biases(model: ir.Model, found: Outputs, wanted: Outputs) -> None:
     of the last bias undoes that at no cost (Nagel et al. 2019, "Data-Free Quantization Through
     Weight Equalization and Bias Correction", section 4.2, here with data).
 
-    Precondition: each output comes from a Gemm with a constant bias.
+    Precondition: each output comes from a Gemm with a constant bias; for the name of each, (N, D)
+    of the copy and of the encoder.
     Postcondition: a copy quantised alike has no mean error on these images but its bias's rounding.
-
-    Args:
-        model: The float32 encoder that the copy was made from.
-        found: Output name to (N, D) float32 of the copy.
-        wanted: The same of the float32 encoder.
     """
     for output in model.graph.outputs:
         name, head = str(output.name), output.producer()

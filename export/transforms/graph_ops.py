@@ -1,12 +1,17 @@
-"""Nodes and constants whose types are known: what every rewrite of a graph is made of."""
+"""Typed nodes, constants and values inside a graph: what rewrites are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+
+from ...runtime.engines.base import Backend
+from ...runtime.engines.open import open_file
 
 
 def typed_node(
@@ -53,12 +58,17 @@ def insert_behind_input(graph: ir.Graph, value: ir.Value, nodes: Sequence[ir.Nod
     graph.insert_before(graph[0], nodes)
 
 
-def with_values_exposed(model: ir.Model) -> ir.Model:
-    """Return a copy of a float32 graph whose every float tensor is an output."""
-    copy = model.clone()
-    outputs = {value.name for value in copy.graph.outputs}
-    for node in copy.graph:
+@contextlib.contextmanager
+def opened_with_values(model: ir.Model, folder: Path) -> Iterator[Backend]:
+    """Open a float32 graph so that a run gives every float tensor inside; keep no file of it."""
+    exposed = model.clone()
+    outputs = {value.name for value in exposed.graph.outputs}
+    for node in exposed.graph:
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT and value.name not in outputs:
-                copy.graph.outputs.append(value)
-    return copy
+                exposed.graph.outputs.append(value)
+    path = folder / "exposed.onnx"
+    ir.save(exposed, path)
+    with open_file(path) as backend:
+        yield backend
+    path.unlink()

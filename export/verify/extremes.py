@@ -27,22 +27,16 @@ def upper_bound(
     m / (m + n), whatever their distribution, as any of all is as likely the largest. Where that
     is within the risk (n >= 19 m for 5 %), the largest seen is the bound. With fewer it is
     extrapolated: values beyond a high threshold follow a generalised Pareto distribution
-    (Pickands 1975), whose scale and shape are averaged over what the largest sqrt(n) values or
-    half of all leave possible, so that few samples give a wide bound (the predictive
+    (Pickands 1975), whose scale and shape are averaged over what the largest 4 sqrt(n) values
+    or half of all leave possible, so that few samples give a wide bound (the predictive
     distribution of a future maximum, Coles 2001, "An Introduction to Statistical Modeling of
     Extreme Values", section 9.1.3). Scales weigh as 1 / scale before that, and shapes 1 - shape
     from 0 to 1: no end is taken for granted that no sample shows, and tails as heavy as that of a
     lognormal are covered.
 
-    Args:
-        samples: (N,) one figure an image, at least 0, larger is worse; drawn as the fresh ones
-            will be. A NaN gives NaN.
-        batch: How many fresh samples.
-        risk: With which probability their largest may exceed the bound.
-
-    Returns:
-        At least the largest sample. Infinite for fewer than 3 samples, which tell nothing of a
-        tail, unless `batch` is that small.
+    Samples are (N,), one figure an image, at least 0, larger is worse; drawn as the fresh ones
+    will be. The bound is at least the largest; infinite for fewer than 3 samples, from which no
+    tail is known, unless `batch` is that small; NaN for a NaN.
     """
     values = np.sort(np.asarray(samples, np.float64))
     count = len(values)

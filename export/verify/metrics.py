@@ -87,15 +87,9 @@ def latent_metrics(
     limits: tuple[float | None, float | None] = (None, None),
     risk: float = RISK,
 ) -> list[Metric]:
-    """Return the errors of (N, D) latents as they are, and over their scale.
+    """Return the errors of (N, D) latents as they are, and divided by their scale (D,).
 
-    Args:
-        found: What a graph gives.
-        reference: What it should give.
-        scale: (D,), what the error of each latent is divided by.
-        judged: Of which latents the largest and RMS relative errors are.
-        limits: Of these two.
-        risk: With which probability a batch of fresh images may exceed a bound.
+    The largest and the RMS of the latter have limits, and are of the judged latents (D,).
     """
     error = np.asarray(found, np.float64) - reference
     relative = np.abs(error / scale)[:, judged]
@@ -160,12 +154,8 @@ def neighbour_agreement(found: Floats, reference: Floats, count: int = NEIGHBOUR
     distances, it is hardly further than the last true one, so that near-equal frames of a video
     may change places. What lies within epsilon of the typical distance counts as near in any case.
 
-    Args:
-        found: (N, D) latents.
-        reference: (N, D) latents of the same images.
-        count: How many neighbours by Euclidean distance; at most a quarter of the others, as
-            among few images strangers are neighbours too.
     """
+    # At most a quarter of the others: among few images strangers are neighbours too.
     count = min(count, (len(reference) - 1) // 4)
     if count < 1 or not np.isfinite(found).all():
         return 1.0 if count < 1 else 0.0

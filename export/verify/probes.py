@@ -81,11 +81,8 @@ def probe_latents(
 ) -> npt.NDArray[np.float32]:
     """Return the latents (L, D) that decoders are tried on.
 
-    Args:
-        mu: (N, D), of held-out images.
-        log_var: (N, D).
-        scale: (D,), the spread of each latent over the data.
-        probes_mu: (P, D), of the probe images; drawn nearer where they lie far out.
+    They are made of those of held-out images (N, D), the spread of each latent over the data (D,),
+    and the mu of probe images (P, D), drawn nearer where they lie far out.
     """
     rng = np.random.default_rng(_SEED)
     mean = np.asarray(mu, np.float64).mean(axis=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.core.errors import BackendError, MissingDependencyError, VerificationError
 from ...runtime.engines.base import Backend
-from ...runtime.engines.open import EngineRequest, GraphFile, open_engine, open_file
+from ...runtime.engines.open import EngineRequest, GraphFile, open_engine
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile
 from ...runtime.pixels.convert import input_from_luma
 from .batches import BATCH_SIZE, BATCH_SIZES, Decoded, Engine, run_in_batches
@@ -110,8 +109,8 @@ class Verifier:
         with backend:
             return self.verify(key, backend, note=note)
 
-    def verify_activations(self, key: GraphKey, exposed: Path) -> GraphReport:
-        """Look inside a float32 graph, with every value an output, for what FP16 could not hold.
+    def verify_activations(self, key: GraphKey, engine: Engine) -> GraphReport:
+        """Look for what FP16 could not hold in a float32 graph that gives every value inside.
 
         An engine that computes FP16 graphs in float32, as ONNX Runtime may on a CPU, gives finite
         outputs where a GPU's arithmetic would overflow. `key` is of the FP16 graph.
@@ -122,12 +121,11 @@ class Verifier:
             probed = input_from_luma(probes.images[:, None]) if is_encoder else probes.latents
             inputs = np.concatenate([inputs, probed])
         largest = 0.0
-        with open_file(exposed) as backend:
-            for image in range(len(inputs)):  # every value inside is kept, so one at a time
-                values = backend.run(inputs[image : image + 1])
-                largest = max(largest, *(float(np.abs(value).max()) for value in values.values()))
+        for image in range(len(inputs)):  # every value inside is kept, so one at a time
+            values = engine.run(inputs[image : image + 1])
+            largest = max(largest, *(float(np.abs(value).max()) for value in values.values()))
         found = metric("largest value inside, float32", largest, limit=FLOAT16_MAX)
-        return report_of("activations", [found], key, reference, engine=backend.name)
+        return report_of("activations", [found], key, reference, engine=engine.name)
 
     def worst(self, key: GraphKey, engine: Engine) -> Metric:
         """Return the one figure that engines are compared by, without probes and bounds.

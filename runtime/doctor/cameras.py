@@ -29,16 +29,11 @@ _HEADINGS = ("size", "format", "fps reported", "fps measured", "first ms", "dama
 class Measured(NamedTuple):
     """What a source delivered."""
 
-    frames: int
-    """Whole ones."""
-    failed: int
-    """Damaged ones."""
-    fps: float | None
-    """Whole frames per second between the first and the last; None for fewer than two."""
-    first_ms: float | None
-    """How long the first took to come, or None."""
-    trouble: str | None = None
-    """Why no more came, or None."""
+    frames: int  # whole ones
+    failed: int  # damaged ones
+    fps: float | None  # of whole frames between the first and the last; None for fewer than two
+    first_ms: float | None  # how long the first took to come
+    trouble: str | None  # why no more came
 
 
 def examine_cameras(console: Console, *, seconds: float = 1.0) -> int:
@@ -64,22 +59,21 @@ def measure(source: FrameSource, seconds: float) -> Measured:
     came_ns: list[int] = []
     failed = 0
     trouble = None
-    while not came_ns or came_ns[-1] - came_ns[0] < seconds * 1e9:
+    while trouble is None and (not came_ns or came_ns[-1] - came_ns[0] < seconds * 1e9):
         try:
             item = source.read()
         except SourceError as error:
             trouble = error.clause()
             break
+        now_ns = time.monotonic_ns()
         if item is None:
             trouble = "it ended"
-            break
-        if isinstance(item, Frame):
-            came_ns.append(time.monotonic_ns())
+        elif isinstance(item, Frame):
+            came_ns.append(now_ns)
         else:
             failed += 1
-            if time.monotonic_ns() - started_ns > (seconds + SILENCE_S) * 1e9:
+            if now_ns - started_ns > (seconds + SILENCE_S) * 1e9:
                 trouble = item.reason
-                break
     span_s = (came_ns[-1] - came_ns[0]) / 1e9 if came_ns else 0.0
     return Measured(
         frames=len(came_ns),

@@ -23,18 +23,13 @@ _DEBIAN_PACKAGES = {"libGL.so.1": "libgl1", "libgthread-2.0.so.0": "libglib2.0-0
 class Finding:
     """What one check found.
 
-    Attributes:
-        what: The thing that was looked at.
-        found: What it is like, on one line; no host names, user names or serial numbers, as
-            people share this.
-        verdict: What that means for the stream.
-        next_command: What to type now; never absent after FAILED or warn.
+    It holds no host names, user names or serial numbers, as people share this.
     """
 
     what: str
-    found: Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]
+    found: Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]  # on one line
     verdict: Verdict = "ok"
-    next_command: str | None = None
+    next_command: str | None = None  # what to type now; never absent after FAILED or warn
 
     def __post_init__(self) -> None:
         if self.verdict in {"warn", "FAILED"} and not self.next_command:
@@ -66,15 +61,10 @@ def not_loading(
     install: str | None = None,
     problem: str = "does not load",
 ) -> Finding:
-    """Return the row of a module that was imported in vain.
+    """Return the row of a module that raised an error when it was imported from a package.
 
-    Args:
-        what: The row's name.
-        package: The distribution that is installed, or is to be.
-        module: What was imported.
-        error: What that raised.
-        install: What pip installs where it is absent, if not the package.
-        problem: What is wrong with it where it is installed with all that it needs.
+    `install` is what pip installs where it is absent, if not the package; `problem` is what is
+    wrong where it is installed with all that it needs.
     """
     library = re.search(r"(lib\S+?\.so\S*): cannot open shared object", str(error))
     if isinstance(error, ModuleNotFoundError) and error.name in {module, None}:

@@ -21,15 +21,13 @@ FINDINGS = TypeAdapter(tuple[Finding, ...])
 class Check(NamedTuple):
     """One check: a process of its own, so that what hangs or crashes is a row like any other.
 
-    Attributes:
-        title: What it looks at, for the row that says that it hung or crashed.
-        run: Takes the bundle's folder; imports what may be absent or broken only when it is called.
-        needed: Whether a stream needs what it looks at.
+    It is given the bundle's folder, and imports what may be absent or broken only when it is
+    called. The title is for the row that says that it hung or crashed.
     """
 
     title: str
     run: Callable[[Path], Iterator[Finding]]
-    needed: bool
+    needed: bool  # by a stream
 
 
 CHECKS: dict[str, Check] = {

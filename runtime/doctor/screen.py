@@ -52,12 +52,7 @@ class Screen(StrictModel):
 
 
 def examine_machine(model: Path, *, limit_s: float = LIMIT_S) -> Screen:
-    """Make every check, and change nothing.
-
-    Args:
-        model: The bundle's folder.
-        limit_s: Seconds after which the checks that have not answered are given up.
-    """
+    """Make every check, and change nothing; those that take longer than the limit are given up."""
     # Alone and first: the other checks take memory themselves.
     found = findings_of(("memory",), model, limit_s)
     found |= findings_of(tuple(name for name in CHECKS if name != "memory"), model, limit_s)

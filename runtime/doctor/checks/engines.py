@@ -64,13 +64,9 @@ def check_onnx(_model: Path) -> Iterator[Finding]:
 
 
 def cuda_finding(providers: list[str], gpu: Gpu | NoGpu) -> Finding | None:
-    """Return whether ONNX Runtime can use the GPU; what it lists, it may not be able to load.
+    """Return whether ONNX Runtime can use the GPU; a provider that it lists may not load.
 
     None stands for neither a GPU nor a provider for one.
-
-    Args:
-        providers: Those that ONNX Runtime lists.
-        gpu: What the driver says.
     """
     what = "CUDA provider"
     listed = CUDA in providers
@@ -266,11 +262,7 @@ def _no_gpu(gpu: NoGpu) -> Finding:
 
 
 def _run_relu(provider: str) -> None:
-    """Open and run a graph through the production backend.
-
-    Raises:
-        MotorVAEError: It does not open, does not run, or gives something else.
-    """
+    """Run a graph through the production backend; any failure is a MotorVAEError."""
     import numpy as np  # noqa: PLC0415  # may be what is missing
 
     from ...engines.open import EngineRequest, open_file  # noqa: PLC0415  # with numpy

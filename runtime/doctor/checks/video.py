@@ -80,10 +80,8 @@ def check_cameras(_model: Path) -> Iterator[Finding]:
 def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Finding:
     """Return the row of the cameras; none is a warning, as recordings and URLs need none.
 
-    Args:
-        found: Those that the system knows; their stable paths end in a serial number, and are
-            left out.
-        closed: Devices among them that cannot be opened, and whether their file is there at all.
+    Of devices that cannot be opened, `closed` says whether their file is there at all. Stable
+    paths end in a serial number and are left out.
     """
     if not found:
         return Finding("cameras", "none found", "warn", "plug one in, or use --camera synthetic")
