@@ -22,9 +22,8 @@ from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.errors import DataError, ImageError, OutputError, SourceError
 from ..runtime.core.frame import Gap
 from ..runtime.core.spec import ModelSpec
-from ..runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
+from ..runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image, reference_luma
 from ..runtime.pixels.image_files import image_paths, luma_from_file
-from ..runtime.pixels.reference import reference_luma
 from ..runtime.sources.base import CaptureRequest, FrameSource
 from ..runtime.sources.open import open_source
 from ..runtime.sources.synthetic.vehicles import vehicle

@@ -18,8 +18,7 @@ from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
 from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine
-from ...runtime.pixels.convert import input_from_luma, write_input
-from ...runtime.pixels.reference import reference_luma
+from ...runtime.pixels.convert import input_from_luma, reference_luma, write_input
 from ..measure.case import EAGER, FPS, HOT, ONNX, PACED, PLAIN, Agreement, Case, FrameSource
 from ..measure.rounds import Laps, RoundPlan, interleaved, pacer
 from ..under_test.engines import (

@@ -24,7 +24,7 @@ from ...runtime.engines.open import EngineRequest, open_engine
 from ...runtime.engines.select import SelectedEngine, autotuned_engine
 from ...runtime.pixels.convert import fitted_luma, input_from_luma
 from ...runtime.pixels.jpeg import luma_from_jpeg
-from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
+from ...runtime.sources.spec import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
 from ..measure.case import (
     DECODE_ALONE,

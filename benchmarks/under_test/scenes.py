@@ -18,7 +18,7 @@ from ...runtime.pixels.convert import fitted_luma, luma_from_image
 from ...runtime.pixels.jpeg import luma_from_jpeg
 from ...runtime.pixels.yuv import luma_from_video_frame
 from ...runtime.sources.open import open_source
-from ...runtime.sources.synthetic.plan import SYNTHETIC_SIZE
+from ...runtime.sources.spec import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import RANGES, MovingVehicles, vehicle
 from ..measure.case import FrameSource
 

@@ -21,8 +21,7 @@ BT601 = (0.299, 0.114)
 _BT601_NUMBERS = {2, 5, 6}
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 _LIMITED_BLACK, _LIMITED_WHITE = 16, 235
-# Pixels that share one sample of chroma: down, across.
-_CHROMA = {"yuv420p": (2, 2), "yuv422p": (1, 2), "yuv444p": (1, 1), "nv12": (2, 2), "nv21": (2, 2)}
+_READ_IN_PLACE = {"yuv420p", "yuv422p", "yuv444p", "nv12", "nv21"}
 # Without these FFmpeg's colours are a level too dark on average.
 _EXACT = int(Interpolation.BILINEAR) | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT
 
@@ -35,19 +34,19 @@ def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> Luma:
     """
     shape, name = (frame.height, frame.width), frame.format.name.replace("yuvj", "yuv")
     if name == "gray" and frame.planes[0].line_size > 0:
-        return fitted_luma(_plane(frame, 0, *shape), spec)
+        return fitted_luma(_plane(frame, 0), spec)
     weights = BT601 if frame.colorspace in _BT601_NUMBERS else LUMA_WEIGHTS.get(frame.colorspace)
     if weights is None or frame.format.is_rgb or frame.format.has_palette or "gray" in name:
         return fitted_luma(luma_from_image(bgr_from_video_frame(frame)), spec)
     is_full = frame.color_range == _FULL_RANGE or name != frame.format.name
-    if name not in _CHROMA or any(plane.line_size <= 0 for plane in frame.planes):
+    if name not in _READ_IN_PLACE or any(plane.line_size <= 0 for plane in frame.planes):
         scaler = scaler_for(name, *shape, "yuv420p")
         levels = _FULL_RANGE if is_full else _LIMITED_RANGE  # FFmpeg would go by the name alone
         frame = scaler.reformat(
             frame, format="yuv420p", src_color_range=levels, dst_color_range=levels, threads=1
         )
         name = "yuv420p"
-    plane = _plane(frame, 0, *shape)
+    plane = _plane(frame, 0)
     if weights == BT601:
         return fitted_luma(plane, spec) if is_full else luma_from_limited(plane, spec)
     y = fitted_plane(plane, spec, shape, white=WHITE if is_full else _LIMITED_WHITE)
@@ -86,20 +85,20 @@ def bgr_from_video_frame(frame: VideoFrame) -> Luma:
     return np.ascontiguousarray(colour.to_ndarray(), np.uint8)
 
 
-def _plane(frame: VideoFrame, number: int, height: int, width: int) -> Luma:
-    """Look at a plane where it lies; (height, width)."""
+def _plane(frame: VideoFrame, number: int, samples: int = 1) -> Luma:
+    """Look at a plane where it lies; (H, W times the samples of each pixel)."""
     plane = frame.planes[number]
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return lines[: plane.height, : samples * plane.width]
 
 
 def _chroma(frame: VideoFrame, name: str) -> tuple[Luma, Luma]:
     """Return the planes of Cb and Cr, each a whole fraction of the frame's size."""
-    down, across = _CHROMA[name]
-    height, width = -(-frame.height // down), -(-frame.width // across)
-    if name.startswith("nv"):
-        both = _plane(frame, 1, height, 2 * width)
-        return (both[:, ::2], both[:, 1::2]) if name == "nv12" else (both[:, 1::2], both[:, ::2])
-    return _plane(frame, 1, height, width), _plane(frame, 2, height, width)
+    if not name.startswith("nv"):
+        return _plane(frame, 1), _plane(frame, 2)
+    both = _plane(frame, 1, samples=2)
+    first, second = both[:, ::2], both[:, 1::2]
+    return (first, second) if name == "nv12" else (second, first)
 
 
 def _bt601_luma(

@@ -54,11 +54,11 @@ class DeviceSource(OpenCVSource):
     ) -> None:
         on_linux = sys.platform == "linux"
         self._api = (cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY) if api is None else api
-        index = int(spec.location) if spec.location.isdecimal() else None
-        self._device: int | str = spec.location if index is None else index
+        location, is_index = spec.location, spec.location.isdecimal()
+        self._device: int | str = int(location) if is_index else location
         self._trusts_format = True
         if self._api == cv2.CAP_V4L2:
-            path = Path(spec.location if index is None else f"/dev/video{index}")
+            path = Path(f"/dev/video{self._device}" if is_index else location)
             if (link := stable_path(path, links)) is not None and link != path:
                 spec = replace(spec, name=f"{spec.name} ({link.name})")
                 path = link
@@ -106,21 +106,15 @@ class DeviceSource(OpenCVSource):
         if not path.exists():
             raise self._cannot_open(f"{path} does not exist")
         if not os.access(path, os.R_OK | os.W_OK):
-            raise CameraError(
-                f"permission denied for {path}",
-                context=f"cannot open {self.name}",
-                fix="add this user to the group video (sudo usermod -aG video $USER) and log in "
-                "again",
-            )
+            to_do = "add this user to the group video (sudo usermod -aG video $USER)"
+            raise self._cannot_open(f"permission denied for {path}", f"{to_do} and log in again")
 
-    def _cannot_open(self, tried: str) -> CameraError:
-        found = sentence_list([str(camera) for camera in cameras()])
-        return CameraError(
-            tried,
-            context=f"cannot open {self.name}",
-            fix=f"cameras found: {found}; plug one in, or use --camera with a file, a URL or "
-            "synthetic",
-        )
+    def _cannot_open(self, problem: str, fix: str | None = None) -> CameraError:
+        if fix is None:
+            found = sentence_list([str(camera) for camera in cameras()])
+            instead = "use --camera with a file, a URL or synthetic"
+            fix = f"cameras found: {found}; plug one in, or {instead}"
+        return CameraError(problem, context=f"cannot open {self.name}", fix=fix)
 
 
 def _ask(capture: cv2.VideoCapture, mode: Mode) -> None:

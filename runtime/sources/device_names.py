@@ -7,7 +7,6 @@ from pathlib import Path
 
 LINKS = Path("/dev/v4l")
 """Where udev keeps its links, in `by-id` and `by-path`."""
-NODES = Path("/sys/class/video4linux")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,13 @@ def stable_path(device: Path, links: Path = LINKS) -> Path | None:
     A name made of maker, model and serial number is preferred to one made of the socket.
     """
     target = device.resolve()
-    for folder in ("by-id", "by-path"):
-        for link in sorted((links / folder).glob("*")):
-            if link.resolve() == target:
-                return link
-    return None
+    found = [*sorted((links / "by-id").glob("*")), *sorted((links / "by-path").glob("*"))]
+    return next((link for link in found if link.resolve() == target), None)
 
 
-def cameras(nodes: Path = NODES, devices: Path = Path("/dev"), links: Path = LINKS) -> list[Camera]:
+def cameras(
+    nodes: Path = Path("/sys/class/video4linux"), devices: Path = Path("/dev"), links: Path = LINKS
+) -> list[Camera]:
     """Return the video devices that the kernel lists, by their numbers; Linux only, else empty."""
     found = []
     for node in sorted(nodes.glob("video*"), key=lambda node: (len(node.name), node.name)):

@@ -12,8 +12,7 @@ import pytest
 
 from motorvae.runtime.core.errors import DataError, OutputError, SourceError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import luma_from_image
-from motorvae.runtime.pixels.reference import reference_luma
+from motorvae.runtime.pixels.convert import luma_from_image, reference_luma
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training import dataset as data_module
 from motorvae.training.dataset import (

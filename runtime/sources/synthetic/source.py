@@ -12,8 +12,7 @@ import numpy.typing as npt
 from ...core.errors import CameraError
 from ...core.frame import DEFAULT_FPS, Frame, Gap, Mode
 from ..base import CaptureRequest, FrameSource
-from ..spec import SourceSpec
-from .plan import Ranges
+from ..spec import Ranges, SourceSpec
 from .vehicles import MovingVehicles
 
 

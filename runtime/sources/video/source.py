@@ -38,14 +38,7 @@ class VideoSource(FrameSource):
     not decode, a frame that the decoder patched, frames predicted from either, and an end that
     comes before the announced one are gaps. (Most codecs carry no checksum, and some altered bytes
     decode without complaint.) A live stream that is joined half way starts at its first whole
-    frame.
-
-    Args:
-        spec: Gives the path of a file or named pipe, or a URL that FFmpeg reads.
-        request: What it is to deliver; the time-out holds for URLs and pipes.
-
-    Raises:
-        SourceError: It cannot be opened, holds no video, or does not deliver as asked.
+    frame. The request's time-out holds for URLs and pipes.
     """
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest = AS_IT_COMES) -> None:

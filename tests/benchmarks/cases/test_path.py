@@ -15,7 +15,7 @@ from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, rand
 from motorvae.benchmarks.under_test.scenes import frame_of, our_luma, plain_luma, scene_of
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.reference import reference_luma
+from motorvae.runtime.pixels.convert import reference_luma
 
 SHORT = RoundPlan(samples=3, warmup=1, settle=0, turn=2)
 SIZE = (320, 240)

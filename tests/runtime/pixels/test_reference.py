@@ -8,8 +8,7 @@ import pytest
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
-from motorvae.runtime.pixels.reference import reference_luma
+from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image, reference_luma
 
 from .real_pictures import assert_within_bound, street
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.reference import reference_luma
+from motorvae.runtime.pixels.convert import reference_luma
 from motorvae.runtime.pixels.resize import (
     PER_LEVEL,
     area_averages,

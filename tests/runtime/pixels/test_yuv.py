@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.reference import reference_luma
+from motorvae.runtime.pixels.convert import reference_luma
 from motorvae.runtime.pixels.yuv import (
     bgr_from_video_frame,
     luma_from_doubtful_jpeg,

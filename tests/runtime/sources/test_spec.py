@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.sources.open import open_source
-from motorvae.runtime.sources.spec import SourceSpec
+from motorvae.runtime.sources.spec import SourceSpec, SyntheticPlan, plan_from_query
 
 
 @pytest.fixture
@@ -109,3 +113,87 @@ def test_a_rate_asked_for_is_the_synthetic_cameras_unless_it_names_its_own() -> 
     assert SourceSpec.parse("synthetic", fps=12).plan.fps == 12
     assert SourceSpec.parse("synthetic?fps=20", fps=12).plan.fps == 20
     assert SourceSpec.parse("synthetic?fps=max", fps=12).plan.fps is None
+
+
+ranges = st.lists(
+    st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)).map(
+        lambda pair: (min(pair), max(pair))
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def test_nothing_asked_for_is_a_plain_camera() -> None:
+    assert plan_from_query("") == SyntheticPlan(fps=30.0, seed=0, size=512, loop=None)
+
+
+def test_every_key_is_read() -> None:
+    query = "fps=12.5&seed=7&size=64&loop=240&frames=1000&drop=30..45,90&freeze=60..70&damage=80"
+    assert plan_from_query(f"{query}&lose=100..130&stall=140..160") == SyntheticPlan(
+        fps=12.5,
+        seed=7,
+        size=64,
+        loop=240,
+        frames=1000,
+        drop=((30, 45), (90, 90)),
+        freeze=((60, 70),),
+        damage=((80, 80),),
+        lose=((100, 130),),
+        stall=((140, 160),),
+    )
+
+
+@given(ranges)
+def test_ranges_read_back_in_ascending_order(found: list[tuple[int, int]]) -> None:
+    text = ",".join(f"{first}..{last}" if last > first else str(first) for first, last in found)
+    assert plan_from_query(f"drop={text}").drop == tuple(sorted(found))
+
+
+def test_as_fast_as_it_is_read_repeats_its_pictures() -> None:
+    plan = plan_from_query("fps=max")
+    assert (plan.fps, plan.loop) == (None, 240)
+    assert plan_from_query("fps=max&loop=3").loop == 3
+
+
+def test_the_rate_asked_for_holds_where_the_query_names_none() -> None:
+    assert plan_from_query("seed=1", fps=12).fps == 12
+    assert plan_from_query("fps=20", fps=12).fps == 20
+    assert plan_from_query("fps=max", fps=12).fps is None
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("fps=0", "fps='0': take a number above 0 and up to 1000, or max"),
+        ("fps=nan", "fps='nan': take a number above 0"),
+        ("fps=", "fps='': take a number above 0"),
+        ("seed=-1", "seed='-1': take a whole number from 0 to"),
+        ("seed=1.5", "seed='1.5': take a whole number"),
+        ("size=33", "size='33': take a multiple of 32 up to 4096"),
+        ("size=0", "size='0': take a multiple of 32"),
+        ("size=8192", "size='8192': take a multiple of 32 up to 4096"),
+        ("loop=0", "loop='0': take a whole number from 1 to"),
+        ("frames=0", "frames='0': take a whole number from 1 to"),
+        ("drop=", "drop='': take frame numbers such as 90 or 30..45, joined by commas"),
+        ("drop=9..3", "drop='9..3': take frame numbers"),
+        ("freeze=1-3", "freeze='1-3': take frame numbers"),
+        ("lose=1,,3", "lose='1,,3': take frame numbers"),
+        ("loop=5000&size=512", "loop=5000 of size=512 takes more than 1024 MiB: take fewer"),
+        ("colour=red", "'colour' is unknown: take fps, seed, size, loop, frames, drop, freeze"),
+        ("fps=10&fps=20", "fps is given twice: give it once"),
+        ("fps=max&lose=3", "lose lasts by the clock, and fps=max has none: name a rate"),
+        ("fps=max&stall=3", "stall lasts by the clock, and fps=max has none: name a rate"),
+    ],
+)
+def test_what_is_not_allowed_is_named_with_what_is(query: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_from_query(query)
+    assert str(caught.value).startswith(f"synthetic: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text())
+def test_any_text_is_a_plan_or_refused(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        plan_from_query(text)

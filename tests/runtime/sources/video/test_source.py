@@ -14,7 +14,7 @@ import pytest
 from motorvae.runtime.core.errors import CameraError, SourceError
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.reference import reference_luma
+from motorvae.runtime.pixels.convert import reference_luma
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.video.source import VideoSource
