@@ -28,7 +28,7 @@ from ..runtime.core.errors import (
     sentence_list,
 )
 from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
-from .progress import steps_shown
+from .steps import steps_shown
 from .tables import engine_table, search_table, verification_table
 from .tensorrt.add_engines import (
     NoBuilder,

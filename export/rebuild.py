@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 
 from ..runtime.bundle.graph_key import GraphKey, Part
@@ -13,6 +12,7 @@ from ..runtime.core.errors import ConfigError, EngineError, StepFailedError
 from ..runtime.engines.open import EngineRequest
 from ..runtime.engines.tensorrt.engine_manifest import engine_manifest_from_json
 from ..runtime.engines.tensorrt.find import graphs_with_engine
+from .steps import run_process
 
 
 def rebuild_engines(bundle: Bundle, part: Part, request: EngineRequest) -> Bundle:
@@ -24,9 +24,6 @@ def rebuild_engines(bundle: Bundle, part: Part, request: EngineRequest) -> Bundl
         bundle: Whose graphs they are built from.
         part: The half whose engine did not fit; its batch sizes are kept.
         request: Names the package and the precision.
-
-    Returns:
-        The bundle as it is now.
 
     Raises:
         ConfigError: No package is named.
@@ -42,14 +39,7 @@ def rebuild_engines(bundle: Bundle, part: Part, request: EngineRequest) -> Bundl
             paths = entry.key.engine_paths(bundle.folder, package)
             command += ["--batch", engine_manifest_from_json(paths[1]).profile.text]
     # Else a folder called tensorrt in the working directory would be the package.
-    environment = os.environ | {"PYTHONSAFEPATH": "1"}
-    with subprocess.Popen(command, env=environment) as process:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # it has heard the same Ctrl-C, and cleans up
-            raise
-    if code:
+    if code := run_process(command, environment=os.environ | {"PYTHONSAFEPATH": "1"}):
         raise StepFailedError(
             f"building the engine again failed with exit code {code}: read what motorvae-export "
             "said above"

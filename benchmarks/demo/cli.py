@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,10 +12,10 @@ from pathlib import Path
 import av
 from rich.console import Console
 
+from ...export.steps import run_process, steps_shown
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.command import Command, stderr_console
 from ...runtime.core.errors import ConfigError, OutputError, StepFailedError, next_command
-from ...runtime.core.lifecycle import Terminated
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
 
 VIDEO_SIZE = 512
@@ -24,6 +23,8 @@ VIDEO_FPS = 30
 VIDEO_SECONDS = 15
 VIDEO_SEED = 2026
 MARKER = "README.txt"
+GRACE_S = 5.0
+"""How long a step may take to end when the demo is interrupted."""
 SMALL = ("--channels", "16", "32", "64", "128", "256")
 """A quarter of the model's arithmetic, so that few minutes on two cores show something."""
 BRISK = ("--batch-size", "8", "--learning-rate", "0.0005", "--vehicles-count", "1500")
@@ -84,22 +85,18 @@ def _demo(options: DemoOptions, *_: object) -> None:
         *("--minutes", f"{options.minutes:g}", "--seed", f"{options.seed}"),
         *("--output", str(folder), "--name", run.name, *SMALL, *BRISK),
     )
-    _step(
-        console,
-        "motorvae-export",
-        *(str(run), "--output", str(bundle), "--fp16"),
-    )
-    with console.status(f"rendering {video}"):
+    _step(console, "motorvae-export", str(run), "--output", str(bundle), "--fp16")
+    with steps_shown(console, f"rendering {video}"):
         video_of_vehicles(video)
     _step(
         console,
         "motorvae-stream",
-        *(str(video), "--realtime"),
-        *("--model", str(bundle), "--output", str(rows)),
+        *(str(video), "--realtime", "--model", str(bundle), "--output", str(rows)),
     )
-    from .report import draw_report  # noqa: PLC0415  # matplotlib loads slowly
+    with steps_shown(console, f"drawing {report}"):
+        from .report import draw_report  # noqa: PLC0415  # matplotlib loads slowly
 
-    draw_report(report, bundle=bundle, video=video, rows=rows)
+        draw_report(report, bundle=bundle, video=video, rows=rows)
     console.print("\nThe demo wrote", style="bold")
     for path, what in (
         (run, "the training run: weights, metrics, reconstructions, loss curve"),
@@ -139,21 +136,12 @@ def _step(console: Console, command: str, *args: str) -> None:
     """Show and run one of our commands, as a user would type it.
 
     Raises:
-        StepFailedError: It failed, such as an export whose model has learned too little: the demo
-            ends there, and no picture is drawn.
+        StepFailedError: It failed, such as an export whose model has learned too little.
     """
     console.print(f"\n$ {next_command(command, *args)}", style="bold")
     script = Path(sys.executable).parent / command
-    with subprocess.Popen([str(script), *args]) as process:
-        try:
-            process.wait()
-        except KeyboardInterrupt as stop:
-            if isinstance(stop, Terminated):
-                process.terminate()
-            process.wait()  # it was interrupted too, and is saving
-            raise
-    if process.returncode:
-        raise StepFailedError(f"{command} ended with exit code {process.returncode}; see above")
+    if code := run_process([str(script), *args], grace_s=GRACE_S):
+        raise StepFailedError(f"{command} ended with exit code {code}; see above")
 
 
 main = Command(

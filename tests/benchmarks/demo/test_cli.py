@@ -1,18 +1,18 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.demo import cli as demo
 from motorvae.benchmarks.demo.cli import VIDEO_FPS, VIDEO_SEED, VIDEO_SIZE, main, video_of_vehicles
 from motorvae.benchmarks.demo.report import draw_report, rows_of
 from motorvae.runtime.cli import stream_main
-from motorvae.runtime.core.command import Command, stderr_console
 from motorvae.runtime.core.errors import DataError
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.pixels.convert import luma_from_image
@@ -86,29 +86,40 @@ def test_a_model_that_learned_too_little_is_no_success(
     assert not (tmp_path / "demo" / "report.png").exists()
 
 
-def test_sigterm_is_handed_on_to_the_step_and_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+STEP = """
+import signal, sys
+from pathlib import Path
+from motorvae.benchmarks.demo import cli as demo
+from motorvae.runtime.core.command import Command, stderr_console
+
+# A test in the background may have been started with these ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+demo.sys.executable = str(Path(sys.argv[1]) / "python")
+def body(*_):
+    demo._step(stderr_console(), "step")
+sys.exit(Command(demo.DemoOptions, body, "", prog="motorvae demo")([]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_demo_alone_ends_its_step_at_once(
+    tmp_path: Path, number: signal.Signals
 ) -> None:
     step = tmp_path / "step"
-    step.write_text("#!/bin/sh\nexec sleep 1000\n", encoding="utf-8")
+    step.write_text("#!/bin/sh\necho $$\nexec sleep 1000\n", encoding="utf-8")
     step.chmod(0o755)
-    started: list[subprocess.Popen[bytes]] = []
-
-    class Step(subprocess.Popen[bytes]):
-        def wait(self, timeout: float | None = None) -> int:
-            if not started:
-                started.append(self)
-                signal.raise_signal(signal.SIGTERM)
-            return super().wait(timeout)
-
-    monkeypatch.setattr(demo.subprocess, "Popen", Step)
-    monkeypatch.setattr(demo.sys, "executable", str(tmp_path / "python"))
-
-    def body(*_: object) -> None:
-        demo._step(stderr_console(), "step")
-
-    assert Command(demo.DemoOptions, body, "", prog="motorvae demo")([]) == 130
-    assert started[0].returncode == -signal.SIGTERM
+    command = [sys.executable, "-c", STEP, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines() == ["", "$ step", "motorvae demo: interrupted"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 @pytest.mark.parametrize(

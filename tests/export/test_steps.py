@@ -6,8 +6,8 @@ import threading
 import pytest
 from rich.console import Console
 
-from motorvae.export import progress
-from motorvae.export.progress import steps_shown
+from motorvae.export import steps
+from motorvae.export.steps import steps_shown
 
 
 class Pipe(io.StringIO):
@@ -28,7 +28,7 @@ class Pipe(io.StringIO):
 def test_a_long_step_is_not_silent_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.01)
+    monkeypatch.setattr(steps, "LINE_EVERY_S", 0.01)
     pipe = Pipe("encoder fp16 ...\n")
     before = threading.active_count()
     with steps_shown(Console(file=pipe), "loading torch") as show:
@@ -37,7 +37,7 @@ def test_a_long_step_is_not_silent_where_there_is_no_terminal(
     assert threading.active_count() == before
 
 
-def test_a_step_that_fails_at_once_is_not_told() -> None:
+def test_a_step_that_fails_at_once_is_not_named() -> None:
     pipe = Pipe("loading torch")
     with pytest.raises(ValueError, match="one line"), steps_shown(Console(file=pipe), "loading"):
         raise ValueError("one line")
