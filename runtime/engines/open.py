@@ -159,15 +159,14 @@ def open_file(path: Path, request: EngineRequest = ONNX_RUNTIME) -> Backend:
 def _open_plan(plan: EnginePlan, *, cuda_graph: bool) -> Backend:
     from .tensorrt.engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
 
-    package, gpu = plan.package, plan.gpu
-    capability = gpu.compute_capability.replace(".", "")
+    package, capability = plan.package, plan.gpu.compute_capability.replace(".", "")
     kept = f"kernels-{plan.entry.sha256[:16]}-{package.version}-sm{capability}.cache"
     return TensorRTBackend(
         plan.content,
-        plan.file,
+        plan.entry.key.engine_file(package.name),
         package,
         open_cuda(),
-        gpu_name=gpu.name,
+        gpu_name=plan.gpu.name,
         cuda_graph=cuda_graph,
         runtime_cache=cache_dir() / kept if package.is_rtx else None,
     )

@@ -6,7 +6,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -43,17 +43,12 @@ _PAUSE_S = 0.003
 
 @dataclass(frozen=True, slots=True)
 class SelectedEngine:
-    """An opened backend, and how it came to be this one.
-
-    Attributes:
-        backend: To be closed by whoever asked.
-        precision: What runs.
-        passed_over: One clause for each that came earlier in the order, with the reason.
-    """
+    """An opened backend, to be closed by whoever asked, and how it came to be this one."""
 
     backend: Backend
     precision: Precision
     passed_over: tuple[str, ...] = ()
+    """One clause for each that came earlier in the order, with the reason."""
 
     @property
     def chosen(self) -> str:
@@ -70,10 +65,6 @@ class SelectedEngine:
     def remarks(self) -> str:
         """The clauses as the end of a sentence."""
         return "".join(f"; {clause}" for clause in self.clauses)
-
-    def after(self, *passed_over: str) -> SelectedEngine:
-        """Return the same, with what came before it."""
-        return replace(self, passed_over=(*passed_over, *self.passed_over))
 
 
 def select_engine(
@@ -97,56 +88,61 @@ def select_engine(
     if request.rebuild and rebuild is None:
         raise ConfigError("rebuild=True: nothing here builds engines, use motorvae-stream for it")
     selection = _Selection(bundle, part, request, rebuild if request.rebuild else None)
-    if request.backend == "onnx" or request.provider is not None:
-        return selection.graph("onnx", request.provider or "cpu")
-    if request.backend == "openvino":
-        return selection.graph("openvino")
-    gpu = find_gpu()
-    if request.backend != "auto":
-        return selection.engine(request.backend, gpu)
-    if isinstance(gpu, NoGpu):
-        return selection.fastest_on_the_cpu().after(f"on a GPU: {gpu.reason}")
-    return selection.first_that_fits(gpu)
+    backend, precision = selection.opened()
+    return SelectedEngine(backend, precision, tuple(selection.passed_over))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Selection:
-    """One call of `select_engine`."""
+    """One call of `select_engine`; each method opens something and returns its precision, too."""
 
     bundle: Bundle
     part: Part
     request: EngineRequest
     rebuild: Rebuild | None
+    passed_over: list[str] = field(default_factory=list)
 
-    def first_that_fits(self, gpu: Gpu) -> SelectedEngine:
-        passed_over: list[str] = []
+    def opened(self) -> tuple[Backend, Precision]:
+        request = self.request
+        if request.backend == "onnx" or request.provider is not None:
+            return self.graph("onnx", request.provider or "cpu")
+        if request.backend == "openvino":
+            return self.graph("openvino")
+        gpu = find_gpu()
+        if request.backend != "auto":
+            return self.engine(request.backend, gpu)
+        if isinstance(gpu, NoGpu):
+            self.passed_over.append(f"on a GPU: {gpu.reason}")
+            return self.fastest_on_the_cpu()
+        return self.first_that_fits(gpu)
+
+    def first_that_fits(self, gpu: Gpu) -> tuple[Backend, Precision]:
         for package in TENSORRT_PACKAGES:
             has_engine = bool(precisions_with_engine(self.bundle, self.part, package))
             try:
-                return self.engine(package, gpu).after(*passed_over)
+                return self.engine(package, gpu)
             except (BackendError, MissingDependencyError) as error:
-                passed_over.append(f"{package}: {error if has_engine else error.clause()}")
+                self.passed_over.append(f"{package}: {error if has_engine else error.clause()}")
         try:
-            return self.graph("onnx", "cuda").after(*passed_over)
+            return self.graph("onnx", "cuda")
         # Also one that lacks memory, or that finds another CUDA, or a precision that it has not.
         except (BackendError, BundleError) as error:
-            passed_over.append(f"onnx on cuda: {error.clause()}")
-        return self.fastest_on_the_cpu().after(*passed_over)
+            self.passed_over.append(f"onnx on cuda: {error.clause()}")
+        return self.fastest_on_the_cpu()
 
-    def fastest_on_the_cpu(self) -> SelectedEngine:
+    def fastest_on_the_cpu(self) -> tuple[Backend, Precision]:
         """Take OpenVINO where it is the faster one: below float32, on the processors it is for."""
         precision = self.request.precision or "fp32"
         if precision == "bf16":  # the other has no such arithmetic
             return self.graph("openvino")
-        passed_over: tuple[str, ...] = ()
         if precision == "int8" and platform.machine().lower() in {"x86_64", "amd64"}:
             try:
                 return self.graph("openvino")
             except (BackendError, BundleError, MissingDependencyError) as error:
-                passed_over = (f"openvino: {error.clause()}",)
-        return self.graph("onnx", "cpu").after(*passed_over)
+                self.passed_over.append(f"openvino: {error.clause()}")
+        return self.graph("onnx", "cpu")
 
-    def graph(self, runner: CpuRunner, provider: str | None = None) -> SelectedEngine:
+    def graph(self, runner: CpuRunner, provider: str | None = None) -> tuple[Backend, Precision]:
         """Open the leanest variant that a runner has of what is asked for."""
         precision = self.request.precision or "fp32"
         key = GraphKey(self.part, precision, target=runner)
@@ -155,9 +151,9 @@ class _Selection:
         backend = open_engine(self.bundle, entry.key, request)
         if runner == "openvino" and not self.bundle.verified_in(entry, "OpenVINO"):
             backend.notes += ("this graph was not verified in OpenVINO when the bundle was made",)
-        return SelectedEngine(backend, precision)
+        return backend, precision
 
-    def engine(self, name: TensorRTName, gpu: Gpu | NoGpu) -> SelectedEngine:
+    def engine(self, name: TensorRTName, gpu: Gpu | NoGpu) -> tuple[Backend, Precision]:
         """Open the first precision whose engine fits; else have the first built again, if asked."""
         request = self.request
         present = precisions_with_engine(self.bundle, self.part, name)
@@ -183,7 +179,7 @@ class _Selection:
 
     def _engine_of(
         self, bundle: Bundle, precision: Precision, package: TensorRTPackage, gpu: Gpu
-    ) -> SelectedEngine:
+    ) -> tuple[Backend, Precision]:
         key = GraphKey(self.part, precision)
         entry = leanest_engine(bundle, key, package.name, self.request.outputs)
         manifest, plan = check_engine(bundle, entry, package, gpu)
@@ -194,7 +190,7 @@ class _Selection:
             backend.notes += (f"this engine was not verified: {manifest.verification.reason}",)
         elif manifest.gpu != gpu.name:
             backend.notes += (f"this engine was verified on {manifest.gpu} and not on {gpu.name}",)
-        return SelectedEngine(backend, manifest.precision)
+        return backend, manifest.precision
 
 
 def autotuned_engine(

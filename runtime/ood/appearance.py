@@ -60,21 +60,14 @@ class Appearance:
         self._means: list[Plane] = [np.empty((s, s), np.float32) for s in sides[1:]]
         small = [mean for mean in self._means if len(mean) <= _QUANTILES_SIDE]
         self._coarse = (small or self._means[-1:])[0]
-        textured = [
-            level
-            for level, mean in enumerate(self._means)
-            if 2 << level in _TEXTURES and len(mean) >= _LEAST_MAP
-        ]
+        textured = [n for n, s in enumerate(sides[1:]) if 2 << n in _TEXTURES and s >= _LEAST_MAP]
         self._textures = {level: np.empty_like(self._means[level]) for level in textured}
-        self._mean_squares = [
-            np.empty_like(mean) for mean in self._means[: max(textured, default=-1) + 1]
-        ]
+        squared = self._means[: max(textured, default=-1) + 1]
+        self._mean_squares = [np.empty_like(mean) for mean in squared]
         last = self._coarse.size - 1
         self._ranks = np.array([round(level * last) for level in _QUANTILES])
-        blocks, cells = (
-            [2 << level for level in range(len(self._means))],
-            range(1, _LAYOUT_SIDE + 1),
-        )
+        blocks = [2 << level for level in range(len(self._means))]
+        cells = range(1, _LAYOUT_SIDE + 1)
         self.names = (
             *("white", "black"),
             *(f"band {block}" for block in blocks),

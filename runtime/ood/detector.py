@@ -34,6 +34,7 @@ _AGAIN = "train and export again"
 Vector = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Luma = npt.NDArray[np.uint8]
+Statistics = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +79,15 @@ class Tail:
     k excesses of mean b, and a prior as 1 / b, a further excess is beyond y with the probability
     (1 + y / (k b)) ** -k (the Lomax distribution, the posterior predictive of an exponential).
     The fewer the images, the farther away the limit.
-
-    Attributes:
-        levels: (Q,) rising, from 0 to 1, with `TAIL_LEVEL` among them.
-        quantiles: (Q,) at these levels.
-        mean_excess: Of the values above `TAIL_LEVEL`, over the quantile there.
-        effective_images: How many independent images they are worth: the frames of one stretch of
-            video are nearly one image.
     """
 
     levels: Float64s
+    """(Q,) rising, from 0 to 1, with `TAIL_LEVEL` among them."""
     quantiles: Float64s
     mean_excess: float
+    """Of the values above `TAIL_LEVEL`, over the quantile there."""
     effective_images: float
+    """How many independent images they are worth: a stretch of video is nearly one image."""
 
     def limit(self, level: float) -> float:
         """Return the value past which a share of 1 - `level` of known images is expected.
@@ -110,8 +107,8 @@ class Tail:
     def false_alarms(self, level: float) -> float:
         """Return the share of known images to expect past the limit of a level.
 
-        No less than once in as many images as there were, for all ranks of a further one are
-        equally likely, whatever the distribution.
+        No less than once in as many images as there were: all ranks of a further one are equally
+        likely, whatever the distribution.
         """
         return max(1 - level, 1 / (self.effective_images + 1))
 
@@ -124,11 +121,11 @@ class Tail:
 class OODDetector:
     """The statistics of one bundle: how far from what the model has learned an image may be.
 
-    Two distances decide. One is between appearances (`Appearance`), to the nearest
-    of up to 2048 training images (Sun et al. 2022, "Out-of-distribution detection with deep
-    nearest neighbors", there with learned features): noise, covered and exposed lenses look like
-    no photograph, whatever the encoder makes of them. The other is that of mu from the mean of
-    the training latents, which shows another arrangement of the same textures.
+    Two distances decide. One is between appearances (`Appearance`), to the nearest of up to 2048
+    training images (Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors",
+    there with learned features): noise, covered and exposed lenses look like no photograph,
+    whatever the encoder makes of them. The other is that of mu from the mean of the training
+    latents, which shows another arrangement of the same textures.
 
     A percentile is the share of known images that are nearer. Limits come from the `Tail` of
     each distance and share the false alarms that `ood_above` allows in all.
@@ -156,11 +153,7 @@ class OODDetector:
     """
 
     def __init__(
-        self,
-        statistics: Mapping[str, npt.NDArray[Any]],
-        image_size: int,
-        *,
-        ood_above: float = OOD_ABOVE,
+        self, statistics: Statistics, image_size: int, *, ood_above: float = OOD_ABOVE
     ) -> None:
         if not 0 < ood_above <= 100:
             raise ConfigError(
@@ -172,10 +165,8 @@ class OODDetector:
         self.effective_images = float(found["mahalanobis_effective_count"])
         self.latent_size, self.ood_above = len(found["mean"]), ood_above
         self._mean, self._log_var_mean = found["mean"], found["log_var_mean"]
-        self._whitening = _whitening(
-            shrunk(found["covariance"], float(found["covariance_shrinkage"])),
-            found["covariance_ridge"],
-        )
+        covariance = shrunk(found["covariance"], float(found["covariance_shrinkage"]))
+        self._whitening = _whitening(covariance, found["covariance_ridge"])
         self._per_deviation = 1 / np.sqrt(found["log_var_deviation"] ** 2 + found["log_var_ridge"])
         self._look_mean = found["appearance_mean"]
         self._per_look_deviation = 1 / found["appearance_deviation"]
@@ -185,8 +176,8 @@ class OODDetector:
         self._percents = 100 * found["quantile_levels"]
         self._quantiles = {name: found[f"{name}_quantiles"] for name in STATISTIC_NAMES}
         self.limits: dict[Statistic, float] = {
-            name: float(np.interp(ood_above, self._percents, quantiles))
-            for name, quantiles in self._quantiles.items()
+            name: float(np.interp(ood_above, self._percents, values))
+            for name, values in self._quantiles.items()
         }
         self.false_alarms = 0.0
         self._scales: dict[Statistic, tuple[float, float]] = {}  # where a score is 0, and per unit
@@ -224,8 +215,7 @@ class OODDetector:
     def appearance(self, luma: Luma) -> float:
         """Return how far an image (S, S) uint8 looks from the nearest training image.
 
-        The Euclidean distance of what `Appearance` measures, each value in its deviations over
-        the training images.
+        A Euclidean distance, each value in its deviations over the training images.
         """
         with self._look_lock:  # what it measures lies in memory that it uses again
             away = (self._look.measure(luma) - self._look_mean) * self._per_look_deviation
@@ -252,13 +242,7 @@ class OODDetector:
         return not value <= self.limits[statistic]
 
     def scored(self, mu: Vector, log_var: Vector | None, appearance: float) -> OODScores:
-        """Judge one image.
-
-        Args:
-            mu: (D,) float32.
-            log_var: (D,) float32, or None. KL and its distance decide nothing.
-            appearance: What `appearance` returned for the image that was encoded.
-        """
+        """Judge an image by mu (D,) float32 and its `appearance`; log_var (D,) decides nothing."""
         mahalanobis = self.mahalanobis(mu)
         values: dict[Statistic, float] = {"mahalanobis": mahalanobis, "appearance": appearance}
         kl = log_var_distance = log_var_percentile = None
@@ -284,19 +268,16 @@ class OODDetector:
 def ood_detector_from_bundle(
     bundle: Bundle, *, ood_above: float = OOD_ABOVE
 ) -> OODDetector | NoStatistics:
-    """Read the statistics of a bundle.
-
-    Returns:
-        It, or why there is none: the bundle comes from a run of an earlier motorVAE.
+    """Return the detector of a bundle, or why there is none: its run was of an earlier motorVAE.
 
     Raises:
         BundleError: The statistics cannot be read, or do not fit the model or each other.
         ConfigError: `ood_above` is out of range.
     """
-    listed = [entry for entry in bundle.manifest.files if entry.file == STATISTICS]
-    if not listed:
+    entry = next((entry for entry in bundle.manifest.files if entry.file == STATISTICS), None)
+    if entry is None:
         return NoStatistics(f"{bundle.folder} lists no {STATISTICS}: {_AGAIN}")
-    path = bundle.path(listed[0])
+    path = bundle.path(entry)
     statistics = arrays_from_npz(path, error=BundleError, again=_AGAIN)
     if missing := missing_statistics(statistics):
         return NoStatistics(f"{path} has no {sentence_list(missing)}: {_AGAIN}")
@@ -309,7 +290,7 @@ def ood_detector_from_bundle(
     return detector
 
 
-def missing_statistics(statistics: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+def missing_statistics(statistics: Statistics) -> list[str]:
     """Name what `latents.npz` lacks, as that of an earlier motorVAE does."""
     return [key for key in _shapes() if key not in statistics]
 
@@ -348,7 +329,7 @@ def _shapes(
     }
 
 
-def _checked(statistics: Mapping[str, npt.NDArray[Any]], looks: int) -> dict[str, Float64s]:
+def _checked(statistics: Statistics, looks: int) -> dict[str, Float64s]:
     """Return the statistics as float64 once they fit each other and appearances of this size."""
     if missing := missing_statistics(statistics):
         raise BundleError(f"{STATISTICS} has no {sentence_list(missing)}: {_AGAIN}")

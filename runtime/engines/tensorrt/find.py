@@ -45,11 +45,6 @@ class EnginePlan:
     package: TensorRTPackage
     gpu: Gpu
 
-    @property
-    def file(self) -> str:
-        """Its file's name."""
-        return self.entry.key.engine_file(self.package.name)
-
 
 def unknown_in_engines(folder: Path) -> list[str]:
     """Return what lies among a bundle's engines and is neither an engine nor an engine manifest."""
