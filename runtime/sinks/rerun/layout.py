@@ -11,31 +11,34 @@ CAPTURED, FRAME = "captured", "frame"
 """Timelines: `Row.captured_ns` as Unix time, and `Row.index`, which each camera counts itself."""
 WINDOW_S, WINDOW_FRAMES = 20, 600
 """How far back the plots show."""
+OOD_SERIES = {
+    "mahalanobis": "Distance from the training images",
+    "reconstruction_error": "Reconstruction error",
+}
 
 
 @dataclass
 class CameraEntity:
-    """One camera in the recording.
+    """One camera in the recording, and what is shown of it.
 
     Attributes:
         path: Its entity.
         name: What its source is called.
         parts: Entities below `path` that not every run has and this one does: `reconstruction`,
             `mahalanobis`, `reconstruction_error`.
+        said: The last line of its log.
+        blank: Whether nothing is shown as live.
     """
 
     path: str
     name: str
     parts: set[str] = field(default_factory=set)
+    said: str = ""
+    blank: bool = True
 
 
 def layout_of(cameras: Collection[CameraEntity], side: int) -> rrb.Blueprint:
-    """Lay out what there is, and nothing empty.
-
-    Args:
-        cameras: In the order of their pages.
-        side: S, the side of the pictures.
-    """
+    """Lay out what there is, and nothing empty; `side` is S, that of the pictures."""
     pages: list[rrb.Container | rrb.View] = [_page(camera, side) for camera in cameras]
     if len(pages) > 1:
         pictures = [_picture(camera, camera.name, side) for camera in cameras]
@@ -69,12 +72,9 @@ def _page(camera: CameraEntity, side: int) -> rrb.Container:
         _plot("Age, ms", [f"{path}/age_ms"]),
         _plot("Drops", [f"{path}/dropped", f"{path}/unwritten"], legend=True),
     ]
-    if "mahalanobis" in parts:
-        name = "Distance from the training images, red: out of distribution"
-        plots.append(_plot(name, [f"{path}/mahalanobis/**"]))
-    if "reconstruction_error" in parts:
-        name = "Reconstruction error, red: out of distribution"
-        plots.append(_plot(name, [f"{path}/reconstruction_error/**"]))
+    for part, name in OOD_SERIES.items():
+        if part in parts:
+            plots.append(_plot(f"{name}, red: out of distribution", [f"{path}/{part}/**"]))
     now = rrb.Vertical(rrb.Horizontal(*pictures), bars, row_shares=[3, 2])
     before = rrb.Vertical(*plots, row_shares=[2] + [1] * (len(plots) - 1))
     return rrb.Horizontal(now, before, name=camera.name)
@@ -86,7 +86,7 @@ def _picture(camera: CameraEntity, name: str, side: int, *, entity: str = "image
 
 
 def _plot(name: str, entities: list[str], *, legend: bool = False) -> rrb.View:
-    """Lines of the last while before the time that is looked at."""
+    """Lines of the time before the one that is looked at."""
     now = rrb.TimeRangeBoundary.cursor_relative()
     since = {
         CAPTURED: rrb.TimeRangeBoundary.cursor_relative(seconds=-WINDOW_S),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 
 import numpy as np
@@ -15,8 +14,8 @@ import rerun as rr
 from ...core.errors import ConfigError, OutputError
 from ...core.row import SCHEMA, Row, RunFacts
 from ..base import Sink
-from .layout import CAPTURED, FRAME, CameraEntity, layout_of
-from .viewer import WAY_ROUND, start_viewer
+from .layout import CAPTURED, FRAME, OOD_SERIES, CameraEntity, layout_of
+from .viewer import ALTERNATIVE, Viewer
 
 APPLICATION = "motorvae"
 RUN = "/run"
@@ -36,20 +35,6 @@ LINES = {
     "mahalanobis": ("distance", BLUE),
     "reconstruction_error": ("error", BLUE),
 }
-OOD_SERIES = ("mahalanobis", "reconstruction_error")
-
-
-@dataclass
-class _Shown(CameraEntity):
-    """What was last shown of one camera.
-
-    Attributes:
-        said: The last line of its log.
-        blank: Whether nothing is shown as live.
-    """
-
-    said: str = ""
-    blank: bool = True
 
 
 class ViewSink(Sink):
@@ -72,7 +57,7 @@ class ViewSink(Sink):
         self._recording = rr.RecordingStream(APPLICATION, batcher_config=batching)
         if not rr.is_enabled(self._recording):
             raise ConfigError("--view: RERUN=off is set in the environment: unset it")
-        self._facts, self._viewer = facts, None if output else start_viewer()
+        self._facts, self._viewer = facts, None if output else Viewer()
         if self._viewer is not None:
             self.name = "the Rerun viewer"
             self._recording.connect_grpc(self._viewer.url)
@@ -83,7 +68,7 @@ class ViewSink(Sink):
             except (RuntimeError, OSError) as error:
                 raise OutputError(f"cannot write {output}: {error}; name another file") from error
         self._cameras = {
-            camera: _Shown(f"/camera-{number}", name)
+            camera: CameraEntity(f"/camera-{number}", name)
             for number, (camera, name) in enumerate(_short_names(facts.cameras).items(), 1)
         }
         self._flushed_s, self._flushed_rows = time.monotonic(), 0
@@ -130,12 +115,9 @@ class ViewSink(Sink):
         if self._closed:
             return
         self._closed = True
-        if self._is_abandoned:  # the error was raised when it failed
-            if self._viewer is not None:
-                self._viewer.leave()
-            return
         try:
-            if self._viewer is None or self._viewer.why_ended() is None:
+            is_there = self._viewer is None or self._viewer.why_ended() is None
+            if is_there and not self._is_abandoned:  # else the error was raised when it failed
                 self._flush()
         finally:
             if not self._is_abandoned:
@@ -143,7 +125,7 @@ class ViewSink(Sink):
             if self._viewer is not None:
                 self._viewer.leave()
 
-    def _show(self, camera: _Shown, row: Row, mu: npt.NDArray[np.float32]) -> None:
+    def _show(self, camera: CameraEntity, row: Row, mu: npt.NDArray[np.float32]) -> None:
         """Show a latent and what belongs to it."""
         path = camera.path
         if camera.blank:
@@ -154,8 +136,12 @@ class ViewSink(Sink):
             self._log(f"{path}/image/notice", rr.Clear(recursive=True))
         if row.luma is not None:
             self._log(f"{path}/image", rr.Image(row.luma, color_model="L"))
-        if row.reconstruction is not None:
-            self._show_reconstruction(camera, row.index, row.reconstruction)
+        if row.reconstruction is not None:  # it stays, with its frame, until the next is decoded
+            self._add_part(camera, "reconstruction")
+            picture = np.rint(row.reconstruction * np.float32(255)).astype(np.uint8)
+            self._log(f"{path}/reconstruction", rr.Image(picture, color_model="L"))
+            corner = np.array([0.12, 0.05]) * self._facts.image_size
+            self._log(f"{path}/reconstruction/of", _text(f"frame {row.index}", corner, WHITE))
         self._log(f"{path}/latents/bars", rr.BarChart(mu))
         self._log(f"{path}/latents/over_time", rr.Scalars(mu))
         self._plot(f"{path}/age_ms", row.age_ms)
@@ -165,18 +151,7 @@ class ViewSink(Sink):
                 self._plot(f"{path}/{part}", value)
                 self._plot(f"{path}/{part}/ood", value if row.is_ood else None)
 
-    def _show_reconstruction(
-        self, camera: _Shown, index: int, reconstruction: npt.NDArray[np.float32]
-    ) -> None:
-        """Show a decoded image with the frame it is of: it stays until the next one is decoded."""
-        self._add_part(camera, "reconstruction")
-        path = f"{camera.path}/reconstruction"
-        picture = np.rint(reconstruction * np.float32(255)).astype(np.uint8)
-        self._log(path, rr.Image(picture, color_model="L"))
-        corner = np.array([0.12, 0.05]) * self._facts.image_size
-        self._log(f"{path}/of", _text(f"frame {index}", corner, WHITE))
-
-    def _blank(self, camera: _Shown, row: Row) -> None:
+    def _blank(self, camera: CameraEntity, row: Row) -> None:
         """Take down what would look live, and say what is the matter."""
         said = f"{row.status}: {row.reason or 'no reason known'}"
         if not camera.blank:
@@ -190,7 +165,7 @@ class ViewSink(Sink):
             self._log(f"{path}/text", _text(said, np.array([0.5, 0.5]) * side, colour))
         camera.blank = True
 
-    def _say(self, camera: _Shown, text: str, level: str) -> None:
+    def _say(self, camera: CameraEntity, text: str, level: str) -> None:
         camera.said = text
         self._log(f"{camera.path}/status", rr.TextLog(f"{camera.name}: {text}", level=level))
 
@@ -202,7 +177,7 @@ class ViewSink(Sink):
         # Strict, or a mistake here becomes a warning and a row that is not shown.
         self._recording.log(path, entity, static=static, strict=True)
 
-    def _add_part(self, camera: _Shown, part: str) -> None:
+    def _add_part(self, camera: CameraEntity, part: str) -> None:
         """Give a panel to something that has come for the first time."""
         if part not in camera.parts:
             camera.parts.add(part)
@@ -217,28 +192,22 @@ class ViewSink(Sink):
         try:
             self._recording.flush(timeout_sec=FLUSH_TIMEOUT_S)
         except (RuntimeError, ValueError, OSError) as error:
+            # Never touch the recording again: what ends it waits on a thread that may be gone. Seen
+            # with a full disk and rerun-sdk 0.39: its destructor, `disconnect` and the flush at the
+            # end of the process have no time-out, and each hung in about every third run.
+            self._is_abandoned = True
+            rr.unregister_shutdown()
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._recording.inner))
             self.rows = self._flushed_rows
-            self._abandon()
             self._check_viewer()
             raise OutputError(
                 f"cannot write {self.name}: {error}; make room there or name another place"
             ) from error
         self._flushed_rows = self.rows
 
-    def _abandon(self) -> None:
-        """Never touch the recording again: what ends it waits on a thread that may be gone.
-
-        Seen with a full disk and rerun-sdk 0.39: its destructor, `disconnect` and the flush at the
-        end of the process have no time-out, and each hung in about every third run.
-        """
-        if not self._is_abandoned:
-            self._is_abandoned = True
-            rr.unregister_shutdown()
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._recording.inner))
-
     def _check_viewer(self) -> None:
         if self._viewer is not None and (why := self._viewer.why_ended()) is not None:
-            raise OutputError(f"{why}; start again, or {WAY_ROUND}")
+            raise OutputError(f"{why}; start again, or {ALTERNATIVE}")
 
     def _describe(self) -> None:
         """Send what holds for the whole recording: facts, names and styles, the layout."""

@@ -8,39 +8,65 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from ...core.atomic_files import cache_dir
 from ...core.errors import OutputError, missing_dependency
+from ..base import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 MEMORY_LIMIT = "25%"
 """Of this machine's memory; past it the viewer forgets the oldest rows."""
 BACKLOG_LIMIT = "64MiB"
 """What its server keeps for viewers that connect later; there are none."""
 START_S = 60.0
 POLL_S = 0.05
-WAY_ROUND = "record with --view file.rrd and open that elsewhere"
+ALTERNATIVE = "record with --view file.rrd and open that elsewhere"
 NO_UPDATE_CHECK = '{"app": "(app_options:(check_for_updates_on_startup:false))"}'
 """A viewer's settings file in which one thing is set."""
 NOWHERE = f"http://{LOOPBACK}:9"
 """A proxy that nobody runs."""
 
 
-@dataclass(frozen=True, slots=True)
 class Viewer:
-    """A viewer that has been started. It outlives this program.
+    """The viewer that comes with rerun-sdk, which listens once this is made; it outlives us.
+
+    It is started here and not by the SDK, which would have it listen on all interfaces, and
+    would take whatever already listens on its port for a viewer.
 
     Attributes:
         url: Where it listens.
         process: Its process.
+
+    Raises:
+        MissingDependencyError: The rerun-sdk package is not installed.
+        OutputError: It did not start; the message has the viewer's last line.
     """
 
-    url: str
-    process: subprocess.Popen[bytes]
-    _said: IO[bytes]
+    def __init__(self) -> None:
+        executable, port = _executable(), _free_port()
+        self.url = f"rerun+http://{LOOPBACK}:{port}/proxy"
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the viewer
+        try:
+            self.process = subprocess.Popen(
+                [
+                    executable,
+                    f"--bind={LOOPBACK}",
+                    f"--port={port}",
+                    f"--memory-limit={MEMORY_LIMIT}",
+                    f"--server-memory-limit={BACKLOG_LIMIT}",
+                    "--hide-welcome-screen",  # which fetches a list of examples
+                    "--expect-data-soon",
+                ],
+                env=_private_environment(executable),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # ours may carry rows
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C ends the stream; what it showed stays to be seen
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.leave()
+            raise OutputError(f"the Rerun viewer did not start: {error}; {ALTERNATIVE}") from error
+        self._wait_until_it_listens(port)
 
     def why_ended(self) -> str | None:
         """Return how the viewer ended, its last words inside, or None while it runs."""
@@ -49,52 +75,31 @@ class Viewer:
             return None
         if code <= 0:
             return f"the Rerun viewer was {f'ended by signal {-code}' if code else 'closed'}"
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return f"the Rerun viewer ended with {code}{f': {lines[-1].strip()}' if lines else ''}"
 
     def leave(self) -> None:
         """Let go of the viewer, which goes on."""
-        self._said.close()
+        self._errors.close()
 
-
-def start_viewer() -> Viewer:
-    """Start the viewer that comes with rerun-sdk and wait until it listens.
-
-    It is started here and not by the SDK, which would have it listen on all interfaces, and
-    would take whatever already listens on its port for a viewer.
-
-    Raises:
-        MissingDependencyError: The rerun-sdk package is not installed.
-        OutputError: It did not start; the message has the viewer's last line.
-    """
-    executable = _executable()
-    said = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the viewer
-    try:
-        environment = _private_environment(executable)
-        port = _free_port()
-        process = subprocess.Popen(
-            [
-                executable,
-                f"--bind={LOOPBACK}",
-                f"--port={port}",
-                f"--memory-limit={MEMORY_LIMIT}",
-                f"--server-memory-limit={BACKLOG_LIMIT}",
-                "--hide-welcome-screen",  # which fetches a list of examples
-                "--expect-data-soon",
-            ],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # ours may carry rows
-            stderr=said,
-            start_new_session=True,  # Ctrl-C ends the stream; what it showed stays to be looked at
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        said.close()
-        raise OutputError(f"the Rerun viewer did not start: {error}; {WAY_ROUND}") from error
-    viewer = Viewer(f"rerun+http://{LOOPBACK}:{port}/proxy", process, said)
-    _wait_until_it_listens(viewer, port)
-    return viewer
+    def _wait_until_it_listens(self, port: int) -> None:
+        deadline_s = time.monotonic() + START_S
+        while True:
+            why = self.why_ended()
+            if why is None and time.monotonic() > deadline_s:
+                self.process.kill()
+                self.process.wait()
+                why = f"the Rerun viewer did not listen within {START_S:g} s"
+            if why is not None:
+                self.leave()
+                raise OutputError(f"{why}; {ALTERNATIVE}")
+            try:
+                socket.create_connection((LOOPBACK, port), timeout=1).close()
+            except OSError:
+                time.sleep(POLL_S)
+            else:
+                return
 
 
 def _private_environment(executable: Path) -> dict[str, str]:
@@ -124,37 +129,17 @@ def _private_environment(executable: Path) -> dict[str, str]:
         [executable, "analytics", "disable"],
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
         check=True,
     )
     return environment
-
-
-def _wait_until_it_listens(viewer: Viewer, port: int) -> None:
-    deadline_s = time.monotonic() + START_S
-    while True:
-        why = viewer.why_ended()
-        if why is None and time.monotonic() > deadline_s:
-            viewer.process.kill()
-            viewer.process.wait()
-            why = f"the Rerun viewer did not listen within {START_S:g} s"
-        if why is not None:
-            viewer.leave()
-            raise OutputError(f"{why}; {WAY_ROUND}")
-        try:
-            socket.create_connection((LOOPBACK, port), timeout=1).close()
-        except OSError:
-            time.sleep(POLL_S)
-        else:
-            return
 
 
 def _executable() -> Path:
     """Return the viewer of this very rerun-sdk; another version on the PATH may not understand."""
     spec = importlib.util.find_spec("rerun_cli")
     if spec is None or spec.origin is None:
-        raise missing_dependency("--view", "rerun-sdk", extra="view", instead=WAY_ROUND)
+        raise missing_dependency("--view", "rerun-sdk", extra="view", instead=ALTERNATIVE)
     return Path(spec.origin).with_name("rerun")
 
 
