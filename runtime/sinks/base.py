@@ -24,6 +24,9 @@ NUMPY_TOO = orjson.OPT_SERIALIZE_NUMPY
 class Sink(Closing):
     """Somewhere that rows go. Each is used by one thread only.
 
+    A class of sinks is called with what the user typed, such as a path or an address, and with the
+    `RunFacts` of the run; where the output cannot be created it raises `OutputError`.
+
     Attributes:
         name: What to call it in messages; never holds credentials.
         rows: How many rows it took. Where what is kept back cannot be written, it falls to the

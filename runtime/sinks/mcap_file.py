@@ -24,13 +24,6 @@ class McapSink(Sink):
     Keys whose value is not known are left out of a message, `mu` and `age_ms` among them, since
     viewers want one type a key. Rows are in the file once their chunk is, at each flush; a file
     without its end reads up to its last whole chunk.
-
-    Args:
-        output: A path ending in `.mcap`.
-        facts: Gives cameras and the model's identity.
-
-    Raises:
-        OutputError: The file cannot be created.
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
@@ -43,11 +36,7 @@ class McapSink(Sink):
             self._begin(facts)
 
     def write(self, row: Row) -> None:
-        """Take one row; it is in the file at the next flush, or when a chunk is full.
-
-        Raises:
-            OutputError: A chunk is full and could not be written; its rows are lost.
-        """
+        """Take one row; it is in the file at the next flush, or when a chunk is full."""
         message = facts_of(row)
         if row.age_ms is None:
             del message["age_ms"]
@@ -65,21 +54,13 @@ class McapSink(Sink):
             )
 
     def flush(self) -> None:
-        """End the chunk, so that its rows are in the file.
-
-        Raises:
-            OutputError: It could not be written; its rows are lost.
-        """
+        """End the chunk, so that its rows are in the file, or lost if that fails."""
         if self.rows != self._whole_rows and not self._file.closed:
             with self._writing(self._cut_off):
                 self._end_chunk()
 
     def close(self) -> None:
-        """Write the index and close the file; calling it again does nothing.
-
-        Raises:
-            OutputError: The last rows or the index could not be written.
-        """
+        """Write the index and close the file; calling it again does nothing."""
         if self._file.closed:
             return
         self.flush()

@@ -28,13 +28,6 @@ class NpzSink(Sink):
     Until the end rows wait in two files without a name beside the output, numbers as records and
     texts as JSON, so that memory does not grow. They are gone with the process, however it ends.
     Numbers that are not known are NaN, truths -1, texts empty; `mu` is (N, D) float32.
-
-    Args:
-        output: A path ending in `.npz`.
-        facts: Gives D and the model's identity.
-
-    Raises:
-        OutputError: Nothing can be written there.
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
@@ -70,11 +63,7 @@ class NpzSink(Sink):
         self.rows += 1
 
     def close(self) -> None:
-        """Write the .npz, which may take as long as reading it; calling it again does nothing.
-
-        Raises:
-            OutputError: There is no room for it; none is left behind.
-        """
+        """Write the .npz, which may take as long as reading it; where it fails, none is left."""
         if self._spool.closed:
             return
         with self._spool, self._text_spool, self._writing():

@@ -65,8 +65,7 @@ def open_sink(output: str, facts: RunFacts) -> Sink:
     An earlier file of that name is kept under the first free number, `Sink.set_aside_as`.
 
     Raises:
-        ConfigError: No sink takes such an output, or rows of this run do not fit it.
-        MissingDependencyError: The package that writes it is not installed.
+        ConfigError: Rows of this run do not fit it; or see `check_output`.
         OutputError: It cannot be created.
     """
     check_output(output)
@@ -102,13 +101,10 @@ def check_view(view: Sequence[str]) -> None:
 
 
 def open_view(view: Sequence[str], facts: RunFacts) -> Sink:
-    """Open the Rerun viewer and stream to it, or start a recording; see `check_view`.
-
-    An earlier recording of that name is set aside under a number. The viewer outlives the run.
+    """Open the Rerun viewer, which outlives the run, or start a recording; see `check_view`.
 
     Raises:
-        ConfigError: As for `check_view`, or Rerun is switched off in the environment.
-        MissingDependencyError: Rerun is not installed.
+        ConfigError: Rerun is switched off in the environment; or see `check_view`.
         OutputError: The viewer did not start, or the file cannot be written.
     """
     check_view(view)

@@ -25,13 +25,6 @@ class ParquetSink(Sink):
     files, as Spark writes them, and the newest part is written anew under a hidden name and
     renamed over itself until it holds 8192 rows or a minute. A process that is killed loses what
     came within the last second.
-
-    Args:
-        output: A path ending in `.parquet`, which becomes a folder.
-        facts: Gives D and the model's identity.
-
-    Raises:
-        OutputError: The folder cannot be made.
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
@@ -46,11 +39,7 @@ class ParquetSink(Sink):
         self._publish()  # a table without rows can be read too
 
     def write(self, row: Row) -> None:
-        """Take one row; `flush` puts it into the folder.
-
-        Raises:
-            OutputError: A part is full and could not be written; its last rows are lost.
-        """
+        """Take one row; `flush` puts it into the folder."""
         if not self._rows:
             self._waiting_since_s = time.monotonic()
         self._rows.append(row)
@@ -59,11 +48,7 @@ class ParquetSink(Sink):
             self._publish()
 
     def flush(self) -> None:
-        """Put rows that have waited for half a second into the folder.
-
-        Raises:
-            OutputError: They could not be written, and are lost; those before stay.
-        """
+        """Put rows that have waited for half a second into the folder, or lose them if it fails."""
         if self._rows and time.monotonic() - self._waiting_since_s >= PUBLISH_AFTER_S:
             self._publish()
 

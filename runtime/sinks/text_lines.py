@@ -25,12 +25,8 @@ class LinesSink(Sink):
     way, as on a full disk, the half line is cut off again.
 
     Args:
-        output: A path, or `-` for standard output. An existing file is kept under the first
-            free numbered name, `set_aside_as`.
+        output: A path, or `-` for standard output.
         head: The first line, which is no row.
-
-    Raises:
-        OutputError: The file cannot be created.
     """
 
     def __init__(self, output: str, head: bytes = b"") -> None:
@@ -83,15 +79,9 @@ class LinesSink(Sink):
 
 
 class JsonLinesSink(LinesSink):
-    """Rows as JSON objects, whose key `schema` is the version of the fields.
+    """Rows as JSON objects, whose key `schema` is the version of the fields."""
 
-    Args:
-        output: A path ending in `.jsonl`, or `-` for standard output.
-        facts: Not needed here: every row says what it is.
-    """
-
-    def __init__(self, output: str, facts: RunFacts) -> None:
-        del facts
+    def __init__(self, output: str, _facts: RunFacts) -> None:
         super().__init__(output)
 
     def _line_of(self, row: Row) -> bytes:

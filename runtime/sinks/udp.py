@@ -40,10 +40,6 @@ class UdpSink(Sink):
     A packet that the network does not take is not counted in `rows`, but has its sequence number,
     so that a receiver sees that one is missing.
 
-    Args:
-        output: `udp://HOST:PORT`, the receiver; this machine where no host is named.
-        facts: Gives D and the numbers of the cameras.
-
     Raises:
         ConfigError: A packet of D latents is larger than UDP carries.
         OutputError: The host has no address.
@@ -75,11 +71,7 @@ class UdpSink(Sink):
         self._address = found[4]
 
     def write(self, row: Row) -> None:
-        """Send one row.
-
-        Raises:
-            OutputError: The system refuses to send there at all.
-        """
+        """Send one row; raises where the system refuses to send there at all."""
         packet = self._packet_of(row)
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         with self._writing():
@@ -97,11 +89,9 @@ class UdpSink(Sink):
             self._socket.close()
 
     def _packet_of(self, row: Row) -> bytes:
-        flags = (
-            (DUPLICATE if row.duplicate else 0)
-            | (OUT_OF_DISTRIBUTION if row.is_ood else 0)
-            | (0 if row.gap_ms is None else HAS_GAP)
-        )
+        flags = DUPLICATE if row.duplicate else 0
+        flags |= OUT_OF_DISTRIBUTION if row.is_ood else 0
+        flags |= 0 if row.gap_ms is None else HAS_GAP
         head = _HEAD.pack(
             MAGIC,
             PACKET_VERSION,

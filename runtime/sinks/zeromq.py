@@ -23,17 +23,10 @@ class ZmqSink(Sink):
     and `shape` of the third; `mu` as raw little-endian float32, empty where there is none. A
     subscriber that does not keep up loses rows beyond 1000, and only that subscriber does: `rows`
     counts what was published.
-
-    Args:
-        output: `zmq://HOST:PORT`, the interface to listen on; loopback where no host is named.
-        facts: Not needed here: every row says what it is.
-
-    Raises:
-        OutputError: The address is taken, or not one of this machine.
+    The address is that of the interface to listen on.
     """
 
-    def __init__(self, output: str, facts: RunFacts) -> None:
-        del facts
+    def __init__(self, output: str, _facts: RunFacts) -> None:
         host, port = address_of(output)
         self.name = f"zmq://{bracketed(host)}:{port}"
         self._context = zmq.Context()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
@@ -27,14 +28,10 @@ _SCORES = tuple(field.name for field in fields(OODScores))
 
 
 class Reconstruction:
-    """Decodes every Nth latent of each camera and completes its row.
+    """Decodes every Nth latent of each camera by an opened decoder, and completes its row.
 
-    Args:
-        decoder: An opened decoder.
-        every: N.
-        latent_size: D.
-        ood: Gives the share of known images that are reconstructed better; may be None.
-        pictures: Whether rows carry the reconstruction, for a live view.
+    With a detector the row also says what share of known images is reconstructed better, and with
+    `pictures` it carries the reconstruction, for a live view.
     """
 
     def __init__(
@@ -48,7 +45,7 @@ class Reconstruction:
     ) -> None:
         self._decoder, self._every, self._ood = decoder, every, ood
         self._pictures = pictures
-        self._counts: dict[str | None, int] = {}
+        self._latents: Counter[str | None] = Counter()
         for _ in range(WARM_UP_RUNS):
             decoder.run(np.zeros((1, latent_size), np.float32))
 
@@ -63,9 +60,8 @@ class Reconstruction:
         """
         if row.mu is None:
             return
-        count = self._counts.get(row.camera, 0)
-        self._counts[row.camera] = count + 1
-        if count % self._every:
+        self._latents[row.camera] += 1
+        if (self._latents[row.camera] - 1) % self._every:
             return
         started_ns = time.monotonic_ns()
         image = self._decoder.run(np.ascontiguousarray(row.mu[None]))["reconstruction"][0, 0]
@@ -94,8 +90,8 @@ class LatentStream:
         backend: An opened encoder.
         spec: The model's sizes.
         cameras: How many there are.
-        ood: Judges whether the model knows such an image; None leaves that out of the rows.
-        reconstruction: Decodes every so many latents; None leaves that out.
+        ood: Judges whether the model knows such an image.
+        reconstruction: Decodes every so many latents.
         max_age_ms: What is older gets no latent.
         pictures: Whether rows carry what was encoded, for a live view.
 
@@ -115,7 +111,7 @@ class LatentStream:
         pictures: bool = False,
     ) -> None:
         self._backend, self._ood, self._reconstruction = backend, ood, reconstruction
-        self._max_age_ms = math.inf if max_age_ms is None else max_age_ms
+        self._max_age_ns = math.inf if max_age_ms is None else max_age_ms * NS_PER_MS
         self._pictures = pictures
         side = spec.image_size
         self._batch = np.zeros((cameras, 1, side, side), backend.input_dtype)
@@ -128,16 +124,9 @@ class LatentStream:
     def rows(self, mailboxes: Mailboxes, *, max_frames: int | None = None) -> Iterator[Row]:
         """Stream until every camera has ended, `max_frames` were handled, or it is stopped.
 
-        The rows of a camera come in the order of its frames. The last row, of status `end`, is
-        not among them, since what the sinks did belongs into it. Mailboxes are closed at the end,
-        and when the iterator is.
-
-        Args:
-            mailboxes: Filled by capture threads.
-            max_frames: How many frames become a latent or are stale; no limit where left out.
-
-        Yields:
-            Each row; `stats` has counted it.
+        The rows of a camera come in the order of its frames, each counted in `stats`. The last row,
+        of status `end`, is not among them, since what the sinks did belongs into it. Mailboxes are
+        closed at the end, and when the iterator is.
 
         Raises:
             BackendError: The encoder failed, or a latent is not finite.
@@ -232,11 +221,11 @@ class LatentStream:
 
     def _is_in_time(self, item: QueuedFrame, now_ns: int) -> bool:
         """Return whether a frame may become a latent; else its row is stale and has none."""
-        age_ms, row = (now_ns - item.grabbed_ns) / NS_PER_MS, item.row
-        if age_ms <= self._max_age_ms:
+        age_ns, row = now_ns - item.grabbed_ns, item.row
+        if age_ns <= self._max_age_ns:
             return True
-        row.age_ms, row.status, row.mu = round(age_ms, 3), "stale", None
-        row.reason = f"older than {self._max_age_ms:g} ms"
+        row.age_ms, row.status, row.mu = _ms(age_ns), "stale", None
+        row.reason = f"older than {self._max_age_ns / NS_PER_MS:g} ms"
         for name in _SCORES:
             setattr(row, name, None)
         return False

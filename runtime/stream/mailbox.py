@@ -71,6 +71,7 @@ class Mailbox:
 
     Attributes:
         items: What waits, oldest first.
+        frames: How many of them are frames.
         ended: Nothing will come any more.
         failure: Why it ended that should not have, with its name; None where it did not.
         error: What no source should raise and one did.
@@ -94,8 +95,7 @@ class Mailbox:
         self._changed, self._keep, self._waits = changed, keep, waits
         self._timeout_s, self._give_up_s = timeout_s, give_up_s
         self._stopped = False
-        self._waiting_frames = 0
-        self._next_index = self._offset = 0
+        self.frames = self._next_index = self._offset = 0
         self._reason = ""
         self._heard_ns = time.monotonic_ns()
         self._lost_ns: int | None = None
@@ -124,8 +124,8 @@ class Mailbox:
             grabbed_ns, now_ns = frame.grabbed_ns, time.monotonic_ns()
             item = QueuedFrame(row, luma, grabbed_ns, frame.capture_ns, convert_ns, now_ns)
             self.items.append(item)
-            self._waiting_frames += 1
-            if self._waiting_frames > self._keep:
+            self.frames += 1
+            if self.frames > self._keep:
                 self._push_out()
             self._last_grab_ns, self._heard_ns, self._lost_ns = grabbed_ns, now_ns, None
             self._changed.notify_all()
@@ -172,18 +172,13 @@ class Mailbox:
         """Whether a frame may come any moment."""
         return not self.ended and self._lost_ns is None
 
-    @property
-    def has_frame(self) -> bool:
-        """Whether a frame waits."""
-        return self._waiting_frames > 0
-
     def pop(self) -> list[QueuedFrame | LostFrame]:
         """Take what comes next: one frame at most, and all losses before it."""
         taken: list[QueuedFrame | LostFrame] = []
         while self.items:
             taken.append(self.items.popleft())
             if isinstance(taken[-1], QueuedFrame):
-                self._waiting_frames -= 1
+                self.frames -= 1
                 break
         return taken
 
@@ -192,7 +187,7 @@ class Mailbox:
         self.stop()
         frames = sum(item.row.dropped + isinstance(item, QueuedFrame) for item in self.items)
         self.items.clear()
-        self._waiting_frames = 0
+        self.frames = 0
         return frames
 
     def deadline_ns(self) -> float:
@@ -227,7 +222,7 @@ class Mailbox:
 
     def _has_room(self) -> bool:
         return self._stopped or (
-            self._waiting_frames < self._keep and len(self.items) < self._keep + MOST_LOSSES
+            self.frames < self._keep and len(self.items) < self._keep + MOST_LOSSES
         )
 
     def _row(self, index: int, status: Status, captured_ns: int, name: str) -> Row:
@@ -242,7 +237,7 @@ class Mailbox:
         oldest = next(n for n, item in enumerate(items) if isinstance(item, QueuedFrame))
         items[oldest + 1].row.dropped += items[oldest].row.dropped + 1
         del items[oldest]
-        self._waiting_frames -= 1
+        self.frames -= 1
 
 
 class Mailboxes:
@@ -290,7 +285,7 @@ class Mailboxes:
                     return []
                 left_s = (deadline_ns - now_ns) / NS_PER_S
                 self._changed.wait(min(LONGEST_WAIT_S, max(0.0, left_s)))
-            if len(self.boxes) > 1 and any(box.has_frame for box in self.boxes):
+            if len(self.boxes) > 1 and any(box.frames for box in self.boxes):
                 self._changed.wait_for(self._is_complete, timeout=self._batch_wait_s)
             if self.stopped:
                 return []
@@ -311,4 +306,4 @@ class Mailboxes:
             return {box.name: box.close() for box in self.boxes}
 
     def _is_complete(self) -> bool:
-        return self.stopped or all(box.has_frame for box in self.boxes if box.is_awaited)
+        return self.stopped or all(box.frames for box in self.boxes if box.is_awaited)

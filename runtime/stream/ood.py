@@ -1,4 +1,4 @@
-"""Whether a bundle's out-of-distribution detection is worth its verdicts, and what it can tell."""
+"""Whether a bundle's out-of-distribution detection is worth its verdicts, and what it finds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ MOST_FALSE_ALARMS = 0.5
 
 
 def usable_detector(bundle: Bundle, *, ood_above: float) -> tuple[OODDetector | None, str]:
-    """Return the detector of a bundle, and a clause that says what it can tell for this model.
+    """Return the detector of a bundle, and a clause on what it recognises for this model.
 
-    Args:
-        bundle: Holds the statistics of its training images.
-        ood_above: See `ood_detector_from_bundle`.
-
-    Returns:
-        None where the statistics are missing, tell nothing, or would flag known images; the clause
-        says which.
+    There is none where the statistics are missing, recognise nothing, or would flag known images;
+    the clause says which.
     """
     found = ood_detector_from_bundle(bundle, ood_above=ood_above)
     if not isinstance(found, OODDetector):

@@ -92,10 +92,7 @@ class StreamSummary(FrameCounts):
 
 
 class StreamStats:
-    """Counts rows; its size does not grow.
-
-    Args:
-        cameras: Names.
+    """Counts the rows of cameras by their names; its size does not grow.
 
     Attributes:
         total: Over all cameras.

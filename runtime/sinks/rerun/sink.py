@@ -42,10 +42,7 @@ class ViewSink(Sink):
 
     What waits to be written is bounded: Rerun lets 100 MiB wait, then `write` does. The viewer
     goes on when this sink is closed.
-
-    Args:
-        output: A path ending in `.rrd`, or "" for a viewer.
-        facts: What holds for every row.
+    The output is a path ending in `.rrd`, or "" for a viewer.
 
     Raises:
         ConfigError: Rerun is switched off in the environment, and would record nothing.
@@ -76,11 +73,7 @@ class ViewSink(Sink):
         self._describe()
 
     def write(self, row: Row) -> None:
-        """Show one row.
-
-        Raises:
-            OutputError: The viewer has ended.
-        """
+        """Show one row; raises where the viewer has ended."""
         self._check_viewer()
         self._recording.set_time(CAPTURED, timestamp=np.datetime64(row.captured_ns, "ns"))
         self._recording.set_time(FRAME, sequence=row.index)
@@ -97,21 +90,13 @@ class ViewSink(Sink):
         self.rows += 1
 
     def flush(self) -> None:
-        """Once a second, wait until what was written is on its way.
-
-        Raises:
-            OutputError: The viewer has ended, or the file could not be written.
-        """
+        """Once a second, wait until what was written is on its way."""
         self._check_viewer()
         if time.monotonic() - self._flushed_s >= FLUSH_S:
             self._flush()
 
     def close(self) -> None:
-        """Write what is left and complete the file; a viewer stays open.
-
-        Raises:
-            OutputError: It could not be written.
-        """
+        """Write what is left and complete the file; a viewer stays open."""
         if self._closed:
             return
         self._closed = True

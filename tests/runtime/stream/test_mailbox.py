@@ -237,7 +237,7 @@ def test_a_recording_waits_for_room(boxes: Mailboxes, frame_at: FrameAt) -> None
     found = []
     while items := boxes.take():
         found += [item.row.index for item in items if isinstance(item, QueuedFrame)]
-        assert box._waiting_frames <= 2
+        assert box.frames <= 2
     thread.join(60)
     assert found == list(range(50))
 
