@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from .measure.samples import Samples
 from .report.tables import digits_of
 
 Verdict = Literal["slower", "larger", "faster", "smaller", "same", "unclear"]
-Facts = Mapping[str, Callable[[Result], object]]
+Facts = Mapping[str, object]
 
 DRAWS = 4000
 CONFIDENCE = 0.95
@@ -28,32 +28,6 @@ LEAST_FOR_P99 = 1000
 """From here on ten samples lie above p99; with fewer, its ratio is that of a few outliers."""
 
 _STYLES = {"slower": "red", "larger": "red", "faster": "green", "smaller": "green"}
-_MACHINE: Facts = {
-    "processor": lambda result: result.environment.cpu,
-    "instruction set": lambda result: result.environment.machine,
-    "physical cores": lambda result: result.environment.cores,
-    "model": lambda result: result.model.model_dump(),
-}
-"""Where one of these differs, no ratio means anything."""
-_CONDITIONS: Facts = {
-    "usable cores": lambda result: result.environment.usable_cores,
-    "GPU": lambda result: result.environment.gpu,
-    "CPU governor": lambda result: result.environment.governor,
-    "power mode": lambda result: result.environment.power_mode,
-    "threads": lambda result: result.environment.threads,
-}
-"""Where one of these differs, a ratio may come from that: it is shown, and is no verdict."""
-_SETTINGS: Facts = {
-    "weights": lambda result: result.settings.weights_sha256[:12],
-    "seed": lambda result: result.settings.seed,
-    "quick": lambda result: result.settings.quick,
-    "schedule": lambda result: result.settings.schedule.model_dump(),
-    "training schedule": lambda result: (
-        result.settings.training_schedule and result.settings.training_schedule.model_dump()
-    ),
-}
-"""What may differ, and is named: every case is compared on its own input only, and its interval
-follows from the turns that each of the two has."""
 
 
 class Interval(NamedTuple):
@@ -65,21 +39,15 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """How one case differs between two results.
+    """How one case differs between two results."""
 
-    Attributes:
-        key: The case.
-        before: The whole of it in the first result.
-        after: The same in the second.
-        interval: Of the ratio of p50; None where there are fewer than `LEAST_TURNS` turns.
-        verdict: "slower" and "faster" (of bytes "larger" and "smaller") where the whole interval
-            is past the tolerance, "same" where it is within, else "unclear".
-    """
-
-    key: str
-    before: Samples
-    after: Samples
+    key: str  # The case
+    before: Samples  # The whole of it in the first result
+    after: Samples  # The same in the second
+    # Of the ratio of p50; None where there are fewer than `LEAST_TURNS` turns
     interval: Interval | None
+    # "slower" and "faster" (of bytes "larger" and "smaller") where the whole interval is past the
+    # tolerance, "same" where it is within, else "unclear"
     verdict: Verdict
 
     @property
@@ -96,20 +64,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What comes of two results.
+    """What comes of two results."""
 
-    Attributes:
-        tolerance: How much worse a case may get, as a share.
-        changes: Cases that both measured on the same input, in the order of the second result.
-        notes: What else differs: settings, packages, cases that cannot be compared and why.
-        unlike: In what the conditions of the two runs differ.
-        broken: Cases that ran before and do not now, or passed the drift gate and do not now.
-    """
-
-    tolerance: float
+    tolerance: float  # How much worse a case may get, as a share
+    # Cases that both measured on the same input, in the order of the second result
     changes: tuple[Change, ...]
+    # What else differs: settings, packages, cases that cannot be compared and why
     notes: tuple[str, ...]
-    unlike: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()  # In what the conditions of the two runs differ
+    # Cases that ran before and do not now, or passed the drift gate and do not now
     broken: tuple[str, ...] = ()
 
 
@@ -119,14 +82,14 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
     Raises:
         MeasurementError: They are of two machines or models, or share no case.
     """
-    if unlike := _differences(before, after, _MACHINE):
+    if unlike := _differences(_machine_of(before), _machine_of(after)):
         raise MeasurementError(
             f"the two results cannot be compared, as these differ: {'; '.join(unlike)}; measure "
             "both on one machine with the same options"
         )
     earlier = {case.key: case for case in before.cases}
     changes, broken = [], []
-    notes = [*_differences(before, after, _SETTINGS), *_other_packages(before, after)]
+    notes = [*_differences(_settings_of(before), _settings_of(after))]
     for case in after.cases:
         old = earlier.pop(case.key, None)
         if old is not None and old.whole is not None and case.whole is None:
@@ -151,8 +114,8 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
             f"the two results share no measured case: {sentence_list(notes[:3])}; run "
             "motorvae-bench with the same options both times"
         )
-    conditions = _differences(before, after, _CONDITIONS)
-    return Comparison(tolerance, tuple(changes), tuple(notes), tuple(conditions), tuple(broken))
+    unlike = _differences(_conditions_of(before), _conditions_of(after))
+    return Comparison(tolerance, tuple(changes), tuple(notes), unlike, tuple(broken))
 
 
 def check_regressions(found: Comparison) -> None:
@@ -275,30 +238,55 @@ def _verdict(interval: Interval | None, tolerance: float, *, is_size: bool) -> V
     return "same" if 1 / most <= interval.low and interval.high <= most else "unclear"
 
 
-def _differences(before: Result, after: Result, facts: Facts) -> list[str]:
-    """Return what differs, and of what has parts those parts alone."""
+def _differences(before: Facts, after: Facts) -> tuple[str, ...]:
     found = []
-    for name, fact in facts.items():
-        one, other = fact(before), fact(after)
-        if one != other:
-            found.append(f"{name} {_apart(one, other)} before, {_apart(other, one)} after")
-    return found
+    for name in dict.fromkeys((*before, *after)):
+        sides = before.get(name), after.get(name)
+        if sides[0] != sides[1]:
+            one, other = ("none" if side is None else side for side in sides)
+            found.append(f"{name} {one} before, {other} after")
+    return tuple(found)
 
 
-def _apart(value: object, other: object) -> str:
-    if not isinstance(value, dict):
-        return "none" if value is None else str(value)
-    same = other if isinstance(other, dict) else {}
-    parts = [f"{name}={one}" for name, one in value.items() if same.get(name) != one]
-    return " ".join(parts) or "none"
+def _machine_of(result: Result) -> Facts:
+    """Return facts of which all must be the same: where one differs, no ratio means anything."""
+    return {
+        "processor": result.environment.cpu,
+        "instruction set": result.environment.machine,
+        "physical cores": result.environment.cores,
+        **_parts("model", result.model.model_dump()),
+    }
 
 
-def _other_packages(before: Result, after: Result) -> Iterator[str]:
-    one, other = (
-        {"python": found.python, "system": found.system, **found.versions}
-        for found in (before.environment, after.environment)
-    )
-    for name in sorted(one.keys() | other.keys()):
-        versions = one.get(name, "absent"), other.get(name, "absent")
-        if versions[0] != versions[1]:
-            yield f"{name} {versions[0]} before, {versions[1]} after"
+def _conditions_of(result: Result) -> Facts:
+    """Return facts from which a ratio may come where they differ: it is shown, and no verdict."""
+    return {
+        "usable cores": result.environment.usable_cores,
+        "GPU": result.environment.gpu,
+        "CPU governor": result.environment.governor,
+        "power mode": result.environment.power_mode,
+        **_parts("threads of", result.environment.threads),
+    }
+
+
+def _settings_of(result: Result) -> Facts:
+    """Return facts that may differ, and are named; versions are what one wants to compare.
+
+    Every case is compared on its own input only, and its interval follows from the turns that
+    each of the two results has.
+    """
+    settings = result.settings
+    return {
+        "weights": settings.weights_sha256[:12],
+        "seed": settings.seed,
+        "quick": settings.quick,
+        **_parts("schedule", settings.schedule.model_dump()),
+        "training steps": settings.training_schedule and settings.training_schedule.samples,
+        "python": result.environment.python,
+        "system": result.environment.system,
+        **dict(sorted(result.environment.versions.items())),
+    }
+
+
+def _parts(name: str, facts: Facts) -> Facts:
+    return {f"{name} {part}": value for part, value in facts.items()}

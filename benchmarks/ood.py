@@ -90,49 +90,30 @@ class OODOptions:
 
 
 class Separation(StrictModel):
-    """One statistic over the images of one kind.
+    """One statistic over the images of one kind."""
 
-    Attributes:
-        auroc: The share of pairs of a known image and one of these in which this one's value is
-            the larger; a tie counts half. 1 separates perfectly, 0.5 not at all, and below 0.5
-            these images look more known than known ones. None for the known images themselves.
-        two_sided: The same of how far a value is from the known images' median, in ranks: of a
-            test that suspects the least values, too.
-        flagged: The share of these images past the limit.
-    """
-
+    # The share of pairs of a known image and one of these in which this one's value is the larger;
+    # a tie counts half. 1 separates perfectly, 0.5 not at all, and below 0.5 these images look more
+    # known than known ones. None for the known images themselves.
     auroc: float | None = Field(ge=0, le=1)
+    # The same of how far a value is from the known images' median, in ranks: of a test that
+    # suspects the least values, too
     two_sided: float | None = Field(ge=0, le=1)
-    flagged: float = Field(ge=0, le=1)
+    flagged: float = Field(ge=0, le=1)  # The share of these images past the limit
 
 
 class Kind(StrictModel):
-    """Images of one kind.
+    """Images of one kind."""
 
-    Attributes:
-        name: What they are.
-        known: Whether the model is to know them.
-        images: How many there were.
-        statistics: By name of a statistic.
-        is_ood: Of `ood_score`, and the share with `is_ood`.
-    """
-
-    name: str
-    known: bool
-    images: int = Field(ge=1)
-    statistics: dict[Statistic, Separation]
-    is_ood: Separation
+    name: str  # What they are
+    known: bool  # Whether the model is to know them
+    images: int = Field(ge=1)  # How many there were
+    statistics: dict[Statistic, Separation]  # By name of a statistic
+    is_ood: Separation  # Of `ood_score`, and the share with `is_ood`
 
 
 class SeparationResult(StrictModel):
-    """Everything that the benchmark's JSON holds.
-
-    Attributes:
-        reference: The kind of known images that the AUROC of the others is against.
-        known_images: Held-out images behind the bundle's percentiles.
-        effective_images: How many independent ones they are worth.
-        false_alarms: The share of known images that the bundle announces as flagged, at most.
-    """
+    """Everything that the benchmark's JSON holds."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     created: str
@@ -142,10 +123,10 @@ class SeparationResult(StrictModel):
     backend: str
     seed: int
     ood_above: float
-    known_images: int
-    effective_images: float
-    false_alarms: float
-    reference: str
+    known_images: int  # Held-out images behind the bundle's percentiles
+    effective_images: float  # How many independent ones they are worth
+    false_alarms: float  # The share of known images that the bundle announces as flagged, at most
+    reference: str  # The kind of known images that the AUROC of the others is against
     kinds: tuple[Kind, ...]
 
 

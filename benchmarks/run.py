@@ -10,10 +10,9 @@ from typing import get_args
 
 from ..runtime.bundle.graph_key import Part
 from ..training.hardware import cpu_has_bf16
-from .cases.graph import graph_cases
+from .cases.model import graph_cases, training_cases
 from .cases.path import path_cases, thread_cases
 from .cases.stream import StreamPlan, import_cases, start_up_cases, stream_cases
-from .cases.training import training_cases
 from .compare import LEAST_TURNS
 from .gpu.run import engine_cases
 from .measure.case import Case

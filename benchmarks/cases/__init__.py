@@ -1,1 +1,1 @@
-"""The cases of motorvae-bench, a module for each kind."""
+"""The cases of motorvae-bench: of the model, of a frame to its latent, of whole processes."""

@@ -15,20 +15,30 @@ import cv2
 import numpy as np
 
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
-from ...runtime.core.errors import BundleError, MeasurementError
+from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import input_from_luma, reference_luma, write_input
-from ..measure.case import EAGER, FPS, HOT, ONNX, PACED, PLAIN, Agreement, Case, FrameSource
+from ..measure.case import (
+    EAGER,
+    FPS,
+    HOT,
+    ONNX,
+    OPENVINO,
+    PACED,
+    PLAIN,
+    Agreement,
+    Case,
+    FrameSource,
+)
 from ..measure.rounds import Laps, RoundPlan, interleaved, pacer
 from ..under_test.engines import (
     OURS,
-    RUNNERS,
     EngineUnderTest,
     eager_run,
+    engines_under_test,
     open_all,
     plain_onnx,
-    production,
 )
 from ..under_test.gate import Run, agreement_with
 from ..under_test.model_under_test import ModelUnderTest
@@ -44,21 +54,14 @@ _BOTH = " and ".join(OUTPUTS["encoder"])
 
 @dataclass(frozen=True)
 class Path:
-    """One way from a frame to mu.
+    """One way from a frame to mu."""
 
-    Attributes:
-        planned: Its case without samples.
-        luma: Makes fitted luma, (S, S) uint8.
-        run: The encoder.
-        batch: (1, 1, S, S), what the encoder takes: as in the runtime, one buffer for all frames.
-        opencv_threads: What OpenCV is set to.
-    """
-
-    planned: Case
-    luma: Callable[[], Luma]
-    run: Run
+    planned: Case  # Its case without samples
+    luma: Callable[[], Luma]  # Makes fitted luma, (S, S) uint8
+    run: Run  # The encoder
+    # (1, 1, S, S), what the encoder takes: as in the runtime, one buffer for all frames
     batch: Batch
-    opencv_threads: int = 1
+    opencv_threads: int = 1  # What OpenCV is set to
 
     def preprocess(self) -> None:
         """Convert the frame to the model's input."""
@@ -196,16 +199,11 @@ def thread_cases(tested: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> l
 
 def path_engines(tested: ModelUnderTest, threads: int | None) -> list[EngineUnderTest]:
     """Return the leanest encoder of each engine in float32 and int8, as far as there is one."""
-    found = []
-    for precision in ("fp32", "int8"):
-        for runner in RUNNERS:
-            if (runner, precision) == ("openvino", "fp32"):  # never what `auto` takes
-                continue
-            with contextlib.suppress(BundleError):
-                key = GraphKey("encoder", precision, target=runner)
-                entry = tested.bundle.leanest(key, ("mu",))
-                found.append(production(tested, entry, runner, threads=threads))
-    return found
+    leading = engines_under_test(tested, "encoder", 1, threads=threads, leading=True)
+    ours = [one for one in leading if one.entry and one.planned.precision in {"fp32", "int8"}]
+    # OpenVINO in float32 is never what `auto` takes.
+    not_taken = OPENVINO, "fp32"
+    return [one for one in ours if (one.planned.engine, one.planned.precision) != not_taken]
 
 
 def _opencv_threads_restored(stack: contextlib.ExitStack) -> int:

@@ -58,34 +58,21 @@ _STREAMED = {
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """How much of each stream is measured.
+    """How much of each stream is measured."""
 
-    Attributes:
-        rounds: Processes of each engine, in turns.
-        skipped: First rows of a process that do not count: caches and clocks are cold.
-        frames: Rows of a process that do.
-    """
-
-    rounds: int = 5
-    skipped: int = 20
-    frames: int = 70
+    rounds: int = 5  # Processes of each engine, in turns
+    skipped: int = 20  # First rows of a process that do not count: caches and clocks are cold
+    frames: int = 70  # Rows of a process that do
 
 
 @dataclass(frozen=True)
 class CameraUnderTest:
-    """What is streamed.
+    """What is streamed."""
 
-    Attributes:
-        address: As the command takes it.
-        source: What it delivers, where that has a name.
-        frame: Width and height.
-        luma: Decodes and converts one of its frames, alone.
-    """
-
-    address: str
-    source: FrameSource | None
-    frame: tuple[int, int]
-    luma: Callable[[], Luma]
+    address: str  # As the command takes it
+    source: FrameSource | None  # What it delivers, where that has a name
+    frame: tuple[int, int]  # Width and height
+    luma: Callable[[], Luma]  # Decodes and converts one of its frames, alone
 
 
 def stream_keys(tested: ModelUnderTest) -> list[GraphKey]:

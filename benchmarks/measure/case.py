@@ -51,35 +51,24 @@ class Agreement(StrictModel):
 
 
 class Cost(StrictModel):
-    """Arithmetic and memory traffic of one run of a graph.
+    """Arithmetic and memory traffic of one run of a graph."""
 
-    Attributes:
-        flops: Two for each multiply-accumulate of convolutions and linear layers. Batch norm
-            is folded; activations are not counted.
-        weight_bytes: Weights and biases, read once whatever the batch.
-        moved_bytes: Weights, input and output. Maps between layers are not counted, as if they
-            stayed in the caches, so this is a lower bound.
-    """
-
+    # Two for each multiply-accumulate of convolutions and linear layers. Batch norm is folded;
+    # activations are not counted.
     flops: int
-    weight_bytes: int
+    weight_bytes: int  # Weights and biases, read once whatever the batch
+    # Weights, input and output. Maps between layers are not counted, as if they stayed in the
+    # caches, so this is a lower bound.
     moved_bytes: int
 
 
 class Roofline(StrictModel):
-    """The least time for a `Cost` at a machine's measured rates (Williams et al. 2009).
+    """The least time for a `Cost` at a machine's measured rates (Williams et al. 2009)."""
 
-    Attributes:
-        cost: What has to be done.
-        compute_ms: Its arithmetic at the best matrix rate of its precision.
-        memory_ms: Its traffic at the best read bandwidth.
-        times: The measured p50 over `least_ms`.
-    """
-
-    cost: Cost
-    compute_ms: float
-    memory_ms: float
-    times: float
+    cost: Cost  # What has to be done
+    compute_ms: float  # Its arithmetic at the best matrix rate of its precision
+    memory_ms: float  # Its traffic at the best read bandwidth
+    times: float  # The measured p50 over `least_ms`
 
     @property
     def least_ms(self) -> float:
@@ -88,18 +77,15 @@ class Roofline(StrictModel):
 
 
 class GpuMode(StrictModel):
-    """How a case used the GPU.
+    """How a case used the GPU."""
 
-    Attributes:
-        cuda_graph: What runs as one recorded CUDA graph. TensorRT-RTX is asked to record its
-            kernels and does not report whether it did.
-        spin: How the host waits for the GPU: "driver's default" spins where there are more
-            processors than contexts, and else yields.
-        transfers: How images and latents cross; always part of "wall".
-    """
-
+    # What runs as one recorded CUDA graph. TensorRT-RTX is asked to record its kernels and does not
+    # report whether it did.
     cuda_graph: CudaGraph = "off"
+    # How the host waits for the GPU: "driver's default" spins where there are more processors than
+    # contexts, and else yields
     spin: Literal["driver's default", "engine's own"] = "driver's default"
+    # How images and latents cross; always part of "wall"
     transfers: Literal["pinned memory", "engine's own"] = "pinned memory"
 
 
@@ -107,60 +93,42 @@ class Case(StrictModel):
     """One thing that is measured: its samples, or the reason why there are none.
 
     The fields from `group` to `mode` tell cases apart, in one result and between two.
-
-    Attributes:
-        group: What was timed.
-        engine: Which engine, or which way of doing it; of an import the module.
-        precision: Of weights and arithmetic.
-        outputs: Of the graph, such as "mu and log_var" or "mu".
-        input_type: What the graph takes.
-        source: What a path begins with: JPEG bytes, a decoded YUV frame, or a BGR one.
-        frame: Width and height of the frame of a path.
-        variant: Whatever else tells it apart, in a few words.
-        batch: Images in one call.
-        mode: How the GPU was used.
-        input_sha256: Identity of the input's bytes; equal for all that are compared.
-        not_measured: Why there are no samples; None where there are.
-        prepare_s: Time of opening or compiling the engine up to its first result.
-        stages: Samples by stage; the first is the whole, which comparisons look at.
-        turn: Samples taken in one go where that is not the schedule's; 1 for whole processes.
-        agreement: How the outputs compare with the reference, checked before timing.
-        latent_error: The drift gate's largest error of a latent over its spread, on the held-out
-            images.
-        psnr: The drift gate's PSNR of the worst reconstruction in dB.
-        gate: How the very outputs that were timed compare with the reference, of GPU cases.
-        equals_graph_off: Whether `mu` of every image is bit for bit that of the same engine
-            without a CUDA graph; None where it was not compared.
-        roofline: The least time on this machine, for single graphs.
-        name: Engine, version, device and device layer, as a GPU's engine itself says.
-        notes: What the engine says of how it ran.
-        warnings: What makes the figures doubtful.
     """
 
-    group: Group
-    engine: str
-    precision: Precision = "fp32"
-    outputs: str | None = None
-    input_type: InputType | None = None
+    group: Group  # What was timed
+    engine: str  # Which engine, or which way of doing it; of an import the module
+    precision: Precision = "fp32"  # Of weights and arithmetic
+    outputs: str | None = None  # Of the graph, such as "mu and log_var" or "mu"
+    input_type: InputType | None = None  # What the graph takes
+    # What a path begins with: JPEG bytes, a decoded YUV frame, or a BGR one
     source: FrameSource | None = None
-    frame: tuple[int, int] | None = None
-    variant: str | None = None
-    batch: int = 1
-    mode: GpuMode | None = None
+    frame: tuple[int, int] | None = None  # Width and height of the frame of a path
+    variant: str | None = None  # Whatever else tells it apart, in a few words
+    batch: int = 1  # Images in one call
+    mode: GpuMode | None = None  # How the GPU was used
+    # Identity of the input's bytes; equal for all that are compared
     input_sha256: str | None = None
-    not_measured: str | None = None
-    prepare_s: float | None = None
+    not_measured: str | None = None  # Why there are no samples; None where there are
+    prepare_s: float | None = None  # Time of opening or compiling the engine up to its first result
+    # Samples by stage; the first is the whole, which comparisons look at
     stages: dict[str, Samples] = Field(default_factory=dict)
+    # Samples taken in one go where that is not the schedule's; 1 for whole processes
     turn: int | None = Field(default=None, ge=1)
+    # How the outputs compare with the reference, checked before timing
     agreement: tuple[Agreement, ...] = ()
+    # The drift gate's largest error of a latent over its spread, on the held-out images
     latent_error: Metric | None = None
-    psnr: Metric | None = None
+    psnr: Metric | None = None  # The drift gate's PSNR of the worst reconstruction in dB
+    # How the very outputs that were timed compare with the reference, of GPU cases
     gate: tuple[GraphReport, ...] = ()
+    # Whether `mu` of every image is bit for bit that of the same engine without a CUDA graph; None
+    # where it was not compared
     equals_graph_off: bool | None = None
-    roofline: Roofline | None = None
+    roofline: Roofline | None = None  # The least time on this machine, for single graphs
+    # Engine, version, device and device layer, as a GPU's engine itself says
     name: str | None = None
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # What the engine says of how it ran
+    warnings: tuple[str, ...] = ()  # What makes the figures doubtful
 
     @model_validator(mode="after")
     def _check_measured(self) -> Case:

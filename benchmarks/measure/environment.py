@@ -38,41 +38,25 @@ _COMMAND_S = 20
 
 
 class Environment(StrictModel):
-    """The machine and the software of one benchmark run.
+    """The machine and the software of one benchmark run."""
 
-    Attributes:
-        machine: Instruction set, such as x86_64.
-        cpu: Model name of the processor.
-        cores: Physical cores, or None where the system does not say.
-        logical_cores: Hardware threads of the machine.
-        usable_cores: Those that this process may run on.
-        memory_bytes: Main memory of the machine.
-        system: Operating system and kernel.
-        python: Version of Python.
-        versions: Version of each package that takes part and is installed.
-        threads: Threads that each engine was set to.
-        governor: The CPU frequency governor, where the system shows one.
-        gpu: Name of the GPU, where there is one.
-        power_mode: Of the board or the GPU, where it has one.
-        load_start: Load averages over 1, 5 and 15 minutes before the benchmark.
-        load_end: The same after it; the benchmark's own load is part of it.
-    """
-
-    machine: str
-    cpu: str
-    cores: int | None
-    logical_cores: int
-    usable_cores: int
-    memory_bytes: int
-    system: str
-    python: str
-    versions: dict[str, str]
-    threads: dict[str, int]
-    governor: str | None
+    machine: str  # Instruction set, such as x86_64
+    cpu: str  # Model name of the processor
+    cores: int | None  # Physical cores, or None where the system does not say
+    logical_cores: int  # Hardware threads of the machine
+    usable_cores: int  # Those that this process may run on
+    memory_bytes: int  # Main memory of the machine
+    system: str  # Operating system and kernel
+    python: str  # Version of Python
+    versions: dict[str, str]  # Version of each package that takes part and is installed
+    threads: dict[str, int]  # Threads that each engine was set to
+    governor: str | None  # The CPU frequency governor, where the system shows one
+    # Load averages over 1, 5 and 15 minutes before the benchmark
     load_start: tuple[float, float, float]
+    # The same after it; the benchmark's own load is part of it
     load_end: tuple[float, float, float]
-    gpu: str | None = None
-    power_mode: str | None = None
+    gpu: str | None = None  # Name of the GPU, where there is one
+    power_mode: str | None = None  # Of the board or the GPU, where it has one
 
 
 def load_now() -> tuple[float, float, float]:

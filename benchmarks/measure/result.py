@@ -21,17 +21,11 @@ SCHEMA_VERSION: Literal[3] = 3
 
 
 class Rate(StrictModel):
-    """A rate of the machine, measured before and after the cases.
+    """A rate of the machine, measured before and after the cases."""
 
-    Attributes:
-        work: Operations or bytes of one sample.
-        series: The samples, in nanoseconds.
-        warnings: Where the machine changed on the way.
-    """
-
-    work: int
-    series: Samples
-    warnings: tuple[str, ...] = ()
+    work: int  # Operations or bytes of one sample
+    series: Samples  # The samples, in nanoseconds
+    warnings: tuple[str, ...] = ()  # Where the machine changed on the way
 
     @property
     def best_per_s(self) -> float:
@@ -53,56 +47,33 @@ class MachineRates(TypedDict):
 
 
 class Settings(StrictModel):
-    """How the benchmark was run.
+    """How the benchmark was run."""
 
-    Attributes:
-        quick: Too few samples to be quoted; only shows that everything works.
-        untrained: The weights are random.
-        weights_sha256: Identity of the weights.
-        seed: Seed of the inputs, and of the weights where they are untrained.
-        schedule: Calls of each latency case.
-        training_schedule: Calls of each training case, where it was asked for.
-        spread_limit: Of a stable series; see `samples.SPREAD_LIMIT`.
-        drift_limit: Of a stable series; see `samples.DRIFT_LIMIT`.
-    """
-
-    quick: bool
-    untrained: bool
-    weights_sha256: str
-    seed: int
-    schedule: RoundPlan
-    training_schedule: RoundPlan | None
-    spread_limit: float
-    drift_limit: float
+    quick: bool  # Too few samples to be quoted; only shows that everything works
+    untrained: bool  # The weights are random
+    weights_sha256: str  # Identity of the weights
+    seed: int  # Seed of the inputs, and of the weights where they are untrained
+    schedule: RoundPlan  # Calls of each latency case
+    training_schedule: RoundPlan | None  # Calls of each training case, where it was asked for
+    spread_limit: float  # Of a stable series; see `samples.SPREAD_LIMIT`
+    drift_limit: float  # Of a stable series; see `samples.DRIFT_LIMIT`
 
 
 class Result(StrictModel):
-    """Everything that a benchmark's JSON holds.
-
-    Attributes:
-        created: When, in UTC.
-        command: What was typed, so that it can be typed again.
-        model: Sizes of the model.
-        settings: How it was run.
-        environment: On what.
-        matrix: Matrix products (2 n^3 operations each) in each precision that the machine can do.
-        copy_memory: Its copy bandwidth, bytes read plus bytes written.
-        read_memory: Its read bandwidth.
-        cases: What was measured.
-        warnings: What makes the whole doubtful.
-    """
+    """Everything that a benchmark's JSON holds."""
 
     schema_version: Literal[3] = SCHEMA_VERSION
-    created: str
-    command: str
-    model: ModelSpec
-    settings: Settings
-    environment: Environment
+    created: str  # When, in UTC
+    command: str  # What was typed, so that it can be typed again
+    model: ModelSpec  # Sizes of the model
+    settings: Settings  # How it was run
+    environment: Environment  # On what
+    # Matrix products (2 n^3 operations each) in each precision that the machine can do
     matrix: dict[Precision, Rate]
-    copy_memory: Rate
-    read_memory: Rate
-    cases: tuple[Case, ...]
-    warnings: tuple[str, ...]
+    copy_memory: Rate  # Its copy bandwidth, bytes read plus bytes written
+    read_memory: Rate  # Its read bandwidth
+    cases: tuple[Case, ...]  # What was measured
+    warnings: tuple[str, ...]  # What makes the whole doubtful
 
     @model_validator(mode="after")
     def _check_cases(self) -> Result:

@@ -33,20 +33,13 @@ class RoundPlan(StrictModel):
     Runtime's threads, for one, spin on for 40 ms after a run. Then come calls that are not timed.
     The caches still hold the data of the one before, and a system's scheduler takes tens of
     milliseconds to spread the threads of another engine over the cores again.
-
-    Attributes:
-        samples: Timed calls of each.
-        warmup: Calls of each before the first round, never timed.
-        settle: Calls at the start of each turn, never timed.
-        settle_ms: How long these go on at least.
-        turn: Timed calls in one turn; the last turn may be shorter.
     """
 
-    samples: int
-    warmup: int = 10
-    settle: int = 2
-    settle_ms: float = Field(default=0, ge=0, le=10_000)
-    turn: int = 10
+    samples: int  # Timed calls of each
+    warmup: int = 10  # Calls of each before the first round, never timed
+    settle: int = 2  # Calls at the start of each turn, never timed
+    settle_ms: float = Field(default=0, ge=0, le=10_000)  # How long these go on at least
+    turn: int = 10  # Timed calls in one turn; the last turn may be shorter
 
 
 def stopwatch(

@@ -26,23 +26,14 @@ BUSY_LOAD_PER_CORE = 0.5
 
 
 class Samples(StrictModel):
-    """Every sample of one stage, in the order in which they were taken, and its percentiles.
+    """Every sample of one stage, in the order in which they were taken, and its percentiles."""
 
-    Attributes:
-        unit: Of the samples.
-        samples: Nanoseconds or bytes, each above 0.
-        p50: Linear-interpolated percentile, in milliseconds or MiB, as are the next three.
-        p95: The same.
-        p99: The same.
-        max: The largest sample.
-    """
-
-    unit: Unit = "ns"
-    samples: tuple[int, ...] = Field(min_length=1)
-    p50: float
-    p95: float
-    p99: float
-    max: float
+    unit: Unit = "ns"  # Of the samples
+    samples: tuple[int, ...] = Field(min_length=1)  # Nanoseconds or bytes, each above 0
+    p50: float  # Linear-interpolated percentile, in milliseconds or MiB, as are the next three
+    p95: float  # The same
+    p99: float  # The same
+    max: float  # The largest sample
 
     @model_validator(mode="after")
     def _check_percentiles(self) -> Samples:

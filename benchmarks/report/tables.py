@@ -29,18 +29,12 @@ _OF_WHOLE: dict[str, Callable[[Case, Samples], str | None]] = {
 
 @dataclass(frozen=True)
 class GroupTable:
-    """One table.
+    """One table."""
 
-    Attributes:
-        title: What it holds.
-        texts: Headings of the first columns.
-        figures: Headings of the columns after them, which hold numbers.
-        rows: A cell for each heading. A first cell is empty where it would repeat the one above.
-    """
-
-    title: str
-    texts: tuple[str, ...]
-    figures: tuple[str, ...]
+    title: str  # What it holds
+    texts: tuple[str, ...]  # Headings of the first columns
+    figures: tuple[str, ...]  # Headings of the columns after them, which hold numbers
+    # A cell for each heading. A first cell is empty where it would repeat the one above.
     rows: tuple[tuple[str, ...], ...]
 
 

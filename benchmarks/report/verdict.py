@@ -38,16 +38,11 @@ LOSS = 1.005
 
 @dataclass(frozen=True)
 class Leader:
-    """The fastest case of one kind that passed the drift gate.
+    """The fastest case of one kind that passed the drift gate."""
 
-    Attributes:
-        case: It.
-        floor: What its time cannot be below; empty for what has no such thing.
-        floor_ms: Milliseconds at p50 of the same run; None where the run measured none.
-    """
-
-    case: Case
-    floor: str = ""
+    case: Case  # It
+    floor: str = ""  # What its time cannot be below; empty for what has no such thing
+    # Milliseconds at p50 of the same run; None where the run measured none
     floor_ms: float | None = None
 
     @property
@@ -65,15 +60,11 @@ class Leader:
 
 @dataclass(frozen=True)
 class Standing:
-    """One case beside its rivals.
+    """One case beside its rivals."""
 
-    Attributes:
-        case: The case.
-        times: Its p50 over the rival's, by the rival's name: a loss is above 1. A rival that did
-            not do the same in this run is not there.
-    """
-
-    case: Case
+    case: Case  # The case
+    # Its p50 over the rival's, by the rival's name: a loss is above 1. A rival that did not do the
+    # same in this run is not there.
     times: dict[str, float]
 
     @property

@@ -23,7 +23,6 @@ from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Part, Precision, Targ
 from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.errors import (
     BackendError,
-    BundleError,
     MeasurementError,
     MissingDependencyError,
     missing_dependency,
@@ -45,17 +44,12 @@ _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 @dataclass(frozen=True)
 class EngineUnderTest:
-    """One engine with one form of a graph.
+    """One engine with one form of a graph."""
 
-    Attributes:
-        planned: Its case without samples.
-        open: Opens it for a sample input; may raise one of `_REFUSALS`.
-        entry: The bundle's graph that it runs, where it is one of ours.
-    """
-
-    planned: Case
+    planned: Case  # Its case without samples
+    # Opens it for a sample input; may raise one of `_REFUSALS`
     open: Callable[[Batch], AbstractContextManager[Run]]
-    entry: GraphEntry | None = None
+    entry: GraphEntry | None = None  # The bundle's graph that it runs, where it is one of ours
 
 
 class Opened(NamedTuple):
@@ -285,12 +279,9 @@ def _rival(package: str, backend: str, *, extra: str) -> ModuleType:
 
 def _leads(tested: ModelUnderTest, entry: GraphEntry, runner: Target) -> bool:
     """Whether a graph is the leanest of its precision; FP16 is not measured anyway."""
-    if entry.precision == "fp16":
-        return False
     outputs = ("mu",) if entry.graph == "encoder" else ()
-    with contextlib.suppress(BundleError):
-        return tested.bundle.leanest(replace(entry.key, target=runner), outputs) == entry
-    return False
+    leanest = tested.bundle.leanest(replace(entry.key, target=runner), outputs)
+    return entry.precision != "fp16" and leanest == entry
 
 
 @contextlib.contextmanager

@@ -40,21 +40,13 @@ _RANDOM_IMAGES = 32
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """What is benchmarked.
+    """What is benchmarked."""
 
-    Attributes:
-        model: In evaluation mode, float32, on the CPU.
-        bundle: Exported from the same weights.
-        reference: The bundle's verification images, and what torch gives for them.
-        weights_sha256: Identity of the weights.
-        untrained: Whether the weights are random.
-    """
-
-    model: MotorVAE
-    bundle: Bundle
-    reference: Reference
-    weights_sha256: str
-    untrained: bool
+    model: MotorVAE  # In evaluation mode, float32, on the CPU
+    bundle: Bundle  # Exported from the same weights
+    reference: Reference  # The bundle's verification images, and what torch gives for them
+    weights_sha256: str  # Identity of the weights
+    untrained: bool  # Whether the weights are random
 
     @property
     def spec(self) -> ModelSpec:

@@ -34,17 +34,11 @@ _NOISE_LEVELS = 4.0
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene in the forms in which a path can begin.
+    """One scene in the forms in which a path can begin."""
 
-    Attributes:
-        bgr: (H, W, 3) uint8.
-        jpeg: The same as JPEG bytes, (N,) uint8.
-        yuv: The same as a decoder hands it out: YUV 4:2:0 of limited range.
-    """
-
-    bgr: npt.NDArray[np.uint8]
-    jpeg: npt.NDArray[np.uint8]
-    yuv: VideoFrame
+    bgr: npt.NDArray[np.uint8]  # (H, W, 3) uint8
+    jpeg: npt.NDArray[np.uint8]  # The same as JPEG bytes, (N,) uint8
+    yuv: VideoFrame  # The same as a decoder hands it out: YUV 4:2:0 of limited range
 
     @property
     def sha256(self) -> str:

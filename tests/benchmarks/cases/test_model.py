@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.cases.graph import graph_cases
+from motorvae.benchmarks.cases.model import graph_cases, training_cases
 from motorvae.benchmarks.measure.case import Case
 from motorvae.benchmarks.measure.roofline import cost_of
 from motorvae.benchmarks.measure.rounds import RoundPlan
@@ -15,8 +15,10 @@ from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, rand
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import MeasurementError
+from motorvae.runtime.core.spec import ModelSpec
 
 SHORT = RoundPlan(samples=3, warmup=1, settle=0, turn=2)
+STEPS = RoundPlan(samples=2, warmup=0, settle=0, turn=1)
 
 
 def measured(
@@ -122,3 +124,19 @@ def test_a_case_costs_what_its_form_needs(tested: ModelUnderTest) -> None:
     head = tested.spec.flat_size * tested.spec.latent_size
     assert both.flops - mu.flops == 2 * head
     assert both.weight_bytes - mu.weight_bytes == 4 * (head + tested.spec.latent_size)
+
+
+def test_both_ways_are_timed_where_the_processor_has_bf16(small_spec: ModelSpec) -> None:
+    cases = training_cases(small_spec, 4, STEPS, has_bf16=True)
+    assert [(case.precision, case.variant) for case in cases] == [
+        ("fp32", None),
+        ("bf16", "channels last"),
+    ]
+    assert [len(case.stages["step"].samples) for case in cases] == [2, 2]
+
+
+def test_emulated_bf16_is_not_measured(small_spec: ModelSpec) -> None:
+    plain, bf16 = training_cases(small_spec, 4, STEPS, has_bf16=False)
+    assert len(plain.stages["step"].samples) == 2
+    assert bf16.stages == {}
+    assert "no bf16 arithmetic" in str(bf16.not_measured)

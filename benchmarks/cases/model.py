@@ -1,14 +1,17 @@
-"""The cases of one graph: every engine that runs it, on the same input, in turns."""
+"""The cases of the model alone: each half in every engine on the same input, and training steps."""
 
 from __future__ import annotations
 
 import contextlib
 from functools import partial
+from itertools import islice
 
-from ...runtime.bundle.graph_key import OUTPUTS, Part
+from ...runtime.bundle.graph_key import OUTPUTS, Part, Precision
+from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.convert import input_from_luma
+from ...training.hardware import timed_steps
 from ..measure.case import EAGER, Case
-from ..measure.rounds import RoundPlan, interleaved, stopwatch
+from ..measure.rounds import Laps, RoundPlan, interleaved, stopwatch
 from ..under_test.engines import eager_run, engines_under_test, open_all
 from ..under_test.gate import agreement_with
 from ..under_test.model_under_test import ModelUnderTest
@@ -67,3 +70,33 @@ def graph_cases(
     ]
     cases = {case.key: case for case in (*measured, *refused)}
     return [cases[engine.planned.key] for engine in engines]
+
+
+def training_cases(
+    spec: ModelSpec, batch: int, schedule: RoundPlan, *, has_bf16: bool
+) -> list[Case]:
+    """Time a training step (forward, loss, backward, Adam) both ways, in turns.
+
+    Every timed step follows an untimed one of the same fresh model, so that memory is in place
+    and Adam has its state. Where the processor has no bf16 by itself, a step can take a minute,
+    and training never chooses bf16.
+    """
+
+    def laps(precision: str) -> Laps:
+        def lap() -> dict[str, int]:
+            _, last_s = islice(timed_steps(spec, precision=precision, batch_size=batch), 2)
+            return {"step": round(last_s * 1e9)}
+
+        return lap
+
+    timed: dict[Precision, Laps] = {"fp32": laps("32-true")}
+    if has_bf16:
+        timed["bf16"] = laps("bf16-mixed")
+    samples = interleaved(timed, schedule)
+    reason = "this processor has no bf16 arithmetic, and motorvae-train does not emulate it"
+    plain = Case.planned(group="training", engine=EAGER, batch=batch)
+    bf16 = plain.with_facts(precision="bf16", variant="channels last", not_measured=reason)
+    return [
+        case.timed(taken, turn=schedule.turn) if (taken := samples.get(case.precision)) else case
+        for case in (plain, bf16)
+    ]
