@@ -31,15 +31,7 @@ WeightsChoice = Literal["best", "last"]
 
 
 class DataSummary(StrictModel):
-    """What a run learned from.
-
-    Attributes:
-        kind: Where the images came from.
-        source: The folder or file as the user named it, or "vehicles".
-        train: Number of training images.
-        held_out: Number of held-out images.
-        skipped: Number of files or frames that could not be decoded.
-    """
+    """What a run learned from: `source` as the user named it, and numbers of images."""
 
     kind: Literal["folder", "video", "vehicles"]
     source: str
@@ -49,16 +41,7 @@ class DataSummary(StrictModel):
 
 
 class KeptEpoch(StrictModel):
-    """Which epoch a file of weights is of.
-
-    Attributes:
-        file: The file.
-        epoch: Counting from 1 over both stages.
-        stage: 1 or 2.
-        steps: Optimizer steps until then.
-        train_total: Training loss of the epoch: reconstruction + beta * KL.
-        held_out_total: The same over the held-out images after it.
-    """
+    """Which epoch a file of weights is of; facts as in `loop.module.EpochRow`."""
 
     file: str
     epoch: int
@@ -72,7 +55,6 @@ class KeptWeights(StrictModel):
     """What `weights.json` holds.
 
     Attributes:
-        schema_version: Version of this file's layout.
         best: The epoch of the smallest held-out total in the last stage that was reached.
         last: The last epoch.
     """
@@ -86,11 +68,7 @@ class RunConfig(StrictModel):
     """Everything about a run that is not a weight or a measurement.
 
     Attributes:
-        schema_version: Version of this file's layout.
         started: When training began, ISO 8601 with the offset from UTC.
-        model: Sizes of the model, and how frames become its input.
-        options: Every option of the command.
-        data: What was learned from.
         precision: The arithmetic that `--precision` came to.
         versions: Version of each package that took part.
     """

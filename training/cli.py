@@ -34,8 +34,9 @@ def _train(options: TrainOptions, args: Sequence[str]) -> int:
         package = (error.name or "torch").partition(".")[0]
         raise missing_dependency("training", package, extra="train") from error
     if options.resume is not None:
-        options = _with_new_goal(args, options_to_resume(options.resume))
-    outcome = train(options, new_goal=True)
+        saved = options_to_resume(options.resume, finish=options.finish)
+        options = _with_new_goal(args, saved)
+    outcome = train(options)
     if not outcome.leads:
         return 0
     if outcome.finished:

@@ -20,7 +20,6 @@ from .dataset import DataSet, Rows
 from .model.loss import kl_per_image, squared_error
 from .model.vae import MotorVAE
 
-LATENTS_NAME = "latents.npz"
 HELD_OUT_NAME = "held_out.npz"
 _BODY_LEVELS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, TAIL_LEVEL, 0.98)
 _TAIL_LEVELS = (0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 1)
@@ -223,9 +222,8 @@ def save_held_out(folder: Path, data: DataSet) -> None:
 
 
 def _evenly(rows: Rows, most: int) -> Rows:
-    if len(rows) <= most:
-        return rows
-    chosen: Rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
+    positions = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64)
+    chosen: Rows = rows[positions]
     return chosen
 
 
@@ -254,7 +252,7 @@ def shrinkage_of(samples: Float64s) -> float:
 
 
 def effective_count(values: Float64s) -> float:
-    """Return how many independent values tell as much of a mean as these (N,), taken in order.
+    """Return how many independent values determine a mean as well as these (N,), taken in order.
 
     N / (1 + 2 (r1 + r2 + ...)) with the autocorrelations r, summed in pairs for as long as a pair
     is positive (the initial positive sequence of Geyer 1992); from 1 to N.
@@ -287,14 +285,12 @@ def distances_to_others(
 
     Args:
         points: (N, K).
-        rows: (N,), places in the recording.
+        rows: (N,), positions in the recording.
         references: (M, K).
         reference_rows: (M,).
-        gap: References at most so many rows away do not count: neighbouring frames of a video are
-            nearly equal, and those of another recording will not have such neighbours.
-
-    Returns:
-        (N,); where no reference counts, to the nearest of all.
+        gap: References at most so many rows away do not count, unless there are no others:
+            neighbouring frames of a video are nearly equal, and those of another recording will
+            not have such neighbours.
     """
     squares = (references**2).sum(1)
     found = np.empty(len(points))

@@ -86,12 +86,8 @@ class Outcome:
 
 
 @threads_restored()
-def train(options: TrainOptions, *, new_goal: bool = False) -> Outcome:
-    """Train a new run, or go on with an interrupted one where `options.resume` is set.
-
-    Args:
-        options: All options; of a run to resume only `resume`, `finish` and maybe its goal count.
-        new_goal: A run to resume takes its goal (`options.GOAL`) from `options`, too.
+def train(options: TrainOptions) -> Outcome:
+    """Train a new run, or go on with an interrupted one (see `options_to_resume`).
 
     Raises:
         ConfigError: An option is out of range, or the hardware asked for is not here.
@@ -101,48 +97,50 @@ def train(options: TrainOptions, *, new_goal: bool = False) -> Outcome:
         OutputError: The output cannot be written.
     """
     console = stderr_console()
-    folder = options.resume and options.resume.resolve()
-    if folder is not None:
-        goal = {name: getattr(options, name) for name in GOAL} if new_goal else {}
-        goal |= {"resume": options.resume, "finish": options.finish}
-        options = replace(options_to_resume(folder), **goal)
     spec = spec_from_train_options(options)
     for name in ("lightning.pytorch", "lightning.fabric"):  # tips and inventories; warnings stay
         logging.getLogger(name).setLevel(logging.WARNING)
     machine = _trainer(options)
     leads = machine.global_rank == 0
-    if folder is None:
+    if options.resume is not None:
+        folder = options.resume.resolve()
+        if leads:
+            _save_goal(folder, options)
+    else:
         kind_of_data(options.data)
         folder = _prepared_run(options, spec, machine, console) if leads else _joined_run(options)
-    elif leads:
-        _resume(folder, options)
     if leads:
         point_latest_at(folder)
         os.environ[RUN_VARIABLE] = str(folder.resolve())
     return _fit(folder, options, machine, console)
 
 
-def options_to_resume(folder: Path) -> TrainOptions:
-    """Return the options of an interrupted run.
+def options_to_resume(run: Path, *, finish: bool = False) -> TrainOptions:
+    """Return the options that continue an interrupted run; its goal (`options.GOAL`) may change.
+
+    Args:
+        run: Its folder.
+        finish: Train no further, and complete the run with what it has learned so far.
 
     Raises:
-        CheckpointError: There is no such run, it is finished, or its images are gone.
+        CheckpointError: There is no such run, it is finished, its images are gone, or it has
+            learned nothing that could be kept.
     """
+    folder = run.resolve()
     config = config_from_run(folder)
     if (folder / WEIGHTS_NAME).exists():
         raise CheckpointError(f"{folder} is finished, nothing is left to resume: export it")
     if not (folder / CACHE_NAME).is_dir():
         raise CheckpointError(f"{folder} has lost its {CACHE_NAME} folder: start a new run")
-    return config.options
-
-
-def _resume(folder: Path, options: TrainOptions) -> None:
-    """Check that a run can be finished where that is asked for, and save the goal it now has."""
-    if options.finish and not (folder / RESUME_NAME).is_file():
+    if finish and not (folder / RESUME_NAME).is_file():
         raise CheckpointError(
             f"{folder} has learned nothing that could be kept, it was stopped before its first "
             f"step was saved: go on with {resume_command(folder)}"
         )
+    return replace(config.options, resume=run, finish=finish)
+
+
+def _save_goal(folder: Path, options: TrainOptions) -> None:
     config = config_from_run(folder)
     changed = replace(config.options, **{name: getattr(options, name) for name in GOAL})
     if changed != config.options:

@@ -26,7 +26,7 @@ from motorvae.training.dataset import data_from_cache
 from motorvae.training.latent_statistics import latent_statistics
 from motorvae.training.loop.module import VAETraining
 from motorvae.training.options import TrainOptions
-from motorvae.training.train import Outcome, train
+from motorvae.training.train import Outcome, options_to_resume, train
 
 Change = Callable[[int, Callable[[], object]], None]
 
@@ -122,7 +122,7 @@ def test_a_stopped_run_can_be_finished(
     assert not stopped.finished
     with pytest.raises(CheckpointError, match=r"--resume .*stopped, or keep .* --finish"):
         model_from_checkpoint(stopped.folder)
-    done = train(TrainOptions(resume=stopped.folder, finish=True))
+    done = train(options_to_resume(stopped.folder, finish=True))
     assert done.finished
     assert done.early
     assert done.steps <= stopped.steps + 1
@@ -145,8 +145,8 @@ def test_a_run_without_a_saved_step_cannot_be_finished(
     with pytest.raises(RuntimeError, match="power cut"):
         train(replace(options, name="cut"))
     with pytest.raises(CheckpointError, match="has learned nothing that could be kept"):
-        train(TrainOptions(resume=options.output / "cut", finish=True))
-    assert train(TrainOptions(resume=options.output / "cut")).finished
+        train(options_to_resume(options.output / "cut", finish=True))
+    assert train(options_to_resume(options.output / "cut")).finished
 
 
 def test_a_second_ctrl_c_loses_nothing(options: TrainOptions, on_loss: Change) -> None:
@@ -170,7 +170,7 @@ def test_a_resumed_run_may_have_another_goal(
     on_loss(3, _ctrl_c)
     stopped = train(replace(options, name="stopped"))
     saved = config_from_run(stopped.folder).options
-    done = train(replace(saved, resume=stopped.folder, **goal), new_goal=True)
+    done = train(replace(options_to_resume(stopped.folder), **goal))
     assert done.finished
     assert done.steps == steps
     changed = config_from_run(stopped.folder).options
@@ -183,7 +183,7 @@ def test_steps_are_made_exactly_and_resumed_exactly(options: TrainOptions, on_lo
     whole = train(replace(budget, name="whole"))
     on_loss(4, _ctrl_c)
     stopped = train(replace(budget, name="stopped"))
-    resumed = train(TrainOptions(resume=stopped.folder))
+    resumed = train(options_to_resume(stopped.folder))
     for outcome in (whole, resumed):
         assert outcome.steps == 13
         assert [row["steps"] for row in _rows(outcome.folder) if row["stage"] == 1][-1] == 9

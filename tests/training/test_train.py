@@ -23,7 +23,7 @@ from motorvae.training.interrupt import steps_saved
 from motorvae.training.loop import module as module_module
 from motorvae.training.loop.module import EpochRow, VAETraining
 from motorvae.training.options import TrainOptions
-from motorvae.training.train import train
+from motorvae.training.train import options_to_resume, train
 
 OnLoss = Callable[[int, Callable[[], object]], None]
 
@@ -165,7 +165,7 @@ def test_stopped_then_resumed_is_the_uninterrupted_run(
     assert signal.getsignal(sent) is handler
     assert stopped.steps == steps_saved(stopped.folder) > 0
     assert not (stopped.folder / "model.safetensors").exists()
-    resumed = train(TrainOptions(resume=stopped.folder))
+    resumed = train(options_to_resume(stopped.folder))
     assert resumed.finished
     assert _weights(resumed.folder) == _weights(finished_run)
     assert _rows(resumed.folder) == _rows(finished_run)
@@ -180,7 +180,7 @@ def test_after_a_power_cut_a_run_goes_on_from_its_last_epoch(
     with pytest.raises(RuntimeError, match="power cut"):
         train(replace(options, name="cut"))
     folder = options.output / "cut"
-    resumed = train(TrainOptions(resume=folder))
+    resumed = train(options_to_resume(folder))
     assert resumed.finished
     assert _weights(folder) == _weights(finished_run)
     assert _rows(folder) == _rows(finished_run)
@@ -202,7 +202,7 @@ def test_a_full_disk_says_how_to_go_on(
             OutputError, match=r"make room there, then go on with motorvae-train --resume .*/full"
         ):
             train(replace(options, name="full"))
-    assert train(TrainOptions(resume=options.output / "full")).finished
+    assert train(options_to_resume(options.output / "full")).finished
     assert _weights(options.output / "full") == _weights(finished_run)
 
 
@@ -215,7 +215,7 @@ def test_ctrl_c_is_heard_where_an_epoch_is_one_batch(
     outcome = train(replace(one, name="stopped"))
     assert not outcome.finished
     assert len(_rows(outcome.folder)) < len(_rows(options.output / "whole"))
-    assert train(TrainOptions(resume=outcome.folder)).finished
+    assert train(options_to_resume(outcome.folder)).finished
     assert _weights(outcome.folder) == _weights(options.output / "whole")
 
 
@@ -229,7 +229,7 @@ def test_ctrl_c_while_finishing_can_be_resumed(
         patch.setattr("motorvae.training.run_folder.save_weights", interrupted)
         outcome = train(replace(options, name="late"))
     assert not outcome.finished
-    assert train(TrainOptions(resume=outcome.folder)).finished
+    assert train(options_to_resume(outcome.folder)).finished
     assert _weights(outcome.folder) == _weights(finished_run)
 
 
@@ -246,7 +246,7 @@ def test_a_third_time_stops_at_once_and_counts_what_is_saved(
     assert not stopped.finished
     saved = int(_rows(stopped.folder)[-1]["steps"])
     assert stopped.steps == saved == steps_saved(stopped.folder)
-    assert train(TrainOptions(resume=stopped.folder)).finished
+    assert train(options_to_resume(stopped.folder)).finished
     assert _weights(stopped.folder) == _weights(finished_run)
 
 
@@ -280,7 +280,7 @@ def test_damaged_resume_file_is_refused_in_one_line(
     with pytest.raises(
         CheckpointError, match=r"cannot resume from .*resume\.ckpt: .*start a new run"
     ):
-        train(TrainOptions(resume=outcome.folder))
+        train(options_to_resume(outcome.folder))
 
 
 def test_minutes_end_both_stages_and_resume_keeps_the_clock(
@@ -293,7 +293,7 @@ def test_minutes_end_both_stages_and_resume_keeps_the_clock(
     on_loss(9, _ctrl_c)
     stopped = train(replace(timed, name="stopped"))
     assert not stopped.finished
-    resumed = train(TrainOptions(resume=stopped.folder))
+    resumed = train(options_to_resume(stopped.folder))
     assert resumed.finished
     for outcome in (whole, resumed):
         assert outcome.last is not None
@@ -314,14 +314,14 @@ def test_a_finished_run_and_a_lost_cache_cannot_be_resumed(
     finished_run: Path, options: TrainOptions, on_loss: OnLoss
 ) -> None:
     with pytest.raises(CheckpointError, match="is finished, nothing is left to resume"):
-        train(TrainOptions(resume=finished_run))
+        train(options_to_resume(finished_run))
     on_loss(3, _ctrl_c)
     folder = train(options).folder
     for path in (folder / "cache").iterdir():
         path.unlink()
     (folder / "cache").rmdir()
     with pytest.raises(CheckpointError, match="has lost its cache folder"):
-        train(TrainOptions(resume=folder))
+        train(options_to_resume(folder))
 
 
 def test_a_run_is_never_written_over(finished_run: Path, options: TrainOptions) -> None:

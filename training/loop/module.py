@@ -20,7 +20,7 @@ from ..model.loss import Loss, active_units, vae_loss
 from ..model.vae import MotorVAE, sample_latent, weights_of
 from .batches import HeldOutBatches, TrainBatches
 from .plan import Plan
-from .schedule import Schedule
+from .schedule import Position, Schedule
 
 _TRAINING_NOISE, _HELD_OUT_NOISE = 0, 1
 
@@ -224,7 +224,7 @@ class VAETraining(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add our own progress to Lightning's."""
         checkpoint["motorvae"] = {
-            "schedule": self.schedule.state(),
+            "schedule": asdict(self.schedule.at),
             "history": [asdict(row) for row in self.history],
             "train_sums": self._train_sums.cpu(),
             "best": self.best and {"epoch": self.best.row.epoch, "weights": self.best.weights},
@@ -238,7 +238,7 @@ class VAETraining(LightningModule):
         if "stage_step" not in schedule:  # an earlier version wrote it
             before = [row.steps for row in self.history if row.stage <= schedule["stage"]]
             schedule = {**schedule, "stage_step": schedule["step"] - max(before, default=0)}
-        self.schedule.restore(schedule)
+        self.schedule.restore(Position(**schedule))
         self._train_sums = ours["train_sums"]
         if best := ours.get("best"):
             (row,) = (row for row in self.history if row.epoch == best["epoch"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ..options import TrainOptions
 
@@ -89,11 +89,7 @@ class Schedule:
         return self.finish or (self.at.stage == 1 and self.stage_finished)
 
     def begin_epoch(self) -> bool:
-        """Move to the second stage when the first is over.
-
-        Returns:
-            True at the boundary, where the optimizer starts afresh.
-        """
+        """Move to stage 2 when the first is over; return True there: the optimizer starts afresh."""
         if self.at.stage == 1 or not self.stage_finished:
             return False
         self.at.stage, self.at.epoch, self.at.stage_step, self.at.stage_over = 1, 0, 0, False
@@ -117,16 +113,12 @@ class Schedule:
         self.at.epochs_done += 1
         self.at.step_in_epoch = 0
 
-    def state(self) -> dict[str, int | float | bool]:
-        """Return the position for the resume file."""
-        return asdict(self.at)
-
-    def restore(self, state: dict[str, int | float | bool]) -> None:
+    def restore(self, at: Position) -> None:
         """Continue from the position of a resume file; the goal may have changed since.
 
         Where the new one is behind already, an epoch under way ends with its next step.
         """
-        self.at = Position(**state)  # type: ignore[arg-type]  # what `state` wrote
+        self.at = at
         self.at.stage_over = self.finish or self._goal_reached() or self.out_of_time()
 
     def _goal_reached(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ _SLOPE = 0.01
 
 
 class VAEOutput(NamedTuple):
-    """What the whole model says about a batch.
+    """What the whole model makes of a batch.
 
     Attributes:
         reconstruction: (N, 1, S, S) in [0, 1].
@@ -32,14 +33,9 @@ class Encoder(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        width_in = 1
-        for width in spec.channels:
-            blocks += [
-                nn.Conv2d(width_in, width, kernel_size=3, stride=2, padding=1),
-                nn.BatchNorm2d(width),
-                nn.LeakyReLU(_SLOPE, inplace=True),
-            ]
-            width_in = width
+        for width_in, width in pairwise((1, *spec.channels)):
+            convolution = nn.Conv2d(width_in, width, kernel_size=3, stride=2, padding=1)
+            blocks += [convolution, nn.BatchNorm2d(width), nn.LeakyReLU(_SLOPE, inplace=True)]
         self.features = nn.Sequential(*blocks)
         self.mu = nn.Linear(spec.flat_size, spec.latent_size)
         self.log_var = nn.Linear(spec.flat_size, spec.latent_size)
@@ -59,16 +55,11 @@ class Decoder(nn.Module):
         self.unflatten = nn.Unflatten(1, (spec.channels[-1], spec.feature_size, spec.feature_size))
         first = spec.channels[0]
         blocks: list[nn.Module] = []
-        width_in = spec.channels[-1]
-        for width in (*reversed(spec.channels[:-1]), first):
-            blocks += [
-                nn.ConvTranspose2d(
-                    width_in, width, kernel_size=3, stride=2, padding=1, output_padding=1
-                ),
-                nn.BatchNorm2d(width),
-                nn.LeakyReLU(_SLOPE, inplace=True),
-            ]
-            width_in = width
+        for width_in, width in pairwise((*reversed(spec.channels), first)):
+            convolution = nn.ConvTranspose2d(
+                width_in, width, kernel_size=3, stride=2, padding=1, output_padding=1
+            )
+            blocks += [convolution, nn.BatchNorm2d(width), nn.LeakyReLU(_SLOPE, inplace=True)]
         self.features = nn.Sequential(*blocks)
         self.image = nn.Conv2d(first, 1, kernel_size=3, padding=1)
 

@@ -11,7 +11,7 @@ from motorvae.runtime.core.errors import DataError
 from motorvae.training.dataset import DataSet
 from motorvae.training.loop.batches import HeldOutBatches, TrainBatches
 from motorvae.training.loop.plan import Plan
-from motorvae.training.loop.schedule import Schedule
+from motorvae.training.loop.schedule import Position, Schedule
 from motorvae.training.options import TrainOptions
 
 
@@ -126,7 +126,7 @@ def test_an_epoch_ends_exactly_where_the_steps_of_a_stage_are_made(options: Trai
 
 def test_a_goal_that_is_behind_leaves_one_batch_to_close_the_epoch(options: TrainOptions) -> None:
     schedule = Schedule(replace(options, steps=4))
-    schedule.restore({**Schedule(options).state(), "step": 3, "step_in_epoch": 3, "stage_step": 3})
+    schedule.restore(Position(step=3, step_in_epoch=3, stage_step=3))
     batches = _batches(_data(20), schedule, batch_size=5, seed=1)
     assert batches.left == len(list(batches)) == 1
 

@@ -43,7 +43,7 @@ def test_restored_schedule_is_the_saved_one(options: TrainOptions) -> None:
     schedule.begin_epoch()
     schedule.count_step()
     schedule.at.elapsed_s = 1.25
-    other.restore(schedule.state())
+    other.restore(replace(schedule.at))
     assert other.at == schedule.at
     assert other.at.step_in_epoch == 1
 
@@ -92,7 +92,6 @@ def test_a_restored_schedule_follows_the_new_goal(options: TrainOptions) -> None
     for _ in range(6):
         schedule.count_step()
     schedule.end_epoch()
-    state = schedule.state()
     for change, over in (
         ({"epochs": (2, 2)}, False),
         ({"epochs": (1, 9)}, True),
@@ -100,16 +99,16 @@ def test_a_restored_schedule_follows_the_new_goal(options: TrainOptions) -> None
         ({"steps": 14}, False),
         ({"minutes": 1e-9}, False),
     ):
-        schedule = Schedule(replace(options, **change))  # type: ignore[arg-type]  # as above
-        schedule.restore(state)
-        assert schedule.stage_finished is over, change
+        resumed = Schedule(replace(options, **change))  # type: ignore[arg-type]  # as above
+        resumed.restore(replace(schedule.at))
+        assert resumed.stage_finished is over, change
 
 
 def test_to_finish_trains_no_further_than_to_the_end_of_an_epoch(options: TrainOptions) -> None:
     schedule = Schedule(options)
     schedule.count_step()
     finishing = Schedule(options, finish=True)
-    finishing.restore(schedule.state())
+    finishing.restore(schedule.at)
     assert finishing.at.stage_over
     assert not finishing.finished
     finishing.end_epoch()
