@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -130,35 +130,32 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
     Raises:
         ConfigError: A value is out of range; the message names it.
     """
-    problems = {
-        "--batch-size": options.batch_size is not None and options.batch_size < 1 and "at least 1",
-        "--learning-rate": not 0 < options.learning_rate < 1 and "between 0 and 1",
-        "--epochs": (len(options.epochs) != 2 or min(options.epochs) < 1)
-        and "at least 1 for each stage",
-        "--betas": not all(math.isfinite(beta) and beta >= 0 for beta in options.betas)
-        and "0 or more for each stage",
-        "--minutes": options.minutes is not None
-        and not 0 < options.minutes < math.inf
-        and "more than 0",
-        "--steps": options.steps is not None
-        and options.steps < 2
-        and "at least 2, one for each stage",
-        "--threads": options.threads is not None
-        and not 1 <= options.threads <= MOST_THREADS
-        and f"between 1 and {MOST_THREADS}",
-        "--finish": options.finish and options.resume is None and "beside --resume RUN",
-        "--vehicles-count": options.vehicles_count < 2 and "at least 2",
-        "--held-out": not 0 < options.held_out < 1 and "between 0 and 1, such as 0.1",
-        "--seed": not 0 <= options.seed < 2**32 and "between 0 and 4294967295",
-        "--num-nodes": options.num_nodes < 1 and "at least 1",
-        "--workers": options.workers < 0 and "0 or more",
-        "--data": not options.data and "a folder, a video file, or vehicles",
-        "--name": options.name is not None
-        and (options.name in {"", ".", "..", "latest"} or "/" in options.name)
-        and "a plain folder name other than latest",
+    name = options.name
+    checks = {
+        "--batch-size": (_within(options.batch_size, 1), "at least 1"),
+        "--learning-rate": (0 < options.learning_rate < 1, "between 0 and 1"),
+        "--epochs": (
+            len(options.epochs) == 2 and min(options.epochs) >= 1,
+            "at least 1 for each stage",
+        ),
+        "--betas": (all(_within(beta, 0) for beta in options.betas), "0 or more for each stage"),
+        "--minutes": (options.minutes != 0 and _within(options.minutes, 0), "more than 0"),
+        "--steps": (_within(options.steps, 2), "at least 2, one for each stage"),
+        "--threads": (_within(options.threads, 1, MOST_THREADS), f"between 1 and {MOST_THREADS}"),
+        "--finish": (not options.finish or options.resume is not None, "beside --resume RUN"),
+        "--vehicles-count": (options.vehicles_count >= 2, "at least 2"),
+        "--held-out": (0 < options.held_out < 1, "between 0 and 1, such as 0.1"),
+        "--seed": (0 <= options.seed < 2**32, "between 0 and 4294967295"),
+        "--num-nodes": (options.num_nodes >= 1, "at least 1"),
+        "--workers": (options.workers >= 0, "0 or more"),
+        "--data": (bool(options.data), "a folder, a video file, or vehicles"),
+        "--name": (
+            name is None or (name not in {"", ".", "..", "latest"} and "/" not in name),
+            "a plain folder name other than latest",
+        ),
     }
-    for flag, allowed in problems.items():
-        if allowed:
+    for flag, (is_fine, allowed) in checks.items():
+        if not is_fine:
             value = getattr(options, flag[2:].replace("-", "_"))
             raise ConfigError(f"{flag}={value}: it must be {allowed}")
     spec = spec_from_options(
@@ -172,3 +169,8 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
             "--batch-size=1 gives batch norm a single value a channel in this model: take 2 or more"
         )
     return spec
+
+
+def _within(value: float | None, least: float, most: float = sys.float_info.max) -> bool:
+    """Return whether a value is in its finite range, or left out."""
+    return value is None or least <= value <= most

@@ -113,7 +113,7 @@ class RunFiles(Checkpoint):
             if str(row.epoch).rstrip("0") in {"1", "2", "5"} or schedule.stage_finished:
                 name = f"epoch-{row.epoch:03d}.png"
                 _reconstructed(self._folder, pl_module, name, _SHOWN_IMAGES)
-            left = "" if schedule.finished else f"; {pl_module.plan.time_left(schedule.at)}"
+            left = "" if schedule.finished else f"; {schedule.time_left()}"
             self._console.print(line_from_row(row) + left)
         trainer.save_checkpoint(self._folder / RESUME_NAME)
         if not schedule.finished and pl_module.wants_stop():

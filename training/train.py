@@ -16,7 +16,7 @@ from typing import Literal, cast
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
@@ -28,20 +28,21 @@ from ..runtime.core.errors import CheckpointError, ConfigError, OutputError
 from ..runtime.core.lifecycle import interrupts_deferred
 from ..runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.core.spec import ModelSpec
-from .autotune_threads import ThreadTrials, threads_by_trial
 from .checkpoint import CONFIG_NAME, WEIGHTS_NAME, DataSummary, RunConfig, config_from_run
 from .dataset import DataSet, data_from_cache, kind_of_data, prepare_data
 from .hardware import (
+    ThreadTrials,
     keep_freed_memory,
     layout_of,
     precision_from_options,
     release_freed_memory,
+    threads_by_trial,
     threads_restored,
 )
 from .interrupt import RESUME_NAME, StopRequest, WholeFileIO, steps_saved
 from .loop.module import EpochRow, Interrupted, VAETraining
-from .loop.plan import Plan
 from .loop.progress import EpochBar, progress_bar
+from .loop.schedule import Plan, Schedule
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 from .run_folder import (
     CACHE_NAME,
@@ -255,7 +256,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
                 asked=options.threads,
             )
             trials = ThreadTrials(trial, console.print)
-            callbacks.append(trials)
+            callbacks.append(LambdaCallback(on_train_batch_start=trials.try_again))
             with console.status("trying how many threads train faster"):
                 chosen = trials.choose()
             plan, how = replace(plan, step_s=chosen.step_s), f"on {chosen.note}"
@@ -274,12 +275,11 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         )
         module = VAETraining(
             config.model,
-            plan,
+            Schedule(plan, finish=options.finish),
             data,
             layout=layout_of(config.precision),
             stop_asked=lambda: stop.asked,
             save=lambda: trainer.save_checkpoint(resume),
-            finish=options.finish,
         )
         finished = False
         try:

@@ -8,7 +8,7 @@ import tyro
 
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.training.loop.plan import CARD_BATCH_SIZE
+from motorvae.training.loop.schedule import CARD_BATCH_SIZE
 from motorvae.training.options import TrainOptions, spec_from_train_options
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..dataset import DataSet, Rows
-from .plan import Plan
-from .schedule import Schedule
+from .schedule import Plan, Schedule
 
 
 class TrainBatches(Iterable[Tensor]):
@@ -20,24 +19,24 @@ class TrainBatches(Iterable[Tensor]):
     Lightning would ask for that only once, and time or steps can end any epoch.
     """
 
-    def __init__(self, data: DataSet, schedule: Schedule, plan: Plan, rank: int) -> None:
-        self._data, self._schedule, self._plan, self._rank = data, schedule, plan, rank
+    def __init__(self, data: DataSet, schedule: Schedule, rank: int) -> None:
+        self._data, self._schedule, self._rank = data, schedule, rank
 
     @property
     def left(self) -> int:
         """Batches that are left of the epoch, were no clock to end it; at least one."""
         at, steps = self._schedule.at, self._schedule.steps_left
         # One more closes an epoch under way even where a new goal is behind already.
-        rest = max(self._plan.epoch_steps - at.step_in_epoch, 1)
+        rest = max(self._schedule.plan.epoch_steps - at.step_in_epoch, 1)
         return rest if steps is None else min(rest, max(steps, 1))
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield (B, 1, S, S) float32 batches from the schedule's position in the epoch on."""
-        at, left, count = self._schedule.at, self.left, self._plan.epoch_steps
-        generator = np.random.default_rng((self._plan.options.seed, at.epochs_done))
+        at, left, plan = self._schedule.at, self.left, self._schedule.plan
+        generator = np.random.default_rng((plan.options.seed, at.epochs_done))
         order = generator.permutation(self._data.train)
-        batches = np.array_split(order, count * self._plan.ranks)[self._rank :: self._plan.ranks]
-        start = min(at.step_in_epoch, count - 1)
+        batches = np.array_split(order, plan.epoch_steps * plan.ranks)[self._rank :: plan.ranks]
+        start = min(at.step_in_epoch, plan.epoch_steps - 1)
         for batch in _prefetched(self._data, batches[start : start + left]):
             yield batch
             if self._schedule.at.stage_over:

@@ -19,7 +19,6 @@ from ..dataset import DataSet
 from ..model.loss import Loss, active_units, vae_loss
 from ..model.vae import MotorVAE, sample_latent, weights_of
 from .batches import HeldOutBatches, TrainBatches
-from .plan import Plan
 from .schedule import Position, Schedule
 
 _TRAINING_NOISE, _HELD_OUT_NOISE = 0, 1
@@ -81,33 +80,30 @@ class VAETraining(LightningModule):
     def __init__(
         self,
         spec: ModelSpec,
-        plan: Plan,
+        schedule: Schedule,
         data: DataSet,
         *,
         layout: torch.memory_format,
         stop_asked: Callable[[], bool],
         save: Callable[[], None],
-        finish: bool = False,
     ) -> None:
         """Build the model from the options' seed.
 
         Args:
             spec: Sizes of the model.
-            plan: The goal and the batches.
+            schedule: Of the stages; it counts the steps.
             data: The images.
             layout: Of weights and activations in memory.
             stop_asked: Whether the user wants to stop.
             save: Writes the resume file; called on every rank before `Interrupted` is raised.
-            finish: Train no further; see `Schedule`.
         """
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(plan.options.seed)
+            torch.manual_seed(schedule.plan.options.seed)
             self.model = MotorVAE(spec)
         self._layout = layout
         self.model.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-        self.plan, self.data = plan, data
-        self.schedule = Schedule(plan.options, finish=finish)
+        self.schedule, self.data, self._options = schedule, data, schedule.plan.options
         self.history: list[EpochRow] = []
         self.best: EpochWeights | None = None
         self._stop_asked, self._save = stop_asked, save
@@ -116,18 +112,13 @@ class VAETraining(LightningModule):
         self._held_out_sums = self._new_sums(3)
         self._mu_sums = self._new_sums(2, spec.latent_size)
 
-    def progress(self) -> str:
-        """Return which epoch is under way, of how many, and the time that is left."""
-        at = self.schedule.at
-        return f"epoch {at.epochs_done + 1}" if self.schedule.finish else self.plan.progress(at)
-
     def train_dataloader(self) -> TrainBatches:
         """Return this rank's training batches."""
-        return TrainBatches(self.data, self.schedule, self.plan, self.trainer.global_rank)
+        return TrainBatches(self.data, self.schedule, self.trainer.global_rank)
 
     def val_dataloader(self) -> HeldOutBatches:
         """Return this rank's held-out batches."""
-        return HeldOutBatches(self.data, self.plan, self.trainer.global_rank)
+        return HeldOutBatches(self.data, self.schedule.plan, self.trainer.global_rank)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam (Kingma & Ba 2015) at the first stage's rate."""
@@ -195,7 +186,7 @@ class VAETraining(LightningModule):
         if not all(map(math.isfinite, (reconstruction, kl, held_reconstruction, held_kl))):
             raise ConfigError(
                 f"the loss is not a number after epoch {at.epochs_done + 1} with "
-                f"--learning-rate={self.plan.options.learning_rate}: start again with a smaller one"
+                f"--learning-rate={self._options.learning_rate}: start again with a smaller one"
             )
         self._count_time()
         self.schedule.end_epoch()
@@ -260,7 +251,7 @@ class VAETraining(LightningModule):
         images = images.to(memory_format=self._layout)
         mu, log_var = self.model.encode(images)
         seed = np.random.SeedSequence(
-            (self.plan.options.seed, purpose, number, self.trainer.global_rank)
+            (self._options.seed, purpose, number, self.trainer.global_rank)
         )
         generator = torch.Generator(images.device).manual_seed(int(seed.generate_state(1)[0]))
         reconstruction = self.model.decode(sample_latent(mu, log_var, generator))
@@ -270,7 +261,7 @@ class VAETraining(LightningModule):
         now = time.monotonic()
         self.schedule.at.elapsed_s += now - self._clock
         self._clock = now
-        if self.plan.options.minutes is not None:
+        if self._options.minutes is not None:
             self.schedule.at.stage_over = self._agreed(self.schedule.out_of_time())
 
     def _agreed(self, decision: bool) -> bool:

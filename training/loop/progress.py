@@ -80,4 +80,4 @@ def line_from_row(row: EpochRow) -> str:
 
 def _epoch(module: LightningModule) -> str:
     assert isinstance(module, VAETraining)  # noqa: S101  # for the type checker
-    return module.progress()
+    return module.schedule.progress()

@@ -1,10 +1,139 @@
-"""The two-stage schedule: which beta and learning rate hold now, and when a stage is over."""
+"""The two-stage schedule: how large a run is, where it stands, and when it is done."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from ...runtime.core.errors import DataError
 from ..options import TrainOptions
+
+CARD_BATCH_SIZE = 64
+FEWEST_STEPS = 16
+"""Steps that an epoch of a small set is to have; the weights would hardly move otherwise."""
+SMALLEST_BATCH = 4
+"""Statistics of batch norm over fewer images are mostly noise."""
+_VALIDATION_SHARE = 1 / 3
+"""Time of a held-out image over that of a training image: a forward pass, and no backward."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of a run, its steps, and how long they take.
+
+    All images are used in every epoch, in batches that differ by at most one image, so none is a
+    small rest whose batch norm statistics are mostly noise. No batch is larger than asked for,
+    unless that would leave one below `least`.
+
+    Attributes:
+        options: The goal.
+        train: Number of training images.
+        held_out: Number of held-out images.
+        ranks: Devices that share an epoch.
+        least: Fewest images in a batch: two where batch norm has one value a channel and image.
+        step_s: Seconds of a step on this machine; None where it was not measured.
+    """
+
+    options: TrainOptions
+    train: int
+    held_out: int
+    ranks: int = 1
+    least: int = 1
+    step_s: float | None = None
+
+    def check(self) -> None:
+        """Refuse to train where some device would get no batch.
+
+        Raises:
+            DataError: There are too few images.
+        """
+        for count, what, least in (
+            (self.train, "training", self.least),
+            (self.held_out, "held-out", 1),
+        ):
+            if count < self.ranks * least:
+                devices = "1 device needs" if self.ranks == 1 else f"{self.ranks} devices need"
+                raise DataError(
+                    f"{count} {what} image{'' if count == 1 else 's'}, and {devices} at least "
+                    f"{self.ranks * least}{', for batch norm' if least > 1 else ''}: "
+                    f"give more images{' or fewer --devices' if self.ranks > 1 else ''}"
+                )
+
+    @property
+    def batch_size(self) -> int:
+        """Most images in a step, on each device.
+
+        Where it is not asked for, the model card's, or for a small set a smaller power of two.
+        """
+        enough = self.train // (FEWEST_STEPS * self.ranks)
+        power = 1 << max(enough.bit_length() - 1, 0)
+        return self.options.batch_size or min(max(power, SMALLEST_BATCH), CARD_BATCH_SIZE)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps in a whole epoch."""
+        return self._epoch_steps(self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps in all, unless `--minutes` are over before."""
+        return self.options.steps or sum(self.options.epochs) * self.epoch_steps
+
+    def seconds(self) -> float | None:
+        """Return about how long all steps take, with the held-out images after each epoch."""
+        if self.step_s is None:
+            return None
+        epochs = self.steps / self.epoch_steps
+        validation = self.held_out / self.batch_size * _VALIDATION_SHARE
+        return (self.steps + epochs * validation) * self.step_s
+
+    def announcement(self, *, asked: int | None, done: int, resumed: bool) -> str:
+        """Return the steps, the batch size and the time that a run begins with, for the user.
+
+        Args:
+            asked: The batch size that the user asked for.
+            done: Steps that were made before the run was resumed.
+            resumed: The batch size is that of the run's start.
+        """
+        first, second = self.options.epochs
+        what = (
+            f"{self.steps} steps, {self.epoch_steps} in an epoch"
+            if self.options.steps
+            else f"{self.steps} steps in {first} + {second} epochs of {self.epoch_steps}"
+        )
+        made = f", {done} made already" if done else ""
+        reason = "as the run was started" if resumed else self._reason_of_batch_size(asked)
+        return f"{what}{made}; batch size {self.batch_size}, {reason}{self._time(done)}"
+
+    def _epoch_steps(self, batch_size: int) -> int:
+        per_step = batch_size * self.ranks
+        return max(1, min(-(-self.train // per_step), self.train // (self.least * self.ranks)))
+
+    def _reason_of_batch_size(self, asked: int | None) -> str:
+        if asked is not None:
+            return "as asked for"
+        if self.batch_size == CARD_BATCH_SIZE:
+            return "as in the model card"
+        card = self._epoch_steps(CARD_BATCH_SIZE)
+        if card == self.epoch_steps:
+            return "as there are so few images"
+        return (
+            f"as the model card's {CARD_BATCH_SIZE} would make only {card} "
+            f"step{'s' if card > 1 else ''} an epoch of so few images"
+        )
+
+    def _time(self, done: int) -> str:
+        minutes, seconds = self.options.minutes, self.seconds()
+        if seconds is None:
+            return f"; at most {duration(minutes * 60)} in all (--minutes)" if minutes else ""
+        if minutes and seconds > minutes * 60:
+            reached = round(self.steps * minutes * 60 / seconds)
+            return (
+                f"; --minutes {minutes:g} will end it after about {reached} steps on this machine"
+            )
+        left_s = seconds * max(1 - done / self.steps, 0)
+        most = f", {minutes:g} min at most" if minutes else ""
+        return f"; about {duration(left_s)} on this machine{most}"
 
 
 @dataclass
@@ -46,13 +175,15 @@ class Schedule:
     epochs.
 
     Args:
-        options: The goal.
+        plan: The goal.
         finish: Train no further: only an epoch under way is brought to its end, by one step.
     """
 
-    def __init__(self, options: TrainOptions, *, finish: bool = False) -> None:
-        self._options, self.finish = options, finish
-        self._steps = options.steps and steps_of_stages(options.steps, options.epochs)
+    def __init__(self, plan: Plan, *, finish: bool = False) -> None:
+        self.plan, self._options, self._finish = plan, plan.options, finish
+        self._steps = self._options.steps and steps_of_stages(
+            self._options.steps, self._options.epochs
+        )
         self.at = Position()
 
     @property
@@ -86,10 +217,10 @@ class Schedule:
         """Whether nothing is left to train, nor to be measured of an epoch under way."""
         if self.at.step_in_epoch:
             return False
-        return self.finish or (self.at.stage == 1 and self.stage_finished)
+        return self._finish or (self.at.stage == 1 and self.stage_finished)
 
     def begin_epoch(self) -> bool:
-        """Move to stage 2 when the first is over; return True there: the optimizer starts afresh."""
+        """Move to stage 2 when the first is over; True there: the optimizer starts afresh."""
         if self.at.stage == 1 or not self.stage_finished:
             return False
         self.at.stage, self.at.epoch, self.at.stage_step, self.at.stage_over = 1, 0, 0, False
@@ -119,10 +250,55 @@ class Schedule:
         Where the new one is behind already, an epoch under way ends with its next step.
         """
         self.at = at
-        self.at.stage_over = self.finish or self._goal_reached() or self.out_of_time()
+        self.at.stage_over = self._finish or self._goal_reached() or self.out_of_time()
 
     def _goal_reached(self) -> bool:
         """Return whether this stage's steps are made, or without such a goal its epochs."""
         if self._steps:
             return self.steps_left == 0
         return self.at.epoch >= self._options.epochs[self.at.stage]
+
+    def progress(self) -> str:
+        """Return which epoch is under way, of how many, and the time that is left."""
+        epoch = self.at.epochs_done + 1
+        if self._finish:
+            return f"epoch {epoch}"
+        _, is_cut = self._left_s()
+        of = "" if is_cut else f" of {max(self._epochs(), epoch)}"
+        return ", ".join(filter(None, [f"epoch {epoch}{of}", self.time_left()]))
+
+    def time_left(self) -> str:
+        """Return how long training still takes, as far as is known; empty where nothing is."""
+        left_s, is_cut = self._left_s()
+        left = "" if left_s is None else f"{duration(left_s)} left"
+        return f"{left} (--minutes)" if is_cut else left
+
+    def _epochs(self) -> int:
+        """Return the number of epochs in all; the last of a stage may be cut short."""
+        if not self._steps:
+            return sum(self._options.epochs)
+        return sum(math.ceil(steps / self.plan.epoch_steps) for steps in self._steps)
+
+    def _left_s(self) -> tuple[float | None, bool]:
+        """Return the seconds that are left, and whether `--minutes` end it before the last step.
+
+        How many epochs there will be is not known then.
+        """
+        left_s = self.plan.seconds()
+        if self.at.step:
+            step_s = self.at.elapsed_s / self.at.step  # with its share of the held-out images
+            left_s = max(self.plan.steps - self.at.step, 0) * step_s
+        if self._options.minutes is not None:
+            allowed_s = max(self._options.minutes * 60 - self.at.elapsed_s, 0)
+            if left_s is None or left_s > allowed_s:
+                return allowed_s, True
+        return left_s, False
+
+
+def duration(seconds: float) -> str:
+    """Return a time to about two figures, in the unit that suits it."""
+    for unit, length_s in (("hours", 3600), ("min", 60)):
+        if seconds >= 1.5 * length_s:
+            amount = seconds / length_s
+            return f"{round(amount, 1 if amount < 10 else None):g} {unit}"
+    return f"{max(round(seconds), 1)} s"

@@ -10,8 +10,7 @@ import torch
 from motorvae.runtime.core.errors import DataError
 from motorvae.training.dataset import DataSet
 from motorvae.training.loop.batches import HeldOutBatches, TrainBatches
-from motorvae.training.loop.plan import Plan
-from motorvae.training.loop.schedule import Position, Schedule
+from motorvae.training.loop.schedule import Plan, Position, Schedule
 from motorvae.training.options import TrainOptions
 
 
@@ -22,25 +21,18 @@ def _data(train: int, held_out: int = 4) -> DataSet:
     return DataSet(images, [str(row) for row in rows], rows[:train], rows[train:], 0)
 
 
-def _batches(
-    data: DataSet,
-    options: TrainOptions | Schedule,
-    *,
-    batch_size: int,
-    seed: int = 0,
-    rank: int = 0,
-    ranks: int = 1,
-    least: int = 1,
-) -> TrainBatches:
-    schedule = options if isinstance(options, Schedule) else Schedule(options)
-    return TrainBatches(data, schedule, _plan(data, batch_size, seed, ranks, least), rank)
+def _batches(data: DataSet, options: TrainOptions, **sizes: int) -> TrainBatches:
+    return TrainBatches(data, _schedule(data, options, **sizes), sizes.get("rank", 0))
 
 
-def _plan(data: DataSet, batch_size: int, seed: int = 0, ranks: int = 1, least: int = 1) -> Plan:
-    options = TrainOptions(batch_size=batch_size, seed=seed)
+def _schedule(data: DataSet, options: TrainOptions, **sizes: int) -> Schedule:
+    """The schedule of batches of 5 images, on one device, unless `sizes` says otherwise."""
+    chosen = {name: sizes[name] for name in ("batch_size", "seed") if name in sizes}
+    options = replace(options, **{"batch_size": 5, **chosen})  # type: ignore[arg-type]  # both int
+    ranks, least = sizes.get("ranks", 1), sizes.get("least", 1)
     plan = Plan(options, len(data.train), len(data.held_out), ranks, least)
     plan.check()
-    return plan
+    return Schedule(plan)
 
 
 def _rows(batch: torch.Tensor) -> list[int]:
@@ -66,7 +58,7 @@ def test_no_batch_is_too_small_for_batch_norm(
 ) -> None:
     if images < ranks * least:
         with pytest.raises(DataError, match=rf"needs? at least {ranks * least}, for batch norm"):
-            _plan(_data(images), batch_size, ranks=ranks, least=least)
+            _batches(_data(images), options, batch_size=batch_size, ranks=ranks, least=least)
         return
     sizes_of = {"batch_size": batch_size, "ranks": ranks, "least": least}
     per_rank = [
@@ -83,9 +75,9 @@ def test_no_batch_is_too_small_for_batch_norm(
 
 def test_order_comes_from_seed_and_epoch(options: TrainOptions) -> None:
     def order(seed: int, epoch: int) -> list[list[int]]:
-        schedule = Schedule(options)
+        schedule = _schedule(_data(20), options, seed=seed)
         schedule.at.epochs_done = epoch
-        batches = _batches(_data(20), schedule, batch_size=5, seed=seed)
+        batches = TrainBatches(_data(20), schedule, 0)
         return [_rows(batch) for batch in batches]
 
     assert order(1, 0) == order(1, 0)
@@ -94,24 +86,24 @@ def test_order_comes_from_seed_and_epoch(options: TrainOptions) -> None:
 
 
 def test_an_epoch_goes_on_where_it_was_left(options: TrainOptions) -> None:
-    schedule = Schedule(options)
-    batches = _batches(_data(20), schedule, batch_size=5, seed=1)
+    schedule = _schedule(_data(20), options)
+    batches = TrainBatches(_data(20), schedule, 0)
     whole = [_rows(batch) for batch in batches]
     schedule.at.step_in_epoch = 3
     assert [_rows(batch) for batch in batches] == whole[3:]
 
 
 def test_an_epoch_ends_when_the_stage_is_over(options: TrainOptions) -> None:
-    schedule = Schedule(options)
-    batches = iter(_batches(_data(20), schedule, batch_size=5, seed=1))
+    schedule = _schedule(_data(20), options)
+    batches = iter(TrainBatches(_data(20), schedule, 0))
     next(batches)
     schedule.at.stage_over = True
     assert list(batches) == []
 
 
 def test_an_epoch_ends_exactly_where_the_steps_of_a_stage_are_made(options: TrainOptions) -> None:
-    schedule = Schedule(replace(options, steps=9, epochs=(2, 1)))
-    batches = _batches(_data(20), schedule, batch_size=5, seed=1)
+    schedule = _schedule(_data(20), replace(options, steps=9, epochs=(2, 1)))
+    batches = TrainBatches(_data(20), schedule, 0)
     made = []
     for _ in range(2):
         # All batches are fetched before the first is counted, as one that reads ahead does.
@@ -125,9 +117,9 @@ def test_an_epoch_ends_exactly_where_the_steps_of_a_stage_are_made(options: Trai
 
 
 def test_a_goal_that_is_behind_leaves_one_batch_to_close_the_epoch(options: TrainOptions) -> None:
-    schedule = Schedule(replace(options, steps=4))
+    schedule = _schedule(_data(20), replace(options, steps=4))
     schedule.restore(Position(step=3, step_in_epoch=3, stage_step=3))
-    batches = _batches(_data(20), schedule, batch_size=5, seed=1)
+    batches = TrainBatches(_data(20), schedule, 0)
     assert batches.left == len(list(batches)) == 1
 
 
@@ -140,7 +132,10 @@ def test_ranks_share_an_epoch_without_overlap(options: TrainOptions) -> None:
                 _batches(data, options, batch_size=5, seed=1, rank=rank, ranks=2)
                 for rank in range(2)
             ],
-            [HeldOutBatches(data, _plan(data, 3, ranks=2), rank) for rank in range(2)],
+            [
+                HeldOutBatches(data, _schedule(data, options, batch_size=3, ranks=2).plan, rank)
+                for rank in range(2)
+            ],
         )
     )
     assert len(train[0]) == len(train[1]) == 3
@@ -154,8 +149,8 @@ def test_a_batch_larger_than_the_data_takes_all_of_it(options: TrainOptions) -> 
     assert [len(batch) for batch in batches] == [3]
 
 
-def test_more_ranks_than_images_are_refused() -> None:
+def test_more_ranks_than_images_are_refused(options: TrainOptions) -> None:
     with pytest.raises(DataError, match="1 training image, and 2 devices need at least 2: give"):
-        _plan(_data(1), 1, ranks=2)
+        _batches(_data(1), options, ranks=2)
     with pytest.raises(DataError, match="1 held-out image, and 2 devices need at least 2: give"):
-        _plan(_data(4, 1), 1, ranks=2)
+        _batches(_data(4, 1), options, ranks=2)
