@@ -84,9 +84,25 @@ class _Exporter(ModuleType):
     """The package `motorvae.export`, which can be called as `motorvae.functions.export`."""
 
     def __call__(self, *args: Any, **options: Any) -> Bundle:
-        from .functions import export as run  # noqa: PLC0415  # no work at import
+        bundle: Bundle = self._function()(*args, **options)
+        return bundle
 
-        return run(*args, **options)
+    @property
+    def __signature__(self) -> Any:
+        from .export.options import ExportOptions  # noqa: PLC0415  # no work at import
+        from .keywords import ExportKeywords, spelled_out  # noqa: PLC0415  # as above
+
+        return vars(spelled_out(ExportKeywords, ExportOptions)(self._function()))["__signature__"]
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return f"export{self.__signature__}\n\n{self._function().__doc__}"
+
+    @staticmethod
+    def _function() -> Any:
+        from .functions import export  # noqa: PLC0415  # no work at import
+
+        return export
 
 
 class _Face(ModuleType):

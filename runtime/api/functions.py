@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields
 from numbers import Integral
 from pathlib import Path
-from typing import cast
+from typing import cast, get_type_hints
 
 from typing_extensions import Unpack
 
@@ -17,6 +16,8 @@ from .keywords import (
     PathLike,
     StreamKeywords,
     checked_keywords,
+    spelled_for_python,
+    spelled_out,
 )
 from .models import Bundle, load
 from .runtime.bundle.load import Bundle as CheckedBundle
@@ -28,6 +29,7 @@ from .runtime.stream.run import Stream
 Camera = int | PathLike
 
 
+@spelled_out(StreamKeywords, StreamOptions, EngineRequest)
 def stream(
     bundle: Bundle | PathLike,
     camera: Camera | Sequence[Camera],
@@ -63,7 +65,7 @@ def stream(
     cameras = cast("Sequence[Camera]", [camera] if one_camera else camera)
     outputs = [output] if isinstance(output, (str, os.PathLike)) else output
     given = checked_keywords(StreamKeywords, options)
-    engine = {name: given.pop(name) for name in _engine_names() & given.keys()}
+    engine = {name: given.pop(name) for name in get_type_hints(EngineKeywords) if name in given}
     if "view" in given:
         given["view"] = _words(given["view"])
     if isinstance(given.get("reconstruct"), int):
@@ -79,6 +81,7 @@ def stream(
     )
 
 
+@spelled_out(EngineKeywords, EngineRequest)
 def encode(
     bundle: Bundle | PathLike,
     data: PathLike,
@@ -113,6 +116,7 @@ def encode(
     return encoded
 
 
+@spelled_for_python()
 def export(
     run: PathLike = "runs/latest",
     output: PathLike = "bundle",
@@ -158,8 +162,8 @@ def _text_of(camera: Camera) -> str:
     return os.fspath(camera) if isinstance(camera, (str, os.PathLike)) else str(int(camera))
 
 
-def _checked(bundle: Bundle | PathLike) -> CheckedBundle:
-    return (bundle if isinstance(bundle, Bundle) else load(bundle)).checked
+def _checked(bundle: CheckedBundle | PathLike) -> CheckedBundle:
+    return bundle if isinstance(bundle, CheckedBundle) else load(bundle)
 
 
 def _words(given: bool | PathLike | Sequence[str]) -> tuple[str, ...] | None:
@@ -167,7 +171,3 @@ def _words(given: bool | PathLike | Sequence[str]) -> tuple[str, ...] | None:
     if isinstance(given, bool):
         return () if given else None
     return (os.fspath(given),) if isinstance(given, (str, os.PathLike)) else tuple(given)
-
-
-def _engine_names() -> set[str]:
-    return {field.name for field in fields(EngineRequest)} - {"rebuild", "outputs"}

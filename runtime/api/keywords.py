@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from .runtime.bundle.graph_key import Precision
-from .runtime.core.errors import ConfigError
+from .runtime.core.errors import ConfigError, MotorVAEError
 from .runtime.engines.open import BackendName
 
 
@@ -67,6 +71,9 @@ class ExportKeywords(TypedDict, total=False):
 
 
 PathLike = str | os.PathLike[str]
+Function = TypeVar("Function", bound=Callable[..., Any])
+_COMMAND = r"motorvae-\w+(?: [^;:,]+)?"
+_ENGINE = "|".join([*(name for name in get_args(BackendName)), "cpu", "cuda"])
 
 
 @functools.cache
@@ -86,7 +93,53 @@ def checked_keywords(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
         first = error.errors(include_url=False)[0]
         name = first["loc"][0]
         if first["type"] == "extra_forbidden":
-            takes = ", ".join(sorted(_adapter(kind).json_schema()["properties"]))
+            takes = ", ".join(sorted(kind.__annotations__))
             raise ConfigError(f"{name}: no such option, take some of {takes}") from error
         message = first["msg"].replace("Input should be", "take")
         raise ConfigError(f"{name}={given[str(name)]!r}: {message}") from error
+
+
+@contextlib.contextmanager
+def spelled_for_python() -> Iterator[None]:
+    """Name options in errors as in Python: `--max-frames=0` becomes `max_frames=0`."""
+    try:
+        yield
+    except MotorVAEError as error:
+        error.reword(python_from_command_text)
+        raise
+
+
+def python_from_command_text(text: str) -> str:
+    """Return a text with options as keywords, except in commands that it suggests."""
+
+    def spelled(found: re.Match[str]) -> str:
+        name = found["name"] and found["name"].replace("-", "_")
+        return f"{name}={found['value']!r}" if found["value"] else name or found[0]
+
+    option = rf"--(?P<name>[a-z][a-z0-9-]*)(?: (?P<value>{_ENGINE})\b)?"
+    return re.sub(f"{_COMMAND}|{option}", spelled, text)
+
+
+def spelled_out(kind: type, *options: type) -> Callable[[Function], Function]:
+    """Show in a function's signature what its `**keywords` are, and name them so in its errors.
+
+    Args:
+        kind: The TypedDict that they are unpacked from.
+        options: Dataclasses that hold their defaults.
+    """
+
+    def decorated(function: Function) -> Function:
+        run = spelled_for_python()(function)
+        defaults = {one.name: one.default for kind in options for one in fields(kind)}
+        signature = inspect.signature(function)
+        *named, _ = signature.parameters.values()
+        keywords = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=hint
+            )
+            for name, hint in get_type_hints(kind).items()
+        ]
+        run.__signature__ = signature.replace(parameters=[*named, *keywords])  # type: ignore[attr-defined]
+        return run
+
+    return decorated

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Unpack
 
-from .keywords import EngineKeywords, checked_keywords
+from .keywords import EngineKeywords, checked_keywords, spelled_for_python, spelled_out
 from .runtime.bundle.graph_key import Part, Precision
 from .runtime.bundle.load import Bundle as CheckedBundle
 from .runtime.bundle.load import load_bundle
@@ -19,9 +20,9 @@ from .runtime.core.errors import BackendError, ConfigError, ImageError
 from .runtime.core.lifecycle import Closing
 from .runtime.core.spec import ModelSpec
 from .runtime.engines.base import Arrays, Batch
-from .runtime.engines.open import BackendName, EngineRequest
+from .runtime.engines.open import EngineRequest
 from .runtime.engines.select import SelectedEngine, select_engine
-from .runtime.ood.detector import OOD_ABOVE
+from .runtime.ood.detector import OOD_ABOVE, OODDetector
 from .runtime.pixels.convert import fitted_luma, luma_from_image, write_input
 from .runtime.pixels.image_files import IMAGE_SUFFIXES, luma_from_file
 from .runtime.stream.ood import usable_detector
@@ -66,52 +67,50 @@ class Latents:
         return len(self.mu)
 
 
-class Bundle:
+class Bundle(CheckedBundle):
     """A model as `motorvae-export` wrote it. Get one from `load`.
 
     Attributes:
         folder: Where it lies.
+        manifest: All that it says about itself.
         spec: Sizes of the model: `image_size` S and `latent_size` D among them.
-        precisions: What its graphs compute in, such as `("fp32", "fp16")`.
-        remarks: What the export wants you to know of this model; usually empty.
-        weights_sha256: Identity of the weights.
-        checked: The same as the runtime knows it.
     """
 
-    def __init__(self, checked: CheckedBundle) -> None:
-        self.checked = checked
-        manifest = checked.manifest
-        self.folder: Path = checked.folder
-        self.spec: ModelSpec = checked.spec
-        self.precisions: tuple[Precision, ...] = tuple(
-            dict.fromkeys(entry.precision for entry in manifest.graphs)
-        )
-        self.remarks: tuple[str, ...] = tuple(manifest.remarks)
-        self.weights_sha256: str = manifest.weights_sha256
+    __slots__ = ()
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What its graphs compute in, such as `("fp32", "fp16")`."""
+        return tuple(dict.fromkeys(entry.precision for entry in self.manifest.graphs))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the export wants you to know of this model; usually empty."""
+        return self.manifest.remarks
+
+    @property
+    def weights_sha256(self) -> str:
+        """Identity of the weights."""
+        return self.manifest.weights_sha256
 
     def __repr__(self) -> str:
         return f"<motorvae.Bundle {str(self.folder)!r}: {', '.join(self.precisions)}; {self.spec}>"
 
-    def encoder(
-        self,
-        *,
-        precision: Precision | None = None,
-        backend: BackendName = "auto",
-        provider: str | None = None,
-        threads: int | None = None,
-        ood_above: float = OOD_ABOVE,
-    ) -> Encoder:
+    @spelled_out(EngineKeywords, EngineRequest)
+    def encoder(self, *, ood_above: float = OOD_ABOVE, **engine: Unpack[EngineKeywords]) -> Encoder:
         """Open the encoder. Close it, or use it in a `with` block.
 
         Args:
+            ood_above: An image is out of distribution where it is further from what the model
+                knows than this percentage of known images.
             precision: "fp32", "fp16", "bf16" or "int8"; where left out fp16 for a TensorRT engine
                 and fp32 otherwise.
             backend: "tensorrt", "tensorrt-rtx", "onnx", "openvino", or "auto": the first that fits
                 this machine, as in `motorvae-stream`.
             provider: Run ONNX Runtime on this provider, such as "cuda".
             threads: Of one run on a CPU; by default one for each core.
-            ood_above: An image is out of distribution where it is further from what the model
-                knows than this percentage of known images.
+            cuda_graph: Record an engine's copies and kernels once, and start them as one.
+            **engine: These five.
 
         Raises:
             BundleError: The bundle has no such graph, or a file was altered.
@@ -121,51 +120,27 @@ class Bundle:
         """
         if not 0 < ood_above <= 100:
             raise ConfigError(f"ood_above={ood_above}: take more than 0 and at most 100")
-        engine = self._engine("encoder", precision, backend, provider, threads)
-        return Encoder(engine, self.checked, ood_above)
+        detector, note = usable_detector(self, ood_above=ood_above)
+        return Encoder(self._selected("encoder", engine), self.spec, detector, note)
 
-    def decoder(
-        self,
-        *,
-        precision: Precision | None = None,
-        backend: BackendName = "auto",
-        provider: str | None = None,
-        threads: int | None = None,
-    ) -> Decoder:
+    @spelled_out(EngineKeywords, EngineRequest)
+    def decoder(self, **engine: Unpack[EngineKeywords]) -> Decoder:
         """Open the decoder; arguments and errors as of `encoder`."""
-        engine = self._engine("decoder", precision, backend, provider, threads)
-        return Decoder(engine, self.spec)
+        return Decoder(self._selected("decoder", engine), self.spec)
 
-    def _engine(
-        self,
-        part: Part,
-        precision: Precision | None,
-        backend: BackendName,
-        provider: str | None,
-        threads: int | None,
-    ) -> SelectedEngine:
-        keywords = {
-            "backend": backend,
-            "precision": precision,
-            "provider": provider,
-            "threads": threads,
-        }
-        request = EngineRequest(**checked_keywords(EngineKeywords, keywords))
+    def _selected(self, part: Part, engine: EngineKeywords) -> SelectedEngine:
+        request = EngineRequest(**checked_keywords(EngineKeywords, engine))
         # Whatever has happened to the folder since it was loaded: a file is hashed as it is opened.
-        self.checked.unread.update(entry.file for entry in self.checked.manifest.graphs)
-        return select_engine(self.checked, part, request)
+        self.unread.update(entry.file for entry in self.manifest.graphs)
+        return select_engine(self, part, request)
 
 
 class _Half(Closing):
-    """One opened half of a model.
+    """One opened half of a model: the encoder or the decoder."""
 
-    Attributes:
-        engine: What runs: precision, engine, version and device.
-        notes: Why no other engine runs, and what to know of this one, a clause each.
-    """
-
-    def __init__(self, selected: SelectedEngine, notes: Sequence[str] = ()) -> None:
+    def __init__(self, selected: SelectedEngine, spec: ModelSpec, *notes: str) -> None:
         self._backend = selected.backend
+        self._spec = spec
         self._is_open = True
         self.engine: str = selected.chosen
         self.notes: tuple[str, ...] = (*selected.clauses, *notes)
@@ -185,7 +160,13 @@ class _Half(Closing):
 
     def _run(self, batch: Batch) -> Arrays:
         self._check_open()
-        return self._backend.run(batch)
+        found = self._backend.run(batch)
+        for name, values in found.items():
+            if not np.isfinite(values).all():
+                raise BackendError(
+                    f"{name} is not finite: export the bundle again and read its verification"
+                )
+        return found
 
 
 class Encoder(_Half):
@@ -202,10 +183,11 @@ class Encoder(_Half):
             detection can tell, a clause each.
     """
 
-    def __init__(self, selected: SelectedEngine, bundle: CheckedBundle, ood_above: float) -> None:
-        self._detector, remark = usable_detector(bundle, ood_above=ood_above)
-        super().__init__(selected, [remark] if remark else [])
-        self._spec = bundle.spec
+    def __init__(
+        self, selected: SelectedEngine, spec: ModelSpec, detector: OODDetector | None, note: str
+    ) -> None:
+        super().__init__(selected, spec, note)
+        self._detector = detector
 
     @overload
     def __call__(self, images: Image) -> Latent: ...
@@ -213,6 +195,7 @@ class Encoder(_Half):
     @overload
     def __call__(self, images: list[Any] | tuple[Any, ...]) -> Latents: ...
 
+    @spelled_for_python()
     def __call__(self, images: Image | list[Any] | tuple[Any, ...]) -> Latent | Latents:
         """Encode an image, or a list of them.
 
@@ -245,20 +228,12 @@ class Encoder(_Half):
             part = slice(start, start + len(lumas))
             found = self._run(batch)
             mu[part], log_var[part] = found["mu"], found["log_var"]
-            self._check_finite(mu[part], log_var[part])
             if self._detector is not None and is_ood is not None:
                 for row, luma in enumerate(lumas, start):
                     appearance = self._detector.appearance(luma)
                     scored = self._detector.scored(mu[row], log_var[row], appearance)
                     is_ood[row] = scored.is_ood
         return Latents(mu, log_var, is_ood)
-
-    @staticmethod
-    def _check_finite(*values: npt.NDArray[np.float32]) -> None:
-        if not all(np.isfinite(value).all() for value in values):
-            raise BackendError(
-                "a latent is not finite: export the bundle again and read its verification"
-            )
 
     def _luma(self, image: Image) -> npt.NDArray[np.uint8]:
         if isinstance(image, np.ndarray):
@@ -289,10 +264,7 @@ class Decoder(_Half):
         notes: Why no other engine runs, and what to know of this one, a clause each.
     """
 
-    def __init__(self, selected: SelectedEngine, spec: ModelSpec) -> None:
-        super().__init__(selected)
-        self._spec = spec
-
+    @spelled_for_python()
     def __call__(self, latents: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         """Decode one latent or several.
 
@@ -322,14 +294,11 @@ class Decoder(_Half):
         for start in range(0, len(rows), _BATCH):
             part = slice(start, start + _BATCH)
             found = self._run(rows[part])["reconstruction"][:, 0]
-            if not np.isfinite(found).all():
-                raise BackendError(
-                    "an image is not finite: export the bundle again and read its verification"
-                )
             images[part] = np.rint(np.clip(found, 0, 1) * 255)
         return images if z.ndim == 2 else images[0]
 
 
+@spelled_for_python()
 def load(folder: str | os.PathLike[str] = "bundle") -> Bundle:
     """Read a bundle and check all of it: schema, sizes, hashes, names, shapes and dtypes.
 
@@ -339,4 +308,5 @@ def load(folder: str | os.PathLike[str] = "bundle") -> Bundle:
     Raises:
         BundleError: Anything is missing, altered, or of another version.
     """
-    return Bundle(load_bundle(Path(folder).expanduser()))
+    found = load_bundle(Path(folder).expanduser())
+    return Bundle(found.folder, found.manifest, found.unread)

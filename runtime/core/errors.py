@@ -29,7 +29,7 @@ part of it is quoted elsewhere, such as in a row, the parts are given apart:
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class MotorVAEError(Exception):
@@ -49,6 +49,13 @@ class MotorVAEError(Exception):
         message = f"{context}: {problem}" if context else problem
         super().__init__(f"{message}{'; ' if context else ': '}{fix}" if fix else message)
         self._problem = problem
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # an ImportError has its text apart
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Change the text, as where options of a command are keywords in Python."""
+        self.args = (change(str(self)),)
 
     def clause(self) -> str:
         """Return what is wrong, without the context and the next step where those are apart."""

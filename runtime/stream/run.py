@@ -86,6 +86,7 @@ class Stream(Closing):
         if options.view is not None:
             check_view(options.view)
         self.summary: StreamSummary | None = None
+        self._max_age_ms = options.max_age_ms or math.inf
         self._turn = threading.RLock()
         spec = bundle.spec
         with contextlib.ExitStack() as stack:
@@ -275,8 +276,8 @@ class Stream(Closing):
             return
         if summary.stale:
             raise SourceError(
-                f"all {summary.stale} frames were older than --max-age-ms when they could have "
-                "become a latent: allow more, or use a faster engine"
+                f"all {summary.stale} frames were older than max_age_ms={self._max_age_ms:g} when "
+                "they could have become a latent: allow more, or use a faster engine"
             )
         raise SourceError(f"{', '.join(summary.cameras)} holds no frame: name another source")
 

@@ -253,7 +253,7 @@ def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None
         (("--threads", 0), "--threads 0: take 1 or more"),
         (("--seed", -1), "--seed -1: take 0 or more"),
         (("--model", "nowhere"), "no bundle at nowhere: run motorvae-export"),
-        (("--ood-above", 101), "ood_above=101.0 is out of range"),
+        (("--ood-above", 101), "--ood-above=101.0 is out of range"),
         (("--ood", "nowhere.mp4", "--images", 1), "no such source: 'nowhere.mp4'"),
         (("--known", "a=nowhere.mp4"), "no such source: 'nowhere.mp4'"),
         (("--ood", "synthetic", "--images", 1), "synthetic is live and has no end"),

@@ -11,6 +11,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
@@ -79,11 +80,15 @@ def user_folder(
     [page for page in PAGES if blocks(page, "python") and page.name not in RUN_ELSEWHERE],
     ids=lambda page: page.name,
 )
-def test_python_examples_run(page: Path) -> None:
+def test_python_examples_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The blocks of one page in their order, in one namespace, as a reader would type them."""
-    namespace: dict[str, object] = {}
+    namespace: dict[str, Any] = {}
     for number, block in enumerate(blocks(page, "python")):
         exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)  # noqa: S102
+    for name, shape in (("latent", (8,)), ("latents", (3, 8))):
+        assert name not in namespace or namespace[name].mu.shape == shape
+    if "mv.stream" in "".join(blocks(page, "python")):
+        assert re.search("^14 .*", capsys.readouterr().out, re.MULTILINE)  # of its last frame
 
 
 @pytest.mark.parametrize(("page", "line"), list(command_lines()))

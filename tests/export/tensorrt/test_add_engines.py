@@ -299,7 +299,7 @@ def test_workspace_beyond_reason_is_one_line(
     bundle_copy: Path, capfd: pytest.CaptureFixture[str], text: str
 ) -> None:
     assert main(["--bundle", str(bundle_copy), "--fp16", "--workspace-mib", text]) == 1
-    assert f"workspace_mib={text} is out of range: take 1 to" in capfd.readouterr().err
+    assert f"--workspace-mib={text} is out of range: take 1 to" in capfd.readouterr().err
 
 
 def test_engines_of_the_other_precision_stay(rtx_bundle: Path, tmp_path: Path) -> None:

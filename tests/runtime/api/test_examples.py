@@ -16,8 +16,6 @@ import pytest
 import motorvae as mv
 import motorvae.functions as functions_of_face
 
-ROOT = Path(__file__).parents[3]
-
 
 def example_of(documented: Any) -> str:
     """The first indented block of a docstring."""
@@ -55,30 +53,3 @@ def test_the_example_of_stream_runs(here: Path) -> None:
     names = {"mv": mv, "steer": lambda mu, age_ms: steered.append(mu[0] + age_ms)}
     exec(source.replace("max_age_ms=50", "max_age_ms=9999"), names)  # noqa: S102  # it is ours
     assert len(steered) == 4
-
-
-PAGES = {"README.md": 1, "docs/api.md": 1, "docs/quickstart.md": 1}
-"""Page to how many of its examples import motorvae."""
-
-
-@pytest.mark.parametrize("page", list(PAGES))
-def test_the_examples_of_the_documentation_run(
-    page: str,
-    here: Path,
-    clips: dict[str, Path],
-    image_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    shutil.copy(clips["h264.mp4"], here / "drive.mp4")
-    shutil.copytree(image_folder, here / "photos")
-    text = (ROOT / page).read_text(encoding="utf-8")
-    blocks = [one for one in re.findall(r"(?ms)^```python\n(.*?)^```", text) if "mv." in one]
-    assert len(blocks) == PAGES[page]
-    for block in blocks:
-        found: dict[str, Any] = {}
-        exec(block, found)  # noqa: S102  # it is ours
-        assert found["latent"].mu.shape == (8,)
-        if "mv.stream" in block:
-            assert "23 " in capsys.readouterr().out
-        if "mv.encode" in block:
-            assert found["latents"].mu.shape == (12, 8)

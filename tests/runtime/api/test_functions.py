@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import pydoc
 import signal
 import subprocess
 import sys
@@ -225,7 +226,7 @@ def test_what_does_not_open_is_raised_at_once_and_leaves_nothing(
     for camera, options, error, words in (
         ("nowhere.mp4", {}, SourceError, "no such source"),
         (("synthetic", "nowhere.mp4"), {}, SourceError, "no such source"),
-        ("synthetic", {"max_age_ms": -1}, ConfigError, "max-age-ms=-1"),
+        ("synthetic", {"max_age_ms": -1}, ConfigError, "max_age_ms=-1"),
         ("synthetic", {"precision": "int8", "backend": "onnx"}, BundleError, "has no encoder"),
         ("synthetic", {"output": tmp_path}, ConfigError, "name a file ending in"),
         ((), {}, ConfigError, "name a camera"),
@@ -242,7 +243,7 @@ def test_what_failed_for_good_is_raised_after_the_last_row(
 ) -> None:
     rows: list[str] = []
     found = mv.stream(small_bundle, "synthetic?frames=9", max_age_ms=0.001)
-    with pytest.raises(SourceError, match="were older than --max-age-ms"):
+    with pytest.raises(SourceError, match=r"were older than max_age_ms=0\.001 when"):
         rows.extend(row.status for row in found)
     assert rows[-1] == "end"
     assert set(rows[:-1]) == {"stale"}
@@ -322,27 +323,61 @@ def test_keywords_are_the_options_of_the_commands() -> None:
     assert set(typing.get_type_hints(ExportKeywords)) == names(ExportOptions) - given
 
 
+ENGINE = "precision=None, backend='auto', provider=None, threads=None, cuda_graph=True"
 SNAPSHOT = {
-    "Bundle": "(checked)",
-    "Bundle.decoder": "(self, *, precision=None, backend='auto', provider=None, threads=None)",
-    "Bundle.encoder": "(self, *, precision=None, backend='auto', provider=None, threads=None, "
-    "ood_above=99.9)",
-    "Decoder": "(selected, spec)",
+    "Bundle": "(folder, manifest, unread=<factory>)",
+    "Bundle.decoder": f"(self, *, {ENGINE})",
+    "Bundle.encoder": f"(self, *, ood_above=99.9, {ENGINE})",
+    "Decoder": "(selected, spec, *notes)",
     "Decoder.__call__": "(self, latents)",
     "Encoded": "(names, mu, log_var, gaps)",
     "Encoded.save": "(self, path)",
-    "Encoder": "(selected, bundle, ood_above)",
+    "Encoder": "(selected, spec, detector, note)",
     "Encoder.__call__": "(self, images)",
     "Latent": "(mu, log_var, is_ood)",
     "Latents": "(mu, log_var, is_ood)",
     "Stream": "(bundle, options, *, outputs=(), rebuild=None)",
     "Stream.close": "(self)",
     "Stream.stop": "(self)",
-    "encode": "(bundle, data, output=None, *, batch_size=16, **engine)",
-    "functions.export": "(run='runs/latest', output='bundle', **options)",
+    "encode": f"(bundle, data, output=None, *, batch_size=16, {ENGINE})",
+    "export": "(run='runs/latest', output='bundle', *, replace=False, weights='best', "
+    "anyway=False, fp16=False, bf16=False, int8=None, calibration='held-out', engine='auto', "
+    "batch='1,1,8', workspace_mib=None)",
     "load": "(folder='bundle')",
-    "stream": "(bundle, camera, *, output=(), **options)",
+    "stream": f"(bundle, camera, *, output=(), {ENGINE}, max_frames=None, policy=None, "
+    "realtime=False, max_age_ms=None, timeout=5.0, freeze_after=None, give_up_after=60.0, "
+    "batch_wait_ms=2.0, width=None, height=None, fps=None, fourcc=None, accept_mode=False, "
+    "reconstruct=None, ood='mu', ood_above=99.9, view=None)",
 }
+
+
+def test_help_shows_what_export_takes() -> None:
+    shown = pydoc.render_doc(mv.export)
+    assert "fp16: bool = False" in shown
+    assert "VerificationError: A graph drifted" in shown
+
+
+def test_errors_name_keywords_and_not_options(small_bundle: Path) -> None:
+    bundle = mv.load(small_bundle)
+    for run, words in (
+        (lambda: mv.stream(bundle, "synthetic", max_frames=0), "max_frames=0: take 1 or more"),
+        (lambda: mv.stream(bundle, "synthetic", ood_above=0), "ood_above=0"),
+        (
+            lambda: bundle.encoder(precision="bf16", backend="onnx"),
+            "use backend='openvino', or another precision",
+        ),
+        (
+            lambda: mv.encode(bundle, "photos", provider="cpu", backend="openvino"),
+            "provider is for ONNX Runtime, and backend='openvino' was asked for",
+        ),
+        (
+            lambda: bundle.encoder(precision="int8", backend="onnx"),
+            f"run motorvae-export --model {small_bundle} --int8 onnx",
+        ),
+    ):
+        with pytest.raises(mv.MotorVAEError) as caught:
+            run()
+        assert words in str(caught.value)
 
 
 def test_the_public_names_and_signatures_are_these() -> None:

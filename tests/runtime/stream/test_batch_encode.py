@@ -135,7 +135,7 @@ def test_the_command_goes_on_past_a_bad_file_and_counts_it(
     ("args", "words"),
     [
         (["--output", "latents.csv"], "output='latents.csv': name a file ending in .npz"),
-        (["--batch-size", "0"], "batch_size=0 is out of range"),
+        (["--batch-size", "0"], "--batch-size=0 is out of range"),
         (["--threads", "0"], "threads=0 is out of range"),
         (["--provider", "warp"], "provider 'warp' is not in this ONNX Runtime"),
         (["--model", "nowhere"], "no bundle at nowhere: run motorvae-export --output nowhere"),
