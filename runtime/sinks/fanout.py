@@ -43,7 +43,7 @@ class SinkFanout(Closing):
     """Rows to several sinks at once, each at its own pace. Close it, or use it in a `with` block.
 
     Where a queue is full, a recording waits for room; a live source's row is dropped for that
-    sink and counted, and the next row that this sink gets says so in `unwritten`. One thread puts.
+    sink and counted in `unwritten` of the next row that this sink gets. One thread puts.
 
     Args:
         sinks: Opened; each is written, flushed and closed in its own thread.
@@ -185,7 +185,7 @@ class _SinkThread:
                 flush_s = time.monotonic() + FLUSH_S
 
     def _write(self, row: Row, unwritten: int) -> int:
-        """Write a row that says what was dropped before; return what the next one must say."""
+        """Write a row with the number of those dropped before it; return that for the next one."""
         before = self._sink.rows
         # Rows are shared between sinks; what this one dropped is its own matter.
         self._sink.write(replace(row, unwritten=unwritten) if unwritten else row)

@@ -21,8 +21,8 @@ _LINE_END = "\r\n"  # the csv module quotes a cell that has one of these, so it 
 class LinesSink(Sink):
     """One line a row; every line that was written is whole and stays so.
 
-    Each line goes to the system in one write as soon as it is there. Where a write fails half
-    way, as on a full disk, the half line is cut off again.
+    Each line goes to the system in one write as soon as it is there. Where a write stops in
+    the middle of a line, as on a full disk, that line is cut off again.
 
     Args:
         output: A path, or `-` for standard output.
@@ -67,7 +67,7 @@ class LinesSink(Sink):
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
         except OSError:
-            with self._writing(self._cut_off):  # only here, since every row comes this way
+            with self._writing(self._cut_off):  # only here, as a row should cost no context manager
                 raise
         self._whole_bytes += len(line)
 

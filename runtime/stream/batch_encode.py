@@ -95,10 +95,7 @@ def encode_data(
     if not 1 <= batch_size <= LARGEST_BATCH:
         raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to {LARGEST_BATCH}")
     choice = select_engine(bundle, "encoder", engine, rebuild)
-    with (
-        choice.backend as backend,
-        open_source(data, CaptureRequest(spec=bundle.spec)) as source,
-    ):
+    with choice.backend as backend, open_source(data, CaptureRequest(spec=bundle.spec)) as source:
         if source.live:
             raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
         progress = watch(source, choice)

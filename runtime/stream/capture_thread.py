@@ -39,7 +39,7 @@ class CaptureThread(Closing):
             own time where there is one.
 
     Attributes:
-        can_reconnect: Whether what fails may come back, as the source said at first.
+        can_reconnect: Whether what fails may come back, as the source had it at first.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CaptureThread(Closing):
         freeze_after_s: float = math.inf,
     ) -> None:
         self._source, self._mailbox, self._spec = source, mailbox, spec
-        self.can_reconnect = source.can_reconnect  # a source that has ended for good says no more
+        self.can_reconnect = source.can_reconnect  # no longer so once a source has ended for good
         self._freeze_after_s = freeze_after_s
         self._digest = b""
         self._same_since_s = 0.0

@@ -30,7 +30,7 @@ _SCORES = tuple(field.name for field in fields(OODScores))
 class Reconstruction:
     """Decodes every Nth latent of each camera by an opened decoder, and completes its row.
 
-    With a detector the row also says what share of known images is reconstructed better, and with
+    With a detector the row also gives the share of known images that are reconstructed better; with
     `pictures` it carries the reconstruction, for a live view.
     """
 

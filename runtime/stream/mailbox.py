@@ -97,14 +97,14 @@ class Mailbox:
         self._stopped = False
         self.frames = self._next_index = self._offset = 0
         self._reason = ""
-        self._heard_ns = time.monotonic_ns()
+        self._listened_ns = time.monotonic_ns()
         self._lost_ns: int | None = None
         self._last_grab_ns: int | None = None
 
     def listen(self) -> None:
         """Count silence from now on: the source is open, or open again."""
         with self._changed:
-            self._heard_ns = time.monotonic_ns()
+            self._listened_ns = time.monotonic_ns()
 
     def wait_for_room(self) -> None:
         """Before reading a recording on: wait until what comes would not wait behind much."""
@@ -127,7 +127,7 @@ class Mailbox:
             self.frames += 1
             if self.frames > self._keep:
                 self._push_out()
-            self._last_grab_ns, self._heard_ns, self._lost_ns = grabbed_ns, now_ns, None
+            self._last_grab_ns, self._listened_ns, self._lost_ns = grabbed_ns, now_ns, None
             self._changed.notify_all()
 
     def skip(self, gap: Gap) -> bool:
@@ -138,7 +138,7 @@ class Mailbox:
         """
         with self._changed:
             self._put_loss(gap.index + self._offset, gap.reason, gap.captured_ns, gap.name)
-            return time.monotonic_ns() - self._heard_ns > self._timeout_s * NS_PER_S
+            return time.monotonic_ns() - self._listened_ns > self._timeout_s * NS_PER_S
 
     def lose(self, reason: str, *, index: int | None = None) -> None:
         """Note that no frame comes any more, from the frame `index` on if one was seen.
@@ -195,7 +195,7 @@ class Mailbox:
         if self.ended:
             return math.inf
         if self._lost_ns is None:
-            return self._heard_ns + self._timeout_s * NS_PER_S
+            return self._listened_ns + self._timeout_s * NS_PER_S
         return self._lost_ns + self._give_up_s * NS_PER_S
 
     def check_deadline(self, now_ns: int) -> float:

@@ -21,24 +21,26 @@ def usable_detector(bundle: Bundle, *, ood_above: float) -> tuple[OODDetector | 
     found = ood_detector_from_bundle(bundle, ood_above=ood_above)
     if not isinstance(found, OODDetector):
         return None, f"out-of-distribution detection is off: {found.reason}"
-    told = bundle.manifest.ood
-    if told is not None and told.detects_nothing:
+    capability = bundle.manifest.ood
+    if capability is not None and capability.detects_nothing:
         return None, (
-            "out-of-distribution detection is off: it tells nothing that the export tried "
-            f"({told.in_words()}): train longer or on more images, and export again"
+            "out-of-distribution detection is off: it detects nothing that the export tried "
+            f"({capability.in_words()}): train longer or on more images, and export again"
         )
-    by = f"{found.images} held-out images, worth {found.effective_images:.0f}"
+    images = f"{found.images} held-out images, worth {found.effective_images:.0f}"
     allowed = 1 - ood_above / 100
     if found.false_alarms > max(MOST_FALSE_ALARMS, FEW_IMAGES * allowed):
         return None, (
-            f"out-of-distribution detection is off: by so few images ({by}) up to "
+            f"out-of-distribution detection is off: by so few images ({images}) up to "
             f"{found.false_alarms:.0%} of known ones may be flagged: train on more images, "
             "and export again"
         )
-    words = f" tells {told.in_words()}" if told is not None else " was not tried by the export"
-    if told is not None and told.ood_above != ood_above:
-        words += f" (tried with --ood-above {told.ood_above:g})"
-    remark = f"is_ood{words}; known images flagged: up to {100 * found.false_alarms:.2g} %"
+    remark = "is_ood was not tried by the export"
+    if capability is not None:
+        remark = f"is_ood detects {capability.in_words()}"
+        if capability.ood_above != ood_above:
+            remark += f" (tried with --ood-above {capability.ood_above:g})"
+    remark += f"; known images flagged: up to {100 * found.false_alarms:.2g} %"
     if found.false_alarms > FEW_IMAGES * allowed:
-        remark += f" ({by})"
+        remark += f" ({images})"
     return found, remark

@@ -114,8 +114,19 @@ class StreamOptions:
 
     @property
     def every(self) -> int | None:
-        """Which latents are decoded: every so many, or none."""
-        return None if self.reconstruct is None else every_from_text(self.reconstruct)
+        """Which latents are decoded: every so many, or none.
+
+        Raises:
+            ConfigError: `reconstruct` is not `every=N`.
+        """
+        if self.reconstruct is None:
+            return None
+        found = re.fullmatch(r"every=([1-9][0-9]{0,8})", self.reconstruct)
+        if found is None:
+            raise ConfigError(
+                f"--reconstruct {self.reconstruct}: write every=N with N from 1, such as every=10"
+            )
+        return int(found[1])
 
     def freeze_after_s(self, *, can_reconnect: bool) -> float:
         """When a still picture is a loss, for a source that can return and for a recording."""
@@ -154,8 +165,7 @@ def check_stream_options(options: StreamOptions) -> None:
         if allowed:
             value = getattr(options, flag[2:].replace("-", "_"))
             raise ConfigError(f"{flag}={value}: take {allowed}")
-    if options.reconstruct is not None:
-        every_from_text(options.reconstruct)
+    _ = options.every  # it raises
 
 
 def _below(value: float | None, least: float, *, strict: bool = False) -> bool:
@@ -163,15 +173,3 @@ def _below(value: float | None, least: float, *, strict: bool = False) -> bool:
     if value is None:
         return False
     return not (value > least if strict else value >= least) or math.isinf(value)
-
-
-def every_from_text(text: str) -> int:
-    """Return N of `every=N`.
-
-    Raises:
-        ConfigError: It reads otherwise.
-    """
-    found = re.fullmatch(r"every=([1-9][0-9]{0,8})", text)
-    if found is None:
-        raise ConfigError(f"--reconstruct {text}: write every=N with N from 1, such as every=10")
-    return int(found[1])

@@ -326,7 +326,7 @@ def _mailbox(mailboxes: Mailboxes, source: FrameSource, options: StreamOptions) 
 
 
 def _expected(sources: Sequence[FrameSource], max_frames: int | None) -> int | None:
-    """Return how many frames will come, where every source knows it or a limit says it."""
+    """Return how many frames will come, where every source knows it or a limit does."""
     frames = [source.expected for source in sources]
     known = [sum(filter(None, frames))] if all(count is not None for count in frames) else []
     return min([*known, *([max_frames] if max_frames else [])], default=None)

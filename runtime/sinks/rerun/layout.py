@@ -26,14 +26,14 @@ class CameraEntity:
         name: What its source is called.
         parts: Entities below `path` that not every run has and this one does: `reconstruction`,
             `mahalanobis`, `reconstruction_error`.
-        said: The last line of its log.
+        status: The last line of its log.
         blank: Whether nothing is shown as live.
     """
 
     path: str
     name: str
     parts: set[str] = field(default_factory=set)
-    said: str = ""
+    status: str = ""
     blank: bool = True
 
 

@@ -115,9 +115,9 @@ class ViewSink(Sink):
         path = camera.path
         if camera.blank:
             camera.blank = False
-            if camera.said:
+            if camera.status:
                 gap = f" after {row.gap_ms / 1000:.1f} s" if row.gap_ms else ""
-                self._say(camera, f"ok again{gap}", "INFO")
+                self._log_status(camera, f"ok again{gap}", "INFO")
             self._log(f"{path}/image/notice", rr.Clear(recursive=True))
         if row.luma is not None:
             self._log(f"{path}/image", rr.Image(row.luma, color_model="L"))
@@ -137,21 +137,21 @@ class ViewSink(Sink):
                 self._plot(f"{path}/{part}/ood", value if row.is_ood else None)
 
     def _blank(self, camera: CameraEntity, row: Row) -> None:
-        """Take down what would look live, and say what is the matter."""
-        said = f"{row.status}: {row.reason or 'no reason known'}"
+        """Take down what would look live, and show the reason."""
+        status = f"{row.status}: {row.reason or 'no reason known'}"
         if not camera.blank:
             for entity in ("image", "reconstruction", "latents", "age_ms", *OOD_SERIES):
                 self._log(f"{camera.path}/{entity}", rr.Clear(recursive=True))
-        if said != camera.said or not camera.blank:
+        if status != camera.status or not camera.blank:
             stale, side = row.status == "stale", self._facts.image_size
-            self._say(camera, said, "WARN" if stale else "ERROR")
+            self._log_status(camera, status, "WARN" if stale else "ERROR")
             path, colour = f"{camera.path}/image/notice", AMBER if stale else RED
             self._log(path, rr.Boxes2D(mins=[[0, 0]], sizes=[[side, side]], colors=colour))
-            self._log(f"{path}/text", _text(said, np.array([0.5, 0.5]) * side, colour))
+            self._log(f"{path}/text", _text(status, np.array([0.5, 0.5]) * side, colour))
         camera.blank = True
 
-    def _say(self, camera: CameraEntity, text: str, level: str) -> None:
-        camera.said = text
+    def _log_status(self, camera: CameraEntity, text: str, level: str) -> None:
+        camera.status = text
         self._log(f"{camera.path}/status", rr.TextLog(f"{camera.name}: {text}", level=level))
 
     def _plot(self, path: str, value: float | None) -> None:

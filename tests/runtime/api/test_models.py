@@ -108,7 +108,7 @@ def test_out_of_distribution_is_what_the_detector_says(
     noise = [np.random.default_rng(n).integers(0, 256, (32, 32), np.uint8) for n in range(4)]
     with bundle.encoder(ood_above=99) as encode:
         found = encode([*known, *noise])
-        assert any("is_ood tells" in note for note in encode.notes)
+        assert any("is_ood detects" in note for note in encode.notes)
     assert found.is_ood is not None
     assert found.is_ood[12:].all()
     for row, image in enumerate([*known, *noise]):

@@ -17,7 +17,7 @@ from motorvae.runtime.core.row import Row
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.stream.encode_loop import Reconstruction
-from motorvae.runtime.stream.options import every_from_text
+from motorvae.runtime.stream.options import StreamOptions, check_stream_options
 
 
 @pytest.fixture
@@ -75,13 +75,13 @@ def test_every_camera_gets_its_share(decoder: Backend) -> None:
 
 @pytest.mark.parametrize(("text", "every"), [("every=1", 1), ("every=250", 250)])
 def test_how_often_is_read_from_every_n(text: str, every: int) -> None:
-    assert every_from_text(text) == every
+    assert StreamOptions(reconstruct=text).every == every
 
 
 @pytest.mark.parametrize("text", ["", "10", "every=", "every=0", "every=-1", "every=1.5", "n=3"])
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--reconstruct .*write every=N .*such as every=10"):
-        every_from_text(text)
+        check_stream_options(StreamOptions(camera=("0",), reconstruct=text))
 
 
 def put_nan_into_decoder(bundle: Path) -> None:

@@ -256,7 +256,7 @@ def test_the_first_line_says_what_foreign_tells_of_this_model(
         stream_main, "--camera", image_folder, "--model", small_bundle, "--output", output
     )
     said = " ".join(done.stderr.split())
-    assert f"; is_ood tells {told.in_words()}; known images flagged: up to" in said
+    assert f"; is_ood detects {told.in_words()}; known images flagged: up to" in said
     assert "(24 held-out images, worth" in said  # so few prove no 1 in 1000
     args = ("--camera", image_folder, "--model", small_bundle, "--output", output)
     done = in_process(stream_main, *args, "--ood-above", "99")
@@ -315,8 +315,8 @@ def test_a_meter_that_tells_nothing_is_off(
     assert done.code == 0
     said = " ".join(done.stderr.split())
     assert (
-        "out-of-distribution detection is off: it tells nothing that the export tried (not: noise,"
-        in said
+        "out-of-distribution detection is off: it detects nothing that the export tried "
+        "(not: noise," in said
     )
     assert all("is_ood" not in row and "appearance" not in row for row in read_rows(output))
 
