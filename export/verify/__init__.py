@@ -1,1 +1,1 @@
-"""Verification: graphs and engines held against a reference, and the limits."""
+"""Verification: graphs and engines compared with a reference, and the limits."""

@@ -41,24 +41,22 @@ def probe_images(held_out: Luma) -> tuple[tuple[str, ...], Luma]:
     side = held_out.shape[1]
     rng = np.random.default_rng(_SEED)
     rows, columns = np.indices((side, side))
-    ramp = np.linspace(0, 255, side).round().astype(np.uint8)
+    ramp = np.linspace(0, 255, side).round()
     first, other = held_out[0], held_out[len(held_out) // 2]
     cells = max(side // _BLOCK, 2)
     soft = rng.integers(0, 256, (cells, cells), np.uint8)
     still = held_out.min(axis=0) == held_out.max(axis=0)
-    found: dict[str, Luma] = {
-        "black": np.zeros((side, side), np.uint8),
-        "white": np.full((side, side), 255, np.uint8),
-        "mid grey": np.full((side, side), 128, np.uint8),
+    found = {
+        "black": np.zeros((side, side)),
+        "white": np.full((side, side), 255),
+        "mid grey": np.full((side, side), 128),
         "white noise": rng.integers(0, 256, (side, side), np.uint8),
-        "black or white noise": rng.integers(0, 2, (side, side), np.uint8) * np.uint8(255),
-        "soft noise": cv2.resize(soft, (side, side), interpolation=cv2.INTER_CUBIC).astype(
-            np.uint8
-        ),
-        "horizontal gradient": np.broadcast_to(ramp, (side, side)).copy(),
-        "vertical gradient": np.broadcast_to(ramp[:, None], (side, side)).copy(),
-        "checkerboard": ((rows // _BLOCK + columns // _BLOCK) % 2 * 255).astype(np.uint8),
-        "stripes": (columns % 2 * 255).astype(np.uint8),
+        "black or white noise": 255 * rng.integers(0, 2, (side, side), np.uint8),
+        "soft noise": cv2.resize(soft, (side, side), interpolation=cv2.INTER_CUBIC),
+        "horizontal gradient": np.broadcast_to(ramp, (side, side)),
+        "vertical gradient": np.broadcast_to(ramp[:, None], (side, side)),
+        "checkerboard": (rows // _BLOCK + columns // _BLOCK) % 2 * 255,
+        "stripes": columns % 2 * 255,
         "inverted": 255 - first,
         "another inverted": 255 - other,
         "shifted": np.roll(first, (side // 2, side // 4), axis=(0, 1)),
@@ -66,14 +64,14 @@ def probe_images(held_out: Luma) -> tuple[tuple[str, ...], Luma]:
         "mirrored": first[:, ::-1],
         "upside down": other[::-1],
         "dark": first // 4,
-        "fog": _of_contrast(first, 0.1),
-        "dense fog": _of_contrast(other, 0.02),
+        "fog": np.rint(128 + 0.1 * (first - 128.0)),
+        "dense fog": np.rint(128 + 0.02 * (other - 128.0)),
         "bright": 255 - (255 - other) // 4,
         "bright object": _with_object(first, still, np.uint8(255)),
         "dark object": _with_object(other, still, np.uint8(0)),
-        "inverted where nothing changes": np.where(still, 255 - first, first).astype(np.uint8),
+        "inverted where nothing changes": np.where(still, 255 - first, first),
     }
-    return tuple(found), np.ascontiguousarray(np.stack(list(found.values())))
+    return tuple(found), np.stack(list(found.values())).astype(np.uint8)
 
 
 def probe_latents(
@@ -104,12 +102,6 @@ def probe_latents(
         mean + away * np.minimum(1, _FURTHEST / np.maximum(distance, 1e-12)),
     ]
     return np.concatenate(parts).astype(np.float32)
-
-
-def _of_contrast(image: Luma, contrast: float) -> Luma:
-    """Return the image with its differences from mid grey made smaller."""
-    faint: Luma = np.rint(128 + contrast * (image.astype(np.float64) - 128)).astype(np.uint8)
-    return faint
 
 
 def _with_object(image: Luma, still: npt.NDArray[np.bool_], value: np.uint8) -> Luma:

@@ -185,7 +185,7 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
     """Return the reference that a bundle carries.
 
     The latents are torch's own. The images decoded from them come from the bundle's float32
-    decoder, which was held against torch's when the bundle was made.
+    decoder, which was compared with torch's when the bundle was made.
 
     Raises:
         BundleError: The bundle does not hold what verification needs.

@@ -39,12 +39,7 @@ _LEAST_LEVELS = 1.0
 
 
 def encoder_reports(
-    engine: Engine,
-    reference: Reference,
-    key: GraphKey,
-    *,
-    sizes: Sequence[int] = BATCH_SIZES,
-    note: str = "",
+    engine: Engine, reference: Reference, key: GraphKey, *, sizes: Sequence[int] = BATCH_SIZES
 ) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32]]:
     """Compare all outputs of an encoder with the reference; return its (N, D) mu as well.
 
@@ -53,7 +48,6 @@ def encoder_reports(
         reference: A part of its images is encoded at each batch size, and all of its probes.
         key: Which encoder; its precision chooses the limits.
         sizes: Images per run, in turn.
-        note: What follows the engine's name.
     """
     limits = LIMITS[key.precision]
     found = run_in_batches(engine, encoder_input(engine, reference.images), *sizes)
@@ -64,12 +58,11 @@ def encoder_reports(
     reports = []
     for output, of_output in metrics.items():
         of_probes, worst = probed.get(output, ([], ""))
-        failed = not all(one.passed for one in of_probes)
-        notes = (*reference.notes, worst) if failed else reference.notes
-        every, name = [*of_output, *of_probes], engine.name
-        reports.append(
-            report_of(output, every, key, reference, engine=name, note=note, notes=notes)
-        )
+        notes = reference.notes
+        if not all(one.passed for one in of_probes):
+            notes += (worst,)
+        every = [*of_output, *of_probes]
+        reports.append(report_of(output, every, key, reference, engine=engine.name, notes=notes))
     return tuple(reports), found["mu"]
 
 
@@ -80,7 +73,6 @@ def decoder_report(
     *,
     encoded: npt.NDArray[np.float32],
     sizes: Sequence[int] = BATCH_SIZES,
-    note: str = "",
 ) -> GraphReport:
     """Compare a decoder's images with the reference's likewise, a few at a time.
 
@@ -115,8 +107,8 @@ def decoder_report(
         if not near.all():
             name = f"{name} beyond {limits.probe_reach:g} spreads"
             metrics.append(psnr_metric(name, errors, None, risk=None))
-    output, name, notes = "reconstruction", engine.name, reference.notes
-    return report_of(output, metrics, key, reference, engine=name, note=note, notes=notes)
+    notes = reference.notes
+    return report_of("reconstruction", metrics, key, reference, engine=engine.name, notes=notes)
 
 
 def advice_on(failed: Sequence[GraphReport], reference: Reference) -> str:
@@ -238,16 +230,15 @@ def report_of(
     reference: Reference,
     *,
     engine: str,
-    note: str = "",
     notes: Sequence[str] = (),
 ) -> GraphReport:
-    """Return a report of one output; `note` follows the engine's name."""
+    """Return the report of one output."""
     if key.precision == "fp16" and "CPUExecutionProvider" in engine:
         engine += ", which may compute FP16 in float32"
     return GraphReport(
         **key.fields,
         output=output,
-        engine=f"{engine}{note}",
+        engine=engine,
         reference=reference.name,
         images=len(reference.images),
         notes=tuple(notes),

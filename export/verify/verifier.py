@@ -1,4 +1,4 @@
-"""Verifier: graphs held against a reference, whatever runs them, in one way for all."""
+"""Verifier: graphs compared with a reference, whatever runs them."""
 
 from __future__ import annotations
 
@@ -83,25 +83,24 @@ class Verifier:
             VerificationError: No encoder of a decoder's precision was verified before it.
             BackendError: The engine failed.
         """
+        is_encoder = key.part == "encoder"
+        encoded = [] if is_encoder else self._encoded_for(key)
         reports: list[GraphReport] = []
-        encoded: list[Floats] = []
-        given = [] if key.part == "encoder" else self._encoded_for(key)
         for turn, sizes in enumerate(self._turns):
-            of_size = f"{note}, batch {sizes[0]}" if self.each else note
-            if key.part == "encoder":
-                found, mu = encoder_reports(engine, self.reference, key, sizes=sizes, note=of_size)
-                reports += found
+            found: Sequence[GraphReport]
+            if is_encoder:
+                found, mu = encoder_reports(engine, self.reference, key, sizes=sizes)
                 encoded.append(mu)
             else:
-                report = decoder_report(
-                    engine, self.reference, key, encoded=given[turn], sizes=sizes, note=of_size
-                )
-                reports.append(report)
-        if encoded:
+                mu = encoded[turn]
+                found = [decoder_report(engine, self.reference, key, encoded=mu, sizes=sizes)]
+            of_size = f", batch {sizes[0]}" if self.each else ""
+            for report in found:
+                name, notes = f"{report.engine}{note}{of_size}", (*report.notes, *self.notes)
+                reports.append(report.model_copy(update={"engine": name, "notes": notes}))
+        if is_encoder:
             self._encoded[key.precision, key.target] = encoded
-        return tuple(
-            report.model_copy(update={"notes": (*report.notes, *self.notes)}) for report in reports
-        )
+        return tuple(reports)
 
     def verify_file(self, key: GraphKey, file: Bundle | GraphFile) -> tuple[GraphReport, ...]:
         """Open a graph on the engine that it is made for and verify it; see `verify`."""
