@@ -22,8 +22,10 @@ from ...core.errors import (
 from ...core.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from ...engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...engines.tensorrt.engine_manifest import engine_manifest_from_json
+from ...engines.tensorrt.find import check_engine, graphs_with_engine, precisions_with_engine
 from ...engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt, title_of
 from ..finding import Finding, not_loading, overwritten
+from .system import text_of
 
 CUDA = "CUDAExecutionProvider"
 
@@ -193,10 +195,6 @@ def _encoder(bundle: Bundle) -> Iterator[Finding]:
 
 def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> Iterator[Finding]:
     """Return for each engine whether it fits this machine, without loading it."""
-    try:
-        from ...engines.tensorrt.find import graphs_with_engine, precisions_with_engine  # noqa: PLC0415  # with numpy
-    except ModuleNotFoundError:
-        return
     found = [
         (package, entry)
         for package in TENSORRT_PACKAGES
@@ -212,8 +210,6 @@ def _engines(bundle: Bundle, gpu: Gpu | NoGpu) -> Iterator[Finding]:
 
 
 def _engine(bundle: Bundle, name: TensorRTName, entry: GraphEntry, gpu: Gpu | NoGpu) -> Finding:
-    from ...engines.tensorrt.find import check_engine  # noqa: PLC0415  # with numpy
-
     variant = "" if entry.variant == "full" else f" {entry.variant}"
     what = f"engine {entry.precision}{variant}"
     try:
@@ -247,12 +243,12 @@ def _export(model: Path) -> str:
 
 
 def _no_gpu(gpu: NoGpu) -> Finding:
-    """Tell a machine without a card from one whose card cannot be reached."""
+    """Distinguish a machine without a card from one whose card cannot be reached."""
     if _KERNEL_MODULE.exists():
         # The kernel has a driver, and this process has no library of it, or no device.
         command = "nvidia-smi; in a container: docker run --gpus all"
     elif any(
-        _text(card / "vendor") == _NVIDIA and _text(card / "class").startswith(_DISPLAY)
+        text_of(card / "vendor") == _NVIDIA and text_of(card / "class").startswith(_DISPLAY)
         for card in Path(_DISPLAY_CARDS).glob("*")
     ):
         command = "sudo ubuntu-drivers install  # on Debian: apt-get install nvidia-driver"
@@ -274,10 +270,3 @@ def _run_relu(provider: str) -> None:
             (result,) = backend.run(np.array([[-1, 0, 2]], np.float32)).values()
     if result.tolist() != [[0, 0, 2]]:
         raise BackendError(f"max(x, 0) of -1, 0, 2 came out as {result.tolist()}")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""

@@ -192,23 +192,15 @@ def memory_finding(available: int, needed: int, *, shared: bool) -> Finding:
 
 def available_bytes() -> int | None:
     """Return the memory that a new process can have here, in a container too, or None."""
-    try:
-        text = _MEMORY.read_text("ascii")
-    except OSError:
-        return None
-    listed = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    listed = re.search(r"^MemAvailable:\s+(\d+) kB", text_of(_MEMORY), re.MULTILINE)
     if listed is None:
         return None
     available = int(listed[1]) << 10
-    try:
-        most = int((_CONTAINER / "memory.max").read_text("ascii"))
-        taken = int((_CONTAINER / "memory.current").read_text("ascii"))
-        cached = re.search(
-            r"^inactive_file (\d+)", (_CONTAINER / "memory.stat").read_text("ascii"), re.MULTILINE
-        )
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
+    most, taken, stat = (text_of(_CONTAINER / f"memory.{n}") for n in ("max", "current", "stat"))
+    if not (most.isdecimal() and taken.isdecimal()):  # no container, or no limit ("max")
         return available
-    return min(available, max(0, most - taken + (int(cached[1]) if cached else 0)))
+    cached = re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
+    return min(available, max(0, int(most) - int(taken) + (int(cached[1]) if cached else 0)))
 
 
 def _working_folder() -> Finding:
@@ -229,10 +221,9 @@ def _cache() -> Finding:
     what, command = "cache folder", "export XDG_CACHE_HOME=$PWD/.cache"
     try:
         folder = cache_dir()
+        check_writable(folder / "probe")
     except RuntimeError:
         return Finding(what, "this user has no home folder", "warn", command)
-    try:
-        check_writable(folder / "probe")
     except OutputError as error:
         found = f"{folder} cannot be written: {_cause(error)}; it only saves time"
         return Finding(what, found, "warn", command)
@@ -251,7 +242,12 @@ def installed_opencv() -> str:
 
 def on_jetson() -> bool:
     """Return whether this is a Jetson, whose GPU shares the computer's memory."""
+    return "nvidia,tegra" in text_of(_DEVICE_TREE)
+
+
+def text_of(path: Path) -> str:
+    """Return what a file of the system holds; nothing where it is not there."""
     try:
-        return b"nvidia,tegra" in _DEVICE_TREE.read_bytes()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        return False
+        return ""
