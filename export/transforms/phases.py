@@ -24,22 +24,22 @@ With stride 2 and padding 1, out[2i] = w[1] x[i] and out[2i + 1] = w[2] x[i] + w
 convolutional layer?").
 """
 _EXPECTED = {
-    "kernel_shape": [3, 3],
-    "strides": [2, 2],
-    "pads": [1, 1, 1, 1],
-    "output_padding": [1, 1],
-    "dilations": [1, 1],
+    "kernel_shape": (3, 3),
+    "strides": (2, 2),
+    "pads": (1, 1, 1, 1),
+    "output_padding": (1, 1),
+    "dilations": (1, 1),
+    "group": 1,
 }
 
 
 class _Layer(NamedTuple):
-    """A convolution of the decoder: what it reads, its constants, and the side of what it gives."""
+    """A convolution of the decoder: what it reads, and its constants."""
 
     name: str
     source: ir.Value
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
-    side: int
 
 
 def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
@@ -65,8 +65,9 @@ def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
     graph = model.graph
     transposed = [node for node in graph if node.op_type == "ConvTranspose"]
     for node in transposed:
-        found = {name: list(node.attributes[name].as_ints()) for name in _EXPECTED}
-        if found != _EXPECTED or node.attributes["group"].as_int() != 1:
+        given = [attribute for attribute in node.attributes.values() if attribute.name in _EXPECTED]
+        found = {attribute.name: attribute.value for attribute in given}
+        if found != _EXPECTED:
             raise _other_form(f"{node.name} has {found}")
     if not transposed:
         raise _other_form("it has no ConvTranspose")
@@ -82,14 +83,12 @@ def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
     image = _only_user(activation, "Conv")
     sigmoid = _only_user(image, "Sigmoid")
     stage, last = _layer_of(node), _layer_of(image)
-    side = stage.side // 2
     wide = _convolution(
         graph,
         stage.source,
         f"{stage.name}.phases",
         weight=_dense_kernel(stage.weight),
         bias=np.tile(stage.bias, 4),
-        side=side,
         pads=(0, 0, 1, 1),
     )
     activation.replace_input_with(0, wide.outputs[0])
@@ -100,7 +99,6 @@ def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
         f"{last.name}.phases",
         weight=_phase_kernel(last.weight),
         bias=np.tile(last.bias, 4),
-        side=side,
         pads=(1, 1, 1, 1),
     )
     # The sigmoid before the shuffle, where OpenVINO would put it and lose the output's name.
@@ -115,7 +113,6 @@ def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:
 
 def _rewrite_as_four(graph: ir.Graph, node: ir.Node) -> None:
     layer = _layer_of(node)
-    side, width = layer.side // 2, layer.weight.shape[1]
     weight = layer.weight.transpose(1, 0, 2, 3)
     phases = [
         _convolution(
@@ -124,18 +121,13 @@ def _rewrite_as_four(graph: ir.Graph, node: ir.Node) -> None:
             f"{layer.name}.phase_{row}{column}",
             weight=weight[:, :, _TAPS[row]][:, :, :, _TAPS[column]],
             bias=layer.bias,
-            side=side,
             pads=(0, 0, row, column),
         )
         for row, column in PHASES
     ]
-    joined = typed_node(
-        "Concat",
-        [phase.outputs[0] for phase in phases],
-        f"{layer.name}.phases",
-        shape=[BATCH, 4 * width, side, side],
-        attributes={"axis": 1},
-    )
+    parts, name = [phase.outputs[0] for phase in phases], f"{layer.name}.phases"
+    shape = _shape(4 * len(layer.bias), layer.source)
+    joined = typed_node("Concat", parts, name, shape=shape, attributes={"axis": 1})
     shuffle = _shuffle(joined.outputs[0], node.outputs[0])
     graph.insert_before(node, [*phases, joined, shuffle])
     ir.convenience.replace_all_uses_with(node.outputs[0], shuffle.outputs[0])
@@ -175,7 +167,6 @@ def _convolution(
     *,
     weight: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
-    side: int,
     pads: Sequence[int],
 ) -> ir.Node:
     inputs = [
@@ -183,7 +174,7 @@ def _convolution(
         constant(graph, f"{output}.weight", weight),
         constant(graph, f"{output}.bias", bias),
     ]
-    shape: list[int | str] = [BATCH, len(weight), side, side]
+    shape = _shape(len(bias), source)
     attributes = {"kernel_shape": weight.shape[2:], "pads": pads}
     return typed_node("Conv", inputs, output, shape=shape, attributes=attributes)
 
@@ -197,13 +188,18 @@ def _shuffle(source: ir.Value, replaced: ir.Value) -> ir.Node:
 
 def _layer_of(node: ir.Node) -> _Layer:
     inputs = [value for value in node.inputs if value is not None]
-    shape = node.outputs[0].shape
-    side = shape[-1] if shape else None
-    if len(inputs) != 3 or not isinstance(side, int):
-        raise _other_form(f"{node.name} has {len(inputs)} inputs and gives {shape}")
+    if len(inputs) != 3:
+        raise _other_form(f"{node.name} has {len(inputs)} inputs")
     source, weight, bias = inputs
     name = str(weight.name).removesuffix(".weight")
-    return _Layer(name, source, array_of(weight), array_of(bias), side)
+    return _Layer(name, source, array_of(weight), array_of(bias))
+
+
+def _shape(channels: int, like: ir.Value) -> ir.Shape:
+    """Return the shape of so many channels of another value's size."""
+    if like.shape is None or len(like.shape) != 4:
+        raise _other_form(f"{like.name} has shape {like.shape}")
+    return ir.Shape([BATCH, channels, *like.shape[2:]])
 
 
 def _only_user(node: ir.Node, op: str) -> ir.Node:

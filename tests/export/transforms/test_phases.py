@@ -70,13 +70,19 @@ def test_transposed_convolutions_are_gone_where_they_should_be(everywhere: bool,
     assert [value.name for value in full] == ["reconstruction"]
 
 
-@pytest.mark.parametrize("problem", ["strides", "activation"])
+@pytest.mark.parametrize("problem", ["strides", "padding", "bias", "activation"])
 def test_decoder_of_another_form_is_refused(problem: str) -> None:
     model = onnx_from_model(model_with_statistics(SPEC), SPEC, "decoder")
     nodes = list(model.graph)
     if problem == "strides":
         node = next(node for node in nodes if node.op_type == "ConvTranspose")
         node.attributes["strides"] = ir.AttrInt64s("strides", [1, 1])
+    elif problem == "padding":
+        node = next(node for node in nodes if node.op_type == "ConvTranspose")
+        del node.attributes["output_padding"]
+    elif problem == "bias":
+        node = [node for node in nodes if node.op_type == "Conv"][-1]
+        node.resize_inputs(2)
     else:
         node = [node for node in nodes if node.op_type == "LeakyRelu"][-1]
         node.op_type = "Relu"
