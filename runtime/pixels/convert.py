@@ -21,11 +21,8 @@ BT601_BGR = np.array([[0.114, 0.587, 0.299]])
 def luma_from_image(image: npt.NDArray[Any]) -> Luma:
     """Return the 8-bit luma of an image: BT.601 weights, full range, alpha over white.
 
-    Args:
-        image: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA; uint8 or uint16.
-
-    Returns:
-        (H, W) uint8. A grey uint8 image is returned as it is, not copied.
+    Takes (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, uint8 or uint16, and returns (H, W)
+    uint8. A grey uint8 image is returned as it is, not copied.
 
     Raises:
         ImageError: Any other shape or dtype.
@@ -52,11 +49,7 @@ def luma_from_image(image: npt.NDArray[Any]) -> Luma:
 
 
 def fitted_luma(luma: Luma, spec: ModelSpec) -> Luma:
-    """Fit (H, W) uint8 luma to the model's square by averaging over areas.
-
-    Returns:
-        (S, S) uint8; `luma` itself where nothing has to change.
-    """
+    """Fit (H, W) luma to the model's square, (S, S), by averaging over areas; copies if it must."""
     if luma.shape == (spec.image_size, spec.image_size):
         return luma
     return levels_from_averages(fitted_plane(luma, spec, luma.shape))
@@ -73,10 +66,7 @@ def input_from_luma(
 
 
 def write_input(luma: Luma, out: npt.NDArray[Any]) -> None:
-    """Write fitted luma, (S, S) uint8, into an encoder's input buffer of that shape.
-
-    It stays uint8 for a graph that scales it itself; a float32 buffer gets [0, 1].
-    """
+    """Write fitted luma into an encoder's input of its shape: uint8, or float32 in [0, 1]."""
     if out.dtype == np.uint8:
         np.copyto(out, luma)
     else:

@@ -38,16 +38,12 @@ def grey_from_jpeg(
 ) -> Luma | None:
     """Decode a JPEG's luma at the smallest scale that keeps the model's input exact.
 
-    Args:
-        data: One JPEG. Where it has no Huffman tables, as in AVI files, the standard ones are
-            meant.
-        spec: Gives the side S and the fit.
-        shape: The height and width that it must have, if any.
+    Where it has no Huffman tables, as in AVI files, the standard ones are meant.
 
     Returns:
         (H / n, W / n) uint8, such that cropping or padding it cuts no pixel in parts; None where
-        this is better left to FFmpeg: another shape, rare kinds of JPEG, or a flaw that is damage
-        in one camera and habit in the next.
+        this is better left to FFmpeg: another height and width than `shape`, rare kinds of JPEG, or
+        a flaw that is damage in one camera and habit in the next.
 
     Raises:
         ImageError: The picture is damaged.

@@ -32,16 +32,10 @@ class DeviceSource(OpenCVSource):
     them directly; a JPEG's decoding then counts as conversion, not as capture.
 
     Its clock is the driver's where that stamps frames on the monotonic clock, as those of USB
-    cameras do, and this host's right after the grab otherwise.
+    cameras do, and this host's right after the grab otherwise. The time-out of the first camera of
+    a process holds for all of them, in whole seconds: OpenCV reads it once.
 
-    The time-out of the first camera of a process holds for all of them, in whole seconds: OpenCV
-    reads it once.
-
-    Args:
-        spec: Gives the index of the camera, or the path of its device file.
-        request: What is asked of it.
-        api: An OpenCV capture API; by default V4L2 on Linux and OpenCV's own choice elsewhere.
-        links: Where stable names are looked for.
+    `api` is OpenCV's capture API; by default V4L2 on Linux and OpenCV's own choice elsewhere.
     """
 
     def __init__(

@@ -8,9 +8,6 @@ from typing import NamedTuple
 
 from .sketch import FULLY_ROUND, Point, Sketch, VehicleFactors
 
-Paint = Callable[[float], float]
-"""The paint's luma as a function of light: -1 black, 0 the shade itself, 1 white."""
-
 GLASS, SCREEN, LAMP, PLASTIC, UNDERSIDE = 0.13, 0.19, 0.96, 0.20, 0.10
 _GLINT = 0.33
 _TYRE, _ARCH, _RIM, _HUB = 0.13, 0.07, 0.74, 0.88
@@ -32,32 +29,28 @@ class _Body(NamedTuple):
 
     width: float
     axles: tuple[float, float]
-    add_parts: Callable[[Sketch, float, Paint], None]
+    add_parts: Callable[[Sketch, float], None]
     sill: float = 1.0
     lift: float = 0.0
 
 
 def sketch_from_factors(factors: VehicleFactors) -> Sketch:
     """Return a vehicle's sketch, in the order in which its parts hide one another."""
-    body, wheel, shade = _BODIES[factors.body], factors.wheel, factors.shade
+    body, wheel = _BODIES[factors.body], factors.wheel
     s = Sketch(factors, body.width)
     sill = _GROUND_CLEARANCE * wheel / factors.height * body.sill + body.lift
     for u in body.axles:
         s.disc((u, wheel), wheel, UNDERSIDE, depth=1.0)
     floor = _box(0.08, 0.5 * wheel / factors.height, 0.92, 1.2 * wheel / factors.height)
     s.shape(floor, UNDERSIDE, depth=0.5)
-    body.add_parts(
-        s,
-        sill,
-        lambda light: shade + light * (1 - shade) if light > 0 else shade * (1 + light),
-    )
+    body.add_parts(s, sill)
     for u in body.axles:
         _near_wheel(s, u, sill)
     return s
 
 
-def _car(s: Sketch, sill: float, paint: Paint) -> None:
-    f = s.factors
+def _car(s: Sketch, sill: float) -> None:
+    f, paint = s.factors, s.paint
     screen = 0.765 - 0.09 * f.nose
     roof_front = screen - 0.145
     roof_rear = 0.30 - 0.17 * f.cabin
@@ -80,14 +73,14 @@ def _car(s: Sketch, sill: float, paint: Paint) -> None:
         ],
         f.shade,
     )
-    _lower_body(s, sill, paint, belt=0.50)
+    _lower_body(s, sill, belt=0.50)
     pillar = roof_front - 0.48 * (roof_front - roof_rear)
     rear = [(boot + 0.055, boot_v + 0.015), (roof_rear + 0.022, 0.925)]
     front = [(roof_front - 0.012, 0.925), (screen - 0.045, bonnet_v + 0.025)]
     _panes(s, [*rear, *front], (pillar,), radius=0.012)
     rear_door = max(boot + 0.05, roof_rear - 0.03, 0.27)
     _seams(s, (screen - 0.035, pillar, rear_door), 0.64, sill + 0.06, paint(-0.4))
-    _handles(s, (pillar - 0.055, pillar + 0.03), 0.56, paint)
+    _handles(s, (pillar - 0.055, pillar + 0.03), 0.56)
     _mirror(s, screen - 0.06, 0.665, paint(-0.3))
     s.shape([(0.915, 0.535), (0.945, 0.50), (0.99, 0.40), (0.945, 0.42)], LAMP, radius=0.008)
     tail_light = [(0.004, 0.59), (0.07, 0.585), (0.055, 0.49), (0.003, 0.48)]
@@ -95,8 +88,8 @@ def _car(s: Sketch, sill: float, paint: Paint) -> None:
     _bumpers(s, sill, top=0.31)
 
 
-def _van(s: Sketch, sill: float, paint: Paint) -> None:
-    f = s.factors
+def _van(s: Sketch, sill: float) -> None:
+    f, paint = s.factors, s.paint
     screen = 0.90 - 0.10 * f.nose
     roof_front = screen - 0.115
     cab = roof_front - 0.085
@@ -115,7 +108,7 @@ def _van(s: Sketch, sill: float, paint: Paint) -> None:
         ],
         f.shade,
     )
-    _lower_body(s, sill, paint, belt=0.40)
+    _lower_body(s, sill, belt=0.40)
     front = [(roof_front - 0.012, 0.90), (screen - 0.04, 0.585)]
     _panes(s, [(cab, 0.585), (cab + 0.005, 0.90), *front], radius=0.014)
     # The longer the cab, the more of the side behind it is glazed.
@@ -124,15 +117,15 @@ def _van(s: Sketch, sill: float, paint: Paint) -> None:
     _seams(s, (screen - 0.03,), 0.57, sill + 0.05, paint(-0.35))
     s.line((0.03, 0.50), (cab - 0.30, 0.50), paint(-0.3))
     s.line((0.05, 0.54), (cab - 0.03, 0.54), paint(-0.3))
-    _handles(s, (cab - 0.065, cab + 0.02), 0.50, paint)
+    _handles(s, (cab - 0.065, cab + 0.02), 0.50)
     _mirror(s, screen - 0.055, 0.60, PLASTIC)
     s.shape([(0.93, 0.47), (0.965, 0.45), (0.992, 0.35), (0.94, 0.37)], LAMP, radius=0.008)
     s.shape([(0.004, 0.58), (0.025, 0.58), (0.025, 0.40), (0.002, 0.40)], paint(TAIL_LIGHT))
     _bumpers(s, sill, top=0.225)
 
 
-def _pickup(s: Sketch, sill: float, paint: Paint) -> None:
-    f = s.factors
+def _pickup(s: Sketch, sill: float) -> None:
+    f, paint = s.factors, s.paint
     screen = 0.745 - 0.07 * f.nose
     roof_front = screen - 0.10
     cab = screen - 0.245 - 0.135 * f.cabin
@@ -154,7 +147,7 @@ def _pickup(s: Sketch, sill: float, paint: Paint) -> None:
         ],
         f.shade,
     )
-    _lower_body(s, sill, paint, belt=0.46)
+    _lower_body(s, sill, belt=0.46)
     pillar = screen - 0.215
     rear = [(cab + 0.022, 0.645), (roof_rear + 0.022, 0.925)]
     front = [(roof_front - 0.012, 0.925), (screen - 0.04, 0.645)]
@@ -163,15 +156,15 @@ def _pickup(s: Sketch, sill: float, paint: Paint) -> None:
     s.line((cab - 0.004, rail), (cab - 0.004, sill + 0.02), paint(-0.6), width=0.006)
     s.line((0.008, rail - 0.02), (cab - 0.008, rail - 0.02), paint(-0.5), width=0.006)
     _seams(s, (0.03,), rail - 0.03, sill + 0.06, paint(-0.4))
-    _handles(s, (pillar + 0.028,), 0.555, paint)
+    _handles(s, (pillar + 0.028,), 0.555)
     _mirror(s, screen - 0.055, 0.655, PLASTIC)
     s.shape([(0.945, 0.545), (0.972, 0.53), (0.992, 0.44), (0.95, 0.44)], LAMP, radius=0.006)
     s.shape([(0.006, 0.54), (0.026, 0.54), (0.026, 0.40), (0.006, 0.40)], paint(TAIL_LIGHT))
     _bumpers(s, sill, top=0.31)
 
 
-def _bus(s: Sketch, sill: float, paint: Paint) -> None:
-    f = s.factors
+def _bus(s: Sketch, sill: float) -> None:
+    f, paint = s.factors, s.paint
     lean = 0.012 + 0.045 * f.nose
     bottom, top = 0.56 - 0.14 * f.cabin, 0.86
     s.hull(
@@ -186,7 +179,7 @@ def _bus(s: Sketch, sill: float, paint: Paint) -> None:
         ],
         f.shade,
     )
-    _lower_body(s, sill, paint, belt=bottom - 0.10)
+    _lower_body(s, sill, belt=bottom - 0.10)
     pillars = [0.025 + 0.8 * pane / 6 for pane in range(1, 6)]
     _panes(s, _box(0.025, bottom, 0.825, top), pillars, radius=0.009)
     drivers_window = [(0.945, bottom), (0.945, top), (0.985 - lean, top), (0.988, bottom)]
@@ -233,11 +226,11 @@ def _near_wheel(s: Sketch, u: float, sill: float) -> None:
     s.disc((u, wheel), _HUB_RADIUS * wheel, _HUB)
 
 
-def _lower_body(s: Sketch, sill: float, paint: Paint, belt: float) -> None:
+def _lower_body(s: Sketch, sill: float, belt: float) -> None:
     """Darken the side below the belt (v), which turns away from the sky; light marks the fold."""
     below = [(0.008, sill + 0.01), (0.006, belt), (0.985, belt - 0.03), (0.99, sill + 0.01)]
-    s.shape(below, paint(-0.14), radius=0.012)
-    s.line((0.02, belt), (0.96, belt - 0.025), paint(0.35))
+    s.shape(below, s.paint(-0.14), radius=0.012)
+    s.line((0.02, belt), (0.96, belt - 0.025), s.paint(0.35))
 
 
 def _bumpers(s: Sketch, sill: float, top: float) -> None:
@@ -273,9 +266,9 @@ def _seams(s: Sketch, places: Sequence[float], top: float, bottom: float, luma: 
         s.line((u, top), (u, bottom), luma)
 
 
-def _handles(s: Sketch, places: Sequence[float], v: float, paint: Paint) -> None:
+def _handles(s: Sketch, places: Sequence[float], v: float) -> None:
     for u in places:
-        s.line((u, v), (u + 0.028, v), paint(-0.55), width=0.005)
+        s.line((u, v), (u + 0.028, v), s.paint(-0.55), width=0.005)
 
 
 def _mirror(s: Sketch, u: float, v: float, luma: float) -> None:

@@ -75,11 +75,7 @@ class Sketch:
 
     Places are given as (u, v): u from 0 at the rear to 1 at the front, v from 0 on the ground to
     1 at the roof. Other lengths are in image sides. Lumas go from 0 black to 1 white, depths from
-    0 on the near side to 1 on the far side.
-
-    Args:
-        factors: Where it stands, and its length and height.
-        width: Distance from the near side to the far side.
+    0 on the near side to 1 on the far side, which is `width` away.
     """
 
     def __init__(self, factors: VehicleFactors, width: float) -> None:
@@ -90,6 +86,11 @@ class Sketch:
         self._depths: list[float] = []
         self._hull = -1
         self._skins: list[float] = []
+
+    def paint(self, light: float) -> float:
+        """Return the paint's luma in a light of -1 black, 0 the shade itself, to 1 white."""
+        shade = self.factors.shade
+        return shade + light * (1 - shade) if light > 0 else shade * (1 + light)
 
     def shape(
         self, corners: Sequence[Point], luma: float, *, radius: float = 0.0, depth: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import select
@@ -40,30 +41,23 @@ _FOURCC = {
 }
 
 
-class PipeReader(Closing):
+class PipeReader(io.FileIO):
     """The reading end of a named pipe, with a limit on every wait, for which FFmpeg has none.
 
     It opens at once, also while nobody writes; the first read waits for a writer.
     """
 
     def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
         self._timeout_s = timeout_s
-        self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         """Return what is there; nothing once all writers have gone; TimeoutError after silence."""
-        if self._descriptor is None:
+        if self.closed:
             return b""
-        ready, _, _ = select.select([self._descriptor], [], [], self._timeout_s)
-        if not ready:
+        if not select.select([self], [], [], self._timeout_s)[0]:
             raise TimeoutError(f"nothing came for {self._timeout_s:g} s")
-        return os.read(self._descriptor, size)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        return super().read(size) or b""
 
 
 class Connection(Closing):
