@@ -16,7 +16,7 @@ BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
 """Decoding at 1/n averages blocks of n by n pixels, which may lie across the edges of the pixels
 averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""
 _DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
-"""What libjpeg-turbo says of damage only; the rest of what it says may be an encoder's habit."""
+"""Words of libjpeg-turbo for damage; its other warnings may be about an encoder's habit."""
 _LIMITED_RANGE = b"CS=ITU601"
 """A comment with which FFmpeg marks JPEGs of levels 16 to 235."""
 _NO_CODE = b"\xff\x00" * 5

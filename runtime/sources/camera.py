@@ -114,7 +114,7 @@ class DeviceSource(OpenCVSource):
 def _ask(capture: cv2.VideoCapture, mode: Mode) -> None:
     """Set a mode: the format first, since it decides which sizes there are, and sizes which rates.
 
-    It is read back later; what `set` returns says little.
+    It is read back later; what `set` returns means little.
     """
     if mode.fourcc:
         letters = mode.fourcc.upper().ljust(4)[:4].encode("ascii", "replace")

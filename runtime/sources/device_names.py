@@ -34,16 +34,15 @@ def stable_path(device: Path, links: Path = LINKS) -> Path | None:
     return next((link for link in found if link.resolve() == target), None)
 
 
-def cameras(
-    nodes: Path = Path("/sys/class/video4linux"), devices: Path = Path("/dev"), links: Path = LINKS
-) -> list[Camera]:
+def cameras(root: Path = Path("/")) -> list[Camera]:
     """Return the video devices that the kernel lists, by their numbers; Linux only, else empty."""
+    nodes = (root / "sys/class/video4linux").glob("video*")
     found = []
-    for node in sorted(nodes.glob("video*"), key=lambda node: (len(node.name), node.name)):
+    for node in sorted(nodes, key=lambda node: (len(node.name), node.name)):
         try:
             label = (node / "name").read_text(encoding="utf-8").strip()
         except OSError:
             label = "name unknown"
-        path = devices / node.name
-        found.append(Camera(path, label, stable_path(path, links)))
+        path = root / "dev" / node.name
+        found.append(Camera(path, label, stable_path(path, root / "dev/v4l")))
     return found

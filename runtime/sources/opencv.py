@@ -33,10 +33,8 @@ class OpenCVSource(FrameSource):
     """Frames of a camera, stamped between the grab and the decoding.
 
     A frame that lay in a queue came after the one before it was taken, and that is the time it
-    gets, unless its driver knows better: older than it is at worst, never younger.
-
-    Attributes:
-        mode: What was read back after opening.
+    gets, unless its driver knows better: older than it is at worst, never younger. `mode` is what
+    was read back after opening.
     """
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest, *, advice: str) -> None:

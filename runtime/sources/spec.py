@@ -64,7 +64,7 @@ class SourceSpec:
 
     @property
     def is_recording(self) -> bool | None:
-        """Whether frames wait until they are read; None where only a connection can tell."""
+        """Whether frames wait until they are read; None where only a connection can show it."""
         if self.kind == "url":
             return self.has_end
         if self.kind == "synthetic":
@@ -90,12 +90,10 @@ class SourceSpec:
     def parse(cls, text: str, *, realtime: bool = False, fps: float | None = None) -> SourceSpec:
         """Find out what a text names; looks at the file system, and opens nothing.
 
-        Args:
-            text: A device index such as `0`, a device path, a video file, a named pipe, an image
-                file, a folder of images, a pattern such as `photos/*.jpg`, a URL, `csi://0`,
-                `gst:` and a pipeline, or `synthetic`, with `?key=value&...` to change it.
-            realtime: Play a recording by the clock.
-            fps: The rate of a synthetic camera whose text names none.
+        It is a device index such as `0`, a device path, a video file, a named pipe, an image file,
+        a folder of images, a pattern such as `photos/*.jpg`, a URL, `csi://0`, `gst:` and a
+        pipeline, or `synthetic`, with `?key=value&...` to change it; `fps` is the rate of a
+        synthetic camera whose text names none, and `realtime` plays a recording by the clock.
 
         Raises:
             ConfigError: A setting in the text is not allowed.

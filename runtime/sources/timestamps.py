@@ -84,7 +84,7 @@ class StreamClock:
         elif self._lying_since_ns is None:
             self._lying_since_ns = asked_ns
         if self._lying_since_ns is not None:
-            # The camera's own stamps may tell more than that a packet lay there.
+            # The camera's own stamps may show more than that a packet lay there.
             joined = self._joined or now_ns - self._lying_since_ns > LONGEST_RUN_NS
             if not (self._own_stamps and joined):
                 self._lag_ns(now_ns, stamp_s)

@@ -17,7 +17,7 @@ class BitstreamValidator:
     """Looks at each packet of a video, in decoding order, before it is decoded.
 
     From a JPEG that lacks its scan FFmpeg makes a picture of what its memory last held, and where
-    an H.264 frame is missing it predicts from a copy of another one; it says neither.
+    an H.264 frame is missing it predicts from a copy of another one; it reports neither.
     Of other codecs nothing is known. `extradata` is what the container holds about the codec.
     """
 
@@ -32,10 +32,8 @@ class BitstreamValidator:
             self._length_size = (extradata[4] & 3) + 1
             size = int.from_bytes(extradata[6:8], "big")
             self._read_sps(extradata[8 : 8 + size])
-            return
-        for unit in _units(extradata, 0):
-            if unit[0] & 31 == _SPS:
-                self._read_sps(unit)
+        else:
+            self.flaw(extradata)  # reads the parameters in it
 
     def flaw(self, packet: bytes) -> str | None:
         """Say what is wrong with a packet, or None."""

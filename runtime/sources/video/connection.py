@@ -24,7 +24,7 @@ FAILURES = (av.error.FFmpegError, OSError, ValueError)
 """What PyAV raises while it opens, reads and decodes."""
 # FFmpeg renders these as video, and takes any .txt file for one.
 _TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
-# Containers whose header says how long the recording is; others only let FFmpeg guess.
+# Containers whose header holds how long the recording is; of others FFmpeg only guesses it.
 _SAY_DURATION = {"matroska,webm", "flv"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
 _RTSP = {"rtsp_transport": "tcp", "fpsprobesize": "0"}
@@ -61,7 +61,7 @@ class PipeReader(io.FileIO):
 
 
 class Connection(Closing):
-    """An opened container, its first video stream that moves, and how that is said to deliver.
+    """An opened container, its first video stream that moves, and the mode that it announces.
 
     Args:
         spec: Gives the path or the URL.
@@ -148,7 +148,7 @@ class Connection(Closing):
             self._pipe.close()
 
     def _announced_s(self) -> float | None:
-        """Return where the header says that the video ends; other streams may be longer."""
+        """Return where the video ends by its header; other streams may be longer."""
         clock = self.stream.metadata.get("DURATION", "").split(":")
         try:
             hours, minutes, seconds = (float(part) for part in clock)

@@ -28,8 +28,8 @@ class Arrival(NamedTuple):
 class PacketLog:
     """Remembers packets until their frames come out, which may be in another order.
 
-    A codec that predicts frames from others carries damage on until the next key packet, and
-    decoders do not say so.
+    A codec that predicts frames from others carries damage on until the next key packet, which
+    decoders do not report.
     """
 
     def __init__(self, *, intra_only: bool) -> None:

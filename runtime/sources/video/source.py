@@ -144,20 +144,21 @@ class VideoSource(FrameSource):
     ) -> Iterator[Frame | Gap]:
         """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
         log = self._log
-        arrival = None if packet is None else log.arrived(packet, came_ns)
+        if packet is None:
+            latest = Arrival(log.count, 0, None, time.time_ns(), came_ns)
+        else:
+            latest = log.arrived(packet, came_ns)
         decoded: Sequence[VideoFrame] = ()
         try:
             decoded = self._decode(packet)
         except ImageError as error:
-            if arrival is not None:
-                log.lose(arrival, error.clause())
+            if packet is not None:
+                log.lose(latest, error.clause())
         for frame in decoded:
             if frame.pts in log.missing:
                 continue
             yield from self._gaps_before(-math.inf if frame.pts is None else frame.pts)
-            origin = log.origin(frame.pts) or arrival
-            if origin is None:
-                origin = Arrival(log.count, 0, frame.pts, time.time_ns(), came_ns)
+            origin = log.origin(frame.pts) or latest
             if frame.is_corrupt and origin.number not in log.damaged:
                 log.damaged.add(origin.number)
                 yield from self._gap("frame is damaged", origin.captured_ns)
@@ -192,14 +193,11 @@ class VideoSource(FrameSource):
     def _whole(self, frame: VideoFrame, origin: Arrival) -> Frame:
         self._index += 1
         self._joined = True
-        decoded_ns = time.monotonic_ns()
-        spec = self._request.spec
+        decoded_ns, spec = time.monotonic_ns(), self._request.spec
         image = luma_from_video_frame(frame, spec) if spec else bgr_from_video_frame(frame)
         done_ns = time.monotonic_ns()
-        if spec is None:
-            decoded_ns = done_ns
-        base = self._stream.time_base  # a frame that was flushed does not know it
-        media_s = None
+        convert_ns = done_ns - decoded_ns if spec else 0
+        media_s, base = None, self._stream.time_base  # a frame that was flushed does not know it
         if base and frame.pts is not None and not self.live:
             media_s = float(frame.pts * base)
         return Frame(
@@ -207,10 +205,10 @@ class VideoSource(FrameSource):
             index=self._index - 1,
             captured_ns=origin.captured_ns,
             grabbed_ns=origin.grabbed_ns,
-            capture_ns=decoded_ns - origin.grabbed_ns,
+            capture_ns=done_ns - origin.grabbed_ns - convert_ns,
             media_s=media_s,
             clock="packet",
-            convert_ns=done_ns - decoded_ns,
+            convert_ns=convert_ns,
         )
 
     def _gaps_before(self, order: float) -> Iterator[Gap]:

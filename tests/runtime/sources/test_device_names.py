@@ -10,11 +10,11 @@ from motorvae.runtime.sources.device_names import Camera, cameras, stable_path
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """What udev makes of cameras, one of which has no serial number."""
-    for folder in ("dev", "by-id", "by-path", "sys"):
-        (tmp_path / folder).mkdir()
+    for folder in ("dev/v4l/by-id", "dev/v4l/by-path", "sys/class/video4linux"):
+        (tmp_path / folder).mkdir(parents=True)
     for number, label in ((0, "Front\n"), (1, "Front\n"), (2, None), (10, "Rear\n")):
         (tmp_path / "dev" / f"video{number}").touch()
-        node = tmp_path / "sys" / f"video{number}"
+        node = tmp_path / "sys/class/video4linux" / f"video{number}"
         node.mkdir()
         if label:
             (node / "name").write_text(label)
@@ -24,7 +24,7 @@ def tree(tmp_path: Path) -> Path:
         ("by-path/pci-0-usb-0:1:1.0-video-index0", 0),
         ("by-path/pci-0-usb-0:2:1.0-video-index0", 10),
     ):
-        (tmp_path / link).symlink_to(f"../dev/video{number}")
+        (tmp_path / "dev/v4l" / link).symlink_to(f"../../video{number}")
     return tmp_path
 
 
@@ -37,16 +37,17 @@ def tree(tmp_path: Path) -> Path:
     ],
 )
 def test_the_name_by_id_is_preferred_to_the_one_by_path(tree: Path, number: int, link: str) -> None:
-    assert stable_path(tree / "dev" / f"video{number}", tree) == tree / link
+    links = tree / "dev/v4l"
+    assert stable_path(tree / "dev" / f"video{number}", links) == links / link
 
 
 def test_a_camera_without_links_has_no_stable_name(tree: Path) -> None:
-    assert stable_path(tree / "dev/video2", tree) is None
+    assert stable_path(tree / "dev/video2", tree / "dev/v4l") is None
     assert stable_path(tree / "dev/video0", tree / "nowhere") is None
 
 
 def test_the_cameras_of_this_machine_are_listed_in_the_order_of_their_numbers(tree: Path) -> None:
-    found = cameras(tree / "sys", tree / "dev", tree)
+    found = cameras(tree)
     assert [(camera.path.name, camera.label) for camera in found] == [
         ("video0", "Front"),
         ("video1", "Front"),
