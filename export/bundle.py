@@ -78,11 +78,7 @@ Tell = Callable[[str], None]
 
 
 def check_replaceable(output: Path) -> None:
-    """Refuse to replace anything but a bundle with nothing else in it.
-
-    Raises:
-        OutputError: Something there is not ours, or `output` cannot be written.
-    """
+    """Refuse, with an OutputError, to replace anything but a bundle with nothing else in it."""
     if output.exists():
         try:
             manifest = orjson.loads((output / MANIFEST).read_bytes())
@@ -137,7 +133,7 @@ def write_bundle(
         tell: Called with what is being done.
 
     Returns:
-        Which INT8 graphs did not pass; the bundle is there without them.
+        The INT8 graphs that did not pass; the bundle is there without them.
 
     Raises:
         VerificationError: Another graph drifted past its limit; no bundle is written.
@@ -145,12 +141,13 @@ def write_bundle(
         MotorVAEError: Calibration images cannot be had, or bf16 not be computed.
     """
     check_replaceable(output)
-    images = reference.images if held_out is None else held_out
+    int8 = int8 or Int8Request()
+    held_out = reference.images if held_out is None else held_out
+    calibration = _calibration(precisions, int8, held_out, spec)
     with replaced_folder(output) as folder:
         writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference, tell)
         writer.add_fp32(graphs)
-        calibration = _calibration(precisions, int8 or Int8Request(), images, spec)
-        searched = writer.add(precisions, int8 or Int8Request(), calibration)
+        searched = writer.add(precisions, int8, calibration)
         shutil.copyfile(statistics, folder / STATISTICS)
         tell("what out-of-distribution detection can recognise")
         ood = ood_capability(
@@ -174,20 +171,11 @@ def add_to_bundle(
 ) -> tuple[Searched, ...]:
     """Add precisions that a bundle lacks, from its float32 graphs; needs no torch.
 
-    Args:
-        bundle: What is added to; it is replaced in one step, where there is something to add.
-        precisions: What it lacks.
-        on_reports: As of `write_bundle`, with the new graphs only.
-        int8: As of `write_bundle`; only engines for which the bundle has no INT8 graphs.
-        tell: As of `write_bundle`.
-
-    Returns:
-        Which INT8 graphs did not pass.
+    It is replaced in one step, and stays as it was where nothing is added or a graph drifted. All
+    else is as of `write_bundle`; `on_reports` gets the new graphs only.
 
     Raises:
-        VerificationError: Another graph drifted past its limit; the bundle stays as it was.
         BundleError: The bundle does not hold what verification needs.
-        MotorVAEError: As of `write_bundle`.
     """
     reference = reference_from_bundle(bundle)
     int8 = int8 or Int8Request()
@@ -224,14 +212,10 @@ def _with_refused(writer: BundleWriter, searched: Sequence[Searched]) -> list[Gr
 
 
 class BundleWriter:
-    """Collects graphs in a folder that is not yet in its place: written, verified and listed.
-
-    Args:
-        files: The graphs in the temporary folder.
-        reference: What every graph is compared with.
-        tell: Called with what is being done.
+    """Writes, verifies and lists graphs in a folder that is not yet in its place.
 
     Attributes:
+        files: The graphs in the folder.
         reports: The verifier's, of all graphs that the manifest is to list.
     """
 
@@ -262,15 +246,7 @@ class BundleWriter:
         int8: Int8Request,
         calibration: CalibrationImages | tuple[Searched, ...],
     ) -> tuple[Searched, ...]:
-        """Add precisions to the float32 graphs in the folder; what may be refused comes first.
-
-        Args:
-            precisions: Which.
-            int8: How INT8 graphs are made.
-            calibration: The images for that, or what is left out as there are too few.
-
-        Returns:
-            The searches for INT8 graphs.
+        """Add precisions to the float32 graphs in the folder; return the searches for INT8 graphs.
 
         Raises:
             MissingDependencyError: OpenVINO, which computes bf16, is not installed.
@@ -290,10 +266,9 @@ class BundleWriter:
         searched = search.graphs_for(int8.targets)
         for found in searched:
             if found.passed:
-                best, facts = found.trials[-1], {"calibration": found.calibration}
-                entries = (self.files.entry(key, best.model) for key in found.keys)
-                self._graphs += [entry.model_copy(update=facts) for entry in entries]
-                self.reports += best.reports
+                model, facts = found.trials[-1].model, {"calibration": found.calibration}
+                self._graphs += [self.files.entry(key, model, **facts) for key in found.keys]
+                self.reports += found.trials[-1].reports
         return searched
 
     def add_fp16(self) -> None:
@@ -336,9 +311,9 @@ class BundleWriter:
 
         Args:
             others: Names of the further files of the bundle.
-            earlier: The manifest of the bundle that this one adds to.
-            remarks: See `Manifest`; those of the earlier bundle stay.
-            ood: What out-of-distribution detection can recognise, where no earlier one says so.
+            earlier: The manifest of the bundle that this one adds to; its parts stay.
+            remarks: See `Manifest`.
+            ood: See `Manifest`.
 
         Raises:
             VerificationError: A graph drifted past its limit; nothing may be kept.
@@ -376,8 +351,8 @@ class BundleWriter:
         self.reports += self._verifier.verify_file(key, file)
         if key.precision == "fp32":
             self.reports += self._openvino_reports(key, file)
-        entry = self.files.entry(key, model)
-        self._graphs.append(entry.model_copy(update={"subnormal_weights": subnormal_weights}))
+        entry = self.files.entry(key, model, subnormal_weights=subnormal_weights)
+        self._graphs.append(entry)
 
     def _openvino_reports(self, key: GraphKey, file: GraphFile) -> tuple[GraphReport, ...]:
         """Verify a float32 graph in OpenVINO too, where it is installed: it may run there.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -18,13 +19,7 @@ from .transforms.fp16 import check_precision
 
 
 class GraphFolder:
-    """Graph files of one model, by their names in a bundle.
-
-    Args:
-        folder: Where they lie.
-        spec: Sizes of the model.
-        weights_sha256: Identity of the weights, written into each graph.
-    """
+    """Graph files of one model, by their names in a bundle."""
 
     def __init__(self, folder: Path, spec: ModelSpec, weights_sha256: str) -> None:
         self.folder, self.spec, self.weights_sha256 = folder, spec, weights_sha256
@@ -40,10 +35,11 @@ class GraphFolder:
     def save(self, key: GraphKey, model: ir.Model, excluded: Sequence[str] = ()) -> GraphFile:
         """Write a graph, having made sure that it is one and is of its precision.
 
+        Into it is written what it is, and nothing of when or where it was made: bytes repeat.
+
         Args:
             key: Which.
-            model: The graph. Into it is written what it is, and nothing of when or where it was
-                made: bytes repeat.
+            model: The graph.
             excluded: Layers of an INT8 graph that stay in float32.
 
         Raises:
@@ -76,9 +72,10 @@ class GraphFolder:
         yield GraphFile(path, self.spec)
         path.unlink()
 
-    def entry(self, key: GraphKey, model: ir.Model) -> GraphEntry:
-        """Return a graph's entry for the manifest."""
+    def entry(self, key: GraphKey, model: ir.Model, **facts: Any) -> GraphEntry:
+        """Return a graph's entry for the manifest, with further facts."""
         return GraphEntry(
+            **facts,
             **FileEntry.of(self.file(key).path).model_dump(),
             **key.fields,
             opset=model.opset_imports[""],

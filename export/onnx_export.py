@@ -21,16 +21,10 @@ OPSET = 20
 
 
 def onnx_from_model(model: MotorVAE, spec: ModelSpec, part: Part) -> ir.Model:
-    """Export one half of the model.
+    """Export one half of a model that is in evaluation mode.
 
     Batch norm is folded into the convolutions, the batch axis is free, and nothing random is
-    inside. What the exporter notes about this machine (source paths, its own rewrites) is
-    removed.
-
-    Args:
-        model: In evaluation mode.
-        spec: Its sizes; the sample input and the names come from them.
-        part: Which half.
+    inside. What the exporter notes about this machine (source paths, its own rewrites) is removed.
     """
     half = model.encoder if part == "encoder" else model.decoder
     key = GraphKey(part)

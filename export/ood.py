@@ -61,8 +61,7 @@ def ood_capability(
         images: (N, S, S) uint8, held-out ones; those at even distances are taken.
 
     Returns:
-        What was found at the default limit; None where a run of an earlier motorVAE left too
-        few statistics to judge at all.
+        The findings at the default limit; None where the run left too few statistics to judge.
     """
     if missing_statistics(statistics):
         return None
@@ -97,14 +96,10 @@ def ood_capability(
 def made_images(seed: int, count: int, size: int) -> dict[str, Luma]:
     """Make every kind of image that needs no known one, the same ones for the same seed.
 
-    Args:
-        seed: 0 or more.
-        count: N, images of each kind.
-        size: S, the model's side. They are made at this size: a camera's noise would be averaged
-            away on its way to the model.
+    They are made at the model's size, as a camera's noise would be averaged away on its way to it.
 
     Returns:
-        Name of a kind to (N, S, S) uint8.
+        Name of a kind to (count, size, size) uint8.
     """
     return {
         name: np.stack([make(np.random.default_rng((seed, kind, n)), size) for n in range(count)])

@@ -1,4 +1,4 @@
-"""Verifications and engines as tables on screen."""
+"""Verifications, INT8 searches and engines as tables on screen."""
 
 from __future__ import annotations
 
@@ -27,12 +27,18 @@ _COLUMNS = {
 """Heading to the figure below it; all figures are in the manifest."""
 
 
+def _table(first: str, *others: str, overflow: bool = False) -> Table:
+    """Return an empty table; `overflow` folds its first column on a narrow terminal."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=not overflow)
+    table.add_column(first, overflow="fold" if overflow else "ellipsis", no_wrap=not overflow)
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
 def verification_table(reports: Sequence[GraphReport]) -> Table:
     """Return the worst figures of each graph, and before each precision what they are held to."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("graph", overflow="fold")  # what a narrow terminal folds is no figure
-    for heading in (*_COLUMNS, "gate"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table("graph", *_COLUMNS, "gate", overflow=True)
     for precision in dict.fromkeys(report.precision for report in reports):
         of_precision = [report for report in reports if report.precision == precision]
         limits = [_worst(of_precision, name) for name in _COLUMNS.values()]
@@ -79,11 +85,7 @@ def search_table(searched: Sequence[Searched]) -> Table:
 
     Of the candidates with more layers in float32 than is usual only those that were kept are shown.
     """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("INT8 ranges", no_wrap=True)
-    for search in searched:
-        heading = f"{search.key.part}\n{search.key.target}"
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table("INT8 ranges", *(f"{one.key.part}\n{one.key.target}" for one in searched))
     for ends in dict.fromkeys(trial.method.ends for trial in searched[0].trials):
         table.add_row(ends, *(_screened(search, ends) for search in searched))
     table.add_section()
@@ -110,45 +112,36 @@ def _screened(search: Searched, ends: str) -> str:
 
 def _last(search: Searched, judges: Judges) -> str:
     """Return what the last trial's candidate used of its limits by some of the images."""
-    last = search.trials[-1]
-    shares = [
-        trial.share
-        for trial in search.trials
-        if (trial.method, trial.excluded, trial.judges) == (last.method, last.excluded, judges)
-    ]
+    last = (search.trials[-1].method, search.trials[-1].excluded, judges)
+    shares = [t.share for t in search.trials if (t.method, t.excluded, t.judges) == last]
     return f"{shares[-1]:.0%}" if shares else "not run"
 
 
-def engine_table(engine_manifests: Sequence[EngineManifest]) -> Table:
-    """Return each engine with what was read back from it."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("engine", "weights", "outputs", "size", "built in", "drift gate"):
-        table.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=True)
-    for engine_manifest in engine_manifests:
-        precision, precision_report = engine_manifest.precision, engine_manifest.precision_report
-        weights, outputs = precision_report.shares(precision)
+def engine_table(engines: Sequence[EngineManifest]) -> Table:
+    """Return each of some engines of one package with what was read back from it."""
+    table = _table("engine", "weights", "outputs", "size", "built in", "drift gate")
+    sources: set[str] = set()
+    for engine in engines:
+        precision, report = engine.precision, engine.precision_report
+        weights, outputs = report.shares(precision)
+        sources |= {report.weights_from, report.outputs_from}
         # What an INT8 engine hands on between layers is float; its label is about multiplications.
-        told = (
-            precision_report.share_of_multiplications(precision) if precision == "int8" else outputs
-        )
+        if precision == "int8":
+            outputs = report.share_of_multiplications(precision)
+            sources.add(report.multiplications_from)
         table.add_row(
-            engine_manifest.key.title,
+            engine.key.title,
             f"{weights:.2%} {precision}",
-            f"{told:.2%} {precision}",
-            f"{engine_manifest.engine.size_bytes / 1e6:.1f} MB",
-            f"{engine_manifest.build_seconds:.1f} s",
-            "passed" if engine_manifest.verification.verified else "not run",
+            f"{outputs:.2%} {precision}",
+            f"{engine.engine.size_bytes / 1e6:.1f} MB",
+            f"{engine.build_seconds:.1f} s",
+            "passed" if engine.verification.verified else "not run",
         )
-    if engine_manifests:
-        first = engine_manifests[0]
-        sources = {first.precision_report.weights_from, first.precision_report.outputs_from}
-        instead = ""
-        if any(engine_manifest.precision == "int8" for engine_manifest in engine_manifests):
-            sources.add(first.precision_report.multiplications_from)
-            instead = "; of INT8 engines, multiplications instead of outputs"
-        table.caption = (
-            f"{first.package} {first.version} for compute capability "
-            f"{', '.join(first.compute_capabilities)}; formats read back from the "
-            f"{' and the '.join(sorted(sources))}{instead}"
-        )
+    instead = "; of INT8 engines, multiplications instead of outputs"
+    table.caption = (
+        f"{engines[0].package} {engines[0].version} for compute capability "
+        f"{', '.join(engines[0].compute_capabilities)}; formats read back from the "
+        f"{' and the '.join(sorted(sources))}"
+        f"{instead if any(engine.precision == 'int8' for engine in engines) else ''}"
+    )
     return table

@@ -27,13 +27,7 @@ STAGES = ("capture", "convert", "wait", "encode", "emit", "age")
 
 
 def draw_report(path: Path, *, bundle: Path, video: Path, rows: Path) -> None:
-    """Draw the report of one stream to a PNG.
-
-    Args:
-        path: Where to.
-        bundle: The bundle that the stream used; its decoder draws the reconstructions.
-        video: The video that was streamed.
-        rows: The latent rows of the stream.
+    """Draw the report of one stream of a video, from its bundle and its rows, to a PNG.
 
     Raises:
         DataError: The rows hold no latent.

@@ -38,7 +38,7 @@ class GpuResult(StrictModel):
 
     Attributes:
         machine: The computer's product name, where the system shows one.
-        power_start: What nvidia-smi reports of each GPU before the first row, where it is there.
+        power_start: What nvidia-smi reports of each GPU before the first row; empty without it.
         power_end: The same right after the last row.
         frames: Images of each row, one at a time: the bundle's held-out images, again and again.
         warmup: Runs before them that are not timed.

@@ -34,11 +34,9 @@ NOT_REACHED = "not reached: the command ended before it"
 
 @dataclass(frozen=True)
 class PlannedCase:
-    """One way to run a graph on one image at a time.
+    """One way to run a graph on one image at a time: a case without samples, and the graph.
 
-    Attributes:
-        case: Without samples.
-        key: The graph; of engines it is the leanest variant that gives both outputs.
+    Of engines it is the leanest variant that gives both outputs.
     """
 
     case: Case
@@ -140,9 +138,6 @@ def measure(
 
     Returns:
         The case with its figures, and (frames, D) mu: of a decoder what it was given.
-
-    Raises:
-        BackendError: The engine failed.
     """
     key, is_encoder = planned.key, planned.key.part == "encoder"
     first: Batch = encoder_input(backend, reference.images[:1]) if is_encoder else reference.mu[:1]

@@ -74,10 +74,6 @@ class Examination:
         output: Where the result goes; written anew after each row, so that what was measured
             survives a crash of a later engine.
         console: For progress.
-
-    Raises:
-        BundleError: The bundle lacks what the gate needs.
-        MissingDependencyError: ONNX Runtime is not installed, which the reference needs.
     """
 
     def __init__(
@@ -99,11 +95,7 @@ class Examination:
         self._load_start, self._power_start = load_now(), power_state()
 
     def run(self) -> GpuResult:
-        """Measure every row that this machine can run, and write the result.
-
-        Raises:
-            OutputError: The result cannot be written.
-        """
+        """Measure every row that this machine can run, and write the result."""
         unforeseen: list[Exception] = []
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
             copy = Path(folder) / "bundle"
@@ -229,13 +221,7 @@ class Examination:
 
 
 def engine_cases(bundle: Bundle, reference: Reference, *, frames: int) -> list[Case]:
-    """Time every engine that a bundle holds as it is; without a GPU, say so.
-
-    Args:
-        bundle: The bundle.
-        reference: Its images, and what they should give.
-        frames: Images through each engine.
-    """
+    """Time every engine that a bundle holds as it is; without a GPU, say so."""
     gpu = find_gpu()
     cases: list[Case] = []
     for package in TENSORRT_PACKAGES:

@@ -43,12 +43,7 @@ Outputs = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Int8Request:
-    """What is asked for.
-
-    Attributes:
-        targets: For which kinds of engines.
-        calibration: Where ranges come from; see `calibration_from_text`.
-    """
+    """For which engines graphs are asked for, and where ranges come from: see `--calibration`."""
 
     targets: tuple[Target, ...] = TARGETS
     calibration: str = HELD_OUT
@@ -102,13 +97,8 @@ class Searched:
 class Int8Search:
     """Derives, writes and verifies the INT8 variants of the float32 graphs in a folder.
 
-    Candidates are chosen by images that no range comes from, and judged by others yet.
-
-    Args:
-        files: The float32 graphs, which passed.
-        verified: What they passed by.
-        images: What calibrates, chooses and judges.
-        tell: Called with what is being done.
+    Candidates are chosen by images that no range comes from, and judged by others yet. The float32
+    graphs passed by `verified`.
     """
 
     def __init__(

@@ -31,8 +31,8 @@ class CalibrationImages:
     Attributes:
         luma: (N, S, S) uint8, fitted; what ranges come from.
         origin: Where these come from.
-        choosing: (K, S, S) uint8, held-out images that candidates are compared on.
-        judging: (M, S, S) uint8, held-out images that judge what was chosen.
+        choosing: (K, S, S) uint8, held out; candidates are compared on them.
+        judging: (M, S, S) uint8, held out; they judge what was chosen.
     """
 
     luma: Luma
@@ -49,8 +49,7 @@ def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> Calibra
 
     Args:
         text: `held-out`, or a folder of images or a video as `open_source` takes it.
-        held_out: (N, S, S) uint8, images that the model was not trained on, in an order that does
-            not depend on what they show.
+        held_out: (N, S, S) uint8, in an order that does not depend on what they show.
         spec: The model's sizes and frame fit.
 
     Raises:
@@ -86,11 +85,9 @@ def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> Calibra
     return CalibrationImages(calibrating, HELD_OUT, choosing, judging)
 
 
-def _luma_from_source(
-    text: str, held_out: npt.NDArray[np.uint8], spec: ModelSpec
-) -> npt.NDArray[np.uint8]:
+def _luma_from_source(text: str, held_out: Luma, spec: ModelSpec) -> Luma:
     """Read images that are none of those that judge."""
-    found: list[npt.NDArray[np.uint8]] = []
+    found: list[Luma] = []
     gaps: list[Gap] = []
     with open_source(text, CaptureRequest(spec=spec)) as source:
         if source.live:
@@ -117,19 +114,12 @@ def _luma_from_source(
             f"--calibration {without_credentials(text)} has {len(usable)} images and it takes "
             f"{FEWEST}{unread}: name more images or a longer video"
         )
-    return _spread_out(np.array(usable))
+    evenly = np.linspace(0, len(usable) - 1, min(MOST, len(usable))).round().astype(int)
+    taken: Luma = np.array(usable)[evenly]
+    return taken
 
 
-def _unlike(images: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _unlike(images: Luma, others: Luma) -> Luma:
     """Return the images that are not equal to any of the others."""
     known = {image.tobytes() for image in others}
     return images[[image.tobytes() not in known for image in images]]
-
-
-def _spread_out(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return at most `MOST` images, evenly taken."""
-    if len(images) <= MOST:
-        return images
-    rows = np.linspace(0, len(images) - 1, MOST).round().astype(int)
-    evenly: npt.NDArray[np.uint8] = images[rows]
-    return evenly

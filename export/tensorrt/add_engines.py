@@ -122,9 +122,6 @@ def add_engines_to_bundle(
         on_reports: Called with all reports before the gate decides.
         reference: The bundle's, where a caller has read it already.
 
-    Returns:
-        The engine manifests, encoders first.
-
     Raises:
         BundleError: The bundle lacks a graph of that precision, or what verification needs.
         OutputError: Something else lies among the engines, or nothing can be written there.
@@ -172,12 +169,8 @@ def verify_engines(
 ) -> list[EngineVerification]:
     """Run every engine on the backend that streams use, and compare all outputs with a reference.
 
-    Args:
-        built: Graphs of one precision and their engines, encoders before decoders; a decoder is
-            also run on what the last encoder gave.
-        request: What they were built by; without a GPU nothing is run.
-        reference: What they are compared with.
-        on_reports: Called with all reports before the gate decides.
+    Encoders come before decoders, which are also run on what the last encoder gave. Without a GPU
+    nothing is run.
 
     Raises:
         EngineError: An engine does not load, or has other tensors than its graph.

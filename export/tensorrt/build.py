@@ -37,12 +37,9 @@ class EngineBuildRequest:
     """How engines are to be built.
 
     Attributes:
-        package: Who builds.
-        gpu: The GPU that will run them, or why there is none: TensorRT-RTX builds portable engines
-            then.
+        gpu: The GPU that will run them; without one TensorRT-RTX builds portable engines.
         precision: Of the graphs that they are built from: the label that they must deserve.
-        profile: Batch sizes.
-        workspace_mib: Most scratch memory in MiB, or None for what fits the machine.
+        workspace_mib: Most scratch memory, or None for what fits the machine.
     """
 
     package: TensorRTPackage
@@ -54,15 +51,7 @@ class EngineBuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """A finished engine that is not on disk yet.
-
-    Attributes:
-        plan: Its bytes.
-        precision_report: Its number formats as read back.
-        compute_capabilities: Where it can run.
-        workspace_bytes: The most scratch memory that its kernels may take.
-        seconds: How long parsing and building took.
-    """
+    """A finished engine that is not on disk yet: its bytes, and the facts of its manifest."""
 
     plan: bytes
     precision_report: PrecisionReport
@@ -83,8 +72,8 @@ def engine_from_onnx(
     Args:
         onnx: A graph with one input and a free first axis.
         request: How.
-        title: Which graph it is, for the progress bar, such as "encoder fp16 mu".
-        console: Where the progress bar is drawn.
+        title: Which graph it is, such as "encoder fp16 mu".
+        console: For progress.
 
     Raises:
         EngineError: The graph does not parse, the build failed, or the engine is not what its
@@ -160,11 +149,7 @@ def build_progress(
 ) -> Iterator[Any]:
     """Draw a bar for each phase of a build; yield the progress monitor of its configuration.
 
-    Args:
-        trt: The package, for the base class of its callbacks.
-        console: Where the bars are drawn.
-        title: What is being built.
-        cancelled: Once set, the builder stops at its next step.
+    Once `cancelled` is set, the builder stops at its next step.
     """
     bars = Progress(
         TextColumn("{task.description}"),
@@ -204,13 +189,8 @@ def build_progress(
 def workspace_bytes_for(gpu: Gpu | NoGpu, *, requested_mib: int | None, free_bytes: int) -> int:
     """Return how much scratch memory a build may plan with.
 
-    Where GPU and CPU share their memory, as on a Jetson, it is a quarter of what is free now:
-    the system, the camera and the model itself live there too.
-
-    Args:
-        gpu: The GPU that will run the engine.
-        requested_mib: What the user asked for; never exceeded.
-        free_bytes: The computer's free memory.
+    What the user asked for is never exceeded. Where GPU and CPU share their memory, as on a Jetson,
+    it is a quarter of what is free now: the system, the camera and the model live there too.
     """
     cap = DEFAULT_WORKSPACE_BYTES if requested_mib is None else requested_mib * MIB
     if isinstance(gpu, NoGpu):
@@ -266,9 +246,7 @@ def _profile(
 
 
 def _inspected(package: TensorRTPackage, log: EngineLog, plan: bytes, profile: BatchProfile) -> str:
-    """Return what the engine inspector says, as JSON text.
-
-    With a free batch some versions tell no formats unless they are told a shape.
+    """Return the engine inspector's JSON; some versions give no formats without a shape.
 
     Raises:
         EngineError: The engine that was just built does not load.

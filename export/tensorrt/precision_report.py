@@ -52,13 +52,7 @@ Counts = dict[str, int]
 
 @dataclass(frozen=True, slots=True)
 class FormatCounts:
-    """What one source reports of a network or an engine, each a format to a number.
-
-    Attributes:
-        weights: Constant values.
-        outputs: Values that layers hand on for one image.
-        multiplications: Multiplications for one image, by the wider format of a layer's operands.
-    """
+    """What one source reports of a network or an engine; see `PrecisionReport`."""
 
     weights: Counts = field(default_factory=dict)
     outputs: Counts = field(default_factory=dict)
@@ -81,11 +75,6 @@ def precision_report_of(
     compiler was seen to turn one float32 convolution between two casts into FP16, and the INT8
     weights of transposed convolutions back into float32 ones before it multiplies.
 
-    Args:
-        package: The package that built it.
-        network: The parsed `INetworkDefinition`.
-        plan: The engine's bytes.
-        inspected: The engine inspector's JSON, or None where there is no GPU for it.
     """
     inputs = (network.get_input(index).name for index in range(network.num_inputs))
     outputs = (network.get_output(index).name for index in range(network.num_outputs))
@@ -130,11 +119,8 @@ def counts_from_inspector(text: str, bindings: frozenset[str]) -> FormatCounts:
     """Return what an engine inspector's JSON reports.
 
     Layers that were fused by the compiler list no weights, and with a free batch some versions
-    give no formats: what is not reported does not count.
-
-    Args:
-        text: What `get_engine_information` gave for an engine built with detailed verbosity.
-        bindings: Names of the engine's inputs and outputs.
+    give no formats: what is not reported does not count. `bindings` are the engine's own inputs and
+    outputs.
     """
     counts = FormatCounts()
     try:
@@ -174,10 +160,6 @@ def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:
 
     Both are the compiler's text inside the engine file. It is not documented, so where another
     version writes it otherwise the counts are empty.
-
-    Args:
-        plan: The engine's bytes.
-        bindings: Names of the engine's inputs and outputs.
     """
     counts = FormatCounts()
     tensors: dict[bytes, tuple[str | None, tuple[int, ...]]] = {}  # format and shape by name
