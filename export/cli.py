@@ -30,12 +30,7 @@ from ..runtime.core.errors import (
 from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
 from .steps import steps_shown
 from .tables import engine_table, search_table, verification_table
-from .tensorrt.add_engines import (
-    NoBuilder,
-    add_engines_to_bundle,
-    find_builder,
-    profile_from_text,
-)
+from .tensorrt.add_engines import add_engines_to_bundle, find_builder, profile_from_text
 from .tensorrt.build import EngineBuildRequest
 
 if TYPE_CHECKING:
@@ -67,36 +62,31 @@ def run_export(options: ExportOptions, console: Console) -> Path:
     """
     options.check()
     work = _Export(options, console)
-    engines, wants_engine = list(options.engine_precisions), options.wants_engine
-    profile = profile_from_text(options.batch)
+    engines, profile = options.engine_precisions, profile_from_text(options.batch)
     # Before any work: a builder asked for by name must be there.
-    builder, gpu = find_builder(options.engine if wants_engine else "none")
+    builder, gpu = find_builder(options.engine if engines else "none")
     if options.model is None:
         path = options.output or DEFAULT_OUTPUT
         made = {f"{name} graphs" for name in options.precisions if name != "int8"}
         made |= {f"int8 graphs for {target}" for target in options.targets}
-        if wants_engine and not isinstance(builder, NoBuilder):
-            made |= {f"{name} engines of {builder.name}" for name in engines or ["fp32"]}
+        if not isinstance(builder, str):
+            made |= {f"{name} engines of {builder.name}" for name in engines}
         left_out = work.export_checkpoint(path, made)
     else:
         path = options.model
         left_out = work.extend(load_bundle(path))
     if any((one.key.target, one.key.part) == ("tensorrt", "encoder") for one in left_out):
-        engines = [name for name in engines if name != "int8"]
-        wants_engine = wants_engine and bool(engines)
-    if wants_engine and isinstance(builder, NoBuilder):
+        engines = tuple(name for name in engines if name != "int8")
+    if isinstance(builder, str) and engines:
         flags = [f"--{name}" for name in engines]
         if options.targets != TARGETS and "int8" in engines:
             flags.append("tensorrt")  # of --int8, which comes last
         command = next_command("motorvae-export", "--model", path, *flags)
-        console.print(
-            f"no engine was built: {builder.reason}; on the machine that will run it: {command}"
-        )
-    elif wants_engine and not isinstance(builder, NoBuilder):
-        for precision in engines or ["fp32"]:
+        console.print(f"no engine was built: {builder}; on the machine that will run it: {command}")
+    elif not isinstance(builder, str):
+        for precision in engines:
             work.build_engines(
-                path,
-                EngineBuildRequest(builder, gpu, precision, profile, options.workspace_mib),
+                path, EngineBuildRequest(builder, gpu, precision, profile, options.workspace_mib)
             )
     if left_out:
         clauses = dict.fromkeys(one.sentence for one in left_out)

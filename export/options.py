@@ -94,16 +94,12 @@ class ExportOptions:
 
     @property
     def engine_precisions(self) -> tuple[Precision, ...]:
-        """The precisions of these that TensorRT engines are built of."""
-        of_int8 = "tensorrt" in self.targets
-        return tuple(
-            name for name in self.precisions if name == "fp16" or (name == "int8" and of_int8)
-        )
-
-    @property
-    def wants_engine(self) -> bool:
-        """Whether engines are to be built, where this machine can."""
-        return bool(self.engine_precisions) if self.engine == "auto" else self.engine != "none"
+        """The precisions that TensorRT engines are to be built of, where this machine can."""
+        if self.engine == "none":
+            return ()
+        has_engines = {"fp16": True, "bf16": False, "int8": "tensorrt" in self.targets}
+        found = tuple(name for name in self.precisions if has_engines[name])
+        return found or (() if self.engine == "auto" else ("fp32",))
 
     def check(self) -> None:
         """Refuse options that contradict one another.
@@ -130,7 +126,7 @@ class ExportOptions:
                 f"--model {self.model} changes that bundle in place: leave out --checkpoint "
                 "and --output, or leave out --model"
             )
-        if not self.precisions and not self.wants_engine:
+        if not self.precisions and not self.engine_precisions:
             raise ConfigError(
                 f"nothing to add to {self.model}: name a precision, such as --fp16, or an --engine"
             )

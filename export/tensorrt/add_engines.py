@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -43,15 +42,8 @@ from .build import BuiltEngine, EngineBuildRequest, engine_from_onnx
 EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
 
 
-@dataclass(frozen=True, slots=True)
-class NoBuilder:
-    """Why this machine builds no engine; `reason` is a clause."""
-
-    reason: str
-
-
-def find_builder(choice: EngineChoice) -> tuple[TensorRTPackage | NoBuilder, Gpu | NoGpu]:
-    """Return the package that builds here, and the GPU it builds for.
+def find_builder(choice: EngineChoice) -> tuple[TensorRTPackage | str, Gpu | NoGpu]:
+    """Return the package that builds here, or in a clause why none does, and the GPU.
 
     TensorRT builds on the GPU that will run the engine. TensorRT-RTX also builds without one.
 
@@ -61,7 +53,7 @@ def find_builder(choice: EngineChoice) -> tuple[TensorRTPackage | NoBuilder, Gpu
     """
     gpu = find_gpu()
     if choice == "none":
-        return NoBuilder("--engine none"), gpu
+        return "--engine none", gpu
     if choice != "auto":
         package = import_tensorrt(choice)
         if objection := _objection(package, gpu):
@@ -77,13 +69,13 @@ def find_builder(choice: EngineChoice) -> tuple[TensorRTPackage | NoBuilder, Gpu
         except (BackendError, MissingDependencyError) as error:
             reasons.append(error.clause())
             continue
-        if objection := _objection(package, gpu):
-            reasons.append(objection)
-            continue
-        return package, gpu
+        objection = _objection(package, gpu)
+        if objection is None:
+            return package, gpu
+        reasons.append(objection)
     if all(reason.endswith(" is not installed") for reason in reasons):
         reasons = [f"neither {' nor '.join(TENSORRT_PACKAGES)} is installed"]
-    return NoBuilder(" and ".join(reasons)), gpu
+    return " and ".join(reasons), gpu
 
 
 def profile_from_text(text: str) -> BatchProfile:

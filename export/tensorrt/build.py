@@ -101,10 +101,8 @@ def engine_from_onnx(
     config.clear_flag(trt.BuilderFlag.TF32)
     capabilities = _set_targets(package, config, gpu)
     config.add_optimization_profile(_profile(builder, network, request.profile))
-    cache = None if package.is_rtx else _timing_cache_path(package, gpu)
-    if cache:
-        _load_timing_cache(config, cache)
     with (
+        _timing_cache(config, package, gpu),
         interrupt_deferred() as cancelled,
         build_progress(trt, console, f"building {title} for {package.title}", cancelled) as monitor,
     ):
@@ -118,8 +116,6 @@ def engine_from_onnx(
             f"{workspace_bytes // MIB}), lower --batch, close other programs that use the GPU, or "
             "use --engine none"
         )
-    if cache:
-        _save_timing_cache(config, cache)
     plan = bytes(built)
     inspected = None
     if not isinstance(gpu, NoGpu):
@@ -269,28 +265,26 @@ def _inspected(package: TensorRTPackage, log: EngineLog, plan: bytes, profile: B
     return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def _timing_cache_path(package: TensorRTPackage, gpu: Gpu | NoGpu) -> Path:
-    """Return where measured kernels are kept: they hold for one version and one kind of GPU."""
-    name = "none" if isinstance(gpu, NoGpu) else f"{gpu.name}-{gpu.compute_capability}"
-    kind = re.sub(r"[^A-Za-z0-9.]+", "-", name)
-    return cache_dir() / f"timing-{package.name}-{package.version}-{kind}.cache"
-
-
-def _load_timing_cache(config: tensorrt.IBuilderConfig, path: Path) -> None:
-    try:
+@contextlib.contextmanager
+def _timing_cache(
+    config: tensorrt.IBuilderConfig, package: TensorRTPackage, gpu: Gpu | NoGpu
+) -> Iterator[None]:
+    """Keep measured kernels for the next build: they hold for one version and one kind of GPU."""
+    if package.is_rtx or isinstance(gpu, NoGpu):
+        yield  # nothing is measured
+        return
+    kind = re.sub(r"[^A-Za-z0-9.]+", "-", f"{gpu.name}-{gpu.compute_capability}")
+    path = cache_dir() / f"timing-{package.name}-{package.version}-{kind}.cache"
+    kept = b""
+    with contextlib.suppress(OSError):
         kept = path.read_bytes()
-    except OSError:
-        kept = b""
     cache = config.create_timing_cache(kept)
     # One that a crash cut short, or of another device, is measured anew.
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
-
-
-def _save_timing_cache(config: tensorrt.IBuilderConfig, path: Path) -> None:
-    cache = config.get_timing_cache()
-    if cache is None:
-        return
-    # Without it the next build measures again; nothing of this one is lost.
-    with contextlib.suppress(OutputError), replaced_file(path) as temporary:
-        temporary.write_bytes(bytes(cache.serialize()))
+    yield
+    measured = config.get_timing_cache()
+    if measured is not None:
+        # Without it the next build measures again; nothing of this one is lost.
+        with contextlib.suppress(OutputError), replaced_file(path) as temporary:
+            temporary.write_bytes(bytes(measured.serialize()))
