@@ -65,18 +65,13 @@ class Backend(Closing):
         self._is_open = True
 
     def run(self, batch: Batch) -> Arrays:
-        """Run the graph once.
-
-        Args:
-            batch: The graph's one input, (N, ...) of `input_dtype`, of any order in memory.
+        """Run the graph once on its one input, (N, ...) of `input_dtype`, of any order in memory.
 
         Returns:
-            Output name to (N, ...) float32. The arrays belong to the caller: no later call
-            writes into them.
+            Output name to (N, ...) float32. No later call writes into these arrays.
 
         Raises:
-            BackendError: The shape or dtype is not the graph's, it was closed, or the engine
-                failed.
+            BackendError: Shape or dtype are not the graph's, it was closed, or the engine failed.
         """
         with self._lock:
             self._check_open()
@@ -91,11 +86,7 @@ class Backend(Closing):
             return self._run(batch)
 
     def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Hold the graph's own inputs and outputs against those announced.
-
-        Raises:
-            BackendError: A name, shape or dtype differs; both sides are quoted.
-        """
+        """Raise `misfit` where a name, shape or dtype of the graph is not the announced one."""
         self._check_open()
         for asked, found in zip((inputs, outputs), self._tensors, strict=True):
             announced = tensors_of(asked)

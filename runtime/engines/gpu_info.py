@@ -15,21 +15,18 @@ _MAJOR, _MINOR, _INTEGRATED = 75, 76, 18
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """The first GPU, as its driver describes it.
-
-    Attributes:
-        compute_capability: Such as "8.7".
-        cuda: Newest CUDA version that the driver supports, such as "13.0".
-        driver: Version of the kernel module, or None where it is not known.
-        integrated: Whether that memory is the computer's own, as on a Jetson.
-    """
+    """The first GPU, as its driver describes it."""
 
     name: str
     compute_capability: str
+    """Such as "8.7"."""
     cuda: str
+    """Newest CUDA version that the driver supports, such as "13.0"."""
     driver: str | None
+    """Version of the kernel module, where it is known."""
     memory_bytes: int
     integrated: bool
+    """Whether that memory is the computer's own, as on a Jetson."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ _OF_DRIVER = {3, 34, 35, 36, 100, 101, 802, 803, 804, 999}
 _MEMORY = re.compile(
     r"out of memory|ALLOC_FAILED|Failed to allocate memory for requested buffer of size \d+"
 )
-_DRIVER = "install NVIDIA's driver (nvidia-smi tells whether it works)"
-_FREE = "free memory on the GPU (nvidia-smi tells what holds it)"
+_DRIVER = "install NVIDIA's driver (nvidia-smi shows whether it works)"
+_FREE = "free memory on the GPU (nvidia-smi shows what holds it)"
 _BUILD = "install an onnxruntime-gpu that is built for this GPU and CUDA"
 _WHEELS = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _MOST_CHARACTERS = 400
@@ -63,10 +63,9 @@ class OnnxBackend(Backend):
     Args:
         path: The ONNX file.
         provider: `cpu`, `cuda`, `tensorrt`, or a provider's full name.
-        threads: Threads of one run; by default those of `default_threads`.
+        threads: Of one run; see `checked_threads`.
 
     Raises:
-        ConfigError: `threads` is out of range.
         MissingDependencyError: Both ONNX Runtime packages are installed, which breaks them.
         ProviderError: The provider is not in this build, or did not load.
         BackendError: ONNX Runtime refused the file.

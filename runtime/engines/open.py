@@ -24,11 +24,7 @@ BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx", "openvino"]
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """Which engine runs.
-
-    Raises:
-        ConfigError: Two of the settings contradict each other.
-    """
+    """Which engine runs; raises ConfigError where two of the settings contradict each other."""
 
     backend: BackendName = "auto"
     """auto: the first that fits of a TensorRT engine, a TensorRT-RTX engine, ONNX Runtime on the
@@ -173,12 +169,7 @@ def _open_plan(plan: EnginePlan, *, cuda_graph: bool) -> Backend:
 
 
 def open_cuda(*, device: int = 0) -> CudaLayer:
-    """Open a GPU (its number as CUDA counts) through pycuda, or else through cuda-bindings.
-
-    Raises:
-        MissingDependencyError: Neither package is installed.
-        BackendError: There is no driver, it has no such device, or it refuses.
-    """
+    """Open a GPU (its number as CUDA counts) through pycuda, or else through cuda-bindings."""
     try:
         from .cuda.pycuda_layer import PycudaLayer  # noqa: PLC0415  # the optional device layer
     except ModuleNotFoundError:

@@ -39,14 +39,11 @@ class OpenVINOBackend(Backend):
 
     Args:
         path: The ONNX file.
-        precision: What it is to be computed in; bf16 is an arithmetic of the processor, for which
-            the float32 file is taken.
-        threads: Threads of one run; by default those of `default_threads`.
+        precision: What it is to be computed in; in bf16 the processor computes the float32 file.
+        threads: Of one run; see `checked_threads`.
 
     Raises:
-        ConfigError: `threads` is out of range.
-        BackendError: OpenVINO refused the file, or this processor does not compute it in that
-            precision.
+        BackendError: OpenVINO refused the file, or does not compute it in that precision here.
     """
 
     def __init__(

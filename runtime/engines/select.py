@@ -74,12 +74,11 @@ def select_engine(
 
     The order of "auto" is: a TensorRT engine that fits, a TensorRT-RTX engine that fits, ONNX
     Runtime on the GPU, and on the CPU whichever of OpenVINO and ONNX Runtime is the faster one in
-    that precision (docs/speed.md has the measurement).
-
-    `rebuild` is called where an engine does not fit and the request says so.
+    that precision (docs/speed.md has the measurement). `rebuild` is called where an engine does
+    not fit and the request wants it built again.
 
     Raises:
-        ConfigError: The request says `rebuild`, and nothing here builds engines.
+        ConfigError: The request wants that, and nothing here builds engines.
         EngineError: The engine asked for by name is absent or does not fit.
         MissingDependencyError: What was asked for by name is not installed.
         BackendError: It does not open.

@@ -40,13 +40,8 @@ class Appearance:
     photographs have flat and busy parts, noise is alike everywhere. The share of black and of
     white pixels and quantiles of the coarse image measure exposure, and 4 x 4 averages the layout.
 
-    One thread at a time: its planes are allocated once.
-
-    Args:
-        side: S of the images, an even number from 8.
-
-    Attributes:
-        names: What each value is, with sides in pixels of a block.
+    One thread at a time: its planes are allocated once. The side S of the images is an even number
+    from 8. `names` has what each value is, with sides in pixels of a block.
     """
 
     def __init__(self, side: int) -> None:
@@ -77,14 +72,7 @@ class Appearance:
         )
 
     def measure(self, luma: Luma) -> npt.NDArray[np.float64]:
-        """Measure one image.
-
-        Args:
-            luma: (S, S) uint8, a frame as it goes to the encoder.
-
-        Returns:
-            (K,) float64 in the order of `names`.
-        """
+        """Measure a frame as it goes to the encoder, (S, S) uint8; (K,) float64 as in `names`."""
         if len(luma) > self._side:
             _average(luma, self._luma)
             luma = self._luma

@@ -39,7 +39,7 @@ Statistics = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class NoStatistics:
-    """Why nothing can be said of what a bundle knows, as a clause with the next step."""
+    """Why a bundle has no detector, as a clause with the next step."""
 
     reason: str
 
@@ -142,7 +142,6 @@ class OODDetector:
         images: Held-out images behind the percentiles of what is learned.
         effective_images: How many independent ones are worth as much.
         latent_size: D, the length of the latents that it judges.
-        ood_above: As given.
         limits: Of each statistic, the value at `ood_above`.
         false_alarms: The share of known images to expect past one of the limits, at most: what
             `ood_above` allows, or more where so few images can prove no less.

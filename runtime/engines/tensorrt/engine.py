@@ -54,7 +54,7 @@ class TensorRTBackend(Backend):
         plan: The engine. Whoever calls has made sure that it was built for this machine.
         file: Its name, for messages.
         package: The package that built it.
-        cuda: The opened device layer; this object closes it.
+        cuda: The opened device layer, which this object closes.
         gpu_name: For reports.
         cuda_graph: Whether to record copies and kernels after the first run of a batch size.
         runtime_cache: Where TensorRT-RTX keeps what it compiled for this GPU.
@@ -110,9 +110,6 @@ class TensorRTBackend(Backend):
             the copies out, and of it "h2d", "compute" (with waits for the host to start kernels)
             and "d2h". What ran as one recorded graph has no parts. "enqueue" is the host's time in
             the one call that starts the kernels (as `trtexec` counts it), or the recorded graph.
-
-        Raises:
-            BackendError: Nothing was run yet, or the engine failed.
         """
         with self._lock:
             self._check_open()

@@ -50,15 +50,14 @@ class BatchProfile(StrictModel):
 class PrecisionReport(StrictModel):
     """The number formats that were read back from a finished engine.
 
+    Each is a format's name to a number, and where that was read.
+
     Attributes:
-        weights: Format to number of weights.
-        weights_from: Where that was read.
-        outputs: Format to number of values that layers hand on for one image; the engine's own
-            inputs and outputs, which are fixed by contract, do not count.
-        outputs_from: Where that was read.
-        multiplications: Format to number of multiplications for one image in convolutions, their
-            transposes and matrix products; the wider format of a layer's two operands counts.
-        multiplications_from: Where that was read.
+        weights: Number of weights.
+        outputs: Number of values that layers hand on for one image; the engine's own inputs and
+            outputs, which are fixed by contract, do not count.
+        multiplications: Number of multiplications for one image in convolutions, their transposes
+            and matrix products; the wider format of a layer's two operands counts.
         asked: The same as the graph's own types have it; an engine may do otherwise.
     """
 
@@ -183,11 +182,7 @@ def this_platform() -> str:
 
 
 def engine_manifest_from_json(path: Path) -> EngineManifest:
-    """Read an engine manifest.
-
-    Raises:
-        EngineError: It is missing, not JSON, of another version, or does not fit the schema.
-    """
+    """Read an engine manifest; raise EngineError where it is missing or does not fit the schema."""
     return document_from_json(
         path,
         EngineManifest,

@@ -119,11 +119,7 @@ def leanest_engine(
 
 
 def usable_package(name: TensorRTName, gpu: Gpu | NoGpu) -> tuple[TensorRTPackage, Gpu]:
-    """Import a package that is to run engines here; see also `import_tensorrt`.
-
-    Raises:
-        EngineError: There is no GPU, or the package does not run on it.
-    """
+    """Import a package; raise EngineError where there is no GPU, or one that it does not run on."""
     if isinstance(gpu, NoGpu):
         raise EngineError(
             f"{gpu.reason}; run it on the machine with the GPU, or use --backend onnx"

@@ -64,11 +64,9 @@ class TensorRTPackage:
 
 
 class EngineLog:
-    """What the package logged, to be quoted when a call fails.
+    """What the package called an error, in order, to be quoted when a call fails.
 
-    Attributes:
-        logger: For a Builder, OnnxParser or Runtime; keep this object alive as long.
-        errors: What it called an error, in order.
+    Its `logger` is for a Builder, OnnxParser or Runtime; keep this object alive as long.
     """
 
     def __init__(self, trt: Any) -> None:

@@ -51,7 +51,7 @@ def library_that_needs(needed: str, folder: Path) -> Path:
         (
             "libcuda.so.99",
             "there is no libcuda.so.99, which NVIDIA's driver brings",
-            "install NVIDIA's driver (nvidia-smi tells whether it works)",
+            "install NVIDIA's driver (nvidia-smi shows whether it works)",
         ),
     ],
 )
