@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +16,8 @@ from .core.command import Command, print_remarks, print_sentence, stderr_console
 from .core.errors import SourceError, UsageError
 from .core.lifecycle import stopping_on_signals
 from .engines.open import EngineRequest
-from .engines.select import Rebuild, SelectedEngine
-from .sources.base import FrameSource
-from .stream.batch_encode import check_npz, encode_data
+from .engines.select import Rebuild
+from .stream.batch_encode import check_encoding, encode_source, opened_data
 from .stream.options import StreamOptions
 
 
@@ -67,35 +65,27 @@ def _stream(options: StreamOptions, *_: object, rebuild: Rebuild | None = None) 
 
 
 def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) -> None:
-    check_npz(options.output)
+    check_encoding(options.batch_size, options.output)
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
-    progress = Progress(console=console)
-    opened: list[tuple[str, SelectedEngine, int]] = []
-    with contextlib.ExitStack() as stack:
-
-        def watch(source: FrameSource, choice: SelectedEngine) -> Callable[[], None]:
-            opened.append((source.name, choice, len(choice.backend.notes)))
-            what = f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}"
-            print_sentence(console, what)
-            print_remarks(console, bundle.folder, bundle.manifest.remarks)
-            stack.enter_context(progress)
+    with opened_data(bundle, options.data, options.engine, rebuild) as (source, choice):
+        backend, printed = choice.backend, len(choice.backend.notes)
+        what = f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}"
+        print_sentence(console, what)
+        print_remarks(console, bundle.folder, bundle.manifest.remarks)
+        with Progress(console=console) as progress:
             task = progress.add_task("encoding", total=source.expected)
-            return lambda: progress.advance(task)
-
-        encoded = encode_data(
-            bundle,
-            options.data,
-            engine=options.engine,
-            batch_size=options.batch_size,
-            rebuild=rebuild,
-            watch=watch,
-        )
-    ((name, choice, printed),) = opened
-    for note in choice.backend.notes[printed:]:
+            encoded = encode_source(
+                source,
+                backend,
+                bundle.spec,
+                batch_size=options.batch_size,
+                progress=lambda: progress.advance(task),
+            )
+    for note in backend.notes[printed:]:
         console.print(note)
     kept = encoded.save(options.output)
-    console.print(f"{len(encoded.names)} latents of {name} in {options.output}")
+    console.print(f"{len(encoded.names)} latents of {source.name} in {options.output}")
     if kept is not None:
         console.print(f"the earlier {options.output} is kept as {kept}")
     for gap in encoded.gaps:

@@ -22,7 +22,7 @@ from .keywords import (
 from .models import Bundle, load
 from .runtime.bundle.load import Bundle as CheckedBundle
 from .runtime.engines.open import EngineRequest
-from .runtime.stream.batch_encode import Encoded, check_npz, encode_data
+from .runtime.stream.batch_encode import Encoded, check_encoding, encode_source, opened_data
 from .runtime.stream.options import StreamOptions
 from .runtime.stream.run import Stream
 
@@ -108,9 +108,10 @@ def encode(
     """
     path = None if output is None else Path(output).expanduser()
     request = EngineRequest(**checked_keywords(EngineKeywords, engine))
-    if path is not None:
-        check_npz(path)
-    encoded = encode_data(_checked(bundle), os.fspath(data), engine=request, batch_size=batch_size)
+    check_encoding(batch_size, path)
+    checked = _checked(bundle)
+    with opened_data(checked, os.fspath(data), request) as (source, choice):
+        encoded = encode_source(source, choice.backend, checked.spec, batch_size=batch_size)
     if path is not None:
         encoded.save(path)
     return encoded

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from ..sources.base import CaptureRequest, FrameSource
 from ..sources.open import open_source
 
 LARGEST_BATCH = 1024
-Watch = Callable[[FrameSource, SelectedEngine], Callable[[], None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,50 +56,37 @@ class Encoded:
             return set_aside(path)
 
 
-def check_npz(output: Path) -> None:
-    """Refuse an output that cannot become an .npz file, before work is spent on it.
+def check_encoding(batch_size: int, output: Path | None) -> None:
+    """Refuse what cannot be encoded to an .npz file, if to any, before work is spent on it.
 
     Raises:
-        ConfigError: Another suffix.
+        ConfigError: The batch is out of range, or the file has another suffix.
         OutputError: A folder has that name, or nothing can be written there.
-    """
-    if output.suffix != ".npz":
-        raise ConfigError(f"output={str(output)!r}: name a file ending in .npz")
-    check_replaceable_file(output)
-    check_writable(output)
-
-
-def encode_data(
-    bundle: Bundle,
-    data: str,
-    *,
-    engine: EngineRequest,
-    batch_size: int = 16,
-    rebuild: Rebuild | None = None,
-    watch: Watch = lambda _source, _engine: lambda: None,
-) -> Encoded:
-    """Encode an image, a folder, a pattern or a video by a bundle's encoder.
-
-    Args:
-        bundle: A checked bundle.
-        data: As `open_source` takes it; it must have an end.
-        engine: Which engine runs.
-        batch_size: Frames per run of the engine.
-        rebuild: What `rebuild` in the request calls; see `select_engine`.
-        watch: Called once all is open; gives what is called for each frame or gap.
-
-    Raises:
-        ConfigError: `batch_size` is out of range, or the source is live and never ends.
-        MotorVAEError: As `encode_source`, or something does not open.
     """
     if not 1 <= batch_size <= LARGEST_BATCH:
         raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to {LARGEST_BATCH}")
+    if output is not None:
+        if output.suffix != ".npz":
+            raise ConfigError(f"output={str(output)!r}: name a file ending in .npz")
+        check_replaceable_file(output)
+        check_writable(output)
+
+
+@contextlib.contextmanager
+def opened_data(
+    bundle: Bundle, data: str, engine: EngineRequest, rebuild: Rebuild | None = None
+) -> Iterator[tuple[FrameSource, SelectedEngine]]:
+    """Open an image, a folder, a pattern or a video, and a bundle's encoder, for `encode_source`.
+
+    Raises:
+        ConfigError: The source is live and never ends.
+        MotorVAEError: Something does not open.
+    """
     choice = select_engine(bundle, "encoder", engine, rebuild)
-    with choice.backend as backend, open_source(data, CaptureRequest(spec=bundle.spec)) as source:
+    with choice.backend, open_source(data, CaptureRequest(spec=bundle.spec)) as source:
         if source.live:
             raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
-        progress = watch(source, choice)
-        return encode_source(source, backend, bundle.spec, batch_size=batch_size, progress=progress)
+        yield source, choice
 
 
 def encode_source(
@@ -110,9 +97,14 @@ def encode_source(
     batch_size: int,
     progress: Callable[[], None] = lambda: None,
 ) -> Encoded:
-    """Encode every frame of an opened source by an opened encoder; see `encode_data`.
+    """Encode every frame of a source that has an end; what does not decode is kept as a gap.
 
-    What does not decode is kept as a gap.
+    Args:
+        source: Opened.
+        backend: An opened encoder.
+        spec: The model's sizes and frame fit.
+        batch_size: Frames per run of the engine.
+        progress: Called once for each frame or gap.
 
     Raises:
         DataError: Nothing decoded.

@@ -9,8 +9,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from typing_extensions import Self
-
 from ..bundle.graph_key import OUTPUTS
 from ..bundle.load import Bundle
 from ..core.errors import ConfigError, MotorVAEError, OutputError, SourceError
@@ -36,7 +34,7 @@ FRAMES_AHEAD = 1
 """How far a recording is decoded ahead of the encoder: more would only make frames older."""
 
 
-class Stream(Closing):
+class Stream(Closing, Iterator[Row]):
     """Latent rows of cameras, as they come. An iterator; close it, or use it in a `with` block.
 
     All is opened here; frames are captured from the first row on. While nobody asks for the next
@@ -104,12 +102,10 @@ class Stream(Closing):
             reconstruction, pictures = None, options.view is not None
             if options.every is not None:
                 selected = select_engine(bundle, "decoder", options.engine, rebuild)
+                decoder = stack.enter_context(selected.backend)
+                size = spec.latent_size
                 reconstruction = Reconstruction(
-                    stack.enter_context(selected.backend),
-                    options.every,
-                    spec.latent_size,
-                    ood,
-                    pictures=pictures,
+                    decoder, options.every, size, ood, pictures=pictures
                 )
             self._encoder = LatentStream(
                 backend,
@@ -160,9 +156,6 @@ class Stream(Closing):
     def reports(self) -> list[SinkReport]:
         """What became of each output's rows."""
         return self._fanout.reports
-
-    def __iter__(self) -> Self:
-        return self
 
     def __next__(self) -> Row:
         with self._turn:

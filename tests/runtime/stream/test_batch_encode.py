@@ -19,7 +19,7 @@ from motorvae.runtime.engines.open import EngineRequest, open_engine
 from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
 from motorvae.runtime.pixels.image_files import luma_from_file
 from motorvae.runtime.sources.open import open_source
-from motorvae.runtime.stream.batch_encode import encode_data, encode_source
+from motorvae.runtime.stream.batch_encode import check_encoding, encode_source, opened_data
 
 
 @pytest.fixture
@@ -57,15 +57,18 @@ def test_rows_are_the_images_in_order_whatever_the_batch(
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 10**9])
-def test_a_batch_out_of_range(image_folder: Path, small_bundle: Path, batch_size: int) -> None:
-    bundle, engine = load_bundle(small_bundle), EngineRequest()
+def test_a_batch_out_of_range(batch_size: int) -> None:
     with pytest.raises(ConfigError, match=f"batch_size={batch_size} is out of range: take 1 to"):
-        encode_data(bundle, str(image_folder), engine=engine, batch_size=batch_size)
+        check_encoding(batch_size, None)
 
 
 def test_a_live_source_has_no_end(small_bundle: Path) -> None:
-    with pytest.raises(ConfigError, match="synthetic is live and has no end: use motorvae-stream"):
-        encode_data(load_bundle(small_bundle), "synthetic", engine=EngineRequest())
+    bundle = load_bundle(small_bundle)
+    with (
+        pytest.raises(ConfigError, match="synthetic is live and has no end: use motorvae-stream"),
+        opened_data(bundle, "synthetic", EngineRequest()),
+    ):
+        pass
 
 
 def test_nothing_that_decodes_is_an_error_with_the_first_reason(
