@@ -1,24 +1,17 @@
-"""A run's folder: who makes it, what each epoch adds to it, and what completes it."""
+"""A run's folder: what makes it, and what completes it."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import datetime as dt
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
-from rich.console import Console
 
-from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import save_document
 from ..runtime.core.errors import OutputError
 from .checkpoint import (
@@ -33,19 +26,15 @@ from .checkpoint import (
 )
 from .interrupt import RESUME_NAME
 from .latent_statistics import latent_statistics, save_held_out, save_latents
-from .learned import Floats, Learned, learned_from_reconstructions
-from .loop.module import EpochRow, EpochWeights, Interrupted, VAETraining
-from .loop.plots import save_loss, save_reconstructions
-from .loop.progress import line_from_row
+from .learned import Learned, learned_from_reconstructions
+from .loop.module import EpochRow, EpochWeights, VAETraining
+from .loop.plots import save_loss, save_metrics, save_reconstructions
 from .model.vae import weights_of
 from .options import TrainOptions, resume_command
 
 CACHE_NAME = "cache"
 LATEST_NAME = "latest"
-_METRICS_NAME = "metrics.csv"
-_SHOWN_IMAGES = 8
 _JUDGED_IMAGES = 256
-_BATCH = 32
 
 
 def new_run_folder(options: TrainOptions) -> Path:
@@ -95,40 +84,8 @@ def point_latest_at(folder: Path) -> None:
         ) from error
 
 
-class RunFiles(Checkpoint):
-    """After each epoch: a row in metrics.csv, at times a picture, and the resume file."""
-
-    def __init__(self, folder: Path, console: Console) -> None:
-        self._folder, self._console = folder, console
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what the epoch came to; Lightning calls this after the module's own hook."""
-        assert isinstance(pl_module, VAETraining)  # noqa: S101  # for the type checker
-        row, schedule = pl_module.history[-1], pl_module.schedule
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics(asdict(row), step=row.epoch)
-            save_metrics(self._folder, pl_module.history)
-            # Epochs 1, 2, 5, 10, 20, 50, 100, ..., and the last of a stage.
-            if str(row.epoch).rstrip("0") in {"1", "2", "5"} or schedule.stage_finished:
-                name = f"epoch-{row.epoch:03d}.png"
-                _reconstructed(self._folder, pl_module, name, _SHOWN_IMAGES)
-            left = "" if schedule.finished else f"; {schedule.time_left()}"
-            self._console.print(line_from_row(row) + left)
-        trainer.save_checkpoint(self._folder / RESUME_NAME)
-        if not schedule.finished and pl_module.wants_stop():
-            raise Interrupted
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a finished run keeps.
-
-    Attributes:
-        kept: Which epochs its weights are of.
-        learned: What the best epoch's model has learned, by the held-out images.
-        best: Weights of the best epoch.
-    """
+class Finished(NamedTuple):
+    """What a finished run keeps; `learned` and `best`, its weights, are those of the best epoch."""
 
     kept: KeptWeights
     learned: Learned
@@ -149,7 +106,7 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
     # A resume file of an earlier version has no best weights.
     best = module.best or last
     save_metrics(folder, module.history)
-    save_loss(folder / "loss.png", module.history)
+    save_loss(folder, module.history)
     save_held_out(folder, module.data)
     statistics = latent_statistics(model, module.data)
     save_latents(folder / LAST_LATENTS_NAME, statistics)
@@ -157,9 +114,9 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
         model.load_state_dict(best.weights)
         statistics = latent_statistics(model, module.data)
     save_latents(folder / LATENTS_NAME, statistics)
-    learned = learned_from_reconstructions(
-        *_reconstructed(folder, module, "best.png", _JUDGED_IMAGES)
-    )
+    images, outputs = module.reconstructed(_JUDGED_IMAGES)
+    save_reconstructions(folder, "best.png", images, outputs.reconstruction)
+    learned = learned_from_reconstructions(images, *(part.numpy() for part in outputs))
     kept = KeptWeights(best=_kept(best.row, WEIGHTS_NAME), last=_kept(last.row, LAST_WEIGHTS_NAME))
     save_document(folder / KEPT_NAME, kept, indent=2)
     save_weights(folder, last.weights, LAST_WEIGHTS_NAME)
@@ -186,43 +143,3 @@ def _kept(row: EpochRow, file: str) -> KeptEpoch:
         train_total=row.train_total,
         held_out_total=row.held_out_total,
     )
-
-
-def _reconstructed(
-    folder: Path, module: VAETraining, picture: str, count: int
-) -> tuple[npt.NDArray[np.uint8], Floats, Floats, Floats]:
-    """Reconstruct the first held-out images, and write a picture of some of them.
-
-    Returns:
-        The images (N, S, S), their reconstructions (N, 1, S, S), mu and log_var (N, D).
-    """
-    rows = module.data.held_out[:count]
-    parts = []
-    training = module.model.training
-    module.model.eval()
-    with torch.inference_mode():
-        for start in range(0, len(rows), _BATCH):
-            batch = module.data.batch(rows[start : start + _BATCH])
-            output = module.model(batch.to(module.device))
-            parts.append([tensor.float().cpu().numpy() for tensor in output])
-    module.model.train(training)
-    reconstruction, mu, log_var = (np.concatenate(column) for column in zip(*parts, strict=True))
-    images = module.data.images[rows]
-    save_reconstructions(
-        folder / "reconstructions" / picture,
-        images[:_SHOWN_IMAGES] / np.float32(255),
-        reconstruction[:_SHOWN_IMAGES, 0],
-    )
-    return images, reconstruction, mu, log_var
-
-
-def save_metrics(folder: Path, history: list[EpochRow]) -> None:
-    """Write `metrics.csv` with one row an epoch, from the first on."""
-    names = [field.name for field in fields(EpochRow)]
-    with (
-        replaced_file(folder / _METRICS_NAME) as path,
-        path.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in history)

@@ -40,14 +40,13 @@ from .hardware import (
     threads_restored,
 )
 from .interrupt import RESUME_NAME, StopRequest, WholeFileIO, steps_saved
+from .loop.callbacks import EpochReport, progress_bar
 from .loop.module import EpochRow, Interrupted, VAETraining
-from .loop.progress import EpochBar, progress_bar
 from .loop.schedule import Plan, Schedule
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 from .run_folder import (
     CACHE_NAME,
     Finished,
-    RunFiles,
     complete_run,
     finish_run,
     new_run_folder,
@@ -242,7 +241,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         config = config_from_run(folder)
         data = data_from_cache(folder / CACHE_NAME)
         plan = _plan(config.options, config.model, data, machine)
-        callbacks: list[Callback] = [EpochBar(console), RunFiles(folder, console), stop]
+        callbacks: list[Callback] = [EpochReport(folder, console), stop]
         keep_freed_memory()
         ranks = machine.world_size
         kind = machine.strategy.root_device.type

@@ -107,3 +107,19 @@ def test_config_that_is_no_json_is_refused(run: Path) -> None:
     (run / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json is not JSON .*restore it or train"):
         config_from_run(run)
+
+
+def test_a_run_of_an_earlier_version_has_one_set_of_weights(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((finished_run / name).read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    for name in ("steps", "threads", "finish"):
+        del config["options"][name]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    best, last = (
+        model_from_checkpoint(tmp_path)[0],
+        model_from_checkpoint(tmp_path, "last")[0],
+    )
+    assert torch.equal(best.encoder.mu.weight, last.encoder.mu.weight)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,16 +14,18 @@ import pytest
 
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
-from motorvae.training.checkpoint import model_from_checkpoint
+from motorvae.training.checkpoint import KeptEpoch, KeptWeights, model_from_checkpoint
 from motorvae.training.cli import (
     OPENMP_WAITING,
     _with_new_goal,
     let_idle_threads_sleep,
+    lines_of,
     main,
+    overfitting,
 )
 from motorvae.training.interrupt import steps_saved
 from motorvae.training.options import TrainOptions
-from motorvae.training.train import RUN_VARIABLE
+from motorvae.training.train import RUN_VARIABLE, train
 
 SMALL = (
     *("--image-size", "32", "--channels", "4", "8", "8", "16", "16", "--latent-size", "8"),
@@ -263,3 +266,46 @@ def test_what_the_user_said_stays(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert {other: os.environ.get(other) for other in OPENMP_WAITING} == {
         other: "7" if other == name else None for other in OPENMP_WAITING
     }
+
+
+def _epoch(number: int, train_total: float, held_out_total: float) -> KeptEpoch:
+    return KeptEpoch(
+        file="x",
+        epoch=number,
+        stage=2,
+        steps=1,
+        train_total=train_total,
+        held_out_total=held_out_total,
+    )
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [((80, 105), True), ((80, 100.5), False), ((120, 105), False), ((100, 105), False)],
+)
+def test_overfitting_is_said_with_both_epochs_and_the_difference(
+    last: tuple[float, float], *, said: bool
+) -> None:
+    sentence = overfitting(KeptWeights(best=_epoch(7, 100, 100), last=_epoch(9, *last)))
+    assert (sentence is not None) is said
+    if sentence:
+        assert (
+            "from epoch 7 to epoch 9 the held-out total rose by 5.0%, from 100 to 105" in sentence
+        )
+        assert "the training total fell from 100 to 80" in sentence
+
+
+def test_a_ceiling_that_cuts_steps_short_is_told(options: TrainOptions) -> None:
+    outcome = train(replace(options, steps=100000, minutes=0.01))
+    assert outcome.finished
+    (line,) = (line for line in lines_of(outcome) if line.startswith("trained"))
+    assert f"{outcome.steps} steps of 100000, as --minutes 0.01 were over," in line
+
+
+def test_too_little_learned_is_a_warning(options: TrainOptions) -> None:
+    lines = list(lines_of(train(replace(options, steps=2))))
+    assert any(
+        line.startswith("warning: this model has learned too little") and "--anyway" in line
+        for line in lines
+    )
+    assert lines[-1].startswith("wrote ")

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ...runtime.core.errors import ConfigError
 from ...runtime.core.spec import ModelSpec
-from ..dataset import DataSet
+from ..dataset import DataSet, Luma
 from ..model.loss import Loss, active_units, vae_loss
-from ..model.vae import MotorVAE, sample_latent, weights_of
+from ..model.vae import MotorVAE, VAEOutput, sample_latent, weights_of
 from .batches import HeldOutBatches, TrainBatches
 from .schedule import Position, Schedule
 
 _TRAINING_NOISE, _HELD_OUT_NOISE = 0, 1
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,22 @@ class VAETraining(LightningModule):
         if best := ours.get("best"):
             (row,) = (row for row in self.history if row.epoch == best["epoch"])
             self.best = EpochWeights(row, best["weights"])
+
+    @torch.inference_mode()
+    def reconstructed(self, count: int) -> tuple[Luma, VAEOutput]:
+        """Return the first held-out images (N, S, S) uint8, and what the model makes of them.
+
+        The outputs are float32 on the CPU.
+        """
+        rows, training = self.data.held_out[:count], self.model.training
+        self.model.eval()
+        parts = []
+        for start in range(0, len(rows), _BATCH):
+            batch = self.data.batch(rows[start : start + _BATCH])
+            parts.append([part.float().cpu() for part in self.model(batch.to(self.device))])
+        self.model.train(training)
+        outputs = VAEOutput(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        return self.data.images[rows], outputs
 
     def wants_stop(self) -> bool:
         """Return whether the user asked any rank to stop."""

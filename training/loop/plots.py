@@ -1,46 +1,54 @@
-"""The two pictures of a run: originals over reconstructions, and the loss over the epochs."""
+"""Results of a run to look at: metrics, originals over reconstructions, loss over the epochs."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from ...runtime.core.atomic_files import replaced_file
+from ..dataset import Luma
 from .module import EpochRow
 
+SHOWN_IMAGES = 8
 _GAP = 4
 _LINES = {"train": ("#1f5f8b", "-"), "held_out": ("#d1731f", "--")}
 
 
-def save_reconstructions(
-    path: Path, originals: npt.NDArray[np.float32], reconstructions: npt.NDArray[np.float32]
-) -> None:
-    """Write originals in the upper row, their reconstructions below.
+def save_metrics(folder: Path, history: Sequence[EpochRow]) -> None:
+    """Write `metrics.csv` with one row an epoch, from the first on."""
+    names = [field.name for field in fields(EpochRow)]
+    with (
+        replaced_file(folder / "metrics.csv") as path,
+        path.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in history)
 
-    Args:
-        path: PNG to write.
-        originals: (N, S, S) in [0, 1].
-        reconstructions: (N, S, S) in [0, 1].
-    """
+
+def save_reconstructions(folder: Path, name: str, images: Luma, reconstruction: Tensor) -> None:
+    """Write `reconstructions/NAME`: the first images (N, S, S), their reconstructions below."""
     rows = [
-        np.hstack([np.pad(image, _GAP // 2, constant_values=0.5) for image in images])
-        for images in (originals, reconstructions)
+        np.hstack([np.pad(image, _GAP // 2, constant_values=0.5) for image in row[:SHOWN_IMAGES]])
+        for row in (images / np.float32(255), reconstruction[:, 0].numpy())
     ]
-    with replaced_file(path) as temporary:
+    with replaced_file(folder / "reconstructions" / name) as temporary:
         imsave(temporary, np.vstack(rows), vmin=0, vmax=1, cmap="gray", format="png")
 
 
-def save_loss(path: Path, history: Sequence[EpochRow]) -> None:
-    """Plot reconstruction and KL, train and held-out, with the stage boundary marked."""
+def save_loss(folder: Path, history: Sequence[EpochRow]) -> None:
+    """Plot reconstruction and KL into `loss.png`, with the boundary of the stages marked."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     parts = {
@@ -52,7 +60,7 @@ def save_loss(path: Path, history: Sequence[EpochRow]) -> None:
         for plot, (part, label) in zip(axes, parts.items(), strict=True):
             _plot_part(plot, history, part, label)
     axes[0].legend(frameon=False)
-    with replaced_file(path) as temporary:
+    with replaced_file(folder / "loss.png") as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 
