@@ -53,16 +53,12 @@ def fp16_from_fp32(model: ir.Model) -> int:
 
 
 def check_precision(model: ir.Model, precision: Precision, excluded: Sequence[str] = ()) -> None:
-    """Read a finished graph back: is it what its label says?
-
-    Args:
-        model: The graph.
-        precision: Its label.
-        excluded: Layers of an INT8 graph that stay in float32.
+    """Read a finished graph back: does it have the precision of its label?
 
     Raises:
         VerificationError: A batch norm was not folded, a node draws random numbers, a tensor that
-            should be FP16 is float32, or a layer that should be INT8 is not; the message names it.
+            should be FP16 is float32, or a layer that should be INT8 and is not among the
+            `excluded` is not; the message names it.
     """
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.op_type in _REFUSED or node.op_type.startswith("Random"):

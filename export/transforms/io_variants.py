@@ -12,9 +12,7 @@ LUMA_SCALE = np.float32(1 / 255)
 
 
 def luma_from_float(model: ir.Model) -> None:
-    """Let a float encoder scale 8-bit luma itself, in place.
-
-    The bytes of the frame then reach the engine as they are, a quarter of what they were.
+    """Let a float encoder scale 8-bit luma itself, in place: a quarter of the bytes reach it.
 
     Precondition: one flat graph with one float32 input.
     Postcondition: the input has its name and shape and is uint8; the values behind it are those

@@ -64,16 +64,12 @@ _STYLES: dict[Target, _Style] = {
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How a graph is quantised.
-
-    Attributes:
-        percentile: The range of a value ends where this share of it lies inside; None, at its
-            extremes.
-        equalised: Whether its channels were scaled alike before.
-    """
+    """How a graph is quantised."""
 
     percentile: float | None = None
+    """The range of a value ends where this share of it lies inside; None, at its extremes."""
     equalised: bool = False
+    """Whether its channels were scaled alike before."""
 
     @property
     def ends(self) -> str:
@@ -213,11 +209,7 @@ def layers_of(model: ir.Model) -> dict[str, list[str]]:
 
 
 def check_int8(model: ir.Model, excluded: Sequence[str]) -> None:
-    """Read a finished graph back: are all layers but those named INT8?
-
-    Raises:
-        VerificationError: One is not, or more than half are left in float32.
-    """
+    """Raise VerificationError unless all layers but those named, at most half, are INT8."""
     layers: dict[str, bool] = {}
     for node in model.graph:
         weight = node.inputs[1] if node.op_type in WEIGHTED else None

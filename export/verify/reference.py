@@ -23,7 +23,6 @@ from ...training.learned import is_informative
 from .batches import BATCH_SIZE, Images, run_in_batches
 from .extremes import RISK
 from .metrics import floored_spread, note_on_few
-from .probes import Probes
 
 JUDGED_IMAGES = 256
 """So many held-out images judge a float graph at most."""
@@ -40,6 +39,18 @@ class Spread:
     log_var: npt.NDArray[np.float64]
     posterior_variance: npt.NDArray[np.float64] | None = None
     """Means of exp(log_var); by default those of the reference's images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What the reference gives for images and latents that held-out images do not reach."""
+
+    names: tuple[str, ...]  # what each image is
+    images: npt.NDArray[np.uint8]  # (P, S, S)
+    mu: npt.NDArray[np.float32]  # (P, D)
+    log_var: npt.NDArray[np.float32]  # (P, D)
+    latents: npt.NDArray[np.float32]  # (L, D)
+    reconstruction: npt.NDArray[np.float32]  # (L, 1, S, S), decoded from `latents`
 
 
 @dataclass(frozen=True, slots=True)

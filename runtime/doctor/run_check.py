@@ -10,9 +10,15 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from .checks.engines import check_bundle, check_gpu, check_onnx, check_tensorrt, check_tensorrt_rtx
-from .checks.system import check_memory, check_packages, check_writing
-from .checks.video import check_cameras, check_opencv, check_pyav
+from .check_engines import check_bundle, check_gpu, check_onnx, check_tensorrt, check_tensorrt_rtx
+from .check_system import (
+    check_cameras,
+    check_memory,
+    check_opencv,
+    check_packages,
+    check_pyav,
+    check_writing,
+)
 from .finding import Finding
 
 FINDINGS = TypeAdapter(tuple[Finding, ...])

@@ -18,25 +18,23 @@ from rich.console import Console
 
 from motorvae.benchmarks.doctor import main
 from motorvae.runtime.core.packages import version_of
-from motorvae.runtime.doctor.checks.engines import (
+from motorvae.runtime.doctor.check_engines import (
     check_bundle,
     check_onnx,
     check_tensorrt_rtx,
     cuda_finding,
 )
-from motorvae.runtime.doctor.checks.system import (
+from motorvae.runtime.doctor.check_system import (
     available_bytes,
+    cameras_finding,
     check_memory,
+    check_opencv,
     check_packages,
+    check_pyav,
     check_writing,
+    gstreamer_finding,
     memory_finding,
     requirements_of,
-)
-from motorvae.runtime.doctor.checks.video import (
-    cameras_finding,
-    check_opencv,
-    check_pyav,
-    gstreamer_finding,
 )
 from motorvae.runtime.doctor.finding import Finding
 from motorvae.runtime.doctor.screen import Screen, examine_machine, findings_of, print_screen

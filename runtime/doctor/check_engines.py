@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...bundle.graph_key import GraphKey
-from ...bundle.load import Bundle, load_bundle
-from ...bundle.manifest import GraphEntry
-from ...core.errors import (
+from ..bundle.graph_key import GraphKey
+from ..bundle.load import Bundle, load_bundle
+from ..bundle.manifest import GraphEntry
+from ..core.errors import (
     BackendError,
     BundleError,
     MissingDependencyError,
@@ -19,13 +19,13 @@ from ...core.errors import (
     next_command,
     sentence_list,
 )
-from ...core.packages import ONNX_RUNTIME_PACKAGES, versions_of
-from ...engines.gpu_info import Gpu, NoGpu, find_gpu
-from ...engines.tensorrt.engine_manifest import engine_manifest_from_json
-from ...engines.tensorrt.find import check_engine, graphs_with_engine, precisions_with_engine
-from ...engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt, title_of
-from ..finding import Finding, not_loading, overwritten
-from .system import text_of
+from ..core.packages import ONNX_RUNTIME_PACKAGES, versions_of
+from ..engines.gpu_info import Gpu, NoGpu, find_gpu
+from ..engines.tensorrt.engine_manifest import engine_manifest_from_json
+from ..engines.tensorrt.find import check_engine, graphs_with_engine, precisions_with_engine
+from ..engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_tensorrt, title_of
+from .check_system import text_of
+from .finding import Finding, not_loading, overwritten
 
 CUDA = "CUDAExecutionProvider"
 
@@ -107,7 +107,7 @@ def check_gpu(_model: Path) -> Iterator[Finding]:
         f"{gpu.driver or 'of unknown version'}, CUDA {gpu.cuda}, "
         f"{gpu.memory_bytes / 1e9:.1f} GB{shared}",
     )
-    from ...engines.open import open_cuda  # noqa: PLC0415  # with numpy
+    from ..engines.open import open_cuda  # noqa: PLC0415  # with numpy
 
     try:
         with open_cuda() as layer:
@@ -175,7 +175,7 @@ def _encoder(bundle: Bundle) -> Iterator[Finding]:
     try:
         import numpy as np  # noqa: PLC0415  # may be what is missing
 
-        from ...engines.open import open_engine  # noqa: PLC0415  # with numpy
+        from ..engines.open import open_engine  # noqa: PLC0415  # with numpy
 
         side = bundle.spec.image_size
         with open_engine(bundle, GraphKey("encoder")) as backend:
@@ -261,7 +261,7 @@ def _run_relu(provider: str) -> None:
     """Run a graph through the production backend; any failure is a MotorVAEError."""
     import numpy as np  # noqa: PLC0415  # may be what is missing
 
-    from ...engines.open import EngineRequest, open_file  # noqa: PLC0415  # with numpy
+    from ..engines.open import EngineRequest, open_file  # noqa: PLC0415  # with numpy
 
     with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
         path = Path(folder) / "relu.onnx"

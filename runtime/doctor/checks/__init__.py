@@ -1,1 +1,0 @@
-"""The checks of the bare motorvae-doctor, a module for each subject."""
