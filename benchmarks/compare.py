@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..runtime.core.errors import MeasurementError, sentence_list
+from .measure.case import Samples
 from .measure.result import Result
-from .measure.samples import Samples
 from .report.tables import digits_of
 
 Verdict = Literal["slower", "larger", "faster", "smaller", "same", "unclear"]
@@ -23,7 +23,7 @@ Facts = Mapping[str, object]
 DRAWS = 4000
 CONFIDENCE = 0.95
 LEAST_TURNS = 5
-"""Fewer turns than this say nothing of how turns differ, so that there is no interval."""
+"""With fewer turns it is unknown how turns differ, so that there is no interval."""
 LEAST_FOR_P99 = 1000
 """From here on ten samples lie above p99; with fewer, its ratio is that of a few outliers."""
 
@@ -41,7 +41,7 @@ class Interval(NamedTuple):
 class Change:
     """How one case differs between two results."""
 
-    key: str  # The case
+    key: str
     before: Samples  # The whole of it in the first result
     after: Samples  # The same in the second
     # Of the ratio of p50; None where there are fewer than `LEAST_TURNS` turns

@@ -15,12 +15,11 @@ from .cases.path import path_cases, thread_cases
 from .cases.stream import StreamPlan, import_cases, start_up_cases, stream_cases
 from .compare import LEAST_TURNS
 from .gpu.run import engine_cases
-from .measure.case import Case
+from .measure.case import DRIFT_LIMIT, SPREAD_LIMIT, Case, busy_warning
 from .measure.environment import environment_now, load_now, usable_cores
 from .measure.result import MachineRates, Result, Settings
 from .measure.roofline import cost_of, measure_machine, rates_of, roofline_of
 from .measure.rounds import RoundPlan
-from .measure.samples import DRIFT_LIMIT, SPREAD_LIMIT, busy_warning
 from .options import RunGroup, RunOptions
 from .under_test.engines import thread_limit
 from .under_test.model_under_test import ModelUnderTest, model_from_files, untrained_model

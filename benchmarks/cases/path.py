@@ -54,7 +54,7 @@ _BOTH = " and ".join(OUTPUTS["encoder"])
 
 @dataclass(frozen=True)
 class Path:
-    """One way from a frame to mu."""
+    """One path from a frame to mu."""
 
     planned: Case  # Its case without samples
     luma: Callable[[], Luma]  # Makes fitted luma, (S, S) uint8
@@ -114,7 +114,7 @@ def path_cases(
     threads: int | None = None,
     sizes: Sequence[tuple[int, int]] = FRAMES,
 ) -> list[Case]:
-    """Time the way from a frame to mu, from JPEG bytes, a decoded YUV frame and a BGR array.
+    """Time the path from a frame to mu, from JPEG bytes, a decoded YUV frame and a BGR array.
 
     Grabbing a frame belongs to the camera and is not in it; neither is the decoding of a YUV frame.
 
@@ -135,14 +135,14 @@ def path_cases(
                 plain = plain_luma(scene, source, tested.spec.image_size)
                 ours = our_luma(scene, source, tested.spec)
                 # Torch eager behind our luma, too, so that both parts show.
-                ways = [
+                recipes = [
                     (recipe, plain, eager, image, installed),
                     (behind_ours, ours, eager, image, 1),
                     *((one.planned, ours, one.run, one.batch, 1) for one in opened),
                 ]
                 paths = [
                     Path(_placed(case, scene, source), make, run, np.empty_like(like), count)
-                    for case, make, run, like, count in ways
+                    for case, make, run, like, count in recipes
                 ]
                 agreements = [_checked(path, tested, scene, eager) for path in paths]
                 samples = interleaved({path.planned.how: path.staged for path in paths}, schedule)

@@ -13,12 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Precision
-from ...runtime.core.errors import (
-    BackendError,
-    BundleError,
-    MeasurementError,
-    MissingDependencyError,
-)
+from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import EngineRequest, open_engine
 from ...runtime.engines.select import SelectedEngine, autotuned_engine
@@ -38,7 +33,7 @@ from ..measure.case import (
     Group,
 )
 from ..measure.rounds import Laps, RoundPlan, interleaved, pacer, stopwatch
-from ..under_test.engines import RUNNERS, is_for
+from ..under_test.engines import REFUSALS, RUNNERS, is_for
 from ..under_test.mjpeg_camera import MjpegCamera
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import Luma, frame_of, jpeg_of, luma_for
@@ -198,7 +193,7 @@ def _alone(
                 planned[case.key] = case
                 laps[case.key] = stopwatch(camera.luma, "convert", first=due)
             for key in keys:
-                with contextlib.suppress(BundleError, BackendError, MissingDependencyError):
+                with contextlib.suppress(BundleError, *REFUSALS):
                     run = stack.enter_context(_encoder(tested, key, seed))
                     case = _planned(key, "stream", variant=f"{ENCODE_ALONE}, {pace}")
                     planned[case.key] = case

@@ -1,16 +1,18 @@
-"""Case: one thing that is measured, what tells it apart, and its samples or why it has none."""
+"""Case: one thing that is measured, what identifies it, and its samples or why it has none."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Precision, Variant
 from ...runtime.bundle.manifest import GraphReport, Metric
+from ...runtime.core.errors import MeasurementError
 from ...runtime.core.spec import StrictModel
-from .samples import Samples, Unit, samples_of, warnings_of
 
 EAGER, COMPILED, ONNX, OPENVINO = "torch eager", "torch.compile", "ONNX Runtime", "OpenVINO"
 TENSORRT, TENSORRT_RTX, PLAIN = "TensorRT", "TensorRT-RTX", "plain recipe"
@@ -22,6 +24,18 @@ FPS = 60
 HOT, PACED = "hot loop", f"paced at {FPS} fps"
 """What the stream cases call the parts of a stream and the loops that they are timed in. A paced
 loop finds colder caches and a slower clock; a camera is paced."""
+
+Unit = Literal["ns", "bytes"]
+
+_SHOWN: dict[Unit, tuple[str, float]] = {"ns": ("ms", 1e6), "bytes": ("MiB", 2.0**20)}
+"""What people read a unit in, and how much of the unit one of that is."""
+
+SPREAD_LIMIT = 0.10
+"""Largest (p75 - p25) / p50 of a stable series."""
+DRIFT_LIMIT = 0.10
+"""Largest |median of the last third - median of the first third| / p50 of a stable series."""
+BUSY_LOAD_PER_CORE = 0.5
+"""Load average of one minute, per core, from which a machine counts as busy at the start."""
 
 Group = Literal[
     "encoder",
@@ -39,6 +53,38 @@ InputType = Literal["float32", "uint8"]
 FrameSource = Literal["mjpeg", "yuv", "bgr"]
 CudaGraph = Literal["off", "copies and kernels", "kernels", "left to the engine"]
 Status = Literal["measured", "drifted", "unproven"]
+
+
+class Samples(StrictModel):
+    """Every sample of one stage, in the order in which they were taken, and its percentiles."""
+
+    unit: Unit = "ns"  # Of the samples
+    samples: tuple[int, ...] = Field(min_length=1)  # Nanoseconds or bytes, each above 0
+    p50: float  # Linear-interpolated percentile, in milliseconds or MiB, as are the next three
+    p95: float  # The same
+    p99: float  # The same
+    max: float  # The largest sample
+
+    @model_validator(mode="after")
+    def _check_percentiles(self) -> Samples:
+        if min(self.samples) <= 0:
+            raise ValueError(f"a sample of {min(self.samples)} {self.unit}: each must be above 0")
+        given = (self.p50, self.p95, self.p99, self.max)
+        found = _percentiles(self.samples, self.unit)
+        if not all(map(math.isclose, given, found)):
+            raise ValueError(f"percentiles {given} are not those of the samples, {found}")
+        return self
+
+    @property
+    def shown_in(self) -> str:
+        """The unit of the percentiles: "ms" or "MiB"."""
+        return _SHOWN[self.unit][0]
+
+    @property
+    def shown(self) -> tuple[float, ...]:
+        """The samples in the unit of the percentiles."""
+        scale = _SHOWN[self.unit][1]
+        return tuple(sample / scale for sample in self.samples)
 
 
 class Agreement(StrictModel):
@@ -65,7 +111,7 @@ class Cost(StrictModel):
 class Roofline(StrictModel):
     """The least time for a `Cost` at a machine's measured rates (Williams et al. 2009)."""
 
-    cost: Cost  # What has to be done
+    cost: Cost
     compute_ms: float  # Its arithmetic at the best matrix rate of its precision
     memory_ms: float  # Its traffic at the best read bandwidth
     times: float  # The measured p50 over `least_ms`
@@ -92,18 +138,18 @@ class GpuMode(StrictModel):
 class Case(StrictModel):
     """One thing that is measured: its samples, or the reason why there are none.
 
-    The fields from `group` to `mode` tell cases apart, in one result and between two.
+    The fields from `group` to `mode` identify a case, in one result and between two.
     """
 
     group: Group  # What was timed
-    engine: str  # Which engine, or which way of doing it; of an import the module
+    engine: str  # Which engine or recipe; of an import the module
     precision: Precision = "fp32"  # Of weights and arithmetic
     outputs: str | None = None  # Of the graph, such as "mu and log_var" or "mu"
     input_type: InputType | None = None  # What the graph takes
     # What a path begins with: JPEG bytes, a decoded YUV frame, or a BGR one
     source: FrameSource | None = None
     frame: tuple[int, int] | None = None  # Width and height of the frame of a path
-    variant: str | None = None  # Whatever else tells it apart, in a few words
+    variant: str | None = None  # Whatever else distinguishes it, in a few words
     batch: int = 1  # Images in one call
     mode: GpuMode | None = None  # How the GPU was used
     # Identity of the input's bytes; equal for all that are compared
@@ -125,9 +171,9 @@ class Case(StrictModel):
     # where it was not compared
     equals_graph_off: bool | None = None
     roofline: Roofline | None = None  # The least time on this machine, for single graphs
-    # Engine, version, device and device layer, as a GPU's engine itself says
+    # Engine, version, device and device layer, as a GPU's engine reports it
     name: str | None = None
-    notes: tuple[str, ...] = ()  # What the engine says of how it ran
+    notes: tuple[str, ...] = ()  # How it ran, as the engine reports it
     warnings: tuple[str, ...] = ()  # What makes the figures doubtful
 
     @model_validator(mode="after")
@@ -152,7 +198,7 @@ class Case(StrictModel):
 
     @property
     def how(self) -> str:
-        """How it was done: engine, precision, and whatever else tells it apart."""
+        """How it was done: engine, precision, and whatever else distinguishes it."""
         words = (
             self.engine,
             "" if self.precision == "fp32" and self.mode is None else self.precision,
@@ -220,3 +266,60 @@ class Case(StrictModel):
     def without(self, reason: str) -> Case:
         """Return the case with the reason why it has no samples."""
         return self.with_facts(not_measured=reason)
+
+
+def samples_of(samples: Sequence[int], unit: Unit = "ns") -> Samples:
+    """Return samples with their percentiles.
+
+    Raises:
+        MeasurementError: There are none.
+    """
+    if not len(samples):
+        raise MeasurementError("no samples were taken, so that there are no percentiles")
+    p50, p95, p99, largest = _percentiles(samples, unit)
+    return Samples(unit=unit, samples=tuple(samples), p50=p50, p95=p95, p99=p99, max=largest)
+
+
+def spread_of(samples_ns: Sequence[int]) -> float:
+    """Return the interquartile range over the median: a spread that outliers cannot move."""
+    p25, p50, p75 = np.percentile(np.asarray(samples_ns, np.float64), (25, 50, 75))
+    return float((p75 - p25) / p50)
+
+
+def drift_of(samples_ns: Sequence[int]) -> float:
+    """Return how far the last third's median is above the first third's, over the median.
+
+    Zero where there are fewer than three samples.
+    """
+    values = np.asarray(samples_ns, np.float64)
+    third = len(values) // 3
+    if not third:
+        return 0.0
+    change = np.median(values[-third:]) - np.median(values[:third])
+    return float(change / np.median(values))
+
+
+def warnings_of(stage: str, samples_ns: Sequence[int]) -> tuple[str, ...]:
+    """Return one sentence for each rule that a series breaks."""
+    found = []
+    spread, drift = spread_of(samples_ns), drift_of(samples_ns)
+    if spread > SPREAD_LIMIT:
+        found.append(f"{stage}: the middle half spans {spread:.0%} of the median")
+    if abs(drift) > DRIFT_LIMIT:
+        found.append(f"{stage}: last third above first by {drift:+.0%} of the median")
+    return tuple(found)
+
+
+def busy_warning(load_per_core: float) -> str | None:
+    """Return a sentence where the machine was busy before the benchmark began."""
+    if load_per_core <= BUSY_LOAD_PER_CORE:
+        return None
+    return (
+        f"the machine was busy at the start: load {load_per_core:.2f} per core "
+        f"(limit {BUSY_LOAD_PER_CORE:.2f}); stop other work and run again"
+    )
+
+
+def _percentiles(samples: Sequence[int], unit: Unit) -> tuple[float, ...]:
+    values = np.asarray(samples, np.float64) / _SHOWN[unit][1]
+    return tuple(float(value) for value in np.percentile(values, (50, 95, 99, 100)))

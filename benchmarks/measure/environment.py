@@ -42,7 +42,7 @@ class Environment(StrictModel):
 
     machine: str  # Instruction set, such as x86_64
     cpu: str  # Model name of the processor
-    cores: int | None  # Physical cores, or None where the system does not say
+    cores: int | None  # Physical cores, or None where the system does not report them
     logical_cores: int  # Hardware threads of the machine
     usable_cores: int  # Those that this process may run on
     memory_bytes: int  # Main memory of the machine

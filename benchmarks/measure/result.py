@@ -12,10 +12,9 @@ from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.documents import document_from_json
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.spec import ModelSpec, StrictModel
-from .case import Case
+from .case import Case, Samples
 from .environment import Environment
 from .rounds import RoundPlan
-from .samples import Samples
 
 SCHEMA_VERSION: Literal[3] = 3
 
@@ -25,7 +24,7 @@ class Rate(StrictModel):
 
     work: int  # Operations or bytes of one sample
     series: Samples  # The samples, in nanoseconds
-    warnings: tuple[str, ...] = ()  # Where the machine changed on the way
+    warnings: tuple[str, ...] = ()  # Where the machine changed in between
 
     @property
     def best_per_s(self) -> float:
@@ -55,8 +54,8 @@ class Settings(StrictModel):
     seed: int  # Seed of the inputs, and of the weights where they are untrained
     schedule: RoundPlan  # Calls of each latency case
     training_schedule: RoundPlan | None  # Calls of each training case, where it was asked for
-    spread_limit: float  # Of a stable series; see `samples.SPREAD_LIMIT`
-    drift_limit: float  # Of a stable series; see `samples.DRIFT_LIMIT`
+    spread_limit: float  # Of a stable series; see `case.SPREAD_LIMIT`
+    drift_limit: float  # Of a stable series; see `case.DRIFT_LIMIT`
 
 
 class Result(StrictModel):

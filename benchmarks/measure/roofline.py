@@ -14,10 +14,9 @@ import torch
 from ...runtime.bundle.graph_key import GraphKey, Precision
 from ...runtime.core.spec import ModelSpec
 from ...training.hardware import cpu_has_bf16
-from .case import Cost, Roofline
+from .case import Cost, Roofline, samples_of, warnings_of
 from .result import MachineRates, Rate
 from .rounds import Laps, RoundPlan, Timings, interleaved, stopwatch
-from .samples import samples_of, warnings_of
 
 MATRIX_SIDE = 2048
 MEMORY_BYTES = 1 << 27  # 128 MiB: well past the last cache of most machines
@@ -82,7 +81,7 @@ def measure_machine(samples: int, *, settle_ms: float = 0) -> dict[str, Timings]
 def rates_of(before: Mapping[str, Timings], after: Mapping[str, Timings]) -> MachineRates:
     """Join what was measured before and after the cases.
 
-    The warnings of a rate say where the machine changed on the way.
+    The warnings of a rate are about what changed in between.
     """
 
     def rate(name: str, work: int) -> Rate:

@@ -123,7 +123,7 @@ def _settle(lap: Laps, schedule: RoundPlan) -> None:
 
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
-    """Collect garbage only where the block says so, and quickly: what exists now is left alone."""
+    """Collect garbage on demand only, and quickly: what exists now is left alone."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.freeze()

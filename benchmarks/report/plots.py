@@ -17,13 +17,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from ...runtime.bundle.graph_key import Part, Precision
 from ...runtime.bundle.manifest import Metric
 from ...runtime.core.atomic_files import replaced_file
-from ..measure.case import Case, Group
+from ..measure.case import Case, Group, Samples
 from ..measure.result import Result
-from ..measure.samples import Samples
 from .tables import caption_of, digits_of, machine_line, mark_of, operations_of
 from .verdict import leaders_of
 
-# Okabe and Ito's colours, told apart with every common colour blindness.
+# Okabe and Ito's colours, distinct with every common colour blindness.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8A7B00", "#555555")
 _ROOFLINE = "#D55E00"
 _GREY = "0.35"

@@ -1,4 +1,4 @@
-"""The tables of a result as rows of text, and the lines that say what they were measured on."""
+"""The tables of a result as rows of text, and lines about the machine and the weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from ..measure.case import Case, Group
+from ..measure.case import Case, Group, Samples
 from ..measure.result import Rate, Result
-from ..measure.samples import Samples
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 PERCENTILES = ("p50", "p95", "p99", "max")

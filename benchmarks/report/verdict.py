@@ -1,7 +1,7 @@
 """The verdict of a run: the fastest of each kind against its floor, and ours against rivals.
 
-Floors and rivals are measured in the same run: a figure set for one machine and one model says
-nothing of another.
+Floors and rivals are measured in the same run: a figure set for one machine and one model means
+nothing on another.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from .tables import caption_of, digits_of, machine_line, rates_line
 
 RIVALS = (EAGER, COMPILED, ONNX, OPENVINO, PLAIN)
 """ONNX Runtime and OpenVINO as installed; both run our graphs, too."""
+_IMPORTED = {"motorvae": "Python API", STREAM_MODULE: "motorvae-stream"}
+"""Whose modules an import case loads."""
 LOSS = 1.005
 """What is shown as 1.00 is none."""
 
@@ -40,7 +42,7 @@ LOSS = 1.005
 class Leader:
     """The fastest case of one kind that passed the drift gate."""
 
-    case: Case  # It
+    case: Case
     floor: str = ""  # What its time cannot be below; empty for what has no such thing
     # Milliseconds at p50 of the same run; None where the run measured none
     floor_ms: float | None = None
@@ -62,7 +64,7 @@ class Leader:
 class Standing:
     """One case beside its rivals."""
 
-    case: Case  # The case
+    case: Case
     # Its p50 over the rival's, by the rival's name: a loss is above 1. A rival that did not do the
     # same in this run is not there.
     times: dict[str, float]
@@ -92,8 +94,7 @@ def print_verdict(console: Console, result: Result) -> None:
         case, whole = leader.case, leader.case.whole
         if whole is not None:
             what = case.what.removesuffix(" frame").removesuffix(", batch 1")
-            # An import is that of a module, and no arithmetic.
-            by = case.engine if case.group == "import" else f"{case.engine} {case.precision}"
+            by = _IMPORTED.get(case.engine, f"{case.engine} {case.precision}")
             p50 = f"{digits_of(whole.p50)} {whole.shown_in}"
             table.add_row(what, by, p50, digits_of(whole.p99), leader.words)
     console.print(table)
@@ -178,7 +179,7 @@ def _floor_of(case: Case, cases: Sequence[Case]) -> tuple[str, float | None]:
         return "parts alone", _parts_ms(case, cases)
     if case.group == "start-up":
         imports = [one.whole.p50 for one in cases if one.engine == STREAM_MODULE and one.whole]
-        return "importing its modules", min(imports, default=None)
+        return "imports", min(imports, default=None)
     return "", None
 
 

@@ -37,8 +37,8 @@ from .model_under_test import ModelUnderTest
 OURS = "ours"
 """Opened as motorVAE opens it, unlike the same engine as installed."""
 RUNNERS: dict[Target, str] = {"onnx": ONNX, "openvino": OPENVINO}
-_FP16_ON_CPU = "a CPU engine may compute FP16 graphs in float32, so that its time says nothing"
-_REFUSALS = (BackendError, MissingDependencyError, MeasurementError)
+_FP16_ON_CPU = "a CPU engine may compute FP16 graphs in float32, so that its time means nothing"
+REFUSALS = (BackendError, MissingDependencyError, MeasurementError)
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
@@ -47,7 +47,7 @@ class EngineUnderTest:
     """One engine with one form of a graph."""
 
     planned: Case  # Its case without samples
-    # Opens it for a sample input; may raise one of `_REFUSALS`
+    # Opens it for a sample input; may raise one of `REFUSALS`
     open: Callable[[Batch], AbstractContextManager[Run]]
     entry: GraphEntry | None = None  # The bundle's graph that it runs, where it is one of ours
 
@@ -161,7 +161,7 @@ def open_all(
         try:
             run = stack.enter_context(engine.open(batch))
             run(batch)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             refused.append(engine.planned.without(error.clause()))
             continue
         planned = engine.planned.with_facts(prepare_s=time.perf_counter() - begin_s)
@@ -231,7 +231,7 @@ def plain_openvino(path: Path, threads: int | None) -> Run:
 
 
 def openvino_precision() -> Precision:
-    """Return what OpenVINO computes a float32 graph in where nobody says: it may be bf16.
+    """Return what OpenVINO computes a float32 graph in with no option set: it may be bf16.
 
     Also float32 where it is not installed.
     """

@@ -49,7 +49,7 @@ class Scene:
 def scene_of(width: int, height: int, seed: int) -> Scene:
     """Return a scene as a camera would deliver it."""
     bgr = frame_of(width, height, seed)
-    # FFmpeg's own conversion is two levels too dark on bright pictures unless told to be exact.
+    # FFmpeg's own conversion is two levels too dark on bright pictures unless set to be exact.
     planes = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420), np.uint8)
     return Scene(bgr, jpeg_of(bgr), VideoFrame.from_ndarray(planes, "yuv420p"))
 
@@ -76,7 +76,7 @@ def jpeg_of(bgr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def our_luma(scene: Scene, source: FrameSource, spec: ModelSpec) -> Callable[[], Luma]:
-    """Return the runtime's own way for one kind of source; (S, S) uint8."""
+    """Return the runtime's own conversion for one kind of source; (S, S) uint8."""
     if source == "mjpeg":
         data = scene.jpeg.tobytes()
         return lambda: luma_from_jpeg(data, spec)

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from motorvae.benchmarks.cli import main
-from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.case import Case, samples_of
 from motorvae.benchmarks.measure.environment import Environment
 from motorvae.benchmarks.measure.result import Rate, Result, Settings
 from motorvae.benchmarks.measure.roofline import cost_of, roofline_of
 from motorvae.benchmarks.measure.rounds import RoundPlan
-from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.benchmarks.under_test.engines import thread_limit
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, untrained_model
 from motorvae.runtime.bundle.graph_key import GraphKey

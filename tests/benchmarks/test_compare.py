@@ -18,10 +18,9 @@ from motorvae.benchmarks.compare import (
     compare_results,
     interval_of_ratio,
 )
-from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.case import Case, Unit, samples_of
 from motorvae.benchmarks.measure.result import Result
 from motorvae.benchmarks.measure.rounds import RoundPlan
-from motorvae.benchmarks.measure.samples import Unit, samples_of
 from motorvae.benchmarks.options import RunOptions
 from motorvae.benchmarks.run import round_plan
 from motorvae.runtime.bundle.manifest import Metric

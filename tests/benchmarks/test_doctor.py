@@ -23,8 +23,7 @@ from motorvae.benchmarks.gpu.result import (
     print_gpu_result,
 )
 from motorvae.benchmarks.gpu.rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
-from motorvae.benchmarks.measure.case import Case, CudaGraph, GpuMode
-from motorvae.benchmarks.measure.samples import samples_of
+from motorvae.benchmarks.measure.case import Case, CudaGraph, GpuMode, samples_of
 from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from motorvae.benchmarks.measure.case import Case, GpuMode
+from motorvae.benchmarks.measure.case import Case, GpuMode, samples_of
 from motorvae.benchmarks.measure.result import Result, load_result
-from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.runtime.bundle.manifest import Metric
 from motorvae.runtime.core.documents import save_document
 from motorvae.runtime.core.errors import MeasurementError, OutputError

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from motorvae.benchmarks.measure.case import Case
+from motorvae.benchmarks.measure.case import Case, samples_of
 from motorvae.benchmarks.measure.result import Rate, Result
-from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.benchmarks.report.page import save_report
 from motorvae.runtime.bundle.manifest import Metric
 from motorvae.runtime.core.documents import save_document

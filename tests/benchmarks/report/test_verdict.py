@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from motorvae.benchmarks.measure.case import STREAM_MODULE, Case
+from motorvae.benchmarks.measure.case import STREAM_MODULE, Case, samples_of
 from motorvae.benchmarks.measure.result import Result
-from motorvae.benchmarks.measure.samples import samples_of
 from motorvae.benchmarks.report.verdict import Leader, leaders_of, standings_of
 from motorvae.runtime.bundle.manifest import Metric
 
@@ -141,7 +140,7 @@ def test_start_up_is_held_against_the_import_and_memory_against_nothing(result: 
         ),
     )
     assert {what: leader.words for what, leader in found.items()} == {
-        "start-up": "50% of importing its modules",
+        "start-up": "50% of imports",
         "import": "",
         "memory": "",
     }

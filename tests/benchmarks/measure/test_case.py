@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from motorvae.benchmarks.measure.samples import busy_warning, drift_of, spread_of, warnings_of
+from motorvae.benchmarks.measure.case import busy_warning, drift_of, spread_of, warnings_of
 
 
 def test_a_steady_series_gets_no_warning() -> None:
