@@ -74,7 +74,7 @@ IN_OPENVINO = 64
 """So many held-out images, evenly taken, judge a float32 graph a second time, in OpenVINO."""
 
 ReportsHook = Callable[[Sequence[GraphReport], Sequence[Searched]], None]
-Tell = Callable[[str], None]
+OnStep = Callable[[str], None]
 
 
 def check_replaceable(output: Path) -> None:
@@ -113,7 +113,7 @@ def write_bundle(
     precisions: Collection[Precision] = (),
     int8: Int8Request | None = None,
     remarks: Sequence[str] = (),
-    tell: Tell = lambda _: None,
+    on_step: OnStep = lambda _: None,
 ) -> tuple[Searched, ...]:
     """Write a whole new bundle.
 
@@ -130,7 +130,7 @@ def write_bundle(
         precisions: What the bundle is to hold besides float32.
         int8: How INT8 graphs are made, where they are asked for; by default for every engine.
         remarks: What whoever uses the bundle should know, for its manifest.
-        tell: Called with what is being done.
+        on_step: Called with what is being done.
 
     Returns:
         The INT8 graphs that did not pass; the bundle is there without them.
@@ -145,11 +145,11 @@ def write_bundle(
     held_out = reference.images if held_out is None else held_out
     calibration = _calibration(precisions, int8, held_out, spec)
     with replaced_folder(output) as folder:
-        writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference, tell)
+        writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference, on_step)
         writer.add_fp32(graphs)
         searched = writer.add(precisions, int8, calibration)
         shutil.copyfile(statistics, folder / STATISTICS)
-        tell("what out-of-distribution detection can recognise")
+        on_step("what out-of-distribution detection can recognise")
         ood = ood_capability(
             writer.files.file(GraphKey("encoder")).path,
             arrays_from_npz(statistics, error=BundleError, again="train again"),
@@ -167,7 +167,7 @@ def add_to_bundle(
     *,
     on_reports: ReportsHook,
     int8: Int8Request | None = None,
-    tell: Tell = lambda _: None,
+    on_step: OnStep = lambda _: None,
 ) -> tuple[Searched, ...]:
     """Add precisions that a bundle lacks, from its float32 graphs; needs no torch.
 
@@ -185,7 +185,7 @@ def add_to_bundle(
     with replaced_folder(bundle.folder) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
         files = GraphFolder(folder, bundle.spec, bundle.manifest.weights_sha256)
-        writer = BundleWriter(files, reference, tell)
+        writer = BundleWriter(files, reference, on_step)
         searched = writer.add(precisions, int8, calibration)
         on_reports(_with_refused(writer, searched), searched)
         writer.finish([entry.file for entry in bundle.manifest.files], bundle.manifest)
@@ -220,10 +220,10 @@ class BundleWriter:
     """
 
     def __init__(
-        self, files: GraphFolder, reference: Reference, tell: Tell = lambda _: None
+        self, files: GraphFolder, reference: Reference, on_step: OnStep = lambda _: None
     ) -> None:
         self.files, self.reports = files, list[GraphReport]()
-        self._reference, self._tell = reference, tell
+        self._reference, self._on_step = reference, on_step
         self._graphs: list[GraphEntry] = []
         self._verifier = Verifier(reference)
         part = reference.rows(slice(None, None, -(-len(reference.images) // IN_OPENVINO)))
@@ -262,7 +262,7 @@ class BundleWriter:
         # INT8 is compared with the float32 graphs, which are worth that if they passed.
         if not all(report.passed for report in self.reports):
             return ()
-        search = Int8Search(self.files, self._reference, calibration, self._tell)
+        search = Int8Search(self.files, self._reference, calibration, self._on_step)
         searched = search.graphs_for(int8.targets)
         for found in searched:
             if found.passed:
@@ -276,7 +276,7 @@ class BundleWriter:
         for key in FP16:
             model = self.files.load(GraphKey(key.part))
             if key.variant == "full":
-                self._tell(f"{key.title}: activations")
+                self._on_step(f"{key.title}: activations")
                 with opened_with_values(model, self.files.folder) as engine:
                     self.reports.append(self._verifier.verify_activations(key, engine))
             else:
@@ -289,7 +289,7 @@ class BundleWriter:
         """List the float32 graphs that OpenVINO computes in bf16, having verified that."""
         try:
             for key in BF16:
-                self._tell(key.title)
+                self._on_step(key.title)
                 self.reports += self._verifier.verify_file(key, self.files.file(key))
                 self._graphs.append(self.files.entry(key, self.files.load(key)))
         except MissingDependencyError as error:
@@ -346,7 +346,7 @@ class BundleWriter:
 
     def _add(self, key: GraphKey, model: ir.Model, *, subnormal_weights: int = 0) -> None:
         """Write a graph, verify it, and list it; for `subnormal_weights` see `fp16_from_fp32`."""
-        self._tell(key.title)
+        self._on_step(key.title)
         file = self.files.save(key, model)
         self.reports += self._verifier.verify_file(key, file)
         if key.precision == "fp32":

@@ -176,7 +176,7 @@ class _Export:
             )
         remarks = [f"learned too little: {problem}"] if problem else []
         if len(reference.images) == 1:
-            remarks.append("one held-out image cannot tell whether its model has learned anything")
+            remarks.append("one held-out image cannot show whether its model has learned anything")
         for remark in remarks:
             console.print(f"warning: this model: {remark}")
         graphs = exported()
@@ -193,7 +193,7 @@ class _Export:
                 precisions=options.precisions,
                 int8=Int8Request(options.targets, options.calibration),
                 on_reports=self._show_reports,
-                tell=show,
+                on_step=show,
             )
         console.print(f"bundle of {folder.resolve().name} in {output}")
         return left_out
@@ -208,21 +208,15 @@ class _Export:
                 f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "
                 "export the checkpoint again with it and --replace, or leave it out"
             )
-        lacking: list[Precision] = []
-        for precision in self.options.precisions:
-            of = ""
-            if precision == "int8":
-                present = [target for target in targets if target not in missing]
-                # Of INT8, those for some engines may be there.
-                of = f" for {' and '.join(present)}" if missing else ""
-                is_lacking, is_there = bool(missing), bool(present)
-            else:
-                is_there = any(precision == of_graph for of_graph, _ in there)
-                is_lacking = not is_there
-            if is_lacking:
-                lacking.append(precision)
-            if is_there:
-                self.console.print(f"{bundle.folder} has {NAMES[precision]} graphs{of} already")
+        precisions = {precision for precision, _ in there}
+        lacking = [name for name in self.options.precisions if name not in precisions]
+        if missing and "int8" in precisions:  # those for some engines are there
+            lacking.append("int8")
+        for name in self.options.precisions:
+            present = [target for target in targets if target not in missing]
+            of = f" for {' and '.join(present)}" if name == "int8" and missing else ""
+            if name in precisions and (name != "int8" or present):
+                self.console.print(f"{bundle.folder} has {NAMES[name]} graphs{of} already")
         if not lacking:
             return ()
         try:
@@ -237,7 +231,7 @@ class _Export:
                 lacking,
                 int8=Int8Request(missing, self.options.calibration),
                 on_reports=self._show_reports,
-                tell=show,
+                on_step=show,
             )
         refused = {one.key.target for one in left_out if one.key.part == "encoder"}
         added = [name for name in lacking if name != "int8" or set(missing) - refused]

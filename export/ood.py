@@ -1,4 +1,4 @@
-"""What out-of-distribution detection can tell for one model, tried on generated images."""
+"""What out-of-distribution detection can recognise for one model, tried on generated images."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def made_images(seed: int, count: int, size: int) -> dict[str, Luma]:
 
 
 def altered_images(known: Luma, seed: int) -> dict[str, Luma]:
-    """Alter known images (N, S, S) uint8: what is nearly known is the hardest to tell.
+    """Alter known images (N, S, S) uint8: what is nearly known is the hardest case.
 
     Returns:
         Name of a kind to (N, S, S) uint8: by gain and noise all but white or black, out of focus,

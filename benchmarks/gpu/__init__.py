@@ -1,1 +1,1 @@
-"""motorvae-doctor gpu: every way to run the encoder on this GPU."""
+"""motorvae-doctor gpu: the encoder on every engine of this GPU."""

@@ -34,7 +34,7 @@ NOT_REACHED = "not reached: the command ended before it"
 
 @dataclass(frozen=True)
 class PlannedCase:
-    """One way to run a graph on one image at a time: a case without samples, and the graph.
+    """A graph that is run in some mode on one image at a time: a case without samples, and the graph.
 
     Of engines it is the leanest variant that gives both outputs.
     """

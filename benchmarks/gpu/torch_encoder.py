@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -55,28 +56,24 @@ class TorchEncoder(Backend):
         super().__init__(name, str(weights), inputs, outputs)
         self.notes = ("cuDNN chose its kernels by trying them",)
         self._shape = (1, 1, spec.image_size, spec.image_size)
-        try:
+        with self._as_backend_error():
             self._record(model.encoder.half().eval().cuda(), spec.latent_size)
-        except RuntimeError as error:  # the root of what CUDA, cuDNN and cuBLAS raise in torch
-            raise _failed(self.name, error) from error
 
     def _run(self, batch: Batch) -> Arrays:
         """Run images one at a time."""
         parts = []
-        try:
+        with self._as_backend_error():
             for image in batch:
                 self._image_host.numpy()[0] = image
                 self._start()
                 self._stream.synchronize()
                 parts.append(self._latents_host.numpy().copy())
-        except RuntimeError as error:
-            raise _failed(self.name, error) from error
         found = np.stack(parts)
         return {"mu": found[:, 0], "log_var": found[:, 1]}
 
     def repeat_timed(self) -> Mapping[str, float]:
         """Do the last run again between events; see `TensorRTBackend.repeat_timed`."""
-        try:
+        with self._as_backend_error():
             self._start(timed=True)
             self._stream.synchronize()
             start, copied, computed, end = self._events
@@ -86,8 +83,6 @@ class TorchEncoder(Backend):
                 "compute": copied.elapsed_time(computed),
                 "d2h": computed.elapsed_time(end),
             }
-        except RuntimeError as error:
-            raise _failed(self.name, error) from error
 
     def _release(self) -> None:
         """Release nothing before the process ends: torch keeps its memory for itself."""
@@ -130,11 +125,15 @@ class TorchEncoder(Backend):
             self._latents_host.copy_(self._latents, non_blocking=True)
             _note(end)
 
+    @contextlib.contextmanager
+    def _as_backend_error(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # the root of what CUDA, cuDNN and cuBLAS raise in torch
+            said = " ".join(str(error).split())[:200]
+            raise BackendError(f"{self.name} failed: {said}") from error
+
 
 def _note(event: torch.cuda.Event | None) -> None:
     if event is not None:
         event.record()
-
-
-def _failed(name: str, error: RuntimeError) -> BackendError:
-    return BackendError(f"{name} failed: {' '.join(str(error).split())[:200]}")

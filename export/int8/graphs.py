@@ -33,7 +33,7 @@ SCREENED = 32
 NEGATIVE_SIDE = 0.5
 """What a LeakyReLU of an encoder reads is represented down to this share of its positive side."""
 MANY = 512
-"""What fresh images may reach is told closely from so many on."""
+"""From so many on the estimate of what fresh images may reach is a close one."""
 RISK_OF_ONE = RISK / 5
 """From so many on the five gated figures of an engine's encoder and decoder hold together: largest
 errors of latents, of collapsed ones and of deviations, and the worst image in two ways."""
@@ -106,10 +106,10 @@ class Int8Search:
         files: GraphFolder,
         verified: Reference,
         images: CalibrationImages,
-        tell: Callable[[str], None],
+        on_step: Callable[[str], None],
     ) -> None:
-        self._files, self._images, self._tell = files, images, tell
-        tell(f"float32 graphs on {len(images.choosing) + len(images.judging)} held-out images")
+        self._files, self._images, self._on_step = files, images, on_step
+        on_step(f"float32 graphs on {len(images.choosing) + len(images.judging)} held-out images")
         choosing, judging = (
             reference_from_graphs(files.folder, files.spec, part, verified)
             for part in (images.choosing, images.judging)
@@ -122,7 +122,7 @@ class Int8Search:
         inputs = input_from_luma(images.luma[:, None])
         with open_engine(files.file(key), key) as backend:
             self._latents = run_in_batches(backend, inputs)
-        tell("how far channels reach")
+        on_step("how far channels reach")
         equalise(self._encoder, reach_over(self._encoder, inputs, files.folder))
         self._in_encoder = Activations(
             self._encoder, inputs, negative_side=NEGATIVE_SIDE, progress=self._counted("encoder")
@@ -210,7 +210,7 @@ class Int8Search:
             layers,
             excluded,
             methods,
-            tell=lambda candidate: self._tell(f"{key.title}: {candidate}"),
+            on_step=lambda candidate: self._on_step(f"{key.title}: {candidate}"),
         ).run()
         if not trials[-1].passed:
             return Searched(key, trials)
@@ -256,9 +256,9 @@ class Int8Search:
         count = len(self._images.judging)
         if count >= MANY:
             return ()
-        others = "what others may reach is told from these with a wide margin"
+        others = "what others may reach is estimated from these with a wide margin"
         if count < FEWEST_FOR_BOUND:
-            others = "what others may reach cannot be told from so few"
+            others = "what others may reach cannot be estimated from so few"
         return (
             f"{count} images judge INT8, and {others}: a training run keeps up to 2048 images for "
             "that, and the export of its checkpoint takes all",
@@ -266,4 +266,4 @@ class Int8Search:
 
     def _counted(self, graph: str) -> Callable[[int], None]:
         count = len(self._images.luma)
-        return lambda seen: self._tell(f"ranges inside the {graph}: image {seen} of {count}")
+        return lambda seen: self._on_step(f"ranges inside the {graph}: image {seen} of {count}")

@@ -74,7 +74,7 @@ class Search:
         layers: All layers, first to last.
         excluded: Layers that stay in float32 in any case.
         methods: What is tried.
-        tell: Called with what is being tried.
+        on_step: Called with what is being tried.
     """
 
     derive: Callable[[Method, Sequence[str]], ir.Model]
@@ -82,7 +82,7 @@ class Search:
     layers: Sequence[str]
     excluded: tuple[str, ...] = ()
     methods: Sequence[Method] = METHODS
-    tell: Callable[[str], None] = lambda _: None
+    on_step: Callable[[str], None] = lambda _: None
     _trials: list[Trial] = field(default_factory=list, init=False)
     _head_room: dict[Method, float] = field(default_factory=dict, init=False)
 
@@ -123,7 +123,7 @@ class Search:
 
     def _screened(self, method: Method, *layers: str) -> Trial:
         excluded = (*self.excluded, *layers)
-        self.tell(f"{method}, {', '.join(excluded) or 'nothing'} in float32")
+        self.on_step(f"{method}, {', '.join(excluded) or 'nothing'} in float32")
         return self._verified(Trial(method, excluded, self.derive(method, excluded)), "some")
 
     def _passes(self, trial: Trial, head_room: float | None = None) -> bool:
@@ -136,7 +136,7 @@ class Search:
         chosen = self._verified(trial, "choosing")
         if chosen.share * head_room > 1:
             return False
-        self.tell(f"{trial.method}: finalist {finalists + 1}")
+        self.on_step(f"{trial.method}: finalist {finalists + 1}")
         judged = self._verified(chosen, "judging")
         if not judged.passed and chosen.share > 0:
             self._head_room[trial.method] = max(head_room, judged.share / chosen.share)

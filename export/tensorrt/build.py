@@ -1,4 +1,4 @@
-"""An engine from an ONNX graph: one way for TensorRT 10.3 and newer, 11 and TensorRT-RTX."""
+"""An engine from an ONNX graph: the same calls for TensorRT 10.3 and newer, 11 and TensorRT-RTX."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def test_one_held_out_image_is_a_remark(
     with np.load(run / "held_out.npz") as found:
         np.savez(here / "run" / "held_out.npz", images=found["images"][:1], names=found["names"])
     assert main(["--checkpoint", "run"]) == 0
-    assert "one held-out image cannot tell" in capfd.readouterr().err
+    assert "one held-out image cannot show" in capfd.readouterr().err
     (remark,) = load_bundle(here / "bundle").manifest.remarks
     assert "one held-out image" in remark
 
@@ -249,7 +249,7 @@ def test_anyway_warns_and_leaves_a_remark(
 
 def test_weights_of_the_last_epoch_come_with_their_own_statistics(run: Path, here: Path) -> None:
     shutil.copytree(run, here / "run")
-    # Another epoch's statistics, told from the best's by their number of images.
+    # Another epoch's statistics, unlike the best's in their number of images.
     with np.load(run / "latents.last.npz") as found:
         statistics = dict(found) | {"count": np.array(7.0)}
     np.savez(here / "run" / "latents.last.npz", **statistics)

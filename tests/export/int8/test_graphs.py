@@ -98,7 +98,9 @@ def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
         kept.extend(searched)
 
     steps: list[str] = []
-    add_to_bundle(load_bundle(fp32_copy), ["int8"], int8=ONNX, on_reports=keep, tell=steps.append)
+    add_to_bundle(
+        load_bundle(fp32_copy), ["int8"], int8=ONNX, on_reports=keep, on_step=steps.append
+    )
     (encoder, decoder) = kept
     assert all(trial.passed for trial in (encoder.trials[-1], decoder.trials[-1]))
     entry = load_bundle(fp32_copy).entry(GraphKey("encoder", "int8", "luma", "onnx"))
@@ -188,7 +190,7 @@ def test_decoder_that_cannot_pass_leaves_its_encoder_and_the_other_engines(
     assert not [*fp32_copy.glob("decoder*.int8.*")]
     assert all(report.passed for report in manifest.verification)
     made = [report for report in manifest.verification if report.precision == "int8"]
-    assert any("cannot be told from so few" in note for note in made[0].notes)
+    assert any("cannot be estimated from so few" in note for note in made[0].notes)
     # What a stream that reconstructs is told: --int8 onnx would answer that it is there already.
     with pytest.raises(BundleError, match=r"no decoder int8 for onnx.*checkpoint again with other"):
         load_bundle(fp32_copy).leanest(GraphKey("decoder", "int8", target="onnx"))
