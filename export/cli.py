@@ -176,7 +176,7 @@ class _Export:
             )
         remarks = [f"learned too little: {problem}"] if problem else []
         if len(reference.images) == 1:
-            remarks.append("one held-out image cannot show whether its model has learned anything")
+            remarks.append("one held-out image cannot tell whether its model has learned anything")
         for remark in remarks:
             console.print(f"warning: this model: {remark}")
         graphs = exported()

@@ -34,7 +34,7 @@ NOT_REACHED = "not reached: the command ended before it"
 
 @dataclass(frozen=True)
 class PlannedCase:
-    """A graph that is run in some mode on one image at a time: a case without samples, and the graph.
+    """A graph that is run on one image at a time in some mode, and its case without samples.
 
     Of engines it is the leanest variant that gives both outputs.
     """

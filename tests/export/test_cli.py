@@ -225,7 +225,7 @@ def test_one_held_out_image_is_a_remark(
     with np.load(run / "held_out.npz") as found:
         np.savez(here / "run" / "held_out.npz", images=found["images"][:1], names=found["names"])
     assert main(["--checkpoint", "run"]) == 0
-    assert "one held-out image cannot show" in capfd.readouterr().err
+    assert "one held-out image cannot tell" in capfd.readouterr().err
     (remark,) = load_bundle(here / "bundle").manifest.remarks
     assert "one held-out image" in remark
 
