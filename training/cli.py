@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from ..runtime.core.command import Command, stderr_console
@@ -68,7 +68,8 @@ def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
     Raises:
         ConfigError: Something else was given that differs from what the run was started with.
     """
-    given: TrainOptions = main.parse(args, default=saved)
+    # The parser would not know --finish where it is on by default.
+    given: TrainOptions = main.parse(args, default=replace(saved, finish=False))
     for field in fields(TrainOptions):
         asked, before = getattr(given, field.name), getattr(saved, field.name)
         if field.name not in {"resume", "finish", *GOAL} and asked != before:
