@@ -105,7 +105,7 @@ class _Exporter(ModuleType):
         return export
 
 
-class _Face(ModuleType):
+class _Package(ModuleType):
     """This package: `motorvae.export` is a folder of it and a function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -114,4 +114,4 @@ class _Face(ModuleType):
         super().__setattr__(name, value)
 
 
-sys.modules[__name__].__class__ = _Face
+sys.modules[__name__].__class__ = _Package

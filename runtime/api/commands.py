@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .runtime.core.lifecycle import exit_code_of
@@ -15,19 +15,15 @@ if TYPE_CHECKING:
     from .runtime.core.command import Command, CommandGroup
 
 COMMANDS = {
-    "train": (".training.cli", "main", "train a VAE on images, a video or built-in vehicles"),
-    "export": (".export.cli", "main", "export a training run as verified graphs and engines"),
-    "stream": (".runtime.cli", "stream_main", "stream cameras through the encoder to latent rows"),
-    "encode": (".runtime.cli", "encode_main", "encode a folder of images or a video to one file"),
-    "bench": (".benchmarks.cli", "main", "time every engine, and the path from frame to latent"),
-    "doctor": (".benchmarks.doctor", "main", "show what this machine has and what is missing"),
-    "demo": (
-        ".benchmarks.demo.cli",
-        "main",
-        "train, export and stream on this machine, in minutes",
-    ),
+    "train": (".training.cli:main", "train a VAE on images, a video or built-in vehicles"),
+    "export": (".export.cli:main", "export a training run as verified graphs and engines"),
+    "stream": (".runtime.cli:stream_main", "stream cameras through the encoder to latent rows"),
+    "encode": (".runtime.cli:encode_main", "encode a folder of images or a video to one file"),
+    "bench": (".benchmarks.cli:main", "time every engine, and the path from frame to latent"),
+    "doctor": (".benchmarks.doctor:main", "show what this machine has and what is missing"),
+    "demo": (".benchmarks.demo.cli:main", "train, export and stream on this machine, in minutes"),
 }
-"""Name to module, object, and a line of help."""
+"""Name to object, and a line of help."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -50,7 +46,7 @@ def _run(given: Sequence[str]) -> int:
         print_completion("motorvae", {name: command_of(name) for name in COMMANDS}, given)
     elif name in {"-h", "--help"}:
         print("usage: motorvae COMMAND [OPTIONS]\n")
-        for command, (_, _, what) in COMMANDS.items():
+        for command, (_, what) in COMMANDS.items():
             print(f"  {command:<8}{what}")
         print("\nEach is also a command of its own, such as motorvae-stream; all take --help and")
         print("--version.")
@@ -62,8 +58,7 @@ def _run(given: Sequence[str]) -> int:
 
 def command_of(name: str) -> Command | CommandGroup:
     """Import a command."""
-    module, attribute, _ = COMMANDS[name]
-    command: Any = getattr(import_module(module, __package__), attribute)
+    command: Any = pkgutil.resolve_name(f"{__package__}{COMMANDS[name][0]}")
     if name in {"stream", "encode"}:
         from .export.rebuild import rebuild_engines  # noqa: PLC0415  # no work at import
 

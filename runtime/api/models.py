@@ -118,8 +118,6 @@ class Bundle(CheckedBundle):
             MissingDependencyError: The engine's package is not installed.
             BackendError: The engine that was named does not open here.
         """
-        if not 0 < ood_above <= 100:
-            raise ConfigError(f"ood_above={ood_above}: take more than 0 and at most 100")
         detector, note = usable_detector(self, ood_above=ood_above)
         return Encoder(self._selected("encoder", engine), self.spec, detector, note)
 

@@ -39,19 +39,12 @@ class Tensor(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class GraphKey:
-    """Names one graph.
+    """Names one graph."""
 
-    Attributes:
-        part: Which half of the model.
-        precision: Of weights and arithmetic.
-        variant: What it takes and gives.
-        target: The engine that it is made for; None where every engine runs it well.
-    """
-
-    part: Part
-    precision: Precision = "fp32"
-    variant: Variant = "full"
-    target: Target | None = None
+    part: Part  # which half of the model
+    precision: Precision = "fp32"  # of weights and arithmetic
+    variant: Variant = "full"  # what it takes and gives
+    target: Target | None = None  # the engine it is made for; None where every one runs it well
 
     @property
     def title(self) -> str:

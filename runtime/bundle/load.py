@@ -26,17 +26,11 @@ _COPY_AGAIN = "copy the bundle again, or export it again"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose files are all there.
-
-    Attributes:
-        folder: Where it lies.
-        manifest: What it says about itself.
-        unread: Files whose bytes were not held against the manifest yet.
-    """
+    """A bundle whose files are all there."""
 
     folder: Path
     manifest: Manifest
-    unread: set[str] = field(default_factory=set, compare=False)
+    unread: set[str] = field(default_factory=set, compare=False)  # files not hashed yet
 
     @property
     def spec(self) -> ModelSpec:

@@ -61,31 +61,20 @@ class NamedGraph(StrictModel):
 
 
 class Calibration(StrictModel):
-    """How an INT8 graph's ranges were found.
+    """How an INT8 graph's ranges were found: by images, of which no group shares one with another.
 
-    Attributes:
-        method: Where a value's range ends: at the least and largest seen, or where a share of all
-            values lies inside.
-        percentile: That share in percent; None for min-max.
-        equalised: Whether channels of neighbouring layers were scaled alike before.
-        excluded: Layers that stay in float32.
-        images: Number of images that the ranges come from.
-        origin: Where these come from: `held-out`, or what the user named.
-        chosen: Number of images, none of these, that candidates were compared on; 0 in bundles of
-            version 2, where those that judged chose as well.
-        judged: Number of images, none of all these, that judged what was chosen.
-        finalists: How many candidates were held against these; the first that passed was kept.
+    `chosen` is 0 in bundles of version 2, where those images that judged chose as well.
     """
 
-    method: Literal["min-max", "percentile"]
-    percentile: float | None = Field(default=None, gt=50, lt=100)
-    equalised: bool = False
-    excluded: tuple[str, ...] = ()
-    images: int = Field(ge=1)
-    origin: str
-    chosen: int = Field(default=0, ge=0)
-    judged: int = Field(ge=1)
-    finalists: int = Field(default=1, ge=1)
+    method: Literal["min-max", "percentile"]  # a range holds all values seen, or a share of them
+    percentile: float | None = Field(default=None, gt=50, lt=100)  # that share, in percent
+    equalised: bool = False  # whether channels of neighbouring layers were scaled alike before
+    excluded: tuple[str, ...] = ()  # layers that stay in float32
+    images: int = Field(ge=1)  # how many images the ranges come from
+    origin: str  # where these come from: `held-out`, or what the user named
+    chosen: int = Field(default=0, ge=0)  # how many images candidates were compared on
+    judged: int = Field(ge=1)  # how many images judged what was chosen
+    finalists: int = Field(default=1, ge=1)  # candidates to judge; the first that passed was kept
 
 
 class GraphEntry(NamedGraph, FileEntry):
@@ -165,36 +154,25 @@ class Preprocessing(StrictModel):
 
 
 class KindCapability(StrictModel):
-    """Generated images of one kind.
+    """How well `is_ood` does on generated images of one kind.
 
-    Attributes:
-        name: A group, or a group and what is special, as in "noise, white".
-        auroc: The share of pairs of a held-out image and one of these in which this one has the
-            higher `ood_score`; a tie counts half.
-        flagged: The share of these with `is_ood`.
+    `auroc` is the share of pairs of a held-out image and one of these in which this one has the
+    higher `ood_score`; a tie counts half.
     """
 
-    name: str
+    name: str  # a group, or a group and what is special, as in "noise, white"
     images: int = Field(ge=1)
     auroc: float = Field(ge=0, le=1)
-    flagged: float = Field(ge=0, le=1)
+    flagged: float = Field(ge=0, le=1)  # the share of these with `is_ood`
 
 
 class OODCapability(StrictModel):
-    """How well `is_ood` does for one model, as the export measured it with the float32 graphs.
+    """How well `is_ood` does for one model, as the export measured it with the float32 graphs."""
 
-    Attributes:
-        ood_above: The percentile that it was measured at.
-        false_alarms: The share of known images to expect past it, at most.
-        images: Held-out images behind the limits.
-        effective_images: How many independent ones are worth as much.
-        kinds: One by one.
-    """
-
-    ood_above: float = Field(gt=0, le=100)
-    false_alarms: float = Field(ge=0, le=1)
-    images: int = Field(ge=1)
-    effective_images: float = Field(ge=1)
+    ood_above: float = Field(gt=0, le=100)  # the percentile that it was measured at
+    false_alarms: float = Field(ge=0, le=1)  # the share of known images past it, at most
+    images: int = Field(ge=1)  # held-out images behind the limits
+    effective_images: float = Field(ge=1)  # how many independent ones are worth as much
     kinds: tuple[KindCapability, ...]
 
     def groups(self) -> tuple[list[str], list[str], list[str]]:

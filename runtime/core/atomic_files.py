@@ -94,15 +94,12 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 def set_aside(path: Path, *, or_folder: bool = False) -> Path | None:
     """Rename an existing file to the first free `name.N.suffix`, so that nothing is overwritten.
 
-    Args:
-        path: What is in the way, if anything is.
-        or_folder: A folder of that name is renamed too.
-
     Returns:
         The new name, or None where there was nothing.
 
     Raises:
-        OutputError: It cannot be renamed, or something else is there.
+        OutputError: It cannot be renamed, or something else is there; a folder is, too, unless
+            `or_folder`.
     """
     check_replaceable_file(path, or_folder=or_folder)
     with _as_output_error(path):

@@ -55,9 +55,8 @@ class ValuesLike:
 
     def takes(self, word: str) -> bool:
         """Whether a word that follows the option is a value of it."""
-        if word.startswith("-") and not re.fullmatch(self.pattern, word):
-            return False
-        return bool(re.fullmatch(self.pattern, word)) or (self.is_path and not Path(word).exists())
+        fits = re.fullmatch(self.pattern, word) is not None
+        return fits or (self.is_path and not word.startswith("-") and not Path(word).exists())
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,14 @@ class Command:
 
     def parse(self, args: Sequence[str], default: Any = None) -> Any:
         """Return the options that a command line gives; what it leaves out is as in `default`."""
-        view = _parsed(
-            self.view(default), self._positional_first(args), self.usage or self.prog, self.what
-        )
-        return _from_view(self.options, view)
+        sorted_args = self._positional_first(args)
+        view = _view_of(self.options, default)
+        found = _parsed(view, sorted_args, self.usage or self.prog, self.what)
+        return _from_view(self.options, found)
 
-    def view(self, default: Any = None) -> Any:
-        """Return the dataclass that the parser is shown."""
-        return _view_of(self.options, default)
+    def view(self) -> Any:
+        """Return what the parser is shown for completion."""
+        return _view_of(self.options, None)
 
     def _run(self, given: Sequence[str]) -> int | None:
         if "--version" in given:
@@ -162,16 +161,12 @@ class CommandGroup:
         """Run the subcommand that a command line begins with, or else the first."""
         given = list(sys.argv[1:] if args is None else args)
         first = given[0] if given else ""
-        default = next(iter(self.commands))
         if first in self.commands:
             return self._command(first)(given[1:])
-        if not first.startswith("-") and first:
-            names = ", ".join(self.commands)
-            sys.stderr.write(f"{self.prog}: {first}: no such subcommand, take {names}\n")
-            return UsageError.exit_code
-        if first in {"-h", "--help", _COMPLETION}:
-            return exit_code_of(self.prog, lambda: self._describe(given))
-        return self._command(default)(given)
+        is_of_all = first in {"-h", "--help", _COMPLETION}
+        if not first or (first.startswith("-") and not is_of_all):
+            return self._command(next(iter(self.commands)))(given)
+        return exit_code_of(self.prog, lambda: self._describe(given))
 
     def view(self) -> Any:
         """Return what the parser is shown for completion: the first one's options, and all."""
@@ -181,6 +176,9 @@ class CommandGroup:
         return make_dataclass("Group", [*parts, ("command", some, field(default=None))])
 
     def _describe(self, given: Sequence[str]) -> None:
+        if not given[0].startswith("-"):
+            names = ", ".join(self.commands)
+            raise UsageError(f"{given[0]}: no such subcommand, take {names}")
         if given[0] == _COMPLETION:
             _parsed(self.view(), given, self.prog, self.what)
         print(f"usage: {self.prog} [{'|'.join(self.commands)}] [OPTIONS]\n\n{self.what}\n")

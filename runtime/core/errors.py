@@ -135,13 +135,9 @@ class OutputError(MotorVAEError, OSError):
 def missing_dependency(
     feature: str, package: str, *, extra: str, instead: str | None = None
 ) -> MissingDependencyError:
-    """Return the error for a feature whose package is not installed.
+    """Return the error for a feature, such as "training", whose package is not installed.
 
-    Args:
-        feature: What the user asked for, such as "training".
-        package: The distribution that is missing, such as "torch".
-        extra: The extra of motorvae that brings it.
-        instead: A way round that needs no installation, if there is one.
+    `extra` is the extra of motorvae that brings it; `instead`, what to do without it.
     """
     way_round = f", or {instead}" if instead else ""
     return MissingDependencyError(

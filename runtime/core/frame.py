@@ -18,63 +18,39 @@ DEFAULT_FPS = 30.0
 class Frame:
     """One image with the facts that were stamped when it was grabbed.
 
-    Attributes:
-        image: (H, W) luma or (H, W, 3) BGR, uint8.
-        index: Position in its source, counting from 0; frames that were lost count.
-        captured_ns: Unix time of the grab in nanoseconds.
-        grabbed_ns: The same moment on the monotonic clock; ages are counted from here.
-        capture_ns: From that moment to the decoded image being there, in nanoseconds.
-        name: What the user would call this image, such as a file name; may be empty.
-        media_s: Position in the recording in seconds, where the source has one.
-        clock: Who stamped the moment: the device's `driver`, the arrival of the frame's `packet`,
-            or this `host` right after the grab.
-        convert_ns: What the source itself spent on turning the decoded picture into fitted luma,
-            in nanoseconds; it follows `capture_ns` and is no part of it.
+    `captured_ns` is Unix time, `grabbed_ns` the same moment on the monotonic clock, from which ages
+    are counted; all times are in nanoseconds.
     """
 
-    image: npt.NDArray[np.uint8]
-    index: int
+    image: npt.NDArray[np.uint8]  # (H, W) luma or (H, W, 3) BGR
+    index: int  # in its source, counting from 0; frames that were lost count
     captured_ns: int
     grabbed_ns: int
-    capture_ns: int
-    name: str = ""
-    media_s: float | None = None
-    clock: Clock = "host"
-    convert_ns: int = 0
+    capture_ns: int  # from that moment to the decoded image being there
+    name: str = ""  # what the user would call this image, such as a file name
+    media_s: float | None = None  # in the recording, where the source has one
+    clock: Clock = "host"  # who stamped it: the device, the arrival of its packet, or this host
+    convert_ns: int = 0  # what the source spent after `capture_ns` on making fitted luma
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A frame that should have been there and was not; it never becomes a latent.
+    """A frame that should have been there and was not; it never becomes a latent."""
 
-    Attributes:
-        index: Position in its source, as in `Frame`.
-        reason: Why there is no image, in one line.
-        captured_ns: Unix time at which the loss was noticed, in nanoseconds.
-        name: As in `Frame`.
-    """
-
-    index: int
-    reason: str
-    captured_ns: int
+    index: int  # in its source, as in `Frame`
+    reason: str  # why there is no image, in one line
+    captured_ns: int  # Unix time at which the loss was noticed
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How a camera is to deliver, or delivers; None is not asked for, or not known.
-
-    Attributes:
-        width: Pixels.
-        height: Pixels.
-        fps: Frames per second.
-        fourcc: Four letters that name the pixel format, such as MJPG or YUYV.
-    """
+    """How a camera is to deliver, or delivers; None is not asked for, or not known."""
 
     width: int | None = None
     height: int | None = None
     fps: float | None = None
-    fourcc: str | None = None
+    fourcc: str | None = None  # four letters that name the pixel format, such as MJPG or YUYV
 
     def __str__(self) -> str:
         size = f"{self.width or '?'}x{self.height or '?'}" if self.width or self.height else ""

@@ -50,27 +50,23 @@ class LastingStderr:
 
     def write(self, text: str) -> int:
         """Write as far as that is possible."""
-        with self._dropping():
-            self._stream.write(text)
+        self._try(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
         """Flush as far as that is possible."""
-        with self._dropping():
-            self._stream.flush()
+        self._try(self._stream.flush)
 
-    @contextlib.contextmanager
-    def _dropping(self) -> Iterator[None]:
+    def _try(self, function: Callable[..., object], *args: str) -> None:
         try:
-            yield
+            function(*args)
         except OSError:
-            # What is left in buffers would fail once more as Python exits, with a code of its own.
             with contextlib.suppress(OSError):
-                discard_output(self._stream)
+                _discard_output(self._stream)
 
 
-def discard_output(stream: TextIO) -> None:
-    """Lead what is written to a stream, and what waits in its buffer, to nowhere."""
+def _discard_output(stream: TextIO) -> None:
+    """Lead a stream to nowhere: its buffer would fail once more as Python exits, with code 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -187,8 +183,7 @@ def _flush_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Python would try again at exit, and print a traceback.
-        discard_output(sys.stdout)
+        _discard_output(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise
         raise OutputError(f"cannot write standard output: {error.strerror}") from error

@@ -16,8 +16,7 @@ def without_credentials(address: str) -> str:
     are typed too. Where a `?` or `#` stands before an `@`, nobody can tell a password from a
     query, and only the scheme is shown.
 
-    Args:
-        address: A URL, or what was meant as one and lacks its scheme.
+    `address` may lack its scheme.
     """
     found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address)
     scheme = found[0] if found else ""
@@ -42,21 +41,15 @@ _LEAST_NAME = 4
 def without_private(text: str, *, host: str | None = None) -> str:
     """Return an error text without the host's name, names of users, and their home folders.
 
-    Args:
-        text: What a library or the system said.
-        host: The host's name; by default this machine's.
+    `host` is the host's name; by default this machine's.
     """
     text = _LABELLED.sub(lambda found: f"{found[1]}{found[2]}...", text)
     home = str(Path.home())
     if home.count("/") > 1 or home == "/root":
         text = re.sub(rf"(?<![\w.]){re.escape(home)}(?![\w.-])", "~", text)
     text = _HOME.sub("~", text)
-    for name in _names_of(platform.node() if host is None else host):
-        text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", "...", text)
+    host = platform.node() if host is None else host
+    for name in dict.fromkeys((host, host.partition(".")[0])):  # the longer one first
+        if len(name) >= _LEAST_NAME and name != "localhost":
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", "...", text)
     return text
-
-
-def _names_of(host: str) -> list[str]:
-    """Return a host's full name and its first part, the longer one first."""
-    names = dict.fromkeys((host, host.partition(".")[0]))
-    return [name for name in names if len(name) >= _LEAST_NAME and name != "localhost"]

@@ -128,20 +128,11 @@ def json_from_row(row: Row) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a sink can say once of all rows of a run.
+    """What a sink can say once of all rows of a run."""
 
-    Attributes:
-        latent_size: D, the length of every `mu`.
-        image_size: S, the side of what was encoded.
-        cameras: Names of the sources; `Row.camera` is one of them.
-        weights_sha256: Identity of the model.
-        backend: What encodes.
-        lossless: Whether a full queue waits (a recording) or drops a row (a live source).
-    """
-
-    latent_size: int
-    image_size: int
-    cameras: tuple[str, ...]
-    weights_sha256: str
-    backend: str
-    lossless: bool
+    latent_size: int  # D, the length of every `mu`
+    image_size: int  # S, the side of what was encoded
+    cameras: tuple[str, ...]  # names of the sources; `Row.camera` is one of them
+    weights_sha256: str  # identity of the model
+    backend: str  # what encodes
+    lossless: bool  # whether a full queue waits (a recording) or drops a row (a live source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -39,9 +39,8 @@ class ModelSpec(StrictModel):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> ModelSpec:
-        for width in self.channels:
-            if width < 1:
-                raise ValueError(f"channels={self.channels}: each must be at least 1")
+        if min(self.channels) < 1:
+            raise ValueError(f"channels={self.channels}: each must be at least 1")
         step = math.lcm(32, 2 ** len(self.channels))
         if self.image_size % step:
             below = max(step, self.image_size // step * step)
@@ -63,16 +62,14 @@ class ModelSpec(StrictModel):
         return self.channels[-1] * self.feature_size**2
 
 
-def spec_from_options(
-    *, image_size: int, channels: tuple[int, ...], latent_size: int, fit: Fit
-) -> ModelSpec:
+def spec_from_options(**sizes: Any) -> ModelSpec:
     """Return the spec for a user's options.
 
     Raises:
         ConfigError: A value is out of range; the message names it and the nearest that is not.
     """
     try:
-        return ModelSpec(image_size=image_size, channels=channels, latent_size=latent_size, fit=fit)
+        return ModelSpec(**sizes)
     except ValidationError as error:
         raise ConfigError(problem_of(error)) from error
 
