@@ -43,7 +43,6 @@ from .measure.environment import Environment, environment_now, load_now
 from .options import check_least, check_output
 from .under_test.scenes import images_from_source, moving_vehicles, vehicles
 
-SCHEMA_VERSION: Literal[2] = 2
 VEHICLES = "vehicles"
 HEADINGS: dict[Statistic, str] = {  # the KL, which separates least, is in the JSON alone
     "appearance": "look",
@@ -115,7 +114,7 @@ class Kind(StrictModel):
 class SeparationResult(StrictModel):
     """Everything that the benchmark's JSON holds."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[2] = 2
     created: str
     environment: Environment
     model: ModelSpec

@@ -17,7 +17,6 @@ from ..runtime.core.spec import ModelSpec, StrictModel
 from .model.vae import MotorVAE
 from .options import TrainOptions, resume_command
 
-SCHEMA_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 """Weights of the best epoch; in runs of versions that kept only one, of the last."""
@@ -73,7 +72,7 @@ class RunConfig(StrictModel):
         versions: Version of each package that took part.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     started: str
     model: ModelSpec
     options: TrainOptions
@@ -106,11 +105,7 @@ def config_from_run(folder: Path) -> RunConfig:
             "give a folder that motorvae-train wrote"
         )
     return document_from_json(
-        folder / CONFIG_NAME,
-        RunConfig,
-        version=SCHEMA_VERSION,
-        error=CheckpointError,
-        again="restore it or train again",
+        folder / CONFIG_NAME, RunConfig, error=CheckpointError, again="restore it or train again"
     )
 
 

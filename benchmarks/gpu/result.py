@@ -19,8 +19,6 @@ from ..measure.case import Case
 from ..measure.environment import Environment
 from ..report.tables import digits_of
 
-SCHEMA_VERSION: Literal[2] = 2
-
 
 class GpuFacts(StrictModel):
     """The GPU as `runtime.engines.gpu_info.Gpu` describes it."""
@@ -45,7 +43,7 @@ class GpuResult(StrictModel):
         engines: Manifests of the engines that were built for this.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[2] = 2
     producer: str
     created: str
     machine: str | None
@@ -74,11 +72,7 @@ class GpuResult(StrictModel):
 def load_gpu_result(path: Path) -> GpuResult:
     """Read a result; a MeasurementError says why it cannot be used."""
     return document_from_json(
-        path,
-        GpuResult,
-        version=SCHEMA_VERSION,
-        error=MeasurementError,
-        again="run motorvae-doctor gpu again",
+        path, GpuResult, error=MeasurementError, again="run motorvae-doctor gpu again"
     )
 
 

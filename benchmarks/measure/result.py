@@ -16,8 +16,6 @@ from .case import Case, Samples
 from .environment import Environment
 from .rounds import RoundPlan
 
-SCHEMA_VERSION: Literal[3] = 3
-
 
 class Rate(StrictModel):
     """A rate of the machine, measured before and after the cases."""
@@ -61,7 +59,7 @@ class Settings(StrictModel):
 class Result(StrictModel):
     """Everything that a benchmark's JSON holds."""
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[3] = 3
     created: str  # When, in UTC
     command: str  # What was typed, so that it can be typed again
     model: ModelSpec  # Sizes of the model
@@ -95,9 +93,5 @@ def load_result(path: Path) -> Result:
         MeasurementError: It is missing, not JSON, of another schema version, or inconsistent.
     """
     return document_from_json(
-        path,
-        Result,
-        version=SCHEMA_VERSION,
-        error=MeasurementError,
-        again="run motorvae-bench again",
+        path, Result, error=MeasurementError, again="run motorvae-bench again"
     )

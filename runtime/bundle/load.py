@@ -12,9 +12,7 @@ from ..core.errors import BundleError, next_command, sentence_list
 from ..core.spec import ModelSpec
 from .graph_key import LEANEST_FIRST, GraphKey
 from .manifest import (
-    EARLIER_VERSIONS,
     MANIFEST,
-    SCHEMA_VERSION,
     FileEntry,
     GraphEntry,
     Manifest,
@@ -133,12 +131,7 @@ def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
             f"{folder} is no bundle, it has no {MANIFEST}: give a folder that motorvae-export wrote"
         )
     manifest = document_from_json(
-        folder / MANIFEST,
-        Manifest,
-        version=SCHEMA_VERSION,
-        earlier=EARLIER_VERSIONS,
-        error=BundleError,
-        again=_EXPORT_AGAIN,
+        folder / MANIFEST, Manifest, error=BundleError, again=_EXPORT_AGAIN
     )
     entries: tuple[FileEntry, ...] = (*manifest.graphs, *manifest.files)
     for entry in entries:

@@ -13,8 +13,6 @@ from ..core.spec import ModelSpec, StrictModel
 from .graph_key import OUTPUTS, GraphKey, Part, Precision, Target, Tensor, Variant
 
 SCHEMA_VERSION: Literal[4] = 4
-EARLIER_VERSIONS = (2,)
-"""Bundles of these are read, too: what they lack has a default."""
 
 MANIFEST = "manifest.json"
 STATISTICS = "latents.npz"

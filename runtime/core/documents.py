@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from zipfile import BadZipFile
 
 import orjson
@@ -25,8 +25,6 @@ def document_from_json(
     path: Path,
     kind: type[Document],
     *,
-    version: int,
-    earlier: Collection[int] = (),
     error: type[MotorVAEError],
     again: str,
 ) -> Document:
@@ -34,9 +32,8 @@ def document_from_json(
 
     Args:
         path: The file.
-        kind: What it must hold.
-        version: The `schema_version` that is written.
-        earlier: Further ones that are read: of documents that lack what has a default since.
+        kind: What it must hold; its field `schema_version` is a literal of all that are read, which
+            lack what has a default since.
         error: What is raised where it is missing, not JSON, of another version, or does not fit;
             the message names the file, the first problem and `again`.
         again: How to make the file anew, such as "export the bundle again".
@@ -49,9 +46,10 @@ def document_from_json(
     except orjson.JSONDecodeError as cause:
         raise error(f"{path} is not JSON ({cause}): {again}") from cause
     found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != version and found not in earlier:
+    known = get_args(kind.model_fields["schema_version"].annotation)
+    if found not in known:
         raise error(
-            f"{path} has schema_version={str(found)[:40]}, and this motorVAE reads {version}: "
+            f"{path} has schema_version={str(found)[:40]}, and this motorVAE reads {max(known)}: "
             f"{again} with this version"
         )
     try:

@@ -184,11 +184,7 @@ def this_platform() -> str:
 def engine_manifest_from_json(path: Path) -> EngineManifest:
     """Read an engine manifest; raise EngineError where it is missing or does not fit the schema."""
     return document_from_json(
-        path,
-        EngineManifest,
-        version=ENGINE_MANIFEST_VERSION,
-        error=EngineError,
-        again="build the engine again",
+        path, EngineManifest, error=EngineError, again="build the engine again"
     )
 
 
