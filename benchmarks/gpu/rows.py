@@ -84,18 +84,21 @@ class OneByOne:
         self.samples_ns.setdefault(stage, []).append(max(1, duration_ns))
 
 
-def planned_rows() -> tuple[PlannedCase, ...]:
-    """Return every encoder that motorvae-doctor gpu can measure, none of them reached."""
+def planned_rows() -> list[list[PlannedCase]]:
+    """Return every encoder that motorvae-doctor gpu can measure, in groups that share a build."""
     own = GpuMode(spin="engine's own", transfers="engine's own")
-    rows = [
-        _planned(ONNX, GraphKey("encoder", precision, variant), own)
+    in_onnx = [
+        [_planned(ONNX, GraphKey("encoder", precision, variant), own)]
         for precision in PRECISIONS
         for variant in ONNX_VARIANTS
     ]
-    for package in TENSORRT_PACKAGES:
-        for precision in PRECISIONS:
-            rows += planned_engines(package, GraphKey("encoder", precision, target="tensorrt"))
-    return (*rows, _planned(TORCH, GraphKey("encoder", "fp16"), GpuMode(cuda_graph="kernels")))
+    engines = [
+        planned_engines(package, GraphKey("encoder", precision, target="tensorrt"))
+        for package in TENSORRT_PACKAGES
+        for precision in PRECISIONS
+    ]
+    in_torch = _planned(TORCH, GraphKey("encoder", "fp16"), GpuMode(cuda_graph="kernels"))
+    return [*in_onnx, *engines, [in_torch]]
 
 
 def planned_engines(package: TensorRTName, key: GraphKey) -> list[PlannedCase]:

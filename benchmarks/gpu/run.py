@@ -51,7 +51,6 @@ from .result import GpuFacts, GpuResult
 from .rows import (
     NOT_REACHED,
     ONNX,
-    PRECISIONS,
     WARMUP,
     PlannedCase,
     gated_case,
@@ -89,7 +88,7 @@ class Examination:
         self._bundle, self._gpu, self._frames = bundle, gpu, frames
         self._checkpoint, self._output, self._console = checkpoint, output, console
         self._reference = reference_from_bundle(bundle)
-        self._rows = {row.case.how: row.case for row in planned_rows()}
+        self._rows = {row.case.how: row.case for rows in planned_rows() for row in rows}
         self._engines: list[EngineManifest] = []
         self._created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
         self._load_start, self._power_start = load_now(), power_state()
@@ -100,12 +99,13 @@ class Examination:
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
             copy = Path(folder) / "bundle"
             shutil.copytree(self._bundle.folder, copy, ignore=shutil.ignore_patterns(ENGINES))
-            for planned, step in self._steps(load_bundle(copy)):
+            opened = load_bundle(copy)
+            for planned in planned_rows():
                 first = planned[0].case
                 self._console.print(f"measuring: {first.engine} {first.precision}")
                 reason = NOT_REACHED
                 try:
-                    for case in step:
+                    for case in self._measured(planned, opened):
                         self._rows[case.how] = case
                         self._save()
                 except MotorVAEError as error:
@@ -142,19 +142,12 @@ class Examination:
         save_document(self._output, result)
         return result
 
-    def _steps(self, copy: Bundle) -> Iterator[tuple[Sequence[PlannedCase], Iterator[Case]]]:
-        """Yield rows that stand or fall together, and what measures them."""
-        *rows, in_torch = planned_rows()
-        for row in rows:
-            if row.case.engine == ONNX:
-                yield (row,), self._onnx(row)
+    def _measured(self, planned: Sequence[PlannedCase], copy: Bundle) -> Iterator[Case]:
+        engine = planned[0].case.engine
         for package in TENSORRT_PACKAGES:
-            for precision in PRECISIONS:
-                planned = planned_engines(
-                    package, GraphKey("encoder", precision, target="tensorrt")
-                )
-                yield planned, self._engine(planned, package, copy)
-        yield (in_torch,), self._torch(in_torch)
+            if title_of(package) == engine:
+                return self._engine(planned, package, copy)
+        return self._onnx(planned[0]) if engine == ONNX else self._torch(planned[0])
 
     def _onnx(self, row: PlannedCase) -> Iterator[Case]:
         """Time one variant of the encoder; with the leanest that gives both goes the decoder.

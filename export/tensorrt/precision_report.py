@@ -17,18 +17,14 @@ from ...runtime.engines.tensorrt.package import TensorRTPackage
 if TYPE_CHECKING:
     import tensorrt
 
-_FORMATS = {
-    "half": "fp16",
-    "fp16": "fp16",
-    "float16": "fp16",
-    "float": "fp32",
-    "fp32": "fp32",
-    "float32": "fp32",
-    "bf16": "bf16",
-    "bfloat16": "bf16",
-    "int8": "int8",
-    "fp8": "fp8",
+_NAMES = {
+    "fp16": ("fp16", "half", "float16"),
+    "fp32": ("fp32", "float", "float32"),
+    "bf16": ("bf16", "bfloat16"),
+    "int8": ("int8",),
+    "fp8": ("fp8",),
 }
+_FORMATS = {name: found for found, names in _NAMES.items() for name in names}
 """What NVIDIA's several tools call one number format. Others, as for shapes, carry no values."""
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 _WORD = re.compile(rf"(?<![a-z0-9])({'|'.join(_FORMATS)})(?![a-z0-9])")
@@ -138,21 +134,17 @@ def counts_from_inspector(text: str, bindings: frozenset[str]) -> FormatCounts:
             if output.get("Name") not in bindings:
                 found = _format_in(output.get("Format/Datatype", ""))
                 _add(counts.outputs, found, _values(output.get("Dimensions", ())))
-        _add_multiplications(counts.multiplications, layer)
+        held, inputs, outputs = layer.get("Weights"), layer.get("Inputs"), layer.get("Outputs")
+        if isinstance(held, Mapping) and inputs and outputs:
+            found = _wider(
+                _format_in(inputs[0].get("Format/Datatype", "")), _format_in(held.get("Type", ""))
+            )
+            is_transposed = "deconvolution" in str(layer.get("ParameterType", "")).lower()
+            spread = (inputs if is_transposed else outputs)[0].get("Dimensions") or ()
+            if not isinstance(spread, str):  # each weight is used once at each place
+                number = int(held.get("Count", 0)) * _values(spread[2:])
+                _add(counts.multiplications, found, number)
     return counts
-
-
-def _add_multiplications(counts: Counts, layer: Mapping[str, Any]) -> None:
-    """Count a layer of the inspector's that holds weights: each is used once at each place."""
-    held, inputs, outputs = layer.get("Weights"), layer.get("Inputs"), layer.get("Outputs")
-    if not (isinstance(held, Mapping) and inputs and outputs):
-        return
-    read = _format_in(inputs[0].get("Format/Datatype", ""))
-    is_transposed = "deconvolution" in str(layer.get("ParameterType", "")).lower()
-    spread = (inputs if is_transposed else outputs)[0].get("Dimensions") or ()
-    if not isinstance(spread, str):
-        number = int(held.get("Count", 0)) * _values(spread[2:])
-        _add(counts, _wider(read, _format_in(held.get("Type", ""))), number)
 
 
 def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:

@@ -315,9 +315,9 @@ def test_frames_go_around_the_images_and_each_is_gated_and_timed(
     bundle, reference = opened
     clock = Ticking(("device", "h2d"))
     with open_engine(bundle, GraphKey("encoder")) as backend:
-        row, mu = measure(planned_rows()[0], backend, reference, frames=50, repeat=clock)
-        again, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu)
-        other, _ = measure(planned_rows()[0], backend, reference, frames=50, graph_off=mu + 1)
+        row, mu = measure(planned_rows()[0][0], backend, reference, frames=50, repeat=clock)
+        again, _ = measure(planned_rows()[0][0], backend, reference, frames=50, graph_off=mu)
+        other, _ = measure(planned_rows()[0][0], backend, reference, frames=50, graph_off=mu + 1)
     assert (row.status, row.not_measured, row.name) == ("measured", None, backend.name)
     assert row.stages["device"].shown == tuple(WARMUP + 1.0 + n for n in range(50))
     assert row.stages["device"].p50 == WARMUP + 25.5
@@ -347,7 +347,7 @@ def test_an_engine_that_drifts_later_than_the_first_round_is_caught(
             return {**found, "mu": found["mu"] + (self.runs > WARMUP + 30)}
 
     with open_engine(bundle, GraphKey("encoder")) as backend:
-        row, _ = measure(planned_rows()[0], Drifting(backend), reference, frames=100)
+        row, _ = measure(planned_rows()[0][0], Drifting(backend), reference, frames=100)
     assert row.status == "drifted"
     assert row.stages == {}
     assert "drifted: encoder fp32 mu: max error / spread over data" in (row.not_measured or "")
@@ -358,7 +358,7 @@ def test_a_graph_that_was_not_recorded_is_no_graph_row(opened: tuple[Bundle, Ref
     bundle, reference = opened
     recorded = GpuMode(cuda_graph="copies and kernels")
     row = dataclasses.replace(
-        planned_rows()[0], case=planned_rows()[0].case.model_copy(update={"mode": recorded})
+        planned_rows()[0][0], case=planned_rows()[0][0].case.model_copy(update={"mode": recorded})
     )
     with open_engine(bundle, GraphKey("encoder")) as backend:
         backend.notes = ("runs without a CUDA graph: it said so",)

@@ -295,7 +295,7 @@ def test_torchs_row_is_past_the_gate_and_another_models_is_not(
     run, bundle = trained
     backend, repeat = open_torch(run, bundle)
     reference = reference_from_bundle(bundle)
-    row = planned_rows()[-1]
+    (row,) = planned_rows()[-1]
     with backend:
         found, mu = measure(row, backend, reference, frames=30, repeat=repeat)
         others = replace(reference, mu=reference.mu + 1)
