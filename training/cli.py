@@ -112,7 +112,7 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
             export = ""
         elif outcome.plan.held_out == 1:
             yield (
-                "warning: one held-out image cannot tell whether this model has learned anything: "
+                "warning: one held-out image cannot show whether this model has learned anything: "
                 "give more images, or a larger --held-out"
             )
     yield f"wrote {outcome.folder}"

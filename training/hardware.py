@@ -8,8 +8,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -106,7 +106,7 @@ def timed_steps(spec: ModelSpec, *, precision: str, batch_size: int) -> Iterator
         batch_size: Images in a step.
 
     Yields:
-        Wall-clock seconds of each step; the first ones are warm-up.
+        Wall-clock seconds of the step; the first ones are warm-up.
     """
     keep_freed_memory()
     layout, generator = layout_of(precision), torch.Generator().manual_seed(0)
@@ -127,15 +127,11 @@ def timed_steps(spec: ModelSpec, *, precision: str, batch_size: int) -> Iterator
         yield time.perf_counter() - start
 
 
-@dataclass(frozen=True)
-class StepTime:
-    """How training steps are made here.
+class StepTime(NamedTuple):
+    """How training steps are made here: `threads`, and a step's seconds at the run's batch size.
 
-    Attributes:
-        threads: Threads that compute.
-        step_s: Seconds that a step took, scaled to the batch size of the run.
-        note: Number of threads and what was measured, a clause for the user.
-        gain: How many times longer a step took with the other number; None without a choice.
+    `note` is a clause for the user; `gain`, how many times longer a step took with the other
+    number of threads, is None without a choice.
     """
 
     threads: int
@@ -152,13 +148,8 @@ def threads_by_trial(
     On a machine that is busy otherwise, threads that share a step wait for each other, and one
     that works alone can be several times faster. Steps of both take turns, so that a change of
     the load hits them alike; the first of all warms up and is not counted. Nothing is compared
-    where the number was asked for, by `asked` or `OMP_NUM_THREADS`, or is one anyway.
-
-    Args:
-        spec: Sizes of the model.
-        precision: "32-true" or "bf16-mixed".
-        batch_size: Images in a step.
-        asked: Number of threads that the user wants.
+    where the number was asked for, by `asked` or `OMP_NUM_THREADS`, or is one anyway. The other
+    arguments are as of `timed_steps`.
     """
     if asked is None and os.environ.get("OMP_NUM_THREADS"):
         asked = torch.get_num_threads()
@@ -188,9 +179,7 @@ def threads_by_trial(
 class ThreadTrials:
     """Chooses before the first step, and again now and then, as a load may begin or end.
 
-    Args:
-        trial: Sets the number of threads; see `threads_by_trial`.
-        say: Prints a line for the user, where a later choice differs.
+    `trial` is `threads_by_trial`; a later choice that differs is printed by `say`.
     """
 
     def __init__(self, trial: Callable[[], StepTime], say: Callable[[str], None]) -> None:

@@ -25,10 +25,7 @@ class StopRequest(Callback):
     """Whether the user pressed Ctrl-C, or the system sent SIGTERM or SIGHUP.
 
     Only a third time stops at once, without saving. SIGHUP is never counted as such: a terminal
-    that is closed sends it more than once.
-
-    Args:
-        say: Prints a line for the user.
+    that is closed sends it more than once. `say` prints a line for the user.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:

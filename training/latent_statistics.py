@@ -55,11 +55,11 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> Statistics:
     Mean and covariance are those of the training images. The quantiles are those of held-out
     images: by the statistics of images that the model has learned, and from which the covariance
     was taken, every new image would look out of distribution. Appearance is not learned, so all
-    images tell how far known ones are from the nearest of the others.
+    images show how far known ones are from the nearest of the others.
 
     Args:
         model: In evaluation mode, on any device.
-        data: Its training and held-out rows are measured.
+        data: All its images.
 
     Returns:
         `mean` (D,) and `covariance` (D, D) of mu, as they are; `covariance_shrinkage` () towards
@@ -74,7 +74,7 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> Statistics:
         `reconstruction_error_quantiles`, the squared error averaged over pixels; over
         `appearance_count` () of all images `appearance_quantiles`, the distance to the nearest
         reference. For `mahalanobis` and `appearance`, `..._excess` and `..._effective_count` as
-        of `motorvae.runtime.ood.detector.Tail`. All float64 where nothing else is said.
+        of `motorvae.runtime.ood.detector.Tail`. All float64 unless noted.
     """
     mu, log_var, _ = _outputs(model, data, _evenly(data.train, STATISTICS_IMAGES), decode=False)
     mean = mu.mean(0)
@@ -187,8 +187,7 @@ def mahalanobis(mu: Float64s, mean: Float64s, covariance: Float64s, ridge: float
     away = mu - mean
     factor = np.linalg.cholesky(covariance + ridge * np.eye(len(mean)))
     whitened = np.linalg.solve(factor, away.T)
-    distance: Float64s = np.sqrt((whitened**2).sum(0))
-    return distance
+    return np.asarray(np.linalg.norm(whitened, axis=0))
 
 
 def save_latents(path: Path, statistics: Statistics) -> None:

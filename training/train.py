@@ -190,18 +190,8 @@ def _prepared_run(
 
 
 def _plan(options: TrainOptions, spec: ModelSpec, data: DataSet, machine: Trainer) -> Plan:
-    """Return what is to be trained.
-
-    Raises:
-        DataError: Some device would get no batch.
-    """
-    plan = Plan(
-        options,
-        train=len(data.train),
-        held_out=len(data.held_out),
-        ranks=machine.world_size,
-        least=2 if spec.feature_size == 1 else 1,
-    )
+    least = 2 if spec.feature_size == 1 else 1
+    plan = Plan(options, len(data.train), len(data.held_out), machine.world_size, least)
     plan.check()
     return plan
 
@@ -244,8 +234,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         callbacks: list[Callback] = [EpochReport(folder, console), stop]
         keep_freed_memory()
         ranks = machine.world_size
-        kind = machine.strategy.root_device.type
-        how = f"on {ranks} {kind} device{'' if ranks == 1 else 's'}"
+        how = f"on {ranks} {machine.strategy.root_device.type} device{'' if ranks == 1 else 's'}"
         if isinstance(machine.accelerator, CPUAccelerator) and ranks == 1:
             trial = partial(
                 threads_by_trial,
@@ -265,7 +254,10 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
                 f"{plan.train} training and {plan.held_out} held-out images{skipped}; "
                 f"{config.precision} {how}; {folder}"
             )
-            print_sentence(console, _announcement(folder, plan, options))
+            done, resumed = steps_saved(folder), options.resume is not None
+            line = plan.announcement(asked=options.batch_size, done=done, resumed=resumed)
+            finishing = "finishing with what was learned so far"
+            print_sentence(console, finishing if options.finish else line)
         trainer = _trainer(
             options,
             precision=config.precision,
@@ -313,14 +305,6 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         leads=trainer.is_global_zero,
         early=options.finish,
     )
-
-
-def _announcement(folder: Path, plan: Plan, options: TrainOptions) -> str:
-    """Return what is about to happen, before the first step."""
-    if options.finish:
-        return "finishing with what was learned so far"
-    done, resumed = steps_saved(folder), options.resume is not None
-    return plan.announcement(asked=options.batch_size, done=done, resumed=resumed)
 
 
 def _trainer(

@@ -95,7 +95,7 @@ def test_one_held_out_image_is_said_to_tell_nothing(
     for number in range(3):
         cv2.imwrite(str(here / "three" / f"{number}.png"), vehicle(5, number, 64)[0])
     assert main([*SMALL, "--data", "three", "--epochs", "1", "1"]) == 0
-    assert "warning: one held-out image cannot tell whether" in capsys.readouterr().err
+    assert "warning: one held-out image cannot show whether" in capsys.readouterr().err
 
 
 def test_an_unknown_option_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

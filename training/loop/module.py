@@ -75,7 +75,9 @@ class VAETraining(LightningModule):
     """The model with its two-stage schedule.
 
     All randomness comes from (seed, epoch) and (seed, step), and all progress is in
-    `schedule` and `history`, so that a resumed run is the uninterrupted one.
+    `schedule` and `history`, so that a resumed run is the uninterrupted one. Where `stop_asked`
+    is true on any rank, all of them call `save`, which writes the resume file, and raise
+    `Interrupted`.
     """
 
     def __init__(
@@ -88,16 +90,6 @@ class VAETraining(LightningModule):
         stop_asked: Callable[[], bool],
         save: Callable[[], None],
     ) -> None:
-        """Build the model from the options' seed.
-
-        Args:
-            spec: Sizes of the model.
-            schedule: Of the stages; it counts the steps.
-            data: The images.
-            layout: Of weights and activations in memory.
-            stop_asked: Whether the user wants to stop.
-            save: Writes the resume file; called on every rank before `Interrupted` is raised.
-        """
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(schedule.plan.options.seed)
