@@ -54,10 +54,7 @@ def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
 
 
 def luma_from_file(path: Path) -> Luma:
-    """Decode one image file to 8-bit luma; alpha goes over white, JPEG orientation is applied.
-
-    Returns:
-        (H, W) uint8.
+    """Decode a file to (H, W) uint8 luma; alpha goes over white, JPEG orientation is applied.
 
     Raises:
         ImageError: The file cannot be read, is not an image, or is cut short.

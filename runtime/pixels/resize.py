@@ -24,18 +24,13 @@ LARGEST_RATIO = 128
 
 
 class _Scalers(threading.local):
-    """FFmpeg's scalers by what they convert, so that none is set up twice; one set a thread."""
+    """FFmpeg's scalers `of` sizes and formats, each set up once; every thread has its own."""
 
     def __init__(self) -> None:
         self.of = functools.lru_cache(maxsize=16)(lambda *_: VideoReformatter())
 
 
-_SCALERS = _Scalers()
-
-
-def scaler_for(*key: int | str) -> VideoReformatter:
-    """Return this thread's scaler for the sizes and formats that it converts from and to."""
-    return _SCALERS.of(*key)
+SCALERS = _Scalers()
 
 
 def fitted_plane(
@@ -104,7 +99,7 @@ def area_averages(plane: Luma, height: int, width: int) -> Averages:
     if plane.strides[1] != 1 or plane.strides[0] < plane.shape[1]:
         plane = np.ascontiguousarray(plane)
     frame = VideoFrame.from_numpy_buffer(plane, format="gray")
-    averages = scaler_for(*plane.shape, height, width).reformat(
+    averages = SCALERS.of(*plane.shape, height, width).reformat(
         frame, width, height, format="gray16le", interpolation="AREA", threads=1
     )
     return averages.to_ndarray().astype(np.uint16, copy=False)

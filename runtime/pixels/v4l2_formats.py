@@ -30,11 +30,8 @@ def luma_from_raw(raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec) -> Luma | 
     Args:
         raw: uint8 as OpenCV hands it over unconverted: (1, N) bytes of a JPEG, (H, W, 2) packed, or
             (H * 3 / 2, W) in planes.
-        mode: How the camera delivers.
-        spec: Gives the side S and the fit.
-
-    Returns:
-        (S, S) uint8; None where the array is not what the format implies.
+        mode: How the camera delivers; None is returned where the array is not what that implies.
+        spec: Gives the side S of the result, (S, S) uint8, and the fit.
     """
     height, width = mode.height or 0, mode.width or 0
     if raw.dtype != np.uint8:

@@ -12,7 +12,7 @@ from av.video.reformatter import Interpolation
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
 from .convert import fitted_luma, luma_from_image
-from .resize import PER_LEVEL, WHITE, Averages, Luma, fitted_plane, levels_from_averages, scaler_for
+from .resize import PER_LEVEL, SCALERS, WHITE, Averages, Luma, fitted_plane, levels_from_averages
 
 LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 """What red and blue weigh in a frame's Y, by FFmpeg's number of its matrix (ITU-T H.273, table 4):
@@ -40,7 +40,7 @@ def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> Luma:
         return fitted_luma(luma_from_image(bgr_from_video_frame(frame)), spec)
     is_full = frame.color_range == _FULL_RANGE or name != frame.format.name
     if name not in _READ_IN_PLACE or any(plane.line_size <= 0 for plane in frame.planes):
-        scaler = scaler_for(name, *shape, "yuv420p")
+        scaler = SCALERS.of(name, *shape, "yuv420p")
         levels = _FULL_RANGE if is_full else _LIMITED_RANGE  # FFmpeg would go by the name alone
         frame = scaler.reformat(
             frame, format="yuv420p", src_color_range=levels, dst_color_range=levels, threads=1
@@ -80,7 +80,7 @@ def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> Luma:
 
 def bgr_from_video_frame(frame: VideoFrame) -> Luma:
     """Convert a decoded frame of any format to (H, W, 3) uint8 BGR, exactly rather than fast."""
-    scaler = scaler_for(frame.format.name, frame.height, frame.width, "bgr24")
+    scaler = SCALERS.of(frame.format.name, frame.height, frame.width, "bgr24")
     colour = scaler.reformat(frame, format="bgr24", interpolation=_EXACT, threads=1)
     return np.ascontiguousarray(colour.to_ndarray(), np.uint8)
 

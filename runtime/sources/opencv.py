@@ -126,9 +126,6 @@ class GStreamerSource(OpenCVSource):
 
     The spec gives the number of a CSI camera, or a pipeline as gst-launch-1.0 takes it, which ends
     in an appsink, or in raw video. OpenCV before 4.7 knows no time-out here.
-
-    Raises:
-        MissingDependencyError: This OpenCV was built without GStreamer.
     """
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
@@ -199,14 +196,10 @@ def csi_pipeline(sensor: int, mode: Mode) -> tuple[str, Mode]:
         raise ConfigError(f"fourcc={mode.fourcc!r}: csi:// delivers grey frames; leave it out")
     width, height, fps = mode.width or CSI_WIDTH, mode.height or CSI_HEIGHT, mode.fps or CSI_FPS
     divisor = max(1, min(width, height) // SHORT_SIDE)
-    small = Mode(width=_even(width / divisor), height=_even(height / divisor), fps=fps)
+    across, down = (max(2, round(side / divisor / 2) * 2) for side in (width, height))  # even
     rate = f"{fps:g}/1" if fps == int(fps) else f"{round(fps * 1001)}/1001"
     return (
         f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),"
         f"width={width},height={height},framerate={rate} ! nvvidconv ! "
-        f"video/x-raw,width={small.width},height={small.height},format=GRAY8 ! {_NEWEST}"
-    ), small
-
-
-def _even(pixels: float) -> int:
-    return max(2, round(pixels / 2) * 2)
+        f"video/x-raw,width={across},height={down},format=GRAY8 ! {_NEWEST}"
+    ), Mode(width=across, height=down, fps=fps)

@@ -241,9 +241,8 @@ _Reader = tuple[Callable[[str], Any], str]
 
 def _whole(least: int, most: int, *, step: int = 1) -> _Reader:
     def read(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,18}", text) or not least <= int(text) <= most:
-            raise ValueError
-        if int(text) % step:
+        is_number = re.fullmatch(r"[0-9]{1,18}", text) and not int(text) % step
+        if not is_number or not least <= int(text) <= most:
             raise ValueError
         return int(text)
 

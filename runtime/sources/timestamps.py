@@ -53,8 +53,7 @@ class StreamClock:
     Args:
         opened_ns: Monotonic time before the connection was opened.
         own_stamps: The stream's time stamps are the camera's, not made up by FFmpeg.
-        held_back: A packet is handed over when the next one begins to come, as FFmpeg has to look
-            for its end.
+        held_back: A packet is handed over when the next one begins to come, which ends it.
     """
 
     def __init__(self, opened_ns: int, *, own_stamps: bool, held_back: bool) -> None:

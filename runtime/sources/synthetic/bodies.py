@@ -22,16 +22,13 @@ _PILLAR = 0.008  # width of the frame between two panes, in image sides
 
 
 class _Body(NamedTuple):
-    """What each vehicle of a kind has: width, axles (u), its own parts, and the body's lower edge.
-
-    That edge is the share `sill` of a wheel's ground clearance, `lift` higher.
-    """
+    """What each vehicle of a kind has."""
 
     width: float
-    axles: tuple[float, float]
-    add_parts: Callable[[Sketch, float], None]
-    sill: float = 1.0
-    lift: float = 0.0
+    axles: tuple[float, float]  # u
+    add_parts: Callable[[Sketch, float], None]  # those that other bodies lack, above the sill (v)
+    sill: float = 1.0  # of a wheel's ground clearance
+    lift: float = 0.0  # of the sill above that
 
 
 def sketch_from_factors(factors: VehicleFactors) -> Sketch:

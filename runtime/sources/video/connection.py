@@ -29,16 +29,8 @@ _SAY_DURATION = {"matroska,webm", "flv"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
 _RTSP = {"rtsp_transport": "tcp", "fpsprobesize": "0"}
 _ADVICE = {"url": "check the address and that the server runs", "pipe": "check who writes to it"}
-_FOURCC = {
-    "mjpeg": "MJPG",
-    "h264": "H264",
-    "hevc": "HEVC",
-    "mpeg4": "MP4V",
-    "vp8": "VP80",
-    "vp9": "VP90",
-    "av1": "AV01",
-    "ffv1": "FFV1",
-}
+_FOURCC = {"mjpeg": "MJPG", "mpeg4": "MP4V", "vp8": "VP80", "vp9": "VP90", "av1": "AV01"}
+_FOURCC |= {name: name.upper() for name in ("h264", "hevc", "ffv1")}
 
 
 class PipeReader(io.FileIO):

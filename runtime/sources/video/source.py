@@ -18,9 +18,8 @@ from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource
 from ..spec import SourceSpec
 from ..timestamps import StreamClock
-from .bitstream import BitstreamValidator
 from .connection import FAILURES, Connection
-from .packets import Arrival, PacketLog
+from .packets import Arrival, BitstreamValidator, PacketLog
 
 _SILENCE = (av.error.ExitError, TimeoutError)
 # Formats whose time stamps are the sender's own; for others FFmpeg makes them up.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motorvae.runtime.sources.video.bitstream import BitstreamValidator
+from motorvae.runtime.sources.video.packets import BitstreamValidator
 
 FRAMES, GROUP = 60, 20
 SETTINGS = {
