@@ -74,7 +74,7 @@ def write_input(luma: Luma, out: npt.NDArray[Any]) -> None:
 
 
 def reference_luma(image: npt.NDArray[Any], spec: ModelSpec) -> Luma:
-    """Turn an image into fitted luma as the contract says it, without short cuts.
+    """Turn an image into fitted luma as the contract has it, without short cuts.
 
     BT.601 luma is rounded to 8 bits, then fitted, then averaged over areas with exact fractional
     coverage, and rounded once more. An axis that grows is interpolated between pixel centres.

@@ -20,7 +20,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def silence_opencv() -> None:
-    """Keep OpenCV's own lines from stderr: the error that follows says it all."""
+    """Keep OpenCV's own lines from stderr: the error that follows is enough."""
     if hasattr(cv2, "setLogLevel"):  # releases for Python have one or the other
         cv2.setLogLevel(0)
     else:
@@ -83,7 +83,7 @@ def luma_from_file(path: Path) -> Luma:
 
 
 def _damage(data: bytes) -> str | None:
-    """Say what is visibly wrong with a file's bytes, before a decoder makes the best of them."""
+    """Name what is visibly wrong with a file's bytes, before a decoder makes the best of them."""
     if data.startswith(_PNG_START):
         return _png_damage(data)
     is_whole = bool(data)

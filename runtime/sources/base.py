@@ -55,7 +55,7 @@ class FrameSource(Closing):
     """Frames in order, each with the facts of its grab. Close it, or use it in a `with` block."""
 
     name: str = ""  # what to call the source in messages; never holds credentials
-    live: bool = False  # as `SourceSpec` says: frames come by the clock, read or not
+    live: bool = False  # as `SourceSpec` decides: frames come by the clock, read or not
     can_reconnect: bool = False  # `reopen` is worth trying; False once it has ended for good
     fps: float | None = None  # nominal frames per second; None where there is no rate
     expected: int | None = None  # how many frames will come; None where that is not known

@@ -63,7 +63,7 @@ _SOURCES: dict[SourceKind, Callable[[SourceSpec, CaptureRequest], FrameSource]] 
 
 
 def open_source(source: SourceSpec | str, request: CaptureRequest = AS_IT_COMES) -> FrameSource:
-    """Open a source, at the pace that its spec says; a text is parsed first.
+    """Open a source, at the pace that its spec names; a text is parsed first.
 
     Raises:
         ConfigError: A setting in the text is not allowed, or images were to have a mode.

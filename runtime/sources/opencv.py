@@ -116,7 +116,7 @@ class OpenCVSource(FrameSource):
         return image.astype(np.uint8, copy=False)
 
     def _cause(self, waited_s: float) -> str:
-        """Say why no frame came."""
+        """Name why no frame came."""
         timed_out = waited_s >= self._request.timeout_s
         return f"nothing came for {waited_s:.1f} s" if timed_out else "it stopped"
 
@@ -175,7 +175,7 @@ def mode_of(capture: cv2.VideoCapture) -> Mode:
 
 
 def has_gstreamer(build: str) -> bool:
-    """Return whether OpenCV's build information says that it opens GStreamer pipelines."""
+    """Return whether OpenCV's build information lists GStreamer."""
     return re.search(r"GStreamer:\s*YES", build) is not None
 
 

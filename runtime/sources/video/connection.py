@@ -108,7 +108,7 @@ class Connection(Closing):
         return bool(announced) or self.container.size > 0
 
     def early_end(self, log: PacketLog) -> str | None:
-        """Say how all that came falls short of what the header announces, if it does."""
+        """Name how all that came falls short of what the header announces, if it does."""
         stream, name = self.stream, self.container.format.name
         base = stream.time_base or Fraction(0)
         frame_s = 1 / (float(stream.average_rate or 0) or math.inf)

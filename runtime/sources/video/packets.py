@@ -126,7 +126,7 @@ class BitstreamValidator:
             self.flaw(extradata)  # reads the parameters in it
 
     def flaw(self, packet: bytes) -> str | None:
-        """Say what is wrong with a packet, or None."""
+        """Name what is wrong with a packet, or return None."""
         if self._codec == "mjpeg":
             return None if jpeg_scan(packet) is not None else "frame holds no picture"
         if self._codec != "h264":
