@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from rich.console import Console
 from ..runtime.core.atomic_files import check_replaceable_file, set_aside
 from ..runtime.core.command import Command, CommandGroup, stderr_console
 from ..runtime.core.documents import save_document
-from ..runtime.core.errors import ConfigError, missing_dependency, next_command
+from ..runtime.core.errors import ConfigError, needed_for, next_command
 from .options import RunOptions, check_output
 
 
@@ -58,7 +57,7 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
     picture = options.output.with_suffix(".png")
     check_output(options.output, ".json")
     check_replaceable_file(picture)
-    with _installed(extra="train,export,bench,cpu"):
+    with needed_for("benchmarking", extra="train,export,bench,cpu"):
         from .report.plots import save_picture  # noqa: PLC0415  # with matplotlib
         from .report.verdict import print_verdict  # noqa: PLC0415
         from .run import run_benchmark  # noqa: PLC0415  # with torch: --help must not need it
@@ -80,7 +79,7 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
 
 
 def _compare(options: CompareOptions, *_: object) -> None:
-    with _installed(extra="bench"):
+    with needed_for("benchmarking", extra="bench"):
         from .compare import check_regressions, compare_results, print_comparison  # noqa: PLC0415
         from .measure.result import load_result  # noqa: PLC0415  # with psutil
     before, after = load_result(options.before), load_result(options.after)
@@ -92,22 +91,12 @@ def _compare(options: CompareOptions, *_: object) -> None:
 
 def _report(options: ReportOptions, *_: object) -> None:
     check_output(options.output, ".html")
-    with _installed(extra="bench"):
+    with needed_for("benchmarking", extra="bench"):
         from .measure.result import load_result  # noqa: PLC0415
         from .report.page import save_report  # noqa: PLC0415  # with matplotlib
     picture = options.output.with_suffix(".png")
     save_report(options.output, picture, load_result(options.result))
     stderr_console().print(f"page in {options.output}, picture in {picture}")
-
-
-@contextlib.contextmanager
-def _installed(*, extra: str) -> Iterator[None]:
-    """Name the extra that brings a package which an import in the block does not find."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "a package").partition(".")[0].replace("_", "-")
-        raise missing_dependency("benchmarking", package, extra=extra) from error
 
 
 main = CommandGroup(

@@ -15,7 +15,7 @@ from ..runtime.core.errors import (
     ConfigError,
     MeasurementError,
     MissingDependencyError,
-    missing_dependency,
+    needed_for,
 )
 from ..runtime.doctor.screen import examine_machine, print_screen
 from ..runtime.engines.gpu_info import NoGpu, find_gpu
@@ -109,12 +109,9 @@ def _gpu(options: GpuOptions, *_: object) -> int:
             "name a bundle with --model"
         )
     bundle = load_bundle(options.model)
-    try:
+    with needed_for("examining a GPU", extra="bench"):
         from .gpu.result import print_gpu_result  # noqa: PLC0415
         from .gpu.run import Examination  # noqa: PLC0415  # with psutil: --help must not need it
-    except ModuleNotFoundError as error:
-        package = (error.name or "a package").partition(".")[0]
-        raise missing_dependency("examining a GPU", package, extra="bench") from error
     console = stderr_console()
     kept = set_aside(options.output)
     if kept is not None:

@@ -20,10 +20,9 @@ from ..runtime.core.errors import (
     BundleError,
     CheckpointError,
     ConfigError,
-    MissingDependencyError,
     OutputError,
     VerificationError,
-    missing_dependency,
+    needed_for,
     next_command,
     sentence_list,
 )
@@ -110,26 +109,20 @@ class _Export:
     def export_checkpoint(self, output: Path, made: set[str]) -> tuple[Searched, ...]:
         """Write a bundle of a training run; `made` is what it will hold, engines included."""
         options, console = self.options, self.console
-        try:
-            with steps_shown(console, "loading torch"):
-                from ..training.checkpoint import (  # noqa: PLC0415
-                    model_from_checkpoint,
-                    statistics_name,
-                    weights_name,
-                )
-                from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
-                from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
-                from .int8.graphs import Int8Request  # noqa: PLC0415
-                from .onnx_export import is_exported_as, onnx_from_model  # noqa: PLC0415
-                from .verify.reference import held_out_from_run  # noqa: PLC0415
-                from .verify.torch_reference import reference_from_model  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            raise _missing(
-                error,
-                "exporting a checkpoint",
-                extra="train,export,cpu",
-                instead="export elsewhere and add precisions here with --model",
-            ) from error
+        elsewhere = "export elsewhere and add precisions here with --model"
+        needed = needed_for("exporting a checkpoint", extra="train,export,cpu", instead=elsewhere)
+        with needed, steps_shown(console, "loading torch"):
+            from ..training.checkpoint import (  # noqa: PLC0415
+                model_from_checkpoint,
+                statistics_name,
+                weights_name,
+            )
+            from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
+            from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
+            from .int8.graphs import Int8Request  # noqa: PLC0415
+            from .onnx_export import is_exported_as, onnx_from_model  # noqa: PLC0415
+            from .verify.reference import held_out_from_run  # noqa: PLC0415
+            from .verify.torch_reference import reference_from_model  # noqa: PLC0415
 
         run = options.checkpoint or DEFAULT_CHECKPOINT
         check_replaceable(output)
@@ -219,11 +212,9 @@ class _Export:
                 self.console.print(f"{bundle.folder} has {NAMES[name]} graphs{of} already")
         if not lacking:
             return ()
-        try:
+        with needed_for("deriving a precision", extra="export,cpu"):
             from .bundle import add_to_bundle  # noqa: PLC0415
             from .int8.graphs import Int8Request  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            raise _missing(error, "deriving a precision", extra="export,cpu") from error
 
         with steps_shown(self.console, "reading the bundle") as show:
             left_out = add_to_bundle(
@@ -289,13 +280,6 @@ def _bundle_of(folder: Path, weights_sha256: str) -> Bundle | None:
     except BundleError:
         return None
     return bundle if bundle.manifest.weights_sha256 == weights_sha256 else None
-
-
-def _missing(
-    error: ModuleNotFoundError, feature: str, *, extra: str, instead: str | None = None
-) -> MissingDependencyError:
-    package = (error.name or "a package").partition(".")[0].replace("_", "-")
-    return missing_dependency(feature, package, extra=extra, instead=instead)
 
 
 main = Command(

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from ..runtime.core.command import Command, stderr_console
-from ..runtime.core.errors import ConfigError, missing_dependency, next_command
+from ..runtime.core.errors import ConfigError, needed_for, next_command
 from ..runtime.core.lifecycle import INTERRUPTED
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 
@@ -27,12 +27,8 @@ def _train(options: TrainOptions, args: Sequence[str]) -> int:
     spec_from_train_options(options)  # refuses before the seconds that loading torch takes
     let_idle_threads_sleep()
     console = stderr_console()
-    try:
-        with console.status("loading torch"):
-            from .train import options_to_resume, train  # noqa: PLC0415  # the rest works without
-    except ModuleNotFoundError as error:
-        package = (error.name or "torch").partition(".")[0]
-        raise missing_dependency("training", package, extra="train") from error
+    with needed_for("training", extra="train"), console.status("loading torch"):
+        from .train import options_to_resume, train  # noqa: PLC0415  # the rest works without
     if options.resume is not None:
         saved = options_to_resume(options.resume, finish=options.finish)
         options = _with_new_goal(args, saved)

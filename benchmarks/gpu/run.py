@@ -29,7 +29,7 @@ from ...runtime.core.errors import (
     MissingDependencyError,
     MotorVAEError,
     VerificationError,
-    missing_dependency,
+    needed_for,
 )
 from ...runtime.core.packages import own_version
 from ...runtime.core.redaction import without_private
@@ -203,11 +203,8 @@ class Examination:
             raise MeasurementError(
                 "no --checkpoint was given: name the training run that the bundle came from"
             )
-        try:
+        with needed_for("torch's row", extra="train"):
             from .torch_encoder import TorchEncoder  # noqa: PLC0415  # torch is optional here
-        except ModuleNotFoundError as error:
-            package = (error.name or "torch").partition(".")[0]
-            raise missing_dependency("torch's row", package, extra="train") from error
         with TorchEncoder(self._checkpoint, self._bundle) as backend:
             repeat = backend.repeat_timed
             yield measure(row, backend, self._reference, frames=self._frames, repeat=repeat)[0]

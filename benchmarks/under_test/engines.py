@@ -25,7 +25,7 @@ from ...runtime.core.errors import (
     BackendError,
     MeasurementError,
     MissingDependencyError,
-    missing_dependency,
+    needed_for,
 )
 from ...runtime.engines.base import Arrays, Batch
 from ...runtime.engines.cpu_threads import default_threads
@@ -270,11 +270,9 @@ def thread_limit(threads: int | None) -> Iterator[dict[str, int]]:
 
 def _rival(package: str, backend: str, *, extra: str) -> ModuleType:
     """Import an optional engine after our own backend, which disables its telemetry."""
-    try:
+    with needed_for("a rival", package=package, extra=extra):
         importlib.import_module(f"...runtime.engines.{backend}", __package__)
         return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise missing_dependency("a rival", package, extra=extra) from error
 
 
 def _leads(tested: ModelUnderTest, entry: GraphEntry, runner: Target) -> bool:

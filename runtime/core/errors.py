@@ -28,8 +28,9 @@ part of it is quoted elsewhere, such as in a row, the parts are given apart:
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 
 class MotorVAEError(Exception):
@@ -144,6 +145,18 @@ def missing_dependency(
         f"{feature} needs the package {package}, which is not installed",
         fix=f"pip install 'motorvae[{extra}]'{way_round}",
     )
+
+
+@contextlib.contextmanager
+def needed_for(
+    feature: str, *, extra: str, package: str | None = None, instead: str | None = None
+) -> Iterator[None]:
+    """Turn an import in the block that finds no package into `missing_dependency` of that one."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        absent = package or (error.name or "a package").partition(".")[0].replace("_", "-")
+        raise missing_dependency(feature, absent, extra=extra, instead=instead) from error
 
 
 def next_command(*words: object) -> str:

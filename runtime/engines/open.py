@@ -11,7 +11,7 @@ import tyro
 from ..bundle.graph_key import GraphKey, Precision
 from ..bundle.load import Bundle
 from ..core.atomic_files import cache_dir
-from ..core.errors import BackendError, ConfigError, missing_dependency
+from ..core.errors import BackendError, ConfigError, needed_for
 from ..core.spec import ModelSpec
 from .base import Backend
 from .cuda.base import CudaLayer
@@ -130,25 +130,18 @@ def open_file(path: Path, request: EngineRequest = ONNX_RUNTIME) -> Backend:
     Nothing of it is checked but that it has one input. Raises what `open_engine` does.
     """
     if request.backend == "openvino":
-        try:
+        feature = "running a model in OpenVINO"
+        with needed_for(feature, extra="openvino", package="openvino", instead="--backend onnx"):
             from .openvino_runtime import OpenVINOBackend  # noqa: PLC0415  # the optional engine
-        except ModuleNotFoundError as error:
-            feature, way_round = "running a model in OpenVINO", "--backend onnx"
-            raise missing_dependency(
-                feature, "openvino", extra="openvino", instead=way_round
-            ) from error
         precision = request.precision or "fp32"
         return OpenVINOBackend(path, precision=precision, threads=request.threads)
     if request.backend != "onnx" and request.provider is None:
         raise ConfigError(
             f"--backend {request.backend} does not run {path.name}: name onnx or openvino"
         )
-    try:
+    way_round = "motorvae[gpu] on an NVIDIA GPU"
+    with needed_for("running a model", extra="cpu", package="onnxruntime", instead=way_round):
         from .onnx_runtime import OnnxBackend  # noqa: PLC0415  # the optional engine
-    except ModuleNotFoundError as error:
-        raise missing_dependency(
-            "running a model", "onnxruntime", extra="cpu", instead="motorvae[gpu] on an NVIDIA GPU"
-        ) from error
     return OnnxBackend(path, provider=request.provider or "cpu", threads=request.threads)
 
 
@@ -181,13 +174,7 @@ def open_cuda(*, device: int = 0) -> CudaLayer:
         ) from error
     else:
         return PycudaLayer(device)
-    try:
+    feature, way_round = "running a TensorRT engine", "pip install cuda-bindings"
+    with needed_for(feature, extra="pycuda", package="pycuda", instead=way_round):
         from .cuda.bindings import BindingsLayer  # noqa: PLC0415  # the optional device layer
-    except ModuleNotFoundError as error:
-        raise missing_dependency(
-            "running a TensorRT engine",
-            "pycuda",
-            extra="pycuda",
-            instead="pip install cuda-bindings",
-        ) from error
     return BindingsLayer(device)

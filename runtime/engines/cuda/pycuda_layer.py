@@ -11,7 +11,7 @@ import numpy as np
 import pycuda
 import pycuda.driver as cuda
 
-from ...core.errors import missing_dependency
+from ...core.errors import needed_for
 from .base import CudaGraph, CudaLayer, HostArray
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which pycuda does not name
@@ -74,15 +74,10 @@ class PycudaLayer(CudaLayer):
         return start.time_till(end)
 
     def _new_graph(self, enqueue: Callable[[], None]) -> CudaGraph:
-        try:
+        feature, way_round = "recording a CUDA graph", "do without a CUDA graph"
+        with needed_for(feature, extra="pycuda", package="cuda-bindings", instead=way_round):
             from .bindings import StreamGraph  # noqa: PLC0415  # pycuda does without it
-        except ModuleNotFoundError as error:
-            raise missing_dependency(
-                "recording a CUDA graph",
-                "cuda-bindings",
-                extra="pycuda",
-                instead="do without a CUDA graph",
-            ) from error
+
         return StreamGraph(self.stream, enqueue, self._error)
 
     def _release(self) -> None:
