@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import inspect
 import pickle
 
@@ -40,6 +41,19 @@ def test_a_missing_package_comes_with_the_command_and_the_way_round() -> None:
         "training needs the package torch, which is not installed: "
         "pip install 'motorvae[train]', or train elsewhere"
     )
+
+
+@pytest.mark.parametrize(("package", "named"), [(None, "no-such-thing"), ("pyno", "pyno")])
+def test_an_import_in_vain_names_the_package_and_its_extra(package: str | None, named: str) -> None:
+    with (
+        pytest.raises(errors.MissingDependencyError) as caught,
+        errors.needed_for("viewing", extra="view", package=package),
+    ):
+        importlib.import_module("no_such_thing")
+    assert str(caught.value) == (
+        f"viewing needs the package {named}, which is not installed: pip install 'motorvae[view]'"
+    )
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
 @pytest.mark.parametrize("kind", sorted(classes(), key=lambda found: found.__name__))
