@@ -113,8 +113,7 @@ def _gpu(options: GpuOptions, *_: object) -> int:
         from .gpu.result import print_gpu_result  # noqa: PLC0415
         from .gpu.run import Examination  # noqa: PLC0415  # with psutil: --help must not need it
     console = stderr_console()
-    kept = set_aside(options.output)
-    if kept is not None:
+    if (kept := set_aside(options.output)) is not None:
         console.print(f"the earlier {options.output} is kept as {kept}")
     result = Examination(
         bundle=bundle,
