@@ -14,7 +14,7 @@ from ..core.atomic_files import set_aside
 from ..core.errors import ConfigError, OutputError
 from ..core.lifecycle import Closing
 from ..core.redaction import without_credentials
-from ..core.row import Row
+from ..core.row import SCHEMA, Row, RunFacts
 
 STANDARD_OUTPUT = "-"
 LOOPBACK = "127.0.0.1"
@@ -75,6 +75,16 @@ class Sink(Closing):
                 f"cannot write {self.name}: {error.strerror or error}; {written}"
                 "make room or choose another --output"
             ) from error
+
+
+def metadata_of(facts: RunFacts) -> dict[str, str]:
+    """Return what a file says once of all its rows."""
+    return {
+        "schema_version": str(SCHEMA),
+        "latent_size": str(facts.latent_size),
+        "weights_sha256": facts.weights_sha256,
+        "backend": facts.backend,
+    }
 
 
 def summary_json(row: Row) -> str | None:

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 from mcap.writer import Writer
 
-from ..core.row import COLUMNS, SCHEMA, Row, RunFacts, facts_of
-from .base import NUMPY_TOO, Sink
+from ..core.row import COLUMNS, Row, RunFacts, facts_of
+from .base import NUMPY_TOO, Sink, metadata_of
 
 END_TOPIC = "/end"
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
@@ -71,15 +71,7 @@ class McapSink(Sink):
 
     def _begin(self, facts: RunFacts) -> None:
         self._writer.start()
-        self._writer.add_metadata(
-            "motorvae",
-            {
-                "schema_version": str(SCHEMA),
-                "weights_sha256": facts.weights_sha256,
-                "backend": facts.backend,
-                "latent_size": str(facts.latent_size),
-            },
-        )
+        self._writer.add_metadata("motorvae", metadata_of(facts))
         schema = self._writer.register_schema(
             "motorvae.LatentRow", "jsonschema", orjson.dumps(json_schema_of(facts))
         )

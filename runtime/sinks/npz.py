@@ -89,11 +89,9 @@ class NpzSink(Sink):
         records = self._block[:0]
         if rows:
             records = np.memmap(self._spool, self._block.dtype, "r", shape=(rows,))
-        columns = {name: records[name] for name in (*_NUMBERS, "mu")} | {
-            "schema_version": np.array(SCHEMA),
-            "weights_sha256": np.array(self._facts.weights_sha256),
-            "summary": np.array(self._summary),
-        }
+        columns: dict[str, Any] = {name: records[name] for name in (*_NUMBERS, "mu")}
+        columns["schema_version"], columns["summary"] = SCHEMA, self._summary
+        columns["weights_sha256"] = self._facts.weights_sha256
         for name, column in columns.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.save(member, column)  # reads a memory map 16 MiB at a time

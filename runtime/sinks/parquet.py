@@ -8,8 +8,8 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..core.row import COLUMNS, SCHEMA, Row, RunFacts
-from .base import Sink, summary_json
+from ..core.row import COLUMNS, Row, RunFacts
+from .base import Sink, metadata_of, summary_json
 
 PUBLISH_AFTER_S = 0.5
 PART_ROWS = 8192
@@ -98,12 +98,5 @@ def _schema_of(facts: RunFacts) -> pa.Schema:
     fields = [pa.field(name, _TYPES[kind]) for name, kind in COLUMNS.items()]
     # Not a list of fixed size: pyarrow before 26 does not read one that may be null.
     fields += [pa.field("mu", pa.list_(pa.float32())), pa.field("summary", pa.string())]
-    return pa.schema(
-        fields,
-        metadata={
-            "motorvae.schema_version": str(SCHEMA),
-            "motorvae.latent_size": str(facts.latent_size),
-            "motorvae.weights_sha256": facts.weights_sha256,
-            "motorvae.backend": facts.backend,
-        },
-    )
+    metadata = {f"motorvae.{key}": value for key, value in metadata_of(facts).items()}
+    return pa.schema(fields, metadata=metadata)
