@@ -130,16 +130,21 @@ def spelled_out(kind: type, *options: type) -> Callable[[Function], Function]:
 
     def decorated(function: Function) -> Function:
         run = spelled_for_python()(function)
-        defaults = {one.name: one.default for kind in options for one in fields(kind)}
+        values = {one.name: one.default for kind in options for one in fields(kind)}
         signature = inspect.signature(function)
         *named, _ = signature.parameters.values()
         keywords = [
             inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=hint
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                # An option that takes values or none has no value where it is left out.
+                default=False if values[name] is None and bool in get_args(hint) else values[name],
+                annotation=hint,
             )
             for name, hint in get_type_hints(kind).items()
         ]
-        run.__signature__ = signature.replace(parameters=[*named, *keywords])  # type: ignore[attr-defined]
+        shown = signature.replace(parameters=[*named, *keywords])
+        run.__signature__ = shown  # type: ignore[attr-defined]
         return run
 
     return decorated
