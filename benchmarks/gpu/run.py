@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -62,10 +62,11 @@ from .rows import (
 _PACKAGES = ("tensorrt", "tensorrt-rtx", "pycuda", "cuda-bindings")
 
 
+@dataclass
 class Examination:
     """One run of the doctor on one GPU.
 
-    Args:
+    Attributes:
         bundle: The user's, which stays as it is.
         gpu: The GPU.
         frames: Images of each row.
@@ -75,19 +76,15 @@ class Examination:
         console: For progress.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        gpu: Gpu,
-        *,
-        frames: int,
-        checkpoint: Path | None,
-        output: Path,
-        console: Console,
-    ) -> None:
-        self._bundle, self._gpu, self._frames = bundle, gpu, frames
-        self._checkpoint, self._output, self._console = checkpoint, output, console
-        self._reference = reference_from_bundle(bundle)
+    bundle: Bundle
+    gpu: Gpu
+    frames: int
+    checkpoint: Path | None
+    output: Path
+    console: Console
+
+    def __post_init__(self) -> None:
+        self._reference = reference_from_bundle(self.bundle)
         self._rows = {row.case.how: row.case for rows in planned_rows() for row in rows}
         self._engines: list[EngineManifest] = []
         self._created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
@@ -98,11 +95,11 @@ class Examination:
         unforeseen: list[Exception] = []
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
             copy = Path(folder) / "bundle"
-            shutil.copytree(self._bundle.folder, copy, ignore=shutil.ignore_patterns(ENGINES))
+            shutil.copytree(self.bundle.folder, copy, ignore=shutil.ignore_patterns(ENGINES))
             opened = load_bundle(copy)
             for planned in planned_rows():
                 first = planned[0].case
-                self._console.print(f"measuring: {first.engine} {first.precision}")
+                self.console.print(f"measuring: {first.engine} {first.precision}")
                 reason = NOT_REACHED
                 try:
                     for case in self._measured(planned, opened):
@@ -126,20 +123,20 @@ class Examination:
             producer=f"motorvae {own_version()}",
             created=self._created,
             machine=product_name(),
-            gpu=GpuFacts(**dataclasses.asdict(self._gpu)),
+            gpu=GpuFacts(**asdict(self.gpu)),
             environment=environment_now(
                 threads={}, load_start=self._load_start, packages=_PACKAGES
             ),
             power_start=self._power_start,
             power_end=power_state(),
-            model=self._bundle.spec,
-            weights_sha256=self._bundle.manifest.weights_sha256,
-            frames=self._frames,
+            model=self.bundle.spec,
+            weights_sha256=self.bundle.manifest.weights_sha256,
+            frames=self.frames,
             warmup=WARMUP,
             engines=tuple(self._engines),
             rows=tuple(map(_public, self._rows.values())),
         )
-        save_document(self._output, result)
+        save_document(self.output, result)
         return result
 
     def _measured(self, planned: Sequence[PlannedCase], copy: Bundle) -> Iterator[Case]:
@@ -154,8 +151,8 @@ class Examination:
 
         That decoder is the one that a stream's `--reconstruct` takes; it is verified, not timed.
         """
-        bundle, reference, precision = self._bundle, self._reference, row.key.precision
-        keys = {row.key, dataclasses.replace(row.key, target="onnx")}
+        bundle, reference, precision = self.bundle, self._reference, row.key.precision
+        keys = {row.key, replace(row.key, target="onnx")}
         entry = next((entry for entry in bundle.manifest.graphs if entry.key in keys), None)
         # Refuses a precision that the bundle does not hold, by the name that users know.
         leanest = bundle.leanest(GraphKey("encoder", precision, target="onnx"))
@@ -165,7 +162,7 @@ class Examination:
                 f"{precision} is {leanest.title}"
             )
         with self._on_cuda(entry.key) as backend:
-            found, mu = measure(row, backend, reference, frames=self._frames)
+            found, mu = measure(row, backend, reference, frames=self.frames)
         if entry == leanest and found.status == "measured":
             key = bundle.leanest(GraphKey("decoder", precision, target="onnx")).key
             count = min(len(mu), len(reference.images))
@@ -176,38 +173,38 @@ class Examination:
         yield found
 
     def _on_cuda(self, key: GraphKey) -> Backend:
-        return open_engine(self._bundle, key, EngineRequest(provider="cuda"))
+        return open_engine(self.bundle, key, EngineRequest(provider="cuda"))
 
     def _engine(
         self, planned: Sequence[PlannedCase], name: TensorRTName, copy: Bundle
     ) -> Iterator[Case]:
         """Build the engines of a precision, then time the encoder's without and with a graph."""
         key, package = planned[0].key, import_tensorrt(name)
-        if objection := package.objection_to(self._gpu):
+        if objection := package.objection_to(self.gpu):
             raise EngineError(objection)
-        self._bundle.leanest(key)  # refuses by the name the user knows
-        request = EngineBuildRequest(package, self._gpu, key.precision, BatchProfile())
+        self.bundle.leanest(key)  # refuses by the name the user knows
+        request = EngineBuildRequest(package, self.gpu, key.precision, BatchProfile())
         seen: list[GraphReport] = []
         try:
             self._engines += add_engines_to_bundle(
-                copy, request, self._console, on_reports=seen.extend, reference=self._reference
+                copy, request, self.console, on_reports=seen.extend, reference=self._reference
             )
         except VerificationError as error:
             verdict = {"not_measured": str(error), "gate": tuple(seen)}
             yield from (row.case.model_copy(update=verdict) for row in planned)
             return
-        yield from _timed_engine(planned, copy, name, self._reference, self._frames)
+        yield from _timed_engine(planned, copy, name, self._reference, self.frames)
 
     def _torch(self, row: PlannedCase) -> Iterator[Case]:
-        if self._checkpoint is None:
+        if self.checkpoint is None:
             raise MeasurementError(
                 "no --checkpoint was given: name the training run that the bundle came from"
             )
         with needed_for("torch's row", extra="train"):
             from .torch_encoder import TorchEncoder  # noqa: PLC0415  # torch is optional here
-        with TorchEncoder(self._checkpoint, self._bundle) as backend:
+        with TorchEncoder(self.checkpoint, self.bundle) as backend:
             repeat = backend.repeat_timed
-            yield measure(row, backend, self._reference, frames=self._frames, repeat=repeat)[0]
+            yield measure(row, backend, self._reference, frames=self.frames, repeat=repeat)[0]
 
 
 def engine_cases(bundle: Bundle, reference: Reference, *, frames: int) -> list[Case]:

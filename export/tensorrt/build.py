@@ -100,7 +100,11 @@ def engine_from_onnx(
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
     config.clear_flag(trt.BuilderFlag.TF32)
     capabilities = _set_targets(package, config, gpu)
-    config.add_optimization_profile(_profile(builder, network, request.profile))
+    image, batches = network.get_input(0), request.profile
+    sizes = builder.create_optimization_profile()
+    shapes = [(count, *tuple(image.shape)[1:]) for count in (batches.min, batches.opt, batches.max)]
+    sizes.set_shape(image.name, *shapes)
+    config.add_optimization_profile(sizes)
     with (
         _timing_cache(config, package, gpu),
         interrupt_deferred() as cancelled,
@@ -227,18 +231,6 @@ def _set_targets(
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.__members__[member], 0)
     return (gpu.compute_capability,)
-
-
-def _profile(
-    builder: tensorrt.Builder, network: tensorrt.INetworkDefinition, profile: BatchProfile
-) -> tensorrt.IOptimizationProfile:
-    built = builder.create_optimization_profile()
-    tensor = network.get_input(0)
-    rest = tuple(tensor.shape)[1:]
-    built.set_shape(
-        tensor.name, *((count, *rest) for count in (profile.min, profile.opt, profile.max))
-    )
-    return built
 
 
 def _inspected(package: TensorRTPackage, log: EngineLog, plan: bytes, profile: BatchProfile) -> str:
