@@ -54,10 +54,8 @@ def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
     Postcondition: same inputs and outputs; the same sums in another order, so equal within
     float32 rounding.
 
-    Args:
-        model: The decoder.
-        everywhere: Replace the other transposed convolutions too, by four convolutions each, of
-            1x1, 1x2, 2x1 and 2x2, which INT8 engines have where they have no transposed ones.
+    Everywhere, the other transposed convolutions are replaced too, by four convolutions each, of
+    1x1, 1x2, 2x1 and 2x2, which INT8 engines have where they have no transposed ones.
 
     Raises:
         VerificationError: The graph is not of that form.

@@ -32,12 +32,9 @@ Float32s = npt.NDArray[np.float32]
 def reference_from_model(
     model: MotorVAE, images: npt.NDArray[np.uint8], spread: Spread
 ) -> Reference:
-    """Run the model in float32 on the CPU, in evaluation mode.
+    """Run a model in evaluation mode, in float32 on the CPU.
 
-    Args:
-        model: In evaluation mode.
-        images: (N, S, S) fitted luma that it was not trained on; the first 256 are taken.
-        spread: How much each latent varies over the training images.
+    It takes the first 256 of (N, S, S) fitted images that the model was not trained on.
     """
     images = images[:JUDGED_IMAGES]
     reconstruction, mu, log_var = _in_batches(model, images)

@@ -71,10 +71,7 @@ class Verifier:
     def verify(self, key: GraphKey, engine: Engine, *, note: str = "") -> tuple[GraphReport, ...]:
         """Run a graph and compare all that it gives, by the limits of its precision.
 
-        Args:
-            key: Which graph.
-            engine: What runs it.
-            note: What follows the engine's name in reports.
+        A note follows the engine's name in reports.
 
         Returns:
             A report for each output, or for each batch size and output.

@@ -139,17 +139,16 @@ def _extras(requirements: tuple[Requirement, ...]) -> Finding:
     for requirement in requirements:
         if requirement.extra and requirement.extra not in _ENGINES | _DEVELOPERS:
             packages.setdefault(requirement.extra, []).append(requirement)
-    complete, lacking = [], {}
-    for extra, needed in packages.items():
-        if all(requirement.package in OUTPUTS for requirement in needed):
-            continue
-        if problems := [requirement.package for requirement in needed if requirement.problem()]:
-            lacking[extra] = problems
-        else:
-            complete.append(extra)
+    problems = {
+        extra: [requirement.package for requirement in needed if requirement.problem()]
+        for extra, needed in packages.items()
+        if any(requirement.package not in OUTPUTS for requirement in needed)
+    }
+    complete = [extra for extra, names in problems.items() if not names]
+    lacking = {extra: names for extra, names in problems.items() if names}
     if not lacking:
         return Finding("extras", sentence_list(complete))
-    texts = [f"{extra} needs {sentence_list(problems)}" for extra, problems in lacking.items()]
+    texts = [f"{extra} needs {sentence_list(names)}" for extra, names in lacking.items()]
     command = f"pip install 'motorvae[{','.join(lacking)}]'"
     return Finding("extras", "; ".join((*complete, *texts)), "optional", command)
 

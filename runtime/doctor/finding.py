@@ -36,12 +36,6 @@ class Finding:
             raise ValueError(f"{self.what}: {self.verdict} needs a next_command")
 
 
-def reason_of(error: Exception) -> str:
-    """Return what is wrong, as a clause."""
-    text = error.clause() if isinstance(error, MotorVAEError) else str(error)
-    return text or type(error).__name__
-
-
 def overwritten(what: str, installed: Sequence[str], install: str) -> Finding:
     """Return the row of packages that unpack into the same folder."""
     return Finding(
@@ -76,6 +70,7 @@ def not_loading(
         found = f"does not load: the system has no {library[1]}"
         command = f"sudo apt-get install {_DEBIAN_PACKAGES[library[1]]}"
     else:
-        found = f"{problem}: {reason_of(error)}"
+        text = error.clause() if isinstance(error, MotorVAEError) else str(error)
+        found = f"{problem}: {text or type(error).__name__}"
         command = f"pip install --force-reinstall {package}"
     return Finding(what, found, "FAILED", command)
