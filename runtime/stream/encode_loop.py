@@ -165,7 +165,9 @@ class LatentStream:
 
     def _encoded(self, queued: Sequence[QueuedFrame], popped_ns: int) -> Iterator[Row]:
         started_ns = time.monotonic_ns()
-        appearances = self._appearances(queued)
+        appearances: Future[list[float]] | None = None
+        if (ood := self._ood) is not None:  # on another core: it needs only the images
+            appearances = self._beside.submit(lambda: [ood.appearance(one.luma) for one in queued])
         batch = self._batch[: len(queued)]
         for item, place in zip(queued, batch, strict=True):
             write_input(item.luma, place[0])
@@ -196,12 +198,6 @@ class LatentStream:
             if self._reconstruction is not None:
                 self._reconstruction.complete(item.row, item.luma)
             yield item.row
-
-    def _appearances(self, queued: Sequence[QueuedFrame]) -> Future[list[float]] | None:
-        """Measure them on another core while the encoder runs: it needs only the images."""
-        if (ood := self._ood) is None:
-            return None
-        return self._beside.submit(lambda: [ood.appearance(item.luma) for item in queued])
 
     def _put_latent(
         self, row: Row, results: Arrays, position: int, appearances: Future[list[float]] | None

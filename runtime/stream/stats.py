@@ -168,17 +168,15 @@ class StageTimes:
 
     def percentiles(self) -> dict[str, Percentiles]:
         """Return the percentiles of every stage that has samples."""
-        return {stage: self._percentiles(stage) for stage in self._cells}
-
-    def _percentiles(self, stage: str) -> Percentiles:
-        counts = np.frombuffer(self._cells[stage], np.int64)
-        reached, count = np.cumsum(counts), int(counts.sum())
-        largest = self._max_ns[stage] / NS_PER_MS
-        p50, p95, p99 = (
-            min(largest, _middle_ms(int(np.searchsorted(reached, rank))))
-            for rank in (math.ceil(share * count) for share in (0.50, 0.95, 0.99))
-        )
-        return Percentiles(count, p50, p95, p99, largest)
+        found: dict[str, Percentiles] = {}
+        for stage, cells in self._cells.items():
+            reached = np.cumsum(np.frombuffer(cells, np.int64))
+            count, largest = int(reached[-1]), self._max_ns[stage] / NS_PER_MS
+            ranks = [math.ceil(share * count) for share in (0.50, 0.95, 0.99)]
+            middles = [_middle_ms(int(cell)) for cell in np.searchsorted(reached, ranks)]
+            p50, p95, p99 = (min(largest, middle) for middle in middles)
+            found[stage] = Percentiles(count, p50, p95, p99, largest)
+        return found
 
 
 def _cell_of(duration_ns: int) -> int:

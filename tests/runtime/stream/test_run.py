@@ -79,6 +79,15 @@ def test_nothing_older_than_allowed_is_ever_a_latent(
     assert "frames were older than --max-age-ms" in done.stderr
 
 
+def test_max_frames_ends_a_camera_whose_every_frame_is_too_old(
+    stream: Stream, output: Path, read_rows: ReadRows
+) -> None:
+    args = ("--camera", "synthetic?fps=60", "--output", output, "--max-age-ms", 0.001)
+    done = stream(*args, "--max-frames", 5)
+    assert done.code == 1
+    assert [row["status"] for row in read_rows(output)] == ["stale"] * 5 + ["end"]
+
+
 # Several cameras
 
 
