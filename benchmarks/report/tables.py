@@ -58,7 +58,7 @@ def group_table(result: Result, group: Group) -> GroupTable | None:
                     what if what != above and is_first else "",
                     case.how + mark_of(case) if is_first else "",
                     *(cells[name] for name, is_there in optional.items() if is_there),
-                    *percentiles_of(series),
+                    *(digits_of(getattr(series, name)) for name in PERCENTILES),
                     *(_OF_WHOLE[name](case, whole) or "" if is_first else "" for name in extra),
                 )
             )
@@ -72,11 +72,6 @@ def group_table(result: Result, group: Group) -> GroupTable | None:
         figures=(*PERCENTILES, *extra),
         rows=tuple(rows),
     )
-
-
-def percentiles_of(series: Samples) -> tuple[str, ...]:
-    """Return a cell for each of `PERCENTILES`."""
-    return tuple(digits_of(getattr(series, name)) for name in PERCENTILES)
 
 
 def mark_of(case: Case) -> str:

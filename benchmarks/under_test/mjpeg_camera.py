@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -34,17 +35,19 @@ class MjpegCamera(Closing):
     """
 
     def __init__(self, pictures: Sequence[bytes], fps: float) -> None:
-        camera = self
-        self._pictures, self._period_s = pictures, 1 / fps
-        self._closed = threading.Event()
+        closed = self._closed = threading.Event()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", CONTENT_TYPE)
                 self.end_headers()
+                start_s = time.monotonic()
                 with contextlib.suppress(OSError):  # the reader has gone
-                    camera.send(self)
+                    for number in itertools.count():
+                        if closed.wait(start_s + number / fps - time.monotonic()):
+                            return
+                        self.wfile.write(part_of(pictures[number % len(pictures)]))
 
             def log_message(self, *_: object) -> None:
                 """Log nothing."""
@@ -53,14 +56,6 @@ class MjpegCamera(Closing):
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
-
-    def send(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        """Send pictures to one reader until it goes or the camera is closed."""
-        start_s = time.monotonic()
-        number = 0
-        while not self._closed.wait(start_s + number * self._period_s - time.monotonic()):
-            handler.wfile.write(part_of(self._pictures[number % len(self._pictures)]))
-            number += 1
 
     def close(self) -> None:
         """Stop serving."""
