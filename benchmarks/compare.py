@@ -44,8 +44,7 @@ class Change:
     key: str
     before: Samples  # The whole of it in the first result
     after: Samples  # The same in the second
-    # Of the ratio of p50; None where there are fewer than `LEAST_TURNS` turns
-    interval: Interval | None
+    interval: Interval | None  # Of the ratio of p50; None with fewer than `LEAST_TURNS` turns
     # "slower" and "faster" (of bytes "larger" and "smaller") where the whole interval is past the
     # tolerance, "same" where it is within, else "unclear"
     verdict: Verdict
@@ -67,13 +66,10 @@ class Comparison:
     """What comes of two results."""
 
     tolerance: float  # How much worse a case may get, as a share
-    # Cases that both measured on the same input, in the order of the second result
-    changes: tuple[Change, ...]
-    # What else differs: settings, packages, cases that cannot be compared and why
-    notes: tuple[str, ...]
+    changes: tuple[Change, ...]  # Cases of both on the same input, in the order of the second
+    notes: tuple[str, ...]  # What else differs, and which cases cannot be compared and why
     unlike: tuple[str, ...] = ()  # In what the conditions of the two runs differ
-    # Cases that ran before and do not now, or passed the drift gate and do not now
-    broken: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()  # Cases that ran or passed the drift gate before and do not now
 
 
 def compare_results(before: Result, after: Result, tolerance: float) -> Comparison:

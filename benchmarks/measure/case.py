@@ -146,8 +146,7 @@ class Case(StrictModel):
     precision: Precision = "fp32"  # Of weights and arithmetic
     outputs: str | None = None  # Of the graph, such as "mu and log_var" or "mu"
     input_type: InputType | None = None  # What the graph takes
-    # What a path begins with: JPEG bytes, a decoded YUV frame, or a BGR one
-    source: FrameSource | None = None
+    source: FrameSource | None = None  # What a path begins with: JPEG bytes, decoded YUV, or BGR
     frame: tuple[int, int] | None = None  # Width and height of the frame of a path
     variant: str | None = None  # Whatever else distinguishes it, in a few words
     batch: int = 1  # Images in one call
@@ -156,23 +155,18 @@ class Case(StrictModel):
     input_sha256: str | None = None
     not_measured: str | None = None  # Why there are no samples; None where there are
     prepare_s: float | None = None  # Time of opening or compiling the engine up to its first result
-    # Samples by stage; the first is the whole, which comparisons look at
-    stages: dict[str, Samples] = Field(default_factory=dict)
-    # Samples taken in one go where that is not the schedule's; 1 for whole processes
-    turn: int | None = Field(default=None, ge=1)
-    # How the outputs compare with the reference, checked before timing
-    agreement: tuple[Agreement, ...] = ()
+    stages: dict[str, Samples] = Field(default_factory=dict)  # The first is the whole
+    turn: int | None = Field(default=None, ge=1)  # Samples in one go, if not the schedule's
+    agreement: tuple[Agreement, ...] = ()  # How outputs compare with the reference, before timing
     # The drift gate's largest error of a latent over its spread, on the held-out images
     latent_error: Metric | None = None
     psnr: Metric | None = None  # The drift gate's PSNR of the worst reconstruction in dB
-    # How the very outputs that were timed compare with the reference, of GPU cases
-    gate: tuple[GraphReport, ...] = ()
+    gate: tuple[GraphReport, ...] = ()  # Reports on the very outputs that were timed, on a GPU
     # Whether `mu` of every image is bit for bit that of the same engine without a CUDA graph; None
     # where it was not compared
     equals_graph_off: bool | None = None
     roofline: Roofline | None = None  # The least time on this machine, for single graphs
-    # Engine, version, device and device layer, as a GPU's engine reports it
-    name: str | None = None
+    name: str | None = None  # Engine, version, device and its layer, as the GPU's engine reports
     notes: tuple[str, ...] = ()  # How it ran, as the engine reports it
     warnings: tuple[str, ...] = ()  # What makes the figures doubtful
 
@@ -234,7 +228,7 @@ class Case(StrictModel):
 
     @property
     def whole(self) -> Samples | None:
-        """The first stage, which covers all of it; None where nothing was measured."""
+        """The first stage: all of it, and what comparisons look at; None where nothing was measured."""
         return next(iter(self.stages.values()), None)
 
     @classmethod

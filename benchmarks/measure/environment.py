@@ -51,10 +51,8 @@ class Environment(StrictModel):
     versions: dict[str, str]  # Version of each package that takes part and is installed
     threads: dict[str, int]  # Threads that each engine was set to
     governor: str | None  # The CPU frequency governor, where the system shows one
-    # Load averages over 1, 5 and 15 minutes before the benchmark
-    load_start: tuple[float, float, float]
-    # The same after it; the benchmark's own load is part of it
-    load_end: tuple[float, float, float]
+    load_start: tuple[float, float, float]  # Load averages over 1, 5 and 15 minutes
+    load_end: tuple[float, float, float]  # The same after it, the benchmark's own load included
     gpu: str | None = None  # Name of the GPU, where there is one
     power_mode: str | None = None  # Of the board or the GPU, where it has one
 

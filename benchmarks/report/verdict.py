@@ -44,8 +44,7 @@ class Leader:
 
     case: Case
     floor: str = ""  # What its time cannot be below; empty for what has no such thing
-    # Milliseconds at p50 of the same run; None where the run measured none
-    floor_ms: float | None = None
+    floor_ms: float | None = None  # Its p50 in the same run; None where not measured
 
     @property
     def words(self) -> str:
