@@ -228,7 +228,7 @@ class Case(StrictModel):
 
     @property
     def whole(self) -> Samples | None:
-        """The first stage: all of it, and what comparisons look at; None where nothing was measured."""
+        """The first stage, the one that is compared; None where nothing was measured."""
         return next(iter(self.stages.values()), None)
 
     @classmethod
