@@ -7,6 +7,7 @@ import datetime as dt
 import os
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,11 +136,5 @@ def complete_run(folder: Path, finished: Finished) -> None:
 
 
 def _kept(row: EpochRow, file: str) -> KeptEpoch:
-    return KeptEpoch(
-        file=file,
-        epoch=row.epoch,
-        stage=row.stage,
-        steps=row.steps,
-        train_total=row.train_total,
-        held_out_total=row.held_out_total,
-    )
+    facts = {name: value for name, value in asdict(row).items() if name in KeptEpoch.model_fields}
+    return KeptEpoch(file=file, **facts)
