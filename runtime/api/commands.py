@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .runtime.core.errors import UsageError
 from .runtime.core.lifecycle import exit_code_of
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def _run(given: Sequence[str]) -> int:
         print("\nEach is also a command of its own, such as motorvae-stream; all take --help and")
         print("--version.")
     else:
-        print(f"motorvae: {name}: no such command, take {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
+        raise UsageError(f"{name}: no such command, take {', '.join(COMMANDS)}")
     return 0 if given else 2
 
 

@@ -93,7 +93,7 @@ def checked_keywords(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
         first = error.errors(include_url=False)[0]
         name = first["loc"][0]
         if first["type"] == "extra_forbidden":
-            takes = ", ".join(sorted(kind.__annotations__))
+            takes = ", ".join(sorted(get_type_hints(kind)))
             raise ConfigError(f"{name}: no such option, take some of {takes}") from error
         message = first["msg"].replace("Input should be", "take")
         raise ConfigError(f"{name}={given[str(name)]!r}: {message}") from error
