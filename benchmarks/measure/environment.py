@@ -65,9 +65,8 @@ def load_now() -> tuple[float, float, float]:
 
 def usable_cores() -> int:
     """Return how many hardware threads this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 def environment_now(

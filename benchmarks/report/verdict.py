@@ -97,7 +97,19 @@ def print_verdict(console: Console, result: Result) -> None:
             p50 = f"{digits_of(whole.p50)} {whole.shown_in}"
             table.add_row(what, by, p50, digits_of(whole.p99), leader.words)
     console.print(table)
-    for line in _counts(result):
+    measured = [case for case in result.cases if case.stages]
+    drifted = [case.key for case in measured if not case.passed]
+    unstable = sum(bool(case.warnings) for case in measured)
+    slower = [standing for standing in standings_of(result) if standing.worst >= LOSS]
+    lines = [
+        f"{len(measured)} cases measured, {len(result.cases) - len(measured)} not; "
+        f"{unstable} unstable; {len(slower)} slower than an engine as installed"
+    ]
+    if slower:
+        lines.append(f"  the slowest of them by {slower[0].worst:.2f}: {slower[0].case.key}")
+    if drifted:
+        lines.append(f"past the limit of the drift gate: {len(drifted)}, such as {drifted[0]}")
+    for line in (*lines, *result.warnings):
         console.print(line, soft_wrap=False)
 
 
@@ -141,23 +153,6 @@ def standings_of(result: Result) -> tuple[Standing, ...]:
             ordered = {name: times[name] for name in RIVALS if name in times}
             found.append(Standing(case, ordered))
     return tuple(sorted(found, key=lambda standing: -standing.worst))
-
-
-def _counts(result: Result) -> list[str]:
-    """Return one line for each kind of thing that is to be looked up in the details."""
-    measured = [case for case in result.cases if case.stages]
-    drifted = [case.key for case in measured if not case.passed]
-    unstable = sum(bool(case.warnings) for case in measured)
-    slower = [standing for standing in standings_of(result) if standing.worst >= LOSS]
-    lines = [
-        f"{len(measured)} cases measured, {len(result.cases) - len(measured)} not; "
-        f"{unstable} unstable; {len(slower)} slower than an engine as installed"
-    ]
-    if slower:
-        lines.append(f"  the slowest of them by {slower[0].worst:.2f}: {slower[0].case.key}")
-    if drifted:
-        lines.append(f"past the limit of the drift gate: {len(drifted)}, such as {drifted[0]}")
-    return [*lines, *result.warnings]
 
 
 def _is_rival(case: Case) -> bool:

@@ -153,6 +153,14 @@ def test_a_group_of_many_cases_is_several_figures_of_which_each_fits(result: Res
         assert axes.get_window_extent().width > 300
 
 
+def test_equal_samples_are_drawn_without_a_warning(result: Result) -> None:
+    case = Case(group="import", engine="motorvae", stages={"import": samples_of([10**9] * 3)})
+    (figure,) = group_figures(result.model_copy(update={"cases": (case,)}), "import")
+    FigureCanvasAgg(figure).draw()
+    low, high = figure.axes[0].get_xlim()
+    assert low < 1000 < high
+
+
 def test_each_percentile_stands_under_its_own_name(result: Result) -> None:
     """Of 1 to 1000 ms each percentile is another number, wherever it is shown."""
     case = result.cases[0].model_copy(
