@@ -51,34 +51,23 @@ class KeptEpoch(StrictModel):
 
 
 class KeptWeights(StrictModel):
-    """What `weights.json` holds.
-
-    Attributes:
-        best: The epoch of the smallest held-out total in the last stage that was reached.
-        last: The last epoch.
-    """
+    """What `weights.json` holds."""
 
     schema_version: Literal[1] = 1
-    best: KeptEpoch
-    last: KeptEpoch
+    best: KeptEpoch  # the epoch of the smallest held-out total in the last stage that was reached
+    last: KeptEpoch  # the last epoch
 
 
 class RunConfig(StrictModel):
-    """Everything about a run that is not a weight or a measurement.
-
-    Attributes:
-        started: When training began, ISO 8601 with the offset from UTC.
-        precision: The arithmetic that `--precision` came to.
-        versions: Version of each package that took part.
-    """
+    """Everything about a run that is not a weight or a measurement."""
 
     schema_version: Literal[1] = 1
-    started: str
+    started: str  # when training began, ISO 8601 with the offset from UTC
     model: ModelSpec
     options: TrainOptions
     data: DataSummary
-    precision: str
-    versions: dict[str, str]
+    precision: str  # the arithmetic that `--precision` came to
+    versions: dict[str, str]  # version of each package that took part
 
 
 def save_weights(folder: Path, weights: dict[str, Tensor], name: str = WEIGHTS_NAME) -> None:

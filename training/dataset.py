@@ -45,21 +45,13 @@ Item = tuple[str, "Luma | str"]
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images ready for training, read from a run's cache.
+    """Images ready for training, read from a run's cache."""
 
-    Attributes:
-        images: (N, S, S) uint8, mapped from disk.
-        names: What the user would call each image.
-        train: Rows to train on.
-        held_out: Rows that are never trained on, in the order of their content hash.
-        skipped: Number of files or frames that could not be decoded.
-    """
-
-    images: Luma
-    names: Sequence[str]
-    train: Rows
-    held_out: Rows
-    skipped: int
+    images: Luma  # (N, S, S) uint8, mapped from disk
+    names: Sequence[str]  # what the user would call each image
+    train: Rows  # rows to train on
+    held_out: Rows  # rows that are never trained on, in the order of their content hash
+    skipped: int  # number of files or frames that could not be decoded
 
     def batch(self, rows: Rows) -> Tensor:
         """Return these images as (N, 1, S, S) float32 in [0, 1], through the runtime's scaling."""

@@ -24,20 +24,14 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a model has learned, measured on held-out images.
+    """What a model has learned, measured on held-out images."""
 
-    Attributes:
-        informative_units: Latent units that are not collapsed; see `is_informative`.
-        explained: Share of the pixels' variance around the mean image that reconstructions
-            explain, 1 at best; 0 and below where they are no better than the mean image.
-        problems: What it has not learned, a clause each; empty where all is well.
-        advice: What helps, for the last clause of a message; empty likewise.
-    """
-
-    informative_units: int
+    informative_units: int  # latent units that are not collapsed; see `is_informative`
+    # share of the pixels' variance around the mean image that reconstructions explain, 1 at best; 0
+    # and below where they are no better than the mean image
     explained: float
-    problems: tuple[str, ...]
-    advice: str
+    problems: tuple[str, ...]  # what it has not learned, a clause each; empty where all is well
+    advice: str  # what helps, for the last clause of a message; empty likewise
 
     def sentence(self) -> str:
         """Return what has not been learned and what helps, for a message; empty if all is well."""

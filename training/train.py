@@ -62,27 +62,17 @@ _WAIT_S = 3600.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run.
+    """What became of a run."""
 
-    Attributes:
-        folder: The run's folder.
-        plan: What was to be done.
-        finished: False where the user stopped it; it can be resumed.
-        steps: Optimizer steps in all; of a stopped run, those that its files have.
-        last: The last epoch that was completed, if any was.
-        result: What the run keeps; None on all ranks but the first, and where it has not finished.
-        leads: This process is the one that writes and reports.
-        early: It was finished before its goal, as `--finish` asks for.
-    """
-
-    folder: Path
-    plan: Plan
-    finished: bool
-    steps: int
-    last: EpochRow | None
+    folder: Path  # the run's folder
+    plan: Plan  # what was to be done
+    finished: bool  # False where the user stopped it; it can be resumed
+    steps: int  # optimizer steps in all; of a stopped run, those that its files have
+    last: EpochRow | None  # the last epoch that was completed, if any was
+    # what the run keeps; None on all ranks but the first, and where it has not finished
     result: Finished | None
-    leads: bool
-    early: bool
+    leads: bool  # this process is the one that writes and reports
+    early: bool  # it was finished before its goal, as `--finish` asks for
 
 
 @threads_restored()

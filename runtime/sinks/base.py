@@ -26,16 +26,13 @@ class Sink(Closing):
 
     A class of sinks is called with what the user typed, such as a path or an address, and with the
     `RunFacts` of the run; where the output cannot be created it raises `OutputError`.
-
-    Attributes:
-        name: What to call it in messages; never holds credentials.
-        rows: How many rows it took. Where what is kept back cannot be written, it falls to the
-            number of rows that are in the output.
-        set_aside_as: Where an earlier output of that name was moved to, if there was one.
     """
 
-    name: str = ""
+    name: str = ""  # what to call it in messages; never holds credentials
+    # how many rows it took. Where what is kept back cannot be written, it falls to the number of
+    # rows that are in the output.
     rows: int = 0
+    # where an earlier output of that name was moved to, if there was one
     set_aside_as: Path | None = None
 
     @abc.abstractmethod

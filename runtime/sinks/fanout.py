@@ -24,19 +24,12 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class SinkReport:
-    """What became of the rows of one sink; those that still wait are in neither count.
+    """What became of the rows of one sink; those that still wait are in neither count."""
 
-    Attributes:
-        name: The sink's.
-        rows: How many it took.
-        dropped: How many it did not.
-        failure: Why it ended early, if it did.
-    """
-
-    name: str
-    rows: int
-    dropped: int
-    failure: str | None
+    name: str  # the sink's
+    rows: int  # how many it took
+    dropped: int  # how many it did not
+    failure: str | None  # why it ended early, if it did
 
 
 class SinkFanout(Closing):

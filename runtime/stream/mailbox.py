@@ -24,33 +24,22 @@ LONGEST_WAIT_S = 0.2
 
 @dataclass(slots=True)
 class QueuedFrame:
-    """A delivered frame, ready for the encoder.
+    """A delivered frame, ready for the encoder."""
 
-    Attributes:
-        row: What is known before the latent is.
-        luma: (S, S) uint8, what is encoded.
-        grabbed_ns: As in `Frame`, and so is `capture_ns`.
-        convert_ns: How long luma, area average and hash took.
-        queued_ns: When it was put into the mailbox, on the monotonic clock.
-    """
-
-    row: Row
-    luma: npt.NDArray[np.uint8]
-    grabbed_ns: int
+    row: Row  # what is known before the latent is
+    luma: npt.NDArray[np.uint8]  # (S, S) uint8, what is encoded
+    grabbed_ns: int  # as in `Frame`, and so is `capture_ns`
     capture_ns: int
-    convert_ns: int
-    queued_ns: int
+    convert_ns: int  # how long luma, area average and hash took
+    queued_ns: int  # when it was put into the mailbox, on the monotonic clock
 
 
 @dataclass(slots=True)
 class LostFrame:
-    """A frame that is not there, or the loss of a camera, with its row.
-
-    Attributes:
-        last_grab_ns: When the last frame before it was grabbed, on the monotonic clock, if any was.
-    """
+    """A frame that is not there, or the loss of a camera, with its row."""
 
     row: Row
+    # when the last frame before it was grabbed, on the monotonic clock, if any was
     last_grab_ns: int | None
 
 

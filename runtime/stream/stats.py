@@ -21,26 +21,16 @@ _CELLS = 5100
 
 @dataclass(slots=True)
 class FrameCounts:
-    """What became of frames, of one camera or of all.
+    """What became of frames, of one camera or of all."""
 
-    Attributes:
-        frames: Became latents.
-        stale: Came too late to become one.
-        lost: Rows of status `lost`: frames known to be missing, and losses of the camera.
-        dropped: Overtaken by a newer one.
-        unread: Had come, and nobody took them before the end.
-        duplicates: Of `frames`, those with the picture of the frame before.
-        ood: Of `frames`, those that are out of distribution.
-        longest_gap_ms: Between two latents with a loss in between, or None without one.
-    """
-
-    frames: int = 0
-    stale: int = 0
-    lost: int = 0
-    dropped: int = 0
-    unread: int = 0
-    duplicates: int = 0
-    ood: int = 0
+    frames: int = 0  # became latents
+    stale: int = 0  # came too late to become one
+    lost: int = 0  # rows of status `lost`: frames known to be missing, and losses of the camera
+    dropped: int = 0  # overtaken by a newer one
+    unread: int = 0  # had come, and nobody took them before the end
+    duplicates: int = 0  # of `frames`, those with the picture of the frame before
+    ood: int = 0  # of `frames`, those that are out of distribution
+    # between two latents with a loss in between, or None without one
     longest_gap_ms: float | None = None
 
     def add(self, row: Row) -> None:
@@ -71,24 +61,16 @@ class Percentiles:
 
 @dataclass(slots=True, kw_only=True)
 class StreamSummary(FrameCounts):
-    """What a run did; the counts are over all cameras.
+    """What a run did; the counts are over all cameras."""
 
-    Attributes:
-        rows: All rows before the last one.
-        seconds: From the first frame's grab to the last latent.
-        fps: Latents per second over that time, or None for fewer than two.
-        stages: Milliseconds per stage; `age`, from the grab to the latent being ready; and
-            `unexplained`, what the stages leave of the age.
-        failure: Why cameras ended that should not have, if any did.
-        cameras: The counts of each.
-    """
-
-    rows: int
-    seconds: float
-    fps: float | None
+    rows: int  # all rows before the last one
+    seconds: float  # from the first frame's grab to the last latent
+    fps: float | None  # latents per second over that time, or None for fewer than two
+    # milliseconds per stage; `age`, from the grab to the latent being ready; and `unexplained`,
+    # what the stages leave of the age
     stages: dict[str, Percentiles]
-    failure: str | None
-    cameras: dict[str, FrameCounts]
+    failure: str | None  # why cameras ended that should not have, if any did
+    cameras: dict[str, FrameCounts]  # the counts of each
 
 
 class StreamStats:

@@ -27,37 +27,22 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One row of `metrics.csv`.
+    """One row of `metrics.csv`."""
 
-    Attributes:
-        epoch: Counting from 1 over both stages.
-        stage: 1 or 2.
-        beta: Weight of the KL term.
-        learning_rate: Adam's.
-        steps: Optimizer steps since the start.
-        elapsed_s: Seconds of training since the start.
-        train_reconstruction: Squared error summed over pixels, averaged over the epoch's images.
-        train_kl: KL summed over latent dimensions, averaged over the epoch's images, in nats.
-        train_total: Reconstruction + beta * KL.
-        held_out_reconstruction: As above, over the held-out images after the epoch.
-        held_out_kl: As above.
-        held_out_total: As above.
-        active_units: Latent dimensions whose mu varies over the held-out images.
-    """
-
-    epoch: int
-    stage: int
-    beta: float
-    learning_rate: float
-    steps: int
-    elapsed_s: float
+    epoch: int  # counting from 1 over both stages
+    stage: int  # 1 or 2
+    beta: float  # weight of the KL term
+    learning_rate: float  # adam's
+    steps: int  # optimizer steps since the start
+    elapsed_s: float  # seconds of training since the start
+    # squared error summed over pixels, averaged over the epoch's images
     train_reconstruction: float
-    train_kl: float
-    train_total: float
-    held_out_reconstruction: float
-    held_out_kl: float
-    held_out_total: float
-    active_units: int
+    train_kl: float  # KL summed over latent dimensions, averaged over the epoch's images, in nats
+    train_total: float  # reconstruction + beta * KL
+    held_out_reconstruction: float  # as above, over the held-out images after the epoch
+    held_out_kl: float  # as above
+    held_out_total: float  # as above
+    active_units: int  # latent dimensions whose mu varies over the held-out images
 
 
 class EpochWeights(NamedTuple):

@@ -24,22 +24,15 @@ class Plan:
     All images are used in every epoch, in batches that differ by at most one image, so none is a
     small rest whose batch norm statistics are mostly noise. No batch is larger than asked for,
     unless that would leave one below `least`.
-
-    Attributes:
-        options: The goal.
-        train: Number of training images.
-        held_out: Number of held-out images.
-        ranks: Devices that share an epoch.
-        least: Fewest images in a batch: two where batch norm has one value a channel and image.
-        step_s: Seconds of a step on this machine; None where it was not measured.
     """
 
-    options: TrainOptions
-    train: int
-    held_out: int
-    ranks: int = 1
+    options: TrainOptions  # the goal
+    train: int  # number of training images
+    held_out: int  # number of held-out images
+    ranks: int = 1  # devices that share an epoch
+    # fewest images in a batch: two where batch norm has one value a channel and image
     least: int = 1
-    step_s: float | None = None
+    step_s: float | None = None  # seconds of a step on this machine; None where it was not measured
 
     def check(self) -> None:
         """Refuse to train where some device would get no batch.
@@ -138,26 +131,16 @@ class Plan:
 
 @dataclass
 class Position:
-    """Where in its schedule a run is; saved in the resume file, numbers only.
+    """Where in its schedule a run is; saved in the resume file, numbers only."""
 
-    Attributes:
-        stage: 0 or 1.
-        epoch: Epochs finished within the stage.
-        epochs_done: Epochs finished since the start; decides the order of the images.
-        step: Optimizer steps since the start; decides the noise.
-        step_in_epoch: Optimizer steps within the epoch under way.
-        stage_step: Optimizer steps within the stage.
-        elapsed_s: Seconds of training, over all sittings.
-        stage_over: The stage's time or steps have run out; its epoch under way is the last.
-    """
-
-    stage: int = 0
-    epoch: int = 0
-    epochs_done: int = 0
-    step: int = 0
-    step_in_epoch: int = 0
-    stage_step: int = 0
-    elapsed_s: float = 0.0
+    stage: int = 0  # 0 or 1
+    epoch: int = 0  # epochs finished within the stage
+    epochs_done: int = 0  # epochs finished since the start; decides the order of the images
+    step: int = 0  # optimizer steps since the start; decides the noise
+    step_in_epoch: int = 0  # optimizer steps within the epoch under way
+    stage_step: int = 0  # optimizer steps within the stage
+    elapsed_s: float = 0.0  # seconds of training, over all sittings
+    # the stage's time or steps have run out; its epoch under way is the last
     stage_over: bool = False
 
 

@@ -12,18 +12,13 @@ ACTIVE_VARIANCE = 0.01
 
 
 class Loss(NamedTuple):
-    """The parts of one batch's loss, float32 scalars.
+    """The parts of one batch's loss, float32 scalars."""
 
-    Attributes:
-        reconstruction: Squared error, summed over pixels, averaged over the batch.
-        kl: Divergence from the standard normal, summed over latent dimensions, averaged over
-            the batch, in nats.
-        total: `reconstruction + beta * kl`.
-    """
-
-    reconstruction: Tensor
+    reconstruction: Tensor  # squared error, summed over pixels, averaged over the batch
+    # divergence from the standard normal, summed over latent dimensions, averaged over the batch,
+    # in nats
     kl: Tensor
-    total: Tensor
+    total: Tensor  # `reconstruction + beta * kl`
 
 
 def vae_loss(

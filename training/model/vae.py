@@ -14,17 +14,11 @@ _SLOPE = 0.01
 
 
 class VAEOutput(NamedTuple):
-    """What the whole model makes of a batch.
+    """What the whole model makes of a batch."""
 
-    Attributes:
-        reconstruction: (N, 1, S, S) in [0, 1].
-        mu: (N, D), mean of the posterior.
-        log_var: (N, D), logarithm of the posterior's variance.
-    """
-
-    reconstruction: Tensor
-    mu: Tensor
-    log_var: Tensor
+    reconstruction: Tensor  # (N, 1, S, S) in [0, 1]
+    mu: Tensor  # (N, D), mean of the posterior
+    log_var: Tensor  # (N, D), logarithm of the posterior's variance
 
 
 class Encoder(nn.Module):

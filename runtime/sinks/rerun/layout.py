@@ -19,22 +19,15 @@ OOD_SERIES = {
 
 @dataclass
 class CameraEntity:
-    """One camera in the recording, and what is shown of it.
+    """One camera in the recording, and what is shown of it."""
 
-    Attributes:
-        path: Its entity.
-        name: What its source is called.
-        parts: Entities below `path` that not every run has and this one does: `reconstruction`,
-            `mahalanobis`, `reconstruction_error`.
-        status: The last line of its log.
-        blank: Whether nothing is shown as live.
-    """
-
-    path: str
-    name: str
+    path: str  # its entity
+    name: str  # what its source is called
+    # entities below `path` that not every run has and this one does: `reconstruction`,
+    # `mahalanobis`, `reconstruction_error`
     parts: set[str] = field(default_factory=set)
-    status: str = ""
-    blank: bool = True
+    status: str = ""  # the last line of its log
+    blank: bool = True  # whether nothing is shown as live
 
 
 def layout_of(cameras: Collection[CameraEntity], side: int) -> rrb.Blueprint:
