@@ -17,8 +17,8 @@ from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import EngineRequest, open_engine
 from ...runtime.engines.select import SelectedEngine, autotuned_engine
+from ...runtime.pixels.camera_formats import luma_from_jpeg
 from ...runtime.pixels.convert import fitted_luma, input_from_luma
-from ...runtime.pixels.jpeg import luma_from_jpeg
 from ...runtime.sources.spec import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
 from ..measure.case import (

@@ -14,8 +14,8 @@ from av.video.frame import VideoFrame
 from ...runtime.core.errors import ConfigError, SourceError
 from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
+from ...runtime.pixels.camera_formats import luma_from_jpeg
 from ...runtime.pixels.convert import fitted_luma, luma_from_image
-from ...runtime.pixels.jpeg import luma_from_jpeg
 from ...runtime.pixels.yuv import luma_from_video_frame
 from ...runtime.sources.open import open_source
 from ...runtime.sources.spec import SYNTHETIC_SIZE

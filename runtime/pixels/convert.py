@@ -22,10 +22,7 @@ def luma_from_image(image: npt.NDArray[Any]) -> Luma:
     """Return the 8-bit luma of an image: BT.601 weights, full range, alpha over white.
 
     Takes (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, uint8 or uint16, and returns (H, W)
-    uint8. A grey uint8 image is returned as it is, not copied.
-
-    Raises:
-        ImageError: Any other shape or dtype.
+    uint8. A grey uint8 image is returned as it is, not copied. Anything else is an ImageError.
     """
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
@@ -55,13 +52,10 @@ def fitted_luma(luma: Luma, spec: ModelSpec) -> Luma:
     return levels_from_averages(fitted_plane(luma, spec, luma.shape))
 
 
-def input_from_luma(
-    luma: Luma, out: npt.NDArray[np.float32] | None = None
-) -> npt.NDArray[np.float32]:
-    """Return uint8 luma of any shape times 1/255 as float32: in `out`, or in a new array."""
-    if out is None:
-        out = np.empty(luma.shape, np.float32)
-    np.multiply(luma, np.float32(1 / 255), out=out)
+def input_from_luma(luma: Luma) -> npt.NDArray[np.float32]:
+    """Return uint8 luma of any shape times 1/255 as float32."""
+    out = np.empty(luma.shape, np.float32)
+    write_input(luma, out)
     return out
 
 
@@ -70,7 +64,7 @@ def write_input(luma: Luma, out: npt.NDArray[Any]) -> None:
     if out.dtype == np.uint8:
         np.copyto(out, luma)
     else:
-        input_from_luma(luma, out)
+        np.multiply(luma, np.float32(1 / 255), out=out)
 
 
 def reference_luma(image: npt.NDArray[Any], spec: ModelSpec) -> Luma:
@@ -78,17 +72,14 @@ def reference_luma(image: npt.NDArray[Any], spec: ModelSpec) -> Luma:
 
     BT.601 luma is rounded to 8 bits, then fitted, then averaged over areas with exact fractional
     coverage, and rounded once more. An axis that grows is interpolated between pixel centres.
-
-    Images are taken as by `luma_from_image`. Returns (S, S) uint8; a grey image of that size comes
-    out as it is.
+    Takes what `luma_from_image` does; a grey image of the size (S, S) uint8 comes out as it is.
     """
     if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
         exact = cv2.transform(image.astype(np.float64), BT601_BGR)
         luma = np.rint(exact).astype(np.uint8)
     else:
         luma = luma_from_image(image)
-    side = spec.image_size
-    luma = _square(luma, spec)
+    luma, side = _square(luma, spec), spec.image_size
     if luma.shape == (side, side):
         return luma
     levels = _averaged(luma, min(luma.shape[0], side), min(luma.shape[1], side))

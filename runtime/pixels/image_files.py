@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from ..core.errors import ImageError, SourceError, sentence_list
+from .camera_formats import JPEG_END, JPEG_START, jpeg_scan
 from .convert import luma_from_image
-from .jpeg import JPEG_END, JPEG_START, jpeg_scan
 from .resize import Luma
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -56,8 +56,7 @@ def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
 def luma_from_file(path: Path) -> Luma:
     """Decode a file to (H, W) uint8 luma; alpha goes over white, JPEG orientation is applied.
 
-    Raises:
-        ImageError: The file cannot be read, is not an image, or is cut short.
+    A file that cannot be read, is not an image or is cut short is an ImageError.
     """
     try:
         data = path.read_bytes()

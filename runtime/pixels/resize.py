@@ -19,8 +19,7 @@ Averages = npt.NDArray[np.uint16]
 WHITE = 255
 PER_LEVEL = 256
 """Averages are uint16 and count so many parts of a level."""
-LARGEST_RATIO = 128
-"""FFmpeg's filters have at most 256 taps."""
+_LARGEST_RATIO = 128  # FFmpeg's filters have at most 256 taps
 
 
 class _Scalers(threading.local):
@@ -36,17 +35,11 @@ SCALERS = _Scalers()
 def fitted_plane(
     plane: Luma, spec: ModelSpec, shape: tuple[int, int], white: int = WHITE
 ) -> Averages:
-    """Fit one plane of an image to the model's square by averaging over areas.
+    """Fit one plane of an image of a `shape` (height, width) to the model's square by averaging.
 
-    Args:
-        plane: (H, W) uint8: all of the image, at full size or at a whole fraction of it, such as a
-            plane of 4:2:0 chroma.
-        spec: Gives the side S and the fit.
-        shape: Height and width of the image in pixels.
-        white: What a padded border holds.
-
-    Returns:
-        (S, S) uint16, in units of 1/256 of a level.
+    The (H, W) uint8 plane is all of the image, at full size or at a whole fraction of it, as a
+    plane of 4:2:0 chroma is; a padded border is `white`. Returns (S, S) uint16, in units of 1/256
+    of a level.
     """
     side = spec.image_size
     down, across = plane.shape[0] / shape[0], plane.shape[1] / shape[1]
@@ -74,12 +67,23 @@ def fitted_plane(
 
 
 def averaged(plane: Luma, height: int, width: int) -> Averages:
-    """Average a plane over areas to a size, (height, width); an axis that grows is interpolated."""
+    """Average an (H, W) uint8 plane over areas, with fractional coverage at their edges.
+
+    An axis that grows is interpolated, after the other has shrunk. The result is (height, width)
+    uint16, in units of 1/256 of a level: averages are right to 0.1 levels up to a ratio of 32, to
+    0.3 up to `_LARGEST_RATIO`, and to whole levels beyond.
+    """
     smaller = min(plane.shape[0], height), min(plane.shape[1], width)
     if smaller == plane.shape:
         shrunk: Averages = plane * np.uint16(PER_LEVEL)
-    elif max(plane.shape[0] / smaller[0], plane.shape[1] / smaller[1]) <= LARGEST_RATIO:
-        shrunk = area_averages(plane, *smaller)  # the axis that shrinks goes first
+    elif max(plane.shape[0] / smaller[0], plane.shape[1] / smaller[1]) <= _LARGEST_RATIO:
+        if plane.strides[1] != 1 or plane.strides[0] < plane.shape[1]:
+            plane = np.ascontiguousarray(plane)
+        frame = VideoFrame.from_numpy_buffer(plane, format="gray")
+        scaled = SCALERS.of(*plane.shape, *smaller).reformat(
+            frame, *smaller[::-1], format="gray16le", interpolation="AREA", threads=1
+        )
+        shrunk = scaled.to_ndarray().astype(np.uint16, copy=False)
     else:
         whole_levels = cv2.resize(plane, smaller[::-1], interpolation=cv2.INTER_AREA)
         shrunk = whole_levels * np.uint16(PER_LEVEL)
@@ -87,22 +91,6 @@ def averaged(plane: Luma, height: int, width: int) -> Averages:
         return shrunk
     grown = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
     return grown.astype(np.uint16, copy=False)
-
-
-def area_averages(plane: Luma, height: int, width: int) -> Averages:
-    """Average a plane over areas by FFmpeg's scaler, with fractional coverage at their edges.
-
-    The (H, W) uint8 plane must be larger than the result on one axis and at most `LARGEST_RATIO`
-    times on both, smaller on neither. The result is (height, width) uint16, in units of 1/256 of a
-    level: right to 0.1 levels up to a ratio of 32, to 0.3 beyond.
-    """
-    if plane.strides[1] != 1 or plane.strides[0] < plane.shape[1]:
-        plane = np.ascontiguousarray(plane)
-    frame = VideoFrame.from_numpy_buffer(plane, format="gray")
-    averages = SCALERS.of(*plane.shape, height, width).reformat(
-        frame, width, height, format="gray16le", interpolation="AREA", threads=1
-    )
-    return averages.to_ndarray().astype(np.uint16, copy=False)
 
 
 def levels_from_averages(averages: Averages, gain: float = 1.0) -> Luma:

@@ -55,10 +55,7 @@ def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> Luma:
 
 
 def luma_from_limited(y: Luma, spec: ModelSpec) -> Luma:
-    """Turn (H, W) limited-range BT.601 Y into fitted luma, (S, S) uint8.
-
-    16 is black, 235 is white, and what is beyond them is as well.
-    """
+    """Turn (H, W) BT.601 Y of 16 (black, like all below) to 235 (white) into fitted luma."""
     averages = fitted_plane(y, spec, (y.shape[0], y.shape[1]), white=_LIMITED_WHITE)
     black = np.uint16(_LIMITED_BLACK * PER_LEVEL)
     gain = WHITE / (_LIMITED_WHITE - _LIMITED_BLACK)

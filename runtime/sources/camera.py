@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..core.errors import CameraError, ImageError, sentence_list
 from ..core.frame import Mode
-from ..pixels.v4l2_formats import RAW_FORMATS, luma_from_raw
+from ..pixels.camera_formats import RAW_FORMATS, luma_from_raw
 from .base import AS_IT_COMES, CaptureRequest
 from .device_names import LINKS, cameras, stable_path
 from .opencv import OpenCVSource, mode_of

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import av
 
-from ...pixels.jpeg import jpeg_scan
+from ...pixels.camera_formats import jpeg_scan
 
 _SLICE, _IDR_SLICE, _SPS = 1, 5, 7
 # Profiles whose sequence parameters hold chroma, depth and scaling (H.264, section 7.3.2.1.1).

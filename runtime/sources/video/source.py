@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from ...core.errors import CameraError, ImageError
 from ...core.frame import Frame, Gap
-from ...pixels.jpeg import grey_from_jpeg
+from ...pixels.camera_formats import grey_from_jpeg
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource
 from ..spec import SourceSpec

@@ -20,9 +20,8 @@ from real_pictures import street
 
 from motorvae.runtime.core.frame import Mode
 from motorvae.runtime.core.spec import Fit, ModelSpec
+from motorvae.runtime.pixels.camera_formats import luma_from_jpeg, luma_from_raw
 from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image, reference_luma
-from motorvae.runtime.pixels.jpeg import luma_from_jpeg
-from motorvae.runtime.pixels.v4l2_formats import luma_from_raw
 from motorvae.runtime.pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 
 Image = npt.NDArray[np.uint8]

@@ -15,6 +15,7 @@ from motorvae.runtime.pixels.convert import (
     fitted_luma,
     input_from_luma,
     luma_from_image,
+    write_input,
 )
 
 Array = npt.NDArray[np.uint8]
@@ -24,7 +25,11 @@ SIDE = 32
 
 def input_from_image(image: Any, spec: ModelSpec, out: Any = None) -> Any:
     """The steps from any image to the encoder's input."""
-    return input_from_luma(fitted_luma(luma_from_image(image), spec), out)
+    luma = fitted_luma(luma_from_image(image), spec)
+    if out is None:
+        return input_from_luma(luma)
+    write_input(luma, out)
+    return out
 
 
 def spec(fit: str = "stretch", side: int = SIDE) -> ModelSpec:

@@ -11,7 +11,7 @@ from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.convert import reference_luma
 from motorvae.runtime.pixels.resize import (
     PER_LEVEL,
-    area_averages,
+    averaged,
     fitted_plane,
     levels_from_averages,
 )
@@ -50,7 +50,7 @@ def test_a_border_is_white_wherever_it_ends(shape: tuple[int, int], white: int) 
     top, left = ((square - length) // 2 for length in shape)
     padded[top : top + shape[0], left : left + shape[1]] = plane
     found = fitted_plane(plane, spec("pad"), shape, white)
-    assert np.abs(found.astype(int) - area_averages(padded, SIDE, SIDE)).max() <= 16
+    assert np.abs(found.astype(int) - averaged(padded, SIDE, SIDE)).max() <= 16
 
 
 @pytest.mark.parametrize("shape", [(64, 20000), (20000, 40), (16, 9000)])
@@ -99,7 +99,7 @@ def test_each_pixel_counts_by_the_share_of_it_that_lies_inside(
     shape: tuple[int, int], size: tuple[int, int]
 ) -> None:
     plane = noise(*shape)
-    found = area_averages(plane, *size)
+    found = averaged(plane, *size)
     assert found.shape == size
     assert found.dtype == np.uint16
     assert np.abs(found / PER_LEVEL - exact(plane, *size)).max() < 0.1
@@ -110,21 +110,21 @@ def test_how_a_plane_lies_in_memory_does_not_matter() -> None:
     read_only = whole[10:80, 20:101]
     read_only.flags.writeable = False
     for view in (read_only, whole[::-1], whole[:, ::-1], whole[::2, ::3], whole.T, whole[:, 7:]):
-        found = area_averages(view, 30, 30)
-        assert np.array_equal(found, area_averages(np.ascontiguousarray(view), 30, 30))
+        found = averaged(view, 30, 30)
+        assert np.array_equal(found, averaged(np.ascontiguousarray(view), 30, 30))
 
 
 @pytest.mark.parametrize("level", [0, 1, 128, 255])
 def test_a_flat_plane_stays_flat(level: int) -> None:
-    found = area_averages(np.full((301, 457), level, np.uint8), 32, 96)
+    found = averaged(np.full((301, 457), level, np.uint8), 32, 96)
     assert (found == level * PER_LEVEL).all()
 
 
 def test_threads_do_not_share_a_scaler() -> None:
     planes = [noise(300 + step, 400) for step in range(4)]
-    expected = [area_averages(plane, 64, 64) for plane in planes]
+    expected = [averaged(plane, 64, 64) for plane in planes]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(20):
-            found = pool.map(lambda plane: area_averages(plane, 64, 64), planes)
+            found = pool.map(lambda plane: averaged(plane, 64, 64), planes)
             for one, other in zip(found, expected, strict=True):
                 assert np.array_equal(one, other)

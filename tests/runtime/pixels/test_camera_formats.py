@@ -11,8 +11,8 @@ from av.video.frame import VideoFrame
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.frame import Mode
 from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.pixels.camera_formats import RAW_FORMATS, luma_from_raw
 from motorvae.runtime.pixels.convert import reference_luma
-from motorvae.runtime.pixels.v4l2_formats import RAW_FORMATS, luma_from_raw
 
 from .real_pictures import assert_within_bound, street
 

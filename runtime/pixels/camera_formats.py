@@ -1,18 +1,24 @@
-"""luma_from_jpeg: a JPEG's bytes to fitted luma, decoded in grey and no larger than need be."""
+"""What cameras deliver, JPEG or raw YUV, to fitted luma; a JPEG no larger than need be."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
 import simplejpeg
 
 from ..core.errors import ImageError
+from ..core.frame import Mode
 from ..core.spec import ModelSpec
 from .convert import fitted_luma
 from .resize import Luma
-from .yuv import luma_from_doubtful_jpeg
+from .yuv import luma_from_doubtful_jpeg, luma_from_limited
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _SCAN = 0xDA
-BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
+_BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
 """Decoding at 1/n averages blocks of n by n pixels, which may lie across the edges of the pixels
 averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""
 _DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
@@ -22,12 +28,40 @@ _LIMITED_RANGE = b"CS=ITU601"
 _NO_CODE = b"\xff\x00" * 5
 """40 bits of ones: no code is all ones (ITU-T T.81, annex C), and libjpeg-turbo takes one for 0."""
 
+_JPEG = {"MJPG", "JPEG"}
+_PACKED = {"YUYV": 0, "YUY2": 0, "UYVY": 1}
+"""Where Y lies in each pair of bytes."""
+_PLANAR = {"NV12", "NV21", "YU12", "I420", "YV12"}
+RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR
+"""Formats of which `luma_from_raw` makes luma, by their four letters."""
+
+
+def luma_from_raw(raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec) -> Luma | None:
+    """Turn a frame as a camera delivers it into fitted luma, (S, S) uint8.
+
+    It is uint8 as OpenCV hands it over unconverted: (1, N) bytes of a JPEG, (H, W, 2) packed, or
+    (H * 3 / 2, W) in planes; None is returned where it is not what the mode implies. YUV is taken
+    for limited range, BT.601, as OpenCV takes it when it converts.
+    """
+    height, width = mode.height or 0, mode.width or 0
+    if raw.dtype != np.uint8:
+        return None
+    if mode.fourcc in _JPEG and raw.size in raw.shape:
+        return luma_from_jpeg(raw.tobytes(), spec)
+    if height * width == 0:
+        return None
+    if mode.fourcc in _PACKED and raw.shape == (height, width, 2):
+        y = cv2.extractChannel(raw, _PACKED[mode.fourcc])
+        return luma_from_limited(y.astype(np.uint8, copy=False), spec)
+    if mode.fourcc in _PLANAR and raw.shape == (height * 3 // 2, width):
+        return luma_from_limited(raw[:height], spec)
+    return None
+
 
 def luma_from_jpeg(data: bytes, spec: ModelSpec) -> Luma:
     """Turn a JPEG into fitted luma, (S, S) uint8, by FFmpeg where the quick decoder is in doubt.
 
-    Raises:
-        ImageError: The picture is damaged.
+    A damaged picture is an ImageError.
     """
     grey = grey_from_jpeg(data, spec)
     return luma_from_doubtful_jpeg(data, spec) if grey is None else fitted_luma(grey, spec)
@@ -38,15 +72,10 @@ def grey_from_jpeg(
 ) -> Luma | None:
     """Decode a JPEG's luma at the smallest scale that keeps the model's input exact.
 
-    Where it has no Huffman tables, as in AVI files, the standard ones are meant.
-
-    Returns:
-        (H / n, W / n) uint8, such that cropping or padding it cuts no pixel in parts; None where
-        this is better left to FFmpeg: another height and width than `shape`, rare kinds of JPEG, or
-        a flaw that is damage in one camera and habit in the next.
-
-    Raises:
-        ImageError: The picture is damaged.
+    It is (H / n, W / n) uint8, such that cropping or padding it cuts no pixel in parts; None where
+    this is better left to FFmpeg: another height and width than `shape`, rare kinds of JPEG, or a
+    flaw that is damage in one camera and habit in the next. A damaged picture is an ImageError.
+    Where there are no Huffman tables, as in AVI files, the standard ones are meant.
     """
     scan = jpeg_scan(data)
     if scan is None or _LIMITED_RANGE in data[:scan] or _NO_CODE in data:
@@ -84,7 +113,7 @@ def _divisor(height: int, width: int, spec: ModelSpec) -> int:
     """Return by how much a picture may be decoded smaller, such that blocks end where it does."""
     side = max(height, width) if spec.fit == "pad" else min(height, width)
     offset = 0 if spec.fit == "stretch" else abs(height - width) // 2
-    for divisor, blocks in BLOCKS_PER_PIXEL.items():
+    for divisor, blocks in _BLOCKS_PER_PIXEL.items():
         whole = not any(length % divisor for length in (height, width, offset))
         if whole and side >= divisor * blocks * spec.image_size:
             return divisor
