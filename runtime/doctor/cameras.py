@@ -14,8 +14,8 @@ from rich.table import Table
 from ..core.errors import CameraError, SourceError
 from ..core.frame import Frame, Mode
 from ..sources.base import CaptureRequest, FrameSource
-from ..sources.camera import DeviceSource
 from ..sources.device_names import Camera, cameras
+from ..sources.opencv import DeviceSource
 from ..sources.spec import SourceSpec
 
 FORMATS = ("MJPG", "YUYV")

@@ -11,8 +11,7 @@ from ..core.errors import ConfigError, ImageError
 from ..core.frame import Frame, Gap, Mode
 from ..pixels.image_files import luma_from_file
 from .base import AS_IT_COMES, CaptureRequest, FrameSource, Paced
-from .camera import DeviceSource
-from .opencv import GStreamerSource
+from .opencv import DeviceSource, GStreamerSource
 from .spec import SourceKind, SourceSpec, printable
 from .synthetic.source import SyntheticSource
 from .video.source import VideoSource

@@ -1,32 +1,44 @@
-"""OpenCVSource: what all cameras share that OpenCV reads; GStreamerSource, for its pipelines."""
+"""Cameras that OpenCV reads: DeviceSource, of this machine; GStreamerSource, for pipelines."""
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import math
+import os
 import re
+import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import CameraError, ConfigError, ImageError, MissingDependencyError
-from ..core.frame import Clock, Frame, Gap, Mode
+from ..core.errors import (
+    CameraError,
+    ConfigError,
+    ImageError,
+    MissingDependencyError,
+    sentence_list,
+)
+from ..core.frame import NS_PER_MS, Clock, Frame, Gap, Mode
+from ..pixels.camera_formats import RAW_FORMATS, luma_from_raw
 from ..pixels.image_files import silence_opencv
-from .base import CaptureRequest, FrameSource
+from .base import AS_IT_COMES, CaptureRequest, FrameSource
+from .device_names import LINKS, cameras, stable_path
 from .spec import SourceSpec
-from .timestamps import DriverClock
 
 _WAITED_NS = 1_000_000
 """A grab that returns sooner found a frame that lay there already."""
-CSI_WIDTH, CSI_HEIGHT, CSI_FPS = 1920, 1080, 30.0
-SHORT_SIDE = 256
+OLDEST_STAMP_NS = 5_000_000_000
+_BUFFERS = 2
+"""One that is read and one that is filled; with one alone every other frame would be missed."""
+_SHORT_SIDE = 256
 """CSI frames are divided by the largest whole number that leaves their short side this long."""
 _NEWEST = "appsink drop=true max-buffers=1 sync=false"
-_TIMEOUTS_SINCE = (4, 7)
 
 
 class OpenCVSource(FrameSource):
@@ -58,7 +70,7 @@ class OpenCVSource(FrameSource):
             raise
         self._capture = capture
         self.fps = self.mode.fps
-        self._driver = DriverClock() if capture.getBackendName() == "V4L2" else None
+        self._has_stamps, self._stamp_ns = capture.getBackendName() == "V4L2", 0
         self._last_ns = time.monotonic_ns()
 
     def read(self) -> Frame | Gap | None:
@@ -66,37 +78,34 @@ class OpenCVSource(FrameSource):
         capture = self._capture
         if capture is None:
             return None
-        asked_ns = time.monotonic_ns()
-        try:
+        asked_ns, grabbed = time.monotonic_ns(), False
+        with contextlib.suppress(cv2.error):
             grabbed = capture.grab()
-        except cv2.error:
-            grabbed = False
         captured_ns, now_ns = time.time_ns(), time.monotonic_ns()
         if not grabbed:
             cause = self._cause((now_ns - asked_ns) / 1e9)
             raise CameraError(cause, context=f"lost {self.name} after {self._index} frames")
         grabbed_ns = now_ns if now_ns - asked_ns >= _WAITED_NS else self._last_ns
         clock: Clock = "host"
-        if self._driver is not None:
+        if self._has_stamps:
             stamp_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
-            if (stamp_ns := self._driver.grabbed_ns(stamp_ms, now_ns)) is not None:
+            if (stamp_ns := driver_stamp_ns(stamp_ms, now_ns, self._stamp_ns)) is not None:
                 grabbed_ns, clock = stamp_ns, "driver"
+                self._stamp_ns = stamp_ns
         self._last_ns = now_ns
         captured_ns -= now_ns - grabbed_ns
-        self._index += 1
-        try:
+        index, self._index = self._index, self._index + 1
+        delivered, image = False, None
+        with contextlib.suppress(cv2.error):
             delivered, image = capture.retrieve()
-        except cv2.error:
-            delivered, image = False, None
         delivered_ns = time.monotonic_ns()
         if not delivered or image is None or not image.size:
-            return Gap(self._index - 1, "frame does not decode", captured_ns)
+            return Gap(index, "frame does not decode", captured_ns)
         try:
             image = self._converted(image)
         except ImageError as error:
-            return Gap(self._index - 1, error.clause(), captured_ns)
-        index, capture_ns = self._index - 1, delivered_ns - grabbed_ns
-        convert_ns = time.monotonic_ns() - delivered_ns
+            return Gap(index, error.clause(), captured_ns)
+        capture_ns, convert_ns = delivered_ns - grabbed_ns, time.monotonic_ns() - delivered_ns
         return Frame(
             image, index, captured_ns, grabbed_ns, capture_ns, clock=clock, convert_ns=convert_ns
         )
@@ -121,6 +130,91 @@ class OpenCVSource(FrameSource):
         return f"nothing came for {waited_s:.1f} s" if timed_out else "it stopped"
 
 
+class DeviceSource(OpenCVSource):
+    """Frames of a local camera: BGR, or fitted luma where a model's spec is given.
+
+    For a model, a V4L2 camera's frames are taken as they are delivered where luma can be made of
+    them directly; a JPEG's decoding then counts as conversion, not as capture.
+
+    Its clock is the driver's where that stamps frames on the monotonic clock, as those of USB
+    cameras do, and this host's right after the grab otherwise. The time-out of the first camera of
+    a process holds for all of them, in whole seconds: OpenCV reads it once.
+
+    `api` is OpenCV's capture API; by default V4L2 on Linux and OpenCV's own choice elsewhere.
+    """
+
+    def __init__(
+        self,
+        spec: SourceSpec,
+        request: CaptureRequest = AS_IT_COMES,
+        *,
+        api: int | None = None,
+        links: Path = LINKS,
+    ) -> None:
+        on_linux = sys.platform == "linux"
+        self._api = (cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY) if api is None else api
+        location, is_index = spec.location, spec.location.isdecimal()
+        self._device: int | str = int(location) if is_index else location
+        self._trusts_format = True
+        if self._api == cv2.CAP_V4L2:
+            path = Path(f"/dev/video{self._device}" if is_index else location)
+            if (link := stable_path(path, links)) is not None and link != path:
+                spec = replace(spec, name=f"{spec.name} ({link.name})")
+                path = link
+            self._device = str(path)
+        super().__init__(spec, request, advice="ask for what it can do (motorvae-doctor cameras)")
+
+    def _open(self) -> cv2.VideoCapture:
+        if self._api == cv2.CAP_V4L2:
+            path = Path(str(self._device))
+            if not path.exists():
+                raise self._cannot_open(f"{path} does not exist")
+            if not os.access(path, os.R_OK | os.W_OK):
+                to_do = "add this user to the group video (sudo usermod -aG video $USER)"
+                problem = f"permission denied for {path}"
+                raise self._cannot_open(problem, f"{to_do} and log in again")
+            seconds = max(1, math.ceil(self._request.timeout_s))
+            os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
+        capture = cv2.VideoCapture(self._device, self._api)
+        if not capture.isOpened():
+            capture.release()
+            raise self._cannot_open(f"OpenCV tried {self._device}, which did not open")
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, _BUFFERS)
+        _ask(capture, self._request.mode)
+        self._is_raw = (
+            self._request.spec is not None
+            and self._trusts_format
+            and self._api == cv2.CAP_V4L2
+            and mode_of(capture).fourcc in RAW_FORMATS
+            and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+        )
+        return capture
+
+    def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        if not self._is_raw or self._request.spec is None:
+            return super()._converted(image)
+        luma = luma_from_raw(image, self.mode, self._request.spec)
+        if luma is None:
+            # Not what its format implies. OpenCV may know better, and does not change its mind
+            # about a buffer that it has.
+            self._trusts_format = False
+            self.reopen()
+            raise ImageError(f"frame of shape {image.shape} is no {self.mode}")
+        return luma
+
+    def _cause(self, waited_s: float) -> str:
+        if self._api == cv2.CAP_V4L2 and not Path(str(self._device)).exists():
+            return "it was unplugged"
+        return super()._cause(waited_s)
+
+    def _cannot_open(self, problem: str, fix: str | None = None) -> CameraError:
+        if fix is None:
+            found = sentence_list([str(camera) for camera in cameras()])
+            instead = "use --camera with a file, a URL or synthetic"
+            fix = f"cameras found: {found}; plug one in, or {instead}"
+        return CameraError(problem, context=f"cannot open {self.name}", fix=fix)
+
+
 class GStreamerSource(OpenCVSource):
     """Frames of a GStreamer pipeline, stamped by this host right after the grab.
 
@@ -135,7 +229,7 @@ class GStreamerSource(OpenCVSource):
             mode = replace(request.mode, **named)
             pipeline, delivers = csi_pipeline(int(spec.location), mode)
             request = replace(request, mode=delivers)
-        if not has_gstreamer(cv2.getBuildInformation()):
+        if not re.search(r"GStreamer:\s*YES", cv2.getBuildInformation()):
             raise MissingDependencyError(
                 f"{spec.name} needs an OpenCV with GStreamer, and this one ({cv2.__version__}) was "
                 "built without it: use the system's (python3 -m venv --system-site-packages, then "
@@ -147,7 +241,7 @@ class GStreamerSource(OpenCVSource):
     def _open(self) -> cv2.VideoCapture:
         version = tuple(int(part) for part in re.findall(r"\d+", cv2.__version__)[:2])
         limits = []
-        if version >= _TIMEOUTS_SINCE:
+        if version >= (4, 7):
             for key in (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC):
                 limits += [key, round(self._request.timeout_s * 1000)]
         capture = cv2.VideoCapture(self._pipeline, cv2.CAP_GSTREAMER, limits)
@@ -159,6 +253,22 @@ class GStreamerSource(OpenCVSource):
                 fix="try it with gst-launch-1.0, with fakesink in place of the appsink",
             )
         return capture
+
+
+def _ask(capture: cv2.VideoCapture, mode: Mode) -> None:
+    """Set a mode: the format first, since it decides which sizes there are, and sizes which rates.
+
+    It is read back later; what `set` returns means little.
+    """
+    if mode.fourcc:
+        letters = mode.fourcc.upper().ljust(4)[:4].encode("ascii", "replace")
+        capture.set(cv2.CAP_PROP_FOURCC, int.from_bytes(letters, "little"))
+    if mode.width or mode.height:  # OpenCV applies them once it was given both
+        sizes = {cv2.CAP_PROP_FRAME_WIDTH: mode.width, cv2.CAP_PROP_FRAME_HEIGHT: mode.height}
+        for key, value in sizes.items():
+            capture.set(key, value or capture.get(key))
+    if mode.fps:
+        capture.set(cv2.CAP_PROP_FPS, mode.fps)
 
 
 def mode_of(capture: cv2.VideoCapture) -> Mode:
@@ -174,9 +284,17 @@ def mode_of(capture: cv2.VideoCapture) -> Mode:
     )
 
 
-def has_gstreamer(build: str) -> bool:
-    """Return whether OpenCV's build information lists GStreamer."""
-    return re.search(r"GStreamer:\s*YES", build) is not None
+def driver_stamp_ns(stamp_ms: float, now_ns: int, last_ns: int) -> int | None:
+    """Return a driver's time stamp in ns, or None where a frame grabbed by `now_ns` cannot have it.
+
+    V4L2 stamps a buffer on the monotonic clock as it comes from the camera, and OpenCV hands that
+    on as the position in milliseconds. Some drivers stamp nothing, or by another clock; a stamp
+    that is not later than the frame before's, `last_ns`, is of neither use.
+    """
+    if not 0 < stamp_ms * NS_PER_MS <= now_ns:  # also false for NaN
+        return None
+    stamp_ns = round(stamp_ms * NS_PER_MS)
+    return stamp_ns if max(now_ns - OLDEST_STAMP_NS, last_ns + 1) <= stamp_ns <= now_ns else None
 
 
 def pipeline_with_sink(pipeline: str) -> str:
@@ -194,8 +312,8 @@ def csi_pipeline(sensor: int, mode: Mode) -> tuple[str, Mode]:
     """
     if mode.fourcc:
         raise ConfigError(f"fourcc={mode.fourcc!r}: csi:// delivers grey frames; leave it out")
-    width, height, fps = mode.width or CSI_WIDTH, mode.height or CSI_HEIGHT, mode.fps or CSI_FPS
-    divisor = max(1, min(width, height) // SHORT_SIDE)
+    width, height, fps = mode.width or 1920, mode.height or 1080, mode.fps or 30.0
+    divisor = max(1, min(width, height) // _SHORT_SIDE)
     across, down = (max(2, round(side / divisor / 2) * 2) for side in (width, height))  # even
     rate = f"{fps:g}/1" if fps == int(fps) else f"{round(fps * 1001)}/1001"
     return (

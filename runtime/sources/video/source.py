@@ -17,9 +17,9 @@ from ...pixels.camera_formats import grey_from_jpeg
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource
 from ..spec import SourceSpec
-from ..timestamps import StreamClock
 from .connection import FAILURES, Connection
 from .packets import Arrival, BitstreamValidator, PacketLog
+from .stream_clock import StreamClock
 
 _SILENCE = (av.error.ExitError, TimeoutError)
 # Formats whose time stamps are the sender's own; for others FFmpeg makes them up.

@@ -12,9 +12,9 @@ from rich.console import Console
 from motorvae.runtime.core.frame import Mode
 from motorvae.runtime.doctor import cameras as doctor_cameras
 from motorvae.runtime.doctor.cameras import candidates, examine_cameras, measure, row_of
-from motorvae.runtime.sources.camera import DeviceSource
 from motorvae.runtime.sources.device_names import Camera
 from motorvae.runtime.sources.open import open_source
+from motorvae.runtime.sources.opencv import DeviceSource
 from motorvae.runtime.sources.spec import SourceSpec
 
 

@@ -1,56 +1,17 @@
 from __future__ import annotations
 
-import math
-from itertools import pairwise
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motorvae.runtime.sources.timestamps import (
+from motorvae.runtime.sources.video.stream_clock import (
     NS_PER_MS,
     NS_PER_S,
-    OLDEST_STAMP_NS,
     SURE_NS,
-    DriverClock,
     StreamClock,
 )
 
 HOUR_NS = 3600 * NS_PER_S
 PERIOD_NS = 40 * NS_PER_MS
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.floats(allow_nan=True, allow_infinity=True),
-            st.integers(0, 10**18),
-        ),
-        max_size=20,
-    )
-)
-def test_a_driver_is_only_believed_where_it_can_be_right(calls: list[tuple[float, int]]) -> None:
-    clock, taken = DriverClock(), []
-    for stamp_ms, now_ns in calls:
-        stamp_ns = clock.grabbed_ns(stamp_ms, now_ns)
-        if stamp_ns is not None:
-            assert 0 <= now_ns - stamp_ns <= OLDEST_STAMP_NS
-            assert stamp_ns == pytest.approx(stamp_ms * NS_PER_MS, abs=1)
-            taken.append(stamp_ns)
-    for one, other in pairwise(taken):
-        assert one != other
-
-
-@given(st.integers(1, 10**17), st.integers(0, OLDEST_STAMP_NS - NS_PER_MS))
-def test_a_plausible_stamp_is_taken_once(stamp_ns: int, age_ns: int) -> None:
-    clock, now_ns = DriverClock(), stamp_ns + age_ns + 1000
-    assert clock.grabbed_ns(stamp_ns / NS_PER_MS, now_ns) == pytest.approx(stamp_ns, abs=1000)
-    assert clock.grabbed_ns(stamp_ns / NS_PER_MS, now_ns) is None  # it does not move
-
-
-@pytest.mark.parametrize("stamp_ms", [0.0, -1.0, math.nan, math.inf, 1.8e12, 40.0])
-def test_no_stamp_another_clock_and_a_position_in_a_film_are_not_taken(stamp_ms: float) -> None:
-    assert DriverClock().grabbed_ns(stamp_ms, HOUR_NS) is None
 
 
 def clock_of(*, own_stamps: bool = False, held_back: bool = False) -> StreamClock:

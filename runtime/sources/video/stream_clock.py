@@ -1,4 +1,4 @@
-"""When a frame really came: a driver's stamp checked, a network stream's backlog made its age."""
+"""StreamClock: when the packets of a live stream really came; a backlog makes them older."""
 
 from __future__ import annotations
 
@@ -14,28 +14,6 @@ DRIFT = 100e-6
 """How far two crystals drift apart at worst, each within 50 parts per million."""
 RESTART_S = 1.0
 """Time stamps that go back further than reordered frames do are those of a restarted camera."""
-OLDEST_STAMP_NS = 5 * NS_PER_S
-
-
-class DriverClock:
-    """Takes a driver's own time stamps where they can be true.
-
-    V4L2 stamps a buffer on the monotonic clock as it comes from the camera, and OpenCV hands that
-    on as the position in milliseconds. Some drivers stamp nothing, or by another clock.
-    """
-
-    def __init__(self) -> None:
-        self._last_ns = 0
-
-    def grabbed_ns(self, stamp_ms: float, now_ns: int) -> int | None:
-        """Return a stamp in ns, or None where a frame grabbed by `now_ns` cannot have it."""
-        if not 0 < stamp_ms * NS_PER_MS <= now_ns:  # also false for NaN
-            return None
-        stamp_ns = round(stamp_ms * NS_PER_MS)
-        if not max(now_ns - OLDEST_STAMP_NS, self._last_ns + 1) <= stamp_ns <= now_ns:
-            return None
-        self._last_ns = stamp_ns
-        return stamp_ns
 
 
 class StreamClock:
@@ -50,10 +28,9 @@ class StreamClock:
     than the least seen so far waited on its way, in the network, or for a reader that is too slow.
     The least may rise slowly, for clocks drift apart, but it is not forgotten: a backlog stays old.
 
-    Args:
-        opened_ns: Monotonic time before the connection was opened.
-        own_stamps: The stream's time stamps are the camera's, not made up by FFmpeg.
-        held_back: A packet is handed over when the next one begins to come, which ends it.
+    All times but time stamps are monotonic, in ns; `opened_ns` is from before the connection was
+    opened. With `own_stamps` the stream's time stamps are the camera's, not made up by FFmpeg; a
+    packet that is `held_back` is handed over when the next one begins to come, which ends it.
     """
 
     def __init__(self, opened_ns: int, *, own_stamps: bool, held_back: bool) -> None:
@@ -68,13 +45,10 @@ class StreamClock:
         self._stamp_s = 0.0
 
     def came_ns(self, asked_ns: int, now_ns: int, stamp_s: float | None, busy_ns: int = 0) -> int:
-        """Return the monotonic time at which a packet came.
+        """Return when a packet came for which the reader waited from `asked_ns` to `now_ns`.
 
-        Args:
-            asked_ns: Monotonic time when the reader began to wait for it.
-            now_ns: Monotonic time when it got it.
-            stamp_s: The packet's time stamp in seconds.
-            busy_ns: Processor time of the reader in between, which is no waiting.
+        `stamp_s` is the packet's time stamp; `busy_ns`, the reader's processor time in between, is
+        no waiting.
         """
         last_ns = asked_ns if self._last_ns is None else self._last_ns
         self._last_ns = now_ns

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -10,14 +11,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from motorvae.runtime.core.errors import CameraError
-from motorvae.runtime.core.frame import Frame, Gap, Mode
+from motorvae.runtime.core.frame import NS_PER_MS, Frame, Gap, Mode
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
-from motorvae.runtime.sources import camera as device
+from motorvae.runtime.sources import opencv as device
 from motorvae.runtime.sources.base import CaptureRequest
-from motorvae.runtime.sources.camera import DeviceSource
+from motorvae.runtime.sources.opencv import OLDEST_STAMP_NS, DeviceSource, driver_stamp_ns
 from motorvae.runtime.sources.spec import SourceSpec
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -212,3 +215,36 @@ def test_a_real_camera_delivers_frames() -> None:
     with DeviceSource(SourceSpec.device(0)) as source:
         frames = [source.read() for _ in range(5)]
     assert [frame.index for frame in frames] == list(range(5))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(allow_nan=True, allow_infinity=True),
+            st.integers(0, 10**18),
+        ),
+        max_size=20,
+    )
+)
+def test_a_driver_is_only_believed_where_it_can_be_right(calls: list[tuple[float, int]]) -> None:
+    taken = [0]
+    for stamp_ms, now_ns in calls:
+        stamp_ns = driver_stamp_ns(stamp_ms, now_ns, taken[-1])
+        if stamp_ns is not None:
+            assert 0 <= now_ns - stamp_ns <= OLDEST_STAMP_NS
+            assert stamp_ns == pytest.approx(stamp_ms * NS_PER_MS, abs=1)
+            assert stamp_ns > taken[-1]
+            taken.append(stamp_ns)
+
+
+@given(st.integers(1, 10**17), st.integers(0, OLDEST_STAMP_NS - int(NS_PER_MS)))
+def test_a_plausible_stamp_is_taken_once(stamp_ns: int, age_ns: int) -> None:
+    stamp_ms, now_ns = stamp_ns / NS_PER_MS, stamp_ns + age_ns + 1000
+    taken = driver_stamp_ns(stamp_ms, now_ns, 0)
+    assert taken == pytest.approx(stamp_ns, abs=1000)
+    assert driver_stamp_ns(stamp_ms, now_ns, taken or 0) is None  # it does not move
+
+
+@pytest.mark.parametrize("stamp_ms", [0.0, -1.0, math.nan, math.inf, 1.8e12, 40.0])
+def test_no_stamp_another_clock_and_a_position_in_a_film_are_not_taken(stamp_ms: float) -> None:
+    assert driver_stamp_ns(stamp_ms, 3600 * 10**9, 0) is None
