@@ -51,20 +51,15 @@ class Int8Request:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What came of the search for one graph.
+    """What came of the search for one graph."""
 
-    Attributes:
-        key: Which graph: an encoder, without which nothing of its set is kept, or a decoder.
-        trials: Every candidate; the last is the one that was kept, or the best refused.
-        keys: What was kept: the graph, and a leaner variant of it; both are in the folder.
-        calibration: How these were calibrated; None where nothing was kept.
-        reason: Why there was no candidate, such as too few images; empty where there was one.
-    """
-
-    key: GraphKey
+    key: GraphKey  # which graph: an encoder, without which nothing of its set is kept, or a decoder
+    # every candidate; the last is the one that was kept, or the best refused
     trials: tuple[Trial, ...] = ()
+    # what was kept: the graph, and a leaner variant of it; both are in the folder
     keys: tuple[GraphKey, ...] = ()
-    calibration: Calibration | None = None
+    calibration: Calibration | None = None  # how these were calibrated; None where nothing was kept
+    # why there was no candidate, such as too few images; empty where there was one
     reason: str = ""
 
     @property

@@ -26,19 +26,12 @@ Luma = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """What INT8 graphs are calibrated on, chosen by, and judged by; no image is in two of them.
+    """What INT8 graphs are calibrated on, chosen by, and judged by; no image is in two of them."""
 
-    Attributes:
-        luma: (N, S, S) uint8, fitted; what ranges come from.
-        origin: Where these come from.
-        choosing: (K, S, S) uint8, held out; candidates are compared on them.
-        judging: (M, S, S) uint8, held out; they judge what was chosen.
-    """
-
-    luma: Luma
-    origin: str
-    choosing: Luma
-    judging: Luma
+    luma: Luma  # (N, S, S) uint8, fitted; what ranges come from
+    origin: str  # where these come from
+    choosing: Luma  # (K, S, S) uint8, held out; candidates are compared on them
+    judging: Luma  # (M, S, S) uint8, held out; they judge what was chosen
 
 
 def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> CalibrationImages:

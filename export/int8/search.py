@@ -26,21 +26,13 @@ chose."""
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One candidate and its verification.
+    """One candidate and its verification."""
 
-    Attributes:
-        method: Where ranges end.
-        excluded: Layers left in float32.
-        model: The graph.
-        judges: Which images it was verified on.
-        reports: What came of it.
-    """
-
-    method: Method
-    excluded: tuple[str, ...]
-    model: ir.Model
-    judges: Judges = "some"
-    reports: tuple[GraphReport, ...] = ()
+    method: Method  # where ranges end
+    excluded: tuple[str, ...]  # layers left in float32
+    model: ir.Model  # the graph
+    judges: Judges = "some"  # which images it was verified on
+    reports: tuple[GraphReport, ...] = ()  # what came of it
 
     @property
     def share(self) -> float:
@@ -67,22 +59,16 @@ class Search:
     more of a limit the latter find is learned from each finalist that fails: the next of the same
     method must have that much head room before it is judged. Where none has it, the looks at the
     judges that are left go to those with layers in float32 that are best without it.
-
-    Attributes:
-        derive: Makes the graph for a method and layers that stay in float32.
-        verify: Runs a trial's graph on the images that its `judges` names.
-        layers: All layers, first to last.
-        excluded: Layers that stay in float32 in any case.
-        methods: What is tried.
-        on_step: Called with what is being tried.
     """
 
+    # makes the graph for a method and layers that stay in float32
     derive: Callable[[Method, Sequence[str]], ir.Model]
+    # runs a trial's graph on the images that its `judges` names
     verify: Callable[[Trial], Sequence[GraphReport]]
-    layers: Sequence[str]
-    excluded: tuple[str, ...] = ()
-    methods: Sequence[Method] = METHODS
-    on_step: Callable[[str], None] = lambda _: None
+    layers: Sequence[str]  # all layers, first to last
+    excluded: tuple[str, ...] = ()  # layers that stay in float32 in any case
+    methods: Sequence[Method] = METHODS  # what is tried
+    on_step: Callable[[str], None] = lambda _: None  # called with what is being tried
     _trials: list[Trial] = field(default_factory=list, init=False)
     _head_room: dict[Method, float] = field(default_factory=dict, init=False)
 

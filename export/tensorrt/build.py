@@ -34,19 +34,13 @@ DEFAULT_WORKSPACE_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class EngineBuildRequest:
-    """How engines are to be built.
-
-    Attributes:
-        gpu: The GPU that will run them; without one TensorRT-RTX builds portable engines.
-        precision: Of the graphs that they are built from: the label that they must deserve.
-        workspace_mib: Most scratch memory, or None for what fits the machine.
-    """
+    """How engines are to be built."""
 
     package: TensorRTPackage
-    gpu: Gpu | NoGpu
-    precision: Precision
+    gpu: Gpu | NoGpu  # the GPU that will run them; without one TensorRT-RTX builds portable engines
+    precision: Precision  # of the graphs that they are built from: the label that they must deserve
     profile: BatchProfile
-    workspace_mib: int | None = None
+    workspace_mib: int | None = None  # most scratch memory, or None for what fits the machine
 
 
 @dataclass(frozen=True, slots=True)
