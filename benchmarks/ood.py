@@ -135,8 +135,8 @@ def _measure(options: OODOptions, *_: object) -> None:
     console = stderr_console()
     bundle = load_bundle(options.model)
     detector = ood_detector_from_bundle(bundle, ood_above=options.ood_above)
-    if not isinstance(detector, OODDetector):
-        raise BundleError(detector.reason)
+    if isinstance(detector, str):
+        raise BundleError(detector)
     reference: Judged | None = None
     kinds: list[Kind] = []
     request = EngineRequest(backend="onnx", threads=options.threads)

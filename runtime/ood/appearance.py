@@ -8,20 +8,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-LARGEST_SIDE = 256
-"""Larger images are averaged down to this side first: a lens cap is seen at 256 pixels, too."""
+_LARGEST_SIDE = 256  # larger images are averaged down to it first: enough to see a lens cap
 _DARKEST, _BRIGHTEST = 2, 253
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
-_QUANTILES_SIDE = 32
-"""Quantiles are those of the image averaged down to at most so many pixels a side."""
-_LEVELS_PER_UNIT = 16
-"""Scales a grey level so that quantiles spread about as far as the logarithms beside them."""
+_QUANTILES_SIDE = 32  # quantiles are those of the image averaged down to at most this side
+_LEVELS_PER_UNIT = 16  # quantiles then spread about as far as the logarithms beside them
 _LEAST_SIDE, _LEAST_MAP = 4, 8
-_TEXTURES = (4, 16)
-"""Sides in pixels of the blocks whose variances are looked at."""
+_TEXTURES = (4, 16)  # sides in pixels of the blocks whose variances are looked at
 _LAYOUT_SIDE = 4
-LAYOUT = "layout"
-"""How names of the coarsest image's values begin."""
+LAYOUT = "layout"  # how names of the coarsest image's values begin
 _NOISE = 0.05
 """Variance in squared levels below which energies count as none: that of rounding to 8 bits."""
 _SHARE = 1e-3
@@ -41,11 +36,11 @@ class Appearance:
     white pixels and quantiles of the coarse image measure exposure, and 4 x 4 averages the layout.
 
     One thread at a time: its planes are allocated once. The side S of the images is an even number
-    from 8. `names` has what each value is, with sides in pixels of a block.
+    from 8. `names` has what each value is, with the sides of blocks in pixels.
     """
 
     def __init__(self, side: int) -> None:
-        self._side = min(side, LARGEST_SIDE)
+        self._side = min(side, _LARGEST_SIDE)
         sides = [self._side]
         while sides[-1] % 2 == 0 and sides[-1] // 2 >= _LEAST_SIDE:
             sides.append(sides[-1] // 2)

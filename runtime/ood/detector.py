@@ -15,7 +15,7 @@ from ..bundle.load import Bundle
 from ..bundle.manifest import STATISTICS
 from ..core.documents import arrays_from_npz
 from ..core.errors import BundleError, ConfigError, sentence_list
-from .appearance import Appearance
+from .appearance import Appearance, Luma
 
 OOD_ABOVE = 99.9
 
@@ -33,15 +33,7 @@ _AGAIN = "train and export again"
 
 Vector = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
-Luma = npt.NDArray[np.uint8]
 Statistics = Mapping[str, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class NoStatistics:
-    """Why a bundle has no detector, as a clause with the next step."""
-
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +42,7 @@ class OODScores:
 
     The KL decides nothing: it falls for many an image out of distribution, as likelihoods do
     (Nalisnick et al. 2019). Nor does a reconstruction error: it falls for flat images, the
-    simplest to draw (Serra et al. 2020). What each of them tells apart is measured in docs/ood.md.
-
-    Attributes:
-        ood_score: The larger of the two, scaled so that their limit is 1: appearance from its
-            median on, mahalanobis from its 95th percentile on.
-        is_ood: Whether one of the two is past its limit.
-        kl: None without log_var, as the next two are.
+    simplest to draw (Serra et al. 2020). What each of them detects is measured in docs/ood.md.
     """
 
     appearance: float
@@ -64,8 +50,10 @@ class OODScores:
     mahalanobis: float
     mahalanobis_percentile: float
     ood_score: float
-    is_ood: bool
-    kl: float | None = None
+    """The larger of the two, scaled so that their limit is 1: appearance from its median on,
+    mahalanobis from its 95th percentile on."""
+    is_ood: bool  # whether one of the two is past its limit
+    kl: float | None = None  # this and what follows are None without log_var
     log_var_distance: float | None = None
     log_var_percentile: float | None = None
 
@@ -98,7 +86,7 @@ class Tail:
         highest = 1 - 1 / (_BEYOND * (self.effective_images + 1))
         if level <= TAIL_LEVEL:
             return float(np.interp(level, self.levels, self.quantiles))
-        start = float(np.interp(TAIL_LEVEL, self.levels, self.quantiles))
+        start = self.limit(TAIL_LEVEL)
         count = max((1 - TAIL_LEVEL) * self.effective_images, 1.0)
         rarer = (1 - TAIL_LEVEL) / (1 - max(min(level, highest), TAIL_LEVEL))
         limit = start + count * self.mean_excess * (rarer ** (1 / count) - 1)
@@ -111,11 +99,6 @@ class Tail:
         likely, whatever the distribution.
         """
         return max(1 - level, 1 / (self.effective_images + 1))
-
-    @property
-    def median(self) -> float:
-        """The value in the middle."""
-        return float(np.interp(0.5, self.levels, self.quantiles))
 
 
 class OODDetector:
@@ -133,22 +116,12 @@ class OODDetector:
     Any thread may ask; one at a time measures an appearance.
 
     Args:
-        statistics: What `latents.npz` holds (see motorvae.training.latent_statistics).
+        statistics: What `latents.npz` holds (see motorvae.training.latent_statistics), with none
+            of the `missing_statistics`; a BundleError where they do not fit each other.
         image_size: S, the side of the model's images.
-        ood_above: Percentile past which an image is out of distribution, above 0 and up to 100;
-            at 100 it must be farther than every known image that the statistics were measured with.
-
-    Attributes:
-        images: Held-out images behind the percentiles of what is learned.
-        effective_images: How many independent ones are worth as much.
-        latent_size: D, the length of the latents that it judges.
-        limits: Of each statistic, the value at `ood_above`.
-        false_alarms: The share of known images to expect past one of the limits, at most: what
-            `ood_above` allows, or more where so few images can prove no less.
-
-    Raises:
-        BundleError: A statistic is missing or does not fit the others.
-        ConfigError: `ood_above` is out of range.
+        ood_above: Percentile past which an image is out of distribution, above 0 and up to 100
+            (else a ConfigError); at 100 it must be farther than every known image that the
+            statistics were measured with.
     """
 
     def __init__(
@@ -160,8 +133,8 @@ class OODDetector:
             )
         self._look = Appearance(image_size)
         found = _checked(statistics, len(self._look.names))
-        self.images = int(found["quantile_count"])
-        self.effective_images = float(found["mahalanobis_effective_count"])
+        self.images = int(found["quantile_count"])  # held-out ones behind the percentiles
+        self.effective_images = float(found["mahalanobis_effective_count"])  # independent ones
         self.latent_size, self.ood_above = len(found["mean"]), ood_above
         self._mean, self._log_var_mean = found["mean"], found["log_var_mean"]
         covariance = shrunk(found["covariance"], float(found["covariance_shrinkage"]))
@@ -174,10 +147,13 @@ class OODDetector:
         self._look_lock = threading.Lock()
         self._percents = 100 * found["quantile_levels"]
         self._quantiles = {name: found[f"{name}_quantiles"] for name in STATISTIC_NAMES}
+        # Of each statistic, the value at `ood_above`.
         self.limits: dict[Statistic, float] = {
             name: float(np.interp(ood_above, self._percents, values))
             for name, values in self._quantiles.items()
         }
+        # The share of known images to expect past one of the limits, at most: what `ood_above`
+        # allows, or more where so few images can prove no less.
         self.false_alarms = 0.0
         self._scales: dict[Statistic, tuple[float, float]] = {}  # where a score is 0, and per unit
         for name, share in ALARM_SHARES.items():
@@ -191,7 +167,7 @@ class OODDetector:
             limit = self.limits[name] = tail.limit(level)
             self.false_alarms = min(1.0, self.false_alarms + tail.false_alarms(level))
             # On photographs mu is far from the mean by chance alone: it counts from its tail on.
-            start = tail.median if name == "appearance" else tail.limit(TAIL_LEVEL)
+            start = tail.limit(0.5 if name == "appearance" else TAIL_LEVEL)
             # Where all known images are alike, anything else is infinitely far.
             length = max(limit - start, np.finfo(np.float32).eps * abs(start), 1e-30)
             self._scales[name] = start, 1 / length
@@ -264,22 +240,19 @@ class OODDetector:
         )
 
 
-def ood_detector_from_bundle(
-    bundle: Bundle, *, ood_above: float = OOD_ABOVE
-) -> OODDetector | NoStatistics:
-    """Return the detector of a bundle, or why there is none: its run was of an earlier motorVAE.
+def ood_detector_from_bundle(bundle: Bundle, *, ood_above: float = OOD_ABOVE) -> OODDetector | str:
+    """Return the detector of a bundle, or in a clause with the next step why there is none.
 
-    Raises:
-        BundleError: The statistics cannot be read, or do not fit the model or each other.
-        ConfigError: `ood_above` is out of range.
+    That is so after a run of an earlier motorVAE. Statistics that cannot be read, or do not fit
+    the model or each other, are a BundleError.
     """
     entry = next((entry for entry in bundle.manifest.files if entry.file == STATISTICS), None)
     if entry is None:
-        return NoStatistics(f"{bundle.folder} lists no {STATISTICS}: {_AGAIN}")
+        return f"{bundle.folder} lists no {STATISTICS}: {_AGAIN}"
     path = bundle.path(entry)
     statistics = arrays_from_npz(path, error=BundleError, again=_AGAIN)
     if missing := missing_statistics(statistics):
-        return NoStatistics(f"{path} has no {sentence_list(missing)}: {_AGAIN}")
+        return f"{path} has no {sentence_list(missing)}: {_AGAIN}"
     detector = OODDetector(statistics, bundle.spec.image_size, ood_above=ood_above)
     if detector.latent_size != bundle.spec.latent_size:
         raise BundleError(
@@ -296,8 +269,7 @@ def missing_statistics(statistics: Statistics) -> list[str]:
 
 def shrunk(covariance: Float64s, shrinkage: float) -> Float64s:
     """Return a covariance (D, D) with everything off its diagonal times 1 - `shrinkage`."""
-    diagonal = np.diag(np.diag(covariance))
-    return (1 - shrinkage) * covariance + shrinkage * diagonal
+    return (1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance))
 
 
 def _whitening(covariance: Float64s, ridge: Float64s) -> Float64s:
@@ -330,8 +302,6 @@ def _shapes(
 
 def _checked(statistics: Statistics, looks: int) -> dict[str, Float64s]:
     """Return the statistics as float64 once they fit each other and appearances of this size."""
-    if missing := missing_statistics(statistics):
-        raise BundleError(f"{STATISTICS} has no {sentence_list(missing)}: {_AGAIN}")
     levels = statistics["quantile_levels"].size
     references = len(np.atleast_1d(statistics["appearance_references"]))
     found: dict[str, Float64s] = {}

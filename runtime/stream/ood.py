@@ -19,8 +19,8 @@ def usable_detector(bundle: Bundle, *, ood_above: float) -> tuple[OODDetector | 
     the clause says which.
     """
     found = ood_detector_from_bundle(bundle, ood_above=ood_above)
-    if not isinstance(found, OODDetector):
-        return None, f"out-of-distribution detection is off: {found.reason}"
+    if isinstance(found, str):
+        return None, f"out-of-distribution detection is off: {found}"
     capability = bundle.manifest.ood
     if capability is not None and capability.detects_nothing:
         return None, (
