@@ -42,7 +42,7 @@ class PacketLog:
 
     def __init__(self, *, intra_only: bool) -> None:
         self._intra_only = intra_only  # no frame of this codec is predicted from another
-        self._waiting: dict[int | None, Arrival] = {}
+        self.waiting: dict[int | None, Arrival] = {}  # by time stamp; a frame that comes takes its
         self._gaps: list[tuple[float, int, str, int]] = []
         self._key = self._earlier_key = self._captured_ns = 0
         self._key_pts: int | None = None
@@ -60,7 +60,7 @@ class PacketLog:
         self.count += 1
         if packet.is_keyframe or self._intra_only:
             self._earlier_key, self._key, self._key_pts = self._key, number, pts
-            oldest = min([self._earlier_key, *(other.key for other in self._waiting.values())])
+            oldest = min([self._earlier_key, *(other.key for other in self.waiting.values())])
             self.damaged = {other for other in self.damaged if other >= oldest}
         # What is shown before the key frame it follows may be predicted from across it.
         leading = pts is not None and self._key_pts is not None and pts < self._key_pts
@@ -68,17 +68,13 @@ class PacketLog:
         if pts is not None:
             self.first_pts = pts if number == 0 else min(self.first_pts, pts)
             self.end_pts = max(self.end_pts, pts + (packet.duration or 0))
-        self._waiting[pts] = Arrival(number, key, pts, captured_ns, grabbed_ns)
-        return self._waiting[pts]
+        self.waiting[pts] = Arrival(number, key, pts, captured_ns, grabbed_ns)
+        return self.waiting[pts]
 
     def lose(self, arrival: Arrival, reason: str) -> None:
         """Note a gap, whose turn comes where the packet's frame would have been shown."""
         self.damaged.add(arrival.number)
         self._add_gap(arrival, reason)
-
-    def origin(self, pts: int | None) -> Arrival | None:
-        """Return the packet that the frame of a time stamp came in, once; None if not known."""
-        return self._waiting.pop(pts, None)
 
     def gaps_before(self, order: float) -> Iterator[tuple[str, int]]:
         """Forget packets shown before `order`; give reason and Unix time of each gap up to there.
@@ -86,8 +82,8 @@ class PacketLog:
         An error can take a whole frame that waits in the decoder along. Where nothing is damaged
         nothing is missing: some packets are not meant to be shown.
         """
-        for pts in sorted(pts for pts in self._waiting if pts is not None and pts < order):
-            arrival = self._waiting.pop(pts)
+        for pts in sorted(pts for pts in self.waiting if pts is not None and pts < order):
+            arrival = self.waiting.pop(pts)
             if self.damaged and arrival.number not in self.damaged:
                 self.missing.add(pts)
                 self._add_gap(arrival, "frame is missing after a damaged one")
@@ -223,14 +219,13 @@ class _Bits:
 
 def _units(packet: bytes, length_size: int) -> Iterator[bytes]:
     """Yield the units of a packet, which lie behind their lengths or behind start codes."""
+    if not length_size:
+        yield from filter(None, packet.split(b"\0\0\1")[1:])
+        return
     start = 0
-    while length_size and start + length_size < len(packet):
+    while start + length_size < len(packet):
         size = int.from_bytes(packet[start : start + length_size], "big")
         start += length_size
         if size:
             yield packet[start : start + size]
         start += size
-    if not length_size:
-        for unit in packet.split(b"\0\0\1")[1:]:
-            if unit:
-                yield unit

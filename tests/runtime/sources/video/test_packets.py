@@ -54,7 +54,7 @@ def test_damage_is_remembered_while_its_frame_may_still_come_out() -> None:
     log.lose(bad, "bad")
     arrive(log, 2, key=True)
     arrive(log, 3, key=True)
-    assert log.origin(1) == bad
+    assert log.waiting.pop(1, None) == bad
     assert log.damaged == {1}
 
 
@@ -63,7 +63,7 @@ def test_a_gap_waits_for_its_turn_and_comes_once() -> None:
     first, last, middle = (arrive(log, pts, key=pts == 0) for pts in (0, 2, 1))
     log.lose(last, "cut")
     log.lose(middle, "torn")
-    assert log.origin(0) == first
+    assert log.waiting.pop(0, None) == first
     assert list(log.gaps_before(0)) == []
     assert list(log.gaps_before(1)) == [("torn", middle.captured_ns)]
     assert list(log.gaps_before(math.inf)) == [("cut", last.captured_ns)]
@@ -73,14 +73,14 @@ def test_a_gap_waits_for_its_turn_and_comes_once() -> None:
 def test_a_frame_that_an_error_took_along_is_missing() -> None:
     log = PacketLog(intra_only=False)
     first, whole, bad, last = (arrive(log, pts, key=pts == 0) for pts in range(4))
-    assert log.origin(0) == first
+    assert log.waiting.pop(0, None) == first
     log.lose(bad, "bad")
     assert list(log.gaps_before(3)) == [
         ("frame is missing after a damaged one", whole.captured_ns),
         ("bad", bad.captured_ns),
     ]
     assert log.missing == {1}
-    assert log.origin(3) == last
+    assert log.waiting.pop(3, None) == last
     assert list(log.gaps_before(math.inf)) == []
 
 
@@ -104,6 +104,6 @@ def test_packets_without_time_stamps_are_told_apart_by_order_only() -> None:
     log = PacketLog(intra_only=True)
     arrive(log, None)
     newest = arrive(log, None)
-    assert log.origin(None) == newest
-    assert log.origin(None) is None
+    assert log.waiting.pop(None, None) == newest
+    assert log.waiting.pop(None, None) is None
     assert list(log.gaps_before(math.inf)) == []
