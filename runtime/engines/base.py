@@ -22,7 +22,7 @@ Tensors = dict[str, tuple[str, tuple[Any, ...]]]
 
 
 def tensors_of(announced: Sequence[Tensor]) -> Tensors:
-    """Return tensors as a manifest or a graph's key announces them, in the form of an engine's."""
+    """Return what a manifest or a graph's key announces, in the form of an engine's tensors."""
     return {tensor.name: (tensor.dtype, tensor.shape) for tensor in announced}
 
 
@@ -38,9 +38,6 @@ class Backend(Closing):
         input_dtype: What the graph takes: float32, or uint8 where it scales 8-bit luma itself.
         outputs: Names of what it gives.
         threads: How many one run takes on the CPU; None where it does not run there.
-
-    Raises:
-        BackendError: The graph has another number of inputs than one.
     """
 
     misfit: type[BackendError] = BackendError
@@ -67,11 +64,8 @@ class Backend(Closing):
     def run(self, batch: Batch) -> Arrays:
         """Run the graph once on its one input, (N, ...) of `input_dtype`, of any order in memory.
 
-        Returns:
-            Output name to (N, ...) float32. No later call writes into these arrays.
-
-        Raises:
-            BackendError: Shape or dtype are not the graph's, it was closed, or the engine failed.
+        Returns output name to (N, ...) float32; no later call writes into these arrays. A
+        BackendError where shape or dtype are not the graph's, it was closed, or the engine failed.
         """
         with self._lock:
             self._check_open()

@@ -17,8 +17,7 @@ _SIBLINGS = "/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
 _OPENCV_LOCK = threading.Lock()
-_opencv_before: list[int] = []
-"""For each block that keeps OpenCV single: how many threads it had before the first."""
+_opencv_before: list[int] = []  # for each block that keeps it single: its threads before the first
 
 
 def default_threads() -> int:
@@ -31,8 +30,10 @@ def default_threads() -> int:
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     usable = os.sched_getaffinity(0)
-    cores = {_siblings(number) for number in usable}
-    return max(1, min(len(cores), _quota() or len(cores)))
+    cores = len({_siblings(number) for number in usable})
+    # How many cores' time a container may take, rounded up.
+    quotas = filter(None, map(_cores_of, _quota_files()))
+    return max(1, min([cores, *quotas]))
 
 
 def checked_threads(threads: int | None) -> int:
@@ -69,11 +70,6 @@ def _siblings(number: int) -> str:
         return Path(_SIBLINGS.format(number=number)).read_text(encoding="ascii")
     except OSError:
         return str(number)
-
-
-def _quota() -> int | None:
-    """Return how many cores' time a container may take, rounded up; None for no limit."""
-    return min(filter(None, map(_cores_of, _quota_files())), default=None)
 
 
 def _quota_files() -> Iterator[tuple[Path, ...]]:

@@ -8,8 +8,8 @@ import io
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,8 @@ from .base import Arrays, Backend, Batch, Tensors
 from .cpu_threads import checked_threads
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_TENSORRT = "TensorrtExecutionProvider"
-_SHORT_NAMES = {"cpu": _CPU, "cuda": _CUDA, "tensorrt": _TENSORRT}
+_SHORT_NAMES = {"cpu": _CPU, "cuda": _CUDA, "tensorrt": "TensorrtExecutionProvider"}
 _FATAL_ONLY = 4  # errors are raised; printing them as well on standard error helps nobody
-_WARNINGS = 2  # ONNX Runtime's own default
 _LIBRARIES = Path(ort.__file__).parent / "capi"
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
@@ -46,11 +44,9 @@ _DRIVER = "install NVIDIA's driver (nvidia-smi shows whether it works)"
 _FREE = "free memory on the GPU (nvidia-smi shows what holds it)"
 _BUILD = "install an onnxruntime-gpu that is built for this GPU and CUDA"
 _WHEELS = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
-_MOST_CHARACTERS = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """Why a provider did not load or run: a clause, and what to do about it."""
 
     clause: str
@@ -60,21 +56,27 @@ class Cause:
 class OnnxBackend(Backend):
     """One ONNX graph in ONNX Runtime; its output buffers are allocated once for each batch size.
 
-    Args:
-        path: The ONNX file.
-        provider: `cpu`, `cuda`, `tensorrt`, or a provider's full name.
-        threads: Of one run; see `checked_threads`.
-
-    Raises:
-        MissingDependencyError: Both ONNX Runtime packages are installed, which breaks them.
-        ProviderError: The provider is not in this build, or did not load.
-        BackendError: ONNX Runtime refused the file.
+    The provider is `cpu`, `cuda`, `tensorrt`, or a full name: a ProviderError where it is not in
+    this build or did not load. A MissingDependencyError where both ONNX Runtime packages are
+    installed, which breaks them; a BackendError where ONNX Runtime refuses the file.
     """
 
     def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
         cores = checked_threads(threads)
-        _check_one_package()
-        wanted = _provider_name(provider)
+        installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
+        if len(installed) > 1:
+            raise MissingDependencyError(
+                f"{' and '.join(installed)} are both installed and overwrite each other: "
+                f"pip uninstall -y {' '.join(installed)}, then install motorvae[cpu] or "
+                "motorvae[gpu]"
+            )
+        wanted = _SHORT_NAMES.get(provider.lower(), provider)
+        if wanted not in (available := ort.get_available_providers()):
+            raise ProviderError(
+                f"provider {provider!r} is not in this ONNX Runtime (it has "
+                f"{sentence_list(available)})",
+                fix="use --provider cpu, or install motorvae[gpu] for cuda",
+            )
         self._session = _opened_session(path, wanted, cores)
         super().__init__(
             f"ONNX Runtime {ort.__version__} {wanted}",
@@ -83,7 +85,7 @@ class OnnxBackend(Backend):
             _tensors(self._session.get_outputs()),
             threads=cores if wanted == _CPU else None,
         )
-        if wanted == _TENSORRT:
+        if wanted == _SHORT_NAMES["tensorrt"]:
             self.notes += ("TensorRT inside ONNX Runtime may round float32 to TF32",)
         self._bindings: dict[int, tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]] = {}
 
@@ -132,10 +134,17 @@ def _opened_session(path: Path, provider: str, threads: int) -> ort.InferenceSes
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         # While a provider loads, whose library may be missing, the log of all sessions is still.
         ort.set_default_logger_severity(_FATAL_ONLY)
+    # The CUDA provider would multiply float32 numbers as TF32, which has FP16's ten bits, unasked.
+    configured = provider, {"use_tf32": "0"} if provider == _CUDA else {}
     try:
+        if provider != _CPU and hasattr(ort, "preload_dlls"):
+            # Wheels of CUDA lie where the system does not look for libraries. It prints each that
+            # it does not find; the one that matters is in an error.
+            with contextlib.redirect_stdout(io.StringIO()):
+                ort.preload_dlls(directory="")
         # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
         session = ort.InferenceSession(
-            str(path), options, providers=[_configured(provider)], enable_fallback=0
+            str(path), options, providers=[configured], enable_fallback=0
         )
         session.disable_fallback()
     except Exception as error:
@@ -157,7 +166,7 @@ def _opened_session(path: Path, provider: str, threads: int) -> ort.InferenceSes
         ) from error
     finally:
         if provider != _CPU:
-            ort.set_default_logger_severity(_WARNINGS)
+            ort.set_default_logger_severity(2)  # warnings, its own default
     loaded = session.get_providers()
     if loaded[0] != provider:
         raise _did_not_load(
@@ -172,32 +181,6 @@ def _tensors(found: Iterable[ort.NodeArg]) -> Tensors:
     return {t.name: (_DTYPES.get(t.type, t.type), tuple(t.shape)) for t in found}
 
 
-def _provider_name(provider: str) -> str:
-    """Return a provider's full name, having made sure that this build has it."""
-    available = ort.get_available_providers()
-    wanted = _SHORT_NAMES.get(provider.lower(), provider)
-    if wanted not in available:
-        raise ProviderError(
-            f"provider {provider!r} is not in this ONNX Runtime (it has "
-            f"{sentence_list(available)})",
-            fix="use --provider cpu, or install motorvae[gpu] for cuda",
-        )
-    return wanted
-
-
-def _configured(provider: str) -> tuple[str, dict[str, str]]:
-    """Return a provider with its options, its CUDA libraries loaded.
-
-    The CUDA provider would multiply float32 numbers as TF32, which has FP16's ten bits, unasked.
-    """
-    # Wheels of CUDA lie where the system does not look for libraries.
-    if provider != _CPU and hasattr(ort, "preload_dlls"):
-        # It prints each library that it does not find; the one that matters is in an error.
-        with contextlib.redirect_stdout(io.StringIO()):
-            ort.preload_dlls(directory="")
-    return provider, {"use_tf32": "0"} if provider == _CUDA else {}
-
-
 def _did_not_load(provider: str, cause: Cause) -> ProviderError:
     return ProviderError(
         cause.clause,
@@ -206,23 +189,13 @@ def _did_not_load(provider: str, cause: Cause) -> ProviderError:
     )
 
 
-def _check_one_package() -> None:
-    """Refuse to run where two ONNX Runtime packages overwrote each other's files."""
-    installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
-    if len(installed) > 1:
-        raise MissingDependencyError(
-            f"{' and '.join(installed)} are both installed and overwrite each other: "
-            f"pip uninstall -y {' '.join(installed)}, then install motorvae[cpu] or motorvae[gpu]"
-        )
-
-
 def cause_from_library(provider: str, libraries: Path) -> Cause | None:
     """Load a provider's library as ONNX Runtime did, which only logs what the loader answers.
 
     None where the library loads or has no file of its own.
     """
-    stem = provider.removesuffix("ExecutionProvider").lower()
-    path = libraries / f"libonnxruntime_providers_{stem}.so"
+    name = provider.removesuffix("ExecutionProvider").lower()
+    path = libraries / f"libonnxruntime_providers_{name}.so"
     if not path.exists():
         return None
     try:
@@ -247,8 +220,8 @@ def cause_from_error(error: Exception) -> Cause | None:
     if failure is None:
         return Cause(memory[0], _FREE) if memory else None
     number = _NUMBER.match(failure[1])
-    step = _DRIVER if number and int(number[1]) in _OF_DRIVER else _BUILD
-    step = _FREE if memory else step
+    of_driver = number is not None and int(number[1]) in _OF_DRIVER
+    step = _FREE if memory else _DRIVER if of_driver else _BUILD
     return Cause(without_private(" ".join(failure[1].split())), step)
 
 
@@ -261,4 +234,4 @@ def said_by(error: Exception) -> str:
     if cause is not None:
         return cause.clause
     lines = str(error).strip().splitlines()
-    return without_private(lines[0][:_MOST_CHARACTERS]) if lines else type(error).__name__
+    return without_private(lines[0][:400]) if lines else type(error).__name__

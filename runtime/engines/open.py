@@ -87,13 +87,11 @@ class GraphFile:
 def open_engine(
     source: Bundle | GraphFile | EnginePlan, key: GraphKey, request: EngineRequest = ONNX_RUNTIME
 ) -> Backend:
-    """Open one graph on one engine, its tensors held against what its key says.
+    """Open one graph on one engine, its tensors compared with those that its key announces.
 
-    Args:
-        source: Where it lies: a checked bundle, an ONNX file, or an engine in memory.
-        key: Which graph; its precision is what is computed in.
-        request: The engine, by name; by default ONNX Runtime on the CPU. Choosing one is the
-            business of `select_engine`. An engine in memory runs in the package that built it.
+    It lies in a checked bundle, an ONNX file, or an engine in memory, which runs in the package
+    that built it. The precision of the key is what is computed in. The request names the engine;
+    choosing one is the business of `select_engine`.
 
     Raises:
         ConfigError: No engine is named, or it does not run what `source` is.
@@ -114,7 +112,19 @@ def open_engine(
         backend = open_file(source.path, replace(request, precision=key.precision))
         inputs, outputs = key.inputs(source.spec), key.outputs(source.spec)
     else:
-        backend = _open_plan(source, cuda_graph=request.cuda_graph)
+        from .tensorrt.engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
+
+        package, capability = source.package, source.gpu.compute_capability.replace(".", "")
+        kept = f"kernels-{source.entry.sha256[:16]}-{package.version}-sm{capability}.cache"
+        backend = TensorRTBackend(
+            source.content,
+            source.entry.key.engine_file(package.name),
+            package,
+            open_cuda(),
+            gpu_name=source.gpu.name,
+            cuda_graph=request.cuda_graph,
+            runtime_cache=cache_dir() / kept if package.is_rtx else None,
+        )
         inputs, outputs = source.entry.inputs, source.entry.outputs
     try:
         backend.check_tensors(inputs, outputs)
@@ -143,22 +153,6 @@ def open_file(path: Path, request: EngineRequest = ONNX_RUNTIME) -> Backend:
     with needed_for("running a model", extra="cpu", package="onnxruntime", instead=way_round):
         from .onnx_runtime import OnnxBackend  # noqa: PLC0415  # the optional engine
     return OnnxBackend(path, provider=request.provider or "cpu", threads=request.threads)
-
-
-def _open_plan(plan: EnginePlan, *, cuda_graph: bool) -> Backend:
-    from .tensorrt.engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
-
-    package, capability = plan.package, plan.gpu.compute_capability.replace(".", "")
-    kept = f"kernels-{plan.entry.sha256[:16]}-{package.version}-sm{capability}.cache"
-    return TensorRTBackend(
-        plan.content,
-        plan.entry.key.engine_file(package.name),
-        package,
-        open_cuda(),
-        gpu_name=plan.gpu.name,
-        cuda_graph=cuda_graph,
-        runtime_cache=cache_dir() / kept if package.is_rtx else None,
-    )
 
 
 def open_cuda(*, device: int = 0) -> CudaLayer:

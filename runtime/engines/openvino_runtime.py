@@ -22,8 +22,7 @@ from ..core.errors import BackendError
 from .base import Arrays, Backend, Batch, Tensors
 from .cpu_threads import checked_threads
 
-_LEAST_SHARE = 0.5
-"""Of the layers with weights: a few may stay in float32, the label needs most of them."""
+_LEAST_SHARE = 0.5  # of the layers with weights: a few may stay in float32
 _WEIGHTED = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
 _FORMATS = {
     "fp32": {"f32"},
@@ -31,19 +30,13 @@ _FORMATS = {
     "bf16": {"bf16"},
     "int8": {"i8", "u8"},
 }
-_HINTS = {"bf16": "bf16"}  # else OpenVINO would round float32 to bf16 unasked where AMX has it
 
 
 class OpenVINOBackend(Backend):
     """One ONNX graph in OpenVINO on the CPU, with one request.
 
-    Args:
-        path: The ONNX file.
-        precision: What it is to be computed in; in bf16 the processor computes the float32 file.
-        threads: Of one run; see `checked_threads`.
-
-    Raises:
-        BackendError: OpenVINO refused the file, or does not compute it in that precision here.
+    In bf16 the processor computes the float32 file. A BackendError where OpenVINO refuses the
+    file, or does not compute it in the precision asked for here.
     """
 
     def __init__(
@@ -52,7 +45,8 @@ class OpenVINOBackend(Backend):
         threads = checked_threads(threads)
         settings = {
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": _HINTS.get(precision, "f32"),
+            # Without it OpenVINO would round float32 to bf16 unasked where AMX has it.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:

@@ -75,25 +75,18 @@ def select_engine(
     The order of "auto" is: a TensorRT engine that fits, a TensorRT-RTX engine that fits, ONNX
     Runtime on the GPU, and on the CPU whichever of OpenVINO and ONNX Runtime is the faster one in
     that precision (docs/speed.md has the measurement). `rebuild` is called where an engine does
-    not fit and the request wants it built again.
-
-    Raises:
-        ConfigError: The request wants that, and nothing here builds engines.
-        EngineError: The engine asked for by name is absent or does not fit.
-        MissingDependencyError: What was asked for by name is not installed.
-        BackendError: It does not open.
-        StepFailedError: Building the engine again failed.
+    not fit and the request wants it built again; a ConfigError where it is wanted and None, and a
+    StepFailedError where it fails. What is asked for by name and cannot run raises its own error:
+    EngineError, MissingDependencyError or BackendError.
     """
     if request.rebuild and rebuild is None:
         raise ConfigError("rebuild=True: nothing here builds engines, use motorvae-stream for it")
-    selection = _Selection(bundle, part, request, rebuild if request.rebuild else None)
-    backend, precision = selection.opened()
-    return SelectedEngine(backend, precision, tuple(selection.passed_over))
+    return _Selection(bundle, part, request, rebuild if request.rebuild else None).opened()
 
 
 @dataclass(slots=True)
 class _Selection:
-    """One call of `select_engine`; each method opens something and returns its precision, too."""
+    """One call of `select_engine`; each method opens something."""
 
     bundle: Bundle
     part: Part
@@ -101,21 +94,17 @@ class _Selection:
     rebuild: Rebuild | None
     passed_over: list[str] = field(default_factory=list)
 
-    def opened(self) -> tuple[Backend, Precision]:
+    def opened(self) -> SelectedEngine:
         request = self.request
-        if request.backend == "onnx" or request.provider is not None:
-            return self.graph("onnx", request.provider or "cpu")
-        if request.backend == "openvino":
-            return self.graph("openvino")
+        if request.backend in {"onnx", "openvino"} or request.provider is not None:
+            runner: CpuRunner = "openvino" if request.backend == "openvino" else "onnx"
+            return self.graph(runner, request.provider)
         gpu = find_gpu()
         if request.backend != "auto":
             return self.engine(request.backend, gpu)
         if isinstance(gpu, NoGpu):
             self.passed_over.append(f"on a GPU: {gpu.reason}")
             return self.fastest_on_the_cpu()
-        return self.first_that_fits(gpu)
-
-    def first_that_fits(self, gpu: Gpu) -> tuple[Backend, Precision]:
         for package in TENSORRT_PACKAGES:
             has_engine = bool(precisions_with_engine(self.bundle, self.part, package))
             try:
@@ -129,7 +118,7 @@ class _Selection:
             self.passed_over.append(f"onnx on cuda: {error.clause()}")
         return self.fastest_on_the_cpu()
 
-    def fastest_on_the_cpu(self) -> tuple[Backend, Precision]:
+    def fastest_on_the_cpu(self) -> SelectedEngine:
         """Take OpenVINO where it is the faster one: below float32, on the processors it is for."""
         precision = self.request.precision or "fp32"
         if precision == "bf16":  # the other has no such arithmetic
@@ -139,9 +128,9 @@ class _Selection:
                 return self.graph("openvino")
             except (BackendError, BundleError, MissingDependencyError) as error:
                 self.passed_over.append(f"openvino: {error.clause()}")
-        return self.graph("onnx", "cpu")
+        return self.graph("onnx")
 
-    def graph(self, runner: CpuRunner, provider: str | None = None) -> tuple[Backend, Precision]:
+    def graph(self, runner: CpuRunner, provider: str | None = None) -> SelectedEngine:
         """Open the leanest variant that a runner has of what is asked for."""
         precision = self.request.precision or "fp32"
         key = GraphKey(self.part, precision, target=runner)
@@ -150,9 +139,9 @@ class _Selection:
         backend = open_engine(self.bundle, entry.key, request)
         if runner == "openvino" and not self.bundle.verified_in(entry, "OpenVINO"):
             backend.notes += ("this graph was not verified in OpenVINO when the bundle was made",)
-        return backend, precision
+        return SelectedEngine(backend, precision, tuple(self.passed_over))
 
-    def engine(self, name: TensorRTName, gpu: Gpu | NoGpu) -> tuple[Backend, Precision]:
+    def engine(self, name: TensorRTName, gpu: Gpu | NoGpu) -> SelectedEngine:
         """Open the first precision whose engine fits; else have the first built again, if asked."""
         request = self.request
         present = precisions_with_engine(self.bundle, self.part, name)
@@ -178,7 +167,7 @@ class _Selection:
 
     def _engine_of(
         self, bundle: Bundle, precision: Precision, package: TensorRTPackage, gpu: Gpu
-    ) -> tuple[Backend, Precision]:
+    ) -> SelectedEngine:
         key = GraphKey(self.part, precision)
         entry = leanest_engine(bundle, key, package.name, self.request.outputs)
         manifest, plan = check_engine(bundle, entry, package, gpu)
@@ -189,7 +178,7 @@ class _Selection:
             backend.notes += (f"this engine was not verified: {manifest.verification.reason}",)
         elif manifest.gpu != gpu.name:
             backend.notes += (f"this engine was verified on {manifest.gpu} and not on {gpu.name}",)
-        return backend, manifest.precision
+        return SelectedEngine(backend, manifest.precision, tuple(self.passed_over))
 
 
 def autotuned_engine(
@@ -199,11 +188,8 @@ def autotuned_engine(
 
     Runs that follow each other at once say nothing of a camera: between its frames threads fall
     asleep, and to wake them can take longer than the work that they take over. The note of the
-    faster one says what was measured; the other is closed.
-
-    Args:
-        open_with: Opens the encoder with a number of threads, by default all that there are.
-        batch_shape: (N, 1, S, S), a frame of each camera.
+    faster one says what was measured; the other is closed. `open_with` opens the encoder with a
+    number of threads, by default all that there are; (N, 1, S, S) is a frame of each camera.
     """
     every = open_with(None)
     threads = every.backend.threads
