@@ -33,10 +33,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block succeeds, it takes `path`'s place.
 
     The bytes are on disk before the rename. When the block fails, nothing is left behind and
-    an earlier `path` is untouched.
-
-    Raises:
-        OutputError: The folder cannot be made or written.
+    an earlier `path` is untouched. What cannot be written is an OutputError.
     """
     with _as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,10 +58,8 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; when the block succeeds, it takes `path`'s place.
 
     An earlier folder stays whole and in place until the new one is complete on disk; on Linux
-    the two are swapped in one step. When the block fails, nothing is left behind.
-
-    Raises:
-        OutputError: The parent cannot be made or written, or `path` is not a folder.
+    the two are swapped in one step. When the block fails, nothing is left behind. A `path` that
+    is no folder, or cannot be written, is an OutputError.
     """
     path = path.resolve()  # a link stays a link, and what it points at is replaced
     if path.exists() and not path.is_dir():
@@ -94,12 +89,8 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 def set_aside(path: Path, *, or_folder: bool = False) -> Path | None:
     """Rename an existing file to the first free `name.N.suffix`, so that nothing is overwritten.
 
-    Returns:
-        The new name, or None where there was nothing.
-
-    Raises:
-        OutputError: It cannot be renamed, or something else is there; a folder is, too, unless
-            `or_folder`.
+    Returns the new name, or None where there was nothing. OutputError where it cannot be renamed,
+    or something else is there, which a folder is unless `or_folder`.
     """
     check_replaceable_file(path, or_folder=or_folder)
     with _as_output_error(path):
@@ -118,8 +109,7 @@ def check_replaceable_file(path: Path, *, or_folder: bool = False) -> None:
 def check_writable(path: Path) -> None:
     """Make sure that something can be created at `path`, before work is spent on it.
 
-    Raises:
-        OutputError: The nearest existing folder cannot be written, or a file is in the way.
+    OutputError where the nearest existing folder cannot be written, or a file is in the way.
     """
     with _as_output_error(path):
         folder = next(folder for folder in path.absolute().parents if folder.exists())

@@ -36,10 +36,8 @@ from collections.abc import Callable, Iterator, Sequence
 class MotorVAEError(Exception):
     """Root of the tree; a command turns it into one line and an exit code, usually 1.
 
-    Args:
-        problem: What is wrong, as a clause that other sentences may quote.
-        context: What failed because of it; comes before it.
-        fix: The next step; comes after it.
+    `problem` is what is wrong, as a clause that other sentences may quote. What failed because of
+    it, `context`, comes before it, and the next step, `fix`, after it.
     """
 
     exit_code = 1
@@ -164,6 +162,6 @@ def next_command(*words: object) -> str:
     return shlex.join(str(word) for word in words)
 
 
-def sentence_list(items: Sequence[str], *, none: str = "none") -> str:
-    """Return `items` joined by commas for use in a message, or `none` for an empty list."""
-    return ", ".join(items) if items else none
+def sentence_list(items: Sequence[str]) -> str:
+    """Return `items` joined by commas for use in a message, or "none"."""
+    return ", ".join(items) or "none"

@@ -12,12 +12,7 @@ OPENCV_PACKAGES = (
     "opencv-contrib-python-headless",
 )
 """They all unpack into the folder cv2; any of them serves."""
-ONNX_RUNTIME_PACKAGES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-openvino",
-    "onnxruntime-qnn",
-)
+ONNX_RUNTIME_PACKAGES = tuple(f"onnxruntime{kind}" for kind in ("", "-gpu", "-openvino", "-qnn"))
 """They all unpack into the folder onnxruntime."""
 
 

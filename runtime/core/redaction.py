@@ -14,9 +14,7 @@ def without_credentials(address: str) -> str:
 
     All that stands before the last `@` is taken for credentials, as passwords with a `/` in them
     are typed too. Where a `?` or `#` stands before an `@`, nobody can tell a password from a
-    query, and only the scheme is shown.
-
-    `address` may lack its scheme.
+    query, and only the scheme is shown, if there is one.
     """
     found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address)
     scheme = found[0] if found else ""

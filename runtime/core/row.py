@@ -110,20 +110,15 @@ def facts_of(row: Row) -> dict[str, Any]:
 
     `age_ms` stays where it is null; `schema` says which version the keys are of.
     """
-    values = ((name, getattr(row, name)) for name in COLUMNS)
+    values = ((name, getattr(row, name)) for name in (*COLUMNS, "summary"))
     facts = {name: value for name, value in values if value is not None or name in ALWAYS}
-    if row.summary is not None:
-        facts["summary"] = row.summary
-    facts["schema"] = SCHEMA
-    return facts
+    return {**facts, "schema": SCHEMA}
 
 
 def json_from_row(row: Row) -> bytes:
     """Return a row as one JSON object; `mu` as the shortest digits that read back equal."""
-    facts = facts_of(row)
-    ordered = {key: facts.pop(key, None) for key in ALWAYS}
-    ordered["mu"] = row.mu
-    return orjson.dumps(ordered | facts, option=orjson.OPT_SERIALIZE_NUMPY)
+    ordered = dict.fromkeys(ALWAYS) | facts_of(row) | {"mu": row.mu}
+    return orjson.dumps(ordered, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,11 +63,7 @@ class ModelSpec(StrictModel):
 
 
 def spec_from_options(**sizes: Any) -> ModelSpec:
-    """Return the spec for a user's options.
-
-    Raises:
-        ConfigError: A value is out of range; the message names it and the nearest that is not.
-    """
+    """Return the spec for a user's options; ConfigError for a value that is out of range."""
     try:
         return ModelSpec(**sizes)
     except ValidationError as error:

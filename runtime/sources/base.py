@@ -65,10 +65,9 @@ class FrameSource(Closing):
 
     @abc.abstractmethod
     def read(self) -> Frame | Gap | None:
-        """Wait for the next frame; a gap stands for one that was lost, None comes after the last.
+        """Wait for the next frame; CameraError where a live source failed or went away.
 
-        Raises:
-            CameraError: A live source failed or went away.
+        A gap stands for a frame that was lost; None comes after the last.
         """
 
     @abc.abstractmethod
@@ -78,8 +77,7 @@ class FrameSource(Closing):
     def reopen(self) -> None:
         """Open again, by its stable name, what was lost and has been closed; goes on counting.
 
-        Raises:
-            SourceError: It is not there yet.
+        SourceError where it is not there yet.
         """
         raise SourceError(f"{self.name} cannot be opened again: start again")
 

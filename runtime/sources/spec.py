@@ -25,8 +25,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 MAX = "max"
 SYNTHETIC_SIZE = 512
-LARGEST_SIZE = 4096
-LARGEST_LOOP_BYTES = 1 << 30
+_LARGEST_LOOP_BYTES = 1 << 30
 _LOOP_AT_MAX = 240
 
 
@@ -94,10 +93,7 @@ class SourceSpec:
         a folder of images, a pattern such as `photos/*.jpg`, a URL, `csi://0`, `gst:` and a
         pipeline, or `synthetic`, with `?key=value&...` to change it; `fps` is the rate of a
         synthetic camera whose text names none, and `realtime` plays a recording by the clock.
-
-        Raises:
-            ConfigError: A setting in the text is not allowed.
-            SourceError: There is no such thing, or no image in it.
+        SourceError where there is no such thing; ConfigError for a setting that is not allowed.
         """
         return replace(_parsed(text, fps), realtime=realtime)
 
@@ -209,10 +205,10 @@ def plan_from_query(query: str, *, fps: float | None = None) -> SyntheticPlan:
                     f"synthetic: {key} lasts by the clock, and fps={MAX} has none: name a rate"
                 )
         plan = replace(plan, loop=plan.loop or _LOOP_AT_MAX)
-    if plan.loop is not None and plan.loop * plan.size**2 > LARGEST_LOOP_BYTES:
+    if plan.loop is not None and plan.loop * plan.size**2 > _LARGEST_LOOP_BYTES:
         raise ConfigError(
             f"synthetic: loop={plan.loop} of size={plan.size} takes more than "
-            f"{LARGEST_LOOP_BYTES >> 20} MiB: take fewer or smaller images"
+            f"{_LARGEST_LOOP_BYTES >> 20} MiB: take fewer or smaller images"
         )
     return plan
 
@@ -239,23 +235,22 @@ _Reader = tuple[Callable[[str], Any], str]
 """Reads a value, or raises ValueError; and the words for what it takes."""
 
 
-def _whole(least: int, most: int, *, step: int = 1) -> _Reader:
+def _whole(allowed: range) -> _Reader:
     def read(text: str) -> int:
-        is_number = re.fullmatch(r"[0-9]{1,18}", text) and not int(text) % step
-        if not is_number or not least <= int(text) <= most:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) not in allowed:
             raise ValueError
         return int(text)
 
-    several = f"a multiple of {step} up to {most}"
-    return read, several if step > 1 else f"a whole number from {least} to {most}"
+    kind = f"multiple of {allowed.step}" if allowed.step > 1 else f"whole number from {allowed[0]}"
+    return read, f"a {kind} up to {allowed[-1]}"
 
 
 _FRAMES: _Reader = _ranges, "frame numbers such as 90 or 30..45, joined by commas"
 _READERS: dict[str, _Reader] = {
     "fps": (_rate, f"a number above 0 and up to 1000, or {MAX}"),
-    "seed": _whole(0, 2**32 - 1),
-    "size": _whole(32, LARGEST_SIZE, step=32),
-    "loop": _whole(1, 100_000),
-    "frames": _whole(1, 10**12),
+    "seed": _whole(range(2**32)),
+    "size": _whole(range(32, 4097, 32)),
+    "loop": _whole(range(1, 100_001)),
+    "frames": _whole(range(1, 10**12 + 1)),
     **dict.fromkeys(("drop", "freeze", "damage", "lose", "stall"), _FRAMES),
 }

@@ -53,23 +53,13 @@ def _car(s: Sketch, sill: float) -> None:
     roof_rear = 0.30 - 0.17 * f.cabin
     boot = roof_rear - 0.17 + 0.10 * f.cabin
     boot_v, bonnet_v = 0.66, 0.63
-    s.hull(
-        [
-            (0.015, sill, 0.02, paint(-0.30)),
-            (0.0, 0.40, 0.015, paint(-0.22)),
-            (0.012, boot_v - 0.05, 0.02, paint(0.15)),
-            (boot, boot_v + 0.01, 0.03, SCREEN),
-            (roof_rear, 0.97, 0.06, paint(0.25)),
-            ((roof_rear + roof_front) / 2, 1.0, 0.1, paint(0.25)),
-            (roof_front, 0.97, 0.05, SCREEN),
-            (screen, bonnet_v + 0.02, 0.02, paint(0.18)),
-            (0.94, 0.53, 0.06, paint(-0.08)),
-            (0.99, 0.43, 0.02, paint(-0.22)),
-            (1.0, 0.27, 0.02, paint(-0.35)),
-            (0.985, sill, 0.02, UNDERSIDE),
-        ],
-        f.shade,
-    )
+    tail = [(0.015, sill, 0.02, paint(-0.30)), (0.0, 0.40, 0.015, paint(-0.22))]
+    lid = [(0.012, boot_v - 0.05, 0.02, paint(0.15)), (boot, boot_v + 0.01, 0.03, SCREEN)]
+    middle = ((roof_rear + roof_front) / 2, 1.0, 0.1, paint(0.25))
+    roof = [(roof_rear, 0.97, 0.06, paint(0.25)), middle, (roof_front, 0.97, 0.05, SCREEN)]
+    bonnet = [(screen, bonnet_v + 0.02, 0.02, paint(0.18)), (0.94, 0.53, 0.06, paint(-0.08))]
+    nose = [(0.99, 0.43, 0.02, paint(-0.22)), (1.0, 0.27, 0.02, paint(-0.35))]
+    s.hull([*tail, *lid, *roof, *bonnet, *nose, (0.985, sill, 0.02, UNDERSIDE)])
     _lower_body(s, sill, belt=0.50)
     pillar = roof_front - 0.48 * (roof_front - roof_rear)
     rear = [(boot + 0.055, boot_v + 0.015), (roof_rear + 0.022, 0.925)]
@@ -90,21 +80,12 @@ def _van(s: Sketch, sill: float) -> None:
     screen = 0.90 - 0.10 * f.nose
     roof_front = screen - 0.115
     cab = roof_front - 0.085
-    s.hull(
-        [
-            (0.008, sill, 0.015, paint(-0.3)),
-            (0.0, 0.35, 0.02, paint(-0.2)),
-            (0.008, 0.985, 0.022, paint(0.25)),
-            (roof_front - 0.2, 1.0, 0.1, paint(0.25)),
-            (roof_front, 0.975, 0.05, SCREEN),
-            (screen, 0.58, 0.03, paint(0.15)),
-            (0.965, 0.47, 0.04, paint(-0.08)),
-            (0.995, 0.36, 0.02, paint(-0.2)),
-            (1.0, 0.20, 0.02, paint(-0.35)),
-            (0.985, sill, 0.02, UNDERSIDE),
-        ],
-        f.shade,
-    )
+    tail = [(0.008, sill, 0.015, paint(-0.3)), (0.0, 0.35, 0.02, paint(-0.2))]
+    middle = (roof_front - 0.2, 1.0, 0.1, paint(0.25))
+    roof = [(0.008, 0.985, 0.022, paint(0.25)), middle, (roof_front, 0.975, 0.05, SCREEN)]
+    bonnet = [(screen, 0.58, 0.03, paint(0.15)), (0.965, 0.47, 0.04, paint(-0.08))]
+    nose = [(0.995, 0.36, 0.02, paint(-0.2)), (1.0, 0.20, 0.02, paint(-0.35))]
+    s.hull([*tail, *roof, *bonnet, *nose, (0.985, sill, 0.02, UNDERSIDE)])
     _lower_body(s, sill, belt=0.40)
     front = [(roof_front - 0.012, 0.90), (screen - 0.04, 0.585)]
     _panes(s, [(cab, 0.585), (cab + 0.005, 0.90), *front], radius=0.014)
@@ -128,21 +109,13 @@ def _pickup(s: Sketch, sill: float) -> None:
     cab = screen - 0.245 - 0.135 * f.cabin
     roof_rear = cab + 0.022
     rail, bonnet_v = 0.59, 0.62
+    tail = [(0.008, sill, 0.01, paint(-0.25)), (0.005, rail, 0.008, paint(-0.65))]
+    middle = ((roof_rear + roof_front) / 2, 1.0, 0.08, paint(0.25))
+    roof = [(roof_rear, 0.985, 0.03, paint(0.25)), middle, (roof_front, 0.98, 0.035, SCREEN)]
+    bonnet = [(screen, bonnet_v + 0.02, 0.015, paint(0.18)), (0.955, 0.575, 0.035, paint(-0.05))]
+    nose = [(0.99, 0.50, 0.02, paint(-0.25)), (1.0, 0.26, 0.015, paint(-0.35))]
     s.hull(
-        [
-            (0.008, sill, 0.01, paint(-0.25)),
-            (0.005, rail, 0.008, paint(-0.65)),
-            (cab, rail, 0.004, SCREEN),
-            (roof_rear, 0.985, 0.03, paint(0.25)),
-            ((roof_rear + roof_front) / 2, 1.0, 0.08, paint(0.25)),
-            (roof_front, 0.98, 0.035, SCREEN),
-            (screen, bonnet_v + 0.02, 0.015, paint(0.18)),
-            (0.955, 0.575, 0.035, paint(-0.05)),
-            (0.99, 0.50, 0.02, paint(-0.25)),
-            (1.0, 0.26, 0.015, paint(-0.35)),
-            (0.985, sill, 0.02, UNDERSIDE),
-        ],
-        f.shade,
+        [*tail, (cab, rail, 0.004, SCREEN), *roof, *bonnet, *nose, (0.985, sill, 0.02, UNDERSIDE)]
     )
     _lower_body(s, sill, belt=0.46)
     pillar = screen - 0.215
@@ -164,18 +137,10 @@ def _bus(s: Sketch, sill: float) -> None:
     f, paint = s.factors, s.paint
     lean = 0.012 + 0.045 * f.nose
     bottom, top = 0.56 - 0.14 * f.cabin, 0.86
-    s.hull(
-        [
-            (0.006, sill, 0.015, paint(-0.25)),
-            (0.0, 0.98, 0.03, paint(0.25)),
-            (0.4, 1.0, 0.1, paint(0.25)),
-            (1.0 - lean, 0.985, 0.035, paint(-0.1)),
-            (0.998 - lean / 2, 0.86, 0.02, SCREEN),
-            (0.999, 0.42, 0.02, paint(-0.2)),
-            (1.0, sill, 0.02, UNDERSIDE),
-        ],
-        f.shade,
-    )
+    roof = [(0.0, 0.98, 0.03, paint(0.25)), (0.4, 1.0, 0.1, paint(0.25))]
+    front = [(1.0 - lean, 0.985, 0.035, paint(-0.1)), (0.998 - lean / 2, 0.86, 0.02, SCREEN)]
+    nose = [(0.999, 0.42, 0.02, paint(-0.2)), (1.0, sill, 0.02, UNDERSIDE)]
+    s.hull([(0.006, sill, 0.015, paint(-0.25)), *roof, *front, *nose])
     _lower_body(s, sill, belt=bottom - 0.10)
     pillars = [0.025 + 0.8 * pane / 6 for pane in range(1, 6)]
     _panes(s, _box(0.025, bottom, 0.825, top), pillars, radius=0.009)

@@ -81,9 +81,7 @@ class Sketch:
     def __init__(self, factors: VehicleFactors, width: float) -> None:
         self.factors, self._width = factors, width
         self._corners: list[_Corner] = []
-        self._starts: list[int] = []
-        self._lumas: list[float] = []
-        self._depths: list[float] = []
+        self._shapes: list[tuple[int, float, float]] = []  # number of the first corner, luma, depth
         self._hull = -1
         self._skins: list[float] = []
 
@@ -113,16 +111,16 @@ class Sketch:
         sides = [(x0 - dy, y0 + dx), (x1 - dy, y1 + dx), (x1 + dy, y1 - dx), (x0 + dy, y0 - dx)]
         self._add([(x, y, 0.0) for x, y in sides], luma)
 
-    def hull(self, profile: Sequence[tuple[float, float, float, float]], luma: float) -> None:
-        """Add the one solid: a side view pushed from the near side to the far side.
+    def hull(self, profile: Sequence[tuple[float, float, float, float]]) -> None:
+        """Add the one solid: a side view, painted in the shade, pushed from near side to far side.
 
         `profile` is clockwise when the front is at the right: u, v and radius (above 0) of each
-        corner, and the luma of the surface from there to the next one. The near side is of `luma`.
+        corner, and the luma of the surface from there to the next one.
         """
         outline = [(*self._at(u, v), radius) for u, v, radius, _ in profile]
-        self._add(outline, luma, 1.0)
-        self._hull = len(self._starts)
-        self._add(outline, luma)
+        self._add(outline, self.factors.shade, 1.0)
+        self._hull = len(self._shapes)
+        self._add(outline, self.factors.shade)
         self._skins = [skin for *_, skin in profile]
 
     def image(self, size: int) -> _Image:
@@ -143,12 +141,14 @@ class Sketch:
             _paint_shadow(canvas, factors, factors.y - top / size)
             points[:, 1] -= top * scale << _SHIFT
             outlines = [points[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-            for index, (outline, luma) in enumerate(zip(outlines, self._lumas, strict=True)):
+            for index, (outline, (_, luma, _)) in enumerate(
+                zip(outlines, self._shapes, strict=True)
+            ):
                 if index == self._hull:
                     self._paint_skins(canvas, outlines[index - 1], outline)
                 _fill(canvas, outline, luma)
-            image[top:bottom] = cv2.resize(
-                canvas, (size, bottom - top), interpolation=cv2.INTER_AREA
+            cv2.resize(
+                canvas, (size, bottom - top), image[top:bottom], interpolation=cv2.INTER_AREA
             )
         return image
 
@@ -156,10 +156,8 @@ class Sketch:
         return (u - 0.5) * self.factors.length, v * self.factors.height
 
     def _add(self, corners: list[_Corner], luma: float, depth: float = 0.0) -> None:
-        self._starts.append(len(self._corners))
+        self._shapes.append((len(self._corners), luma, depth))
         self._corners.extend(corners)
-        self._lumas.append(luma)
-        self._depths.append(depth)
 
     def _projected(self, side: int) -> tuple[_Points, list[int]]:
         """Round and project all shapes at once, onto a canvas `side` pixels wide.
@@ -167,9 +165,10 @@ class Sketch:
         The points have `_SHIFT` fractional bits; for each shape the end of its points comes along.
         """
         factors = self.factors
-        points, ends = _rounded(np.array(self._corners, np.float32), np.array(self._starts))
-        depths = (np.array(self._depths, np.float32) - 0.5) * self._width
-        depth = np.repeat(depths, np.diff(ends, prepend=0))
+        starts, _, depths = (np.array(column) for column in zip(*self._shapes, strict=True))
+        points, ends = _rounded(np.array(self._corners, np.float32), starts)
+        depth = (depths.astype(np.float32) - 0.5) * self._width
+        depth = np.repeat(depth, np.diff(ends, prepend=0))
         cos, sin = math.cos(factors.perspective), math.sin(factors.perspective)
         x, y = points[:, 0], points[:, 1]
         scale = _CAMERA_DISTANCE / (_CAMERA_DISTANCE + depth * cos - x * sin)

@@ -75,12 +75,10 @@ class SyntheticSource(FrameSource):
         )
 
     def close(self) -> None:
-        """End the wait of a read; nothing is held open."""
+        """Let a waiting `read` return None; nothing is held open."""
         self._stop.set()
 
-    def interrupt(self) -> None:
-        """Let a waiting `read` return None."""
-        self._stop.set()
+    interrupt = close
 
     def reopen(self) -> None:
         """Go on, once the frames that it was to be gone for have passed, or raise CameraError."""

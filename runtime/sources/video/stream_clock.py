@@ -10,10 +10,8 @@ SURE_NS = 100 * NS_PER_MS
 """Who waits so long certainly has; what may be older than this needs the proof, or two waits."""
 LONGEST_RUN_NS = NS_PER_S
 """After so long the camera's own stamps are relied on, although the reader never had to wait."""
-DRIFT = 100e-6
-"""How far two crystals drift apart at worst, each within 50 parts per million."""
-RESTART_S = 1.0
-"""Time stamps that go back further than reordered frames do are those of a restarted camera."""
+DRIFT = 100e-6  # of two crystals at worst, each within 50 parts per million
+RESTART_S = 1.0  # stamps that go back further than reordered frames do: the camera was restarted
 
 
 class StreamClock:
