@@ -74,20 +74,13 @@ def save_weights(folder: Path, weights: dict[str, Tensor], name: str = WEIGHTS_N
     """Write weights on the CPU into a run's folder, whole or not at all.
 
     The presence of `model.safetensors` says that the run is finished, so it is written last.
-
-    Raises:
-        OutputError: The folder cannot be written.
     """
     with replaced_file(folder / name) as path:
         safetensors.torch.save_file(weights, path)
 
 
 def config_from_run(folder: Path) -> RunConfig:
-    """Read a run's `config.json`.
-
-    Raises:
-        CheckpointError: There is none, it is not valid, or another version wrote it.
-    """
+    """Read a run's `config.json`; CheckpointError where it is missing or not valid."""
     if not (folder / CONFIG_NAME).exists():
         raise CheckpointError(
             f"{folder} is not a training run, it has no {CONFIG_NAME}: "
@@ -99,10 +92,7 @@ def config_from_run(folder: Path) -> RunConfig:
 
 
 def weights_name(folder: Path, choice: WeightsChoice) -> str:
-    """Return the file that holds these weights of a finished run.
-
-    A run of an earlier version has one file, of its last epoch.
-    """
+    """Return the file of these weights; a run of an earlier version has one, of its last epoch."""
     last = choice == "last" and (folder / LAST_WEIGHTS_NAME).is_file()
     return LAST_WEIGHTS_NAME if last else WEIGHTS_NAME
 
@@ -116,12 +106,8 @@ def statistics_name(folder: Path, choice: WeightsChoice) -> str:
 def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[MotorVAE, RunConfig]:
     """Load a finished run; nothing is ever unpickled.
 
-    Args:
-        path: A run's folder, a link to one such as `runs/latest`, or its `model.safetensors`.
-        choice: The weights of its best epoch or of its last.
-
-    Returns:
-        The model on the CPU in evaluation mode, float32, and the run's facts.
+    `path` is a run's folder, a link to one such as `runs/latest`, or its `model.safetensors`. The
+    model is float32 on the CPU in evaluation mode.
 
     Raises:
         CheckpointError: There is no such run, it is not finished, or its weights do not fit;
@@ -150,10 +136,9 @@ def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[M
 
 
 def _run_folder(path: Path) -> Path:
-    if path.is_dir():
-        return path
-    if path.name == WEIGHTS_NAME and path.is_file():
-        return path.parent
+    folder = path.parent if path.name == WEIGHTS_NAME and path.is_file() else path
+    if folder.is_dir():
+        return folder
     if path.exists():
         raise CheckpointError(
             f"{path} is not loaded: only {WEIGHTS_NAME} beside its {CONFIG_NAME} is, because "

@@ -59,11 +59,7 @@ class DataSet:
 
 
 def kind_of_data(data: str) -> Kind:
-    """Return what `--data` names.
-
-    Raises:
-        SourceError: It names nothing that exists.
-    """
+    """Return what `--data` names; SourceError where nothing of that name exists."""
     if data == "vehicles":
         return "vehicles"
     if Path(data).is_dir():
@@ -85,12 +81,8 @@ def prepare_data(
 ) -> None:
     """Decode every image once, to the luma that the runtime is held to, and split by content.
 
-    Args:
-        options: Names the data.
-        spec: Gives the side and the fit.
-        cache: Folder to fill; `data_from_cache` reads it.
-        progress: Called with the number of images done and the number expected.
-        warn: Called with one line for each file or frame that was skipped.
+    `data_from_cache` reads what is written. `progress` is called with the number of images done
+    and the number expected, `warn` with one line for each file or frame that was skipped.
 
     Raises:
         SourceError: The data cannot be opened.
@@ -101,7 +93,12 @@ def prepare_data(
     names: list[str] = []
     digests: list[str] = []
     skipped = 0
-    _check_room(cache.parent, (expected or 0) * spec.image_size**2 + _SPARE_BYTES)
+    free = shutil.disk_usage(cache.parent).free
+    if free < (needed := (expected or 0) * spec.image_size**2 + _SPARE_BYTES):
+        raise OutputError(
+            f"{cache.parent} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+            "make room or choose another --output"
+        )
     with replaced_file(cache / IMAGES_NAME) as path, path.open("wb") as file:
         for name, luma in items:
             if isinstance(luma, str):
@@ -127,11 +124,7 @@ def prepare_data(
 
 
 def data_from_cache(cache: Path) -> DataSet:
-    """Open what `prepare_data` wrote.
-
-    Raises:
-        DataError: The cache is gone or cut short.
-    """
+    """Open what `prepare_data` wrote; DataError where it is gone or cut short."""
     try:
         index = json.loads((cache / INDEX_NAME).read_text(encoding="utf-8"))
         side = index["image_size"]
@@ -152,14 +145,8 @@ def split_by_content(digests: Sequence[str], fraction: float) -> tuple[list[int]
     """Split rows by the hash of their content, so that equal images stay on one side.
 
     An image's side depends on nothing but its pixels, however many others there are; only
-    where a side would be empty does the nearest image move over.
-
-    Args:
-        digests: SHA-256 of each image, hexadecimal.
-        fraction: Share to hold out.
-
-    Returns:
-        Rows to train on, in order, and held-out rows ordered by digest.
+    where a side would be empty does the nearest image move over. `digests` are SHA-256 in
+    hexadecimal, `fraction` is held out. Rows to train on come in order, held-out rows by digest.
 
     Raises:
         DataError: Fewer than two images differ.
@@ -188,16 +175,7 @@ def digests_by_block(digests: Sequence[str]) -> list[str]:
     """
     frames = len(digests)
     length = max(1, min(_BLOCK_FRAMES, frames // 100), min(_SHORT_FRAMES, frames // 20))
-    return [digests[row - row % length] for row in range(len(digests))]
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OutputError(
-            f"{folder} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
-            "make room or choose another --output"
-        )
+    return [digests[row - row % length] for row in range(frames)]
 
 
 def _items(options: TrainOptions, spec: ModelSpec) -> tuple[int | None, Iterator[Item]]:

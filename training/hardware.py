@@ -20,7 +20,6 @@ from .model.loss import vae_loss
 from .model.vae import MotorVAE, sample_latent
 from .options import Precision
 
-_CPU_BF16 = re.compile(r"\b(avx512_bf16|amx_bf16|bf16)\b")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _NEVER = 2**31 - 1
 _ROUNDS = 4
@@ -54,10 +53,10 @@ def precision_from_options(precision: Precision, *, on_cuda: bool, on_cpu: bool)
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether the processor multiplies bf16 by itself (AVX-512, AMX or Arm)."""
-    try:
-        return _CPU_BF16.search(cpuinfo.read_text(encoding="utf-8")) is not None
-    except OSError:
-        return False
+    with contextlib.suppress(OSError):
+        text = cpuinfo.read_text(encoding="utf-8")
+        return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text) is not None
+    return False
 
 
 def layout_of(precision: str) -> torch.memory_format:
@@ -98,15 +97,8 @@ def timed_steps(spec: ModelSpec, *, precision: str, batch_size: int) -> Iterator
     """Make training steps on the CPU (forward, loss, backward, Adam), one each time it is asked.
 
     The model is a fresh one of the same sizes, as the time of a step does not depend on what was
-    learned. The global random state is left alone.
-
-    Args:
-        spec: Sizes of the model.
-        precision: "32-true" or "bf16-mixed".
-        batch_size: Images in a step.
-
-    Yields:
-        Wall-clock seconds of the step; the first ones are warm-up.
+    learned. The precision is "32-true" or "bf16-mixed". The global random state is left alone.
+    Yields wall-clock seconds of the step; the first ones are warm-up.
     """
     keep_freed_memory()
     layout, generator = layout_of(precision), torch.Generator().manual_seed(0)

@@ -74,11 +74,7 @@ class WholeFileIO(TorchCheckpointIO):
         path: str | Path,
         storage_options: object = None,  # noqa: ARG002  # Lightning's signature
     ) -> None:
-        """Write a file that takes the place of an earlier one in one step.
-
-        Raises:
-            OutputError: The disk is full or cannot be written; an earlier file stays whole.
-        """
+        """Write a file in place of an earlier one, which stays whole on an OutputError."""
         with replaced_file(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
@@ -88,11 +84,7 @@ class WholeFileIO(TorchCheckpointIO):
         map_location: object = None,  # noqa: ARG002  # as above
         weights_only: bool | None = None,  # noqa: ARG002  # as above
     ) -> dict[str, Any]:
-        """Read numbers and tensors only.
-
-        Raises:
-            CheckpointError: The file is cut short, altered, or holds something else.
-        """
+        """Read numbers and tensors only; CheckpointError where the file is damaged."""
         try:
             found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
@@ -104,13 +96,8 @@ class WholeFileIO(TorchCheckpointIO):
 
 
 def steps_saved(folder: Path) -> int:
-    """Return how many optimizer steps a run's resume file has; 0 where there is none.
-
-    Raises:
-        CheckpointError: The file is damaged.
-    """
-    path = folder / RESUME_NAME
-    if not path.exists():
-        return 0
-    steps: int = WholeFileIO().load_checkpoint(path)["motorvae"]["schedule"]["step"]
+    """Return how many optimizer steps a run's resume file has; 0 where there is none."""
+    path, steps = folder / RESUME_NAME, 0
+    if path.exists():
+        steps = WholeFileIO().load_checkpoint(path)["motorvae"]["schedule"]["step"]
     return steps

@@ -57,9 +57,7 @@ def latent_statistics(model: MotorVAE, data: DataSet) -> Statistics:
     was taken, every new image would look out of distribution. Appearance is not learned, so all
     images show how far known ones are from the nearest of the others.
 
-    Args:
-        model: In evaluation mode, on any device.
-        data: All its images.
+    The model is in evaluation mode, on any device.
 
     Returns:
         `mean` (D,) and `covariance` (D, D) of mu, as they are; `covariance_shrinkage` () towards
@@ -232,9 +230,7 @@ def shrinkage_of(samples: Float64s) -> float:
     The estimate of Ledoit & Wolf (2004, "A well-conditioned estimator for large-dimensional
     covariance matrices") on standardised samples, whose target, the identity, is then the
     diagonal: latents differ in scale by orders of magnitude, and the scale itself is well known.
-
-    Args:
-        samples: (N, D), as they are; a dimension that never moves counts as independent.
+    Of (N, D) samples a dimension that never moves counts as independent.
     """
     away = samples - samples.mean(0)
     deviation = away.std(0)
@@ -280,16 +276,11 @@ def mean_excess(values: Float64s) -> float:
 def distances_to_others(
     points: Float64s, rows: Rows, references: Float64s, reference_rows: Rows, gap: int
 ) -> Float64s:
-    """Return the distance of each point to the nearest reference that is no neighbour of it.
+    """Return the distance of each (N, K) point to the nearest (M, K) reference, no neighbour of it.
 
-    Args:
-        points: (N, K).
-        rows: (N,), positions in the recording.
-        references: (M, K).
-        reference_rows: (M,).
-        gap: References at most so many rows away do not count, unless there are no others:
-            neighbouring frames of a video are nearly equal, and those of another recording will
-            not have such neighbours.
+    `rows` (N,) and `reference_rows` (M,) are positions in the recording. References at most `gap`
+    rows away do not count, unless there are no others: neighbouring frames of a video are nearly
+    equal, and those of another recording will not have such neighbours.
     """
     squares = (references**2).sum(1)
     found = np.empty(len(points))

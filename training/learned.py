@@ -46,11 +46,7 @@ def is_informative(mu_variance: Floats, posterior_variance: Floats) -> npt.NDArr
     Unlike the KL to the prior it counts no constant offset of mu, and unlike a threshold on the
     variance of mu (Burda et al. 2016) it does not depend on the scale of a unit, which is arbitrary
     where beta is near 0. At a posterior variance of 1, as of collapsed units, `COLLAPSED_NATS` is a
-    variance of mu of 0.02.
-
-    Args:
-        mu_variance: (D,), over the data.
-        posterior_variance: (D,), the mean of exp(log_var) over the data.
+    variance of mu of 0.02. Both variances are (D,), the posterior's the mean of exp(log_var).
     """
     smallest = np.finfo(np.float64).tiny * 2**52
     noise = np.maximum(np.asarray(posterior_variance, np.float64), smallest)
@@ -61,16 +57,10 @@ def is_informative(mu_variance: Floats, posterior_variance: Floats) -> npt.NDArr
 def learned_from_reconstructions(
     images: npt.NDArray[np.uint8], reconstruction: Floats, mu: Floats, log_var: Floats
 ) -> Learned:
-    """Judge a model by its outputs for held-out images, image by image, so in little memory.
+    """Judge a model by its outputs for held-out images (N, S, S), one by one, in little memory.
 
-    A reconstruction is compared with the mean of the other images: the mean of all would be the
-    image itself where there is one, and too good a guess where there are few.
-
-    Args:
-        images: (N, S, S) uint8.
-        reconstruction: (N, 1, S, S) in [0, 1], from mu.
-        mu: (N, D).
-        log_var: (N, D).
+    A reconstruction (N, 1, S, S), from mu, is compared with the mean of the other images: the mean
+    of all would be the image itself where there is one, and too good a guess where there are few.
     """
     count = len(images)
     mean = images.mean(axis=0, dtype=np.float64) / 255
@@ -88,13 +78,10 @@ def learned_from_reconstructions(
 def learned_from_outputs(
     *, mu: Floats, log_var: Floats, squared_error: float, squared_error_of_mean: float
 ) -> Learned:
-    """Judge a model by its outputs for held-out images.
+    """Judge a model by its outputs for held-out images, mu and log_var (N, D).
 
-    Args:
-        mu: (N, D), of the held-out images.
-        log_var: (N, D).
-        squared_error: Of the reconstructions from mu, averaged over pixels and images.
-        squared_error_of_mean: The same of the mean image in their place.
+    The squared errors of the reconstructions from mu, and of the mean image in their place, are
+    averages over pixels and images.
     """
     mu = np.asarray(mu, np.float64)
     problems, advice = [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import os
 import shutil
@@ -39,11 +38,7 @@ _JUDGED_IMAGES = 256
 
 
 def new_run_folder(options: TrainOptions) -> Path:
-    """Make the folder of a new run.
-
-    Raises:
-        OutputError: It exists already, or cannot be made.
-    """
+    """Make the folder of a new run; OutputError where it exists already, or cannot be made."""
     name = options.name or dt.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = options.output / name
     latest = options.output / LATEST_NAME
@@ -62,13 +57,6 @@ def new_run_folder(options: TrainOptions) -> Path:
     except OSError as error:
         raise OutputError(f"cannot make {folder}: {error.strerror}; choose another") from error
     return folder
-
-
-def remove_run_folder(folder: Path) -> None:
-    """Remove a run that never began, and the folder of runs if nothing else is in it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        folder.parent.rmdir()
 
 
 def point_latest_at(folder: Path) -> None:
@@ -98,9 +86,7 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
 
     Afterwards the module has the weights of the best epoch. Each of the two files of weights has
     latent statistics of its own: those of other weights would call every image out of distribution.
-
-    Raises:
-        OutputError: The disk is full or cannot be written; the run can still be resumed.
+    After an OutputError the run can still be resumed.
     """
     model = module.model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
     last = EpochWeights(module.history[-1], weights_of(model))
@@ -127,8 +113,7 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
 def complete_run(folder: Path, finished: Finished) -> None:
     """Write the weights, by which a run counts as finished, and remove what it needed until then.
 
-    Raises:
-        OutputError: The disk is full or cannot be written; the run can still be resumed.
+    After an OutputError the run can still be resumed.
     """
     save_weights(folder, finished.best)
     (folder / RESUME_NAME).unlink(missing_ok=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import os
 import platform
+import shutil
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -51,7 +53,6 @@ from .run_folder import (
     finish_run,
     new_run_folder,
     point_latest_at,
-    remove_run_folder,
 )
 
 RUN_VARIABLE = "MOTORVAE_RUN"
@@ -95,7 +96,11 @@ def train(options: TrainOptions) -> Outcome:
     if options.resume is not None:
         folder = options.resume.resolve()
         if leads:
-            _save_goal(folder, options)
+            config = config_from_run(folder)
+            changed = replace(config.options, **{name: getattr(options, name) for name in GOAL})
+            if changed != config.options:
+                config = config.model_copy(update={"options": changed})
+                save_document(folder / CONFIG_NAME, config, indent=2)
     else:
         kind_of_data(options.data)
         folder = _prepared_run(options, spec, machine, console) if leads else _joined_run(options)
@@ -108,9 +113,7 @@ def train(options: TrainOptions) -> Outcome:
 def options_to_resume(run: Path, *, finish: bool = False) -> TrainOptions:
     """Return the options that continue an interrupted run; its goal (`options.GOAL`) may change.
 
-    Args:
-        run: Its folder.
-        finish: Train no further, and complete the run with what it has learned so far.
+    With `finish` it trains no further, and is completed with what it has learned so far.
 
     Raises:
         CheckpointError: There is no such run, it is finished, its images are gone, or it has
@@ -128,14 +131,6 @@ def options_to_resume(run: Path, *, finish: bool = False) -> TrainOptions:
             f"step was saved: go on with {resume_command(folder)}"
         )
     return replace(config.options, resume=run, finish=finish)
-
-
-def _save_goal(folder: Path, options: TrainOptions) -> None:
-    config = config_from_run(folder)
-    changed = replace(config.options, **{name: getattr(options, name) for name in GOAL})
-    if changed != config.options:
-        config = config.model_copy(update={"options": changed})
-        save_document(folder / CONFIG_NAME, config, indent=2)
 
 
 def _prepared_run(
@@ -174,7 +169,9 @@ def _prepared_run(
         )
         save_document(folder / CONFIG_NAME, config, indent=2)
     except BaseException:
-        remove_run_folder(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # unless other runs are in it
+            folder.parent.rmdir()
         raise
     return folder
 
@@ -191,8 +188,7 @@ def _joined_run(options: TrainOptions) -> Path:
 
     A process that Lightning started finds it in its environment; one that a cluster started waits.
     """
-    folder = os.environ.get(RUN_VARIABLE)
-    if folder is not None:
+    if (folder := os.environ.get(RUN_VARIABLE)) is not None:
         return Path(folder)
     if options.name is None:
         raise ConfigError("with several nodes or torchrun, --name must say where all ranks meet")
@@ -304,11 +300,7 @@ def _trainer(
     logger: TensorBoardLogger | Literal[False] = False,
     callbacks: list[Callback] | None = None,
 ) -> Trainer:
-    """Build a trainer; without callbacks only to learn whether this machine has what it needs.
-
-    Raises:
-        ConfigError: It has not, or the strategy is one whose ranks we cannot keep in step.
-    """
+    """Build a trainer; without callbacks only to learn whether this machine has what it needs."""
     asked = (
         f"--accelerator={options.accelerator} --devices={options.devices} "
         f"--num-nodes={options.num_nodes} --strategy={options.strategy}"

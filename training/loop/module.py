@@ -150,8 +150,7 @@ class VAETraining(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Add this epoch's row to `history`, over all ranks, and stop after the last epoch.
 
-        Raises:
-            ConfigError: The loss is no longer a number; nothing of this epoch is saved.
+        Nothing of an epoch is saved after which the loss is no longer a number, a ConfigError.
         """
         at, beta = self.schedule.at, self.schedule.beta
         train, held_out, mu = (
@@ -215,10 +214,7 @@ class VAETraining(LightningModule):
 
     @torch.inference_mode()
     def reconstructed(self, count: int) -> tuple[Luma, VAEOutput]:
-        """Return the first held-out images (N, S, S) uint8, and what the model makes of them.
-
-        The outputs are float32 on the CPU.
-        """
+        """Return the first held-out images (N, S, S) uint8, and float32 outputs on the CPU."""
         rows, training = self.data.held_out[:count], self.model.training
         self.model.eval()
         parts = []

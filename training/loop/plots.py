@@ -21,7 +21,6 @@ from ..dataset import Luma
 from .module import EpochRow
 
 SHOWN_IMAGES = 8
-_GAP = 4
 _LINES = {"train": ("#1f5f8b", "-"), "held_out": ("#d1731f", "--")}
 
 
@@ -40,7 +39,7 @@ def save_metrics(folder: Path, history: Sequence[EpochRow]) -> None:
 def save_reconstructions(folder: Path, name: str, images: Luma, reconstruction: Tensor) -> None:
     """Write `reconstructions/NAME`: the first images (N, S, S), their reconstructions below."""
     rows = [
-        np.hstack([np.pad(image, _GAP // 2, constant_values=0.5) for image in row[:SHOWN_IMAGES]])
+        np.hstack([np.pad(image, 2, constant_values=0.5) for image in row[:SHOWN_IMAGES]])
         for row in (images / np.float32(255), reconstruction[:, 0].numpy())
     ]
     with replaced_file(folder / "reconstructions" / name) as temporary:

@@ -35,11 +35,7 @@ class Plan:
     step_s: float | None = None  # seconds of a step on this machine; None where it was not measured
 
     def check(self) -> None:
-        """Refuse to train where some device would get no batch.
-
-        Raises:
-            DataError: There are too few images.
-        """
+        """Raise DataError where there are so few images that some device would get no batch."""
         for count, what, least in (
             (self.train, "training", self.least),
             (self.held_out, "held-out", 1),
@@ -83,10 +79,8 @@ class Plan:
     def announcement(self, *, asked: int | None, done: int, resumed: bool) -> str:
         """Return the steps, the batch size and the time that a run begins with, for the user.
 
-        Args:
-            asked: The batch size that the user asked for.
-            done: Steps that were made before the run was resumed.
-            resumed: The batch size is that of the run's start.
+        `asked` is the batch size that the user gave; of a resumed run it is that of its start, and
+        `done` steps were made before.
         """
         first, second = self.options.epochs
         what = (
@@ -155,11 +149,7 @@ class Schedule:
 
     A stage ends after its share of `--steps`, or without them after its epochs, or when its
     share of `--minutes` has passed, whichever comes first. The shares are in proportion to the
-    epochs.
-
-    Args:
-        plan: The goal.
-        finish: Train no further: only an epoch under way is brought to its end, by one step.
+    epochs. With `finish` only an epoch under way is brought to its end, by one step.
     """
 
     def __init__(self, plan: Plan, *, finish: bool = False) -> None:
