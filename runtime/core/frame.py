@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 Clock = Literal["driver", "packet", "host"]
 NS_PER_MS = 1e6
-DEFAULT_FPS = 30.0
-"""Of what has no rate of its own."""
+DEFAULT_FPS = 30.0  # of what has no rate of its own
 
 
 @dataclass(frozen=True, slots=True)

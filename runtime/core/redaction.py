@@ -32,21 +32,17 @@ _LABELLED = re.compile(
 )
 """As in ONNX Runtime's `CUDA failure 35: ... ; GPU=0 ; hostname=box7 ; file=...`."""
 _HOME = re.compile(r"(?<![\w.])/(?:home|Users|var/home)/[^/\s'\":;,()]+|(?<![\w.])/root(?![\w.-])")
-_LEAST_NAME = 4
-"""A shorter host name, such as "vm", is taken for a word."""
+_LEAST_NAME = 4  # a shorter host name, such as "vm", is taken for a word
 
 
-def without_private(text: str, *, host: str | None = None) -> str:
-    """Return an error text without the host's name, names of users, and their home folders.
-
-    `host` is the host's name; by default this machine's.
-    """
+def without_private(text: str) -> str:
+    """Return an error text without this host's name, names of users, and their home folders."""
     text = _LABELLED.sub(lambda found: f"{found[1]}{found[2]}...", text)
     home = str(Path.home())
     if home.count("/") > 1 or home == "/root":
         text = re.sub(rf"(?<![\w.]){re.escape(home)}(?![\w.-])", "~", text)
     text = _HOME.sub("~", text)
-    host = platform.node() if host is None else host
+    host = platform.node()
     for name in dict.fromkeys((host, host.partition(".")[0])):  # the longer one first
         if len(name) >= _LEAST_NAME and name != "localhost":
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", "...", text)

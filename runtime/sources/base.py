@@ -12,8 +12,7 @@ from ..core.lifecycle import Closing
 from ..core.spec import ModelSpec
 from .spec import SourceSpec
 
-RATE_TOLERANCE = 0.02
-"""Cameras call 29.97 frames per second 30."""
+RATE_TOLERANCE = 0.02  # cameras call 29.97 frames per second 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,7 @@ class CaptureRequest:
             )
 
 
-AS_IT_COMES = CaptureRequest()
-"""Asks for nothing."""
+AS_IT_COMES = CaptureRequest()  # asks for nothing
 
 
 class FrameSource(Closing):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-LINKS = Path("/dev/v4l")
-"""Where udev keeps its links, in `by-id` and `by-path`."""
+LINKS = Path("/dev/v4l")  # where udev keeps its links, in `by-id` and `by-path`
 
 
 @dataclass(frozen=True, slots=True)

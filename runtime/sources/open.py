@@ -64,10 +64,8 @@ _SOURCES: dict[SourceKind, Callable[[SourceSpec, CaptureRequest], FrameSource]] 
 def open_source(source: SourceSpec | str, request: CaptureRequest = AS_IT_COMES) -> FrameSource:
     """Open a source, at the pace that its spec names; a text is parsed first.
 
-    Raises:
-        ConfigError: A setting in the text is not allowed, or images were to have a mode.
-        SourceError: There is no such thing, it cannot be opened, or does not deliver as asked.
-        MissingDependencyError: OpenCV lacks GStreamer, which `csi://` and `gst:` need.
+    ConfigError for a setting that is not allowed, SourceError where it cannot be opened or does
+    not deliver as asked, MissingDependencyError for an OpenCV without the GStreamer that is needed.
     """
     if isinstance(source, str):
         source = SourceSpec.parse(source, fps=request.mode.fps)

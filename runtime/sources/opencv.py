@@ -31,11 +31,9 @@ from .base import AS_IT_COMES, CaptureRequest, FrameSource
 from .device_names import LINKS, cameras, stable_path
 from .spec import SourceSpec
 
-_WAITED_NS = 1_000_000
-"""A grab that returns sooner found a frame that lay there already."""
 OLDEST_STAMP_NS = 5_000_000_000
-_BUFFERS = 2
-"""One that is read and one that is filled; with one alone every other frame would be missed."""
+_WAITED_NS = 1_000_000  # a grab that returns sooner found a frame that lay there already
+_BUFFERS = 2  # one is read and one is filled; with one alone every other frame would be missed
 _SHORT_SIDE = 256
 """CSI frames are divided by the largest whole number that leaves their short side this long."""
 _NEWEST = "appsink drop=true max-buffers=1 sync=false"
@@ -61,14 +59,13 @@ class OpenCVSource(FrameSource):
         """Open and read the mode back, or raise CameraError."""
         self.close()
         silence_opencv()
-        capture = self._open()
+        self._capture = capture = self._open()
         self.mode = mode_of(capture)
         try:
             self._request.check(self.name, self.mode, advice=self._advice)
         except CameraError:
-            capture.release()
+            self.close()
             raise
-        self._capture = capture
         self.fps = self.mode.fps
         self._has_stamps, self._stamp_ns = capture.getBackendName() == "V4L2", 0
         self._last_ns = time.monotonic_ns()

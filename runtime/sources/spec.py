@@ -20,8 +20,7 @@ SYNTHETIC = "synthetic"
 URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "udp")
 SCHEMES = (*(f"{scheme}://" for scheme in URL_SCHEMES), "csi://", "gst:", SYNTHETIC)
 
-Ranges = tuple[tuple[int, int], ...]
-"""First and last frame numbers, both included, in ascending order."""
+Ranges = tuple[tuple[int, int], ...]  # first and last frame numbers, both included, ascending
 
 MAX = "max"
 SYNTHETIC_SIZE = 512
@@ -231,8 +230,8 @@ def _ranges(text: str) -> Ranges:
     return tuple(sorted(found))
 
 
+# Reads a value, or raises ValueError; and the words for what it takes.
 _Reader = tuple[Callable[[str], Any], str]
-"""Reads a value, or raises ValueError; and the words for what it takes."""
 
 
 def _whole(allowed: range) -> _Reader:

@@ -15,8 +15,7 @@ from ...pixels.camera_formats import jpeg_scan
 _SLICE, _IDR_SLICE, _SPS = 1, 5, 7
 # Profiles whose sequence parameters hold chroma, depth and scaling (H.264, section 7.3.2.1.1).
 _HIGH_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
-_HEADER_BYTES = 64
-"""Of a slice, enough for its frame number."""
+_HEADER_BYTES = 64  # of a slice, enough for its frame number
 
 
 class Arrival(NamedTuple):
@@ -209,12 +208,12 @@ class _Bits:
 
     def skip_scaling(self, size: int) -> None:
         """Skip a scaling list (H.264, section 7.3.2.1.1.1)."""
-        last = following = 8
+        scale = 8
         for _ in range(size):
-            if following:
-                code = self.golomb()
-                following = (last + ((code + 1) // 2 if code % 2 else -(code // 2))) % 256
-            last = following or last
+            code = self.golomb()
+            scale = (scale + ((code + 1) // 2 if code % 2 else -(code // 2))) % 256
+            if scale == 0:
+                return  # the rest is as the one before
 
 
 def _units(packet: bytes, length_size: int) -> Iterator[bytes]:

@@ -28,8 +28,8 @@ from ..spec import SourceSpec
 from .packets import Arrival, BitstreamValidator, PacketLog
 from .stream_clock import StreamClock
 
+# What PyAV raises while it opens, reads and decodes.
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
-"""What PyAV raises while it opens, reads and decodes."""
 _SILENCE = (av.error.ExitError, TimeoutError)
 # FFmpeg renders these as video, and takes any .txt file for one.
 _TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
