@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from ..runtime.bundle.load import load_bundle
-from ..runtime.core.atomic_files import check_replaceable_file, check_writable, set_aside
+from ..runtime.core.atomic_files import set_aside
 from ..runtime.core.command import Command, CommandGroup, stderr_console
 from ..runtime.core.errors import (
     ConfigError,
@@ -19,6 +20,7 @@ from ..runtime.core.errors import (
 )
 from ..runtime.doctor.screen import examine_machine, print_screen
 from ..runtime.engines.gpu_info import NoGpu, find_gpu
+from .options import check_least, check_output
 
 _MOST_SECONDS = 60
 
@@ -60,6 +62,9 @@ class GpuOptions:
     frames: int = 1000
     """Images through each engine, one at a time."""
 
+    def __post_init__(self) -> None:
+        check_least(self, frames=1)
+
 
 def _screen(options: ScreenOptions, *_: object) -> int:
     with stderr_console().status("looking at this machine"):
@@ -91,12 +96,7 @@ def _stdout_console() -> Console:
 
 
 def _gpu(options: GpuOptions, *_: object) -> int:
-    if options.output.suffix != ".json":
-        raise ConfigError(f"--output {options.output}: name a file that ends in .json")
-    if options.frames < 1:
-        raise ConfigError(f"--frames {options.frames}: take 1 or more")
-    check_replaceable_file(options.output)
-    check_writable(options.output)
+    check_output(options.output, ".json")
     gpu = find_gpu()
     if isinstance(gpu, NoGpu):
         raise MeasurementError(
@@ -110,8 +110,8 @@ def _gpu(options: GpuOptions, *_: object) -> int:
         )
     bundle = load_bundle(options.model)
     with needed_for("examining a GPU", extra="bench"):
-        from .gpu.result import print_gpu_result  # noqa: PLC0415
-        from .gpu.run import Examination  # noqa: PLC0415  # with psutil: --help must not need it
+        from .examine_gpu import Examination  # noqa: PLC0415  # with psutil: --help must not need it
+        from .report.verdict import print_gpu_cases  # noqa: PLC0415
     console = stderr_console()
     if (kept := set_aside(options.output)) is not None:
         console.print(f"the earlier {options.output} is kept as {kept}")
@@ -123,12 +123,13 @@ def _gpu(options: GpuOptions, *_: object) -> int:
         output=options.output,
         console=console,
     ).run()
-    print_gpu_result(console, result)
+    print_gpu_cases(console, result)
+    counts = Counter(case.status for case in result.cases)
     console.print(
-        f"result in {options.output}: {len(result.measured)} of {len(result.rows)} rows "
-        "measured; share that file as it is"
+        f"result in {options.output}: {counts['measured']} of {len(result.cases)} cases measured; "
+        "share that file as it is"
     )
-    return 0 if result.passed else 1
+    return 0 if counts["measured"] and not counts["drifted"] else 1
 
 
 main = CommandGroup(

@@ -10,12 +10,12 @@ from typing import get_args
 
 from ..runtime.bundle.graph_key import Part
 from ..training.hardware import cpu_has_bf16
+from .cases.gpu import engine_cases
 from .cases.model import graph_cases, training_cases
 from .cases.path import path_cases, thread_cases
 from .cases.stream import StreamPlan, import_cases, start_up_cases, stream_cases
 from .compare import LEAST_TURNS
-from .gpu.run import engine_cases
-from .measure.case import DRIFT_LIMIT, SPREAD_LIMIT, Case, busy_warning
+from .measure.case import Case, busy_warning
 from .measure.environment import environment_now, load_now, usable_cores
 from .measure.result import MachineRates, Result, Settings
 from .measure.roofline import cost_of, measure_machine, rates_of, roofline_of
@@ -78,8 +78,6 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
             seed=options.seed,
             schedule=schedule,
             training_schedule=steps,
-            spread_limit=SPREAD_LIMIT,
-            drift_limit=DRIFT_LIMIT,
         ),
         environment=environment_now(threads=threads, load_start=load_start),
         **rates,

@@ -1,1 +1,1 @@
-"""The cases of motorvae-bench: of the model, of a frame to its latent, of whole processes."""
+"""The cases of motorvae-bench: the model, a frame to its latent, whole processes, a GPU."""

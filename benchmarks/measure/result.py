@@ -6,13 +6,14 @@ import collections
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.documents import document_from_json
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.spec import ModelSpec, StrictModel
-from .case import Case, Samples
+from ...runtime.engines.tensorrt.engine_manifest import EngineManifest
+from .case import DRIFT_LIMIT, SPREAD_LIMIT, Case, Samples
 from .environment import Environment
 from .rounds import RoundPlan
 
@@ -46,18 +47,35 @@ class MachineRates(TypedDict):
 class Settings(StrictModel):
     """How the benchmark was run."""
 
-    quick: bool  # Too few samples to be quoted; only shows that everything works
-    untrained: bool  # The weights are random
+    quick: bool = False  # Too few samples to be quoted; only shows that everything works
+    untrained: bool = False  # The weights are random
     weights_sha256: str  # Identity of the weights
-    seed: int  # Seed of the inputs, and of the weights where they are untrained
+    seed: int = 0  # Seed of the inputs, and of the weights where they are untrained
     schedule: RoundPlan  # Calls of each latency case
-    training_schedule: RoundPlan | None  # Calls of each training case, where it was asked for
-    spread_limit: float  # Of a stable series; see `case.SPREAD_LIMIT`
-    drift_limit: float  # Of a stable series; see `case.DRIFT_LIMIT`
+    # Calls of each training case, where it was asked for
+    training_schedule: RoundPlan | None = None
+    spread_limit: float = SPREAD_LIMIT  # Of a stable series; see `case.SPREAD_LIMIT`
+    drift_limit: float = DRIFT_LIMIT  # Of a stable series; see `case.DRIFT_LIMIT`
+
+
+class GpuFacts(StrictModel):
+    """The GPU as `runtime.engines.gpu_info.Gpu` describes it, and what was built for it."""
+
+    name: str
+    compute_capability: str
+    cuda: str
+    driver: str | None
+    memory_bytes: int
+    integrated: bool
+    machine: str | None  # The computer's product name, where the system shows one
+    # What nvidia-smi reports of each GPU before the first case; empty without it
+    power_start: tuple[dict[str, str], ...]
+    power_end: tuple[dict[str, str], ...]  # The same right after the last case
+    engines: tuple[EngineManifest, ...]  # Manifests of the engines that were built for this
 
 
 class Result(StrictModel):
-    """Everything that a benchmark's JSON holds."""
+    """Everything that a JSON of motorvae-bench run or motorvae-doctor gpu holds."""
 
     schema_version: Literal[3] = 3
     created: str  # When, in UTC
@@ -65,16 +83,18 @@ class Result(StrictModel):
     model: ModelSpec  # Sizes of the model
     settings: Settings  # How it was run
     environment: Environment  # On what
-    # Matrix products (2 n^3 operations each) in each precision that the machine can do
-    matrix: dict[Precision, Rate]
-    copy_memory: Rate  # Its copy bandwidth, bytes read plus bytes written
-    read_memory: Rate  # Its read bandwidth
+    # Matrix products (2 n^3 operations each) in each precision that the processor can do; rates are
+    # absent where a GPU alone was examined
+    matrix: dict[Precision, Rate] = Field(default_factory=dict)
+    copy_memory: Rate | None = None  # Its copy bandwidth, bytes read plus bytes written
+    read_memory: Rate | None = None  # Its read bandwidth
+    gpu: GpuFacts | None = None  # Of motorvae-doctor gpu
     cases: tuple[Case, ...]  # What was measured
-    warnings: tuple[str, ...]  # What makes the whole doubtful
+    warnings: tuple[str, ...] = ()  # What makes the whole doubtful
 
     @model_validator(mode="after")
     def _check_cases(self) -> Result:
-        if "fp32" not in self.matrix:
+        if self.gpu is None and "fp32" not in self.matrix:
             raise ValueError("matrix has no fp32 rate")
         counts = collections.Counter(case.key for case in self.cases)
         if twice := [key for key, count in counts.items() if count > 1]:
@@ -87,11 +107,6 @@ class Result(StrictModel):
 
 
 def load_result(path: Path) -> Result:
-    """Read a result.
-
-    Raises:
-        MeasurementError: It is missing, not JSON, of another schema version, or inconsistent.
-    """
-    return document_from_json(
-        path, Result, error=MeasurementError, again="run motorvae-bench again"
-    )
+    """Read a result; a MeasurementError says why it cannot be used."""
+    again = "run motorvae-bench again"
+    return document_from_json(path, Result, error=MeasurementError, again=again)

@@ -142,7 +142,7 @@ def roofline_figure(result: Result) -> Figure | None:
         for case in result.cases
         if case.roofline and case.whole
     ]
-    if not points:
+    if not points or result.read_memory is None:
         return None
     figure, axes = _figure("Roofline: the rate reached, under what the machine can do at best")
     axes.set(xscale="log", yscale="log", ylabel="billion operations a second at p50, log scale")

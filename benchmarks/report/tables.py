@@ -103,6 +103,8 @@ def rates_line(result: Result) -> str:
         f"{precision} matrix product {_rate(rate)} {operations_of(precision)}"
         for precision, rate in result.matrix.items()
     )
+    if result.copy_memory is None or result.read_memory is None:
+        return "no rates of this processor were measured"
     copy, read = _rate(result.copy_memory), _rate(result.read_memory)
     return f"{products}; copy {copy} GB/s read plus written; read {read} GB/s"
 
@@ -117,9 +119,10 @@ def doubts_of(result: Result) -> Iterator[str]:
     yield from result.warnings
     rates = {f"{name} matrix rate": rate for name, rate in result.matrix.items()}
     memory = {"copy bandwidth": result.copy_memory, "read bandwidth": result.read_memory}
-    doubtful: dict[str, Rate | Case] = {**rates, **memory, **{c.key: c for c in result.cases}}
+    cases = {case.key: case for case in result.cases}
+    doubtful: dict[str, Rate | Case | None] = {**rates, **memory, **cases}
     for name, found in doubtful.items():
-        if found.warnings:
+        if found and found.warnings:
             yield f"{name}: {'; '.join(found.warnings)}"
 
 

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from ...export.tables import engine_table
 from ..measure.case import (
     COMPILED,
     DECODE_ALONE,
@@ -28,7 +29,7 @@ from ..measure.case import (
     Case,
 )
 from ..measure.result import Result
-from .tables import caption_of, digits_of, machine_line, rates_line
+from .tables import caption_of, digits_of, group_table, machine_line, rates_line
 
 RIVALS = (EAGER, COMPILED, ONNX, OPENVINO, PLAIN)
 """ONNX Runtime and OpenVINO as installed; both run our graphs, too."""
@@ -111,6 +112,41 @@ def print_verdict(console: Console, result: Result) -> None:
         lines.append(f"past the limit of the drift gate: {len(drifted)}, such as {drifted[0]}")
     for line in (*lines, *result.warnings):
         console.print(line, soft_wrap=False)
+
+
+def print_gpu_cases(console: Console, result: Result) -> None:
+    """Print the GPU, the engines, one line for each stage that was measured, and what was not."""
+    if (gpu := result.gpu) is None:
+        return
+    console.print(
+        f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver or '?'}, "
+        f"CUDA {gpu.cuda}, {gpu.memory_bytes / 1e9:.1f} GB"
+    )
+    for package in dict.fromkeys(engine.package for engine in gpu.engines):
+        console.print(engine_table([one for one in gpu.engines if one.package == package]))
+    if found := group_table(result, "gpu"):
+        title = f"{found.title}, one image a run, all past the gate"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        # Without the first column, which says of every case that it is of one image.
+        for heading in (*found.texts[1:], *found.figures):
+            justify: JustifyMethod = "right" if heading in found.figures else "left"
+            table.add_column(heading, justify=justify, overflow="fold")
+        for row in found.rows:
+            table.add_row(*row[1:])
+        console.print(table)
+    reasons: dict[str, list[str]] = {}
+    for case in result.cases:
+        if case.status == "drifted":
+            console.print(f"{case.how}: {case.not_measured}", style="bold red")
+        elif case.not_measured is not None:
+            reasons.setdefault(case.not_measured, []).append(case.how)
+        else:
+            if case.equals_graph_off is False:
+                console.print(f"{case.how}: latents are not bit for bit those without the graph")
+            for remark in (*case.notes, *case.warnings):
+                console.print(f"{case.how}: {remark}")
+    for reason, titles in reasons.items():
+        console.print(f"unproven: {'; '.join(titles)}: {reason}")
 
 
 def leaders_of(result: Result) -> tuple[Leader, ...]:

@@ -15,15 +15,19 @@ import pytest
 from rich.console import Console
 
 import motorvae.benchmarks.doctor
-import motorvae.benchmarks.gpu.run
-from motorvae.benchmarks.doctor import main
-from motorvae.benchmarks.gpu.result import (
-    GpuResult,
-    load_gpu_result,
-    print_gpu_result,
+import motorvae.benchmarks.examine_gpu
+from motorvae.benchmarks.cases.gpu import (
+    NOT_REACHED,
+    WARMUP,
+    OneByOne,
+    measure,
+    planned_cases,
 )
-from motorvae.benchmarks.gpu.rows import NOT_REACHED, WARMUP, OneByOne, measure, planned_rows
+from motorvae.benchmarks.cli import main as bench
+from motorvae.benchmarks.doctor import main
 from motorvae.benchmarks.measure.case import Case, CudaGraph, GpuMode, samples_of
+from motorvae.benchmarks.measure.result import GpuFacts, Result, load_result
+from motorvae.benchmarks.report.verdict import print_gpu_cases
 from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
@@ -74,13 +78,22 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     return ORIN
 
 
+def facts_of(result: Result) -> GpuFacts:
+    assert result.gpu is not None
+    return result.gpu
+
+
+def measured_in(result: Result) -> list[Case]:
+    return [case for case in result.cases if case.status == "measured"]
+
+
 @pytest.fixture
-def result(small_bundle: Path, with_gpu: Gpu, tmp_path: Path) -> GpuResult:
+def result(small_bundle: Path, with_gpu: Gpu, tmp_path: Path) -> Result:
     """The result of a machine where no row ran."""
     output = tmp_path / "nothing.json"
     assert main(["gpu", "--model", str(small_bundle), "--output", str(output)]) == 1
-    found = load_gpu_result(output)
-    assert found.gpu.model_dump() == dataclasses.asdict(with_gpu)
+    found = load_result(output)
+    assert facts_of(found).model_dump().items() >= dataclasses.asdict(with_gpu).items()
     return found
 
 
@@ -145,14 +158,12 @@ def test_the_help_names_all_that_can_be_examined(capsys: pytest.CaptureFixture[s
     assert "Without a name it is screen" in said
 
 
-def test_every_row_that_did_not_run_has_its_reason(result: GpuResult) -> None:
-    assert len(result.rows) == 22
-    assert result.measured == ()
-    assert result.engines == ()
-    assert not result.passed
-    assert {row.status for row in result.rows} == {"unproven"}
+def test_every_row_that_did_not_run_has_its_reason(result: Result) -> None:
+    assert len(result.cases) == 22
+    assert facts_of(result).engines == ()
+    assert {row.status for row in result.cases} == {"unproven"}
     said = {
-        row.how.removesuffix(", CUDA graph: off"): row.not_measured or "" for row in result.rows
+        row.how.removesuffix(", CUDA graph: off"): row.not_measured or "" for row in result.cases
     }
     assert said["ONNX Runtime CUDA, fp16, encoder"].startswith("provider 'cuda' is not in")
     assert "has no encoder" in said["ONNX Runtime CUDA, int8, encoder luma"]
@@ -163,11 +174,8 @@ def test_every_row_that_did_not_run_has_its_reason(result: GpuResult) -> None:
     )
     in_torch = said["torch CUDA, fp16, encoder, CUDA graph: kernels"]
     assert in_torch.startswith("no --checkpoint was given")
-    assert (result.gpu.name, result.frames, result.warmup) == (
-        "A GPU of a test",
-        1000,
-        WARMUP,
-    )
+    schedule = result.settings.schedule
+    assert (facts_of(result).name, schedule.samples, schedule.warmup) == (ORIN.name, 1000, WARMUP)
 
 
 @pytest.mark.usefixtures("with_gpu")
@@ -181,7 +189,7 @@ def test_an_earlier_result_is_kept_and_the_bundle_stays_as_it_was(
     assert code == 1
     assert f"the earlier {output} is kept as {tmp_path / 'doctor-gpu.1.json'}" in said
     assert (tmp_path / "doctor-gpu.1.json").read_text(encoding="utf-8") == "earlier"
-    assert load_gpu_result(output).frames == 3
+    assert load_result(output).settings.schedule.samples == 3
     assert {path: path.stat().st_mtime_ns for path in small_bundle.rglob("*")} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "doctor-gpu.1.json",
@@ -200,14 +208,16 @@ def test_one_measured_row_is_enough(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_engine", on_the_processor)
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", on_the_processor)
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 30)
     assert code == 0
-    found = load_gpu_result(output)
-    for row in found.measured:
+    found = load_result(output)
+    for row in measured_in(found):
         assert {stage: len(series.samples) for stage, series in row.stages.items()} == {"wall": 30}
-    gated = {(row.precision, row.variant): [r.output for r in row.gate] for row in found.measured}
+    gated = {
+        (row.precision, row.variant): [r.output for r in row.gate] for row in measured_in(found)
+    }
     both = ["mu", "log_var"]
     # The small model's float32 luma form is left out by the export, as it is no faster.
     assert gated == {
@@ -217,7 +227,7 @@ def test_one_measured_row_is_enough(
         ("fp16", "encoder luma"): [*both, "reconstruction"],
         ("fp16", "encoder mu"): ["mu"],
     }
-    assert f"result in {output}: 5 of 22 rows measured; share that file as it is" in said
+    assert f"result in {output}: 5 of 22 cases measured; share that file as it is" in said
 
 
 @pytest.mark.usefixtures("with_gpu")
@@ -244,11 +254,11 @@ def test_a_leaner_form_that_is_wrong_drifts_though_the_full_one_is_right(
             monkeypatch.setattr(backend, "run", off)
         return backend
 
-    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_engine", one_form_is_off)
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", one_form_is_off)
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 24)
     assert code == 1
-    rows = load_gpu_result(output).rows
+    rows = load_result(output).cases
     (found,) = (row for row in rows if row.status == "drifted")
     assert found.how == f"ONNX Runtime CUDA, {drifted}, CUDA graph: off"
     assert f"{found.how}: drifted: " in said
@@ -268,7 +278,7 @@ def test_an_error_of_cuda_puts_no_host_user_or_home_into_the_result(
             "GPU=0 ; hostname=box7 ; file=/onnxruntime_src/cudnn.cc ; line=66"
         )
 
-    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_engine", refuses)
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", refuses)
     output = tmp_path / "doctor-gpu.json"
     code, said = doctor("gpu", "--model", small_bundle, "--output", output, "--frames", 3)
     assert code == 1
@@ -287,11 +297,11 @@ def test_what_nobody_foresaw_in_one_row_leaves_the_others_and_is_raised(
             raise AttributeError("no such verb")
         return on_the_processor(bundle, key, request)
 
-    monkeypatch.setattr(motorvae.benchmarks.gpu.run, "open_engine", first_breaks)
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", first_breaks)
     output = tmp_path / "doctor-gpu.json"
     with pytest.raises(AttributeError, match="no such verb"):
         main(["gpu", "--model", str(small_bundle), "--output", str(output), "--frames", "2"])
-    first, *others = load_gpu_result(output).rows
+    first, *others = load_result(output).cases
     assert (first.status, first.not_measured) == ("unproven", "AttributeError: no such verb")
     assert sum(row.status == "measured" for row in others) == 4
     assert NOT_REACHED not in {row.not_measured for row in others}
@@ -315,9 +325,9 @@ def test_frames_go_around_the_images_and_each_is_gated_and_timed(
     bundle, reference = opened
     clock = Ticking(("device", "h2d"))
     with open_engine(bundle, GraphKey("encoder")) as backend:
-        row, mu = measure(planned_rows()[0][0], backend, reference, frames=50, repeat=clock)
-        again, _ = measure(planned_rows()[0][0], backend, reference, frames=50, graph_off=mu)
-        other, _ = measure(planned_rows()[0][0], backend, reference, frames=50, graph_off=mu + 1)
+        row, mu = measure(planned_cases()[0][0], backend, reference, frames=50, repeat=clock)
+        again, _ = measure(planned_cases()[0][0], backend, reference, frames=50, graph_off=mu)
+        other, _ = measure(planned_cases()[0][0], backend, reference, frames=50, graph_off=mu + 1)
     assert (row.status, row.not_measured, row.name) == ("measured", None, backend.name)
     assert row.stages["device"].shown == tuple(WARMUP + 1.0 + n for n in range(50))
     assert row.stages["device"].p50 == WARMUP + 25.5
@@ -347,7 +357,7 @@ def test_an_engine_that_drifts_later_than_the_first_round_is_caught(
             return {**found, "mu": found["mu"] + (self.runs > WARMUP + 30)}
 
     with open_engine(bundle, GraphKey("encoder")) as backend:
-        row, _ = measure(planned_rows()[0][0], Drifting(backend), reference, frames=100)
+        row, _ = measure(planned_cases()[0][0], Drifting(backend), reference, frames=100)
     assert row.status == "drifted"
     assert row.stages == {}
     assert "drifted: encoder fp32 mu: max error / spread over data" in (row.not_measured or "")
@@ -358,7 +368,7 @@ def test_a_graph_that_was_not_recorded_is_no_graph_row(opened: tuple[Bundle, Ref
     bundle, reference = opened
     recorded = GpuMode(cuda_graph="copies and kernels")
     row = dataclasses.replace(
-        planned_rows()[0][0], case=planned_rows()[0][0].case.model_copy(update={"mode": recorded})
+        planned_cases()[0][0], case=planned_cases()[0][0].case.model_copy(update={"mode": recorded})
     )
     with open_engine(bundle, GraphKey("encoder")) as backend:
         backend.notes = ("runs without a CUDA graph: it said so",)
@@ -384,7 +394,7 @@ def measured(graph: CudaGraph, *, equal: bool | None = None) -> Case:
 
 
 @pytest.fixture
-def partial(result: GpuResult) -> GpuResult:
+def partial(result: Result) -> Result:
     """Two rows measured, one past the gate, the others not run."""
     drifted = Case(
         group="gpu",
@@ -395,39 +405,37 @@ def partial(result: GpuResult) -> GpuResult:
         gate=gate(0.5),
     )
     graphs = (measured("off"), measured("copies and kernels", equal=False))
-    return result.model_copy(update={"rows": (*graphs, drifted, *result.rows[13:])})
+    return result.model_copy(update={"cases": (*graphs, drifted, *result.cases[13:])})
 
 
-def test_a_result_comes_back_as_it_was_written(partial: GpuResult, tmp_path: Path) -> None:
+def test_a_result_comes_back_as_it_was_written(partial: Result, tmp_path: Path) -> None:
     path = tmp_path / "gpu.json"
     save_document(path, partial)
-    assert load_gpu_result(path) == partial
-    assert not partial.passed
-    assert partial.model_copy(update={"rows": partial.rows[:2]}).passed
+    assert load_result(path) == partial
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda c: c.update(extra=1), "extra: Extra inputs are not permitted"),
-        (lambda c: c["rows"][0].update(speed=1), r"rows\.0\.speed: Extra inputs are not"),
+        (lambda c: c["cases"][0].update(speed=1), r"cases\.0\.speed: Extra inputs are not"),
         (lambda c: c["gpu"].update(price=1), r"gpu\.price: Extra inputs are not permitted"),
-        (lambda c: c.update(schema_version=1), "has schema_version=1, and this motorVAE reads 2"),
+        (lambda c: c.update(schema_version=1), "has schema_version=1, and this motorVAE reads 3"),
         (
-            lambda c: c["rows"][0]["stages"]["wall"].update(p50=0.1),
+            lambda c: c["cases"][0]["stages"]["wall"].update(p50=0.1),
             r"stages\.wall=.* are not those of the samples",
         ),
         (
-            lambda c: c["rows"][0]["stages"]["wall"]["samples"].append(-1),
+            lambda c: c["cases"][0]["stages"]["wall"]["samples"].append(-1),
             "a sample of -1 ns: each must be above 0",
         ),
-        (lambda c: c["rows"][0].update(gate=[]), "measured only past the drift gate"),
-        (lambda c: c["rows"][0].update(stages={}), "either samples or the reason"),
-        (lambda c: c["rows"][3].update(not_measured=None), "either samples or the reason"),
+        (lambda c: c["cases"][0].update(gate=[]), "measured only past the drift gate"),
+        (lambda c: c["cases"][0].update(stages={}), "either samples or the reason"),
+        (lambda c: c["cases"][3].update(not_measured=None), "either samples or the reason"),
     ],
 )
 def test_a_result_that_says_more_than_it_shows_is_refused(
-    edit: Callable[[dict[str, Any]], object], message: str, partial: GpuResult, tmp_path: Path
+    edit: Callable[[dict[str, Any]], object], message: str, partial: Result, tmp_path: Path
 ) -> None:
     path = tmp_path / "gpu.json"
     save_document(path, partial)
@@ -435,13 +443,13 @@ def test_a_result_that_says_more_than_it_shows_is_refused(
     edit(content)
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(MeasurementError, match=message):
-        load_gpu_result(path)
+        load_result(path)
 
 
 def test_the_table_shows_what_was_measured_and_names_the_rest(
-    partial: GpuResult, capsys: pytest.CaptureFixture[str]
+    partial: Result, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_gpu_result(Console(width=100), partial)
+    print_gpu_cases(Console(width=100), partial)
     said = capsys.readouterr().out
     lines = said.splitlines()
     assert lines[0] == "A GPU of a test, compute capability 8.7, driver 580.10, CUDA 13.0, 8.6 GB"
@@ -463,7 +471,7 @@ def test_the_table_shows_what_was_measured_and_names_the_rest(
 def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: Path) -> None:
     import torch
 
-    from motorvae.benchmarks.gpu.torch_encoder import TorchEncoder
+    from motorvae.benchmarks.under_test.torch_cuda import TorchEncoder
 
     if torch.cuda.is_available():
         pytest.skip("this torch has a GPU")
@@ -471,9 +479,25 @@ def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: 
         TorchEncoder(tmp_path, opened[0])
 
 
-def test_a_result_names_no_host(result: GpuResult, tmp_path: Path) -> None:
+def test_a_result_names_no_host(result: Result, tmp_path: Path) -> None:
     import platform
 
     text = result.model_dump_json()
     assert str(tmp_path) not in text
-    assert platform.node() not in (result.machine or "").split()
+    assert platform.node() not in (facts_of(result).machine or "").split()
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_the_result_is_one_that_motorvae_bench_reports_and_compares(
+    small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", on_the_processor)
+    output = tmp_path / "doctor-gpu.json"
+    args = ["--model", str(small_bundle), "--output", str(output), "--frames", "24"]
+    assert main(["gpu", *args]) == 0
+    page = tmp_path / "report.html"
+    assert bench(["report", str(output), "--output", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "GPU: every sample" in text
+    assert "ONNX Runtime CUDA, fp16, encoder, CUDA graph: off" in text
+    assert bench(["compare", str(output), str(output)]) == 0

@@ -338,17 +338,18 @@ def test_the_doctor_leaves_a_result_of_what_ran(
     gpu: Gpu, layer: str, package: TensorRTPackage, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     from motorvae.benchmarks.doctor import main
-    from motorvae.benchmarks.gpu.result import load_gpu_result
+    from motorvae.benchmarks.measure.result import load_result
     from motorvae.runtime.engines.tensorrt.package import title_of
 
     assert layer
     output = tmp_path / "doctor-gpu.json"
     model = str(request.getfixturevalue("small_bundle"))
     code = main(["gpu", "--model", model, "--output", str(output), "--frames", "30"])
-    found = load_gpu_result(output)
+    found = load_result(output)
     # The bundle has no INT8 graphs.
-    engines = [row for row in found.rows if row.engine == title_of(package.name)]
+    engines = [row for row in found.cases if row.engine == title_of(package.name)]
     rows = [row for row in engines if row.precision != "int8"]
     assert [(row.how, row.not_measured) for row in rows if row.status != "measured"] == []
     assert [row.equals_graph_off for row in rows] == [None, True, None, True]
+    assert found.gpu is not None
     assert (code, found.gpu.name) == (0, gpu.name)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from motorvae.benchmarks.gpu.rows import OneByOne, measure, planned_rows
+from motorvae.benchmarks.cases.gpu import OneByOne, measure, planned_cases
 from motorvae.export.verify.limits import LIMITS
 from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.export.verify.reports import decoder_report, encoder_reports
@@ -179,13 +179,13 @@ def test_the_doctor_measures_onnx_runtime_and_torch(
 ) -> None:
     skip_without_gpu()
     from motorvae.benchmarks.doctor import main
-    from motorvae.benchmarks.gpu.result import load_gpu_result
+    from motorvae.benchmarks.measure.result import load_result
 
     run, bundle = trained
     output = tmp_path / "doctor-gpu.json"
     args = ["--model", str(bundle.folder), "--checkpoint", str(run), "--output", str(output)]
     main(["gpu", *args, "--frames", "30"])
-    rows = load_gpu_result(output).rows
+    rows = load_result(output).cases
     drifted = [(row.how, row.not_measured) for row in rows if row.status == "drifted"]
     assert drifted == []
     ran = [row for row in rows if row.status == "measured"]
@@ -275,7 +275,7 @@ def torch_on_the_gpu(run: Path, bundle: Bundle) -> tuple[Backend, Any]:
 
     if not torch.cuda.is_available():
         pytest.skip(f"torch {torch.__version__} finds no GPU")
-    from motorvae.benchmarks.gpu.torch_encoder import TorchEncoder
+    from motorvae.benchmarks.under_test.torch_cuda import TorchEncoder
 
     backend = TorchEncoder(run, bundle)
     return backend, backend.repeat_timed
@@ -295,7 +295,7 @@ def test_torchs_row_is_past_the_gate_and_another_models_is_not(
     run, bundle = trained
     backend, repeat = open_torch(run, bundle)
     reference = reference_from_bundle(bundle)
-    (row,) = planned_rows()[-1]
+    (row,) = planned_cases()[-1]
     with backend:
         found, mu = measure(row, backend, reference, frames=30, repeat=repeat)
         others = replace(reference, mu=reference.mu + 1)

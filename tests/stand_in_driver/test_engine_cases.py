@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("psutil", reason="the benchmarks need psutil: make test-driver installs it")
 
-from motorvae.benchmarks.gpu.run import engine_cases
+from motorvae.benchmarks.cases.gpu import engine_cases
 from motorvae.runtime.bundle.load import Bundle
 
 from .test_engine_gate import reference

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.gpu.rows import measure, planned_engines
-from motorvae.benchmarks.gpu.run import engine_cases
+from motorvae.benchmarks.cases.gpu import engine_cases, measure, planned_engines
 from motorvae.benchmarks.measure.environment import clocks, environment_now, load_now, power_state
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 from motorvae.runtime.bundle.graph_key import GraphKey

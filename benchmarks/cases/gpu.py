@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +14,25 @@ from ...export.verify.metrics import IMAGE_METRIC, LATENT_METRIC
 from ...export.verify.reference import Reference
 from ...export.verify.reports import encoder_input
 from ...export.verify.verifier import Verifier
-from ...runtime.bundle.graph_key import GraphKey, Precision, Variant
+from ...runtime.bundle.graph_key import PARTS, GraphKey, Precision, Variant
+from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import GraphReport
-from ...runtime.core.errors import BackendError
+from ...runtime.core.errors import BackendError, MissingDependencyError
 from ...runtime.core.frame import NS_PER_MS
+from ...runtime.core.redaction import without_private
 from ...runtime.engines.base import Arrays, Backend, Batch
+from ...runtime.engines.gpu_info import NoGpu, find_gpu
+from ...runtime.engines.open import EngineRequest, open_engine
+from ...runtime.engines.tensorrt.engine import TensorRTBackend
+from ...runtime.engines.tensorrt.find import leanest_engine, precisions_with_engine
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, title_of
 from ..measure.case import Case, CudaGraph, GpuMode
 from ..measure.environment import clocks
 
 WARMUP = 50
-"""Untimed runs of each row: kernels are loaded, a graph is recorded, and the clocks go up."""
+"""Untimed runs of each case: kernels are loaded, a graph is recorded, and the clocks go up."""
 
-ONNX, TORCH = "ONNX Runtime CUDA", "torch CUDA"
+ONNX_CUDA, TORCH_CUDA = "ONNX Runtime CUDA", "torch CUDA"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 ONNX_VARIANTS: tuple[Variant, ...] = ("full", "luma", "mu")
 """The contract's graph, and the leaner ones that streams take: with both outputs, with `mu`."""
@@ -75,20 +82,19 @@ class OneByOne:
         for index in range(len(batch)):
             begin_ns = time.monotonic_ns()
             parts.append(self._backend.run(batch[index : index + 1]))
-            self._keep("wall", time.monotonic_ns() - begin_ns)
+            took_ns = {"wall": time.monotonic_ns() - begin_ns}
             for stage, milliseconds in self._repeat().items() if self._repeat else ():
-                self._keep(stage, round(milliseconds * NS_PER_MS))
+                took_ns[stage] = round(milliseconds * NS_PER_MS)
+            for stage, duration_ns in took_ns.items():
+                self.samples_ns.setdefault(stage, []).append(max(1, duration_ns))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _keep(self, stage: str, duration_ns: int) -> None:
-        self.samples_ns.setdefault(stage, []).append(max(1, duration_ns))
 
-
-def planned_rows() -> list[list[PlannedCase]]:
+def planned_cases() -> list[list[PlannedCase]]:
     """Return every encoder that motorvae-doctor gpu can measure, in groups that share a build."""
     own = GpuMode(spin="engine's own", transfers="engine's own")
     in_onnx = [
-        [_planned(ONNX, GraphKey("encoder", precision, variant), own)]
+        [_planned(ONNX_CUDA, GraphKey("encoder", precision, variant), own)]
         for precision in PRECISIONS
         for variant in ONNX_VARIANTS
     ]
@@ -97,7 +103,7 @@ def planned_rows() -> list[list[PlannedCase]]:
         for package in TENSORRT_PACKAGES
         for precision in PRECISIONS
     ]
-    in_torch = _planned(TORCH, GraphKey("encoder", "fp16"), GpuMode(cuda_graph="kernels"))
+    in_torch = _planned(TORCH_CUDA, GraphKey("encoder", "fp16"), GpuMode(cuda_graph="kernels"))
     return [*in_onnx, *engines, [in_torch]]
 
 
@@ -120,6 +126,56 @@ def _planned(engine: str, key: GraphKey, mode: GpuMode) -> PlannedCase:
     return PlannedCase(case, key)
 
 
+def engine_cases(bundle: Bundle, reference: Reference, *, frames: int) -> list[Case]:
+    """Time every engine that a bundle holds as it is; without a GPU, say so."""
+    gpu = find_gpu()
+    cases: list[Case] = []
+    for package in TENSORRT_PACKAGES:
+        keys = [
+            GraphKey(part, precision, target="tensorrt")
+            for part in PARTS
+            for precision in precisions_with_engine(bundle, part, package)
+        ]
+        if isinstance(gpu, NoGpu) or not keys:
+            reason = gpu.reason if isinstance(gpu, NoGpu) else "no engine in the bundle"
+            cases.append(Case(group="gpu", engine=title_of(package), not_measured=reason))
+            continue
+        for key in keys:
+            planned = planned_engines(package, key)
+            found: list[Case] = []
+            try:
+                for case in timed_engine(planned, bundle, package, reference, frames):
+                    found.append(case)  # noqa: PERF402  # the second may not run
+            except (BackendError, MissingDependencyError) as error:
+                found += [one.case.without(error.clause()) for one in planned[len(found) :]]
+            cases += map(public_case, found)
+    return cases
+
+
+def timed_engine(
+    planned: Sequence[PlannedCase],
+    bundle: Bundle,
+    package: TensorRTName,
+    reference: Reference,
+    frames: int,
+) -> Iterator[Case]:
+    """Time an engine that a bundle holds without a CUDA graph and with one."""
+    graph_off: npt.NDArray[np.float32] | None = None
+    for one in planned:
+        request = EngineRequest(backend=package, cuda_graph=one.cuda_graph != "off")
+        opened = open_engine(bundle, leanest_engine(bundle, one.key, package).key, request)
+        with cast("TensorRTBackend", opened) as backend:
+            case, graph_off = measure(
+                one,
+                backend,
+                reference,
+                frames=frames,
+                repeat=backend.repeat_timed,
+                graph_off=graph_off,
+            )
+        yield case
+
+
 def measure(
     planned: PlannedCase,
     backend: Backend,
@@ -129,15 +185,11 @@ def measure(
     repeat: Callable[[], Mapping[str, float]] | None = None,
     graph_off: npt.NDArray[np.float32] | None = None,
 ) -> tuple[Case, npt.NDArray[np.float32]]:
-    """Time one graph image by image, each output compared with the reference.
+    """Time an opened graph image by image, each output compared with the reference.
 
-    Args:
-        planned: The case.
-        backend: The opened graph.
-        reference: The images, run through again and again, and what they should give.
-        frames: How many images.
-        repeat: The backend's `repeat_timed`, where it has one.
-        graph_off: (frames, D) mu of the same engine without a CUDA graph, to compare with.
+    The reference's images are run through again and again. `repeat` is the backend's
+    `repeat_timed`, where it has one; `graph_off` is (frames, D) mu of the same engine without a
+    CUDA graph, to compare with.
 
     Returns:
         The case with its figures, and (frames, D) mu: of a decoder what it was given.
@@ -192,4 +244,12 @@ def gated_case(case: Case, gate: tuple[GraphReport, ...]) -> Case:
     if failures:
         reason = f"drifted: {', '.join(failures)}"
         update |= {"stages": {}, "warnings": (), "not_measured": reason, "equals_graph_off": None}
-    return Case.model_validate(case.model_copy(update=update).model_dump())
+    return Case.model_validate(case.with_facts(**update).model_dump())
+
+
+def public_case(case: Case) -> Case:
+    """Return the same with no host, user or home folder in what an error or engine said."""
+    return case.with_facts(
+        not_measured=case.not_measured and without_private(case.not_measured),
+        notes=tuple(map(without_private, case.notes)),
+    )

@@ -1,0 +1,199 @@
+"""motorvae-doctor gpu: the encoder on every engine of this GPU, measured or with a reason."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from ..export.tensorrt.add_engines import add_engines_to_bundle
+from ..export.tensorrt.build import EngineBuildRequest
+from ..export.verify.reference import reference_from_bundle
+from ..export.verify.verifier import Verifier
+from ..runtime.bundle.graph_key import ENGINES, GraphKey
+from ..runtime.bundle.load import Bundle, load_bundle
+from ..runtime.bundle.manifest import GraphReport
+from ..runtime.core.documents import save_document
+from ..runtime.core.errors import (
+    EngineError,
+    MeasurementError,
+    MotorVAEError,
+    VerificationError,
+    needed_for,
+)
+from ..runtime.engines.base import Backend
+from ..runtime.engines.gpu_info import Gpu
+from ..runtime.engines.open import EngineRequest, open_engine
+from ..runtime.engines.tensorrt.engine_manifest import BatchProfile, EngineManifest
+from ..runtime.engines.tensorrt.package import (
+    TENSORRT_PACKAGES,
+    TensorRTName,
+    import_tensorrt,
+    title_of,
+)
+from .cases.gpu import (
+    NOT_REACHED,
+    ONNX_CUDA,
+    WARMUP,
+    PlannedCase,
+    gated_case,
+    measure,
+    planned_cases,
+    public_case,
+    timed_engine,
+)
+from .measure.case import Case
+from .measure.environment import environment_now, load_now, power_state, product_name
+from .measure.result import GpuFacts, Result, Settings
+from .measure.rounds import RoundPlan
+
+_PACKAGES = ("tensorrt", "tensorrt-rtx", "pycuda", "cuda-bindings")
+_TURNS = 8
+"""Of a case, as in motorvae-bench: two results are compared by whole turns."""
+
+
+@dataclass
+class Examination:
+    """One run of the doctor on one GPU."""
+
+    bundle: Bundle  # The user's, which stays as it is
+    gpu: Gpu
+    frames: int  # Images of each case
+    checkpoint: Path | None  # The training run, for torch's case
+    # Where the result goes; written anew after each case, so that what was measured survives a
+    # crash of a later engine
+    output: Path
+    console: Console  # For progress
+
+    def __post_init__(self) -> None:
+        self._reference = reference_from_bundle(self.bundle)
+        self._cases = {one.case.how: one.case for group in planned_cases() for one in group}
+        self._engines: list[EngineManifest] = []
+        self._created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+        self._load_start, self._power_start = load_now(), power_state()
+
+    def run(self) -> Result:
+        """Measure every case that this machine can run, and write the result."""
+        unforeseen: list[Exception] = []
+        with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
+            copy = Path(folder) / "bundle"
+            shutil.copytree(self.bundle.folder, copy, ignore=shutil.ignore_patterns(ENGINES))
+            opened = load_bundle(copy)
+            for planned in planned_cases():
+                first = planned[0].case
+                self.console.print(f"measuring: {first.engine} {first.precision}")
+                reason = NOT_REACHED
+                try:
+                    for case in self._measured(planned, opened):
+                        self._cases[case.how] = case
+                        self._save()
+                except MotorVAEError as error:
+                    reason = str(error)
+                except Exception as error:  # noqa: BLE001  # raised when the other cases are done
+                    reason = f"{type(error).__name__}: {error}"
+                    unforeseen.append(error)
+                for one in planned:
+                    if self._cases[one.case.how].not_measured == NOT_REACHED:
+                        self._cases[one.case.how] = one.case.without(reason)
+        result = self._save()
+        if unforeseen:
+            raise unforeseen[0]
+        return result
+
+    def _save(self) -> Result:
+        turn = max(1, self.frames // _TURNS)
+        result = Result(
+            created=self._created,
+            # Without the paths that were typed: the file is made to be shared.
+            command=f"motorvae-doctor gpu --frames {self.frames}",
+            model=self.bundle.spec,
+            settings=Settings(
+                weights_sha256=self.bundle.manifest.weights_sha256,
+                schedule=RoundPlan(samples=self.frames, warmup=WARMUP, settle=0, turn=turn),
+            ),
+            environment=environment_now(
+                threads={}, load_start=self._load_start, packages=_PACKAGES
+            ),
+            gpu=GpuFacts(
+                **asdict(self.gpu),
+                machine=product_name(),
+                power_start=self._power_start,
+                power_end=power_state(),
+                engines=tuple(self._engines),
+            ),
+            cases=tuple(map(public_case, self._cases.values())),
+        )
+        save_document(self.output, result)
+        return result
+
+    def _measured(self, planned: Sequence[PlannedCase], copy: Bundle) -> Iterator[Case]:
+        engine = planned[0].case.engine
+        for package in TENSORRT_PACKAGES:
+            if title_of(package) == engine:
+                return self._engine(planned, package, copy)
+        return self._onnx(planned[0]) if engine == ONNX_CUDA else self._torch(planned[0])
+
+    def _onnx(self, planned: PlannedCase) -> Iterator[Case]:
+        """Time one variant of the encoder; with the leanest that gives both goes the decoder.
+
+        That decoder is the one that a stream's `--reconstruct` takes; it is verified, not timed.
+        """
+        bundle, reference, precision = self.bundle, self._reference, planned.key.precision
+        keys = {planned.key, replace(planned.key, target="onnx")}
+        entry = next((entry for entry in bundle.manifest.graphs if entry.key in keys), None)
+        # Refuses a precision that the bundle does not hold, by the name that users know.
+        leanest = bundle.leanest(GraphKey("encoder", precision, target="onnx"))
+        if entry is None:
+            raise MeasurementError(
+                "the bundle has no encoder of this form; its leanest in "
+                f"{precision} is {leanest.title}"
+            )
+        with self._on_cuda(entry.key) as backend:
+            found, mu = measure(planned, backend, reference, frames=self.frames)
+        if entry == leanest and found.status == "measured":
+            key = bundle.leanest(GraphKey("decoder", precision, target="onnx")).key
+            count = min(len(mu), len(reference.images))
+            verifier = Verifier.of_frames(reference, count, one_by_one=False)
+            verifier.take_encoded(key, mu[:count])
+            with self._on_cuda(key) as decoder:
+                found = gated_case(found, (*found.gate, *verifier.verify(key, decoder)))
+        yield found
+
+    def _on_cuda(self, key: GraphKey) -> Backend:
+        return open_engine(self.bundle, key, EngineRequest(provider="cuda"))
+
+    def _engine(
+        self, planned: Sequence[PlannedCase], name: TensorRTName, copy: Bundle
+    ) -> Iterator[Case]:
+        """Build the engines of a precision, then time the encoder's without and with a graph."""
+        key, package = planned[0].key, import_tensorrt(name)
+        if objection := package.objection_to(self.gpu):
+            raise EngineError(objection)
+        self.bundle.leanest(key)  # refuses by the name the user knows
+        request = EngineBuildRequest(package, self.gpu, key.precision, BatchProfile())
+        seen: list[GraphReport] = []
+        try:
+            self._engines += add_engines_to_bundle(
+                copy, request, self.console, on_reports=seen.extend, reference=self._reference
+            )
+        except VerificationError as error:
+            verdict = {"not_measured": str(error), "gate": tuple(seen)}
+            yield from (one.case.with_facts(**verdict) for one in planned)
+            return
+        yield from timed_engine(planned, copy, name, self._reference, self.frames)
+
+    def _torch(self, planned: PlannedCase) -> Iterator[Case]:
+        if self.checkpoint is None:
+            raise MeasurementError(
+                "no --checkpoint was given: name the training run that the bundle came from"
+            )
+        with needed_for("torch's case", extra="train"):
+            from .under_test.torch_cuda import TorchEncoder  # noqa: PLC0415  # torch is optional
+        with TorchEncoder(self.checkpoint, self.bundle) as backend:
+            repeat = backend.repeat_timed
+            yield measure(planned, backend, self._reference, frames=self.frames, repeat=repeat)[0]

@@ -1,1 +1,0 @@
-"""motorvae-doctor gpu: the encoder on every engine of this GPU."""
