@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from ..runtime.core.atomic_files import check_replaceable_file, set_aside
+from ..runtime.core.atomic_files import check_writable, set_aside
 from ..runtime.core.command import Command, CommandGroup, stderr_console
 from ..runtime.core.documents import save_document
 from ..runtime.core.errors import ConfigError, needed_for, next_command
@@ -56,7 +56,7 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
     command = shlex.join(("motorvae-bench", "run", *args))
     picture = options.output.with_suffix(".png")
     check_output(options.output, ".json")
-    check_replaceable_file(picture)
+    check_writable(picture)
     with needed_for("benchmarking", extra="train,export,bench,cpu"):
         from .report.plots import save_picture  # noqa: PLC0415  # with matplotlib
         from .report.verdict import print_verdict  # noqa: PLC0415

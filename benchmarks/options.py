@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..runtime.core.atomic_files import check_replaceable_file, check_writable
+from ..runtime.core.atomic_files import check_writable
 from ..runtime.core.errors import ConfigError
 from ..runtime.core.spec import ModelSpec, spec_from_options
 
@@ -127,5 +127,4 @@ def check_output(path: Path, suffix: str) -> None:
     """
     if path.suffix != suffix or path.is_dir():
         raise ConfigError(f"--output {path}: name a file that ends in {suffix}")
-    check_replaceable_file(path)
     check_writable(path)

@@ -97,7 +97,7 @@ def check_replaceable(output: Path) -> None:
                 f"{output} holds {sentence_list(sorted(unknown)[:5])} beside the bundle: move that "
                 "away, or name another --output, so that nothing is lost"
             )
-    check_writable(output)
+    check_writable(output, or_folder=True)
 
 
 def write_bundle(

@@ -133,7 +133,7 @@ def add_engines_to_bundle(
         for entry in reversed(graphs_for_engines(bundle, GraphKey(part, request.precision)))
     ]
     path = bundle.folder / ENGINES
-    check_writable(path)
+    check_writable(path, or_folder=True)
     if reference is None and isinstance(request.gpu, Gpu):
         reference = reference_from_bundle(bundle)
     with replaced_folder(path) as folder:

@@ -105,7 +105,7 @@ def spelled_for_python() -> Iterator[None]:
     try:
         yield
     except MotorVAEError as error:
-        error.reword(python_from_command_text)
+        error.args = (python_from_command_text(str(error)),)
         raise
 
 

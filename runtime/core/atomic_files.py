@@ -92,7 +92,7 @@ def set_aside(path: Path, *, or_folder: bool = False) -> Path | None:
     Returns the new name, or None where there was nothing. OutputError where it cannot be renamed,
     or something else is there, which a folder is unless `or_folder`.
     """
-    check_replaceable_file(path, or_folder=or_folder)
+    _check_kind(path, or_folder=or_folder)
     with _as_output_error(path):
         if not path.exists():
             return None
@@ -100,17 +100,13 @@ def set_aside(path: Path, *, or_folder: bool = False) -> Path | None:
         return path.rename(next(name for name in names if not name.exists()))
 
 
-def check_replaceable_file(path: Path, *, or_folder: bool = False) -> None:
-    """Refuse, as an `OutputError`, to put a file where a device or a folder is."""
-    if path.exists() and not path.is_file() and not (or_folder and path.is_dir()):
-        raise OutputError(f"{path} exists and is not a file: name another output")
+def check_writable(path: Path, *, or_folder: bool = False) -> None:
+    """Make sure that a file can be put at `path`, before work is spent on it.
 
-
-def check_writable(path: Path) -> None:
-    """Make sure that something can be created at `path`, before work is spent on it.
-
-    OutputError where the nearest existing folder cannot be written, or a file is in the way.
+    OutputError where the nearest existing folder cannot be written, or something else is in the
+    way, which a folder at `path` itself is unless `or_folder`.
     """
+    _check_kind(path, or_folder=or_folder)
     with _as_output_error(path):
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         tempfile.TemporaryFile(dir=folder).close()
@@ -123,6 +119,11 @@ def cache_dir() -> Path:
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base else Path.home() / ".cache") / "motorvae"
+
+
+def _check_kind(path: Path, *, or_folder: bool) -> None:
+    if path.exists() and not path.is_file() and not (or_folder and path.is_dir()):
+        raise OutputError(f"{path} exists and is not a file: name another output")
 
 
 def _sync(path: Path) -> None:

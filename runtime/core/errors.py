@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 
 class MotorVAEError(Exception):
@@ -51,10 +51,6 @@ class MotorVAEError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0])  # an ImportError has its text apart
-
-    def reword(self, change: Callable[[str], str]) -> None:
-        """Change the text, as where options of a command are keywords in Python."""
-        self.args = (change(str(self)),)
 
     def clause(self) -> str:
         """Return what is wrong, without the context and the next step where those are apart."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from ..core.atomic_files import check_replaceable_file, check_writable
+from ..core.atomic_files import check_writable
 from ..core.errors import ConfigError, missing_dependency
 from ..core.redaction import without_credentials
 from ..core.row import RunFacts
@@ -55,8 +55,7 @@ def check_output(output: str) -> None:
     if kind in _SCHEMES:
         address_of(output)
     elif kind != STANDARD_OUTPUT:
-        check_replaceable_file(Path(output), or_folder=kind == ".parquet")
-        check_writable(Path(output))
+        check_writable(Path(output), or_folder=kind == ".parquet")
 
 
 def open_sink(output: str, facts: RunFacts) -> Sink:
@@ -90,7 +89,6 @@ def check_view(view: Sequence[str]) -> None:
                 f"--view {where}: name a file ending in {VIEW_SUFFIX}, or nothing to open the "
                 "Rerun viewer"
             )
-        check_replaceable_file(path)
         check_writable(path)
     elif not any(os.environ.get(name) for name in DISPLAYS):
         raise ConfigError(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bundle.load import Bundle
-from ..core.atomic_files import check_replaceable_file, check_writable, replaced_file, set_aside
+from ..core.atomic_files import check_writable, replaced_file, set_aside
 from ..core.errors import BackendError, ConfigError, DataError
 from ..core.frame import Gap
 from ..core.spec import ModelSpec
@@ -61,7 +61,6 @@ def check_encoding(batch_size: int, output: Path | None) -> None:
     if output is not None:
         if output.suffix != ".npz":
             raise ConfigError(f"output={str(output)!r}: name a file ending in .npz")
-        check_replaceable_file(output)
         check_writable(output)
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from motorvae.benchmarks.measure.environment import Environment, environment_now, load_now
-from motorvae.runtime.core.atomic_files import check_replaceable_file, check_writable, replaced_file
+from motorvae.runtime.core.atomic_files import check_writable, replaced_file
 from motorvae.runtime.core.command import Command, stderr_console
 from motorvae.runtime.core.errors import ConfigError, MeasurementError
 from motorvae.runtime.core.spec import ModelSpec, StrictModel
@@ -117,7 +117,6 @@ def _soak(options: SoakOptions, *_: object) -> int:
         )
     picture = options.output.with_suffix(".png")
     for path in (options.output, picture):
-        check_replaceable_file(path)
         check_writable(path)
     console = stderr_console()
     with tempfile.TemporaryDirectory(dir=options.output.parent, prefix=".soak-") as folder:
