@@ -25,12 +25,10 @@ Outputs = Mapping[str, npt.NDArray[np.float32]]
 class Link(NamedTuple):
     """A layer whose output only other layers read, through nothing that mixes channels."""
 
-    name: str
-    """Of the value that these read."""
+    name: str  # of the value that the readers read
     source: ir.Node
     readers: tuple[ir.Node, ...]
-    channels: int
-    """How many channels their scales are for."""
+    channels: int  # how many the scales are for
 
 
 def links_of(model: ir.Model) -> tuple[Link, ...]:

@@ -27,10 +27,8 @@ def fp16_from_fp32(model: ir.Model) -> int:
     subnormals or zero may be slow or flushed on a GPU.
 
     Precondition: one flat graph, float32 inputs and outputs, no functions.
-    Postcondition: same input and output names, shapes and dtypes.
-
-    Raises:
-        VerificationError: A weight is beyond the FP16 range; the message names it.
+    Postcondition: same input and output names, shapes and dtypes; a VerificationError names a
+    weight beyond the FP16 range.
     """
     graph = model.graph
     subnormal = sum(map(_halve_weight, graph.initializers.values()))
@@ -55,10 +53,8 @@ def fp16_from_fp32(model: ir.Model) -> int:
 def check_precision(model: ir.Model, precision: Precision, excluded: Sequence[str] = ()) -> None:
     """Read a finished graph back: does it have the precision of its label?
 
-    Raises:
-        VerificationError: A batch norm was not folded, a node draws random numbers, a tensor that
-            should be FP16 is float32, or a layer that should be INT8 and is not among the
-            `excluded` is not; the message names it.
+    A VerificationError names a batch norm that was not folded, a node that draws random numbers, a
+    tensor that should be FP16, or a layer not `excluded` that should be INT8.
     """
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.op_type in _REFUSED or node.op_type.startswith("Random"):

@@ -50,15 +50,12 @@ def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
     not mind, the last convolution is rewritten to read phases, and only its one channel is
     shuffled to full size.
 
-    Precondition: a float32 decoder as `onnx_from_model` writes it.
+    Precondition: a float32 decoder as `onnx_from_model` writes it, else a VerificationError.
     Postcondition: same inputs and outputs; the same sums in another order, so equal within
     float32 rounding.
 
     Everywhere, the other transposed convolutions are replaced too, by four convolutions each, of
     1x1, 1x2, 2x1 and 2x2, which INT8 engines have where they have no transposed ones.
-
-    Raises:
-        VerificationError: The graph is not of that form.
     """
     graph = model.graph
     transposed = [node for node in graph if node.op_type == "ConvTranspose"]

@@ -37,14 +37,10 @@ _MOVING = ("LeakyRelu", "Reshape", "Concat", "DepthToSpace")
 class _Style(NamedTuple):
     """Which pairs of QuantizeLinear and DequantizeLinear a kind of engine takes."""
 
-    activations: QuantType
-    """Weights are signed and symmetric, one scale a channel."""
-    kinds: tuple[str, ...]
-    """Operators whose inputs are quantised."""
-    float_outputs: tuple[str, ...]
-    """Those of them whose outputs are not."""
-    settings: dict[str, Any]
-    """Of the quantiser."""
+    activations: QuantType  # weights are signed and symmetric, one scale a channel
+    kinds: tuple[str, ...]  # operators whose inputs are quantised
+    float_outputs: tuple[str, ...]  # those of them whose outputs are not
+    settings: dict[str, Any]  # of the quantiser
 
 
 _STYLES: dict[Target, _Style] = {
@@ -66,10 +62,9 @@ _STYLES: dict[Target, _Style] = {
 class Method:
     """How a graph is quantised."""
 
+    # the range of a value ends where this share of it lies inside; None, at its extremes
     percentile: float | None = None
-    """The range of a value ends where this share of it lies inside; None, at its extremes."""
-    equalised: bool = False
-    """Whether its channels were scaled alike before."""
+    equalised: bool = False  # whether its channels were scaled alike before
 
     @property
     def ends(self) -> str:
@@ -83,15 +78,11 @@ class Method:
 class Activations:
     """What values reach inside a float32 graph over the calibration inputs.
 
-    The graph runs once for each input, and every method's ranges come from the same histograms.
-
-    Args:
-        model: A float32 graph with shapes inside.
-        inputs: (N, ...) float32; each is run by itself, since all inside is kept.
-        negative_side: What a LeakyReLU reads is represented down to this share of its positive
-            side, where given: it makes a hundredth of what is lost there, and levels spent on it
-            round everything else more coarsely.
-        progress: Called with the number of inputs seen.
+    The graph, float32 with shapes inside, runs once for each of (N, ...) float32 inputs, since all
+    inside is kept; `progress` is called with the number of those seen. Every method's ranges come
+    from the same histograms. What a LeakyReLU reads is represented down to the share
+    `negative_side` of its positive side: it makes a hundredth of what is lost there, and levels
+    spent on it round everything else more coarsely.
     """
 
     def __init__(
@@ -160,11 +151,8 @@ def int8_from_fp32(
     Postcondition: same inputs and outputs. Luma that was scaled by 1/255 loses nothing where the
     range is unsigned: the input's step is 1/255.
 
-    Args:
-        model: The float32 graph; it stays as it is.
-        ranges: From its activations, or those of a rewritten graph with the same tensor names.
-        runner: The kind of engine it is for.
-        excluded: Names of layers that stay in float32.
+    The ranges may be of a rewritten graph with the same tensor names. `runner` is the kind of
+    engine that the copy is for; the excluded layers stay in float32.
     """
     style = _STYLES[runner]
     layers = layers_of(model)

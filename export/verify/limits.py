@@ -14,35 +14,25 @@ FLOAT16_MAX = 65504.0
 class Limits:
     """What a precision is held to; spreads are standard deviations over the data."""
 
-    max_spread: float
-    """Largest error of a latent over its spread."""
-    rms_spread: float
-    """The same, root mean square over images and latents."""
+    max_spread: float  # largest error of a latent over its spread
+    rms_spread: float  # the same, root mean square over images and latents
+    # relative error of an image's posterior standard deviations, exp(log_var / 2), root mean square
+    # over the units, of the worst image; one below a hundredth of the unit's spread counts as that
+    # hundredth
     max_deviation: float
-    """Relative error of an image's posterior standard deviations, exp(log_var / 2), root mean
-    square over the units, of the worst image; one below a hundredth of the unit's spread counts as
-    that hundredth."""
-    rms_deviation: float
-    """The same, root mean square."""
-    psnr_db: float
-    """Least PSNR of a reconstruction against the float32 one."""
+    rms_deviation: float  # the same, root mean square
+    psnr_db: float  # least PSNR of a reconstruction against the float32 one
+    # largest RMS error over the latents of a probe image, over its distance from the mean where
+    # that is more than 1, both in spreads
     probe_spread: float
-    """Largest RMS error over the latents of a probe image, over its distance from the mean where
-    that is more than 1, both in spreads."""
-    probe_deviation: float
-    """The same of log_var / 2, in units of the logarithm."""
-    probe_median: float
-    """The median of `probe_spread` over the probe images."""
-    probe_psnr_db: float
-    """Least PSNR of what is decoded from a probe latent ..."""
-    probe_reach: float = math.inf
-    """... at most so many spreads from the mean, as a root mean square."""
-    neighbours: float | None = None
-    """Least agreement of nearest neighbours among `mu`; None is no limit."""
+    probe_deviation: float  # the same of log_var / 2, in units of the logarithm
+    probe_median: float  # the median of `probe_spread` over the probe images
+    probe_psnr_db: float  # least PSNR of what is decoded from a probe latent ...
+    probe_reach: float = math.inf  # ... at most so many spreads from the mean, root mean square
+    neighbours: float | None = None  # least agreement of nearest neighbours of `mu`; None: no limit
+    # largest error of a pixel in [0, 1] of what is decoded from held-out latents, likewise
     max_pixel: float | None = None
-    """Largest error of a pixel in [0, 1] of what is decoded from held-out latents, likewise."""
-    probe_pixel: float | None = None
-    """The same of probe latents."""
+    probe_pixel: float | None = None  # the same of probe latents
 
 
 LIMITS: dict[Precision, Limits] = {

@@ -153,7 +153,6 @@ def neighbour_agreement(found: Floats, reference: Floats, count: int = NEIGHBOUR
     "ANN-Benchmarks", section 3.1): a neighbour that `found` names counts where, by the reference's
     distances, it is hardly further than the last true one, so that near-equal frames of a video
     may change places. What lies within epsilon of the typical distance counts as near in any case.
-
     """
     # At most a quarter of the others: among few images strangers are neighbours too.
     count = min(count, (len(reference) - 1) // 4)

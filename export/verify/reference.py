@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ JUDGED_IMAGES = 256
 _PROBE_FIELDS = ("names", "images", "mu", "log_var", "latents")
 """Of `Probes`, those that a bundle carries, as arrays called probe_names and so on."""
 _LEVELS = 65535
+_arrays = partial(arrays_from_npz, again="train or export again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Spread:
 
     mu: npt.NDArray[np.float64]
     log_var: npt.NDArray[np.float64]
+    # means of exp(log_var); by default those of the reference's images
     posterior_variance: npt.NDArray[np.float64] | None = None
-    """Means of exp(log_var); by default those of the reference's images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +155,10 @@ def held_out_from_run(
 ) -> tuple[npt.NDArray[np.uint8], Spread]:
     """Read a run's held-out images, (N, S, S), and the latent statistics in the file of that name.
 
-    Raises:
-        CheckpointError: Either file is missing, unreadable, or does not fit the model.
+    A CheckpointError names the file that is missing, unreadable, or does not fit the model.
     """
     path, side = folder / "held_out.npz", image_size
-    images = _arrays(path, ["images"], CheckpointError)["images"]
+    images = _arrays(path, ["images"], error=CheckpointError)["images"]
     spread = spread_from_statistics(folder / statistics, error=CheckpointError)
     if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
         raise CheckpointError(
@@ -175,11 +176,11 @@ def held_out_from_run(
 
 def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleError]) -> Spread:
     """Return the standard deviations from a file of latent statistics, or raise `error`."""
-    needed = _arrays(path, ["covariance", "log_var_deviation"], error)
+    needed = _arrays(path, ["covariance", "log_var_deviation"], error=error)
     return Spread(
         mu=np.sqrt(np.clip(np.diag(needed["covariance"]), 0, None)),
         log_var=needed["log_var_deviation"],
-        posterior_variance=_arrays(path, None, error).get("posterior_variance_mean"),
+        posterior_variance=_arrays(path, error=error).get("posterior_variance_mean"),
     )
 
 
@@ -193,21 +194,18 @@ def save_reference(path: Path, reference: Reference) -> None:
 
 
 def reference_from_bundle(bundle: Bundle) -> Reference:
-    """Return the reference that a bundle carries.
+    """Return the reference that a bundle carries; BundleError where parts are missing.
 
     The latents are torch's own. The images decoded from them come from the bundle's float32
     decoder, which was compared with torch's when the bundle was made.
-
-    Raises:
-        BundleError: The bundle does not hold what verification needs.
     """
     listed = {entry.file for entry in bundle.manifest.files}
     for name in (VERIFICATION_IMAGES, STATISTICS):
         if name not in listed:
             raise BundleError(f"{bundle.folder} lists no {name}: export it again")
     path = bundle.folder / VERIFICATION_IMAGES
-    images, mu, log_var = _arrays(path, ["images", "mu", "log_var"], BundleError).values()
-    every = _arrays(path, None, BundleError)
+    images, mu, log_var = _arrays(path, ["images", "mu", "log_var"], error=BundleError).values()
+    every = _arrays(path, error=BundleError)
     saved = {name: every[f"probe_{name}"] for name in _PROBE_FIELDS if f"probe_{name}" in every}
     probes = None
     with open_engine(bundle, GraphKey("decoder")) as decoder:
@@ -255,9 +253,3 @@ def reference_from_graphs(
             log_var=log_var,
             reconstruction=ImagesOnDisk(folder, decoded),
         )
-
-
-def _arrays(
-    path: Path, keys: Sequence[str] | None, error: type[CheckpointError | BundleError]
-) -> dict[str, npt.NDArray[Any]]:
-    return arrays_from_npz(path, keys, error=error, again="train or export again")

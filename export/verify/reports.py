@@ -43,11 +43,8 @@ def encoder_reports(
 ) -> tuple[tuple[GraphReport, ...], npt.NDArray[np.float32]]:
     """Compare all outputs of an encoder with the reference; return its (N, D) mu as well.
 
-    Args:
-        engine: It may take luma or floats, and give `mu` only.
-        reference: A part of its images is encoded at each batch size, and all of its probes.
-        key: Which encoder; its precision chooses the limits.
-        sizes: Images per run, in turn.
+    The engine may take luma or floats, and give `mu` only. A part of the images is encoded at each
+    of the batch sizes, and all of the probes. The key's precision chooses the limits.
     """
     limits = LIMITS[key.precision]
     found = run_in_batches(engine, encoder_input(engine, reference.images), *sizes)

@@ -35,13 +35,11 @@ class Verifier:
     """
 
     reference: Reference
-    sizes: Sequence[int] = BATCH_SIZES
-    """Images per run, in turn."""
+    sizes: Sequence[int] = BATCH_SIZES  # images per run, in turn
+    # whether every size has reports of its own, as an engine may have other kernels for each; else
+    # they share the images
     each: bool = False
-    """Whether every size has reports of its own, as an engine may have other kernels for each;
-    else they share the images."""
-    notes: Sequence[str] = ()
-    """What no verdict covers, for every report."""
+    notes: Sequence[str] = ()  # what no verdict covers, for every report
     _encoded: dict[tuple[Precision, Target | None], list[Floats]] = field(default_factory=dict)
 
     @classmethod
@@ -69,16 +67,12 @@ class Verifier:
         return [(size,) for size in self.sizes] if self.each else [self.sizes]
 
     def verify(self, key: GraphKey, engine: Engine, *, note: str = "") -> tuple[GraphReport, ...]:
-        """Run a graph and compare all that it gives, by the limits of its precision.
+        """Run a graph and report on each output, or on each batch size and output.
 
-        A note follows the engine's name in reports.
-
-        Returns:
-            A report for each output, or for each batch size and output.
+        The limits are those of its precision. A note follows the engine's name in reports.
 
         Raises:
             VerificationError: No encoder of a decoder's precision was verified before it.
-            BackendError: The engine failed.
         """
         is_encoder = key.part == "encoder"
         encoded = [] if is_encoder else self._encoded_for(key)

@@ -15,8 +15,7 @@ class Loss(NamedTuple):
     """The parts of one batch's loss, float32 scalars."""
 
     reconstruction: Tensor  # squared error, summed over pixels, averaged over the batch
-    # divergence from the standard normal, summed over latent dimensions, averaged over the batch,
-    # in nats
+    # divergence from the standard normal, summed over latents, averaged over the batch, in nats
     kl: Tensor
     total: Tensor  # `reconstruction + beta * kl`
 
@@ -26,15 +25,9 @@ def vae_loss(
 ) -> Loss:
     """Return the negative evidence bound (Kingma & Welling 2014), KL weighted by beta.
 
-    The weight is that of Higgins et al. 2017, "beta-VAE". Everything is computed in float32:
-    a sum over 65536 pixels means nothing in 16 bits.
-
-    Args:
-        images: (N, 1, S, S) in [0, 1].
-        reconstruction: (N, 1, S, S) in [0, 1].
-        mu: (N, D).
-        log_var: (N, D).
-        beta: Weight of the KL term.
+    The weight is that of Higgins et al. 2017, "beta-VAE". Images are (N, 1, S, S) in [0, 1],
+    `mu` and `log_var` (N, D). Everything is computed in float32: a sum over 65536 pixels means
+    nothing in 16 bits.
     """
     with torch.autocast(device_type=images.device.type, enabled=False):
         squared = squared_error(images, reconstruction).mean()
@@ -57,9 +50,5 @@ def kl_per_image(mu: Tensor, log_var: Tensor) -> Tensor:
 
 
 def active_units(variance_of_mu: Tensor) -> int:
-    """Count active latent units (Burda et al. 2016).
-
-    Args:
-        variance_of_mu: (D,), the variance of each unit's posterior mean over the data.
-    """
+    """Count active latent units (Burda et al. 2016) by the variance of mu over the data, (D,)."""
     return int((variance_of_mu > ACTIVE_VARIANCE).sum())

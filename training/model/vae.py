@@ -94,13 +94,8 @@ class MotorVAE(nn.Module):
 def sample_latent(mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Draw z = mu + eps * exp(log_var / 2), eps standard normal (Kingma & Welling 2014, eq. 10).
 
-    Args:
-        mu: (N, D).
-        log_var: (N, D).
-        generator: Source of eps, on the device of `mu`; the global one where None.
-
-    Returns:
-        (N, D) float32, whatever the precision of the inputs: exp overflows early in 16 bits.
+    All are (N, D). The generator, by default the global one, is on the device of `mu`. The result
+    is float32, whatever the precision of the inputs: exp overflows early in 16 bits.
     """
     mu, log_var = mu.float(), log_var.float()
     eps = torch.randn(mu.shape, generator=generator, device=mu.device)
