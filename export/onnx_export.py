@@ -14,7 +14,7 @@ from ..runtime.bundle.graph_key import BATCH, GraphKey, Part
 from ..runtime.bundle.load import Bundle
 from ..runtime.core.errors import BundleError
 from ..runtime.core.spec import ModelSpec
-from ..training.model.vae import MotorVAE
+from ..training.model import MotorVAE
 
 OPSET = 20
 """The newest that TensorRT 10.3's parser and every current ONNX Runtime read."""

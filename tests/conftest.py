@@ -66,7 +66,7 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
     from motorvae.runtime.sources.synthetic.vehicles import vehicle
     from motorvae.training.dataset import DataSet
     from motorvae.training.latent_statistics import latent_statistics
-    from motorvae.training.model.vae import MotorVAE
+    from motorvae.training.model import MotorVAE
 
     images = np.stack([vehicle(1, index, spec.image_size)[0] for index in range(image_count)])
     state = torch.random.get_rng_state()

@@ -14,7 +14,7 @@ from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import document_from_json
 from ..runtime.core.errors import CheckpointError
 from ..runtime.core.spec import ModelSpec, StrictModel
-from .model.vae import MotorVAE
+from .model import MotorVAE
 from .options import TrainOptions, resume_command
 
 CONFIG_NAME = "config.json"

@@ -16,8 +16,7 @@ import torch
 from ..runtime.core.errors import ConfigError
 from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.cpu_threads import default_threads
-from .model.loss import vae_loss
-from .model.vae import MotorVAE, sample_latent
+from .model import MotorVAE, sample_latent, vae_loss
 from .options import Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -17,8 +17,7 @@ from ..runtime.core.atomic_files import replaced_file
 from ..runtime.ood.appearance import LAYOUT, Appearance
 from ..runtime.ood.detector import TAIL_LEVEL, shrunk
 from .dataset import DataSet, Rows
-from .model.loss import kl_per_image, squared_error
-from .model.vae import MotorVAE
+from .model import MotorVAE, kl_per_image, squared_error
 
 HELD_OUT_NAME = "held_out.npz"
 _BODY_LEVELS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, TAIL_LEVEL, 0.98)

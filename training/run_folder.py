@@ -29,7 +29,7 @@ from .latent_statistics import latent_statistics, save_held_out, save_latents
 from .learned import Learned, learned_from_reconstructions
 from .loop.module import EpochRow, EpochWeights, VAETraining
 from .loop.plots import save_loss, save_metrics, save_reconstructions
-from .model.vae import weights_of
+from .model import weights_of
 from .options import TrainOptions, resume_command
 
 CACHE_NAME = "cache"

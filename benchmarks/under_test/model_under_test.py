@@ -30,7 +30,7 @@ from ...runtime.core.spec import ModelSpec
 from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
 from ...training.dataset import DataSet
 from ...training.latent_statistics import latent_statistics
-from ...training.model.vae import MotorVAE
+from ...training.model import MotorVAE
 from .gate import DriftGate
 from .scenes import vehicles
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ...runtime.pixels.convert import input_from_luma
-from ...training.model.vae import MotorVAE
+from ...training.model import MotorVAE
 from .batches import BATCH_SIZE
 from .metrics import Floats
 from .reference import JUDGED_IMAGES, Probes, Reference, Spread

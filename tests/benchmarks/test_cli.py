@@ -106,7 +106,7 @@ def run(small_spec: ModelSpec, tmp_path: Path) -> Path:
     """A finished training run, as far as the benchmark looks."""
     from motorvae.runtime.core.documents import save_document
     from motorvae.training.checkpoint import DataSummary, RunConfig, save_weights
-    from motorvae.training.model.vae import MotorVAE
+    from motorvae.training.model import MotorVAE
     from motorvae.training.options import TrainOptions
 
     folder = tmp_path / "run"

@@ -17,7 +17,7 @@ from motorvae.export.verify.reference import Reference, Spread
 from motorvae.export.verify.torch_reference import reference_from_model
 from motorvae.runtime.bundle.graph_key import PARTS, Part
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.training.model.vae import MotorVAE
+from motorvae.training.model import MotorVAE
 
 SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
 

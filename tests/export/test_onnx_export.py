@@ -16,7 +16,7 @@ from motorvae.export.onnx_export import OPSET, onnx_from_model
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.open import open_file
-from motorvae.training.model.vae import MotorVAE
+from motorvae.training.model import MotorVAE
 
 from .conftest import SPEC, model_with_statistics
 
@@ -52,7 +52,7 @@ EXPORT = """
 import hashlib, onnx_ir as ir
 from motorvae.export.onnx_export import onnx_from_model
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.training.model.vae import MotorVAE
+from motorvae.training.model import MotorVAE
 import torch
 torch.manual_seed(0)
 spec = ModelSpec(image_size=32, channels=(4, 8), latent_size=3)

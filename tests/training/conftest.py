@@ -12,7 +12,7 @@ import torch
 
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.loop import module as module_module
-from motorvae.training.model.loss import Loss, vae_loss
+from motorvae.training.model import Loss, vae_loss
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import train
 

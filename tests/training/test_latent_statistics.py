@@ -25,7 +25,7 @@ from motorvae.training.latent_statistics import (
     save_latents,
     shrinkage_of,
 )
-from motorvae.training.model.vae import MotorVAE
+from motorvae.training.model import MotorVAE
 
 
 @pytest.fixture

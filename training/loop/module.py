@@ -16,8 +16,7 @@ from torch import Tensor
 from ...runtime.core.errors import ConfigError
 from ...runtime.core.spec import ModelSpec
 from ..dataset import DataSet, Luma
-from ..model.loss import Loss, active_units, vae_loss
-from ..model.vae import MotorVAE, VAEOutput, sample_latent, weights_of
+from ..model import Loss, MotorVAE, VAEOutput, active_units, sample_latent, vae_loss, weights_of
 from .batches import HeldOutBatches, TrainBatches
 from .schedule import Position, Schedule
 

@@ -17,7 +17,7 @@ from motorvae.benchmarks.measure.roofline import (
 )
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.training.model.vae import MotorVAE
+from motorvae.training.model import MotorVAE
 
 SPECS = (
     ModelSpec(),

@@ -23,7 +23,7 @@ from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import VerificationError
 from motorvae.runtime.engines.open import open_file
 from motorvae.runtime.pixels.convert import input_from_luma
-from motorvae.training.model.vae import MotorVAE
+from motorvae.training.model import MotorVAE
 
 from ..conftest import SPEC, WriteBundle, coarse_images
 from .planted import PLANTED, Planted, ignores_its_input, ignores_still_pixels

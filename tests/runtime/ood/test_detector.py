@@ -24,7 +24,7 @@ from motorvae.runtime.ood.detector import (
 )
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training.latent_statistics import mahalanobis
-from motorvae.training.model.loss import kl_per_image
+from motorvae.training.model import kl_per_image
 
 Statistics = dict[str, Any]
 ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]

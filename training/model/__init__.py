@@ -1,1 +1,0 @@
-"""The VAE, its loss, and which of its latent units carry information."""
