@@ -81,7 +81,15 @@ def select_engine(
     """
     if request.rebuild and rebuild is None:
         raise ConfigError("rebuild=True: nothing here builds engines, use motorvae-stream for it")
-    return _Selection(bundle, part, request, rebuild if request.rebuild else None).opened()
+    selection = _Selection(bundle, part, request, rebuild if request.rebuild else None)
+    if request.backend == "onnx" or request.provider is not None:
+        return selection.graph("onnx", request.provider)
+    if request.backend == "openvino":
+        return selection.graph("openvino")
+    gpu = find_gpu()
+    if request.backend != "auto":
+        return selection.engine(request.backend, gpu)
+    return selection.first_that_fits(gpu)
 
 
 @dataclass(slots=True)
@@ -94,14 +102,7 @@ class _Selection:
     rebuild: Rebuild | None
     passed_over: list[str] = field(default_factory=list)
 
-    def opened(self) -> SelectedEngine:
-        request = self.request
-        if request.backend in {"onnx", "openvino"} or request.provider is not None:
-            runner: CpuRunner = "openvino" if request.backend == "openvino" else "onnx"
-            return self.graph(runner, request.provider)
-        gpu = find_gpu()
-        if request.backend != "auto":
-            return self.engine(request.backend, gpu)
+    def first_that_fits(self, gpu: Gpu | NoGpu) -> SelectedEngine:
         if isinstance(gpu, NoGpu):
             self.passed_over.append(f"on a GPU: {gpu.reason}")
             return self.fastest_on_the_cpu()

@@ -54,13 +54,6 @@ class CudaLayer(Closing):
     `close`.
 
     A subclass for each package has the driver's calls, which `_call` makes and checks.
-
-    Args:
-        name: The package that drives the GPU and its version, for reports.
-        device: Number of the GPU as CUDA counts.
-
-    Attributes:
-        stream: The handle of the one stream (a `CUstream`), for an engine to be enqueued on.
     """
 
     _push: Callable[[], Any]
@@ -76,8 +69,8 @@ class CudaLayer(Closing):
     _new_graph: Callable[[Callable[[], None]], CudaGraph]
 
     def __init__(self, name: str, device: int) -> None:
-        self.name = name
-        self.stream = 0
+        self.name = name  # of the package that drives the GPU, and its version
+        self.stream = 0  # the handle of the one stream (a `CUstream`), for an engine's kernels
         self._closed = False
         self._context: Any = None
         self._stream: Any = None
@@ -103,7 +96,6 @@ class CudaLayer(Closing):
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> HostArray:
         """Return an array of zeros, float32 or uint8, in page-locked memory."""
-        self._check_open()
         kind = np.dtype(dtype)
         _check_dtype(kind)
         if not shape or min(shape) < 1:
@@ -116,12 +108,11 @@ class CudaLayer(Closing):
         allocation, memory = self._new_pinned(doing, size_bytes)
         array: HostArray = np.frombuffer(memory, kind).reshape(shape)
         array.fill(0)
-        self._pinned[_address(array)] = allocation, size_bytes
+        self._pinned[array.__array_interface__["data"][0]] = allocation, size_bytes
         return array
 
     def allocate(self, size_bytes: int) -> int:
         """Return the address of new device memory."""
-        self._check_open()
         if size_bytes < 1:
             raise BackendError(f"{size_bytes} bytes of device memory hold nothing: give 1 or more")
         doing = f"allocating {size_bytes} bytes of device memory"
@@ -133,8 +124,7 @@ class CudaLayer(Closing):
     def copy_in(self, device: int, host: HostArray) -> None:
         """Start a copy from an array of `pinned`, or a part of one, to the device."""
         address = self._checked_address(device, host)
-        doing = f"copying {host.nbytes} bytes to the GPU"
-        self._call(doing, self._copy_in, device, host, address)
+        self._call(f"copying {host.nbytes} bytes to the GPU", self._copy_in, device, host, address)
 
     def copy_out(self, host: HostArray, device: int) -> None:
         """Start a copy from the device to an array of `pinned`, or a part of one."""
@@ -149,7 +139,6 @@ class CudaLayer(Closing):
 
     def event(self) -> int:
         """Return the number of a new event that keeps time."""
-        self._check_open()
         self._check_current("creating an event")
         self._events.append(self._call("creating an event", self._new_event))
         return len(self._events) - 1
@@ -168,10 +157,8 @@ class CudaLayer(Closing):
     def capture(self, enqueue: Callable[[], None]) -> CudaGraph:
         """Record what `enqueue` starts on the stream, without running it.
 
-        Raises:
-            MissingDependencyError: cuda-bindings is not installed.
-            BackendError: Something in `enqueue` cannot be recorded, or it started nothing; the
-                stream is usable again, as it is after any other error in `enqueue`.
+        A MissingDependencyError where cuda-bindings is not installed, and a BackendError where
+        something cannot be recorded, or nothing was started. After any error the stream is usable.
         """
         self._check_open()
         graph = self._new_graph(enqueue)
@@ -181,9 +168,9 @@ class CudaLayer(Closing):
     def close(self) -> None:
         """Release everything that was handed out; calling it again does nothing.
 
-        Needs no current context. Arrays from `pinned` must not be touched afterwards. What the
-        driver answers is not looked at: a GPU that failed refuses this, too, and only the end of
-        the process frees its memory.
+        Needs no current context. Arrays from `pinned` must not be touched afterwards. Errors of
+        the driver are ignored: a GPU that failed refuses this, too, and only the end of the
+        process frees its memory.
         """
         is_open, self._closed = not self._closed, True
         if is_open and self._context is not None:
@@ -213,6 +200,7 @@ class CudaLayer(Closing):
 
     def _check_current(self, doing: str) -> None:
         """Raise where the context is not current: in another one, all would seem to go well."""
+        self._check_open()
         if not self._is_current():
             raise self._error(doing, "CUDA_ERROR_INVALID_CONTEXT")
 
@@ -235,7 +223,7 @@ class CudaLayer(Closing):
                 f"{size_bytes} bytes (shape {host.shape}) do not fit into the {room} bytes of "
                 f"device memory at {device:#x}: allocate more"
             )
-        first = _address(host)
+        first: int = host.__array_interface__["data"][0]
         if not any(
             low <= first and first + size_bytes <= low + size
             for low, (_, size) in self._pinned.items()
@@ -254,11 +242,6 @@ class CudaLayer(Closing):
                 "its context is not current on this thread: call it inside `with layer.current():`"
             )
         return BackendError(f"{self.name}: {doing} failed with {answer}: {step}")
-
-
-def _address(array: HostArray) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 def _check_dtype(dtype: np.dtype[Any]) -> None:

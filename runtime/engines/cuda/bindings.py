@@ -13,7 +13,6 @@ from ...core.errors import BackendError
 from .base import CudaGraph, CudaLayer, HostArray
 
 _NON_BLOCKING = driver.CUstream_flags.CU_STREAM_NON_BLOCKING
-_KEEPS_TIME = driver.CUevent_flags.CU_EVENT_DEFAULT
 _THREAD_LOCAL = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 """Other threads may allocate meanwhile; this one may not."""
 
@@ -69,7 +68,7 @@ class BindingsLayer(CudaLayer):
         return driver.cuStreamSynchronize(self._stream)
 
     def _new_event(self) -> Any:
-        return driver.cuEventCreate(_KEEPS_TIME)
+        return driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DEFAULT)  # it keeps time
 
     def _record(self, event: Any) -> Any:
         return driver.cuEventRecord(event, self._stream)
@@ -99,10 +98,7 @@ class BindingsLayer(CudaLayer):
 
 
 class StreamGraph(CudaGraph):
-    """What `enqueue` starts on a stream (its handle), recorded; see `CudaLayer.capture`.
-
-    `error` makes the exception of what was tried and the driver's name of the error.
-    """
+    """What `enqueue` starts on a stream (its handle), recorded; `error` is `CudaLayer._error`."""
 
     def __init__(
         self, stream: int, enqueue: Callable[[], None], error: Callable[[str, str], BackendError]
@@ -122,7 +118,7 @@ class StreamGraph(CudaGraph):
             driver.cuGraphDestroy(graph)
 
     def launch(self) -> None:
-        """Start the sequence on the stream; see `CudaGraph.launch`."""
+        """See `CudaGraph.launch`."""
         if self._executable is None:
             raise BackendError("the CUDA graph was closed: capture it again")
         answer = driver.cuGraphLaunch(self._executable, self._stream)
@@ -150,11 +146,8 @@ class StreamGraph(CudaGraph):
 
 
 def checked(doing: str, answer: tuple[Any, ...], error: Callable[[str, str], BackendError]) -> Any:
-    """Return the last value in an answer of cuda-bindings, or raise what `error` makes of its code.
-
-    An error that is newer than cuda-bindings has a number and no name.
-    """
+    """Return the last value in an answer of cuda-bindings, or raise `error` of its code."""
     code, *results = answer
-    if code:
+    if code:  # one that is newer than cuda-bindings has a number and no name
         raise error(doing, getattr(code, "name", f"error {code}"))
     return results[-1] if results else None

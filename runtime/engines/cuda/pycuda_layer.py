@@ -15,7 +15,6 @@ from ...core.errors import needed_for
 from .base import CudaGraph, CudaLayer, HostArray
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which pycuda does not name
-_LARGEST_ERROR = 1000
 
 
 class PycudaLayer(CudaLayer):
@@ -114,7 +113,7 @@ def _error_name(error: Exception) -> str:
     """Return the driver's name of an error, of which pycuda gives only the driver's description."""
     words = str(error).partition(" failed: ")[2].partition(" - ")[0].encode()
     driver, text, name = _driver(), ctypes.c_char_p(), ctypes.c_char_p()
-    for code in range(1, _LARGEST_ERROR):
+    for code in range(1, 1000):
         if not driver.cuGetErrorString(code, ctypes.byref(text)) and text.value == words:
             driver.cuGetErrorName(code, ctypes.byref(name))
             return (name.value or words).decode()

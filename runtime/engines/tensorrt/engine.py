@@ -31,9 +31,6 @@ from .package import EngineLog, TensorRTPackage
 if TYPE_CHECKING:
     import tensorrt
 
-_RUNS_BEFORE_CAPTURE = 1
-"""TensorRT finishes what it does once per shape in the first run, which must not be recorded."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Port:
@@ -50,18 +47,11 @@ class TensorRTBackend(Backend):
     Buffers are allocated once, for the largest batch of the engine's profile; larger batches run
     in parts, smaller ones than its smallest are padded.
 
-    Args:
-        plan: The engine. Whoever calls has made sure that it was built for this machine.
-        file: Its name, for messages.
-        package: The package that built it.
-        cuda: The opened device layer, which this object closes.
-        gpu_name: For reports.
-        cuda_graph: Whether to record copies and kernels after the first run of a batch size.
-        runtime_cache: Where TensorRT-RTX keeps what it compiled for this GPU.
-
-    Raises:
-        EngineError: The engine does not load, or is not of the kind that motorVAE builds.
-        BackendError: The GPU has no memory left.
+    Whoever calls has made sure that the engine was built for this machine; `file` is its name for
+    messages. This object closes the device layer. With `cuda_graph`, copies and kernels are
+    recorded after the first run of a batch size. `runtime_cache` is where TensorRT-RTX keeps what
+    it compiled for this GPU. An EngineError where the engine does not load or is not of the kind
+    that motorVAE builds.
     """
 
     misfit = EngineFitError
@@ -81,7 +71,8 @@ class TensorRTBackend(Backend):
         self._file, self._package, self._cuda = file, package, cuda
         self._log = EngineLog(package.trt)
         self._captures = cuda_graph and not package.is_rtx  # TensorRT-RTX records graphs itself
-        self._rows = self._runs = 0
+        self._rows = 0  # images in the shape that the context has
+        self._has_run = False  # in that shape
         self._events: list[int] = []
         self._graph: CudaGraph | None = None
         self._runtime: tensorrt.Runtime = None
@@ -91,8 +82,7 @@ class TensorRTBackend(Backend):
         self._runtime_cache_path = runtime_cache
         try:
             with cuda.current():
-                self._load(plan)
-                self._open_context(whole_graph=cuda_graph)
+                self._open(plan, whole_graph=cuda_graph)
                 inputs, outputs = self._tensors_of_engine()
                 name = f"{package.title} on {gpu_name} ({cuda.name})"
                 super().__init__(name, file, inputs, outputs)
@@ -105,11 +95,10 @@ class TensorRTBackend(Backend):
     def repeat_timed(self) -> Mapping[str, float]:
         """Start the last copies and kernels once more, while the GPU notes the time.
 
-        Returns:
-            Milliseconds by the GPU's clock: "device", from the start of the copy in to the end of
-            the copies out, and of it "h2d", "compute" (with waits for the host to start kernels)
-            and "d2h". What ran as one recorded graph has no parts. "enqueue" is the host's time in
-            the one call that starts the kernels (as `trtexec` counts it), or the recorded graph.
+        Returned are milliseconds by the GPU's clock: "device", from the start of the copy in to
+        the end of the copies out, and of it "h2d", "compute" (with waits for the host to start
+        kernels) and "d2h". What ran as one recorded graph has no parts. "enqueue" is the host's
+        time in the one call that starts the kernels (as `trtexec` counts it), or the graph.
         """
         with self._lock:
             self._check_open()
@@ -141,27 +130,29 @@ class TensorRTBackend(Backend):
         with self._cuda, self._cuda.current():
             try:
                 self._drop_graph()
-                self._keep_runtime_cache()
+                path, cache = self._runtime_cache_path, self._runtime_cache
+                kept = None if path is None or cache is None else cache.serialize()
+                # Without it the next start compiles again; nothing of this run is lost.
+                if path is not None and kept is not None:
+                    with contextlib.suppress(OutputError), replaced_file(path) as temporary:
+                        temporary.write_bytes(bytes(kept))
             finally:
                 # Each needs the next, and all of them the CUDA context.
                 self._context = self._runtime_cache = self._engine = self._runtime = None
 
-    def _load(self, plan: bytes) -> None:
-        # The runtime must outlive the engine.
-        self._runtime = self._package.trt.Runtime(self._log.logger)
+    def _open(self, plan: bytes, *, whole_graph: bool) -> None:
+        """Load the engine and make its context; TensorRT-RTX may record its kernels as a whole."""
+        trt = self._package.trt
+        self._runtime = trt.Runtime(self._log.logger)  # it must outlive the engine
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineFitError(
                 f"{self._package.title} cannot load {self._file}: {self._log.said()}; "
                 f"{self.again}, here, or add --rebuild"
             )
-
-    def _open_context(self, *, whole_graph: bool) -> None:
-        """Make what executes the engine; TensorRT-RTX may record its kernels as a whole graph."""
         if not self._package.is_rtx:
             self._context = self._engine.create_execution_context()
         else:
-            trt = self._package.trt
             config = self._engine.create_runtime_config()
             if whole_graph:
                 config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
@@ -216,7 +207,7 @@ class TensorRTBackend(Backend):
         if rows != self._rows:
             # A recorded graph holds for the shape that the context has.
             self._drop_graph()
-            self._rows = self._runs = 0
+            self._rows, self._has_run = 0, False
             shape = (rows, *self._image_shape)
             self._log.clear()
             if not self._context.set_input_shape(self._input_name, shape):
@@ -225,13 +216,14 @@ class TensorRTBackend(Backend):
                     "again with another --batch"
                 )
             self._rows = rows
-        if self._graph is None and self._captures and self._runs >= _RUNS_BEFORE_CAPTURE:
+        # TensorRT finishes what it does once per shape in the first run, not to be recorded.
+        if self._graph is None and self._captures and self._has_run:
             try:
                 self._graph = self._cuda.capture(self._enqueue)
             except (BackendError, MissingDependencyError) as error:
                 self._captures = False
                 self.notes += (f"runs without a CUDA graph: {error}",)
-        self._runs += 1
+        self._has_run = True
 
     def _enqueue(self) -> None:
         self._copy_in()
@@ -281,13 +273,3 @@ class TensorRTBackend(Backend):
         graph, self._graph = self._graph, None
         if graph is not None:
             graph.close()
-
-    def _keep_runtime_cache(self) -> None:
-        path = self._runtime_cache_path
-        if self._runtime_cache is None or path is None:
-            return
-        kept = self._runtime_cache.serialize()
-        # Without it the next start compiles again; nothing of this run is lost.
-        if kept is not None:
-            with contextlib.suppress(OutputError), replaced_file(path) as temporary:
-                temporary.write_bytes(bytes(kept))

@@ -24,15 +24,7 @@ from ...bundle.manifest import GraphEntry
 from ...core.errors import EngineError, EngineFitError, next_command, sentence_list
 from ..gpu_info import Gpu, NoGpu
 from .engine_manifest import EngineManifest, engine_manifest_from_json
-from .package import (
-    TENSORRT_PACKAGES,
-    TensorRTName,
-    TensorRTPackage,
-    import_tensorrt,
-)
-
-_PRECISIONS: tuple[Precision, ...] = ("fp16", "int8", "fp32")
-"""What engines there are; who asks for none of them by name gets FP16 first, and never INT8."""
+from .package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, import_tensorrt
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +32,7 @@ class EnginePlan:
     """An engine in memory that may be loaded on this GPU: it was checked, or just built here."""
 
     content: bytes
-    entry: GraphEntry
-    """The graph that it was built from."""
+    entry: GraphEntry  # the graph that it was built from
     package: TensorRTPackage
     gpu: Gpu
 
@@ -91,10 +82,14 @@ def graphs_with_engine(
 def precisions_with_engine(
     bundle: Bundle, part: Part, package: TensorRTName
 ) -> tuple[Precision, ...]:
-    """Return in which precisions a bundle holds any engine of a package: FP16, INT8, float32."""
+    """Return in which precisions a bundle holds any engine of a package.
+
+    FP16 comes first: who asks for none by name gets it.
+    """
+    precisions: tuple[Precision, ...] = ("fp16", "int8", "fp32")
     return tuple(
         precision
-        for precision in _PRECISIONS
+        for precision in precisions
         if any(
             _is_there(bundle, GraphKey(part, precision, variant), package)
             for variant in get_args(Variant)
@@ -107,7 +102,7 @@ def leanest_engine(
 ) -> GraphEntry:
     """Return the graph of a part in a precision whose engine does least and gives these outputs.
 
-    Where left out, these are all that the part can give. Raises EngineFitError where there is none.
+    By default these are all that the part can give. An EngineFitError where there is none.
     """
     for entry in graphs_with_engine(bundle, key, package):
         if entry.gives(outputs):
@@ -135,13 +130,9 @@ def check_engine(
 ) -> tuple[EngineManifest, EnginePlan]:
     """Make sure that a graph's engine is whole and was built for this machine, before it loads.
 
-    An engine built elsewhere ends in a cryptic error at best and in a crash at worst.
-
-    Returns:
-        The engine manifest, and the engine with the very bytes that were checked.
-
-    Raises:
-        EngineFitError: It is absent, altered, or for another machine, version or graph.
+    One built elsewhere ends in a cryptic error at best and in a crash at worst. Returned are the
+    engine manifest, and the engine with the very bytes that were checked. An EngineFitError where
+    it is absent, altered, or for another machine, version or graph.
     """
     key = entry.key.for_any
     engine, manifest_path = key.engine_paths(bundle.folder, package.name)

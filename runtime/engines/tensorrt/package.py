@@ -16,8 +16,6 @@ TENSORRT_PACKAGES: tuple[TensorRTName, ...] = get_args(TensorRTName)
 OLDEST_TENSORRT = (10, 3)
 
 _WITHOUT = "do without engines (motorvae-export --engine none, elsewhere --backend onnx)"
-_OLDEST_PORTABLE = 80
-"""TensorRT-RTX builds for Ampere (8.0) and newer unless one capability is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,11 @@ class TensorRTPackage:
         return tuple(f"{number // 10}.{number % 10}" for number in numbers)
 
     def portable_capabilities(self) -> tuple[str, ...]:
-        """Return the compute capabilities that one TensorRT-RTX engine serves unless narrowed."""
-        supported = self.supported_capabilities() or ()
-        return tuple(c for c in supported if int(c.replace(".", "")) >= _OLDEST_PORTABLE)
+        """Return the compute capabilities that one TensorRT-RTX engine serves unless narrowed.
+
+        It builds for Ampere (8.0) and newer unless one capability is set.
+        """
+        return tuple(c for c in self.supported_capabilities() or () if float(c) >= 8)
 
     def objection_to(self, gpu: Gpu | NoGpu) -> str | None:
         """Return why it cannot run on this machine, as a clause, or None where it can."""
@@ -107,11 +107,9 @@ def _imported(module: str) -> Any:
 
 
 def import_tensorrt(name: TensorRTName) -> TensorRTPackage:
-    """Import one of the packages.
+    """Import one of the packages; a BackendError where it is older than `OLDEST_TENSORRT`.
 
-    Raises:
-        MissingDependencyError: It is not installed, or a library of it is missing.
-        BackendError: Its version is older than `OLDEST_TENSORRT`.
+    A MissingDependencyError where it is not installed, or a library of it is missing.
     """
     module = name.replace("-", "_")
     try:
