@@ -68,10 +68,6 @@ class FrameSource(Closing):
         A gap stands for a frame that was lost; None comes after the last.
         """
 
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Release the device, file or connection; calling it again does nothing."""
-
     def reopen(self) -> None:
         """Open again, by its stable name, what was lost and has been closed; goes on counting.
 

@@ -30,7 +30,6 @@ from .stream_clock import StreamClock
 
 # What PyAV raises while it opens, reads and decodes.
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
-_SILENCE = (av.error.ExitError, TimeoutError)
 # FFmpeg renders these as video, and takes any .txt file for one.
 _TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
 # Containers whose header holds how long the recording is; of others FFmpeg only guesses it.
@@ -264,7 +263,7 @@ class VideoSource(FrameSource):
                     busy_ns = time.thread_time_ns() - busy_ns
                     came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s, busy_ns)
                 yield from self._frames(packet, came_ns)
-        if not self.live or not isinstance(failure, _SILENCE):
+        if not self.live or not isinstance(failure, av.error.ExitError | TimeoutError):
             yield from self._frames(None, time.monotonic_ns())
         yield from self._log.gaps_before(math.inf)
         if self.live:
