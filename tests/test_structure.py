@@ -54,8 +54,7 @@ ABOUT_ONE_PACKAGE = {
     "runtime/sinks/mcap_file.py",
     "runtime/sinks/parquet.py",
     "runtime/sinks/zeromq.py",
-    "runtime/sinks/rerun/layout.py",
-    "runtime/sinks/rerun/sink.py",
+    "runtime/sinks/rerun_sink.py",
 }
 """Modules about one heavy package each, which only their opener imports."""
 

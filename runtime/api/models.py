@@ -22,10 +22,9 @@ from .runtime.core.spec import ModelSpec
 from .runtime.engines.base import Arrays, Batch
 from .runtime.engines.open import EngineRequest
 from .runtime.engines.select import SelectedEngine, select_engine
-from .runtime.ood.detector import OOD_ABOVE, OODDetector
+from .runtime.ood.detector import OOD_ABOVE, OODDetector, usable_detector
 from .runtime.pixels.convert import fitted_luma, luma_from_image, write_input
 from .runtime.pixels.image_files import IMAGE_SUFFIXES, luma_from_file
-from .runtime.stream.ood import usable_detector
 
 Image: TypeAlias = "str | os.PathLike[str] | npt.NDArray[Any]"
 """A path of an image file, or an array as `Encoder` takes it."""

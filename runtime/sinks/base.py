@@ -90,11 +90,7 @@ def summary_json(row: Row) -> str | None:
 
 
 def address_of(output: str) -> tuple[str, int]:
-    """Return host and port of `SCHEME://HOST:PORT`; no host means the loopback interface.
-
-    Raises:
-        ConfigError: It is something else.
-    """
+    """Return host and port of `SCHEME://HOST:PORT`; no host means the loopback interface."""
     found = re.fullmatch(r"\w+://(?:\[([0-9a-fA-F:.]+)\]|([^][:/@?#\s]*)):([0-9]{1,5})", output)
     if found is None or int(found[3]) > 65535:
         scheme = output.partition("://")[0]

@@ -35,56 +35,45 @@ class SinkReport:
 class SinkFanout(Closing):
     """Rows to several sinks at once, each at its own pace. Close it, or use it in a `with` block.
 
+    Each sink is written, flushed and closed in its own thread, and up to `depth` rows wait for it.
     Where a queue is full, a recording waits for room; a live source's row is dropped for that
     sink and counted in `unwritten` of the next row that this sink gets. One thread puts.
-
-    Args:
-        sinks: Opened; each is written, flushed and closed in its own thread.
-        facts: Says whether a full queue waits.
-        depth: How many rows may wait for each sink.
     """
 
     def __init__(self, sinks: Sequence[Sink], facts: RunFacts, *, depth: int = DEPTH_ROWS) -> None:
-        self._sink_threads = [
-            _SinkThread(sink, depth=depth, waits=facts.lossless) for sink in sinks
-        ]
+        self._threads = [_SinkThread(sink, depth=depth, waits=facts.lossless) for sink in sinks]
 
     @property
     def reports(self) -> list[SinkReport]:
         """One report a sink, in their order."""
-        return [sink_thread.report() for sink_thread in self._sink_threads]
+        return [thread.report() for thread in self._threads]
 
     def put(self, row: Row) -> None:
-        """Give a row to every sink that still works.
-
-        Raises:
-            OutputError: None works any more; it is the failure of the first.
-        """
-        failures = [sink_thread.put(row) for sink_thread in self._sink_threads]
+        """Give a row to every sink that still works; where none does, raise the first's failure."""
+        failures = [thread.put(row) for thread in self._threads]
         if any(failures):
             _raise_first(failures, also_of_sinks=all(failures))
 
     def put_last(self, row: Row) -> None:
         """Give the last row of a run, for which there is always room; never waits or raises."""
-        for sink_thread in self._sink_threads:
-            sink_thread.put(row, last=True)
+        for thread in self._threads:
+            thread.put(row, last=True)
 
     def interrupt(self) -> None:
         """Let no `put` wait for room any more; safe in a signal handler."""
-        for sink_thread in self._sink_threads:
-            sink_thread.waits = False
+        for thread in self._threads:
+            thread.waits = False
 
     def close(self, timeout_s: float = TIMEOUT_S) -> None:
         """Let the sinks take what waits for them, and close them; calling it again does nothing.
 
-        Args:
-            timeout_s: A sink that takes no row for so long is given up, and has failed.
+        A sink that takes no row for `timeout_s` is given up, and has failed.
         """
-        for sink_thread in self._sink_threads:
-            sink_thread.end()
-        for sink_thread in self._sink_threads:
-            sink_thread.join(timeout_s)
-        _raise_first([one.failure for one in self._sink_threads], also_of_sinks=False)
+        for thread in self._threads:
+            thread.end()
+        for thread in self._threads:
+            thread.join(timeout_s)
+        _raise_first([thread.failure for thread in self._threads], also_of_sinks=False)
 
 
 class _SinkThread:
@@ -165,29 +154,25 @@ class _SinkThread:
 
     def _write_all(self) -> None:
         flush_s = time.monotonic() + FLUSH_S
-        unsent = 0
+        unsent = 0  # rows not taken just before the next one
         while not self._is_settled:
             with contextlib.suppress(queue.Empty):
                 taken = self._queue.get(timeout=max(0.0, flush_s - time.monotonic()))
                 if taken is None:
                     return
                 self._room.release()
-                unsent = self._write(taken[0], taken[1] + unsent)
+                row, unwritten, before = taken[0], taken[1] + unsent, self._sink.rows
+                # Rows are shared between sinks; what this one dropped is its own matter.
+                self._sink.write(replace(row, unwritten=unwritten) if unwritten else row)
+                self._moved_s = time.monotonic()
+                unsent = 0
+                if self._sink.rows == before:  # a packet that the network did not take
+                    unsent = unwritten + 1
+                    with self._lock:
+                        self._dropped += 1
             if time.monotonic() >= flush_s:
                 self._sink.flush()
                 flush_s = time.monotonic() + FLUSH_S
-
-    def _write(self, row: Row, unwritten: int) -> int:
-        """Write a row with the number of those dropped before it; return that for the next one."""
-        before = self._sink.rows
-        # Rows are shared between sinks; what this one dropped is its own matter.
-        self._sink.write(replace(row, unwritten=unwritten) if unwritten else row)
-        self._moved_s = time.monotonic()
-        if self._sink.rows != before:
-            return 0
-        with self._lock:  # a packet that the network did not take
-            self._dropped += 1
-        return unwritten + 1
 
     def _settle(self, failure: Exception | None) -> None:
         """Count what is not in the output, for good."""

@@ -33,7 +33,17 @@ class McapSink(Sink):
             self._file = self._new_path(output).open("xb", buffering=0)
         self._writer = Writer(self._file)
         with self._writing(self._cut_off):
-            self._begin(facts)
+            self._writer.start()
+            self._writer.add_metadata("motorvae", metadata_of(facts))
+            schema = self._writer.register_schema(
+                "motorvae.LatentRow", "jsonschema", orjson.dumps(json_schema_of(facts))
+            )
+            topics = {camera: f"/{camera.strip('/')}/latents" for camera in facts.cameras}
+            self._channels: dict[str | None, int] = {
+                camera: self._writer.register_channel(topic, "json", schema)
+                for camera, topic in [*topics.items(), (None, END_TOPIC)]
+            }
+            self._end_chunk()
 
     def write(self, row: Row) -> None:
         """Take one row; it is in the file at the next flush, or when a chunk is full."""
@@ -68,19 +78,6 @@ class McapSink(Sink):
             self._writer.finish()  # type: ignore[no-untyped-call]
             self._writer.flush()  # type: ignore[no-untyped-call]
         self._file.close()
-
-    def _begin(self, facts: RunFacts) -> None:
-        self._writer.start()
-        self._writer.add_metadata("motorvae", metadata_of(facts))
-        schema = self._writer.register_schema(
-            "motorvae.LatentRow", "jsonschema", orjson.dumps(json_schema_of(facts))
-        )
-        topics = {camera: f"/{camera.strip('/')}/latents" for camera in facts.cameras}
-        self._channels: dict[str | None, int] = {
-            camera: self._writer.register_channel(topic, "json", schema)
-            for camera, topic in [*topics.items(), (None, END_TOPIC)]
-        }
-        self._end_chunk()
 
     def _end_chunk(self) -> None:
         self._writer.flush()  # type: ignore[no-untyped-call]

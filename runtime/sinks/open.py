@@ -21,34 +21,25 @@ VIEW_SUFFIX = ".rrd"
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")
 _SUFFIXES = (".jsonl", ".csv", ".npz", ".parquet", ".mcap")
 _SCHEMES = ("zmq", "udp")
-# Module and class of each kind: imported when it is asked for, since several need a package.
+# Module and class of each kind, imported when it is asked for, and the package and the extra that
+# several need.
 _SINKS = {
-    STANDARD_OUTPUT: ("text_lines", "JsonLinesSink"),
-    ".jsonl": ("text_lines", "JsonLinesSink"),
-    ".csv": ("text_lines", "CsvSink"),
-    ".npz": ("npz", "NpzSink"),
-    ".parquet": ("parquet", "ParquetSink"),
-    ".mcap": ("mcap_file", "McapSink"),
-    "zmq": ("zeromq", "ZmqSink"),
-    "udp": ("udp", "UdpSink"),
-    VIEW: ("rerun.sink", "ViewSink"),
-}
-# Package and extra of what is not always installed, and what needs neither.
-_OPTIONAL = {
-    ".parquet": ("pyarrow", "parquet", "choose a file ending in .jsonl"),
-    ".mcap": ("mcap", "mcap", "choose a file ending in .jsonl"),
-    "zmq": ("pyzmq", "zmq", "choose a file ending in .jsonl"),
-    VIEW: ("rerun-sdk", "view", "leave --view out"),
+    STANDARD_OUTPUT: ("text_lines", "JsonLinesSink", "", ""),
+    ".jsonl": ("text_lines", "JsonLinesSink", "", ""),
+    ".csv": ("text_lines", "CsvSink", "", ""),
+    ".npz": ("npz", "NpzSink", "", ""),
+    ".parquet": ("parquet", "ParquetSink", "pyarrow", "parquet"),
+    ".mcap": ("mcap_file", "McapSink", "mcap", "mcap"),
+    "zmq": ("zeromq", "ZmqSink", "pyzmq", "zmq"),
+    "udp": ("udp", "UdpSink", "", ""),
+    VIEW: ("rerun_sink", "ViewSink", "rerun-sdk", "view"),
 }
 
 
 def check_output(output: str) -> None:
-    """Refuse an output that no sink takes, before anything is opened.
+    """Refuse what no sink takes, whose package is not installed, or where nothing can be written.
 
-    Raises:
-        ConfigError: Its suffix or scheme is unknown, or it is no address.
-        MissingDependencyError: The package that writes it is not installed.
-        OutputError: A folder or a device has that name, or nothing can be written there.
+    Nothing is opened or left behind.
     """
     kind = _kind_of(output)
     _sink_class(kind)
@@ -59,29 +50,13 @@ def check_output(output: str) -> None:
 
 
 def open_sink(output: str, facts: RunFacts) -> Sink:
-    """Open what `output` names: `-`, a file by its suffix, or an address by its scheme.
-
-    An earlier file of that name is kept under the first free number, `Sink.set_aside_as`.
-
-    Raises:
-        ConfigError: Rows of this run do not fit it; or see `check_output`.
-        OutputError: It cannot be created.
-    """
+    """Open what `output` names: `-`, a file by its suffix, or an address by its scheme."""
     check_output(output)
     return _sink_class(_kind_of(output))(output, facts)
 
 
 def check_view(view: Sequence[str]) -> None:
-    """Make sure that a view can be opened, before work is spent on anything else.
-
-    Args:
-        view: The .rrd file to record, or nothing for the Rerun viewer.
-
-    Raises:
-        ConfigError: It is something else, or there is no display for the viewer.
-        MissingDependencyError: Rerun is not installed.
-        OutputError: The file cannot be written.
-    """
+    """Refuse a view that cannot be opened: the one .rrd file to record, or the Rerun viewer."""
     if where := "".join(view):
         path = Path(where)
         if path.suffix != VIEW_SUFFIX:
@@ -99,12 +74,7 @@ def check_view(view: Sequence[str]) -> None:
 
 
 def open_view(view: Sequence[str], facts: RunFacts) -> Sink:
-    """Open the Rerun viewer, which outlives the run, or start a recording; see `check_view`.
-
-    Raises:
-        ConfigError: Rerun is switched off in the environment; or see `check_view`.
-        OutputError: The viewer did not start, or the file cannot be written.
-    """
+    """Open the Rerun viewer, which outlives the run, or start a recording; see `check_view`."""
     check_view(view)
     return _sink_class(VIEW)("".join(view), facts)
 
@@ -133,11 +103,12 @@ def _kind_of(output: str) -> str:
 
 
 def _sink_class(kind: str) -> Callable[[str, RunFacts], Sink]:
-    module, name = _SINKS[kind]
+    module, name, package, extra = _SINKS[kind]
     try:
         found = getattr(importlib.import_module(f".{module}", __package__), name)
     except ModuleNotFoundError as error:
-        package, extra, instead = _OPTIONAL[kind]
-        feature = kind if kind == VIEW else f"--output {kind}"
+        feature, instead = f"--output {kind}", "choose a file ending in .jsonl"
+        if kind == VIEW:
+            feature, instead = VIEW, "leave --view out"
         raise missing_dependency(feature, package, extra=extra, instead=instead) from error
     return cast("Callable[[str, RunFacts], Sink]", found)

@@ -28,7 +28,11 @@ class ParquetSink(Sink):
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
-        self._schema = _schema_of(facts)
+        fields = [pa.field(name, _TYPES[kind]) for name, kind in COLUMNS.items()]
+        # Not a list of fixed size: pyarrow before 26 does not read one that may be null.
+        fields += [pa.field("mu", pa.list_(pa.float32())), pa.field("summary", pa.string())]
+        metadata = {f"motorvae.{key}": value for key, value in metadata_of(facts).items()}
+        self._schema = pa.schema(fields, metadata=metadata)
         self._rows: list[Row] = []
         self._batches: list[pa.RecordBatch] = []
         self._part = self._part_rows = self._published = 0
@@ -59,7 +63,13 @@ class ParquetSink(Sink):
 
     def _publish(self) -> None:
         """Replace the newest part by one with the waiting rows."""
-        batches = [*self._batches, self._batch_of(self._rows)]
+        columns = [[getattr(row, name) for row in self._rows] for name in COLUMNS]
+        columns += [[row.mu for row in self._rows], [summary_json(row) for row in self._rows]]
+        batch = pa.RecordBatch.from_arrays(
+            [pa.array(one, of.type) for one, of in zip(columns, self._schema, strict=True)],
+            schema=self._schema,
+        )
+        batches = [*self._batches, batch]
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_batches(batches, self._schema), buffer, use_dictionary=_TEXTS)
         name = f"part-{self._part:06d}.parquet"
@@ -83,20 +93,3 @@ class ParquetSink(Sink):
     def _forget(self) -> None:
         """Give up the rows that wait."""
         self._rows, self.rows = [], self._published
-
-    def _batch_of(self, rows: list[Row]) -> pa.RecordBatch:
-        columns = [[getattr(row, name) for row in rows] for name in COLUMNS]
-        columns += [[row.mu for row in rows], [summary_json(row) for row in rows]]
-        arrays = [
-            pa.array(values, field.type)
-            for values, field in zip(columns, self._schema, strict=True)
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-
-
-def _schema_of(facts: RunFacts) -> pa.Schema:
-    fields = [pa.field(name, _TYPES[kind]) for name, kind in COLUMNS.items()]
-    # Not a list of fixed size: pyarrow before 26 does not read one that may be null.
-    fields += [pa.field("mu", pa.list_(pa.float32())), pa.field("summary", pa.string())]
-    metadata = {f"motorvae.{key}": value for key, value in metadata_of(facts).items()}
-    return pa.schema(fields, metadata=metadata)

@@ -22,11 +22,8 @@ class LinesSink(Sink):
     """One line a row; every line that was written is whole and stays so.
 
     Each line goes to the system in one write as soon as it is there. Where a write stops in
-    the middle of a line, as on a full disk, that line is cut off again.
-
-    Args:
-        output: A path, or `-` for standard output.
-        head: The first line, which is no row.
+    the middle of a line, as on a full disk, that line is cut off again. The `head` is a first line
+    that is no row.
     """
 
     def __init__(self, output: str, head: bytes = b"") -> None:
@@ -103,7 +100,9 @@ class CsvSink(LinesSink):
 
     def _line_of(self, row: Row) -> bytes:
         values = [getattr(row, name) for name in COLUMNS]
-        cells = self._cells([*(_cell_of(value) for value in values), SCHEMA])
+        # True and false are written as in JSON.
+        texts = [str(one).lower() if isinstance(one, bool) else one for one in values]
+        cells = self._cells([*texts, SCHEMA])
         if row.mu is None:
             return cells + self._no_latents
         return cells + b"," + orjson.dumps(row.mu, option=NUMPY_TOO)[1:-1] + b"\n"
@@ -113,8 +112,3 @@ class CsvSink(LinesSink):
         self._text.truncate()
         self._csv.writerow(values)
         return self._text.getvalue().removesuffix(_LINE_END).encode()
-
-
-def _cell_of(value: object) -> object:
-    """Return true and false as JSON writes them."""
-    return str(value).lower() if isinstance(value, bool) else value

@@ -39,10 +39,6 @@ class UdpSink(Sink):
 
     A packet that the network does not take is not counted in `rows`, but has its sequence number,
     so that a receiver sees that one is missing.
-
-    Raises:
-        ConfigError: A packet of D latents is larger than UDP carries.
-        OutputError: The host has no address.
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
@@ -72,23 +68,6 @@ class UdpSink(Sink):
 
     def write(self, row: Row) -> None:
         """Send one row; raises where the system refuses to send there at all."""
-        packet = self._packet_of(row)
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        with self._writing():
-            try:
-                self._socket.sendto(packet, self._address)
-            except OSError as error:
-                if error.errno not in _PASSING:
-                    raise
-            else:
-                self.rows += 1
-
-    def close(self) -> None:
-        """Close the socket; calling it again does nothing."""
-        with contextlib.suppress(OSError):
-            self._socket.close()
-
-    def _packet_of(self, row: Row) -> bytes:
         flags = DUPLICATE if row.duplicate else 0
         flags |= OUT_OF_DISTRIBUTION if row.is_ood else 0
         flags |= 0 if row.gap_ms is None else HAS_GAP
@@ -112,7 +91,21 @@ class UdpSink(Sink):
         mu = self._no_latents
         if row.status == "ok" and row.mu is not None:
             mu = row.mu.astype("<f4", copy=False).tobytes()
-        return head + mu + _CRC.pack(zlib.crc32(mu, zlib.crc32(head)))
+        packet = head + mu + _CRC.pack(zlib.crc32(mu, zlib.crc32(head)))
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        with self._writing():
+            try:
+                self._socket.sendto(packet, self._address)
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise
+            else:
+                self.rows += 1
+
+    def close(self) -> None:
+        """Close the socket; calling it again does nothing."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
 
 
 def _nan_if_unknown(value: float | None) -> float:

@@ -22,8 +22,6 @@ from ..pixels.convert import fitted_luma, luma_from_image, write_input
 from ..sources.base import CaptureRequest, FrameSource
 from ..sources.open import open_source
 
-LARGEST_BATCH = 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -37,8 +35,7 @@ class Encoded:
     def save(self, path: Path) -> Path | None:
         """Write `names`, `mu` and `log_var` to an .npz file, whole or not at all.
 
-        Returns:
-            Where an earlier file of that name is kept, if there was one.
+        Returns where an earlier file of that name is kept, if there was one.
 
         Raises:
             OutputError: The file cannot be written.
@@ -50,14 +47,9 @@ class Encoded:
 
 
 def check_encoding(batch_size: int, output: Path | None) -> None:
-    """Refuse what cannot be encoded to an .npz file, if to any, before work is spent on it.
-
-    Raises:
-        ConfigError: The batch is out of range, or the file has another suffix.
-        OutputError: A folder has that name, or nothing can be written there.
-    """
-    if not 1 <= batch_size <= LARGEST_BATCH:
-        raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to {LARGEST_BATCH}")
+    """Refuse a batch that is out of range, and a file that is no .npz or cannot be written."""
+    if not 1 <= batch_size <= 1024:
+        raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to 1024")
     if output is not None:
         if output.suffix != ".npz":
             raise ConfigError(f"output={str(output)!r}: name a file ending in .npz")
@@ -68,12 +60,7 @@ def check_encoding(batch_size: int, output: Path | None) -> None:
 def opened_data(
     bundle: Bundle, data: str, engine: EngineRequest, rebuild: Rebuild | None = None
 ) -> Iterator[tuple[FrameSource, SelectedEngine]]:
-    """Open an image, a folder, a pattern or a video, and a bundle's encoder, for `encode_source`.
-
-    Raises:
-        ConfigError: The source is live and never ends.
-        MotorVAEError: Something does not open.
-    """
+    """Open a bundle's encoder and a source that has an end, for `encode_source`."""
     choice = select_engine(bundle, "encoder", engine, rebuild)
     with choice.backend, open_source(data, CaptureRequest(spec=bundle.spec)) as source:
         if source.live:
@@ -91,12 +78,7 @@ def encode_source(
 ) -> Encoded:
     """Encode every frame of a source that has an end; what does not decode is kept as a gap.
 
-    Args:
-        source: Opened.
-        backend: An opened encoder.
-        spec: The model's sizes and frame fit.
-        batch_size: Frames per run of the engine.
-        progress: Called once for each frame or gap.
+    One run of the engine takes `batch_size` frames; `progress` is called for each frame or gap.
 
     Raises:
         DataError: Nothing decoded.

@@ -25,21 +25,12 @@ THREAD_EXIT_S = 6.0
 
 
 class CaptureThread(Closing):
-    """Reads a source as fast as it delivers, and puts converted frames into a mailbox.
+    """Reads an opened source as fast as it delivers, and puts converted frames into a mailbox.
 
     Conversion happens here, beside the encoder. A source that fails and can return is closed and
     opened again under its stable name, with pauses that double up to 5 s and vary by half, so that
-    many clients do not come at once.
-
-    Args:
-        source: Opened; closed with the thread.
-        mailbox: Where frames and losses go.
-        spec: Gives the side and the fit.
-        freeze_after_s: The same luma for longer than this is a loss; counted in the recording's
-            own time where there is one.
-
-    Attributes:
-        can_reconnect: Whether what fails may come back, as the source had it at first.
+    many clients do not come at once. The same luma for longer than `freeze_after_s` is a loss,
+    counted in the recording's own time where there is one. The source is closed with the thread.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from ..core.errors import BackendError
 from ..core.frame import NS_PER_MS
 from ..core.row import Row
 from ..core.spec import ModelSpec
-from ..engines.base import Arrays, Backend
+from ..engines.base import Backend
 from ..ood.detector import OODDetector, OODScores
 from ..pixels.convert import input_from_luma, write_input
 from .mailbox import LostFrame, Mailboxes, QueuedFrame
@@ -53,10 +53,7 @@ class Reconstruction:
         """Decode the row's mu, if it is its turn, and put error and time into the row.
 
         The latent was ready before, so this is no part of the row's age; the row itself, and
-        the frames behind it, wait.
-
-        Raises:
-            BackendError: The decoder failed, or its image is not finite.
+        the frames behind it, wait. An image that is not finite is a BackendError.
         """
         if row.mu is None:
             return
@@ -84,19 +81,8 @@ class LatentStream:
     """Encodes what is ready, one frame of each camera at most, into buffers allocated once.
 
     The encoder is warmed up here, so make one before the cameras are opened: frames that nobody
-    takes yet would count as dropped.
-
-    Args:
-        backend: An opened encoder.
-        spec: The model's sizes.
-        cameras: How many there are.
-        ood: Judges whether the model knows such an image.
-        reconstruction: Decodes every so many latents.
-        max_age_ms: What is older gets no latent.
-        pictures: Whether rows carry what was encoded, for a live view.
-
-    Attributes:
-        stats: What the rows so far add up to.
+    takes yet would count as dropped. What is older than `max_age_ms` gets no latent; with
+    `pictures` rows carry what was encoded, for a live view.
     """
 
     def __init__(
@@ -116,7 +102,7 @@ class LatentStream:
         side = spec.image_size
         self._batch = np.zeros((cameras, 1, side, side), backend.input_dtype)
         self._gaps_from_ns: dict[str | None, int] = {}
-        self.stats = StreamStats(())
+        self.stats = StreamStats(())  # what the rows so far add up to
         for count in range(1, cameras + 1):
             for _ in range(WARM_UP_RUNS):
                 backend.run(self._batch[:count])
@@ -174,8 +160,16 @@ class LatentStream:
         results = self._backend.run(batch)
         encoded_ns = time.monotonic_ns()
         for position, item in enumerate(queued):
-            row = item.row
-            self._put_latent(row, results, position, appearances)
+            row, mu = item.row, results["mu"][position]
+            log_var = results["log_var"][position] if "log_var" in results else None
+            if not (np.isfinite(mu).all() and (log_var is None or np.isfinite(log_var).all())):
+                raise BackendError(
+                    f"the latent of frame {row.index} of {row.camera} is not finite: "
+                    "export the bundle again and read its verification"
+                )
+            scores = None
+            if ood is not None and appearances is not None:
+                scores = ood.scored(mu, log_var, appearances.result()[position])
             ready_ns = time.monotonic_ns()
             if not self._is_in_time(item, ready_ns):
                 continue
@@ -187,7 +181,9 @@ class LatentStream:
                 "emit": ready_ns - encoded_ns,
             }
             age_ns = ready_ns - item.grabbed_ns
-            row.age_ms = _ms(age_ns)
+            row.mu, row.age_ms = mu, _ms(age_ns)
+            for name in _SCORES if scores is not None else ():
+                setattr(row, name, getattr(scores, name))
             if (gap_from_ns := self._gaps_from_ns.pop(row.camera, None)) is not None:
                 row.gap_ms = _ms(item.grabbed_ns - gap_from_ns)
             for stage, duration_ns in stages_ns.items():
@@ -199,31 +195,13 @@ class LatentStream:
                 self._reconstruction.complete(item.row, item.luma)
             yield item.row
 
-    def _put_latent(
-        self, row: Row, results: Arrays, position: int, appearances: Future[list[float]] | None
-    ) -> None:
-        mu: npt.NDArray[np.float32] = results["mu"][position]
-        log_var = results["log_var"][position] if "log_var" in results else None
-        if not (np.isfinite(mu).all() and (log_var is None or np.isfinite(log_var).all())):
-            raise BackendError(
-                f"the latent of frame {row.index} of {row.camera} is not finite: "
-                "export the bundle again and read its verification"
-            )
-        row.mu = mu
-        if self._ood is not None and appearances is not None:
-            scored = self._ood.scored(mu, log_var, appearances.result()[position])
-            for name in _SCORES:
-                setattr(row, name, getattr(scored, name))
-
     def _is_in_time(self, item: QueuedFrame, now_ns: int) -> bool:
         """Return whether a frame may become a latent; else its row is stale and has none."""
         age_ns, row = now_ns - item.grabbed_ns, item.row
         if age_ns <= self._max_age_ns:
             return True
-        row.age_ms, row.status, row.mu = _ms(age_ns), "stale", None
+        row.age_ms, row.status = _ms(age_ns), "stale"
         row.reason = f"older than {self._max_age_ns / NS_PER_MS:g} ms"
-        for name in _SCORES:
-            setattr(row, name, None)
         return False
 
 

@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,21 +48,9 @@ class Mailbox:
     The capture thread calls `listen`, `wait_for_room`, `deliver`, `skip`, `lose`, `end` and
     `stop`; all else belongs to `Mailboxes`, which holds the lock.
 
-    Args:
-        changed: Held during each change; shared by all mailboxes of a run.
-        name: The camera's.
-        keep: How many frames may wait.
-        waits: A full mailbox makes the capture wait (a recording) instead of pushing the oldest
-            frame out (a live source).
-        timeout_s: Without a frame for so long the camera is lost; a recording cannot fall silent.
-        give_up_s: Lost for so long it is given up.
-
-    Attributes:
-        items: What waits, oldest first.
-        frames: How many of them are frames.
-        ended: Nothing will come any more.
-        failure: Why it ended that should not have, with its name; None where it did not.
-        error: What no source should raise and one did.
+    Up to `keep` frames may wait. Where the mailbox `waits` (a recording), a full one makes the
+    capture wait; else (a live source) the oldest frame is pushed out. Without a frame for
+    `timeout_s` the camera is lost, and lost for `give_up_s` it is given up.
     """
 
     def __init__(
@@ -77,14 +64,15 @@ class Mailbox:
         give_up_s: float = math.inf,
     ) -> None:
         self.name = name
-        self.items: deque[QueuedFrame | LostFrame] = deque()
-        self.ended = False
-        self.failure: str | None = None
-        self.error: Exception | None = None
+        self.items: deque[QueuedFrame | LostFrame] = deque()  # what waits, oldest first
+        self.ended = False  # nothing will come any more
+        self.failure: str | None = None  # why it ended that should not have, with its name
+        self.error: Exception | None = None  # what no source should raise and one did
         self._changed, self._keep, self._waits = changed, keep, waits
         self._timeout_s, self._give_up_s = timeout_s, give_up_s
         self._stopped = False
-        self.frames = self._next_index = self._offset = 0
+        self.frames = 0  # how many of the items are frames
+        self._next_index = self._offset = 0
         self._reason = ""
         self._listened_ns = time.monotonic_ns()
         self._lost_ns: int | None = None
@@ -99,7 +87,12 @@ class Mailbox:
         """Before reading a recording on: wait until what comes would not wait behind much."""
         if self._waits:
             with self._changed:
-                self._changed.wait_for(self._has_room)
+                self._changed.wait_for(
+                    lambda: (
+                        self._stopped
+                        or (self.frames < self._keep and len(self.items) < self._keep + MOST_LOSSES)
+                    )
+                )
 
     def deliver(
         self, frame: Frame, luma: npt.NDArray[np.uint8], *, convert_ns: int, duplicate: bool
@@ -113,18 +106,17 @@ class Mailbox:
             grabbed_ns, now_ns = frame.grabbed_ns, time.monotonic_ns()
             item = QueuedFrame(row, luma, grabbed_ns, frame.capture_ns, convert_ns, now_ns)
             self.items.append(item)
-            self.frames += 1
-            if self.frames > self._keep:
-                self._push_out()
+            if self.frames < self._keep:
+                self.frames += 1
+            else:  # the oldest frame goes, and the item behind it accounts for it; losses stay
+                oldest = next(n for n, one in enumerate(self.items) if isinstance(one, QueuedFrame))
+                self.items[oldest + 1].row.dropped += self.items[oldest].row.dropped + 1
+                del self.items[oldest]
             self._last_grab_ns, self._listened_ns, self._lost_ns = grabbed_ns, now_ns, None
             self._changed.notify_all()
 
     def skip(self, gap: Gap) -> bool:
-        """Note a frame that is known to be missing.
-
-        Returns:
-            Whether no whole frame has come for as long as makes a loss.
-        """
+        """Note a missing frame; return whether no whole one came for as long as makes a loss."""
         with self._changed:
             self._put_loss(gap.index + self._offset, gap.reason, gap.captured_ns, gap.name)
             return time.monotonic_ns() - self._listened_ns > self._timeout_s * NS_PER_S
@@ -179,25 +171,22 @@ class Mailbox:
         self.frames = 0
         return frames
 
-    def deadline_ns(self) -> float:
-        """When silence turns into a loss, or a loss is given up, on the monotonic clock."""
-        if self.ended:
-            return math.inf
-        if self._lost_ns is None:
-            return self._listened_ns + self._timeout_s * NS_PER_S
-        return self._lost_ns + self._give_up_s * NS_PER_S
-
     def check_deadline(self, now_ns: int) -> float:
-        """Declare what the deadline stands for, where it has passed; return the next one."""
-        if now_ns < self.deadline_ns():
-            return self.deadline_ns()
-        if self._lost_ns is None:
-            self.lose(f"nothing came for {self._timeout_s:g} s")
-        else:
-            given_up = f"given up after {self._give_up_s:g} s: {self._reason}"
-            self._put_loss(None, given_up)
-            self.end(given_up)
-        return self.deadline_ns()
+        """Declare silence a loss, and a long loss the end; return when either is next due."""
+        while not self.ended:
+            if self._lost_ns is None:
+                deadline_ns = self._listened_ns + self._timeout_s * NS_PER_S
+            else:
+                deadline_ns = self._lost_ns + self._give_up_s * NS_PER_S
+            if now_ns < deadline_ns:
+                return deadline_ns
+            if self._lost_ns is None:
+                self.lose(f"nothing came for {self._timeout_s:g} s")
+            else:
+                given_up = f"given up after {self._give_up_s:g} s: {self._reason}"
+                self._put_loss(None, given_up)
+                self.end(given_up)
+        return math.inf
 
     def _put_loss(
         self, index: int | None, reason: str, captured_ns: int | None = None, name: str = ""
@@ -209,65 +198,43 @@ class Mailbox:
         self.items.append(LostFrame(row, self._last_grab_ns))
         self._changed.notify_all()
 
-    def _has_room(self) -> bool:
-        return self._stopped or (
-            self.frames < self._keep and len(self.items) < self._keep + MOST_LOSSES
-        )
-
     def _row(self, index: int, status: Status, captured_ns: int, name: str) -> Row:
         """Begin the next row, which counts the frames before it that never came here."""
         dropped = max(0, index - self._next_index) if self._lost_ns is None else 0
         self._next_index = index + 1
         return Row(index, captured_ns, None, dropped, status, camera=self.name, name=name or None)
 
-    def _push_out(self) -> None:
-        """Remove the oldest frame, which the item behind it accounts for; losses stay."""
-        items = self.items
-        oldest = next(n for n, item in enumerate(items) if isinstance(item, QueuedFrame))
-        items[oldest + 1].row.dropped += items[oldest].row.dropped + 1
-        del items[oldest]
-        self.frames -= 1
-
 
 class Mailboxes:
     """The mailboxes of a run, and the one place where the encoder waits for frames.
 
-    Args:
-        batch_wait_s: How long frames that are there wait for those of the other cameras.
-
-    Attributes:
-        boxes: One for each camera, in order.
-        stopped: `take` returns nothing any more.
-        interrupted: `stop` was called before every camera had ended.
+    Frames that are there wait up to `batch_wait_s` for those of the other cameras.
     """
 
     def __init__(self, *, batch_wait_s: float = 0.002) -> None:
-        self.boxes: Sequence[Mailbox] = ()
-        self.stopped = self.interrupted = False
+        self.boxes: list[Mailbox] = []  # one for each camera, in order
+        self.stopped = False  # `take` returns nothing any more
+        self.interrupted = False  # because `stop` was called
         self._changed = threading.Condition()
         self._batch_wait_s = batch_wait_s
 
     def add(self, name: str, *, keep: int, waits: bool, **timeouts: float) -> Mailbox:
         """Make the mailbox of one more camera; see `Mailbox`."""
         box = Mailbox(self._changed, name, keep=keep, waits=waits, **timeouts)
-        self.boxes = (*self.boxes, box)
+        self.boxes.append(box)
         return box
 
     def take(self) -> list[QueuedFrame | LostFrame]:
         """Wait until something is there; return one frame of each camera, and losses before it.
 
         Frames wait a little for those of cameras that are delivering, so that one run of the
-        encoder serves several; cameras that are lost or ended are not waited for.
-
-        Returns:
-            Nothing once stopped, or once every camera has ended.
+        encoder serves several; cameras that are lost or ended are not waited for. Nothing is
+        returned once stopped, or once every camera has ended.
         """
         with self._changed:
             while not self.stopped:
                 now_ns = time.monotonic_ns()
-                deadline_ns = min(
-                    (box.check_deadline(now_ns) for box in self.boxes), default=math.inf
-                )
+                deadline_ns = min(box.check_deadline(now_ns) for box in self.boxes)
                 if any(box.items for box in self.boxes):
                     break
                 if all(box.ended for box in self.boxes):
@@ -275,7 +242,10 @@ class Mailboxes:
                 left_s = (deadline_ns - now_ns) / NS_PER_S
                 self._changed.wait(min(LONGEST_WAIT_S, max(0.0, left_s)))
             if len(self.boxes) > 1 and any(box.frames for box in self.boxes):
-                self._changed.wait_for(self._is_complete, timeout=self._batch_wait_s)
+                self._changed.wait_for(
+                    lambda: self.stopped or all(box.frames for box in self.boxes if box.is_awaited),
+                    timeout=self._batch_wait_s,
+                )
             if self.stopped:
                 return []
             taken = [item for box in self.boxes for item in box.pop()]
@@ -293,6 +263,3 @@ class Mailboxes:
         with self._changed:
             self.stopped = True
             return {box.name: box.close() for box in self.boxes}
-
-    def _is_complete(self) -> bool:
-        return self.stopped or all(box.frames for box in self.boxes if box.is_awaited)

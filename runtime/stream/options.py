@@ -18,9 +18,6 @@ from ..sources.base import CaptureRequest
 
 OODMode = Literal["both", "mu", "none"]
 
-DEFAULT_OUTPUT = "latents.jsonl"
-DEFAULT_FREEZE_S = 5.0
-
 
 @dataclass(frozen=True)
 class StreamOptions:
@@ -101,7 +98,7 @@ class StreamOptions:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Where rows go, the default included."""
-        return self.output or (DEFAULT_OUTPUT,)
+        return self.output or ("latents.jsonl",)
 
     @property
     def capture_request(self) -> CaptureRequest:
@@ -114,11 +111,7 @@ class StreamOptions:
 
     @property
     def every(self) -> int | None:
-        """Which latents are decoded: every so many, or none.
-
-        Raises:
-            ConfigError: `reconstruct` is not `every=N`.
-        """
+        """Which latents are decoded: every so many, or none."""
         if self.reconstruct is None:
             return None
         found = re.fullmatch(r"every=([1-9][0-9]{0,8})", self.reconstruct)
@@ -131,16 +124,12 @@ class StreamOptions:
     def freeze_after_s(self, *, can_reconnect: bool) -> float:
         """When a still picture is a loss, for a source that can return and for a recording."""
         if self.freeze_after is None:
-            return DEFAULT_FREEZE_S if can_reconnect else math.inf
+            return 5.0 if can_reconnect else math.inf
         return self.freeze_after or math.inf
 
 
 def check_stream_options(options: StreamOptions) -> None:
-    """Refuse values that make no sense, before anything is opened.
-
-    Raises:
-        ConfigError: The message names the option, its value and what it takes.
-    """
+    """Refuse values that make no sense, before anything is opened."""
     fourcc = options.fourcc
     if not options.camera:
         raise ConfigError("no camera: name a camera such as 0, a file, a URL, or synthetic")

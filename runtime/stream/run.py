@@ -6,8 +6,9 @@ import contextlib
 import itertools
 import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from ..bundle.graph_key import OUTPUTS
 from ..bundle.load import Bundle
@@ -16,6 +17,7 @@ from ..core.lifecycle import Closing
 from ..core.row import Row, RunFacts
 from ..engines.cpu_threads import opencv_kept_single
 from ..engines.select import Rebuild, SelectedEngine, autotuned_engine, select_engine
+from ..ood.detector import usable_detector
 from ..sinks.fanout import SinkFanout, SinkReport
 from ..sinks.open import check_output, check_view, open_sinks
 from ..sources.base import FrameSource
@@ -24,14 +26,12 @@ from ..sources.spec import SourceSpec
 from .capture_thread import CaptureThread
 from .encode_loop import LatentStream, Reconstruction
 from .mailbox import Mailbox, Mailboxes
-from .ood import usable_detector
 from .options import StreamOptions, check_stream_options
-from .stats import StreamStats, StreamSummary, end_row
+from .stats import StreamStats, StreamSummary
 
 FRAMES_WAITING = 64
-"""How many frames of a live source may wait under the policy `every`."""
-FRAMES_AHEAD = 1
-"""How far a recording is decoded ahead of the encoder: more would only make frames older."""
+"""How many frames of a live source may wait under the policy `every`. Of others one does: to decode
+a recording further ahead of the encoder would only make its frames older."""
 
 
 class Stream(Closing, Iterator[Row]):
@@ -66,7 +66,7 @@ class Stream(Closing, Iterator[Row]):
         MotorVAEError: An option is out of range, or something does not open.
     """
 
-    _is_open = False
+    _is_open = _is_capturing = False
 
     def __init__(
         self,
@@ -137,13 +137,13 @@ class Stream(Closing, Iterator[Row]):
             sinks = open_sinks(outputs, options.view, facts)
             self._fanout = stack.enter_context(SinkFanout(sinks, facts))
             self._stack = stack.pop_all()
-        self._rows = _captured_rows(
-            self._captures, self._encoder, self._mailboxes, options.max_frames
-        )
+        self._rows = self._encoder.rows(self._mailboxes, max_frames=options.max_frames)
         self._is_open = True
         self.cameras, self.engine = facts.cameras, facts.backend
         self.notes = (*choice.clauses, *remarks)
-        self.expected = _expected(sources, options.max_frames)
+        frames = [math.inf if one.expected is None else one.expected for one in sources]
+        expected = min(sum(frames), options.max_frames or math.inf)
+        self.expected = None if expected == math.inf else int(expected)
         self.outputs = tuple(sink.name for sink in sinks)
         self.set_aside = tuple((one.name, one.set_aside_as) for one in sinks if one.set_aside_as)
 
@@ -166,6 +166,10 @@ class Stream(Closing, Iterator[Row]):
                 self._raise_what_failed()
                 raise StopIteration
             try:
+                if not (self._is_capturing or self._mailboxes.interrupted):
+                    self._is_capturing = True
+                    for capture in self._captures:
+                        capture.start()
                 row = next(self._rows, None)
                 if row is None:
                     return self._end()
@@ -226,7 +230,8 @@ class Stream(Closing, Iterator[Row]):
             capture.stop()
         failures = [box.failure for box in self._mailboxes.boxes if box.failure is not None]
         self.summary = self.stats.summary(failures)
-        last = end_row(self.summary, self.reports)
+        summary = {**asdict(self.summary), "sinks": [asdict(report) for report in self.reports]}
+        last = Row(self.summary.rows, time.time_ns(), None, 0, "end", summary=summary)
         self._fanout.put_last(last)
         self._fanout.close()
         return last
@@ -245,10 +250,6 @@ class Stream(Closing, Iterator[Row]):
 
         A live source that was lost and came back is in the rows; a recording that was damaged
         stays damaged.
-
-        Raises:
-            OutputError: A sink failed.
-            SourceError: A camera was given up, a recording is damaged, or nothing became a latent.
         """
         summary = self.summary
         assert summary is not None  # noqa: S101  # for the type checker
@@ -275,19 +276,6 @@ class Stream(Closing, Iterator[Row]):
         raise SourceError(f"{', '.join(summary.cameras)} holds no frame: name another source")
 
 
-def _captured_rows(
-    captures: Sequence[CaptureThread],
-    encoder: LatentStream,
-    mailboxes: Mailboxes,
-    max_frames: int | None,
-) -> Iterator[Row]:
-    """Start to capture with the first row."""
-    if not mailboxes.interrupted:
-        for capture in captures:
-            capture.start()
-    yield from encoder.rows(mailboxes, max_frames=max_frames)
-
-
 def _encoder(
     options: StreamOptions, bundle: Bundle, specs: Sequence[SourceSpec], rebuild: Rebuild | None
 ) -> SelectedEngine:
@@ -311,15 +299,8 @@ def _mailbox(mailboxes: Mailboxes, source: FrameSource, options: StreamOptions) 
     is_every = options.policy == "every" or (options.policy is None and not source.live)
     return mailboxes.add(
         next(name for name in names if name not in taken),
-        keep=1 if not is_every else FRAMES_WAITING if source.live else FRAMES_AHEAD,
+        keep=FRAMES_WAITING if is_every and source.live else 1,
         waits=is_every and not source.live,
         timeout_s=options.timeout if source.can_reconnect else math.inf,
         give_up_s=options.give_up_after if source.can_reconnect else math.inf,
     )
-
-
-def _expected(sources: Sequence[FrameSource], max_frames: int | None) -> int | None:
-    """Return how many frames will come, where every source knows it or a limit does."""
-    frames = [source.expected for source in sources]
-    known = [sum(filter(None, frames))] if all(count is not None for count in frames) else []
-    return min([*known, *([max_frames] if max_frames else [])], default=None)

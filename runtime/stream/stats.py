@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,6 @@ import numpy as np
 
 from ..core.frame import NS_PER_MS
 from ..core.row import Row
-from ..sinks.fanout import SinkReport
 
 _FIRST_NS = 100
 _WIDTH = math.log(1.005)
@@ -74,16 +72,11 @@ class StreamSummary(FrameCounts):
 
 
 class StreamStats:
-    """Counts the rows of cameras by their names; its size does not grow.
-
-    Attributes:
-        total: Over all cameras.
-        age_ms: Of the newest latent; None before the first.
-    """
+    """Counts the rows of cameras by their names; its size does not grow."""
 
     def __init__(self, cameras: Sequence[str]) -> None:
-        self.total = FrameCounts()
-        self.age_ms: float | None = None
+        self.total = FrameCounts()  # over all cameras
+        self.age_ms: float | None = None  # of the newest latent
         self._cameras = {name: FrameCounts() for name in cameras}
         self._times = StageTimes()
         self._rows = self._first_ns = self._last_ns = 0
@@ -130,8 +123,8 @@ class StageTimes:
     """Durations per stage, in the order in which stages were first seen; its size never grows.
 
     Each is counted in one of 5,100 cells whose width is half a percent of what it holds, so
-    that percentiles of a run of any length are right to a quarter of a percent, from 100 ns to
-    two hours. The maximum is exact.
+    that percentiles of a run of any length are right to a quarter of a percent, from 100 ns (all
+    up to there are in the first cell, and count as zero) to two hours. The maximum is exact.
     """
 
     def __init__(self) -> None:
@@ -141,45 +134,23 @@ class StageTimes:
     def add(self, stages_ns: Mapping[str, int]) -> None:
         """Add one sample to each stage named."""
         for stage, duration_ns in stages_ns.items():
-            cells = self._cells.get(stage)
-            if cells is None:
-                cells = self._cells[stage] = array("q", bytes(8 * _CELLS))
-                self._max_ns[stage] = duration_ns
-            cells[_cell_of(duration_ns)] += 1
-            self._max_ns[stage] = max(self._max_ns[stage], duration_ns)
+            if stage not in self._cells:
+                self._cells[stage] = array("q", bytes(8 * _CELLS))
+            cell = 0
+            if duration_ns > _FIRST_NS:
+                cell = min(_CELLS - 1, 1 + int(math.log(duration_ns / _FIRST_NS) / _WIDTH))
+            self._cells[stage][cell] += 1
+            self._max_ns[stage] = max(self._max_ns.get(stage, 0), duration_ns)
 
     def percentiles(self) -> dict[str, Percentiles]:
-        """Return the percentiles of every stage that has samples."""
+        """Return the percentiles of every stage: middles of cells on a logarithmic axis."""
         found: dict[str, Percentiles] = {}
         for stage, cells in self._cells.items():
             reached = np.cumsum(np.frombuffer(cells, np.int64))
             count, largest = int(reached[-1]), self._max_ns[stage] / NS_PER_MS
             ranks = [math.ceil(share * count) for share in (0.50, 0.95, 0.99)]
-            middles = [_middle_ms(int(cell)) for cell in np.searchsorted(reached, ranks)]
-            p50, p95, p99 = (min(largest, middle) for middle in middles)
+            at = np.searchsorted(reached, ranks)
+            middles = (at > 0) * _FIRST_NS * np.exp((at - 0.5) * _WIDTH) / NS_PER_MS
+            p50, p95, p99 = np.minimum(middles, largest).tolist()
             found[stage] = Percentiles(count, p50, p95, p99, largest)
         return found
-
-
-def _cell_of(duration_ns: int) -> int:
-    """Return the cell of a duration: the first holds all up to 100 ns."""
-    if duration_ns <= _FIRST_NS:
-        return 0
-    return min(_CELLS - 1, 1 + int(math.log(duration_ns / _FIRST_NS) / _WIDTH))
-
-
-def _middle_ms(cell: int) -> float:
-    """Return what a cell stands for: its middle on a logarithmic axis; zero for the first."""
-    return _FIRST_NS * math.exp((cell - 0.5) * _WIDTH) / NS_PER_MS if cell else 0.0
-
-
-def end_row(summary: StreamSummary, reports: Sequence[SinkReport]) -> Row:
-    """Return the last row of a run, which holds its summary and what the sinks did until then."""
-    return Row(
-        index=summary.rows,
-        captured_ns=time.time_ns(),
-        age_ms=None,
-        dropped=0,
-        status="end",
-        summary={**asdict(summary), "sinks": [asdict(report) for report in reports]},
-    )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -76,20 +77,28 @@ def full(*_: object) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def fill(sink: NpzSink) -> None:
+    for index in range(100 * BLOCK_ROWS):
+        sink.write(row_at(index))
+
+
 def test_a_full_disk_while_rows_wait_keeps_those_that_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     path = tmp_path / "latents.npz"
+    earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, earlier))
     with NpzSink(str(path), FACTS) as sink:
-        for index in range(BLOCK_ROWS - 1):
-            sink.write(row_at(index))
-        monkeypatch.setattr(os, "pwrite", full)
-        with pytest.raises(OutputError, match=r"No space left on device; the 1023 rows before"):
-            sink.write(row_at(BLOCK_ROWS - 1))
-        monkeypatch.undo()
-        assert sink.rows == BLOCK_ROWS - 1
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, earlier[1]))
+        reason = "File too large; the [0-9]{4} rows before it are whole"
+        with pytest.raises(OutputError, match=reason):
+            fill(sink)
+        resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
+        rows = sink.rows
+    assert sink.rows == rows > BLOCK_ROWS
     with np.load(path) as data:
-        assert np.array_equal(data["index"], np.arange(BLOCK_ROWS - 1))
+        assert np.array_equal(data["index"], np.arange(rows))
+        assert len(data["name"]) == rows
 
 
 def test_a_full_disk_at_the_end_leaves_nothing_and_the_earlier_file_alone(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma
 from motorvae.runtime.sinks.fanout import SinkReport
 from motorvae.runtime.stream.encode_loop import LatentStream
 from motorvae.runtime.stream.mailbox import Mailboxes
-from motorvae.runtime.stream.stats import StreamSummary, end_row
+from motorvae.runtime.stream.stats import StreamSummary
 
 KEYS = ["index", "captured_ns", "age_ms", "dropped", "status", "mu"]
 STAGES = ["capture_ms", "convert_ms", "wait_ms", "encode_ms", "emit_ms"]
@@ -95,7 +95,7 @@ def run(encoder: Backend, small_spec: ModelSpec) -> Run:
         rows: list[Row] = []
         stream = LatentStream(encoder, small_spec, len(cameras), max_age_ms=max_age_ms)
         summary = drained(stream, filled(*cameras), rows.append, **options)
-        rows.append(end_row(summary, []))
+        rows.append(Row(summary.rows, 1, None, 0, "end", summary={**asdict(summary), "sinks": []}))
         return summary, [orjson.loads(json_from_row(row)) for row in rows]
 
     return call

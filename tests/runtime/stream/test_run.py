@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,11 @@ def test_nothing_older_than_allowed_is_ever_a_latent(
     rows = read_rows(output)
     assert [row["status"] for row in rows] == ["stale"] * (len(rows) - 1) + ["end"]
     assert all(row["mu"] is None and row["age_ms"] > 0.001 for row in rows[:-1])
-    assert rows[-1]["summary"]["stale"] == len(rows) - 1
+    *_, end = rows
+    assert end["summary"]["stale"] == len(rows) - 1
+    assert (end["index"], end["dropped"]) == (len(rows) - 1, 0)
+    assert end["mu"] is end["age_ms"] is None
+    assert 0 <= time.time_ns() - end["captured_ns"] < 60e9
     assert "frames were older than --max-age-ms" in done.stderr
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from motorvae.runtime.stream.screen import latency_table
+from motorvae.runtime.cli import latency_table
 from motorvae.runtime.stream.stats import StageTimes
 
 

@@ -10,40 +10,31 @@ import tempfile
 import time
 from pathlib import Path
 
-from ...core.atomic_files import cache_dir
-from ...core.errors import OutputError, missing_dependency
-from ..base import LOOPBACK
+from ..core.atomic_files import cache_dir
+from ..core.errors import OutputError, missing_dependency
+from .base import LOOPBACK
 
-MEMORY_LIMIT = "25%"
-"""Of this machine's memory; past it the viewer forgets the oldest rows."""
-BACKLOG_LIMIT = "64MiB"
-"""What its server keeps for viewers that connect later; there are none."""
 START_S = 60.0
-POLL_S = 0.05
 ALTERNATIVE = "record with --view file.rrd and open that elsewhere"
-NO_UPDATE_CHECK = '{"app": "(app_options:(check_for_updates_on_startup:false))"}'
-"""A viewer's settings file in which one thing is set."""
-NOWHERE = f"http://{LOOPBACK}:9"
-"""A proxy that nobody runs."""
 
 
 class Viewer:
     """The viewer that comes with rerun-sdk, which listens once this is made; it outlives us.
 
     It is started here and not by the SDK, which would have it listen on all interfaces, and
-    would take whatever already listens on its port for a viewer.
-
-    Attributes:
-        url: Where it listens.
-        process: Its process.
-
-    Raises:
-        MissingDependencyError: The rerun-sdk package is not installed.
-        OutputError: It did not start; the message has the viewer's last line.
+    would take whatever already listens on its port for a viewer. Where it does not start, the
+    OutputError has its last line.
     """
 
     def __init__(self) -> None:
-        executable, port = _executable(), _free_port()
+        spec = importlib.util.find_spec("rerun_cli")
+        if spec is None or spec.origin is None:
+            raise missing_dependency("--view", "rerun-sdk", extra="view", instead=ALTERNATIVE)
+        # That of this very rerun-sdk; another version on the PATH may not understand.
+        executable = Path(spec.origin).with_name("rerun")
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port = int(probe.getsockname()[1])
         self.url = f"rerun+http://{LOOPBACK}:{port}/proxy"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the viewer
         try:
@@ -52,8 +43,9 @@ class Viewer:
                     executable,
                     f"--bind={LOOPBACK}",
                     f"--port={port}",
-                    f"--memory-limit={MEMORY_LIMIT}",
-                    f"--server-memory-limit={BACKLOG_LIMIT}",
+                    # Of this machine's memory; past it the viewer forgets the oldest rows.
+                    "--memory-limit=25%",
+                    "--server-memory-limit=64MiB",  # for viewers that connect later: there are none
                     "--hide-welcome-screen",  # which fetches a list of examples
                     "--expect-data-soon",
                 ],
@@ -97,7 +89,7 @@ class Viewer:
             try:
                 socket.create_connection((LOOPBACK, port), timeout=1).close()
             except OSError:
-                time.sleep(POLL_S)
+                time.sleep(0.05)
             else:
                 return
 
@@ -110,21 +102,22 @@ def _private_environment(executable: Path) -> dict[str, str]:
     fetch goes to a proxy that is not there.
     """
     settings = cache_dir() / "rerun-viewer"
-    data, config = settings / "data", settings / "config"
     environment = os.environ | {
-        "XDG_CONFIG_HOME": str(config),
-        "XDG_DATA_HOME": str(data),
+        "XDG_CONFIG_HOME": str(settings / "config"),
+        "XDG_DATA_HOME": str(settings / "data"),
         "RUST_LOG": "error",
         "NO_PROXY": LOOPBACK,
         "no_proxy": LOOPBACK,
     }
     for scheme in ("http", "https", "all"):
-        environment[f"{scheme}_proxy"] = environment[f"{scheme.upper()}_PROXY"] = NOWHERE
+        environment[f"{scheme}_proxy"] = environment[f"{scheme.upper()}_PROXY"] = (
+            f"http://{LOOPBACK}:9"
+        )
     environment.pop("FORCE_RERUN_ANALYTICS", None)
-    options = data / "rerun" / "app.ron"
+    options = settings / "data" / "rerun" / "app.ron"
     if not options.exists():
         options.parent.mkdir(parents=True, exist_ok=True)
-        options.write_text(NO_UPDATE_CHECK)
+        options.write_text('{"app": "(app_options:(check_for_updates_on_startup:false))"}')
     subprocess.run(
         [executable, "analytics", "disable"],
         env=environment,
@@ -133,17 +126,3 @@ def _private_environment(executable: Path) -> dict[str, str]:
         check=True,
     )
     return environment
-
-
-def _executable() -> Path:
-    """Return the viewer of this very rerun-sdk; another version on the PATH may not understand."""
-    spec = importlib.util.find_spec("rerun_cli")
-    if spec is None or spec.origin is None:
-        raise missing_dependency("--view", "rerun-sdk", extra="view", instead=ALTERNATIVE)
-    return Path(spec.origin).with_name("rerun")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])

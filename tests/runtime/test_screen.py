@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from motorvae.runtime.stream.screen import StatusLine
+from motorvae.runtime.cli import StatusLine
 from motorvae.runtime.stream.stats import StreamStats
 
 

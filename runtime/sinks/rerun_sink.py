@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 import numpy as np
 import numpy.typing as npt
 import rerun as rr
+import rerun.blueprint as rrb
 
-from ...core.errors import ConfigError, OutputError
-from ...core.row import SCHEMA, Row, RunFacts
-from ..base import Sink
-from .layout import CAPTURED, FRAME, OOD_SERIES, CameraEntity, layout_of
-from .viewer import ALTERNATIVE, Viewer
+from ..core.errors import ConfigError, OutputError
+from ..core.row import SCHEMA, Row, RunFacts
+from .base import Sink
+from .rerun_viewer import ALTERNATIVE, Viewer
 
 APPLICATION = "motorvae"
-RUN = "/run"
 FLUSH_S = 1.0
 """Between two flushes of a file. Each cuts what has come into chunks, one an entity, and each chunk
 takes 2 kB of memory until the file is closed, for the index at its end."""
 CHUNK_BYTES = 16 << 20
 """As much is cut without a flush; by default it is 1 MiB, which is a few pictures."""
 FLUSH_TIMEOUT_S = 10.0
+
+CAPTURED, FRAME = "captured", "frame"
+"""Timelines: `Row.captured_ns` as Unix time, and `Row.index`, which each camera counts itself."""
+OOD_SERIES = {
+    "mahalanobis": "Distance from the training images",
+    "reconstruction_error": "Reconstruction error",
+}
 
 RED, AMBER, BLUE = (230, 60, 60), (240, 170, 40), (90, 160, 255)
 GREY, WHITE = (150, 150, 150), (255, 255, 255)
@@ -37,16 +44,25 @@ LINES = {
 }
 
 
+@dataclass
+class CameraEntity:
+    """One camera in the recording, and what is shown of it."""
+
+    path: str  # its entity
+    name: str  # what its source is called
+    # entities below `path` that not every run has and this one does: `reconstruction`,
+    # `mahalanobis`, `reconstruction_error`
+    parts: set[str] = field(default_factory=set)
+    status: str = ""  # the last line of its log
+    blank: bool = True  # whether nothing is shown as live
+
+
 class ViewSink(Sink):
     """Rows as entities of one Rerun recording, in a viewer that is started here or in a file.
 
     What waits to be written is bounded: Rerun lets 100 MiB wait, then `write` does. The viewer
     goes on when this sink is closed.
     The output is a path ending in `.rrd`, or "" for a viewer.
-
-    Raises:
-        ConfigError: Rerun is switched off in the environment, and would record nothing.
-        OutputError: The viewer did not start, or the file cannot be written.
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
@@ -79,7 +95,7 @@ class ViewSink(Sink):
         self._recording.set_time(FRAME, sequence=row.index)
         camera = self._cameras.get(row.camera or "")
         if camera is None:
-            self._log(RUN, rr.TextLog(f"{row.status}: {row.reason or 'done'}", level="INFO"))
+            self._log("/run", rr.TextLog(f"{row.status}: {row.reason or 'done'}", level="INFO"))
         else:
             if row.mu is None:
                 self._blank(camera, row)
@@ -169,8 +185,7 @@ class ViewSink(Sink):
             self._send_layout()
 
     def _send_layout(self) -> None:
-        layout = layout_of(self._cameras.values(), self._facts.image_size)
-        self._recording.send_blueprint(layout)
+        self._recording.send_blueprint(_layout(self._cameras.values(), self._facts.image_size))
 
     def _flush(self) -> None:
         self._flushed_s = time.monotonic()
@@ -228,3 +243,66 @@ def _short_names(cameras: Sequence[str]) -> dict[str, str]:
 def _text(text: str, place: npt.NDArray[np.float64], colour: tuple[int, int, int]) -> rr.Points2D:
     """Return text in a picture, its middle at `place`."""
     return rr.Points2D([place], radii=0, colors=colour, labels=text, show_labels=True)
+
+
+def _layout(cameras: Collection[CameraEntity], side: int) -> rrb.Blueprint:
+    """Lay out what there is, and nothing empty; `side` is S, that of the pictures."""
+    pages: list[rrb.Container | rrb.View] = [_page(camera, side) for camera in cameras]
+    if len(pages) > 1:
+        pictures = [_picture(camera, camera.name, side) for camera in cameras]
+        pages.insert(0, rrb.Grid(*pictures, name="All cameras"))
+    log = rrb.TextLogView(
+        origin="/",
+        name="Losses and returns",
+        columns=rrb.TextLogColumns(
+            timeline_columns=[FRAME, CAPTURED], text_log_columns=["LogLevel", "Body"]
+        ),
+    )
+    return rrb.Blueprint(
+        rrb.Vertical(pages[0] if len(pages) == 1 else rrb.Tabs(*pages), log, row_shares=[4, 1]),
+        rrb.TimePanel(state="collapsed", timeline=CAPTURED),
+        rrb.BlueprintPanel(state="collapsed"),
+        rrb.SelectionPanel(state="collapsed"),
+    )
+
+
+def _page(camera: CameraEntity, side: int) -> rrb.Container:
+    """Everything of one camera: what is now on the left, how it came there on the right."""
+    path, parts = camera.path, camera.parts
+    pictures = [_picture(camera, f"{camera.name}, as encoded", side)]
+    if "reconstruction" in parts:
+        pictures.append(_picture(camera, "Reconstruction", side, entity="reconstruction"))
+    bars = rrb.BarChartView(
+        origin=f"{path}/latents/bars", name="Latents", plot_legend=rrb.PlotLegend(visible=False)
+    )
+    plots = [
+        _plot("Latents over time", [f"{path}/latents/over_time"]),
+        _plot("Age, ms", [f"{path}/age_ms"]),
+        _plot("Drops", [f"{path}/dropped", f"{path}/unwritten"], legend=True),
+    ]
+    for part, name in OOD_SERIES.items():
+        if part in parts:
+            plots.append(_plot(f"{name}, red: out of distribution", [f"{path}/{part}/**"]))
+    now = rrb.Vertical(rrb.Horizontal(*pictures), bars, row_shares=[3, 2])
+    before = rrb.Vertical(*plots, row_shares=[2] + [1] * (len(plots) - 1))
+    return rrb.Horizontal(now, before, name=camera.name)
+
+
+def _picture(camera: CameraEntity, name: str, side: int, *, entity: str = "image") -> rrb.View:
+    bounds = rrb.VisualBounds2D(x_range=[0, side], y_range=[0, side])
+    return rrb.Spatial2DView(origin=f"{camera.path}/{entity}", name=name, visual_bounds=bounds)
+
+
+def _plot(name: str, entities: list[str], *, legend: bool = False) -> rrb.View:
+    """Lines of the last 20 s, or 600 frames, before what is looked at."""
+    relative = rrb.TimeRangeBoundary.cursor_relative
+    since = {CAPTURED: relative(seconds=-20), FRAME: relative(seq=-600)}
+    return rrb.TimeSeriesView(
+        name=name,
+        contents=entities,
+        plot_legend=rrb.PlotLegend(rrb.Corner2D.LeftTop, visible=legend),
+        time_ranges=[
+            rrb.VisibleTimeRange(timeline, start=start, end=relative())
+            for timeline, start in since.items()
+        ],
+    )

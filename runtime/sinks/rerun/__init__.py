@@ -1,1 +1,0 @@
-"""The live view: rows as the Rerun viewer shows them."""
