@@ -39,7 +39,7 @@ from ..runtime.core.errors import (
 )
 from ..runtime.core.packages import own_version
 from ..runtime.core.spec import ModelSpec
-from ..runtime.engines.open import EngineRequest, GraphFile, open_engine
+from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.engines.tensorrt.find import unknown_in_engines
 from .graph_folder import GraphFolder
 from .int8.graphs import Int8Request, Int8Search, Searched
@@ -117,23 +117,10 @@ def write_bundle(
 ) -> tuple[Searched, ...]:
     """Write a whole new bundle.
 
-    Args:
-        output: Where; an earlier bundle there is replaced in one step.
-        graphs: The float32 graphs.
-        spec: Sizes of the model.
-        weights_sha256: Identity of the weights.
-        statistics: The run's latent statistics, copied into the bundle.
-        reference: What every graph is compared with.
-        on_reports: Called with all reports and INT8 searches before the gate decides.
-        held_out: (N, S, S) uint8, all images that the model was not trained on, of which INT8
-            graphs take more than others; by default those of the reference.
-        precisions: What the bundle is to hold besides float32.
-        int8: How INT8 graphs are made, where they are asked for; by default for every engine.
-        remarks: What whoever uses the bundle should know, for its manifest.
-        on_step: Called with what is being done.
-
-    Returns:
-        The INT8 graphs that did not pass; the bundle is there without them.
+    An earlier one at `output` is replaced in one step. `graphs` are float32, and every graph is
+    compared with `reference`; INT8 graphs take more images, (N, S, S) uint8 of all `held_out`. The
+    file of `statistics` is copied. `on_reports` gets all reports and INT8 searches before the gate
+    decides. Return the INT8 graphs that did not pass; the bundle is there without them.
 
     Raises:
         VerificationError: Another graph drifted past its limit; no bundle is written.
@@ -146,7 +133,7 @@ def write_bundle(
     calibration = _calibration(precisions, int8, held_out, spec)
     with replaced_folder(output) as folder:
         writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference, on_step)
-        writer.add_fp32(graphs)
+        writer.derive(FP32, lambda part: graphs[part].clone())
         searched = writer.add(precisions, int8, calibration)
         shutil.copyfile(statistics, folder / STATISTICS)
         on_step("what out-of-distribution detection can recognise")
@@ -156,8 +143,8 @@ def write_bundle(
             reference.images,
         )
         save_reference(folder / VERIFICATION_IMAGES, reference)
-        on_reports(_with_refused(writer, searched), searched)
-        writer.finish((STATISTICS, VERIFICATION_IMAGES), remarks=remarks, ood=ood)
+        writer.check_gate(searched, on_reports)
+        writer.write_manifest((STATISTICS, VERIFICATION_IMAGES), remarks=remarks, ood=ood)
     return tuple(one for one in searched if not one.passed)
 
 
@@ -187,8 +174,8 @@ def add_to_bundle(
         files = GraphFolder(folder, bundle.spec, bundle.manifest.weights_sha256)
         writer = BundleWriter(files, reference, on_step)
         searched = writer.add(precisions, int8, calibration)
-        on_reports(_with_refused(writer, searched), searched)
-        writer.finish([entry.file for entry in bundle.manifest.files], bundle.manifest)
+        writer.check_gate(searched, on_reports)
+        writer.write_manifest([entry.file for entry in bundle.manifest.files], bundle.manifest)
     return tuple(one for one in searched if not one.passed)
 
 
@@ -207,38 +194,52 @@ def _calibration(
         return tuple(Searched(key, reason=str(error)) for key in keys)
 
 
-def _with_refused(writer: BundleWriter, searched: Sequence[Searched]) -> list[GraphReport]:
-    return [*writer.reports, *(report for one in searched for report in one.failed)]
-
-
 class BundleWriter:
-    """Writes, verifies and lists graphs in a folder that is not yet in its place.
-
-    Attributes:
-        files: The graphs in the folder.
-        reports: The verifier's, of all graphs that the manifest is to list.
-    """
+    """Writes, verifies and lists graphs in a folder that is not yet in its place."""
 
     def __init__(
         self, files: GraphFolder, reference: Reference, on_step: OnStep = lambda _: None
     ) -> None:
-        self.files, self.reports = files, list[GraphReport]()
+        self.files = files
+        self.reports: list[GraphReport] = []  # of all graphs that the manifest is to list
         self._reference, self._on_step = reference, on_step
         self._graphs: list[GraphEntry] = []
         self._verifier = Verifier(reference)
         part = reference.rows(slice(None, None, -(-len(reference.images) // IN_OPENVINO)))
         self._in_openvino: Verifier | None = Verifier(part)
 
-    def add_fp32(self, graphs: Mapping[Part, ir.Model]) -> None:
-        """Derive, write and verify all float32 variants of the two graphs."""
-        for key in FP32:
-            model = graphs[key.part].clone()
-            if key.variant == "mu":
+    def derive(self, keys: Sequence[GraphKey], fp32: Callable[[Part], ir.Model]) -> None:
+        """Derive, write and verify float32 or FP16 graphs; `fp32` gives a copy of what each is of.
+
+        That of FP16 ones is read anew each time: clones share the types that are changed in them.
+        """
+        for key in keys:
+            model = fp32(key.part)
+            if key.precision == "fp16" and key.variant == "full":
+                self._on_step(f"{key.title}: activations")
+                with opened_with_values(model, self.files.folder) as engine:
+                    self.reports.append(self._verifier.verify_activations(key, engine))
+            if key.variant in {"luma", "mu"}:
                 luma_from_float(model)
+            if key.variant == "mu":
                 mu_from_encoder(model)
-            elif key.variant == "phases":
+            if key.variant == "phases":
                 phases_from_decoder(model, everywhere=False)
-            self._add(key, model)
+            subnormal_weights = fp16_from_fp32(model) if key.precision == "fp16" else 0
+            self._on_step(key.title)
+            file = self.files.save(key, model)
+            self.reports += self._verifier.verify_file(key, file)
+            if key.precision == "fp32" and self._in_openvino is not None:
+                # It may run there. Where OpenVINO is not installed, or does not open a graph, the
+                # manifest holds no such report, and a stream in OpenVINO says so.
+                try:
+                    backend = open_engine(file, key, EngineRequest(backend="openvino"))
+                except (MissingDependencyError, BackendError):
+                    self._in_openvino = None
+                else:
+                    with backend:
+                        self.reports += self._in_openvino.verify(key, backend)
+            self._graphs.append(self.files.entry(key, model, subnormal_weights=subnormal_weights))
 
     def add(
         self,
@@ -256,7 +257,7 @@ class BundleWriter:
         if "bf16" in precisions:
             self.add_bf16()
         if "fp16" in precisions:
-            self.add_fp16()
+            self.derive(FP16, lambda part: self.files.load(GraphKey(part)))
         if not isinstance(calibration, CalibrationImages):
             return calibration
         # INT8 is compared with the float32 graphs, which are worth that if they passed.
@@ -270,20 +271,6 @@ class BundleWriter:
                 self._graphs += [self.files.entry(key, model, **facts) for key in found.keys]
                 self.reports += found.trials[-1].reports
         return searched
-
-    def add_fp16(self) -> None:
-        """Derive, write and verify all FP16 variants of the float32 graphs in the folder."""
-        for key in FP16:
-            model = self.files.load(GraphKey(key.part))
-            if key.variant == "full":
-                self._on_step(f"{key.title}: activations")
-                with opened_with_values(model, self.files.folder) as engine:
-                    self.reports.append(self._verifier.verify_activations(key, engine))
-            else:
-                luma_from_float(model)
-            if key.variant == "mu":
-                mu_from_encoder(model)
-            self._add(key, model, subnormal_weights=fp16_from_fp32(model))
 
     def add_bf16(self) -> None:
         """List the float32 graphs that OpenVINO computes in bf16, having verified that."""
@@ -299,25 +286,10 @@ class BundleWriter:
         except BackendError as error:
             raise BackendError(f"{error}; or leave out --bf16") from error
 
-    def finish(
-        self,
-        others: Sequence[str],
-        earlier: Manifest | None = None,
-        *,
-        remarks: Sequence[str] = (),
-        ood: OODCapability | None = None,
-    ) -> None:
-        """Check the gate and write the manifest.
-
-        Args:
-            others: Names of the further files of the bundle.
-            earlier: The manifest of the bundle that this one adds to; its parts stay.
-            remarks: See `Manifest`.
-            ood: See `Manifest`.
-
-        Raises:
-            VerificationError: A graph drifted past its limit; nothing may be kept.
-        """
+    def check_gate(self, searched: Sequence[Searched], on_reports: ReportsHook) -> None:
+        """Raise a VerificationError where a graph drifted past its limit: nothing may be kept."""
+        refused = [report for one in searched for report in one.failed]
+        on_reports([*self.reports, *refused], searched)
         if failed := [report for report in self.reports if not report.passed]:
             named = ", ".join(clause for report in failed for clause in report.failures)
             notes = dict.fromkeys(note for report in failed for note in report.notes)
@@ -326,6 +298,16 @@ class BundleWriter:
                 f"verification failed, no bundle was written: {named}{where}; "
                 f"{advice_on(failed, self._reference)}"
             )
+
+    def write_manifest(
+        self,
+        others: Sequence[str],
+        earlier: Manifest | None = None,
+        *,
+        remarks: Sequence[str] = (),
+        ood: OODCapability | None = None,
+    ) -> None:
+        """Write the manifest, which lists `others` too; the parts of an `earlier` one stay."""
         folder = self.files.folder
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -343,29 +325,3 @@ class BundleWriter:
         text = manifest.model_dump_json(indent=2) + "\n"
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         load_bundle(folder)
-
-    def _add(self, key: GraphKey, model: ir.Model, *, subnormal_weights: int = 0) -> None:
-        """Write a graph, verify it, and list it; for `subnormal_weights` see `fp16_from_fp32`."""
-        self._on_step(key.title)
-        file = self.files.save(key, model)
-        self.reports += self._verifier.verify_file(key, file)
-        if key.precision == "fp32":
-            self.reports += self._openvino_reports(key, file)
-        entry = self.files.entry(key, model, subnormal_weights=subnormal_weights)
-        self._graphs.append(entry)
-
-    def _openvino_reports(self, key: GraphKey, file: GraphFile) -> tuple[GraphReport, ...]:
-        """Verify a float32 graph in OpenVINO too, where it is installed: it may run there.
-
-        Where it is not, or does not open a graph, the manifest holds no such report, and a stream
-        in OpenVINO says so.
-        """
-        if self._in_openvino is None:
-            return ()
-        try:
-            backend = open_engine(file, key, EngineRequest(backend="openvino"))
-        except (MissingDependencyError, BackendError):
-            self._in_openvino = None  # what does not open here does not run here
-            return ()
-        with backend:
-            return self._in_openvino.verify(key, backend)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,14 +46,7 @@ def _export(options: ExportOptions, *_: object) -> None:
 
 
 def run_export(options: ExportOptions, console: Console) -> Path:
-    """Export a checkpoint, or add to a bundle, as `motorvae-export` does.
-
-    Args:
-        options: Its options.
-        console: Where tables, notes and the next command go.
-
-    Returns:
-        The bundle's folder.
+    """Export a checkpoint, or add to a bundle, as `motorvae-export` does; return its folder.
 
     Raises:
         VerificationError: A graph drifted past its limit. Where only INT8 graphs did, the bundle
@@ -60,7 +54,6 @@ def run_export(options: ExportOptions, console: Console) -> Path:
         MotorVAEError: An option contradicts another, or something cannot be read, built or written.
     """
     options.check()
-    work = _Export(options, console)
     engines, profile = options.engine_precisions, profile_from_text(options.batch)
     # Before any work: a builder asked for by name must be there.
     builder, gpu = find_builder(options.engine if engines else "none")
@@ -70,10 +63,10 @@ def run_export(options: ExportOptions, console: Console) -> Path:
         made |= {f"int8 graphs for {target}" for target in options.targets}
         if not isinstance(builder, str):
             made |= {f"{name} engines of {builder.name}" for name in engines}
-        left_out = work.export_checkpoint(path, made)
+        left_out = _export_checkpoint(options, console, path, made)
     else:
         path = options.model
-        left_out = work.extend(load_bundle(path))
+        left_out = _extend(options, console, load_bundle(path))
     if any((one.key.target, one.key.part) == ("tensorrt", "encoder") for one in left_out):
         engines = tuple(name for name in engines if name != "int8")
     if isinstance(builder, str) and engines:
@@ -84,9 +77,14 @@ def run_export(options: ExportOptions, console: Console) -> Path:
         console.print(f"no engine was built: {builder}; on the machine that will run it: {command}")
     elif not isinstance(builder, str):
         for precision in engines:
-            work.build_engines(
-                path, EngineBuildRequest(builder, gpu, precision, profile, options.workspace_mib)
+            request = EngineBuildRequest(builder, gpu, precision, profile, options.workspace_mib)
+            built = add_engines_to_bundle(
+                load_bundle(path), request, console, on_reports=partial(_show_reports, console)
             )
+            console.print(engine_table(built))
+            reasons = {one.verification.reason for one in built}
+            for reason in sorted(reason for reason in reasons if reason):
+                console.print(f"not verified: {reason}")
     if left_out:
         clauses = dict.fromkeys(one.sentence for one in left_out)
         raise VerificationError(
@@ -99,164 +97,153 @@ def run_export(options: ExportOptions, console: Console) -> Path:
     return path
 
 
-@dataclass(frozen=True, slots=True)
-class _Export:
-    """One run of the command: its options, and the console for tables and notes."""
-
-    options: ExportOptions
-    console: Console
-
-    def export_checkpoint(self, output: Path, made: set[str]) -> tuple[Searched, ...]:
-        """Write a bundle of a training run; `made` is what it will hold, engines included."""
-        options, console = self.options, self.console
-        elsewhere = "export elsewhere and add precisions here with --model"
-        needed = needed_for("exporting a checkpoint", extra="train,export,cpu", instead=elsewhere)
-        with needed, steps_shown(console, "loading torch"):
-            from ..training.checkpoint import (  # noqa: PLC0415
-                model_from_checkpoint,
-                statistics_name,
-                weights_name,
-            )
-            from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
-            from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
-            from .int8.graphs import Int8Request  # noqa: PLC0415
-            from .onnx_export import is_exported_as, onnx_from_model  # noqa: PLC0415
-            from .verify.reference import held_out_from_run  # noqa: PLC0415
-            from .verify.torch_reference import reference_from_model  # noqa: PLC0415
-
-        run = options.checkpoint or DEFAULT_CHECKPOINT
-        check_replaceable(output)
-        model, config = model_from_checkpoint(run, options.weights)
-        folder = run if run.is_dir() else run.parent
-        spec = config.model
-        weights_sha256 = sha256_of(folder / weights_name(folder, options.weights))
-
-        def exported() -> dict[Part, ir.Model]:
-            with steps_shown(console, "exporting the graphs"):
-                return {part: onnx_from_model(model, spec, part) for part in PARTS}
-
-        held = _parts_of_bundle(output)
-        lost = sorted(held - made)
-        # Engines of the same weights stay until new ones stand: a build can fail or be interrupted.
-        has_engines = any("engines of" in part for part in held)
-        if (lost or has_engines) and not options.replace:
-            bundle = _bundle_of(output, weights_sha256)
-            if bundle is not None and is_exported_as(bundle, exported()):
-                console.print(f"{output} is of the same weights, and what it holds is kept")
-                return self.extend(bundle)
-            if lost:
-                raise OutputError(
-                    f"{output} holds {sentence_list(lost)}, which this export would not make "
-                    "again: ask for them as well, name another --output, or let them go with "
-                    "--replace"
-                )
-        statistics = statistics_name(folder, options.weights)
-        with steps_shown(console, "computing what the graphs are compared with"):
-            held_out, spread = held_out_from_run(
-                folder,
-                image_size=spec.image_size,
-                latent_size=spec.latent_size,
-                statistics=statistics,
-            )
-            reference = reference_from_model(model, held_out, spread)
-            problem = learned_from_reconstructions(
-                reference.images, reference.reconstruction[:], reference.mu, reference.log_var
-            ).sentence()
-        if problem and not options.anyway:
-            raise CheckpointError(
-                f"the model of {folder} has learned too little, no bundle was written: {problem}; "
-                "or export it --anyway"
-            )
-        remarks = [f"learned too little: {problem}"] if problem else []
-        if len(reference.images) == 1:
-            remarks.append("one held-out image cannot tell whether its model has learned anything")
-        for remark in remarks:
-            console.print(f"warning: this model: {remark}")
-        graphs = exported()
-        with steps_shown(console, "float32 graphs") as show:
-            left_out = write_bundle(
-                output,
-                graphs=graphs,
-                spec=spec,
-                weights_sha256=weights_sha256,
-                statistics=folder / statistics,
-                reference=reference,
-                remarks=remarks,
-                held_out=held_out,
-                precisions=options.precisions,
-                int8=Int8Request(options.targets, options.calibration),
-                on_reports=self._show_reports,
-                on_step=show,
-            )
-        console.print(f"bundle of {folder.resolve().name} in {output}")
-        return left_out
-
-    def extend(self, bundle: Bundle) -> tuple[Searched, ...]:
-        """Add what is asked for and not there; only that needs the ONNX packages."""
-        targets = self.options.targets
-        there = {(entry.precision, entry.made_for) for entry in bundle.manifest.graphs}
-        missing = tuple(target for target in targets if ("int8", target) not in there)
-        if targets and not missing and self.options.calibration != HELD_OUT:
-            raise ConfigError(
-                f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "
-                "export the checkpoint again with it and --replace, or leave it out"
-            )
-        precisions = {precision for precision, _ in there}
-        lacking = [name for name in self.options.precisions if name not in precisions]
-        if missing and "int8" in precisions:  # those for some engines are there
-            lacking.append("int8")
-        for name in self.options.precisions:
-            present = [target for target in targets if target not in missing]
-            of = f" for {' and '.join(present)}" if name == "int8" and missing else ""
-            if name in precisions and (name != "int8" or present):
-                self.console.print(f"{bundle.folder} has {NAMES[name]} graphs{of} already")
-        if not lacking:
-            return ()
-        with needed_for("deriving a precision", extra="export,cpu"):
-            from .bundle import add_to_bundle  # noqa: PLC0415
-            from .int8.graphs import Int8Request  # noqa: PLC0415
-
-        with steps_shown(self.console, "reading the bundle") as show:
-            left_out = add_to_bundle(
-                bundle,
-                lacking,
-                int8=Int8Request(missing, self.options.calibration),
-                on_reports=self._show_reports,
-                on_step=show,
-            )
-        refused = {one.key.target for one in left_out if one.key.part == "encoder"}
-        added = [name for name in lacking if name != "int8" or set(missing) - refused]
-        if added:
-            names = " and ".join(NAMES[precision] for precision in added)
-            self.console.print(f"{names} graphs added to {bundle.folder}")
-        return left_out
-
-    def build_engines(self, path: Path, request: EngineBuildRequest) -> None:
-        """Build, verify and show the engines of one precision."""
-        engine_manifests = add_engines_to_bundle(
-            load_bundle(path), request, self.console, on_reports=self._show_reports
+def _export_checkpoint(
+    options: ExportOptions, console: Console, output: Path, made: set[str]
+) -> tuple[Searched, ...]:
+    """Write a bundle of a training run; `made` is what it will hold, engines included."""
+    elsewhere = "export elsewhere and add precisions here with --model"
+    needed = needed_for("exporting a checkpoint", extra="train,export,cpu", instead=elsewhere)
+    with needed, steps_shown(console, "loading torch"):
+        from ..training.checkpoint import (  # noqa: PLC0415
+            model_from_checkpoint,
+            statistics_name,
+            weights_name,
         )
-        self.console.print(engine_table(engine_manifests))
-        reasons = {one.verification.reason for one in engine_manifests}
-        for reason in sorted(reason for reason in reasons if reason):
-            self.console.print(f"not verified: {reason}")
+        from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
+        from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
+        from .int8.graphs import Int8Request  # noqa: PLC0415
+        from .onnx_export import is_exported_as, onnx_from_model  # noqa: PLC0415
+        from .verify.reference import held_out_from_run  # noqa: PLC0415
+        from .verify.torch_reference import reference_from_model  # noqa: PLC0415
 
-    def _show_reports(
-        self, reports: Sequence[GraphReport], searched: Sequence[Searched] = ()
-    ) -> None:
-        console = self.console
-        if tried := [one for one in searched if one.trials]:
-            console.print(search_table(tried))
-        console.print(verification_table(reports))
-        for engine in sorted({report.engine for report in reports}):
-            console.print(engine)
-        precisions: dict[tuple[str, int], dict[str, None]] = {}
-        for report in reports:
-            precisions.setdefault((report.reference, report.images), {})[report.precision] = None
-        for (reference, images), of in sorted(precisions.items()):
-            console.print(f"{', '.join(of)} against {reference} on {images} held-out images")
-        for note in dict.fromkeys(note for report in reports for note in report.notes):
-            console.print(f"note: {note}")
+    run = options.checkpoint or DEFAULT_CHECKPOINT
+    check_replaceable(output)
+    model, config = model_from_checkpoint(run, options.weights)
+    folder = run if run.is_dir() else run.parent
+    spec = config.model
+    weights_sha256 = sha256_of(folder / weights_name(folder, options.weights))
+
+    @cache
+    def exported() -> dict[Part, ir.Model]:
+        with steps_shown(console, "exporting the graphs"):
+            return {part: onnx_from_model(model, spec, part) for part in PARTS}
+
+    held = _parts_of_bundle(output)
+    lost = sorted(held - made)
+    # Engines of the same weights stay until new ones stand: a build can fail or be interrupted.
+    has_engines = any("engines of" in part for part in held)
+    if (lost or has_engines) and not options.replace:
+        bundle = None
+        with contextlib.suppress(BundleError):
+            bundle = load_bundle(output)
+        is_same = bundle is not None and bundle.manifest.weights_sha256 == weights_sha256
+        if bundle and is_same and is_exported_as(bundle, exported()):
+            console.print(f"{output} is of the same weights, and what it holds is kept")
+            return _extend(options, console, bundle)
+        if lost:
+            raise OutputError(
+                f"{output} holds {sentence_list(lost)}, which this export would not make "
+                "again: ask for them as well, name another --output, or let them go with "
+                "--replace"
+            )
+    statistics = statistics_name(folder, options.weights)
+    with steps_shown(console, "computing what the graphs are compared with"):
+        held_out, spread = held_out_from_run(
+            folder,
+            image_size=spec.image_size,
+            latent_size=spec.latent_size,
+            statistics=statistics,
+        )
+        reference = reference_from_model(model, held_out, spread)
+        problem = learned_from_reconstructions(
+            reference.images, reference.reconstruction[:], reference.mu, reference.log_var
+        ).sentence()
+    if problem and not options.anyway:
+        raise CheckpointError(
+            f"the model of {folder} has learned too little, no bundle was written: {problem}; "
+            "or export it --anyway"
+        )
+    remarks = [f"learned too little: {problem}"] if problem else []
+    if len(reference.images) == 1:
+        remarks.append("one held-out image cannot tell whether its model has learned anything")
+    for remark in remarks:
+        console.print(f"warning: this model: {remark}")
+    graphs = exported()
+    with steps_shown(console, "float32 graphs") as show:
+        left_out = write_bundle(
+            output,
+            graphs=graphs,
+            spec=spec,
+            weights_sha256=weights_sha256,
+            statistics=folder / statistics,
+            reference=reference,
+            remarks=remarks,
+            held_out=held_out,
+            precisions=options.precisions,
+            int8=Int8Request(options.targets, options.calibration),
+            on_reports=partial(_show_reports, console),
+            on_step=show,
+        )
+    console.print(f"bundle of {folder.resolve().name} in {output}")
+    return left_out
+
+
+def _extend(options: ExportOptions, console: Console, bundle: Bundle) -> tuple[Searched, ...]:
+    """Add what is asked for and not there; only that needs the ONNX packages."""
+    targets = options.targets
+    there = {(entry.precision, entry.made_for) for entry in bundle.manifest.graphs}
+    missing = tuple(target for target in targets if ("int8", target) not in there)
+    if targets and not missing and options.calibration != HELD_OUT:
+        raise ConfigError(
+            f"{bundle.folder} has INT8 graphs already, and --calibration would change nothing: "
+            "export the checkpoint again with it and --replace, or leave it out"
+        )
+    precisions = {precision for precision, _ in there}
+    lacking = [name for name in options.precisions if name not in precisions]
+    if missing and "int8" in precisions:  # those for some engines are there
+        lacking.append("int8")
+    for name in options.precisions:
+        present = [target for target in targets if target not in missing]
+        of = f" for {' and '.join(present)}" if name == "int8" and missing else ""
+        if name in precisions and (name != "int8" or present):
+            console.print(f"{bundle.folder} has {NAMES[name]} graphs{of} already")
+    if not lacking:
+        return ()
+    with needed_for("deriving a precision", extra="export,cpu"):
+        from .bundle import add_to_bundle  # noqa: PLC0415
+        from .int8.graphs import Int8Request  # noqa: PLC0415
+
+    with steps_shown(console, "reading the bundle") as show:
+        left_out = add_to_bundle(
+            bundle,
+            lacking,
+            int8=Int8Request(missing, options.calibration),
+            on_reports=partial(_show_reports, console),
+            on_step=show,
+        )
+    refused = {one.key.target for one in left_out if one.key.part == "encoder"}
+    added = [name for name in lacking if name != "int8" or set(missing) - refused]
+    if added:
+        names = " and ".join(NAMES[precision] for precision in added)
+        console.print(f"{names} graphs added to {bundle.folder}")
+    return left_out
+
+
+def _show_reports(
+    console: Console, reports: Sequence[GraphReport], searched: Sequence[Searched] = ()
+) -> None:
+    if tried := [one for one in searched if one.trials]:
+        console.print(search_table(tried))
+    console.print(verification_table(reports))
+    for engine in sorted({report.engine for report in reports}):
+        console.print(engine)
+    precisions: dict[tuple[str, int], dict[str, None]] = {}
+    for report in reports:
+        precisions.setdefault((report.reference, report.images), {})[report.precision] = None
+    for (reference, images), of in sorted(precisions.items()):
+        console.print(f"{', '.join(of)} against {reference} on {images} held-out images")
+    for note in dict.fromkeys(note for report in reports for note in report.notes):
+        console.print(f"note: {note}")
 
 
 def _parts_of_bundle(folder: Path) -> set[str]:
@@ -271,15 +258,6 @@ def _parts_of_bundle(folder: Path) -> set[str]:
         precision, package = path.stem.split(".")[-2:]
         parts.add(f"{precision} engines of {package}")
     return parts - {"fp32 graphs"}
-
-
-def _bundle_of(folder: Path, weights_sha256: str) -> Bundle | None:
-    """Return a bundle if it is whole and of these weights."""
-    try:
-        bundle = load_bundle(folder)
-    except BundleError:
-        return None
-    return bundle if bundle.manifest.weights_sha256 == weights_sha256 else None
 
 
 main = Command(

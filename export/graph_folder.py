@@ -33,31 +33,16 @@ class GraphFolder:
         return ir.load(self.file(key).path)
 
     def save(self, key: GraphKey, model: ir.Model, excluded: Sequence[str] = ()) -> GraphFile:
-        """Write a graph, having made sure that it is one and is of its precision.
+        """Write a graph and what it is, but nothing of when or where it was made: bytes repeat.
 
-        Into it is written what it is, and nothing of when or where it was made: bytes repeat.
-
-        Args:
-            key: Which.
-            model: The graph.
-            excluded: Layers of an INT8 graph that stay in float32.
-
-        Raises:
-            VerificationError: It is not of its precision.
+        A VerificationError is raised where it is not of its precision; of an INT8 graph the layers
+        `excluded` stay in float32.
         """
         model.producer_name, model.producer_version = "motorvae", own_version()
         model.doc_string = f"{key.title} of a motorVAE"
-        model.metadata_props.update(
-            {
-                "motorvae.graph": key.part,
-                "motorvae.precision": key.precision,
-                "motorvae.variant": key.variant,
-                "motorvae.model": self.spec.model_dump_json(),
-                "motorvae.weights_sha256": self.weights_sha256,
-            }
-        )
-        if key.target:
-            model.metadata_props["motorvae.made_for"] = key.target
+        facts = {name: value for name, value in key.fields.items() if value is not None}
+        facts |= {"model": self.spec.model_dump_json(), "weights_sha256": self.weights_sha256}
+        model.metadata_props.update({f"motorvae.{name}": text for name, text in facts.items()})
         check_precision(model, key.precision, excluded)
         file = self.file(key)
         ir.save(model, file.path)

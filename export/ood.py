@@ -53,15 +53,10 @@ def auroc(known: Float64s, others: Float64s) -> float:
 def ood_capability(
     encoder: Path, statistics: Mapping[str, npt.NDArray[Any]], images: Luma
 ) -> OODCapability | None:
-    """Judge held-out images and others made for the purpose, as a stream would.
+    """Judge held-out images (N, S, S) uint8 and others made for the purpose, as a stream would.
 
-    Args:
-        encoder: The float32 graph.
-        statistics: What `latents.npz` holds.
-        images: (N, S, S) uint8, held-out ones; those at even distances are taken.
-
-    Returns:
-        The findings at the default limit; None where the run left too few statistics to judge.
+    The default limit and the float32 `encoder` are used, and held-out images at even distances.
+    None where the run left too few `statistics`, which `latents.npz` holds.
     """
     if missing_statistics(statistics):
         return None
@@ -71,19 +66,12 @@ def ood_capability(
     others = made_images(_SEED, IMAGES, images.shape[1]) | altered_images(known, _SEED)
     kinds = []
     with open_file(encoder) as backend:
-        known_scores = np.array(
-            [one.ood_score for one in scored_images(backend, known, detector)[0]]
-        )
+        known_scores = [one.ood_score for one in scored_images(backend, known, detector)[0]]
         for name, luma in others.items():
             scores, _ = scored_images(backend, luma, detector)
-            kinds.append(
-                KindCapability(
-                    name=name,
-                    images=len(luma),
-                    auroc=auroc(known_scores, np.array([one.ood_score for one in scores])),
-                    flagged=float(np.mean([one.is_ood for one in scores])),
-                )
-            )
+            found = auroc(np.array(known_scores), np.array([one.ood_score for one in scores]))
+            flagged = float(np.mean([one.is_ood for one in scores]))
+            kinds.append(KindCapability(name=name, images=len(luma), auroc=found, flagged=flagged))
     return OODCapability(
         ood_above=detector.ood_above,
         false_alarms=detector.false_alarms,
@@ -94,12 +82,9 @@ def ood_capability(
 
 
 def made_images(seed: int, count: int, size: int) -> dict[str, Luma]:
-    """Make every kind of image that needs no known one, the same ones for the same seed.
+    """Make `count` images (size, size) uint8 of every kind that needs no known one, by its name.
 
-    They are made at the model's size, as a camera's noise would be averaged away on its way to it.
-
-    Returns:
-        Name of a kind to (count, size, size) uint8.
+    `size` is the model's: a camera's noise would be averaged away when it is resized.
     """
     return {
         name: np.stack([make(np.random.default_rng((seed, kind, n)), size) for n in range(count)])
@@ -108,14 +93,7 @@ def made_images(seed: int, count: int, size: int) -> dict[str, Luma]:
 
 
 def altered_images(known: Luma, seed: int) -> dict[str, Luma]:
-    """Alter known images (N, S, S) uint8: what is nearly known is the hardest case.
-
-    Returns:
-        Name of a kind to (N, S, S) uint8: by gain and noise all but white or black, out of focus,
-        moved by up to a half with what leaves on one side coming in on the other, 4 x 4 tiles
-        shuffled, inverted, upside down, and with a black square whose side is an eighth of the
-        image's.
-    """
+    """Alter known images (N, S, S) uint8 in each of several ways: the nearly known is hardest."""
     return {
         name: np.stack(
             [alter(np.random.default_rng((seed, kind, n)), image) for n, image in enumerate(known)]
@@ -146,6 +124,7 @@ def _too_bright(rng: np.random.Generator, image: Luma) -> Luma:
 
 
 def _shifted(rng: np.random.Generator, image: Luma) -> Luma:
+    """Move an image by up to a half: what leaves on one side comes in on the other."""
     size = len(image)
     down, right = rng.integers(size // 4, 3 * size // 4, 2)
     moved: Luma = np.roll(image, (int(down), int(right)), (0, 1))

@@ -85,28 +85,20 @@ class ExportOptions:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """The graphs that are asked for beside float32."""
-        asked: dict[Precision, bool] = {
-            "fp16": self.fp16,
-            "bf16": self.bf16,
-            "int8": self.int8 is not None,
-        }
-        return tuple(name for name, is_asked in asked.items() if is_asked)
+        asked: dict[Precision, object] = {"fp16": self.fp16, "bf16": self.bf16, "int8": self.int8}
+        return tuple(name for name, value in asked.items() if value not in {False, None})
 
     @property
     def engine_precisions(self) -> tuple[Precision, ...]:
         """The precisions that TensorRT engines are to be built of, where this machine can."""
         if self.engine == "none":
             return ()
-        has_engines = {"fp16": True, "bf16": False, "int8": "tensorrt" in self.targets}
-        found = tuple(name for name in self.precisions if has_engines[name])
+        left_out = {"bf16", *(() if "tensorrt" in self.targets else ("int8",))}
+        found = tuple(name for name in self.precisions if name not in left_out)
         return found or (() if self.engine == "auto" else ("fp32",))
 
     def check(self) -> None:
-        """Refuse options that contradict one another.
-
-        Raises:
-            ConfigError: They do, or one is out of range.
-        """
+        """Refuse, with a ConfigError, options that contradict one another or are out of range."""
         if self.workspace_mib is not None and not 1 <= self.workspace_mib <= MOST_WORKSPACE_MIB:
             raise ConfigError(
                 f"workspace_mib={self.workspace_mib} is out of range: take 1 to "

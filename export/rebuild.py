@@ -19,15 +19,8 @@ def rebuild_engines(bundle: Bundle, part: Part, request: EngineRequest) -> Bundl
     """Build a bundle's engines of one package and precision again, for the batches of the old.
 
     A process of its own does it: what a builder takes of a GPU's memory is free again when it ends.
-
-    Args:
-        bundle: Whose graphs they are built from.
-        part: The half whose engine did not fit; its batch sizes are kept.
-        request: Names the package and the precision.
-
-    Raises:
-        ConfigError: No package is named.
-        StepFailedError: The export failed, and has said why.
+    A ConfigError is raised where the request names no package, and a StepFailedError where the
+    export failed, which has said why.
     """
     package, precision = request.backend, request.precision or "fp16"
     if package not in {"tensorrt", "tensorrt-rtx"}:

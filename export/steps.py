@@ -52,12 +52,8 @@ def run_process(
     """Run a command to its end and return its exit code; end it where this process is interrupted.
 
     It gets a session of its own. So Ctrl-C in a terminal reaches it once and from here, just as a
-    signal that was sent to this process alone.
-
-    Args:
-        command: Program and arguments.
-        environment: By default that of this process.
-        grace_s: How long it may take to end before it is killed; by default as long as it takes.
+    signal that was sent to this process alone. It may take `grace_s` to end before it is killed, by
+    default as long as it takes.
     """
     process = None
     try:

@@ -53,14 +53,11 @@ class Int8Request:
 class Searched:
     """What came of the search for one graph."""
 
-    key: GraphKey  # which graph: an encoder, without which nothing of its set is kept, or a decoder
-    # every candidate; the last is the one that was kept, or the best refused
-    trials: tuple[Trial, ...] = ()
-    # what was kept: the graph, and a leaner variant of it; both are in the folder
-    keys: tuple[GraphKey, ...] = ()
-    calibration: Calibration | None = None  # how these were calibrated; None where nothing was kept
-    # why there was no candidate, such as too few images; empty where there was one
-    reason: str = ""
+    key: GraphKey  # an encoder, without which nothing of its set is kept, or a decoder
+    trials: tuple[Trial, ...] = ()  # the last is the one that was kept, or the best refused
+    keys: tuple[GraphKey, ...] = ()  # what was kept in the folder: the graph, and a leaner variant
+    calibration: Calibration | None = None  # of these; None where nothing was kept
+    reason: str = ""  # why there was no candidate, such as too few images
 
     @property
     def passed(self) -> bool:
@@ -79,14 +76,13 @@ class Searched:
         """What was left out and by which figures, without a full stop."""
         if self.reason:
             return f"the INT8 graphs are left out: {self.reason}"
+        what = f"INT8 graphs for {self.key.target} are left out"
+        if self.key.part == "decoder":
+            what = f"INT8 decoder for {self.key.target} is left out, its encoder is there"
         # An encoder that gives mu alone fails by the same figures as the one with both outputs.
         first = [report for report in self.failed if report.title == self.failed[0].title]
         clauses = sentence_list([clause for report in first for clause in report.failures])
-        if self.key.part == "encoder":
-            return f"the INT8 graphs for {self.key.target} are left out: {clauses}"
-        return (
-            f"the INT8 decoder for {self.key.target} is left out, its encoder is there: {clauses}"
-        )
+        return f"the {what}: {clauses}"
 
 
 class Int8Search:
@@ -132,14 +128,11 @@ class Int8Search:
             self._decoders[is_equalised] = (model, activations)
 
     def graphs_for(self, targets: Sequence[Target]) -> tuple[Searched, ...]:
-        """Search for the graphs of kinds of engines.
-
-        An engine's decoder is not searched for where its encoder failed: rows come from encoders.
-        """
+        """Search for the graphs of kinds of engines."""
         searched: list[Searched] = []
         for target in targets:
             searched.append(self._encoders_for(target))
-            if searched[-1].passed:
+            if searched[-1].passed:  # rows come from encoders: a decoder alone is of no use
                 searched.append(self._decoder_for(target))
         return tuple(searched)
 
@@ -149,16 +142,13 @@ class Int8Search:
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
             ranges = self._in_encoder.ranges(method)
-
-            def derived(source: ir.Model) -> ir.Model:
-                model = int8_from_fp32(source, ranges, target, excluded=excluded)
-                luma_from_quantised(model)
-                return model
-
-            found = self._run(key, derived(self._encoder), self._images.luma[:, None])
-            corrected = self._encoder.clone()
-            correct_biases(corrected, found, self._latents)
-            return derived(corrected)
+            source = self._encoder.clone()
+            model = int8_from_fp32(source, ranges, target, excluded=excluded)
+            luma_from_quantised(model)
+            correct_biases(source, self._run(key, model, self._images.luma[:, None]), self._latents)
+            model = int8_from_fp32(source, ranges, target, excluded=excluded)
+            luma_from_quantised(model)
+            return model
 
         layers = [*layers_of(self._encoder)]
         # TensorRT's signed type would drop luma's lowest bit; the layer that reads it is small.
@@ -199,24 +189,33 @@ class Int8Search:
             with self._files.candidate(trial.model) as file:
                 return self._choosing.rows(rows).verify_file(key, file)
 
-        trials = Search(
-            derive,
-            verify,
-            layers,
-            excluded,
-            methods,
-            on_step=lambda candidate: self._on_step(f"{key.title}: {candidate}"),
-        ).run()
-        if not trials[-1].passed:
+        def show(candidate: str) -> None:
+            self._on_step(f"{key.title}: {candidate}")
+
+        trials = Search(derive, verify, layers, excluded, methods, show).run()
+        found = trials[-1]
+        if not found.passed:
             return Searched(key, trials)
-        return Searched(key, trials, keys, self._calibration(trials))
+        calibration = Calibration(
+            method="min-max" if found.method.percentile is None else "percentile",
+            percentile=found.method.percentile,
+            equalised=found.method.equalised,
+            excluded=found.excluded,
+            images=len(self._images.luma),
+            origin=self._images.origin,
+            chosen=len(self._images.choosing),
+            judged=len(self._images.judging),
+            finalists=sum(trial.judges == "judging" for trial in trials),
+        )
+        return Searched(key, trials, keys, calibration)
 
     def _judged(self, trial: Trial, keys: Sequence[GraphKey]) -> list[GraphReport]:
         """Verify the very files that are kept where they pass."""
-        models = {key: trial.model.clone() if key.variant == "mu" else trial.model for key in keys}
         reports: list[GraphReport] = []
-        for key, model in models.items():
+        for key in keys:
+            model = trial.model
             if key.variant == "mu":
+                model = model.clone()
                 mu_from_encoder(model)
             reports += self._judging.verify_file(key, self._files.save(key, model, trial.excluded))
         if not all(report.passed for report in reports):
@@ -226,26 +225,8 @@ class Int8Search:
 
     def _run(self, key: GraphKey, model: ir.Model, inputs: Batch) -> Outputs:
         """Return what a candidate gives, on the engine that it is verified on."""
-        with (
-            self._files.candidate(model) as file,
-            opened_as_verified(key, file)[0] as backend,
-        ):
+        with self._files.candidate(model) as file, opened_as_verified(key, file)[0] as backend:
             return run_in_batches(backend, inputs)
-
-    def _calibration(self, trials: Sequence[Trial]) -> Calibration:
-        trial = trials[-1]
-        percentile = trial.method.percentile
-        return Calibration(
-            method="min-max" if percentile is None else "percentile",
-            percentile=percentile,
-            equalised=trial.method.equalised,
-            excluded=trial.excluded,
-            images=len(self._images.luma),
-            origin=self._images.origin,
-            chosen=len(self._images.choosing),
-            judged=len(self._images.judging),
-            finalists=sum(trial.judges == "judging" for trial in trials),
-        )
 
     def _notes(self) -> tuple[str, ...]:
         count = len(self._images.judging)

@@ -38,12 +38,8 @@ def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> Calibra
     """Return the images that `--calibration` names, and the parts of the held-out ones.
 
     Of held-out images a third calibrates, up to 128, a sixth chooses, up to 128, and all others
-    judge. Where the user names what calibrates, a third of the held-out ones chooses.
-
-    Args:
-        text: `held-out`, or a folder of images or a video as `open_source` takes it.
-        held_out: (N, S, S) uint8, in an order that does not depend on what they show.
-        spec: The model's sizes and frame fit.
+    judge. Where the user names what calibrates, a third of the held-out ones chooses. These are
+    (N, S, S) uint8, in an order that does not depend on what they show.
 
     Raises:
         ConfigError: The source is live, or a setting in its text is not allowed.
@@ -101,8 +97,8 @@ def _luma_from_source(text: str, held_out: Luma, spec: ModelSpec) -> Luma:
     usable = _unlike(np.array(found), held_out) if found else found
     if len(usable) < FEWEST:
         unread = f"; {len(gaps)} did not decode, first: {gaps[0].reason}" if gaps else ""
-        equal = len(found) - len(usable)
-        unread += f"; {equal} are among the held-out ones, which judge" if equal else ""
+        if equal := len(found) - len(usable):
+            unread += f"; {equal} are among the held-out ones, which judge"
         raise DataError(
             f"--calibration {without_credentials(text)} has {len(usable)} images and it takes "
             f"{FEWEST}{unread}: name more images or a longer video"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Literal
 
 import onnx_ir as ir
@@ -22,6 +23,7 @@ MOST_METHODS = 3
 Judges = Literal["some", "choosing", "judging"]
 """Some of the images that choose, all of them, or those that judge, which neither calibrated nor
 chose."""
+_by_share = attrgetter("share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,14 @@ class Trial:
 
     @property
     def share(self) -> float:
-        """The largest share of a limit that it used; above 1 where it failed."""
-        # The bounds of few images are too wide to choose by: only those that judge have them.
-        return share_of_limits(self.reports, with_bounds=self.judges == "judging")
+        """The largest share of a limit that it used; above 1 where it failed.
+
+        Where a figure has a bound for fresh images, its bound counts if the trial is judged.
+        """
+        metrics = [metric for report in self.reports for metric in report.metrics]
+        if self.judges != "judging":  # the bounds of few images are too wide to choose by
+            metrics = [metric.model_copy(update={"bound": None}) for metric in metrics]
+        return max(map(share_of_limit, metrics), default=0.0)
 
     @property
     def passed(self) -> bool:
@@ -135,19 +142,3 @@ class Search:
 
     def _verified_by(self, judges: Judges) -> list[Trial]:
         return [trial for trial in self._trials if trial.judges == judges]
-
-
-def share_of_limits(reports: Sequence[GraphReport], *, with_bounds: bool = True) -> float:
-    """Return the largest share of its limit that any gated figure uses; above 1 if one failed.
-
-    Where a figure has a bound for fresh images, it is the bound's share, or with `with_bounds` off
-    that of the value that was seen.
-    """
-    metrics = [metric for report in reports for metric in report.metrics]
-    if not with_bounds:
-        metrics = [metric.model_copy(update={"bound": None}) for metric in metrics]
-    return max(map(share_of_limit, metrics), default=0.0)
-
-
-def _by_share(trial: Trial) -> float:
-    return trial.share

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -54,24 +53,25 @@ def find_builder(choice: EngineChoice) -> tuple[TensorRTPackage | str, Gpu | NoG
     gpu = find_gpu()
     if choice == "none":
         return "--engine none", gpu
-    if choice != "auto":
-        package = import_tensorrt(choice)
-        if objection := _objection(package, gpu):
+    reasons = []
+    for name in TENSORRT_PACKAGES if choice == "auto" else (choice,):
+        try:
+            package = import_tensorrt(name)
+        except (BackendError, MissingDependencyError) as error:
+            if choice != "auto":
+                raise
+            reasons.append(error.clause())
+            continue
+        objection = package.objection_to(gpu)
+        if objection is None or (package.is_rtx and isinstance(gpu, NoGpu)):
+            return package, gpu
+        if not package.is_rtx:
+            objection = f"{package.title} builds only on a GPU and there is {objection}"
+        if choice != "auto":
             raise EngineError(
                 f"--engine {choice} cannot build here: {objection}; run the same command with "
                 "--model on the machine that has the GPU, or use --engine none"
             )
-        return package, gpu
-    reasons = []
-    for name in TENSORRT_PACKAGES:
-        try:
-            package = import_tensorrt(name)
-        except (BackendError, MissingDependencyError) as error:
-            reasons.append(error.clause())
-            continue
-        objection = _objection(package, gpu)
-        if objection is None:
-            return package, gpu
         reasons.append(objection)
     if all(reason.endswith(" is not installed") for reason in reasons):
         reasons = [f"neither {' nor '.join(TENSORRT_PACKAGES)} is installed"]
@@ -79,11 +79,7 @@ def find_builder(choice: EngineChoice) -> tuple[TensorRTPackage | str, Gpu | NoG
 
 
 def profile_from_text(text: str) -> BatchProfile:
-    """Return the batch sizes that `--batch` names, as fewest,best,most.
-
-    Raises:
-        ConfigError: They are not three rising whole numbers from 1 to 1024.
-    """
+    """Return the batch sizes that `--batch` names, as fewest,best,most."""
     try:
         fewest, best, most = (int(part) for part in text.split(","))
         return BatchProfile(min=fewest, opt=best, max=most)
@@ -105,14 +101,8 @@ def add_engines_to_bundle(
     """Build and verify engines of every variant of the bundle's graphs in one precision.
 
     Engines of other precisions and of the other package stay. The folder of engines is replaced in
-    one step, when all are built and have passed the gate; else it stays as it was.
-
-    Args:
-        bundle: Whose graphs the engines are built from.
-        request: Which engines.
-        console: For progress.
-        on_reports: Called with all reports before the gate decides.
-        reference: The bundle's, where a caller has read it already.
+    one step, when all are built and have passed the gate; else it stays as it was. `on_reports`
+    gets all reports before the gate decides. `reference` is the bundle's, where it is read already.
 
     Raises:
         BundleError: The bundle lacks a graph of that precision, or what verification needs.
@@ -146,10 +136,36 @@ def add_engines_to_bundle(
             (folder / entry.key.engine_file(request.package.name)).write_bytes(engine.plan)
             built.append((entry, engine))
         verdicts = verify_engines(built, request, reference, on_reports=on_reports)
-        return tuple(
-            _write_manifest(folder, entry, request, engine, verdict)
-            for (entry, engine), verdict in zip(built, verdicts, strict=True)
-        )
+        package, gpu = request.package, request.gpu if isinstance(request.gpu, Gpu) else None
+        manifests = []
+        for (entry, engine), verdict in zip(built, verdicts, strict=True):
+            path = folder / entry.key.engine_file(package.name)
+            manifest = EngineManifest(
+                schema_version=ENGINE_MANIFEST_VERSION,
+                producer=f"motorvae {own_version()}",
+                created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+                graph=entry.graph,
+                precision=entry.precision,
+                variant=entry.variant,
+                package=package.name,
+                version=package.version,
+                compute_capabilities=engine.compute_capabilities,
+                gpu=gpu.name if gpu else None,
+                driver=gpu.driver if gpu else None,
+                cuda=gpu.cuda if gpu else None,
+                platform=this_platform(),
+                onnx_sha256=entry.sha256,
+                engine=FileEntry.of(path),
+                profile=request.profile,
+                workspace_bytes=engine.workspace_bytes,
+                precision_report=engine.precision_report,
+                verification=verdict,
+                build_seconds=round(engine.seconds, 3),
+            )
+            text = manifest.model_dump_json(indent=2) + "\n"
+            path.with_suffix(".json").write_text(text, encoding="utf-8")
+            manifests.append(manifest)
+    return tuple(manifests)
 
 
 def verify_engines(
@@ -163,10 +179,6 @@ def verify_engines(
 
     Encoders come before decoders, which are also run on what the last encoder gave. Without a GPU
     nothing is run.
-
-    Raises:
-        EngineError: An engine does not load, or has other tensors than its graph.
-        VerificationError: An engine drifted past a limit.
     """
     package, gpu = request.package, request.gpu
     if reference is None or isinstance(gpu, NoGpu):
@@ -185,49 +197,3 @@ def verify_engines(
             f"report this with {package.title}"
         )
     return [EngineVerification(verified=True, reports=of_engine) for of_engine in reports]
-
-
-def _write_manifest(
-    folder: Path,
-    entry: GraphEntry,
-    request: EngineBuildRequest,
-    built: BuiltEngine,
-    verdict: EngineVerification,
-) -> EngineManifest:
-    package = request.package
-    gpu = request.gpu if isinstance(request.gpu, Gpu) else None
-    path = folder / entry.key.engine_file(package.name)
-    engine_manifest = EngineManifest(
-        schema_version=ENGINE_MANIFEST_VERSION,
-        producer=f"motorvae {own_version()}",
-        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        graph=entry.graph,
-        precision=entry.precision,
-        variant=entry.variant,
-        package=package.name,
-        version=package.version,
-        compute_capabilities=built.compute_capabilities,
-        gpu=gpu.name if gpu else None,
-        driver=gpu.driver if gpu else None,
-        cuda=gpu.cuda if gpu else None,
-        platform=this_platform(),
-        onnx_sha256=entry.sha256,
-        engine=FileEntry.of(path),
-        profile=request.profile,
-        workspace_bytes=built.workspace_bytes,
-        precision_report=built.precision_report,
-        verification=verdict,
-        build_seconds=round(built.seconds, 3),
-    )
-    text = engine_manifest.model_dump_json(indent=2) + "\n"
-    path.with_suffix(".json").write_text(text, encoding="utf-8")
-    return engine_manifest
-
-
-def _objection(package: TensorRTPackage, gpu: Gpu | NoGpu) -> str | None:
-    if package.is_rtx and isinstance(gpu, NoGpu):
-        return None
-    objection = package.objection_to(gpu)
-    if objection and not package.is_rtx:
-        return f"{package.title} builds only on a GPU and there is {objection}"
-    return objection

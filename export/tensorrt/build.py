@@ -61,13 +61,8 @@ def engine_from_onnx(
 
     The precision is that of the graph's own tensors: the network is strongly typed, and no
     builder flag changes a format: FP16 is in the weights, INT8 in the graph's own quantisation, and
-    8-bit luma in the type of its input. TF32 is off, so that float32 means float32.
-
-    Args:
-        onnx: A graph with one input and a free first axis.
-        request: How.
-        title: Which graph it is, such as "encoder fp16 mu".
-        console: For progress.
+    8-bit luma in the type of its input. TF32 is off, so that float32 means float32. The graph in
+    `onnx` has one input with a free first axis; `title` names it, as in "encoder fp16 mu".
 
     Raises:
         EngineError: The graph does not parse, the build failed, or the engine is not what its
@@ -115,9 +110,8 @@ def engine_from_onnx(
             "use --engine none"
         )
     plan = bytes(built)
-    inspected = None
-    if not isinstance(gpu, NoGpu):
-        inspected = _inspected(package, log, plan, request.profile)
+    has_gpu = not isinstance(gpu, NoGpu)
+    inspected = _inspected(package, log, plan, request.profile) if has_gpu else None
     report = precision_report_of(package, network, plan, inspected=inspected)
     check_precision_report(report, request.precision, name=f"the engine of {onnx.name}")
     seconds = time.monotonic() - started
@@ -228,11 +222,7 @@ def _set_targets(
 
 
 def _inspected(package: TensorRTPackage, log: EngineLog, plan: bytes, profile: BatchProfile) -> str:
-    """Return the engine inspector's JSON; some versions give no formats without a shape.
-
-    Raises:
-        EngineError: The engine that was just built does not load.
-    """
+    """Return the engine inspector's JSON; some versions give no formats without a shape."""
     trt = package.trt
     log.clear()
     runtime = trt.Runtime(log.logger)  # must outlive the engine

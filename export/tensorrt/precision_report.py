@@ -70,7 +70,6 @@ def precision_report_of(
     network that the builder was given, which proves nothing: of a strongly typed network, too, a
     compiler was seen to turn one float32 convolution between two casts into FP16, and the INT8
     weights of transposed convolutions back into float32 ones before it multiplies.
-
     """
     inputs = (network.get_input(index).name for index in range(network.num_inputs))
     outputs = (network.get_output(index).name for index in range(network.num_outputs))
@@ -95,11 +94,7 @@ def precision_report_of(
 def check_precision_report(
     precision_report: PrecisionReport, precision: Precision, *, name: str
 ) -> None:
-    """Refuse a label that the engine does not deserve.
-
-    Raises:
-        EngineError: Too little of it has that precision, or nothing could be read back.
-    """
+    """Raise an EngineError where too little has that precision, or nothing could be read back."""
     problem = precision_report.problem_with(precision)
     if problem is None:
         return
@@ -136,9 +131,8 @@ def counts_from_inspector(text: str, bindings: frozenset[str]) -> FormatCounts:
                 _add(counts.outputs, found, _values(output.get("Dimensions", ())))
         held, inputs, outputs = layer.get("Weights"), layer.get("Inputs"), layer.get("Outputs")
         if isinstance(held, Mapping) and inputs and outputs:
-            found = _wider(
-                _format_in(inputs[0].get("Format/Datatype", "")), _format_in(held.get("Type", ""))
-            )
+            read_in = _format_in(inputs[0].get("Format/Datatype", ""))
+            found = _wider(read_in, _format_in(held.get("Type", "")))
             is_transposed = "deconvolution" in str(layer.get("ParameterType", "")).lower()
             spread = (inputs if is_transposed else outputs)[0].get("Dimensions") or ()
             if not isinstance(spread, str):  # each weight is used once at each place

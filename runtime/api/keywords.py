@@ -76,9 +76,7 @@ _COMMAND = r"motorvae-\w+(?: [^;:,]+)?"
 _ENGINE = "|".join([*(name for name in get_args(BackendName)), "cpu", "cuda"])
 
 
-@functools.cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+_adapter = functools.cache(TypeAdapter)
 
 
 def checked_keywords(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,23 +99,21 @@ def checked_keywords(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def spelled_for_python() -> Iterator[None]:
-    """Name options in errors as in Python: `--max-frames=0` becomes `max_frames=0`."""
-    try:
-        yield
-    except MotorVAEError as error:
-        error.args = (python_from_command_text(str(error)),)
-        raise
+    """Name options in errors as in Python, except in commands that these suggest.
 
-
-def python_from_command_text(text: str) -> str:
-    """Return a text with options as keywords, except in commands that it suggests."""
+    `--max-frames=0` becomes `max_frames=0`.
+    """
 
     def spelled(found: re.Match[str]) -> str:
         name = found["name"] and found["name"].replace("-", "_")
         return f"{name}={found['value']!r}" if found["value"] else name or found[0]
 
     option = rf"--(?P<name>[a-z][a-z0-9-]*)(?: (?P<value>{_ENGINE})\b)?"
-    return re.sub(f"{_COMMAND}|{option}", spelled, text)
+    try:
+        yield
+    except MotorVAEError as error:
+        error.args = (re.sub(f"{_COMMAND}|{option}", spelled, str(error)),)
+        raise
 
 
 def spelled_out(kind: type, *options: type) -> Callable[[Function], Function]:

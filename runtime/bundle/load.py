@@ -11,12 +11,7 @@ from ..core.documents import document_from_json
 from ..core.errors import BundleError, next_command, sentence_list
 from ..core.spec import ModelSpec
 from .graph_key import LEANEST_FIRST, GraphKey
-from .manifest import (
-    MANIFEST,
-    FileEntry,
-    GraphEntry,
-    Manifest,
-)
+from .manifest import MANIFEST, FileEntry, GraphEntry, Manifest
 
 _EXPORT_AGAIN = "export the bundle again"
 _COPY_AGAIN = "copy the bundle again, or export it again"
@@ -36,26 +31,17 @@ class Bundle:
         return self.manifest.model
 
     def entry(self, key: GraphKey) -> GraphEntry:
-        """Return one graph's entry.
-
-        Raises:
-            BundleError: The bundle has no such graph; the message names those that it has.
-        """
+        """Return one graph's entry, or raise a BundleError that names those that there are."""
         for entry in self.manifest.graphs:
             if entry.key == key:
                 return entry
         raise self._lacks(key)
 
     def leanest(self, key: GraphKey, outputs: Iterable[str] = ()) -> GraphEntry:
-        """Return the variant of a graph that does least for what is asked of it.
+        """Return the variant of a graph that does least and gives `outputs`, by default all.
 
-        Args:
-            key: Part, precision, and as the target the engine that is to run it; whatever the
-                variant.
-            outputs: What it must give; all that the part can give where left out.
-
-        Raises:
-            BundleError: The bundle has no such graph; the message names those that it has.
+        The target of `key` is the engine that is to run it. A BundleError names the graphs that
+        there are where none fits.
         """
         fitting = [
             entry
@@ -76,11 +62,7 @@ class Bundle:
         )
 
     def path(self, entry: FileEntry) -> Path:
-        """Return where a file of this bundle lies, its bytes checked.
-
-        Raises:
-            BundleError: It was altered, or cannot be read.
-        """
+        """Return where a file lies; a BundleError where it was altered, or cannot be read."""
         path = self.folder / entry.file
         if entry.file in self.unread:
             try:
@@ -115,13 +97,9 @@ class Bundle:
 def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
     """Read a bundle and check all of it: schema, paths, sizes, hashes, names, shapes, dtypes.
 
-    Args:
-        folder: Where it lies.
-        hash_all: Else a file is hashed when it is first opened, so that a stream does not wait for
-            graphs that it never runs.
-
-    Raises:
-        BundleError: Anything is missing, altered, of another version, or outside the folder.
+    Without `hash_all` a file is hashed when it is first opened, so that a stream does not wait for
+    graphs that it never runs. A BundleError is raised where anything is missing, altered, of
+    another version, or outside the folder.
     """
     if not folder.is_dir():
         command = next_command("motorvae-export", "--output", folder)

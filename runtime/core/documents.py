@@ -22,21 +22,12 @@ Document = TypeVar("Document", bound=StrictModel)
 
 
 def document_from_json(
-    path: Path,
-    kind: type[Document],
-    *,
-    error: type[MotorVAEError],
-    again: str,
+    path: Path, kind: type[Document], *, error: type[MotorVAEError], again: str
 ) -> Document:
-    """Read a document whose first question is its `schema_version`.
+    """Read a document whose field `schema_version` is a literal of all versions that are read.
 
-    Args:
-        path: The file.
-        kind: What it must hold; its field `schema_version` is a literal of all that are read, which
-            lack what has a default since.
-        error: What is raised where it is missing, not JSON, of another version, or does not fit;
-            the message names the file, the first problem and `again`.
-        again: How to make the file anew, such as "export the bundle again".
+    Where it is missing, not JSON, of another version, or does not fit, `error` names the file, the
+    first problem, and how to make it anew, such as "export the bundle again".
     """
     try:
         data = path.read_bytes()
@@ -67,14 +58,10 @@ def save_document(path: Path, document: StrictModel, *, indent: int | None = Non
 def arrays_from_npz(
     path: Path, keys: Sequence[str] | None = None, *, error: type[MotorVAEError], again: str
 ) -> dict[str, npt.NDArray[Any]]:
-    """Read arrays of a file, whole and without pickle.
+    """Read arrays of a file, whole and without pickle: those named by `keys`, by default all.
 
-    Args:
-        path: The file.
-        keys: Names of those that are needed; by default all that are there.
-        error: What is raised where it is missing, cut short, lacks a key, or holds something else
-            than arrays.
-        again: How to make the file anew.
+    Where it is missing, cut short, lacks a key, or holds something else, `error` says how to make
+    it anew.
     """
     import numpy as np  # noqa: PLC0415  # the doctor reads a bundle where numpy is missing
 

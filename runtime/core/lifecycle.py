@@ -136,16 +136,10 @@ def exit_code_of(
 ) -> int:
     """Run what a command does, and end in one line for whatever a user can cause.
 
-    SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-written stays.
-
-    Args:
-        prog: The command's name, which begins that line.
-        body: What it does; it returns its exit code, where None counts as 0.
-        worded: Takes an error's text and returns it in the command's words.
-
-    Returns:
-        What `body` returns; 1 or the error's own code after a `MotorVAEError`, 1 after an `OSError`
-        or where nobody reads standard output any more, and 130 after an interrupt.
+    SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-written stays. The code is what
+    `body` returns, where None counts as 0; the error's own after a `MotorVAEError`, 1 after an
+    `OSError` or where nobody reads standard output any more, and 130 after an interrupt. `worded`
+    puts an error's text into the command's words.
     """
 
     def terminate(_number: int, _frame: FrameType | None) -> None:

@@ -10,7 +10,6 @@ from motorvae.export.int8.search import (
     MOST_FINALISTS,
     Search,
     Trial,
-    share_of_limits,
 )
 from motorvae.export.transforms.qdq import Method
 from motorvae.runtime.bundle.manifest import GraphReport, Metric
@@ -197,4 +196,6 @@ def test_few_are_held_against_the_judges_however_many_choose_well() -> None:
     ids=str,
 )
 def test_share_of_a_limit_is_in_errors_whatever_the_unit(metric: Metric, share: float) -> None:
-    assert share_of_limits(reports(metric)) == pytest.approx(share, rel=1e-3)
+    model = ir.Model(ir.Graph([], [], nodes=[]), ir_version=10)
+    trial = Trial(METHODS[0], (), model, "judging", reports(metric))
+    assert trial.share == pytest.approx(share, rel=1e-3)
