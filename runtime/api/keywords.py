@@ -73,9 +73,7 @@ class ExportKeywords(TypedDict, total=False):
 PathLike = str | os.PathLike[str]
 Function = TypeVar("Function", bound=Callable[..., Any])
 _COMMAND = r"motorvae-\w+(?: [^;:,]+)?"
-_ENGINE = "|".join([*(name for name in get_args(BackendName)), "cpu", "cuda"])
-
-
+_ENGINE = "|".join([*get_args(BackendName), "cpu", "cuda"])
 _adapter = functools.cache(TypeAdapter)
 
 

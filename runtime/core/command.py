@@ -63,25 +63,19 @@ class ValuesLike:
 class Command:
     """A command, which is called with a command line.
 
-    Attributes:
-        options: A frozen dataclass. Help shows its fields in the groups that `GROUPS` names, titles
-            to names of fields, and a nested dataclass as a group of its own. A default of None or
-            False is not shown: the field's docstring says what leaving it out means.
-        body: Takes the options, and the words that they were parsed from; returns the exit code,
-            where None counts as 0.
-        what: The first line of its help; of a subcommand at most 66 characters.
-        prog: Its name; a group names its subcommands itself.
-        usage: How it is called in its help; by default by its name alone.
-        positional: Option names, each with one value, that mean the positional argument, too.
-        hints: What to answer to an option that other programs have: the name that it has here.
+    Its options are a frozen dataclass. Help shows the fields in the groups that `GROUPS` names,
+    titles to names of fields, and a nested dataclass as a group of its own. A default of None or
+    False is not shown: the field's docstring says what leaving it out means.
     """
 
     options: type[Any]
+    # Takes the options, and the words that they were parsed from; its exit code, None counts as 0.
     body: Callable[[Any, Sequence[str]], int | None]
-    what: str
-    prog: str = ""
-    usage: str = ""
-    positional: Sequence[str] = ()
+    what: str  # first line of its help; of a subcommand at most 66 characters
+    prog: str = ""  # its name; a group names its subcommands itself
+    usage: str = ""  # how it is called in its help; by default by its name alone
+    positional: Sequence[str] = ()  # option names, each with one value, for the positional argument
+    # What to answer to an option that other programs have: the name that it has here.
     hints: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, args: Sequence[str] | None = None) -> int:
@@ -143,19 +137,12 @@ class Command:
 
 @dataclass(frozen=True)
 class CommandGroup:
-    """A command of several subcommands, of which the first needs no name.
-
-    Attributes:
-        prog: Its name.
-        what: What they have in common, in one line of help.
-        commands: Name to subcommand.
-        hints: As of `Command`, for all of them.
-    """
+    """A command of several subcommands, of which the first needs no name."""
 
     prog: str
-    what: str
+    what: str  # in common, in one line of help
     commands: Mapping[str, Command]
-    hints: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[str, str] = field(default_factory=dict)  # as of `Command`, for all of them
 
     def __call__(self, args: Sequence[str] | None = None) -> int:
         """Run the subcommand that a command line begins with, or else the first."""
@@ -177,8 +164,7 @@ class CommandGroup:
 
     def _describe(self, given: Sequence[str]) -> None:
         if not given[0].startswith("-"):
-            names = ", ".join(self.commands)
-            raise UsageError(f"{given[0]}: no such subcommand, take {names}")
+            raise UsageError(f"{given[0]}: no such subcommand, take {', '.join(self.commands)}")
         if given[0] == _COMPLETION:
             _parsed(self.view(), given, self.prog, self.what)
         print(f"usage: {self.prog} [{'|'.join(self.commands)}] [OPTIONS]\n\n{self.what}\n")
@@ -283,15 +269,16 @@ def _takers(options: Any) -> dict[str, Callable[[str], object]]:
 
     It is empty where there is no positional argument that these words could be instead.
     """
-    found: dict[str, Callable[[str], object]] = {}
     leaves = list(_leaves(options))
+    if not any(tyro.conf.Positional in own for _, _, own in leaves):
+        return {}
+    found: dict[str, Callable[[str], object]] = {}
     for name, kind, own in leaves:
         for like in (one for one in own if isinstance(one, ValuesLike)):
             found[_flag(name)] = like.takes
         if tuple[int, ...] in (kind, *get_args(kind)):
             found[_flag(name)] = ValuesLike(r"-?\d+").takes
-    is_positional = any(tyro.conf.Positional in own for _, _, own in leaves)
-    return found if is_positional else {}
+    return found
 
 
 def _docs_of(options: type[Any]) -> dict[str, str]:
