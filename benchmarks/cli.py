@@ -59,7 +59,7 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
     check_writable(picture)
     with needed_for("benchmarking", extra="train,export,bench,cpu"):
         from .report.plots import save_picture  # noqa: PLC0415  # with matplotlib
-        from .report.verdict import print_verdict  # noqa: PLC0415
+        from .report.tables import print_verdict  # noqa: PLC0415
         from .run import run_benchmark  # noqa: PLC0415  # with torch: --help must not need it
 
     console = stderr_console()

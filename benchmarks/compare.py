@@ -8,14 +8,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from ..runtime.core.errors import MeasurementError, sentence_list
 from .measure.case import Samples
 from .measure.result import Result
-from .report.tables import digits_of
+from .report.tables import digits_of, screen_table
 
 Verdict = Literal["slower", "larger", "faster", "smaller", "same", "unclear"]
 Facts = Mapping[str, object]
@@ -73,11 +71,7 @@ class Comparison:
 
 
 def compare_results(before: Result, after: Result, tolerance: float) -> Comparison:
-    """Compare every case that two results have in common.
-
-    Raises:
-        MeasurementError: They are of two machines or models, or share no case.
-    """
+    """Compare every case that two results of one machine and model have in common."""
     if unlike := _differences(_machine_of(before), _machine_of(after)):
         raise MeasurementError(
             f"the two results cannot be compared, as these differ: {'; '.join(unlike)}; measure "
@@ -88,17 +82,18 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
     notes = [*_differences(_settings_of(before), _settings_of(after))]
     for case in after.cases:
         old = earlier.pop(case.key, None)
-        if old is not None and old.whole is not None and case.whole is None:
-            broken.append(f"{case.key}: {case.not_measured}")
-        elif old is not None and old.passed and not case.passed:
-            broken.append(f"{case.key}: past the limit of its drift gate")
         if old is None:
             notes.append(f"only after: {case.key}")
-        elif old.whole is None or case.whole is None:
-            if old.whole is not None:
-                notes.append(f"only before: {case.key}: not measured after: {case.not_measured}")
-            elif case.whole is not None:
-                notes.append(f"only after: {case.key}: not measured before: {old.not_measured}")
+            continue
+        if old.whole is not None and case.whole is None:
+            broken.append(f"{case.key}: {case.not_measured}")
+            notes.append(f"only before: {case.key}: not measured after: {case.not_measured}")
+        elif old.passed and not case.passed:
+            broken.append(f"{case.key}: past the limit of its drift gate")
+        if case.whole is None:
+            continue
+        if old.whole is None:
+            notes.append(f"only after: {case.key}: not measured before: {old.not_measured}")
         elif old.input_sha256 != case.input_sha256 or old.whole.unit != case.whole.unit:
             notes.append(f"not compared, as the inputs differ: {case.key}")
         else:
@@ -115,11 +110,7 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
 
 
 def check_regressions(found: Comparison) -> None:
-    """Raise where a case got worse or is broken, or where nothing can be judged.
-
-    Raises:
-        MeasurementError: The message names each such case, or what differs.
-    """
+    """Raise a MeasurementError where a case got worse or is broken, or none can be judged."""
     if found.broken:
         raise MeasurementError(
             f"no longer good: {'; '.join(found.broken)}; find out why before comparing speeds"
@@ -153,12 +144,8 @@ def print_comparison(console: Console, found: Comparison) -> None:
         console.print(f"not alike: {line}", soft_wrap=True)
     has_p99 = any(change.p99_ratio for change in found.changes)
     p99 = (f"p99 ratio, n >= {LEAST_FOR_P99}",) if has_p99 else ()
-    # A narrow terminal folds a cell; a figure that lost its last digits would be another figure.
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("case", overflow="fold")
-    for heading in ("before p50", "after p50", "ratio", "interval", *p99):
-        table.add_column(heading, justify="right", overflow="fold")
-    table.add_column("verdict", overflow="fold")
+    figures = ("before p50", "after p50", "ratio", "interval", *p99)
+    table = screen_table(("case", *figures, "verdict"), figures)
     for change in found.changes:
         interval = change.interval
         cells = [
@@ -185,7 +172,15 @@ def change_of(
 ) -> Change:
     """Compare two series of one case; `turns` are the samples in one turn of each."""
     interval = interval_of_ratio(before.samples, after.samples, turns)
-    verdict = _verdict(interval, tolerance, is_size=after.unit == "bytes")
+    verdict: Verdict = "unclear"
+    most = 1 + tolerance
+    if interval is not None:
+        if interval.low > most:
+            verdict = "larger" if after.unit == "bytes" else "slower"
+        elif interval.high < 1 / most:
+            verdict = "smaller" if after.unit == "bytes" else "faster"
+        elif 1 / most <= interval.low and interval.high <= most:
+            verdict = "same"
     return Change(key, before, after, interval, verdict)
 
 
@@ -200,14 +195,9 @@ def interval_of_ratio(
     turn ends where others run. The two results are drawn from independently. A last turn
     that is shorter is left out.
 
-    Args:
-        before: Samples in the order in which they were taken.
-        after: The same of the other result.
-        turns: Samples in one turn of each.
-
-    Returns:
-        The interval that holds `CONFIDENCE` of `DRAWS` draws, the same at each call; None where
-        one of them has fewer than `LEAST_TURNS` turns.
+    Samples are in the order in which they were taken, so many of each in one turn. The interval
+    holds `CONFIDENCE` of `DRAWS` draws, the same at each call; it is None where one of the two has
+    fewer than `LEAST_TURNS` turns.
     """
     random = np.random.default_rng(0)
     medians: list[npt.NDArray[np.float64]] = []
@@ -223,17 +213,6 @@ def interval_of_ratio(
     return Interval(float(low), float(high))
 
 
-def _verdict(interval: Interval | None, tolerance: float, *, is_size: bool) -> Verdict:
-    if interval is None:
-        return "unclear"
-    most = 1 + tolerance
-    if interval.low > most:
-        return "larger" if is_size else "slower"
-    if interval.high < 1 / most:
-        return "smaller" if is_size else "faster"
-    return "same" if 1 / most <= interval.low and interval.high <= most else "unclear"
-
-
 def _differences(before: Facts, after: Facts) -> tuple[str, ...]:
     found = []
     for name in dict.fromkeys((*before, *after)):
@@ -245,7 +224,7 @@ def _differences(before: Facts, after: Facts) -> tuple[str, ...]:
 
 
 def _machine_of(result: Result) -> Facts:
-    """Return facts of which all must be the same: where one differs, no ratio means anything."""
+    """Return facts without which no ratio means anything: all must be the same."""
     return {
         "processor": result.environment.cpu,
         "instruction set": result.environment.machine,
@@ -266,11 +245,7 @@ def _conditions_of(result: Result) -> Facts:
 
 
 def _settings_of(result: Result) -> Facts:
-    """Return facts that may differ, and are named; versions are what one wants to compare.
-
-    Every case is compared on its own input only, and its interval follows from the turns that
-    each of the two results has.
-    """
+    """Return facts that may differ, and are named; versions are what one wants to compare."""
     settings = result.settings
     return {
         "weights": settings.weights_sha256[:12],

@@ -111,7 +111,7 @@ def _gpu(options: GpuOptions, *_: object) -> int:
     bundle = load_bundle(options.model)
     with needed_for("examining a GPU", extra="bench"):
         from .examine_gpu import Examination  # noqa: PLC0415  # with psutil: --help must not need it
-        from .report.verdict import print_gpu_cases  # noqa: PLC0415
+        from .report.tables import print_gpu_cases  # noqa: PLC0415
     console = stderr_console()
     if (kept := set_aside(options.output)) is not None:
         console.print(f"the earlier {options.output} is kept as {kept}")

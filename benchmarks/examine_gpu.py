@@ -48,8 +48,15 @@ from .cases.gpu import (
     timed_engine,
 )
 from .measure.case import Case
-from .measure.environment import environment_now, load_now, power_state, product_name
-from .measure.result import GpuFacts, Result, Settings
+from .measure.result import (
+    GpuFacts,
+    Result,
+    Settings,
+    environment_now,
+    load_now,
+    power_state,
+    product_name,
+)
 from .measure.rounds import RoundPlan
 
 _PACKAGES = ("tensorrt", "tensorrt-rtx", "pycuda", "cuda-bindings")

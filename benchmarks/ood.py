@@ -39,7 +39,7 @@ from ..runtime.ood.detector import (
     ood_detector_from_bundle,
 )
 from ..runtime.pixels.convert import input_from_luma
-from .measure.environment import Environment, environment_now, load_now
+from .measure.result import Environment, environment_now, load_now
 from .options import check_least, check_output
 from .under_test.scenes import images_from_source, moving_vehicles, vehicles
 

@@ -105,11 +105,7 @@ class RunOptions:
 
 
 def check_least(options: object, **least: int) -> None:
-    """Refuse an option, or one of its several values, that is below what is given for its field.
-
-    Raises:
-        ConfigError: It quotes the option's value.
-    """
+    """Refuse an option, or one of its several values, that is below what is given for its field."""
     for name, number in least.items():
         value = getattr(options, name)
         values = value if isinstance(value, tuple) else (value,)
@@ -119,12 +115,7 @@ def check_least(options: object, **least: int) -> None:
 
 
 def check_output(path: Path, suffix: str) -> None:
-    """Refuse a result's path before work is spent on it.
-
-    Raises:
-        ConfigError: It does not end in `suffix`.
-        OutputError: Something else is there, or nothing can be written there.
-    """
+    """Refuse a result's path before work is spent on it."""
     if path.suffix != suffix or path.is_dir():
         raise ConfigError(f"--output {path}: name a file that ends in {suffix}")
     check_writable(path)

@@ -16,8 +16,7 @@ from .cases.path import path_cases, thread_cases
 from .cases.stream import StreamPlan, import_cases, start_up_cases, stream_cases
 from .compare import LEAST_TURNS
 from .measure.case import Case, busy_warning
-from .measure.environment import environment_now, load_now, usable_cores
-from .measure.result import MachineRates, Result, Settings
+from .measure.result import MachineRates, Result, Settings, environment_now, load_now, usable_cores
 from .measure.roofline import cost_of, measure_machine, rates_of, roofline_of
 from .measure.rounds import RoundPlan
 from .options import RunGroup, RunOptions
@@ -51,19 +50,17 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
     """Measure everything; what is compared with each other is measured in turns.
 
     `command` is what was typed; `note` is called with what begins, always between timed regions.
-
-    Raises:
-        MeasurementError: There is nothing to measure, or two engines disagree.
     """
     created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
     schedule = round_plan(options)
-    steps = training_plan(options) if options.training else None
+    # Each follows a step that is not timed.
+    steps = RoundPlan(samples=options.training_steps, warmup=0, settle=0, turn=1)
     with _opened(options) as tested, thread_limit(options.threads) as threads:
         load_start = load_now()
         machine_samples, settle_ms = 5 if options.quick else 30, schedule.settle_ms
         note("matrix rates and bandwidths")
         before = measure_machine(machine_samples, settle_ms=settle_ms)
-        cases = list(_cases(tested, options, note))
+        cases = list(_cases(tested, options, steps, note))
         note("matrix rates and bandwidths again")
         rates = rates_of(before, measure_machine(machine_samples, settle_ms=settle_ms))
     busy = busy_warning(load_start[0] / usable_cores())
@@ -77,18 +74,13 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
             weights_sha256=tested.weights_sha256,
             seed=options.seed,
             schedule=schedule,
-            training_schedule=steps,
+            training_schedule=steps if options.training else None,
         ),
         environment=environment_now(threads=threads, load_start=load_start),
         **rates,
         cases=tuple(_under_roofline(case, tested, rates) for case in cases),
         warnings=(busy,) if busy else (),
     )
-
-
-def training_plan(options: RunOptions) -> RoundPlan:
-    """Return the calls of each training case."""
-    return RoundPlan(samples=options.training_steps, warmup=0, settle=0, turn=1)
 
 
 def _opened(options: RunOptions) -> contextlib.AbstractContextManager[ModelUnderTest]:
@@ -103,7 +95,7 @@ def _opened(options: RunOptions) -> contextlib.AbstractContextManager[ModelUnder
 
 
 def _cases(
-    tested: ModelUnderTest, options: RunOptions, note: Callable[[str], None]
+    tested: ModelUnderTest, options: RunOptions, steps: RoundPlan, note: Callable[[str], None]
 ) -> Iterator[Case]:
     schedule, seed, threads = round_plan(options), options.seed, options.threads
     for part in get_args(Part):
@@ -148,9 +140,7 @@ def _cases(
     if options.training:
         batch = options.training_batch
         note(f"training step, batch {batch}")
-        yield from training_cases(
-            tested.spec, batch, training_plan(options), has_bf16=cpu_has_bf16()
-        )
+        yield from training_cases(tested.spec, batch, steps, has_bf16=cpu_has_bf16())
 
 
 def _under_roofline(case: Case, tested: ModelUnderTest, rates: MachineRates) -> Case:

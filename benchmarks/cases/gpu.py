@@ -27,7 +27,7 @@ from ...runtime.engines.tensorrt.engine import TensorRTBackend
 from ...runtime.engines.tensorrt.find import leanest_engine, precisions_with_engine
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, title_of
 from ..measure.case import Case, CudaGraph, GpuMode
-from ..measure.environment import clocks
+from ..measure.result import clocks
 
 WARMUP = 50
 """Untimed runs of each case: kernels are loaded, a graph is recorded, and the clocks go up."""

@@ -6,15 +6,14 @@ import contextlib
 from functools import partial
 from itertools import islice
 
-from ...runtime.bundle.graph_key import OUTPUTS, Part, Precision
+from ...runtime.bundle.graph_key import OUTPUTS, Part
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.convert import input_from_luma
 from ...training.hardware import timed_steps
 from ..measure.case import EAGER, Case
-from ..measure.rounds import Laps, RoundPlan, interleaved, stopwatch
+from ..measure.rounds import Laps, RoundPlan, stopwatch, timed_cases
 from ..under_test.engines import eager_run, engines_under_test, open_all
-from ..under_test.gate import agreement_with
-from ..under_test.model_under_test import ModelUnderTest
+from ..under_test.model_under_test import ModelUnderTest, agreement_with
 from ..under_test.scenes import array_sha256, luma_for
 
 
@@ -33,10 +32,7 @@ def graph_cases(
 
     The encoder sees vehicles; the decoder sees the latents of the same vehicles. `threads` is for
     every engine, which has a default of its own; of `leading` and `skip_compile` see
-    `engines_under_test`.
-
-    Raises:
-        MeasurementError: An engine disagrees with torch.
+    `engines_under_test`. An engine that disagrees with torch is a MeasurementError.
     """
     luma = luma_for(tested.spec, batch, seed)
     values = input_from_luma(luma)
@@ -51,23 +47,13 @@ def graph_cases(
     )
     with contextlib.ExitStack() as stack:
         opened, refused = open_all(engines, tested, luma, values, stack)
-        agreements = [
-            agreement_with(
-                reference, one.run(one.batch), one.planned.how, precision=one.planned.precision
-            )
-            for one in opened
-        ]
-        timed = {one.planned.key: stopwatch(partial(one.run, one.batch), "run") for one in opened}
-        samples = interleaved(timed, schedule)
-    measured = [
-        one.planned.timed(
-            samples[one.planned.key],
-            input_sha256=identity,
-            turn=schedule.turn,
-            agreement=() if one.planned.engine == EAGER else agreement,
-        )
-        for one, agreement in zip(opened, agreements, strict=True)
-    ]
+        planned = []
+        for case, run, given in opened:
+            found = agreement_with(reference, run(given), case.how, precision=case.precision)
+            agreement = () if case.engine == EAGER else found
+            case_of_input = case.with_facts(input_sha256=identity, agreement=agreement)
+            planned.append((case_of_input, stopwatch(partial(run, given), "run")))
+        measured = timed_cases(planned, schedule)
     cases = {case.key: case for case in (*measured, *refused)}
     return [cases[engine.planned.key] for engine in engines]
 
@@ -89,14 +75,10 @@ def training_cases(
 
         return lap
 
-    timed: dict[Precision, Laps] = {"fp32": laps("32-true")}
-    if has_bf16:
-        timed["bf16"] = laps("bf16-mixed")
-    samples = interleaved(timed, schedule)
-    reason = "this processor has no bf16 arithmetic, and motorvae-train does not emulate it"
     plain = Case.planned(group="training", engine=EAGER, batch=batch)
-    bf16 = plain.with_facts(precision="bf16", variant="channels last", not_measured=reason)
-    return [
-        case.timed(taken, turn=schedule.turn) if (taken := samples.get(case.precision)) else case
-        for case in (plain, bf16)
-    ]
+    bf16 = plain.with_facts(precision="bf16", variant="channels last")
+    planned = [(plain, laps("32-true")), (bf16, laps("bf16-mixed"))]
+    if has_bf16:
+        return timed_cases(planned, schedule)
+    reason = "this processor has no bf16 arithmetic, and motorvae-train does not emulate it"
+    return [*timed_cases(planned[:1], schedule), bf16.without(reason)]

@@ -31,7 +31,7 @@ from ..measure.case import (
     Case,
     FrameSource,
 )
-from ..measure.rounds import Laps, RoundPlan, interleaved, pacer
+from ..measure.rounds import Laps, RoundPlan, pacer, timed_cases
 from ..under_test.engines import (
     OURS,
     EngineUnderTest,
@@ -40,8 +40,7 @@ from ..under_test.engines import (
     open_all,
     plain_onnx,
 )
-from ..under_test.gate import Run, agreement_with
-from ..under_test.model_under_test import ModelUnderTest
+from ..under_test.model_under_test import ModelUnderTest, Run, agreement_with
 from ..under_test.scenes import JPEG_QUALITY, Luma, Scene, luma_for, our_luma, plain_luma, scene_of
 
 FRAMES = ((640, 480), (1280, 720), (1920, 1080))
@@ -117,9 +116,7 @@ def path_cases(
     """Time the path from a frame to mu, from JPEG bytes, a decoded YUV frame and a BGR array.
 
     Grabbing a frame belongs to the camera and is not in it; neither is the decoding of a YUV frame.
-
-    Raises:
-        MeasurementError: Our luma is not that of the reference, or a latent differs from torch's.
+    Luma unlike the reference's, or a latent unlike torch's, is a MeasurementError.
     """
     cases: list[Case] = []
     eager = eager_run(tested.model.encoder, OUTPUTS["encoder"])
@@ -144,17 +141,8 @@ def path_cases(
                     Path(_placed(case, scene, source), make, run, np.empty_like(like), count)
                     for case, make, run, like, count in recipes
                 ]
-                agreements = [_checked(path, tested, scene, eager) for path in paths]
-                samples = interleaved({path.planned.how: path.staged for path in paths}, schedule)
-                cases += [
-                    path.planned.timed(
-                        samples[path.planned.how],
-                        input_sha256=scene.sha256,
-                        turn=schedule.turn,
-                        agreement=agreement,
-                    )
-                    for path, agreement in zip(paths, agreements, strict=True)
-                ]
+                planned = [(_checked(path, tested, scene, eager), path.staged) for path in paths]
+                cases += timed_cases(planned, schedule)
                 cases += [_placed(case, scene, source) for case in refused]
     return cases
 
@@ -169,7 +157,12 @@ def thread_cases(tested: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> l
     plain = plain_luma(scene, "mjpeg", tested.spec.image_size)
     luma = our_luma(scene, "mjpeg", tested.spec)
     onnx = Case.planned(
-        group="threads", engine=ONNX, outputs="mu", source="mjpeg", frame=FRAMES[-1]
+        group="threads",
+        engine=ONNX,
+        outputs="mu",
+        source="mjpeg",
+        frame=FRAMES[-1],
+        input_sha256=scene.sha256,
     )
     with contextlib.ExitStack() as stack:
         installed = _opencv_threads_restored(stack)
@@ -178,32 +171,26 @@ def thread_cases(tested: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> l
         eager = eager_run(tested.model.encoder, OUTPUTS["encoder"])
         image = input_from_luma(luma_for(tested.spec, 1, seed))
         taken = np.empty_like(image, ours.input_dtype)
-        found: dict[str, Laps] = {}
-        planned: list[Case] = []
+        planned: list[tuple[Case, Laps]] = []
         for pace, fps in ((HOT, None), (PACED, FPS)):
             as_installed = onnx.with_facts(variant=f"threads as installed, {pace}")
             in_torch = as_installed.with_facts(engine=EAGER, outputs=_BOTH)
-            for path in (
+            paths = (
                 Path(in_torch, plain, eager, image, installed),
                 Path(as_installed, luma, same, taken, installed),
                 Path(onnx.with_facts(variant=f"{OURS}, {pace}"), luma, ours.run, taken),
-            ):
-                planned.append(path.planned)
-                found[path.planned.key] = path.with_processor_time(fps)
-        samples = interleaved(found, schedule)
-    return [
-        case.timed(samples[case.key], input_sha256=scene.sha256, turn=schedule.turn)
-        for case in planned
-    ]
+            )
+            planned += [(path.planned, path.with_processor_time(fps)) for path in paths]
+        return timed_cases(planned, schedule)
 
 
 def path_engines(tested: ModelUnderTest, threads: int | None) -> list[EngineUnderTest]:
     """Return the leanest encoder of each engine in float32 and int8, as far as there is one."""
     leading = engines_under_test(tested, "encoder", 1, threads=threads, leading=True)
-    ours = [one for one in leading if one.entry and one.planned.precision in {"fp32", "int8"}]
     # OpenVINO in float32 is never what `auto` takes.
-    not_taken = OPENVINO, "fp32"
-    return [one for one in ours if (one.planned.engine, one.planned.precision) != not_taken]
+    taken = {(ONNX, "fp32"), (ONNX, "int8"), (OPENVINO, "int8")}
+    forms = [(one.planned.engine, one.planned.precision) for one in leading]
+    return [one for one, form in zip(leading, forms, strict=True) if one.entry and form in taken]
 
 
 def _opencv_threads_restored(stack: contextlib.ExitStack) -> int:
@@ -220,13 +207,14 @@ def _placed(case: Case, scene: Scene, source: FrameSource) -> Case:
         group="path",
         source=source,
         frame=(width, height),
+        input_sha256=scene.sha256,
         prepare_s=None,
         notes=((jpeg,) if source == "mjpeg" else ()) + case.notes,
     )
 
 
-def _checked(path: Path, tested: ModelUnderTest, scene: Scene, eager: Run) -> tuple[Agreement, ...]:
-    """Hold a path's luma against the reference, and its latent against torch's of the same luma."""
+def _checked(path: Path, tested: ModelUnderTest, scene: Scene, eager: Run) -> Case:
+    """Compare a path's luma with the reference, and its latent with torch's of the same luma."""
     luma = path.luma()
     far = np.abs(luma.astype(np.float64) - reference_luma(scene.bgr, tested.spec)).mean()
     title = f"{path.planned.how} at {path.planned.what}"
@@ -241,9 +229,10 @@ def _checked(path: Path, tested: ModelUnderTest, scene: Scene, eager: Run) -> tu
         max_difference=float(far),
         limit=MOST_LEVELS,
     )
-    if path.planned.engine in {PLAIN, EAGER}:  # which is torch itself
-        return (near,)
-    path.preprocess()
-    expected = eager(input_from_luma(luma[None, None]))
-    found = {"mu": path.run(path.batch)["mu"]}
-    return (near, *agreement_with(expected, found, title, path.planned.precision))
+    agreement: tuple[Agreement, ...] = (near,)
+    if path.planned.engine not in {PLAIN, EAGER}:  # which is torch itself
+        path.preprocess()
+        expected = eager(input_from_luma(luma[None, None]))
+        found = {"mu": path.run(path.batch)["mu"]}
+        agreement += agreement_with(expected, found, title, path.planned.precision)
+    return path.planned.with_facts(agreement=agreement)

@@ -32,23 +32,23 @@ from ..measure.case import (
     FrameSource,
     Group,
 )
-from ..measure.rounds import Laps, RoundPlan, interleaved, pacer, stopwatch
+from ..measure.rounds import Laps, RoundPlan, pacer, stopwatch, timed_cases
 from ..under_test.engines import REFUSALS, RUNNERS, is_for
-from ..under_test.mjpeg_camera import MjpegCamera
 from ..under_test.model_under_test import ModelUnderTest
 from ..under_test.scenes import Luma, frame_of, jpeg_of, luma_for
-from ..under_test.stream_process import StreamProcess, import_ns, parsed
+from ..under_test.stream_process import MjpegCamera, StreamProcess, import_ns, parsed
 
 Found = TypeVar("Found")
 
 CAMERA_FRAME = (1280, 720)
 PICTURES = 4
 _STAGES = ("age", "capture", "convert", "wait", "encode", "emit")
-_STREAMED = {
+STREAMED = {
     GraphKey("encoder", target="onnx"),
     GraphKey("encoder", "int8", target="onnx"),
     GraphKey("encoder", "int8", target="openvino"),
 }
+"""Those that are streamed for their ages and memory: float32, and int8."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,6 @@ def stream_keys(tested: ModelUnderTest) -> list[GraphKey]:
     }
     order = get_args(Precision)
     return sorted(found, key=lambda key: (str(key.target), order.index(key.precision)))
-
-
-def stream_args(tested: ModelUnderTest, key: GraphKey, camera: str) -> tuple[str, ...]:
-    """Return the options of motorvae-stream for one graph; everything else is its default."""
-    return (
-        *("--camera", camera, "--model", str(tested.bundle.folder)),
-        *("--backend", str(key.target), "--precision", key.precision),
-    )
 
 
 def start_up_cases(tested: ModelUnderTest, rounds: int) -> list[Case]:
@@ -122,16 +114,11 @@ def import_cases(rounds: int) -> list[Case]:
     return cases
 
 
-def streamed(keys: Sequence[GraphKey]) -> list[GraphKey]:
-    """Return those that are streamed for their ages and memory: float32, and int8."""
-    return [key for key in keys if key in _STREAMED]
-
-
 def stream_cases(
     tested: ModelUnderTest, plan: StreamPlan, schedule: RoundPlan, *, seed: int
 ) -> list[Case]:
     """Stream each camera with each engine in processes of their own, and time the parts alone."""
-    keys = streamed(stream_keys(tested))
+    keys = [key for key in stream_keys(tested) if key in STREAMED]
     with cameras(tested.spec, seed) as found:
         cases = _alone(tested, keys, found, schedule, seed=seed)
         for camera in found:
@@ -177,8 +164,7 @@ def _alone(
     seed: int,
 ) -> list[Case]:
     """Time decoding with converting, and encoding, each by itself in this process."""
-    planned: dict[str, Case] = {}
-    laps: dict[str, Laps] = {}
+    planned: list[tuple[Case, Laps]] = []
     with contextlib.ExitStack() as stack:
         for pace in (HOT, PACED):
             due = pacer(FPS) if pace == PACED else None
@@ -190,16 +176,13 @@ def _alone(
                     frame=camera.frame,
                     variant=f"{DECODE_ALONE}, {pace}",
                 )
-                planned[case.key] = case
-                laps[case.key] = stopwatch(camera.luma, "convert", first=due)
+                planned.append((case, stopwatch(camera.luma, "convert", first=due)))
             for key in keys:
                 with contextlib.suppress(BundleError, *REFUSALS):
                     run = stack.enter_context(_encoder(tested, key, seed))
                     case = _planned(key, "stream", variant=f"{ENCODE_ALONE}, {pace}")
-                    planned[case.key] = case
-                    laps[case.key] = stopwatch(run, "encode", first=due)
-        samples = interleaved(laps, schedule)
-    return [case.timed(samples[name], turn=schedule.turn) for name, case in planned.items()]
+                    planned.append((case, stopwatch(run, "encode", first=due)))
+        return timed_cases(planned, schedule)
 
 
 @contextlib.contextmanager
@@ -256,8 +239,7 @@ def _in_turns(
 ) -> tuple[dict[GraphKey, list[Found]], dict[GraphKey, str]]:
     """Stream with each engine so many times, in turns.
 
-    Returns:
-        What `watch` made of each process, and of engines whose process failed the reason why.
+    Given back is what `watch` made of each process, and the reason where a process failed.
     """
     found: dict[GraphKey, list[Found]] = {key: [] for key in keys}
     reasons: dict[GraphKey, str] = {}
@@ -265,8 +247,10 @@ def _in_turns(
         for key in keys:
             if key in reasons:
                 continue
+            source = ("--camera", camera, "--model", str(tested.bundle.folder))
+            engine = ("--backend", str(key.target), "--precision", key.precision)
             try:
-                with StreamProcess(stream_args(tested, key, camera)) as process:
+                with StreamProcess((*source, *engine)) as process:
                     found[key].append(watch(process))
             except MeasurementError as error:
                 reasons[key] = str(error)

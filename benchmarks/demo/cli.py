@@ -47,11 +47,7 @@ class DemoOptions:
 
 
 def video_of_vehicles(path: Path, *, seconds: float = VIDEO_SECONDS) -> None:
-    """Encode a video of vehicles driving by: H.264, 512 x 512, 30 frames a second.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
+    """Encode a video of vehicles driving by: H.264, 512 x 512, 30 frames a second."""
     vehicles = MovingVehicles(VIDEO_SEED, VIDEO_SIZE)
     with replaced_file(path) as temporary, av.open(temporary, "w") as container:
         # As cameras encode: no frame refers to a later one, so none waits for another.
@@ -119,11 +115,7 @@ def _demo(options: DemoOptions, *_: object) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier demo left, and nothing else.
-
-    Raises:
-        OutputError: The folder holds something and no demo made it.
-    """
+    """Remove what an earlier demo left, and nothing else."""
     marker = folder / MARKER
     if folder.exists() and any(folder.iterdir()) and not marker.exists():
         raise OutputError(f"{folder} is not the folder of a demo: name another --output")
@@ -133,11 +125,7 @@ def _clear(folder: Path) -> None:
 
 
 def _step(console: Console, command: str, *args: str) -> None:
-    """Show and run one of our commands, as a user would type it.
-
-    Raises:
-        StepFailedError: It failed, such as an export whose model has learned too little.
-    """
+    """Show and run one of our commands, as a user would type it."""
     console.print(f"\n$ {next_command(command, *args)}", style="bold")
     script = Path(sys.executable).parent / command
     if code := run_process([str(script), *args], grace_s=GRACE_S):

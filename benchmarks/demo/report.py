@@ -27,12 +27,7 @@ STAGES = ("capture", "convert", "wait", "encode", "emit", "age")
 
 
 def draw_report(path: Path, *, bundle: Path, video: Path, rows: Path) -> None:
-    """Draw the report of one stream of a video, from its bundle and its rows, to a PNG.
-
-    Raises:
-        DataError: The rows hold no latent.
-        OutputError: `path` cannot be written.
-    """
+    """Draw the report of one stream of a video, from its bundle and its rows, to a PNG."""
     latent_rows = [row for row in rows_of(rows) if row["status"] == "ok"]
     if not latent_rows:
         raise DataError(f"{rows} holds no latent: stream the video again")
@@ -127,5 +122,4 @@ def _frames_at(video: Path, indices: set[int], spec: ModelSpec) -> dict[int, npt
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a JSON Lines file."""
-    with path.open("rb") as lines:
-        return [orjson.loads(line) for line in lines]
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]

@@ -15,8 +15,10 @@ from ...runtime.core.errors import MeasurementError
 from ...runtime.core.spec import StrictModel
 
 EAGER, COMPILED, ONNX, OPENVINO = "torch eager", "torch.compile", "ONNX Runtime", "OpenVINO"
-TENSORRT, TENSORRT_RTX, PLAIN = "TensorRT", "TensorRT-RTX", "plain recipe"
-"""Names of the engines; the plain recipe is colour decode, cvtColor, resize and torch eager."""
+PLAIN = "plain recipe"
+RIVALS = (EAGER, COMPILED, ONNX, OPENVINO, PLAIN)
+"""Names of the engines; the plain recipe is colour decode, cvtColor, resize and torch eager. ONNX
+Runtime and OpenVINO are rivals as installed; both run our graphs, too."""
 STREAM_MODULE = "motorvae.runtime.cli"
 """The engine of the import case whose time is part of a stream's start-up."""
 DECODE_ALONE, ENCODE_ALONE = "decode and convert alone", "encode alone"
@@ -182,11 +184,8 @@ class Case(StrictModel):
     def what(self) -> str:
         """What was done, whoever did it: engines with the same answer may be compared."""
         frame = f"{self.frame[0]}x{self.frame[1]} frame" if self.frame else ""
-        is_one = self.batch == 1
-        has_batch = not (
-            is_one and (self.frame or self.group in {"start-up", "memory", "import", "stream"})
-        )
-        batch = f"batch {self.batch}" if has_batch else ""
+        has_no_batch = self.frame or self.group in {"start-up", "memory", "import", "stream"}
+        batch = "" if has_no_batch and self.batch == 1 else f"batch {self.batch}"
         words = (self.group, f"{self.source or ''} {frame}".strip(), batch)
         return ", ".join(filter(None, words))
 
@@ -239,18 +238,11 @@ class Case(StrictModel):
     def timed(self, taken: Mapping[str, Sequence[int]], unit: Unit = "ns", **facts: object) -> Case:
         """Return the case measured, with the warnings that its samples deserve.
 
-        Args:
-            taken: Samples by stage, the whole first.
-            unit: Of the samples.
-            facts: Further fields.
+        `taken` holds samples by stage, the whole first; `facts` are further fields.
         """
         stages = {stage: samples_of(values, unit) for stage, values in taken.items()}
-        warnings = tuple(
-            warning
-            for stage, values in taken.items()
-            if unit == "ns"
-            for warning in warnings_of(stage, values)
-        )
+        times = taken.items() if unit == "ns" else ()
+        warnings = tuple(text for stage, values in times for text in warnings_of(stage, values))
         return self.with_facts(not_measured=None, stages=stages, warnings=warnings, **facts)
 
     def with_facts(self, **facts: object) -> Case:
@@ -263,11 +255,7 @@ class Case(StrictModel):
 
 
 def samples_of(samples: Sequence[int], unit: Unit = "ns") -> Samples:
-    """Return samples with their percentiles.
-
-    Raises:
-        MeasurementError: There are none.
-    """
+    """Return samples with their percentiles; none at all are a MeasurementError."""
     if not len(samples):
         raise MeasurementError("no samples were taken, so that there are no percentiles")
     p50, p95, p99, largest = _percentiles(samples, unit)
@@ -281,13 +269,10 @@ def spread_of(samples_ns: Sequence[int]) -> float:
 
 
 def drift_of(samples_ns: Sequence[int]) -> float:
-    """Return how far the last third's median is above the first third's, over the median.
-
-    Zero where there are fewer than three samples.
-    """
+    """Return how far the last third's median is above the first's, over the median of all."""
     values = np.asarray(samples_ns, np.float64)
     third = len(values) // 3
-    if not third:
+    if not third:  # fewer than three samples
         return 0.0
     change = np.median(values[-third:]) - np.median(values[:third])
     return float(change / np.median(values))

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ...runtime.core.errors import ConfigError
 from ...runtime.core.spec import StrictModel
+from .case import Case
 
 Key = TypeVar("Key", bound=Hashable)
 Laps = Callable[[], Mapping[str, int]]
@@ -62,13 +63,18 @@ def pacer(fps: float) -> Callable[[], None]:
     return lambda: time.sleep(-time.monotonic() % (1 / fps))
 
 
+def timed_cases(planned: Sequence[tuple[Case, Laps]], schedule: RoundPlan) -> list[Case]:
+    """Return cases with their samples, taken in turns."""
+    samples = interleaved(dict(enumerate(laps for _, laps in planned)), schedule)
+    return [
+        case.timed(samples[place], turn=schedule.turn) for place, (case, _) in enumerate(planned)
+    ]
+
+
 def interleaved(timed: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Timings]:
     """Time pieces of work in turns, so that whatever drifts hits all alike.
 
     Every sample is kept: nothing is trimmed, clipped or averaged.
-
-    Raises:
-        ConfigError: The schedule asks for no samples, or for turns without any.
     """
     if schedule.samples < 1 or schedule.turn < 1:
         raise ConfigError(
@@ -83,7 +89,10 @@ def interleaved(timed: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Tim
             for name, lap in timed.items():
                 gc.collect()
                 _wait_until_quiet()
-                _settle(lap, schedule)
+                calls, until_s = 0, time.perf_counter() + schedule.settle_ms / 1e3
+                while calls < schedule.settle or time.perf_counter() < until_s:
+                    lap()
+                    calls += 1
                 turn = range(min(schedule.turn, schedule.samples - start))
                 for stages in [lap() for _ in turn]:
                     for stage, duration_ns in stages.items():
@@ -111,14 +120,6 @@ def _another_thread_runs() -> bool:
             if task.name != own and stat.rpartition(") ")[2].startswith("R"):
                 return True
     return False
-
-
-def _settle(lap: Laps, schedule: RoundPlan) -> None:
-    until_s = time.perf_counter() + schedule.settle_ms / 1e3
-    calls = 0
-    while calls < schedule.settle or time.perf_counter() < until_s:
-        lap()
-        calls += 1
 
 
 @contextlib.contextmanager

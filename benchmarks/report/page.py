@@ -11,28 +11,27 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ...runtime.core.atomic_files import replaced_file
+from ..measure.case import RIVALS
 from ..measure.result import Result
 from .plots import group_figures, pareto_of, roofline_figure, save_picture
 from .tables import (
     GROUPS,
+    LOSS,
     caption_of,
     digits_of,
     doubts_of,
     group_table,
+    leaders_of,
     machine_line,
     rates_line,
+    standings_of,
 )
-from .verdict import LOSS, RIVALS, leaders_of, standings_of
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def save_report(page: Path, picture: Path, result: Result) -> None:
-    """Write the HTML page, and the PNG picture of the fastest, each whole or not at all.
-
-    Raises:
-        OutputError: One of them cannot be written.
-    """
+    """Write the HTML page, and the PNG picture of the fastest, each whole or not at all."""
     templates = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -85,23 +84,16 @@ def save_report(page: Path, picture: Path, result: Result) -> None:
 
 
 def _facts(result: Result) -> dict[str, object]:
-    environment = result.environment.model_dump(exclude={"versions", "threads"})
-    settings = result.settings.model_dump(exclude={"schedule", "training_schedule"})
+    environment = result.environment.model_dump(exclude_none=True)
+    settings = result.settings.model_dump(exclude={"training_schedule"})
     of_parts: dict[str, dict[str, object]] = {
-        "threads of": dict(result.environment.threads),
-        "version of": dict(result.environment.versions),
-        "model": result.model.model_dump(),
-        "schedule": result.settings.schedule.model_dump(),
+        "threads of ": environment.pop("threads"),
+        "version of ": environment.pop("versions"),
+        "model ": result.model.model_dump(),
+        "schedule ": settings.pop("schedule"),
     }
-    return {
-        **{name: value for name, value in environment.items() if value is not None},
-        **settings,
-        **{
-            f"{title} {name}": value
-            for title, facts in of_parts.items()
-            for name, value in facts.items()
-        },
-    }
+    parts = {title + name: fact for title, part in of_parts.items() for name, fact in part.items()}
+    return environment | settings | parts
 
 
 def _svg(figure: Figure) -> str:

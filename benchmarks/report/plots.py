@@ -19,8 +19,7 @@ from ...runtime.bundle.manifest import Metric
 from ...runtime.core.atomic_files import replaced_file
 from ..measure.case import Case, Group, Samples
 from ..measure.result import Result
-from .tables import caption_of, digits_of, machine_line, mark_of, operations_of
-from .verdict import leaders_of
+from .tables import caption_of, digits_of, leaders_of, machine_line, mark_of, operations_of
 
 # Okabe and Ito's colours, distinct with every common colour blindness.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8A7B00", "#555555")
@@ -56,11 +55,7 @@ class _Point:
 
 
 def save_picture(path: Path, result: Result) -> None:
-    """Draw the samples of the fastest of each kind as a PNG that fits a screen.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Draw the samples of the fastest of each kind as a PNG that fits a screen."""
     cases = [leader.case for leader in leaders_of(result)]
     bars = [_Bar(_label(f"{case.what}: {case.how}", case), case, case.whole) for case in cases]
     machine = textwrap.fill(machine_line(result), 150)
@@ -223,12 +218,11 @@ def _draw_bar(axes: Axes, place: int, bar: _Bar, colour: str) -> None:
 
 def _limits(bars: Sequence[_Bar]) -> tuple[float, float]:
     """Return limits that hold every sample and every roofline, with a little air."""
-    measured = [(bar.case, bar.samples) for bar in bars if bar.samples]
-    if not measured:
+    lows = [min(bar.samples.shown) for bar in bars if bar.samples]
+    if not lows:
         return 1.0, 10.0
-    lows = [min(samples.shown) for _, samples in measured]
-    lows += [case.roofline.least_ms for case, _ in measured if case.roofline]
-    return min(lows) / 1.15, max(samples.max for _, samples in measured) * 1.15
+    lows += [bar.case.roofline.least_ms for bar in bars if bar.samples and bar.case.roofline]
+    return min(lows) / 1.15, max(bar.samples.max for bar in bars if bar.samples) * 1.15
 
 
 def _label(text: str, case: Case) -> str:

@@ -31,15 +31,13 @@ from ...runtime.engines.base import Arrays, Batch
 from ...runtime.engines.cpu_threads import default_threads
 from ...runtime.engines.open import EngineRequest, open_engine
 from ..measure.case import COMPILED, EAGER, ONNX, OPENVINO, Case
-from .gate import Run
-from .model_under_test import ModelUnderTest
+from .model_under_test import ModelUnderTest, Run
 
 OURS = "ours"
 """Opened as motorVAE opens it, unlike the same engine as installed."""
 RUNNERS: dict[Target, str] = {"onnx": ONNX, "openvino": OPENVINO}
 _FP16_ON_CPU = "a CPU engine may compute FP16 graphs in float32, so that its time means nothing"
 REFUSALS = (BackendError, MissingDependencyError, MeasurementError)
-_CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 @dataclass(frozen=True)
@@ -182,11 +180,7 @@ def eager_run(half: Callable[..., object], outputs: Sequence[str]) -> Run:
 
 
 def compiled_run(half: nn.Module, outputs: Sequence[str], sample: Batch) -> Run:
-    """Compile the torch module for exactly this batch, from an empty compiler cache.
-
-    Raises:
-        MeasurementError: The compiler failed; the message holds its reason.
-    """
+    """Compile the torch module for exactly this batch, from an empty compiler cache."""
     torch.compiler.reset()  # a second batch size would otherwise share guards with the first
     try:
         with _empty_compiler_cache(), warnings.catch_warnings():
@@ -248,9 +242,6 @@ def thread_limit(threads: int | None) -> Iterator[dict[str, int]]:
 
     Backends take the number when a graph is opened. The block is given what each is set to; of
     ONNX Runtime and OpenVINO, as motorVAE opens them.
-
-    Raises:
-        MeasurementError: One of them did not take it.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -285,12 +276,12 @@ def _leads(tested: ModelUnderTest, entry: GraphEntry, runner: Target) -> bool:
 @contextlib.contextmanager
 def _empty_compiler_cache() -> Iterator[None]:
     """Let Inductor start from nothing, so that a compile time is never that of a cache hit."""
-    before = os.environ.get(_CACHE_VARIABLE)
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = {name: os.environ[name]} if name in os.environ else {}
     with tempfile.TemporaryDirectory(prefix="motorvae-inductor-") as folder:
-        os.environ[_CACHE_VARIABLE] = folder
+        os.environ[name] = folder
         try:
             yield
         finally:
-            del os.environ[_CACHE_VARIABLE]
-            if before is not None:
-                os.environ[_CACHE_VARIABLE] = before
+            del os.environ[name]
+            os.environ.update(before)

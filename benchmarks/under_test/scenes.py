@@ -118,9 +118,8 @@ def luma_for(spec: ModelSpec, count: int, seed: int) -> Luma:
 def moving_vehicles(seed: int, count: int, spec: ModelSpec) -> tuple[Luma, Luma]:
     """See vehicles drive by for `count` frames, as `--camera synthetic` does.
 
-    Returns:
-        Two of (N, S, S) uint8: the frames whose vehicle stands where training had vehicles, and
-        those whose vehicle is further out, down to none at all.
+    Of the two (N, S, S) uint8, the first has the frames whose vehicle stands where training had
+    vehicles, the second those whose vehicle is further out, down to none at all.
     """
     world = MovingVehicles(seed, SYNTHETIC_SIZE)
     times_s = [index / MOVING_FPS for index in range(count)]
@@ -135,11 +134,7 @@ def moving_vehicles(seed: int, count: int, spec: ModelSpec) -> tuple[Luma, Luma]
 def images_from_source(text: str, count: int, spec: ModelSpec) -> Luma:
     """Read a video or a folder of images through the path that a camera's frames take.
 
-    At most `count` frames are kept, evenly apart: (N, S, S) uint8.
-
-    Raises:
-        ConfigError: The source is live and has no end.
-        SourceError: It cannot be opened, or nothing in it decodes.
+    At most `count` frames are kept, evenly apart: (N, S, S) uint8. A live source is a ConfigError.
     """
     kept: list[Luma] = []
     apart, frames = 1, 0

@@ -1,11 +1,15 @@
-"""motorvae-stream in a process of its own, watched from outside: its rows, its memory, its end."""
+"""Processes watched from outside: motorvae-stream, imports, and a camera on the loopback."""
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +26,7 @@ _STOP_S = 20
 
 
 class StreamProcess(Closing):
-    """One motorvae-stream that writes rows to a pipe; it is ended with the block.
-
-    Args:
-        args: Its options, without the output.
-    """
+    """One motorvae-stream with `args` that writes rows to a pipe; it is ended with the block."""
 
     def __init__(self, args: Sequence[str]) -> None:
         self._args = args
@@ -55,11 +55,7 @@ class StreamProcess(Closing):
         self._messages.close()
 
     def rows(self, count: int) -> list[bytes]:
-        """Wait for so many rows, not yet parsed.
-
-        Raises:
-            MeasurementError: It ended before; the message holds its last line.
-        """
+        """Wait for so many rows, not yet parsed; a MeasurementError holds its last words."""
         stdout = self._process.stdout
         lines = [stdout.readline() for _ in range(count)] if stdout else []
         if not lines or not lines[-1]:
@@ -74,11 +70,7 @@ class StreamProcess(Closing):
         return lines
 
     def memory(self) -> dict[str, int]:
-        """Return its resident memory in bytes, "rss" now and the "peak", Linux's high-water mark.
-
-        Raises:
-            MeasurementError: It has ended.
-        """
+        """Return its resident memory in bytes, "rss" now and at its "peak", by Linux."""
         pid = self._process.pid
         try:
             rss = int(psutil.Process(pid).memory_info().rss)
@@ -114,3 +106,50 @@ def parsed(lines: Sequence[bytes]) -> list[dict[str, Any]]:
 def _environment() -> dict[str, str]:
     # Else a folder called openvino in the working directory would be the package.
     return os.environ | {"PYTHONSAFEPATH": "1"}
+
+
+_BOUNDARY = "frame"
+CONTENT_TYPE = f"multipart/x-mixed-replace;boundary={_BOUNDARY}"
+
+
+def part_of(picture: bytes) -> bytes:
+    """Return a JPEG as one part of a stream of `CONTENT_TYPE`."""
+    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}"
+    return head.encode() + b"\r\n\r\n" + picture + b"\r\n"
+
+
+class MjpegCamera(Closing):
+    """Serves JPEGs in turns as `multipart/x-mixed-replace` at `url`, to any number of readers.
+
+    It compresses nothing, so that it takes next to nothing from what is measured.
+    """
+
+    def __init__(self, pictures: Sequence[bytes], fps: float) -> None:
+        closed = self._closed = threading.Event()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", CONTENT_TYPE)
+                self.end_headers()
+                start_s = time.monotonic()
+                with contextlib.suppress(OSError):  # the reader has gone
+                    for number in itertools.count():
+                        if closed.wait(start_s + number / fps - time.monotonic()):
+                            return
+                        self.wfile.write(part_of(pictures[number % len(pictures)]))
+
+            def log_message(self, *_: object) -> None:
+                """Log nothing."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._closed.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

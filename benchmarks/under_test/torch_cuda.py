@@ -24,16 +24,8 @@ class TorchEncoder(Backend):
     """An encoder in half precision whose kernels are one CUDA graph, for one image at a time.
 
     Like motorVAE's FP16 graphs it takes and gives float32; the casts are inside. Images and
-    latents cross through page-locked memory, outside the graph.
-
-    Args:
-        checkpoint: The training run that `bundle` was exported from.
-        bundle: Whose weights it must have.
-
-    Raises:
-        MeasurementError: torch finds no GPU, or the weights are others.
-        CheckpointError: The checkpoint cannot be read.
-        BackendError: The GPU refuses.
+    latents cross through page-locked memory, outside the graph. `bundle` must have been exported
+    from `checkpoint`.
     """
 
     def __init__(self, checkpoint: Path, bundle: Bundle) -> None:

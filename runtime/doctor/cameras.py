@@ -37,10 +37,9 @@ class Measured(NamedTuple):
 
 
 def examine_cameras(console: Console, *, seconds: float = 1.0) -> int:
-    """Print every camera of this machine with the modes that it delivers, each measured so long.
+    """Print every camera with the modes that it delivers, each measured so long.
 
-    Returns:
-        The exit code: 0 where at least one camera delivered frames.
+    The exit code that it returns is 0 where at least one camera delivered frames.
     """
     found = cameras()
     if not found:

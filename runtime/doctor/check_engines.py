@@ -27,19 +27,14 @@ from ..engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, import_t
 from .check_system import text_of
 from .finding import Finding, not_loading, overwritten
 
-CUDA = "CUDAExecutionProvider"
-
 _ONNX = "ONNX Runtime"
 _RELU = bytes.fromhex(
     "080812003a3d0a0c0a0178120179220452656c751201675a140a0178120f0a0d080112090a0312016e0a020803"
     "62140a0179120f0a0d080112090a0312016e0a02080342040a00100d"
 )
 """An ONNX file of one node: (n, 3) float32 x to y = max(x, 0)."""
-_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
-_DISPLAY_CARDS = "/sys/bus/pci/devices"
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
 """PCI vendor, and the class of display and 3D controllers."""
-_LATEST, _DEFAULT = Path("runs/latest"), Path("bundle")
 
 
 def check_onnx(_model: Path) -> Iterator[Finding]:
@@ -70,27 +65,19 @@ def cuda_finding(providers: list[str], gpu: Gpu | NoGpu) -> Finding | None:
 
     None stands for neither a GPU nor a provider for one.
     """
-    what = "CUDA provider"
-    listed = CUDA in providers
+    what, failed = "CUDA provider", "listed, and does not load"
+    listed = "CUDAExecutionProvider" in providers
     if isinstance(gpu, NoGpu):
-        problem = f"listed, and does not load: {gpu.reason}"
-        return Finding(what, problem, "optional") if listed else None
+        return Finding(what, f"{failed}: {gpu.reason}", "optional") if listed else None
     if not listed:
-        return Finding(
-            what,
-            "not in this ONNX Runtime, so that it does not use the GPU",
-            "optional",
-            "pip uninstall -y onnxruntime && pip install 'motorvae[gpu]'",
-        )
+        problem = "not in this ONNX Runtime, so that it does not use the GPU"
+        command = "pip uninstall -y onnxruntime && pip install 'motorvae[gpu]'"
+        return Finding(what, problem, "optional", command)
     try:
         _run_relu("cuda")
     except MotorVAEError as error:
-        return Finding(
-            what,
-            f"listed, and does not load: {error.clause()}",
-            "warn",
-            "pip install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]'",
-        )
+        command = "pip install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]'"
+        return Finding(what, f"{failed}: {error.clause()}", "warn", command)
     return Finding(what, "a graph ran on the GPU")
 
 
@@ -122,35 +109,28 @@ def check_gpu(_model: Path) -> Iterator[Finding]:
         yield Finding("CUDA", f"opened by {name}")
 
 
-def check_tensorrt(_model: Path) -> Iterator[Finding]:
+def check_tensorrt(_model: Path, name: TensorRTName = "tensorrt") -> Iterator[Finding]:
     """Import TensorRT; its Runtime is not touched, which crashes where there is no driver."""
-    yield _package("tensorrt")
-
-
-def check_tensorrt_rtx(_model: Path) -> Iterator[Finding]:
-    """Import TensorRT-RTX, likewise."""
-    yield _package("tensorrt-rtx")
-
-
-def _package(name: TensorRTName) -> Finding:
     gpu, what, install = find_gpu(), title_of(name), f"pip install 'motorvae[{name}]'"
     if name == "tensorrt" and platform.machine() == "aarch64":
         install = "python3 -m venv --system-site-packages motorvae-env"  # JetPack brings it
     if importlib.util.find_spec(name.replace("-", "_")) is None:
         if isinstance(gpu, NoGpu):
-            return Finding(what, "not installed; for an NVIDIA GPU only", "optional")
-        return Finding(what, "not installed", "optional", install)
+            yield Finding(what, "not installed; for an NVIDIA GPU only", "optional")
+        else:
+            yield Finding(what, "not installed", "optional", install)
+        return
     try:
         package = import_tensorrt(name)
     except MotorVAEError as error:
-        return Finding(what, error.clause(), "warn", install)
-    if isinstance(gpu, NoGpu):
-        problem: str | None = "runs engines on an NVIDIA GPU only"
-    else:
-        problem = package.objection_to(gpu)
+        yield Finding(what, error.clause(), "warn", install)
+        return
+    without_gpu = "runs engines on an NVIDIA GPU only"
+    problem = without_gpu if isinstance(gpu, NoGpu) else package.objection_to(gpu)
     if problem:
-        return Finding(what, f"{package.version}; {problem}", "optional")
-    return Finding(what, f"{package.version}, for this GPU")
+        yield Finding(what, f"{package.version}; {problem}", "optional")
+    else:
+        yield Finding(what, f"{package.version}, for this GPU")
 
 
 def check_bundle(model: Path) -> Iterator[Finding]:
@@ -216,13 +196,9 @@ def _engine(bundle: Bundle, name: TensorRTName, entry: GraphEntry, gpu: Gpu | No
         if isinstance(gpu, NoGpu):
             _, path = entry.key.engine_paths(bundle.folder, name)
             manifest = engine_manifest_from_json(path)
-            capabilities = sentence_list(manifest.compute_capabilities)
-            return Finding(
-                what,
-                f"{title_of(name)} {manifest.version}, for compute capability {capabilities}; "
-                "no GPU here runs it",
-                "optional",
-            )
+            built_for = f"compute capability {sentence_list(manifest.compute_capabilities)}"
+            found = f"{title_of(name)} {manifest.version}, for {built_for}; no GPU here runs it"
+            return Finding(what, found, "optional")
         package = import_tensorrt(name)
         if objection := package.objection_to(gpu):
             return Finding(what, objection, "optional")
@@ -237,19 +213,19 @@ def _engine(bundle: Bundle, name: TensorRTName, entry: GraphEntry, gpu: Gpu | No
 
 def _export(model: Path) -> str:
     """Return the command that writes a bundle there, with the training that it may need first."""
-    output = [] if model == _DEFAULT else ["--output", model]
+    output = [] if model == Path("bundle") else ["--output", model]
     export = next_command("motorvae-export", "--fp16", *output)
-    return export if _LATEST.exists() else f"motorvae-train && {export}"
+    return export if Path("runs/latest").exists() else f"motorvae-train && {export}"
 
 
 def _no_gpu(gpu: NoGpu) -> Finding:
     """Distinguish a machine without a card from one whose card cannot be reached."""
-    if _KERNEL_MODULE.exists():
+    if Path("/proc/driver/nvidia/version").exists():
         # The kernel has a driver, and this process has no library of it, or no device.
         command = "nvidia-smi; in a container: docker run --gpus all"
     elif any(
         text_of(card / "vendor") == _NVIDIA and text_of(card / "class").startswith(_DISPLAY)
-        for card in Path(_DISPLAY_CARDS).glob("*")
+        for card in Path("/sys/bus/pci/devices").glob("*")
     ):
         command = "sudo ubuntu-drivers install  # on Debian: apt-get install nvidia-driver"
     else:

@@ -17,7 +17,7 @@ from ..core.errors import OutputError, sentence_list
 from ..core.packages import OPENCV_PACKAGES, version_of, versions_of
 from ..engines.tensorrt.engine_manifest import this_platform
 from ..sources.device_names import Camera, cameras
-from .finding import Finding, Verdict, not_loading, overwritten
+from .finding import Finding, not_loading, overwritten
 
 OUTPUTS = {"pyarrow": ".parquet", "pyzmq": "zmq://", "mcap": ".mcap", "rerun-sdk": "--view"}
 """What each optional package writes to."""
@@ -36,11 +36,7 @@ COPIES = 4
 GPU_BYTES = 1 << 30
 """For CUDA and an engine in memory that GPU and processor share; an estimate."""
 
-_DISK_LOW_BYTES, _DISK_FULL_BYTES = 1 << 30, 64 << 20
 _DEFAULT_ENCODER_BYTES = 40_000_000
-_MEMORY = Path("/proc/meminfo")
-_CONTAINER = Path("/sys/fs/cgroup")
-_DEVICE_TREE = Path("/proc/device-tree/compatible")
 
 
 class Requirement(NamedTuple):
@@ -244,8 +240,33 @@ def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Findin
 
 def check_writing(_model: Path) -> Iterator[Finding]:
     """Create an unnamed file in each place that is written to; it is gone at once."""
-    yield _working_folder()
-    yield _cache()
+    what = "working folder"
+    try:
+        check_writable(Path("motorvae-doctor-probe"))
+        free = shutil.disk_usage(".").free
+    except OSError as error:
+        yield Finding(what, f"nothing can be written here: {_cause(error)}", "FAILED", "cd ~")
+    else:
+        command = "du -h --max-depth=1 . | sort -h | tail"
+        yield _enough(
+            what, f"can be written, {free / 1e9:.1f} GB free", free, (1 << 30, 64 << 20), command
+        )
+    what, command = "cache folder", "export XDG_CACHE_HOME=$PWD/.cache"
+    try:
+        folder = cache_dir()
+        check_writable(folder / "probe")
+    except RuntimeError:
+        yield Finding(what, "this user has no home folder", "warn", command)
+    except OutputError as error:
+        found = f"{folder} cannot be written: {_cause(error)}; it only saves time"
+        yield Finding(what, found, "warn", command)
+    else:
+        yield Finding(what, f"{folder} can be written")
+
+
+def _cause(error: OSError) -> str:
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return cause.strerror or str(cause)
 
 
 def check_memory(model: Path) -> Iterator[Finding]:
@@ -269,55 +290,33 @@ def memory_finding(available: int, needed: int, *, shared: bool) -> Finding:
         f"{available / 1e9:.1f} GB available{', shared with the GPU' if shared else ''}; a stream "
         f"takes about {needed / 1e9:.1f} GB"
     )
-    if available >= 2 * needed:
-        return Finding("memory", found)
     command = "ps -eo rss,comm --sort=-rss | head  # and end what is not needed"
-    return Finding("memory", found, "warn" if available >= needed else "FAILED", command)
+    return _enough("memory", found, available, (2 * needed, needed), command)
+
+
+def _enough(
+    what: str, found: str, available: int, levels: tuple[int, int], command: str
+) -> Finding:
+    """Return a warning below the first of two levels in bytes, and a failure below the second."""
+    enough, least = levels
+    if available >= enough:
+        return Finding(what, found)
+    return Finding(what, found, "warn" if available >= least else "FAILED", command)
 
 
 def available_bytes() -> int | None:
     """Return the memory that a new process can have here, in a container too, or None."""
-    listed = re.search(r"^MemAvailable:\s+(\d+) kB", text_of(_MEMORY), re.MULTILINE)
+    listed = re.search(r"^MemAvailable:\s+(\d+) kB", text_of(Path("/proc/meminfo")), re.MULTILINE)
     if listed is None:
         return None
     available = int(listed[1]) << 10
-    most, taken, stat = (text_of(_CONTAINER / f"memory.{n}") for n in ("max", "current", "stat"))
+    most, taken, stat = (
+        text_of(Path(f"/sys/fs/cgroup/memory.{n}")) for n in ("max", "current", "stat")
+    )
     if not (most.isdecimal() and taken.isdecimal()):  # no container, or no limit ("max")
         return available
     cached = re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
     return min(available, max(0, int(most) - int(taken) + (int(cached[1]) if cached else 0)))
-
-
-def _working_folder() -> Finding:
-    what = "working folder"
-    try:
-        check_writable(Path("motorvae-doctor-probe"))
-        free = shutil.disk_usage(".").free
-    except OSError as error:
-        return Finding(what, f"nothing can be written here: {_cause(error)}", "FAILED", "cd ~")
-    found = f"can be written, {free / 1e9:.1f} GB free"
-    if free >= _DISK_LOW_BYTES:
-        return Finding(what, found)
-    verdict: Verdict = "warn" if free >= _DISK_FULL_BYTES else "FAILED"
-    return Finding(what, found, verdict, "du -h --max-depth=1 . | sort -h | tail")
-
-
-def _cache() -> Finding:
-    what, command = "cache folder", "export XDG_CACHE_HOME=$PWD/.cache"
-    try:
-        folder = cache_dir()
-        check_writable(folder / "probe")
-    except RuntimeError:
-        return Finding(what, "this user has no home folder", "warn", command)
-    except OutputError as error:
-        found = f"{folder} cannot be written: {_cause(error)}; it only saves time"
-        return Finding(what, found, "warn", command)
-    return Finding(what, f"{folder} can be written")
-
-
-def _cause(error: OSError) -> str:
-    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    return cause.strerror or str(cause)
 
 
 def installed_opencv() -> str:
@@ -327,7 +326,7 @@ def installed_opencv() -> str:
 
 def on_jetson() -> bool:
     """Return whether this is a Jetson, whose GPU shares the computer's memory."""
-    return "nvidia,tegra" in text_of(_DEVICE_TREE)
+    return "nvidia,tegra" in text_of(Path("/proc/device-tree/compatible"))
 
 
 def text_of(path: Path) -> str:

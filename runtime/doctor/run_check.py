@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from .check_engines import check_bundle, check_gpu, check_onnx, check_tensorrt, check_tensorrt_rtx
+from .check_engines import check_bundle, check_gpu, check_onnx, check_tensorrt
 from .check_system import (
     check_cameras,
     check_memory,
@@ -41,7 +42,9 @@ CHECKS: dict[str, Check] = {
     "onnx": Check("ONNX Runtime", check_onnx, needed=True),
     "gpu": Check("NVIDIA GPU", check_gpu, needed=False),
     "tensorrt": Check("TensorRT", check_tensorrt, needed=False),
-    "tensorrt-rtx": Check("TensorRT-RTX", check_tensorrt_rtx, needed=False),
+    "tensorrt-rtx": Check(
+        "TensorRT-RTX", partial(check_tensorrt, name="tensorrt-rtx"), needed=False
+    ),
     "opencv": Check("OpenCV", check_opencv, needed=True),
     "pyav": Check("PyAV", check_pyav, needed=True),
     "cameras": Check("cameras", check_cameras, needed=True),

@@ -66,11 +66,7 @@ def examine_machine(model: Path, *, limit_s: float = LIMIT_S) -> Screen:
 def findings_of(
     names: tuple[str, ...], model: Path, limit_s: float
 ) -> dict[str, tuple[Finding, ...]]:
-    """Make some of `CHECKS` at the same time.
-
-    Returns:
-        What each one found, or the one finding that it hung, crashed or broke off.
-    """
+    """Make some of `CHECKS` at the same time; one that hung, crashed or broke off is a finding."""
     environment = os.environ | {
         "PYTHONSAFEPATH": "1",  # else a folder called tensorrt in the working directory is imported
         "ORT_DISABLE_TELEMETRY": "1",  # else ONNX Runtime leaves a device id in the user's cache
@@ -122,23 +118,18 @@ def _answer_of(
 ) -> tuple[Finding, ...]:
     try:
         output, errors = process.communicate(timeout=max(_GRACE_S, deadline - time.monotonic()))
+        if process.returncode >= 0:
+            return FINDINGS.validate_json(output)
+        problem = f"the check crashed ({signal.Signals(-process.returncode).name})"
     except subprocess.TimeoutExpired:
-        return (_broken(name, model, f"no answer within {limit_s:g} s"),)
-    if process.returncode < 0:
-        signal_name = signal.Signals(-process.returncode).name
-        return (_broken(name, model, f"the check crashed ({signal_name})"),)
-    try:
-        return FINDINGS.validate_json(output)
+        problem = f"no answer within {limit_s:g} s"
     except ValidationError:
         lines = errors.decode(errors="replace").strip().splitlines() or ["no message"]
-        return (_broken(name, model, f"the check broke off: {lines[-1][:_QUOTED]}"),)
-
-
-def _broken(name: str, model: Path, problem: str) -> Finding:
-    """Return the row of a check that gave no answer; its command shows where it stops."""
+        problem = f"the check broke off: {lines[-1][:_QUOTED]}"
     check = CHECKS[name]
+    # The command shows where it stops.
     command = f"python -X faulthandler -m {__package__}.run_check {name} {shlex.quote(str(model))}"
-    return Finding(check.title, problem, "FAILED" if check.needed else "warn", command)
+    return (Finding(check.title, problem, "FAILED" if check.needed else "warn", command),)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from motorvae.benchmarks.cli import main
 from motorvae.benchmarks.measure.case import Case, samples_of
-from motorvae.benchmarks.measure.environment import Environment
-from motorvae.benchmarks.measure.result import Rate, Result, Settings
+from motorvae.benchmarks.measure.result import Environment, Rate, Result, Settings
 from motorvae.benchmarks.measure.roofline import cost_of, roofline_of
 from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.under_test.engines import thread_limit

@@ -27,7 +27,7 @@ from motorvae.benchmarks.cli import main as bench
 from motorvae.benchmarks.doctor import main
 from motorvae.benchmarks.measure.case import Case, CudaGraph, GpuMode, samples_of
 from motorvae.benchmarks.measure.result import GpuFacts, Result, load_result
-from motorvae.benchmarks.report.verdict import print_gpu_cases
+from motorvae.benchmarks.report.tables import print_gpu_cases
 from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle

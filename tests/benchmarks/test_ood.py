@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from motorvae.benchmarks.measure.environment import environment_now, load_now
+from motorvae.benchmarks.measure.result import environment_now, load_now
 from motorvae.benchmarks.ood import (
     Judged,
     SeparationResult,

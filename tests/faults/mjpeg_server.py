@@ -20,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 
-from motorvae.benchmarks.under_test.mjpeg_camera import CONTENT_TYPE, part_of
+from motorvae.benchmarks.under_test.stream_process import CONTENT_TYPE, part_of
 
 ENDINGS = {"cut", "close", "reset"}
 GARBAGE = b"this is no picture " * 40

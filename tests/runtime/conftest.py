@@ -22,7 +22,7 @@ import numpy.typing as npt
 import orjson
 import pytest
 
-from motorvae.benchmarks.under_test.mjpeg_camera import CONTENT_TYPE, part_of
+from motorvae.benchmarks.under_test.stream_process import CONTENT_TYPE, part_of
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.sources.base import FrameSource
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import Progress
 
-from motorvae.benchmarks.measure.environment import Environment, environment_now, load_now
+from motorvae.benchmarks.measure.result import Environment, environment_now, load_now
 from motorvae.runtime.core.atomic_files import check_writable, replaced_file
 from motorvae.runtime.core.command import Command, stderr_console
 from motorvae.runtime.core.errors import ConfigError, MeasurementError

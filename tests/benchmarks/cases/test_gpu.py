@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.cases.gpu import engine_cases, measure, planned_engines
-from motorvae.benchmarks.measure.environment import clocks, environment_now, load_now, power_state
+from motorvae.benchmarks.measure.result import clocks, environment_now, load_now, power_state
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu

@@ -14,8 +14,7 @@ from rich.console import Console
 from motorvae.benchmarks.measure.case import STREAM_MODULE, Case, busy_warning, samples_of
 from motorvae.benchmarks.measure.result import Result
 from motorvae.benchmarks.report.plots import group_figures, save_picture
-from motorvae.benchmarks.report.tables import digits_of, group_table
-from motorvae.benchmarks.report.verdict import print_verdict
+from motorvae.benchmarks.report.tables import digits_of, group_table, print_verdict
 from motorvae.runtime.bundle.manifest import Metric
 
 

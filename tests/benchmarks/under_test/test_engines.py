@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from motorvae.benchmarks.under_test.engines import compiled_run, eager_run, thread_limit
-from motorvae.benchmarks.under_test.gate import agreement_with
-from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
+from motorvae.benchmarks.under_test.model_under_test import (
+    ModelUnderTest,
+    agreement_with,
+    random_model,
+)
 from motorvae.benchmarks.under_test.scenes import luma_for
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.pixels.convert import input_from_luma

@@ -6,17 +6,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from motorvae.benchmarks.cases.stream import stream_args
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 from motorvae.benchmarks.under_test.stream_process import StreamProcess, parsed
-from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.core.errors import MeasurementError
-
-ONNX = GraphKey("encoder", target="onnx")
 
 
 def test_rows_come_from_a_process_that_is_then_gone(tested: ModelUnderTest) -> None:
-    with StreamProcess(stream_args(tested, ONNX, "synthetic?fps=60")) as process:
+    args = ("synthetic?fps=60", "--model", str(tested.bundle.folder), "--backend", "onnx")
+    with StreamProcess(args) as process:
         rows = parsed(process.rows(3))
         pid = next(
             process.pid

@@ -21,7 +21,7 @@ from motorvae.runtime.core.packages import version_of
 from motorvae.runtime.doctor.check_engines import (
     check_bundle,
     check_onnx,
-    check_tensorrt_rtx,
+    check_tensorrt,
     cuda_finding,
 )
 from motorvae.runtime.doctor.check_system import (
@@ -405,7 +405,7 @@ def test_tensorrt_rtx_without_a_gpu_is_named_with_its_version() -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     if isinstance(find_gpu(), Gpu):
         pytest.skip("this machine has a GPU")
-    (finding,) = check_tensorrt_rtx(NOWHERE)
+    (finding,) = check_tensorrt(NOWHERE, "tensorrt-rtx")
     assert finding.verdict == "optional"
     assert finding.found == f"{version_of('tensorrt-rtx')}; runs engines on an NVIDIA GPU only"
 

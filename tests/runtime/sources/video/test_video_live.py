@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from motorvae.benchmarks.under_test.mjpeg_camera import MjpegCamera
+from motorvae.benchmarks.under_test.stream_process import MjpegCamera
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec

@@ -6,7 +6,7 @@ import pytest
 
 from motorvae.benchmarks.measure.case import STREAM_MODULE, Case, samples_of
 from motorvae.benchmarks.measure.result import Result
-from motorvae.benchmarks.report.verdict import Leader, leaders_of, standings_of
+from motorvae.benchmarks.report.tables import Leader, leaders_of, standings_of
 from motorvae.runtime.bundle.manifest import Metric
 
 

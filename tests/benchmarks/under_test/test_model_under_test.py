@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.measure.case import Case
-from motorvae.benchmarks.under_test.gate import DriftGate, agreement_with, announced
-from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
+from motorvae.benchmarks.under_test.model_under_test import (
+    DriftGate,
+    ModelUnderTest,
+    agreement_with,
+    announced,
+)
 from motorvae.export.verify.limits import LIMITS
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.core.errors import MeasurementError
