@@ -224,7 +224,7 @@ def _set_targets(
 def _inspected(package: TensorRTPackage, log: EngineLog, plan: bytes, profile: BatchProfile) -> str:
     """Return the engine inspector's JSON; some versions give no formats without a shape."""
     trt = package.trt
-    log.clear()
+    log.errors.clear()
     runtime = trt.Runtime(log.logger)  # must outlive the engine
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:

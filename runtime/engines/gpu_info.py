@@ -18,15 +18,11 @@ class Gpu:
     """The first GPU, as its driver describes it."""
 
     name: str
-    compute_capability: str
-    """Such as "8.7"."""
-    cuda: str
-    """Newest CUDA version that the driver supports, such as "13.0"."""
-    driver: str | None
-    """Version of the kernel module, where it is known."""
+    compute_capability: str  # such as "8.7"
+    cuda: str  # the newest version that the driver supports, such as "13.0"
+    driver: str | None  # version of the kernel module, where it is known
     memory_bytes: int
-    integrated: bool
-    """Whether that memory is the computer's own, as on a Jetson."""
+    integrated: bool  # whether that memory is the computer's own, as on a Jetson
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,11 @@ class OODDetector:
         self.latent_size, self.ood_above = len(found["mean"]), ood_above
         self._mean, self._log_var_mean = found["mean"], found["log_var_mean"]
         covariance = shrunk(found["covariance"], float(found["covariance_shrinkage"]))
-        self._whitening = _whitening(covariance, found["covariance_ridge"])
+        covariance += found["covariance_ridge"] * np.eye(len(covariance))
+        try:  # the matrix that turns differences into independent ones of spread 1
+            self._whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+        except np.linalg.LinAlgError as error:
+            raise BundleError(f"{STATISTICS}: the covariance is not one: {_AGAIN}") from error
         self._per_deviation = 1 / np.sqrt(found["log_var_deviation"] ** 2 + found["log_var_ridge"])
         self._look_mean = found["appearance_mean"]
         self._per_look_deviation = 1 / found["appearance_deviation"]
@@ -309,16 +313,6 @@ def missing_statistics(statistics: Statistics) -> list[str]:
 def shrunk(covariance: Float64s, shrinkage: float) -> Float64s:
     """Return a covariance (D, D) with everything off its diagonal times 1 - `shrinkage`."""
     return (1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance))
-
-
-def _whitening(covariance: Float64s, ridge: Float64s) -> Float64s:
-    """Return the (D, D) matrix that turns differences into independent ones of spread 1."""
-    try:
-        factor = np.linalg.cholesky(covariance + ridge * np.eye(len(covariance)))
-        inverse: Float64s = np.linalg.inv(factor)
-    except np.linalg.LinAlgError as error:
-        raise BundleError(f"{STATISTICS}: the covariance is not one: {_AGAIN}") from error
-    return inverse
 
 
 def _shapes(

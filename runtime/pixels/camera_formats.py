@@ -12,8 +12,7 @@ import simplejpeg
 from ..core.errors import ImageError
 from ..core.frame import Mode
 from ..core.spec import ModelSpec
-from .convert import fitted_luma
-from .resize import Luma
+from .convert import Luma, fitted_luma
 from .yuv import luma_from_doubtful_jpeg, luma_from_limited
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"

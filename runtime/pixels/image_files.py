@@ -12,8 +12,7 @@ import numpy as np
 
 from ..core.errors import ImageError, SourceError, sentence_list
 from .camera_formats import JPEG_END, JPEG_START, jpeg_scan
-from .convert import luma_from_image
-from .resize import Luma
+from .convert import Luma, luma_from_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _PNG_START = b"\x89PNG\r\n\x1a\n"

@@ -11,8 +11,17 @@ from av.video.reformatter import Interpolation
 
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
-from .convert import fitted_luma, luma_from_image
-from .resize import PER_LEVEL, SCALERS, WHITE, Averages, Luma, fitted_plane, levels_from_averages
+from .convert import (
+    PER_LEVEL,
+    SCALERS,
+    WHITE,
+    Averages,
+    Luma,
+    fitted_luma,
+    fitted_plane,
+    levels_from_averages,
+    luma_from_image,
+)
 
 LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 """What red and blue weigh in a frame's Y, by FFmpeg's number of its matrix (ITU-T H.273, table 4):

@@ -20,6 +20,9 @@ _THREAD_LOCAL = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 class BindingsLayer(CudaLayer):
     """The device layer through cuda-bindings, whose functions return a code before the result."""
 
+    _new_memory = staticmethod(driver.cuMemAlloc)
+    _elapsed_ms = staticmethod(driver.cuEventElapsedTime)
+
     def __init__(self, device: int = 0) -> None:
         super().__init__(f"cuda-bindings {importlib.metadata.version('cuda-bindings')}", device)
 
@@ -55,9 +58,6 @@ class BindingsLayer(CudaLayer):
         address = self._call(doing, driver.cuMemHostAlloc, size_bytes, 0)
         return address, (ctypes.c_byte * size_bytes).from_address(address)
 
-    def _new_memory(self, size_bytes: int) -> Any:
-        return driver.cuMemAlloc(size_bytes)
-
     def _copy_in(self, device: int, host: HostArray, address: int) -> Any:
         return driver.cuMemcpyHtoDAsync(device, address, host.nbytes, self._stream)
 
@@ -72,9 +72,6 @@ class BindingsLayer(CudaLayer):
 
     def _record(self, event: Any) -> Any:
         return driver.cuEventRecord(event, self._stream)
-
-    def _elapsed_ms(self, start: Any, end: Any) -> Any:
-        return driver.cuEventElapsedTime(start, end)
 
     def _new_graph(self, enqueue: Callable[[], None]) -> CudaGraph:
         return StreamGraph(self.stream, enqueue, self._error)

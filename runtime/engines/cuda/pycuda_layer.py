@@ -20,6 +20,10 @@ _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which pycuda does not name
 class PycudaLayer(CudaLayer):
     """The device layer through pycuda, whose functions raise its own exception."""
 
+    _new_memory = staticmethod(cuda.mem_alloc)
+    _new_event = staticmethod(cuda.Event)
+    _elapsed_ms = staticmethod(cuda.Event.time_till)
+
     def __init__(self, device: int = 0) -> None:
         super().__init__(f"pycuda {pycuda.VERSION_TEXT}", device)
 
@@ -51,9 +55,6 @@ class PycudaLayer(CudaLayer):
         memory = self._call(doing, cuda.pagelocked_empty, size_bytes, np.uint8)
         return memory.base, memory
 
-    def _new_memory(self, size_bytes: int) -> Any:
-        return cuda.mem_alloc(size_bytes)
-
     def _copy_in(self, device: int, host: HostArray, _address: int) -> None:
         cuda.memcpy_htod_async(device, host, self._stream)
 
@@ -63,14 +64,8 @@ class PycudaLayer(CudaLayer):
     def _synchronize(self) -> None:
         self._stream.synchronize()
 
-    def _new_event(self) -> Any:
-        return cuda.Event()
-
     def _record(self, event: Any) -> None:
         event.record(self._stream)
-
-    def _elapsed_ms(self, start: Any, end: Any) -> Any:
-        return start.time_till(end)
 
     def _new_graph(self, enqueue: Callable[[], None]) -> CudaGraph:
         feature, way_round = "recording a CUDA graph", "do without a CUDA graph"
@@ -93,20 +88,16 @@ class PycudaLayer(CudaLayer):
             for allocation, _ in (*self._memory.values(), *self._pinned.values()):
                 allocation.free()
             context.detach()
-            _leave(context.handle)
+            # A released context stays on this thread, below its previous one: take it off.
+            driver, top = _driver(), ctypes.c_void_p()
+            driver.cuCtxPopCurrent_v2(ctypes.byref(top))
+            if top.value != context.handle:
+                driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+                driver.cuCtxPushCurrent_v2(top)
 
 
 def _driver() -> ctypes.CDLL:
     return ctypes.CDLL("libcuda.so.1")  # the one that pycuda has loaded
-
-
-def _leave(context: int) -> None:
-    """Take a released context off this thread; pycuda leaves it there, below its previous one."""
-    driver, top = _driver(), ctypes.c_void_p()
-    driver.cuCtxPopCurrent_v2(ctypes.byref(top))
-    if top.value != context:
-        driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
-        driver.cuCtxPushCurrent_v2(top)
 
 
 def _error_name(error: Exception) -> str:

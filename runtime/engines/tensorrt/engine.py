@@ -104,8 +104,27 @@ class TensorRTBackend(Backend):
             self._check_open()
             if not self._rows:
                 raise BackendError(f"{self._file} has no run to repeat: run a batch first")
-            with self._cuda.current():
-                return self._timed()
+            steps = {"h2d": self._copy_in, "compute": self._execute, "d2h": self._copy_out}
+            if self._graph is not None:
+                steps = {"device": self._graph.launch}
+            host_ns: dict[str, int] = {}
+            cuda = self._cuda
+            with cuda.current():
+                if not self._events:
+                    self._events = [cuda.event() for _ in range(4)]
+                events = self._events[: len(steps) + 1]
+                cuda.record(events[0])
+                for (name, step), event in zip(steps.items(), events[1:], strict=True):
+                    begin_ns = time.monotonic_ns()
+                    step()
+                    host_ns[name] = time.monotonic_ns() - begin_ns
+                    cuda.record(event)
+                cuda.synchronize()
+                found = {"device": cuda.elapsed_ms(events[0], events[-1])}
+                for name, (start, end) in zip(steps, itertools.pairwise(events), strict=True):
+                    found[name] = cuda.elapsed_ms(start, end)
+            found["enqueue"] = host_ns["device" if "device" in steps else "compute"] / NS_PER_MS
+            return found
 
     def _run(self, batch: Batch) -> Arrays:
         results: dict[str, npt.NDArray[np.float32]] = {
@@ -209,7 +228,7 @@ class TensorRTBackend(Backend):
             self._drop_graph()
             self._rows, self._has_run = 0, False
             shape = (rows, *self._image_shape)
-            self._log.clear()
+            self._log.errors.clear()
             if not self._context.set_input_shape(self._input_name, shape):
                 raise EngineError(
                     f"{self._file} refuses the shape {shape}: {self._log.said()}; build it "
@@ -235,7 +254,7 @@ class TensorRTBackend(Backend):
 
     def _execute(self) -> None:
         """Start the kernels."""
-        self._log.clear()
+        self._log.errors.clear()
         if not self._context.execute_async_v3(self._cuda.stream):
             raise BackendError(
                 f"{self._package.title} failed on {self._file}: {self._log.said()}; {self.again}, "
@@ -245,29 +264,6 @@ class TensorRTBackend(Backend):
     def _copy_out(self) -> None:
         for port in self._results:
             self._cuda.copy_out(port.host[: self._rows], port.device)
-
-    def _timed(self) -> Mapping[str, float]:
-        """See `repeat_timed`."""
-        cuda, graph = self._cuda, self._graph
-        steps = {"h2d": self._copy_in, "compute": self._execute, "d2h": self._copy_out}
-        if graph is not None:
-            steps = {"device": graph.launch}
-        if not self._events:
-            self._events = [cuda.event() for _ in range(4)]
-        events = self._events[: len(steps) + 1]
-        host_ns: dict[str, int] = {}
-        cuda.record(events[0])
-        for (name, step), event in zip(steps.items(), events[1:], strict=True):
-            begin_ns = time.monotonic_ns()
-            step()
-            host_ns[name] = time.monotonic_ns() - begin_ns
-            cuda.record(event)
-        cuda.synchronize()
-        found = {"device": cuda.elapsed_ms(events[0], events[-1])}
-        for name, (start, end) in zip(steps, itertools.pairwise(events), strict=True):
-            found[name] = cuda.elapsed_ms(start, end)
-        found["enqueue"] = host_ns["compute" if graph is None else "device"] / NS_PER_MS
-        return found
 
     def _drop_graph(self) -> None:
         graph, self._graph = self._graph, None

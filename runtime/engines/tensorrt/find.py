@@ -137,7 +137,14 @@ def check_engine(
     key = entry.key.for_any
     engine, manifest_path = key.engine_paths(bundle.folder, package.name)
     try:
-        manifest, plan = _read(engine, manifest_path)
+        for path in (engine, manifest_path):
+            if not path.is_file():
+                raise EngineFitError(f"{path.parent.parent} has no {path.name}")
+        manifest = engine_manifest_from_json(manifest_path)
+        try:
+            plan = engine.read_bytes()
+        except OSError as error:
+            raise EngineFitError(f"cannot read {engine}: {error.strerror}") from error
         if (manifest.key, manifest.package) != (key, package.name):
             found = f"{manifest.key.title} {manifest.package}"
             raise EngineFitError(f"{manifest_path} describes {found}")
@@ -156,17 +163,6 @@ def check_engine(
         again = _again(bundle, key.precision, package.name)
         raise EngineFitError(f"{error}: {again}") from error
     return manifest, EnginePlan(plan, entry, package, gpu)
-
-
-def _read(engine: Path, manifest_path: Path) -> tuple[EngineManifest, bytes]:
-    for path in (engine, manifest_path):
-        if not path.is_file():
-            raise EngineFitError(f"{path.parent.parent} has no {path.name}")
-    manifest = engine_manifest_from_json(manifest_path)
-    try:
-        return manifest, engine.read_bytes()
-    except OSError as error:
-        raise EngineFitError(f"cannot read {engine}: {error.strerror}") from error
 
 
 def _is_there(bundle: Bundle, key: GraphKey, package: TensorRTName) -> bool:

@@ -66,7 +66,8 @@ class TensorRTPackage:
 class EngineLog:
     """What the package called an error, in order, to be quoted when a call fails.
 
-    Its `logger` is for a Builder, OnnxParser or Runtime; keep this object alive as long.
+    Its `logger` is for a Builder, OnnxParser or Runtime; keep this object alive as long. Clear
+    `errors` before a call, so that what is quoted comes from it.
     """
 
     def __init__(self, trt: Any) -> None:
@@ -83,12 +84,8 @@ class EngineLog:
 
         self.logger = Listener()
 
-    def clear(self) -> None:
-        """Forget earlier errors: what is quoted must come from the call that failed."""
-        self.errors.clear()
-
     def said(self) -> str:
-        """Return the first error since `clear`, without its place in NVIDIA's sources."""
+        """Return the first of the errors, without its place in NVIDIA's sources."""
         if not self.errors:
             return "it gave no reason"
         return re.split(r"\s*\(?\bIn \S+ at ", self.errors[0])[0][:300]

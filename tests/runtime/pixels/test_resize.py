@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import reference_luma
-from motorvae.runtime.pixels.resize import (
+from motorvae.runtime.pixels.convert import (
     PER_LEVEL,
     averaged,
     fitted_plane,
     levels_from_averages,
+    reference_luma,
 )
 
 SIDE = 32
