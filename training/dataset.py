@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -118,9 +117,10 @@ def prepare_data(
     if kind_of_data(options.data) == "video":
         digests = digests_by_block(digests)
     train, held_out = split_by_content(digests, options.held_out)
-    index = {"names": names, "train": train, "held_out": held_out, "skipped": skipped}
+    split = {"train": train, "held_out": held_out}
+    index = {"image_size": spec.image_size, "names": names, **split, "skipped": skipped}
     with replaced_file(cache / INDEX_NAME) as path:
-        path.write_text(json.dumps({"image_size": spec.image_size} | index), encoding="utf-8")
+        path.write_text(json.dumps(index), encoding="utf-8")
 
 
 def data_from_cache(cache: Path) -> DataSet:
@@ -185,10 +185,12 @@ def _items(options: TrainOptions, spec: ModelSpec) -> tuple[int | None, Iterator
         # As a stream takes the same file: what a decoder makes of its colours differs by levels.
         source = open_source(options.data, CaptureRequest(spec=spec))
         return source.expected, _video_items(source, spec)
-    decode: Callable[[int], Item]
     if kind == "vehicles":
         count = options.vehicles_count
-        decode = partial(_vehicle_item, options.seed, spec)
+
+        def decode(row: int) -> Item:
+            image, _ = vehicle(options.seed, row, spec.image_size)
+            return f"vehicle-{row:06d}", reference_luma(image, spec)
     else:
         folder = Path(options.data)
         try:
@@ -198,7 +200,14 @@ def _items(options: TrainOptions, spec: ModelSpec) -> tuple[int | None, Iterator
                 raise DataError(str(error)) from error
             raise
         count = len(paths)
-        decode = partial(_file_item, folder, paths, spec)
+
+        def decode(row: int) -> Item:
+            name = paths[row].relative_to(folder).as_posix()
+            try:
+                return name, reference_luma(luma_from_file(paths[row]), spec)
+            except ImageError as error:
+                return name, str(error)
+
     return count, _in_threads(decode, count, options.workers or os.cpu_count() or 1)
 
 
@@ -207,19 +216,6 @@ def _in_threads(decode: Callable[[int], Item], count: int, workers: int) -> Iter
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, count, _CHUNK):
             yield from pool.map(decode, range(start, min(start + _CHUNK, count)))
-
-
-def _vehicle_item(seed: int, spec: ModelSpec, row: int) -> Item:
-    image, _ = vehicle(seed, row, spec.image_size)
-    return f"vehicle-{row:06d}", reference_luma(image, spec)
-
-
-def _file_item(folder: Path, paths: Sequence[Path], spec: ModelSpec, row: int) -> Item:
-    name = paths[row].relative_to(folder).as_posix()
-    try:
-        return name, reference_luma(luma_from_file(paths[row]), spec)
-    except ImageError as error:
-        return name, str(error)
 
 
 def _video_items(source: FrameSource, spec: ModelSpec) -> Iterator[Item]:

@@ -37,11 +37,8 @@ def precision_from_options(precision: Precision, *, on_cuda: bool, on_cpu: bool)
 
     bf16 keeps float32's range, so nothing else has to change; without hardware for it, it is
     emulated and many times slower than float32.
-
-    Raises:
-        ConfigError: It was asked for FP16 off an NVIDIA GPU, where Lightning would take bf16.
     """
-    if precision == "16-mixed" and not on_cuda:
+    if precision == "16-mixed" and not on_cuda:  # Lightning would take bf16
         raise ConfigError("--precision=16-mixed needs an NVIDIA GPU: take bf16-mixed or 32-true")
     if precision != "auto":
         return precision
@@ -162,7 +159,10 @@ def threads_by_trial(
     note, gain = f"{threads} thread{'' if threads == 1 else 's'}", None
     if len(taken) > 1:
         gain = max(taken.values()) / taken[threads]
-        times = [f"{_shown(seconds)} with {count}" for count, seconds in taken.items()]
+        times = []
+        for count, seconds in taken.items():
+            shown = f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+            times.append(f"{shown} with {count}")
         note += f", as a step of training took {' and '.join(times)}"
     return StepTime(threads, taken[threads], note, gain)
 
@@ -198,7 +198,3 @@ class ThreadTrials:
             torch.set_num_threads(before)
         else:
             self._say(f"from this step on {found.note}")
-
-
-def _shown(seconds: float) -> str:
-    return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

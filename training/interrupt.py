@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import pickle
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,11 +39,9 @@ class StopRequest(Callback):
         """Whether training is to stop."""
         return self._times > 0
 
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Take the signals as a request within the block (in the main thread only)."""
-        with signals_handled_by(self._on_signal, self._signals):
-            yield
+        return signals_handled_by(self._on_signal, self._signals)
 
     def on_train_start(self, *_: object) -> None:
         """Take SIGTERM back from Lightning, which would leave in the midst of an epoch."""

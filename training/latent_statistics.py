@@ -194,10 +194,7 @@ def save_latents(path: Path, statistics: Statistics) -> None:
 
 
 def save_held_out(folder: Path, data: DataSet) -> None:
-    """Write up to 2048 held-out images, those of the smallest content hash, with their names.
-
-    They are compressed a few at a time, so that they never are in memory together.
-    """
+    """Write up to 2048 held-out images, of the smallest content hash, a few at a time in memory."""
     rows = data.held_out[:HELD_OUT_IMAGES]
     names = np.array([data.names[row] for row in rows], np.str_)
     header = {

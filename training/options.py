@@ -26,26 +26,9 @@ class TrainOptions:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "model": ("image_size", "channels", "latent_size", "fit"),
-        "schedule": (
-            "batch_size",
-            "learning_rate",
-            "epochs",
-            "betas",
-            "steps",
-            "minutes",
-            "held_out",
-            "seed",
-            "vehicles_count",
-        ),
-        "hardware": (
-            "threads",
-            "workers",
-            "precision",
-            "accelerator",
-            "devices",
-            "num_nodes",
-            "strategy",
-        ),
+        "images": ("vehicles_count", "held_out", "workers"),
+        "schedule": ("batch_size", "learning_rate", "epochs", "betas", "steps", "minutes", "seed"),
+        "hardware": ("threads", "precision", "accelerator", "devices", "num_nodes", "strategy"),
     }
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = "vehicles"

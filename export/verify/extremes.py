@@ -51,7 +51,11 @@ def upper_bound(
     unit = float(excess.mean())
     if unit <= 0:  # all of the largest are equal
         return top
-    weights = _weights(excess / unit)
+    # How likely each shape and scale is, given the excesses over their mean.
+    terms = np.sum([_log_terms(float(value / unit)) for value in excess], axis=0)
+    log_likelihood = -beyond * np.log(_SCALES) - (1 + _SHAPES) * terms
+    weights = np.exp(log_likelihood - log_likelihood.max()) * (1 - _SHAPES)
+    weights /= weights.sum()
 
     def probability(height: float) -> float:
         """Return how likely the largest of the batch is beyond; the rate is a Gamma variable."""
@@ -67,15 +71,6 @@ def upper_bound(
         middle = (low + high) / 2
         low, high = (middle, high) if probability(middle) > risk else (low, middle)
     return max(top, threshold + unit * high)
-
-
-def _weights(excess: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return how likely each shape and scale is, given (K,) excesses of mean 1; sums to 1."""
-    terms = np.sum([_log_terms(float(value)) for value in excess], axis=0)
-    log_likelihood = -len(excess) * np.log(_SCALES) - (1 + _SHAPES) * terms
-    weights: npt.NDArray[np.float64] = np.exp(log_likelihood - log_likelihood.max()) * (1 - _SHAPES)
-    weights /= weights.sum()
-    return weights
 
 
 def _log_terms(height: float) -> npt.NDArray[np.float64]:

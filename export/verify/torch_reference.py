@@ -29,9 +29,7 @@ Luma = npt.NDArray[np.uint8]
 Float32s = npt.NDArray[np.float32]
 
 
-def reference_from_model(
-    model: MotorVAE, images: npt.NDArray[np.uint8], spread: Spread
-) -> Reference:
+def reference_from_model(model: MotorVAE, images: Luma, spread: Spread) -> Reference:
     """Run a model in evaluation mode, in float32 on the CPU.
 
     It takes the first 256 of (N, S, S) fitted images that the model was not trained on.
@@ -49,10 +47,7 @@ def reference_from_model(
 
 
 def probe_images(held_out: Luma) -> tuple[tuple[str, ...], Luma]:
-    """Return the names (P) and the images (P, S, S) that encoders are tried on.
-
-    The same held-out images (N, S, S) give the same probes.
-    """
+    """Return names (P) and images (P, S, S) of probes; equal held-out images give equal ones."""
     side = held_out.shape[1]
     rng = np.random.default_rng(_SEED)
     rows, columns = np.indices((side, side))
@@ -89,9 +84,7 @@ def probe_images(held_out: Luma) -> tuple[tuple[str, ...], Luma]:
     return tuple(found), np.stack(list(found.values())).astype(np.uint8)
 
 
-def probe_latents(
-    mu: Floats, log_var: Floats, scale: Floats, probes_mu: Floats
-) -> npt.NDArray[np.float32]:
+def probe_latents(mu: Floats, log_var: Floats, scale: Floats, probes_mu: Floats) -> Float32s:
     """Return the latents (L, D) that decoders are tried on.
 
     They are made of those of held-out images (N, D), the spread of each latent over the data (D,),

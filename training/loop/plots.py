@@ -9,7 +9,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -56,33 +55,29 @@ def save_loss(folder: Path, history: Sequence[EpochRow]) -> None:
     }
     with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         axes = figure.subplots(1, 2)
-        for plot, (part, label) in zip(axes, parts.items(), strict=True):
-            _plot_part(plot, history, part, label)
+    epochs = [row.epoch for row in history]
+    second = [row for row in history if row.stage == 2]
+    for plot, (part, label) in zip(axes, parts.items(), strict=True):
+        for side, (colour, style) in _LINES.items():
+            values = [getattr(row, f"{side}_{part}") for row in history]
+            marker = "o" if len(epochs) < 30 else ""
+            name = side.replace("_", "-")
+            plot.plot(epochs, values, style, color=colour, marker=marker, markersize=3, label=name)
+        plot.set_yscale("log")
+        plot.set_xlabel("epoch")
+        plot.set_title(label, fontsize=10)
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if second and second[0] is not history[0]:
+            boundary = second[0].epoch - 0.5
+            plot.axvline(boundary, color="0.5", linewidth=1, linestyle=":")
+            plot.annotate(
+                f" beta = {second[0].beta:g}",
+                (boundary, 1),
+                xycoords=("data", "axes fraction"),
+                va="top",
+                fontsize=8,
+                color="0.35",
+            )
     axes[0].legend(frameon=False)
     with replaced_file(folder / "loss.png") as temporary:
         figure.savefig(temporary, dpi=120, format="png")
-
-
-def _plot_part(plot: Axes, history: Sequence[EpochRow], part: str, label: str) -> None:
-    epochs = [row.epoch for row in history]
-    for side, (colour, style) in _LINES.items():
-        values = [getattr(row, f"{side}_{part}") for row in history]
-        marker = "o" if len(epochs) < 30 else ""
-        name = side.replace("_", "-")
-        plot.plot(epochs, values, style, color=colour, marker=marker, markersize=3, label=name)
-    plot.set_yscale("log")
-    plot.set_xlabel("epoch")
-    plot.set_title(label, fontsize=10)
-    plot.xaxis.set_major_locator(MaxNLocator(integer=True))
-    second = [row for row in history if row.stage == 2]
-    if second and second[0] is not history[0]:
-        boundary = second[0].epoch - 0.5
-        plot.axvline(boundary, color="0.5", linewidth=1, linestyle=":")
-        plot.annotate(
-            f" beta = {second[0].beta:g}",
-            (boundary, 1),
-            xycoords=("data", "axes fraction"),
-            va="top",
-            fontsize=8,
-            color="0.35",
-        )

@@ -204,8 +204,7 @@ class Schedule:
         self.at.step += 1
         self.at.step_in_epoch += 1
         self.at.stage_step += 1
-        if self.steps_left == 0:
-            self.at.stage_over = True
+        self.at.stage_over |= self.steps_left == 0
 
     def out_of_time(self) -> bool:
         """Return whether this stage's share of the time has passed."""
@@ -237,7 +236,10 @@ class Schedule:
         if self._finish:
             return f"epoch {epoch}"
         _, is_cut = self._left_s()
-        of = "" if is_cut else f" of {max(self._epochs(), epoch)}"
+        epochs = sum(self._options.epochs)
+        if self._steps:  # the last epoch of a stage may be cut short
+            epochs = sum(math.ceil(steps / self.plan.epoch_steps) for steps in self._steps)
+        of = "" if is_cut else f" of {max(epochs, epoch)}"  # unknown where the time ends it
         return ", ".join(filter(None, [f"epoch {epoch}{of}", self.time_left()]))
 
     def time_left(self) -> str:
@@ -246,17 +248,8 @@ class Schedule:
         left = "" if left_s is None else f"{duration(left_s)} left"
         return f"{left} (--minutes)" if is_cut else left
 
-    def _epochs(self) -> int:
-        """Return the number of epochs in all; the last of a stage may be cut short."""
-        if not self._steps:
-            return sum(self._options.epochs)
-        return sum(math.ceil(steps / self.plan.epoch_steps) for steps in self._steps)
-
     def _left_s(self) -> tuple[float | None, bool]:
-        """Return the seconds that are left, and whether `--minutes` end it before the last step.
-
-        How many epochs there will be is not known then.
-        """
+        """Return the seconds that are left, and whether `--minutes` end it before the last step."""
         left_s = self.plan.seconds()
         if self.at.step:
             step_s = self.at.elapsed_s / self.at.step  # with its share of the held-out images

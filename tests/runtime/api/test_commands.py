@@ -103,7 +103,7 @@ def test_options_are_shown_in_groups(capsys: pytest.CaptureFixture[str]) -> None
     for name, groups in {
         "stream": ("engine", "camera", "loss", "out-of-distribution"),
         "export": ("precision", "engine"),
-        "train": ("model", "schedule", "hardware"),
+        "train": ("model", "images", "schedule", "hardware"),
     }.items():
         with pytest.raises(SystemExit):
             main([name, "--help"])
