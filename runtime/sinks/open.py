@@ -16,6 +16,8 @@ from ..core.redaction import without_credentials
 from ..core.row import RunFacts
 from .base import STANDARD_OUTPUT, Sink, address_of
 
+SinkClass = Callable[[str, RunFacts], Sink]
+
 VIEW = "--view"
 VIEW_SUFFIX = ".rrd"
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")
@@ -36,27 +38,34 @@ _SINKS = {
 }
 
 
-def check_output(output: str) -> None:
-    """Refuse what no sink takes, whose package is not installed, or where nothing can be written.
+def check_output(output: str) -> SinkClass:
+    """Return what opens an output, once its package is there and its file can be written.
 
     Nothing is opened or left behind.
     """
-    kind = _kind_of(output)
-    _sink_class(kind)
-    if kind in _SCHEMES:
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", output)
+    kind = scheme[1] if scheme else output if output == STANDARD_OUTPUT else Path(output).suffix
+    if kind not in (_SCHEMES if scheme else (*_SUFFIXES, STANDARD_OUTPUT)):
+        shown = without_credentials(output) if scheme else output
+        raise ConfigError(
+            f"output={shown!r}: name a file ending in {', '.join(_SUFFIXES[:-1])} or "
+            f"{_SUFFIXES[-1]}, an address zmq://HOST:PORT or udp://HOST:PORT, or - for stdout"
+        )
+    found = _sink_class(kind)
+    if scheme:
         address_of(output)
     elif kind != STANDARD_OUTPUT:
         check_writable(Path(output), or_folder=kind == ".parquet")
+    return found
 
 
 def open_sink(output: str, facts: RunFacts) -> Sink:
     """Open what `output` names: `-`, a file by its suffix, or an address by its scheme."""
-    check_output(output)
-    return _sink_class(_kind_of(output))(output, facts)
+    return check_output(output)(output, facts)
 
 
-def check_view(view: Sequence[str]) -> None:
-    """Refuse a view that cannot be opened: the one .rrd file to record, or the Rerun viewer."""
+def check_view(view: Sequence[str]) -> SinkClass:
+    """Return what opens a view, the one .rrd file to record or the Rerun viewer, as above."""
     if where := "".join(view):
         path = Path(where)
         if path.suffix != VIEW_SUFFIX:
@@ -70,13 +79,12 @@ def check_view(view: Sequence[str]) -> None:
             f"--view: no display ({' and '.join(DISPLAYS[:2])} are not set): record with "
             f"--view file{VIEW_SUFFIX} and open that elsewhere, or start from a desktop"
         )
-    _sink_class(VIEW)
+    return _sink_class(VIEW)
 
 
 def open_view(view: Sequence[str], facts: RunFacts) -> Sink:
     """Open the Rerun viewer, which outlives the run, or start a recording; see `check_view`."""
-    check_view(view)
-    return _sink_class(VIEW)("".join(view), facts)
+    return check_view(view)("".join(view), facts)
 
 
 def open_sinks(outputs: Sequence[str], view: Sequence[str] | None, facts: RunFacts) -> list[Sink]:
@@ -89,20 +97,7 @@ def open_sinks(outputs: Sequence[str], view: Sequence[str] | None, facts: RunFac
     return sinks
 
 
-def _kind_of(output: str) -> str:
-    """Return `-`, the suffix or the scheme."""
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", output)
-    kind = scheme[1] if scheme else output if output == STANDARD_OUTPUT else Path(output).suffix
-    if kind in (_SCHEMES if scheme else (*_SUFFIXES, STANDARD_OUTPUT)):
-        return kind
-    shown = without_credentials(output) if scheme else output
-    raise ConfigError(
-        f"output={shown!r}: name a file ending in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}, "
-        "an address zmq://HOST:PORT or udp://HOST:PORT, or - for stdout"
-    )
-
-
-def _sink_class(kind: str) -> Callable[[str, RunFacts], Sink]:
+def _sink_class(kind: str) -> SinkClass:
     module, name, package, extra = _SINKS[kind]
     try:
         found = getattr(importlib.import_module(f".{module}", __package__), name)
@@ -111,4 +106,4 @@ def _sink_class(kind: str) -> Callable[[str, RunFacts], Sink]:
         if kind == VIEW:
             feature, instead = VIEW, "leave --view out"
         raise missing_dependency(feature, package, extra=extra, instead=instead) from error
-    return cast("Callable[[str, RunFacts], Sink]", found)
+    return cast("SinkClass", found)

@@ -26,7 +26,7 @@ class LinesSink(Sink):
     that is no row.
     """
 
-    def __init__(self, output: str, head: bytes = b"") -> None:
+    def __init__(self, output: str, _facts: RunFacts, head: bytes = b"") -> None:
         self._whole_bytes = 0
         self._is_file = output != STANDARD_OUTPUT
         if not self._is_file:
@@ -78,9 +78,6 @@ class LinesSink(Sink):
 class JsonLinesSink(LinesSink):
     """Rows as JSON objects, whose key `schema` is the version of the fields."""
 
-    def __init__(self, output: str, _facts: RunFacts) -> None:
-        super().__init__(output)
-
     def _line_of(self, row: Row) -> bytes:
         return json_from_row(row) + b"\n"
 
@@ -96,7 +93,7 @@ class CsvSink(LinesSink):
         self._csv = csv.writer(self._text, lineterminator=_LINE_END)
         latents = [f"mu_{latent}" for latent in range(facts.latent_size)]
         self._no_latents = b"," * facts.latent_size + b"\n"
-        super().__init__(output, self._cells([*COLUMNS, "schema", *latents]) + b"\n")
+        super().__init__(output, facts, self._cells([*COLUMNS, "schema", *latents]) + b"\n")
 
     def _line_of(self, row: Row) -> bytes:
         values = [getattr(row, name) for name in COLUMNS]
