@@ -115,7 +115,7 @@ class OpenCVSource(FrameSource):
 
     @abc.abstractmethod
     def _open(self) -> cv2.VideoCapture:
-        """Open and ask for the mode, or release what did not open and raise CameraError."""
+        """Open and ask for the mode, or raise CameraError."""
 
     def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Make a frame's image of what was delivered, or raise ImageError."""
@@ -174,7 +174,6 @@ class DeviceSource(OpenCVSource):
             os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
         capture = cv2.VideoCapture(self._device, self._api)
         if not capture.isOpened():
-            capture.release()
             raise self._cannot_open(f"OpenCV tried {self._device}, which did not open")
         capture.set(cv2.CAP_PROP_BUFFERSIZE, _BUFFERS)
         _ask(capture, self._request.mode)
@@ -243,7 +242,6 @@ class GStreamerSource(OpenCVSource):
                 limits += [key, round(self._request.timeout_s * 1000)]
         capture = cv2.VideoCapture(self._pipeline, cv2.CAP_GSTREAMER, limits)
         if not capture.isOpened():
-            capture.release()
             raise CameraError(
                 "GStreamer does not start the pipeline",
                 context=f"cannot open {self.name}",
