@@ -24,7 +24,7 @@ BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx", "openvino"]
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """Which engine runs; raises ConfigError where two of the settings contradict each other."""
+    """Which engine runs."""  # ConfigError where two of the settings contradict each other
 
     backend: BackendName = "auto"
     """auto: the first that fits of a TensorRT engine, a TensorRT-RTX engine, ONNX Runtime on the
