@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 from dataclasses import dataclass
@@ -62,20 +63,15 @@ def find_gpu() -> Gpu | NoGpu:
         cuda.cuDeviceGetAttribute(ctypes.byref(value), number, device)
         return value.value
 
+    module = None
+    with contextlib.suppress(OSError):
+        said = _KERNEL_MODULE.read_text(encoding="utf-8", errors="replace")
+        module = re.search(r"\b\d+\.\d+(?:\.\d+)?\b", said)
     return Gpu(
         name=name.value.decode(errors="replace"),
         compute_capability=f"{attribute(_MAJOR)}.{attribute(_MINOR)}",
         cuda=f"{version.value // 1000}.{version.value % 1000 // 10}",
-        driver=_kernel_module_version(),
+        driver=module and module[0],
         memory_bytes=memory.value,
         integrated=bool(attribute(_INTEGRATED)),
     )
-
-
-def _kernel_module_version() -> str | None:
-    try:
-        text = _KERNEL_MODULE.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    found = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", text)
-    return found[1] if found else None

@@ -31,10 +31,9 @@ _LIBRARIES = Path(ort.__file__).parent / "capi"
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 _MISSING = re.compile(r"(lib[\w+.-]+?\.so[\d.]*): cannot open shared object")
-_FAILURE = re.compile(r"(\w+ failure -?\d+: .*?)\s*; GPU=", re.DOTALL)
+_FAILURE = re.compile(r"((\w+) failure (-?\d+): .*?)\s*; GPU=", re.DOTALL)
 """As in `... [with ERRTYPE = cudaError; ...] CUDA failure 35: CUDA driver version is insufficient
 for CUDA runtime version ; GPU=0 ; hostname=... ; file=... ; line=66 ; expr=cudaSetDevice(...);`"""
-_NUMBER = re.compile(r"CUDA failure (\d+):")
 _OF_DRIVER = {3, 34, 35, 36, 100, 101, 802, 803, 804, 999}
 """Of `cudaError_t`: no driver, no device, one that is too old, mismatched or not ready."""
 _MEMORY = re.compile(
@@ -219,8 +218,7 @@ def cause_from_error(error: Exception) -> Cause | None:
     memory, failure = _MEMORY.search(text), _FAILURE.search(text)
     if failure is None:
         return Cause(memory[0], _FREE) if memory else None
-    number = _NUMBER.match(failure[1])
-    of_driver = number is not None and int(number[1]) in _OF_DRIVER
+    of_driver = failure[2] == "CUDA" and int(failure[3]) in _OF_DRIVER
     step = _FREE if memory else _DRIVER if of_driver else _BUILD
     return Cause(without_private(" ".join(failure[1].split())), step)
 

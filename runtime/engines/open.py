@@ -10,7 +10,6 @@ import tyro
 
 from ..bundle.graph_key import GraphKey, Precision
 from ..bundle.load import Bundle
-from ..core.atomic_files import cache_dir
 from ..core.errors import BackendError, ConfigError, needed_for
 from ..core.spec import ModelSpec
 from .base import Backend
@@ -114,17 +113,7 @@ def open_engine(
     else:
         from .tensorrt.engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
 
-        package, capability = source.package, source.gpu.compute_capability.replace(".", "")
-        kept = f"kernels-{source.entry.sha256[:16]}-{package.version}-sm{capability}.cache"
-        backend = TensorRTBackend(
-            source.content,
-            source.entry.key.engine_file(package.name),
-            package,
-            open_cuda(),
-            gpu_name=source.gpu.name,
-            cuda_graph=request.cuda_graph,
-            runtime_cache=cache_dir() / kept if package.is_rtx else None,
-        )
+        backend = TensorRTBackend(source, open_cuda(), cuda_graph=request.cuda_graph)
         inputs, outputs = source.entry.inputs, source.entry.outputs
     try:
         backend.check_tensors(inputs, outputs)

@@ -277,22 +277,22 @@ def usable_detector(bundle: Bundle, *, ood_above: float) -> tuple[OODDetector | 
     There is none where the statistics are missing, recognise nothing, or would flag known images;
     the clause says which.
     """
+    off = "out-of-distribution detection is off"
     found = ood_detector_from_bundle(bundle, ood_above=ood_above)
     if isinstance(found, str):
-        return None, f"out-of-distribution detection is off: {found}"
+        return None, f"{off}: {found}"
     capability = bundle.manifest.ood
     if capability is not None and capability.detects_nothing:
         return None, (
-            "out-of-distribution detection is off: it detects nothing that the export tried "
-            f"({capability.in_words()}): train longer or on more images, and export again"
+            f"{off}: it detects nothing that the export tried ({capability.in_words()}): "
+            "train longer or on more images, and export again"
         )
     images = f"{found.images} held-out images, worth {found.effective_images:.0f}"
     allowed = 1 - ood_above / 100
     if found.false_alarms > max(MOST_FALSE_ALARMS, FEW_IMAGES * allowed):
         return None, (
-            f"out-of-distribution detection is off: by so few images ({images}) up to "
-            f"{found.false_alarms:.0%} of known ones may be flagged: train on more images, "
-            "and export again"
+            f"{off}: by so few images ({images}) up to {found.false_alarms:.0%} of known ones may "
+            "be flagged: train on more images, and export again"
         )
     remark = "is_ood was not tried by the export"
     if capability is not None:

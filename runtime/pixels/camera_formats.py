@@ -43,12 +43,10 @@ def luma_from_raw(raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec) -> Luma | 
     for limited range, BT.601, as OpenCV takes it when it converts.
     """
     height, width = mode.height or 0, mode.width or 0
-    if raw.dtype != np.uint8:
+    if raw.dtype != np.uint8 or not raw.size:
         return None
     if mode.fourcc in _JPEG and raw.size in raw.shape:
         return luma_from_jpeg(raw.tobytes(), spec)
-    if height * width == 0:
-        return None
     if mode.fourcc in _PACKED and raw.shape == (height, width, 2):
         y = cv2.extractChannel(raw, _PACKED[mode.fourcc])
         return luma_from_limited(y.astype(np.uint8, copy=False), spec)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import pytest
 from motorvae.runtime.bundle.graph_key import GraphKey, Tensor
 from motorvae.runtime.core.errors import BackendError, EngineError
 from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.tensorrt.engine import TensorRTBackend
+from motorvae.runtime.engines.tensorrt.find import EnginePlan
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
 if TYPE_CHECKING:
@@ -27,34 +30,38 @@ LUMA = {"dtypes": {"image": "uint8"}}
 MU = {**LUMA, "tensors": {"image": [1, 32, 32], "mu": [8]}}
 FRAMES = 10_000
 
+KERNELS = "motorvae/kernels-0000000000000000-10.3.0-sm89.cache"
+
 Open = Callable[..., TensorRTBackend]
 
 
+def plan_of(content: bytes, module: Any, *, rtx: bool = False) -> EnginePlan:
+    entry: Any = SimpleNamespace(key=GraphKey("encoder"), sha256="0" * 64)
+    package = TensorRTPackage("tensorrt-rtx" if rtx else "tensorrt", module, "10.3.0")
+    gpu = Gpu("stand-in", "8.9", "13.0", None, 1 << 30, integrated=False)
+    return EnginePlan(content, entry, package, gpu)
+
+
 @pytest.fixture
-def opened(open_layer: Callable[..., Any], host_tensorrt: Any) -> Open:
-    """Open an engine of these facts."""
+def opened(
+    open_layer: Callable[..., Any],
+    host_tensorrt: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Open:
+    """Open an engine of these facts; what it keeps goes into `tmp_path`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def open_engine(
         *,
         profile: tuple[int, int, int] = (1, 1, 8),
         rtx: bool = False,
         cuda_graph: bool = True,
-        runtime_cache: Path | None = None,
         **facts: object,
     ) -> TensorRTBackend:
-        plan = json.dumps({"tensors": TENSORS, "profile": profile} | facts).encode()
-        package = TensorRTPackage(
-            "tensorrt-rtx" if rtx else "tensorrt", host_tensorrt.module, "10.3.0"
-        )
-        return TensorRTBackend(
-            plan,
-            "encoder.engine",
-            package,
-            open_layer(),
-            gpu_name="stand-in",
-            cuda_graph=cuda_graph,
-            runtime_cache=runtime_cache,
-        )
+        content = json.dumps({"tensors": TENSORS, "profile": profile} | facts).encode()
+        plan = plan_of(content, host_tensorrt.module, rtx=rtx)
+        return TensorRTBackend(plan, open_layer(), cuda_graph=cuda_graph)
 
     return open_engine
 
@@ -155,15 +162,15 @@ def test_engine_that_cannot_be_recorded_runs_without_a_graph_and_says_so(opened:
 def test_rtx_leaves_graphs_to_the_runtime_and_keeps_its_kernels(
     opened: Open, host_tensorrt: Any, tmp_path: Path
 ) -> None:
-    cache = tmp_path / "cache" / "kernels.cache"
-    with opened(rtx=True, runtime_cache=cache) as backend:
+    cache = tmp_path / KERNELS
+    with opened(rtx=True) as backend:
         for seed in range(4):
             check(backend, images(1, seed))
         engine = host_tensorrt.engines[0]
         assert engine.configs[0].cuda_graph_strategy == "whole graph"
         assert engine.contexts[0].executions == 4
     assert cache.read_bytes() == b"nothing yet+"
-    with opened(rtx=True, runtime_cache=cache, cuda_graph=False):
+    with opened(rtx=True, cuda_graph=False):
         assert host_tensorrt.engines[1].configs[0].cuda_graph_strategy == "disabled"
     assert cache.read_bytes() == b"nothing yet++"
 
@@ -217,7 +224,7 @@ def test_threads_that_run_at_once_take_turns(opened: Open) -> None:
 def test_repeated_run_is_timed_by_events_at_each_border(opened: Open) -> None:
     with opened(cuda_graph=False) as backend:
         with pytest.raises(
-            BackendError, match=r"encoder\.engine has no run to repeat: run a batch"
+            BackendError, match=r"encoder\.fp32\.tensorrt\.engine has no run to repeat: run a batch"
         ):
             backend.repeat_timed()
         check(backend, images(1))
@@ -242,7 +249,9 @@ def test_closed_engine_is_one_clear_line(opened: Open) -> None:
     backend = opened()
     backend.close()
     backend.close()
-    with pytest.raises(BackendError, match=r"encoder\.engine was closed: open it again"):
+    with pytest.raises(
+        BackendError, match=r"encoder\.fp32\.tensorrt\.engine was closed: open it again"
+    ):
         backend.run(images(1))
 
 
@@ -276,7 +285,10 @@ def test_images_of_the_other_type_are_not_converted_unasked(opened: Open) -> Non
         ({"dtypes": {"image": "float16"}}, "one input of float32 or uint8 and gives float32"),
         ({"dtypes": {"log_var": "uint8"}}, "one input of float32 or uint8 and gives float32"),
         ({"tensors": {"image": [1, 32, 32]}}, "one input of float32 or uint8 and gives float32"),
-        ({"no_context": True}, r"cannot run encoder\.engine: it gave no reason; close other"),
+        (
+            {"no_context": True},
+            r"cannot run encoder\.fp32\.tensorrt\.engine: it gave no reason; close other",
+        ),
     ],
 )
 def test_engine_that_does_not_open_leaves_nothing_behind(
@@ -290,16 +302,16 @@ def test_engine_that_does_not_open_leaves_nothing_behind(
 def test_garbage_is_one_clear_line(
     open_layer: Callable[..., Any], host_tensorrt: Any, stand_in: StandIn
 ) -> None:
-    package = TensorRTPackage("tensorrt", host_tensorrt.module, "10.3.0")
+    plan = plan_of(b"\0garbage", host_tensorrt.module)
     with pytest.raises(EngineError, match=r"cannot load .*: Serialization assertion failed; build"):
-        TensorRTBackend(b"\0garbage", "encoder.engine", package, open_layer(), gpu_name="stand-in")
+        TensorRTBackend(plan, open_layer())
     assert stand_in.live() == {}
 
 
 def test_runtime_cache_that_cannot_be_kept_does_not_keep_the_rest(
     opened: Open, host_tensorrt: Any, tmp_path: Path, stand_in: StandIn
 ) -> None:
-    backend = opened(rtx=True, runtime_cache=tmp_path / "kernels.cache")
+    backend = opened(rtx=True)
     host_tensorrt.engines[0].configs[0].cache.content = None
     backend.close()
     assert list(tmp_path.iterdir()) == []
@@ -321,7 +333,9 @@ def test_failed_run_quotes_the_engine_and_does_not_end_the_backend(
         engine.logger.log(1, "an old error of another call")
         check(backend, images(1))
         engine.facts["fails"] = True
-        with pytest.raises(BackendError, match=r"failed on encoder\.engine: no kernel; build"):
+        with pytest.raises(
+            BackendError, match=r"failed on encoder\.fp32\.tensorrt\.engine: no kernel; build"
+        ):
             backend.run(images(2))
         engine.facts["fails"] = False
         check(backend, images(3))

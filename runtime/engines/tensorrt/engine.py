@@ -8,14 +8,13 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ...bundle.graph_key import BATCH
-from ...core.atomic_files import replaced_file
+from ...core.atomic_files import cache_dir, replaced_file
 from ...core.errors import (
     BackendError,
     EngineError,
@@ -26,7 +25,8 @@ from ...core.errors import (
 from ...core.frame import NS_PER_MS
 from ..base import Arrays, Backend, Batch, Tensors
 from ..cuda.base import CudaGraph, CudaLayer, HostArray
-from .package import EngineLog, TensorRTPackage
+from .find import EnginePlan
+from .package import EngineLog
 
 if TYPE_CHECKING:
     import tensorrt
@@ -45,30 +45,19 @@ class TensorRTBackend(Backend):
     """One engine on one GPU: copy in, execute, copy out on one stream, then wait.
 
     Buffers are allocated once, for the largest batch of the engine's profile; larger batches run
-    in parts, smaller ones than its smallest are padded.
-
-    Whoever calls has made sure that the engine was built for this machine; `file` is its name for
-    messages. This object closes the device layer. With `cuda_graph`, copies and kernels are
-    recorded after the first run of a batch size. `runtime_cache` is where TensorRT-RTX keeps what
-    it compiled for this GPU. An EngineError where the engine does not load or is not of the kind
-    that motorVAE builds.
+    in parts, smaller ones than its smallest are padded. This object closes the device layer. With
+    `cuda_graph`, copies and kernels are recorded after the first run of a batch size. TensorRT-RTX
+    keeps what it compiled for this GPU in `cache_dir`. An EngineError where the engine does not
+    load or is not of the kind that motorVAE builds.
     """
 
     misfit = EngineFitError
     again = "build it again with motorvae-export --model BUNDLE and its --fp16 or --int8"
 
-    def __init__(
-        self,
-        plan: bytes,
-        file: str,
-        package: TensorRTPackage,
-        cuda: CudaLayer,
-        *,
-        gpu_name: str,
-        cuda_graph: bool = True,
-        runtime_cache: Path | None = None,
-    ) -> None:
-        self._file, self._package, self._cuda = file, package, cuda
+    def __init__(self, plan: EnginePlan, cuda: CudaLayer, *, cuda_graph: bool = True) -> None:
+        package, capability = plan.package, plan.gpu.compute_capability.replace(".", "")
+        self._file = plan.entry.key.engine_file(package.name)
+        self._package, self._cuda = package, cuda
         self._log = EngineLog(package.trt)
         self._captures = cuda_graph and not package.is_rtx  # TensorRT-RTX records graphs itself
         self._rows = 0  # images in the shape that the context has
@@ -79,13 +68,14 @@ class TensorRTBackend(Backend):
         self._engine: tensorrt.ICudaEngine = None
         self._context: tensorrt.IExecutionContext = None
         self._runtime_cache: tensorrt.IRuntimeCache = None
-        self._runtime_cache_path = runtime_cache
+        kept = f"kernels-{plan.entry.sha256[:16]}-{package.version}-sm{capability}.cache"
+        self._runtime_cache_path = cache_dir() / kept
         try:
             with cuda.current():
-                self._open(plan, whole_graph=cuda_graph)
+                self._open(plan.content, whole_graph=cuda_graph)
                 inputs, outputs = self._tensors_of_engine()
-                name = f"{package.title} on {gpu_name} ({cuda.name})"
-                super().__init__(name, file, inputs, outputs)
+                name = f"{package.title} on {plan.gpu.name} ({cuda.name})"
+                super().__init__(name, self._file, inputs, outputs)
                 (self._input,) = self._ports(inputs)
                 self._results = self._ports(outputs)
         except BaseException:
@@ -149,10 +139,11 @@ class TensorRTBackend(Backend):
         with self._cuda, self._cuda.current():
             try:
                 self._drop_graph()
-                path, cache = self._runtime_cache_path, self._runtime_cache
-                kept = None if path is None or cache is None else cache.serialize()
-                # Without it the next start compiles again; nothing of this run is lost.
-                if path is not None and kept is not None:
+                cache = self._runtime_cache
+                kept = None if cache is None else cache.serialize()
+                if kept is not None:
+                    # Without it the next start compiles again; nothing of this run is lost.
+                    path = self._runtime_cache_path
                     with contextlib.suppress(OutputError), replaced_file(path) as temporary:
                         temporary.write_bytes(bytes(kept))
             finally:
@@ -176,9 +167,8 @@ class TensorRTBackend(Backend):
             if whole_graph:
                 config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             self._runtime_cache = config.create_runtime_cache()
-            path = self._runtime_cache_path
-            if path is not None and path.is_file():
-                self._runtime_cache.deserialize(path.read_bytes())  # one that misfits is ignored
+            if self._runtime_cache_path.is_file():  # one that misfits is ignored
+                self._runtime_cache.deserialize(self._runtime_cache_path.read_bytes())
             config.set_runtime_cache(self._runtime_cache)
             self._context = self._engine.create_execution_context(config)
         if self._context is None:
