@@ -31,13 +31,6 @@ class Backend(Closing):
 
     Any thread may run and close it. It runs for one of them at a time, as an engine writes every
     result into the same memory, from which it is copied for the caller.
-
-    Attributes:
-        name: Engine, version and device, for reports.
-        notes: What a user should know of how it runs, a clause each; more can come while it runs.
-        input_dtype: What the graph takes: float32, or uint8 where it scales 8-bit luma itself.
-        outputs: Names of what it gives.
-        threads: How many one run takes on the CPU; None where it does not run there.
     """
 
     misfit: type[BackendError] = BackendError
@@ -51,11 +44,13 @@ class Backend(Closing):
                 f"{file} has {len(inputs)} inputs, and an encoder or decoder has 1: {self.again}"
             )
         ((self._input_name, (dtype, shape)),) = inputs.items()
-        self.name = name
+        self.name = name  # engine, version and device, for reports
+        # What a user should know of how it runs, a clause each; more can come while it runs.
         self.notes: tuple[str, ...] = ()
+        # What the graph takes: float32, or uint8 where it scales 8-bit luma itself.
         self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if dtype == "uint8" else np.float32)
         self.outputs = tuple(outputs)
-        self.threads = threads
+        self.threads = threads  # of one run on the CPU; None where it does not run there
         self._file, self._image_shape = file, shape[1:]
         self._tensors = inputs, outputs
         self._lock = threading.RLock()

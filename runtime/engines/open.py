@@ -96,9 +96,9 @@ def open_engine(
         ConfigError: No engine is named, or it does not run what `source` is.
         BundleError: The bundle has no such graph, or its file was altered.
         MissingDependencyError: The engine is not installed.
-        EngineError: The TensorRT engine is absent, does not fit this machine, or does not load.
         BackendError: The provider did not load, the engine refused the graph or does not compute
-            it in its precision, or the graph's own tensors are others.
+            it in its precision, or the graph's own tensors are others; an EngineError where the
+            TensorRT engine is absent, does not fit this machine, or does not load.
     """
     if isinstance(source, Bundle):
         entry = source.entry(key)

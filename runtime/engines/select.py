@@ -103,26 +103,24 @@ class _Selection:
     passed_over: list[str] = field(default_factory=list)
 
     def first_that_fits(self, gpu: Gpu | NoGpu) -> SelectedEngine:
+        precision = self.request.precision
         if isinstance(gpu, NoGpu):
             self.passed_over.append(f"on a GPU: {gpu.reason}")
-            return self.fastest_on_the_cpu()
-        for package in TENSORRT_PACKAGES:
-            has_engine = bool(precisions_with_engine(self.bundle, self.part, package))
+        else:
+            for package in TENSORRT_PACKAGES:
+                has_engine = bool(precisions_with_engine(self.bundle, self.part, package))
+                try:
+                    return self.engine(package, gpu)
+                except (BackendError, MissingDependencyError) as error:
+                    reason = error if has_engine else error.clause()
+                    self.passed_over.append(f"{package}: {reason}")
             try:
-                return self.engine(package, gpu)
-            except (BackendError, MissingDependencyError) as error:
-                self.passed_over.append(f"{package}: {error if has_engine else error.clause()}")
-        try:
-            return self.graph("onnx", "cuda")
-        # Also one that lacks memory, or that finds another CUDA, or a precision that it has not.
-        except (BackendError, BundleError) as error:
-            self.passed_over.append(f"onnx on cuda: {error.clause()}")
-        return self.fastest_on_the_cpu()
-
-    def fastest_on_the_cpu(self) -> SelectedEngine:
-        """Take OpenVINO where it is the faster one: below float32, on the processors it is for."""
-        precision = self.request.precision or "fp32"
-        if precision == "bf16":  # the other has no such arithmetic
+                return self.graph("onnx", "cuda")
+            # Also one that lacks memory, or finds another CUDA, or a precision that it has not.
+            except (BackendError, BundleError) as error:
+                self.passed_over.append(f"onnx on cuda: {error.clause()}")
+        # On the CPU, OpenVINO is faster below float32, on the processors that it is for.
+        if precision == "bf16":  # ONNX Runtime has no such arithmetic
             return self.graph("openvino")
         if precision == "int8" and platform.machine().lower() in {"x86_64", "amd64"}:
             try:

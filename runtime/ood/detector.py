@@ -25,10 +25,8 @@ ALARM_SHARES: dict[Statistic, float] = {"appearance": 0.8, "mahalanobis": 0.2}
 """What decides, and its part of the false alarms allowed in all (Bonferroni's bound). On varied
 photographs mu separates next to nothing, and on a fixed camera an image that it does separate is
 far beyond any limit: its part may be small."""
-TAIL_LEVEL = 0.95
-"""Quantiles above this one come from the tail's model, those below from the images themselves."""
-_BEYOND = 10
-"""A limit is at most so many times rarer than one of the images that set it."""
+TAIL_LEVEL = 0.95  # limits above this quantile come from the tail's model, others from the images
+_BEYOND = 10  # a limit is at most so many times rarer than one of the images that set it
 FEW_IMAGES = 2
 """Where the images behind a limit are so few that false alarms may be this many times what is
 asked for, the clause says how many there were."""
@@ -118,15 +116,11 @@ class OODDetector:
     A percentile is the share of known images that are nearer. Limits come from the `Tail` of
     each distance and share the false alarms that `ood_above` allows in all.
 
-    Any thread may ask; one at a time measures an appearance.
-
-    Args:
-        statistics: What `latents.npz` holds (see motorvae.training.latent_statistics), with none
-            of the `missing_statistics`; a BundleError where they do not fit each other.
-        image_size: S, the side of the model's images.
-        ood_above: Percentile past which an image is out of distribution, above 0 and up to 100
-            (else a ConfigError); at 100 it must be farther than every known image that the
-            statistics were measured with.
+    `statistics` are what `latents.npz` holds (see motorvae.training.latent_statistics), with none
+    of the `missing_statistics`; a BundleError where they do not fit each other. `ood_above` is the
+    percentile past which an image is out of distribution, above 0 and up to 100 (else a
+    ConfigError); at 100 it must be farther than every known image that the statistics were
+    measured with. Any thread may ask; one at a time measures an appearance.
     """
 
     def __init__(

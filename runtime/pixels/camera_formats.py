@@ -22,17 +22,14 @@ _BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
 averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""
 _DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
 """Words of libjpeg-turbo for damage; its other warnings may be about an encoder's habit."""
-_LIMITED_RANGE = b"CS=ITU601"
-"""A comment with which FFmpeg marks JPEGs of levels 16 to 235."""
+_LIMITED_RANGE = b"CS=ITU601"  # FFmpeg's comment in JPEGs of levels 16 to 235
 _NO_CODE = b"\xff\x00" * 5
 """40 bits of ones: no code is all ones (ITU-T T.81, annex C), and libjpeg-turbo takes one for 0."""
 
 _JPEG = {"MJPG", "JPEG"}
-_PACKED = {"YUYV": 0, "YUY2": 0, "UYVY": 1}
-"""Where Y lies in each pair of bytes."""
+_PACKED = {"YUYV": 0, "YUY2": 0, "UYVY": 1}  # where Y lies in each pair of bytes
 _PLANAR = {"NV12", "NV21", "YU12", "I420", "YV12"}
-RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR
-"""Formats of which `luma_from_raw` makes luma, by their four letters."""
+RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR  # of which `luma_from_raw` makes luma
 
 
 def luma_from_raw(raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec) -> Luma | None:
@@ -43,10 +40,12 @@ def luma_from_raw(raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec) -> Luma | 
     for limited range, BT.601, as OpenCV takes it when it converts.
     """
     height, width = mode.height or 0, mode.width or 0
-    if raw.dtype != np.uint8 or not raw.size:
+    if raw.dtype != np.uint8:
         return None
     if mode.fourcc in _JPEG and raw.size in raw.shape:
         return luma_from_jpeg(raw.tobytes(), spec)
+    if height * width == 0:
+        return None
     if mode.fourcc in _PACKED and raw.shape == (height, width, 2):
         y = cv2.extractChannel(raw, _PACKED[mode.fourcc])
         return luma_from_limited(y.astype(np.uint8, copy=False), spec)

@@ -19,11 +19,9 @@ Luma = npt.NDArray[np.uint8]
 Averages = npt.NDArray[np.uint16]
 Levels = npt.NDArray[np.float64]
 
-BT601_BGR = np.array([[0.114, 0.587, 0.299]])
-"""Luma of full-range B, G and R (ITU-R BT.601-7, section 2.5.1)."""
+_BT601_BGR = np.array([[0.114, 0.587, 0.299]])  # full range: ITU-R BT.601-7, section 2.5.1
 WHITE = 255
-PER_LEVEL = 256
-"""Averages are uint16 and count so many parts of a level."""
+PER_LEVEL = 256  # averages are uint16 and count so many parts of a level
 _LARGEST_RATIO = 128  # FFmpeg's filters have at most 256 taps
 
 
@@ -161,7 +159,7 @@ def reference_luma(image: npt.NDArray[Any], spec: ModelSpec) -> Luma:
     Takes what `luma_from_image` does; a grey image of the size (S, S) uint8 comes out as it is.
     """
     if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
-        exact = cv2.transform(image.astype(np.float64), BT601_BGR)
+        exact = cv2.transform(image.astype(np.float64), _BT601_BGR)
         luma = np.rint(exact).astype(np.uint8)
     else:
         luma = luma_from_image(image)

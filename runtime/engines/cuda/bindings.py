@@ -20,6 +20,7 @@ _THREAD_LOCAL = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 class BindingsLayer(CudaLayer):
     """The device layer through cuda-bindings, whose functions return a code before the result."""
 
+    _pop = staticmethod(driver.cuCtxPopCurrent)
     _new_memory = staticmethod(driver.cuMemAlloc)
     _elapsed_ms = staticmethod(driver.cuEventElapsedTime)
 
@@ -46,9 +47,6 @@ class BindingsLayer(CudaLayer):
 
     def _push(self) -> Any:
         return driver.cuCtxPushCurrent(self._context)
-
-    def _pop(self) -> None:
-        driver.cuCtxPopCurrent()
 
     def _is_current(self) -> bool:
         _, current = driver.cuCtxGetCurrent()
