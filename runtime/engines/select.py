@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import platform
 import time
 from collections.abc import Callable
@@ -199,7 +200,14 @@ def autotuned_engine(
         one = open_with(1)
         stack.enter_context(one.backend)
         batch = np.zeros(batch_shape, every.backend.input_dtype)
-        every_ms, one_ms = _paced_ms([every.backend, one.backend], batch)
+        taken_ns = np.empty((_UNTIMED + _RUNS, 2))
+        pair = enumerate((every.backend, one.backend))
+        for turn, (column, backend) in itertools.product(range(len(taken_ns)), pair):
+            time.sleep(_PAUSE_S)
+            began_ns = time.monotonic_ns()
+            backend.run(batch)
+            taken_ns[turn, column] = time.monotonic_ns() - began_ns
+        every_ms, one_ms = np.median(taken_ns[_UNTIMED:], axis=0) / NS_PER_MS
         kept, other = (one, every) if one_ms < every_ms else (every, one)
         stack.pop_all()
         other.backend.close()
@@ -208,15 +216,3 @@ def autotuned_engine(
         f"between them took {one_ms:.1f} ms with 1 and {every_ms:.1f} ms with {threads}",
     )
     return kept
-
-
-def _paced_ms(backends: list[Backend], batch: np.ndarray) -> list[float]:
-    """Return the median time of a run after a pause, of each backend in turns."""
-    samples: list[list[int]] = [[] for _ in backends]
-    for _ in range(_UNTIMED + _RUNS):
-        for backend, taken in zip(backends, samples, strict=True):
-            time.sleep(_PAUSE_S)
-            began_ns = time.monotonic_ns()
-            backend.run(batch)
-            taken.append(time.monotonic_ns() - began_ns)
-    return [float(np.median(taken[_UNTIMED:])) / NS_PER_MS for taken in samples]

@@ -27,7 +27,7 @@ _NEXT_STEPS = {
     "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED": "allocate and synchronize before what is captured",
     "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED": "allocate and synchronize before what is captured",
 }
-_ELSE = "open the device layer again, and see what dmesg says of the GPU"
+_ELSE = "open the device layer again, and look for errors of the GPU in dmesg"
 
 
 class CudaGraph(Closing):

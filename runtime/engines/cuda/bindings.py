@@ -13,8 +13,8 @@ from ...core.errors import BackendError
 from .base import CudaGraph, CudaLayer, HostArray
 
 _NON_BLOCKING = driver.CUstream_flags.CU_STREAM_NON_BLOCKING
+# Other threads may allocate meanwhile; this one may not.
 _THREAD_LOCAL = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-"""Other threads may allocate meanwhile; this one may not."""
 
 
 class BindingsLayer(CudaLayer):
