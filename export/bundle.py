@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 import orjson
 
-from ..runtime.bundle.graph_key import ENGINES, GraphKey, Part, Precision
+from ..runtime.bundle.graph_key import ENGINES, TARGETS, GraphKey, Part, Precision, Target
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import (
     HELD_OUT,
@@ -42,7 +42,7 @@ from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.engines.tensorrt.find import unknown_in_engines
 from .graph_folder import GraphFolder
-from .int8.graphs import Int8Request, Int8Search, Searched
+from .int8.graphs import Int8Search, Searched
 from .int8.images import CalibrationImages, Luma, calibration_from_text
 from .ood import ood_capability
 from .transforms.fp16 import fp16_from_fp32
@@ -77,17 +77,24 @@ ReportsHook = Callable[[Sequence[GraphReport], Sequence[Searched]], None]
 OnStep = Callable[[str], None]
 
 
-def check_replaceable(output: Path) -> None:
-    """Refuse, with an OutputError, to replace anything but a bundle with nothing else in it."""
+def check_replaceable(output: Path) -> set[str]:
+    """Refuse, with an OutputError, to replace anything but a bundle with nothing else in it.
+
+    Return what a bundle there, of any version, holds beyond float32 graphs.
+    """
+    parts = {"fp32 graphs"}
     if output.exists():
         try:
             manifest = orjson.loads((output / MANIFEST).read_bytes())
             listed = {entry["file"] for entry in (*manifest["graphs"], *manifest["files"])}
             unknown = {path.name for path in output.iterdir()} - listed - {MANIFEST, ENGINES}
             unknown.update(unknown_in_engines(output))
+            for entry in manifest["graphs"]:
+                target = entry.get("made_for") if entry["precision"] == "int8" else None
+                parts.add(f"{entry['precision']} graphs" + (f" for {target}" if target else ""))
         except (OSError, ValueError, KeyError, TypeError) as error:
             if output.is_dir() and not any(output.iterdir()):
-                return
+                return set()
             raise OutputError(
                 f"{output} exists and is not a bundle: name another --output, so that nothing is "
                 "lost"
@@ -97,7 +104,11 @@ def check_replaceable(output: Path) -> None:
                 f"{output} holds {sentence_list(sorted(unknown)[:5])} beside the bundle: move that "
                 "away, or name another --output, so that nothing is lost"
             )
+    for path in (output / ENGINES).glob("*.engine"):
+        precision, package = path.stem.split(".")[-2:]
+        parts.add(f"{precision} engines of {package}")
     check_writable(output, or_folder=True)
+    return parts - {"fp32 graphs"}
 
 
 def write_bundle(
@@ -111,7 +122,8 @@ def write_bundle(
     on_reports: ReportsHook,
     held_out: Luma | None = None,
     precisions: Collection[Precision] = (),
-    int8: Int8Request | None = None,
+    targets: Collection[Target] = TARGETS,
+    calibration: str = HELD_OUT,
     remarks: Sequence[str] = (),
     on_step: OnStep = lambda _: None,
 ) -> tuple[Searched, ...]:
@@ -119,8 +131,9 @@ def write_bundle(
 
     An earlier one at `output` is replaced in one step. `graphs` are float32, and every graph is
     compared with `reference`; INT8 graphs take more images, (N, S, S) uint8 of all `held_out`. The
-    file of `statistics` is copied. `on_reports` gets all reports and INT8 searches before the gate
-    decides. Return the INT8 graphs that did not pass; the bundle is there without them.
+    file of `statistics` is copied. `calibration` is as of `--calibration`. `on_reports` gets all
+    reports and INT8 searches before the gate decides. Return the INT8 graphs that did not pass; the
+    bundle is there without them.
 
     Raises:
         VerificationError: Another graph drifted past its limit; no bundle is written.
@@ -128,13 +141,12 @@ def write_bundle(
         MotorVAEError: Calibration images cannot be had, or bf16 not be computed.
     """
     check_replaceable(output)
-    int8 = int8 or Int8Request()
     held_out = reference.images if held_out is None else held_out
-    calibration = _calibration(precisions, int8, held_out, spec)
+    images = _calibration(precisions, targets, calibration, held_out, spec)
     with replaced_folder(output) as folder:
         writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference, on_step)
         writer.derive(FP32, lambda part: graphs[part].clone())
-        searched = writer.add(precisions, int8, calibration)
+        searched = writer.add(precisions, targets, images)
         shutil.copyfile(statistics, folder / STATISTICS)
         on_step("what out-of-distribution detection can recognise")
         ood = ood_capability(
@@ -153,44 +165,45 @@ def add_to_bundle(
     precisions: Collection[Precision],
     *,
     on_reports: ReportsHook,
-    int8: Int8Request | None = None,
+    targets: Collection[Target] = TARGETS,
+    calibration: str = HELD_OUT,
     on_step: OnStep = lambda _: None,
 ) -> tuple[Searched, ...]:
     """Add precisions that a bundle lacks, from its float32 graphs; needs no torch.
 
     It is replaced in one step, and stays as it was where nothing is added or a graph drifted. All
     else is as of `write_bundle`; `on_reports` gets the new graphs only.
-
-    Raises:
-        BundleError: The bundle does not hold what verification needs.
     """
     reference = reference_from_bundle(bundle)
-    int8 = int8 or Int8Request()
-    calibration = _calibration(precisions, int8, reference.images, bundle.spec)
-    if not isinstance(calibration, CalibrationImages) and {*precisions} == {"int8"}:
-        return calibration
+    images = _calibration(precisions, targets, calibration, reference.images, bundle.spec)
+    if not isinstance(images, CalibrationImages) and {*precisions} == {"int8"}:
+        return images
     with replaced_folder(bundle.folder) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
         files = GraphFolder(folder, bundle.spec, bundle.manifest.weights_sha256)
         writer = BundleWriter(files, reference, on_step)
-        searched = writer.add(precisions, int8, calibration)
+        searched = writer.add(precisions, targets, images)
         writer.check_gate(searched, on_reports)
         writer.write_manifest([entry.file for entry in bundle.manifest.files], bundle.manifest)
     return tuple(one for one in searched if not one.passed)
 
 
 def _calibration(
-    precisions: Collection[Precision], int8: Int8Request, held_out: Luma, spec: ModelSpec
+    precisions: Collection[Precision],
+    targets: Collection[Target],
+    text: str,
+    held_out: Luma,
+    spec: ModelSpec,
 ) -> CalibrationImages | tuple[Searched, ...]:
     """Return the images that INT8 takes, or that its graphs are left out as there are too few."""
     if "int8" not in precisions:
         return ()
     try:
-        return calibration_from_text(int8.calibration, held_out, spec)
+        return calibration_from_text(text, held_out, spec)
     except DataError as error:
-        if int8.calibration != HELD_OUT:
+        if text != HELD_OUT:
             raise
-        keys = (GraphKey("encoder", "int8", target=target) for target in int8.targets)
+        keys = (GraphKey("encoder", "int8", target=target) for target in targets)
         return tuple(Searched(key, reason=str(error)) for key in keys)
 
 
@@ -244,27 +257,21 @@ class BundleWriter:
     def add(
         self,
         precisions: Collection[Precision],
-        int8: Int8Request,
-        calibration: CalibrationImages | tuple[Searched, ...],
+        targets: Collection[Target],
+        images: CalibrationImages | tuple[Searched, ...],
     ) -> tuple[Searched, ...]:
-        """Add precisions to the float32 graphs in the folder; return the searches for INT8 graphs.
-
-        Raises:
-            MissingDependencyError: OpenVINO, which computes bf16, is not installed.
-            BackendError: This processor does not compute in bf16.
-            VerificationError: A weight is beyond the FP16 range.
-        """
+        """Add precisions to the float32 graphs in the folder; return what was searched for INT8."""
         if "bf16" in precisions:
             self.add_bf16()
         if "fp16" in precisions:
             self.derive(FP16, lambda part: self.files.load(GraphKey(part)))
-        if not isinstance(calibration, CalibrationImages):
-            return calibration
+        if not isinstance(images, CalibrationImages):
+            return images
         # INT8 is compared with the float32 graphs, which are worth that if they passed.
         if not all(report.passed for report in self.reports):
             return ()
-        search = Int8Search(self.files, self._reference, calibration, self._on_step)
-        searched = search.graphs_for(int8.targets)
+        search = Int8Search(self.files, self._reference, images, self._on_step)
+        searched = search.graphs_for(targets)
         for found in searched:
             if found.passed:
                 model, facts = found.trials[-1].model, {"calibration": found.calibration}

@@ -9,12 +9,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
 from rich.console import Console
 
-from ..runtime.bundle.graph_key import ENGINES, PARTS, TARGETS, Part, Precision
+from ..runtime.bundle.graph_key import PARTS, TARGETS, Part, Precision
 from ..runtime.bundle.load import Bundle, load_bundle
-from ..runtime.bundle.manifest import HELD_OUT, MANIFEST, GraphReport
+from ..runtime.bundle.manifest import HELD_OUT, GraphReport
 from ..runtime.core.atomic_files import sha256_of
 from ..runtime.core.command import Command, stderr_console
 from ..runtime.core.errors import (
@@ -111,13 +110,12 @@ def _export_checkpoint(
         )
         from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
         from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
-        from .int8.graphs import Int8Request  # noqa: PLC0415
         from .onnx_export import is_exported_as, onnx_from_model  # noqa: PLC0415
         from .verify.reference import held_out_from_run  # noqa: PLC0415
         from .verify.torch_reference import reference_from_model  # noqa: PLC0415
 
     run = options.checkpoint or DEFAULT_CHECKPOINT
-    check_replaceable(output)
+    held = check_replaceable(output)
     model, config = model_from_checkpoint(run, options.weights)
     folder = run if run.is_dir() else run.parent
     spec = config.model
@@ -128,7 +126,6 @@ def _export_checkpoint(
         with steps_shown(console, "exporting the graphs"):
             return {part: onnx_from_model(model, spec, part) for part in PARTS}
 
-    held = _parts_of_bundle(output)
     lost = sorted(held - made)
     # Engines of the same weights stay until new ones stand: a build can fail or be interrupted.
     has_engines = any("engines of" in part for part in held)
@@ -180,7 +177,8 @@ def _export_checkpoint(
             remarks=remarks,
             held_out=held_out,
             precisions=options.precisions,
-            int8=Int8Request(options.targets, options.calibration),
+            targets=options.targets,
+            calibration=options.calibration,
             on_reports=partial(_show_reports, console),
             on_step=show,
         )
@@ -211,13 +209,13 @@ def _extend(options: ExportOptions, console: Console, bundle: Bundle) -> tuple[S
         return ()
     with needed_for("deriving a precision", extra="export,cpu"):
         from .bundle import add_to_bundle  # noqa: PLC0415
-        from .int8.graphs import Int8Request  # noqa: PLC0415
 
     with steps_shown(console, "reading the bundle") as show:
         left_out = add_to_bundle(
             bundle,
             lacking,
-            int8=Int8Request(missing, options.calibration),
+            targets=missing,
+            calibration=options.calibration,
             on_reports=partial(_show_reports, console),
             on_step=show,
         )
@@ -244,20 +242,6 @@ def _show_reports(
         console.print(f"{', '.join(of)} against {reference} on {images} held-out images")
     for note in dict.fromkeys(note for report in reports for note in report.notes):
         console.print(f"note: {note}")
-
-
-def _parts_of_bundle(folder: Path) -> set[str]:
-    """Return what a bundle of any version holds beyond float32 graphs; nothing where none is."""
-    if not (folder / MANIFEST).exists():
-        return set()
-    parts = set()
-    for entry in orjson.loads((folder / MANIFEST).read_bytes())["graphs"]:
-        target = entry.get("made_for") if entry["precision"] == "int8" else None
-        parts.add(f"{entry['precision']} graphs" + (f" for {target}" if target else ""))
-    for path in (folder / ENGINES).glob("*.engine"):
-        precision, package = path.stem.split(".")[-2:]
-        parts.add(f"{precision} engines of {package}")
-    return parts - {"fp32 graphs"}
 
 
 main = Command(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import onnx_ir as ir
 import torch
@@ -31,23 +30,35 @@ def onnx_from_model(model: MotorVAE, spec: ModelSpec, part: Part) -> ir.Model:
     inputs, outputs = key.inputs(spec), key.outputs(spec)
     # Two of everything: a batch of one would be taken for a constant.
     sample = torch.zeros([2 if size == BATCH else int(size) for size in inputs[0].shape])
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            half,
-            (sample,),
-            dynamo=True,
-            input_names=[tensor.name for tensor in inputs],
-            output_names=[tensor.name for tensor in outputs],
-            dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},),
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-        )
+    logger = logging.getLogger("torch.onnx")  # warns of packages that we do not use
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # torch's own use of its deprecated pytree names; nothing a user can act on.
+            warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
+            program = torch.onnx.export(
+                half,
+                (sample,),
+                dynamo=True,
+                input_names=[tensor.name for tensor in inputs],
+                output_names=[tensor.name for tensor in outputs],
+                dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},),
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(level)
     if program is None:
         raise AssertionError("torch.onnx.export with dynamo=True returns a program")
-    exported = program.model
-    _forget_origin(exported)
-    exported.graph.name = f"motorvae_{part}"
+    exported, graph = program.model, program.model.graph
+    for node in graph:
+        node.doc_string = None
+    values = (*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs))
+    for one in (exported, graph, *graph, *values):
+        one.metadata_props.clear()
+    graph.name = f"motorvae_{part}"
     return exported
 
 
@@ -85,31 +96,3 @@ def _content(model: ir.Model) -> list[object]:
         content.append((node.domain, node.op_type, attributes, [*inputs], [*outputs]))
     content.append([named(value) for value in model.graph.outputs])
     return content
-
-
-def _forget_origin(model: ir.Model) -> None:
-    """Drop every note that depends on where and how the graph was exported."""
-    model.metadata_props.clear()
-    model.graph.metadata_props.clear()
-    for value in (*model.graph.inputs, *model.graph.initializers.values()):
-        value.metadata_props.clear()
-    for node in model.graph:
-        node.metadata_props.clear()
-        node.doc_string = None
-        for value in node.outputs:
-            value.metadata_props.clear()
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Silence what the exporter says about packages we do not use and about itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # torch's own use of its deprecated pytree names; nothing a user can act on.
-            warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
-            yield
-    finally:
-        logger.setLevel(level)

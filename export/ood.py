@@ -118,11 +118,6 @@ def _finger(rng: np.random.Generator, size: int) -> Luma:
     return _luma(rng.uniform(20, 90) + leak + rng.normal(0, 3, (size, size)))
 
 
-def _too_bright(rng: np.random.Generator, image: Luma) -> Luma:
-    gained = rng.uniform(3, 8) * image.astype(np.float64) + rng.uniform(20, 120)
-    return _luma(gained + rng.normal(0, 2, image.shape))
-
-
 def _shifted(rng: np.random.Generator, image: Luma) -> Luma:
     """Move an image by up to a half: what leaves on one side comes in on the other."""
     size = len(image)
@@ -161,7 +156,11 @@ _MADE: dict[str, Callable[[np.random.Generator, int], Luma]] = {
     ),
 }
 _ALTERED: dict[str, Callable[[np.random.Generator, Luma], Luma]] = {
-    "overexposed, gain": _too_bright,
+    "overexposed, gain": lambda rng, image: _luma(
+        rng.uniform(3, 8) * image.astype(np.float64)
+        + rng.uniform(20, 120)
+        + rng.normal(0, 2, image.shape)
+    ),
     "underexposed, gain": lambda rng, image: _luma(
         image / rng.uniform(8, 20) + rng.normal(0, 2, image.shape)
     ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..runtime.bundle.manifest import GraphReport, Metric
+from ..runtime.bundle.manifest import GraphReport
 from ..runtime.engines.tensorrt.engine_manifest import EngineManifest
 from .verify.metrics import IMAGE_METRIC, LATENT_METRIC, RMS_METRIC
 
@@ -41,11 +41,11 @@ def verification_table(reports: Sequence[GraphReport]) -> Table:
     table = _table("graph", *_COLUMNS, "gate", overflow=True)
     for precision in dict.fromkeys(report.precision for report in reports):
         of_precision = [report for report in reports if report.precision == precision]
-        limits = [_worst(of_precision, name) for name in _COLUMNS.values()]
-        table.add_row(f"{precision}, held to", *map(_limit, limits), style="dim")
+        limits = [_worst(of_precision, name)[1] for name in _COLUMNS.values()]
+        table.add_row(f"{precision}, held to", *limits, style="dim")
         for title in dict.fromkeys(report.title for report in of_precision):
             of_graph = [report for report in of_precision if report.title == title]
-            cells = [_value(_worst(of_graph, name)) for name in _COLUMNS.values()]
+            cells = [_worst(of_graph, name)[0] for name in _COLUMNS.values()]
             passed = all(report.passed for report in of_graph)
             verdict = "ok" if passed else "FAILED"
             table.add_row(title, *cells, verdict, style=None if passed else "bold red")
@@ -58,26 +58,16 @@ def verification_table(reports: Sequence[GraphReport]) -> Table:
     return table
 
 
-def _worst(reports: Sequence[GraphReport], name: str) -> Metric | None:
-    """Return the worst of a figure, of those that are held to a limit if any is."""
-    found = [m for report in reports for m in report.metrics if m.name == name]
-    gated = [metric for metric in found if metric.limit is not None] or found
-    if not gated:
-        return None
-    choose = min if gated[0].higher_is_better else max
-    return choose(gated, key=lambda metric: metric.value)
-
-
-def _value(metric: Metric | None) -> str:
-    if metric is None:
-        return ""
-    return f"{metric.value:.1f}" if metric.unit == "dB" else f"{metric.value:.2g}"
-
-
-def _limit(metric: Metric | None) -> str:
-    if metric is None or metric.limit is None:
-        return ""
-    return f"{'≥' if metric.higher_is_better else '≤'} {metric.limit:g}"
+def _worst(reports: Sequence[GraphReport], name: str) -> tuple[str, str]:
+    """Return the worst of a figure, of those that are held to a limit if any is, and the limit."""
+    found = [metric for report in reports for metric in report.metrics if metric.name == name]
+    gated = [metric for metric in found if metric.limit is not None]
+    if not found:
+        return "", ""
+    choose, sign = (min, "≥") if found[0].higher_is_better else (max, "≤")
+    worst = choose(gated or found, key=lambda metric: metric.value)
+    value = f"{worst.value:.1f}" if worst.unit == "dB" else f"{worst.value:.2g}"
+    return value, f"{sign} {worst.limit:g}" if gated else ""
 
 
 def search_table(searched: Sequence[Searched]) -> Table:
@@ -85,36 +75,33 @@ def search_table(searched: Sequence[Searched]) -> Table:
 
     Of the candidates with more layers in float32 than is usual only those that were kept are shown.
     """
+
+    def screened(search: Searched, ends: str) -> str:  # equalised or not, the better
+        usual = search.trials[0].excluded
+        of_ends = [t for t in search.trials if (t.method.ends, t.excluded) == (ends, usual)]
+        return f"{min(t.share for t in of_ends if t.judges == 'some'):.0%}"
+
+    def last(search: Searched, judges: Judges) -> str:
+        kept = (search.trials[-1].method, search.trials[-1].excluded, judges)
+        shares = [t.share for t in search.trials if (t.method, t.excluded, t.judges) == kept]
+        return f"{shares[-1]:.0%}" if shares else "not run"
+
     table = _table("INT8 ranges", *(f"{one.key.part}\n{one.key.target}" for one in searched))
     for ends in dict.fromkeys(trial.method.ends for trial in searched[0].trials):
-        table.add_row(ends, *(_screened(search, ends) for search in searched))
+        table.add_row(ends, *(screened(search, ends) for search in searched))
     table.add_section()
     found = [search.trials[-1] for search in searched]
     table.add_row("best", *(trial.method.ends for trial in found), style="bold")
     table.add_row("equalised", *("yes" if trial.method.equalised else "" for trial in found))
     table.add_row("in float32", *("\n".join(trial.excluded) for trial in found))
-    table.add_row("chosen at", *(_last(search, "choosing") for search in searched))
-    table.add_row("judged at", *(_last(search, "judging") for search in searched), style="bold")
+    table.add_row("chosen at", *(last(search, "choosing") for search in searched))
+    table.add_row("judged at", *(last(search, "judging") for search in searched), style="bold")
     table.add_row("", *("kept" if search.passed else "LEFT OUT" for search in searched))
     table.caption = (
         "largest share of a limit used: on some of the images that choose, on all of them,\n"
         "and on those that judge, there of what fresh images may reach"
     )
     return table
-
-
-def _screened(search: Searched, ends: str) -> str:
-    """Return what ranges that end so used at best, equalised or not."""
-    usual = search.trials[0].excluded
-    of_ends = [t for t in search.trials if (t.method.ends, t.excluded) == (ends, usual)]
-    return f"{min(t.share for t in of_ends if t.judges == 'some'):.0%}"
-
-
-def _last(search: Searched, judges: Judges) -> str:
-    """Return what the last trial's candidate used of its limits by some of the images."""
-    last = (search.trials[-1].method, search.trials[-1].excluded, judges)
-    shares = [t.share for t in search.trials if (t.method, t.excluded, t.judges) == last]
-    return f"{shares[-1]:.0%}" if shares else "not run"
 
 
 def engine_table(engines: Sequence[EngineManifest]) -> Table:
@@ -137,11 +124,11 @@ def engine_table(engines: Sequence[EngineManifest]) -> Table:
             f"{engine.build_seconds:.1f} s",
             "passed" if engine.verification.verified else "not run",
         )
-    instead = "; of INT8 engines, multiplications instead of outputs"
     table.caption = (
         f"{engines[0].package} {engines[0].version} for compute capability "
         f"{', '.join(engines[0].compute_capabilities)}; formats read back from the "
         f"{' and the '.join(sorted(sources))}"
-        f"{instead if any(engine.precision == 'int8' for engine in engines) else ''}"
     )
+    if any(engine.precision == "int8" for engine in engines):
+        table.caption += "; of INT8 engines, multiplications instead of outputs"
     return table

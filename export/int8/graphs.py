@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from ...runtime.bundle.graph_key import TARGETS, GraphKey, Target
-from ...runtime.bundle.manifest import HELD_OUT, Calibration, GraphReport
+from ...runtime.bundle.graph_key import GraphKey, Target
+from ...runtime.bundle.manifest import Calibration, GraphReport
 from ...runtime.core.errors import sentence_list
 from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine
 from ...runtime.pixels.convert import input_from_luma
 from ..graph_folder import GraphFolder
-from ..transforms.equalise import correct_biases, equalise, reach_over
+from ..transforms.equalise import Outputs, correct_biases, equalise, reach_over
 from ..transforms.io_variants import luma_from_quantised, mu_from_encoder
 from ..transforms.phases import phases_from_decoder
 from ..transforms.qdq import Activations, Method, int8_from_fp32, layers_of
@@ -37,16 +35,6 @@ MANY = 512
 RISK_OF_ONE = RISK / 5
 """From so many on the five gated figures of an engine's encoder and decoder hold together: largest
 errors of latents, of collapsed ones and of deviations, and the worst image in two ways."""
-
-Outputs = dict[str, npt.NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class Int8Request:
-    """For which engines graphs are asked for, and where ranges come from: see `--calibration`."""
-
-    targets: tuple[Target, ...] = TARGETS
-    calibration: str = HELD_OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +93,18 @@ class Int8Search:
             reference_from_graphs(files.folder, files.spec, part, verified)
             for part in (images.choosing, images.judging)
         )
-        if len(images.judging) >= MANY:
+        notes = []
+        if (count := len(images.judging)) >= MANY:
             judging = replace(judging, risk=RISK_OF_ONE)
-        self._choosing, self._judging = Verifier(choosing), Verifier(judging, notes=self._notes())
+        else:
+            others = "is estimated from these with a wide margin"
+            if count < FEWEST_FOR_BOUND:
+                others = "cannot be estimated from so few"
+            notes.append(
+                f"{count} images judge INT8, and what others may reach {others}: a training run "
+                "keeps up to 2048 images for that, and the export of its checkpoint takes all"
+            )
+        self._choosing, self._judging = Verifier(choosing), Verifier(judging, notes=notes)
         key = GraphKey("encoder")
         self._encoder, decoder = files.load(key), files.load(GraphKey("decoder"))
         inputs = input_from_luma(images.luma[:, None])
@@ -127,7 +124,7 @@ class Int8Search:
             activations = Activations(model, mu, progress=self._counted("decoder"))
             self._decoders[is_equalised] = (model, activations)
 
-    def graphs_for(self, targets: Sequence[Target]) -> tuple[Searched, ...]:
+    def graphs_for(self, targets: Collection[Target]) -> tuple[Searched, ...]:
         """Search for the graphs of kinds of engines."""
         searched: list[Searched] = []
         for target in targets:
@@ -227,18 +224,6 @@ class Int8Search:
         """Return what a candidate gives, on the engine that it is verified on."""
         with self._files.candidate(model) as file, opened_as_verified(key, file)[0] as backend:
             return run_in_batches(backend, inputs)
-
-    def _notes(self) -> tuple[str, ...]:
-        count = len(self._images.judging)
-        if count >= MANY:
-            return ()
-        others = "what others may reach is estimated from these with a wide margin"
-        if count < FEWEST_FOR_BOUND:
-            others = "what others may reach cannot be estimated from so few"
-        return (
-            f"{count} images judge INT8, and {others}: a training run keeps up to 2048 images for "
-            "that, and the export of its checkpoint takes all",
-        )
 
     def _counted(self, graph: str) -> Callable[[int], None]:
         count = len(self._images.luma)

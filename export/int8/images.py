@@ -47,31 +47,29 @@ def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> Calibra
         DataError: There are too few images.
     """
     count = len(held_out)
-    if text != HELD_OUT:
-        luma = _luma_from_source(text, held_out, spec)
-        cut = min(MOST, max(1, count // 3))
-        judging = held_out[cut:]
-        choosing = _unlike(held_out[:cut], judging)
-        if not len(choosing) or not len(judging):
-            raise DataError(
-                f"{count} held-out images are too few to choose an INT8 graph by some of them and "
-                "judge it by others: train with more images, or leave out --int8"
-            )
-        return CalibrationImages(luma, without_credentials(text), choosing, judging)
     # They lie in the order of hashes, those of one stretch of a video side by side, so that one
     # cut parts one stretch at most.
-    first = min(MOST, max(FEWEST, count // 3))
-    second = first + min(MOST, max(FEWEST, count // 6))
+    if text == HELD_OUT:
+        first = min(MOST, max(FEWEST, count // 3))
+        second = first + min(MOST, max(FEWEST, count // 6))
+        calibrating, fewest = _unlike(held_out[:first], held_out[first:]), FEWEST
+        problem = (
+            f", it takes {3 * FEWEST}: {FEWEST} unlike the others to calibrate on, and as many to "
+            "choose and to judge; name a folder of images or a video with --calibration, or train "
+            "with more images"
+        )
+    else:
+        first, second = 0, min(MOST, max(1, count // 3))
+        calibrating, fewest = _luma_from_source(text, held_out, spec), 1
+        problem = (
+            " to choose an INT8 graph by some of them and judge it by others: train with more "
+            "images, or leave out --int8"
+        )
     judging = held_out[second:]
     choosing = _unlike(held_out[first:second], judging)
-    calibrating = _unlike(held_out[:first], held_out[first:])
-    if len(calibrating) < FEWEST or len(judging) < FEWEST or not len(choosing):
-        raise DataError(
-            f"{count} held-out images are too few, it takes {3 * FEWEST}: {FEWEST} unlike the "
-            "others to calibrate on, and as many to choose and to judge; name a folder of images "
-            "or a video with --calibration, or train with more images"
-        )
-    return CalibrationImages(calibrating, HELD_OUT, choosing, judging)
+    if min(len(calibrating), len(judging)) < fewest or not len(choosing):
+        raise DataError(f"{count} held-out images are too few{problem}")
+    return CalibrationImages(calibrating, without_credentials(text), choosing, judging)
 
 
 def _luma_from_source(text: str, held_out: Luma, spec: ModelSpec) -> Luma:

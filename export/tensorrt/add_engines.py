@@ -44,11 +44,8 @@ EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
 def find_builder(choice: EngineChoice) -> tuple[TensorRTPackage | str, Gpu | NoGpu]:
     """Return the package that builds here, or in a clause why none does, and the GPU.
 
-    TensorRT builds on the GPU that will run the engine. TensorRT-RTX also builds without one.
-
-    Raises:
-        EngineError: The package asked for by name cannot build on this machine.
-        MissingDependencyError: It is not installed.
+    TensorRT builds on the GPU that will run the engine. TensorRT-RTX also builds without one. An
+    error is raised where the package asked for by name is not installed or cannot build here.
     """
     gpu = find_gpu()
     if choice == "none":

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.atomic_files import cache_dir, replaced_file
 from ...runtime.core.errors import EngineError, OutputError
-from ...runtime.core.lifecycle import ending_signals, signals_handled_by
+from ...runtime.core.lifecycle import interrupts_deferred
 from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
 from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
@@ -77,9 +77,12 @@ def engine_from_onnx(
     parser = trt.OnnxParser(network, log.logger)
     # An empty file parses, too.
     if not parser.parse_from_file(os.fspath(onnx)) or network.num_inputs != 1:
+        errors = (parser.get_error(index) for index in range(parser.num_errors))
+        said = (f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors)
+        reasons = "; ".join(" ".join(text.split()) for text in said)[:400] or "it gave no reason"
         raise EngineError(
-            f"{package.title} cannot parse {onnx.name}: {_parser_errors(parser)}; export it again, "
-            "or use --engine none"
+            f"{package.title} cannot parse {onnx.name}: {reasons}; export it again, or use "
+            "--engine none"
         )
     workspace_bytes = workspace_bytes_for(
         gpu, requested_mib=request.workspace_mib, free_bytes=free_memory_bytes()
@@ -96,7 +99,8 @@ def engine_from_onnx(
     config.add_optimization_profile(sizes)
     with (
         _timing_cache(config, package, gpu),
-        interrupt_deferred() as cancelled,
+        # An exception raised inside a callback would unwind through the builder's C++ frames.
+        interrupts_deferred() as cancelled,
         build_progress(trt, console, f"building {title} for {package.title}", cancelled) as monitor,
     ):
         config.progress_monitor = monitor
@@ -119,25 +123,12 @@ def engine_from_onnx(
 
 
 @contextlib.contextmanager
-def interrupt_deferred() -> Iterator[threading.Event]:
-    """Turn Ctrl-C, SIGTERM and SIGHUP into an event, and into KeyboardInterrupt after the block.
-
-    An exception raised inside a callback would unwind through the builder's C++ frames.
-    """
-    cancelled = threading.Event()
-    with signals_handled_by(lambda *_: cancelled.set(), ending_signals()):
-        yield cancelled
-    if cancelled.is_set():
-        raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
 def build_progress(
-    trt: Any, console: Console, title: str, cancelled: threading.Event
+    trt: Any, console: Console, title: str, cancelled: Sequence[int]
 ) -> Iterator[Any]:
     """Draw a bar for each phase of a build; yield the progress monitor of its configuration.
 
-    Once `cancelled` is set, the builder stops at its next step.
+    Once there is a signal in `cancelled`, the builder stops at its next step.
     """
     bars = Progress(
         TextColumn("{task.description}"),
@@ -163,7 +154,7 @@ def build_progress(
             with lock:
                 if phase_name in phases:
                     bars.update(phases[phase_name], completed=step + 1)
-            return not cancelled.is_set()
+            return not cancelled
 
         def phase_finish(self, phase_name: str) -> None:
             with lock:
@@ -192,12 +183,6 @@ def free_memory_bytes() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def _parser_errors(parser: tensorrt.OnnxParser) -> str:
-    errors = (parser.get_error(index) for index in range(parser.num_errors))
-    said = (f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors)
-    return "; ".join(" ".join(text.split()) for text in said)[:400] or "it gave no reason"
 
 
 def _set_targets(

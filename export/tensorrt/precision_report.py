@@ -121,8 +121,7 @@ def counts_from_inspector(text: str, bindings: frozenset[str]) -> FormatCounts:
     for layer in layers:
         if not isinstance(layer, Mapping):
             continue  # only a name: the engine was built without detailed verbosity
-        for key in ("Weights", "Bias"):
-            held = layer.get(key)
+        for held in (layer.get("Weights"), layer.get("Bias")):
             if isinstance(held, Mapping):
                 _add(counts.weights, _format_in(held.get("Type", "")), int(held.get("Count", 0)))
         for output in layer.get("Outputs", ()):

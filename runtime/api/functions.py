@@ -73,7 +73,10 @@ def stream(
     return Stream(
         _checked(bundle),
         StreamOptions(
-            camera=tuple(map(_text_of, cameras)),
+            camera=tuple(
+                os.fspath(one) if isinstance(one, (str, os.PathLike)) else str(int(one))
+                for one in cameras
+            ),
             engine=EngineRequest(**engine),
             **given,
         ),
@@ -157,10 +160,6 @@ def export(
         checkpoint=Path(run).expanduser(), output=Path(output).expanduser(), **given
     )
     return load(run_export(asked, Console(quiet=True)))
-
-
-def _text_of(camera: Camera) -> str:
-    return os.fspath(camera) if isinstance(camera, (str, os.PathLike)) else str(int(camera))
 
 
 def _checked(bundle: CheckedBundle | PathLike) -> CheckedBundle:

@@ -78,11 +78,7 @@ _adapter = functools.cache(TypeAdapter)
 
 
 def checked_keywords(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments, held against the types that their TypedDict gives them.
-
-    Raises:
-        ConfigError: There is no such keyword, or it takes another type or one of a few values.
-    """
+    """Return keyword arguments, checked by the types that their TypedDict gives them."""
     try:
         return dict(_adapter(kind).validate_python(dict(given)))
     except ValidationError as error:
@@ -117,9 +113,7 @@ def spelled_for_python() -> Iterator[None]:
 def spelled_out(kind: type, *options: type) -> Callable[[Function], Function]:
     """Show in a function's signature what its `**keywords` are, and name them so in its errors.
 
-    Args:
-        kind: The TypedDict that they are unpacked from.
-        options: Dataclasses that hold their defaults.
+    They are unpacked from the TypedDict `kind`; the dataclasses `options` hold their defaults.
     """
 
     def decorated(function: Function) -> Function:

@@ -133,15 +133,14 @@ def _check_place(folder: Path, entry: FileEntry) -> None:
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
         inside = inside and not Path(entry.file).is_absolute()
-        is_readable = inside and path.is_file()
-        found_bytes = path.stat().st_size if is_readable else 0
+        found_bytes = path.stat().st_size if inside and path.is_file() else None
     except (OSError, ValueError, RuntimeError) as error:  # a link to itself, a NUL, too long
         raise _unreadable(folder, entry.file, error) from error
     if not inside:
         raise BundleError(
             f"the manifest of {folder} names {entry.file!r}, which leaves the bundle: do not use it"
         )
-    if not is_readable:
+    if found_bytes is None:
         raise BundleError(f"{path} is missing: copy the whole bundle again, or export it again")
     if found_bytes != entry.size_bytes:
         raise BundleError(

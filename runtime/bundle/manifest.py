@@ -191,7 +191,9 @@ class OODCapability(StrictModel):
         """Return such as "noise, covered; partly: overexposed (40 to 100 %); not: shifted"."""
         fully, partly, not_ = self.groups()
         shares = self._shares()
-        partly = [f"{group} ({_percent_range(shares[group])})" for group in partly]
+        for place, group in enumerate(partly):
+            least, most = (f"{100 * end(shares[group]):.0f}" for end in (min, max))
+            partly[place] = f"{group} ({least if least == most else f'{least} to {most}'} %)"
         parts = (("", fully), ("partly: ", partly), ("not: ", not_))
         return "; ".join(f"{prefix}{', '.join(names)}" for prefix, names in parts if names)
 
@@ -201,11 +203,6 @@ class OODCapability(StrictModel):
         for kind in self.kinds:
             shares.setdefault(kind.name.partition(",")[0], []).append(kind.flagged)
         return shares
-
-
-def _percent_range(shares: list[float]) -> str:
-    least, most = (f"{100 * share:.0f}" for share in (min(shares), max(shares)))
-    return f"{least} %" if least == most else f"{least} to {most} %"
 
 
 class Manifest(StrictModel):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import itertools
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
+import docstring_parser
 import tyro
 from rich.console import Console
 
@@ -89,8 +87,7 @@ class Command:
 
     def parse(self, args: Sequence[str], default: Any = None) -> Any:
         """Return the options that a command line gives; what it leaves out is as in `default`."""
-        sorted_args = self._positional_first(args)
-        view = _view_of(self.options, default)
+        view, sorted_args = _view_of(self.options, default), self._positional_first(args)
         found = _parsed(view, sorted_args, self.usage or self.prog, self.what)
         return _from_view(self.options, found)
 
@@ -109,7 +106,14 @@ class Command:
 
     def _positional_first(self, args: Sequence[str]) -> list[str]:
         """Return a command line whose positional arguments no option can take for its values."""
-        takes = _takers(self.options)
+        takes: dict[str, ValuesLike] = {}  # of options of any number of values
+        leaves = list(_leaves(self.options))
+        for option, kind, own in leaves:
+            takes |= {_flag(option): like for like in own if isinstance(like, ValuesLike)}
+            if tuple[int, ...] in (kind, *get_args(kind)):
+                takes[_flag(option)] = ValuesLike(r"-?\d+")
+        if not any(tyro.conf.Positional in own for _, _, own in leaves):
+            takes = {}  # there is no argument that these words could be instead
         first: list[str] = []
         others: list[str] = []
         left = list(args)
@@ -123,7 +127,7 @@ class Command:
                 continue
             others.append(word)
             if name in takes and not equals:
-                while left and takes[name](left[0]):
+                while left and takes[name].takes(left[0]):
                     others.append(left.pop(0))
                 while left and not left[0].startswith("-"):
                     first.append(left.pop(0))
@@ -178,10 +182,9 @@ class CommandGroup:
         return replace(self.commands[name], prog=self.prog, usage=usage, hints=self.hints)
 
 
-AnyCommand: TypeAlias = Command | CommandGroup
-
-
-def print_completion(prog: str, commands: Mapping[str, AnyCommand], args: Sequence[str]) -> None:
+def print_completion(
+    prog: str, commands: Mapping[str, Command | CommandGroup], args: Sequence[str]
+) -> None:
     """Print the completion of a command with these subcommands, as `args` ask for it, and exit."""
     _parsed(_one_of(commands), args, prog, "")
 
@@ -191,7 +194,7 @@ def _parsed(view: Any, args: Sequence[str], prog: str, what: str) -> Any:
     return tyro.cli(view, args=args, prog=prog, description=what, config=config)
 
 
-def _one_of(commands: Mapping[str, AnyCommand], *further: object) -> Any:
+def _one_of(commands: Mapping[str, Command | CommandGroup], *further: object) -> Any:
     kinds = tuple(_subcommand(name, one.view(), one.what) for name, one in commands.items())
     unprefixed: Any = tyro.conf.OmitSubcommandPrefixes
     return unprefixed[_UNPREFIXED[_UNION[kinds + further]]]
@@ -207,7 +210,8 @@ def _flag(name: str) -> str:
 
 def _view_of(options: Any, default: Any) -> Any:
     """Return a dataclass of the same values that the parser shows as `Command.options` says."""
-    docs = _docs_of(options)
+    docstring = docstring_parser.parse_from_object(options)
+    docs = {one.arg_name: " ".join(str(one.description).split()) for one in docstring.params}
     groups: Mapping[str, tuple[str, ...]] = getattr(options, "GROUPS", {})
     title_of = {name: title for title, names in groups.items() for name in names}
     shown: dict[str, list[Any]] = {title: [] for title in ("", *groups)}
@@ -262,35 +266,3 @@ def _leaves(options: Any) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
             yield from _leaves(kind)
         else:
             yield one.name, kind, own
-
-
-def _takers(options: Any) -> dict[str, Callable[[str], object]]:
-    """Return for each option of any number of values which words it takes.
-
-    It is empty where there is no positional argument that these words could be instead.
-    """
-    leaves = list(_leaves(options))
-    if not any(tyro.conf.Positional in own for _, _, own in leaves):
-        return {}
-    found: dict[str, Callable[[str], object]] = {}
-    for name, kind, own in leaves:
-        for like in (one for one in own if isinstance(one, ValuesLike)):
-            found[_flag(name)] = like.takes
-        if tuple[int, ...] in (kind, *get_args(kind)):
-            found[_flag(name)] = ValuesLike(r"-?\d+").takes
-    return found
-
-
-def _docs_of(options: type[Any]) -> dict[str, str]:
-    """Return the docstring of each field as one paragraph."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
-    assert isinstance(body, ast.ClassDef)  # noqa: S101  # for the type checker
-    return {
-        one.target.id: " ".join(after.value.value.split())
-        for one, after in itertools.pairwise(body.body)
-        if isinstance(one, ast.AnnAssign)
-        and isinstance(one.target, ast.Name)
-        and isinstance(after, ast.Expr)
-        and isinstance(after.value, ast.Constant)
-        and isinstance(after.value.value, str)
-    }

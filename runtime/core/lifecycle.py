@@ -97,13 +97,16 @@ def signals_handled_by(
 
 
 @contextlib.contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Act on Ctrl-C, SIGTERM and SIGHUP only after the block, which must be short and be whole."""
+def interrupts_deferred() -> Iterator[Sequence[int]]:
+    """Act on Ctrl-C, SIGTERM and SIGHUP only after the block; yield those that came meanwhile.
+
+    The block must be short, or look at them.
+    """
     received: list[int] = []
     numbers = [one for one in ending_signals() if signal.getsignal(one) != signal.SIG_IGN]
     try:
         with signals_handled_by(lambda number, _: received.append(number), numbers):
-            yield
+            yield received
     finally:
         if received:
             signal.raise_signal(received[0])

@@ -17,7 +17,7 @@ from onnxruntime.quantization.calibrate import TensorsData
 from motorvae.export.bundle import add_to_bundle
 from motorvae.export.cli import main
 from motorvae.export.int8 import graphs as int8
-from motorvae.export.int8.graphs import Int8Request, Searched
+from motorvae.export.int8.graphs import Searched
 from motorvae.export.int8.search import MOST_FINALISTS
 from motorvae.export.tables import search_table
 from motorvae.export.verify.limits import LIMITS
@@ -27,7 +27,7 @@ from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import BackendError, BundleError, MissingDependencyError
 from motorvae.runtime.engines.open import open_engine
 
-ONNX = Int8Request(("onnx",))
+ONNX: tuple[Target, ...] = ("onnx",)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
 
     steps: list[str] = []
     add_to_bundle(
-        load_bundle(fp32_copy), ["int8"], int8=ONNX, on_reports=keep, on_step=steps.append
+        load_bundle(fp32_copy), ["int8"], targets=ONNX, on_reports=keep, on_step=steps.append
     )
     (encoder, decoder) = kept
     assert all(trial.passed for trial in (encoder.trials[-1], decoder.trials[-1]))
@@ -117,7 +117,7 @@ def test_search_reads_back_as_a_table_and_keeps_what_it_shows(
 
 
 def test_same_bundle_gives_the_same_int8_bytes(fp32_copy: Path, int8_bundle: Path) -> None:
-    add_to_bundle(load_bundle(fp32_copy), ["int8"], int8=ONNX, on_reports=lambda *_: None)
+    add_to_bundle(load_bundle(fp32_copy), ["int8"], targets=ONNX, on_reports=lambda *_: None)
     again = [*fp32_copy.glob("*.int8.*")]
     assert len(again) == 3
     for path in again:
@@ -146,7 +146,7 @@ def test_encoder_that_cannot_pass_leaves_out_its_set_and_the_bundle_stands(
     (left_out,) = add_to_bundle(
         bundle,
         ["int8"],
-        int8=ONNX,
+        targets=ONNX,
         on_reports=lambda reports, trials: (shown.extend(reports), searched.extend(trials)),
     )
     assert left_out.key == GraphKey("encoder", "int8", "luma", "onnx")
@@ -170,7 +170,7 @@ def test_decoder_that_cannot_pass_leaves_its_encoder_and_the_other_engines(
     left_out = add_to_bundle(
         load_bundle(fp32_copy),
         ["int8"],
-        int8=Int8Request(("onnx", "tensorrt")),
+        targets=("onnx", "tensorrt"),
         on_reports=lambda *_: None,
     )
     assert [part.key.title for part in left_out] == [

@@ -154,7 +154,11 @@ def test_int8_engines_are_built_of_every_form_that_is_made_for_them(bundle_copy:
     assert precisions_with_engine(bundle, "encoder", "tensorrt-rtx") == ("int8",)
     engines = graphs_with_engine(bundle, GraphKey("encoder", "int8"), "tensorrt-rtx")
     assert [entry.variant for entry in engines] == ["mu", "luma"]
-    assert check_replaceable(bundle_copy) is None
+    assert check_replaceable(bundle_copy) == {
+        "fp16 graphs",
+        "int8 graphs for tensorrt",
+        "int8 engines of tensorrt-rtx",
+    }
 
 
 def test_one_form_that_earns_no_label_leaves_no_engine_of_the_others(bundle_copy: Path) -> None:
