@@ -60,6 +60,8 @@ class LastingStderr:
     def _try(self, function: Callable[..., object], *args: str) -> None:
         try:
             function(*args)
+        except BlockingIOError:  # full for the moment, and may be read again
+            pass
         except OSError:
             with contextlib.suppress(OSError):
                 _discard_output(self._stream)
@@ -155,9 +157,16 @@ def exit_code_of(
     try:
         with signals_handled_by(terminate, ending_signals()[1:]):
             try:
-                return body() or 0
-            finally:
+                code = body() or 0
+            except SystemExit:  # the parser's, after its help
                 _flush_stdout()
+                raise
+            except BaseException:  # what ended the body counts, not that nobody reads its output
+                with contextlib.suppress(BrokenPipeError, OutputError):
+                    _flush_stdout()
+                raise
+            _flush_stdout()
+            return code
     except BrokenPipeError:  # whoever read the help or a table has closed it
         return 1
     except MotorVAEError as error:
