@@ -55,14 +55,20 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
     schedule = round_plan(options)
     # Each follows a step that is not timed.
     steps = RoundPlan(samples=options.training_steps, warmup=0, settle=0, turn=1)
-    with _opened(options) as tested, thread_limit(options.threads) as threads:
+    with contextlib.ExitStack() as stack, thread_limit(options.threads) as threads:
+        if options.untrained:
+            tested = stack.enter_context(untrained_model(options.spec, options.seed))
+        else:
+            bundle, run = options.model or Path("bundle"), options.checkpoint or Path("runs/latest")
+            images = _QUICK_IMAGES if options.quick else None
+            tested = model_from_files(bundle, run, images=images)
         load_start = load_now()
-        machine_samples, settle_ms = 5 if options.quick else 30, schedule.settle_ms
+        samples, settle_ms = 5 if options.quick else 30, schedule.settle_ms
         note("matrix rates and bandwidths")
-        before = measure_machine(machine_samples, settle_ms=settle_ms)
+        before = measure_machine(samples, settle_ms=settle_ms)
         cases = list(_cases(tested, options, steps, note))
         note("matrix rates and bandwidths again")
-        rates = rates_of(before, measure_machine(machine_samples, settle_ms=settle_ms))
+        rates = rates_of(before, measure_machine(samples, settle_ms=settle_ms))
     busy = busy_warning(load_start[0] / usable_cores())
     return Result(
         created=created,
@@ -81,17 +87,6 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
         cases=tuple(_under_roofline(case, tested, rates) for case in cases),
         warnings=(busy,) if busy else (),
     )
-
-
-def _opened(options: RunOptions) -> contextlib.AbstractContextManager[ModelUnderTest]:
-    if options.untrained:
-        return untrained_model(options.spec, options.seed)
-    tested = model_from_files(
-        options.model or Path("bundle"),
-        options.checkpoint or Path("runs/latest"),
-        images=_QUICK_IMAGES if options.quick else None,
-    )
-    return contextlib.nullcontext(tested)
 
 
 def _cases(

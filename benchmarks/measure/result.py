@@ -18,6 +18,7 @@ from ...runtime.core.documents import document_from_json
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ...runtime.core.spec import ModelSpec, StrictModel
+from ...runtime.doctor.check_system import text_of
 from ...runtime.engines.gpu_info import NoGpu, find_gpu
 from ...runtime.engines.tensorrt.engine_manifest import EngineManifest
 from .case import DRIFT_LIMIT, SPREAD_LIMIT, Case, Samples
@@ -99,7 +100,7 @@ def environment_now(
         python=platform.python_version(),
         versions=versions_of((*_PACKAGES, *packages)),
         threads=threads,
-        governor=_text(_GOVERNOR),
+        governor=text_of(_GOVERNOR) or None,
         load_start=load_start,
         load_end=load_now(),
         gpu=None if isinstance(gpu, NoGpu) else gpu.name,
@@ -122,7 +123,7 @@ def clocks() -> tuple[str, ...]:
 
 def product_name() -> str | None:
     """Return what the maker calls this computer, or None; its host name is nobody's business."""
-    return next(filter(None, map(_text, _PRODUCT_NAMES)), None)
+    return next(filter(None, map(text_of, _PRODUCT_NAMES)), None)
 
 
 def _lines(*command: str) -> list[str]:
@@ -137,19 +138,12 @@ def _lines(*command: str) -> list[str]:
 
 
 def _cpu_name() -> str:
-    for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
+    for line in text_of(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
             return value.strip()
     # Arm boards name themselves in the device tree instead.
-    return _text(_DEVICE_TREE) or platform.processor() or "unknown"
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:
-        return None
+    return text_of(_DEVICE_TREE) or platform.processor() or "unknown"
 
 
 class Rate(StrictModel):

@@ -311,22 +311,19 @@ def standings_of(result: Result) -> tuple[Standing, ...]:
         is_ours = (case.variant or "").startswith("ours")
         if not is_ours or not case.passed or case.whole is None:
             continue
-        rivals = (other for other in result.cases if other.what == case.what and _is_rival(other))
         times: dict[str, float] = {}
-        for rival in rivals:
-            times.setdefault(rival.engine, case.whole.p50 / _p50(rival))
+        for rival in result.cases:
+            # A rival is as installed: nothing set, all outputs. OpenVINO by itself takes bf16 where
+            # the processor is fastest in it.
+            is_plain = rival.variant is None and (
+                rival.precision == "fp32" or rival.engine == OPENVINO
+            )
+            if is_plain and rival.what == case.what and rival.engine in RIVALS and rival.whole:
+                times.setdefault(rival.engine, case.whole.p50 / rival.whole.p50)
         if times:
             ordered = {name: times[name] for name in RIVALS if name in times}
             found.append(Standing(case, ordered))
     return tuple(sorted(found, key=lambda standing: -standing.worst))
-
-
-def _is_rival(case: Case) -> bool:
-    """Whether it is an engine as installed: nothing set, all outputs."""
-    # OpenVINO by itself takes bf16 where the processor is fastest in it.
-    is_plain = case.precision == "fp32" or case.engine == OPENVINO
-    is_measured = case.whole is not None
-    return case.engine in RIVALS and is_plain and case.variant is None and is_measured
 
 
 def _floor_of(case: Case, cases: Sequence[Case]) -> tuple[str, float | None]:

@@ -330,8 +330,8 @@ def on_jetson() -> bool:
 
 
 def text_of(path: Path) -> str:
-    """Return what a file of the system holds; nothing where it is not there."""
+    """Return what a file of the system holds; an empty text where it is not there."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n\t ")
     except OSError:
         return ""

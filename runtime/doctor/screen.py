@@ -88,7 +88,12 @@ def findings_of(
         }
     finally:
         for process in running.values():
-            _end(process)
+            process.kill()
+            for stream in filter(None, (process.stdout, process.stderr)):
+                stream.close()
+            # One that is stuck in a driver is left to the system.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
 
 
 def print_screen(console: Console, screen: Screen) -> None:
@@ -130,16 +135,6 @@ def _answer_of(
     # The command shows where it stops.
     command = f"python -X faulthandler -m {__package__}.run_check {name} {shlex.quote(str(model))}"
     return (Finding(check.title, problem, "FAILED" if check.needed else "warn", command),)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a check that still runs; one that is stuck in a driver is left to the system."""
-    process.kill()
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE_S)
 
 
 def _without_home(finding: Finding) -> Finding:
