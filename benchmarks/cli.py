@@ -28,7 +28,7 @@ class CompareOptions:
     """
 
     before: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BEFORE")]
-    """The result that the other is held against, a .json file of motorvae-bench run."""
+    """The result that the other is compared with, a .json file of motorvae-bench run."""
     after: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="AFTER")]
     """The result that is judged."""
     tolerance: float = 0.05

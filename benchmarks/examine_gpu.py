@@ -200,7 +200,7 @@ class Examination:
                 "no --checkpoint was given: name the training run that the bundle came from"
             )
         with needed_for("torch's case", extra="train"):
-            from .under_test.torch_cuda import TorchEncoder  # noqa: PLC0415  # torch is optional
+            from .under_test.torch_models import TorchEncoder  # noqa: PLC0415  # torch is optional
         with TorchEncoder(self.checkpoint, self.bundle) as backend:
             repeat = backend.repeat_timed
             yield measure(planned, backend, self._reference, frames=self.frames, repeat=repeat)[0]

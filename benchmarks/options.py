@@ -1,4 +1,4 @@
-"""Options of motorvae-bench run, and checks that its kin share."""
+"""Options of motorvae-bench run, and checks that other commands share."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
         settings=Settings(
             quick=options.quick,
             untrained=tested.untrained,
-            weights_sha256=tested.weights_sha256,
+            weights_sha256=tested.bundle.manifest.weights_sha256,
             seed=options.seed,
             schedule=schedule,
             training_schedule=steps if options.training else None,

@@ -127,7 +127,7 @@ def _planned(engine: str, key: GraphKey, mode: GpuMode) -> PlannedCase:
 
 
 def engine_cases(bundle: Bundle, reference: Reference, *, frames: int) -> list[Case]:
-    """Time every engine that a bundle holds as it is; without a GPU, say so."""
+    """Time every engine that a bundle holds as it is; without a GPU, give the reason."""
     gpu = find_gpu()
     cases: list[Case] = []
     for package in TENSORRT_PACKAGES:
@@ -248,7 +248,7 @@ def gated_case(case: Case, gate: tuple[GraphReport, ...]) -> Case:
 
 
 def public_case(case: Case) -> Case:
-    """Return the same with no host, user or home folder in what an error or engine said."""
+    """Return the same with no host, user or home folder in texts of errors and engines."""
     return case.with_facts(
         not_measured=case.not_measured and without_private(case.not_measured),
         notes=tuple(map(without_private, case.notes)),

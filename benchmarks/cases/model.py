@@ -61,7 +61,7 @@ def graph_cases(
 def training_cases(
     spec: ModelSpec, batch: int, schedule: RoundPlan, *, has_bf16: bool
 ) -> list[Case]:
-    """Time a training step (forward, loss, backward, Adam) both ways, in turns.
+    """Time a training step (forward, loss, backward, Adam) in both precisions, in turns.
 
     Every timed step follows an untimed one of the same fresh model, so that memory is in place
     and Adam has its state. Where the processor has no bf16 by itself, a step can take a minute,

@@ -15,8 +15,8 @@ from typing import Any, TypeVar, get_args
 from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Precision
 from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
-from ...runtime.engines.open import EngineRequest, open_engine
-from ...runtime.engines.select import SelectedEngine, autotuned_engine
+from ...runtime.engines.open import EngineRequest
+from ...runtime.engines.select import SelectedEngine, autotuned_engine, select_engine
 from ...runtime.pixels.camera_formats import luma_from_jpeg
 from ...runtime.pixels.convert import fitted_luma, input_from_luma
 from ...runtime.sources.spec import SYNTHETIC_SIZE
@@ -188,12 +188,11 @@ def _alone(
 @contextlib.contextmanager
 def _encoder(tested: ModelUnderTest, key: GraphKey, seed: int) -> Iterator[Callable[[], object]]:
     """Open what motorvae-stream would."""
-    entry = tested.bundle.leanest(key)
     luma = luma_for(tested.spec, 1, seed)
 
     def open_with(threads: int | None) -> SelectedEngine:
-        request = EngineRequest(backend=key.target or "auto", threads=threads)
-        return SelectedEngine(open_engine(tested.bundle, entry.key, request), key.precision)
+        request = EngineRequest(key.target or "auto", precision=key.precision, threads=threads)
+        return select_engine(tested.bundle, "encoder", request)
 
     with autotuned_engine(open_with, luma.shape).backend as backend:
         batch = luma if backend.input_dtype == luma.dtype else input_from_luma(luma)

@@ -13,6 +13,7 @@ from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Precision, Variant
 from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.spec import StrictModel
+from ..options import RunGroup
 
 EAGER, COMPILED, ONNX, OPENVINO = "torch eager", "torch.compile", "ONNX Runtime", "OpenVINO"
 PLAIN = "plain recipe"
@@ -39,18 +40,7 @@ DRIFT_LIMIT = 0.10
 BUSY_LOAD_PER_CORE = 0.5
 """Load average of one minute, per core, from which a machine counts as busy at the start."""
 
-Group = Literal[
-    "encoder",
-    "decoder",
-    "path",
-    "threads",
-    "start-up",
-    "import",
-    "stream",
-    "memory",
-    "gpu",
-    "training",
-]
+Group = Literal[RunGroup, "memory", "training"]
 InputType = Literal["float32", "uint8"]
 FrameSource = Literal["mjpeg", "yuv", "bgr"]
 CudaGraph = Literal["off", "copies and kernels", "kernels", "left to the engine"]

@@ -258,7 +258,7 @@ def print_gpu_cases(console: Console, result: Result) -> None:
         console.print(engine_table([one for one in gpu.engines if one.package == package]))
     if found := group_table(result, "gpu"):
         title = f"{found.title}, one image a run, all past the gate"
-        # Without the first column, which says of every case that it is of one image.
+        # Without the first column: every case is of one image.
         headings = (*found.texts[1:], *found.figures)
         table = screen_table(headings, found.figures, title=title, title_justify="left")
         for row in found.rows:

@@ -1,4 +1,4 @@
-"""Every way to run one half of the model on this machine's CPU, or why one is not there."""
+"""Every engine that runs one half of the model on this machine's CPU, or why one does not."""
 
 from __future__ import annotations
 

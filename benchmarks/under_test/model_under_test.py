@@ -25,17 +25,16 @@ from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import Part, Precision
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES, GraphEntry, Manifest, Metric
-from ...runtime.core.atomic_files import sha256_of
 from ...runtime.core.documents import arrays_from_npz
-from ...runtime.core.errors import BundleError, MeasurementError, next_command
+from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Arrays, Batch
-from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
 from ...training.dataset import DataSet
 from ...training.latent_statistics import latent_statistics
 from ...training.model import MotorVAE
 from ..measure.case import COMPILED, EAGER, Agreement, Case
 from .scenes import vehicles
+from .torch_models import model_of_bundle
 
 Run = Callable[[Batch], Arrays]
 
@@ -136,7 +135,6 @@ class ModelUnderTest:
     model: MotorVAE  # In evaluation mode, float32, on the CPU
     bundle: Bundle  # Exported from the same weights
     reference: Reference  # The bundle's verification images, and what torch gives for them
-    weights_sha256: str  # Identity of the weights
     untrained: bool  # Whether the weights are random
 
     @property
@@ -168,21 +166,12 @@ def model_from_files(
                 "with --model and --checkpoint, or measure random weights with --untrained"
             )
     bundle = load_bundle(bundle_folder)
-    model, _ = model_from_checkpoint(checkpoint)
-    weights = checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else checkpoint
-    found, announced = sha256_of(weights), bundle.manifest.weights_sha256
-    if found != announced:
-        raise MeasurementError(
-            f"{bundle_folder} was exported from other weights ({announced[:12]}...) than "
-            f"{weights} holds ({found[:12]}...): run "
-            f"{next_command('motorvae-export', checkpoint, '--output', bundle_folder)}, or name "
-            "the run that the bundle came from"
-        )
+    model = model_of_bundle(bundle, checkpoint)
     path = bundle_folder / VERIFICATION_IMAGES
     luma = arrays_from_npz(path, ("images",), error=BundleError, again="export the bundle again")
     spread = spread_from_statistics(bundle_folder / STATISTICS, error=BundleError)
     reference = reference_from_model(model, luma["images"][:images], spread)
-    return ModelUnderTest(model, bundle, reference, found, untrained=False)
+    return ModelUnderTest(model, bundle, reference, untrained=False)
 
 
 @contextlib.contextmanager
@@ -209,7 +198,7 @@ def untrained_model(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
             reference=reference,
             on_reports=lambda _reports, _searched: None,
         )
-        yield ModelUnderTest(model, load_bundle(Path(folder) / "bundle"), reference, digest, True)
+        yield ModelUnderTest(model, load_bundle(Path(folder) / "bundle"), reference, untrained=True)
 
 
 def random_model(spec: ModelSpec, seed: int) -> MotorVAE:

@@ -220,7 +220,7 @@ def check_cameras(_model: Path) -> Iterator[Finding]:
 def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Finding:
     """Return the row of the cameras; none is a warning, as recordings and URLs need none.
 
-    Of devices that cannot be opened, `closed` says whether their file is there at all. Stable
+    Of devices that cannot be opened, `closed` holds whether their file is there at all. Stable
     paths end in a serial number and are left out.
     """
     if not found:
@@ -284,7 +284,7 @@ def check_memory(model: Path) -> Iterator[Finding]:
 def memory_finding(available: int, needed: int, *, shared: bool) -> Finding:
     """Compare the bytes that a new process can have with those that a stream takes, about.
 
-    `shared` says that the GPU takes its memory from there, too.
+    Where it is `shared`, the GPU takes its memory from there, too.
     """
     found = (
         f"{available / 1e9:.1f} GB available{', shared with the GPU' if shared else ''}; a stream "

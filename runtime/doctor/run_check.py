@@ -29,7 +29,7 @@ class Check(NamedTuple):
     """One check: a process of its own, so that what hangs or crashes is a row like any other.
 
     It is given the bundle's folder, and imports what may be absent or broken only when it is
-    called. The title is for the row that says that it hung or crashed.
+    called. The title is for the row of one that hung or crashed.
     """
 
     title: str

@@ -471,7 +471,7 @@ def test_the_table_shows_what_was_measured_and_names_the_rest(
 def test_torch_without_cuda_says_so(opened: tuple[Bundle, Reference], tmp_path: Path) -> None:
     import torch
 
-    from motorvae.benchmarks.under_test.torch_cuda import TorchEncoder
+    from motorvae.benchmarks.under_test.torch_models import TorchEncoder
 
     if torch.cuda.is_available():
         pytest.skip("this torch has a GPU")

@@ -275,7 +275,7 @@ def torch_on_the_gpu(run: Path, bundle: Bundle) -> tuple[Backend, Any]:
 
     if not torch.cuda.is_available():
         pytest.skip(f"torch {torch.__version__} finds no GPU")
-    from motorvae.benchmarks.under_test.torch_cuda import TorchEncoder
+    from motorvae.benchmarks.under_test.torch_models import TorchEncoder
 
     backend = TorchEncoder(run, bundle)
     return backend, backend.repeat_timed

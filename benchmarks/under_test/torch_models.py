@@ -1,4 +1,4 @@
-"""TorchEncoder: torch's FP16 encoder on the GPU as one CUDA graph, as a Backend."""
+"""A bundle's model in torch, and torch's FP16 encoder on the GPU as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -12,12 +12,28 @@ import torch
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.load import Bundle
 from ...runtime.core.atomic_files import sha256_of
-from ...runtime.core.errors import BackendError, MeasurementError
+from ...runtime.core.errors import BackendError, MeasurementError, next_command
 from ...runtime.engines.base import Arrays, Backend, Batch, tensors_of
 from ...training.checkpoint import WEIGHTS_NAME, model_from_checkpoint
+from ...training.model import MotorVAE
 
 _RUNS_BEFORE_CAPTURE = 3
 """cuDNN and cuBLAS choose kernels and take workspace in the first runs, as torch's notes say."""
+
+
+def model_of_bundle(bundle: Bundle, checkpoint: Path) -> MotorVAE:
+    """Load the training run that a bundle was exported from; it may have no other weights."""
+    model, _ = model_from_checkpoint(checkpoint)
+    weights = checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else checkpoint
+    found, announced = sha256_of(weights), bundle.manifest.weights_sha256
+    if found != announced:
+        raise MeasurementError(
+            f"{bundle.folder} was exported from other weights ({announced[:12]}...) than "
+            f"{weights} holds ({found[:12]}...): run "
+            f"{next_command('motorvae-export', checkpoint, '--output', bundle.folder)}, or name "
+            "the run that the bundle came from with --checkpoint"
+        )
+    return model
 
 
 class TorchEncoder(Backend):
@@ -34,18 +50,11 @@ class TorchEncoder(Backend):
                 f"torch {torch.__version__} finds no GPU: install a build of torch for CUDA "
                 f"{torch.version.cuda or 'of this driver'}"
             )
-        model, _ = model_from_checkpoint(checkpoint)
-        weights = checkpoint / WEIGHTS_NAME if checkpoint.is_dir() else checkpoint
-        if sha256_of(weights) != bundle.manifest.weights_sha256:
-            raise MeasurementError(
-                f"{bundle.folder} was exported from other weights than {weights}: name the run "
-                "that it came from with --checkpoint"
-            )
-        spec = bundle.spec
+        model, spec = model_of_bundle(bundle, checkpoint), bundle.spec
         key = GraphKey("encoder")
         inputs, outputs = tensors_of(key.inputs(spec)), tensors_of(key.outputs(spec))
         name = f"torch {torch.__version__} on {torch.cuda.get_device_name(0)}"
-        super().__init__(name, str(weights), inputs, outputs)
+        super().__init__(name, str(checkpoint), inputs, outputs)
         self.notes = ("cuDNN chose its kernels by trying them",)
         self._shape = (1, 1, spec.image_size, spec.image_size)
         with self._as_backend_error():
