@@ -72,14 +72,16 @@ class Comparison:
 
 def compare_results(before: Result, after: Result, tolerance: float) -> Comparison:
     """Compare every case that two results of one machine and model have in common."""
-    if unlike := _differences(_machine_of(before), _machine_of(after)):
+    facts = zip(_facts_of(before), _facts_of(after), strict=True)
+    unlike, conditions, named = (_differences(*sides) for sides in facts)
+    if unlike:
         raise MeasurementError(
             f"the two results cannot be compared, as these differ: {'; '.join(unlike)}; measure "
             "both on one machine with the same options"
         )
     earlier = {case.key: case for case in before.cases}
     changes, broken = [], []
-    notes = [*_differences(_settings_of(before), _settings_of(after))]
+    notes = [*named]
     for case in after.cases:
         old = earlier.pop(case.key, None)
         if old is None:
@@ -105,8 +107,7 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
             f"the two results share no measured case: {sentence_list(notes[:3])}; run "
             "motorvae-bench with the same options both times"
         )
-    unlike = _differences(_conditions_of(before), _conditions_of(after))
-    return Comparison(tolerance, tuple(changes), tuple(notes), unlike, tuple(broken))
+    return Comparison(tolerance, tuple(changes), tuple(notes), conditions, tuple(broken))
 
 
 def check_regressions(found: Comparison) -> None:
@@ -223,40 +224,37 @@ def _differences(before: Facts, after: Facts) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _machine_of(result: Result) -> Facts:
-    """Return facts without which no ratio means anything: all must be the same."""
-    return {
-        "processor": result.environment.cpu,
-        "instruction set": result.environment.machine,
-        "physical cores": result.environment.cores,
+def _facts_of(result: Result) -> tuple[Facts, Facts, Facts]:
+    """Return facts without which no ratio means anything, that may explain one, and that are named.
+
+    Where one of the second differs, ratios are shown, and no verdict; versions, among the third,
+    are what one wants to compare.
+    """
+    found, settings = result.environment, result.settings
+    machine = {
+        "processor": found.cpu,
+        "instruction set": found.machine,
+        "physical cores": found.cores,
         **_parts("model", result.model.model_dump()),
     }
-
-
-def _conditions_of(result: Result) -> Facts:
-    """Return facts from which a ratio may come where they differ: it is shown, and no verdict."""
-    return {
-        "usable cores": result.environment.usable_cores,
-        "GPU": result.environment.gpu,
-        "CPU governor": result.environment.governor,
-        "power mode": result.environment.power_mode,
-        **_parts("threads of", result.environment.threads),
+    conditions = {
+        "usable cores": found.usable_cores,
+        "GPU": found.gpu,
+        "CPU governor": found.governor,
+        "power mode": found.power_mode,
+        **_parts("threads of", found.threads),
     }
-
-
-def _settings_of(result: Result) -> Facts:
-    """Return facts that may differ, and are named; versions are what one wants to compare."""
-    settings = result.settings
-    return {
+    named = {
         "weights": settings.weights_sha256[:12],
         "seed": settings.seed,
         "quick": settings.quick,
         **_parts("schedule", settings.schedule.model_dump()),
         "training steps": settings.training_schedule and settings.training_schedule.samples,
-        "python": result.environment.python,
-        "system": result.environment.system,
-        **dict(sorted(result.environment.versions.items())),
+        "python": found.python,
+        "system": found.system,
+        **dict(sorted(found.versions.items())),
     }
+    return machine, conditions, named
 
 
 def _parts(name: str, facts: Facts) -> Facts:

@@ -15,9 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from ..export.ood import altered_images, auroc, made_images, scored_images
 from ..runtime.bundle.graph_key import GraphKey
@@ -41,6 +39,7 @@ from ..runtime.ood.detector import (
 from ..runtime.pixels.convert import input_from_luma
 from .measure.result import Environment, environment_now, load_now
 from .options import check_least, check_output
+from .report.tables import screen_table
 from .under_test.scenes import images_from_source, moving_vehicles, vehicles
 
 VEHICLES = "vehicles"
@@ -224,11 +223,9 @@ def print_separation(console: Console, result: SeparationResult) -> None:
         f"{result.known_images} held-out images worth {result.effective_images:.0f}; "
         f"announced: at most {_share(result.false_alarms)} of known images"
     )
-    table = Table(box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("images", overflow="fold", min_width=15)
-    # A figure that lost its last digits would be another figure; a name may be folded.
-    for heading in ("n", *HEADINGS.values(), "is_ood"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    figures = ("n", *HEADINGS.values(), "is_ood")
+    table = screen_table(("images", *figures), figures, no_wrap=True, padding=0)
+    table.columns[0].min_width = 15
     for kind, after in zip(result.kinds, (*result.kinds[1:], None), strict=True):
         cells = [
             _cell(found) for found in (*(kind.statistics[name] for name in HEADINGS), kind.is_ood)

@@ -93,16 +93,20 @@ def group_table(result: Result, group: Group) -> GroupTable | None:
     )
 
 
-def screen_table(headings: Sequence[str], figures: Collection[str], **look: Any) -> Table:
+def screen_table(
+    headings: Sequence[str], figures: Collection[str], *, no_wrap: bool = False, **look: Any
+) -> Table:
     """Return an empty table for a terminal; columns of `figures` are set to the right.
 
     A narrow terminal folds a cell: a figure that lost its last digits would be another figure.
+    With `no_wrap` it folds texts only.
     """
     table = Table(box=box.SIMPLE_HEAD, **{"padding": (0, 1, 0, 0), **look})
     for heading in headings:
-        table.add_column(
-            heading, justify="right" if heading in figures else "left", overflow="fold"
+        shape: dict[str, Any] = (
+            {"justify": "right", "no_wrap": no_wrap} if heading in figures else {}
         )
+        table.add_column(heading, overflow="fold", **shape)
     return table
 
 
@@ -219,9 +223,7 @@ def print_verdict(console: Console, result: Result) -> None:
     for line in (f"{caption_of(result)}; {machine_line(result)}", rates_line(result)):
         console.print(line, soft_wrap=False)
     headings = ("", "fastest", "p50", "p99", "share of its floor")
-    table = screen_table(headings, ("p50", "p99"), pad_edge=False)
-    for column in table.columns[2:4]:
-        column.no_wrap = True
+    table = screen_table(headings, ("p50", "p99"), no_wrap=True, pad_edge=False)
     for leader in leaders_of(result):
         case, whole = leader.case, leader.case.whole
         if whole is not None:
