@@ -103,11 +103,7 @@ def _export_checkpoint(
     elsewhere = "export elsewhere and add precisions here with --model"
     needed = needed_for("exporting a checkpoint", extra="train,export,cpu", instead=elsewhere)
     with needed, steps_shown(console, "loading torch"):
-        from ..training.checkpoint import (  # noqa: PLC0415
-            model_from_checkpoint,
-            statistics_name,
-            weights_name,
-        )
+        from ..training.checkpoint import model_from_checkpoint, weights_and_statistics  # noqa: PLC0415
         from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
         from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
         from .onnx_export import is_exported_as, onnx_from_model  # noqa: PLC0415
@@ -119,7 +115,8 @@ def _export_checkpoint(
     model, config = model_from_checkpoint(run, options.weights)
     folder = run if run.is_dir() else run.parent
     spec = config.model
-    weights_sha256 = sha256_of(folder / weights_name(folder, options.weights))
+    weights, statistics = weights_and_statistics(folder, options.weights)
+    weights_sha256 = sha256_of(weights)
 
     @cache
     def exported() -> dict[Part, ir.Model]:
@@ -143,14 +140,9 @@ def _export_checkpoint(
                 "again: ask for them as well, name another --output, or let them go with "
                 "--replace"
             )
-    statistics = statistics_name(folder, options.weights)
+
     with steps_shown(console, "computing what the graphs are compared with"):
-        held_out, spread = held_out_from_run(
-            folder,
-            image_size=spec.image_size,
-            latent_size=spec.latent_size,
-            statistics=statistics,
-        )
+        held_out, spread = held_out_from_run(folder, spec, statistics.name)
         reference = reference_from_model(model, held_out, spread)
         problem = learned_from_reconstructions(
             reference.images, reference.reconstruction[:], reference.mu, reference.log_var
@@ -172,7 +164,7 @@ def _export_checkpoint(
             graphs=graphs,
             spec=spec,
             weights_sha256=weights_sha256,
-            statistics=folder / statistics,
+            statistics=statistics,
             reference=reference,
             remarks=remarks,
             held_out=held_out,

@@ -91,16 +91,14 @@ def config_from_run(folder: Path) -> RunConfig:
     )
 
 
-def weights_name(folder: Path, choice: WeightsChoice) -> str:
-    """Return the file of these weights; a run of an earlier version has one, of its last epoch."""
-    last = choice == "last" and (folder / LAST_WEIGHTS_NAME).is_file()
-    return LAST_WEIGHTS_NAME if last else WEIGHTS_NAME
+def weights_and_statistics(folder: Path, choice: WeightsChoice) -> tuple[Path, Path]:
+    """Return the files of these weights and of their latents' statistics.
 
-
-def statistics_name(folder: Path, choice: WeightsChoice) -> str:
-    """Return the file of the latent statistics that belong to these weights."""
-    last = weights_name(folder, choice) == LAST_WEIGHTS_NAME
-    return LAST_LATENTS_NAME if last else LATENTS_NAME
+    A run of an earlier version has weights of its last epoch only.
+    """
+    if choice == "last" and (folder / LAST_WEIGHTS_NAME).is_file():
+        return folder / LAST_WEIGHTS_NAME, folder / LAST_LATENTS_NAME
+    return folder / WEIGHTS_NAME, folder / LATENTS_NAME
 
 
 def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[MotorVAE, RunConfig]:
@@ -121,7 +119,7 @@ def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[M
             f"{folder} has no {WEIGHTS_NAME} because its training has not finished: go on with "
             f"{resume}, or keep what it has learned with {resume} --finish"
         )
-    weights = folder / weights_name(folder, choice)
+    weights, _ = weights_and_statistics(folder, choice)
     try:
         found = safetensors.torch.load_file(weights)
     except (OSError, safetensors.SafetensorError) as error:

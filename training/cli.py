@@ -61,8 +61,7 @@ def let_idle_threads_sleep() -> None:
 def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
     """Return the options of a run to resume, with the goal that was given beside `--resume`.
 
-    Raises:
-        ConfigError: Something else was given that differs from what the run was started with.
+    Whatever else was given must be what the run was started with, or it is a ConfigError.
     """
     # The parser would not know --finish where it is on by default.
     given: TrainOptions = main.parse(args, default=replace(saved, finish=False))

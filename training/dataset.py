@@ -147,9 +147,7 @@ def split_by_content(digests: Sequence[str], fraction: float) -> tuple[list[int]
     An image's side depends on nothing but its pixels, however many others there are; only
     where a side would be empty does the nearest image move over. `digests` are SHA-256 in
     hexadecimal, `fraction` is held out. Rows to train on come in order, held-out rows by digest.
-
-    Raises:
-        DataError: Fewer than two images differ.
+    Fewer than two images that differ are a DataError.
     """
     distinct = sorted(set(digests))
     if len(distinct) < 2:

@@ -108,11 +108,7 @@ def resume_command(run: Path) -> str:
 
 
 def spec_from_train_options(options: TrainOptions) -> ModelSpec:
-    """Check every option and return the model's spec.
-
-    Raises:
-        ConfigError: A value is out of range; the message names it.
-    """
+    """Return the model's spec, or raise ConfigError with the first option that is out of range."""
     name = options.name
     checks = {
         "--batch-size": (_within(options.batch_size, 1), "at least 1"),

@@ -37,18 +37,17 @@ def metric(
     bound: float | None = None,
     higher: bool = False,
 ) -> Metric:
-    """Return a metric; it passes where its bound, or without one its value, keeps the limit."""
-    judged = value if bound is None else bound
+    """Return a metric; it passes where its value, and its bound if it has one, keep the limit."""
+    figures = [value] if bound is None else [value, bound]
     # A NaN compares false with everything, so it never passes a limit.
-    kept = limit is None or (judged >= limit if higher else judged <= limit)
-    seen = limit is None or (value >= limit if higher else value <= limit)
+    kept = limit is None or all(one >= limit if higher else one <= limit for one in figures)
     return Metric(
         name=name,
         value=value,
         unit=unit,
         limit=limit,
         bound=bound,
-        passed=kept and seen,
+        passed=kept,
         higher_is_better=higher,
     )
 

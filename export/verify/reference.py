@@ -151,13 +151,13 @@ class ImagesOnDisk:
 
 
 def held_out_from_run(
-    folder: Path, *, image_size: int, latent_size: int, statistics: str = STATISTICS
+    folder: Path, spec: ModelSpec, statistics: str = STATISTICS
 ) -> tuple[npt.NDArray[np.uint8], Spread]:
     """Read a run's held-out images, (N, S, S), and the latent statistics in the file of that name.
 
     A CheckpointError names the file that is missing, unreadable, or does not fit the model.
     """
-    path, side = folder / "held_out.npz", image_size
+    path, side, latents = folder / "held_out.npz", spec.image_size, spec.latent_size
     images = _arrays(path, ["images"], error=CheckpointError)["images"]
     spread = spread_from_statistics(folder / statistics, error=CheckpointError)
     if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
@@ -166,10 +166,10 @@ def held_out_from_run(
             f"(N, {side}, {side}): train again"
         )
     for values in (spread.mu, spread.log_var, spread.posterior_variance):
-        if values is not None and values.shape != (latent_size,):
+        if values is not None and values.shape != (latents,):
             raise CheckpointError(
                 f"{folder / statistics} describes {values.size} latents, and the model has "
-                f"{latent_size}: train again"
+                f"{latents}: train again"
             )
     return images, spread
 

@@ -69,10 +69,8 @@ class Verifier:
     def verify(self, key: GraphKey, engine: Engine, *, note: str = "") -> tuple[GraphReport, ...]:
         """Run a graph and report on each output, or on each batch size and output.
 
-        The limits are those of its precision. A note follows the engine's name in reports.
-
-        Raises:
-            VerificationError: No encoder of a decoder's precision was verified before it.
+        The limits are those of its precision. A note follows the engine's name in reports. A
+        decoder before the encoder of its precision is a VerificationError.
         """
         is_encoder = key.part == "encoder"
         encoded = [] if is_encoder else self._encoded_for(key)

@@ -60,7 +60,7 @@ def facts_of(run: Path) -> Facts:
     """Export a run's graphs into a temporary folder, judge them, and plant every fault."""
     model, config = model_from_checkpoint(run)
     spec = config.model
-    held_out = held_out_from_run(run, image_size=spec.image_size, latent_size=spec.latent_size)
+    held_out = held_out_from_run(run, spec)
     reference = reference_from_model(model, *held_out)
     graphs = {graph: onnx_from_model(model, spec, graph) for graph in PARTS}
     facts: Facts = {
