@@ -104,9 +104,9 @@ class _SinkThread:
                 self._dropped += 1
                 self._unwritten += 1
                 return self.failure
-        self._queue.put((row, self._unwritten))
-        self._unwritten = 0
-        return None
+            self._queue.put((row, self._unwritten))  # locked: `_settle` empties the queue for good
+            self._unwritten = 0
+            return None
 
     def end(self) -> None:
         """Take no more rows, and let the thread end once the queue is empty."""
@@ -156,8 +156,11 @@ class _SinkThread:
         flush_s = time.monotonic() + FLUSH_S
         unsent = 0  # rows not taken just before the next one
         while not self._is_settled:
-            with contextlib.suppress(queue.Empty):
+            try:
                 taken = self._queue.get(timeout=max(0.0, flush_s - time.monotonic()))
+            except queue.Empty:
+                pass
+            else:
                 if taken is None:
                     return
                 self._room.release()
@@ -182,6 +185,9 @@ class _SinkThread:
             self._is_settled = True
             self._dropped = self._put - self._sink.rows
             self.failure = failure
+            with contextlib.suppress(queue.Empty):
+                while True:  # what waits may hold pictures, and the run may go on for days
+                    self._queue.get_nowait()
 
 
 def _raise_first(failures: Sequence[Exception | None], *, also_of_sinks: bool) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
+import errno
 import json
+import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..core.atomic_files import replaced_file, set_aside
 from ..core.row import COLUMNS, SCHEMA, Row, RunFacts
 from .base import Sink, summary_json
 
 BLOCK_ROWS = 1024
-BUFFER_BYTES = 1 << 20
 _DTYPES = {int: "<i8", float: "<f8", bool: "<i1"}
 _UNKNOWN = {int: 0, float: np.nan, bool: -1}
 _NUMBERS = {name: kind for name, kind in COLUMNS.items() if kind is not str}
@@ -25,36 +27,38 @@ _TEXTS = [name for name in COLUMNS if name not in _NUMBERS]
 class NpzSink(Sink):
     """Rows as arrays with one entry a row: what `numpy.load` reads without pickle.
 
-    Until the end rows wait in two files without a name beside the output, numbers as records and
-    texts as lines of JSON, so that memory does not grow. They are gone with the process, however
-    it ends. Numbers that are not known are NaN, truths -1, texts empty; `mu` is (N, D) float32.
+    Until the end rows wait in a file without a name beside the output, block by block and there
+    column by column, so that memory does not grow and the end reads each byte once. That file is
+    gone with the process, however it ends. Numbers that are not known are NaN, truths -1, texts
+    empty; `mu` is (N, D) float32.
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
         self._facts = facts
         fields: list[Any] = [(name, _DTYPES[kind]) for name, kind in _NUMBERS.items()]
-        self._record = np.zeros(1, [*fields, ("mu", "<f4", (facts.latent_size,))])
-        self._no_latents = np.full(facts.latent_size, np.nan, np.float32)
+        self._block = np.zeros(BLOCK_ROWS, [*fields, ("mu", "<f4", (facts.latent_size,))])
+        self._texts = [[""] * BLOCK_ROWS for _ in _TEXTS]
         self._widths = [1] * len(_TEXTS)
+        # Of each block in the file: where each column begins, and where the last one ends.
+        self._bounds: list[npt.NDArray[np.int64]] = []
+        self._no_latents = np.full(facts.latent_size, np.nan, np.float32)
         self._summary = ""
         with self._writing():
             self._path = self._new_path(output)
-            folder = self._path.parent
-            self._spool, self._text_spool = (
-                tempfile.TemporaryFile("w+b", BUFFER_BYTES, dir=folder)  # noqa: SIM115  # by `close`
-                for _ in range(2)
-            )
+            self._spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115  # by `close`
 
     def write(self, row: Row) -> None:
         """Keep one row until the end; see `Sink.write`."""
+        at = self.rows % BLOCK_ROWS
         values = [(getattr(row, name), kind) for name, kind in _NUMBERS.items()]
         numbers = [_UNKNOWN[kind] if value is None else value for value, kind in values]
-        self._record[0] = (*numbers, self._no_latents if row.mu is None else row.mu)
-        texts = [getattr(row, name) or "" for name in _TEXTS]
-        with self._writing():
-            self._spool.write(self._record.tobytes())
-            self._text_spool.write(json.dumps(texts).encode() + b"\n")
-        self._widths = list(map(max, self._widths, map(len, texts)))
+        self._block[at] = (*numbers, self._no_latents if row.mu is None else row.mu)
+        for position, name in enumerate(_TEXTS):
+            text = self._texts[position][at] = getattr(row, name) or ""
+            self._widths[position] = max(self._widths[position], len(text))
+        if at == BLOCK_ROWS - 1:
+            with self._writing():
+                self._spool_rows(BLOCK_ROWS)
         self._summary = summary_json(row) or self._summary
         self.rows += 1
 
@@ -62,34 +66,53 @@ class NpzSink(Sink):
         """Write the .npz, which may take as long as reading it; where it fails, none is left."""
         if self._spool.closed:
             return
-        with self._writing(), self._spool, self._text_spool:
+        with self._writing(), self._spool:
             rows, self.rows = self.rows, 0  # none is in the output before all are
+            if left := rows % BLOCK_ROWS:
+                self._spool_rows(left)
             set_aside(self._path)  # what came there meanwhile is not overwritten either
             with replaced_file(self._path) as path, zipfile.ZipFile(path, "w") as archive:
                 self._save(archive, rows)
             self.rows = rows
 
+    def _spool_rows(self, count: int) -> None:
+        columns = [self._block[name][:count].tobytes() for name in self._block.dtype.names or ()]
+        columns += [json.dumps(texts[:count]).encode() for texts in self._texts]
+        start = self._bounds[-1][-1] if self._bounds else 0
+        bounds = np.cumsum([start, *map(len, columns)])
+        rest = memoryview(b"".join(columns))
+        while rest:
+            rest = rest[os.pwrite(self._spool.fileno(), rest, bounds[-1] - len(rest)) :]
+        self._bounds.append(bounds)
+
     def _save(self, archive: zipfile.ZipFile, rows: int) -> None:
-        records = self._record[:0]
-        if rows:
-            records = np.memmap(self._spool, self._record.dtype, "r", shape=(rows,))
-        columns: dict[str, Any] = {name: records[name] for name in (*_NUMBERS, "mu")}
-        columns["schema_version"], columns["summary"] = SCHEMA, self._summary
-        columns["weights_sha256"] = self._facts.weights_sha256
-        for name, column in columns.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.save(member, column)  # reads a memory map 16 MiB at a time
-        for position, (name, width) in enumerate(zip(_TEXTS, self._widths, strict=True)):
+        """Write each column as `numpy.save` does, block by block; texts are compressed.
+
+        https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+        """
+        dtypes = {name: self._block.dtype[name] for name in (*_NUMBERS, "mu")}
+        dtypes |= {
+            name: np.dtype(f"<U{size}") for name, size in zip(_TEXTS, self._widths, strict=True)
+        }
+        for position, (name, dtype) in enumerate(dtypes.items()):
+            is_text, shape = name in _TEXTS, (rows, *dtype.shape)
+            header = {"descr": dtype.base.str, "fortran_order": False, "shape": shape}
             info = zipfile.ZipInfo(f"{name}.npy")
-            info.compress_type = zipfile.ZIP_DEFLATED
-            self._text_spool.seek(0)
-            lines = itertools.islice(self._text_spool, rows)
+            info.compress_type = zipfile.ZIP_DEFLATED if is_text else zipfile.ZIP_STORED
             with archive.open(info, "w", force_zip64=True) as member:
-                # As `numpy.save` does, block by block:
-                # https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-                dtype = f"<U{width}"
-                header = {"descr": dtype, "fortran_order": False, "shape": (rows,)}
                 np.lib.format.write_array_header_1_0(member, header)
-                while block := [*itertools.islice(lines, BLOCK_ROWS)]:
-                    texts = [json.loads(line)[position] for line in block]
-                    member.write(np.array(texts, dtype).tobytes())
+                for data in self._spooled(position):
+                    member.write(np.array(json.loads(data), dtype).tobytes() if is_text else data)
+        once = {"weights_sha256": self._facts.weights_sha256, "summary": self._summary}
+        for name, value in {"schema_version": SCHEMA, **once}.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.save(member, np.array(value))
+
+    def _spooled(self, position: int) -> Iterator[bytes]:
+        """Read one column of all blocks."""
+        for bounds in self._bounds:
+            start, end = bounds[position : position + 2]
+            data = os.pread(self._spool.fileno(), end - start, start)
+            if len(data) < end - start:
+                raise OSError(errno.EIO, "the file of waiting rows was cut short")
+            yield data

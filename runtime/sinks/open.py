@@ -102,6 +102,8 @@ def _sink_class(kind: str) -> SinkClass:
     try:
         found = getattr(importlib.import_module(f".{module}", __package__), name)
     except ModuleNotFoundError as error:
+        if not package:  # nothing that an extra would bring
+            raise
         feature, instead = f"--output {kind}", "choose a file ending in .jsonl"
         if kind == VIEW:
             feature, instead = VIEW, "leave --view out"

@@ -32,12 +32,13 @@ class Viewer:
             raise missing_dependency("--view", "rerun-sdk", extra="view", instead=ALTERNATIVE)
         # That of this very rerun-sdk; another version on the PATH may not understand.
         executable = Path(spec.origin).with_name("rerun")
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port = int(probe.getsockname()[1])
-        self.url = f"rerun+http://{LOOPBACK}:{port}/proxy"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the viewer
         try:
+            environment = _private_environment(executable)
+            with socket.socket() as probe:  # right before it is used: another process may take it
+                probe.bind((LOOPBACK, 0))
+                port = int(probe.getsockname()[1])
+            self.url = f"rerun+http://{LOOPBACK}:{port}/proxy"
             self.process = subprocess.Popen(
                 [
                     executable,
@@ -49,7 +50,7 @@ class Viewer:
                     "--hide-welcome-screen",  # which fetches a list of examples
                     "--expect-data-soon",
                 ],
-                env=_private_environment(executable),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # ours may carry rows
                 stderr=self._errors,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 
@@ -107,7 +107,9 @@ class LatentStream:
             for _ in range(WARM_UP_RUNS):
                 backend.run(self._batch[:count])
 
-    def rows(self, mailboxes: Mailboxes, *, max_frames: int | None = None) -> Iterator[Row]:
+    def rows(
+        self, mailboxes: Mailboxes, *, max_frames: int | None = None
+    ) -> Generator[Row, None, None]:
         """Stream until every camera has ended, `max_frames` were handled, or it is stopped.
 
         The rows of a camera come in the order of its frames, each counted in `stats`. The last row,

@@ -109,9 +109,8 @@ class StreamOptions:
             timeout_s=self.timeout,
         )
 
-    @property
     def every(self) -> int | None:
-        """Which latents are decoded: every so many, or none."""
+        """Return N of `--reconstruct every=N`, or None without it; refuse anything else."""
         if self.reconstruct is None:
             return None
         found = re.fullmatch(r"every=([1-9][0-9]{0,8})", self.reconstruct)
@@ -154,7 +153,7 @@ def check_stream_options(options: StreamOptions) -> None:
         if allowed:
             value = getattr(options, flag[2:].replace("-", "_"))
             raise ConfigError(f"{flag}={value}: take {allowed}")
-    _ = options.every  # it raises
+    options.every()
 
 
 def _below(value: float | None, least: float, *, strict: bool = False) -> bool:

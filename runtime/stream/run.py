@@ -100,13 +100,11 @@ class Stream(Closing, Iterator[Row]):
                 ood, remark = usable_detector(bundle, ood_above=options.ood_above)
                 remarks.append(remark)
             reconstruction, pictures = None, options.view is not None
-            if options.every is not None:
+            if (every := options.every()) is not None:
                 selected = select_engine(bundle, "decoder", options.engine, rebuild)
                 decoder = stack.enter_context(selected.backend)
                 size = spec.latent_size
-                reconstruction = Reconstruction(
-                    decoder, options.every, size, ood, pictures=pictures
-                )
+                reconstruction = Reconstruction(decoder, every, size, ood, pictures=pictures)
             self._encoder = LatentStream(
                 backend,
                 spec,
@@ -228,17 +226,25 @@ class Stream(Closing, Iterator[Row]):
         """Stop the cameras, give the outputs their last row, and close them."""
         for capture in self._captures:  # all at once: each may have to wait for what it reads
             capture.stop()
-        failures = [box.failure for box in self._mailboxes.boxes if box.failure is not None]
-        self.summary = self.stats.summary(failures)
+        self.summary = self._summarized()
         summary = {**asdict(self.summary), "sinks": [asdict(report) for report in self.reports]}
         last = Row(self.summary.rows, time.time_ns(), None, 0, "end", summary=summary)
         self._fanout.put_last(last)
         self._fanout.close()
         return last
 
+    def _summarized(self) -> StreamSummary:
+        failures = [box.failure for box in self._mailboxes.boxes if box.failure is not None]
+        return self.stats.summary(failures)
+
     def _release(self) -> None:
         self._is_open = False
-        self._stack.close()
+        try:
+            if self.summary is None:  # the encoder or an output failed
+                self._rows.close()  # which counts the frames that nobody took
+                self.summary = self._summarized()
+        finally:
+            self._stack.close()
 
     def _raise_output_failure(self) -> None:
         for report in self.reports:

@@ -22,7 +22,13 @@ import pytest
 import motorvae as mv
 from motorvae.export.options import ExportOptions
 from motorvae.keywords import EngineKeywords, ExportKeywords, StreamKeywords
-from motorvae.runtime.core.errors import BundleError, ConfigError, OutputError, SourceError
+from motorvae.runtime.core.errors import (
+    BackendError,
+    BundleError,
+    ConfigError,
+    OutputError,
+    SourceError,
+)
 from motorvae.runtime.core.row import json_from_row
 from motorvae.runtime.engines.open import EngineRequest
 from motorvae.runtime.stream.options import StreamOptions
@@ -104,6 +110,41 @@ def test_leaving_early_releases_all_and_ends_the_output(
     found.close()  # once more does nothing
     with pytest.raises(StopIteration):
         next(found)
+
+
+def test_an_encoder_that_fails_leaves_the_summary_of_what_it_did(
+    small_bundle: Path, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def run(self, _batch: object) -> None:
+            raise BackendError("the encoder broke")
+
+    with mv.stream(small_bundle, clips["h264.mp4"]) as found:
+        for _ in range(8):
+            assert next(found).status == "ok"
+        monkeypatch.setattr(found._encoder, "_backend", Broken())
+        with pytest.raises(BackendError, match="the encoder broke"):
+            next(found)
+    assert capture_threads() == []
+    assert found.summary is not None
+    assert (found.summary.frames, found.summary.rows) == (8, 8)
+
+
+def test_an_output_that_fails_leaves_the_summary_with_the_frames_that_nobody_took(
+    small_bundle: Path, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_row: object) -> None:
+        raise OutputError("no room")
+
+    with mv.stream(small_bundle, clips["h264.mp4"]) as found:
+        next(found)
+        monkeypatch.setattr(found._fanout, "put", refuse)
+        with pytest.raises(OutputError, match="no room"):
+            next(found)
+        assert found.summary is not None
+        assert found.summary.frames == 2
+        with pytest.raises(StopIteration):
+            next(found._rows)  # ended: it has counted what waited
 
 
 def test_dropping_the_iterator_is_enough(small_bundle: Path) -> None:

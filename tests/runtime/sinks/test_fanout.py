@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import queue
 import select
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,7 +102,7 @@ def opened() -> Iterator[Callable[..., SinkFanout]]:
         fanout.interrupt()
         for sink in sinks:
             sink.gate.set()
-        with contextlib.suppress(TypeError):  # the mistake of a test
+        with contextlib.suppress(TypeError, queue.Empty):  # the mistake of a test
             fanout.close()
 
 
@@ -229,6 +232,52 @@ def test_a_sink_that_fails_is_dead_and_the_others_go_on(opened: Callable[..., Si
     ]
 
 
+def put_watched(fanout: SinkFanout, index: int) -> weakref.ref[Any]:
+    """Put a row, and return what is known of its latent while anything holds the row."""
+    row = row_at(index)
+    fanout.put(row)
+    assert row.mu is not None
+    return weakref.ref(row.mu)
+
+
+def test_rows_that_wait_for_a_sink_that_fails_are_let_go(opened: Callable[..., SinkFanout]) -> None:
+    sink = Gated()
+    sink.fails_at = 0
+    fanout = opened(LIVE, sink)
+    fanout.put(row_at(0))
+    sink.wait_until_writing()
+    waiting = [put_watched(fanout, index) for index in range(1, 251)]
+    sink.gate.set()
+    fanout._threads[0]._thread.join(PATIENCE_S)
+    gc.collect()
+    assert [one() for one in waiting if one() is not None] == []
+    assert fanout.reports == [SinkReport("gated", 0, 251, str(sink.error))]
+
+
+def test_a_row_put_while_its_sink_fails_is_let_go_too(
+    opened: Callable[..., SinkFanout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Gated()
+    sink.fails_at = 0
+
+    class Slow(queue.SimpleQueue[Any]):
+        def put(self, item: Any, *_: Any) -> None:
+            if item is not None and item[0].index == 1:
+                sink.gate.set()
+                fanout._threads[0]._thread.join(0.2)  # it ends only where nothing holds it back
+            super().put(item)
+
+    monkeypatch.setattr(queue, "SimpleQueue", Slow)
+    fanout = opened(LIVE, sink)
+    fanout.put(row_at(0))
+    sink.wait_until_writing()
+    late = put_watched(fanout, 1)
+    fanout._threads[0]._thread.join(PATIENCE_S)
+    gc.collect()
+    assert late() is None
+    assert fanout.reports == [SinkReport("gated", 0, 2, str(sink.error))]
+
+
 def put_for_long(fanout: SinkFanout) -> None:
     until_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < until_s:
@@ -256,15 +305,16 @@ def test_put_raises_the_first_failure_once_no_sink_works(
     assert [report.rows for report in fanout.reports] == [0, 0]
 
 
+@pytest.mark.parametrize("kind", [TypeError, queue.Empty])
 def test_a_mistake_in_a_sink_is_raised_where_rows_are_put(
-    opened: Callable[..., SinkFanout],
+    opened: Callable[..., SinkFanout], kind: type[Exception]
 ) -> None:
     sink, other = Gated("mistaken"), Gated("other", is_open=True)
-    sink.error, sink.fails_at = TypeError("not an output error"), 0
+    sink.error, sink.fails_at = kind("not an output error"), 0
     fanout = opened(LIVE, sink, other)
     fanout.put(row_at(0))
     sink.gate.set()
-    with pytest.raises(TypeError, match="not an output error"):
+    with pytest.raises(kind, match="not an output error"):
         fanout.close()
 
 

@@ -89,13 +89,13 @@ def test_a_full_disk_while_rows_wait_keeps_those_that_fit(
     earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
     request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, earlier))
     with NpzSink(str(path), FACTS) as sink:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, earlier[1]))
-        reason = "File too large; the [0-9]{4} rows before it are whole"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, earlier[1]))  # one block, not two
+        reason = f"File too large; the {2 * BLOCK_ROWS - 1} rows before it are whole"
         with pytest.raises(OutputError, match=reason):
             fill(sink)
         resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
         rows = sink.rows
-    assert sink.rows == rows > BLOCK_ROWS
+    assert sink.rows == rows == 2 * BLOCK_ROWS - 1
     with np.load(path) as data:
         assert np.array_equal(data["index"], np.arange(rows))
         assert len(data["name"]) == rows
@@ -113,6 +113,41 @@ def test_a_full_disk_at_the_end_leaves_nothing_and_the_earlier_file_alone(
         sink.close()
     assert sink.rows == 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["latents.1.npz"]
+
+
+def test_waiting_rows_that_cannot_be_read_are_one_error_and_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "latents.npz"
+    sink = NpzSink(str(path), FACTS)
+    for index in range(3 * BLOCK_ROWS):
+        sink.write(row_at(index))
+    os.ftruncate(sink._spool.fileno(), 100_000)
+    with pytest.raises(OutputError, match=f"cannot write {path}: .* cut short"):
+        sink.close()
+    assert sink.rows == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_reads_waiting_rows_once_and_little_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    read = os.pread
+
+    def counted(file: int, size: int, offset: int) -> bytes:
+        sizes.append(size)
+        return read(file, size, offset)
+
+    sink = NpzSink(str(tmp_path / "latents.npz"), FACTS)
+    for index in range(10 * BLOCK_ROWS):
+        sink.write(row_at(index, name=f"frame{index}.png"))
+    waiting = os.fstat(sink._spool.fileno()).st_size
+    monkeypatch.setattr(os, "pread", counted)
+    tracemalloc.start()
+    sink.close()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(sizes) == waiting
+    assert peak < waiting / 3
 
 
 def test_waiting_rows_take_no_memory_and_no_name(tmp_path: Path) -> None:

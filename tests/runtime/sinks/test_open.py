@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,22 @@ def test_what_is_no_address_is_quoted(output: str) -> None:
     scheme = output[:3]
     with pytest.raises(ConfigError, match=f"output='{output}': write {scheme}://HOST:PORT, or"):
         check_output(output)
+
+
+@pytest.mark.parametrize(
+    ("output", "module"),
+    [("a.csv", "text_lines"), ("a.npz", "npz"), ("udp://:5005", "udp")],
+)
+def test_a_failing_import_of_a_sink_without_an_extra_is_raised_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, module: str
+) -> None:
+    name = f"motorvae.runtime.sinks.{module}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        check_output(output)
+    assert caught.value.name == name
+    assert not isinstance(caught.value, MissingDependencyError)
 
 
 @pytest.mark.parametrize(

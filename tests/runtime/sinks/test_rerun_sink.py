@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import defaultdict
@@ -17,6 +18,7 @@ import pytest
 from motorvae.runtime.core.errors import ConfigError, OutputError
 from motorvae.runtime.core.row import Row, RunFacts
 from motorvae.runtime.sinks.open import check_view, open_view
+from motorvae.runtime.sinks.rerun_viewer import Viewer
 
 rr = pytest.importorskip("rerun")
 reading = pytest.importorskip("rerun.chunk")
@@ -457,6 +459,31 @@ def test_the_viewer_listens_on_loopback_tells_nobody_and_stays(
     finally:
         viewer.process.kill()
         viewer.process.wait()
+
+
+def test_the_port_is_chosen_after_telemetry_is_disabled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Chosen before, it could be taken by another process while that one runs."""
+    viewer, disabled = tmp_path / "rerun_cli" / "rerun", tmp_path / "disabled"
+    viewer.parent.mkdir()
+    (viewer.parent / "__init__.py").touch()
+    viewer.write_text(f'#!/bin/sh\n[ "$1" = analytics ] || exit 3\ntouch {disabled}\n')
+    viewer.chmod(0o755)
+    monkeypatch.delitem(sys.modules, "rerun_cli", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bound_after: list[bool] = []
+
+    class Probe(socket.socket):
+        def bind(self, address: Any) -> None:
+            bound_after.append(disabled.exists())
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", Probe)
+    with pytest.raises(OutputError, match="the Rerun viewer ended with 3"):
+        Viewer()
+    assert bound_after == [True]
 
 
 def test_a_viewer_that_ends_is_an_error_of_the_next_row(display: str) -> None:

@@ -14,7 +14,7 @@ def test_the_defaults_pass() -> None:
     options = StreamOptions(camera=("0",))
     check_stream_options(options)
     assert options.outputs == ("latents.jsonl",)
-    assert options.every is None
+    assert options.every() is None
     assert options.capture_request.mode == Mode()
     assert not options.capture_request.accept_mode
 

@@ -75,7 +75,7 @@ def test_every_camera_gets_its_share(decoder: Backend) -> None:
 
 @pytest.mark.parametrize(("text", "every"), [("every=1", 1), ("every=250", 250)])
 def test_how_often_is_read_from_every_n(text: str, every: int) -> None:
-    assert StreamOptions(reconstruct=text).every == every
+    assert StreamOptions(reconstruct=text).every() == every
 
 
 @pytest.mark.parametrize("text", ["", "10", "every=", "every=0", "every=-1", "every=1.5", "n=3"])
