@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 
 from rich.console import Console
 
-from ..runtime.core.lifecycle import interrupts_deferred
+from ..runtime.core.lifecycle import interrupts_deferred, signals_handled_by
 
 LINE_EVERY_S = 4.0
 
@@ -49,24 +51,45 @@ def run_process(
     environment: Mapping[str, str] | None = None,
     grace_s: float | None = None,
 ) -> int:
-    """Run a command to its end and return its exit code; end it where this process is interrupted.
+    r"""Run a command to its end and return its exit code; end it where this process is interrupted.
 
     It gets a session of its own. So Ctrl-C in a terminal reaches it once and from here, just as a
-    signal that was sent to this process alone. It may take `grace_s` to end before it is killed, by
-    default as long as it takes.
+    signal that was sent to this process alone; Ctrl-Z and Ctrl-\ are passed on. It may take
+    `grace_s` to end before it is killed, by default as long as it takes: then the third Ctrl-C
+    kills it, as the second may find it where it must not be interrupted.
     """
     process = None
+    early: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        if process is None:
+            early.append(number)
+        elif number == signal.SIGTSTP:
+            process.send_signal(signal.SIGSTOP)
+            signal.raise_signal(
+                signal.SIGSTOP
+            )  # goes on here once the shell continues this process
+            process.send_signal(signal.SIGCONT)
+        else:
+            process.send_signal(number)
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
     try:
-        with interrupts_deferred():
-            process = subprocess.Popen(command, env=environment, start_new_session=True)
-        return process.wait()
+        with signals_handled_by(pass_on, [signal.SIGTSTP, signal.SIGQUIT]):
+            with interrupts_deferred():
+                process = subprocess.Popen(command, env=environment, start_new_session=True)
+            for number in early:
+                signal.raise_signal(number)
+            return process.wait()
     except KeyboardInterrupt:
         if process is not None:
             process.terminate()
-            try:
-                with contextlib.suppress(subprocess.TimeoutExpired):
+            process.send_signal(signal.SIGCONT)  # or one that Ctrl-Z has stopped would stay
+            for _ in range(2):
+                with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
                     process.wait(grace_s)
-            finally:
-                process.kill()  # does nothing to one that has ended
-                process.wait()
+                    break
+            process.kill()  # does nothing to one that has ended
+            process.wait()
         raise
