@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import resource
 import select
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -162,6 +163,11 @@ class Connection(Closing):
         return (hours * 60 + minutes) * 60 + seconds
 
 
+def _preempted() -> int:
+    """Return how often another process took this thread's core."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+
+
 class VideoSource(FrameSource):
     """Every frame of a video, in order: BGR, or fitted luma where a model's spec is given.
 
@@ -241,7 +247,7 @@ class VideoSource(FrameSource):
         packets = connection.container.demux(self._stream)
         failure: Exception | None = None
         while True:
-            asked_ns, busy_ns = time.monotonic_ns(), time.thread_time_ns()
+            asked_ns, busy_ns, preempted = time.monotonic_ns(), time.thread_time_ns(), _preempted()
             try:
                 packet = next(packets, None)
             except _FAILURES as error:
@@ -261,6 +267,8 @@ class VideoSource(FrameSource):
                     stamp = packet.pts
                     stamp_s = None if stamp is None or base is None else float(stamp * base)
                     busy_ns = time.thread_time_ns() - busy_ns
+                    if _preempted() > preempted:  # how much of it was waiting cannot be known
+                        busy_ns = came_ns - asked_ns
                     came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s, busy_ns)
                 yield from self._frames(packet, came_ns)
         if not self.live or not isinstance(failure, av.error.ExitError | TimeoutError):

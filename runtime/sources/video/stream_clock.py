@@ -6,8 +6,10 @@ NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 WAITED_NS = 3 * NS_PER_MS
 """Who waits so long for a packet has probably read all that lay there before it."""
-SURE_NS = 100 * NS_PER_MS
-"""Who waits so long certainly has; what may be older than this needs the proof, or two waits."""
+SURE_NS = NS_PER_S
+"""Who waits so long certainly has, even on a busy machine."""
+AWAY_NS = 100 * NS_PER_MS
+"""What may be older than this is believed to be new after two waits in a row, or a sure one."""
 LONGEST_RUN_NS = NS_PER_S
 """After so long the camera's own stamps are relied on, although the reader never had to wait."""
 DRIFT = 100e-6  # of two crystals at worst, each within 50 parts per million
@@ -68,7 +70,7 @@ class StreamClock:
     def _has_read_all(self, asked_ns: int, waited_ns: int) -> bool:
         """Whether nothing lay there; one short wait may be the scheduler's, so it proves little."""
         self._waits = self._waits + 1 if waited_ns >= WAITED_NS else 0
-        if asked_ns - self._empty_ns < SURE_NS:
+        if asked_ns - self._empty_ns < AWAY_NS:
             return self._waits > 0
         return self._waits > 1 or waited_ns >= SURE_NS
 
