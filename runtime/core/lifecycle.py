@@ -150,9 +150,9 @@ def exit_code_of(
     def terminate(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
-    for name in ("stdout", "stderr"):
+    for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: no file that is opened later may take its place
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115, PTH123
     earlier, sys.stderr = sys.stderr, cast("TextIO", LastingStderr(sys.stderr))
     try:
         with signals_handled_by(terminate, ending_signals()[1:]):

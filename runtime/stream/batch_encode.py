@@ -25,12 +25,19 @@ from ..sources.open import open_source
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Latents of N images of a data set, in its order."""
+    """Latents of N images of a data set, in its order.
 
-    names: list[str]  # what each row is: a file name, or the position in a video
-    mu: npt.NDArray[np.float32]  # (N, D) float32
-    log_var: npt.NDArray[np.float32]  # (N, D) float32
-    gaps: list[Gap]  # what did not decode and has no row
+    Attributes:
+        names: What each row is: a file name, or the position in a video.
+        mu: (N, D) float32.
+        log_var: (N, D) float32.
+        gaps: What did not decode and has no row.
+    """
+
+    names: list[str]
+    mu: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32]
+    gaps: list[Gap]
 
     def save(self, path: Path) -> Path | None:
         """Write `names`, `mu` and `log_var` to an .npz file, whole or not at all.
