@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -66,7 +66,7 @@ class Comparison:
     tolerance: float  # How much worse a case may get, as a share
     changes: tuple[Change, ...]  # Cases of both on the same input, in the order of the second
     notes: tuple[str, ...]  # What else differs, and which cases cannot be compared and why
-    unlike: tuple[str, ...] = ()  # In what the conditions of the two runs differ
+    unlike: tuple[str, ...] = ()  # In what the conditions of the runs differ: no case has a verdict
     broken: tuple[str, ...] = ()  # Cases that ran or passed the drift gate before and do not now
 
 
@@ -100,7 +100,8 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
             notes.append(f"not compared, as the inputs differ: {case.key}")
         else:
             turns = before.turn_of(old), after.turn_of(case)
-            changes.append(change_of(case.key, old.whole, case.whole, turns, tolerance))
+            change = change_of(case.key, old.whole, case.whole, turns, tolerance)
+            changes.append(replace(change, verdict="unclear") if conditions else change)
     notes.extend(f"only before: {key}" for key in earlier)
     if not changes:
         raise MeasurementError(
@@ -112,14 +113,14 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
 
 def check_regressions(found: Comparison) -> None:
     """Raise a MeasurementError where a case got worse or is broken, or none can be judged."""
-    if found.broken:
-        raise MeasurementError(
-            f"no longer good: {'; '.join(found.broken)}; find out why before comparing speeds"
-        )
     if found.unlike:
         raise MeasurementError(
             f"these differ: {'; '.join(found.unlike)}; the ratios may come from that: measure both "
             "on one machine with the same options"
+        )
+    if found.broken:
+        raise MeasurementError(
+            f"no longer good: {'; '.join(found.broken)}; find out why before comparing speeds"
         )
     if not any(change.interval for change in found.changes):
         raise MeasurementError(

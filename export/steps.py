@@ -58,7 +58,7 @@ def run_process(
     `grace_s` to end before it is killed, by default as long as it takes: then the third Ctrl-C
     kills it, as the second may find it where it must not be interrupted.
     """
-    process = None
+    process: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:

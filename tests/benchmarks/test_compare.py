@@ -173,6 +173,7 @@ def test_under_other_conditions_ratios_are_shown_and_are_no_success(
 ) -> None:
     found = compare_results(result, changed(result, "environment", **facts), 0.05)
     assert found.unlike == (message,)
+    assert {change.verdict for change in found.changes} == {"unclear"}
     assert {change.ratio for change in found.changes} == {1}
     with pytest.raises(MeasurementError, match="the ratios may come from that: measure") as caught:
         check_regressions(found)
