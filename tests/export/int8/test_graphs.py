@@ -297,7 +297,7 @@ def test_without_openvino_bf16_is_refused_in_one_line(fp32_copy: Path) -> None:
     before = (fp32_copy / "manifest.json").read_bytes()
     done = run_without_openvino("--bundle", "bundle", "--bf16", cwd=fp32_copy.parent)
     assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
+    assert len([line for line in done.stderr.splitlines() if not line.endswith(" ...")]) == 1
     assert "pip install 'motorvae[openvino]', or leave out --bf16" in done.stderr
     assert (fp32_copy / "manifest.json").read_bytes() == before
 
@@ -326,5 +326,5 @@ def test_calibration_that_cannot_be_gets_one_line(
     monkeypatch.chdir(fp32_copy)
     assert main(["--bundle", str(fp32_copy), "--engine", "none", *args]) == 1
     captured = capfd.readouterr()
-    assert captured.err.count("\n") == 1, captured.err
-    assert said in captured.err
+    (line,) = [line for line in captured.err.splitlines() if not line.endswith(" ...")]
+    assert said in line
