@@ -27,7 +27,7 @@ from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource
 from ..spec import SourceSpec
 from .packets import Arrival, BitstreamValidator, PacketLog
-from .stream_clock import StreamClock
+from .stream_clock import NS_PER_S, StreamClock
 
 # What PyAV raises while it opens, reads and decodes.
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
@@ -163,9 +163,10 @@ class Connection(Closing):
         return (hours * 60 + minutes) * 60 + seconds
 
 
-def _preempted() -> int:
-    """Return how often another process took this thread's core."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+def _usage() -> tuple[int, int]:
+    """Return this thread's processor time in ns, and how often its core was taken from it."""
+    used = resource.getrusage(resource.RUSAGE_THREAD)
+    return round((used.ru_utime + used.ru_stime) * NS_PER_S), used.ru_nivcsw
 
 
 class VideoSource(FrameSource):
@@ -247,7 +248,7 @@ class VideoSource(FrameSource):
         packets = connection.container.demux(self._stream)
         failure: Exception | None = None
         while True:
-            asked_ns, busy_ns, preempted = time.monotonic_ns(), time.thread_time_ns(), _preempted()
+            asked_ns, before = time.monotonic_ns(), _usage() if self.live else None
             try:
                 packet = next(packets, None)
             except _FAILURES as error:
@@ -263,11 +264,13 @@ class VideoSource(FrameSource):
                 failure = TimeoutError(f"nothing came for {self._request.timeout_s:g} s")
                 break
             if packet.size:
-                if self.live:
+                if before is not None:
                     stamp = packet.pts
                     stamp_s = None if stamp is None or base is None else float(stamp * base)
-                    busy_ns = time.thread_time_ns() - busy_ns
-                    if _preempted() > preempted:  # how much of it was waiting cannot be known
+                    busy_ns, preempted = (
+                        after - was for after, was in zip(_usage(), before, strict=True)
+                    )
+                    if preempted:  # how much of it was waiting cannot be known
                         busy_ns = came_ns - asked_ns
                     came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s, busy_ns)
                 yield from self._frames(packet, came_ns)
