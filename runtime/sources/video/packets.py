@@ -16,6 +16,8 @@ _SLICE, _IDR_SLICE, _SPS = 1, 5, 7
 # Profiles whose sequence parameters hold chroma, depth and scaling (H.264, section 7.3.2.1.1).
 _HIGH_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 _HEADER_BYTES = 64  # of a slice, enough for its frame number
+_SPS_BYTES = 4096  # more than all scaling lists and picture orders take
+_MOST_NUMBER_BITS = 16
 
 
 class Arrival(NamedTuple):
@@ -152,7 +154,7 @@ class BitstreamValidator:
     def _read_sps(self, unit: bytes) -> None:
         """Learn how long frame numbers are, unless they may have gaps."""
         self._number_bits = None
-        bits = _Bits(unit[1:])
+        bits = _Bits(unit[1 : 1 + _SPS_BYTES])
         profile = bits.take(8)
         bits.take(16)  # constraints, level
         bits.golomb()
@@ -175,7 +177,7 @@ class BitstreamValidator:
             bits.skip_golombs(2)
             bits.skip_golombs(min(255, bits.golomb()))  # more are not allowed
         bits.golomb()
-        if not bits.take(1):  # no gaps are allowed
+        if not bits.take(1) and number_bits <= _MOST_NUMBER_BITS:  # no gaps are allowed
             self._number_bits = number_bits
 
 

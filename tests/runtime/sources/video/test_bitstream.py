@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import av
@@ -97,6 +98,16 @@ def test_parameters_with_an_absurd_count_end() -> None:
     """The cycle of picture orders has 255 frames at most; this one has more than can be read."""
     absurd = b"\x67\x42\0\0\xd3" + bytes(9) + b"\x80"
     assert BitstreamValidator("h264", b"\0\0\1" + absurd).flaw(b"\0\0\1\x61\x80") is None
+
+
+@pytest.mark.parametrize("tail", [bytes(320_000), b"\xff" * 320_000, b"\xaa" * 320_000])
+@pytest.mark.parametrize("profile", [b"\x42", b"\x64"])
+def test_long_parameters_take_no_longer_than_short_ones(profile: bytes, tail: bytes) -> None:
+    """What is read is bounded, and so are the numbers in it: of 4096 bytes, whatever follows."""
+    begun_s = time.thread_time()
+    finder = BitstreamValidator("h264", b"\0\0\1\x67" + profile + b"\0\x1f" + tail)
+    assert finder.flaw(b"\0\0\1\x61\x80") is None
+    assert time.thread_time() - begun_s < 10  # processor time, which grew with the square
 
 
 def test_a_unit_without_a_byte_is_passed_over() -> None:
