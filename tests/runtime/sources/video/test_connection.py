@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from motorvae.runtime.sources.video.source import PipeReader
+from motorvae.runtime.sources.video.connection import PipeReader
 
 
 @pytest.fixture
