@@ -1,0 +1,99 @@
+"""Which way up a picture is meant: orientation 1 to 8 as EXIF counts it, read and applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from .convert import Luma
+
+UPRIGHT = 1
+EXIF_START = b"Exif\0\0"
+_ORIENTATION = 0x0112
+_MOST_ENTRIES, _MOST_MARKERS = 1000, 4096
+_APP1, _SCAN, _END = 0xE1, 0xDA, 0xD9
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}  # TEM, RST0 to RST7, SOI
+
+
+def turned(luma: Luma, orientation: int) -> Luma:
+    """Turn (H, W) or (H, W, C) uint8 as stored into what is meant, by an EXIF orientation.
+
+    What is upright is returned as it is, not copied; so is what has a number that EXIF does not
+    know (EXIF 2.32, table 6: 2 to 4 are mirrored, half a turn, both; 5 to 8 swap height and width).
+    """
+    if orientation == 2:
+        found = cv2.flip(luma, 1)
+    elif orientation == 3:
+        found = cv2.rotate(luma, cv2.ROTATE_180)
+    elif orientation == 4:
+        found = cv2.flip(luma, 0)
+    elif orientation == 5:
+        found = cv2.transpose(luma)
+    elif orientation == 6:
+        found = cv2.rotate(luma, cv2.ROTATE_90_CLOCKWISE)
+    elif orientation == 7:
+        found = cv2.flip(cv2.rotate(luma, cv2.ROTATE_90_CLOCKWISE), 0)
+    elif orientation == 8:
+        found = cv2.rotate(luma, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    else:
+        return luma
+    return found.astype(np.uint8, copy=False)
+
+
+def orientation_of_jpeg(data: bytes) -> int:
+    """Return the orientation that a JPEG's EXIF segment names, 1 to 8; 1 where there is none.
+
+    Reads the markers before the first scan, a bounded number of them, and never raises.
+    """
+    for marker, start, end in jpeg_segments(data):
+        if marker == _APP1 and data[start : start + len(EXIF_START)] == EXIF_START:
+            return orientation_of_exif(data[start:end])
+    return UPRIGHT
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of the content of each segment before a JPEG's first scan.
+
+    Ends early where the bytes are no JPEG, are cut short, or hold more markers than any camera
+    writes (ITU-T T.81, annex B).
+    """
+    place = 2
+    for _ in range(_MOST_MARKERS):
+        if place + 4 > len(data) or data[place] != 0xFF:
+            return
+        marker = data[place + 1]
+        if marker == 0xFF:  # fill byte
+            place += 1
+        elif marker in _WITHOUT_LENGTH:
+            place += 2
+        elif marker in {_SCAN, _END}:
+            return
+        else:
+            end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+            yield marker, place + 4, min(end, len(data))
+            place = max(end, place + 4)
+
+
+def orientation_of_exif(data: bytes) -> int:
+    """Return the orientation in the first directory of an EXIF block, with or without its prefix.
+
+    It is 1 where there is none, or none from 1 to 8. Never raises.
+    """
+    if data[: len(EXIF_START)] == EXIF_START:
+        data = data[len(EXIF_START) :]
+    order = {b"II*\0": "little", b"MM\0*": "big"}.get(data[:4])
+    if order is None:
+        return UPRIGHT
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(data[place : place + size], order)  # type: ignore[arg-type]
+
+    start = number(4, 4)
+    for entry in range(min(number(start, 2), _MOST_ENTRIES)):
+        place = start + 2 + 12 * entry
+        if number(place, 2) == _ORIENTATION:
+            found = number(place + 8, 4 if number(place + 2, 2) == 4 else 2)  # LONG, else SHORT
+            return found if 1 <= found <= 8 else UPRIGHT
+    return UPRIGHT
