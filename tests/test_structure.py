@@ -17,6 +17,7 @@ PACKAGES = ("runtime", "training", "export", "benchmarks")  # each imports from 
 ROOMS = (
     {"core"},
     {"bundle", "pixels", "sinks"},
+    {"signing"},
     {"sources", "engines", "ood"},
     {"stream", "doctor"},
     {"cli"},
@@ -220,6 +221,29 @@ def test_one_module_constructs_backends() -> None:
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) in backends
     }
     assert found == {"runtime/engines/open.py"}
+
+
+def calls_of(name: str) -> set[str]:
+    """Names of the sources that call something of this name."""
+    return {
+        name_of(path)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and name in {getattr(node.func, "id", None), getattr(node.func, "attr", None)}
+    }
+
+
+def test_engines_are_loaded_where_their_origin_is_known_only() -> None:
+    """An engine is a program: what loads one takes what the check, or the builder, hands on."""
+    assert calls_of("deserialize_cuda_engine") == {
+        "runtime/engines/tensorrt/engine.py",
+        "export/tensorrt/build.py",  # of what it has just built
+    }
+    assert calls_of("EnginePlan") == {
+        "runtime/engines/tensorrt/find.py",
+        "export/tensorrt/add_engines.py",  # as above
+    }
 
 
 def test_nothing_imports_a_package_by_its_bare_name() -> None:

@@ -34,6 +34,8 @@ from ...runtime.engines.tensorrt.engine_manifest import (
 )
 from ...runtime.engines.tensorrt.find import EnginePlan, graphs_for_engines, unknown_in_engines
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTPackage, import_tensorrt
+from ...runtime.signing.kept_files import config_dir
+from ...runtime.signing.machine_key import own_machine_key
 from ..verify.reference import Reference, reference_from_bundle
 from ..verify.verifier import Verifier
 from .build import BuiltEngine, EngineBuildRequest, engine_from_onnx
@@ -105,6 +107,7 @@ def add_engines_to_bundle(
         BundleError: The bundle lacks a graph of that precision, or what verification needs.
         OutputError: Something else lies among the engines, or nothing can be written there.
         EngineError: An engine was not built, or is not what its label says.
+        SigningError: This machine's key, which engines are tagged with, is of no use.
         VerificationError: An engine drifted past a limit.
     """
     if unknown := unknown_in_engines(bundle.folder):
@@ -121,6 +124,9 @@ def add_engines_to_bundle(
     ]
     path = bundle.folder / ENGINES
     check_writable(path, or_folder=True)
+    machine, is_new = own_machine_key()  # before any work
+    if is_new:
+        console.print(f"made this machine's key in {config_dir()}: it knows its engines by it")
     if reference is None and isinstance(request.gpu, Gpu):
         reference = reference_from_bundle(bundle)
     with replaced_folder(path) as folder:
@@ -158,7 +164,7 @@ def add_engines_to_bundle(
                 precision_report=engine.precision_report,
                 verification=verdict,
                 build_seconds=round(engine.seconds, 3),
-            )
+            ).tagged(machine)
             text = manifest.model_dump_json(indent=2) + "\n"
             path.with_suffix(".json").write_text(text, encoding="utf-8")
             manifests.append(manifest)

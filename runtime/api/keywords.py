@@ -29,6 +29,7 @@ class EngineKeywords(TypedDict, total=False):
     provider: str | None
     threads: int | None
     cuda_graph: bool
+    trust: bool
 
 
 class StreamKeywords(EngineKeywords, total=False):

@@ -109,7 +109,8 @@ class Bundle(CheckedBundle):
             provider: Run ONNX Runtime on this provider, such as "cuda".
             threads: Of one run on a CPU; by default one for each core.
             cuda_graph: Record an engine's copies and kernels once, and start them as one.
-            **engine: These five.
+            trust: Run a TensorRT engine that neither this machine built nor a trusted key signed.
+            **engine: These six.
 
         Raises:
             BundleError: The bundle has no such graph, or a file was altered.

@@ -15,6 +15,8 @@ from .graph_key import OUTPUTS, GraphKey, Part, Precision, Target, Tensor, Varia
 SCHEMA_VERSION: Literal[4] = 4
 
 MANIFEST = "manifest.json"
+SIGNATURE = "signature.json"
+"""Beside the manifest of a bundle that was signed; it lists all else of the bundle."""
 STATISTICS = "latents.npz"
 VERIFICATION_IMAGES = "verification.npz"
 

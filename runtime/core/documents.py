@@ -31,9 +31,17 @@ def document_from_json(
     """
     try:
         data = path.read_bytes()
-        content = orjson.loads(data)
     except OSError as cause:
         raise error(f"cannot read {path}: {cause.strerror}; {again}") from cause
+    return document_from_bytes(data, path, kind, error=error, again=again)
+
+
+def document_from_bytes(
+    data: bytes, path: Path, kind: type[Document], *, error: type[MotorVAEError], again: str
+) -> Document:
+    """Return the document in what was read from a file; see `document_from_json`."""
+    try:
+        content = orjson.loads(data)
     except orjson.JSONDecodeError as cause:
         raise error(f"{path} is not JSON ({cause}): {again}") from cause
     found = content.get("schema_version") if isinstance(content, dict) else None
@@ -44,7 +52,8 @@ def document_from_json(
             f"{again} with this version"
         )
     try:
-        return kind.model_validate_json(data)
+        # Of a key that is there twice, the two parsers need not agree on which counts.
+        return kind.model_validate_json(orjson.dumps(content))
     except ValidationError as cause:
         raise error(f"{path}: {problem_of(cause)}; {again}") from cause
 

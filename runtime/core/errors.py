@@ -10,6 +10,7 @@
     ├── DataError (ValueError)              a data set has nothing to learn from
     ├── CheckpointError (ValueError)        a training run cannot be read or does not fit
     ├── BundleError (ValueError)            a bundle is missing, altered, or of another version
+    ├── SigningError (ValueError)           a key or signature is damaged, or not to be trusted
     ├── BackendError (RuntimeError)         an inference engine cannot be opened or run
     │   ├── ProviderError                   the execution provider asked for did not load
     │   └── EngineError                     an engine cannot be built, or not be run here
@@ -93,6 +94,10 @@ class CheckpointError(MotorVAEError, ValueError):
 
 class BundleError(MotorVAEError, ValueError):
     """A bundle is missing, incomplete, altered, or of another schema version."""
+
+
+class SigningError(MotorVAEError, ValueError):
+    """A key, the store of trusted keys, or a signature is damaged or not to be trusted."""
 
 
 class BackendError(MotorVAEError, RuntimeError):

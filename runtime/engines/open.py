@@ -31,6 +31,9 @@ class EngineRequest:
     says which, and why not those before it."""
     rebuild: bool = False
     """Build the engine again where it was built for another machine."""
+    trust: bool = False
+    """Run a TensorRT engine that neither this machine built nor a trusted key signed. Whoever made
+    it can do anything that you can (docs/signing.md)."""
     cuda_graph: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: recorded)")] = True
     """Start an engine's copies and kernels one by one. By default they are recorded once as a CUDA
     graph; a line says so where that is not possible."""
@@ -70,6 +73,10 @@ class EngineRequest:
             raise ConfigError(
                 "--rebuild builds a TensorRT engine: leave it out, or --provider and --backend"
             )
+        if self.trust and (is_onnx or self.backend == "openvino"):
+            raise ConfigError(
+                "--trust is for TensorRT engines: leave it out, or --provider and --backend"
+            )
 
 
 ONNX_RUNTIME = EngineRequest(backend="onnx")
@@ -98,13 +105,15 @@ def open_engine(
         MissingDependencyError: The engine is not installed.
         BackendError: The provider did not load, the engine refused the graph or does not compute
             it in its precision, or the graph's own tensors are others; an EngineError where the
-            TensorRT engine is absent, does not fit this machine, or does not load.
+            TensorRT engine is absent, does not fit this machine, is of unknown origin, or does
+            not load.
     """
     if isinstance(source, Bundle):
         entry = source.entry(key)
         if request.backend in {"tensorrt", "tensorrt-rtx"}:
             package, gpu = usable_package(request.backend, find_gpu())
-            return open_engine(check_engine(source, entry, package, gpu)[1], key, request)
+            _, plan = check_engine(source, entry, package, gpu, trust=request.trust)
+            return open_engine(plan, key, request)
         backend = open_file(source.path(entry), replace(request, precision=key.precision))
         inputs, outputs = entry.inputs, entry.outputs
     elif isinstance(source, GraphFile):
@@ -114,6 +123,7 @@ def open_engine(
         from .tensorrt.engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
 
         backend = TensorRTBackend(source, open_cuda(), cuda_graph=request.cuda_graph)
+        backend.notes += source.notes
         inputs, outputs = source.entry.inputs, source.entry.outputs
     try:
         backend.check_tensors(inputs, outputs)

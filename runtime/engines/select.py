@@ -170,7 +170,7 @@ class _Selection:
     ) -> SelectedEngine:
         key = GraphKey(self.part, precision)
         entry = leanest_engine(bundle, key, package.name, self.request.outputs)
-        manifest, plan = check_engine(bundle, entry, package, gpu)
+        manifest, plan = check_engine(bundle, entry, package, gpu, trust=self.request.trust)
         backend = open_engine(plan, entry.key, self.request)
         if self.request.threads is not None:
             backend.notes += ("--threads is for ONNX Runtime and changes nothing here",)

@@ -26,6 +26,7 @@ from motorvae.runtime.engines.tensorrt.engine_manifest import (
     PrecisionReport,
     this_platform,
 )
+from motorvae.runtime.signing.machine_key import MachineKey, own_machine_key
 
 SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
 FORMS: tuple[tuple[Part, Variant], ...] = (
@@ -92,9 +93,18 @@ def put_engine(bundle: Bundle, entry: GraphEntry, gpu: Gpu) -> None:
     engine, engine_manifest = entry.key.engine_paths(bundle.folder, "tensorrt")
     engine.parent.mkdir(exist_ok=True)
     engine.write_bytes(plan_of(entry))
-    engine_manifest.write_text(
-        engine_manifest_of(entry, engine, gpu).model_dump_json(), encoding="utf-8"
+    write_tagged(
+        engine_manifest, json.loads(engine_manifest_of(entry, engine, gpu).model_dump_json())
     )
+
+
+def write_tagged(path: Path, content: dict[str, Any], key: MachineKey | None = None) -> None:
+    """Write an engine manifest with the tag that it deserves, by default of this machine."""
+    key = key or own_machine_key()[0]
+    content.pop("built_here", None)
+    said = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    content["built_here"] = {"key_id": key.key_id, "tag": key.tag(said.encode())}
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def report_of(entry: GraphEntry) -> GraphReport:
@@ -111,7 +121,7 @@ def report_of(entry: GraphEntry) -> GraphReport:
 
 def engine_manifest_of(entry: GraphEntry, engine: Path, gpu: Gpu) -> EngineManifest:
     return EngineManifest(
-        schema_version=3,
+        schema_version=4,
         producer="a test",
         created="2026-11-24T00:00:00+00:00",
         graph=entry.graph,

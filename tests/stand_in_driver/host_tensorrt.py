@@ -135,6 +135,7 @@ class Runtime:
         self.logger = logger
 
     def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
+        handed.append(plan)  # from here on it could do what it likes
         try:
             engine = Engine(json.loads(plan), self.logger)
         except ValueError:
@@ -144,6 +145,8 @@ class Runtime:
         return engine
 
 
+handed: list[bytes] = []
+"""Every engine that was handed to the library, whatever it made of it."""
 engines: list[Engine] = []
 module = SimpleNamespace(
     ILogger=Log,

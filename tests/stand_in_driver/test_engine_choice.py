@@ -21,7 +21,14 @@ from motorvae.runtime.engines.tensorrt.find import (
 )
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
-from .engine_bundles import bundle_of, engine_manifest_of, entry_of, put_engine, report_all_in
+from .engine_bundles import (
+    bundle_of,
+    engine_manifest_of,
+    entry_of,
+    put_engine,
+    report_all_in,
+    write_tagged,
+)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
@@ -152,7 +159,7 @@ def change_engine_manifest(
     bundle: Bundle, engine: str = "encoder.fp16.tensorrt", **changes: object
 ) -> None:
     path = bundle.folder / "engines" / f"{engine}.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
+    write_tagged(path, json.loads(path.read_text()) | changes)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +215,7 @@ def test_float32_engine_that_fits_stands_in_for_an_fp16_one_that_does_not(
     full = GraphKey("encoder", "fp32").engine_paths(bundle.folder, "tensorrt")
     full[0].write_bytes(half[0].read_bytes())
     entry = entry_of("encoder", "fp32", "full")
-    full[1].write_text(engine_manifest_of(entry, full[0], gpu).model_dump_json(), encoding="utf-8")
+    write_tagged(full[1], json.loads(engine_manifest_of(entry, full[0], gpu).model_dump_json()))
     bundle = bundle_of(bundle.folder, *bundle.manifest.graphs, entry)
     change_engine_manifest(bundle, version="10.16.1")
     chosen = select_engine(bundle, "encoder", EngineRequest(backend="tensorrt"))

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import orjson
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from ...bundle.graph_key import GraphKey, Part, Precision, Variant
 from ...bundle.manifest import FileEntry, GraphReport
-from ...core.documents import document_from_json
+from ...core.documents import document_from_bytes
 from ...core.errors import EngineError
 from ...core.spec import StrictModel
+from ...signing.machine_key import MachineKey
 from ..gpu_info import Gpu
 from .package import TensorRTName, TensorRTPackage, title_of
 
-ENGINE_MANIFEST_VERSION: Literal[3] = 3
+ENGINE_MANIFEST_VERSION: Literal[4] = 4
 LEAST_SHARE = 0.95
 """An engine with less of its weights or layer outputs in a precision does not get its label; an
 INT8 engine must do that much of the INT8 multiplications that its graph asks for."""
@@ -125,10 +128,23 @@ class EngineVerification(StrictModel):
         return self
 
 
-class EngineManifest(StrictModel):
-    """Everything that an engine's `.json` holds."""
+class BuiltHere(StrictModel):
+    """What the machine that built an engine knows it by again; see `MachineKey`.
 
-    schema_version: Literal[3]
+    The tag is of all else in the engine manifest, and so of the engine's hash and its graph's.
+    """
+
+    key_id: str = Field(pattern="^[0-9a-f]{32}$")
+    tag: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class EngineManifest(StrictModel):
+    """Everything that an engine's `.json` holds.
+
+    Version 3 had no `built_here`, and so does an engine manifest that it was taken out of.
+    """
+
+    schema_version: Literal[3, 4]
     producer: str
     created: str
     graph: Part
@@ -148,6 +164,13 @@ class EngineManifest(StrictModel):
     precision_report: PrecisionReport
     verification: EngineVerification
     build_seconds: float = Field(ge=0)
+    built_here: BuiltHere | None = None
+
+    def tagged(self, key: MachineKey) -> Self:
+        """Return the same with the tag of the machine that built the engine."""
+        content = orjson.loads(self.model_dump_json())
+        tag = BuiltHere(key_id=key.key_id, tag=key.tag(_statement(content)))
+        return self.model_copy(update={"built_here": tag})
 
     @property
     def key(self) -> GraphKey:
@@ -183,9 +206,39 @@ def this_platform() -> str:
 
 def engine_manifest_from_json(path: Path) -> EngineManifest:
     """Read an engine manifest; raise EngineError where it is missing or does not fit the schema."""
-    return document_from_json(
-        path, EngineManifest, error=EngineError, again="build the engine again"
-    )
+    return ReadEngineManifest.of(path).manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEngineManifest:
+    """An engine manifest and the bytes that it was read from."""
+
+    manifest: EngineManifest
+    content: bytes
+
+    @classmethod
+    def of(cls, path: Path) -> ReadEngineManifest:
+        """Read one, once; raise EngineError where it is missing or does not fit the schema."""
+        again = "build the engine again"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise EngineError(f"cannot read {path}: {error.strerror}; {again}") from error
+        manifest = document_from_bytes(
+            content, path, EngineManifest, error=EngineError, again=again
+        )
+        return cls(manifest, content)
+
+    def is_tagged_by(self, key: MachineKey) -> bool:
+        """Whether this very content was tagged by the machine that has this key."""
+        tag = self.manifest.built_here
+        return tag is not None and key.made(tag.tag, _statement(orjson.loads(self.content)))
+
+
+def _statement(content: dict[str, Any]) -> bytes:
+    """Return what the tag is of: all that the file says but the tag, however it is spelled."""
+    said = {name: value for name, value in content.items() if name != "built_here"}
+    return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
 
 
 def _share(counts: dict[str, int], precision: Precision) -> float:

@@ -23,18 +23,23 @@ from ...bundle.load import Bundle
 from ...bundle.manifest import GraphEntry
 from ...core.errors import EngineError, EngineFitError, next_command, sentence_list
 from ..gpu_info import Gpu, NoGpu
-from .engine_manifest import EngineManifest, engine_manifest_from_json
+from .engine_manifest import EngineManifest, ReadEngineManifest
+from .origin import check_origin
 from .package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, import_tensorrt
 
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """An engine in memory that may be loaded on this GPU: it was checked, or just built here."""
+    """An engine in memory that may be loaded on this GPU: it was checked, or just built here.
+
+    Loading one runs whatever is in it, so `check_engine` and the builder alone make these.
+    """
 
     content: bytes
     entry: GraphEntry  # the graph that it was built from
     package: TensorRTPackage
     gpu: Gpu
+    notes: tuple[str, ...] = ()  # what to know of where it comes from, a clause each
 
 
 def unknown_in_engines(folder: Path) -> list[str]:
@@ -126,13 +131,20 @@ def usable_package(name: TensorRTName, gpu: Gpu | NoGpu) -> tuple[TensorRTPackag
 
 
 def check_engine(
-    bundle: Bundle, entry: GraphEntry, package: TensorRTPackage, gpu: Gpu
+    bundle: Bundle,
+    entry: GraphEntry,
+    package: TensorRTPackage,
+    gpu: Gpu,
+    *,
+    trust: bool = False,
 ) -> tuple[EngineManifest, EnginePlan]:
-    """Make sure that a graph's engine is whole and was built for this machine, before it loads.
+    """Make sure that a graph's engine is whole, and built for and by this machine, before it loads.
 
-    One built elsewhere ends in a cryptic error at best and in a crash at worst. Returned are the
-    engine manifest, and the engine with the very bytes that were checked. An EngineFitError where
-    it is absent, altered, or for another machine, version or graph.
+    One for another machine ends in a cryptic error at best and in a crash at worst, and one by
+    another machine in whatever its maker likes, unless with `trust` that is accepted. Returned are
+    the engine manifest, and the engine with the very bytes that were checked. An EngineFitError
+    where it is absent, altered, of unknown origin, or for another machine, version or graph; an
+    EngineError where nothing can be said of its origin.
     """
     key = entry.key.for_any
     engine, manifest_path = key.engine_paths(bundle.folder, package.name)
@@ -140,7 +152,8 @@ def check_engine(
         for path in (engine, manifest_path):
             if not path.is_file():
                 raise EngineFitError(f"{path.parent.parent} has no {path.name}")
-        manifest = engine_manifest_from_json(manifest_path)
+        read = ReadEngineManifest.of(manifest_path)
+        manifest = read.manifest
         try:
             plan = engine.read_bytes()
         except OSError as error:
@@ -160,13 +173,27 @@ def check_engine(
         if hashlib.sha256(plan).hexdigest() != manifest.engine.sha256:
             raise EngineFitError(f"{engine} was altered after it was built")
     except EngineError as error:
-        again = _again(bundle, key.precision, package.name)
-        raise EngineFitError(f"{error}: {again}") from error
-    return manifest, EnginePlan(plan, entry, package, gpu)
+        raise _misfit(error, bundle, key.precision, package.name) from error
+    try:
+        notes = check_origin(engine, read)
+    except EngineError as error:
+        if not trust:
+            is_misfit = isinstance(error, EngineFitError)
+            raise (
+                _misfit(error, bundle, key.precision, package.name) if is_misfit else error
+            ) from error
+        notes = (f"{error}, and runs as --trust was given",)
+    return manifest, EnginePlan(plan, entry, package, gpu, notes)
 
 
 def _is_there(bundle: Bundle, key: GraphKey, package: TensorRTName) -> bool:
     return any(path.exists() for path in key.engine_paths(bundle.folder, package))
+
+
+def _misfit(
+    error: EngineError, bundle: Bundle, precision: Precision, package: TensorRTName
+) -> EngineFitError:
+    return EngineFitError(f"{error}: {_again(bundle, precision, package)}")
 
 
 def _again(bundle: Bundle, precision: Precision, package: TensorRTName) -> str:

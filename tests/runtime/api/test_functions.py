@@ -364,7 +364,7 @@ def test_keywords_are_the_options_of_the_commands() -> None:
     assert set(typing.get_type_hints(ExportKeywords)) == names(ExportOptions) - given
 
 
-ENGINE = "precision=None, backend='auto', provider=None, threads=None, cuda_graph=True"
+ENGINE = "precision=None, backend='auto', provider=None, threads=None, cuda_graph=True, trust=False"
 SNAPSHOT = {
     "Bundle": "(folder, manifest, unread=<factory>)",
     "Bundle.decoder": f"(self, *, {ENGINE})",

@@ -87,6 +87,8 @@ def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> No
         ({"backend": "onnx", "rebuild": True}, "--rebuild builds a TensorRT engine"),
         ({"provider": "cuda", "rebuild": True}, "--rebuild builds a TensorRT engine"),
         ({"backend": "openvino", "rebuild": True}, "--rebuild builds a TensorRT engine"),
+        ({"backend": "onnx", "trust": True}, "--trust is for TensorRT engines"),
+        ({"provider": "cuda", "trust": True}, "--trust is for TensorRT engines"),
         ({"backend": "openvino", "provider": "cpu"}, "--provider is for ONNX Runtime"),
         ({"backend": "openvino", "precision": "fp16"}, "FP16 graphs are verified for TensorRT"),
         ({"backend": "onnx", "precision": "bf16"}, "ONNX Runtime does not compute in bf16"),
@@ -112,6 +114,21 @@ def test_auto_on_a_gpu_goes_through_the_order_and_quotes_each_reason(
     assert names == ["tensorrt", "tensorrt-rtx", "onnx on cuda"]
     assert "holds no TensorRT engine of its encoder" in chosen.passed_over[0]
     assert "does not list compute capability 8.7 (Orin)" in chosen.passed_over[1]
+
+
+def test_auto_passes_over_a_foreign_engine_and_names_the_command_that_builds_it_here(
+    rtx_copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(choice, "find_gpu", lambda: ADA)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # as a user who did not build it
+    chosen = select_engine(load_bundle(rtx_copy), "encoder", EngineRequest())
+    with chosen.backend:
+        assert "CPUExecutionProvider" in chosen.chosen
+    assert chosen.passed_over[1] == (
+        "tensorrt-rtx: encoder.luma.fp16.tensorrt-rtx.engine was not built by this machine (this "
+        f"machine has no key yet, and so it has built none): run motorvae-export --model {rtx_copy}"
+        " --engine tensorrt-rtx --fp16 here, or add --rebuild"
+    )
 
 
 @pytest.mark.parametrize("asked", [None, "fp16"])

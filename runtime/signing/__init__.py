@@ -1,0 +1,1 @@
+"""Keys, and what they vouch for: engines that this machine built, and bundles that were signed."""
