@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from ..runtime.core.atomic_files import check_writable, set_aside
-from ..runtime.core.command import Command, CommandGroup, stderr_console
+from ..runtime.core.command import Command, CommandGroup, PlainConsole, stderr_console
 from ..runtime.core.documents import save_document
 from ..runtime.core.errors import ConfigError, needed_for, next_command
 from .options import RunOptions, check_output
@@ -85,7 +84,7 @@ def _compare(options: CompareOptions, *_: object) -> None:
     before, after = load_result(options.before), load_result(options.after)
     found = compare_results(before, after, options.tolerance)
     # Unlike a run's tables, this is what was asked for, so that it goes to standard output.
-    print_comparison(Console(highlight=False, markup=False, emoji=False), found)
+    print_comparison(PlainConsole(), found)
     check_regressions(found)
 
 

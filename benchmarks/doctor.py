@@ -11,7 +11,8 @@ from rich.console import Console
 
 from ..runtime.bundle.load import load_bundle
 from ..runtime.core.atomic_files import set_aside
-from ..runtime.core.command import Command, CommandGroup, stderr_console
+from ..runtime.core.command import Command, CommandGroup, PlainConsole, stderr_console
+from ..runtime.core.documents import json_from_document
 from ..runtime.core.errors import (
     ConfigError,
     MeasurementError,
@@ -70,7 +71,7 @@ def _screen(options: ScreenOptions, *_: object) -> int:
     with stderr_console().status("looking at this machine"):
         screen = examine_machine(options.model)
     if options.json:
-        sys.stdout.write(screen.model_dump_json(indent=2) + "\n")
+        sys.stdout.write(json_from_document(screen, indent=2))
     else:
         print_screen(_stdout_console(), screen)
     return 1 if screen.titles("FAILED") else 0
@@ -92,7 +93,7 @@ def _cameras(options: CamerasOptions, *_: object) -> int:
 
 def _stdout_console() -> Console:
     """Return a console for what the doctor was asked for: unlike rows, it is all there is."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return PlainConsole()
 
 
 def _gpu(options: GpuOptions, *_: object) -> int:

@@ -26,7 +26,7 @@ from ..runtime.bundle.manifest import (
     Preprocessing,
 )
 from ..runtime.core.atomic_files import check_writable, replaced_folder
-from ..runtime.core.documents import arrays_from_npz
+from ..runtime.core.documents import arrays_from_npz, json_from_document
 from ..runtime.core.errors import (
     BackendError,
     BundleError,
@@ -329,6 +329,6 @@ class BundleWriter:
             remarks=(*(earlier.remarks if earlier else ()), *remarks),
             ood=earlier.ood if earlier else ood,
         )
-        text = manifest.model_dump_json(indent=2) + "\n"
+        text = json_from_document(manifest, indent=2)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         load_bundle(folder)

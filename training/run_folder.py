@@ -14,6 +14,7 @@ import torch
 
 from ..runtime.core.documents import save_document
 from ..runtime.core.errors import OutputError
+from ..runtime.core.text import check_utf8
 from .checkpoint import (
     KEPT_NAME,
     LAST_LATENTS_NAME,
@@ -41,6 +42,7 @@ def new_run_folder(options: TrainOptions) -> Path:
     """Make the folder of a new run; OutputError where it exists already, or cannot be made."""
     name = options.name or dt.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = options.output / name
+    check_utf8(folder, "TensorBoard")
     latest = options.output / LATEST_NAME
     if latest.exists() and not latest.is_symlink():
         raise OutputError(f"{latest} is in the way of the link to the newest run: move it away")

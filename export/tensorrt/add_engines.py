@@ -13,6 +13,7 @@ from ...runtime.bundle.graph_key import ENGINES, PARTS, GraphKey
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import FileEntry, GraphEntry, GraphReport
 from ...runtime.core.atomic_files import check_writable, replaced_folder
+from ...runtime.core.documents import json_from_document
 from ...runtime.core.errors import (
     BackendError,
     ConfigError,
@@ -165,7 +166,7 @@ def add_engines_to_bundle(
                 verification=verdict,
                 build_seconds=round(engine.seconds, 3),
             ).tagged(machine)
-            text = manifest.model_dump_json(indent=2) + "\n"
+            text = json_from_document(manifest, indent=2)
             path.with_suffix(".json").write_text(text, encoding="utf-8")
             manifests.append(manifest)
     return tuple(manifests)

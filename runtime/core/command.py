@@ -13,20 +13,34 @@ from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_h
 import docstring_parser
 import tyro
 from rich.console import Console
+from rich.text import Text
 
 from .errors import UsageError
 from .lifecycle import exit_code_of
 from .packages import own_version
+from .text import printable, printable_lines
 
 _COMPLETION = "--tyro-print-completion"
+_SHELLS = ("bash", "zsh")
+_NUMBER = r"-?[\d.]+"  # also one that is wrong, so that the error is about it
 _UNPREFIXED: Any = tyro.conf.OmitArgPrefixes
 _ANNOTATED, _UNION = cast("Any", Annotated), cast("Any", Union)  # made here, for no type checker
 
 
+class PlainConsole(Console):
+    """A console on which names and texts of others are no markup, and no terminal obeys them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """Return a text or the cell of a table as it may be shown."""
+        return super().render_str(printable_lines(text), **settings)
+
+
 def stderr_console() -> Console:
     """Return a console for progress, tables and notes; standard output is kept for data."""
-    # What is printed holds file names, in which [x] and :x: mean nothing.
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return PlainConsole(stderr=True, soft_wrap=True)
 
 
 def print_sentence(console: Console, text: str) -> None:
@@ -37,7 +51,7 @@ def print_sentence(console: Console, text: str) -> None:
 def print_remarks(console: Console, subject: Path, remarks: Sequence[str]) -> None:
     """Print what a bundle's manifest wants whoever uses the bundle to know, a line each."""
     for remark in remarks:
-        console.print(f"warning: {subject}: {remark}")
+        console.print(f"warning: {subject}: {printable(remark)}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,8 @@ class Command:
         for option, kind, own in leaves:
             takes |= {_flag(option): like for like in own if isinstance(like, ValuesLike)}
             if tuple[int, ...] in (kind, *get_args(kind)):
-                takes[_flag(option)] = ValuesLike(r"-?\d+")
+                takes[_flag(option)] = ValuesLike(_NUMBER)
+        flags = {_flag(option) for option, kind, _ in leaves if kind is bool}
         if not any(tyro.conf.Positional in own for _, _, own in leaves):
             takes = {}  # there is no argument that these words could be instead
         first: list[str] = []
@@ -125,8 +140,10 @@ class Command:
                     raise UsageError(f"{name}: give it a value")
                 first.append(value if equals else left.pop(0))
                 continue
-            others.append(word)
-            if name in takes and not equals:
+            if equals and name in flags:
+                raise UsageError(f"{word}: {name} takes no value")
+            others += [name, value] if equals and name in takes else [word]
+            if name in takes:
                 while left and takes[name].takes(left[0]):
                     others.append(left.pop(0))
                 while left and not left[0].startswith("-"):
@@ -190,6 +207,8 @@ def print_completion(
 
 
 def _parsed(view: Any, args: Sequence[str], prog: str, what: str) -> Any:
+    if _COMPLETION in args and args[-1] not in _SHELLS:
+        raise UsageError(f"{_COMPLETION}: name {' or '.join(_SHELLS)}")
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
     return tyro.cli(view, args=args, prog=prog, description=what, config=config)
 

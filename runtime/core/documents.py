@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,12 @@ from zipfile import BadZipFile
 
 import orjson
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from .atomic_files import replaced_file
 from .errors import MotorVAEError, sentence_list
 from .spec import StrictModel, problem_of
+from .text import printable_values
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -58,10 +61,19 @@ def document_from_bytes(
         raise error(f"{path}: {problem_of(cause)}; {again}") from cause
 
 
+def json_from_document(document: StrictModel, *, indent: int | None = None) -> str:
+    """Return a document as JSON that ends its last line; names that are no UTF-8 are spelt out."""
+    try:
+        return document.model_dump_json(indent=indent) + "\n"
+    except PydanticSerializationError:
+        values = printable_values(document.model_dump(mode="json"))
+        return json.dumps(values, indent=indent, ensure_ascii=False) + "\n"
+
+
 def save_document(path: Path, document: StrictModel, *, indent: int | None = None) -> None:
     """Write a document, whole or not at all; an `OutputError` where it cannot be written."""
     with replaced_file(path) as temporary:
-        temporary.write_text(document.model_dump_json(indent=indent) + "\n", encoding="utf-8")
+        temporary.write_text(json_from_document(document, indent=indent), encoding="utf-8")
 
 
 def arrays_from_npz(

@@ -160,7 +160,17 @@ def needed_for(
 
 def next_command(*words: object) -> str:
     """Return a command that can be pasted: each word quoted where a shell would split it."""
-    return shlex.join(str(word) for word in words)
+    return " ".join(_quoted(str(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = "".join(
+        chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}"
+        for byte in word.encode(errors="surrogateescape")
+    )
+    return f"$'{plain}'"
 
 
 def sentence_list(items: Sequence[str]) -> str:

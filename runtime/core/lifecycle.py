@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,8 +18,10 @@ from typing import Any, TextIO, cast
 from typing_extensions import Self
 
 from .errors import MotorVAEError, OutputError
+from .text import printable
 
 INTERRUPTED = 130
+_NO_MEMORY = re.compile("failed to map segment|annot allocate memory")
 SAME_SIGNAL_S = 0.1
 """A second signal within this time of the first is the same one, sent twice."""
 
@@ -170,19 +174,32 @@ def exit_code_of(
     except BrokenPipeError:  # whoever read the help or a table has closed it
         return 1
     except MotorVAEError as error:
-        sys.stderr.write(f"{prog}: {' '.join(worded(str(error)).split())}\n")
+        sys.stderr.write(f"{prog}: {printable(' '.join(worded(str(error)).split()))}\n")
         return error.exit_code
     except OSError as error:
-        # What the system refuses and nobody foresaw, such as a file name that is too long.
-        name = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error)
-        sys.stderr.write(f"{prog}: {name}{reason}; check that path and its permissions\n")
+        sys.stderr.write(f"{prog}: {printable(_sentence(error))}\n")
+        return 1
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and not _NO_MEMORY.search(str(error)):
+            raise
+        sys.stderr.write(
+            f"{prog}: there is not enough memory: free some, or allow more (ulimit -v)\n"
+        )
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted\n")
         return INTERRUPTED
     finally:
         sys.stderr = earlier
+
+
+def _sentence(error: OSError) -> str:
+    """Return what the system refuses and nobody foresaw, such as a file name that is too long."""
+    reason = error.strerror or str(error)
+    if error.filename is None and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"cannot write: {reason}; make room where the output goes"
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{reason}; check that path and its permissions"
 
 
 def _flush_stdout() -> None:

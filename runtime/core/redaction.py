@@ -9,20 +9,53 @@ from pathlib import Path
 HIDDEN = "***"
 
 
+# Keys whose values are nobody's business, wherever they stand, such as in the path that video
+# recorders take: rtsp://host/user=admin&password=secret&channel=1
+_HIDDEN_KEY = (
+    r"(?:user(?:_?name|[-_]?id)?|usr|login|account|pass(?:[-_]?w(?:or)?d|phrase|code)?|pwd|psw|pw|"
+    r"user[-_]?pw|[a-z_-]*(?:secret|token|signature|credentials?|session(?:[-_]?id)?)|sig|"
+    r"[a-z_-]*(?:api|access|auth|private|stream)[-_]?keys?|key|auth(?:orization)?|jwt|sid)"
+)
+_SECRET = re.compile(rf"(?<![^\W_]){_HIDDEN_KEY}(?:=|%3D)", re.IGNORECASE)
+# What tells one camera of a recorder from another, and may be shown after a secret.
+_HARMLESS = re.compile(
+    r"[&;,_/](?:channel|chn?|cam(?:era)?|stream|subtype|profile|track)=\w{1,8}(?:\.sdp)?(?=[&;,_/]|$)",
+    re.IGNORECASE,
+)
+
+
 def without_credentials(address: str) -> str:
     """Return an address as it may be shown: user name, password and query are left out.
 
     All that stands before the last `@` is taken for credentials, as passwords with a `/` in them
-    are typed too. Where a `?` or `#` stands before an `@`, nobody can tell a password from a
-    query, and only the scheme is shown, if there is one.
+    are typed too. Where a `?`, a `#` or the key of a secret stands before an `@`, nobody can tell a
+    password from the rest, and only the scheme is shown, if there is one. Of pairs in the path,
+    those whose key names a secret or a user lose their value, as does what looks like
+    `user:password`.
     """
     found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address)
     scheme = found[0] if found else ""
     shown, *query = re.split("[?#]", address[len(scheme) :], maxsplit=1)
-    if query and "@" in query[0]:
-        return f"{scheme}{HIDDEN}"
     _, credentials, host_and_path = shown.rpartition("@")
-    return f"{scheme}{f'{HIDDEN}@' if credentials else ''}{host_and_path}"
+    # An `@` after a secret in the path may be part of it.
+    if (query and "@" in query[0]) or (credentials and _SECRET.search(shown.partition("/")[2])):
+        return f"{scheme}{HIDDEN}"
+    shown = _without_secrets(host_and_path)
+    return f"{scheme}{f'{HIDDEN}@' if credentials else ''}{shown}"
+
+
+def _without_secrets(host_and_path: str) -> str:
+    """Hide what follows the first key of a secret, and segments of a path like `admin:12345`.
+
+    A password may hold whatever separates pairs, so that only pairs known to be harmless are kept.
+    """
+    host, slash, path = host_and_path.partition("/")
+    shown, kept = path, ""
+    if found := _SECRET.search(path):
+        shown = f"{path[: found.end()]}{HIDDEN}"
+        kept = "".join(pair[0] for pair in _HARMLESS.finditer(path, found.end()))
+    shown = "/".join(HIDDEN if ":" in part else part for part in shown.split("/"))
+    return f"{host}{slash}{shown}{kept}"
 
 
 _LABELLED = re.compile(

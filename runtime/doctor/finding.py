@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..core.errors import MotorVAEError
+from ..core.text import printable
 
 Verdict = Literal["ok", "optional", "warn", "FAILED"]
 """FAILED: `motorvae-stream --camera 0` cannot work like this. warn: something that it may come to
@@ -27,7 +28,8 @@ class Finding:
     """
 
     what: str
-    found: Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]  # on one line
+    # On one line, and fit for a screen and for JSON.
+    found: Annotated[str, AfterValidator(lambda text: printable(" ".join(text.split())))]
     verdict: Verdict = "ok"
     next_command: str | None = None  # what to type now; never absent after FAILED or warn
 

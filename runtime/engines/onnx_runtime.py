@@ -21,6 +21,7 @@ import onnxruntime as ort  # reads that variable
 from ..core.errors import BackendError, MissingDependencyError, ProviderError, sentence_list
 from ..core.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from ..core.redaction import without_private
+from ..core.text import path_or_content
 from .base import Arrays, Backend, Batch, Tensors
 from .cpu_threads import checked_threads
 
@@ -143,7 +144,7 @@ def _opened_session(path: Path, provider: str, threads: int) -> ort.InferenceSes
                 ort.preload_dlls(directory="")
         # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
         session = ort.InferenceSession(
-            str(path), options, providers=[configured], enable_fallback=0
+            path_or_content(path), options, providers=[configured], enable_fallback=0
         )
         session.disable_fallback()
     except Exception as error:

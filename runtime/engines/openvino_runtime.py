@@ -19,6 +19,7 @@ import openvino as ov
 
 from ..bundle.graph_key import BATCH, Precision
 from ..core.errors import BackendError
+from ..core.text import path_or_content
 from .base import Arrays, Backend, Batch, Tensors
 from .cpu_threads import checked_threads
 
@@ -50,7 +51,9 @@ class OpenVINOBackend(Backend):
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            compiled = _core().compile_model(_core().read_model(path), "CPU", settings)
+            compiled = _core().compile_model(
+                _core().read_model(path_or_content(path)), "CPU", settings
+            )
             self._request: Any = compiled.create_infer_request()
         except RuntimeError as error:
             raise BackendError(

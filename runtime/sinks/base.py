@@ -15,6 +15,7 @@ from ..core.errors import ConfigError, OutputError
 from ..core.lifecycle import Closing
 from ..core.redaction import without_credentials
 from ..core.row import SCHEMA, Row, RunFacts
+from ..core.text import printable
 
 STANDARD_OUTPUT = "-"
 LOOPBACK = "127.0.0.1"
@@ -52,7 +53,7 @@ class Sink(Closing):
 
     def _new_path(self, output: str, *, or_folder: bool = False) -> Path:
         """Name the sink after its file, whose folder is made and whose predecessor set aside."""
-        self.name, path = output, Path(output)
+        self.name, path = printable(output), Path(output)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.set_aside_as = set_aside(path, or_folder=or_folder)
         return path

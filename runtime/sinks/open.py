@@ -14,6 +14,7 @@ from ..core.atomic_files import check_writable
 from ..core.errors import ConfigError, missing_dependency
 from ..core.redaction import without_credentials
 from ..core.row import RunFacts
+from ..core.text import check_utf8
 from .base import STANDARD_OUTPUT, Sink, address_of
 
 SinkClass = Callable[[str, RunFacts], Sink]
@@ -73,6 +74,7 @@ def check_view(view: Sequence[str]) -> SinkClass:
                 f"--view {where}: name a file ending in {VIEW_SUFFIX}, or nothing to open the "
                 "Rerun viewer"
             )
+        check_utf8(path, "Rerun")
         check_writable(path)
     elif not any(os.environ.get(name) for name in DISPLAYS):
         raise ConfigError(

@@ -13,6 +13,7 @@ import orjson
 
 from ..core.errors import OutputError
 from ..core.row import COLUMNS, SCHEMA, Row, RunFacts, json_from_row
+from ..core.text import spreadsheet_cell
 from .base import NUMPY_TOO, STANDARD_OUTPUT, Sink
 
 _LINE_END = "\r\n"  # the csv module quotes a cell that has one of these, so it must know both
@@ -85,7 +86,8 @@ class JsonLinesSink(LinesSink):
 class CsvSink(LinesSink):
     """Rows as a table: the columns of a row, `schema`, and `mu_0` to the last latent.
 
-    What is not known is empty. Numbers are the shortest that read back equal.
+    What is not known is empty. Numbers are the shortest that read back equal. A text that a
+    spreadsheet would take for a formula, as file names may be, begins with an apostrophe.
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
@@ -97,9 +99,7 @@ class CsvSink(LinesSink):
 
     def _line_of(self, row: Row) -> bytes:
         values = [getattr(row, name) for name in COLUMNS]
-        # True and false are written as in JSON.
-        texts = [str(one).lower() if isinstance(one, bool) else one for one in values]
-        cells = self._cells([*texts, SCHEMA])
+        cells = self._cells([*map(_cell, values), SCHEMA])
         if row.mu is None:
             return cells + self._no_latents
         return cells + b"," + orjson.dumps(row.mu, option=NUMPY_TOO)[1:-1] + b"\n"
@@ -109,3 +109,9 @@ class CsvSink(LinesSink):
         self._text.truncate()
         self._csv.writerow(values)
         return self._text.getvalue().removesuffix(_LINE_END).encode()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()  # as in JSON
+    return spreadsheet_cell(value) if isinstance(value, str) else value

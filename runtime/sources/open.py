@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ..core.errors import ConfigError, ImageError
 from ..core.frame import Frame, Gap, Mode
+from ..core.text import printable
 from ..pixels.image_files import luma_from_file
 from .base import AS_IT_COMES, CaptureRequest, FrameSource, Paced
 from .opencv import DeviceSource, GStreamerSource
-from .spec import SourceKind, SourceSpec, printable
+from .spec import SourceKind, SourceSpec
 from .synthetic.source import SyntheticSource
 from .video.source import VideoSource
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ..core.errors import ConfigError, SourceError, sentence_list
 from ..core.frame import DEFAULT_FPS, Mode
 from ..core.redaction import without_credentials
+from ..core.text import printable
 from ..pixels.image_files import IMAGE_SUFFIXES, image_paths, in_natural_order
 
 SourceKind = Literal["device", "images", "video", "pipe", "url", "csi", "gst", "synthetic"]
@@ -175,11 +176,6 @@ def name_of_pipeline(pipeline: str) -> str:
     """Return what a pipeline may be called: by its first element, before any of its settings."""
     first = re.match(r"\s*([a-z][a-z0-9_-]*)(?=\s|$)", pipeline)
     return f"gst:{first[1]}" if first else "gst"
-
-
-def printable(text: str) -> str:
-    """Return text in which the bytes of a file name that are no UTF-8 are spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def plan_from_query(query: str, *, fps: float | None = None) -> SyntheticPlan:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..core.frame import Frame, Gap
 from ..core.row import Row, Status
+from ..core.text import printable
 
 NS_PER_S = 1_000_000_000
 MOST_LOSSES = 64
@@ -194,7 +195,7 @@ class Mailbox:
         if index is None:  # a loss at no known frame takes an index too: no two rows share one
             index, self._offset = self._next_index, self._offset + 1
         row = self._row(index, "lost", captured_ns or time.time_ns(), name)
-        row.reason = reason
+        row.reason = printable(reason)
         self.items.append(LostFrame(row, self._last_grab_ns))
         self._changed.notify_all()
 

@@ -6,15 +6,17 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import pytest
 import tyro
+from rich.table import Table
 
 from motorvae.runtime.core.command import Command, CommandGroup, ValuesLike, stderr_console
-from motorvae.runtime.core.errors import ConfigError
+from motorvae.runtime.core.errors import ConfigError, UsageError
+from motorvae.runtime.core.text import printable
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,16 @@ class Grouped:
     """Whether to paint thickly."""
     engine: Engine = field(default_factory=Engine)
     """Which engine runs."""
+
+
+@dataclass(frozen=True)
+class PathOptions:
+    """A positional argument and a flag."""
+
+    run: Annotated[str, tyro.conf.Positional] = ""
+    """Which."""
+    fast: bool = False
+    """Whether to hurry."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +174,51 @@ def test_an_option_of_many_values_leaves_the_positional_argument_alone(tmp_path:
         [str(tmp_path), "--view", "--sizes", "3", "--kinds", "one"],
     ):
         assert parse(args) == found
+    # A value behind an equals sign is one, and what follows may be more of them.
+    for args in (
+        ["--view=x.rrd", "--kinds=one", "--sizes=3", str(tmp_path)],
+        ["--sizes=3", str(tmp_path), "--view=x.rrd", "--kinds=one"],
+        [str(tmp_path), "--sizes=3", "--kinds=one", "--view=x.rrd"],
+    ):
+        assert replace(parse(args), view=()) == found
+    assert parse(["--view=x.rrd", "0"]) == Lists(("0",), view=("x.rrd",))
+    two = parse(["--kinds=one", "two", str(tmp_path)])
+    assert two == Lists((str(tmp_path),), kinds=("one", "two"))
     assert parse(["--view", "x.rrd", "0"]) == Lists(("0",), view=("x.rrd",))
     assert parse(["--sizes", "3", "-4", "--kinds", "one", "two"]).sizes == (3, -4)
     assert parse(["--kinds", "onne"]).kinds == ("onne",)  # no path: a wrong value, not an argument
+
+
+def test_a_number_that_is_none_and_a_flag_with_a_value_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        Command(Lists, pytest.fail, "", prog="x").parse(["--sizes", "1.5", "photos"])
+    assert "1.5" in capsys.readouterr().err
+    command = Command(PathOptions, pytest.fail, "", prog="x")
+    with pytest.raises(UsageError, match=r"--fast=true: --fast takes no value"):
+        command.parse(["--fast=true", "run"])
+
+
+@pytest.mark.parametrize("shell", ["tcsh", "fish"])
+def test_completion_is_for_two_shells(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(pytest.fail, "--tyro-print-completion", shell) == 2
+    assert capsys.readouterr().err == "motorvae-x: --tyro-print-completion: name bash or zsh\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x1b]0;x\x07", "a\x9b31m", "a\u202eb", "a\udcff", "a\x7f", "\U000e0041"]
+)
+def test_no_terminal_obeys_a_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console = stderr_console()
+    table = Table(name)
+    table.add_row(name)
+    console.print(name)
+    console.print(table)
+    run(raising(ConfigError(f"{name}: no")))
+    shown = capsys.readouterr().err
+    assert shown.count(printable(name)) == 4
+    assert all(one.isprintable() for line in shown.splitlines() for one in line)
 
 
 def test_every_command_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,3 +57,43 @@ def test_no_file_takes_the_place_of_a_closed_standard_stream(tmp_path: Path, clo
     words = shlex.join([sys.executable, "-c", PLACES, str(rows)])
     assert subprocess.run(["sh", "-c", f"{words} {closed}"], check=False).returncode == 0
     assert int(rows.read_text()) > 2
+
+
+MEMORY = """
+import resource, sys
+from motorvae.runtime.core.lifecycle import exit_code_of
+def body():
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    if sys.argv[1] == "bytes":
+        bytearray(1 << 33)
+    import av  # whose libraries do not fit into what is left
+    bytearray(1 << 30)
+sys.exit(exit_code_of("x", body))
+"""
+
+
+@pytest.mark.parametrize("what", ["bytes", "library"])
+def test_a_lack_of_memory_is_one_line(what: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, what], capture_output=True, text=True, check=False
+    )
+    line = "x: there is not enough memory: free some, or allow more (ulimit -v)\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+def test_a_full_disk_without_a_name_is_one_line() -> None:
+    body = "print('x' * 100_000)"
+    code = (
+        f"from motorvae.runtime.core.lifecycle import exit_code_of as run; run('x', lambda: {body})"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-u", "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (
+        done.stderr == "x: cannot write: No space left on device; make room where the output goes\n"
+    )

@@ -35,6 +35,20 @@ secrets = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_siz
         ("http://[::1/a", "http://[::1/a"),
         ("http://", "http://"),
         ("user:pass@host/live", "***@host/live"),
+        # The forms that video recorders take, with everything in the path.
+        (
+            "rtsp://host:554/user=admin&password=x&channel=1&stream=0.sdp",
+            "rtsp://host:554/user=***&channel=1&stream=0.sdp",
+        ),
+        (
+            "rtsp://host/user=admin_password=tl/J&w=p_channel=12_stream=0.sdp?real_stream",
+            "rtsp://host/user=***_channel=12_stream=0.sdp",
+        ),
+        ("rtsp://host/live/pwd%3Dx", "rtsp://host/live/pwd%3D***"),
+        ("http://host/x;api_key=123/video", "http://host/x;api_key=***"),
+        ("http://host/AccessToken=123", "http://host/AccessToken=***"),
+        ("rtsp://host:554/0/admin:12345/main", "rtsp://host:554/0/***/main"),
+        ("http://host/monkey=1/compass=2", "http://host/monkey=1/compass=2"),
     ],
 )
 def test_a_url_is_shown_without_what_is_secret(url: str, shown: str) -> None:
@@ -50,6 +64,8 @@ def test_neither_password_nor_query_is_shown(password: str, token: str) -> None:
         f"http://host/live?key={token}",
         f"http://user:{password}@host/live?key={token}",
         f"user:{password}@host/live",
+        f"rtsp://host/user=admin&password={password}&channel=1",
+        f"rtsp://host/user={password}_password={token}_channel=1",
     ):
         assert MARK not in without_credentials(url)
 

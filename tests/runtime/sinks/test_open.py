@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from motorvae.runtime.core.errors import ConfigError, MissingDependencyError, OutputError
 from motorvae.runtime.core.row import COLUMNS, Row, RunFacts
 from motorvae.runtime.sinks.base import address_of
-from motorvae.runtime.sinks.open import check_output, open_sink
+from motorvae.runtime.sinks.open import check_output, check_view, open_sink
 
 DOCS = Path(__file__).parents[3] / "docs"
 TEXT = (DOCS / "sinks.md").read_text(encoding="utf-8")
@@ -47,6 +48,25 @@ def test_each_file_takes_a_run_in_a_folder_made_for_it(tmp_path: Path, name: str
         assert (sink.name, sink.rows, sink.set_aside_as) == (str(path), 4, None)
     sink.close()
     assert [entry.name for entry in path.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_name_that_is_no_utf8_is_an_output_like_any_other(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"caf\udce9-{name}"
+    with open_sink(str(path), FACTS) as sink:
+        *rows, last = rows_of_a_run()
+        for row in rows:
+            sink.write(row)
+        # As a run's last row does, which says what each output has taken.
+        sink.write(replace(last, summary={"sinks": [{"name": sink.name}]}))
+    assert sink.name.endswith(f"caf\\udce9-{name}")
+    assert path.exists()
+
+
+def test_a_recording_that_rerun_could_not_write_is_refused_before_the_run(tmp_path: Path) -> None:
+    pytest.importorskip("rerun")
+    with pytest.raises(OutputError, match="is no UTF-8, and Rerun takes no other names"):
+        check_view([str(tmp_path / "caf\udce9.rrd")])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -101,6 +101,16 @@ def test_any_text_survives_in_a_table(tmp_path: Path, text: str) -> None:
     assert second["mu_7"] == "1.0"
 
 
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1.jpg", "@SUM(A1)", "\t=1"])
+def test_a_spreadsheet_takes_no_name_for_a_formula(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "latents.csv"
+    with CsvSink(str(path), FACTS) as sink:
+        sink.write(row_at(0, reason=text, name=text, kl=-0.5))
+    (row,) = table_of(path)
+    assert row["reason"] == row["name"] == f"'{text}"
+    assert row["kl"] == "-0.5"
+
+
 def test_a_table_has_every_column_and_empty_cells_for_what_is_not_known(tmp_path: Path) -> None:
     path = tmp_path / "latents.csv"
     with CsvSink(str(path), FACTS) as sink:
