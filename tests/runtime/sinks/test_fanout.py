@@ -377,9 +377,12 @@ def test_the_end_of_a_slow_sink_is_waited_for_as_long_as_it_takes_rows(
     sink = SlowToClose(is_open=True)
     fanout = opened(LIVE, sink)
     fanout.put(row_at(0))
-    ending = threading.Thread(target=fanout.close, args=(1e-3,))
+    timeout_s = 1.0  # for the row that waits; a busy machine may take a part of it
+    ending = threading.Thread(target=fanout.close, args=(timeout_s,))
     ending.start()
     assert closing.wait(PATIENCE_S)
+    ending.join(1.5 * timeout_s)
+    assert ending.is_alive()
     may_close.set()
     ending.join(PATIENCE_S)
     assert sink.closed == 1
