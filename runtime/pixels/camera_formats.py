@@ -13,6 +13,8 @@ from ..core.errors import ImageError
 from ..core.frame import Mode
 from ..core.spec import ModelSpec
 from .convert import Luma, fitted_luma
+from .geometry import AS_CODED, Geometry
+from .orientation import orientation_of_jpeg
 from .yuv import luma_from_doubtful_jpeg, luma_from_limited
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -57,16 +59,21 @@ def luma_from_raw(raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec) -> Luma | 
 def luma_from_jpeg(data: bytes, spec: ModelSpec) -> Luma:
     """Turn a JPEG into fitted luma, (S, S) uint8, by FFmpeg where the quick decoder is in doubt.
 
-    A damaged picture is an ImageError.
+    It is turned as its EXIF segment says. A damaged picture is an ImageError.
     """
     grey = grey_from_jpeg(data, spec)
-    return luma_from_doubtful_jpeg(data, spec) if grey is None else fitted_luma(grey, spec)
+    if grey is None:
+        return luma_from_doubtful_jpeg(data, spec)
+    return fitted_luma(grey, spec, Geometry(orientation_of_jpeg(data)))
 
 
 def grey_from_jpeg(
-    data: bytes, spec: ModelSpec, shape: tuple[int, int] | None = None
+    data: bytes,
+    spec: ModelSpec,
+    shape: tuple[int, int] | None = None,
+    geometry: Geometry = AS_CODED,
 ) -> Luma | None:
-    """Decode a JPEG's luma at the smallest scale that keeps the model's input exact.
+    """Decode a JPEG's luma, not turned yet, at the smallest scale that keeps the input exact.
 
     It is (H / n, W / n) uint8, such that cropping or padding it cuts no pixel in parts; None where
     this is better left to FFmpeg: another height and width than `shape`, rare kinds of JPEG, or a
@@ -80,7 +87,8 @@ def grey_from_jpeg(
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
         if shape not in {None, (height, width)}:
             return None
-        divisor = _divisor(height, width, spec)
+        square = geometry.aspect == 1 or spec.fit == "stretch"
+        divisor = _divisor(height, width, spec) if square else 1
         grey: Luma = simplejpeg.decode_jpeg(
             data, "GRAY", min_height=height // divisor, min_width=width // divisor
         )

@@ -14,6 +14,8 @@ from av.video.reformatter import VideoReformatter
 
 from ..core.errors import ImageError
 from ..core.spec import ModelSpec
+from .geometry import AS_CODED, Geometry, stretched
+from .orientation import turned
 
 Luma = npt.NDArray[np.uint8]
 Averages = npt.NDArray[np.uint16]
@@ -62,11 +64,15 @@ def luma_from_image(image: npt.NDArray[Any]) -> Luma:
     return image.astype(np.uint8, copy=False)
 
 
-def fitted_luma(luma: Luma, spec: ModelSpec) -> Luma:
-    """Fit (H, W) luma to the model's square, (S, S), by averaging over areas; copies if it must."""
-    if luma.shape == (spec.image_size, spec.image_size):
-        return luma
-    return levels_from_averages(fitted_plane(luma, spec, luma.shape))
+def fitted_luma(luma: Luma, spec: ModelSpec, geometry: Geometry = AS_CODED) -> Luma:
+    """Fit (H, W) luma to the model's square, (S, S), by averaging over areas; copies if it must.
+
+    The luma is as coded, and what is returned as it is seen.
+    """
+    is_square = geometry.aspect == 1 or spec.fit == "stretch"
+    if luma.shape != (spec.image_size, spec.image_size) or not is_square:
+        luma = levels_from_averages(fitted_plane(luma, spec, luma.shape, geometry=geometry))
+    return turned(luma, geometry.orientation)
 
 
 def input_from_luma(luma: Luma) -> npt.NDArray[np.float32]:
@@ -85,23 +91,31 @@ def write_input(luma: Luma, out: npt.NDArray[Any]) -> None:
 
 
 def fitted_plane(
-    plane: Luma, spec: ModelSpec, shape: tuple[int, int], white: int = WHITE
+    plane: Luma,
+    spec: ModelSpec,
+    shape: tuple[int, int],
+    white: int = WHITE,
+    geometry: Geometry = AS_CODED,
 ) -> Averages:
     """Fit one plane of an image of a `shape` (height, width) to the model's square by averaging.
 
     The (H, W) uint8 plane is all of the image, at full size or at a whole fraction of it, as a
     plane of 4:2:0 chroma is; a padded border is `white`. Returns (S, S) uint16, in units of 1/256
-    of a level.
+    of a level, not turned yet: of that, `geometry` decides only on which side an odd line lies.
     """
     side = spec.image_size
     down, across = plane.shape[0] / shape[0], plane.shape[1] / shape[1]
+    if geometry.aspect != 1 and spec.fit != "stretch":
+        shape = geometry.square_shape(shape)
+        plane = stretched(plane, (round(shape[0] * down), round(shape[1] * across)))
+        down, across = plane.shape[0] / shape[0], plane.shape[1] / shape[1]
     if spec.fit == "crop":
         square = min(shape)
-        top, left = ((length - square) // 2 for length in shape)
+        top, left = geometry.before(shape, square)
         plane = plane[_part(top, square, down), _part(left, square, across)]
     elif spec.fit == "pad" and shape[0] != shape[1]:
         square = max(shape)
-        top, left = ((square - length) // 2 for length in shape)
+        top, left = (-rest for rest in geometry.before(shape, square))
         box = [length * side for length in (top, left, *shape)]
         if plane.shape[0] >= side <= plane.shape[1] and not any(edge % square for edge in box):
             # The border ends where pixels of the result do, so it need not be averaged.

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from .convert import Luma
+Luma = npt.NDArray[np.uint8]
 
 UPRIGHT = 1
 EXIF_START = b"Exif\0\0"

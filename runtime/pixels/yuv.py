@@ -22,6 +22,8 @@ from .convert import (
     levels_from_averages,
     luma_from_image,
 )
+from .geometry import AS_CODED, Geometry
+from .orientation import orientation_of_jpeg, turned
 
 LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 """What red and blue weigh in a frame's Y, by FFmpeg's number of its matrix (ITU-T H.273, table 4):
@@ -35,18 +37,20 @@ _READ_IN_PLACE = {"yuv420p", "yuv422p", "yuv444p", "nv12", "nv21"}
 _EXACT = int(Interpolation.BILINEAR) | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT
 
 
-def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> Luma:
-    """Turn a decoded frame of any format into fitted luma, (S, S) uint8.
+def luma_from_video_frame(
+    frame: VideoFrame, spec: ModelSpec, geometry: Geometry = AS_CODED
+) -> Luma:
+    """Turn a decoded frame of any format into fitted luma, (S, S) uint8, as it is seen.
 
     It is BT.601 and full range whatever the video's are: levels 16 to 235 of limited-range video
     become 0 to 255, and where Y was made with other weights, small planes of chroma make up for it.
     """
     shape, name = (frame.height, frame.width), frame.format.name.replace("yuvj", "yuv")
     if name == "gray" and frame.planes[0].line_size > 0:
-        return fitted_luma(_plane(frame, 0), spec)
+        return fitted_luma(_plane(frame, 0), spec, geometry)
     weights = BT601 if frame.colorspace in _BT601_NUMBERS else LUMA_WEIGHTS.get(frame.colorspace)
     if weights is None or frame.format.is_rgb or frame.format.has_palette or "gray" in name:
-        return fitted_luma(luma_from_image(bgr_from_video_frame(frame)), spec)
+        return fitted_luma(luma_from_image(bgr_from_video_frame(frame)), spec, geometry)
     is_full = frame.color_range == _FULL_RANGE or name != frame.format.name
     if name not in _READ_IN_PLACE or any(plane.line_size <= 0 for plane in frame.planes):
         scaler = SCALERS.of(name, *shape, "yuv420p")
@@ -57,18 +61,20 @@ def luma_from_video_frame(frame: VideoFrame, spec: ModelSpec) -> Luma:
         name = "yuv420p"
     plane = _plane(frame, 0)
     if weights == BT601:
-        return fitted_luma(plane, spec) if is_full else luma_from_limited(plane, spec)
-    y = fitted_plane(plane, spec, shape, white=WHITE if is_full else _LIMITED_WHITE)
-    cb, cr = (fitted_plane(plane, spec, shape, white=128) for plane in _chroma(frame, name))
-    return _bt601_luma(y, cb, cr, weights, is_full=is_full)
+        widened = fitted_luma if is_full else luma_from_limited
+        return widened(plane, spec, geometry)
+    y = fitted_plane(plane, spec, shape, WHITE if is_full else _LIMITED_WHITE, geometry)
+    cb, cr = (fitted_plane(plane, spec, shape, 128, geometry) for plane in _chroma(frame, name))
+    return turned(_bt601_luma(y, cb, cr, weights, is_full=is_full), geometry.orientation)
 
 
-def luma_from_limited(y: Luma, spec: ModelSpec) -> Luma:
+def luma_from_limited(y: Luma, spec: ModelSpec, geometry: Geometry = AS_CODED) -> Luma:
     """Turn (H, W) BT.601 Y of 16 (black, like all below) to 235 (white) into fitted luma."""
-    averages = fitted_plane(y, spec, (y.shape[0], y.shape[1]), white=_LIMITED_WHITE)
+    averages = fitted_plane(y, spec, (y.shape[0], y.shape[1]), _LIMITED_WHITE, geometry)
     black = np.uint16(_LIMITED_BLACK * PER_LEVEL)
     gain = WHITE / (_LIMITED_WHITE - _LIMITED_BLACK)
-    return levels_from_averages(np.maximum(averages, black) - black, gain)
+    luma = levels_from_averages(np.maximum(averages, black) - black, gain)
+    return turned(luma, geometry.orientation)
 
 
 def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> Luma:
@@ -81,14 +87,14 @@ def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> Luma:
         raise ImageError(f"frame does not decode: {error.strerror}") from error
     if not frames or frames[0].is_corrupt:
         raise ImageError("frame does not decode: there is no whole picture in it")
-    return luma_from_video_frame(frames[0], spec)
+    return luma_from_video_frame(frames[0], spec, Geometry(orientation_of_jpeg(data)))
 
 
-def bgr_from_video_frame(frame: VideoFrame) -> Luma:
-    """Convert a decoded frame of any format to (H, W, 3) uint8 BGR, exactly rather than fast."""
+def bgr_from_video_frame(frame: VideoFrame, geometry: Geometry = AS_CODED) -> Luma:
+    """Convert a decoded frame of any format to (H, W, 3) uint8 BGR as it is seen, exactly."""
     scaler = SCALERS.of(frame.format.name, frame.height, frame.width, "bgr24")
     colour = scaler.reformat(frame, format="bgr24", interpolation=_EXACT, threads=1)
-    return np.ascontiguousarray(colour.to_ndarray(), np.uint8)
+    return geometry.seen(np.ascontiguousarray(colour.to_ndarray(), np.uint8))
 
 
 def _plane(frame: VideoFrame, number: int, samples: int = 1) -> Luma:

@@ -19,6 +19,7 @@ from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource
 from ..spec import SourceSpec
 from .connection import FAILURES, Connection
+from .display import Display
 from .packets import Arrival, BitstreamValidator, PacketLog
 from .stream_clock import NS_PER_S, StreamClock
 
@@ -102,6 +103,7 @@ class VideoSource(FrameSource):
             own_stamps=container in _OWN_STAMPS,
             held_back=container in _HOLD_BACK and codec.name in _HELD_BACK,
         )
+        self._display = Display(self._stream, container)
         self._flaws = BitstreamValidator(codec.name, codec.extradata)
         self._log = PacketLog(intra_only=codec.codec.intra_only)
         self._joined = not self.live
@@ -181,7 +183,10 @@ class VideoSource(FrameSource):
             elif log.spoiled(origin):
                 yield "frame is predicted from a damaged one", origin.captured_ns
             else:
-                yield self._whole(frame, origin)
+                try:
+                    yield self._whole(frame, origin)
+                except ImageError as error:
+                    yield error.clause(), origin.captured_ns
 
     def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Sequence[VideoFrame]:
         """Decode one packet, or what the decoder still holds; ImageError for a damaged one."""
@@ -190,23 +195,31 @@ class VideoSource(FrameSource):
             flaw = "frame is cut short" if packet.is_corrupt else self._flaws.flaw(data)
             if flaw:
                 raise ImageError(flaw)
+            self._display.heed_packet(data)
             codec, spec = self._stream.codec_context, self._request.spec
-            if spec is not None and codec.name == "mjpeg":
+            if spec is not None and codec.name == "mjpeg" and self._display.is_known:
                 # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
-                grey = grey_from_jpeg(data, spec, (codec.height, codec.width))
+                shape = codec.height, codec.width
+                grey = grey_from_jpeg(data, spec, shape, self._display.shape)
                 if grey is not None:
                     frame = VideoFrame.from_numpy_buffer(grey, format="gray")
                     frame.pts = packet.pts
                     return [frame]
         try:
-            return self._stream.decode(packet)
+            decoded = self._stream.decode(packet)
         except FAILURES as error:
             reason = self._connection.reason(error)
             raise ImageError(f"frame does not decode: {reason}") from error
+        self._display.heed_decoded(None if packet is None else packet.pts)
+        return decoded
 
     def _whole(self, frame: VideoFrame, origin: Arrival) -> Frame:
         decoded_ns, spec = time.monotonic_ns(), self._request.spec
-        image = luma_from_video_frame(frame, spec) if spec else bgr_from_video_frame(frame)
+        geometry = self._display.geometry(frame)
+        if spec:
+            image = luma_from_video_frame(frame, spec, geometry)
+        else:
+            image = bgr_from_video_frame(frame, geometry)
         done_ns = time.monotonic_ns()
         convert_ns = done_ns - decoded_ns if spec else 0
         media_s, base = None, self._stream.time_base  # a frame that was flushed does not know it

@@ -1,0 +1,78 @@
+"""Display: how the frames of one stream of video are meant to be seen, as it and they say."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ...pixels.geometry import AS_CODED, Geometry, orientation_of_frame, sane_aspect
+from ...pixels.orientation import UPRIGHT, orientation_of_jpeg
+
+# Pictures, one after another or one alone: what they say of their pixels is about print, and
+# viewers ignore it.
+_OF_PICTURES = {"image2", "mpjpeg", "mjpeg", "mjpeg_2000", "gif", "apng"}
+_LONGEST_DELAY = 256  # packets; far more than any decoder holds back
+_TURNS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # containers that may turn any video
+
+
+class Display:
+    """Finds the geometry of each frame of a stream, from what its container and its packets say.
+
+    The container's aspect ratio of pixels counts for more than the codec's until that changes, as
+    in mpv; a JPEG's own orientation counts for more than its container's.
+    """
+
+    def __init__(self, stream: VideoStream, container: str) -> None:
+        codec = stream.codec_context
+        self._codec, self._is_jpeg = codec, codec.name == "mjpeg"
+        self._heeds_aspect = container not in _OF_PICTURES and not container.endswith("_pipe")
+        self._coded_aspect = codec.sample_aspect_ratio
+        self._aspect = sane_aspect(stream.sample_aspect_ratio) if self._heeds_aspect else 1.0
+        self._aspects: dict[int | None, float] = {}  # of packets in the decoder, by their stamps
+        self._jpeg_orientation = UPRIGHT
+        # FFmpeg attaches the container's matrix to frames, and PyAV shows it nowhere else.
+        self._of_container = None if container in _TURNS else UPRIGHT
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a JPEG need not be decoded by FFmpeg to know how its container turns it."""
+        return self._of_container is not None or self._jpeg_orientation != UPRIGHT
+
+    @property
+    def shape(self) -> Geometry:
+        """What is known before a frame is decoded: the shape of its pixels."""
+        return AS_CODED if self._aspect == 1 else Geometry(aspect=self._aspect)
+
+    def heed_packet(self, data: bytes) -> None:
+        """Look at a packet before it is decoded."""
+        if self._is_jpeg:
+            self._jpeg_orientation = orientation_of_jpeg(data)
+
+    def heed_decoded(self, pts: int | None) -> None:
+        """Look at the decoder after it took the packet of that time stamp."""
+        if not self._heeds_aspect:
+            return
+        coded: Fraction | None = self._codec.sample_aspect_ratio
+        if coded != self._coded_aspect:
+            if self._coded_aspect is not None or self._aspect == 1:
+                self._aspect = sane_aspect(coded)
+            self._coded_aspect = coded
+        if len(self._aspects) >= _LONGEST_DELAY:
+            self._aspects.clear()
+        self._aspects[pts] = self._aspect
+
+    def geometry(self, frame: VideoFrame) -> Geometry:
+        """Return how a frame is seen; ImageError where it is turned as nothing here can be."""
+        orientation = self._jpeg_orientation
+        if orientation == UPRIGHT:
+            if self._is_jpeg and self._of_container is not None:
+                orientation = self._of_container
+            else:
+                orientation = orientation_of_frame(frame)
+                if self._is_jpeg:
+                    self._of_container = orientation
+        aspect = self._aspects.pop(frame.pts, self._aspect)
+        is_plain = orientation == UPRIGHT and aspect == 1
+        return AS_CODED if is_plain else Geometry(orientation, aspect)
