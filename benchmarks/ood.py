@@ -23,7 +23,7 @@ from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import VERIFICATION_IMAGES
 from ..runtime.core.atomic_files import set_aside
 from ..runtime.core.command import Command, stderr_console
-from ..runtime.core.documents import arrays_from_npz, save_document
+from ..runtime.core.documents import Form, arrays_from_npz, save_document
 from ..runtime.core.errors import BundleError
 from ..runtime.core.spec import ModelSpec, StrictModel
 from ..runtime.engines.base import Backend
@@ -250,7 +250,8 @@ def _kinds(options: OODOptions, bundle: Bundle) -> Iterator[tuple[str, bool, Lum
     count, spec, seed = options.images, bundle.spec, options.seed
     path = bundle.folder / VERIFICATION_IMAGES
     again = "export the bundle again"
-    held_out = arrays_from_npz(path, ("images",), error=BundleError, again=again)["images"]
+    form = Form("u1", ("images", spec.image_size, spec.image_size))
+    held_out = arrays_from_npz(path, {"images": form}, error=BundleError, again=again)["images"]
     known: Luma = held_out
     if options.known == VEHICLES:
         known = vehicles(seed, _KNOWN_PER_IMAGE * count, spec)

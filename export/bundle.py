@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
-import orjson
 
 from ..runtime.bundle.graph_key import ENGINES, TARGETS, GraphKey, Part, Precision, Target
 from ..runtime.bundle.load import Bundle, load_bundle
@@ -26,7 +25,7 @@ from ..runtime.bundle.manifest import (
     Preprocessing,
 )
 from ..runtime.core.atomic_files import check_writable, replaced_folder
-from ..runtime.core.documents import arrays_from_npz, json_from_document
+from ..runtime.core.documents import json_from_document, json_from_file
 from ..runtime.core.errors import (
     BackendError,
     BundleError,
@@ -41,6 +40,7 @@ from ..runtime.core.packages import own_version
 from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.engines.tensorrt.find import unknown_in_engines
+from ..runtime.ood.detector import statistics_from_npz
 from .graph_folder import GraphFolder
 from .int8.graphs import Int8Search, Searched
 from .int8.images import CalibrationImages, Luma, calibration_from_text
@@ -85,14 +85,14 @@ def check_replaceable(output: Path) -> set[str]:
     parts = {"fp32 graphs"}
     if output.exists():
         try:
-            manifest = orjson.loads((output / MANIFEST).read_bytes())
+            manifest = json_from_file(output / MANIFEST, error=BundleError, again="name another")
             listed = {entry["file"] for entry in (*manifest["graphs"], *manifest["files"])}
             unknown = {path.name for path in output.iterdir()} - listed - {MANIFEST, ENGINES}
             unknown.update(unknown_in_engines(output))
             for entry in manifest["graphs"]:
                 target = entry.get("made_for") if entry["precision"] == "int8" else None
                 parts.add(f"{entry['precision']} graphs" + (f" for {target}" if target else ""))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if output.is_dir() and not any(output.iterdir()):
                 return set()
             raise OutputError(
@@ -151,7 +151,9 @@ def write_bundle(
         on_step("what out-of-distribution detection can recognise")
         ood = ood_capability(
             writer.files.file(GraphKey("encoder")).path,
-            arrays_from_npz(statistics, error=BundleError, again="train again"),
+            statistics_from_npz(
+                statistics, spec.latent_size, error=BundleError, again="train again"
+            ),
             reference.images,
         )
         save_reference(folder / VERIFICATION_IMAGES, reference)

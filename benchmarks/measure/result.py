@@ -45,6 +45,7 @@ _POWER = (
     *("temperature.gpu", "utilization.gpu"),
 )
 _COMMAND_S = 20
+_MOST_BYTES = 64 << 20  # raw samples of every case; a full run has one of these
 
 
 class Environment(StrictModel):
@@ -237,4 +238,6 @@ class Result(StrictModel):
 def load_result(path: Path) -> Result:
     """Read a result; a MeasurementError says why it cannot be used."""
     again = "run motorvae-bench again"
-    return document_from_json(path, Result, error=MeasurementError, again=again)
+    return document_from_json(
+        path, Result, error=MeasurementError, again=again, most_bytes=_MOST_BYTES
+    )

@@ -25,7 +25,7 @@ from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import Part, Precision
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES, GraphEntry, Manifest, Metric
-from ...runtime.core.documents import arrays_from_npz
+from ...runtime.core.documents import Form, arrays_from_npz
 from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Arrays, Batch
@@ -168,8 +168,10 @@ def model_from_files(
     bundle = load_bundle(bundle_folder)
     model = model_of_bundle(bundle, checkpoint)
     path = bundle_folder / VERIFICATION_IMAGES
-    luma = arrays_from_npz(path, ("images",), error=BundleError, again="export the bundle again")
-    spread = spread_from_statistics(bundle_folder / STATISTICS, error=BundleError)
+    side, again = bundle.spec.image_size, "export the bundle again"
+    form = Form("u1", ("images", side, side))
+    luma = arrays_from_npz(path, {"images": form}, error=BundleError, again=again)
+    spread = spread_from_statistics(bundle_folder / STATISTICS, bundle.spec, error=BundleError)
     reference = reference_from_model(model, luma["images"][:images], spread)
     return ModelUnderTest(model, bundle, reference, untrained=False)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
-from ...runtime.core.documents import arrays_from_npz
+from ...runtime.core.documents import MOST_ARRAYS, Form, arrays_from_npz
 from ...runtime.core.errors import BundleError, CheckpointError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import GraphFile, open_engine
@@ -30,6 +30,8 @@ JUDGED_IMAGES = 256
 _PROBE_FIELDS = ("names", "images", "mu", "log_var", "latents")
 """Of `Probes`, those that a bundle carries, as arrays called probe_names and so on."""
 _LEVELS = 65535
+_MOST_HELD_OUT = 4096
+"""No run keeps so many images."""
 _arrays = partial(arrays_from_npz, again="train or export again")
 
 
@@ -157,30 +159,34 @@ def held_out_from_run(
 
     A CheckpointError names the file that is missing, unreadable, or does not fit the model.
     """
-    path, side, latents = folder / "held_out.npz", spec.image_size, spec.latent_size
-    images = _arrays(path, ["images"], error=CheckpointError)["images"]
-    spread = spread_from_statistics(folder / statistics, error=CheckpointError)
-    if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
-        raise CheckpointError(
-            f"{path} holds {images.dtype} {images.shape}, and the model takes uint8 "
-            f"(N, {side}, {side}): train again"
-        )
-    for values in (spread.mu, spread.log_var, spread.posterior_variance):
-        if values is not None and values.shape != (latents,):
-            raise CheckpointError(
-                f"{folder / statistics} describes {values.size} latents, and the model has "
-                f"{latents}: train again"
-            )
-    return images, spread
+    path, side = folder / "held_out.npz", spec.image_size
+    form = Form("u1", ("images", side, side))
+    # A run keeps more than a bundle, which of large images is much.
+    most = max(MOST_ARRAYS, _MOST_HELD_OUT * side * side)
+    images = _arrays(path, {"images": form}, error=CheckpointError, most_bytes=most)["images"]
+    if not len(images):
+        raise CheckpointError(f"{path} holds no image: train again")
+    return images, spread_from_statistics(folder / statistics, spec, error=CheckpointError)
 
 
-def spread_from_statistics(path: Path, *, error: type[CheckpointError | BundleError]) -> Spread:
+def spread_from_statistics(
+    path: Path, spec: ModelSpec, *, error: type[CheckpointError | BundleError]
+) -> Spread:
     """Return the standard deviations from a file of latent statistics, or raise `error`."""
-    needed = _arrays(path, ["covariance", "log_var_deviation"], error=error)
+    size = spec.latent_size
+    found = _arrays(
+        path,
+        {
+            "covariance": Form("f", (size, size)),
+            "log_var_deviation": Form("f", (size,)),
+            "posterior_variance_mean": Form("f", (size,), needed=False),
+        },
+        error=error,
+    )
     return Spread(
-        mu=np.sqrt(np.clip(np.diag(needed["covariance"]), 0, None)),
-        log_var=needed["log_var_deviation"],
-        posterior_variance=_arrays(path, error=error).get("posterior_variance_mean"),
+        mu=np.sqrt(np.clip(np.diag(found["covariance"]), 0, None)),
+        log_var=found["log_var_deviation"],
+        posterior_variance=found.get("posterior_variance_mean"),
     )
 
 
@@ -203,9 +209,22 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
     for name in (VERIFICATION_IMAGES, STATISTICS):
         if name not in listed:
             raise BundleError(f"{bundle.folder} lists no {name}: export it again")
+    side, size = bundle.spec.image_size, bundle.spec.latent_size
+    forms = {
+        "images": Form("u1", ("images", side, side)),
+        "mu": Form("f", ("images", size)),
+        "log_var": Form("f", ("images", size)),
+        "probe_names": Form("U", ("probes",), needed=False),
+        "probe_images": Form("u1", ("probes", side, side), needed=False),
+        "probe_mu": Form("f", ("probes", size), needed=False),
+        "probe_log_var": Form("f", ("probes", size), needed=False),
+        "probe_latents": Form("f", ("latents", size), needed=False),
+    }
     path = bundle.folder / VERIFICATION_IMAGES
-    images, mu, log_var = _arrays(path, ["images", "mu", "log_var"], error=BundleError).values()
-    every = _arrays(path, error=BundleError)
+    every = _arrays(path, forms, error=BundleError)
+    images, mu, log_var = (every[name] for name in ("images", "mu", "log_var"))
+    if not len(images):
+        raise BundleError(f"{path} holds no image: export again")
     saved = {name: every[f"probe_{name}"] for name in _PROBE_FIELDS if f"probe_{name}" in every}
     probes = None
     with open_engine(bundle, GraphKey("decoder")) as decoder:
@@ -220,7 +239,7 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
         mu=mu,
         log_var=log_var,
         reconstruction=reconstruction,
-        spread=spread_from_statistics(bundle.folder / STATISTICS, error=BundleError),
+        spread=spread_from_statistics(bundle.folder / STATISTICS, bundle.spec, error=BundleError),
         probes=probes,
     )
 

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy.typing as npt
 
 from ..bundle.load import Bundle
 from ..bundle.manifest import STATISTICS
-from ..core.documents import arrays_from_npz
-from ..core.errors import BundleError, ConfigError, sentence_list
+from ..core.documents import Form, arrays_from_npz
+from ..core.errors import BundleError, ConfigError, MotorVAEError, sentence_list
 from .appearance import Appearance, Luma
 
 OOD_ABOVE = 99.9
@@ -32,6 +33,7 @@ FEW_IMAGES = 2
 asked for, the clause says how many there were."""
 MOST_FALSE_ALARMS = 0.5
 """Where more known images than this may be flagged, though fewer were allowed, none is judged."""
+_MOST_BYTES = 256 << 20  # a covariance of 4096 latents is half of that
 _AGAIN = "train and export again"
 
 Vector = npt.NDArray[np.float32]
@@ -253,16 +255,18 @@ def ood_detector_from_bundle(bundle: Bundle, *, ood_above: float = OOD_ABOVE) ->
     if entry is None:
         return f"{bundle.folder} lists no {STATISTICS}: {_AGAIN}"
     path = bundle.path(entry)
-    statistics = arrays_from_npz(path, error=BundleError, again=_AGAIN)
+    statistics = statistics_from_npz(path, bundle.spec.latent_size, error=BundleError, again=_AGAIN)
     if missing := missing_statistics(statistics):
         return f"{path} has no {sentence_list(missing)}: {_AGAIN}"
-    detector = OODDetector(statistics, bundle.spec.image_size, ood_above=ood_above)
-    if detector.latent_size != bundle.spec.latent_size:
-        raise BundleError(
-            f"{path} describes {detector.latent_size} latents, and the model has "
-            f"{bundle.spec.latent_size}: {_AGAIN}"
-        )
-    return detector
+    return OODDetector(statistics, bundle.spec.image_size, ood_above=ood_above)
+
+
+def statistics_from_npz(
+    path: Path, latent_size: int, *, error: type[MotorVAEError], again: str
+) -> Statistics:
+    """Read those statistics of a file that a detector takes; see `missing_statistics`."""
+    forms = {name: Form("f", shape, needed=False) for name, shape in _shapes(latent_size).items()}
+    return arrays_from_npz(path, forms, error=error, again=again, most_bytes=_MOST_BYTES)
 
 
 def usable_detector(bundle: Bundle, *, ood_above: float) -> tuple[OODDetector | None, str]:
@@ -310,8 +314,11 @@ def shrunk(covariance: Float64s, shrinkage: float) -> Float64s:
 
 
 def _shapes(
-    size: int = 0, levels: int = 0, looks: int = 0, references: int = 0
-) -> dict[str, tuple[int, ...]]:
+    size: int = 0,
+    levels: int | str = "levels",
+    looks: int | str = "looks",
+    references: int | str = "references",
+) -> dict[str, tuple[int | str, ...]]:
     """Return the shape of each statistic, by what it is called in `latents.npz`."""
     scalars = ("covariance_ridge", "covariance_shrinkage", "log_var_ridge", "quantile_count")
     return {

@@ -74,7 +74,7 @@ def reference_of(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Reference:
         latents = run_in_batches(encoder, input_from_luma(images[:, None]))
     with open_engine(bundle, GraphKey("decoder")) as decoder:
         decoded = run_in_batches(decoder, latents["mu"])["reconstruction"]
-    spread = spread_from_statistics(bundle.folder / STATISTICS, error=BundleError)
+    spread = spread_from_statistics(bundle.folder / STATISTICS, bundle.spec, error=BundleError)
     return Reference(
         name="float32 graphs",
         images=images,
