@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from ...bundle.graph_key import GraphKey, Part, Precision, Variant
 from ...bundle.manifest import FileEntry, GraphReport
-from ...core.documents import document_from_bytes
+from ...core.documents import MOST_JSON, bytes_of_file, document_from_bytes
 from ...core.errors import EngineError
 from ...core.spec import StrictModel
 from ...signing.machine_key import MachineKey
@@ -220,10 +220,7 @@ class ReadEngineManifest:
     def of(cls, path: Path) -> ReadEngineManifest:
         """Read one, once; raise EngineError where it is missing or does not fit the schema."""
         again = "build the engine again"
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise EngineError(f"cannot read {path}: {error.strerror}; {again}") from error
+        content = bytes_of_file(path, most_bytes=MOST_JSON, error=EngineError, again=again)
         manifest = document_from_bytes(
             content, path, EngineManifest, error=EngineError, again=again
         )

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from motorvae.runtime.bundle.graph_key import GraphKey
@@ -99,19 +98,16 @@ def test_whatever_an_engine_manifest_says_is_under_its_tag(bundle: Bundle) -> No
     checked(bundle)
 
 
-def test_a_key_that_is_there_twice_says_what_is_tagged(bundle: Bundle) -> None:
-    """Whichever of the two counts, it is the same one for the tag and for the reader."""
+def test_a_key_that_is_there_twice_is_refused(bundle: Bundle) -> None:
+    """No reader can take another of the two for what was tagged."""
     path = manifest_of(bundle)
     genuine = path.read_text(encoding="utf-8")
     driver = '"driver": null'
     assert driver in genuine
     for twice in (f'"driver": "1.0",\n  {driver}', f'{driver},\n  "driver": "1.0"'):
         path.write_text(genuine.replace(driver, twice), encoding="utf-8")
-        read = ReadEngineManifest.of(path)
-        key = machine_key()
-        assert key is not None
-        assert read.is_tagged_by(key) == (read.manifest.driver is None)
-        assert read.manifest.driver == orjson.loads(read.content)["driver"]
+        with pytest.raises(EngineError, match="the key 'driver' stands twice"):
+            ReadEngineManifest.of(path)
 
 
 def strip(content: dict[str, Any]) -> None:
