@@ -23,6 +23,7 @@ from .bundle.load import load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
 from .core.errors import SourceError, UsageError
 from .core.lifecycle import stopping_on_signals
+from .core.spec import Matrix
 from .engines.open import EngineRequest
 from .engines.select import Rebuild
 from .sinks.base import STANDARD_OUTPUT
@@ -46,6 +47,9 @@ class EncodeOptions:
     """Where names, mu and log_var go; an earlier file is kept under a number."""
     batch_size: int = 16
     """Images per run of the encoder."""
+    matrix: Matrix | None = None
+    """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
+    576 down, and BT.601 below. By default as the model was trained."""
     engine: EngineRequest = field(default_factory=EngineRequest)
     """Which engine runs."""
 
@@ -167,7 +171,10 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     check_encoding(options.batch_size, options.output)
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
-    with opened_data(bundle, options.data, options.engine, rebuild) as (source, choice):
+    with opened_data(bundle, options.data, options.engine, rebuild, matrix=options.matrix) as (
+        source,
+        choice,
+    ):
         backend, printed = choice.backend, len(choice.backend.notes)
         what = f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}"
         print_sentence(console, what)

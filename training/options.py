@@ -11,7 +11,7 @@ import tyro
 from pydantic import ConfigDict
 
 from ..runtime.core.errors import ConfigError, next_command
-from ..runtime.core.spec import DEFAULT_CHANNELS, Fit, ModelSpec, spec_from_options
+from ..runtime.core.spec import DEFAULT_CHANNELS, Fit, Matrix, ModelSpec, spec_from_options
 from ..runtime.engines.cpu_threads import MOST_THREADS
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -25,7 +25,7 @@ class TrainOptions:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "model": ("image_size", "channels", "latent_size", "fit"),
+        "model": ("image_size", "channels", "latent_size", "fit", "matrix"),
         "images": ("vehicles_count", "held_out", "workers"),
         "schedule": ("batch_size", "learning_rate", "epochs", "betas", "steps", "minutes", "seed"),
         "hardware": ("threads", "precision", "accelerator", "devices", "num_nodes", "strategy"),
@@ -53,6 +53,9 @@ class TrainOptions:
     fit: Fit = "stretch"
     """How an image of another shape becomes a square: stretch ignores the aspect ratio, crop
     keeps the centre, pad adds white."""
+    matrix: Matrix = "auto"
+    """Which matrix video has that names none, here and wherever the model is used. auto: BT.709
+    from 1280 pixels across or more than 576 down, and BT.601 below, as players choose."""
     batch_size: Annotated[int | None, tyro.conf.arg(aliases=("--batch",))] = None
     """Images in one step, on each device, at most. Where left out, 64 as in the model card; for a
     small set the largest power of two from 4 on that gives an epoch 16 steps."""
@@ -142,6 +145,7 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         channels=options.channels,
         latent_size=options.latent_size,
         fit=options.fit,
+        matrix=options.matrix,
     )
     if options.batch_size == 1 and spec.feature_size == 1:
         raise ConfigError(

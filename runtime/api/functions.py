@@ -21,6 +21,7 @@ from .keywords import (
 )
 from .models import Bundle, load
 from .runtime.bundle.load import Bundle as CheckedBundle
+from .runtime.core.spec import Matrix
 from .runtime.engines.open import EngineRequest
 from .runtime.stream.batch_encode import Encoded, check_encoding, encode_source, opened_data
 from .runtime.stream.options import StreamOptions
@@ -91,6 +92,7 @@ def encode(
     output: PathLike | None = None,
     *,
     batch_size: int = 16,
+    matrix: Matrix | None = None,
     **engine: Unpack[EngineKeywords],
 ) -> Encoded:
     """Encode an image, a folder of images, a pattern or a video.
@@ -100,6 +102,8 @@ def encode(
         data: A path or a pattern such as `photos/*.jpg`.
         output: An .npz file to write as well; an earlier one is kept under a number.
         batch_size: Images per run of the encoder.
+        matrix: Which matrix video has that names none, such as "bt709", or "auto" by its size; by
+            default as the model was trained.
         **engine: Which engine runs, as in `Bundle.encoder`.
 
     Returns:
@@ -111,9 +115,9 @@ def encode(
     """
     path = None if output is None else Path(output).expanduser()
     request = EngineRequest(**checked_keywords(EngineKeywords, engine))
-    check_encoding(batch_size, path)
+    check_encoding(batch_size, path, matrix)
     checked = _checked(bundle)
-    with opened_data(checked, os.fspath(data), request) as (source, choice):
+    with opened_data(checked, os.fspath(data), request, matrix=matrix) as (source, choice):
         encoded = encode_source(source, choice.backend, checked.spec, batch_size=batch_size)
     if path is not None:
         encoded.save(path)

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from .runtime.bundle.graph_key import Precision
 from .runtime.core.errors import ConfigError, MotorVAEError
+from .runtime.core.spec import Matrix
 from .runtime.engines.open import BackendName
 
 
@@ -48,6 +49,7 @@ class StreamKeywords(EngineKeywords, total=False):
     fps: float | None
     fourcc: str | None
     accept_mode: bool
+    matrix: Matrix | None
     reconstruct: int | str | None
     ood: Literal["both", "mu", "none"]
     ood_above: float

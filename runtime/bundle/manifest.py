@@ -12,7 +12,7 @@ from ..core.atomic_files import sha256_of
 from ..core.spec import ModelSpec, StrictModel
 from .graph_key import OUTPUTS, GraphKey, Part, Precision, Target, Tensor, Variant
 
-SCHEMA_VERSION: Literal[4] = 4
+SCHEMA_VERSION: Literal[5] = 5
 
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
@@ -214,7 +214,7 @@ class Manifest(StrictModel):
     little and was exported anyway; `ood` is None in bundles of earlier versions.
     """
 
-    schema_version: Literal[2, 4]
+    schema_version: Literal[2, 4, 5]
     producer: str
     created: str
     weights_sha256: str

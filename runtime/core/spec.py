@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .errors import ConfigError
 
 Fit = Literal["stretch", "crop", "pad"]
+Matrix = Literal["auto", "bt601", "bt709", "bt2020", "smpte240m", "fcc"]
+"""How colours became the Y of video: by weights that have a name, or those that fit its size."""
 
 DEFAULT_CHANNELS = (32, 64, 128, 256, 512)
 
@@ -30,12 +32,15 @@ class ModelSpec(StrictModel):
         latent_size: D, the number of latent dimensions.
         fit: How an image of another shape becomes a square: `stretch` ignores the aspect
             ratio, `crop` keeps the centre, `pad` adds white.
+        matrix: What video that names no matrix is taken to have. `auto`: BT.709 from 1280 pixels
+            across or more than 576 down, BT.601 below, as players choose.
     """
 
     image_size: int = Field(default=256, ge=32, le=4096)
     channels: tuple[int, ...] = Field(default=DEFAULT_CHANNELS, min_length=1, max_length=8)
     latent_size: int = Field(default=128, ge=1, le=65536)
     fit: Fit = "stretch"
+    matrix: Matrix = "bt601"  # of models that do not say: what they were trained on
 
     @model_validator(mode="after")
     def _check_sizes(self) -> ModelSpec:

@@ -11,11 +11,17 @@ import simplejpeg
 
 from ..core.errors import ImageError
 from ..core.frame import Mode
-from ..core.spec import ModelSpec
+from ..core.spec import Matrix, ModelSpec
 from .convert import Luma, fitted_luma
 from .geometry import AS_CODED, Geometry
 from .orientation import orientation_of_jpeg
-from .yuv import luma_from_doubtful_jpeg, luma_from_limited
+from .yuv import (
+    LUMA_WEIGHTS,
+    MATRIX_NUMBERS,
+    luma_from_doubtful_jpeg,
+    luma_from_limited,
+    luma_from_planes,
+)
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _SCAN = 0xDA
@@ -34,12 +40,15 @@ _PLANAR = {"NV12", "NV21", "YU12", "I420", "YV12"}
 RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR  # of which `luma_from_raw` makes luma
 
 
-def luma_from_raw(raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec) -> Luma | None:
+def luma_from_raw(
+    raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec, matrix: Matrix = "bt601"
+) -> Luma | None:
     """Turn a frame as a camera delivers it into fitted luma, (S, S) uint8.
 
     It is uint8 as OpenCV hands it over unconverted: (1, N) bytes of a JPEG, (H, W, 2) packed, or
     (H * 3 / 2, W) in planes; None is returned where it is not what the mode implies. YUV is taken
-    for limited range, BT.601, as OpenCV takes it when it converts.
+    for limited range, and for BT.601 unless another `matrix` is named: cameras mean that whatever
+    their size (USB Video Class 1.5, section 3.9.2.6), and so does OpenCV when it converts.
     """
     height, width = mode.height or 0, mode.width or 0
     if raw.dtype != np.uint8:
@@ -49,11 +58,27 @@ def luma_from_raw(raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec) -> Luma | 
     if height * width == 0:
         return None
     if mode.fourcc in _PACKED and raw.shape == (height, width, 2):
-        y = cv2.extractChannel(raw, _PACKED[mode.fourcc])
-        return luma_from_limited(y.astype(np.uint8, copy=False), spec)
-    if mode.fourcc in _PLANAR and raw.shape == (height * 3 // 2, width):
-        return luma_from_limited(raw[:height], spec)
-    return None
+        found = cv2.extractChannel(raw, _PACKED[mode.fourcc]).astype(np.uint8, copy=False)
+    elif mode.fourcc in _PLANAR and raw.shape == (height * 3 // 2, width):
+        found = raw[:height]
+    else:
+        return None
+    if matrix in {"auto", "bt601"} or width % 2 or height % 2:
+        return luma_from_limited(found, spec)
+    weights = LUMA_WEIGHTS[MATRIX_NUMBERS[matrix]]
+    return luma_from_planes(found, _chroma(raw, mode, height), spec, weights, is_full=False)
+
+
+def _chroma(raw: Luma, mode: Mode, height: int) -> tuple[Luma, Luma]:
+    """Return Cb and Cr of a raw frame of even size, each (H, W / 2) or (H / 2, W / 2)."""
+    if mode.fourcc in _PACKED:
+        samples = raw.reshape(height, -1, 4)[:, :, 1 - _PACKED[mode.fourcc] :: 2]
+    elif mode.fourcc in {"NV12", "NV21"}:
+        samples = raw[height:].reshape(height // 2, -1, 2)
+    else:
+        samples = raw[height:].reshape(2, height // 2, -1).transpose(1, 2, 0)
+    first, second = samples[:, :, 0], samples[:, :, 1]
+    return (second, first) if mode.fourcc in {"NV21", "YV12"} else (first, second)
 
 
 def luma_from_jpeg(data: bytes, spec: ModelSpec) -> Luma:

@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
 from ..core.errors import ImageError
-from ..core.spec import ModelSpec
+from ..core.spec import Matrix, ModelSpec
 from .convert import (
     PER_LEVEL,
     SCALERS,
@@ -25,11 +25,20 @@ from .convert import (
 from .geometry import AS_CODED, Geometry
 from .orientation import orientation_of_jpeg, turned
 
-LUMA_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
-"""What red and blue weigh in a frame's Y, by FFmpeg's number of its matrix (ITU-T H.273, table 4):
-BT.709, FCC, SMPTE 240M, BT.2020. A frame that names none is BT.601, as FFmpeg takes it."""
 BT601 = (0.299, 0.114)
-_BT601_NUMBERS = {2, 5, 6}
+LUMA_WEIGHTS = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: BT601,
+    6: BT601,
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+"""What red and blue weigh in a frame's Y, by FFmpeg's number of its matrix (ITU-T H.273, table 4):
+BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020."""
+MATRIX_NUMBERS: dict[Matrix, int] = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}
+_UNSAID = {2, 3}
+_HD_WIDTH, _SD_HEIGHT = 1280, 576  # where mpv guesses another matrix
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 _LIMITED_BLACK, _LIMITED_WHITE = 16, 235
 _READ_IN_PLACE = {"yuv420p", "yuv422p", "yuv444p", "nv12", "nv21"}
@@ -38,22 +47,30 @@ _EXACT = int(Interpolation.BILINEAR) | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS
 
 
 def luma_from_video_frame(
-    frame: VideoFrame, spec: ModelSpec, geometry: Geometry = AS_CODED
+    frame: VideoFrame,
+    spec: ModelSpec,
+    geometry: Geometry = AS_CODED,
+    matrix: Matrix | None = None,
 ) -> Luma:
     """Turn a decoded frame of any format into fitted luma, (S, S) uint8, as it is seen.
 
     It is BT.601 and full range whatever the video's are: levels 16 to 235 of limited-range video
     become 0 to 255, and where Y was made with other weights, small planes of chroma make up for it.
+    A frame that names no matrix has `matrix`, by default as the spec says.
     """
-    shape, name = (frame.height, frame.width), frame.format.name.replace("yuvj", "yuv")
+    name = frame.format.name.replace("yuvj", "yuv")
     if name == "gray" and frame.planes[0].line_size > 0:
         return fitted_luma(_plane(frame, 0), spec, geometry)
-    weights = BT601 if frame.colorspace in _BT601_NUMBERS else LUMA_WEIGHTS.get(frame.colorspace)
+    weights = LUMA_WEIGHTS.get(matrix_number(frame, matrix or spec.matrix))
     if weights is None or frame.format.is_rgb or frame.format.has_palette or "gray" in name:
-        return fitted_luma(luma_from_image(bgr_from_video_frame(frame)), spec, geometry)
+        return fitted_luma(
+            luma_from_image(bgr_from_video_frame(frame, matrix=matrix or spec.matrix)),
+            spec,
+            geometry,
+        )
     is_full = frame.color_range == _FULL_RANGE or name != frame.format.name
     if name not in _READ_IN_PLACE or any(plane.line_size <= 0 for plane in frame.planes):
-        scaler = SCALERS.of(name, *shape, "yuv420p")
+        scaler = SCALERS.of(name, frame.height, frame.width, "yuv420p")
         levels = _FULL_RANGE if is_full else _LIMITED_RANGE  # FFmpeg would go by the name alone
         frame = scaler.reformat(
             frame, format="yuv420p", src_color_range=levels, dst_color_range=levels, threads=1
@@ -63,9 +80,27 @@ def luma_from_video_frame(
     if weights == BT601:
         widened = fitted_luma if is_full else luma_from_limited
         return widened(plane, spec, geometry)
-    y = fitted_plane(plane, spec, shape, WHITE if is_full else _LIMITED_WHITE, geometry)
-    cb, cr = (fitted_plane(plane, spec, shape, 128, geometry) for plane in _chroma(frame, name))
-    return turned(_bt601_luma(y, cb, cr, weights, is_full=is_full), geometry.orientation)
+    luma = luma_from_planes(plane, _chroma(frame, name), spec, weights, geometry, is_full=is_full)
+    return turned(luma, geometry.orientation)
+
+
+def luma_from_planes(
+    y: Luma,
+    chroma: tuple[Luma, Luma],
+    spec: ModelSpec,
+    weights: tuple[float, float],
+    geometry: Geometry = AS_CODED,
+    *,
+    is_full: bool,
+) -> Luma:
+    """Turn (H, W) Y and smaller planes of Cb and Cr of any matrix into fitted luma, not turned.
+
+    `weights` are those of red and blue, as in `LUMA_WEIGHTS`.
+    """
+    shape = y.shape[0], y.shape[1]
+    fitted_y = fitted_plane(y, spec, shape, WHITE if is_full else _LIMITED_WHITE, geometry)
+    cb, cr = (fitted_plane(plane, spec, shape, 128, geometry) for plane in chroma)
+    return _bt601_luma(fitted_y, cb, cr, weights, is_full=is_full)
 
 
 def luma_from_limited(y: Luma, spec: ModelSpec, geometry: Geometry = AS_CODED) -> Luma:
@@ -90,10 +125,31 @@ def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> Luma:
     return luma_from_video_frame(frames[0], spec, Geometry(orientation_of_jpeg(data)))
 
 
-def bgr_from_video_frame(frame: VideoFrame, geometry: Geometry = AS_CODED) -> Luma:
-    """Convert a decoded frame of any format to (H, W, 3) uint8 BGR as it is seen, exactly."""
-    scaler = SCALERS.of(frame.format.name, frame.height, frame.width, "bgr24")
-    colour = scaler.reformat(frame, format="bgr24", interpolation=_EXACT, threads=1)
+def matrix_number(frame: VideoFrame, untagged: Matrix) -> int:
+    """Return FFmpeg's number of a frame's matrix, or that of `untagged` where it names none."""
+    named: int = frame.colorspace
+    if named not in _UNSAID:
+        return named
+    if untagged == "auto":
+        is_large = frame.width >= _HD_WIDTH or frame.height > _SD_HEIGHT
+        untagged = "bt709" if is_large else "bt601"
+    return MATRIX_NUMBERS[untagged]
+
+
+def bgr_from_video_frame(
+    frame: VideoFrame, geometry: Geometry = AS_CODED, matrix: Matrix = "auto"
+) -> Luma:
+    """Convert a decoded frame of any format to (H, W, 3) uint8 BGR as it is seen, exactly.
+
+    Of YUV that names no matrix, `matrix` is taken.
+    """
+    number = None
+    if not (frame.format.is_rgb or frame.format.has_palette):
+        number = matrix_number(frame, matrix)
+    scaler = SCALERS.of(frame.format.name, frame.height, frame.width, "bgr24", number)
+    colour = scaler.reformat(
+        frame, format="bgr24", src_colorspace=number, interpolation=_EXACT, threads=1
+    )
     return geometry.seen(np.ascontiguousarray(colour.to_ndarray(), np.uint8))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ..core.errors import CameraError, SourceError
 from ..core.frame import DEFAULT_FPS, Frame, Gap, Mode
 from ..core.lifecycle import Closing
-from ..core.spec import ModelSpec
+from ..core.spec import Matrix, ModelSpec
 from .spec import SourceSpec
 
 RATE_TOLERANCE = 0.02  # cameras call 29.97 frames per second 30
@@ -25,6 +25,13 @@ class CaptureRequest:
     # The model that frames are for: a source may deliver fitted luma, (S, S), in place of full
     # images. None: full images only.
     spec: ModelSpec | None = None
+    # Of video that names no matrix; None: as the spec says, and without one as players choose.
+    matrix: Matrix | None = None
+
+    @property
+    def untagged(self) -> Matrix:
+        """The matrix of video that names none."""
+        return self.matrix or (self.spec.matrix if self.spec else "auto")
 
     def check(self, name: str, got: Mode, *, advice: str = "ask for that") -> None:
         """Raise CameraError where a source does not deliver as asked, unless any mode is accepted.

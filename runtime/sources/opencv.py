@@ -187,9 +187,10 @@ class DeviceSource(OpenCVSource):
         return capture
 
     def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        if not self._is_raw or self._request.spec is None:
+        spec = self._request.spec
+        if not self._is_raw or spec is None:
             return super()._converted(image)
-        luma = luma_from_raw(image, self.mode, self._request.spec)
+        luma = luma_from_raw(image, self.mode, spec, self._request.untagged)
         if luma is None:
             # Not what its format implies. OpenCV may know better, and does not change its mind
             # about a buffer that it has.

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from ..bundle.load import Bundle
 from ..core.atomic_files import check_writable, replaced_file, set_aside
 from ..core.errors import BackendError, ConfigError, DataError
 from ..core.frame import Gap
-from ..core.spec import ModelSpec
+from ..core.spec import Matrix, ModelSpec
 from ..engines.base import Backend
 from ..engines.open import EngineRequest
 from ..engines.select import Rebuild, SelectedEngine, select_engine
@@ -53,8 +54,10 @@ class Encoded:
             return set_aside(path)
 
 
-def check_encoding(batch_size: int, output: Path | None) -> None:
-    """Refuse a batch that is out of range, and a file that is no .npz or cannot be written."""
+def check_encoding(batch_size: int, output: Path | None, matrix: Matrix | None = None) -> None:
+    """Refuse a batch that is out of range, an unknown matrix, and an output that is not to be."""
+    if matrix is not None and matrix not in (known := get_args(Matrix)):
+        raise ConfigError(f"matrix={str(matrix)[:40]!r}: take {', '.join(known)}, or leave it out")
     if not 1 <= batch_size <= 1024:
         raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to 1024")
     if output is not None:
@@ -65,11 +68,20 @@ def check_encoding(batch_size: int, output: Path | None) -> None:
 
 @contextlib.contextmanager
 def opened_data(
-    bundle: Bundle, data: str, engine: EngineRequest, rebuild: Rebuild | None = None
+    bundle: Bundle,
+    data: str,
+    engine: EngineRequest,
+    rebuild: Rebuild | None = None,
+    *,
+    matrix: Matrix | None = None,
 ) -> Iterator[tuple[FrameSource, SelectedEngine]]:
-    """Open a bundle's encoder and a source that has an end, for `encode_source`."""
+    """Open a bundle's encoder and a source that has an end, for `encode_source`.
+
+    `matrix` is that of video that names none; by default as the model was trained.
+    """
     choice = select_engine(bundle, "encoder", engine, rebuild)
-    with choice.backend, open_source(data, CaptureRequest(spec=bundle.spec)) as source:
+    request = CaptureRequest(spec=bundle.spec, matrix=matrix)
+    with choice.backend, open_source(data, request) as source:
         if source.live:
             raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
         yield source, choice

@@ -13,6 +13,7 @@ import tyro
 from ..core.command import ValuesLike
 from ..core.errors import ConfigError
 from ..core.frame import Mode
+from ..core.spec import Matrix
 from ..engines.open import EngineRequest
 from ..sources.base import CaptureRequest
 
@@ -24,7 +25,7 @@ class StreamOptions:
     """Options of motorvae-stream."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "camera": ("width", "height", "fps", "fourcc", "accept_mode", "realtime"),
+        "camera": ("width", "height", "fps", "fourcc", "accept_mode", "matrix", "realtime"),
         "loss": ("timeout", "freeze_after", "give_up_after", "batch_wait_ms"),
         "out_of_distribution": ("ood", "ood_above"),
     }
@@ -78,6 +79,9 @@ class StreamOptions:
     accept_mode: bool = False
     """Take what the camera delivers where that is not what was asked for; otherwise it is an
     error that names both."""
+    matrix: Matrix | None = None
+    """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
+    576 down, and BT.601 below. By default as the model was trained."""
     reconstruct: str | None = None
     """every=N: decode every Nth latent and put the reconstruction's error into its row; by default
     none is decoded."""
@@ -107,6 +111,7 @@ class StreamOptions:
             mode=Mode(self.width, self.height, self.fps, self.fourcc),
             accept_mode=self.accept_mode,
             timeout_s=self.timeout,
+            matrix=self.matrix,
         )
 
     def every(self) -> int | None:

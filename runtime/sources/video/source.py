@@ -217,9 +217,9 @@ class VideoSource(FrameSource):
         decoded_ns, spec = time.monotonic_ns(), self._request.spec
         geometry = self._display.geometry(frame)
         if spec:
-            image = luma_from_video_frame(frame, spec, geometry)
+            image = luma_from_video_frame(frame, spec, geometry, self._request.untagged)
         else:
-            image = bgr_from_video_frame(frame, geometry)
+            image = bgr_from_video_frame(frame, geometry, self._request.untagged)
         done_ns = time.monotonic_ns()
         convert_ns = done_ns - decoded_ns if spec else 0
         media_s, base = None, self._stream.time_base  # a frame that was flushed does not know it

@@ -81,7 +81,7 @@ def test_a_manifest_that_is_not_json(bundle_copy: Path, content: bytes) -> None:
 @pytest.mark.parametrize("content", [b"[]", b"7", b'"text"', b"null", b"{}"])
 def test_a_manifest_without_a_version(bundle_copy: Path, content: bytes) -> None:
     (bundle_copy / "manifest.json").write_bytes(content)
-    assert "schema_version=None, and this motorVAE reads 4" in refusal(bundle_copy)
+    assert "schema_version=None, and this motorVAE reads 5" in refusal(bundle_copy)
 
 
 @pytest.mark.parametrize("version", [0, 1, "2", None, [1] * 5000, {"a": "b\nc"}])
@@ -95,11 +95,23 @@ def test_another_schema_version(
     assert len(text) < 300
 
 
+def test_a_bundle_of_version_4_keeps_its_matrix(
+    bundle_copy: Path, change_manifest: ChangeManifest
+) -> None:
+    def as_before(content: dict[str, Any]) -> None:
+        content["schema_version"] = 4
+        del content["model"]["matrix"]
+
+    change_manifest(bundle_copy, as_before)
+    assert load_bundle(bundle_copy).manifest.model.matrix == "bt601"
+
+
 def test_a_bundle_of_version_2_loads_without_what_it_lacks(
     bundle_copy: Path, change_manifest: ChangeManifest
 ) -> None:
     def as_before(content: dict[str, Any]) -> None:
         content["schema_version"] = 2
+        del content["model"]["matrix"]
         for name in ("remarks", "ood"):
             del content[name]
         for report in content["verification"]:
@@ -110,6 +122,7 @@ def test_a_bundle_of_version_2_loads_without_what_it_lacks(
     change_manifest(bundle_copy, as_before)
     manifest = load_bundle(bundle_copy).manifest
     assert (manifest.schema_version, manifest.remarks, manifest.ood) == (2, (), None)
+    assert manifest.model.matrix == "bt601"  # as whatever names none was taken then
     assert all(m.bound is None for report in manifest.verification for m in report.metrics)
 
 
