@@ -4,16 +4,21 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from motorvae.runtime.core.errors import DataError, OutputError, SourceError
-from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.core.frame import Frame
+from motorvae.runtime.core.spec import Matrix, ModelSpec
 from motorvae.runtime.pixels.convert import luma_from_image, reference_luma
+from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
+from motorvae.runtime.stream.options import StreamOptions
 from motorvae.training import dataset as data_module
 from motorvae.training.dataset import (
     DataSet,
@@ -23,18 +28,20 @@ from motorvae.training.dataset import (
     prepare_data,
     split_by_content,
 )
-from motorvae.training.options import TrainOptions
+from motorvae.training.options import TrainOptions, spec_from_train_options
 
 Prepare = Callable[..., tuple[DataSet, list[str]]]
 
 
 @pytest.fixture
 def prepare(options: TrainOptions, spec: ModelSpec, tmp_path: Path) -> Prepare:
-    def prepared(data: Path | str, **change: object) -> tuple[DataSet, list[str]]:
+    def prepared(
+        data: Path | str, other: ModelSpec | None = None, **change: object
+    ) -> tuple[DataSet, list[str]]:
         warnings: list[str] = []
         prepare_data(
             replace(options, data=str(data), **change),  # type: ignore[arg-type]
-            spec,
+            other or spec,
             tmp_path / "cache",
             progress=lambda _done, _expected: None,
             warn=warnings.append,
@@ -133,6 +140,39 @@ def test_video_frames_become_images(prepare: Prepare, tmp_path: Path) -> None:
     assert list(found.names) == [f"frame-{number:06d}" for number in range(12)]
     means = found.images.reshape(12, -1).mean(1)
     np.testing.assert_allclose(means, 20 * np.arange(12), atol=4)
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (1280, 720)])
+@pytest.mark.parametrize("matrix", ["auto", "bt601", "bt709"])
+def test_a_clip_is_the_same_in_training_and_in_a_stream(
+    prepare: Prepare, tmp_path: Path, spec: ModelSpec, width: int, height: int, matrix: Matrix
+) -> None:
+    """Saturated bars that name no matrix, 0 levels apart."""
+    path = tmp_path / "bars.mp4"
+    colours = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 0], [0, 255, 255]], np.uint8)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", 25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(2):
+            bars = np.roll(colours, number, axis=0)[np.arange(width) * 4 // width]
+            image = np.broadcast_to(bars, (height, width, 3)).copy()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode(None))
+    trained = spec_from_train_options(
+        TrainOptions(image_size=spec.image_size, channels=spec.channels, matrix=matrix)
+    )
+    assert trained.matrix == matrix
+    found, _ = prepare(path, trained)
+    request = StreamOptions(camera=(str(path),)).capture_request
+    with open_source(str(path), replace(request, spec=trained)) as source:
+        streamed = [item.image for item in iter(source.read, None) if isinstance(item, Frame)]
+    assert np.array_equal(found.images, streamed)
+    other = replace(request, spec=trained, matrix="bt709" if matrix == "bt601" else "bt601")
+    with open_source(str(path), other) as source:
+        item = source.read()
+    assert isinstance(item, Frame)
+    apart = np.abs(item.image.astype(int) - streamed[0]).max()
+    assert (apart > 10) == (matrix != "auto" or height > 576)
 
 
 def test_a_file_that_is_no_video_is_refused(prepare: Prepare, tmp_path: Path) -> None:

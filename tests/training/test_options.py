@@ -14,7 +14,7 @@ from motorvae.training.options import TrainOptions, spec_from_train_options
 
 def test_defaults_are_the_model_cards() -> None:
     options = TrainOptions()
-    assert spec_from_train_options(options) == ModelSpec()
+    assert spec_from_train_options(options) == ModelSpec(matrix="auto")
     assert (options.learning_rate, CARD_BATCH_SIZE) == (1e-4, 64)
     assert (options.epochs, options.betas) == ((100, 100), (0.001, 0.05))
 

@@ -380,7 +380,7 @@ SNAPSHOT = {
     "Stream": "(bundle, options, *, outputs=(), rebuild=None)",
     "Stream.close": "(self)",
     "Stream.stop": "(self)",
-    "encode": f"(bundle, data, output=None, *, batch_size=16, {ENGINE})",
+    "encode": f"(bundle, data, output=None, *, batch_size=16, matrix=None, {ENGINE})",
     "export": "(run='runs/latest', output='bundle', *, replace=False, weights='best', "
     "anyway=False, fp16=False, bf16=False, int8=False, calibration='held-out', engine='auto', "
     "batch='1,1,8', workspace_mib=None)",
@@ -388,7 +388,7 @@ SNAPSHOT = {
     "stream": f"(bundle, camera, *, output=(), {ENGINE}, max_frames=None, policy=None, "
     "realtime=False, max_age_ms=None, timeout=5.0, freeze_after=None, give_up_after=60.0, "
     "batch_wait_ms=2.0, width=None, height=None, fps=None, fourcc=None, accept_mode=False, "
-    "reconstruct=None, ood='mu', ood_above=99.9, view=False)",
+    "matrix=None, reconstruct=None, ood='mu', ood_above=99.9, view=False)",
 }
 
 
