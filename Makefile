@@ -8,7 +8,7 @@ DEMO_SEED ?=
 DEMO_FLAGS := $(if $(DEMO_MINUTES),--minutes $(DEMO_MINUTES)) $(if $(DEMO_SEED),--seed $(DEMO_SEED))
 # One environment, filled in two steps: what the demo imports, and the rest.
 DEMO_EXTRAS := cpu,train,export,bench
-ALL_EXTRAS := $(DEMO_EXTRAS),openvino,tensorrt-rtx,parquet,zmq,mcap,view,dev
+ALL_EXTRAS := $(DEMO_EXTRAS),openvino,tensorrt-rtx,parquet,zmq,mcap,view,sign,dev
 DOCS_EXTRAS := docs
 DRIVER_VENV := .venv-driver
 DRIVER_BIN := $(DRIVER_VENV)/bin
@@ -69,7 +69,7 @@ test: $(VENV)/.ready
 # NVIDIA's header files come as wheels, so that no CUDA toolkit is needed, nor one used.
 $(DRIVER_VENV)/.ready: pyproject.toml constraints.txt environment.py
 	@$(CHECK_PYTHON)
-	@'$(PYTHON)' environment.py $(DRIVER_VENV) --also cuda-bindings nvidia-cuda-profiler-api \
+	@'$(PYTHON)' environment.py $(DRIVER_VENV) --also cryptography cuda-bindings nvidia-cuda-profiler-api \
 		nvidia-cuda-runtime psutil pytest pytest-timeout
 	@touch $@
 

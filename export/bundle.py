@@ -15,6 +15,7 @@ from ..runtime.bundle.manifest import (
     HELD_OUT,
     MANIFEST,
     SCHEMA_VERSION,
+    SIGNATURE,
     STATISTICS,
     VERIFICATION_IMAGES,
     FileEntry,
@@ -87,7 +88,8 @@ def check_replaceable(output: Path) -> set[str]:
         try:
             manifest = json_from_file(output / MANIFEST, error=BundleError, again="name another")
             listed = {entry["file"] for entry in (*manifest["graphs"], *manifest["files"])}
-            unknown = {path.name for path in output.iterdir()} - listed - {MANIFEST, ENGINES}
+            unknown = {path.name for path in output.iterdir()} - listed
+            unknown -= {MANIFEST, ENGINES, SIGNATURE}
             unknown.update(unknown_in_engines(output))
             for entry in manifest["graphs"]:
                 target = entry.get("made_for") if entry["precision"] == "int8" else None

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..runtime.bundle.graph_key import PARTS, TARGETS, Part, Precision
 from ..runtime.bundle.load import Bundle, load_bundle
-from ..runtime.bundle.manifest import HELD_OUT, GraphReport
+from ..runtime.bundle.manifest import HELD_OUT, SIGNATURE, GraphReport
 from ..runtime.core.atomic_files import sha256_of
 from ..runtime.core.command import Command, stderr_console
 from ..runtime.core.errors import (
@@ -26,6 +26,7 @@ from ..runtime.core.errors import (
     next_command,
     sentence_list,
 )
+from ..runtime.signing.bundle_signature import still_signed
 from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
 from .steps import steps_shown
 from .tables import engine_table, search_table, verification_table
@@ -52,6 +53,17 @@ def run_export(options: ExportOptions, console: Console) -> Path:
             is there without them.
         MotorVAEError: An option contradicts another, or something cannot be read, built or written.
     """
+    path = options.model or options.output or DEFAULT_OUTPUT
+    was_signed = (path / SIGNATURE).exists()
+    try:
+        return _run_export(options, console)
+    finally:
+        if was_signed and not still_signed(path):
+            again = next_command("motorvae", "sign", path)
+            console.print(f"the signature of {path} no longer holds: {again}")
+
+
+def _run_export(options: ExportOptions, console: Console) -> Path:
     options.check()
     engines, profile = options.engine_precisions, profile_from_text(options.batch)
     # Before any work: a builder asked for by name must be there.

@@ -22,6 +22,12 @@ COMMANDS = {
     "encode": (".runtime.cli:encode_main", "encode a folder of images or a video to one file"),
     "bench": (".benchmarks.cli:main", "time every engine, and the path from frame to latent"),
     "doctor": (".benchmarks.doctor:main", "show what this machine has and what is missing"),
+    "sign": (".runtime.signing_cli:sign_main", "sign a bundle with a key of yours"),
+    "verify-signature": (
+        ".runtime.signing_cli:verify_main",
+        "compare a bundle with what a trusted key signed",
+    ),
+    "keys": (".runtime.signing_cli:keys_main", "show, make, trust and retire keys that sign"),
     "demo": (".benchmarks.demo.cli:main", "train, export and stream on this machine, in minutes"),
 }
 """Name to object, and a line of help."""
@@ -48,7 +54,7 @@ def _run(given: Sequence[str]) -> int:
     elif name in {"-h", "--help"}:
         print("usage: motorvae COMMAND [OPTIONS]\n")
         for command, (_, what) in COMMANDS.items():
-            print(f"  {command:<8}{what}")
+            print(f"  {command:<18}{what}")
         print("\nEach is also a command of its own, such as motorvae-stream; all take --help and")
         print("--version.")
     else:

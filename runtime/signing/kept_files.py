@@ -43,18 +43,19 @@ def names_in(folder: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
 
 
-def read_kept(path: Path, *, is_secret: bool) -> bytes | None:
+def read_kept(path: Path, *, is_secret: bool, is_ours: bool = True) -> bytes | None:
     """Return what a file of this user's holds, or None where there is none.
 
     A SigningError, which names what to do, where it is a link, no plain file or too large, where
-    it belongs to another user, or where other users can write it, or read it if `is_secret`.
+    it belongs to another user, or where other users can write it, or read it if `is_secret`. One
+    that is not `is_ours`, but was named by the user, may lie in any folder.
     """
-    with _opened_folder(path.parent) as folder:
-        if folder is None:
+    with _opened_folder(path.parent) if is_ours else contextlib.nullcontext() as folder:
+        if is_ours and folder is None:
             return None
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            handle = os.open(path.name, flags, dir_fd=folder)
+            handle = os.open(path.name if is_ours else path, flags, dir_fd=folder)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -133,3 +134,43 @@ def test_an_engine_that_is_swapped_between_the_check_and_the_load_is_not_loaded(
         assert reads
     assert planted not in host_tensorrt.handed
     assert genuine in host_tensorrt.handed
+
+
+def test_a_signed_engine_is_handed_over_and_none_of_another_bundle(
+    bundle: Bundle,
+    host_tensorrt: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("cryptography", reason="signatures need the extra sign")
+    from motorvae.runtime.signing.bundle_signature import digests_of, sign_files
+    from motorvae.runtime.signing.keys import new_key, own_private_key, trust_key
+
+    engine, manifest = ENCODER.engine_paths(bundle.folder, "tensorrt")
+    (bundle.folder / "manifest.json").write_text(bundle.manifest.model_dump_json())
+    genuine, about = engine.read_bytes(), manifest.read_bytes()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("field")))
+    with_another_engine(manifest)
+    content = json.loads(about)
+    planted = engine.read_bytes()
+    content["engine"] |= {
+        "sha256": hashlib.sha256(planted).hexdigest(),
+        "size_bytes": len(planted),
+    }
+    _, public = new_key("factory")
+    engine.write_bytes(genuine)
+    sign_files(bundle.folder, digests_of(bundle.folder), *own_private_key(None), None)
+    with pytest.raises(EngineFitError, match="it is signed, and no key is trusted here"):
+        select_engine(bundle, "encoder", NAMED)
+    trust_key(public.read_bytes(), public)
+    engine.write_bytes(planted)
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(EngineFitError, match="was altered after it was signed"):
+        select_engine(bundle, "encoder", NAMED)
+    assert host_tensorrt.handed == []
+    engine.write_bytes(genuine)
+    manifest.write_bytes(about)
+    chosen = select_engine(bundle, "encoder", EngineRequest())
+    with chosen.backend:
+        assert chosen.remarks.startswith("; this engine's bundle was signed by factory (")
+    assert host_tensorrt.handed == [genuine]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 from dataclasses import dataclass
@@ -211,8 +212,9 @@ def engine_manifest_from_json(path: Path) -> EngineManifest:
 
 @dataclass(frozen=True, slots=True)
 class ReadEngineManifest:
-    """An engine manifest and the bytes that it was read from."""
+    """An engine manifest, and where and from what bytes it was read."""
 
+    path: Path
     manifest: EngineManifest
     content: bytes
 
@@ -224,7 +226,12 @@ class ReadEngineManifest:
         manifest = document_from_bytes(
             content, path, EngineManifest, error=EngineError, again=again
         )
-        return cls(manifest, content)
+        return cls(path, manifest, content)
+
+    @property
+    def sha256(self) -> str:
+        """Of what was read."""
+        return hashlib.sha256(self.content).hexdigest()
 
     def is_tagged_by(self, key: MachineKey) -> bool:
         """Whether this very content was tagged by the machine that has this key."""

@@ -147,35 +147,18 @@ def check_engine(
     EngineError where nothing can be said of its origin.
     """
     key = entry.key.for_any
-    engine, manifest_path = key.engine_paths(bundle.folder, package.name)
     try:
-        for path in (engine, manifest_path):
-            if not path.is_file():
-                raise EngineFitError(f"{path.parent.parent} has no {path.name}")
-        read = ReadEngineManifest.of(manifest_path)
+        read, plan = whole_engine(bundle, entry, package.name)
         manifest = read.manifest
-        try:
-            plan = engine.read_bytes()
-        except OSError as error:
-            raise EngineFitError(f"cannot read {engine}: {error.strerror}") from error
-        if (manifest.key, manifest.package) != (key, package.name):
-            found = f"{manifest.key.title} {manifest.package}"
-            raise EngineFitError(f"{manifest_path} describes {found}")
         if problem := manifest.mismatch(package, gpu, entry.sha256):
             raise EngineFitError(problem)
         if problem := manifest.precision_report.problem_with(key.precision):
-            raise EngineFitError(f"{engine.name} is not {key.precision}: {problem}")
-        if len(plan) != manifest.engine.size_bytes:
-            raise EngineFitError(
-                f"{engine} has {len(plan)} bytes, and its engine manifest says "
-                f"{manifest.engine.size_bytes}"
-            )
-        if hashlib.sha256(plan).hexdigest() != manifest.engine.sha256:
-            raise EngineFitError(f"{engine} was altered after it was built")
+            file = key.engine_file(package.name)
+            raise EngineFitError(f"{file} is not {key.precision}: {problem}")
     except EngineError as error:
         raise _misfit(error, bundle, key.precision, package.name) from error
     try:
-        notes = check_origin(engine, read)
+        notes = check_origin(bundle, read)
     except EngineError as error:
         if not trust:
             is_misfit = isinstance(error, EngineFitError)
@@ -184,6 +167,37 @@ def check_engine(
             ) from error
         notes = (f"{error}, and runs as --trust was given",)
     return manifest, EnginePlan(plan, entry, package, gpu, notes)
+
+
+def whole_engine(
+    bundle: Bundle, entry: GraphEntry, package: TensorRTName
+) -> tuple[ReadEngineManifest, bytes]:
+    """Read a graph's engine and its engine manifest, and hold one to the other.
+
+    An EngineError where one is absent or altered, or is of another graph or package.
+    """
+    key = entry.key.for_any
+    engine, manifest_path = key.engine_paths(bundle.folder, package)
+    for path in (engine, manifest_path):
+        if not path.is_file():
+            raise EngineFitError(f"{path.parent.parent} has no {path.name}")
+    read = ReadEngineManifest.of(manifest_path)
+    manifest = read.manifest
+    try:
+        plan = engine.read_bytes()
+    except OSError as error:
+        raise EngineFitError(f"cannot read {engine}: {error.strerror}") from error
+    if (manifest.key, manifest.package) != (key, package):
+        found = f"{manifest.key.title} {manifest.package}"
+        raise EngineFitError(f"{manifest_path} describes {found}")
+    if len(plan) != manifest.engine.size_bytes:
+        raise EngineFitError(
+            f"{engine} has {len(plan)} bytes, and its engine manifest says "
+            f"{manifest.engine.size_bytes}"
+        )
+    if hashlib.sha256(plan).hexdigest() != manifest.engine.sha256:
+        raise EngineFitError(f"{engine} was altered after it was built")
+    return read, plan
 
 
 def _is_there(bundle: Bundle, key: GraphKey, package: TensorRTName) -> bool:

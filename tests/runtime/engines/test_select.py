@@ -126,8 +126,8 @@ def test_auto_passes_over_a_foreign_engine_and_names_the_command_that_builds_it_
         assert "CPUExecutionProvider" in chosen.chosen
     assert chosen.passed_over[1] == (
         "tensorrt-rtx: encoder.luma.fp16.tensorrt-rtx.engine was not built by this machine (this "
-        f"machine has no key yet, and so it has built none): run motorvae-export --model {rtx_copy}"
-        " --engine tensorrt-rtx --fp16 here, or add --rebuild"
+        f"machine has no key yet, and so it has built none), and its bundle is not signed: run "
+        f"motorvae-export --model {rtx_copy} --engine tensorrt-rtx --fp16 here, or add --rebuild"
     )
 
 

@@ -126,8 +126,11 @@ def strip_and_downgrade(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (strip, r"was not built by this machine \(its engine manifest has no tag\)"),
-        (strip_and_downgrade, r"was not built by this machine \(its engine manifest has no tag\)"),
+        (strip, r"was not built by this machine \(its engine manifest has no tag\), and"),
+        (
+            strip_and_downgrade,
+            r"was not built by this machine \(its engine manifest has no tag\), and",
+        ),
         (downgrade, r"\(its tag is of another engine or engine manifest\)"),
         (lambda content: content.update(built_here=None), "has no tag"),
         (lambda content: content["built_here"].update(tag=""), "built_here.tag="),
@@ -160,7 +163,7 @@ def test_an_engine_of_another_machine_runs_with_trust_only(
     path.write_text(manifest.tagged(MachineKey(bytes(32))).model_dump_json(), encoding="utf-8")
     assert "its tag is of key " in refusal(bundle)
     (note,) = checked(bundle, trust=True).notes
-    assert note.endswith("), and runs as --trust was given")
+    assert note.endswith("), and its bundle is not signed, and runs as --trust was given")
     # Nor does the tag of another machine that has the key in its manifest only.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     assert "this machine has no key yet" in refusal(bundle)
@@ -199,7 +202,86 @@ def test_a_key_that_is_of_no_use_is_named_with_its_remedy(
     path.write_bytes(b"")
     path.chmod(0o644)
     with pytest.raises(
-        EngineError, match=r"from a foreign one: .*0644.*: chmod 600 \S+$"
+        EngineError, match=r"from a foreign engine, and .*0644.*: chmod 600 \S+$"
     ) as caught:
         checked(bundle)
     assert not isinstance(caught.value, EngineFitError)  # building it again does not help
+
+
+@pytest.fixture
+def signed(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """Signed by the machine that built it; looked at by another one, which trusts that key."""
+    pytest.importorskip("cryptography", reason="signatures need the extra sign")
+    from motorvae.runtime.signing.bundle_signature import digests_of, sign_files
+    from motorvae.runtime.signing.keys import new_key, own_private_key, trust_key
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "factory"))
+    _, public = new_key("factory")
+    sign_files(bundle.folder, digests_of(bundle.folder), *own_private_key(None), None)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "field"))
+    trust_key(public.read_bytes(), public)
+    return bundle
+
+
+def test_an_engine_of_a_bundle_that_a_trusted_key_signed_runs(signed: Bundle) -> None:
+    (note,) = checked(signed).notes
+    assert note.startswith("this engine's bundle was signed by factory (")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def another_engine_with_a_manifest_that_fits(bundle: Bundle) -> None:
+    import hashlib
+
+    path = manifest_of(bundle)
+    engine = path.with_suffix(".engine")
+    flip(engine)
+    text = path.read_text(encoding="utf-8")
+    was = json.loads(text)["engine"]["sha256"]
+    path.write_text(text.replace(was, hashlib.sha256(engine.read_bytes()).hexdigest()))
+
+
+def another_manifest_than_was_read(bundle: Bundle) -> None:
+    path = bundle.folder / "manifest.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("0.2.0", "0.2.1"), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (
+            lambda b: (b.folder / "signature.json").unlink(),
+            r"\), and its bundle is not signed: run",
+        ),
+        (lambda b: flip(b.folder / "signature.json"), "its bundle's signature is of no use: "),
+        (another_engine_with_a_manifest_that_fits, "fp16.tensorrt-rtx.engine' was altered after"),
+        (
+            lambda b: manifest_of(b).write_bytes(manifest_of(b).read_bytes().replace(b"  ", b" ")),
+            "fp16.tensorrt-rtx.json' was altered after",
+        ),
+        (another_manifest_than_was_read, "'manifest.json' was altered after it was signed"),
+        (lambda b: (b.folder / "engines/more.engine").touch(), "'engines/more.engine' was added"),
+        (lambda b: (b.folder / "decoder.onnx").unlink(), "'decoder.onnx' is signed and is missing"),
+    ],
+)
+def test_an_engine_whose_signature_does_not_hold_is_refused(
+    signed: Bundle, harm: Callable[[Bundle], object], says: str
+) -> None:
+    checked(signed)
+    harm(signed)
+    with pytest.raises(EngineFitError, match=says):
+        checked(signed)
+    refusal(signed)
+
+
+def test_a_retired_or_forgotten_key_vouches_for_nothing(signed: Bundle) -> None:
+    from motorvae.runtime.signing.keys import remove_key, retire_key
+
+    retire_key("factory")
+    assert "and that was retired here: have it signed by a newer key" in refusal(signed)
+    remove_key("factory")
+    assert "it is signed, and no key is trusted here" in refusal(signed)
