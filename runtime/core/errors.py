@@ -30,8 +30,14 @@ part of it is quoted elsewhere, such as in a row, the parts are given apart:
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 from collections.abc import Iterator, Sequence
+
+from .redaction import without_credentials
+
+_LONGEST_REASON = 300
+_ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,15}://\S+")
 
 
 class MotorVAEError(Exception):
@@ -156,6 +162,18 @@ def needed_for(
     except ModuleNotFoundError as error:
         absent = package or (error.name or "a package").partition(".")[0].replace("_", "-")
         raise missing_dependency(feature, absent, extra=extra, instead=instead) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return what went wrong in one short line: the clause of our errors, the kind of others.
+
+    Texts of libraries may repeat an address, so what looks like one is shown without credentials.
+    """
+    if isinstance(error, MotorVAEError):
+        return error.clause()
+    text = " ".join(str(error)[:_LONGEST_REASON].split())
+    shown = _ADDRESS.sub(lambda found: without_credentials(found[0]), text)
+    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 
 
 def next_command(*words: object) -> str:

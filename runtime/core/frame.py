@@ -40,6 +40,9 @@ class Gap:
     reason: str  # why there is no image, in one line
     captured_ns: int  # Unix time at which the loss was noticed
     name: str = ""
+    # False: no frame is known to be missing, as before the first key frame of a stream that was
+    # joined half way; it makes no row, and shows that something came.
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,11 @@ class CaptureRequest:
 AS_IT_COMES = CaptureRequest()  # asks for nothing
 
 
+def silence_of(seconds: float) -> str:
+    """Return the words for a live source's silence: bytes that were no frame may have come."""
+    return f"no frame came for {seconds:g} s, whole or damaged"
+
+
 class FrameSource(Closing):
     """Frames in order, each with the facts of its grab. Close it, or use it in a `with` block."""
 

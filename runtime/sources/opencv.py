@@ -30,6 +30,7 @@ from ..pixels.image_files import silence_opencv
 from .base import AS_IT_COMES, CaptureRequest, FrameSource
 from .device_names import LINKS, cameras, stable_path
 from .spec import SourceSpec
+from .wall_clock import WallClock
 
 OLDEST_STAMP_NS = 5_000_000_000
 _WAITED_NS = 1_000_000  # a grab that returns sooner found a frame that lay there already
@@ -53,6 +54,7 @@ class OpenCVSource(FrameSource):
         self._request, self._advice = request, advice
         self._capture: cv2.VideoCapture | None = None
         self._index = 0
+        self._wall = WallClock()
         self.reopen()
 
     def reopen(self) -> None:
@@ -78,7 +80,7 @@ class OpenCVSource(FrameSource):
         asked_ns, grabbed = time.monotonic_ns(), False
         with contextlib.suppress(cv2.error):
             grabbed = capture.grab()
-        captured_ns, now_ns = time.time_ns(), time.monotonic_ns()
+        now_ns = time.monotonic_ns()
         if not grabbed:
             cause = self._cause((now_ns - asked_ns) / 1e9)
             raise CameraError(cause, context=f"lost {self.name} after {self._index} frames")
@@ -90,7 +92,7 @@ class OpenCVSource(FrameSource):
                 grabbed_ns, clock = stamp_ns, "driver"
                 self._stamp_ns = stamp_ns
         self._last_ns = now_ns
-        captured_ns -= now_ns - grabbed_ns
+        captured_ns = self._wall.at(grabbed_ns)
         index, self._index = self._index, self._index + 1
         delivered, image = False, None
         with contextlib.suppress(cv2.error):

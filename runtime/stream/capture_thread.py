@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import math
 import random
 import threading
@@ -10,7 +12,7 @@ import time
 
 import numpy as np
 
-from ..core.errors import ImageError, SourceError
+from ..core.errors import ImageError, SourceError, reason_of
 from ..core.frame import Frame, Gap
 from ..core.lifecycle import Closing
 from ..core.spec import ModelSpec
@@ -18,6 +20,7 @@ from ..pixels.convert import fitted_luma, luma_from_image
 from ..sources.base import FrameSource
 from .mailbox import NS_PER_S, Mailbox
 
+_LOG = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 5.0
 THREAD_EXIT_S = 6.0
@@ -29,8 +32,12 @@ class CaptureThread(Closing):
 
     Conversion happens here, beside the encoder. A source that fails and can return is closed and
     opened again under its stable name, with pauses that double up to 5 s and vary by half, so that
-    many clients do not come at once. The same luma for longer than `freeze_after_s` is a loss,
-    counted in the recording's own time where there is one. The source is closed with the thread.
+    many clients do not come at once. So is one that raises what no source should: whatever a camera
+    sends, and whichever library trips over it, costs a row and never the camera. Only once it is
+    given up the thread ends, and closes it.
+
+    The same luma for longer than `freeze_after_s` is a loss, counted in the recording's own time
+    where there is one. The source is closed with the thread.
     """
 
     def __init__(
@@ -76,33 +83,40 @@ class CaptureThread(Closing):
         if not self._thread.is_alive():  # else closing would pull the device from under it
             self._source.close()
 
+    def _is_over(self) -> bool:
+        """Whether it is to stop, or nobody takes what this camera sends any more."""
+        return self._stopping.is_set() or self._mailbox.ended
+
     def _run(self) -> None:
-        try:
-            while not self._stopping.is_set():
+        while not self._is_over():
+            try:
                 trouble = self._read_until_trouble()
-                if self._stopping.is_set() or trouble is None:
-                    break
-                if not self._source.can_reconnect:
-                    self._mailbox.end(trouble)
-                    return
-                self._mailbox.lose(trouble)
-                if not self._is_frozen:
-                    self._digest = b""  # a still scene may well look the same when it is back
-                self._source.close()
-                self._reopen()
-            self._mailbox.end()
-        except Exception as error:  # noqa: BLE001  # raised again once the other cameras are done
-            self._mailbox.end(f"{type(error).__name__}: {error}", error)
+            except Exception as error:  # noqa: BLE001  # it is a row, and the camera goes on
+                trouble = _told(error)
+            if self._is_over() or trouble is None:
+                break
+            if not self._source.can_reconnect:
+                self._mailbox.end(trouble)
+                return
+            self._mailbox.lose(trouble)
+            if not self._is_frozen:
+                self._digest = b""  # a still scene may well look the same when it is back
+            self._close_source()
+            self._reopen()
+        if self._mailbox.ended:  # given up: no connection outlives that
+            self._close_source()
+        self._mailbox.end()
+
+    def _close_source(self) -> None:
+        with contextlib.suppress(Exception):
+            self._source.close()
 
     def _read_until_trouble(self) -> str | None:
         """Read on; return why no more comes, or None where the source has ended as it should."""
         trouble = None
-        while trouble is None and not self._stopping.is_set():
+        while trouble is None and not self._is_over():
             self._mailbox.wait_for_room()
-            try:
-                item = self._source.read()
-            except SourceError as error:
-                return error.clause()
+            item = self._source.read()
             if item is None:
                 return "the stream ended" if self._source.can_reconnect else None
             trouble = self._skip(item) if isinstance(item, Gap) else self._take(item)
@@ -110,8 +124,8 @@ class CaptureThread(Closing):
 
     def _skip(self, gap: Gap) -> str | None:
         """Pass a damaged frame on; a source that sends nothing else is in trouble."""
-        is_silent = self._mailbox.skip(gap) and self._source.can_reconnect
-        return f"no whole frame came any more: {gap.reason}" if is_silent else None
+        trouble = self._mailbox.skip(gap)
+        return trouble if self._source.can_reconnect else None
 
     def _take(self, frame: Frame) -> str | None:
         """Convert a frame and deliver it, unless the picture has stood still for too long."""
@@ -137,13 +151,22 @@ class CaptureThread(Closing):
         return None
 
     def _reopen(self) -> None:
-        """Try until the source is open again or the thread is to stop."""
-        while not self._stopping.wait(self._pause_s * random.uniform(0.5, 1.5)):
+        """Try until the source is open again, is given up, or the thread is to stop."""
+        while not (
+            self._stopping.wait(self._pause_s * random.uniform(0.5, 1.5)) or self._is_over()
+        ):
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             try:
                 self._source.reopen()
-            except SourceError as error:
-                self._mailbox.lose(error.clause())
+            except Exception as error:  # noqa: BLE001  # as in _run
+                self._mailbox.lose(_told(error))
             else:
                 self._mailbox.listen()
                 return
+
+
+def _told(error: Exception) -> str:
+    """Return an error's reason; where in the code it arose is only known to a log that asks."""
+    if not isinstance(error, SourceError):
+        _LOG.debug("a source raised what none should", exc_info=error)
+    return reason_of(error)

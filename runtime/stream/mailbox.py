@@ -14,10 +14,17 @@ import numpy.typing as npt
 from ..core.frame import Frame, Gap
 from ..core.row import Row, Status
 from ..core.text import printable
+from ..sources.base import silence_of
+from ..sources.wall_clock import WallClock
 
 NS_PER_S = 1_000_000_000
 MOST_LOSSES = 64
 """So many damaged frames of a recording may wait."""
+MOST_LIVE_LOSSES = 1024
+"""So many of a live source: what comes beyond pushes the oldest out, as with frames."""
+LONGEST_JOIN_S = 10.0
+"""So long a stream that was joined half way may come without a key frame, or for the time-out if
+that is longer, before it is worth opening it again; after the time-out it is lost all the same."""
 LONGEST_WAIT_S = 0.2
 """A signal handler that runs just before the wait begins wakes nobody."""
 
@@ -50,8 +57,9 @@ class Mailbox:
     `stop`; all else belongs to `Mailboxes`, which holds the lock.
 
     Up to `keep` frames may wait. Where the mailbox `waits` (a recording), a full one makes the
-    capture wait; else (a live source) the oldest frame is pushed out. Without a frame for
-    `timeout_s` the camera is lost, and lost for `give_up_s` it is given up.
+    capture wait; else (a live source) the oldest frame is pushed out. Without a whole frame for
+    `timeout_s` the camera is lost, and lost for `give_up_s` it is given up; the reason says whether
+    nothing came, or only what is damaged.
     """
 
     def __init__(
@@ -68,21 +76,22 @@ class Mailbox:
         self.items: deque[QueuedFrame | LostFrame] = deque()  # what waits, oldest first
         self.ended = False  # nothing will come any more
         self.failure: str | None = None  # why it ended that should not have, with its name
-        self.error: Exception | None = None  # what no source should raise and one did
         self._changed, self._keep, self._waits = changed, keep, waits
         self._timeout_s, self._give_up_s = timeout_s, give_up_s
         self._stopped = False
         self.frames = 0  # how many of the items are frames
         self._next_index = self._offset = 0
         self._reason = ""
+        self._wall = WallClock()  # losses are noticed here and by the source
         self._listened_ns = time.monotonic_ns()
+        self._damage: str | None = None  # of the last frame since then, if one came
         self._lost_ns: int | None = None
         self._last_grab_ns: int | None = None
 
     def listen(self) -> None:
         """Count silence from now on: the source is open, or open again."""
         with self._changed:
-            self._listened_ns = time.monotonic_ns()
+            self._listened_ns, self._damage = time.monotonic_ns(), None
 
     def wait_for_room(self) -> None:
         """Before reading a recording on: wait until what comes would not wait behind much."""
@@ -109,18 +118,26 @@ class Mailbox:
             self.items.append(item)
             if self.frames < self._keep:
                 self.frames += 1
-            else:  # the oldest frame goes, and the item behind it accounts for it; losses stay
-                oldest = next(n for n, one in enumerate(self.items) if isinstance(one, QueuedFrame))
-                self.items[oldest + 1].row.dropped += self.items[oldest].row.dropped + 1
-                del self.items[oldest]
+            else:
+                self._push_out(QueuedFrame)
             self._last_grab_ns, self._listened_ns, self._lost_ns = grabbed_ns, now_ns, None
+            self._damage = None
             self._changed.notify_all()
 
-    def skip(self, gap: Gap) -> bool:
-        """Note a missing frame; return whether no whole one came for as long as makes a loss."""
+    def skip(self, gap: Gap) -> str | None:
+        """Note a damaged frame, with a row if it counts; return why it is a loss, if it is.
+
+        It is one where no whole frame came for the time-out.
+        """
         with self._changed:
-            self._put_loss(gap.index + self._offset, gap.reason, gap.captured_ns, gap.name)
-            return time.monotonic_ns() - self._listened_ns > self._timeout_s * NS_PER_S
+            self._damage = gap.reason
+            if gap.counts and not self.ended:
+                self._put_loss(gap.index + self._offset, gap.reason, gap.captured_ns, gap.name)
+                if len(self.items) - self.frames > MOST_LIVE_LOSSES and not self._waits:
+                    self._push_out(LostFrame)
+            since_s = (time.monotonic_ns() - self._listened_ns) / NS_PER_S
+            limit_s = self._timeout_s if gap.counts else max(self._timeout_s, LONGEST_JOIN_S)
+            return self._trouble() if since_s > limit_s else None
 
     def lose(self, reason: str, *, index: int | None = None) -> None:
         """Note that no frame comes any more, from the frame `index` on if one was seen.
@@ -133,13 +150,13 @@ class Mailbox:
                 self._put_loss(None if index is None else index + self._offset, reason)
                 self._lost_ns = time.monotonic_ns()
 
-    def end(self, failure: str | None = None, error: Exception | None = None) -> None:
+    def end(self, failure: str | None = None) -> None:
         """Note that nothing will come any more, and why if that is a loss for good."""
         with self._changed:
             if failure is not None:
                 self.lose(failure)
             if not self.ended:
-                self.ended, self.error = True, error
+                self.ended = True
                 self.failure = failure and f"{self.name}: {failure}"
             self._changed.notify_all()
 
@@ -182,19 +199,32 @@ class Mailbox:
             if now_ns < deadline_ns:
                 return deadline_ns
             if self._lost_ns is None:
-                self.lose(f"nothing came for {self._timeout_s:g} s")
+                self.lose(self._trouble())
             else:
                 given_up = f"given up after {self._give_up_s:g} s: {self._reason}"
                 self._put_loss(None, given_up)
                 self.end(given_up)
         return math.inf
 
+    def _trouble(self) -> str:
+        """Tell silence and damage apart."""
+        if self._damage is None:
+            return silence_of(self._timeout_s)
+        return f"no whole frame came for {self._timeout_s:g} s: {self._damage}"
+
+    def _push_out(self, kind: type[QueuedFrame | LostFrame]) -> None:
+        """Take the oldest of a kind out; the item behind it accounts for it."""
+        oldest = next(n for n, one in enumerate(self.items) if isinstance(one, kind))
+        self.items[oldest + 1].row.dropped += self.items[oldest].row.dropped + 1
+        del self.items[oldest]
+
     def _put_loss(
         self, index: int | None, reason: str, captured_ns: int | None = None, name: str = ""
     ) -> None:
         if index is None:  # a loss at no known frame takes an index too: no two rows share one
             index, self._offset = self._next_index, self._offset + 1
-        row = self._row(index, "lost", captured_ns or time.time_ns(), name)
+        captured_ns = self._wall.ordered(captured_ns or time.time_ns())
+        row = self._row(index, "lost", captured_ns, name)
         row.reason = printable(reason)
         self.items.append(LostFrame(row, self._last_grab_ns))
         self._changed.notify_all()

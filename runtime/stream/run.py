@@ -259,9 +259,6 @@ class Stream(Closing, Iterator[Row]):
         """
         summary = self.summary
         assert summary is not None  # noqa: S101  # for the type checker
-        for box in self._mailboxes.boxes:
-            if box.error is not None:
-                raise box.error
         self._raise_output_failure()
         if summary.failure:
             raise SourceError(f"{summary.failure}; check the source and start again")

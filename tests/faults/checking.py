@@ -180,7 +180,7 @@ def check_losses(rows: Sequence[Row], timeout_s: float | None) -> None:
         assert row["age_ms"] >= 0
         if row["status"] == "ok" and "gap_ms" in row:
             assert lost, row
-            assert row["gap_ms"] > 0
+            assert row["gap_ms"] >= 0  # frames that lay there together got one time
             if delivered is not None:
                 between_ms = (row["captured_ns"] - delivered["captured_ns"]) / 1e6
                 assert row["gap_ms"] <= between_ms + CLOCK_MS, row

@@ -165,6 +165,14 @@ def test_damaged_for_good(watch: Watch, check: Check, camera: Server) -> None:
     check(run, rows="ok+ lost+ given-up end", code=1)
 
 
+def test_damaged_from_the_start(watch: Watch, check: Check, camera: Server) -> None:
+    """Its rows do not wait for a whole frame, and it is reconnected while nothing else comes."""
+    camera.tell("damage 1000000")
+    run = watch(camera.url, options=IMPATIENT)
+    run.next("lost")
+    check(run, rows="lost+ given-up end", code=1)
+
+
 def test_garbage(watch: Watch, check: Check, camera: Server) -> None:
     run = watch(camera.url, options=PATIENT)
     run.ok()

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from ...core.errors import SourceError
 from ...core.frame import Mode
 from ...core.lifecycle import Closing
+from ..base import silence_of
 from ..spec import SourceSpec
 from .packets import PacketLog
 
@@ -128,7 +129,7 @@ class Connection(Closing):
     def reason(self, error: Exception) -> str:
         """Return the error's own words without its number and the address it repeats."""
         if isinstance(error, av.error.ExitError):
-            return f"nothing came for {self._timeout_s:g} s"
+            return silence_of(self._timeout_s)
         return str(getattr(error, "strerror", None) or error)
 
     def close(self) -> None:

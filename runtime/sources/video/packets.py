@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import heapq
 import math
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import av
 
 from ...pixels.camera_formats import jpeg_scan
+from ..wall_clock import WallClock
 
+_MOST_HELD = 16  # frames that H.264 and H.265 may reorder
+_MOST_WAITING = 256  # packets; more than any decoder holds
 _SLICE, _IDR_SLICE, _SPS = 1, 5, 7
 # Profiles whose sequence parameters hold chroma, depth and scaling (H.264, section 7.3.2.1.1).
 _HIGH_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
@@ -45,8 +47,10 @@ class PacketLog:
         self._intra_only = intra_only  # no frame of this codec is predicted from another
         self.waiting: dict[int | None, Arrival] = {}  # by time stamp; a frame that comes takes its
         self._gaps: list[tuple[float, int, str, int]] = []
-        self._key = self._earlier_key = self._captured_ns = 0
+        self._wall = WallClock()
+        self._key = self._earlier_key = 0
         self._key_pts: int | None = None
+        self.has_key = intra_only  # one came: from here on every frame can be decoded
         self.count = 0  # how many packets arrived
         self.first_pts = self.end_pts = 0  # the least time stamp, and where the last frame ends
         self.damaged: set[int] = set()  # numbers of packets whose frames are not as recorded
@@ -54,13 +58,12 @@ class PacketLog:
 
     def arrived(self, packet: av.Packet[av.VideoStream], grabbed_ns: int) -> Arrival:
         """Note a packet that came at `grabbed_ns` on the monotonic clock, before its decoding."""
-        captured_ns = time.time_ns() - (time.monotonic_ns() - grabbed_ns)
-        # The two clocks are not read at the same moment, and frames may have come at the same.
-        captured_ns = self._captured_ns = max(captured_ns, self._captured_ns)
+        captured_ns = self._wall.at(grabbed_ns)
         number, pts = self.count, packet.pts
         self.count += 1
         if packet.is_keyframe or self._intra_only:
             self._earlier_key, self._key, self._key_pts = self._key, number, pts
+            self.has_key = True
             oldest = min([self._earlier_key, *(other.key for other in self.waiting.values())])
             self.damaged = {other for other in self.damaged if other >= oldest}
         # What is shown before the key frame it follows may be predicted from across it.
@@ -70,6 +73,8 @@ class PacketLog:
             self.first_pts = pts if number == 0 else min(self.first_pts, pts)
             self.end_pts = max(self.end_pts, pts + (packet.duration or 0))
         self.waiting[pts] = Arrival(number, key, pts, captured_ns, grabbed_ns)
+        if len(self.waiting) > _MOST_WAITING:
+            del self.waiting[next(iter(self.waiting))]
         return self.waiting[pts]
 
     def lose(self, arrival: Arrival, reason: str) -> None:
@@ -90,6 +95,19 @@ class PacketLog:
                 self._add_gap(arrival, "frame is missing after a damaged one")
         while self._gaps and self._gaps[0][0] <= order:
             yield heapq.heappop(self._gaps)[2:]
+
+    def overdue_gaps(self) -> Iterator[tuple[str, int]]:
+        """Give the gaps that no frame can come before any more, also where no frame comes at all.
+
+        A decoder that reorders holds frames for as many packets as their codec allows, at most.
+        """
+        held = (one.number for one in self.waiting.values() if one.number not in self.damaged)
+        oldest = next(held, self.count)
+        while self._gaps and self._gaps[0][1] < max(oldest, self.count - _MOST_HELD):
+            order, _, reason, captured_ns = heapq.heappop(self._gaps)
+            if self.waiting.pop(None if order == -math.inf else int(order), None) is not None:
+                self.missing.add(int(order))
+            yield reason, captured_ns
 
     def spoiled(self, arrival: Arrival) -> bool:
         """Whether a packet from the key packet that this one goes back to, up to it, is damaged."""

@@ -16,7 +16,7 @@ from ...core.errors import CameraError, ImageError
 from ...core.frame import Frame, Gap
 from ...pixels.camera_formats import grey_from_jpeg
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
-from ..base import AS_IT_COMES, CaptureRequest, FrameSource
+from ..base import AS_IT_COMES, CaptureRequest, FrameSource, silence_of
 from ..spec import SourceSpec
 from .connection import FAILURES, Connection
 from .display import Display
@@ -28,6 +28,9 @@ _OWN_STAMPS = {"rtsp", "mpegts", "flv", "matroska,webm"}
 # A packet of these codecs in these formats is handed over when the next one begins to come.
 _HOLD_BACK = {"rtsp", "mpegts"}
 _HELD_BACK = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
+
+TELL_NS = NS_PER_S // 10
+"""Packets of a live stream may give no frame for so long before the reader is told of them."""
 
 
 def _usage() -> tuple[int, int]:
@@ -43,8 +46,9 @@ class VideoSource(FrameSource):
     out what came late. Damage that the decoder notices is never hidden: a packet that does
     not decode, a frame that the decoder patched, frames predicted from either, and an end that
     comes before the announced one are gaps. (Most codecs carry no checksum, and some altered bytes
-    decode without complaint.) A live stream that is joined half way starts at its first whole
-    frame. The request's time-out holds for URLs and pipes.
+    decode without complaint.) A live stream that is joined half way starts at its first key frame;
+    what comes before it are gaps that do not count. The request's time-out holds for URLs and
+    pipes.
     """
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest = AS_IT_COMES) -> None:
@@ -55,10 +59,10 @@ class VideoSource(FrameSource):
     def read(self) -> Frame | Gap | None:
         """Return the next frame in display order, or a gap where one is damaged."""
         for item in self._items:
-            self._joined |= isinstance(item, Frame)
-            if self._joined:
-                self._index += 1
-                return item if isinstance(item, Frame) else Gap(self._index - 1, *item)
+            if isinstance(item, Gap):
+                return item
+            self._index += 1
+            return item if isinstance(item, Frame) else Gap(self._index - 1, *item)
         return None
 
     def close(self) -> None:
@@ -106,11 +110,10 @@ class VideoSource(FrameSource):
         self._display = Display(self._stream, container)
         self._flaws = BitstreamValidator(codec.name, codec.extradata)
         self._log = PacketLog(intra_only=codec.codec.intra_only)
-        self._joined = not self.live
-        self._stopped = False
+        self._stopped, self._told_ns = False, time.monotonic_ns()
         self._items = self._decoded()
 
-    def _decoded(self) -> Generator[Frame | tuple[str, int], None, None]:
+    def _decoded(self) -> Generator[Frame | Gap | tuple[str, int], None, None]:
         """Demultiplex and decode, one packet at a time; of a gap, its reason and Unix time."""
         connection, base = self._connection, self._stream.time_base
         packets = connection.container.demux(self._stream)
@@ -129,7 +132,7 @@ class VideoSource(FrameSource):
             came_ns = time.monotonic_ns()
             if self.live and came_ns - asked_ns >= self._request.timeout_s * 1e9:
                 # FFmpeg hands on what it held, as old as the silence was long.
-                failure = TimeoutError(f"nothing came for {self._request.timeout_s:g} s")
+                failure = TimeoutError(silence_of(self._request.timeout_s))
                 break
             if packet.size:
                 if before is not None:
@@ -141,7 +144,7 @@ class VideoSource(FrameSource):
                     if preempted:  # how much of it was waiting cannot be known
                         busy_ns = came_ns - asked_ns
                     came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s, busy_ns)
-                yield from self._frames(packet, came_ns)
+                yield from self._items_of(packet, came_ns)
         if not self.live or not isinstance(failure, av.error.ExitError | TimeoutError):
             yield from self._frames(None, time.monotonic_ns())
         yield from self._log.gaps_before(math.inf)
@@ -155,6 +158,19 @@ class VideoSource(FrameSource):
         elif early := connection.early_end(self._log):
             yield early, time.time_ns()
 
+    def _items_of(
+        self, packet: av.Packet[av.VideoStream], came_ns: int
+    ) -> Iterator[Frame | Gap | tuple[str, int]]:
+        """Decode one packet; where nothing comes of a live stream's packets, say that they come."""
+        for item in self._frames(packet, came_ns):
+            self._told_ns = time.monotonic_ns()
+            yield item
+        if self.live and time.monotonic_ns() - self._told_ns > TELL_NS:
+            self._told_ns = time.monotonic_ns()
+            has_key = self._log.has_key
+            why = "packets come, and none gives a frame" if has_key else "no key frame has come"
+            yield Gap(self._index, why, time.time_ns(), counts=False)
+
     def _frames(
         self, packet: av.Packet[av.VideoStream] | None, came_ns: int
     ) -> Iterator[Frame | tuple[str, int]]:
@@ -164,14 +180,17 @@ class VideoSource(FrameSource):
             latest = Arrival(log.count, 0, None, time.time_ns(), came_ns)
         else:
             latest = log.arrived(packet, came_ns)
+        joining = self.live and not log.has_key
         decoded: Sequence[VideoFrame] = ()
         try:
             decoded = self._decode(packet)
         except ImageError as error:
-            if packet is not None:
+            if packet is not None and not joining:
                 log.lose(latest, error.clause())
+                if self.live:
+                    yield from log.overdue_gaps()
         for frame in decoded:
-            if frame.pts in log.missing:
+            if frame.pts in log.missing or (frame.is_corrupt and joining):
                 continue
             yield from log.gaps_before(-math.inf if frame.pts is None else frame.pts)
             origin = log.waiting.pop(frame.pts, latest)

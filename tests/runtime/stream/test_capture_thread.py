@@ -332,21 +332,81 @@ def test_a_picture_may_stand_still_where_freezing_is_no_loss(run: Run, frame_at:
     assert len(run(Scripted(frames, can_reconnect=False))) == 20
 
 
-def test_a_bug_ends_one_camera_with_a_row_and_is_kept(
+UNEXPECTED = [
+    IndexError("index out of range"),
+    MemoryError(),
+    RecursionError("maximum recursion depth exceeded"),
+    UnicodeDecodeError("ascii", b"\xff", 0, 1, "ordinal not in range"),
+    ValueError("two lines\nof rtsp://user:secret@host/live text"),
+]
+REASONS = [
+    "IndexError: index out of range",
+    "MemoryError",
+    "RecursionError: maximum recursion depth exceeded",
+    "UnicodeDecodeError: 'ascii' codec can't decode byte 0xff in position 0: ordinal not in range",
+    "ValueError: two lines of rtsp://***@host/live text",
+]
+
+
+@pytest.mark.parametrize(("error", "reason"), [*zip(UNEXPECTED, REASONS, strict=True)])
+def test_whatever_a_camera_makes_a_library_raise_is_a_row_and_it_is_opened_again(
+    run: Run, frame_at: FrameAt, error: Exception, reason: str
+) -> None:
+    source = Scripted([frame_at(0, 1), error], error, [frame_at(1, 2)])
+    assert run(source, items=3) == [("frame", 0), (reason, 1), ("back", 2)]
+    assert source.calls[:3] == ["close", "reopen", "reopen"]
+
+
+def test_a_frame_that_no_conversion_takes_costs_a_row(run: Run, frame_at: FrameAt) -> None:
+    odd = Frame("no array", 1, 1, 2, 3)  # type: ignore[arg-type]
+    source = Scripted([frame_at(0, 1), odd], [frame_at(2, 2)])
+    found = run(source, items=3)
+    assert [index for _, index in found] == [0, 1, 3]
+    assert found[2][0] == "back"
+
+
+def test_a_recording_that_makes_a_library_raise_ends_with_its_reason(
     frame_at: FrameAt, small_spec: ModelSpec
 ) -> None:
-    bug = ZeroDivisionError("a bug")
     boxes = Mailboxes()
-    box = boxes.add("x", keep=4, waits=False)
+    box = boxes.add("x", keep=4, waits=True)
     found = []
-    with CaptureThread(Scripted([frame_at(0, 1), bug]), box, small_spec) as thread:
+    source = Scripted([frame_at(0, 1), ZeroDivisionError("a bug")], can_reconnect=False)
+    with CaptureThread(source, box, small_spec) as thread:
         thread.start()
         while items := boxes.take():
             found += items
     assert isinstance(found[-1], LostFrame)
     assert found[-1].row.reason == "ZeroDivisionError: a bug"
     assert box.failure == "x: ZeroDivisionError: a bug"
-    assert box.error is bug
+
+
+def test_a_camera_that_is_given_up_is_not_read_any_more(small_spec: ModelSpec) -> None:
+    """It goes on sending, and nothing of it is whole: it is closed, and its thread ends."""
+
+    class Endless(Scripted):
+        def read(self) -> Gap:
+            return Gap(0, "rubbish", time.time_ns())
+
+        def reopen(self) -> None:
+            self.calls.append("reopen")
+
+    source = Endless([])
+    boxes = Mailboxes()
+    box = boxes.add("x", keep=4, waits=False, timeout_s=0.02, give_up_s=0.2)
+    reasons = []
+    thread = CaptureThread(source, box, small_spec)
+    thread.start()
+    while items := boxes.take():
+        reasons += [item.row.reason for item in items]
+    thread._thread.join(60)
+    assert not thread._thread.is_alive()
+    assert source.calls[-1] == "close"
+    assert "reopen" in source.calls
+    assert reasons[0] == "rubbish"
+    assert "no whole frame came for 0.02 s: rubbish" in reasons
+    assert reasons[-1] == "given up after 0.2 s: no whole frame came for 0.02 s: rubbish"
+    thread.close()
 
 
 def test_a_camera_whose_first_frame_is_damaged_is_not_closed_for_an_old_silence(

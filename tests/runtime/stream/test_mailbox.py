@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from motorvae.runtime.core.frame import Frame, Gap
+from motorvae.runtime.stream import mailbox
 from motorvae.runtime.stream.mailbox import LostFrame, Mailbox, Mailboxes, QueuedFrame
 
 FrameAt = Callable[..., Frame]
@@ -189,16 +190,54 @@ def test_silence_is_a_loss_and_a_long_one_is_given_up(boxes: Mailboxes, frame_at
     started = time.monotonic()
     (silent,) = boxes.take()
     assert isinstance(silent, LostFrame)
-    assert silent.row.reason == "nothing came for 0.05 s"
+    assert silent.row.reason == "no frame came for 0.05 s, whole or damaged"
     assert time.monotonic() - started >= 0.04
     (given_up,) = boxes.take()
     assert isinstance(given_up, LostFrame)
-    assert given_up.row.reason == "given up after 0.05 s: nothing came for 0.05 s"
+    assert (
+        given_up.row.reason == "given up after 0.05 s: no frame came for 0.05 s, whole or damaged"
+    )
     assert time.monotonic() - started >= 0.09
     assert boxes.take() == []
     assert box.failure == f"a: {given_up.row.reason}"
     put(box, frame_at(1))  # too late
     assert boxes.take() == []
+
+
+def test_damage_is_told_apart_from_silence(boxes: Mailboxes) -> None:
+    box = live(boxes, timeout_s=0.05, give_up_s=1e6)
+    box.skip(gap(0, "torn"))
+    reasons = [item.row.reason for item in items_of(boxes, 2)]
+    assert reasons == ["torn", "no whole frame came for 0.05 s: torn"]
+    box.listen()
+    put_again = box.skip(gap(1, "torn"))
+    assert put_again is None
+
+
+def test_what_comes_before_a_key_frame_makes_no_row_and_is_no_silence(
+    boxes: Mailboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = live(boxes, timeout_s=0.01, give_up_s=1e6)
+    early = Gap(0, "no key frame has come", time.time_ns(), counts=False)
+    assert box.skip(early) is None
+    (loss,) = items_of(boxes, 1)
+    assert (loss.row.index, loss.row.reason) == (
+        0,
+        "no whole frame came for 0.01 s: no key frame has come",
+    )
+    assert box.skip(early) is None  # a key frame may yet come
+    monkeypatch.setattr(mailbox, "LONGEST_JOIN_S", 0.0)
+    assert box.skip(early) == "no whole frame came for 0.01 s: no key frame has come"
+
+
+def test_a_flood_of_damaged_live_frames_is_bounded_and_counted(boxes: Mailboxes) -> None:
+    box = live(boxes, keep=2)
+    total = 3 * mailbox.MOST_LIVE_LOSSES
+    for index in range(total):
+        box.skip(gap(index))
+    assert len(box.items) == mailbox.MOST_LIVE_LOSSES
+    items = items_of(boxes, mailbox.MOST_LIVE_LOSSES)
+    assert sum(1 + item.row.dropped for item in items) == total
 
 
 def test_a_reason_learned_later_is_the_one_for_giving_up(boxes: Mailboxes) -> None:

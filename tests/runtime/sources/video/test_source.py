@@ -311,7 +311,7 @@ def test_a_camera_on_the_network_that_ends_is_lost(
 def test_a_camera_on_the_network_that_falls_silent_is_lost(server: Any, drain: Drain) -> None:
     url, request = server.url + "/mjpeg-stall", CaptureRequest(timeout_s=0.5)
     source = VideoSource(SourceSpec("url", url, "the camera"), request)
-    with pytest.raises(CameraError, match=r"lost the camera after .*: nothing came for 0\.5 s"):
+    with pytest.raises(CameraError, match=r"lost the camera after .*: no frame came for 0\.5 s"):
         drain(source)
     assert server.stalled.is_set()
 
