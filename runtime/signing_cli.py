@@ -14,13 +14,13 @@ from .bundle.graph_key import ENGINES
 from .bundle.load import Bundle, load_bundle
 from .bundle.manifest import MANIFEST, FileEntry, Manifest
 from .core.command import Command, CommandGroup
-from .core.documents import document_from_json
+from .core.documents import bytes_of_file, document_from_json
 from .core.errors import EngineError, SigningError, next_command, sentence_list
-from .engines.tensorrt.find import whole_engine
+from .engines.tensorrt.find import engine_manifest_of, engine_of
 from .engines.tensorrt.origin import check_origin
 from .engines.tensorrt.package import TENSORRT_PACKAGES
 from .signing.bundle_signature import digests_of, files_of, sign_files, signed_bundle
-from .signing.kept_files import config_dir, read_kept
+from .signing.kept_files import config_dir
 from .signing.keys import (
     STANDINGS,
     keys_of,
@@ -117,7 +117,7 @@ def _files_to_sign(bundle: Bundle, *, trust: bool) -> tuple[FileEntry, ...]:
             if not {engine, about} & found.keys():
                 continue
             known |= {engine, about}
-            read, _plan = whole_engine(bundle, entry, package)
+            read = engine_manifest_of(bundle, entry, package)
             if read.manifest.onnx_sha256 != entry.sha256:
                 raise SigningError(f"{paths[0]} was built from another {entry.graph}: build again")
             try:
@@ -129,6 +129,7 @@ def _files_to_sign(bundle: Bundle, *, trust: bool) -> tuple[FileEntry, ...]:
                         context=f"not signed, as {engine} is a program of unknown origin",
                         fix="build it here, delete it, or sign it all the same with --trust",
                     ) from error
+            engine_of(read)
             hashes[engine] = read.manifest.engine.sha256
             hashes[about] = read.sha256
     if unknown := sorted(found.keys() - known):
@@ -187,9 +188,8 @@ def _new(options: NewOptions, *_: object) -> None:
 
 
 def _trust(options: TrustOptions, *_: object) -> None:
-    content = read_kept(options.file, is_secret=False, is_ours=False)
-    if content is None:
-        raise SigningError(f"no file {options.file}: name the .pub file of a key")
+    again = "name the .pub file of a key"
+    content = bytes_of_file(options.file, most_bytes=1024, error=SigningError, again=again)
     key = trust_key(content, options.file, options.name)
     print(f"trusted from now on: {key.name} {key.key_id}")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import orjson
 from pydantic import Field, model_validator
@@ -17,12 +16,13 @@ from typing_extensions import Self
 
 from ..bundle.manifest import SIGNATURE, FileEntry
 from ..core.atomic_files import replaced_file
-from ..core.documents import document_from_bytes
+from ..core.documents import bytes_of_file, document_from_bytes, opened_regular
 from ..core.errors import SigningError, needed_for, next_command, sentence_list
 from ..core.spec import StrictModel
 from .keys import PublicKey, keys_of
 
 _PURPOSE = "motorvae bundle signature"
+_COPY_AGAIN = "copy the bundle again"
 _MOST_BYTES = 1 << 20
 _MOST_FILES, _MOST_SIGNATURES = 1024, 16
 
@@ -84,8 +84,9 @@ class SignedBundle:
         entry = self.files.get(file)
         if entry is None:
             raise SigningError(f"{file!r} is not signed")
-        with _opened(folder / file) as opened:
-            content = opened.read(entry.size_bytes + 1)
+        content = bytes_of_file(
+            folder / file, most_bytes=entry.size_bytes, error=SigningError, again=_COPY_AGAIN
+        )
         self.check_bytes(file, content)
         return content
 
@@ -140,10 +141,7 @@ def signature_document(folder: Path) -> SignatureDocument | None:
     again = f"sign it again with {next_command('motorvae', 'sign', folder)}"
     if not os.path.lexists(path):
         return None
-    with _opened(path) as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise SigningError(f"{path} has more than {_MOST_BYTES} bytes: {again}")
+    content = bytes_of_file(path, most_bytes=_MOST_BYTES, error=SigningError, again=again)
     document = document_from_bytes(
         content, path, SignatureDocument, error=SigningError, again=again
     )
@@ -244,21 +242,9 @@ def _signers(document: SignatureDocument) -> tuple[PublicKey, ...]:
 
 def _digest_of(folder: Path, name: str) -> FileEntry:
     digest, size_bytes = hashlib.sha256(), 0
-    with _opened(folder / name) as file:
+    path = folder / name
+    with opened_regular(path, most_bytes=None, error=SigningError, again=_COPY_AGAIN) as file:
         while block := file.read(1 << 20):
             digest.update(block)
             size_bytes += len(block)
     return FileEntry(file=name, sha256=digest.hexdigest(), size_bytes=size_bytes)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that is one, and no link."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise SigningError(f"{path} is no plain file: remove it")
-            yield file
-    except OSError as error:
-        raise SigningError(f"cannot read {path}: {error.strerror}") from error

@@ -155,7 +155,7 @@ def test_a_name_is_no_path(said: Run, name: str) -> None:
         (b"motorvae-public-key-v1 " + b"0" * 32 + b" " + b"1" * 64 + b"\n", "or is damaged"),
         (b"motorvae-machine-key-v1 " + b"0" * 32 + b" " + b"1" * 64 + b"\n", "is no public key"),
         (b"-----BEGIN PUBLIC KEY-----\n", "is no public key of motorVAE"),
-        (b"x" * 20_000, "has more than 16384 bytes"),
+        (b"x" * 20_000, "has 20000 bytes, and such a file has 1024 at most"),
     ],
 )
 def test_what_is_no_public_key_is_not_trusted(
@@ -163,7 +163,7 @@ def test_what_is_no_public_key_is_not_trusted(
 ) -> None:
     (tmp_path / "key.pub").write_bytes(content)
     assert says in said("keys", "trust", tmp_path / "key.pub", code=1)
-    assert "no file " in said("keys", "trust", tmp_path / "nothing.pub", code=1)
+    assert "No such file" in said("keys", "trust", tmp_path / "nothing.pub", code=1)
 
 
 def cut(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,30 +109,32 @@ def test_an_engine_that_is_swapped_between_the_check_and_the_load_is_not_loaded(
     engine, _ = ENCODER.engine_paths(bundle.folder, "tensorrt")
     genuine = engine.read_bytes()
     planted = genuine.replace(b"[1, 1, 8]", b"[1, 1, 9]")
-    reads = 0
+    opened = 0
 
-    def count(turn: int) -> Callable[[Path], bytes]:
-        def read(path: Path) -> bytes:
-            nonlocal reads
-            reads += 1
-            if reads == turn:
+    def swap_at(turn: int) -> Callable[..., int]:
+        def open_it(*args: Any, **more: Any) -> int:
+            nonlocal opened
+            opened += 1
+            if opened == turn:
                 engine.write_bytes(planted)
-            with path.open("rb") as file:
-                content = file.read()
-            if reads == turn + 1:
+            handle = real_open(*args, **more)
+            if opened == turn - 1:
                 engine.write_bytes(planted)
-            return content
+            return handle
 
-        return read
+        return open_it
 
-    for turn in range(4):
-        reads = 0
+    real_open = os.open
+    turns = 0
+    while opened + 1 >= turns:  # at the last, nothing was swapped any more
+        turns += 1
+        opened = 0
         engine.write_bytes(genuine)
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_bytes", count(turn))
+            patch.setattr(os, "open", swap_at(turns))
             with contextlib.suppress(EngineFitError):
                 select_engine(bundle, "encoder", NAMED).backend.close()
-        assert reads
+    assert turns > 3
     assert planted not in host_tensorrt.handed
     assert genuine in host_tensorrt.handed
 

@@ -16,7 +16,7 @@ from typing_extensions import Self
 from ...bundle.graph_key import GraphKey, Part, Precision, Variant
 from ...bundle.manifest import FileEntry, GraphReport
 from ...core.documents import MOST_JSON, bytes_of_file, document_from_bytes
-from ...core.errors import EngineError
+from ...core.errors import EngineFitError
 from ...core.spec import StrictModel
 from ...signing.machine_key import MachineKey
 from ..gpu_info import Gpu
@@ -206,7 +206,7 @@ def this_platform() -> str:
 
 
 def engine_manifest_from_json(path: Path) -> EngineManifest:
-    """Read an engine manifest; raise EngineError where it is missing or does not fit the schema."""
+    """Read an engine manifest; an EngineFitError where it is missing or does not fit."""
     return ReadEngineManifest.of(path).manifest
 
 
@@ -220,11 +220,11 @@ class ReadEngineManifest:
 
     @classmethod
     def of(cls, path: Path) -> ReadEngineManifest:
-        """Read one, once; raise EngineError where it is missing or does not fit the schema."""
+        """Read one, once; an EngineFitError where it is missing or does not fit the schema."""
         again = "build the engine again"
-        content = bytes_of_file(path, most_bytes=MOST_JSON, error=EngineError, again=again)
+        content = bytes_of_file(path, most_bytes=MOST_JSON, error=EngineFitError, again=again)
         manifest = document_from_bytes(
-            content, path, EngineManifest, error=EngineError, again=again
+            content, path, EngineManifest, error=EngineFitError, again=again
         )
         return cls(path, manifest, content)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ...bundle.graph_key import (
 )
 from ...bundle.load import Bundle
 from ...bundle.manifest import GraphEntry
+from ...core.documents import bytes_of_file, opened_regular
 from ...core.errors import EngineError, EngineFitError, next_command, sentence_list
 from ..gpu_info import Gpu, NoGpu
 from .engine_manifest import EngineManifest, ReadEngineManifest
@@ -146,68 +148,69 @@ def check_engine(
     where it is absent, altered, of unknown origin, or for another machine, version or graph; an
     EngineError where nothing can be said of its origin.
     """
-    key = entry.key.for_any
     try:
-        read, plan = whole_engine(bundle, entry, package.name)
-        manifest = read.manifest
-        if problem := manifest.mismatch(package, gpu, entry.sha256):
-            raise EngineFitError(problem)
-        if problem := manifest.precision_report.problem_with(key.precision):
-            file = key.engine_file(package.name)
-            raise EngineFitError(f"{file} is not {key.precision}: {problem}")
-    except EngineError as error:
-        raise _misfit(error, bundle, key.precision, package.name) from error
-    try:
-        notes = check_origin(bundle, read)
-    except EngineError as error:
-        if not trust:
-            is_misfit = isinstance(error, EngineFitError)
-            raise (
-                _misfit(error, bundle, key.precision, package.name) if is_misfit else error
-            ) from error
-        notes = (f"{error}, and runs as --trust was given",)
-    return manifest, EnginePlan(plan, entry, package, gpu, notes)
+        read = engine_manifest_of(bundle, entry, package.name)
+        _check_fit(read, entry, package, gpu)
+        try:
+            notes = check_origin(bundle, read)
+        except EngineError as error:
+            if not trust:
+                raise
+            notes = (f"{error}, and runs as --trust was given",)
+        plan = engine_of(read)
+    except EngineFitError as error:
+        again = _again(bundle, entry.precision, package.name)
+        raise EngineFitError(f"{error}: {again}") from error
+    return read.manifest, EnginePlan(plan, entry, package, gpu, notes)
 
 
-def whole_engine(
+def engine_manifest_of(
     bundle: Bundle, entry: GraphEntry, package: TensorRTName
-) -> tuple[ReadEngineManifest, bytes]:
-    """Read a graph's engine and its engine manifest, and hold one to the other.
-
-    An EngineError where one is absent or altered, or is of another graph or package.
-    """
+) -> ReadEngineManifest:
+    """Read the engine manifest of a graph; an EngineFitError where it is absent or another's."""
     key = entry.key.for_any
-    engine, manifest_path = key.engine_paths(bundle.folder, package)
-    for path in (engine, manifest_path):
-        if not path.is_file():
-            raise EngineFitError(f"{path.parent.parent} has no {path.name}")
-    read = ReadEngineManifest.of(manifest_path)
-    manifest = read.manifest
-    try:
-        plan = engine.read_bytes()
-    except OSError as error:
-        raise EngineFitError(f"cannot read {engine}: {error.strerror}") from error
-    if (manifest.key, manifest.package) != (key, package):
-        found = f"{manifest.key.title} {manifest.package}"
-        raise EngineFitError(f"{manifest_path} describes {found}")
-    if len(plan) != manifest.engine.size_bytes:
+    engine, path = key.engine_paths(bundle.folder, package)
+    for one in (engine, path):
+        if not one.is_file():
+            raise EngineFitError(f"{one.parent.parent} has no {one.name}")
+    read = ReadEngineManifest.of(path)
+    if (read.manifest.key, read.manifest.package) != (key, package):
+        found = f"{read.manifest.key.title} {read.manifest.package}"
+        raise EngineFitError(f"{path} describes {found}")
+    return read
+
+
+def engine_of(read: ReadEngineManifest) -> bytes:
+    """Read the engine that an engine manifest is of, once; an EngineFitError where it is altered.
+
+    What is returned is what was hashed.
+    """
+    path, said = read.path.with_suffix(".engine"), read.manifest.engine
+    again = "copy the bundle again"
+    with opened_regular(path, most_bytes=None, error=EngineFitError, again=again) as file:
+        found_bytes = file.seek(0, os.SEEK_END)
+    if found_bytes != said.size_bytes:
         raise EngineFitError(
-            f"{engine} has {len(plan)} bytes, and its engine manifest says "
-            f"{manifest.engine.size_bytes}"
+            f"{path} has {found_bytes} bytes, and its engine manifest says {said.size_bytes}"
         )
-    if hashlib.sha256(plan).hexdigest() != manifest.engine.sha256:
-        raise EngineFitError(f"{engine} was altered after it was built")
-    return read, plan
+    plan = bytes_of_file(path, most_bytes=said.size_bytes, error=EngineFitError, again=again)
+    if hashlib.sha256(plan).hexdigest() != said.sha256:
+        raise EngineFitError(f"{path} was altered after it was built")
+    return plan
+
+
+def _check_fit(
+    read: ReadEngineManifest, entry: GraphEntry, package: TensorRTPackage, gpu: Gpu
+) -> None:
+    if problem := read.manifest.mismatch(package, gpu, entry.sha256):
+        raise EngineFitError(problem)
+    if problem := read.manifest.precision_report.problem_with(entry.precision):
+        file = read.path.with_suffix(".engine").name
+        raise EngineFitError(f"{file} is not {entry.precision}: {problem}")
 
 
 def _is_there(bundle: Bundle, key: GraphKey, package: TensorRTName) -> bool:
     return any(path.exists() for path in key.engine_paths(bundle.folder, package))
-
-
-def _misfit(
-    error: EngineError, bundle: Bundle, precision: Precision, package: TensorRTName
-) -> EngineFitError:
-    return EngineFitError(f"{error}: {_again(bundle, precision, package)}")
 
 
 def _again(bundle: Bundle, precision: Precision, package: TensorRTName) -> str:

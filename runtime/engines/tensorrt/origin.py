@@ -15,10 +15,10 @@ from .engine_manifest import ReadEngineManifest
 def check_origin(bundle: Bundle, read: ReadEngineManifest) -> tuple[str, ...]:
     """Make sure that this machine built an engine, or that a trusted key signed its bundle.
 
-    An engine is a program: whoever made it does what they like as the user who loads it. The caller
-    has compared its bytes with the hash in its engine manifest. Returned is what to know of its
-    origin, a clause each. An EngineFitError where that is not known, and an EngineError, which
-    names what to do, where this machine's key is of no use.
+    An engine is a program: whoever made it does what they like as the user who loads it. Here that
+    is the one whose hash its engine manifest has. Returned is what to know of its origin, a clause
+    each. An EngineFitError where that is not known, and an EngineError, which names what to do,
+    where this machine's key is of no use.
     """
     file = read.path.with_suffix(".engine").name
     broken: SigningError | None = None
@@ -38,7 +38,7 @@ def check_origin(bundle: Bundle, read: ReadEngineManifest) -> tuple[str, ...]:
             return (f"this engine's bundle was signed by {signers}",)
         unsigned = "its bundle is not signed"
     if broken is not None:
-        context = f"nothing tells {file} from a foreign engine, and {unsigned}"
+        context = f"nothing says whether this machine built {file}, and {unsigned}"
         raise EngineError(str(broken), context=context) from broken
     raise EngineFitError(f"{file} was not built by this machine ({not_ours}), and {unsigned}")
 
