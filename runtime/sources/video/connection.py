@@ -11,8 +11,6 @@ from fractions import Fraction
 import av
 import av.error
 from av.container import InputContainer
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
 from ...core.errors import SourceError
 from ...core.frame import Mode
@@ -20,11 +18,10 @@ from ...core.lifecycle import Closing
 from ..base import silence_of
 from ..spec import SourceSpec
 from .packets import PacketLog
+from .tracks import video_track
 
 # What PyAV raises while it opens, reads and decodes.
 FAILURES = (av.error.FFmpegError, OSError, ValueError)
-# FFmpeg renders these as video, and takes any .txt file for one.
-_TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
 # Containers whose header holds how long the recording is; of others FFmpeg only guesses it.
 _SAY_DURATION = {"matroska,webm", "flv"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
@@ -54,7 +51,7 @@ class PipeReader(io.FileIO):
 
 
 class Connection(Closing):
-    """An opened container, its first video stream that moves, and the mode that it announces.
+    """An opened container, its video track, and the mode that it announces.
 
     A URL or a named pipe may be silent for `timeout_s`.
     """
@@ -81,16 +78,11 @@ class Connection(Closing):
                 context=f"cannot open {spec.name}",
                 fix=_ADVICE.get(spec.kind, "check the file"),
             ) from (None if is_url else error)
-        moving = [
-            stream
-            for stream in self.container.streams.video
-            if not stream.disposition & Disposition.attached_pic  # a song's cover
-            and stream.codec_context.codec.name not in _TEXT_ART
-        ]
-        if not moving:
+        try:
+            self.stream, self.remark = video_track(self.container, spec.name)
+        except SourceError:
             self.close()
-            raise SourceError(f"{spec.name} holds no video stream: name a video file or stream")
-        self.stream: VideoStream = moving[0]
+            raise
         codec, rate = self.stream.codec_context, self.stream.average_rate
         tag = codec.codec_tag.strip("\0 ")
         self.mode = Mode(

@@ -65,6 +65,12 @@ class VideoSource(FrameSource):
             return item if isinstance(item, Frame) else Gap(self._index - 1, *item)
         return None
 
+    @property
+    def remarks(self) -> list[str]:
+        """Which of several video tracks is read."""
+        remark = self._connection.remark
+        return [] if remark is None else [f"{self.name}: {remark}"]
+
     def close(self) -> None:
         """Close the file or connection."""
         try:
