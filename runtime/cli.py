@@ -26,6 +26,7 @@ from .core.lifecycle import stopping_on_signals
 from .core.spec import Matrix
 from .engines.open import EngineRequest
 from .engines.select import Rebuild
+from .pixels.picture import MAX_PICTURE
 from .sinks.base import STANDARD_OUTPUT
 from .stream.batch_encode import check_encoding, encode_source, opened_data
 from .stream.options import StreamOptions
@@ -50,6 +51,8 @@ class EncodeOptions:
     matrix: Matrix | None = None
     """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
     576 down, and BT.601 below. By default as the model was trained."""
+    max_picture: float = MAX_PICTURE
+    """Megapixels that an image file may have; a larger one is skipped and is not decoded."""
     engine: EngineRequest = field(default_factory=EngineRequest)
     """Which engine runs."""
 
@@ -149,6 +152,8 @@ def _print_summary(console: Console, stream: Stream, summary: StreamSummary) -> 
         f"{summary.fps:.1f} fps" if summary.fps else "no rate",
     ]
     console.print(", ".join(counts))
+    for line in stream.remarks:
+        console.print(line, style="yellow")
     for report in stream.reports:
         unwritten = f", {report.dropped} not taken" if report.dropped else ""
         console.print(f"{report.rows} rows in {report.name}{unwritten}")
@@ -168,13 +173,18 @@ def latency_table(stages: Mapping[str, Percentiles]) -> Table:
 
 
 def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) -> None:
-    check_encoding(options.batch_size, options.output)
+    check_encoding(options.batch_size, options.output, options.matrix, options.max_picture)
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
-    with opened_data(bundle, options.data, options.engine, rebuild, matrix=options.matrix) as (
-        source,
-        choice,
-    ):
+    opened = opened_data(
+        bundle,
+        options.data,
+        options.engine,
+        rebuild,
+        matrix=options.matrix,
+        max_picture=options.max_picture,
+    )
+    with opened as (source, choice):
         backend, printed = choice.backend, len(choice.backend.notes)
         what = f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}"
         print_sentence(console, what)
@@ -194,6 +204,8 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
     console.print(f"{len(encoded.names)} latents of {source.name} in {options.output}")
     if kept is not None:
         console.print(f"the earlier {options.output} is kept as {kept}")
+    for line in encoded.remarks:
+        console.print(line, style="yellow")
     for gap in encoded.gaps:
         console.print(f"skipped {gap.name or gap.index}: {gap.reason}", style="yellow")
     if encoded.gaps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -21,10 +22,13 @@ from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.errors import DataError, ImageError, OutputError, SourceError
 from ..runtime.core.frame import Gap
 from ..runtime.core.spec import ModelSpec
+from ..runtime.core.text import printable
 from ..runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image, reference_luma
-from ..runtime.pixels.image_files import image_paths, luma_from_file
+from ..runtime.pixels.image_files import counted_remarks, picture_from_file
+from ..runtime.pixels.picture import PictureLimit
 from ..runtime.sources.base import CaptureRequest, FrameSource
 from ..runtime.sources.open import open_source
+from ..runtime.sources.spec import SourceSpec
 from ..runtime.sources.synthetic.vehicles import vehicle
 from .options import TrainOptions
 
@@ -35,7 +39,7 @@ _BLOCK_FRAMES, _SHORT_FRAMES = 60, 8
 _SPARE_BYTES = 1 << 30
 """Room left for resume files, weights and pictures beside the images."""
 
-Kind = Literal["folder", "video", "vehicles"]
+Kind = Literal["folder", "video", "vehicles"]  # a folder is images, however they were named
 Luma = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 Item = tuple[str, "Luma | str"]
@@ -63,10 +67,11 @@ def kind_of_data(data: str) -> Kind:
         return "vehicles"
     if Path(data).is_dir():
         return "folder"
-    if Path(data).is_file():
-        return "video"
+    if Path(data).is_file() or glob.has_magic(data):
+        return "folder" if SourceSpec.local(data).kind == "images" else "video"
     raise SourceError(
-        f"--data={data} does not exist: give a folder of images, a video file, or vehicles"
+        f"--data={data} does not exist: give a folder or pattern of images, a video file, or "
+        "vehicles"
     )
 
 
@@ -88,7 +93,7 @@ def prepare_data(
         DataError: Nothing decodes, or all images are the same.
         OutputError: The disk is full or cannot be written.
     """
-    expected, items = _items(options, spec)
+    expected, items, remarks = _items(options, spec)
     names: list[str] = []
     digests: list[str] = []
     skipped = 0
@@ -109,6 +114,8 @@ def prepare_data(
                 names.append(name)
                 digests.append(hashlib.sha256(content).hexdigest())
             progress(len(names) + skipped, expected)
+    for line in remarks():
+        warn(line)
     if not names:
         raise DataError(
             f"nothing in --data={options.data} could be decoded ({skipped} skipped): "
@@ -176,13 +183,17 @@ def digests_by_block(digests: Sequence[str]) -> list[str]:
     return [digests[row - row % length] for row in range(frames)]
 
 
-def _items(options: TrainOptions, spec: ModelSpec) -> tuple[int | None, Iterator[Item]]:
-    """Return how many images to expect, and the images in order."""
+def _items(
+    options: TrainOptions, spec: ModelSpec
+) -> tuple[int | None, Iterator[Item], Callable[[], list[str]]]:
+    """Return how many images to expect, the images in order, and what to know of them then."""
     kind = kind_of_data(options.data)
     if kind == "video":
         # As a stream takes the same file: what a decoder makes of its colours differs by levels.
-        source = open_source(options.data, CaptureRequest(spec=spec))
-        return source.expected, _video_items(source, spec)
+        source = open_source(SourceSpec.local(options.data), CaptureRequest(spec=spec))
+        return source.expected, _video_items(source, spec), lambda: source.remarks
+    said: list[tuple[str, str]] = []
+    listed: list[str] = []
     if kind == "vehicles":
         count = options.vehicles_count
 
@@ -190,23 +201,26 @@ def _items(options: TrainOptions, spec: ModelSpec) -> tuple[int | None, Iterator
             image, _ = vehicle(options.seed, row, spec.image_size)
             return f"vehicle-{row:06d}", reference_luma(image, spec)
     else:
-        folder = Path(options.data)
         try:
-            paths = image_paths(folder)
+            named = SourceSpec.local(options.data)
         except SourceError as error:
             if error.__cause__ is None:  # it could be read, and there is no image in it
                 raise DataError(str(error)) from error
             raise
-        count = len(paths)
+        paths, count, limit = named.paths, len(named.paths), PictureLimit(options.max_picture)
+        listed += [f"{named.name}: {named.remark}"] if named.remark else []
 
         def decode(row: int) -> Item:
-            name = paths[row].relative_to(folder).as_posix()
+            name = printable(paths[row].relative_to(named.location).as_posix())
             try:
-                return name, reference_luma(luma_from_file(paths[row]), spec)
+                picture = picture_from_file(paths[row], limit)
+                said.extend((name, remark) for remark in picture.remarks)
+                return name, reference_luma(picture.luma, spec)
             except ImageError as error:
-                return name, str(error)
+                return name, printable(str(error))
 
-    return count, _in_threads(decode, count, options.workers or os.cpu_count() or 1)
+    items = _in_threads(decode, count, options.workers or os.cpu_count() or 1)
+    return count, items, lambda: listed + counted_remarks(said)
 
 
 def _in_threads(decode: Callable[[int], Item], count: int, workers: int) -> Iterator[Item]:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict
 from ..runtime.core.errors import ConfigError, next_command
 from ..runtime.core.spec import DEFAULT_CHANNELS, Fit, Matrix, ModelSpec, spec_from_options
 from ..runtime.engines.cpu_threads import MOST_THREADS
+from ..runtime.pixels.picture import MAX_PICTURE
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
@@ -26,14 +27,14 @@ class TrainOptions:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "model": ("image_size", "channels", "latent_size", "fit", "matrix"),
-        "images": ("vehicles_count", "held_out", "workers"),
+        "images": ("vehicles_count", "held_out", "workers", "max_picture"),
         "schedule": ("batch_size", "learning_rate", "epochs", "betas", "steps", "minutes", "seed"),
         "hardware": ("threads", "precision", "accelerator", "devices", "num_nodes", "strategy"),
     }
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = "vehicles"
-    """A folder of images (read recursively), one video file, or the word vehicles for the
-    built-in renderer."""
+    """A folder of images (read recursively), a pattern of images in quotes, one video file, or
+    the word vehicles for the built-in renderer."""
     output: Path = Path("runs")
     """Folder that holds the runs, each with everything that it needs; latest in it leads to the
     newest."""
@@ -94,6 +95,8 @@ class TrainOptions:
     """Lightning's strategy: auto, or ddp for several devices."""
     workers: int = 0
     """Threads that decode images while the data is prepared; 0 takes one per core."""
+    max_picture: float = MAX_PICTURE
+    """Megapixels that an image may have; a larger one is skipped before it is decoded."""
 
     def __post_init__(self) -> None:
         if len(self.epochs) == 1:
@@ -129,6 +132,7 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         "--held-out": (0 < options.held_out < 1, "between 0 and 1, such as 0.1"),
         "--seed": (0 <= options.seed < 2**32, "between 0 and 4294967295"),
         "--num-nodes": (options.num_nodes >= 1, "at least 1"),
+        "--max-picture": (_within(options.max_picture, 0.001), "megapixels above 0"),
         "--workers": (options.workers >= 0, "0 or more"),
         "--data": (bool(options.data), "a folder, a video file, or vehicles"),
         "--name": (

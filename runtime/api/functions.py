@@ -23,6 +23,7 @@ from .models import Bundle, load
 from .runtime.bundle.load import Bundle as CheckedBundle
 from .runtime.core.spec import Matrix
 from .runtime.engines.open import EngineRequest
+from .runtime.pixels.picture import MAX_PICTURE
 from .runtime.stream.batch_encode import Encoded, check_encoding, encode_source, opened_data
 from .runtime.stream.options import StreamOptions
 from .runtime.stream.run import Stream
@@ -93,6 +94,7 @@ def encode(
     *,
     batch_size: int = 16,
     matrix: Matrix | None = None,
+    max_picture: float = MAX_PICTURE,
     **engine: Unpack[EngineKeywords],
 ) -> Encoded:
     """Encode an image, a folder of images, a pattern or a video.
@@ -104,20 +106,22 @@ def encode(
         batch_size: Images per run of the encoder.
         matrix: Which matrix video has that names none, such as "bt709", or "auto" by its size; by
             default as the model was trained.
+        max_picture: Megapixels that an image file may have; a larger one is a gap.
         **engine: Which engine runs, as in `Bundle.encoder`.
 
     Returns:
-        Names, `mu` and `log_var` of shape (N, D), and `gaps`: what did not decode, each with its
-        reason.
+        Names, `mu` and `log_var` of shape (N, D), `gaps`: what did not decode, each with its
+        reason, and `remarks`: what to know of the data, and what was not taken.
 
     Raises:
         MotorVAEError: Nothing decodes, the source never ends, or something does not open.
     """
     path = None if output is None else Path(output).expanduser()
     request = EngineRequest(**checked_keywords(EngineKeywords, engine))
-    check_encoding(batch_size, path, matrix)
+    check_encoding(batch_size, path, matrix, max_picture)
     checked = _checked(bundle)
-    with opened_data(checked, os.fspath(data), request, matrix=matrix) as (source, choice):
+    opened = opened_data(checked, os.fspath(data), request, matrix=matrix, max_picture=max_picture)
+    with opened as (source, choice):
         encoded = encode_source(source, choice.backend, checked.spec, batch_size=batch_size)
     if path is not None:
         encoded.save(path)

@@ -50,6 +50,7 @@ class StreamKeywords(EngineKeywords, total=False):
     fourcc: str | None
     accept_mode: bool
     matrix: Matrix | None
+    max_picture: float
     reconstruct: int | str | None
     ood: Literal["both", "mu", "none"]
     ood_above: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from .runtime.engines.open import EngineRequest
 from .runtime.engines.select import SelectedEngine, select_engine
 from .runtime.ood.detector import OOD_ABOVE, OODDetector, usable_detector
 from .runtime.pixels.convert import fitted_luma, luma_from_image, write_input
-from .runtime.pixels.image_files import IMAGE_SUFFIXES, luma_from_file
+from .runtime.pixels.image_files import picture_from_file
+from .runtime.pixels.image_kinds import IMAGE_SUFFIXES, kind_of_file
+from .runtime.pixels.picture import MAX_PICTURE, PictureLimit
 
 Image: TypeAlias = "str | os.PathLike[str] | npt.NDArray[Any]"
 """A path of an image file, or an array as `Encoder` takes it."""
@@ -188,17 +191,22 @@ class Encoder(_Half):
         self._detector = detector
 
     @overload
-    def __call__(self, images: Image) -> Latent: ...
+    def __call__(self, images: Image, *, max_picture: float = ...) -> Latent: ...
 
     @overload
-    def __call__(self, images: list[Any] | tuple[Any, ...]) -> Latents: ...
+    def __call__(
+        self, images: list[Any] | tuple[Any, ...], *, max_picture: float = ...
+    ) -> Latents: ...
 
     @spelled_for_python()
-    def __call__(self, images: Image | list[Any] | tuple[Any, ...]) -> Latent | Latents:
+    def __call__(
+        self, images: Image | list[Any] | tuple[Any, ...], *, max_picture: float = MAX_PICTURE
+    ) -> Latent | Latents:
         """Encode an image, or a list of them.
 
         Args:
             images: A path or an array; or a list of such, which may differ in size.
+            max_picture: Megapixels that a file may have; a larger one is not decoded.
 
         Returns:
             A `Latent` of (D,) arrays for one image, `Latents` of (N, D) arrays for a list.
@@ -208,18 +216,18 @@ class Encoder(_Half):
             BackendError: The engine failed, a latent is not finite, or this is closed.
         """
         if isinstance(images, (list, tuple)):
-            return self._encoded(images)
-        found = self._encoded([images])
+            return self._encoded(images, PictureLimit(max_picture))
+        found = self._encoded([images], PictureLimit(max_picture))
         is_ood = None if found.is_ood is None else bool(found.is_ood[0])
         return Latent(found.mu[0], found.log_var[0], is_ood)
 
-    def _encoded(self, images: Sequence[Image]) -> Latents:
+    def _encoded(self, images: Sequence[Image], limit: PictureLimit) -> Latents:
         self._check_open()
         side, size = self._spec.image_size, self._spec.latent_size
         mu, log_var = (np.empty((len(images), size), np.float32) for _ in range(2))
         is_ood = None if self._detector is None else np.empty(len(images), np.bool_)
         for start in range(0, len(images), _BATCH):
-            lumas = [self._luma(image) for image in images[start : start + _BATCH]]
+            lumas = [self._luma(image, limit) for image in images[start : start + _BATCH]]
             batch = np.empty((len(lumas), 1, side, side), self._backend.input_dtype)
             for luma, row in zip(lumas, batch, strict=True):
                 write_input(luma, row[0])
@@ -233,25 +241,36 @@ class Encoder(_Half):
                     is_ood[row] = scored.is_ood
         return Latents(mu, log_var, is_ood)
 
-    def _luma(self, image: Image) -> npt.NDArray[np.uint8]:
+    def _luma(self, image: Image, limit: PictureLimit) -> npt.NDArray[np.uint8]:
         if isinstance(image, np.ndarray):
             luma = luma_from_image(image)
         elif isinstance(image, (str, os.PathLike)):
             path = Path(image).expanduser()
             if path.is_dir():
                 raise ImageError(f"{path} is a folder: encode it with motorvae.encode(bundle, ...)")
-            if path.exists() and path.suffix.lower() not in IMAGE_SUFFIXES:
+            if path.suffix.lower() not in IMAGE_SUFFIXES and _is_other_file(path):
                 raise ImageError(
-                    f"{path} is no {', '.join(IMAGE_SUFFIXES[:-1])} or {IMAGE_SUFFIXES[-1]} file: "
-                    "encode videos and other files with motorvae.encode(bundle, ...)"
+                    f"{path} is no picture: encode videos and other files with "
+                    "motorvae.encode(bundle, ...)"
                 )
-            luma = luma_from_file(path)
+            picture = picture_from_file(path, limit)
+            for remark in picture.remarks:
+                warnings.warn(f"{path}: {remark}", stacklevel=5)
+            luma = picture.luma
         else:
             raise ImageError(
                 f"{type(image).__name__} is no image: give a path, or a numpy array (H, W), or "
                 "(H, W, 3) in BGR order"
             )
         return fitted_luma(luma, self._spec)
+
+
+def _is_other_file(path: Path) -> bool:
+    """Whether there is a file that is no picture by its content."""
+    try:
+        return path.exists() and kind_of_file(path) is None
+    except OSError:
+        return False  # whoever decodes it says why it cannot be read
 
 
 class Decoder(_Half):

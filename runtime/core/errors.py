@@ -54,7 +54,7 @@ class MotorVAEError(Exception):
     ) -> None:
         message = f"{context}: {problem}" if context else problem
         super().__init__(f"{message}{'; ' if context else ': '}{fix}" if fix else message)
-        self._problem = problem
+        self._problem, self.fix = problem, fix
 
     def __str__(self) -> str:
         return str(self.args[0])  # an ImportError has its text apart

@@ -24,6 +24,7 @@ Levels = npt.NDArray[np.float64]
 _BT601_BGR = np.array([[0.114, 0.587, 0.299]])  # full range: ITU-R BT.601-7, section 2.5.1
 WHITE = 255
 PER_LEVEL = 256  # averages are uint16 and count so many parts of a level
+_STRIPE = 1 << 18  # samples
 _LARGEST_RATIO = 128  # FFmpeg's filters have at most 256 taps
 
 
@@ -53,15 +54,26 @@ def luma_from_image(image: npt.NDArray[Any]) -> Luma:
         )
     if image.size == 0:
         raise ImageError(f"image of shape {image.shape} has no pixels: replace it")
+    if image.dtype == np.uint16 or channels == 4:  # in stripes, which stay in the cache
+        luma = np.empty(image.shape[:2], np.uint8)
+        rows = max(1, _STRIPE // (image.shape[1] * channels))
+        for top in range(0, len(luma), rows):
+            luma[top : top + rows] = _luma_from_rare(image[top : top + rows])
+        return luma
+    if channels == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    return image.astype(np.uint8, copy=False)
+
+
+def _luma_from_rare(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Make luma of 16-bit levels, and of what has alpha."""
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
-    if channels == 4:
+    if image.ndim == 3 and image.shape[2] == 4:
         alpha = image[:, :, 3:].astype(np.float32) / WHITE
         over_white = image[:, :, :3] * alpha + WHITE * (1 - alpha)
         image = np.rint(over_white).astype(np.uint8)
-    if channels > 1:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    return image.astype(np.uint8, copy=False)
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
 
 
 def fitted_luma(luma: Luma, spec: ModelSpec, geometry: Geometry = AS_CODED) -> Luma:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,9 +13,12 @@ Luma = npt.NDArray[np.uint8]
 
 UPRIGHT = 1
 EXIF_START = b"Exif\0\0"
+TiffValue = tuple[int, int]  # a number, and where it lies
 _ORIENTATION = 0x0112
-_MOST_ENTRIES, _MOST_MARKERS = 1000, 4096
-_APP1, _SCAN, _END = 0xE1, 0xDA, 0xD9
+_WIDTHS = {1: 1, 3: 2, 4: 4}  # bytes of BYTE, SHORT and LONG
+_MOST_ENTRIES, _MOST_DIRECTORIES, _MOST_MARKERS = 1000, 1000, 4096
+JPEG_SCAN = 0xDA
+_APP1, _END = 0xE1, 0xD9
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}  # TEM, RST0 to RST7, SOI
 
 
@@ -55,7 +59,7 @@ def orientation_of_jpeg(data: bytes) -> int:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of the content of each segment before a JPEG's first scan.
+    """Yield marker, start and end of the content of each segment of a JPEG, up to its first scan's.
 
     Ends early where the bytes are no JPEG, are cut short, or hold more markers than any camera
     writes (ITU-T T.81, annex B).
@@ -69,11 +73,13 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             place += 1
         elif marker in _WITHOUT_LENGTH:
             place += 2
-        elif marker in {_SCAN, _END}:
+        elif marker == _END:
             return
         else:
             end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
             yield marker, place + 4, min(end, len(data))
+            if marker == JPEG_SCAN:
+                return
             place = max(end, place + 4)
 
 
@@ -84,17 +90,38 @@ def orientation_of_exif(data: bytes) -> int:
     """
     if data[: len(EXIF_START)] == EXIF_START:
         data = data[len(EXIF_START) :]
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(data[:4])
-    if order is None:
-        return UPRIGHT
+    return orientation_in(next(tiff_directories(data), {}))
+
+
+def orientation_in(directory: dict[int, TiffValue]) -> int:
+    """Return the orientation, 1 to 8, that a directory of a TIFF or an EXIF block names, or 1."""
+    found = directory.get(_ORIENTATION, (UPRIGHT, 0))[0]
+    return found if 1 <= found <= 8 else UPRIGHT
+
+
+def tiff_directories(data: bytes) -> Iterator[dict[int, TiffValue]]:
+    """Yield the whole numbers in each directory of a TIFF, BigTIFF or EXIF block, by their tags.
+
+    Of a tag with several numbers it is the first where all fit into the entry, as those of one
+    do. A bounded number of directories and entries is read; a loop ends. Never raises.
+    """
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    magic = data[2:4] if order == "big" else data[3:1:-1]
+    if data[:2] not in {b"II", b"MM"} or magic not in {b"\0*", b"\0+"}:
+        return
 
     def number(place: int, size: int) -> int:
-        return int.from_bytes(data[place : place + size], order)  # type: ignore[arg-type]
+        return int.from_bytes(data[place : place + size], order)
 
-    start = number(4, 4)
-    for entry in range(min(number(start, 2), _MOST_ENTRIES)):
-        place = start + 2 + 12 * entry
-        if number(place, 2) == _ORIENTATION:
-            found = number(place + 8, 4 if number(place + 2, 2) == 4 else 2)  # LONG, else SHORT
-            return found if 1 <= found <= 8 else UPRIGHT
-    return UPRIGHT
+    head, counter, size, offset = (8, 8, 20, 8) if magic == b"\0+" else (4, 2, 12, 4)
+    place, seen = number(head, offset), set[int]()
+    while 0 < place < len(data) and place not in seen and len(seen) < _MOST_DIRECTORIES:
+        seen.add(place)
+        count, place = number(place, counter), place + counter
+        values = {}
+        for entry in range(place, min(place + size * min(count, _MOST_ENTRIES), len(data)), size):
+            if width := _WIDTHS.get(number(entry + 2, 2)):
+                at = entry + size - offset
+                values[number(entry, 2)] = number(at, width), at
+        yield values
+        place = number(place + size * count, offset)

@@ -10,6 +10,7 @@ from ..core.errors import CameraError, SourceError
 from ..core.frame import DEFAULT_FPS, Frame, Gap, Mode
 from ..core.lifecycle import Closing
 from ..core.spec import Matrix, ModelSpec
+from ..pixels.picture import MAX_PICTURE
 from .spec import SourceSpec
 
 RATE_TOLERANCE = 0.02  # cameras call 29.97 frames per second 30
@@ -22,6 +23,7 @@ class CaptureRequest:
     mode: Mode = field(default_factory=Mode)  # read back once it is set
     accept_mode: bool = False  # take what comes where the mode is not honoured
     timeout_s: float = 5.0  # how long a connection may be silent
+    max_picture: float = MAX_PICTURE  # megapixels of a picture file
     # The model that frames are for: a source may deliver fitted luma, (S, S), in place of full
     # images. None: full images only.
     spec: ModelSpec | None = None
@@ -73,6 +75,11 @@ class FrameSource(Closing):
     def __init__(self, spec: SourceSpec) -> None:
         self.name, self.live, self.can_reconnect = spec.name, spec.live, spec.can_reconnect
 
+    @property
+    def remarks(self) -> list[str]:
+        """What to know of what was read so far, and of what was not taken; a line each."""
+        return []
+
     @abc.abstractmethod
     def read(self) -> Frame | Gap | None:
         """Wait for the next frame; CameraError where a live source failed or went away.
@@ -122,6 +129,11 @@ class Paced(FrameSource):
             capture_ns = time.monotonic_ns() - due_ns - item.convert_ns
             return replace(item, grabbed_ns=due_ns, captured_ns=captured_ns, capture_ns=capture_ns)
         return item
+
+    @property
+    def remarks(self) -> list[str]:
+        """Those of the recording."""
+        return self._source.remarks
 
     def close(self) -> None:
         """Close the recording."""

@@ -26,7 +26,7 @@ from ..core.errors import (
 )
 from ..core.frame import NS_PER_MS, Clock, Frame, Gap, Mode
 from ..pixels.camera_formats import RAW_FORMATS, luma_from_raw
-from ..pixels.image_files import silence_opencv
+from ..pixels.opencv_images import silence_opencv
 from .base import AS_IT_COMES, CaptureRequest, FrameSource
 from .device_names import LINKS, cameras, stable_path
 from .spec import SourceSpec

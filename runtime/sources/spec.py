@@ -14,7 +14,8 @@ from ..core.errors import ConfigError, SourceError, sentence_list
 from ..core.frame import DEFAULT_FPS, Mode
 from ..core.redaction import without_credentials
 from ..core.text import printable
-from ..pixels.image_files import IMAGE_SUFFIXES, image_paths, in_natural_order
+from ..pixels.image_kinds import IMAGE_SUFFIXES, kind_of_file
+from .image_list import ImageList, images_in, images_matching
 
 SourceKind = Literal["device", "images", "video", "pipe", "url", "csi", "gst", "synthetic"]
 SYNTHETIC = "synthetic"
@@ -55,6 +56,7 @@ class SourceSpec:
     location: str = field(repr=False)
     name: str  # what to call it in messages; never holds credentials
     paths: tuple[Path, ...] = ()  # of images: in their order; names are relative to `location`
+    remark: str = ""  # of images: what was not taken and why, in one line
     mode: Mode = field(default_factory=Mode)  # of a CSI camera: what was named with it
     plan: SyntheticPlan = field(default_factory=SyntheticPlan)  # of the synthetic camera
     realtime: bool = False  # a recording is played by the clock, as a camera would deliver it
@@ -84,6 +86,11 @@ class SourceSpec:
     def device(cls, location: int | str | Path) -> SourceSpec:
         """Name a camera of this machine, by its index or the path of its device file."""
         return cls("device", str(location), f"camera {printable(str(location))}")
+
+    @classmethod
+    def local(cls, text: str) -> SourceSpec:
+        """Find out what a path or a pattern names on this machine; SourceError for nothing."""
+        return _local(text)
 
     @classmethod
     def parse(cls, text: str, *, realtime: bool = False, fps: float | None = None) -> SourceSpec:
@@ -135,28 +142,28 @@ def _at(path: Path) -> SourceSpec:
     if path.is_char_device():
         return SourceSpec.device(path)
     if path.is_dir():
-        return SourceSpec("images", location, name, paths=tuple(image_paths(path)))
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _images(images_in(path), name)
+    if path.is_fifo():
+        return SourceSpec("pipe", location, name)
+    try:
+        is_picture = kind_of_file(path) is not None
+    except OSError:
+        is_picture = path.suffix.lower() in IMAGE_SUFFIXES  # whose reader says what is wrong
+    if is_picture:
         return SourceSpec("images", str(path.parent), name, paths=(path,))
-    return SourceSpec("pipe" if path.is_fifo() else "video", location, name)
+    return SourceSpec("video", location, name)
 
 
 def _matching(pattern: Path, shown: str) -> SourceSpec:
     """A pattern matches images, or one thing of any kind."""
     name = printable(shown)
-    root = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
-    paths = in_natural_order(map(Path, glob.glob(str(pattern), recursive=True)), root)  # noqa: PTH207
-    if not paths:
-        raise SourceError(f"nothing matches {name}: check the pattern, and put it in quotes")
-    if len(paths) == 1:
-        return _at(paths[0])
-    others = [path.name for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]
-    if others:
-        raise SourceError(
-            f"{name} matches {len(paths)} files that are not all images, such as "
-            f"{printable(others[0])}: narrow the pattern, or give each video its own --camera"
-        )
-    return SourceSpec("images", str(root), name, paths=tuple(paths))
+    found = images_matching(pattern, name)
+    return _images(found, name) if isinstance(found, ImageList) else _at(found)
+
+
+def _images(found: ImageList, name: str) -> SourceSpec:
+    remark = printable(found.remark)
+    return SourceSpec("images", str(found.root), name, paths=found.paths, remark=remark)
 
 
 def _csi(address: str) -> SourceSpec:

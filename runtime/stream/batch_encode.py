@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..engines.base import Backend
 from ..engines.open import EngineRequest
 from ..engines.select import Rebuild, SelectedEngine, select_engine
 from ..pixels.convert import fitted_luma, luma_from_image, write_input
+from ..pixels.picture import MAX_PICTURE
 from ..sources.base import CaptureRequest, FrameSource
 from ..sources.open import open_source
 
@@ -33,12 +35,14 @@ class Encoded:
         mu: (N, D) float32.
         log_var: (N, D) float32.
         gaps: What did not decode and has no row.
+        remarks: What to know of what was read, and what was not taken; a line each.
     """
 
     names: list[str]
     mu: npt.NDArray[np.float32]
     log_var: npt.NDArray[np.float32]
     gaps: list[Gap]
+    remarks: list[str]
 
     def save(self, path: Path) -> Path | None:
         """Write `names`, `mu` and `log_var` to an .npz file, whole or not at all.
@@ -54,10 +58,17 @@ class Encoded:
             return set_aside(path)
 
 
-def check_encoding(batch_size: int, output: Path | None, matrix: Matrix | None = None) -> None:
-    """Refuse a batch that is out of range, an unknown matrix, and an output that is not to be."""
+def check_encoding(
+    batch_size: int,
+    output: Path | None,
+    matrix: Matrix | None = None,
+    max_picture: float = MAX_PICTURE,
+) -> None:
+    """Refuse numbers out of range, an unknown matrix, and an output that is not to be."""
     if matrix is not None and matrix not in (known := get_args(Matrix)):
         raise ConfigError(f"matrix={str(matrix)[:40]!r}: take {', '.join(known)}, or leave it out")
+    if not 0 < max_picture < math.inf:
+        raise ConfigError(f"max_picture={max_picture} is out of range: take megapixels above 0")
     if not 1 <= batch_size <= 1024:
         raise ConfigError(f"batch_size={batch_size} is out of range: take 1 to 1024")
     if output is not None:
@@ -74,13 +85,14 @@ def opened_data(
     rebuild: Rebuild | None = None,
     *,
     matrix: Matrix | None = None,
+    max_picture: float = MAX_PICTURE,
 ) -> Iterator[tuple[FrameSource, SelectedEngine]]:
     """Open a bundle's encoder and a source that has an end, for `encode_source`.
 
     `matrix` is that of video that names none; by default as the model was trained.
     """
     choice = select_engine(bundle, "encoder", engine, rebuild)
-    request = CaptureRequest(spec=bundle.spec, matrix=matrix)
+    request = CaptureRequest(spec=bundle.spec, matrix=matrix, max_picture=max_picture)
     with choice.backend, open_source(data, request) as source:
         if source.live:
             raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
@@ -138,4 +150,4 @@ def encode_source(
         reason = f" (first: {gaps[0].reason})" if gaps else ""
         raise DataError(f"nothing in {source.name} decodes{reason}: name other images or video")
     mu, log_var = (np.concatenate(parts) for parts in latents.values())
-    return Encoded(names, mu, log_var, gaps)
+    return Encoded(names, mu, log_var, gaps, source.remarks)

@@ -15,6 +15,7 @@ from ..core.errors import ConfigError
 from ..core.frame import Mode
 from ..core.spec import Matrix
 from ..engines.open import EngineRequest
+from ..pixels.picture import MAX_PICTURE
 from ..sources.base import CaptureRequest
 
 OODMode = Literal["both", "mu", "none"]
@@ -25,7 +26,10 @@ class StreamOptions:
     """Options of motorvae-stream."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "camera": ("width", "height", "fps", "fourcc", "accept_mode", "matrix", "realtime"),
+        "camera": (
+            *("width", "height", "fps", "fourcc", "accept_mode"),
+            *("matrix", "max_picture", "realtime"),
+        ),
         "loss": ("timeout", "freeze_after", "give_up_after", "batch_wait_ms"),
         "out_of_distribution": ("ood", "ood_above"),
     }
@@ -82,6 +86,8 @@ class StreamOptions:
     matrix: Matrix | None = None
     """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
     576 down, and BT.601 below. By default as the model was trained."""
+    max_picture: float = MAX_PICTURE
+    """Megapixels that an image file may have; a larger one is a gap and is not decoded."""
     reconstruct: str | None = None
     """every=N: decode every Nth latent and put the reconstruction's error into its row; by default
     none is decoded."""
@@ -112,6 +118,7 @@ class StreamOptions:
             accept_mode=self.accept_mode,
             timeout_s=self.timeout,
             matrix=self.matrix,
+            max_picture=self.max_picture,
         )
 
     def every(self) -> int | None:
@@ -147,6 +154,7 @@ def check_stream_options(options: StreamOptions) -> None:
         "--width": _below(options.width, 1) and "pixels from 1",
         "--height": _below(options.height, 1) and "pixels from 1",
         "--fps": _below(options.fps, 0, strict=True) and "more than 0",
+        "--max-picture": _below(options.max_picture, 0, strict=True) and "megapixels above 0",
         "--fourcc": fourcc is not None
         and not (len(fourcc) == 4 and fourcc.isascii() and fourcc.isprintable())
         and "four letters, such as MJPG",

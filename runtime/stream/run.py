@@ -116,7 +116,7 @@ class Stream(Closing, Iterator[Row]):
             )
             self._mailboxes = Mailboxes(batch_wait_s=options.batch_wait_ms / 1e3)
             self._captures: list[CaptureThread] = []
-            sources: list[FrameSource] = []
+            self._sources = sources = list[FrameSource]()
             for source_spec in source_specs:
                 source = open_source(source_spec, replace(options.capture_request, spec=spec))
                 sources.append(source)
@@ -149,6 +149,11 @@ class Stream(Closing, Iterator[Row]):
     def stats(self) -> StreamStats:
         """What has been counted so far."""
         return self._encoder.stats
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to know of what was read so far, and of what was not taken; a line each."""
+        return [line for source in self._sources for line in source.remarks]
 
     @property
     def reports(self) -> list[SinkReport]:

@@ -13,7 +13,8 @@ import pytest
 from motorvae.runtime.core.errors import CameraError, ConfigError, SourceError
 from motorvae.runtime.core.frame import Frame, Gap, Mode
 from motorvae.runtime.sources.base import CaptureRequest
-from motorvae.runtime.sources.open import FolderSource, open_source
+from motorvae.runtime.sources.folder import FolderSource
+from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.sources.synthetic.source import SyntheticSource
 from motorvae.runtime.sources.video.source import VideoSource
 

@@ -1,0 +1,224 @@
+"""JPEG, PNG, still WebP and PNM to upright luma: their headers first, then OpenCV's decoders."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..core.errors import ImageError
+from .convert import WHITE, luma_from_image
+from .image_kinds import JPEG_END, JPEG_START, PNG_START
+from .orientation import (
+    EXIF_START,
+    JPEG_SCAN,
+    UPRIGHT,
+    jpeg_segments,
+    orientation_of_exif,
+    orientation_of_jpeg,
+    turned,
+)
+from .picture import SEVERAL, Picture, PictureLimit
+
+CUT_SHORT = "the file is cut short"
+_NOT_FRAMES = {0xC4, 0xC8, 0xCC}
+_ONE_SCAN, _ARITHMETIC = {0xC0, 0xC1}, {*range(0xC9, 0xD0)}
+_APP2 = 0xE2
+_MOST_SCANS, _MOST_CHUNKS = 256, 200_000
+_SEEN = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # all that the decoder of PNG gets to see
+_LONGEST_TEXT = 1 << 18
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}  # of what PNG's colour types are decoded to
+_PNM_HEADER = re.compile(
+    rb"P([1-6])"
+    + 2 * rb"(?:\s|#[^\r\n]*[\r\n])+([0-9]{1,9})"
+    + rb"(?:\s|#[^\r\n]*[\r\n])*([0-9]{0,5})"
+)
+
+
+def silence_opencv() -> None:
+    """Keep OpenCV's own lines from stderr: the error that follows is enough."""
+    if hasattr(cv2, "setLogLevel"):  # releases for Python have one or the other
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def picture_from_jpeg(data: bytes, limit: PictureLimit) -> Picture:
+    """Decode a JPEG's luma, the first picture where others follow."""
+    frame, scan, has_others = b"", -1, False
+    kind = 0
+    for marker, start, end in jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
+            kind, frame = marker, data[start:end]
+        elif marker == JPEG_SCAN:
+            scan = start
+        elif marker == _APP2 and data[start:end].startswith(b"MPF\0"):
+            has_others = True  # previews, gain maps and the like, by its own account
+    # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
+    end = data.find(JPEG_END, scan) if scan >= 0 else -1
+    if end < 0 or len(frame) < 6 + 3 * frame[5]:
+        raise ImageError(CUT_SHORT)
+    if frame[0] != 8 or kind in _ARITHMETIC:
+        rare = "arithmetic coding" if kind in _ARITHMETIC else f"{frame[0]} bits a sample"
+        raise ImageError(f"it is a JPEG of {rare}", fix="convert it to PNG first")
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    orientation = orientation_of_jpeg(data)
+    per_pixel = 1.0 + (orientation != UPRIGHT)
+    if kind not in _ONE_SCAN or data[scan] != frame[5]:
+        # Coefficients of the whole picture are kept, 2 bytes each.
+        samples = [(frame[at] >> 4, frame[at] & 15) for at in range(7, 6 + 3 * frame[5], 3)]
+        largest = max(max(across, 1) * max(down, 1) for across, down in samples)
+        per_pixel += 2 * sum(across * down for across, down in samples) / largest
+        if data.count(b"\xff\xda") > _MOST_SCANS:
+            raise ImageError(f"it is a JPEG of more than {_MOST_SCANS} scans")
+    with limit.room_for(width, height, per_pixel, len(data)):
+        image = decoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        follows = data[end + 2 : end + 5] == JPEG_START and not has_others
+        return Picture(turned(luma_from_image(image), orientation), (SEVERAL,) * follows)
+
+
+def picture_from_png(data: bytes, limit: PictureLimit) -> Picture:
+    """Decode a PNG of 1 to 16 bits; of an animated one the picture that all viewers show."""
+    seen, remarks, key = [PNG_START], list[str](), b""
+    orientations = {}
+    for kind, start, end in _png_chunks(data):
+        if kind in _SEEN:
+            # Texts and profiles can unfold to a thousand times their size.
+            seen.append(data[start - 8 : end + 4])
+        if kind == b"tRNS":
+            key = data[start:end]
+        elif kind == b"eXIf":
+            orientations[0] = orientation_of_exif(data[start:end])
+        elif kind in {b"tEXt", b"zTXt"} and data[start : start + 16] == b"Raw profile type":
+            orientations[1] = _orientation_in_text(data[start:end], is_packed=kind == b"zTXt")
+        elif kind == b"acTL" and int.from_bytes(data[start : start + 4], "big") > 1:
+            remarks.append(SEVERAL)
+    header = seen[1][8:] if len(seen) > 1 else b""
+    if (seen[1:] and seen[1][4:8] != b"IHDR") or len(header) != 17:
+        raise ImageError("it does not begin with a header")
+    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    bits, colour = header[8], header[9]
+    channels = 4 if key and colour else _CHANNELS.get(colour, 4)
+    per_pixel = channels * (1 + (bits == 16)) + 1 + (bool(orientations))
+    with limit.room_for(width, height, per_pixel, len(data)):
+        image = decoded(b"".join(seen), cv2.IMREAD_UNCHANGED)
+        if remark := remark_on_levels(image):
+            remarks.append(remark)
+        luma = luma_from_image(image)
+        if len(key) == 2 and colour == 0 and image.ndim == 2:
+            level = int.from_bytes(key, "big")
+            scale = 1 if bits == 16 else WHITE / ((1 << bits) - 1)
+            luma = np.where(image == round(level * scale), np.uint8(WHITE), luma)
+        orientation = next((orientations[rank] for rank in sorted(orientations)), UPRIGHT)
+        return Picture(turned(luma, orientation), tuple(remarks))
+
+
+def picture_from_webp(data: bytes, limit: PictureLimit) -> Picture | None:
+    """Decode a WebP (RFC 9649); None where it is animated."""
+    orientation, size = UPRIGHT, None
+    place = 12
+    while place + 8 <= len(data) and place < 12 + _MOST_CHUNKS:
+        kind, start = data[place : place + 4], place + 8
+        length = int.from_bytes(data[place + 4 : start], "little")
+        body = data[start : start + min(length, 10)]
+        if kind == b"VP8X":
+            if body[0] & 2:
+                return None
+            size = tuple(int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+        elif kind == b"VP8 " and size is None:
+            size = tuple(int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+        elif kind == b"VP8L" and size is None:
+            packed = int.from_bytes(body[1:5], "little")
+            size = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+        elif kind == b"EXIF":
+            orientation = orientation_of_exif(data[start : start + length])
+        place = start + length + length % 2
+    if size is None or place > len(data) + 1:
+        raise ImageError(CUT_SHORT)
+    # The lossless decoder keeps colours of its own beside what it returns.
+    with limit.room_for(*size, bytes_per_pixel=9, file_bytes=len(data)):
+        image = decoded(data, cv2.IMREAD_UNCHANGED)
+        return Picture(turned(luma_from_image(image), orientation))
+
+
+def picture_from_pnm(data: bytes, limit: PictureLimit) -> Picture:
+    """Decode PBM, PGM or PPM, whose white may be any level."""
+    found = _PNM_HEADER.match(data[:4096])
+    if not found:
+        raise ImageError("its header is not one of PBM, PGM or PPM")
+    kind, width, height = int(found[1]), int(found[2]), int(found[3])
+    white = int(found[4] or 0) if kind in {2, 3, 5, 6} else WHITE
+    if not 0 < white < 1 << 16:
+        raise ImageError(f"its header names {white} as white, and it takes 1 to 65535")
+    per_pixel = (3 if kind in {3, 6} else 1) * (1 + (white > WHITE)) + 1
+    with limit.room_for(width, height, per_pixel, len(data)):
+        image = decoded(data, cv2.IMREAD_UNCHANGED)
+        # OpenCV scales levels to their white for none but text of up to 8 bits.
+        if image.dtype == np.uint16 or (kind in {5, 6} and white < WHITE):
+            image = cv2.convertScaleAbs(image, alpha=WHITE / white)
+        return Picture(luma_from_image(image))
+
+
+def remark_on_levels(image: npt.NDArray[np.generic]) -> str:
+    """Say so where 16-bit values are far below full scale, as those of deeper sensors are."""
+    if image.dtype != np.uint16 or not image.size:
+        return ""
+    largest = (
+        max(int(image[..., channel].max()) for channel in range(3))
+        if image.ndim == 3
+        else (int(image.max()))
+    )
+    bits = next((bits for bits in (8, 10, 12, 14) if largest < 1 << bits), 16)
+    if bits == 16 or largest == 0:
+        return ""
+    return (
+        f"has 16-bit values that end where those of {bits} bits do, and becomes nearly black; "
+        f"multiply them by {1 << (16 - bits)} unless that is meant"
+    )
+
+
+def decoded(data: bytes, flags: int) -> npt.NDArray[np.generic]:
+    """Decode by OpenCV, silently, or raise ImageError."""
+    silence_opencv()
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(error.err) from error
+    if image is None:
+        raise ImageError("corrupt, cut short, or of a rare kind")
+    return image
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of each chunk after checking it (PNG specification, 5.3)."""
+    view, place = memoryview(data), len(PNG_START)
+    for _ in range(_MOST_CHUNKS):
+        length, kind = int.from_bytes(view[place : place + 4], "big"), data[place + 4 : place + 8]
+        end = place + 8 + length
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(view[place + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            raise ImageError(f"the checksum of its chunk {kind!r} is wrong")
+        yield kind, place + 8, end
+        if kind == b"IEND":
+            return
+        place = end + 4
+    raise ImageError(CUT_SHORT)
+
+
+def _orientation_in_text(body: bytes, *, is_packed: bool) -> int:
+    """Read EXIF from the text in which ImageMagick kept it before PNG had a chunk for it."""
+    name, _, text = body[: 1 << 20].partition(b"\0")
+    if name not in {b"Raw profile type exif", b"Raw profile type APP1"}:
+        return UPRIGHT
+    try:
+        if is_packed:
+            text = zlib.decompressobj().decompress(text[1:], _LONGEST_TEXT)
+        exif = bytes.fromhex(b"".join(text[:_LONGEST_TEXT].split()[2:]).decode("ascii"))
+    except (zlib.error, ValueError):
+        return UPRIGHT
+    return orientation_of_exif(exif[max(0, exif.find(EXIF_START)) :])

@@ -1,0 +1,68 @@
+"""A decoded picture, and the limit that is checked before one is decoded."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..core.errors import ImageError
+from .convert import Luma
+
+MAX_PICTURE = 200.0
+"""Megapixels. The largest sensors of phones have as many, those of cameras 150."""
+_BYTES_PER_PIXEL = 4
+_LARGE_BYTES = 1 << 27
+_ONE_LARGE = threading.Lock()
+
+SEVERAL = "holds several frames or pages, and only the first is taken; make it a video to take all"
+"""What is said of a file with more pictures than the one that is meant by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as it is meant to be seen, and what to know of it."""
+
+    luma: Luma  # (H, W) uint8, turned the right way up
+    remarks: tuple[str, ...] = ()  # each a clause to follow the file's name
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLimit:
+    """How large a picture may be, in pixels and in what decoding it takes."""
+
+    megapixels: float = MAX_PICTURE
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes a picture may take, its file included."""
+        return round(self.megapixels * 1e6 * _BYTES_PER_PIXEL)
+
+    def check(self, width: int, height: int, bytes_per_pixel: float, file_bytes: int = 0) -> float:
+        """Return how many bytes decoding takes at its peak; ImageError where that is too much.
+
+        `bytes_per_pixel` counts all copies that there are at once, the luma among them.
+        """
+        size = f"it has {width} x {height} pixels"
+        needed = width * height * bytes_per_pixel + file_bytes
+        if width < 1 or height < 1:
+            raise ImageError(size, fix="replace or remove it")
+        if width * height > self.megapixels * 1e6:
+            what = f"{size}, and {self.megapixels:g} megapixels are allowed"
+        elif needed > self.most_bytes:
+            most = f"{self.most_bytes / 1e6:.0f} are allowed"
+            what = f"{size} and takes {needed / 1e6:.0f} MB to decode, and {most}"
+        else:
+            return needed
+        enough = max(width * height, needed / _BYTES_PER_PIXEL) / 1e6
+        raise ImageError(what, fix=f"if you trust it, take it with --max-picture {enough + 1:.0f}")
+
+    @contextlib.contextmanager
+    def room_for(
+        self, width: int, height: int, bytes_per_pixel: float, file_bytes: int = 0
+    ) -> Iterator[None]:
+        """Check, and let one large picture at a time be decoded, however many threads decode."""
+        needed = self.check(width, height, bytes_per_pixel, file_bytes)
+        with _ONE_LARGE if needed > _LARGE_BYTES else contextlib.nullcontext():
+            yield

@@ -1,0 +1,181 @@
+"""TIFF, GIF, BMP, JPEG 2000, AVIF, HEIC and moving WebP to upright luma, by Pillow and libheif."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pillow_heif
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from ..core.errors import ImageError
+from .convert import WHITE, Luma, luma_from_image
+from .image_kinds import ImageKind
+from .opencv_images import decoded, remark_on_levels
+from .orientation import UPRIGHT, TiffValue, orientation_in, tiff_directories, turned
+from .picture import SEVERAL, Picture, PictureLimit
+
+# `Image.open` has a limit of its own, for the whole process, and would ask every plugin.
+_PLUGINS: dict[ImageKind, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
+_BYTES: dict[ImageKind, float] = {"AVIF": 14, "BMP": 0, "GIF": 2, "TIFF": 0, "WEBP": 13, "HEIF": 8}
+"""What decoders take for a pixel beside the decoded picture; see docs/hostile.md."""
+_BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+_STRIPE = 1 << 20
+_ORIENTATION, _SUBFILE, _BITS, _PHOTOMETRIC, _EXTRA = 0x0112, 254, 258, 262, 338
+_TILE, _DNG_VERSION = (322, 323), 50706
+_REDUCED, _MASK = 1, 4
+_COLOURS = {"1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+_WORDS = {"F": "32-bit floats", "I": "32-bit or signed numbers", "LAB": "of the L*a*b* colours"}
+
+
+def picture_from_heif(data: bytes, limit: PictureLimit) -> Picture:
+    """Decode the primary picture of a HEIC file: tiles joined and turned by libheif."""
+    heif = pillow_heif.HeifFile(data, convert_hdr_to_8bit=True, bgr_mode=True)
+    image = heif[heif.primary_index]
+    channels = len(image.mode)
+    with limit.room_for(*image.size, _BYTES["HEIF"] + channels, len(data)):
+        pixels = np.asarray(image)
+        if image.premultiplied_alpha and channels in {2, 4}:
+            colours, alpha = np.ascontiguousarray(pixels[..., :-1]), pixels[..., -1]
+            luma = cv2.add(luma_from_image(colours), WHITE - alpha).astype(np.uint8, copy=False)
+        else:
+            luma = luma_from_image(pixels)
+        return Picture(luma, (SEVERAL,) * (len(heif) > 1))
+
+
+def picture_by_pillow(kind: ImageKind, data: bytes, limit: PictureLimit) -> Picture:
+    """Decode a picture of one of the other kinds, the first where there are several."""
+    if kind == "TIFF":
+        return _picture_from_tiff(data, limit)
+    extra = _bytes_of_components(data, limit) if kind == "JPEG2000" else _BYTES[kind]
+    with _PLUGINS[kind](io.BytesIO(data)) as image:
+        per_pixel = extra + _BYTES_OF_MODE.get(image.mode, 4) + 1
+        with limit.room_for(*image.size, per_pixel, len(data)):
+            # What the container says is left to the reader, and told as EXIF would.
+            is_told = kind in {"AVIF", "WEBP"}
+            orientation = image.getexif().get(_ORIENTATION, UPRIGHT) if is_told else UPRIGHT
+            several = kind != "JPEG2000" and getattr(image, "is_animated", False)
+            return Picture(turned(_luma(image), orientation), (SEVERAL,) * several)
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    """A TIFF without Pillow's limit, which is one for the whole process."""
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.core.new(self.mode, getattr(self, "_tile_size", self.size))
+        ImageFile.ImageFile.load_prepare(self)
+
+
+def _picture_from_tiff(data: bytes, limit: PictureLimit) -> Picture:
+    pages = list(tiff_directories(data))
+    if not pages:
+        raise ImageError("corrupt, cut short, or of a rare kind")
+    masks = [page.get(_SUBFILE, (0, 0))[0] & (_REDUCED | _MASK) for page in pages]
+    if data[8:10] == b"CR" or any(_DNG_VERSION in page for page in pages) or all(masks):
+        raise ImageError(
+            "it is a raw photograph, or holds no more than a preview", fix="develop it to PNG first"
+        )
+    chosen = masks.index(0)
+    page, orientation = pages[chosen], orientation_in(pages[chosen])
+    remarks = [SEVERAL] if masks.count(0) > 1 else []
+    with _Tiff(io.BytesIO(data)) as image:
+        image.seek(chosen)
+        bits = image.tag_v2.get(_BITS, (1,))
+        # Pillow cuts deep colours to 8 bits instead of rounding them.
+        is_deep = chosen == 0 and len(bits) == len(image.mode) and {*bits} == {16}
+        is_deep = is_deep and image.tag_v2.get(_EXTRA, (2,)) == (2,) and image.mode[:3] == "RGB"
+        per_pixel = 2 * len(bits) if is_deep else _BYTES_OF_MODE.get(image.mode, 4)
+        per_pixel += 1 + (orientation != UPRIGHT)
+        limit.check(*(max(page.get(tag, (1, 0))[0], 1) for tag in _TILE), per_pixel)
+        with limit.room_for(*image.size, per_pixel, 2 * len(data)):
+            if is_deep:
+                pixels = _deep_pixels(data, page)
+                luma = turned(luma_from_image(pixels), orientation)
+                remarks.append(remark_on_levels(pixels))
+            else:
+                luma = _luma(image, bits=bits[0])  # turned by Pillow
+                if image.mode.startswith("I;16"):
+                    if bits[0] == 16:
+                        remarks.append(remark_on_levels(np.asarray(image, np.uint16)))
+                    if image.tag_v2.get(_PHOTOMETRIC) == 0:  # white is 0
+                        luma = cv2.bitwise_not(luma).astype(np.uint8, copy=False)
+    return Picture(luma, tuple(filter(None, remarks)))
+
+
+def _deep_pixels(data: bytes, page: dict[int, TiffValue]) -> npt.NDArray[np.generic]:
+    """Decode the first page to 16-bit BGR or BGRA, as it is stored."""
+    if found := page.get(_ORIENTATION):
+        # Releases of OpenCV differ in whether they turn it: let there be nothing to turn.
+        altered = bytearray(data)
+        altered[found[1] : found[1] + 2] = UPRIGHT.to_bytes(2, "little" if data[0] == 73 else "big")
+        data = bytes(altered)
+    return decoded(data, cv2.IMREAD_UNCHANGED)
+
+
+def _bytes_of_components(data: bytes, limit: PictureLimit) -> float:
+    """Check what a JPEG 2000 codestream announces (ITU-T T.800, A.5.1), of all its components."""
+    start = data.find(b"\xff\x4f\xff\x51")
+    x, y, left, top = (
+        int.from_bytes(data[at : at + 4], "big") for at in range(start + 8, start + 24, 4)
+    )
+    components = int.from_bytes(data[start + 40 : start + 42], "big")
+    if start < 0 or not 1 <= components <= 4:
+        raise ImageError(f"it is a JPEG 2000 file of {components} components, and 1 to 4 are read")
+    extra = 4.0 * components  # the decoder's own samples
+    limit.check(x - left, y - top, extra + components + 1, len(data))
+    return extra
+
+
+def _luma(image: ImageFile.ImageFile, bits: int = 16) -> Luma:
+    """Convert what Pillow decoded, in stripes; `bits` of 16 are used."""
+    mode = image.mode
+    if mode.startswith("I;16"):
+        deep = np.asarray(image).astype(np.uint16, copy=False)
+        if bits == 16:
+            return luma_from_image(deep)
+        scaled = cv2.convertScaleAbs(deep, alpha=WHITE / ((1 << bits) - 1))
+        return scaled.astype(np.uint8, copy=False)
+    if mode in {"1", "L"} and not image.has_transparency_data:
+        return np.array(image.convert("L"))
+    if mode not in _COLOURS:
+        words = _WORDS.get(mode, f"of Pillow's mode {mode}")
+        raise ImageError(
+            f"its pixels are {words}", fix="convert it to 8- or 16-bit grey or RGB first"
+        )
+    target, code = (
+        ("RGBA", cv2.COLOR_RGBA2BGRA)
+        if image.has_transparency_data
+        else (
+            "RGB",
+            cv2.COLOR_RGB2BGR,
+        )
+    )
+    image.load()
+    width, height = image.size
+    rows = max(1, _STRIPE // width)
+    luma = np.empty((height, width), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        stripe = image.crop((0, top, width, bottom)).convert(target)
+        luma[top:bottom] = luma_from_image(cv2.cvtColor(np.asarray(stripe), code))
+    return luma

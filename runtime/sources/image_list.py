@@ -1,0 +1,181 @@
+"""Which pictures a folder or a pattern names, in their order, and what was not taken and why."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..core.errors import SourceError, sentence_list
+from ..pixels.image_kinds import COMMON_SUFFIXES, IMAGE_SUFFIXES, kind_of_file
+
+_LITTER = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".nomedia", ".directory"}
+_LITTER_FOLDERS = {"@eadir", "__macosx", ".appledouble", ".thumbnails", ".trashes"}
+_MOST_SUFFIXES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ImageList:
+    """Pictures in natural order below a root, and one line on what was not taken, or none."""
+
+    root: Path
+    paths: tuple[Path, ...]
+    remark: str = ""  # such as "3 not taken: 2 hidden, 1 other file (.txt)"
+
+
+@dataclass(slots=True)
+class _Search:
+    """A walk through folders, each once however many links lead to it."""
+
+    found: list[Path] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+    unreadable: list[str] = field(default_factory=list)
+    visited: set[tuple[int, int]] = field(default_factory=set)
+
+    def walk(self, root: Path) -> None:
+        """Take what is below a folder; real folders first, so that no link takes their place."""
+        above = {_identity(parent) for parent in root.resolve().parents if parent.exists()}
+        links: list[Path] = []
+        waiting = [root]
+        while waiting or links:
+            folder = waiting.pop() if waiting else links.pop()
+            try:
+                identity = _identity(folder)
+                if identity in self.visited or (identity in above and folder != root):
+                    self.left_out["link to a folder that is taken anyway or lies above"] += 1
+                    continue
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
+            except OSError as error:
+                if folder == root:
+                    raise SourceError(f"cannot read folder {folder}: {error.strerror}") from error
+                self.unreadable.append(folder.name)
+                continue
+            self.visited.add(identity)
+            for entry in entries:
+                path = Path(entry.path)
+                if self._is_left_out(entry.name, hidden_too=True):
+                    continue
+                try:
+                    is_folder = entry.is_dir()
+                except OSError:
+                    is_folder = False
+                if not is_folder:
+                    self.take(path)
+                elif entry.is_symlink():
+                    links.append(path)
+                else:
+                    waiting.append(path)
+
+    def take(self, path: Path) -> None:
+        """Take a file that is named or shaped like a picture, or count it."""
+        try:
+            is_link, is_file = path.is_symlink(), path.is_file()
+        except OSError:
+            is_link = is_file = False
+        if not is_file:
+            self.left_out["link to nothing" if is_link else "neither file nor folder"] += 1
+        elif path.suffix.lower() in IMAGE_SUFFIXES or self._looks_like_one(path):
+            self.found.append(path)
+        else:
+            self.others[path.suffix.lower() or "no suffix"] += 1
+            self.example = self.example or path.name
+
+    def take_named(self, path: Path) -> None:
+        """Take what a pattern names: a folder with all below it, or a file, hidden ones too."""
+        if path.is_dir():
+            self.walk(path)
+        elif not self._is_left_out(path.name, hidden_too=False):
+            self.take(path)
+
+    def remark(self) -> str:
+        """Count what was not taken, with the reasons, in one line."""
+        parts = [f"{count} {what}" for what, count in self.left_out.items()]
+        if self.unreadable:
+            parts.append(f"{len(self.unreadable)} unreadable ({self.unreadable[0]})")
+        if self.others:
+            common = [suffix for suffix, _ in self.others.most_common(_MOST_SUFFIXES)]
+            more = ", ..." if len(self.others) > _MOST_SUFFIXES else ""
+            parts.append(f"{self.others.total()} no picture ({', '.join(common)}{more})")
+        count = self.left_out.total() + len(self.unreadable) + self.others.total()
+        return f"{count} not taken: {', '.join(parts)}" if count else ""
+
+    def _is_left_out(self, name: str, *, hidden_too: bool) -> bool:
+        lower = name.lower()
+        is_litter = lower in _LITTER | _LITTER_FOLDERS or name.startswith("._")
+        if is_litter:
+            self.left_out["known litter (._*, Thumbs.db and the like)"] += 1
+        elif hidden_too and name.startswith("."):
+            self.left_out["hidden"] += 1
+        return is_litter or (hidden_too and name.startswith("."))
+
+    @staticmethod
+    def _looks_like_one(path: Path) -> bool:
+        try:
+            return kind_of_file(path) is not None
+        except OSError:
+            return False
+
+
+def images_in(folder: Path) -> ImageList:
+    """List every picture below a folder; SourceError where there is none or it cannot be read.
+
+    Links are followed, each folder is taken once, and hidden ones are left out.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder: name an existing folder of images")
+    search = _Search()
+    search.walk(folder)
+    if not search.found:
+        counted = f" ({search.remark()})" if search.remark() else ""
+        raise SourceError(
+            f"no image in {folder}{counted}: put files there such as "
+            f"{sentence_list(COMMON_SUFFIXES)}"
+        )
+    return ImageList(folder, tuple(in_natural_order(search.found, folder)), search.remark())
+
+
+def images_matching(pattern: Path, name: str) -> ImageList | Path:
+    """List what a pattern names, as if it were in a folder; the path where it is one thing only.
+
+    SourceError where nothing matches, or none of it is a picture; `name` is what to call it.
+    """
+    matched = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207
+    if not matched:
+        raise SourceError(f"nothing matches {name}: check the pattern, and put it in quotes")
+    if len(matched) == 1:
+        return matched[0]
+    search = _Search()
+    # What `**` names is a folder's content too.
+    inside = [path for path in matched if path.is_dir()]
+    for path in matched:
+        if not any(folder in path.parents for folder in inside):
+            search.take_named(path)
+    if not search.found:
+        raise SourceError(
+            f"{name} matches {len(matched)} files that are not all images, such as "
+            f"{search.example or matched[0].name}: narrow the pattern, or give each video its own "
+            "--camera"
+        )
+    root = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
+    return ImageList(root, tuple(in_natural_order(search.found, root)), search.remark())
+
+
+def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
+    """Sort files below a folder so that frame2 comes before frame10."""
+
+    def key(path: Path) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", path.relative_to(root).as_posix())
+        return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
+
+    return sorted(paths, key=key)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino
