@@ -33,9 +33,8 @@ _STARTS: dict[bytes, ImageKind] = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG2000",
     b"\xff\x4f\xff\x51": "JPEG2000",
 }
-_BRANDS: dict[bytes, ImageKind] = dict.fromkeys(
-    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIF"
-) | {b"avif": "AVIF", b"avis": "AVIF"}
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_AVIF_BRANDS = {b"avif", b"avis"}
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 _JPEG_LS = 0xF7
 _APP2 = 0xE2
@@ -96,9 +95,9 @@ def is_film(data: bytes) -> bool:
 
 def _kind_of_brands(data: bytes) -> ImageKind | None:
     """Go by the major brand of an ISO base media file, and where that is general by the others."""
-    major = data[8:12]
-    if major not in {b"mif1", b"msf1", b"mif2"}:
-        return _BRANDS.get(major)
     size = min(int.from_bytes(data[:4], "big"), _HEAD)
-    others = (data[place : place + 4] for place in range(16, size, 4))
-    return next((_BRANDS[brand] for brand in others if brand in _BRANDS), "HEIF")
+    major, *others = (data[place : place + 4] for place in (8, *range(16, size, 4)))
+    is_general = major in {b"mif1", b"msf1", b"mif2"}
+    if major in _AVIF_BRANDS or (is_general and not _AVIF_BRANDS.isdisjoint(others)):
+        return "AVIF"
+    return "HEIF" if is_general or major in _HEIF_BRANDS else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -75,7 +76,7 @@ def picture_from_jpeg(data: bytes, limit: PictureLimit) -> Picture:
         per_pixel += 2 * sum(across * down for across, down in samples) / largest
         if data.count(b"\xff\xda") > _MOST_SCANS:
             raise ImageError(f"it is a JPEG of more than {_MOST_SCANS} scans")
-    with limit.room_for(width, height, per_pixel, len(data)):
+    with limit.room_for((width, height), per_pixel, len(data)):
         image = decoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
         follows = data[end + 2 : end + 5] == JPEG_START and not has_others
         return Picture(turned(luma_from_image(image), orientation), (SEVERAL,) * follows)
@@ -104,7 +105,7 @@ def picture_from_png(data: bytes, limit: PictureLimit) -> Picture:
     bits, colour = header[8], header[9]
     channels = 4 if key and colour else _CHANNELS.get(colour, 4)
     per_pixel = channels * (1 + (bits == 16)) + 1 + (bool(orientations))
-    with limit.room_for(width, height, per_pixel, len(data)):
+    with limit.room_for((width, height), per_pixel, len(data)):
         image = decoded(b"".join(seen), cv2.IMREAD_UNCHANGED)
         if remark := remark_on_levels(image):
             remarks.append(remark)
@@ -119,7 +120,8 @@ def picture_from_png(data: bytes, limit: PictureLimit) -> Picture:
 
 def picture_from_webp(data: bytes, limit: PictureLimit) -> Picture | None:
     """Decode a WebP (RFC 9649); None where it is animated."""
-    orientation, size = UPRIGHT, None
+    orientation = UPRIGHT
+    size: tuple[int, int] | None = None
     place = 12
     while place + 8 <= len(data) and place < 12 + _MOST_CHUNKS:
         kind, start = data[place : place + 4], place + 8
@@ -128,9 +130,10 @@ def picture_from_webp(data: bytes, limit: PictureLimit) -> Picture | None:
         if kind == b"VP8X":
             if body[0] & 2:
                 return None
-            size = tuple(int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+            size = int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:], "little") + 1
         elif kind == b"VP8 " and size is None:
-            size = tuple(int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+            packed = int.from_bytes(body[6:], "little")
+            size = packed & 0x3FFF, packed >> 16 & 0x3FFF
         elif kind == b"VP8L" and size is None:
             packed = int.from_bytes(body[1:5], "little")
             size = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
@@ -140,7 +143,7 @@ def picture_from_webp(data: bytes, limit: PictureLimit) -> Picture | None:
     if size is None or place > len(data) + 1:
         raise ImageError(CUT_SHORT)
     # The lossless decoder keeps colours of its own beside what it returns.
-    with limit.room_for(*size, bytes_per_pixel=9, file_bytes=len(data)):
+    with limit.room_for(size, 9, len(data)):
         image = decoded(data, cv2.IMREAD_UNCHANGED)
         return Picture(turned(luma_from_image(image), orientation))
 
@@ -155,7 +158,7 @@ def picture_from_pnm(data: bytes, limit: PictureLimit) -> Picture:
     if not 0 < white < 1 << 16:
         raise ImageError(f"its header names {white} as white, and it takes 1 to 65535")
     per_pixel = (3 if kind in {3, 6} else 1) * (1 + (white > WHITE)) + 1
-    with limit.room_for(width, height, per_pixel, len(data)):
+    with limit.room_for((width, height), per_pixel, len(data)):
         image = decoded(data, cv2.IMREAD_UNCHANGED)
         # OpenCV scales levels to their white for none but text of up to 8 bits.
         if image.dtype == np.uint16 or (kind in {5, 6} and white < WHITE):
@@ -163,7 +166,7 @@ def picture_from_pnm(data: bytes, limit: PictureLimit) -> Picture:
         return Picture(luma_from_image(image))
 
 
-def remark_on_levels(image: npt.NDArray[np.generic]) -> str:
+def remark_on_levels(image: npt.NDArray[Any]) -> str:
     """Say so where 16-bit values are far below full scale, as those of deeper sensors are."""
     if image.dtype != np.uint16 or not image.size:
         return ""
@@ -181,7 +184,7 @@ def remark_on_levels(image: npt.NDArray[np.generic]) -> str:
     )
 
 
-def decoded(data: bytes, flags: int) -> npt.NDArray[np.generic]:
+def decoded(data: bytes, flags: int) -> npt.NDArray[Any]:
     """Decode by OpenCV, silently, or raise ImageError."""
     silence_opencv()
     try:

@@ -42,8 +42,9 @@ class PictureLimit:
     def check(self, width: int, height: int, bytes_per_pixel: float, file_bytes: int = 0) -> float:
         """Return how many bytes decoding takes at its peak; ImageError where that is too much.
 
-        `bytes_per_pixel` counts all copies that there are at once, the luma among them.
+        `shape` is (width, height); `bytes_per_pixel` counts all copies that there are at once, the luma among them.
         """
+        width, height = shape
         size = f"it has {width} x {height} pixels"
         needed = width * height * bytes_per_pixel + file_bytes
         if width < 1 or height < 1:
@@ -60,9 +61,9 @@ class PictureLimit:
 
     @contextlib.contextmanager
     def room_for(
-        self, width: int, height: int, bytes_per_pixel: float, file_bytes: int = 0
+        self, shape: tuple[int, int], bytes_per_pixel: float, file_bytes: int = 0
     ) -> Iterator[None]:
         """Check, and let one large picture at a time be decoded, however many threads decode."""
-        needed = self.check(width, height, bytes_per_pixel, file_bytes)
+        needed = self.check(shape, bytes_per_pixel, file_bytes)
         with _ONE_LARGE if needed > _LARGE_BYTES else contextlib.nullcontext():
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,10 +50,10 @@ _WORDS = {"F": "32-bit floats", "I": "32-bit or signed numbers", "LAB": "of the 
 
 def picture_from_heif(data: bytes, limit: PictureLimit) -> Picture:
     """Decode the primary picture of a HEIC file: tiles joined and turned by libheif."""
-    heif = pillow_heif.HeifFile(data, convert_hdr_to_8bit=True, bgr_mode=True)
+    heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True)
     image = heif[heif.primary_index]
     channels = len(image.mode)
-    with limit.room_for(*image.size, _BYTES["HEIF"] + channels, len(data)):
+    with limit.room_for(image.size, _BYTES["HEIF"] + channels, len(data)):
         pixels = np.asarray(image)
         if image.premultiplied_alpha and channels in {2, 4}:
             colours, alpha = np.ascontiguousarray(pixels[..., :-1]), pixels[..., -1]
@@ -69,7 +70,7 @@ def picture_by_pillow(kind: ImageKind, data: bytes, limit: PictureLimit) -> Pict
     extra = _bytes_of_components(data, limit) if kind == "JPEG2000" else _BYTES[kind]
     with _PLUGINS[kind](io.BytesIO(data)) as image:
         per_pixel = extra + _BYTES_OF_MODE.get(image.mode, 4) + 1
-        with limit.room_for(*image.size, per_pixel, len(data)):
+        with limit.room_for(image.size, per_pixel, len(data)):
             # What the container says is left to the reader, and told as EXIF would.
             is_told = kind in {"AVIF", "WEBP"}
             orientation = image.getexif().get(_ORIENTATION, UPRIGHT) if is_told else UPRIGHT
@@ -82,7 +83,7 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
 
     def load_prepare(self) -> None:
         if self._im is None:
-            self.im = Image.core.new(self.mode, getattr(self, "_tile_size", self.size))
+            self.im = Image.new(self.mode, getattr(self, "_tile_size", self.size)).im
         ImageFile.ImageFile.load_prepare(self)
 
 
@@ -106,8 +107,9 @@ def _picture_from_tiff(data: bytes, limit: PictureLimit) -> Picture:
         is_deep = is_deep and image.tag_v2.get(_EXTRA, (2,)) == (2,) and image.mode[:3] == "RGB"
         per_pixel = 2 * len(bits) if is_deep else _BYTES_OF_MODE.get(image.mode, 4)
         per_pixel += 1 + (orientation != UPRIGHT)
-        limit.check(*(max(page.get(tag, (1, 0))[0], 1) for tag in _TILE), per_pixel)
-        with limit.room_for(*image.size, per_pixel, 2 * len(data)):
+        across, down = (max(page.get(tag, (1, 0))[0], 1) for tag in _TILE)
+        limit.check((across, down), per_pixel)
+        with limit.room_for(image.size, per_pixel, 2 * len(data)):
             if is_deep:
                 pixels = _deep_pixels(data, page)
                 luma = turned(luma_from_image(pixels), orientation)
@@ -122,7 +124,7 @@ def _picture_from_tiff(data: bytes, limit: PictureLimit) -> Picture:
     return Picture(luma, tuple(filter(None, remarks)))
 
 
-def _deep_pixels(data: bytes, page: dict[int, TiffValue]) -> npt.NDArray[np.generic]:
+def _deep_pixels(data: bytes, page: dict[int, TiffValue]) -> npt.NDArray[Any]:
     """Decode the first page to 16-bit BGR or BGRA, as it is stored."""
     if found := page.get(_ORIENTATION):
         # Releases of OpenCV differ in whether they turn it: let there be nothing to turn.
@@ -142,7 +144,7 @@ def _bytes_of_components(data: bytes, limit: PictureLimit) -> float:
     if start < 0 or not 1 <= components <= 4:
         raise ImageError(f"it is a JPEG 2000 file of {components} components, and 1 to 4 are read")
     extra = 4.0 * components  # the decoder's own samples
-    limit.check(x - left, y - top, extra + components + 1, len(data))
+    limit.check((x - left, y - top), extra + components + 1, len(data))
     return extra
 
 

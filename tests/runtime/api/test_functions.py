@@ -371,16 +371,17 @@ SNAPSHOT = {
     "Bundle.encoder": f"(self, *, ood_above=99.9, {ENGINE})",
     "Decoder": "(selected, spec, *notes)",
     "Decoder.__call__": "(self, latents)",
-    "Encoded": "(names, mu, log_var, gaps)",
+    "Encoded": "(names, mu, log_var, gaps, remarks)",
     "Encoded.save": "(self, path)",
     "Encoder": "(selected, spec, detector, note)",
-    "Encoder.__call__": "(self, images)",
+    "Encoder.__call__": "(self, images, *, max_picture=200.0)",
     "Latent": "(mu, log_var, is_ood)",
     "Latents": "(mu, log_var, is_ood)",
     "Stream": "(bundle, options, *, outputs=(), rebuild=None)",
     "Stream.close": "(self)",
     "Stream.stop": "(self)",
-    "encode": f"(bundle, data, output=None, *, batch_size=16, matrix=None, {ENGINE})",
+    "encode": "(bundle, data, output=None, *, batch_size=16, matrix=None, max_picture=200.0, "
+    f"{ENGINE})",
     "export": "(run='runs/latest', output='bundle', *, replace=False, weights='best', "
     "anyway=False, fp16=False, bf16=False, int8=False, calibration='held-out', engine='auto', "
     "batch='1,1,8', workspace_mib=None)",
