@@ -39,10 +39,11 @@ class PictureLimit:
         """How many bytes a picture may take, its file included."""
         return round(self.megapixels * 1e6 * _BYTES_PER_PIXEL)
 
-    def check(self, width: int, height: int, bytes_per_pixel: float, file_bytes: int = 0) -> float:
+    def check(self, shape: tuple[int, int], bytes_per_pixel: float, file_bytes: int = 0) -> float:
         """Return how many bytes decoding takes at its peak; ImageError where that is too much.
 
-        `shape` is (width, height); `bytes_per_pixel` counts all copies that there are at once, the luma among them.
+        `shape` is (width, height); `bytes_per_pixel` counts all copies that there are at once,
+        the luma among them.
         """
         width, height = shape
         size = f"it has {width} x {height} pixels"
