@@ -18,6 +18,7 @@ from ..pixels.image_kinds import IMAGE_SUFFIXES, kind_of_file
 from .image_list import ImageList, images_in, images_matching
 
 SourceKind = Literal["device", "images", "video", "pipe", "url", "csi", "gst", "synthetic"]
+Transport = Literal["auto", "tcp", "udp"]
 SYNTHETIC = "synthetic"
 URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "udp")
 SCHEMES = (*(f"{scheme}://" for scheme in URL_SCHEMES), "csi://", "gst:", SYNTHETIC)
@@ -62,10 +63,15 @@ class SourceSpec:
     realtime: bool = False  # a recording is played by the clock, as a camera would deliver it
     # Of a URL, once connected: it announces an end, as a recording on a web server does.
     has_end: bool | None = None
+    is_live: bool | None = None  # of a URL or a pipe: as the user says, whatever it announces
+    transport: Transport = "auto"  # of RTSP
+    allow_hosts: tuple[str, ...] = ()  # where a URL may lead besides its own host and port
 
     @property
     def is_recording(self) -> bool | None:
         """Whether frames wait until they are read; None where only a connection can show it."""
+        if self.is_live is not None:
+            return not self.is_live
         if self.kind == "url":
             return self.has_end
         if self.kind == "synthetic":

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import select
+import socket
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import cast
 
 import av
 import av.error
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from ...core.errors import SourceError
 from ...core.frame import Mode
 from ...core.lifecycle import Closing
 from ..base import silence_of
 from ..spec import SourceSpec
+from .inputs import BUFFER_BYTES, BoundedReader, input_of
 from .packets import PacketLog
 from .tracks import video_track
 
@@ -24,60 +26,48 @@ from .tracks import video_track
 FAILURES = (av.error.FFmpegError, OSError, ValueError)
 # Containers whose header holds how long the recording is; of others FFmpeg only guesses it.
 _SAY_DURATION = {"matroska,webm", "flv"}
-# For RTSP, frames are not watched for their rate: they would come late, all at once.
-_RTSP = {"rtsp_transport": "tcp", "fpsprobesize": "0"}
+# What another transport would not change.
+_WHATEVER_TRANSPORT = (
+    ConnectionRefusedError,
+    PermissionError,
+    socket.gaierror,
+    av.error.HTTPUnauthorizedError,
+    av.error.HTTPForbiddenError,
+    av.error.HTTPNotFoundError,
+)
 _ADVICE = {"url": "check the address and that the server runs", "pipe": "check who writes to it"}
 _FOURCC = {"mjpeg": "MJPG", "mpeg4": "MP4V", "vp8": "VP80", "vp9": "VP90", "av1": "AV01"}
 _FOURCC |= {name: name.upper() for name in ("h264", "hevc", "ffv1")}
 
 
-class PipeReader(io.FileIO):
-    """The reading end of a named pipe, with a limit on every wait, for which FFmpeg has none.
-
-    It opens at once, also while nobody writes; the first read waits for a writer.
-    """
-
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        self._timeout_s = timeout_s
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Return what is there; nothing once all writers have gone; TimeoutError after silence."""
-        if self.closed:
-            return b""
-        if not select.select([self], [], [], self._timeout_s)[0]:
-            raise TimeoutError(f"nothing came for {self._timeout_s:g} s")
-        return super().read(size) or b""
-
-
 class Connection(Closing):
     """An opened container, its video track, and the mode that it announces.
 
-    A URL or a named pipe may be silent for `timeout_s`.
+    A URL or a named pipe may be silent for `timeout_s`, a live playlist for `silence_s`. RTSP is
+    tried over TCP, then over UDP, unless the source names one; `transport` is what it came over.
     """
 
     def __init__(self, spec: SourceSpec, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._pipe: PipeReader | None = None
-        is_url, location = spec.kind == "url", spec.location
-        # Without the prefix, what stands before a colon in a file's name is taken for a protocol.
-        address = location if is_url else f"file:{location}"
-        options = _RTSP if location.startswith("rtsp") and is_url else {}
-        try:
-            if spec.kind == "pipe":
-                self._pipe = PipeReader(location, timeout_s)
-            self.container: InputContainer = av.open(
-                self._pipe or address, "r", timeout=timeout_s, options=options
-            )
-        except FAILURES as error:
-            if self._pipe is not None:
-                self._pipe.close()
-            # PyAV's own error repeats the URL, credentials and all.
-            raise SourceError(
-                self.reason(error),
-                context=f"cannot open {spec.name}",
-                fix=_ADVICE.get(spec.kind, "check the file"),
-            ) from (None if is_url else error)
+        transports = [spec.transport]
+        if spec.transport == "auto":
+            transports = ["tcp", "udp"] if spec.location.startswith("rtsp") else ["tcp"]
+        failures: list[str] = []
+        for self.transport in transports:
+            try:
+                self._open(spec)
+                break
+            except FAILURES as error:
+                failures.append(self.reason(error))
+                if self.transport != transports[-1] and isinstance(error, _WHATEVER_TRANSPORT):
+                    transports = [self.transport]
+                if self.transport == transports[-1]:
+                    # PyAV's own error repeats the URL, credentials and all.
+                    raise SourceError(
+                        self._told(failures),
+                        context=f"cannot open {spec.name}",
+                        fix=_ADVICE.get(spec.kind, "check the file"),
+                    ) from (None if spec.kind == "url" else error)
         try:
             self.stream, self.remark = video_track(self.container, spec.name)
         except SourceError:
@@ -94,9 +84,49 @@ class Connection(Closing):
 
     @property
     def has_end(self) -> bool:
-        """Whether it announces how long it is: a recording does, a camera does not."""
-        announced = self.stream.frames or self.container.duration is not None
-        return bool(announced) or self.container.size > 0
+        """Whether it is a recording: by its protocol, else by whether it announces its length."""
+        if self._input.has_end is not None:
+            return self._input.has_end
+        return bool(self.stream.frames) or (self.container.duration or 0) > 0
+
+    @property
+    def silence_s(self) -> float:
+        """How long nothing may come: as asked, or longer where it comes in segments."""
+        return max(self._timeout_s, self._input.silence_s)
+
+    @property
+    def first_byte_ns(self) -> int | None:
+        """When the first byte of the packet handed out last came, where that is known."""
+        file = self._input.file
+        return file.first_byte_ns if isinstance(file, BoundedReader) else None
+
+    def packets(self) -> Iterator[av.Packet[VideoStream]]:
+        """Demultiplex; what goes to other streams counts as having come."""
+        file = self._input.file
+        packets = self.container.demux()
+        while True:
+            if isinstance(file, BoundedReader):
+                file.begin_packet()
+            packet = next(packets, None)
+            if packet is None:
+                return
+            if packet.stream_index == self.stream.index:
+                yield cast("av.Packet[VideoStream]", packet)
+
+    def _open(self, spec: SourceSpec) -> None:
+        self._input = input_of(spec, self._timeout_s, self.transport)
+        try:
+            self.container: InputContainer = av.open(
+                self._input.file,
+                "r",
+                format=self._input.format,
+                options=self._input.options,
+                timeout=self._timeout_s,
+                buffer_size=BUFFER_BYTES,
+            )
+        except BaseException:
+            self._input.close()
+            raise
 
     def early_end(self, log: PacketLog) -> str | None:
         """Name how all that came falls short of what the header announces, if it does."""
@@ -127,8 +157,14 @@ class Connection(Closing):
     def close(self) -> None:
         """Close the file or connection."""
         self.container.close()
-        if self._pipe is not None:
-            self._pipe.close()
+        self._input.close()
+
+    def _told(self, failures: Sequence[str]) -> str:
+        if len(failures) == 1:
+            return failures[0]
+        return "; ".join(
+            f"over {name}: {told}" for name, told in zip(("TCP", "UDP"), failures, strict=True)
+        )
 
     def _announced_s(self) -> float | None:
         """Return where the video ends by its header; other streams may be longer."""

@@ -101,6 +101,7 @@ class VideoSource(FrameSource):
         self._stream = self._connection.stream
         if self._spec.is_recording is None:  # what was a camera once is not one recording later
             self._spec = replace(self._spec, has_end=self._connection.has_end)
+        self._spec = replace(self._spec, transport=self._connection.transport)
         super().__init__(self._spec)
         self.fps = self._connection.mode.fps
         self.expected = self._stream.frames or None
@@ -122,7 +123,7 @@ class VideoSource(FrameSource):
     def _decoded(self) -> Generator[Frame | Gap | tuple[str, int], None, None]:
         """Demultiplex and decode, one packet at a time; of a gap, its reason and Unix time."""
         connection, base = self._connection, self._stream.time_base
-        packets = connection.container.demux(self._stream)
+        packets = connection.packets()
         failure: Exception | None = None
         while True:
             asked_ns, before = time.monotonic_ns(), _usage() if self.live else None
@@ -136,9 +137,9 @@ class VideoSource(FrameSource):
             if packet is None:
                 break
             came_ns = time.monotonic_ns()
-            if self.live and came_ns - asked_ns >= self._request.timeout_s * 1e9:
+            if self.live and came_ns - asked_ns >= connection.silence_s * 1e9:
                 # FFmpeg hands on what it held, as old as the silence was long.
-                failure = TimeoutError(silence_of(self._request.timeout_s))
+                failure = TimeoutError(silence_of(connection.silence_s))
                 break
             if packet.size:
                 if before is not None:
@@ -150,6 +151,7 @@ class VideoSource(FrameSource):
                     if preempted:  # how much of it was waiting cannot be known
                         busy_ns = came_ns - asked_ns
                     came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s, busy_ns)
+                    came_ns = min(came_ns, connection.first_byte_ns or came_ns)
                 yield from self._items_of(packet, came_ns)
         if not self.live or not isinstance(failure, av.error.ExitError | TimeoutError):
             yield from self._frames(None, time.monotonic_ns())

@@ -51,7 +51,7 @@ def test_an_empty_folder_says_what_belongs_there(tmp_path: Path) -> None:
 def test_a_server_that_refuses_is_named_without_the_password(server: Any) -> None:
     with pytest.raises(SourceError) as caught:
         open_source(server.url.replace("//", "//user:secret@") + "/private?key=secret")
-    assert "/private: Server returned 401" in str(caught.value)
+    assert "/private: the server answered 401 Unauthorized" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from motorvae.runtime.sources.video.connection import PipeReader
+from motorvae.runtime.sources.video.inputs import PipeReader
 
 
 @pytest.fixture

@@ -1,0 +1,192 @@
+"""What FFmpeg reads: a file, a named pipe or a body, with a bound on what one frame may take.
+
+FFmpeg itself opens sockets for RTSP, RTMP and UDP only. All else it gets as bytes: no protocol is
+left to it, and no format that leads to other addresses or files.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from av.format import formats_available
+
+from ...core.errors import SourceError
+from ..network.hls import FolderFetch, HlsReader
+from ..network.http_body import HttpBody, HttpClient, Patience
+from ..network.multipart import MultipartReader
+from ..network.reach import playlist_kind
+from ..network.rtsp_check import check_rtsp
+from ..spec import SourceSpec
+
+_OPEN_OTHERS = {
+    *("hls", "dash", "sdp", "rtp", "rtsp", "sap", "concat", "imf", "webm_dash_manifest"),
+    *("lavfi", "avisynth", "vapoursynth", "vobsub", "libopenmpt"),
+}
+"""Formats that open addresses, other files or programs that a file names."""
+_FILE_FORMATS = ",".join(sorted(formats_available - _OPEN_OTHERS))
+_NETWORK_FORMATS = (
+    "mov,mp4,matroska,webm,mpegts,flv,live_flv,avi,ogg,nut,asf,mpeg,mpegvideo,m4v,h264,hevc,obu,"
+    "ivf,yuv4mpegpipe,mjpeg,mpjpeg,jpeg_pipe,png_pipe,bmp_pipe,webp_pipe,tiff_pipe,gif,apng,mxf,"
+    "dv,dhav,av1,image2pipe"
+)
+_NOTHING = {"protocol_whitelist": "none"}
+# For RTSP, frames are not watched for their rate: they would come late, all at once.
+_RTSP = {"fpsprobesize": "0", "format_whitelist": "rtsp"}
+_MOST_PACKET_BYTES = 128 << 20
+_MOST_HEADER_BYTES = 256 << 20
+BUFFER_BYTES = 1 << 18
+_ASKED_FOR = "m3u8"
+
+
+class PipeReader(io.FileIO):
+    """The reading end of a named pipe, with a limit on every wait, for which FFmpeg has none.
+
+    It opens at once, also while nobody writes; the first read waits for a writer.
+    """
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        self._timeout_s = timeout_s
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return what is there; nothing once all writers have gone; TimeoutError after silence."""
+        if self.closed:
+            return b""
+        if not select.select([self], [], [], self._timeout_s)[0]:
+            raise TimeoutError(f"nothing came for {self._timeout_s:g} s")
+        return super().read(size) or b""
+
+
+class BoundedReader:
+    """Bytes for FFmpeg, which collects what a packet announces or does not end, in memory."""
+
+    def __init__(self, reader: Any, patience: Patience | None = None) -> None:
+        self._reader, self._patience = reader, patience
+        self._left = _MOST_HEADER_BYTES
+        self.name, self.readable, self.seekable = reader.name, reader.readable, reader.seekable
+        self.close = reader.close
+        if reader.seekable():
+            self.seek, self.tell = reader.seek, reader.tell
+
+    def begin_packet(self) -> None:
+        """Count bytes and time anew: a packet has come."""
+        self._left = _MOST_PACKET_BYTES
+        if self._patience is not None:
+            self._patience.begin()
+
+    def read(self, size: int) -> bytes:
+        """Return bytes that are there; OSError where they are too many for one packet."""
+        if self._left <= 0:
+            raise OSError(f"no frame ends within {_MOST_PACKET_BYTES >> 20} MiB")
+        data: bytes = self._reader.read(size)
+        self._left -= len(data)
+        return data
+
+    @property
+    def first_byte_ns(self) -> int | None:
+        """When the first byte of the frame read last came, where that is known."""
+        known: int | None = getattr(self._reader, "first_byte_ns", None)
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What to open, and how."""
+
+    file: BoundedReader | str
+    options: dict[str, str] = field(default_factory=dict)
+    format: str | None = None  # None: found out from what comes
+    has_end: bool | None = None  # None: as its header announces
+    silence_s: float = 0.0  # it may be silent for so long because of how it comes
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        if isinstance(self.file, BoundedReader):
+            self.file.close()
+
+
+def input_of(spec: SourceSpec, timeout_s: float, transport: str) -> Input:
+    """Open a source's bytes, or name the address for FFmpeg; OSError where that fails."""
+    location = spec.location
+    scheme = location.partition(":")[0]
+    if spec.kind == "pipe":
+        return _bytes_of(PipeReader(location, timeout_s), _FILE_FORMATS)
+    if spec.kind == "video":
+        return _file(location)
+    if scheme in {"http", "https"}:
+        return _http(spec, timeout_s)
+    if scheme in {"rtsp", "rtsps"}:
+        check_rtsp(location, timeout_s, spec.allow_hosts)
+        sockets = "tcp,tls" + (",udp,rtp" if transport == "udp" else "")
+        over = {"rtsp_transport": transport, "protocol_whitelist": f"rtsp,rtsps,{sockets}"}
+        return Input(location, _RTSP | over)
+    over = {"protocol_whitelist": "rtmp,tcp" if scheme == "rtmp" else scheme}
+    return Input(location, over | {"format_whitelist": _NETWORK_FORMATS}, has_end=False)
+
+
+def _bytes_of(reader: Any, formats: str, patience: Patience | None = None, **facts: Any) -> Input:
+    if patience is not None:
+        patience.begin()
+    return Input(BoundedReader(reader, patience), _NOTHING | {"format_whitelist": formats}, **facts)
+
+
+def _file(path: str) -> Input:
+    if path.lower().endswith((".m3u8", ".m3u")):
+        return _bytes_of(HlsReader(FolderFetch(path), 0), _NETWORK_FORMATS)
+    file = io.FileIO(path)
+    try:
+        _refuse_playlist(file.read(1 << 10), "the file holds", "name its parts themselves")
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return _bytes_of(file, _FILE_FORMATS)
+
+
+def _http(spec: SourceSpec, timeout_s: float) -> Input:
+    client = HttpClient(spec.location, timeout_s, spec.allow_hosts)
+    parts = urlsplit(client.address)
+    if _ASKED_FOR in f"{parts.path}?{parts.query}#{parts.fragment}".lower():
+        segments = HlsReader(client, timeout_s, was_live=spec.has_end is False)
+        return _bytes_of(
+            segments,
+            _NETWORK_FORMATS,
+            client.patience,
+            has_end=not segments.is_live,
+            silence_s=segments.silence_s,
+        )
+    body = client.get()
+    try:
+        start = body.peek()
+        _refuse_playlist(
+            start,
+            "the server sent",
+            f"if it is to be followed, put #{_ASKED_FOR} behind the address, and name other hosts "
+            "with --allow-hosts",
+        )
+    except BaseException:
+        body.close()
+        raise
+    if _is_mjpeg(body, start):
+        reader = MultipartReader(body, body.content_type)
+        return _bytes_of(reader, "mpjpeg", client.patience, format="mpjpeg", has_end=False)
+    has_end = True if body.length is not None else None
+    return _bytes_of(body, _NETWORK_FORMATS, client.patience, has_end=has_end)
+
+
+def _is_mjpeg(body: HttpBody, start: bytes) -> bool:
+    """Whether pictures come one after another: by the media type, or by how it begins."""
+    media_type = body.content_type.partition(";")[0].strip().lower()
+    endless = body.length is None and start.startswith(b"\xff\xd8\xff")
+    return media_type.startswith("multipart/") or endless or start.lstrip().startswith(b"--")
+
+
+def _refuse_playlist(start: bytes, who: str, instead: str) -> None:
+    kind = playlist_kind(start)
+    if kind is not None:
+        raise SourceError(f"{who} {kind}, which leads to other addresses: {instead}")
