@@ -105,7 +105,7 @@ def orientation_of_frame(frame: VideoFrame) -> int:
         carried: Any = frame.side_data  # PyAV's types know motion vectors only
     except ValueError:  # PyAV knows no name for something else that the frame carries
         return _OF_ROTATION.get(90 * round(frame.rotation / 90), UPRIGHT)
-    if Type.DISPLAYMATRIX not in carried:
+    if not len(carried) or Type.DISPLAYMATRIX not in carried:  # most frames carry nothing
         return UPRIGHT
     return orientation_of_matrix(bytes(carried[Type.DISPLAYMATRIX]))
 

@@ -207,6 +207,20 @@ def test_each_jpeg_of_a_stream_is_seen_as_its_exif_segment_says(
         assert np.abs(item.image.astype(int).mean(axis=2) - picture).mean() <= 1.5
 
 
+@pytest.mark.parametrize("name", ["/a.jpg", "/a", "/a.mjpeg"])
+@pytest.mark.parametrize("orientation", [6, 7])
+def test_a_jpeg_of_a_server_is_seen_as_its_exif_segment_says(
+    server: Any, name: str, orientation: int
+) -> None:
+    data = jpeg(STORED[orientation](scene(0, 64, 64)), orientation)
+    url = server.put(name, data * (3 if name.endswith("mjpeg") else 1))
+    request = CaptureRequest(spec=spec())
+    with VideoSource(SourceSpec("url", url, url), request) as source:
+        item = source.read()
+    assert isinstance(item, Frame)
+    assert_seen([item], [scene(0, 64, 64)], "stretch")
+
+
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 @pytest.mark.parametrize(
     ("name", "codec"),
