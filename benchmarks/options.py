@@ -45,6 +45,8 @@ class RunOptions:
     threads: int | None = None
     """Threads of torch, ONNX Runtime, OpenVINO and OpenCV; by default what each chooses, and for
     motorVAE's own engines what motorvae-stream takes."""
+    trust: bool = False
+    """Time TensorRT engines, too, that neither this machine built nor a trusted key signed."""
     skip_compile: bool = False
     """Leave torch.compile out, as --quick does; it takes a C++ compiler and up to minutes."""
     training: bool = False

@@ -125,7 +125,9 @@ def _cases(
         ),
         "gpu": (
             "engines of the GPU",
-            lambda: engine_cases(tested.bundle, tested.reference, frames=schedule.samples),
+            lambda: engine_cases(
+                tested.bundle, tested.reference, frames=schedule.samples, trust=options.trust
+            ),
         ),
     }
     for group, (title, measure) in others.items():

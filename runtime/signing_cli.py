@@ -16,6 +16,7 @@ from .bundle.manifest import MANIFEST, FileEntry, Manifest
 from .core.command import Command, CommandGroup
 from .core.documents import bytes_of_file, document_from_json
 from .core.errors import EngineError, SigningError, next_command, sentence_list
+from .core.text import printable_lines
 from .engines.tensorrt.find import engine_manifest_of, engine_of
 from .engines.tensorrt.origin import check_origin
 from .engines.tensorrt.package import TENSORRT_PACKAGES
@@ -99,7 +100,7 @@ def _sign(options: SignOptions, *_: object) -> None:
     bundle = load_bundle(options.model)
     files = _files_to_sign(bundle, trust=options.trust)
     key = sign_files(bundle.folder, files, pem, path, passphrase)
-    print(f"{bundle.folder}: {len(files)} files signed by {key.title}")
+    _print(f"{bundle.folder}: {len(files)} files signed by {key.title}")
 
 
 def _files_to_sign(bundle: Bundle, *, trust: bool) -> tuple[FileEntry, ...]:
@@ -159,7 +160,7 @@ def _verify(options: VerifyOptions, *_: object) -> None:
     if signed is None:
         sign = next_command("motorvae", "sign", folder)
         raise SigningError(f"{folder} is not signed: {sign} signs it with a key of yours")
-    print(f"{folder}: {len(signed.files)} files, all as signed by {signed.titles}")
+    _print(f"{folder}: {len(signed.files)} files, all as signed by {signed.titles}")
 
 
 def _list(*_: object) -> None:
@@ -172,7 +173,7 @@ def _list(*_: object) -> None:
     ]
     for standing in STANDINGS:
         lines += [f"{standing}: {key.name} {key.key_id}" for key in keys_of(standing)]
-    print("\n".join(lines))
+    _print("\n".join(lines))
 
 
 def _new(options: NewOptions, *_: object) -> None:
@@ -183,25 +184,29 @@ def _new(options: NewOptions, *_: object) -> None:
             raise SigningError("no passphrase, or not the same twice: no key was made")
     key, path = new_key(options.name, passphrase)
     command = next_command("motorvae", "keys", "trust", path.name)
-    print(f"made the key {key.name} {key.key_id}; its public half is {path}")
-    print(f"copy that to each machine that is to run what it signs, and there: {command}")
+    _print(f"made the key {key.name} {key.key_id}; its public half is {path}")
+    _print(f"copy that to each machine that is to run what it signs, and there: {command}")
 
 
 def _trust(options: TrustOptions, *_: object) -> None:
     again = "name the .pub file of a key"
     content = bytes_of_file(options.file, most_bytes=1024, error=SigningError, again=again)
     key = trust_key(content, options.file, options.name)
-    print(f"trusted from now on: {key.name} {key.key_id}")
+    _print(f"trusted from now on: {key.name} {key.key_id}")
 
 
 def _retire(options: NameOptions, *_: object) -> None:
     key = retire_key(options.name)
-    print(f"retired: {key.title}; what it alone signed is trusted no more")
+    _print(f"retired: {key.title}; what it alone signed is trusted no more")
 
 
 def _remove(options: NameOptions, *_: object) -> None:
     remove_key(options.name)
-    print(f"forgotten: {options.name}")
+    _print(f"forgotten: {options.name}")
+
+
+def _print(text: str) -> None:
+    print(printable_lines(text))
 
 
 def _secret(prompt: str) -> str:

@@ -126,8 +126,13 @@ def _planned(engine: str, key: GraphKey, mode: GpuMode) -> PlannedCase:
     return PlannedCase(case, key)
 
 
-def engine_cases(bundle: Bundle, reference: Reference, *, frames: int) -> list[Case]:
-    """Time every engine that a bundle holds as it is; without a GPU, give the reason."""
+def engine_cases(
+    bundle: Bundle, reference: Reference, *, frames: int, trust: bool = False
+) -> list[Case]:
+    """Time every engine that a bundle holds as it is; without a GPU, give the reason.
+
+    With `trust` those of unknown origin, too.
+    """
     gpu = find_gpu()
     cases: list[Case] = []
     for package in TENSORRT_PACKAGES:
@@ -144,7 +149,7 @@ def engine_cases(bundle: Bundle, reference: Reference, *, frames: int) -> list[C
             planned = planned_engines(package, key)
             found: list[Case] = []
             try:
-                for case in timed_engine(planned, bundle, package, reference, frames):
+                for case in timed_engine(planned, bundle, package, reference, frames, trust=trust):
                     found.append(case)  # noqa: PERF402  # the second may not run
             except (BackendError, MissingDependencyError) as error:
                 found += [one.case.without(error.clause()) for one in planned[len(found) :]]
@@ -158,11 +163,13 @@ def timed_engine(
     package: TensorRTName,
     reference: Reference,
     frames: int,
+    *,
+    trust: bool = False,
 ) -> Iterator[Case]:
     """Time an engine that a bundle holds without a CUDA graph and with one."""
     graph_off: npt.NDArray[np.float32] | None = None
     for one in planned:
-        request = EngineRequest(backend=package, cuda_graph=one.cuda_graph != "off")
+        request = EngineRequest(backend=package, cuda_graph=one.cuda_graph != "off", trust=trust)
         opened = open_engine(bundle, leanest_engine(bundle, one.key, package).key, request)
         with cast("TensorRTBackend", opened) as backend:
             case, graph_off = measure(

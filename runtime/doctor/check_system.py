@@ -26,6 +26,7 @@ _OWN_ROWS = {*OPENCV_PACKAGES, "av"}
 """Absent or not is seen by importing them: a Jetson's own OpenCV is in no list of packages."""
 _ENGINES = {"cpu", "gpu", "tensorrt", "tensorrt-rtx", "pycuda"}
 _DEVELOPERS = {"dev", "docs"}
+_KEYS = {"sign"}
 _PARTS = 4
 
 STREAM_BYTES = 256 << 20
@@ -130,10 +131,10 @@ def _outputs(requirements: tuple[Requirement, ...]) -> Finding:
 
 
 def _extras(requirements: tuple[Requirement, ...]) -> Finding:
-    """Return which extras are complete; engines and outputs have rows of their own."""
+    """Return which extras are complete; engines, outputs and keys have rows of their own."""
     packages: dict[str, list[Requirement]] = {}
     for requirement in requirements:
-        if requirement.extra and requirement.extra not in _ENGINES | _DEVELOPERS:
+        if requirement.extra and requirement.extra not in _ENGINES | _DEVELOPERS | _KEYS:
             packages.setdefault(requirement.extra, []).append(requirement)
     problems = {
         extra: [requirement.package for requirement in needed if requirement.problem()]

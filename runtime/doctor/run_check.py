@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from .check_engines import check_bundle, check_gpu, check_onnx, check_tensorrt
+from .check_keys import check_keys
 from .check_system import (
     check_cameras,
     check_memory,
@@ -50,6 +51,7 @@ CHECKS: dict[str, Check] = {
     "cameras": Check("cameras", check_cameras, needed=True),
     "writing": Check("writing", check_writing, needed=True),
     "memory": Check("memory", check_memory, needed=True),
+    "keys": Check("keys", check_keys, needed=False),
     "bundle": Check("bundle", check_bundle, needed=True),
 }
 """In the order of the screen."""

@@ -156,7 +156,9 @@ class _Selection:
         errors: list[EngineError] = []
         for precision in (first, *others):
             try:
-                return self._engine_of(self.bundle, precision, package, gpu)
+                selected = self._engine_of(self.bundle, precision, package, gpu)
+                earlier = (*selected.passed_over, *(f"{name}: {error}" for error in errors))
+                return replace(selected, passed_over=earlier)
             except EngineError as error:  # noqa: PERF203  # two turns at most
                 errors.append(error)
         if self.rebuild is None or not isinstance(errors[0], EngineFitError):

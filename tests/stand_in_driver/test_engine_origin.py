@@ -16,11 +16,12 @@ import pytest
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.core.errors import EngineFitError
+from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.open import EngineRequest, open_engine
 from motorvae.runtime.engines.select import select_engine
 from motorvae.runtime.signing.machine_key import MachineKey
 
-from .engine_bundles import write_tagged
+from .engine_bundles import bundle_of, entry_of, put_engine, write_tagged
 
 ENCODER = GraphKey("encoder", "fp16")
 NAMED = EngineRequest(backend="tensorrt")
@@ -100,6 +101,23 @@ def test_with_trust_it_is_and_the_first_line_says_so(
         assert "was not built by this machine" in chosen.remarks
         assert chosen.remarks.endswith("runs as --trust was given")
     assert host_tensorrt.handed == [engine.read_bytes()]
+
+
+def test_an_engine_that_stands_in_for_one_of_unknown_origin_says_so(
+    bundle: Bundle, host_tensorrt: Any, gpu: Gpu
+) -> None:
+    without_tag(ENCODER.engine_paths(bundle.folder, "tensorrt")[1])
+    entry = entry_of("encoder", "fp32", "full")
+    bundle = bundle_of(bundle.folder, *bundle.manifest.graphs, entry)
+    put_engine(bundle, entry, gpu)
+    for request in (NAMED, EngineRequest()):
+        chosen = select_engine(bundle, "encoder", request)
+        chosen.backend.close()
+        assert chosen.precision == "fp32"
+        (line,) = chosen.passed_over
+        assert line.startswith("tensorrt: encoder.fp16.tensorrt.engine was not built by this")
+        assert f"run motorvae-export --model {bundle.folder} --engine tensorrt --fp16" in line
+    assert len(host_tensorrt.handed) == 2
 
 
 def test_an_engine_that_is_swapped_between_the_check_and_the_load_is_not_loaded(
