@@ -123,7 +123,9 @@ def picture_from_webp(data: bytes, limit: PictureLimit) -> Picture | None:
     orientation = UPRIGHT
     size: tuple[int, int] | None = None
     place = 12
-    while place + 8 <= len(data) and place < 12 + _MOST_CHUNKS:
+    for _ in range(_MOST_CHUNKS):
+        if place + 8 > len(data):
+            break
         kind, start = data[place : place + 4], place + 8
         length = int.from_bytes(data[place + 4 : start], "little")
         body = data[start : start + min(length, 10)]

@@ -25,7 +25,14 @@ from ..core.errors import ImageError
 from .convert import WHITE, Luma, luma_from_image
 from .image_kinds import ImageKind
 from .opencv_images import decoded, remark_on_levels
-from .orientation import UPRIGHT, TiffValue, orientation_in, tiff_directories, turned
+from .orientation import (
+    UPRIGHT,
+    TiffValue,
+    orientation_in,
+    orientation_of_exif,
+    tiff_directories,
+    turned,
+)
 from .picture import SEVERAL, Picture, PictureLimit
 
 # `Image.open` has a limit of its own, for the whole process, and would ask every plugin.
@@ -40,6 +47,7 @@ _PLUGINS: dict[ImageKind, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
 _BYTES: dict[ImageKind, float] = {"AVIF": 14, "BMP": 0, "GIF": 2, "TIFF": 0, "WEBP": 13, "HEIF": 8}
 """What decoders take for a pixel beside the decoded picture; see docs/hostile.md."""
 _BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+_TURNS = (b"irot", b"imir")  # how a HEIC says that its picture is turned or mirrored
 _STRIPE = 1 << 20
 _ORIENTATION, _SUBFILE, _BITS, _PHOTOMETRIC, _EXTRA = 0x0112, 254, 258, 262, 338
 _TILE, _DNG_VERSION = (322, 323), 50706
@@ -60,7 +68,10 @@ def picture_from_heif(data: bytes, limit: PictureLimit) -> Picture:
             luma = cv2.add(luma_from_image(colours), WHITE - alpha).astype(np.uint8, copy=False)
         else:
             luma = luma_from_image(pixels)
-        return Picture(luma, (SEVERAL,) * (len(heif) > 1))
+        # What the container says libheif has done, and EXIF then repeats it. EXIF alone counts
+        # where a writer says it nowhere else.
+        exif = b"" if any(kind in data for kind in _TURNS) else image.info.get("exif") or b""
+        return Picture(turned(luma, orientation_of_exif(exif)), (SEVERAL,) * (len(heif) > 1))
 
 
 def picture_by_pillow(kind: ImageKind, data: bytes, limit: PictureLimit) -> Picture:

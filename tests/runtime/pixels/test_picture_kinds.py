@@ -93,6 +93,21 @@ def test_every_orientation_of_every_kind(kind: str, orientation: int, mode: str)
     assert np.abs(found.astype(int) - expected).mean() <= (0.5 if kind in {"AVIF", "HEIF"} else 0)
 
 
+def test_a_large_webp_is_read_up_to_its_exif() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    data = saved(Image.fromarray(noise), "WEBP", exif=exif(6), lossless=True)
+    assert len(data) > 200_000
+    assert luma_of(data).shape == (400, 300)
+
+
+def test_a_heic_that_says_its_orientation_in_exif_only_is_turned() -> None:
+    file = io.BytesIO()
+    # Its writer puts an object into EXIF alone, and bytes into the container as well.
+    Image.fromarray(RGBA).convert("RGB").save(file, "HEIF", exif=exif(6), quality=95, chroma=444)
+    assert b"irot" not in file.getvalue()
+    assert luma_of(file.getvalue()).shape == RGBA.shape[1::-1]
+
+
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_the_older_text_of_png_is_read_for_orientation(is_packed: bool) -> None:
     block = b"Exif\0\0" + exif(6).tobytes().removeprefix(b"Exif\0\0")
