@@ -33,7 +33,14 @@ COMMANDS = {
 }
 OF_OTHERS = {
     *("--no-build-isolation", "--system-site-packages", "--logdir", "--conditions"),
-    *("--images", "--lengthen", "--batches", "--frames", "--known"),  # python -m, and our scripts
+    *(
+        "--images",
+        "--lengthen",
+        "--batches",
+        "--frames",
+        "--known",
+        "--count",
+    ),  # python -m, and our scripts
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }
 """Options on these pages that are no command's."""
@@ -138,12 +145,16 @@ def options_of(name: str, *arguments: str) -> set[str]:
 
 
 def test_every_option_in_the_text_is_one_of_a_command() -> None:
-    subcommands = {"motorvae-bench": ("run", "report", "compare"), "motorvae-doctor": ("gpu",)}
+    subcommands = {
+        "motorvae": ("sign", "keys new", "keys trust"),
+        "motorvae-bench": ("run", "report", "compare"),
+        "motorvae-doctor": ("gpu",),
+    }
     known = set(OF_OTHERS)
     for name in COMMANDS:
         known |= options_of(name)
         for subcommand in subcommands.get(name, ()):
-            known |= options_of(name, subcommand)
+            known |= options_of(name, *subcommand.split())
     named = {
         option
         for page in PAGES
