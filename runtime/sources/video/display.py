@@ -28,6 +28,8 @@ class Display:
         codec = stream.codec_context
         self._codec, self._is_jpeg = codec, codec.name == "mjpeg"
         self._heeds_aspect = container not in _OF_PICTURES and not container.endswith("_pipe")
+        # As an image file it is decoded, too: PyAV tells no mirroring of those.
+        self.is_picture_file = codec.name in {"png", "webp"} and container.endswith("_pipe")
         self._coded_aspect = codec.sample_aspect_ratio
         self._aspect = sane_aspect(stream.sample_aspect_ratio) if self._heeds_aspect else 1.0
         self._aspects: dict[int | None, float] = {}  # of packets in the decoder, by their stamps

@@ -10,11 +10,15 @@ from dataclasses import replace
 
 import av
 import av.error
+import numpy as np
 from av.video.frame import VideoFrame
 
 from ...core.errors import CameraError, ImageError
 from ...core.frame import Frame, Gap
 from ...pixels.camera_formats import grey_from_jpeg
+from ...pixels.convert import Luma
+from ...pixels.image_files import picture_from_bytes
+from ...pixels.picture import PictureLimit
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource, silence_of
 from ..spec import SourceSpec
@@ -223,15 +227,11 @@ class VideoSource(FrameSource):
             if flaw:
                 raise ImageError(flaw)
             self._display.heed_packet(data)
-            codec, spec = self._stream.codec_context, self._request.spec
-            if spec is not None and codec.name == "mjpeg" and self._display.is_known:
-                # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
-                shape = codec.height, codec.width
-                grey = grey_from_jpeg(data, spec, shape, self._display.shape)
-                if grey is not None:
-                    frame = VideoFrame.from_numpy_buffer(grey, format="gray")
-                    frame.pts = packet.pts
-                    return [frame]
+            grey = self._grey(data)
+            if grey is not None:
+                frame = VideoFrame.from_numpy_buffer(grey, format="gray")
+                frame.pts = packet.pts
+                return [frame]
         try:
             decoded = self._stream.decode(packet)
         except FAILURES as error:
@@ -239,6 +239,19 @@ class VideoSource(FrameSource):
             raise ImageError(f"frame does not decode: {reason}") from error
         self._display.heed_decoded(None if packet is None else packet.pts)
         return decoded
+
+    def _grey(self, data: bytes) -> Luma | None:
+        """Decode a picture to grey for a model without FFmpeg, where that is quicker or better."""
+        codec, spec, display = self._stream.codec_context, self._request.spec, self._display
+        if spec is None:
+            return None
+        if display.is_picture_file:
+            picture = picture_from_bytes(data, PictureLimit(self._request.max_picture))
+            return np.ascontiguousarray(picture.luma)
+        if codec.name != "mjpeg" or not display.is_known:
+            return None
+        # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
+        return grey_from_jpeg(data, spec, (codec.height, codec.width), display.shape)
 
     def _whole(self, frame: VideoFrame, origin: Arrival) -> Frame:
         decoded_ns, spec = time.monotonic_ns(), self._request.spec

@@ -221,6 +221,24 @@ def test_a_jpeg_of_a_server_is_seen_as_its_exif_segment_says(
     assert_seen([item], [scene(0, 64, 64)], "stretch")
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", [1, 6, 7])
+def test_a_picture_of_a_server_is_what_it_is_as_a_file(
+    server: Any, kind: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](scene()))).convert("RGB")
+    lossless = {"PNG": {}, "WEBP": {"lossless": True}, "AVIF": {"quality": 98}}[kind]
+    stored.save(file, kind, exif=exif, **lossless)
+    url = server.put(f"/a.{kind.lower()}", file.getvalue())
+    with VideoSource(SourceSpec("url", url, url), CaptureRequest(spec=spec())) as source:
+        item = source.read()
+    assert isinstance(item, Frame)
+    assert_seen([item], [scene()], "stretch")
+
+
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 @pytest.mark.parametrize(
     ("name", "codec"),
