@@ -39,6 +39,9 @@ class StreamKeywords(EngineKeywords, total=False):
     max_frames: int | None
     policy: Literal["latest", "every"] | None
     realtime: bool
+    live: Literal["yes", "no"] | None
+    rtsp_transport: Literal["auto", "tcp", "udp"]
+    allow_hosts: Sequence[str]
     max_age_ms: float | None
     timeout: float
     freeze_after: float | None

@@ -70,6 +70,7 @@ class FrameSource(Closing):
     live: bool = False  # as `SourceSpec` decides: frames come by the clock, read or not
     can_reconnect: bool = False  # `reopen` is worth trying; False once it has ended for good
     fps: float | None = None  # nominal frames per second; None where there is no rate
+    silence_s: float = 0.0  # how long a live one may be silent for it comes in longer segments
     expected: int | None = None  # how many frames will come; None where that is not known
 
     def __init__(self, spec: SourceSpec) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -99,16 +99,33 @@ class SourceSpec:
         return _local(text)
 
     @classmethod
-    def parse(cls, text: str, *, realtime: bool = False, fps: float | None = None) -> SourceSpec:
+    def parse(
+        cls,
+        text: str,
+        *,
+        realtime: bool = False,
+        fps: float | None = None,
+        is_live: bool | None = None,
+        transport: Transport = "auto",
+        allow_hosts: Sequence[str] = (),
+    ) -> SourceSpec:
         """Find out what a text names; looks at the file system, and opens nothing.
 
         It is a device index such as `0`, a device path, a video file, a named pipe, an image file,
         a folder of images, a pattern such as `photos/*.jpg`, a URL, `csi://0`, `gst:` and a
         pipeline, or `synthetic`, with `?key=value&...` to change it; `fps` is the rate of a
         synthetic camera whose text names none, and `realtime` plays a recording by the clock.
+        `is_live`, `transport` and `allow_hosts` are as in the fields of these names; of what is
+        neither a URL nor a pipe it is known whether it is live.
         SourceError where there is no such thing; ConfigError for a setting that is not allowed.
         """
-        return replace(_parsed(text, fps), realtime=realtime)
+        spec = _parsed(text, fps)
+        if spec.kind in {"url", "pipe"}:
+            spec = replace(spec, is_live=is_live)
+        elif is_live is not None and is_live == spec.is_recording:
+            what = "a recording: play it like a camera with --realtime" if is_live else "a camera"
+            raise ConfigError(f"--live {'yes' if is_live else 'no'}: {spec.name} is {what}")
+        return replace(spec, realtime=realtime, transport=transport, allow_hosts=tuple(allow_hosts))
 
 
 def _parsed(text: str, fps: float | None) -> SourceSpec:

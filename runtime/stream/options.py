@@ -17,6 +17,7 @@ from ..core.spec import Matrix
 from ..engines.open import EngineRequest
 from ..pixels.picture import MAX_PICTURE
 from ..sources.base import CaptureRequest
+from ..sources.spec import SourceSpec, Transport
 
 OODMode = Literal["both", "mu", "none"]
 
@@ -30,6 +31,7 @@ class StreamOptions:
             *("width", "height", "fps", "fourcc", "accept_mode"),
             *("matrix", "max_picture", "realtime"),
         ),
+        "network": ("live", "rtsp_transport", "allow_hosts"),
         "loss": ("timeout", "freeze_after", "give_up_after", "batch_wait_ms"),
         "out_of_distribution": ("ood", "ood_above"),
     }
@@ -58,6 +60,14 @@ class StreamOptions:
     By default latest for live sources and every for recordings."""
     realtime: bool = False
     """Play a recording at its own frame rate, as a camera would deliver it."""
+    live: Literal["yes", "no"] | None = None
+    """Whether an address or a pipe is live, so that its end is a loss, or a recording. By default
+    its protocol says so, or what it announces: docs/sources.md."""
+    rtsp_transport: Transport = "auto"
+    """How RTSP comes: over tcp, or over udp; auto tries both in this order."""
+    allow_hosts: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Another HOST or HOST:PORT that an address may lead to, by a redirection or a playlist; by
+    default only its own. Give it once for each."""
     max_age_ms: float | None = None
     """Never give a latent that is older than this when it is ready: its row is stale instead. By
     default age is measured and not judged."""
@@ -119,6 +129,17 @@ class StreamOptions:
             timeout_s=self.timeout,
             matrix=self.matrix,
             max_picture=self.max_picture,
+        )
+
+    def source_spec(self, text: str) -> SourceSpec:
+        """Find out what one camera is."""
+        return SourceSpec.parse(
+            text,
+            realtime=self.realtime,
+            fps=self.fps,
+            is_live=None if self.live is None else self.live == "yes",
+            transport=self.rtsp_transport,
+            allow_hosts=self.allow_hosts,
         )
 
     def every(self) -> int | None:

@@ -89,10 +89,7 @@ class Stream(Closing, Iterator[Row]):
         spec = bundle.spec
         with contextlib.ExitStack() as stack:
             stack.enter_context(opencv_kept_single())
-            source_specs = [
-                SourceSpec.parse(text, realtime=options.realtime, fps=options.fps)
-                for text in options.camera
-            ]
+            source_specs = [options.source_spec(text) for text in options.camera]
             choice = _encoder(options, bundle, source_specs, rebuild)
             backend = stack.enter_context(choice.backend)
             ood, remarks = None, []
@@ -309,6 +306,6 @@ def _mailbox(mailboxes: Mailboxes, source: FrameSource, options: StreamOptions) 
         next(name for name in names if name not in taken),
         keep=FRAMES_WAITING if is_every and source.live else 1,
         waits=is_every and not source.live,
-        timeout_s=options.timeout if source.can_reconnect else math.inf,
+        timeout_s=max(options.timeout, source.silence_s) if source.can_reconnect else math.inf,
         give_up_s=options.give_up_after if source.can_reconnect else math.inf,
     )

@@ -30,12 +30,13 @@ class _Bytes(Protocol):
 
 
 class _Segment(NamedTuple):
-    address: str
+    address: str  # as the playlist names it
     start: int
     end: int | None  # where its bytes end in the resource; None: with it
 
 
 class _Playlist(NamedTuple):
+    base: str  # what the names in it are relative to
     first: int  # number of the first segment
     segments: list[tuple[_Segment, _Segment | None]]  # each with what is to come before it
     target_s: float
@@ -127,7 +128,8 @@ class HlsReader:
             if not self._queue and not self._wait_for_more():
                 return b""
             segment = self._queue.popleft()
-            self._body = self._fetch.get(segment.address, start=segment.start, end=segment.end)
+            address = _joined(self._base, segment.address)
+            self._body = self._fetch.get(address, start=segment.start, end=segment.end)
             self._left = None if segment.end is None else segment.end - segment.start
 
     def close(self) -> None:
@@ -155,7 +157,8 @@ class HlsReader:
 
     def _take(self, playlist: _Playlist) -> None:
         """Note the segments that are new."""
-        self._target_s, self._ended = playlist.target_s, playlist.has_ended
+        self._base, self._target_s = playlist.base, playlist.target_s
+        self._ended = playlist.has_ended
         missed = playlist.first - self._next
         if missed > 0:
             raise OSError(f"{missed} segments left the playlist before they were read")
@@ -229,13 +232,13 @@ def _parsed(base: str, lines: list[str]) -> _Playlist | str:
         elif tag == "#EXT-X-MAP":
             text = _attribute(line, "BYTERANGE")
             part = _range(text, 0) if text else (0, None)
-            initial = _Segment(_joined(base, _attribute(line, "URI")), *part)
+            initial = _Segment(_attribute(line, "URI"), *part)
         elif line and not line.startswith("#"):
             if is_variant:
                 return _joined(base, line)
-            segments.append((_Segment(_joined(base, line), *span), initial))
+            segments.append((_Segment(line, *span), initial))
             if len(segments) > MOST_SEGMENTS:
                 raise OSError(f"the playlist holds more than {MOST_SEGMENTS} segments")
             after = 0 if span[1] is None else span[1]
             span = (0, None)
-    return _Playlist(first, segments, target_s, has_ended)
+    return _Playlist(base, first, segments, target_s, has_ended)

@@ -109,24 +109,32 @@ class Connection(Closing):
                 file.begin_packet()
             packet = next(packets, None)
             if packet is None:
+                if isinstance(file, BoundedReader) and file.failure is not None:
+                    raise file.failure
                 return
             if packet.stream_index == self.stream.index:
                 yield cast("av.Packet[VideoStream]", packet)
 
     def _open(self, spec: SourceSpec) -> None:
         self._input = input_of(spec, self._timeout_s, self.transport)
+        file = self._input.file
         try:
             self.container: InputContainer = av.open(
-                self._input.file,
+                file,
                 "r",
                 format=self._input.format,
                 options=self._input.options,
                 timeout=self._timeout_s,
                 buffer_size=BUFFER_BYTES,
             )
-        except BaseException:
+        except BaseException as error:
             self._input.close()
+            if isinstance(file, BoundedReader) and isinstance(error, av.error.FFmpegError):
+                raise file.failure or error from None
             raise
+        if isinstance(file, BoundedReader) and isinstance(file.failure, TimeoutError):
+            self.close()
+            raise file.failure
 
     def early_end(self, log: PacketLog) -> str | None:
         """Name how all that came falls short of what the header announces, if it does."""

@@ -63,11 +63,19 @@ class PipeReader(io.FileIO):
 
 
 class BoundedReader:
-    """Bytes for FFmpeg, which collects what a packet announces or does not end, in memory."""
+    """Bytes for FFmpeg, which collects what a packet announces or does not end, in memory.
+
+    What fails while FFmpeg finds out what comes is its end: what came before is kept.
+
+    Attributes:
+        failure: What failed then.
+    """
 
     def __init__(self, reader: Any, patience: Patience | None = None) -> None:
         self._reader, self._patience = reader, patience
         self._left = _MOST_HEADER_BYTES
+        self._is_opening = True
+        self.failure: OSError | None = None
         self.name, self.readable, self.seekable = reader.name, reader.readable, reader.seekable
         self.close = reader.close
         if reader.seekable():
@@ -75,16 +83,26 @@ class BoundedReader:
 
     def begin_packet(self) -> None:
         """Count bytes and time anew: a packet has come."""
-        self._left = _MOST_PACKET_BYTES
+        self._left, self._is_opening = _MOST_PACKET_BYTES, False
         if self._patience is not None:
             self._patience.begin()
 
     def read(self, size: int) -> bytes:
         """Return bytes that are there; OSError where they are too many for one packet."""
+        try:
+            data = self._within_limit(size)
+        except OSError as error:
+            if not self._is_opening:
+                raise
+            self.failure = error
+            return b""
+        self._left -= len(data)
+        return data
+
+    def _within_limit(self, size: int) -> bytes:
         if self._left <= 0:
             raise OSError(f"no frame ends within {_MOST_PACKET_BYTES >> 20} MiB")
         data: bytes = self._reader.read(size)
-        self._left -= len(data)
         return data
 
     @property

@@ -107,7 +107,7 @@ class VideoSource(FrameSource):
             self._spec = replace(self._spec, has_end=self._connection.has_end)
         self._spec = replace(self._spec, transport=self._connection.transport)
         super().__init__(self._spec)
-        self.fps = self._connection.mode.fps
+        self.fps, self.silence_s = self._connection.mode.fps, self._connection.silence_s
         self.expected = self._stream.frames or None
         codec = self._stream.codec_context
         # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
