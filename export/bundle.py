@@ -183,7 +183,8 @@ def add_to_bundle(
     if not isinstance(images, CalibrationImages) and {*precisions} == {"int8"}:
         return images
     with replaced_folder(bundle.folder) as folder:
-        shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
+        # Links stay links: what they point at is not the bundle.
+        shutil.copytree(bundle.folder, folder, symlinks=True, dirs_exist_ok=True)
         files = GraphFolder(folder, bundle.spec, bundle.manifest.weights_sha256)
         writer = BundleWriter(files, reference, on_step)
         searched = writer.add(precisions, targets, images)

@@ -10,8 +10,10 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from ..runtime.bundle.graph_check import check_graph
 from ..runtime.bundle.graph_key import GraphKey
 from ..runtime.bundle.manifest import FileEntry, GraphEntry
+from ..runtime.core.errors import VerificationError
 from ..runtime.core.packages import own_version
 from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.open import GraphFile
@@ -47,6 +49,13 @@ class GraphFolder:
         file = self.file(key)
         ir.save(model, file.path)
         onnx.checker.check_model(file.path, full_check=True)
+        try:  # as whoever opens the bundle will
+            check_graph(file.path.read_bytes(), self.entry(key, model), self.spec)
+        except ValueError as error:
+            raise VerificationError(
+                f"the exported {key.title} would not be opened: {error}; this version of torch or "
+                "onnxscript exports differently: install the versions in constraints.txt"
+            ) from error
         return file
 
     @contextlib.contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.core.atomic_files import replaced_file
-from ..runtime.core.documents import document_from_json
+from ..runtime.core.documents import bytes_of_file, document_from_json
 from ..runtime.core.errors import CheckpointError
 from ..runtime.core.spec import ModelSpec, StrictModel
 from .model import MotorVAE
@@ -25,6 +25,7 @@ LATENTS_NAME = "latents.npz"
 LAST_LATENTS_NAME = "latents.last.npz"
 """Statistics of the last epoch's latents; `latents.npz` belongs to the best."""
 KEPT_NAME = "weights.json"
+_MOST_HEADER = 1 << 20  # of a file of weights; one of eight layers takes 10 kB
 
 WeightsChoice = Literal["best", "last"]
 
@@ -120,14 +121,18 @@ def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[M
             f"{resume}, or keep what it has learned with {resume} --finish"
         )
     weights, _ = weights_and_statistics(folder, choice)
-    try:
-        found = safetensors.torch.load_file(weights)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot read {weights}: {error}; restore the file or train again"
-        ) from error
     with torch.device("meta"):
         model = MotorVAE(config.model)
+    again = "restore the file or train again"
+    # Twice: what does not fit shall be named, such as a layer too many.
+    size = 2 * sum(tensor.nbytes for tensor in model.state_dict().values()) + _MOST_HEADER
+    data = bytes_of_file(weights, most_bytes=size, error=CheckpointError, again=again)
+    try:
+        if int.from_bytes(data[:8], "little") > _MOST_HEADER:
+            raise CheckpointError(f"{weights} has a header of over {_MOST_HEADER} bytes: {again}")
+        found = safetensors.torch.load(data)
+    except (KeyError, RuntimeError, TypeError, OverflowError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"cannot read {weights}: {error}; {again}") from error
     _check_fit(weights, found, model.state_dict())
     model.load_state_dict(found, assign=True)
     return model.eval(), config

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.core.atomic_files import replaced_file
+from ..runtime.core.documents import json_from_file, opened_regular
 from ..runtime.core.errors import DataError, ImageError, OutputError, SourceError
 from ..runtime.core.frame import Gap
 from ..runtime.core.spec import ModelSpec
@@ -34,6 +35,7 @@ from .options import TrainOptions
 
 IMAGES_NAME = "images.u8"
 INDEX_NAME = "index.json"
+_MOST_INDEX = 1 << 30  # names of millions of files
 _CHUNK = 256
 _BLOCK_FRAMES, _SHORT_FRAMES = 60, 8
 _SPARE_BYTES = 1 << 30
@@ -132,20 +134,23 @@ def prepare_data(
 
 def data_from_cache(cache: Path) -> DataSet:
     """Open what `prepare_data` wrote; DataError where it is gone or cut short."""
+    again = "start a new run"
+    most = _MOST_INDEX
     try:
-        index = json.loads((cache / INDEX_NAME).read_text(encoding="utf-8"))
+        index = json_from_file(cache / INDEX_NAME, error=DataError, again=again, most_bytes=most)
         side = index["image_size"]
         shape = (len(index["names"]), side, side)
-        images = np.memmap(cache / IMAGES_NAME, np.uint8, mode="r", shape=shape)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"cannot read the prepared images in {cache}: start a new run") from error
-    return DataSet(
-        images=images,
-        names=index["names"],
-        train=np.array(index["train"], np.int64),
-        held_out=np.array(index["held_out"], np.int64),
-        skipped=index["skipped"],
-    )
+        path = cache / IMAGES_NAME
+        with opened_regular(path, most_bytes=None, error=DataError, again=again) as file:
+            images = np.memmap(file, np.uint8, mode="r", shape=shape)
+        train, held_out = (np.array(index[name], np.int64) for name in ("train", "held_out"))
+        rows = np.concatenate([train, held_out])
+        images[rows, :1, :1]  # an IndexError where there is no such row
+        return DataSet(images, index["names"], train, held_out, skipped=int(index["skipped"]))
+    except DataError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
+        raise DataError(f"cannot read the prepared images in {cache}: {again}") from error
 
 
 def split_by_content(digests: Sequence[str], fraction: float) -> tuple[list[int], list[int]]:

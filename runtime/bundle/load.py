@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.atomic_files import sha256_of
-from ..core.documents import document_from_json
+from ..core.documents import MOST_ARRAYS, bytes_of_file, document_from_json
 from ..core.errors import BundleError, next_command, sentence_list
 from ..core.spec import ModelSpec
-from .graph_key import LEANEST_FIRST, GraphKey
+from .graph_check import budget_of, check_graph
+from .graph_key import ENGINES, LEANEST_FIRST, GraphKey
 from .manifest import MANIFEST, FileEntry, GraphEntry, Manifest
 
 _EXPORT_AGAIN = "export the bundle again"
 _COPY_AGAIN = "copy the bundle again, or export it again"
+_NOT_OURS = "do not use a bundle that you do not know, and export your own again"
+_FOR_ENGINES = {".onnx", ".ort", ".data", ".bin", ".xml", ".pb", ".engine", ".plan", ".trt", ".so"}
+"""Suffixes of what an engine would open, or load beside what it opens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +67,37 @@ class Bundle:
         )
 
     def path(self, entry: FileEntry) -> Path:
-        """Return where a file lies; a BundleError where it was altered, or cannot be read."""
+        """Return where a file lies, once it is safe to open.
+
+        A BundleError where it was altered, cannot be read, or is a graph that is none of ours.
+        """
         path = self.folder / entry.file
         if entry.file in self.unread:
-            try:
-                digest = sha256_of(path)
-            except OSError as error:
-                raise _unreadable(self.folder, entry.file, error) from error
+            # Not read again between the two: what has the hash is what is looked into.
+            data = bytes_of_file(
+                path, most_bytes=entry.size_bytes, error=BundleError, again=_COPY_AGAIN
+            )
+            digest = hashlib.sha256(data).hexdigest()
             if digest != entry.sha256:
                 raise BundleError(
                     f"{path} was altered: sha256 {digest[:12]}..., and the manifest says "
                     f"{entry.sha256[:12]}...; {_COPY_AGAIN}"
                 )
+            for graph in self.manifest.graphs:
+                if graph.file == entry.file:
+                    self._check_graph(path, data, graph)
             self.unread.discard(entry.file)
         return path
+
+    def _check_graph(self, path: Path, data: bytes, graph: GraphEntry) -> None:
+        """Raise a BundleError unless an engine may open a graph."""
+        try:
+            check_graph(data, graph, self.spec)
+        except ValueError as error:
+            raise BundleError(
+                f"{path} is not opened, as no {graph.title} of ours is like it: {error}; "
+                f"{_NOT_OURS}"
+            ) from error
 
     def _lacks(self, key: GraphKey) -> BundleError:
         present = sentence_list([entry.title for entry in self.manifest.graphs])
@@ -112,9 +134,16 @@ def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
         folder / MANIFEST, Manifest, error=BundleError, again=_EXPORT_AGAIN
     )
     entries: tuple[FileEntry, ...] = (*manifest.graphs, *manifest.files)
+    budget = budget_of(manifest.model)
     for entry in entries:
-        _check_place(folder, entry)
+        is_graph = isinstance(entry, GraphEntry)
+        _check_place(folder, entry, budget.file_bytes if is_graph else MOST_ARRAYS)
+    _check_unlisted(folder, {entry.file for entry in entries})
     for graph in manifest.graphs:
+        if not graph.file.endswith(".onnx"):  # engines go by it: one opens a program as `.ort`
+            raise BundleError(
+                f"{folder / graph.file} is named as a graph and is no .onnx file: {_NOT_OURS}"
+            )
         expected = graph.key.inputs(manifest.model), graph.key.outputs(manifest.model)
         if (graph.inputs, graph.outputs) != expected:
             raise BundleError(
@@ -127,8 +156,8 @@ def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
     return bundle
 
 
-def _check_place(folder: Path, entry: FileEntry) -> None:
-    """Make sure that a file lies inside the bundle and has its size."""
+def _check_place(folder: Path, entry: FileEntry, most_bytes: int) -> None:
+    """Make sure that a file lies inside the bundle and has its size, which is not too large."""
     path = folder / entry.file
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
@@ -147,6 +176,33 @@ def _check_place(folder: Path, entry: FileEntry) -> None:
             f"{path} has {found_bytes} bytes, and the manifest says {entry.size_bytes}: "
             f"{_COPY_AGAIN}"
         )
+    if found_bytes > most_bytes:
+        raise BundleError(
+            f"{path} has {found_bytes} bytes, and for this model {most_bytes} at most are read: "
+            f"{_NOT_OURS}"
+        )
+
+
+def _check_unlisted(folder: Path, listed: set[str]) -> None:
+    """Refuse what lies in a bundle, is not in its manifest, and could be opened with it.
+
+    Notes and pictures that somebody put there do no harm, and engines have manifests of their own.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if path.name not in listed)
+        for path in found:
+            mode = path.lstat().st_mode
+            is_plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+            if path.name == ENGINES and not stat.S_ISDIR(mode):
+                is_plain = False
+            if is_plain and not _FOR_ENGINES.intersection(path.suffixes):
+                continue
+            what = "no plain file" if not is_plain else "not in its manifest"
+            raise BundleError(
+                f"{path} lies in the bundle and is {what}: move it away, or export the bundle again"
+            )
+    except OSError as error:
+        raise _unreadable(folder, MANIFEST, error) from error
 
 
 def _unreadable(folder: Path, file: str, error: Exception) -> BundleError:

@@ -20,6 +20,8 @@ SIGNATURE = "signature.json"
 STATISTICS = "latents.npz"
 VERIFICATION_IMAGES = "verification.npz"
 
+MOST_ENTRIES = 256
+"""All graphs of all precisions and targets are 24."""
 HELD_OUT = "held-out"
 """The origin of calibration images that were kept from training."""
 DETECTED_SHARE, PARTLY_SHARE = 0.9, 0.1
@@ -220,8 +222,8 @@ class Manifest(StrictModel):
     weights_sha256: str
     model: ModelSpec
     preprocessing: Preprocessing
-    graphs: tuple[GraphEntry, ...] = Field(min_length=1)
-    files: tuple[FileEntry, ...]
+    graphs: tuple[GraphEntry, ...] = Field(min_length=1, max_length=MOST_ENTRIES)
+    files: tuple[FileEntry, ...] = Field(max_length=MOST_ENTRIES)
     verification: tuple[GraphReport, ...]
     remarks: tuple[str, ...] = ()
     ood: OODCapability | None = None

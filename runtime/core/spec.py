@@ -14,6 +14,7 @@ Matrix = Literal["auto", "bt601", "bt709", "bt2020", "smpte240m", "fcc"]
 """How colours became the Y of video: by weights that have a name, or those that fit its size."""
 
 DEFAULT_CHANNELS = (32, 64, 128, 256, 512)
+MOST_CHANNELS = 65536
 
 
 class StrictModel(BaseModel):
@@ -44,8 +45,8 @@ class ModelSpec(StrictModel):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> ModelSpec:
-        if min(self.channels) < 1:
-            raise ValueError(f"channels={self.channels}: each must be at least 1")
+        if not 1 <= min(self.channels) <= max(self.channels) <= MOST_CHANNELS:
+            raise ValueError(f"channels={self.channels}: each must be 1 to {MOST_CHANNELS}")
         step = math.lcm(32, 2 ** len(self.channels))
         if self.image_size % step:
             below = max(step, self.image_size // step * step)

@@ -79,6 +79,10 @@ def add_form(bundle: Path, graph: Part, precision: Precision, variant: Variant) 
         "outputs": [tensor.model_dump() for tensor in key.outputs(spec)],
     }
     kept = [other for other in content["graphs"] if not form.items() <= other.items()]
+    listed = {other["file"] for other in (*kept, entry)}
+    for other in content["graphs"]:
+        if other["file"] not in listed:
+            (bundle / other["file"]).unlink(missing_ok=True)
     content["graphs"] = [*kept, entry]
     manifest.write_text(json.dumps(content), encoding="utf-8")
     return str(entry["sha256"])

@@ -123,3 +123,19 @@ def test_a_run_of_an_earlier_version_has_one_set_of_weights(
         model_from_checkpoint(tmp_path, "last")[0],
     )
     assert torch.equal(best.encoder.mu.weight, last.encoder.mu.weight)
+
+
+def test_weights_that_are_no_file_or_too_large_are_refused_unread(run: Path) -> None:
+    path = run / "model.safetensors"
+    whole = path.read_bytes()
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CheckpointError, match=r"has 1099511627776 bytes, and such a file has"):
+        model_from_checkpoint(run)
+    path.write_bytes((1 << 21).to_bytes(8, "little") + whole[8:])
+    with pytest.raises(CheckpointError, match="has a header of over"):
+        model_from_checkpoint(run)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        model_from_checkpoint(run)
