@@ -29,12 +29,15 @@ from ..pixels.camera_formats import RAW_FORMATS, luma_from_raw
 from ..pixels.opencv_images import silence_opencv
 from .base import AS_IT_COMES, CaptureRequest, FrameSource
 from .device_names import LINKS, cameras, stable_path
+from .pauses import HEARTBEAT, PauseWatch
 from .spec import SourceSpec
 from .wall_clock import WallClock
 
 OLDEST_STAMP_NS = 5_000_000_000
 _WAITED_NS = 1_000_000  # a grab that returns sooner found a frame that lay there already
 _BUFFERS = 2  # one is read and one is filled; with one alone every other frame would be missed
+_CATCHING_UP_NS = 1_000_000_000
+_PACE_FRAMES = 8
 _SHORT_SIDE = 256
 """CSI frames are divided by the largest whole number that leaves their short side this long."""
 _NEWEST = "appsink drop=true max-buffers=1 sync=false"
@@ -53,6 +56,7 @@ class OpenCVSource(FrameSource):
         self.mode = Mode()
         self._request, self._advice = request, advice
         self._capture: cv2.VideoCapture | None = None
+        self._watch: PauseWatch | None = None
         self._index = 0
         self._wall = WallClock()
         self.reopen()
@@ -60,6 +64,7 @@ class OpenCVSource(FrameSource):
     def reopen(self) -> None:
         """Open and read the mode back, or raise CameraError."""
         self.close()
+        self._watch = PauseWatch()
         silence_opencv()
         self._capture = capture = self._open()
         self.mode = mode_of(capture)
@@ -70,7 +75,8 @@ class OpenCVSource(FrameSource):
             raise
         self.fps = self.mode.fps
         self._has_stamps, self._stamp_ns = capture.getBackendName() == "V4L2", 0
-        self._last_ns = time.monotonic_ns()
+        self._last_ns = self._read_ns = time.monotonic_ns()
+        self._old_until_ns = self._waits = self._pace_ns = 0
 
     def read(self) -> Frame | Gap | None:
         """Wait for the next frame; one that does not decode is a gap."""
@@ -84,14 +90,13 @@ class OpenCVSource(FrameSource):
         if not grabbed:
             cause = self._cause((now_ns - asked_ns) / 1e9)
             raise CameraError(cause, context=f"lost {self.name} after {self._index} frames")
-        grabbed_ns = now_ns if now_ns - asked_ns >= _WAITED_NS else self._last_ns
+        grabbed_ns = self._came_ns(asked_ns, now_ns)
         clock: Clock = "host"
         if self._has_stamps:
             stamp_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
             if (stamp_ns := driver_stamp_ns(stamp_ms, now_ns, self._stamp_ns)) is not None:
                 grabbed_ns, clock = stamp_ns, "driver"
                 self._stamp_ns = stamp_ns
-        self._last_ns = now_ns
         captured_ns = self._wall.at(grabbed_ns)
         index, self._index = self._index, self._index + 1
         delivered, image = False, None
@@ -111,9 +116,36 @@ class OpenCVSource(FrameSource):
 
     def close(self) -> None:
         """Give the camera back."""
+        if self._watch is not None:
+            self._watch.close()
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+
+    def _came_ns(self, asked_ns: int, now_ns: int) -> int:
+        """Return when a frame came that a grab waited for from `asked_ns` to `now_ns`.
+
+        After a pause of the process every buffer may hold a frame of that time. Such frames came
+        when it began, until two grabs in a row waited for half the usual time between frames, or
+        until twice the pause has passed.
+        """
+        taken_ns = now_ns - self._read_ns
+        pause, self._read_ns = HEARTBEAT.between(self._read_ns, now_ns), now_ns
+        if pause is not None:
+            if now_ns >= self._old_until_ns and pause.start_ns - asked_ns >= _WAITED_NS:
+                self._last_ns = pause.start_ns
+            self._old_until_ns = now_ns + 2 * (pause.end_ns - pause.start_ns) + _CATCHING_UP_NS
+            self._waits = 0
+            return self._last_ns
+        if now_ns < self._old_until_ns:
+            has_waited = now_ns - asked_ns >= max(_WAITED_NS, self._pace_ns // 2)
+            self._waits = self._waits + 1 if has_waited else 0
+            if self._waits <= 1:
+                return self._last_ns
+            self._old_until_ns = 0
+        self._pace_ns += (taken_ns - self._pace_ns) // _PACE_FRAMES
+        last_ns, self._last_ns = self._last_ns, now_ns
+        return now_ns if now_ns - asked_ns >= _WAITED_NS else last_ns
 
     @abc.abstractmethod
     def _open(self) -> cv2.VideoCapture:

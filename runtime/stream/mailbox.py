@@ -15,6 +15,7 @@ from ..core.frame import Frame, Gap
 from ..core.row import Row, Status
 from ..core.text import printable
 from ..sources.base import silence_of
+from ..sources.pauses import HEARTBEAT
 from ..sources.wall_clock import WallClock
 
 NS_PER_S = 1_000_000_000
@@ -135,7 +136,7 @@ class Mailbox:
                 self._put_loss(gap.index + self._offset, gap.reason, gap.captured_ns, gap.name)
                 if len(self.items) - self.frames > MOST_LIVE_LOSSES and not self._waits:
                     self._push_out(LostFrame)
-            since_s = (time.monotonic_ns() - self._listened_ns) / NS_PER_S
+            since_s = self._since_ns(self._listened_ns, time.monotonic_ns()) / NS_PER_S
             limit_s = self._timeout_s if gap.counts else max(self._timeout_s, LONGEST_JOIN_S)
             return self._trouble() if since_s > limit_s else None
 
@@ -193,11 +194,11 @@ class Mailbox:
         """Declare silence a loss, and a long loss the end; return when either is next due."""
         while not self.ended:
             if self._lost_ns is None:
-                deadline_ns = self._listened_ns + self._timeout_s * NS_PER_S
+                since_ns, limit_s = self._since_ns(self._listened_ns, now_ns), self._timeout_s
             else:
-                deadline_ns = self._lost_ns + self._give_up_s * NS_PER_S
-            if now_ns < deadline_ns:
-                return deadline_ns
+                since_ns, limit_s = self._since_ns(self._lost_ns, now_ns), self._give_up_s
+            if since_ns < limit_s * NS_PER_S:
+                return now_ns + limit_s * NS_PER_S - since_ns
             if self._lost_ns is None:
                 self.lose(self._trouble())
             else:
@@ -205,6 +206,11 @@ class Mailbox:
                 self._put_loss(None, given_up)
                 self.end(given_up)
         return math.inf
+
+    @staticmethod
+    def _since_ns(start_ns: int, now_ns: int) -> int:
+        """Return how long something lasts, without the time in which nobody could have looked."""
+        return now_ns - start_ns - HEARTBEAT.stood_ns(start_ns, now_ns)
 
     def _trouble(self) -> str:
         """Tell silence and damage apart."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
 import time
@@ -21,6 +22,7 @@ from ...pixels.image_files import picture_from_bytes
 from ...pixels.picture import PictureLimit
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource, silence_of
+from ..pauses import HEARTBEAT, PauseWatch
 from ..spec import SourceSpec
 from .connection import FAILURES, Connection
 from .display import Display
@@ -30,8 +32,9 @@ from .stream_clock import NS_PER_S, StreamClock
 # Formats whose time stamps are the sender's own; for others FFmpeg makes them up.
 _OWN_STAMPS = {"rtsp", "mpegts", "flv", "matroska,webm"}
 # A packet of these codecs in these formats is handed over when the next one begins to come.
-_HOLD_BACK = {"rtsp", "mpegts"}
+_HOLD_BACK = {"rtsp", "mpegts", "h264", "hevc", "m4v", "mpegvideo", "mpeg"}
 _HELD_BACK = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
+_MJPEG = "mjpeg"  # the bare pictures one after another, of which none says how long it is
 
 TELL_NS = NS_PER_S // 10
 """Packets of a live stream may give no frame for so long before the reader is told of them."""
@@ -57,7 +60,7 @@ class VideoSource(FrameSource):
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest = AS_IT_COMES) -> None:
         self._spec, self._request = spec, request
-        self._index = 0
+        self._index, self._watch = 0, contextlib.ExitStack()
         self._open()
 
     def read(self) -> Frame | Gap | None:
@@ -77,6 +80,7 @@ class VideoSource(FrameSource):
 
     def close(self) -> None:
         """Close the file or connection."""
+        self._watch.close()
         try:
             self._items.close()
         except ValueError:
@@ -107,6 +111,8 @@ class VideoSource(FrameSource):
             self._spec = replace(self._spec, has_end=self._connection.has_end)
         self._spec = replace(self._spec, transport=self._connection.transport)
         super().__init__(self._spec)
+        if self.live:
+            self._watch.enter_context(PauseWatch())
         self.fps, self.silence_s = self._connection.mode.fps, self._connection.silence_s
         self.expected = self._stream.frames or None
         codec = self._stream.codec_context
@@ -116,7 +122,7 @@ class VideoSource(FrameSource):
         self._clock = StreamClock(
             opened_ns,
             own_stamps=container in _OWN_STAMPS,
-            held_back=container in _HOLD_BACK and codec.name in _HELD_BACK,
+            held_back=container == _MJPEG or (container in _HOLD_BACK and codec.name in _HELD_BACK),
         )
         self._display = Display(self._stream, container)
         self._flaws = BitstreamValidator(codec.name, codec.extradata)
@@ -126,7 +132,7 @@ class VideoSource(FrameSource):
 
     def _decoded(self) -> Generator[Frame | Gap | tuple[str, int], None, None]:
         """Demultiplex and decode, one packet at a time; of a gap, its reason and Unix time."""
-        connection, base = self._connection, self._stream.time_base
+        connection = self._connection
         packets = connection.packets()
         failure: Exception | None = None
         while True:
@@ -141,27 +147,22 @@ class VideoSource(FrameSource):
             if packet is None:
                 break
             came_ns = time.monotonic_ns()
-            if self.live and came_ns - asked_ns >= connection.silence_s * 1e9:
+            waited_ns = came_ns - asked_ns - HEARTBEAT.stood_ns(asked_ns, came_ns)
+            if self.live and waited_ns >= connection.silence_s * 1e9:
                 # FFmpeg hands on what it held, as old as the silence was long.
                 failure = TimeoutError(silence_of(connection.silence_s))
                 break
             if packet.size:
                 if before is not None:
-                    stamp = packet.pts
-                    stamp_s = None if stamp is None or base is None else float(stamp * base)
-                    busy_ns, preempted = (
-                        after - was for after, was in zip(_usage(), before, strict=True)
-                    )
-                    if preempted:  # how much of it was waiting cannot be known
-                        busy_ns = came_ns - asked_ns
-                    came_ns = self._clock.came_ns(asked_ns, came_ns, stamp_s, busy_ns)
-                    came_ns = min(came_ns, connection.first_byte_ns or came_ns)
+                    came_ns = self._came_ns(packet, asked_ns, came_ns, before)
                 yield from self._items_of(packet, came_ns)
         if not self.live or not isinstance(failure, av.error.ExitError | TimeoutError):
             yield from self._frames(None, time.monotonic_ns())
         yield from self._log.gaps_before(math.inf)
         if self.live:
             reason = connection.reason(failure) if failure else "the stream ended"
+            if (stood_ns := HEARTBEAT.stood_ns(asked_ns, time.monotonic_ns())) > NS_PER_S:
+                reason += f"; this process itself stood still for {stood_ns / NS_PER_S:.1f} s"
             raise CameraError(reason, context=f"lost {self.name} after {self._index} frames") from (
                 None if self._spec.kind == "url" else failure
             )  # PyAV's would repeat the URL
@@ -169,6 +170,23 @@ class VideoSource(FrameSource):
             yield f"reading failed: {connection.reason(failure)}", time.time_ns()
         elif early := connection.early_end(self._log):
             yield early, time.time_ns()
+
+    def _came_ns(
+        self,
+        packet: av.Packet[av.VideoStream],
+        asked_ns: int,
+        now_ns: int,
+        before: tuple[int, int],
+    ) -> int:
+        """Return when a packet came that was asked for at `asked_ns`, `before` being the usage."""
+        stamp, base = packet.pts, self._stream.time_base
+        stamp_s = None if stamp is None or base is None else float(stamp * base)
+        busy_ns, preempted = (after - was for after, was in zip(_usage(), before, strict=True))
+        if preempted:  # how much of it was waiting cannot be known
+            busy_ns = now_ns - asked_ns
+        pause = HEARTBEAT.between(asked_ns, now_ns)
+        came_ns = self._clock.came_ns(asked_ns, now_ns, stamp_s, busy_ns, pause)
+        return min(came_ns, self._connection.first_byte_ns or came_ns)
 
     def _items_of(
         self, packet: av.Packet[av.VideoStream], came_ns: int

@@ -3,6 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motorvae.runtime.sources.pauses import Pause
 from motorvae.runtime.sources.video.stream_clock import (
     NS_PER_MS,
     NS_PER_S,
@@ -125,3 +126,69 @@ def test_stamps_that_are_made_up_say_nothing_of_age() -> None:
     clock = clock_of(own_stamps=False)
     for now_ns, stamp_s in ((HOUR_NS, 0.0), (HOUR_NS + 9 * NS_PER_S, 0.04)):
         assert clock.came_ns(now_ns - PERIOD_NS, now_ns, stamp_s) == now_ns
+
+
+def read_in_pace(clock: StreamClock, now_ns: int, frames: int = 20) -> int:
+    """Read a live stream that is waited for; return when its last packet came."""
+    for _ in range(frames):
+        clock.came_ns(now_ns, now_ns + PERIOD_NS, None)
+        now_ns += PERIOD_NS
+    return now_ns
+
+
+def test_what_came_while_the_process_stood_still_is_as_old_as_the_pause() -> None:
+    """It was stopped while it waited; what lies there then is handed over at once."""
+    clock = clock_of()
+    asked_ns = read_in_pace(clock, HOUR_NS)
+    stopped_ns = asked_ns + 10 * NS_PER_MS
+    now_ns = stopped_ns + 3 * NS_PER_S
+    pause = Pause(stopped_ns, now_ns)
+    assert clock.came_ns(asked_ns, now_ns, None, 0, pause) == stopped_ns
+    for _ in range(75):
+        assert clock.came_ns(now_ns, now_ns + NS_PER_MS, None) == stopped_ns
+        now_ns += NS_PER_MS
+    assert clock.came_ns(now_ns, now_ns + PERIOD_NS, None) == stopped_ns  # one wait proves little
+    now_ns += PERIOD_NS
+    assert clock.came_ns(now_ns, now_ns + PERIOD_NS, None) == now_ns + PERIOD_NS
+
+
+def test_a_pause_that_began_with_the_wait_shows_nothing_of_what_lay_there() -> None:
+    clock = clock_of()
+    asked_ns = read_in_pace(clock, HOUR_NS)
+    now_ns = asked_ns + 3 * NS_PER_S
+    assert clock.came_ns(asked_ns, now_ns, None, 0, Pause(asked_ns, now_ns)) == asked_ns
+
+
+def test_a_wait_that_goes_on_after_the_pause_counts() -> None:
+    clock = clock_of()
+    asked_ns = read_in_pace(clock, HOUR_NS)
+    pause = Pause(asked_ns + 10 * NS_PER_MS, asked_ns + NS_PER_S)
+    now_ns = pause.end_ns + SURE_NS
+    assert clock.came_ns(asked_ns, now_ns, None, 0, pause) == now_ns
+
+
+def test_what_a_slow_link_hands_over_faster_than_usual_is_old() -> None:
+    """A backlog at the camera's end comes with a wait for every frame."""
+    clock = clock_of()
+    asked_ns = read_in_pace(clock, HOUR_NS)
+    pause = Pause(asked_ns + 10 * NS_PER_MS, asked_ns + 3 * NS_PER_S)
+    now_ns = pause.end_ns
+    assert clock.came_ns(asked_ns, now_ns, None, 0, pause) == pause.start_ns
+    for _ in range(100):
+        assert clock.came_ns(now_ns, now_ns + PERIOD_NS // 4, None) == pause.start_ns
+        now_ns += PERIOD_NS // 4
+    assert read_in_pace(clock, now_ns, 2) == now_ns + 2 * PERIOD_NS
+    assert clock.came_ns(now_ns, now_ns + PERIOD_NS, None) == now_ns + PERIOD_NS
+
+
+def test_a_camera_that_restarted_during_a_pause_is_not_new() -> None:
+    clock = clock_of(own_stamps=True)
+    now_ns = HOUR_NS + SURE_NS
+    for frame in range(20):
+        clock.came_ns(now_ns, now_ns + PERIOD_NS, 100 + frame * 0.04)
+        now_ns += PERIOD_NS
+    pause = Pause(now_ns, now_ns + 3 * NS_PER_S)
+    for frame in range(10):
+        asked_ns = now_ns if frame == 0 else pause.end_ns
+        found = clock.came_ns(asked_ns, pause.end_ns, frame * 0.04, 0, pause if not frame else None)
+        assert found == pause.start_ns
