@@ -12,8 +12,9 @@ import tyro
 
 from ..runtime.core.atomic_files import check_writable, set_aside
 from ..runtime.core.command import Command, CommandGroup, PlainConsole, stderr_console
-from ..runtime.core.documents import save_document
+from ..runtime.core.documents import save_new_document
 from ..runtime.core.errors import ConfigError, needed_for, next_command
+from ..runtime.core.system.locks import output_locked
 from .options import RunOptions, check_output
 
 
@@ -63,11 +64,11 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
 
     console = stderr_console()
     # Plain lines: a progress bar's thread would run beside what is timed.
-    result = run_benchmark(options, command, lambda text: console.print(f"measuring: {text}"))
-    kept = set_aside(options.output)
-    set_aside(picture)
-    save_document(options.output, result)
-    save_picture(picture, result)
+    with output_locked(options.output):
+        result = run_benchmark(options, command, lambda text: console.print(f"measuring: {text}"))
+        kept = save_new_document(options.output, result)
+        set_aside(picture)
+        save_picture(picture, result)
     print_verdict(console, result)
     console.print(f"every sample in {options.output}, those of the fastest in {picture}")
     report = next_command("motorvae-bench", "report", options.output)
@@ -94,7 +95,8 @@ def _report(options: ReportOptions, *_: object) -> None:
         from .measure.result import load_result  # noqa: PLC0415
         from .report.page import save_report  # noqa: PLC0415  # with matplotlib
     picture = options.output.with_suffix(".png")
-    save_report(options.output, picture, load_result(options.result))
+    with output_locked(options.output):
+        save_report(options.output, picture, load_result(options.result))
     stderr_console().print(f"page in {options.output}, picture in {picture}")
 
 

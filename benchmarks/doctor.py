@@ -19,6 +19,7 @@ from ..runtime.core.errors import (
     MissingDependencyError,
     needed_for,
 )
+from ..runtime.core.system.locks import output_locked
 from ..runtime.doctor.screen import examine_machine, print_screen
 from ..runtime.engines.gpu_info import NoGpu, find_gpu
 from .options import check_least, check_output
@@ -114,16 +115,17 @@ def _gpu(options: GpuOptions, *_: object) -> int:
         from .examine_gpu import Examination  # noqa: PLC0415  # with psutil: --help must not need it
         from .report.tables import print_gpu_cases  # noqa: PLC0415
     console = stderr_console()
-    if (kept := set_aside(options.output)) is not None:
-        console.print(f"the earlier {options.output} is kept as {kept}")
-    result = Examination(
-        bundle=bundle,
-        gpu=gpu,
-        frames=options.frames,
-        checkpoint=options.checkpoint,
-        output=options.output,
-        console=console,
-    ).run()
+    with output_locked(options.output):
+        if (kept := set_aside(options.output)) is not None:
+            console.print(f"the earlier {options.output} is kept as {kept}")
+        result = Examination(
+            bundle=bundle,
+            gpu=gpu,
+            frames=options.frames,
+            checkpoint=options.checkpoint,
+            output=options.output,
+            console=console,
+        ).run()
     print_gpu_cases(console, result)
     counts = Counter(case.status for case in result.cases)
     console.print(

@@ -21,11 +21,11 @@ from ..export.ood import altered_images, auroc, made_images, scored_images
 from ..runtime.bundle.graph_key import GraphKey
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import VERIFICATION_IMAGES
-from ..runtime.core.atomic_files import set_aside
 from ..runtime.core.command import Command, stderr_console
-from ..runtime.core.documents import Form, arrays_from_npz, save_document
+from ..runtime.core.documents import Form, arrays_from_npz, save_new_document
 from ..runtime.core.errors import BundleError
 from ..runtime.core.spec import ModelSpec, StrictModel
+from ..runtime.core.system.locks import output_locked
 from ..runtime.engines.base import Backend
 from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.ood.detector import (
@@ -130,6 +130,11 @@ class SeparationResult(StrictModel):
 
 def _measure(options: OODOptions, *_: object) -> None:
     check_output(options.output, ".json")
+    with output_locked(options.output):
+        _measure_into(options)
+
+
+def _measure_into(options: OODOptions) -> None:
     load_start = load_now()
     console = stderr_console()
     bundle = load_bundle(options.model)
@@ -165,8 +170,7 @@ def _measure(options: OODOptions, *_: object) -> None:
         reference=kinds[0].name,
         kinds=tuple(kinds),
     )
-    kept = set_aside(options.output)
-    save_document(options.output, result, indent=1)
+    kept = save_new_document(options.output, result, indent=1)
     print_separation(console, result)
     console.print(f"every value in {options.output}; the earlier result: {kept or 'none'}")
 

@@ -39,6 +39,7 @@ from ..runtime.core.errors import (
 )
 from ..runtime.core.packages import own_version
 from ..runtime.core.spec import ModelSpec
+from ..runtime.core.system.temporaries import is_temporary, sweep, without_temporaries
 from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.engines.tensorrt.find import unknown_in_engines
 from ..runtime.ood.detector import statistics_from_npz
@@ -88,8 +89,9 @@ def check_replaceable(output: Path) -> set[str]:
         try:
             manifest = json_from_file(output / MANIFEST, error=BundleError, again="name another")
             listed = {entry["file"] for entry in (*manifest["graphs"], *manifest["files"])}
-            unknown = {path.name for path in output.iterdir()} - listed
-            unknown -= {MANIFEST, ENGINES, SIGNATURE}
+            sweep(output)
+            found = {path.name for path in output.iterdir() if not is_temporary(path.name)}
+            unknown = found - listed - {MANIFEST, ENGINES, SIGNATURE}
             unknown.update(unknown_in_engines(output))
             for entry in manifest["graphs"]:
                 target = entry.get("made_for") if entry["precision"] == "int8" else None
@@ -184,7 +186,9 @@ def add_to_bundle(
         return images
     with replaced_folder(bundle.folder) as folder:
         # Links stay links: what they point at is not the bundle.
-        shutil.copytree(bundle.folder, folder, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(
+            bundle.folder, folder, symlinks=True, dirs_exist_ok=True, ignore=without_temporaries
+        )
         files = GraphFolder(folder, bundle.spec, bundle.manifest.weights_sha256)
         writer = BundleWriter(files, reference, on_step)
         searched = writer.add(precisions, targets, images)

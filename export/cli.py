@@ -26,6 +26,7 @@ from ..runtime.core.errors import (
     next_command,
     sentence_list,
 )
+from ..runtime.core.system.locks import output_locked
 from ..runtime.signing.bundle_signature import still_signed
 from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
 from .steps import steps_shown
@@ -65,18 +66,24 @@ def run_export(options: ExportOptions, console: Console) -> Path:
 
 def _run_export(options: ExportOptions, console: Console) -> Path:
     options.check()
+    path = options.model or options.output or DEFAULT_OUTPUT
+    if options.model is not None:
+        load_bundle(path, hash_all=False)  # a wrong name is no reason to make folders for it
+    with output_locked(path.resolve()):  # nobody adds to it, or replaces it, meanwhile
+        return _run_locked(options, console, path)
+
+
+def _run_locked(options: ExportOptions, console: Console, path: Path) -> Path:
     engines, profile = options.engine_precisions, profile_from_text(options.batch)
     # Before any work: a builder asked for by name must be there.
     builder, gpu = find_builder(options.engine if engines else "none")
     if options.model is None:
-        path = options.output or DEFAULT_OUTPUT
         made = {f"{name} graphs" for name in options.precisions if name != "int8"}
         made |= {f"int8 graphs for {target}" for target in options.targets}
         if not isinstance(builder, str):
             made |= {f"{name} engines of {builder.name}" for name in engines}
         left_out = _export_checkpoint(options, console, path, made)
     else:
-        path = options.model
         left_out = _extend(options, console, load_bundle(path))
     if any((one.key.target, one.key.part) == ("tensorrt", "encoder") for one in left_out):
         engines = tuple(name for name in engines if name != "int8")

@@ -24,6 +24,7 @@ from .core.command import Command, print_remarks, print_sentence, stderr_console
 from .core.errors import SourceError, UsageError
 from .core.lifecycle import stopping_on_signals
 from .core.spec import Matrix
+from .core.system.locks import output_locked
 from .engines.open import EngineRequest
 from .engines.select import Rebuild
 from .pixels.picture import MAX_PICTURE
@@ -184,7 +185,7 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
         matrix=options.matrix,
         max_picture=options.max_picture,
     )
-    with opened as (source, choice):
+    with output_locked(options.output), opened as (source, choice):
         backend, printed = choice.backend, len(choice.backend.notes)
         what = f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}"
         print_sentence(console, what)
@@ -198,9 +199,9 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
                 batch_size=options.batch_size,
                 progress=lambda: progress.advance(task),
             )
+        kept = encoded.save(options.output)
     for note in backend.notes[printed:]:
         console.print(note)
-    kept = encoded.save(options.output)
     console.print(f"{len(encoded.names)} latents of {source.name} in {options.output}")
     if kept is not None:
         console.print(f"the earlier {options.output} is kept as {kept}")

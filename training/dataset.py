@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..runtime.core.atomic_files import replaced_file
+from ..runtime.core.atomic_files import replaced_file, writing_output
 from ..runtime.core.documents import json_from_file, opened_regular
 from ..runtime.core.errors import DataError, ImageError, OutputError, SourceError
 from ..runtime.core.frame import Gap
@@ -102,9 +102,11 @@ def prepare_data(
     free = shutil.disk_usage(cache.parent).free
     if free < (needed := (expected or 0) * spec.image_size**2 + _SPARE_BYTES):
         raise OutputError(
-            f"{cache.parent} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+            f"{options.output} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
             "make room or choose another --output"
         )
+    with writing_output(cache):
+        cache.mkdir(exist_ok=True)
     with replaced_file(cache / IMAGES_NAME) as path, path.open("wb") as file:
         for name, luma in items:
             if isinstance(luma, str):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import itertools
 import os
 import shutil
-import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +15,12 @@ from typing import NamedTuple
 import torch
 
 from ..runtime.core.documents import save_document
-from ..runtime.core.errors import OutputError
+from ..runtime.core.errors import OutputError, OutputLockedError
+from ..runtime.core.system.locks import output_locked
+from ..runtime.core.system.temporaries import temporary_beside
 from ..runtime.core.text import check_utf8
 from .checkpoint import (
+    CONFIG_NAME,
     KEPT_NAME,
     LAST_LATENTS_NAME,
     LAST_WEIGHTS_NAME,
@@ -38,39 +43,47 @@ LATEST_NAME = "latest"
 _JUDGED_IMAGES = 256
 
 
-def new_run_folder(options: TrainOptions) -> Path:
-    """Make the folder of a new run; OutputError where it exists already, or cannot be made."""
+@contextlib.contextmanager
+def new_run_folder(options: TrainOptions) -> Iterator[Path]:
+    """Give the folder of a new run, which is not there yet and nobody else can take in the block.
+
+    OutputError where it exists already, or somebody makes it.
+    """
     name = options.name or dt.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    folder = options.output / name
-    check_utf8(folder, "TensorBoard")
+    check_utf8(options.output / name, "TensorBoard")
     latest = options.output / LATEST_NAME
     if latest.exists() and not latest.is_symlink():
         raise OutputError(f"{latest} is in the way of the link to the newest run: move it away")
-    if options.name is not None and folder.exists():
-        raise OutputError(
-            f"{folder} exists: choose another --name, or go on with {resume_command(folder)}"
-        )
-    number = 1
-    while folder.exists():
-        number += 1
-        folder = options.output / f"{name}-{number}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"cannot make {folder}: {error.strerror}; choose another") from error
-    return folder
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    with contextlib.ExitStack() as stack:
+        for folder in (options.output / one for one in names):
+            try:
+                stack.enter_context(output_locked(folder))
+            except OutputLockedError:
+                if options.name is not None:
+                    raise
+                continue
+            if not os.path.lexists(folder):
+                break
+            if options.name is not None:
+                raise OutputError(
+                    f"{folder} exists: choose another --name, or go on with "
+                    f"{resume_command(folder)}"
+                )
+            stack.pop_all().close()
+        yield folder
 
 
 def point_latest_at(folder: Path) -> None:
     """Let `latest` beside the run's folder lead to it, in one step."""
+    latest = folder.parent / LATEST_NAME
     try:
-        with tempfile.TemporaryDirectory(prefix=".latest-", dir=folder.parent) as temporary:
-            link = Path(temporary) / LATEST_NAME
+        with temporary_beside(latest) as link:
             link.symlink_to(folder.name, target_is_directory=True)
-            os.replace(link, folder.parent / LATEST_NAME)  # noqa: PTH105  # replaces the link itself
+            os.replace(link, latest)  # noqa: PTH105  # replaces the link itself
     except OSError as error:
         raise OutputError(
-            f"cannot link {folder.parent / LATEST_NAME} to {folder.name}: {error.strerror}; "
+            f"cannot link {latest} to {folder.name}: {error.strerror}; "
             "choose an --output on a file system with links"
         ) from error
 
@@ -117,6 +130,8 @@ def complete_run(folder: Path, finished: Finished) -> None:
 
     After an OutputError the run can still be resumed.
     """
+    if not (folder / CONFIG_NAME).is_file():
+        raise OutputError(f"{folder} was moved or deleted while it was trained: start a new run")
     save_weights(folder, finished.best)
     (folder / RESUME_NAME).unlink(missing_ok=True)
     shutil.rmtree(folder / CACHE_NAME, ignore_errors=True)

@@ -7,7 +7,6 @@ import datetime as dt
 import logging
 import os
 import platform
-import shutil
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -24,12 +23,16 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.progress import TimeRemainingColumn
 
+from ..runtime.core.atomic_files import writing_output
 from ..runtime.core.command import print_sentence, stderr_console
 from ..runtime.core.documents import save_document
 from ..runtime.core.errors import CheckpointError, ConfigError, OutputError
 from ..runtime.core.lifecycle import interrupts_deferred
 from ..runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.core.spec import ModelSpec
+from ..runtime.core.system.locks import output_locked
+from ..runtime.core.system.renames import rename_new
+from ..runtime.core.system.temporaries import temporary_beside
 from .checkpoint import CONFIG_NAME, WEIGHTS_NAME, DataSummary, RunConfig, config_from_run
 from .dataset import DataSet, data_from_cache, kind_of_data, prepare_data
 from .hardware import (
@@ -93,21 +96,27 @@ def train(options: TrainOptions) -> Outcome:
         logging.getLogger(name).setLevel(logging.WARNING)
     machine = _trainer(options)
     leads = machine.global_rank == 0
-    if options.resume is not None:
-        folder = options.resume.resolve()
+    with contextlib.ExitStack() as stack:
+        if options.resume is not None:
+            folder = options.resume.resolve()
+            if leads:
+                stack.enter_context(output_locked(folder))
+                config = config_from_run(folder)
+                changed = replace(config.options, **{name: getattr(options, name) for name in GOAL})
+                if changed != config.options:
+                    config = config.model_copy(update={"options": changed})
+                    save_document(folder / CONFIG_NAME, config, indent=2)
+        else:
+            kind_of_data(options.data)
+            if leads:
+                folder = stack.enter_context(new_run_folder(options))
+                _prepare_run(folder, options, spec, machine, console)
+            else:
+                folder = _joined_run(options)
         if leads:
-            config = config_from_run(folder)
-            changed = replace(config.options, **{name: getattr(options, name) for name in GOAL})
-            if changed != config.options:
-                config = config.model_copy(update={"options": changed})
-                save_document(folder / CONFIG_NAME, config, indent=2)
-    else:
-        kind_of_data(options.data)
-        folder = _prepared_run(options, spec, machine, console) if leads else _joined_run(options)
-    if leads:
-        point_latest_at(folder)
-        os.environ[RUN_VARIABLE] = str(folder.resolve())
-    return _fit(folder, options, machine, console)
+            point_latest_at(folder)
+            os.environ[RUN_VARIABLE] = str(folder.resolve())
+        return _fit(folder, options, machine, console)
 
 
 def options_to_resume(run: Path, *, finish: bool = False) -> TrainOptions:
@@ -133,22 +142,22 @@ def options_to_resume(run: Path, *, finish: bool = False) -> TrainOptions:
     return replace(config.options, resume=run, finish=finish)
 
 
-def _prepared_run(
-    options: TrainOptions, spec: ModelSpec, machine: Trainer, console: Console
-) -> Path:
+def _prepare_run(
+    folder: Path, options: TrainOptions, spec: ModelSpec, machine: Trainer, console: Console
+) -> None:
     """Make a new run's folder with its images and config, or leave nothing."""
-    folder = new_run_folder(options)
-    try:
+    with writing_output(folder), temporary_beside(folder) as made:
+        made.mkdir()
         with progress_bar(console, TimeRemainingColumn()) as bar:
             task = bar.add_task("preparing images", total=None)
             prepare_data(
                 options,
                 spec,
-                folder / CACHE_NAME,
+                made / CACHE_NAME,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
                 warn=lambda line: console.print(f"warning: {line}"),
             )
-        data = data_from_cache(folder / CACHE_NAME)
+        data = data_from_cache(made / CACHE_NAME)
         config = RunConfig(
             started=dt.datetime.now().astimezone().isoformat(timespec="seconds"),
             model=spec,
@@ -167,13 +176,8 @@ def _prepared_run(
             ),
             versions={"python": platform.python_version()} | versions_of(_PACKAGES),
         )
-        save_document(folder / CONFIG_NAME, config, indent=2)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # unless other runs are in it
-            folder.parent.rmdir()
-        raise
-    return folder
+        save_document(made / CONFIG_NAME, config, indent=2)
+        rename_new(made, folder)
 
 
 def _plan(options: TrainOptions, spec: ModelSpec, data: DataSet, machine: Trainer) -> Plan:

@@ -24,6 +24,7 @@ from ...runtime.core.errors import (
     sentence_list,
 )
 from ...runtime.core.packages import own_version
+from ...runtime.core.system.temporaries import without_temporaries
 from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...runtime.engines.open import open_engine
 from ...runtime.engines.tensorrt.engine_manifest import (
@@ -132,7 +133,7 @@ def add_engines_to_bundle(
         reference = reference_from_bundle(bundle)
     with replaced_folder(path) as folder:
         if path.exists():
-            shutil.copytree(path, folder, dirs_exist_ok=True)
+            shutil.copytree(path, folder, dirs_exist_ok=True, ignore=without_temporaries)
         built = []
         for entry in entries:
             title = entry.key.for_any.title

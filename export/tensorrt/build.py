@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.atomic_files import cache_dir, replaced_file
-from ...runtime.core.errors import EngineError, OutputError
+from ...runtime.core.errors import EngineError
 from ...runtime.core.lifecycle import interrupts_deferred
 from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
@@ -247,5 +247,7 @@ def _timing_cache(
     measured = config.get_timing_cache()
     if measured is not None:
         # Without it the next build measures again; nothing of this one is lost.
-        with contextlib.suppress(OutputError), replaced_file(path) as temporary:
-            temporary.write_bytes(bytes(measured.serialize()))
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced_file(path) as temporary:
+                temporary.write_bytes(bytes(measured.serialize()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from numbers import Integral
@@ -22,6 +23,7 @@ from .keywords import (
 from .models import Bundle, load
 from .runtime.bundle.load import Bundle as CheckedBundle
 from .runtime.core.spec import Matrix
+from .runtime.core.system.locks import output_locked
 from .runtime.engines.open import EngineRequest
 from .runtime.pixels.picture import MAX_PICTURE
 from .runtime.stream.batch_encode import Encoded, check_encoding, encode_source, opened_data
@@ -121,10 +123,11 @@ def encode(
     check_encoding(batch_size, path, matrix, max_picture)
     checked = _checked(bundle)
     opened = opened_data(checked, os.fspath(data), request, matrix=matrix, max_picture=max_picture)
-    with opened as (source, choice):
-        encoded = encode_source(source, choice.backend, checked.spec, batch_size=batch_size)
-    if path is not None:
-        encoded.save(path)
+    with contextlib.nullcontext() if path is None else output_locked(path):
+        with opened as (source, choice):
+            encoded = encode_source(source, choice.backend, checked.spec, batch_size=batch_size)
+        if path is not None:
+            encoded.save(path)
     return encoded
 
 

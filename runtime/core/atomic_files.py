@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import itertools
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import MotorVAEError, OutputError
-from .lifecycle import interrupts_deferred
-
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+from .system.renames import exchange, rename_new
+from .system.temporaries import OLD, temporary_beside
 
 
 def sha256_of(path: Path) -> str:
@@ -29,33 +25,37 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
+def writing_output(path: Path) -> Iterator[None]:
+    """Turn what the system refuses within the block into an OutputError that names the output."""
+    try:
+        yield
+    except MotorVAEError:
+        raise  # some of ours are OSErrors too, and already say what is wrong
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; "
+            "choose another place or make room there"
+        ) from error
+
+
+@contextlib.contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block succeeds, it takes `path`'s place.
+    """Give a temporary path for a file; when the block succeeds, it takes `path`'s place.
 
     The bytes are on disk before the rename. When the block fails, nothing is left behind and
-    an earlier `path` is untouched. What cannot be written is an OutputError.
+    an earlier `path` is untouched. Its folder must be there: one that was deleted while its files
+    were written is not made again. What cannot be written is an OutputError.
     """
-    with _as_output_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
-    temporary = Path(name)
-    try:
-        with _as_output_error(path):
-            yield temporary
-            _sync(temporary)
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-            _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing_output(path), temporary_beside(path) as temporary:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
 
 
 @contextlib.contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; when the block succeeds, it takes `path`'s place.
+    """Give a temporary folder; when the block succeeds, it takes `path`'s place.
 
     An earlier folder stays whole and in place until the new one is complete on disk; on Linux
     the two are swapped in one step. When the block fails, nothing is left behind. A `path` that
@@ -64,26 +64,34 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     path = path.resolve()  # a link stays a link, and what it points at is replaced
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} exists and is not a folder: choose another place")
-    temporary: Path | None = None
-    try:
-        with _as_output_error(path):
-            with interrupts_deferred():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
+    with writing_output(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_beside(path) as temporary:
+            temporary.mkdir()
             yield temporary
             for file in temporary.rglob("*"):
                 _sync(file)
-            temporary.chmod(0o777 & ~_umask())
             if path.exists():
-                _exchange(temporary, path)
+                # What is left in the temporary place is the earlier folder.
+                exchange(temporary, path, path.with_name(f".{path.name}{OLD}"))
             else:
                 temporary.rename(path)
             _sync(path.parent)
-    finally:
-        if temporary is not None:
-            with interrupts_deferred():
-                # After an exchange this is the earlier folder.
-                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_new(temporary: Path, path: Path) -> Path | None:
+    """Give a finished file or folder its name; what has that name, or gets it meanwhile, is kept.
+
+    Returns where an earlier one is kept, as of `set_aside`, or None.
+    """
+    kept = None
+    with writing_output(path):
+        for one in (*temporary.rglob("*"), temporary) if temporary.is_dir() else (temporary,):
+            _sync(one)
+        while not _renamed(temporary, path):
+            kept = set_aside(path) or kept
+        _sync(path.parent)
+    return kept
 
 
 def set_aside(path: Path, *, or_folder: bool = False) -> Path | None:
@@ -93,11 +101,14 @@ def set_aside(path: Path, *, or_folder: bool = False) -> Path | None:
     or something else is there, which a folder is unless `or_folder`.
     """
     _check_kind(path, or_folder=or_folder)
-    with _as_output_error(path):
-        if not path.exists():
-            return None
-        names = (path.with_name(f"{path.stem}.{n}{path.suffix}") for n in itertools.count(1))
-        return path.rename(next(name for name in names if not name.exists()))
+    with writing_output(path):
+        for name in (path.with_name(f"{path.stem}.{n}{path.suffix}") for n in itertools.count(1)):
+            if not path.exists():
+                return None
+            with contextlib.suppress(FileNotFoundError):  # somebody else took it away
+                if not os.path.lexists(name) and _renamed(path, name):
+                    return name
+    return None
 
 
 def check_writable(path: Path, *, or_folder: bool = False) -> None:
@@ -107,7 +118,7 @@ def check_writable(path: Path, *, or_folder: bool = False) -> None:
     way, which a folder at `path` itself is unless `or_folder`.
     """
     _check_kind(path, or_folder=or_folder)
-    with _as_output_error(path):
+    with writing_output(path):
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         tempfile.TemporaryFile(dir=folder).close()
 
@@ -126,44 +137,17 @@ def _check_kind(path: Path, *, or_folder: bool) -> None:
         raise OutputError(f"{path} exists and is not a file: name another output")
 
 
+def _renamed(source: Path, target: Path) -> bool:
+    try:
+        rename_new(source, target)
+    except FileExistsError:
+        return False
+    return True
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Swap two folders: in one step where the kernel can, else in two with a way back."""
-    renameat2 = getattr(ctypes.CDLL(None), "renameat2", lambda *_: -1)
-    names = os.fsencode(one), os.fsencode(other)
-    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
-        return
-    aside = one.with_name(one.name + "-previous")
-    other.rename(aside)
-    try:
-        one.rename(other)
-    except OSError:
-        aside.rename(other)
-        raise
-    aside.rename(one)
-
-
-@contextlib.contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except MotorVAEError:
-        raise  # some of ours are OSErrors too, and already say what is wrong
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; "
-            "choose another place or make room there"
-        ) from error

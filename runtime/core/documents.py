@@ -19,9 +19,10 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from .atomic_files import replaced_file
+from .atomic_files import put_new, replaced_file, writing_output
 from .errors import MotorVAEError, sentence_list
 from .spec import StrictModel, problem_of
+from .system.temporaries import temporary_beside
 from .text import printable_values
 
 if TYPE_CHECKING:
@@ -193,6 +194,15 @@ def save_document(path: Path, document: StrictModel, *, indent: int | None = Non
     """Write a document, whole or not at all; an `OutputError` where it cannot be written."""
     with replaced_file(path) as temporary:
         temporary.write_text(json_from_document(document, indent=indent), encoding="utf-8")
+
+
+def save_new_document(
+    path: Path, document: StrictModel, *, indent: int | None = None
+) -> Path | None:
+    """Write one that overwrites nothing; return where an earlier one is kept, if there was one."""
+    with writing_output(path), temporary_beside(path) as temporary:
+        temporary.write_text(json_from_document(document, indent=indent), encoding="utf-8")
+        return put_new(temporary, path)
 
 
 def arrays_from_npz(

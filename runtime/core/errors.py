@@ -19,6 +19,7 @@
     ├── MeasurementError (RuntimeError)     a benchmark could not measure what was asked
     ├── StepFailedError (RuntimeError)      a command that another one runs failed
     └── OutputError (OSError)               results cannot be written
+        └── OutputLockedError               somebody else is writing them
 
 Each message names the thing, quotes the value and ends with the next step, in one line. Where a
 part of it is quoted elsewhere, such as in a row, the parts are given apart:
@@ -136,6 +137,10 @@ class StepFailedError(MotorVAEError, RuntimeError):
 
 class OutputError(MotorVAEError, OSError):
     """Results cannot be written."""
+
+
+class OutputLockedError(OutputError):
+    """Another process, or another part of this one, is writing the same output."""
 
 
 def missing_dependency(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,8 @@ class Sink(Closing):
     rows: int = 0
     # where an earlier output of that name was moved to, if there was one
     set_aside_as: Path | None = None
+    # what must stay in its place while rows are written, and what it was then
+    _place: tuple[Path, os.stat_result] | None = None
 
     @abc.abstractmethod
     def write(self, row: Row) -> None:
@@ -50,6 +53,27 @@ class Sink(Closing):
         Raises:
             OutputError: It could not be written.
         """
+
+    def check_place(self) -> None:
+        """Make sure that the output is where it was made; OutputError where somebody removed it.
+
+        The system goes on taking rows for a file that has no name any more.
+        """
+        if self._place is None:
+            return
+        path, before = self._place
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), before):
+                return
+        self.rows = 0
+        raise OutputError(
+            f"{path} was moved or deleted while {self.name} was being written, and no row is "
+            "there: leave it in its place, and run again"
+        )
+
+    def _stays_at(self, path: Path) -> None:
+        """Let `check_place` look for what is at `path` now."""
+        self._place = path, path.stat()
 
     def _new_path(self, output: str, *, or_folder: bool = False) -> Path:
         """Name the sink after its file, whose folder is made and whose predecessor set aside."""

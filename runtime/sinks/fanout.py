@@ -148,6 +148,8 @@ class _SinkThread:
         self._is_closing = True
         try:
             self._sink.close()
+            if failure is None:
+                self._sink.check_place()
         except Exception as error:  # noqa: BLE001  # likewise
             failure = failure or error
         self._settle(failure)
@@ -175,6 +177,7 @@ class _SinkThread:
                         self._dropped += 1
             if time.monotonic() >= flush_s:
                 self._sink.flush()
+                self._sink.check_place()
                 flush_s = time.monotonic() + FLUSH_S
 
     def _settle(self, failure: Exception | None) -> None:

@@ -30,7 +30,9 @@ class McapSink(Sink):
         self._whole_bytes = self._whole_rows = 0
         with self._writing():
             # Without a buffer of its own: what the writer could not write must not come later.
-            self._file = self._new_path(output).open("xb", buffering=0)
+            path = self._new_path(output)
+            self._file = path.open("xb", buffering=0)
+            self._stays_at(path)
         self._writer = Writer(self._file)
         with self._writing(self._cut_off):
             self._writer.start()

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.atomic_files import replaced_file, set_aside
+from ..core.atomic_files import put_new
 from ..core.row import COLUMNS, SCHEMA, Row, RunFacts
+from ..core.system.temporaries import temporary_beside
 from .base import Sink, summary_json
 
 BLOCK_ROWS = 1024
@@ -45,6 +46,7 @@ class NpzSink(Sink):
         self._summary = ""
         with self._writing():
             self._path = self._new_path(output)
+            self._stays_at(self._path.parent)
             self._spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115  # by `close`
 
     def write(self, row: Row) -> None:
@@ -70,9 +72,11 @@ class NpzSink(Sink):
             rows, self.rows = self.rows, 0  # none is in the output before all are
             if left := rows % BLOCK_ROWS:
                 self._spool_rows(left)
-            set_aside(self._path)  # what came there meanwhile is not overwritten either
-            with replaced_file(self._path) as path, zipfile.ZipFile(path, "w") as archive:
-                self._save(archive, rows)
+            with temporary_beside(self._path) as path:
+                with zipfile.ZipFile(path, "w") as archive:
+                    self._save(archive, rows)
+                put_new(path, self._path)  # what came there meanwhile is not overwritten either
+            self._stays_at(self._path)
             self.rows = rows
 
     def _spool_rows(self, count: int) -> None:

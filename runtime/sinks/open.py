@@ -14,6 +14,7 @@ from ..core.atomic_files import check_writable
 from ..core.errors import ConfigError, missing_dependency
 from ..core.redaction import without_credentials
 from ..core.row import RunFacts
+from ..core.system.locks import output_locked
 from ..core.text import check_utf8
 from .base import STANDARD_OUTPUT, Sink, address_of
 
@@ -58,6 +59,15 @@ def check_output(output: str) -> SinkClass:
     elif kind != STANDARD_OUTPUT:
         check_writable(Path(output), or_folder=kind == ".parquet")
     return found
+
+
+def locked_outputs(outputs: Sequence[str], view: Sequence[str] | None) -> contextlib.ExitStack:
+    """Lock every output that is a file, as of `output_locked`; what comes back unlocks them."""
+    files = [one for one in outputs if one != STANDARD_OUTPUT and "://" not in one]
+    with contextlib.ExitStack() as locked:
+        for file in (*files, *(view or ())):
+            locked.enter_context(output_locked(Path(file)))
+        return locked.pop_all()
 
 
 def open_sink(output: str, facts: RunFacts) -> Sink:

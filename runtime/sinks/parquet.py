@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.row import COLUMNS, Row, RunFacts
+from ..core.system.temporaries import temporary_beside
 from .base import Sink, metadata_of, summary_json
 
 PUBLISH_AFTER_S = 0.5
@@ -40,6 +41,7 @@ class ParquetSink(Sink):
         with self._writing():
             self._folder = self._new_path(output, or_folder=True)
             self._folder.mkdir()
+            self._stays_at(self._folder)
         self._publish()  # a table without rows can be read too
 
     def write(self, row: Row) -> None:
@@ -73,15 +75,13 @@ class ParquetSink(Sink):
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_batches(batches, self._schema), buffer, use_dictionary=_TEXTS)
         name = f"part-{self._part:06d}.parquet"
-        hidden = self._folder / f".{name}"  # readers pass over such names
-        try:
-            with self._writing(self._forget), hidden.open("wb") as file:
+        # Readers pass over the hidden folder that the new part is written in.
+        with self._writing(self._forget), temporary_beside(self._folder / name) as hidden:
+            with hidden.open("wb") as file:
                 file.write(memoryview(buffer.getvalue()))
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut may leave the new name without bytes
-                hidden.replace(self._folder / name)
-        finally:
-            hidden.unlink(missing_ok=True)
+            hidden.replace(self._folder / name)
         self._batches, self._rows = batches, []
         self._published = self.rows
         self._part_rows = sum(batch.num_rows for batch in batches)

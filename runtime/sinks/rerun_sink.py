@@ -80,6 +80,7 @@ class ViewSink(Sink):
                 self._recording.save(path)
             except (RuntimeError, OSError) as error:
                 raise OutputError(f"cannot write {output}: {error}; name another file") from error
+            self._stays_at(path)
         self._cameras = {
             camera: CameraEntity(f"/camera-{number}", name)
             for number, (camera, name) in enumerate(_short_names(facts.cameras).items(), 1)

@@ -37,7 +37,9 @@ class LinesSink(Sink):
             return
         with self._writing():
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-            self._handle = os.open(self._new_path(output), flags, 0o666)
+            path = self._new_path(output)
+            self._handle = os.open(path, flags, 0o666)
+            self._stays_at(path)
         try:
             self._write_whole(head)
         except OutputError:

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bundle.load import Bundle
-from ..core.atomic_files import check_writable, replaced_file, set_aside
+from ..core.atomic_files import check_writable, put_new, writing_output
 from ..core.errors import BackendError, ConfigError, DataError
 from ..core.frame import Gap
 from ..core.spec import Matrix, ModelSpec
+from ..core.system.temporaries import temporary_beside
 from ..engines.base import Backend
 from ..engines.open import EngineRequest
 from ..engines.select import Rebuild, SelectedEngine, select_engine
@@ -52,10 +53,10 @@ class Encoded:
         Raises:
             OutputError: The file cannot be written.
         """
-        with replaced_file(path) as temporary:
+        with writing_output(path), temporary_beside(path) as temporary:
             with temporary.open("wb") as file:
                 np.savez(file, names=np.asarray(self.names), mu=self.mu, log_var=self.log_var)
-            return set_aside(path)
+            return put_new(temporary, path)
 
 
 def check_encoding(

@@ -19,7 +19,7 @@ from ..engines.cpu_threads import opencv_kept_single
 from ..engines.select import Rebuild, SelectedEngine, autotuned_engine, select_engine
 from ..ood.detector import usable_detector
 from ..sinks.fanout import SinkFanout, SinkReport
-from ..sinks.open import check_output, check_view, open_sinks
+from ..sinks.open import check_output, check_view, locked_outputs, open_sinks
 from ..sources.base import FrameSource
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
@@ -88,6 +88,7 @@ class Stream(Closing, Iterator[Row]):
         self._turn = threading.RLock()
         spec = bundle.spec
         with contextlib.ExitStack() as stack:
+            stack.enter_context(locked_outputs(outputs, options.view))
             stack.enter_context(opencv_kept_single())
             source_specs = [options.source_spec(text) for text in options.camera]
             choice = _encoder(options, bundle, source_specs, rebuild)

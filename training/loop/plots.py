@@ -15,7 +15,7 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ...runtime.core.atomic_files import replaced_file
+from ...runtime.core.atomic_files import replaced_file, writing_output
 from ..dataset import Luma
 from .module import EpochRow
 
@@ -41,7 +41,10 @@ def save_reconstructions(folder: Path, name: str, images: Luma, reconstruction: 
         np.hstack([np.pad(image, 2, constant_values=0.5) for image in row[:SHOWN_IMAGES]])
         for row in (images / np.float32(255), reconstruction[:, 0].numpy())
     ]
-    with replaced_file(folder / "reconstructions" / name) as temporary:
+    path = folder / "reconstructions" / name
+    with writing_output(path):
+        path.parent.mkdir(exist_ok=True)
+    with replaced_file(path) as temporary:
         imsave(temporary, np.vstack(rows), vmin=0, vmax=1, cmap="gray", format="png")
 
 

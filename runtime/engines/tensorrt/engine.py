@@ -20,7 +20,6 @@ from ...core.errors import (
     EngineError,
     EngineFitError,
     MissingDependencyError,
-    OutputError,
 )
 from ...core.frame import NS_PER_MS
 from ..base import Arrays, Backend, Batch, Tensors
@@ -144,8 +143,10 @@ class TensorRTBackend(Backend):
                 if kept is not None:
                     # Without it the next start compiles again; nothing of this run is lost.
                     path = self._runtime_cache_path
-                    with contextlib.suppress(OutputError), replaced_file(path) as temporary:
-                        temporary.write_bytes(bytes(kept))
+                    with contextlib.suppress(OSError):
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        with replaced_file(path) as temporary:
+                            temporary.write_bytes(bytes(kept))
             finally:
                 # Each needs the next, and all of them the CUDA context.
                 self._context = self._runtime_cache = self._engine = self._runtime = None

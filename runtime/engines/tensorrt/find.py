@@ -24,6 +24,7 @@ from ...bundle.load import Bundle
 from ...bundle.manifest import GraphEntry
 from ...core.documents import bytes_of_file, opened_regular
 from ...core.errors import EngineError, EngineFitError, next_command, sentence_list
+from ...core.system.temporaries import is_temporary
 from ..gpu_info import Gpu, NoGpu
 from .engine_manifest import EngineManifest, ReadEngineManifest
 from .origin import check_origin
@@ -59,7 +60,8 @@ def unknown_in_engines(folder: Path) -> list[str]:
     return sorted(
         f"{ENGINES}/{path.name}"
         for path in place.iterdir()
-        if path.name not in ours or path.is_symlink() or not path.is_file()
+        if not is_temporary(path.name)
+        and (path.name not in ours or path.is_symlink() or not path.is_file())
     )
 
 

@@ -24,6 +24,7 @@ from motorvae.runtime.core.atomic_files import (
     sha256_of,
 )
 from motorvae.runtime.core.errors import ConfigError, OutputError
+from motorvae.runtime.core.system import renames
 
 KILLED_INSIDE = """
 import sys
@@ -51,11 +52,11 @@ def test_the_hash_is_sha256(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "data") == hashlib.sha256(data).hexdigest()
 
 
-def test_a_file_appears_whole_in_folders_made_for_it(place: Path) -> None:
-    path = place / "new" / "deep" / "file.json"
+def test_a_file_appears_whole(place: Path) -> None:
+    path = place / "file.json"
     with replaced_file(path) as temporary:
-        assert temporary.parent == path.parent
-        assert temporary.suffix == ".json"
+        assert temporary.parent.parent == path.parent
+        assert temporary.name == path.name
         temporary.write_text("content")
         assert not path.exists()
     assert path.read_text() == "content"
@@ -99,7 +100,8 @@ def disk_log(monkeypatch: pytest.MonkeyPatch) -> DiskLog:
     monkeypatch.setattr(os, "fsync", synced)
     for name in ("rename", "replace"):
         monkeypatch.setattr(os, name, noted(getattr(os, name)))
-    monkeypatch.setattr(files, "_exchange", noted(files._exchange))
+    for name in ("exchange", "rename_new"):
+        monkeypatch.setattr(files, name, noted(getattr(files, name)))
     return log
 
 
@@ -132,8 +134,8 @@ def test_all_of_a_folder_is_on_disk_before_its_name(
 
 def test_a_file_gets_the_permissions_of_any_new_file(place: Path) -> None:
     (place / "ordinary").touch()
-    with replaced_file(place / "file"):
-        pass
+    with replaced_file(place / "file") as temporary:
+        temporary.touch()
     assert (place / "file").stat().st_mode == (place / "ordinary").stat().st_mode
 
 
@@ -170,8 +172,8 @@ def test_a_place_below_a_file_is_refused(place: Path, replaced: type) -> None:
 
 def test_a_file_does_not_replace_a_folder(place: Path) -> None:
     (place / "folder").mkdir()
-    with pytest.raises(OutputError, match="Is a directory"), replaced_file(place / "folder"):
-        pass
+    with pytest.raises(OutputError, match="Is a directory"), replaced_file(place / "folder") as one:
+        one.touch()
 
 
 def write_folder(path: Path, name: str) -> None:
@@ -194,7 +196,7 @@ def test_without_an_exchange_in_the_kernel_two_renames_do_it(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_folder(place / "folder", "one")
-    monkeypatch.setattr(files.ctypes, "CDLL", lambda _: object())
+    monkeypatch.setattr(renames.ctypes, "CDLL", lambda *_, **__: object())
     write_folder(place / "folder", "two")
     assert names_in(place / "folder") == ["two"]
 
@@ -203,7 +205,7 @@ def test_a_failed_second_rename_puts_the_earlier_folder_back(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_folder(place / "folder", "one")
-    monkeypatch.setattr(files.ctypes, "CDLL", lambda _: object())
+    monkeypatch.setattr(renames.ctypes, "CDLL", lambda *_, **__: object())
     rename, calls = Path.rename, []
 
     def fail_once(self: Path, target: Path) -> Path:

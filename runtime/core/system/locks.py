@@ -1,0 +1,213 @@
+"""One writer an output: a lock file beside it, whose lock the kernel drops with its process."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from ..errors import OutputError, OutputLockedError
+from ..lifecycle import interrupts_deferred
+
+LOCK_SUFFIX = ".motorvae-lock"
+UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK}
+"""What a file system answers that has no such locks or renames, as some network mounts do."""
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+_TRIES, _TRY_S = 20, 0.01
+"""A lock may be held for a moment by who looks whether it is stale, and has its text only then."""
+_LARGEST = 512
+
+log = logging.getLogger("motorvae")
+
+
+@contextlib.contextmanager
+def output_locked(path: Path) -> Iterator[None]:
+    """Be the only motorVAE that writes `path` within the block, in this and all other processes.
+
+    Its folder is made, and removed again where nothing came into it. A process that is killed
+    leaves no lock, at most the file, which the next writer takes over or sweeps. Where the file
+    system has no locks, one line says that nobody else may write there.
+
+    Raises:
+        OutputLockedError: Somebody writes it already; who, and since when, as far as that is known.
+    """
+    held: _Held | None = None
+    try:
+        with interrupts_deferred():
+            held = _acquired(path.absolute())
+        yield
+    finally:
+        if held is not None:
+            with interrupts_deferred():
+                held.release()
+
+
+def lock_path(path: Path) -> Path:
+    """Return the lock file of an output; a name that is too long for it is cut and hashed."""
+    name = path.name
+    if len(os.fsencode(name)) > 200:
+        name = f"{name[:40]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return path.with_name(f".{name}{LOCK_SUFFIX}")
+
+
+def try_lock(handle: int) -> bool:
+    """Whether the lock of an open file or folder was free, and is held now until it is closed."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_at(handle: int, path: Path) -> bool:
+    """Whether an open file still has this name: it may have been removed or replaced meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def remove_stale_lock(file: Path) -> bool:
+    """Remove a lock file of ours that nobody holds; return whether it was one."""
+    with contextlib.suppress(OSError):
+        handle = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            status = os.fstat(handle)
+            ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+            if ours and _is_ours(handle) and try_lock(handle) and is_at(handle, file):
+                file.unlink()
+                return True
+        finally:
+            os.close(handle)
+    return False
+
+
+@dataclass
+class _Held:
+    """What `output_locked` gives back: a lock, unless there can be none, and folders it made."""
+
+    made: list[Path]  # outermost first
+    handle: int = -1
+    file: Path = field(default_factory=Path)
+
+    def release(self) -> None:
+        if self.handle >= 0:
+            with contextlib.suppress(OSError):
+                # Before it is let go of: else it could be the file that another one holds by then.
+                if is_at(self.handle, self.file) and _is_ours(self.handle):
+                    self.file.unlink()
+            os.close(self.handle)
+        with contextlib.suppress(OSError):  # something is in it
+            for folder in reversed(self.made):
+                folder.rmdir()
+
+
+def _acquired(path: Path) -> _Held:
+    made: list[Path] = []
+    try:
+        handle = _locked(path, made)
+    except BaseException as error:
+        _Held(made).release()
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            raise OutputError(
+                f"cannot write {path}: {error.strerror or error}; "
+                "choose another place or make room there"
+            ) from error
+        raise
+    return _Held(made, handle, lock_path(path))
+
+
+def _locked(path: Path, made: list[Path]) -> int:
+    """Return the open, locked lock file; -1 where there can be none."""
+    file, holder = lock_path(path), "another process"
+    for _ in range(_TRIES):
+        try:
+            missing = [one for one in (path.parent, *path.parent.parents) if not one.exists()]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made[:0] = [one for one in reversed(missing) if one not in made]
+            handle = _open(file)
+        except FileNotFoundError:  # who made the folder removed it again
+            continue
+        except OSError as error:
+            if error.errno not in _UNWRITABLE or os.access(path.parent, os.W_OK):
+                raise
+            return _unlocked(path, error)
+        try:
+            if try_lock(handle):
+                if is_at(handle, file):
+                    _sign(handle)
+                    return handle
+            else:
+                holder = _holder(handle)
+                time.sleep(_TRY_S)
+        except OSError as error:
+            os.close(handle)
+            if error.errno in UNSUPPORTED:
+                return _unlocked(path, error)
+            raise
+        os.close(handle)
+    raise OutputLockedError(
+        f"{path} is being written by {holder}: wait until that ends, or name another output"
+    )
+
+
+def _unlocked(path: Path, error: OSError) -> int:
+    log.warning(
+        "%s is not locked (%s): let nothing else write it meanwhile", path, error.strerror or error
+    )
+    return -1
+
+
+def _open(file: Path) -> int:
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o666)
+    except PermissionError:  # another user's, whose lock can be asked for all the same
+        handle = os.open(file, os.O_RDONLY | flags)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OutputError(f"{file} is in the way of a lock file: move it away")
+    return handle
+
+
+def _sign(handle: int) -> None:
+    """Write who holds a lock, for those who find it held; a foreign file keeps its content."""
+    if not _is_ours(handle):
+        return
+    now = dt.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    text = {"motorvae_pid": os.getpid(), "host": socket.gethostname(), "since": now}
+    with contextlib.suppress(OSError):  # a lock without a text holds too
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, orjson.dumps(text), 0)
+
+
+def _is_ours(handle: int) -> bool:
+    content = os.pread(handle, _LARGEST, 0)
+    return not content or content.startswith(b'{"motorvae_pid":')
+
+
+def _holder(handle: int) -> str:
+    """Return who holds a lock, from a file that anybody could have written."""
+    try:
+        found = orjson.loads(os.pread(handle, _LARGEST, 0))
+        pid, host, since = int(found["motorvae_pid"]), str(found["host"]), str(found["since"])
+    except (ValueError, TypeError, KeyError):
+        return "another process"
+    elsewhere = f" on {host}" if re.fullmatch(r"[\w.-]{1,64}", host) else ""
+    if host == socket.gethostname():
+        elsewhere = ""
+    began = f" since {since}" if re.fullmatch(r"[0-9 T:.+-]{1,40}", since) else ""
+    return f"process {pid}{elsewhere}{began}"
