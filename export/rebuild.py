@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 
 from ..runtime.bundle.graph_key import GraphKey, Part
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.core.errors import ConfigError, EngineError, StepFailedError
+from ..runtime.core.system.children import python_module
 from ..runtime.engines.open import EngineRequest
 from ..runtime.engines.tensorrt.engine_manifest import engine_manifest_from_json
 from ..runtime.engines.tensorrt.find import graphs_with_engine
@@ -25,14 +24,13 @@ def rebuild_engines(bundle: Bundle, part: Part, request: EngineRequest) -> Bundl
     package, precision = request.backend, request.precision or "fp16"
     if package not in {"tensorrt", "tensorrt-rtx"}:
         raise ConfigError(f"backend={package} builds no engine: name tensorrt or tensorrt-rtx")
-    command = [sys.executable, "-m", "motorvae.export.cli", "--model", str(bundle.folder)]
+    command = python_module("motorvae.export.cli", "--model", str(bundle.folder))
     command += ["--engine", package, *([] if precision == "fp32" else [f"--{precision}"])]
     with contextlib.suppress(EngineError):  # the old engine manifest may be what is broken
         for entry in graphs_with_engine(bundle, GraphKey(part, precision), package)[:1]:
             paths = entry.key.engine_paths(bundle.folder, package)
             command += ["--batch", engine_manifest_from_json(paths[1]).profile.text]
-    # Else a folder called tensorrt in the working directory would be the package.
-    if code := run_process(command, environment=os.environ | {"PYTHONSAFEPATH": "1"}):
+    if code := run_process(command):
         raise StepFailedError(
             f"building the engine again failed with exit code {code}: read what motorvae-export "
             "said above"

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from rich.console import Console
@@ -48,7 +48,6 @@ def steps_shown(console: Console, step: str) -> Iterator[Callable[[str], None]]:
 def run_process(
     command: Sequence[str],
     *,
-    environment: Mapping[str, str] | None = None,
     grace_s: float | None = None,
 ) -> int:
     r"""Run a command to its end and return its exit code; end it where this process is interrupted.
@@ -78,7 +77,7 @@ def run_process(
     try:
         with signals_handled_by(pass_on, [signal.SIGTSTP, signal.SIGQUIT]):
             with interrupts_deferred():
-                process = subprocess.Popen(command, env=environment, start_new_session=True)
+                process = subprocess.Popen(command, start_new_session=True)
             for number in early:
                 signal.raise_signal(number)
             return process.wait()

@@ -1,25 +1,16 @@
-"""Stopping and going on: Ctrl-C and SIGTERM as a request, and the file a run continues from."""
+"""Stopping: Ctrl-C, SIGTERM and SIGHUP as a request."""
 
 from __future__ import annotations
 
 import contextlib
-import pickle
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import FrameType
-from typing import Any
 
-import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ..runtime.core.atomic_files import replaced_file
-from ..runtime.core.errors import CheckpointError
 from ..runtime.core.lifecycle import ending_signals, signals_handled_by
-
-RESUME_NAME = "resume.ckpt"
 
 
 class StopRequest(Callback):
@@ -62,41 +53,3 @@ class StopRequest(Callback):
         # The signal may have come while a line was being printed, where printing is refused.
         with contextlib.suppress(RuntimeError):
             self._say(line)
-
-
-class WholeFileIO(TorchCheckpointIO):
-    """Writes a resume file whole or not at all, in its own folder, and never unpickles code."""
-
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: object = None,  # noqa: ARG002  # Lightning's signature
-    ) -> None:
-        """Write a file in place of an earlier one, which stays whole on an OutputError."""
-        with replaced_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
-
-    def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: object = None,  # noqa: ARG002  # as above
-        weights_only: bool | None = None,  # noqa: ARG002  # as above
-    ) -> dict[str, Any]:
-        """Read numbers and tensors only; CheckpointError where the file is damaged."""
-        try:
-            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            reason = str(error).partition("\n")[0]
-            raise CheckpointError(
-                f"cannot resume from {path}: {reason}; start a new run"
-            ) from error
-        return found
-
-
-def steps_saved(folder: Path) -> int:
-    """Return how many optimizer steps a run's resume file has; 0 where there is none."""
-    path, steps = folder / RESUME_NAME, 0
-    if path.exists():
-        steps = WholeFileIO().load_checkpoint(path)["motorvae"]["schedule"]["step"]
-    return steps

@@ -30,11 +30,11 @@ from .checkpoint import (
     KeptWeights,
     save_weights,
 )
-from .interrupt import RESUME_NAME
 from .latent_statistics import latent_statistics, save_held_out, save_latents
 from .learned import Learned, learned_from_reconstructions
 from .loop.module import EpochRow, EpochWeights, VAETraining
 from .loop.plots import save_loss, save_metrics, save_reconstructions
+from .loop.resume_file import RESUME_NAME
 from .model import weights_of
 from .options import TrainOptions, resume_command
 

@@ -26,7 +26,7 @@ from rich.progress import TimeRemainingColumn
 from ..runtime.core.atomic_files import writing_output
 from ..runtime.core.command import print_sentence, stderr_console
 from ..runtime.core.documents import save_document
-from ..runtime.core.errors import CheckpointError, ConfigError, OutputError
+from ..runtime.core.errors import CheckpointError, ConfigError, MotorVAEError, OutputError
 from ..runtime.core.lifecycle import interrupts_deferred
 from ..runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.core.spec import ModelSpec
@@ -44,9 +44,10 @@ from .hardware import (
     threads_by_trial,
     threads_restored,
 )
-from .interrupt import RESUME_NAME, StopRequest, WholeFileIO, steps_saved
+from .interrupt import StopRequest
 from .loop.callbacks import EpochReport, progress_bar
 from .loop.module import EpochRow, Interrupted, VAETraining
+from .loop.resume_file import RESUME_NAME, ResumeFileIO, steps_saved, unusable
 from .loop.schedule import Plan, Schedule
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 from .run_folder import (
@@ -250,6 +251,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             print_sentence(console, finishing if options.finish else line)
         trainer = _trainer(
             options,
+            run=config,
             precision=config.precision,
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
             callbacks=callbacks,
@@ -262,18 +264,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             stop_asked=lambda: stop.asked,
             save=lambda: trainer.save_checkpoint(resume),
         )
-        finished = False
-        try:
-            trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
-            finished = module.schedule.finished
-        except Interrupted:
-            pass
-        except OutputError as error:
-            raise OutputError(f"{error}, then go on with {resume_command(folder)}") from error
-        except (SystemExit, KeyboardInterrupt) as third:
-            # A third Ctrl-C, which Lightning answers by leaving; the last epoch's file is there.
-            if not resume.exists():
-                raise KeyboardInterrupt from third
+        finished = _trained(trainer, module, folder)
     result = None
     if finished and trainer.is_global_zero:
         release_freed_memory()
@@ -297,9 +288,32 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
     )
 
 
+def _trained(trainer: Trainer, module: VAETraining, folder: Path) -> bool:
+    """Train from where the resume file is, if there is one; whether the goal was reached."""
+    resume = folder / RESUME_NAME
+    try:
+        trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
+    except Interrupted:
+        return False
+    except OutputError as error:
+        raise OutputError(f"{error}, then go on with {resume_command(folder)}") from error
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        # What Lightning restores of a file is checked by nobody else.
+        if isinstance(error, MotorVAEError) or module.has_begun or not resume.exists():
+            raise
+        raise unusable(resume, error) from error
+    except (SystemExit, KeyboardInterrupt) as third:
+        # A third Ctrl-C, which Lightning answers by leaving; the last epoch's file is there.
+        if not resume.exists():
+            raise KeyboardInterrupt from third
+        return False
+    return module.schedule.finished
+
+
 def _trainer(
     options: TrainOptions,
     *,
+    run: RunConfig | None = None,
     precision: str = "32-true",
     logger: TensorBoardLogger | Literal[False] = False,
     callbacks: list[Callback] | None = None,
@@ -319,7 +333,7 @@ def _trainer(
             max_epochs=-1,  # the schedule says when it is over
             logger=logger,
             callbacks=callbacks,
-            plugins=[WholeFileIO()],
+            plugins=[ResumeFileIO(run)],
             enable_checkpointing=callbacks is not None,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import itertools
-import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +18,7 @@ import psutil  # type: ignore[import-untyped]
 
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.lifecycle import Closing
+from ...runtime.core.system.children import python_code
 
 _STREAM = "import sys; from motorvae.runtime.cli import stream_main; sys.exit(stream_main())"
 _STOP_S = 20
@@ -34,11 +33,10 @@ class StreamProcess(Closing):
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the block
         self.spawned_ns = time.perf_counter_ns()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _STREAM, *self._args, "--output", "-"],
+            python_code(_STREAM, *self._args, "--output", "-"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._messages,
-            env=_environment(),
         )
 
     def close(self) -> None:
@@ -87,13 +85,7 @@ def import_ns(module: str) -> int:
         f"import time; begin = time.perf_counter_ns(); import {module}; "
         "print(time.perf_counter_ns() - begin)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", source],
-        capture_output=True,
-        check=True,
-        env=_environment(),
-        timeout=_STOP_S,
-    )
+    done = subprocess.run(python_code(source), capture_output=True, check=True, timeout=_STOP_S)
     return int(done.stdout)
 
 
@@ -101,11 +93,6 @@ def parsed(lines: Sequence[bytes]) -> list[dict[str, Any]]:
     """Return rows as objects, the lines of status `ok` only."""
     rows = map(orjson.loads, lines)
     return [row for row in rows if row["status"] == "ok"]
-
-
-def _environment() -> dict[str, str]:
-    # Else a folder called openvino in the working directory would be the package.
-    return os.environ | {"PYTHONSAFEPATH": "1"}
 
 
 _BOUNDARY = "frame"

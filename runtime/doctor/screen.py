@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.text import Text
 
 from ..core.packages import own_version
 from ..core.spec import StrictModel
+from ..core.system.children import python_module
 from .finding import Finding, Verdict
 from .run_check import CHECKS, FINDINGS
 
@@ -68,7 +68,6 @@ def findings_of(
 ) -> dict[str, tuple[Finding, ...]]:
     """Make some of `CHECKS` at the same time; one that hung, crashed or broke off is a finding."""
     environment = os.environ | {
-        "PYTHONSAFEPATH": "1",  # else a folder called tensorrt in the working directory is imported
         "ORT_DISABLE_TELEMETRY": "1",  # else ONNX Runtime leaves a device id in the user's cache
     }
     running: dict[str, subprocess.Popen[bytes]] = {}
@@ -76,7 +75,7 @@ def findings_of(
     try:
         for name in names:
             running[name] = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.run_check", name, str(model)],
+                python_module(f"{__package__}.run_check", name, str(model)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -23,7 +23,7 @@ from motorvae.training.cli import (
     main,
     overfitting,
 )
-from motorvae.training.interrupt import steps_saved
+from motorvae.training.loop.resume_file import steps_saved
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import RUN_VARIABLE, train
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from motorvae.runtime.core.errors import CheckpointError
-from motorvae.training.interrupt import StopRequest, steps_saved
+from motorvae.training.interrupt import StopRequest
+from motorvae.training.loop.resume_file import steps_saved
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import options_to_resume, train
 

@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-from ..interrupt import RESUME_NAME
 from .module import EpochRow, Interrupted, VAETraining
 from .plots import SHOWN_IMAGES, save_metrics, save_reconstructions
+from .resume_file import RESUME_NAME
 
 
 def progress_bar(console: Console, *more: ProgressColumn) -> Progress:

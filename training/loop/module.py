@@ -83,6 +83,7 @@ class VAETraining(LightningModule):
         self.schedule, self.data, self._options = schedule, data, schedule.plan.options
         self.history: list[EpochRow] = []
         self.best: EpochWeights | None = None
+        self.has_begun = False  # whether all that a resume file brings was taken over
         self._stop_asked, self._save = stop_asked, save
         self._clock = time.monotonic()
         self._train_sums = self._new_sums(3)
@@ -104,6 +105,7 @@ class VAETraining(LightningModule):
     def on_train_start(self) -> None:
         """Start the clock; a run that was interrupted after its last epoch has nothing left."""
         self._clock = time.monotonic()
+        self.has_begun = True
         self.trainer.should_stop = self.schedule.finished
 
     def on_train_epoch_start(self) -> None:

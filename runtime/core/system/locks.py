@@ -9,15 +9,11 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
-import socket
 import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import orjson
 
 from ..errors import OutputError, OutputLockedError
 from ..lifecycle import interrupts_deferred
@@ -27,8 +23,7 @@ UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errn
 """What a file system answers that has no such locks or renames, as some network mounts do."""
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _TRIES, _TRY_S = 20, 0.01
-"""A lock may be held for a moment by who looks whether it is stale, and has its text only then."""
-_LARGEST = 512
+"""A lock may be held for a moment by who looks whether it is stale."""
 
 log = logging.getLogger("motorvae")
 
@@ -87,7 +82,7 @@ def remove_stale_lock(file: Path) -> bool:
         try:
             status = os.fstat(handle)
             ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-            if ours and _is_ours(handle) and try_lock(handle) and is_at(handle, file):
+            if ours and _is_empty(handle) and try_lock(handle) and is_at(handle, file):
                 file.unlink()
                 return True
         finally:
@@ -107,7 +102,7 @@ class _Held:
         if self.handle >= 0:
             with contextlib.suppress(OSError):
                 # Before it is let go of: else it could be the file that another one holds by then.
-                if is_at(self.handle, self.file) and _is_ours(self.handle):
+                if is_at(self.handle, self.file) and _is_empty(self.handle):
                     self.file.unlink()
             os.close(self.handle)
         with contextlib.suppress(OSError):  # something is in it
@@ -148,12 +143,14 @@ def _locked(path: Path, made: list[Path]) -> int:
         try:
             if try_lock(handle):
                 if is_at(handle, file):
-                    _sign(handle)
+                    os.utime(handle)  # since when it is held
                     return handle
             else:
                 holder = _holder(handle)
                 time.sleep(_TRY_S)
         except OSError as error:
+            if _is_empty(handle):
+                file.unlink(missing_ok=True)
             os.close(handle)
             if error.errno in UNSUPPORTED:
                 return _unlocked(path, error)
@@ -183,31 +180,25 @@ def _open(file: Path) -> int:
     return handle
 
 
-def _sign(handle: int) -> None:
-    """Write who holds a lock, for those who find it held; a foreign file keeps its content."""
-    if not _is_ours(handle):
-        return
-    now = dt.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    text = {"motorvae_pid": os.getpid(), "host": socket.gethostname(), "since": now}
-    with contextlib.suppress(OSError):  # a lock without a text holds too
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, orjson.dumps(text), 0)
-
-
-def _is_ours(handle: int) -> bool:
-    content = os.pread(handle, _LARGEST, 0)
-    return not content or content.startswith(b'{"motorvae_pid":')
+def _is_empty(handle: int) -> bool:
+    """Whether it can be one of ours, which take no room on a disk that may be full."""
+    return os.fstat(handle).st_size == 0
 
 
 def _holder(handle: int) -> str:
-    """Return who holds a lock, from a file that anybody could have written."""
-    try:
-        found = orjson.loads(os.pread(handle, _LARGEST, 0))
-        pid, host, since = int(found["motorvae_pid"]), str(found["host"]), str(found["since"])
-    except (ValueError, TypeError, KeyError):
-        return "another process"
-    elsewhere = f" on {host}" if re.fullmatch(r"[\w.-]{1,64}", host) else ""
-    if host == socket.gethostname():
-        elsewhere = ""
-    began = f" since {since}" if re.fullmatch(r"[0-9 T:.+-]{1,40}", since) else ""
-    return f"process {pid}{elsewhere}{began}"
+    """Return who holds a lock, as the kernel knows it, and since when."""
+    status = os.fstat(handle)
+    since = dt.datetime.fromtimestamp(status.st_mtime).astimezone()
+    text = f"since {since.isoformat(sep=' ', timespec='seconds')}"
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    with contextlib.suppress(OSError):
+        # https://man7.org/linux/man-pages/man5/proc_locks.5.html
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        found = [line.split()[-4:-2] for line in lines if " FLOCK " in line and "->" not in line]
+        places = [(pid, place) for pid, place in found if place.endswith(f":{status.st_ino}")]
+        same = [pid for pid, place in places if place == f"{device}:{status.st_ino}"]
+        # btrfs and overlays tell programs another device than the kernel uses.
+        pids = {*same} or {pid for pid, _ in places}
+        if len(pids) == 1 and (pid := pids.pop()).isdigit() and pid != "0":
+            return f"process {pid} {text}"
+    return f"another process {text}"
