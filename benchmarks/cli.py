@@ -14,6 +14,7 @@ from ..runtime.core.atomic_files import check_writable, set_aside
 from ..runtime.core.command import Command, CommandGroup, PlainConsole, stderr_console
 from ..runtime.core.documents import save_new_document
 from ..runtime.core.errors import ConfigError, needed_for, next_command
+from ..runtime.core.lifecycle import loading
 from ..runtime.core.system.locks import output_locked
 from .options import RunOptions, check_output
 
@@ -57,7 +58,7 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
     picture = options.output.with_suffix(".png")
     check_output(options.output, ".json")
     check_writable(picture)
-    with needed_for("benchmarking", extra="train,export,bench,cpu"):
+    with needed_for("benchmarking", extra="train,export,bench,cpu"), loading():
         from .report.plots import save_picture  # noqa: PLC0415  # with matplotlib
         from .report.tables import print_verdict  # noqa: PLC0415
         from .run import run_benchmark  # noqa: PLC0415  # with torch: --help must not need it

@@ -26,6 +26,7 @@ from ..runtime.core.errors import (
     next_command,
     sentence_list,
 )
+from ..runtime.core.lifecycle import loading
 from ..runtime.core.system.locks import output_locked
 from ..runtime.signing.bundle_signature import still_signed
 from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
@@ -37,6 +38,9 @@ from .tensorrt.build import EngineBuildRequest
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from ..runtime.engines.gpu_info import Gpu, NoGpu
+    from ..runtime.engines.tensorrt.engine_manifest import BatchProfile
+    from ..runtime.engines.tensorrt.package import TensorRTPackage
     from .int8.graphs import Searched
 
 NAMES: dict[Precision, str] = {"fp16": "FP16", "bf16": "bf16", "int8": "INT8"}
@@ -69,14 +73,28 @@ def _run_export(options: ExportOptions, console: Console) -> Path:
     path = options.model or options.output or DEFAULT_OUTPUT
     if options.model is not None:
         load_bundle(path, hash_all=False)  # a wrong name is no reason to make folders for it
-    with output_locked(path.resolve()):  # nobody adds to it, or replaces it, meanwhile
-        return _run_locked(options, console, path)
-
-
-def _run_locked(options: ExportOptions, console: Console, path: Path) -> Path:
     engines, profile = options.engine_precisions, profile_from_text(options.batch)
     # Before any work: a builder asked for by name must be there.
-    builder, gpu = find_builder(options.engine if engines else "none")
+    found = find_builder(options.engine if engines else "none")
+    if options.model is None:
+        elsewhere = "export elsewhere and add precisions here with --model"
+        needed = needed_for("exporting a checkpoint", extra="train,export,cpu", instead=elsewhere)
+        with needed, loading(), steps_shown(console, "loading torch"):
+            from ..training import learned  # noqa: F401, PLC0415  # while nothing is held yet
+            from . import bundle, onnx_export  # noqa: F401, PLC0415
+            from .verify import torch_reference  # noqa: F401, PLC0415
+    with output_locked(path.resolve()):  # nobody adds to it, or replaces it, meanwhile
+        return _run_locked(options, console, path, profile, found)
+
+
+def _run_locked(
+    options: ExportOptions,
+    console: Console,
+    path: Path,
+    profile: BatchProfile,
+    found: tuple[TensorRTPackage | str, Gpu | NoGpu],
+) -> Path:
+    engines, (builder, gpu) = options.engine_precisions, found
     if options.model is None:
         made = {f"{name} graphs" for name in options.precisions if name != "int8"}
         made |= {f"int8 graphs for {target}" for target in options.targets}
@@ -119,15 +137,12 @@ def _export_checkpoint(
     options: ExportOptions, console: Console, output: Path, made: set[str]
 ) -> tuple[Searched, ...]:
     """Write a bundle of a training run; `made` is what it will hold, engines included."""
-    elsewhere = "export elsewhere and add precisions here with --model"
-    needed = needed_for("exporting a checkpoint", extra="train,export,cpu", instead=elsewhere)
-    with needed, steps_shown(console, "loading torch"):
-        from ..training.checkpoint import model_from_checkpoint, weights_and_statistics  # noqa: PLC0415
-        from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
-        from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
-        from .onnx_export import is_exported_as, onnx_from_model  # noqa: PLC0415
-        from .verify.reference import held_out_from_run  # noqa: PLC0415
-        from .verify.torch_reference import reference_from_model  # noqa: PLC0415
+    from ..training.checkpoint import model_from_checkpoint, weights_and_statistics  # noqa: PLC0415
+    from ..training.learned import learned_from_reconstructions  # noqa: PLC0415
+    from .bundle import check_replaceable, write_bundle  # noqa: PLC0415
+    from .onnx_export import is_exported_as, onnx_from_model  # noqa: PLC0415
+    from .verify.reference import held_out_from_run  # noqa: PLC0415
+    from .verify.torch_reference import reference_from_model  # noqa: PLC0415
 
     run = options.checkpoint or DEFAULT_CHECKPOINT
     held = check_replaceable(output)

@@ -22,7 +22,7 @@ from rich.text import Text
 from .bundle.load import load_bundle
 from .core.command import Command, print_remarks, print_sentence, stderr_console
 from .core.errors import SourceError, UsageError
-from .core.lifecycle import stopping_on_signals
+from .core.lifecycle import loading, stopping_on_signals
 from .core.spec import Matrix
 from .core.system.locks import output_locked
 from .engines.open import EngineRequest
@@ -61,7 +61,8 @@ class EncodeOptions:
 def _stream(options: StreamOptions, *_: object, rebuild: Rebuild | None = None) -> None:
     if not options.camera:
         raise UsageError("no camera: name one such as 0, a file, a URL, or synthetic")
-    from .stream.run import Stream  # noqa: PLC0415  # --help needs none of it
+    with loading():
+        from .stream.run import Stream  # noqa: PLC0415  # --help needs none of it
 
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)

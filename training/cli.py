@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.core.command import Command, stderr_console
 from ..runtime.core.errors import ConfigError, needed_for, next_command
-from ..runtime.core.lifecycle import INTERRUPTED
+from ..runtime.core.lifecycle import INTERRUPTED, loading
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def _train(options: TrainOptions, args: Sequence[str]) -> int:
     spec_from_train_options(options)  # refuses before the seconds that loading torch takes
     let_idle_threads_sleep()
     console = stderr_console()
-    with needed_for("training", extra="train"), console.status("loading torch"):
+    with needed_for("training", extra="train"), loading(), console.status("loading torch"):
         from .train import options_to_resume, train  # noqa: PLC0415  # the rest works without
     if options.resume is not None:
         saved = options_to_resume(options.resume, finish=options.finish)

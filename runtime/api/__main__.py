@@ -2,6 +2,7 @@
 
 import sys
 
-from .commands import main
+from .startup import main, without_working_directory
 
+without_working_directory()
 sys.exit(main())

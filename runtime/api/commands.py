@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .runtime.core.errors import UsageError
-from .runtime.core.lifecycle import exit_code_of
+from .runtime.core.lifecycle import exit_code_of, loading
 
 if TYPE_CHECKING:
     from .runtime.core.command import Command, CommandGroup
@@ -35,8 +35,13 @@ COMMANDS = {
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run `motorvae COMMAND ...`; return the command's exit code."""
+    return run_command("motorvae", "", args)
+
+
+def run_command(prog: str, name: str, args: Sequence[str] | None = None) -> int:
+    """Run a command by its name, or without one what `args` begin with; return the exit code."""
     given = list(sys.argv[1:] if args is None else args)
-    return exit_code_of("motorvae", lambda: _run(given))
+    return exit_code_of(prog, lambda: command_of(name)(given) if name else _run(given))
 
 
 def _run(given: Sequence[str]) -> int:
@@ -64,21 +69,16 @@ def _run(given: Sequence[str]) -> int:
 
 def command_of(name: str) -> Command | CommandGroup:
     """Import a command."""
-    command: Any = pkgutil.resolve_name(f"{__package__}{COMMANDS[name][0]}")
-    if name in {"stream", "encode"}:
+    with loading():
+        command: Any = pkgutil.resolve_name(f"{__package__}{COMMANDS[name][0]}")
+        if name not in {"stream", "encode"}:
+            return command  # type: ignore[no-any-return]  # of a name in a table
         from .export.rebuild import rebuild_engines  # noqa: PLC0415  # no work at import
 
-        command = replace(command, body=partial(command.body, rebuild=rebuild_engines))
-    return command  # type: ignore[no-any-return]  # of a name in a table
+        return replace(command, body=partial(command.body, rebuild=rebuild_engines))
 
 
-def _script(name: str) -> Callable[..., int]:
-    """Return an entry point, which ends in one line even where Ctrl-C comes while it is loaded."""
-
-    def run(args: Sequence[str] | None = None) -> int:
-        return exit_code_of(f"motorvae-{name}", lambda: command_of(name)(args))
-
-    return run
-
-
-export_main, stream_main, encode_main = map(_script, ("export", "stream", "encode"))
+export_main, stream_main, encode_main = (
+    partial(run_command, f"motorvae-{name}", name) for name in ("export", "stream", "encode")
+)
+"""Entry points of scripts that an earlier version installed."""

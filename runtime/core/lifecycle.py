@@ -140,6 +140,63 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Let a command end at once, in one line, while it loads packages and holds nothing yet.
+
+    A KeyboardInterrupt amid an import may surface as any other error, or end in native code. What
+    is no command, such as a program that uses the package, is left alone.
+    """
+    prog = _commands[-1] if _commands else ""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        showing = b"\x1b[?25h" if sys.stderr.isatty() else b""  # a spinner hides the cursor
+        with contextlib.suppress(OSError):
+            os.write(2, showing + f"{prog}: interrupted\n".encode())
+        os._exit(INTERRUPTED)
+
+    numbers = [one for one in ending_signals() if signal.getsignal(one) in {_interrupt, _terminate}]
+    with signals_handled_by(end, numbers if prog else []):
+        yield
+
+
+_commands: list[str] = []  # that run, outermost first
+_interrupted: list[int] = []
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _interrupted.append(number)
+    raise KeyboardInterrupt
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    _interrupted.append(number)
+    raise Terminated
+
+
+@contextlib.contextmanager
+def _interrupts_noted(prog: str) -> Iterator[None]:
+    """Unwind on a signal; what it broke in the midst, such as an import, is no error of its own."""
+    if not _commands:
+        _interrupted.clear()
+    _commands.append(prog)
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        with (
+            signals_handled_by(_interrupt, [signal.SIGINT] if is_default else []),
+            signals_handled_by(_terminate, ending_signals()[1:]),
+        ):
+            yield
+    except Exception as error:
+        # Ours say what could not be cleaned up; an ImportError is what the signal has made of it.
+        is_own = isinstance(error, MotorVAEError) and not isinstance(error, ImportError)
+        if _interrupted and not is_own:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        _commands.pop()
+
+
 def exit_code_of(
     prog: str, body: Callable[[], int | None], worded: Callable[[str], str] = str
 ) -> int:
@@ -150,16 +207,12 @@ def exit_code_of(
     `OSError` or where nobody reads standard output any more, and 130 after an interrupt. `worded`
     puts an error's text into the command's words.
     """
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: no file that is opened later may take its place
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115, PTH123
     earlier, sys.stderr = sys.stderr, cast("TextIO", LastingStderr(sys.stderr))
     try:
-        with signals_handled_by(terminate, ending_signals()[1:]):
+        with _interrupts_noted(prog):
             try:
                 code = body() or 0
             except SystemExit:  # the parser's, after its help

@@ -1,0 +1,49 @@
+"""Entry points of the commands, loaded first: from then on Ctrl-C ends them in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False  # as type checkers know it: loading typing would be most of the import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+
+def _script(name: str) -> Callable[..., int]:
+    prog = f"motorvae-{name}" if name else "motorvae"
+
+    def run(args: Sequence[str] | None = None) -> int:
+        def end(_number: int, _frame: FrameType | None) -> None:
+            os.write(2, f"{prog}: interrupted\n".encode())
+            os._exit(130)
+
+        # Nothing is held yet, and a KeyboardInterrupt amid an import is not always raised as such.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with contextlib.suppress(ValueError):  # not in the main thread: a program called it
+                signal.signal(signal.SIGINT, end)
+        from .commands import run_command  # noqa: PLC0415  # only now
+
+        if signal.getsignal(signal.SIGINT) is end:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return run_command(prog, name, args)
+
+    return run
+
+
+main = _script("")
+train_main, export_main, stream_main = _script("train"), _script("export"), _script("stream")
+encode_main, bench_main, doctor_main = _script("encode"), _script("bench"), _script("doctor")
+
+
+def without_working_directory() -> None:
+    """Let nothing be imported from the working directory, which `python -m` puts first.
+
+    `python -P` and PYTHONSAFEPATH do so from Python 3.11 on; where they are used, it is not there.
+    What PYTHONPATH names stays: it is the user's word.
+    """
+    if not getattr(sys.flags, "safe_path", False) and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109  # pathlib would be most of the import
+        sys.path.pop(0)
