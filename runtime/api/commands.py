@@ -75,7 +75,7 @@ def command_of(name: str) -> Command | CommandGroup:
             return command  # type: ignore[no-any-return]  # of a name in a table
         from .export.rebuild import rebuild_engines  # noqa: PLC0415  # no work at import
 
-        return replace(command, body=partial(command.body, rebuild=rebuild_engines))
+        return replace(command, body=partial(command.body, rebuild=rebuild_engines))  # type: ignore[no-any-return]  # as above
 
 
 export_main, stream_main, encode_main = (
