@@ -29,6 +29,7 @@ from .engines.open import EngineRequest
 from .engines.select import Rebuild
 from .pixels.picture import MAX_PICTURE
 from .sinks.base import STANDARD_OUTPUT
+from .sources.base import CaptureRequest
 from .stream.batch_encode import check_encoding, encode_source, opened_data
 from .stream.options import StreamOptions
 
@@ -52,6 +53,9 @@ class EncodeOptions:
     matrix: Matrix | None = None
     """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
     576 down, and BT.601 below. By default as the model was trained."""
+    track: int | None = None
+    """Read this video track of a file or stream, counted from 1 without covers and thumbnails. By
+    default the default one; of several, or without one, that of the largest picture."""
     max_picture: float = MAX_PICTURE
     """Megapixels that an image file may have; a larger one is skipped and is not decoded."""
     engine: EngineRequest = field(default_factory=EngineRequest)
@@ -175,17 +179,13 @@ def latency_table(stages: Mapping[str, Percentiles]) -> Table:
 
 
 def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) -> None:
-    check_encoding(options.batch_size, options.output, options.matrix, options.max_picture)
+    asked = CaptureRequest(
+        matrix=options.matrix, track=options.track, max_picture=options.max_picture
+    )
+    check_encoding(options.batch_size, options.output, asked)
     console = stderr_console()
     bundle = load_bundle(options.model, hash_all=False)
-    opened = opened_data(
-        bundle,
-        options.data,
-        options.engine,
-        rebuild,
-        matrix=options.matrix,
-        max_picture=options.max_picture,
-    )
+    opened = opened_data(bundle, options.data, options.engine, rebuild, asked=asked)
     with output_locked(options.output), opened as (source, choice):
         backend, printed = choice.backend, len(choice.backend.notes)
         what = f"{source.name} -> {choice.chosen} -> {options.output}{choice.remarks}"

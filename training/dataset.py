@@ -197,7 +197,9 @@ def _items(
     kind = kind_of_data(options.data)
     if kind == "video":
         # As a stream takes the same file: what a decoder makes of its colours differs by levels.
-        source = open_source(SourceSpec.local(options.data), CaptureRequest(spec=spec))
+        source = open_source(
+            SourceSpec.local(options.data), CaptureRequest(spec=spec, track=options.track)
+        )
         return source.expected, _video_items(source, spec), lambda: source.remarks
     said: list[tuple[str, str]] = []
     listed: list[str] = []

@@ -27,7 +27,7 @@ class TrainOptions:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "model": ("image_size", "channels", "latent_size", "fit", "matrix"),
-        "images": ("vehicles_count", "held_out", "workers", "max_picture"),
+        "images": ("vehicles_count", "held_out", "workers", "track", "max_picture"),
         "schedule": ("batch_size", "learning_rate", "epochs", "betas", "steps", "minutes", "seed"),
         "hardware": ("threads", "precision", "accelerator", "devices", "num_nodes", "strategy"),
     }
@@ -95,6 +95,9 @@ class TrainOptions:
     """Lightning's strategy: auto, or ddp for several devices."""
     workers: int = 0
     """Threads that decode images while the data is prepared; 0 takes one per core."""
+    track: int | None = None
+    """Read this video track of a file or stream, counted from 1 without covers and thumbnails. By
+    default the default one; of several, or without one, that of the largest picture."""
     max_picture: float = MAX_PICTURE
     """Megapixels that an image may have; a larger one is skipped before it is decoded."""
 
@@ -132,6 +135,7 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         "--held-out": (0 < options.held_out < 1, "between 0 and 1, such as 0.1"),
         "--seed": (0 <= options.seed < 2**32, "between 0 and 4294967295"),
         "--num-nodes": (options.num_nodes >= 1, "at least 1"),
+        "--track": (_within(options.track, 1), "a number from 1"),
         "--max-picture": (_within(options.max_picture, 0.001), "megapixels above 0"),
         "--workers": (options.workers >= 0, "0 or more"),
         "--data": (bool(options.data), "a folder, a video file, or vehicles"),

@@ -26,6 +26,7 @@ from .runtime.core.spec import Matrix
 from .runtime.core.system.locks import output_locked
 from .runtime.engines.open import EngineRequest
 from .runtime.pixels.picture import MAX_PICTURE
+from .runtime.sources.base import CaptureRequest
 from .runtime.stream.batch_encode import Encoded, check_encoding, encode_source, opened_data
 from .runtime.stream.options import StreamOptions
 from .runtime.stream.run import Stream
@@ -96,6 +97,7 @@ def encode(
     *,
     batch_size: int = 16,
     matrix: Matrix | None = None,
+    track: int | None = None,
     max_picture: float = MAX_PICTURE,
     **engine: Unpack[EngineKeywords],
 ) -> Encoded:
@@ -108,6 +110,8 @@ def encode(
         batch_size: Images per run of the encoder.
         matrix: Which matrix video has that names none, such as "bt709", or "auto" by its size; by
             default as the model was trained.
+        track: The video track to read, counted from 1 without covers and thumbnails; by default
+            the default one, or that of the largest picture.
         max_picture: Megapixels that an image file may have; a larger one is a gap.
         **engine: Which engine runs, as in `Bundle.encoder`.
 
@@ -120,9 +124,10 @@ def encode(
     """
     path = None if output is None else Path(output).expanduser()
     request = EngineRequest(**checked_keywords(EngineKeywords, engine))
-    check_encoding(batch_size, path, matrix, max_picture)
+    asked = CaptureRequest(matrix=matrix, track=track, max_picture=max_picture)
+    check_encoding(batch_size, path, asked)
     checked = _checked(bundle)
-    opened = opened_data(checked, os.fspath(data), request, matrix=matrix, max_picture=max_picture)
+    opened = opened_data(checked, os.fspath(data), request, asked=asked)
     with contextlib.nullcontext() if path is None else output_locked(path):
         with opened as (source, choice):
             encoded = encode_source(source, choice.backend, checked.spec, batch_size=batch_size)

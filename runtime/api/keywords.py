@@ -53,6 +53,7 @@ class StreamKeywords(EngineKeywords, total=False):
     fourcc: str | None
     accept_mode: bool
     matrix: Matrix | None
+    track: int | None
     max_picture: float
     reconstruct: int | str | None
     ood: Literal["both", "mu", "none"]

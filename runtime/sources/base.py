@@ -29,6 +29,7 @@ class CaptureRequest:
     spec: ModelSpec | None = None
     # Of video that names no matrix; None: as the spec says, and without one as players choose.
     matrix: Matrix | None = None
+    track: int | None = None  # of a video; counted from 1, without covers and thumbnails
 
     @property
     def untagged(self) -> Matrix:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -22,8 +22,7 @@ from ..engines.base import Backend
 from ..engines.open import EngineRequest
 from ..engines.select import Rebuild, SelectedEngine, select_engine
 from ..pixels.convert import fitted_luma, luma_from_image, write_input
-from ..pixels.picture import MAX_PICTURE
-from ..sources.base import CaptureRequest, FrameSource
+from ..sources.base import AS_IT_COMES, CaptureRequest, FrameSource
 from ..sources.open import open_source
 
 
@@ -60,12 +59,12 @@ class Encoded:
 
 
 def check_encoding(
-    batch_size: int,
-    output: Path | None,
-    matrix: Matrix | None = None,
-    max_picture: float = MAX_PICTURE,
+    batch_size: int, output: Path | None, asked: CaptureRequest = AS_IT_COMES
 ) -> None:
     """Refuse numbers out of range, an unknown matrix, and an output that is not to be."""
+    matrix, track, max_picture = asked.matrix, asked.track, asked.max_picture
+    if track is not None and track < 1:
+        raise ConfigError(f"track={track} is out of range: take a number from 1, or leave it out")
     if matrix is not None and matrix not in (known := get_args(Matrix)):
         raise ConfigError(f"matrix={str(matrix)[:40]!r}: take {', '.join(known)}, or leave it out")
     if not 0 < max_picture < math.inf:
@@ -85,16 +84,14 @@ def opened_data(
     engine: EngineRequest,
     rebuild: Rebuild | None = None,
     *,
-    matrix: Matrix | None = None,
-    max_picture: float = MAX_PICTURE,
+    asked: CaptureRequest = AS_IT_COMES,
 ) -> Iterator[tuple[FrameSource, SelectedEngine]]:
     """Open a bundle's encoder and a source that has an end, for `encode_source`.
 
-    `matrix` is that of video that names none; by default as the model was trained.
+    The spec of what is `asked` for is the bundle's.
     """
     choice = select_engine(bundle, "encoder", engine, rebuild)
-    request = CaptureRequest(spec=bundle.spec, matrix=matrix, max_picture=max_picture)
-    with choice.backend, open_source(data, request) as source:
+    with choice.backend, open_source(data, replace(asked, spec=bundle.spec)) as source:
         if source.live:
             raise ConfigError(f"{source.name} is live and has no end: use motorvae-stream for it")
         yield source, choice

@@ -29,7 +29,7 @@ class StreamOptions:
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "camera": (
             *("width", "height", "fps", "fourcc", "accept_mode"),
-            *("matrix", "max_picture", "realtime"),
+            *("matrix", "track", "max_picture", "realtime"),
         ),
         "network": ("live", "rtsp_transport", "allow_hosts"),
         "loss": ("timeout", "freeze_after", "give_up_after", "batch_wait_ms"),
@@ -96,6 +96,9 @@ class StreamOptions:
     matrix: Matrix | None = None
     """Which matrix video has that names none. auto: BT.709 from 1280 pixels across or more than
     576 down, and BT.601 below. By default as the model was trained."""
+    track: int | None = None
+    """Read this video track of a file or stream, counted from 1 without covers and thumbnails. By
+    default the default one; of several, or without one, that of the largest picture."""
     max_picture: float = MAX_PICTURE
     """Megapixels that an image file may have; a larger one is a gap and is not decoded."""
     reconstruct: str | None = None
@@ -128,6 +131,7 @@ class StreamOptions:
             accept_mode=self.accept_mode,
             timeout_s=self.timeout,
             matrix=self.matrix,
+            track=self.track,
             max_picture=self.max_picture,
         )
 
@@ -175,6 +179,7 @@ def check_stream_options(options: StreamOptions) -> None:
         "--width": _below(options.width, 1) and "pixels from 1",
         "--height": _below(options.height, 1) and "pixels from 1",
         "--fps": _below(options.fps, 0, strict=True) and "more than 0",
+        "--track": _below(options.track, 1) and "a number from 1",
         "--max-picture": _below(options.max_picture, 0, strict=True) and "megapixels above 0",
         "--fourcc": fourcc is not None
         and not (len(fourcc) == 4 and fourcc.isascii() and fourcc.isprintable())

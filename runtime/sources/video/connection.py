@@ -41,13 +41,13 @@ _FOURCC |= {name: name.upper() for name in ("h264", "hevc", "ffv1")}
 
 
 class Connection(Closing):
-    """An opened container, its video track, and the mode that it announces.
+    """An opened container, its video track (see `video_track`), and the mode that it announces.
 
     A URL or a named pipe may be silent for `timeout_s`, a live playlist for `silence_s`. RTSP is
     tried over TCP, then over UDP, unless the source names one; `transport` is what it came over.
     """
 
-    def __init__(self, spec: SourceSpec, timeout_s: float) -> None:
+    def __init__(self, spec: SourceSpec, timeout_s: float, track: int | None = None) -> None:
         self._timeout_s = timeout_s
         transports = [spec.transport]
         if spec.transport == "auto":
@@ -69,7 +69,7 @@ class Connection(Closing):
                         fix=_ADVICE.get(spec.kind, "check the file"),
                     ) from (None if spec.kind == "url" else error)
         try:
-            self.stream, self.remark = video_track(self.container, spec.name)
+            self.stream, self.remark = video_track(self.container, spec.name, track)
         except SourceError:
             self.close()
             raise

@@ -7,7 +7,7 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from ...core.errors import SourceError
+from ...core.errors import SourceError, sentence_list
 
 # FFmpeg renders these as video, and takes any .txt file for one.
 _TEXT_ART = {"ansi", "bintext", "xbin", "idf"}
@@ -15,8 +15,12 @@ _STILL = {"png", "bmp", "gif", "tiff", "webp"}  # a cover that its container doe
 _NO_TRACK = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
 
 
-def video_track(container: InputContainer, name: str) -> tuple[VideoStream, str | None]:
+def video_track(
+    container: InputContainer, name: str, number: int | None = None
+) -> tuple[VideoStream, str | None]:
     """Return the video stream that a container named `name` is read for, and what to say of it.
+
+    That is the `number`th from 1 if one is given, of those that are tracks.
 
     It is the default one of those that are no cover picture, no thumbnail and no part of another;
     of several defaults, or without one, that of the largest picture, as the ffmpeg program
@@ -45,6 +49,11 @@ def video_track(container: InputContainer, name: str) -> tuple[VideoStream, str 
         raise SourceError(
             f"{name}: this FFmpeg has no decoder for its video: convert it, such as to H.264"
         )
+    if number is not None:
+        if number > len(tracks) or tracks[number - 1] not in decodable:
+            numbers = sentence_list([str(tracks.index(track) + 1) for track in decodable])
+            raise SourceError(f"{name} has no video track {number} to read: take {numbers}")
+        return tracks[number - 1], None
     chosen = decodable[0]
     if container.format.name != "mpegts":
         chosen = max(decodable, key=_worth)
@@ -56,7 +65,7 @@ def video_track(container: InputContainer, name: str) -> tuple[VideoStream, str 
         why = "the first, of the first programme"
     return chosen, (
         f"of {len(tracks)} video tracks number {tracks.index(chosen) + 1} is read "
-        f"({codec.width}x{codec.height}, {codec.name}; {why})"
+        f"({codec.width}x{codec.height}, {codec.name}; {why}): --track takes another"
     )
 
 

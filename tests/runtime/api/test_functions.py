@@ -380,8 +380,8 @@ SNAPSHOT = {
     "Stream": "(bundle, options, *, outputs=(), rebuild=None)",
     "Stream.close": "(self)",
     "Stream.stop": "(self)",
-    "encode": "(bundle, data, output=None, *, batch_size=16, matrix=None, max_picture=200.0, "
-    f"{ENGINE})",
+    "encode": "(bundle, data, output=None, *, batch_size=16, matrix=None, track=None, "
+    f"max_picture=200.0, {ENGINE})",
     "export": "(run='runs/latest', output='bundle', *, replace=False, weights='best', "
     "anyway=False, fp16=False, bf16=False, int8=False, calibration='held-out', engine='auto', "
     "batch='1,1,8', workspace_mib=None)",
@@ -389,8 +389,8 @@ SNAPSHOT = {
     "stream": f"(bundle, camera, *, output=(), {ENGINE}, max_frames=None, policy=None, "
     "realtime=False, live=None, rtsp_transport='auto', allow_hosts=(), max_age_ms=None, "
     "timeout=5.0, freeze_after=None, give_up_after=60.0, batch_wait_ms=2.0, width=None, "
-    "height=None, fps=None, fourcc=None, accept_mode=False, matrix=None, max_picture=200.0, "
-    "reconstruct=None, ood='mu', ood_above=99.9, view=False)",
+    "height=None, fps=None, fourcc=None, accept_mode=False, matrix=None, track=None, "
+    "max_picture=200.0, reconstruct=None, ood='mu', ood_above=99.9, view=False)",
 }
 
 

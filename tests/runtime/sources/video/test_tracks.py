@@ -14,6 +14,7 @@ from PIL import Image
 
 from motorvae.runtime.core.errors import SourceError
 from motorvae.runtime.core.frame import Frame, Gap
+from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.video.source import VideoSource
 
@@ -57,8 +58,20 @@ def test_the_default_track_is_read(tmp_path: Path, drain: Drain, name: str, numb
     assert level == number
     assert remarks == [
         f"{name}: of 3 video tracks number {number} is read "
-        f"({SIZES[number - 1]}, mpeg4; the default one)"
+        f"({SIZES[number - 1]}, mpeg4; the default one): --track takes another"
     ]
+
+
+def test_another_track_may_be_named(tmp_path: Path, drain: Drain) -> None:
+    path = tracks(tmp_path / "a.mkv", SIZES)
+    for number in (1, 2, 3):
+        source = VideoSource(SourceSpec("video", str(path), "a"), CaptureRequest(track=number))
+        assert source.remarks == []
+        item = drain(source)[0]
+        assert isinstance(item, Frame)
+        assert round(float(item.image.mean()) / 40) == number
+    with pytest.raises(SourceError, match=r"a has no video track 4 to read: take 1, 2, 3$"):
+        VideoSource(SourceSpec("video", str(path), "a"), CaptureRequest(track=4))
 
 
 @pytest.mark.parametrize("every", ["default", "0"])
