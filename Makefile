@@ -15,12 +15,13 @@ DRIVER_BIN := $(DRIVER_VENV)/bin
 STAND_IN := $(DRIVER_VENV)/stand-in
 DRIVER_TESTS := tests/stand_in_driver
 
-.PHONY: help demo test test-driver test-trt-api jetson-wheels lint docs dist clean
+.PHONY: help demo test fuzz test-driver test-trt-api jetson-wheels lint docs dist clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   train, export, stream and report on one machine, into demo/"
 	@echo "make test   run the test suite"
+	@echo "make fuzz   feed every parser of strangers' bytes with damaged ones, for 20 seconds"
 	@echo "make lint   check style, format and types"
 	@echo "make docs   build the documentation site into site/, and check its links"
 	@echo "make dist   build wheel and sdist into dist/, and check what an index would show"
@@ -87,6 +88,10 @@ test-driver: $(DRIVER_VENV)/.ready $(STAND_IN)/libcuda.so.1 $(DRIVER_VENV)/.pycu
 # Downloads a megabyte for each release, once, into .scratch/.
 test-trt-api: $(VENV)/.ready
 	$(BIN)/pytest tests/trt_api
+
+# A short form: tests/attacks/parsers.py by itself takes some minutes.
+fuzz: $(VENV)/.ready
+	$(BIN)/python tests/attacks/parsers.py --seconds 20
 
 jetson-wheels: $(VENV)/.ready
 	$(BIN)/python tests/packaging/resolve_jetson.py

@@ -32,7 +32,7 @@ _LIBRARIES = Path(ort.__file__).parent / "capi"
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 _MISSING = re.compile(r"(lib[\w+.-]+?\.so[\d.]*): cannot open shared object")
-_FAILURE = re.compile(r"((\w+) failure (-?\d+): .*?)\s*; GPU=", re.DOTALL)
+_FAILURE = re.compile(r"((\b\w{1,40}) failure (-?\d{1,9}): .{0,999}?)\s*; GPU=", re.DOTALL)
 """As in `... [with ERRTYPE = cudaError; ...] CUDA failure 35: CUDA driver version is insufficient
 for CUDA runtime version ; GPU=0 ; hostname=... ; file=... ; line=66 ; expr=cudaSetDevice(...);`"""
 _OF_DRIVER = {3, 34, 35, 36, 100, 101, 802, 803, 804, 999}

@@ -14,7 +14,7 @@ from ..core.frame import Mode
 from ..core.spec import Matrix, ModelSpec
 from .convert import Luma, fitted_luma
 from .geometry import AS_CODED, Geometry
-from .orientation import orientation_of_jpeg
+from .orientation import JPEG_SCAN, jpeg_segments, orientation_of_jpeg
 from .yuv import (
     LUMA_WEIGHTS,
     MATRIX_NUMBERS,
@@ -24,7 +24,6 @@ from .yuv import (
 )
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_SCAN = 0xDA
 _BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
 """Decoding at 1/n averages blocks of n by n pixels, which may lie across the edges of the pixels
 averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""
@@ -127,15 +126,8 @@ def grey_from_jpeg(
 
 def jpeg_scan(data: bytes) -> int | None:
     """Return where the first scan of a JPEG starts, or None where there is none."""
-    start = len(JPEG_START)
-    while start + 4 <= len(data) and data[start] == JPEG_END[0]:
-        if data[start + 1] == _SCAN:
-            return start
-        if data[start + 1] == JPEG_END[0]:  # fill byte
-            start += 1
-        else:
-            start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-    return None
+    segments = jpeg_segments(data)
+    return next((start - 4 for marker, start, _ in segments if marker == JPEG_SCAN), None)
 
 
 def _divisor(height: int, width: int, spec: ModelSpec) -> int:

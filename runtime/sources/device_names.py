@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.text import printable
+
 LINKS = Path("/dev/v4l")  # where udev keeps its links, in `by-id` and `by-path`
 
 
@@ -39,7 +41,8 @@ def cameras(root: Path = Path("/")) -> list[Camera]:
     found = []
     for node in sorted(nodes, key=lambda node: (len(node.name), node.name)):
         try:
-            label = (node / "name").read_text(encoding="utf-8").strip()
+            # The device says what it is called, in bytes that the driver may cut off.
+            label = printable((node / "name").read_bytes()[:256].decode("utf-8", "replace").strip())
         except OSError:
             label = "name unknown"
         path = root / "dev" / node.name

@@ -305,10 +305,11 @@ def mode_of(capture: cv2.VideoCapture) -> Mode:
     """Read back how a camera delivers."""
     width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
     fps, code = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FOURCC)
-    letters = int(max(0.0, code)).to_bytes(8, "little")[:4].decode("latin-1").strip("\0 ")
+    is_code = 0 <= code < 1 << 32  # also false for NaN
+    letters = int(code if is_code else 0).to_bytes(4, "little").decode("latin-1").strip("\0 ")
     return Mode(
-        width=int(width) if width > 0 else None,
-        height=int(height) if height > 0 else None,
+        width=int(width) if 0 < width < math.inf else None,
+        height=int(height) if 0 < height < math.inf else None,
         fps=fps if math.isfinite(fps) and fps > 0 else None,
         fourcc=letters if letters and letters.isprintable() else None,
     )

@@ -103,7 +103,7 @@ class SyntheticSource(FrameSource):
         if not self.live:
             return not self._stop.is_set()
         due_s = (self._start_s or 0.0) + tick * self._period_s
-        return not self._stop.wait(max(0.0, due_s - time.monotonic()))
+        return not self._stop.wait(min(threading.TIMEOUT_MAX, max(0.0, due_s - time.monotonic())))
 
     def _image(self, tick: int) -> npt.NDArray[np.uint8]:
         """Draw what is seen at a tick, or take it where it was drawn before; (size, size)."""

@@ -74,7 +74,10 @@ class Connection(Closing):
             self.close()
             raise
         codec, rate = self.stream.codec_context, self.stream.average_rate
-        tag = codec.codec_tag.strip("\0 ")
+        try:
+            tag = codec.codec_tag.strip("\0 ")
+        except UnicodeDecodeError:  # four bytes of any value
+            tag = ""
         self.mode = Mode(
             width=codec.width or None,
             height=codec.height or None,
@@ -125,6 +128,7 @@ class Connection(Closing):
                 format=self._input.format,
                 options=self._input.options,
                 timeout=self._timeout_s,
+                metadata_errors="replace",  # a title in Latin-1 is no reason to refuse a video
                 buffer_size=BUFFER_BYTES,
             )
         except BaseException as error:

@@ -20,6 +20,7 @@ _HIGH_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 _HEADER_BYTES = 64  # of a slice, enough for its frame number
 _SPS_BYTES = 4096  # more than all scaling lists and picture orders take
 _MOST_NUMBER_BITS = 16
+_MOST_SPS = 8  # in one packet: one is usual, and each takes time
 
 
 class Arrival(NamedTuple):
@@ -131,6 +132,7 @@ class BitstreamValidator:
         self._length_size = 0
         self._number_bits: int | None = None
         self._last: int | None = None
+        self._sps = b""
         if codec != "h264" or not extradata:
             return
         if extradata[0] == 1 and len(extradata) > 8:  # ISO 14496-15: units have their length first
@@ -146,10 +148,16 @@ class BitstreamValidator:
             return None if jpeg_scan(packet) is not None else "frame holds no picture"
         if self._codec != "h264":
             return None
+        parameters = 0
         for unit in _units(packet, self._length_size):
             kind = unit[0] & 31
             if kind == _SPS:
-                self._read_sps(unit)
+                parameters += 1
+                if parameters > _MOST_SPS:
+                    return "frame holds too many parameter sets"
+                if unit != self._sps:  # cameras repeat it
+                    self._sps = unit
+                    self._read_sps(unit)
             elif kind in {_SLICE, _IDR_SLICE}:
                 return self._missing_before(unit)
         return None
@@ -204,22 +212,20 @@ class _Bits:
 
     def __init__(self, data: bytes) -> None:
         plain = data.replace(b"\0\0\3", b"\0\0")  # emulation prevention
-        self._left = len(plain) * 8
-        self._value = int.from_bytes(plain, "big")
+        self._digits = f"{int.from_bytes(plain, 'big'):0{8 * len(plain)}b}" if plain else ""
+        self._place = 0
 
     def take(self, count: int) -> int:
         """Return the next bits as a number."""
-        value = 0
-        for _ in range(count):
-            self._left -= 1
-            value = value << 1 | (self._value >> self._left & 1 if self._left >= 0 else 1)
-        return value
+        digits = self._digits[self._place : self._place + count]
+        self._place += count
+        return int(f"0{digits.ljust(count, '1')}", 2)
 
     def golomb(self) -> int:
         """Return an exponential Golomb code as an unsigned number."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
+        one = self._digits.find("1", self._place)
+        zeros = max(0, len(self._digits) - self._place) if one < 0 else one - self._place
+        self._place += zeros + 1
         return (1 << zeros) - 1 + self.take(zeros)
 
     def skip_golombs(self, count: int) -> None:
