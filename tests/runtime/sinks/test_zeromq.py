@@ -16,7 +16,8 @@ from motorvae.runtime.core.row import SCHEMA, Row, RunFacts
 
 zmq = pytest.importorskip("zmq")
 
-from motorvae.runtime.sinks.zeromq import ZmqSink  # noqa: E402  # needs the package
+from motorvae.runtime.sinks import zeromq  # noqa: E402  # needs the package
+from motorvae.runtime.sinks.zeromq import ZmqSink  # noqa: E402  # likewise
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "zmq_subscriber.py"
 FACTS = RunFacts(3, 32, ("front", "rear"), "ab" * 32, "onnxruntime cpu", lossless=False)
@@ -131,3 +132,43 @@ def test_the_example_prints_rows_in_its_own_process_up_to_the_end_row(sink: ZmqS
         assert process.wait(60) == 0
     assert set(rest[:-2]) <= {"front 5 ok [ 5.0e+00 -5.0e-01  1.0e-09]"}
     assert rest[-2:] == ["rear 6 lost []", "end 7 end []"]
+
+
+def test_a_peer_with_too_many_topics_is_thrown_out_and_others_come_back(
+    sink: ZmqSink,
+    subscriber: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(zeromq, "MOST_TOPICS", 100)
+    with zmq.Context() as context, context.socket(zmq.SUB) as hostile:
+        hostile.linger = 0
+        hostile.connect(sink.name.replace("zmq://", "tcp://"))
+        for topic in range(300):
+            hostile.subscribe(b"%d" % topic)
+        told = ""
+        while "more than 100 topics were subscribed to" not in told:
+            sink.write(row_at(1))
+            told += capsys.readouterr().err
+        assert sink.name in told
+    while subscriber.poll(0):
+        subscriber.recv_multipart()
+    while not subscriber.poll(20):
+        sink.write(row_at(2))
+    assert received(subscriber)[0] == b"front"
+
+
+def test_a_peer_with_a_topic_that_is_too_long_is_disconnected(
+    sink: ZmqSink, subscriber: Any
+) -> None:
+    with zmq.Context() as context, context.socket(zmq.SUB) as hostile:
+        hostile.linger = 0
+        hostile.monitor("inproc://events", zmq.EVENT_DISCONNECTED)
+        hostile.connect(sink.name.replace("zmq://", "tcp://"))
+        hostile.subscribe(b"x" * 4000)
+        with context.socket(zmq.PAIR) as events:
+            events.connect("inproc://events")
+            assert events.poll(PATIENCE_MS)
+            hostile.disable_monitor()
+    sink.write(row_at(3))
+    assert received(subscriber)[0] == b"front"
