@@ -216,7 +216,11 @@ def _items(
             if error.__cause__ is None:  # it could be read, and there is no image in it
                 raise DataError(str(error)) from error
             raise
-        paths, count, limit = named.paths, len(named.paths), PictureLimit(options.max_picture)
+        paths, count, limit = (
+            named.paths,
+            len(named.paths),
+            PictureLimit(options.max_picture, pads=spec.fit == "pad"),
+        )
         listed += [f"{named.name}: {named.remark}"] if named.remark else []
 
         def decode(row: int) -> Item:

@@ -215,9 +215,10 @@ class Encoder(_Half):
             ImageError: An image does not decode, or is of another shape or dtype.
             BackendError: The engine failed, a latent is not finite, or this is closed.
         """
+        limit = PictureLimit(max_picture, pads=self._spec.fit == "pad")
         if isinstance(images, (list, tuple)):
-            return self._encoded(images, PictureLimit(max_picture))
-        found = self._encoded([images], PictureLimit(max_picture))
+            return self._encoded(images, limit)
+        found = self._encoded([images], limit)
         is_ood = None if found.is_ood is None else bool(found.is_ood[0])
         return Latent(found.mu[0], found.log_var[0], is_ood)
 

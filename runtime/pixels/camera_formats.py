@@ -27,7 +27,7 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
 """Decoding at 1/n averages blocks of n by n pixels, which may lie across the edges of the pixels
 averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""
-_DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
+JPEG_DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
 """Words of libjpeg-turbo for damage; its other warnings may be about an encoder's habit."""
 _LIMITED_RANGE = b"CS=ITU601"  # FFmpeg's comment in JPEGs of levels 16 to 235
 _NO_CODE = b"\xff\x00" * 5
@@ -118,7 +118,7 @@ def grey_from_jpeg(
         )
     except ValueError as error:
         problem = str(error)
-        if any(damage in problem for damage in _DAMAGE):
+        if any(damage in problem for damage in JPEG_DAMAGE):
             raise ImageError(f"frame does not decode: {problem}") from error
         return None
     return grey[:, :, 0]

@@ -24,7 +24,7 @@ Levels = npt.NDArray[np.float64]
 _BT601_BGR = np.array([[0.114, 0.587, 0.299]])  # full range: ITU-R BT.601-7, section 2.5.1
 WHITE = 255
 PER_LEVEL = 256  # averages are uint16 and count so many parts of a level
-_STRIPE = 1 << 18  # samples
+_STRIPE, _TABLE = 1 << 18, 1 << 23  # samples
 _LARGEST_RATIO = 128  # FFmpeg's filters have at most 256 taps
 
 
@@ -194,11 +194,12 @@ def reference_luma(image: npt.NDArray[Any], spec: ModelSpec) -> Luma:
         return luma
     # The average over areas by a summed-area table (Crow, SIGGRAPH 1984): within a pixel the sum up
     # to a point is bilinear, so that fractional coverage is exact. One axis, then the other.
-    levels: Levels = cv2.integral(luma, sdepth=cv2.CV_64F).astype(np.float64, copy=False)
+    levels = _row_sums(luma, min(len(luma), side))
     for size in luma.shape:
         count = min(size, side)
-        at_edges = _rows_at(levels, np.arange(count + 1) * size / count)
-        levels = np.diff(at_edges, axis=0).T * (count / size)
+        if len(levels) > count:
+            levels = np.diff(_rows_at(levels, np.arange(count + 1) * size / count), axis=0)
+        levels = levels.T * (count / size)
     for _ in luma.shape:
         size = len(levels)
         centres = np.clip((np.arange(side) + 0.5) * size / side - 0.5, 0, size - 1)
@@ -218,6 +219,22 @@ def _square(luma: Luma, spec: ModelSpec) -> Luma:
     square = np.full((side, side), WHITE, np.uint8)
     square[top : top + luma.shape[0], left : left + luma.shape[1]] = luma
     return square
+
+
+def _row_sums(luma: Luma, count: int) -> Levels:
+    """Sum (H, W) luma over `count` equal heights, and up to each edge of its columns.
+
+    The table of a large picture would take eight times its memory: it is made in parts.
+    """
+    edges = np.arange(count + 1) * len(luma) / count
+    sums = np.empty((count, luma.shape[1] + 1))
+    step = max(1, int(_TABLE * count / luma.size))
+    for first in range(0, count, step):
+        places = edges[first : first + step + 1]
+        start, stop = int(places[0]), min(int(places[-1]) + 1, len(luma))
+        table = cv2.integral(luma[start:stop], sdepth=cv2.CV_64F).astype(np.float64, copy=False)
+        sums[first : first + step] = np.diff(_rows_at(table, places - start), axis=0)
+    return sums
 
 
 def _rows_at(table: Levels, places: Levels) -> Levels:

@@ -101,4 +101,4 @@ def _content(path: Path, limit: PictureLimit) -> bytes:
                 context=f"cannot decode {path}",
                 fix="if you trust it, raise --max-picture",
             )
-        return file.read(limit.most_bytes)
+        return file.read(facts.st_size)

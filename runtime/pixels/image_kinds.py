@@ -66,11 +66,12 @@ def kind_of_file(path: Path) -> ImageKind | None:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:  # noqa: PTH123  # a pipe would hold Path.open up
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
             return None
         head = file.read(_HEAD)
         kind = kind_of_bytes(head)
-        if kind == "JPEG" and is_film(head + file.read(_FILM_HEAD)):
+        if kind == "JPEG" and is_film(head + file.read(min(facts.st_size, _FILM_HEAD))):
             return None
     return kind
 

@@ -10,9 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 
 from ..core.errors import ImageError
-from .convert import WHITE, luma_from_image
+from .camera_formats import JPEG_DAMAGE
+from .convert import WHITE, Luma, luma_from_image
 from .image_kinds import JPEG_END, JPEG_START, PNG_START
 from .orientation import (
     EXIF_START,
@@ -33,6 +35,7 @@ _MOST_SCANS, _MOST_CHUNKS = 256, 200_000
 _SEEN = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # all that the decoder of PNG gets to see
 _LONGEST_TEXT = 1 << 18
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}  # of what PNG's colour types are decoded to
+_BYTES_MOVING = 17  # that a moving WebP takes for a pixel of its first frame
 _PNM_HEADER = re.compile(
     rb"P([1-6])"
     + 2 * rb"(?:\s|#[^\r\n]*[\r\n])+([0-9]{1,9})"
@@ -77,9 +80,20 @@ def picture_from_jpeg(data: bytes, limit: PictureLimit) -> Picture:
         if data.count(b"\xff\xda") > _MOST_SCANS:
             raise ImageError(f"it is a JPEG of more than {_MOST_SCANS} scans")
     with limit.room_for((width, height), per_pixel, len(data)):
-        image = decoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        luma = _grey_from_jpeg(data)
         follows = data[end + 2 : end + 5] == JPEG_START and not has_others
-        return Picture(turned(luma_from_image(image), orientation), (SEVERAL,) * follows)
+        return Picture(turned(luma, orientation), (SEVERAL,) * follows)
+
+
+def _grey_from_jpeg(data: bytes) -> Luma:
+    """Decode as a stream does; what libjpeg-turbo does not call damage, OpenCV decides on."""
+    try:
+        grey: Luma = simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
+    except ValueError as error:
+        if any(words in str(error) for words in JPEG_DAMAGE):
+            raise ImageError(f"damaged: {error}") from error
+        return luma_from_image(decoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION))
+    return grey
 
 
 def picture_from_png(data: bytes, limit: PictureLimit) -> Picture:
@@ -104,7 +118,7 @@ def picture_from_png(data: bytes, limit: PictureLimit) -> Picture:
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     bits, colour = header[8], header[9]
     channels = 4 if key and colour else _CHANNELS.get(colour, 4)
-    per_pixel = channels * (1 + (bits == 16)) + 1 + (bool(orientations))
+    per_pixel = 2.0 * channels * (1 + (bits == 16))  # OpenCV decodes into a copy
     with limit.room_for((width, height), per_pixel, len(data)):
         image = decoded(b"".join(seen), cv2.IMREAD_UNCHANGED)
         if remark := remark_on_levels(image):
@@ -130,9 +144,10 @@ def picture_from_webp(data: bytes, limit: PictureLimit) -> Picture | None:
         length = int.from_bytes(data[place + 4 : start], "little")
         body = data[start : start + min(length, 10)]
         if kind == b"VP8X":
-            if body[0] & 2:
-                return None
             size = int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:], "little") + 1
+            if body[:1] and body[0] & 2:
+                limit.check(size, _BYTES_MOVING, len(data))
+                return None
         elif kind == b"VP8 " and size is None:
             packed = int.from_bytes(body[6:], "little")
             size = packed & 0x3FFF, packed >> 16 & 0x3FFF
@@ -159,7 +174,7 @@ def picture_from_pnm(data: bytes, limit: PictureLimit) -> Picture:
     white = int(found[4] or 0) if kind in {2, 3, 5, 6} else WHITE
     if not 0 < white < 1 << 16:
         raise ImageError(f"its header names {white} as white, and it takes 1 to 65535")
-    per_pixel = (3 if kind in {3, 6} else 1) * (1 + (white > WHITE)) + 1
+    per_pixel = (3 if kind in {3, 6} else 1) * (1 + (white > WHITE)) + 2
     with limit.room_for((width, height), per_pixel, len(data)):
         image = decoded(data, cv2.IMREAD_UNCHANGED)
         # OpenCV scales levels to their white for none but text of up to 8 bits.

@@ -13,6 +13,7 @@ from .convert import Luma
 MAX_PICTURE = 200.0
 """Megapixels. The largest sensors of phones have as many, those of cameras 150."""
 _BYTES_PER_PIXEL = 4
+_LONGEST, _LARGEST_SQUARE = 1 << 17, 1 << 28
 _LARGE_BYTES = 1 << 27
 _ONE_LARGE = threading.Lock()
 
@@ -33,6 +34,7 @@ class PictureLimit:
     """How large a picture may be, in pixels and in what decoding it takes."""
 
     megapixels: float = MAX_PICTURE
+    pads: bool = False  # it is padded to a square afterwards
 
     @property
     def most_bytes(self) -> int:
@@ -50,6 +52,13 @@ class PictureLimit:
         needed = width * height * bytes_per_pixel + file_bytes
         if width < 1 or height < 1:
             raise ImageError(size, fix="replace or remove it")
+        if max(shape) > _LONGEST:
+            raise ImageError(f"{size}; a side may have {_LONGEST}", fix="cut it into parts")
+        if self.pads and max(shape) ** 2 > _LARGEST_SQUARE:
+            raise ImageError(
+                f"{size}, {max(shape) ** 2 / 1e6:.0f} million when padded to a square",
+                fix="cut it into parts, or use a model of another --fit",
+            )
         if width * height > self.megapixels * 1e6:
             what = f"{size}, and {self.megapixels:g} megapixels are allowed"
         elif needed > self.most_bytes:

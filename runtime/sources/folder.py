@@ -24,7 +24,12 @@ class FolderSource(FrameSource):
                 f"{self.name}: asked for {request.mode}, but images come as they are; leave that "
                 "out, or take them with --accept-mode"
             )
-        self._root, self._limit = Path(spec.location), PictureLimit(request.max_picture)
+        self._root, self._limit = (
+            Path(spec.location),
+            PictureLimit(
+                request.max_picture, pads=request.spec is not None and request.spec.fit == "pad"
+            ),
+        )
         self._paths = iter(enumerate(spec.paths))
         self._listed = spec.remark
         self._said: list[tuple[str, str]] = []
