@@ -21,6 +21,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -234,7 +235,7 @@ class Worker:
             self.process = None
 
 
-def attack(count: int, seed: int, *, with_bombs: bool = True) -> dict[str, object]:
+def attack(count: int, seed: int, *, with_bombs: bool = True) -> dict[str, Any]:
     """Send all bombs and so many mutations; return the counts and what went wrong."""
     counts: Counter[str] = Counter()
     wrong: list[str] = []
