@@ -130,14 +130,15 @@ def write_bundle(
     calibration: str = HELD_OUT,
     remarks: Sequence[str] = (),
     on_step: OnStep = lambda _: None,
+    on_remark: OnStep = lambda _: None,
 ) -> tuple[Searched, ...]:
     """Write a whole new bundle.
 
     An earlier one at `output` is replaced in one step. `graphs` are float32, and every graph is
     compared with `reference`; INT8 graphs take more images, (N, S, S) uint8 of all `held_out`. The
     file of `statistics` is copied. `calibration` is as of `--calibration`. `on_reports` gets all
-    reports and INT8 searches before the gate decides. Return the INT8 graphs that did not pass; the
-    bundle is there without them.
+    reports and INT8 searches before the gate decides, `on_remark` what to know of the calibrating
+    images. Return the INT8 graphs that did not pass; the bundle is there without them.
 
     Raises:
         VerificationError: Another graph drifted past its limit; no bundle is written.
@@ -146,7 +147,7 @@ def write_bundle(
     """
     check_replaceable(output)
     held_out = reference.images if held_out is None else held_out
-    images = _calibration(precisions, targets, calibration, held_out, spec)
+    images = _calibration(precisions, targets, calibration, held_out, spec, on_remark=on_remark)
     with replaced_folder(output) as folder:
         writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference, on_step)
         writer.derive(FP32, lambda part: graphs[part].clone())
@@ -174,6 +175,7 @@ def add_to_bundle(
     targets: Collection[Target] = TARGETS,
     calibration: str = HELD_OUT,
     on_step: OnStep = lambda _: None,
+    on_remark: OnStep = lambda _: None,
 ) -> tuple[Searched, ...]:
     """Add precisions that a bundle lacks, from its float32 graphs; needs no torch.
 
@@ -181,7 +183,9 @@ def add_to_bundle(
     else is as of `write_bundle`; `on_reports` gets the new graphs only.
     """
     reference = reference_from_bundle(bundle)
-    images = _calibration(precisions, targets, calibration, reference.images, bundle.spec)
+    images = _calibration(
+        precisions, targets, calibration, reference.images, bundle.spec, on_remark=on_remark
+    )
     if not isinstance(images, CalibrationImages) and {*precisions} == {"int8"}:
         return images
     with replaced_folder(bundle.folder) as folder:
@@ -203,17 +207,22 @@ def _calibration(
     text: str,
     held_out: Luma,
     spec: ModelSpec,
+    *,
+    on_remark: OnStep,
 ) -> CalibrationImages | tuple[Searched, ...]:
     """Return the images that INT8 takes, or that its graphs are left out as there are too few."""
     if "int8" not in precisions:
         return ()
     try:
-        return calibration_from_text(text, held_out, spec)
+        images = calibration_from_text(text, held_out, spec)
     except DataError as error:
         if text != HELD_OUT:
             raise
         keys = (GraphKey("encoder", "int8", target=target) for target in targets)
         return tuple(Searched(key, reason=str(error)) for key in keys)
+    for line in images.remarks:
+        on_remark(line)
+    return images
 
 
 class BundleWriter:

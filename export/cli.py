@@ -207,6 +207,7 @@ def _export_checkpoint(
             calibration=options.calibration,
             on_reports=partial(_show_reports, console),
             on_step=show,
+            on_remark=lambda line: console.print(f"warning: {line}"),
         )
     console.print(f"bundle of {folder.resolve().name} in {output}")
     return left_out
@@ -244,6 +245,7 @@ def _extend(options: ExportOptions, console: Console, bundle: Bundle) -> tuple[S
             calibration=options.calibration,
             on_reports=partial(_show_reports, console),
             on_step=show,
+            on_remark=lambda line: console.print(f"warning: {line}"),
         )
     refused = {one.key.target for one in left_out if one.key.part == "encoder"}
     added = [name for name in lacking if name != "int8" or set(missing) - refused]

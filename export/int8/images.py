@@ -32,6 +32,7 @@ class CalibrationImages:
     origin: str  # where these come from
     choosing: Luma  # (K, S, S) uint8, held out; candidates are compared on them
     judging: Luma  # (M, S, S) uint8, held out; they judge what was chosen
+    remarks: tuple[str, ...] = ()  # what to know of the calibrating ones, a line each
 
 
 def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> CalibrationImages:
@@ -53,6 +54,7 @@ def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> Calibra
         first = min(MOST, max(FEWEST, count // 3))
         second = first + min(MOST, max(FEWEST, count // 6))
         calibrating, fewest = _unlike(held_out[:first], held_out[first:]), FEWEST
+        remarks: tuple[str, ...] = ()
         problem = (
             f", it takes {3 * FEWEST}: {FEWEST} unlike the others to calibrate on, and as many to "
             "choose and to judge; name a folder of images or a video with --calibration, or train "
@@ -60,7 +62,7 @@ def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> Calibra
         )
     else:
         first, second = 0, min(MOST, max(1, count // 3))
-        calibrating, fewest = _luma_from_source(text, held_out, spec), 1
+        (calibrating, remarks), fewest = _luma_from_source(text, held_out, spec), 1
         problem = (
             " to choose an INT8 graph by some of them and judge it by others: train with more "
             "images, or leave out --int8"
@@ -69,11 +71,11 @@ def calibration_from_text(text: str, held_out: Luma, spec: ModelSpec) -> Calibra
     choosing = _unlike(held_out[first:second], judging)
     if min(len(calibrating), len(judging)) < fewest or not len(choosing):
         raise DataError(f"{count} held-out images are too few{problem}")
-    return CalibrationImages(calibrating, without_credentials(text), choosing, judging)
+    return CalibrationImages(calibrating, without_credentials(text), choosing, judging, remarks)
 
 
-def _luma_from_source(text: str, held_out: Luma, spec: ModelSpec) -> Luma:
-    """Read images that are none of those that judge."""
+def _luma_from_source(text: str, held_out: Luma, spec: ModelSpec) -> tuple[Luma, tuple[str, ...]]:
+    """Read images that are none of those that judge, and what the source says of them."""
     found: list[Luma] = []
     gaps: list[Gap] = []
     with open_source(text, CaptureRequest(spec=spec)) as source:
@@ -103,7 +105,7 @@ def _luma_from_source(text: str, held_out: Luma, spec: ModelSpec) -> Luma:
         )
     evenly = np.linspace(0, len(usable) - 1, min(MOST, len(usable))).round().astype(int)
     taken: Luma = np.array(usable)[evenly]
-    return taken
+    return taken, tuple(source.remarks)
 
 
 def _unlike(images: Luma, others: Luma) -> Luma:

@@ -70,8 +70,9 @@ def picture_from_heif(data: bytes, limit: PictureLimit) -> Picture:
             luma = luma_from_image(pixels)
         # What the container says libheif has done, and EXIF then repeats it. EXIF alone counts
         # where a writer says it nowhere else.
-        exif = b"" if any(kind in data for kind in _TURNS) else image.info.get("exif") or b""
-        return Picture(turned(luma, orientation_of_exif(exif)), (SEVERAL,) * (len(heif) > 1))
+        exif = b"" if any(kind in data for kind in _TURNS) else image.info.get("exif")
+        orientation = orientation_of_exif(exif) if isinstance(exif, bytes) else UPRIGHT
+        return Picture(turned(luma, orientation), (SEVERAL,) * (len(heif) > 1))
 
 
 def picture_by_pillow(kind: ImageKind, data: bytes, limit: PictureLimit) -> Picture:

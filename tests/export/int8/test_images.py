@@ -84,7 +84,9 @@ def test_folder_goes_the_way_of_frames_and_all_held_out_images_choose_or_judge(
     pictures = [vehicle(1, index, 96)[0] for index in range(FEWEST)]
     for index, picture in enumerate(pictures):
         cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
+    (tmp_path / "notes.txt").touch()
     found = calibration_from_text(str(tmp_path), HELD_OUT, SPEC)
+    assert found.remarks == (f"{tmp_path}: 1 not taken: 1 no picture (.txt)",)
     assert found.origin == str(tmp_path)
     assert (len(found.choosing), len(found.judging)) == (20, 40)
     assert levels(found.choosing) | levels(found.judging) == set(range(60))
