@@ -118,7 +118,7 @@ def picture_from_png(data: bytes, limit: PictureLimit) -> Picture:
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     bits, colour = header[8], header[9]
     channels = 4 if key and colour else _CHANNELS.get(colour, 4)
-    per_pixel = 2.0 * channels * (1 + (bits == 16))  # OpenCV decodes into a copy
+    per_pixel = 2.0 * channels * (1 + (bits == 16)) + 1  # OpenCV decodes into a copy
     with limit.room_for((width, height), per_pixel, len(data)):
         image = decoded(b"".join(seen), cv2.IMREAD_UNCHANGED)
         if remark := remark_on_levels(image):
@@ -174,7 +174,7 @@ def picture_from_pnm(data: bytes, limit: PictureLimit) -> Picture:
     white = int(found[4] or 0) if kind in {2, 3, 5, 6} else WHITE
     if not 0 < white < 1 << 16:
         raise ImageError(f"its header names {white} as white, and it takes 1 to 65535")
-    per_pixel = (3 if kind in {3, 6} else 1) * (1 + (white > WHITE)) + 2
+    per_pixel = (3 if kind in {3, 6} else 1) * (1 + (white > WHITE)) + 3
     with limit.room_for((width, height), per_pixel, len(data)):
         image = decoded(data, cv2.IMREAD_UNCHANGED)
         # OpenCV scales levels to their white for none but text of up to 8 bits.

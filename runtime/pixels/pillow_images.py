@@ -44,7 +44,7 @@ _PLUGINS: dict[ImageKind, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
-_BYTES: dict[ImageKind, float] = {"AVIF": 10, "BMP": 0, "GIF": 2, "TIFF": 0, "WEBP": 13, "HEIF": 8}
+_BYTES: dict[ImageKind, float] = {"AVIF": 10, "BMP": 1, "GIF": 2, "TIFF": 0, "WEBP": 13, "HEIF": 8}
 """What decoders take for a pixel beside the decoded picture; see docs/hostile.md."""
 _BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 _TURNS = (b"irot", b"imir")  # how a HEIC says that its picture is turned or mirrored
@@ -155,7 +155,7 @@ def _bytes_of_components(data: bytes, limit: PictureLimit) -> float:
     components = int.from_bytes(data[start + 40 : start + 42], "big")
     if start < 0 or not 1 <= components <= 4:
         raise ImageError(f"it is a JPEG 2000 file of {components} components, and 1 to 4 are read")
-    extra = 4.0 * components + 2  # the decoder's own samples
+    extra = 4.0 * components + 3  # the decoder's own samples
     limit.check((x - left, y - top), extra + components + 1, len(data))
     return extra
 
