@@ -36,7 +36,8 @@ _ORIENTATIONS = {
     (0, -1, 1, 0): 8,
 }
 """Where a display matrix leads steps to the right and downwards, and what EXIF calls that."""
-_OF_ROTATION = {0: 1, 90: 8, -90: 6, 180: 3, -180: 3}  # counter-clockwise, as FFmpeg counts
+_OF_ROTATION = {90: (0, -1, 1, 0), -90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, -1)}
+"""The same steps by degrees counter-clockwise, as FFmpeg counts."""
 _SLANT = math.tan(math.radians(1))  # FFmpeg, too, takes a matrix within 1 degree for a right angle
 
 
@@ -96,18 +97,17 @@ def sane_aspect(ratio: Fraction | None) -> float:
     return aspect if 1 / WIDEST <= aspect <= WIDEST else 1.0
 
 
-def orientation_of_frame(frame: VideoFrame) -> int:
-    """Return the orientation that a frame's display matrix gives it, 1 to 8 as EXIF counts.
-
-    ImageError for a matrix that turns by no multiple of 90 degrees.
-    """
+def display_matrix(frame: VideoFrame) -> bytes | None:
+    """Return the display matrix that a frame carries, for `orientation_of_matrix`, if it does."""
     try:
         carried: Any = frame.side_data  # PyAV's types know motion vectors only
     except ValueError:  # PyAV knows no name for something else that the frame carries
-        return _OF_ROTATION.get(90 * round(frame.rotation / 90), UPRIGHT)
+        steps = _OF_ROTATION.get(90 * round(frame.rotation / 90), (1, 0, 0, 1))
+        a, b, c, d = (step << 16 for step in steps)
+        return struct.pack("=9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     if not len(carried) or Type.DISPLAYMATRIX not in carried:  # most frames carry nothing
-        return UPRIGHT
-    return orientation_of_matrix(bytes(carried[Type.DISPLAYMATRIX]))
+        return None
+    return bytes(carried[Type.DISPLAYMATRIX])
 
 
 @functools.lru_cache(maxsize=64)

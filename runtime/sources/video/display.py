@@ -7,7 +7,13 @@ from fractions import Fraction
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ...pixels.geometry import AS_CODED, Geometry, orientation_of_frame, sane_aspect
+from ...pixels.geometry import (
+    AS_CODED,
+    Geometry,
+    display_matrix,
+    orientation_of_matrix,
+    sane_aspect,
+)
 from ...pixels.orientation import UPRIGHT, orientation_of_jpeg
 
 # Pictures, one after another or one alone: what they say of their pixels is about print, and
@@ -34,6 +40,9 @@ class Display:
         self._aspect = sane_aspect(stream.sample_aspect_ratio) if self._heeds_aspect else 1.0
         self._aspects: dict[int | None, float] = {}  # of packets in the decoder, by their stamps
         self._jpeg_orientation = UPRIGHT
+        # What H.264 itself says of its orientation is said with a key frame, and FFmpeg attaches it
+        # to that alone.
+        self._matrix: bytes | None = None
         # FFmpeg attaches the container's matrix to frames, and PyAV shows it nowhere else.
         self._of_container = None if container in _TURNS else UPRIGHT
 
@@ -72,7 +81,11 @@ class Display:
             if self._is_jpeg and self._of_container is not None:
                 orientation = self._of_container
             else:
-                orientation = orientation_of_frame(frame)
+                matrix = display_matrix(frame)
+                if matrix is not None or frame.key_frame:
+                    self._matrix = matrix
+                if self._matrix is not None:
+                    orientation = orientation_of_matrix(self._matrix)
                 if self._is_jpeg:
                     self._of_container = orientation
         aspect = self._aspects.pop(frame.pts, self._aspect)

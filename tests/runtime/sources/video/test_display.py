@@ -148,6 +148,22 @@ def test_ffmpeg_turns_it_alike(tmp_path: Path, drain: Drain, orientation: int) -
     assert_seen(drain(source_of(path)), list(shown), "stretch")
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+@pytest.mark.parametrize(
+    ("said", "orientation"), [("rotate=90", 8), ("rotate=180", 3), ("flip=horizontal", 2)]
+)
+def test_what_h264_says_of_itself_holds_until_the_next_key_frame(
+    tmp_path: Path, drain: Drain, name: str, said: str, orientation: int
+) -> None:
+    seen = [scene(number) for number in range(4)]
+    plain = record(tmp_path / "plain.mp4", [STORED[orientation](picture) for picture in seen])
+    says = f"h264_metadata=display_orientation=insert:{said}"
+    command = ["ffmpeg", "-v", "error", "-i", plain, "-c", "copy", "-bsf:v", says]
+    subprocess.run([*command, tmp_path / name], check=True)
+    assert_seen(drain(source_of(tmp_path / name)), seen, "stretch")
+
+
 def test_a_turn_that_is_no_multiple_of_90_degrees_is_a_gap_with_its_name(
     tmp_path: Path, drain: Drain
 ) -> None:
