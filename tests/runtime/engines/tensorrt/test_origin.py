@@ -245,6 +245,12 @@ def another_engine_with_a_manifest_that_fits(bundle: Bundle) -> None:
     path.write_text(text.replace(was, hashlib.sha256(engine.read_bytes()).hexdigest()))
 
 
+def another_date(bundle: Bundle) -> None:
+    """A change of the engine manifest that its size does not show."""
+    path = manifest_of(bundle)
+    path.write_bytes(path.read_bytes().replace(b'"created": "2', b'"created": "1'))
+
+
 def another_manifest_than_was_read(bundle: Bundle) -> None:
     path = bundle.folder / "manifest.json"
     path.write_text(path.read_text(encoding="utf-8").replace("0.2.0", "0.2.1"), encoding="utf-8")
@@ -263,6 +269,7 @@ def another_manifest_than_was_read(bundle: Bundle) -> None:
             lambda b: manifest_of(b).write_bytes(manifest_of(b).read_bytes().replace(b"  ", b" ")),
             "fp16.tensorrt-rtx.json' was altered after",
         ),
+        (another_date, "fp16.tensorrt-rtx.json' was altered after"),
         (another_manifest_than_was_read, "'manifest.json' was altered after it was signed"),
         (lambda b: (b.folder / "engines/more.engine").touch(), "'engines/more.engine' was added"),
         (lambda b: (b.folder / "decoder.onnx").unlink(), "'decoder.onnx' is signed and is missing"),
