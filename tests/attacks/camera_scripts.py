@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import av
 import cv2
 import numpy as np
 
@@ -55,6 +57,21 @@ def part(body: bytes, length: int | None = None) -> bytes:
     size = len(body) if length is None else length
     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n"
     return head.encode() + body + b"\r\n"
+
+
+def recorded(container: str, mark: bytes, instead: bytes) -> bytes:
+    """Return a recording up to its first frame, whose mark and size are others."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number in range(20):
+            noise = np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "rgb24")))
+        out.mux(stream.encode())
+    data = file.getvalue()
+    at = data.rindex(mark, 0, data.index(b"\xff\xd8\xff"))
+    return data[:at] + instead + b"\xff\xd8\xff"
 
 
 GOOD = http(b"".join(map(part, PICTURES)), MIXED)
@@ -171,26 +188,9 @@ script(
     a_playlist_as_video=reaching(f"{HLS}#EXTINF:1,\n{AWAY}\n", "Content-Type: video/mp4"),
     a_list_of_files=reaching(f"ffconcat version 1.0\nfile '{AWAY}'\n"),
     a_DASH_manifest=reaching(f"<?xml version='1.0'?><MPD><BaseURL>{AWAY}</BaseURL></MPD>"),
-    an_endless_AVI_chunk=endless(
-        http(
-            b"RIFF\xff\xff\xff\x7fAVI LIST\xc0\0\0\0hdrlavih8\0\0\0"
-            + bytes(56)
-            + b"LIST\x74\0\0\0strlstrh8\0\0\0vidsMJPG"
-            + bytes(12)
-            + b"\1\0\0\0\x19\0\0\0"
-            + bytes(24)
-            + b"strf(\0\0\0(\0\0\0@\0\0\0000\0\0\0\1\0\x18\0MJPG"
-            + bytes(20)
-            + b"LIST\xff\xff\xff\x7fmovi00dc\xf0\xff\xff\x7f"
-        )
-    ),
+    an_endless_AVI_chunk=endless(http(recorded("avi", b"00dc", b"00dc\xf0\xff\xff\x7f"))),
     an_endless_Matroska_block=endless(
-        http(
-            bytes.fromhex("1a45dfa38442828477656200").replace(b"web\0", b"webm")
-            + bytes.fromhex("18538067 01ffffffffffffff 1654ae6b 99 ae97 d70101 73c50101 830101")
-            + bytes.fromhex("86 85 56 5f 56 50 38 e0 86 b0 01 40 ba 01 30")
-            + bytes.fromhex("1f43b675 01ffffffffffffff e70100 a3 08ffffffff 81000080")
-        )
+        http(recorded("matroska", b"\xa3", b"\xa3\x01\0\0\0\x7f\xff\xff\xff\x81\0\0\x80"))
     ),
     an_endless_transport_stream=endless(
         http(b"", "Content-Type: video/mp2t"), piece=(b"\x47\x01\x00\x10" + bytes(184)) * 5000

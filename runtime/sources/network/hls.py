@@ -19,9 +19,9 @@ from .http_body import HttpClient
 MOST_PLAYLIST_BYTES = 8 << 20
 MOST_SEGMENTS = 200_000
 _LIVE_FROM_END = 3
-_MOST_STANDSTILL = 3
-"""A live playlist without a new segment for so many times its longest segment has failed."""
-_MOST_TARGET_S = 60.0
+_STANDSTILL_TARGETS = 2
+"""A live playlist without a new segment for so many times its longest one, and the time-out."""
+_MOST_TARGET_S = 10.0
 
 
 class _Bytes(Protocol):
@@ -105,7 +105,7 @@ class HlsReader:
     @property
     def silence_s(self) -> float:
         """How long a live playlist may stand still."""
-        return max(self._timeout_s, _MOST_STANDSTILL * self._target_s) if self.is_live else 0.0
+        return self._timeout_s + _STANDSTILL_TARGETS * self._target_s if self.is_live else 0.0
 
     def readable(self) -> bool:
         """Whether it can be read."""

@@ -111,9 +111,10 @@ class Connection(Closing):
             if isinstance(file, BoundedReader):
                 file.begin_packet()
             packet = next(packets, None)
+            failure = self._failure
+            if failure is not None and (packet is None or not isinstance(failure, Exception)):
+                raise failure
             if packet is None:
-                if isinstance(file, BoundedReader) and file.failure is not None:
-                    raise file.failure
                 return
             if packet.stream_index == self.stream.index:
                 yield cast("av.Packet[VideoStream]", packet)
@@ -127,18 +128,25 @@ class Connection(Closing):
                 "r",
                 format=self._input.format,
                 options=self._input.options,
-                timeout=self._timeout_s,
+                timeout=self.silence_s,
                 metadata_errors="replace",  # a title in Latin-1 is no reason to refuse a video
                 buffer_size=BUFFER_BYTES,
             )
         except BaseException as error:
             self._input.close()
-            if isinstance(file, BoundedReader) and isinstance(error, av.error.FFmpegError):
-                raise file.failure or error from None
+            if self._failure is not None:
+                raise self._failure from error
             raise
-        if isinstance(file, BoundedReader) and isinstance(file.failure, TimeoutError):
+        failure = self._failure
+        if isinstance(failure, TimeoutError) or not isinstance(failure, Exception | None):
             self.close()
-            raise file.failure
+            raise failure
+
+    @property
+    def _failure(self) -> BaseException | None:
+        """What failed in a function that FFmpeg called."""
+        file = self._input.file
+        return file.failure if isinstance(file, BoundedReader) else None
 
     def early_end(self, log: PacketLog) -> str | None:
         """Name how all that came falls short of what the header announces, if it does."""

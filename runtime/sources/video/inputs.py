@@ -37,8 +37,8 @@ _NETWORK_FORMATS = (
 _NOTHING = {"protocol_whitelist": "none"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
 _RTSP = {"fpsprobesize": "0", "format_whitelist": "rtsp"}
-_MOST_PACKET_BYTES = 128 << 20
-_MOST_HEADER_BYTES = 256 << 20
+_MOST_BYTES, _MOST_NETWORK_BYTES = 128 << 20, 64 << 20
+"""What a packet may take, and a header twice; FFmpeg and the decoder hold some copies of it."""
 BUFFER_BYTES = 1 << 18
 _ASKED_FOR = "m3u8"
 
@@ -65,17 +65,17 @@ class PipeReader(io.FileIO):
 class BoundedReader:
     """Bytes for FFmpeg, which collects what a packet announces or does not end, in memory.
 
-    What fails while FFmpeg finds out what comes is its end: what came before is kept.
+    What fails is the end for FFmpeg, which hands on what came before; PyAV would drop Ctrl-C.
 
     Attributes:
-        failure: What failed then.
+        failure: What failed.
     """
 
     def __init__(self, reader: Any, patience: Patience | None = None) -> None:
         self._reader, self._patience = reader, patience
-        self._left = _MOST_HEADER_BYTES
-        self._is_opening = True
-        self.failure: OSError | None = None
+        self._most = _MOST_BYTES if patience is None else _MOST_NETWORK_BYTES
+        self._left = 2 * self._most
+        self.failure: BaseException | None = None
         self.name, self.readable, self.seekable = reader.name, reader.readable, reader.seekable
         self.close = reader.close
         if reader.seekable():
@@ -83,17 +83,17 @@ class BoundedReader:
 
     def begin_packet(self) -> None:
         """Count bytes and time anew: a packet has come."""
-        self._left, self._is_opening = _MOST_PACKET_BYTES, False
+        self._left = self._most
         if self._patience is not None:
             self._patience.begin()
 
     def read(self, size: int) -> bytes:
-        """Return bytes that are there; OSError where they are too many for one packet."""
+        """Return bytes that are there; b"" where they are too many for one packet, or fail."""
+        if self.failure is not None:
+            return b""
         try:
             data = self._within_limit(size)
-        except OSError as error:
-            if not self._is_opening:
-                raise
+        except BaseException as error:  # noqa: BLE001  # raised by `Connection`
             self.failure = error
             return b""
         self._left -= len(data)
@@ -101,7 +101,7 @@ class BoundedReader:
 
     def _within_limit(self, size: int) -> bytes:
         if self._left <= 0:
-            raise OSError(f"no frame ends within {_MOST_PACKET_BYTES >> 20} MiB")
+            raise OSError(f"no frame ends within {self._most >> 20} MiB")
         data: bytes = self._reader.read(size)
         return data
 
@@ -116,7 +116,7 @@ class BoundedReader:
 class Input:
     """What to open, and how."""
 
-    file: BoundedReader | str
+    file: BoundedReader | io.FileIO | str
     options: dict[str, str] = field(default_factory=dict)
     format: str | None = None  # None: found out from what comes
     has_end: bool | None = None  # None: as its header announces
@@ -124,7 +124,7 @@ class Input:
 
     def close(self) -> None:
         """Close what was opened here."""
-        if isinstance(self.file, BoundedReader):
+        if not isinstance(self.file, str):
             self.file.close()
 
 
@@ -163,7 +163,8 @@ def _file(path: str) -> Input:
         file.close()
         raise
     file.seek(0)
-    return _bytes_of(file, _FILE_FORMATS)
+    # Read by C alone, so that Ctrl-C is not taken by a function that PyAV calls.
+    return Input(file, _NOTHING | {"format_whitelist": _FILE_FORMATS})
 
 
 def _http(spec: SourceSpec, timeout_s: float) -> Input:

@@ -1,10 +1,12 @@
 """Pictures that tell when they were taken, and an RTSP camera of them in a process of its own.
 
-As a script it runs in the system's Python, which has GStreamer, and prints its port.
+As a script it runs in the system's Python, which has GStreamer, and prints its port. With the
+argument `udp` it sends over UDP only.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 
 WIDTH, HEIGHT, FPS = 640, 96, 25
@@ -22,8 +24,9 @@ def main() -> None:
     import gi
 
     gi.require_version("Gst", "1.0")
+    gi.require_version("GstRtsp", "1.0")
     gi.require_version("GstRtspServer", "1.0")
-    from gi.repository import GLib, Gst, GstRtspServer
+    from gi.repository import GLib, Gst, GstRtsp, GstRtspServer
 
     Gst.init(None)
     source = (
@@ -44,6 +47,8 @@ def main() -> None:
 
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(source)
+    if "udp" in sys.argv:
+        factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
     factory.connect("media-configure", configured)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")

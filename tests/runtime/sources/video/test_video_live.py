@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.under_test.stream_process import MjpegCamera
+from motorvae.runtime.core.errors import SourceError
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec
@@ -56,14 +57,16 @@ def claimed_and_true(source: VideoSource) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def rtsp_camera() -> Iterator[str]:
+def rtsp_camera(*options: str) -> Iterator[str]:
     probe = [SYSTEM_PYTHON, "-c", PROBE]
     if (
         not Path(SYSTEM_PYTHON).exists()
         or subprocess.run(probe, capture_output=True, timeout=120, check=False).returncode
     ):
         pytest.skip("needs gir1.2-gst-rtsp-server-1.0, python3-gi and GStreamer's plugins")
-    with subprocess.Popen([SYSTEM_PYTHON, SERVER], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [SYSTEM_PYTHON, SERVER, *options], stdout=subprocess.PIPE, text=True
+    ) as server:
         assert server.stdout is not None
         try:
             yield f"rtsp://127.0.0.1:{int(server.stdout.readline())}/camera"
@@ -114,3 +117,16 @@ def test_a_reader_that_fell_behind_is_told_so(camera: str) -> None:
     assert late[0][1] > 1.4
     for claimed_s, true_s in late:
         assert claimed_s > true_s - SLACK_S
+
+
+def test_rtsp_comes_over_udp_where_it_does_not_over_tcp() -> None:
+    request = CaptureRequest(timeout_s=60)
+    with rtsp_camera("udp") as url:
+        with VideoSource(SourceSpec.parse(url), request) as source:
+            assert isinstance(source.read(), Frame)
+            source.reopen()
+            assert isinstance(source.read(), Frame)
+        with VideoSource(SourceSpec.parse(url, transport="udp"), request) as source:
+            assert isinstance(source.read(), Frame)
+        with pytest.raises(SourceError, match="cannot open"):
+            VideoSource(SourceSpec.parse(url, transport="tcp"), request)
