@@ -102,10 +102,11 @@ class FrameSource(Closing):
 
 
 class Paced(FrameSource):
-    """A recording played at its own rate, as a camera would deliver it.
+    """A recording played at its own times, as a camera would deliver it.
 
-    Each frame is decoded when it is due, not before, and its age is counted from then on, as
-    for a camera. A reader that is late does not make it younger.
+    What has no time of its own follows at the recording's rate. A frame is due at its time, and
+    its age is counted from then on, as for a camera: it is handed over no sooner than it would be
+    decoded, had decoding begun when it was due. A reader that is late does not make it younger.
     """
 
     live = True
@@ -115,22 +116,38 @@ class Paced(FrameSource):
         self.name, self.expected = source.name, source.expected
         self.fps = source.fps or DEFAULT_FPS
         self._start_ns: int | None = None
-        self._count = 0
+        self._due_s = 0.0
+        self._first = True
 
     def read(self) -> Frame | Gap | None:
-        """Wait until the next frame is due, then read it."""
+        """Read the next frame, and wait until it was due and its decoding is over."""
+        began_ns = time.monotonic_ns()
         if self._start_ns is None:
-            self._start_ns = time.monotonic_ns()
-        due_ns = self._start_ns + round(self._count * 1e9 / (self.fps or DEFAULT_FPS))
-        time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
-        self._count += 1
-        captured_ns = time.time_ns() - max(0, time.monotonic_ns() - due_ns)
+            self._start_ns = began_ns
         item = self._source.read()
-        if isinstance(item, Frame):
-            # A decoder that reorders frames reads ahead; a camera could not have.
-            capture_ns = time.monotonic_ns() - due_ns - item.convert_ns
-            return replace(item, grabbed_ns=due_ns, captured_ns=captured_ns, capture_ns=capture_ns)
-        return item
+        if item is None:
+            return None
+        self._due_s = self._next_due_s(item)
+        due_ns = self._start_ns + round(self._due_s * 1e9)
+        spent_ns = time.monotonic_ns() - began_ns
+        time.sleep(max(0, due_ns + spent_ns - time.monotonic_ns()) / 1e9)
+        if isinstance(item, Gap):
+            return item
+        now_ns = time.monotonic_ns()
+        # A decoder that reorders frames reads ahead; a camera could not have.
+        return replace(
+            item,
+            grabbed_ns=due_ns,
+            captured_ns=time.time_ns() - max(0, now_ns - due_ns),
+            capture_ns=now_ns - due_ns - item.convert_ns,
+        )
+
+    def _next_due_s(self, item: Frame | Gap) -> float:
+        media_s = item.media_s if isinstance(item, Frame) else None
+        if media_s is not None:
+            return max(media_s, self._due_s)
+        first, self._first = self._first, False
+        return self._due_s if first else self._due_s + 1 / (self.fps or DEFAULT_FPS)
 
     @property
     def remarks(self) -> list[str]:

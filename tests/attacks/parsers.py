@@ -49,7 +49,7 @@ from motorvae.runtime.sources.network.multipart import MultipartReader
 from motorvae.runtime.sources.network.reach import Reach, place_of, playlist_kind, split_credentials
 from motorvae.runtime.sources.opencv import driver_stamp_ns, mode_of
 from motorvae.runtime.sources.spec import SourceSpec, plan_from_query
-from motorvae.runtime.sources.video.packets import BitstreamValidator
+from motorvae.runtime.sources.video.codecs.bitstream import BitstreamValidator
 
 LIMIT_S = 1.0  # of processor time, for one input
 HANG_S = 20.0
@@ -88,13 +88,21 @@ class Body:
         """Nothing is open."""
 
 
+def mjpeg(data: bytes) -> None:
+    BitstreamValidator("mjpeg", None).facts(data, key=True)
+
+
+CODECS = ("h264", "h264", "hevc", "mpeg2video", "mpeg4")
+
+
 def h264(data: bytes) -> None:
     """The first bytes say how the rest is cut into extradata and packets."""
     sizes, rest = data[:3], data[3:]
     cut = (sizes[0] if sizes else 0) % 64
-    flaws = BitstreamValidator("h264", rest[:cut] or None)
+    codec = CODECS[sizes[1] % len(CODECS)] if len(sizes) > 1 else "h264"
+    flaws = BitstreamValidator(codec, rest[:cut] or None)
     for packet in (rest[cut : len(rest) // 2], rest[len(rest) // 2 :], rest[cut:]):
-        flaws.flaw(packet)
+        flaws.facts(packet, key=False)
 
 
 def multipart(data: bytes) -> None:
@@ -223,7 +231,7 @@ def targets() -> dict[str, Target]:
     return {
         "h264": Target(h264, annexb + avcc, share=4),
         "jpeg scan": Target(jpeg_scan, jpegs, share=3),
-        "mjpeg packet": Target(BitstreamValidator("mjpeg", None).flaw, jpegs, share=2),
+        "mjpeg packet": Target(mjpeg, jpegs, share=2),
         "jpeg luma": Target(lambda data: luma_from_jpeg(data, SPEC), jpegs, (ImageError,), 0.5),
         "orientation": Target(orientation_of_jpeg, jpegs, share=2),
         "exif": Target(orientation_of_exif, images["exif"], share=3),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import socket
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import cast
 
 import av
@@ -19,13 +17,10 @@ from ...core.lifecycle import Closing
 from ..base import silence_of
 from ..spec import SourceSpec
 from .inputs import BUFFER_BYTES, BoundedReader, input_of
-from .packets import PacketLog
 from .tracks import video_track
 
 # What PyAV raises while it opens, reads and decodes.
 FAILURES = (av.error.FFmpegError, OSError, ValueError)
-# Containers whose header holds how long the recording is; of others FFmpeg only guesses it.
-_SAY_DURATION = {"matroska,webm", "flv"}
 # What another transport would not change.
 _WHATEVER_TRANSPORT = (
     ConnectionRefusedError,
@@ -148,26 +143,6 @@ class Connection(Closing):
         file = self._input.file
         return file.failure if isinstance(file, BoundedReader) else None
 
-    def early_end(self, log: PacketLog) -> str | None:
-        """Name how all that came falls short of what the header announces, if it does."""
-        stream, name = self.stream, self.container.format.name
-        base = stream.time_base or Fraction(0)
-        frame_s = 1 / (float(stream.average_rate or 0) or math.inf)
-        if stream.frames:
-            # A trimmed MP4 keeps its count of frames, and only its duration is shortened. An AVI
-            # in which a picture stands still counts frames that are not in it.
-            length_s = float((log.end_pts - log.first_pts) * base)
-            duration = stream.duration if "mp4" in name else None
-            ends_s = stream.frames * frame_s if duration is None else float(duration * base)
-            if log.count >= stream.frames or length_s + frame_s / 2 > ends_s:
-                return None
-            return f"the file announces {stream.frames} frames and ends after {log.count}"
-        announced_s = self._announced_s() if name in _SAY_DURATION else None
-        end_s = float(log.end_pts * base)
-        if announced_s is None or end_s + frame_s / 2 > announced_s:
-            return None
-        return f"the file announces {announced_s:.2f} s and ends after {end_s:.2f} s"
-
     def reason(self, error: Exception) -> str:
         """Return the error's own words without its number and the address it repeats."""
         if isinstance(error, av.error.ExitError):
@@ -185,14 +160,3 @@ class Connection(Closing):
         return "; ".join(
             f"over {name}: {told}" for name, told in zip(("TCP", "UDP"), failures, strict=True)
         )
-
-    def _announced_s(self) -> float | None:
-        """Return where the video ends by its header; other streams may be longer."""
-        clock = self.stream.metadata.get("DURATION", "").split(":")
-        try:
-            hours, minutes, seconds = (float(part) for part in clock)
-        except ValueError:
-            duration = self.container.duration
-            alone = len(self.container.streams) == 1
-            return duration / av.time_base if alone and duration is not None else None
-        return (hours * 60 + minutes) * 60 + seconds

@@ -1,100 +1,144 @@
-"""PacketLog: when each frame of a video arrived, and which are lost; flaws that FFmpeg passes."""
+"""PacketLog: when each frame of a video arrived, and which are lost."""
 
 from __future__ import annotations
 
 import heapq
-import math
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import av
 
-from ...pixels.camera_formats import jpeg_scan
 from ..wall_clock import WallClock
+from .codecs.bitstream import MISSING, PacketFacts
 
-_MOST_HELD = 16  # frames that H.264 and H.265 may reorder
+_NOBODY = -1  # goes back to what is damaged
 _MOST_WAITING = 256  # packets; more than any decoder holds
-_SLICE, _IDR_SLICE, _SPS = 1, 5, 7
-# Profiles whose sequence parameters hold chroma, depth and scaling (H.264, section 7.3.2.1.1).
-_HIGH_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
-_HEADER_BYTES = 64  # of a slice, enough for its frame number
-_SPS_BYTES = 4096  # more than all scaling lists and picture orders take
-_MOST_NUMBER_BITS = 16
-_MOST_SPS = 8  # in one packet: one is usual, and each takes time
+_MOST_REORDERED = 17  # packets between one and its frame; no decoder keeps more than 16 frames
+Order = tuple[int, float]
 
 
 class Arrival(NamedTuple):
     """One packet of a video with the time at which it came, in Unix time and monotonic time.
 
-    `number` is its position in decoding order, `key` that of the key packet at which decoding could
-    start to get this one, and `pts` when its frame is to be shown, in the stream's units.
+    `number` is its position in decoding order and `order` its place in display order; `key` is the
+    number of the packet at which decoding could start to get this one, None where none has come.
     """
 
     number: int
-    key: int
-    pts: int | None
+    key: int | None
+    order: Order
     captured_ns: int
     grabbed_ns: int
+    shown: bool = True  # False: needed for decoding only
+    reference: bool = True  # others may be predicted from it
 
 
 class PacketLog:
     """Remembers packets until their frames come out, which may be in another order.
 
-    A codec that predicts frames from others carries damage on until the next key packet, which
-    decoders do not report.
+    A codec that predicts frames from others carries damage on until decoding can start anew, which
+    decoders do not report. Damage to a frame that is shown before the entry which it follows
+    in the stream stays among those. What came before the first entry of all was never meant to be
+    decoded: a recording that was cut there begins at the entry.
     """
 
-    def __init__(self, *, intra_only: bool) -> None:
+    def __init__(self, *, intra_only: bool, timed: bool = True) -> None:
         self._intra_only = intra_only  # no frame of this codec is predicted from another
-        self.waiting: dict[int | None, Arrival] = {}  # by time stamp; a frame that comes takes its
-        self._gaps: list[tuple[float, int, str, int]] = []
+        self._waiting: dict[int, Arrival] = {}  # by number; a frame that comes takes its own
+        self._gaps: list[tuple[Order, int, str, int]] = []
+        self._key: int | None = None
+        self._earlier_key: int | None = None
         self._wall = WallClock()
-        self._key = self._earlier_key = 0
-        self._key_pts: int | None = None
-        self.has_key = intra_only  # one came: from here on every frame can be decoded
+        self._key_order: Order = (0, 0.0)
+        self._timed = timed  # packets say when they are to be shown
+        self._dts: int | None = None
+        self._part = 0  # how often time stamps began anew
+        self._bad: dict[int, int | None] = {}  # by number, the key of what is not as recorded
+        self._unlinked: set[int] = set()  # of these, those that are not damaged themselves
+        self._given_up: set[int] = set()  # numbers of those whose frames did not come in time
+        self._links: dict[int, int | None] = {}  # entries whose leading frames are, by number
         self.count = 0  # how many packets arrived
         self.first_pts = self.end_pts = 0  # the least time stamp, and where the last frame ends
-        self.damaged: set[int] = set()  # numbers of packets whose frames are not as recorded
-        self.missing: set[int] = set()  # time stamps of frames given up, should they come yet
+        self.begin_pts: int | None = None  # the least of a frame that is meant to be shown
 
-    def arrived(self, packet: av.Packet[av.VideoStream], grabbed_ns: int) -> Arrival:
+    def arrived(
+        self, packet: av.Packet[av.VideoStream], grabbed_ns: int, facts: PacketFacts
+    ) -> Arrival:
         """Note a packet that came at `grabbed_ns` on the monotonic clock, before its decoding."""
         captured_ns = self._wall.at(grabbed_ns)
-        number, pts = self.count, packet.pts
+        number, pts, order = self.count, packet.pts, self._order_of(packet)
         self.count += 1
-        if packet.is_keyframe or self._intra_only:
-            self._earlier_key, self._key, self._key_pts = self._key, number, pts
-            self.has_key = True
-            oldest = min([self._earlier_key, *(other.key for other in self.waiting.values())])
-            self.damaged = {other for other in self.damaged if other >= oldest}
-        # What is shown before the key frame it follows may be predicted from across it.
-        leading = pts is not None and self._key_pts is not None and pts < self._key_pts
-        key = self._earlier_key if leading else self._key
-        if pts is not None:
-            self.first_pts = pts if number == 0 else min(self.first_pts, pts)
-            self.end_pts = max(self.end_pts, pts + (packet.duration or 0))
-        self.waiting[pts] = Arrival(number, key, pts, captured_ns, grabbed_ns)
-        if len(self.waiting) > _MOST_WAITING:
-            del self.waiting[next(iter(self.waiting))]
-        return self.waiting[pts]
+        if self._intra_only or (facts.entry and not self._renewed_badly(number, facts.refreshed)):
+            self._earlier_key, self._key, self._key_order = self._key, number, order
+            self._forget()
+            if facts.broken:
+                self._links[number] = self._earlier_key
+        leading = facts.leading
+        if leading is None:
+            leading = self._timed and self._key_order[0] == order[0] and order < self._key_order
+        key = self._earlier_key if leading and not self._intra_only else self._key
+        arrival = Arrival(
+            number,
+            key,
+            order,
+            captured_ns,
+            grabbed_ns,
+            shown=not packet.is_discard,
+            reference=facts.reference,
+        )
+        if pts is not None and arrival.shown and key is not None:
+            self.begin_pts = pts if self.begin_pts is None else min(self.begin_pts, pts)
+        self._waiting[number] = arrival
+        if len(self._waiting) > _MOST_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        return arrival
 
-    def lose(self, arrival: Arrival, reason: str) -> None:
-        """Note a gap, whose turn comes where the packet's frame would have been shown."""
-        self.damaged.add(arrival.number)
-        self._add_gap(arrival, reason)
+    @property
+    def has_key(self) -> bool:
+        """Whether an entry came: from here on every frame can be decoded."""
+        return self._key is not None or self._intra_only
 
-    def gaps_before(self, order: float) -> Iterator[tuple[str, int]]:
-        """Forget packets shown before `order`; give reason and Unix time of each gap up to there.
+    def flushed(self, grabbed_ns: int) -> Arrival:
+        """Stand for the packet of a frame whose own is not known, once all have come."""
+        order = (self._part, float(self.count))
+        return Arrival(self.count, self._key, order, time.time_ns(), grabbed_ns)
+
+    def take(self, arrival: Arrival) -> bool:
+        """Note that a packet's frame came; False where it was given up, and its gap is out."""
+        self._waiting.pop(arrival.number, None)
+        return arrival.number not in self._given_up
+
+    def lose(self, arrival: Arrival, reason: str, *, missing: bool = False) -> None:
+        """Note a gap, whose turn comes where the packet's frame would have been shown.
+
+        The packet itself is damaged, or what it is predicted from is `missing`.
+        """
+        if not self.is_lost(arrival):
+            key = arrival.key
+            carried_on = key is None or missing or arrival.reference
+            self._bad[arrival.number] = key if carried_on else _NOBODY
+            if missing:
+                self._unlinked.add(arrival.number)
+            self._add_gap(arrival, reason)
+
+    def is_lost(self, arrival: Arrival) -> bool:
+        """Whether a packet's gap is noted."""
+        return arrival.number in self._bad
+
+    def gaps_before(self, arrival: Arrival | None) -> Iterator[tuple[str, int]]:
+        """Forget packets shown before one, or all; give reason and Unix time of gaps up to there.
 
         An error can take a whole frame that waits in the decoder along. Where nothing is damaged
         nothing is missing: some packets are not meant to be shown.
         """
-        for pts in sorted(pts for pts in self.waiting if pts is not None and pts < order):
-            arrival = self.waiting.pop(pts)
-            if self.damaged and arrival.number not in self.damaged:
-                self.missing.add(pts)
-                self._add_gap(arrival, "frame is missing after a damaged one")
-        while self._gaps and self._gaps[0][0] <= order:
+        damaged = any(key is not None for key in self._bad.values())
+        for other in [other for other in self._waiting.values() if self._is_before(other, arrival)]:
+            del self._waiting[other.number]
+            if damaged and other.number not in self._bad:
+                self._given_up.add(other.number)
+                self._add_gap(other, "frame is missing after a damaged one")
+        while self._gaps and (arrival is None or self._gaps[0][0] <= arrival.order):
             yield heapq.heappop(self._gaps)[2:]
 
     def overdue_gaps(self) -> Iterator[tuple[str, int]]:
@@ -102,155 +146,66 @@ class PacketLog:
 
         A decoder that reorders holds frames for as many packets as their codec allows, at most.
         """
-        held = (one.number for one in self.waiting.values() if one.number not in self.damaged)
-        oldest = next(held, self.count)
-        while self._gaps and self._gaps[0][1] < max(oldest, self.count - _MOST_HELD):
-            order, _, reason, captured_ns = heapq.heappop(self._gaps)
-            if self.waiting.pop(None if order == -math.inf else int(order), None) is not None:
-                self.missing.add(int(order))
+        held = (number for number in self._waiting if number not in self._bad)
+        oldest = max(next(held, self.count), self.count - _MOST_REORDERED)
+        while self._gaps and self._gaps[0][1] < oldest:
+            _, number, reason, captured_ns = heapq.heappop(self._gaps)
+            if self._waiting.pop(number, None) is not None:
+                self._given_up.add(number)
             yield reason, captured_ns
 
     def spoiled(self, arrival: Arrival) -> bool:
-        """Whether a packet from the key packet that this one goes back to, up to it, is damaged."""
-        return any(arrival.key <= number <= arrival.number for number in self.damaged)
+        """Whether a packet from the entry that this one goes back to, up to it, is damaged."""
+        key = arrival.key
+        if key is None:
+            return True
+        bad = (number for number, its in self._bad.items() if its is not None and its >= key)
+        return any(key <= number <= arrival.number for number in bad)
+
+    def missing_link(self, arrival: Arrival) -> str | None:
+        """Name what is wrong with a leading frame before whose entry something is missing."""
+        links = (number for number, its in self._links.items() if its == arrival.key)
+        return MISSING if any(number < arrival.number for number in links) else None
+
+    def _is_before(self, other: Arrival, arrival: Arrival | None) -> bool:
+        if arrival is None:
+            return True
+        if self._timed:
+            return other.order < arrival.order
+        return other.number + _MOST_REORDERED < arrival.number
+
+    def _order_of(self, packet: av.Packet[av.VideoStream]) -> Order:
+        """Say where a frame is shown: by its time stamp, else roughly, by when its packet came."""
+        number, pts, dts = self.count, packet.pts, packet.dts
+        duration = packet.duration or 0
+        if number == 0:
+            self._timed &= pts is not None
+        if dts is not None:
+            if self._dts is not None and dts < self._dts - 2 * duration:
+                self._part += 1  # recordings that were put one behind the other
+            self._dts = dts
+        shown = dts if pts is None else pts
+        if shown is not None:
+            self.first_pts = shown if number == 0 else min(self.first_pts, shown)
+            self.end_pts = max(self.end_pts, shown + duration)
+        return self._part, float(number if pts is None or not self._timed else pts)
+
+    def _renewed_badly(self, number: int, packets: int) -> bool:
+        """Whether one of the last packets is damaged, each of which renewed a part."""
+        # Before the first of them, others may be missing.
+        damaged = self._bad.keys() - self._unlinked
+        return any(number - packets <= other < number for other in damaged)
+
+    def _forget(self) -> None:
+        """Forget damage that no frame goes back to any more."""
+        keys = [self._earlier_key, *(other.key for other in self._waiting.values())]
+        oldest = min((key for key in keys if key is not None), default=0)
+        oldest = min([oldest, *(other.number for other in self._waiting.values())])
+        self._bad = {other: key for other, key in self._bad.items() if other >= oldest}
+        self._links = {other: key for other, key in self._links.items() if other >= oldest}
+        self._unlinked &= self._bad.keys()
+        self._given_up = {other for other in self._given_up if other >= oldest - _MOST_REORDERED}
 
     def _add_gap(self, arrival: Arrival, reason: str) -> None:
-        order = -math.inf if arrival.pts is None else arrival.pts
-        heapq.heappush(self._gaps, (order, arrival.number, reason, arrival.captured_ns))
-
-
-class BitstreamValidator:
-    """Looks at each packet of a video, in decoding order, before it is decoded.
-
-    From a JPEG that lacks its scan FFmpeg makes a picture of what its memory last held, and where
-    an H.264 frame is missing it predicts from a copy of another one; it reports neither.
-    Of other codecs nothing is known. `extradata` is what the container holds about the codec.
-    """
-
-    def __init__(self, codec: str, extradata: bytes | None) -> None:
-        self._codec = codec
-        self._length_size = 0
-        self._number_bits: int | None = None
-        self._last: int | None = None
-        self._sps = b""
-        if codec != "h264" or not extradata:
-            return
-        if extradata[0] == 1 and len(extradata) > 8:  # ISO 14496-15: units have their length first
-            self._length_size = (extradata[4] & 3) + 1
-            size = int.from_bytes(extradata[6:8], "big")
-            self._read_sps(extradata[8 : 8 + size])
-        else:
-            self.flaw(extradata)  # reads the parameters in it
-
-    def flaw(self, packet: bytes) -> str | None:
-        """Name what is wrong with a packet, or return None."""
-        if self._codec == "mjpeg":
-            return None if jpeg_scan(packet) is not None else "frame holds no picture"
-        if self._codec != "h264":
-            return None
-        parameters = 0
-        for unit in _units(packet, self._length_size):
-            kind = unit[0] & 31
-            if kind == _SPS:
-                parameters += 1
-                if parameters > _MOST_SPS:
-                    return "frame holds too many parameter sets"
-                if unit != self._sps:  # cameras repeat it
-                    self._sps = unit
-                    self._read_sps(unit)
-            elif kind in {_SLICE, _IDR_SLICE}:
-                return self._missing_before(unit)
-        return None
-
-    def _missing_before(self, unit: bytes) -> str | None:
-        """Compare a slice's frame number with the last one (H.264, section 7.4.3)."""
-        if self._number_bits is None:
-            return None
-        bits = _Bits(unit[1 : 1 + _HEADER_BYTES])
-        bits.skip_golombs(3)  # first macroblock, type, picture parameters
-        number, last = bits.take(self._number_bits), self._last
-        if unit[0] & 0x60:  # others may be predicted from it
-            self._last = number
-        if unit[0] & 31 == _IDR_SLICE or last is None:
-            return None
-        if number in {last, (last + 1) % (1 << self._number_bits)}:
-            return None
-        return "frame is predicted from one that did not come"
-
-    def _read_sps(self, unit: bytes) -> None:
-        """Learn how long frame numbers are, unless they may have gaps."""
-        self._number_bits = None
-        bits = _Bits(unit[1 : 1 + _SPS_BYTES])
-        profile = bits.take(8)
-        bits.take(16)  # constraints, level
-        bits.golomb()
-        if profile in _HIGH_PROFILES:
-            chroma = bits.golomb()
-            if chroma == 3 and bits.take(1):
-                return  # colour planes of their own: never seen in a camera
-            bits.skip_golombs(2)
-            bits.take(1)
-            if bits.take(1):
-                for place in range(8 if chroma != 3 else 12):
-                    if bits.take(1):
-                        bits.skip_scaling(16 if place < 6 else 64)
-        number_bits = bits.golomb() + 4
-        order = bits.golomb()
-        if order == 0:
-            bits.golomb()
-        elif order == 1:
-            bits.take(1)
-            bits.skip_golombs(2)
-            bits.skip_golombs(min(255, bits.golomb()))  # more are not allowed
-        bits.golomb()
-        if not bits.take(1) and number_bits <= _MOST_NUMBER_BITS:  # no gaps are allowed
-            self._number_bits = number_bits
-
-
-class _Bits:
-    """Reads a unit's bits; behind its end there are only ones, so that every number ends."""
-
-    def __init__(self, data: bytes) -> None:
-        plain = data.replace(b"\0\0\3", b"\0\0")  # emulation prevention
-        self._digits = f"{int.from_bytes(plain, 'big'):0{8 * len(plain)}b}" if plain else ""
-        self._place = 0
-
-    def take(self, count: int) -> int:
-        """Return the next bits as a number."""
-        digits = self._digits[self._place : self._place + count]
-        self._place += count
-        return int(f"0{digits.ljust(count, '1')}", 2)
-
-    def golomb(self) -> int:
-        """Return an exponential Golomb code as an unsigned number."""
-        one = self._digits.find("1", self._place)
-        zeros = max(0, len(self._digits) - self._place) if one < 0 else one - self._place
-        self._place += zeros + 1
-        return (1 << zeros) - 1 + self.take(zeros)
-
-    def skip_golombs(self, count: int) -> None:
-        for _ in range(count):
-            self.golomb()
-
-    def skip_scaling(self, size: int) -> None:
-        """Skip a scaling list (H.264, section 7.3.2.1.1.1)."""
-        scale = 8
-        for _ in range(size):
-            code = self.golomb()
-            scale = (scale + ((code + 1) // 2 if code % 2 else -(code // 2))) % 256
-            if scale == 0:
-                return  # the rest is as the one before
-
-
-def _units(packet: bytes, length_size: int) -> Iterator[bytes]:
-    """Yield the units of a packet, which lie behind their lengths or behind start codes."""
-    if not length_size:
-        yield from filter(None, packet.split(b"\0\0\1")[1:])
-        return
-    start = 0
-    while start + length_size < len(packet):
-        size = int.from_bytes(packet[start : start + length_size], "big")
-        start += length_size
-        if size:
-            yield packet[start : start + size]
-        start += size
+        if arrival.shown and arrival.key is not None:
+            heapq.heappush(self._gaps, (arrival.order, arrival.number, reason, arrival.captured_ns))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import resource
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from typing import cast
 
 import av
 import av.error
+import av.format
 import numpy as np
 from av.video.frame import VideoFrame
 
@@ -24,10 +25,14 @@ from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource, silence_of
 from ..pauses import HEARTBEAT, PauseWatch
 from ..spec import SourceSpec
+from .announcement import Announcement
+from .codecs.bitstream import BitstreamValidator
 from .connection import FAILURES, Connection
 from .display import Display
-from .packets import Arrival, BitstreamValidator, PacketLog
+from .media_clock import MediaClock
+from .packets import Arrival, PacketLog
 from .stream_clock import NS_PER_S, StreamClock
+from .transport import TransportFile
 
 # Formats whose time stamps are the sender's own; for others FFmpeg makes them up.
 _OWN_STAMPS = {"rtsp", "mpegts", "flv", "matroska,webm"}
@@ -35,6 +40,11 @@ _OWN_STAMPS = {"rtsp", "mpegts", "flv", "matroska,webm"}
 _HOLD_BACK = {"rtsp", "mpegts", "h264", "hevc", "m4v", "mpegvideo", "mpeg"}
 _HELD_BACK = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
 _MJPEG = "mjpeg"  # the bare pictures one after another, of which none says how long it is
+# Programmes of these may be cut anywhere; time stamps go on as they were.
+_CUT_FREELY = {"mpegts", "mpeg"}
+# Packets of these are in decoding order; time stamps are made up by FFmpeg, as for raw streams.
+_UNTIMED = {"avi"}
+_NO_TIMES = cast("int", av.format.Flags.no_timestamps.value)
 
 TELL_NS = NS_PER_S // 10
 """Packets of a live stream may give no frame for so long before the reader is told of them."""
@@ -88,6 +98,8 @@ class VideoSource(FrameSource):
             # it reads would be worse: it gives up by itself after the time-out.
             return
         self._connection.close()
+        if self._transport is not None:
+            self._transport.close()
 
     def interrupt(self) -> None:
         """Let `read` return None once a packet comes or the time-out has passed."""
@@ -118,6 +130,7 @@ class VideoSource(FrameSource):
         codec = self._stream.codec_context
         # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
         codec.options = {"err_detect": "crccheck+explode"}
+        codec.copy_opaque = True  # a frame knows its packet, also where time stamps do not tell
         container = self._connection.container.format.name
         self._clock = StreamClock(
             opened_ns,
@@ -125,8 +138,19 @@ class VideoSource(FrameSource):
             held_back=container == _MJPEG or (container in _HOLD_BACK and codec.name in _HELD_BACK),
         )
         self._display = Display(self._stream, container)
-        self._flaws = BitstreamValidator(codec.name, codec.extradata)
-        self._log = PacketLog(intra_only=codec.codec.intra_only)
+        self._bitstream = BitstreamValidator(codec.name, codec.extradata)
+        self._media = MediaClock(
+            self._stream.time_base, self._stream.average_rate, spliced=container in _CUT_FREELY
+        )
+        form = self._connection.container.format
+        self._timed = container not in _UNTIMED and not form.flags & _NO_TIMES
+        self._log = PacketLog(intra_only=codec.codec.intra_only, timed=self._timed)
+        path = self._spec.location if self._spec.kind == "video" else None
+        self._announcement = Announcement(self._connection.container, self._stream, path)
+        self._transport: TransportFile | None = None
+        self._marked = False  # FFmpeg marked the packet before
+        if container == "mpegts" and path is not None:
+            self._transport = TransportFile(path, self._stream.id)
         self._stopped, self._told_ns = False, time.monotonic_ns()
         self._items = self._decoded()
 
@@ -158,7 +182,7 @@ class VideoSource(FrameSource):
                 yield from self._items_of(packet, came_ns)
         if not self.live or not isinstance(failure, av.error.ExitError | TimeoutError):
             yield from self._frames(None, time.monotonic_ns())
-        yield from self._log.gaps_before(math.inf)
+        yield from self._log.gaps_before(None)
         if self.live:
             reason = connection.reason(failure) if failure else "the stream ended"
             if (stood_ns := HEARTBEAT.stood_ns(asked_ns, time.monotonic_ns())) > NS_PER_S:
@@ -168,7 +192,7 @@ class VideoSource(FrameSource):
             )  # PyAV's would repeat the URL
         if failure:
             yield f"reading failed: {connection.reason(failure)}", time.time_ns()
-        elif early := connection.early_end(self._log):
+        elif early := self._announcement.early_end(self._log):
             yield early, time.time_ns()
 
     def _came_ns(
@@ -206,49 +230,65 @@ class VideoSource(FrameSource):
     ) -> Iterator[Frame | tuple[str, int]]:
         """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
         log = self._log
-        if packet is None:
-            latest = Arrival(log.count, 0, None, time.time_ns(), came_ns)
-        else:
-            latest = log.arrived(packet, came_ns)
-        joining = self.live and not log.has_key
         decoded: Sequence[VideoFrame] = ()
+        latest = log.flushed(came_ns)
         try:
-            decoded = self._decode(packet)
+            if packet is None:
+                decoded = self._decode(None)
+            else:
+                data = bytes(packet)
+                facts = self._bitstream.facts(data, key=packet.is_keyframe)
+                packet.opaque = latest = log.arrived(packet, came_ns, facts)
+                if flaw := facts.flaw or log.missing_link(latest):
+                    log.lose(latest, flaw, missing=not facts.undecodable)
+                if facts.broken:
+                    # What was before is of another time: the decoder shall not predict from it.
+                    yield from self._told(self._decode(None), latest)
+                    self._stream.codec_context.flush_buffers()
+                if not facts.undecodable:
+                    decoded = self._decode(packet, data)
         except ImageError as error:
-            if packet is not None and not joining:
+            if packet is not None:
                 log.lose(latest, error.clause())
                 if self.live:
                     yield from log.overdue_gaps()
+        yield from self._told(decoded, latest)
+
+    def _told(
+        self, decoded: Sequence[VideoFrame], latest: Arrival
+    ) -> Iterator[Frame | tuple[str, int]]:
+        """Hand on each frame that is as recorded, and the gaps before it."""
+        log = self._log
         for frame in decoded:
-            if frame.pts in log.missing or (frame.is_corrupt and joining):
-                continue
-            yield from log.gaps_before(-math.inf if frame.pts is None else frame.pts)
-            origin = log.waiting.pop(frame.pts, latest)
-            if frame.is_corrupt and origin.number not in log.damaged:
-                log.damaged.add(origin.number)
-                yield "frame is damaged", origin.captured_ns
-            elif origin.number in log.damaged:
+            origin = frame.opaque if isinstance(frame.opaque, Arrival) else latest
+            if not log.take(origin):
                 continue  # its gap is out already
-            elif log.spoiled(origin):
-                yield "frame is predicted from a damaged one", origin.captured_ns
-            else:
+            yield from log.gaps_before(origin)
+            if log.is_lost(origin):
+                continue
+            if frame.is_corrupt:
+                log.lose(origin, "frame is damaged")
+                yield from log.gaps_before(origin)
+            elif not log.spoiled(origin):
                 try:
                     yield self._whole(frame, origin)
                 except ImageError as error:
                     yield error.clause(), origin.captured_ns
+            elif origin.key is not None:
+                yield "frame is predicted from a damaged one", origin.captured_ns
 
-    def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Sequence[VideoFrame]:
+    def _decode(
+        self, packet: av.Packet[av.VideoStream] | None, data: bytes = b""
+    ) -> Sequence[VideoFrame]:
         """Decode one packet, or what the decoder still holds; ImageError for a damaged one."""
         if packet is not None:
-            data = bytes(packet)
-            flaw = "frame is cut short" if packet.is_corrupt else self._flaws.flaw(data)
-            if flaw:
-                raise ImageError(flaw)
+            if self._is_cut(packet):
+                raise ImageError("frame is cut short")
             self._display.heed_packet(data)
             grey = self._grey(data)
             if grey is not None:
                 frame = VideoFrame.from_numpy_buffer(grey, format="gray")
-                frame.pts = packet.pts
+                frame.pts, frame.dts, frame.opaque = packet.pts, packet.dts, packet.opaque
                 return [frame]
         try:
             decoded = self._stream.decode(packet)
@@ -271,6 +311,15 @@ class VideoSource(FrameSource):
         # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
         return grey_from_jpeg(data, spec, (codec.height, codec.width), display.shape)
 
+    def _is_cut(self, packet: av.Packet[av.VideoStream]) -> bool:
+        """Whether a part of the packet is not there."""
+        if self._transport is None:
+            return packet.is_corrupt
+        marked, self._marked = self._marked or packet.is_corrupt, packet.is_corrupt
+        return (marked or self._transport.is_last(packet.pos)) and not self._transport.whole(
+            packet.pos
+        )
+
     def _whole(self, frame: VideoFrame, origin: Arrival) -> Frame:
         decoded_ns, spec = time.monotonic_ns(), self._request.spec
         geometry = self._display.geometry(frame)
@@ -280,16 +329,14 @@ class VideoSource(FrameSource):
             image = bgr_from_video_frame(frame, geometry, self._request.untagged)
         done_ns = time.monotonic_ns()
         convert_ns = done_ns - decoded_ns if spec else 0
-        media_s, base = None, self._stream.time_base  # a frame that was flushed does not know it
-        if base and frame.pts is not None and not self.live:
-            media_s = float(frame.pts * base)
+        stamp, begin = (frame.pts, self._log.begin_pts) if self._timed else (None, None)
         return Frame(
             image=image,
             index=self._index,
             captured_ns=origin.captured_ns,
             grabbed_ns=origin.grabbed_ns,
             capture_ns=done_ns - origin.grabbed_ns - convert_ns,
-            media_s=media_s,
+            media_s=None if self.live else self._media.position_s(stamp, frame.dts, begin),
             clock="packet",
             convert_ns=convert_ns,
         )

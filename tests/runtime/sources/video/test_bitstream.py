@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motorvae.runtime.sources.video.packets import BitstreamValidator
+from motorvae.runtime.sources.video.codecs.bitstream import BitstreamValidator
 
 FRAMES, GROUP = 60, 20
 SETTINGS = {
@@ -53,7 +53,7 @@ def test_whole_streams_have_no_flaw(container: str, options: dict[str, str]) -> 
     packets, extradata = packets_of(container, dict(options))
     finder = BitstreamValidator("h264", extradata)
     assert len(packets) == FRAMES
-    assert [finder.flaw(bytes(packet)) for packet in packets] == [None] * FRAMES
+    assert [finder.facts(bytes(packet), key=False).flaw for packet in packets] == [None] * FRAMES
 
 
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS)
@@ -65,7 +65,7 @@ def test_a_missing_frame_is_noticed_by_those_predicted_from_it(options: dict[str
         if not is_reference(data[gone]) or packets[gone].is_keyframe:
             continue
         finder = BitstreamValidator("h264", extradata)
-        flaws = [finder.flaw(packet) for packet in data[:gone] + data[gone + 1 :]]
+        flaws = [finder.facts(packet, key=False).flaw for packet in data[:gone] + data[gone + 1 :]]
         found = [place for place, flaw in enumerate(flaws) if flaw]
         next_key = next((n for n in range(gone + 1, FRAMES) if packets[n].is_keyframe), FRAMES)
         if any(is_reference(packet) for packet in data[gone + 1 : next_key]):
@@ -79,7 +79,9 @@ def test_a_missing_frame_is_noticed_by_those_predicted_from_it(options: dict[str
 def test_a_stream_joined_half_way_has_nothing_to_miss() -> None:
     packets, extradata = packets_of("mpegts", {"tune": "zerolatency"})
     finder = BitstreamValidator("h264", extradata)
-    assert [finder.flaw(bytes(packet)) for packet in packets[7:]] == [None] * (FRAMES - 7)
+    assert [finder.facts(bytes(packet), key=False).flaw for packet in packets[7:]] == [None] * (
+        FRAMES - 7
+    )
 
 
 def test_a_jpeg_without_its_scan_holds_no_picture(image_folder: Path) -> None:
@@ -88,16 +90,20 @@ def test_a_jpeg_without_its_scan_holds_no_picture(image_folder: Path) -> None:
     image = cv2.imread(str(image_folder / "frame1.png"))
     data = cv2.imencode(".jpg", image)[1].tobytes()
     finder = BitstreamValidator("mjpeg", None)
-    assert finder.flaw(data) is None
-    assert finder.flaw(data[:-2]) is None  # some cameras leave the end marker out
-    assert finder.flaw(data.replace(b"\xff\xda", b"\xff\xfe")) == "frame holds no picture"
-    assert finder.flaw(b"") == "frame holds no picture"
+    assert finder.facts(data, key=False).flaw is None
+    assert finder.facts(data[:-2], key=False).flaw is None  # some cameras leave the end marker out
+    assert (
+        finder.facts(data.replace(b"\xff\xda", b"\xff\xfe"), key=False).flaw
+        == "frame holds no picture"
+    )
+    assert finder.facts(b"", key=False).flaw == "frame holds no picture"
 
 
 def test_parameters_with_an_absurd_count_end() -> None:
     """The cycle of picture orders has 255 frames at most; this one has more than can be read."""
     absurd = b"\x67\x42\0\0\xd3" + bytes(9) + b"\x80"
-    assert BitstreamValidator("h264", b"\0\0\1" + absurd).flaw(b"\0\0\1\x61\x80") is None
+    packet = b"\0\0\1\x61\x80"
+    assert BitstreamValidator("h264", b"\0\0\1" + absurd).facts(packet, key=False).flaw is None
 
 
 @pytest.mark.parametrize("tail", [bytes(320_000), b"\xff" * 320_000, b"\xaa" * 320_000])
@@ -106,18 +112,18 @@ def test_long_parameters_take_no_longer_than_short_ones(profile: bytes, tail: by
     """What is read is bounded, and so are the numbers in it: of 4096 bytes, whatever follows."""
     begun_s = time.thread_time()
     finder = BitstreamValidator("h264", b"\0\0\1\x67" + profile + b"\0\x1f" + tail)
-    assert finder.flaw(b"\0\0\1\x61\x80") is None
+    assert finder.facts(b"\0\0\1\x61\x80", key=False).flaw is None
     assert time.thread_time() - begun_s < 10  # processor time, which grew with the square
 
 
 def test_a_unit_without_a_byte_is_passed_over() -> None:
     finder = BitstreamValidator("h264", b"\0\0\1\0\0\1\x67")
-    assert finder.flaw(b"\0\0\1\0\0\1\x61\x80") is None
+    assert finder.facts(b"\0\0\1\0\0\1\x61\x80", key=False).flaw is None
 
 
 @given(st.sampled_from(["h264", "mjpeg", "hevc"]), st.binary(max_size=60), st.binary(max_size=200))
 def test_any_bytes_are_looked_at_without_a_fault(codec: str, extra: bytes, packet: bytes) -> None:
     for prefix in (b"", b"\0\0\1\x67", b"\0\0\0\1\x65", b"\0\0\1\x67\x64\0\x1f"):
         finder = BitstreamValidator(codec, prefix + extra)
-        finder.flaw(prefix + packet)
-        finder.flaw(b"\0\0\1\x61" + packet)
+        finder.facts(prefix + packet, key=False)
+        finder.facts(b"\0\0\1\x61" + packet, key=False)

@@ -20,7 +20,7 @@ from motorvae.runtime.pixels.camera_formats import jpeg_scan
 from motorvae.runtime.sources.device_names import cameras
 from motorvae.runtime.sources.opencv import mode_of
 from motorvae.runtime.sources.spec import SourceSpec
-from motorvae.runtime.sources.video.packets import BitstreamValidator
+from motorvae.runtime.sources.video.codecs.bitstream import BitstreamValidator
 from motorvae.runtime.sources.video.source import VideoSource
 
 ATTACK = Path(__file__).parents[3] / "attacks/parsers.py"
@@ -37,12 +37,14 @@ ANY = st.one_of(st.binary(max_size=200), UNITS.map(b"".join))
 def test_no_h264_trips_the_validator(packets: list[bytes], extradata: bytes | None) -> None:
     flaws = BitstreamValidator("h264", extradata)
     for packet in packets:
-        assert flaws.flaw(packet) is None or isinstance(flaws.flaw(packet), str)
+        assert flaws.facts(packet, key=False).flaw is None or isinstance(
+            flaws.facts(packet, key=False).flaw, str
+        )
 
 
 @given(st.binary(max_size=12), st.binary(max_size=60))
 def test_no_length_of_a_unit_trips_it(rest: bytes, packet: bytes) -> None:
-    BitstreamValidator("h264", b"\1" + rest).flaw(packet)
+    BitstreamValidator("h264", b"\1" + rest).facts(packet, key=False)
 
 
 @given(st.lists(st.sampled_from([b"\xff", b"\xd8", b"\xda", b"\xe0", b"\0", b"\0\0", b"\0\2"])))
@@ -53,11 +55,13 @@ def test_no_jpeg_trips_the_walk_over_its_segments(parts: list[bytes]) -> None:
 
 
 def h264(packet: bytes) -> Callable[[], object]:
-    return lambda: BitstreamValidator("h264", None).flaw(packet)
+    return lambda: BitstreamValidator("h264", None).facts(packet, key=False)
 
 
 def in_lengths(packet: bytes) -> Callable[[], object]:
-    return lambda: BitstreamValidator("h264", b"\1\0\0\0\xff\xe0\0\0\0\0").flaw(packet)
+    return lambda: (
+        BitstreamValidator("h264", b"\1\0\0\0\xff\xe0\0\0\0\0").facts(packet, key=False).flaw
+    )
 
 
 # An SPS of picture order type 1 that announces 2^40 offsets.

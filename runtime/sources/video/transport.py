@@ -1,0 +1,77 @@
+"""TransportFile: whether all of a frame's packets are in a file of an MPEG transport stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ...core.lifecycle import Closing
+
+_SIZE, _SYNC = 188, 0x47
+_FIRST, _SEQUENCE = 6, 16  # bytes of a PES header up to its length; packets are counted so far
+_END_BYTES = 1 << 19  # so near to the end of a file, a frame may be the last one
+_MOST_BYTES = 1 << 24  # of one frame
+
+
+class TransportFile(Closing):
+    """Reads again what FFmpeg only calls corrupt: its mark may mean the frame, or the next one.
+
+    Packets are counted, and a frame's last one is filled up. So a file that was put together from
+    whole pieces is told from one in which packets are missing.
+    """
+
+    def __init__(self, path: str, pid: int) -> None:
+        self._file: BinaryIO = Path(path).open("rb")  # noqa: SIM115 (closed by `close`)
+        self._pid = pid
+        self._end = os.fstat(self._file.fileno()).st_size
+
+    def is_last(self, position: int | None) -> bool:
+        """Whether a frame that begins there may be the last one."""
+        return position is not None and position + _END_BYTES > self._end
+
+    def whole(self, position: int | None) -> bool:
+        """Whether the frame whose first packet is there is complete."""
+        if position is None or position < 0:
+            return False
+        self._file.seek(position)
+        needed, got, count, filled = None, 0, None, False
+        for packet in self._packets():
+            if packet is None or packet[1] & 0x80:  # cut off, or marked by the receiver
+                return False
+            fields, number = packet[3] >> 4 & 3, packet[3] & 15
+            if packet[1] & 0x40 and count is not None:
+                if number == count:
+                    return True
+                break  # nothing is missing, or the end of this one
+            if not fields & 1 or (count is not None and number == (count - 1) % _SEQUENCE):
+                continue  # without payload, or sent twice
+            if count is not None and number != count:
+                return False
+            start = 5 + packet[4] if fields & 2 else 4
+            filled = start > 5 + (1 + 6 * (packet[5] >> 4 & 1) if start > 5 else 0)
+            payload = packet[start:]
+            if count is None:
+                if not packet[1] & 0x40 or len(payload) < _FIRST:
+                    return False
+                length = int.from_bytes(payload[4:6], "big")
+                needed = length + _FIRST if length else None
+            got, count = got + len(payload), (number + 1) % _SEQUENCE
+        return filled if needed is None else got >= needed
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _packets(self) -> Iterator[bytes | None]:
+        """Yield the stream's packets from here on; None for one that is none, or not all there."""
+        for _ in range(_MOST_BYTES // _SIZE):
+            packet = self._file.read(_SIZE)
+            if not packet:
+                return
+            if len(packet) < _SIZE or packet[0] != _SYNC:
+                yield None
+                return
+            if int.from_bytes(packet[1:3], "big") & 0x1FFF == self._pid:
+                yield packet
