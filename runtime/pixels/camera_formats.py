@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from ..core.errors import ImageError
 from ..core.frame import Mode
 from ..core.spec import Matrix, ModelSpec
 from .convert import Luma, fitted_luma
 from .geometry import AS_CODED, Geometry
-from .orientation import JPEG_SCAN, jpeg_segments, orientation_of_jpeg
+from .jpeg_grey import grey_of_jpeg, jpeg_scan
+from .orientation import orientation_of_jpeg
 from .yuv import (
     LUMA_WEIGHTS,
     MATRIX_NUMBERS,
@@ -27,8 +27,6 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
 """Decoding at 1/n averages blocks of n by n pixels, which may lie across the edges of the pixels
 averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""
-JPEG_DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
-"""Words of libjpeg-turbo for damage; its other warnings may be about an encoder's habit."""
 _LIMITED_RANGE = b"CS=ITU601"  # FFmpeg's comment in JPEGs of levels 16 to 235
 _NO_CODE = b"\xff\x00" * 5
 """40 bits of ones: no code is all ones (ITU-T T.81, annex C), and libjpeg-turbo takes one for 0."""
@@ -113,21 +111,9 @@ def grey_from_jpeg(
             return None
         square = geometry.aspect == 1 or spec.fit == "stretch"
         divisor = _divisor(height, width, spec) if square else 1
-        grey: Luma = simplejpeg.decode_jpeg(
-            data, "GRAY", min_height=height // divisor, min_width=width // divisor
-        )
-    except ValueError as error:
-        problem = str(error)
-        if any(damage in problem for damage in JPEG_DAMAGE):
-            raise ImageError(f"frame does not decode: {problem}") from error
+    except ValueError:
         return None
-    return grey[:, :, 0]
-
-
-def jpeg_scan(data: bytes) -> int | None:
-    """Return where the first scan of a JPEG starts, or None where there is none."""
-    segments = jpeg_segments(data)
-    return next((start - 4 for marker, start, _ in segments if marker == JPEG_SCAN), None)
+    return grey_of_jpeg(data, height // divisor, width // divisor)
 
 
 def _divisor(height: int, width: int, spec: ModelSpec) -> int:

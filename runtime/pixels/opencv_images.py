@@ -10,12 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 
 from ..core.errors import ImageError
-from .camera_formats import JPEG_DAMAGE
 from .convert import WHITE, Luma, luma_from_image
 from .image_kinds import JPEG_END, JPEG_START, PNG_START
+from .jpeg_grey import grey_of_jpeg
 from .orientation import (
     EXIF_START,
     JPEG_SCAN,
@@ -87,11 +86,8 @@ def picture_from_jpeg(data: bytes, limit: PictureLimit) -> Picture:
 
 def _grey_from_jpeg(data: bytes) -> Luma:
     """Decode as a stream does; what libjpeg-turbo does not call damage, OpenCV decides on."""
-    try:
-        grey: Luma = simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
-    except ValueError as error:
-        if any(words in str(error) for words in JPEG_DAMAGE):
-            raise ImageError(f"damaged: {error}") from error
+    grey = grey_of_jpeg(data, problem="damaged")
+    if grey is None:
         return luma_from_image(decoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION))
     return grey
 

@@ -38,9 +38,10 @@ from motorvae.runtime.core.redaction import without_credentials, without_private
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.core.text import printable
 from motorvae.runtime.engines.onnx_runtime import cause_from_error
-from motorvae.runtime.pixels.camera_formats import jpeg_scan, luma_from_jpeg
+from motorvae.runtime.pixels.camera_formats import luma_from_jpeg
 from motorvae.runtime.pixels.image_files import picture_from_bytes
 from motorvae.runtime.pixels.image_kinds import is_film, kind_of_bytes
+from motorvae.runtime.pixels.jpeg_grey import jpeg_scan
 from motorvae.runtime.pixels.orientation import orientation_of_exif, orientation_of_jpeg
 from motorvae.runtime.pixels.picture import PictureLimit
 from motorvae.runtime.sources.device_names import cameras

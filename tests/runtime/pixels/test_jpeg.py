@@ -11,8 +11,9 @@ import simplejpeg
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.camera_formats import grey_from_jpeg, jpeg_scan, luma_from_jpeg
+from motorvae.runtime.pixels.camera_formats import grey_from_jpeg, luma_from_jpeg
 from motorvae.runtime.pixels.convert import reference_luma
+from motorvae.runtime.pixels.jpeg_grey import jpeg_scan
 
 from .real_pictures import assert_within_bound, street
 

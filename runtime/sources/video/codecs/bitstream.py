@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ....pixels.camera_formats import jpeg_scan
+from ....pixels.jpeg_grey import jpeg_scan
 from .bits import Bits, units
 from .mpeg_pictures import Mpeg2Pictures, Mpeg4Pictures
 
