@@ -13,8 +13,11 @@ from pathlib import Path
 from ..core.errors import SourceError, sentence_list
 from ..pixels.image_kinds import COMMON_SUFFIXES, IMAGE_SUFFIXES, kind_of_file
 
-_LITTER = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".nomedia", ".directory"}
-_LITTER_FOLDERS = {"@eadir", "__macosx", ".appledouble", ".thumbnails", ".trashes"}
+_LITTER = {
+    *(".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".nomedia", ".directory"),
+    *("@eadir", "__macosx", ".appledouble", ".thumbnails", ".trashes"),
+}
+_LITTER_WORDS = "known litter (._*, Thumbs.db and the like)"
 _MOST_SUFFIXES = 4
 
 
@@ -38,16 +41,22 @@ class _Search:
     unreadable: list[str] = field(default_factory=list)
     visited: set[tuple[int, int]] = field(default_factory=set)
 
-    def walk(self, root: Path) -> None:
-        """Take what is below a folder; real folders first, so that no link takes their place."""
-        above = {_identity(parent) for parent in root.resolve().parents if parent.exists()}
+    def walk(self, folders: Iterable[Path], root: Path) -> None:
+        """Take what is below folders; real ones first, so that no link takes their place.
+
+        No link is followed to the root or to what lies above it.
+        """
+        above = {_identity(one) for one in (root, *root.resolve().parents) if one.exists()}
         links: list[Path] = []
-        waiting = [root]
+        waiting: list[Path] = []
+        for folder in folders:
+            (links if folder.is_symlink() and folder != root else waiting).append(folder)
         while waiting or links:
-            folder = waiting.pop() if waiting else links.pop()
+            is_link = not waiting
+            folder = links.pop() if is_link else waiting.pop()
             try:
                 identity = _identity(folder)
-                if identity in self.visited or (identity in above and folder != root):
+                if identity in self.visited or (is_link and identity in above):
                     self.left_out["link to a folder that is taken anyway or lies above"] += 1
                     continue
                 entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
@@ -59,7 +68,11 @@ class _Search:
             self.visited.add(identity)
             for entry in entries:
                 path = Path(entry.path)
-                if self._is_left_out(entry.name, hidden_too=True):
+                if _is_litter(entry.name):
+                    self.left_out[_LITTER_WORDS] += 1
+                    continue
+                if entry.name.startswith("."):
+                    self.left_out["hidden"] += 1
                     continue
                 try:
                     is_folder = entry.is_dir()
@@ -86,13 +99,6 @@ class _Search:
             self.others[path.suffix.lower() or "no suffix"] += 1
             self.example = self.example or path.name
 
-    def take_named(self, path: Path) -> None:
-        """Take what a pattern names: a folder with all below it, or a file, hidden ones too."""
-        if path.is_dir():
-            self.walk(path)
-        elif not self._is_left_out(path.name, hidden_too=False):
-            self.take(path)
-
     def remark(self) -> str:
         """Count what was not taken, with the reasons, in one line."""
         parts = [f"{count} {what}" for what, count in self.left_out.items()]
@@ -104,15 +110,6 @@ class _Search:
             parts.append(f"{self.others.total()} no picture ({', '.join(common)}{more})")
         count = self.left_out.total() + len(self.unreadable) + self.others.total()
         return f"{count} not taken: {', '.join(parts)}" if count else ""
-
-    def _is_left_out(self, name: str, *, hidden_too: bool) -> bool:
-        lower = name.lower()
-        is_litter = lower in _LITTER | _LITTER_FOLDERS or name.startswith("._")
-        if is_litter:
-            self.left_out["known litter (._*, Thumbs.db and the like)"] += 1
-        elif hidden_too and name.startswith("."):
-            self.left_out["hidden"] += 1
-        return is_litter or (hidden_too and name.startswith("."))
 
     @staticmethod
     def _looks_like_one(path: Path) -> bool:
@@ -130,7 +127,7 @@ def images_in(folder: Path) -> ImageList:
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder: name an existing folder of images")
     search = _Search()
-    search.walk(folder)
+    search.walk([folder], folder)
     if not search.found:
         counted = f" ({search.remark()})" if search.remark() else ""
         raise SourceError(
@@ -150,19 +147,24 @@ def images_matching(pattern: Path, name: str) -> ImageList | Path:
         raise SourceError(f"nothing matches {name}: check the pattern, and put it in quotes")
     if len(matched) == 1:
         return matched[0]
+    root = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
     search = _Search()
-    # What `**` names is a folder's content too.
-    inside = [path for path in matched if path.is_dir()]
+    folders = {path for path in matched if path.is_dir()}
+    files, named = list[Path](), list[Path]()
     for path in matched:
-        if not any(folder in path.parents for folder in inside):
-            search.take_named(path)
+        if any(map(_is_litter, path.relative_to(root).parts)):
+            search.left_out[_LITTER_WORDS] += 1
+        elif folders.isdisjoint(path.parents):  # else it comes with the folder
+            (named if path in folders else files).append(path)
+    for path in files:
+        search.take(path)
+    search.walk(named, root)
     if not search.found:
         raise SourceError(
             f"{name} matches {len(matched)} files that are not all images, such as "
             f"{search.example or matched[0].name}: narrow the pattern, or give each video its own "
             "--camera"
         )
-    root = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
     return ImageList(root, tuple(in_natural_order(search.found, root)), search.remark())
 
 
@@ -174,6 +176,10 @@ def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
         return [(int(part), part) if part.isdecimal() else (-1, part.lower()) for part in parts]
 
     return sorted(paths, key=key)
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith("._") or name.lower() in _LITTER
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -119,6 +119,23 @@ def test_links_to_folders_are_followed_once_and_loops_end(tmp_path: Path) -> Non
     )
 
 
+def test_links_that_a_pattern_names_go_by_the_same_rule(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    touched(photos, "a.png", "z/b.png")
+    touched(tmp_path, "above.png", "elsewhere/c.png")
+    for name, target in (("up", tmp_path), ("loop", photos), ("a-z", photos / "z")):
+        (photos / name).symlink_to(target)
+    (photos / "more").symlink_to(tmp_path / "elsewhere")
+    found = images_matching(photos / "*", "*")
+    assert not isinstance(found, Path)
+    assert [path.relative_to(photos).as_posix() for path in found.paths] == [
+        "a.png",
+        "more/c.png",
+        "z/b.png",
+    ]
+    assert found == images_in(photos)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
 def test_an_unreadable_folder_is_counted_by_name(tmp_path: Path) -> None:
     touched(tmp_path, "a.png", "private/b.png")
@@ -158,6 +175,14 @@ def test_a_pattern_goes_by_the_same_rule(tmp_path: Path) -> None:
         "sub/b.jpe",
     ]
     assert found.remark == "2 not taken: 1 hidden, 1 no picture (.txt)"
+    touched(tmp_path, "@eaDir/x.png")
+    again = images_matching(tmp_path / "*", "*")
+    assert not isinstance(again, Path)
+    assert again.paths == found.paths
+    assert "1 known litter" in again.remark
+    deep = images_matching(tmp_path / "**" / "*.[jp][pn]?", "*")
+    assert not isinstance(deep, Path)
+    assert [path.name for path in deep.paths] == ["a10.png", "b.jpe"]
     explicit = images_matching(tmp_path / ".*" / "*", "*")
     assert explicit == tmp_path / ".h" / "c.png"
     every = images_matching(tmp_path / "**", "**")
