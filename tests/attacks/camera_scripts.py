@@ -108,10 +108,14 @@ def once(*pieces: bytes) -> Script:
     return lambda _: pieces
 
 
+def whole(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    return http(body, f"Content-Length: {len(body)}", *headers, status=status)
+
+
 def reaching(text: str, *headers: str, status: str = "200 OK") -> Script:
     """Name the other server; @ is its port."""
     return lambda attack: [
-        http(
+        whole(
             text.replace("@", str(attack.other)).encode(),
             *(header.replace("@", str(attack.other)) for header in headers),
             status=status,
@@ -182,8 +186,8 @@ script(
     a_redirection_to_a_file=once(http(b"", "Location: file:///etc/passwd", status="302 Found")),
     a_redirection_to_nowhere=once(http(b"", "Location: http://[::bad", status="302 Found")),
     a_redirection_to_itself=once(http(b"", "Location: /", status="302 Found")),
-    an_SDP=once(http(SDP.encode(), "Content-Type: application/sdp")),
-    an_SDP_without_a_type=once(http(SDP.encode())),
+    an_SDP=once(whole(SDP.encode(), "Content-Type: application/sdp")),
+    an_SDP_without_a_type=once(whole(SDP.encode())),
     a_playlist_that_nobody_asked_for=reaching(f"{HLS}#EXTINF:1,\n{AWAY}\n#EXT-X-ENDLIST\n"),
     a_playlist_as_video=reaching(f"{HLS}#EXTINF:1,\n{AWAY}\n", "Content-Type: video/mp4"),
     a_list_of_files=reaching(f"ffconcat version 1.0\nfile '{AWAY}'\n"),
