@@ -50,6 +50,7 @@ _MOST_VALUE = 1 << 27  # numbers in one value for one image, whatever the model'
 _MOST_WORK = 1 << 41  # multiplications for one image, likewise
 _FOLDED = 4  # a rewritten layer takes so many times the multiplications, at most
 _LAYERS = 16  # times the largest feature map are all values together, at most
+_MOST_FILE = 768 << 20  # of a model for 1024 x 1024 pixels the largest graph has 540 MB
 _FILE_BYTES = 4 << 20  # of a graph's file beside its weights
 
 
@@ -75,7 +76,7 @@ def budget_of(spec: ModelSpec) -> Budget:
     largest = 2 * max(*maps, widths[1] * spec.image_size**2, spec.latent_size, matrix)
     weights = _FOLDED * (2 * kernels + 3 * matrix + spec.flat_size + spec.latent_size)
     return Budget(
-        file_bytes=4 * weights + _FILE_BYTES,
+        file_bytes=min(4 * weights + _FILE_BYTES, _MOST_FILE),
         value=largest,
         values=_LAYERS * largest,
         work=work,

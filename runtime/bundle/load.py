@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.documents import MOST_ARRAYS, bytes_of_file, document_from_json
+from ..core.documents import MOST_ARRAYS, document_from_json, opened_regular
 from ..core.errors import BundleError, next_command, sentence_list
 from ..core.spec import ModelSpec
 from .graph_check import budget_of, check_graph
@@ -73,19 +73,24 @@ class Bundle:
         """
         path = self.folder / entry.file
         if entry.file in self.unread:
-            # Not read again between the two: what has the hash is what is looked into.
-            data = bytes_of_file(
-                path, most_bytes=entry.size_bytes, error=BundleError, again=_COPY_AGAIN
-            )
-            digest = hashlib.sha256(data).hexdigest()
-            if digest != entry.sha256:
+            graphs = [graph for graph in self.manifest.graphs if graph.file == entry.file]
+            most, again = entry.size_bytes, _COPY_AGAIN
+            with opened_regular(path, most_bytes=most, error=BundleError, again=again) as file:
+                try:
+                    # Not read again in between: what has the hash is what is looked into.
+                    data = file.read(most) if graphs else b""
+                    digest = hashlib.sha256(data)
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+                except (OSError, MemoryError) as error:
+                    raise _unreadable(self.folder, entry.file, error) from error
+            if (found := digest.hexdigest()) != entry.sha256:
                 raise BundleError(
-                    f"{path} was altered: sha256 {digest[:12]}..., and the manifest says "
-                    f"{entry.sha256[:12]}...; {_COPY_AGAIN}"
+                    f"{path} was altered: sha256 {found[:12]}..., and the manifest says "
+                    f"{entry.sha256[:12]}...; {again}"
                 )
-            for graph in self.manifest.graphs:
-                if graph.file == entry.file:
-                    self._check_graph(path, data, graph)
+            for graph in graphs:
+                self._check_graph(path, data, graph)
             self.unread.discard(entry.file)
         return path
 
@@ -206,4 +211,5 @@ def _check_unlisted(folder: Path, listed: set[str]) -> None:
 
 
 def _unreadable(folder: Path, file: str, error: Exception) -> BundleError:
-    return BundleError(f"cannot read {file[:80]!r} of {folder}: {error}; {_EXPORT_AGAIN}")
+    said = error if str(error) else "too little memory"
+    return BundleError(f"cannot read {file[:80]!r} of {folder}: {said}; {_EXPORT_AGAIN}")

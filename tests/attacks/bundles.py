@@ -182,7 +182,7 @@ def hostile_arrays(folder: Path, draw: random.Random) -> str:  # noqa: PLR0912  
     )
     if kind == "shape":
         arrays[name] = np.zeros(draw.choice([(), (0,), (3,), (1, 1, 1, 1, 1), (70000,), (9, 9)]))
-    elif kind == "dtype":
+    elif kind == "dtype" and arrays[name].dtype.kind != "U":
         arrays[name] = arrays[name].astype(draw.choice(["complex128", "U7", "?", "S3", "int64"]))
     elif kind == "NaN" and arrays[name].dtype.kind == "f":
         arrays[name] = np.full_like(arrays[name], draw.choice([np.nan, np.inf]))
@@ -274,7 +274,7 @@ def hostile_json(folder: Path, draw: random.Random) -> str:
     return f"json {kind}"
 
 
-def hostile_folder(folder: Path, draw: random.Random) -> str:
+def hostile_folder(folder: Path, draw: random.Random) -> str:  # noqa: PLR0912  # as above
     kind = draw.choice(
         [
             "data",
@@ -309,8 +309,10 @@ def hostile_folder(folder: Path, draw: random.Random) -> str:
         file = "/etc/passwd" if kind == "absolute" else "../" * draw.randrange(1, 30) + "etc/passwd"
         edit_manifest(folder, lambda content: draw.choice(content["graphs"]).update(file=file))
     elif kind == "sparse":
-        size = draw.choice((1 << 32, 1 << 40))
+        size = draw.choice((1 << 31, 1 << 32, 1 << 40))
         os.truncate(folder / "encoder.mu.onnx", size)
+        if draw.random() < 0.5:  # a model of which such a file could be
+            edit_manifest(folder, lambda content: content["model"].update(channels=[9999] * 5))
 
         def bigger(content: Any) -> None:
             for entry in content["graphs"]:
