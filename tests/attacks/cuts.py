@@ -119,7 +119,7 @@ FORMATS = {"mkv": "matroska", "ts": "mpegts", "m2v": "mpeg2video"}
 # Ours are what may be predicted from what did not come; that some is not, only luck can tell.
 HOLES = {"one dropped", "leading dropped", "group dropped"}
 # These do not count their frames: where one is missing, the next is decoded all the same.
-COUNTLESS = {"mpeg4", "mpeg4 b", "vp8", "vp9"}
+COUNTLESS = {"mpeg4", "mpeg4 b", "vp8", "vp9", "av1"}
 # In one piece: what ffmpeg does not decode of these is before the first frame that can be decoded.
 PIECES = {"whole", "from key", "from between", "from any frame", "end", "middle", "sound longer"}
 PIECES |= {"piped"}
@@ -172,8 +172,9 @@ def hashes_by_ffmpeg(path: Path) -> list[str]:
         "framemd5",
         "-",
     )
-    rows = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return [row.rsplit(",", 1)[1].strip() for row in rows]
+    rows = [line.split(",") for line in text.splitlines() if line and not line.startswith("#")]
+    # Of some codecs it shows also what an edit list says is not to be shown.
+    return [row[-1].strip() for row in rows if int(row[2]) >= 0]
 
 
 def read(path: Path) -> tuple[list[str], list[str]]:
@@ -189,11 +190,11 @@ def read(path: Path) -> tuple[list[str], list[str]]:
     return source.hashes, gaps
 
 
-def clips(folder: Path, codecs: list[str], groups: list[int], cuts: list[str]) -> Iterator[Clip]:
+def clips(folder: Path, given: argparse.Namespace) -> Iterator[Clip]:
     """Make every clip in turn."""
-    for codec in codecs:
+    for codec in given.codecs:
         kind = CODECS[codec]
-        for gop in groups:
+        for gop in given.groups:
             base = folder / f"base.{kind.base}"
             encode = kind.encode.format(gop=gop).split()
             ffmpeg("-f", "lavfi", "-i", CONTENT, "-frames:v", str(FRAMES), *encode, str(base))
@@ -208,9 +209,9 @@ def clips(folder: Path, codecs: list[str], groups: list[int], cuts: list[str]) -
                 "late": gop + gop // 2 - 2,
                 "list": str(folder / "list.txt"),
             }
-            for container in kind.containers:
+            for container in given.containers or kind.containers:
                 times["sound"] = SOUND.get(container)
-                for cut in cuts:
+                for cut in given.cuts:
                     if cut == "appended" and container not in APPENDABLE:
                         continue
                     if cut == "sound longer" and container not in SOUND:
@@ -284,12 +285,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--codecs", nargs="*", default=list(CODECS))
     parser.add_argument("--groups", nargs="*", type=int, default=[12, 25])
+    parser.add_argument("--containers", nargs="*", help="of those that a codec is tried in")
     parser.add_argument("--cuts", nargs="*", default=list(CUTS))
     parser.add_argument("--out", type=Path, help="write all rows as JSON")
     given = parser.parse_args()
     begun_s, rows = time.monotonic(), []
     with tempfile.TemporaryDirectory() as folder:
-        for clip in clips(Path(folder), given.codecs, given.groups, given.cuts):
+        for clip in clips(Path(folder), given):
             rows.append(row := judge(clip))
             if any(row[fault] for fault in FAULTS):
                 print(json.dumps(row), flush=True)

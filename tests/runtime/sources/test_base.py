@@ -68,6 +68,18 @@ def test_pace_delivers_no_frame_before_it_is_due(frame_at: FrameAt) -> None:
     assert source.closed == 1
 
 
+def test_pace_plays_frames_at_their_own_times(frame_at: FrameAt) -> None:
+    """A recording of varying rate: what is due later comes later, whatever the nominal rate."""
+    times = [0.0, 0.01, 0.31, 0.32]
+    source = Recording([frame_at(n, media_s=at_s) for n, at_s in enumerate(times)], fps=1000)
+    with Paced(source) as paced:
+        frames = [item for item in iter(paced.read, None) if isinstance(item, Frame)]
+    due = [frame.grabbed_ns - frames[0].grabbed_ns for frame in frames]
+    assert due == pytest.approx([at_s * 1e9 for at_s in times], abs=10)
+    for frame in frames:
+        assert frame.capture_ns >= 0  # it was not there before it was due
+
+
 def test_pace_counts_age_from_when_a_frame_was_due(frame_at: FrameAt) -> None:
     """Neither a decoder that reads ahead nor a reader that is late changes a frame's age."""
     ahead = frame_at(0, grabbed_ns=1, captured_ns=1)

@@ -1,0 +1,129 @@
+"""Cut clips: what the ffmpeg program decodes as recorded is delivered, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from motorvae.runtime.core.frame import Frame, Gap
+from motorvae.runtime.sources.spec import SourceSpec
+from motorvae.runtime.sources.video.source import VideoSource
+from motorvae.runtime.sources.video.transport import TransportFile
+
+SCRIPT = Path(__file__).parents[3] / "attacks/cuts.py"
+H264 = "-c:v libx264 -preset ultrafast -g 10 -threads 1"
+TS_PACKET = 188
+pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+
+
+def ffmpeg(*arguments: str) -> bytes:
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *arguments]
+    return subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE).stdout
+
+
+def make(path: Path, encode: str, *more: str, seconds: float = 1) -> Path:
+    content = ("-f", "lavfi", "-i", f"testsrc2=size=64x48:rate=20:duration={seconds}")
+    ffmpeg(*content, *more, *encode.split(), str(path))
+    return path
+
+
+def items_of(path: Path) -> list[Frame | Gap]:
+    with VideoSource(SourceSpec("video", str(path), path.name)) as source:
+        return list(iter(source.read, None))
+
+
+def reasons_of(path: Path) -> list[str]:
+    return [item.reason for item in items_of(path) if isinstance(item, Gap)]
+
+
+@pytest.mark.parametrize(
+    ("codec", "containers"),
+    [("h264 open", ["mp4", "ts"]), ("mpeg2 open", ["ts"])],
+)
+def test_the_short_form_of_the_table_holds_no_lie_and_no_false_loss(
+    codec: str, containers: list[str]
+) -> None:
+    options = ["--codecs", codec, "--groups", "12", "--containers", *containers]
+    cuts = ["from any frame", "leading dropped", "joined", "appended", "truncated"]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *options, "--cuts", *cuts],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    total = json.loads(done.stdout.splitlines()[-1])
+    assert total["clips"] >= 4
+    assert total["exact"] > 100
+
+
+def test_a_webm_whose_header_announces_more_than_it_ever_held_does_not_end_early(
+    tmp_path: Path,
+) -> None:
+    path = make(tmp_path / "long.webm", "-c:v libvpx -deadline realtime")
+    data = path.read_bytes()
+    place = data.index(b"\x44\x89\x88")  # the duration, as a float of eight bytes
+    data = data[: place + 3] + b"\x40\xc1\x94\0\0\0\0\0" + data[place + 11 :]  # 9000 ms
+    data = data.replace(b"DURATION", b"DURATIO_")  # of the stream itself
+    path.write_bytes(data)
+    assert reasons_of(path) == []
+    path.write_bytes(data[:-400])
+    assert "the file announces 9.00 s" in reasons_of(path)[-1]
+
+
+def test_the_placeholders_of_an_avi_that_was_piped_are_not_believed(tmp_path: Path) -> None:
+    path = make(tmp_path / "whole.avi", "-c:v mjpeg")
+    piped = tmp_path / "piped.avi"
+    piped.write_bytes(ffmpeg("-i", str(path), "-c", "copy", "-f", "avi", "pipe:1"))
+    assert reasons_of(piped) == []
+    path.write_bytes(path.read_bytes()[:-3000])
+    assert "the file announces 20 frames" in reasons_of(path)[-1]
+
+
+def test_sound_that_goes_on_after_the_pictures_is_no_loss(tmp_path: Path) -> None:
+    sound = ("-f", "lavfi", "-i", "sine=duration=3", "-c:a", "aac")
+    for name in ("a.mp4", "a.mkv", "a.flv", "a.ts"):
+        assert reasons_of(make(tmp_path / name, H264, *sound)) == []
+
+
+def test_transport_streams_put_together_lose_nothing_and_a_missing_packet_is_told(
+    tmp_path: Path,
+) -> None:
+    """FFmpeg calls a packet corrupt in both cases."""
+    data = make(tmp_path / "one.ts", H264).read_bytes()
+    path = tmp_path / "two.ts"
+    path.write_bytes(data * 2)
+    assert [type(item) for item in items_of(path)] == [Frame] * 40
+    lost = len(data) // TS_PACKET // 2 * TS_PACKET
+    path.write_bytes(data[:lost] + data[lost + TS_PACKET :])
+    assert "frame is cut short" in reasons_of(path)
+
+
+def test_a_transport_stream_that_ends_amid_a_frame_says_so(tmp_path: Path) -> None:
+    path = make(tmp_path / "cut.ts", H264)
+    data = path.read_bytes()
+    whole = TransportFile(str(path), 0x100)
+    starts = [place for place in range(0, len(data), TS_PACKET) if data[place + 1] == 0x41]
+    assert all(whole.whole(place) for place in starts)
+    whole.close()
+    path.write_bytes(data[: starts[12] + 2 * TS_PACKET + 50])
+    assert reasons_of(path)[-1:] == ["frame is cut short"]
+
+
+@pytest.mark.parametrize("encode", ["-c:v mpeg4 -g 10 -bf 2", "-c:v mpeg2video -g 10 -bf 2", H264])
+def test_a_clip_that_begins_between_key_frames_begins_at_the_next_one(
+    tmp_path: Path, encode: str
+) -> None:
+    """What cannot be decoded without what was cut off is neither delivered nor lost."""
+    path = make(tmp_path / "whole.avi", encode)
+    cut = tmp_path / "cut.avi"
+    ffmpeg("-i", str(path), "-ss", "0.22", "-c", "copy", "-copyinkf", str(cut))
+    items = items_of(cut)
+    assert 8 <= len(items) <= 11
+    assert all(isinstance(item, Frame) for item in items)
