@@ -192,8 +192,8 @@ def attacked(
     dropped = sum(row["dropped"] for row in rows)
     found = {
         "traceback": "Traceback" in stderr,
-        "crash": process.returncode not in {0, 1},
-        "error lines": len(errors) != (process.returncode == 1),
+        "crash": process.returncode not in ({0, 1, 130, 143, -15} if told_s else {0, 1}),
+        "error lines": len(errors) > 1 or (not told_s and len(errors) != process.returncode),
         "memory": usage.ru_maxrss << 10 > MOST_BYTES,
         "reached another port": other.connections > 0,
         "open UDP port": udp,

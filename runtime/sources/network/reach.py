@@ -7,8 +7,9 @@ import urllib.parse
 from collections.abc import Sequence
 
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
+HLS = "an HLS playlist"
 _PLAYLISTS = {
-    b"#EXTM3U": "an HLS playlist",
+    b"#EXTM3U": HLS,
     b"v=0": "a session description (SDP)",
     b"ffconcat": "a list of files (ffconcat)",
     b"<MPD": "a DASH playlist",

@@ -19,7 +19,7 @@ from ...core.errors import SourceError
 from ..network.hls import FolderFetch, HlsReader
 from ..network.http_body import HttpBody, HttpClient, Patience
 from ..network.multipart import MultipartReader
-from ..network.reach import playlist_kind
+from ..network.reach import HLS, playlist_kind
 from ..network.rtsp_check import check_rtsp
 from ..spec import SourceSpec
 
@@ -158,7 +158,7 @@ def _file(path: str) -> Input:
         return _bytes_of(HlsReader(FolderFetch(path), 0), _NETWORK_FORMATS)
     file = io.FileIO(path)
     try:
-        _refuse_playlist(file.read(1 << 10), "the file holds", "name its parts themselves")
+        _refuse_playlist(file.read(1 << 10), "the file holds")
     except BaseException:
         file.close()
         raise
@@ -182,12 +182,7 @@ def _http(spec: SourceSpec, timeout_s: float) -> Input:
     body = client.get()
     try:
         start = body.peek()
-        _refuse_playlist(
-            start,
-            "the server sent",
-            f"if it is to be followed, put #{_ASKED_FOR} behind the address, and name other hosts "
-            "with --allow-hosts",
-        )
+        _refuse_playlist(start, "the server sent")
     except BaseException:
         body.close()
         raise
@@ -205,7 +200,13 @@ def _is_mjpeg(body: HttpBody, start: bytes) -> bool:
     return media_type.startswith("multipart/") or endless or start.lstrip().startswith(b"--")
 
 
-def _refuse_playlist(start: bytes, who: str, instead: str) -> None:
+def _refuse_playlist(start: bytes, who: str) -> None:
     kind = playlist_kind(start)
-    if kind is not None:
-        raise SourceError(f"{who} {kind}, which leads to other addresses: {instead}")
+    if kind is None:
+        return
+    instead = "name what it leads to"
+    if kind == HLS:
+        instead = (
+            f"to follow it, put #{_ASKED_FOR} behind the address, or .{_ASKED_FOR} on the file"
+        )
+    raise SourceError(f"{who} {kind}, which leads to other addresses: {instead}")
