@@ -176,23 +176,30 @@ def attack(
         code, errors, takes_s = run_of(made.command, folder)
         assert code == 0, errors[-2000:]
         made.check(folder)
-        for number in range(count):
+        number = 0
+        while found["killed"] < count:
             if name == "train" and number % 5 == 0:
                 shutil.rmtree(folder / "runs", ignore_errors=True)
+            number += 1
             command = next_command(name, made.command, folder)
             if "--resume" in command and (folder / "runs/demo/model.safetensors").exists():
                 shutil.rmtree(folder / "runs")
                 command = made.command
-            found["killed"] += killed(command, folder, dice.uniform(0.05, 1.1) * takes_s)
+            began_s = time.monotonic()
+            if killed(command, folder, dice.uniform(0.3, 1.0) * takes_s):
+                found["killed"] += 1
+            else:
+                takes_s = min(takes_s, time.monotonic() - began_s)
             try:
                 made.check(folder)
             except Exception as error:  # noqa: BLE001  # what was lost is counted
                 found["lost"] += 1
                 print(f"{name}: {error!r}", file=sys.stderr)
-            if number % 10 == 9 or number == count - 1:
-                if name == "train" and (folder / "runs/demo/model.safetensors").exists():
-                    continue
+            if number % 20 == 0 or found["killed"] == count:
                 command = next_command(name, made.command, folder)
+                if "--resume" in command and (folder / "runs/demo/model.safetensors").exists():
+                    shutil.rmtree(folder / "runs")
+                    command = made.command
                 code, errors, _ = run_of(command, folder)
                 made.check(folder)
                 left = [path for path in folder.rglob(".*") if ".motorvae-" in path.name]
