@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.row import COLUMNS, Row, RunFacts
-from ..core.system.temporaries import temporary_beside
+from ..core.system.temporaries import sweep, temporary_beside
 from .base import Sink, metadata_of, summary_json
 
 PUBLISH_AFTER_S = 0.5
@@ -39,6 +40,7 @@ class ParquetSink(Sink):
         self._part = self._part_rows = self._published = 0
         self._part_since_s = self._waiting_since_s = time.monotonic()
         with self._writing():
+            sweep(Path(output))  # what a killed process left in the folder that is set aside
             self._folder = self._new_path(output, or_folder=True)
             self._folder.mkdir()
             self._stays_at(self._folder)
