@@ -276,7 +276,7 @@ def judge(clip: Clip) -> dict[str, Any]:
         "false_rows": max(0, len(gaps) - bad - false) if piece else 0,
         "untold": int(announced and not gaps),
     }
-    if gaps:
+    if gaps and any(row[fault] for fault in FAULTS):
         row["reasons"] = dict(Counter(gaps))
     return row
 
@@ -302,7 +302,7 @@ def main() -> int:
     summary = {"clips": len(rows), **total, "seconds": round(time.monotonic() - begun_s)}
     print(json.dumps(summary))
     if given.out:
-        lines = ",\n  ".join(json.dumps(row) for row in rows)
+        lines = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in rows)
         given.out.write_text(f'{{"total": {json.dumps(summary)}, "rows": [\n  {lines}\n]}}\n')
     return int(any(total[fault] for fault in FAULTS))
 

@@ -238,6 +238,9 @@ class VideoSource(FrameSource):
             else:
                 data = bytes(packet)
                 facts = self._bitstream.facts(data, key=packet.is_keyframe)
+                if log.count == 0 and not facts.idr:
+                    # What follows a cut has frames forgotten that it does not hold: no damage.
+                    self._stream.codec_context.options = {"err_detect": "crccheck"}
                 packet.opaque = latest = log.arrived(packet, came_ns, facts)
                 if flaw := facts.flaw or log.missing_link(latest):
                     log.lose(latest, flaw, missing=not facts.undecodable)

@@ -37,6 +37,7 @@ class PacketFacts(NamedTuple):
     broken: bool = False  # what this entry's leading frames are predicted from did not come
     refreshed: int = 0  # the entry is the end of so many packets that each renew a part
     reference: bool = True  # others may be predicted from it
+    idr: bool = True  # nothing later names what came before, not even to have it forgotten
 
 
 class BitstreamValidator:
@@ -167,6 +168,7 @@ class _H264Pictures:
             broken=gap and entry,
             refreshed=refreshed,
             reference=reference,
+            idr=idr,
         )
 
     def _order_of(self, bits: Bits) -> int | None:

@@ -107,4 +107,5 @@ class Mpeg4Pictures:
         leading = kind == _BIDIRECTIONAL and self._after_key
         if kind != _BIDIRECTIONAL:
             self._after_key = kind == _INTRA
-        return Picture(kind == _INTRA, leading, kind != _BIDIRECTIONAL, gap=False)
+        # A damaged picture may only look like one that no other is predicted from.
+        return Picture(kind == _INTRA, leading, reference=True, gap=False)
