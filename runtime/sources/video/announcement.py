@@ -33,6 +33,8 @@ class Announcement:
 
     def early_end(self, log: PacketLog) -> str | None:
         """Name how all that came falls short of what is announced, if it does."""
+        if log.count and not log.has_key:
+            return "no frame can be decoded without what came before the recording"
         if self._is_whole:
             return None
         stream = self._stream
@@ -43,10 +45,9 @@ class Announcement:
             length_s = float((log.end_pts - log.first_pts) * base)
             units = stream.frames if self._form == "avi" else stream.duration
             ends_s = stream.frames * frame_s if units is None else float(units * base)
-            if log.count >= stream.frames or length_s + frame_s / 2 > ends_s:
+            is_placeholder = 0 < self._container.size < stream.frames * _LEAST_BYTES
+            if is_placeholder or log.count >= stream.frames or length_s + frame_s / 2 > ends_s:
                 return None
-            if 0 < self._container.size < stream.frames * _LEAST_BYTES:
-                return None  # a placeholder
             return f"the file announces {stream.frames} frames and ends after {log.count}"
         announced_s, end_s = self._announced_s(), float(log.end_pts * base)
         if announced_s is None or end_s + frame_s / 2 > announced_s:

@@ -127,3 +127,13 @@ def test_a_clip_that_begins_between_key_frames_begins_at_the_next_one(
     items = items_of(cut)
     assert 8 <= len(items) <= 11
     assert all(isinstance(item, Frame) for item in items)
+
+
+def test_a_clip_without_a_key_frame_says_that_nothing_can_be_decoded(tmp_path: Path) -> None:
+    path = make(tmp_path / "whole.avi", "-c:v mpeg4 -g 50")
+    cut = tmp_path / "cut.avi"
+    ffmpeg("-i", str(path), "-ss", "0.22", "-c", "copy", "-copyinkf", str(cut))
+    assert len(items_of(path)) == 20
+    (item,) = items_of(cut)
+    assert isinstance(item, Gap)
+    assert "without what came before the recording" in item.reason
