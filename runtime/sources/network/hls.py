@@ -66,7 +66,8 @@ class FolderFetch:
 class HlsReader:
     """Reads a playlist's segments in order; of a live one the newest, and then on as they come.
 
-    Of several variants the first is taken. What a playlist names is fetched as `fetch` allows.
+    Of several variants the first is taken. What a playlist names is fetched as `fetch` allows. A
+    playlist of this machine is a recording, as far as it goes now: who writes it may have crashed.
 
     Args:
         fetch: Gets the playlist and what it names.
@@ -74,7 +75,7 @@ class HlsReader:
         was_live: It has been live before, so that its end is no recording to begin with.
 
     Attributes:
-        is_live: The playlist has no end yet.
+        is_live: The server's playlist has no end yet.
         silence_s: How long nothing may come: it comes in segments.
     """
 
@@ -94,7 +95,7 @@ class HlsReader:
             raise OSError("the playlist leads to further playlists")
         if playlist.has_ended and was_live:
             raise OSError("the playlist says that the stream has ended")
-        self.is_live = not playlist.has_ended
+        self.is_live = not playlist.has_ended and isinstance(fetch, HttpClient)
         self._initial: _Segment | None = None
         self._queue: deque[_Segment] = deque()
         self._next = playlist.first
@@ -158,7 +159,7 @@ class HlsReader:
     def _take(self, playlist: _Playlist) -> None:
         """Note the segments that are new."""
         self._base, self._target_s = playlist.base, playlist.target_s
-        self._ended = playlist.has_ended
+        self._ended = playlist.has_ended or not self.is_live
         missed = playlist.first - self._next
         if missed > 0:
             raise OSError(f"{missed} segments left the playlist before they were read")

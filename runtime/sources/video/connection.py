@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import Iterator, Sequence
 from typing import cast
@@ -86,6 +87,12 @@ class Connection(Closing):
         if self._input.has_end is not None:
             return self._input.has_end
         return bool(self.stream.frames) or (self.container.duration or 0) > 0
+
+    @property
+    def path(self) -> str | None:
+        """The one file that positions of packets are in, if it is one of this machine."""
+        file = self._input.file
+        return str(file.name) if isinstance(file, io.FileIO) else None
 
     @property
     def silence_s(self) -> float:

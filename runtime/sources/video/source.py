@@ -145,7 +145,7 @@ class VideoSource(FrameSource):
         form = self._connection.container.format
         self._timed = container not in _UNTIMED and not form.flags & _NO_TIMES
         self._log = PacketLog(intra_only=codec.codec.intra_only, timed=self._timed)
-        path = self._spec.location if self._spec.kind == "video" else None
+        path = self._connection.path
         self._announcement = Announcement(self._connection.container, self._stream, path)
         self._transport: TransportFile | None = None
         self._marked = False  # FFmpeg marked the packet before

@@ -190,6 +190,9 @@ def test_segments_that_left_the_playlist_are_missed(server: WebServer) -> None:
 
 def test_a_playlist_on_this_machine(clips: Path, tmp_path: Path) -> None:
     assert watch(SourceSpec.parse(str(clips / "clip.m3u8"))) == (20, None)
+    playlist_of_a_crash = (clips / "long.m3u8").read_text().replace("#EXT-X-ENDLIST", "")
+    (clips / "crash.m3u8").write_text(playlist_of_a_crash)
+    assert watch(SourceSpec.parse(str(clips / "crash.m3u8"))) == (125, None)
     for name in ("http://127.0.0.1:1/a.ts", "../clip0.ts", "/etc/passwd"):
         (tmp_path / "evil.m3u8").write_bytes(playlist(name, end=True))
         with pytest.raises(SourceError, match="which is no file in its own folder"):

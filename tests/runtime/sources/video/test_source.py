@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
 from motorvae.runtime.core.errors import CameraError, SourceError
 from motorvae.runtime.core.frame import Frame, Gap
@@ -553,3 +555,17 @@ def test_closing_under_a_reader_that_waits_leaves_it_to_its_time_out(server: Any
     assert not reader.is_alive()
     assert len(ended) == 1
     source.close()
+
+
+def test_a_frame_is_freed_at_once_and_its_memory_used_again(clips: dict[str, Path]) -> None:
+    def alive() -> int:
+        return sum(isinstance(one, VideoFrame) for one in gc.get_objects())
+
+    before = alive()
+    gc.disable()
+    try:
+        with opened(clips["h264.mp4"]) as source:
+            list(iter(source.read, None))
+        assert alive() == before
+    finally:
+        gc.enable()
