@@ -13,6 +13,7 @@ from ..core.spec import Matrix, ModelSpec
 from ..pixels.picture import MAX_PICTURE
 from .spec import SourceSpec
 
+LONGEST_SLEEP_S = 0.2
 RATE_TOLERANCE = 0.02  # cameras call 29.97 frames per second 30
 
 
@@ -112,7 +113,7 @@ class Paced(FrameSource):
     live = True
 
     def __init__(self, source: FrameSource) -> None:
-        self._source = source
+        self._source, self._interrupted = source, False
         self.name, self.expected = source.name, source.expected
         self.fps = source.fps or DEFAULT_FPS
         self._start_ns: int | None = None
@@ -130,7 +131,11 @@ class Paced(FrameSource):
         self._due_s = self._next_due_s(item)
         due_ns = self._start_ns + round(self._due_s * 1e9)
         spent_ns = time.monotonic_ns() - began_ns
-        time.sleep(max(0, due_ns + spent_ns - time.monotonic_ns()) / 1e9)
+        # Recordings of what moves have pauses of hours.
+        while (left_ns := due_ns + spent_ns - time.monotonic_ns()) > 0:
+            if self._interrupted:
+                return None
+            time.sleep(min(LONGEST_SLEEP_S, left_ns / 1e9))
         if isinstance(item, Gap):
             return item
         now_ns = time.monotonic_ns()
@@ -148,6 +153,11 @@ class Paced(FrameSource):
             return max(media_s, self._due_s)
         first, self._first = self._first, False
         return self._due_s if first else self._due_s + 1 / (self.fps or DEFAULT_FPS)
+
+    def interrupt(self) -> None:
+        """Let `read` wait no longer for a frame's time, and the recording for what comes."""
+        self._interrupted = True
+        self._source.interrupt()
 
     @property
     def remarks(self) -> list[str]:

@@ -64,18 +64,19 @@ class OpenCVSource(FrameSource):
     def reopen(self) -> None:
         """Open and read the mode back, or raise CameraError."""
         self.close()
+        opened_ns = time.monotonic_ns()  # frames may lie there before it is open
         self._watch = PauseWatch()
         silence_opencv()
-        self._capture = capture = self._open()
-        self.mode = mode_of(capture)
         try:
+            self._capture = capture = self._open()
+            self.mode = mode_of(capture)
             self._request.check(self.name, self.mode, advice=self._advice)
-        except CameraError:
+        except BaseException:
             self.close()
             raise
         self.fps = self.mode.fps
         self._has_stamps, self._stamp_ns = capture.getBackendName() == "V4L2", 0
-        self._last_ns = self._read_ns = time.monotonic_ns()
+        self._last_ns = self._read_ns = opened_ns
         self._old_until_ns = self._waits = self._pace_ns = 0
 
     def read(self) -> Frame | Gap | None:

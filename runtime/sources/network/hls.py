@@ -133,6 +133,10 @@ class HlsReader:
             self._body = self._fetch.get(address, start=segment.start, end=segment.end)
             self._left = None if segment.end is None else segment.end - segment.start
 
+    def interrupt(self) -> None:
+        """Wait no longer for another segment: `read` finds the end."""
+        self._stopping.set()
+
     def close(self) -> None:
         """Close what is open."""
         self._stopping.set()

@@ -144,6 +144,12 @@ class Connection(Closing):
             self.close()
             raise failure
 
+    def interrupt(self) -> None:
+        """End a wait for what a live playlist is to name, if that is what is waited for."""
+        file = self._input.file
+        if isinstance(file, BoundedReader):
+            file.interrupt()
+
     @property
     def _failure(self) -> BaseException | None:
         """What failed in a function that FFmpeg called."""

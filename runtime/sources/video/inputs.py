@@ -99,6 +99,11 @@ class BoundedReader:
         self._left -= len(data)
         return data
 
+    def interrupt(self) -> None:
+        """End a wait between two segments, which may be longer than the time-out."""
+        if isinstance(self._reader, HlsReader):
+            self._reader.interrupt()
+
     def _within_limit(self, size: int) -> bytes:
         if self._left <= 0:
             raise OSError(f"no frame ends within {self._most >> 20} MiB")

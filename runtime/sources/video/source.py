@@ -104,6 +104,7 @@ class VideoSource(FrameSource):
     def interrupt(self) -> None:
         """Let `read` return None once a packet comes or the time-out has passed."""
         self._stopped = True
+        self._connection.interrupt()
 
     def reopen(self) -> None:
         """Connect again, or raise SourceError."""

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -151,3 +153,14 @@ def test_the_error_names_asked_and_got_and_the_way_out() -> None:
         "camera 0: asked for 1280x720 60 fps MJPG, got 640x480 30 fps YUYV; ask for what it can "
         "do (motorvae-doctor cameras), or take it with --accept-mode"
     )
+
+
+def test_a_long_pause_of_a_recording_can_be_interrupted(frame_at: FrameAt) -> None:
+    with Paced(Recording([replace(frame_at(0), media_s=3600.0)])) as paced:
+        found: list[Frame | Gap | None] = []
+        reader = threading.Thread(target=lambda: found.append(paced.read()))
+        reader.start()
+        paced.interrupt()
+        reader.join(30)
+        assert not reader.is_alive()
+        assert found == [None]

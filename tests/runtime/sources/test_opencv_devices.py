@@ -21,6 +21,7 @@ from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
 from motorvae.runtime.sources import opencv as device
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.opencv import OLDEST_STAMP_NS, DeviceSource, driver_stamp_ns
+from motorvae.runtime.sources.pauses import HEARTBEAT
 from motorvae.runtime.sources.spec import SourceSpec
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -54,6 +55,10 @@ def test_no_such_camera_names_what_was_tried_and_found(named: int | str) -> None
     assert "cameras found: " in text
     assert "use --camera with a file, a URL or synthetic" in text
     assert "\n" not in text
+    watches = HEARTBEAT._listeners
+    with pytest.raises(CameraError):
+        DeviceSource(SourceSpec.device(named))
+    assert HEARTBEAT._listeners == watches
 
 
 @on_linux

@@ -180,6 +180,14 @@ def test_playlists_that_are_refused(reply: bytes, reason: str, server: WebServer
         VideoSource(spec_of(server.url("/loop.m3u8")), REQUEST)
 
 
+def test_a_wait_for_more_segments_can_be_interrupted(server: WebServer) -> None:
+    server.replies["live.m3u8"] = response(playlist("clip0.ts"))
+    reader = hls.HlsReader(hls.HttpClient(server.url("/live.m3u8"), 600), 600)
+    while reader.read(1 << 20):
+        reader.interrupt()
+    reader.close()
+
+
 def test_segments_that_left_the_playlist_are_missed(server: WebServer) -> None:
     server.replies["live.m3u8"] = response(playlist("clip0.ts"))
     reader = hls.HlsReader(hls.HttpClient(server.url("/live.m3u8"), 30), 30)
