@@ -42,6 +42,7 @@ from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.temporaries import is_temporary, sweep, without_temporaries
 from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.engines.tensorrt.find import unknown_in_engines
+from ..runtime.engines.trial.run import remember_verified
 from ..runtime.ood.detector import statistics_from_npz
 from .graph_folder import GraphFolder
 from .int8.graphs import Int8Search, Searched
@@ -182,7 +183,8 @@ def add_to_bundle(
     It is replaced in one step, and stays as it was where nothing is added or a graph drifted. All
     else is as of `write_bundle`; `on_reports` gets the new graphs only.
     """
-    reference = reference_from_bundle(bundle)
+    open_engine(bundle, GraphKey("encoder")).close()  # tried first, where it is not ours
+    reference = reference_from_bundle(bundle)  # which opens the decoder
     images = _calibration(
         precisions, targets, calibration, reference.images, bundle.spec, on_remark=on_remark
     )
@@ -349,4 +351,4 @@ class BundleWriter:
         )
         text = json_from_document(manifest, indent=2)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
-        load_bundle(folder)
+        remember_verified(load_bundle(folder), self._graphs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -39,6 +40,23 @@ def _keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     """Engines are tagged with a key of the tests' own, and the user's is left alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Which graphs were opened is remembered for one session: each is tried once at most.
+
+    Those of `small_bundle` never are, as the export that writes it remembers them. The caches of
+    other programs, such as the list of fonts, stay in use.
+    """
+    given = os.environ.get("XDG_CACHE_HOME")
+    folder, users = tmp_path_factory.mktemp("cache"), Path(given or Path.home() / ".cache")
+    for other in users.iterdir() if users.is_dir() else ():
+        if other.name != "motorvae":
+            (folder / other.name).symlink_to(other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
         yield
 
 

@@ -51,7 +51,7 @@ class Backend(Closing):
         self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if dtype == "uint8" else np.float32)
         self.outputs = tuple(outputs)
         self.threads = threads  # of one run on the CPU; None where it does not run there
-        self._file, self._image_shape = file, shape[1:]
+        self._file, self.image_shape = file, shape[1:]
         self._tensors = inputs, outputs
         self._lock = threading.RLock()
         self._is_open = True
@@ -64,9 +64,9 @@ class Backend(Closing):
         """
         with self._lock:
             self._check_open()
-            wanted = self.input_dtype, self._image_shape
+            wanted = self.input_dtype, self.image_shape
             if (batch.dtype, batch.shape[1:]) != wanted or not len(batch):
-                image = ", ".join(map(str, self._image_shape))
+                image = ", ".join(map(str, self.image_shape))
                 raise BackendError(
                     f"{self._file} takes {self.input_dtype} (N, {image}), and was given "
                     f"{batch.dtype} {batch.shape}: prepare images with motorVAE's own "

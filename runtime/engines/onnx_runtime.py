@@ -61,6 +61,8 @@ class OnnxBackend(Backend):
     installed, which breaks them; a BackendError where ONNX Runtime refuses the file.
     """
 
+    library = f"ONNX Runtime {ort.__version__}"
+
     def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
         cores = checked_threads(threads)
         installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
@@ -79,7 +81,7 @@ class OnnxBackend(Backend):
             )
         self._session = _opened_session(path, wanted, cores)
         super().__init__(
-            f"ONNX Runtime {ort.__version__} {wanted}",
+            f"{self.library} {wanted}",
             str(path),
             _tensors(self._session.get_inputs()),
             _tensors(self._session.get_outputs()),

@@ -12,11 +12,13 @@ from ..bundle.graph_key import GraphKey, Precision
 from ..bundle.load import Bundle
 from ..core.errors import BackendError, ConfigError, needed_for
 from ..core.spec import ModelSpec
-from .base import Backend
+from .base import Backend, CpuRunner
 from .cuda.base import CudaLayer
 from .gpu_info import find_gpu
+from .open_graph import open_graph
 from .tensorrt.find import EnginePlan, check_engine, usable_package
 from .tensorrt.package import TENSORRT_PACKAGES
+from .trial.run import Limits, check_opening
 
 BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx", "openvino"]
 
@@ -32,8 +34,9 @@ class EngineRequest:
     rebuild: bool = False
     """Build the engine again where it was built for another machine."""
     trust: bool = False
-    """Run a TensorRT engine that neither this machine built nor a trusted key signed. Whoever made
-    it can do anything that you can (docs/signing.md)."""
+    """Run a TensorRT engine that neither this machine built nor a trusted key signed: whoever made
+    it can do anything that you can (docs/signing.md). Graphs are opened without a trial in a
+    process of its own."""
     cuda_graph: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: recorded)")] = True
     """Start an engine's copies and kernels one by one. By default they are recorded once as a CUDA
     graph; a line says so where that is not possible."""
@@ -73,10 +76,6 @@ class EngineRequest:
             raise ConfigError(
                 "--rebuild builds a TensorRT engine: leave it out, or --provider and --backend"
             )
-        if self.trust and (is_onnx or self.backend == "openvino"):
-            raise ConfigError(
-                "--trust is for TensorRT engines: leave it out, or --provider and --backend"
-            )
 
 
 ONNX_RUNTIME = EngineRequest(backend="onnx")
@@ -97,11 +96,13 @@ def open_engine(
 
     It lies in a checked bundle, an ONNX file, or an engine in memory, which runs in the package
     that built it. The precision of the key is what is computed in. The request names the engine;
-    choosing one is the business of `select_engine`.
+    choosing one is the business of `select_engine`. A bundle's graph that this machine has not
+    opened yet is tried in a process of its own first, unless the request trusts it.
 
     Raises:
         ConfigError: No engine is named, or it does not run what `source` is.
-        BundleError: The bundle has no such graph, or its file was altered.
+        BundleError: The bundle has no such graph, its file was altered, or the engine crashed,
+            hung or ran out of memory when it was tried.
         MissingDependencyError: The engine is not installed.
         BackendError: The provider did not load, the engine refused the graph or does not compute
             it in its precision, or the graph's own tensors are others; an EngineError where the
@@ -114,7 +115,13 @@ def open_engine(
             package, gpu = usable_package(request.backend, find_gpu())
             _, plan = check_engine(source, entry, package, gpu, trust=request.trust)
             return open_engine(plan, key, request)
-        backend = open_file(source.path(entry), replace(request, precision=key.precision))
+        path, runner = source.path(entry), _runner_of(request)
+        untried = None
+        if runner is not None and not request.trust:
+            limits = Limits.of(entry, source.spec)
+            untried = check_opening(path, entry, runner, limits, threads=request.threads)
+        backend = open_file(path, replace(request, precision=key.precision))
+        backend.notes += (untried,) if untried else ()
         inputs, outputs = entry.inputs, entry.outputs
     elif isinstance(source, GraphFile):
         backend = open_file(source.path, replace(request, precision=key.precision))
@@ -138,20 +145,24 @@ def open_file(path: Path, request: EngineRequest = ONNX_RUNTIME) -> Backend:
 
     Nothing of it is checked but that it has one input. Raises what `open_engine` does.
     """
-    if request.backend == "openvino":
-        feature = "running a model in OpenVINO"
-        with needed_for(feature, extra="openvino", package="openvino", instead="--backend onnx"):
-            from .openvino_runtime import OpenVINOBackend  # noqa: PLC0415  # the optional engine
-        precision = request.precision or "fp32"
-        return OpenVINOBackend(path, precision=precision, threads=request.threads)
-    if request.backend != "onnx" and request.provider is None:
+    runner = _runner_of(request)
+    if runner is None:
         raise ConfigError(
             f"--backend {request.backend} does not run {path.name}: name onnx or openvino"
         )
-    way_round = "motorvae[gpu] on an NVIDIA GPU"
-    with needed_for("running a model", extra="cpu", package="onnxruntime", instead=way_round):
-        from .onnx_runtime import OnnxBackend  # noqa: PLC0415  # the optional engine
-    return OnnxBackend(path, provider=request.provider or "cpu", threads=request.threads)
+    return open_graph(
+        path,
+        runner,
+        precision=request.precision or "fp32",
+        provider=request.provider or "cpu",
+        threads=request.threads,
+    )
+
+
+def _runner_of(request: EngineRequest) -> CpuRunner | None:
+    if request.provider is not None or request.backend == "onnx":
+        return "onnx"
+    return "openvino" if request.backend == "openvino" else None
 
 
 def open_cuda(*, device: int = 0) -> CudaLayer:

@@ -40,6 +40,8 @@ class OpenVINOBackend(Backend):
     file, or does not compute it in the precision asked for here.
     """
 
+    library = f"OpenVINO {ov.__version__.partition('-')[0]}"
+
     def __init__(
         self, path: Path, *, precision: Precision = "fp32", threads: int | None = None
     ) -> None:
@@ -60,9 +62,8 @@ class OpenVINOBackend(Backend):
                 f"OpenVINO cannot open {path}: {_first_line(error)}; export the bundle again, or "
                 "use --backend onnx"
             ) from error
-        name = f"OpenVINO {ov.__version__.partition('-')[0]} CPU"
         inputs, outputs = _tensors(compiled.inputs), _tensors(compiled.outputs)
-        super().__init__(name, str(path), inputs, outputs, threads=threads)
+        super().__init__(f"{self.library} CPU", str(path), inputs, outputs, threads=threads)
         _check_arithmetic(compiled, precision, path)
 
     def _run(self, batch: Batch) -> Arrays:

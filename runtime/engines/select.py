@@ -135,7 +135,12 @@ class _Selection:
         precision = self.request.precision or "fp32"
         key = GraphKey(self.part, precision, target=runner)
         entry = self.bundle.leanest(key, self.request.outputs)
-        request = EngineRequest(backend=runner, provider=provider, threads=self.request.threads)
+        request = EngineRequest(
+            backend=runner,
+            provider=provider,
+            threads=self.request.threads,
+            trust=self.request.trust,
+        )
         backend = open_engine(self.bundle, entry.key, request)
         if runner == "openvino" and not self.bundle.verified_in(entry, "OpenVINO"):
             backend.notes += ("this graph was not verified in OpenVINO when the bundle was made",)

@@ -218,7 +218,7 @@ class TensorRTBackend(Backend):
             # A recorded graph holds for the shape that the context has.
             self._drop_graph()
             self._rows, self._has_run = 0, False
-            shape = (rows, *self._image_shape)
+            shape = (rows, *self.image_shape)
             self._log.errors.clear()
             if not self._context.set_input_shape(self._input_name, shape):
                 raise EngineError(

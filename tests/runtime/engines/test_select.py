@@ -87,8 +87,6 @@ def test_provider_asks_for_onnx_runtime_and_nothing_else(rtx_bundle: Path) -> No
         ({"backend": "onnx", "rebuild": True}, "--rebuild builds a TensorRT engine"),
         ({"provider": "cuda", "rebuild": True}, "--rebuild builds a TensorRT engine"),
         ({"backend": "openvino", "rebuild": True}, "--rebuild builds a TensorRT engine"),
-        ({"backend": "onnx", "trust": True}, "--trust is for TensorRT engines"),
-        ({"provider": "cuda", "trust": True}, "--trust is for TensorRT engines"),
         ({"backend": "openvino", "provider": "cpu"}, "--provider is for ONNX Runtime"),
         ({"backend": "openvino", "precision": "fp16"}, "FP16 graphs are verified for TensorRT"),
         ({"backend": "onnx", "precision": "bf16"}, "ONNX Runtime does not compute in bf16"),

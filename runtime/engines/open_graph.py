@@ -1,0 +1,44 @@
+"""open_graph opens an ONNX file in ONNX Runtime or OpenVINO, neither of which need be installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..bundle.graph_key import Precision
+from ..core.errors import needed_for
+from .base import Backend, CpuRunner
+
+
+def library_of(runner: CpuRunner) -> str:
+    """Load an engine and return its name and version; a MissingDependencyError without it."""
+    if runner == "openvino":
+        feature = "running a model in OpenVINO"
+        with needed_for(feature, extra="openvino", package="openvino", instead="--backend onnx"):
+            from .openvino_runtime import OpenVINOBackend  # noqa: PLC0415  # the optional engine
+        return OpenVINOBackend.library
+    way_round = "motorvae[gpu] on an NVIDIA GPU"
+    with needed_for("running a model", extra="cpu", package="onnxruntime", instead=way_round):
+        from .onnx_runtime import OnnxBackend  # noqa: PLC0415  # the optional engine
+    return OnnxBackend.library
+
+
+def open_graph(
+    path: Path,
+    runner: CpuRunner,
+    *,
+    precision: Precision = "fp32",
+    provider: str = "cpu",
+    threads: int | None = None,
+) -> Backend:
+    """Open a file; `precision` is for OpenVINO alone, `provider` for ONNX Runtime alone.
+
+    Raises what `open_engine` does.
+    """
+    library_of(runner)
+    if runner == "openvino":
+        from .openvino_runtime import OpenVINOBackend  # noqa: PLC0415  # loaded above
+
+        return OpenVINOBackend(path, precision=precision, threads=threads)
+    from .onnx_runtime import OnnxBackend  # noqa: PLC0415  # loaded above
+
+    return OnnxBackend(path, provider=provider, threads=threads)

@@ -1,0 +1,1 @@
+"""A graph of a bundle that is not ours is opened in a process of its own first."""
