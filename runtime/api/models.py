@@ -112,7 +112,8 @@ class Bundle(CheckedBundle):
             provider: Run ONNX Runtime on this provider, such as "cuda".
             threads: Of one run on a CPU; by default one for each core.
             cuda_graph: Record an engine's copies and kernels once, and start them as one.
-            trust: Run a TensorRT engine that neither this machine built nor a trusted key signed.
+            trust: Run a TensorRT engine that neither this machine built nor a trusted key signed,
+                and open graphs without a trial in a process of its own.
             **engine: These six.
 
         Raises:
