@@ -150,6 +150,7 @@ class VideoSource(FrameSource):
         self._announcement = Announcement(self._connection.container, self._stream, path)
         self._transport: TransportFile | None = None
         self._marked = False  # FFmpeg marked the packet before
+        self._has_begun = False  # the decoder has got a packet
         if container == "mpegts" and path is not None:
             self._transport = TransportFile(path, self._stream.id)
         self._stopped, self._told_ns = False, time.monotonic_ns()
@@ -239,10 +240,14 @@ class VideoSource(FrameSource):
             else:
                 data = bytes(packet)
                 facts = self._bitstream.facts(data, key=packet.is_keyframe)
-                if log.count == 0 and not facts.idr:
-                    # What follows a cut has frames forgotten that it does not hold: no damage.
-                    self._stream.codec_context.options = {"err_detect": "crccheck"}
                 packet.opaque = latest = log.arrived(packet, came_ns, facts)
+                if not self._has_begun:
+                    if not (facts.idr or facts.entry or facts.renewing):
+                        return  # nothing can be made of it, and the decoder shall not have seen it
+                    self._has_begun = True
+                    if not facts.idr:
+                        # What follows a cut has frames forgotten that it does not hold: no damage.
+                        self._stream.codec_context.options = {"err_detect": "crccheck"}
                 if flaw := facts.flaw or log.missing_link(latest):
                     log.lose(latest, flaw, missing=not facts.undecodable)
                 if facts.broken:

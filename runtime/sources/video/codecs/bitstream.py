@@ -35,6 +35,7 @@ class PacketFacts(NamedTuple):
     undecodable: bool = False  # and the decoder is better not asked
     leading: bool | None = None  # shown before the entry it follows, predicted from before it
     broken: bool = False  # what this entry's leading frames are predicted from did not come
+    renewing: bool = False  # others like it renew a part each, until there is an entry
     refreshed: int = 0  # the entry is the end of so many packets that each renew a part
     reference: bool = True  # others may be predicted from it
     idr: bool = True  # nothing later names what came before, not even to have it forgotten
@@ -166,6 +167,7 @@ class _H264Pictures:
             flaw=MISSING if gap and not entry else None,
             leading=leading,
             broken=gap and entry,
+            renewing=self._clean_at is not None,
             refreshed=refreshed,
             reference=reference,
             idr=idr,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import pytest
 
 from motorvae.runtime.core.frame import Frame, Gap
@@ -137,3 +138,32 @@ def test_a_clip_without_a_key_frame_says_that_nothing_can_be_decoded(tmp_path: P
     (item,) = items_of(cut)
     assert isinstance(item, Gap)
     assert "without what came before the recording" in item.reason
+
+
+def test_damage_after_a_cut_is_found_as_without_the_cut(tmp_path: Path) -> None:
+    """What a cut leaves behind lets the decoder be lenient; the next key frame ends the excuse."""
+    whole = make(tmp_path / "whole.mkv", "-c:v libx264 -g 20 -bf 2 -threads 1", seconds=2)
+    with av.open(str(whole)) as source:
+        track = source.streams.video[0]
+        packets = [packet for packet in source.demux(track) if packet.size]
+
+        def told(first: int, hit: int, flipped: int) -> tuple[int, list[str]]:
+            with av.open(str(tmp_path / "damaged.mkv"), "w") as output:
+                copied = output.add_stream_from_template(track)
+                for number, packet in enumerate(packets[first:], first):
+                    data = bytearray(bytes(packet))
+                    if number == hit:
+                        data[-flipped] ^= 0x10
+                    copy = av.Packet(bytes(data))
+                    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                    copy.is_keyframe, copy.stream = packet.is_keyframe, copied
+                    output.mux(copy)
+            items = items_of(tmp_path / "damaged.mkv")
+            return len(items), [item.reason for item in items if isinstance(item, Gap)]
+
+        found = 0
+        for flipped in range(3, 43, 5):
+            lost = told(0, 24, flipped)[1]
+            assert told(5, 24, flipped)[1] == lost
+            found += bool(lost)
+        assert found
