@@ -209,15 +209,19 @@ class HttpClient:
         """Ask for a resource, or for its bytes from `start` up to `end`; OSError where refused."""
         return HttpBody(self, *self.open(address or self.address, start, end), start)
 
-    def open(self, address: str, start: int = 0, end: int | None = None) -> tuple[str, Any]:
-        """Return the address after redirections, and the response of the server there."""
+    def open(
+        self, address: str, start: int = 0, end: int | None = None
+    ) -> tuple[str, http.client.HTTPResponse]:
+        """Return the address after redirections, and the response of the server there.
+
+        It is asked for a part also where that is all: not every server that sends parts says so.
+        """
         for _ in range(_MOST_REDIRECTS):
             self._reach.check(address)
             request = urllib.request.Request(_quoted(address))  # noqa: S310  # checked above
             request.add_header("User-Agent", _USER_AGENT)
-            if start or end is not None:
-                last = "" if end is None else end - 1
-                request.add_header("Range", f"bytes={start}-{last}")
+            last = "" if end is None else end - 1
+            request.add_header("Range", f"bytes={start}-{last}")
             try:
                 response = self._opener.open(request)
             except urllib.error.HTTPError as error:
@@ -256,7 +260,8 @@ class HttpBody:
         self.content_type: str = response.headers.get("Content-Type") or ""
         self.length = self._end = _end_of(response, start)
         accepted = response.headers.get("Accept-Ranges", "")
-        self._seekable = self._end is not None and "bytes" in accepted
+        sends_parts = "bytes" in accepted or response.status == http.client.PARTIAL_CONTENT
+        self._seekable = self._end is not None and sends_parts
         self._ahead = b""
 
     @property

@@ -70,7 +70,8 @@ class WebServer(Scripted):
         start = int(asked[1]) if asked else 0
         data = data[start : int(asked[2]) + 1 if asked and asked[2] else None]
         status = "206 Partial Content" if asked else "200 OK"
-        yield response(data, status, content_length=len(data), accept_ranges="bytes")
+        says = {} if query == "quiet" else {"accept_ranges": "bytes"}
+        yield response(data, status, content_length=len(data), **says)
 
 
 @pytest.fixture
@@ -117,6 +118,13 @@ def test_what_has_no_length_is_live_unless_the_user_knows_better(
     assert watch(spec_of(url)) == (20, "the stream ended")
     assert watch(spec_of(url, is_live=False)) == (20, None)
     assert watch(spec_of(server.url(f"/{name}"), is_live=True)) == (20, "the stream ended")
+
+
+def test_a_server_that_sends_parts_need_not_say_so(server: WebServer, clips: Path) -> None:
+    large = ("-bf", "0", "-x264-params", "filler=1:bitrate=9000:vbv-maxrate=9000:vbv-bufsize=9000")
+    make_clip(clips / "index-last.mp4", *large, "-nal-hrd", "cbr")
+    assert (clips / "index-last.mp4").stat().st_size > 1 << 18
+    assert watch(spec_of(server.url("/index-last.mp4?quiet"))) == (20, None)
 
 
 def test_a_header_that_announces_an_end_makes_a_recording_of_chunks(server: WebServer) -> None:
