@@ -10,7 +10,7 @@ import jinja2
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ...runtime.core.atomic_files import replaced_file
+from ...runtime.core.atomic_files import replaced_file, writing_output
 from ..measure.case import RIVALS
 from ..measure.result import Result
 from .plots import group_figures, pareto_of, roofline_figure, save_picture
@@ -78,6 +78,8 @@ def save_report(page: Path, picture: Path, result: Result) -> None:
         warnings=[star, *doubts] if doubts else ["none"],
         facts=_facts(result),
     )
+    with writing_output(page):
+        page.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
     save_picture(picture, result)

@@ -18,7 +18,6 @@ import io
 import json
 import os
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from typing import Any, NamedTuple
 import av
 import cv2
 import numpy as np
+from memory import peak_bytes
 
 from motorvae.runtime.core.errors import ConfigError, ImageError, SourceError, reason_of
 from motorvae.runtime.core.redaction import without_credentials, without_private
@@ -343,7 +343,7 @@ def main() -> int:
         seconds = round(time.process_time() - started_s, 1)
         counts[name] = {**found, "processor_s": seconds}
         print(name, json.dumps(counts[name]), file=sys.stderr, flush=True)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    peak_mb = peak_bytes() >> 20
     failed = sum(one.get("failed", 0) for one in counts.values())
     total = sum(one.get("inputs", 0) for one in counts.values())
     print(json.dumps({"inputs": total, "failed": failed, "peak_mb": peak_mb, "parsers": counts}))

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import selectors
 import struct
 import subprocess
@@ -27,9 +26,11 @@ import numpy as np
 from PIL import Image
 
 if __package__:
+    from ..attacks.memory import peak_bytes
     from ..runtime.pixels.pictures import chunk, exif, picture, png, saved, tiff
 else:
     sys.path.insert(0, str(Path(__file__).parents[1] / "runtime" / "pixels"))
+    from memory import peak_bytes
     from pictures import chunk, exif, picture, png, saved, tiff
 
 MOST_SECONDS, MOST_BYTES = 20, 1_000_000_000
@@ -190,8 +191,7 @@ def work() -> None:
             answer = f"refused {error}"
         except Exception as error:  # noqa: BLE001  # it is what is looked for
             answer = f"traceback {error!r}"
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps([answer, peak]), flush=True)
+        print(json.dumps([answer, peak_bytes()]), flush=True)
 
 
 class Worker:

@@ -62,10 +62,10 @@ def write_form(
 
 def add_form(bundle: Path, graph: Part, precision: Precision, variant: Variant) -> str:
     """Add one form to a bundle and its manifest, in the place of one that it has; its sha256."""
+    spec = load_bundle(bundle).spec
     path = write_form(bundle, bundle, graph, precision, variant)
     manifest = bundle / "manifest.json"
     content = json.loads(manifest.read_text(encoding="utf-8"))
-    spec = load_bundle(bundle).spec
     key = GraphKey(graph, precision, variant, "tensorrt" if precision == "int8" else None)
     form = {"graph": graph, "precision": precision, "variant": variant}
     entry: dict[str, Any] = {

@@ -16,7 +16,7 @@ from motorvae.runtime.core.errors import MeasurementError, OutputError
 
 
 def test_a_result_reads_back_as_it_was_written(result: Result, tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "bench.json"
+    path = tmp_path / "bench.json"
     save_document(path, result)
     assert load_result(path) == result
     raw = json.loads(path.read_text())["cases"][0]["stages"]["run"]["samples"]

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from motorvae.export import graph_folder
 from motorvae.export.graph_folder import GraphFolder
 from motorvae.export.transforms.fp16 import fp16_from_fp32
 from motorvae.export.verify.batches import BATCH_SIZES, probe_sizes, run_in_batches
@@ -58,7 +59,10 @@ def test_planted_encoder_is_refused(
     framed: Reference,
     fault: Planted,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The check of operators would refuse most of them for how they are planted.
+    monkeypatch.setattr(graph_folder, "check_graph", lambda *_: None)
     judges = framed.rows(slice(1)) if fault is ignores_its_input else framed
     wrong = planted(graphs, "encoder", fault, judges)
     with pytest.raises(VerificationError, match="no bundle was written: encoder fp32"):
