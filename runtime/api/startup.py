@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 
 TYPE_CHECKING = False  # as type checkers know it: loading typing would be most of the import
 if TYPE_CHECKING:
@@ -37,13 +36,3 @@ def _script(name: str) -> Callable[..., int]:
 main = _script("")
 train_main, export_main, stream_main = _script("train"), _script("export"), _script("stream")
 encode_main, bench_main, doctor_main = _script("encode"), _script("bench"), _script("doctor")
-
-
-def without_working_directory() -> None:
-    """Let nothing be imported from the working directory, which `python -m` puts first.
-
-    `python -P` and PYTHONSAFEPATH do so from Python 3.11 on; where they are used, it is not there.
-    What PYTHONPATH names stays: it is the user's word.
-    """
-    if not getattr(sys.flags, "safe_path", False) and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109  # pathlib would be most of the import
-        sys.path.pop(0)

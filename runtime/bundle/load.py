@@ -71,28 +71,40 @@ class Bundle:
 
         A BundleError where it was altered, cannot be read, or is a graph that is none of ours.
         """
-        path = self.folder / entry.file
         if entry.file in self.unread:
-            graphs = [graph for graph in self.manifest.graphs if graph.file == entry.file]
-            most, again = entry.size_bytes, _COPY_AGAIN
-            with opened_regular(path, most_bytes=most, error=BundleError, again=again) as file:
-                try:
-                    # Not read again in between: what has the hash is what is looked into.
-                    data = file.read(most) if graphs else b""
-                    digest = hashlib.sha256(data)
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-                except (OSError, MemoryError) as error:
-                    raise _unreadable(self.folder, entry.file, error) from error
-            if (found := digest.hexdigest()) != entry.sha256:
-                raise BundleError(
-                    f"{path} was altered: sha256 {found[:12]}..., and the manifest says "
-                    f"{entry.sha256[:12]}...; {again}"
-                )
-            for graph in graphs:
-                self._check_graph(path, data, graph)
-            self.unread.discard(entry.file)
-        return path
+            self._checked(entry)
+        return self.folder / entry.file
+
+    def content(self, entry: GraphEntry) -> bytes:
+        """Return a graph's bytes, which were read once and are safe to open, as of `path`.
+
+        Whoever opened the file after it was checked would trust who can write it in between.
+        """
+        return self._checked(entry)
+
+    def _checked(self, entry: FileEntry) -> bytes:
+        """Read a file and check it; return its bytes where it is a graph."""
+        path = self.folder / entry.file
+        graphs = [graph for graph in self.manifest.graphs if graph.file == entry.file]
+        most, again = entry.size_bytes, _COPY_AGAIN
+        with opened_regular(path, most_bytes=most, error=BundleError, again=again) as file:
+            try:
+                # Not read again in between: what has the hash is what is looked into.
+                data = file.read(most) if graphs else b""
+                digest = hashlib.sha256(data)
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            except (OSError, MemoryError) as error:
+                raise _unreadable(self.folder, entry.file, error) from error
+        if (found := digest.hexdigest()) != entry.sha256:
+            raise BundleError(
+                f"{path} was altered: sha256 {found[:12]}..., and the manifest says "
+                f"{entry.sha256[:12]}...; {again}"
+            )
+        for graph in graphs:
+            self._check_graph(path, data, graph)
+        self.unread.discard(entry.file)
+        return data
 
     def _check_graph(self, path: Path, data: bytes, graph: GraphEntry) -> None:
         """Raise a BundleError unless an engine may open a graph."""

@@ -126,10 +126,11 @@ def check_writable(path: Path, *, or_folder: bool = False) -> None:
 def cache_dir() -> Path:
     """Return motorVAE's folder for files that only save time; it need not exist yet.
 
-    `XDG_CACHE_HOME` moves it, as the XDG base directory specification says.
+    `XDG_CACHE_HOME` moves it, as the XDG base directory specification says; a relative one is
+    ignored, as that says too.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "motorvae"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "motorvae"
 
 
 def _check_kind(path: Path, *, or_folder: bool) -> None:

@@ -63,7 +63,14 @@ class OnnxBackend(Backend):
 
     library = f"ONNX Runtime {ort.__version__}"
 
-    def __init__(self, path: Path, *, provider: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        content: bytes | None = None,
+        *,
+        provider: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
         cores = checked_threads(threads)
         installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
         if len(installed) > 1:
@@ -79,7 +86,7 @@ class OnnxBackend(Backend):
                 f"{sentence_list(available)})",
                 fix="use --provider cpu, or install motorvae[gpu] for cuda",
             )
-        self._session = _opened_session(path, wanted, cores)
+        self._session = _opened_session(path, content, wanted, cores)
         super().__init__(
             f"{self.library} {wanted}",
             str(path),
@@ -124,8 +131,10 @@ class OnnxBackend(Backend):
         self._bindings.clear()
 
 
-def _opened_session(path: Path, provider: str, threads: int) -> ort.InferenceSession:
-    """Open a file on one provider (its full name) and no other; see `OnnxBackend`."""
+def _opened_session(
+    path: Path, content: bytes | None, provider: str, threads: int
+) -> ort.InferenceSession:
+    """Open a file, or its content, on one provider (its full name) only; see `OnnxBackend`."""
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads
@@ -145,10 +154,10 @@ def _opened_session(path: Path, provider: str, threads: int) -> ort.InferenceSes
             with contextlib.redirect_stdout(io.StringIO()):
                 ort.preload_dlls(directory="")
         # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
-        session = ort.InferenceSession(
-            path_or_content(path), options, providers=[configured], enable_fallback=0
-        )
+        given = path_or_content(path) if content is None else content
+        session = ort.InferenceSession(given, options, providers=[configured], enable_fallback=0)
         session.disable_fallback()
+        session._model_bytes = None  # noqa: SLF001  # else kept for a fall-back that is off
     except Exception as error:
         # ONNX Runtime's exception classes share no base that can be imported.
         cause = cause_from_error(error) if provider != _CPU else None

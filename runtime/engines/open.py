@@ -115,12 +115,14 @@ def open_engine(
             package, gpu = usable_package(request.backend, find_gpu())
             _, plan = check_engine(source, entry, package, gpu, trust=request.trust)
             return open_engine(plan, key, request)
-        path, runner = source.path(entry), _runner_of(request)
+        path, runner = source.folder / entry.file, _runner_of(request)
+        content = source.content(entry)
         untried = None
         if runner is not None and not request.trust:
             limits = Limits.of(entry, source.spec)
             untried = check_opening(path, entry, runner, limits, threads=request.threads)
-        backend = open_file(path, replace(request, precision=key.precision))
+        # Not the file again, which may have been swapped since.
+        backend = open_file(path, replace(request, precision=key.precision), content)
         backend.notes += (untried,) if untried else ()
         inputs, outputs = entry.inputs, entry.outputs
     elif isinstance(source, GraphFile):
@@ -140,10 +142,13 @@ def open_engine(
     return backend
 
 
-def open_file(path: Path, request: EngineRequest = ONNX_RUNTIME) -> Backend:
+def open_file(
+    path: Path, request: EngineRequest = ONNX_RUNTIME, content: bytes | None = None
+) -> Backend:
     """Open an ONNX file that is none of the model's graphs, such as one that gives inner values.
 
-    Nothing of it is checked but that it has one input. Raises what `open_engine` does.
+    Nothing of it is checked but that it has one input. Where its `content` is given, the file is
+    not read. Raises what `open_engine` does.
     """
     runner = _runner_of(request)
     if runner is None:
@@ -153,6 +158,7 @@ def open_file(path: Path, request: EngineRequest = ONNX_RUNTIME) -> Backend:
     return open_graph(
         path,
         runner,
+        content=content,
         precision=request.precision or "fp32",
         provider=request.provider or "cpu",
         threads=request.threads,

@@ -26,19 +26,20 @@ def open_graph(
     path: Path,
     runner: CpuRunner,
     *,
+    content: bytes | None = None,
     precision: Precision = "fp32",
     provider: str = "cpu",
     threads: int | None = None,
 ) -> Backend:
     """Open a file; `precision` is for OpenVINO alone, `provider` for ONNX Runtime alone.
 
-    Raises what `open_engine` does.
+    Where the file's `content` is given, it is not read. Raises what `open_engine` does.
     """
     library_of(runner)
     if runner == "openvino":
         from .openvino_runtime import OpenVINOBackend  # noqa: PLC0415  # loaded above
 
-        return OpenVINOBackend(path, precision=precision, threads=threads)
+        return OpenVINOBackend(path, content, precision=precision, threads=threads)
     from .onnx_runtime import OnnxBackend  # noqa: PLC0415  # loaded above
 
-    return OnnxBackend(path, provider=provider, threads=threads)
+    return OnnxBackend(path, content, provider=provider, threads=threads)

@@ -43,7 +43,12 @@ class OpenVINOBackend(Backend):
     library = f"OpenVINO {ov.__version__.partition('-')[0]}"
 
     def __init__(
-        self, path: Path, *, precision: Precision = "fp32", threads: int | None = None
+        self,
+        path: Path,
+        content: bytes | None = None,
+        *,
+        precision: Precision = "fp32",
+        threads: int | None = None,
     ) -> None:
         threads = checked_threads(threads)
         settings = {
@@ -53,9 +58,8 @@ class OpenVINOBackend(Backend):
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            compiled = _core().compile_model(
-                _core().read_model(path_or_content(path)), "CPU", settings
-            )
+            model = _core().read_model(path_or_content(path) if content is None else content)
+            compiled = _core().compile_model(model, "CPU", settings)
             self._request: Any = compiled.create_infer_request()
         except RuntimeError as error:
             raise BackendError(

@@ -24,12 +24,12 @@ def config_dir() -> Path:
     """
     base = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     if not base.is_absolute():
-        try:
+        with contextlib.suppress(RuntimeError):  # a user without a home folder
             base = Path.home() / ".config"
-        except RuntimeError as error:
+        if not base.is_absolute():  # HOME is relative
             raise SigningError(
                 "this user has no home folder to keep keys in: set XDG_CONFIG_HOME to a folder"
-            ) from error
+            )
     return base / "motorvae"
 
 

@@ -45,8 +45,10 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 def is_temporary(name: str) -> bool:
     """Whether a name is one that only temporary folders and lock files of ours have."""
-    is_lock = name.startswith(".") and name.endswith((LOCK_SUFFIX, OLD))
-    return is_lock or _NAME.fullmatch(name) is not None
+    # Of an output that has a name: ".motorvae-old" is somebody else's.
+    found = re.fullmatch(rf"\.(.+)(?:{re.escape(LOCK_SUFFIX)}|{re.escape(OLD)})", name, re.DOTALL)
+    is_beside = found is not None and found[1] not in {".", ".."}
+    return is_beside or _NAME.fullmatch(name) is not None
 
 
 def without_temporaries(_folder: str, names: list[str]) -> list[str]:

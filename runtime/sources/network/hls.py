@@ -124,8 +124,7 @@ class HlsReader:
                 if data:
                     self._left = None if self._left is None else self._left - len(data)
                     return data
-                self._body.close()
-                self._body = None
+                self._end_segment(self._body)
             if not self._queue and not self._wait_for_more():
                 return b""
             segment = self._queue.popleft()
@@ -153,12 +152,21 @@ class HlsReader:
                 return False
             waited_s += pause_s
             if isinstance(self._fetch, HttpClient):
-                self._fetch.patience.begin()
+                self._fetch.patience.extend()
             playlist = self._load(self._address)
             if isinstance(playlist, str):
                 raise OSError("the playlist has become one of several variants")
             self._take(playlist)
         return bool(self._queue)
+
+    def _end_segment(self, body: _Bytes) -> None:
+        """Go on to the next one; TimeoutError where they come and hold no frames."""
+        body.close()
+        self._body, fetch = None, self._fetch
+        if not self.is_live or not isinstance(fetch, HttpClient):
+            return
+        if fetch.patience.without_frame_s > self.silence_s:
+            raise TimeoutError(f"segments came without a frame for {self.silence_s:g} s")
 
     def _take(self, playlist: _Playlist) -> None:
         """Note the segments that are new."""

@@ -35,8 +35,17 @@ class Patience:
         self.begin()
 
     def begin(self) -> None:
-        """Count from now on."""
+        """Count from now on: a frame has come."""
+        self._began_ns = self._frame_ns = time.monotonic_ns()
+
+    def extend(self) -> None:
+        """Count from now on what comes in pieces; `without_frame_s` goes on."""
         self._began_ns = time.monotonic_ns()
+
+    @property
+    def without_frame_s(self) -> float:
+        """How long no frame has come."""
+        return (time.monotonic_ns() - self._frame_ns) / 1e9
 
     def left_s(self) -> float:
         """Return how many seconds are left, or raise TimeoutError."""

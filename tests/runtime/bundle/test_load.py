@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from motorvae.runtime.bundle import load
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.bundle.manifest import GraphReport, Metric
 from motorvae.runtime.core.errors import BundleError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.engines.open import open_engine
+from motorvae.runtime.engines.base import CpuRunner
+from motorvae.runtime.engines.open import EngineRequest, open_engine
 
 ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 
@@ -357,6 +360,27 @@ def test_a_stream_looks_into_a_graph_before_an_engine_does(bundle_copy: Path) ->
     bundle = load_bundle(bundle_copy, hash_all=False)
     with pytest.raises(BundleError, match=r"encoder\.onnx is not opened"):
         open_engine(bundle, GraphKey("encoder"))
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize("hash_all", [False, True])
+def test_what_was_checked_is_what_an_engine_gets(
+    bundle_copy: Path, monkeypatch: pytest.MonkeyPatch, engine: CpuRunner, hash_all: bool
+) -> None:
+    """Whoever can write the file swaps it as soon as it was looked into."""
+    pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
+    bundle = load_bundle(bundle_copy, hash_all=hash_all)
+    real = load.check_graph
+
+    def swapping(data: bytes, *rest: Any) -> None:
+        real(data, *rest)
+        (bundle_copy / "encoder.onnx").write_bytes(b"another program")
+
+    monkeypatch.setattr(load, "check_graph", swapping)
+    with open_engine(bundle, GraphKey("encoder"), EngineRequest(backend=engine)) as encoder:
+        assert set(encoder.run(np.zeros((1, 1, 32, 32), np.float32))) == {"mu", "log_var"}
+    with pytest.raises(BundleError, match=r"encoder\.onnx has|encoder\.onnx was altered"):
+        open_engine(bundle, GraphKey("encoder"), EngineRequest(backend=engine))
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx.data", "more.ort", "weights.bin", "libx.so.1"])

@@ -142,6 +142,11 @@ def test_where_the_configuration_lies(tmp_path: Path, monkeypatch: pytest.Monkey
         assert config_dir() == tmp_path / "home" / ".config" / "motorvae"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert config_dir() == tmp_path / "motorvae"
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    for value in ("relative", "."):
+        monkeypatch.setenv("HOME", value)
+        with pytest.raises(SigningError, match="no home folder to keep keys in: set XDG_CONFIG"):
+            config_dir()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that takes no files")

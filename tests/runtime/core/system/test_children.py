@@ -73,3 +73,11 @@ def test_doctor_and_module_import_nothing_planted(planted: Path) -> None:
     done = subprocess.run([script, "--json"], cwd=planted, capture_output=True, check=False)
     assert done.stdout.startswith(b"{"), done.stderr
     assert [path.name for path in planted.rglob("*.ran")] == []
+
+
+def test_the_command_imports_nothing_from_there(tmp_path: Path) -> None:
+    """Python itself looks there for runpy and what that needs, before any of ours runs."""
+    by_python = {"runpy", "importlib", "io", "os", "pkgutil", "sys", "types", "typing", "warnings"}
+    for name in {*sys.stdlib_module_names} - by_python:
+        (tmp_path / f"{name}.py").write_text("open(__file__ + '.ran', 'w')\nraise SystemExit(9)\n")
+    assert "motorvae" in run([sys.executable, "-m", "motorvae", "--version"], tmp_path)

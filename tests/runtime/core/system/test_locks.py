@@ -126,6 +126,15 @@ def test_leftovers_of_killed_processes_are_swept_and_nothing_else_is(
     assert all((tmp_path / name).read_text() == "mine" for name in foreign)
 
 
+@pytest.mark.parametrize("middle", ["", ".", ".."])
+def test_a_name_that_is_of_no_output_is_none_of_ours(tmp_path: Path, middle: str) -> None:
+    for end in ("-old", "-lock"):
+        (tmp_path / f".{middle}.motorvae{end}").mkdir()
+    with temporary_beside(tmp_path / "latents.npz"):
+        pass
+    assert names(tmp_path) == [f".{middle}.motorvae-{end}" for end in ("lock", "old")]
+
+
 @pytest.mark.parametrize("place", ["folder", "link", "fifo"])
 def test_what_is_in_the_way_of_a_lock_is_named(tmp_path: Path, place: str) -> None:
     path = tmp_path / "one.npz"

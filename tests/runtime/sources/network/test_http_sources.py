@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -159,6 +161,24 @@ def test_a_live_playlist_that_stands_still_is_a_loss(server: WebServer) -> None:
         server.replies["live.m3u8"] = response(playlist("long4.ts", end=True))
         with pytest.raises(SourceError, match="the playlist says that the stream has ended"):
             source.reopen()
+
+
+@pytest.mark.parametrize("segment", [b"", b"\x47\x1f\xff\x10" + b"\xff" * 184])
+def test_live_segments_without_a_frame_are_a_loss(segment: bytes) -> None:
+    """Each look at the playlist finds another one, empty or of null packets, for ever."""
+    looks = itertools.count()
+
+    def reply(head: bytes) -> Iterator[bytes]:
+        if b".m3u8" in head:
+            yield response(playlist(*"abcd", first=next(looks)))
+        else:
+            yield response(segment, content_length=len(segment))
+
+    with Scripted(reply) as server:
+        began_s = time.monotonic()
+        with pytest.raises(SourceError, match=r"segments came without a frame for 1\.4 s"):
+            VideoSource(spec_of(server.url("/live.m3u8")), CaptureRequest(timeout_s=1))
+    assert time.monotonic() - began_s < 20
 
 
 def test_a_live_playlist_is_read_on_to_its_end(server: WebServer) -> None:
