@@ -107,16 +107,7 @@ def attacked(name: str, folder: Path, images: Path, bundle: Path, run: Path) -> 
         command = (*MOTORVAE, "train", "vehicles", *SMALL, "--epochs", "2", "1", *where)
         return Attacked(command, whole_run)
     if name == "bench":
-        quick = (
-            "--quick",
-            "--only",
-            "encoder",
-            "--skip-compile",
-            "--vehicles-count",
-            "60",
-            "--threads",
-            "1",
-        )
+        quick = ("--quick", "--only", "encoder", "--skip-compile", "--threads", "1")
         output = ("--output", str(folder / "bench.json"))
         return Attacked((*MOTORVAE, "bench", "run", *model, *quick, *output), whole_json)
     if not (folder / "bundle").exists():
