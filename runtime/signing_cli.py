@@ -34,6 +34,7 @@ from .signing.keys import (
 )
 from .signing.machine_key import machine_key
 
+_MOST_PASSPHRASE = 1023  # bytes that OpenSSL takes
 _Bundle = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]
 _Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 
@@ -211,9 +212,19 @@ def _print(text: str) -> None:
 
 def _secret(prompt: str) -> str:
     """Ask for a passphrase; from a pipe, the next line is one."""
-    if sys.stdin is not None and sys.stdin.isatty():
-        return getpass.getpass(prompt)
-    return sys.stdin.readline().rstrip("\n") if sys.stdin is not None else ""
+    if sys.stdin is None:
+        return ""
+    try:
+        is_typed = sys.stdin.isatty()
+        given = getpass.getpass(prompt) if is_typed else sys.stdin.readline().rstrip("\n")
+        length = len(given.encode())
+    except EOFError:  # Ctrl-D
+        return ""
+    except UnicodeError as error:
+        raise SigningError("the passphrase is no UTF-8: take another") from error
+    if length > _MOST_PASSPHRASE:
+        raise SigningError(f"the passphrase has {length} bytes: take {_MOST_PASSPHRASE} at most")
+    return given
 
 
 sign_main = Command(

@@ -45,7 +45,6 @@ _TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "floa
 _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 10: 2}  # of a number of a type
 _OPSETS, _IR_VERSIONS = range(17, 25), range(8, 14)
 _MOST_NODES, _MOST_CONSTANTS = 2000, 4000
-_MOST_SHORT = 1 << 20  # bytes of a constant that is not kept as raw bytes
 _MOST_VALUE = 1 << 27  # numbers in one value for one image, whatever the model's sizes
 _MOST_WORK = 1 << 41  # multiplications for one image, likewise
 _FOLDED = 4  # a rewritten layer takes so many times the multiplications, at most
@@ -248,7 +247,7 @@ def _constant_of(tensor: Values) -> Value:
         key for key in ("raw_data", "float_data", "int32_data", "int64_data") if tensor.get(key)
     ]
     kept = kept or ["raw_data"]
-    fits = len(kept) == 1 and (kept[0] == "raw_data" or 4 * numbers <= _MOST_SHORT)
+    fits = len(kept) == 1
     if kept[0] == "raw_data":
         fits = fits and len(tensor.get("raw_data", b"")) == numbers * _BYTES[dtype]
     else:
@@ -256,6 +255,8 @@ def _constant_of(tensor: Values) -> Value:
         fits = fits and dtype in of and len(tensor[kept[0]]) == numbers
     if not fits:
         raise ValueError(f"its constant {name!r} has not the bytes of {_TYPES[dtype]} {shape}")
+    for counted in ("float_data", "int32_data"):
+        tensor[counted] = []  # they were there to be counted, and would be kept for all constants
     return Value(dtype, shape, of_images=False, tensor=tensor)
 
 

@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 
 _MOST_FIELDS = 200_000
 """Of all messages of a file; an INT8 decoder of five layers has 6,000."""
+_MOST_COUNTED = 1 << 18
+"""Numbers of a constant that is not kept as raw bytes; each takes more memory than in the file."""
 _NOT_LAST = bytes(range(0x80, 0x100))
 """Bytes of a number after which more of it come."""
+_TOO_LONG = f"it has a constant of more than {_MOST_COUNTED} numbers that are not raw bytes"
 _VARINT, _BYTES, _FIXED32 = 0, 2, 5
 
 
@@ -140,7 +143,7 @@ class Reader:
             elif wire == field.wire:
                 found[field.name].append(value)
             elif wire == _BYTES:  # numbers side by side
-                found[field.name] += self._packed(value, field)
+                self._add_packed(found[field.name], value, field)
             else:
                 raise ValueError(f"its field {field.name} is damaged")
         return found
@@ -149,16 +152,23 @@ class Reader:
         """Read several messages of one kind."""
         return (self.read(part, message) for part in parts)
 
-    def _packed(self, data: memoryview, field: Field) -> list[Any]:
+    def _add_packed(self, values: list[Any], data: memoryview, field: Field) -> None:
         if field.counted:
-            if field.wire == _FIXED32:
-                return [0] * (len(data) // 4 if len(data) % 4 == 0 else -1)
-            return [0] * len(bytes(data).translate(None, _NOT_LAST))
-        values, position = [], 0
+            if len(data) > 10 * _MOST_COUNTED:  # bytes of the longest number
+                raise ValueError(_TOO_LONG)
+            count = len(data) // 4
+            if field.wire == _VARINT:
+                count = len(bytes(data).translate(None, _NOT_LAST))
+            elif len(data) % 4:
+                raise ValueError(f"its field {field.name} is damaged")
+            values += [0] * count
+            if len(values) > _MOST_COUNTED:
+                raise ValueError(_TOO_LONG)
+            return
+        position = 0
         while position < len(data):
             value, position = self._varint(data, position)
             values.append(value)
-        return values
 
     def _varint(self, data: memoryview, position: int) -> tuple[int, int]:
         """Return a number as signed 64 bits, and where it ends."""

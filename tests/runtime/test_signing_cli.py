@@ -236,6 +236,38 @@ def test_a_passphrase_guards_a_key(
     assert "signed by factory (" in said("sign", bundle_copy)
 
 
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (b"\xff\n", "the passphrase is no UTF-8"),
+        (b"x" * 1024 + b"\n", "the passphrase has 1024 bytes: take 1023 at most"),
+    ],
+)
+def test_a_passphrase_that_no_key_takes_makes_none(
+    said: Run, config: Path, monkeypatch: pytest.MonkeyPatch, typed: bytes, says: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(2 * typed), "utf-8"))
+    assert says in said("keys", "new", "factory", "--passphrase", code=1)
+    assert not (config / "keys").exists()
+
+
+def test_a_passphrase_that_is_not_typed_makes_no_key(
+    said: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-D, for which getpass raises EOFError."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def ended(_prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr("getpass.getpass", ended)
+    assert "no passphrase" in said("keys", "new", "factory", "--passphrase", code=1)
+
+
 def test_a_strange_file_among_the_keys_is_named(said: Run, config: Path) -> None:
     said("keys", "new", "factory")
     said("keys", "trust", config / "keys" / "factory.pub")

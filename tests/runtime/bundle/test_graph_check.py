@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from pathlib import Path
 
 import onnx
@@ -79,6 +80,31 @@ def test_what_a_merging_reader_would_add_is_refused(
     assert "more than 64 bits" in refusal(b"\x08" + b"\xff" * 10 + b"\x01", entry, spec)
     for damaged in (b"", b"no protobuf", bytes(5000), data[:-1], data[: len(data) // 2]):
         refusal(damaged, entry, spec)
+
+
+@pytest.mark.parametrize("field", ["int32_data", "float_data"])
+def test_numbers_side_by_side_take_no_more_memory_than_a_graph(
+    encoder: tuple[bytes, GraphEntry, ModelSpec], field: str
+) -> None:
+    """A byte of the file would be an object in memory."""
+    data, entry, spec = encoder
+    model = onnx.load_from_string(data)
+    number = {"float_data": 4, "int32_data": 5}[field]
+    numbers = b"\0" * (16 << 20)
+    size = bytes([0x80 | len(numbers) & 0x7F])
+    rest = len(numbers) >> 7
+    while rest >= 0x80:
+        size, rest = size + bytes([0x80 | rest & 0x7F]), rest >> 7
+    model.graph.initializer[0].MergeFromString(
+        bytes([number << 3 | 2]) + size + bytes([rest]) + numbers
+    )
+    hostile = model.SerializeToString()
+    tracemalloc.start()
+    try:
+        assert "numbers that are not raw bytes" in refusal(hostile, entry, spec)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_damage_is_a_refusal_and_nothing_else(
