@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..core.errors import ConfigError, SourceError, sentence_list
 from ..core.frame import DEFAULT_FPS, Mode
-from ..core.redaction import without_credentials
+from ..core.redaction import HIDDEN, without_credentials
 from ..core.text import printable
 from ..pixels.image_kinds import IMAGE_SUFFIXES, kind_of_file
 from .image_list import ImageList, images_in, images_matching
@@ -151,7 +151,8 @@ def _local(text: str) -> SourceSpec:
     if text and os.path.exists(path):  # noqa: PTH110  # false for what is too long for a path
         return _at(path)
     # Who forgot the scheme of a URL may have typed a password.
-    shown = without_credentials(text) if "@" in text.partition(":")[2] else text
+    shown = without_credentials(text)
+    shown = shown if "@" in text.partition(":")[2] or HIDDEN in shown else text
     if text and glob.has_magic(text):
         return _matching(path, shown)
     raise SourceError(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motorvae.runtime.core.errors import ConfigError
+from motorvae.runtime.core.errors import ConfigError, MotorVAEError
 from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.sources.spec import SourceSpec, SyntheticPlan, plan_from_query
 
@@ -197,3 +197,9 @@ def test_what_is_not_allowed_is_named_with_what_is(query: str, message: str) -> 
 def test_any_text_is_a_plan_or_refused(text: str) -> None:
     with contextlib.suppress(ConfigError):
         plan_from_query(text)
+
+
+def test_a_recorders_address_without_its_scheme_keeps_its_password_to_itself() -> None:
+    with pytest.raises(MotorVAEError, match="no such source") as caught:
+        SourceSpec.parse("192.168.1.2/user=admin&password=geheim&channel=1")
+    assert "geheim" not in str(caught.value)
