@@ -26,6 +26,7 @@ from ..base import AS_IT_COMES, CaptureRequest, FrameSource, silence_of
 from ..pauses import HEARTBEAT, PauseWatch
 from ..spec import SourceSpec
 from .announcement import Announcement
+from .bare_end import BareEnd
 from .codecs.bitstream import BitstreamValidator
 from .connection import FAILURES, Connection
 from .display import Display
@@ -149,6 +150,9 @@ class VideoSource(FrameSource):
         path = self._connection.path
         self._announcement = Announcement(self._connection.container, self._stream, path)
         self._transport: TransportFile | None = None
+        bare = container == "hevc" and not self.live
+        self._end = BareEnd(codec.name, codec.extradata) if bare else None
+        self._last: av.Packet[av.VideoStream] | None = None  # set once it is known to be the last
         self._marked = False  # FFmpeg marked the packet before
         self._has_begun = False  # the decoder has got a packet
         if container == "mpegts" and path is not None:
@@ -159,7 +163,7 @@ class VideoSource(FrameSource):
     def _decoded(self) -> Generator[Frame | Gap | tuple[str, int], None, None]:
         """Demultiplex and decode, one packet at a time; of a gap, its reason and Unix time."""
         connection = self._connection
-        packets = connection.packets()
+        packets = connection.packets() if self._end is None else self._one_ahead()
         failure: Exception | None = None
         while True:
             asked_ns, before = time.monotonic_ns(), _usage() if self.live else None
@@ -196,6 +200,24 @@ class VideoSource(FrameSource):
             yield f"reading failed: {connection.reason(failure)}", time.time_ns()
         elif early := self._announcement.early_end(self._log):
             yield early, time.time_ns()
+
+    def _one_ahead(self) -> Iterator[av.Packet[av.VideoStream]]:
+        """Demultiplex, and hold each packet back until it is known whether it is the last."""
+        held: av.Packet[av.VideoStream] | None = None
+        failure: Exception | None = None
+        try:
+            for packet in self._connection.packets():
+                if packet.size:
+                    if held is not None:
+                        yield held
+                    held = packet
+        except FAILURES as error:
+            failure = error
+        self._last = held
+        if held is not None:
+            yield held
+        if failure is not None:
+            raise failure
 
     def _came_ns(
         self,
@@ -240,6 +262,8 @@ class VideoSource(FrameSource):
             else:
                 data = bytes(packet)
                 facts = self._bitstream.facts(data, key=packet.is_keyframe)
+                if self._end is not None:
+                    self._end.add(data, key=facts.entry)
                 packet.opaque = latest = log.arrived(packet, came_ns, facts)
                 if not self._has_begun:
                     if not (facts.idr or facts.entry or facts.renewing):
@@ -322,6 +346,8 @@ class VideoSource(FrameSource):
 
     def _is_cut(self, packet: av.Packet[av.VideoStream]) -> bool:
         """Whether a part of the packet is not there."""
+        if self._end is not None:
+            return packet is self._last and self._end.is_cut()
         if self._transport is None:
             return packet.is_corrupt
         marked, self._marked = self._marked or packet.is_corrupt, packet.is_corrupt

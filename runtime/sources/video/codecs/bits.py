@@ -53,3 +53,11 @@ def units(packet: bytes, length_size: int) -> Iterator[bytes]:
         if size:
             yield packet[start : start + size]
         start += size
+
+
+def is_spoilt(unit: bytes) -> bool:
+    """Whether a unit holds bytes that none may hold (H.264, section 7.4.1.1): start codes."""
+    if b"\0\0" not in unit:
+        return False
+    whole = unit.rstrip(b"\0")  # some writers fill up
+    return b"\0\0\0" in whole or b"\0\0\1" in whole or b"\0\0\2" in whole

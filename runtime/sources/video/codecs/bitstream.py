@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from ....pixels.jpeg_grey import jpeg_scan
-from .bits import Bits, units
+from .bits import Bits, is_spoilt, units
 from .mpeg_pictures import Mpeg2Pictures, Mpeg4Pictures
 
 _SLICE, _IDR_SLICE, _SEI, _SPS = 1, 5, 6, 7
@@ -14,6 +15,7 @@ _HIGH_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 _HEADER_BYTES = 64  # of a slice, enough for its frame number and picture order
 _SPS_BYTES = 4096  # more than all scaling lists and picture orders take
 _MOST_NUMBER_BITS = 16
+_MOST_ORDERS = 64
 _MOST_SPS = 8  # in one packet: one is usual, and each takes time
 _SEI_BYTES = 1 << 16
 _MOST_MESSAGES = 64  # in one unit of supplemental information
@@ -56,6 +58,7 @@ class BitstreamValidator:
             self._pictures = Mpeg2Pictures()
         elif codec == "mpeg4":
             self._pictures = Mpeg4Pictures()
+            self._pictures.look(extradata or b"")
         self._length_size = 0
         self._h264 = _H264Pictures()
         if not extradata or codec not in {"h264", "hevc"}:
@@ -74,10 +77,8 @@ class BitstreamValidator:
         """Say what a packet is that its container calls a `key` packet or not."""
         if self._codec == "mjpeg" and jpeg_scan(packet) is None:
             return PacketFacts(entry=True, flaw="frame holds no picture", undecodable=True)
-        if self._codec == "h264":
-            return self._h264.facts(packet, self._length_size, key=key)
-        if self._codec == "hevc":
-            return self._hevc(packet, key=key)
+        if self._codec in {"h264", "hevc"}:
+            return self._of_units(packet, key=key)
         picture = self._pictures.look(packet) if self._pictures else None
         if picture is None:
             return PacketFacts(entry=key)
@@ -88,6 +89,18 @@ class BitstreamValidator:
             broken=picture.gap and picture.intra,
             reference=picture.reference,
         )
+
+    def _of_units(self, packet: bytes, *, key: bool) -> PacketFacts:
+        if self._codec == "h264":
+            facts = self._h264.facts(packet, self._length_size, key=key)
+        else:
+            facts = self._hevc(packet, key=key)
+        for unit in units(packet, self._length_size):
+            kind = unit[0] & 31 if self._codec == "h264" else unit[0] >> 1 & 63
+            slices = range(_SLICE, _SEI) if self._codec == "h264" else range(_HEVC_PICTURES)
+            if kind in slices and is_spoilt(unit):
+                return facts._replace(flaw="frame holds bytes of no picture", undecodable=True)
+        return facts
 
     def _hevc(self, packet: bytes, *, key: bool) -> PacketFacts:
         """Tell leading pictures by their kind; the decoder knows which others are missing."""
@@ -108,6 +121,7 @@ class _H264Pictures:
         self._gaps_allowed = self._frames_only = True
         self._last: int | None = None  # frame number of the last frame that others may refer to
         self._last_order = self._key_order = 0
+        self._orders: deque[int] = deque(maxlen=_MOST_ORDERS)  # of the last frames
         self._clean_at: int | None = None  # the frame number at which all parts have been renewed
         self._renewing = 0  # for how many packets
 
@@ -134,11 +148,12 @@ class _H264Pictures:
         if self._number_bits is None:
             return PacketFacts(entry=idr or key or recovery == 0)
         bits = Bits(unit[1 : 1 + _HEADER_BYTES])
-        bits.skip_golombs(1)  # first macroblock
+        first = bits.golomb() == 0  # macroblock
         intra = bits.golomb() % 5 in _INTRA_SLICES
         bits.skip_golombs(1)  # picture parameters
         number, last = bits.take(self._number_bits), self._last
-        if not self._frames_only and bits.take(1):
+        frame = self._frames_only or not bits.take(1)
+        if not frame:
             bits.take(1)  # which field
         if idr:
             bits.skip_golombs(1)
@@ -159,6 +174,12 @@ class _H264Pictures:
             self._clean_at, self._renewing = (number + recovery) % turns, 0
         elif number == self._clean_at and reference:
             entry, refreshed, self._clean_at = True, self._renewing, None
+        if entry:
+            self._orders.clear()
+        elif first and frame and order is not None:
+            gap |= order in self._orders  # as counted since the entry, no two frames have the same
+        if order is not None:
+            self._orders.append(order)
         leading = None if order is None else order < self._key_order and not entry
         if entry and order is not None:
             self._key_order = order

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .bits import Bits
+
 _PICTURE, _GROUP, _SEQUENCE, _VOP = b"\0\0\1\0", b"\0\0\1\xb8", b"\0\0\1\xb3", b"\0\0\1\xb6"
+_LAYER = b"\0\0\1\x20"
+_VOP_BYTES, _LAYER_BYTES = 16, 32  # enough for the time, and for its resolution
+_MOST_SECONDS = 60  # between pictures
+_OWN_ASPECT, _GREY_SHAPE = 15, 3
 _INTRA, _PREDICTED, _BIDIRECTIONAL = 1, 2, 3
 _RATES = {1: 24, 2: 24, 3: 25, 4: 30, 5: 30, 6: 50, 7: 60, 8: 60}
 _TURNS = 1024  # temporal references begin anew
@@ -93,19 +99,101 @@ class Mpeg2Pictures:
 
 
 class Mpeg4Pictures:
-    """Tells pictures by their kind; nothing in them says that one before is missing."""
+    """Tells pictures by their kind, and recordings that were joined by their times.
+
+    A picture's time is in its header (ISO 14496-2, 6.3.5). Where an intra picture's does not follow
+    those before, what leads it is predicted from pictures that were cut off. A single missing
+    picture does not show: times may have holes.
+    """
 
     def __init__(self) -> None:
         self._after_key = False
+        self._resolution: int | None = None  # of times, in a second; None: not understood
+        self._base = self._base_before = 0  # seconds
+        self._past: int | None = None  # the times of the last two pictures that others refer to
+        self._newest: int | None = None
+        self._longest = 0  # from one of them to the next
+        self._uncounted = False  # the last group's time code did not count on
 
     def look(self, packet: bytes) -> Picture | None:
         """Return what a packet's first picture is, or None where it has none."""
         place = packet.find(_VOP)
+        self._read_headers(packet if place < 0 else packet[:place])
         if place < 0 or len(packet) < place + 5:
             return None
-        kind = (packet[place + 4] >> 6) + 1  # in the same order, but counted from 0
-        leading = kind == _BIDIRECTIONAL and self._after_key
-        if kind != _BIDIRECTIONAL:
+        bits = Bits(packet[place + 4 : place + 4 + _VOP_BYTES])
+        kind = bits.take(2) + 1  # in the same order, but counted from 0
+        bidirectional = kind == _BIDIRECTIONAL
+        leading = bidirectional and self._after_key
+        time = self._time_of(bits, bidirectional=bidirectional)
+        gap = False
+        if not bidirectional:
             self._after_key = kind == _INTRA
+            gap = time is not None and self._refer_to(time, intra=kind == _INTRA)
+        elif leading and time is not None and self._past is not None and self._newest is not None:
+            gap = not self._past < time < self._newest
         # A damaged picture may only look like one that no other is predicted from.
-        return Picture(kind == _INTRA, leading, reference=True, gap=False)
+        return Picture(kind == _INTRA, leading, reference=True, gap=gap)
+
+    def _read_headers(self, header: bytes) -> None:
+        """Learn the resolution of times, and the time code of a group."""
+        place = header.find(_LAYER)
+        if place >= 0:
+            self._resolution = _mpeg4_resolution(header[place + 4 : place + 4 + _LAYER_BYTES])
+        place = header.find(_SEQUENCE)  # here, a group
+        if place >= 0 and len(header) > place + 6:
+            code = int.from_bytes(header[place + 4 : place + 7], "big")
+            hours, minutes, seconds = code >> 19, code >> 13 & 63, code >> 6 & 63
+            self._base = (hours * 60 + minutes) * 60 + seconds
+
+    def _time_of(self, bits: Bits, *, bidirectional: bool) -> int | None:
+        """Return the time in a picture's header, in ticks."""
+        if not self._resolution:
+            return None
+        seconds = 0
+        while seconds < _MOST_SECONDS and bits.take(1):
+            seconds += 1
+        bits.take(1)
+        if not bidirectional:
+            self._base_before, self._base = self._base, self._base + seconds
+        base = self._base_before + seconds
+        return base * self._resolution + bits.take(max(1, (self._resolution - 1).bit_length()))
+
+    def _refer_to(self, time: int, *, intra: bool) -> bool:
+        """Note a picture that others refer to; whether it is an intra one that does not follow."""
+        newest, gap = self._newest, False
+        if newest is not None and self._resolution:
+            ahead = time - newest
+            wrong = not self._follows(ahead)
+            if intra and wrong and self._uncounted:  # time codes of this encoder are no times
+                ahead %= self._resolution
+            gap = intra and not self._follows(ahead)
+            if intra:
+                self._uncounted = wrong
+            if ahead > 0 and not gap:
+                self._longest = max(self._longest, min(ahead, self._resolution))
+        self._past, self._newest = newest, time
+        return gap
+
+    def _follows(self, ahead: int) -> bool:
+        return 0 < ahead <= (2 * self._longest or ahead)
+
+
+def _mpeg4_resolution(header: bytes) -> int | None:
+    """Return how many ticks a second has, of a video object layer (ISO 14496-2, 6.2.3)."""
+    bits = Bits(header)
+    bits.take(9)
+    version = 1
+    if bits.take(1):
+        version = bits.take(4)
+        bits.take(3)
+    if bits.take(4) == _OWN_ASPECT:
+        bits.take(16)
+    if bits.take(1):
+        bits.take(3)
+        if bits.take(1):
+            bits.take(79)  # of the decoder's buffer
+    if bits.take(2) == _GREY_SHAPE and version != 1:
+        bits.take(4)
+    bits.take(1)
+    return bits.take(16) or None

@@ -84,6 +84,17 @@ def test_a_stream_joined_half_way_has_nothing_to_miss() -> None:
     )
 
 
+@pytest.mark.parametrize("container", ["mpegts", "matroska"])
+def test_a_slice_that_holds_what_none_may_hold_is_damaged(container: str) -> None:
+    packets, extradata = packets_of(container, {"tune": "zerolatency"})
+    finder = BitstreamValidator("h264", extradata)
+    data = [bytes(packet) for packet in packets[:5]]
+    data[3] = data[3][:-40] + bytes(9) + data[3][-31:]
+    facts = [finder.facts(packet, key=False) for packet in data]
+    assert [each.undecodable for each in facts] == [False, False, False, True, False]
+    assert facts[3].flaw == "frame holds bytes of no picture"
+
+
 def test_a_jpeg_without_its_scan_holds_no_picture(image_folder: Path) -> None:
     import cv2
 

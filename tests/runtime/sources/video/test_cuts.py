@@ -43,14 +43,20 @@ def reasons_of(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("codec", "containers"),
-    [("h264 open", ["mp4", "ts"]), ("mpeg2 open", ["ts"])],
+    ("codec", "group", "containers"),
+    [
+        ("h264 open", 12, ["mp4", "ts"]),
+        ("h264 open", 25, ["avi"]),
+        ("mpeg2 open", 12, ["ts"]),
+        ("mpeg4 b", 12, ["avi"]),
+        ("hevc open", 25, ["hevc"]),
+    ],
 )
 def test_the_short_form_of_the_table_holds_no_lie_and_no_false_loss(
-    codec: str, containers: list[str]
+    codec: str, group: int, containers: list[str]
 ) -> None:
-    options = ["--codecs", codec, "--groups", "12", "--containers", *containers]
-    cuts = ["from any frame", "leading dropped", "joined", "appended", "truncated"]
+    options = ["--codecs", codec, "--groups", str(group), "--containers", *containers]
+    cuts = ["from any frame", "leading dropped", "group dropped", "joined", "appended", "truncated"]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *options, "--cuts", *cuts],
         capture_output=True,
