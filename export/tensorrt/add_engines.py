@@ -137,7 +137,11 @@ def add_engines_to_bundle(
         built = []
         for entry in entries:
             title = entry.key.for_any.title
-            engine = engine_from_onnx(bundle.path(entry), request, title=title, console=console)
+            # Not the file again, which may have been swapped since it was checked.
+            content = bundle.content(entry)
+            engine = engine_from_onnx(
+                content, request, name=entry.file, title=title, console=console
+            )
             (folder / entry.key.engine_file(request.package.name)).write_bytes(engine.plan)
             built.append((entry, engine))
         verdicts = verify_engines(built, request, reference, on_reports=on_reports)

@@ -55,14 +55,15 @@ class BuiltEngine:
 
 
 def engine_from_onnx(
-    onnx: Path, request: EngineBuildRequest, *, title: str, console: Console
+    onnx: bytes, request: EngineBuildRequest, *, name: str, title: str, console: Console
 ) -> BuiltEngine:
     """Build an engine and read back what it is.
 
     The precision is that of the graph's own tensors: the network is strongly typed, and no
     builder flag changes a format: FP16 is in the weights, INT8 in the graph's own quantisation, and
     8-bit luma in the type of its input. TF32 is off, so that float32 means float32. The graph in
-    `onnx` has one input with a free first axis; `title` names it, as in "encoder fp16 mu".
+    `onnx`, the bytes of a file of that `name`, has one input with a free first axis; `title` names
+    it, as in "encoder fp16 mu".
 
     Raises:
         EngineError: The graph does not parse, the build failed, or the engine is not what its
@@ -76,13 +77,12 @@ def engine_from_onnx(
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
     # An empty file parses, too.
-    if not parser.parse_from_file(os.fspath(onnx)) or network.num_inputs != 1:
+    if not parser.parse(onnx) or network.num_inputs != 1:
         errors = (parser.get_error(index) for index in range(parser.num_errors))
         said = (f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors)
         reasons = "; ".join(" ".join(text.split()) for text in said)[:400] or "it gave no reason"
         raise EngineError(
-            f"{package.title} cannot parse {onnx.name}: {reasons}; export it again, or use "
-            "--engine none"
+            f"{package.title} cannot parse {name}: {reasons}; export it again, or use --engine none"
         )
     workspace_bytes = workspace_bytes_for(
         gpu, requested_mib=request.workspace_mib, free_bytes=free_memory_bytes()
@@ -109,7 +109,7 @@ def engine_from_onnx(
             built = worker.submit(builder.build_serialized_network, network, config).result()
     if built is None:
         raise EngineError(
-            f"{package.title} did not build {onnx.name}: {log.said()}; raise --workspace-mib (now "
+            f"{package.title} did not build {name}: {log.said()}; raise --workspace-mib (now "
             f"{workspace_bytes // MIB}), lower --batch, close other programs that use the GPU, or "
             "use --engine none"
         )
@@ -117,7 +117,7 @@ def engine_from_onnx(
     has_gpu = not isinstance(gpu, NoGpu)
     inspected = _inspected(package, log, plan, request.profile) if has_gpu else None
     report = precision_report_of(package, network, plan, inspected=inspected)
-    check_precision_report(report, request.precision, name=f"the engine of {onnx.name}")
+    check_precision_report(report, request.precision, name=f"the engine of {name}")
     seconds = time.monotonic() - started
     return BuiltEngine(plan, report, capabilities, workspace_bytes, seconds)
 

@@ -1,12 +1,14 @@
-"""The process in which a graph is tried: opens it, runs it once on zeros, and ends.
+r"""The process in which a graph is tried: opens it, runs it once on zeros, and ends.
 
-    python -m motorvae.runtime.engines.trial.child ENGINE PATH PRECISION THREADS SECONDS MEGABYTES
+    python -m motorvae.runtime.engines.trial.child ENGINE PATH SHA256 SIZE PRECISION \
+        THREADS SECONDS MEGABYTES
 
 It writes "ready" once the engine is loaded, and after that at most one line, why it failed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -18,13 +20,15 @@ from typing import cast
 import numpy as np
 
 from ...bundle.graph_key import Precision
-from ...core.errors import ConfigError, MissingDependencyError, MotorVAEError
+from ...core.documents import opened_regular
+from ...core.errors import BundleError, ConfigError, MissingDependencyError, MotorVAEError
 from ..base import CpuRunner
 from ..open_graph import library_of, open_graph
 
 REFUSED = 3  # exit codes beside 0 and signals: the engine refused the graph and said why,
 NO_MEMORY = 4
 NOT_OF_GRAPH = 5  # and it would fail for any graph
+ALTERED = 6  # the file is no longer the one that was checked
 _MEMORY = re.compile(
     r"bad.alloc|out of memory|[Rr]esource temporarily unavailable|[Ff]ailed to allocate"
 )
@@ -34,12 +38,20 @@ START_S = 60.0  # until the engine is loaded, which no graph has a part in
 
 def main(words: Sequence[str]) -> int:
     """Try a graph; returns the exit code. Threads of 0 are the default."""
-    engine, path, precision, threads, seconds, megabytes = words
+    engine, path, sha256, size, precision, threads, seconds, megabytes = words
     report = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what engines print is no report
     _end_in(START_S)
     runner = cast("CpuRunner", engine)
     library_of(runner)
+    try:
+        # Opened from memory: the file may be swapped at any time, and what passes is remembered.
+        with opened_regular(Path(path), most_bytes=int(size), error=BundleError, again="") as file:
+            content = file.read(int(size))
+    except (BundleError, OSError):
+        return ALTERED
+    if hashlib.sha256(content).hexdigest() != sha256:
+        return ALTERED
     _limit_memory(int(megabytes))
     _end_in(float(seconds))
     os.write(report, b"ready\n")
@@ -47,6 +59,7 @@ def main(words: Sequence[str]) -> int:
         opened = open_graph(
             Path(path),
             runner,
+            content=content,
             precision=cast("Precision", precision),
             threads=int(threads) or None,
         )

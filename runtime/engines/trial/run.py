@@ -26,7 +26,7 @@ from ...core.spec import ModelSpec
 from ...core.system.children import python_module
 from ..base import CpuRunner
 from ..open_graph import library_of
-from .child import NO_MEMORY, NOT_OF_GRAPH, REFUSED, START_S
+from .child import ALTERED, NO_MEMORY, NOT_OF_GRAPH, REFUSED, START_S
 from .records import Opened
 
 _MODULE = "motorvae.runtime.engines.trial.child"
@@ -72,18 +72,27 @@ def check_opening(
     """Try a graph, unless that passed on this machine before; on the CPU, whatever the provider.
 
     Returns why it could not be tried, which is no fault of the graph, as a clause, or None. A
-    BundleError where the engine crashed, hung or ran out of memory, a BackendError where it refused
-    the graph, a MissingDependencyError where it is not installed.
+    BundleError where the engine crashed, hung or ran out of memory, or the file is another by now,
+    a BackendError where it refused the graph, a MissingDependencyError where it is not installed.
     """
     opened = Opened(entry.sha256, library_of(runner), entry.precision)
     if opened in _PASSED or opened.is_known():
         return None
     numbers = threads or 0, limits.seconds, limits.megabytes
-    words = (runner, str(path), entry.precision, *map(str, numbers))
+    words = (
+        runner,
+        str(path),
+        entry.sha256,
+        str(entry.size_bytes),
+        entry.precision,
+        *map(str, numbers),
+    )
     try:
         code, report = _ended(python_module(_MODULE, *words), limits.seconds)
     except OSError as error:
         return f"{path.name} was not tried in a process of its own ({error.strerror or error})"
+    if code == ALTERED:
+        raise BundleError(f"{path} was altered while it was opened; copy the bundle again")
     if not report.startswith(_READY):
         return f"{path.name} was not tried in a process of its own, which did not start"
     if code == REFUSED:

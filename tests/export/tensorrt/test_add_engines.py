@@ -21,7 +21,8 @@ from motorvae.export.tensorrt.add_engines import (
 )
 from motorvae.export.tensorrt.build import EngineBuildRequest
 from motorvae.runtime.bundle.graph_key import GraphKey, Variant
-from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.bundle.load import Bundle, load_bundle
+from motorvae.runtime.bundle.manifest import FileEntry
 from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.core.errors import (
     BundleError,
@@ -159,6 +160,26 @@ def test_int8_engines_are_built_of_every_form_that_is_made_for_them(bundle_copy:
         "int8 graphs for tensorrt",
         "int8 engines of tensorrt-rtx",
     }
+
+
+class Swapped(Bundle):
+    """A bundle whose graphs are swapped as soon as they have been checked."""
+
+    def _checked(self, entry: FileEntry) -> bytes:
+        content = super()._checked(entry)
+        (self.folder / entry.file).write_bytes(b"another graph")
+        return content
+
+
+def test_engines_are_built_of_what_was_checked(bundle_copy: Path) -> None:
+    add_form(bundle_copy, "encoder", "int8", "mu")
+    bundle = load_bundle(bundle_copy)
+    swapped = Swapped(bundle.folder, bundle.manifest, {one.file for one in bundle.manifest.graphs})
+    built = add_engines_to_bundle(
+        swapped, int8_order(), Console(quiet=True), on_reports=lambda _: None
+    )
+    assert [one.key.title for one in built] == ["encoder int8 mu"]
+    assert (bundle_copy / "encoder.mu.int8.made.onnx").read_bytes() == b"another graph"
 
 
 def test_one_form_that_earns_no_label_leaves_no_engine_of_the_others(bundle_copy: Path) -> None:

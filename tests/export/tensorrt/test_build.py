@@ -57,7 +57,9 @@ def build(
     request = EngineBuildRequest(
         package, machine, precision, profile or BatchProfile(), workspace_mib
     )
-    return engine_from_onnx(path, request, title=path.stem, console=Console(quiet=True))
+    return engine_from_onnx(
+        path.read_bytes(), request, name=path.name, title=path.stem, console=Console(quiet=True)
+    )
 
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])

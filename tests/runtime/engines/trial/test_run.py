@@ -16,6 +16,7 @@ import pytest
 from motorvae.export.bundle import add_to_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
+from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.core.errors import BackendError, BundleError
 from motorvae.runtime.engines.base import CpuRunner
 from motorvae.runtime.engines.open import EngineRequest, open_engine
@@ -115,9 +116,25 @@ def test_an_engine_that_hangs_or_crashes_does_so_elsewhere(
 def test_what_an_engine_refuses_is_refused_in_its_words(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a graph")
+    facts = {"sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+    entry = bundle.entry(ENCODER).model_copy(update=facts)
     enough = Limits.of(bundle.entry(ENCODER), bundle.spec)
     with pytest.raises(BackendError, match=r"^ONNX Runtime cannot open .*broken\.onnx: .*again$"):
-        check_opening(path, bundle.entry(ENCODER), "onnx", enough)
+        check_opening(path, entry, "onnx", enough)
+
+
+def test_what_was_swapped_after_the_check_is_refused_and_not_remembered(
+    bundle_copy: Path,
+) -> None:
+    bundle = load_bundle(bundle_copy)
+    entry, twin = bundle.entry(ENCODER), bundle.entry(GraphKey("decoder"))
+    path = bundle.path(entry)
+    enough = Limits.of(entry, bundle.spec)
+    for content in (bundle.content(twin), path.read_bytes() + b"\0", b""):
+        path.write_bytes(content)
+        with pytest.raises(BundleError, match=r"encoder\.onnx was altered while it was opened"):
+            check_opening(path, entry, "onnx", enough)
+    assert not Opened(entry.sha256, library_of("onnx"), entry.precision).is_known()
 
 
 def test_trust_opens_it_untried_and_by_default_it_is_tried(
