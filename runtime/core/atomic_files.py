@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,7 +135,11 @@ def cache_dir() -> Path:
 
 
 def _check_kind(path: Path, *, or_folder: bool) -> None:
-    if path.exists() and not path.is_file() and not (or_folder and path.is_dir()):
+    try:
+        mode = path.stat().st_mode  # asked once: it may be renamed meanwhile
+    except OSError:
+        return
+    if not stat.S_ISREG(mode) and not (or_folder and stat.S_ISDIR(mode)):
         raise OutputError(f"{path} exists and is not a file: name another output")
 
 

@@ -163,7 +163,10 @@ def test_all_is_well_here_and_nothing_is_changed(
     assert rows["bundle"].found.startswith(f"{small_bundle}: encoder fp32, ")
     assert rows["encoder"].found == "fp32 ran on the CPU: 32x32 to 8 latents"
     assert "ran a graph on the CPU" in rows["ONNX Runtime"].found
-    assert list(tmp_path.iterdir()) == []
+    # Nothing but which graphs have been opened here once.
+    assert list(tmp_path.iterdir()) == [cache]
+    assert list(cache.iterdir()) == [cache / "motorvae"]
+    assert list((cache / "motorvae").iterdir()) == [cache / "motorvae" / "opened"]
     assert {path: path.stat().st_mtime_ns for path in small_bundle.rglob("*")} == before
 
 

@@ -559,7 +559,7 @@ def test_closing_under_a_reader_that_waits_leaves_it_to_its_time_out(server: Any
 
 def test_a_frame_is_freed_at_once_and_its_memory_used_again(clips: dict[str, Path]) -> None:
     def alive() -> int:
-        return sum(isinstance(one, VideoFrame) for one in gc.get_objects())
+        return sum(type(one) is VideoFrame for one in gc.get_objects())
 
     before = alive()
     gc.disable()
