@@ -107,9 +107,11 @@ def attacked(name: str, folder: Path, images: Path, bundle: Path, run: Path) -> 
         command = (*MOTORVAE, "train", "vehicles", *SMALL, "--epochs", "2", "1", *where)
         return Attacked(command, whole_run)
     if name == "bench":
+        sizes = ("--image-size", "32", "--channels", "4", "8", "--latent-size", "4")
         quick = ("--quick", "--only", "encoder", "--skip-compile", "--threads", "1")
         output = ("--output", str(folder / "bench.json"))
-        return Attacked((*MOTORVAE, "bench", "run", *model, *quick, *output), whole_json)
+        command = (*MOTORVAE, "bench", "run", "--untrained", *sizes, *quick, *output)
+        return Attacked(command, whole_json)
     if not (folder / "bundle").exists():
         shutil.copytree(bundle, folder / "bundle")
     if name == "engines":
