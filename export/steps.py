@@ -15,6 +15,10 @@ from ..runtime.core.lifecycle import interrupts_deferred, signals_handled_by
 
 LINE_EVERY_S = 4.0
 
+_FOREVER_S = 1e9
+"""Waiting with a limit looks for signals again and again: one that comes just before the system's
+own wait begins would not be heard before the process ends."""
+
 
 @contextlib.contextmanager
 def steps_shown(console: Console, step: str) -> Iterator[Callable[[str], None]]:
@@ -80,14 +84,14 @@ def run_process(
                 process = subprocess.Popen(command, start_new_session=True)
             for number in early:
                 signal.raise_signal(number)
-            return process.wait()
+            return process.wait(_FOREVER_S)
     except KeyboardInterrupt:
         if process is not None:
             process.terminate()
             process.send_signal(signal.SIGCONT)  # or one that Ctrl-Z has stopped would stay
             for _ in range(2):
                 with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
-                    process.wait(grace_s)
+                    process.wait(_FOREVER_S if grace_s is None else grace_s)
                     break
             process.kill()  # does nothing to one that has ended
             process.wait()
