@@ -51,8 +51,11 @@ _TURNS = (b"irot", b"imir")  # how a HEIC says that its picture is turned or mir
 _STRIPE = 1 << 20
 _ORIENTATION, _SUBFILE, _BITS, _PHOTOMETRIC, _EXTRA = 0x0112, 254, 258, 262, 338
 _TILE, _DNG_VERSION = (322, 323), 50706
+_COMPRESSION, _SAMPLES, _PLANES, _NUMBERS = 259, 277, 284, 339
+_SEPARATE, _SIGNED, _PREMULTIPLIED, _PACKBITS = 2, 2, 1, 32773
 _REDUCED, _MASK = 1, 4
 _COLOURS = {"1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+_CONVERT = "convert it to 8- or 16-bit grey or RGB first"
 _WORDS = {"F": "32-bit floats", "I": "32-bit or signed numbers", "LAB": "of the L*a*b* colours"}
 
 
@@ -91,12 +94,37 @@ def picture_by_pillow(kind: ImageKind, data: bytes, limit: PictureLimit) -> Pict
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):
-    """A TIFF without Pillow's limit, which is one for the whole process."""
+    """A TIFF without Pillow's limit, which is one for the whole process, of planes of any depth."""
+
+    def _setup(self) -> None:
+        # Of planes that are not compressed Pillow looks at the first letter of their raw mode, and
+        # takes 16 bits for 8 and black for white. A single one needs no word of them; others go to
+        # libtiff, which Pillow asks for all that is compressed, and which looks for itself how.
+        if self.tag_v2.get(_PLANES) == _SEPARATE:
+            if self.tag_v2.get(_SAMPLES, 1) == 1:
+                self.tag_v2[_PLANES] = 1
+            elif self.tag_v2.get(_COMPRESSION, 1) == 1:
+                self.tag_v2[_COMPRESSION] = _PACKBITS
+        super()._setup()
 
     def load_prepare(self) -> None:
         if self._im is None:
             self.im = Image.new(self.mode, getattr(self, "_tile_size", self.size)).im
         ImageFile.ImageFile.load_prepare(self)
+
+
+def _opened_tiff(data: bytes) -> _Tiff:
+    if data.startswith(b"MM\0+"):
+        raise ImageError("it is a BigTIFF of big-endian numbers", fix="convert it to TIFF first")
+    try:
+        return _Tiff(io.BytesIO(data))
+    except SyntaxError as error:
+        if "pixel mode" not in str(error):
+            raise
+        words = (
+            "its pixels are of numbers that are not read, such as floats, 32 bits, colours of 12"
+        )
+        raise ImageError(f"{words}, or grey of 16 with alpha", fix=_CONVERT) from error
 
 
 def _picture_from_tiff(data: bytes, limit: PictureLimit) -> Picture:
@@ -111,12 +139,18 @@ def _picture_from_tiff(data: bytes, limit: PictureLimit) -> Picture:
     chosen = masks.index(0)
     page, orientation = pages[chosen], orientation_in(pages[chosen])
     remarks = [SEVERAL] if masks.count(0) > 1 else []
-    with _Tiff(io.BytesIO(data)) as image:
+    with _opened_tiff(data) as image:
         image.seek(chosen)
         bits = image.tag_v2.get(_BITS, (1,))
+        planes, extra = image.tag_v2.get(_PLANES, 1), image.tag_v2.get(_EXTRA, ())
+        if _SIGNED in image.tag_v2.get(_NUMBERS, ()):
+            raise ImageError(f"its pixels are {_WORDS['I']}", fix=_CONVERT)
+        if planes == _SEPARATE and _PREMULTIPLIED in extra:
+            raise ImageError("it has premultiplied alpha in a plane of its own", fix=_CONVERT)
         # Pillow cuts deep colours to 8 bits instead of rounding them.
         is_deep = chosen == 0 and len(bits) == len(image.mode) and {*bits} == {16}
-        is_deep = is_deep and image.tag_v2.get(_EXTRA, (2,)) == (2,) and image.mode[:3] == "RGB"
+        is_deep = is_deep and extra in {(), (2,)} and image.mode[:3] == "RGB"
+        is_deep = is_deep and planes != _SEPARATE  # OpenCV takes them for pixels
         per_pixel = 2 * len(bits) if is_deep else _BYTES_OF_MODE.get(image.mode, 4)
         per_pixel += 1 + is_deep + (orientation != UPRIGHT)
         across, down = (max(page.get(tag, (1, 0))[0], 1) for tag in _TILE)
@@ -160,7 +194,7 @@ def _bytes_of_components(data: bytes, limit: PictureLimit) -> float:
     return extra
 
 
-def _luma(image: ImageFile.ImageFile, bits: int = 16) -> Luma:
+def _luma(image: Image.Image, bits: int = 16) -> Luma:
     """Convert what Pillow decoded, in stripes; `bits` of 16 are used."""
     mode = image.mode
     if mode.startswith("I;16"):
@@ -173,9 +207,9 @@ def _luma(image: ImageFile.ImageFile, bits: int = 16) -> Luma:
         return np.array(image.convert("L"))
     if mode not in _COLOURS:
         words = _WORDS.get(mode, f"of Pillow's mode {mode}")
-        raise ImageError(
-            f"its pixels are {words}", fix="convert it to 8- or 16-bit grey or RGB first"
-        )
+        raise ImageError(f"its pixels are {words}", fix=_CONVERT)
+    if mode == "La":  # from which Pillow converts to nothing else
+        return _luma(image.convert("LA"))
     target, code = (
         ("RGBA", cv2.COLOR_RGBA2BGRA)
         if image.has_transparency_data

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from av.format import formats_available
 
 from ...core.errors import SourceError
+from ...pixels.image_kinds import JPEG_START
 from ..network.hls import FolderFetch, HlsReader
 from ..network.http_body import HttpBody, HttpClient, Patience
 from ..network.multipart import MultipartReader
@@ -163,13 +164,16 @@ def _file(path: str) -> Input:
         return _bytes_of(HlsReader(FolderFetch(path), 0), _NETWORK_FORMATS)
     file = io.FileIO(path)
     try:
-        _refuse_playlist(file.read(1 << 10), "the file holds")
+        start = file.read(1 << 10)
+        _refuse_playlist(start, "the file holds")
     except BaseException:
         file.close()
         raise
     file.seek(0)
     # Read by C alone, so that Ctrl-C is not taken by a function that PyAV calls.
-    return Input(file, _NOTHING | {"format_whitelist": _FILE_FORMATS})
+    # By a picture's suffix FFmpeg would take a film of JPEGs for the first of them.
+    form = "jpeg_pipe" if start.startswith(JPEG_START) else None
+    return Input(file, _NOTHING | {"format_whitelist": _FILE_FORMATS}, form)
 
 
 def _http(spec: SourceSpec, timeout_s: float) -> Input:

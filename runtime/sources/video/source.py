@@ -155,6 +155,8 @@ class VideoSource(FrameSource):
         self._last: av.Packet[av.VideoStream] | None = None  # set once it is known to be the last
         self._marked = False  # FFmpeg marked the packet before
         self._has_begun = False  # the decoder has got a packet
+        self._is_fresh = True  # FFmpeg's decoder has got none, and the quick one perhaps the first
+        self._first: av.Packet[av.VideoStream] | None = None
         if container == "mpegts" and path is not None:
             self._transport = TransportFile(path, self._stream.id)
         self._stopped, self._told_ns = False, time.monotonic_ns()
@@ -320,10 +322,20 @@ class VideoSource(FrameSource):
             self._display.heed_packet(data)
             grey = self._grey(data)
             if grey is not None:
+                if self._is_fresh:
+                    self._first = self._first or packet
                 frame = VideoFrame.from_numpy_buffer(grey, format="gray")
                 frame.pts, frame.dts, frame.opaque = packet.pts, packet.dts, packet.opaque
                 return [frame]
         try:
+            if self._is_fresh and packet is not None:
+                self._is_fresh = False
+                if self._first is not None:
+                    # What is less high than announced, and the first that it sees, it takes for a
+                    # field, and waits for the other.
+                    with contextlib.suppress(*FAILURES):
+                        self._stream.decode(self._first)
+                self._first = None
             decoded = self._stream.decode(packet)
         except FAILURES as error:
             reason = self._connection.reason(error)

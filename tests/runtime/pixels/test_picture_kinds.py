@@ -318,3 +318,69 @@ def test_rare_jpegs_are_refused_by_name() -> None:
     data[place], data[place - 3] = 8, 0xC9
     with pytest.raises(ImageError, match="it is a JPEG of arithmetic coding"):
         picture_from_bytes(bytes(data))
+
+
+def planes(pixels: npt.NDArray[Any], *tags: tuple[int, int, int, int]) -> bytes:
+    """Return a TIFF of (H, W, C) pixels, each channel in a plane of its own and a strip each."""
+    height, width, count = pixels.shape
+    size = pixels[..., 0].nbytes
+    places = 8 + size * np.arange(count, dtype="<u4")
+    body = np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes()
+    end = 8 + len(body)
+    behind = places.tobytes() + np.full(count, size, "<u4").tobytes()
+    behind += np.full(count, 8 * pixels.itemsize, "<u2").tobytes()
+    own = [(273, 4, count, end), (279, 4, count, end + 4 * count), (284, 3, 1, 2)]
+    own += [(258, 3, count, end + 8 * count), (262, 3, 1, 2), (277, 3, 1, count)]
+    return tiff(body + behind, (width, height), *own, *tags)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("kind", ["<u2", "u1"])
+def test_colours_of_tiff_may_lie_in_planes(kind: str, channels: int) -> None:
+    white = int(np.iinfo(kind).max)
+    pixels = (RGBA[..., :channels].astype(np.int64) * white // 255).astype(kind)
+    alpha = [(338, 3, 1, 2)] * (channels == 4)
+    assert furthest(luma_of(planes(pixels, *alpha)), bt601(pixels, white)) <= 1.5
+    turned_round = planes(pixels[::-1, ::-1], *alpha, (0x0112, 3, 1, 3))
+    assert furthest(luma_of(turned_round), bt601(pixels, white)) <= 1.5
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(16, "<u2"), (8, "u1")])
+def test_a_single_plane_of_tiff_is_as_any(bits: int, kind: str) -> None:
+    white = (1 << bits) - 1
+    levels = (np.asarray(GREY).astype(np.int64) * white // 255).astype(kind)
+    size = (levels.shape[1], levels.shape[0])
+    tags = [(258, 3, 1, bits), (262, 3, 1, 0), (277, 3, 1, 1), (284, 3, 1, 2)]
+    found = luma_of(tiff((white - levels).astype(kind).tobytes(), size, *tags))
+    assert furthest(found, levels * (255 / white)) <= 0.5
+
+
+def test_premultiplied_grey_of_tiff() -> None:
+    grey, alpha = np.asarray(GREY).astype(np.float64), ALPHA / 255
+    pixels = np.dstack([np.rint(grey * alpha).astype(np.uint8), ALPHA])
+    tags = [(258, 3, 2, 8 | 8 << 16), (262, 3, 1, 1), (277, 3, 1, 2), (338, 3, 1, 1)]
+    found = luma_of(tiff(pixels.tobytes(), (64, 40), *tags))
+    assert furthest(found, grey * alpha + 255 * (1 - alpha)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            tiff(bytes(16), (4, 4), (258, 3, 1, 8), (262, 3, 1, 1), (339, 3, 1, 2)),
+            "its pixels are 32-bit or signed numbers: convert it",
+        ),
+        (
+            tiff(
+                bytes(64), (4, 4), (258, 3, 2, 16 | 16 << 16), (262, 3, 1, 1), (277, 3, 1, 2),
+                (338, 3, 1, 2),
+            ),
+            "its pixels are of numbers that are not read, .*: convert it",
+        ),
+        (planes(RGBA, (338, 3, 1, 1)), "it has premultiplied alpha in a plane of its own"),
+        (b"MM\0+\0\x08\0\0" + struct.pack(">Q", 16) + bytes(16), "a BigTIFF of big-endian"),
+    ],
+)  # fmt: skip
+def test_rare_tiffs_are_refused_by_name(data: bytes, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        picture_from_bytes(data)
