@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,11 @@ from .packets import PacketLog
 _LEAST_BYTES = 8  # of a frame in AVI, which has a header of its own
 _SEGMENT = b"\x18\x53\x80\x67"  # what holds everything in Matroska, behind its own short header
 _HEADER_BYTES = 4096
+_MOST_BOXES = 64
+_UNFINISHED = (
+    "its index (moov) is missing, as of a recording that was never finished, and nothing says "
+    "where frames are; tools such as untrunc make another one"
+)
 
 
 class Announcement:
@@ -50,6 +56,8 @@ class Announcement:
                 return None
             return f"the file announces {stream.frames} frames and ends after {log.count}"
         announced_s, end_s = self._announced_s(), float(log.end_pts * base)
+        if log.end_pts == log.last_pts:  # packets do not say how long they are shown
+            end_s += frame_s
         if announced_s is None or end_s + frame_s / 2 > announced_s:
             return None
         return f"the file announces {announced_s:.2f} s and ends after {end_s:.2f} s"
@@ -72,6 +80,30 @@ class Announcement:
         return (hours * 60 + minutes) * 60 + seconds
 
 
+def why_unreadable(path: str) -> str | None:
+    """Say what a file that FFmpeg refuses lacks: all, or the index that recorders write last.
+
+    The boxes of an MP4 or MOV are walked (ISO/IEC 14496-12, 4.2), a bounded number of them.
+    """
+    found, place = set[bytes](), 0
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+        if not file.read(1):
+            return "it is empty"
+        while len(found) < _MOST_BOXES:
+            file.seek(place)
+            header = file.read(16)
+            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if length == 1:
+                length = int.from_bytes(header[8:], "big")
+            if not kind.isalnum() or kind in found:
+                break
+            found.add(kind)
+            if length < 8:
+                break
+            place += length
+    return _UNFINISHED if b"mdat" in found and not found & {b"moov", b"moof"} else None
+
+
 def _is_whole(path: Path, form: str) -> bool | None:
     """Whether a file is as long as its outermost structure says; None where it does not say."""
     try:
@@ -92,11 +124,18 @@ def _is_whole_riff(file: BinaryIO, size: int) -> bool | None:
         header = file.read(8)
         length = int.from_bytes(header[4:], "little")
         if header[:4] != b"RIFF":
-            return place > 0 or None  # what follows is no part of it
+            # What follows is no part of it; zeros before it are room that was never written to.
+            return (place > 0 and not _ends_in_zeros(file, place)) or None
         if length < 4 or length >= 2**31 - 1:
             return None  # a placeholder
         place += 8 + length + length % 2
-    return place - 1 <= size  # the padding may be left out
+    # The padding may be left out.
+    return place - 1 <= size and not _ends_in_zeros(file, min(place, size))
+
+
+def _ends_in_zeros(file: BinaryIO, end: int) -> bool:
+    file.seek(max(0, end - _HEADER_BYTES))
+    return not any(file.read(min(end, _HEADER_BYTES)))
 
 
 def _is_whole_segment(file: BinaryIO, size: int) -> bool | None:

@@ -17,6 +17,7 @@ from ...core.frame import Mode
 from ...core.lifecycle import Closing
 from ..base import silence_of
 from ..spec import SourceSpec
+from .announcement import why_unreadable
 from .inputs import BUFFER_BYTES, BoundedReader, input_of
 from .tracks import video_track
 
@@ -138,6 +139,8 @@ class Connection(Closing):
             self._input.close()
             if self._failure is not None:
                 raise self._failure from error
+            if spec.kind == "video" and (why := why_unreadable(spec.location)):
+                raise OSError(why) from error
             raise
         failure = self._failure
         if isinstance(failure, TimeoutError) or not isinstance(failure, Exception | None):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import select
+import time
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,6 +62,15 @@ class PipeReader(io.FileIO):
         if not select.select([self], [], [], self._timeout_s)[0]:
             raise TimeoutError(f"nothing came for {self._timeout_s:g} s")
         return super().read(size) or b""
+
+
+class _SavedBody(io.FileIO):
+    """What a camera sent, kept in a file."""
+
+    @property
+    def received_ns(self) -> int:
+        """When what was read last came, on the monotonic clock."""
+        return time.monotonic_ns()
 
 
 class BoundedReader:
@@ -171,6 +181,9 @@ def _file(path: str) -> Input:
         raise
     file.seek(0)
     # Read by C alone, so that Ctrl-C is not taken by a function that PyAV calls.
+    if start.startswith(b"--"):
+        file.close()
+        return _bytes_of(MultipartReader(_SavedBody(path), ""), "mpjpeg", format="mpjpeg")
     # By a picture's suffix FFmpeg would take a film of JPEGs for the first of them.
     form = "jpeg_pipe" if start.startswith(JPEG_START) else None
     return Input(file, _NOTHING | {"format_whitelist": _FILE_FORMATS}, form)

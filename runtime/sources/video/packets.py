@@ -59,7 +59,8 @@ class PacketLog:
         self._given_up: set[int] = set()  # numbers of those whose frames did not come in time
         self._links: dict[int, int | None] = {}  # entries whose leading frames are, by number
         self.count = 0  # how many packets arrived
-        self.first_pts = self.end_pts = 0  # the least time stamp, and where the last frame ends
+        # The least time stamp, the greatest, and where the last frame ends.
+        self.first_pts = self.last_pts = self.end_pts = 0
         self.begin_pts: int | None = None  # the least of a frame that is meant to be shown
 
     def arrived(
@@ -187,6 +188,7 @@ class PacketLog:
         shown = dts if pts is None else pts
         if shown is not None:
             self.first_pts = shown if number == 0 else min(self.first_pts, shown)
+            self.last_pts = max(self.last_pts, shown)
             self.end_pts = max(self.end_pts, shown + duration)
         return self._part, float(number if pts is None or not self._timed else pts)
 

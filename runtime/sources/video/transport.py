@@ -10,6 +10,8 @@ from typing import BinaryIO
 from ...core.lifecycle import Closing
 
 _SIZE, _SYNC = 188, 0x47
+_STRIDES = 188, 192, 204  # with a time of arrival before each packet (AVCHD), or a checksum behind
+_HEAD_BYTES = 1 << 14
 _FIRST, _SEQUENCE = 6, 16  # bytes of a PES header up to its length; packets are counted so far
 _END_BYTES = 1 << 19  # so near to the end of a file, a frame may be the last one
 _MOST_BYTES = 1 << 24  # of one frame
@@ -26,6 +28,7 @@ class TransportFile(Closing):
         self._file: BinaryIO = Path(path).open("rb")  # noqa: SIM115 (closed by `close`)
         self._pid = pid
         self._end = os.fstat(self._file.fileno()).st_size
+        self._stride = _stride_of(self._file.read(_HEAD_BYTES))
 
     def is_last(self, position: int | None) -> bool:
         """Whether a frame that begins there may be the last one."""
@@ -35,7 +38,8 @@ class TransportFile(Closing):
         """Whether the frame whose first packet is there is complete."""
         if position is None or position < 0:
             return False
-        self._file.seek(position)
+        # FFmpeg counts from where a whole stride ends with the packet.
+        self._file.seek(max(0, position + self._stride - _SIZE))
         needed, got, count, filled = None, 0, None, False
         for packet in self._packets():
             if packet is None or packet[1] & 0x80:  # cut off, or marked by the receiver
@@ -75,3 +79,13 @@ class TransportFile(Closing):
                 return
             if int.from_bytes(packet[1:3], "big") & 0x1FFF == self._pid:
                 yield packet
+            self._file.seek(self._stride - _SIZE, os.SEEK_CUR)
+
+
+def _stride_of(head: bytes) -> int:
+    """Return the distance of packets: that at which the most begin as a packet does."""
+
+    def share(stride: int) -> int:
+        return stride * max(head[start::stride].count(_SYNC) for start in range(stride))
+
+    return max(_STRIDES, key=share)

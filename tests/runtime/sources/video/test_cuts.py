@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import pytest
 
+from motorvae.runtime.core.errors import SourceError
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.video.source import VideoSource
@@ -110,6 +111,63 @@ def test_transport_streams_put_together_lose_nothing_and_a_missing_packet_is_tol
     lost = len(data) // TS_PACKET // 2 * TS_PACKET
     path.write_bytes(data[:lost] + data[lost + TS_PACKET :])
     assert "frame is cut short" in reasons_of(path)
+
+
+@pytest.mark.parametrize(("before", "behind"), [(4, 0), (0, 16)], ids=["AVCHD", "checksums"])
+def test_packets_of_a_transport_stream_may_have_something_between(
+    tmp_path: Path, before: int, behind: int
+) -> None:
+    """As camcorders write, and receivers of broadcasts."""
+    data = make(tmp_path / "one.ts", H264).read_bytes()
+    packets = [data[place : place + TS_PACKET] for place in range(0, len(data), TS_PACKET)]
+    path = tmp_path / "a.m2ts"
+
+    def write(kept: list[bytes]) -> None:
+        path.write_bytes(b"".join(bytes(before) + packet + bytes(behind) for packet in kept))
+
+    write(packets)
+    assert [type(item) for item in items_of(path)] == [Frame] * 20
+    write(packets * 2)
+    assert [type(item) for item in items_of(path)] == [Frame] * 40
+    for missing in range(len(packets) // 4, len(packets) - 1, len(packets) // 5):
+        kept = packets[:missing] + packets[missing + 1 :]
+        write(kept)
+        (tmp_path / "plain.ts").write_bytes(b"".join(kept))
+        assert reasons_of(path) == reasons_of(tmp_path / "plain.ts")
+
+
+def test_room_that_a_recorder_reserved_is_no_part_of_a_recording(tmp_path: Path) -> None:
+    """Power was lost, and the file has the size that its header says."""
+    path = make(tmp_path / "a.avi", "-c:v mjpeg")
+    data = path.read_bytes()
+    written = len(data) * 6 // 10
+    for size in (len(data), len(data) + 5000):
+        path.write_bytes(data[:written] + bytes(size - written))
+        assert "the file announces 20 frames and ends after" in reasons_of(path)[-1]
+
+
+def test_a_file_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", H264)
+    whole = path.read_bytes()
+    for data, words in {
+        b"": "it is empty; check the file",
+        whole[: len(whole) // 2]: r"its index \(moov\) is missing, as of",
+        b"no video": "Invalid data found",
+    }.items():
+        path.write_bytes(data)
+        with pytest.raises(SourceError, match=f"cannot open {path.name}: {words}"):
+            items_of(path)
+
+
+@pytest.mark.parametrize("frames", [1, 20])
+def test_a_flash_video_whose_packets_have_no_length_ends_where_it_says(
+    tmp_path: Path, frames: int
+) -> None:
+    path = make(tmp_path / "a.flv", f"-c:v flv -g 10 -frames:v {frames}")
+    assert [type(item) for item in items_of(path)] == [Frame] * frames
+    if frames > 1:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+        assert "the file announces 1.00 s and ends after" in reasons_of(path)[-1]
 
 
 def test_a_transport_stream_that_ends_amid_a_frame_says_so(tmp_path: Path) -> None:

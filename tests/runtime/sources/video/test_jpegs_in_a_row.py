@@ -55,3 +55,16 @@ def test_a_camera_may_change_to_smaller_pictures(
     path = tmp_path / "a.mjpeg"
     path.write_bytes(b"".join(map(jpeg, levels, sizes)))
     assert levels_of(path, spec) == pytest.approx(levels, abs=1)
+
+
+def test_what_a_camera_sent_may_be_kept_in_a_file(tmp_path: Path) -> None:
+    levels = [40, 80, 120]
+    parts = [
+        b"--edge\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(level, (64, 48)) for level in levels
+    ]
+    path = tmp_path / "a.mjpg"
+    for end in (b"", b"\r\n--edge", b"\r\n--edge\r\n", b"\r\n--edge--\r\n"):
+        path.write_bytes(b"\r\n".join(parts) + end)
+        assert levels_of(path, SPEC) == pytest.approx(levels, abs=1)
+    path.write_bytes(b"\r\n".join(parts)[:-100])
+    assert levels_of(path, SPEC) == pytest.approx([*levels[:2], -1], abs=1)
