@@ -91,7 +91,7 @@ test-trt-api: $(VENV)/.ready
 
 # A short form: tests/attacks/parsers.py by itself takes some minutes.
 fuzz: $(VENV)/.ready
-	$(BIN)/python tests/attacks/parsers.py --seconds 20
+	$(BIN)/python -m tests.attacks.parsers --seconds 20
 
 jetson-wheels: $(VENV)/.ready
 	$(BIN)/python tests/packaging/resolve_jetson.py

@@ -1,6 +1,6 @@
 """Damaged and malicious bundles, each given to a real command in a process of its own.
 
-    python tests/attacks/bundles.py BUNDLE --count 500 --seed 1
+    python -m tests.attacks.bundles BUNDLE --count 500 --seed 1
 
 BUNDLE is one that motorvae-export wrote; it is copied. Three in five attacks are damage (bits,
 stretches, swaps and losses in every file, half of them with sizes and hashes made anew, so that it
@@ -44,13 +44,9 @@ from motorvae.runtime.cli import encode_main as encode
 from motorvae.runtime.cli import stream_main as stream
 from motorvae.runtime.core.lifecycle import exit_code_of
 
-if __package__:
-    from .hostile_graphs import ATTACKS
-else:
-    from hostile_graphs import ATTACKS
+from .hostile_graphs import ATTACKS
+from .limits import LIMIT_S, MOST_BYTES
 
-LIMIT_S = 20.0
-MOST_BYTES = 1_000_000_000
 DATA_BYTES = 1 << 30
 ODD = (None, True, -1, 1 << 70, 1e300, "", "\x1b[31m", "../x", [], {}, [[]], "é" * 5000)
 CLUES = (b"Traceback (most recent call last)", b"Exception ignored", b"terminate called")

@@ -1,6 +1,6 @@
 """Hostile cameras: servers on loopback against real motorvae-stream processes.
 
-    python tests/attacks/cameras.py BUNDLE --count 80 --seed 1
+    python -m tests.attacks.cameras BUNDLE --count 80 --seed 1
 
 Each script is a server that sends what a camera should not: bytes without an end, announced sizes,
 silence, trickles, addresses of others, damaged pictures and protocols that are none. What comes
@@ -31,34 +31,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-if __package__:
-    from .camera_scripts import (
-        PICTURES,
-        SCRIPTS,
-        UDP_PORT,
-        Attack,
-        Script,
-        http,
-        mutated,
-        once,
-    )
-    from .memory import peak_bytes
-else:
-    from camera_scripts import (
-        PICTURES,
-        SCRIPTS,
-        UDP_PORT,
-        Attack,
-        Script,
-        http,
-        mutated,
-        once,
-    )
-    from memory import peak_bytes
+from .camera_scripts import PICTURES, SCRIPTS, UDP_PORT, Attack, Script, http, mutated, once
+from .limits import LIMIT_S, MOST_BYTES, peak_bytes
 
 RUN_S = 9.0
-LIMIT_S = 20.0
-MOST_BYTES = 1_000_000_000
 
 
 class Server:

@@ -7,7 +7,7 @@ holes in them this is no fault: nothing says which frames are predicted from wha
 false row calls something lost in a clip of one piece. A cut that is not told is one that the
 header shows.
 
-    python tests/attacks/cuts.py --out docs/results/cuts.json
+    python -m tests.attacks.cuts --out docs/results/cuts.json
 """
 
 from __future__ import annotations

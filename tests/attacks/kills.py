@@ -1,6 +1,6 @@
 """kill -9 at random moments of each command: what was whole stays, and the next run works.
 
-    python tests/attacks/kills.py --count 60 --commands encode parquet npz train export engines
+    python -m tests.attacks.kills --count 60 --commands encode parquet npz train export engines
 
 Each command is killed `count` times, at moments over all of its time, and then run to its end once
 in the same place. Prints the counts as one line of JSON and exits with 1 where something whole was
@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from writers import pictures, rows_in
+from .writers import pictures, rows_in
 
 PATIENCE_S = 300.0
 MOTORVAE = (sys.executable, "-m", "motorvae")

@@ -1,7 +1,7 @@
 """Feed every parser of strangers' bytes with mutated ones, each within a time limit.
 
-    python tests/attacks/parsers.py                        # 1,000,000 inputs, some minutes
-    python tests/attacks/parsers.py --seconds 20 --seed 7  # as many as fit
+    python -m tests.attacks.parsers                        # 1,000,000 inputs, some minutes
+    python -m tests.attacks.parsers --seconds 20 --seed 7  # as many as fit
 
 The corpus is real: packets, pictures, playlists and error texts, cut from what FFmpeg, Pillow and
 OpenCV write. A parser may refuse what it gets with the error that its docstring names; any other
@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 import av
 import cv2
 import numpy as np
-from memory import peak_bytes
 
 from motorvae.runtime.core.errors import ConfigError, ImageError, SourceError, reason_of
 from motorvae.runtime.core.redaction import without_credentials, without_private
@@ -52,9 +51,9 @@ from motorvae.runtime.sources.opencv import driver_stamp_ns, mode_of
 from motorvae.runtime.sources.spec import SourceSpec, plan_from_query
 from motorvae.runtime.sources.video.codecs.bitstream import BitstreamValidator
 
-LIMIT_S = 1.0  # of processor time, for one input
-HANG_S = 20.0
-MOST_PEAK_MB = 1024
+from .limits import LIMIT_S, MOST_BYTES, peak_bytes
+
+INPUT_S = 1.0  # of processor time
 LONGEST = 1 << 16
 _MOST_SHOWN = 10
 INTERESTING = (b"\0\0\1", b"\0\0\0\1", b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9", b"\xff\xff")
@@ -292,8 +291,8 @@ def attack(target: Target, count: int, until_s: float, rng: random.Random) -> Co
         data = mutated(rng.choice(target.corpus), target.corpus, rng)
         found["inputs"] += 1
         if found["inputs"] % 100 == 1:  # where no signal reaches Python code
-            faulthandler.dump_traceback_later(HANG_S + 100 * LIMIT_S, exit=True, file=sys.stderr)
-        signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
+            faulthandler.dump_traceback_later(LIMIT_S + 100 * INPUT_S, exit=True, file=sys.stderr)
+        signal.setitimer(signal.ITIMER_PROF, INPUT_S)
         try:
             target.run(data)
         except target.refuses:
@@ -313,7 +312,7 @@ def attack(target: Target, count: int, until_s: float, rng: random.Random) -> Co
 
 
 def too_slow(*_: object) -> None:
-    raise TooSlow(f"more than {LIMIT_S} s")
+    raise TooSlow(f"more than {INPUT_S} s")
 
 
 def main() -> int:
@@ -339,15 +338,15 @@ def main() -> int:
         part = target.share / shares
         started_s = time.process_time()
         until_s = time.monotonic() + given.seconds / len(chosen)
-        found = attack(target, -(-int(given.count * part) // 1), until_s, rng)
+        found = attack(target, int(given.count * part), until_s, rng)
         seconds = round(time.process_time() - started_s, 1)
         counts[name] = {**found, "processor_s": seconds}
         print(name, json.dumps(counts[name]), file=sys.stderr, flush=True)
-    peak_mb = peak_bytes() >> 20
+    peak = peak_bytes()
     failed = sum(one.get("failed", 0) for one in counts.values())
     total = sum(one.get("inputs", 0) for one in counts.values())
-    print(json.dumps({"inputs": total, "failed": failed, "peak_mb": peak_mb, "parsers": counts}))
-    return int(failed > 0 or peak_mb > MOST_PEAK_MB)
+    print(json.dumps({"inputs": total, "failed": failed, "peak_mb": peak >> 20, "parsers": counts}))
+    return int(failed > 0 or peak > MOST_BYTES)
 
 
 if __name__ == "__main__":

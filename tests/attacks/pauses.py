@@ -1,6 +1,6 @@
 """Stop and continue a reader of live cameras, and count the frames that it then calls too young.
 
-    python tests/attacks/pauses.py --count 20 --seed 0 --pause 3
+    python -m tests.attacks.pauses --count 20 --seed 0 --pause 3
 
 Each camera is a process of its own whose pictures show when they were made, so that the true age of
 a frame is known without any of our clocks. The reader is stopped (SIGSTOP) at random moments. One
@@ -27,13 +27,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-LIVE = Path(__file__).parents[1] / "runtime/sources/video"
-sys.path.insert(0, str(LIVE))
+from ..runtime.sources.video.live_server import FPS, HEIGHT, WIDTH, row
 
-from live_server import FPS, HEIGHT, WIDTH, row  # noqa: E402
-
-SERVER = LIVE / "live_server.py"
+ROOT = Path(__file__).parents[2]
+SERVER = ROOT / "tests/runtime/sources/video/live_server.py"
+OWN = (sys.executable, "-m", "tests.attacks.pauses")
 TOO_YOUNG_S = 0.05
 CAMERAS = ("http-mjpeg", "http-ts", "udp-ts", "pipe-mjpeg", "pipe-ts", "rtsp", "opencv")
 
@@ -127,8 +125,8 @@ def running(kind: str, folder: Path) -> Iterator[str]:
             address = "udp://127.0.0.1:28731"
         elif kind == "http-ts":
             address = "http://127.0.0.1:28732/x"
-        command = [sys.executable, __file__, "--send", kind, "--address", address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        command = [*OWN, "--send", kind, "--address", address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
         try:
             if kind == "rtsp":
@@ -146,8 +144,8 @@ def running(kind: str, folder: Path) -> Iterator[str]:
 def attacked(kind: str, count: int, pause_s: float, rng: random.Random) -> dict[str, Any]:
     """Stop a reader so many times; return what its frames claimed."""
     with tempfile.TemporaryDirectory() as folder, running(kind, Path(folder)) as address:
-        command = [sys.executable, __file__, "--read", kind, "--address", address]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+        command = [*OWN, "--read", kind, "--address", address]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as reader:
             assert reader.stdout
             ages: list[tuple[float, float]] = []
 

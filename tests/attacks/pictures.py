@@ -1,6 +1,6 @@
 """Hostile picture files: bombs of every kind, and mutations of good ones, each under a time limit.
 
-    python tests/attacks/pictures.py --count 3000 --seed 0
+    python -m tests.attacks.pictures --count 3000 --seed 0
 
 Prints counts as one line of JSON, and exits with 1 on any traceback, death of the process, hang of
 more than 20 s, or peak above 1 GB.
@@ -25,15 +25,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-if __package__:
-    from ..attacks.memory import peak_bytes
-    from ..runtime.pixels.pictures import chunk, exif, picture, png, saved, tiff
-else:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "runtime" / "pixels"))
-    from memory import peak_bytes
-    from pictures import chunk, exif, picture, png, saved, tiff
+from ..runtime.pixels.pictures import chunk, exif, picture, png, saved, tiff
+from .limits import LIMIT_S, MOST_BYTES, peak_bytes
 
-MOST_SECONDS, MOST_BYTES = 20, 1_000_000_000
+ROOT = Path(__file__).parents[2]
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
 
 
@@ -204,7 +199,8 @@ class Worker:
         """Return what became of a file, and the peak of memory so far."""
         if self.process is None:
             self.process = subprocess.Popen(
-                [sys.executable, __file__, "--work"],
+                [sys.executable, "-m", "tests.attacks.pictures", "--work"],
+                cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -217,7 +213,7 @@ class Worker:
             process.stdin.flush()
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            came = selector.select(MOST_SECONDS)
+            came = selector.select(LIMIT_S)
         line = process.stdout.readline() if came else b""
         if line:
             answer, peak = json.loads(line)

@@ -1,6 +1,6 @@
 """Engines and signatures that were forged, replayed, stripped or downgraded, by the hundred.
 
-    python tests/attacks/signatures.py BUNDLE --count 2000 --seed 1
+    python -m tests.attacks.signatures BUNDLE --count 2000 --seed 1
 
 BUNDLE is one that motorvae-export wrote; it is copied, and engines are built in the copy for real,
 by TensorRT-RTX, which needs no GPU for that. Nobody says of a single attack what must come of it:
@@ -38,16 +38,11 @@ from motorvae.runtime.signing.bundle_signature import digests_of, sign_files, si
 from motorvae.runtime.signing.keys import new_key, own_private_key, retire_key, trust_key
 from motorvae.runtime.signing.machine_key import MachineKey, machine_key
 
-if __package__:
-    from .memory import peak_bytes
-else:
-    from memory import peak_bytes
+from .limits import LIMIT_S, MOST_BYTES, peak_bytes
 
 PACKAGE = "tensorrt-rtx"
 ADA = Gpu("NVIDIA GeForce RTX 4090", "8.9", "13.0", "580.65", 24 << 30, integrated=False)
 ORDER = 2**252 + 27742317777372353535851937790883648493
-LIMIT_S = 20.0
-MOST_BYTES = 1_000_000_000
 
 Content = dict[str, bytes]
 

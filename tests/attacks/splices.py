@@ -1,20 +1,24 @@
 """How many JPEGs spliced from two frames, or with a hole, are taken for whole.
 
-    python tests/attacks/splices.py --count 400 --seed 0
+    python -m tests.attacks.splices --count 400 --seed 0
+    python -m tests.attacks.splices --count 400 --source vtest.avi
 
-The frames are drawn vehicles, as two moments of one camera. A splice is the start of one frame and
-the end of the next, cut in the scan; a hole lacks a piece of 100 to 4000 bytes there. One line of
-JSON says how many of each were accepted, on the way of a stream's frames and of picture files.
+The frames are drawn vehicles, as moments of one camera, or the first of a video, or of a folder of
+pictures of one size. A splice is the start of one frame and the end of the next, cut in the scan; a
+hole lacks a piece of 100 to 4000 bytes there. One line of JSON says how many of each were accepted,
+on the way of a stream's frames and of picture files.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -27,13 +31,25 @@ from motorvae.runtime.pixels.jpeg_grey import jpeg_scan
 from motorvae.runtime.sources.synthetic.vehicles import MovingVehicles
 
 SPEC = ModelSpec(image_size=256)
+FRAMES = 41
 KINDS = {"no restart markers": 0, "restart markers": 4}
 
 
-def frames(count: int, seed: int, interval: int) -> list[bytes]:
-    vehicles = MovingVehicles(seed, 640)
+def pictures_of(source: Path | None, seed: int) -> Iterator[Any]:
+    """Yield drawn vehicles, or the frames of a video, or the pictures of a folder by name."""
+    if source is None:
+        vehicles = MovingVehicles(seed, 640)
+        yield from (vehicles.image(number * 0.04) for number in itertools.count())
+    elif source.is_dir():
+        yield from (cv2.imread(str(path)) for path in sorted(source.iterdir()))
+    else:
+        video = cv2.VideoCapture(str(source))
+        while (taken := video.read())[0]:
+            yield taken[1]
+
+
+def jpegs_of(pictures: list[Any], interval: int) -> list[bytes]:
     options = [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_RST_INTERVAL, interval]
-    pictures = (vehicles.image(number * 0.04) for number in range(count))
     return [cv2.imencode(".jpg", one, options)[1].tobytes() for one in pictures]
 
 
@@ -62,17 +78,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--source", type=Path, help="a video, or a folder of pictures of one size")
     given = parser.parse_args()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV's decoder warns there
     rng = random.Random(given.seed)
-    found: dict[str, Any] = {"tries of each": given.count}
+    pictures = list(itertools.islice(pictures_of(given.source, given.seed), FRAMES))
+    if len(pictures) < FRAMES:
+        parser.error(f"{given.source} has {len(pictures)} pictures, and {FRAMES} are taken")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV's decoder warns there
+    height, width = pictures[0].shape[:2]
+    found: dict[str, Any] = {"tries of each": given.count, "size": f"{width}x{height}"}
     ways: dict[str, Callable[[bytes], Any]] = {
         "stream": lambda data: luma_from_jpeg(data, SPEC),
         "file": picture_from_bytes,
     }
     whole = True
     for kind, interval in KINDS.items():
-        shown = frames(41, given.seed, interval)
+        shown = jpegs_of(pictures, interval)
         for name, way in ways.items():
             whole &= all(accepted(way, data) for data in shown)
             for damage in (spliced, holed):

@@ -1,6 +1,6 @@
 """Ctrl-C in the first moments of every command, and packages planted in the working directory.
 
-    python tests/attacks/startup.py --count 60 --within 0.3
+    python -m tests.attacks.startup --count 60 --within 0.3
 
 Prints the counts as one line of JSON and exits with 1 where a command of ours ended in a traceback
 or hung. What Python itself prints before it has read the script, for a few hundredths of a second,
@@ -20,7 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-PATIENCE_S = 20.0
+from .limits import LIMIT_S
+
 COMMANDS = {
     "train": ("vehicles", "--vehicles-count", "60", "--image-size", "32"),
     "export": ("nowhere",),
@@ -50,7 +51,7 @@ def interrupted(name: str, after_s: float, folder: str) -> str:
     time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     try:
-        _, errors = process.communicate(timeout=PATIENCE_S)
+        _, errors = process.communicate(timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

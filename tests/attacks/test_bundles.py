@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).with_name("bundles.py")
+ROOT = Path(__file__).parents[2]
 
 
 def test_no_bundle_does_harm(small_bundle: Path) -> None:
-    command = [sys.executable, SCRIPT, small_bundle, "--count", "15", "--seed", "11"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    command = [sys.executable, "-m", "tests.attacks.bundles", small_bundle, "--count", "15"]
+    command += ["--seed", "11"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=250, check=False, cwd=ROOT
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["damaged"] + result["malicious"] == 15

@@ -1,6 +1,6 @@
 """Two writers on one output, racing renames, and outputs that are deleted while they are written.
 
-    python tests/attacks/writers.py --model bundle --count 6 --races 3000
+    python -m tests.attacks.writers --model bundle --count 6 --races 3000
 
 Prints the counts as one line of JSON and exits with 1 where rows were lost, a command ended in a
 traceback, claimed rows that are nowhere, or hung.
@@ -27,6 +27,7 @@ from motorvae.runtime.core.atomic_files import put_new, set_aside
 
 SINKS = (".jsonl", ".csv", ".npz", ".parquet", ".mcap", ".rrd")
 ROWS, PATIENCE_S = 12, 60.0
+ROOT = Path(__file__).parents[2]
 STREAM = (sys.executable, "-m", "motorvae", "stream")
 
 
@@ -154,9 +155,10 @@ def races(count: int, workers: int = 3) -> collections.Counter:
     while done < count:
         each = min(150, count - done) // workers or 1
         with tempfile.TemporaryDirectory() as folder:
-            args = [sys.executable, __file__, "--race", folder]
+            args = [sys.executable, "-m", "tests.attacks.writers", "--race", folder]
             running = [
-                subprocess.Popen([*args, str(number), str(each)]) for number in range(workers)
+                subprocess.Popen([*args, str(number), str(each)], cwd=ROOT)
+                for number in range(workers)
             ]
             codes = [process.wait(PATIENCE_S) for process in running]
             if any(codes):

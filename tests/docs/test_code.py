@@ -33,14 +33,8 @@ COMMANDS = {
 }
 OF_OTHERS = {
     *("--no-build-isolation", "--system-site-packages", "--logdir", "--conditions"),
-    *(
-        "--images",
-        "--lengthen",
-        "--batches",
-        "--frames",
-        "--known",
-        "--count",
-    ),  # python -m, and our scripts
+    # python -m, and our scripts
+    *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--source"),
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }
 """Options on these pages that are no command's."""

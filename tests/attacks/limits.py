@@ -1,9 +1,12 @@
-"""What a process has held in memory at most."""
+"""What anything attacked may take at most, and what a process has held in memory."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+LIMIT_S = 20.0
+MOST_BYTES = 1_000_000_000
 
 
 def peak_bytes(process: int | str = "self") -> int:
