@@ -28,10 +28,9 @@ import cv2
 import numpy as np
 
 from ..runtime.sources.video.live_server import FPS, HEIGHT, WIDTH, row
+from .processes import ROOT, command_of
 
-ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests/runtime/sources/video/live_server.py"
-OWN = (sys.executable, "-m", "tests.attacks.pauses")
 TOO_YOUNG_S = 0.05
 CAMERAS = ("http-mjpeg", "http-ts", "udp-ts", "pipe-mjpeg", "pipe-ts", "rtsp", "opencv")
 
@@ -125,7 +124,7 @@ def running(kind: str, folder: Path) -> Iterator[str]:
             address = "udp://127.0.0.1:28731"
         elif kind == "http-ts":
             address = "http://127.0.0.1:28732/x"
-        command = [*OWN, "--send", kind, "--address", address]
+        command = [*command_of("pauses"), "--send", kind, "--address", address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
         try:
@@ -144,7 +143,7 @@ def running(kind: str, folder: Path) -> Iterator[str]:
 def attacked(kind: str, count: int, pause_s: float, rng: random.Random) -> dict[str, Any]:
     """Stop a reader so many times; return what its frames claimed."""
     with tempfile.TemporaryDirectory() as folder, running(kind, Path(folder)) as address:
-        command = [*OWN, "--read", kind, "--address", address]
+        command = [*command_of("pauses"), "--read", kind, "--address", address]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as reader:
             assert reader.stdout
             ages: list[tuple[float, float]] = []

@@ -19,7 +19,6 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,8 @@ from PIL import Image
 
 from ..runtime.pixels.pictures import chunk, exif, picture, png, saved, tiff
 from .limits import LIMIT_S, MOST_BYTES, peak_bytes
+from .processes import ROOT, command_of
 
-ROOT = Path(__file__).parents[2]
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
 
 
@@ -199,7 +198,7 @@ class Worker:
         """Return what became of a file, and the peak of memory so far."""
         if self.process is None:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.attacks.pictures", "--work"],
+                [*command_of("pictures"), "--work"],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

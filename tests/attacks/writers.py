@@ -25,9 +25,10 @@ import numpy as np
 
 from motorvae.runtime.core.atomic_files import put_new, set_aside
 
+from .processes import ROOT, command_of
+
 SINKS = (".jsonl", ".csv", ".npz", ".parquet", ".mcap", ".rrd")
 ROWS, PATIENCE_S = 12, 60.0
-ROOT = Path(__file__).parents[2]
 STREAM = (sys.executable, "-m", "motorvae", "stream")
 
 
@@ -155,7 +156,7 @@ def races(count: int, workers: int = 3) -> collections.Counter:
     while done < count:
         each = min(150, count - done) // workers or 1
         with tempfile.TemporaryDirectory() as folder:
-            args = [sys.executable, "-m", "tests.attacks.writers", "--race", folder]
+            args = [*command_of("writers"), "--race", folder]
             running = [
                 subprocess.Popen([*args, str(number), str(each)], cwd=ROOT)
                 for number in range(workers)

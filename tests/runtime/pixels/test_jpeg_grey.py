@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +10,7 @@ from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.pixels.image_files import picture_from_bytes
 from motorvae.runtime.pixels.jpeg_grey import grey_of_jpeg, jpeg_scan
 
-ATTACK = Path(__file__).parents[2] / "attacks/splices.py"
+from ...attacks.processes import short_form
 
 
 def jpeg(seed: int, interval: int = 0) -> bytes:
@@ -65,10 +62,7 @@ def test_a_hole_in_a_picture_file_is_damage() -> None:
 
 def test_most_splices_are_noticed() -> None:
     """No format tells two pictures of one camera apart for certain; see docs/faults.md."""
-    run = subprocess.run(
-        [sys.executable, ATTACK, "--count", "40"], capture_output=True, check=True, timeout=100
-    )
-    found = json.loads(run.stdout)
+    found = json.loads(short_form("splices", "--count", "40", limit_s=100))
     holes = [float(share[:-2]) for what, share in found.items() if "holed" in what]
     splices = [float(share[:-2]) for what, share in found.items() if "spliced" in what]
     assert max(holes) <= 15

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from motorvae.runtime.sources.pauses import PAUSE_NS, Heartbeat, Pause, PauseWatch, suspended_ns
 
-ATTACK = Path(__file__).parents[2] / "attacks/pauses.py"
+from ...attacks.processes import short_form
+
 STANDS_STILL = """
 import sys, time
 from motorvae.runtime.sources.pauses import HEARTBEAT, PauseWatch
@@ -86,7 +86,5 @@ def test_time_in_which_a_machine_is_suspended_is_known_where_the_clock_is() -> N
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals that stop a process")
 def test_no_frame_of_a_stopped_reader_is_claimed_younger_than_it_is() -> None:
     """The short form of the attack: an MJPEG camera, two pauses."""
-    command = [sys.executable, ATTACK, "--cameras", "http-mjpeg", "--count", "2", "--pause", "0.7"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert json.loads(run.stdout)["frames"] > 50
+    options = ["--cameras", "http-mjpeg", "--count", "2", "--pause", "0.7"]
+    assert json.loads(short_form("pauses", *options, limit_s=60))["frames"] > 50

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -17,7 +16,8 @@ from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.video.source import VideoSource
 from motorvae.runtime.sources.video.transport import TransportFile
 
-SCRIPT = Path(__file__).parents[3] / "attacks/cuts.py"
+from ....attacks.processes import short_form
+
 H264 = "-c:v libx264 -preset ultrafast -g 10 -threads 1"
 TS_PACKET = 188
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
@@ -58,15 +58,8 @@ def test_the_short_form_of_the_table_holds_no_lie_and_no_false_loss(
 ) -> None:
     options = ["--codecs", codec, "--groups", str(group), "--containers", *containers]
     cuts = ["from any frame", "leading dropped", "group dropped", "joined", "appended", "truncated"]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *options, "--cuts", *cuts],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    total = json.loads(done.stdout.splitlines()[-1])
+    printed = short_form("cuts", *options, "--cuts", *cuts, limit_s=300)
+    total = json.loads(printed.splitlines()[-1])
     assert total["clips"] >= 4
     assert total["exact"] > 100
 
