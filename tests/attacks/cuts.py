@@ -140,10 +140,10 @@ class Hashed(VideoSource):
 
     hashes: list[str]
 
-    def _whole(self, frame: Any, origin: Any) -> Frame:
+    def _frame(self, frame: Any, origin: Any) -> Frame:
         data = np.ascontiguousarray(frame.to_ndarray())
         self.hashes.append(hashlib.md5(data, usedforsecurity=False).hexdigest())
-        return super()._whole(frame, origin)
+        return super()._frame(frame, origin)
 
 
 def ffmpeg_bytes(*arguments: str) -> bytes:

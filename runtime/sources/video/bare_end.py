@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import av
 import av.error
 from av.video.codeccontext import VideoCodecContext
+
+from .connection import FAILURES
 
 _TAILS = (b"\x55" * 64, b"\xaa" * 64)
 _MOST_BYTES = 64 << 20
@@ -24,6 +27,27 @@ class BareEnd:
         self._codec, self._extradata = codec, extradata
         self._group: list[bytes] = []
         self._size = 0
+        self._last: av.Packet[av.VideoStream] | None = None  # set once none comes behind it
+
+    def one_behind(
+        self, packets: Iterator[av.Packet[av.VideoStream]]
+    ) -> Iterator[av.Packet[av.VideoStream]]:
+        """Yield packets that hold bytes, each once it is known whether it is the last."""
+        held: av.Packet[av.VideoStream] | None = None
+        failure: Exception | None = None
+        try:
+            for packet in packets:
+                if packet.size:
+                    if held is not None:
+                        yield held
+                    held = packet
+        except FAILURES as error:
+            failure = error
+        self._last = held
+        if held is not None:
+            yield held
+        if failure is not None:
+            raise failure
 
     def add(self, data: bytes, *, key: bool) -> None:
         """Note a packet, in decoding order; a group that is too long is not kept."""
@@ -35,9 +59,9 @@ class BareEnd:
         else:
             self._group.clear()
 
-    def is_cut(self) -> bool:
-        """Whether the last packet's picture depends on what follows its bytes."""
-        if not self._group:
+    def is_cut(self, packet: av.Packet[av.VideoStream]) -> bool:
+        """Whether a packet is the last, and its picture depends on what follows its bytes."""
+        if packet is not self._last or not self._group:
             return False
         first, second = (self._last_picture(tail) for tail in _TAILS)
         return first != second

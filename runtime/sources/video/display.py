@@ -32,12 +32,12 @@ class Display:
 
     def __init__(self, stream: VideoStream, container: str) -> None:
         codec = stream.codec_context
-        self._codec, self._is_jpeg = codec, codec.name == "mjpeg"
-        self._heeds_aspect = container not in _OF_PICTURES and not container.endswith("_pipe")
+        self._codec, self.is_jpeg = codec, codec.name == "mjpeg"
+        self._has_aspect = container not in _OF_PICTURES and not container.endswith("_pipe")
         # As an image file it is decoded, too: PyAV tells no mirroring of those.
         self.is_picture_file = codec.name in {"png", "webp"} and container.endswith("_pipe")
         self._coded_aspect = codec.sample_aspect_ratio
-        self._aspect = sane_aspect(stream.sample_aspect_ratio) if self._heeds_aspect else 1.0
+        self._aspect = sane_aspect(stream.sample_aspect_ratio) if self._has_aspect else 1.0
         self._aspects: dict[int | None, float] = {}  # of packets in the decoder, by their stamps
         self._jpeg_orientation = UPRIGHT
         # What H.264 itself says of its orientation is said with a key frame, and FFmpeg attaches it
@@ -56,14 +56,14 @@ class Display:
         """What is known before a frame is decoded: the shape of its pixels."""
         return AS_CODED if self._aspect == 1 else Geometry(aspect=self._aspect)
 
-    def heed_packet(self, data: bytes) -> None:
+    def before_packet(self, data: bytes) -> None:
         """Look at a packet before it is decoded."""
-        if self._is_jpeg:
+        if self.is_jpeg:
             self._jpeg_orientation = orientation_of_jpeg(data)
 
-    def heed_decoded(self, pts: int | None) -> None:
+    def after_packet(self, pts: int | None) -> None:
         """Look at the decoder after it took the packet of that time stamp."""
-        if not self._heeds_aspect:
+        if not self._has_aspect:
             return
         coded: Fraction | None = self._codec.sample_aspect_ratio
         if coded != self._coded_aspect:
@@ -78,7 +78,7 @@ class Display:
         """Return how a frame is seen; ImageError where it is turned as nothing here can be."""
         orientation = self._jpeg_orientation
         if orientation == UPRIGHT:
-            if self._is_jpeg and self._of_container is not None:
+            if self.is_jpeg and self._of_container is not None:
                 orientation = self._of_container
             else:
                 matrix = display_matrix(frame)
@@ -86,7 +86,7 @@ class Display:
                     self._matrix = matrix
                 if self._matrix is not None:
                     orientation = orientation_of_matrix(self._matrix)
-                if self._is_jpeg:
+                if self.is_jpeg:
                     self._of_container = orientation
         aspect = self._aspects.pop(frame.pts, self._aspect)
         is_plain = orientation == UPRIGHT and aspect == 1

@@ -12,28 +12,19 @@ from typing import cast
 import av
 import av.error
 import av.format
-import numpy as np
 from av.video.frame import VideoFrame
 
 from ...core.errors import CameraError, ImageError
 from ...core.frame import Frame, Gap
-from ...pixels.camera_formats import grey_from_jpeg
-from ...pixels.convert import Luma
-from ...pixels.image_files import picture_from_bytes
-from ...pixels.picture import PictureLimit
-from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource, silence_of
 from ..pauses import HEARTBEAT, PauseWatch
 from ..spec import SourceSpec
 from .announcement import Announcement
-from .bare_end import BareEnd
-from .codecs.bitstream import BitstreamValidator
 from .connection import FAILURES, Connection
-from .display import Display
+from .decoder import PacketDecoder
 from .media_clock import MediaClock
 from .packets import Arrival, PacketLog
 from .stream_clock import NS_PER_S, StreamClock
-from .transport import TransportFile
 
 # Formats whose time stamps are the sender's own; for others FFmpeg makes them up.
 _OWN_STAMPS = {"rtsp", "mpegts", "flv", "matroska,webm"}
@@ -47,7 +38,7 @@ _CUT_FREELY = {"mpegts", "mpeg"}
 _UNTIMED = {"avi"}
 _NO_TIMES = cast("int", av.format.Flags.no_timestamps.value)
 
-TELL_NS = NS_PER_S // 10
+SILENT_NS = NS_PER_S // 10
 """Packets of a live stream may give no frame for so long before the reader is told of them."""
 
 
@@ -98,9 +89,8 @@ class VideoSource(FrameSource):
             # Another thread still waits for FFmpeg, which cannot be interrupted, and to close what
             # it reads would be worse: it gives up by itself after the time-out.
             return
+        self._decoder.close()
         self._connection.close()
-        if self._transport is not None:
-            self._transport.close()
 
     def interrupt(self) -> None:
         """Let `read` return None once a packet comes or the time-out has passed."""
@@ -130,42 +120,28 @@ class VideoSource(FrameSource):
         self.fps, self.silence_s = self._connection.mode.fps, self._connection.silence_s
         self.expected = self._stream.frames or None
         codec = self._stream.codec_context
-        # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
-        codec.options = {"err_detect": "crccheck+explode"}
-        codec.copy_opaque = True  # a frame knows its packet, also where time stamps do not tell
         container = self._connection.container.format.name
         self._clock = StreamClock(
             opened_ns,
             own_stamps=container in _OWN_STAMPS,
             held_back=container == _MJPEG or (container in _HOLD_BACK and codec.name in _HELD_BACK),
         )
-        self._display = Display(self._stream, container)
-        self._bitstream = BitstreamValidator(codec.name, codec.extradata)
+        self._decoder = PacketDecoder(self._connection, self._request, live=self.live)
         self._media = MediaClock(
             self._stream.time_base, self._stream.average_rate, spliced=container in _CUT_FREELY
         )
         form = self._connection.container.format
         self._timed = container not in _UNTIMED and not form.flags & _NO_TIMES
         self._log = PacketLog(intra_only=codec.codec.intra_only, timed=self._timed)
-        path = self._connection.path
-        self._announcement = Announcement(self._connection.container, self._stream, path)
-        self._transport: TransportFile | None = None
-        bare = container == "hevc" and not self.live
-        self._end = BareEnd(codec.name, codec.extradata) if bare else None
-        self._last: av.Packet[av.VideoStream] | None = None  # set once it is known to be the last
-        self._marked = False  # FFmpeg marked the packet before
-        self._has_begun = False  # the decoder has got a packet
-        self._is_fresh = True  # FFmpeg's decoder has got none, and the quick one perhaps the first
-        self._first: av.Packet[av.VideoStream] | None = None
-        if container == "mpegts" and path is not None:
-            self._transport = TransportFile(path, self._stream.id)
-        self._stopped, self._told_ns = False, time.monotonic_ns()
+        self._announcement = Announcement(
+            self._connection.container, self._stream, self._connection.path
+        )
+        self._stopped, self._item_ns = False, time.monotonic_ns()
         self._items = self._decoded()
 
     def _decoded(self) -> Generator[Frame | Gap | tuple[str, int], None, None]:
         """Demultiplex and decode, one packet at a time; of a gap, its reason and Unix time."""
-        connection = self._connection
-        packets = connection.packets() if self._end is None else self._one_ahead()
+        connection, packets = self._connection, self._decoder.packets()
         failure: Exception | None = None
         while True:
             asked_ns, before = time.monotonic_ns(), _usage() if self.live else None
@@ -179,8 +155,7 @@ class VideoSource(FrameSource):
             if packet is None:
                 break
             came_ns = time.monotonic_ns()
-            waited_ns = came_ns - asked_ns - HEARTBEAT.stood_ns(asked_ns, came_ns)
-            if self.live and waited_ns >= connection.silence_s * 1e9:
+            if self.live and self._was_silent(asked_ns, came_ns):
                 # FFmpeg hands on what it held, as old as the silence was long.
                 failure = TimeoutError(silence_of(connection.silence_s))
                 break
@@ -203,23 +178,10 @@ class VideoSource(FrameSource):
         elif early := self._announcement.early_end(self._log):
             yield early, time.time_ns()
 
-    def _one_ahead(self) -> Iterator[av.Packet[av.VideoStream]]:
-        """Demultiplex, and hold each packet back until it is known whether it is the last."""
-        held: av.Packet[av.VideoStream] | None = None
-        failure: Exception | None = None
-        try:
-            for packet in self._connection.packets():
-                if packet.size:
-                    if held is not None:
-                        yield held
-                    held = packet
-        except FAILURES as error:
-            failure = error
-        self._last = held
-        if held is not None:
-            yield held
-        if failure is not None:
-            raise failure
+    def _was_silent(self, asked_ns: int, came_ns: int) -> bool:
+        """Whether nothing came for too long, without what this process itself stood still."""
+        waited_ns = came_ns - asked_ns - HEARTBEAT.stood_ns(asked_ns, came_ns)
+        return waited_ns >= self._connection.silence_s * NS_PER_S
 
     def _came_ns(
         self,
@@ -243,10 +205,10 @@ class VideoSource(FrameSource):
     ) -> Iterator[Frame | Gap | tuple[str, int]]:
         """Decode one packet; where nothing comes of a live stream's packets, say that they come."""
         for item in self._frames(packet, came_ns):
-            self._told_ns = time.monotonic_ns()
+            self._item_ns = time.monotonic_ns()
             yield item
-        if self.live and time.monotonic_ns() - self._told_ns > TELL_NS:
-            self._told_ns = time.monotonic_ns()
+        if self.live and time.monotonic_ns() - self._item_ns > SILENT_NS:
+            self._item_ns = time.monotonic_ns()
             has_key = self._log.has_key
             why = "packets come, and none gives a frame" if has_key else "no key frame has come"
             yield Gap(self._index, why, time.time_ns(), counts=False)
@@ -255,41 +217,34 @@ class VideoSource(FrameSource):
         self, packet: av.Packet[av.VideoStream] | None, came_ns: int
     ) -> Iterator[Frame | tuple[str, int]]:
         """Decode one packet, or what the decoder still holds, to frames and the gaps between."""
-        log = self._log
+        log, decoder = self._log, self._decoder
         decoded: Sequence[VideoFrame] = ()
         latest = log.flushed(came_ns)
         try:
             if packet is None:
-                decoded = self._decode(None)
+                decoded = decoder.rest()
             else:
-                data = bytes(packet)
-                facts = self._bitstream.facts(data, key=packet.is_keyframe)
-                if self._end is not None:
-                    self._end.add(data, key=facts.entry)
+                data = decoder.bytes_of(packet)
+                facts = decoder.facts(packet, data)
                 packet.opaque = latest = log.arrived(packet, came_ns, facts)
-                if not self._has_begun:
-                    if not (facts.idr or facts.entry or facts.renewing):
-                        return  # nothing can be made of it, and the decoder shall not have seen it
-                    self._has_begun = True
-                    if not facts.idr:
-                        # What follows a cut has frames forgotten that it does not hold: no damage.
-                        self._stream.codec_context.options = {"err_detect": "crccheck"}
+                if not decoder.has_begun(facts):
+                    return  # nothing can be made of it, and the decoder shall not have seen it
                 if flaw := facts.flaw or log.missing_link(latest):
                     log.lose(latest, flaw, missing=not facts.undecodable)
                 if facts.broken:
                     # What was before is of another time: the decoder shall not predict from it.
-                    yield from self._told(self._decode(None), latest)
-                    self._stream.codec_context.flush_buffers()
+                    yield from self._undamaged(decoder.rest(), latest)
+                    decoder.begin_anew()
                 if not facts.undecodable:
-                    decoded = self._decode(packet, data)
+                    decoded = decoder.decode(packet, data)
         except ImageError as error:
             if packet is not None:
                 log.lose(latest, error.clause())
                 if self.live:
                     yield from log.overdue_gaps()
-        yield from self._told(decoded, latest)
+        yield from self._undamaged(decoded, latest)
 
-    def _told(
+    def _undamaged(
         self, decoded: Sequence[VideoFrame], latest: Arrival
     ) -> Iterator[Frame | tuple[str, int]]:
         """Hand on each frame that is as recorded, and the gaps before it."""
@@ -306,76 +261,17 @@ class VideoSource(FrameSource):
                 yield from log.gaps_before(origin)
             elif not log.spoiled(origin):
                 try:
-                    yield self._whole(frame, origin)
+                    yield self._frame(frame, origin)
                 except ImageError as error:
                     yield error.clause(), origin.captured_ns
             elif origin.key is not None:
                 yield "frame is predicted from a damaged one", origin.captured_ns
 
-    def _decode(
-        self, packet: av.Packet[av.VideoStream] | None, data: bytes = b""
-    ) -> Sequence[VideoFrame]:
-        """Decode one packet, or what the decoder still holds; ImageError for a damaged one."""
-        if packet is not None:
-            if self._is_cut(packet):
-                raise ImageError("frame is cut short")
-            self._display.heed_packet(data)
-            grey = self._grey(data)
-            if grey is not None:
-                if self._is_fresh:
-                    self._first = self._first or packet
-                frame = VideoFrame.from_numpy_buffer(grey, format="gray")
-                frame.pts, frame.dts, frame.opaque = packet.pts, packet.dts, packet.opaque
-                return [frame]
-        try:
-            if self._is_fresh and packet is not None:
-                self._is_fresh = False
-                if self._first is not None:
-                    # What is less high than announced, and the first that it sees, it takes for a
-                    # field, and waits for the other.
-                    with contextlib.suppress(*FAILURES):
-                        self._stream.decode(self._first)
-                self._first = None
-            decoded = self._stream.decode(packet)
-        except FAILURES as error:
-            reason = self._connection.reason(error)
-            raise ImageError(f"frame does not decode: {reason}") from error
-        self._display.heed_decoded(None if packet is None else packet.pts)
-        return decoded
-
-    def _grey(self, data: bytes) -> Luma | None:
-        """Decode a picture to grey for a model without FFmpeg, where that is quicker or better."""
-        codec, spec, display = self._stream.codec_context, self._request.spec, self._display
-        if spec is None:
-            return None
-        if display.is_picture_file:
-            picture = picture_from_bytes(data, PictureLimit(self._request.max_picture))
-            return np.ascontiguousarray(picture.luma)
-        if codec.name != "mjpeg" or not display.is_known:
-            return None
-        # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
-        return grey_from_jpeg(data, spec, (codec.height, codec.width), display.shape)
-
-    def _is_cut(self, packet: av.Packet[av.VideoStream]) -> bool:
-        """Whether a part of the packet is not there."""
-        if self._end is not None:
-            return packet is self._last and self._end.is_cut()
-        if self._transport is None:
-            return packet.is_corrupt
-        marked, self._marked = self._marked or packet.is_corrupt, packet.is_corrupt
-        return (marked or self._transport.is_last(packet.pos)) and not self._transport.whole(
-            packet.pos
-        )
-
-    def _whole(self, frame: VideoFrame, origin: Arrival) -> Frame:
-        decoded_ns, spec = time.monotonic_ns(), self._request.spec
-        geometry = self._display.geometry(frame)
-        if spec:
-            image = luma_from_video_frame(frame, spec, geometry, self._request.untagged)
-        else:
-            image = bgr_from_video_frame(frame, geometry, self._request.untagged)
+    def _frame(self, frame: VideoFrame, origin: Arrival) -> Frame:
+        decoded_ns = time.monotonic_ns()
+        image = self._decoder.image(frame)
         done_ns = time.monotonic_ns()
-        convert_ns = done_ns - decoded_ns if spec else 0
+        convert_ns = done_ns - decoded_ns if self._request.spec else 0
         stamp, begin = (frame.pts, self._log.begin_pts) if self._timed else (None, None)
         return Frame(
             image=image,

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import av
+
 from ...core.lifecycle import Closing
 
 _SIZE, _SYNC = 188, 0x47
@@ -29,12 +31,17 @@ class TransportFile(Closing):
         self._pid = pid
         self._end = os.fstat(self._file.fileno()).st_size
         self._stride = _stride_of(self._file.read(_HEAD_BYTES))
+        self._is_marked = False  # FFmpeg marked the packet before
 
-    def is_last(self, position: int | None) -> bool:
-        """Whether a frame that begins there may be the last one."""
-        return position is not None and position + _END_BYTES > self._end
+    def is_cut(self, packet: av.Packet[av.VideoStream]) -> bool:
+        """Whether a part of a packet's frame is not there; to be asked of each, in their order."""
+        marked = self._is_marked or packet.is_corrupt
+        self._is_marked = packet.is_corrupt
+        position: int | None = packet.pos
+        may_be_last = position is not None and position + _END_BYTES > self._end
+        return (marked or may_be_last) and not self.is_complete(position)
 
-    def whole(self, position: int | None) -> bool:
+    def is_complete(self, position: int | None) -> bool:
         """Whether the frame whose first packet is there is complete."""
         if position is None or position < 0:
             return False

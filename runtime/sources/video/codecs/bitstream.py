@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ....pixels.jpeg_grey import jpeg_scan
@@ -21,7 +22,7 @@ _SEI_BYTES = 1 << 16
 _MOST_MESSAGES = 64  # in one unit of supplemental information
 _INTRA_SLICES = {2, 4}  # by type, modulo 5
 _RECOVERY_POINT = 6
-_HEVC_RANDOM_ACCESS, _HEVC_RADL, _HEVC_RASL, _HEVC_PICTURES = range(16, 24), {6, 7}, {8, 9}, 32
+_HEVC_RANDOM_ACCESS, _HEVC_RASL, _HEVC_PICTURES = range(16, 24), {8, 9}, 32
 
 MISSING = "frame is predicted from one that did not come"
 
@@ -73,6 +74,11 @@ class BitstreamValidator:
         else:
             self.facts(extradata, key=False)  # reads the parameters in it
 
+    @property
+    def reads_packets(self) -> bool:
+        """Whether packets of this codec are looked at; else their bytes are not needed."""
+        return self._codec in {"mjpeg", "h264", "hevc"} or self._pictures is not None
+
     def facts(self, packet: bytes, *, key: bool) -> PacketFacts:
         """Say what a packet is that its container calls a `key` packet or not."""
         if self._codec == "mjpeg" and jpeg_scan(packet) is None:
@@ -91,24 +97,14 @@ class BitstreamValidator:
         )
 
     def _of_units(self, packet: bytes, *, key: bool) -> PacketFacts:
-        if self._codec == "h264":
-            facts = self._h264.facts(packet, self._length_size, key=key)
-        else:
-            facts = self._hevc(packet, key=key)
-        for unit in units(packet, self._length_size):
+        found = list(units(packet, self._length_size))
+        facts = self._h264.facts(found, key=key) if self._codec == "h264" else _hevc(found, key=key)
+        for unit in found:
             kind = unit[0] & 31 if self._codec == "h264" else unit[0] >> 1 & 63
             slices = range(_SLICE, _SEI) if self._codec == "h264" else range(_HEVC_PICTURES)
             if kind in slices and is_spoilt(unit):
                 return facts._replace(flaw="frame holds bytes of no picture", undecodable=True)
         return facts
-
-    def _hevc(self, packet: bytes, *, key: bool) -> PacketFacts:
-        """Tell leading pictures by their kind; the decoder knows which others are missing."""
-        for unit in units(packet, self._length_size):
-            kind = unit[0] >> 1 & 63
-            if kind < _HEVC_PICTURES:
-                return PacketFacts(entry=kind in _HEVC_RANDOM_ACCESS, leading=kind in _HEVC_RASL)
-        return PacketFacts(entry=key)
 
 
 class _H264Pictures:
@@ -125,9 +121,9 @@ class _H264Pictures:
         self._clean_at: int | None = None  # the frame number at which all parts have been renewed
         self._renewing = 0  # for how many packets
 
-    def facts(self, packet: bytes, length_size: int, *, key: bool) -> PacketFacts:
+    def facts(self, found: Sequence[bytes], *, key: bool) -> PacketFacts:
         recovery, parameters = None, 0
-        for unit in units(packet, length_size):
+        for unit in found:
             kind = unit[0] & 31
             if kind == _SPS:
                 parameters += 1
@@ -234,6 +230,15 @@ class _H264Pictures:
             self._number_bits = number_bits
         if order_bits is not None and order_bits <= _MOST_NUMBER_BITS:
             self._order_bits = order_bits
+
+
+def _hevc(found: Sequence[bytes], *, key: bool) -> PacketFacts:
+    """Tell leading pictures by their kind; the decoder knows which others are missing."""
+    for unit in found:
+        kind = unit[0] >> 1 & 63
+        if kind < _HEVC_PICTURES:
+            return PacketFacts(entry=kind in _HEVC_RANDOM_ACCESS, leading=kind in _HEVC_RASL)
+    return PacketFacts(entry=key)
 
 
 def _recovery_frames(unit: bytes) -> int | None:

@@ -168,7 +168,7 @@ def test_a_transport_stream_that_ends_amid_a_frame_says_so(tmp_path: Path) -> No
     data = path.read_bytes()
     whole = TransportFile(str(path), 0x100)
     starts = [place for place in range(0, len(data), TS_PACKET) if data[place + 1] == 0x41]
-    assert all(whole.whole(place) for place in starts)
+    assert all(whole.is_complete(place) for place in starts)
     whole.close()
     path.write_bytes(data[: starts[12] + 2 * TS_PACKET + 50])
     assert reasons_of(path)[-1:] == ["frame is cut short"]

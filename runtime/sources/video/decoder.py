@@ -1,0 +1,150 @@
+"""PacketDecoder: one packet of a video to the frames that FFmpeg, or a quicker decoder, gives."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+
+from ...core.errors import ImageError
+from ...core.lifecycle import Closing
+from ...pixels.camera_formats import grey_from_jpeg
+from ...pixels.convert import Luma
+from ...pixels.image_files import picture_from_bytes
+from ...pixels.picture import PictureLimit
+from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
+from ..base import CaptureRequest
+from .bare_end import BareEnd
+from .codecs.bitstream import BitstreamValidator, PacketFacts
+from .connection import FAILURES, Connection
+from .display import Display
+from .transport import TransportFile
+
+Packet: TypeAlias = "av.Packet[av.VideoStream]"
+
+
+class PacketDecoder(Closing):
+    """Decodes the packets of a connection's video track, one at a time, in decoding order.
+
+    A damaged packet is an ImageError: one that FFmpeg refuses, or a part of which is not there.
+    """
+
+    def __init__(self, connection: Connection, request: CaptureRequest, *, live: bool) -> None:
+        self._connection, self._request = connection, request
+        self._stream = connection.stream
+        codec, container = self._stream.codec_context, connection.container.format.name
+        # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
+        codec.options = {"err_detect": "crccheck+explode"}
+        codec.copy_opaque = True  # a frame knows its packet, also where time stamps do not tell
+        self._display = Display(self._stream, container)
+        self._bitstream = BitstreamValidator(codec.name, codec.extradata)
+        self._reads_bytes = self._bitstream.reads_packets or self._display.is_picture_file
+        self._has_begun = False
+        self._is_fresh = True  # FFmpeg's decoder has got no packet
+        self._first: Packet | None = None  # meanwhile, the first that the quick decoder took
+        self._end: BareEnd | None = None
+        self._transport: TransportFile | None = None
+        if container == "hevc" and not live:
+            self._end = BareEnd(codec.name, codec.extradata)
+        elif container == "mpegts" and connection.path is not None:
+            self._transport = TransportFile(connection.path, self._stream.id)
+
+    def close(self) -> None:
+        """Close the file that is read a second time, if one is; the connection stays open."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def packets(self) -> Iterator[Packet]:
+        """Demultiplex the connection's packets."""
+        packets = self._connection.packets()
+        return packets if self._end is None else self._end.one_behind(packets)
+
+    def bytes_of(self, packet: Packet) -> bytes:
+        """Copy a packet's bytes; nothing of a codec of which only FFmpeg reads them."""
+        return bytes(packet) if self._reads_bytes else b""
+
+    def facts(self, packet: Packet, data: bytes) -> PacketFacts:
+        """Say what a packet, whose bytes are `data`, is to others; each is asked about once."""
+        facts = self._bitstream.facts(data, key=packet.is_keyframe)
+        if self._end is not None:
+            self._end.add(data, key=facts.entry)
+        return facts
+
+    def has_begun(self, facts: PacketFacts) -> bool:
+        """Whether decoding began before a packet, or can begin with it."""
+        if not self._has_begun and (facts.idr or facts.entry or facts.renewing):
+            self._has_begun = True
+            if not facts.idr:
+                # What follows a cut has frames forgotten that it does not hold: no damage.
+                self._stream.codec_context.options = {"err_detect": "crccheck"}
+        return self._has_begun
+
+    def decode(self, packet: Packet, data: bytes) -> Sequence[VideoFrame]:
+        """Decode one packet, whose bytes are `data`."""
+        if self._is_cut(packet):
+            raise ImageError("frame is cut short")
+        self._display.before_packet(data)
+        grey = self._grey(data)
+        if grey is not None:
+            if self._is_fresh:
+                self._first = self._first or packet
+            frame = VideoFrame.from_numpy_buffer(grey, format="gray")
+            frame.pts, frame.dts, frame.opaque = packet.pts, packet.dts, packet.opaque
+            return [frame]
+        if self._first is not None:
+            # What is less high than announced, and the first that it sees, FFmpeg takes for a
+            # field, and waits for the other.
+            with contextlib.suppress(*FAILURES):
+                self._stream.decode(self._first)
+            self._first = None
+        self._is_fresh = False
+        return self._decode(packet)
+
+    def rest(self) -> Sequence[VideoFrame]:
+        """Decode what FFmpeg's decoder still holds."""
+        return self._decode(None)
+
+    def begin_anew(self) -> None:
+        """Go on after `rest`; nothing is predicted from what was before."""
+        self._stream.codec_context.flush_buffers()
+
+    def image(self, frame: VideoFrame) -> Luma:
+        """Return a frame as it is seen: (H, W, 3) BGR, or (S, S) luma where a spec is given."""
+        request, geometry = self._request, self._display.geometry(frame)
+        if request.spec:
+            return luma_from_video_frame(frame, request.spec, geometry, request.untagged)
+        return bgr_from_video_frame(frame, geometry, request.untagged)
+
+    def _decode(self, packet: Packet | None) -> Sequence[VideoFrame]:
+        try:
+            decoded = self._stream.decode(packet)
+        except FAILURES as error:
+            reason = self._connection.reason(error)
+            raise ImageError(f"frame does not decode: {reason}") from error
+        self._display.after_packet(None if packet is None else packet.pts)
+        return decoded
+
+    def _grey(self, data: bytes) -> Luma | None:
+        """Decode a picture to grey for a model without FFmpeg, where that is quicker or better."""
+        codec, spec, display = self._stream.codec_context, self._request.spec, self._display
+        if spec is None:
+            return None
+        if display.is_picture_file:
+            picture = picture_from_bytes(data, PictureLimit(self._request.max_picture))
+            return np.ascontiguousarray(picture.luma)
+        if not display.is_jpeg or not display.is_known:
+            return None
+        # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
+        return grey_from_jpeg(data, spec, (codec.height, codec.width), display.shape)
+
+    def _is_cut(self, packet: Packet) -> bool:
+        """Whether a part of the packet is not there."""
+        if self._end is not None:
+            return self._end.is_cut(packet)
+        if self._transport is not None:
+            return self._transport.is_cut(packet)
+        return packet.is_corrupt
