@@ -34,7 +34,7 @@ COMMANDS = {
 OF_OTHERS = {
     *("--no-build-isolation", "--system-site-packages", "--logdir", "--conditions"),
     # python -m, and our scripts
-    *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--source"),
+    *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--kinds"),
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }
 """Options on these pages that are no command's."""
