@@ -61,15 +61,6 @@ def check_utf8(path: Path, library: str) -> None:
         ) from error
 
 
-def path_or_content(path: Path) -> str | bytes:
-    """Return a file's path for a library, or its content where the name is no UTF-8."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return path.read_bytes()
-    return str(path)
-
-
 def _escaped(character: str) -> str:
     code = ord(character)
     if code < 0xA0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -239,10 +238,7 @@ def _run_relu(provider: str) -> None:
 
     from ..engines.open import EngineRequest, open_file  # noqa: PLC0415  # with numpy
 
-    with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
-        path = Path(folder) / "relu.onnx"
-        path.write_bytes(_RELU)
-        with open_file(path, EngineRequest(provider=provider)) as backend:
-            (result,) = backend.run(np.array([[-1, 0, 2]], np.float32)).values()
+    with open_file(Path("relu.onnx"), EngineRequest(provider=provider), _RELU) as backend:
+        (result,) = backend.run(np.array([[-1, 0, 2]], np.float32)).values()
     if result.tolist() != [[0, 0, 2]]:
         raise BackendError(f"max(x, 0) of -1, 0, 2 came out as {result.tolist()}")

@@ -21,7 +21,6 @@ import onnxruntime as ort  # reads that variable
 from ..core.errors import BackendError, MissingDependencyError, ProviderError, sentence_list
 from ..core.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from ..core.redaction import without_private
-from ..core.text import path_or_content
 from .base import Arrays, Backend, Batch, Tensors
 from .cpu_threads import checked_threads
 
@@ -154,8 +153,8 @@ def _opened_session(
             with contextlib.redirect_stdout(io.StringIO()):
                 ort.preload_dlls(directory="")
         # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
-        given = path_or_content(path) if content is None else content
-        session = ort.InferenceSession(given, options, providers=[configured], enable_fallback=0)
+        data = path.read_bytes() if content is None else content
+        session = ort.InferenceSession(data, options, providers=[configured], enable_fallback=0)
         session.disable_fallback()
         session._model_bytes = None  # noqa: SLF001  # else kept for a fall-back that is off
     except Exception as error:

@@ -19,7 +19,6 @@ import openvino as ov
 
 from ..bundle.graph_key import BATCH, Precision
 from ..core.errors import BackendError
-from ..core.text import path_or_content
 from .base import Arrays, Backend, Batch, Tensors
 from .cpu_threads import checked_threads
 
@@ -58,10 +57,10 @@ class OpenVINOBackend(Backend):
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            model = _core().read_model(path_or_content(path) if content is None else content)
+            model = _core().read_model(path.read_bytes() if content is None else content)
             compiled = _core().compile_model(model, "CPU", settings)
             self._request: Any = compiled.create_infer_request()
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise BackendError(
                 f"OpenVINO cannot open {path}: {_first_line(error)}; export the bundle again, or "
                 "use --backend onnx"
