@@ -18,9 +18,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..runtime.core.atomic_files import replaced_file, writing_output
+from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import json_from_file, opened_regular
-from ..runtime.core.errors import DataError, ImageError, OutputError, SourceError
+from ..runtime.core.errors import (
+    DataError,
+    ImageError,
+    OutputError,
+    SourceError,
+    writing_output,
+)
 from ..runtime.core.frame import Gap
 from ..runtime.core.spec import ModelSpec
 from ..runtime.core.text import printable

@@ -23,10 +23,15 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.progress import TimeRemainingColumn
 
-from ..runtime.core.atomic_files import writing_output
 from ..runtime.core.command import print_sentence, stderr_console
 from ..runtime.core.documents import save_document
-from ..runtime.core.errors import CheckpointError, ConfigError, MotorVAEError, OutputError
+from ..runtime.core.errors import (
+    CheckpointError,
+    ConfigError,
+    MotorVAEError,
+    OutputError,
+    writing_output,
+)
 from ..runtime.core.lifecycle import interrupts_deferred
 from ..runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.core.spec import ModelSpec

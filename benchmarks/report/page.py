@@ -10,7 +10,8 @@ import jinja2
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ...runtime.core.atomic_files import replaced_file, writing_output
+from ...runtime.core.atomic_files import replaced_file
+from ...runtime.core.errors import writing_output
 from ..measure.case import RIVALS
 from ..measure.result import Result
 from .plots import group_figures, pareto_of, roofline_figure, save_picture

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import MotorVAEError, OutputError
+from .errors import OutputError, writing_output
 from .system.renames import exchange, rename_new
 from .system.temporaries import OLD, temporary_beside
 
@@ -23,20 +23,6 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def writing_output(path: Path) -> Iterator[None]:
-    """Turn what the system refuses within the block into an OutputError that names the output."""
-    try:
-        yield
-    except MotorVAEError:
-        raise  # some of ours are OSErrors too, and already say what is wrong
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; "
-            "choose another place or make room there"
-        ) from error
 
 
 @contextlib.contextmanager

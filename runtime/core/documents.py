@@ -19,8 +19,8 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from .atomic_files import put_new, replaced_file, writing_output
-from .errors import MotorVAEError, sentence_list
+from .atomic_files import put_new, replaced_file
+from .errors import MotorVAEError, sentence_list, writing_output
 from .spec import StrictModel, problem_of
 from .system.temporaries import temporary_beside
 from .text import printable_values

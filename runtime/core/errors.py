@@ -34,6 +34,7 @@ import contextlib
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from .redaction import without_credentials
 
@@ -167,6 +168,20 @@ def needed_for(
     except ModuleNotFoundError as error:
         absent = package or (error.name or "a package").partition(".")[0].replace("_", "-")
         raise missing_dependency(feature, absent, extra=extra, instead=instead) from error
+
+
+@contextlib.contextmanager
+def writing_output(path: Path) -> Iterator[None]:
+    """Turn what the system refuses within the block into an OutputError that names the output."""
+    try:
+        yield
+    except MotorVAEError:
+        raise  # some of ours are OSErrors too, and already say what is wrong
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; "
+            "choose another place or make room there"
+        ) from error
 
 
 def reason_of(error: Exception) -> str:

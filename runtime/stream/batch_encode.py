@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bundle.load import Bundle
-from ..core.atomic_files import check_writable, put_new, writing_output
-from ..core.errors import BackendError, ConfigError, DataError
+from ..core.atomic_files import check_writable, put_new
+from ..core.errors import BackendError, ConfigError, DataError, writing_output
 from ..core.frame import Gap
 from ..core.spec import Matrix, ModelSpec
 from ..core.system.temporaries import temporary_beside

@@ -15,7 +15,8 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ...runtime.core.atomic_files import replaced_file, writing_output
+from ...runtime.core.atomic_files import replaced_file
+from ...runtime.core.errors import writing_output
 from ..dataset import Luma
 from .module import EpochRow
 

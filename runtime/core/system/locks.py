@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import OutputError, OutputLockedError
+from ..errors import OutputError, OutputLockedError, writing_output
 from ..lifecycle import interrupts_deferred
 
 LOCK_SUFFIX = ".motorvae-lock"
@@ -113,14 +113,10 @@ class _Held:
 def _acquired(path: Path) -> _Held:
     made: list[Path] = []
     try:
-        handle = _locked(path, made)
-    except BaseException as error:
+        with writing_output(path):
+            handle = _locked(path, made)
+    except BaseException:
         _Held(made).release()
-        if isinstance(error, OSError) and not isinstance(error, OutputError):
-            raise OutputError(
-                f"cannot write {path}: {error.strerror or error}; "
-                "choose another place or make room there"
-            ) from error
         raise
     return _Held(made, handle, lock_path(path))
 
