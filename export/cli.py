@@ -61,16 +61,15 @@ def run_export(options: ExportOptions, console: Console) -> Path:
     path = options.model or options.output or DEFAULT_OUTPUT
     was_signed = (path / SIGNATURE).exists()
     try:
-        return _run_export(options, console)
+        return _run_export(options, console, path)
     finally:
         if was_signed and not still_signed(path):
             again = next_command("motorvae", "sign", path)
             console.print(f"the signature of {path} no longer holds: {again}")
 
 
-def _run_export(options: ExportOptions, console: Console) -> Path:
+def _run_export(options: ExportOptions, console: Console, path: Path) -> Path:
     options.check()
-    path = options.model or options.output or DEFAULT_OUTPUT
     if options.model is not None:
         load_bundle(path, hash_all=False)  # a wrong name is no reason to make folders for it
     engines, profile = options.engine_precisions, profile_from_text(options.batch)

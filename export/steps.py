@@ -69,9 +69,8 @@ def run_process(
             early.append(number)
         elif number == signal.SIGTSTP:
             process.send_signal(signal.SIGSTOP)
-            signal.raise_signal(
-                signal.SIGSTOP
-            )  # goes on here once the shell continues this process
+            signal.raise_signal(signal.SIGSTOP)
+            # Goes on here once the shell continues this process.
             process.send_signal(signal.SIGCONT)
         else:
             process.send_signal(number)

@@ -44,7 +44,7 @@ class SignOptions:
     """Options of motorvae sign."""
 
     model: _Bundle = Path("bundle")
-    """The bundle to vouch for: all of its files, engines included."""
+    """The bundle to sign: all of its files, engines included."""
     key: str | None = None
     """The key that signs, by its name or its file; by default the only one that there is."""
     trust: bool = False

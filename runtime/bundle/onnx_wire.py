@@ -36,7 +36,6 @@ Message = Mapping[int, Field]
 Values = dict[str, Any]
 """By the name of a field: a number or a view of bytes, of repeated ones a list."""
 
-_ENTRY = {1: Field("key", _BYTES), 2: Field("value", _BYTES)}
 MODEL: Message = {
     1: Field("ir_version", _VARINT),
     2: Field("producer_name", _BYTES),

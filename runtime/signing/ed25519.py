@@ -19,7 +19,7 @@ def new_private_key(passphrase: str | None = None) -> bytes:
 
 
 def private_key_from_pem(content: bytes, name: str, passphrase: str | None) -> Ed25519PrivateKey:
-    """Read a private key; a SigningError where it is damaged, of another kind, or stays shut."""
+    """Read a private key; a SigningError where it is damaged, of another kind, or encrypted."""
     given = None if passphrase is None else passphrase.encode()
     try:
         key = pem.load_pem_private_key(content, given)

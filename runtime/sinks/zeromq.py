@@ -39,7 +39,7 @@ class ZmqSink(Sink):
         names = [*(name.encode() for name in facts.cameras), END_TOPIC]
         # A subscription is a message that holds a word of its own too.
         self._most_bytes = 16 + max(MOST_TOPIC_BYTES, *map(len, names))
-        self._has_told = False
+        self._has_warned = False
         self._host = host
         self._listen()
         bound = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
@@ -103,8 +103,8 @@ class ZmqSink(Sink):
                 break
         else:
             return
-        if not self._has_told:
-            self._has_told = True
+        if not self._has_warned:
+            self._has_warned = True
             print_sentence(
                 stderr_console(),
                 f"{self.name}: more than {MOST_TOPICS} topics were subscribed to: all subscribers "
