@@ -32,7 +32,6 @@ from ..runtime.core.spec import ModelSpec
 from ..runtime.core.text import printable
 from ..runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image, reference_luma
 from ..runtime.pixels.image_files import counted_remarks, picture_from_file
-from ..runtime.pixels.picture import PictureLimit
 from ..runtime.sources.base import CaptureRequest, FrameSource
 from ..runtime.sources.open import open_source
 from ..runtime.sources.spec import SourceSpec
@@ -101,7 +100,8 @@ def prepare_data(
         DataError: Nothing decodes, or all images are the same.
         OutputError: The disk is full or cannot be written.
     """
-    expected, items, remarks = _items(options, spec)
+    kind = kind_of_data(options.data)
+    expected, items, remarks = _items(kind, options, spec)
     names: list[str] = []
     digests: list[str] = []
     skipped = 0
@@ -131,7 +131,7 @@ def prepare_data(
             f"nothing in --data={options.data} could be decoded ({skipped} skipped): "
             "give images or a video that open in a viewer"
         )
-    if kind_of_data(options.data) == "video":
+    if kind == "video":
         digests = digests_by_block(digests)
     train, held_out = split_by_content(digests, options.held_out)
     split = {"train": train, "held_out": held_out}
@@ -197,10 +197,9 @@ def digests_by_block(digests: Sequence[str]) -> list[str]:
 
 
 def _items(
-    options: TrainOptions, spec: ModelSpec
+    kind: Kind, options: TrainOptions, spec: ModelSpec
 ) -> tuple[int | None, Iterator[Item], Callable[[], list[str]]]:
     """Return how many images to expect, the images in order, and what to know of them then."""
-    kind = kind_of_data(options.data)
     if kind == "video":
         # As a stream takes the same file: what a decoder makes of its colours differs by levels.
         source = open_source(
@@ -222,11 +221,8 @@ def _items(
             if error.__cause__ is None:  # it could be read, and there is no image in it
                 raise DataError(str(error)) from error
             raise
-        paths, count, limit = (
-            named.paths,
-            len(named.paths),
-            PictureLimit(options.max_picture, pads=spec.fit == "pad"),
-        )
+        paths, count = named.paths, len(named.paths)
+        limit = CaptureRequest(spec=spec, max_picture=options.max_picture).picture_limit
         listed += [f"{named.name}: {named.remark}"] if named.remark else []
 
         def decode(row: int) -> Item:

@@ -23,7 +23,6 @@ from .yuv import (
     luma_from_planes,
 )
 
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
 """Decoding at 1/n averages blocks of n by n pixels, which may lie across the edges of the pixels
 averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""

@@ -26,6 +26,8 @@ WHITE = 255
 PER_LEVEL = 256  # averages are uint16 and count so many parts of a level
 _STRIPE, _TABLE = 1 << 18, 1 << 23  # samples
 _LARGEST_RATIO = 128  # FFmpeg's filters have at most 256 taps
+LARGEST_SQUARE = 1 << 28
+"""Pixels that what is not square may be padded to."""
 
 
 class _Scalers(threading.local):
@@ -114,6 +116,7 @@ def fitted_plane(
     The (H, W) uint8 plane is all of the image, at full size or at a whole fraction of it, as a
     plane of 4:2:0 chroma is; a padded border is `white`. Returns (S, S) uint16, in units of 1/256
     of a level, not turned yet: of that, `geometry` decides only on which side an odd line lies.
+    What is too long to be padded is an ImageError.
     """
     side = spec.image_size
     down, across = plane.shape[0] / shape[0], plane.shape[1] / shape[1]
@@ -135,9 +138,15 @@ def fitted_plane(
             fitted = np.full((side, side), white * PER_LEVEL, np.uint16)
             fitted[top : top + height, left : left + width] = averaged(plane, height, width)
             return fitted
+        height, width = round(square * down), round(square * across)
+        if height * width > LARGEST_SQUARE:
+            raise ImageError(
+                f"it has {shape[1]} x {shape[0]} pixels, {height * width / 1e6:.0f} million when "
+                "padded to a square",
+                fix="use a model of another --fit",
+            )
         above, before = round(top * down), round(left * across)
-        below = round(square * down) - plane.shape[0] - above
-        behind = round(square * across) - plane.shape[1] - before
+        below, behind = height - plane.shape[0] - above, width - plane.shape[1] - before
         plane = cv2.copyMakeBorder(  # type: ignore[assignment]
             plane, above, below, before, behind, cv2.BORDER_CONSTANT, value=(white,)
         )

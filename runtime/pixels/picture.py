@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.errors import ImageError
-from .convert import Luma
+from .convert import LARGEST_SQUARE, Luma
 
 MAX_PICTURE = 200.0
 """Megapixels. The largest sensors of phones have as many, those of cameras 150."""
 _BYTES_PER_PIXEL = 4
-_LONGEST, _LARGEST_SQUARE = 1 << 17, 1 << 28
+_LONGEST = 1 << 17
 _LARGE_BYTES = 1 << 27
 _ONE_LARGE = threading.Lock()
 
@@ -54,7 +54,7 @@ class PictureLimit:
             raise ImageError(size, fix="replace or remove it")
         if max(shape) > _LONGEST:
             raise ImageError(f"{size}; a side may have {_LONGEST}", fix="cut it into parts")
-        if self.pads and max(shape) ** 2 > _LARGEST_SQUARE:
+        if self.pads and max(shape) ** 2 > LARGEST_SQUARE:
             raise ImageError(
                 f"{size}, {max(shape) ** 2 / 1e6:.0f} million when padded to a square",
                 fix="cut it into parts, or use a model of another --fit",

@@ -10,7 +10,7 @@ from ..core.errors import CameraError, SourceError
 from ..core.frame import DEFAULT_FPS, Frame, Gap, Mode
 from ..core.lifecycle import Closing
 from ..core.spec import Matrix, ModelSpec
-from ..pixels.picture import MAX_PICTURE
+from ..pixels.picture import MAX_PICTURE, PictureLimit
 from .spec import SourceSpec
 
 LONGEST_SLEEP_S = 0.2
@@ -36,6 +36,11 @@ class CaptureRequest:
     def untagged(self) -> Matrix:
         """The matrix of video that names none."""
         return self.matrix or (self.spec.matrix if self.spec else "auto")
+
+    @property
+    def picture_limit(self) -> PictureLimit:
+        """How large a picture file may be, also once it is padded for the model."""
+        return PictureLimit(self.max_picture, pads=bool(self.spec and self.spec.fit == "pad"))
 
     def check(self, name: str, got: Mode, *, advice: str = "ask for that") -> None:
         """Raise CameraError where a source does not deliver as asked, unless any mode is accepted.

@@ -9,7 +9,6 @@ from ..core.errors import ConfigError, ImageError
 from ..core.frame import Frame, Gap, Mode
 from ..core.text import printable
 from ..pixels.image_files import counted_remarks, picture_from_file
-from ..pixels.picture import PictureLimit
 from .base import CaptureRequest, FrameSource
 from .spec import SourceSpec
 
@@ -24,12 +23,7 @@ class FolderSource(FrameSource):
                 f"{self.name}: asked for {request.mode}, but images come as they are; leave that "
                 "out, or take them with --accept-mode"
             )
-        self._root, self._limit = (
-            Path(spec.location),
-            PictureLimit(
-                request.max_picture, pads=request.spec is not None and request.spec.fit == "pad"
-            ),
-        )
+        self._root, self._limit = Path(spec.location), request.picture_limit
         self._paths = iter(enumerate(spec.paths))
         self._listed = spec.remark
         self._said: list[tuple[str, str]] = []

@@ -15,7 +15,6 @@ from ...core.lifecycle import Closing
 from ...pixels.camera_formats import grey_from_jpeg
 from ...pixels.convert import Luma
 from ...pixels.image_files import picture_from_bytes
-from ...pixels.picture import PictureLimit
 from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
 from ..base import CaptureRequest
 from .bare_end import BareEnd
@@ -35,7 +34,7 @@ class PacketDecoder(Closing):
 
     def __init__(self, connection: Connection, request: CaptureRequest, *, live: bool) -> None:
         self._connection, self._request = connection, request
-        self._stream = connection.stream
+        self._stream, self._limit = connection.stream, request.picture_limit
         codec, container = self._stream.codec_context, connection.container.format.name
         # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
         codec.options = {"err_detect": "crccheck+explode"}
@@ -134,7 +133,7 @@ class PacketDecoder(Closing):
         if spec is None:
             return None
         if display.is_picture_file:
-            picture = picture_from_bytes(data, PictureLimit(self._request.max_picture))
+            picture = picture_from_bytes(data, self._limit)
             return np.ascontiguousarray(picture.luma)
         if not display.is_jpeg or not display.is_known:
             return None

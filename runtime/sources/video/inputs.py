@@ -218,7 +218,7 @@ def _http(spec: SourceSpec, timeout_s: float) -> Input:
 def _is_mjpeg(body: HttpBody, start: bytes) -> bool:
     """Whether pictures come one after another: by the media type, or by how it begins."""
     media_type = body.content_type.partition(";")[0].strip().lower()
-    endless = body.length is None and start.startswith(b"\xff\xd8\xff")
+    endless = body.length is None and start.startswith(JPEG_START)
     return media_type.startswith("multipart/") or endless or start.lstrip().startswith(b"--")
 
 

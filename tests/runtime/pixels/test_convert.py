@@ -17,6 +17,7 @@ from motorvae.runtime.pixels.convert import (
     luma_from_image,
     write_input,
 )
+from motorvae.runtime.pixels.geometry import Geometry
 
 Array = npt.NDArray[np.uint8]
 BT601_BGR = np.array([0.114, 0.587, 0.299])
@@ -156,6 +157,18 @@ def test_pad_adds_white_on_both_sides(shape: tuple[int, int]) -> None:
     top, left = ((square - size) // 2 for size in shape)
     padded[top : top + shape[0], left : left + shape[1]] = luma
     assert np.array_equal(fitted_luma(luma, spec("pad")), fitted_luma(padded, spec()))
+
+
+@pytest.mark.parametrize(
+    ("shape", "aspect"), [((15, 65_499), 1.0), ((65_499, 15), 1.0), ((1, 32_001), 16.0)]
+)
+def test_what_is_too_long_to_be_padded_takes_no_memory(
+    shape: tuple[int, int], aspect: float
+) -> None:
+    luma = np.full(shape, 255, np.uint8)
+    with pytest.raises(ImageError, match=r"million when padded to a square.*another --fit"):
+        fitted_luma(luma, spec("pad"), Geometry(aspect=aspect))
+    assert fitted_luma(luma, spec(), Geometry(aspect=aspect)).min() == 255
 
 
 def test_an_image_that_fits_is_not_copied() -> None:
