@@ -133,7 +133,7 @@ def running(kind: str, folder: Path) -> Iterator[str]:
             elif kind in {"http-mjpeg", "opencv"}:
                 address = process.stdout.readline().strip()
             else:
-                time.sleep(2)
+                time.sleep(2)  # ffmpeg says nowhere that it listens or sends
             yield address
         finally:
             process.kill()

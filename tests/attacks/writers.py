@@ -101,7 +101,7 @@ def two_writers(kind: str, model: Path, images: Path, dice: random.Random) -> co
                 command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
             )
             running.append((command, process))
-            time.sleep(dice.uniform(0, 1.0))
+            time.sleep(dice.uniform(0, 1.0))  # the second comes at a random moment
         found: collections.Counter = collections.Counter()
         for command, process in running:
             _, errors = process.communicate(timeout=PATIENCE_S)
@@ -127,7 +127,7 @@ def deleted(kind: str, model: Path, what: str) -> collections.Counter:
         heard = ""
         while " -> " not in heard and (line := process.stderr.readline()):
             heard += line  # the last line but this says that the outputs are open
-        time.sleep(1.0)
+        time.sleep(1.0)  # amid the rows; any other moment must end alike
         target = output if what == "output" else output.parent
         if target.is_dir():
             shutil.rmtree(target)
