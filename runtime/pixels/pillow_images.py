@@ -86,9 +86,9 @@ def picture_by_pillow(kind: ImageKind, data: bytes, limit: PictureLimit) -> Pict
     with _PLUGINS[kind](io.BytesIO(data)) as image:
         per_pixel = extra + _BYTES_OF_MODE.get(image.mode, 4) + 1
         with limit.room_for(image.size, per_pixel, len(data)):
-            # What the container says is left to the reader, and told as EXIF would.
-            is_told = kind in {"AVIF", "WEBP"}
-            orientation = image.getexif().get(_ORIENTATION, UPRIGHT) if is_told else UPRIGHT
+            # What the container says is left to the reader, and said as in EXIF.
+            has_exif = kind in {"AVIF", "WEBP"}
+            orientation = image.getexif().get(_ORIENTATION, UPRIGHT) if has_exif else UPRIGHT
             several = kind != "JPEG2000" and getattr(image, "is_animated", False)
             return Picture(turned(_luma(image), orientation), (SEVERAL,) * several)
 

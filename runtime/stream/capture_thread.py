@@ -92,7 +92,7 @@ class CaptureThread(Closing):
             try:
                 trouble = self._read_until_trouble()
             except Exception as error:  # noqa: BLE001  # it is a row, and the camera goes on
-                trouble = _told(error)
+                trouble = _logged_reason(error)
             if self._is_over() or trouble is None:
                 break
             if not self._source.can_reconnect:
@@ -159,13 +159,13 @@ class CaptureThread(Closing):
             try:
                 self._source.reopen()
             except Exception as error:  # noqa: BLE001  # as in _run
-                self._mailbox.lose(_told(error))
+                self._mailbox.lose(_logged_reason(error))
             else:
                 self._mailbox.listen()
                 return
 
 
-def _told(error: Exception) -> str:
+def _logged_reason(error: Exception) -> str:
     """Return an error's reason; where in the code it arose is only known to a log that asks."""
     if not isinstance(error, SourceError):
         _LOG.debug("a source raised what none should", exc_info=error)

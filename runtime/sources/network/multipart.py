@@ -10,12 +10,13 @@ import re
 from collections import deque
 from typing import Protocol
 
+from ...pixels.image_kinds import JPEG_END, JPEG_START
+from ...pixels.orientation import JPEG_SCAN
+
 MOST_PART_BYTES = 64 << 20
 _MOST_BETWEEN_BYTES = 1 << 20
 """What may lie between two pictures, and before the scan of one."""
 _RECEIVED_AT_ONCE = 1 << 18
-_SOI, _EOI = b"\xff\xd8\xff", b"\xff\xd9"
-_SCAN = 0xDA
 _LENGTH = re.compile(
     rb"^content-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
 )
@@ -104,7 +105,7 @@ class MultipartReader:
         """Find where the next part starts, and the length that it announces, if it does."""
         buffer, scanned = self._buffer, 0
         while True:
-            picture = buffer.find(_SOI, max(0, scanned - len(_SOI)))
+            picture = buffer.find(JPEG_START, max(0, scanned - len(JPEG_START)))
             stop = len(buffer) if picture < 0 else picture
             head = _HEAD.search(buffer, max(0, scanned - _HEAD_BYTES), stop)
             scanned = len(buffer)
@@ -131,15 +132,15 @@ class MultipartReader:
 
     def _until_end(self, length: int | None) -> tuple[bytes, int]:
         buffer, scanned = self._buffer, 0
-        while len(buffer) < len(_SOI) and self._fill():
+        while len(buffer) < len(JPEG_START) and self._fill():
             pass
         self.first_byte_ns = self._arrived_ns(self._dropped)
-        is_picture = buffer.startswith(_SOI)
+        is_picture = buffer.startswith(JPEG_START)
         picture = _PictureEnd()
         while True:
             if length is not None and len(buffer) >= length:
                 tail = bytes(buffer[max(0, length - 64) : length]).rstrip(_PADDING)
-                if not is_picture or tail.endswith(_EOI):
+                if not is_picture or tail.endswith(JPEG_END):
                     return self._take(length)
             ends = []
             if is_picture and len(buffer) > (length or 0):
@@ -197,15 +198,15 @@ class _PictureEnd:
             marker = data[self._next + 1]
             if data[self._next] != 0xFF or self._next > _MOST_BETWEEN_BYTES:
                 self._found = False  # no JPEG: only a boundary can end it
-            elif marker == _EOI[1]:
+            elif marker == JPEG_END[1]:
                 return self._next + 2
-            elif marker == _SCAN:
+            elif marker == JPEG_SCAN:
                 self._in_scan = True
             else:
                 size = int.from_bytes(data[self._next + 2 : self._next + 4], "big")
                 self._next += 1 if marker == 0xFF else 2 + max(2, size)
         if not self._in_scan:
             return -1
-        end = data.find(_EOI, self._next)
+        end = data.find(JPEG_END, self._next)
         self._next = max(self._next, len(data) - 1)
         return end + 2 if end >= 0 else -1

@@ -61,7 +61,7 @@ class Connection(Closing):
                 if self.transport == transports[-1]:
                     # PyAV's own error repeats the URL, credentials and all.
                     raise SourceError(
-                        self._told(failures),
+                        _joined(failures),
                         context=f"cannot open {spec.name}",
                         fix=_ADVICE.get(spec.kind, "check the file"),
                     ) from (None if spec.kind == "url" else error)
@@ -170,9 +170,10 @@ class Connection(Closing):
         self.container.close()
         self._input.close()
 
-    def _told(self, failures: Sequence[str]) -> str:
-        if len(failures) == 1:
-            return failures[0]
-        return "; ".join(
-            f"over {name}: {told}" for name, told in zip(("TCP", "UDP"), failures, strict=True)
-        )
+
+def _joined(failures: Sequence[str]) -> str:
+    if len(failures) == 1:
+        return failures[0]
+    return "; ".join(
+        f"over {name}: {reason}" for name, reason in zip(("TCP", "UDP"), failures, strict=True)
+    )

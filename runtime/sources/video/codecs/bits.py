@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+
+_SPOILT = re.compile(rb"\0\0[\0-\2]")
 
 
 class Bits:
@@ -57,7 +60,4 @@ def units(packet: bytes, length_size: int) -> Iterator[bytes]:
 
 def is_spoilt(unit: bytes) -> bool:
     """Whether a unit holds bytes that none may hold (H.264, section 7.4.1.1): start codes."""
-    if b"\0\0" not in unit:
-        return False
-    whole = unit.rstrip(b"\0")  # some writers fill up
-    return b"\0\0\0" in whole or b"\0\0\1" in whole or b"\0\0\2" in whole
+    return _SPOILT.search(unit.rstrip(b"\0")) is not None  # some writers fill up
