@@ -1,4 +1,4 @@
-"""BareEnd: whether the last picture of a bare HEVC stream is all there."""
+"""BareEnd: whether the last picture of a bare H.264 or HEVC stream is all there."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MOST_BYTES = 64 << 20
 class BareEnd:
     """Keeps the packets since the last key frame, to decode them anew once no more come.
 
-    Nothing says where the last packet of a bare stream was to end, and FFmpeg's decoder of HEVC
-    goes on behind the end of what was cut. So the picture is decoded with one tail and with
+    Nothing says where the last packet of a bare stream was to end, and FFmpeg's decoders go on
+    behind the end of what was cut, or fail and take a frame along that waited. So the picture is decoded with one tail and with
     another: where they differ, its own bytes were not enough.
     """
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from ...core.errors import ImageError
@@ -23,6 +24,11 @@ from .connection import FAILURES, Connection
 from .display import Display
 from .transport import TransportFile
 
+# Streams without a container: nothing says where a packet ends.
+_BARE = {"h264", "hevc"}
+_STRICT = {"err_detect": "crccheck+explode"}
+_AFTER_A_CUT = {"err_detect": "crccheck"}
+
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
 
@@ -35,9 +41,10 @@ class PacketDecoder(Closing):
     def __init__(self, connection: Connection, request: CaptureRequest, *, live: bool) -> None:
         self._connection, self._request = connection, request
         self._stream, self._limit = connection.stream, request.picture_limit
-        codec, container = self._stream.codec_context, connection.container.format.name
+        self._codec = codec = self._stream.codec_context
+        container = connection.container.format.name
         # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
-        codec.options = {"err_detect": "crccheck+explode"}
+        codec.options = _STRICT
         codec.copy_opaque = True  # a frame knows its packet, also where time stamps do not tell
         self._display = Display(self._stream, container)
         self._bitstream = BitstreamValidator(codec.name, codec.extradata)
@@ -47,7 +54,7 @@ class PacketDecoder(Closing):
         self._first: Packet | None = None  # meanwhile, the first that the quick decoder took
         self._end: BareEnd | None = None
         self._transport: TransportFile | None = None
-        if container == "hevc" and not live:
+        if container in _BARE and not live:
             self._end = BareEnd(codec.name, codec.extradata)
         elif container == "mpegts" and connection.path is not None:
             self._transport = TransportFile(connection.path, self._stream.id)
@@ -79,7 +86,7 @@ class PacketDecoder(Closing):
             self._has_begun = True
             if not facts.idr:
                 # What follows a cut has frames forgotten that it does not hold: no damage.
-                self._stream.codec_context.options = {"err_detect": "crccheck"}
+                self._codec.options = _AFTER_A_CUT
         return self._has_begun
 
     def decode(self, packet: Packet, data: bytes) -> Sequence[VideoFrame]:
@@ -98,7 +105,7 @@ class PacketDecoder(Closing):
             # What is less high than announced, and the first that it sees, FFmpeg takes for a
             # field, and waits for the other.
             with contextlib.suppress(*FAILURES):
-                self._stream.decode(self._first)
+                self._codec.decode(self._first)
             self._first = None
         self._is_fresh = False
         return self._decode(packet)
@@ -108,8 +115,20 @@ class PacketDecoder(Closing):
         return self._decode(None)
 
     def begin_anew(self) -> None:
-        """Go on after `rest`; nothing is predicted from what was before."""
-        self._stream.codec_context.flush_buffers()
+        """Go on after `rest`; nothing is predicted from what was before.
+
+        H.264 that was put together may, as after a cut, have frames forgotten that it does not
+        hold, and an open decoder keeps how it takes that: there is a new one. But what a container
+        says of orientation only its first decoder attaches to frames.
+        """
+        earlier = self._codec
+        if earlier.name != "h264" or not self._display.is_upright_container:
+            earlier.flush_buffers()
+            return
+        self._codec = cast("VideoCodecContext", av.CodecContext.create(earlier.name, "r"))
+        self._codec.extradata, self._codec.copy_opaque = earlier.extradata, True
+        self._codec.options = _AFTER_A_CUT
+        self._display.of_codec(self._codec)
 
     def image(self, frame: VideoFrame) -> Luma:
         """Return a frame as it is seen: (H, W, 3) BGR, or (S, S) luma where a spec is given."""
@@ -120,7 +139,7 @@ class PacketDecoder(Closing):
 
     def _decode(self, packet: Packet | None) -> Sequence[VideoFrame]:
         try:
-            decoded = self._stream.decode(packet)
+            decoded = self._codec.decode(packet)
         except FAILURES as error:
             reason = self._connection.reason(error)
             raise ImageError(f"frame does not decode: {reason}") from error
@@ -129,7 +148,7 @@ class PacketDecoder(Closing):
 
     def _grey(self, data: bytes) -> Luma | None:
         """Decode a picture to grey for a model without FFmpeg, where that is quicker or better."""
-        codec, spec, display = self._stream.codec_context, self._request.spec, self._display
+        codec, spec, display = self._codec, self._request.spec, self._display
         if spec is None:
             return None
         if display.is_picture_file:

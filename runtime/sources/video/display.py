@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -55,6 +56,15 @@ class Display:
     def shape(self) -> Geometry:
         """What is known before a frame is decoded: the shape of its pixels."""
         return AS_CODED if self._aspect == 1 else Geometry(aspect=self._aspect)
+
+    @property
+    def is_upright_container(self) -> bool:
+        """Whether the container is of a kind that turns no video."""
+        return self._of_container is not None and not self.is_jpeg
+
+    def of_codec(self, codec: VideoCodecContext) -> None:
+        """Look at another decoder from now on."""
+        self._codec = codec
 
     def before_packet(self, data: bytes) -> None:
         """Look at a packet before it is decoded."""
