@@ -19,8 +19,8 @@ class BareEnd:
     """Keeps the packets since the last key frame, to decode them anew once no more come.
 
     Nothing says where the last packet of a bare stream was to end, and FFmpeg's decoders go on
-    behind the end of what was cut, or fail and take a frame along that waited. So the picture is decoded with one tail and with
-    another: where they differ, its own bytes were not enough.
+    behind the end of what was cut, or fail and take a frame along that waited. So the picture is
+    decoded with one tail and with another: where they differ, its own bytes were not enough.
     """
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
