@@ -7,14 +7,14 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 
 from ..core.frame import Mode
 from ..core.spec import Matrix, ModelSpec
 from .convert import Luma, fitted_luma
 from .geometry import AS_CODED, Geometry
-from .jpeg_grey import grey_of_jpeg, jpeg_scan
+from .jpeg_grey import grey_of_jpeg, jpeg_header
 from .orientation import orientation_of_jpeg
+from .picture import USUAL_LIMIT, PictureLimit
 from .yuv import (
     LUMA_WEIGHTS,
     MATRIX_NUMBERS,
@@ -37,7 +37,11 @@ RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR  # of which `luma_from_raw` makes
 
 
 def luma_from_raw(
-    raw: npt.NDArray[Any], mode: Mode, spec: ModelSpec, matrix: Matrix = "bt601"
+    raw: npt.NDArray[Any],
+    mode: Mode,
+    spec: ModelSpec,
+    matrix: Matrix = "bt601",
+    limit: PictureLimit = USUAL_LIMIT,
 ) -> Luma | None:
     """Turn a frame as a camera delivers it into fitted luma, (S, S) uint8.
 
@@ -50,7 +54,7 @@ def luma_from_raw(
     if raw.dtype != np.uint8:
         return None
     if mode.fourcc in _JPEG and raw.size in raw.shape:
-        return luma_from_jpeg(raw.tobytes(), spec)
+        return luma_from_jpeg(raw.tobytes(), spec, limit)
     if height * width == 0:
         return None
     if mode.fourcc in _PACKED and raw.shape == (height, width, 2):
@@ -77,14 +81,14 @@ def _chroma(raw: Luma, mode: Mode, height: int) -> tuple[Luma, Luma]:
     return (second, first) if mode.fourcc in {"NV21", "YV12"} else (first, second)
 
 
-def luma_from_jpeg(data: bytes, spec: ModelSpec) -> Luma:
+def luma_from_jpeg(data: bytes, spec: ModelSpec, limit: PictureLimit = USUAL_LIMIT) -> Luma:
     """Turn a JPEG into fitted luma, (S, S) uint8, by FFmpeg where the quick decoder is in doubt.
 
     It is turned as its EXIF segment says. A damaged picture is an ImageError.
     """
-    grey = grey_from_jpeg(data, spec)
+    grey = grey_from_jpeg(data, spec, limit=limit)
     if grey is None:
-        return luma_from_doubtful_jpeg(data, spec)
+        return luma_from_doubtful_jpeg(data, spec, limit)
     return fitted_luma(grey, spec, Geometry(orientation_of_jpeg(data)))
 
 
@@ -93,25 +97,28 @@ def grey_from_jpeg(
     spec: ModelSpec,
     shape: tuple[int, int] | None = None,
     geometry: Geometry = AS_CODED,
+    limit: PictureLimit = USUAL_LIMIT,
 ) -> Luma | None:
     """Decode a JPEG's luma, not turned yet, at the smallest scale that keeps the input exact.
 
     It is (H / n, W / n) uint8, such that cropping or padding it cuts no pixel in parts; None where
     this is better left to FFmpeg: another height and width than `shape`, rare kinds of JPEG, or a
-    flaw that is damage in one camera and habit in the next. A damaged picture is an ImageError.
+    flaw that is damage in one camera and habit in the next. A damaged picture is an ImageError, and
+    so is one that is larger than `limit`.
     Where there are no Huffman tables, as in AVI files, the standard ones are meant.
     """
-    scan = jpeg_scan(data)
-    if scan is None or _LIMITED_RANGE in data[:scan] or _NO_CODE in data:
+    header = jpeg_header(data)
+    if header is None or not header.height:
         return None
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        if shape not in {None, (height, width)}:
-            return None
-        square = geometry.aspect == 1 or spec.fit == "stretch"
-        divisor = _divisor(height, width, spec) if square else 1
-    except ValueError:
+    height, width = header.height, header.width
+    header.check_scans(data)
+    limit.check((width, height), header.bytes_per_pixel, len(data))
+    if shape not in {None, (height, width)}:
         return None
+    if _LIMITED_RANGE in data[: header.scan] or _NO_CODE in data:
+        return None
+    square = geometry.aspect == 1 or spec.fit == "stretch"
+    divisor = _divisor(height, width, spec) if square else 1
     return grey_of_jpeg(data, height // divisor, width // divisor)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -15,8 +16,62 @@ _DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
 _LEFT_OVER = re.compile(r"(\d{1,9}) extraneous bytes before marker 0x([0-9a-f]{2})")
 """The picture is complete, and its scan goes on: padding, or the rest of another picture."""
 _END, _END_MARKER = b"\xff\xd9", "d9"
+_NOT_FRAMES = {0xC4, 0xC8, 0xCC}
+_ONE_SCAN = {0xC0, 0xC1}
+_APP2 = 0xE2
+_MOST_SCANS = 256
 _MOST_LEFT_OVER = 3
 _MOST_LETTERS = 2  # different bytes of a padding
+
+
+class JpegHeader(NamedTuple):
+    """What a JPEG says of itself before its first scan (ITU-T T.81, B.2.2)."""
+
+    scan: int  # where that starts
+    kind: int  # the marker of its frame
+    bits: int  # a sample
+    height: int
+    width: int
+    samples: tuple[tuple[int, int], ...]  # across and down, of each component in a block
+    components_in_scan: int
+    has_others: bool  # previews, gain maps and the like follow, by its own account
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """What decoding its luma takes: coefficients of all of it where there are more scans."""
+        if self.kind in _ONE_SCAN and self.components_in_scan == len(self.samples):
+            return 1.0
+        largest = max((max(across, 1) * max(down, 1) for across, down in self.samples), default=1)
+        return 1 + 2 * sum(across * down for across, down in self.samples) / largest
+
+    def check_scans(self, data: bytes) -> None:
+        """ImageError where a JPEG has so many that decoding takes a time without relation."""
+        if self.bytes_per_pixel > 1 and data.count(b"\xff\xda") > _MOST_SCANS:
+            raise ImageError(f"it is a JPEG of more than {_MOST_SCANS} scans")
+
+
+def jpeg_header(data: bytes) -> JpegHeader | None:
+    """Return what comes before the first scan of a JPEG; None where that or its frame is not."""
+    kind, frame, has_others = 0, b"", False
+    for marker, start, end in jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
+            kind, frame = marker, data[start:end]
+        elif marker == _APP2:
+            has_others |= data[start:end].startswith(b"MPF\0")
+        elif marker == JPEG_SCAN:
+            if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
+                return None
+            return JpegHeader(
+                scan=start - 4,
+                kind=kind,
+                bits=frame[0],
+                height=int.from_bytes(frame[1:3], "big"),
+                width=int.from_bytes(frame[3:5], "big"),
+                samples=tuple((both >> 4, both & 15) for both in frame[7 : 6 + 3 * frame[5] : 3]),
+                components_in_scan=data[start] if start < end else 0,
+                has_others=has_others,
+            )
+    return None
 
 
 def jpeg_scan(data: bytes) -> int | None:

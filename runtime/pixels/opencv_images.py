@@ -14,12 +14,10 @@ import numpy.typing as npt
 from ..core.errors import ImageError
 from .convert import WHITE, Luma, luma_from_image
 from .image_kinds import JPEG_END, JPEG_START, PNG_START
-from .jpeg_grey import grey_of_jpeg
+from .jpeg_grey import grey_of_jpeg, jpeg_header
 from .orientation import (
     EXIF_START,
-    JPEG_SCAN,
     UPRIGHT,
-    jpeg_segments,
     orientation_of_exif,
     orientation_of_jpeg,
     turned,
@@ -27,10 +25,8 @@ from .orientation import (
 from .picture import SEVERAL, Picture, PictureLimit
 
 CUT_SHORT = "the file is cut short"
-_NOT_FRAMES = {0xC4, 0xC8, 0xCC}
-_ONE_SCAN, _ARITHMETIC = {0xC0, 0xC1}, {*range(0xC9, 0xD0)}
-_APP2 = 0xE2
-_MOST_SCANS, _MOST_CHUNKS = 256, 200_000
+_ARITHMETIC = {*range(0xC9, 0xD0)}
+_MOST_CHUNKS = 200_000
 _SEEN = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # all that the decoder of PNG gets to see
 _LONGEST_TEXT = 1 << 18
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}  # of what PNG's colour types are decoded to
@@ -52,35 +48,20 @@ def silence_opencv() -> None:
 
 def picture_from_jpeg(data: bytes, limit: PictureLimit) -> Picture:
     """Decode a JPEG's luma, the first picture where others follow."""
-    frame, scan, has_others = b"", -1, False
-    kind = 0
-    for marker, start, end in jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
-            kind, frame = marker, data[start:end]
-        elif marker == JPEG_SCAN:
-            scan = start
-        elif marker == _APP2 and data[start:end].startswith(b"MPF\0"):
-            has_others = True  # previews, gain maps and the like, by its own account
+    header = jpeg_header(data)
     # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
-    end = data.find(JPEG_END, scan) if scan >= 0 else -1
-    if end < 0 or len(frame) < 6 + 3 * frame[5]:
+    end = -1 if header is None else data.find(JPEG_END, header.scan)
+    if header is None or end < 0:
         raise ImageError(CUT_SHORT)
-    if frame[0] != 8 or kind in _ARITHMETIC:
-        rare = "arithmetic coding" if kind in _ARITHMETIC else f"{frame[0]} bits a sample"
+    if header.bits != 8 or header.kind in _ARITHMETIC:
+        rare = "arithmetic coding" if header.kind in _ARITHMETIC else f"{header.bits} bits a sample"
         raise ImageError(f"it is a JPEG of {rare}", fix="convert it to PNG first")
-    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
     orientation = orientation_of_jpeg(data)
-    per_pixel = 1.0 + (orientation != UPRIGHT)
-    if kind not in _ONE_SCAN or data[scan] != frame[5]:
-        # Coefficients of the whole picture are kept, 2 bytes each.
-        samples = [(frame[at] >> 4, frame[at] & 15) for at in range(7, 6 + 3 * frame[5], 3)]
-        largest = max(max(across, 1) * max(down, 1) for across, down in samples)
-        per_pixel += 2 * sum(across * down for across, down in samples) / largest
-        if data.count(b"\xff\xda") > _MOST_SCANS:
-            raise ImageError(f"it is a JPEG of more than {_MOST_SCANS} scans")
-    with limit.room_for((width, height), per_pixel, len(data)):
+    header.check_scans(data)
+    per_pixel = header.bytes_per_pixel + (orientation != UPRIGHT)
+    with limit.room_for((header.width, header.height), per_pixel, len(data)):
         luma = _grey_from_jpeg(data)
-        follows = data[end + 2 : end + 5] == JPEG_START and not has_others
+        follows = data[end + 2 : end + 5] == JPEG_START and not header.has_others
         return Picture(turned(luma, orientation), (SEVERAL,) * follows)
 
 

@@ -41,6 +41,11 @@ class PictureLimit:
         """How many bytes a picture may take, its file included."""
         return round(self.megapixels * 1e6 * _BYTES_PER_PIXEL)
 
+    @property
+    def most_pixels(self) -> int:
+        """How many pixels a picture may have."""
+        return round(self.megapixels * 1e6)
+
     def check(self, shape: tuple[int, int], bytes_per_pixel: float, file_bytes: int = 0) -> float:
         """Return how many bytes decoding takes at its peak; ImageError where that is too much.
 
@@ -77,3 +82,6 @@ class PictureLimit:
         needed = self.check(shape, bytes_per_pixel, file_bytes)
         with _ONE_LARGE if needed > _LARGE_BYTES else contextlib.nullcontext():
             yield
+
+
+USUAL_LIMIT = PictureLimit()

@@ -24,6 +24,7 @@ from .convert import (
 )
 from .geometry import AS_CODED, Geometry
 from .orientation import orientation_of_jpeg, turned
+from .picture import USUAL_LIMIT, PictureLimit
 
 BT601 = (0.299, 0.114)
 LUMA_WEIGHTS = {
@@ -112,10 +113,12 @@ def luma_from_limited(y: Luma, spec: ModelSpec, geometry: Geometry = AS_CODED) -
     return turned(luma, geometry.orientation)
 
 
-def luma_from_doubtful_jpeg(data: bytes, spec: ModelSpec) -> Luma:
+def luma_from_doubtful_jpeg(
+    data: bytes, spec: ModelSpec, limit: PictureLimit = USUAL_LIMIT
+) -> Luma:
     """Let FFmpeg decide on a JPEG that `grey_from_jpeg` leaves to it, or raise ImageError."""
     codec = av.VideoCodecContext.create("mjpeg", "r")
-    codec.options = {"err_detect": "crccheck+explode"}
+    codec.options = {"err_detect": "crccheck+explode", "max_pixels": str(limit.most_pixels)}
     try:
         frames = codec.decode(av.Packet(data))
     except av.error.FFmpegError as error:

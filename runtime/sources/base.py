@@ -24,7 +24,7 @@ class CaptureRequest:
     mode: Mode = field(default_factory=Mode)  # read back once it is set
     accept_mode: bool = False  # take what comes where the mode is not honoured
     timeout_s: float = 5.0  # how long a connection may be silent
-    max_picture: float = MAX_PICTURE  # megapixels of a picture file
+    max_picture: float = MAX_PICTURE  # megapixels of a picture; 4 bytes each of a video's frames
     # The model that frames are for: a source may deliver fitted luma, (S, S), in place of full
     # images. None: full images only.
     spec: ModelSpec | None = None

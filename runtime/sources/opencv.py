@@ -225,7 +225,9 @@ class DeviceSource(OpenCVSource):
         spec = self._request.spec
         if not self._is_raw or spec is None:
             return super()._converted(image)
-        luma = luma_from_raw(image, self.mode, spec, self._request.untagged)
+        luma = luma_from_raw(
+            image, self.mode, spec, self._request.untagged, self._request.picture_limit
+        )
         if luma is None:
             # Not what its format implies. OpenCV may know better, and does not change its mind
             # about a buffer that it has.

@@ -185,6 +185,9 @@ def pictures() -> dict[str, list[bytes]]:
     restarts = [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]
     found["jpg"].append(cv2.imencode(".jpg", image, restarts)[1].tobytes())
     found["jpg"].append(packets_of(encoded("mjpeg", "avi"), "avi")[0][3:])
+    frame = found["jpg"][0].index(b"\xff\xc0")
+    huge = b"\xff\xff\xff\xff"
+    found["jpg"].append(found["jpg"][0][: frame + 5] + huge + found["jpg"][0][frame + 9 :])
     exif = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"
     block = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
     found["jpg"].append(found["jpg"][0][:2] + block + found["jpg"][0][2:])

@@ -124,7 +124,7 @@ class Connection(Closing):
 
     def _open(self, spec: SourceSpec) -> None:
         self._input = input_of(spec, self._timeout_s, self.transport)
-        file = self._input.file
+        file, path = self._input.file, self.path
         try:
             self.container: InputContainer = av.open(
                 file,
@@ -139,11 +139,12 @@ class Connection(Closing):
             self._input.close()
             if self._failure is not None:
                 raise self._failure from error
-            if spec.kind == "video" and (why := why_unreadable(spec.location)):
+            if path is not None and (why := why_unreadable(path)):
                 raise OSError(why) from error
             raise
         failure = self._failure
-        if isinstance(failure, TimeoutError) or not isinstance(failure, Exception | None):
+        is_end = isinstance(failure, Exception) and not isinstance(failure, TimeoutError)
+        if failure is not None and not (is_end and self.container.streams.video):
             self.close()
             raise failure
 

@@ -28,6 +28,7 @@ from .transport import TransportFile
 _BARE = {"h264", "hevc"}
 _STRICT = {"err_detect": "crccheck+explode"}
 _AFTER_A_CUT = {"err_detect": "crccheck"}
+_KEPT_BYTES = 48  # that a pixel may take of a video that becomes larger: 16 frames of 10 bits
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
@@ -44,10 +45,14 @@ class PacketDecoder(Closing):
         self._codec = codec = self._stream.codec_context
         container = connection.container.format.name
         # FFmpeg would rather show something than fail; a latent of a patched frame is a lie.
-        codec.options = _STRICT
+        self._size: tuple[int, int, str | None, int] | None = None
+        self._bitstream = BitstreamValidator(codec.name, codec.extradata)
+        self.check_size()
+        most = max(codec.height * codec.width, self._limit.most_bytes // _KEPT_BYTES)
+        self._options = {"max_pixels": str(most)}
+        codec.options = self._options | _STRICT
         codec.copy_opaque = True  # a frame knows its packet, also where time stamps do not tell
         self._display = Display(self._stream, container)
-        self._bitstream = BitstreamValidator(codec.name, codec.extradata)
         self._reads_bytes = self._bitstream.reads_packets or self._display.is_picture_file
         self._has_begun = False
         self._is_fresh = True  # FFmpeg's decoder has got no packet
@@ -63,6 +68,17 @@ class PacketDecoder(Closing):
         """Close the file that is read a second time, if one is; the connection stays open."""
         if self._transport is not None:
             self._transport.close()
+
+    def check_size(self) -> None:
+        """ImageError where the frames that are kept to predict others take more than is allowed."""
+        codec = self._codec
+        kept = self._bitstream.kept_frames(codec.reorder_depth)
+        size = codec.width, codec.height, codec.pix_fmt, kept
+        if size == self._size or not codec.width or not codec.height:
+            return
+        bits = 24 if codec.format is None else codec.format.padded_bits_per_pixel
+        self._limit.check((codec.width, codec.height), kept * bits / 8)
+        self._size = size
 
     def packets(self) -> Iterator[Packet]:
         """Demultiplex the connection's packets."""
@@ -86,13 +102,14 @@ class PacketDecoder(Closing):
             self._has_begun = True
             if not facts.idr:
                 # What follows a cut has frames forgotten that it does not hold: no damage.
-                self._codec.options = _AFTER_A_CUT
+                self._codec.options = self._options | _AFTER_A_CUT
         return self._has_begun
 
     def decode(self, packet: Packet, data: bytes) -> Sequence[VideoFrame]:
         """Decode one packet, whose bytes are `data`."""
         if self._is_cut(packet):
             raise ImageError("frame is cut short")
+        self.check_size()
         self._display.before_packet(data)
         grey = self._grey(data)
         if grey is not None:
@@ -127,7 +144,7 @@ class PacketDecoder(Closing):
             return
         self._codec = cast("VideoCodecContext", av.CodecContext.create(earlier.name, "r"))
         self._codec.extradata, self._codec.copy_opaque = earlier.extradata, True
-        self._codec.options = _AFTER_A_CUT
+        self._codec.options = self._options | _AFTER_A_CUT
         self._display.of_codec(self._codec)
 
     def image(self, frame: VideoFrame) -> Luma:
@@ -157,7 +174,7 @@ class PacketDecoder(Closing):
         if not display.is_jpeg or not display.is_known:
             return None
         # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
-        return grey_from_jpeg(data, spec, (codec.height, codec.width), display.shape)
+        return grey_from_jpeg(data, spec, (codec.height, codec.width), display.shape, self._limit)
 
     def _is_cut(self, packet: Packet) -> bool:
         """Whether a part of the packet is not there."""

@@ -24,6 +24,7 @@ from ..network.multipart import MultipartReader
 from ..network.reach import HLS, playlist_kind
 from ..network.rtsp_check import check_rtsp
 from ..spec import SourceSpec
+from .announcement import EditLists, check_edit_lists
 
 _OPEN_OTHERS = {
     *("hls", "dash", "sdp", "rtp", "rtsp", "sap", "concat", "imf", "webm_dash_manifest"),
@@ -87,6 +88,7 @@ class BoundedReader:
         self._most = _MOST_BYTES if patience is None else _MOST_NETWORK_BYTES
         self._left = 2 * self._most
         self.failure: BaseException | None = None
+        self._index: EditLists | None = EditLists()  # until the first packet
         self.name, self.readable, self.seekable = reader.name, reader.readable, reader.seekable
         self.close = reader.close
         if reader.seekable():
@@ -94,6 +96,7 @@ class BoundedReader:
 
     def begin_packet(self) -> None:
         """Count bytes and time anew: a packet has come."""
+        self._index = None
         self._left = self._most
         if self._patience is not None:
             self._patience.begin()
@@ -119,6 +122,8 @@ class BoundedReader:
         if self._left <= 0:
             raise OSError(f"no frame ends within {self._most >> 20} MiB")
         data: bytes = self._reader.read(size)
+        if self._index is not None:
+            self._index.check(data)
         return data
 
     @property
@@ -176,6 +181,7 @@ def _file(path: str) -> Input:
     try:
         start = file.read(1 << 10)
         _refuse_playlist(start, "the file holds")
+        check_edit_lists(file)
     except BaseException:
         file.close()
         raise

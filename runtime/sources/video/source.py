@@ -14,7 +14,7 @@ import av.error
 import av.format
 from av.video.frame import VideoFrame
 
-from ...core.errors import CameraError, ImageError
+from ...core.errors import CameraError, ImageError, SourceError
 from ...core.frame import Frame, Gap
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource, silence_of
 from ..pauses import HEARTBEAT, PauseWatch
@@ -126,7 +126,13 @@ class VideoSource(FrameSource):
             own_stamps=container in _OWN_STAMPS,
             held_back=container == _MJPEG or (container in _HOLD_BACK and codec.name in _HELD_BACK),
         )
-        self._decoder = PacketDecoder(self._connection, self._request, live=self.live)
+        try:
+            self._decoder = PacketDecoder(self._connection, self._request, live=self.live)
+        except ImageError as error:
+            self._connection.close()
+            kind = CameraError if self.live else SourceError
+            problem = f"cannot read {self.name}"
+            raise kind(error.clause(), context=problem, fix=error.fix) from error
         self._media = MediaClock(
             self._stream.time_base, self._stream.average_rate, spliced=container in _CUT_FREELY
         )

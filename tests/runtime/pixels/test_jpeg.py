@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import av
@@ -14,6 +15,7 @@ from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.camera_formats import grey_from_jpeg, luma_from_jpeg
 from motorvae.runtime.pixels.convert import reference_luma
 from motorvae.runtime.pixels.jpeg_grey import jpeg_scan
+from motorvae.runtime.pixels.picture import PictureLimit
 
 from .real_pictures import assert_within_bound, street
 
@@ -148,3 +150,26 @@ def test_what_ffmpeg_knows_better_is_left_to_it() -> None:
         assert grey_from_jpeg(doubtful, spec()) is None
     assert grey_from_jpeg(data, spec(), (480, 640)) is not None
     assert grey_from_jpeg(data, spec(), (960, 640)) is None  # one field of an interlaced frame
+
+
+@pytest.mark.parametrize("size", [(65535, 65535), (20_000, 20_000), (65500, 3)])
+@pytest.mark.parametrize("start", [0xC0, 0xC2])
+def test_a_size_that_is_only_announced_is_refused_before_it_is_decoded(
+    size: tuple[int, int], start: int
+) -> None:
+    data = bytearray(jpeg(street(640, 480)))
+    place = data.index(b"\xff\xc0")
+    data[place + 1] = start
+    data[place + 5 : place + 9] = b"".join(length.to_bytes(2, "big") for length in size)
+    started_s = time.thread_time()
+    with pytest.raises(ImageError, match=f"it has {size[1]} x {size[0]} pixels"):
+        luma_from_jpeg(bytes(data), spec("pad"), PictureLimit(pads=True))
+    assert time.thread_time() - started_s < 0.5
+
+
+def test_more_scans_than_any_encoder_writes_are_refused() -> None:
+    data = jpeg(street(640, 480), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    scan, end = data.rindex(b"\xff\xda"), len(data) - 2
+    assert luma_from_jpeg(data, spec()).size
+    with pytest.raises(ImageError, match="more than 256 scans"):
+        luma_from_jpeg(data[:end] + 300 * data[scan:end] + data[end:], spec())

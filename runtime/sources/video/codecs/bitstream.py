@@ -22,6 +22,9 @@ _SEI_BYTES = 1 << 16
 _MOST_MESSAGES = 64  # in one unit of supplemental information
 _INTRA_SLICES = {2, 4}  # by type, modulo 5
 _RECOVERY_POINT = 6
+_MOST_REFERENCES = 16  # of H.264 and HEVC
+_KEPT = {"hevc": _MOST_REFERENCES, "vp9": 10, "av1": 10}
+_KEPT_OF_OTHERS = 4  # or as much, such as the coefficients of a JPEG in several scans
 _HEVC_RANDOM_ACCESS, _HEVC_RASL, _HEVC_PICTURES = range(16, 24), {8, 9}, 32
 
 MISSING = "frame is predicted from one that did not come"
@@ -79,6 +82,12 @@ class BitstreamValidator:
         """Whether packets of this codec are looked at; else their bytes are not needed."""
         return self._codec in {"mjpeg", "h264", "hevc"} or self._pictures is not None
 
+    def kept_frames(self, reordered: int) -> int:
+        """Return how many frames a decoder that puts so many in order may hold at once."""
+        if self._codec == "h264":
+            return self._h264.references + reordered + 2
+        return _KEPT.get(self._codec, _KEPT_OF_OTHERS)
+
     def facts(self, packet: bytes, *, key: bool) -> PacketFacts:
         """Say what a packet is that its container calls a `key` packet or not."""
         if self._codec == "mjpeg" and jpeg_scan(packet) is None:
@@ -115,6 +124,7 @@ class _H264Pictures:
         self._sps = b""
         self._order_bits: int | None = None  # None: frames are not ordered by counts of their own
         self._gaps_allowed = self._frames_only = True
+        self.references = _MOST_REFERENCES  # that may be kept, as the parameters say
         self._last: int | None = None  # frame number of the last frame that others may refer to
         self._last_order = self._key_order = 0
         self._orders: deque[int] = deque(maxlen=_MOST_ORDERS)  # of the last frames
@@ -201,6 +211,7 @@ class _H264Pictures:
     def read_sps(self, unit: bytes) -> None:
         """Learn how long frame numbers are, and whether they may have gaps."""
         self._number_bits = self._order_bits = None
+        self.references = _MOST_REFERENCES
         bits = Bits(unit[1 : 1 + _SPS_BYTES])
         profile = bits.take(8)
         bits.take(16)  # constraints, level
@@ -222,7 +233,7 @@ class _H264Pictures:
             bits.take(1)
             bits.skip_golombs(2)
             bits.skip_golombs(min(255, bits.golomb()))  # more are not allowed
-        bits.golomb()
+        self.references = min(bits.golomb(), _MOST_REFERENCES)
         self._gaps_allowed = bool(bits.take(1))
         bits.skip_golombs(2)  # width, height
         self._frames_only = bool(bits.take(1))
