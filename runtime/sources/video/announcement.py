@@ -22,6 +22,7 @@ from .packets import PacketLog
 _LEAST_BYTES = 8  # of a frame in AVI, which has a header of its own
 _SEGMENT = b"\x18\x53\x80\x67"  # what holds everything in Matroska, behind its own short header
 _HEADER_BYTES = 4096
+_MOST_UNREAD = 0.5  # of what was read
 _MOST_BOXES = 4096  # a fragmented file has two a fragment
 # In an MP4 or MOV: a track's header, its edit list, how many samples it has.
 _OF_TRACKS = re.compile(rb"(.{4})(?:tkhd|elst(.).{3}(.{4})|stsz.{8}(.{4}))", re.DOTALL)
@@ -48,13 +49,19 @@ class Announcement:
         self._form = container.format.name
         self._is_whole = None if path is None else _is_whole(Path(path), self._form)
 
-    def early_end(self, log: PacketLog) -> str | None:
-        """Name how all that came falls short of what is announced, if it does."""
+    def early_end(self, log: PacketLog, read_to: int) -> str | None:
+        """Name how all that came falls short of what is announced, if it does.
+
+        `read_to` is where in the file the last bytes of any packet lie.
+        """
         if log.count and not log.has_key:
             return "no frame can be decoded without what came before the recording"
-        if self._is_whole:
-            return None
         stream = self._stream
+        too_few = f"the file announces {stream.frames} frames and ends after {log.count}"
+        if self._is_whole:
+            unread = self._container.size - read_to  # by a damaged index; a sound one is small
+            is_left_out = log.count < stream.frames and unread > _MOST_UNREAD * read_to
+            return too_few if self._form == "avi" and is_left_out else None
         base, frame_s = stream.time_base or Fraction(0), self._frame_s
         if stream.frames:
             # A trimmed MP4 keeps its count of frames, and only its duration is shortened. An AVI
@@ -65,7 +72,7 @@ class Announcement:
             is_placeholder = 0 < self._container.size < stream.frames * _LEAST_BYTES
             if is_placeholder or log.count >= stream.frames or length_s + frame_s / 2 > ends_s:
                 return None
-            return f"the file announces {stream.frames} frames and ends after {log.count}"
+            return too_few
         announced_s, end_s = self._announced_s(), float(log.end_pts * base)
         if log.end_pts == log.last_pts:  # packets do not say how long they are shown
             end_s += frame_s

@@ -42,10 +42,11 @@ class Connection(Closing):
 
     A URL or a named pipe may be silent for `timeout_s`, a live playlist for `silence_s`. RTSP is
     tried over TCP, then over UDP, unless the source names one; `transport` is what it came over.
+    `read_to` is where in a file the last bytes of any packet lie.
     """
 
     def __init__(self, spec: SourceSpec, timeout_s: float, track: int | None = None) -> None:
-        self._timeout_s = timeout_s
+        self._timeout_s, self.read_to = timeout_s, 0
         transports = [spec.transport]
         if spec.transport == "auto":
             transports = ["tcp", "udp"] if spec.location.startswith("rtsp") else ["tcp"]
@@ -119,6 +120,8 @@ class Connection(Closing):
                 raise failure
             if packet is None:
                 return
+            if packet.pos is not None:
+                self.read_to = max(self.read_to, packet.pos + packet.size)
             if packet.stream_index == self.stream.index:
                 yield cast("av.Packet[VideoStream]", packet)
 

@@ -181,7 +181,7 @@ class VideoSource(FrameSource):
             )  # PyAV's would repeat the URL
         if failure:
             yield f"reading failed: {connection.reason(failure)}", time.time_ns()
-        elif early := self._announcement.early_end(self._log):
+        elif early := self._announcement.early_end(self._log, connection.read_to):
             yield early, time.time_ns()
 
     def _was_silent(self, asked_ns: int, came_ns: int) -> bool:

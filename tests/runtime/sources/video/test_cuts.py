@@ -139,6 +139,18 @@ def test_room_that_a_recorder_reserved_is_no_part_of_a_recording(tmp_path: Path)
         assert "the file announces 20 frames and ends after" in reasons_of(path)[-1]
 
 
+@pytest.mark.parametrize("sound", [0, 3])
+def test_an_index_that_leaves_frames_out_is_told(tmp_path: Path, sound: int) -> None:
+    path = make(tmp_path / "a.avi", "-c:v mjpeg -q:v 1")
+    data = bytearray(path.read_bytes())
+    entries = range(data.rindex(b"idx1") + 8, len(data) - 15, 16)
+    assert len(entries) == 20
+    for entry in entries[sound + 1 :]:
+        data[entry : entry + 16] = data[entries[sound] : entries[sound] + 16]
+    path.write_bytes(data)
+    assert reasons_of(path) == [f"the file announces 20 frames and ends after {sound + 1}"]
+
+
 def test_a_file_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", H264)
     whole = path.read_bytes()
