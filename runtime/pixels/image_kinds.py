@@ -39,7 +39,9 @@ _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 _JPEG_LS = 0xF7
 _APP2 = 0xE2
 _PNM = re.compile(rb"P[1-6](?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])+[0-9]")
-_HEAD, _FILM_HEAD = 64, 1 << 26
+KIND_BYTES = 64
+"""As many from the start say what kind a picture is of."""
+_FILM_HEAD = 1 << 26
 
 
 def kind_of_bytes(data: bytes) -> ImageKind | None:
@@ -55,7 +57,7 @@ def kind_of_bytes(data: bytes) -> ImageKind | None:
         return _kind_of_brands(data)
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
         return "BMP"
-    return "PNM" if _PNM.match(data[:_HEAD]) else None
+    return "PNM" if _PNM.match(data[:KIND_BYTES]) else None
 
 
 def kind_of_file(path: Path) -> ImageKind | None:
@@ -69,7 +71,7 @@ def kind_of_file(path: Path) -> ImageKind | None:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             return None
-        head = file.read(_HEAD)
+        head = file.read(KIND_BYTES)
         kind = kind_of_bytes(head)
         if kind == "JPEG" and is_film(head + file.read(min(facts.st_size, _FILM_HEAD))):
             return None
@@ -96,7 +98,7 @@ def is_film(data: bytes) -> bool:
 
 def _kind_of_brands(data: bytes) -> ImageKind | None:
     """Go by the major brand of an ISO base media file, and where that is general by the others."""
-    size = min(int.from_bytes(data[:4], "big"), _HEAD)
+    size = min(int.from_bytes(data[:4], "big"), KIND_BYTES)
     major, *others = (data[place : place + 4] for place in (8, *range(16, size, 4)))
     is_general = major in {b"mif1", b"msf1", b"mif2"}
     if major in _AVIF_BRANDS or (is_general and not _AVIF_BRANDS.isdisjoint(others)):

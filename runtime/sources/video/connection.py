@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from ...core.errors import SourceError
 from ...core.frame import Mode
 from ...core.lifecycle import Closing
-from ..base import silence_of
+from ..base import CaptureRequest, silence_of
 from ..spec import SourceSpec
 from .announcement import why_unreadable
 from .inputs import BUFFER_BYTES, BoundedReader, input_of
@@ -45,8 +45,9 @@ class Connection(Closing):
     `read_to` is where in a file the last bytes of any packet lie.
     """
 
-    def __init__(self, spec: SourceSpec, timeout_s: float, track: int | None = None) -> None:
-        self._timeout_s, self.read_to = timeout_s, 0
+    def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
+        self._timeout_s, self.read_to = request.timeout_s, 0
+        self._limit = request.picture_limit
         transports = [spec.transport]
         if spec.transport == "auto":
             transports = ["tcp", "udp"] if spec.location.startswith("rtsp") else ["tcp"]
@@ -67,10 +68,11 @@ class Connection(Closing):
                         fix=_ADVICE.get(spec.kind, "check the file"),
                     ) from (None if spec.kind == "url" else error)
         try:
-            self.stream, self.remark = video_track(self.container, spec.name, track)
+            self.stream, self.remark = video_track(self.container, spec.name, request.track)
         except SourceError:
             self.close()
             raise
+        self.remark = self._input.remark or self.remark
         codec, rate = self.stream.codec_context, self.stream.average_rate
         try:
             tag = codec.codec_tag.strip("\0 ")
@@ -126,7 +128,7 @@ class Connection(Closing):
                 yield cast("av.Packet[VideoStream]", packet)
 
     def _open(self, spec: SourceSpec) -> None:
-        self._input = input_of(spec, self._timeout_s, self.transport)
+        self._input = input_of(spec, self._timeout_s, self.transport, self._limit)
         file, path = self._input.file, self.path
         try:
             self.container: InputContainer = av.open(

@@ -11,13 +11,16 @@ import os
 import select
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from av.format import formats_available
 
 from ...core.errors import SourceError
-from ...pixels.image_kinds import JPEG_START
+from ...pixels.image_files import picture_from_bytes
+from ...pixels.image_kinds import IMAGE_SUFFIXES, JPEG_START, KIND_BYTES, kind_of_bytes
+from ...pixels.picture import PictureLimit
 from ..network.hls import FolderFetch, HlsReader
 from ..network.http_body import HttpBody, HttpClient, Patience
 from ..network.multipart import MultipartReader
@@ -34,9 +37,11 @@ _OPEN_OTHERS = {
 _FILE_FORMATS = ",".join(sorted(formats_available - _OPEN_OTHERS))
 _NETWORK_FORMATS = (
     "mov,mp4,matroska,webm,mpegts,flv,live_flv,avi,ogg,nut,asf,mpeg,mpegvideo,m4v,h264,hevc,obu,"
-    "ivf,yuv4mpegpipe,mjpeg,mpjpeg,jpeg_pipe,png_pipe,bmp_pipe,webp_pipe,tiff_pipe,gif,apng,mxf,"
+    "ivf,yuv4mpegpipe,mjpeg,mpjpeg,jpeg_pipe,png_pipe,bmp_pipe,webp_pipe,pbm_pipe,pgm_pipe,ppm_pipe,mxf,"
     "dv,dhav,av1,image2pipe"
 )
+_ONLY_AS_FILES = {"HEIF", "AVIF", "TIFF", "JPEG2000", "GIF"}
+_MOVES = b"acTL"  # near the start of a PNG
 _NOTHING = {"protocol_whitelist": "none"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
 _RTSP = {"fpsprobesize": "0", "format_whitelist": "rtsp"}
@@ -54,15 +59,34 @@ class PipeReader(io.FileIO):
 
     def __init__(self, path: str, timeout_s: float) -> None:
         super().__init__(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        self._timeout_s = timeout_s
+        self._timeout_s, self._ahead = timeout_s, b""
+
+    def peek(self) -> bytes:
+        """Return the first bytes that come, and leave them to be read."""
+        while len(self._ahead) < KIND_BYTES and (data := self._received(KIND_BYTES)):
+            self._ahead += data
+        return self._ahead
 
     def read(self, size: int | None = -1) -> bytes:
         """Return what is there; nothing once all writers have gone; TimeoutError after silence."""
+        if not self._ahead or self.closed:
+            return self._received(size)
+        end = len(self._ahead) if size is None or size < 0 else size
+        data, self._ahead = self._ahead[:end], self._ahead[end:]
+        return data
+
+    def _received(self, size: int | None) -> bytes:
         if self.closed:
             return b""
         if not select.select([self], [], [], self._timeout_s)[0]:
             raise TimeoutError(f"nothing came for {self._timeout_s:g} s")
         return super().read(size) or b""
+
+
+class _Held(io.BytesIO):
+    """What was read in whole."""
+
+    name = ""
 
 
 class _SavedBody(io.FileIO):
@@ -89,7 +113,10 @@ class BoundedReader:
         self._left = 2 * self._most
         self.failure: BaseException | None = None
         self._index: EditLists | None = EditLists()  # until the first packet
-        self.name, self.readable, self.seekable = reader.name, reader.readable, reader.seekable
+        self.readable, self.seekable = reader.readable, reader.seekable
+        # By a picture's suffix FFmpeg would look for numbered files.
+        is_picture = Path(str(reader.name)).suffix.lower() in IMAGE_SUFFIXES
+        self.name = "" if is_picture else reader.name
         self.close = reader.close
         if reader.seekable():
             self.seek, self.tell = reader.seek, reader.tell
@@ -142,6 +169,7 @@ class Input:
     format: str | None = None  # None: found out from what comes
     has_end: bool | None = None  # None: as its header announces
     silence_s: float = 0.0  # it may be silent for so long because of how it comes
+    remark: str | None = None  # what to know of it
 
     def close(self) -> None:
         """Close what was opened here."""
@@ -149,16 +177,24 @@ class Input:
             self.file.close()
 
 
-def input_of(spec: SourceSpec, timeout_s: float, transport: str) -> Input:
-    """Open a source's bytes, or name the address for FFmpeg; OSError where that fails."""
+def input_of(spec: SourceSpec, timeout_s: float, transport: str, limit: PictureLimit) -> Input:
+    """Open a source's bytes, or name the address for FFmpeg; OSError where that fails.
+
+    `limit` is for pictures that come as such.
+    """
     location = spec.location
     scheme = location.partition(":")[0]
     if spec.kind == "pipe":
-        return _bytes_of(PipeReader(location, timeout_s), _FILE_FORMATS)
+        pipe = PipeReader(location, timeout_s)
+        try:
+            return _picture(pipe, limit) or _bytes_of(pipe, _FILE_FORMATS)
+        except BaseException:
+            pipe.close()
+            raise
     if spec.kind == "video":
         return _file(location)
     if scheme in {"http", "https"}:
-        return _http(spec, timeout_s)
+        return _http(spec, timeout_s, limit)
     if scheme in {"rtsp", "rtsps"}:
         check_rtsp(location, timeout_s, spec.allow_hosts)
         sockets = "tcp,tls" + (",udp,rtp" if transport == "udp" else "")
@@ -195,7 +231,27 @@ def _file(path: str) -> Input:
     return Input(file, _NOTHING | {"format_whitelist": _FILE_FORMATS}, form)
 
 
-def _http(spec: SourceSpec, timeout_s: float) -> Input:
+def _picture(reader: Any, limit: PictureLimit, patience: Patience | None = None) -> Input | None:
+    """Decode a picture of a kind that FFmpeg reads otherwise, or not, as its file would be."""
+    start = reader.peek()
+    kind = kind_of_bytes(start)
+    if kind not in _ONLY_AS_FILES and not (kind == "PNG" and _MOVES in start):
+        return None
+    bounded, data = BoundedReader(reader, patience), bytearray()
+    while part := bounded.read(1 << 16):
+        data += part
+    if bounded.failure is not None:
+        raise bounded.failure
+    reader.close()
+    picture = picture_from_bytes(bytes(data), limit)
+    height, width = picture.luma.shape
+    grey = _Held(b"P5 %d %d 255\n%b" % (width, height, picture.luma.tobytes()))
+    return _bytes_of(
+        grey, "pgm_pipe", format="pgm_pipe", has_end=True, remark="; ".join(picture.remarks) or None
+    )
+
+
+def _http(spec: SourceSpec, timeout_s: float, limit: PictureLimit) -> Input:
     client = HttpClient(spec.location, timeout_s, spec.allow_hosts)
     parts = urlsplit(client.address)
     if _ASKED_FOR in f"{parts.path}?{parts.query}#{parts.fragment}".lower():
@@ -211,6 +267,8 @@ def _http(spec: SourceSpec, timeout_s: float) -> Input:
     try:
         start = body.peek()
         _refuse_playlist(start, "the server sent")
+        if picture := _picture(body, limit, client.patience):
+            return picture
     except BaseException:
         body.close()
         raise

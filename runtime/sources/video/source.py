@@ -104,7 +104,7 @@ class VideoSource(FrameSource):
 
     def _open(self) -> None:
         opened_ns = time.monotonic_ns()
-        self._connection = Connection(self._spec, self._request.timeout_s, self._request.track)
+        self._connection = Connection(self._spec, self._request)
         try:
             self._request.check(self._spec.name, self._connection.mode)
         except CameraError:

@@ -1,0 +1,116 @@
+"""Pictures that a server or a pipe sends are what they are as files."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image
+
+from motorvae.runtime.core.errors import SourceError
+from motorvae.runtime.core.frame import Frame
+from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.pixels.convert import fitted_luma
+from motorvae.runtime.pixels.image_files import luma_from_file, picture_from_file
+from motorvae.runtime.sources.base import CaptureRequest
+from motorvae.runtime.sources.spec import SourceSpec
+from motorvae.runtime.sources.video.source import VideoSource
+
+SPEC = ModelSpec(image_size=32, channels=(4, 8), latent_size=4)
+SEVERAL = "holds several frames or pages, and only the first is taken; make it a video to take all"
+
+
+def noise(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (90, 120), np.uint8))
+
+
+def written(kind: str, *others: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    if others:
+        options |= {"save_all": True, "append_images": others}
+    noise(1).save(file, kind, **options)
+    return file.getvalue()
+
+
+def heic() -> bytes:
+    file = io.BytesIO()
+    pillow_heif.from_pillow(noise(1).convert("RGB")).save(file, quality=95)
+    return file.getvalue()
+
+
+PICTURES = {
+    "GIF": (written("GIF", noise(2), duration=200), [SEVERAL]),
+    "APNG": (written("PNG", noise(2), duration=200), [SEVERAL]),
+    "TIFF": (written("TIFF", noise(2)), [SEVERAL]),
+    "HEIC": (heic(), []),
+    "AVIF": (written("AVIF", quality=95), []),
+    "JPEG 2000": (written("JPEG2000"), []),
+}
+
+
+@pytest.mark.parametrize("way", ["url", "pipe"])
+@pytest.mark.parametrize("kind", PICTURES)
+def test_what_ffmpeg_reads_otherwise_is_decoded_as_its_file(
+    server: Any, tmp_path: Path, kind: str, way: Any
+) -> None:
+    data, remarks = PICTURES[kind]
+    path, name = tmp_path / "file", str(tmp_path / "pipe")
+    path.write_bytes(data)
+    if way == "url":
+        name = server.put("/a", data)
+    else:
+        os.mkfifo(name)
+        threading.Thread(target=Path(name).write_bytes, args=(data,), daemon=True).start()
+    with VideoSource(
+        SourceSpec(way, name, "a", is_live=False), CaptureRequest(spec=SPEC)
+    ) as source:
+        (item,) = iter(source.read, None)
+        assert source.remarks == [f"a: {remark}" for remark in remarks]
+    assert isinstance(item, Frame)
+    assert np.array_equal(item.image, fitted_luma(picture_from_file(path).luma, SPEC))
+
+
+@pytest.mark.parametrize("name", ["/snapshot.jpg", "/snapshot.png", "/snapshot"])
+@pytest.mark.parametrize("kind", [".jpg", ".png", ".ppm", ".bmp", ".webp"])
+def test_a_picture_of_a_server_may_have_any_name_and_length(
+    server: Any, tmp_path: Path, name: str, kind: str
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    path = tmp_path / f"a{kind}"
+    path.write_bytes(cv2.imencode(kind, image)[1].tobytes())
+    url = server.put(name, path.read_bytes())
+    with VideoSource(SourceSpec("url", url, "a"), CaptureRequest(spec=SPEC)) as source:
+        (item,) = iter(source.read, None)
+    assert isinstance(item, Frame)
+    luma = fitted_luma(luma_from_file(path), SPEC)
+    assert np.abs(item.image.astype(int) - luma).mean() <= 1.0
+
+
+@pytest.mark.parametrize("data", [heic()[:-30], b"II*\0" + bytes(100)], ids=["HEIC", "TIFF"])
+def test_what_does_not_decode_is_one_line(server: Any, data: bytes) -> None:
+    url = server.put("/a", data)
+    with pytest.raises(SourceError, match=r"cannot open a: .*; check the address"):
+        VideoSource(SourceSpec("url", url, "a", is_live=False), CaptureRequest(spec=SPEC))
+
+
+def test_a_picture_beyond_the_limit_is_refused(server: Any) -> None:
+    url = server.put("/a", PICTURES["TIFF"][0])
+    with pytest.raises(SourceError, match="cannot open a: it has 120 x 90 pixels"):
+        VideoSource(SourceSpec("url", url, "a"), CaptureRequest(spec=SPEC, max_picture=0.01))
+
+
+def test_pictures_one_after_another_in_a_pipe_are_a_film(tmp_path: Path) -> None:
+    film = b"".join(written("PNG") for _ in range(3))
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(film,), daemon=True)
+    writer.start()
+    spec = SourceSpec("pipe", str(tmp_path / "pipe"), "a", is_live=False)
+    with VideoSource(spec, CaptureRequest(spec=SPEC)) as source:
+        assert [type(item) for item in iter(source.read, None)] == [Frame] * 3
