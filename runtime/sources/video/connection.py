@@ -17,7 +17,7 @@ from ...core.frame import Mode
 from ...core.lifecycle import Closing
 from ..base import CaptureRequest, silence_of
 from ..spec import SourceSpec
-from .announcement import why_unreadable
+from .containers.announcement import why_unreadable
 from .inputs import BUFFER_BYTES, BoundedReader, input_of
 from .tracks import video_track
 

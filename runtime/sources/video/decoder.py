@@ -21,13 +21,14 @@ from ..base import CaptureRequest
 from .bare_end import BareEnd
 from .codecs.bitstream import BitstreamValidator, PacketFacts
 from .connection import FAILURES, Connection
+from .containers.transport import TransportFile
 from .display import Display
-from .transport import TransportFile
 
 # Streams without a container: nothing says where a packet ends.
 _BARE = {"h264", "hevc"}
 _STRICT = {"err_detect": "crccheck+explode"}
 _AFTER_A_CUT = {"err_detect": "crccheck"}
+_ROUNDED = 128
 _KEPT_BYTES = 48  # that a pixel may take of a video that becomes larger: 16 frames of 10 bits
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
@@ -48,13 +49,18 @@ class PacketDecoder(Closing):
         self._size: tuple[int, int, str | None, int] | None = None
         self._bitstream = BitstreamValidator(codec.name, codec.extradata)
         self.check_size()
-        most = max(codec.height * codec.width, self._limit.most_bytes // _KEPT_BYTES)
+        # FFmpeg compares with sizes that it rounds up.
+        most = max(
+            (codec.height + _ROUNDED) * (codec.width + _ROUNDED),
+            self._limit.most_bytes // _KEPT_BYTES,
+        )
         self._options = {"max_pixels": str(most)}
         codec.options = self._options | _STRICT
         codec.copy_opaque = True  # a frame knows its packet, also where time stamps do not tell
         self._display = Display(self._stream, container)
         self._reads_bytes = self._bitstream.reads_packets or self._display.is_picture_file
         self._has_begun = False
+        self._cut = False  # the packet that was asked about last
         self._is_fresh = True  # FFmpeg's decoder has got no packet
         self._first: Packet | None = None  # meanwhile, the first that the quick decoder took
         self._end: BareEnd | None = None
@@ -72,7 +78,7 @@ class PacketDecoder(Closing):
     def check_size(self) -> None:
         """ImageError where the frames that are kept to predict others take more than is allowed."""
         codec = self._codec
-        kept = self._bitstream.kept_frames(codec.reorder_depth)
+        kept = self._bitstream.kept_frames(codec.reorder_depth, alone=codec.codec.intra_only)
         size = codec.width, codec.height, codec.pix_fmt, kept
         if size == self._size or not codec.width or not codec.height:
             return
@@ -94,6 +100,7 @@ class PacketDecoder(Closing):
         facts = self._bitstream.facts(data, key=packet.is_keyframe)
         if self._end is not None:
             self._end.add(data, key=facts.entry)
+        self._cut = self._is_cut(packet)
         return facts
 
     def has_begun(self, facts: PacketFacts) -> bool:
@@ -107,7 +114,7 @@ class PacketDecoder(Closing):
 
     def decode(self, packet: Packet, data: bytes) -> Sequence[VideoFrame]:
         """Decode one packet, whose bytes are `data`."""
-        if self._is_cut(packet):
+        if self._cut:
             raise ImageError("frame is cut short")
         self.check_size()
         self._display.before_packet(data)
@@ -144,7 +151,8 @@ class PacketDecoder(Closing):
             return
         self._codec = cast("VideoCodecContext", av.CodecContext.create(earlier.name, "r"))
         self._codec.extradata, self._codec.copy_opaque = earlier.extradata, True
-        self._codec.options = self._options | _AFTER_A_CUT
+        reordered = {"has_b_frames": str(earlier.reorder_depth)}  # else it drops frames to learn it
+        self._codec.options = self._options | _AFTER_A_CUT | reordered
         self._display.of_codec(self._codec)
 
     def image(self, frame: VideoFrame) -> Luma:

@@ -27,7 +27,7 @@ from ..network.multipart import MultipartReader
 from ..network.reach import HLS, playlist_kind
 from ..network.rtsp_check import check_rtsp
 from ..spec import SourceSpec
-from .announcement import EditLists, check_edit_lists
+from .containers.mp4_index import IndexLimit, IndexWatch
 
 _OPEN_OTHERS = {
     *("hls", "dash", "sdp", "rtp", "rtsp", "sap", "concat", "imf", "webm_dash_manifest"),
@@ -112,18 +112,18 @@ class BoundedReader:
         self._most = _MOST_BYTES if patience is None else _MOST_NETWORK_BYTES
         self._left = 2 * self._most
         self.failure: BaseException | None = None
-        self._index: EditLists | None = EditLists()  # until the first packet
+        self._watch, self._held = IndexWatch(), b""
         self.readable, self.seekable = reader.readable, reader.seekable
         # By a picture's suffix FFmpeg would look for numbered files.
         is_picture = Path(str(reader.name)).suffix.lower() in IMAGE_SUFFIXES
         self.name = "" if is_picture else reader.name
         self.close = reader.close
         if reader.seekable():
-            self.seek, self.tell = reader.seek, reader.tell
+            self.seek, self.tell = self._seek, self._tell
 
     def begin_packet(self) -> None:
         """Count bytes and time anew: a packet has come."""
-        self._index = None
+        self._watch.has_begun = True
         self._left = self._most
         if self._patience is not None:
             self._patience.begin()
@@ -148,10 +148,21 @@ class BoundedReader:
     def _within_limit(self, size: int) -> bytes:
         if self._left <= 0:
             raise OSError(f"no frame ends within {self._most >> 20} MiB")
-        data: bytes = self._reader.read(size)
-        if self._index is not None:
-            self._index.check(data)
+        if not self._held:
+            self._held = self._watch.look(self._reader.read(size), self._reader.read)
+        data, self._held = self._held[:size], self._held[size:]
         return data
+
+    def _seek(self, offset: int, whence: int = 0) -> int:
+        if whence == io.SEEK_CUR:
+            offset -= len(self._held)
+        self._held = b""
+        place: int = self._reader.seek(offset, whence)
+        return place
+
+    def _tell(self) -> int:
+        place: int = self._reader.tell()
+        return place - len(self._held)
 
     @property
     def first_byte_ns(self) -> int | None:
@@ -217,7 +228,7 @@ def _file(path: str) -> Input:
     try:
         start = file.read(1 << 10)
         _refuse_playlist(start, "the file holds")
-        check_edit_lists(file)
+        IndexLimit().check_file(file)
     except BaseException:
         file.close()
         raise

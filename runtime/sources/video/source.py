@@ -19,8 +19,8 @@ from ...core.frame import Frame, Gap
 from ..base import AS_IT_COMES, CaptureRequest, FrameSource, silence_of
 from ..pauses import HEARTBEAT, PauseWatch
 from ..spec import SourceSpec
-from .announcement import Announcement
 from .connection import FAILURES, Connection
+from .containers.announcement import Announcement
 from .decoder import PacketDecoder
 from .media_clock import MediaClock
 from .packets import Arrival, PacketLog
@@ -115,8 +115,6 @@ class VideoSource(FrameSource):
             self._spec = replace(self._spec, has_end=self._connection.has_end)
         self._spec = replace(self._spec, transport=self._connection.transport)
         super().__init__(self._spec)
-        if self.live:
-            self._watch.enter_context(PauseWatch())
         self.fps, self.silence_s = self._connection.mode.fps, self._connection.silence_s
         self.expected = self._stream.frames or None
         codec = self._stream.codec_context
@@ -133,6 +131,11 @@ class VideoSource(FrameSource):
             kind = CameraError if self.live else SourceError
             problem = f"cannot read {self.name}"
             raise kind(error.clause(), context=problem, fix=error.fix) from error
+        except BaseException:
+            self._connection.close()
+            raise
+        if self.live:
+            self._watch.enter_context(PauseWatch())
         self._media = MediaClock(
             self._stream.time_base, self._stream.average_rate, spliced=container in _CUT_FREELY
         )

@@ -22,9 +22,9 @@ _SEI_BYTES = 1 << 16
 _MOST_MESSAGES = 64  # in one unit of supplemental information
 _INTRA_SLICES = {2, 4}  # by type, modulo 5
 _RECOVERY_POINT = 6
-_MOST_REFERENCES = 16  # of H.264 and HEVC
-_KEPT = {"hevc": _MOST_REFERENCES, "vp9": 10, "av1": 10}
-_KEPT_OF_OTHERS = 4  # or as much, such as the coefficients of a JPEG in several scans
+_MOST_REFERENCES = 16  # of H.264
+_KEPT = {"hevc": 15, "vp9": 10, "av1": 10}
+_KEPT_OF_OTHERS = 4  # or as much: the coefficients of a JPEG in several scans
 _HEVC_RANDOM_ACCESS, _HEVC_RASL, _HEVC_PICTURES = range(16, 24), {8, 9}, 32
 
 MISSING = "frame is predicted from one that did not come"
@@ -82,8 +82,13 @@ class BitstreamValidator:
         """Whether packets of this codec are looked at; else their bytes are not needed."""
         return self._codec in {"mjpeg", "h264", "hevc"} or self._pictures is not None
 
-    def kept_frames(self, reordered: int) -> int:
-        """Return how many frames a decoder that puts so many in order may hold at once."""
+    def kept_frames(self, reordered: int, *, alone: bool) -> int:
+        """Return how many frames a decoder that puts so many in order may hold at once.
+
+        Of some codecs each frame is coded `alone`.
+        """
+        if alone and self._codec != "mjpeg":
+            return 2
         if self._codec == "h264":
             return self._h264.references + reordered + 2
         return _KEPT.get(self._codec, _KEPT_OF_OTHERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 from motorvae.runtime.core.errors import SourceError
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.sources.spec import SourceSpec
+from motorvae.runtime.sources.video.containers.transport import TransportFile
 from motorvae.runtime.sources.video.source import VideoSource
-from motorvae.runtime.sources.video.transport import TransportFile
 
 from ....attacks.processes import short_form
 
@@ -236,3 +237,60 @@ def test_damage_after_a_cut_is_found_as_without_the_cut(tmp_path: Path) -> None:
             assert told(5, 24, flipped)[1] == lost
             found += bool(lost)
         assert found
+
+
+def without_vui(unit: bytes) -> bytes:
+    """A sequence parameter set of a high profile, without what it says of display and order."""
+    bits = "".join(f"{byte:08b}" for byte in unit.replace(b"\0\0\3", b"\0\0"))
+    place = 32
+
+    def golombs(count: int) -> int:
+        nonlocal place
+        value = 0
+        for _ in range(count):
+            zeros = bits.index("1", place) - place
+            value = int(bits[place + zeros : place + 2 * zeros + 1], 2) - 1
+            place += 2 * zeros + 1
+        return value
+
+    golombs(4)  # identity, chroma, depths
+    place += 2
+    golombs(1)
+    if golombs(1) == 0:
+        golombs(1)
+    golombs(1)  # references
+    place += 1
+    golombs(2)
+    place += 2 if bits[place] == "1" else 3
+    place += 1
+    if bits[place - 1] == "1":
+        golombs(4)
+    kept = bits[:place] + "01"
+    kept += "0" * (-len(kept) % 8)
+    plain = int(kept, 2).to_bytes(len(kept) // 8, "big")
+    return re.sub(rb"\x00\x00(?=[\x00-\x03])", b"\0\0\3", plain)
+
+
+@pytest.mark.parametrize("is_said", [True, False])
+def test_what_is_put_together_loses_no_frame_where_nothing_says_how_many_are_reordered(
+    tmp_path: Path, is_said: bool
+) -> None:
+    params = "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0:repeat-headers=1"
+    encode = f"-c:v libx264 -threads 1 -profile:v high -x264-params {params}"
+    path = make(tmp_path / "a.h264", encode, seconds=4)
+    stream = b"".join(
+        b"\0\0\0\1" + (unit if is_said or unit[:1] != b"\x67" else without_vui(unit))
+        for unit in re.split(rb"\x00\x00\x00?\x01", path.read_bytes())[1:]
+    )
+    path.write_bytes(stream)
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux() if packet.size]
+    assert [type(item) for item in items_of(path)] == [Frame] * 80
+    second, third = [at for at, packet in enumerate(packets) if b"\0\0\1\x67" in packet][2:4]
+    path.write_bytes(b"".join(packets[:second] + packets[third:]))
+    found = items_of(path)
+    leading = 3  # of what came after the cut, predicted from before it
+    assert sum(isinstance(item, Frame) for item in found) == 80 - (third - second) - leading
+    assert {item.reason for item in found if isinstance(item, Gap)} == {
+        "frame is predicted from one that did not come"
+    }

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
-import re
-import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,19 +14,13 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from .packets import PacketLog
+from ..packets import PacketLog
 
 _LEAST_BYTES = 8  # of a frame in AVI, which has a header of its own
 _SEGMENT = b"\x18\x53\x80\x67"  # what holds everything in Matroska, behind its own short header
 _HEADER_BYTES = 4096
 _MOST_UNREAD = 0.5  # of what was read
 _MOST_BOXES = 4096  # a fragmented file has two a fragment
-# In an MP4 or MOV: a track's header, its edit list, how many samples it has.
-_OF_TRACKS = re.compile(rb"(.{4})(?:tkhd|elst(.).{3}(.{4})|stsz.{8}(.{4}))", re.DOTALL)
-_TAIL_BYTES = 15  # less than any but the first of them takes
-_ALWAYS_EDITS = 16  # cameras and phones write one to three
-_MOST_INDEXED = 20_000_000  # samples, at 24 bytes each
-_MOST_INDEX_BYTES = 64 << 20
 _UNFINISHED = (
     "its index (moov) is missing, as of a recording that was never finished, and nothing says "
     "where frames are; tools such as untrunc make another one"
@@ -98,63 +89,6 @@ class Announcement:
         return (hours * 60 + minutes) * 60 + seconds
 
 
-class EditLists:
-    """Refuses an MP4 or MOV of which FFmpeg would make an index beyond all memory.
-
-    For each entry of an edit list (ISO/IEC 14496-12, 8.6.6) it copies the samples of the track that
-    the entry is about: time and memory are a product of both numbers, and a file of megabytes can
-    ask for any. It can be given bytes as they come, before FFmpeg gets them.
-    """
-
-    def __init__(self) -> None:
-        self._tail = b""
-        self._edits = self._samples = 0  # of the track that is read
-        self._indexed = 0  # of those before it
-
-    def check(self, data: bytes) -> None:
-        """Look at the next bytes; OSError where they are of such a file."""
-        self._look_at(self._tail + data)
-        self._tail = data[-_TAIL_BYTES:]
-        if self._indexed + self._of_track() > _MOST_INDEXED:
-            raise OSError(
-                f"an edit list of {self._edits} entries for {self._samples} samples makes an index "
-                "beyond what one may take; remux it with ffmpeg"
-            )
-
-    def _of_track(self) -> int:
-        return self._edits * self._samples if self._edits > _ALWAYS_EDITS else 0
-
-    def _look_at(self, data: bytes) -> None:
-        for found in _OF_TRACKS.finditer(data):
-            size, count, samples = (
-                int.from_bytes(found[number] or b"", "big") for number in (1, 3, 4)
-            )
-            if found[3]:
-                fits = (size - 16) // (20 if found[2] == b"\1" else 12)
-                self._edits += max(0, min(count, fits))
-            elif found[4]:
-                self._samples = max(self._samples, samples)
-            else:
-                self._indexed += self._of_track()
-                self._edits = self._samples = 0
-        if (packed := data.find(b"cmvd")) >= 0:  # an index that QuickTime compressed
-            with contextlib.suppress(zlib.error):
-                index = zlib.decompressobj().decompress(data[packed + 8 :], _MOST_INDEX_BYTES)
-                self._look_at(index.replace(b"cmvd", b""))
-
-
-def check_edit_lists(file: io.FileIO) -> None:
-    """Look at the indices of an MP4 or MOV file, if it is one; OSError as of `EditLists`."""
-    for kind, start, end in _boxes(file):
-        if kind != b"moov":
-            continue
-        file.seek(start)
-        lists, left = EditLists(), end - start
-        while left > 0 and (data := file.read(min(left, _MOST_INDEX_BYTES))):
-            lists.check(data)
-            left -= len(data)
-
-
 def why_unreadable(path: str) -> str | None:
     """Say what a file that FFmpeg refuses lacks: all, or the index that recorders write last.
 
@@ -168,7 +102,7 @@ def why_unreadable(path: str) -> str | None:
     return _UNFINISHED if b"mdat" in found and not found & {b"moov", b"moof"} else None
 
 
-def _boxes(file: BinaryIO | io.FileIO) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Yield kind, start and end of the outermost boxes of an MP4 or MOV; none of another file."""
     place, size = 0, os.fstat(file.fileno()).st_size
     for _ in range(_MOST_BOXES):

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import av
 
-from ...core.lifecycle import Closing
+from ....core.lifecycle import Closing
 
 _SIZE, _SYNC = 188, 0x47
 _STRIDES = 188, 192, 204  # with a time of arrival before each packet (AVCHD), or a checksum behind

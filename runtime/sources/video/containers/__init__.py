@@ -1,0 +1,1 @@
+"""What the containers of video say beside their packets."""
