@@ -55,8 +55,8 @@ class ReportOptions:
 
 def _run(options: RunOptions, args: Sequence[str]) -> None:
     command = shlex.join(("motorvae-bench", "run", *args))
-    picture = options.output.with_suffix(".png")
     check_output(options.output, ".json")
+    picture = options.output.with_suffix(".png")
     check_writable(picture)
     with needed_for("benchmarking", extra="train,export,bench,cpu"), loading():
         from .report.plots import save_picture  # noqa: PLC0415  # with matplotlib

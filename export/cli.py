@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -76,6 +77,7 @@ def _run_export(options: ExportOptions, console: Console, path: Path) -> Path:
     # Before any work: a builder asked for by name must be there.
     found = find_builder(options.engine if engines else "none")
     if options.model is None:
+        tempfile.gettempdir()  # where there is none, torch's exporter fails for another reason
         elsewhere = "export elsewhere and add precisions here with --model"
         needed = needed_for("exporting a checkpoint", extra="train,export,cpu", instead=elsewhere)
         with needed, loading(), steps_shown(console, "loading torch"):

@@ -77,7 +77,7 @@ def save_weights(folder: Path, weights: dict[str, Tensor], name: str = WEIGHTS_N
     The presence of `model.safetensors` says that the run is finished, so it is written last.
     """
     with replaced_file(folder / name) as path:
-        safetensors.torch.save_file(weights, path)
+        path.write_bytes(safetensors.torch.save(weights))  # save_file's errors are no OSErrors
 
 
 def config_from_run(folder: Path) -> RunConfig:

@@ -16,8 +16,11 @@ def _script(name: str) -> Callable[..., int]:
     prog = f"motorvae-{name}" if name else "motorvae"
 
     def run(args: Sequence[str] | None = None) -> int:
+        is_over = False
+
         def end(_number: int, _frame: FrameType | None) -> None:
-            os.write(2, f"{prog}: interrupted\n".encode())
+            if not is_over:
+                os.write(2, f"{prog}: interrupted\n".encode())
             os._exit(130)
 
         # Nothing is held yet, and a KeyboardInterrupt amid an import is not always raised as such.
@@ -25,10 +28,16 @@ def _script(name: str) -> Callable[..., int]:
             with contextlib.suppress(ValueError):  # not in the main thread: a program called it
                 signal.signal(signal.SIGINT, end)
         from .commands import run_command  # noqa: PLC0415  # only now
+        from .runtime.core.lifecycle import DEFAULT_HANDLERS  # noqa: PLC0415  # as above
 
-        if signal.getsignal(signal.SIGINT) is end:
+        if args is None:  # a script, which it ends as well where its command holds nothing any more
+            DEFAULT_HANDLERS.add(end)
+        elif signal.getsignal(signal.SIGINT) is end:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return run_command(prog, name, args)
+        try:
+            return run_command(prog, name, args)
+        finally:
+            is_over = True
 
     return run
 

@@ -23,7 +23,7 @@ from .text import printable
 INTERRUPTED = 130
 _NO_MEMORY = re.compile("failed to map segment|annot allocate memory")
 SAME_SIGNAL_S = 0.1
-"""A second signal within this time of the first is the same one, sent twice."""
+"""A signal within this time of the one before it is the same one, sent again."""
 
 
 class Closing(abc.ABC):
@@ -161,17 +161,24 @@ def loading() -> Iterator[None]:
 
 
 _commands: list[str] = []  # that run, outermost first
-_interrupted: list[int] = []
+_interrupted: list[float] = []  # when
+DEFAULT_HANDLERS: set[object] = {signal.default_int_handler}
+"""Handlers of SIGINT that a command replaces: any other is a program's, or ignores it."""
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    _interrupted.append(number)
-    raise KeyboardInterrupt
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    _unwind(KeyboardInterrupt)
 
 
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    _interrupted.append(number)
-    raise Terminated
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    _unwind(Terminated)
+
+
+def _unwind(error: type[KeyboardInterrupt]) -> None:
+    _interrupted.append(time.monotonic())
+    # One that follows at once would break off what cleans up after the one before it.
+    if len(_interrupted) < 2 or _interrupted[-1] - _interrupted[-2] > SAME_SIGNAL_S:
+        raise error
 
 
 @contextlib.contextmanager
@@ -180,7 +187,7 @@ def _interrupts_noted(prog: str) -> Iterator[None]:
     if not _commands:
         _interrupted.clear()
     _commands.append(prog)
-    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    is_default = signal.getsignal(signal.SIGINT) in DEFAULT_HANDLERS
     try:
         with (
             signals_handled_by(_interrupt, [signal.SIGINT] if is_default else []),

@@ -78,7 +78,8 @@ def own_private_key(named: str | None) -> tuple[bytes, Path]:
         named = names[0]
     is_name = _NAME.fullmatch(named) is not None and named in own_keys()
     path = _path("keys", named, _PRIVATE) if is_name else Path(named).expanduser()
-    content = read_kept(path, is_secret=True, is_ours=is_name)
+    # The working and the root folder have no name.
+    content = read_kept(path, is_secret=True, is_ours=is_name) if path.name else None
     if content is None:
         raise SigningError(f"no key {named}: name a file, or one of {sentence_list(own_keys())}")
     return content, path

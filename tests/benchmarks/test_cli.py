@@ -71,6 +71,7 @@ def test_an_untrained_run_leaves_a_result_and_its_picture(
     [
         (("--samples", 199), "--samples 199: take 200 or more, or --quick"),
         (("--quick", "--samples", 0), "--samples 0: take 1 or more"),
+        (("--output", ""), "--output .: name a file that ends in .json"),
         (("--output", "bench.txt"), "--output bench.txt: name a file that ends in .json"),
         (("--batches", 1, 0), "--batches (1, 0): take 1 or more"),
         (("--threads", 0), "--threads 0: take 1 or more"),

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def test_what_is_not_there_gets_one_line(
 ) -> None:
     assert said in one_line(capfd, args)
     assert list(here.iterdir()) == []
+
+
+def test_a_machine_without_room_for_temporary_files_gets_one_line(
+    run: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:  # pytest makes temporary files itself
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(here / "missing")])
+        assert main([str(run)]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("motorvae-export: No usable temporary directory found in [")
+    assert not any(here.iterdir())
 
 
 def test_run_without_its_held_out_images_is_refused(

@@ -214,6 +214,8 @@ def test_which_key_signs_must_be_clear(
     assert "no key three: name a file, or one of one, two" in said(
         "sign", bundle_copy, "--key", "three", code=1
     )
+    for folder in ("", ".", "/"):
+        assert f"no key {folder}: name a file" in said("sign", bundle_copy, "--key", folder, code=1)
 
 
 def test_a_passphrase_guards_a_key(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from motorvae.runtime.core.errors import CheckpointError
-from motorvae.training.checkpoint import config_from_run, model_from_checkpoint
+from motorvae.runtime.core.errors import CheckpointError, OutputError
+from motorvae.training.checkpoint import config_from_run, model_from_checkpoint, save_weights
 
 
 @pytest.fixture
@@ -139,3 +140,14 @@ def test_weights_that_are_no_file_or_too_large_are_refused_unread(run: Path) -> 
     path.symlink_to("/dev/zero")
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         model_from_checkpoint(run)
+
+
+def test_weights_for_which_there_is_no_room_are_an_output_error(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"^cannot write .*safetensors: File too large; "):
+            save_weights(tmp_path, {"one": torch.arange(30_000.0)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not any(tmp_path.iterdir())

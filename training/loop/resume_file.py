@@ -56,10 +56,14 @@ class ResumeFileIO(TorchCheckpointIO):
         storage_options: object = None,  # noqa: ARG002  # Lightning's signature
     ) -> None:
         """Write a file in place of an earlier one, which stays whole on an OutputError."""
-        with replaced_file(Path(path)) as temporary:
-            torch.save(checkpoint | {"run": _identity(self._run)}, temporary)
-            with temporary.open("r+b") as file:
-                _seal(file)
+        with replaced_file(Path(path)) as temporary, temporary.open("w+b") as file:
+            try:
+                torch.save(checkpoint | {"run": _identity(self._run)}, file)
+            except RuntimeError as error:  # torch's, as it completes what could not be written
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
+            _seal(file)
 
     def load_checkpoint(
         self,

@@ -112,6 +112,8 @@ class _Held:
 
 def _acquired(path: Path) -> _Held:
     made: list[Path] = []
+    if not path.name:  # the root folder, beside which nothing lies
+        raise OutputError(f"cannot write {path}: name a file or folder in it")
     try:
         with writing_output(path):
             handle = _locked(path, made)

@@ -78,10 +78,14 @@ def _new_place(path: Path) -> tuple[Path, int]:
             handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:  # swept before it was locked
             continue
+        except OSError:  # no more files may be open
+            place.rmdir()
+            raise
         try:
             is_held = try_lock(handle) and is_at(handle, place)
         except OSError as error:
             if error.errno not in UNSUPPORTED:
+                place.rmdir()
                 os.close(handle)
                 raise
             is_held = True  # where nobody can lock, nobody sweeps

@@ -55,9 +55,13 @@ class Opened:
             path.parent.parent.mkdir(parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)  # of mode 0600
-            with open(handle, "wb") as file:  # noqa: PTH123  # an open descriptor
-                file.write(self._text)
-            os.replace(name, path)  # noqa: PTH105  # as mkstemp named it
+            try:
+                with open(handle, "wb") as file:  # noqa: PTH123  # an open descriptor
+                    file.write(self._text)
+                os.replace(name, path)  # noqa: PTH105  # as mkstemp named it
+            except BaseException:
+                os.unlink(name)  # noqa: PTH108  # as above
+                raise
             _forget_oldest(path.parent)
 
 

@@ -144,3 +144,25 @@ def test_bash_completes_every_command_and_subcommand(capsys: pytest.CaptureFixtu
     assert {"--tolerance"} == completed(script, "motorvae-bench", "compare", "--t")
     assert "--training" in completed(script, "motorvae-bench", "--t")
     assert "--policy" in completed(script_of("stream"), "motorvae-stream", "--p")
+
+
+INTERRUPTED_AT_THE_END = """
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test may run with it ignored
+from motorvae.startup import main
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv = ["motorvae", "--version"]
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_while_python_ends_shows_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_THE_END],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+    assert done.stdout.startswith("motorvae ")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -331,3 +332,21 @@ def test_interrupt_while_a_folder_is_cleaned_up_waits_until_it_is_gone(
         "bundle",
         "bundle/new",
     ]
+
+
+@pytest.mark.parametrize("replaced", [replaced_file, replaced_folder])
+def test_where_no_more_files_may_be_open_no_temporary_folder_stays(
+    tmp_path: Path, replaced: Any
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(next_free := os.open(tmp_path, os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, limits[1]))
+    try:
+        with (
+            pytest.raises(OutputError, match="Too many open files"),
+            replaced(tmp_path / "latents.npz"),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not any(tmp_path.iterdir())

@@ -97,3 +97,30 @@ def test_a_full_disk_without_a_name_is_one_line() -> None:
     assert (
         done.stderr == "x: cannot write: No space left on device; make room where the output goes\n"
     )
+
+
+TWICE = """
+import contextlib, os, signal, sys
+from motorvae.runtime.core.lifecycle import exit_code_of
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test may run with it ignored
+def body():
+    try:
+        os.kill(os.getpid(), signal.{first})
+    finally:
+        os.kill(os.getpid(), signal.{second})
+        print("cleaned up")
+sys.exit(exit_code_of("x", body))
+"""
+
+
+@pytest.mark.parametrize("first", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("second", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_right_after_one_does_not_break_off_the_cleaning_up(
+    first: str, second: str
+) -> None:
+    code = TWICE.format(first=first, second=second)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (130, "cleaned up\n"), done.stderr
+    assert done.stderr == "x: interrupted\n"

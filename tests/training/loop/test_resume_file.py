@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from motorvae.runtime.core.errors import CheckpointError
+from motorvae.runtime.core.errors import CheckpointError, OutputError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.checkpoint import DataSummary, RunConfig
 from motorvae.training.loop import resume_file
@@ -99,3 +100,15 @@ def test_a_size_that_no_such_run_has_is_refused_unread(
     with path.open("r+b") as file:
         file.truncate(10 << 30)
     assert "it has 10737418240 bytes, and at most" in refused(path)
+
+
+def test_a_disk_that_fills_up_is_an_output_error_and_the_earlier_file_stays(path: Path) -> None:
+    earlier, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"^cannot write .*resume.ckpt: File too large; "):
+            ResumeFileIO(RUN).save_checkpoint({"weights": torch.arange(30_000.0)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == earlier
+    assert list(path.parent.iterdir()) == [path]

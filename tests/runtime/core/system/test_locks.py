@@ -135,6 +135,12 @@ def test_a_name_that_is_of_no_output_is_none_of_ours(tmp_path: Path, middle: str
     assert names(tmp_path) == [f".{middle}.motorvae-{end}" for end in ("lock", "old")]
 
 
+def test_the_root_folder_has_nothing_beside_it() -> None:
+    with pytest.raises(OutputError, match=r"^cannot write /: name a file or folder in it$"):  # noqa: SIM117
+        with output_locked(Path("/")):
+            pass
+
+
 @pytest.mark.parametrize("place", ["folder", "link", "fifo"])
 def test_what_is_in_the_way_of_a_lock_is_named(tmp_path: Path, place: str) -> None:
     path = tmp_path / "one.npz"

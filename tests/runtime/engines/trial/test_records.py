@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,3 +131,13 @@ def test_the_oldest_are_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch)
         for path in folder.iterdir():
             assert not path.name.startswith(".")
     assert [one.is_known() for one in three] == [False, True, True]
+
+
+def test_a_record_for_which_there_is_no_room_leaves_no_file(folder: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        ONE.remember()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not any(folder.iterdir())
