@@ -170,7 +170,7 @@ def document_from_bytes(
     known = get_args(kind.model_fields["schema_version"].annotation)
     if found not in known:
         raise error(
-            f"{path} has schema_version={str(found)[:40]}, and this motorVAE reads {max(known)}: "
+            f"{path} has schema_version={repr(found)[:40]}, and this motorVAE reads {max(known)}: "
             f"{again} with this version"
         )
     try:

@@ -94,7 +94,7 @@ def test_another_schema_version(
 ) -> None:
     change_manifest(bundle_copy, lambda content: content.update(schema_version=version))
     text = refusal(bundle_copy)
-    assert f"schema_version={str(version)[:20]}" in text
+    assert f"schema_version={repr(version)[:20]}" in text
     assert "export the bundle again with this version" in text
     assert len(text) < 300
 
