@@ -23,7 +23,7 @@ from .text import printable
 INTERRUPTED = 130
 _NO_MEMORY = re.compile("failed to map segment|annot allocate memory")
 SAME_SIGNAL_S = 0.1
-"""A signal within this time of the one before it is the same one, sent again."""
+"""A signal within this time of one that was acted on is the same one, sent again."""
 
 
 class Closing(abc.ABC):
@@ -161,7 +161,7 @@ def loading() -> Iterator[None]:
 
 
 _commands: list[str] = []  # that run, outermost first
-_interrupted: list[float] = []  # when
+_interrupted: list[float] = []  # when, of those that were acted on
 DEFAULT_HANDLERS: set[object] = {signal.default_int_handler}
 """Handlers of SIGINT that a command replaces: any other is a program's, or ignores it."""
 
@@ -175,9 +175,10 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _unwind(error: type[KeyboardInterrupt]) -> None:
-    _interrupted.append(time.monotonic())
+    now_s = time.monotonic()
     # One that follows at once would break off what cleans up after the one before it.
-    if len(_interrupted) < 2 or _interrupted[-1] - _interrupted[-2] > SAME_SIGNAL_S:
+    if not _interrupted or now_s - _interrupted[-1] > SAME_SIGNAL_S:
+        _interrupted.append(now_s)
         raise error
 
 

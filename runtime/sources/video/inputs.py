@@ -19,7 +19,7 @@ from av.format import formats_available
 
 from ...core.errors import SourceError
 from ...pixels.image_files import picture_from_bytes
-from ...pixels.image_kinds import IMAGE_SUFFIXES, JPEG_START, KIND_BYTES, kind_of_bytes
+from ...pixels.image_kinds import IMAGE_SUFFIXES, JPEG_START, KIND_BYTES, ImageKind, kind_of_bytes
 from ...pixels.picture import PictureLimit
 from ..network.hls import FolderFetch, HlsReader
 from ..network.http_body import HttpBody, HttpClient, Patience
@@ -27,7 +27,7 @@ from ..network.multipart import MultipartReader
 from ..network.reach import HLS, playlist_kind
 from ..network.rtsp_check import check_rtsp
 from ..spec import SourceSpec
-from .containers.mp4_index import IndexLimit, IndexWatch
+from .containers.mp4_index import IndexLimit
 
 _OPEN_OTHERS = {
     *("hls", "dash", "sdp", "rtp", "rtsp", "sap", "concat", "imf", "webm_dash_manifest"),
@@ -40,7 +40,8 @@ _NETWORK_FORMATS = (
     "ivf,yuv4mpegpipe,mjpeg,mpjpeg,jpeg_pipe,png_pipe,bmp_pipe,webp_pipe,pbm_pipe,pgm_pipe,ppm_pipe,mxf,"
     "dv,dhav,av1,image2pipe"
 )
-_ONLY_AS_FILES = {"HEIF", "AVIF", "TIFF", "JPEG2000", "GIF"}
+_NEVER_FILMS: set[ImageKind] = {"HEIF", "AVIF"}
+_ONLY_AS_FILES: set[ImageKind] = {*_NEVER_FILMS, "TIFF", "JPEG2000", "GIF"}
 _MOVES = b"acTL"  # near the start of a PNG
 _NOTHING = {"protocol_whitelist": "none"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
@@ -112,18 +113,16 @@ class BoundedReader:
         self._most = _MOST_BYTES if patience is None else _MOST_NETWORK_BYTES
         self._left = 2 * self._most
         self.failure: BaseException | None = None
-        self._watch, self._held = IndexWatch(), b""
         self.readable, self.seekable = reader.readable, reader.seekable
         # By a picture's suffix FFmpeg would look for numbered files.
         is_picture = Path(str(reader.name)).suffix.lower() in IMAGE_SUFFIXES
         self.name = "" if is_picture else reader.name
         self.close = reader.close
         if reader.seekable():
-            self.seek, self.tell = self._seek, self._tell
+            self.seek, self.tell = reader.seek, reader.tell
 
     def begin_packet(self) -> None:
         """Count bytes and time anew: a packet has come."""
-        self._watch.has_begun = True
         self._left = self._most
         if self._patience is not None:
             self._patience.begin()
@@ -148,21 +147,8 @@ class BoundedReader:
     def _within_limit(self, size: int) -> bytes:
         if self._left <= 0:
             raise OSError(f"no frame ends within {self._most >> 20} MiB")
-        if not self._held:
-            self._held = self._watch.look(self._reader.read(size), self._reader.read)
-        data, self._held = self._held[:size], self._held[size:]
+        data: bytes = self._reader.read(size)
         return data
-
-    def _seek(self, offset: int, whence: int = 0) -> int:
-        if whence == io.SEEK_CUR:
-            offset -= len(self._held)
-        self._held = b""
-        place: int = self._reader.seek(offset, whence)
-        return place
-
-    def _tell(self) -> int:
-        place: int = self._reader.tell()
-        return place - len(self._held)
 
     @property
     def first_byte_ns(self) -> int | None:
@@ -198,7 +184,7 @@ def input_of(spec: SourceSpec, timeout_s: float, transport: str, limit: PictureL
     if spec.kind == "pipe":
         pipe = PipeReader(location, timeout_s)
         try:
-            return _picture(pipe, limit) or _bytes_of(pipe, _FILE_FORMATS)
+            return _picture(pipe, _NEVER_FILMS, limit) or _bytes_of(pipe, _FILE_FORMATS)
         except BaseException:
             pipe.close()
             raise
@@ -242,11 +228,13 @@ def _file(path: str) -> Input:
     return Input(file, _NOTHING | {"format_whitelist": _FILE_FORMATS}, form)
 
 
-def _picture(reader: Any, limit: PictureLimit, patience: Patience | None = None) -> Input | None:
-    """Decode a picture of a kind that FFmpeg reads otherwise, or not, as its file would be."""
+def _picture(
+    reader: Any, kinds: set[ImageKind], limit: PictureLimit, patience: Patience | None = None
+) -> Input | None:
+    """Decode a picture of kinds that FFmpeg reads otherwise, or not, as its file would be."""
     start = reader.peek()
     kind = kind_of_bytes(start)
-    if kind not in _ONLY_AS_FILES and not (kind == "PNG" and _MOVES in start):
+    if kind not in kinds and not (kinds is _ONLY_AS_FILES and kind == "PNG" and _MOVES in start):
         return None
     bounded, data = BoundedReader(reader, patience), bytearray()
     while part := bounded.read(1 << 16):
@@ -278,7 +266,7 @@ def _http(spec: SourceSpec, timeout_s: float, limit: PictureLimit) -> Input:
     try:
         start = body.peek()
         _refuse_playlist(start, "the server sent")
-        if picture := _picture(body, limit, client.patience):
+        if picture := _picture(body, _ONLY_AS_FILES, limit, client.patience):
             return picture
     except BaseException:
         body.close()

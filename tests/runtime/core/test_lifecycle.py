@@ -124,3 +124,26 @@ def test_a_signal_right_after_one_does_not_break_off_the_cleaning_up(
     )
     assert (done.returncode, done.stdout) == (130, "cleaned up\n"), done.stderr
     assert done.stderr == "x: interrupted\n"
+
+
+HELD_DOWN = """
+import os, signal, sys, time
+from motorvae.runtime.core.lifecycle import exit_code_of
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test may run with it ignored
+def body():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        pass  # as a library may
+    for _ in range(300):
+        time.sleep(0.03)  # a key repeats
+        os.kill(os.getpid(), signal.SIGINT)
+sys.exit(exit_code_of("x", body))
+"""
+
+
+def test_ctrl_c_that_is_held_down_ends_what_swallowed_the_first() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELD_DOWN], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (130, "x: interrupted\n")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal
 
@@ -20,21 +19,22 @@ import numpy.typing as npt
 _PARENTS = {
     *(b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"dinf", b"udta", b"tref", b"sinf"),
     *(b"moof", b"traf", b"mvex", b"wave", b"gmhd", b"schi", b"cmov", b"meta"),
+    *(b"ilst", b"iprp"),
 }
 """Boxes in which FFmpeg looks for others, wherever they are."""
 _DEEPEST = 10
-_MOST_BOXES = 1_000_000
-_MOST_TABLE_BYTES = _MOST_PACKED = 64 << 20
-_MOST_INDEX_BYTES = 128 << 20  # of one that comes in a stream
+_MOST_BOXES = 50_000  # in an index: some hundred tracks have as many
+_MOST_KEYS = 10_000  # FFmpeg compares each of its metadata with all before it
+_MOST_TABLE_BYTES = _MOST_PACKED = 64 << 20  # together
 _MOST_ENTRIES = 20_000_000  # of 28 bytes: ten hours of 60 frames a second are two million
-_RUN = re.compile(rb"trun[\0\1]\0[\0-\x0f][\0\1\4\5](.{4})", re.DOTALL)
-_RUN_BYTES = 12
-_ANY = re.compile(rb"elst|st(?:sz|z2|ts|ss|co)|co64|trun|cmvd")
-_HEADER_BYTES = 16  # of an index, with the size of what comes first in it
+_IN_FRAGMENT = re.compile(rb"(?:trun|senc).{4}(.{4})", re.DOTALL)
+_MISPLACED = re.compile(rb"elst|st(?:sz|z2|ts|ss|co|sc)|co64|trun|senc|cmvd|trak|moov")
+_SOUND_SAMPLES = 1024  # an entry, of PCM
 _TABLES = {
     b"elst": np.dtype([("duration", ">u4"), ("start", ">i4"), ("rate", ">u4")]),
     b"stts": np.dtype([("count", ">u4"), ("delta", ">u4")]),
     b"stss": np.dtype([("number", ">u4")]),
+    b"stsc": np.dtype([("first", ">u4"), ("count", ">u4"), ("description", ">u4")]),
 }
 _LONG_EDITS = np.dtype([("duration", ">u8"), ("start", ">i8"), ("rate", ">u4")])
 
@@ -49,6 +49,7 @@ class _Track:
     is_sound: bool = False
     samples: int = 0
     chunks: int = 0
+    samples_in_chunk: float = 0  # in the largest
     scale: int = 0  # units of its time in a second
     edits: list[tuple[Table, Table]] = field(default_factory=list)  # durations and starts
     times: tuple[Table, Table] | None = None  # counts of samples, and how long each of them is
@@ -60,7 +61,9 @@ class _Track:
         if kind == b"mdhd":
             self.scale = _time_scale(file)
         elif kind == b"hdlr":
-            self.is_sound |= file.read(12)[8:] == b"soun"
+            handler = file.read(12)[8:]
+            if handler in {b"soun", b"vide"}:
+                self.is_sound = handler == b"soun"
         elif kind in {b"stsz", b"stz2"}:
             self.samples = max(self.samples, int.from_bytes(file.read(12)[8:], "big"))
         elif kind in {b"stco", b"co64"}:
@@ -74,6 +77,8 @@ class _Track:
         elif kind == b"stts":
             self.is_odd |= self.times is not None
             self.times = columns[0], columns[1]
+        elif kind == b"stsc":
+            self.samples_in_chunk = max(self.samples_in_chunk, columns[1].max(initial=0))
         else:
             self.is_odd |= self.keys is not None
             self.keys = columns[0]
@@ -83,7 +88,9 @@ class _Track:
         counts, deltas = self.times or (np.zeros(0), np.zeros(0))
         # PCM is a sample a tick, and indexed by chunks.
         by_chunk = self.is_sound and len(counts) == 1 and deltas[0] == 1
-        count = float(self.chunks if by_chunk else self.samples)
+        count = float(self.samples)
+        if by_chunk:
+            count = self.chunks * max(1.0, np.ceil(self.samples_in_chunk / _SOUND_SAMPLES))
         total = count
         for durations, starts in self.edits:
             if by_chunk or self.is_odd or not len(counts):
@@ -123,7 +130,7 @@ class IndexLimit:
     """Counts the entries of an index; OSError where there are too many."""
 
     def __init__(self) -> None:
-        self._boxes = 0
+        self._boxes = self._tracks = self._table_bytes = 0
         self._movie_scale = 0
         self._entries = 0.0
         self._track = _Track()
@@ -131,11 +138,6 @@ class IndexLimit:
     def check_file(self, file: BinaryIO) -> None:
         """Look at the index of an opened file, and at those of its fragments."""
         self._walk(file, 0, file.seek(0, io.SEEK_END), depth=0)
-
-    def check_runs(self, data: bytes) -> None:
-        """Count the samples of fragments in some bytes."""
-        for found in _RUN.finditer(data):
-            self._count(int.from_bytes(found[1], "big"))
 
     def _count(self, entries: float, what: str = "") -> None:
         self._entries += entries
@@ -148,27 +150,36 @@ class IndexLimit:
     def _walk(self, file: BinaryIO, start: int, end: int, *, depth: int) -> None:
         place = start
         while place + 8 <= end:
-            self._boxes += 1
             file.seek(place)
             header = file.read(16)
             size, kind, body = int.from_bytes(header[:4], "big"), header[4:8], place + 8
             if size == 1:
                 size, body = int.from_bytes(header[8:], "big"), place + 16
             stop = end if size == 0 else min(place + size, end)
+            self._boxes += depth > 0
             if self._boxes > _MOST_BOXES:
-                raise OSError(f"it has more than {_MOST_BOXES} boxes")
+                raise OSError(f"its index has more than {_MOST_BOXES} boxes")
             if stop < body:
                 return  # FFmpeg stops here, too
-            if kind == b"meta":
-                body += 4
-            if kind in _PARENTS and depth < _DEEPEST:
-                self._inside(file, kind, body, stop, depth)
-            elif depth:
+            if kind == b"moof":
+                self._fragment(file, body, stop)
+            elif kind in _PARENTS and depth < _DEEPEST:
+                self._inside(file, kind, body + 4 * (kind == b"meta"), stop, depth)
+            else:
                 self._read(file, kind, body, stop)
             place = stop
 
+    def _fragment(self, file: BinaryIO, body: int, stop: int) -> None:
+        """Count the samples of a fragment, and what FFmpeg keeps for each track of each."""
+        file.seek(body)
+        data = file.read(self._bounded(stop - body))
+        self._table_bytes = 0
+        runs = sum(int.from_bytes(found[1], "big") for found in _IN_FRAGMENT.finditer(data))
+        self._count(runs + self._tracks, " in fragments")
+
     def _inside(self, file: BinaryIO, kind: bytes, body: int, stop: int, depth: int) -> None:
         if kind == b"trak":
+            self._tracks += 1
             self._track = _Track()
         self._walk(file, body, stop, depth=depth + 1)
         if kind == b"trak":
@@ -182,17 +193,37 @@ class IndexLimit:
         file.seek(body)
         if kind == b"mvhd":
             self._movie_scale = _time_scale(file)
-        elif kind == b"trun":
-            self._count(int.from_bytes(file.read(8)[4:], "big"), " in fragments")
+        elif kind in {b"trun", b"senc"}:
+            self._count(int.from_bytes(file.read(8)[4:], "big"), f" in {kind.decode()}")
+        elif kind == b"keys" and (count := int.from_bytes(file.read(8)[4:], "big")) > _MOST_KEYS:
+            raise OSError(f"its metadata has {count} keys, and {_MOST_KEYS} are allowed")
         elif kind == b"stsd":  # in which FFmpeg looks for any box
-            for inner in _ANY.finditer(file.read(min(stop - body, _MOST_TABLE_BYTES))):
-                self._read(file, inner[0], body + inner.end(), stop)
+            if found := _MISPLACED.search(file.read(self._bounded(stop - body))):
+                raise OSError(f"its description of samples holds a box {found[0].decode()}")
         elif kind == b"cmvd":
-            self._unpacked(file.read(stop - body))
+            self._unpacked(file.read(self._bounded(stop - body)))
         elif kind in _TABLES:
-            self._track.take_table(kind, _table(file, body, stop, kind))
+            self._track.take_table(kind, self._table(file, body, stop, kind))
         else:
             self._track.read(kind, file)
+
+    def _table(self, file: BinaryIO, body: int, stop: int, kind: bytes) -> npt.NDArray[Any]:
+        """Read a box that is a table: version, number of rows, rows; as many as it holds."""
+        form = _TABLES[kind]
+        head = file.read(8)
+        if kind == b"elst" and head[:1] == b"\1":
+            form = _LONG_EDITS
+        count = int.from_bytes(head[4:], "big")
+        rows = min(count, max(0, stop - body - 8) // form.itemsize)
+        data = file.read(self._bounded(rows * form.itemsize))
+        return np.frombuffer(data[: len(data) // form.itemsize * form.itemsize], form)
+
+    def _bounded(self, size: int) -> int:
+        """Return how many bytes to read, where all together are not too many."""
+        self._table_bytes += size
+        if self._table_bytes > _MOST_TABLE_BYTES:
+            raise OSError(f"tables of its index have more than {_MOST_TABLE_BYTES} bytes")
+        return size
 
     def _unpacked(self, data: bytes) -> None:
         """Look at an index that QuickTime compressed."""
@@ -212,63 +243,3 @@ def _time_scale(file: BinaryIO) -> int:
     data = file.read(24)
     at = 20 if data[:1] == b"\1" else 12
     return int.from_bytes(data[at : at + 4], "big")
-
-
-def _table(file: BinaryIO, body: int, stop: int, kind: bytes) -> npt.NDArray[Any]:
-    """Read a box that is a table: version, number of rows, rows; as many as it holds."""
-    form = _TABLES[kind]
-    head = file.read(8)
-    if kind == b"elst" and head[:1] == b"\1":
-        form = _LONG_EDITS
-    count = int.from_bytes(head[4:], "big")
-    size = min(count, max(0, stop - body - 8) // form.itemsize) * form.itemsize
-    if size > _MOST_TABLE_BYTES:
-        raise OSError(f"a table of its index has {size} bytes, and {_MOST_TABLE_BYTES} are allowed")
-    data = file.read(size)
-    return np.frombuffer(data[: len(data) // form.itemsize * form.itemsize], form)
-
-
-class IndexWatch:
-    """Looks at what comes as a stream: at the index of an MP4 in whole, before it is handed on."""
-
-    def __init__(self) -> None:
-        self._limit: IndexLimit | None = None
-        self._tail = b""
-        self.has_begun = False  # packets came, and so no index will
-
-    def look(self, data: bytes, more: Callable[[int], bytes]) -> bytes:
-        """Return the next bytes, with all of an index that begins in them; `more` reads on.
-
-        OSError where an index is too large.
-        """
-        joined = self._tail + data
-        found = None if self.has_begun else _index_in(joined)
-        if found is not None:
-            start, size = found
-            while (missing := start + size - len(joined)) > 0 and (part := more(missing)):
-                joined, data = joined + part, data + part
-            self._limit = IndexLimit()
-            self._limit.check_file(io.BytesIO(joined[start : start + size]))
-            joined = joined[start + size :]
-        elif self._limit is not None:
-            self._limit.check_runs(joined[max(0, len(self._tail) - _RUN_BYTES + 1) :])
-        self._tail = joined[1 - _HEADER_BYTES :]
-        return data
-
-
-def _index_in(data: bytes) -> tuple[int, int] | None:
-    """Return where an index begins, and its size; OSError where that is too large."""
-    place = -1
-    while (place := data.find(b"moov", place + 1)) >= 0:
-        start = place - 4
-        size, inner = (
-            int.from_bytes(data[at : at + 4], "big") for at in (max(0, start), place + 4)
-        )
-        if size == 1:
-            size, inner = int.from_bytes(data[place + 4 : place + 12], "big"), 0
-        if start < 0 or start + _HEADER_BYTES > len(data) or not (inner < 2 or 8 <= inner < size):
-            continue
-        if size > _MOST_INDEX_BYTES:
-            raise OSError(f"its index has {size} bytes, and {_MOST_INDEX_BYTES} are allowed")
-        return start, size or _MOST_INDEX_BYTES
-    return None

@@ -55,8 +55,9 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("way", ["url", "pipe"])
-@pytest.mark.parametrize("kind", PICTURES)
+@pytest.mark.parametrize(
+    ("kind", "way"), [(kind, "url") for kind in PICTURES] + [("HEIC", "pipe"), ("AVIF", "pipe")]
+)
 def test_what_ffmpeg_reads_otherwise_is_decoded_as_its_file(
     server: Any, tmp_path: Path, kind: str, way: Any
 ) -> None:
@@ -106,8 +107,9 @@ def test_a_picture_beyond_the_limit_is_refused(server: Any) -> None:
         VideoSource(SourceSpec("url", url, "a"), CaptureRequest(spec=SPEC, max_picture=0.01))
 
 
-def test_pictures_one_after_another_in_a_pipe_are_a_film(tmp_path: Path) -> None:
-    film = b"".join(written("PNG") for _ in range(3))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG2000"])
+def test_pictures_one_after_another_in_a_pipe_are_a_film(tmp_path: Path, kind: str) -> None:
+    film = b"".join(written(kind, **({"no_jp2": True} if kind != "PNG" else {})) for _ in range(3))
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(film,), daemon=True)
     writer.start()
