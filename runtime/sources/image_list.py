@@ -18,6 +18,7 @@ _LITTER = {
     *("@eadir", "__macosx", ".appledouble", ".thumbnails", ".trashes"),
 }
 _LITTER_WORDS = "known litter (._*, Thumbs.db and the like)"
+_LINK_WORDS = "link to a folder that is taken anyway or lies above"
 _MOST_SUFFIXES = 4
 
 
@@ -40,6 +41,7 @@ class _Search:
     example: str = ""
     unreadable: list[str] = field(default_factory=list)
     visited: set[tuple[int, int]] = field(default_factory=set)
+    links: set[Path] = field(default_factory=set)  # that are not followed
 
     def walk(self, folders: Iterable[Path], root: Path) -> None:
         """Take what is below folders; real ones first, so that no link takes their place.
@@ -57,7 +59,7 @@ class _Search:
             try:
                 identity = _identity(folder)
                 if identity in self.visited or (is_link and identity in above):
-                    self.left_out["link to a folder that is taken anyway or lies above"] += 1
+                    self.links.add(folder)
                     continue
                 entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
             except OSError as error:
@@ -85,6 +87,50 @@ class _Search:
                 else:
                     waiting.append(path)
 
+    def matches(self, pattern: Path) -> list[Path]:
+        """Find what a pattern names, `**` in folders that `walk` would enter, each once.
+
+        Python's own `**` goes through a link that leads upwards 40 times, and through two of them
+        in all orders.
+        """
+        parts = pattern.parts
+        if "**" not in parts:
+            return list(map(Path, glob.glob(str(pattern))))  # noqa: PTH207  # of files, too
+        at = parts.index("**")
+        tops = [path for path in self.matches(Path(*parts[:at])) if path.is_dir()]
+        if not (rest := parts[at + 1 :]):
+            inside = (self.matches(Path(glob.escape(str(top)), "*")) for top in tops)
+            return tops + [path for paths in inside for path in paths]
+        folders = (folder for top in tops for folder in self._folders_below(top))
+        return [
+            path
+            for folder in folders
+            for path in self.matches(Path(glob.escape(str(folder)), *rest))
+        ]
+
+    def _folders_below(self, top: Path) -> list[Path]:
+        above = {_identity(one) for one in top.resolve().parents}
+        found: list[Path] = []
+        visited = set[tuple[int, int]]()
+        waiting, links = [top], list[Path]()
+        while waiting or links:
+            folder = (waiting or links).pop()
+            try:
+                identity = _identity(folder)
+                if identity in visited or identity in above:
+                    self.links.add(folder)
+                    continue
+                entries = [one for one in os.scandir(folder) if not one.name.startswith(".")]
+                below = [one for one in entries if one.is_dir()]
+            except OSError:
+                self.unreadable.append(folder.name)
+                continue
+            visited.add(identity)
+            found.append(folder)
+            for entry in below:
+                (links if entry.is_symlink() else waiting).append(Path(entry.path))
+        return found
+
     def take(self, path: Path) -> None:
         """Take a file that is named or shaped like a picture, or count it."""
         try:
@@ -101,14 +147,15 @@ class _Search:
 
     def remark(self) -> str:
         """Count what was not taken, with the reasons, in one line."""
-        parts = [f"{count} {what}" for what, count in self.left_out.items()]
+        left_out = self.left_out + Counter({_LINK_WORDS: len(self.links)})
+        parts = [f"{count} {what}" for what, count in left_out.items()]
         if self.unreadable:
             parts.append(f"{len(self.unreadable)} unreadable ({self.unreadable[0]})")
         if self.others:
             common = [suffix for suffix, _ in self.others.most_common(_MOST_SUFFIXES)]
             more = ", ..." if len(self.others) > _MOST_SUFFIXES else ""
             parts.append(f"{self.others.total()} no picture ({', '.join(common)}{more})")
-        count = self.left_out.total() + len(self.unreadable) + self.others.total()
+        count = left_out.total() + len(self.unreadable) + self.others.total()
         return f"{count} not taken: {', '.join(parts)}" if count else ""
 
     @staticmethod
@@ -142,19 +189,21 @@ def images_matching(pattern: Path, name: str) -> ImageList | Path:
 
     SourceError where nothing matches, or none of it is a picture; `name` is what to call it.
     """
-    matched = sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207
+    search = _Search()
+    matched = sorted(set(search.matches(pattern)))
     if not matched:
         raise SourceError(f"nothing matches {name}: check the pattern, and put it in quotes")
     if len(matched) == 1:
         return matched[0]
     root = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
-    search = _Search()
     folders = {path for path in matched if path.is_dir()}
     files, named = list[Path](), list[Path]()
     for path in matched:
+        if not folders.isdisjoint(path.parents):  # it comes with the folder
+            continue
         if any(map(_is_litter, path.relative_to(root).parts)):
             search.left_out[_LITTER_WORDS] += 1
-        elif folders.isdisjoint(path.parents):  # else it comes with the folder
+        else:
             (named if path in folders else files).append(path)
     for path in files:
         search.take(path)

@@ -136,6 +136,28 @@ def test_links_that_a_pattern_names_go_by_the_same_rule(tmp_path: Path) -> None:
     assert found == images_in(photos)
 
 
+def test_links_below_a_pattern_of_any_depth_go_by_the_same_rule(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    touched(photos, "a.png", "z/b.png", "z/y/c.png", "[z]/**/d.png", ".hidden/e.png")
+    touched(tmp_path, "above.png", "elsewhere/f.png")
+    for name, target in (("up", tmp_path), ("loop", photos), ("z/back", photos), ("a-z", "z")):
+        (photos / name).symlink_to(target)
+    (photos / "more").symlink_to(tmp_path / "elsewhere")
+    expected = ["[z]/**/d.png", "a.png", "more/f.png", "z/b.png", "z/y/c.png"]
+    for pattern in ("**/*.png", "**/**/*.png"):
+        found = images_matching(photos / pattern, pattern)
+        assert not isinstance(found, Path)
+        assert [path.relative_to(photos).as_posix() for path in found.paths] == expected
+        assert found.remark == (
+            "4 not taken: 4 link to a folder that is taken anyway or lies above"
+        )
+    found = images_matching(photos / "**", "**")
+    assert not isinstance(found, Path)
+    assert [path.relative_to(photos).as_posix() for path in found.paths] == expected
+    found = images_matching(photos / "**/y/../*.png", "**/y/../*.png")
+    assert found == photos / "z/y/../b.png"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
 def test_an_unreadable_folder_is_counted_by_name(tmp_path: Path) -> None:
     touched(tmp_path, "a.png", "private/b.png")
