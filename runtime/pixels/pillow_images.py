@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +50,7 @@ _BYTES: dict[ImageKind, float] = {"AVIF": 10, "BMP": 1, "GIF": 2, "TIFF": 0, "WE
 """What decoders take for a pixel beside the decoded picture; see docs/hostile.md."""
 _BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 _TURNS = (b"irot", b"imir")  # how a HEIC says that its picture is turned or mirrored
+_CLAP = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
 _STRIPE = 1 << 20
 _ORIENTATION, _SUBFILE, _BITS, _PHOTOMETRIC, _EXTRA = 0x0112, 254, 258, 262, 338
 _TILE, _DNG_VERSION = (322, 323), 50706
@@ -55,6 +58,7 @@ _COMPRESSION, _SAMPLES, _PLANES, _NUMBERS = 259, 277, 284, 339
 _SEPARATE, _SIGNED, _PREMULTIPLIED, _PACKBITS = 2, 2, 1, 32773
 _REDUCED, _MASK = 1, 4
 _COLOURS = {"1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+_TO_PNG = "convert it to PNG first"
 _CONVERT = "convert it to 8- or 16-bit grey or RGB first"
 _WORDS = {"F": "32-bit floats", "I": "32-bit or signed numbers", "LAB": "of the L*a*b* colours"}
 
@@ -90,7 +94,31 @@ def picture_by_pillow(kind: ImageKind, data: bytes, limit: PictureLimit) -> Pict
             has_exif = kind in {"AVIF", "WEBP"}
             orientation = image.getexif().get(_ORIENTATION, UPRIGHT) if has_exif else UPRIGHT
             several = kind != "JPEG2000" and getattr(image, "is_animated", False)
-            return Picture(turned(_luma(image), orientation), (SEVERAL,) * several)
+            luma = _luma(image)
+            if kind == "AVIF":
+                luma = np.ascontiguousarray(luma[_shown_part(data, image.size)])
+            return Picture(turned(luma, orientation), (SEVERAL,) * several)
+
+
+def _shown_part(data: bytes, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Return the rows and columns that an AVIF shows (ISO/IEC 14496-12, 12.1.4), before turns.
+
+    Pillow takes all that is coded; libheif cuts this out of a HEIC.
+    """
+    found = {*_CLAP.findall(data)}
+    if not found:
+        return slice(None), slice(None)
+    across, over_a, down, over_d, right, over_r, below, over_b = struct.unpack(
+        ">IIIIiIiI", found.pop()
+    )
+    if found or not (over_a and over_d and over_r and over_b):
+        raise ImageError("it shows parts of its pictures that are not known", fix=_TO_PNG)
+    width, height = round(across / over_a), round(down / over_d)
+    left = round((size[0] - across / over_a) / 2 + right / over_r)
+    top = round((size[1] - down / over_d) / 2 + below / over_b)
+    if not (0 <= left < left + width <= size[0] and 0 <= top < top + height <= size[1]):
+        raise ImageError("it shows nothing of its picture, or what is beyond it", fix=_TO_PNG)
+    return slice(top, top + height), slice(left, left + width)
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):

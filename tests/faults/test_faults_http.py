@@ -216,7 +216,7 @@ def test_frozen_then_thawed(watch: Watch, check: Check, camera: Server) -> None:
 
 def test_frozen_for_good(watch: Watch, check: Check, camera: Server) -> None:
     """Opening it again shows the same picture, which is no frame that is new."""
-    run = watch(camera.url, options=(*IMPATIENT, "--freeze-after", 0.4))
+    run = watch(camera.url, options=(*IMPATIENT, "--freeze-after", 2))
     run.ok()
     camera.tell("freeze")
     check(run, rows="ok+ duplicate+ lost given-up end", code=1)

@@ -140,6 +140,36 @@ def test_the_tiles_of_a_heic_are_joined() -> None:
     assert furthest(luma_of(file.getvalue()), bt601(large)) <= 8
 
 
+def clipped(width: int, height: int, right: int, below: int, **options: Any) -> bytes:
+    """An AVIF that shows a part of its picture; its box takes the place of a profile's."""
+    data = saved(Image.fromarray(RGB), "AVIF", **LOSSY["AVIF"], icc_profile=bytes(28), **options)
+    shown = struct.pack(">IIIIiIiI", width, 1, height, 1, right, 1, below, 1)
+    profile = b"\0\0\0\x28colrprof" + bytes(28)
+    assert data.count(profile) == 1
+    place, number = data.index(b"ipco") + 4, 1
+    while data[place : place + 40] != profile:
+        place, number = place + int.from_bytes(data[place : place + 4], "big"), number + 1
+    data = data.replace(profile, b"\0\0\0\x28clap" + shown)
+    used = data.index(b"ipma") + 14  # how many, and which; what alters a picture is essential
+    which = data.index(number, used + 1, used + 1 + data[used])
+    return data[:which] + bytes([0x80 | number]) + data[which + 1 :]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_of_an_avif_the_part_that_it_shows_is_taken(orientation: int) -> None:
+    whole = saved(Image.fromarray(RGB), "AVIF", **LOSSY["AVIF"])
+    data = clipped(32, 20, 4, -2, exif=exif(orientation))
+    part = picture_from_bytes(whole).luma[8:28, 20:52]  # around a centre moved by 4 and -2
+    found = picture_from_bytes(data).luma
+    assert np.abs(found.astype(int) - turned(part, orientation)).mean() <= 0.5
+
+
+@pytest.mark.parametrize("part", [(0, 20, 0, 0), (32, 20, 17, 0), (65, 20, 0, 0), (32, 20, 0, -11)])
+def test_an_avif_that_shows_what_it_has_not_is_refused(part: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ImageError, match="it shows nothing of its picture, or what is beyond it"):
+        picture_from_bytes(clipped(*part))
+
+
 def test_a_thumbnail_is_not_the_picture_and_the_primary_one_is() -> None:
     small, large = (Image.fromarray(picture(*size)) for size in ((48, 64), (96, 128)))
     heif = pillow_heif.from_pillow(small)
