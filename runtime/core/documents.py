@@ -98,7 +98,10 @@ def bytes_of_file(path: Path, *, most_bytes: int, error: type[MotorVAEError], ag
     """Read a regular file of so many bytes at most, or raise `error`; see `opened_regular`."""
     with opened_regular(path, most_bytes=most_bytes, error=error, again=again) as file:
         try:
-            data = file.read(most_bytes + 1)  # it may have grown, or not say its size
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size + 1)  # memory is taken for what is asked, whatever comes
+            if len(data) > size:  # it has grown, or does not say its size
+                data += file.read(most_bytes + 1 - len(data))
         except (OSError, MemoryError) as cause:
             raise error(f"cannot read {path}: {_reason(cause)}; {again}") from cause
     if len(data) > most_bytes:
@@ -124,8 +127,10 @@ def _json_of(data: bytes, path: Path, *, error: type[MotorVAEError], again: str)
         json.loads(data, object_pairs_hook=_with_single_keys, parse_int=_bounded_int)
     except RecursionError as cause:
         raise error(f"{path} is not JSON (it is nested too deeply): {again}") from cause
-    except (ValueError, MemoryError) as cause:
+    except ValueError as cause:
         raise error(f"{path} is not JSON ({_reason(cause)[:200]}): {again}") from cause
+    except MemoryError as cause:
+        raise error(f"cannot read {path}: {_reason(cause)}; {again}") from cause
     return content
 
 
@@ -338,5 +343,7 @@ def _misfit(form: Form, dtype: str, shape: tuple[int, ...], axes: dict[str, int]
 
 
 def _reason(cause: BaseException) -> str:
+    if isinstance(cause, MemoryError) and not str(cause):
+        return "there is not enough memory"
     text = str(getattr(cause, "strerror", None) or cause).splitlines()
     return text[0] if text else type(cause).__name__

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from motorvae.runtime.core.documents import (
     Form,
     arrays_from_npz,
+    bytes_of_file,
     document_from_json,
     json_from_file,
 )
@@ -274,3 +276,16 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
         json_from_file(Path("/proc/kallsyms"), error=BundleError, again="")
     with pytest.raises(BundleError, match="null"):
         json_from_file(Path("a\0b"), error=BundleError, again="")
+
+
+def test_a_file_takes_the_memory_that_it_has_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "index.json"
+    path.write_bytes(b"[]")
+    tracemalloc.start()
+    try:
+        assert bytes_of_file(path, most_bytes=1 << 30, error=BundleError, again="") == b"[]"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    unsized = Path("/proc/self/status")  # a size of 0, and more to read
+    assert b"VmPeak" in bytes_of_file(unsized, most_bytes=1 << 20, error=BundleError, again="")
