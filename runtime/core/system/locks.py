@@ -135,7 +135,8 @@ def _locked(path: Path, made: list[Path]) -> int:
         except FileNotFoundError:  # who made the folder removed it again
             continue
         except OSError as error:
-            if error.errno not in _UNWRITABLE or os.access(path.parent, os.W_OK):
+            is_folder_alone = os.access(path, os.W_OK) and not os.access(path.parent, os.W_OK)
+            if error.errno not in _UNWRITABLE or not is_folder_alone:
                 raise
             return _unlocked(path, error)
         try:
@@ -170,8 +171,11 @@ def _open(file: Path) -> int:
     flags = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o666)
-    except PermissionError:  # another user's, whose lock can be asked for all the same
-        handle = os.open(file, os.O_RDONLY | flags)
+    except PermissionError as refused:
+        try:  # another user's, whose lock can be asked for all the same
+            handle = os.open(file, os.O_RDONLY | flags)
+        except FileNotFoundError:  # there is none, and none can be made
+            raise refused from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OutputError(f"{file} is in the way of a lock file: move it away")

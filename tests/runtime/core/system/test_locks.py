@@ -26,6 +26,24 @@ with output_locked(path), temporary_beside(path) as temporary:
     sys.stdin.read()
 """
 
+READ_ONLY = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # root writes everywhere by CAP_DAC_OVERRIDE: drop it
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
+"""
+LOCK_ALL = """
+import sys
+from pathlib import Path
+from motorvae.runtime.core.errors import OutputError
+from motorvae.runtime.core.system.locks import output_locked
+for path in sys.argv[1:]:
+    try:
+        with output_locked(Path(path)):
+            print("locked")
+    except OutputError as error:
+        print(error)
+"""
+
 
 class Holder:
     """Another process that holds an output."""
@@ -154,6 +172,22 @@ def test_what_is_in_the_way_of_a_lock_is_named(tmp_path: Path, place: str) -> No
         with output_locked(path):
             pass
     assert os.path.lexists(lock_path(path))
+
+
+def test_a_folder_that_is_read_only_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    places = [tmp_path / "one.npz", tmp_path / "new" / "run", tmp_path / "run"]
+    tmp_path.chmod(0o555)
+    try:
+        command = [sys.executable, "-c", READ_ONLY, LOCK_ALL, *map(str, places)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+    finally:
+        tmp_path.chmod(0o755)
+    reason = "Permission denied; choose another place or make room there"
+    refused = [f"cannot write {place}: {reason}" for place in places[:2]]
+    assert run.stdout.splitlines() == [*refused, "locked"]  # the last can be written itself
+    assert "run is not locked (Permission denied)" in run.stderr
+    assert names(tmp_path) == ["run"]
 
 
 def test_a_file_system_without_locks_costs_a_line(
