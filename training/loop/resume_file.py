@@ -103,7 +103,8 @@ class ResumeFileIO(TorchCheckpointIO):
 
 def unusable(path: Path, error: Exception) -> CheckpointError:
     """Return the error for a run whose resume file cannot be continued from."""
-    reason = str(error).partition("\n")[0] or type(error).__name__
+    text = str(getattr(error, "strerror", None) or error)
+    reason = text.partition("\n")[0] or type(error).__name__
     return CheckpointError(
         f"cannot resume from {path}: {reason}; remove that file, and {resume_command(path.parent)} "
         "trains the run from its beginning with the images it has, or start a new run"

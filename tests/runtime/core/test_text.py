@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from motorvae.runtime.core.documents import save_document
@@ -40,9 +40,14 @@ def test_a_document_of_any_text_can_be_encoded(value: object) -> None:
 
 
 @given(st.text(max_size=9))
+@example("\uff1d1+1")
+@example("\uff0b1")
+@example("\uff0d1")
+@example("\uff20SUM(A1)")
 def test_no_cell_is_a_formula(text: str) -> None:
     cell = spreadsheet_cell(text)
-    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert not cell.startswith(("\uff1d", "\uff0b", "\uff0d", "\uff20"))
     assert cell.endswith(text)
     row = io.StringIO()
     csv.writer(row).writerow([cell])
