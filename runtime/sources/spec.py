@@ -142,7 +142,14 @@ def _parsed(text: str, fps: float | None) -> SourceSpec:
         if scheme not in URL_SCHEMES:
             raise SourceError(f"{scheme}:// is no source: take {sentence_list(SCHEMES)}, or a path")
         url = f"{scheme}:{rest}"
-        return SourceSpec("url", url, without_credentials(url))
+        name = without_credentials(url)
+        port = re.match(
+            r"[a-z]+://(?:[^/?#@]*@)?(?:\[[^\]/?#]*\]|[^:/?#]*):(-?[0-9]+)(?![^/?#])", name
+        )
+        # FFmpeg would take another port, by the lower 16 bits.
+        if port and not (len(port[1]) < 10 and 0 < int(port[1]) < 1 << 16):
+            raise SourceError(f"{name}: there is no port {port[1][:20]}: take one from 1 to 65535")
+        return SourceSpec("url", url, name)
     return SourceSpec.device(int(text)) if text.isdecimal() else _local(text)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motorvae.runtime.core.errors import ConfigError, MotorVAEError
+from motorvae.runtime.core.errors import ConfigError, MotorVAEError, SourceError
 from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.sources.spec import SourceSpec, SyntheticPlan, plan_from_query
 
@@ -203,3 +203,15 @@ def test_a_recorders_address_without_its_scheme_keeps_its_password_to_itself() -
     with pytest.raises(MotorVAEError, match="no such source") as caught:
         SourceSpec.parse("192.168.1.2/user=admin&password=geheim&channel=1")
     assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["0", "80800", "99999", "-1", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["http://cam:{}/a", "rtsp://u:pw@cam:{}", "udp://@:{}?reuse=1", "rtsp://[::1]:{}/"]
+)
+def test_a_port_that_there_is_not_is_refused(text: str, port: str) -> None:
+    with pytest.raises(SourceError, match=f"there is no port {port[:20]}: take one") as caught:
+        SourceSpec.parse(text.format(port))
+    assert "pw" not in str(caught.value)
+    for fine in ("1", "8080", "65535"):
+        assert SourceSpec.parse(text.format(fine)).kind == "url"
