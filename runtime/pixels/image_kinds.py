@@ -78,6 +78,16 @@ def kind_of_file(path: Path) -> ImageKind | None:
     return kind
 
 
+def counts_others(data: bytes) -> bool:
+    """Whether a JPEG that begins so is a photograph with others beside it, such as a gain map."""
+    for marker, start, end in jpeg_segments(data):
+        if marker == JPEG_SCAN:
+            break
+        if marker == _APP2 and data[start:end].startswith(b"MPF\0"):
+            return True
+    return False
+
+
 def is_film(data: bytes) -> bool:
     """Whether three JPEGs at least lie one behind the other, and the first counts none of them."""
     start = 0

@@ -15,12 +15,16 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...pixels.image_kinds import KIND_BYTES
 from ..base import silence_of
 from .reach import Reach, split_credentials
 
 MOST_HEAD_BYTES = 1 << 16
 _MOST_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
+_BLANK = (b"\n\r\n", b"\n\n")
+_INTERIM = re.compile(rb"HTTP/1\.[01] +1\d\d\b")  # RFC 9110, section 15.2
+_PACKED = {"gzip", "x-gzip", "deflate", "compress", "br", "zstd"}
 _SKIPPED_BYTES = 1 << 18
 """So much is read and dropped rather than asked for anew."""
 _USER_AGENT = "motorVAE"
@@ -101,11 +105,14 @@ class _Response(http.client.HTTPResponse):
     """A response whose head is bounded, and may be as untidy as cameras send it."""
 
     def begin(self) -> None:
-        stream, head = self.fp, bytearray()
-        while not head.endswith((b"\n\r\n", b"\n\n")):
+        stream, head, interim = self.fp, bytearray(), 0
+        while not head.endswith(_BLANK):
             line = stream.readline(MOST_HEAD_BYTES)
             head += line
-            if len(head) >= MOST_HEAD_BYTES:
+            if head.endswith(_BLANK) and _INTERIM.match(head):  # the answer is still to come
+                interim += len(head)
+                head.clear()
+            if len(head) + interim >= MOST_HEAD_BYTES:
                 raise http.client.HTTPException(
                     f"its header is longer than {MOST_HEAD_BYTES} bytes"
                 )
@@ -247,6 +254,10 @@ class HttpClient:
             except http.client.HTTPException as error:
                 raise OSError(f"what the server sent is wrong: {error}") from None
             else:
+                packing = response.headers.get("Content-Encoding", "").strip().lower()
+                if packing in _PACKED:
+                    response.close()
+                    raise OSError(f"the server sends it packed ({packing}), unasked")
                 if start and response.status != http.client.PARTIAL_CONTENT:
                     response.close()
                     raise OSError("the server does not send parts of a file")
@@ -278,10 +289,10 @@ class HttpBody:
         """When bytes came last, on the monotonic clock."""
         return self._client.patience.received_ns
 
-    def peek(self) -> bytes:
-        """Return the first bytes that come, and leave them to be read."""
-        if not self._ahead:
-            self._ahead = self._receive(1 << 12)
+    def peek(self, size: int = KIND_BYTES) -> bytes:
+        """Return the first bytes, as many as say what comes, and leave them to be read."""
+        while len(self._ahead) < size and (data := self._receive(1 << 12)):
+            self._ahead += data
         return self._ahead
 
     def read(self, size: int = 1 << 16) -> bytes:

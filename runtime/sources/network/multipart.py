@@ -78,7 +78,7 @@ class MultipartReader:
             found = self._next_part()
             if found is None:
                 return b""
-            part, length = found
+            part, length = found if found[0] else (b"\0", 1)  # 0 is no length to FFmpeg
             head = b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % length
             self._part = memoryview(head + part)
         data = bytes(self._part[:size])
@@ -147,7 +147,7 @@ class MultipartReader:
                 ends.append(picture.find(buffer))
             if self._delimiter is not None:
                 overlap = len(self._delimiter)
-                ends.append(buffer.find(self._delimiter, max(1, scanned - overlap)))
+                ends.append(buffer.find(self._delimiter, max(0, scanned - overlap)))
             scanned = len(buffer)
             if found := [end for end in ends if end >= 0]:
                 end = min(found)

@@ -19,7 +19,14 @@ from av.format import formats_available
 
 from ...core.errors import SourceError
 from ...pixels.image_files import picture_from_bytes
-from ...pixels.image_kinds import IMAGE_SUFFIXES, JPEG_START, KIND_BYTES, ImageKind, kind_of_bytes
+from ...pixels.image_kinds import (
+    IMAGE_SUFFIXES,
+    JPEG_START,
+    KIND_BYTES,
+    ImageKind,
+    counts_others,
+    kind_of_bytes,
+)
 from ...pixels.picture import PictureLimit
 from ..network.hls import FolderFetch, HlsReader
 from ..network.http_body import HttpBody, HttpClient, Patience
@@ -42,6 +49,7 @@ _NETWORK_FORMATS = (
 )
 _NEVER_FILMS: set[ImageKind] = {"HEIF", "AVIF"}
 _ONLY_AS_FILES: set[ImageKind] = {*_NEVER_FILMS, "TIFF", "JPEG2000", "GIF"}
+_JPEG_HEAD = 1 << 18  # before the scan: EXIF with its thumbnail, XMP, profiles
 _MOVES = b"acTL"  # near the start of a PNG
 _NOTHING = {"protocol_whitelist": "none"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
@@ -75,6 +83,11 @@ class PipeReader(io.FileIO):
         end = len(self._ahead) if size is None or size < 0 else size
         data, self._ahead = self._ahead[:end], self._ahead[end:]
         return data
+
+    @property
+    def received_ns(self) -> int:
+        """When what was read last came, on the monotonic clock."""
+        return time.monotonic_ns()
 
     def _received(self, size: int | None) -> bytes:
         if self.closed:
@@ -184,6 +197,8 @@ def input_of(spec: SourceSpec, timeout_s: float, transport: str, limit: PictureL
     if spec.kind == "pipe":
         pipe = PipeReader(location, timeout_s)
         try:
+            if (start := pipe.peek()).startswith(JPEG_START) or _is_divided(start):
+                return _parts_of(pipe)
             return _picture(pipe, _NEVER_FILMS, limit) or _bytes_of(pipe, _FILE_FORMATS)
         except BaseException:
             pipe.close()
@@ -207,6 +222,13 @@ def _bytes_of(reader: Any, formats: str, patience: Patience | None = None, **fac
     return Input(BoundedReader(reader, patience), _NOTHING | {"format_whitelist": formats}, **facts)
 
 
+def _parts_of(
+    body: Any, content_type: str = "", patience: Patience | None = None, **facts: Any
+) -> Input:
+    reader = MultipartReader(body, content_type)
+    return _bytes_of(reader, "mpjpeg", patience, format="mpjpeg", **facts)
+
+
 def _file(path: str) -> Input:
     if path.lower().endswith((".m3u8", ".m3u")):
         return _bytes_of(HlsReader(FolderFetch(path), 0), _NETWORK_FORMATS)
@@ -220,9 +242,9 @@ def _file(path: str) -> Input:
         raise
     file.seek(0)
     # Read by C alone, so that Ctrl-C is not taken by a function that PyAV calls.
-    if start.startswith(b"--"):
+    if _is_divided(start):
         file.close()
-        return _bytes_of(MultipartReader(_SavedBody(path), ""), "mpjpeg", format="mpjpeg")
+        return _parts_of(_SavedBody(path))
     # By a picture's suffix FFmpeg would take a film of JPEGs for the first of them.
     form = "jpeg_pipe" if start.startswith(JPEG_START) else None
     return Input(file, _NOTHING | {"format_whitelist": _FILE_FORMATS}, form)
@@ -234,7 +256,10 @@ def _picture(
     """Decode a picture of kinds that FFmpeg reads otherwise, or not, as its file would be."""
     start = reader.peek()
     kind = kind_of_bytes(start)
-    if kind not in kinds and not (kinds is _ONLY_AS_FILES and kind == "PNG" and _MOVES in start):
+    is_moving = kinds is _ONLY_AS_FILES and kind == "PNG" and _MOVES in start
+    has_end = kind == "JPEG" and isinstance(reader, HttpBody) and reader.length is not None
+    is_first = has_end and counts_others(reader.peek(_JPEG_HEAD))
+    if kind not in kinds and not is_moving and not is_first:
         return None
     bounded, data = BoundedReader(reader, patience), bytearray()
     while part := bounded.read(1 << 16):
@@ -266,14 +291,14 @@ def _http(spec: SourceSpec, timeout_s: float, limit: PictureLimit) -> Input:
     try:
         start = body.peek()
         _refuse_playlist(start, "the server sent")
-        if picture := _picture(body, _ONLY_AS_FILES, limit, client.patience):
+        is_mjpeg = _is_mjpeg(body, start)
+        if not is_mjpeg and (picture := _picture(body, _ONLY_AS_FILES, limit, client.patience)):
             return picture
     except BaseException:
         body.close()
         raise
-    if _is_mjpeg(body, start):
-        reader = MultipartReader(body, body.content_type)
-        return _bytes_of(reader, "mpjpeg", client.patience, format="mpjpeg", has_end=False)
+    if is_mjpeg:
+        return _parts_of(body, body.content_type, client.patience, has_end=False)
     has_end = True if body.length is not None else None
     return _bytes_of(body, _NETWORK_FORMATS, client.patience, has_end=has_end)
 
@@ -282,7 +307,12 @@ def _is_mjpeg(body: HttpBody, start: bytes) -> bool:
     """Whether pictures come one after another: by the media type, or by how it begins."""
     media_type = body.content_type.partition(";")[0].strip().lower()
     endless = body.length is None and start.startswith(JPEG_START)
-    return media_type.startswith("multipart/") or endless or start.lstrip().startswith(b"--")
+    return media_type.startswith("multipart/") or endless or _is_divided(start)
+
+
+def _is_divided(start: bytes) -> bool:
+    """Whether what begins so is in parts, whose first boundary may stand on a line of its own."""
+    return start.lstrip().startswith(b"--")
 
 
 def _refuse_playlist(start: bytes, who: str) -> None:

@@ -344,6 +344,8 @@ def test_basic_and_digest_credentials_are_sent_when_asked_for(clips: Path) -> No
         (b"SSH-2.0-x\r\n\r\n", "it does not answer in HTTP"),
         (b"", "closed the connection without an answer"),
         (b"HTTP/1.1 500 X\r\n\r\n", "the server answered 500 Internal Server Error"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 5_000, "its header is longer than 65536 bytes"),
+        (response(b"\x1f\x8b", content_encoding="gzip"), r"sends it packed \(gzip\), unasked"),
     ],
 )
 def test_answers_that_are_none(reply: bytes, reason: str) -> None:
@@ -356,6 +358,7 @@ def test_headers_that_cameras_get_wrong(clips: Path) -> None:
     for head in (
         b"HTTP/1.0 200OK\r\nServer MJPG\r\nContent-Type: video/mp2t\r\n\r\n",
         b"ICY 200 OK\nContent-Type:video/mp2t\n\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Wait\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
     ):
         with Scripted(lambda _, head=head: [head + body]) as server:  # type: ignore[misc]
             assert watch(spec_of(server.url())) == (20, "the stream ended")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -123,6 +127,15 @@ def test_what_is_no_picture_is_handed_on() -> None:
     assert parts_of(framed(*sent, length=None)) == sent
 
 
+@pytest.mark.parametrize("eol", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("length", [0, None])
+def test_an_empty_part_does_not_take_the_next_one(length: int | None, eol: bytes) -> None:
+    sent = framed(b"", PICTURES[0], b"", PICTURES[1], length=length, eol=eol)
+    assert parts_of(sent) == parts_of(sent, piece=3) == [b"\0", PICTURES[0], b"\0", PICTURES[1]]
+    sent = sent.replace(2 * eol + eol + b"--", 2 * eol + b"--")  # no line of its own
+    assert parts_of(sent) == [b"\0", PICTURES[0], b"\0", PICTURES[1]]
+
+
 @pytest.mark.parametrize("length", [0, None])
 def test_a_picture_without_its_end_does_not_take_the_next_one(length: int | None) -> None:
     sent = [PICTURES[0], PICTURES[1][:-90], PICTURES[2]]
@@ -164,6 +177,30 @@ def test_a_camera_that_announces_a_length_is_live() -> None:
         frames, _, ended = watched(server.url())
     assert len(frames) == len(PICTURES)
     assert "the stream ended" in ended
+
+
+@pytest.mark.parametrize("way", ["url", "pipe", "video"])
+@pytest.mark.parametrize("length", [0, None])
+def test_what_begins_with_an_empty_line_is_divided_too(
+    tmp_path: Path, way: Literal["url", "pipe", "video"], length: int | None
+) -> None:
+    """As what VLC sends, also where curl writes it into a pipe or a file."""
+    sent, path = b"\r\n" + framed(*PICTURES, length=length), tmp_path / "saved"
+
+    def script(_: bytes) -> Iterator[bytes]:
+        yield response(content_type="text/plain")
+        yield from (sent[:2], sent[2:])
+
+    with Scripted(script) as server:
+        name = server.url() if way == "url" else str(path)
+        if way == "pipe":
+            os.mkfifo(path)
+            threading.Thread(target=path.write_bytes, args=(sent,), daemon=True).start()
+        elif way == "video":
+            path.write_bytes(sent)
+        spec = SourceSpec(way, name, "a", is_live=False)
+        with VideoSource(spec, CaptureRequest(timeout_s=5.0)) as source:
+            assert [type(item) for item in iter(source.read, None)] == [Frame] * 5
 
 
 def test_an_endless_picture_is_a_loss_with_its_reason() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from motorvae.runtime.pixels.image_files import luma_from_file, picture_from_fil
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.video.source import VideoSource
+
+from ..network.scripted import Scripted, response
 
 SPEC = ModelSpec(image_size=32, channels=(4, 8), latent_size=4)
 SEVERAL = "holds several frames or pages, and only the first is taken; make it a video to take all"
@@ -78,6 +82,27 @@ def test_what_ffmpeg_reads_otherwise_is_decoded_as_its_file(
     assert np.array_equal(item.image, fitted_luma(picture_from_file(path).luma, SPEC))
 
 
+@pytest.mark.parametrize("kind", PICTURES)
+def test_the_first_bytes_may_come_one_by_one(tmp_path: Path, kind: str) -> None:
+    data, _ = PICTURES[kind]
+    (tmp_path / "file").write_bytes(data)
+
+    def script(_: bytes) -> Iterator[bytes]:
+        yield response(transfer_encoding="chunked")
+        for at in range(40):
+            yield b"1\r\n%b\r\n" % data[at : at + 1]
+        yield b"%x\r\n%b\r\n0\r\n\r\n" % (len(data) - 40, data[40:])
+
+    with (
+        Scripted(script) as server,
+        VideoSource(SourceSpec("url", server.url(), "a"), CaptureRequest(spec=SPEC)) as source,
+    ):
+        (item,) = iter(source.read, None)
+    assert isinstance(item, Frame)
+    expected = fitted_luma(picture_from_file(tmp_path / "file").luma, SPEC)
+    assert np.array_equal(item.image, expected)
+
+
 @pytest.mark.parametrize("name", ["/snapshot.jpg", "/snapshot.png", "/snapshot"])
 @pytest.mark.parametrize("kind", [".jpg", ".png", ".ppm", ".bmp", ".webp"])
 def test_a_picture_of_a_server_may_have_any_name_and_length(
@@ -107,6 +132,22 @@ def test_a_picture_beyond_the_limit_is_refused(server: Any) -> None:
         VideoSource(SourceSpec("url", url, "a"), CaptureRequest(spec=SPEC, max_picture=0.01))
 
 
+@pytest.mark.parametrize("before", [0, 3])
+def test_what_a_photograph_of_a_server_has_beside_it_is_no_frame(
+    server: Any, tmp_path: Path, before: int
+) -> None:
+    """As the gain maps of phones are."""
+    data = written("MPO", noise(2))
+    filler = b"\xff\xfe\xff\xff" + bytes(65533)
+    (tmp_path / "a.jpg").write_bytes(data := data[:2] + before * filler + data[2:])
+    expected = fitted_luma(picture_from_file(tmp_path / "a.jpg").luma, SPEC)
+    spec = SourceSpec("url", server.put("/a.jpg", data), "a")
+    with VideoSource(spec, CaptureRequest(spec=SPEC)) as source:
+        (item,) = iter(source.read, None)
+    assert isinstance(item, Frame)
+    assert np.array_equal(item.image, expected)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG2000"])
 def test_pictures_one_after_another_in_a_pipe_are_a_film(tmp_path: Path, kind: str) -> None:
     film = b"".join(written(kind, **({"no_jp2": True} if kind != "PNG" else {})) for _ in range(3))
@@ -116,3 +157,27 @@ def test_pictures_one_after_another_in_a_pipe_are_a_film(tmp_path: Path, kind: s
     spec = SourceSpec("pipe", str(tmp_path / "pipe"), "a", is_live=False)
     with VideoSource(spec, CaptureRequest(spec=SPEC)) as source:
         assert [type(item) for item in iter(source.read, None)] == [Frame] * 3
+
+
+def test_a_jpeg_in_a_pipe_is_read_before_the_next_one_comes(tmp_path: Path) -> None:
+    """FFmpeg alone waits for the next one, and for seconds before the first."""
+    os.mkfifo(tmp_path / "pipe")
+    read = threading.Semaphore()
+
+    def write() -> None:
+        with (tmp_path / "pipe").open("wb", buffering=0) as pipe:
+            for _ in range(3):
+                read.acquire()
+                pipe.write(written("JPEG"))
+            read.acquire()
+
+    threading.Thread(target=write, daemon=True).start()
+    spec = SourceSpec("pipe", str(tmp_path / "pipe"), "a")
+    with VideoSource(spec, CaptureRequest(spec=SPEC, timeout_s=2.0)) as source:
+        for _ in range(3):
+            before_ns = time.monotonic_ns()
+            item = source.read()
+            assert isinstance(item, Frame)
+            assert item.grabbed_ns <= time.monotonic_ns()
+            assert time.monotonic_ns() - before_ns < 1e9
+            read.release()
