@@ -33,6 +33,10 @@ _WHATEVER_TRANSPORT = (
     av.error.HTTPNotFoundError,
 )
 _ADVICE = {"url": "check the address and that the server runs", "pipe": "check who writes to it"}
+_NOT_BACK = (
+    "its index seems to come after its pictures, to which nobody can go back here: read it as a "
+    "file, or put the index first (ffmpeg -i IN -c copy -movflags +faststart OUT)"
+)
 _FOURCC = {"mjpeg": "MJPG", "mpeg4": "MP4V", "vp8": "VP80", "vp9": "VP90", "av1": "AV01"}
 _FOURCC |= {name: name.upper() for name in ("h264", "hevc", "ffv1")}
 
@@ -116,7 +120,13 @@ class Connection(Closing):
         while True:
             if isinstance(file, BoundedReader):
                 file.begin_packet()
-            packet = next(packets, None)
+            try:
+                packet = next(packets, None)
+            except av.error.InvalidDataError as error:
+                is_mp4 = self.container.format.name.startswith("mov,")
+                if self.read_to or not is_mp4 or self._failure or not self._is_sent_once:
+                    raise
+                raise OSError(_NOT_BACK) from error
             failure = self._failure
             if failure is not None and (packet is None or not isinstance(failure, Exception)):
                 raise failure
@@ -158,6 +168,12 @@ class Connection(Closing):
         file = self._input.file
         if isinstance(file, BoundedReader):
             file.interrupt()
+
+    @property
+    def _is_sent_once(self) -> bool:
+        """Whether nothing that came can be read again."""
+        file = self._input.file
+        return isinstance(file, BoundedReader) and not file.seekable()
 
     @property
     def _failure(self) -> BaseException | None:

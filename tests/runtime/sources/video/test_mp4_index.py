@@ -241,3 +241,15 @@ def test_the_look_itself_takes_little(what: str) -> None:
     with pytest.raises(OSError, match=words):
         check(movie(box(b"trak", bomb())))
     assert time.process_time() - started_s < 5
+
+
+def test_an_index_behind_pictures_that_are_gone_is_named(server: Any, tmp_path: Path) -> None:
+    data = recorded()
+    start = data.index(b"moov") - 4
+    data = data[:start] + box(b"free", bytes(1 << 20)) + data[start:]
+    assert [type(item) for item in items(tmp_path / "clip.mp4", data)] == [Frame] * COUNT
+    url = server.put("/clip.mp4", data)
+    with VideoSource(SourceSpec("url", url, "clip")) as source:
+        (gap,) = iter(source.read, None)
+    assert isinstance(gap, Gap)
+    assert gap.reason.startswith("reading failed: its index seems to come after its pictures")
