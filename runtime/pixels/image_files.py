@@ -18,13 +18,13 @@ from .opencv_images import (
     picture_from_pnm,
     picture_from_webp,
 )
-from .picture import Picture, PictureLimit
+from .picture import USUAL_LIMIT, Picture, PictureLimit
 from .pillow_images import picture_by_pillow, picture_from_heif
 
 _FIX = "replace or remove it"
 
 
-def luma_from_file(path: Path, limit: PictureLimit = PictureLimit()) -> Luma:  # noqa: B008  # frozen
+def luma_from_file(path: Path, limit: PictureLimit = USUAL_LIMIT) -> Luma:
     """Decode a file to (H, W) uint8 luma: the right way up, alpha over white.
 
     A file that cannot be read, is no picture, is cut short or too large is an ImageError.
@@ -32,7 +32,7 @@ def luma_from_file(path: Path, limit: PictureLimit = PictureLimit()) -> Luma:  #
     return picture_from_file(path, limit).luma
 
 
-def picture_from_file(path: Path, limit: PictureLimit = PictureLimit()) -> Picture:  # noqa: B008
+def picture_from_file(path: Path, limit: PictureLimit = USUAL_LIMIT) -> Picture:
     """Decode a file to luma, and say what to know of it."""
     try:
         data = _content(path, limit)
@@ -48,7 +48,7 @@ def picture_from_file(path: Path, limit: PictureLimit = PictureLimit()) -> Pictu
         ) from error
 
 
-def picture_from_bytes(data: bytes, limit: PictureLimit = PictureLimit()) -> Picture:  # noqa: B008
+def picture_from_bytes(data: bytes, limit: PictureLimit = USUAL_LIMIT) -> Picture:
     """Decode the bytes of a picture file, by what they are; ImageError where that fails."""
     kind = kind_of_bytes(data)
     try:

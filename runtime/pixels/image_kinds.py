@@ -80,23 +80,14 @@ def kind_of_file(path: Path) -> ImageKind | None:
 
 def counts_others(data: bytes) -> bool:
     """Whether a JPEG that begins so is a photograph with others beside it, such as a gain map."""
-    for marker, start, end in jpeg_segments(data):
-        if marker == JPEG_SCAN:
-            break
-        if marker == _APP2 and data[start:end].startswith(b"MPF\0"):
-            return True
-    return False
+    segments = jpeg_segments(data)
+    return any(m == _APP2 and data[start:end].startswith(b"MPF\0") for m, start, end in segments)
 
 
 def is_film(data: bytes) -> bool:
     """Whether three JPEGs at least lie one behind the other, and the first counts none of them."""
-    start = 0
-    for marker, start, end in jpeg_segments(data):
-        if marker == _APP2 and data[start:end].startswith(b"MPF\0"):
-            return False
-        if marker == JPEG_SCAN:
-            break
-    else:
+    start = next((at for marker, at, _ in jpeg_segments(data) if marker == JPEG_SCAN), -1)
+    if start < 0 or counts_others(data):
         return False
     for _ in range(2):
         start = data.find(JPEG_END, start)

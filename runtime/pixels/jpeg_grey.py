@@ -18,7 +18,6 @@ _LEFT_OVER = re.compile(r"(\d{1,9}) extraneous bytes before marker 0x([0-9a-f]{2
 _END, _END_MARKER = b"\xff\xd9", "d9"
 _NOT_FRAMES = {0xC4, 0xC8, 0xCC}
 _ONE_SCAN = {0xC0, 0xC1}
-_APP2 = 0xE2
 _MOST_SCANS = 256
 _MOST_LEFT_OVER = 3
 _MOST_LETTERS = 2  # different bytes of a padding
@@ -34,7 +33,6 @@ class JpegHeader(NamedTuple):
     width: int
     samples: tuple[tuple[int, int], ...]  # across and down, of each component in a block
     components_in_scan: int
-    has_others: bool  # previews, gain maps and the like follow, by its own account
 
     @property
     def bytes_per_pixel(self) -> float:
@@ -52,12 +50,10 @@ class JpegHeader(NamedTuple):
 
 def jpeg_header(data: bytes) -> JpegHeader | None:
     """Return what comes before the first scan of a JPEG; None where that or its frame is not."""
-    kind, frame, has_others = 0, b"", False
+    kind, frame = 0, b""
     for marker, start, end in jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
             kind, frame = marker, data[start:end]
-        elif marker == _APP2:
-            has_others |= data[start:end].startswith(b"MPF\0")
         elif marker == JPEG_SCAN:
             if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
                 return None
@@ -69,7 +65,6 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
                 width=int.from_bytes(frame[3:5], "big"),
                 samples=tuple((both >> 4, both & 15) for both in frame[7 : 6 + 3 * frame[5] : 3]),
                 components_in_scan=data[start] if start < end else 0,
-                has_others=has_others,
             )
     return None
 

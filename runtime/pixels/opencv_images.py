@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..core.errors import ImageError
 from .convert import WHITE, Luma, luma_from_image
-from .image_kinds import JPEG_END, JPEG_START, PNG_START
+from .image_kinds import JPEG_END, JPEG_START, PNG_START, counts_others
 from .jpeg_grey import grey_of_jpeg, jpeg_header
 from .orientation import (
     EXIF_START,
@@ -61,7 +61,7 @@ def picture_from_jpeg(data: bytes, limit: PictureLimit) -> Picture:
     per_pixel = header.bytes_per_pixel + (orientation != UPRIGHT)
     with limit.room_for((header.width, header.height), per_pixel, len(data)):
         luma = _grey_from_jpeg(data)
-        follows = data[end + 2 : end + 5] == JPEG_START and not header.has_others
+        follows = data[end + 2 : end + 5] == JPEG_START and not counts_others(data)
         return Picture(turned(luma, orientation), (SEVERAL,) * follows)
 
 

@@ -44,13 +44,13 @@ _OPEN_OTHERS = {
 _FILE_FORMATS = ",".join(sorted(formats_available - _OPEN_OTHERS))
 _NETWORK_FORMATS = (
     "mov,mp4,matroska,webm,mpegts,flv,live_flv,avi,ogg,nut,asf,mpeg,mpegvideo,m4v,h264,hevc,obu,"
-    "ivf,yuv4mpegpipe,mjpeg,mpjpeg,jpeg_pipe,png_pipe,bmp_pipe,webp_pipe,pbm_pipe,pgm_pipe,ppm_pipe,mxf,"
-    "dv,dhav,av1,image2pipe"
+    "ivf,yuv4mpegpipe,mjpeg,mpjpeg,jpeg_pipe,png_pipe,bmp_pipe,webp_pipe,"
+    "pbm_pipe,pgm_pipe,ppm_pipe,mxf,dv,dhav,av1,image2pipe"
 )
 _NEVER_FILMS: set[ImageKind] = {"HEIF", "AVIF"}
 _ONLY_AS_FILES: set[ImageKind] = {*_NEVER_FILMS, "TIFF", "JPEG2000", "GIF"}
 _JPEG_HEAD = 1 << 18  # before the scan: EXIF with its thumbnail, XMP, profiles
-_MOVES = b"acTL"  # near the start of a PNG
+_MOVES, _PNG_HEAD = b"acTL", 1 << 12  # it lies near the start
 _NOTHING = {"protocol_whitelist": "none"}
 # For RTSP, frames are not watched for their rate: they would come late, all at once.
 _RTSP = {"fpsprobesize": "0", "format_whitelist": "rtsp"}
@@ -199,7 +199,7 @@ def input_of(spec: SourceSpec, timeout_s: float, transport: str, limit: PictureL
         try:
             if (start := pipe.peek()).startswith(JPEG_START) or _is_divided(start):
                 return _parts_of(pipe)
-            return _picture(pipe, _NEVER_FILMS, limit) or _bytes_of(pipe, _FILE_FORMATS)
+            return _picture(pipe, limit) or _bytes_of(pipe, _FILE_FORMATS)
         except BaseException:
             pipe.close()
             raise
@@ -250,16 +250,23 @@ def _file(path: str) -> Input:
     return Input(file, _NOTHING | {"format_whitelist": _FILE_FORMATS}, form)
 
 
+def _is_one_picture(reader: HttpBody | PipeReader) -> bool:
+    """Whether what begins is one picture, of a kind that FFmpeg reads otherwise, or not."""
+    kind = kind_of_bytes(reader.peek())
+    if isinstance(reader, PipeReader):
+        return kind in _NEVER_FILMS
+    if kind == "PNG":
+        return _MOVES in reader.peek(_PNG_HEAD)
+    if kind == "JPEG":
+        return reader.length is not None and counts_others(reader.peek(_JPEG_HEAD))
+    return kind in _ONLY_AS_FILES
+
+
 def _picture(
-    reader: Any, kinds: set[ImageKind], limit: PictureLimit, patience: Patience | None = None
+    reader: HttpBody | PipeReader, limit: PictureLimit, patience: Patience | None = None
 ) -> Input | None:
-    """Decode a picture of kinds that FFmpeg reads otherwise, or not, as its file would be."""
-    start = reader.peek()
-    kind = kind_of_bytes(start)
-    is_moving = kinds is _ONLY_AS_FILES and kind == "PNG" and _MOVES in start
-    has_end = kind == "JPEG" and isinstance(reader, HttpBody) and reader.length is not None
-    is_first = has_end and counts_others(reader.peek(_JPEG_HEAD))
-    if kind not in kinds and not is_moving and not is_first:
+    """Decode what is one picture as its file would be."""
+    if not _is_one_picture(reader):
         return None
     bounded, data = BoundedReader(reader, patience), bytearray()
     while part := bounded.read(1 << 16):
@@ -292,7 +299,7 @@ def _http(spec: SourceSpec, timeout_s: float, limit: PictureLimit) -> Input:
         start = body.peek()
         _refuse_playlist(start, "the server sent")
         is_mjpeg = _is_mjpeg(body, start)
-        if not is_mjpeg and (picture := _picture(body, _ONLY_AS_FILES, limit, client.patience)):
+        if not is_mjpeg and (picture := _picture(body, limit, client.patience)):
             return picture
     except BaseException:
         body.close()

@@ -110,6 +110,20 @@ class PacketLog:
         self._waiting.pop(arrival.number, None)
         return arrival.number not in self._given_up
 
+    def as_shown(self, arrival: Arrival) -> Arrival:
+        """Return a packet with the times of the first that came of those shown no earlier.
+
+        A camera sends a frame that others are predicted from before those, and has seen it later:
+        they are no younger than it. To be asked once `gaps_before` has forgotten what comes before.
+        """
+        oldest = next(iter(self._waiting.values()), None)
+        if not self._timed or oldest is None or oldest.number > arrival.number:
+            return arrival
+        return arrival._replace(
+            captured_ns=min(arrival.captured_ns, oldest.captured_ns),
+            grabbed_ns=min(arrival.grabbed_ns, oldest.grabbed_ns),
+        )
+
     def lose(self, arrival: Arrival, reason: str, *, missing: bool = False) -> None:
         """Note a gap, whose turn comes where the packet's frame would have been shown.
 

@@ -270,7 +270,7 @@ class VideoSource(FrameSource):
                 yield from log.gaps_before(origin)
             elif not log.spoiled(origin):
                 try:
-                    yield self._frame(frame, origin)
+                    yield self._frame(frame, log.as_shown(origin))
                 except ImageError as error:
                     yield error.clause(), origin.captured_ns
             elif origin.key is not None:

@@ -24,6 +24,7 @@ _PARENTS = {
 """Boxes in which FFmpeg looks for others, wherever they are."""
 _DEEPEST = 10
 _MOST_BOXES = 50_000  # in an index: some hundred tracks have as many
+_MOST_OUTER_BOXES = 4_000_000  # five hours of two fragments a frame
 _MOST_KEYS = 10_000  # FFmpeg compares each of its metadata with all before it
 _MOST_TABLE_BYTES = _MOST_PACKED = 64 << 20  # together
 _MOST_ENTRIES = 20_000_000  # of 28 bytes: ten hours of 60 frames a second are two million
@@ -130,7 +131,7 @@ class IndexLimit:
     """Counts the entries of an index; OSError where there are too many."""
 
     def __init__(self) -> None:
-        self._boxes = self._tracks = self._table_bytes = 0
+        self._boxes = self._outer_boxes = self._tracks = self._table_bytes = 0
         self._movie_scale = 0
         self._entries = 0.0
         self._track = _Track()
@@ -157,8 +158,11 @@ class IndexLimit:
                 size, body = int.from_bytes(header[8:], "big"), place + 16
             stop = end if size == 0 else min(place + size, end)
             self._boxes += depth > 0
+            self._outer_boxes += depth == 0
             if self._boxes > _MOST_BOXES:
                 raise OSError(f"its index has more than {_MOST_BOXES} boxes")
+            if self._outer_boxes > _MOST_OUTER_BOXES:
+                raise OSError(f"it has more than {_MOST_OUTER_BOXES} boxes; remux it with ffmpeg")
             if stop < body:
                 return  # FFmpeg stops here, too
             if kind == b"moof":

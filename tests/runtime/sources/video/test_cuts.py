@@ -294,3 +294,14 @@ def test_what_is_put_together_loses_no_frame_where_nothing_says_how_many_are_reo
     assert {item.reason for item in found if isinstance(item, Gap)} == {
         "frame is predicted from one that did not come"
     }
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv"])
+def test_a_frame_is_no_younger_than_one_that_is_shown_later(tmp_path: Path, name: str) -> None:
+    """B-frames come after the frame that they and what is shown later are predicted from."""
+    encode = "-c:v libx264 -bf 3 -b_strategy 0 -g 20 -threads 1 -pix_fmt yuv420p"
+    found = items_of(make(tmp_path / name, encode))
+    frames = [item for item in found if isinstance(item, Frame)]
+    assert len(frames) == len(found) == 20
+    for times in ([one.captured_ns for one in frames], [one.grabbed_ns for one in frames]):
+        assert times == sorted(times)

@@ -18,6 +18,7 @@ from motorvae.runtime.core.errors import SourceError
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec
+from motorvae.runtime.sources.video.containers import mp4_index
 from motorvae.runtime.sources.video.containers.mp4_index import IndexLimit
 from motorvae.runtime.sources.video.source import VideoSource
 
@@ -253,3 +254,11 @@ def test_an_index_behind_pictures_that_are_gone_is_named(server: Any, tmp_path: 
         (gap,) = iter(source.read, None)
     assert isinstance(gap, Gap)
     assert gap.reason.startswith("reading failed: its index seems to come after its pictures")
+
+
+def test_boxes_without_end_are_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred megabytes hold 12 million of them."""
+    monkeypatch.setattr(mp4_index, "_MOST_OUTER_BOXES", 10_000)
+    check(9_000 * box(b"free"))
+    with pytest.raises(OSError, match="it has more than 10000 boxes; remux it"):
+        check(11_000 * box(b"free"))
