@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,27 @@ class ImageList:
     remark: str = ""  # such as "3 not taken: 2 hidden, 1 other file (.txt)"
 
 
+Identity = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Folders to enter: real ones first, so that no link takes their place; each of them once.
+
+    No link is followed to what lies `above`. Where the `root` cannot be read, nothing can.
+    """
+
+    above: set[Identity]
+    visited: set[Identity] = field(default_factory=set)
+    root: Path | None = None
+    real: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
+
+    def add(self, folder: Path, *, is_link: bool) -> None:
+        """Add a folder, to be entered next of its kind."""
+        (self.links if is_link else self.real).append(folder)
+
+
 @dataclass(slots=True)
 class _Search:
     """A walk through folders, each once however many links lead to it."""
@@ -40,52 +61,45 @@ class _Search:
     others: Counter[str] = field(default_factory=Counter)
     example: str = ""
     unreadable: list[str] = field(default_factory=list)
-    visited: set[tuple[int, int]] = field(default_factory=set)
+    visited: set[Identity] = field(default_factory=set)
     links: set[Path] = field(default_factory=set)  # that are not followed
 
     def walk(self, folders: Iterable[Path], root: Path) -> None:
-        """Take what is below folders; real ones first, so that no link takes their place.
-
-        No link is followed to the root or to what lies above it.
-        """
+        """Take what is below folders; no link is followed to the root or above it."""
         above = {_identity(one) for one in (root, *root.resolve().parents) if one.exists()}
-        links: list[Path] = []
-        waiting: list[Path] = []
+        queue = _Queue(above, self.visited, root)
         for folder in folders:
-            (links if folder.is_symlink() and folder != root else waiting).append(folder)
-        while waiting or links:
-            is_link = not waiting
-            folder = links.pop() if is_link else waiting.pop()
-            try:
-                identity = _identity(folder)
-                if identity in self.visited or (is_link and identity in above):
-                    self.links.add(folder)
-                    continue
-                entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
-            except OSError as error:
-                if folder == root:
-                    raise SourceError(f"cannot read folder {folder}: {error.strerror}") from error
-                self.unreadable.append(folder.name)
-                continue
-            self.visited.add(identity)
+            queue.add(folder, is_link=folder.is_symlink() and folder != root)
+        for _, entries in self._entered(queue):
             for entry in entries:
                 path = Path(entry.path)
                 if _is_litter(entry.name):
                     self.left_out[_LITTER_WORDS] += 1
-                    continue
-                if entry.name.startswith("."):
+                elif entry.name.startswith("."):
                     self.left_out["hidden"] += 1
-                    continue
-                try:
-                    is_folder = entry.is_dir()
-                except OSError:
-                    is_folder = False
-                if not is_folder:
-                    self.take(path)
-                elif entry.is_symlink():
-                    links.append(path)
+                elif _is_folder(entry):
+                    queue.add(path, is_link=entry.is_symlink())
                 else:
-                    waiting.append(path)
+                    self.take(path)
+
+    def _entered(self, queue: _Queue) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+        """Yield each folder of a queue with its entries, by name from the last to the first."""
+        while queue.real or queue.links:
+            is_link = not queue.real
+            folder = (queue.real or queue.links).pop()
+            try:
+                identity = _identity(folder)
+                if identity in queue.visited or (is_link and identity in queue.above):
+                    self.links.add(folder)
+                    continue
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
+            except OSError as error:
+                if folder == queue.root:
+                    raise SourceError(f"cannot read folder {folder}: {error.strerror}") from error
+                self.unreadable.append(folder.name)
+                continue
+            queue.visited.add(identity)
+            yield folder, entries
 
     def matches(self, pattern: Path) -> list[Path]:
         """Find what a pattern names, `**` in folders that `walk` would enter, each once.
@@ -109,26 +123,13 @@ class _Search:
         ]
 
     def _folders_below(self, top: Path) -> list[Path]:
-        above = {_identity(one) for one in top.resolve().parents}
-        found: list[Path] = []
-        visited = set[tuple[int, int]]()
-        waiting, links = [top], list[Path]()
-        while waiting or links:
-            folder = (waiting or links).pop()
-            try:
-                identity = _identity(folder)
-                if identity in visited or identity in above:
-                    self.links.add(folder)
-                    continue
-                entries = [one for one in os.scandir(folder) if not one.name.startswith(".")]
-                below = [one for one in entries if one.is_dir()]
-            except OSError:
-                self.unreadable.append(folder.name)
-                continue
-            visited.add(identity)
+        queue, found = _Queue({_identity(one) for one in top.resolve().parents}), list[Path]()
+        queue.add(top, is_link=False)
+        for folder, entries in self._entered(queue):
             found.append(folder)
-            for entry in below:
-                (links if entry.is_symlink() else waiting).append(Path(entry.path))
+            for entry in entries:
+                if not entry.name.startswith(".") and _is_folder(entry):
+                    queue.add(Path(entry.path), is_link=entry.is_symlink())
         return found
 
     def take(self, path: Path) -> None:
@@ -229,6 +230,13 @@ def in_natural_order(paths: Iterable[Path], root: Path) -> list[Path]:
 
 def _is_litter(name: str) -> bool:
     return name.startswith("._") or name.lower() in _LITTER
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _identity(path: Path) -> tuple[int, int]:
