@@ -36,7 +36,7 @@ from ..runtime.ood.detector import (
     Statistic,
     ood_detector_from_bundle,
 )
-from ..runtime.pixels.convert import input_from_luma
+from ..runtime.pixels.convert import input_from_pixels
 from .measure.result import Environment, environment_now, load_now
 from .options import check_least, check_output
 from .report.tables import screen_table
@@ -182,7 +182,7 @@ def judged_images(luma: Luma, encoder: Backend, decoder: Backend, detector: OODD
     for start in range(0, len(luma), _BATCH):
         part = luma[start : start + _BATCH]
         found, mu = scored_images(encoder, part, detector)
-        away = decoder.run(mu)["reconstruction"][:, 0] - input_from_luma(part)
+        away = decoder.run(mu)["reconstruction"] - input_from_pixels(part)
         errors += [float(np.mean(one * one, dtype=np.float64)) for one in away]
         scores += found
     judged: Judged = {}
@@ -254,7 +254,7 @@ def _kinds(options: OODOptions, bundle: Bundle) -> Iterator[tuple[str, bool, Lum
     count, spec, seed = options.images, bundle.spec, options.seed
     path = bundle.folder / VERIFICATION_IMAGES
     again = "export the bundle again"
-    form = Form("u1", ("images", spec.image_size, spec.image_size))
+    form = Form("u1", ("images", *spec.picture_shape))
     held_out = arrays_from_npz(path, {"images": form}, error=BundleError, again=again)["images"]
     known: Luma = held_out
     if options.known == VEHICLES:
@@ -273,7 +273,7 @@ def _kinds(options: OODOptions, bundle: Bundle) -> Iterator[tuple[str, bool, Lum
         yield "driving by, outside", False, outside
     for name, luma in altered_images(known[:count], seed).items():
         yield name, False, luma
-    for name, luma in made_images(seed, count, spec.image_size).items():
+    for name, luma in made_images(seed, count, spec.picture_shape).items():
         yield name, False, luma
     for text in options.ood:
         name, source = _named(text)

@@ -161,6 +161,7 @@ def write_bundle(
                 statistics, spec.latent_size, error=BundleError, again="train again"
             ),
             reference.images,
+            spec,
         )
         save_reference(folder / VERIFICATION_IMAGES, reference)
         writer.check_gate(searched, on_reports)
@@ -342,7 +343,7 @@ class BundleWriter:
             created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
             weights_sha256=self.files.weights_sha256,
             model=self.files.spec,
-            preprocessing=Preprocessing(),
+            preprocessing=Preprocessing.of(self.files.spec),
             graphs=(*(earlier.graphs if earlier else ()), *self._graphs),
             files=tuple(FileEntry.of(folder / name) for name in others),
             verification=(*(earlier.verification if earlier else ()), *self.reports),

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.bundle.manifest import KindCapability, OODCapability
+from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.base import Backend
 from ..runtime.engines.open import open_file
 from ..runtime.ood.detector import OODDetector, OODScores, missing_statistics
-from ..runtime.pixels.convert import input_from_luma
+from ..runtime.pixels.convert import input_from_pixels
 from .verify.batches import run_in_batches
 
 IMAGES = 48
@@ -25,15 +26,16 @@ _SOFT_CELLS = 8
 _TILES, _PATCHES, _BLUR = 4, 8, 32
 """An image's side over that of a tile, of a patch, and over the standard deviation of a blur."""
 
-Luma = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
+Shape = tuple[int, ...]
 Float64s = npt.NDArray[np.float64]
 
 
 def scored_images(
-    encoder: Backend, images: Luma, detector: OODDetector
+    encoder: Backend, images: Pixels, detector: OODDetector
 ) -> tuple[list[OODScores], npt.NDArray[np.float32]]:
     """Encode images (N, S, S) uint8 and judge each as a stream does; return (N, D) mu as well."""
-    latents = run_in_batches(encoder, input_from_luma(images[:, None]))
+    latents = run_in_batches(encoder, input_from_pixels(images))
     rows = zip(latents["mu"], latents["log_var"], images, strict=True)
     scores = [detector.scored(mu, log_var, detector.appearance(x)) for mu, log_var, x in rows]
     return scores, latents["mu"]
@@ -51,27 +53,29 @@ def auroc(known: Float64s, others: Float64s) -> float:
 
 
 def ood_capability(
-    encoder: Path, statistics: Mapping[str, npt.NDArray[Any]], images: Luma
+    encoder: Path, statistics: Mapping[str, npt.NDArray[Any]], images: Pixels, spec: ModelSpec
 ) -> OODCapability | None:
-    """Judge held-out images (N, S, S) uint8 and others made for the purpose, as a stream would.
+    """Judge held-out pictures, (N, ...) as fitted, and others made for the purpose, as streams do.
 
     The default limit and the float32 `encoder` are used, and held-out images at even distances.
     None where the run left too few `statistics`, which `latents.npz` holds.
     """
     if missing_statistics(statistics):
         return None
-    detector = OODDetector(statistics, images.shape[1])
+    detector = OODDetector(statistics, spec)
     evenly = np.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().astype(np.int64)
     known = images[evenly]
-    others = made_images(_SEED, IMAGES, images.shape[1]) | altered_images(known, _SEED)
+    others = made_images(_SEED, IMAGES, images.shape[1:]) | altered_images(known, _SEED)
     kinds = []
     with open_file(encoder) as backend:
         known_scores = [one.ood_score for one in scored_images(backend, known, detector)[0]]
-        for name, luma in others.items():
-            scores, _ = scored_images(backend, luma, detector)
+        for name, pictures in others.items():
+            scores, _ = scored_images(backend, pictures, detector)
             found = auroc(np.array(known_scores), np.array([one.ood_score for one in scores]))
             flagged = float(np.mean([one.is_ood for one in scores]))
-            kinds.append(KindCapability(name=name, images=len(luma), auroc=found, flagged=flagged))
+            kinds.append(
+                KindCapability(name=name, images=len(pictures), auroc=found, flagged=flagged)
+            )
     return OODCapability(
         ood_above=detector.ood_above,
         false_alarms=detector.false_alarms,
@@ -81,19 +85,20 @@ def ood_capability(
     )
 
 
-def made_images(seed: int, count: int, size: int) -> dict[str, Luma]:
-    """Make `count` images (size, size) uint8 of every kind that needs no known one, by its name.
+def made_images(seed: int, count: int, shape: Shape) -> dict[str, Pixels]:
+    """Make `count` fitted pictures of every kind that needs no known one, by its name.
 
-    `size` is the model's: a camera's noise would be averaged away when it is resized.
+    `shape` is the model's: a camera's noise would be averaged away when it is resized. Colours
+    have noise of their own, and are exposed alike.
     """
     return {
-        name: np.stack([make(np.random.default_rng((seed, kind, n)), size) for n in range(count)])
+        name: np.stack([make(np.random.default_rng((seed, kind, n)), shape) for n in range(count)])
         for kind, (name, make) in enumerate(_MADE.items())
     }
 
 
-def altered_images(known: Luma, seed: int) -> dict[str, Luma]:
-    """Alter known images (N, S, S) uint8 in each of several ways: the nearly known is hardest."""
+def altered_images(known: Pixels, seed: int) -> dict[str, Pixels]:
+    """Alter known pictures, (N, ...), in each of several ways: the nearly known is hardest."""
     return {
         name: np.stack(
             [alter(np.random.default_rng((seed, kind, n)), image) for n, image in enumerate(known)]
@@ -102,74 +107,90 @@ def altered_images(known: Luma, seed: int) -> dict[str, Luma]:
     }
 
 
-def _luma(values: npt.NDArray[np.float64]) -> Luma:
+def _levels(values: npt.NDArray[np.float64]) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _soft_noise(rng: np.random.Generator, size: int) -> Luma:
-    cells = rng.integers(0, 256, (_SOFT_CELLS, _SOFT_CELLS), np.uint8)
-    soft: Luma = cv2.resize(cells, (size, size), interpolation=cv2.INTER_CUBIC)  # type: ignore[assignment]
-    return soft
+def _planes(alter: Callable[[Pixels], Any], picture: Pixels) -> Pixels:
+    """Do the same to each plane of a picture, (H, W) or (3, H, W)."""
+    planes = picture.reshape(-1, *picture.shape[-2:])
+    found = [np.asarray(alter(plane), np.uint8) for plane in planes]
+    return np.stack(found).reshape(picture.shape)
 
 
-def _finger(rng: np.random.Generator, size: int) -> Luma:
+def _soft_noise(rng: np.random.Generator, shape: Shape) -> Pixels:
+    size = shape[-1], shape[-2]
+
+    def soft(_: Pixels) -> Any:
+        cells = rng.integers(0, 256, (_SOFT_CELLS, _SOFT_CELLS), np.uint8)
+        return cv2.resize(cells, size, interpolation=cv2.INTER_CUBIC)
+
+    return _planes(soft, np.empty(shape, np.uint8))
+
+
+def _finger(rng: np.random.Generator, shape: Shape) -> Pixels:
     """A finger or a leaf: flat dark grey, light leaking in from one side."""
-    leak = np.linspace(0, rng.uniform(0, 40), size)
-    return _luma(rng.uniform(20, 90) + leak + rng.normal(0, 3, (size, size)))
+    leak = np.linspace(0, rng.uniform(0, 40), shape[-1])
+    return _levels(rng.uniform(20, 90) + leak + rng.normal(0, 3, shape))
 
 
-def _shifted(rng: np.random.Generator, image: Luma) -> Luma:
+def _shifted(rng: np.random.Generator, image: Pixels) -> Pixels:
     """Move an image by up to a half: what leaves on one side comes in on the other."""
-    size = len(image)
+    size = min(image.shape[-2:])
     down, right = rng.integers(size // 4, 3 * size // 4, 2)
-    moved: Luma = np.roll(image, (int(down), int(right)), (0, 1))
-    return moved
+    return np.roll(image, (int(down), int(right)), (-2, -1))
 
 
-def _shuffled(rng: np.random.Generator, image: Luma) -> Luma:
-    side = len(image) // _TILES
-    tiles = image.reshape(_TILES, side, _TILES, side).swapaxes(1, 2).reshape(-1, side, side)
-    mixed = rng.permutation(tiles).reshape(_TILES, _TILES, side, side)
-    shuffled: Luma = np.ascontiguousarray(mixed.swapaxes(1, 2)).reshape(image.shape)
-    return shuffled
+def _shuffled(rng: np.random.Generator, image: Pixels) -> Pixels:
+    """Put tiles in another order; what is left beside them stays."""
+    order = rng.permutation(_TILES * _TILES)
+    down, across = (length // _TILES for length in image.shape[-2:])
+
+    def mixed(plane: Pixels) -> Pixels:
+        found = plane.copy()
+        part = plane[: down * _TILES, : across * _TILES].reshape(_TILES, down, _TILES, across)
+        tiles = part.swapaxes(1, 2).reshape(-1, down, across)[order]
+        rows = tiles.reshape(_TILES, _TILES, down, across).swapaxes(1, 2)
+        found[: down * _TILES, : across * _TILES] = rows.reshape(down * _TILES, across * _TILES)
+        return found
+
+    return _planes(mixed, image)
 
 
-def _patched(rng: np.random.Generator, image: Luma) -> Luma:
-    size = len(image)
-    patched: Luma = image.copy()
+def _patched(rng: np.random.Generator, image: Pixels) -> Pixels:
+    size = min(image.shape[-2:])
+    patched: Pixels = image.copy()
     top, left = rng.integers(size // 4, 3 * size // 4, 2)
-    patched[top : top + size // _PATCHES, left : left + size // _PATCHES] = 0
+    patched[..., top : top + size // _PATCHES, left : left + size // _PATCHES] = 0
     return patched
 
 
-_MADE: dict[str, Callable[[np.random.Generator, int], Luma]] = {
-    "noise, white": lambda rng, size: rng.integers(0, 256, (size, size), np.uint8),
-    "noise, Gaussian": lambda rng, size: _luma(rng.normal(128, 40, (size, size))),
+_MADE: dict[str, Callable[[np.random.Generator, Shape], Pixels]] = {
+    "noise, white": lambda rng, shape: rng.integers(0, 256, shape, np.uint8),
+    "noise, Gaussian": lambda rng, shape: _levels(rng.normal(128, 40, shape)),
     "noise, soft": _soft_noise,
     # A cap: black level with sensor noise.
-    "covered, dark": lambda rng, size: _luma(rng.normal(4, 3, (size, size))),
+    "covered, dark": lambda rng, shape: _levels(rng.normal(4, 3, shape)),
     "covered, finger": _finger,
     # All but saturated. Training's vehicles stand on pure white, so this is one without any.
-    "overexposed, flat": lambda rng, size: _luma(rng.normal(258, 2, (size, size))),
-    "underexposed, flat": lambda rng, size: _luma(
-        rng.uniform(5, 25) + rng.normal(0, 2, (size, size))
-    ),
+    "overexposed, flat": lambda rng, shape: _levels(rng.normal(258, 2, shape)),
+    "underexposed, flat": lambda rng, shape: _levels(rng.uniform(5, 25) + rng.normal(0, 2, shape)),
 }
-_ALTERED: dict[str, Callable[[np.random.Generator, Luma], Luma]] = {
-    "overexposed, gain": lambda rng, image: _luma(
+_ALTERED: dict[str, Callable[[np.random.Generator, Pixels], Pixels]] = {
+    "overexposed, gain": lambda rng, image: _levels(
         rng.uniform(3, 8) * image.astype(np.float64)
         + rng.uniform(20, 120)
         + rng.normal(0, 2, image.shape)
     ),
-    "underexposed, gain": lambda rng, image: _luma(
+    "underexposed, gain": lambda rng, image: _levels(
         image / rng.uniform(8, 20) + rng.normal(0, 2, image.shape)
     ),
-    "blurred": lambda _, image: np.asarray(
-        cv2.GaussianBlur(image, (0, 0), len(image) / _BLUR), np.uint8
+    "blurred": lambda _, image: _planes(
+        lambda plane: cv2.GaussianBlur(plane, (0, 0), min(plane.shape) / _BLUR), image
     ),
     "shifted": _shifted,
     "tiles shuffled": _shuffled,
     "inverted": lambda _, image: 255 - image,
-    "upside down": lambda _, image: image[::-1],
+    "upside down": lambda _, image: image[..., ::-1, :],
     "patched": _patched,
 }

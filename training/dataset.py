@@ -1,17 +1,18 @@
-"""Any data set: decoded once into a mapped array of model-sized luma, and split by content."""
+"""Any data set: decoded once into a mapped array of model-sized pictures, and split by content."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,14 +29,15 @@ from ..runtime.core.errors import (
     writing_output,
 )
 from ..runtime.core.frame import Gap
-from ..runtime.core.spec import ModelSpec
+from ..runtime.core.spec import Color, ModelSpec
 from ..runtime.core.text import printable
-from ..runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image, reference_luma
-from ..runtime.pixels.image_files import counted_remarks, picture_from_file
+from ..runtime.pixels.convert import fitted_frame, input_from_pixels
+from ..runtime.pixels.files.image_files import counted_remarks, picture_from_file
+from ..runtime.pixels.reference import reference_picture
 from ..runtime.sources.base import CaptureRequest, FrameSource
 from ..runtime.sources.open import open_source
 from ..runtime.sources.spec import SourceSpec
-from ..runtime.sources.synthetic.vehicles import vehicle
+from ..runtime.sources.synthetic.vehicles import vehicle_picture
 from .options import TrainOptions
 
 IMAGES_NAME = "images.u8"
@@ -47,25 +49,26 @@ _SPARE_BYTES = 1 << 30
 """Room left for resume files, weights and pictures beside the images."""
 
 Kind = Literal["folder", "video", "vehicles"]  # a folder is images, however they were named
-Luma = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
-Item = tuple[str, "Luma | str"]
-"""The name of an image and its fitted luma, or why there is none."""
+Item = tuple[str, "Pixels | str"]
+"""The name of an image and its fitted picture, or why there is none."""
 
 
 @dataclass(frozen=True)
 class DataSet:
     """Images ready for training, read from a run's cache."""
 
-    images: Luma  # (N, S, S) uint8, mapped from disk
+    images: Pixels  # (N, H, W) or (N, 3, H, W) uint8, mapped from disk
     names: Sequence[str]  # what the user would call each image
     train: Rows  # rows to train on
     held_out: Rows  # rows that are never trained on, in the order of their content hash
     skipped: int  # number of files or frames that could not be decoded
+    color: Color = "grey"  # of the images
 
     def batch(self, rows: Rows) -> Tensor:
-        """Return these images as (N, 1, S, S) float32 in [0, 1], through the runtime's scaling."""
-        return torch.from_numpy(input_from_luma(self.images[rows])).unsqueeze(1)
+        """Return these images as (N, C, H, W) float32 in [0, 1], through the runtime's scaling."""
+        return torch.from_numpy(input_from_pixels(self.images[rows]))
 
 
 def kind_of_data(data: str) -> Kind:
@@ -90,7 +93,7 @@ def prepare_data(
     progress: Callable[[int, int | None], None],
     warn: Callable[[str], None],
 ) -> None:
-    """Decode every image once, to the luma that the runtime is held to, and split by content.
+    """Decode every image once, to the pixels that the runtime is held to, and split by content.
 
     `data_from_cache` reads what is written. `progress` is called with the number of images done
     and the number expected, `warn` with one line for each file or frame that was skipped.
@@ -106,7 +109,7 @@ def prepare_data(
     digests: list[str] = []
     skipped = 0
     free = shutil.disk_usage(cache.parent).free
-    if free < (needed := (expected or 0) * spec.image_size**2 + _SPARE_BYTES):
+    if free < (needed := (expected or 0) * math.prod(spec.picture_shape) + _SPARE_BYTES):
         raise OutputError(
             f"{options.output} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
             "make room or choose another --output"
@@ -114,12 +117,12 @@ def prepare_data(
     with writing_output(cache):
         cache.mkdir(exist_ok=True)
     with replaced_file(cache / IMAGES_NAME) as path, path.open("wb") as file:
-        for name, luma in items:
-            if isinstance(luma, str):
-                warn(f"skipped {name}: {luma}")
+        for name, pixels in items:
+            if isinstance(pixels, str):
+                warn(f"skipped {name}: {pixels}")
                 skipped += 1
             else:
-                content = luma.tobytes()
+                content = pixels.tobytes()
                 file.write(content)
                 names.append(name)
                 digests.append(hashlib.sha256(content).hexdigest())
@@ -135,7 +138,13 @@ def prepare_data(
         digests = digests_by_block(digests)
     train, held_out = split_by_content(digests, options.held_out)
     split = {"train": train, "held_out": held_out}
-    index = {"image_size": spec.image_size, "names": names, **split, "skipped": skipped}
+    index = {
+        "shape": spec.picture_shape,
+        "color": spec.color,
+        "names": names,
+        **split,
+        "skipped": skipped,
+    }
     with replaced_file(cache / INDEX_NAME) as path:
         path.write_text(json.dumps(index), encoding="utf-8")
 
@@ -146,15 +155,18 @@ def data_from_cache(cache: Path) -> DataSet:
     most = _MOST_INDEX
     try:
         index = json_from_file(cache / INDEX_NAME, error=DataError, again=again, most_bytes=most)
-        side = index["image_size"]
-        shape = (len(index["names"]), side, side)
+        # Earlier versions had squares of luma.
+        one = index["shape"] if "shape" in index else 2 * [index["image_size"]]
+        shape = (len(index["names"]), *map(int, one))
         path = cache / IMAGES_NAME
         with opened_regular(path, most_bytes=None, error=DataError, again=again) as file:
             images = np.memmap(file, np.uint8, mode="r", shape=shape)
         train, held_out = (np.array(index[name], np.int64) for name in ("train", "held_out"))
         rows = np.concatenate([train, held_out])
         images[rows, :1, :1]  # an IndexError where there is no such row
-        return DataSet(images, index["names"], train, held_out, skipped=int(index["skipped"]))
+        color: Color = {name: name for name in get_args(Color)}[index.get("color", "grey")]
+        skipped = int(index["skipped"])
+        return DataSet(images, index["names"], train, held_out, skipped, color)
     except DataError:
         raise
     except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
@@ -212,8 +224,7 @@ def _items(
         count = options.vehicles_count
 
         def decode(row: int) -> Item:
-            image, _ = vehicle(options.seed, row, spec.image_size)
-            return f"vehicle-{row:06d}", reference_luma(image, spec)
+            return f"vehicle-{row:06d}", vehicle_for(spec, options.seed, row)
     else:
         try:
             named = SourceSpec.local(options.data)
@@ -228,14 +239,20 @@ def _items(
         def decode(row: int) -> Item:
             name = printable(paths[row].relative_to(named.location).as_posix())
             try:
-                picture = picture_from_file(paths[row], limit)
+                picture = picture_from_file(paths[row], limit, spec.color)
                 said.extend((name, remark) for remark in picture.remarks)
-                return name, reference_luma(picture.luma, spec)
+                return name, reference_picture(picture.pixels, spec)
             except ImageError as error:
                 return name, printable(str(error))
 
     items = _in_threads(decode, count, options.workers or os.cpu_count() or 1)
     return count, items, lambda: listed + counted_remarks(said)
+
+
+def vehicle_for(spec: ModelSpec, seed: int, row: int) -> Pixels:
+    """Draw a vehicle and fit it: a square, stretched where the input is none."""
+    drawn = vehicle_picture(seed, row, max(spec.height, spec.width), spec.color)
+    return reference_picture(drawn, spec.model_copy(update={"fit": "stretch", "crop_box": None}))
 
 
 def _in_threads(decode: Callable[[int], Item], count: int, workers: int) -> Iterator[Item]:
@@ -252,4 +269,4 @@ def _video_items(source: FrameSource, spec: ModelSpec) -> Iterator[Item]:
             if isinstance(frame, Gap):
                 yield name, frame.reason
             else:
-                yield name, fitted_luma(luma_from_image(frame.image), spec).copy()
+                yield name, fitted_frame(frame, spec).copy()

@@ -101,7 +101,7 @@ def timed_steps(spec: ModelSpec, *, precision: str, batch_size: int) -> Iterator
     with torch.random.fork_rng(devices=[]):
         model = MotorVAE(spec).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
     optimizer = torch.optim.Adam(model.parameters())
-    shape = (batch_size, 1, spec.image_size, spec.image_size)
+    shape = (batch_size, *spec.input_shape)
     images = torch.rand(shape, generator=generator).to(memory_format=layout)
     while True:
         start = time.perf_counter()

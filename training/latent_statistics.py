@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from ..runtime.core.atomic_files import replaced_file
+from ..runtime.core.spec import Color
 from ..runtime.ood.appearance import LAYOUT, Appearance
 from ..runtime.ood.detector import TAIL_LEVEL, shrunk
+from ..runtime.pixels.convert import Pixels, image_from_picture, picture_of_size
 from .dataset import DataSet, Rows
 from .model import MotorVAE, kl_per_image, squared_error
 
@@ -109,14 +111,17 @@ def appearance_statistics(data: DataSet) -> Statistics:
     """Measure what known images look like; see `latent_statistics` for what is returned."""
     rows = np.sort(_evenly(np.concatenate([data.train, data.held_out]), YARDSTICK_IMAGES))
     reference_rows = _evenly(data.train, REFERENCES)
-    appearance = Appearance(data.images.shape[1])
+    height, width = data.images.shape[-2:]
+    appearance = Appearance(height, width, data.color)
 
     def measured(images: Iterable[npt.NDArray[np.uint8]]) -> Float64s:
         return np.stack([appearance.measure(image).copy() for image in images])
 
     references = measured(data.images[row] for row in reference_rows)
     # Known images, too, as another decoder may give them, and what that does is no difference.
-    handled = measured(_handled(data.images[row], turn) for turn, row in enumerate(rows))
+    handled = measured(
+        _handled(data.images[row], data.color, turn) for turn, row in enumerate(rows)
+    )
     clean = measured(data.images[row] for row in rows)
     mean = references.mean(0)
     tolerance = np.square(handled - clean).mean(0)
@@ -135,15 +140,18 @@ def appearance_statistics(data: DataSet) -> Statistics:
     }
 
 
-def _handled(image: npt.NDArray[np.uint8], turn: int) -> npt.NDArray[np.uint8]:
+def _handled(image: Pixels, color: Color, turn: int) -> Pixels:
     """Return an image as it is, by JPEG at quality 90, a level darker or a level brighter.
 
     So much the same picture differs from one decoder, codec or conversion of colours to another.
     """
     found = image
     if turn % 4 == 1:
-        _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        found = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 90]
+        _, coded = cv2.imencode(".jpg", image_from_picture(image, color), quality)
+        kind = cv2.IMREAD_GRAYSCALE if image.ndim == 2 else cv2.IMREAD_COLOR
+        decoded = np.asarray(cv2.imdecode(coded, kind), np.uint8)
+        found = picture_of_size(decoded, color)
     elif turn % 4 == 2:
         found = np.maximum(image, 1) - np.uint8(1)
     elif turn % 4 == 3:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..runtime.core.errors import ConfigError
 from ..runtime.core.spec import ModelSpec
 
 _SLOPE = 0.01
@@ -18,9 +19,16 @@ ACTIVE_VARIANCE = 0.01
 class VAEOutput(NamedTuple):
     """What the whole model makes of a batch."""
 
-    reconstruction: Tensor  # (N, 1, S, S) in [0, 1]
+    reconstruction: Tensor  # (N, C, H, W) in [0, 1]
     mu: Tensor  # (N, D), mean of the posterior
     log_var: Tensor  # (N, D), logarithm of the posterior's variance
+
+
+def channels_of(spec: ModelSpec) -> tuple[int, ...]:
+    """Return the channels of the card's network; ConfigError for the spec of another one."""
+    if spec.channels is None:
+        raise ConfigError("this is not the card's network: its weights are in its bundle alone")
+    return spec.channels
 
 
 class Encoder(nn.Module):
@@ -29,7 +37,7 @@ class Encoder(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        for width_in, width in pairwise((1, *spec.channels)):
+        for width_in, width in pairwise((spec.image_channels, *channels_of(spec))):
             convolution = nn.Conv2d(width_in, width, kernel_size=3, stride=2, padding=1)
             blocks += [convolution, nn.BatchNorm2d(width), nn.LeakyReLU(_SLOPE, inplace=True)]
         self.features = nn.Sequential(*blocks)
@@ -37,7 +45,7 @@ class Encoder(nn.Module):
         self.log_var = nn.Linear(spec.flat_size, spec.latent_size)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `(mu, log_var)`, each (N, D), for images (N, 1, S, S) in [0, 1]."""
+        """Return `(mu, log_var)`, each (N, D), for images (N, C, H, W) in [0, 1]."""
         flat = self.features(image).flatten(1)
         return self.mu(flat), self.log_var(flat)
 
@@ -48,19 +56,24 @@ class Decoder(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.linear = nn.Linear(spec.latent_size, spec.flat_size)
-        self.unflatten = nn.Unflatten(1, (spec.channels[-1], spec.feature_size, spec.feature_size))
-        first = spec.channels[0]
+        channels = channels_of(spec)
+        self.unflatten = nn.Unflatten(1, (channels[-1], *spec.feature_shape))
+        first = channels[0]
         blocks: list[nn.Module] = []
-        for width_in, width in pairwise((*reversed(spec.channels), first)):
+        shapes = spec.map_shapes[::-1]
+        widths = pairwise((*reversed(channels), first))
+        for (width_in, width), small, large in zip(widths, shapes, shapes[1:], strict=False):
+            # 1, but for a side that the encoder's convolution rounded up.
+            padding = large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1
             convolution = nn.ConvTranspose2d(
-                width_in, width, kernel_size=3, stride=2, padding=1, output_padding=1
+                width_in, width, kernel_size=3, stride=2, padding=1, output_padding=padding
             )
             blocks += [convolution, nn.BatchNorm2d(width), nn.LeakyReLU(_SLOPE, inplace=True)]
         self.features = nn.Sequential(*blocks)
-        self.image = nn.Conv2d(first, 1, kernel_size=3, padding=1)
+        self.image = nn.Conv2d(first, spec.image_channels, kernel_size=3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the reconstruction (N, 1, S, S) in [0, 1] for latents (N, D)."""
+        """Return the reconstruction (N, C, H, W) in [0, 1] for latents (N, D)."""
         return torch.sigmoid(self.image(self.features(self.unflatten(self.linear(z)))))
 
 
@@ -78,12 +91,12 @@ class MotorVAE(nn.Module):
         self.decoder = Decoder(spec)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `(mu, log_var)`, each (N, D), for images (N, 1, S, S) in [0, 1]."""
+        """Return `(mu, log_var)`, each (N, D), for images (N, C, H, W) in [0, 1]."""
         mu, log_var = self.encoder(images)
         return mu, log_var
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the reconstruction (N, 1, S, S) in [0, 1] for latents (N, D)."""
+        """Return the reconstruction (N, C, H, W) in [0, 1] for latents (N, D)."""
         reconstruction: Tensor = self.decoder(z)
         return reconstruction
 
@@ -126,7 +139,7 @@ def vae_loss(
 ) -> Loss:
     """Return the negative evidence bound (Kingma & Welling 2014), KL weighted by beta.
 
-    The weight is that of Higgins et al. 2017, "beta-VAE". Images are (N, 1, S, S) in [0, 1],
+    The weight is that of Higgins et al. 2017, "beta-VAE". Images are (N, C, H, W) in [0, 1],
     `mu` and `log_var` (N, D). Everything is computed in float32: a sum over 65536 pixels means
     nothing in 16 bits.
     """

@@ -155,7 +155,7 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         fit=options.fit,
         matrix=options.matrix,
     )
-    if options.batch_size == 1 and spec.feature_size == 1:
+    if options.batch_size == 1 and spec.feature_shape == (1, 1):
         raise ConfigError(
             "--batch-size=1 gives batch norm a single value a channel in this model: take 2 or more"
         )

@@ -117,7 +117,7 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
         statistics = latent_statistics(model, module.data)
     save_latents(folder / LATENTS_NAME, statistics)
     images, outputs = module.reconstructed(_JUDGED_IMAGES)
-    save_reconstructions(folder, "best.png", images, outputs.reconstruction)
+    save_reconstructions(folder, "best.png", images, outputs.reconstruction, module.data.color)
     learned = learned_from_reconstructions(images, *(part.numpy() for part in outputs))
     kept = KeptWeights(best=_kept(best.row, WEIGHTS_NAME), last=_kept(last.row, LAST_WEIGHTS_NAME))
     save_document(folder / KEPT_NAME, kept, indent=2)

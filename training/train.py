@@ -187,7 +187,7 @@ def _prepare_run(
 
 
 def _plan(options: TrainOptions, spec: ModelSpec, data: DataSet, machine: Trainer) -> Plan:
-    least = 2 if spec.feature_size == 1 else 1
+    least = 2 if spec.feature_shape == (1, 1) else 1
     plan = Plan(options, len(data.train), len(data.held_out), machine.world_size, least)
     plan.check()
     return plan

@@ -8,7 +8,7 @@ from itertools import islice
 
 from ...runtime.bundle.graph_key import OUTPUTS, Part
 from ...runtime.core.spec import ModelSpec
-from ...runtime.pixels.convert import input_from_luma
+from ...runtime.pixels.convert import input_from_pixels
 from ...training.hardware import timed_steps
 from ..measure.case import EAGER, Case
 from ..measure.rounds import Laps, RoundPlan, stopwatch, timed_cases
@@ -35,7 +35,7 @@ def graph_cases(
     `engines_under_test`. An engine that disagrees with torch is a MeasurementError.
     """
     luma = luma_for(tested.spec, batch, seed)
-    values = input_from_luma(luma)
+    values = input_from_pixels(luma)
     # The luma is the identity of the images: each engine sees the same, scaled or not.
     identity = array_sha256(luma)
     if part == "decoder":

@@ -18,7 +18,8 @@ from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine
-from ...runtime.pixels.convert import input_from_luma, reference_luma, write_input
+from ...runtime.pixels.convert import input_from_pixels, write_input
+from ...runtime.pixels.reference import reference_picture
 from ..measure.case import (
     EAGER,
     FPS,
@@ -64,7 +65,7 @@ class Path:
 
     def preprocess(self) -> None:
         """Convert the frame to the model's input."""
-        write_input(self.luma(), self.batch[0, 0])
+        write_input(self.luma(), self.batch[0])
 
     def set_opencv_threads(self) -> None:
         """Set them where another path was timed before, in the first call of a turn."""
@@ -123,13 +124,13 @@ def path_cases(
     recipe = Case.planned(group="path", engine=PLAIN, outputs=_BOTH)
     behind_ours = recipe.with_facts(engine=EAGER, variant="our luma")
     luma = luma_for(tested.spec, 1, seed)
-    image = input_from_luma(luma)
+    image = input_from_pixels(luma)
     with contextlib.ExitStack() as stack:
         installed = _opencv_threads_restored(stack)
         opened, refused = open_all(path_engines(tested, threads), tested, luma, image, stack)
         for scene in (scene_of(*size, seed) for size in sizes):
             for source in SOURCES:
-                plain = plain_luma(scene, source, tested.spec.image_size)
+                plain = plain_luma(scene, source, tested.spec)
                 ours = our_luma(scene, source, tested.spec)
                 # Torch eager behind our luma, too, so that both parts show.
                 recipes = [
@@ -154,7 +155,7 @@ def thread_cases(tested: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> l
     """
     scene = scene_of(*FRAMES[-1], seed)
     entry = tested.bundle.leanest(GraphKey("encoder", target="onnx"), ("mu",))
-    plain = plain_luma(scene, "mjpeg", tested.spec.image_size)
+    plain = plain_luma(scene, "mjpeg", tested.spec)
     luma = our_luma(scene, "mjpeg", tested.spec)
     onnx = Case.planned(
         group="threads",
@@ -169,7 +170,7 @@ def thread_cases(tested: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> l
         ours = stack.enter_context(open_engine(tested.bundle, entry.key))
         same = plain_onnx(tested.bundle.path(entry), None)
         eager = eager_run(tested.model.encoder, OUTPUTS["encoder"])
-        image = input_from_luma(luma_for(tested.spec, 1, seed))
+        image = input_from_pixels(luma_for(tested.spec, 1, seed))
         taken = np.empty_like(image, ours.input_dtype)
         planned: list[tuple[Case, Laps]] = []
         for pace, fps in ((HOT, None), (PACED, FPS)):
@@ -216,7 +217,7 @@ def _placed(case: Case, scene: Scene, source: FrameSource) -> Case:
 def _checked(path: Path, tested: ModelUnderTest, scene: Scene, eager: Run) -> Case:
     """Compare a path's luma with the reference, and its latent with torch's of the same luma."""
     luma = path.luma()
-    far = np.abs(luma.astype(np.float64) - reference_luma(scene.bgr, tested.spec)).mean()
+    far = np.abs(luma.astype(np.float64) - reference_picture(scene.bgr, tested.spec)).mean()
     title = f"{path.planned.how} at {path.planned.what}"
     if path.planned.engine != PLAIN and not far <= MOST_LEVELS:
         raise MeasurementError(
@@ -232,7 +233,7 @@ def _checked(path: Path, tested: ModelUnderTest, scene: Scene, eager: Run) -> Ca
     agreement: tuple[Agreement, ...] = (near,)
     if path.planned.engine not in {PLAIN, EAGER}:  # which is torch itself
         path.preprocess()
-        expected = eager(input_from_luma(luma[None, None]))
+        expected = eager(input_from_pixels(luma[None]))
         found = {"mu": path.run(path.batch)["mu"]}
         agreement += agreement_with(expected, found, title, path.planned.precision)
     return path.planned.with_facts(agreement=agreement)

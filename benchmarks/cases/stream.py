@@ -17,8 +17,8 @@ from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import EngineRequest
 from ...runtime.engines.select import SelectedEngine, autotuned_engine, select_engine
-from ...runtime.pixels.camera_formats import luma_from_jpeg
-from ...runtime.pixels.convert import fitted_luma, input_from_luma
+from ...runtime.pixels.camera_formats import fitted_from_jpeg
+from ...runtime.pixels.convert import fitted, input_from_pixels
 from ...runtime.sources.spec import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import MovingVehicles
 from ..measure.case import (
@@ -132,7 +132,7 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[CameraUnderTest]]:
     pictures = [jpeg_of(frame_of(*CAMERA_FRAME, seed + n)).tobytes() for n in range(PICTURES)]
     vehicles = MovingVehicles(seed, SYNTHETIC_SIZE)
     started_s = time.monotonic()
-    decode = functools.partial(luma_from_jpeg, pictures[0], spec)
+    decode = functools.partial(fitted_from_jpeg, pictures[0], spec)
     with MjpegCamera(pictures, FPS) as camera:
         yield [
             CameraUnderTest(camera.url, "mjpeg", CAMERA_FRAME, decode),
@@ -140,7 +140,7 @@ def cameras(spec: ModelSpec, seed: int) -> Iterator[list[CameraUnderTest]]:
                 f"synthetic?fps={FPS}",
                 None,
                 (SYNTHETIC_SIZE, SYNTHETIC_SIZE),
-                lambda: fitted_luma(vehicles.image(time.monotonic() - started_s), spec),
+                lambda: fitted(vehicles.image(time.monotonic() - started_s), spec),
             ),
         ]
 
@@ -195,7 +195,7 @@ def _encoder(tested: ModelUnderTest, key: GraphKey, seed: int) -> Iterator[Calla
         return select_engine(tested.bundle, "encoder", request)
 
     with autotuned_engine(open_with, luma.shape).backend as backend:
-        batch = luma if backend.input_dtype == luma.dtype else input_from_luma(luma)
+        batch = luma if backend.input_dtype == luma.dtype else input_from_pixels(luma)
         yield lambda: backend.run(batch)
 
 

@@ -15,6 +15,7 @@ from ...runtime.bundle.graph_key import GraphKey, Precision
 from ...runtime.core.spec import ModelSpec
 from ...runtime.doctor.check_system import text_of
 from ...training.hardware import cpu_has_bf16
+from ...training.model import channels_of
 from .case import Cost, Roofline, samples_of, warnings_of
 from .result import MachineRates, Rate
 from .rounds import Laps, RoundPlan, Timings, interleaved, stopwatch
@@ -107,10 +108,9 @@ def cpu_has_int8(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 def _encoder(spec: ModelSpec, *, heads: int) -> tuple[int, int]:
     """Return (multiply-accumulates of one image, weights and biases)."""
     macs = weights = 0
-    side, width_in = spec.image_size, 1
-    for width in spec.channels:
-        side //= 2
-        macs += side**2 * width_in * width * _KERNEL
+    width_in = spec.image_channels
+    for width, (high, wide) in zip(channels_of(spec), spec.map_shapes[1:], strict=True):
+        macs += high * wide * width_in * width * _KERNEL
         weights += (width_in * _KERNEL + 1) * width
         width_in = width
     head = spec.flat_size * spec.latent_size
@@ -121,14 +121,16 @@ def _decoder(spec: ModelSpec) -> tuple[int, int]:
     """Return (multiply-accumulates of one image, weights and biases)."""
     macs = spec.latent_size * spec.flat_size
     weights = macs + spec.flat_size
-    side, width_in = spec.feature_size, spec.channels[-1]
-    for width in (*reversed(spec.channels[:-1]), spec.channels[0]):
+    channels, shapes = channels_of(spec), spec.map_shapes
+    width_in, colours = channels[-1], spec.image_channels
+    widths = (*reversed(channels[:-1]), channels[0])
+    for width, (high, wide) in zip(widths, shapes[:0:-1], strict=True):
         # A transposed convolution spreads every input value over one kernel.
-        macs += side**2 * width_in * width * _KERNEL
+        macs += high * wide * width_in * width * _KERNEL
         weights += (width_in * _KERNEL + 1) * width
-        side, width_in = side * 2, width
-    macs += side**2 * width_in * _KERNEL
-    return macs, weights + width_in * _KERNEL + 1
+        width_in = width
+    macs += spec.height * spec.width * width_in * colours * _KERNEL
+    return macs, weights + (width_in * _KERNEL + 1) * colours
 
 
 def _product(dtype: torch.dtype) -> Laps:

@@ -168,8 +168,8 @@ def model_from_files(
     bundle = load_bundle(bundle_folder)
     model = model_of_bundle(bundle, checkpoint)
     path = bundle_folder / VERIFICATION_IMAGES
-    side, again = bundle.spec.image_size, "export the bundle again"
-    form = Form("u1", ("images", side, side))
+    again = "export the bundle again"
+    form = Form("u1", ("images", *bundle.spec.picture_shape))
     luma = arrays_from_npz(path, {"images": form}, error=BundleError, again=again)
     spread = spread_from_statistics(bundle_folder / STATISTICS, bundle.spec, error=BundleError)
     reference = reference_from_model(model, luma["images"][:images], spread)

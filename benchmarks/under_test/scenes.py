@@ -14,12 +14,14 @@ from av.video.frame import VideoFrame
 from ...runtime.core.errors import ConfigError, SourceError
 from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
-from ...runtime.pixels.camera_formats import luma_from_jpeg
-from ...runtime.pixels.convert import fitted_luma, luma_from_image
-from ...runtime.pixels.yuv import luma_from_video_frame
+from ...runtime.pixels.camera_formats import fitted_from_jpeg
+from ...runtime.pixels.convert import batch_of, fitted, fitted_frame, picture_from_image
+from ...runtime.pixels.yuv import fitted_from_video_frame
+from ...runtime.sources.base import CaptureRequest
 from ...runtime.sources.open import open_source
 from ...runtime.sources.spec import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import RANGES, MovingVehicles, vehicle
+from ...training.dataset import vehicle_for
 from ..measure.case import FrameSource
 
 Luma = npt.NDArray[np.uint8]
@@ -79,14 +81,16 @@ def our_luma(scene: Scene, source: FrameSource, spec: ModelSpec) -> Callable[[],
     """Return the runtime's own conversion for one kind of source; (S, S) uint8."""
     if source == "mjpeg":
         data = scene.jpeg.tobytes()
-        return lambda: luma_from_jpeg(data, spec)
+        return lambda: fitted_from_jpeg(data, spec)
     if source == "yuv":
-        return lambda: luma_from_video_frame(scene.yuv, spec)
-    return lambda: fitted_luma(luma_from_image(scene.bgr), spec)
+        return lambda: fitted_from_video_frame(scene.yuv, spec)
+    return lambda: fitted(picture_from_image(scene.bgr, spec.color), spec)
 
 
-def plain_luma(scene: Scene, source: FrameSource, side: int) -> Callable[[], Luma]:
+def plain_luma(scene: Scene, source: FrameSource, spec: ModelSpec) -> Callable[[], Luma]:
     """Return the plain recipe: a colour image of full size, cvtColor, resize by INTER_AREA.
+
+    For a model of colours it is resized and its planes are put in order.
 
     A decoded YUV frame is first converted by FFmpeg, as PyAV's users do it.
     """
@@ -99,20 +103,27 @@ def plain_luma(scene: Scene, source: FrameSource, side: int) -> Callable[[], Lum
         return scene.bgr
 
     def luma() -> Luma:
-        grey = cv2.cvtColor(colour(), cv2.COLOR_BGR2GRAY)
-        return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        image = colour()
+        if spec.color == "grey":
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+        size = (spec.width, spec.height)
+        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        if spec.color == "grey":
+            return small
+        planes = small[:, :, ::-1] if spec.color == "rgb" else small
+        return np.ascontiguousarray(planes.transpose(2, 0, 1))
 
     return luma
 
 
 def vehicles(seed: int, count: int, spec: ModelSpec) -> Luma:
     """Draw vehicles as training draws them: (N, S, S) uint8."""
-    return np.stack([vehicle(seed, index, spec.image_size)[0] for index in range(count)])
+    return np.stack([vehicle_for(spec, seed, index) for index in range(count)])
 
 
 def luma_for(spec: ModelSpec, count: int, seed: int) -> Luma:
-    """Return vehicles as what a graph takes, (count, 1, S, S) uint8."""
-    return vehicles(seed, count, spec)[:, None]
+    """Return vehicles as what a graph takes, (count, C, H, W) uint8."""
+    return batch_of(vehicles(seed, count, spec))
 
 
 def moving_vehicles(seed: int, count: int, spec: ModelSpec) -> tuple[Luma, Luma]:
@@ -121,9 +132,9 @@ def moving_vehicles(seed: int, count: int, spec: ModelSpec) -> tuple[Luma, Luma]
     Of the two (N, S, S) uint8, the first has the frames whose vehicle stands where training had
     vehicles, the second those whose vehicle is further out, down to none at all.
     """
-    world = MovingVehicles(seed, SYNTHETIC_SIZE)
+    world = MovingVehicles(seed, SYNTHETIC_SIZE, spec.color)
     times_s = [index / MOVING_FPS for index in range(count)]
-    frames = np.stack([fitted_luma(world.image(time_s), spec) for time_s in times_s])
+    frames = np.stack([fitted(world.image(time_s), spec) for time_s in times_s])
     inside = np.zeros(count, np.bool_)
     for index, factors in enumerate(map(world.factors, times_s)):
         low, high = RANGES[factors.body]["x"]
@@ -138,14 +149,14 @@ def images_from_source(text: str, count: int, spec: ModelSpec) -> Luma:
     """
     kept: list[Luma] = []
     apart, frames = 1, 0
-    with open_source(text) as source:
+    with open_source(text, CaptureRequest(spec=spec)) as source:
         if source.live:
             raise ConfigError(f"{source.name} is live and has no end: record it and name the file")
         while (item := source.read()) is not None:
             if isinstance(item, Gap):
                 continue
             if frames % apart == 0:
-                kept.append(fitted_luma(luma_from_image(item.image), spec).copy())
+                kept.append(fitted_frame(item, spec).copy())
             frames += 1
             if len(kept) == 2 * count:  # how many will come is not always known
                 kept, apart = kept[::2], 2 * apart

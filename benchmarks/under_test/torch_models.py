@@ -56,7 +56,7 @@ class TorchEncoder(Backend):
         name = f"torch {torch.__version__} on {torch.cuda.get_device_name(0)}"
         super().__init__(name, str(checkpoint), inputs, outputs)
         self.notes = ("cuDNN chose its kernels by trying them",)
-        self._shape = (1, 1, spec.image_size, spec.image_size)
+        self._shape = (1, *spec.input_shape)
         with self._as_backend_error():
             self._record(model.encoder.half().eval().cuda(), spec.latent_size)
 

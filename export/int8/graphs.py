@@ -12,7 +12,7 @@ from ...runtime.bundle.manifest import Calibration, GraphReport
 from ...runtime.core.errors import sentence_list
 from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine
-from ...runtime.pixels.convert import input_from_luma
+from ...runtime.pixels.convert import batch_of, input_from_pixels
 from ..graph_folder import GraphFolder
 from ..transforms.equalise import Outputs, correct_biases, equalise, reach_over
 from ..transforms.io_variants import luma_from_quantised, mu_from_encoder
@@ -107,7 +107,7 @@ class Int8Search:
         self._choosing, self._judging = Verifier(choosing), Verifier(judging, notes=notes)
         key = GraphKey("encoder")
         self._encoder, decoder = files.load(key), files.load(GraphKey("decoder"))
-        inputs = input_from_luma(images.luma[:, None])
+        inputs = input_from_pixels(images.luma)
         with open_engine(files.file(key), key) as backend:
             self._latents = run_in_batches(backend, inputs)
         on_step("how far channels reach")
@@ -142,7 +142,9 @@ class Int8Search:
             source = self._encoder.clone()
             model = int8_from_fp32(source, ranges, target, excluded=excluded)
             luma_from_quantised(model)
-            correct_biases(source, self._run(key, model, self._images.luma[:, None]), self._latents)
+            correct_biases(
+                source, self._run(key, model, batch_of(self._images.luma)), self._latents
+            )
             model = int8_from_fp32(source, ranges, target, excluded=excluded)
             luma_from_quantised(model)
             return model
@@ -154,7 +156,7 @@ class Int8Search:
         found = self._search(key, derive, layers, excluded, methods)
         if found.passed:
             for verifier in (self._choosing, self._judging):
-                luma = verifier.reference.images[:, None]
+                luma = batch_of(verifier.reference.images)
                 verifier.take_encoded(key, self._run(key, found.trials[-1].model, luma)["mu"])
         return found
 

@@ -16,7 +16,7 @@ def luma_from_float(model: ir.Model) -> None:
 
     Precondition: one flat graph with one float32 input.
     Postcondition: the input has its name and shape and is uint8; the values behind it are those
-    that `input_from_luma` gives for the same luma, bit for bit.
+    that `input_from_pixels` gives for the same luma, bit for bit.
     """
     (image,) = model.graph.inputs
     scale = constant(model.graph, "luma_scale", np.array(LUMA_SCALE))

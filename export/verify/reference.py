@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from ...runtime.core.documents import MOST_ARRAYS, Form, arrays_from_npz
 from ...runtime.core.errors import BundleError, CheckpointError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import GraphFile, open_engine
-from ...runtime.pixels.convert import input_from_luma
+from ...runtime.pixels.convert import input_from_pixels
 from ...training.learned import is_informative
 from .batches import BATCH_SIZE, Images, run_in_batches
 from .extremes import RISK
@@ -159,10 +160,10 @@ def held_out_from_run(
 
     A CheckpointError names the file that is missing, unreadable, or does not fit the model.
     """
-    path, side = folder / "held_out.npz", spec.image_size
-    form = Form("u1", ("images", side, side))
+    path, shape = folder / "held_out.npz", spec.picture_shape
+    form = Form("u1", ("images", *shape))
     # A run keeps more than a bundle, which of large images is much.
-    most = max(MOST_ARRAYS, _MOST_HELD_OUT * side * side)
+    most = max(MOST_ARRAYS, _MOST_HELD_OUT * math.prod(shape))
     images = _arrays(path, {"images": form}, error=CheckpointError, most_bytes=most)["images"]
     if not len(images):
         raise CheckpointError(f"{path} holds no image: train again")
@@ -209,13 +210,13 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
     for name in (VERIFICATION_IMAGES, STATISTICS):
         if name not in listed:
             raise BundleError(f"{bundle.folder} lists no {name}: export it again")
-    side, size = bundle.spec.image_size, bundle.spec.latent_size
+    shape, size = bundle.spec.picture_shape, bundle.spec.latent_size
     forms = {
-        "images": Form("u1", ("images", side, side)),
+        "images": Form("u1", ("images", *shape)),
         "mu": Form("f", ("images", size)),
         "log_var": Form("f", ("images", size)),
         "probe_names": Form("U", ("probes",), needed=False),
-        "probe_images": Form("u1", ("probes", side, side), needed=False),
+        "probe_images": Form("u1", ("probes", *shape), needed=False),
         "probe_mu": Form("f", ("probes", size), needed=False),
         "probe_log_var": Form("f", ("probes", size), needed=False),
         "probe_latents": Form("f", ("latents", size), needed=False),
@@ -255,7 +256,7 @@ def reference_from_graphs(
     starts = range(0, len(images), BATCH_SIZE)
     with open_engine(GraphFile(folder / encode.onnx_file, spec), encode) as encoder:
         parts = [
-            run_in_batches(encoder, input_from_luma(images[start : start + BATCH_SIZE, None]))
+            run_in_batches(encoder, input_from_pixels(images[start : start + BATCH_SIZE]))
             for start in starts
         ]
     mu, log_var = (np.concatenate([part[name] for part in parts]) for name in ("mu", "log_var"))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.engines.base import Batch
-from ...runtime.pixels.convert import input_from_luma
+from ...runtime.pixels.convert import batch_of, input_from_pixels
 from ...training.learned import LEAST_SPREAD
 from .batches import BATCH_SIZES, Decoded, Engine, probe_sizes, run_in_batches
 from .limits import LIMITS, Limits
@@ -215,9 +215,9 @@ def _probed(
 
 
 def encoder_input(engine: Engine, images: npt.NDArray[np.uint8]) -> Batch:
-    """Return (N, S, S) fitted luma as an encoder takes it."""
-    luma = images[:, None]
-    return luma if engine.input_dtype == np.uint8 else input_from_luma(luma)
+    """Return (N, ...) fitted pictures as an encoder takes them."""
+    batch = batch_of(images)
+    return batch if engine.input_dtype == np.uint8 else input_from_pixels(batch)
 
 
 def report_of(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...runtime.pixels.convert import input_from_luma
+from ...runtime.pixels.convert import input_from_pixels
 from ...training.model import MotorVAE
 from .batches import BATCH_SIZE
 from .metrics import Floats
@@ -118,7 +118,7 @@ def _in_batches(function: Callable[..., Any], inputs: npt.NDArray[Any]) -> tuple
     with torch.inference_mode():
         for start in range(0, len(inputs), BATCH_SIZE):
             rows = inputs[start : start + BATCH_SIZE]
-            batch = input_from_luma(rows[:, None]) if rows.dtype == np.uint8 else rows
+            batch = input_from_pixels(rows) if rows.dtype == np.uint8 else rows
             parts.append([tensor.numpy() for tensor in function(torch.from_numpy(batch))])
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 

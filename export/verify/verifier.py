@@ -15,7 +15,7 @@ from ...runtime.core.errors import BackendError, MissingDependencyError, Verific
 from ...runtime.engines.base import Backend
 from ...runtime.engines.open import EngineRequest, GraphFile, open_engine
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile
-from ...runtime.pixels.convert import input_from_luma
+from ...runtime.pixels.convert import input_from_pixels
 from .batches import BATCH_SIZE, BATCH_SIZES, Decoded, Engine, run_in_batches
 from .limits import FLOAT16_MAX, LIMITS
 from .metrics import IMAGE_METRIC, LATENT_METRIC, metric, psnr_metric
@@ -104,9 +104,9 @@ class Verifier:
         outputs where a GPU's arithmetic would overflow. `key` is of the FP16 graph.
         """
         reference, is_encoder = self.reference, key.part == "encoder"
-        inputs = input_from_luma(reference.images[:, None]) if is_encoder else reference.mu
+        inputs = input_from_pixels(reference.images) if is_encoder else reference.mu
         if (probes := reference.probes) is not None:
-            probed = input_from_luma(probes.images[:, None]) if is_encoder else probes.latents
+            probed = input_from_pixels(probes.images) if is_encoder else probes.latents
             inputs = np.concatenate([inputs, probed])
         largest = 0.0
         for image in range(len(inputs)):  # every value inside is kept, so one at a time

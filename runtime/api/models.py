@@ -24,9 +24,9 @@ from .runtime.engines.base import Arrays, Batch
 from .runtime.engines.open import EngineRequest
 from .runtime.engines.select import SelectedEngine, select_engine
 from .runtime.ood.detector import OOD_ABOVE, OODDetector, usable_detector
-from .runtime.pixels.convert import fitted_luma, luma_from_image, write_input
-from .runtime.pixels.image_files import picture_from_file
-from .runtime.pixels.image_kinds import IMAGE_SUFFIXES, kind_of_file
+from .runtime.pixels.convert import fitted, picture_from_image, write_input
+from .runtime.pixels.files.image_files import picture_from_file
+from .runtime.pixels.files.image_kinds import IMAGE_SUFFIXES, kind_of_file
 from .runtime.pixels.picture import MAX_PICTURE, PictureLimit
 
 Image: TypeAlias = "str | os.PathLike[str] | npt.NDArray[Any]"
@@ -225,27 +225,27 @@ class Encoder(_Half):
 
     def _encoded(self, images: Sequence[Image], limit: PictureLimit) -> Latents:
         self._check_open()
-        side, size = self._spec.image_size, self._spec.latent_size
+        size = self._spec.latent_size
         mu, log_var = (np.empty((len(images), size), np.float32) for _ in range(2))
         is_ood = None if self._detector is None else np.empty(len(images), np.bool_)
         for start in range(0, len(images), _BATCH):
-            lumas = [self._luma(image, limit) for image in images[start : start + _BATCH]]
-            batch = np.empty((len(lumas), 1, side, side), self._backend.input_dtype)
-            for luma, row in zip(lumas, batch, strict=True):
-                write_input(luma, row[0])
-            part = slice(start, start + len(lumas))
+            pictures = [self._picture(image, limit) for image in images[start : start + _BATCH]]
+            batch = np.empty((len(pictures), *self._spec.input_shape), self._backend.input_dtype)
+            for picture, row in zip(pictures, batch, strict=True):
+                write_input(picture, row)
+            part = slice(start, start + len(pictures))
             found = self._run(batch)
             mu[part], log_var[part] = found["mu"], found["log_var"]
             if self._detector is not None and is_ood is not None:
-                for row, luma in enumerate(lumas, start):
-                    appearance = self._detector.appearance(luma)
+                for row, picture in enumerate(pictures, start):
+                    appearance = self._detector.appearance(picture)
                     scored = self._detector.scored(mu[row], log_var[row], appearance)
                     is_ood[row] = scored.is_ood
         return Latents(mu, log_var, is_ood)
 
-    def _luma(self, image: Image, limit: PictureLimit) -> npt.NDArray[np.uint8]:
+    def _picture(self, image: Image, limit: PictureLimit) -> npt.NDArray[np.uint8]:
         if isinstance(image, np.ndarray):
-            luma = luma_from_image(image)
+            pixels = picture_from_image(image, self._spec.color)
         elif isinstance(image, (str, os.PathLike)):
             path = Path(image).expanduser()
             if path.is_dir():
@@ -255,16 +255,16 @@ class Encoder(_Half):
                     f"{path} is no picture: encode videos and other files with "
                     "motorvae.encode(bundle, ...)"
                 )
-            picture = picture_from_file(path, limit)
+            picture = picture_from_file(path, limit, self._spec.color)
             for remark in picture.remarks:
                 warnings.warn(f"{path}: {remark}", stacklevel=5)
-            luma = picture.luma
+            pixels = picture.pixels
         else:
             raise ImageError(
                 f"{type(image).__name__} is no image: give a path, or a numpy array (H, W), or "
                 "(H, W, 3) in BGR order"
             )
-        return fitted_luma(luma, self._spec)
+        return fitted(pixels, self._spec)
 
 
 def _is_other_file(path: Path) -> bool:
@@ -291,14 +291,15 @@ class Decoder(_Half):
             latents: (D,) or (N, D), such as `Latent.mu`, or a sample of your own.
 
         Returns:
-            (S, S) or (N, S, S) uint8 luma.
+            uint8 pictures, (H, W) or (N, H, W) of a grey model, (3, H, W) or (N, 3, H, W) of
+            colour planes in the order of `spec.color`.
 
         Raises:
             ConfigError: Another shape, or a value is not finite.
             BackendError: The engine failed, an image is not finite, or this is closed.
         """
         self._check_open()
-        size, side = self._spec.latent_size, self._spec.image_size
+        size, shape = self._spec.latent_size, self._spec.picture_shape
         try:
             z = np.asarray(latents, np.float32)
         except (TypeError, ValueError) as error:
@@ -309,11 +310,11 @@ class Decoder(_Half):
             what = f"shape {z.shape}" if z.shape[-1:] != (size,) or z.ndim > 2 else "a NaN or inf"
             raise ConfigError(f"latents of {what}: give finite (D,) or (N, D) with D={size}")
         rows = np.ascontiguousarray(z.reshape(-1, size))
-        images = np.empty((len(rows), side, side), np.uint8)
+        images = np.empty((len(rows), *shape), np.uint8)
         for start in range(0, len(rows), _BATCH):
             part = slice(start, start + _BATCH)
-            found = self._run(rows[part])["reconstruction"][:, 0]
-            images[part] = np.rint(np.clip(found, 0, 1) * 255)
+            found = self._run(rows[part])["reconstruction"]
+            images[part] = np.rint(np.clip(found, 0, 1) * 255).reshape(-1, *shape)
         return images if z.ndim == 2 else images[0]
 
 

@@ -65,14 +65,15 @@ class Budget(NamedTuple):
 def budget_of(spec: ModelSpec) -> Budget:
     """Return the limits for graphs of a model: several times what they take."""
     matrix = spec.flat_size * spec.latent_size
-    sides = [spec.image_size >> level for level in range(len(spec.channels) + 1)]
-    widths = [1, *spec.channels]
-    pairs = list(zip(widths, widths[1:], sides[1:], strict=False))
-    kernels = sum(9 * a * b for a, b, _ in pairs) + 9 * widths[1] * (widths[1] + 1)
-    first = 9 * widths[1] * (widths[1] + 1) * spec.image_size**2
-    work = _FOLDED * (2 * sum(9 * a * b * side**2 for a, b, side in pairs) + first + 3 * matrix)
-    maps = [width * side**2 for width, side in zip(widths, sides, strict=True)]
-    largest = 2 * max(*maps, widths[1] * spec.image_size**2, spec.latent_size, matrix)
+    areas = [height * width for height, width in spec.map_shapes]
+    widths = [spec.image_channels, *(spec.channels or ())]
+    pairs = list(zip(widths, widths[1:], areas[1:], strict=False))
+    ends = widths[1] * (widths[1] + spec.image_channels)
+    kernels = sum(9 * a * b for a, b, _ in pairs) + 9 * ends
+    first = 9 * ends * areas[0]
+    work = _FOLDED * (2 * sum(9 * a * b * area for a, b, area in pairs) + first + 3 * matrix)
+    maps = [width * area for width, area in zip(widths, areas, strict=True)]
+    largest = 2 * max(*maps, widths[1] * areas[0], spec.latent_size, matrix)
     weights = _FOLDED * (2 * kernels + 3 * matrix + spec.flat_size + spec.latent_size)
     return Budget(
         file_bytes=min(4 * weights + _FILE_BYTES, _MOST_FILE),

@@ -85,16 +85,18 @@ class GraphKey:
         """Return what it takes for a model of these sizes."""
         if self.part == "decoder":
             return (Tensor(name="z", dtype="float32", shape=(BATCH, spec.latent_size)),)
-        shape = (BATCH, 1, spec.image_size, spec.image_size)
+        shape = (BATCH, *spec.input_shape)
         dtype: Literal["float32", "uint8"] = "float32" if self.variant == "full" else "uint8"
         return (Tensor(name="image", dtype=dtype, shape=shape),)
 
     def outputs(self, spec: ModelSpec) -> tuple[Tensor, ...]:
         """Return what it gives for a model of these sizes."""
-        names = ("mu",) if self.variant == "mu" else OUTPUTS[self.part]
+        names = OUTPUTS[self.part]
+        if self.part == "encoder" and (self.variant == "mu" or not spec.has_log_var):
+            names = ("mu",)
         shape: tuple[int | str, ...] = (BATCH, spec.latent_size)
         if self.part == "decoder":
-            shape = (BATCH, 1, spec.image_size, spec.image_size)
+            shape = (BATCH, *spec.input_shape)
         return tuple(Tensor(name=name, dtype="float32", shape=shape) for name in names)
 
     @property

@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from ..core.atomic_files import sha256_of
-from ..core.spec import ModelSpec, StrictModel
+from ..core.spec import Fit, Interpolation, ModelSpec, StrictModel
 from .graph_key import OUTPUTS, GraphKey, Part, Precision, Target, Tensor, Variant
 
-SCHEMA_VERSION: Literal[5] = 5
+SCHEMA_VERSION: Literal[6] = 6
 
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
@@ -150,9 +150,56 @@ class GraphReport(NamedGraph):
 class Preprocessing(StrictModel):
     """How a frame becomes the encoder's input, in words for readers without our code."""
 
-    luma: str = "BT.601 weights, full range, 8 bit"
+    luma: str | None = "BT.601 weights, full range, 8 bit"  # None where colours stay
+    planes: str = "luma"
+    crop: str = "none"
+    fit: str = "stretch to the input"
     resize: str = "area average (bilinear where an axis grows)"
     scale: float = 1 / 255
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Preprocessing:
+        """Return the words for a model."""
+        kinds: dict[Fit, str] = {
+            "stretch": "stretch to the input",
+            "crop": "the largest part in the middle of the input's aspect ratio",
+            "pad": "white around it, to the input's aspect ratio",
+        }
+        filters: dict[Interpolation, str] = {
+            "area": "area average (bilinear where an axis grows)",
+            "bilinear": "bilinear, its filter widened where an axis shrinks, as Pillow's",
+            "bicubic": "bicubic, a = -0.5, its filter widened where an axis shrinks, as Pillow's",
+            "bilinear-no-antialias": "bilinear between two pixels, as OpenCV's INTER_LINEAR",
+        }
+        is_grey = spec.color == "grey"
+        box = spec.crop_box
+        unit = (
+            "pixels, of the far edge where not above 0" if spec.has_box_in_pixels else "fractions"
+        )
+        return cls(
+            luma="BT.601 weights, full range, 8 bit" if is_grey else None,
+            planes="luma" if is_grey else ", ".join(spec.color.upper()),
+            crop="none" if box is None else f"left, top, right, bottom {box} in {unit}, first",
+            fit=kinds[spec.fit],
+            resize=filters[spec.interpolation],
+        )
+
+
+class Origin(StrictModel):
+    """Where weights came from that were not trained here.
+
+    A latent diffusion model multiplies latents by `scaling_factor` after it has subtracted
+    `shift_factor`; the bundle's latents are as the encoder gives them, before that.
+    """
+
+    kind: Literal["checkpoint", "onnx", "module", "diffusers"]
+    name: str  # what it is, such as the name of its class or of the project that wrote it
+    files: dict[str, str] = Field(
+        default_factory=dict
+    )  # name of each file that was read, and its SHA-256
+    scaling_factor: float | None = None
+    shift_factor: float | None = None
+    notes: tuple[str, ...] = ()  # what was dropped or changed on the way, a clause each
 
 
 class KindCapability(StrictModel):
@@ -214,9 +261,10 @@ class Manifest(StrictModel):
 
     `remarks` are what whoever uses the bundle should know, such as that the model has learned too
     little and was exported anyway; `ood` is None in bundles of earlier versions.
+    `origin` is None where the weights were trained here.
     """
 
-    schema_version: Literal[2, 4, 5]
+    schema_version: Literal[2, 4, 5, 6]
     producer: str
     created: str
     weights_sha256: str
@@ -227,6 +275,7 @@ class Manifest(StrictModel):
     verification: tuple[GraphReport, ...]
     remarks: tuple[str, ...] = ()
     ood: OODCapability | None = None
+    origin: Origin | None = None
 
     @model_validator(mode="after")
     def _check_names(self) -> Manifest:

@@ -21,7 +21,7 @@ class Frame:
     are counted; all times are in nanoseconds.
     """
 
-    image: npt.NDArray[np.uint8]  # (H, W) luma or (H, W, 3) BGR
+    image: npt.NDArray[np.uint8]  # (H, W) luma or (H, W, 3) BGR; see `is_fitted`
     index: int  # in its source, counting from 0; frames that were lost count
     captured_ns: int
     grabbed_ns: int
@@ -29,7 +29,8 @@ class Frame:
     name: str = ""  # what the user would call this image, such as a file name
     media_s: float | None = None  # in the recording, where the source has one
     clock: Clock = "host"  # who stamped it: the device, the arrival of its packet, or this host
-    convert_ns: int = 0  # what the source spent after `capture_ns` on making fitted luma
+    convert_ns: int = 0  # what the source spent after `capture_ns` on fitting it to a model
+    is_fitted: bool = False  # whether the image is a model's input already, of its `picture_shape`
 
 
 @dataclass(frozen=True, slots=True)

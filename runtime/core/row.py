@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from .spec import Color
+
 SCHEMA = 2
 """Version of the row's fields, which every sink declares. New fields do not change it."""
 
@@ -35,7 +37,7 @@ class Row:
         media_s: Position in a recording in seconds.
         name: File name of an image.
         capture_ms: From the stamp to the decoded image in hand.
-        convert_ms: Luma and area average.
+        convert_ms: Luma or colours, and fitting.
         wait_ms: In the mailbox, and for the frames of other cameras in the same run.
         encode_ms: Scaling to [0, 1] and the encoder.
         emit_ms: Checks, statistics and making this row.
@@ -53,8 +55,9 @@ class Row:
         decode_ms: The decoder and that error; not part of the age.
         unwritten: Rows that this sink dropped just before this one.
         summary: Of the last row: what the run did.
-        luma: (S, S) uint8, what was encoded; not serialised, and only there where it is shown.
-        reconstruction: (S, S) float32 in [0, 1]; likewise.
+        picture: What was encoded, (H, W) or (3, H, W) uint8; not serialised, and only there where
+            it is shown.
+        reconstruction: Float32 in [0, 1] of the same shape; likewise.
     """
 
     index: int
@@ -89,7 +92,7 @@ class Row:
     decode_ms: float | None = None
     unwritten: int | None = None
     summary: Mapping[str, Any] | None = None
-    luma: npt.NDArray[np.uint8] | None = None
+    picture: npt.NDArray[np.uint8] | None = None
     reconstruction: npt.NDArray[np.float32] | None = None
 
 
@@ -126,7 +129,10 @@ class RunFacts:
     """What a sink can say once of all rows of a run."""
 
     latent_size: int  # D, the length of every `mu`
-    image_size: int  # S, the side of what was encoded
+    latent_shape: tuple[int, ...]  # of what is written flat, row by row
+    height: int  # of what was encoded, in pixels
+    width: int
+    color: Color  # of what was encoded
     cameras: tuple[str, ...]  # names of the sources; `Row.camera` is one of them
     weights_sha256: str  # identity of the model
     backend: str  # what encodes

@@ -12,7 +12,7 @@ from .errors import ConfigError
 Color = Literal["grey", "rgb", "bgr"]
 Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["area", "bilinear", "bicubic", "bilinear-no-antialias"]
-"""`bilinear` and `bicubic` widen their filters where an image shrinks, as Pillow and torchvision do;
+"""`bilinear` and `bicubic` widen their filters where an image shrinks, as Pillow's do;
 `bilinear-no-antialias` reads two pixels an axis, as cv2.INTER_LINEAR and torch's interpolate do."""
 Matrix = Literal["auto", "bt601", "bt709", "bt2020", "smpte240m", "fcc"]
 """How colours became the Y of video: by weights that have a name, or those that fit its size."""
@@ -180,13 +180,13 @@ class ModelSpec(StrictModel):
 
     @property
     def map_shapes(self) -> tuple[tuple[int, int], ...]:
-        """Heights and widths of the image and of what each convolution of the card's encoder gives."""
+        """Height and width of the image, and of what each convolution of the card gives."""
         scales = [2**level for level in range(len(self.channels or ()) + 1)]
         return tuple((-(-self.height // scale), -(-self.width // scale)) for scale in scales)
 
     @property
     def feature_shape(self) -> tuple[int, int]:
-        """Height and width of the card's last feature map in cells (8 x 8 for the default model)."""
+        """Height and width of the card's last feature map in cells (8 x 8 by default)."""
         return self.map_shapes[-1]
 
     @property
@@ -211,6 +211,11 @@ class ModelSpec(StrictModel):
         """Whether the network's range is another than [0, 1]."""
         gains, offsets = self.scaling
         return {*gains} != {1.0} or {*offsets} != {0.0}
+
+    @property
+    def has_box_in_pixels(self) -> bool:
+        """Whether the crop box is another part of a smaller copy of an image."""
+        return self.crop_box is not None and not _is_fractions(self.crop_box)
 
     def box_of(self, shape: tuple[int, int]) -> tuple[int, int, int, int]:
         """Return top, left, height and width in pixels of what is taken of a (height, width) image.

@@ -156,16 +156,16 @@ def _encoder(bundle: Bundle) -> Iterator[Finding]:
 
         from ..engines.open import open_engine  # noqa: PLC0415  # with numpy
 
-        side = bundle.spec.image_size
+        shape = bundle.spec.input_shape
         with open_engine(bundle, GraphKey("encoder")) as backend:
-            mu = backend.run(np.zeros((1, 1, side, side), np.float32))["mu"]
+            mu = backend.run(np.zeros((1, *shape), np.float32))["mu"]
     except (MissingDependencyError, ModuleNotFoundError):
         return  # it has a row of its own
     except MotorVAEError as error:
         problem = str(error)
     else:
         if np.isfinite(mu).all():
-            found = f"fp32 ran on the CPU: {side}x{side} to {mu.shape[1]} latents"
+            found = f"fp32 ran on the CPU: {bundle.spec.size_in_words} to {mu.shape[1]} latents"
             yield Finding("encoder", found)
             return
         problem = "its latents of a black image are not finite numbers"

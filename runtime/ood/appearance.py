@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..core.spec import Color
+from ..pixels.convert import image_from_picture, luma_from_image
+
 _LARGEST_SIDE = 256  # larger images are averaged down to it first: enough to see a lens cap
 _DARKEST, _BRIGHTEST = 2, 253
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
@@ -35,12 +38,16 @@ class Appearance:
     photographs have flat and busy parts, noise is alike everywhere. The share of black and of
     white pixels and quantiles of the coarse image measure exposure, and 4 x 4 averages the layout.
 
-    One thread at a time: its planes are allocated once. The side S of the images is an even number
-    from 8. `names` has what each value is, with the sides of blocks in pixels.
+    Of colours their luma is measured. What is no square of an even side up to 256 is averaged to
+    one first.
+
+    One thread at a time: its planes are allocated once. `names` has what each value is, with the
+    sides of blocks in pixels. `height` and `width` are of the images, from 8 on.
     """
 
-    def __init__(self, side: int) -> None:
-        self._side = min(side, _LARGEST_SIDE)
+    def __init__(self, height: int, width: int, color: Color = "grey") -> None:
+        self._color, self._shape = color, (height, width)
+        self._side = min(height // 2 * 2, width // 2 * 2, _LARGEST_SIDE)
         sides = [self._side]
         while sides[-1] % 2 == 0 and sides[-1] // 2 >= _LEAST_SIDE:
             sides.append(sides[-1] // 2)
@@ -66,9 +73,10 @@ class Appearance:
             *(f"{LAYOUT} {row},{column}" for row in cells for column in cells),
         )
 
-    def measure(self, luma: Luma) -> npt.NDArray[np.float64]:
-        """Measure a frame as it goes to the encoder, (S, S) uint8; (K,) float64 as in `names`."""
-        if len(luma) > self._side:
+    def measure(self, picture: Luma) -> npt.NDArray[np.float64]:
+        """Measure a fitted picture, (H, W) or (3, H, W) uint8; (K,) float64 as in `names`."""
+        luma = luma_from_image(image_from_picture(picture, self._color))
+        if luma.shape != self._luma.shape:
             _average(luma, self._luma)
             luma = self._luma
         white = self._share_above(luma, _BRIGHTEST - 1)

@@ -16,6 +16,7 @@ from ..bundle.load import Bundle
 from ..bundle.manifest import STATISTICS
 from ..core.documents import Form, arrays_from_npz
 from ..core.errors import BundleError, ConfigError, MotorVAEError, sentence_list
+from ..core.spec import ModelSpec
 from .appearance import Appearance, Luma
 
 OOD_ABOVE = 99.9
@@ -126,13 +127,13 @@ class OODDetector:
     """
 
     def __init__(
-        self, statistics: Statistics, image_size: int, *, ood_above: float = OOD_ABOVE
+        self, statistics: Statistics, spec: ModelSpec, *, ood_above: float = OOD_ABOVE
     ) -> None:
         if not 0 < ood_above <= 100:
             raise ConfigError(
                 f"ood_above={ood_above} is out of range: take a percentile above 0 and up to 100"
             )
-        self._look = Appearance(image_size)
+        self._look = Appearance(spec.height, spec.width, spec.color)
         found = _checked(statistics, len(self._look.names))
         self.images = int(found["quantile_count"])  # held-out ones behind the percentiles
         self.effective_images = float(found["mahalanobis_effective_count"])  # independent ones
@@ -258,7 +259,7 @@ def ood_detector_from_bundle(bundle: Bundle, *, ood_above: float = OOD_ABOVE) ->
     statistics = statistics_from_npz(path, bundle.spec.latent_size, error=BundleError, again=_AGAIN)
     if missing := missing_statistics(statistics):
         return f"{path} has no {sentence_list(missing)}: {_AGAIN}"
-    return OODDetector(statistics, bundle.spec.image_size, ood_above=ood_above)
+    return OODDetector(statistics, bundle.spec, ood_above=ood_above)
 
 
 def statistics_from_npz(

@@ -1,4 +1,4 @@
-"""What cameras deliver, JPEG or raw YUV, to fitted luma; a JPEG no larger than need be."""
+"""What cameras deliver, JPEG or raw YUV, to fitted pictures; a JPEG no larger than need be."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 from ..core.frame import Mode
 from ..core.spec import Matrix, ModelSpec
-from .convert import Luma, fitted_luma
+from .convert import Pixels, fitted, placement_of
 from .geometry import AS_CODED, Geometry
-from .jpeg_grey import grey_of_jpeg, jpeg_header
+from .jpeg import jpeg_header, pixels_of_jpeg
 from .orientation import orientation_of_jpeg
 from .picture import USUAL_LIMIT, PictureLimit
 from .yuv import (
     LUMA_WEIGHTS,
     MATRIX_NUMBERS,
-    luma_from_doubtful_jpeg,
+    fitted_from_doubtful_jpeg,
+    fitted_from_planes,
     luma_from_limited,
-    luma_from_planes,
 )
 
 _BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
@@ -33,43 +33,50 @@ _NO_CODE = b"\xff\x00" * 5
 _JPEG = {"MJPG", "JPEG"}
 _PACKED = {"YUYV": 0, "YUY2": 0, "UYVY": 1}  # where Y lies in each pair of bytes
 _PLANAR = {"NV12", "NV21", "YU12", "I420", "YV12"}
-RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR  # of which `luma_from_raw` makes luma
+RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR  # which `fitted_from_raw` takes
 
 
-def luma_from_raw(
+def fitted_from_raw(
     raw: npt.NDArray[Any],
     mode: Mode,
     spec: ModelSpec,
     matrix: Matrix = "bt601",
     limit: PictureLimit = USUAL_LIMIT,
-) -> Luma | None:
-    """Turn a frame as a camera delivers it into fitted luma, (S, S) uint8.
+) -> Pixels | None:
+    """Turn a frame as a camera delivers it into a fitted picture.
 
     It is uint8 as OpenCV hands it over unconverted: (1, N) bytes of a JPEG, (H, W, 2) packed, or
-    (H * 3 / 2, W) in planes; None is returned where it is not what the mode implies. YUV is taken
-    for limited range, and for BT.601 unless another `matrix` is named: cameras mean that whatever
-    their size (USB Video Class 1.5, section 3.9.2.6), and so does OpenCV when it converts.
+    (H * 3 / 2, W) in planes; None is returned where it is not what the mode implies, and where
+    colours of an odd size are asked for. YUV is taken for limited range, and for BT.601 unless
+    another `matrix` is named: cameras mean that whatever their size (USB Video Class 1.5, section
+    3.9.2.6), and so does OpenCV when it converts.
     """
-    height, width = mode.height or 0, mode.width or 0
     if raw.dtype != np.uint8:
         return None
     if mode.fourcc in _JPEG and raw.size in raw.shape:
-        return luma_from_jpeg(raw.tobytes(), spec, limit)
+        return fitted_from_jpeg(raw.tobytes(), spec, limit)
+    y, is_odd = _luma_plane(raw, mode), bool((mode.width or 0) % 2 or (mode.height or 0) % 2)
+    if y is None or (is_odd and spec.color != "grey"):
+        return None
+    if spec.color == "grey" and (matrix in {"auto", "bt601"} or is_odd):
+        return luma_from_limited(y, spec)
+    weights = LUMA_WEIGHTS[MATRIX_NUMBERS["bt601" if matrix == "auto" else matrix]]
+    return fitted_from_planes(y, _chroma(raw, mode, len(y)), spec, weights, is_full=False)
+
+
+def _luma_plane(raw: Pixels, mode: Mode) -> Pixels | None:
+    """Return Y of a raw frame, (H, W), where it is of the size that the mode says."""
+    height, width = mode.height or 0, mode.width or 0
     if height * width == 0:
         return None
     if mode.fourcc in _PACKED and raw.shape == (height, width, 2):
-        found = cv2.extractChannel(raw, _PACKED[mode.fourcc]).astype(np.uint8, copy=False)
-    elif mode.fourcc in _PLANAR and raw.shape == (height * 3 // 2, width):
-        found = raw[:height]
-    else:
-        return None
-    if matrix in {"auto", "bt601"} or width % 2 or height % 2:
-        return luma_from_limited(found, spec)
-    weights = LUMA_WEIGHTS[MATRIX_NUMBERS[matrix]]
-    return luma_from_planes(found, _chroma(raw, mode, height), spec, weights, is_full=False)
+        return cv2.extractChannel(raw, _PACKED[mode.fourcc]).astype(np.uint8, copy=False)
+    if mode.fourcc in _PLANAR and raw.shape == (height * 3 // 2, width):
+        return raw[:height]
+    return None
 
 
-def _chroma(raw: Luma, mode: Mode, height: int) -> tuple[Luma, Luma]:
+def _chroma(raw: Pixels, mode: Mode, height: int) -> tuple[Pixels, Pixels]:
     """Return Cb and Cr of a raw frame of even size, each (H, W / 2) or (H / 2, W / 2)."""
     if mode.fourcc in _PACKED:
         samples = raw.reshape(height, -1, 4)[:, :, 1 - _PACKED[mode.fourcc] :: 2]
@@ -81,30 +88,31 @@ def _chroma(raw: Luma, mode: Mode, height: int) -> tuple[Luma, Luma]:
     return (second, first) if mode.fourcc in {"NV21", "YV12"} else (first, second)
 
 
-def luma_from_jpeg(data: bytes, spec: ModelSpec, limit: PictureLimit = USUAL_LIMIT) -> Luma:
-    """Turn a JPEG into fitted luma, (S, S) uint8, by FFmpeg where the quick decoder is in doubt.
+def fitted_from_jpeg(data: bytes, spec: ModelSpec, limit: PictureLimit = USUAL_LIMIT) -> Pixels:
+    """Turn a JPEG into a fitted picture, by FFmpeg where the quick decoder is in doubt.
 
     It is turned as its EXIF segment says. A damaged picture is an ImageError.
     """
-    grey = grey_from_jpeg(data, spec, limit=limit)
-    if grey is None:
-        return luma_from_doubtful_jpeg(data, spec, limit)
-    return fitted_luma(grey, spec, Geometry(orientation_of_jpeg(data)))
+    geometry = Geometry(orientation_of_jpeg(data))
+    reduced = reduced_from_jpeg(data, spec, geometry=geometry, limit=limit)
+    if reduced is None:
+        return fitted_from_doubtful_jpeg(data, spec, limit)
+    return fitted(reduced, spec, geometry)
 
 
-def grey_from_jpeg(
+def reduced_from_jpeg(
     data: bytes,
     spec: ModelSpec,
     shape: tuple[int, int] | None = None,
     geometry: Geometry = AS_CODED,
     limit: PictureLimit = USUAL_LIMIT,
-) -> Luma | None:
-    """Decode a JPEG's luma, not turned yet, at the smallest scale that keeps the input exact.
+) -> Pixels | None:
+    """Decode a JPEG, not turned yet, at the smallest scale that keeps the input exact.
 
-    It is (H / n, W / n) uint8, such that cropping or padding it cuts no pixel in parts; None where
-    this is better left to FFmpeg: another height and width than `shape`, rare kinds of JPEG, or a
-    flaw that is damage in one camera and habit in the next. A damaged picture is an ImageError, and
-    so is one that is larger than `limit`.
+    It is (H / n, W / n) luma or (H / n, W / n, 3) BGR uint8, such that cropping or padding it cuts
+    no pixel in parts; None where this is better left to FFmpeg: another height and width than
+    `shape`, rare kinds of JPEG, or a flaw that is damage in one camera and habit in the next. A
+    damaged picture is an ImageError, and so is one that is larger than `limit`.
     Where there are no Huffman tables, as in AVI files, the standard ones are meant.
     """
     header = jpeg_header(data)
@@ -112,22 +120,30 @@ def grey_from_jpeg(
         return None
     height, width = header.height, header.width
     header.check_scans(data)
-    limit.check((width, height), header.bytes_per_pixel, len(data))
+    extra = 0 if spec.color == "grey" else 2
+    limit.check((width, height), header.bytes_per_pixel + extra, len(data))
     if shape not in {None, (height, width)}:
         return None
     if _LIMITED_RANGE in data[: header.scan] or _NO_CODE in data:
         return None
-    square = geometry.aspect == 1 or spec.fit == "stretch"
-    divisor = _divisor(height, width, spec) if square else 1
-    return grey_of_jpeg(data, height // divisor, width // divisor)
+    divisor = _divisor((height, width), spec, geometry)
+    return pixels_of_jpeg(data, spec.color, height // divisor, width // divisor)
 
 
-def _divisor(height: int, width: int, spec: ModelSpec) -> int:
+def _divisor(shape: tuple[int, int], spec: ModelSpec, geometry: Geometry) -> int:
     """Return by how much a picture may be decoded smaller, such that blocks end where it does."""
-    side = max(height, width) if spec.fit == "pad" else min(height, width)
-    offset = 0 if spec.fit == "stretch" else abs(height - width) // 2
+    if spec.interpolation != "area" or spec.has_box_in_pixels:
+        return 1
+    placed = placement_of(spec, shape, geometry)
+    if placed.shape != shape:
+        return 1
+    cuts = (*placed.rows, *placed.columns, *placed.canvas_rows, *placed.canvas_columns)
+    canvas = placed.canvas_rows.length, placed.canvas_columns.length
     for divisor, blocks in _BLOCKS_PER_PIXEL.items():
-        whole = not any(length % divisor for length in (height, width, offset))
-        if whole and side >= divisor * blocks * spec.image_size:
+        whole = not any(length % divisor for length in (*shape, *cuts))
+        if whole and all(
+            length >= divisor * blocks * size
+            for length, size in zip(canvas, placed.size, strict=True)
+        ):
             return divisor
     return 1

@@ -24,7 +24,7 @@ WIDEST = 16
 """Pixels that are said to be more than so many times as wide as high, or as high as wide, are
 taken for square: no recording has them, and players would show a line."""
 _LONGEST = 4096  # of what is longer, half a pixel at its edge no longer matters
-_ROWS_REVERSED, _COLUMNS_REVERSED = {3, 4, 6, 7}, {2, 3, 7, 8}
+_SWAPPED, _ROWS_REVERSED, _COLUMNS_REVERSED = {5, 6, 7, 8}, {3, 4, 6, 7}, {2, 3, 7, 8}
 _ORIENTATIONS = {
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
@@ -61,22 +61,15 @@ class Geometry:
             return height, round(width * self.aspect)
         return round(height / self.aspect), width
 
-    def before(self, shape: tuple[int, int], square: int) -> tuple[int, int]:
-        """Return what lies above and to the left of a square in the middle of a coded shape.
+    @property
+    def swaps_axes(self) -> bool:
+        """Whether rows as coded are columns as seen."""
+        return self.orientation in _SWAPPED
 
-        Of an odd rest the larger half lies behind in what is seen. Negative where the square is
-        the larger one.
-        """
-        rests = shape[0] - square, shape[1] - square
-        halves = [abs(rest) // 2 for rest in rests]
-        if self.orientation != UPRIGHT:
-            for axis, reversed_ in enumerate((_ROWS_REVERSED, _COLUMNS_REVERSED)):
-                if self.orientation in reversed_:
-                    halves[axis] = abs(rests[axis]) - halves[axis]
-        above, left = (
-            half if rest > 0 else -half for half, rest in zip(halves, rests, strict=True)
-        )
-        return above, left
+    @property
+    def reversed_axes(self) -> tuple[bool, bool]:
+        """Whether rows and columns as coded run the other way in what is seen."""
+        return self.orientation in _ROWS_REVERSED, self.orientation in _COLUMNS_REVERSED
 
 
 AS_CODED = Geometry()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Luma = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 UPRIGHT = 1
 EXIF_START = b"Exif\0\0"
@@ -22,28 +22,28 @@ _APP1, _END = 0xE1, 0xD9
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}  # TEM, RST0 to RST7, SOI
 
 
-def turned(luma: Luma, orientation: int) -> Luma:
+def turned(pixels: Pixels, orientation: int) -> Pixels:
     """Turn (H, W) or (H, W, C) uint8 as stored into what is meant, by an EXIF orientation.
 
     What is upright is returned as it is, not copied; so is what has a number that EXIF does not
     know (EXIF 2.32, table 6: 2 to 4 are mirrored, half a turn, both; 5 to 8 swap height and width).
     """
     if orientation == 2:
-        found = cv2.flip(luma, 1)
+        found = cv2.flip(pixels, 1)
     elif orientation == 3:
-        found = cv2.rotate(luma, cv2.ROTATE_180)
+        found = cv2.rotate(pixels, cv2.ROTATE_180)
     elif orientation == 4:
-        found = cv2.flip(luma, 0)
+        found = cv2.flip(pixels, 0)
     elif orientation == 5:
-        found = cv2.transpose(luma)
+        found = cv2.transpose(pixels)
     elif orientation == 6:
-        found = cv2.rotate(luma, cv2.ROTATE_90_CLOCKWISE)
+        found = cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE)
     elif orientation == 7:
-        found = cv2.flip(cv2.rotate(luma, cv2.ROTATE_90_CLOCKWISE), 0)
+        found = cv2.flip(cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE), 0)
     elif orientation == 8:
-        found = cv2.rotate(luma, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        found = cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE)
     else:
-        return luma
+        return pixels
     return found.astype(np.uint8, copy=False)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.errors import ImageError
-from .convert import LARGEST_SQUARE, Luma
+from .orientation import Pixels
+from .window import LARGEST_CANVAS
 
 MAX_PICTURE = 200.0
 """Megapixels. The largest sensors of phones have as many, those of cameras 150."""
@@ -25,7 +26,7 @@ SEVERAL = "holds several frames or pages, and only the first is taken; make it a
 class Picture:
     """A picture as it is meant to be seen, and what to know of it."""
 
-    luma: Luma  # (H, W) uint8, turned the right way up
+    pixels: Pixels  # (H, W) luma or (H, W, 3) BGR uint8, turned the right way up
     remarks: tuple[str, ...] = ()  # each a clause to follow the file's name
 
 
@@ -59,7 +60,7 @@ class PictureLimit:
             raise ImageError(size, fix="replace or remove it")
         if max(shape) > _LONGEST:
             raise ImageError(f"{size}; a side may have {_LONGEST}", fix="cut it into parts")
-        if self.pads and max(shape) ** 2 > LARGEST_SQUARE:
+        if self.pads and max(shape) ** 2 > LARGEST_CANVAS:
             raise ImageError(
                 f"{size}, {max(shape) ** 2 / 1e6:.0f} million when padded to a square",
                 fix="cut it into parts, or use a model of another --fit",

@@ -1,4 +1,4 @@
-"""luma_from_video_frame: a decoded frame's Y plane to fitted luma; no colour image is made."""
+"""fitted_from_video_frame: a decoded frame's planes to a fitted picture, each resized by itself."""
 
 from __future__ import annotations
 
@@ -11,20 +11,11 @@ from av.video.reformatter import Interpolation
 
 from ..core.errors import ImageError
 from ..core.spec import Matrix, ModelSpec
-from .convert import (
-    PER_LEVEL,
-    SCALERS,
-    WHITE,
-    Averages,
-    Luma,
-    fitted_luma,
-    fitted_plane,
-    levels_from_averages,
-    luma_from_image,
-)
+from .convert import WHITE, Pixels, fitted, fitted_plane, picture_from_image, stacked
 from .geometry import AS_CODED, Geometry
 from .orientation import orientation_of_jpeg, turned
 from .picture import USUAL_LIMIT, PictureLimit
+from .resample import PER_LEVEL, SCALERS, Averages, levels_from_averages
 
 BT601 = (0.299, 0.114)
 LUMA_WEIGHTS = {
@@ -42,33 +33,32 @@ _UNSAID = {2, 3}
 _HD_WIDTH, _SD_HEIGHT = 1280, 576  # where mpv guesses another matrix
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 _LIMITED_BLACK, _LIMITED_WHITE = 16, 235
+_PIXELS = {"gray", "bgr24"}  # pictures as they are fitted
 _READ_IN_PLACE = {"yuv420p", "yuv422p", "yuv444p", "nv12", "nv21"}
 # Without these FFmpeg's colours are a level too dark on average.
 _EXACT = int(Interpolation.BILINEAR) | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT
 
 
-def luma_from_video_frame(
+def fitted_from_video_frame(
     frame: VideoFrame,
     spec: ModelSpec,
     geometry: Geometry = AS_CODED,
     matrix: Matrix | None = None,
-) -> Luma:
-    """Turn a decoded frame of any format into fitted luma, (S, S) uint8, as it is seen.
+) -> Pixels:
+    """Turn a decoded frame of any format into a fitted picture as it is seen.
 
-    It is BT.601 and full range whatever the video's are: levels 16 to 235 of limited-range video
+    Luma is BT.601 and full range whatever the video's are: levels 16 to 235 of limited-range video
     become 0 to 255, and where Y was made with other weights, small planes of chroma make up for it.
-    A frame that names no matrix has `matrix`, by default as the spec says.
+    Colours are made of the small planes as well, by the frame's matrix and range. A frame that
+    names no matrix has `matrix`, by default as the spec says.
     """
     name = frame.format.name.replace("yuvj", "yuv")
-    if name == "gray" and frame.planes[0].line_size > 0:
-        return fitted_luma(_plane(frame, 0), spec, geometry)
+    if name in _PIXELS and frame.planes[0].line_size > 0:
+        return fitted(_picture(frame, spec), spec, geometry)
     weights = LUMA_WEIGHTS.get(matrix_number(frame, matrix or spec.matrix))
     if weights is None or frame.format.is_rgb or frame.format.has_palette or "gray" in name:
-        return fitted_luma(
-            luma_from_image(bgr_from_video_frame(frame, matrix=matrix or spec.matrix)),
-            spec,
-            geometry,
-        )
+        bgr = bgr_from_video_frame(frame, matrix=matrix or spec.matrix)
+        return fitted(picture_from_image(bgr, spec.color), spec, geometry)
     is_full = frame.color_range == _FULL_RANGE or name != frame.format.name
     if name not in _READ_IN_PLACE or any(plane.line_size <= 0 for plane in frame.planes):
         scaler = SCALERS.of(name, frame.height, frame.width, "yuv420p")
@@ -78,33 +68,37 @@ def luma_from_video_frame(
         )
         name = "yuv420p"
     plane = _plane(frame, 0)
-    if weights == BT601:
-        widened = fitted_luma if is_full else luma_from_limited
+    if weights == BT601 and spec.color == "grey":
+        widened = fitted if is_full else luma_from_limited
         return widened(plane, spec, geometry)
-    luma = luma_from_planes(plane, _chroma(frame, name), spec, weights, geometry, is_full=is_full)
-    return turned(luma, geometry.orientation)
+    return fitted_from_planes(plane, _chroma(frame, name), spec, weights, geometry, is_full=is_full)
 
 
-def luma_from_planes(
-    y: Luma,
-    chroma: tuple[Luma, Luma],
+def fitted_from_planes(
+    y: Pixels,
+    chroma: tuple[Pixels, Pixels],
     spec: ModelSpec,
     weights: tuple[float, float],
     geometry: Geometry = AS_CODED,
     *,
     is_full: bool,
-) -> Luma:
-    """Turn (H, W) Y and smaller planes of Cb and Cr of any matrix into fitted luma, not turned.
+) -> Pixels:
+    """Turn (H, W) Y and smaller planes of Cb and Cr of any matrix into a fitted picture.
 
     `weights` are those of red and blue, as in `LUMA_WEIGHTS`.
     """
     shape = y.shape[0], y.shape[1]
     fitted_y = fitted_plane(y, spec, shape, WHITE if is_full else _LIMITED_WHITE, geometry)
     cb, cr = (fitted_plane(plane, spec, shape, 128, geometry) for plane in chroma)
-    return _bt601_luma(fitted_y, cb, cr, weights, is_full=is_full)
+    if spec.color == "grey":
+        luma = _bt601_luma(fitted_y, cb, cr, weights, is_full=is_full)
+        return turned(luma, geometry.orientation)
+    red, green, blue = _colours(fitted_y, cb, cr, weights, is_full=is_full)
+    planes = [red, green, blue] if spec.color == "rgb" else [blue, green, red]
+    return stacked(planes, geometry)
 
 
-def luma_from_limited(y: Luma, spec: ModelSpec, geometry: Geometry = AS_CODED) -> Luma:
+def luma_from_limited(y: Pixels, spec: ModelSpec, geometry: Geometry = AS_CODED) -> Pixels:
     """Turn (H, W) BT.601 Y of 16 (black, like all below) to 235 (white) into fitted luma."""
     averages = fitted_plane(y, spec, (y.shape[0], y.shape[1]), _LIMITED_WHITE, geometry)
     black = np.uint16(_LIMITED_BLACK * PER_LEVEL)
@@ -113,10 +107,10 @@ def luma_from_limited(y: Luma, spec: ModelSpec, geometry: Geometry = AS_CODED) -
     return turned(luma, geometry.orientation)
 
 
-def luma_from_doubtful_jpeg(
+def fitted_from_doubtful_jpeg(
     data: bytes, spec: ModelSpec, limit: PictureLimit = USUAL_LIMIT
-) -> Luma:
-    """Let FFmpeg decide on a JPEG that `grey_from_jpeg` leaves to it, or raise ImageError."""
+) -> Pixels:
+    """Let FFmpeg decide on a JPEG that `reduced_from_jpeg` leaves to it, or raise ImageError."""
     codec = av.VideoCodecContext.create("mjpeg", "r")
     codec.options = {"err_detect": "crccheck+explode", "max_pixels": str(limit.most_pixels)}
     try:
@@ -125,7 +119,7 @@ def luma_from_doubtful_jpeg(
         raise ImageError(f"frame does not decode: {error.strerror}") from error
     if not frames or frames[0].is_corrupt:
         raise ImageError("frame does not decode: there is no whole picture in it")
-    return luma_from_video_frame(frames[0], spec, Geometry(orientation_of_jpeg(data)))
+    return fitted_from_video_frame(frames[0], spec, Geometry(orientation_of_jpeg(data)))
 
 
 def matrix_number(frame: VideoFrame, untagged: Matrix) -> int:
@@ -141,7 +135,7 @@ def matrix_number(frame: VideoFrame, untagged: Matrix) -> int:
 
 def bgr_from_video_frame(
     frame: VideoFrame, geometry: Geometry = AS_CODED, matrix: Matrix = "auto"
-) -> Luma:
+) -> Pixels:
     """Convert a decoded frame of any format to (H, W, 3) uint8 BGR as it is seen, exactly.
 
     Of YUV that names no matrix, `matrix` is taken.
@@ -156,14 +150,22 @@ def bgr_from_video_frame(
     return geometry.seen(np.ascontiguousarray(colour.to_ndarray(), np.uint8))
 
 
-def _plane(frame: VideoFrame, number: int, samples: int = 1) -> Luma:
+def _picture(frame: VideoFrame, spec: ModelSpec) -> Pixels:
+    """Look at luma or BGR where it lies, and make of it what the model takes."""
+    if frame.format.name == "gray":
+        return picture_from_image(_plane(frame, 0), spec.color)
+    bgr = _plane(frame, 0, samples=3)
+    return picture_from_image(bgr.reshape(len(bgr), -1, 3), spec.color)
+
+
+def _plane(frame: VideoFrame, number: int, samples: int = 1) -> Pixels:
     """Look at a plane where it lies; (H, W times the samples of each pixel)."""
     plane = frame.planes[number]
     lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return lines[: plane.height, : samples * plane.width]
 
 
-def _chroma(frame: VideoFrame, name: str) -> tuple[Luma, Luma]:
+def _chroma(frame: VideoFrame, name: str) -> tuple[Pixels, Pixels]:
     """Return the planes of Cb and Cr, each a whole fraction of the frame's size."""
     if not name.startswith("nv"):
         return _plane(frame, 1), _plane(frame, 2)
@@ -174,7 +176,7 @@ def _chroma(frame: VideoFrame, name: str) -> tuple[Luma, Luma]:
 
 def _bt601_luma(
     y: Averages, cb: Averages, cr: Averages, weights: tuple[float, float], *, is_full: bool
-) -> Luma:
+) -> Pixels:
     """Make BT.601 luma of Y, Cb and Cr of another matrix; all (S, S), in 1/256 of a level.
 
     With R = Y + 2 (1 - Kr) Cr, B = Y + 2 (1 - Kb) Cb and Y = Kr R + Kg G + Kb B (ITU-T H.273,
@@ -191,3 +193,25 @@ def _bt601_luma(
     y_32 = y.astype(np.float32)
     luma = cv2.addWeighted(y_32, luma_gain / PER_LEVEL, chroma, 1.0, 0.0, dtype=cv2.CV_8U)
     return luma.astype(np.uint8, copy=False)
+
+
+def _colours(
+    y: Averages, cb: Averages, cr: Averages, weights: tuple[float, float], *, is_full: bool
+) -> tuple[Pixels, Pixels, Pixels]:
+    """Make R, G and B of Y, Cb and Cr; all of the same shape, in 1/256 of a level."""
+    red, blue = weights
+    green = 1 - red - blue
+    luma_gain, chroma_gain = (1.0, 1.0) if is_full else (WHITE / 219, WHITE / 224)
+    red_of_cr, blue_of_cb = 2 * (1 - red) * chroma_gain, 2 * (1 - blue) * chroma_gain
+    black = 0.0 if is_full else 16 * luma_gain
+    scaled = y.astype(np.float32) * np.float32(luma_gain / PER_LEVEL)
+    shares = ((0.0, red_of_cr), (-blue * blue_of_cb / green, -red * red_of_cr / green))
+    found = []
+    for of_cb, of_cr in (*shares, (blue_of_cb, 0.0)):
+        offset = -128 * (of_cb + of_cr) - black
+        chroma = cv2.addWeighted(
+            cb, of_cb / PER_LEVEL, cr, of_cr / PER_LEVEL, offset, dtype=cv2.CV_32F
+        )
+        level = cv2.addWeighted(scaled, 1.0, chroma, 1.0, 0.0, dtype=cv2.CV_8U)
+        found.append(level.astype(np.uint8, copy=False))
+    return found[0], found[1], found[2]

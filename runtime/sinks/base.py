@@ -104,6 +104,7 @@ def metadata_of(facts: RunFacts) -> dict[str, str]:
     return {
         "schema_version": str(SCHEMA),
         "latent_size": str(facts.latent_size),
+        "latent_shape": " ".join(map(str, facts.latent_shape)),
         "weights_sha256": facts.weights_sha256,
         "backend": facts.backend,
     }

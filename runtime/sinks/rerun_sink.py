@@ -57,6 +57,9 @@ class CameraEntity:
     blank: bool = True  # whether nothing is shown as live
 
 
+Size = npt.NDArray[np.float64]
+
+
 class ViewSink(Sink):
     """Rows as entities of one Rerun recording, in a viewer that is started here or in a file.
 
@@ -136,13 +139,14 @@ class ViewSink(Sink):
                 gap = f" after {row.gap_ms / 1000:.1f} s" if row.gap_ms else ""
                 self._log_status(camera, f"ok again{gap}", "INFO")
             self._log(f"{path}/image/notice", rr.Clear(recursive=True))
-        if row.luma is not None:
-            self._log(f"{path}/image", rr.Image(row.luma, color_model="L"))
+        if row.picture is not None:
+            self._log(f"{path}/image", self._image(row.picture))
         if row.reconstruction is not None:  # it stays, with its frame, until the next is decoded
             self._add_part(camera, "reconstruction")
-            picture = np.rint(row.reconstruction * np.float32(255)).astype(np.uint8)
-            self._log(f"{path}/reconstruction", rr.Image(picture, color_model="L"))
-            corner = np.array([0.12, 0.05]) * self._facts.image_size
+            levels = np.rint(np.clip(row.reconstruction, 0, 1) * np.float32(255))
+            picture = levels.astype(np.uint8)
+            self._log(f"{path}/reconstruction", self._image(picture))
+            corner = np.array([0.12, 0.05]) * self._size
             self._log(f"{path}/reconstruction/of", _text(f"frame {row.index}", corner, WHITE))
         self._log(f"{path}/latents/bars", rr.BarChart(mu))
         self._log(f"{path}/latents/over_time", rr.Scalars(mu))
@@ -153,6 +157,18 @@ class ViewSink(Sink):
                 self._plot(f"{path}/{part}", value)
                 self._plot(f"{path}/{part}/ood", value if row.is_ood else None)
 
+    @property
+    def _size(self) -> npt.NDArray[np.float64]:
+        """Width and height of the pictures."""
+        return np.array([self._facts.width, self._facts.height], np.float64)
+
+    def _image(self, picture: npt.NDArray[np.uint8]) -> rr.Image:
+        """Show (H, W) luma, or (3, H, W) planes."""
+        if picture.ndim == 2:
+            return rr.Image(picture, color_model="L")
+        planes = picture[::-1] if self._facts.color == "bgr" else picture
+        return rr.Image(np.ascontiguousarray(planes.transpose(1, 2, 0)), color_model="RGB")
+
     def _blank(self, camera: CameraEntity, row: Row) -> None:
         """Take down what would look live, and show the reason."""
         status = f"{row.status}: {row.reason or 'no reason known'}"
@@ -160,11 +176,11 @@ class ViewSink(Sink):
             for entity in ("image", "reconstruction", "latents", "age_ms", *OOD_SERIES):
                 self._log(f"{camera.path}/{entity}", rr.Clear(recursive=True))
         if status != camera.status or not camera.blank:
-            stale, side = row.status == "stale", self._facts.image_size
+            stale = row.status == "stale"
             self._log_status(camera, status, "WARN" if stale else "ERROR")
             path, colour = f"{camera.path}/image/notice", AMBER if stale else RED
-            self._log(path, rr.Boxes2D(mins=[[0, 0]], sizes=[[side, side]], colors=colour))
-            self._log(f"{path}/text", _text(status, np.array([0.5, 0.5]) * side, colour))
+            self._log(path, rr.Boxes2D(mins=[[0, 0]], sizes=[self._size], colors=colour))
+            self._log(f"{path}/text", _text(status, 0.5 * self._size, colour))
         camera.blank = True
 
     def _log_status(self, camera: CameraEntity, text: str, level: str) -> None:
@@ -186,7 +202,7 @@ class ViewSink(Sink):
             self._send_layout()
 
     def _send_layout(self) -> None:
-        self._recording.send_blueprint(_layout(self._cameras.values(), self._facts.image_size))
+        self._recording.send_blueprint(_layout(self._cameras.values(), self._size))
 
     def _flush(self) -> None:
         self._flushed_s = time.monotonic()
@@ -246,11 +262,11 @@ def _text(text: str, place: npt.NDArray[np.float64], colour: tuple[int, int, int
     return rr.Points2D([place], radii=0, colors=colour, labels=text, show_labels=True)
 
 
-def _layout(cameras: Collection[CameraEntity], side: int) -> rrb.Blueprint:
-    """Lay out what there is, and nothing empty; `side` is S, that of the pictures."""
-    pages: list[rrb.Container | rrb.View] = [_page(camera, side) for camera in cameras]
+def _layout(cameras: Collection[CameraEntity], size: Size) -> rrb.Blueprint:
+    """Lay out what there is, and nothing empty; `size` is width and height of the pictures."""
+    pages: list[rrb.Container | rrb.View] = [_page(camera, size) for camera in cameras]
     if len(pages) > 1:
-        pictures = [_picture(camera, camera.name, side) for camera in cameras]
+        pictures = [_picture(camera, camera.name, size) for camera in cameras]
         pages.insert(0, rrb.Grid(*pictures, name="All cameras"))
     log = rrb.TextLogView(
         origin="/",
@@ -267,12 +283,12 @@ def _layout(cameras: Collection[CameraEntity], side: int) -> rrb.Blueprint:
     )
 
 
-def _page(camera: CameraEntity, side: int) -> rrb.Container:
+def _page(camera: CameraEntity, size: Size) -> rrb.Container:
     """Everything of one camera: what is now on the left, how it came there on the right."""
     path, parts = camera.path, camera.parts
-    pictures = [_picture(camera, f"{camera.name}, as encoded", side)]
+    pictures = [_picture(camera, f"{camera.name}, as encoded", size)]
     if "reconstruction" in parts:
-        pictures.append(_picture(camera, "Reconstruction", side, entity="reconstruction"))
+        pictures.append(_picture(camera, "Reconstruction", size, entity="reconstruction"))
     bars = rrb.BarChartView(
         origin=f"{path}/latents/bars", name="Latents", plot_legend=rrb.PlotLegend(visible=False)
     )
@@ -289,8 +305,8 @@ def _page(camera: CameraEntity, side: int) -> rrb.Container:
     return rrb.Horizontal(now, before, name=camera.name)
 
 
-def _picture(camera: CameraEntity, name: str, side: int, *, entity: str = "image") -> rrb.View:
-    bounds = rrb.VisualBounds2D(x_range=[0, side], y_range=[0, side])
+def _picture(camera: CameraEntity, name: str, size: Size, *, entity: str = "image") -> rrb.View:
+    bounds = rrb.VisualBounds2D(x_range=[0, size[0]], y_range=[0, size[1]])
     return rrb.Spatial2DView(origin=f"{camera.path}/{entity}", name=name, visual_bounds=bounds)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ..core.errors import CameraError, SourceError
 from ..core.frame import DEFAULT_FPS, Frame, Gap, Mode
 from ..core.lifecycle import Closing
-from ..core.spec import Matrix, ModelSpec
+from ..core.spec import Color, Matrix, ModelSpec
 from ..pixels.picture import MAX_PICTURE, PictureLimit
 from .spec import SourceSpec
 
@@ -25,8 +25,8 @@ class CaptureRequest:
     accept_mode: bool = False  # take what comes where the mode is not honoured
     timeout_s: float = 5.0  # how long a connection may be silent
     max_picture: float = MAX_PICTURE  # megapixels of a picture; 4 bytes each of a video's frames
-    # The model that frames are for: a source may deliver fitted luma, (S, S), in place of full
-    # images. None: full images only.
+    # The model that frames are for: a source may deliver fitted pictures in place of full images.
+    # None: full images only.
     spec: ModelSpec | None = None
     # Of video that names no matrix; None: as the spec says, and without one as players choose.
     matrix: Matrix | None = None
@@ -36,6 +36,11 @@ class CaptureRequest:
     def untagged(self) -> Matrix:
         """The matrix of video that names none."""
         return self.matrix or (self.spec.matrix if self.spec else "auto")
+
+    @property
+    def color(self) -> Color:
+        """What picture files become: luma where no model says otherwise."""
+        return self.spec.color if self.spec else "grey"
 
     @property
     def picture_limit(self) -> PictureLimit:

@@ -8,13 +8,13 @@ from pathlib import Path
 from ..core.errors import ConfigError, ImageError
 from ..core.frame import Frame, Gap, Mode
 from ..core.text import printable
-from ..pixels.image_files import counted_remarks, picture_from_file
+from ..pixels.files.image_files import counted_remarks, picture_from_file
 from .base import CaptureRequest, FrameSource
 from .spec import SourceSpec
 
 
 class FolderSource(FrameSource):
-    """Image files, decoded to luma one after another in the order given."""
+    """Image files, decoded in the order given as a model takes them or to luma."""
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
         super().__init__(spec)
@@ -24,6 +24,7 @@ class FolderSource(FrameSource):
                 "out, or take them with --accept-mode"
             )
         self._root, self._limit = Path(spec.location), request.picture_limit
+        self._color = request.color
         self._paths = iter(enumerate(spec.paths))
         self._listed = spec.remark
         self._said: list[tuple[str, str]] = []
@@ -43,12 +44,12 @@ class FolderSource(FrameSource):
         name = printable(path.relative_to(self._root).as_posix())
         captured_ns, grabbed_ns = time.time_ns(), time.monotonic_ns()
         try:
-            picture = picture_from_file(path, self._limit)
+            picture = picture_from_file(path, self._limit, self._color)
         except ImageError as error:
             return Gap(index, printable(str(error)), captured_ns, name)
         self._said += [(name, remark) for remark in picture.remarks]
         capture_ns = time.monotonic_ns() - grabbed_ns
-        return Frame(picture.luma, index, captured_ns, grabbed_ns, capture_ns, name)
+        return Frame(picture.pixels, index, captured_ns, grabbed_ns, capture_ns, name)
 
     def close(self) -> None:
         """Nothing is held open between two reads."""

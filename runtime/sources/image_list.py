@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import SourceError, sentence_list
-from ..pixels.image_kinds import COMMON_SUFFIXES, IMAGE_SUFFIXES, kind_of_file
+from ..pixels.files.image_kinds import COMMON_SUFFIXES, IMAGE_SUFFIXES, kind_of_file
 
 _LITTER = {
     *(".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".nomedia", ".directory"),

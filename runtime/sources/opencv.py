@@ -25,8 +25,8 @@ from ..core.errors import (
     sentence_list,
 )
 from ..core.frame import NS_PER_MS, Clock, Frame, Gap, Mode
-from ..pixels.camera_formats import RAW_FORMATS, luma_from_raw
-from ..pixels.opencv_images import silence_opencv
+from ..pixels.camera_formats import RAW_FORMATS, fitted_from_raw
+from ..pixels.files.opencv_images import silence_opencv
 from .base import AS_IT_COMES, CaptureRequest, FrameSource
 from .device_names import LINKS, cameras, stable_path
 from .pauses import HEARTBEAT, PauseWatch
@@ -112,7 +112,14 @@ class OpenCVSource(FrameSource):
             return Gap(index, error.clause(), captured_ns)
         capture_ns, convert_ns = delivered_ns - grabbed_ns, time.monotonic_ns() - delivered_ns
         return Frame(
-            image, index, captured_ns, grabbed_ns, capture_ns, clock=clock, convert_ns=convert_ns
+            image,
+            index,
+            captured_ns,
+            grabbed_ns,
+            capture_ns,
+            clock=clock,
+            convert_ns=convert_ns,
+            is_fitted=self._fits,
         )
 
     def close(self) -> None:
@@ -152,6 +159,11 @@ class OpenCVSource(FrameSource):
     def _open(self) -> cv2.VideoCapture:
         """Open and ask for the mode, or raise CameraError."""
 
+    @property
+    def _fits(self) -> bool:
+        """Whether `_converted` makes fitted pictures."""
+        return False
+
     def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Make a frame's image of what was delivered, or raise ImageError."""
         return image.astype(np.uint8, copy=False)
@@ -163,10 +175,10 @@ class OpenCVSource(FrameSource):
 
 
 class DeviceSource(OpenCVSource):
-    """Frames of a local camera: BGR, or fitted luma where a model's spec is given.
+    """Frames of a local camera: BGR, or fitted pictures where a model's spec is given.
 
-    For a model, a V4L2 camera's frames are taken as they are delivered where luma can be made of
-    them directly; a JPEG's decoding then counts as conversion, not as capture.
+    For a model, a V4L2 camera's frames are taken as they are delivered where pictures can be made
+    of them directly; a JPEG's decoding then counts as conversion, not as capture.
 
     Its clock is the driver's where that stamps frames on the monotonic clock, as those of USB
     cameras do, and this host's right after the grab otherwise. The time-out of the first camera of
@@ -221,20 +233,24 @@ class DeviceSource(OpenCVSource):
         )
         return capture
 
+    @property
+    def _fits(self) -> bool:
+        return bool(self._is_raw)
+
     def _converted(self, image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         spec = self._request.spec
         if not self._is_raw or spec is None:
             return super()._converted(image)
-        luma = luma_from_raw(
+        fitted = fitted_from_raw(
             image, self.mode, spec, self._request.untagged, self._request.picture_limit
         )
-        if luma is None:
+        if fitted is None:
             # Not what its format implies. OpenCV may know better, and does not change its mind
             # about a buffer that it has.
             self._trusts_format = False
             self.reopen()
             raise ImageError(f"frame of shape {image.shape} is no {self.mode}")
-        return luma
+        return fitted
 
     def _cause(self, waited_s: float) -> str:
         if self._api == cv2.CAP_V4L2 and not Path(str(self._device)).exists():

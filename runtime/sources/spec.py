@@ -14,7 +14,7 @@ from ..core.errors import ConfigError, SourceError, sentence_list
 from ..core.frame import DEFAULT_FPS, Mode
 from ..core.redaction import HIDDEN, without_credentials
 from ..core.text import printable
-from ..pixels.image_kinds import IMAGE_SUFFIXES, kind_of_file
+from ..pixels.files.image_kinds import IMAGE_SUFFIXES, kind_of_file
 from .image_list import ImageList, images_in, images_matching
 
 SourceKind = Literal["device", "images", "video", "pipe", "url", "csi", "gst", "synthetic"]

@@ -21,7 +21,7 @@ from ..core.system.temporaries import temporary_beside
 from ..engines.base import Backend
 from ..engines.open import EngineRequest
 from ..engines.select import Rebuild, SelectedEngine, select_engine
-from ..pixels.convert import fitted_luma, luma_from_image, write_input
+from ..pixels.convert import fitted_frame, write_input
 from ..sources.base import AS_IT_COMES, CaptureRequest, FrameSource
 from ..sources.open import open_source
 
@@ -113,8 +113,7 @@ def encode_source(
         DataError: Nothing decoded.
         BackendError: The encoder failed, or a latent is not finite.
     """
-    side = spec.image_size
-    batch = np.empty((batch_size, 1, side, side), backend.input_dtype)
+    batch = np.empty((batch_size, *spec.input_shape), backend.input_dtype)
     names: list[str] = []
     gaps: list[Gap] = []
     latents: dict[str, list[npt.NDArray[np.float32]]] = {"mu": [], "log_var": []}
@@ -137,7 +136,7 @@ def encode_source(
         if isinstance(item, Gap):
             gaps.append(item)
             continue
-        write_input(fitted_luma(luma_from_image(item.image), spec), batch[len(pending), 0])
+        write_input(fitted_frame(item, spec), batch[len(pending)])
         pending.append(item.name or f"{source.name}#{item.index:06d}")
         if len(pending) == batch_size:
             run_pending(pending)

@@ -16,7 +16,7 @@ from ..core.errors import ImageError, SourceError, reason_of
 from ..core.frame import Frame, Gap
 from ..core.lifecycle import Closing
 from ..core.spec import ModelSpec
-from ..pixels.convert import fitted_luma, luma_from_image
+from ..pixels.convert import fitted_frame
 from ..sources.base import FrameSource
 from .mailbox import NS_PER_S, Mailbox
 
@@ -131,10 +131,10 @@ class CaptureThread(Closing):
         """Convert a frame and deliver it, unless the picture has stood still for too long."""
         started_ns = time.monotonic_ns()
         try:
-            luma = np.ascontiguousarray(fitted_luma(luma_from_image(frame.image), self._spec))
+            pixels = np.ascontiguousarray(fitted_frame(frame, self._spec))
         except ImageError as error:
             return self._skip(Gap(frame.index, error.clause(), frame.captured_ns, frame.name))
-        digest = hashlib.blake2b(luma.data, digest_size=16).digest()
+        digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
         now_s = frame.grabbed_ns / NS_PER_S if frame.media_s is None else frame.media_s
         duplicate = digest == self._digest
         if not duplicate:
@@ -146,7 +146,7 @@ class CaptureThread(Closing):
             self._mailbox.lose(frozen, index=frame.index)
             return frozen if self._source.can_reconnect else None
         convert_ns = frame.convert_ns + time.monotonic_ns() - started_ns
-        self._mailbox.deliver(frame, luma, convert_ns=convert_ns, duplicate=duplicate)
+        self._mailbox.deliver(frame, pixels, convert_ns=convert_ns, duplicate=duplicate)
         self._pause_s = FIRST_PAUSE_S
         return None
 

@@ -18,7 +18,7 @@ from ..core.row import Row
 from ..core.spec import ModelSpec
 from ..engines.base import Backend
 from ..ood.detector import OODDetector, OODScores
-from ..pixels.convert import input_from_luma, write_input
+from ..pixels.convert import input_from_pixels, write_input
 from .mailbox import LostFrame, Mailboxes, QueuedFrame
 from .stats import StreamStats
 
@@ -49,7 +49,7 @@ class Reconstruction:
         for _ in range(WARM_UP_RUNS):
             decoder.run(np.zeros((1, latent_size), np.float32))
 
-    def complete(self, row: Row, luma: npt.NDArray[np.uint8]) -> None:
+    def complete(self, row: Row, pixels: npt.NDArray[np.uint8]) -> None:
         """Decode the row's mu, if it is its turn, and put error and time into the row.
 
         The latent was ready before, so this is no part of the row's age; the row itself, and
@@ -61,8 +61,8 @@ class Reconstruction:
         if (self._latents[row.camera] - 1) % self._every:
             return
         started_ns = time.monotonic_ns()
-        image = self._decoder.run(np.ascontiguousarray(row.mu[None]))["reconstruction"][0, 0]
-        away = input_from_luma(luma) - image
+        image = self._decoder.run(np.ascontiguousarray(row.mu[None]))["reconstruction"]
+        away = input_from_pixels(pixels[None]) - image
         error = float(np.vdot(away, away)) / away.size
         if not math.isfinite(error):  # one NaN or infinite pixel is enough
             raise BackendError(
@@ -74,7 +74,7 @@ class Reconstruction:
             row.reconstruction_percentile = self._ood.percentile("reconstruction_error", error)
         row.decode_ms = _ms(time.monotonic_ns() - started_ns)
         if self._pictures:
-            row.reconstruction = image
+            row.reconstruction = image.reshape(pixels.shape)
 
 
 class LatentStream:
@@ -99,8 +99,7 @@ class LatentStream:
         self._backend, self._ood, self._reconstruction = backend, ood, reconstruction
         self._max_age_ns = math.inf if max_age_ms is None else max_age_ms * NS_PER_MS
         self._pictures = pictures
-        side = spec.image_size
-        self._batch = np.zeros((cameras, 1, side, side), backend.input_dtype)
+        self._batch = np.zeros((cameras, *spec.input_shape), backend.input_dtype)
         self._gaps_from_ns: dict[str | None, int] = {}
         self.stats = StreamStats(())  # what the rows so far add up to
         for count in range(1, cameras + 1):
@@ -155,10 +154,12 @@ class LatentStream:
         started_ns = time.monotonic_ns()
         appearances: Future[list[float]] | None = None
         if (ood := self._ood) is not None:  # on another core: it needs only the images
-            appearances = self._beside.submit(lambda: [ood.appearance(one.luma) for one in queued])
+            appearances = self._beside.submit(
+                lambda: [ood.appearance(one.pixels) for one in queued]
+            )
         batch = self._batch[: len(queued)]
         for item, place in zip(queued, batch, strict=True):
-            write_input(item.luma, place[0])
+            write_input(item.pixels, place)
         results = self._backend.run(batch)
         encoded_ns = time.monotonic_ns()
         for position, item in enumerate(queued):
@@ -190,11 +191,11 @@ class LatentStream:
                 row.gap_ms = _ms(item.grabbed_ns - gap_from_ns)
             for stage, duration_ns in stages_ns.items():
                 setattr(row, f"{stage}_ms", _ms(duration_ns))
-            row.luma = item.luma if self._pictures else None
+            row.picture = item.pixels if self._pictures else None
             self.stats.add_times(stages_ns, age_ns=age_ns, ready_ns=ready_ns)
         for item in queued:  # all latents are ready: what follows makes none of them older
             if self._reconstruction is not None:
-                self._reconstruction.complete(item.row, item.luma)
+                self._reconstruction.complete(item.row, item.pixels)
             yield item.row
 
     def _is_in_time(self, item: QueuedFrame, now_ns: int) -> bool:

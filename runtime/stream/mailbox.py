@@ -35,10 +35,10 @@ class QueuedFrame:
     """A delivered frame, ready for the encoder."""
 
     row: Row  # what is known before the latent is
-    luma: npt.NDArray[np.uint8]  # (S, S) uint8, what is encoded
+    pixels: npt.NDArray[np.uint8]  # what is encoded, of the spec's `picture_shape`
     grabbed_ns: int  # as in `Frame`, and so is `capture_ns`
     capture_ns: int
-    convert_ns: int  # how long luma, area average and hash took
+    convert_ns: int  # how long fitting and hash took
     queued_ns: int  # when it was put into the mailbox, on the monotonic clock
 
 
@@ -106,7 +106,7 @@ class Mailbox:
                 )
 
     def deliver(
-        self, frame: Frame, luma: npt.NDArray[np.uint8], *, convert_ns: int, duplicate: bool
+        self, frame: Frame, pixels: npt.NDArray[np.uint8], *, convert_ns: int, duplicate: bool
     ) -> None:
         """Put a converted frame in; after a loss it is the one that ends it."""
         with self._changed:
@@ -115,7 +115,7 @@ class Mailbox:
             row = self._row(frame.index + self._offset, "ok", frame.captured_ns, frame.name)
             row.clock, row.duplicate, row.media_s = frame.clock, duplicate, frame.media_s
             grabbed_ns, now_ns = frame.grabbed_ns, time.monotonic_ns()
-            item = QueuedFrame(row, luma, grabbed_ns, frame.capture_ns, convert_ns, now_ns)
+            item = QueuedFrame(row, pixels, grabbed_ns, frame.capture_ns, convert_ns, now_ns)
             self.items.append(item)
             if self.frames < self._keep:
                 self.frames += 1

@@ -124,7 +124,10 @@ class Stream(Closing, Iterator[Row]):
                 self._captures.append(stack.enter_context(capture))
             facts = RunFacts(
                 latent_size=spec.latent_size,
-                image_size=spec.image_size,
+                latent_shape=spec.latent_shape or (spec.latent_size,),
+                height=spec.height,
+                width=spec.width,
+                color=spec.color,
                 cameras=tuple(box.name for box in self._mailboxes.boxes),
                 weights_sha256=bundle.manifest.weights_sha256,
                 backend=choice.chosen,
@@ -294,8 +297,7 @@ def _encoder(
 
     if request.threads is not None or not any(spec.live for spec in specs):
         return open_with(request.threads)
-    side = bundle.spec.image_size
-    return autotuned_engine(open_with, (len(options.camera), 1, side, side))
+    return autotuned_engine(open_with, (len(options.camera), *bundle.spec.input_shape))
 
 
 def _mailbox(mailboxes: Mailboxes, source: FrameSource, options: StreamOptions) -> Mailbox:

@@ -37,10 +37,10 @@ from motorvae.runtime.core.redaction import without_credentials, without_private
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.core.text import printable
 from motorvae.runtime.engines.onnx_runtime import cause_from_error
-from motorvae.runtime.pixels.camera_formats import luma_from_jpeg
-from motorvae.runtime.pixels.image_files import picture_from_bytes
-from motorvae.runtime.pixels.image_kinds import is_film, kind_of_bytes
-from motorvae.runtime.pixels.jpeg_grey import jpeg_scan
+from motorvae.runtime.pixels.camera_formats import fitted_from_jpeg
+from motorvae.runtime.pixels.files.image_files import picture_from_bytes
+from motorvae.runtime.pixels.files.image_kinds import is_film, kind_of_bytes
+from motorvae.runtime.pixels.jpeg import jpeg_scan
 from motorvae.runtime.pixels.orientation import orientation_of_exif, orientation_of_jpeg
 from motorvae.runtime.pixels.picture import PictureLimit
 from motorvae.runtime.sources.device_names import cameras
@@ -235,7 +235,7 @@ def targets() -> dict[str, Target]:
         "h264": Target(h264, annexb + avcc, share=4),
         "jpeg scan": Target(jpeg_scan, jpegs, share=3),
         "mjpeg packet": Target(mjpeg, jpegs, share=2),
-        "jpeg luma": Target(lambda data: luma_from_jpeg(data, SPEC), jpegs, (ImageError,), 0.5),
+        "jpeg luma": Target(lambda data: fitted_from_jpeg(data, SPEC), jpegs, (ImageError,), 0.5),
         "orientation": Target(orientation_of_jpeg, jpegs, share=2),
         "exif": Target(orientation_of_exif, images["exif"], share=3),
         "kind": Target(lambda data: (kind_of_bytes(data), is_film(data)), every, share=2),

@@ -174,7 +174,7 @@ def with_checksums(data: bytes) -> bytes:
 def work() -> None:
     """Decode what comes on standard input, and answer each with a line."""
     from motorvae.runtime.core.errors import ImageError
-    from motorvae.runtime.pixels.image_files import picture_from_bytes
+    from motorvae.runtime.pixels.files.image_files import picture_from_bytes
 
     while head := sys.stdin.buffer.read(8):
         data = sys.stdin.buffer.read(int.from_bytes(head, "big"))

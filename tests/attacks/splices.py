@@ -25,9 +25,9 @@ import cv2
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.camera_formats import luma_from_jpeg
-from motorvae.runtime.pixels.image_files import picture_from_bytes
-from motorvae.runtime.pixels.jpeg_grey import jpeg_scan
+from motorvae.runtime.pixels.camera_formats import fitted_from_jpeg
+from motorvae.runtime.pixels.files.image_files import picture_from_bytes
+from motorvae.runtime.pixels.jpeg import jpeg_scan
 from motorvae.runtime.sources.synthetic.vehicles import MovingVehicles
 
 SPEC = ModelSpec(image_size=256)
@@ -88,7 +88,7 @@ def main() -> int:
     height, width = pictures[0].shape[:2]
     found: dict[str, Any] = {"tries of each": given.count, "size": f"{width}x{height}"}
     ways: dict[str, Callable[[bytes], Any]] = {
-        "stream": lambda data: luma_from_jpeg(data, SPEC),
+        "stream": lambda data: fitted_from_jpeg(data, SPEC),
         "file": picture_from_bytes,
     }
     whole = True

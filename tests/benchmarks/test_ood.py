@@ -28,9 +28,9 @@ from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.open import EngineRequest, open_engine
 from motorvae.runtime.ood.appearance import Appearance
 from motorvae.runtime.ood.detector import STATISTIC_NAMES, OODDetector, ood_detector_from_bundle
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 
-LOOKS = len(Appearance(32).names)
+LOOKS = len(Appearance(32, 32).names)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def detector() -> OODDetector:
             "quantile_count": np.array(100.0),
             **{f"{name}_quantiles": np.array([0.0, 9.5, 10.0]) for name in STATISTIC_NAMES},
         },
-        32,
+        ModelSpec(image_size=32, latent_size=1),
         ood_above=90,
     )
 
@@ -175,7 +175,7 @@ def test_every_kind_is_measured_and_written(
         ("driving by, inside", True, found.kinds[2].images),
         ("driving by, outside", False, 48 - found.kinds[2].images),
         *((name, False, 24) for name in altered_images(np.zeros((1, 32, 32), np.uint8), 0)),
-        *((name, False, 24) for name in made_images(0, 1, 32)),
+        *((name, False, 24) for name in made_images(0, 1, (32, 32))),
         ("mine", False, 6),
         ("pictures", False, 6),
     ]
@@ -229,7 +229,7 @@ def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None
         open_engine(bundle, GraphKey("decoder"), request) as decoder,
     ):
         found = judged_images(luma, encoder, decoder, detector)
-        latents = encoder.run(input_from_luma(luma[18:, None]))
+        latents = encoder.run(input_from_pixels(luma[18:, None]))
         image = decoder.run(latents["mu"])["reconstruction"][0, 0]
     last = detector.scored(latents["mu"][0], latents["log_var"][0], detector.appearance(luma[18]))
     assert found["kl"][0][18] == pytest.approx(last.kl, rel=1e-4)
@@ -238,7 +238,7 @@ def test_images_are_judged_as_the_stream_judges_them(small_bundle: Path) -> None
     assert found["is_ood"][0][18] == pytest.approx(last.ood_score, rel=1e-4)
     assert found["log_var_distance"][0][18] == pytest.approx(last.log_var_distance, rel=1e-4)
     assert found["is_ood"][1][18] == last.is_ood
-    error = np.mean((input_from_luma(luma[18]) - image) ** 2)
+    error = np.mean((input_from_pixels(luma[18]) - image) ** 2)
     assert found["reconstruction_error"][0][18] == pytest.approx(error, rel=1e-4)
     assert {len(values) for values, _ in found.values()} == {19}
     limit = [detector.is_beyond("mahalanobis", value) for value in found["mahalanobis"][0]]

@@ -19,7 +19,7 @@ from motorvae.export.transforms.qdq import Activations, Method, int8_from_fp32, 
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision, Variant
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.atomic_files import sha256_of
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 
 
 def write_form(
@@ -47,7 +47,7 @@ def write_form(
         phases_from_decoder(model, everywhere=True)
     if precision == "int8":
         held = np.load(bundle / "verification.npz")
-        given = held["mu"] if graph == "decoder" else input_from_luma(held["images"][:, None])
+        given = held["mu"] if graph == "decoder" else input_from_pixels(held["images"][:, None])
         ranges = Activations(model, given).ranges(Method())
         excluded = [*layers_of(model)][:float_layers]
         model = int8_from_fp32(model, ranges, "tensorrt", excluded=excluded)

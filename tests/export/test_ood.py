@@ -8,6 +8,7 @@ import pytest
 
 from motorvae.export.ood import altered_images, auroc, made_images, ood_capability
 from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 
@@ -42,7 +43,10 @@ def test_what_an_export_finds_is_in_its_manifest(small_bundle: Path) -> None:
     with np.load(small_bundle / "verification.npz", allow_pickle=False) as file:
         images = file["images"]
     encoder = small_bundle / "encoder.onnx"
-    assert ood_capability(encoder, statistics, images) == found
+    assert (
+        ood_capability(encoder, statistics, images, ModelSpec(image_size=32, latent_size=8))
+        == found
+    )
 
 
 def test_a_meter_that_misses_noise_is_seen_to_miss_it(small_bundle: Path) -> None:
@@ -53,18 +57,28 @@ def test_a_meter_that_misses_noise_is_seen_to_miss_it(small_bundle: Path) -> Non
         images = file["images"]
     statistics["appearance_quantiles"] = statistics["appearance_quantiles"] + 1e6
     statistics["mahalanobis_quantiles"] = statistics["mahalanobis_quantiles"] + 1e6
-    found = ood_capability(small_bundle / "encoder.onnx", statistics, images)
+    found = ood_capability(
+        small_bundle / "encoder.onnx", statistics, images, ModelSpec(image_size=32, latent_size=8)
+    )
     assert found is not None
     assert {kind.flagged for kind in found.kinds} == {0}
     assert found.groups()[0] == []
     del statistics["appearance_mean"]
-    assert ood_capability(small_bundle / "encoder.onnx", statistics, images) is None
+    assert (
+        ood_capability(
+            small_bundle / "encoder.onnx",
+            statistics,
+            images,
+            ModelSpec(image_size=32, latent_size=8),
+        )
+        is None
+    )
 
 
 def test_made_images_are_what_their_names_say_and_repeat() -> None:
-    made = made_images(3, 5, 64)
-    again = made_images(3, 5, 64)
-    other = made_images(4, 5, 64)
+    made = made_images(3, 5, (64, 64))
+    again = made_images(3, 5, (64, 64))
+    other = made_images(4, 5, (64, 64))
     for name, images in made.items():
         assert (images.shape, images.dtype) == ((5, 64, 64), np.uint8)
         np.testing.assert_array_equal(images, again[name])

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
+from motorvae.runtime.pixels.convert import fitted, input_from_pixels, luma_from_image
 
 Image = npt.NDArray[np.uint8]
 
@@ -117,7 +117,7 @@ def album_of(
     wrong = even + [filled for image in pictures for filled in patched(image)]
     with open_engine(loaded, GraphKey("encoder")) as encoder:
         inputs = [
-            input_from_luma(fitted_luma(luma_from_image(image), loaded.spec))
+            input_from_pixels(fitted(luma_from_image(image), loaded.spec))
             for image in (*pictures, *wrong)
         ]
         latents = np.concatenate([encoder.run(one[None, None])["mu"] for one in inputs])

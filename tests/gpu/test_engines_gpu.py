@@ -41,7 +41,7 @@ from motorvae.runtime.engines.tensorrt.package import (
     TensorRTPackage,
     import_tensorrt,
 )
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 from ..export.engine_graphs import add_form
@@ -174,7 +174,7 @@ def told_by_onnx_runtime(
         open_engine(bundle, decoder.key) as decode,
     ):
         luma = images[:, None]
-        found = encode.run(luma if encode.input_dtype == np.uint8 else input_from_luma(luma))
+        found = encode.run(luma if encode.input_dtype == np.uint8 else input_from_pixels(luma))
         reconstruction = decode.run(found["mu"])["reconstruction"]
     return replace(
         reference_from_bundle(bundle),
@@ -194,7 +194,7 @@ def one_by_one(backend: Backend, reference: Reference) -> npt.NDArray[np.float32
 def inputs_of(backend: Backend, reference: Reference) -> Batch:
     """The images as this backend takes them."""
     luma = reference.images[:, None]
-    return luma if backend.input_dtype == np.uint8 else input_from_luma(luma)
+    return luma if backend.input_dtype == np.uint8 else input_from_pixels(luma)
 
 
 def test_all_engines_are_verified_and_what_their_label_says(built: Built) -> None:

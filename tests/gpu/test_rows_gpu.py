@@ -26,7 +26,7 @@ from motorvae.runtime.core.lifecycle import Closing
 from motorvae.runtime.engines.base import Arrays, Backend, Batch
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
 from motorvae.runtime.engines.open import EngineRequest, open_engine
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 FRAMES = 200
@@ -91,7 +91,7 @@ def told_by_the_cpu(bundle: Bundle) -> Reference:
         open_engine(bundle, GraphKey("encoder")) as encode,
         open_engine(bundle, GraphKey("decoder")) as decode,
     ):
-        found = encode.run(input_from_luma(images[:, None]))
+        found = encode.run(input_from_pixels(images[:, None]))
         image = decode.run(found["mu"])["reconstruction"]
     return replace(
         reference_from_bundle(bundle),
@@ -105,7 +105,7 @@ def told_by_the_cpu(bundle: Bundle) -> Reference:
 
 def inputs_of(backend: Backend, reference: Reference) -> Batch:
     luma = reference.images[:, None]
-    return luma if backend.input_dtype == np.uint8 else input_from_luma(luma)
+    return luma if backend.input_dtype == np.uint8 else input_from_pixels(luma)
 
 
 def failures_of(backend: Backend, reference: Reference, entry: GraphEntry) -> list[str]:

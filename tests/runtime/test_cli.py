@@ -18,8 +18,8 @@ import pytest
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
-from motorvae.runtime.pixels.image_files import luma_from_file
+from motorvae.runtime.pixels.convert import fitted, input_from_pixels, luma_from_image
+from motorvae.runtime.pixels.files.image_files import luma_from_file
 
 Rows = list[dict[str, Any]]
 ReadRows = Callable[[Path], Rows]
@@ -79,7 +79,7 @@ def test_the_latents_are_those_of_the_images(
     with open_engine(bundle, GraphKey("encoder")) as encoder:
         for row in rows:
             luma = luma_from_file(image_folder / row["name"])
-            batch = input_from_luma(fitted_luma(luma_from_image(luma), bundle.spec))[None, None]
+            batch = input_from_pixels(fitted(luma_from_image(luma), bundle.spec))[None, None]
             assert np.array_equal(np.asarray(row["mu"], np.float32), encoder.run(batch)["mu"][0])
     assert len(rows) == 12
 

@@ -15,7 +15,8 @@ import pytest
 from motorvae.runtime.core.errors import DataError, OutputError, SourceError
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.core.spec import Matrix, ModelSpec
-from motorvae.runtime.pixels.convert import luma_from_image, reference_luma
+from motorvae.runtime.pixels.convert import luma_from_image
+from motorvae.runtime.pixels.reference import reference_picture
 from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.runtime.stream.options import StreamOptions
@@ -79,7 +80,7 @@ def test_every_format_and_depth_arrives_as_the_runtime_sees_it(
     assert warnings == [f"{folder}: 1 not taken: 1 no picture (.txt)"]
     assert sorted(found.names) == sorted([*pictures, *lossy])
     for name, picture in pictures.items():
-        expected = reference_luma(luma_from_image(picture), spec)
+        expected = reference_picture(luma_from_image(picture), spec)
         np.testing.assert_array_equal(found.images[list(found.names).index(name)], expected)
     assert len(found.train) + len(found.held_out) == len(found.names)
 

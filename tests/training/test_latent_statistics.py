@@ -118,11 +118,11 @@ def test_held_out_images_keep_their_names(data: DataSet, tmp_path: Path) -> None
 
 def test_appearance_is_judged_by_images_that_are_no_neighbours(data: DataSet) -> None:
     found = appearance_statistics(data)
-    looks = np.stack([Appearance(32).measure(image).copy() for image in data.images])
+    looks = np.stack([Appearance(32, 32).measure(image).copy() for image in data.images])
     scaled = (looks - found["appearance_mean"]) / found["appearance_deviation"]
     np.testing.assert_allclose(found["appearance_references"], scaled[:40], rtol=1e-4, atol=1e-5)
     handled = [statistics_module._handled(image, row) for row, image in enumerate(data.images)]
-    looks = np.stack([Appearance(32).measure(image).copy() for image in handled])
+    looks = np.stack([Appearance(32, 32).measure(image).copy() for image in handled])
     points = (looks - found["appearance_mean"]) / found["appearance_deviation"]
     expected = []
     for row in range(70):  # 70 / 20: three rows to each side do not count
@@ -147,7 +147,7 @@ def test_a_recording_of_many_like_frames_counts_as_the_few_images_that_it_is() -
     # A frame of a further scene looks as far from all of them as these scenes from each other;
     # had each been judged by its own neighbours, every one of those would be foreign.
     further = rng.integers(0, 256, (9, 32, 32), np.uint8)
-    fresh = np.stack([Appearance(32).measure(scene).copy() for scene in further])
+    fresh = np.stack([Appearance(32, 32).measure(scene).copy() for scene in further])
     scaled = (fresh - found["appearance_mean"]) / found["appearance_deviation"]
     nearest = np.linalg.norm(scaled[:, None] - found["appearance_references"], axis=2).min(1)
     assert np.median(nearest) < found["appearance_quantiles"][-1]
@@ -166,7 +166,7 @@ def test_another_decoders_picture_of_a_fixed_scene_is_known(
 
     def share_of_limit() -> float:
         found = appearance_statistics(fixed)
-        look = (Appearance(32).measure(another) - found["appearance_mean"]).astype(np.float32)
+        look = (Appearance(32, 32).measure(another) - found["appearance_mean"]).astype(np.float32)
         away = found["appearance_references"] - look / found["appearance_deviation"]
         return float(np.linalg.norm(away, axis=1).min() / found["appearance_quantiles"].max())
 

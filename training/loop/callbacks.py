@@ -68,7 +68,9 @@ class EpochReport(Checkpoint):
             if str(row.epoch).rstrip("0") in {"1", "2", "5"} or schedule.stage_finished:
                 name = f"epoch-{row.epoch:03d}.png"
                 images, outputs = module.reconstructed(SHOWN_IMAGES)
-                save_reconstructions(self._folder, name, images, outputs.reconstruction)
+                save_reconstructions(
+                    self._folder, name, images, outputs.reconstruction, module.data.color
+                )
             left = "" if schedule.finished else f"; {schedule.time_left()}"
             self._console.print(line_from_row(row) + left)
         trainer.save_checkpoint(self._folder / RESUME_NAME)

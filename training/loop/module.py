@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...runtime.core.errors import ConfigError
 from ...runtime.core.spec import ModelSpec
-from ..dataset import DataSet, Luma, Rows
+from ..dataset import DataSet, Pixels, Rows
 from ..model import Loss, MotorVAE, VAEOutput, active_units, sample_latent, vae_loss, weights_of
 from .schedule import Plan, Position, Schedule
 
@@ -118,7 +118,7 @@ class VAETraining(LightningModule):
         self._train_sums = self._new_sums(3)
 
     def training_step(self, images: Tensor, _batch_index: int) -> Tensor:
-        """Return the loss of one batch (B, 1, S, S)."""
+        """Return the loss of one batch (B, C, H, W)."""
         loss, _ = self._loss(images, _TRAINING_NOISE, self.schedule.at.step)
         # A resume file brings the sums back on the CPU.
         sums = self._train_sums.to(images.device)
@@ -142,7 +142,7 @@ class VAETraining(LightningModule):
         self._mu_sums = self._new_sums(2, self.model.spec.latent_size)
 
     def validation_step(self, images: Tensor, batch_index: int) -> None:
-        """Add one held-out batch (B, 1, S, S) to the sums; its noise is the same every time."""
+        """Add one held-out batch (B, C, H, W) to the sums; its noise is the same every time."""
         loss, mu = self._loss(images, _HELD_OUT_NOISE, batch_index)
         self._held_out_sums = self._held_out_sums + _weighted(loss, len(images), self._sum_type)
         mu = mu.to(self._sum_type)
@@ -214,8 +214,8 @@ class VAETraining(LightningModule):
             self.best = EpochWeights(row, best["weights"])
 
     @torch.inference_mode()
-    def reconstructed(self, count: int) -> tuple[Luma, VAEOutput]:
-        """Return the first held-out images (N, S, S) uint8, and float32 outputs on the CPU."""
+    def reconstructed(self, count: int) -> tuple[Pixels, VAEOutput]:
+        """Return the first held-out images (N, ...) uint8, and float32 outputs on the CPU."""
         rows, training = self.data.held_out[:count], self.model.training
         self.model.eval()
         parts = []
@@ -284,7 +284,7 @@ class TrainBatches(Iterable[Tensor]):
         return rest if steps is None else min(rest, max(steps, 1))
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield (B, 1, S, S) float32 batches from the schedule's position in the epoch on."""
+        """Yield (B, C, H, W) float32 batches from the schedule's position in the epoch on."""
         at, left, plan = self._schedule.at, self.left, self._schedule.plan
         generator = np.random.default_rng((plan.options.seed, at.epochs_done))
         order = generator.permutation(self._data.train)
@@ -316,7 +316,7 @@ class HeldOutBatches(Iterable[Tensor]):
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield (B, 1, S, S) float32 batches."""
+        """Yield (B, C, H, W) float32 batches."""
         return _prefetched(self._data, self._batches)
 
 

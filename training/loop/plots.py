@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.errors import writing_output
-from ..dataset import Luma
+from ...runtime.core.spec import Color
+from ...runtime.pixels.convert import Pixels, image_from_picture
 from .module import EpochRow
 
 SHOWN_IMAGES = 8
@@ -36,17 +37,29 @@ def save_metrics(folder: Path, history: Sequence[EpochRow]) -> None:
         writer.writerows(asdict(row) for row in history)
 
 
-def save_reconstructions(folder: Path, name: str, images: Luma, reconstruction: Tensor) -> None:
-    """Write `reconstructions/NAME`: the first images (N, S, S), their reconstructions below."""
+def save_reconstructions(
+    folder: Path, name: str, images: Pixels, reconstruction: Tensor, color: Color
+) -> None:
+    """Write `reconstructions/NAME`: the first images (N, ...), their reconstructions below."""
+    levels = np.clip(np.rint(reconstruction.numpy() * 255), 0, 255).astype(np.uint8)
     rows = [
-        np.hstack([np.pad(image, 2, constant_values=0.5) for image in row[:SHOWN_IMAGES]])
-        for row in (images / np.float32(255), reconstruction[:, 0].numpy())
+        np.hstack([_framed(picture, color) for picture in row[:SHOWN_IMAGES]])
+        for row in (images, levels.reshape(images.shape))
     ]
     path = folder / "reconstructions" / name
     with writing_output(path):
         path.parent.mkdir(exist_ok=True)
     with replaced_file(path) as temporary:
-        imsave(temporary, np.vstack(rows), vmin=0, vmax=1, cmap="gray", format="png")
+        imsave(temporary, np.vstack(rows), vmin=0, vmax=255, cmap="gray", format="png")
+
+
+def _framed(picture: Pixels, color: Color) -> Pixels:
+    """Return a picture as matplotlib has images, (H, W) or (H, W, 3) RGB, in a grey frame."""
+    image = image_from_picture(picture, color)
+    image = image if image.ndim == 2 else image[:, :, ::-1]
+    framed = np.full((image.shape[0] + 4, image.shape[1] + 4, *image.shape[2:]), 128, np.uint8)
+    framed[2:-2, 2:-2] = image
+    return framed
 
 
 def save_loss(folder: Path, history: Sequence[EpochRow]) -> None:

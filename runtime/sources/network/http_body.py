@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...pixels.image_kinds import KIND_BYTES
+from ...pixels.files.image_kinds import KIND_BYTES
 from ..base import silence_of
 from .reach import Reach, split_credentials
 

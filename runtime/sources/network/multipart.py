@@ -10,7 +10,7 @@ import re
 from collections import deque
 from typing import Protocol
 
-from ...pixels.image_kinds import JPEG_END, JPEG_START
+from ...pixels.files.image_kinds import JPEG_END, JPEG_START
 from ...pixels.orientation import JPEG_SCAN
 
 MOST_PART_BYTES = 64 << 20

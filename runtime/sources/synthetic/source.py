@@ -31,7 +31,7 @@ class SyntheticSource(FrameSource):
         request.check(self.name, delivers, advice="change fps or size after the ?")
         self._plan, self.fps, self.expected = plan, plan.fps, plan.frames
         self._period_s = 1 / (plan.fps or DEFAULT_FPS)
-        self._vehicles = MovingVehicles(plan.seed, plan.size)
+        self._vehicles = MovingVehicles(plan.seed, plan.size, request.color)
         self._drawn: dict[int, npt.NDArray[np.uint8]] = {}
         self._missing = plan.drop + plan.stall
         self._losses = deque(plan.lose)
@@ -106,7 +106,7 @@ class SyntheticSource(FrameSource):
         return not self._stop.wait(min(threading.TIMEOUT_MAX, max(0.0, due_s - time.monotonic())))
 
     def _image(self, tick: int) -> npt.NDArray[np.uint8]:
-        """Draw what is seen at a tick, or take it where it was drawn before; (size, size)."""
+        """Draw what is seen at a tick, or take it where it was drawn before."""
         if frozen := _range_of(tick, self._plan.freeze):
             tick = max(0, frozen[0] - 1)
         if self._plan.loop is None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from ...core.spec import Color
 from .bodies import BODIES, sketch_from_factors
 from .sketch import VehicleFactors
 
@@ -39,7 +40,7 @@ _CLEARANCE = 0.08  # how far out of view a vehicle starts and ends, in image sid
 # Turn towards the camera, in radians per image side off the middle: what comes shows its front.
 _TURN_PER_SIDE = 0.45
 
-_VEHICLE, _CREW, _TRAFFIC = range(3)  # keep the random numbers of different uses apart
+_VEHICLE, _CREW, _TRAFFIC, _PAINT = range(4)  # keep the random numbers of different uses apart
 
 
 def factors_from_seed(seed: int, index: int) -> VehicleFactors:
@@ -58,6 +59,32 @@ def vehicle(seed: int, index: int, size: int = 256) -> tuple[npt.NDArray[np.uint
     return sketch_from_factors(factors).image(size), factors
 
 
+def vehicle_picture(seed: int, index: int, size: int, color: Color) -> npt.NDArray[np.uint8]:
+    """Return image `index` as a camera would see it: (S, S) luma, or (S, S, 3) BGR in colour.
+
+    S is the next multiple of 32 from `size` on.
+    """
+    luma, _ = vehicle(seed, index, -(-size // 32) * 32)
+    return luma if color == "grey" else painted(luma, seed, _VEHICLE, index)
+
+
+def painted(luma: npt.NDArray[np.uint8], *which: int) -> npt.NDArray[np.uint8]:
+    """Return a drawn vehicle, (S, S) uint8, in a colour of its own, (S, S, 3) BGR.
+
+    Black and white stay, and what is between takes the hue, most in the middle. The colour is
+    drawn by the numbers of `which`, apart from all factors.
+    """
+    hue, strength = _random(*which[:1], _PAINT, *which[1:]).random(2).tolist()
+    levels = np.arange(256) / 255
+    tables = []
+    for third in (2 / 3, 1 / 3, 0.0):  # B, G, R
+        tint = math.cos(2 * math.pi * (hue - third)) * (0.2 + 0.4 * strength)
+        tables.append(np.rint(255 * levels ** (2.0**-tint)))
+    table = np.stack(tables, axis=1).astype(np.uint8)
+    bgr: npt.NDArray[np.uint8] = table[luma]
+    return bgr
+
+
 class MovingVehicles:
     """The synthetic camera's world: vehicles cross the view one after another.
 
@@ -65,8 +92,8 @@ class MovingVehicles:
     pure function of the seed, the size and the time.
     """
 
-    def __init__(self, seed: int = 0, size: int = 256) -> None:
-        self._seed, self._size = seed, size
+    def __init__(self, seed: int = 0, size: int = 256, color: Color = "grey") -> None:
+        self._seed, self._size, self._color = seed, size, color
 
     def factors(self, time_s: float) -> VehicleFactors:
         """Return the vehicle that crosses the view at a time in seconds, 0 or later."""
@@ -83,8 +110,14 @@ class MovingVehicles:
         )
 
     def image(self, time_s: float) -> npt.NDArray[np.uint8]:
-        """Return what the camera sees at a time in seconds, 0 or later: (S, S) uint8."""
-        return sketch_from_factors(self.factors(time_s)).image(self._size)
+        """Return what the camera sees at a time in seconds, 0 or later: uint8.
+
+        It is (S, S) luma, or (S, S, 3) BGR in colour, each vehicle in its own.
+        """
+        luma = sketch_from_factors(self.factors(time_s)).image(self._size)
+        if self._color == "grey":
+            return luma
+        return painted(luma, self._seed, _TRAFFIC, math.floor(time_s / _CROSSING_S))
 
     def _body(self, turn: int) -> str:
         """Deal the bodies in shuffled rounds, the first of a round never the last one's last."""
@@ -106,5 +139,5 @@ def _factors(body: str, rng: np.random.Generator) -> VehicleFactors:
     return VehicleFactors(body=body, heading=1.0 if towards_right < 0.5 else -1.0, **scaled)
 
 
-def _random(seed: int, use: int, index: int) -> np.random.Generator:
-    return np.random.default_rng((seed, use, index))
+def _random(seed: int, *use: int) -> np.random.Generator:
+    return np.random.default_rng((seed, *use))

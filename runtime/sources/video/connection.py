@@ -51,7 +51,7 @@ class Connection(Closing):
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
         self._timeout_s, self.read_to = request.timeout_s, 0
-        self._limit = request.picture_limit
+        self._limit, self._color = request.picture_limit, request.color
         transports = [spec.transport]
         if spec.transport == "auto":
             transports = ["tcp", "udp"] if spec.location.startswith("rtsp") else ["tcp"]
@@ -138,7 +138,7 @@ class Connection(Closing):
                 yield cast("av.Packet[VideoStream]", packet)
 
     def _open(self, spec: SourceSpec) -> None:
-        self._input = input_of(spec, self._timeout_s, self.transport, self._limit)
+        self._input = input_of(spec, self._timeout_s, self.transport, self._limit, self._color)
         file, path = self._input.file, self.path
         try:
             self.container: InputContainer = av.open(

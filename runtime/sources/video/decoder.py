@@ -13,10 +13,10 @@ from av.video.frame import VideoFrame
 
 from ...core.errors import ImageError
 from ...core.lifecycle import Closing
-from ...pixels.camera_formats import grey_from_jpeg
-from ...pixels.convert import Luma
-from ...pixels.image_files import picture_from_bytes
-from ...pixels.yuv import bgr_from_video_frame, luma_from_video_frame
+from ...pixels.camera_formats import reduced_from_jpeg
+from ...pixels.files.image_files import picture_from_bytes
+from ...pixels.orientation import Pixels
+from ...pixels.yuv import bgr_from_video_frame, fitted_from_video_frame
 from ..base import CaptureRequest
 from .bare_end import BareEnd
 from .codecs.bitstream import BitstreamValidator, PacketFacts
@@ -118,11 +118,13 @@ class PacketDecoder(Closing):
             raise ImageError("frame is cut short")
         self.check_size()
         self._display.before_packet(data)
-        grey = self._grey(data)
-        if grey is not None:
+        taken = self._quickly(data)
+        if taken is not None:
             if self._is_fresh:
                 self._first = self._first or packet
-            frame = VideoFrame.from_numpy_buffer(grey, format="gray")
+            frame = VideoFrame.from_numpy_buffer(
+                taken, format="gray" if taken.ndim == 2 else "bgr24"
+            )
             frame.pts, frame.dts, frame.opaque = packet.pts, packet.dts, packet.opaque
             return [frame]
         if self._first is not None:
@@ -155,11 +157,11 @@ class PacketDecoder(Closing):
         self._codec.options = self._options | _AFTER_A_CUT | reordered
         self._display.of_codec(self._codec)
 
-    def image(self, frame: VideoFrame) -> Luma:
-        """Return a frame as it is seen: (H, W, 3) BGR, or (S, S) luma where a spec is given."""
+    def image(self, frame: VideoFrame) -> Pixels:
+        """Return a frame as it is seen: (H, W, 3) BGR, or fitted where a spec is given."""
         request, geometry = self._request, self._display.geometry(frame)
         if request.spec:
-            return luma_from_video_frame(frame, request.spec, geometry, request.untagged)
+            return fitted_from_video_frame(frame, request.spec, geometry, request.untagged)
         return bgr_from_video_frame(frame, geometry, request.untagged)
 
     def _decode(self, packet: Packet | None) -> Sequence[VideoFrame]:
@@ -171,18 +173,20 @@ class PacketDecoder(Closing):
         self._display.after_packet(None if packet is None else packet.pts)
         return decoded
 
-    def _grey(self, data: bytes) -> Luma | None:
-        """Decode a picture to grey for a model without FFmpeg, where that is quicker or better."""
+    def _quickly(self, data: bytes) -> Pixels | None:
+        """Decode a picture for a model without FFmpeg, where that is quicker or better."""
         codec, spec, display = self._codec, self._request.spec, self._display
         if spec is None:
             return None
         if display.is_picture_file:
-            picture = picture_from_bytes(data, self._limit)
-            return np.ascontiguousarray(picture.luma)
+            picture = picture_from_bytes(data, self._limit, spec.color)
+            return np.ascontiguousarray(picture.pixels)
         if not display.is_jpeg or not display.is_known:
             return None
         # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
-        return grey_from_jpeg(data, spec, (codec.height, codec.width), display.shape, self._limit)
+        return reduced_from_jpeg(
+            data, spec, (codec.height, codec.width), display.shape, self._limit
+        )
 
     def _is_cut(self, packet: Packet) -> bool:
         """Whether a part of the packet is not there."""

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 from av.format import formats_available
 
 from ...core.errors import SourceError
-from ...pixels.image_files import picture_from_bytes
-from ...pixels.image_kinds import (
+from ...core.spec import Color
+from ...pixels.files.image_files import picture_from_bytes
+from ...pixels.files.image_kinds import (
     IMAGE_SUFFIXES,
     JPEG_START,
     KIND_BYTES,
@@ -187,10 +188,12 @@ class Input:
             self.file.close()
 
 
-def input_of(spec: SourceSpec, timeout_s: float, transport: str, limit: PictureLimit) -> Input:
+def input_of(
+    spec: SourceSpec, timeout_s: float, transport: str, limit: PictureLimit, color: Color
+) -> Input:
     """Open a source's bytes, or name the address for FFmpeg; OSError where that fails.
 
-    `limit` is for pictures that come as such.
+    `limit` and `color` are for pictures that come as such.
     """
     location = spec.location
     scheme = location.partition(":")[0]
@@ -199,14 +202,14 @@ def input_of(spec: SourceSpec, timeout_s: float, transport: str, limit: PictureL
         try:
             if (start := pipe.peek()).startswith(JPEG_START) or _is_divided(start):
                 return _parts_of(pipe)
-            return _picture(pipe, limit) or _bytes_of(pipe, _FILE_FORMATS)
+            return _picture(pipe, limit, color) or _bytes_of(pipe, _FILE_FORMATS)
         except BaseException:
             pipe.close()
             raise
     if spec.kind == "video":
         return _file(location)
     if scheme in {"http", "https"}:
-        return _http(spec, timeout_s, limit)
+        return _http(spec, timeout_s, limit, color)
     if scheme in {"rtsp", "rtsps"}:
         check_rtsp(location, timeout_s, spec.allow_hosts)
         sockets = "tcp,tls" + (",udp,rtp" if transport == "udp" else "")
@@ -263,7 +266,10 @@ def _is_one_picture(reader: HttpBody | PipeReader) -> bool:
 
 
 def _picture(
-    reader: HttpBody | PipeReader, limit: PictureLimit, patience: Patience | None = None
+    reader: HttpBody | PipeReader,
+    limit: PictureLimit,
+    color: Color,
+    patience: Patience | None = None,
 ) -> Input | None:
     """Decode what is one picture as its file would be."""
     if not _is_one_picture(reader):
@@ -274,15 +280,18 @@ def _picture(
     if bounded.failure is not None:
         raise bounded.failure
     reader.close()
-    picture = picture_from_bytes(bytes(data), limit)
-    height, width = picture.luma.shape
-    grey = _Held(b"P5 %d %d 255\n%b" % (width, height, picture.luma.tobytes()))
+    picture = picture_from_bytes(bytes(data), limit, color)
+    pixels, kind = picture.pixels, "pgm_pipe"
+    if pixels.ndim == 3:
+        pixels, kind = pixels[:, :, ::-1], "ppm_pipe"
+    header = b"P%d %d %d 255\n" % (5 if kind == "pgm_pipe" else 6, pixels.shape[1], len(pixels))
+    remark = "; ".join(picture.remarks) or None
     return _bytes_of(
-        grey, "pgm_pipe", format="pgm_pipe", has_end=True, remark="; ".join(picture.remarks) or None
+        _Held(header + pixels.tobytes()), kind, format=kind, has_end=True, remark=remark
     )
 
 
-def _http(spec: SourceSpec, timeout_s: float, limit: PictureLimit) -> Input:
+def _http(spec: SourceSpec, timeout_s: float, limit: PictureLimit, color: Color) -> Input:
     client = HttpClient(spec.location, timeout_s, spec.allow_hosts)
     parts = urlsplit(client.address)
     if _ASKED_FOR in f"{parts.path}?{parts.query}#{parts.fragment}".lower():
@@ -299,7 +308,7 @@ def _http(spec: SourceSpec, timeout_s: float, limit: PictureLimit) -> Input:
         start = body.peek()
         _refuse_playlist(start, "the server sent")
         is_mjpeg = _is_mjpeg(body, start)
-        if not is_mjpeg and (picture := _picture(body, limit, client.patience)):
+        if not is_mjpeg and (picture := _picture(body, limit, color, client.patience)):
             return picture
     except BaseException:
         body.close()

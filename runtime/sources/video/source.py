@@ -49,7 +49,7 @@ def _usage() -> tuple[int, int]:
 
 
 class VideoSource(FrameSource):
-    """Every frame of a video, in order: BGR, or fitted luma where a model's spec is given.
+    """Every frame of a video, in order: BGR, or fitted pictures where a model's spec is given.
 
     A frame's time is that at which the packet came that it was decoded from; `StreamClock` finds
     out what came late. Damage that the decoder notices is never hidden: a packet that does
@@ -291,4 +291,5 @@ class VideoSource(FrameSource):
             media_s=None if self.live else self._media.position_s(stamp, frame.dts, begin),
             clock="packet",
             convert_ns=convert_ns,
+            is_fitted=self._request.spec is not None,
         )

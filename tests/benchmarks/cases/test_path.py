@@ -15,7 +15,7 @@ from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, rand
 from motorvae.benchmarks.under_test.scenes import frame_of, our_luma, plain_luma, scene_of
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import reference_luma
+from motorvae.runtime.pixels.reference import reference_picture
 
 SHORT = RoundPlan(samples=3, warmup=1, settle=0, turn=2)
 SIZE = (320, 240)
@@ -67,7 +67,7 @@ def test_opencv_gets_its_threads_back(tested: ModelUnderTest) -> None:
 def test_ours_and_the_recipe_see_the_same_picture(source: str) -> None:
     spec = ModelSpec(image_size=64, channels=(4, 8, 8, 16, 16), latent_size=8)
     scene = scene_of(640, 480, seed=0)
-    expected = reference_luma(scene.bgr, spec).astype(np.float64)
+    expected = reference_picture(scene.bgr, spec).astype(np.float64)
     ours, plain = our_luma(scene, source, spec), plain_luma(scene, source, 64)  # type: ignore[arg-type]
     # What people write is a level too dark where FFmpeg converts a YUV frame.
     for make, levels in ((ours, 0.5), (plain, 2)):

@@ -14,7 +14,7 @@ from motorvae.benchmarks.under_test.model_under_test import (
 )
 from motorvae.benchmarks.under_test.scenes import luma_for
 from motorvae.runtime.core.errors import MeasurementError
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 
 OUTPUTS = ("mu", "log_var")
 
@@ -44,7 +44,7 @@ def test_without_a_number_everybody_keeps_his_own() -> None:
 def test_a_compiler_that_fails_says_why(tested: ModelUnderTest) -> None:
     from torch._inductor import config
 
-    images = input_from_luma(luma_for(tested.spec, 1, 0))
+    images = input_from_pixels(luma_for(tested.spec, 1, 0))
     with (
         config.patch({"cpp.cxx": ("/nowhere/c++",)}),
         pytest.raises(MeasurementError, match=r"torch\.compile failed: .*C\+\+ compiler"),
@@ -54,7 +54,7 @@ def test_a_compiler_that_fails_says_why(tested: ModelUnderTest) -> None:
 
 @pytest.mark.slow
 def test_torch_compile_gives_what_torch_gives(tested: ModelUnderTest) -> None:
-    images = input_from_luma(luma_for(tested.spec, 1, 0))
+    images = input_from_pixels(luma_for(tested.spec, 1, 0))
     try:
         compiled = compiled_run(tested.model.encoder, OUTPUTS, images)
     except MeasurementError as error:

@@ -11,7 +11,7 @@ from motorvae.benchmarks.under_test.scenes import images_from_source, moving_veh
 from motorvae.runtime.core.errors import ConfigError, SourceError
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
+from motorvae.runtime.pixels.convert import fitted, luma_from_image
 from motorvae.runtime.sources.open import open_source
 
 
@@ -27,7 +27,7 @@ def test_a_video_goes_the_way_of_a_camera(small_spec: ModelSpec, tmp_path: Path)
     video_of_vehicles(path, seconds=0.5)
     with open_source(str(path)) as source:
         frames = [frame.image for frame in iter(source.read, None) if isinstance(frame, Frame)]
-    expected = np.stack([fitted_luma(luma_from_image(frame), small_spec) for frame in frames])
+    expected = np.stack([fitted(luma_from_image(frame), small_spec) for frame in frames])
     np.testing.assert_array_equal(images_from_source(str(path), 15, small_spec), expected)
 
 

@@ -32,11 +32,11 @@ from motorvae.runtime.bundle.manifest import STATISTICS
 from motorvae.runtime.core.errors import BundleError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.open import open_engine
-from motorvae.runtime.pixels.convert import input_from_luma
-from motorvae.runtime.pixels.image_files import luma_from_file
+from motorvae.runtime.pixels.convert import input_from_pixels
+from motorvae.runtime.pixels.files.image_files import luma_from_file
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training.checkpoint import model_from_checkpoint
-from motorvae.training.dataset import reference_luma
+from motorvae.training.dataset import reference_picture
 
 MOST_HELD_OUT = 2048
 
@@ -51,9 +51,9 @@ def batches_from(source: str, spec: ModelSpec, most: int) -> Iterator[npt.NDArra
         if paths is None:
             seed = int(source.partition(":")[2])
             pictures = [vehicle(seed, row, spec.image_size)[0] for row in rows]
-            yield np.stack([reference_luma(picture, spec) for picture in pictures])
+            yield np.stack([reference_picture(picture, spec) for picture in pictures])
         elif rows.stop <= len(paths):
-            yield np.stack([reference_luma(luma_from_file(paths[row]), spec) for row in rows])
+            yield np.stack([reference_picture(luma_from_file(paths[row]), spec) for row in rows])
 
 
 def lengthen(run: Path, source: str, output: Path) -> None:
@@ -71,7 +71,7 @@ def lengthen(run: Path, source: str, output: Path) -> None:
 def reference_of(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Reference:
     """Return what the float32 graphs say of a batch."""
     with open_engine(bundle, GraphKey("encoder")) as encoder:
-        latents = run_in_batches(encoder, input_from_luma(images[:, None]))
+        latents = run_in_batches(encoder, input_from_pixels(images[:, None]))
     with open_engine(bundle, GraphKey("decoder")) as decoder:
         decoded = run_in_batches(decoder, latents["mu"])["reconstruction"]
     spread = spread_from_statistics(bundle.folder / STATISTICS, bundle.spec, error=BundleError)

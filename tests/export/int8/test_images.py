@@ -11,7 +11,7 @@ import pytest
 from motorvae.export.int8.images import FEWEST, MOST, calibration_from_text
 from motorvae.runtime.core.errors import ConfigError, DataError, SourceError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import fitted_luma
+from motorvae.runtime.pixels.convert import fitted
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 SPEC = ModelSpec(image_size=32, channels=(4,), latent_size=2)
@@ -90,7 +90,7 @@ def test_folder_goes_the_way_of_frames_and_all_held_out_images_choose_or_judge(
     assert found.origin == str(tmp_path)
     assert (len(found.choosing), len(found.judging)) == (20, 40)
     assert levels(found.choosing) | levels(found.judging) == set(range(60))
-    expected = np.stack([fitted_luma(picture, SPEC) for picture in pictures])
+    expected = np.stack([fitted(picture, SPEC) for picture in pictures])
     np.testing.assert_array_equal(found.luma, expected)
 
 

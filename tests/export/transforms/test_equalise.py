@@ -11,7 +11,7 @@ from motorvae.export.transforms.equalise import correct_biases, equalise, links_
 from motorvae.export.verify.reference import Reference
 from motorvae.runtime.bundle.graph_key import Part
 from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 
 from ..conftest import SPEC, coarse_images
 
@@ -22,7 +22,7 @@ def case(
 ) -> tuple[ir.Model, np.ndarray]:
     """A float32 graph and what it takes."""
     encoder = request.param == "encoder"
-    inputs = input_from_luma(reference.images[:, None]) if encoder else reference.mu
+    inputs = input_from_pixels(reference.images[:, None]) if encoder else reference.mu
     return ir.from_proto(onnx.load_from_string(graphs[request.param])), inputs
 
 
@@ -74,7 +74,7 @@ def test_mean_error_goes_and_nothing_else_changes(
     graphs: dict[Part, bytes], tmp_path: Path
 ) -> None:
     model = ir.from_proto(onnx.load_from_string(graphs["encoder"]))
-    images = input_from_luma(coarse_images(SPEC)[:, None])
+    images = input_from_pixels(coarse_images(SPEC)[:, None])
     runs = []
     shift = np.linspace(-1, 1, SPEC.latent_size, dtype=np.float32)
     for corrected in (False, True):

@@ -16,7 +16,7 @@ from motorvae.export.transforms.io_variants import (
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.engines.base import Arrays
 from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 
 from ..conftest import SPEC, coarse_images
 
@@ -37,7 +37,7 @@ def run(model: ir.Model, batch: np.ndarray, path: Path) -> Arrays:
 
 def test_luma_gives_bit_for_bit_what_scaled_luma_gives(encoder: ir.Model, tmp_path: Path) -> None:
     every_level = np.resize(np.arange(256, dtype=np.uint8), (2, 1, 32, 32))
-    expected = run(encoder, input_from_luma(every_level), tmp_path / "float.onnx")
+    expected = run(encoder, input_from_pixels(every_level), tmp_path / "float.onnx")
     luma_from_float(encoder)
     found = run(encoder, every_level, tmp_path / "luma.onnx")
     with open_file(tmp_path / "luma.onnx") as backend:
@@ -61,7 +61,7 @@ def test_mu_alone_is_the_same_mu_without_the_other_head(encoder: ir.Model, tmp_p
 
 
 def test_fp16_takes_luma_too(encoder: ir.Model, tmp_path: Path) -> None:
-    expected = run(encoder, input_from_luma(LUMA), tmp_path / "float.onnx")
+    expected = run(encoder, input_from_pixels(LUMA), tmp_path / "float.onnx")
     luma_from_float(encoder)
     fp16_from_fp32(encoder)
     found = run(encoder, LUMA, tmp_path / "half.onnx")

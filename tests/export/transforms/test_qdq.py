@@ -21,11 +21,11 @@ from motorvae.export.transforms.qdq import (
 from motorvae.runtime.bundle.graph_key import Part, Target
 from motorvae.runtime.core.errors import VerificationError
 from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 
 from ..conftest import SPEC, coarse_images
 
-IMAGES = input_from_luma(coarse_images(SPEC)[:, None])
+IMAGES = input_from_pixels(coarse_images(SPEC)[:, None])
 LATENTS = np.random.default_rng(0).standard_normal((24, SPEC.latent_size), np.float32)
 RUNNERS: tuple[Target, ...] = ("onnx", "openvino", "tensorrt")
 

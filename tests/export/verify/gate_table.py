@@ -39,7 +39,7 @@ from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Precision
 from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.core.errors import MotorVAEError, VerificationError
 from motorvae.runtime.engines.open import EngineRequest, open_engine, open_file
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.learned import learned_from_outputs
 
@@ -121,7 +121,7 @@ def _old_failures(folder: Path, reference: Reference, precision: Precision) -> l
     """Return what failed by the rule before, on the graphs with all outputs."""
     outputs: dict[str, Floats] = {}
     for graph, given in (
-        ("encoder", input_from_luma(reference.images[:, None])),
+        ("encoder", input_from_pixels(reference.images[:, None])),
         ("decoder", None),
     ):
         path = folder / GraphKey(graph, precision).onnx_file  # type: ignore[arg-type]
@@ -181,7 +181,7 @@ def _planted(writer: BundleWriter, reference: Reference) -> tuple[Facts, Facts]:
                 failures = [clause for report in reports for clause in report.failures]
                 caught[precision] = failures[:1]
                 if precision == "fp32":
-                    luma = input_from_luma(judges.images[:, None])
+                    luma = input_from_pixels(judges.images[:, None])
                     given = luma if graph == "encoder" else judges.mu
                     with writer.files.candidate(model) as file, open_engine(file, key) as backend:
                         outputs = run_in_batches(backend, given)
@@ -192,7 +192,7 @@ def _planted(writer: BundleWriter, reference: Reference) -> tuple[Facts, Facts]:
 
 
 def _learned(reference: Reference) -> Facts:
-    images = input_from_luma(reference.images[:, None]).astype(np.float64)
+    images = input_from_pixels(reference.images[:, None]).astype(np.float64)
     error = float(np.mean((images - np.asarray(reference.reconstruction)) ** 2))
     learned = learned_from_outputs(
         mu=reference.mu,

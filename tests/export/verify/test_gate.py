@@ -23,7 +23,7 @@ from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import VerificationError
 from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.training.model import MotorVAE
 
 from ..conftest import SPEC, WriteBundle, coarse_images
@@ -178,7 +178,7 @@ def test_every_run_has_one_of_the_sizes_and_every_row_comes_back(
 ) -> None:
     path = tmp_path / "encoder.onnx"
     path.write_bytes(graphs["encoder"])
-    inputs = input_from_luma(coarse_images(SPEC, count)[:, None])
+    inputs = input_from_pixels(coarse_images(SPEC, count)[:, None])
     with open_file(path) as backend:
         whole = backend.run(inputs)["mu"]
         seen = WrongAt(backend.run, 0)

@@ -19,7 +19,7 @@ from motorvae.export.verify.reports import advice_on, decoder_report, encoder_re
 from motorvae.runtime.bundle.graph_key import GraphKey, Part, Precision
 from motorvae.runtime.bundle.manifest import GraphReport
 from motorvae.runtime.engines.open import open_file
-from motorvae.runtime.pixels.convert import input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 
 ENCODER, DECODER = GraphKey("encoder"), GraphKey("decoder")
 
@@ -227,7 +227,7 @@ def test_log_var_is_held_to_the_deviation_it_stands_for(
 def test_deviation_next_to_nothing_may_be_any_such(encoder: Path, reference: Reference) -> None:
     """Beside a spread of 1, a deviation of 3e-9 or of 5e-9 is none; one of 0.3 is not."""
     with open_file(encoder) as backend:
-        found = run_in_batches(backend, input_from_luma(reference.images[:, None]))["log_var"]
+        found = run_in_batches(backend, input_from_pixels(reference.images[:, None]))["log_var"]
     verdicts = []
     for level in (-39.0, 2 * np.log(0.3 * reference.scale[2])):
         shifted = WithLogVar(found, level)

@@ -20,7 +20,7 @@ from motorvae.runtime.bundle.load import load_bundle
 from motorvae.runtime.core.errors import BackendError, BundleError, ConfigError, ImageError
 from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
-from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
+from motorvae.runtime.pixels.convert import fitted, input_from_pixels, luma_from_image
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 
@@ -37,10 +37,7 @@ def colour(index: int) -> npt.NDArray[np.uint8]:
 def expected(small_bundle: Path, images: list[Any]) -> Any:
     loaded = load_bundle(small_bundle)
     batch = np.stack(
-        [
-            input_from_luma(fitted_luma(luma_from_image(image), loaded.spec))[None]
-            for image in images
-        ]
+        [input_from_pixels(fitted(luma_from_image(image), loaded.spec))[None] for image in images]
     )
     with open_engine(loaded, GraphKey("encoder")) as backend:
         return backend.run(batch)

@@ -36,6 +36,14 @@ def test_a_document_is_written_byte_for_byte_as_it_was_read(
     assert kind.model_validate_json(text).model_dump_json(indent=2) + "\n" == text
 
 
+def test_a_manifest_of_the_version_before_is_read_as_what_it_meant() -> None:
+    earlier, now = (
+        Manifest.model_validate_json((GOLDEN / name).read_text(encoding="utf-8"))
+        for name in ("manifest.5.json", "manifest.json")
+    )
+    assert earlier.model_copy(update={"schema_version": 6}) == now
+
+
 def shape_of(content: Any) -> Any:
     """The keys of a document in their order, lists by their first item."""
     if isinstance(content, dict):

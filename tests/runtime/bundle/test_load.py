@@ -85,7 +85,7 @@ def test_a_manifest_that_is_not_json(bundle_copy: Path, content: bytes) -> None:
 @pytest.mark.parametrize("content", [b"[]", b"7", b'"text"', b"null", b"{}"])
 def test_a_manifest_without_a_version(bundle_copy: Path, content: bytes) -> None:
     (bundle_copy / "manifest.json").write_bytes(content)
-    assert "schema_version=None, and this motorVAE reads 5" in refusal(bundle_copy)
+    assert "schema_version=None, and this motorVAE reads 6" in refusal(bundle_copy)
 
 
 @pytest.mark.parametrize("version", [0, 1, "2", None, [1] * 5000, {"a": "b\nc"}])
@@ -173,7 +173,7 @@ def test_a_missing_key_is_named(
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda c: c["model"].update(image_size=33), "image_size=33 is not a multiple of 32"),
+        (lambda c: c["model"].update(image_size=33), "image_size=33: 33 is not a multiple of 16"),
         (lambda c: c["model"].update(latent_size="many"), "latent_size=many"),
         (lambda c: c["graphs"][0].update(sha256="short"), "sha256=short"),
         (lambda c: c["graphs"][0].update(size_bytes=-1), "size_bytes=-1"),

@@ -9,7 +9,7 @@ from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 
 def values_of(image: np.ndarray) -> dict[str, float]:
-    appearance = Appearance(len(image))
+    appearance = Appearance(*image.shape)
     return dict(zip(appearance.names, appearance.measure(image).tolist(), strict=True))
 
 
@@ -45,7 +45,7 @@ def test_exposure_and_layout_are_told() -> None:
 
 @pytest.mark.parametrize("side", [8, 32, 34, 64, 96, 160, 224, 256, 320, 512])
 def test_every_side_has_its_values_under_as_many_names(side: int) -> None:
-    appearance = Appearance(side)
+    appearance = Appearance(side, side)
     image = cv2.resize(vehicle(1, 1, 64)[0], (side, side))
     first = appearance.measure(image).copy()
     assert first.shape == (len(appearance.names),) == (len(set(appearance.names)),)
@@ -56,12 +56,12 @@ def test_every_side_has_its_values_under_as_many_names(side: int) -> None:
 
 @pytest.mark.parametrize("shade", [0, 1, 128, 255])
 def test_a_flat_image_has_finite_values(shade: int) -> None:
-    assert np.isfinite(Appearance(64).measure(np.full((64, 64), shade, np.uint8))).all()
+    assert np.isfinite(Appearance(64, 64).measure(np.full((64, 64), shade, np.uint8))).all()
 
 
 def test_a_large_image_is_averaged_down_first() -> None:
     image = vehicle(1, 3, 256)[0]
     large = np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
     np.testing.assert_array_equal(
-        Appearance(512).measure(large), Appearance(256).measure(image).copy()
+        Appearance(512, 512).measure(large), Appearance(256, 256).measure(image).copy()
     )

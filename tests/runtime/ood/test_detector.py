@@ -12,6 +12,7 @@ from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import STATISTICS
 from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.core.errors import BundleError, ConfigError
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.ood.appearance import Appearance
 from motorvae.runtime.ood.detector import (
     ALARM_SHARES,
@@ -30,7 +31,8 @@ Statistics = dict[str, Any]
 ChangeManifest = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 
 SIZE, SIDE = 8, 32
-LOOKS = len(Appearance(SIDE).names)
+SPEC = ModelSpec(image_size=SIDE, latent_size=SIZE)
+LOOKS = len(Appearance(SIDE, SIDE).names)
 KNOWN = np.stack([vehicle(1, index, SIDE)[0] for index in range(20)])
 RIDGE = 1e-3
 
@@ -45,7 +47,7 @@ def statistics() -> Statistics:
     """A statistics with round numbers: the quantiles are 0, 5, 9.5, 9.99 and 10 spreads."""
     rng = np.random.default_rng(1)
     quantiles = np.array([0.0, 5.0, 9.5, 9.99, 10.0])
-    looks = np.stack([Appearance(SIDE).measure(image).copy() for image in KNOWN])
+    looks = np.stack([Appearance(SIDE, SIDE).measure(image).copy() for image in KNOWN])
     mean, deviation = looks.mean(0), np.maximum(looks.std(0), 0.01)
     return {
         "mean": rng.normal(size=SIZE),
@@ -96,7 +98,7 @@ def latents(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
-    detector = OODDetector(statistics, SIDE)
+    detector = OODDetector(statistics, SPEC)
     mu, log_var = latents()
     trained = kl_per_image(torch.from_numpy(mu), torch.from_numpy(log_var)).numpy()
     kl = [detector.kl(*latent) for latent in zip(mu, log_var, strict=True)]
@@ -118,7 +120,7 @@ def test_kl_and_distances_are_those_of_training(statistics: Statistics) -> None:
 def test_percentiles_rise_with_the_value_and_stay_between_0_and_100(
     statistics: Statistics,
 ) -> None:
-    detector = OODDetector(statistics, SIDE)
+    detector = OODDetector(statistics, SPEC)
     values = [-1, 0, 2.5, 5, 9.5, 9.99, 9.995, 10, 1e9, float("inf")]
     found = [detector.percentile("mahalanobis", value) for value in values]
     np.testing.assert_allclose(found, [0, 0, 25, 50, 95, 99.9, 99.95, 100, 100, 100])
@@ -130,7 +132,7 @@ def test_percentiles_rise_with_the_value_and_stay_between_0_and_100(
 def test_what_decides_nothing_has_its_quantile_as_limit(
     above: float, limit: float, statistics: Statistics
 ) -> None:
-    detector = OODDetector(statistics, SIDE, ood_above=above)
+    detector = OODDetector(statistics, SPEC, ood_above=above)
     for name in set(STATISTIC_NAMES) - set(ALARM_SHARES):
         assert detector.limits[name] == pytest.approx(limit)
     for name in STATISTIC_NAMES:
@@ -140,12 +142,12 @@ def test_what_decides_nothing_has_its_quantile_as_limit(
 
 
 def test_both_distances_share_the_false_alarms_allowed(statistics: Statistics) -> None:
-    detector = OODDetector(statistics, SIDE, ood_above=50)
+    detector = OODDetector(statistics, SPEC, ood_above=50)
     # Of 50 % in all, appearance has 40: at 60 % of images, 1/9 of the way from 50 to 95 %.
     assert detector.limits["appearance"] == pytest.approx(5 + 4.5 * (0.6 - 0.5) / 0.45)
     assert detector.limits["mahalanobis"] == pytest.approx(5 + 4.5 * (0.9 - 0.5) / 0.45)
     assert detector.false_alarms == pytest.approx(0.5)
-    default = OODDetector(statistics, SIDE)
+    default = OODDetector(statistics, SPEC)
     assert default.limits["mahalanobis"] > default.limits["appearance"] > 10
     assert default.false_alarms == pytest.approx(0.001 + 2e-4 + 2 / 1001 - 0.0012, rel=0.01)
 
@@ -155,7 +157,7 @@ def test_appearance_or_mahalanobis_makes_an_image_foreign_and_nothing_else_does(
 ) -> None:
     mean, log_var_mean = (statistics[k].astype(np.float32) for k in ("mean", "log_var_mean"))
     statistics["kl_quantiles"] = statistics["log_var_distance_quantiles"] = np.zeros(5)
-    detector = OODDetector(statistics, SIDE)
+    detector = OODDetector(statistics, SPEC)
     look = detector.appearance(KNOWN[3])
     near = detector.scored(mean, log_var_mean + 1, look)
     assert (near.mahalanobis_percentile, near.appearance_percentile) == pytest.approx((0, 0), abs=1)
@@ -181,11 +183,11 @@ def test_appearance_or_mahalanobis_makes_an_image_foreign_and_nothing_else_does(
 
 
 def test_appearance_is_the_distance_to_the_nearest_reference(statistics: Statistics) -> None:
-    detector = OODDetector(statistics, SIDE)
+    detector = OODDetector(statistics, SPEC)
     references = statistics["appearance_references"].astype(np.float64)
     for seed in range(5):
         image = vehicle(2, seed, SIDE)[0]
-        look = Appearance(SIDE).measure(image)
+        look = Appearance(SIDE, SIDE).measure(image)
         point = (look - statistics["appearance_mean"]) / statistics["appearance_deviation"]
         nearest = np.linalg.norm(references - point, axis=1).min()
         assert detector.appearance(image) == pytest.approx(nearest, rel=1e-4)
@@ -269,7 +271,7 @@ def test_statistics_of_another_model_are_refused(
 @pytest.mark.parametrize("above", [0, -1, 100.1, float("nan")])
 def test_a_percentile_out_of_range_is_refused(above: float, statistics: Statistics) -> None:
     with pytest.raises(ConfigError, match=r"ood_above=.* above 0 and up to 100"):
-        OODDetector(statistics, SIDE, ood_above=above)
+        OODDetector(statistics, SPEC, ood_above=above)
 
 
 LEVELS = np.array([0, 0.25, 0.5, 0.75, 0.9, TAIL_LEVEL, 0.99, 0.999, 1])

@@ -20,9 +20,10 @@ from real_pictures import street
 
 from motorvae.runtime.core.frame import Mode
 from motorvae.runtime.core.spec import Fit, ModelSpec
-from motorvae.runtime.pixels.camera_formats import luma_from_jpeg, luma_from_raw
-from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image, reference_luma
-from motorvae.runtime.pixels.yuv import bgr_from_video_frame, luma_from_video_frame
+from motorvae.runtime.pixels.camera_formats import fitted_from_jpeg, fitted_from_raw
+from motorvae.runtime.pixels.convert import fitted, luma_from_image
+from motorvae.runtime.pixels.reference import reference_picture
+from motorvae.runtime.pixels.yuv import bgr_from_video_frame, fitted_from_video_frame
 
 Image = npt.NDArray[np.uint8]
 
@@ -62,7 +63,7 @@ def yuv_path(name: str, image: Image, pixels: str, *, matrix: int = 2, levels: i
     def plain() -> Image:
         return plain_from_bgr(reformatter.reformat(frame, format="bgr24").to_ndarray())
 
-    return Path(name, lambda spec: luma_from_video_frame(frame, spec), plain, bgr_of(frame))
+    return Path(name, lambda spec: fitted_from_video_frame(frame, spec), plain, bgr_of(frame))
 
 
 def bgr_of(frame: VideoFrame) -> Image:
@@ -80,7 +81,7 @@ def jpeg_path(image: Image) -> Path:
     def plain() -> Image:
         return plain_from_bgr(cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.uint8))
 
-    return Path("JPEG bytes", lambda spec: luma_from_jpeg(content, spec), plain, bgr_of(frame))
+    return Path("JPEG bytes", lambda spec: fitted_from_jpeg(content, spec), plain, bgr_of(frame))
 
 
 def raw_path(image: Image, fourcc: str, pixels: str, code: int) -> Path:
@@ -93,7 +94,7 @@ def raw_path(image: Image, fourcc: str, pixels: str, code: int) -> Path:
         return plain_from_bgr(cv2.cvtColor(raw, code).astype(np.uint8))
 
     shown = cv2.cvtColor(raw, code).astype(np.uint8)
-    return Path(f"raw {fourcc}", lambda spec: luma_from_raw(raw, mode, spec), plain, shown)
+    return Path(f"raw {fourcc}", lambda spec: fitted_from_raw(raw, mode, spec), plain, shown)
 
 
 def paths_of(width: int, height: int) -> list[Path]:
@@ -110,7 +111,7 @@ def paths_of(width: int, height: int) -> list[Path]:
         raw_path(image, "NV12", "nv12", cv2.COLOR_YUV2BGR_NV12),
         Path(
             "BGR",
-            lambda spec: fitted_luma(luma_from_image(image), spec),
+            lambda spec: fitted(luma_from_image(image), spec),
             lambda: plain_from_bgr(image),
             image,
         ),
@@ -148,9 +149,9 @@ def main() -> int:
                 spec = ModelSpec(fit=fit)
                 luma = path.ours(spec)
                 assert luma is not None
-                error, correlation = error_of(luma, reference_luma(path.shown, spec))
+                error, correlation = error_of(luma, reference_picture(path.shown, spec))
                 worst, least = max(worst, error), min(least, correlation)
-            plain_error, _ = error_of(path.plain(), reference_luma(path.shown, stretch))
+            plain_error, _ = error_of(path.plain(), reference_picture(path.shown, stretch))
             ours, plain = ((float(np.median(ms)), min(ms)) for ms in times[path.name])
             write(
                 f"| {size[0]}x{size[1]} | {path.name} | {worst:.2f} | {least:.5f} | {ours[0]:.2f} "

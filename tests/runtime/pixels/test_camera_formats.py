@@ -11,8 +11,8 @@ from av.video.frame import VideoFrame
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.frame import Mode
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.camera_formats import RAW_FORMATS, luma_from_raw
-from motorvae.runtime.pixels.convert import reference_luma
+from motorvae.runtime.pixels.camera_formats import RAW_FORMATS, fitted_from_raw
+from motorvae.runtime.pixels.reference import reference_picture
 
 from .real_pictures import assert_within_bound, street
 
@@ -61,11 +61,11 @@ def test_yuv_is_what_opencv_makes_of_it_within_the_bound(
     fourcc: str, size: tuple[int, int], fit: str
 ) -> None:
     raw = delivered(size, fourcc)
-    luma = luma_from_raw(raw, Mode(*size, 30.0, fourcc), spec(fit))
+    luma = fitted_from_raw(raw, Mode(*size, 30.0, fourcc), spec(fit))
     assert luma is not None
     colours = cv2.cvtColor(raw, YUV[fourcc][1])
     assert colours.shape == (size[1], size[0], 3)
-    assert_within_bound(luma, reference_luma(colours, spec(fit)))
+    assert_within_bound(luma, reference_picture(colours, spec(fit)))
 
 
 @pytest.mark.parametrize("fourcc", sorted(JPEG))
@@ -76,19 +76,19 @@ def test_jpeg_is_decoded_from_a_buffer_that_is_too_long(
     image = street(1920, 1080)
     data = cv2.imencode(".jpg", image)[1].tobytes()
     raw = np.frombuffer(data + bytes(10_000), np.uint8).reshape(shape)
-    luma = luma_from_raw(raw, Mode(1920, 1080, 30.0, fourcc), spec())
+    luma = fitted_from_raw(raw, Mode(1920, 1080, 30.0, fourcc), spec())
     assert luma is not None
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert_within_bound(luma, reference_luma(decoded, spec()))
+    assert_within_bound(luma, reference_picture(decoded, spec()))
 
 
 def test_a_jpeg_without_its_end_marker_is_whole_and_half_a_jpeg_is_not() -> None:
     data = cv2.imencode(".jpg", street(640, 480))[1].tobytes()
     mode = Mode(640, 480, 30.0, "MJPG")
-    assert luma_from_raw(np.frombuffer(data[:-2], np.uint8)[None], mode, spec()) is not None
+    assert fitted_from_raw(np.frombuffer(data[:-2], np.uint8)[None], mode, spec()) is not None
     for damaged in (data[: len(data) // 2], b"", bytes(1000)):
         with pytest.raises(ImageError, match="frame does not decode"):
-            luma_from_raw(np.frombuffer(damaged, np.uint8)[None], mode, spec())
+            fitted_from_raw(np.frombuffer(damaged, np.uint8)[None], mode, spec())
 
 
 @pytest.mark.parametrize(
@@ -106,5 +106,5 @@ def test_a_jpeg_without_its_end_marker_is_whole_and_half_a_jpeg_is_not() -> None
 def test_what_is_not_as_the_format_implies_is_left_alone(
     shape: tuple[int, ...], mode: Mode
 ) -> None:
-    assert luma_from_raw(np.zeros(shape, np.uint8), mode, spec()) is None
-    assert luma_from_raw(np.zeros(shape, np.uint16), mode, spec()) is None
+    assert fitted_from_raw(np.zeros(shape, np.uint8), mode, spec()) is None
+    assert fitted_from_raw(np.zeros(shape, np.uint16), mode, spec()) is None

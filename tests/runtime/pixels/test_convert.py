@@ -11,12 +11,7 @@ from hypothesis.extra import numpy as st_numpy
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import (
-    fitted_luma,
-    input_from_luma,
-    luma_from_image,
-    write_input,
-)
+from motorvae.runtime.pixels.convert import fitted, input_from_pixels, luma_from_image, write_input
 from motorvae.runtime.pixels.geometry import Geometry
 
 Array = npt.NDArray[np.uint8]
@@ -26,9 +21,9 @@ SIDE = 32
 
 def input_from_image(image: Any, spec: ModelSpec, out: Any = None) -> Any:
     """The steps from any image to the encoder's input."""
-    luma = fitted_luma(luma_from_image(image), spec)
+    luma = fitted(luma_from_image(image), spec)
     if out is None:
-        return input_from_luma(luma)
+        return input_from_pixels(luma)
     write_input(luma, out)
     return out
 
@@ -119,7 +114,7 @@ def test_shrinking_averages_areas(shape: tuple[int, int]) -> None:
     luma = noise(*shape)
     down, across = (area_weights(size, SIDE) for size in shape)
     reference = down @ luma.astype(np.float64) @ across.T
-    assert np.abs(fitted_luma(luma, spec()) - reference).max() <= 1
+    assert np.abs(fitted(luma, spec()) - reference).max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (20, 31), (32, 8), (1, 1), (5, 32)])
@@ -127,7 +122,7 @@ def test_growing_interpolates(shape: tuple[int, int]) -> None:
     luma = noise(*shape)
     down, across = (linear_weights(size, SIDE) for size in shape)
     reference = down @ luma.astype(np.float64) @ across.T
-    assert np.abs(fitted_luma(luma, spec()) - reference).max() <= 1
+    assert np.abs(fitted(luma, spec()) - reference).max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(128, 16), (16, 128), (45, 31), (31, 45)])
@@ -137,7 +132,7 @@ def test_one_axis_shrinks_by_area_while_the_other_grows(shape: tuple[int, int]) 
         area_weights(size, SIDE) if size > SIDE else linear_weights(size, SIDE) for size in shape
     )
     reference = down @ luma.astype(np.float64) @ across.T
-    assert np.abs(fitted_luma(luma, spec()) - reference).max() <= 1.5  # rounded twice
+    assert np.abs(fitted(luma, spec()) - reference).max() <= 1.5  # rounded twice
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (97, 64), (64, 64), (33, 40)])
@@ -146,7 +141,7 @@ def test_crop_keeps_the_centre(shape: tuple[int, int]) -> None:
     square = min(shape)
     top, left = ((size - square) // 2 for size in shape)
     centre = luma[top : top + square, left : left + square]
-    assert np.array_equal(fitted_luma(luma, spec("crop")), fitted_luma(centre, spec()))
+    assert np.array_equal(fitted(luma, spec("crop")), fitted(centre, spec()))
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (97, 64), (10, 33)])
@@ -156,7 +151,7 @@ def test_pad_adds_white_on_both_sides(shape: tuple[int, int]) -> None:
     padded = np.full((square, square), 255, np.uint8)
     top, left = ((square - size) // 2 for size in shape)
     padded[top : top + shape[0], left : left + shape[1]] = luma
-    assert np.array_equal(fitted_luma(luma, spec("pad")), fitted_luma(padded, spec()))
+    assert np.array_equal(fitted(luma, spec("pad")), fitted(padded, spec()))
 
 
 @pytest.mark.parametrize(
@@ -167,13 +162,13 @@ def test_what_is_too_long_to_be_padded_takes_no_memory(
 ) -> None:
     luma = np.full(shape, 255, np.uint8)
     with pytest.raises(ImageError, match=r"million when padded to a square.*another --fit"):
-        fitted_luma(luma, spec("pad"), Geometry(aspect=aspect))
-    assert fitted_luma(luma, spec(), Geometry(aspect=aspect)).min() == 255
+        fitted(luma, spec("pad"), Geometry(aspect=aspect))
+    assert fitted(luma, spec(), Geometry(aspect=aspect)).min() == 255
 
 
 def test_an_image_that_fits_is_not_copied() -> None:
     luma = noise(SIDE, SIDE)
-    assert fitted_luma(luma, spec()) is luma
+    assert fitted(luma, spec()) is luma
 
 
 def test_the_input_is_luma_over_255_in_the_buffer_given() -> None:
@@ -197,7 +192,7 @@ def test_a_slot_of_a_batch_is_filled_in_place_and_alone() -> None:
 
 def test_every_level_maps_to_its_own_float() -> None:
     levels = np.arange(256, dtype=np.uint8)
-    scaled = input_from_luma(levels)
+    scaled = input_from_pixels(levels)
     assert scaled.dtype == np.float32
     assert len(np.unique(scaled)) == 256
     assert scaled[0] == 0
@@ -263,5 +258,5 @@ def test_any_image_becomes_a_whole_input(
     fit=st.sampled_from(["stretch", "crop"]),
 )
 def test_a_flat_image_stays_flat(level: int, height: int, width: int, fit: str) -> None:
-    luma = fitted_luma(np.full((height, width), level, np.uint8), spec(fit))
+    luma = fitted(np.full((height, width), level, np.uint8), spec(fit))
     assert (luma == level).all()

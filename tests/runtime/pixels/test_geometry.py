@@ -15,15 +15,15 @@ from av.video.frame import VideoFrame
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.camera_formats import grey_from_jpeg
-from motorvae.runtime.pixels.convert import fitted_luma
+from motorvae.runtime.pixels.camera_formats import reduced_from_jpeg
+from motorvae.runtime.pixels.convert import fitted
 from motorvae.runtime.pixels.geometry import (
     AS_CODED,
     Geometry,
     orientation_of_matrix,
     sane_aspect,
 )
-from motorvae.runtime.pixels.yuv import luma_from_video_frame
+from motorvae.runtime.pixels.yuv import fitted_from_video_frame
 
 from .real_pictures import street
 
@@ -90,10 +90,10 @@ def test_pixels_of_any_shape_are_fitted_as_they_are_seen(
     ratio = Fraction(aspect)
     expected = SEEN[orientation](exact(coded, ratio, fit))
     geometry = Geometry(orientation, float(ratio))
-    luma = fitted_luma(coded, spec(fit), geometry)
+    luma = fitted(coded, spec(fit), geometry)
     assert np.abs(luma - expected).mean() <= 1.0
     frame = VideoFrame.from_ndarray(coded, format="gray")
-    assert np.array_equal(luma_from_video_frame(frame, spec(fit), geometry), luma)
+    assert np.array_equal(fitted_from_video_frame(frame, spec(fit), geometry), luma)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
@@ -114,15 +114,15 @@ def test_a_fitted_frame_is_turned_as_the_whole_one_would_be(
             rows[:, : plane.width] = levels
             plane.update(rows.tobytes())
         target.colorspace = matrix
-    turned = luma_from_video_frame(frame, spec(fit), Geometry(orientation))
-    assert np.abs(turned.astype(int) - luma_from_video_frame(other, spec(fit))).max() <= 1
+    turned = fitted_from_video_frame(frame, spec(fit), Geometry(orientation))
+    assert np.abs(turned.astype(int) - fitted_from_video_frame(other, spec(fit))).max() <= 1
 
 
 def test_a_jpeg_of_pixels_that_are_not_square_is_decoded_whole() -> None:
     data = cv2.imencode(".jpg", street(1280, 1024))[1].tobytes()
     small = ModelSpec(image_size=32, channels=(8, 8), latent_size=4, fit="crop")
     for aspect, shape in ((1.0, (128, 160)), (2.0, (1024, 1280))):
-        grey = grey_from_jpeg(data, small, geometry=Geometry(aspect=aspect))
+        grey = reduced_from_jpeg(data, small, geometry=Geometry(aspect=aspect))
         assert grey is not None
         assert grey.shape == shape
 
@@ -175,4 +175,4 @@ def test_what_is_as_coded_is_not_copied() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     assert AS_CODED.seen(image) is image
     luma = np.zeros((SIDE, SIDE), np.uint8)
-    assert fitted_luma(luma, spec("crop")) is luma
+    assert fitted(luma, spec("crop")) is luma

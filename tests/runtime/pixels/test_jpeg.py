@@ -12,10 +12,10 @@ import simplejpeg
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.camera_formats import grey_from_jpeg, luma_from_jpeg
-from motorvae.runtime.pixels.convert import reference_luma
-from motorvae.runtime.pixels.jpeg_grey import jpeg_scan
+from motorvae.runtime.pixels.camera_formats import fitted_from_jpeg, reduced_from_jpeg
+from motorvae.runtime.pixels.jpeg import jpeg_scan
 from motorvae.runtime.pixels.picture import PictureLimit
+from motorvae.runtime.pixels.reference import reference_picture
 
 from .real_pictures import assert_within_bound, street
 
@@ -73,12 +73,12 @@ def test_every_scale_is_within_the_bound(
     size: tuple[int, int], side: int, divisor: int, fit: str
 ) -> None:
     data = jpeg(street(*size))
-    grey = grey_from_jpeg(data, spec(fit, side))
+    grey = reduced_from_jpeg(data, spec(fit, side))
     assert grey is not None
     if fit == "stretch":
         assert grey.shape == (size[1] // divisor, size[0] // divisor)
-    luma = luma_from_jpeg(data, spec(fit, side))
-    assert_within_bound(luma, reference_luma(shown(data), spec(fit, side)))
+    luma = fitted_from_jpeg(data, spec(fit, side))
+    assert_within_bound(luma, reference_picture(shown(data), spec(fit, side)))
 
 
 @pytest.mark.parametrize("quality", [40, 75, 98])
@@ -90,22 +90,22 @@ def test_every_sampling_is_within_the_bound(sampling: str, quality: int) -> None
         data = simplejpeg.encode_jpeg(grey, quality, "Gray", "Gray")
     else:
         data = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "BGR", sampling)
-    assert grey_from_jpeg(data, spec()) is not None
-    luma = luma_from_jpeg(data, spec())
-    assert_within_bound(luma, reference_luma(shown(data), spec()))
+    assert reduced_from_jpeg(data, spec()) is not None
+    luma = fitted_from_jpeg(data, spec())
+    assert_within_bound(luma, reference_picture(shown(data), spec()))
 
 
 def test_restart_markers_and_progressive_scans_change_nothing() -> None:
     image = street(640, 480)
-    plain = luma_from_jpeg(jpeg(image), spec())
+    plain = fitted_from_jpeg(jpeg(image), spec())
     for options in (
         (cv2.IMWRITE_JPEG_RST_INTERVAL, 7),
         (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
         (cv2.IMWRITE_JPEG_OPTIMIZE, 1),
     ):
         data = jpeg(image, *options)
-        assert grey_from_jpeg(data, spec()) is not None
-        assert np.array_equal(luma_from_jpeg(data, spec()), plain)
+        assert reduced_from_jpeg(data, spec()) is not None
+        assert np.array_equal(fitted_from_jpeg(data, spec()), plain)
 
 
 def test_without_tables_the_standard_ones_are_meant() -> None:
@@ -113,16 +113,16 @@ def test_without_tables_the_standard_ones_are_meant() -> None:
     data = jpeg(street(640, 480))
     bare = without_segment(data, HUFFMAN_TABLES)
     assert len(bare) < len(data) - 400
-    assert grey_from_jpeg(bare, spec()) is not None
-    assert np.array_equal(luma_from_jpeg(bare, spec()), luma_from_jpeg(data, spec()))
+    assert reduced_from_jpeg(bare, spec()) is not None
+    assert np.array_equal(fitted_from_jpeg(bare, spec()), fitted_from_jpeg(data, spec()))
 
 
 def test_what_lies_behind_the_picture_does_not_matter() -> None:
     """A camera's buffer is longer than what it holds."""
     data = jpeg(street(640, 480))
     longer = data + bytes(5000)
-    assert grey_from_jpeg(longer, spec()) is not None
-    assert np.array_equal(luma_from_jpeg(longer, spec()), luma_from_jpeg(data, spec()))
+    assert reduced_from_jpeg(longer, spec()) is not None
+    assert np.array_equal(fitted_from_jpeg(longer, spec()), fitted_from_jpeg(data, spec()))
 
 
 @pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_RST_INTERVAL, 5)])
@@ -133,10 +133,10 @@ def test_damage_is_an_error(options: tuple[int, ...]) -> None:
     unknown_codes = data[:middle] + b"\xff\x00" * 200 + data[middle + 400 :]
     cut = data[:middle] + b"\xff\xd9"
     with pytest.raises(ImageError, match=r"frame does not decode: .*premature end"):
-        grey_from_jpeg(cut, spec())
+        reduced_from_jpeg(cut, spec())
     for damaged in (cut, unknown_codes, data[:middle]):
         with pytest.raises(ImageError, match="frame does not decode: "):
-            luma_from_jpeg(damaged, spec())
+            fitted_from_jpeg(damaged, spec())
 
 
 def test_what_ffmpeg_knows_better_is_left_to_it() -> None:
@@ -147,9 +147,9 @@ def test_what_ffmpeg_knows_better_is_left_to_it() -> None:
     no_end, longer = data[:-2], data[:-2] + b"\x12" * 40 + data[-2:]
     no_scan = data[:scan] + b"\xff\xfe" + data[scan + 2 :]
     for doubtful in (limited, no_end, longer, no_scan, b"", b"no picture"):
-        assert grey_from_jpeg(doubtful, spec()) is None
-    assert grey_from_jpeg(data, spec(), (480, 640)) is not None
-    assert grey_from_jpeg(data, spec(), (960, 640)) is None  # one field of an interlaced frame
+        assert reduced_from_jpeg(doubtful, spec()) is None
+    assert reduced_from_jpeg(data, spec(), (480, 640)) is not None
+    assert reduced_from_jpeg(data, spec(), (960, 640)) is None  # one field of an interlaced frame
 
 
 @pytest.mark.parametrize("size", [(65535, 65535), (20_000, 20_000), (65500, 3)])
@@ -163,13 +163,13 @@ def test_a_size_that_is_only_announced_is_refused_before_it_is_decoded(
     data[place + 5 : place + 9] = b"".join(length.to_bytes(2, "big") for length in size)
     started_s = time.thread_time()
     with pytest.raises(ImageError, match=f"it has {size[1]} x {size[0]} pixels"):
-        luma_from_jpeg(bytes(data), spec("pad"), PictureLimit(pads=True))
+        fitted_from_jpeg(bytes(data), spec("pad"), PictureLimit(pads=True))
     assert time.thread_time() - started_s < 0.5
 
 
 def test_more_scans_than_any_encoder_writes_are_refused() -> None:
     data = jpeg(street(640, 480), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     scan, end = data.rindex(b"\xff\xda"), len(data) - 2
-    assert luma_from_jpeg(data, spec()).size
+    assert fitted_from_jpeg(data, spec()).size
     with pytest.raises(ImageError, match="more than 256 scans"):
-        luma_from_jpeg(data[:end] + 300 * data[scan:end] + data[end:], spec())
+        fitted_from_jpeg(data[:end] + 300 * data[scan:end] + data[end:], spec())

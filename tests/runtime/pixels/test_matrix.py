@@ -15,8 +15,8 @@ from av.video.frame import VideoFrame
 
 from motorvae.runtime.core.frame import Frame, Mode
 from motorvae.runtime.core.spec import Matrix, ModelSpec
-from motorvae.runtime.pixels.camera_formats import luma_from_raw
-from motorvae.runtime.pixels.yuv import bgr_from_video_frame, luma_from_video_frame
+from motorvae.runtime.pixels.camera_formats import fitted_from_raw
+from motorvae.runtime.pixels.yuv import bgr_from_video_frame, fitted_from_video_frame
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.open import open_source
 
@@ -73,7 +73,7 @@ def frame_of(width: int, height: int, matrix: str) -> VideoFrame:
 @pytest.mark.parametrize(("width", "height", "matrix"), SIZES)
 def test_its_size_decides_as_in_players(width: int, height: int, matrix: str) -> None:
     frame = frame_of(width, height, matrix)
-    assert_bars(luma_from_video_frame(frame, spec()), luma_of_bars())
+    assert_bars(fitted_from_video_frame(frame, spec()), luma_of_bars())
     bgr = bgr_from_video_frame(frame)
     for number, bar in enumerate(BARS):
         place = round((number + 0.5) * width / 6)
@@ -86,17 +86,17 @@ def test_a_matrix_that_is_named_counts_for_what_names_none(matrix: Any, pixels: 
     frame = frame_of(960, 480, matrix)
     if pixels != "yuv420p":
         frame = frame.reformat(format=pixels)
-    assert_bars(luma_from_video_frame(frame, spec(matrix)), luma_of_bars())
-    assert_bars(luma_from_video_frame(frame, spec(), matrix=matrix), luma_of_bars())
+    assert_bars(fitted_from_video_frame(frame, spec(matrix)), luma_of_bars())
+    assert_bars(fitted_from_video_frame(frame, spec(), matrix=matrix), luma_of_bars())
     frame.colorspace = 7  # SMPTE 240M
     assert np.array_equal(
-        luma_from_video_frame(frame, spec(matrix)), luma_from_video_frame(frame, spec())
+        fitted_from_video_frame(frame, spec(matrix)), fitted_from_video_frame(frame, spec())
     )
 
 
 def test_models_that_do_not_say_were_trained_on_bt601() -> None:
     old = ModelSpec.model_validate({"image_size": SIDE, "channels": (8, 8), "latent_size": 4})
-    assert_bars(luma_from_video_frame(frame_of(1280, 720, "bt601"), old), luma_of_bars())
+    assert_bars(fitted_from_video_frame(frame_of(1280, 720, "bt601"), old), luma_of_bars())
 
 
 @pytest.mark.parametrize("fourcc", ["YUYV", "UYVY", "NV12", "NV21", "I420", "YV12"])
@@ -113,7 +113,7 @@ def test_a_camera_of_any_size_is_bt601_unless_another_is_named(fourcc: str, matr
         raw = np.concatenate([y, both.reshape(height // 2, width)])
     mode = Mode(width, height, fourcc=fourcc)
     named = "auto" if matrix == "bt601" else matrix
-    luma = luma_from_raw(raw, mode, spec(), named)
+    luma = fitted_from_raw(raw, mode, spec(), named)
     assert luma is not None
     assert_bars(luma, luma_of_bars())
 

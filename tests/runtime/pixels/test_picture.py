@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from motorvae.runtime.core.errors import ImageError
-from motorvae.runtime.pixels.image_files import luma_from_file, picture_from_bytes
+from motorvae.runtime.pixels.files.image_files import luma_from_file, picture_from_bytes
 from motorvae.runtime.pixels.picture import MAX_PICTURE, PictureLimit
 
 from .pictures import chunk, exif, picture, png, saved, tiff
@@ -27,12 +27,12 @@ def test_a_picture_that_is_too_large_is_refused_with_the_flag(kind: str) -> None
         picture_from_bytes(data, PictureLimit(0.019))
     assert str(caught.value).startswith("it has 200 x 100 pixels")
     assert str(caught.value).endswith(": if you trust it, take it with --max-picture 1")
-    assert picture_from_bytes(data, PictureLimit(1)).luma.shape == (100, 200)
+    assert picture_from_bytes(data, PictureLimit(1)).pixels.shape == (100, 200)
 
 
 def test_what_takes_more_memory_than_its_pixels_tell_is_refused() -> None:
     limit = PictureLimit(0.02)
-    assert picture_from_bytes(saved(RGB, "JPEG"), limit).luma.shape == (100, 200)
+    assert picture_from_bytes(saved(RGB, "JPEG"), limit).pixels.shape == (100, 200)
     with pytest.raises(ImageError, match=r"200 x 100 pixels and takes 0 MB to decode"):
         picture_from_bytes(saved(RGB, "PNG"), limit)
     with pytest.raises(ImageError, match="takes 0 MB to decode"):
@@ -71,11 +71,11 @@ def test_a_pipe_is_no_picture_and_holds_nobody_up(tmp_path: Path) -> None:
 def test_texts_and_profiles_are_not_unfolded() -> None:
     grey = np.zeros((8, 8), np.uint8)
     text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(7_900_000), 9))
-    assert picture_from_bytes(png(grey, 8, 0, *([text] * 900))).luma.shape == (8, 8)
+    assert picture_from_bytes(png(grey, 8, 0, *([text] * 900))).pixels.shape == (8, 8)
     zeros = zlib.compress(bytes(100_000_000), 9)
     texts = [chunk(kind, b"x\0\0" + zeros) for kind in (b"zTXt", b"iCCP")]
     texts.append(chunk(b"zTXt", b"Raw profile type exif\0\0" + zeros))
-    assert picture_from_bytes(png(grey, 8, 0, *texts)).luma.shape == (8, 8)
+    assert picture_from_bytes(png(grey, 8, 0, *texts)).pixels.shape == (8, 8)
 
 
 def test_a_jpeg_of_endless_scans_is_refused() -> None:
@@ -109,5 +109,5 @@ def test_a_large_picture_of_many_threads_waits_for_the_others(
         from motorvae.runtime.pixels import picture as module
 
         assert module._ONE_LARGE.locked()
-    turned = picture_from_bytes(saved(RGB, "PNG", exif=exif(6))).luma
+    turned = picture_from_bytes(saved(RGB, "PNG", exif=exif(6))).pixels
     assert turned.shape == (200, 100)

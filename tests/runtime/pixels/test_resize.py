@@ -8,13 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import (
-    PER_LEVEL,
-    averaged,
-    fitted_plane,
-    levels_from_averages,
-    reference_luma,
-)
+from motorvae.runtime.pixels.convert import fitted_plane
+from motorvae.runtime.pixels.reference import reference_picture
+from motorvae.runtime.pixels.resample import PER_LEVEL, averaged, levels_from_averages
 
 SIDE = 32
 
@@ -57,7 +53,7 @@ def test_a_border_is_white_wherever_it_ends(shape: tuple[int, int], white: int) 
 def test_ratios_that_no_camera_has_are_averaged_as_well(shape: tuple[int, int]) -> None:
     plane = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
     found = fitted_plane(plane, spec("stretch"), shape)
-    assert np.abs(found / 256 - reference_luma(plane, spec("stretch"))).max() <= 1.5
+    assert np.abs(found / 256 - reference_picture(plane, spec("stretch"))).max() <= 1.5
 
 
 def test_levels_are_rounded_once_and_stop_at_white() -> None:

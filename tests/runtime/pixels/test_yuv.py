@@ -10,12 +10,12 @@ from av.video.frame import VideoFrame
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import reference_luma
+from motorvae.runtime.pixels.reference import reference_picture
 from motorvae.runtime.pixels.yuv import (
     bgr_from_video_frame,
-    luma_from_doubtful_jpeg,
+    fitted_from_doubtful_jpeg,
+    fitted_from_video_frame,
     luma_from_limited,
-    luma_from_video_frame,
 )
 
 from .real_pictures import assert_within_bound, street
@@ -94,8 +94,8 @@ def test_planes_become_luma_within_the_bound(
     size: tuple[int, int], pixels: str, matrix: int, levels: int, fit: str
 ) -> None:
     frame, shown = frame_of(street(*size), pixels, matrix, levels)
-    luma = luma_from_video_frame(frame, spec(fit))
-    assert_within_bound(luma, reference_luma(shown, spec(fit)))
+    luma = fitted_from_video_frame(frame, spec(fit))
+    assert_within_bound(luma, reference_picture(shown, spec(fit)))
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -107,8 +107,8 @@ def test_other_yuv_becomes_luma_within_the_bound(pixels: str, matrix: int, fit: 
     frame, shown = frame_of(street(1366, 770), "yuv420p", matrix)
     other = frame.reformat(format=pixels)
     other.colorspace, other.color_range = matrix, LIMITED
-    luma = luma_from_video_frame(other, spec(fit))
-    assert_within_bound(luma, reference_luma(shown, spec(fit)))
+    luma = fitted_from_video_frame(other, spec(fit))
+    assert_within_bound(luma, reference_picture(shown, spec(fit)))
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -120,7 +120,9 @@ def test_full_range_formats_become_luma_within_the_bound(pixels: str, fit: str) 
         frame = VideoFrame.from_ndarray(image, format="gray").reformat(format=pixels)
     else:
         frame = VideoFrame.from_ndarray(image, format="bgr24").reformat(format=pixels)
-    assert_within_bound(luma_from_video_frame(frame, spec(fit)), reference_luma(image, spec(fit)))
+    assert_within_bound(
+        fitted_from_video_frame(frame, spec(fit)), reference_picture(image, spec(fit))
+    )
 
 
 @pytest.mark.parametrize("level", [0, 16, 100, 235, 255])
@@ -132,14 +134,14 @@ def test_limited_levels_are_widened_and_stop_at_black_and_white(level: int, fit:
 
 def test_a_border_around_limited_video_is_white() -> None:
     frame, _ = frame_of(street(640, 360), "yuv420p")
-    assert (luma_from_video_frame(frame, spec("pad", 64))[:14] == 255).all()
+    assert (fitted_from_video_frame(frame, spec("pad", 64))[:14] == 255).all()
 
 
 @pytest.mark.parametrize("size", [(20, 30), (300, 40), (64, 64), (100, 64)])
 @pytest.mark.parametrize("matrix", [UNSAID, BT709])
 def test_small_frames_grow(size: tuple[int, int], matrix: int) -> None:
     frame, shown = frame_of(street(*size), "yuv420p", matrix)
-    error = luma_from_video_frame(frame, spec(side=64)).astype(int) - reference_luma(
+    error = fitted_from_video_frame(frame, spec(side=64)).astype(int) - reference_picture(
         shown, spec(side=64)
     )
     assert np.abs(error).mean() <= 1.5
@@ -160,10 +162,10 @@ def test_colours_are_not_darker_than_they_are(pixels: str, matrix: int, levels: 
 def test_ffmpeg_has_the_last_word_on_a_jpeg() -> None:
     image = street(640, 360)
     data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    luma = luma_from_doubtful_jpeg(data[:-2], spec())  # only the end marker is missing
+    luma = fitted_from_doubtful_jpeg(data[:-2], spec())  # only the end marker is missing
     assert_within_bound(
-        luma, reference_luma(cv2.imdecode(np.frombuffer(data, np.uint8), 1), spec())
+        luma, reference_picture(cv2.imdecode(np.frombuffer(data, np.uint8), 1), spec())
     )
     for damaged in (data[: len(data) // 2], b"no picture", b"\xff\xd8\xff\xd9"):
         with pytest.raises(ImageError, match="frame does not decode"):
-            luma_from_doubtful_jpeg(damaged, spec())
+            fitted_from_doubtful_jpeg(damaged, spec())

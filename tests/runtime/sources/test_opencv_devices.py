@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from motorvae.runtime.core.errors import CameraError
 from motorvae.runtime.core.frame import NS_PER_MS, Frame, Gap, Mode
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import fitted_luma, luma_from_image
+from motorvae.runtime.pixels.convert import fitted, luma_from_image
 from motorvae.runtime.sources import opencv as device
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.opencv import OLDEST_STAMP_NS, DeviceSource, driver_stamp_ns
@@ -166,7 +166,7 @@ def test_raw_frames_become_luma_and_what_is_no_such_frame_is_converted_from_then
         frame = source.read()
         assert frame.image.shape == (32, 32)
         assert frame.convert_ns > 0
-        expected = fitted_luma(luma_from_image(clip_tools.image(3)), spec)
+        expected = fitted(luma_from_image(clip_tools.image(3)), spec)
         assert np.abs(frame.image.astype(int) - expected).mean() < 2
         cut = source.read()
         assert isinstance(cut, Gap)

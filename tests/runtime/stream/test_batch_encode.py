@@ -16,8 +16,8 @@ from motorvae.runtime.core.errors import BackendError, ConfigError, DataError, O
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Backend
 from motorvae.runtime.engines.open import EngineRequest, open_engine
-from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
-from motorvae.runtime.pixels.image_files import luma_from_file
+from motorvae.runtime.pixels.convert import fitted, input_from_pixels, luma_from_image
+from motorvae.runtime.pixels.files.image_files import luma_from_file
 from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.stream.batch_encode import check_encoding, encode_source, opened_data
 
@@ -51,7 +51,7 @@ def test_rows_are_the_images_in_order_whatever_the_batch(
     for name, row in zip(names, mu, strict=True):
         image = luma_from_file(image_folder / str(name))
         alone = encoder.run(
-            input_from_luma(fitted_luma(luma_from_image(image), small_spec))[None, None]
+            input_from_pixels(fitted(luma_from_image(image), small_spec))[None, None]
         )["mu"][0]
         assert np.allclose(row, alone, rtol=1e-5, atol=1e-6)
 

@@ -11,7 +11,7 @@ import pytest
 from motorvae.runtime.core.errors import CameraError
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma, luma_from_image
+from motorvae.runtime.pixels.convert import fitted, input_from_pixels, luma_from_image
 from motorvae.runtime.sources.base import FrameSource
 from motorvae.runtime.stream import capture_thread as capture
 from motorvae.runtime.stream.capture_thread import CaptureThread
@@ -124,7 +124,7 @@ def test_frames_arrive_as_the_encoders_luma_with_their_facts(
     assert frame_out.luma.dtype == np.uint8
     assert np.array_equal(
         frame_out.luma * np.float32(1 / 255),
-        input_from_luma(fitted_luma(luma_from_image(image), small_spec)),
+        input_from_pixels(fitted(luma_from_image(image), small_spec)),
     )
     assert (frame_out.row.captured_ns, frame_out.grabbed_ns, frame_out.capture_ns) == (1, 2, 3)
     assert (frame_out.row.name, frame_out.row.media_s) == ("a", 4.0)

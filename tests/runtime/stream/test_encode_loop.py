@@ -20,7 +20,7 @@ from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Backend
 from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
-from motorvae.runtime.pixels.convert import fitted_luma, input_from_luma
+from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.runtime.sinks.fanout import SinkReport
 from motorvae.runtime.stream.encode_loop import LatentStream
 from motorvae.runtime.stream.mailbox import Mailboxes
@@ -47,7 +47,7 @@ def fitted(frame_at: Callable[..., Frame], small_spec: ModelSpec) -> Callable[..
     def make(index: int, level: int = 128, **facts: Any) -> Frame:
         frame = frame_at(index, level, **facts)
         return Frame(
-            fitted_luma(frame.image, small_spec),
+            fitted(frame.image, small_spec),
             index,
             frame.captured_ns,
             frame.grabbed_ns,
@@ -127,7 +127,7 @@ def test_a_latent_read_back_is_the_float32_that_the_encoder_gave(
     frames = [fitted(index, 40 * index) for index in range(6)]
     _, rows = run(list(frames))
     for frame, row in zip(frames, rows, strict=False):
-        batch = input_from_luma(frame.image)[None, None]
+        batch = input_from_pixels(frame.image)[None, None]
         assert np.array_equal(np.asarray(row["mu"], np.float32), encoder.run(batch)["mu"][0])
     assert len({tuple(row["mu"]) for row in rows[:-1]}) == len(frames)
 
@@ -154,7 +154,7 @@ def test_frames_of_several_cameras_share_a_run_and_keep_their_latents(
         of_camera = [row for row in rows if row.camera == f"cam{camera}"]
         assert [row.index for row in of_camera] == [0, 1, 2, 3]
         for frame, row in zip(frames, of_camera, strict=True):
-            alone = encoder.run(input_from_luma(frame.image)[None, None])["mu"][0]
+            alone = encoder.run(input_from_pixels(frame.image)[None, None])["mu"][0]
             assert row.mu is not None
             assert np.allclose(row.mu, alone, atol=1e-5)
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ....pixels.jpeg_grey import jpeg_scan
+from ....pixels.jpeg import jpeg_scan
 from .bits import Bits, is_spoilt, units
 from .mpeg_pictures import Mpeg2Pictures, Mpeg4Pictures
 

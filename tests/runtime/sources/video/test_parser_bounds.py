@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motorvae.runtime.core.errors import SourceError
-from motorvae.runtime.pixels.jpeg_grey import jpeg_scan
+from motorvae.runtime.pixels.jpeg import jpeg_scan
 from motorvae.runtime.sources.device_names import cameras
 from motorvae.runtime.sources.opencv import mode_of
 from motorvae.runtime.sources.spec import SourceSpec

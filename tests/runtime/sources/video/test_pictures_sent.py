@@ -19,8 +19,8 @@ from PIL import Image
 from motorvae.runtime.core.errors import SourceError
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import fitted_luma
-from motorvae.runtime.pixels.image_files import luma_from_file, picture_from_file
+from motorvae.runtime.pixels.convert import fitted
+from motorvae.runtime.pixels.files.image_files import luma_from_file, picture_from_file
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.video.source import VideoSource
@@ -79,7 +79,7 @@ def test_what_ffmpeg_reads_otherwise_is_decoded_as_its_file(
         (item,) = iter(source.read, None)
         assert source.remarks == [f"a: {remark}" for remark in remarks]
     assert isinstance(item, Frame)
-    assert np.array_equal(item.image, fitted_luma(picture_from_file(path).luma, SPEC))
+    assert np.array_equal(item.image, fitted(picture_from_file(path).pixels, SPEC))
 
 
 @pytest.mark.parametrize("kind", PICTURES)
@@ -99,7 +99,7 @@ def test_the_first_bytes_may_come_one_by_one(tmp_path: Path, kind: str) -> None:
     ):
         (item,) = iter(source.read, None)
     assert isinstance(item, Frame)
-    expected = fitted_luma(picture_from_file(tmp_path / "file").luma, SPEC)
+    expected = fitted(picture_from_file(tmp_path / "file").pixels, SPEC)
     assert np.array_equal(item.image, expected)
 
 
@@ -115,7 +115,7 @@ def test_a_picture_of_a_server_may_have_any_name_and_length(
     with VideoSource(SourceSpec("url", url, "a"), CaptureRequest(spec=SPEC)) as source:
         (item,) = iter(source.read, None)
     assert isinstance(item, Frame)
-    luma = fitted_luma(luma_from_file(path), SPEC)
+    luma = fitted(luma_from_file(path), SPEC)
     assert np.abs(item.image.astype(int) - luma).mean() <= 1.0
 
 
@@ -140,7 +140,7 @@ def test_what_a_photograph_of_a_server_has_beside_it_is_no_frame(
     data = written("MPO", noise(2))
     filler = b"\xff\xfe\xff\xff" + bytes(65533)
     (tmp_path / "a.jpg").write_bytes(data := data[:2] + before * filler + data[2:])
-    expected = fitted_luma(picture_from_file(tmp_path / "a.jpg").luma, SPEC)
+    expected = fitted(picture_from_file(tmp_path / "a.jpg").pixels, SPEC)
     spec = SourceSpec("url", server.put("/a.jpg", data), "a")
     with VideoSource(spec, CaptureRequest(spec=SPEC)) as source:
         (item,) = iter(source.read, None)

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from motorvae.runtime.core.errors import CameraError, SourceError
 from motorvae.runtime.core.frame import Frame, Gap
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import reference_luma
+from motorvae.runtime.pixels.reference import reference_picture
 from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.spec import SourceSpec
 from motorvae.runtime.sources.video.source import VideoSource
@@ -77,7 +77,7 @@ def test_for_a_model_the_same_frames_come_as_luma(
     assert gaps_of(items) == []
     for frame, image in zip(frames_of(items), whole[name], strict=True):
         assert frame.image.shape == (32, 32)
-        error = frame.image.astype(float) - reference_luma(image.image, spec)
+        error = frame.image.astype(float) - reference_picture(image.image, spec)
         assert np.abs(error).mean() <= 1.0
         assert (frame.index, frame.media_s) == (image.index, image.media_s)
         assert frame.capture_ns > 0

@@ -1,4 +1,4 @@
-"""The bytes of a picture file to upright luma, whatever the file is called and holds."""
+"""The bytes of a picture file to upright pixels, whatever the file is called and holds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..core.errors import ImageError
-from .convert import Luma
+from ...core.errors import ImageError
+from ...core.spec import Color
+from ..convert import Pixels
+from ..picture import USUAL_LIMIT, Picture, PictureLimit
 from .image_kinds import kind_of_bytes
 from .opencv_images import (
     CUT_SHORT,
@@ -18,22 +20,23 @@ from .opencv_images import (
     picture_from_pnm,
     picture_from_webp,
 )
-from .picture import USUAL_LIMIT, Picture, PictureLimit
 from .pillow_images import picture_by_pillow, picture_from_heif
 
 _FIX = "replace or remove it"
 
 
-def luma_from_file(path: Path, limit: PictureLimit = USUAL_LIMIT) -> Luma:
+def luma_from_file(path: Path, limit: PictureLimit = USUAL_LIMIT) -> Pixels:
     """Decode a file to (H, W) uint8 luma: the right way up, alpha over white.
 
     A file that cannot be read, is no picture, is cut short or too large is an ImageError.
     """
-    return picture_from_file(path, limit).luma
+    return picture_from_file(path, limit).pixels
 
 
-def picture_from_file(path: Path, limit: PictureLimit = USUAL_LIMIT) -> Picture:
-    """Decode a file to luma, and say what to know of it."""
+def picture_from_file(
+    path: Path, limit: PictureLimit = USUAL_LIMIT, color: Color = "grey"
+) -> Picture:
+    """Decode a file for a model of this colour, and say what to know of it."""
     try:
         data = _content(path, limit)
     except ImageError:
@@ -41,29 +44,34 @@ def picture_from_file(path: Path, limit: PictureLimit = USUAL_LIMIT) -> Picture:
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
     try:
-        return picture_from_bytes(data, limit)
+        return picture_from_bytes(data, limit, color)
     except ImageError as error:
         raise ImageError(
             error.clause(), context=f"cannot decode {path}", fix=error.fix or _FIX
         ) from error
 
 
-def picture_from_bytes(data: bytes, limit: PictureLimit = USUAL_LIMIT) -> Picture:
-    """Decode the bytes of a picture file, by what they are; ImageError where that fails."""
+def picture_from_bytes(
+    data: bytes, limit: PictureLimit = USUAL_LIMIT, color: Color = "grey"
+) -> Picture:
+    """Decode the bytes of a picture file, by what they are; ImageError where that fails.
+
+    For a model that takes `grey` the pixels are (H, W) luma, else (H, W, 3) BGR.
+    """
     kind = kind_of_bytes(data)
     try:
         if kind == "JPEG":
-            return picture_from_jpeg(data, limit)
+            return picture_from_jpeg(data, limit, color)
         if kind == "PNG":
-            return picture_from_png(data, limit)
-        if kind == "WEBP" and (still := picture_from_webp(data, limit)):
+            return picture_from_png(data, limit, color)
+        if kind == "WEBP" and (still := picture_from_webp(data, limit, color)):
             return still
         if kind == "PNM":
-            return picture_from_pnm(data, limit)
+            return picture_from_pnm(data, limit, color)
         if kind == "HEIF":
-            return picture_from_heif(data, limit)
+            return picture_from_heif(data, limit, color)
         if kind is not None:
-            return picture_by_pillow(kind, data, limit)
+            return picture_by_pillow(kind, data, limit, color)
     except ImageError:
         raise
     except MemoryError as error:

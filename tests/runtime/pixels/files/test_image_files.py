@@ -11,7 +11,7 @@ import pytest
 
 from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.pixels.convert import luma_from_image
-from motorvae.runtime.pixels.image_files import luma_from_file
+from motorvae.runtime.pixels.files.image_files import luma_from_file
 
 SUFFIXES = (".png", ".jpg", ".bmp", ".webp", ".tiff")
 LOSSLESS = (".png", ".bmp", ".tiff")

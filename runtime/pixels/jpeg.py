@@ -1,4 +1,4 @@
-"""A JPEG's luma by libjpeg-turbo, whose warnings tell damage from the habits of encoders."""
+"""A JPEG's pixels by libjpeg-turbo, whose warnings tell damage from the habits of encoders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import simplejpeg
 
 from ..core.errors import ImageError
-from .orientation import JPEG_SCAN, Luma, jpeg_segments
+from ..core.spec import Color
+from .orientation import JPEG_SCAN, Pixels, jpeg_segments
 
 _DAMAGE = ("premature end of data", "bad Huffman code", "instead of RST")
 """Words of libjpeg-turbo for damage; its other warnings may be about an encoder's habit."""
@@ -75,22 +76,28 @@ def jpeg_scan(data: bytes) -> int | None:
     return next((start - 4 for marker, start, _ in segments if marker == JPEG_SCAN), None)
 
 
-def grey_of_jpeg(
-    data: bytes, height: int = 0, width: int = 0, *, problem: str = "frame does not decode"
-) -> Luma | None:
-    """Decode luma, (H / n, W / n) uint8, at the smallest scale of at least that height and width.
+def pixels_of_jpeg(
+    data: bytes,
+    color: Color,
+    height: int = 0,
+    width: int = 0,
+    *,
+    problem: str = "frame does not decode",
+) -> Pixels | None:
+    """Decode a JPEG at the smallest scale 1 / n of at least that height and width.
 
-    None where this is better left to another decoder: rare kinds of JPEG, and a flaw that is
-    damage in one camera and habit in the next. A damaged picture is an ImageError, which begins
-    with `problem`.
+    It is (H / n, W / n) luma for a model of grey, else (H / n, W / n, 3) BGR; uint8. None where
+    this is better left to another decoder: rare kinds of JPEG, and a flaw that is damage in one
+    camera and habit in the next. A damaged picture is an ImageError, which begins with `problem`.
     """
+    space = "GRAY" if color == "grey" else "BGR"
     try:
-        grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=height, min_width=width)
+        found = simplejpeg.decode_jpeg(data, space, min_height=height, min_width=width)
     except ValueError as error:
         if damage := _damage_in(str(error), data):
             raise ImageError(f"{problem}: {damage}") from error
         return None
-    return np.asarray(grey[:, :, 0], np.uint8)
+    return np.asarray(found[:, :, 0] if color == "grey" else found, np.uint8)
 
 
 def _damage_in(warning: str, data: bytes) -> str | None:

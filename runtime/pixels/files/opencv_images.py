@@ -1,4 +1,4 @@
-"""JPEG, PNG, still WebP and PNM to upright luma: their headers first, then OpenCV's decoders."""
+"""JPEG, PNG, still WebP and PNM to upright pixels: their headers first, then OpenCV's decoders."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import ImageError
-from .convert import WHITE, Luma, luma_from_image
-from .image_kinds import JPEG_END, JPEG_START, PNG_START, counts_others
-from .jpeg_grey import grey_of_jpeg, jpeg_header
-from .orientation import (
+from ...core.errors import ImageError
+from ...core.spec import Color
+from ..convert import WHITE, Pixels, picture_from_image
+from ..jpeg import jpeg_header, pixels_of_jpeg
+from ..orientation import (
     EXIF_START,
     UPRIGHT,
     orientation_of_exif,
     orientation_of_jpeg,
     turned,
 )
-from .picture import SEVERAL, Picture, PictureLimit
+from ..picture import SEVERAL, Picture, PictureLimit
+from .image_kinds import JPEG_END, JPEG_START, PNG_START, counts_others
 
 CUT_SHORT = "the file is cut short"
 _ARITHMETIC = {*range(0xC9, 0xD0)}
@@ -46,8 +47,8 @@ def silence_opencv() -> None:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def picture_from_jpeg(data: bytes, limit: PictureLimit) -> Picture:
-    """Decode a JPEG's luma, the first picture where others follow."""
+def picture_from_jpeg(data: bytes, limit: PictureLimit, color: Color = "grey") -> Picture:
+    """Decode a JPEG, the first picture where others follow."""
     header = jpeg_header(data)
     # Some JPEG decoders fill the missing part of a cut file with grey and call it a success.
     end = -1 if header is None else data.find(JPEG_END, header.scan)
@@ -58,22 +59,25 @@ def picture_from_jpeg(data: bytes, limit: PictureLimit) -> Picture:
         raise ImageError(f"it is a JPEG of {rare}", fix="convert it to PNG first")
     orientation = orientation_of_jpeg(data)
     header.check_scans(data)
-    per_pixel = header.bytes_per_pixel + (orientation != UPRIGHT)
+    per_pixel = header.bytes_per_pixel + (orientation != UPRIGHT) * channels_of(color)
+    per_pixel += channels_of(color) - 1
     with limit.room_for((header.width, header.height), per_pixel, len(data)):
-        luma = _grey_from_jpeg(data)
+        pixels = _pixels_from_jpeg(data, color)
         follows = data[end + 2 : end + 5] == JPEG_START and not counts_others(data)
-        return Picture(turned(luma, orientation), (SEVERAL,) * follows)
+        return Picture(turned(pixels, orientation), (SEVERAL,) * follows)
 
 
-def _grey_from_jpeg(data: bytes) -> Luma:
+def _pixels_from_jpeg(data: bytes, color: Color) -> Pixels:
     """Decode as a stream does; what libjpeg-turbo does not call damage, OpenCV decides on."""
-    grey = grey_of_jpeg(data, problem="damaged")
-    if grey is None:
-        return luma_from_image(decoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION))
-    return grey
+    pixels = pixels_of_jpeg(data, color, problem="damaged")
+    if pixels is None:
+        kind = cv2.IMREAD_GRAYSCALE if color == "grey" else cv2.IMREAD_COLOR
+        image = decoded(data, kind | cv2.IMREAD_IGNORE_ORIENTATION)
+        return picture_from_image(image, color)
+    return pixels
 
 
-def picture_from_png(data: bytes, limit: PictureLimit) -> Picture:
+def picture_from_png(data: bytes, limit: PictureLimit, color: Color = "grey") -> Picture:
     """Decode a PNG of 1 to 16 bits; of an animated one the picture that all viewers show."""
     seen, remarks, key = [PNG_START], list[str](), b""
     orientations = {}
@@ -95,21 +99,24 @@ def picture_from_png(data: bytes, limit: PictureLimit) -> Picture:
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     bits, colour = header[8], header[9]
     channels = 4 if key and colour else _CHANNELS.get(colour, 4)
-    per_pixel = 2.0 * channels * (1 + (bits == 16)) + 1  # OpenCV decodes into a copy
+    # OpenCV decodes into a copy.
+    per_pixel = 2.0 * channels * (1 + (bits == 16)) + channels_of(color)
     with limit.room_for((width, height), per_pixel, len(data)):
         image = decoded(b"".join(seen), cv2.IMREAD_UNCHANGED)
         if remark := remark_on_levels(image):
             remarks.append(remark)
-        luma = luma_from_image(image)
+        pixels = picture_from_image(image, color)
         if len(key) == 2 and colour == 0 and image.ndim == 2:
             level = int.from_bytes(key, "big")
             scale = 1 if bits == 16 else WHITE / ((1 << bits) - 1)
-            luma = np.where(image == round(level * scale), np.uint8(WHITE), luma)
+            clear = image == round(level * scale)
+            clear = clear if pixels.ndim == 2 else clear[:, :, None]
+            pixels = np.where(clear, np.uint8(WHITE), pixels)
         orientation = next((orientations[rank] for rank in sorted(orientations)), UPRIGHT)
-        return Picture(turned(luma, orientation), tuple(remarks))
+        return Picture(turned(pixels, orientation), tuple(remarks))
 
 
-def picture_from_webp(data: bytes, limit: PictureLimit) -> Picture | None:
+def picture_from_webp(data: bytes, limit: PictureLimit, color: Color = "grey") -> Picture | None:
     """Decode a WebP (RFC 9649); None where it is animated."""
     orientation = UPRIGHT
     size: tuple[int, int] | None = None
@@ -137,12 +144,12 @@ def picture_from_webp(data: bytes, limit: PictureLimit) -> Picture | None:
     if size is None or place > len(data) + 1:
         raise ImageError(CUT_SHORT)
     # The lossless decoder keeps colours of its own beside what it returns.
-    with limit.room_for(size, 9, len(data)):
+    with limit.room_for(size, 8 + channels_of(color), len(data)):
         image = decoded(data, cv2.IMREAD_UNCHANGED)
-        return Picture(turned(luma_from_image(image), orientation))
+        return Picture(turned(picture_from_image(image, color), orientation))
 
 
-def picture_from_pnm(data: bytes, limit: PictureLimit) -> Picture:
+def picture_from_pnm(data: bytes, limit: PictureLimit, color: Color = "grey") -> Picture:
     """Decode PBM, PGM or PPM, whose white may be any level."""
     found = _PNM_HEADER.match(data[:4096])
     if not found:
@@ -151,13 +158,18 @@ def picture_from_pnm(data: bytes, limit: PictureLimit) -> Picture:
     white = int(found[4] or 0) if kind in {2, 3, 5, 6} else WHITE
     if not 0 < white < 1 << 16:
         raise ImageError(f"its header names {white} as white, and it takes 1 to 65535")
-    per_pixel = (3 if kind in {3, 6} else 1) * (1 + (white > WHITE)) + 3
+    per_pixel = (3 if kind in {3, 6} else 1) * (1 + (white > WHITE)) + 2 + channels_of(color)
     with limit.room_for((width, height), per_pixel, len(data)):
         image = decoded(data, cv2.IMREAD_UNCHANGED)
         # OpenCV scales levels to their white for none but text of up to 8 bits.
         if image.dtype == np.uint16 or (kind in {5, 6} and white < WHITE):
             image = cv2.convertScaleAbs(image, alpha=WHITE / white)
-        return Picture(luma_from_image(image))
+        return Picture(picture_from_image(image, color))
+
+
+def channels_of(color: Color) -> int:
+    """Return how many bytes a pixel of a model's pictures takes."""
+    return 1 if color == "grey" else 3
 
 
 def remark_on_levels(image: npt.NDArray[Any]) -> str:

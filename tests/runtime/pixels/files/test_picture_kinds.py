@@ -15,12 +15,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from motorvae.runtime.core.errors import ImageError
-from motorvae.runtime.pixels.image_files import luma_from_file, picture_from_bytes
-from motorvae.runtime.pixels.image_kinds import is_film, kind_of_bytes, kind_of_file
+from motorvae.runtime.pixels.files.image_files import luma_from_file, picture_from_bytes
+from motorvae.runtime.pixels.files.image_kinds import is_film, kind_of_bytes, kind_of_file
 from motorvae.runtime.pixels.orientation import turned
 from motorvae.runtime.pixels.picture import SEVERAL
 
-from .pictures import bt601, chunk, exif, picture, png, saved, tiff
+from ..pictures import bt601, chunk, exif, picture, png, saved, tiff
 
 RGB = picture()
 GREY = Image.fromarray(RGB).convert("L")
@@ -43,7 +43,7 @@ LOSSY: dict[str, dict[str, Any]] = {
 
 
 def luma_of(data: bytes) -> npt.NDArray[np.uint8]:
-    return picture_from_bytes(data).luma
+    return picture_from_bytes(data).pixels
 
 
 def furthest(luma: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
@@ -159,8 +159,8 @@ def clipped(width: int, height: int, right: int, below: int, **options: Any) -> 
 def test_of_an_avif_the_part_that_it_shows_is_taken(orientation: int) -> None:
     whole = saved(Image.fromarray(RGB), "AVIF", **LOSSY["AVIF"])
     data = clipped(32, 20, 4, -2, exif=exif(orientation))
-    part = picture_from_bytes(whole).luma[8:28, 20:52]  # around a centre moved by 4 and -2
-    found = picture_from_bytes(data).luma
+    part = picture_from_bytes(whole).pixels[8:28, 20:52]  # around a centre moved by 4 and -2
+    found = picture_from_bytes(data).pixels
     assert np.abs(found.astype(int) - turned(part, orientation)).mean() <= 0.5
 
 
@@ -177,12 +177,12 @@ def test_a_thumbnail_is_not_the_picture_and_the_primary_one_is() -> None:
     file = io.BytesIO()
     heif.save(file, primary_index=1, quality=95, chroma=444)
     found = picture_from_bytes(file.getvalue())
-    assert furthest(found.luma, bt601(np.asarray(large))) <= 8
+    assert furthest(found.pixels, bt601(np.asarray(large))) <= 8
     assert found.remarks == (SEVERAL,)
     file = io.BytesIO()
     pillow_heif.from_pillow(large).save(file, quality=95, chroma=444, thumbnails=[32])
     found = picture_from_bytes(file.getvalue())
-    assert found.luma.shape == (96, 128)
+    assert found.pixels.shape == (96, 128)
     assert found.remarks == ()
 
 
@@ -193,7 +193,7 @@ def test_of_several_frames_the_first_is_taken_with_a_remark(kind: str) -> None:
     both = picture_from_bytes(saved(first, kind, save_all=True, append_images=[second], **options))
     one = picture_from_bytes(saved(first, kind, **options))
     assert (both.remarks, one.remarks) == ((SEVERAL,), ())
-    assert np.abs(both.luma.astype(int) - one.luma).mean() < 3
+    assert np.abs(both.pixels.astype(int) - one.pixels).mean() < 3
 
 
 def test_overviews_and_masks_are_no_pages_of_a_tiff() -> None:
@@ -206,7 +206,7 @@ def test_overviews_and_masks_are_no_pages_of_a_tiff() -> None:
         )
         found = picture_from_bytes(data)
         assert found.remarks == ()
-        assert np.array_equal(found.luma, luma_of(saved(full, "TIFF")))
+        assert np.array_equal(found.pixels, luma_of(saved(full, "TIFF")))
 
 
 def test_raw_photographs_are_refused_by_name() -> None:

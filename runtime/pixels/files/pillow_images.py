@@ -1,4 +1,4 @@
-"""TIFF, GIF, BMP, JPEG 2000, AVIF, HEIC and moving WebP to upright luma, by Pillow and libheif."""
+"""TIFF, GIF, BMP, JPEG 2000, AVIF, HEIC and moving WebP to pixels, by Pillow and libheif."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from ..core.errors import ImageError
-from .convert import WHITE, Luma, luma_from_image
-from .image_kinds import ImageKind
-from .opencv_images import decoded, remark_on_levels
-from .orientation import (
+from ...core.errors import ImageError
+from ...core.spec import Color
+from ..convert import WHITE, Pixels, picture_from_image
+from ..orientation import (
     UPRIGHT,
     TiffValue,
     orientation_in,
@@ -35,7 +34,9 @@ from .orientation import (
     tiff_directories,
     turned,
 )
-from .picture import SEVERAL, Picture, PictureLimit
+from ..picture import SEVERAL, Picture, PictureLimit
+from .image_kinds import ImageKind
+from .opencv_images import channels_of, decoded, remark_on_levels
 
 # `Image.open` has a limit of its own, for the whole process, and would ask every plugin.
 _PLUGINS: dict[ImageKind, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -63,41 +64,46 @@ _CONVERT = "convert it to 8- or 16-bit grey or RGB first"
 _WORDS = {"F": "32-bit floats", "I": "32-bit or signed numbers", "LAB": "of the L*a*b* colours"}
 
 
-def picture_from_heif(data: bytes, limit: PictureLimit) -> Picture:
+def picture_from_heif(data: bytes, limit: PictureLimit, color: Color = "grey") -> Picture:
     """Decode the primary picture of a HEIC file: tiles joined and turned by libheif."""
     heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True)
     image = heif[heif.primary_index]
     channels = len(image.mode)
-    with limit.room_for(image.size, _BYTES["HEIF"] + channels, len(data)):
-        pixels = np.asarray(image)
+    per_pixel = _BYTES["HEIF"] + channels + channels_of(color) - 1
+    with limit.room_for(image.size, per_pixel, len(data)):
+        stored = np.asarray(image)
         if image.premultiplied_alpha and channels in {2, 4}:
-            colours, alpha = np.ascontiguousarray(pixels[..., :-1]), pixels[..., -1]
-            luma = cv2.add(luma_from_image(colours), WHITE - alpha).astype(np.uint8, copy=False)
+            colours, alpha = np.ascontiguousarray(stored[..., :-1]), stored[..., -1]
+            pixels = picture_from_image(colours, color)
+            clear = WHITE - (alpha if pixels.ndim == 2 else np.repeat(alpha[:, :, None], 3, axis=2))
+            pixels = cv2.add(pixels, clear).astype(np.uint8, copy=False)
         else:
-            luma = luma_from_image(pixels)
+            pixels = picture_from_image(stored, color)
         # What the container says libheif has done, and EXIF then repeats it. EXIF alone counts
         # where a writer says it nowhere else.
         exif = b"" if any(kind in data for kind in _TURNS) else image.info.get("exif")
         orientation = orientation_of_exif(exif) if isinstance(exif, bytes) else UPRIGHT
-        return Picture(turned(luma, orientation), (SEVERAL,) * (len(heif) > 1))
+        return Picture(turned(pixels, orientation), (SEVERAL,) * (len(heif) > 1))
 
 
-def picture_by_pillow(kind: ImageKind, data: bytes, limit: PictureLimit) -> Picture:
+def picture_by_pillow(
+    kind: ImageKind, data: bytes, limit: PictureLimit, color: Color = "grey"
+) -> Picture:
     """Decode a picture of one of the other kinds, the first where there are several."""
     if kind == "TIFF":
-        return _picture_from_tiff(data, limit)
+        return _picture_from_tiff(data, limit, color)
     extra = _bytes_of_components(data, limit) if kind == "JPEG2000" else _BYTES[kind]
     with _PLUGINS[kind](io.BytesIO(data)) as image:
-        per_pixel = extra + _BYTES_OF_MODE.get(image.mode, 4) + 1
+        per_pixel = extra + _BYTES_OF_MODE.get(image.mode, 4) + channels_of(color)
         with limit.room_for(image.size, per_pixel, len(data)):
             # What the container says is left to the reader, and said as in EXIF.
             has_exif = kind in {"AVIF", "WEBP"}
             orientation = image.getexif().get(_ORIENTATION, UPRIGHT) if has_exif else UPRIGHT
             several = kind != "JPEG2000" and getattr(image, "is_animated", False)
-            luma = _luma(image)
+            pixels = _pixels(image, color)
             if kind == "AVIF":
-                luma = np.ascontiguousarray(luma[_shown_part(data, image.size)])
-            return Picture(turned(luma, orientation), (SEVERAL,) * several)
+                pixels = np.ascontiguousarray(pixels[_shown_part(data, image.size)])
+            return Picture(turned(pixels, orientation), (SEVERAL,) * several)
 
 
 def _shown_part(data: bytes, size: tuple[int, int]) -> tuple[slice, slice]:
@@ -155,7 +161,7 @@ def _opened_tiff(data: bytes) -> _Tiff:
         raise ImageError(f"{words}, or grey of 16 with alpha", fix=_CONVERT) from error
 
 
-def _picture_from_tiff(data: bytes, limit: PictureLimit) -> Picture:
+def _picture_from_tiff(data: bytes, limit: PictureLimit, color: Color) -> Picture:
     pages = list(tiff_directories(data))
     if not pages:
         raise ImageError("corrupt, cut short, or of a rare kind")
@@ -180,22 +186,22 @@ def _picture_from_tiff(data: bytes, limit: PictureLimit) -> Picture:
         is_deep = is_deep and extra in {(), (2,)} and image.mode[:3] == "RGB"
         is_deep = is_deep and planes != _SEPARATE  # OpenCV takes them for pixels
         per_pixel = 2 * len(bits) if is_deep else _BYTES_OF_MODE.get(image.mode, 4)
-        per_pixel += 1 + is_deep + (orientation != UPRIGHT)
+        per_pixel += is_deep + (1 + (orientation != UPRIGHT)) * channels_of(color)
         across, down = (max(page.get(tag, (1, 0))[0], 1) for tag in _TILE)
         limit.check((across, down), per_pixel)
         with limit.room_for(image.size, per_pixel, (2 + is_deep) * len(data)):
             if is_deep:
-                pixels = _deep_pixels(data, page)
-                luma = turned(luma_from_image(pixels), orientation)
-                remarks.append(remark_on_levels(pixels))
+                deep = _deep_pixels(data, page)
+                pixels = turned(picture_from_image(deep, color), orientation)
+                remarks.append(remark_on_levels(deep))
             else:
-                luma = _luma(image, bits=bits[0])  # turned by Pillow
+                pixels = _pixels(image, color, bits=bits[0])  # turned by Pillow
                 if image.mode.startswith("I;16"):
                     if bits[0] == 16:
                         remarks.append(remark_on_levels(np.asarray(image, np.uint16)))
                     if image.tag_v2.get(_PHOTOMETRIC) == 0:  # white is 0
-                        luma = cv2.bitwise_not(luma).astype(np.uint8, copy=False)
-    return Picture(luma, tuple(filter(None, remarks)))
+                        pixels = cv2.bitwise_not(pixels).astype(np.uint8, copy=False)
+    return Picture(pixels, tuple(filter(None, remarks)))
 
 
 def _deep_pixels(data: bytes, page: dict[int, TiffValue]) -> npt.NDArray[Any]:
@@ -222,22 +228,22 @@ def _bytes_of_components(data: bytes, limit: PictureLimit) -> float:
     return extra
 
 
-def _luma(image: Image.Image, bits: int = 16) -> Luma:
+def _pixels(image: Image.Image, color: Color, bits: int = 16) -> Pixels:
     """Convert what Pillow decoded, in stripes; `bits` of 16 are used."""
     mode = image.mode
     if mode.startswith("I;16"):
         deep = np.asarray(image).astype(np.uint16, copy=False)
         if bits == 16:
-            return luma_from_image(deep)
+            return picture_from_image(deep, color)
         scaled = cv2.convertScaleAbs(deep, alpha=WHITE / ((1 << bits) - 1))
-        return scaled.astype(np.uint8, copy=False)
+        return picture_from_image(scaled.astype(np.uint8, copy=False), color)
     if mode in {"1", "L"} and not image.has_transparency_data:
-        return np.array(image.convert("L"))
+        return picture_from_image(np.array(image.convert("L")), color)
     if mode not in _COLOURS:
         words = _WORDS.get(mode, f"of Pillow's mode {mode}")
         raise ImageError(f"its pixels are {words}", fix=_CONVERT)
     if mode == "La":  # from which Pillow converts to nothing else
-        return _luma(image.convert("LA"))
+        return _pixels(image.convert("LA"), color)
     target, code = (
         ("RGBA", cv2.COLOR_RGBA2BGRA)
         if image.has_transparency_data
@@ -249,9 +255,10 @@ def _luma(image: Image.Image, bits: int = 16) -> Luma:
     image.load()
     width, height = image.size
     rows = max(1, _STRIPE // width)
-    luma = np.empty((height, width), np.uint8)
+    pixels = np.empty((height, width) if color == "grey" else (height, width, 3), np.uint8)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         stripe = image.crop((0, top, width, bottom)).convert(target)
-        luma[top:bottom] = luma_from_image(cv2.cvtColor(np.asarray(stripe), code))
-    return luma
+        bgr = cv2.cvtColor(np.asarray(stripe), code)
+        pixels[top:bottom] = picture_from_image(bgr, color)
+    return pixels

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from motorvae.runtime.core.errors import ImageError
-from motorvae.runtime.pixels.image_files import picture_from_bytes
-from motorvae.runtime.pixels.jpeg_grey import grey_of_jpeg, jpeg_scan
+from motorvae.runtime.pixels.files.image_files import picture_from_bytes
+from motorvae.runtime.pixels.jpeg import jpeg_scan, pixels_of_jpeg
 
 from ...attacks.processes import short_form
 
@@ -22,7 +22,7 @@ def jpeg(seed: int, interval: int = 0) -> bytes:
 
 def test_a_whole_picture_is_what_opencv_decodes() -> None:
     data = jpeg(0)
-    grey = grey_of_jpeg(data)
+    grey = pixels_of_jpeg(data, "grey")
     assert grey is not None
     assert np.array_equal(grey, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE))
 
@@ -34,7 +34,7 @@ def test_what_another_picture_left_behind_is_damage() -> None:
     assert scan is not None
     spliced = first + second[scan + 200 :]
     with pytest.raises(ImageError, match="extraneous bytes"):
-        grey_of_jpeg(spliced)
+        pixels_of_jpeg(spliced, "grey")
     with pytest.raises(ImageError, match="extraneous bytes"):
         picture_from_bytes(spliced)
 
@@ -43,14 +43,14 @@ def test_what_another_picture_left_behind_is_damage() -> None:
 def test_padding_before_or_behind_the_end_is_a_habit(padding: bytes) -> None:
     data = jpeg(0)
     for padded in (data[:-2] + padding + data[-2:], data + padding):
-        assert picture_from_bytes(padded).luma.shape == (96, 128)
+        assert picture_from_bytes(padded).pixels.shape == (96, 128)
 
 
 def test_restart_markers_out_of_order_are_damage() -> None:
     data = jpeg(0, 4)
     first, second = data.index(b"\xff\xd1"), data.index(b"\xff\xd3")
     with pytest.raises(ImageError):
-        grey_of_jpeg(data[:first] + data[second:])
+        pixels_of_jpeg(data[:first] + data[second:], "grey")
 
 
 def test_a_hole_in_a_picture_file_is_damage() -> None:

@@ -1,0 +1,1 @@
+"""Picture files of every kind, by what their bytes are, to pixels."""
