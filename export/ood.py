@@ -147,7 +147,7 @@ def _shuffled(rng: np.random.Generator, image: Pixels) -> Pixels:
     down, across = (length // _TILES for length in image.shape[-2:])
 
     def mixed(plane: Pixels) -> Pixels:
-        found = plane.copy()
+        found: Pixels = plane.copy()
         part = plane[: down * _TILES, : across * _TILES].reshape(_TILES, down, _TILES, across)
         tiles = part.swapaxes(1, 2).reshape(-1, down, across)[order]
         rows = tiles.reshape(_TILES, _TILES, down, across).swapaxes(1, 2)
