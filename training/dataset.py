@@ -31,7 +31,7 @@ from ..runtime.core.errors import (
 from ..runtime.core.frame import Gap
 from ..runtime.core.spec import Color, ModelSpec
 from ..runtime.core.text import printable
-from ..runtime.pixels.convert import fitted_frame, input_from_pixels
+from ..runtime.pixels.convert import fitted_from_image, input_from_pixels
 from ..runtime.pixels.files.image_files import counted_remarks, picture_from_file
 from ..runtime.pixels.reference import reference_picture
 from ..runtime.sources.base import CaptureRequest, FrameSource
@@ -269,4 +269,4 @@ def _video_items(source: FrameSource, spec: ModelSpec) -> Iterator[Item]:
             if isinstance(frame, Gap):
                 yield name, frame.reason
             else:
-                yield name, fitted_frame(frame, spec).copy()
+                yield name, fitted_from_image(frame.image, spec, is_fitted=frame.is_fitted).copy()

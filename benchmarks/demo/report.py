@@ -19,7 +19,7 @@ from ...runtime.core.errors import DataError
 from ...runtime.core.frame import Frame
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import open_engine
-from ...runtime.pixels.convert import fitted_frame
+from ...runtime.pixels.convert import fitted_from_image
 from ...runtime.sources.open import open_source
 
 COLUMNS = 10
@@ -116,7 +116,7 @@ def _frames_at(video: Path, indices: set[int], spec: ModelSpec) -> dict[int, npt
     with open_source(str(video)) as source:
         while (item := source.read()) is not None:
             if isinstance(item, Frame) and item.index in indices:
-                found[item.index] = fitted_frame(item, spec)
+                found[item.index] = fitted_from_image(item.image, spec, is_fitted=item.is_fitted)
     return found
 
 

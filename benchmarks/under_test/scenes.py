@@ -15,7 +15,7 @@ from ...runtime.core.errors import ConfigError, SourceError
 from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.camera_formats import fitted_from_jpeg
-from ...runtime.pixels.convert import batch_of, fitted, fitted_frame, picture_from_image
+from ...runtime.pixels.convert import batch_of, fitted, fitted_from_image, picture_from_image
 from ...runtime.pixels.yuv import fitted_from_video_frame
 from ...runtime.sources.base import CaptureRequest
 from ...runtime.sources.open import open_source
@@ -156,7 +156,7 @@ def images_from_source(text: str, count: int, spec: ModelSpec) -> Luma:
             if isinstance(item, Gap):
                 continue
             if frames % apart == 0:
-                kept.append(fitted_frame(item, spec).copy())
+                kept.append(fitted_from_image(item.image, spec, is_fitted=item.is_fitted).copy())
             frames += 1
             if len(kept) == 2 * count:  # how many will come is not always known
                 kept, apart = kept[::2], 2 * apart

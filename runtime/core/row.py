@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from .spec import Color
+from .spec import ModelSpec
 
 SCHEMA = 2
 """Version of the row's fields, which every sink declares. New fields do not change it."""
@@ -128,12 +128,18 @@ def json_from_row(row: Row) -> bytes:
 class RunFacts:
     """What a sink can say once of all rows of a run."""
 
-    latent_size: int  # D, the length of every `mu`
-    latent_shape: tuple[int, ...]  # of what is written flat, row by row
-    height: int  # of what was encoded, in pixels
-    width: int
-    color: Color  # of what was encoded
+    model: ModelSpec  # shapes of its latents and pictures
     cameras: tuple[str, ...]  # names of the sources; `Row.camera` is one of them
     weights_sha256: str  # identity of the model
     backend: str  # what encodes
     lossless: bool  # whether a full queue waits (a recording) or drops a row (a live source)
+
+    @property
+    def latent_size(self) -> int:
+        """D, the length of every `mu`."""
+        return self.model.latent_size
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """What is written flat, row by row."""
+        return self.model.latent_shape or (self.latent_size,)

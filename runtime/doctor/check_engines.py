@@ -165,7 +165,7 @@ def _encoder(bundle: Bundle) -> Iterator[Finding]:
         problem = str(error)
     else:
         if np.isfinite(mu).all():
-            found = f"fp32 ran on the CPU: {bundle.spec.size_in_words} to {mu.shape[1]} latents"
+            found = f"fp32 ran on the CPU: {shape[1]}x{shape[2]} to {mu.shape[1]} latents"
             yield Finding("encoder", found)
             return
         problem = "its latents of a black image are not finite numbers"

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import ImageError
-from ..core.frame import Frame
 from ..core.spec import Color, ModelSpec
 from .geometry import AS_CODED, Geometry, stretched
 from .orientation import turned
@@ -91,11 +90,11 @@ def _over_white(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return image
 
 
-def fitted_frame(frame: Frame, spec: ModelSpec) -> Pixels:
-    """Return a frame's picture as the model takes it; what its source has fitted is that."""
-    if frame.is_fitted:
-        return frame.image
-    return fitted(picture_from_image(frame.image, spec.color), spec)
+def fitted_from_image(
+    image: npt.NDArray[Any], spec: ModelSpec, *, is_fitted: bool = False
+) -> Pixels:
+    """Return an image as the model takes it; what a source has fitted already is that."""
+    return image if is_fitted else fitted(picture_from_image(image, spec.color), spec)
 
 
 def fitted(picture: Pixels, spec: ModelSpec, geometry: Geometry = AS_CODED) -> Pixels:

@@ -160,13 +160,13 @@ class ViewSink(Sink):
     @property
     def _size(self) -> npt.NDArray[np.float64]:
         """Width and height of the pictures."""
-        return np.array([self._facts.width, self._facts.height], np.float64)
+        return np.array([self._facts.model.width, self._facts.model.height], np.float64)
 
     def _image(self, picture: npt.NDArray[np.uint8]) -> rr.Image:
         """Show (H, W) luma, or (3, H, W) planes."""
         if picture.ndim == 2:
             return rr.Image(picture, color_model="L")
-        planes = picture[::-1] if self._facts.color == "bgr" else picture
+        planes = picture[::-1] if self._facts.model.color == "bgr" else picture
         return rr.Image(np.ascontiguousarray(planes.transpose(1, 2, 0)), color_model="RGB")
 
     def _blank(self, camera: CameraEntity, row: Row) -> None:

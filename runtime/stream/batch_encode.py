@@ -21,7 +21,7 @@ from ..core.system.temporaries import temporary_beside
 from ..engines.base import Backend
 from ..engines.open import EngineRequest
 from ..engines.select import Rebuild, SelectedEngine, select_engine
-from ..pixels.convert import fitted_frame, write_input
+from ..pixels.convert import fitted_from_image, write_input
 from ..sources.base import AS_IT_COMES, CaptureRequest, FrameSource
 from ..sources.open import open_source
 
@@ -136,7 +136,9 @@ def encode_source(
         if isinstance(item, Gap):
             gaps.append(item)
             continue
-        write_input(fitted_frame(item, spec), batch[len(pending)])
+        write_input(
+            fitted_from_image(item.image, spec, is_fitted=item.is_fitted), batch[len(pending)]
+        )
         pending.append(item.name or f"{source.name}#{item.index:06d}")
         if len(pending) == batch_size:
             run_pending(pending)

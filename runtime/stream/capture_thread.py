@@ -16,7 +16,7 @@ from ..core.errors import ImageError, SourceError, reason_of
 from ..core.frame import Frame, Gap
 from ..core.lifecycle import Closing
 from ..core.spec import ModelSpec
-from ..pixels.convert import fitted_frame
+from ..pixels.convert import fitted_from_image
 from ..sources.base import FrameSource
 from .mailbox import NS_PER_S, Mailbox
 
@@ -131,7 +131,9 @@ class CaptureThread(Closing):
         """Convert a frame and deliver it, unless the picture has stood still for too long."""
         started_ns = time.monotonic_ns()
         try:
-            pixels = np.ascontiguousarray(fitted_frame(frame, self._spec))
+            pixels = np.ascontiguousarray(
+                fitted_from_image(frame.image, self._spec, is_fitted=frame.is_fitted)
+            )
         except ImageError as error:
             return self._skip(Gap(frame.index, error.clause(), frame.captured_ns, frame.name))
         digest = hashlib.blake2b(pixels.data, digest_size=16).digest()

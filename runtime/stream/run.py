@@ -123,11 +123,7 @@ class Stream(Closing, Iterator[Row]):
                 capture = CaptureThread(source, mailbox, spec, freeze_after_s=freeze_after_s)
                 self._captures.append(stack.enter_context(capture))
             facts = RunFacts(
-                latent_size=spec.latent_size,
-                latent_shape=spec.latent_shape or (spec.latent_size,),
-                height=spec.height,
-                width=spec.width,
-                color=spec.color,
+                model=spec,
                 cameras=tuple(box.name for box in self._mailboxes.boxes),
                 weights_sha256=bundle.manifest.weights_sha256,
                 backend=choice.chosen,

@@ -100,7 +100,7 @@ def test_pixels_of_any_shape_are_fitted_as_they_are_seen(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(96, 63), (301, 640)])
 @pytest.mark.parametrize("matrix", [1, 5])
-def test_a_fitted_frame_is_turned_as_the_whole_one_would_be(
+def test_a_fitted_from_image_is_turned_as_the_whole_one_would_be(
     size: tuple[int, int], orientation: int, fit: str, matrix: int
 ) -> None:
     """Also where an odd line lies before or behind the square that is cut out."""

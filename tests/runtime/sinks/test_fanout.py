@@ -19,21 +19,32 @@ import pytest
 
 from motorvae.runtime.core.errors import OutputError
 from motorvae.runtime.core.row import Row, RunFacts
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.sinks import fanout as outlets_module
 from motorvae.runtime.sinks.base import Sink
 from motorvae.runtime.sinks.fanout import SinkFanout, SinkReport
 from motorvae.runtime.sinks.open import open_sink
 
-LIVE = RunFacts(4, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=False)
-RECORDING = RunFacts(4, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=True)
+LIVE = RunFacts(
+    ModelSpec(image_size=32, latent_size=4),
+    ("front",),
+    "ab" * 32,
+    "onnxruntime cpu",
+    lossless=False,
+)
+RECORDING = RunFacts(
+    ModelSpec(image_size=32, latent_size=4), ("front",), "ab" * 32, "onnxruntime cpu", lossless=True
+)
 PATIENCE_S = 60
 UNREAD = """
 import sys
 import numpy as np
 from motorvae.runtime.sinks.fanout import SinkFanout
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.core.row import Row, RunFacts
 from motorvae.runtime.sinks.open import open_sink
-facts = RunFacts(128, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=False)
+model = ModelSpec(image_size=32, latent_size=128)
+facts = RunFacts(model, ("front",), "ab" * 32, "onnxruntime cpu", lossless=False)
 sinks = SinkFanout([open_sink("-", facts)], facts)
 mu = np.linspace(0, 1, 128, dtype=np.float32)
 for index in range(int(sys.argv[1])):

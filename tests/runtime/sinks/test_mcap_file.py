@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from motorvae.runtime.core.row import COLUMNS, SCHEMA, Row, RunFacts
+from motorvae.runtime.core.spec import ModelSpec
 
 pytest.importorskip("mcap")
 
@@ -24,13 +25,21 @@ from mcap.stream_reader import StreamReader
 
 from motorvae.runtime.sinks.mcap_file import McapSink, json_schema_of
 
-FACTS = RunFacts(3, 32, ("front", "/dev/video0"), "ab" * 32, "onnxruntime cpu", lossless=True)
+FACTS = RunFacts(
+    ModelSpec(image_size=32, latent_size=3),
+    ("front", "/dev/video0"),
+    "ab" * 32,
+    "onnxruntime cpu",
+    lossless=True,
+)
 WRITING = """
 import sys
 import numpy as np
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.core.row import Row, RunFacts
 from motorvae.runtime.sinks.open import open_sink
-facts = RunFacts(3, 32, ("front", "/dev/video0"), "ab" * 32, "onnxruntime cpu", lossless=True)
+model = ModelSpec(image_size=32, latent_size=3)
+facts = RunFacts(model, ("front", "/dev/video0"), "ab" * 32, "onnxruntime cpu", lossless=True)
 sink = open_sink(sys.argv[1], facts)
 for index in range(30):
     sink.write(Row(index, 100 + index, 1.0, 0, "ok", np.ones(3, np.float32), "front"))
@@ -124,6 +133,7 @@ def test_the_metadata_names_schema_and_model(tmp_path: Path) -> None:
         "weights_sha256": "ab" * 32,
         "backend": "onnxruntime cpu",
         "latent_size": "3",
+        "latent_shape": "3",
     }
 
 
@@ -165,10 +175,12 @@ def test_a_full_disk_leaves_whole_chunks_only(tmp_path: Path, python: Callable[.
         "import os, resource, signal, sys\n"
         "import numpy as np\n"
         "from motorvae.runtime.core.errors import OutputError\n"
+        "from motorvae.runtime.core.spec import ModelSpec\n"
         "from motorvae.runtime.core.row import Row, RunFacts\n"
         "from motorvae.runtime.sinks.open import open_sink\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "sink = open_sink(sys.argv[1], RunFacts(3, 32, ('a',), '', '', lossless=True))\n"
+        "model = ModelSpec(image_size=32, latent_size=3)\n"
+        "sink = open_sink(sys.argv[1], RunFacts(model, ('a',), '', '', lossless=True))\n"
         "def write(index):\n"
         "    sink.write(Row(index, index, 1.0, 0, 'ok', np.ones(3, np.float32), 'a'))\n"
         "    sink.flush()\n"

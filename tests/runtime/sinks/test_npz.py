@@ -12,9 +12,16 @@ import pytest
 
 from motorvae.runtime.core.errors import OutputError
 from motorvae.runtime.core.row import COLUMNS, SCHEMA, Row, RunFacts
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.sinks.npz import BLOCK_ROWS, NpzSink
 
-FACTS = RunFacts(3, 32, ("front", "rear"), "ab" * 32, "onnxruntime cpu", lossless=True)
+FACTS = RunFacts(
+    ModelSpec(image_size=32, latent_size=3),
+    ("front", "rear"),
+    "ab" * 32,
+    "onnxruntime cpu",
+    lossless=True,
+)
 
 
 def row_at(index: int, **facts: Any) -> Row:

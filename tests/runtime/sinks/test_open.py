@@ -12,14 +12,14 @@ import pytest
 
 from motorvae.runtime.core.errors import ConfigError, MissingDependencyError, OutputError
 from motorvae.runtime.core.row import COLUMNS, Row, RunFacts
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.sinks.base import address_of
 from motorvae.runtime.sinks.open import check_output, check_view, open_sink
 
 DOCS = Path(__file__).parents[3] / "docs"
 TEXT = (DOCS / "sinks.md").read_text(encoding="utf-8")
 FACTS = RunFacts(
-    latent_size=4,
-    image_size=32,
+    model=ModelSpec(image_size=32, latent_size=4),
     cameras=("front", "rear"),
     weights_sha256="ab" * 32,
     backend="onnxruntime cpu",

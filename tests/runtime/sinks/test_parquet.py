@@ -13,6 +13,7 @@ import pytest
 
 from motorvae.runtime.core.errors import OutputError
 from motorvae.runtime.core.row import COLUMNS, SCHEMA, Row, RunFacts
+from motorvae.runtime.core.spec import ModelSpec
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -20,13 +21,17 @@ pq = pytest.importorskip("pyarrow.parquet")
 from motorvae.runtime.sinks import parquet as sink_parquet  # noqa: E402  # needs the package
 from motorvae.runtime.sinks.parquet import ParquetSink  # noqa: E402
 
-FACTS = RunFacts(3, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=True)
+FACTS = RunFacts(
+    ModelSpec(image_size=32, latent_size=3), ("front",), "ab" * 32, "onnxruntime cpu", lossless=True
+)
 WRITING = """
 import sys, time
 import numpy as np
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.core.row import Row, RunFacts
 from motorvae.runtime.sinks.open import open_sink
-facts = RunFacts(128, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=True)
+model = ModelSpec(image_size=32, latent_size=128)
+facts = RunFacts(model, ("front",), "ab" * 32, "onnxruntime cpu", lossless=True)
 sink = open_sink(sys.argv[1], facts)
 index = 0
 while True:

@@ -17,6 +17,7 @@ import pytest
 
 from motorvae.runtime.core.errors import ConfigError, OutputError
 from motorvae.runtime.core.row import Row, RunFacts
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.sinks.open import check_view, open_view
 from motorvae.runtime.sinks.rerun_viewer import Viewer
 
@@ -26,7 +27,13 @@ reading = pytest.importorskip("rerun.chunk")
 SIDE, LATENTS = 32, 8
 START_NS = 1_780_000_000_123_456_789
 PERIOD_NS = 33_333_333
-FACTS = RunFacts(LATENTS, SIDE, ("/dev/front", "rtsp://rear/1"), "ab" * 32, "ORT cpu", True)
+FACTS = RunFacts(
+    ModelSpec(image_size=SIDE, latent_size=LATENTS),
+    ("/dev/front", "rtsp://rear/1"),
+    "ab" * 32,
+    "ORT cpu",
+    True,
+)
 VULKAN_IN_SOFTWARE = [*Path("/usr/share/vulkan/icd.d").glob("lvp_icd*.json")]
 
 Events = dict[str, list[dict[str, Any]]]
@@ -49,19 +56,21 @@ RECORD = """
 import os, resource, signal, sys, time
 import numpy as np
 from motorvae.runtime.core.errors import OutputError
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.core.row import Row, RunFacts
 from motorvae.runtime.sinks.open import open_view
 path, limit = sys.argv[1], int(sys.argv[2])
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sink = open_view([path], RunFacts(8, 64, ("front",), "ab" * 32, "ORT cpu", True))
+model = ModelSpec(image_size=64, latent_size=8)
+sink = open_view([path], RunFacts(model, ("front",), "ab" * 32, "ORT cpu", True))
 noise = np.random.default_rng(0)
 try:
     for index in range(1_000_000):
         luma = noise.integers(0, 256, (64, 64), np.uint8)
         mu = np.full(8, index, np.float32)
-        sink.write(Row(index, time.time_ns(), 1.0, 0, "ok", mu, "front", luma=luma))
+        sink.write(Row(index, time.time_ns(), 1.0, 0, "ok", mu, "front", picture=luma))
         sink.flush()
         print(index, time.monotonic(), flush=True)
 except OutputError as error:
@@ -91,7 +100,7 @@ def row_at(index: int, camera: int = 0, **facts: Any) -> Row:
 
 
 def without_latent(index: int, status: str, reason: str) -> Row:
-    return row_at(index, status=status, reason=reason, age_ms=None, mu=None, luma=None)
+    return row_at(index, status=status, reason=reason, age_ms=None, mu=None, picture=None)
 
 
 def record(path: Path, *rows: Row) -> None:
@@ -152,10 +161,10 @@ def test_every_latent_is_there_at_both_its_times(path: Path) -> None:
             mine, lines, events[f"{base}/latents/bars"], events[f"{base}/image"], strict=True
         ):
             assert row.mu is not None
-            assert row.luma is not None
+            assert row.picture is not None
             assert line["Scalars:scalars"] == row.mu.tolist()
             assert bar["BarChart:values"][0]["buffer"] == row.mu.tolist()
-            assert bytes(picture["Image:buffer"][0]) == row.luma.tobytes()
+            assert bytes(picture["Image:buffer"][0]) == row.picture.tobytes()
             assert picture["Image:format"][0]["width"] == SIDE
         for entity, values in {
             "age_ms": [row.age_ms for row in mine],

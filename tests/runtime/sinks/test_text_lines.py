@@ -15,10 +15,13 @@ from hypothesis.extra import numpy as st_numpy
 
 from motorvae.runtime.core.errors import OutputError
 from motorvae.runtime.core.row import COLUMNS, SCHEMA, Row, RunFacts
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.sinks.text_lines import CsvSink, JsonLinesSink, LinesSink
 
 ReadRows = Callable[[Path], list[dict[str, Any]]]
-FACTS = RunFacts(8, 32, ("front",), "ab" * 32, "onnxruntime cpu", lossless=True)
+FACTS = RunFacts(
+    ModelSpec(image_size=32, latent_size=8), ("front",), "ab" * 32, "onnxruntime cpu", lossless=True
+)
 SINKS = [(JsonLinesSink, "latents.jsonl"), (CsvSink, "latents.csv")]
 
 
@@ -159,9 +162,10 @@ def test_half_a_row_is_cut_off_again(
 
 def test_standard_output_is_json_lines_and_stays_open(python: Callable[..., Any]) -> None:
     done = python(
+        "from motorvae.runtime.core.spec import ModelSpec\n"
         "from motorvae.runtime.core.row import Row, RunFacts\n"
         "from motorvae.runtime.sinks.open import open_sink\n"
-        "facts = RunFacts(8, 32, (), '', '', lossless=True)\n"
+        "facts = RunFacts(ModelSpec(image_size=32, latent_size=8), (), '', '', lossless=True)\n"
         "with open_sink('-', facts) as sink: sink.write(Row(0, 1, None, 0, 'end'))\n"
         "print(sink.name, sink.rows)\n"
     )
@@ -174,13 +178,15 @@ def test_a_closed_reader_is_an_output_error(python: Callable[..., Any]) -> None:
     done = python(
         "import os\n"
         "from motorvae.runtime.core.errors import OutputError\n"
+        "from motorvae.runtime.core.spec import ModelSpec\n"
         "from motorvae.runtime.core.row import Row, RunFacts\n"
         "from motorvae.runtime.sinks.open import open_sink\n"
         "reader, writer = os.pipe()\n"
         "os.close(reader)\n"
         "kept = os.dup(1)\n"
         "os.dup2(writer, 1)\n"
-        "sink = open_sink('-', RunFacts(8, 32, (), '', '', lossless=True))\n"
+        "model = ModelSpec(image_size=32, latent_size=8)\n"
+        "sink = open_sink('-', RunFacts(model, (), '', '', lossless=True))\n"
         "try: sink.write(Row(0, 1, None, 0, 'end'))\n"
         "except OutputError as error: os.dup2(kept, 1); print(error)\n"
     )

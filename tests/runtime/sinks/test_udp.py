@@ -18,11 +18,18 @@ import pytest
 
 from motorvae.runtime.core.errors import ConfigError, OutputError
 from motorvae.runtime.core.row import Row, RunFacts
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.sinks.udp import UdpSink
 
 TEXT = (Path(__file__).parents[3] / "docs" / "sinks.md").read_text(encoding="utf-8")
 LATENTS = 6
-FACTS = RunFacts(LATENTS, 32, ("front", "rear"), "ab" * 32, "onnxruntime cpu", lossless=False)
+FACTS = RunFacts(
+    ModelSpec(image_size=32, latent_size=LATENTS),
+    ("front", "rear"),
+    "ab" * 32,
+    "onnxruntime cpu",
+    lossless=False,
+)
 LETTERS = {"uint8": "B", "uint16": "H", "uint32": "I", "int64": "q", "float32": "f"}
 MU = np.array([0.1, -2.5, 3e-9, 4, 5, -6], np.float32)
 OK = Row(
@@ -203,7 +210,9 @@ def test_more_latents_than_a_packet_carries_are_refused(receiver: socket.socket)
     port = receiver.getsockname()[1]
 
     def facts(latents: int) -> RunFacts:
-        return RunFacts(latents, 32, ("front",), "", "", lossless=False)
+        return RunFacts(
+            ModelSpec(image_size=32, latent_size=latents), ("front",), "", "", lossless=False
+        )
 
     with UdpSink(f"udp://:{port}", facts(16362)) as sink:
         sink.write(Row(0, 1, None, 0, "lost", camera="front"))

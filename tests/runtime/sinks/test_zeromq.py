@@ -13,6 +13,7 @@ import pytest
 
 from motorvae.runtime.core.errors import OutputError
 from motorvae.runtime.core.row import SCHEMA, Row, RunFacts
+from motorvae.runtime.core.spec import ModelSpec
 
 zmq = pytest.importorskip("zmq")
 
@@ -20,7 +21,13 @@ from motorvae.runtime.sinks import zeromq  # noqa: E402  # needs the package
 from motorvae.runtime.sinks.zeromq import ZmqSink  # noqa: E402  # likewise
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "zmq_subscriber.py"
-FACTS = RunFacts(3, 32, ("front", "rear"), "ab" * 32, "onnxruntime cpu", lossless=False)
+FACTS = RunFacts(
+    ModelSpec(image_size=32, latent_size=3),
+    ("front", "rear"),
+    "ab" * 32,
+    "onnxruntime cpu",
+    lossless=False,
+)
 PATIENCE_MS = 60_000
 
 

@@ -121,9 +121,9 @@ def test_frames_arrive_as_the_encoders_luma_with_their_facts(
     out: list[Any] = []
     assert run(Scripted([frame], can_reconnect=False), out=out) == [("frame", 0)]
     (frame_out,) = out
-    assert frame_out.luma.dtype == np.uint8
+    assert frame_out.pixels.dtype == np.uint8
     assert np.array_equal(
-        frame_out.luma * np.float32(1 / 255),
+        frame_out.pixels * np.float32(1 / 255),
         input_from_pixels(fitted(luma_from_image(image), small_spec)),
     )
     assert (frame_out.row.captured_ns, frame_out.grabbed_ns, frame_out.capture_ns) == (1, 2, 3)
@@ -138,9 +138,9 @@ def test_luma_from_the_source_is_taken_as_it_is_with_the_time_it_took(
     side = small_spec.image_size
     luma = np.random.default_rng(2).integers(0, 256, (side, side), np.uint8)
     out: list[Any] = []
-    frame = Frame(luma, 0, 1, 2, 3, convert_ns=10**12)
+    frame = Frame(luma, 0, 1, 2, 3, convert_ns=10**12, is_fitted=True)
     assert run(Scripted([frame], can_reconnect=False), out=out) == [("frame", 0)]
-    assert out[0].luma is luma
+    assert out[0].pixels is luma
     assert out[0].capture_ns == 3
     assert out[0].convert_ns > 10**12
 
@@ -156,9 +156,9 @@ def test_what_waits_does_not_hold_the_cameras_image(small_spec: ModelSpec) -> No
     with CaptureThread(source, box, with_crop) as thread:
         thread.start()
         out += [item for item in boxes.take() if isinstance(item, QueuedFrame)]
-    assert out[0].luma.flags.c_contiguous
-    base = out[0].luma.base
-    assert base is None or base.nbytes == out[0].luma.nbytes
+    assert out[0].pixels.flags.c_contiguous
+    base = out[0].pixels.base
+    assert base is None or base.nbytes == out[0].pixels.nbytes
 
 
 def test_the_end_of_a_recording_is_an_end(run: Run, frame_at: FrameAt) -> None:

@@ -20,6 +20,7 @@ from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Backend
 from motorvae.runtime.engines.open import open_engine
 from motorvae.runtime.ood.detector import OODDetector, ood_detector_from_bundle
+from motorvae.runtime.pixels.convert import fitted as fitted_picture
 from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.runtime.sinks.fanout import SinkReport
 from motorvae.runtime.stream.encode_loop import LatentStream
@@ -47,7 +48,7 @@ def fitted(frame_at: Callable[..., Frame], small_spec: ModelSpec) -> Callable[..
     def make(index: int, level: int = 128, **facts: Any) -> Frame:
         frame = frame_at(index, level, **facts)
         return Frame(
-            fitted(frame.image, small_spec),
+            fitted_picture(frame.image, small_spec),
             index,
             frame.captured_ns,
             frame.grabbed_ns,
@@ -348,7 +349,7 @@ def test_pictures_travel_with_their_rows_only_where_they_are_shown(
         rows: list[Row] = []
         stream = LatentStream(encoder, small_spec, 1, pictures=wanted)
         drained(stream, filled([frame]), rows.append)
-        assert (rows[0].luma is frame.image) == wanted
+        assert (rows[0].picture is frame.image) == wanted
 
 
 @pytest.mark.parametrize("output", ["mu", "log_var"])
