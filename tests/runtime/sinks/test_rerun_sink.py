@@ -93,7 +93,7 @@ def row_at(index: int, camera: int = 0, **facts: Any) -> Row:
             "status": "ok",
             "mu": mu,
             "camera": FACTS.cameras[camera],
-            "luma": luma_at(index),
+            "picture": luma_at(index),
             **facts,
         }
     )
