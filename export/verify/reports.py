@@ -48,9 +48,9 @@ def encoder_reports(
     """
     limits = LIMITS[key.precision]
     found = run_in_batches(engine, encoder_input(engine, reference.images), *sizes)
-    metrics = {"mu": _mu_metrics(found["mu"], reference, limits)}
-    if "log_var" in found:
-        metrics["log_var"] = _log_var_metrics(found["log_var"], reference, limits)
+    metrics = {"mu": mu_metrics(found["mu"], reference, limits)}
+    if "log_var" in found and reference.log_var is not None:
+        metrics["log_var"] = log_var_metrics(found["log_var"], reference.log_var, reference, limits)
     probed = _probed(engine, reference, limits, probe_sizes(sizes))
     reports = []
     for output, of_output in metrics.items():
@@ -79,11 +79,7 @@ def decoder_report(
     true = Decoded.of(engine, reference.mu, reference.reconstruction, sizes)
     through = Decoded.of(engine, encoded, reference.reconstruction, sizes)
     metrics = [
-        non_finite_metric(true.not_finite),
-        metric("max error", true.largest, limit=limits.max_pixel),
-        metric("RMS error", float(np.sqrt(true.squared_errors.mean()))),
-        metric("cosine, worst image", float(true.cosines.min()), higher=True),
-        psnr_metric(IMAGE_METRIC, true.squared_errors, limits.psnr_db, risk),
+        *image_metrics(true, limits, risk),
         psnr_metric("PSNR through both graphs", through.squared_errors, limits.psnr_db, risk),
     ]
     if (probes := reference.probes) is not None:
@@ -106,6 +102,17 @@ def decoder_report(
             metrics.append(psnr_metric(name, errors, None, risk=None))
     notes = reference.notes
     return report_of("reconstruction", metrics, key, reference, engine=engine.name, notes=notes)
+
+
+def image_metrics(images: Decoded, limits: Limits, risk: float) -> list[Metric]:
+    """Return how far images in [0, 1] are from the reference's."""
+    return [
+        non_finite_metric(images.not_finite),
+        metric("max error", images.largest, limit=limits.max_pixel),
+        metric("RMS error", float(np.sqrt(images.squared_errors.mean()))),
+        metric("cosine, worst image", float(images.cosines.min()), higher=True),
+        psnr_metric(IMAGE_METRIC, images.squared_errors, limits.psnr_db, risk),
+    ]
 
 
 def advice_on(failed: Sequence[GraphReport], reference: Reference) -> str:
@@ -138,7 +145,8 @@ def advice_on(failed: Sequence[GraphReport], reference: Reference) -> str:
     return f"train for more steps{without}"
 
 
-def _mu_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
+def mu_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
+    """Return how far (N, D) `mu` is from the reference's, in spreads over the data."""
     scale, judged, risk = reference.scale, reference.judged_units, reference.risk
     gated = (limits.max_spread, limits.rms_spread)
     metrics = latent_metrics(found, reference.mu, scale, judged=judged, limits=gated, risk=risk)
@@ -147,30 +155,30 @@ def _mu_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Met
         collapsed = (error / scale)[:, ~judged].max(axis=1)
         name = "collapsed units, max error / posterior deviation"
         metrics.append(extreme_metric(name, collapsed, limits.max_spread, risk))
-    # Reported only, as that deviation can be next to nothing.
-    over_deviation = largest(error / np.exp(np.asarray(reference.log_var, np.float64) / 2))
+    if reference.log_var is not None:
+        # Reported only, as that deviation can be next to nothing.
+        over_deviation = largest(error / np.exp(np.asarray(reference.log_var, np.float64) / 2))
+        metrics.append(metric("max error / posterior deviation", over_deviation))
     name = f"agreement of the {NEIGHBOURS} nearest neighbours"
     agreement = neighbour_agreement(found, reference.mu)
-    return [
-        *metrics,
-        metric("max error / posterior deviation", over_deviation),
-        metric(name, agreement, limit=limits.neighbours, higher=True),
-    ]
+    return [*metrics, metric(name, agreement, limit=limits.neighbours, higher=True)]
 
 
-def _log_var_metrics(found: Floats, reference: Reference, limits: Limits) -> list[Metric]:
+def log_var_metrics(
+    found: Floats, true_log_var: Floats, reference: Reference, limits: Limits
+) -> list[Metric]:
     """The errors of `log_var`, and how wrong the posterior deviation is that it stands for.
 
     A deviation below a hundredth of the unit's spread is as good as none, whatever its logarithm:
     errors are divided by that hundredth there.
     """
-    given, true = (np.exp(np.asarray(v, np.float64) / 2) for v in (found, reference.log_var))
+    given, true = (np.exp(np.asarray(v, np.float64) / 2) for v in (found, true_log_var))
     relative = np.abs(given - true) / np.maximum(true, SPREAD_FLOOR * reference.scale)
     spread, risk = floored_spread(reference.spread.log_var), reference.risk
     everything = np.ones(len(spread), np.bool_)
     name, limit = "max error of deviation, RMS of an image", limits.max_deviation
     return [
-        *latent_metrics(found, reference.log_var, spread, judged=everything, risk=risk),
+        *latent_metrics(found, true_log_var, spread, judged=everything, risk=risk),
         metric("max error of deviation", largest(relative)),
         extreme_metric(name, rms_per_image(relative), limit, risk),
         metric("RMS error of deviation", rms(relative), limit=limits.rms_deviation),
@@ -180,11 +188,7 @@ def _log_var_metrics(found: Floats, reference: Reference, limits: Limits) -> lis
 def _probed(
     engine: Engine, reference: Reference, limits: Limits, sizes: Sequence[int]
 ) -> dict[str, tuple[list[Metric], str]]:
-    """Return for each output the worst and the median probe's figure, and which is the worst.
-
-    A probe may lie many spreads from all data, and rounding errors grow with the values that are
-    rounded: an error counts by its share of that distance.
-    """
+    """Return for each output the worst and the median probe's figure, and which is the worst."""
     probes = reference.probes
     if probes is None:
         return {}
@@ -196,22 +200,43 @@ def _probed(
             true, usual, scale = probes.mu, reference.mu, reference.scale
             limit, name = limits.probe_spread, "RMS error"
         else:
-            true, usual = probes.log_var, reference.log_var
+            true, usual = probes.log_var, np.asarray(reference.log_var)
             scale = np.full(true.shape[1], 2.0)  # the logarithm of the deviation
             limit, name = limits.probe_deviation, "RMS error of deviation"
-        distance = rms_per_image((true - usual.mean(axis=0, dtype=np.float64)) / scale)
-        shares = np.stack([rms_per_image((run[output] - true) / scale) for run in runs])
-        shares /= np.maximum(distance, 1)
-        turn, image = map(int, np.unravel_index(np.argmax(shares), shares.shape))
-        worst, median = float(shares[turn, image]), float(np.median(shares, axis=1).max())
-        name = f"probe image, {name} / distance from the mean"
-        metrics = [
-            metric(f"worst {name}", worst, limit=limit),
-            metric(f"median {name}", median, limit=limits.probe_median),
-        ]
+        values = [run[output] for run in runs]
+        limited = (limit, limits.probe_median)
+        metrics, (turn, image) = probe_metrics(values, true, usual, scale, name, limits=limited)
         where = f"{probes.names[image]}, in batches of {sizes[turn]}"
         found[output] = (metrics, f"{WORST_PROBE} of {output}: {where}")
     return found
+
+
+def probe_metrics(
+    runs: Sequence[Floats],
+    true: Floats,
+    usual: Floats,
+    scale: Floats,
+    name: str,
+    *,
+    limits: tuple[float | None, float | None],
+) -> tuple[list[Metric], tuple[int, int]]:
+    """Return the worst and the median probe's figure, and which run and probe is the worst.
+
+    Each run is (P, D), as is what is true; `usual` are (N, D) of held-out images. A probe may lie
+    many spreads from all data, and rounding errors grow with the values that are rounded: an error
+    counts by its share of that distance.
+    """
+    distance = rms_per_image((true - usual.mean(axis=0, dtype=np.float64)) / scale)
+    shares = np.stack([rms_per_image((run - true) / scale) for run in runs])
+    shares /= np.maximum(distance, 1)
+    turn, image = map(int, np.unravel_index(np.argmax(shares), shares.shape))
+    worst, median = float(shares[turn, image]), float(np.median(shares, axis=1).max())
+    name = f"probe image, {name} / distance from the mean"
+    metrics = [
+        metric(f"worst {name}", worst, limit=limits[0]),
+        metric(f"median {name}", median, limit=limits[1]),
+    ]
+    return metrics, (turn, image)
 
 
 def encoder_input(engine: Engine, images: npt.NDArray[np.uint8]) -> Batch:
