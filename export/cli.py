@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 
 from ..runtime.bundle.graph_key import PARTS, TARGETS, Part, Precision
@@ -180,7 +181,10 @@ def _export_checkpoint(
         held_out, spread = held_out_from_run(folder, spec, statistics.name)
         reference = reference_from_model(model, held_out, spread)
         problem = learned_from_reconstructions(
-            reference.images, reference.reconstruction[:], reference.mu, reference.log_var
+            reference.images,
+            reference.reconstruction[:],
+            reference.mu,
+            np.asarray(reference.log_var),
         ).sentence()
     if problem and not options.anyway:
         raise CheckpointError(

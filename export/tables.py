@@ -27,8 +27,8 @@ _COLUMNS = {
 """Heading to the figure below it; all figures are in the manifest."""
 
 
-def _table(first: str, *others: str, overflow: bool = False) -> Table:
-    """Return an empty table; `overflow` folds its first column on a narrow terminal."""
+def empty_table(first: str, *others: str, overflow: bool = False) -> Table:
+    """Return a table without rows; `overflow` folds its first column on a narrow terminal."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=not overflow)
     table.add_column(first, overflow="fold" if overflow else "ellipsis", no_wrap=not overflow)
     for heading in others:
@@ -38,7 +38,7 @@ def _table(first: str, *others: str, overflow: bool = False) -> Table:
 
 def verification_table(reports: Sequence[GraphReport]) -> Table:
     """Return the worst figures of each graph, and before each precision what they are held to."""
-    table = _table("graph", *_COLUMNS, "gate", overflow=True)
+    table = empty_table("graph", *_COLUMNS, "gate", overflow=True)
     for precision in dict.fromkeys(report.precision for report in reports):
         of_precision = [report for report in reports if report.precision == precision]
         limits = [_worst(of_precision, name)[1] for name in _COLUMNS.values()]
@@ -86,7 +86,7 @@ def search_table(searched: Sequence[Searched]) -> Table:
         shares = [t.share for t in search.trials if (t.method, t.excluded, t.judges) == kept]
         return f"{shares[-1]:.0%}" if shares else "not run"
 
-    table = _table("INT8 ranges", *(f"{one.key.part}\n{one.key.target}" for one in searched))
+    table = empty_table("INT8 ranges", *(f"{one.key.part}\n{one.key.target}" for one in searched))
     for ends in dict.fromkeys(trial.method.ends for trial in searched[0].trials):
         table.add_row(ends, *(screened(search, ends) for search in searched))
     table.add_section()
@@ -106,7 +106,7 @@ def search_table(searched: Sequence[Searched]) -> Table:
 
 def engine_table(engines: Sequence[EngineManifest]) -> Table:
     """Return each of some engines of one package with what was read back from it."""
-    table = _table("engine", "weights", "outputs", "size", "built in", "drift gate")
+    table = empty_table("engine", "weights", "outputs", "size", "built in", "drift gate")
     sources: set[str] = set()
     for engine in engines:
         precision, report = engine.precision, engine.precision_report

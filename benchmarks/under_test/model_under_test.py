@@ -185,7 +185,9 @@ def untrained_model(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
     data = DataSet(luma, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
     ones = np.ones(spec.latent_size)
     first = reference_from_model(model, luma, Spread(mu=ones, log_var=ones))
-    mu, log_var = (values.astype(np.float64).std(axis=0) for values in (first.mu, first.log_var))
+    mu, log_var = (
+        np.asarray(values, np.float64).std(axis=0) for values in (first.mu, first.log_var)
+    )
     reference = replace(first, spread=Spread(mu=mu, log_var=log_var))
     digest = hashlib.sha256(safetensors.torch.save(model.state_dict())).hexdigest()
     with tempfile.TemporaryDirectory(prefix="motorvae-bench-") as folder:

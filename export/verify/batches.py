@@ -86,15 +86,17 @@ class Decoded:
     def of(
         cls,
         engine: Engine,
-        latents: npt.NDArray[np.float32],
+        latents: Batch,
         reconstruction: Images,
         sizes: Sequence[int],
+        *,
+        output: str = "reconstruction",
     ) -> Decoded:
-        """Decode (N, D) latents, `sizes` of them at a time, and compare each image."""
+        """Run a graph on (N, ...) inputs, `sizes` of them at a time, and compare each image."""
         errors, alike = np.empty(len(latents)), np.empty(len(latents))
         greatest, not_finite = 0.0, 0
         for rows, outputs in batches(engine, latents, sizes):
-            images = outputs["reconstruction"]
+            images = outputs[output]
             true = np.asarray(reconstruction[rows], np.float32)
             errors[rows] = squared_errors(images, true)
             alike[rows] = cosines(images, true)

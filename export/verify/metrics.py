@@ -129,6 +129,17 @@ def note_on_few(images: int) -> tuple[str, ...]:
     )
 
 
+def note_on_still(spread: Floats) -> tuple[str, ...]:
+    """Return a clause where units hardly vary, so that the floor of their spread judges them."""
+    still = int(np.count_nonzero(spread < floored_spread(spread)))
+    if not still:
+        return ()
+    return (
+        f"{still} of {len(spread)} units vary by less than {SPREAD_FLOOR:.0%} of what is typical: "
+        "their error is judged by that much",
+    )
+
+
 def share_of_limit(of: Metric) -> float:
     """Return what a metric, or its bound, uses of its limit; above 1 if it failed."""
     value = of.value if of.bound is None else of.bound

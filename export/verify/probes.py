@@ -68,7 +68,9 @@ def probe_images(held_out: Pixels) -> tuple[tuple[str, ...], Pixels]:
     return tuple(found), pictures[:, 0] if held_out.ndim == 3 else pictures
 
 
-def probe_latents(mu: Floats, log_var: Floats, scale: Floats, probes_mu: Floats) -> npt.NDArray[np.float32]:
+def probe_latents(
+    mu: Floats, log_var: Floats, scale: Floats, probes_mu: Floats
+) -> npt.NDArray[np.float32]:
     """Return the latents (L, D) that decoders are tried on.
 
     They are made of those of held-out images (N, D), the spread of each latent over the data (D,),

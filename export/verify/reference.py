@@ -24,7 +24,7 @@ from ...runtime.pixels.convert import input_from_pixels
 from ...training.learned import is_informative
 from .batches import BATCH_SIZE, Images, run_in_batches
 from .extremes import RISK
-from .metrics import floored_spread, note_on_few
+from .metrics import floored_spread, note_on_few, note_on_still
 
 JUDGED_IMAGES = 256
 """So many held-out images judge a float graph at most."""
@@ -65,7 +65,7 @@ class Reference:
     name: str  # who computed it
     images: npt.NDArray[np.uint8]  # (N, S, S), fitted luma
     mu: npt.NDArray[np.float32]  # (N, D)
-    log_var: npt.NDArray[np.float32]  # (N, D)
+    log_var: npt.NDArray[np.float32] | None  # (N, D), where the encoder gives it
     reconstruction: Images  # (N, 1, S, S) float32, decoded from `mu`; anything that gives rows
     spread: Spread
     probes: Probes | None = None  # a bundle of an earlier version has none
@@ -73,19 +73,27 @@ class Reference:
 
     def rows(self, rows: slice) -> Reference:
         """Return the same of some of the images, and of all probes."""
-        names = ("images", "mu", "log_var", "reconstruction")
+        names = ["images", "mu", "reconstruction"]
+        names += ["log_var"] if self.log_var is not None else []
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     @property
     def posterior_variance(self) -> npt.NDArray[np.float64]:
-        """(D,) means of exp(log_var)."""
+        """(D,) means of exp(log_var); of an encoder without it next to nothing."""
         if self.spread.posterior_variance is not None:
             return self.spread.posterior_variance
+        if self.log_var is None:
+            return np.zeros(self.mu.shape[1])
         return np.asarray(np.exp(np.asarray(self.log_var, np.float64)).mean(axis=0), np.float64)
 
     @property
     def informative(self) -> npt.NDArray[np.bool_]:
-        """(D,) which units are not collapsed; see `training.learned`."""
+        """(D,) which units are not collapsed; see `training.learned`.
+
+        Without `log_var` a collapsed unit cannot be told, and all count, unless none varies.
+        """
+        if self.log_var is None:
+            return np.full(self.mu.shape[1], bool(np.any(self.spread.mu > 0)))
         return is_informative(self.spread.mu**2, self.posterior_variance)
 
     @property
@@ -113,7 +121,9 @@ class Reference:
         informative = self.informative
         collapsed = len(informative) - int(informative.sum())
         notes = [*note_on_few(len(self.images))]
-        if collapsed:
+        if self.log_var is None:
+            notes += note_on_still(self.spread.mu)
+        elif collapsed:
             notes.append(
                 f"{collapsed} of {len(informative)} units are collapsed and carry no information: "
                 "their mu is judged by its error over the posterior deviation"

@@ -1,4 +1,4 @@
-"""motorVAE in one screen: load a bundle, encode, decode, stream and export.
+"""motorVAE in one screen: load a bundle, encode, decode, stream, export and verify.
 
     import motorvae as mv
 
@@ -23,7 +23,8 @@ TYPE_CHECKING = False  # as type checkers know it; loading typing would be most 
 if TYPE_CHECKING:
     from typing import Any
 
-    from .functions import encode, export, stream
+    from .export.compare.result import VerifyResult
+    from .functions import encode, export, stream, verify
     from .models import Bundle, Decoder, Encoder, Image, Latent, Latents, load
     from .runtime.core.errors import MotorVAEError
     from .runtime.core.row import Row
@@ -43,11 +44,13 @@ __all__ = (
     "MotorVAEError",
     "Row",
     "Stream",
+    "VerifyResult",
     "__version__",
     "encode",
     "export",
     "load",
     "stream",
+    "verify",
 )
 
 _MODULES = {
@@ -55,9 +58,11 @@ _MODULES = {
     "MotorVAEError": ".runtime.core.errors",
     "Row": ".runtime.core.row",
     "Stream": ".runtime.stream.run",
+    "VerifyResult": ".export.compare.result",
     "encode": ".functions",
     "export": ".export",
     "stream": ".functions",
+    "verify": ".functions",
 }
 """Where a name is defined, other than in `.models`."""
 

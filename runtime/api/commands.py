@@ -22,6 +22,10 @@ COMMANDS = {
     "encode": (".runtime.cli:encode_main", "encode a folder of images or a video to one file"),
     "bench": (".benchmarks.cli:main", "time every engine, and the path from frame to latent"),
     "doctor": (".benchmarks.doctor:main", "show what this machine has and what is missing"),
+    "verify": (
+        ".export.compare.cli:verify_main",
+        "compare a graph with a reference on your images",
+    ),
     "sign": (".runtime.signing_cli:sign_main", "sign a bundle with a key of yours"),
     "verify-signature": (
         ".runtime.signing_cli:verify_main",

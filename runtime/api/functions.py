@@ -1,4 +1,4 @@
-"""stream, encode and export: what the commands do, for Python."""
+"""stream, encode, verify and export: what the commands do, for Python."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import cast, get_type_hints
 
 from typing_extensions import Unpack
 
+from .export.compare.options import VerifyOptions
+from .export.compare.result import VerifyResult
 from .keywords import (
     EngineKeywords,
     ExportKeywords,
     PathLike,
     StreamKeywords,
+    VerifyKeywords,
     checked_keywords,
     spelled_for_python,
     spelled_out,
@@ -134,6 +137,48 @@ def encode(
         if path is not None:
             encoded.save(path)
     return encoded
+
+
+@spelled_out(VerifyKeywords, VerifyOptions)
+def verify(
+    reference: PathLike,
+    candidate: PathLike,
+    images: PathLike,
+    **options: Unpack[VerifyKeywords],
+) -> VerifyResult:
+    """Compare a graph with one that is right, output by output, on images of yours.
+
+    Needs the packages of the extra `export`, and no bundle. Nothing is printed.
+
+    Args:
+        reference: The .onnx file that is right.
+        candidate: The .onnx file that is judged, or a TensorRT .engine.
+        images: A folder or a pattern of images, a list of them, or a video; of decoders an .npy or
+            .npz file of latents.
+        **options: Those of `motorvae verify` by their names, such as `value_range=(-1, 1)`.
+
+    Returns:
+        Every figure with its limit; `passed` and `verdict` say whether all are kept.
+
+    Raises:
+        MotorVAEError: Nothing can be judged: an option is out of range, a file or an engine does
+            not open, a graph is random, or the two do not belong together. A candidate that is
+            wrong raises nothing.
+    """
+    from .export.compare.cli import run_verify  # noqa: PLC0415  # not needed to stream
+
+    given = checked_keywords(VerifyKeywords, options)
+    paths = {
+        name: Path(given[name]).expanduser() for name in ("encoder", "limits") if given.get(name)
+    }
+    return run_verify(
+        VerifyOptions(
+            reference=Path(reference).expanduser(),
+            candidate=Path(candidate).expanduser(),
+            images=os.path.expanduser(os.fspath(images)),  # noqa: PTH111  # or a pattern
+            **(given | paths),
+        )
+    )
 
 
 @spelled_for_python()

@@ -1,4 +1,4 @@
-"""Keyword arguments of `stream`, `encode` and `export`: options of the commands by their names."""
+"""Keyword arguments of `stream`, `encode`, `verify` and `export`: options of the commands by their names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from typing_extensions import TypedDict
 
 from .runtime.bundle.graph_key import Precision
 from .runtime.core.errors import ConfigError, MotorVAEError
-from .runtime.core.spec import Matrix
+from .runtime.core.spec import Box, Color, Fit, Interpolation, Matrix
 from .runtime.engines.open import BackendName
+
+PathLike = str | os.PathLike[str]
 
 
 class EngineKeywords(TypedDict, total=False):
@@ -78,7 +80,34 @@ class ExportKeywords(TypedDict, total=False):
     workspace_mib: int | None
 
 
-PathLike = str | os.PathLike[str]
+class VerifyKeywords(TypedDict, total=False):
+    """How two graphs are compared; each is the option of `motorvae verify` of that name."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # as above
+
+    size: tuple[int, int] | None
+    color: Color | None
+    crop_box: Box | None
+    fit: Fit
+    interpolation: Interpolation
+    value_range: tuple[float, float]
+    mean: Sequence[float]
+    std: Sequence[float]
+    most_images: int
+    skip_probes: bool
+    outputs: Sequence[str]
+    candidate_outputs: Sequence[str]
+    image_range: tuple[float, float] | None
+    encoder: PathLike | None
+    candidate_engine: Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"] | None
+    candidate_provider: str | None
+    threads: int | None
+    trust: bool
+    precision: Precision | None
+    limits: PathLike | None
+    batch_sizes: Sequence[int]
+
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 _COMMAND = r"motorvae-\w+(?: [^;:,]+)?"
 _ENGINE = "|".join([*get_args(BackendName), "cpu", "cuda"])

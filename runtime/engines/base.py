@@ -15,7 +15,7 @@ from ..core.errors import BackendError
 from ..core.lifecycle import Closing
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
-Batch = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+Batch = npt.NDArray[np.float32] | npt.NDArray[np.uint8] | npt.NDArray[np.float16]
 CpuRunner = Literal["onnx", "openvino"]
 Tensors = dict[str, tuple[str, tuple[Any, ...]]]
 """Name of a graph's input or output to its dtype and shape, the free axis of images first."""
@@ -47,8 +47,10 @@ class Backend(Closing):
         self.name = name  # engine, version and device, for reports
         # What a user should know of how it runs, a clause each; more can come while it runs.
         self.notes: tuple[str, ...] = ()
-        # What the graph takes: float32, or uint8 where it scales 8-bit luma itself.
-        self.input_dtype: np.dtype[Any] = np.dtype(np.uint8 if dtype == "uint8" else np.float32)
+        # What the graph takes: float32, or uint8 where it scales 8-bit luma itself; float16 may be
+        # that of a user's graph.
+        taken = dtype if dtype in {"uint8", "float16"} else "float32"
+        self.input_dtype: np.dtype[Any] = np.dtype(taken)
         self.outputs = tuple(outputs)
         self.threads = threads  # of one run on the CPU; None where it does not run there
         self._file, self.image_shape = file, shape[1:]
@@ -65,7 +67,8 @@ class Backend(Closing):
         with self._lock:
             self._check_open()
             wanted = self.input_dtype, self.image_shape
-            if (batch.dtype, batch.shape[1:]) != wanted or not len(batch):
+            given = batch.dtype, batch.shape[1:]
+            if (given != wanted and not self._has_free_axes_for(batch)) or not len(batch):
                 image = ", ".join(map(str, self.image_shape))
                 raise BackendError(
                     f"{self._file} takes {self.input_dtype} (N, {image}), and was given "
@@ -73,6 +76,11 @@ class Backend(Closing):
                     "frame-to-input function"
                 )
             return self._run(batch)
+
+    @property
+    def tensors(self) -> tuple[Tensors, Tensors]:
+        """Inputs and outputs as the graph itself has them."""
+        return self._tensors
 
     def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Raise `misfit` where a name, shape or dtype of the graph is not the announced one."""
@@ -99,6 +107,18 @@ class Backend(Closing):
     @abc.abstractmethod
     def _release(self) -> None:
         """Release the engine."""
+
+    def _has_free_axes_for(self, batch: Batch) -> bool:
+        """Whether a batch differs from what the graph announces in free axes alone."""
+        axes, sizes = self.image_shape, batch.shape[1:]
+        return (
+            batch.dtype == self.input_dtype
+            and len(axes) == len(sizes)
+            and all(
+                axis in {size, None} or isinstance(axis, str)
+                for axis, size in zip(axes, sizes, strict=True)
+            )
+        )
 
     def _check_open(self) -> None:
         if not self._is_open:

@@ -28,7 +28,7 @@ _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _SHORT_NAMES = {"cpu": _CPU, "cuda": _CUDA, "tensorrt": "TensorrtExecutionProvider"}
 _FATAL_ONLY = 4  # errors are raised; printing them as well on standard error helps nobody
 _LIBRARIES = Path(ort.__file__).parent / "capi"
-_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(float16)": "float16"}
 
 _MISSING = re.compile(r"(lib[\w+.-]+?\.so[\d.]*): cannot open shared object")
 _FAILURE = re.compile(r"((\b\w{1,40}) failure (-?\d{1,9}): .{0,999}?)\s*; GPU=", re.DOTALL)
@@ -57,7 +57,8 @@ class OnnxBackend(Backend):
 
     The provider is `cpu`, `cuda`, `tensorrt`, or a full name: a ProviderError where it is not in
     this build or did not load. A MissingDependencyError where both ONNX Runtime packages are
-    installed, which breaks them; a BackendError where ONNX Runtime refuses the file.
+    installed, which breaks them; a BackendError where ONNX Runtime refuses the file. Weights in
+    files of their own are read where `external_data` allows it.
     """
 
     library = f"ONNX Runtime {ort.__version__}"
@@ -69,6 +70,7 @@ class OnnxBackend(Backend):
         *,
         provider: str = "cpu",
         threads: int | None = None,
+        external_data: bool = False,
     ) -> None:
         cores = checked_threads(threads)
         installed = list(versions_of(ONNX_RUNTIME_PACKAGES))
@@ -85,7 +87,8 @@ class OnnxBackend(Backend):
                 f"{sentence_list(available)})",
                 fix="use --provider cpu, or install motorvae[gpu] for cuda",
             )
-        self._session = _opened_session(path, content, wanted, cores)
+        model: str | bytes | None = str(path) if external_data else content
+        self._session = _opened_session(path, model, wanted, cores)
         super().__init__(
             f"{self.library} {wanted}",
             str(path),
@@ -95,20 +98,34 @@ class OnnxBackend(Backend):
         )
         if wanted == _SHORT_NAMES["tensorrt"]:
             self.notes += ("TensorRT inside ONNX Runtime may round float32 to TF32",)
+        # Results are written where they are wanted, unless the graph alone knows their size.
+        self._is_bound = all(
+            dtype == "float32" and all(isinstance(size, int) for size in shape[1:])
+            for dtype, shape in self._tensors[1].values()
+        )
         self._bindings: dict[int, tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]] = {}
 
     def _run(self, batch: Batch) -> Arrays:
         data = np.ascontiguousarray(batch)  # bound by its address
-        binding, results = self._bound(len(data))
+        results: dict[str, npt.NDArray[np.float32]]
         try:
-            binding.bind_input(
-                self._input_name, "cpu", 0, self.input_dtype, data.shape, data.ctypes.data
-            )
-            self._session.run_with_iobinding(binding)
+            if self._is_bound:
+                binding, results = self._bound(len(data))
+                binding.bind_input(
+                    self._input_name, "cpu", 0, self.input_dtype, data.shape, data.ctypes.data
+                )
+                self._session.run_with_iobinding(binding)
+            else:
+                found = self._session.run(self.outputs, {self._input_name: data})
+                return {
+                    name: np.asarray(values).astype(np.float32)
+                    for name, values in zip(self.outputs, found, strict=True)
+                }
         except Exception as error:
             raise BackendError(
-                f"{self.name} failed on {self._file}: {said_by(error)}; "
-                "try --provider cpu, or export the bundle again"
+                said_by(error),
+                context=f"{self.name} failed on {self._file}",
+                fix="try --provider cpu, or export the bundle again",
             ) from error
         return {name: result.copy() for name, result in results.items()}
 
@@ -131,9 +148,12 @@ class OnnxBackend(Backend):
 
 
 def _opened_session(
-    path: Path, content: bytes | None, provider: str, threads: int
+    path: Path, model: str | bytes | None, provider: str, threads: int
 ) -> ort.InferenceSession:
-    """Open a file, or its content, on one provider (its full name) only; see `OnnxBackend`."""
+    """Open a file on one provider (its full name) only; see `OnnxBackend`.
+
+    The model is its content, or, with what lies beside it, its path; None is the content alone.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads
@@ -153,7 +173,7 @@ def _opened_session(
             with contextlib.redirect_stdout(io.StringIO()):
                 ort.preload_dlls(directory="")
         # With its own fall-back on, ONNX Runtime would go on without the provider, and print.
-        data = path.read_bytes() if content is None else content
+        data = path.read_bytes() if model is None else model
         session = ort.InferenceSession(data, options, providers=[configured], enable_fallback=0)
         session.disable_fallback()
         session._model_bytes = None  # noqa: SLF001  # else kept for a fall-back that is off
@@ -172,7 +192,9 @@ def _opened_session(
                 "unasked is refused: use another --precision, or --provider cpu"
             ) from error
         raise BackendError(
-            f"ONNX Runtime cannot open {path}: {said_by(error)}; export the bundle again"
+            said_by(error),
+            context=f"ONNX Runtime cannot open {path}",
+            fix="export the bundle again",
         ) from error
     finally:
         if provider != _CPU:

@@ -16,8 +16,8 @@ from .base import Backend, CpuRunner
 from .cuda.base import CudaLayer
 from .gpu_info import find_gpu
 from .open_graph import open_graph
-from .tensorrt.find import EnginePlan, check_engine, usable_package
-from .tensorrt.package import TENSORRT_PACKAGES
+from .tensorrt.find import EnginePlan, check_engine, plan_from_file, usable_package
+from .tensorrt.package import TENSORRT_PACKAGES, TensorRTName
 from .trial.run import Limits, check_opening
 
 BackendName = Literal["auto", "tensorrt", "tensorrt-rtx", "onnx", "openvino"]
@@ -143,12 +143,18 @@ def open_engine(
 
 
 def open_file(
-    path: Path, request: EngineRequest = ONNX_RUNTIME, content: bytes | None = None
+    path: Path,
+    request: EngineRequest = ONNX_RUNTIME,
+    content: bytes | None = None,
+    *,
+    external_data: bool = False,
+    computed: Precision | None = None,
 ) -> Backend:
     """Open an ONNX file that is none of the model's graphs, such as one that gives inner values.
 
     Nothing of it is checked but that it has one input. Where its `content` is given, the file is
-    not read. Raises what `open_engine` does.
+    not read. Other files that it names are read with `external_data` alone. OpenVINO must compute
+    in the precision of the request, or in what is `computed`. Raises what `open_engine` does.
     """
     runner = _runner_of(request)
     if runner is None:
@@ -159,10 +165,24 @@ def open_file(
         path,
         runner,
         content=content,
-        precision=request.precision or "fp32",
+        precision=computed or request.precision or "fp32",
         provider=request.provider or "cpu",
         threads=request.threads,
+        external_data=external_data,
     )
+
+
+def open_plan(path: Path, name: TensorRTName, precision: Precision) -> Backend:
+    """Open a TensorRT engine that lies anywhere, whoever built it, on this machine's GPU.
+
+    It is a program that runs with the user's rights, who must have said that it may. Raises what
+    `open_engine` does.
+    """
+    package, gpu = usable_package(name, find_gpu())
+    plan = plan_from_file(path, precision, package, gpu)
+    from .tensorrt.engine import TensorRTBackend  # noqa: PLC0415  # needs a GPU from here on
+
+    return TensorRTBackend(plan, open_cuda())
 
 
 def _runner_of(request: EngineRequest) -> CpuRunner | None:

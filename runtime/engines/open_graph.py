@@ -30,16 +30,22 @@ def open_graph(
     precision: Precision = "fp32",
     provider: str = "cpu",
     threads: int | None = None,
+    external_data: bool = False,
 ) -> Backend:
     """Open a file; `precision` is for OpenVINO alone, `provider` for ONNX Runtime alone.
 
-    Where the file's `content` is given, it is not read. Raises what `open_engine` does.
+    Where the file's `content` is given, it is not read; with `external_data`, other files that it
+    names are. Raises what `open_engine` does.
     """
     library_of(runner)
     if runner == "openvino":
         from .openvino_runtime import OpenVINOBackend  # noqa: PLC0415  # loaded above
 
-        return OpenVINOBackend(path, content, precision=precision, threads=threads)
+        return OpenVINOBackend(
+            path, content, precision=precision, threads=threads, external_data=external_data
+        )
     from .onnx_runtime import OnnxBackend  # noqa: PLC0415  # loaded above
 
-    return OnnxBackend(path, content, provider=provider, threads=threads)
+    return OnnxBackend(
+        path, content, provider=provider, threads=threads, external_data=external_data
+    )

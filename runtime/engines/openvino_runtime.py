@@ -48,6 +48,7 @@ class OpenVINOBackend(Backend):
         *,
         precision: Precision = "fp32",
         threads: int | None = None,
+        external_data: bool = False,
     ) -> None:
         threads = checked_threads(threads)
         settings = {
@@ -57,13 +58,15 @@ class OpenVINOBackend(Backend):
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            model = _core().read_model(path.read_bytes() if content is None else content)
+            data = path.read_bytes() if content is None else content
+            model = _core().read_model(str(path) if external_data else data)
             compiled = _core().compile_model(model, "CPU", settings)
             self._request: Any = compiled.create_infer_request()
         except (OSError, RuntimeError) as error:
             raise BackendError(
-                f"OpenVINO cannot open {path}: {_first_line(error)}; export the bundle again, or "
-                "use --backend onnx"
+                _first_line(error),
+                context=f"OpenVINO cannot open {path}",
+                fix="export the bundle again, or use --backend onnx",
             ) from error
         inputs, outputs = _tensors(compiled.inputs), _tensors(compiled.outputs)
         super().__init__(f"{self.library} CPU", str(path), inputs, outputs, threads=threads)
@@ -78,11 +81,12 @@ class OpenVINOBackend(Backend):
             request.infer()
         except RuntimeError as error:
             raise BackendError(
-                f"{self.name} failed on {self._file}: {_first_line(error)}; use --backend onnx, or "
-                "export the bundle again"
+                _first_line(error),
+                context=f"{self.name} failed on {self._file}",
+                fix="use --backend onnx, or export the bundle again",
             ) from error
         return {
-            name: request.get_output_tensor(index).data.copy()
+            name: request.get_output_tensor(index).data.astype(np.float32)  # which copies
             for index, name in enumerate(self.outputs)
         }
 

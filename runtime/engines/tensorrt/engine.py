@@ -55,7 +55,7 @@ class TensorRTBackend(Backend):
 
     def __init__(self, plan: EnginePlan, cuda: CudaLayer, *, cuda_graph: bool = True) -> None:
         package, capability = plan.package, plan.gpu.compute_capability.replace(".", "")
-        self._file = plan.entry.key.engine_file(package.name)
+        self._file = plan.file or plan.entry.key.engine_file(package.name)
         self._package, self._cuda = package, cuda
         self._log = EngineLog(package.trt)
         self._captures = cuda_graph and not package.is_rtx  # TensorRT-RTX records graphs itself

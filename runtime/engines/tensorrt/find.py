@@ -30,12 +30,15 @@ from .engine_manifest import EngineManifest, ReadEngineManifest
 from .origin import check_origin
 from .package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, import_tensorrt
 
+_MOST_PLAN = 64 << 30
+
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
     """An engine in memory that may be loaded on this GPU: it was checked, or just built here.
 
-    Loading one runs whatever is in it, so `check_engine` and the builder alone make these.
+    Loading one runs whatever is in it, so `check_engine` and the builder alone make these, and
+    `plan_from_file` for a user who vouches for it.
     """
 
     content: bytes
@@ -43,6 +46,7 @@ class EnginePlan:
     package: TensorRTPackage
     gpu: Gpu
     notes: tuple[str, ...] = ()  # what to know of where it comes from, a clause each
+    file: str = ""  # what to call it; by default as in a bundle
 
 
 def unknown_in_engines(folder: Path) -> list[str]:
@@ -164,6 +168,25 @@ def check_engine(
         again = _again(bundle, entry.precision, package.name)
         raise EngineFitError(f"{error}: {again}") from error
     return read.manifest, EnginePlan(plan, entry, package, gpu, notes)
+
+
+def plan_from_file(
+    path: Path, precision: Precision, package: TensorRTPackage, gpu: Gpu
+) -> EnginePlan:
+    """Read an engine of which nothing else is known; whoever calls this was told to trust it."""
+    again = "name a TensorRT engine"
+    content = bytes_of_file(path, most_bytes=_MOST_PLAN, error=EngineFitError, again=again)
+    entry = GraphEntry(
+        graph="encoder",
+        precision=precision,
+        file=path.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        opset=0,
+        inputs=(),
+        outputs=(),
+    )
+    return EnginePlan(content, entry, package, gpu, file=str(path))
 
 
 def engine_manifest_of(

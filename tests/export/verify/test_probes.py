@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from motorvae.export.verify.probes import probe_images, probe_latents
 from motorvae.export.verify.reference import Reference
-from motorvae.export.verify.torch_reference import probe_images, probe_latents
 
 from ..conftest import SPEC, coarse_images
 

@@ -1,0 +1,39 @@
+"""Limits from a JSON file, over those of a precision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+
+from ...runtime.bundle.graph_key import Precision
+from ...runtime.core.documents import json_from_file
+from ...runtime.core.errors import ConfigError
+from ..verify.limits import LIMITS, Limits
+
+_MAY_BE_NONE = {"neighbours", "max_pixel", "probe_pixel"}
+_AGAIN = 'give an object of limits by name, such as {"max_spread": 0.05}'
+
+
+def limits_from(path: Path | None, precision: Precision) -> Limits:
+    """Return the limits of a precision, with those that a file gives in their place.
+
+    A ConfigError where it is no such file, or names a limit that there is not.
+    """
+    limits = LIMITS[precision]
+    if path is None:
+        return limits
+    given = json_from_file(path, error=ConfigError, again=_AGAIN)
+    if not isinstance(given, dict):
+        raise ConfigError(f"{path} holds no object: {_AGAIN}")
+    known = [field.name for field in fields(Limits)]
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(f"{path}: {name[:40]!r} is no limit, take {', '.join(known)}")
+        if value is None and name in _MAY_BE_NONE:
+            continue
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or value < 0:
+            none = ", or null for none" if name in _MAY_BE_NONE else ""
+            raise ConfigError(f"{path}: {name}={str(value)[:40]}: give a number from 0{none}")
+    return replace(limits, **given)
