@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...runtime.core.atomic_files import check_writable
 from ...runtime.core.command import Command, print_sentence, stderr_console
 from ...runtime.core.documents import json_from_document, save_document
-from ...runtime.core.errors import MotorVAEError, needed_for
+from ...runtime.core.errors import MotorVAEError, OutputError, needed_for
 from ...runtime.core.lifecycle import loading
 from ...runtime.core.text import printable
 from ..steps import steps_shown
@@ -46,6 +46,8 @@ def _shown(options: VerifyOptions) -> int:
     target = None if options.json in {None, _STDOUT} else Path(str(options.json))
     if target is not None:
         check_writable(target)
+        if not target.absolute().parent.is_dir():
+            raise OutputError(f"{target.parent} is not there: make that folder, or name another")
     with steps_shown(console, "loading") as step:
         result = run_verify(options, step)
     from .table import result_table  # noqa: PLC0415  # onnx is there, so its parts are

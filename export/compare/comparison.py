@@ -88,7 +88,7 @@ class Comparison:
             notes = list(reference.notes)
             if runs:
                 notes.pop()  # that there are no probes
-                judged = np.isfinite(true_probes[pair.output]).all(axis=1)
+                judged = _finite(true_probes[pair.output])
                 if judged.any():
                     of_probes, (turn, image) = probe_metrics(
                         [run[judged] for run in probed],
@@ -169,7 +169,7 @@ class Comparison:
         """Return the worst probe's figures; INT8 saturates on probes, by design: reported there."""
         names, pictures = self.probes or ((), np.empty(0, np.uint8))
         expected = run_in_batches(true, pictures, 1)[_Pictures.output]
-        judged = np.isfinite(expected).reshape(len(expected), -1).all(axis=1)
+        judged = _finite(expected)
         left_out = _on_left_out(names, judged, pair.output)
         if not judged.any():
             return [], left_out
@@ -250,11 +250,15 @@ def _on_left_out(
 ) -> tuple[str, ...]:
     """Return a clause where the reference itself gives no numbers for some probes."""
     lost = [name for name, is_judged in zip(names, judged, strict=True) if not is_judged]
-    return (
-        (f"the reference gives NaN or Inf in {output} for probes: {', '.join(lost)}",)
-        if lost
-        else ()
-    )
+    if not lost:
+        return ()
+    return (f"the reference gives NaN or Inf in {output} for probes: {', '.join(lost)}",)
+
+
+def _finite(values: Floats) -> npt.NDArray[np.bool_]:
+    """Return which of N outputs hold numbers alone, (N,)."""
+    judged: npt.NDArray[np.bool_] = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    return judged
 
 
 def _result(pair: Pair, metrics: Sequence[Metric], notes: Sequence[str]) -> OutputResult:

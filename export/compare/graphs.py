@@ -190,11 +190,11 @@ def _opened(
 ) -> UserGraph:
     """Open an ONNX file; OpenVINO must compute it in the precision that is given."""
     try:
-        # Outside of EngineRequest's own checks: float16 files are verified for bundles' engines
-        # only, and here is where anybody's are.
         backend = open_file(path, request, external_data=True, computed=computed)
-    except (ProviderError, MissingDependencyError, ConfigError):
-        raise
+    except (ProviderError, MissingDependencyError) as error:
+        step = str(error.fix).replace("--provider", "--candidate-provider")
+        step = step.replace("--backend", "--candidate-engine")
+        raise type(error)(error.clause(), context=f"cannot open {path}", fix=step) from error
     except BackendError as error:
         raise BackendError(
             error.clause(),

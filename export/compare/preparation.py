@@ -34,7 +34,10 @@ def spec_of(options: VerifyOptions, form: InputForm, graphs: tuple[UserGraph, ..
         raise ConfigError(f"{path} takes {shape}, any size: give height and width with --size")
     asked = options.size or found
     if any(size is not None and size != other for size, other in zip(found, asked, strict=True)):
-        raise ConfigError(f"--size {asked[0]} {asked[1]}: {path} takes {shape}: leave --size out")
+        raise ConfigError(
+            f"--size {asked[0]} {asked[1]}: the graphs take {found[0]} x {found[1]} pixels: leave "
+            "--size out"
+        )
     spec = spec_from_options(
         image_size=asked,
         color=color,

@@ -32,8 +32,9 @@ def probe_images(held_out: Pixels) -> tuple[tuple[str, ...], Pixels]:
     first, other = planes[0], planes[len(planes) // 2]
     cells = max(height // _BLOCK, 2), max(width // _BLOCK, 2)
 
-    def ramp(length: int) -> Floats:
-        return np.linspace(0, 255, length).round()
+    def ramp(length: int) -> npt.NDArray[np.float64]:
+        levels: npt.NDArray[np.float64] = np.linspace(0, 255, length).round()
+        return levels
 
     size = width, height
     levels = rng.integers(0, 256, (channels, *cells), np.uint8)

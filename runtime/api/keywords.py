@@ -1,4 +1,4 @@
-"""Keyword arguments of `stream`, `encode`, `verify` and `export`: options of the commands by their names."""
+"""Keyword arguments of the functions of the package: options of the commands by their names."""
 
 from __future__ import annotations
 
