@@ -257,8 +257,7 @@ def _on_left_out(
 
 def _finite(values: Floats) -> npt.NDArray[np.bool_]:
     """Return which of N outputs hold numbers alone, (N,)."""
-    judged: npt.NDArray[np.bool_] = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    return judged
+    return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1), np.bool_)
 
 
 def _result(pair: Pair, metrics: Sequence[Metric], notes: Sequence[str]) -> OutputResult:

@@ -14,13 +14,16 @@ from ...runtime.bundle.manifest import FileEntry
 from ...runtime.core.errors import (
     BackendError,
     ConfigError,
+    EngineError,
     MissingDependencyError,
     ProviderError,
 )
 from ...runtime.core.lifecycle import Closing
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Arrays, Backend, Tensors
+from ...runtime.engines.gpu_info import NoGpu, find_gpu
 from ...runtime.engines.open import ONNX_RUNTIME, EngineRequest, open_file, open_plan
+from ...runtime.engines.tensorrt.package import TensorRTName
 from .graph_facts import GraphFacts, facts_of
 from .options import VerifyOptions
 from .result import JudgedGraph
@@ -162,7 +165,11 @@ def opened_candidate(options: VerifyOptions) -> tuple[UserGraph, Precision]:
     path = options.candidate
     if path.suffix == ".engine":
         assert options.precision is not None  # noqa: S101  # `VerifyOptions.check` has seen to it
-        name = options.candidate_engine or "tensorrt"
+        if isinstance(gpu := find_gpu(), NoGpu):
+            raise EngineError(
+                f"{path}: {gpu.reason}: verify it on the machine with the GPU, or name the .onnx "
+                "file that it was built from"
+            )
         try:
             entry = FileEntry.of(path)
         except OSError as error:
@@ -170,9 +177,9 @@ def opened_candidate(options: VerifyOptions) -> tuple[UserGraph, Precision]:
                 f"cannot read {path}: {error.strerror or error}; name a TensorRT engine"
             ) from error
         facts = GraphFacts((entry,), options.precision, ())
-        backend = open_plan(
-            path, "tensorrt-rtx" if name == "tensorrt-rtx" else "tensorrt", facts.precision
-        )
+        is_rtx = options.candidate_engine == "tensorrt-rtx"
+        name: TensorRTName = "tensorrt-rtx" if is_rtx else "tensorrt"
+        backend = open_plan(path, name, facts.precision)
         return UserGraph(path, backend, facts), facts.precision
     facts = facts_of(path)
     precision = options.precision or facts.precision
