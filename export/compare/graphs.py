@@ -24,6 +24,7 @@ from ...runtime.engines.base import Arrays, Backend, Tensors
 from ...runtime.engines.gpu_info import NoGpu, find_gpu
 from ...runtime.engines.open import ONNX_RUNTIME, EngineRequest, open_file, open_plan
 from ...runtime.engines.tensorrt.package import TensorRTName
+from ...runtime.pixels.convert import batch_of, input_from_pixels
 from .graph_facts import GraphFacts, facts_of
 from .options import VerifyOptions
 from .result import JudgedGraph
@@ -100,9 +101,9 @@ class UserGraph(Closing):
         dtype = np.dtype(self.dtype)
         if self.spec is None:
             return np.require(rows, dtype, "C")
-        planes = rows[:, None] if self.spec.color == "grey" else rows
+        planes: npt.NDArray[Any] = batch_of(rows)
         if dtype != np.uint8:
-            planes = planes * np.float32(1 / 255)
+            planes = input_from_pixels(rows)
             if self.spec.scales:
                 gains, offsets = (
                     np.asarray(part, np.float32)[:, None, None] for part in self.spec.scaling

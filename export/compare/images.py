@@ -6,22 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ...runtime.core.documents import MOST_ARRAYS, bytes_of_file
 from ...runtime.core.errors import ConfigError, DataError, ImageError, reason_of
 from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
-from ...runtime.pixels.convert import WHITE, luma_from_image
+from ...runtime.pixels.convert import fitted_frame
+from ...runtime.sources.base import CaptureRequest
 from ...runtime.sources.open import open_source
 
 LATENT_FILES = {".npy", ".npz"}
 _LATENT_NAMES = ("mu", "z", "latents", "latent")
-_CV = {"area": cv2.INTER_AREA, "bilinear-no-antialias": cv2.INTER_LINEAR}
-_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _AGAIN = "name an .npy or .npz file with one array of floats, a latent a row"
 
 
@@ -45,7 +42,7 @@ def pictures_from_source(named: str, spec: ModelSpec, most: int) -> Inputs:
     """
     pictures: list[npt.NDArray[np.uint8]] = []
     skipped: list[str] = []
-    with open_source(named) as source:
+    with open_source(named, CaptureRequest(spec=spec)) as source:
         if source.live:
             raise ConfigError(f"{source.name} is live and has no end: name a folder or a video")
         every = max(1, -(-source.expected // most)) if source.expected else 1
@@ -56,7 +53,7 @@ def pictures_from_source(named: str, spec: ModelSpec, most: int) -> Inputs:
                 skipped.append(f"{item.name or item.index}: {item.reason}")
             elif (index - 1) % every == 0:
                 try:
-                    pictures.append(picture_from_image(item.image, spec))
+                    pictures.append(fitted_frame(item, spec))
                 except (ImageError, ValueError) as error:
                     skipped.append(f"{item.name or item.index}: {reason_of(error)}")
         name, remarks = source.name, tuple(source.remarks)
@@ -67,17 +64,6 @@ def pictures_from_source(named: str, spec: ModelSpec, most: int) -> Inputs:
     if total > len(pictures) + len(skipped):
         remarks += (f"{len(pictures)} of {total} images judge, see --most-images",)
     return Inputs(name, np.stack(pictures), tuple(skipped), remarks)
-
-
-def picture_from_image(image: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Return an image, as `luma_from_image` takes it, as a fitted picture of `picture_shape`."""
-    levels = luma_from_image(image) if spec.color == "grey" else _bgr_from_image(image)
-    if spec.color == "rgb":
-        levels = levels[:, :, ::-1]
-    top, left, height, width = spec.box_of((levels.shape[0], levels.shape[1]))
-    levels = _with_aspect(levels[top : top + height, left : left + width], spec)
-    fitted = _resized(np.ascontiguousarray(levels), spec)
-    return fitted if spec.color == "grey" else np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
 
 def latents_from_file(path: Path, most: int) -> Inputs:
@@ -105,39 +91,3 @@ def latents_from_file(path: Path, most: int) -> Inputs:
     evenly = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
     notes = () if len(evenly) == len(rows) else (f"{len(evenly)} of {len(rows)} latents judge",)
     return Inputs(str(path), np.asarray(rows[evenly], np.float32), notes=notes)
-
-
-def _bgr_from_image(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(image, alpha=1 / 257)
-    if image.ndim == 2 or image.shape[2] == 1:
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2).astype(np.uint8)
-    if image.shape[2] == 4:
-        alpha = image[:, :, 3:].astype(np.float32) / WHITE
-        image = np.rint(image[:, :, :3] * alpha + WHITE * (1 - alpha))
-    return image.astype(np.uint8, copy=False)
-
-
-def _with_aspect(levels: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Crop or pad (h, w) or (h, w, 3) to the aspect ratio of the input, unless it is stretched."""
-    height, width = levels.shape[:2]
-    if spec.fit == "stretch":
-        return levels
-    choose = min if spec.fit == "crop" else max
-    scale = choose(height / spec.height, width / spec.width)
-    tall, wide = max(1, round(scale * spec.height)), max(1, round(scale * spec.width))
-    top, left = abs(height - tall) // 2, abs(width - wide) // 2
-    if spec.fit == "crop":
-        return levels[top : top + tall, left : left + wide]
-    padded = np.full((max(tall, height), max(wide, width), *levels.shape[2:]), WHITE, np.uint8)
-    padded[top : top + height, left : left + width] = levels
-    return padded
-
-
-def _resized(levels: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    size = spec.width, spec.height
-    if levels.shape[:2] == size[::-1]:
-        return levels
-    if spec.interpolation in _PILLOW:
-        return np.asarray(Image.fromarray(levels).resize(size, _PILLOW[spec.interpolation]))
-    return np.asarray(cv2.resize(levels, size, interpolation=_CV[spec.interpolation]), np.uint8)

@@ -88,9 +88,7 @@ def test_whatever_a_right_graph_takes_it_gets_the_same_pixels(
         assert back.reference.input_dtype == ("uint8" if "dtype" in form else "float32")
 
 
-def test_float16_inputs_and_outputs_are_compared(
-    right: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_float16_inputs_and_outputs_are_compared(right: Path, photos: Path, tmp_path: Path) -> None:
     other = encoder(tmp_path / "other.onnx", WEIGHTS, dtype=HALF)
     assert compared(right, other, photos, precision="fp16").passed
     assert not compared(right, other, photos).passed  # pixels in 11 bits, held to fp32
@@ -155,9 +153,7 @@ def test_a_wrong_graph_fails(
     assert result.verdict.startswith("FAILED: wrong.onnx")
     assert any(clause.startswith(caught_by) for clause in result.failures), result.failures
     if name.startswith("nothing"):  # no image of the folder shows it
-        without = compared(
-            right, tmp_path / "wrong.onnx", photos, skip_probes=True
-        )
+        without = compared(right, tmp_path / "wrong.onnx", photos, skip_probes=True)
         assert without.passed
         assert any("no probe images" in note for note in without.outputs[0].notes)
 
@@ -210,8 +206,11 @@ def test_images_of_decoders_are_compared(photos: Path, right: Path, tmp_path: Pa
     # An error counts by the range that the images have.
     (wide,) = compared(one, brighter, latents, image_range=(-1, 1)).outputs
     np.testing.assert_allclose(figure(wide, "PSNR, worst image").value, 46.02, atol=0.01)
-    assert compared(one, one, latents, image_range=(0, 0.1)).outputs[0].notes[-1].endswith(
-        "see --image-range"
+    assert (
+        compared(one, one, latents, image_range=(0, 0.1))
+        .outputs[0]
+        .notes[-1]
+        .endswith("see --image-range")
     )
 
 
@@ -284,9 +283,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(
 ) -> None:
     grey = encoder(tmp_path / "grey.onnx", heads(1))
     assert "name two graphs that take the same images" in refusal(right, grey, images=photos)
-    nan = encoder(
-        tmp_path / "nan.onnx", WEIGHTS, last=[helper.make_node("Log", ["mean"], ["mu"])]
-    )
+    nan = encoder(tmp_path / "nan.onnx", WEIGHTS, last=[helper.make_node("Log", ["mean"], ["mu"])])
     assert "a reference must be right" in refusal(nan, right, images=photos)
     narrow = save_graph(
         tmp_path / "narrow.onnx",
