@@ -20,6 +20,7 @@ CompareEngine = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 MOST_BATCH = 1024
 MOST_IMAGES = 65536
 _NUMBERS = ValuesLike(r"-?[\d.]+(e-?\d+)?")
+_NONE = tyro.conf.arg(help_behavior_hint="")  # no default to show
 _Pair = tuple[float, float]
 
 
@@ -61,19 +62,19 @@ class VerifyOptions:
     """How images are resized."""
     value_range: _Pair = (0.0, 1.0)
     """What black and white are to the graphs. A graph of uint8 takes pixels as they are."""
-    mean: Annotated[tuple[float, ...], _NUMBERS] = ()
+    mean: Annotated[tuple[float, ...], _NUMBERS, _NONE] = ()
     """Subtracted from each channel after that; none is 0."""
-    std: Annotated[tuple[float, ...], _NUMBERS] = ()
+    std: Annotated[tuple[float, ...], _NUMBERS, _NONE] = ()
     """Each channel is divided by it after that; none is 1."""
     most_images: int = JUDGED_IMAGES
     """So many images judge at most, taken evenly from all where their number is known."""
     skip_probes: bool = False
     """Leave out the 23 probe images, such as black, noise and stripes, on which graphs that are
     right for your images alone are found out."""
-    outputs: tuple[str, ...] = ()
+    outputs: Annotated[tuple[str, ...], _NONE] = ()
     """Which outputs are judged, by name, and as what: mu=NAME and log_var=NAME for a posterior,
     latent=NAME, image=NAME. By default all that both graphs have, by what their names say."""
-    candidate_outputs: tuple[str, ...] = ()
+    candidate_outputs: Annotated[tuple[str, ...], _NONE] = ()
     """What those outputs are called in the candidate, in the same order, where it calls them
     otherwise."""
     image_range: _Pair | None = None
@@ -94,7 +95,7 @@ class VerifyOptions:
     """Whose limits hold; by default those of the precision that the candidate's file has."""
     limits: Path | None = None
     """A JSON file of limits by their names that hold instead; docs/verify.md has the names."""
-    batch_sizes: tuple[int, ...] = ()
+    batch_sizes: Annotated[tuple[int, ...], _NONE] = ()
     """Images per run of the candidate, in turn; by default 1 to 8 and 16, or the batch that a graph
     is fixed to."""
 

@@ -33,8 +33,8 @@ def result_table(result: VerifyResult) -> Table:
             )
         table.add_section()
     table.caption = (
-        "spread: standard deviation of a unit over the images; next 128: what the worst of\n"
-        "the next 128 images stays within with 95 % probability, which is what is held"
+        "spread: standard deviation of a unit over the images; next 128: within which the\n"
+        "worst of the next 128 images stays with 95 % probability, which is what is held"
     )
     return table
 

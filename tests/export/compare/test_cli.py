@@ -33,7 +33,7 @@ def test_exit_codes_table_and_verdict(
     assert output.out == ""
     *table, verdict = output.err.splitlines()
     assert verdict.startswith("passed: right.onnx in ONNX Runtime")
-    assert max(len(line) for line in table if not line.startswith("note: ")) <= 82
+    assert max(len(line) for line in table if not line.startswith("note: ")) <= 80
     text = output.err
     for words in ("mu (6)", "log_var (6)", "next 128", "max error / spread over data", "≤ 0.0005"):
         assert words in text
