@@ -20,8 +20,9 @@ import orjson
 import pytest
 
 import motorvae as mv
+from motorvae.export.compare.options import VerifyOptions
 from motorvae.export.options import ExportOptions
-from motorvae.keywords import EngineKeywords, ExportKeywords, StreamKeywords
+from motorvae.keywords import EngineKeywords, ExportKeywords, StreamKeywords, VerifyKeywords
 from motorvae.runtime.core.errors import (
     BackendError,
     BundleError,
@@ -349,6 +350,30 @@ def test_export_is_the_package_and_the_function() -> None:
         assert done.stdout == "CheckpointError\n", done.stderr
 
 
+# verify
+
+
+def test_two_graphs_are_verified_and_a_failure_raises_nothing(
+    small_bundle: Path, image_folder: Path
+) -> None:
+    one, half = (small_bundle / name for name in ("encoder.onnx", "encoder.fp16.onnx"))
+    result = mv.verify(one, str(half), image_folder)
+    assert isinstance(result, mv.VerifyResult)
+    assert (result.passed, result.precision, result.images) == (True, "fp16", 12)
+    assert [output.kind for output in result.outputs] == ["mu", "log_var"]
+    assert not mv.verify(one, half, image_folder, precision="fp32").passed
+
+
+def test_what_verify_refuses_is_spelled_for_python(small_bundle: Path, image_folder: Path) -> None:
+    graph = small_bundle / "encoder.onnx"
+    with pytest.raises(ConfigError, match="sizes: no such option, take some of batch_sizes, "):
+        mv.verify(graph, graph, image_folder, sizes=(1,))  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match=r"color rgb: .* leave color out"):
+        mv.verify(graph, graph, image_folder, color="rgb")
+    with pytest.raises(ConfigError, match="color='red'"):
+        mv.verify(graph, graph, image_folder, color="red")  # type: ignore[arg-type]
+
+
 # What the signatures promise
 
 
@@ -362,6 +387,8 @@ def test_keywords_are_the_options_of_the_commands() -> None:
     assert set(typing.get_type_hints(StreamKeywords)) == (names(StreamOptions) - given) | engine
     given = {"checkpoint", "output", "model"}
     assert set(typing.get_type_hints(ExportKeywords)) == names(ExportOptions) - given
+    given = {"reference", "candidate", "images", "json"}
+    assert set(typing.get_type_hints(VerifyKeywords)) == names(VerifyOptions) - given
 
 
 ENGINE = "precision=None, backend='auto', provider=None, threads=None, cuda_graph=True, trust=False"
