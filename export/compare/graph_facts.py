@@ -30,6 +30,7 @@ class GraphFacts:
     files: tuple[FileEntry, ...]  # itself, and the files that hold its weights
     precision: Precision  # of most of its weights; int8 where it quantises anything
     random_nodes: tuple[str, ...]  # such as "RandomNormalLike 'sample/eps'"
+    outputs: tuple[str, ...] = ()  # in order; empty where it does not say
 
 
 def facts_of(path: Path) -> GraphFacts:
@@ -59,6 +60,7 @@ def facts_of(path: Path) -> GraphFacts:
     return GraphFacts(
         files=(_entry(path, path.name), *(_entry(path, name) for name in sorted(names))),
         precision=_precision_of(model, tensors),
+        outputs=tuple(output.name for output in model.graph.output),
         random_nodes=tuple(
             f"{node.op_type} {printable(node.name or node.output[0])!r}"
             for node in _all_nodes(model)

@@ -48,7 +48,7 @@ class UserGraph(Closing):
     """One graph on one engine, which it closes.
 
     `run` takes pictures or latents, N at a time, splits them where the graph is fixed to a batch,
-    and returns each output as it is, (N, ...) float32.
+    and returns each output as it is, (N, ...) float32. What has no axis of images is left out.
     """
 
     input_dtype: np.dtype[Any] = np.dtype(np.uint8)
@@ -58,6 +58,14 @@ class UserGraph(Closing):
         self.spec: ModelSpec | None = None  # of pictures; None where it takes latents
         (self._input,) = backend.tensors[0].items()
         self.name = backend.name
+        # OpenVINO may know a tensor by another of its names; the order is the file's.
+        names = facts.outputs or backend.outputs
+        if len(names) != len(backend.outputs):
+            raise BackendError(
+                f"{path} has the outputs {', '.join(names)}, and {backend.name} gives "
+                f"{', '.join(backend.outputs)}: export it with outputs that differ"
+            )
+        self._name_of = dict(zip(backend.outputs, names, strict=True))
 
     @property
     def dtype(self) -> str:
@@ -72,7 +80,7 @@ class UserGraph(Closing):
     @property
     def outputs(self) -> Tensors:
         """Name of each output to its dtype and shape."""
-        return self._backend.tensors[1]
+        return {self._name_of[name]: facts for name, facts in self._backend.tensors[1].items()}
 
     def form(self, *, decodes: bool) -> InputForm:
         """Return what it takes; `decodes` says that a 4-D input is no image.
@@ -132,7 +140,13 @@ class UserGraph(Closing):
                     if step > 1
                     else "see that it runs in that engine",
                 ) from error
-            parts.append({name: values[: len(part)] for name, values in found.items()})
+            parts.append(
+                {
+                    self._name_of[name]: values[: len(part)]
+                    for name, values in found.items()
+                    if values.ndim > 1 and len(values) == step
+                }
+            )
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def described(self) -> JudgedGraph:

@@ -11,6 +11,8 @@ from ...runtime.core.documents import json_from_file
 from ...runtime.core.errors import ConfigError
 from ..verify.limits import LIMITS, Limits
 
+NOT_HELD = {"probe_reach"}
+"""Limits about what is not done here: no latent is drawn to be decoded."""
 _MAY_BE_NONE = {"neighbours", "max_pixel", "probe_pixel"}
 _AGAIN = 'give an object of limits by name, such as {"max_spread": 0.05}'
 
@@ -26,7 +28,7 @@ def limits_from(path: Path | None, precision: Precision) -> Limits:
     given = json_from_file(path, error=ConfigError, again=_AGAIN)
     if not isinstance(given, dict):
         raise ConfigError(f"{path} holds no object: {_AGAIN}")
-    known = [field.name for field in fields(Limits)]
+    known = [field.name for field in fields(Limits) if field.name not in NOT_HELD]
     for name, value in given.items():
         if name not in known:
             raise ConfigError(f"{path}: {name[:40]!r} is no limit, take {', '.join(known)}")

@@ -50,11 +50,11 @@ def paired_outputs(
     """
     (graph, given), (other, other_given) = reference, candidate
     asked = [_asked(word) for word in options.outputs]
-    names = [name for _, name in asked] or _floats_of(graph)
+    names = [name for _, name in asked] or [name for name in _floats_of(graph) if name in given]
     others = list(options.candidate_outputs) or list(names)
     notes: list[str] = []
     if not asked:
-        available = _floats_of(other)
+        available = [name for name in _floats_of(other) if name in other_given]
         if len(names) == len(available) == 1:
             others = available
         else:
@@ -72,14 +72,15 @@ def paired_outputs(
     for one, found, wanted in ((graph, given, names), (other, other_given, others)):
         if lacking := [name for name in wanted if name not in found]:
             raise ConfigError(
-                f"{one.path} has no output {lacking[0]!r}, it has {sentence_list(list(found))}: "
-                "name outputs with --outputs and --candidate-outputs"
+                f"{one.path} has no output {lacking[0]!r} for each image, it has "
+                f"{sentence_list(list(found))}: name outputs with --outputs and --candidate-outputs"
             )
     said = [kind for kind, _ in asked] or [None] * len(names)
     pairs = []
     for name, another, kind in zip(names, others, said, strict=True):
         values, other_values = given[name], other_given[another]
-        pair = Pair(name, another, kind or "latent", values.shape[1:])
+        own: OutputKind = "latent" if kind in {None, "image"} else kind
+        pair = Pair(name, another, own, values.shape[1:])
         if kind in {None, "image"}:
             pair = _as_image(pair, values, other_values, graph.spec)
             if kind == "image" and pair.kind != "image":

@@ -17,7 +17,7 @@ from ..verify.probes import probe_images
 from .comparison import Comparison
 from .graphs import check_alike, opened_candidate, opened_reference
 from .images import LATENT_FILES, pictures_from_source
-from .limits_file import limits_from
+from .limits_file import NOT_HELD, limits_from
 from .options import VerifyOptions
 from .outputs import Pair, check_repeatable, paired_outputs
 from .preparation import TRIED, latents_for, spec_of
@@ -124,5 +124,7 @@ def _by_name(limits: Limits) -> dict[str, float | None]:
     """Return limits as JSON has them: what holds for all has none."""
     named: dict[str, float | None] = asdict(limits)
     return {
-        name: None if value is None or math.isinf(value) else value for name, value in named.items()
+        name: None if value is None or math.isinf(value) else value
+        for name, value in named.items()
+        if name not in NOT_HELD
     }

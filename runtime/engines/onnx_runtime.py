@@ -99,8 +99,11 @@ class OnnxBackend(Backend):
         if wanted == _SHORT_NAMES["tensorrt"]:
             self.notes += ("TensorRT inside ONNX Runtime may round float32 to TF32",)
         # Results are written where they are wanted, unless the graph alone knows their size.
+        ((_, taken),) = self._tensors[0].values()
         self._is_bound = all(
-            dtype == "float32" and all(isinstance(size, int) for size in shape[1:])
+            dtype == "float32"
+            and shape[:1] == taken[:1]
+            and all(isinstance(size, int) for size in shape[1:])
             for dtype, shape in self._tensors[1].values()
         )
         self._bindings: dict[int, tuple[ort.IOBinding, dict[str, npt.NDArray[np.float32]]]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,5 +24,9 @@ def test_the_example_shows_what_the_page_says(tmp_path: Path) -> None:
     assert lines[2].startswith("motorvae verify: FAILED: encoder.fp16.onnx")
     assert lines[3].startswith("motorvae verify: passed: scaled.fp16.onnx")
     shown = (ROOT / "docs/verify.md").read_text(encoding="utf-8")
-    for line in lines:  # digits beyond these differ between processors
-        assert line.split("; ")[0].split(" up to")[0][:90] in shown
+    for line in lines:  # figures and versions may be others elsewhere
+        assert _without_numbers(line) in _without_numbers(shown)
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d[\d.e-]*", "N", text)

@@ -27,6 +27,7 @@ def test_a_file_replaces_the_limits_that_it_names(tmp_path: Path) -> None:
         ('{"max_spread": -1}', "max_spread=-1: give a number from 0"),
         ('{"max_spread": null}', "max_spread=None: give a number from 0"),
         ('{"max_pixel": []}', "max_pixel=[]: give a number from 0, or null for none"),
+        ('{"probe_reach": 1}', "'probe_reach' is no limit"),
         ("[1]", "holds no object: give an object of limits by name"),
         ("{", "is not JSON"),
         ('{"max_spread": 1, "max_spread": 2}', "is not JSON"),

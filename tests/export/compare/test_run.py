@@ -239,6 +239,20 @@ def test_a_random_output_is_refused_by_its_node_and_others_are_judged(
     assert "not judged, as one graph alone has it: z" in result.notes
 
 
+def test_an_output_without_an_axis_of_images_is_none(
+    right: Path, photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "loss.onnx"
+    model = onnx.load(right)
+    model.graph.node.append(helper.make_node("ReduceMean", ["mean"], ["loss"], keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("loss", FLOAT, ()))
+    onnx.save(model, path)
+    for candidate in ("onnx", "openvino"):
+        result = compared(path, path, photos, candidate_engine=candidate)
+        assert [output.output for output in result.outputs] == ["mu", "log_var"]
+    assert "has no output 'loss' for each image" in refusal(path, images=photos, outputs=("loss",))
+
+
 def test_openvino_runs_the_candidate(right: Path, photos: Path) -> None:
     pytest.importorskip("openvino")
     result = compared(right, right, photos, candidate_engine="openvino")
@@ -291,7 +305,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(
         {},
     )
     assert "outputs of other shapes cannot be compared" in refusal(right, narrow, images=photos)
-    assert "has no output 'nu', it has mu, log_var" in refusal(
+    assert "has no output 'nu' for each image, it has mu, log_var" in refusal(
         right, images=photos, outputs=("nu",)
     )
     assert "--color grey" in refusal(right, images=photos, color="grey")
