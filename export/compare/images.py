@@ -13,7 +13,7 @@ from ...runtime.core.documents import MOST_ARRAYS, bytes_of_file
 from ...runtime.core.errors import ConfigError, DataError, ImageError, reason_of
 from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
-from ...runtime.pixels.convert import fitted_frame
+from ...runtime.pixels.convert import fitted_from_image
 from ...runtime.sources.base import CaptureRequest
 from ...runtime.sources.open import open_source
 
@@ -53,7 +53,8 @@ def pictures_from_source(named: str, spec: ModelSpec, most: int) -> Inputs:
                 skipped.append(f"{item.name or item.index}: {item.reason}")
             elif (index - 1) % every == 0:
                 try:
-                    pictures.append(fitted_frame(item, spec))
+                    picture = fitted_from_image(item.image, spec, is_fitted=item.is_fitted)
+                    pictures.append(picture.copy())  # a source may write into it again
                 except (ImageError, ValueError) as error:
                     skipped.append(f"{item.name or item.index}: {reason_of(error)}")
         name, remarks = source.name, tuple(source.remarks)
