@@ -1,21 +1,21 @@
-"""Which ONNX graphs may be opened: those that an export writes, of the sizes that it writes.
+"""Which ONNX graphs may be opened: those that an export or import writes, within limits.
 
 An engine that opens a file does what the file says: read another file, loop for ever, unfold a
 constant to gigabytes, run code of an operator library. So a graph is read here first, by a reader
 of our own, since the machine that runs it has no ONNX package. It may hold the operators and
-attributes of `graph_shapes.OPERATORS` and no others; each value's shape is computed, and memory and
-arithmetic have limits that follow from the model's sizes.
+attributes of `operators.tables` and no others; each value's shape is computed, and memory and
+arithmetic have limits: for the card's network they follow from the model's sizes, for others they
+are fixed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..core.spec import ModelSpec
 from .graph_key import Tensor
-from .graph_shapes import MOST_AXES, OPERATORS, Node, Value
 from .manifest import GraphEntry
 from .onnx_wire import (
     ATTRIBUTE,
@@ -33,6 +33,8 @@ from .onnx_wire import (
     Values,
     text_of,
 )
+from .operators.node import ABSENT, MOST_AXES, Node, Operator, Value, numbers_in
+from .operators.tables import ANY, CARD
 
 _KINDS = {"f": 1, "i": 2, "s": 3, "ints": 7}  # AttributeProto.type
 _NAMED = {
@@ -40,9 +42,10 @@ _NAMED = {
     **dict.fromkeys(("RandomNormal", "RandomNormalLike", "RandomUniform"), "random"),
     **dict.fromkeys(("RandomUniformLike", "Bernoulli", "Multinomial"), "random"),
     **dict.fromkeys(("ConstantOfShape", "Expand", "Tile", "Range", "Resize"), "of any size"),
+    **dict.fromkeys(("Shape", "Size", "NonZero", "Unique"), "of sizes that only a run shows"),
 }
-_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
-_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 10: 2}  # of a number of a type
+_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}
+_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2}  # of a number of a type
 _OPSETS, _IR_VERSIONS = range(17, 25), range(8, 14)
 _MOST_NODES, _MOST_CONSTANTS = 2000, 4000
 _MOST_VALUE = 1 << 27  # numbers in one value for one image, whatever the model's sizes
@@ -59,14 +62,29 @@ class Budget(NamedTuple):
     file_bytes: int
     value: int  # numbers in one value, for one image or of constants
     values: int  # in all of them together
+    held: int  # in those that an engine keeps at one time
     work: int  # multiplications for one image
 
 
+_ANY_NETWORK = Budget(
+    file_bytes=(2 << 30) - 1,  # more is no protobuf
+    value=1 << 28,
+    values=1 << 34,
+    held=1 << 31,
+    work=1 << 43,
+)
+"""Of a network that is not the card's. The decoder of a latent diffusion model (128 to 512 channels,
+attention in the middle) has values of 2^26 numbers for 512 x 512 pixels, and of 2^28 for twice as
+many along each side."""
+
+
 def budget_of(spec: ModelSpec) -> Budget:
-    """Return the limits for graphs of a model: several times what they take."""
+    """Return the limits for graphs of a model: several times what they take, or fixed ones."""
+    if spec.channels is None:
+        return _ANY_NETWORK
     matrix = spec.flat_size * spec.latent_size
     areas = [height * width for height, width in spec.map_shapes]
-    widths = [spec.image_channels, *(spec.channels or ())]
+    widths = [spec.image_channels, *spec.channels]
     pairs = list(zip(widths, widths[1:], areas[1:], strict=False))
     ends = widths[1] * (widths[1] + spec.image_channels)
     kernels = sum(9 * a * b for a, b, _ in pairs) + 9 * ends
@@ -77,9 +95,10 @@ def budget_of(spec: ModelSpec) -> Budget:
     weights = _FOLDED * (2 * kernels + 3 * matrix + spec.flat_size + spec.latent_size)
     return Budget(
         file_bytes=min(4 * weights + _FILE_BYTES, _MOST_FILE),
-        value=largest,
+        value=min(largest, _MOST_VALUE),
         values=_LAYERS * largest,
-        work=work,
+        held=_LAYERS * largest,
+        work=min(work, _MOST_WORK),
     )
 
 
@@ -102,15 +121,18 @@ def check_graph(data: bytes, entry: GraphEntry, spec: ModelSpec) -> None:
             )
     if len(model["opset_import"]) != 1 or "graph" not in model:
         raise ValueError("it is no ONNX graph")
-    _Graph(reader, reader.read(model["graph"], GRAPH), budget_of(spec)).check(entry)
+    operators = CARD if spec.channels is not None else ANY
+    _Graph(reader, reader.read(model["graph"], GRAPH), budget_of(spec), operators).check(entry)
 
 
 class _Graph:
     """One graph while it is checked."""
 
-    def __init__(self, reader: Reader, graph: Values, budget: Budget) -> None:
+    def __init__(
+        self, reader: Reader, graph: Values, budget: Budget, operators: Mapping[str, Operator]
+    ) -> None:
         self._reader, self._graph = reader, graph
-        self._budget = budget
+        self._budget, self._operators = budget, operators
         self._values: dict[str, Value] = {}
         self._numbers = self._work = 0
 
@@ -120,7 +142,7 @@ class _Graph:
             raise ValueError(f"it has more than {_MOST_NODES} nodes or {_MOST_CONSTANTS} constants")
         nodes = list(reader.each(graph["node"], NODE))
         for node in nodes:
-            _check_operator(node)
+            _check_operator(node, self._operators)
         found = self._announced(graph["input"]), self._announced(graph["output"])
         wanted = _tensors_of(entry.inputs), _tensors_of(entry.outputs)
         for is_, manifest in zip(found, wanted, strict=True):
@@ -128,14 +150,14 @@ class _Graph:
                 raise ValueError(f"it has {is_}, and the manifest announces {manifest}")
         for name, (dtype, shape) in found[0].items():
             code = next(code for code, known in _TYPES.items() if known == dtype)
-            self._add(name, Value(code, tuple(map(int, shape[1:])), of_images=True))
+            self._add(name, Value(code, (1, *map(int, shape[1:])), axis=0))
         for tensor in reader.each(graph["initializer"], TENSOR):
             self._add(text_of(tensor.get("name")), _constant_of(tensor))
         for node in nodes:
             self._add_node(node)
         for name, (dtype, shape) in found[1].items():
             value = self._value(name)
-            if (_TYPES[value.dtype], value.shape, value.of_images) != (dtype, shape[1:], True):
+            if (_TYPES[value.dtype], value.shape, value.axis) != (dtype, (1, *shape[1:]), 0):
                 raise ValueError(f"its output {name!r} is {value.shape}, and not {shape[1:]}")
         self._check_notes()
 
@@ -143,13 +165,13 @@ class _Graph:
         op = text_of(found["op_type"])
         attributes = self._attributes(op, found["attribute"])
         names = [text_of(name) for name in found["input"]]
-        inputs = [self._value(name) for name in names]
+        inputs = [self._value(name) if name else ABSENT for name in names]
         if len(found["output"]) != 1:
             raise ValueError(f"a {op} in it has {len(found['output'])} outputs")
         node = Node(op, attributes, inputs)
-        value = OPERATORS[op].output(node)
+        value = self._operators[op].output(node)
         self._work += node.work
-        if self._work > min(self._budget.work, _MOST_WORK):
+        if self._work > self._budget.work:
             raise ValueError("it multiplies more than a graph of this model does")
         self._add(text_of(found["output"][0]), value)
 
@@ -157,7 +179,7 @@ class _Graph:
         attributes: dict[str, object] = {}
         for one in self._reader.each(found, ATTRIBUTE):
             name = text_of(one.get("name"))
-            field = OPERATORS[op].attributes.get(name)
+            field = self._operators[op].attributes.get(name)
             others = {
                 key for key in one if key not in {"name", "type", "doc_string", "ints", field}
             }
@@ -171,10 +193,10 @@ class _Graph:
     def _add(self, name: str, value: Value) -> None:
         if not name or name in self._values:
             raise ValueError(f"it has two values called {name[:40]!r}")
-        numbers = math.prod(value.shape)
+        numbers = numbers_in(value)
         if value.of_images or value.tensor is None:
             self._numbers += numbers
-            if numbers > min(self._budget.value, _MOST_VALUE):
+            if numbers > self._budget.value:
                 raise ValueError(f"its value {name[:40]!r} has {numbers} numbers for one image")
             if self._numbers > self._budget.values:
                 raise ValueError("its values take more memory than those of this model")
@@ -221,16 +243,18 @@ class _Graph:
             if known is None:
                 continue
             dtype, shape = self._type_of(value)
-            own = shape[1:] if known.of_images and shape else shape
-            if (dtype, own) != (_TYPES[known.dtype], known.shape):
+            own = [*shape]
+            if known.axis is not None and known.axis < len(shape):
+                own[known.axis] = known.shape[known.axis]  # whatever the free axis is called
+            if (dtype, tuple(own)) != (_TYPES[known.dtype], known.shape):
                 raise ValueError(f"it notes {dtype} {shape} of a value that is {known.shape}")
 
 
-def _check_operator(node: Values) -> None:
+def _check_operator(node: Values, operators: Mapping[str, Operator]) -> None:
     op, domain = text_of(node.get("op_type")), text_of(node.get("domain"))
     if domain:
         raise ValueError(f"it has an operator {op[:40]!r} of {domain[:40]!r}, not of ONNX")
-    if op not in OPERATORS:
+    if op not in operators:
         kind = f", which is {_NAMED[op]}" if op in _NAMED else ""
         raise ValueError(f"it has an operator {op[:40]!r}{kind}, and no graph of ours has")
 
@@ -252,13 +276,13 @@ def _constant_of(tensor: Values) -> Value:
     if kept[0] == "raw_data":
         fits = fits and len(tensor.get("raw_data", b"")) == numbers * _BYTES[dtype]
     else:
-        of = {"float_data": {1}, "int32_data": {2, 3, 6, 10}, "int64_data": {7}}[kept[0]]
+        of = {"float_data": {1}, "int32_data": {2, 3, 6, 9, 10}, "int64_data": {7}}[kept[0]]
         fits = fits and dtype in of and len(tensor[kept[0]]) == numbers
     if not fits:
         raise ValueError(f"its constant {name!r} has not the bytes of {_TYPES[dtype]} {shape}")
     for counted in ("float_data", "int32_data"):
         tensor[counted] = []  # they were there to be counted, and would be kept for all constants
-    return Value(dtype, shape, of_images=False, tensor=tensor)
+    return Value(dtype, shape, tensor=tensor)
 
 
 def _tensors_of(announced: Sequence[Tensor]) -> dict[str, tuple[str, tuple[int | str, ...]]]:

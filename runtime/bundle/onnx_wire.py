@@ -202,3 +202,9 @@ def int64s_of(tensor: Values) -> list[int]:
         raw = tensor["raw_data"]
         return list(struct.unpack(f"<{len(raw) // 8}q", raw[: len(raw) // 8 * 8]))
     return [*tensor["int64_data"]]
+
+
+def float32s_of(tensor: Values) -> list[float]:
+    """Return the numbers of a short FLOAT tensor that keeps them as raw bytes."""
+    raw = tensor["raw_data"]
+    return list(struct.unpack(f"<{len(raw) // 4}f", raw[: len(raw) // 4 * 4]))

@@ -11,9 +11,9 @@ import pytest
 
 from motorvae.runtime.bundle.graph_check import budget_of, check_graph
 from motorvae.runtime.bundle.graph_key import GraphKey
-from motorvae.runtime.bundle.graph_shapes import OPERATORS
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphEntry
+from motorvae.runtime.bundle.operators.tables import CARD
 from motorvae.runtime.core.spec import ModelSpec
 
 from ...attacks.hostile_graphs import ATTACKS, node
@@ -42,9 +42,9 @@ def test_all_that_exports_write_is_taken_and_nothing_else_is_on_the_list(
             for made in onnx.load_from_string(data).graph.node:
                 names = {attribute.name for attribute in made.attribute}
                 found.setdefault(made.op_type, set()).update(names)
-    assert set(OPERATORS) == set(found)
+    assert set(CARD) == set(found)
     for op, names in found.items():
-        assert names <= set(OPERATORS[op].attributes)
+        assert names <= set(CARD[op].attributes)
 
 
 def refusal(data: bytes, entry: GraphEntry, spec: ModelSpec) -> str:
