@@ -14,9 +14,7 @@ from ..runtime.bundle.load import Bundle
 from ..runtime.core.errors import BundleError
 from ..runtime.core.spec import ModelSpec
 from ..training.model import MotorVAE
-
-OPSET = 20
-"""The newest that TensorRT 10.3's parser and every current ONNX Runtime read."""
+from .onnx_form import OPSET
 
 
 def onnx_from_model(model: MotorVAE, spec: ModelSpec, part: Part) -> ir.Model:

@@ -73,9 +73,9 @@ _ANY_NETWORK = Budget(
     held=1 << 31,
     work=1 << 43,
 )
-"""Of a network that is not the card's. The decoder of a latent diffusion model (128 to 512 channels,
-attention in the middle) has values of 2^26 numbers for 512 x 512 pixels, and of 2^28 for twice as
-many along each side."""
+"""Of a network that is not the card's. The decoder of a latent diffusion model (128 to 512
+channels, attention in the middle) has values of 2^26 numbers for 512 x 512 pixels, and of 2^28 for
+twice as many along each side."""
 
 
 def budget_of(spec: ModelSpec) -> Budget:

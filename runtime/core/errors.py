@@ -9,6 +9,7 @@
     │   └── CameraError                     a live source failed or went away
     ├── DataError (ValueError)              a data set has nothing to learn from
     ├── CheckpointError (ValueError)        a training run cannot be read or does not fit
+    ├── GraphError (ValueError)             a graph from elsewhere cannot be imported
     ├── BundleError (ValueError)            a bundle is missing, altered, or of another version
     ├── SigningError (ValueError)           a key or signature is damaged, or not to be trusted
     ├── BackendError (RuntimeError)         an inference engine cannot be opened or run
@@ -98,6 +99,10 @@ class DataError(MotorVAEError, ValueError):
 
 class CheckpointError(MotorVAEError, ValueError):
     """A training run cannot be read, or its weights do not fit the model."""
+
+
+class GraphError(MotorVAEError, ValueError):
+    """A graph from elsewhere cannot be brought into the form that bundles have."""
 
 
 class BundleError(MotorVAEError, ValueError):

@@ -1,0 +1,181 @@
+"""The normal form of a user's graphs: image to mu and log_var, z to reconstruction, all flat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from ...runtime.core.errors import GraphError
+from ...runtime.core.spec import ModelSpec
+from .emit import Array, Emitter
+from .proof import (
+    FLOAT16_TOLERANCE,
+    FLOAT32_TOLERANCE,
+    BatchNotFreeError,
+    FromOwn,
+    Original,
+    ToOwn,
+    prove_equal,
+)
+from .read import ForeignGraph, batches_of, lowered
+from .session import Session
+
+_RANDOM_INPUTS = 3
+_Front = Callable[[Emitter], ir.Value]
+_Back = Callable[[Emitter, Mapping[str, ir.Value]], dict[str, ir.Value]]
+
+
+def normal_encoder(
+    foreign: ForeignGraph, spec: ModelSpec, images: npt.NDArray[np.float32] | None = None
+) -> ir.Model:
+    """Return the encoder of a bundle: image (batch, C, H, W) in [0, 1] to mu, log_var (batch, D).
+
+    Ranges are those of `spec`. It is proved equal to the user's graph on random images and on
+    (N, C, H, W) `images`; a GraphError or VerificationError where it is not.
+    """
+    gains, offsets = (np.array(one).reshape(-1, 1, 1) for one in spec.scaling)
+    facts = foreign.facts
+
+    def to_own(batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
+        scaled = np.asarray(batch * gains + offsets, np.float32)
+        if facts.layout == "NHWC":
+            scaled = scaled.transpose(0, 2, 3, 1)
+        return _own(foreign, scaled)
+
+    def from_own(found: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
+        flat = {
+            ours: np.asarray(found[str(value.name)], np.float64).reshape(1, -1)
+            for ours, value in foreign.ends.outputs.items()
+        }
+        if "moments" in flat:
+            mu, log_var = np.split(flat["moments"], 2, axis=1)
+            return {"mu": mu, "log_var": log_var}
+        return flat
+
+    def front(made: Emitter) -> ir.Value:
+        image = made.add_input("image", facts.image_shape)
+        return _to_layout(made, _scaled(made, image, gains, offsets), foreign)
+
+    def back(made: Emitter, found: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        size = math.prod(facts.latent_shape)
+        flat = {ours: made.flattened(value, name=f"{ours}_flat") for ours, value in found.items()}
+        if "moments" not in flat:
+            return flat
+        return {
+            name: made.sliced(flat["moments"], 1, start, start + size, name=f"{name}_half")
+            for name, start in (("mu", 0), ("log_var", size))
+        }
+
+    inputs = np.random.default_rng(0).random((_RANDOM_INPUTS, *facts.image_shape), np.float32)
+    inputs = inputs if images is None else np.concatenate([inputs, images])
+    return _proved(foreign, inputs, front, back, own=(to_own, from_own))
+
+
+def normal_decoder(
+    foreign: ForeignGraph,
+    spec: ModelSpec,
+    latents: npt.NDArray[np.float32] | None = None,
+    *,
+    gives: Literal["unit", "network"] = "network",
+) -> ir.Model:
+    """Return the decoder of a bundle: z (batch, D) to reconstruction (batch, C, H, W) in [0, 1].
+
+    The user's decoder `gives` images in the range of the network (`spec`), or in [0, 1] already.
+    It is proved equal to the user's on random latents and on (N, D) `latents`.
+    """
+    gains, offsets = (np.array(one).reshape(-1, 1, 1) for one in spec.scaling)
+    facts = foreign.facts
+
+    def to_own(batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
+        return _own(foreign, batch)
+
+    def from_own(found: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
+        image = np.asarray(found[str(foreign.ends.outputs["reconstruction"].name)], np.float64)
+        channels, height, width = facts.image_shape
+        if facts.layout == "NHWC":
+            image = image.reshape(1, height, width, channels).transpose(0, 3, 1, 2)
+        image = image.reshape(1, *facts.image_shape)
+        return {"reconstruction": (image - offsets) / gains if gives == "network" else image}
+
+    size = math.prod(facts.latent_shape)
+
+    def front(made: Emitter) -> ir.Value:
+        z = made.add_input("z", (size,))
+        return made.reshaped(z, (1, *facts.input_shape), 0, name="z_shaped")
+
+    def back(made: Emitter, found: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        image = _from_layout(made, found["reconstruction"], foreign)
+        if gives == "network":
+            image = _scaled(made, image, 1 / gains, -offsets / gains)
+        return {"reconstruction": image}
+
+    inputs = np.random.default_rng(0).standard_normal((_RANDOM_INPUTS, size), np.float32)
+    inputs = inputs if latents is None else np.concatenate([inputs, latents])
+    return _proved(foreign, inputs, front, back, own=(to_own, from_own))
+
+
+def _proved(
+    foreign: ForeignGraph,
+    inputs: npt.NDArray[np.float32],
+    front: _Front,
+    back: _Back,
+    *,
+    own: tuple[ToOwn, FromOwn],
+) -> ir.Model:
+    """Return a graph that passed the proof, with the batch axis followed in one of its ways."""
+    names = [str(value.name) for value in foreign.ends.outputs.values()]
+    original = Original(Session(foreign.original), names, *own)
+    tolerance = FLOAT16_TOLERANCE if foreign.is_half else FLOAT32_TOLERANCE
+    problem: GraphError | None = None
+    for batch in batches_of(is_free=foreign.batch.is_free, varied=foreign.batch.varied):
+        try:
+            emitter, found = lowered(foreign.source, foreign.ends, batch, front)
+            model = emitter.model(back(emitter, found))
+            prove_equal(model, original, inputs, tolerance=tolerance)
+        except GraphError as error:
+            if not isinstance(error, BatchNotFreeError) and foreign.batch.is_free:
+                raise
+            problem = problem or error
+            continue
+        onnx.checker.check_model(ir.to_proto(model), full_check=True)
+        return model
+    raise problem or AssertionError("there is at least one way")
+
+
+def _own(foreign: ForeignGraph, batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
+    """Return a batch of 1 as the user's graph takes it."""
+    value = foreign.ends.input
+    dtype = np.float16 if value.dtype == ir.DataType.FLOAT16 else np.float32
+    own = batch.reshape(1, *foreign.facts.input_shape).astype(dtype)
+    return {str(value.name): own}
+
+
+def _scaled(made: Emitter, value: ir.Value, gains: Array, offsets: Array) -> ir.Value:
+    """Return gains * value + offsets of each channel."""
+    for op, what, numbers, idle in (("Mul", "gain", gains, 1), ("Add", "offset", offsets, 0)):
+        if (numbers == idle).all():
+            continue
+        one = numbers.reshape(-1)[:1].reshape(()) if (numbers == numbers.flat[0]).all() else numbers
+        inputs = [value, made.constant(f"range_{what}", one.astype(np.float32))]
+        value = made.node(op, inputs, name=f"range_{op.lower()}")
+    return value
+
+
+def _to_layout(made: Emitter, image: ir.Value, foreign: ForeignGraph) -> ir.Value:
+    facts = foreign.facts
+    if facts.layout == "NHWC" and facts.image_shape[0] > 1:
+        return made.node("Transpose", [image], {"perm": [0, 2, 3, 1]}, name="image_nhwc")
+    return made.reshaped(image, (1, *facts.input_shape), 0, name="image_shaped")
+
+
+def _from_layout(made: Emitter, image: ir.Value, foreign: ForeignGraph) -> ir.Value:
+    facts = foreign.facts
+    if facts.layout == "NHWC" and facts.image_shape[0] > 1:
+        return made.node("Transpose", [image], {"perm": [0, 3, 1, 2]}, name="image_nchw")
+    return made.reshaped(image, (1, *facts.image_shape), 0, name="image_shaped")
