@@ -77,16 +77,28 @@ def source_from_file(path: Path) -> Source:
         onnx.load_external_data_for_model(proto, str(path.parent))
         if proto.functions:
             proto = inline_local_functions(proto)
+        shapeless = [value.name for value in proto.graph.output if _add_shape(value)]
         onnx.checker.check_model(proto)
     except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
         first = str(error).strip().partition("\n")[0][:200]
         raise GraphError(first, context=f"{path} is not valid ONNX", fix=again) from error
     model = ir.from_proto(proto)
+    for value in model.graph.outputs:
+        value.shape = None if value.name in shapeless else value.shape
     _check_operators(path, model)
     RemoveInitializersFromInputsPass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     model.graph.sort()
     return Source(path, model)
+
+
+def _add_shape(value: onnx.ValueInfoProto) -> bool:
+    """Give a shape to an output that has none, which the checker insists on and nobody else."""
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or tensor.HasField("shape"):
+        return False
+    tensor.shape.SetInParent()
+    return True
 
 
 def _check_external(path: Path, proto: onnx.ModelProto) -> None:
