@@ -164,9 +164,6 @@ def _group_norm(to: Lowering, node: ir.Node) -> Sequence[ir.Value]:
     value, name = to.value(node, 0), name_of(node)
     shape, groups = to.to.shape(value), number(node, "num_groups", 1)
     scale, bias = (np.asarray(to.array(node, position), np.float64) for position in (1, 2))
-    channels = shape[1]
-    if len(scale) != channels:  # opset 18 has one a group
-        scale, bias = (np.repeat(one, channels // len(one)) for one in (scale, bias))
     merged = [shape[0], groups, math.prod(shape[1:]) // groups]
     parts = to.to.reshaped(value, merged, 0, name=f"{name}_groups")
     ones, zeros = (
