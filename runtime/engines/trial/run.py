@@ -32,7 +32,7 @@ from .records import Opened
 _MODULE = "motorvae.runtime.engines.trial.child"
 _READY = b"ready\n"
 _MOST_REPORT = 1 << 13
-_TIME_LIMIT_S = 60.0
+_TIME_LIMIT_S, _TIME_LIMIT_OF_OTHERS_S = 60.0, 300.0  # of the card's network, and of others
 _BASE_MB, _FOR_CORE_MB = 256, 24  # an engine without a graph; the stack and heap of a thread
 _COPIES = 8  # of a graph's file while an engine rearranges its weights
 _NAMES: dict[CpuRunner, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -51,7 +51,8 @@ class Limits:
         """Return them for a graph that passed `check_graph`: several times what it takes."""
         most_bytes = _COPIES * entry.size_bytes + 4 * budget_of(spec).held
         cores = os.cpu_count() or 1  # engines start threads for all of them
-        return cls(_TIME_LIMIT_S, _BASE_MB + _FOR_CORE_MB * cores + (most_bytes >> 20))
+        seconds = _TIME_LIMIT_S if spec.channels is not None else _TIME_LIMIT_OF_OTHERS_S
+        return cls(seconds, _BASE_MB + _FOR_CORE_MB * cores + (most_bytes >> 20))
 
 
 def remember_verified(bundle: Bundle, entries: Iterable[GraphEntry]) -> None:
