@@ -319,6 +319,16 @@ HOSTILE: dict[str, tuple[Case, str]] = {
         ),
         "does not take",
     ),
+    "a sum over images": (
+        (
+            [
+                helper.make_node("Transpose", ["image"], ["t"], perm=[1, 2, 3, 0]),
+                one("MatMul", "t", "c"),
+            ],
+            {"c": numbers(1, 1)},
+        ),
+        "does not take",
+    ),
     "an axis that is not there": (([one("Softmax", axis=7)], {}), "does not take"),
     "a constant for each image": (
         ([one("Add", "image", "c")], {"c": numbers(2, 3, 16, 16)}),
