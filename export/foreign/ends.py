@@ -123,7 +123,8 @@ def sizes_of(value: ir.Value) -> list[int | None]:
         raise GraphError(
             f"the input {value.name!r} has no shape", fix="export the model with a known shape"
         )
-    return [size if isinstance(size, int) else None for size in value.shape]
+    # Some exporters write a free axis as 0 or -1.
+    return [size if isinstance(size, int) and size > 0 else None for size in value.shape]
 
 
 def checked_batch(value: ir.Value) -> bool:

@@ -15,7 +15,7 @@ from .emit import Array
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
-_ERROR = 3  # severity of what is logged
+_FATAL = 4  # severity of what is logged; errors are raised, too
 
 
 class Session:
@@ -23,7 +23,7 @@ class Session:
 
     def __init__(self, graph: Path | onnx.ModelProto) -> None:
         options = ort.SessionOptions()
-        options.log_severity_level = _ERROR
+        options.log_severity_level = _FATAL
         self._name = str(graph) if isinstance(graph, Path) else "the graph"
         content = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
         try:

@@ -79,10 +79,17 @@ def source_from_file(path: Path) -> Source:
             proto = inline_local_functions(proto)
         shapeless = [value.name for value in proto.graph.output if _add_shape(value)]
         onnx.checker.check_model(proto)
-    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+        proto.graph.name = "graph"  # nobody reads it, and it may be no text
+        model = ir.from_proto(proto)
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        onnx.checker.ValidationError,
+        ir.serde.SerdeError,
+    ) as error:
         first = str(error).strip().partition("\n")[0][:200]
         raise GraphError(first, context=f"{path} is not valid ONNX", fix=again) from error
-    model = ir.from_proto(proto)
     for value in model.graph.outputs:
         value.shape = None if value.name in shapeless else value.shape
     _check_operators(path, model)

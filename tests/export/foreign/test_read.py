@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,43 @@ def test_a_decoder_belongs_to_its_encoder(tmp_path: Path) -> None:
     ):
         with pytest.raises(GraphError, match=words):
             decoder_from_file(path, latent_shape=latent, image_shape=image)
+
+
+def test_damage_is_one_line_or_another_graph(tmp_path: Path) -> None:
+    """Bytes of a file are changed at random: nothing but a refusal in one line comes of it."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], strides=[2, 2], auto_pad="SAME_UPPER"),
+        helper.make_node("Shape", ["a"], ["shape"]),
+        helper.make_node("Gather", ["shape", "zero"], ["n"]),
+        helper.make_node("Concat", ["n", "rest"], ["t"], axis=0),
+        helper.make_node("Reshape", ["a", "t"], ["f"]),
+        helper.make_node("Split", ["f", "halves"], ["mu", "log_var"], axis=1),
+    ]
+    constants = {
+        "w": WEIGHT[:4, :1].reshape(4, 1, 1, 1),
+        "zero": np.array([0]),
+        "rest": np.array([-1]),
+        "halves": np.array([32, 32]),
+    }
+    path = graph_file(
+        tmp_path / "e.onnx",
+        nodes,
+        shape=("n", 1, 8, 8),
+        outputs=["mu", "log_var"],
+        opset=13,
+        constants=constants,
+    )
+    imported_encoder(path)
+    whole, rng = path.read_bytes(), random.Random(5)
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(whole)
+        at = rng.randrange(len(changed))
+        changed[at] = rng.choice((0, 1, 0x7F, 0xFF, changed[at] ^ 1 << rng.randrange(8)))
+        path.write_bytes(bytes(changed))
+        try:
+            imported_encoder(path)
+        except GraphError as error:
+            refused += 1
+            assert "\n" not in str(error)  # noqa: PT017 - most are refused, and each is looked at
+    assert refused > 150
