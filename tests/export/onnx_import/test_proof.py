@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from motorvae.export.foreign.proof import BatchNotFreeError, Original, prove_equal
-from motorvae.export.foreign.session import Session
+from motorvae.export.onnx_import.proof import BatchNotFreeError, Original, prove_equal
+from motorvae.export.onnx_import.session import Session
 from motorvae.runtime.core.errors import GraphError, VerificationError
 
 from .imports import graph_file

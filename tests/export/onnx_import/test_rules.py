@@ -211,8 +211,8 @@ def test_an_operator_of_an_opset_is_proved_equal(
     path = graph_file(
         tmp_path / "e.onnx", nodes, shape=(batch, *SHAPE), opset=opset, constants=constants
     )
-    proto, foreign, _ = imported_encoder(path)
-    assert foreign.batch.is_free is (batch == "n")
+    proto, user, _ = imported_encoder(path)
+    assert user.batch.is_free is (batch == "n")
     assert {"Split", "Squeeze", "Flatten", "Shape", "Tile"}.isdisjoint(operators(proto))
 
 

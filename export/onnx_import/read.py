@@ -42,7 +42,7 @@ class Facts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignGraph:
+class UserGraph:
     """A user's graph as it was understood; what its input's shape alone decides is folded."""
 
     source: Source
@@ -64,7 +64,7 @@ def encoder_from_file(
     input_name: str | None = None,
     outputs: Mapping[str, str] | None = None,
     size: tuple[int, int] | None = None,
-) -> ForeignGraph:
+) -> UserGraph:
     """Read an encoder; `size` is height and width where the file leaves them open.
 
     GraphError where it cannot be imported: the text says why and what to do.
@@ -85,7 +85,7 @@ def encoder_from_file(
             fix="name another pair with --outputs mu=...,log_var=...",
         )
     facts = Facts(own, mu, image, layout, has_log_var="mu" not in latents or "log_var" in latents)
-    return ForeignGraph(source, ends, known.batch, facts, known.original, known.remarks)
+    return UserGraph(source, ends, known.batch, facts, known.original, known.remarks)
 
 
 def decoder_from_file(
@@ -95,7 +95,7 @@ def decoder_from_file(
     image_shape: tuple[int, int, int],
     input_name: str | None = None,
     output: str | None = None,
-) -> ForeignGraph:
+) -> UserGraph:
     """Read the decoder of an encoder with these latents and this (C, H, W).
 
     GraphError where it cannot be imported, or belongs to another encoder.
@@ -126,7 +126,7 @@ def decoder_from_file(
             "reconstruction=...",
         )
     facts = Facts(own, latent_shape, image_shape, layout)
-    return ForeignGraph(source, ends, known.batch, facts, known.original, known.remarks)
+    return UserGraph(source, ends, known.batch, facts, known.original, known.remarks)
 
 
 class _Known(NamedTuple):

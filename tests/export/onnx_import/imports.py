@@ -12,15 +12,15 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper
 
-from motorvae.export.foreign.normal_form import normal_decoder, normal_encoder
-from motorvae.export.foreign.read import ForeignGraph, decoder_from_file, encoder_from_file
+from motorvae.export.onnx_import.normal_form import normal_decoder, normal_encoder
+from motorvae.export.onnx_import.read import UserGraph, decoder_from_file, encoder_from_file
 from motorvae.runtime.bundle.graph_check import check_graph
 from motorvae.runtime.bundle.graph_key import GraphKey, Part
 from motorvae.runtime.bundle.manifest import GraphEntry
 from motorvae.runtime.core.spec import ModelSpec
 
 
-def spec_of(encoder: ForeignGraph, **more: Any) -> ModelSpec:
+def spec_of(encoder: UserGraph, **more: Any) -> ModelSpec:
     """Return the spec of a model whose encoder this is."""
     latent, (channels, height, width) = encoder.facts.latent_shape, encoder.facts.image_shape
     sizes: dict[str, Any] = {
@@ -52,22 +52,22 @@ def checked(model: ir.Model, part: Part, spec: ModelSpec) -> onnx.ModelProto:
     return proto
 
 
-def imported_encoder(path: Path, **more: Any) -> tuple[onnx.ModelProto, ForeignGraph, ModelSpec]:
+def imported_encoder(path: Path, **more: Any) -> tuple[onnx.ModelProto, UserGraph, ModelSpec]:
     """Read, prove and check an encoder; names of the spec go to it, others to the reader."""
     own = {name: more.pop(name) for name in [*more] if name in ModelSpec.model_fields}
-    foreign = encoder_from_file(path, **more)
-    spec = spec_of(foreign, **own)
-    return checked(normal_encoder(foreign, spec), "encoder", spec), foreign, spec
+    user = encoder_from_file(path, **more)
+    spec = spec_of(user, **own)
+    return checked(normal_encoder(user, spec), "encoder", spec), user, spec
 
 
 def imported_decoder(path: Path, spec: ModelSpec, **more: Any) -> onnx.ModelProto:
     """Read, prove and check a decoder."""
-    foreign = decoder_from_file(
+    user = decoder_from_file(
         path,
         latent_shape=spec.latent_shape or (spec.latent_size,),
         image_shape=spec.input_shape,
     )
-    return checked(normal_decoder(foreign, spec, **more), "decoder", spec)
+    return checked(normal_decoder(user, spec, **more), "decoder", spec)
 
 
 def graph_file(

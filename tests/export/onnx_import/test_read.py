@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from motorvae.export.foreign.read import decoder_from_file, encoder_from_file
+from motorvae.export.onnx_import.read import decoder_from_file, encoder_from_file
 from motorvae.runtime.core.errors import GraphError
 
 from .imports import graph_file, imported_decoder, imported_encoder, spec_of
@@ -59,10 +59,10 @@ def refusal(path: Path, **more: Any) -> str:
 def test_outputs_are_found_by_their_names(
     tmp_path: Path, names: tuple[str, ...], found: dict[str, str]
 ) -> None:
-    foreign = encoder_from_file(encoder(tmp_path / "e.onnx", *names))
-    assert {ours: str(value.name) for ours, value in foreign.ends.outputs.items()} == found
+    user = encoder_from_file(encoder(tmp_path / "e.onnx", *names))
+    assert {ours: str(value.name) for ours, value in user.ends.outputs.items()} == found
     dropped = set(names) - set(found.values())
-    assert all(any(name in one for one in foreign.remarks) for name in dropped)
+    assert all(any(name in one for one in user.remarks) for name in dropped)
 
 
 def test_two_outputs_whose_names_say_nothing_are_for_the_user_to_name(tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_two_outputs_whose_names_say_nothing_are_for_the_user_to_name(tmp_path: 
     said = refusal(path)
     assert "--outputs mu=a,log_var=b" in said
     assert "a (" in said or "a of unknown shape" in said
-    foreign = encoder_from_file(path, outputs={"mu": "b", "log_var": "a"})
-    assert str(foreign.ends.outputs["mu"].name) == "b"
+    user = encoder_from_file(path, outputs={"mu": "b", "log_var": "a"})
+    assert str(user.ends.outputs["mu"].name) == "b"
     assert "no value 'c'" in refusal(path, outputs={"mu": "c"})
     assert "names no mu" in refusal(path, outputs={"log_var": "a"})
     assert "mu, log_var, moments" in refusal(path, outputs={"sigma": "a"})
@@ -84,8 +84,8 @@ def test_free_sides_and_flat_images_take_the_users_size(tmp_path: Path) -> None:
     ]
     path = graph_file(tmp_path / "free.onnx", nodes, shape=("n", 3, "h", "w"))
     assert "--size HEIGHT WIDTH" in refusal(path)
-    proto, foreign, _ = imported_encoder(path, size=(16, 24))
-    assert foreign.facts.image_shape == (3, 16, 24)
+    proto, user, _ = imported_encoder(path, size=(16, 24))
+    assert user.facts.image_shape == (3, 16, 24)
     assert [axis.dim_value for axis in proto.graph.input[0].type.tensor_type.shape.dim[1:]] == [
         *(3, 16, 24)
     ]
@@ -180,8 +180,8 @@ def test_functions_are_put_in_place_of_their_calls(tmp_path: Path) -> None:
 
 
 def test_a_decoder_belongs_to_its_encoder(tmp_path: Path) -> None:
-    foreign = encoder_from_file(encoder(tmp_path / "e.onnx", "mu"))
-    spec = spec_of(foreign)
+    user = encoder_from_file(encoder(tmp_path / "e.onnx", "mu"))
+    spec = spec_of(user)
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"]),
         helper.make_node("Sigmoid", ["h"], ["y"]),

@@ -23,7 +23,7 @@ from .proof import (
     ToOwn,
     prove_equal,
 )
-from .read import ForeignGraph, batches_of, lowered
+from .read import UserGraph, batches_of, lowered
 from .session import Session
 
 _RANDOM_INPUTS = 3
@@ -32,7 +32,7 @@ _Back = Callable[[Emitter, Mapping[str, ir.Value]], dict[str, ir.Value]]
 
 
 def normal_encoder(
-    foreign: ForeignGraph, spec: ModelSpec, images: npt.NDArray[np.float32] | None = None
+    user: UserGraph, spec: ModelSpec, images: npt.NDArray[np.float32] | None = None
 ) -> ir.Model:
     """Return the encoder of a bundle: image (batch, C, H, W) in [0, 1] to mu, log_var (batch, D).
 
@@ -40,18 +40,18 @@ def normal_encoder(
     (N, C, H, W) `images`; a GraphError or VerificationError where it is not.
     """
     gains, offsets = (np.array(one).reshape(-1, 1, 1) for one in spec.scaling)
-    facts = foreign.facts
+    facts = user.facts
 
     def to_own(batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
         scaled = np.asarray(batch * gains + offsets, np.float32)
         if facts.layout == "NHWC":
             scaled = scaled.transpose(0, 2, 3, 1)
-        return _own(foreign, scaled)
+        return _own(user, scaled)
 
     def from_own(found: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
         flat = {
             ours: np.asarray(found[str(value.name)], np.float64).reshape(1, -1)
-            for ours, value in foreign.ends.outputs.items()
+            for ours, value in user.ends.outputs.items()
         }
         if "moments" in flat:
             mu, log_var = np.split(flat["moments"], 2, axis=1)
@@ -60,7 +60,7 @@ def normal_encoder(
 
     def front(made: Emitter) -> ir.Value:
         image = made.add_input("image", facts.image_shape)
-        return _to_layout(made, _scaled(made, image, gains, offsets), foreign)
+        return _to_layout(made, _scaled(made, image, gains, offsets), user)
 
     def back(made: Emitter, found: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
         size = math.prod(facts.latent_shape)
@@ -74,11 +74,11 @@ def normal_encoder(
 
     inputs = np.random.default_rng(0).random((_RANDOM_INPUTS, *facts.image_shape), np.float32)
     inputs = inputs if images is None else np.concatenate([inputs, images])
-    return _proved(foreign, inputs, front, back, own=(to_own, from_own))
+    return _proved(user, inputs, front, back, own=(to_own, from_own))
 
 
 def normal_decoder(
-    foreign: ForeignGraph,
+    user: UserGraph,
     spec: ModelSpec,
     latents: npt.NDArray[np.float32] | None = None,
     *,
@@ -90,13 +90,13 @@ def normal_decoder(
     It is proved equal to the user's on random latents and on (N, D) `latents`.
     """
     gains, offsets = (np.array(one).reshape(-1, 1, 1) for one in spec.scaling)
-    facts = foreign.facts
+    facts = user.facts
 
     def to_own(batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
-        return _own(foreign, batch)
+        return _own(user, batch)
 
     def from_own(found: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
-        image = np.asarray(found[str(foreign.ends.outputs["reconstruction"].name)], np.float64)
+        image = np.asarray(found[str(user.ends.outputs["reconstruction"].name)], np.float64)
         channels, height, width = facts.image_shape
         if facts.layout == "NHWC":
             image = image.reshape(1, height, width, channels).transpose(0, 3, 1, 2)
@@ -110,18 +110,18 @@ def normal_decoder(
         return made.reshaped(z, (1, *facts.input_shape), 0, name="z_shaped")
 
     def back(made: Emitter, found: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-        image = _from_layout(made, found["reconstruction"], foreign)
+        image = _from_layout(made, found["reconstruction"], user)
         if gives == "network":
             image = _scaled(made, image, 1 / gains, -offsets / gains)
         return {"reconstruction": image}
 
     inputs = np.random.default_rng(0).standard_normal((_RANDOM_INPUTS, size), np.float32)
     inputs = inputs if latents is None else np.concatenate([inputs, latents])
-    return _proved(foreign, inputs, front, back, own=(to_own, from_own))
+    return _proved(user, inputs, front, back, own=(to_own, from_own))
 
 
 def _proved(
-    foreign: ForeignGraph,
+    user: UserGraph,
     inputs: npt.NDArray[np.float32],
     front: _Front,
     back: _Back,
@@ -129,17 +129,17 @@ def _proved(
     own: tuple[ToOwn, FromOwn],
 ) -> ir.Model:
     """Return a graph that passed the proof, with the batch axis followed in one of its ways."""
-    names = [str(value.name) for value in foreign.ends.outputs.values()]
-    original = Original(Session(foreign.original), names, *own)
-    tolerance = FLOAT16_TOLERANCE if foreign.is_half else FLOAT32_TOLERANCE
+    names = [str(value.name) for value in user.ends.outputs.values()]
+    original = Original(Session(user.original), names, *own)
+    tolerance = FLOAT16_TOLERANCE if user.is_half else FLOAT32_TOLERANCE
     problem: GraphError | None = None
-    for batch in batches_of(is_free=foreign.batch.is_free, varied=foreign.batch.varied):
+    for batch in batches_of(is_free=user.batch.is_free, varied=user.batch.varied):
         try:
-            emitter, found = lowered(foreign.source, foreign.ends, batch, front)
+            emitter, found = lowered(user.source, user.ends, batch, front)
             model = emitter.model(back(emitter, found))
             prove_equal(model, original, inputs, tolerance=tolerance)
         except GraphError as error:
-            if not isinstance(error, BatchNotFreeError) and foreign.batch.is_free:
+            if not isinstance(error, BatchNotFreeError) and user.batch.is_free:
                 raise
             problem = problem or error
             continue
@@ -148,11 +148,11 @@ def _proved(
     raise problem or AssertionError("there is at least one way")
 
 
-def _own(foreign: ForeignGraph, batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
+def _own(user: UserGraph, batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
     """Return a batch of 1 as the user's graph takes it."""
-    value = foreign.ends.input
+    value = user.ends.input
     dtype = np.float16 if value.dtype == ir.DataType.FLOAT16 else np.float32
-    own = batch.reshape(1, *foreign.facts.input_shape).astype(dtype)
+    own = batch.reshape(1, *user.facts.input_shape).astype(dtype)
     return {str(value.name): own}
 
 
@@ -167,15 +167,15 @@ def _scaled(made: Emitter, value: ir.Value, gains: Array, offsets: Array) -> ir.
     return value
 
 
-def _to_layout(made: Emitter, image: ir.Value, foreign: ForeignGraph) -> ir.Value:
-    facts = foreign.facts
+def _to_layout(made: Emitter, image: ir.Value, user: UserGraph) -> ir.Value:
+    facts = user.facts
     if facts.layout == "NHWC" and facts.image_shape[0] > 1:
         return made.node("Transpose", [image], {"perm": [0, 2, 3, 1]}, name="image_nhwc")
     return made.reshaped(image, (1, *facts.input_shape), 0, name="image_shaped")
 
 
-def _from_layout(made: Emitter, image: ir.Value, foreign: ForeignGraph) -> ir.Value:
-    facts = foreign.facts
+def _from_layout(made: Emitter, image: ir.Value, user: UserGraph) -> ir.Value:
+    facts = user.facts
     if facts.layout == "NHWC" and facts.image_shape[0] > 1:
         return made.node("Transpose", [image], {"perm": [0, 3, 1, 2]}, name="image_nchw")
     return made.reshaped(image, (1, *facts.image_shape), 0, name="image_shaped")

@@ -11,8 +11,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from motorvae.export.foreign.normal_form import normal_encoder
-from motorvae.export.foreign.read import encoder_from_file
+from motorvae.export.onnx_import.normal_form import normal_encoder
+from motorvae.export.onnx_import.read import encoder_from_file
 from motorvae.runtime.core.errors import GraphError, VerificationError
 
 from .imports import graph_file, imported_decoder, imported_encoder, operators, spec_of
@@ -56,8 +56,8 @@ def test_spatial_latents_and_attention_are_those_of_torch(
     """Judged by torch itself, at a batch of 5, in another range."""
     module = trained(SpatialEncoder())
     path = exported(module, tmp_path / "e.onnx", (3, 32, 48), ["mean", "log_var"], **way)
-    proto, foreign, spec = imported_encoder(path, value_range=(-1, 1), std=(0.5, 1.0, 2.0))
-    assert foreign.facts.latent_shape == (4, 8, 12)
+    proto, user, spec = imported_encoder(path, value_range=(-1, 1), std=(0.5, 1.0, 2.0))
+    assert user.facts.latent_shape == (4, 8, 12)
     images = np.random.default_rng(1).random((5, 3, 32, 48), np.float32)
     found = run(proto, images)
     std = np.array([0.5, 1.0, 2.0], np.float32).reshape(-1, 1, 1)
@@ -84,8 +84,8 @@ def test_two_heads_of_a_small_network_in_its_flat_form(
 ) -> None:
     module = trained(MlpEncoder())
     path = exported(module, tmp_path / "e.onnx", (1, 28, 28), ["mu", "logvar"], **way)
-    proto, foreign, spec = imported_encoder(path)
-    assert foreign.facts.has_log_var
+    proto, user, spec = imported_encoder(path)
+    assert user.facts.has_log_var
     images = np.random.default_rng(1).random((5, 1, 28, 28), np.float32)
     with torch.no_grad():
         mu, log_var = module(torch.from_numpy(images))
@@ -110,8 +110,8 @@ def test_batch_norms_are_folded_where_a_layer_is_before_them(
 ) -> None:
     module = trained(BatchNorms())
     path = exported(module, tmp_path / "e.onnx", (3, 16, 16), ["z"], **way)
-    proto, foreign, _ = imported_encoder(path)
-    assert not foreign.facts.has_log_var
+    proto, user, _ = imported_encoder(path)
+    assert not user.facts.has_log_var
     images = np.random.default_rng(1).random((5, 3, 16, 16), np.float32)
     with torch.no_grad():
         mu = module(torch.from_numpy(images))
@@ -140,10 +140,10 @@ def test_a_draw_beside_the_heads_is_left_out_and_said(
     path = exported(
         trained(SamplingEncoder()), tmp_path / "e.onnx", (1, 28, 28), ["z", "mu", "log_var"], **way
     )
-    proto, foreign, _ = imported_encoder(path)
+    proto, user, _ = imported_encoder(path)
     assert not any(op.startswith("Random") for op in operators(proto))
-    assert any("RandomNormalLike" in one for one in foreign.remarks), foreign.remarks
-    assert any("outputs that are not used: z" in one for one in foreign.remarks)
+    assert any("RandomNormalLike" in one for one in user.remarks), user.remarks
+    assert any("outputs that are not used: z" in one for one in user.remarks)
     with pytest.raises(
         GraphError, match=r"draws random numbers, in RandomNormalLike.*mu="
     ) as caught:
@@ -164,8 +164,8 @@ def test_moments_are_halved_where_the_caller_names_them(tmp_path: Path) -> None:
     )
     with pytest.raises(GraphError, match="--outputs moments=moments"):
         encoder_from_file(path)
-    proto, foreign, _ = imported_encoder(path, outputs={"moments": "moments"})
-    assert foreign.facts.latent_shape == (3, 4, 2)
+    proto, user, _ = imported_encoder(path, outputs={"moments": "moments"})
+    assert user.facts.latent_shape == (3, 4, 2)
     images = np.random.default_rng(1).random((2, 3, 16, 8), np.float32)
     whole = run(onnx.load(path), images)["moments"]
     found = run(proto, images)
@@ -200,8 +200,8 @@ def test_channels_last_as_other_frameworks_write_it(tmp_path: Path) -> None:
         opset=13,
         constants=constants,
     )
-    proto, foreign, _ = imported_encoder(path)
-    assert foreign.facts.layout == "NHWC"
+    proto, user, _ = imported_encoder(path)
+    assert user.facts.layout == "NHWC"
     images = rng.random((3, 3, 16, 10), np.float32)
     expected = run(onnx.load(path), np.ascontiguousarray(images.transpose(0, 2, 3, 1)))["z_mean"]
     np.testing.assert_allclose(run(proto, images)["mu"], expected, atol=1e-4)
@@ -222,8 +222,8 @@ def test_half_precision_becomes_float32_and_is_said(tmp_path: Path) -> None:
         constants={"w": weight},
         dtype=TensorProto.FLOAT16,
     )
-    proto, foreign, _ = imported_encoder(path)
-    assert "float16 weights and arithmetic became float32" in foreign.remarks
+    proto, user, _ = imported_encoder(path)
+    assert "float16 weights and arithmetic became float32" in user.remarks
     assert {tensor.data_type for tensor in proto.graph.initializer} == {TensorProto.FLOAT, 7}
 
 
@@ -250,7 +250,7 @@ def test_a_form_that_gives_other_numbers_is_not_returned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault is planted in a rule: half a batch norm."""
-    from motorvae.export.foreign import lower_layers
+    from motorvae.export.onnx_import import lower_layers
 
     path = exported(
         trained(BatchNorms()),
@@ -269,6 +269,6 @@ def test_a_form_that_gives_other_numbers_is_not_returned(
             to, value, gain, offset * 1.01, shape, name=name
         ),
     )
-    foreign = encoder_from_file(path)
+    user = encoder_from_file(path)
     with pytest.raises(VerificationError, match="differs from the original's by"):
-        normal_encoder(foreign, spec_of(foreign))
+        normal_encoder(user, spec_of(user))
