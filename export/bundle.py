@@ -30,6 +30,7 @@ from ..runtime.core.documents import json_from_document, json_from_file
 from ..runtime.core.errors import (
     BackendError,
     BundleError,
+    ConfigError,
     DataError,
     MissingDependencyError,
     OutputError,
@@ -44,35 +45,23 @@ from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.engines.tensorrt.find import unknown_in_engines
 from ..runtime.engines.trial.run import remember_verified
 from ..runtime.ood.detector import statistics_from_npz
-from .graph_folder import GraphFolder
+from .graph_folder import GraphFolder, graph_keys
 from .int8.graphs import Int8Search, Searched
 from .int8.images import CalibrationImages, Luma, calibration_from_text
 from .ood import ood_capability
+from .transforms.float_parts import fragile_nodes
 from .transforms.fp16 import fp16_from_fp32
-from .transforms.graph_ops import opened_with_values
 from .transforms.io_variants import luma_from_float, mu_from_encoder
+from .transforms.node_names import module_of, name_nodes, nodes_called
 from .transforms.phases import phases_from_decoder
+from .transforms.values_inside import opened_with_values
+from .verify.activations import OVERFLOW, Activations
 from .verify.reference import Reference, reference_from_bundle, save_reference
 from .verify.reports import WORST_PROBE, advice_on
 from .verify.verifier import Verifier
 
-FP32 = (
-    GraphKey("encoder"),
-    GraphKey("encoder", variant="mu"),
-    GraphKey("decoder"),
-    GraphKey("decoder", variant="phases"),
-)
-FP16 = (
-    GraphKey("encoder", "fp16"),
-    GraphKey("encoder", "fp16", "luma"),
-    GraphKey("encoder", "fp16", "mu"),
-    GraphKey("decoder", "fp16"),
-)
-BF16 = (
-    GraphKey("encoder", "bf16", target="openvino"),
-    GraphKey("encoder", "bf16", "mu", "openvino"),
-    GraphKey("decoder", "bf16", "phases", "openvino"),
-)
+AUTO = "auto"
+"""Of what FP16 keeps in float32: whatever overflows."""
 IN_OPENVINO = 64
 """So many held-out images, evenly taken, judge a float32 graph a second time, in OpenVINO."""
 
@@ -127,6 +116,7 @@ def write_bundle(
     on_reports: ReportsHook,
     held_out: Luma | None = None,
     precisions: Collection[Precision] = (),
+    keep_float32: Collection[str] = (),
     targets: Collection[Target] = TARGETS,
     calibration: str = HELD_OUT,
     remarks: Sequence[str] = (),
@@ -137,7 +127,8 @@ def write_bundle(
 
     An earlier one at `output` is replaced in one step. `graphs` are float32, and every graph is
     compared with `reference`; INT8 graphs take more images, (N, S, S) uint8 of all `held_out`. The
-    file of `statistics` is copied. `calibration` is as of `--calibration`. `on_reports` gets all
+    file of `statistics` is copied. `calibration` is as of `--calibration`, `keep_float32` as of
+    `--keep-float32`. `on_reports` gets all
     reports and INT8 searches before the gate decides, `on_remark` what to know of the calibrating
     images. Return the INT8 graphs that did not pass; the bundle is there without them.
 
@@ -150,8 +141,9 @@ def write_bundle(
     held_out = reference.images if held_out is None else held_out
     images = _calibration(precisions, targets, calibration, held_out, spec, on_remark=on_remark)
     with replaced_folder(output) as folder:
-        writer = BundleWriter(GraphFolder(folder, spec, weights_sha256), reference, on_step)
-        writer.derive(FP32, lambda part: graphs[part].clone())
+        files = GraphFolder(folder, spec, weights_sha256)
+        writer = BundleWriter(files, reference, on_step, keep_float32)
+        writer.derive("fp32", lambda part: graphs[part].clone())
         searched = writer.add(precisions, targets, images)
         shutil.copyfile(statistics, folder / STATISTICS)
         on_step("what out-of-distribution detection can recognise")
@@ -174,6 +166,7 @@ def add_to_bundle(
     precisions: Collection[Precision],
     *,
     on_reports: ReportsHook,
+    keep_float32: Collection[str] = (),
     targets: Collection[Target] = TARGETS,
     calibration: str = HELD_OUT,
     on_step: OnStep = lambda _: None,
@@ -197,7 +190,7 @@ def add_to_bundle(
             bundle.folder, folder, symlinks=True, dirs_exist_ok=True, ignore=without_temporaries
         )
         files = GraphFolder(folder, bundle.spec, bundle.manifest.weights_sha256)
-        writer = BundleWriter(files, reference, on_step)
+        writer = BundleWriter(files, reference, on_step, keep_float32)
         searched = writer.add(precisions, targets, images)
         writer.check_gate(searched, on_reports)
         writer.write_manifest([entry.file for entry in bundle.manifest.files], bundle.manifest)
@@ -232,36 +225,45 @@ class BundleWriter:
     """Writes, verifies and lists graphs in a folder that is not yet in its place."""
 
     def __init__(
-        self, files: GraphFolder, reference: Reference, on_step: OnStep = lambda _: None
+        self,
+        files: GraphFolder,
+        reference: Reference,
+        on_step: OnStep = lambda _: None,
+        keep_float32: Collection[str] = (),
     ) -> None:
         self.files = files
+        self._keep = keep_float32
+        self._kept: dict[Part, set[str]] = {}  # nodes of FP16 graphs that stay in float32
         self.reports: list[GraphReport] = []  # of all graphs that the manifest is to list
         self._reference, self._on_step = reference, on_step
-        self._graphs: list[GraphEntry] = []
+        self.entries: list[GraphEntry] = []  # of the graphs that were added
         self._verifier = Verifier(reference)
         part = reference.rows(slice(None, None, -(-len(reference.images) // IN_OPENVINO)))
         self._in_openvino: Verifier | None = Verifier(part)
 
-    def derive(self, keys: Sequence[GraphKey], fp32: Callable[[Part], ir.Model]) -> None:
+    def derive(self, precision: Precision, fp32: Callable[[Part], ir.Model]) -> None:
         """Derive, write and verify float32 or FP16 graphs; `fp32` gives a copy of what each is of.
 
         That of FP16 ones is read anew each time: clones share the types that are changed in them.
         """
-        for key in keys:
+        for key in graph_keys(self.files.spec, precision):
             model = fp32(key.part)
+            name_nodes(model)
             if key.precision == "fp16" and key.variant == "full":
-                self._on_step(f"{key.title}: activations")
-                with opened_with_values(model, self.files.folder) as engine:
-                    self.reports.append(self._verifier.verify_activations(key, engine))
+                self._judge_activations(key, model)
             if key.variant in {"luma", "mu"}:
                 luma_from_float(model)
             if key.variant == "mu":
                 mu_from_encoder(model)
             if key.variant == "phases":
                 phases_from_decoder(model, everywhere=False)
-            subnormal_weights = fp16_from_fp32(model) if key.precision == "fp16" else 0
+            subnormal_weights, kept = 0, tuple[str, ...]()
+            if key.precision == "fp16":
+                names = self._kept[key.part]
+                kept = tuple(str(node.name) for node in model.graph if node.name in names)
+                subnormal_weights = fp16_from_fp32(model, kept)
             self._on_step(key.title)
-            file = self.files.save(key, model)
+            file = self.files.save(key, model, kept=kept)
             self.reports += self._verifier.verify_file(key, file)
             if key.precision == "fp32" and self._in_openvino is not None:
                 # It may run there. Where OpenVINO is not installed, or does not open a graph, the
@@ -273,7 +275,38 @@ class BundleWriter:
                 else:
                     with backend:
                         self.reports += self._in_openvino.verify(key, backend)
-            self._graphs.append(self.files.entry(key, model, subnormal_weights=subnormal_weights))
+            facts = {"subnormal_weights": subnormal_weights, "kept_float32": kept}
+            self.entries.append(self.files.entry(key, model, **facts))
+
+    def _judge_activations(self, key: GraphKey, model: ir.Model) -> None:
+        """Decide what of an FP16 graph stays in float32, and report on what else is inside."""
+        self._on_step(f"{key.title}: activations")
+        kept = fragile_nodes(model.graph)
+        for nodes in nodes_called(model, self._keep).values():
+            kept.update(nodes)
+        with opened_with_values(model, self.files.folder) as engine:
+            found = Activations(model, engine, self._verifier.single_inputs(key))
+        if AUTO in self._keep:
+            kept = found.to_keep(kept)
+        self._kept[key.part] = kept
+        report = self._verifier.verify_activations(key, found, kept, engine=engine.name)
+        self.reports.append(report)
+
+    def _check_kept(self) -> None:
+        """Refuse, with a ConfigError, a name to keep in float32 that no graph has."""
+        unknown = {name for name in self._keep if name != AUTO}
+        modules: dict[str, None] = {}
+        for key in graph_keys(self.files.spec, "fp32"):
+            if unknown and key.variant == "full":
+                model = self.files.load(key)
+                name_nodes(model)
+                modules |= dict.fromkeys(filter(None, map(module_of, model.graph)))
+                unknown -= {name for name, of in nodes_called(model, unknown).items() if of}
+        if unknown:
+            raise ConfigError(
+                f"--keep-float32 {min(unknown)}: no node or module of the graphs is called so; "
+                f"there are {sentence_list([*modules][:8]) or 'no module names'}, and auto"
+            )
 
     def add(
         self,
@@ -285,7 +318,8 @@ class BundleWriter:
         if "bf16" in precisions:
             self.add_bf16()
         if "fp16" in precisions:
-            self.derive(FP16, lambda part: self.files.load(GraphKey(part)))
+            self._check_kept()
+            self.derive("fp16", lambda part: self.files.load(GraphKey(part)))
         if not isinstance(images, CalibrationImages):
             return images
         # INT8 is compared with the float32 graphs, which are worth that if they passed.
@@ -296,17 +330,17 @@ class BundleWriter:
         for found in searched:
             if found.passed:
                 model, facts = found.trials[-1].model, {"calibration": found.calibration}
-                self._graphs += [self.files.entry(key, model, **facts) for key in found.keys]
+                self.entries += [self.files.entry(key, model, **facts) for key in found.keys]
                 self.reports += found.trials[-1].reports
         return searched
 
     def add_bf16(self) -> None:
         """List the float32 graphs that OpenVINO computes in bf16, having verified that."""
         try:
-            for key in BF16:
+            for key in graph_keys(self.files.spec, "bf16"):
                 self._on_step(key.title)
                 self.reports += self._verifier.verify_file(key, self.files.file(key))
-                self._graphs.append(self.files.entry(key, self.files.load(key)))
+                self.entries.append(self.files.entry(key, self.files.load(key)))
         except MissingDependencyError as error:
             raise missing_dependency(
                 "verifying bf16 graphs", "openvino", extra="openvino", instead="leave out --bf16"
@@ -321,7 +355,7 @@ class BundleWriter:
         if failed := [report for report in self.reports if not report.passed]:
             named = ", ".join(clause for report in failed for clause in report.failures)
             notes = dict.fromkeys(note for report in failed for note in report.notes)
-            where = "".join(f"; {note}" for note in notes if note.startswith(WORST_PROBE))
+            where = "".join(f"; {n}" for n in notes if n.startswith((WORST_PROBE, OVERFLOW)))
             raise VerificationError(
                 f"verification failed, no bundle was written: {named}{where}; "
                 f"{advice_on(failed, self._reference)}"
@@ -344,7 +378,7 @@ class BundleWriter:
             weights_sha256=self.files.weights_sha256,
             model=self.files.spec,
             preprocessing=Preprocessing.of(self.files.spec),
-            graphs=(*(earlier.graphs if earlier else ()), *self._graphs),
+            graphs=(*(earlier.graphs if earlier else ()), *self.entries),
             files=tuple(FileEntry.of(folder / name) for name in others),
             verification=(*(earlier.verification if earlier else ()), *self.reports),
             remarks=(*(earlier.remarks if earlier else ()), *remarks),
@@ -352,4 +386,4 @@ class BundleWriter:
         )
         text = json_from_document(manifest, indent=2)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
-        remember_verified(load_bundle(folder), self._graphs)
+        remember_verified(load_bundle(folder), self.entries)

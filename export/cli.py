@@ -10,7 +10,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 
 from ..runtime.bundle.graph_key import PARTS, TARGETS, Part, Precision
@@ -181,10 +180,7 @@ def _export_checkpoint(
         held_out, spread = held_out_from_run(folder, spec, statistics.name)
         reference = reference_from_model(model, held_out, spread)
         problem = learned_from_reconstructions(
-            reference.images,
-            reference.reconstruction[:],
-            reference.mu,
-            np.asarray(reference.log_var),
+            reference.images, reference.reconstruction, reference.mu, reference.log_var
         ).sentence()
     if problem and not options.anyway:
         raise CheckpointError(
@@ -208,6 +204,7 @@ def _export_checkpoint(
             remarks=remarks,
             held_out=held_out,
             precisions=options.precisions,
+            keep_float32=options.kept,
             targets=options.targets,
             calibration=options.calibration,
             on_reports=partial(_show_reports, console),
@@ -229,6 +226,11 @@ def _extend(options: ExportOptions, console: Console, bundle: Bundle) -> tuple[S
             "export the checkpoint again with it and --replace, or leave it out"
         )
     precisions = {precision for precision, _ in there}
+    if options.kept and "fp16" in precisions:
+        raise ConfigError(
+            f"{bundle.folder} has FP16 graphs already, and --keep-float32 would change nothing: "
+            "export again with it and --replace, or leave it out"
+        )
     lacking = [name for name in options.precisions if name not in precisions]
     if missing and "int8" in precisions:  # those for some engines are there
         lacking.append("int8")
@@ -246,6 +248,7 @@ def _extend(options: ExportOptions, console: Console, bundle: Bundle) -> tuple[S
         left_out = add_to_bundle(
             bundle,
             lacking,
+            keep_float32=options.kept,
             targets=missing,
             calibration=options.calibration,
             on_reports=partial(_show_reports, console),

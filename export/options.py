@@ -24,7 +24,7 @@ class ExportOptions:
     """Options of motorvae-export."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "precision": ("fp16", "bf16", "int8", "calibration"),
+        "precision": ("fp16", "keep_float32", "bf16", "int8", "calibration"),
         "engine": ("engine", "batch", "workspace_mib"),
     }
 
@@ -47,6 +47,11 @@ class ExportOptions:
     """Add precisions to this bundle instead of exporting a checkpoint. Needs no torch."""
     fp16: bool = False
     """Add graphs whose weights and arithmetic are FP16; their outputs stay float32."""
+    keep_float32: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[auto | NAME ...]")] = (
+        None
+    )
+    """What of the FP16 graphs stays in float32: auto, or with no name, what FP16 would overflow in;
+    or nodes and modules by name. The manifest lists them."""
     bf16: bool = False
     """Let OpenVINO compute the float32 graphs in bf16. Needs a processor that does."""
     int8: Annotated[
@@ -83,6 +88,11 @@ class ExportOptions:
         return tuple(target for target in TARGETS if not names or target in names)
 
     @property
+    def kept(self) -> tuple[str, ...]:
+        """What is to stay in float32, if anything."""
+        return () if self.keep_float32 is None else self.keep_float32 or ("auto",)
+
+    @property
     def precisions(self) -> tuple[Precision, ...]:
         """The graphs that are asked for beside float32."""
         asked: dict[Precision, object] = {"fp16": self.fp16, "bf16": self.bf16, "int8": self.int8}
@@ -104,6 +114,8 @@ class ExportOptions:
                 f"workspace_mib={self.workspace_mib} is out of range: take 1 to "
                 f"{MOST_WORKSPACE_MIB}"
             )
+        if self.keep_float32 is not None and not self.fp16:
+            raise ConfigError("--keep-float32 is for FP16 graphs: add --fp16, or leave it out")
         if self.calibration != HELD_OUT and self.int8 is None:
             raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
         if self.model is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,19 @@ LEAST_SPREAD = 1e-3
 Floats = npt.NDArray[np.floating[Any]]
 
 
+class Rows(Protocol):
+    """An array, or what gives rows of one when asked by a slice."""
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What a model has learned, measured on held-out images."""
 
     informative_units: int  # latent units that are not collapsed; see `is_informative`
     # share of the pixels' variance around the mean image that reconstructions explain, 1 at best; 0
-    # and below where they are no better than the mean image
+    # and below where they are no better than the mean image; NaN without a decoder
     explained: float
     problems: tuple[str, ...]  # what it has not learned, a clause each; empty where all is well
     advice: str  # what helps, for the last clause of a message; empty likewise
@@ -55,20 +62,26 @@ def is_informative(mu_variance: Floats, posterior_variance: Floats) -> npt.NDArr
 
 
 def learned_from_reconstructions(
-    images: npt.NDArray[np.uint8], reconstruction: Floats, mu: Floats, log_var: Floats
+    images: npt.NDArray[np.uint8], reconstruction: Rows | None, mu: Floats, log_var: Floats | None
 ) -> Learned:
-    """Judge a model by its outputs for held-out images (N, S, S), one by one, in little memory.
+    """Judge a model by its outputs for held-out images, one by one, in little memory.
 
-    A reconstruction (N, 1, S, S), from mu, is compared with the mean of the other images: the mean
-    of all would be the image itself where there is one, and too good a guess where there are few.
+    These are (N, H, W) grey or (N, 3, H, W). A reconstruction (N, C, H, W), from mu, is compared
+    with the mean of the other images: the mean of all would be the image itself where there is one,
+    and too good a guess where there are few. Without a decoder, or log_var, the rest is judged.
     """
+    if reconstruction is None:
+        return learned_from_outputs(
+            mu=mu, log_var=log_var, squared_error=math.nan, squared_error_of_mean=math.nan
+        )
     count = len(images)
     mean = images.mean(axis=0, dtype=np.float64) / 255
     others = count / max(count - 1, 1)
     error = error_of_mean = 0.0
-    for image, rebuilt in zip(images, reconstruction, strict=True):
+    for row, image in enumerate(images):
         pixels = image / 255.0
-        error += float(np.square(rebuilt[0].astype(np.float64) - pixels).mean()) / count
+        rebuilt = np.asarray(reconstruction[row : row + 1], np.float64).reshape(image.shape)
+        error += float(np.square(rebuilt - pixels).mean()) / count
         error_of_mean += float(np.square((mean - pixels) * others).mean()) / count
     return learned_from_outputs(
         mu=mu, log_var=log_var, squared_error=error, squared_error_of_mean=error_of_mean
@@ -76,32 +89,38 @@ def learned_from_reconstructions(
 
 
 def learned_from_outputs(
-    *, mu: Floats, log_var: Floats, squared_error: float, squared_error_of_mean: float
+    *, mu: Floats, log_var: Floats | None, squared_error: float, squared_error_of_mean: float
 ) -> Learned:
     """Judge a model by its outputs for held-out images, mu and log_var (N, D).
 
     The squared errors of the reconstructions from mu, and of the mean image in their place, are
-    averages over pixels and images.
+    averages over pixels and images; NaN without a decoder. Without log_var every unit that varies
+    is informative.
     """
     mu = np.asarray(mu, np.float64)
     problems, advice = [], []
     informative = 0
     several = len(mu) > 1
+    has_decoder = not math.isnan(squared_error_of_mean)
     explained = 1 - squared_error / squared_error_of_mean if squared_error_of_mean > 0 else 0.0
-    if not (np.isfinite(mu).all() and np.isfinite(log_var).all()):
+    if not has_decoder:
+        explained = math.nan
+    if not (np.isfinite(mu).all() and (log_var is None or np.isfinite(log_var).all())):
         problems.append("its latents are not numbers")
         advice.append("a smaller --learning-rate")
     else:
         # Past this a posterior is no better known, and exp would overflow.
-        posterior_variance = np.exp(np.minimum(np.asarray(log_var, np.float64), 500)).mean(axis=0)
-        informative = int(is_informative(mu.var(axis=0), posterior_variance).sum())
+        informative = int(np.count_nonzero(mu.var(axis=0)))
+        if log_var is not None:
+            variances = np.exp(np.minimum(np.asarray(log_var, np.float64), 500)).mean(axis=0)
+            informative = int(is_informative(mu.var(axis=0), variances).sum())
         if several and mu.std(axis=0).mean() <= LEAST_SPREAD * np.abs(mu).mean():
             problems.append("its latents are alike for all held-out images")
             advice.append("more steps, or images that differ more")
         elif several and not informative:
             problems.append(f"none of its {mu.shape[1]} latent units is active")
             advice.append("a smaller beta in --betas, or more steps")
-    if several and not explained >= LEAST_EXPLAINED:
+    if has_decoder and several and not explained >= LEAST_EXPLAINED:
         share = f"{max(explained, 0):.0%}"
         problems.append(f"its reconstructions explain {share} of what differs from the mean image")
         advice.append(

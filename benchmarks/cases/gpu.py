@@ -10,9 +10,9 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from ...export.verify.batches import encoder_input
 from ...export.verify.metrics import IMAGE_METRIC, LATENT_METRIC
 from ...export.verify.reference import Reference
-from ...export.verify.reports import encoder_input
 from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import PARTS, GraphKey, Precision, Variant
 from ...runtime.bundle.load import Bundle
@@ -202,7 +202,9 @@ def measure(
         The case with its figures, and (frames, D) mu: of a decoder what it was given.
     """
     key, is_encoder = planned.key, planned.key.part == "encoder"
-    first: Batch = encoder_input(backend, reference.images[:1]) if is_encoder else reference.mu[:1]
+    first: Batch = (
+        encoder_input(backend, reference.images[:1])[:] if is_encoder else reference.mu[:1]
+    )
     for _ in range(WARMUP):
         backend.run(first)
         if repeat:

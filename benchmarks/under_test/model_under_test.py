@@ -7,7 +7,7 @@ import functools
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +19,7 @@ from torch import nn
 from ...export.bundle import write_bundle
 from ...export.onnx_export import onnx_from_model
 from ...export.verify.metrics import IMAGE_METRIC, LATENT_METRIC
-from ...export.verify.reference import Reference, Spread, spread_from_statistics
+from ...export.verify.reference import Reference, spread_from_statistics
 from ...export.verify.torch_reference import reference_from_model
 from ...export.verify.verifier import Verifier
 from ...runtime.bundle.graph_key import Part, Precision
@@ -183,12 +183,7 @@ def untrained_model(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
     luma = vehicles(seed, _RANDOM_IMAGES, spec)
     rows = np.arange(len(luma))
     data = DataSet(luma, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
-    ones = np.ones(spec.latent_size)
-    first = reference_from_model(model, luma, Spread(mu=ones, log_var=ones))
-    mu, log_var = (
-        np.asarray(values, np.float64).std(axis=0) for values in (first.mu, first.log_var)
-    )
-    reference = replace(first, spread=Spread(mu=mu, log_var=log_var))
+    reference = reference_from_model(model, luma)
     digest = hashlib.sha256(safetensors.torch.save(model.state_dict())).hexdigest()
     with tempfile.TemporaryDirectory(prefix="motorvae-bench-") as folder:
         statistics = Path(folder) / "latents.npz"

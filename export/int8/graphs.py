@@ -12,13 +12,14 @@ from ...runtime.bundle.manifest import Calibration, GraphReport
 from ...runtime.core.errors import sentence_list
 from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine
-from ...runtime.pixels.convert import batch_of, input_from_pixels
+from ...runtime.pixels.convert import batch_of
 from ..graph_folder import GraphFolder
-from ..transforms.equalise import Outputs, correct_biases, equalise, reach_over
+from ..transforms.equalise import Outputs, correct_biases, equalise, links_of, reach_over
 from ..transforms.io_variants import luma_from_quantised, mu_from_encoder
+from ..transforms.node_names import name_nodes
 from ..transforms.phases import phases_from_decoder
 from ..transforms.qdq import Activations, Method, int8_from_fp32, layers_of
-from ..verify.batches import run_in_batches
+from ..verify.batches import FloatInput, run_in_batches
 from ..verify.extremes import RISK
 from ..verify.metrics import FEWEST_FOR_BOUND
 from ..verify.reference import Reference, reference_from_graphs
@@ -106,21 +107,28 @@ class Int8Search:
             )
         self._choosing, self._judging = Verifier(choosing), Verifier(judging, notes=notes)
         key = GraphKey("encoder")
-        self._encoder, decoder = files.load(key), files.load(GraphKey("decoder"))
-        inputs = input_from_pixels(images.luma)
+        self._encoder = self._loaded(key)
+        pictures = FloatInput(images.luma)
         with open_engine(files.file(key), key) as backend:
-            self._latents = run_in_batches(backend, inputs)
+            self._latents = run_in_batches(backend, pictures)
         on_step("how far channels reach")
+        inputs = pictures[:]
         equalise(self._encoder, reach_over(self._encoder, inputs, files.folder))
         self._in_encoder = Activations(
             self._encoder, inputs, negative_side=NEGATIVE_SIDE, progress=self._counted("encoder")
         )
-        # Decoders gain from it in some models and lose in others: the search has both.
-        mu, equalised = self._latents["mu"], decoder.clone()
-        equalise(equalised, reach_over(equalised, mu, files.folder))
         self._decoders: dict[bool, tuple[ir.Model, Activations]] = {}
-        for is_equalised, model in ((False, decoder), (True, equalised)):
-            phases_from_decoder(model, everywhere=True)
+        if not files.spec.has_decoder:
+            return
+        # Decoders gain from it in some models and lose in others: the search has both.
+        mu, decoder = self._latents["mu"], self._loaded(GraphKey("decoder"))
+        every = {False: decoder}
+        if links_of(decoder):
+            every[True] = decoder.clone()
+            equalise(every[True], reach_over(decoder, mu, files.folder))
+        for is_equalised, model in every.items():
+            if self._is_card:
+                phases_from_decoder(model, everywhere=True)
             activations = Activations(model, mu, progress=self._counted("decoder"))
             self._decoders[is_equalised] = (model, activations)
 
@@ -129,7 +137,8 @@ class Int8Search:
         searched: list[Searched] = []
         for target in targets:
             searched.append(self._encoders_for(target))
-            if searched[-1].passed:  # rows come from encoders: a decoder alone is of no use
+            # Rows come from encoders: a decoder alone is of no use.
+            if searched[-1].passed and self._files.spec.has_decoder:
                 searched.append(self._decoder_for(target))
         return tuple(searched)
 
@@ -152,7 +161,8 @@ class Int8Search:
         layers = [*layers_of(self._encoder)]
         # TensorRT's signed type would drop luma's lowest bit; the layer that reads it is small.
         excluded = tuple(layers[:1]) if target == "tensorrt" else ()
-        methods = [replace(method, equalised=True) for method in METHODS]
+        is_equalised = bool(links_of(self._encoder))
+        methods = [replace(method, equalised=is_equalised) for method in METHODS]
         found = self._search(key, derive, layers, excluded, methods)
         if found.passed:
             for verifier in (self._choosing, self._judging):
@@ -161,13 +171,13 @@ class Int8Search:
         return found
 
     def _decoder_for(self, target: Target) -> Searched:
-        key = GraphKey("decoder", "int8", "phases", target)
+        key = GraphKey("decoder", "int8", "phases" if self._is_card else "full", target)
 
         def derive(method: Method, excluded: Sequence[str]) -> ir.Model:
             decoder, activations = self._decoders[method.equalised]
             return int8_from_fp32(decoder, activations.ranges(method), target, excluded=excluded)
 
-        methods = (*METHODS, *(replace(method, equalised=True) for method in METHODS))
+        methods = [replace(m, equalised=equalised) for equalised in self._decoders for m in METHODS]
         return self._search(key, derive, [*layers_of(self._decoders[False][0])], (), methods)
 
     def _search(
@@ -179,7 +189,9 @@ class Int8Search:
         methods: Sequence[Method],
     ) -> Searched:
         some = slice(None, None, max(1, len(self._images.choosing) // SCREENED))
-        keys = (key, replace(key, variant="mu")) if key.part == "encoder" else (key,)
+        keys: tuple[GraphKey, ...] = (key,)
+        if key.part == "encoder" and self._files.spec.has_log_var:
+            keys = (key, replace(key, variant="mu"))
 
         def verify(trial: Trial) -> Sequence[GraphReport]:
             if trial.judges == "judging":
@@ -221,6 +233,17 @@ class Int8Search:
             for key in keys:
                 self._files.file(key).path.unlink()
         return reports
+
+    @property
+    def _is_card(self) -> bool:
+        """Whether this is the card's network, whose decoder has another form."""
+        return self._files.spec.channels is not None
+
+    def _loaded(self, key: GraphKey) -> ir.Model:
+        """Return a float32 graph whose nodes all have names."""
+        model = self._files.load(key)
+        name_nodes(model)
+        return model
 
     def _run(self, key: GraphKey, model: ir.Model, inputs: Batch) -> Outputs:
         """Return what a candidate gives, on the engine that it is verified on."""

@@ -140,7 +140,12 @@ def add_engines_to_bundle(
             # Not the file again, which may have been swapped since it was checked.
             content = bundle.content(entry)
             engine = engine_from_onnx(
-                content, request, name=entry.file, title=title, console=console
+                content,
+                request,
+                name=entry.file,
+                title=title,
+                console=console,
+                kept=entry.kept_float32,
             )
             (folder / entry.key.engine_file(request.package.name)).write_bytes(engine.plan)
             built.append((entry, engine))

@@ -55,7 +55,13 @@ class BuiltEngine:
 
 
 def engine_from_onnx(
-    onnx: bytes, request: EngineBuildRequest, *, name: str, title: str, console: Console
+    onnx: bytes,
+    request: EngineBuildRequest,
+    *,
+    name: str,
+    title: str,
+    console: Console,
+    kept: Sequence[str] = (),
 ) -> BuiltEngine:
     """Build an engine and read back what it is.
 
@@ -63,7 +69,7 @@ def engine_from_onnx(
     builder flag changes a format: FP16 is in the weights, INT8 in the graph's own quantisation, and
     8-bit luma in the type of its input. TF32 is off, so that float32 means float32. The graph in
     `onnx`, the bytes of a file of that `name`, has one input with a free first axis; `title` names
-    it, as in "encoder fp16 mu".
+    it, as in "encoder fp16 mu"; `kept` are its nodes that stay in float32 by intention.
 
     Raises:
         EngineError: The graph does not parse, the build failed, or the engine is not what its
@@ -116,7 +122,7 @@ def engine_from_onnx(
     plan = bytes(built)
     has_gpu = not isinstance(gpu, NoGpu)
     inspected = _inspected(package, log, plan, request.profile) if has_gpu else None
-    report = precision_report_of(package, network, plan, inspected=inspected)
+    report = precision_report_of(package, network, plan, inspected=inspected, kept=kept)
     check_precision_report(report, request.precision, name=f"the engine of {name}")
     seconds = time.monotonic() - started
     return BuiltEngine(plan, report, capabilities, workspace_bytes, seconds)

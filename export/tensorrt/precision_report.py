@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,7 @@ def precision_report_of(
     plan: bytes,
     *,
     inspected: str | None,
+    kept: Sequence[str] = (),
 ) -> PrecisionReport:
     """Read back an engine's number formats from the nearest source there is.
 
@@ -70,6 +71,9 @@ def precision_report_of(
     network that the builder was given, which proves nothing: of a strongly typed network, too, a
     compiler was seen to turn one float32 convolution between two casts into FP16, and the INT8
     weights of transposed convolutions back into float32 ones before it multiplies.
+
+    `kept` are the nodes that an FP16 graph keeps in float32: then how much is FP16 is compared with
+    what the network asks for.
     """
     inputs = (network.get_input(index).name for index in range(network.num_inputs))
     outputs = (network.get_output(index).name for index in range(network.num_outputs))
@@ -80,6 +84,9 @@ def precision_report_of(
         sources.append(("engine inspector", counts_from_inspector(inspected, bindings)))
     sources.append(("engine file", counts_from_plan(plan, bindings)))
     found: dict[str, Any] = {"asked": asked.multiplications}
+    if kept:
+        found |= {"kept_float32": tuple(kept)}
+        found |= {"asked_weights": asked.weights, "asked_outputs": asked.outputs}
     for part, least in _LEAST_REPORTED.items():
         whole: Counts = getattr(asked, part)
         found |= {part: whole, f"{part}_from": "typed network"}

@@ -2,59 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import VerificationError
-from ..verify.limits import FLOAT16_MAX
-from .graph_ops import cast, insert_behind_input
+from .float_parts import (
+    FLOAT16_MAX,
+    FLOAT16_SMALLEST_NORMAL,
+    float_inputs,
+    is_float_input,
+    nodes_of_data,
+    overflowing_weights,
+)
+from .graph_ops import array_of, cast
+from .node_names import name_nodes
 from .qdq import check_int8
 
 _REFUSED = ("BatchNormalization", "Bernoulli", "Multinomial")
 """What a finished graph may not hold, as it may not hold Random...: the last two draw, too."""
-FLOAT16_SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
+_FULL, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
-def fp16_from_fp32(model: ir.Model) -> int:
+def fp16_from_fp32(model: ir.Model, kept: Collection[str] = ()) -> int:
     """Make an FP32 graph an FP16-typed one, in place; return how many weights became subnormal.
 
     Precision lies in the graph's own types, which is what strongly typed TensorRT networks
     read. Every float tensor becomes FP16; one Cast behind each input and one before each
-    output keep inputs and outputs float32, so callers need not know. Weights that became FP16
-    subnormals or zero may be slow or flushed on a GPU.
+    output keep inputs and outputs float32, so callers need not know. The nodes whose names are
+    `kept` stay in float32 with their weights, with a Cast wherever a value comes in or goes out; so
+    does what is computed of shapes alone. Weights that became FP16 subnormals or zero may be slow
+    or flushed on a GPU.
 
-    Precondition: one flat graph, float32 inputs and outputs, no functions.
+    Precondition: one flat graph in order, its values typed, float32 inputs and outputs, no
+    functions.
     Postcondition: same input and output names, shapes and dtypes; a VerificationError names a
     weight beyond the FP16 range.
     """
-    graph = model.graph
-    subnormal = sum(map(_halve_weight, graph.initializers.values()))
-    for node in graph:
+    name_nodes(model)
+    graph, nodes = model.graph, list(model.graph)
+    halves = {node for node in nodes_of_data(graph) if node.name not in kept}
+    beyond = overflowing_weights(graph, FLOAT16_MAX)
+    for name, readers in beyond.items():
+        if not set(readers) <= set(kept):
+            largest = float(np.abs(array_of(graph.initializers[name])).max())
+            raise VerificationError(
+                f"weight {name} reaches {largest:.6g}, beyond FP16's {FLOAT16_MAX:.0f}: "
+                "keep what reads it in float32 with --keep-float32 auto, export without --fp16, or "
+                "train with weight decay"
+            )
+    for node in halves:
         _retype_attributes(node)
         for value in node.outputs:
-            if value.dtype == ir.DataType.FLOAT:
-                value.dtype = ir.DataType.FLOAT16
-    for value in graph.inputs:
-        if value.dtype == ir.DataType.FLOAT:
-            half = cast(value, f"{value.name}_fp16", ir.DataType.FLOAT16)
-            insert_behind_input(graph, value, [half])
+            if value.dtype == _FULL:
+                value.dtype = _HALF
+    subnormal = sum(
+        _halve_weight(graph, value, halves) for value in list(graph.initializers.values())
+    )
+    casts = _Casts(graph)
+    for node in nodes:
+        for position, source in enumerate(node.inputs):
+            wanted = _HALF if node in halves and not is_float_input(node, position) else _FULL
+            if source is not None and source.dtype in {_FULL, _HALF} and source.dtype != wanted:
+                node.replace_input_with(position, casts.of(source, wanted))
     for position, value in enumerate(graph.outputs):
-        if value.dtype == ir.DataType.FLOAT16:
+        if value.dtype == _HALF:
             name, value.name = str(value.name), f"{value.name}_fp16"
-            full = cast(value, name, ir.DataType.FLOAT)
+            full = cast(value, name, _FULL)
             graph.append(full)
             graph.outputs[position] = full.outputs[0]
     return subnormal
 
 
-def check_precision(model: ir.Model, precision: Precision, excluded: Sequence[str] = ()) -> None:
+def check_precision(
+    model: ir.Model,
+    precision: Precision,
+    excluded: Sequence[str] = (),
+    kept: Collection[str] = (),
+) -> None:
     """Read a finished graph back: does it have the precision of its label?
 
     A VerificationError names a batch norm that was not folded, a node that draws random numbers, a
-    tensor that should be FP16, or a layer not `excluded` that should be INT8.
+    tensor that should be FP16, a layer not `excluded` that should be INT8, or of an FP16 graph a
+    node of those `kept` in float32 that is not.
     """
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.op_type in _REFUSED or node.op_type.startswith("Random"):
@@ -66,39 +98,86 @@ def check_precision(model: ir.Model, precision: Precision, excluded: Sequence[st
         check_int8(model, excluded)
     if precision != "fp16":
         return
-    ends = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
-    values = [value for node in model.graph for value in node.outputs]
-    for value in (*values, *model.graph.initializers.values()):
-        if value.dtype in {ir.DataType.FLOAT, None} and value.name not in ends:
-            raise VerificationError(
-                f"{value.name} of a graph labelled fp16 has type {value.dtype}: report this"
-            )
+    of_data = nodes_of_data(model.graph)
+    is_full = dict.fromkeys(kept, False)
+    for node in model.graph:
+        outputs = [value for value in node.outputs if value.dtype in {_FULL, _HALF, None}]
+        if node.name in is_full:
+            wanted, values = _FULL, [*float_inputs(node), *outputs]
+            is_full[str(node.name)] = bool(values)
+        elif node.op_type == "Cast" or node not in of_data:
+            continue  # between the two, or a shape
+        else:
+            wanted, values = _HALF, [*float_inputs(node), *outputs]
+        for value in values:
+            if value.dtype != wanted:
+                raise VerificationError(
+                    f"{value.name} of a graph labelled fp16 has type {value.dtype} at {node.name}, "
+                    f"not {wanted}: report this"
+                )
+    if lost := [name for name, found in is_full.items() if not found]:
+        raise VerificationError(
+            f"{lost[0]} is to stay in float32, and the graph labelled fp16 has no such node: "
+            "report this"
+        )
 
 
-def _halve_weight(value: ir.Value) -> int:
-    """Round a constant to FP16; return how many of its values became subnormals or zero."""
-    if value.dtype != ir.DataType.FLOAT or value.const_value is None:
+class _Casts:
+    """The Casts between both precisions, one for each value and type."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph, self._first = graph, graph[0]
+        self._made: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+
+    def of(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """Return a value in another precision."""
+        if (value, dtype) not in self._made:
+            suffix = "fp16" if dtype == _HALF else "fp32"
+            node = cast(value, f"{value.name}_{suffix}", dtype)
+            maker = value.producer()
+            if maker is None:
+                self._graph.insert_before(self._first, node)
+            else:
+                self._graph.insert_after(maker, node)
+            self._made[value, dtype] = node.outputs[0]
+        return self._made[value, dtype]
+
+
+def _halve_weight(graph: ir.Graph, value: ir.Value, halves: Collection[ir.Node]) -> int:
+    """Round a constant to FP16 for those who read it so; return how many values became subnormal.
+
+    Where others read it in float32, it is there twice.
+    """
+    if value.dtype != _FULL or value.const_value is None:
+        return 0
+    reads = [
+        (use.node, use.idx)
+        for use in value.uses()
+        if use.node in halves and not is_float_input(use.node, use.idx)
+    ]
+    if not reads:
         return 0
     full = value.const_value.numpy()
     size = np.abs(full)
-    largest = float(size.max(initial=0.0))
-    if largest > FLOAT16_MAX:
-        raise VerificationError(
-            f"weight {value.name} reaches {largest:.6g}, beyond FP16's {FLOAT16_MAX:.0f}: "
-            "export without --fp16, or train with weight decay"
-        )
-    value.const_value = ir.tensor(full.astype(np.float16), name=value.name)
-    value.dtype = ir.DataType.FLOAT16
+    half = value
+    if len(reads) < len(value.uses()) or value in graph.outputs:
+        half = ir.val(f"{value.name}_fp16", const_value=value.const_value)
+        for node, position in reads:
+            node.replace_input_with(position, half)
+    half.const_value = ir.tensor(full.astype(np.float16), name=half.name)
+    half.dtype = _HALF
+    if half is not value:
+        graph.register_initializer(half)
     return int(np.count_nonzero((size > 0) & (size < FLOAT16_SMALLEST_NORMAL)))
 
 
 def _retype_attributes(node: ir.Node) -> None:
-    """Retarget a Cast to float32, and halve constants that are nodes rather than initialisers."""
+    """Retarget a Cast to float32, and halve tensors that are attributes."""
     for name, attribute in list(node.attributes.items()):
-        if node.op_type == "Cast" and name == "to" and attribute.as_int() == ir.DataType.FLOAT:
-            node.attributes[name] = ir.AttrInt64(name, int(ir.DataType.FLOAT16))
+        if node.op_type == "Cast" and name == "to" and attribute.as_int() == _FULL:
+            node.attributes[name] = ir.AttrInt64(name, int(_HALF))
         elif attribute.type == ir.AttributeType.TENSOR:
             tensor = attribute.as_tensor()
-            if tensor.dtype == ir.DataType.FLOAT:
+            if tensor.dtype == _FULL:
                 half = tensor.numpy().astype(np.float16)
                 node.attributes[name] = ir.AttrTensor(name, ir.tensor(half, name=tensor.name))

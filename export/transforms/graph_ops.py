@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-
-from ...runtime.engines.base import Backend
-from ...runtime.engines.open import open_file
 
 
 def typed_node(
@@ -56,19 +51,3 @@ def insert_behind_input(graph: ir.Graph, value: ir.Value, nodes: Sequence[ir.Nod
     ir.convenience.replace_all_uses_with(value, nodes[-1].outputs[0])
     nodes[0].replace_input_with(0, value)
     graph.insert_before(graph[0], nodes)
-
-
-@contextlib.contextmanager
-def opened_with_values(model: ir.Model, folder: Path) -> Iterator[Backend]:
-    """Open a float32 graph so that a run gives every float tensor inside; keep no file of it."""
-    exposed = model.clone()
-    outputs = {value.name for value in exposed.graph.outputs}
-    for node in exposed.graph:
-        for value in node.outputs:
-            if value.dtype == ir.DataType.FLOAT and value.name not in outputs:
-                exposed.graph.outputs.append(value)
-    path = folder / "exposed.onnx"
-    ir.save(exposed, path)
-    with open_file(path) as backend:
-        yield backend
-    path.unlink()

@@ -1,4 +1,4 @@
-"""Encoders that take 8-bit luma, and those that give `mu` only."""
+"""Encoders that take 8-bit pictures, luma or colour planes, and those that give `mu` only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ LUMA_SCALE = np.float32(1 / 255)
 
 
 def luma_from_float(model: ir.Model) -> None:
-    """Let a float encoder scale 8-bit luma itself, in place: a quarter of the bytes reach it.
+    """Let a float encoder scale 8-bit pictures itself, in place: a quarter of the bytes reach it.
+
+    Luma or planes of colour: one factor serves all of them.
 
     Precondition: one flat graph with one float32 input.
     Postcondition: the input has its name and shape and is uint8; the values behind it are those

@@ -21,6 +21,7 @@ import onnx_ir as ir
 from ...runtime.bundle.graph_key import Target
 from ...runtime.core.errors import VerificationError
 from .io_variants import LUMA_SCALE
+from .node_names import module_of
 
 # As in backend_onnx: set before the import, which would write and report otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -28,10 +29,13 @@ from onnx.shape_inference import infer_shapes
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, create_calibrator
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators of layers, where their second input is a constant."""
 INPUT_MARGIN = 1.25
-_MOVING = ("LeakyRelu", "Reshape", "Concat", "DepthToSpace")
+_MOVING = ("LeakyRelu", "Relu", "Reshape", "Concat", "DepthToSpace")
 """What lies between layers with weights and would else go to float32 and back."""
+_OF_INPUT = ("Reshape", "Flatten", "Identity", "Transpose", "Mul", "Add", "Sub", "Div", "Cast")
+"""What a graph's input is still its input behind, where all else that it reads is constant."""
 
 
 class _Style(NamedTuple):
@@ -45,7 +49,7 @@ class _Style(NamedTuple):
 
 _STYLES: dict[Target, _Style] = {
     # A kernel of ONNX Runtime is INT8 only where its inputs, weights, bias and output all are.
-    "onnx": _Style(QuantType.QUInt8, (*WEIGHTED, *_MOVING), ("Gemm",), {}),
+    "onnx": _Style(QuantType.QUInt8, (*WEIGHTED, *_MOVING), ("Gemm", "MatMul"), {}),
     # OpenVINO and TensorRT fuse a layer, its activation and the next quantisation themselves.
     "openvino": _Style(QuantType.QUInt8, WEIGHTED, WEIGHTED, {"QuantizeBias": False}),
     # TensorRT takes no zero point but 0.
@@ -95,6 +99,7 @@ class Activations:
     ) -> None:
         self._negative_side = negative_side
         self._input = str(model.graph.inputs[0].name)
+        self._of_input = _values_of_input(model.graph)
         self._before_leaky = [
             str(node.inputs[0].name)
             for node in model.graph
@@ -121,8 +126,10 @@ class Activations:
     def ranges(self, method: Method) -> TensorsData:
         """Return the least and largest value that each tensor is to represent.
 
-        The graph's input keeps all that was seen and a quarter more, whatever the method: latents
-        of other images reach further, and one that is cut off there shifts the whole image.
+        The graph's input keeps all that was seen and a quarter more, whatever the method, and so
+        does what is computed of it and constants before the first layer: latents of other images
+        reach further, and one that is cut off there shifts the whole image. Scaled pixels end
+        where black and white do.
         """
         collector = self._calibrator.collector
         seen = {name: found[2:4] for name, found in collector.histogram_dict.items()}
@@ -132,9 +139,13 @@ class Activations:
             collector.percentile = method.percentile
             with redirect_stdout(io.StringIO()):
                 ranges = self._calibrator.compute_data()
-        lowest, highest = (np.float32(INPUT_MARGIN * end) for end in seen[self._input])
-        ranges[self._input] = TensorData(lowest=lowest, highest=highest)
+        for name in self._of_input & seen.keys():
+            margin = INPUT_MARGIN if self._input in {"z", name} else 1.0
+            lowest, highest = (np.float32(margin * end) for end in seen[name])
+            ranges[name] = TensorData(lowest=lowest, highest=highest)
         for name in self._before_leaky:
+            if name in self._of_input:
+                continue
             lowest, highest = ranges[name].lowest, ranges[name].highest
             if highest > 0:
                 lowest = np.float32(max(lowest, -self._negative_side * highest))
@@ -157,6 +168,10 @@ def int8_from_fp32(
     style = _STYLES[runner]
     layers = layers_of(model)
     floats = [node for layer in excluded for node in layers[layer]]
+    # Products of two values that both depend on the input have no weights to be smaller for it.
+    of_layers = {node for nodes in layers.values() for node in nodes}
+    others = (node for node in model.graph if node.op_type in WEIGHTED)
+    floats += [str(node.name) for node in others if node.name not in of_layers]
     # A decoder's last shuffle only moves what the sigmoid gave, and that is the answer.
     floats += [
         str(node.name)
@@ -191,8 +206,8 @@ def layers_of(model: ir.Model) -> dict[str, list[str]]:
     """Return the layers with weights, first to last, and the nodes that compute each."""
     layers: dict[str, list[str]] = {}
     for node in model.graph:
-        if node.op_type in WEIGHTED:
-            layers.setdefault(_layer_of(node.inputs[1]), []).append(str(node.name))
+        if (weight := _weight_of(node)) is not None:
+            layers.setdefault(_layer_of(node, weight), []).append(str(node.name))
     return layers
 
 
@@ -200,13 +215,9 @@ def check_int8(model: ir.Model, excluded: Sequence[str]) -> None:
     """Raise VerificationError unless all layers but those named, at most half, are INT8."""
     layers: dict[str, bool] = {}
     for node in model.graph:
-        weight = node.inputs[1] if node.op_type in WEIGHTED else None
-        if weight is None:
-            continue
-        source = weight.producer()
-        is_int8 = source is not None and source.op_type == "DequantizeLinear"
-        layer = _layer_of(source.inputs[0] if source is not None and is_int8 else weight)
-        layers[layer] = layers.get(layer, True) and is_int8
+        if (weight := _weight_of(node)) is not None:
+            layer, is_int8 = _layer_of(node, weight), weight is not node.inputs[1]
+            layers[layer] = layers.get(layer, True) and is_int8
     floats = {layer for layer, is_int8 in layers.items() if not is_int8}
     if floats != set(excluded) & set(layers) or 2 * len(floats) > len(layers):
         raise VerificationError(
@@ -215,7 +226,33 @@ def check_int8(model: ir.Model, excluded: Sequence[str]) -> None:
         )
 
 
-def _layer_of(weight: ir.Value | None) -> str:
-    """Return the name of the layer that a weight belongs to, quantised or not."""
-    name = str(weight.name if weight else "").removesuffix("_quantized").removesuffix(".weight")
-    return name.partition(".phase")[0]
+def _weight_of(node: ir.Node) -> ir.Value | None:
+    """Return the constant that a layer multiplies by, before it is dequantised; None for others."""
+    weight = node.inputs[1] if node.op_type in WEIGHTED else None
+    source = weight.producer() if weight is not None else None
+    if source is not None and source.op_type == "DequantizeLinear":
+        weight = source.inputs[0]
+    return weight if weight is not None and weight.const_value is not None else None
+
+
+def _layer_of(node: ir.Node, weight: ir.Value) -> str:
+    """Return the name of the layer that a node computes, quantised or not.
+
+    That is of its weights where they have one of a module, else its own: exporters call weights
+    that they folded or turned by numbers.
+    """
+    name = str(weight.name).removesuffix("_quantized")
+    if name.endswith(".weight") or ".phase" in name:
+        return name.removesuffix(".weight").partition(".phase")[0]
+    return module_of(node) or str(node.name)
+
+
+def _values_of_input(graph: ir.Graph) -> set[str]:
+    """Return the names of the input and of what is computed of it and constants alone."""
+    values: set[ir.Value] = set(graph.inputs)
+    for node in graph:
+        others = [value for value in node.inputs if value is not None and value not in values]
+        is_of_input = len(others) < len(node.inputs) and node.op_type in _OF_INPUT
+        if is_of_input and all(value.const_value is not None for value in others):
+            values.update(node.outputs)
+    return {str(value.name) for value in values}

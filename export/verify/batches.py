@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.engines.base import Arrays, Batch
+from ...runtime.pixels.convert import batch_of, input_from_pixels
 from .metrics import cosines, largest, squared_errors
 
 BATCH_SIZE = 16
@@ -42,8 +43,26 @@ class Images(Protocol):
     def __getitem__(self, rows: Any, /) -> Any: ...
 
 
+class FloatInput:
+    """Fitted pictures, (N, H, W) grey or (N, 3, H, W), as float32 (N, C, H, W) a few at a time."""
+
+    def __init__(self, pictures: npt.NDArray[np.uint8]) -> None:
+        self._planes = batch_of(pictures)
+
+    def __len__(self) -> int:
+        return len(self._planes)
+
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.float32]:
+        return input_from_pixels(self._planes[rows])
+
+
+def encoder_input(engine: Engine, pictures: npt.NDArray[np.uint8]) -> Images:
+    """Return fitted pictures as an encoder takes them, in 8 bits or as floats."""
+    return batch_of(pictures) if engine.input_dtype == np.uint8 else FloatInput(pictures)
+
+
 def batches(
-    engine: Engine, inputs: Batch, sizes: Sequence[int]
+    engine: Engine, inputs: Images, sizes: Sequence[int]
 ) -> Iterator[tuple[npt.NDArray[np.intp], Arrays]]:
     """Run a graph on (N, ...) inputs, its batch sizes taken in turn; yield rows and outputs.
 
@@ -61,7 +80,7 @@ def batches(
 
 
 def run_in_batches(
-    engine: Engine, inputs: Batch, *sizes: int
+    engine: Engine, inputs: Images, *sizes: int
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Run a graph on (N, ...) inputs, `sizes` (16) of them at a time; name to (N, ...) float32."""
     found: dict[str, npt.NDArray[np.float32]] = {}
@@ -77,7 +96,7 @@ def run_in_batches(
 class Decoded:
     """What a decoder's N images differ by from the reference's; none is kept."""
 
-    squared_errors: npt.NDArray[np.float64]  # (N,), averaged over the pixels of an image
+    squared_errors: npt.NDArray[np.float64]  # (N,), averaged over the values of an image
     cosines: npt.NDArray[np.float64]  # (N,)
     largest: float  # error of a pixel
     not_finite: int  # values that are no numbers
@@ -86,20 +105,28 @@ class Decoded:
     def of(
         cls,
         engine: Engine,
-        latents: Batch,
+        latents: Images,
         reconstruction: Images,
         sizes: Sequence[int],
         *,
         output: str = "reconstruction",
+        within: bool = False,
     ) -> Decoded:
-        """Run a graph on (N, ...) inputs, `sizes` of them at a time, and compare each image."""
+        """Run a graph on (N, ...) inputs, `sizes` of them at a time, and compare each image.
+
+        `within`, what lies outside [0, 1] counts as its nearer end, as on a screen: decoders
+        without a last squashing function go far beyond, away from all data.
+        """
         errors, alike = np.empty(len(latents)), np.empty(len(latents))
         greatest, not_finite = 0.0, 0
         for rows, outputs in batches(engine, latents, sizes):
             images = outputs[output]
             true = np.asarray(reconstruction[rows], np.float32)
+            not_finite += int(np.count_nonzero(~np.isfinite(images)))
+            if within:
+                images = np.where(np.isfinite(images), np.clip(images, 0, 1), np.nan)
+                true = np.clip(true, 0, 1)
             errors[rows] = squared_errors(images, true)
             alike[rows] = cosines(images, true)
             greatest = float(np.fmax(greatest, largest(images.astype(np.float64) - true)))
-            not_finite += int(np.count_nonzero(~np.isfinite(images)))
         return cls(errors, alike, greatest, not_finite)

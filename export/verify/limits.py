@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from ...runtime.bundle.graph_key import Precision
 
-FLOAT16_MAX = 65504.0
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:

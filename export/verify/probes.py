@@ -70,19 +70,19 @@ def probe_images(held_out: Pixels) -> tuple[tuple[str, ...], Pixels]:
 
 
 def probe_latents(
-    mu: Floats, log_var: Floats, scale: Floats, probes_mu: Floats
+    mu: Floats, log_var: Floats | None, scale: Floats, probes_mu: Floats
 ) -> npt.NDArray[np.float32]:
     """Return the latents (L, D) that decoders are tried on.
 
     They are made of those of held-out images (N, D), the spread of each latent over the data (D,),
-    and the mu of probe images (P, D), drawn nearer where they lie far out.
+    and the mu of probe images (P, D), drawn nearer where they lie far out. Without log_var none is
+    drawn from posteriors.
     """
     rng = np.random.default_rng(_SEED)
     mean = np.asarray(mu, np.float64).mean(axis=0)
     size = len(mean)
     signs = rng.choice([-1.0, 1.0], (6, size))
     chosen = np.linspace(0, len(mu) - 1, 4).round().astype(int)
-    deviation = np.exp(np.asarray(log_var, np.float64)[chosen] / 2)
     away = np.asarray(probes_mu, np.float64) - mean
     distance = np.sqrt(np.mean((away / scale) ** 2, axis=1, keepdims=True))
     parts = [
@@ -93,9 +93,11 @@ def probe_latents(
         mean + 3 * scale * signs[:2],
         mean + _FAR * scale * signs[2:],
         rng.standard_normal((4, size)),  # the prior
-        mu[chosen] + deviation * rng.standard_normal((len(chosen), size)),  # the posterior
-        mean + away * np.minimum(1, _FURTHEST / np.maximum(distance, 1e-12)),
     ]
+    if log_var is not None:
+        deviation = np.exp(np.asarray(log_var, np.float64)[chosen] / 2)
+        parts.append(mu[chosen] + deviation * rng.standard_normal((len(chosen), size)))
+    parts.append(mean + away * np.minimum(1, _FURTHEST / np.maximum(distance, 1e-12)))
     return np.concatenate(parts).astype(np.float32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 from collections.abc import Iterable
@@ -20,9 +21,8 @@ from ...runtime.core.documents import MOST_ARRAYS, Form, arrays_from_npz
 from ...runtime.core.errors import BundleError, CheckpointError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.open import GraphFile, open_engine
-from ...runtime.pixels.convert import input_from_pixels
 from ...training.learned import is_informative
-from .batches import BATCH_SIZE, Images, run_in_batches
+from .batches import BATCH_SIZE, Engine, Images, encoder_input, run_in_batches
 from .extremes import RISK
 from .metrics import floored_spread, note_on_few, note_on_still
 
@@ -30,7 +30,10 @@ JUDGED_IMAGES = 256
 """So many held-out images judge a float graph at most."""
 _PROBE_FIELDS = ("names", "images", "mu", "log_var", "latents")
 """Of `Probes`, those that a bundle carries, as arrays called probe_names and so on."""
-_LEVELS = 65535
+_LOWEST, _HIGHEST = np.float32(-1), np.float32(2)
+_STEP = (_HIGHEST - _LOWEST) / np.float32(65535)
+_MOST_IN_MEMORY = 1 << 28
+"""Bytes of decoded images; more of them lie on disk."""
 _MOST_HELD_OUT = 4096
 """No run keeps so many images."""
 _arrays = partial(arrays_from_npz, again="train or export again")
@@ -38,12 +41,26 @@ _arrays = partial(arrays_from_npz, again="train or export again")
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How much each of D latents varies over the training data: standard deviations."""
+    """How much each of D latents varies over the data: standard deviations."""
 
     mu: npt.NDArray[np.float64]
-    log_var: npt.NDArray[np.float64]
+    log_var: npt.NDArray[np.float64] | None = None  # None for an encoder that gives none
     # means of exp(log_var); by default those of the reference's images
     posterior_variance: npt.NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(
+        cls, mu: npt.NDArray[np.float32], log_var: npt.NDArray[np.float32] | None = None
+    ) -> Spread:
+        """Return the spreads of latents, (N, D) each."""
+        if log_var is None:
+            return cls(mu.std(axis=0, dtype=np.float64))
+        variance = np.exp(np.asarray(log_var, np.float64)).mean(axis=0)
+        return cls(
+            mu=mu.std(axis=0, dtype=np.float64),
+            log_var=log_var.std(axis=0, dtype=np.float64),
+            posterior_variance=np.asarray(variance, np.float64),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,55 +68,71 @@ class Probes:
     """What the reference gives for images and latents that held-out images do not reach."""
 
     names: tuple[str, ...]  # what each image is
-    images: npt.NDArray[np.uint8]  # (P, S, S)
+    images: npt.NDArray[np.uint8]  # (P, H, W) or (P, 3, H, W)
     mu: npt.NDArray[np.float32]  # (P, D)
-    log_var: npt.NDArray[np.float32]  # (P, D)
-    latents: npt.NDArray[np.float32]  # (L, D)
-    reconstruction: npt.NDArray[np.float32]  # (L, 1, S, S), decoded from `latents`
+    log_var: npt.NDArray[np.float32] | None = None  # (P, D)
+    latents: npt.NDArray[np.float32] | None = None  # (L, D)
+    reconstruction: Images | None = None  # (L, C, H, W), decoded from `latents`
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What torch float32 gives for the held-out images, and for probes where there are any."""
+    """What float32 gives for the held-out images, and for probes where there are any.
+
+    Without `log_var` nothing is collapsed, and the spread over the data judges every unit; without
+    a decoder there are no images to compare.
+    """
 
     name: str  # who computed it
-    images: npt.NDArray[np.uint8]  # (N, S, S), fitted luma
+    images: npt.NDArray[np.uint8]  # (N, H, W) or (N, 3, H, W), fitted pictures
     mu: npt.NDArray[np.float32]  # (N, D)
-    log_var: npt.NDArray[np.float32] | None  # (N, D), where the encoder gives it
-    reconstruction: Images  # (N, 1, S, S) float32, decoded from `mu`; anything that gives rows
+    log_var: npt.NDArray[np.float32] | None  # (N, D)
+    # (N, C, H, W) float32, decoded from `mu`; anything that gives rows
+    reconstruction: Images | None
     spread: Spread
     probes: Probes | None = None  # a bundle of an earlier version has none
     risk: float = RISK  # the probability that a batch of fresh images exceeds one bound
 
     def rows(self, rows: slice) -> Reference:
         """Return the same of some of the images, and of all probes."""
-        names = ["images", "mu", "reconstruction"]
-        names += ["log_var"] if self.log_var is not None else []
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        return replace(
+            self,
+            images=self.images[rows],
+            mu=self.mu[rows],
+            log_var=None if self.log_var is None else self.log_var[rows],
+            reconstruction=None if self.reconstruction is None else self.reconstruction[rows],
+        )
 
     @property
-    def posterior_variance(self) -> npt.NDArray[np.float64]:
-        """(D,) means of exp(log_var); of an encoder without it next to nothing."""
-        if self.spread.posterior_variance is not None:
+    def decoded(self) -> Images:
+        """The reconstructions; a ValueError where there is no decoder."""
+        if self.reconstruction is None:
+            raise ValueError(f"{self.name} has no images of a decoder")
+        return self.reconstruction
+
+    @property
+    def posterior_variance(self) -> npt.NDArray[np.float64] | None:
+        """(D,) means of exp(log_var), where there is one."""
+        if self.spread.posterior_variance is not None or self.log_var is None:
             return self.spread.posterior_variance
-        if self.log_var is None:
-            return np.zeros(self.mu.shape[1])
         return np.asarray(np.exp(np.asarray(self.log_var, np.float64)).mean(axis=0), np.float64)
 
     @property
     def informative(self) -> npt.NDArray[np.bool_]:
         """(D,) which units are not collapsed; see `training.learned`.
 
-        Without `log_var` a collapsed unit cannot be told, and all count, unless none varies.
+        Without `log_var` it is those that vary over the data at all, next to the others.
         """
-        if self.log_var is None:
-            return np.full(self.mu.shape[1], bool(np.any(self.spread.mu > 0)))
+        if self.posterior_variance is None:
+            return np.asarray((self.spread.mu > 0) & (self.spread.mu >= self.scale))
         return is_informative(self.spread.mu**2, self.posterior_variance)
 
     @property
     def judged_units(self) -> npt.NDArray[np.bool_]:
         """(D,) whose errors of `mu` are judged by `scale`: the informative, or all if none is."""
         informative = self.informative
+        if self.posterior_variance is None:
+            return np.ones_like(informative)
         return informative if informative.any() else ~informative
 
     @property
@@ -107,8 +140,10 @@ class Reference:
         """(D,) what an error of `mu` is divided by: the spread of a unit that carries information.
 
         A collapsed one has next to none, and gives a draw from its posterior: its errors are
-        divided by that deviation.
+        divided by that deviation, or where none is known by the least that counts as a spread.
         """
+        if self.posterior_variance is None:
+            return floored_spread(self.spread.mu)
         informative = self.informative
         scale = np.sqrt(np.maximum(self.posterior_variance, np.finfo(np.float32).tiny))
         if informative.any():
@@ -137,11 +172,12 @@ class Reference:
 
 
 class ImagesOnDisk:
-    """Images in [0, 1] in an unnamed file of a folder, 16 bits a pixel, read a few at a time.
+    """Images in an unnamed file of a folder, 16 bits a value, read a few at a time.
 
-    Rounding to 16 bits is an error of -107 dB; INT8 graphs are held to -40 dB. The file is gone
-    when nothing holds this any more. `parts` are (N, 1, S, S) float32 each, one at least; a full
-    disk raises OSError.
+    Values are kept from -1 to 2, as decoders without a last squashing function leave [0, 1]
+    somewhat. Rounding to 16 bits is an error of -97 dB; float32 graphs are held to -80 dB, INT8
+    ones to -40. The file is gone when nothing holds this any more. `parts` are (N, C, H, W) float32
+    each, one at least; a full disk raises OSError.
     """
 
     def __init__(self, folder: Path, parts: Iterable[npt.NDArray[np.float32]]) -> None:
@@ -149,7 +185,7 @@ class ImagesOnDisk:
         with tempfile.TemporaryFile(dir=folder) as file:
             # Written, not mapped: a mapped page that finds the disk full kills the process.
             for images in parts:
-                levels = np.rint(np.clip(images, 0, 1) * np.float32(_LEVELS))
+                levels = np.rint((np.clip(images, _LOWEST, _HIGHEST) - _LOWEST) / _STEP)
                 levels.astype(np.uint16).tofile(file)
                 count, shape = count + len(images), images.shape[1:]
             file.flush()
@@ -159,21 +195,22 @@ class ImagesOnDisk:
         return len(self._pixels)
 
     def __getitem__(self, rows: Any, /) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = self._pixels[rows] * np.float32(1 / _LEVELS)
+        found: npt.NDArray[np.float32] = self._pixels[rows] * _STEP + _LOWEST
         return found
 
 
 def held_out_from_run(
     folder: Path, spec: ModelSpec, statistics: str = STATISTICS
 ) -> tuple[npt.NDArray[np.uint8], Spread]:
-    """Read a run's held-out images, (N, S, S), and the latent statistics in the file of that name.
+    """Read a run's held-out images, (N, *picture_shape), and its latents' spread.
 
-    A CheckpointError names the file that is missing, unreadable, or does not fit the model.
+    `statistics` is the name of the file with the latter. A CheckpointError names the file that is
+    missing, unreadable, or does not fit the model.
     """
-    path, shape = folder / "held_out.npz", spec.picture_shape
-    form = Form("u1", ("images", *shape))
+    path = folder / "held_out.npz"
+    form = Form("u1", ("images", *spec.picture_shape))
     # A run keeps more than a bundle, which of large images is much.
-    most = max(MOST_ARRAYS, _MOST_HELD_OUT * math.prod(shape))
+    most = max(MOST_ARRAYS, _MOST_HELD_OUT * math.prod(spec.picture_shape))
     images = _arrays(path, {"images": form}, error=CheckpointError, most_bytes=most)["images"]
     if not len(images):
         raise CheckpointError(f"{path} holds no image: train again")
@@ -183,29 +220,53 @@ def held_out_from_run(
 def spread_from_statistics(
     path: Path, spec: ModelSpec, *, error: type[CheckpointError | BundleError]
 ) -> Spread:
-    """Return the standard deviations from a file of latent statistics, or raise `error`."""
+    """Return the standard deviations from a file of latent statistics, or raise `error`.
+
+    Of a model whose latents are too many for a covariance the deviations alone are there.
+    """
     size = spec.latent_size
     found = _arrays(
         path,
         {
-            "covariance": Form("f", (size, size)),
-            "log_var_deviation": Form("f", (size,)),
+            "covariance": Form("f", (size, size), needed=False),
+            "mu_deviation": Form("f", (size,), needed=False),
+            "log_var_deviation": Form("f", (size,), needed=spec.has_log_var),
             "posterior_variance_mean": Form("f", (size,), needed=False),
         },
         error=error,
     )
+    if "covariance" in found:
+        deviation = np.sqrt(np.clip(np.diag(found["covariance"]), 0, None))
+    elif "mu_deviation" in found:
+        deviation = found["mu_deviation"]
+    else:
+        raise error(f"{path} holds no covariance and no mu_deviation: train or export again")
     return Spread(
-        mu=np.sqrt(np.clip(np.diag(found["covariance"]), 0, None)),
-        log_var=found["log_var_deviation"],
+        mu=deviation,
+        log_var=found.get("log_var_deviation"),
         posterior_variance=found.get("posterior_variance_mean"),
     )
 
 
+def save_spread(path: Path, spread: Spread) -> None:
+    """Write the spread of latents as `spread_from_statistics` reads it, without a covariance."""
+    arrays = {
+        "mu_deviation": spread.mu,
+        "log_var_deviation": spread.log_var,
+        "posterior_variance_mean": spread.posterior_variance,
+    }
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file, allow_pickle=False, **{k: v for k, v in arrays.items() if v is not None}
+        )
+
+
 def save_reference(path: Path, reference: Reference) -> None:
     """Write images, probes and their latents, so that a machine without torch can verify."""
-    arrays = {name: np.asarray(getattr(reference, name)) for name in ("images", "mu", "log_var")}
+    arrays = {name: getattr(reference, name) for name in ("images", "mu", "log_var")}
     if (probes := reference.probes) is not None:
-        arrays |= {f"probe_{name}": np.asarray(getattr(probes, name)) for name in _PROBE_FIELDS}
+        arrays |= {f"probe_{name}": getattr(probes, name) for name in _PROBE_FIELDS}
+    arrays = {name: np.asarray(one) for name, one in arrays.items() if one is not None}
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -213,44 +274,52 @@ def save_reference(path: Path, reference: Reference) -> None:
 def reference_from_bundle(bundle: Bundle) -> Reference:
     """Return the reference that a bundle carries; BundleError where parts are missing.
 
-    The latents are torch's own. The images decoded from them come from the bundle's float32
-    decoder, which was compared with torch's when the bundle was made.
+    The latents are those that its float32 graphs were compared with. The images decoded from them
+    come from the bundle's float32 decoder, which was compared likewise when the bundle was made.
     """
+    spec = bundle.spec
     listed = {entry.file for entry in bundle.manifest.files}
     for name in (VERIFICATION_IMAGES, STATISTICS):
         if name not in listed:
             raise BundleError(f"{bundle.folder} lists no {name}: export it again")
-    shape, size = bundle.spec.picture_shape, bundle.spec.latent_size
+    size, picture = spec.latent_size, spec.picture_shape
     forms = {
-        "images": Form("u1", ("images", *shape)),
+        "images": Form("u1", ("images", *picture)),
         "mu": Form("f", ("images", size)),
-        "log_var": Form("f", ("images", size)),
         "probe_names": Form("U", ("probes",), needed=False),
-        "probe_images": Form("u1", ("probes", *shape), needed=False),
+        "probe_images": Form("u1", ("probes", *picture), needed=False),
         "probe_mu": Form("f", ("probes", size), needed=False),
-        "probe_log_var": Form("f", ("probes", size), needed=False),
-        "probe_latents": Form("f", ("latents", size), needed=False),
     }
+    if spec.has_log_var:
+        forms["log_var"] = Form("f", ("images", size))
+        forms["probe_log_var"] = Form("f", ("probes", size), needed=False)
+    if spec.has_decoder:
+        forms["probe_latents"] = Form("f", ("latents", size), needed=False)
     path = bundle.folder / VERIFICATION_IMAGES
     every = _arrays(path, forms, error=BundleError)
-    images, mu, log_var = (every[name] for name in ("images", "mu", "log_var"))
+    images, mu = every["images"], every["mu"]
     if not len(images):
         raise BundleError(f"{path} holds no image: export again")
-    saved = {name: every[f"probe_{name}"] for name in _PROBE_FIELDS if f"probe_{name}" in every}
     probes = None
-    with open_engine(bundle, GraphKey("decoder")) as decoder:
-        reconstruction = run_in_batches(decoder, mu)["reconstruction"]
-        if len(saved) == len(_PROBE_FIELDS):  # else an earlier version wrote it
-            decoded = run_in_batches(decoder, saved["latents"])["reconstruction"]
-            names = tuple(map(str, saved.pop("names")))
-            probes = Probes(names, **saved, reconstruction=decoded)
+    saved = {name: every.get(f"probe_{name}") for name in _PROBE_FIELDS}
+    if all(name in every for name in forms):  # else an earlier version wrote it
+        names = tuple(map(str, every["probe_names"]))
+        probes = Probes(**(saved | {"names": names}))  # type: ignore[arg-type]
+    reconstruction = None
+    if spec.has_decoder:
+        with open_engine(bundle, GraphKey("decoder")) as decoder:
+            reconstruction = decoded_images(decoder, mu)
+            if probes is not None and probes.latents is not None:
+                decoded = decoded_images(decoder, probes.latents)
+                probes = replace(probes, reconstruction=decoded)
+    whose = "torch" if spec.channels is not None else "the original's"
     return Reference(
-        name="torch float32 latents, float32 ONNX reconstructions",
+        name=f"{whose} float32 latents, float32 ONNX reconstructions",
         images=images,
         mu=mu,
-        log_var=log_var,
+        log_var=every.get("log_var"),
         reconstruction=reconstruction,
-        spread=spread_from_statistics(bundle.folder / STATISTICS, bundle.spec, error=BundleError),
+        spread=spread_from_statistics(bundle.folder / STATISTICS, spec, error=BundleError),
         probes=probes,
     )
 
@@ -258,28 +327,40 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
 def reference_from_graphs(
     folder: Path, spec: ModelSpec, images: npt.NDArray[np.uint8], verified: Reference
 ) -> Reference:
-    """Run a folder's float32 graphs on (N, S, S) images, reconstructions never all in memory.
+    """Run a folder's float32 graphs on (N, *picture_shape) images.
 
-    The spreads and probes are those of the reference by which the graphs passed verification.
+    Reconstructions are never all in memory. The spreads and probes are those of the reference by
+    which the graphs passed verification.
     """
-    encode, decode = GraphKey("encoder"), GraphKey("decoder", variant="phases")
-    starts = range(0, len(images), BATCH_SIZE)
+    encode = GraphKey("encoder")
     with open_engine(GraphFile(folder / encode.onnx_file, spec), encode) as encoder:
-        parts = [
-            run_in_batches(encoder, input_from_pixels(images[start : start + BATCH_SIZE]))
-            for start in starts
-        ]
-    mu, log_var = (np.concatenate([part[name] for part in parts]) for name in ("mu", "log_var"))
-    with open_engine(GraphFile(folder / decode.onnx_file, spec), decode) as decoder:
-        decoded = (
-            run_in_batches(decoder, mu[start : start + BATCH_SIZE])["reconstruction"]
-            for start in starts
-        )
-        return replace(
-            verified,
-            name="float32 ONNX graphs",
-            images=images,
-            mu=mu,
-            log_var=log_var,
-            reconstruction=ImagesOnDisk(folder, decoded),
-        )
+        latents = run_in_batches(encoder, encoder_input(encoder, images))
+    reconstruction = None
+    if spec.has_decoder:
+        decode = GraphKey("decoder", variant="full" if spec.channels is None else "phases")
+        with open_engine(GraphFile(folder / decode.onnx_file, spec), decode) as decoder:
+            reconstruction = decoded_images(decoder, latents["mu"], folder)
+    return replace(
+        verified,
+        name="float32 ONNX graphs",
+        images=images,
+        mu=latents["mu"],
+        log_var=latents.get("log_var"),
+        reconstruction=reconstruction,
+    )
+
+
+def decoded_images(
+    decoder: Engine, latents: npt.NDArray[np.float32], folder: Path | None = None
+) -> Images:
+    """Decode (N, D) latents, a few at a time; in memory unless a folder is named or it is much."""
+    starts = range(0, len(latents), BATCH_SIZE)
+    parts = (
+        run_in_batches(decoder, latents[start : start + BATCH_SIZE])["reconstruction"]
+        for start in starts
+    )
+    first = next(parts)
+    every = itertools.chain([first], parts)
+    if folder is None and first[0].nbytes * len(latents) <= _MOST_IN_MEMORY:
+        return np.concatenate(list(every))
+    return ImagesOnDisk(folder or Path(tempfile.gettempdir()), every)

@@ -9,10 +9,8 @@ import numpy.typing as npt
 
 from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.manifest import GraphReport, Metric
-from ...runtime.engines.base import Batch
-from ...runtime.pixels.convert import batch_of, input_from_pixels
 from ...training.learned import LEAST_SPREAD
-from .batches import BATCH_SIZES, Decoded, Engine, probe_sizes, run_in_batches
+from .batches import BATCH_SIZES, Decoded, Engine, encoder_input, probe_sizes, run_in_batches
 from .limits import LIMITS, Limits
 from .metrics import (
     IMAGE_METRIC,
@@ -32,6 +30,8 @@ from .metrics import (
 )
 from .reference import Reference
 
+ACTIVATIONS = "activations"
+"""The output of a report on what is inside of a graph."""
 WORST_PROBE = "worst probe"
 """A note that begins so says which probe a graph failed on."""
 _LEAST_LEVELS = 1.0
@@ -73,18 +73,21 @@ def decoder_report(
 ) -> GraphReport:
     """Compare a decoder's images with the reference's likewise, a few at a time.
 
-    `encoded` is (N, D) mu of the encoder of the same precision, for the figure of both graphs.
+    `encoded` is (N, D) mu of the encoder of the same precision, for the figure of both graphs. A
+    reference without images is a ValueError.
     """
     limits, risk = LIMITS[key.precision], reference.risk
-    true = Decoded.of(engine, reference.mu, reference.reconstruction, sizes)
-    through = Decoded.of(engine, encoded, reference.reconstruction, sizes)
+    images = reference.decoded
+    true = Decoded.of(engine, reference.mu, images, sizes)
+    through = Decoded.of(engine, encoded, images, sizes)
     metrics = [
         *image_metrics(true, limits, risk),
         psnr_metric("PSNR through both graphs", through.squared_errors, limits.psnr_db, risk),
     ]
-    if (probes := reference.probes) is not None:
+    probes = reference.probes
+    if probes is not None and probes.latents is not None and probes.reconstruction is not None:
         probed = [
-            Decoded.of(engine, probes.latents, probes.reconstruction, (size,))
+            Decoded.of(engine, probes.latents, probes.reconstruction, (size,), within=True)
             for size in probe_sizes(sizes)
         ]
         errors = np.stack([of_size.squared_errors for of_size in probed])
@@ -121,6 +124,8 @@ def advice_on(failed: Sequence[GraphReport], reference: Reference) -> str:
     Float32 graphs that fail do not compute what the model does, whatever it has learned, unless
     its latents are alike for all images: then an error has nothing to be compared with.
     """
+    if any(report.output == ACTIVATIONS for report in failed):
+        return "keep that part in float32 with --keep-float32 auto, or leave out --fp16"
     flags = sorted({f"--{report.precision}" for report in failed})
     without = "" if "--fp32" in flags else f", or leave out {' and '.join(flags)}"
     pixels = reference.images.astype(np.float32)
@@ -174,7 +179,9 @@ def log_var_metrics(
     """
     given, true = (np.exp(np.asarray(v, np.float64) / 2) for v in (found, true_log_var))
     relative = np.abs(given - true) / np.maximum(true, SPREAD_FLOOR * reference.scale)
-    spread, risk = floored_spread(reference.spread.log_var), reference.risk
+    deviation = reference.spread.log_var
+    deviation = true_log_var.std(axis=0, dtype=np.float64) if deviation is None else deviation
+    spread, risk = floored_spread(deviation), reference.risk
     everything = np.ones(len(spread), np.bool_)
     name, limit = "max error of deviation, RMS of an image", limits.max_deviation
     return [
@@ -199,8 +206,10 @@ def _probed(
         if output == "mu":
             true, usual, scale = probes.mu, reference.mu, reference.scale
             limit, name = limits.probe_spread, "RMS error"
+        elif probes.log_var is None or reference.log_var is None:
+            continue
         else:
-            true, usual = probes.log_var, np.asarray(reference.log_var)
+            true, usual = probes.log_var, reference.log_var
             scale = np.full(true.shape[1], 2.0)  # the logarithm of the deviation
             limit, name = limits.probe_deviation, "RMS error of deviation"
         values = [run[output] for run in runs]
@@ -237,12 +246,6 @@ def probe_metrics(
         metric(f"median {name}", median, limit=limits[1]),
     ]
     return metrics, (turn, image)
-
-
-def encoder_input(engine: Engine, images: npt.NDArray[np.uint8]) -> Batch:
-    """Return (N, ...) fitted pictures as an encoder takes them."""
-    batch = batch_of(images)
-    return batch if engine.input_dtype == np.uint8 else input_from_pixels(batch)
 
 
 def report_of(

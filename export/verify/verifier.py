@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +13,26 @@ from ...runtime.bundle.graph_key import GraphKey, Precision, Target
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.core.errors import BackendError, MissingDependencyError, VerificationError
-from ...runtime.engines.base import Backend
+from ...runtime.engines.base import Backend, Batch
 from ...runtime.engines.open import EngineRequest, GraphFile, open_engine
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile
-from ...runtime.pixels.convert import input_from_pixels
-from .batches import BATCH_SIZE, BATCH_SIZES, Decoded, Engine, run_in_batches
-from .limits import FLOAT16_MAX, LIMITS
+from .batches import (
+    BATCH_SIZE,
+    BATCH_SIZES,
+    Decoded,
+    Engine,
+    FloatInput,
+    Images,
+    encoder_input,
+    run_in_batches,
+)
+from .limits import LIMITS
 from .metrics import IMAGE_METRIC, LATENT_METRIC, metric, psnr_metric
 from .reference import Reference
-from .reports import decoder_report, encoder_input, encoder_reports, report_of
+from .reports import ACTIVATIONS, decoder_report, encoder_reports, report_of
+
+if TYPE_CHECKING:
+    from .activations import Activations
 
 Floats = npt.NDArray[np.float32]
 
@@ -97,23 +109,34 @@ class Verifier:
         with backend:
             return self.verify(key, backend, note=note)
 
-    def verify_activations(self, key: GraphKey, engine: Engine) -> GraphReport:
-        """Look for what FP16 could not hold in a float32 graph that gives every value inside.
+    def verify_activations(
+        self, key: GraphKey, found: Activations, kept: Collection[str] = (), *, engine: str
+    ) -> GraphReport:
+        """Report whether FP16 holds what is inside, while nodes are `kept` in float32.
 
         An engine that computes FP16 graphs in float32, as ONNX Runtime may on a CPU, gives finite
-        outputs where a GPU's arithmetic would overflow. `key` is of the FP16 graph.
+        outputs where a GPU's arithmetic would overflow.
+
+        `key` is of the FP16 graph, and `engine` the name of what ran the float32 one.
         """
-        reference, is_encoder = self.reference, key.part == "encoder"
-        inputs = input_from_pixels(reference.images) if is_encoder else reference.mu
-        if (probes := reference.probes) is not None:
-            probed = input_from_pixels(probes.images) if is_encoder else probes.latents
-            inputs = np.concatenate([inputs, probed])
-        largest = 0.0
-        for image in range(len(inputs)):  # every value inside is kept, so one at a time
-            values = engine.run(inputs[image : image + 1])
-            largest = max(largest, *(float(np.abs(value).max()) for value in values.values()))
-        found = metric("largest value inside, float32", largest, limit=FLOAT16_MAX)
-        return report_of("activations", [found], key, reference, engine=engine.name)
+        notes = (*self.notes, *found.notes(kept))
+        metrics = [found.metric(kept)]
+        return report_of(ACTIVATIONS, metrics, key, self.reference, engine=engine, notes=notes)
+
+    def single_inputs(self, key: GraphKey) -> Iterator[Batch]:
+        """Yield all that a graph is run on, one at a time, for what keeps every value inside."""
+        reference, probes = self.reference, self.reference.probes
+        inputs: list[Images] = []
+        if key.part == "encoder":
+            pictures = [reference.images, *([] if probes is None else [probes.images])]
+            inputs = [FloatInput(every) for every in pictures]
+        else:
+            inputs = [reference.mu]
+            if probes is not None and probes.latents is not None:
+                inputs.append(probes.latents)
+        for every in inputs:
+            for row in range(len(every)):
+                yield every[row : row + 1]
 
     def worst(self, key: GraphKey, engine: Engine) -> Metric:
         """Return the one figure that engines are compared by, without probes and bounds.
@@ -123,7 +146,7 @@ class Verifier:
         """
         reference, limits = self.reference, LIMITS[key.precision]
         if key.part == "decoder":
-            found = Decoded.of(engine, reference.mu, reference.reconstruction, (BATCH_SIZE,))
+            found = Decoded.of(engine, reference.mu, reference.decoded, (BATCH_SIZE,))
             return psnr_metric(IMAGE_METRIC, found.squared_errors, limits.psnr_db, risk=None)
         inputs = encoder_input(engine, reference.images)
         mu = np.asarray(run_in_batches(engine, inputs, BATCH_SIZE)["mu"], np.float64)

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ..core.atomic_files import sha256_of
 from ..core.spec import Fit, Interpolation, ModelSpec, StrictModel
-from .graph_key import OUTPUTS, GraphKey, Part, Precision, Target, Tensor, Variant
+from .graph_key import GraphKey, Part, Precision, Target, Tensor, Variant
 
 SCHEMA_VERSION: Literal[6] = 6
 
@@ -21,6 +21,7 @@ STATISTICS = "latents.npz"
 VERIFICATION_IMAGES = "verification.npz"
 
 MOST_ENTRIES = 256
+MOST_KEPT = 8192
 """All graphs of all precisions and targets are 24."""
 HELD_OUT = "held-out"
 """The origin of calibration images that were kept from training."""
@@ -86,11 +87,15 @@ class GraphEntry(NamedGraph, FileEntry):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     subnormal_weights: int = Field(default=0, ge=0)
+    # of an FP16 graph the nodes that stay in float32, as FP16 would not hold what they compute
+    kept_float32: tuple[str, ...] = Field(default=(), max_length=MOST_KEPT)
     calibration: Calibration | None = None
 
     def gives(self, outputs: Iterable[str]) -> bool:
         """Whether it gives these outputs; all of its half where none are named."""
-        wanted = set(outputs) or set(OUTPUTS[self.graph])
+        wanted = set(outputs)
+        if not wanted:
+            return self.variant != "mu"
         return wanted <= {tensor.name for tensor in self.outputs}
 
 

@@ -15,7 +15,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from motorvae.export.bundle import FP16, FP32, add_to_bundle
+from motorvae.export.bundle import add_to_bundle
+from motorvae.export.graph_folder import graph_keys
 from motorvae.export.int8.graphs import Searched
 from motorvae.export.verify.reference import Reference
 from motorvae.runtime.bundle.graph_key import PARTS, GraphKey, Part
@@ -25,6 +26,8 @@ from motorvae.runtime.core.errors import OutputError, VerificationError
 from motorvae.runtime.engines.open import open_engine
 
 from .conftest import SPEC, WriteBundle
+
+FP32, FP16 = (graph_keys(SPEC, precision) for precision in ("fp32", "fp16"))
 
 
 def silent(_reports: Sequence[GraphReport], _searched: Sequence[Searched]) -> None:

@@ -115,6 +115,11 @@ def one_line(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
         (["--bundle", "bundle", "--fp16"], "no bundle at bundle"),
         (["--bundle", "bundle", "--int8"], "no bundle at bundle"),
         (["--int8", "onnx,tflite"], "--int8 tflite: no such engine, name some of onnx, openvino"),
+        (
+            ["--bundle", "b", "--int8", "--keep-float32", "auto"],
+            "--keep-float32 is for FP16 graphs",
+        ),
+        (["--bundle", "bundle", "--fp16", "--keep-float32"], "no bundle at bundle"),
         (["--bundle", "b", "--fp16", "--output", "c"], "leave out --checkpoint and --output"),
     ],
     ids=str,

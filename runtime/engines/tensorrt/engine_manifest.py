@@ -26,6 +26,8 @@ ENGINE_MANIFEST_VERSION: Literal[4] = 4
 LEAST_SHARE = 0.95
 """An engine with less of its weights or layer outputs in a precision does not get its label; an
 INT8 engine must do that much of the INT8 multiplications that its graph asks for."""
+LEAST_KEPT = 0.25
+"""An FP16 graph that keeps nodes in float32 has at least so much of both in FP16."""
 LEAST_INT8 = 0.5
 """An INT8 graph keeps layers in float that its latents need, but not most of its arithmetic."""
 
@@ -63,6 +65,9 @@ class PrecisionReport(StrictModel):
         multiplications: Number of multiplications for one image in convolutions, their transposes
             and matrix products; the wider format of a layer's two operands counts.
         asked: The same as the graph's own types have it; an engine may do otherwise.
+        kept_float32: Nodes that an FP16 graph keeps in float32 by intention.
+        asked_weights: The formats of weights as the graph has them, where nodes are kept.
+        asked_outputs: Those of values that layers hand on, likewise.
     """
 
     weights: dict[str, int]
@@ -72,6 +77,9 @@ class PrecisionReport(StrictModel):
     multiplications: dict[str, int]
     multiplications_from: Source
     asked: dict[str, int]
+    kept_float32: tuple[str, ...] = ()
+    asked_weights: dict[str, int] = Field(default_factory=dict)
+    asked_outputs: dict[str, int] = Field(default_factory=dict)
 
     def shares(self, precision: Precision) -> tuple[float, float]:
         """Return the share of weights and of layer outputs in a format; 0 where none is known."""
@@ -99,6 +107,16 @@ class PrecisionReport(StrictModel):
         if precision == "int8":
             share, of = self.share_of_multiplications("int8"), ""
             least = max(LEAST_INT8, LEAST_SHARE * _share(self.asked, "int8"))
+        elif self.kept_float32:
+            found, wanted = _share(self.multiplications, "fp32"), _share(self.asked, "fp32")
+            if found < LEAST_SHARE * wanted:  # it would overflow, and was kept for that
+                return (
+                    f"{found:.2%} of multiplications ({self.multiplications_from}) are fp32, and "
+                    f"the graph keeps {wanted:.2%} in float32"
+                )
+            # What is float32 by intention is no fault of the engine; most must still be FP16.
+            asked = min(_share(one, precision) for one in (self.asked_weights, self.asked_outputs))
+            least = max(LEAST_KEPT, LEAST_SHARE * asked)
         if share >= least:
             return None
         return f"{self.sentence(precision)}, and the label needs {least:.0%}{of}"
@@ -109,9 +127,14 @@ class PrecisionReport(StrictModel):
             share = self.share_of_multiplications(precision)
             return f"{share:.2%} of multiplications ({self.multiplications_from}) are int8"
         weights, outputs = self.shares(precision)
+        kept = ""
+        if self.kept_float32:
+            names = ", ".join(self.kept_float32[:3])
+            more = len(self.kept_float32) - 3
+            kept = f", and by intention not {names}{f' and {more} more' if more > 0 else ''}"
         return (
             f"{weights:.2%} of weights ({self.weights_from}) and {outputs:.2%} of layer outputs "
-            f"({self.outputs_from}) are {precision}"
+            f"({self.outputs_from}) are {precision}{kept}"
         )
 
 

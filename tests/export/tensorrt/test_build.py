@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from motorvae.runtime.engines.tensorrt.engine_manifest import BatchProfile
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage, import_tensorrt
 
 from ..engine_graphs import write_form
+from ..other_networks import SpatialDecoder, graph_of
 
 GIB = 1 << 30
 
@@ -52,13 +54,19 @@ def build(
     profile: BatchProfile | None = None,
     on: Gpu | NoGpu | None = None,
     workspace_mib: int = 64,
+    kept: Sequence[str] = (),
 ) -> BuiltEngine:
     machine = on or NoGpu("no GPU here")
     request = EngineBuildRequest(
         package, machine, precision, profile or BatchProfile(), workspace_mib
     )
     return engine_from_onnx(
-        path.read_bytes(), request, name=path.name, title=path.stem, console=Console(quiet=True)
+        path.read_bytes(),
+        request,
+        name=path.name,
+        title=path.stem,
+        console=Console(quiet=True),
+        kept=kept,
     )
 
 
@@ -78,6 +86,31 @@ def test_both_graphs_build_in_both_precisions(
     # float32 is float32: no kernel may round its inputs to TF32.
     assert b"tf32=0" in built.plan
     assert b"tf32=1" not in built.plan
+
+
+def test_what_stays_in_float32_is_float32_in_the_engine(
+    rtx: TensorRTPackage, tmp_path: Path
+) -> None:
+    import numpy as np
+    import onnx_ir as ir
+    import torch
+
+    from motorvae.export.transforms.fp16 import fp16_from_fp32
+
+    torch.manual_seed(0)
+    kept = ("node_conv2d_3", "node_upsample_nearest2d_1", "node_conv2d_4")
+    model = graph_of(SpatialDecoder(), (128,), "reconstruction")
+    fp16_from_fp32(model, kept)
+    path = tmp_path / "decoder.fp16.onnx"
+    ir.save(model, path)
+    built = build(path, rtx, kept=kept).precision_report
+    assert built.kept_float32 == kept
+    assert built.multiplications_from == "engine file"
+    assert built.multiplications["fp32"] == built.asked["fp32"]
+    weights = [model.graph.initializers[f"up{number}.weight"] for number in (1, 2)]
+    assert built.weights["fp32"] >= sum(int(np.prod(value.shape.numpy())) for value in weights)
+    with pytest.raises(EngineError, match="the label needs 95% of both"):
+        build(path, rtx)
 
 
 def test_float32_graph_passed_off_as_fp16_is_caught(

@@ -324,3 +324,54 @@ def test_label_is_granted_at_the_limit() -> None:
     check_precision_report(
         precision_report({"fp16": 95, "fp32": 5}, {"fp16": 19, "bf16": 1}), "fp16", name="it"
     )
+
+
+def kept_report(**changes: object) -> PrecisionReport:
+    """Of a graph that keeps a third of its weights and outputs in float32, and does so here."""
+    fields: dict[str, object] = {
+        "weights": {"fp16": 60, "fp32": 40},
+        "weights_from": "engine file",
+        "outputs": {"fp16": 70, "fp32": 30},
+        "outputs_from": "engine file",
+        "multiplications": {"fp16": 100, "fp32": 200},
+        "multiplications_from": "engine file",
+        "asked": {"fp16": 100, "fp32": 200},
+        "kept_float32": ("up1", "up2", "norm", "last"),
+        "asked_weights": {"fp16": 60, "fp32": 40},
+        "asked_outputs": {"fp16": 70, "fp32": 30},
+    }
+    return PrecisionReport(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_what_is_kept_in_float32_counts_as_intended_and_is_named() -> None:
+    report = kept_report()
+    check_precision_report(report, "fp16", name="the engine")
+    assert report.sentence("fp16") == (
+        "60.00% of weights (engine file) and 70.00% of layer outputs (engine file) are fp16, and "
+        "by intention not up1, up2, norm and 1 more"
+    )
+    # The same shares without the intention are a fault.
+    with pytest.raises(EngineError, match=r"60\.00% of weights .* the label needs 95% of both"):
+        check_precision_report(kept_report(kept_float32=()), "fp16", name="the engine")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"weights": {"fp16": 50, "fp32": 50}},
+            r"50\.00% of weights .*the label needs 57% of both",
+        ),
+        (  # the compiler made FP16 of what would overflow
+            {"multiplications": {"fp16": 250, "fp32": 50}},
+            r"16\.67% of multiplications .engine file. are fp32, and the graph keeps 66\.67% in",
+        ),
+        (
+            {"weights": {"fp32": 9, "fp16": 1}, "asked_weights": {"fp32": 9, "fp16": 1}},
+            "the label needs 25% of both",
+        ),
+    ],
+)
+def test_intention_covers_no_more_than_it_says(changes: dict[str, object], problem: str) -> None:
+    with pytest.raises(EngineError, match=problem):
+        check_precision_report(kept_report(**changes), "fp16", name="the engine")

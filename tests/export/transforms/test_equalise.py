@@ -91,14 +91,3 @@ def test_mean_error_goes_and_nothing_else_changes(
     expected = np.broadcast_to(-shift, runs[0]["mu"].shape)
     np.testing.assert_allclose(runs[1]["mu"] - runs[0]["mu"], expected, atol=1e-5)
     np.testing.assert_array_equal(runs[1]["log_var"], runs[0]["log_var"])
-
-
-def test_output_without_a_bias_is_named() -> None:
-    text = """
-    <ir_version: 10, opset_import: ["" : 20]>
-    g (float[2] image) => (float[2] mu) { mu = Neg (image) }
-    """
-    model = ir.from_proto(onnx.parser.parse_model(text))
-    values = {"mu": np.zeros((1, 2), np.float32)}
-    with pytest.raises(ValueError, match="mu comes from no layer with a bias"):
-        correct_biases(model, values, values)

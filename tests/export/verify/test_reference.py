@@ -30,7 +30,7 @@ def test_float32_graphs_say_what_torch_says_and_leave_no_file(
     np.testing.assert_allclose(found.log_var, reference.log_var[:21], atol=1e-5)
     images = found.reconstruction[:]
     assert images.dtype == np.float32
-    np.testing.assert_allclose(images, np.asarray(reference.reconstruction)[:21], atol=2e-5)
+    np.testing.assert_allclose(images, np.asarray(reference.reconstruction)[:21], atol=3e-5)
     np.testing.assert_array_equal(found.rows(slice(1, None, 4)).reconstruction[2], images[9])
     assert found.probes is reference.probes
 
@@ -39,6 +39,6 @@ def test_images_on_disk_are_read_by_slice_and_by_index(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((7, 1, 4, 4), np.float32)
     stored = ImagesOnDisk(tmp_path, [images[:4], images[4:]])
     assert len(stored) == 7
-    np.testing.assert_allclose(stored[2:5], images[2:5], atol=1e-5)
-    np.testing.assert_allclose(stored[np.array([6, 0])], images[[6, 0]], atol=1e-5)
+    np.testing.assert_allclose(stored[2:5], images[2:5], atol=3e-5)
+    np.testing.assert_allclose(stored[np.array([6, 0])], images[[6, 0]], atol=3e-5)
     assert not [*tmp_path.iterdir()]
