@@ -1,4 +1,4 @@
-"""frame_from_encoder: crop, fit, resizing, colours and scaling of a whole frame inside the graph."""
+"""frame_from_encoder: crop, fit, resizing, colours and scaling of a frame inside the graph."""
 
 from __future__ import annotations
 
@@ -32,21 +32,18 @@ def frame_from_encoder(model: ir.Model, spec: ModelSpec, frame: FrameFormat) -> 
     `frame_picture` is the picture. All operators are ONNX's own, and none is control flow. A
     ValueError where the model's crop box takes nothing of such a frame, or may do so.
     """
-    if frame.is_free and spec.crop_box is not None and max(spec.crop_box) > 1:
+    if frame.is_free and spec.has_box_in_pixels:
         raise ValueError("of frames of any size, a crop box in pixels may take nothing")
     graph = model.graph
     (image,) = graph.inputs
     nodes = NodeList(graph)
     taken = ir.val(FRAME, ir.DataType.UINT8, ir.Shape([BATCH, *frame.shape]))
-    levels = nodes("Cast", taken, to=int(FLOAT))  # first: TensorRT takes uint8 as input alone
+    levels = nodes("Cast", taken, to=FLOAT)  # first: TensorRT takes uint8 as input alone
     parts = parts_of(frame, spec)
     if frame.layout == "bgr":
         levels = nodes("Reshape", levels, nodes.integers(0, 0, -1))
     axes: FixedAxes | FreeAxes
-    if frame.is_free:
-        axes = FreeAxes(nodes, levels, frame, spec)
-    else:
-        axes = FixedAxes(nodes, frame, spec)
+    axes = FreeAxes(nodes, levels, frame, spec) if frame.is_free else FixedAxes(nodes, frame, spec)
     total = axes.resized(levels, parts[0])
     for part in parts[1:]:
         total = nodes("Add", total, axes.resized(levels, part))
@@ -54,9 +51,8 @@ def frame_from_encoder(model: ir.Model, spec: ModelSpec, frame: FrameFormat) -> 
     total = nodes("Add", total, axes.rest(of_white))
     total = nodes("Clip", total, nodes.number(0), nodes.number(WHITE))
     picture = nodes("Round", total)
-    picture.name, picture.shape = PICTURE, image.shape
+    picture.name, picture.dtype, picture.shape = PICTURE, ir.DataType.FLOAT, image.shape
     scaled = nodes("Mul", picture, nodes.constant(np.array(LUMA_SCALE)))
-    scaled.shape = image.shape
     ir.convenience.replace_all_uses_with(image, scaled)
     graph.inputs[0] = taken
     graph.insert_before(graph[0], nodes.nodes)

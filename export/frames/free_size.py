@@ -8,7 +8,7 @@ import onnx_ir as ir
 from ...runtime.bundle.frame_format import FrameFormat
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.reference import CUBIC, WHITE, Levels
-from .nodes import INT64, NodeList
+from .nodes import FLOAT, INT64, NodeList
 from .parts import Part
 
 
@@ -23,16 +23,16 @@ class FreeAxes:
     ) -> None:
         """Compute all weights from the shape of (N, rows, numbers in a row) levels."""
         self._nodes, self._spec, self._frame = nodes, spec, frame
-        shape = nodes("Shape", levels, dtype=INT64)
+        shape = nodes("Shape", levels)
         rows, numbers = (
-            nodes("Gather", shape, nodes.constant(np.array(axis, np.int64)), axis=0, dtype=INT64)
+            nodes("Gather", shape, nodes.constant(np.array(axis, np.int64)), axis=0)
             for axis in (1, 2)
         )
         if frame.layout == "nv12":
-            twice = nodes("Mul", rows, _integer(nodes, 2), dtype=INT64)
-            self._lengths = nodes("Div", twice, _integer(nodes, 3), dtype=INT64), numbers
+            twice = nodes("Mul", rows, _integer(nodes, 2))
+            self._lengths = nodes("Div", twice, _integer(nodes, 3)), numbers
         else:
-            self._lengths = rows, nodes("Div", numbers, _integer(nodes, 3), dtype=INT64)
+            self._lengths = rows, nodes("Div", numbers, _integer(nodes, 3))
         boxes = [self._box(axis) for axis in (0, 1)]
         height, width = (self._sub(stop, start) for start, stop in boxes)
         sides = (spec.height, spec.width)
@@ -62,10 +62,11 @@ class FreeAxes:
                 for weights in (down, across)
             )
         if self._frame.layout == "nv12":
-            height = nodes("Reshape", self._lengths[0], nodes.integers(1), dtype=INT64)
-            none, axis = nodes.integers(0), nodes.integers(1)
-            ends = (height, nodes.integers(1 << 31), axis) if part.is_below else (none, height, axis)
-            levels = nodes("Slice", levels, *ends)
+            height = nodes("Reshape", self._lengths[0], nodes.integers(1))
+            ends = (nodes.integers(0), height)
+            if part.is_below:
+                ends = (height, nodes.integers(1 << 31))
+            levels = nodes("Slice", levels, *ends, nodes.integers(1))
         lines = nodes("MatMul", down, levels)
         lines = nodes("Reshape", lines, nodes.integers(0, spec.height, -1, part.numbers))
         turned = nodes("Transpose", lines, perm=[0, 3, 2, 1])
@@ -89,7 +90,7 @@ class FreeAxes:
     def _box(self, axis: int) -> tuple[ir.Value, ir.Value]:
         """Return where the crop box starts and ends; it is in fractions."""
         nodes, box = self._nodes, self._spec.crop_box
-        length = nodes("Cast", self._lengths[axis], to=1)
+        length = nodes("Cast", self._lengths[axis], to=FLOAT)
         if box is None:
             return nodes.number(0), length
         first, last = (
@@ -116,15 +117,15 @@ class FreeAxes:
             before = nodes("Ceil" if spec.fit == "pad" else "Floor", before)
             start = nodes("Add", start, before)
         one, none = _integer(nodes, 1), _integer(nodes, 0)
-        counted = nodes("Range", none, self._lengths[axis], one, dtype=INT64)
-        pixels = nodes("Cast", counted, to=1)
+        counted = nodes("Range", none, self._lengths[axis], one)
+        pixels = nodes("Cast", counted, to=FLOAT)
         size = spec.height if axis == 0 else spec.width
         numbers = nodes.constant(np.arange(size, dtype=np.float32)[:, None])
         weights = self._filtered(numbers, self._sub(pixels, start), whole, size)
         if spec.fit == "pad" and spec.interpolation in {"bilinear", "bicubic"}:
             # Filters reach into the border: its pixels count in the sum that is to be 1.
-            every = nodes("Range", none, nodes("Cast", whole, to=7, dtype=INT64), one, dtype=INT64)
-            virtual = self._filtered(numbers, nodes("Cast", every, to=1), whole, size)
+            every = nodes("Range", none, nodes("Cast", whole, to=INT64), one)
+            virtual = self._filtered(numbers, nodes("Cast", every, to=FLOAT), whole, size)
             sums = nodes("ReduceSum", virtual, nodes.integers(1), keepdims=1)
         elif spec.interpolation in {"bilinear", "bicubic"}:
             sums = nodes("ReduceSum", weights, nodes.integers(1), keepdims=1)
@@ -163,7 +164,7 @@ class FreeAxes:
             nodes("Min", ends, nodes("Add", pixels, one)), nodes("Max", first, pixels)
         )
         covered = nodes("Div", nodes("Max", covered, none), ratio)
-        shrinks = nodes("Greater", whole, nodes.number(size), dtype=ir.DataType.BOOL)
+        shrinks = nodes("Greater", whole, nodes.number(size))
         return nodes("Where", shrinks, covered, two)
 
     def _tent(self, distances: ir.Value) -> ir.Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +33,7 @@ def image_from_pictures(pictures: Pixels, number: int, size: tuple[int, int]) ->
         small = np.stack([_OWN * own + _OTHER * other for other in others])
     enlarged = cv2.resize(small.transpose(1, 2, 0), size[::-1], interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(number).integers(-_TEXTURE, _TEXTURE + 1, enlarged.shape)
-    return np.clip(np.rint(enlarged + noise), 0, 255).astype(np.uint8)
+    return _levels(enlarged + noise)
 
 
 def frame_from_image(image: Pixels, frame: FrameFormat) -> Pixels:
@@ -47,7 +49,7 @@ def frame_from_image(image: Pixels, frame: FrameFormat) -> Pixels:
     if frame.range == "limited":
         luma, chroma = 16 + luma * 219 / 255, chroma * 224 / 255
     lines = np.concatenate([luma, 128 + chroma.reshape(height // 2, width)])
-    return np.clip(np.rint(lines), 0, 255).astype(np.uint8)
+    return _levels(lines)
 
 
 def picture_from_frame(taken: Pixels, frame: FrameFormat, spec: ModelSpec) -> Pixels:
@@ -66,5 +68,8 @@ def picture_from_frame(taken: Pixels, frame: FrameFormat, spec: ModelSpec) -> Pi
         luma, cb, cr = (luma - 16) * 255 / 219, cb * 255 / 224, cr * 255 / 224
     red, blue = luma + (2 - 2 * kr) * cr, luma + (2 - 2 * kb) * cb
     green = (luma - kr * red - kb * blue) / (1 - kr - kb)
-    image = np.rint(np.clip(np.stack([blue, green, red], axis=-1), 0, 255)).astype(np.uint8)
-    return reference_picture(image, spec)
+    return reference_picture(_levels(np.stack([blue, green, red], axis=-1)), spec)
+
+
+def _levels(values: npt.NDArray[Any]) -> Pixels:
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)

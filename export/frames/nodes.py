@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ..transforms.graph_ops import constant
 
-FLOAT, INT64 = ir.DataType.FLOAT, ir.DataType.INT64
+FLOAT, INT64 = int(ir.DataType.FLOAT), int(ir.DataType.INT64)
 
 
 class NodeList:
@@ -28,12 +28,11 @@ class NodeList:
         self,
         op: str,
         *inputs: ir.Value,
-        dtype: ir.DataType = FLOAT,
         **attributes: int | Sequence[int],
     ) -> ir.Value:
-        """Add a node and return its one output."""
+        """Add a node and return its one output, of which nothing is noted: all follows."""
         name = f"frame_{op.lower()}_{len(self.nodes)}"
-        value = ir.val(name, dtype)
+        value = ir.val(name)
         self.nodes.append(ir.node(op, inputs, attributes, outputs=[value], name=f"node_{name}"))
         return value
 

@@ -28,7 +28,7 @@ class Part:
     @property
     def numbers(self) -> int:
         """How many numbers a pixel has."""
-        return self.mix.shape[1]
+        return int(self.mix.shape[1])
 
     @property
     def levels_of_white(self) -> Levels:

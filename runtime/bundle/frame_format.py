@@ -47,7 +47,7 @@ class FrameFormat(StrictModel):
         if (self.width is None) != (self.height is None):
             raise ValueError("give both sides of a frame, or neither")
         is_yuv = self.layout == "nv12"
-        if is_yuv == (self.matrix is None) or is_yuv == (self.range is None):
+        if is_yuv in {self.matrix is None, self.range is None}:
             raise ValueError("matrix and range are those of nv12, which needs both")
         if self.matrix == "auto":
             raise ValueError("matrix=auto is none that a graph can compute with")
@@ -106,7 +106,9 @@ def frame_format_from_text(text: str, matrix: Matrix) -> FrameFormat:
     for word in said:
         known = [name for name, words in _WORDS.items() if word in words and name not in fields]
         if not known or layout == "bgr":
-            raise ConfigError(f"--whole-frame {text}: {word!r} is no matrix or range of it: {_FORM}")
+            raise ConfigError(
+                f"--whole-frame {text}: {word!r} is no matrix or range of it: {_FORM}"
+            )
         fields[known[0]] = word
     if layout == "nv12":
         fields = {"matrix": matrix, "range": "limited"} | fields
@@ -126,4 +128,3 @@ def _usual_matrix(fields: dict[str, object], text: str) -> Matrix:
             f"{text}:bt709"
         )
     return "bt709" if width >= HD_WIDTH or height > SD_HEIGHT else "bt601"
-
