@@ -141,7 +141,7 @@ def _run_locked(
 def _add_frames(options: ExportOptions, console: Console, path: Path) -> Path:
     """Add encoders of whole frames to a bundle, or write one to the file that is named."""
     bundle = load_bundle(path)
-    frame = frame_format_from_text(options.whole_frame or "", bundle.spec.matrix)
+    frame = frame_format_from_text(options.whole_frame or "")
     with needed_for("whole frames", extra="export,cpu"):
         from .frames.add_frames import frame_to_file, frames_to_bundle  # noqa: PLC0415
 

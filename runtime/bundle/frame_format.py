@@ -18,10 +18,8 @@ Range = Literal["limited", "full"]
 FRAME = "frame"
 """The input of such a graph."""
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-HD_WIDTH, SD_HEIGHT = 1280, 576
-"""From that width on, or beyond that height, untagged video is taken for BT.709, as players do."""
 MOST_FRAME_SIDE, MOST_FRAME_PIXELS = 8192, 7680 * 4320
-_WORDS = {"matrix": get_args(Matrix), "range": get_args(Range)}
+_WORDS = {"matrix": {*get_args(Matrix)} - {"auto"}, "range": {*get_args(Range)}}
 _FORM = "take such as nv12:1920x1080, nv12:1280x720:bt709:full, bgr:640x480 or nv12:free"
 
 
@@ -87,11 +85,11 @@ class FrameFormat(StrictModel):
         return ":".join(part for part in (self.layout, size, self.matrix, self.range) if part)
 
 
-def frame_format_from_text(text: str, matrix: Matrix) -> FrameFormat:
+def frame_format_from_text(text: str) -> FrameFormat:
     """Read such as `nv12:1920x1080`, `nv12:1920x1080:bt709:full`, `bgr:640x480` or `nv12:free`.
 
-    NV12 that names no range is limited; one that names no matrix has `matrix`, where `auto` is that
-    of its size. A ConfigError where it is none of these.
+    NV12 that does not say is BT.601 of limited range: cameras mean that whatever their size (USB
+    Video Class 1.5, section 3.9.2.6). A ConfigError where it is none of these.
     """
     layout, _, rest = text.partition(":")
     size, *said = rest.split(":")
@@ -111,20 +109,8 @@ def frame_format_from_text(text: str, matrix: Matrix) -> FrameFormat:
             )
         fields[known[0]] = word
     if layout == "nv12":
-        fields = {"matrix": matrix, "range": "limited"} | fields
-        if fields["matrix"] == "auto":
-            fields["matrix"] = _usual_matrix(fields, text)
+        fields = {"matrix": "bt601", "range": "limited"} | fields
     try:
         return FrameFormat.model_validate(fields)
     except ValidationError as error:
         raise ConfigError(f"--whole-frame {text}: {problem_of(error)}; {_FORM}") from error
-
-
-def _usual_matrix(fields: dict[str, object], text: str) -> Matrix:
-    width, height = fields["width"], fields["height"]
-    if not isinstance(width, int) or not isinstance(height, int):
-        raise ConfigError(
-            f"--whole-frame {text}: frames of any size need a matrix: name one, such as "
-            f"{text}:bt709"
-        )
-    return "bt709" if width >= HD_WIDTH or height > SD_HEIGHT else "bt601"

@@ -30,7 +30,7 @@ def model_of(spec: ModelSpec) -> ir.Model:
 
 def frame_model(spec: ModelSpec, text: str) -> tuple[ir.Model, FrameFormat]:
     """The same taking frames of a format."""
-    model, frame = model_of(spec), frame_format_from_text(text, "bt601")
+    model, frame = model_of(spec), frame_format_from_text(text)
     frame_from_encoder(model, spec, frame)
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     return model, frame

@@ -72,7 +72,9 @@ def test_every_interpolation_fit_and_box(
     model, _ = frame_model(model_spec, "bgr:free" if is_free else "bgr:310x217")
     for image in scenes(217, 310):
         found, expected = picture_by(model, image), reference_picture(image, model_spec)
-        assert np.abs(found - expected).mean() <= 0.05  # the same but for halves
+        difference = np.abs(found - expected)  # the same but for halves, rounded either way
+        assert difference.max() <= 1.001
+        assert difference.mean() <= 0.25
 
 
 @pytest.mark.parametrize("is_free", [False, True], ids=["fixed", "free"])
@@ -119,7 +121,7 @@ def test_a_box_in_pixels_is_cut_and_is_refused_for_frames_of_any_size() -> None:
     model, _ = frame_model(model_spec, "bgr:310x217")
     image = scenes(217, 310)[0]
     assert_close(picture_by(model, image), reference_picture(image, model_spec))
-    frame = frame_format_from_text("bgr:free", "bt601")
+    frame = frame_format_from_text("bgr:free")
     with pytest.raises(ValueError, match="a crop box in pixels may take nothing"):
         frame_from_encoder(model_of(model_spec), model_spec, frame)
     with pytest.raises(ValueError, match="takes nothing of 20 x 20"):
