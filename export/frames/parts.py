@@ -51,7 +51,9 @@ def parts_of(frame: FrameFormat, spec: ModelSpec) -> list[Part]:
     of_cb, of_cr = 2 * (1 - kb), 2 * (1 - kr)
     to_rgb = np.array([[0, of_cr], [-of_cb * kb / kg, -of_cr * kr / kg], [of_cb, 0]])
     is_limited = frame.range == "limited"
-    y_gain, chroma_gain = (WHITE / _LIMITED_Y, WHITE / _LIMITED_CHROMA) if is_limited else (1.0, 1.0)
+    y_gain, chroma_gain = (
+        (WHITE / _LIMITED_Y, WHITE / _LIMITED_CHROMA) if is_limited else (1.0, 1.0)
+    )
     y = Part(np.array([[y_gain]]), np.array([float(_LIMITED_WHITE if is_limited else WHITE)]))
     mix = to_channels @ to_rgb * chroma_gain
     if np.abs(mix).max() < _NO_WEIGHT:

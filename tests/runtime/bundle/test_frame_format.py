@@ -28,8 +28,11 @@ def test_a_format_reads_back(text: str, said: str, shape: tuple[int | str, ...])
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nv12", "nv12:", "nv12:64", "nv12:64x", "nv12:-2x4", "nv12:6x5", "nv12:²x4", "rgb:4x4"]
-    + ["bgr:9000x2", "bgr:8192x8192", "bgr:free:full", "nv12:4x4:full:limited", "nv12:4x4:auto"],
+    [
+        *("", "nv12", "nv12:", "nv12:64", "nv12:64x", "nv12:-2x4", "nv12:6x5", "nv12:²x4"),
+        *("rgb:4x4", "bgr:9000x2", "bgr:8192x8192", "bgr:free:full", "nv12:4x4:full:limited"),
+        "nv12:4x4:auto",
+    ],
 )
 def test_what_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="take such as nv12:1920x1080"):
