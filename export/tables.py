@@ -78,7 +78,7 @@ def frame_table(reports: Sequence[GraphReport]) -> Table:
         "RMS": RMS_METRIC,
         "own picture": "max error / spread, of its own pictures",
     }
-    table = _table("graph", *columns, "gate", overflow=True)
+    table = empty_table("graph", *columns, "gate", overflow=True)
     for title in dict.fromkeys(report.title for report in reports):
         of_graph = [report for report in reports if report.title == title]
         found = [_worst(of_graph, name) for name in columns.values()]
