@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ..runtime.bundle.graph_key import PARTS, TARGETS, Part, Precision
+from ..runtime.bundle.frame_format import frame_format_from_text
+from ..runtime.bundle.graph_key import PARTS, TARGETS, GraphKey, Part, Precision
 from ..runtime.bundle.load import Bundle, load_bundle
 from ..runtime.bundle.manifest import HELD_OUT, SIGNATURE, GraphReport
 from ..runtime.core.atomic_files import sha256_of
@@ -32,7 +33,7 @@ from ..runtime.core.system.locks import output_locked
 from ..runtime.signing.bundle_signature import still_signed
 from .options import DEFAULT_CHECKPOINT, DEFAULT_OUTPUT, ExportOptions
 from .steps import steps_shown
-from .tables import engine_table, search_table, verification_table
+from .tables import engine_table, frame_table, search_table, verification_table
 from .tensorrt.add_engines import add_engines_to_bundle, find_builder, profile_from_text
 from .tensorrt.build import EngineBuildRequest
 
@@ -73,6 +74,8 @@ def _run_export(options: ExportOptions, console: Console, path: Path) -> Path:
     options.check()
     if options.model is not None:
         load_bundle(path, hash_all=False)  # a wrong name is no reason to make folders for it
+    if options.whole_frame is not None:
+        return _add_frames(options, console, path)
     engines, profile = options.engine_precisions, profile_from_text(options.batch)
     # Before any work: a builder asked for by name must be there.
     found = find_builder(options.engine if engines else "none")
@@ -131,6 +134,48 @@ def _run_locked(
     if options.model is None:
         model = [] if path == DEFAULT_OUTPUT else ["--model", path]
         console.print(f"next: {next_command('motorvae-stream', '0', *model)}")
+    return path
+
+
+def _add_frames(options: ExportOptions, console: Console, path: Path) -> Path:
+    """Add encoders of whole frames to a bundle, or write one to the file that is named."""
+    bundle = load_bundle(path)
+    frame = frame_format_from_text(options.whole_frame or "")
+    with needed_for("whole frames", extra="export,cpu"):
+        from .frames.add_frames import frame_to_file, frames_to_bundle  # noqa: PLC0415
+
+    def on_reports(reports: Sequence[GraphReport]) -> None:
+        console.print(frame_table(reports))
+
+    has_fp16 = any(entry.key == GraphKey("encoder", "fp16") for entry in bundle.manifest.graphs)
+    if options.fp16 and not has_fp16:
+        first = next_command("motorvae-export", "--model", path, "--fp16")
+        raise ConfigError(f"{path} has no FP16 encoder for --whole-frame: run {first} first")
+    with output_locked(path.resolve()), steps_shown(console, "reading the bundle") as show:
+        if options.output is not None:
+            frame_to_file(
+                bundle,
+                frame,
+                "fp16" if options.fp16 else "fp32",
+                options.output,
+                on_reports=on_reports,
+                on_step=show,
+            )
+        else:
+            frames_to_bundle(
+                bundle,
+                frame,
+                ("fp32", "fp16") if has_fp16 else ("fp32",),
+                on_reports=on_reports,
+                on_step=show,
+                replace=options.replace,
+            )
+    what = f"an encoder of {frame} frames"
+    console.print(
+        f"{what} added to {path}"
+        if options.output is None
+        else f"{what} in {options.output}, what it is in {options.output.with_suffix('.json').name}"
+    )
     return path
 
 

@@ -24,7 +24,7 @@ class ExportOptions:
     """Options of motorvae-export."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "precision": ("fp16", "keep_float32", "bf16", "int8", "calibration"),
+        "precision": ("fp16", "keep_float32", "bf16", "int8", "calibration", "whole_frame"),
         "engine": ("engine", "batch", "workspace_mib"),
     }
 
@@ -35,7 +35,8 @@ class ExportOptions:
     ] = None
     """A finished training run; by default runs/latest. Needs torch."""
     output: Path | None = None
-    """The bundle to write; by default bundle. An earlier one there is replaced in one step."""
+    """The bundle to write; by default bundle. An earlier one there is replaced in one step. With
+    --whole-frame and --model, the .onnx file to write beside the bundle instead."""
     replace: bool = False
     """Replace a bundle that holds precisions or engines which this export does not make again.
     Without it, that is refused; where the weights are the same, they are kept."""
@@ -64,6 +65,11 @@ class ExportOptions:
     calibration: str = HELD_OUT
     """What INT8 ranges come from: a third of the held-out images, at most 128, or a folder of
     images or a video of what the camera will see."""
+    whole_frame: Annotated[str | None, tyro.conf.arg(metavar="LAYOUT:SIZE")] = None
+    """Add an encoder that takes a camera's own frames and does the pixel work itself, such as
+    nv12:1920x1080, nv12:1280x720:bt709:full or bgr:640x480, in float32 and in FP16 with --fp16 or
+    where the bundle has it. Of frames of any size, such as bgr:free, it is written to the .onnx
+    file that --output names, with a .json beside it."""
     engine: EngineChoice = "auto"
     """Who builds TensorRT engines. auto: with --fp16 or --int8, whichever this machine has,
     TensorRT on its GPU first, then TensorRT-RTX, which needs no GPU; where there is neither, the
@@ -107,6 +113,25 @@ class ExportOptions:
         found = tuple(name for name in self.precisions if name not in left_out)
         return found or (() if self.engine == "auto" else ("fp32",))
 
+    def _check_whole_frame(self) -> None:
+        if self.model is None:
+            raise ConfigError(
+                f"--whole-frame {self.whole_frame} adds to a bundle: name one with --model, such "
+                f"as --model {DEFAULT_OUTPUT}"
+            )
+        others = {
+            "--bf16": self.bf16,
+            "--int8": self.int8 is not None,
+            "--checkpoint": self.checkpoint is not None,
+            "--engine": self.engine not in {"auto", "none"},
+            "--anyway": self.anyway,
+            "--calibration": self.calibration != HELD_OUT,
+        }
+        if given := [name for name, is_given in others.items() if is_given]:
+            raise ConfigError(
+                f"{given[0]} has no part in --whole-frame: leave it out, or run that apart"
+            )
+
     def check(self) -> None:
         """Refuse, with a ConfigError, options that contradict one another or are out of range."""
         if self.workspace_mib is not None and not 1 <= self.workspace_mib <= MOST_WORKSPACE_MIB:
@@ -116,6 +141,9 @@ class ExportOptions:
             )
         if self.keep_float32 is not None and not self.fp16:
             raise ConfigError("--keep-float32 is for FP16 graphs: add --fp16, or leave it out")
+        if self.whole_frame is not None:
+            self._check_whole_frame()
+            return
         if self.calibration != HELD_OUT and self.int8 is None:
             raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
         if self.model is None:

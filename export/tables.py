@@ -67,7 +67,32 @@ def _worst(reports: Sequence[GraphReport], name: str) -> tuple[str, str]:
     choose, sign = (min, "≥") if found[0].higher_is_better else (max, "≤")
     worst = choose(gated or found, key=lambda metric: metric.value)
     value = f"{worst.value:.1f}" if worst.unit == "dB" else f"{worst.value:.2g}"
-    return value, f"{sign} {worst.limit:g}" if gated else ""
+    return value, f"{sign} {worst.limit:.3g}" if gated else ""
+
+
+def frame_table(reports: Sequence[GraphReport]) -> Table:
+    """Return the figures of encoders of whole frames, and what they are held to."""
+    columns = {
+        "picture": "mean difference, worst frame",
+        "max": LATENT_METRIC,
+        "RMS": RMS_METRIC,
+        "own picture": "max error / spread, of its own pictures",
+    }
+    table = empty_table("graph", *columns, "gate", overflow=True)
+    for title in dict.fromkeys(report.title for report in reports):
+        of_graph = [report for report in reports if report.title == title]
+        found = [_worst(of_graph, name) for name in columns.values()]
+        passed = all(report.passed for report in of_graph)
+        table.add_row(f"{title}, held to", *(limit for _, limit in found), style="dim")
+        verdict, style = ("ok", None) if passed else ("FAILED", "bold red")
+        table.add_row(title, *(value for value, _ in found), verdict, style=style)
+    table.caption = (
+        "picture: mean difference from the float64 reference of the worst frame, in levels\n"
+        "max, RMS: error of mu over its spread over the data, held to that of a random level more\n"
+        "or less in each pixel of the reference's; own picture: of the encoder alone\n"
+        f"on {reports[0].images} frames made of held-out images"
+    )
+    return table
 
 
 def search_table(searched: Sequence[Searched]) -> Table:

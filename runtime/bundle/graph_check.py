@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..core.spec import ModelSpec
+from .frame_format import FrameFormat
 from .graph_key import Tensor
 from .manifest import GraphEntry
 from .onnx_wire import (
@@ -78,8 +79,22 @@ channels, attention in the middle) has values of 2^26 numbers for 512 x 512 pixe
 twice as many along each side."""
 
 
-def budget_of(spec: ModelSpec) -> Budget:
-    """Return the limits for graphs of a model: several times what they take, or fixed ones."""
+def budget_of(spec: ModelSpec, frame: FrameFormat | None = None) -> Budget:
+    """Return the limits for graphs of a model: several times what they take, or fixed ones.
+
+    One that takes frames may resize both axes by whole matrices besides.
+    """
+    if frame is not None:
+        of_model, pixels = budget_of(spec), 3 * math.prod(frame.size)
+        lines = spec.height * frame.size[1] * 3
+        weights = 4 * (spec.height * frame.size[0] + spec.width * frame.size[1]) * 9
+        return Budget(
+            file_bytes=of_model.file_bytes + 4 * weights,
+            value=max(of_model.value, 2 * pixels, 2 * lines, weights),
+            values=of_model.values + 8 * (pixels + lines + weights),
+            held=of_model.held + 8 * (pixels + lines + weights),
+            work=of_model.work + 2 * spec.height * pixels + 6 * lines * spec.width,
+        )
     if spec.channels is None:
         return _ANY_NETWORK
     matrix = spec.flat_size * spec.latent_size
@@ -121,8 +136,9 @@ def check_graph(data: bytes, entry: GraphEntry, spec: ModelSpec) -> None:
             )
     if len(model["opset_import"]) != 1 or "graph" not in model:
         raise ValueError("it is no ONNX graph")
-    operators = CARD if spec.channels is not None else ANY
-    _Graph(reader, reader.read(model["graph"], GRAPH), budget_of(spec), operators).check(entry)
+    operators = CARD if spec.channels is not None and entry.frame is None else ANY
+    budget = budget_of(spec, entry.frame)
+    _Graph(reader, reader.read(model["graph"], GRAPH), budget, operators).check(entry)
 
 
 class _Graph:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..core.spec import ModelSpec, StrictModel
+from .frame_format import FRAME, LAYOUTS, FrameFormat
 
 BATCH = "batch"
 ENGINES = "engines"
@@ -14,9 +15,10 @@ ENGINES = "engines"
 Part = Literal["encoder", "decoder"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """bf16 is no file of its own: an engine computes the float32 graph in it."""
-Variant = Literal["full", "luma", "mu", "phases"]
+Variant = Literal["full", "luma", "mu", "phases", "nv12", "bgr"]
 """`full` has the contract's inputs and outputs; `luma` takes 8-bit luma, and `mu` does so and gives
-`mu` only; `phases` is a decoder without its last transposed convolution, or in INT8 without any."""
+`mu` only; `phases` is a decoder without its last transposed convolution, or in INT8 without any.
+`nv12` and `bgr` take whole frames of that layout, whose size and colours their entries hold."""
 Target = Literal["onnx", "openvino", "tensorrt"]
 """Engines that a graph may be made for; TensorRT-RTX counts as TensorRT."""
 
@@ -81,8 +83,22 @@ class GraphKey:
         path = folder / ENGINES / self.engine_file(package)
         return path, path.with_suffix(".json")
 
-    def inputs(self, spec: ModelSpec) -> tuple[Tensor, ...]:
-        """Return what it takes for a model of these sizes."""
+    @property
+    def takes_frames(self) -> bool:
+        """Whether it takes whole frames, and does the pixel work itself."""
+        return self.variant in LAYOUTS
+
+    def inputs(self, spec: ModelSpec, frame: FrameFormat | None = None) -> tuple[Tensor, ...]:
+        """Return what it takes for a model of these sizes, and where it does for such frames.
+
+        A ValueError where the frame is none that it takes.
+        """
+        if self.takes_frames != (frame is not None):
+            raise ValueError(f"{self.title} takes {'frames' if frame is None else 'no frames'}")
+        if frame is not None:
+            if self.part == "decoder" or frame.layout != self.variant:
+                raise ValueError(f"{self.title} takes no frames of {frame}")
+            return (Tensor(name=FRAME, dtype="uint8", shape=(BATCH, *frame.shape)),)
         if self.part == "decoder":
             return (Tensor(name="z", dtype="float32", shape=(BATCH, spec.latent_size)),)
         shape = (BATCH, *spec.input_shape)

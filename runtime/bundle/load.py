@@ -53,6 +53,7 @@ class Bundle:
             for entry in self.manifest.graphs
             if (entry.graph, entry.precision) == (key.part, key.precision)
             and entry.made_for in {None, key.target}
+            and entry.frame is None
             and entry.gives(outputs)
         ]
         if not fitting:
@@ -151,17 +152,18 @@ def load_bundle(folder: Path, *, hash_all: bool = True) -> Bundle:
         folder / MANIFEST, Manifest, error=BundleError, again=_EXPORT_AGAIN
     )
     entries: tuple[FileEntry, ...] = (*manifest.graphs, *manifest.files)
-    budget = budget_of(manifest.model)
     for entry in entries:
-        is_graph = isinstance(entry, GraphEntry)
-        _check_place(folder, entry, budget.file_bytes if is_graph else MOST_ARRAYS)
+        most = MOST_ARRAYS
+        if isinstance(entry, GraphEntry):
+            most = budget_of(manifest.model, entry.frame).file_bytes
+        _check_place(folder, entry, most)
     _check_unlisted(folder, {entry.file for entry in entries})
     for graph in manifest.graphs:
         if not graph.file.endswith(".onnx"):  # engines go by it: one opens a program as `.ort`
             raise BundleError(
                 f"{folder / graph.file} is named as a graph and is no .onnx file: {_NOT_OURS}"
             )
-        expected = graph.key.inputs(manifest.model), graph.key.outputs(manifest.model)
+        expected = graph.key.inputs(manifest.model, graph.frame), graph.key.outputs(manifest.model)
         if (graph.inputs, graph.outputs) != expected:
             raise BundleError(
                 f"{folder / graph.file}: the manifest's inputs and outputs are not those of a "

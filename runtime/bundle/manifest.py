@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ..core.atomic_files import sha256_of
 from ..core.spec import Fit, Interpolation, ModelSpec, StrictModel
+from .frame_format import FrameFormat
 from .graph_key import GraphKey, Part, Precision, Target, Tensor, Variant
 
 SCHEMA_VERSION: Literal[6] = 6
@@ -81,7 +82,7 @@ class Calibration(StrictModel):
 
 
 class GraphEntry(NamedGraph, FileEntry):
-    """One ONNX graph of the bundle."""
+    """One ONNX graph of the bundle; `frame` is what one takes that does the pixel work itself."""
 
     opset: int
     inputs: tuple[Tensor, ...]
@@ -90,6 +91,17 @@ class GraphEntry(NamedGraph, FileEntry):
     # of an FP16 graph the nodes that stay in float32, as FP16 would not hold what they compute
     kept_float32: tuple[str, ...] = Field(default=(), max_length=MOST_KEPT)
     calibration: Calibration | None = None
+    frame: FrameFormat | None = None
+
+    @model_validator(mode="after")
+    def _check_frame(self) -> GraphEntry:
+        if (self.frame is not None) != self.key.takes_frames:
+            raise ValueError(f"{self.title} with frame={self.frame}")
+        if self.frame is None:
+            return self
+        if self.frame.is_free or (self.graph, self.variant) != ("encoder", self.frame.layout):
+            raise ValueError(f"{self.title} with frame={self.frame}")
+        return self
 
     def gives(self, outputs: Iterable[str]) -> bool:
         """Whether it gives these outputs; all of its half where none are named."""

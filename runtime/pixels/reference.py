@@ -16,7 +16,7 @@ WHITE = 255
 _BT601 = np.array([114.0, 587.0, 299.0])  # of B, G, R, in 1/1000, so that halves are exact
 """Full range: ITU-R BT.601-7, section 2.5.1."""
 _STRIPE = 1 << 20  # samples; a large picture in float64 takes eight times its memory
-_CUBIC = -0.5  # a of Keys, "Cubic convolution interpolation", 1981; Pillow's, not OpenCV's -0.75
+CUBIC = -0.5  # a of Keys, "Cubic convolution interpolation", 1981; Pillow's, not OpenCV's -0.75
 
 
 def reference_picture(image: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint8]:
@@ -117,8 +117,8 @@ def axis_weights(
 
 
 def _cubic(distances: Levels) -> Levels:
-    near = ((_CUBIC + 2) * distances - (_CUBIC + 3)) * distances**2 + 1
-    far = (((distances - 5) * distances + 8) * distances - 4) * _CUBIC
+    near = ((CUBIC + 2) * distances - (CUBIC + 3)) * distances**2 + 1
+    far = (((distances - 5) * distances + 8) * distances - 4) * CUBIC
     return np.asarray(np.where(distances < 1, near, far), np.float64)
 
 

@@ -24,7 +24,7 @@ from motorvae.runtime.sources.synthetic.vehicles import vehicle
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-RUN_ELSEWHERE = {"sinks.md"}
+RUN_ELSEWHERE = {"sinks.md", "whole-frame.md"}
 """Pages whose Python the tests of what they show run."""
 COMMANDS = {
     point.name: point

@@ -49,7 +49,7 @@ class Limits:
     @classmethod
     def of(cls, entry: GraphEntry, spec: ModelSpec) -> Limits:
         """Return them for a graph that passed `check_graph`: several times what it takes."""
-        most_bytes = _COPIES * entry.size_bytes + 4 * budget_of(spec).held
+        most_bytes = _COPIES * entry.size_bytes + 4 * budget_of(spec, entry.frame).held
         cores = os.cpu_count() or 1  # engines start threads for all of them
         seconds = _TIME_LIMIT_S if spec.channels is not None else _TIME_LIMIT_OF_OTHERS_S
         return cls(seconds, _BASE_MB + _FOR_CORE_MB * cores + (most_bytes >> 20))
