@@ -11,7 +11,17 @@ import tyro
 from pydantic import ConfigDict
 
 from ..runtime.core.errors import ConfigError, next_command
-from ..runtime.core.spec import DEFAULT_CHANNELS, Fit, Matrix, ModelSpec, spec_from_options
+from ..runtime.core.spec import (
+    DEFAULT_CHANNELS,
+    Box,
+    Color,
+    Fit,
+    Interpolation,
+    Matrix,
+    ModelSpec,
+    Size,
+    spec_from_options,
+)
 from ..runtime.engines.cpu_threads import MOST_THREADS
 from ..runtime.pixels.picture import MAX_PICTURE
 
@@ -26,7 +36,10 @@ class TrainOptions:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "model": ("image_size", "channels", "latent_size", "fit", "matrix"),
+        "model": (
+            *("image_size", "color", "channels", "latent_size"),
+            *("crop_box", "fit", "interpolation", "matrix"),
+        ),
         "images": ("vehicles_count", "held_out", "workers", "track", "max_picture"),
         "schedule": ("batch_size", "learning_rate", "epochs", "betas", "steps", "minutes", "seed"),
         "hardware": ("threads", "precision", "accelerator", "devices", "num_nodes", "strategy"),
@@ -45,15 +58,28 @@ class TrainOptions:
     anew (--epochs, --steps, --minutes), and --threads."""
     finish: bool = False
     """With --resume: train no further, and complete the run with what it has learned so far."""
-    image_size: Annotated[int, tyro.conf.arg(aliases=("--imgsz",))] = 256
-    """Side of the model's square input in pixels, a multiple of 32."""
+    image_size: Annotated[
+        Size, tyro.conf.arg(aliases=("--imgsz",), metavar="SIDE|HEIGHT WIDTH")
+    ] = 256
+    """Side of the model's square input in pixels, or its height and width; each a multiple of
+    16."""
+    color: Color = "grey"
+    """What the model sees: grey is luma, rgb and bgr are colours in that order of planes."""
     channels: tuple[int, ...] = DEFAULT_CHANNELS
     """Channels of the encoder's convolutions, first to last."""
     latent_size: int = 128
     """Number of latent dimensions."""
+    crop_box: Annotated[
+        Box | None, tyro.conf.arg(aliases=("--crop",), metavar="LEFT TOP RIGHT BOTTOM")
+    ] = None
+    """What is taken of each image before it is fitted: fractions from 0 to 1, or whole pixels,
+    where a right or bottom of 0 and below counts from the far edge. All of it where left out."""
     fit: Fit = "stretch"
-    """How an image of another shape becomes a square: stretch ignores the aspect ratio, crop
-    keeps the centre, pad adds white."""
+    """How an image of another shape becomes that of the input: stretch ignores the aspect ratio,
+    crop keeps the centre, pad adds white."""
+    interpolation: Interpolation = "area"
+    """How it is resized: area averages over areas; bilinear and bicubic widen their filters where
+    an image shrinks, as Pillow's do; bilinear-no-antialias is OpenCV's INTER_LINEAR."""
     matrix: Matrix = "auto"
     """Which matrix video has that names none, here and wherever the model is used. auto: BT.709
     from 1280 pixels across or more than 576 down, and BT.601 below, as players choose."""
@@ -149,11 +175,7 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
             value = getattr(options, flag[2:].replace("-", "_"))
             raise ConfigError(f"{flag}={value}: it must be {allowed}")
     spec = spec_from_options(
-        image_size=options.image_size,
-        channels=options.channels,
-        latent_size=options.latent_size,
-        fit=options.fit,
-        matrix=options.matrix,
+        **{name: getattr(options, name) for name in TrainOptions.GROUPS["model"]}
     )
     if options.batch_size == 1 and spec.feature_shape == (1, 1):
         raise ConfigError(

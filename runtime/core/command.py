@@ -22,7 +22,7 @@ from .text import printable, printable_lines
 
 _COMPLETION = "--tyro-print-completion"
 _SHELLS = ("bash", "zsh")
-_NUMBER = r"-?[\d.]+"  # also one that is wrong, so that the error is about it
+_NUMBER = r"-?[\d.]+(?:[eE][-+]?\d+)?"  # also one that is wrong, so that the error is about it
 _UNPREFIXED: Any = tyro.conf.OmitArgPrefixes
 _ANNOTATED, _UNION = cast("Any", Annotated), cast("Any", Union)  # made here, for no type checker
 
@@ -123,9 +123,11 @@ class Command:
         takes: dict[str, ValuesLike] = {}  # of options of any number of values
         leaves = list(_leaves(self.options))
         for option, kind, own in leaves:
-            takes |= {_flag(option): like for like in own if isinstance(like, ValuesLike)}
-            if tuple[int, ...] in (kind, *get_args(kind)):
-                takes[_flag(option)] = ValuesLike(_NUMBER)
+            likes = [like for like in own if isinstance(like, ValuesLike)]
+            if _is_numbers(kind):
+                likes.append(ValuesLike(_NUMBER))
+            aliases = [name for one in own for name in getattr(one, "aliases", None) or ()]
+            takes |= {name: like for like in likes[:1] for name in (_flag(option), *aliases)}
         flags = {_flag(option) for option, kind, _ in leaves if kind is bool}
         if not any(tyro.conf.Positional in own for _, _, own in leaves):
             takes = {}  # there is no argument that these words could be instead
@@ -221,6 +223,12 @@ def _one_of(commands: Mapping[str, Command | CommandGroup], *further: object) ->
 
 def _subcommand(name: str, view: Any, what: str) -> Any:
     return _ANNOTATED[view, tyro.conf.subcommand(name, description=what)]
+
+
+def _is_numbers(kind: Any) -> bool:
+    """Whether an option takes several numbers, or may."""
+    some = [get_args(one) for one in (kind, *get_args(kind)) if get_origin(one) is tuple]
+    return any({*of} <= {int, float, Ellipsis} for of in some)
 
 
 def _flag(name: str) -> str:
