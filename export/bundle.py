@@ -149,9 +149,7 @@ def write_bundle(
         on_step("what out-of-distribution detection can recognise")
         ood = ood_capability(
             writer.files.file(GraphKey("encoder")).path,
-            statistics_from_npz(
-                statistics, spec.latent_size, error=BundleError, again="train again"
-            ),
+            statistics_from_npz(statistics, spec, error=BundleError, again="train again"),
             reference.images,
             spec,
         )

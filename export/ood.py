@@ -60,7 +60,7 @@ def ood_capability(
     The default limit and the float32 `encoder` are used, and held-out images at even distances.
     None where the run left too few `statistics`, which `latents.npz` holds.
     """
-    if missing_statistics(statistics):
+    if missing_statistics(statistics, spec):
         return None
     detector = OODDetector(statistics, spec)
     evenly = np.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().astype(np.int64)

@@ -92,7 +92,7 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
     from motorvae.runtime.sources.synthetic.vehicles import vehicle
     from motorvae.training.dataset import DataSet
     from motorvae.training.latent_statistics import latent_statistics
-    from motorvae.training.model import MotorVAE
+    from motorvae.training.model import MotorVAE, decoding_of, encoding_of
 
     images = np.stack([vehicle(1, index, spec.image_size)[0] for index in range(image_count)])
     state = torch.random.get_rng_state()
@@ -115,7 +115,7 @@ def _bundle(folder: Path, spec: ModelSpec, precisions: list[Any], *, image_count
     rows = np.arange(len(images))
     # The same images set the statistics: so few others would make it a matter of luck.
     data = DataSet(images, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
-    np.savez(statistics, **latent_statistics(model, data))
+    np.savez(statistics, **latent_statistics(data, spec, encoding_of(model), decoding_of(model)))
     write_bundle(
         folder / "bundle",
         graphs={graph: onnx_from_model(model, spec, graph) for graph in PARTS},

@@ -16,8 +16,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import json_from_file, opened_regular
@@ -33,12 +31,12 @@ from ..runtime.core.spec import Color, ModelSpec
 from ..runtime.core.text import printable
 from ..runtime.pixels.convert import fitted_from_image, input_from_pixels
 from ..runtime.pixels.files.image_files import counted_remarks, picture_from_file
+from ..runtime.pixels.picture import MAX_PICTURE
 from ..runtime.pixels.reference import reference_picture
 from ..runtime.sources.base import CaptureRequest, FrameSource
 from ..runtime.sources.open import open_source
 from ..runtime.sources.spec import SourceSpec
 from ..runtime.sources.synthetic.vehicles import vehicle_picture
-from .options import TrainOptions
 
 IMAGES_NAME = "images.u8"
 INDEX_NAME = "index.json"
@@ -66,13 +64,28 @@ class DataSet:
     skipped: int  # number of files or frames that could not be decoded
     color: Color = "grey"  # of the images
 
-    def batch(self, rows: Rows) -> Tensor:
+    def batch(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Return these images as (N, C, H, W) float32 in [0, 1], through the runtime's scaling."""
-        return torch.from_numpy(input_from_pixels(self.images[rows]))
+        return input_from_pixels(self.images[rows])
 
 
-def kind_of_data(data: str) -> Kind:
-    """Return what `--data` names; SourceError where nothing of that name exists."""
+@dataclass(frozen=True)
+class DataRequest:
+    """Which images are read, and how they are split; `TrainOptions` says what each field is."""
+
+    data: str
+    output: Path  # where they go in the end
+    held_out: float = 0.1
+    vehicles_count: int = 8000
+    seed: int = 0
+    workers: int = 0
+    track: int | None = None
+    max_picture: float = MAX_PICTURE
+    option: str = "--data"  # what the command calls `data`
+
+
+def kind_of_data(data: str, option: str = "--data") -> Kind:
+    """Return what an option names; SourceError where nothing of that name exists."""
     if data == "vehicles":
         return "vehicles"
     if Path(data).is_dir():
@@ -80,13 +93,13 @@ def kind_of_data(data: str) -> Kind:
     if Path(data).is_file() or glob.has_magic(data):
         return "folder" if SourceSpec.local(data).kind == "images" else "video"
     raise SourceError(
-        f"--data={data} does not exist: give a folder or pattern of images, a video file, or "
+        f"{option}={data} does not exist: give a folder or pattern of images, a video file, or "
         "vehicles"
     )
 
 
 def prepare_data(
-    options: TrainOptions,
+    request: DataRequest,
     spec: ModelSpec,
     cache: Path,
     *,
@@ -103,15 +116,15 @@ def prepare_data(
         DataError: Nothing decodes, or all images are the same.
         OutputError: The disk is full or cannot be written.
     """
-    kind = kind_of_data(options.data)
-    expected, items, remarks = _items(kind, options, spec)
+    kind = kind_of_data(request.data, request.option)
+    expected, items, remarks = _items(kind, request, spec)
     names: list[str] = []
     digests: list[str] = []
     skipped = 0
     free = shutil.disk_usage(cache.parent).free
     if free < (needed := (expected or 0) * math.prod(spec.picture_shape) + _SPARE_BYTES):
         raise OutputError(
-            f"{options.output} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+            f"{request.output} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
             "make room or choose another --output"
         )
     with writing_output(cache):
@@ -131,12 +144,12 @@ def prepare_data(
         warn(line)
     if not names:
         raise DataError(
-            f"nothing in --data={options.data} could be decoded ({skipped} skipped): "
+            f"nothing in {request.option}={request.data} could be decoded ({skipped} skipped): "
             "give images or a video that open in a viewer"
         )
     if kind == "video":
         digests = digests_by_block(digests)
-    train, held_out = split_by_content(digests, options.held_out)
+    train, held_out = split_by_content(digests, request.held_out)
     split = {"train": train, "held_out": held_out}
     index = {
         "shape": spec.picture_shape,
@@ -209,31 +222,31 @@ def digests_by_block(digests: Sequence[str]) -> list[str]:
 
 
 def _items(
-    kind: Kind, options: TrainOptions, spec: ModelSpec
+    kind: Kind, request: DataRequest, spec: ModelSpec
 ) -> tuple[int | None, Iterator[Item], Callable[[], list[str]]]:
     """Return how many images to expect, the images in order, and what to know of them then."""
     if kind == "video":
         # As a stream takes the same file: what a decoder makes of its colours differs by levels.
         source = open_source(
-            SourceSpec.local(options.data), CaptureRequest(spec=spec, track=options.track)
+            SourceSpec.local(request.data), CaptureRequest(spec=spec, track=request.track)
         )
         return source.expected, _video_items(source, spec), lambda: source.remarks
     said: list[tuple[str, str]] = []
     listed: list[str] = []
     if kind == "vehicles":
-        count = options.vehicles_count
+        count = request.vehicles_count
 
         def decode(row: int) -> Item:
-            return f"vehicle-{row:06d}", vehicle_for(spec, options.seed, row)
+            return f"vehicle-{row:06d}", vehicle_for(spec, request.seed, row)
     else:
         try:
-            named = SourceSpec.local(options.data)
+            named = SourceSpec.local(request.data)
         except SourceError as error:
             if error.__cause__ is None:  # it could be read, and there is no image in it
                 raise DataError(str(error)) from error
             raise
         paths, count = named.paths, len(named.paths)
-        limit = CaptureRequest(spec=spec, max_picture=options.max_picture).picture_limit
+        limit = CaptureRequest(spec=spec, max_picture=request.max_picture).picture_limit
         listed += [f"{named.name}: {named.remark}"] if named.remark else []
 
         def decode(row: int) -> Item:
@@ -245,7 +258,7 @@ def _items(
             except ImageError as error:
                 return name, printable(str(error))
 
-    items = _in_threads(decode, count, options.workers or os.cpu_count() or 1)
+    items = _in_threads(decode, count, request.workers or os.cpu_count() or 1)
     return count, items, lambda: listed + counted_remarks(said)
 
 

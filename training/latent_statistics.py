@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from ..runtime.core.atomic_files import replaced_file
-from ..runtime.core.spec import Color
+from ..runtime.core.spec import Color, ModelSpec
 from ..runtime.ood.appearance import LAYOUT, Appearance
 from ..runtime.ood.detector import TAIL_LEVEL, shrunk
+from ..runtime.ood.features import feature_count, features_of
 from ..runtime.pixels.convert import Pixels, image_from_picture, picture_of_size
 from .dataset import DataSet, Rows
-from .model import MotorVAE, kl_per_image, squared_error
 
 HELD_OUT_NAME = "held_out.npz"
 _BODY_LEVELS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, TAIL_LEVEL, 0.98)
@@ -42,75 +41,137 @@ _LAYOUT_DEVIATIONS = 4
 """The 16 values of the layout count as one of the others: where things are varies most."""
 _RIDGE = 1e-6
 """Added to the covariance, times its mean variance: a collapsed latent has none of its own."""
+_MOST_NUMBERS, _LEAST_IMAGES = 1 << 24, 64
+"""Of large latents fewer images are encoded: no more than so many numbers, or so many images."""
 _BATCH = 32
 _CHUNK = 256
 
+Floats = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Statistics = dict[str, npt.NDArray[np.floating[Any]]]
+Encode = Callable[[Floats], tuple[Floats, Floats | None]]
+Decode = Callable[[Floats], Floats]
 
 
-@torch.inference_mode()
-def latent_statistics(model: MotorVAE, data: DataSet) -> Statistics:
-    """Measure the latents in float32, the arithmetic that is deployed.
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a model gives for N images."""
+
+    mu: Floats  # (N, D)
+    log_var: Floats | None  # (N, D), where the encoder gives it
+    # (N,) float64, the squared error of the reconstruction averaged over pixels
+    error: Float64s | None = None
+
+
+def latent_statistics(
+    data: DataSet, spec: ModelSpec, encode: Encode, decode: Decode | None = None
+) -> Statistics:
+    """Measure the latents of images, in float32, the arithmetic that is deployed.
 
     Mean and covariance are those of the training images. The quantiles are those of held-out
     images: by the statistics of images that the model has learned, and from which the covariance
     was taken, every new image would look out of distribution. Appearance is not learned, so all
     images show how far known ones are from the nearest of the others.
 
-    The model is in evaluation mode, on any device.
+    `encode` takes images (N, C, H, W) float32 in [0, 1] and gives mu and log_var (N, D), which is
+    None where there is none; `decode` takes mu and gives such images.
 
     Returns:
-        `mean` (D,) and `covariance` (D, D) of mu, as they are; `covariance_shrinkage` () towards
-        its diagonal, and `covariance_ridge` (), to add to the diagonal before it is inverted;
-        `count` (); `posterior_variance_mean` (D,), the mean of exp(log_var); `log_var_mean` and
-        `log_var_deviation` (D,), and `log_var_ridge` (), to add to the deviation's square before
-        it is divided by; `appearance_mean` and `appearance_deviation` (K,), and
-        `appearance_references` (M, K) float32, appearances of training images in those units;
-        `quantile_levels` (Q,), `quantile_count` (), and at these levels over the held-out images
-        `kl_quantiles` in nats; `mahalanobis_quantiles` of mu (a distance, not its square);
-        `log_var_distance_quantiles`, the same of log_var with each dimension by itself;
-        `reconstruction_error_quantiles`, the squared error averaged over pixels; over
-        `appearance_count` () of all images `appearance_quantiles`, the distance to the nearest
-        reference. For `mahalanobis` and `appearance`, `..._excess` and `..._effective_count` as
-        of `motorvae.runtime.ood.detector.Tail`. All float64 unless noted.
+        See `statistics_from_outputs` and `appearance_statistics`.
     """
-    mu, log_var, _ = _outputs(model, data, _evenly(data.train, STATISTICS_IMAGES), decode=False)
-    mean = mu.mean(0)
-    covariance = np.atleast_2d(np.cov(mu, rowvar=False, bias=True))
-    shrinkage = shrinkage_of(mu)
-    ridge = _ridge(np.diag(covariance))
-    log_var_mean, log_var_deviation = log_var.mean(0), log_var.std(0)
-    log_var_ridge = _ridge(log_var_deviation**2)
-    unseen = np.sort(_evenly(data.held_out, YARDSTICK_IMAGES))  # in the recording's own order
-    unseen_mu, unseen_log_var, kl, error = _outputs(model, data, unseen, decode=True)
-    log_var_variance = np.diag(log_var_deviation**2)
-    distances = mahalanobis(unseen_mu, mean, shrunk(covariance, shrinkage), ridge)
-    log_var_distances = mahalanobis(unseen_log_var, log_var_mean, log_var_variance, log_var_ridge)
+    most = max(_LEAST_IMAGES, _MOST_NUMBERS // spec.latent_size)
+    train = outputs_of(data, evenly(data.train, min(STATISTICS_IMAGES, most)), encode)
+    # In the recording's own order.
+    unseen = np.sort(evenly(data.held_out, min(YARDSTICK_IMAGES, most)))
     return {
-        "mean": mean,
-        "covariance": covariance,
-        "covariance_shrinkage": np.array(shrinkage),
-        "covariance_ridge": np.array(ridge),
-        "log_var_mean": log_var_mean,
-        "log_var_deviation": log_var_deviation,
-        "log_var_ridge": np.array(log_var_ridge),
-        "count": np.array(len(mu), np.float64),
-        "posterior_variance_mean": np.exp(log_var).mean(0),
-        "quantile_levels": np.array(QUANTILE_LEVELS),
-        "quantile_count": np.array(len(unseen), np.float64),
-        "kl_quantiles": np.quantile(kl, QUANTILE_LEVELS),
-        "log_var_distance_quantiles": np.quantile(log_var_distances, QUANTILE_LEVELS),
-        "reconstruction_error_quantiles": np.quantile(error, QUANTILE_LEVELS),
-        **_tail("mahalanobis", distances),
+        **statistics_from_outputs(train, outputs_of(data, unseen, encode, decode), spec),
         **appearance_statistics(data),
     }
 
 
+def statistics_from_outputs(train: Outputs, held_out: Outputs, spec: ModelSpec) -> Statistics:
+    """Return the statistics of training images, and quantiles over held-out ones in their order.
+
+    What does not exist is left out: of an encoder without log_var all that is about it, without
+    a decoder the reconstruction error, and where no features are measured theirs; see
+    `motorvae.runtime.ood.features`.
+
+    Returns:
+        `count` () of training images; `mu_deviation` (D,); of the features of mu, which are mu
+        itself where it is flat, `mean` (F,) and `covariance` (F, F), as they are,
+        `covariance_shrinkage` () towards its diagonal, and `covariance_ridge` (), to add to the
+        diagonal before it is inverted; `posterior_variance_mean` (D,), the mean of exp(log_var);
+        `log_var_mean` and `log_var_deviation` (D,), and `log_var_ridge` (), to add to the
+        deviation's square before it is divided by; `quantile_levels` (Q,), `quantile_count` (),
+        and at these levels over the held-out images `kl_quantiles` in nats;
+        `mahalanobis_quantiles` of the features (a distance, not its square);
+        `log_var_distance_quantiles`, the same of log_var with each dimension by itself;
+        `reconstruction_error_quantiles`, the squared error averaged over pixels. For
+        `mahalanobis`, `..._excess` and `..._effective_count` as of
+        `motorvae.runtime.ood.detector.Tail`. All float64.
+    """
+    found: Statistics = {
+        "count": np.array(len(train.mu), np.float64),
+        "mu_deviation": train.mu.std(axis=0, dtype=np.float64),
+        "quantile_levels": np.array(QUANTILE_LEVELS),
+        "quantile_count": np.array(len(held_out.mu), np.float64),
+    }
+    if feature_count(spec):
+        features, unseen = (features_of(one.mu, spec) for one in (train, held_out))
+        mean = features.mean(0)
+        covariance = np.atleast_2d(np.cov(features, rowvar=False, bias=True))
+        shrinkage, ridge = shrinkage_of(features), _ridge(np.diag(covariance))
+        distances = mahalanobis(unseen, mean, shrunk(covariance, shrinkage), ridge)
+        found |= {
+            "mean": mean,
+            "covariance": covariance,
+            "covariance_shrinkage": np.array(shrinkage),
+            "covariance_ridge": np.array(ridge),
+            **_tail("mahalanobis", distances),
+        }
+    if train.log_var is not None and held_out.log_var is not None:
+        log_var_mean = train.log_var.mean(axis=0, dtype=np.float64)
+        log_var_deviation = train.log_var.std(axis=0, dtype=np.float64)
+        log_var_ridge = _ridge(log_var_deviation**2)
+        away = (held_out.log_var - log_var_mean) / np.sqrt(log_var_deviation**2 + log_var_ridge)
+        kl = kl_of(held_out.mu, held_out.log_var)
+        found |= {
+            "log_var_mean": log_var_mean,
+            "log_var_deviation": log_var_deviation,
+            "log_var_ridge": np.array(log_var_ridge),
+            "posterior_variance_mean": np.exp(train.log_var, dtype=np.float64).mean(0),
+            "kl_quantiles": np.quantile(kl, QUANTILE_LEVELS),
+            "log_var_distance_quantiles": np.quantile(
+                np.linalg.norm(away, axis=1), QUANTILE_LEVELS
+            ),
+        }
+    if held_out.error is not None:
+        found["reconstruction_error_quantiles"] = np.quantile(held_out.error, QUANTILE_LEVELS)
+    return found
+
+
+def kl_of(mu: Floats, log_var: Floats) -> Float64s:
+    """Return KL(N(mu, exp(log_var)) || N(0, 1)) in nats, summed over latents, (N,).
+
+    Closed form of Kingma & Welling 2014, appendix B; `expm1` keeps its digits near the prior.
+    """
+    squares = np.square(mu, dtype=np.float64)
+    divergence: Float64s = squares + np.expm1(log_var, dtype=np.float64) - log_var
+    return np.asarray(0.5 * divergence.sum(axis=1))
+
+
 def appearance_statistics(data: DataSet) -> Statistics:
-    """Measure what known images look like; see `latent_statistics` for what is returned."""
-    rows = np.sort(_evenly(np.concatenate([data.train, data.held_out]), YARDSTICK_IMAGES))
-    reference_rows = _evenly(data.train, REFERENCES)
+    """Measure what known images look like.
+
+    Returns:
+        `appearance_mean` and `appearance_deviation` (K,), and `appearance_references` (M, K)
+        float32, appearances of training images in those units; over `appearance_count` () of all
+        images `appearance_quantiles`, the distance to the nearest reference, at the
+        `quantile_levels` of `statistics_from_outputs`; `appearance_excess` and
+        `appearance_effective_count` as of `motorvae.runtime.ood.detector.Tail`.
+    """
+    rows = np.sort(evenly(np.concatenate([data.train, data.held_out]), YARDSTICK_IMAGES))
+    reference_rows = evenly(data.train, REFERENCES)
     height, width = data.images.shape[-2:]
     appearance = Appearance(height, width, data.color)
 
@@ -168,17 +229,24 @@ def _tail(name: str, values: Float64s) -> dict[str, Float64s]:
     }
 
 
-def _outputs(model: MotorVAE, data: DataSet, rows: Rows, *, decode: bool) -> list[Float64s]:
-    """Return mu (N, D), log_var (N, D), KL (N,), and with `decode` the error of a pixel (N,)."""
-    device = next(model.parameters()).device
-    parts: list[tuple[Tensor, ...]] = []
+def outputs_of(data: DataSet, rows: Rows, encode: Encode, decode: Decode | None = None) -> Outputs:
+    """Run images through a model, a few at a time."""
+    parts: list[Outputs] = []
     for start in range(0, len(rows), _BATCH):
-        images = data.batch(rows[start : start + _BATCH]).to(device)
-        mu, log_var = model.encode(images)
-        error = [squared_error(images, model.decode(mu)) / images[0].numel()] if decode else []
-        parts.append((mu, log_var, kl_per_image(mu, log_var), *error))
-    columns = zip(*parts, strict=True)
-    return [torch.cat(column).cpu().numpy().astype(np.float64) for column in columns]
+        images = data.batch(rows[start : start + _BATCH])
+        mu, log_var = encode(images)
+        error = None
+        if decode is not None:
+            away = np.subtract(decode(mu), images, dtype=np.float64)
+            error = np.square(away).mean(axis=(1, 2, 3))
+        parts.append(Outputs(mu, log_var, error))
+    log_vars = [part.log_var for part in parts if part.log_var is not None]
+    errors = [part.error for part in parts if part.error is not None]
+    return Outputs(
+        np.concatenate([part.mu for part in parts]),
+        np.concatenate(log_vars) if log_vars else None,
+        np.concatenate(errors) if errors else None,
+    )
 
 
 def _ridge(variance: Float64s) -> float:
@@ -222,7 +290,8 @@ def save_held_out(folder: Path, data: DataSet) -> None:
             np.lib.format.write_array(file, names, allow_pickle=False)
 
 
-def _evenly(rows: Rows, most: int) -> Rows:
+def evenly(rows: Rows, most: int) -> Rows:
+    """Return at most so many of the rows, at even distances."""
     positions = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64)
     chosen: Rows = rows[positions]
     return chosen

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ..runtime.core.errors import ConfigError
 from ..runtime.core.spec import ModelSpec
+
+Floats = npt.NDArray[np.float32]
 
 _SLOPE = 0.01
 ACTIVE_VARIANCE = 0.01
@@ -28,6 +33,11 @@ def channels_of(spec: ModelSpec) -> tuple[int, ...]:
     """Return the channels of the card's network; ConfigError for the spec of another one."""
     if spec.channels is None:
         raise ConfigError("this is not the card's network: its weights are in its bundle alone")
+    if spec.scales:
+        raise ConfigError(
+            f"value_range={spec.value_range}, mean={spec.mean}, std={spec.std}: the card's network "
+            "takes images in [0, 1] and gives such; leave these out"
+        )
     return spec.channels
 
 
@@ -115,6 +125,35 @@ def sample_latent(mu: Tensor, log_var: Tensor, generator: torch.Generator | None
     mu, log_var = mu.float(), log_var.float()
     eps = torch.randn(mu.shape, generator=generator, device=mu.device)
     return mu + eps * torch.exp(log_var / 2)
+
+
+def encoding_of(model: MotorVAE) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """Return the encoder as a function of arrays: images (N, C, H, W) to mu and log_var (N, D).
+
+    It computes in float32, wherever the model is, which is in evaluation mode.
+    """
+
+    @torch.inference_mode()
+    def encode(images: Floats) -> tuple[Floats, Floats]:
+        mu, log_var = model.encode(torch.from_numpy(images).to(_device_of(model)))
+        return mu.cpu().numpy(), log_var.cpu().numpy()
+
+    return encode
+
+
+def decoding_of(model: MotorVAE) -> Callable[[Floats], Floats]:
+    """Return the decoder as a function of arrays: latents (N, D) to images (N, C, H, W)."""
+
+    @torch.inference_mode()
+    def decode(latents: Floats) -> Floats:
+        images: Floats = model.decode(torch.from_numpy(latents).to(_device_of(model))).cpu().numpy()
+        return images
+
+    return decode
+
+
+def _device_of(model: MotorVAE) -> torch.device:
+    return next(model.parameters()).device
 
 
 def weights_of(model: MotorVAE) -> dict[str, Tensor]:

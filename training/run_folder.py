@@ -35,7 +35,7 @@ from .learned import Learned, learned_from_reconstructions
 from .loop.module import EpochRow, EpochWeights, VAETraining
 from .loop.plots import save_loss, save_metrics, save_reconstructions
 from .loop.resume_file import RESUME_NAME
-from .model import weights_of
+from .model import decoding_of, encoding_of, weights_of
 from .options import TrainOptions, resume_command
 
 CACHE_NAME = "cache"
@@ -110,11 +110,12 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
     save_metrics(folder, module.history)
     save_loss(folder, module.history)
     save_held_out(folder, module.data)
-    statistics = latent_statistics(model, module.data)
+    halves = encoding_of(model), decoding_of(model)
+    statistics = latent_statistics(module.data, model.spec, *halves)
     save_latents(folder / LAST_LATENTS_NAME, statistics)
     if best.row.epoch != last.row.epoch:
         model.load_state_dict(best.weights)
-        statistics = latent_statistics(model, module.data)
+        statistics = latent_statistics(module.data, model.spec, *halves)
     save_latents(folder / LATENTS_NAME, statistics)
     images, outputs = module.reconstructed(_JUDGED_IMAGES)
     save_reconstructions(folder, "best.png", images, outputs.reconstruction, module.data.color)

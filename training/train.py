@@ -9,7 +9,7 @@ import os
 import platform
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -39,7 +39,7 @@ from ..runtime.core.system.locks import output_locked
 from ..runtime.core.system.renames import rename_new
 from ..runtime.core.system.temporaries import temporary_beside
 from .checkpoint import CONFIG_NAME, WEIGHTS_NAME, DataSummary, RunConfig, config_from_run
-from .dataset import DataSet, data_from_cache, kind_of_data, prepare_data
+from .dataset import DataRequest, DataSet, data_from_cache, kind_of_data, prepare_data
 from .hardware import (
     ThreadTrials,
     keep_freed_memory,
@@ -157,7 +157,7 @@ def _prepare_run(
         with progress_bar(console, TimeRemainingColumn()) as bar:
             task = bar.add_task("preparing images", total=None)
             prepare_data(
-                options,
+                _request_of(options),
                 spec,
                 made / CACHE_NAME,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -184,6 +184,12 @@ def _prepare_run(
         )
         save_document(made / CONFIG_NAME, config, indent=2)
         rename_new(made, folder)
+
+
+def _request_of(options: TrainOptions) -> DataRequest:
+    """Return what the options say of the images."""
+    names = [one.name for one in fields(DataRequest) if one.name != "option"]
+    return DataRequest(**{name: getattr(options, name) for name in names})
 
 
 def _plan(options: TrainOptions, spec: ModelSpec, data: DataSet, machine: Trainer) -> Plan:

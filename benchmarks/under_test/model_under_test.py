@@ -30,8 +30,8 @@ from ...runtime.core.errors import BundleError, MeasurementError
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Arrays, Batch
 from ...training.dataset import DataSet
-from ...training.latent_statistics import latent_statistics
-from ...training.model import MotorVAE
+from ...training.latent_statistics import latent_statistics, save_latents
+from ...training.model import MotorVAE, decoding_of, encoding_of
 from ..measure.case import COMPILED, EAGER, Agreement, Case
 from .scenes import vehicles
 from .torch_models import model_of_bundle
@@ -182,12 +182,15 @@ def untrained_model(spec: ModelSpec, seed: int) -> Iterator[ModelUnderTest]:
     model = random_model(spec, seed)
     luma = vehicles(seed, _RANDOM_IMAGES, spec)
     rows = np.arange(len(luma))
-    data = DataSet(luma, [str(row) for row in rows], train=rows, held_out=rows, skipped=0)
+    data = DataSet(
+        luma, [str(row) for row in rows], train=rows, held_out=rows, skipped=0, color=spec.color
+    )
     reference = reference_from_model(model, luma)
     digest = hashlib.sha256(safetensors.torch.save(model.state_dict())).hexdigest()
     with tempfile.TemporaryDirectory(prefix="motorvae-bench-") as folder:
         statistics = Path(folder) / "latents.npz"
-        np.savez(statistics, **latent_statistics(model, data))  # type: ignore[arg-type]
+        halves = encoding_of(model), decoding_of(model)
+        save_latents(statistics, latent_statistics(data, spec, *halves))
         write_bundle(
             Path(folder) / "bundle",
             graphs={graph: onnx_from_model(model, spec, graph) for graph in get_args(Part)},

@@ -220,29 +220,21 @@ def held_out_from_run(
 def spread_from_statistics(
     path: Path, spec: ModelSpec, *, error: type[CheckpointError | BundleError]
 ) -> Spread:
-    """Return the standard deviations from a file of latent statistics, or raise `error`.
-
-    Of a model whose latents are too many for a covariance the deviations alone are there.
-    """
+    """Return the standard deviations from a file of latent statistics, or raise `error`."""
     size = spec.latent_size
-    found = _arrays(
-        path,
-        {
-            "covariance": Form("f", (size, size), needed=False),
-            "mu_deviation": Form("f", (size,), needed=False),
-            "log_var_deviation": Form("f", (size,), needed=spec.has_log_var),
-            "posterior_variance_mean": Form("f", (size,), needed=False),
-        },
-        error=error,
-    )
-    if "covariance" in found:
-        deviation = np.sqrt(np.clip(np.diag(found["covariance"]), 0, None))
-    elif "mu_deviation" in found:
-        deviation = found["mu_deviation"]
-    else:
-        raise error(f"{path} holds no covariance and no mu_deviation: train or export again")
+    forms = {
+        "mu_deviation": Form("f", (size,), needed=False),
+        "log_var_deviation": Form("f", (size,), needed=spec.has_log_var),
+        "posterior_variance_mean": Form("f", (size,), needed=False),
+    }
+    found = _arrays(path, forms, error=error)
+    if "mu_deviation" not in found:
+        # Earlier versions kept them in the covariance alone.
+        form = {"covariance": Form("f", (size, size))}
+        variance = np.diag(_arrays(path, form, error=error)["covariance"])
+        found["mu_deviation"] = np.sqrt(np.clip(variance, 0, None))
     return Spread(
-        mu=deviation,
+        mu=found["mu_deviation"],
         log_var=found.get("log_var_deviation"),
         posterior_variance=found.get("posterior_variance_mean"),
     )

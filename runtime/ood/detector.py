@@ -18,6 +18,7 @@ from ..core.documents import Form, arrays_from_npz
 from ..core.errors import BundleError, ConfigError, MotorVAEError, sentence_list
 from ..core.spec import ModelSpec
 from .appearance import Appearance, Luma
+from .features import feature_count, features_of
 
 OOD_ABOVE = 99.9
 
@@ -53,12 +54,12 @@ class OODScores:
 
     appearance: float
     appearance_percentile: float
-    mahalanobis: float
-    mahalanobis_percentile: float
     ood_score: float
     """The larger of the two, scaled so that their limit is 1: appearance from its median on,
     mahalanobis from its 95th percentile on."""
     is_ood: bool  # whether one of the two is past its limit
+    mahalanobis: float | None = None  # this and the next are None where no features are measured
+    mahalanobis_percentile: float | None = None
     kl: float | None = None  # this and what follows are None without log_var
     log_var_distance: float | None = None
     log_var_percentile: float | None = None
@@ -113,8 +114,10 @@ class OODDetector:
     Two distances decide. One is between appearances (`Appearance`), to the nearest of up to 2048
     training images (Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors",
     there with learned features): noise, covered and exposed lenses look like no photograph,
-    whatever the encoder makes of them. The other is that of mu from the mean of the training
-    latents, which shows another arrangement of the same textures.
+    whatever the encoder makes of them. The other is that of mu, or of its features where it is
+    spatial (see `features`), from the mean of the training latents, which shows another
+    arrangement of the same textures. Of a flat latent of more than 1024 numbers, appearance
+    alone decides.
 
     A percentile is the share of known images that are nearer. Limits come from the `Tail` of
     each distance and share the false alarms that `ood_above` allows in all.
@@ -124,6 +127,8 @@ class OODDetector:
     percentile past which an image is out of distribution, above 0 and up to 100 (else a
     ConfigError); at 100 it must be farther than every known image that the statistics were
     measured with. Any thread may ask; one at a time measures an appearance.
+
+    `statistics` of the instance has the names of those that this model has.
     """
 
     def __init__(
@@ -134,25 +139,33 @@ class OODDetector:
                 f"ood_above={ood_above} is out of range: take a percentile above 0 and up to 100"
             )
         self._look = Appearance(spec.height, spec.width, spec.color)
-        found = _checked(statistics, len(self._look.names))
+        found = _checked(statistics, spec, len(self._look.names))
+        self.statistics = statistics_of(spec)
+        self._spec, self.ood_above = spec, ood_above
         self.images = int(found["quantile_count"])  # held-out ones behind the percentiles
-        self.effective_images = float(found["mahalanobis_effective_count"])  # independent ones
-        self.latent_size, self.ood_above = len(found["mean"]), ood_above
-        self._mean, self._log_var_mean = found["mean"], found["log_var_mean"]
-        covariance = shrunk(found["covariance"], float(found["covariance_shrinkage"]))
-        covariance += found["covariance_ridge"] * np.eye(len(covariance))
-        try:  # the matrix that turns differences into independent ones of spread 1
-            self._whitening = np.linalg.inv(np.linalg.cholesky(covariance))
-        except np.linalg.LinAlgError as error:
-            raise BundleError(f"{STATISTICS}: the covariance is not one: {_AGAIN}") from error
-        self._per_deviation = 1 / np.sqrt(found["log_var_deviation"] ** 2 + found["log_var_ridge"])
+        # Independent ones.
+        self.effective_images = min(
+            float(found[f"{name}_effective_count"]) for name in self._deciding
+        )
+        if "mahalanobis" in self.statistics:
+            self._mean = found["mean"]
+            covariance = shrunk(found["covariance"], float(found["covariance_shrinkage"]))
+            covariance += found["covariance_ridge"] * np.eye(len(covariance))
+            try:  # the matrix that turns differences into independent ones of spread 1
+                self._whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+            except np.linalg.LinAlgError as error:
+                raise BundleError(f"{STATISTICS}: the covariance is not one: {_AGAIN}") from error
+        if spec.has_log_var:
+            self._log_var_mean = found["log_var_mean"]
+            variance = found["log_var_deviation"] ** 2 + found["log_var_ridge"]
+            self._per_deviation = 1 / np.sqrt(variance)
         self._look_mean = found["appearance_mean"]
         self._per_look_deviation = 1 / found["appearance_deviation"]
         self._looks = np.ascontiguousarray(found["appearance_references"], np.float32)
         self._half_squares = 0.5 * (self._looks * self._looks).sum(1)
         self._look_lock = threading.Lock()
         self._percents = 100 * found["quantile_levels"]
-        self._quantiles = {name: found[f"{name}_quantiles"] for name in STATISTIC_NAMES}
+        self._quantiles = {name: found[f"{name}_quantiles"] for name in self.statistics}
         # Of each statistic, the value at `ood_above`.
         self.limits: dict[Statistic, float] = {
             name: float(np.interp(ood_above, self._percents, values))
@@ -162,7 +175,7 @@ class OODDetector:
         # allows, or more where so few images can prove no less.
         self.false_alarms = 0.0
         self._scales: dict[Statistic, tuple[float, float]] = {}  # where a score is 0, and per unit
-        for name, share in ALARM_SHARES.items():
+        for name, share in self._deciding.items():
             tail = Tail(
                 found["quantile_levels"],
                 self._quantiles[name],
@@ -178,6 +191,12 @@ class OODDetector:
             length = max(limit - start, np.finfo(np.float32).eps * abs(start), 1e-30)
             self._scales[name] = start, 1 / length
 
+    @property
+    def _deciding(self) -> dict[Statistic, float]:
+        """What decides, and its part of the false alarms, which add up to all of them."""
+        found = {name: share for name, share in ALARM_SHARES.items() if name in self.statistics}
+        return found if len(found) > 1 else dict.fromkeys(found, 1.0)
+
     @staticmethod
     def kl(mu: Vector, log_var: Vector) -> float:
         """Return KL(N(mu, exp(log_var)) || N(0, 1)) in nats, summed over latents, both (D,).
@@ -189,8 +208,11 @@ class OODDetector:
         return float(0.5 * (np.dot(mu, mu) + (variance - log_var).sum()))
 
     def mahalanobis(self, mu: Vector) -> float:
-        """Return the distance of mu (D,) from the mean of the training latents, in spreads."""
-        whitened = self._whitening @ (mu - self._mean)
+        """Return the distance of mu (D,) from the mean of the training latents, in spreads.
+
+        Where it has several axes, that of its features.
+        """
+        whitened = self._whitening @ (features_of(mu[None], self._spec)[0] - self._mean)
         return math.sqrt(whitened @ whitened)
 
     def appearance(self, luma: Luma) -> float:
@@ -224,26 +246,30 @@ class OODDetector:
 
     def scored(self, mu: Vector, log_var: Vector | None, appearance: float) -> OODScores:
         """Judge an image by mu (D,) float32 and its `appearance`; log_var (D,) decides nothing."""
-        mahalanobis = self.mahalanobis(mu)
-        values: dict[Statistic, float] = {"mahalanobis": mahalanobis, "appearance": appearance}
-        kl = log_var_distance = log_var_percentile = None
-        if log_var is not None:
+        values: dict[Statistic, float] = {"appearance": appearance}
+        if "mahalanobis" in self.statistics:
+            values["mahalanobis"] = self.mahalanobis(mu)
+        kl = log_var_distance = None
+        if log_var is not None and self._spec.has_log_var:
             kl, log_var_distance = self.kl(mu, log_var), self.log_var_distance(log_var)
-            log_var_percentile = self.percentile("log_var_distance", log_var_distance)
+        mahalanobis = values.get("mahalanobis")
         return OODScores(
             appearance=appearance,
             appearance_percentile=self.percentile("appearance", appearance),
-            mahalanobis=mahalanobis,
-            mahalanobis_percentile=self.percentile("mahalanobis", mahalanobis),
             ood_score=max(
                 (value - self._scales[name][0]) * self._scales[name][1]
                 for name, value in values.items()
             ),
             is_ood=any(self.is_beyond(name, value) for name, value in values.items()),
+            mahalanobis=mahalanobis,
+            mahalanobis_percentile=self._percentile_of("mahalanobis", mahalanobis),
             kl=kl,
             log_var_distance=log_var_distance,
-            log_var_percentile=log_var_percentile,
+            log_var_percentile=self._percentile_of("log_var_distance", log_var_distance),
         )
+
+    def _percentile_of(self, statistic: Statistic, value: float | None) -> float | None:
+        return None if value is None else self.percentile(statistic, value)
 
 
 def ood_detector_from_bundle(bundle: Bundle, *, ood_above: float = OOD_ABOVE) -> OODDetector | str:
@@ -256,17 +282,17 @@ def ood_detector_from_bundle(bundle: Bundle, *, ood_above: float = OOD_ABOVE) ->
     if entry is None:
         return f"{bundle.folder} lists no {STATISTICS}: {_AGAIN}"
     path = bundle.path(entry)
-    statistics = statistics_from_npz(path, bundle.spec.latent_size, error=BundleError, again=_AGAIN)
-    if missing := missing_statistics(statistics):
+    statistics = statistics_from_npz(path, bundle.spec, error=BundleError, again=_AGAIN)
+    if missing := missing_statistics(statistics, bundle.spec):
         return f"{path} has no {sentence_list(missing)}: {_AGAIN}"
     return OODDetector(statistics, bundle.spec, ood_above=ood_above)
 
 
 def statistics_from_npz(
-    path: Path, latent_size: int, *, error: type[MotorVAEError], again: str
+    path: Path, spec: ModelSpec, *, error: type[MotorVAEError], again: str
 ) -> Statistics:
     """Read those statistics of a file that a detector takes; see `missing_statistics`."""
-    forms = {name: Form("f", shape, needed=False) for name, shape in _shapes(latent_size).items()}
+    forms = {name: Form("f", shape, needed=False) for name, shape in _shapes(spec).items()}
     return arrays_from_npz(path, forms, error=error, again=again, most_bytes=_MOST_BYTES)
 
 
@@ -304,9 +330,17 @@ def usable_detector(bundle: Bundle, *, ood_above: float) -> tuple[OODDetector | 
     return found, remark
 
 
-def missing_statistics(statistics: Statistics) -> list[str]:
+def missing_statistics(statistics: Statistics, spec: ModelSpec) -> list[str]:
     """Name what `latents.npz` lacks, as that of an earlier motorVAE does."""
-    return [key for key in _shapes() if key not in statistics]
+    return [key for key in _shapes(spec) if key not in statistics]
+
+
+def statistics_of(spec: ModelSpec) -> tuple[Statistic, ...]:
+    """Name the statistics that a model's latents and images have."""
+    without: set[Statistic] = set() if feature_count(spec) else {"mahalanobis"}
+    without |= set() if spec.has_log_var else {"kl", "log_var_distance"}
+    without |= set() if spec.has_decoder else {"reconstruction_error"}
+    return tuple(name for name in STATISTIC_NAMES if name not in without)
 
 
 def shrunk(covariance: Float64s, shrinkage: float) -> Float64s:
@@ -315,32 +349,41 @@ def shrunk(covariance: Float64s, shrinkage: float) -> Float64s:
 
 
 def _shapes(
-    size: int = 0,
+    spec: ModelSpec,
     levels: int | str = "levels",
     looks: int | str = "looks",
     references: int | str = "references",
 ) -> dict[str, tuple[int | str, ...]]:
     """Return the shape of each statistic, by what it is called in `latents.npz`."""
-    scalars = ("covariance_ridge", "covariance_shrinkage", "log_var_ridge", "quantile_count")
-    return {
-        "mean": (size,),
-        "covariance": (size, size),
-        **dict.fromkeys(("log_var_mean", "log_var_deviation"), (size,)),
+    names, features = statistics_of(spec), feature_count(spec)
+    shapes: dict[str, tuple[int | str, ...]] = {
         "quantile_levels": (levels,),
-        **{f"{name}_quantiles": (levels,) for name in STATISTIC_NAMES},
-        **dict.fromkeys(scalars, ()),
-        **{f"{name}_{of}": () for name in ALARM_SHARES for of in ("excess", "effective_count")},
+        "quantile_count": (),
+        **{f"{name}_quantiles": (levels,) for name in names},
+        **{
+            f"{name}_{of}": ()
+            for name in ALARM_SHARES
+            if name in names
+            for of in ("excess", "effective_count")
+        },
         **dict.fromkeys(("appearance_mean", "appearance_deviation"), (looks,)),
         "appearance_references": (references, looks),
     }
+    if features:
+        shapes |= {"mean": (features,), "covariance": (features, features)}
+        shapes |= dict.fromkeys(("covariance_ridge", "covariance_shrinkage"), ())
+    if spec.has_log_var:
+        shapes |= dict.fromkeys(("log_var_mean", "log_var_deviation"), (spec.latent_size,))
+        shapes["log_var_ridge"] = ()
+    return shapes
 
 
-def _checked(statistics: Statistics, looks: int) -> dict[str, Float64s]:
+def _checked(statistics: Statistics, spec: ModelSpec, looks: int) -> dict[str, Float64s]:
     """Return the statistics as float64 once they fit each other and appearances of this size."""
     levels = statistics["quantile_levels"].size
     references = len(np.atleast_1d(statistics["appearance_references"]))
     found: dict[str, Float64s] = {}
-    for key, expected in _shapes(statistics["mean"].size, levels, looks, references).items():
+    for key, expected in _shapes(spec, levels, looks, references).items():
         values = statistics[key]
         if values.shape != expected or values.dtype.kind != "f" or not np.isfinite(values).all():
             raise BundleError(
@@ -348,13 +391,14 @@ def _checked(statistics: Statistics, looks: int) -> dict[str, Float64s]:
                 f"{expected}: {_AGAIN}"
             )
         found[key] = values.astype(np.float64)
-    rising = ("quantile_levels", *(f"{name}_quantiles" for name in STATISTIC_NAMES))
-    counts = ("quantile_count", "mahalanobis_effective_count", "appearance_effective_count")
-    excesses = [found[f"{name}_excess"] for name in ALARM_SHARES]
+    rising = [key for key in found if key.endswith(("_quantiles", "_levels"))]
+    counts = [key for key in found if key.endswith("_count")]
+    excesses = [values for key, values in found.items() if key.endswith("_excess")]
+    zero = np.zeros(())
     ends = found["quantile_levels"][[0, -1]].tolist() if levels > 1 else []
-    log_var_spread = found["log_var_deviation"] ** 2 + found["log_var_ridge"]
-    shares_fit = 0 <= found["covariance_shrinkage"] <= 1 and min(excesses) >= 0
-    has_images = found["mean"].size and references and all(found[key] >= 1 for key in counts)
+    log_var_spread = found.get("log_var_deviation", zero) ** 2 + found.get("log_var_ridge", 1)
+    shares_fit = 0 <= found.get("covariance_shrinkage", zero) <= 1 and min(excesses) >= 0
+    has_images = references and all(found[key] >= 1 for key in counts)
     for fits, problem in (
         *((np.all(np.diff(found[key]) >= 0), f"{key} falls") for key in rising),
         (ends == [0, 1], "quantile_levels do not go from 0 to 1"),

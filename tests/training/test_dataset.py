@@ -22,6 +22,7 @@ from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.runtime.stream.options import StreamOptions
 from motorvae.training import dataset as data_module
 from motorvae.training.dataset import (
+    DataRequest,
     DataSet,
     data_from_cache,
     digests_by_block,
@@ -35,13 +36,15 @@ Prepare = Callable[..., tuple[DataSet, list[str]]]
 
 
 @pytest.fixture
-def prepare(options: TrainOptions, spec: ModelSpec, tmp_path: Path) -> Prepare:
+def prepare(spec: ModelSpec, tmp_path: Path) -> Prepare:
+    request = DataRequest("vehicles", tmp_path / "runs", held_out=0.2, vehicles_count=48)
+
     def prepared(
         data: Path | str, other: ModelSpec | None = None, **change: object
     ) -> tuple[DataSet, list[str]]:
         warnings: list[str] = []
         prepare_data(
-            replace(options, data=str(data), **change),  # type: ignore[arg-type]
+            replace(request, data=str(data), **change),  # type: ignore[arg-type]
             other or spec,
             tmp_path / "cache",
             progress=lambda _done, _expected: None,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from motorvae.training.latent_statistics import (
     save_latents,
     shrinkage_of,
 )
-from motorvae.training.model import MotorVAE
+from motorvae.training.model import MotorVAE, decoding_of, encoding_of
 
 
 @pytest.fixture
@@ -40,7 +42,10 @@ def test_means_are_of_training_images_and_quantiles_of_unseen_ones(
 ) -> None:
     torch.manual_seed(0)
     model = MotorVAE(spec).eval()
-    save_latents(tmp_path / "latents.npz", latent_statistics(model, data))
+    save_latents(
+        tmp_path / "latents.npz",
+        latent_statistics(data, model.spec, encoding_of(model), decoding_of(model)),
+    )
     images = torch.from_numpy(data.images[:, None].astype(np.float32) / np.float32(255))
     with torch.inference_mode():
         reconstruction, mu, log_var = model(images)
@@ -102,7 +107,7 @@ def test_latents_that_never_move_give_finite_statistics(data: DataSet) -> None:
     model = MotorVAE(ModelSpec(image_size=32, channels=(2,), latent_size=3)).eval()
     for parameter in model.parameters():
         parameter.data.zero_()
-    found = latent_statistics(model, data)
+    found = latent_statistics(data, model.spec, encoding_of(model), decoding_of(model))
     assert all(np.isfinite(array).all() for array in found.values())
     assert found["mahalanobis_quantiles"].max() == 0
     assert found["log_var_distance_quantiles"].max() == 0
@@ -121,7 +126,9 @@ def test_appearance_is_judged_by_images_that_are_no_neighbours(data: DataSet) ->
     looks = np.stack([Appearance(32, 32).measure(image).copy() for image in data.images])
     scaled = (looks - found["appearance_mean"]) / found["appearance_deviation"]
     np.testing.assert_allclose(found["appearance_references"], scaled[:40], rtol=1e-4, atol=1e-5)
-    handled = [statistics_module._handled(image, row) for row, image in enumerate(data.images)]
+    handled = [
+        statistics_module._handled(image, "grey", row) for row, image in enumerate(data.images)
+    ]
     looks = np.stack([Appearance(32, 32).measure(image).copy() for image in handled])
     points = (looks - found["appearance_mean"]) / found["appearance_deviation"]
     expected = []
@@ -171,7 +178,7 @@ def test_another_decoders_picture_of_a_fixed_scene_is_known(
         return float(np.linalg.norm(away, axis=1).min() / found["appearance_quantiles"].max())
 
     assert share_of_limit() < 1.2
-    monkeypatch.setattr(statistics_module, "_handled", lambda image, _turn: image)
+    monkeypatch.setattr(statistics_module, "_handled", lambda image, _color, _turn: image)
     assert share_of_limit() > 2
 
 
@@ -243,3 +250,17 @@ def test_a_neighbour_does_not_count_unless_there_is_no_other() -> None:
     np.testing.assert_allclose(found, [1, 1, 1, 8])
     np.testing.assert_allclose(distances_to_others(points, rows, points, rows, 1), [2, 9, 2, 9])
     np.testing.assert_allclose(distances_to_others(points, rows, points, rows, 3), 0)
+
+
+def test_statistics_and_images_need_no_torch() -> None:
+    """Weights of others come as ONNX graphs to machines without torch."""
+    source = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['lightning'] = None\n"
+        "import motorvae.training.dataset, motorvae.training.latent_statistics\n"
+        "import motorvae.training.learned, motorvae.training.options\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr

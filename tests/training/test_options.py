@@ -8,6 +8,7 @@ import tyro
 
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.core.spec import ModelSpec
+from motorvae.training.cli import main
 from motorvae.training.loop.schedule import CARD_BATCH_SIZE
 from motorvae.training.options import TrainOptions, spec_from_train_options
 
@@ -22,7 +23,10 @@ def test_defaults_are_the_model_cards() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"image_size": 100}, "image_size=100 is not a multiple of 32: take 96 or 128"),
+        ({"image_size": 100}, "image_size=100: 100 is not a multiple of 16: take 96 or 112"),
+        ({"image_size": (80, 161)}, "image_size=80 x 161: 161 is not a multiple of 16"),
+        ({"crop_box": (0.5, 0.0, 0.2, 1.0)}, "crop_box=(0.5, 0.0, 0.2, 1.0): as fractions"),
+        ({"crop_box": (5.5, 0.0, -2.0, 0.0)}, "crop_box=(5.5, 0.0, -2.0, 0.0): take fractions"),
         ({"batch_size": 0}, "--batch-size=0: it must be at least 1"),
         ({"learning_rate": float("nan")}, "--learning-rate=nan"),
         ({"steps": 1}, "--steps=1: it must be at least 2, one for each stage"),
@@ -68,3 +72,18 @@ def test_names_that_other_programs_use_are_understood() -> None:
     )
     assert (options.data, options.learning_rate) == ("photos", 0.5)
     assert (options.image_size, options.batch_size) == (64, 8)
+
+
+@pytest.mark.parametrize("data", ["photos", "2024"])
+@pytest.mark.parametrize("flag", ["--image-size", "--imgsz"])
+def test_shapes_and_boxes_stand_before_the_data(flag: str, data: str) -> None:
+    crop = ["5", "20", "-25", "-20"]
+    words = [flag, "80", "160", "--color", "rgb", "--crop", *crop, "--fit", "pad", data]
+    options: TrainOptions = main.parse(words)
+    assert options.data == data
+    spec = spec_from_train_options(options)
+    assert (spec.input_shape, spec.crop_box, spec.fit) == ((3, 80, 160), (5, 20, -25, -20), "pad")
+    for box in (crop, ["0.1", "1e-1", "1", "1"]):
+        last = main.parse([flag, "64", "--crop-box", *box, "photos"])
+        assert (last.data, last.image_size) == ("photos", 64)
+        assert last.crop_box == tuple(map(float, box))

@@ -14,6 +14,7 @@ from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.dataset import data_from_cache
 from motorvae.training.latent_statistics import latent_statistics
 from motorvae.training.loop.module import VAETraining
+from motorvae.training.model import decoding_of, encoding_of
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import Outcome, options_to_resume, train
 
@@ -49,7 +50,9 @@ def test_best_and_last_are_kept_each_with_its_own_statistics(overfitted: Outcome
     for choice, statistics in (("best", "latents.npz"), ("last", "latents.last.npz")):
         model, _ = model_from_checkpoint(folder, choice)  # type: ignore[arg-type]  # one of two
         with np.load(folder / statistics) as saved:
-            for name, values in latent_statistics(model, data).items():
+            for name, values in latent_statistics(
+                data, model.spec, encoding_of(model), decoding_of(model)
+            ).items():
                 np.testing.assert_allclose(saved[name], values, rtol=1e-4, atol=1e-6)
             found[choice] = saved["mean"]
     assert not np.allclose(found["best"], found["last"], rtol=1e-3)

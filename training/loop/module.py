@@ -220,7 +220,7 @@ class VAETraining(LightningModule):
         self.model.eval()
         parts = []
         for start in range(0, len(rows), _BATCH):
-            batch = self.data.batch(rows[start : start + _BATCH])
+            batch = torch.from_numpy(self.data.batch(rows[start : start + _BATCH]))
             parts.append([part.float().cpu() for part in self.model(batch.to(self.device))])
         self.model.train(training)
         outputs = VAEOutput(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -327,6 +327,6 @@ def _prefetched(data: DataSet, batches: Sequence[Rows]) -> Iterator[Tensor]:
         for rows in batches[1:]:
             ready = pending.pop().result()
             pending.append(pool.submit(data.batch, rows))
-            yield ready
+            yield torch.from_numpy(ready)
         for last in pending:
-            yield last.result()
+            yield torch.from_numpy(last.result())

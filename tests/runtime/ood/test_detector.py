@@ -204,7 +204,7 @@ def test_a_bundle_is_read(
 ) -> None:
     found = ood_detector_from_bundle(bundle_with(statistics), ood_above=50)
     assert isinstance(found, OODDetector)
-    assert (found.images, found.ood_above, found.latent_size) == (1024, 50, SIZE)
+    assert (found.images, found.ood_above) == (1024, 50)
 
 
 def test_a_bundle_of_an_earlier_run_has_no_statistics(
