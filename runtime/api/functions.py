@@ -119,8 +119,9 @@ def encode(
         **engine: Which engine runs, as in `Bundle.encoder`.
 
     Returns:
-        Names, `mu` and `log_var` of shape (N, D), `gaps`: what did not decode, each with its
-        reason, and `remarks`: what to know of the data, and what was not taken.
+        Names, `mu` and `log_var` of shape (N, D), the `latent_shape` of each row, `gaps`: what did
+        not decode, each with its reason, and `remarks`: what to know of the data, and what was not
+        taken.
 
     Raises:
         MotorVAEError: Nothing decodes, the source never ends, or something does not open.

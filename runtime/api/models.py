@@ -40,14 +40,15 @@ class Latent:
     """The latent of one image.
 
     Attributes:
-        mu: (D,) float32, the mean of the posterior.
-        log_var: (D,) float32, the logarithm of its variance.
+        mu: (D,) float32, the mean of the posterior; row-major where `Bundle.latent_shape` has
+            several axes.
+        log_var: (D,) float32, the logarithm of its variance; None where the encoder gives none.
         is_ood: Whether the image is out of distribution: unlike those that the model was trained
             on. None where the bundle cannot tell (`Encoder.notes` says why).
     """
 
     mu: npt.NDArray[np.float32]
-    log_var: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32] | None
     is_ood: bool | None
 
 
@@ -57,12 +58,12 @@ class Latents:
 
     Attributes:
         mu: (N, D) float32.
-        log_var: (N, D) float32.
+        log_var: (N, D) float32, or None; see `Latent`.
         is_ood: (N,) bool, or None; see `Latent`.
     """
 
     mu: npt.NDArray[np.float32]
-    log_var: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32] | None
     is_ood: npt.NDArray[np.bool_] | None
 
     def __len__(self) -> int:
@@ -76,6 +77,8 @@ class Bundle(CheckedBundle):
         folder: Where it lies.
         manifest: All that it says about itself.
         spec: Sizes of the model: `image_size` S and `latent_size` D among them.
+        latent_shape: Of a latent: (D,), or such as (4, 32, 32) of one of maps, which is flat in
+            rows, files and arrays.
     """
 
     __slots__ = ()
@@ -84,6 +87,11 @@ class Bundle(CheckedBundle):
     def precisions(self) -> tuple[Precision, ...]:
         """What its graphs compute in, such as `("fp32", "fp16")`."""
         return tuple(dict.fromkeys(entry.precision for entry in self.manifest.graphs))
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """What a flat latent can be reshaped to: (D,), or such as (4, 32, 32)."""
+        return self.spec.latent_shape or (self.spec.latent_size,)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -127,7 +135,10 @@ class Bundle(CheckedBundle):
 
     @spelled_out(EngineKeywords, EngineRequest)
     def decoder(self, **engine: Unpack[EngineKeywords]) -> Decoder:
-        """Open the decoder; arguments and errors as of `encoder`."""
+        """Open the decoder; arguments and errors as of `encoder`.
+
+        A BundleError, too, where the model has none.
+        """
         return Decoder(self._selected("decoder", engine), self.spec)
 
     def _selected(self, part: Part, engine: EngineKeywords) -> SelectedEngine:
@@ -221,12 +232,13 @@ class Encoder(_Half):
             return self._encoded(images, limit)
         found = self._encoded([images], limit)
         is_ood = None if found.is_ood is None else bool(found.is_ood[0])
-        return Latent(found.mu[0], found.log_var[0], is_ood)
+        return Latent(found.mu[0], None if found.log_var is None else found.log_var[0], is_ood)
 
     def _encoded(self, images: Sequence[Image], limit: PictureLimit) -> Latents:
         self._check_open()
         size = self._spec.latent_size
-        mu, log_var = (np.empty((len(images), size), np.float32) for _ in range(2))
+        mu = np.empty((len(images), size), np.float32)
+        log_var = np.empty_like(mu) if self._spec.has_log_var else None
         is_ood = None if self._detector is None else np.empty(len(images), np.bool_)
         for start in range(0, len(images), _BATCH):
             pictures = [self._picture(image, limit) for image in images[start : start + _BATCH]]
@@ -235,12 +247,14 @@ class Encoder(_Half):
                 write_input(picture, row)
             part = slice(start, start + len(pictures))
             found = self._run(batch)
-            mu[part], log_var[part] = found["mu"], found["log_var"]
+            mu[part] = found["mu"]
+            if log_var is not None:
+                log_var[part] = found["log_var"]
             if self._detector is not None and is_ood is not None:
                 for row, picture in enumerate(pictures, start):
                     appearance = self._detector.appearance(picture)
-                    scored = self._detector.scored(mu[row], log_var[row], appearance)
-                    is_ood[row] = scored.is_ood
+                    spread = None if log_var is None else log_var[row]
+                    is_ood[row] = self._detector.scored(mu[row], spread, appearance).is_ood
         return Latents(mu, log_var, is_ood)
 
     def _picture(self, image: Image, limit: PictureLimit) -> npt.NDArray[np.uint8]:
@@ -288,7 +302,8 @@ class Decoder(_Half):
         """Decode one latent or several.
 
         Args:
-            latents: (D,) or (N, D), such as `Latent.mu`, or a sample of your own.
+            latents: (D,) or (N, D), such as `Latent.mu`, or a sample of your own; or of the shape
+                of `Bundle.latent_shape`, one or N of them.
 
         Returns:
             uint8 pictures, (H, W) or (N, H, W) of a grey model, (3, H, W) or (N, 3, H, W) of
@@ -300,22 +315,27 @@ class Decoder(_Half):
         """
         self._check_open()
         size, shape = self._spec.latent_size, self._spec.picture_shape
+        inner = self._spec.latent_shape or (size,)
         try:
             z = np.asarray(latents, np.float32)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"{type(latents).__name__} is no latent: give an array, such as latent.mu"
             ) from error
-        if z.ndim not in {1, 2} or z.shape[-1] != size or not np.isfinite(z).all():
-            what = f"shape {z.shape}" if z.shape[-1:] != (size,) or z.ndim > 2 else "a NaN or inf"
-            raise ConfigError(f"latents of {what}: give finite (D,) or (N, D) with D={size}")
+        # One of (4, 32, 32) is no batch of four, whatever D is: the whole shape decides.
+        is_one = z.shape in {(size,), inner}
+        fits = is_one or z.shape[1:] in {(size,), inner}
+        if not (fits and np.isfinite(z).all()):
+            what = "a NaN or inf" if fits else f"shape {z.shape}"
+            axes = f", {inner} or (N, {', '.join(map(str, inner))})" if len(inner) > 1 else ""
+            raise ConfigError(f"latents of {what}: give finite (D,) or (N, D) with D={size}{axes}")
         rows = np.ascontiguousarray(z.reshape(-1, size))
         images = np.empty((len(rows), *shape), np.uint8)
         for start in range(0, len(rows), _BATCH):
             part = slice(start, start + _BATCH)
             found = self._run(rows[part])["reconstruction"]
             images[part] = np.rint(np.clip(found, 0, 1) * 255).reshape(-1, *shape)
-        return images if z.ndim == 2 else images[0]
+        return images[0] if is_one else images
 
 
 @spelled_for_python()

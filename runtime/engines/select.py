@@ -77,9 +77,15 @@ def select_engine(
     Runtime on the GPU, and on the CPU whichever of OpenVINO and ONNX Runtime is the faster one in
     that precision (docs/speed.md has the measurement). `rebuild` is called where an engine does
     not fit and the request wants it built again; a ConfigError where it is wanted and None, and a
-    StepFailedError where it fails. What is asked for by name and cannot run raises its own error:
-    EngineError, MissingDependencyError or BackendError.
+    StepFailedError where it fails. A model without a decoder is a BundleError. What is asked for
+    by name and cannot run raises its own error: EngineError, MissingDependencyError or
+    BackendError.
     """
+    if part == "decoder" and not bundle.spec.has_decoder:
+        raise BundleError(
+            f"{bundle.folder} has no decoder, its model is an encoder alone: do without "
+            "reconstructions, or import it again with a decoder"
+        )
     if request.rebuild and rebuild is None:
         raise ConfigError("rebuild=True: nothing here builds engines, use motorvae-stream for it")
     selection = _Selection(bundle, part, request, rebuild if request.rebuild else None)

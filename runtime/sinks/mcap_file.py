@@ -100,7 +100,13 @@ def json_schema_of(facts: RunFacts) -> dict[str, Any]:
     properties |= {
         "schema": {"type": "integer"},
         "summary": {"type": "object"},
-        "mu": {"type": "array", "items": {"type": "number"}, "minItems": size, "maxItems": size},
+        "mu": {
+            "type": "array",
+            "description": f"row-major, of shape {list(facts.latent_shape)}",
+            "items": {"type": "number"},
+            "minItems": size,
+            "maxItems": size,
+        },
     }
     return {
         "title": "motorvae.LatentRow",

@@ -31,7 +31,7 @@ class NpzSink(Sink):
     Until the end rows wait in a file without a name beside the output, block by block and there
     column by column, so that memory does not grow and the end reads each byte once. That file is
     gone with the process, however it ends. Numbers that are not known are NaN, truths -1, texts
-    empty; `mu` is (N, D) float32.
+    empty; `mu` is (N, D) float32, each row of the shape in `latent_shape`.
     """
 
     def __init__(self, output: str, facts: RunFacts) -> None:
@@ -107,8 +107,12 @@ class NpzSink(Sink):
                 np.lib.format.write_array_header_1_0(member, header)
                 for data in self._spooled(position):
                     member.write(np.array(json.loads(data), dtype).tobytes() if is_text else data)
-        once = {"weights_sha256": self._facts.weights_sha256, "summary": self._summary}
-        for name, value in {"schema_version": SCHEMA, **once}.items():
+        once: dict[str, Any] = {
+            "weights_sha256": self._facts.weights_sha256,
+            "summary": self._summary,
+        }
+        once |= {"schema_version": SCHEMA, "latent_shape": self._facts.latent_shape}
+        for name, value in once.items():
             with archive.open(f"{name}.npy", "w") as member:
                 np.save(member, np.array(value))
 

@@ -33,6 +33,9 @@ OOD_SERIES = {
     "reconstruction_error": "Reconstruction error",
 }
 
+MOST_SHOWN = 128
+"""Of more latents so many are shown, evenly apart: more bars and lines cannot be told apart."""
+
 RED, AMBER, BLUE = (230, 60, 60), (240, 170, 40), (90, 160, 255)
 GREY, WHITE = (150, 150, 150), (255, 255, 255)
 LINES = {
@@ -88,6 +91,8 @@ class ViewSink(Sink):
             camera: CameraEntity(f"/camera-{number}", name)
             for number, (camera, name) in enumerate(_short_names(facts.cameras).items(), 1)
         }
+        size = facts.latent_size
+        self._shown = np.linspace(0, size - 1, min(size, MOST_SHOWN)).round().astype(np.int64)
         self._flushed_s, self._flushed_rows = time.monotonic(), 0
         self._closed = self._is_abandoned = False
         self._describe()
@@ -148,8 +153,9 @@ class ViewSink(Sink):
             self._log(f"{path}/reconstruction", self._image(picture))
             corner = np.array([0.12, 0.05]) * self._size
             self._log(f"{path}/reconstruction/of", _text(f"frame {row.index}", corner, WHITE))
-        self._log(f"{path}/latents/bars", rr.BarChart(mu))
-        self._log(f"{path}/latents/over_time", rr.Scalars(mu))
+        shown = mu[self._shown]
+        self._log(f"{path}/latents/bars", rr.BarChart(shown))
+        self._log(f"{path}/latents/over_time", rr.Scalars(shown))
         self._plot(f"{path}/age_ms", row.age_ms)
         for part in OOD_SERIES:
             if (value := getattr(row, part)) is not None:
@@ -202,7 +208,9 @@ class ViewSink(Sink):
             self._send_layout()
 
     def _send_layout(self) -> None:
-        self._recording.send_blueprint(_layout(self._cameras.values(), self._size))
+        size = self._facts.latent_size
+        sampled = f", {MOST_SHOWN} of {size}" if size > MOST_SHOWN else ""
+        self._recording.send_blueprint(_layout(self._cameras.values(), self._size, sampled))
 
     def _flush(self) -> None:
         self._flushed_s = time.monotonic()
@@ -235,6 +243,7 @@ class ViewSink(Sink):
             rr.AnyValues(
                 schema=SCHEMA,
                 cameras=list(facts.cameras),
+                latent_shape=list(facts.latent_shape),
                 weights_sha256=facts.weights_sha256,
                 backend=facts.backend,
             ),
@@ -262,9 +271,12 @@ def _text(text: str, place: npt.NDArray[np.float64], colour: tuple[int, int, int
     return rr.Points2D([place], radii=0, colors=colour, labels=text, show_labels=True)
 
 
-def _layout(cameras: Collection[CameraEntity], size: Size) -> rrb.Blueprint:
-    """Lay out what there is, and nothing empty; `size` is width and height of the pictures."""
-    pages: list[rrb.Container | rrb.View] = [_page(camera, size) for camera in cameras]
+def _layout(cameras: Collection[CameraEntity], size: Size, sampled: str) -> rrb.Blueprint:
+    """Lay out what there is, and nothing empty; `size` is width and height of the pictures.
+
+    `sampled` says how many of the latents are shown, where it is not all.
+    """
+    pages: list[rrb.Container | rrb.View] = [_page(camera, size, sampled) for camera in cameras]
     if len(pages) > 1:
         pictures = [_picture(camera, camera.name, size) for camera in cameras]
         pages.insert(0, rrb.Grid(*pictures, name="All cameras"))
@@ -283,17 +295,19 @@ def _layout(cameras: Collection[CameraEntity], size: Size) -> rrb.Blueprint:
     )
 
 
-def _page(camera: CameraEntity, size: Size) -> rrb.Container:
+def _page(camera: CameraEntity, size: Size, sampled: str) -> rrb.Container:
     """Everything of one camera: what is now on the left, how it came there on the right."""
     path, parts = camera.path, camera.parts
     pictures = [_picture(camera, f"{camera.name}, as encoded", size)]
     if "reconstruction" in parts:
         pictures.append(_picture(camera, "Reconstruction", size, entity="reconstruction"))
     bars = rrb.BarChartView(
-        origin=f"{path}/latents/bars", name="Latents", plot_legend=rrb.PlotLegend(visible=False)
+        origin=f"{path}/latents/bars",
+        name=f"Latents{sampled}",
+        plot_legend=rrb.PlotLegend(visible=False),
     )
     plots = [
-        _plot("Latents over time", [f"{path}/latents/over_time"]),
+        _plot(f"Latents over time{sampled}", [f"{path}/latents/over_time"]),
         _plot("Age, ms", [f"{path}/age_ms"]),
         _plot("Drops", [f"{path}/dropped", f"{path}/unwritten"], legend=True),
     ]

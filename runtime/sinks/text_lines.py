@@ -9,6 +9,7 @@ import io
 import os
 import sys
 
+import numpy as np
 import orjson
 
 from ..core.errors import OutputError
@@ -79,14 +80,24 @@ class LinesSink(Sink):
 
 
 class JsonLinesSink(LinesSink):
-    """Rows as JSON objects, whose key `schema` is the version of the fields."""
+    """Rows as JSON objects, whose key `schema` is the version of the fields.
+
+    A latent of several axes has its shape beside it, as `latent_shape`.
+    """
+
+    def __init__(self, output: str, facts: RunFacts) -> None:
+        shape = orjson.dumps({"latent_shape": facts.latent_shape})[1:]
+        self._end = b"," + shape + b"\n" if len(facts.latent_shape) > 1 else b"}\n"
+        super().__init__(output, facts)
 
     def _line_of(self, row: Row) -> bytes:
-        return json_from_row(row) + b"\n"
+        return json_from_row(row)[:-1] + (b"}\n" if row.mu is None else self._end)
 
 
 class CsvSink(LinesSink):
     """Rows as a table: the columns of a row, `schema`, and `mu_0` to the last latent.
+
+    Of a latent of several axes the columns have its indices, as in `mu_3_31_31`.
 
     What is not known is empty. Numbers are the shortest that read back equal. A text that a
     spreadsheet would take for a formula, as file names may be, begins with an apostrophe.
@@ -95,7 +106,8 @@ class CsvSink(LinesSink):
     def __init__(self, output: str, facts: RunFacts) -> None:
         self._text = io.StringIO()
         self._csv = csv.writer(self._text, lineterminator=_LINE_END)
-        latents = [f"mu_{latent}" for latent in range(facts.latent_size)]
+        indices = np.ndindex(*facts.latent_shape)
+        latents = ["_".join(map(str, ("mu", *index))) for index in indices]
         self._no_latents = b"," * facts.latent_size + b"\n"
         super().__init__(output, facts, self._cells([*COLUMNS, "schema", *latents]) + b"\n")
 

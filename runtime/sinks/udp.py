@@ -37,6 +37,7 @@ _PASSING = {
 class UdpSink(Sink):
     """Packets to one receiver, which need not be there.
 
+    A packet says how many numbers a latent has, and not its shape, which is the bundle's.
     A packet that the network does not take is not counted in `rows`, but has its sequence number,
     so that a receiver sees that one is missing.
     """

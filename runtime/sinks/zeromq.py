@@ -24,9 +24,9 @@ class ZmqSink(Sink):
     """An XPUB socket; each row is a message of three parts.
 
     The parts: the camera's name, or `end` for the last row; the row's facts as JSON, with `dtype`
-    and `shape` of the third; `mu` as raw little-endian float32, empty where there is none. A
-    subscriber that does not keep up loses rows beyond 1000, and only that subscriber does: `rows`
-    counts what was published.
+    and `shape` of the third, which is that of a latent; `mu` as raw little-endian float32, empty
+    where there is none. A subscriber that does not keep up loses rows beyond 1000, and only that
+    subscriber does: `rows` counts what was published.
     A peer that sends more than 256 bytes at once, or than the longest topic, is disconnected, and
     where more than 10,000 topics are subscribed to, all peers are; they connect and subscribe
     again by themselves.
@@ -36,6 +36,7 @@ class ZmqSink(Sink):
     def __init__(self, output: str, facts: RunFacts) -> None:
         host, self._port = address_of(output)
         self.name = f"zmq://{bracketed(host)}:{self._port}"
+        self._shape, self._no_shape = list(facts.latent_shape), [0]
         names = [*(name.encode() for name in facts.cameras), END_TOPIC]
         # A subscription is a message that holds a word of its own too.
         self._most_bytes = 16 + max(MOST_TOPIC_BYTES, *map(len, names))
@@ -71,7 +72,7 @@ class ZmqSink(Sink):
         """Publish one row; never waits for a subscriber."""
         header = facts_of(row)
         header["dtype"] = "<f4"
-        header["shape"] = [0 if row.mu is None else row.mu.size]
+        header["shape"] = self._no_shape if row.mu is None else self._shape
         topic = END_TOPIC if row.camera is None else row.camera.encode()
         mu = b"" if row.mu is None else row.mu.astype("<f4", copy=False).tobytes()
         try:

@@ -33,28 +33,34 @@ class Encoded:
     Attributes:
         names: What each row is: a file name, or the position in a video.
         mu: (N, D) float32.
-        log_var: (N, D) float32.
+        log_var: (N, D) float32; None where the encoder gives none.
+        latent_shape: Of each row, which is written flat: (D,), or such as (4, 32, 32).
         gaps: What did not decode and has no row.
         remarks: What to know of what was read, and what was not taken; a line each.
     """
 
     names: list[str]
     mu: npt.NDArray[np.float32]
-    log_var: npt.NDArray[np.float32]
+    log_var: npt.NDArray[np.float32] | None
+    latent_shape: tuple[int, ...]
     gaps: list[Gap]
     remarks: list[str]
 
     def save(self, path: Path) -> Path | None:
-        """Write `names`, `mu` and `log_var` to an .npz file, whole or not at all.
+        """Write `names`, `mu`, `log_var` if there is one, and `latent_shape` to an .npz file.
+
+        It is there whole or not at all.
 
         Returns where an earlier file of that name is kept, if there was one.
 
         Raises:
             OutputError: The file cannot be written.
         """
+        arrays = {"names": np.asarray(self.names), "mu": self.mu}
+        arrays |= {} if self.log_var is None else {"log_var": self.log_var}
         with writing_output(path), temporary_beside(path) as temporary:
             with temporary.open("wb") as file:
-                np.savez(file, names=np.asarray(self.names), mu=self.mu, log_var=self.log_var)
+                np.savez(file, latent_shape=self.latent_shape, **arrays)
             return put_new(temporary, path)
 
 
@@ -116,7 +122,8 @@ def encode_source(
     batch = np.empty((batch_size, *spec.input_shape), backend.input_dtype)
     names: list[str] = []
     gaps: list[Gap] = []
-    latents: dict[str, list[npt.NDArray[np.float32]]] = {"mu": [], "log_var": []}
+    latents: dict[str, list[npt.NDArray[np.float32]]] = {"mu": []}
+    latents |= {"log_var": []} if spec.has_log_var else {}
 
     def run_pending(pending: list[str]) -> None:
         results = backend.run(batch[: len(pending)])
@@ -148,5 +155,6 @@ def encode_source(
     if not names:
         reason = f" (first: {gaps[0].reason})" if gaps else ""
         raise DataError(f"nothing in {source.name} decodes{reason}: name other images or video")
-    mu, log_var = (np.concatenate(parts) for parts in latents.values())
-    return Encoded(names, mu, log_var, gaps, source.remarks)
+    found = {name: np.concatenate(parts) for name, parts in latents.items()}
+    shape = spec.latent_shape or (spec.latent_size,)
+    return Encoded(names, found["mu"], found.get("log_var"), shape, gaps, source.remarks)
