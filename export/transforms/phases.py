@@ -27,7 +27,6 @@ _EXPECTED = {
     "kernel_shape": (3, 3),
     "strides": (2, 2),
     "pads": (1, 1, 1, 1),
-    "output_padding": (1, 1),
     "dilations": (1, 1),
     "group": 1,
 }
@@ -55,22 +54,35 @@ def phases_from_decoder(model: ir.Model, *, everywhere: bool) -> None:
     float32 rounding.
 
     Everywhere, the other transposed convolutions are replaced too, by four convolutions each, of
-    1x1, 1x2, 2x1 and 2x2, which INT8 engines have where they have no transposed ones.
+    1x1, 1x2, 2x1 and 2x2, which INT8 engines have where they have no transposed ones. The first
+    stays where a side that it gives is odd, as of 80 x 160 pixels: the phases would have one row
+    or column too many, and it is the smallest.
     """
     graph = model.graph
     transposed = [node for node in graph if node.op_type == "ConvTranspose"]
+    doubling = [node for node in transposed if _padding_of(node) == (1, 1)]
     for node in transposed:
         given = [attribute for attribute in node.attributes.values() if attribute.name in _EXPECTED]
         found = {attribute.name: attribute.value for attribute in given}
-        if found != _EXPECTED:
-            raise _other_form(f"{node.name} has {found}")
+        padding = _padding_of(node)
+        is_odd = node is transposed[0] and padding in {(0, 0), (0, 1), (1, 0)}
+        if found != _EXPECTED or not (node in doubling or is_odd):
+            raise _other_form(f"{node.name} has {found | {'output_padding': padding}}")
     if not transposed:
         raise _other_form("it has no ConvTranspose")
+    if transposed[-1] not in doubling:
+        raise _other_form("its last ConvTranspose gives an odd side")
     _rewrite_last_stage(graph, transposed[-1])
     if everywhere:
-        for node in transposed[:-1]:
+        for node in doubling[:-1]:
             _rewrite_as_four(graph, node)
     RemoveUnusedNodesPass()(model)
+
+
+def _padding_of(node: ir.Node) -> tuple[int, ...]:
+    """Return rows and columns that a transposed convolution adds; empty where it does not say."""
+    found = node.attributes.get("output_padding")
+    return () if found is None else tuple(found.as_ints())
 
 
 def _rewrite_last_stage(graph: ir.Graph, node: ir.Node) -> None:

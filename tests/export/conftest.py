@@ -17,6 +17,7 @@ from motorvae.export.verify.reference import Reference, Spread
 from motorvae.export.verify.torch_reference import reference_from_model
 from motorvae.runtime.bundle.graph_key import PARTS, Part
 from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.training.model import MotorVAE
 
 SPEC = ModelSpec(image_size=32, channels=(4, 8, 8, 16, 16), latent_size=8)
@@ -25,10 +26,10 @@ WriteBundle = Callable[..., None]
 
 
 def coarse_images(spec: ModelSpec, count: int = 24) -> npt.NDArray[np.uint8]:
-    """Images of four flat blocks, which even untrained weights tell apart."""
-    blocks = np.random.default_rng(5).integers(0, 256, (count, 2, 2), np.uint8)
-    side = spec.image_size // 2
-    return blocks.repeat(side, axis=1).repeat(side, axis=2)
+    """Pictures of four flat blocks, which even untrained weights tell apart."""
+    shape = (count, *spec.picture_shape[:-2], 2, 2)
+    blocks = np.random.default_rng(5).integers(0, 256, shape, np.uint8)
+    return blocks.repeat(spec.height // 2, axis=-2).repeat(spec.width // 2, axis=-1)
 
 
 def model_with_statistics(spec: ModelSpec, seed: int = 0) -> MotorVAE:
@@ -41,7 +42,7 @@ def model_with_statistics(spec: ModelSpec, seed: int = 0) -> MotorVAE:
             module.weight.data.uniform_(0.5, 1.5)
             module.bias.data.uniform_(-0.2, 0.2)
     with torch.no_grad():
-        model.train()(torch.from_numpy(coarse_images(spec)[:, None] / np.float32(255)))
+        model.train()(torch.from_numpy(input_from_pixels(coarse_images(spec))))
     return model.eval()
 
 

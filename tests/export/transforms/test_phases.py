@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from motorvae.export.onnx_export import onnx_from_model
@@ -25,14 +25,25 @@ from ..conftest import SPEC, model_with_statistics
 def specs(draw: st.DrawFn) -> ModelSpec:
     channels = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
     return ModelSpec(
-        image_size=draw(st.sampled_from([32, 64, 96])),
+        image_size=draw(st.sampled_from([32, 64, 96, (80, 64)])),
+        color=draw(st.sampled_from(["grey", "rgb"])),
         channels=tuple(channels),
         latent_size=draw(st.integers(1, 4)),
     )
 
 
+# Five layers, of which the decoder's first gives odd sides: 5 x 9 cells, 5 x 10, 10 x 5.
+ODD = [
+    ModelSpec(image_size=size, color=color, channels=(3, 2, 2, 3, 4), latent_size=3)
+    for size, color in (((80, 144), "grey"), ((80, 160), "rgb"), ((160, 80), "bgr"))
+]
+
+
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(specs(), st.integers(0, 2**16), st.integers(1, 3))
+@example(ODD[0], 1, 2)
+@example(ODD[1], 2, 1)
+@example(ODD[2], 3, 1)
 def test_phases_give_the_same_image(spec: ModelSpec, seed: int, batch: int) -> None:
     decoder = onnx_from_model(model_with_statistics(spec, seed), spec, "decoder")
     z = np.random.default_rng(seed).standard_normal((batch, spec.latent_size), np.float32)
@@ -70,7 +81,14 @@ def test_transposed_convolutions_are_gone_where_they_should_be(everywhere: bool,
     assert [value.name for value in full] == ["reconstruction"]
 
 
-@pytest.mark.parametrize("problem", ["strides", "padding", "bias", "activation"])
+@pytest.mark.parametrize("spec", ODD)
+def test_a_first_layer_of_odd_sides_stays(spec: ModelSpec) -> None:
+    model = onnx_from_model(model_with_statistics(spec), spec, "decoder")
+    phases_from_decoder(model, everywhere=True)
+    assert Counter(node.op_type for node in model.graph)["ConvTranspose"] == 1
+
+
+@pytest.mark.parametrize("problem", ["strides", "padding", "odd", "bias", "activation"])
 def test_decoder_of_another_form_is_refused(problem: str) -> None:
     model = onnx_from_model(model_with_statistics(SPEC), SPEC, "decoder")
     nodes = list(model.graph)
@@ -80,6 +98,9 @@ def test_decoder_of_another_form_is_refused(problem: str) -> None:
     elif problem == "padding":
         node = next(node for node in nodes if node.op_type == "ConvTranspose")
         del node.attributes["output_padding"]
+    elif problem == "odd":
+        node = [node for node in nodes if node.op_type == "ConvTranspose"][1]
+        node.attributes["output_padding"] = ir.AttrInt64s("output_padding", [0, 1])
     elif problem == "bias":
         node = [node for node in nodes if node.op_type == "Conv"][-1]
         node.resize_inputs(2)
