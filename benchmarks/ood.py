@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,6 @@ from ..runtime.engines.base import Backend
 from ..runtime.engines.open import EngineRequest, open_engine
 from ..runtime.ood.detector import (
     OOD_ABOVE,
-    STATISTIC_NAMES,
     OODDetector,
     OODScores,
     Statistic,
@@ -144,10 +144,11 @@ def _measure_into(options: OODOptions) -> None:
     reference: Judged | None = None
     kinds: list[Kind] = []
     request = EngineRequest(backend="onnx", threads=options.threads)
-    with (
-        open_engine(bundle, GraphKey("encoder"), request) as encoder,
-        open_engine(bundle, GraphKey("decoder"), request) as decoder,
-    ):
+    with contextlib.ExitStack() as opened:
+        encoder = opened.enter_context(open_engine(bundle, GraphKey("encoder"), request))
+        decoder = None
+        if bundle.spec.has_decoder:
+            decoder = opened.enter_context(open_engine(bundle, GraphKey("decoder"), request))
         for name, known, luma in _kinds(options, bundle):
             console.print(f"measuring: {name}, {len(luma)} images")
             judged = judged_images(luma, encoder, decoder, detector)
@@ -175,18 +176,21 @@ def _measure_into(options: OODOptions) -> None:
     console.print(f"every value in {options.output}; the earlier result: {kept or 'none'}")
 
 
-def judged_images(luma: Luma, encoder: Backend, decoder: Backend, detector: OODDetector) -> Judged:
-    """Take images (N, S, S) uint8 through encoder, decoder and statistics."""
+def judged_images(
+    luma: Luma, encoder: Backend, decoder: Backend | None, detector: OODDetector
+) -> Judged:
+    """Take pictures (N, ...) uint8 through encoder, decoder if there is one, and statistics."""
     scores: list[OODScores] = []
     errors: list[float] = []
     for start in range(0, len(luma), _BATCH):
         part = luma[start : start + _BATCH]
         found, mu = scored_images(encoder, part, detector)
-        away = decoder.run(mu)["reconstruction"] - input_from_pixels(part)
-        errors += [float(np.mean(one * one, dtype=np.float64)) for one in away]
+        if decoder is not None:
+            away = decoder.run(mu)["reconstruction"] - input_from_pixels(part)
+            errors += [float(np.mean(one * one, dtype=np.float64)) for one in away]
         scores += found
     judged: Judged = {}
-    for name in STATISTIC_NAMES:
+    for name in detector.statistics:
         is_error = name == "reconstruction_error"
         values = errors if is_error else [getattr(one, name) for one in scores]
         beyond = [detector.is_beyond(name, value) for value in values]
@@ -227,13 +231,13 @@ def print_separation(console: Console, result: SeparationResult) -> None:
         f"{result.known_images} held-out images worth {result.effective_images:.0f}; "
         f"announced: at most {_share(result.false_alarms)} of known images"
     )
-    figures = ("n", *HEADINGS.values(), "is_ood")
+    # What a model without log_var or decoder, or with large latents, does not have is left out.
+    shown = [name for name in HEADINGS if name in result.kinds[0].statistics]
+    figures = ("n", *(HEADINGS[name] for name in shown), "is_ood")
     table = screen_table(("images", *figures), figures, no_wrap=True, padding=0)
     table.columns[0].min_width = 15
     for kind, after in zip(result.kinds, (*result.kinds[1:], None), strict=True):
-        cells = [
-            _cell(found) for found in (*(kind.statistics[name] for name in HEADINGS), kind.is_ood)
-        ]
+        cells = [_cell(one) for one in (*(kind.statistics[name] for name in shown), kind.is_ood)]
         is_last_known = kind.known and after is not None and not after.known
         table.add_row(kind.name, str(kind.images), *cells, end_section=is_last_known)
     console.print(table)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
 
 from ..runtime.core.atomic_files import check_writable
 from ..runtime.core.errors import ConfigError
-from ..runtime.core.spec import ModelSpec, spec_from_options
+from ..runtime.core.spec import Color, ModelSpec, Size, spec_from_options
 
 RunGroup = Literal["encoder", "decoder", "path", "threads", "start-up", "import", "stream", "gpu"]
 """Groups of cases that can be asked for; "stream" measures memory as well."""
@@ -57,8 +59,10 @@ class RunOptions:
     """Timed training steps each way; each follows one that is not timed."""
     seed: int = 0
     """Seed of the inputs, and of the weights with --untrained."""
-    image_size: int | None = None
-    """Side of the model's input with --untrained; by default 256."""
+    image_size: Annotated[Size | None, tyro.conf.arg(metavar="SIDE|HEIGHT WIDTH")] = None
+    """Side of the model's input with --untrained, or its height and width; by default 256."""
+    color: Color | None = None
+    """What it sees with --untrained; by default grey."""
     channels: tuple[int, ...] | None = None
     """Channels of the encoder with --untrained; by default 32 64 128 256 512."""
     latent_size: int | None = None
@@ -81,7 +85,7 @@ class RunOptions:
             )
         if not self.untrained and self._sizes:
             raise ConfigError(
-                "--image-size, --channels and --latent-size choose a random model: add "
+                "--image-size, --color, --channels and --latent-size choose a random model: add "
                 "--untrained, or leave them out to measure the bundle's"
             )
 
@@ -102,7 +106,7 @@ class RunOptions:
 
     @property
     def _sizes(self) -> dict[str, Any]:
-        names = ("image_size", "channels", "latent_size")
+        names = ("image_size", "color", "channels", "latent_size")
         return {name: size for name in names if (size := getattr(self, name)) is not None}
 
 

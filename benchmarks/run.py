@@ -142,6 +142,11 @@ def _cases(
 
 def _under_roofline(case: Case, tested: ModelUnderTest, rates: MachineRates) -> Case:
     """Add the least time that the machine's best rates allow, where a case is one graph."""
+    if tested.spec.channels is None:
+        if case.group not in get_args(Part):
+            return case
+        note = "roofline not known: what a run of another network than the card's costs"
+        return case.with_facts(notes=(*case.notes, note))
     rate = rates["matrix"].get(case.precision)
     if case.whole is None or case.group not in get_args(Part) or rate is None:
         return case

@@ -36,7 +36,8 @@ def scored_images(
 ) -> tuple[list[OODScores], npt.NDArray[np.float32]]:
     """Encode images (N, S, S) uint8 and judge each as a stream does; return (N, D) mu as well."""
     latents = run_in_batches(encoder, input_from_pixels(images))
-    rows = zip(latents["mu"], latents["log_var"], images, strict=True)
+    log_vars = latents.get("log_var", [None] * len(images))
+    rows = zip(latents["mu"], log_vars, images, strict=True)
     scores = [detector.scored(mu, log_var, detector.appearance(x)) for mu, log_var, x in rows]
     return scores, latents["mu"]
 

@@ -14,7 +14,7 @@ from typing import get_args
 import cv2
 import numpy as np
 
-from ...runtime.bundle.graph_key import OUTPUTS, GraphKey
+from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.core.errors import MeasurementError
 from ...runtime.engines.base import Batch
 from ...runtime.engines.open import open_engine
@@ -36,10 +36,10 @@ from ..measure.rounds import Laps, RoundPlan, pacer, timed_cases
 from ..under_test.engines import (
     OURS,
     EngineUnderTest,
-    eager_run,
     engines_under_test,
     open_all,
     plain_onnx,
+    reference_run,
 )
 from ..under_test.model_under_test import ModelUnderTest, Run, agreement_with
 from ..under_test.scenes import JPEG_QUALITY, Luma, Scene, luma_for, our_luma, plain_luma, scene_of
@@ -49,7 +49,7 @@ FRAMES = ((640, 480), (1280, 720), (1920, 1080))
 SOURCES: tuple[FrameSource, ...] = get_args(FrameSource)
 MOST_LEVELS = 1.0
 """How far our luma may be from the reference on average, in levels of 255."""
-_BOTH = " and ".join(OUTPUTS["encoder"])
+_NO_TORCH = "this model's weights came as graphs: there is no torch module"
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,16 @@ def path_cases(
     Luma unlike the reference's, or a latent unlike torch's, is a MeasurementError.
     """
     cases: list[Case] = []
-    eager = eager_run(tested.model.encoder, OUTPUTS["encoder"])
-    recipe = Case.planned(group="path", engine=PLAIN, outputs=_BOTH)
+    eager = reference_run(tested, "encoder")
+    both = " and ".join(tested.outputs("encoder"))
+    recipe = Case.planned(group="path", engine=PLAIN, outputs=both)
     behind_ours = recipe.with_facts(engine=EAGER, variant="our luma")
     luma = luma_for(tested.spec, 1, seed)
     image = input_from_pixels(luma)
     with contextlib.ExitStack() as stack:
         installed = _opencv_threads_restored(stack)
         opened, refused = open_all(path_engines(tested, threads), tested, luma, image, stack)
+        refused += [] if tested.model else [behind_ours.without(_NO_TORCH)]
         for scene in (scene_of(*size, seed) for size in sizes):
             for source in SOURCES:
                 plain = plain_luma(scene, source, tested.spec)
@@ -135,7 +137,7 @@ def path_cases(
                 # Torch eager behind our luma, too, so that both parts show.
                 recipes = [
                     (recipe, plain, eager, image, installed),
-                    (behind_ours, ours, eager, image, 1),
+                    *([(behind_ours, ours, eager, image, 1)] if tested.model else []),
                     *((one.planned, ours, one.run, one.batch, 1) for one in opened),
                 ]
                 paths = [
@@ -169,13 +171,16 @@ def thread_cases(tested: ModelUnderTest, *, schedule: RoundPlan, seed: int) -> l
         installed = _opencv_threads_restored(stack)
         ours = stack.enter_context(open_engine(tested.bundle, entry.key))
         same = plain_onnx(tested.bundle.path(entry), None)
-        eager = eager_run(tested.model.encoder, OUTPUTS["encoder"])
+        eager = reference_run(tested, "encoder")
         image = input_from_pixels(luma_for(tested.spec, 1, seed))
         taken = np.empty_like(image, ours.input_dtype)
         planned: list[tuple[Case, Laps]] = []
         for pace, fps in ((HOT, None), (PACED, FPS)):
             as_installed = onnx.with_facts(variant=f"threads as installed, {pace}")
-            in_torch = as_installed.with_facts(engine=EAGER, outputs=_BOTH)
+            both = " and ".join(tested.outputs("encoder"))
+            # Of weights that came as graphs, the recipe runs the float32 one.
+            engine = EAGER if tested.model else PLAIN
+            in_torch = as_installed.with_facts(engine=engine, outputs=both)
             paths = (
                 Path(in_torch, plain, eager, image, installed),
                 Path(as_installed, luma, same, taken, installed),
@@ -235,5 +240,7 @@ def _checked(path: Path, tested: ModelUnderTest, scene: Scene, eager: Run) -> Ca
         path.preprocess()
         expected = eager(input_from_pixels(luma[None]))
         found = {"mu": path.run(path.batch)["mu"]}
-        agreement += agreement_with(expected, found, title, path.planned.precision)
+        agreement += agreement_with(
+            expected, found, title, path.planned.precision, against=tested.reference_engine
+        )
     return path.planned.with_facts(agreement=agreement)

@@ -19,7 +19,7 @@ import cv2
 import torch
 from torch import nn
 
-from ...runtime.bundle.graph_key import OUTPUTS, GraphKey, Part, Precision, Target
+from ...runtime.bundle.graph_key import GraphKey, Part, Precision, Target
 from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.errors import (
     BackendError,
@@ -72,13 +72,13 @@ def engines_under_test(
     With `leading` torch.compile, OpenVINO as installed, and what a leaner graph beats are left
     out; with `skip_compile` torch.compile is there with that reason.
     """
-    half, outputs = tested.half(part), OUTPUTS[part]
+    outputs = tested.outputs(part)
     path = tested.bundle.path(tested.bundle.entry(GraphKey(part)))
 
     def compiled(sample: Batch) -> Run:
         if skip_compile:
             raise MeasurementError("left out by --skip-compile or --quick")
-        return compiled_run(half, outputs, sample)
+        return compiled_run(tested.half(part), outputs, sample)
 
     def rival(engine: str, open_it: Callable[[Batch], Run], **facts: Precision) -> EngineUnderTest:
         names = " and ".join(outputs)
@@ -86,7 +86,7 @@ def engines_under_test(
         return EngineUnderTest(planned, lambda sample: contextlib.nullcontext(open_it(sample)))
 
     found = [
-        rival(EAGER, lambda _: eager_run(half, outputs)),
+        rival(EAGER, lambda _: eager_run(tested.half(part), outputs)),
         rival(COMPILED, compiled),
         rival(ONNX, lambda _: plain_onnx(path, threads)),
         rival(OPENVINO, lambda _: plain_openvino(path, threads), precision=openvino_precision()),
@@ -165,6 +165,13 @@ def open_all(
         planned = engine.planned.with_facts(prepare_s=time.perf_counter() - begin_s)
         ready.append(Opened(tested.gate.judged(planned, run, engine.entry), run, batch))
     return ready, refused
+
+
+def reference_run(tested: ModelUnderTest, part: Part) -> Run:
+    """Return what others are compared with: torch, or of weights of others the float32 graph."""
+    if tested.model is not None:
+        return eager_run(tested.half(part), tested.outputs(part))
+    return plain_onnx(tested.bundle.path(tested.bundle.entry(GraphKey(part))), None)
 
 
 def eager_run(half: Callable[..., object], outputs: Sequence[str]) -> Run:

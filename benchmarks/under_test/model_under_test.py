@@ -19,10 +19,10 @@ from torch import nn
 from ...export.bundle import write_bundle
 from ...export.onnx_export import onnx_from_model
 from ...export.verify.metrics import IMAGE_METRIC, LATENT_METRIC
-from ...export.verify.reference import Reference, spread_from_statistics
+from ...export.verify.reference import Reference, reference_from_bundle, spread_from_statistics
 from ...export.verify.torch_reference import reference_from_model
 from ...export.verify.verifier import Verifier
-from ...runtime.bundle.graph_key import Part, Precision
+from ...runtime.bundle.graph_key import GraphKey, Part, Precision
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES, GraphEntry, Manifest, Metric
 from ...runtime.core.documents import Form, arrays_from_npz
@@ -32,7 +32,7 @@ from ...runtime.engines.base import Arrays, Batch
 from ...training.dataset import DataSet
 from ...training.latent_statistics import latent_statistics, save_latents
 from ...training.model import MotorVAE, decoding_of, encoding_of
-from ..measure.case import COMPILED, EAGER, Agreement, Case
+from ..measure.case import COMPILED, EAGER, ONNX, Agreement, Case
 from .scenes import vehicles
 from .torch_models import model_of_bundle
 
@@ -93,9 +93,14 @@ def announced(manifest: Manifest, entry: GraphEntry) -> tuple[str, ...]:
 
 
 def agreement_with(
-    reference: Arrays, found: Arrays, engine: str, precision: Precision = "fp32"
+    reference: Arrays,
+    found: Arrays,
+    engine: str,
+    precision: Precision = "fp32",
+    *,
+    against: str = EAGER,
 ) -> tuple[Agreement, ...]:
-    """Compare an engine's outputs, all that it gives, with torch eager's on the same input.
+    """Compare an engine's outputs, all that it gives, with the reference's on the same input.
 
     Raises:
         MeasurementError: They differ by more than the tolerance, or in shape: timing a wrong
@@ -106,7 +111,7 @@ def agreement_with(
         expected = reference[output]
         if values.shape != expected.shape:
             raise MeasurementError(
-                f"{engine} gives {output} of shape {values.shape} and {EAGER} {expected.shape}: "
+                f"{engine} gives {output} of shape {values.shape} and {against} {expected.shape}: "
                 "export the bundle again"
             )
         limit = SPREAD_TOLERANCE[precision] * float(expected.std())
@@ -114,12 +119,12 @@ def agreement_with(
         difference = float(np.abs(values - expected).max())
         if not difference <= limit:  # catches NaN too
             raise MeasurementError(
-                f"{engine} and {EAGER} disagree on {output}: largest difference "
+                f"{engine} and {against} disagree on {output}: largest difference "
                 f"{difference:.3g}, limit {limit:.3g}; a benchmark of a wrong result is "
                 "worthless: export the bundle again, and report this if it stays"
             )
         compared.append(
-            Agreement(output=output, reference=EAGER, max_difference=difference, limit=limit)
+            Agreement(output=output, reference=against, max_difference=difference, limit=limit)
         )
     return tuple(compared)
 
@@ -132,9 +137,11 @@ _RANDOM_IMAGES = 32
 class ModelUnderTest:
     """What is benchmarked."""
 
-    model: MotorVAE  # In evaluation mode, float32, on the CPU
+    # In evaluation mode, float32, on the CPU; None of weights that came as graphs, of which the
+    # float32 ones in ONNX Runtime are the reference
+    model: MotorVAE | None
     bundle: Bundle  # Exported from the same weights
-    reference: Reference  # The bundle's verification images, and what torch gives for them
+    reference: Reference  # The bundle's verification images, and what the reference gives for them
     untrained: bool  # Whether the weights are random
 
     @property
@@ -147,8 +154,19 @@ class ModelUnderTest:
         """Holds engines to the limits, each of them once."""
         return DriftGate(self.reference, self.bundle.manifest)
 
+    @property
+    def reference_engine(self) -> str:
+        """What others are compared with."""
+        return ONNX if self.model is None else EAGER
+
+    def outputs(self, part: Part) -> tuple[str, ...]:
+        """Name what a half gives."""
+        return tuple(tensor.name for tensor in GraphKey(part).outputs(self.spec))
+
     def half(self, part: Part) -> nn.Module:
-        """Return the encoder or the decoder in torch."""
+        """Return the encoder or the decoder in torch; a MeasurementError where there is none."""
+        if self.model is None:
+            raise MeasurementError("this model's weights came as graphs: there is no torch module")
         return self.model.encoder if part == "encoder" else self.model.decoder
 
 
@@ -157,8 +175,12 @@ def model_from_files(
 ) -> ModelUnderTest:
     """Load a bundle and the run that it was exported from, with all or some verification images.
 
-    It is a MeasurementError where one of them is not there, or where their weights differ.
+    It is a MeasurementError where one of them is not there, or where their weights differ. A
+    bundle of another network than the card's has no run, and is its own reference.
     """
+    if bundle_folder.exists() and (bundle := load_bundle(bundle_folder)).spec.channels is None:
+        own = reference_from_bundle(bundle).rows(slice(images))
+        return ModelUnderTest(None, bundle, own, untrained=False)
     for what, path in (("bundle", bundle_folder), ("training run", checkpoint)):
         if not path.exists():
             raise MeasurementError(
