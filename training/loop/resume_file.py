@@ -15,6 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.errors import CheckpointError
+from ...runtime.core.spec import ModelSpec
 from ..checkpoint import RunConfig, config_from_run
 from ..model import MotorVAE
 from ..options import resume_command
@@ -78,10 +79,10 @@ class ResumeFileIO(TorchCheckpointIO):
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
                 self._check(file)
                 found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-            identity = found["run"]
+            is_ours = _is_of(found["run"], self._run)
         except _UNREADABLE as error:
             raise unusable(path, error) from error
-        if identity != _identity(self._run):
+        if not is_ours:
             raise unusable(path, ValueError("it is of another run"))
         return found
 
@@ -150,6 +151,14 @@ def _digest(file: BinaryIO, size: int) -> str:
 
 def _identity(run: RunConfig | None) -> str:
     return "" if run is None else f"{run.started} {run.model.model_dump_json()}"
+
+
+def _is_of(identity: str, run: RunConfig | None) -> bool:
+    """Whether an identity is a run's, also one of a version whose models had fewer fields."""
+    started, _, model = identity.partition(" ")
+    if run is None or started != run.started:
+        return False
+    return ModelSpec.model_validate_json(model) == run.model
 
 
 def _largest(run: RunConfig | None) -> int:

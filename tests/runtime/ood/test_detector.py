@@ -20,11 +20,14 @@ from motorvae.runtime.ood.detector import (
     TAIL_LEVEL,
     OODDetector,
     Tail,
+    missing_statistics,
     ood_detector_from_bundle,
     shrunk,
 )
+from motorvae.runtime.ood.features import MOST_FLAT
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
-from motorvae.training.latent_statistics import mahalanobis
+from motorvae.training.dataset import DataSet
+from motorvae.training.latent_statistics import latent_statistics, mahalanobis
 from motorvae.training.model import kl_per_image
 
 Statistics = dict[str, Any]
@@ -327,3 +330,82 @@ def test_the_median_is_the_value_in_the_middle() -> None:
 def test_images_that_are_all_alike_have_one_limit() -> None:
     tail = Tail(LEVELS, np.full(len(LEVELS), 3.0), mean_excess=0.0, effective_images=1)
     assert {tail.limit(level) for level in (0.1, 0.5, 0.99, 1)} == {3.0}
+
+
+SPATIAL = ModelSpec(
+    image_size=SIDE,
+    channels=None,
+    latent_size=24,
+    latent_shape=(2, 3, 4),
+    has_log_var=False,
+    has_decoder=False,
+)
+
+
+def measured(spec: ModelSpec) -> Statistics:
+    """The statistics of 40 vehicles, whose latents are random, of a model with this spec."""
+    images = np.stack([vehicle(1, index, SIDE)[0] for index in range(40)])
+    rows = np.arange(40)
+    data = DataSet(images, [""] * 40, rows[:25], rows[25:], 0)
+    rng = np.random.default_rng(4)
+
+    def encode(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        mu = rng.normal(size=(len(batch), spec.latent_size)).astype(np.float32)
+        return mu, mu - 2 if spec.has_log_var else None
+
+    def decode(mu: np.ndarray) -> np.ndarray:
+        return np.zeros((len(mu), *spec.input_shape), np.float32)
+
+    found = latent_statistics(data, spec, encode, decode if spec.has_decoder else None)
+    return dict(found)
+
+
+def test_latents_of_maps_without_log_var_or_decoder_are_judged_by_what_there_is() -> None:
+    found = measured(SPATIAL)
+    assert missing_statistics(found, SPATIAL) == []
+    assert not {key for key in found if key.startswith(("log_var", "kl", "reconstruction"))}
+    detector = OODDetector(found, SPATIAL)
+    assert detector.statistics == ("mahalanobis", "appearance")
+    mu = np.random.default_rng(5).normal(size=24).astype(np.float32)
+    maps = mu.astype(np.float64).reshape(2, 12)
+    features = np.concatenate([maps.mean(1), np.log(maps.std(1) + 1e-6)])
+    away = features - found["mean"]
+    covariance = shrunk(found["covariance"], float(found["covariance_shrinkage"]))
+    covariance += found["covariance_ridge"] * np.eye(4)
+    expected = np.sqrt(away @ np.linalg.solve(covariance, away))
+    scores = detector.scored(mu, None, 0.0)
+    assert scores.mahalanobis == pytest.approx(expected)
+    assert (scores.kl, scores.log_var_distance, scores.log_var_percentile) == (None, None, None)
+    # A channel that stands still is far, wherever in the image its contents are.
+    still = np.concatenate([mu[:12], np.full(12, mu[12:].mean())]).astype(np.float32)
+    assert detector.scored(still, None, 0.0).is_ood
+    assert not detector.scored(np.roll(mu.reshape(2, 3, 4), 1, 2).ravel(), None, 0.0).is_ood
+
+
+def test_of_large_flat_latents_appearance_alone_decides() -> None:
+    spec = ModelSpec(image_size=SIDE, channels=None, latent_size=MOST_FLAT + 1)
+    found = measured(spec)
+    assert {"mean", "covariance", "mahalanobis_quantiles"}.isdisjoint(found)
+    detector = OODDetector(found, spec, ood_above=90)
+    assert "mahalanobis" not in detector.statistics
+    appearance = Tail(
+        found["quantile_levels"],
+        found["appearance_quantiles"],
+        mean_excess=float(found["appearance_excess"]),
+        effective_images=float(found["appearance_effective_count"]),
+    )
+    assert detector.limits["appearance"] == pytest.approx(appearance.limit(0.9))  # with no part off
+    mu = np.full(spec.latent_size, 50, np.float32)
+    scores = detector.scored(mu, mu, 0.0)
+    assert (scores.mahalanobis, scores.mahalanobis_percentile, scores.is_ood) == (None, None, False)
+    assert scores.kl is not None
+    assert detector.scored(mu, mu, 2 * detector.limits["appearance"]).is_ood
+
+
+def test_what_a_model_must_have_is_missed() -> None:
+    found = measured(SPATIAL)
+    flat = SPATIAL.model_copy(update={"has_log_var": True, "has_decoder": True})
+    missing = missing_statistics(found, flat)
+    assert {"log_var_mean", "kl_quantiles", "reconstruction_error_quantiles"} <= set(missing)
+    with pytest.raises(BundleError, match=r"mean is float64 \(4,\), expected finite floats \(8,\)"):
+        OODDetector(found, SPATIAL.model_copy(update={"latent_shape": (4, 3, 2)}))

@@ -112,3 +112,17 @@ def test_a_disk_that_fills_up_is_an_output_error_and_the_earlier_file_stays(path
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == earlier
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("fit", "is_ours"), [("stretch", True), ("pad", False)])
+def test_a_file_of_a_version_with_fewer_fields_is_known_by_those(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: str, is_ours: bool
+) -> None:
+    model = f'{{"image_size":32,"channels":[4,8],"latent_size":4,"fit":"{fit}","matrix":"bt601"}}'
+    with monkeypatch.context() as earlier:
+        earlier.setattr(resume_file, "_identity", lambda run: f"{run.started} {model}")
+        ResumeFileIO(RUN).save_checkpoint(CONTENT, tmp_path / "resume.ckpt")
+    if is_ours:
+        assert ResumeFileIO(RUN).load_checkpoint(tmp_path / "resume.ckpt")["motorvae"]
+    else:
+        assert "it is of another run" in refused(tmp_path / "resume.ckpt")
