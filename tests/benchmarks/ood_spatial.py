@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -91,7 +90,7 @@ def trained(encoder: Encoder, images: Pixels, steps: int) -> None:
         adam.zero_grad()
         (error + 0.01 * kl).backward()
         adam.step()
-    print(f"error of a pixel {float(error) / (3 * SIDE**2):.4f}", file=sys.stderr)
+    print(f"error of a pixel {float(error.detach()) / (3 * SIDE**2):.4f}", file=sys.stderr)
 
 
 @torch.inference_mode()
@@ -104,25 +103,18 @@ def latents_of(encoder: Encoder, images: Pixels) -> Floats:
 
 
 def means(mu: Floats) -> Floats:
-    return features_of(mu, SPEC)[:, :MAPS]
+    return mu.reshape(len(mu), MAPS, -1).mean(2)
 
 
 def deviations(mu: Floats) -> Floats:
-    return features_of(mu, SPEC)[:, MAPS:]
-
-
-def quarters(mu: Floats) -> Floats:
-    """The means of each quarter of each map, and the log deviations of the maps."""
-    half = CELLS // 2
-    parts = mu.reshape(-1, MAPS, 2, half, 2, half).mean((3, 5)).reshape(len(mu), -1)
-    return np.concatenate([parts, deviations(mu)], axis=1)
+    return np.asarray(np.log(mu.reshape(len(mu), MAPS, -1).std(2) + 1e-6))
 
 
 FEATURES: dict[str, Callable[[Floats], Floats]] = {
-    "means, log deviations": lambda mu: features_of(mu, SPEC),
+    "quarters' means, log deviations": lambda mu: features_of(mu, SPEC),
+    "means, log deviations": lambda mu: np.concatenate([means(mu), deviations(mu)], axis=1),
     "means": means,
     "log deviations": deviations,
-    "quarters": quarters,
     "all": lambda mu: mu,
 }
 
@@ -140,7 +132,7 @@ def limit_of(values: Floats, share: float) -> float:
 Distance = Callable[[Pixels], Floats]
 
 
-def appearance_distance(data: DataSet) -> tuple[Distance, Floats, Callable[[float], float]]:
+def appearance_distance(data: DataSet) -> tuple[Distance, Callable[[float], float]]:
     found = appearance_statistics(data)
     look = Appearance(SIDE, SIDE, "rgb")
 
@@ -151,12 +143,12 @@ def appearance_distance(data: DataSet) -> tuple[Distance, Floats, Callable[[floa
         return np.asarray(np.linalg.norm(gaps, axis=2).min(1))
 
     tail = Tail(
-        found["quantile_levels"] if "quantile_levels" in found else np.array(QUANTILE_LEVELS),
+        np.array(QUANTILE_LEVELS),
         np.asarray(found["appearance_quantiles"], np.float64),
         mean_excess=float(found["appearance_excess"]),
         effective_images=float(found["appearance_effective_count"]),
     )
-    return distance, np.empty(0), lambda share: tail.limit(1 - share * ALLOWED)
+    return distance, lambda share: tail.limit(1 - share * ALLOWED)
 
 
 def latent_distance(
@@ -193,13 +185,14 @@ def rows_of(name: str, sets: dict[str, tuple[str, str]], steps: int) -> Iterator
     for other, (_, source) in sets.items():
         if other != name:
             kinds[other] = pictures(source, OTHERS, 4)
-    look, _, look_limit = appearance_distance(data)
+    look, look_limit = appearance_distance(data)
     looks = {kind: look(some) for kind, some in kinds.items()}
     fresh_looks = look(fresh)
     share = ALARM_SHARES["appearance"]
     alone = {kind: float((one > look_limit(1)).mean()) for kind, one in looks.items()}
     area = {kind: auroc(fresh_looks, one) for kind, one in looks.items()}
-    yield f"| {name} | appearance | {cells(area, alone)} | {(fresh_looks > look_limit(1)).mean():.3f} |"
+    false = (fresh_looks > look_limit(1)).mean()
+    yield f"| {name} | appearance | {cells(area, alone)} | {false:.3f} |"
     for subject in ("random", "trained"):
         torch.manual_seed(0)
         encoder = Encoder().eval()
@@ -219,10 +212,9 @@ def rows_of(name: str, sets: dict[str, tuple[str, str]], steps: int) -> Iterator
 
 
 def cells(area: dict[str, float], flagged: dict[str, float]) -> str:
-    groups: dict[str, list[str]] = {}
-    for kind in area:
-        groups.setdefault(kind, []).append(f"{area[kind]:.3f}, {100 * flagged[kind]:.0f} %")
-    return " | ".join(f"{kind}: {', '.join(of)}" for kind, of in groups.items())
+    return " | ".join(
+        f"{kind}: {found:.3f}, {100 * flagged[kind]:.0f} %" for kind, found in area.items()
+    )
 
 
 def main(words: list[str]) -> None:

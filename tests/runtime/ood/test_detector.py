@@ -368,18 +368,22 @@ def test_latents_of_maps_without_log_var_or_decoder_are_judged_by_what_there_is(
     assert detector.statistics == ("mahalanobis", "appearance")
     mu = np.random.default_rng(5).normal(size=24).astype(np.float32)
     maps = mu.astype(np.float64).reshape(2, 12)
-    features = np.concatenate([maps.mean(1), np.log(maps.std(1) + 1e-6)])
+    quarters = mu.astype(np.float64).reshape(2, 3, 4)
+    places = [(slice(2), slice(2)), (slice(2), slice(2, 4))]
+    places += [(slice(2, 3), slice(2)), (slice(2, 3), slice(2, 4))]
+    means = [quarters[:, rows, columns].mean((1, 2)) for rows, columns in places]
+    features = np.concatenate([*means, np.log(maps.std(1) + 1e-6)])
     away = features - found["mean"]
     covariance = shrunk(found["covariance"], float(found["covariance_shrinkage"]))
-    covariance += found["covariance_ridge"] * np.eye(4)
+    covariance += found["covariance_ridge"] * np.eye(10)
     expected = np.sqrt(away @ np.linalg.solve(covariance, away))
     scores = detector.scored(mu, None, 0.0)
     assert scores.mahalanobis == pytest.approx(expected)
     assert (scores.kl, scores.log_var_distance, scores.log_var_percentile) == (None, None, None)
-    # A channel that stands still is far, wherever in the image its contents are.
+    # A map that stands still is far.
     still = np.concatenate([mu[:12], np.full(12, mu[12:].mean())]).astype(np.float32)
     assert detector.scored(still, None, 0.0).is_ood
-    assert not detector.scored(np.roll(mu.reshape(2, 3, 4), 1, 2).ravel(), None, 0.0).is_ood
+    assert not detector.scored(mu, None, 0.0).is_ood
 
 
 def test_of_large_flat_latents_appearance_alone_decides() -> None:
@@ -407,5 +411,7 @@ def test_what_a_model_must_have_is_missed() -> None:
     flat = SPATIAL.model_copy(update={"has_log_var": True, "has_decoder": True})
     missing = missing_statistics(found, flat)
     assert {"log_var_mean", "kl_quantiles", "reconstruction_error_quantiles"} <= set(missing)
-    with pytest.raises(BundleError, match=r"mean is float64 \(4,\), expected finite floats \(8,\)"):
+    with pytest.raises(
+        BundleError, match=r"mean is float64 \(10,\), expected finite floats \(20,\)"
+    ):
         OODDetector(found, SPATIAL.model_copy(update={"latent_shape": (4, 3, 2)}))
