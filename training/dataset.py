@@ -35,7 +35,7 @@ from ..runtime.pixels.picture import MAX_PICTURE
 from ..runtime.pixels.reference import reference_picture
 from ..runtime.sources.base import CaptureRequest, FrameSource
 from ..runtime.sources.open import open_source
-from ..runtime.sources.spec import SourceSpec
+from ..runtime.sources.spec import SYNTHETIC_SIZE, SourceSpec
 from ..runtime.sources.synthetic.vehicles import vehicle_picture
 
 IMAGES_NAME = "images.u8"
@@ -263,9 +263,10 @@ def _items(
 
 
 def vehicle_for(spec: ModelSpec, seed: int, row: int) -> Pixels:
-    """Draw a vehicle and fit it: a square, stretched where the input is none."""
-    drawn = vehicle_picture(seed, row, max(spec.height, spec.width), spec.color)
-    return reference_picture(drawn, spec.model_copy(update={"fit": "stretch", "crop_box": None}))
+    """Draw a vehicle, a square, and fit it as any picture, and as the synthetic camera's are."""
+    # A box in pixels is another part of another size.
+    side = SYNTHETIC_SIZE if spec.has_box_in_pixels else max(spec.height, spec.width)
+    return reference_picture(vehicle_picture(seed, row, side, spec.color), spec)
 
 
 def _in_threads(decode: Callable[[int], Item], count: int, workers: int) -> Iterator[Item]:
