@@ -222,16 +222,20 @@ def _placed(case: Case, scene: Scene, source: FrameSource) -> Case:
 def _checked(path: Path, tested: ModelUnderTest, scene: Scene, eager: Run) -> Case:
     """Compare a path's luma with the reference, and its latent with torch's of the same luma."""
     luma = path.luma()
-    far = np.abs(luma.astype(np.float64) - reference_picture(scene.bgr, tested.spec)).mean()
+    # Luma is in every form of a scene; of colours only what the form keeps can be asked for.
+    is_grey, source = tested.spec.color == "grey", path.planned.source
+    image = scene.bgr if is_grey or source is None else scene.carried(source)
+    far = np.abs(luma.astype(np.float64) - reference_picture(image, tested.spec)).mean()
     title = f"{path.planned.how} at {path.planned.what}"
+    what = "luma is" if is_grey else "colours are"
     if path.planned.engine != PLAIN and not far <= MOST_LEVELS:
         raise MeasurementError(
-            f"{title}: luma is {far:.2f} levels from the reference on average, limit "
+            f"{title}: {what} {far:.2f} levels from the reference on average, limit "
             f"{MOST_LEVELS:g}: report this, and do not trust latents of such frames"
         )
     near = Agreement(
-        output="luma, mean difference",
-        reference="area average in float64",
+        output=f"{'luma' if is_grey else 'colours'}, mean difference",
+        reference="resized in float64",
         max_difference=float(far),
         limit=MOST_LEVELS,
     )

@@ -47,6 +47,14 @@ class Scene:
         """Identity of the pixels from which the other forms were made."""
         return array_sha256(self.bgr)
 
+    def carried(self, source: FrameSource) -> npt.NDArray[np.uint8]:
+        """Return the colours that a source still has: 4:2:0 keeps a quarter of the chroma."""
+        if source == "mjpeg":
+            return np.asarray(cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR), np.uint8)
+        if source == "yuv":
+            return np.asarray(cv2.cvtColor(self.yuv.to_ndarray(), cv2.COLOR_YUV2BGR_I420), np.uint8)
+        return self.bgr
+
 
 def scene_of(width: int, height: int, seed: int) -> Scene:
     """Return a scene as a camera would deliver it."""

@@ -60,7 +60,8 @@ class Encoded:
         arrays |= {} if self.log_var is None else {"log_var": self.log_var}
         with writing_output(path), temporary_beside(path) as temporary:
             with temporary.open("wb") as file:
-                np.savez(file, latent_shape=self.latent_shape, **arrays)
+                # The stub mixes up its keywords.
+                np.savez(file, latent_shape=self.latent_shape, **arrays)  # type: ignore[arg-type]
             return put_new(temporary, path)
 
 
