@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,13 @@ def test_waiting_rows_take_no_memory_and_no_name(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
         assert os.fstat(sink._spool.fileno()).st_size > 30 * BLOCK_ROWS * 8 * len(COLUMNS) / 2
     assert max(sizes) - min(sizes) < BLOCK_ROWS * 8 * len(COLUMNS)
+
+
+def test_a_latent_of_maps_is_flat_with_its_shape(tmp_path: Path) -> None:
+    spec = ModelSpec(image_size=32, channels=None, latent_size=12, latent_shape=(2, 3, 2))
+    mu = np.arange(12, dtype=np.float32)
+    with NpzSink(str(tmp_path / "a.npz"), replace(FACTS, model=spec)) as sink:
+        sink.write(Row(0, 1, 2.0, 0, "ok", mu))
+    with np.load(tmp_path / "a.npz") as found:
+        assert found["mu"].shape == (1, 12)
+        assert found["mu"].reshape(-1, *found["latent_shape"])[0, 1, 2, 0] == 10

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +195,28 @@ def test_a_closed_reader_is_an_output_error(python: Callable[..., Any]) -> None:
     assert done.stdout == (
         "cannot write standard output: Broken pipe; make room or choose another --output\n"
     )
+
+
+MAPS = replace(
+    FACTS,
+    model=ModelSpec(
+        image_size=32, color="rgb", channels=None, latent_size=12, latent_shape=(2, 3, 2)
+    ),
+)
+
+
+def test_a_latent_of_maps_has_its_shape_beside_it(tmp_path: Path) -> None:
+    mu = np.arange(12, dtype=np.float32)
+    for name, kind in (("a.jsonl", JsonLinesSink), ("a.csv", CsvSink)):
+        with kind(str(tmp_path / name), MAPS) as sink:
+            sink.write(Row(0, 1, 2.0, 0, "ok", mu))
+            sink.write(Row(1, 1, None, 0, "lost"))
+    ok, lost = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert np.reshape(ok["mu"], ok["latent_shape"])[1, 2, 0] == 10
+    assert "latent_shape" not in lost
+    with (tmp_path / "a.csv").open(newline="") as file:
+        row, _ = list(csv.DictReader(file))
+    assert float(row["mu_1_2_0"]) == 10
+    with JsonLinesSink(str(tmp_path / "b.jsonl"), FACTS) as flat:
+        flat.write(Row(0, 1, 2.0, 0, "ok", mu[:8]))
+    assert "latent_shape" not in json.loads((tmp_path / "b.jsonl").read_text())

@@ -4,6 +4,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,21 @@ def test_a_peer_with_a_topic_that_is_too_long_is_disconnected(
             hostile.disable_monitor()
     sink.write(row_at(3))
     assert received(subscriber)[0] == b"front"
+
+
+def test_a_latent_of_maps_has_its_shape_in_the_header() -> None:
+    spec = ModelSpec(image_size=32, channels=None, latent_size=12, latent_shape=(2, 3, 2))
+    mu = np.arange(12, dtype=np.float32)
+    with (
+        ZmqSink("zmq://:0", replace(FACTS, model=spec)) as sink,
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as opened,
+    ):
+        opened.linger = 0
+        opened.subscribe(b"")
+        opened.connect(sink.name.replace("zmq://", "tcp://"))
+        while not opened.poll(20):
+            sink.write(Row(0, 1, 2.0, 0, "ok", mu, "front"))
+        _, header, raw = opened.recv_multipart()
+    shape = orjson.loads(header)["shape"]
+    assert np.frombuffer(raw, "<f4").reshape(shape)[1, 2, 0] == 10
