@@ -15,8 +15,9 @@ import numpy.typing as npt
 from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.spec import Color, ModelSpec
 from ..runtime.ood.appearance import LAYOUT, Appearance
-from ..runtime.ood.detector import TAIL_LEVEL, shrunk
+from ..runtime.ood.detector import shrunk
 from ..runtime.ood.features import feature_count, features_of
+from ..runtime.ood.tail import TAIL_LEVEL
 from ..runtime.pixels.convert import Pixels, image_from_picture, picture_of_size
 from .dataset import DataSet, Rows
 
@@ -108,7 +109,7 @@ def statistics_from_outputs(train: Outputs, held_out: Outputs, spec: ModelSpec) 
         `log_var_distance_quantiles`, the same of log_var with each dimension by itself;
         `reconstruction_error_quantiles`, the squared error averaged over pixels. For
         `mahalanobis`, `..._excess` and `..._effective_count` as of
-        `motorvae.runtime.ood.detector.Tail`. All float64.
+        `motorvae.runtime.ood.tail.Tail`. All float64.
     """
     found: Statistics = {
         "count": np.array(len(train.mu), np.float64),
@@ -168,7 +169,7 @@ def appearance_statistics(data: DataSet) -> Statistics:
         float32, appearances of training images in those units; over `appearance_count` () of all
         images `appearance_quantiles`, the distance to the nearest reference, at the
         `quantile_levels` of `statistics_from_outputs`; `appearance_excess` and
-        `appearance_effective_count` as of `motorvae.runtime.ood.detector.Tail`.
+        `appearance_effective_count` as of `motorvae.runtime.ood.tail.Tail`.
     """
     rows = np.sort(evenly(np.concatenate([data.train, data.held_out]), YARDSTICK_IMAGES))
     reference_rows = evenly(data.train, REFERENCES)

@@ -25,8 +25,9 @@ from motorvae.benchmarks.under_test.scenes import images_from_source, vehicles
 from motorvae.export.ood import altered_images, auroc, made_images
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.ood.appearance import Appearance
-from motorvae.runtime.ood.detector import ALARM_SHARES, Tail, shrunk
+from motorvae.runtime.ood.detector import ALARM_SHARES, shrunk
 from motorvae.runtime.ood.features import features_of
+from motorvae.runtime.ood.tail import Tail
 from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.training.dataset import DataSet
 from motorvae.training.latent_statistics import (

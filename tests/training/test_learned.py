@@ -101,3 +101,18 @@ def test_one_held_out_image_is_not_judged() -> None:
         images, np.zeros((1, 1, 8, 8)), mu=np.ones((1, 4)), log_var=np.zeros((1, 4))
     )
     assert learned.problems == ()
+
+
+def test_each_plane_of_colours_is_compared_with_its_own() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 3, 8, 4), np.uint8)
+    images[:, 0] = 40  # so that its reconstruction in place of another's explains nothing
+    learned = learned_from_reconstructions(images, images / 255.0, _latents(), _latents())
+    assert learned.explained == pytest.approx(1)
+
+
+def test_without_log_var_units_that_vary_are_informative() -> None:
+    mu = _latents()
+    mu[:, 0] = 3
+    assert _learned(mu=mu, log_var=None).informative_units == 3
+    assert _learned(mu=np.ones((50, 4)), log_var=None).problems

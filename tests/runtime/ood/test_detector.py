@@ -17,14 +17,13 @@ from motorvae.runtime.ood.appearance import Appearance
 from motorvae.runtime.ood.detector import (
     ALARM_SHARES,
     STATISTIC_NAMES,
-    TAIL_LEVEL,
     OODDetector,
-    Tail,
     missing_statistics,
     ood_detector_from_bundle,
     shrunk,
 )
 from motorvae.runtime.ood.features import MOST_FLAT
+from motorvae.runtime.ood.tail import TAIL_LEVEL, Tail
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training.dataset import DataSet
 from motorvae.training.latent_statistics import latent_statistics, mahalanobis

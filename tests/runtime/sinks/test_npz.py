@@ -53,7 +53,9 @@ def test_every_column_is_there_and_says_what_is_not_known(tmp_path: Path) -> Non
         sink.write(Row(1, 2, None, 3, "lost", camera="rear", reason="weg: größer\n", unwritten=4))
         sink.write(Row(2, 3, None, 0, "end", summary={"rows": 2}))
     with np.load(tmp_path / "latents.npz") as data:
-        assert set(data) == {*COLUMNS, "mu", "schema_version", "weights_sha256", "summary"}
+        once = {"schema_version", "weights_sha256", "latent_shape", "summary"}
+        assert set(data) == {*COLUMNS, "mu", *once}
+        assert data["latent_shape"].tolist() == [3]
         assert data["schema_version"] == SCHEMA
         assert data["weights_sha256"] == "ab" * 32
         assert data["summary"] == '{"rows":2}'

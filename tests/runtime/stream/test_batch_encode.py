@@ -42,7 +42,8 @@ def test_rows_are_the_images_in_order_whatever_the_batch(
     )
     encoded.save(tmp_path / "latents.npz")
     with np.load(tmp_path / "latents.npz", allow_pickle=False) as saved:
-        assert set(saved) == {"names", "mu", "log_var"}
+        assert set(saved) == {"names", "mu", "log_var", "latent_shape"}
+        assert saved["latent_shape"].tolist() == [8]
         names, mu, log_var = saved["names"], saved["mu"], saved["log_var"]
     assert names.tolist() == [f"frame{index}.png" for index in range(12)]
     assert mu.shape == log_var.shape == (12, 8)
