@@ -230,8 +230,10 @@ def spread_from_statistics(
     found = _arrays(path, forms, error=error)
     if "mu_deviation" not in found:
         # Earlier versions kept them in the covariance alone.
-        form = {"covariance": Form("f", (size, size))}
-        variance = np.diag(_arrays(path, form, error=error)["covariance"])
+        earlier = _arrays(path, {"covariance": Form("f", (size, size), needed=False)}, error=error)
+        if "covariance" not in earlier:
+            raise error(f"{path} holds no covariance and no mu_deviation: train or export again")
+        variance = np.diag(earlier["covariance"])
         found["mu_deviation"] = np.sqrt(np.clip(variance, 0, None))
     return Spread(
         mu=found["mu_deviation"],

@@ -3,7 +3,7 @@
 For each set of images two encoders with latents of C maps are judged: one with random weights, and
 one trained on the set for a few hundred steps:
 
-    python tests/benchmarks/ood_spatial.py [--steps N] NAME=KNOWN,FRESH ...
+    python tests/benchmarks/ood_spatial.py [--steps N] [--only NAME] NAME=KNOWN,FRESH ...
 
 KNOWN and FRESH are folders or videos, or `vehicles`. The Markdown goes to standard output: the
 AUROC of each statistic for each kind, and the share of it that `is_ood` flags by appearance alone
@@ -222,6 +222,9 @@ def main(words: list[str]) -> None:
     steps = 300
     if words[0] == "--steps":
         steps, words = int(words[1]), words[2:]
+    only = None
+    if words[0] == "--only":
+        only, words = words[1], words[2:]
     sets: dict[str, tuple[str, str]] = {}
     for word in words:
         name, _, both = word.partition("=")
@@ -229,7 +232,7 @@ def main(words: list[str]) -> None:
         sets[name] = known, fresh
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    for name in sets:
+    for name in sets if only is None else [only]:
         for row in rows_of(name, sets, steps):
             print(row, flush=True)
 

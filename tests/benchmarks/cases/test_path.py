@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from motorvae.benchmarks.cases import path as path_case
-from motorvae.benchmarks.cases.path import SOURCES, path_cases, thread_cases
+from motorvae.benchmarks.cases.path import MOST_COLOUR_LEVELS, SOURCES, path_cases, thread_cases
+from motorvae.benchmarks.measure.case import FrameSource
 from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
 from motorvae.benchmarks.under_test.scenes import frame_of, our_luma, plain_luma, scene_of
 from motorvae.runtime.core.errors import MeasurementError
-from motorvae.runtime.core.spec import ModelSpec
+from motorvae.runtime.core.spec import Color, ModelSpec
 from motorvae.runtime.pixels.reference import reference_picture
 
 SHORT = RoundPlan(samples=3, warmup=1, settle=0, turn=2)
@@ -63,18 +64,20 @@ def test_opencv_gets_its_threads_back(tested: ModelUnderTest) -> None:
     assert cv2.getNumThreads() == before
 
 
+@pytest.mark.parametrize("color", ["grey", "rgb", "bgr"])
 @pytest.mark.parametrize("source", SOURCES)
-def test_ours_and_the_recipe_see_the_same_picture(source: str) -> None:
-    spec = ModelSpec(image_size=64, channels=(4, 8, 8, 16, 16), latent_size=8)
+def test_ours_and_the_recipe_see_the_same_picture(source: FrameSource, color: Color) -> None:
+    spec = ModelSpec(image_size=(64, 96), color=color, channels=(4, 8, 8, 16, 16), latent_size=8)
     scene = scene_of(640, 480, seed=0)
-    expected = reference_picture(scene.bgr, spec).astype(np.float64)
-    ours, plain = our_luma(scene, source, spec), plain_luma(scene, source, 64)  # type: ignore[arg-type]
+    image = scene.bgr if color == "grey" else scene.carried(source)
+    expected = reference_picture(image, spec).astype(np.float64)
+    ours, plain = our_luma(scene, source, spec), plain_luma(scene, source, spec)
     # What people write is a level too dark where FFmpeg converts a YUV frame.
-    for make, levels in ((ours, 0.5), (plain, 2)):
-        luma = make()
-        assert (luma.shape, luma.dtype) == ((64, 64), np.dtype(np.uint8))
-        assert np.abs(luma - expected).mean() < levels
-        assert np.corrcoef(luma.ravel(), expected.ravel())[0, 1] > 0.999
+    for make, levels in ((ours, 0.5 if color == "grey" else MOST_COLOUR_LEVELS), (plain, 2)):
+        picture = make()
+        assert (picture.shape, picture.dtype) == (spec.picture_shape, np.dtype(np.uint8))
+        assert np.abs(picture - expected).mean() < levels
+        assert np.corrcoef(picture.ravel(), expected.ravel())[0, 1] > 0.999
 
 
 def test_a_scene_is_what_cameras_deliver() -> None:
