@@ -80,7 +80,7 @@ def test_an_untrained_run_leaves_a_result_and_its_picture(
         (("--seed", -1), "--seed -1: take 0 to 4294967295"),
         (("--latent-size", 8), "add --untrained, or leave them out"),
         (("--untrained", "--model", "bundle"), "leave out --model and --checkpoint"),
-        (("--untrained", "--image-size", 100), "not a multiple of 32: take 96 or 128"),
+        (("--untrained", "--image-size", 100), "not a multiple of 16: take 96 or 112"),
         (("--model", "nowhere"), "no bundle at nowhere: run motorvae-train"),
         (("--model", "nowhere"), "or measure random weights with --untrained"),
         (("--output", "/proc/none/bench.json"), "cannot write /proc/none/bench.json"),

@@ -53,7 +53,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (("--data", "nowhere"), "--data=nowhere does not exist"),
         (("--data", "empty"), "no image in empty"),
-        (("--image-size", "100"), "take 96 or 128"),
+        (("--image-size", "100"), "take 96 or 112"),
         (("--epochs", "1", "0"), "--epochs=(1, 0)"),
         (("--output", "file"), "file"),
         (("--accelerator", "gpu", "--devices", "64"), "--devices=64"),
