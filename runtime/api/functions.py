@@ -216,8 +216,9 @@ def export(
     from .export.options import ExportOptions  # noqa: PLC0415
 
     given = checked_keywords(ExportKeywords, options)
-    if "int8" in given:
-        given["int8"] = _words(given["int8"])
+    for name in ("int8", "keep_float32"):
+        if name in given:
+            given[name] = _words(given[name])
     asked = ExportOptions(
         checkpoint=Path(run).expanduser(), output=Path(output).expanduser(), **given
     )

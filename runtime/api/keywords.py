@@ -72,6 +72,7 @@ class ExportKeywords(TypedDict, total=False):
     weights: Literal["best", "last"]
     anyway: bool
     fp16: bool
+    keep_float32: bool | str | Sequence[str]
     bf16: bool
     int8: bool | str | Sequence[str]
     calibration: str

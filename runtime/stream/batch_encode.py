@@ -34,17 +34,17 @@ class Encoded:
         names: What each row is: a file name, or the position in a video.
         mu: (N, D) float32.
         log_var: (N, D) float32; None where the encoder gives none.
-        latent_shape: Of each row, which is written flat: (D,), or such as (4, 32, 32).
         gaps: What did not decode and has no row.
         remarks: What to know of what was read, and what was not taken; a line each.
+        latent_shape: Of each row, which is written flat: (D,), or such as (4, 32, 32).
     """
 
     names: list[str]
     mu: npt.NDArray[np.float32]
     log_var: npt.NDArray[np.float32] | None
-    latent_shape: tuple[int, ...]
     gaps: list[Gap]
     remarks: list[str]
+    latent_shape: tuple[int, ...]
 
     def save(self, path: Path) -> Path | None:
         """Write `names`, `mu`, `log_var` if there is one, and `latent_shape` to an .npz file.
@@ -158,4 +158,4 @@ def encode_source(
         raise DataError(f"nothing in {source.name} decodes{reason}: name other images or video")
     found = {name: np.concatenate(parts) for name, parts in latents.items()}
     shape = spec.latent_shape or (spec.latent_size,)
-    return Encoded(names, found["mu"], found.get("log_var"), shape, gaps, source.remarks)
+    return Encoded(names, found["mu"], found.get("log_var"), gaps, source.remarks, shape)

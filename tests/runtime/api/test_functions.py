@@ -385,7 +385,7 @@ def test_keywords_are_the_options_of_the_commands() -> None:
     assert engine == names(EngineRequest) - {"rebuild", "outputs"}
     given = {"camera", "model", "output", "engine"}
     assert set(typing.get_type_hints(StreamKeywords)) == (names(StreamOptions) - given) | engine
-    given = {"checkpoint", "output", "model"}
+    given = {"checkpoint", "output", "model", "whole_frame"}  # the last is of a bundle
     assert set(typing.get_type_hints(ExportKeywords)) == names(ExportOptions) - given
     given = {"reference", "candidate", "images", "json"}
     assert set(typing.get_type_hints(VerifyKeywords)) == names(VerifyOptions) - given
@@ -398,7 +398,7 @@ SNAPSHOT = {
     "Bundle.encoder": f"(self, *, ood_above=99.9, {ENGINE})",
     "Decoder": "(selected, spec, *notes)",
     "Decoder.__call__": "(self, latents)",
-    "Encoded": "(names, mu, log_var, gaps, remarks)",
+    "Encoded": "(names, mu, log_var, gaps, remarks, latent_shape)",
     "Encoded.save": "(self, path)",
     "Encoder": "(selected, spec, detector, note)",
     "Encoder.__call__": "(self, images, *, max_picture=200.0)",
@@ -464,11 +464,13 @@ def test_the_public_names_and_signatures_are_these() -> None:
         "MotorVAEError",
         "Row",
         "Stream",
+        "VerifyResult",
         "__version__",
         "encode",
         "export",
         "load",
         "stream",
+        "verify",
     ]
     for path, expected in SNAPSHOT.items():
         found: Any = motorvae
