@@ -73,10 +73,11 @@ def test_every_scale_is_within_the_bound(
     size: tuple[int, int], side: int, divisor: int, fit: str
 ) -> None:
     data = jpeg(street(*size))
-    grey = reduced_from_jpeg(data, spec(fit, side))
-    assert grey is not None
+    reduced = reduced_from_jpeg(data, spec(fit, side))
+    assert reduced is not None
+    assert reduced.shape == size[::-1]
     if fit == "stretch":
-        assert grey.shape == (size[1] // divisor, size[0] // divisor)
+        assert reduced.pixels.shape == (size[1] // divisor, size[0] // divisor)
     luma = fitted_from_jpeg(data, spec(fit, side))
     assert_within_bound(luma, reference_picture(shown(data), spec(fit, side)))
 
