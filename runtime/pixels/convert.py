@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any, NamedTuple
 
 import cv2
@@ -21,7 +22,10 @@ Pixels = npt.NDArray[np.uint8]
 (H, W) luma or (H, W, 3) BGR."""
 
 WHITE = 255
+COLOUR_BLOCKS = ((8, 6), (4, 6), (2, 4))
+"""For `whole_divisor` in colour: pictures full of detail, too, stay within a level."""
 _STRIPE = 1 << 18  # samples
+_KEPT = 1 << 22  # pixels
 
 
 def picture_from_image(image: npt.NDArray[Any], color: Color) -> Pixels:
@@ -114,15 +118,68 @@ def fitted(
         return turned(_fitted_level(picture, spec, shape, geometry), geometry.orientation)
     if picture.strides[1:] != (3, 1):
         picture = np.ascontiguousarray(picture)
-    # One plane at a time, in memory that the next one has again.
+    if picture.shape[:2] == shape:
+        divisor = whole_divisor(spec, shape, geometry, COLOUR_BLOCKS)
+        if divisor > 1:
+            smaller = (shape[1] // divisor, shape[0] // divisor)
+            picture = np.asarray(cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA))
+    planes = _PLANES.of(*picture.shape[:2])
+    cv2.split(picture, planes)
     order = (2, 1, 0) if spec.color == "rgb" else (0, 1, 2)
-    return stacked(
-        [
-            _fitted_level(np.asarray(cv2.extractChannel(picture, channel)), spec, shape, geometry)
-            for channel in order
-        ],
-        geometry,
-    )
+    return stacked([_fitted_level(planes[one], spec, shape, geometry) for one in order], geometry)
+
+
+class _Planes(threading.local):
+    """Memory for three planes `of` a size; every thread has its own.
+
+    That of video's sizes is kept: to get it anew for each frame takes longer than filling it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[Pixels] = []
+
+    def of(self, height: int, width: int) -> list[Pixels]:
+        """Return three planes, (H, W) each, until it is asked again."""
+        planes = self._kept
+        if not planes or planes[0].shape != (height, width):
+            planes = [np.empty((height, width), np.uint8) for _ in range(3)]
+            self._kept = planes if height * width <= _KEPT else []
+        return planes
+
+
+_PLANES = _Planes()
+
+
+@functools.lru_cache(maxsize=64)
+def whole_divisor(
+    spec: ModelSpec,
+    shape: tuple[int, int],
+    geometry: Geometry,
+    blocks: tuple[tuple[int, int], ...],
+    *,
+    cuts_blocks: bool = True,
+) -> int:
+    """Return by how much a picture may be made smaller before it is fitted, by averaging blocks.
+
+    `blocks` are pairs of a divisor and of how many blocks there must be along a pixel of the
+    result, for what lies across its edge is shared out by guess. They end where the picture does,
+    and unless `cuts_blocks` also where it is cut.
+    """
+    if spec.interpolation != "area":
+        return 1
+    placed = placement_of(spec, shape, geometry)
+    if placed.shape != shape:
+        return 1
+    cuts = (*placed.rows, *placed.columns, *placed.canvas_rows, *placed.canvas_columns)
+    canvas = placed.canvas_rows.length, placed.canvas_columns.length
+    for divisor, fewest in blocks:
+        is_whole = not any(length % divisor for length in (*shape, *(() if cuts_blocks else cuts)))
+        if is_whole and all(
+            length >= divisor * fewest * size
+            for length, size in zip(canvas, placed.size, strict=True)
+        ):
+            return divisor
+    return 1
 
 
 def stacked(planes: list[Pixels], geometry: Geometry) -> Pixels:

@@ -58,7 +58,10 @@ def fitted_from_video_frame(
     if name in _PIXELS and frame.planes[0].line_size > 0:
         return fitted(_picture(frame, spec), spec, geometry, shape)
     weights = LUMA_WEIGHTS.get(matrix_number(frame, matrix or spec.matrix))
-    if weights is None or frame.format.is_rgb or frame.format.has_palette or "gray" in name:
+    is_other = weights is None or frame.format.is_rgb or frame.format.has_palette or "gray" in name
+    # Filters that do not average see between the samples of chroma, which are widened for them.
+    is_sharp = spec.color != "grey" and spec.interpolation != "area"
+    if weights is None or is_other or is_sharp:
         bgr = bgr_from_video_frame(frame, matrix=matrix or spec.matrix)
         return fitted(picture_from_image(bgr, spec.color), spec, geometry)
     is_full = frame.color_range == FULL_RANGE or name != frame.format.name

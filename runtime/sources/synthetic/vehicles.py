@@ -73,9 +73,7 @@ def vehicle_picture(seed: int, index: int, size: int, color: Color) -> npt.NDArr
     return painted(factors, size, seed, _VEHICLE, index)
 
 
-def painted(
-    factors: VehicleFactors, size: int, seed: int, *which: int
-) -> npt.NDArray[np.uint8]:
+def painted(factors: VehicleFactors, size: int, seed: int, *which: int) -> npt.NDArray[np.uint8]:
     """Draw a vehicle in a colour of its own, (S, S, 3) BGR; glass, tyres and shadow stay grey.
 
     Its luma is that of the vehicle in grey but for rounding. The colour is drawn by the seed and

@@ -164,7 +164,7 @@ def test_a_size_that_is_only_announced_is_refused_before_it_is_decoded(
     data[place + 5 : place + 9] = b"".join(length.to_bytes(2, "big") for length in size)
     started_s = time.thread_time()
     with pytest.raises(ImageError, match=f"it has {size[1]} x {size[0]} pixels"):
-        fitted_from_jpeg(bytes(data), spec("pad"), PictureLimit(pads=True))
+        fitted_from_jpeg(bytes(data), spec("pad"), PictureLimit(padded=(256, 256)))
     assert time.thread_time() - started_s < 0.5
 
 
