@@ -71,8 +71,8 @@ def yuv_path(name: str, image: Image, pixels: str, *, matrix: int = 2, levels: i
 
 
 def bgr_of(frame: VideoFrame) -> Image:
-    """The exact colours of a frame."""
-    return bgr_from_video_frame(frame)
+    """The exact colours of a frame; one that names no matrix was made by that of BT.601."""
+    return bgr_from_video_frame(frame, matrix="bt601")
 
 
 def jpeg_path(image: Image) -> Path:
