@@ -53,7 +53,7 @@ class PictureLimit:
         """Return how many bytes decoding takes at its peak; ImageError where that is too much.
 
         `shape` is (width, height); `bytes_per_pixel` counts all copies that there are at once,
-        the luma among them.
+        the picture among them.
         """
         width, height = shape
         size = f"it has {width} x {height} pixels"
