@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import av
@@ -12,14 +11,14 @@ import numpy.typing as npt
 import pytest
 from av.video.frame import VideoFrame
 
-from motorvae.runtime.core.frame import Frame, Mode
+from motorvae.runtime.core.frame import Mode
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.camera_formats import (
     fitted_from_jpeg,
     fitted_from_raw,
     reduced_from_jpeg,
 )
-from motorvae.runtime.pixels.convert import fitted, fitted_frame, picture_from_image
+from motorvae.runtime.pixels.convert import fitted, fitted_from_image, picture_from_image
 from motorvae.runtime.pixels.geometry import Geometry
 from motorvae.runtime.pixels.one_pass import picture_in_one_pass
 from motorvae.runtime.pixels.reference import reference_picture
@@ -243,9 +242,7 @@ def test_only_what_is_fitted_is_not_cropped(color: Any) -> None:
     """A camera's frame may have the shape of the input by chance."""
     model = spec((80, 160), color, crop_box=(0.0, 0.0, 0.5, 0.5))
     image = street(160, 80)
-    given = Frame(picture_from_image(image, color), 0, 0, 0, 0)
-    cropped = fitted_frame(given, model)
+    cropped = fitted_from_image(image, model)
     assert np.array_equal(cropped, fitted(picture_from_image(image, color), model))
-    assert not np.array_equal(cropped, fitted(picture_from_image(image, color), spec(color=color)))
-    again = fitted_frame(replace(given, image=cropped, is_fitted=True), model)
-    assert again is cropped
+    assert not np.array_equal(cropped, fitted_from_image(image, spec(color=color)))
+    assert fitted_from_image(cropped, model, is_fitted=True) is cropped
