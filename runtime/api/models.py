@@ -27,7 +27,7 @@ from .runtime.ood.detector import OOD_ABOVE, OODDetector, usable_detector
 from .runtime.pixels.convert import fitted, picture_from_image, write_input
 from .runtime.pixels.files.image_files import picture_from_file
 from .runtime.pixels.files.image_kinds import IMAGE_SUFFIXES, kind_of_file
-from .runtime.pixels.picture import MAX_PICTURE, PictureLimit
+from .runtime.pixels.picture import MAX_PICTURE, PictureLimit, limit_for
 
 Image: TypeAlias = "str | os.PathLike[str] | npt.NDArray[Any]"
 """A path of an image file, or an array as `Encoder` takes it."""
@@ -227,7 +227,7 @@ class Encoder(_Half):
             ImageError: An image does not decode, or is of another shape or dtype.
             BackendError: The engine failed, a latent is not finite, or this is closed.
         """
-        limit = PictureLimit(max_picture, pads=self._spec.fit == "pad")
+        limit = limit_for(self._spec, max_picture)
         if isinstance(images, (list, tuple)):
             return self._encoded(images, limit)
         found = self._encoded([images], limit)

@@ -21,7 +21,7 @@ class Frame:
     are counted; all times are in nanoseconds.
     """
 
-    image: npt.NDArray[np.uint8]  # (H, W) luma or (H, W, 3) BGR; see `is_fitted`
+    image: npt.NDArray[np.uint8]  # (H, W) luma or (H, W, 3) BGR; fitted, see `is_fitted`
     index: int  # in its source, counting from 0; frames that were lost count
     captured_ns: int
     grabbed_ns: int

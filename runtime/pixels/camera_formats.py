@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.frame import VideoFrame
 
 from ..core.frame import Mode
 from ..core.spec import Matrix, ModelSpec
-from .convert import Pixels, fitted, placement_of
+from .convert import COLOUR_BLOCKS, Pixels, fitted, whole_divisor
 from .geometry import AS_CODED, Geometry
 from .jpeg import jpeg_header, pixels_of_jpeg
+from .one_pass import LIMITED_RANGE, frame_of_planes
 from .orientation import orientation_of_jpeg
 from .picture import USUAL_LIMIT, PictureLimit
 from .yuv import (
@@ -20,19 +22,32 @@ from .yuv import (
     MATRIX_NUMBERS,
     fitted_from_doubtful_jpeg,
     fitted_from_planes,
+    fitted_from_video_frame,
     luma_from_limited,
 )
 
-_BLOCKS_PER_PIXEL = {8: 4, 4: 3, 2: 2}
+_BLOCKS_PER_PIXEL = ((8, 4), (4, 3), (2, 2))
 """Decoding at 1/n averages blocks of n by n pixels, which may lie across the edges of the pixels
-averaged next: along one of those there must be so many blocks (measured, see docs/luma.md)."""
-_LIMITED_RANGE = b"CS=ITU601"  # FFmpeg's comment in JPEGs of levels 16 to 235
+averaged next: along one of those there must be so many blocks (measured, see docs/pixels.md)."""
+DIVISORS = (8, 4, 2)
+_ITU601 = b"CS=ITU601"  # FFmpeg's comment in JPEGs of levels 16 to 235
 _NO_CODE = b"\xff\x00" * 5
 """40 bits of ones: no code is all ones (ITU-T T.81, annex C), and libjpeg-turbo takes one for 0."""
 
 _JPEG = {"MJPG", "JPEG"}
 _PACKED = {"YUYV": 0, "YUY2": 0, "UYVY": 1}  # where Y lies in each pair of bytes
 _PLANAR = {"NV12", "NV21", "YU12", "I420", "YV12"}
+_FFMPEG_NAMES = {
+    "YUYV": "yuyv422",
+    "YUY2": "yuyv422",
+    "UYVY": "uyvy422",
+    "NV12": "nv12",
+    "NV21": "nv21",
+    "YU12": "yuv420p",
+    "I420": "yuv420p",
+    "YV12": "yuv420p",
+}
+_IN_PLACE = {"NV12", "YU12", "I420"}
 RAW_FORMATS = _JPEG | _PACKED.keys() | _PLANAR  # which `fitted_from_raw` takes
 
 
@@ -60,8 +75,13 @@ def fitted_from_raw(
         return None
     if spec.color == "grey" and (matrix in {"auto", "bt601"} or is_odd):
         return luma_from_limited(y, spec)
-    weights = LUMA_WEIGHTS[MATRIX_NUMBERS["bt601" if matrix == "auto" else matrix]]
-    return fitted_from_planes(y, _chroma(raw, mode, len(y)), spec, weights, is_full=False)
+    number = MATRIX_NUMBERS["bt601" if matrix == "auto" else matrix]
+    if spec.color != "grey":
+        frame = _frame(raw, mode)
+        frame.colorspace, frame.color_range = number, LIMITED_RANGE
+        return fitted_from_video_frame(frame, spec)
+    chroma = _chroma(raw, mode, len(y))
+    return fitted_from_planes(y, chroma, spec, LUMA_WEIGHTS[number], is_full=False)
 
 
 def _luma_plane(raw: Pixels, mode: Mode) -> Pixels | None:
@@ -74,6 +94,19 @@ def _luma_plane(raw: Pixels, mode: Mode) -> Pixels | None:
     if mode.fourcc in _PLANAR and raw.shape == (height * 3 // 2, width):
         return raw[:height]
     return None
+
+
+def _frame(raw: Pixels, mode: Mode) -> VideoFrame:
+    """Return a raw frame of even size as FFmpeg knows it, copied where it must be."""
+    name = _FFMPEG_NAMES[mode.fourcc or ""]
+    height, width = mode.height or 0, mode.width or 0
+    if mode.fourcc in _IN_PLACE and height % 4 == 0 and raw.flags.c_contiguous:  # PyAV rounds
+        return VideoFrame.from_numpy_buffer(raw, format=name)
+    if mode.fourcc in _PACKED:
+        return frame_of_planes(name, height, width, [raw.reshape(height, -1)])
+    chroma = raw[height:].reshape(1 if name.startswith("nv") else 2, height // 2, -1)
+    order = chroma[::-1] if mode.fourcc == "YV12" else chroma
+    return frame_of_planes(name, height, width, [raw[:height], *order])
 
 
 def _chroma(raw: Pixels, mode: Mode, height: int) -> tuple[Pixels, Pixels]:
@@ -97,7 +130,14 @@ def fitted_from_jpeg(data: bytes, spec: ModelSpec, limit: PictureLimit = USUAL_L
     reduced = reduced_from_jpeg(data, spec, geometry=geometry, limit=limit)
     if reduced is None:
         return fitted_from_doubtful_jpeg(data, spec, limit)
-    return fitted(reduced, spec, geometry)
+    return fitted(reduced.pixels, spec, geometry, reduced.shape)
+
+
+class Reduced(NamedTuple):
+    """A JPEG decoded at a fraction of its size, not turned yet."""
+
+    pixels: Pixels  # (H / n, W / n) luma, or (H / n, W / n, 3) BGR
+    shape: tuple[int, int]  # H and W
 
 
 def reduced_from_jpeg(
@@ -106,13 +146,12 @@ def reduced_from_jpeg(
     shape: tuple[int, int] | None = None,
     geometry: Geometry = AS_CODED,
     limit: PictureLimit = USUAL_LIMIT,
-) -> Pixels | None:
-    """Decode a JPEG, not turned yet, at the smallest scale that keeps the input exact.
+) -> Reduced | None:
+    """Decode a JPEG at the smallest scale that keeps the input exact.
 
-    It is (H / n, W / n) luma or (H / n, W / n, 3) BGR uint8, such that cropping or padding it cuts
-    no pixel in parts; None where this is better left to FFmpeg: another height and width than
-    `shape`, rare kinds of JPEG, or a flaw that is damage in one camera and habit in the next. A
-    damaged picture is an ImageError, and so is one that is larger than `limit`.
+    None where this is better left to FFmpeg: colours that take all of its pixels, another height
+    and width than `shape`, rare kinds of JPEG, or a flaw that is damage in one camera and habit in
+    the next. A damaged picture is an ImageError, and so is one that is larger than `limit`.
     Where there are no Huffman tables, as in AVI files, the standard ones are meant.
     """
     header = jpeg_header(data)
@@ -124,26 +163,21 @@ def reduced_from_jpeg(
     limit.check((width, height), header.bytes_per_pixel + extra, len(data))
     if shape not in {None, (height, width)}:
         return None
-    if _LIMITED_RANGE in data[: header.scan] or _NO_CODE in data:
+    if _ITU601 in data[: header.scan] or _NO_CODE in data:
         return None
     divisor = _divisor((height, width), spec, geometry)
-    return pixels_of_jpeg(data, spec.color, height // divisor, width // divisor)
+    if divisor == 1 and spec.color != "grey" and spec.interpolation == "area":
+        return None  # FFmpeg's planes make colours at the model's size, and no large ones
+    pixels = pixels_of_jpeg(data, spec.color, height // divisor, width // divisor)
+    return None if pixels is None else Reduced(pixels, (height, width))
 
 
 def _divisor(shape: tuple[int, int], spec: ModelSpec, geometry: Geometry) -> int:
-    """Return by how much a picture may be decoded smaller, such that blocks end where it does."""
-    if spec.interpolation != "area" or spec.has_box_in_pixels:
-        return 1
-    placed = placement_of(spec, shape, geometry)
-    if placed.shape != shape:
-        return 1
-    cuts = (*placed.rows, *placed.columns, *placed.canvas_rows, *placed.canvas_columns)
-    canvas = placed.canvas_rows.length, placed.canvas_columns.length
-    for divisor, blocks in _BLOCKS_PER_PIXEL.items():
-        whole = not any(length % divisor for length in (*shape, *cuts))
-        if whole and all(
-            length >= divisor * blocks * size
-            for length, size in zip(canvas, placed.size, strict=True)
-        ):
-            return divisor
-    return 1
+    """Return by how much a picture may be decoded smaller.
+
+    Its blocks end where the picture does, and for luma also where it is cut: to cut between them
+    takes as long as decoding it smaller saves. Of colours it saves more.
+    """
+    if spec.color == "grey":
+        return whole_divisor(spec, shape, geometry, _BLOCKS_PER_PIXEL, cuts_blocks=False)
+    return whole_divisor(spec, shape, geometry, COLOUR_BLOCKS)

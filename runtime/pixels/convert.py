@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from typing import Any, NamedTuple
 
 import cv2
@@ -20,7 +22,10 @@ Pixels = npt.NDArray[np.uint8]
 (H, W) luma or (H, W, 3) BGR."""
 
 WHITE = 255
+COLOUR_BLOCKS = ((8, 6), (4, 6), (2, 4))
+"""For `whole_divisor` in colour: pictures full of detail, too, stay within a level."""
 _STRIPE = 1 << 18  # samples
+_KEPT = 1 << 22  # pixels
 
 
 def picture_from_image(image: npt.NDArray[Any], color: Color) -> Pixels:
@@ -97,16 +102,84 @@ def fitted_from_image(
     return image if is_fitted else fitted(picture_from_image(image, spec.color), spec)
 
 
-def fitted(picture: Pixels, spec: ModelSpec, geometry: Geometry = AS_CODED) -> Pixels:
+def fitted(
+    picture: Pixels,
+    spec: ModelSpec,
+    geometry: Geometry = AS_CODED,
+    shape: tuple[int, int] | None = None,
+) -> Pixels:
     """Fit (H, W) luma or (H, W, 3) BGR to the model's input; copies if it must.
 
-    The picture is as coded, and what is returned as it is seen: the spec's `picture_shape`.
+    The picture is as coded, and what is returned as it is seen: the spec's `picture_shape`. Of a
+    copy at a whole fraction of its size, `shape` is the height and width of the picture itself.
     """
+    shape = shape or (picture.shape[0], picture.shape[1])
     if spec.color == "grey":
-        return turned(_fitted_level(picture, spec, geometry), geometry.orientation)
+        return turned(_fitted_level(picture, spec, shape, geometry), geometry.orientation)
+    if picture.strides[1:] != (3, 1):
+        picture = np.ascontiguousarray(picture)
+    if picture.shape[:2] == shape:
+        divisor = whole_divisor(spec, shape, geometry, COLOUR_BLOCKS)
+        if divisor > 1:
+            smaller = (shape[1] // divisor, shape[0] // divisor)
+            picture = np.asarray(cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA))
+    planes = _PLANES.of(*picture.shape[:2])
+    cv2.split(picture, planes)
     order = (2, 1, 0) if spec.color == "rgb" else (0, 1, 2)
-    planes = [np.ascontiguousarray(picture[:, :, channel]) for channel in order]
-    return stacked([_fitted_level(plane, spec, geometry) for plane in planes], geometry)
+    return stacked([_fitted_level(planes[one], spec, shape, geometry) for one in order], geometry)
+
+
+class _Planes(threading.local):
+    """Memory for three planes `of` a size; every thread has its own.
+
+    That of video's sizes is kept: to get it anew for each frame takes longer than filling it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[Pixels] = []
+
+    def of(self, height: int, width: int) -> list[Pixels]:
+        """Return three planes, (H, W) each, until it is asked again."""
+        planes = self._kept
+        if not planes or planes[0].shape != (height, width):
+            planes = [np.empty((height, width), np.uint8) for _ in range(3)]
+            self._kept = planes if height * width <= _KEPT else []
+        return planes
+
+
+_PLANES = _Planes()
+
+
+@functools.lru_cache(maxsize=64)
+def whole_divisor(
+    spec: ModelSpec,
+    shape: tuple[int, int],
+    geometry: Geometry,
+    blocks: tuple[tuple[int, int], ...],
+    *,
+    cuts_blocks: bool = True,
+) -> int:
+    """Return by how much a picture may be made smaller before it is fitted, by averaging blocks.
+
+    `blocks` are pairs of a divisor and of how many blocks there must be along a pixel of the
+    result, for what lies across its edge is shared out by guess. They end where the picture does,
+    and unless `cuts_blocks` also where it is cut.
+    """
+    if spec.interpolation != "area":
+        return 1
+    placed = placement_of(spec, shape, geometry)
+    if placed.shape != shape:
+        return 1
+    cuts = (*placed.rows, *placed.columns, *placed.canvas_rows, *placed.canvas_columns)
+    canvas = placed.canvas_rows.length, placed.canvas_columns.length
+    for divisor, fewest in blocks:
+        is_whole = not any(length % divisor for length in (*shape, *(() if cuts_blocks else cuts)))
+        if is_whole and all(
+            length >= divisor * fewest * size
+            for length, size in zip(canvas, placed.size, strict=True)
+        ):
+            return divisor
+    return 1
 
 
 def stacked(planes: list[Pixels], geometry: Geometry) -> Pixels:
@@ -114,10 +187,10 @@ def stacked(planes: list[Pixels], geometry: Geometry) -> Pixels:
     return np.stack([turned(plane, geometry.orientation) for plane in planes])
 
 
-def _fitted_level(plane: Pixels, spec: ModelSpec, geometry: Geometry) -> Pixels:
-    shape = plane.shape[0], plane.shape[1]
-    placed = placement_of(spec, shape, geometry)
-    if placed.is_identity(shape):
+def _fitted_level(
+    plane: Pixels, spec: ModelSpec, shape: tuple[int, int], geometry: Geometry
+) -> Pixels:
+    if plane.shape == shape and placement_of(spec, shape, geometry).is_identity(shape):
         return plane
     return levels_from_averages(fitted_plane(plane, spec, shape, geometry=geometry))
 
@@ -175,12 +248,29 @@ class Placement(NamedTuple):
         """Whether there is anything white around the picture."""
         return (self.rows, self.columns) != (self.canvas_rows, self.canvas_columns)
 
+    @property
+    def inside(self) -> tuple[int, int, int, int] | None:
+        """Top, height, left and width of the picture in the input; None where it ends in pixels."""
+        found: list[int] = []
+        for span, canvas, size in (
+            (self.rows, self.canvas_rows, self.size[0]),
+            (self.columns, self.canvas_columns, self.size[1]),
+        ):
+            start, begins_within = divmod((span.start - canvas.start) * size, canvas.length)
+            length, ends_within = divmod(span.length * size, canvas.length)
+            if begins_within or ends_within or not length:
+                return None
+            found += [start, length]
+        top, tall, left, wide = found
+        return top, tall, left, wide
+
     def is_identity(self, shape: tuple[int, int]) -> bool:
         """Whether a picture of this shape is taken as it is."""
         whole = (Span(0, shape[0]), Span(0, shape[1]))
         return shape == self.size and (self.canvas_rows, self.canvas_columns) == whole
 
 
+@functools.lru_cache(maxsize=64)
 def placement_of(
     spec: ModelSpec, shape: tuple[int, int], geometry: Geometry = AS_CODED
 ) -> Placement:
@@ -214,41 +304,38 @@ def fitted_plane(
     width, not turned yet, in units of 1/256 of a level. What is too long to be padded, or of which
     the crop box takes nothing, is an ImageError.
     """
-    down, across = plane.shape[0] / shape[0], plane.shape[1] / shape[1]
     placed = placement_of(spec, shape, geometry)
     if placed.shape != shape:
-        shape = placed.shape
-        plane = stretched(plane, (round(shape[0] * down), round(shape[1] * across)))
-        down, across = plane.shape[0] / shape[0], plane.shape[1] / shape[1]
+        down, across = (
+            round(to * length / whole)
+            for to, length, whole in zip(placed.shape, plane.shape, shape, strict=True)
+        )
+        plane, shape = stretched(plane, (down, across)), placed.shape
     height, width = placed.size
-    plane = plane[_part(placed.rows, down), _part(placed.columns, across)]
+    spans = placed.rows, placed.columns
     if not placed.is_padded:
+        plane, _ = _part(plane, shape, spans, spans)
         return resized(plane, height, width, spec.interpolation)
-    ends = []
-    for span, canvas, size in (
-        (placed.rows, placed.canvas_rows, height),
-        (placed.columns, placed.canvas_columns, width),
-    ):
-        start, length = (span.start - canvas.start) * size, span.length * size
-        ends.append((divmod(start, canvas.length), divmod(length, canvas.length)))
-    (top, tall), (left, wide) = ends
-    is_whole = not any(rest for _, rest in (top, tall, left, wide))
-    if is_whole and spec.interpolation == "area" and _shrinks(plane, tall[0], wide[0]):
+    inside = placed.inside
+    if inside is not None and spec.interpolation == "area":
         # The border ends where pixels of the result do, so it need not be averaged.
-        fitted_ = np.full((height, width), white * PER_LEVEL, np.uint16)
-        part = resized(plane, tall[0], wide[0], spec.interpolation)
-        fitted_[top[0] : top[0] + tall[0], left[0] : left[0] + wide[0]] = part
-        return fitted_
-    above, below = _margins(placed.rows, placed.canvas_rows, plane.shape[0], down)
-    before, behind = _margins(placed.columns, placed.canvas_columns, plane.shape[1], across)
+        top, tall, left, wide = inside
+        part, _ = _part(plane, shape, spans, spans)
+        if part.shape[0] >= tall and part.shape[1] >= wide:
+            fitted_ = np.full((height, width), white * PER_LEVEL, np.uint16)
+            small = resized(part, tall, wide, spec.interpolation)
+            fitted_[top : top + tall, left : left + wide] = small
+            return fitted_
+    canvases = placed.canvas_rows, placed.canvas_columns
+    plane, scales = _part(plane, shape, spans, canvases)
+    margins = [
+        _margins(span, canvas, length, scale)
+        for span, canvas, length, scale in zip(spans, canvases, plane.shape, scales, strict=True)
+    ]
     plane = cv2.copyMakeBorder(  # type: ignore[assignment]
-        plane, above, below, before, behind, cv2.BORDER_CONSTANT, value=(white,)
+        plane, *margins[0], *margins[1], cv2.BORDER_CONSTANT, value=(white,)
     )
     return resized(plane, height, width, spec.interpolation)
-
-
-def _shrinks(plane: Pixels, height: int, width: int) -> bool:
-    return bool(plane.shape[0] >= height >= 1 and plane.shape[1] >= width >= 1)
 
 
 def _margins(span: Span, canvas: Span, length: int, scale: float) -> tuple[int, int]:
@@ -257,7 +344,39 @@ def _margins(span: Span, canvas: Span, length: int, scale: float) -> tuple[int, 
     return before, max(0, round(canvas.length * scale) - length - before)
 
 
-def _part(span: Span, scale: float) -> slice:
-    """Scale an interval; of a chroma plane so thin that none of it is left, its first line is."""
-    first = round(span.start * scale)
-    return slice(first, max(round((span.start + span.length) * scale), first + 1))
+def _part(
+    plane: Pixels,
+    shape: tuple[int, int],
+    spans: tuple[Span, Span],
+    canvases: tuple[Span, Span],
+) -> tuple[Pixels, tuple[float, float]]:
+    """Cut rows and columns out of a plane, and return how many of its lines a pixel has then.
+
+    `shape` and both spans are in pixels of the picture. Where one of them ends within a line of
+    a plane at a fraction of that size, its lines are repeated, such that none is cut.
+    """
+    scales = [1.0, 1.0]
+    for axis, (whole, span, canvas) in enumerate(zip(shape, spans, canvases, strict=True)):
+        length, stop = plane.shape[axis], span.start + span.length
+        scales[axis] = scale = length / whole
+        if span == canvas == (0, whole):
+            continue
+        fewer = round(whole / length)
+        ends = {span.start, stop, canvas.start, canvas.start + canvas.length} - {whole}
+        if length == -(-whole // fewer) and any(end % fewer for end in ends):
+            first, last = span.start // fewer, -(-stop // fewer)
+            size = (last - first) * fewer
+            lines = _lines(plane, axis, first, last)
+            across, down = (lines.shape[1], size) if axis == 0 else (size, lines.shape[0])
+            lines = cv2.resize(lines, (across, down), interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
+            first, last, scales[axis] = span.start - first * fewer, stop - first * fewer, 1.0
+            plane = _lines(lines, axis, first, last)
+        else:
+            # Of a plane of chroma so thin that none of it is left, its first line is.
+            first = min(round(span.start * scale), length - 1)
+            plane = _lines(plane, axis, first, max(round(stop * scale), first + 1))
+    return plane, (scales[0], scales[1])
+
+
+def _lines(plane: Pixels, axis: int, first: int, last: int) -> Pixels:
+    return plane[first:last] if axis == 0 else plane[:, first:last]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.errors import ImageError
+from ..core.spec import ModelSpec
 from .orientation import Pixels
 from .window import LARGEST_CANVAS
 
@@ -35,7 +36,8 @@ class PictureLimit:
     """How large a picture may be, in pixels and in what decoding it takes."""
 
     megapixels: float = MAX_PICTURE
-    pads: bool = False  # it is padded to a square afterwards
+    # Height and width of the shape that it is padded to afterwards, in any unit; none is not.
+    padded: tuple[int, int] | None = None
 
     @property
     def most_bytes(self) -> int:
@@ -51,7 +53,7 @@ class PictureLimit:
         """Return how many bytes decoding takes at its peak; ImageError where that is too much.
 
         `shape` is (width, height); `bytes_per_pixel` counts all copies that there are at once,
-        the luma among them.
+        the picture among them.
         """
         width, height = shape
         size = f"it has {width} x {height} pixels"
@@ -60,9 +62,11 @@ class PictureLimit:
             raise ImageError(size, fix="replace or remove it")
         if max(shape) > _LONGEST:
             raise ImageError(f"{size}; a side may have {_LONGEST}", fix="cut it into parts")
-        if self.pads and max(shape) ** 2 > LARGEST_CANVAS:
+        if self.padded and (canvas := self._canvas(width, height, *self.padded)) > LARGEST_CANVAS:
+            is_square = self.padded[0] == self.padded[1]
+            to = "a square" if is_square else f"the shape of {self.padded[0]} x {self.padded[1]}"
             raise ImageError(
-                f"{size}, {max(shape) ** 2 / 1e6:.0f} million when padded to a square",
+                f"{size}, {canvas / 1e6:.0f} million when padded to {to}",
                 fix="cut it into parts, or use a model of another --fit",
             )
         if width * height > self.megapixels * 1e6:
@@ -75,6 +79,14 @@ class PictureLimit:
         enough = max(width * height, needed / _BYTES_PER_PIXEL) / 1e6
         raise ImageError(what, fix=f"if you trust it, take it with --max-picture {enough + 1:.0f}")
 
+    @staticmethod
+    def _canvas(width: int, height: int, tall: int, wide: int) -> int:
+        """Return how many pixels it has once padded, the way up that has fewer."""
+        return min(
+            max(one, other * wide // tall) * max(other, one * tall // wide)
+            for one, other in ((width, height), (height, width))
+        )
+
     @contextlib.contextmanager
     def room_for(
         self, shape: tuple[int, int], bytes_per_pixel: float, file_bytes: int = 0
@@ -86,3 +98,9 @@ class PictureLimit:
 
 
 USUAL_LIMIT = PictureLimit()
+
+
+def limit_for(spec: ModelSpec | None, megapixels: float) -> PictureLimit:
+    """Return the limit of pictures for a model, where one is given."""
+    pads = spec is not None and spec.fit == "pad"
+    return PictureLimit(megapixels, (spec.height, spec.width) if spec and pads else None)

@@ -18,7 +18,8 @@ Plane = npt.NDArray[np.uint8]
 Averages = npt.NDArray[np.uint16]
 
 PER_LEVEL = 256  # averages are uint16 and count so many parts of a level
-_LARGEST_RATIO = 128  # FFmpeg's filters have at most 256 taps
+LARGEST_RATIO = 128
+"""FFmpeg's filters have at most 256 taps."""
 _PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -49,12 +50,12 @@ def averaged(plane: Plane, height: int, width: int) -> Averages:
 
     An axis that grows is interpolated, after the other has shrunk. The result is (height, width)
     uint16, in units of 1/256 of a level: averages are right to 0.1 levels up to a ratio of 32, to
-    0.3 up to `_LARGEST_RATIO`, and to whole levels beyond.
+    0.3 up to `LARGEST_RATIO`, and to whole levels beyond.
     """
     smaller = min(plane.shape[0], height), min(plane.shape[1], width)
     if smaller == plane.shape:
         shrunk: Averages = plane * np.uint16(PER_LEVEL)
-    elif max(plane.shape[0] / smaller[0], plane.shape[1] / smaller[1]) <= _LARGEST_RATIO:
+    elif max(plane.shape[0] / smaller[0], plane.shape[1] / smaller[1]) <= LARGEST_RATIO:
         if plane.strides[1] != 1 or plane.strides[0] < plane.shape[1]:
             plane = np.ascontiguousarray(plane)
         frame = VideoFrame.from_numpy_buffer(plane, format="gray")

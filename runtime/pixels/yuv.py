@@ -13,6 +13,7 @@ from ..core.errors import ImageError
 from ..core.spec import Matrix, ModelSpec
 from .convert import WHITE, Pixels, fitted, fitted_plane, picture_from_image, stacked
 from .geometry import AS_CODED, Geometry
+from .one_pass import FULL_RANGE, LIMITED_RANGE, picture_in_one_pass, plane_of
 from .orientation import orientation_of_jpeg, turned
 from .picture import USUAL_LIMIT, PictureLimit
 from .resample import PER_LEVEL, SCALERS, Averages, levels_from_averages
@@ -31,7 +32,6 @@ BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020."""
 MATRIX_NUMBERS: dict[Matrix, int] = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}
 _UNSAID = {2, 3}
 _HD_WIDTH, _SD_HEIGHT = 1280, 576  # where mpv guesses another matrix
-_LIMITED_RANGE, _FULL_RANGE = 1, 2
 _LIMITED_BLACK, _LIMITED_WHITE = 16, 235
 _PIXELS = {"gray", "bgr24"}  # pictures as they are fitted
 _READ_IN_PLACE = {"yuv420p", "yuv422p", "yuv444p", "nv12", "nv21"}
@@ -44,30 +44,40 @@ def fitted_from_video_frame(
     spec: ModelSpec,
     geometry: Geometry = AS_CODED,
     matrix: Matrix | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> Pixels:
     """Turn a decoded frame of any format into a fitted picture as it is seen.
 
     Luma is BT.601 and full range whatever the video's are: levels 16 to 235 of limited-range video
     become 0 to 255, and where Y was made with other weights, small planes of chroma make up for it.
-    Colours are made of the small planes as well, by the frame's matrix and range. A frame that
-    names no matrix has `matrix`, by default as the spec says.
+    Colours are made at the model's size as well, by the frame's matrix and range. A frame that
+    names no matrix has `matrix`, by default as the spec says. Of grey or BGR at a fraction of its
+    size, `shape` is the height and width that it has in full.
     """
     name = frame.format.name.replace("yuvj", "yuv")
     if name in _PIXELS and frame.planes[0].line_size > 0:
-        return fitted(_picture(frame, spec), spec, geometry)
+        return fitted(_picture(frame, spec), spec, geometry, shape)
     weights = LUMA_WEIGHTS.get(matrix_number(frame, matrix or spec.matrix))
-    if weights is None or frame.format.is_rgb or frame.format.has_palette or "gray" in name:
+    is_other = weights is None or frame.format.is_rgb or frame.format.has_palette or "gray" in name
+    # Filters that do not average see between the samples of chroma, which are widened for them.
+    is_sharp = spec.color != "grey" and spec.interpolation != "area"
+    if weights is None or is_other or is_sharp:
         bgr = bgr_from_video_frame(frame, matrix=matrix or spec.matrix)
         return fitted(picture_from_image(bgr, spec.color), spec, geometry)
-    is_full = frame.color_range == _FULL_RANGE or name != frame.format.name
+    is_full = frame.color_range == FULL_RANGE or name != frame.format.name
+    if spec.color != "grey":
+        number = matrix_number(frame, matrix or spec.matrix)
+        picture = picture_in_one_pass(frame, spec, number, geometry, is_full=is_full)
+        if picture is not None:
+            return picture
     if name not in _READ_IN_PLACE or any(plane.line_size <= 0 for plane in frame.planes):
         scaler = SCALERS.of(name, frame.height, frame.width, "yuv420p")
-        levels = _FULL_RANGE if is_full else _LIMITED_RANGE  # FFmpeg would go by the name alone
+        levels = FULL_RANGE if is_full else LIMITED_RANGE  # FFmpeg would go by the name alone
         frame = scaler.reformat(
             frame, format="yuv420p", src_color_range=levels, dst_color_range=levels, threads=1
         )
         name = "yuv420p"
-    plane = _plane(frame, 0)
+    plane = plane_of(frame, 0)
     if weights == BT601 and spec.color == "grey":
         widened = fitted if is_full else luma_from_limited
         return widened(plane, spec, geometry)
@@ -153,23 +163,16 @@ def bgr_from_video_frame(
 def _picture(frame: VideoFrame, spec: ModelSpec) -> Pixels:
     """Look at luma or BGR where it lies, and make of it what the model takes."""
     if frame.format.name == "gray":
-        return picture_from_image(_plane(frame, 0), spec.color)
-    bgr = _plane(frame, 0, samples=3)
+        return picture_from_image(plane_of(frame, 0), spec.color)
+    bgr = plane_of(frame, 0, samples=3)
     return picture_from_image(bgr.reshape(len(bgr), -1, 3), spec.color)
-
-
-def _plane(frame: VideoFrame, number: int, samples: int = 1) -> Pixels:
-    """Look at a plane where it lies; (H, W times the samples of each pixel)."""
-    plane = frame.planes[number]
-    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    return lines[: plane.height, : samples * plane.width]
 
 
 def _chroma(frame: VideoFrame, name: str) -> tuple[Pixels, Pixels]:
     """Return the planes of Cb and Cr, each a whole fraction of the frame's size."""
     if not name.startswith("nv"):
-        return _plane(frame, 1), _plane(frame, 2)
-    both = _plane(frame, 1, samples=2)
+        return plane_of(frame, 1), plane_of(frame, 2)
+    both = plane_of(frame, 1, samples=2)
     first, second = both[:, ::2], both[:, 1::2]
     return (first, second) if name == "nv12" else (second, first)
 

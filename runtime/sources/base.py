@@ -10,7 +10,7 @@ from ..core.errors import CameraError, SourceError
 from ..core.frame import DEFAULT_FPS, Frame, Gap, Mode
 from ..core.lifecycle import Closing
 from ..core.spec import Color, Matrix, ModelSpec
-from ..pixels.picture import MAX_PICTURE, PictureLimit
+from ..pixels.picture import MAX_PICTURE, PictureLimit, limit_for
 from .spec import SourceSpec
 
 LONGEST_SLEEP_S = 0.2
@@ -45,7 +45,7 @@ class CaptureRequest:
     @property
     def picture_limit(self) -> PictureLimit:
         """How large a picture file may be, also once it is padded for the model."""
-        return PictureLimit(self.max_picture, pads=bool(self.spec and self.spec.fit == "pad"))
+        return limit_for(self.spec, self.max_picture)
 
     def check(self, name: str, got: Mode, *, advice: str = "ask for that") -> None:
         """Raise CameraError where a source does not deliver as asked, unless any mode is accepted.

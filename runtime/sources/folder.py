@@ -14,7 +14,7 @@ from .spec import SourceSpec
 
 
 class FolderSource(FrameSource):
-    """Image files, decoded in the order given as a model takes them or to luma."""
+    """Image files, decoded in the order given: luma, or BGR for a model in colour."""
 
     def __init__(self, spec: SourceSpec, request: CaptureRequest) -> None:
         super().__init__(spec)

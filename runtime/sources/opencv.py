@@ -25,8 +25,10 @@ from ..core.errors import (
     sentence_list,
 )
 from ..core.frame import NS_PER_MS, Clock, Frame, Gap, Mode
+from ..core.spec import ModelSpec
 from ..pixels.camera_formats import RAW_FORMATS, fitted_from_raw
 from ..pixels.files.opencv_images import silence_opencv
+from ..pixels.window import window_of
 from .base import AS_IT_COMES, CaptureRequest, FrameSource
 from .device_names import LINKS, cameras, stable_path
 from .pauses import HEARTBEAT, PauseWatch
@@ -38,8 +40,6 @@ _WAITED_NS = 1_000_000  # a grab that returns sooner found a frame that lay ther
 _BUFFERS = 2  # one is read and one is filled; with one alone every other frame would be missed
 _CATCHING_UP_NS = 1_000_000_000
 _PACE_FRAMES = 8
-_SHORT_SIDE = 256
-"""CSI frames are divided by the largest whole number that leaves their short side this long."""
 _NEWEST = "appsink drop=true max-buffers=1 sync=false"
 
 
@@ -277,7 +277,7 @@ class GStreamerSource(OpenCVSource):
         if spec.kind == "csi":
             named = {key: value for key, value in asdict(spec.mode).items() if value}
             mode = replace(request.mode, **named)
-            pipeline, delivers = csi_pipeline(int(spec.location), mode)
+            pipeline, delivers = csi_pipeline(int(spec.location), mode, request.spec)
             request = replace(request, mode=delivers)
         if not re.search(r"GStreamer:\s*YES", cv2.getBuildInformation()):
             raise MissingDependencyError(
@@ -354,20 +354,32 @@ def pipeline_with_sink(pipeline: str) -> str:
     return f"{pipeline.strip().removesuffix('!').rstrip()} ! videoconvert ! {_NEWEST}"
 
 
-def csi_pipeline(sensor: int, mode: Mode) -> tuple[str, Mode]:
+def csi_pipeline(sensor: int, mode: Mode, spec: ModelSpec | None = None) -> tuple[str, Mode]:
     """Return the pipeline of a Jetson's CSI camera, and the mode of the frames that it delivers.
 
-    The Jetson's own converter makes small grey frames; neither CPU nor OpenCV sees the large ones.
-    `mode` is the sensor's; a fourcc in it is a ConfigError.
+    The Jetson's own converter makes small frames, grey or in colour as the model takes them;
+    neither CPU nor OpenCV sees the large ones. They are divided by the largest whole number that
+    leaves enough for the model; not at all where its crop box counts pixels, or where it averages
+    no areas. `mode` is the sensor's; a fourcc in it is a ConfigError.
     """
+    spec = spec or ModelSpec()
     if mode.fourcc:
-        raise ConfigError(f"fourcc={mode.fourcc!r}: csi:// delivers grey frames; leave it out")
+        delivers = "grey" if spec.color == "grey" else "BGR"
+        raise ConfigError(
+            f"fourcc={mode.fourcc!r}: csi:// delivers {delivers} frames; leave it out"
+        )
     width, height, fps = mode.width or 1920, mode.height or 1080, mode.fps or 30.0
-    divisor = max(1, min(width, height) // _SHORT_SIDE)
+    divisor = 1
+    if spec.interpolation == "area" and not spec.has_box_in_pixels:
+        window = window_of(spec, (height, width))
+        rows, columns = window.canvas_rows.length, window.canvas_columns.length
+        divisor = max(1, min(rows // spec.height, columns // spec.width))
     across, down = (max(2, round(side / divisor / 2) * 2) for side in (width, height))  # even
     rate = f"{fps:g}/1" if fps == int(fps) else f"{round(fps * 1001)}/1001"
+    # It makes no BGR; the rest is copying.
+    small = "GRAY8" if spec.color == "grey" else "BGRx ! videoconvert ! video/x-raw,format=BGR"
     return (
         f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),"
         f"width={width},height={height},framerate={rate} ! nvvidconv ! "
-        f"video/x-raw,width={across},height={down},format=GRAY8 ! {_NEWEST}"
+        f"video/x-raw,width={across},height={down},format={small} ! {_NEWEST}"
     ), Mode(width=across, height=down, fps=fps)

@@ -36,7 +36,7 @@ class CaptureThread(Closing):
     sends, and whichever library trips over it, costs a row and never the camera. Only once it is
     given up the thread ends, and closes it.
 
-    The same luma for longer than `freeze_after_s` is a loss, counted in the recording's own time
+    The same picture for longer than `freeze_after_s` is a loss, counted in the recording's own time
     where there is one. The source is closed with the thread.
     """
 

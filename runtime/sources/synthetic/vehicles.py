@@ -40,6 +40,9 @@ _CLEARANCE = 0.08  # how far out of view a vehicle starts and ends, in image sid
 # Turn towards the camera, in radians per image side off the middle: what comes shows its front.
 _TURN_PER_SIDE = 0.45
 
+_LUMA_BGR = (0.114, 0.587, 0.299)
+_PALEST, _STRONGEST = 0.04, 0.4  # how far a paint's channels are from its luma
+
 _VEHICLE, _CREW, _TRAFFIC, _PAINT = range(4)  # keep the random numbers of different uses apart
 
 
@@ -64,25 +67,30 @@ def vehicle_picture(seed: int, index: int, size: int, color: Color) -> npt.NDArr
 
     S is the next multiple of 32 from `size` on.
     """
-    luma, _ = vehicle(seed, index, -(-size // 32) * 32)
-    return luma if color == "grey" else painted(luma, seed, _VEHICLE, index)
+    factors, size = factors_from_seed(seed, index), -(-size // 32) * 32
+    if color == "grey":
+        return sketch_from_factors(factors).image(size)
+    return painted(factors, size, seed, _VEHICLE, index)
 
 
-def painted(luma: npt.NDArray[np.uint8], *which: int) -> npt.NDArray[np.uint8]:
-    """Return a drawn vehicle, (S, S) uint8, in a colour of its own, (S, S, 3) BGR.
+def painted(factors: VehicleFactors, size: int, seed: int, *which: int) -> npt.NDArray[np.uint8]:
+    """Draw a vehicle in a colour of its own, (S, S, 3) BGR; glass, tyres and shadow stay grey.
 
-    Black and white stay, and what is between takes the hue, most in the middle. The colour is
-    drawn by the numbers of `which`, apart from all factors.
+    Its luma is that of the vehicle in grey but for rounding. The colour is drawn by the seed and
+    the numbers of `which`, apart from all factors.
     """
-    hue, strength = _random(*which[:1], _PAINT, *which[1:]).random(2).tolist()
-    levels = np.arange(256) / 255
-    tables = []
-    for third in (2 / 3, 1 / 3, 0.0):  # B, G, R
-        tint = math.cos(2 * math.pi * (hue - third)) * (0.2 + 0.4 * strength)
-        tables.append(np.rint(255 * levels ** (2.0**-tint)))
-    table = np.stack(tables, axis=1).astype(np.uint8)
-    bgr: npt.NDArray[np.uint8] = table[luma]
-    return bgr
+    hue, strength = _random(seed, _PAINT, *which).random(2).tolist()
+    waves = [math.cos(2 * math.pi * (hue - third)) for third in (2 / 3, 1 / 3, 0.0)]
+    grey = sum(weight * wave for weight, wave in zip(_LUMA_BGR, waves, strict=True))
+    tints = [wave - grey for wave in waves]
+    # As strong as it was drawn, or as fits between black and white.
+    room = min(factors.shade, 1 - factors.shade) / max(map(abs, tints))
+    strength = min(_PALEST + (_STRONGEST - _PALEST) * strength, room)
+    planes = [
+        sketch_from_factors(replace(factors, shade=factors.shade + strength * tint)).image(size)
+        for tint in tints
+    ]
+    return np.stack(planes, axis=2)
 
 
 class MovingVehicles:
@@ -114,10 +122,10 @@ class MovingVehicles:
 
         It is (S, S) luma, or (S, S, 3) BGR in colour, each vehicle in its own.
         """
-        luma = sketch_from_factors(self.factors(time_s)).image(self._size)
+        factors, turn = self.factors(time_s), math.floor(time_s / _CROSSING_S)
         if self._color == "grey":
-            return luma
-        return painted(luma, self._seed, _TRAFFIC, math.floor(time_s / _CROSSING_S))
+            return sketch_from_factors(factors).image(self._size)
+        return painted(factors, self._size, self._seed, _TRAFFIC, turn)
 
     def _body(self, turn: int) -> str:
         """Deal the bodies in shuffled rounds, the first of a round never the last one's last."""

@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from ...core.errors import ImageError
 from ...core.lifecycle import Closing
-from ...pixels.camera_formats import reduced_from_jpeg
+from ...pixels.camera_formats import DIVISORS, reduced_from_jpeg
 from ...pixels.files.image_files import picture_from_bytes
 from ...pixels.orientation import Pixels
 from ...pixels.yuv import bgr_from_video_frame, fitted_from_video_frame
@@ -161,8 +161,18 @@ class PacketDecoder(Closing):
         """Return a frame as it is seen: (H, W, 3) BGR, or fitted where a spec is given."""
         request, geometry = self._request, self._display.geometry(frame)
         if request.spec:
-            return fitted_from_video_frame(frame, request.spec, geometry, request.untagged)
+            return fitted_from_video_frame(
+                frame, request.spec, geometry, request.untagged, self._full_shape(frame)
+            )
         return bgr_from_video_frame(frame, geometry, request.untagged)
+
+    def _full_shape(self, frame: VideoFrame) -> tuple[int, int] | None:
+        """Return height and width of the JPEG that a frame is, where it was decoded smaller."""
+        height, width = self._codec.height, self._codec.width
+        is_reduced = self._display.is_jpeg and any(
+            (frame.height * by, frame.width * by) == (height, width) for by in DIVISORS
+        )
+        return (height, width) if is_reduced else None
 
     def _decode(self, packet: Packet | None) -> Sequence[VideoFrame]:
         try:
@@ -184,9 +194,9 @@ class PacketDecoder(Closing):
         if not display.is_jpeg or not display.is_known:
             return None
         # Fields of interlaced video are pictures of half the height; FFmpeg joins them.
-        return reduced_from_jpeg(
-            data, spec, (codec.height, codec.width), display.shape, self._limit
-        )
+        full = codec.height, codec.width
+        reduced = reduced_from_jpeg(data, spec, full, display.before_decoding, self._limit)
+        return None if reduced is None else reduced.pixels
 
     def _is_cut(self, packet: Packet) -> bool:
         """Whether a part of the packet is not there."""

@@ -53,9 +53,13 @@ class Display:
         return self._of_container is not None or self._jpeg_orientation != UPRIGHT
 
     @property
-    def shape(self) -> Geometry:
-        """What is known before a frame is decoded: the shape of its pixels."""
-        return AS_CODED if self._aspect == 1 else Geometry(aspect=self._aspect)
+    def before_decoding(self) -> Geometry:
+        """What is known of a JPEG before it is decoded: its pixels' shape, and its turn if any."""
+        orientation = self._jpeg_orientation
+        if orientation == UPRIGHT and self._of_container is not None:
+            orientation = self._of_container
+        is_plain = orientation == UPRIGHT and self._aspect == 1
+        return AS_CODED if is_plain else Geometry(orientation, self._aspect)
 
     @property
     def is_upright_container(self) -> bool:

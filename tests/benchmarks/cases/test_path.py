@@ -12,7 +12,11 @@ from motorvae.benchmarks.cases import path as path_case
 from motorvae.benchmarks.cases.path import MOST_COLOUR_LEVELS, SOURCES, path_cases, thread_cases
 from motorvae.benchmarks.measure.case import FrameSource
 from motorvae.benchmarks.measure.rounds import RoundPlan
-from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, random_model
+from motorvae.benchmarks.under_test.model_under_test import (
+    ModelUnderTest,
+    random_model,
+    untrained_model,
+)
 from motorvae.benchmarks.under_test.scenes import frame_of, our_luma, plain_luma, scene_of
 from motorvae.runtime.core.errors import MeasurementError
 from motorvae.runtime.core.spec import Color, ModelSpec
@@ -78,6 +82,14 @@ def test_ours_and_the_recipe_see_the_same_picture(source: FrameSource, color: Co
         assert (picture.shape, picture.dtype) == (spec.picture_shape, np.dtype(np.uint8))
         assert np.abs(picture - expected).mean() < levels
         assert np.corrcoef(picture.ravel(), expected.ravel())[0, 1] > 0.999
+
+
+def test_a_model_in_colour_is_timed_too() -> None:
+    spec = ModelSpec(image_size=(32, 64), color="rgb", channels=(4, 8), latent_size=4)
+    with untrained_model(spec, seed=0) as tested:
+        cases = path_cases(tested, schedule=SHORT, seed=0, threads=1, sizes=(SIZE,))
+    assert {case.source for case in cases} == set(SOURCES)
+    assert sum(case.not_measured is None for case in cases) >= 3 * len(SOURCES)
 
 
 def test_a_scene_is_what_cameras_deliver() -> None:

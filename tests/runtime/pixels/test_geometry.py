@@ -122,9 +122,9 @@ def test_a_jpeg_of_pixels_that_are_not_square_is_decoded_whole() -> None:
     data = cv2.imencode(".jpg", street(1280, 1024))[1].tobytes()
     small = ModelSpec(image_size=32, channels=(8, 8), latent_size=4, fit="crop")
     for aspect, shape in ((1.0, (128, 160)), (2.0, (1024, 1280))):
-        grey = reduced_from_jpeg(data, small, geometry=Geometry(aspect=aspect))
-        assert grey is not None
-        assert grey.shape == shape
+        reduced = reduced_from_jpeg(data, small, geometry=Geometry(aspect=aspect))
+        assert reduced is not None
+        assert reduced.pixels.shape == shape
 
 
 @pytest.mark.parametrize(

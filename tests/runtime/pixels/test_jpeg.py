@@ -73,10 +73,11 @@ def test_every_scale_is_within_the_bound(
     size: tuple[int, int], side: int, divisor: int, fit: str
 ) -> None:
     data = jpeg(street(*size))
-    grey = reduced_from_jpeg(data, spec(fit, side))
-    assert grey is not None
+    reduced = reduced_from_jpeg(data, spec(fit, side))
+    assert reduced is not None
+    assert reduced.shape == size[::-1]
     if fit == "stretch":
-        assert grey.shape == (size[1] // divisor, size[0] // divisor)
+        assert reduced.pixels.shape == (size[1] // divisor, size[0] // divisor)
     luma = fitted_from_jpeg(data, spec(fit, side))
     assert_within_bound(luma, reference_picture(shown(data), spec(fit, side)))
 
@@ -163,7 +164,7 @@ def test_a_size_that_is_only_announced_is_refused_before_it_is_decoded(
     data[place + 5 : place + 9] = b"".join(length.to_bytes(2, "big") for length in size)
     started_s = time.thread_time()
     with pytest.raises(ImageError, match=f"it has {size[1]} x {size[0]} pixels"):
-        fitted_from_jpeg(bytes(data), spec("pad"), PictureLimit(pads=True))
+        fitted_from_jpeg(bytes(data), spec("pad"), PictureLimit(padded=(256, 256)))
     assert time.thread_time() - started_s < 0.5
 
 

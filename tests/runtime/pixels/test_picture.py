@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from motorvae.runtime.core.errors import ImageError
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.files.image_files import luma_from_file, picture_from_bytes
-from motorvae.runtime.pixels.picture import MAX_PICTURE, PictureLimit
+from motorvae.runtime.pixels.picture import MAX_PICTURE, PictureLimit, limit_for
 
 from .pictures import chunk, exif, picture, png, saved, tiff
 
@@ -48,9 +49,18 @@ def test_the_default_is_what_the_largest_sensors_have() -> None:
     with pytest.raises(ImageError, match="a side may have 131072"):
         limit.check((1_000_000, 1), 1)
     with pytest.raises(ImageError, match=r"4290 million when padded to a square.*another --fit"):
-        PictureLimit(pads=True).check((65_500, 10), 1)
+        PictureLimit(padded=(256, 256)).check((65_500, 10), 1)
     with pytest.raises(ImageError, match="it has 0 x 5 pixels"):
         limit.check((0, 5), 1)
+
+
+def test_what_is_padded_to_another_shape_counts_as_that() -> None:
+    model = ModelSpec(image_size=(80, 160), fit="pad")
+    limit = limit_for(model, 200)
+    limit.check((16_000, 8_000), 1)
+    with pytest.raises(ImageError, match="800 million when padded to the shape of 80 x 160"):
+        limit.check((40_000, 10), 1)
+    assert limit_for(None, 200) == limit_for(model.model_copy(update={"fit": "crop"}), 200)
 
 
 def test_a_file_that_is_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:

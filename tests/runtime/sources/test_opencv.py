@@ -11,6 +11,7 @@ import pytest
 
 from motorvae.runtime.core.errors import ConfigError, MissingDependencyError
 from motorvae.runtime.core.frame import Mode
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.sources.opencv import (
     csi_pipeline,
@@ -30,6 +31,7 @@ import cv2
 from motorvae.runtime.sources.open import open_source
 from motorvae.runtime.core.errors import MotorVAEError
 from motorvae.runtime.core.frame import Mode
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.sources.base import CaptureRequest
 def say(**facts): print(json.dumps(facts), flush=True)
 """
@@ -58,6 +60,23 @@ def test_csi_frames_keep_their_shape_and_enough_pixels(mode: Mode, small: tuple[
     assert (delivers.width, delivers.height) == small
     assert f"sensor-id=3 ! video/x-raw(memory:NVMM),width={mode.width}," in pipeline
     assert f"framerate={mode.fps:g}/1" in pipeline
+
+
+def test_csi_frames_are_as_large_and_as_colourful_as_the_model_needs() -> None:
+    def spec(**sizes: Any) -> ModelSpec:
+        return ModelSpec(channels=None, latent_size=4, **sizes)
+
+    for model, small in (
+        (spec(image_size=(384, 512)), (960, 540)),
+        (spec(image_size=(80, 160)), (160, 90)),
+        (spec(image_size=256, crop_box=(0.0, 0.0, 0.5, 1.0)), (640, 360)),
+        (spec(image_size=256, crop_box=(5, 20, -25, -20)), (1920, 1080)),
+        (spec(image_size=64, interpolation="bilinear"), (1920, 1080)),
+    ):
+        _, delivers = csi_pipeline(0, Mode(), model)
+        assert (delivers.width, delivers.height) == small
+    pipeline, _ = csi_pipeline(0, Mode(), spec(color="rgb"))
+    assert "height=270,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! " + TAIL in pipeline
 
 
 def test_a_broken_rate_is_a_fraction() -> None:

@@ -21,6 +21,7 @@ from motorvae.runtime.sources.synthetic.vehicles import (
     MovingVehicles,
     factors_from_seed,
     vehicle,
+    vehicle_picture,
 )
 
 CONTINUOUS = [field.name for field in fields(VehicleFactors)][2:]  # all but body and heading
@@ -41,6 +42,20 @@ LIMITS = {
 
 seeds = st.integers(0, 2**63)
 bodies = st.sampled_from(BODIES)
+
+
+def test_a_painted_vehicle_is_the_grey_one_in_a_colour_of_its_own() -> None:
+    hues = set()
+    for index in range(8):
+        grey, painted = (vehicle_picture(0, index, 256, color) for color in ("grey", "rgb"))
+        luma = cv2.cvtColor(painted, cv2.COLOR_BGR2GRAY).astype(int)
+        assert np.abs(luma - grey).max() <= 2
+        spread = painted.max(axis=2).astype(int) - painted.min(axis=2)
+        assert (spread[grey == 255] <= 2).all()  # the ground stays white
+        assert spread.max() >= 10
+        down, across = np.unravel_index(spread.argmax(), spread.shape)
+        hues.add(int(cv2.cvtColor(painted, cv2.COLOR_BGR2HSV)[down, across, 0]) // 10)
+    assert len(hues) >= 4
 
 
 def typical(body: str, **changed: float) -> VehicleFactors:

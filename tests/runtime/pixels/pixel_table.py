@@ -1,6 +1,6 @@
-"""Print how exact and how fast every path from a frame to luma is, as a table in Markdown.
+"""Print how exact and how fast every path from a frame to a fitted picture is, in Markdown.
 
-OPENCV_SAMPLES_DATA_PATH=folder-of-vtest.avi python tests/runtime/pixels/luma_table.py
+OPENCV_SAMPLES_DATA_PATH=folder-of-vtest.avi python tests/runtime/pixels/pixel_table.py [rgb|bgr]
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import av
 import cv2
@@ -19,9 +19,9 @@ from av.video.reformatter import VideoReformatter
 from real_pictures import street
 
 from motorvae.runtime.core.frame import Mode
-from motorvae.runtime.core.spec import Fit, ModelSpec
+from motorvae.runtime.core.spec import Color, Fit, ModelSpec
 from motorvae.runtime.pixels.camera_formats import fitted_from_jpeg, fitted_from_raw
-from motorvae.runtime.pixels.convert import fitted, luma_from_image
+from motorvae.runtime.pixels.convert import fitted, picture_from_image
 from motorvae.runtime.pixels.reference import reference_picture
 from motorvae.runtime.pixels.yuv import bgr_from_video_frame, fitted_from_video_frame
 
@@ -34,7 +34,7 @@ BT709, LIMITED, FULL = 1, 1, 2
 
 
 class Path(NamedTuple):
-    """One way to luma: ours, the plain one, and what it shows in colours."""
+    """One way to a picture: ours, the plain one to BGR, and what it shows in colours."""
 
     name: str
     ours: Callable[[ModelSpec], Image | None]
@@ -42,11 +42,15 @@ class Path(NamedTuple):
     shown: Image
 
 
-def plain_from_bgr(image: Image) -> Image:
-    """What people write: grey, then an area filter."""
-    return cv2.resize(
-        cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (256, 256), interpolation=cv2.INTER_AREA
-    ).astype(np.uint8)
+def plain_from_bgr(image: Image, color: Color) -> Image:
+    """What people write: grey where that is meant, then an area filter."""
+    if color == "grey":
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.uint8)
+    small = cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    if color == "grey":
+        return small
+    planes = small[:, :, ::-1] if color == "rgb" else small
+    return np.ascontiguousarray(planes.transpose(2, 0, 1))
 
 
 def yuv_path(name: str, image: Image, pixels: str, *, matrix: int = 2, levels: int = 1) -> Path:
@@ -61,14 +65,14 @@ def yuv_path(name: str, image: Image, pixels: str, *, matrix: int = 2, levels: i
     reformatter = VideoReformatter()
 
     def plain() -> Image:
-        return plain_from_bgr(reformatter.reformat(frame, format="bgr24").to_ndarray())
+        return reformatter.reformat(frame, format="bgr24").to_ndarray().astype(np.uint8, copy=False)
 
     return Path(name, lambda spec: fitted_from_video_frame(frame, spec), plain, bgr_of(frame))
 
 
 def bgr_of(frame: VideoFrame) -> Image:
-    """The exact colours of a frame."""
-    return bgr_from_video_frame(frame)
+    """The exact colours of a frame; one that names no matrix was made by that of BT.601."""
+    return bgr_from_video_frame(frame, matrix="bt601")
 
 
 def jpeg_path(image: Image) -> Path:
@@ -79,7 +83,7 @@ def jpeg_path(image: Image) -> Path:
     (frame,) = codec.decode(av.Packet(content))
 
     def plain() -> Image:
-        return plain_from_bgr(cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.uint8))
+        return cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
 
     return Path("JPEG bytes", lambda spec: fitted_from_jpeg(content, spec), plain, bgr_of(frame))
 
@@ -91,7 +95,7 @@ def raw_path(image: Image, fourcc: str, pixels: str, code: int) -> Path:
     mode = Mode(frame.width, frame.height, 30.0, fourcc)
 
     def plain() -> Image:
-        return plain_from_bgr(cv2.cvtColor(raw, code).astype(np.uint8))
+        return cv2.cvtColor(raw, code).astype(np.uint8, copy=False)
 
     shown = cv2.cvtColor(raw, code).astype(np.uint8)
     return Path(f"raw {fourcc}", lambda spec: fitted_from_raw(raw, mode, spec), plain, shown)
@@ -111,54 +115,65 @@ def paths_of(width: int, height: int) -> list[Path]:
         raw_path(image, "NV12", "nv12", cv2.COLOR_YUV2BGR_NV12),
         Path(
             "BGR",
-            lambda spec: fitted(luma_from_image(image), spec),
-            lambda: plain_from_bgr(image),
+            lambda spec: fitted(picture_from_image(image, spec.color), spec),
+            lambda: image,
             image,
         ),
     ]
 
 
-def error_of(luma: Image, reference: Image) -> tuple[float, float]:
+def error_of(picture: Image, reference: Image) -> tuple[float, float]:
     """Mean absolute difference in levels, and correlation."""
-    found, expected = luma.astype(np.float64), reference.astype(np.float64)
+    found, expected = picture.astype(np.float64), reference.astype(np.float64)
     correlation = np.corrcoef(found.ravel(), expected.ravel())[0, 1]
     return float(np.abs(found - expected).mean()), float(correlation)
 
 
-def main() -> int:
+def timed(path: Path, color: Color) -> list[float]:
+    """Take ours, ours in grey and the plain way, one behind the other; milliseconds."""
+    times_ms = []
+    for make in (
+        lambda: path.ours(ModelSpec(color=color)),
+        lambda: path.ours(ModelSpec()),
+        lambda: plain_from_bgr(path.plain(), color),
+    ):
+        start_s = time.perf_counter()
+        make()
+        times_ms.append(1e3 * (time.perf_counter() - start_s))
+    return times_ms
+
+
+def main(color: Color = "grey") -> int:
     """Print the table; times are of one thread, in rounds that take turns."""
     cv2.setNumThreads(1)
     write = sys.stdout.write
-    write("| size | path | error, levels | correlation | ours, ms | plain, ms | plain's error |\n")
-    write("| --- | --- | --- | --- | --- | --- | --- |\n")
-    stretch = ModelSpec()
+    titles = ["size", "path", "error, levels", "correlation", "ours, ms", "ours in grey, ms"]
+    write(f"| {' | '.join([*titles, 'plain, ms', 'its error'])} |\n{'| --- ' * 8}|\n")
+    stretch = ModelSpec(color=color)
     for size in SIZES:
         paths = paths_of(*size)
-        times: dict[str, tuple[list[float], list[float]]] = {one.name: ([], []) for one in paths}
+        times: dict[str, list[list[float]]] = {}
         for _ in range(ROUNDS):
             for path in paths:
-                start_s = time.perf_counter()
-                path.ours(stretch)
-                middle_s = time.perf_counter()
-                path.plain()
-                times[path.name][0].append(1e3 * (middle_s - start_s))
-                times[path.name][1].append(1e3 * (time.perf_counter() - middle_s))
+                times.setdefault(path.name, []).append(timed(path, color))
         for path in paths:
             worst, least = 0.0, 1.0
             for fit in FITS:
-                spec = ModelSpec(fit=fit)
-                luma = path.ours(spec)
-                assert luma is not None
-                error, correlation = error_of(luma, reference_picture(path.shown, spec))
+                spec = ModelSpec(fit=fit, color=color)
+                picture = path.ours(spec)
+                assert picture is not None
+                error, correlation = error_of(picture, reference_picture(path.shown, spec))
                 worst, least = max(worst, error), min(least, correlation)
-            plain_error, _ = error_of(path.plain(), reference_picture(path.shown, stretch))
-            ours, plain = ((float(np.median(ms)), min(ms)) for ms in times[path.name])
+            plain = plain_from_bgr(path.plain(), color)
+            plain_error, _ = error_of(plain, reference_picture(path.shown, stretch))
+            columns = np.array(times[path.name]).T
+            cells = [f"{np.median(ms):.2f} ({ms.min():.2f})" for ms in columns]
             write(
-                f"| {size[0]}x{size[1]} | {path.name} | {worst:.2f} | {least:.5f} | {ours[0]:.2f} "
-                f"({ours[1]:.2f}) | {plain[0]:.2f} ({plain[1]:.2f}) | {plain_error:.2f} |\n"
+                f"| {size[0]}x{size[1]} | {path.name} | {worst:.2f} | {least:.5f} | "
+                f"{' | '.join(cells)} | {plain_error:.2f} |\n"
             )
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(*cast("list[Color]", sys.argv[1:2])))
