@@ -91,7 +91,7 @@ def test_truncated_weights_are_refused(run: Path) -> None:
     [
         ({"schema_version": 99}, "schema_version=99, and this motorVAE reads 1"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
-        ({"model": {"image_size": 33}}, "image_size=33 is not a multiple of 32"),
+        ({"model": {"image_size": 33}}, "image_size=33: 33 is not a multiple of 16"),
         ({"options": {"colour": 1}}, "options.colour"),
     ],
 )
