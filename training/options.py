@@ -78,8 +78,9 @@ class TrainOptions:
     """How an image of another shape becomes that of the input: stretch ignores the aspect ratio,
     crop keeps the centre, pad adds white."""
     interpolation: Interpolation = "area"
-    """How it is resized: area averages over areas; bilinear and bicubic widen their filters where
-    an image shrinks, as Pillow's do; bilinear-no-antialias is OpenCV's INTER_LINEAR."""
+    """How it is resized: area averages over areas; bilinear, bicubic and lanczos widen their
+    filters where an image shrinks, as Pillow's do; bilinear-no-antialias is
+    OpenCV's INTER_LINEAR."""
     matrix: Matrix = "auto"
     """Which matrix video has that names none, here and wherever the model is used. auto: BT.709
     from 1280 pixels across or more than 576 down, and BT.601 below, as players choose."""

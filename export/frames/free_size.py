@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
 from ...runtime.bundle.frame_format import FrameFormat
 from ...runtime.core.spec import ModelSpec
-from ...runtime.pixels.reference import CUBIC, WHITE, Levels
+from ...runtime.pixels.reference import CUBIC, SUPPORTS, WHITE, Levels
 from .nodes import FLOAT, INT64, NodeList
 from .parts import Part
 
@@ -122,12 +124,12 @@ class FreeAxes:
         size = spec.height if axis == 0 else spec.width
         numbers = nodes.constant(np.arange(size, dtype=np.float32)[:, None])
         weights = self._filtered(numbers, self._sub(pixels, start), whole, size)
-        if spec.fit == "pad" and spec.interpolation in {"bilinear", "bicubic"}:
+        if spec.fit == "pad" and spec.interpolation in SUPPORTS:
             # Filters reach into the border: its pixels count in the sum that is to be 1.
             every = nodes("Range", none, nodes("Cast", whole, to=INT64), one)
             virtual = self._filtered(numbers, nodes("Cast", every, to=FLOAT), whole, size)
             sums = nodes("ReduceSum", virtual, nodes.integers(1), keepdims=1)
-        elif spec.interpolation in {"bilinear", "bicubic"}:
+        elif spec.interpolation in SUPPORTS:
             sums = nodes("ReduceSum", weights, nodes.integers(1), keepdims=1)
         else:
             sums = None
@@ -148,11 +150,12 @@ class FreeAxes:
             nodes("Mul", nodes("Add", numbers, nodes.number(0.5)), ratio), nodes.number(0.5)
         )
         last = self._sub(whole, one)
-        if kind in {"bilinear", "bicubic"}:
+        if kind in SUPPORTS:
             scale = nodes("Max", ratio, one)
             distances = nodes("Abs", self._sub(pixels, centres))
             distances = nodes("Div", distances, scale)
-            weights = self._cubic(distances) if kind == "bicubic" else self._tent(distances)
+            filters = {"bicubic": self._cubic, "lanczos": self._lanczos}
+            weights = filters.get(kind, self._tent)(distances)
             return nodes("Mul", weights, self._between(pixels, none, last))
         nearest = nodes("Min", nodes("Max", centres, none), last)
         two = self._tent(nodes("Abs", self._sub(pixels, nearest)))
@@ -179,6 +182,15 @@ class FreeAxes:
         inner = self._polynomial(near, (CUBIC + 2, -(CUBIC + 3), 0, 1))
         outer = self._polynomial(far, (CUBIC, -5 * CUBIC, 8 * CUBIC, -4 * CUBIC))
         return nodes("Add", inner, outer)  # each is 0 where the other counts
+
+    def _lanczos(self, distances: ir.Value) -> ir.Value:
+        """Return sinc(x) sinc(x / 3), which ends at 3; near 0 it is 1 to float32's last digits."""
+        nodes = self._nodes
+        inside = nodes("Min", nodes("Max", distances, nodes.number(1e-4)), nodes.number(3))
+        angle = self._times(inside, math.pi)
+        third = self._times(angle, 1 / 3)
+        waves = nodes("Mul", nodes("Sin", angle), nodes("Sin", third))
+        return nodes("Div", waves, nodes("Mul", angle, third))
 
     def _polynomial(self, value: ir.Value, factors: tuple[float, ...]) -> ir.Value:
         nodes, total = self._nodes, self._nodes.number(factors[0])

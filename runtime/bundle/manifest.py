@@ -186,6 +186,7 @@ class Preprocessing(StrictModel):
             "area": "area average (bilinear where an axis grows)",
             "bilinear": "bilinear, its filter widened where an axis shrinks, as Pillow's",
             "bicubic": "bicubic, a = -0.5, its filter widened where an axis shrinks, as Pillow's",
+            "lanczos": "Lanczos, a = 3, its filter widened where an axis shrinks, as Pillow's",
             "bilinear-no-antialias": "bilinear between two pixels, as OpenCV's INTER_LINEAR",
         }
         is_grey = spec.color == "grey"

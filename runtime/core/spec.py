@@ -11,8 +11,8 @@ from .errors import ConfigError
 
 Color = Literal["grey", "rgb", "bgr"]
 Fit = Literal["stretch", "crop", "pad"]
-Interpolation = Literal["area", "bilinear", "bicubic", "bilinear-no-antialias"]
-"""`bilinear` and `bicubic` widen their filters where an image shrinks, as Pillow's do;
+Interpolation = Literal["area", "bilinear", "bicubic", "lanczos", "bilinear-no-antialias"]
+"""`bilinear`, `bicubic` and `lanczos` widen their filters where an image shrinks, as Pillow's do;
 `bilinear-no-antialias` reads two pixels an axis, as cv2.INTER_LINEAR and torch's interpolate do."""
 Matrix = Literal["auto", "bt601", "bt709", "bt2020", "smpte240m", "fcc"]
 """How colours became the Y of video: by weights that have a name, or those that fit its size."""

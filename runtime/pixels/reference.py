@@ -17,6 +17,8 @@ _BT601 = np.array([114.0, 587.0, 299.0])  # of B, G, R, in 1/1000, so that halve
 """Full range: ITU-R BT.601-7, section 2.5.1."""
 _STRIPE = 1 << 20  # samples; a large picture in float64 takes eight times its memory
 CUBIC = -0.5  # a of Keys, "Cubic convolution interpolation", 1981; Pillow's, not OpenCV's -0.75
+SUPPORTS: dict[Interpolation, int] = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
+"""How far filters reach that are widened where an axis shrinks, in pixels of the result."""
 
 
 def reference_picture(image: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[np.uint8]:
@@ -82,8 +84,8 @@ def axis_weights(
     but for what lies beyond the axis, where a border is. Filters end where the interval does.
 
     `area` averages, with fractional coverage; an axis that grows is `bilinear-no-antialias`, which
-    reads two pixels around a centre. `bilinear` and `bicubic` are Pillow's: filters of a support
-    of 1 and of 2, widened by the ratio where the axis shrinks.
+    reads two pixels around a centre. `bilinear`, `bicubic` and `lanczos` are Pillow's:
+    filters of a support of 1, 2 and 3, widened by the ratio where the axis shrinks.
     """
     whole = (length if stop is None else stop) - start
     ratio = whole / size
@@ -96,16 +98,20 @@ def axis_weights(
         )
     else:
         centres = (numbers + 0.5) * ratio - 0.5
-        is_widened = interpolation in {"bilinear", "bicubic"}
+        is_widened = interpolation in SUPPORTS
         if not is_widened:
             centres = np.clip(centres, 0, whole - 1)
-        support = 2 if interpolation == "bicubic" else 1
+        support = SUPPORTS.get(interpolation, 1)
         scale = max(ratio, 1.0) if is_widened else 1.0
         pixels = np.ceil(centres - support * scale) + np.arange(int(2 * support * scale) + 1)
         distances = np.abs(pixels - centres) / scale
-        weights = _cubic(distances) if interpolation == "bicubic" else 1 - distances
+        weights = 1 - distances
+        if interpolation == "bicubic":
+            weights = _cubic(distances)
+        elif interpolation == "lanczos":
+            weights = np.sinc(distances) * np.sinc(distances / support)
         weights[distances >= support] = 0
-    is_signed = interpolation == "bicubic"
+    is_signed = interpolation in {"bicubic", "lanczos"}
     weights = np.where((pixels >= 0) & (pixels < whole), weights, 0)
     weights = weights if is_signed else np.maximum(weights, 0)
     weights /= weights.sum(axis=1, keepdims=True)

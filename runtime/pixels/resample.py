@@ -20,7 +20,11 @@ Averages = npt.NDArray[np.uint16]
 PER_LEVEL = 256  # averages are uint16 and count so many parts of a level
 LARGEST_RATIO = 128
 """FFmpeg's filters have at most 256 taps."""
-_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_PILLOW = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 class _Scalers(threading.local):

@@ -62,7 +62,9 @@ def test_bgr_is_within_a_level_of_the_reference(
 
 
 @pytest.mark.parametrize("is_free", [False, True], ids=["fixed", "free"])
-@pytest.mark.parametrize("interpolation", ["area", "bilinear", "bicubic", "bilinear-no-antialias"])
+@pytest.mark.parametrize(
+    "interpolation", ["area", "bilinear", "bicubic", "lanczos", "bilinear-no-antialias"]
+)
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 @pytest.mark.parametrize("box", [None, (0.1, 0.2, 0.93, 0.81)])
 def test_every_interpolation_fit_and_box(

@@ -118,7 +118,9 @@ def test_every_matrix_and_range_is_within_the_bound(
         assert_near(fitted_from_video_frame(ten_bits, model), shown, model)
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "bilinear-no-antialias"])
+@pytest.mark.parametrize(
+    "interpolation", ["bilinear", "bicubic", "lanczos", "bilinear-no-antialias"]
+)
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
 def test_every_filter_is_within_the_bound(colourful: Any, fit: str, interpolation: str) -> None:
     model = spec(fit=fit, interpolation=interpolation, crop_box=PRESET)

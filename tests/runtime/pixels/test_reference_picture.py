@@ -15,7 +15,11 @@ from motorvae.runtime.pixels.reference import axis_weights, fitted_region, refer
 from .area_table import reference_luma
 from .real_pictures import street
 
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 SHAPES = [(64, 96), (100, 37), (33, 250), (20, 31), (1, 1), (1, 90), (128, 16), (32, 50), (47, 48)]
 
 
