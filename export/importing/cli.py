@@ -136,8 +136,9 @@ def _opened(options: ImportOptions, kind: Kind) -> Iterator[UserModel]:
         if kind == "module":
             yield model_from_module(options, module_from_name(options), Path(name))
             return
-        from .diffusers_folder import module_from_folder  # noqa: PLC0415  # diffusers, which is large
-
+        needed = needed_for("importing an autoencoder of diffusers", extra="diffusers,export,cpu")
+        with needed, loading():
+            from .diffusers_folder import module_from_folder  # noqa: PLC0415  # which is large
         yield model_from_module(options, module_from_folder(Path(str(options.what))), Path(name))
 
 

@@ -109,7 +109,7 @@ def spec_of_user(
             f"--color {color}: the encoder takes {channels} channel{'' if channels == 1 else 's'}: "
             "leave it out, or name another"
         )
-    sizes = {
+    sizes: dict[str, Any] = {
         "image_size": (height, width),
         "color": color,
         "channels": None,

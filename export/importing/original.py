@@ -6,14 +6,11 @@ import contextlib
 import datetime as dt
 import math
 import os
-import pickle
 import platform
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors
-import safetensors.torch
 import torch
 
 from ...runtime.bundle.manifest import Origin
@@ -24,7 +21,6 @@ from ...runtime.core.errors import (
     ConfigError,
     OutputError,
     next_command,
-    reason_of,
     sentence_list,
     writing_output,
 )
@@ -50,15 +46,13 @@ from ..options import BundleOptions, ExportOptions
 from ..steps import steps_shown
 from .images import prepared_images
 from .options import ImportOptions
+from .weights_file import Weights, tensors_from_file
 
 PROJECT = "motorVAE by Brenden Eum"
-WRAPPERS = ("vae_model_state_dict", "model_state_dict", "state_dict")
-"""Keys under which a file keeps the weights beside what training needed."""
 _HEADS = {"fc_mu": "encoder.mu", "fc_var": "encoder.log_var", "decoder_input": "decoder.linear"}
 _LATER = ("encoder.conv1.", "encoder.fc.", "encoder.fc_mean.", "decoder.deconv1.")
 """Beginnings of names in later generations: 4 x 4 kernels, and a layer of 1024 before the heads."""
 _ELSEWHERE = "import it with --module, or export it to ONNX and import that"
-Weights = dict[str, torch.Tensor]
 
 
 class OriginalWeights(NamedTuple):
@@ -67,46 +61,6 @@ class OriginalWeights(NamedTuple):
     tensors: Weights
     sizes: dict[str, Any]  # fields of a spec
     notes: tuple[str, ...]
-
-
-def tensors_from_file(path: Path) -> tuple[Weights, tuple[str, ...]]:
-    """Read tensors by their names in the file, which is never unpickled, and what was left out.
-
-    A CheckpointError where it cannot be read so, or holds no tensors.
-    """
-    again = f"save the weights alone, as a state_dict or in a .safetensors file, and name {path}"
-    try:
-        if path.suffix == ".safetensors":
-            found: Any = safetensors.torch.load(path.read_bytes())
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors and plain values, and unpickling that can run code of "
-            "others: where you trust it, save its state_dict alone with torch.save and import that"
-        ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"cannot read {path}: {reason_of(error)}; {again}") from error
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"cannot read {path}: {error}; {again}") from error
-    notes: list[str] = []
-    if isinstance(found, dict):
-        for wrapper in WRAPPERS:
-            if isinstance(found.get(wrapper), dict):
-                if beside := [name for name in found if "discriminator" in str(name)]:
-                    notes.append(f"{', '.join(beside)} is left out")
-                found = found[wrapper]
-                break
-    tensors = (
-        {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
-        if isinstance(found, dict)
-        else {}
-    )
-    if not tensors or len(tensors) != len(found):
-        raise CheckpointError(f"{path} holds no weights by their names: {again}")
-    if all(name.startswith("module.") for name in tensors):  # as DataParallel calls them
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors, tuple(notes)
 
 
 def weights_from_original(path: Path) -> OriginalWeights:
@@ -250,7 +204,7 @@ def _check_sizes(options: ImportOptions, found: OriginalWeights) -> None:
 
 def _sizes(path: Path, tensors: Weights) -> dict[str, Any]:
     """Read the sizes of a network from the shapes of its tensors."""
-    convolutions = []
+    convolutions: list[torch.Tensor] = []
     while (name := f"encoder.{len(convolutions)}.0.weight") in tensors:
         convolutions.append(tensors[name])
     heads = [tensors.get(f"{name}.weight") for name in ("fc_mu", "fc_var")]

@@ -28,6 +28,7 @@ from .session import Session
 
 _RANDOM_INPUTS = 3
 Gives = Literal["unit", "network"]
+_Numbers = npt.NDArray[np.float64]
 _Front = Callable[[Emitter], ir.Value]
 _Back = Callable[[Emitter, Mapping[str, ir.Value]], dict[str, ir.Value]]
 
@@ -137,8 +138,8 @@ def normal_decoder(
     return _proved(user, inputs, front, back, original_decoder(user, spec, gives))
 
 
-def _scaling(spec: ModelSpec) -> tuple[Array, Array]:
-    gains, offsets = (np.array(one).reshape(-1, 1, 1) for one in spec.scaling)
+def _scaling(spec: ModelSpec) -> tuple[_Numbers, _Numbers]:
+    gains, offsets = (np.array(one, np.float64).reshape(-1, 1, 1) for one in spec.scaling)
     return gains, offsets
 
 

@@ -6,6 +6,7 @@ It shares no code with motorVAE: that its outputs are equal is what the tests sh
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ class OriginalNetwork(nn.Module):
         self.cells, self.top = side // 2 ** len(channels), channels[-1]
         self.encoder = nn.ModuleList(
             nn.ModuleDict({"0": nn.Conv2d(a, b, 3, 2, 1), "1": nn.BatchNorm2d(b)})
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in pairwise(widths)
         )
         flat = self.top * self.cells**2
         self.fc_mu, self.fc_var = nn.Linear(flat, latents), nn.Linear(flat, latents)
@@ -35,7 +36,7 @@ class OriginalNetwork(nn.Module):
                     "1": nn.BatchNorm2d(b),
                 }
             )
-            for a, b in zip(back, back[1:], strict=False)
+            for a, b in pairwise(back)
         )
         self.decoder[-1]["3"] = nn.Conv2d(channels[0], 1, 3, padding=1)
 
