@@ -37,7 +37,7 @@ def test_it_is_named_where_it_is_not_installed(
 
 
 def kl(folder: Path) -> Path:
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     module = diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
