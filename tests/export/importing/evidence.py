@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +47,7 @@ from motorvae.runtime.bundle.load import load_bundle  # noqa: E402  # as above
 from motorvae.runtime.bundle.manifest import GraphReport  # noqa: E402  # as above
 from motorvae.runtime.sources.synthetic.vehicles import vehicle_picture  # noqa: E402  # as above
 
-IMAGES, SIDE = 160, 64
+IMAGES, SIDE, STEPS = 160, 64, 200
 HEADINGS = ("import", "float32 gate", "FP16", "INT8", "RTX build", "stream", "encode")
 
 
@@ -102,7 +102,7 @@ def of_precision(folder: Path, precision: str) -> str:
 
 def clause(line: str) -> str:
     """Return what an error line says, short."""
-    text = line.partition(": ")[2]
+    text = line.partition(": ")[2].rpartition("are left out: ")[2]
     return text if len(text) < 160 else text[:157] + "..."
 
 
@@ -148,30 +148,48 @@ def fill(row: Row, images: Path, folder: Path) -> None:
     code, line, _ = command("encode", images, "--model", made, "--output", "latents.npz")
     if code == 0:
         with np.load("latents.npz") as found:
-            row.cells["encode"] = f"{found['mu'].shape[0]} x {tuple(found['latent_shape'])}"
+            row.cells["encode"] = (
+                f"{found['mu'].shape[0]} x {tuple(map(int, found['latent_shape']))}"
+            )
     else:
         row.cells["encode"] = clause(line)
+
+
+def pictures(images: Path) -> torch.Tensor:
+    """Return the images as (N, 3, 64, 64) in -1 to 1."""
+    data = [
+        cv2.resize(cv2.imread(str(path)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)[:, :, ::-1]
+        for path in sorted(images.glob("*.png"))
+    ]
+    return torch.from_numpy(np.stack(data).transpose(0, 3, 1, 2) / np.float32(127.5) - 1)
+
+
+def train(
+    encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]],
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    parameters: Iterable[nn.Parameter],
+    images: Path,
+) -> None:
+    """Train a model a little, so that its latents and images are some."""
+    batch, optimizer = pictures(images), torch.optim.Adam([*parameters], 3e-3)
+    for step in range(STEPS):
+        some = batch[torch.arange(16).add(16 * step) % len(batch)]
+        mu, log_var = encode(some)
+        loss = torch.zeros(())
+        if log_var is not None:
+            loss = 5e-4 * (mu**2 + log_var.exp() - 1 - log_var).mean()
+            mu = mu + torch.randn_like(mu) * torch.exp(log_var / 2)
+        loss = loss + nn.functional.mse_loss(decode(mu), some)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 def trained_pair(images: Path) -> None:
     """Train the small network with attention and spatial latents, and write its two halves."""
     torch.manual_seed(0)
     encoder, decoder = SpatialEncoder(), SpatialDecoder()
-    data = np.stack([
-        cv2.resize(cv2.imread(str(path)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)[:, :, ::-1]
-        for path in sorted(images.glob("*.png"))
-    ])  # fmt: skip
-    batch = torch.from_numpy(data.transpose(0, 3, 1, 2) / np.float32(127.5) - 1)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 3e-3)
-    for step in range(250):
-        some = batch[torch.arange(16).add(16 * step) % len(batch)]
-        mu, log_var = encoder(some)
-        z = mu + torch.randn_like(mu) * torch.exp(log_var / 2)
-        kl = 0.5 * (mu**2 + log_var.exp() - 1 - log_var).mean()
-        loss = nn.functional.mse_loss(decoder(z), some) + 1e-3 * kl
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    train(encoder, decoder, [*encoder.parameters(), *decoder.parameters()], images)
     for half, name, shape, outputs in (
         (encoder, "encoder", (3, SIDE, SIDE), ("mu", "log_var")),
         (decoder, "decoder", (4, SIDE // 4, SIDE // 4), ("image",)),
@@ -197,20 +215,27 @@ def original(kind: str) -> list[str]:
     return ["import", str(path)]
 
 
-def kl() -> list[str]:
-    """Make a small random AutoencoderKL by the library itself."""
+def kl(images: Path) -> list[str]:
+    """Make a small AutoencoderKL by the library itself, and train it a little."""
     import diffusers
 
     torch.manual_seed(1)
-    diffusers.AutoencoderKL(
+    module = diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(16, 32), norm_num_groups=8, sample_size=SIDE, scaling_factor=0.18215,
-    ).save_pretrained("kl")  # fmt: skip
+    )  # fmt: skip
+
+    def encode(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = module.encode(x).latent_dist
+        return found.mean, found.logvar
+
+    train(encode, lambda z: module.decode(z).sample, module.parameters(), images)
+    module.save_pretrained("kl")
     return ["import", "kl"]
 
 
-def tiny() -> list[str]:
-    """Make a small random AutoencoderTiny; its weights doubled, else its latents hardly differ."""
+def tiny(images: Path) -> list[str]:
+    """Make a small AutoencoderTiny by the library itself, and train it a little."""
     import diffusers
 
     torch.manual_seed(0)
@@ -218,8 +243,12 @@ def tiny() -> list[str]:
         encoder_block_out_channels=(16, 16, 16), decoder_block_out_channels=(16, 16, 16),
         num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
     )  # fmt: skip
-    for parameter in module.encoder.parameters():
-        parameter.data *= 2
+    train(
+        lambda x: (module.encode(x).latents, None),
+        lambda z: module.decode(z).sample,
+        module.parameters(),
+        images,
+    )
     module.save_pretrained("tiny")
     return ["import", "tiny", "--image-size", str(SIDE)]
 
@@ -312,7 +341,10 @@ def main() -> None:
             Row("an ONNX pair, attention and maps of 4 x 16 x 16", lambda: pair(images)),
         ]
         if has_diffusers:
-            rows += [Row("AutoencoderKL, random", kl), Row("AutoencoderTiny, random", tiny)]
+            rows += [
+                Row("a small AutoencoderKL", lambda: kl(images)),
+                Row("a small AutoencoderTiny", lambda: tiny(images)),
+            ]
         lines = [f"| | {' | '.join(HEADINGS)} |", f"| --- |{' --- |' * len(HEADINGS)}"]
         for number, row in enumerate(rows):
             if wanted and not any(word in row.name for word in wanted):
