@@ -55,7 +55,7 @@ class ImportOptions(BundleOptions):
     original motorVAE project (.pth, .pt or .safetensors). Left out with --module."""
     images: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Images of what the model is for: a folder, a pattern of them or a video. Needed: graphs are
-    compared on some of them, and others say what is familiar."""
+    compared on some of them, and the others say which images are known."""
     run: Path | None = None
     """Of a checkpoint, the training run that it becomes; by default runs/ and the file's name. A
     bundle is written as well where --output, a precision or an engine is asked for."""
@@ -104,7 +104,7 @@ class ImportOptions(BundleOptions):
     std: Annotated[tuple[float, ...], _NUMBERS, _NONE] = ()
     """Each channel is divided by it after that; none is 1."""
     held_out: float = 0.5
-    """Fraction of the images that graphs are compared on; the others say what is familiar."""
+    """Fraction of the images that graphs are compared on; the others say which are known."""
     workers: int = 0
     """Threads that decode images; 0 takes one per core."""
     max_picture: float = MAX_PICTURE
