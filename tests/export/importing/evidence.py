@@ -208,8 +208,8 @@ def trained_run(*sizes: object) -> list[str]:
 
 
 def original(kind: str) -> list[str]:
-    """Write the original's checkpoint of the card's sizes; random weights in its format."""
-    network = original_network(256, (32, 64, 128, 256, 512), 128)
+    """Write the original's checkpoint at its class's default size; random weights in its format."""
+    network = original_network(64, (32, 64, 128, 256, 512), 128)
     path = Path(f"{kind}.pth")
     two_stage_file(path, network) if kind == "two-stage" else gan_file(path, network, within=True)
     return ["import", str(path)]

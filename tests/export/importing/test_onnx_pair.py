@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
+import motorvae as mv
 from motorvae.export.cli import main as export_main
 from motorvae.export.importing.onnx_pair import model_from_onnx
 from motorvae.export.importing.options import ImportOptions
@@ -183,6 +184,17 @@ def test_torch_is_not_needed(images: Path, pair: tuple[Path, Path], here: Path) 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert manifest_of(here / "bundle").origin is not None
+
+
+def test_the_same_from_python(images: Path, pair: tuple[Path, Path], here: Path) -> None:
+    bundle = mv.import_weights(
+        pair[0], images, here / "made", decoder=pair[1], value_range=(-1, 1), engine="none"
+    )
+    assert bundle.manifest.origin is not None
+    with bundle.encoder() as encode:
+        assert encode(images / "000.png").mu.shape == (192,)
+    with pytest.raises(mv.MotorVAEError, match=r"outputs mean: give NAME of the graph as mu"):
+        mv.import_weights(pair[0], images, here / "other", outputs=["mean"])
 
 
 def test_names_are_asked_for_where_they_say_nothing(
