@@ -186,6 +186,20 @@ def test_torch_is_not_needed(images: Path, pair: tuple[Path, Path], here: Path) 
     assert manifest_of(here / "bundle").origin is not None
 
 
+def test_engines_are_built_of_both_halves(
+    images: Path, pair: tuple[Path, Path], here: Path, says: Says
+) -> None:
+    """By the real builder of TensorRT-RTX, which needs no GPU."""
+    pytest.importorskip("tensorrt_rtx")
+    says(
+        pair[0], "--decoder", pair[1], "--images", images, *RANGE, "--fp16",
+        "--engine", "tensorrt-rtx",
+    )  # fmt: skip
+    built = sorted(path.name for path in (here / "bundle" / "engines").glob("*.engine"))
+    assert {name.partition(".")[0] for name in built} == {"encoder", "decoder"}
+    assert all("fp16" in name for name in built)
+
+
 def test_the_same_from_python(images: Path, pair: tuple[Path, Path], here: Path) -> None:
     bundle = mv.import_weights(
         pair[0], images, here / "made", decoder=pair[1], value_range=(-1, 1), engine="none"
