@@ -23,6 +23,7 @@ from ..runtime.bundle.manifest import (
     GraphReport,
     Manifest,
     OODCapability,
+    Origin,
     Preprocessing,
 )
 from ..runtime.core.atomic_files import check_writable, replaced_folder
@@ -120,6 +121,7 @@ def write_bundle(
     targets: Collection[Target] = TARGETS,
     calibration: str = HELD_OUT,
     remarks: Sequence[str] = (),
+    origin: Origin | None = None,
     on_step: OnStep = lambda _: None,
     on_remark: OnStep = lambda _: None,
 ) -> tuple[Searched, ...]:
@@ -155,7 +157,9 @@ def write_bundle(
         )
         save_reference(folder / VERIFICATION_IMAGES, reference)
         writer.check_gate(searched, on_reports)
-        writer.write_manifest((STATISTICS, VERIFICATION_IMAGES), remarks=remarks, ood=ood)
+        writer.write_manifest(
+            (STATISTICS, VERIFICATION_IMAGES), remarks=remarks, ood=ood, origin=origin
+        )
     return tuple(one for one in searched if not one.passed)
 
 
@@ -366,6 +370,7 @@ class BundleWriter:
         *,
         remarks: Sequence[str] = (),
         ood: OODCapability | None = None,
+        origin: Origin | None = None,
     ) -> None:
         """Write the manifest, which lists `others` too; the parts of an `earlier` one stay."""
         folder = self.files.folder
@@ -381,6 +386,7 @@ class BundleWriter:
             verification=(*(earlier.verification if earlier else ()), *self.reports),
             remarks=(*(earlier.remarks if earlier else ()), *remarks),
             ood=earlier.ood if earlier else ood,
+            origin=earlier.origin if earlier else origin,
         )
         text = json_from_document(manifest, indent=2)
         (folder / MANIFEST).write_text(text, encoding="utf-8")

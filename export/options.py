@@ -20,32 +20,14 @@ MOST_WORKSPACE_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class ExportOptions:
-    """Options of motorvae-export."""
+class PrecisionOptions:
+    """Which precisions and engines a bundle gets, of whatever model."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "precision": ("fp16", "keep_float32", "bf16", "int8", "calibration", "whole_frame"),
+        "precision": ("fp16", "keep_float32", "bf16", "int8", "calibration"),
         "engine": ("engine", "batch", "workspace_mib"),
     }
 
-    checkpoint: Annotated[
-        Path | None,
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN", help_behavior_hint="(also: --checkpoint RUN)"),
-    ] = None
-    """A finished training run; by default runs/latest. Needs torch."""
-    output: Path | None = None
-    """The bundle to write; by default bundle. An earlier one there is replaced in one step. With
-    --whole-frame and --model, the .onnx file to write beside the bundle instead."""
-    replace: bool = False
-    """Replace a bundle that holds precisions or engines which this export does not make again.
-    Without it, that is refused; where the weights are the same, they are kept."""
-    weights: Literal["best", "last"] = "best"
-    """Weights of the run's best epoch by its held-out images, or of its last."""
-    anyway: bool = False
-    """Export a model that has learned too little, with a warning, and a remark in the manifest."""
-    model: Annotated[Path | None, tyro.conf.arg(aliases=("--bundle",))] = None
-    """Add precisions to this bundle instead of exporting a checkpoint. Needs no torch."""
     fp16: bool = False
     """Add graphs whose weights and arithmetic are FP16; their outputs stay float32."""
     keep_float32: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[auto | NAME ...]")] = (
@@ -65,11 +47,6 @@ class ExportOptions:
     calibration: str = HELD_OUT
     """What INT8 ranges come from: a third of the held-out images, at most 128, or a folder of
     images or a video of what the camera will see."""
-    whole_frame: Annotated[str | None, tyro.conf.arg(metavar="LAYOUT:SIZE")] = None
-    """Add an encoder that takes a camera's own frames and does the pixel work itself, such as
-    nv12:1920x1080, nv12:1280x720:bt709:full or bgr:640x480, in float32 and in FP16 with --fp16 or
-    where the bundle has it. Of frames of any size, such as bgr:free, it is written to the .onnx
-    file that --output names, with a .json beside it."""
     engine: EngineChoice = "auto"
     """Who builds TensorRT engines. auto: with --fp16 or --int8, whichever this machine has,
     TensorRT on its GPU first, then TensorRT-RTX, which needs no GPU; where there is neither, the
@@ -113,6 +90,60 @@ class ExportOptions:
         found = tuple(name for name in self.precisions if name not in left_out)
         return found or (() if self.engine == "auto" else ("fp32",))
 
+    def check_precisions(self) -> None:
+        """Refuse, with a ConfigError, options that contradict one another or are out of range."""
+        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= MOST_WORKSPACE_MIB:
+            raise ConfigError(
+                f"workspace_mib={self.workspace_mib} is out of range: take 1 to "
+                f"{MOST_WORKSPACE_MIB}"
+            )
+        if self.keep_float32 is not None and not self.fp16:
+            raise ConfigError("--keep-float32 is for FP16 graphs: add --fp16, or leave it out")
+        if self.calibration != HELD_OUT and self.int8 is None:
+            raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
+
+
+@dataclass(frozen=True)
+class BundleOptions(PrecisionOptions):
+    """Which bundle a command writes, and what with."""
+
+    output: Path | None = None
+    """The bundle to write; by default bundle. An earlier one there is replaced in one step."""
+    replace: bool = False
+    """Replace a bundle that holds precisions or engines which this export does not make again.
+    Without it, that is refused; where the weights are the same, they are kept."""
+    anyway: bool = False
+    """Export a model that has learned too little, with a warning, and a remark in the manifest."""
+
+
+@dataclass(frozen=True)
+class ExportOptions(BundleOptions):
+    """Options of motorvae-export."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "precision": (*PrecisionOptions.GROUPS["precision"], "whole_frame"),
+        "engine": PrecisionOptions.GROUPS["engine"],
+    }
+
+    checkpoint: Annotated[
+        Path | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN", help_behavior_hint="(also: --checkpoint RUN)"),
+    ] = None
+    """A finished training run; by default runs/latest. Needs torch."""
+    output: Path | None = None
+    """The bundle to write; by default bundle. An earlier one there is replaced in one step. With
+    --whole-frame and --model, the .onnx file to write beside the bundle instead."""
+    weights: Literal["best", "last"] = "best"
+    """Weights of the run's best epoch by its held-out images, or of its last."""
+    model: Annotated[Path | None, tyro.conf.arg(aliases=("--bundle",))] = None
+    """Add precisions to this bundle instead of exporting a checkpoint. Needs no torch."""
+    whole_frame: Annotated[str | None, tyro.conf.arg(metavar="LAYOUT:SIZE")] = None
+    """Add an encoder that takes a camera's own frames and does the pixel work itself, such as
+    nv12:1920x1080, nv12:1280x720:bt709:full or bgr:640x480, in float32 and in FP16 with --fp16 or
+    where the bundle has it. Of frames of any size, such as bgr:free, it is written to the .onnx
+    file that --output names, with a .json beside it."""
+
     def _check_whole_frame(self) -> None:
         if self.model is None:
             raise ConfigError(
@@ -134,18 +165,11 @@ class ExportOptions:
 
     def check(self) -> None:
         """Refuse, with a ConfigError, options that contradict one another or are out of range."""
-        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= MOST_WORKSPACE_MIB:
-            raise ConfigError(
-                f"workspace_mib={self.workspace_mib} is out of range: take 1 to "
-                f"{MOST_WORKSPACE_MIB}"
-            )
-        if self.keep_float32 is not None and not self.fp16:
-            raise ConfigError("--keep-float32 is for FP16 graphs: add --fp16, or leave it out")
         if self.whole_frame is not None:
             self._check_whole_frame()
+        self.check_precisions()
+        if self.whole_frame is not None:
             return
-        if self.calibration != HELD_OUT and self.int8 is None:
-            raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
         if self.model is None:
             return
         if self.weights != "best" or self.anyway:

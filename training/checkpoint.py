@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..runtime.bundle.manifest import Origin
 from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import bytes_of_file, document_from_json
 from ..runtime.core.errors import CheckpointError
@@ -69,6 +70,7 @@ class RunConfig(StrictModel):
     data: DataSummary
     precision: str  # the arithmetic that `--precision` came to
     versions: dict[str, str]  # version of each package that took part
+    origin: Origin | None = None  # of weights that were trained elsewhere
 
 
 def save_weights(folder: Path, weights: dict[str, Tensor], name: str = WEIGHTS_NAME) -> None:
@@ -146,7 +148,7 @@ def _run_folder(path: Path) -> Path:
         raise CheckpointError(
             f"{path} is not loaded: only {WEIGHTS_NAME} beside its {CONFIG_NAME} is, because "
             "opening a pickle (.pt, .pth, .ckpt) can run foreign code; give the folder of a "
-            "finished motorvae-train run"
+            "finished motorvae-train run, or import the file with motorvae import"
         )
     raise CheckpointError(f"no training run at {path}: make one with motorvae-train")
 

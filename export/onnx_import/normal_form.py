@@ -27,24 +27,19 @@ from .read import UserGraph, batches_of, lowered
 from .session import Session
 
 _RANDOM_INPUTS = 3
+Gives = Literal["unit", "network"]
+_Numbers = npt.NDArray[np.float64]
 _Front = Callable[[Emitter], ir.Value]
 _Back = Callable[[Emitter, Mapping[str, ir.Value]], dict[str, ir.Value]]
 
 
-def normal_encoder(
-    user: UserGraph, spec: ModelSpec, images: npt.NDArray[np.float32] | None = None
-) -> ir.Model:
-    """Return the encoder of a bundle: image (batch, C, H, W) in [0, 1] to mu, log_var (batch, D).
-
-    Ranges are those of `spec`. It is proved equal to the user's graph on random images and on
-    (N, C, H, W) `images`; a GraphError or VerificationError where it is not.
-    """
-    gains, offsets = (np.array(one).reshape(-1, 1, 1) for one in spec.scaling)
-    facts = user.facts
+def original_encoder(user: UserGraph, spec: ModelSpec) -> Original:
+    """Return the user's own encoder, of one image (1, C, H, W) in [0, 1] to flat latents."""
+    gains, offsets = _scaling(spec)
 
     def to_own(batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
         scaled = np.asarray(batch * gains + offsets, np.float32)
-        if facts.layout == "NHWC":
+        if user.facts.layout == "NHWC":
             scaled = scaled.transpose(0, 2, 3, 1)
         return _own(user, scaled)
 
@@ -57,6 +52,41 @@ def normal_encoder(
             mu, log_var = np.split(flat["moments"], 2, axis=1)
             return {"mu": mu, "log_var": log_var}
         return flat
+
+    return _original(user, to_own, from_own)
+
+
+def original_decoder(user: UserGraph, spec: ModelSpec, gives: Gives = "network") -> Original:
+    """Return the user's own decoder, of one flat latent (1, D) to an image in about [0, 1].
+
+    It `gives` images in the range of the network (`spec`), or in [0, 1] already.
+    """
+    gains, offsets = _scaling(spec)
+
+    def to_own(batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
+        return _own(user, batch)
+
+    def from_own(found: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
+        image = np.asarray(found[str(user.ends.outputs["reconstruction"].name)], np.float64)
+        channels, height, width = user.facts.image_shape
+        if user.facts.layout == "NHWC":
+            image = image.reshape(1, height, width, channels).transpose(0, 3, 1, 2)
+        image = image.reshape(1, channels, height, width)
+        return {"reconstruction": (image - offsets) / gains if gives == "network" else image}
+
+    return _original(user, to_own, from_own)
+
+
+def normal_encoder(
+    user: UserGraph, spec: ModelSpec, images: npt.NDArray[np.float32] | None = None
+) -> ir.Model:
+    """Return the encoder of a bundle: image (batch, C, H, W) in [0, 1] to mu, log_var (batch, D).
+
+    Ranges are those of `spec`. It is proved equal to the user's graph on random images and on
+    (N, C, H, W) `images`; a GraphError or VerificationError where it is not.
+    """
+    gains, offsets = _scaling(spec)
+    facts = user.facts
 
     def front(made: Emitter) -> ir.Value:
         image = made.add_input("image", facts.image_shape)
@@ -74,7 +104,7 @@ def normal_encoder(
 
     inputs = np.random.default_rng(0).random((_RANDOM_INPUTS, *facts.image_shape), np.float32)
     inputs = inputs if images is None else np.concatenate([inputs, images])
-    return _proved(user, inputs, front, back, own=(to_own, from_own))
+    return _proved(user, inputs, front, back, original_encoder(user, spec))
 
 
 def normal_decoder(
@@ -82,27 +112,15 @@ def normal_decoder(
     spec: ModelSpec,
     latents: npt.NDArray[np.float32] | None = None,
     *,
-    gives: Literal["unit", "network"] = "network",
+    gives: Gives = "network",
 ) -> ir.Model:
     """Return the decoder of a bundle: z (batch, D) to reconstruction (batch, C, H, W) in [0, 1].
 
-    The user's decoder `gives` images in the range of the network (`spec`), or in [0, 1] already.
-    It is proved equal to the user's on random latents and on (N, D) `latents`.
+    What it `gives` is as of `original_decoder`. It is proved equal to the user's on random latents
+    and on (N, D) `latents`.
     """
-    gains, offsets = (np.array(one).reshape(-1, 1, 1) for one in spec.scaling)
+    gains, offsets = _scaling(spec)
     facts = user.facts
-
-    def to_own(batch: npt.NDArray[np.float32]) -> Mapping[str, Array]:
-        return _own(user, batch)
-
-    def from_own(found: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
-        image = np.asarray(found[str(user.ends.outputs["reconstruction"].name)], np.float64)
-        channels, height, width = facts.image_shape
-        if facts.layout == "NHWC":
-            image = image.reshape(1, height, width, channels).transpose(0, 3, 1, 2)
-        image = image.reshape(1, *facts.image_shape)
-        return {"reconstruction": (image - offsets) / gains if gives == "network" else image}
-
     size = math.prod(facts.latent_shape)
 
     def front(made: Emitter) -> ir.Value:
@@ -117,7 +135,17 @@ def normal_decoder(
 
     inputs = np.random.default_rng(0).standard_normal((_RANDOM_INPUTS, size), np.float32)
     inputs = inputs if latents is None else np.concatenate([inputs, latents])
-    return _proved(user, inputs, front, back, own=(to_own, from_own))
+    return _proved(user, inputs, front, back, original_decoder(user, spec, gives))
+
+
+def _scaling(spec: ModelSpec) -> tuple[_Numbers, _Numbers]:
+    gains, offsets = (np.array(one, np.float64).reshape(-1, 1, 1) for one in spec.scaling)
+    return gains, offsets
+
+
+def _original(user: UserGraph, to_own: ToOwn, from_own: FromOwn) -> Original:
+    names = [str(value.name) for value in user.ends.outputs.values()]
+    return Original(Session(user.original), names, to_own, from_own)
 
 
 def _proved(
@@ -125,12 +153,9 @@ def _proved(
     inputs: npt.NDArray[np.float32],
     front: _Front,
     back: _Back,
-    *,
-    own: tuple[ToOwn, FromOwn],
+    original: Original,
 ) -> ir.Model:
     """Return a graph that passed the proof, with the batch axis followed in one of its ways."""
-    names = [str(value.name) for value in user.ends.outputs.values()]
-    original = Original(Session(user.original), names, *own)
     tolerance = FLOAT16_TOLERANCE if user.is_half else FLOAT32_TOLERANCE
     problem: GraphError | None = None
     for batch in batches_of(is_free=user.batch.is_free, varied=user.batch.varied):

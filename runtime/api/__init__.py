@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .export.compare.result import VerifyResult
-    from .functions import encode, export, stream, verify
+    from .functions import encode, export, import_weights, stream, verify
     from .models import Bundle, Decoder, Encoder, Image, Latent, Latents, load
     from .runtime.core.errors import MotorVAEError
     from .runtime.core.row import Row
@@ -48,6 +48,7 @@ __all__ = (
     "__version__",
     "encode",
     "export",
+    "import_weights",
     "load",
     "stream",
     "verify",
@@ -61,6 +62,7 @@ _MODULES = {
     "VerifyResult": ".export.compare.result",
     "encode": ".functions",
     "export": ".export",
+    "import_weights": ".functions",
     "stream": ".functions",
     "verify": ".functions",
 }

@@ -26,6 +26,10 @@ COMMANDS = {
         ".export.compare.cli:verify_main",
         "compare a graph with a reference on your images",
     ),
+    "import": (
+        ".export.importing.cli:import_main",
+        "import weights from elsewhere to a run or a bundle",
+    ),
     "sign": (".runtime.signing_cli:sign_main", "sign a bundle with a key of yours"),
     "verify-signature": (
         ".runtime.signing_cli:verify_main",

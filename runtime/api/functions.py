@@ -1,4 +1,4 @@
-"""stream, encode, verify and export: what the commands do, for Python."""
+"""stream, encode, verify, export and import_weights: what the commands do, for Python."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing_extensions import Unpack
 
 from .export.compare.options import VerifyOptions
 from .export.compare.result import VerifyResult
+from .export.importing.options import ImportOptions
 from .keywords import (
     EngineKeywords,
     ExportKeywords,
+    ImportKeywords,
     PathLike,
     StreamKeywords,
     VerifyKeywords,
@@ -223,6 +225,59 @@ def export(
         checkpoint=Path(run).expanduser(), output=Path(output).expanduser(), **given
     )
     return load(run_export(asked, Console(quiet=True)))
+
+
+@spelled_out(ImportKeywords, ImportOptions)
+def import_weights(
+    what: PathLike | None,
+    images: PathLike,
+    output: PathLike = "bundle",
+    **options: Unpack[ImportKeywords],
+) -> Bundle:
+    """Make a bundle of weights that were trained elsewhere, and of images, by which it is judged.
+
+        bundle = mv.import_weights("encoder.onnx", "photos/", decoder="decoder.onnx")
+
+    Needs the packages of the extra `export`, and torch where the weights are no ONNX files.
+
+    Args:
+        what: An encoder as an .onnx file, a checkpoint of the original project, a folder of an
+            autoencoder of diffusers; or None, with `module`.
+        images: Images of what the model is for: a folder, a pattern or a video.
+        output: The bundle to write, in one step.
+        **options: Those of `motorvae import` by their names, such as `value_range=(-1, 1)`,
+            `fp16=True` or `outputs=["mu=out_0"]`.
+
+    Returns:
+        The bundle, checked.
+
+    Raises:
+        GraphError: An ONNX file cannot be imported.
+        CheckpointError: Weights cannot be read, do not fit, or have learned too little.
+        VerificationError: A graph drifted past its limit; as of `export`.
+        MotorVAEError: An option contradicts another, or something cannot be read or written.
+    """
+    from rich.console import Console  # noqa: PLC0415  # not needed to stream
+
+    from .export.importing.cli import run_import  # noqa: PLC0415
+
+    given = checked_keywords(ImportKeywords, options)
+    for name in ("int8", "keep_float32"):
+        if name in given:
+            given[name] = _words(given[name])
+    paths = {
+        name: Path(given[name]).expanduser()
+        for name in ("run", "decoder", "weights")
+        if given.get(name)
+    }
+    words = {name: tuple(given[name]) for name in ("inputs", "outputs") if name in given}
+    asked = ImportOptions(
+        what=None if what is None else Path(what).expanduser(),
+        images=os.path.expanduser(os.fspath(images)),  # noqa: PTH111  # or a pattern
+        output=Path(output).expanduser(),
+        **(given | paths | words),
+    )
+    return load(run_import(asked, Console(quiet=True)))
 
 
 def _checked(bundle: CheckedBundle | PathLike) -> CheckedBundle:

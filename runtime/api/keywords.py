@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from .runtime.bundle.graph_key import Precision
 from .runtime.core.errors import ConfigError, MotorVAEError
-from .runtime.core.spec import Box, Color, Fit, Interpolation, Matrix
+from .runtime.core.spec import Box, Color, Fit, Interpolation, Matrix, Size
 from .runtime.engines.open import BackendName
 
 PathLike = str | os.PathLike[str]
@@ -70,6 +70,43 @@ class ExportKeywords(TypedDict, total=False):
 
     replace: bool
     weights: Literal["best", "last"]
+    anyway: bool
+    fp16: bool
+    keep_float32: bool | str | Sequence[str]
+    bf16: bool
+    int8: bool | str | Sequence[str]
+    calibration: str
+    engine: Literal["auto", "none", "tensorrt", "tensorrt-rtx"]
+    batch: str
+    workspace_mib: int | None
+
+
+class ImportKeywords(TypedDict, total=False):
+    """What is imported, and what it becomes; each is the option of `motorvae import`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # as above
+
+    run: PathLike | None
+    decoder: PathLike | None
+    module: str | None
+    weights: PathLike | None
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    decoder_range: Literal["unit", "network"]
+    preset: Literal["original", "none"] | None
+    image_size: Size | None
+    color: Color | None
+    crop_box: Box | None
+    fit: Fit | None
+    interpolation: Interpolation | None
+    matrix: Matrix | None
+    value_range: tuple[float, float] | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    held_out: float
+    workers: int
+    max_picture: float
+    replace: bool
     anyway: bool
     fp16: bool
     keep_float32: bool | str | Sequence[str]

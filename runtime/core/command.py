@@ -237,8 +237,12 @@ def _flag(name: str) -> str:
 
 def _view_of(options: Any, default: Any) -> Any:
     """Return a dataclass of the same values that the parser shows as `Command.options` says."""
-    docstring = docstring_parser.parse_from_object(options)
-    docs = {one.arg_name: " ".join(str(one.description).split()) for one in docstring.params}
+    docs = {
+        one.arg_name: " ".join(str(one.description).split())
+        for base in reversed(options.__mro__)
+        if is_dataclass(base)
+        for one in docstring_parser.parse_from_object(base).params
+    }
     groups: Mapping[str, tuple[str, ...]] = getattr(options, "GROUPS", {})
     title_of = {name: title for title, names in groups.items() for name in names}
     shown: dict[str, list[Any]] = {title: [] for title in ("", *groups)}

@@ -21,8 +21,15 @@ import pytest
 
 import motorvae as mv
 from motorvae.export.compare.options import VerifyOptions
+from motorvae.export.importing.options import ImportOptions
 from motorvae.export.options import ExportOptions
-from motorvae.keywords import EngineKeywords, ExportKeywords, StreamKeywords, VerifyKeywords
+from motorvae.keywords import (
+    EngineKeywords,
+    ExportKeywords,
+    ImportKeywords,
+    StreamKeywords,
+    VerifyKeywords,
+)
 from motorvae.runtime.core.errors import (
     BackendError,
     BundleError,
@@ -387,6 +394,8 @@ def test_keywords_are_the_options_of_the_commands() -> None:
     assert set(typing.get_type_hints(StreamKeywords)) == (names(StreamOptions) - given) | engine
     given = {"checkpoint", "output", "model", "whole_frame"}  # the last is of a bundle
     assert set(typing.get_type_hints(ExportKeywords)) == names(ExportOptions) - given
+    given = {"what", "images", "output"}
+    assert set(typing.get_type_hints(ImportKeywords)) == names(ImportOptions) - given
     given = {"reference", "candidate", "images", "json"}
     assert set(typing.get_type_hints(VerifyKeywords)) == names(VerifyOptions) - given
 
@@ -412,6 +421,12 @@ SNAPSHOT = {
     "export": "(run='runs/latest', output='bundle', *, replace=False, weights='best', "
     "anyway=False, fp16=False, keep_float32=False, bf16=False, int8=False, "
     "calibration='held-out', engine='auto', batch='1,1,8', workspace_mib=None)",
+    "import_weights": "(what, images, output='bundle', *, run=None, decoder=None, module=None, "
+    "weights=None, inputs=(), outputs=(), decoder_range='network', preset=None, image_size=None, "
+    "color=None, crop_box=None, fit=None, interpolation=None, matrix=None, value_range=None, "
+    "mean=(), std=(), held_out=0.5, workers=0, max_picture=200.0, replace=False, anyway=False, "
+    "fp16=False, keep_float32=False, bf16=False, int8=False, calibration='held-out', "
+    "engine='auto', batch='1,1,8', workspace_mib=None)",
     "load": "(folder='bundle')",
     "stream": f"(bundle, camera, *, output=(), {ENGINE}, max_frames=None, policy=None, "
     "realtime=False, live=None, rtsp_transport='auto', allow_hosts=(), max_age_ms=None, "
@@ -468,6 +483,7 @@ def test_the_public_names_and_signatures_are_these() -> None:
         "__version__",
         "encode",
         "export",
+        "import_weights",
         "load",
         "stream",
         "verify",

@@ -1,0 +1,1 @@
+"""motorvae import: weights from elsewhere, and images, to a run or a bundle."""
