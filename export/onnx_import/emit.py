@@ -18,7 +18,7 @@ from ...runtime.core.errors import GraphError
 from ..onnx_form import IR_VERSION, OPSET
 
 Array = npt.NDArray[np.generic]
-_FEW = 64  # numbers of a constant that a rule may read
+_FEW = 64  # numbers of a constant that a rule may read; of whole ones it may read all
 
 
 class Emitter:
@@ -61,7 +61,8 @@ class Emitter:
         tensor = ir.tensor(np.array(array, order="C"), name=self.unique(name))
         value = ir.val(tensor.name, const_value=tensor)
         self.graph.register_initializer(value)
-        known = {"raw_data": memoryview(array.tobytes())} if array.size <= _FEW else {}
+        is_read = array.size <= _FEW or array.dtype == np.int64
+        known = {"raw_data": memoryview(array.tobytes())} if is_read else {}
         self._facts[value] = Value(int(tensor.dtype), tuple(array.shape), tensor=known)
         return value
 

@@ -89,7 +89,7 @@ def budget_of(spec: ModelSpec, frame: FrameFormat | None = None) -> Budget:
         lines = spec.height * frame.size[1] * 3
         weights = 4 * (spec.height * frame.size[0] + spec.width * frame.size[1]) * 9
         return Budget(
-            file_bytes=of_model.file_bytes + 4 * weights,
+            file_bytes=min(of_model.file_bytes + 4 * weights, _ANY_NETWORK.file_bytes),
             value=max(of_model.value, 2 * pixels, 2 * lines, weights),
             values=of_model.values + 8 * (pixels + lines + weights),
             held=of_model.held + 8 * (pixels + lines + weights),

@@ -305,4 +305,6 @@ class Manifest(StrictModel):
         for title in titles:
             if titles.count(title) > 1:
                 raise ValueError(f"{title} is listed twice")
+        if not self.model.has_decoder and any(one.graph == "decoder" for one in self.graphs):
+            raise ValueError("a decoder is listed, and the model has none")
         return self

@@ -8,7 +8,6 @@ from .node import (
     FLOAT,
     FLOAT16,
     INT8,
-    MOST_AXES,
     UINT8,
     Node,
     Operator,
@@ -50,9 +49,9 @@ def _pair(node: Node) -> Value:
 
 def _of_all(node: Node) -> Value:
     node.check(2 <= len(node.inputs) <= 8, ABSENT not in node.inputs)
-    shape, axis = broadcast(node, node.inputs)
-    node.check(axis is not None)
-    return Value(node.inputs[0].dtype, shape, axis)
+    value = broadcast(node, node.inputs)
+    node.check(value.of_images)
+    return value
 
 
 def _comparison(node: Node) -> Value:
@@ -78,11 +77,14 @@ def _mul_by_one_number(node: Node) -> Value:
 
 def _scaled(node: Node) -> tuple[Value, list[Value]]:
     """Return what is quantised or the contrary, and its scale and zero point."""
-    node.check(2 <= len(node.inputs) <= 3, abs(node.number("axis", 1)) < MOST_AXES)
+    node.check(2 <= len(node.inputs) <= 3)
     value, *scales = node.inputs
     for scale in scales:
         node.check(not scale.of_images, len(scale.shape) <= 1)
         node.check(scale.shape == scales[0].shape)
+    if numbers_in(scales[0]) > 1:
+        axis = node.axis(value, node.number("axis", 1))
+        node.check(scales[0].shape[0] == value.shape[axis])
     return value, scales
 
 
@@ -96,7 +98,7 @@ def _quantise(node: Node) -> Value:
 def _dequantise(node: Node) -> Value:
     value, scales = _scaled(node)
     node.check(value.of_images or value.tensor is not None)
-    return Value(scales[0].dtype, value.shape, value.axis)
+    return value._replace(dtype=scales[0].dtype, tensor=None)
 
 
 QUANTISATION = {

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .node import ABSENT, MOST_AXES, Node, Operator, Value, broadcast
+from .node import ABSENT, MOST_AXES, Node, Operator, Value, broadcast, numbers_in
 
 
 class _Window(NamedTuple):
@@ -54,7 +54,7 @@ def _conv(node: Node) -> Value:
     sides = window.sides(kernel, image.shape[2:])
     node.check(min(sides) >= 1)
     node.work = math.prod(weight.shape) * math.prod(sides) * image.shape[0]
-    return Value(image.dtype, (image.shape[0], width, *sides), axis=0)
+    return image._replace(shape=(image.shape[0], width, *sides))
 
 
 def _conv_transpose(node: Node) -> Value:
@@ -76,7 +76,7 @@ def _conv_transpose(node: Node) -> Value:
     ]
     node.check(min(sides) >= 1)
     node.work = math.prod(weight.shape) * math.prod(image.shape[2:]) * image.shape[0]
-    return Value(image.dtype, (image.shape[0], width, *sides), axis=0)
+    return image._replace(shape=(image.shape[0], width, *sides))
 
 
 def _pool(node: Node) -> Value:
@@ -103,7 +103,7 @@ def _gemm(node: Node) -> Value:
     node.check(node.number("transA", 0) == 0, taken == image.shape[1])
     node.check(all(bias.shape in {(given,), (1, given), (1,), ()} for bias in biases))
     node.work = math.prod(weight.shape) * image.shape[0]
-    return Value(image.dtype, (image.shape[0], given), axis=0)
+    return image._replace(shape=(image.shape[0], given))
 
 
 def _matmul(node: Node) -> Value:
@@ -115,15 +115,16 @@ def _matmul(node: Node) -> Value:
     node.check(left.axis != len(left.shape) - 1, right.axis != len(right.shape) - 2)
     rows = left._replace(shape=(*left.shape[:-1], 1))
     columns = right._replace(shape=(*right.shape[:-2], 1, right.shape[-1]))
-    shape, axis = broadcast(node, [rows, columns])
-    node.check(axis is not None)
-    node.work = math.prod(shape) * left.shape[-1]
-    return Value(left.dtype, shape, axis)
+    value = broadcast(node, [rows, columns])
+    node.check(value.of_images)
+    node.work = numbers_in(value) * left.shape[-1]
+    return value
 
 
 def _einsum(node: Node) -> Value:
     equation = node.attributes.get("equation")
-    node.check(isinstance(equation, str), 1 <= len(node.inputs) <= 4)
+    # Of three or more, an engine multiplies two first, whose product can be larger than all others.
+    node.check(isinstance(equation, str), 1 <= len(node.inputs) <= 2)
     taken, arrow, given = str(equation).replace(" ", "").partition("->")
     terms = taken.split(",")
     node.check(arrow, len(terms) == len(node.inputs), "".join([*terms, given]).isalpha())
@@ -138,10 +139,11 @@ def _einsum(node: Node) -> Value:
     node.check(images, images in given, {*given} <= sizes.keys(), len({*given}) == len(given))
     for term, value in zip(terms, node.inputs, strict=True):
         node.check(value.of_images or images not in term)
-    node.check(0 < len(given) <= MOST_AXES)
+    outer = {value.outer for value in node.inputs if value.of_images}
+    node.check(0 < len(given) <= MOST_AXES, len(outer) == 1)
     node.work = math.prod(sizes.values())
     shape = tuple(sizes[axis] for axis in given)
-    return Value(node.inputs[0].dtype, shape, given.index(images))
+    return Value(node.inputs[0].dtype, shape, given.index(images), outer=outer.pop())
 
 
 def _softmax(node: Node) -> Value:

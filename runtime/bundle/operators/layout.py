@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from .node import INT64, MOST_AXES, MOST_NUMBER, Node, Operator, Value, broadcast
+from ..onnx_wire import int64s_of
+from .node import INT64, MOST_AXES, MOST_NUMBER, Node, Operator, Value, broadcast, numbers_in
+
+_MOST_INDICES = 1 << 16
 
 
 def _reshape(node: Node) -> Value:
@@ -22,7 +25,11 @@ def _reshape(node: Node) -> Value:
         others = math.prod(size for size in shape if size != -1)
         shape[shape.index(-1)] = math.prod(image.shape) // max(others, 1)
     node.check(min(shape) >= 1, math.prod(shape) == math.prod(image.shape))
-    return Value(image.dtype, tuple(shape), axis)
+    # As much as before lies in front of an image: else numbers of one would lie among another's.
+    front = math.prod(image.shape[: image.axis or 0]) * image.outer
+    outer, rest = divmod(front, math.prod(shape[: axis or 0]))
+    node.check(rest == 0, outer >= 1, shape[axis or 0] % max(outer, 1) == 0)
+    return Value(image.dtype, tuple(shape), axis, outer=outer)
 
 
 def _transpose(node: Node) -> Value:
@@ -55,10 +62,11 @@ def _concat(node: Node) -> Value:
     length = 0
     for value in node.inputs:
         node.check(value.axis == first.axis, len(value.shape) == len(first.shape))
+        node.check(value.outer == first.outer)
         node.check(all(a == axis or n == first.shape[a] for a, n in enumerate(value.shape)))
         length += value.shape[axis]
     shape = (*first.shape[:axis], length, *first.shape[axis + 1 :])
-    return Value(first.dtype, shape, first.axis)
+    return first._replace(shape=shape)
 
 
 def _concat_channels(node: Node) -> Value:
@@ -68,15 +76,21 @@ def _concat_channels(node: Node) -> Value:
 
 def _pad(node: Node) -> Value:
     image, _ = node.image_and_constants(2, 4)
-    pads = node.listed(1) or []
-    axes = node.listed(3) or [*range(len(image.shape))]
+    pads, mode = node.listed(1) or [], node.attributes.get("mode", "constant")
+    rank = len(image.shape)
+    axes = node.listed(3) or [*range(rank)]
     node.check(len(pads) == 2 * len(axes), all(abs(pad) <= MOST_NUMBER for pad in pads))
+    node.check(all(-rank <= axis < rank for axis in axes))
+    axes = [axis % rank for axis in axes]
+    node.check(len({*axes}) == len(axes), mode in {"constant", "edge", "reflect", "wrap"})
     shape = [*image.shape]
     for axis, before, behind in zip(axes, pads, pads[len(axes) :], strict=False):
-        node.check(-len(shape) <= axis < len(shape))
-        node.check(axis % len(shape) != image.axis or before == behind == 0)
+        node.check(axis != image.axis or before == behind == 0)
+        own = shape[axis] + min(before, 0) + min(behind, 0)
+        # There is no more to mirror or to repeat; an engine would read beyond the value.
+        most = {"reflect": own - 1, "wrap": own}.get(str(mode), MOST_NUMBER)
+        node.check(own >= 1, max(before, behind) <= most)
         shape[axis] += before + behind
-    node.check(min(shape) >= 1)
     return image._replace(shape=tuple(shape))
 
 
@@ -107,18 +121,21 @@ def _expand(node: Node) -> Value:
     image, _ = node.image_and_constants(2, 2)
     target = tuple(node.listed(1) or ())
     node.check(target, min(target, default=0) >= 1)
-    shape, axis = broadcast(node, [image, Value(INT64, target)])
-    return Value(image.dtype, shape, axis)
+    return broadcast(node, [image, Value(INT64, target)])
 
 
 def _gather(node: Node) -> Value:
     image, (indices,) = node.image_and_constants(2, 2)
     axis = node.axis(image, node.number("axis", 0))
     node.check(indices.tensor is not None, indices.dtype == INT64, image.axis is not None)
+    # Not every engine looks for itself whether they are numbers of this axis.
+    node.check(numbers_in(indices) <= _MOST_INDICES)
+    size, places = image.shape[axis], int64s_of(indices.tensor or {})
+    node.check(all(-size <= place < size for place in places))
     shape = (*image.shape[:axis], *indices.shape, *image.shape[axis + 1 :])
     moved = len(indices.shape) - 1 if (image.axis or 0) > axis else 0
     node.check(len(shape) <= MOST_AXES)
-    return Value(image.dtype, shape, (image.axis or 0) + moved)
+    return image._replace(shape=shape, axis=(image.axis or 0) + moved)
 
 
 CARD_LAYOUT = {

@@ -18,13 +18,15 @@ class Value(NamedTuple):
     """A value of a graph.
 
     One axis of what is computed from images is that of images, whose length is the batch times
-    what the shape says there: 1, or more where an axis was merged with it.
+    what the shape says there: 1, or more where axes were merged with it. `outer` of those are of
+    axes in front of it, so that the place of a number along it is (outer, image, others).
     """
 
     dtype: int
     shape: tuple[int, ...]
     axis: int | None = None  # of images
     tensor: Values | None = None  # of a constant in the file
+    outer: int = 1
 
     @property
     def of_images(self) -> bool:
@@ -103,11 +105,12 @@ def numbers_in(value: Value) -> int:
     return math.prod(value.shape)
 
 
-def broadcast(node: Node, values: Sequence[Value]) -> tuple[tuple[int, ...], int | None]:
-    """Return the shape and the axis of images to which the shapes of several values broadcast."""
+def broadcast(node: Node, values: Sequence[Value]) -> Value:
+    """Return the value, of the first one's type, to which the shapes of several broadcast."""
     rank = max(len(value.shape) for value in values)
     axes = {rank - len(value.shape) + value.axis for value in values if value.axis is not None}
-    node.check(len(axes) <= 1, rank <= MOST_AXES)
+    outer = {value.outer for value in values if value.of_images}
+    node.check(len(axes) <= 1, len(outer) <= 1, rank <= MOST_AXES)
     axis = next(iter(axes), None)
     shape = []
     for position in range(rank):
@@ -122,7 +125,7 @@ def broadcast(node: Node, values: Sequence[Value]) -> tuple[tuple[int, ...], int
         wide = sizes if position == axis else sizes - {1}
         node.check(len(wide) <= 1)
         shape.append(next(iter(wide), 1))
-    return tuple(shape), axis
+    return Value(values[0].dtype, tuple(shape), axis, outer=next(iter(outer), 1))
 
 
 class Operator(NamedTuple):

@@ -130,6 +130,16 @@ CASES: dict[str, Case] = {
         ],
         {"t": whole(-1, 16, 16), "b": whole(-1, 3, 256)},
     ),
+    "Reshape merged with what lies in front": (
+        [
+            helper.make_node("Transpose", ["image"], ["r"], perm=[1, 0, 2, 3]),
+            helper.make_node("Reshape", ["r", "t"], ["s"]),
+            helper.make_node("MatMul", ["s", "w"], ["m"]),
+            helper.make_node("Reshape", ["m", "b"], ["v"]),
+            one("Transpose", "v", perm=[1, 0, 2, 3]),
+        ],
+        {"t": whole(-1, 16, 16), "w": numbers(16, 5), "b": whole(3, -1, 16, 5)},
+    ),
     "Resize": (
         [one("Resize", "image", "", "s", mode="linear")],
         {"s": np.array([1, 1, 1.3, 0.5], np.float32)},
@@ -330,6 +340,109 @@ HOSTILE: dict[str, tuple[Case, str]] = {
         "does not take",
     ),
     "an axis that is not there": (([one("Softmax", axis=7)], {}), "does not take"),
+    "numbers of one image among another's": (
+        (
+            [
+                helper.make_node("Reshape", ["image", "t"], ["r"]),
+                helper.make_node("Transpose", ["r"], ["s"], perm=[1, 0]),
+                one("Reshape", "s", "b"),
+            ],
+            {"t": whole(4, -1), "b": whole(-1, 768)},
+        ),
+        "a Reshape in it does not take",
+    ),
+    "the same, the axis of images kept": (
+        (
+            [
+                helper.make_node("Transpose", ["image"], ["r"], perm=[1, 2, 0, 3]),
+                helper.make_node("Reshape", ["r", "t"], ["s"]),
+                one("Transpose", "s", perm=[2, 0, 1, 3]),
+            ],
+            {"t": whole(3, 8, 0, 32)},
+        ),
+        "a Reshape in it does not take",
+    ),
+    "the same, behind a new axis": (
+        (
+            [
+                helper.make_node("Expand", ["image", "e"], ["r"]),
+                one("Reshape", "r", "t"),
+            ],
+            {"e": whole(2, 1, 3, 16, 16), "t": whole(-1, 2, 768)},
+        ),
+        "a Reshape in it does not take",
+    ),
+    "two orders of images and others": (
+        (
+            [
+                helper.make_node("Transpose", ["image"], ["r"], perm=[1, 0, 2, 3]),
+                helper.make_node("Reshape", ["r", "t"], ["s"]),
+                helper.make_node("Reshape", ["image", "t"], ["u"]),
+                one("Add", "s", "u"),
+            ],
+            {"t": whole(-1, 16, 16)},
+        ),
+        "a Add in it does not take",
+    ),
+    "indices beyond an axis": (
+        ([one("Gather", "image", "i", axis=3)], {"i": whole(0, 1 << 40)}),
+        "does not take",
+    ),
+    "indices before an axis": (
+        ([one("Gather", "image", "i", axis=3)], {"i": whole(-17, 0)}),
+        "does not take",
+    ),
+    "indices without an end": (
+        ([one("Gather", "image", "i", axis=3)], {"i": np.zeros(1 << 17, np.int64)}),
+        "does not take",
+    ),
+    "a mirror larger than the image": (
+        ([one("Pad", "image", "p", mode="reflect")], {"p": whole(0, 0, 16, 0, 0, 0, 0, 0)}),
+        "does not take",
+    ),
+    "a repetition larger than the image": (
+        ([one("Pad", "image", "p", mode="wrap")], {"p": whole(0, 0, 0, 0, 0, 0, 0, 17)}),
+        "does not take",
+    ),
+    "padding with nobody knows what": (
+        ([one("Pad", "image", "p", mode="x")], {"p": whole(0, 0, 0, 0, 0, 0, 0, -1)}),
+        "does not take",
+    ),
+    "padding of nothing": (
+        ([one("Pad", "image", "p", mode="edge")], {"p": whole(0, 0, -16, 0, 0, 0, 16, 0)}),
+        "does not take",
+    ),
+    "an axis padded twice": (
+        ([one("Pad", "image", "p", "", "a")], {"p": whole(1, 1, 1, 1), "a": whole(2, -2)}),
+        "does not take",
+    ),
+    "a scale for each image": (
+        (
+            [
+                helper.make_node("QuantizeLinear", ["image", "s"], ["q"], axis=0),
+                one("DequantizeLinear", "q", "s", axis=0),
+            ],
+            {"s": numbers(2)},
+        ),
+        "does not take",
+    ),
+    "scales of other channels": (
+        (
+            [
+                helper.make_node("QuantizeLinear", ["image", "s"], ["q"], axis=1),
+                one("DequantizeLinear", "q", "s", axis=1),
+            ],
+            {"s": numbers(5)},
+        ),
+        "does not take",
+    ),
+    "a product of many that nobody bounds": (
+        (
+            [one("Einsum", "image", "a", "a", equation="nchw,hxy,wxy->nc")],
+            {"a": numbers(16, 9, 9)},
+        ),
+        "does not take",
+    ),
     "a constant for each image": (
         ([one("Add", "image", "c")], {"c": numbers(2, 3, 16, 16)}),
         "does not take",
