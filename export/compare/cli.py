@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...runtime.core.atomic_files import check_writable
 from ...runtime.core.command import Command, print_sentence, stderr_console
 from ...runtime.core.documents import json_from_document, save_document
-from ...runtime.core.errors import MotorVAEError, OutputError, needed_for
+from ...runtime.core.errors import OutputError, needed_for
 from ...runtime.core.lifecycle import loading
 from ...runtime.core.text import printable
 from ..steps import steps_shown
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .result import VerifyResult
 
 CANNOT_JUDGE = 2
-"""The exit code where there is no verdict: a failed gate alone is 1."""
+"""The exit code where there is no verdict, whatever the cause: a failed gate alone is 1."""
 _STDOUT = "-"
 
 
@@ -34,14 +34,6 @@ def run_verify(
 
 
 def _verify(options: VerifyOptions, _words: Sequence[str] = ()) -> int:
-    try:
-        return _shown(options)
-    except MotorVAEError as error:
-        error.exit_code = CANNOT_JUDGE  # of this one alone
-        raise
-
-
-def _shown(options: VerifyOptions) -> int:
     console = stderr_console()
     target = None if options.json in {None, _STDOUT} else Path(str(options.json))
     if target is not None:
@@ -73,4 +65,5 @@ verify_main = Command(
     _verify,
     "compare a graph with a reference on your images, output by output",
     prog="motorvae verify",
+    failed=CANNOT_JUDGE,
 )

@@ -166,7 +166,7 @@ class Comparison:
     def _probed_image(
         self, pair: Pair, true: _Pictures, found: _Pictures
     ) -> tuple[list[Metric], tuple[str, ...]]:
-        """Return the worst probe's figures; INT8 saturates on probes, by design: reported there."""
+        """Return the worst probe's figures, and what is left out."""
         names, pictures = self.probes or ((), np.empty(0, np.uint8))
         expected = run_in_batches(true, pictures, 1)[_Pictures.output]
         judged = _finite(expected)
@@ -179,14 +179,9 @@ class Comparison:
         ]
         pixel = float(np.max([part.largest for part in parts]))
         errors = np.stack([part.squared_errors for part in parts])
-        held = self.limits.neighbours is None
         return [
-            metric(
-                "max error, worst probe", pixel, limit=self.limits.probe_pixel if held else None
-            ),
-            psnr_metric(
-                "PSNR, worst probe", errors, self.limits.probe_psnr_db if held else None, risk=None
-            ),
+            metric("max error, worst probe", pixel, limit=self.limits.probe_pixel),
+            psnr_metric("PSNR, worst probe", errors, self.limits.probe_psnr_db, risk=None),
         ], left_out
 
 

@@ -40,7 +40,7 @@ def facts_of(path: Path) -> GraphFacts:
     own folder.
     """
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except (ValueError, DecodeError) as error:
         raise BackendError(f"{path} is no ONNX file: name one") from error
     except OSError as error:
@@ -49,6 +49,14 @@ def facts_of(path: Path) -> GraphFacts:
         ) from error
     if not model.graph.node:
         raise BackendError(f"{path} is no ONNX file, or a graph without a node: name another")
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [taken.name for taken in model.graph.input if taken.name not in constants]
+    if len(inputs) != 1:
+        names_of = printable(", ".join(inputs)) or "none"
+        raise BackendError(
+            f"{path} has {len(inputs)} inputs ({names_of}), and is given images or latents alone: "
+            "export it with one input"
+        )
     tensors = list(_weights_of(model))
     names = {
         entry.value

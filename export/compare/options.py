@@ -15,6 +15,7 @@ from ...runtime.core.errors import ConfigError
 from ...runtime.core.spec import Box, Color, Fit, Interpolation
 from ..verify.batches import BATCH_SIZES
 from ..verify.reference import JUDGED_IMAGES
+from .result import OutputKind
 
 CompareEngine = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 MOST_BATCH = 1024
@@ -22,6 +23,15 @@ MOST_IMAGES = 65536
 _NUMBERS = ValuesLike(r"-?[\d.]+(e-?\d+)?")
 _NONE = tyro.conf.arg(help_behavior_hint="")  # no default to show
 _Pair = tuple[float, float]
+
+
+def output_of(word: str) -> tuple[OutputKind | None, str]:
+    """Return kind and name of a word of `--outputs`; a name may hold any character."""
+    kind, equals, name = word.partition("=")
+    for known in get_args(OutputKind):
+        if equals and name and kind == known:
+            return known, name
+    return None, word
 
 
 @dataclass(frozen=True)
@@ -109,17 +119,7 @@ class VerifyOptions:
             raise ConfigError(
                 f"batch_sizes={self.batch_sizes} is out of range: take 1 to {MOST_BATCH} each"
             )
-        if self.candidate_outputs and len(self.candidate_outputs) != len(self.outputs):
-            raise ConfigError(
-                f"candidate_outputs={self.candidate_outputs}: give one for each of --outputs "
-                f"({len(self.outputs)}), in their order"
-            )
-        if self.image_range is not None:
-            low, high = self.image_range
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ConfigError(
-                    f"image_range={self.image_range}: give black and white, the lower one first"
-                )
+        self._check_outputs()
         engine = self.candidate_engine
         if engine not in {None, *get_args(CompareEngine)}:
             known = ", ".join(get_args(CompareEngine))
@@ -150,6 +150,25 @@ class VerifyOptions:
                 f"{self.candidate}: a TensorRT engine is a program that can do anything that you "
                 "can: add --trust where you know who built it"
             )
+
+    def _check_outputs(self) -> None:
+        for option, words in (
+            ("outputs", tuple(output_of(word)[1] for word in self.outputs)),
+            ("candidate_outputs", self.candidate_outputs),
+        ):
+            if twice := [name for index, name in enumerate(words) if name in words[:index]]:
+                raise ConfigError(f"{option}={words}: {twice[0]!r} is there twice, name it once")
+        if self.candidate_outputs and len(self.candidate_outputs) != len(self.outputs):
+            raise ConfigError(
+                f"candidate_outputs={self.candidate_outputs}: give one for each of --outputs "
+                f"({len(self.outputs)}), in their order"
+            )
+        if self.image_range is not None:
+            low, high = self.image_range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ConfigError(
+                    f"image_range={self.image_range}: give black and white, the lower one first"
+                )
 
     @property
     def sizes(self) -> tuple[int, ...]:

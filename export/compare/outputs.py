@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from ...runtime.core.errors import ConfigError, DataError, sentence_list
 from ...runtime.core.spec import ModelSpec
 from ...runtime.engines.base import Arrays
 from .graphs import UserGraph
-from .options import VerifyOptions
+from .options import VerifyOptions, output_of
 from .result import OutputKind
 
 Floats = npt.NDArray[np.float32]
@@ -49,26 +48,13 @@ def paired_outputs(
         DataError: The shapes of two outputs that belong together differ.
     """
     (graph, given), (other, other_given) = reference, candidate
-    asked = [_asked(word) for word in options.outputs]
-    names = [name for _, name in asked] or [name for name in _floats_of(graph) if name in given]
+    asked = [output_of(word) for word in options.outputs]
+    names = [name for _, name in asked]
     others = list(options.candidate_outputs) or list(names)
     notes: list[str] = []
     if not asked:
-        available = [name for name in _floats_of(other) if name in other_given]
-        if len(names) == len(available) == 1:
-            others = available
-        else:
-            lone = [name for name in names if name not in available]
-            lone += [name for name in available if name not in names]
-            names = others = [name for name in names if name in available]
-            if not names:
-                raise ConfigError(
-                    f"no output of {graph.path} ({sentence_list(_floats_of(graph))}) has the name "
-                    f"of one of {other.path} ({sentence_list(available)}): name those that belong "
-                    "together with --outputs and --candidate-outputs"
-                )
-            if lone:
-                notes.append(f"not judged, as one graph alone has it: {', '.join(lone)}")
+        names, others, left_out = _names_of_both(graph, given, other, other_given)
+        notes += left_out + _not_judged(reference, candidate)
     for one, found, wanted in ((graph, given, names), (other, other_given, others)):
         if lacking := [name for name in wanted if name not in found]:
             raise ConfigError(
@@ -96,13 +82,43 @@ def paired_outputs(
     return _with_posterior(pairs, fixed={name for kind, name in asked if kind}), tuple(notes)
 
 
-def _asked(word: str) -> tuple[OutputKind | None, str]:
-    """Return kind and name of `--outputs`; a name may hold any character."""
-    kind, equals, name = word.partition("=")
-    for known in get_args(OutputKind):
-        if equals and name and kind == known:
-            return known, name
-    return None, word
+def _names_of_both(
+    graph: UserGraph, given: Arrays, other: UserGraph, other_given: Arrays
+) -> tuple[list[str], list[str], list[str]]:
+    """Return the outputs of two graphs that belong together, and clauses on others.
+
+    One output each belongs together, whatever it is called. A ConfigError where none does.
+    """
+    names = [name for name in _floats_of(graph) if name in given]
+    available = [name for name in _floats_of(other) if name in other_given]
+    if len(names) == len(available) == 1:
+        return names, available, []
+    common = [name for name in names if name in available]
+    if not common:
+        for one in (graph, other):
+            if not _floats_of(one):
+                raise ConfigError(
+                    f"{one.path} has no output of float32 or float16: export it with one"
+                )
+        raise ConfigError(
+            f"no output of {graph.path} ({sentence_list(_floats_of(graph))}) has the name of one "
+            f"of {other.path} ({sentence_list(available)}): name those that belong together with "
+            "--outputs and --candidate-outputs"
+        )
+    lone = [name for name in names + available if name not in common]
+    notes = [f"not judged, as one graph alone has it: {', '.join(lone)}"] if lone else []
+    return common, common, notes
+
+
+def _not_judged(*graphs: tuple[UserGraph, Arrays]) -> list[str]:
+    """Return a clause on outputs that are not compared, whichever graph has them."""
+    of_others: dict[str, None] = {}
+    of_all: dict[str, None] = {}
+    for graph, given in graphs:
+        of_others |= dict.fromkeys(name for name in graph.outputs if name not in _floats_of(graph))
+        of_all |= dict.fromkeys(name for name in _floats_of(graph) if name not in given)
+    reasons = {"no float32 or float16": of_others, "not one for each image": of_all}
+    return [f"not judged, as it is {why}: {', '.join(of)}" for why, of in reasons.items() if of]
 
 
 def _floats_of(graph: UserGraph) -> list[str]:

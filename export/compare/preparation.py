@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...runtime.core.errors import ConfigError, DataError
-from ...runtime.core.spec import ModelSpec, spec_from_options
+from ...runtime.core.spec import LEAST_SIDE, MOST_SIDE, ModelSpec, spec_from_options
 from ..verify.batches import run_in_batches
 from .graphs import InputForm, UserGraph, opened_reference
 from .images import Inputs, latents_from_file, pictures_from_source
@@ -37,6 +37,11 @@ def spec_of(options: VerifyOptions, form: InputForm, graphs: tuple[UserGraph, ..
         raise ConfigError(
             f"--size {asked[0]} {asked[1]}: the graphs take {found[0]} x {found[1]} pixels: leave "
             "--size out"
+        )
+    if not LEAST_SIDE <= min(asked) <= max(asked) <= MOST_SIDE:
+        raise ConfigError(
+            f"{path} is given {asked[0]} x {asked[1]} pixels: each side must be {LEAST_SIDE} to "
+            f"{MOST_SIDE}"
         )
     spec = spec_from_options(
         image_size=asked,

@@ -25,7 +25,7 @@ class Limits:
     probe_spread: float
     probe_deviation: float  # the same of log_var / 2, in units of the logarithm
     probe_median: float  # the median of `probe_spread` over the probe images
-    probe_psnr_db: float  # least PSNR of what is decoded from a probe latent ...
+    probe_psnr_db: float | None  # least PSNR of what is decoded from a probe latent ...
     probe_reach: float = math.inf  # ... at most so many spreads from the mean, root mean square
     neighbours: float | None = None  # least agreement of nearest neighbours of `mu`; None: no limit
     # largest error of a pixel in [0, 1] of what is decoded from held-out latents, likewise

@@ -114,7 +114,7 @@ def _bound(per_image: Floats, risk: float | None) -> float | None:
 
 
 def note_on_few(images: int) -> tuple[str, ...]:
-    """Return a warning, one clause, where so few held-out images judge that the gate is weak.
+    """Return a warning, one clause, where so few images judge that the gate is weak.
 
     Of n images none shows a fault that is in a share p of all with probability (1 - p)^n, so that
     one in more than 1 - 0.05^(1/n) is seen with 95 % confidence; at 59 images that is 5 %.
@@ -122,10 +122,10 @@ def note_on_few(images: int) -> tuple[str, ...]:
     unseen = 1 - (1 - CONFIDENCE) ** (1 / images)
     if unseen <= WEAK_SHARE:
         return ()
-    of = "only 1 held-out image judges" if images == 1 else f"only {images} held-out images judge"
+    of = "only 1 image judges" if images == 1 else f"only {images} images judge"
     return (
         f"weak verdict, as {of}: a fault that shows in fewer than {unseen:.0%} of images may stay "
-        "unseen; hold out 59 or more for 5 %",
+        "unseen; take 59 or more for 5 %",
     )
 
 
@@ -150,7 +150,7 @@ def share_of_limit(of: Metric) -> float:
     if of.unit == "dB":  # as a ratio of RMS errors
         share = 10 ** ((of.limit - value) / 20)
     elif of.higher_is_better:
-        share = (1 - value) / (1 - of.limit)
+        share = (1 - value) / (1 - of.limit) if of.limit < 1 else float(value < 1)
     else:
         share = value / of.limit
     return math.inf if math.isnan(share) else share

@@ -158,16 +158,17 @@ class Reference:
         notes = [*note_on_few(len(self.images))]
         if self.log_var is None:
             notes += note_on_still(self.spread.mu)
+        elif not self.spread.mu.any():
+            notes.append(
+                "mu is the same for all images, so its error is judged by the posterior deviation"
+            )
         elif collapsed:
             notes.append(
                 f"{collapsed} of {len(informative)} units are collapsed and carry no information: "
                 "their mu is judged by its error over the posterior deviation"
             )
         if self.probes is None:
-            notes.append(
-                "held-out images alone judge, no probe images: what a graph does elsewhere is "
-                "unknown"
-            )
+            notes.append("no probe images judge: what a graph does elsewhere is unknown")
         return tuple(notes)
 
 

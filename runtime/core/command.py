@@ -89,6 +89,7 @@ class Command:
     positional: Sequence[str] = ()  # option names, each with one value, for the positional argument
     # What to answer to an option that other programs have: the name that it has here.
     hints: Mapping[str, str] = field(default_factory=dict)
+    failed: int = 1  # its exit code after an error
 
     def __call__(self, args: Sequence[str] | None = None) -> int:
         """Run a command line, by default that of this process; return the exit code.
@@ -97,7 +98,9 @@ class Command:
         by itself.
         """
         given = list(sys.argv[1:] if args is None else args)
-        return exit_code_of(self.prog, lambda: self._run(given), self._with_option_names)
+        return exit_code_of(
+            self.prog, lambda: self._run(given), self._with_option_names, failed=self.failed
+        )
 
     def parse(self, args: Sequence[str], default: Any = None) -> Any:
         """Return the options that a command line gives; what it leaves out is as in `default`."""

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, TextIO, cast
@@ -206,52 +207,64 @@ def _interrupts_noted(prog: str) -> Iterator[None]:
 
 
 def exit_code_of(
-    prog: str, body: Callable[[], int | None], worded: Callable[[str], str] = str
+    prog: str,
+    body: Callable[[], int | None],
+    worded: Callable[[str], str] = str,
+    *,
+    failed: int = 1,
 ) -> int:
     """Run what a command does, and end in one line for whatever a user can cause.
 
     SIGTERM and SIGHUP unwind as Ctrl-C does, so that nothing half-written stays. The code is what
-    `body` returns, where None counts as 0; the error's own after a `MotorVAEError`, 1 after an
-    `OSError` or where nobody reads standard output any more, and 130 after an interrupt. `worded`
-    puts an error's text into the command's words.
+    `body` returns, where None counts as 0; the error's own after a `MotorVAEError` that has one,
+    130 after an interrupt, and `failed` after every other error, or where nobody reads standard
+    output any more. `worded` puts an error's text into the command's words.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: no file that is opened later may take its place
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115, PTH123
     earlier, sys.stderr = sys.stderr, cast("TextIO", LastingStderr(sys.stderr))
     try:
-        with _interrupts_noted(prog):
-            try:
-                code = body() or 0
-            except SystemExit:  # the parser's, after its help
-                _flush_stdout()
-                raise
-            except BaseException:  # what ended the body counts, not that nobody reads its output
-                with contextlib.suppress(BrokenPipeError, OutputError):
-                    _flush_stdout()
-                raise
-            _flush_stdout()
-            return code
+        return _code_of_body(prog, body)
     except BrokenPipeError:  # whoever read the help or a table has closed it
-        return 1
+        return failed
     except MotorVAEError as error:
         sys.stderr.write(f"{prog}: {printable(' '.join(worded(str(error)).split()))}\n")
-        return error.exit_code
+        return failed if error.exit_code == 1 else error.exit_code
     except OSError as error:
         sys.stderr.write(f"{prog}: {printable(_sentence(error))}\n")
-        return 1
-    except (MemoryError, ImportError) as error:
-        if isinstance(error, ImportError) and not _NO_MEMORY.search(str(error)):
+        return failed
+    except Exception as error:
+        no_memory = isinstance(error, ImportError) and _NO_MEMORY.search(str(error))
+        if isinstance(error, MemoryError) or no_memory:
+            sys.stderr.write(
+                f"{prog}: there is not enough memory: free some, or allow more (ulimit -v)\n"
+            )
+        elif failed == 1:  # as Python ends then
             raise
-        sys.stderr.write(
-            f"{prog}: there is not enough memory: free some, or allow more (ulimit -v)\n"
-        )
-        return 1
+        else:
+            traceback.print_exc()
+        return failed
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted\n")
         return INTERRUPTED
     finally:
         sys.stderr = earlier
+
+
+def _code_of_body(prog: str, body: Callable[[], int | None]) -> int:
+    with _interrupts_noted(prog):
+        try:
+            code = body() or 0
+        except SystemExit:  # the parser's, after its help
+            _flush_stdout()
+            raise
+        except BaseException:  # what ended the body counts, not that nobody reads its output
+            with contextlib.suppress(BrokenPipeError, OutputError):
+                _flush_stdout()
+            raise
+        _flush_stdout()
+        return code
 
 
 def _sentence(error: OSError) -> str:

@@ -64,6 +64,31 @@ def test_what_cannot_be_judged_is_2_in_one_line(
     assert sorted(here.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a fault of ours"), MemoryError(), OSError(28, "No space left")]
+)
+def test_whatever_goes_wrong_is_not_a_failed_gate(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("motorvae.export.compare.cli.run_verify", fail)
+    assert here.exists()
+    assert main(["verify", "right.onnx", "right.onnx", "photos"]) == 2
+    assert ("Traceback" in capsys.readouterr().err) == isinstance(error, RuntimeError)
+
+
+def test_a_limit_at_its_end_can_be_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "limits.json").write_text('{"neighbours": 1}')
+    words = ["verify", "right.onnx", "right.onnx", "photos", "--limits", "limits.json"]
+    assert main(words) == 0
+    assert "passed: right.onnx" in capsys.readouterr().err
+
+
 def test_json_is_written_whatever_the_verdict(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,28 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:
         facts_of(path)
 
 
+def test_a_graph_has_one_input(tmp_path: Path) -> None:
+    path = save_graph(
+        tmp_path / "graph.onnx",
+        [onnx.helper.make_node("Add", ["x", "t"], ["y"])],
+        {"x": (FLOAT, ("n", 4)), "t": (FLOAT, ("n", 4))},
+        {"y": (FLOAT, ("n", 4))},
+        {},
+    )
+    with pytest.raises(BackendError, match=r"has 2 inputs \(x, t\).*export it with one input"):
+        facts_of(path)
+
+
+@pytest.mark.parametrize("name", ["graph.json", "graph.textproto", "graph.onnxtxt", "graph"])
+def test_no_name_makes_a_file_another_format(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text('{"schema_version": 6}')
+    with pytest.raises(BackendError, match="is no ONNX file"):
+        facts_of(path)
+    encoder(tmp_path / "right.onnx", heads()).rename(path)
+    assert facts_of(path).outputs == ("mu", "log_var")
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"\x00" * 64])
 def test_what_is_no_graph_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "graph.onnx"

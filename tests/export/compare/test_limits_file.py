@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ def test_a_file_replaces_the_limits_that_it_names(tmp_path: Path) -> None:
     found = limits_from(path, "fp16")
     assert (found.max_spread, found.psnr_db, found.max_pixel) == (0.5, 30, None)
     assert found.rms_spread == LIMITS["fp16"].rms_spread
-    assert limits_from(None, "int8") is LIMITS["int8"]
+    assert limits_from(None, "bf16") is LIMITS["bf16"]
+    # Of INT8, which saturates on probes, the bundle's limit is for latents near the data alone.
+    assert limits_from(None, "int8") == replace(LIMITS["int8"], probe_psnr_db=None)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,7 @@ def test_a_file_replaces_the_limits_that_it_names(tmp_path: Path) -> None:
         ('{"max_spread": null}', "max_spread=None: give a number from 0"),
         ('{"max_pixel": []}', "max_pixel=[]: give a number from 0, or null for none"),
         ('{"probe_reach": 1}', "'probe_reach' is no limit"),
+        ('{"neighbours": 2}', "neighbours=2: give a number from 0 to 1, or null for none"),
         ("[1]", "holds no object: give an object of limits by name"),
         ("{", "is not JSON"),
         ('{"max_spread": 1, "max_spread": 2}', "is not JSON"),

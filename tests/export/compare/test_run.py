@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from motorvae.export.compare.options import VerifyOptions
 from motorvae.export.compare.result import OutputResult, VerifyResult
@@ -189,6 +190,57 @@ def test_few_images_give_a_weak_verdict(right: Path, photos: Path) -> None:
     assert any("10 of 80 images judge" in note for note in result.notes)
 
 
+def test_latents_that_are_all_alike_are_said_and_not_called_collapsed(
+    right: Path, photos: Path
+) -> None:
+    result = compared(right, right, photos / "00.png")
+    notes = " ".join(result.outputs[0].notes)
+    assert "mu is the same for all images, so its error is judged by the posterior" in notes
+    assert "collapsed" not in notes
+
+
+def test_grey_images_without_probes_say_nothing_of_colours(
+    right: Path, photos: Path, tmp_path: Path
+) -> None:
+    grey = tmp_path / "grey"
+    grey.mkdir()
+    for path in sorted(photos.iterdir())[:5]:
+        cv2.imwrite(str(grey / path.name), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    wrong = damaged("bgr", photos, tmp_path)
+    assert not compared(right, wrong, grey).passed  # by the probes
+    unseen = compared(right, wrong, grey, skip_probes=True)
+    assert any(note.startswith("all images are grey") for note in unseen.notes)
+    colours = compared(right, wrong, photos, skip_probes=True)
+    assert not any(note.startswith("all images are grey") for note in colours.notes)
+
+
+def test_images_of_probes_are_held_to_what_the_limits_name(photos: Path, tmp_path: Path) -> None:
+    """Whether neighbours have a limit says nothing of probes."""
+    wrong = []
+    for name, node in (
+        ("same", helper.make_node("Identity", ["image"], ["rebuilt"])),
+        ("dark", helper.make_node("Clip", ["image", "low"], ["rebuilt"])),
+    ):
+        shape = ("batch", 3, SIDE, SIDE)
+        path = tmp_path / f"{name}.onnx"
+        low = {"low": np.asarray(0.02, np.float32)}
+        given = {"image": (FLOAT, shape)}
+        wrong.append(save_graph(path, [node], given, {"rebuilt": (FLOAT, shape)}, low))
+    limits = tmp_path / "limits.json"
+
+    def failures(precision: str, text: str) -> tuple[str, ...]:
+        limits.write_text(text)
+        found = compared(*wrong, photos, precision=precision, limits=limits)
+        return tuple(clause for clause in found.failures if "probe" in clause)
+
+    loose = '"max_pixel": null, "psnr_db": 0'
+    strict = '"probe_pixel": 0.001, "probe_psnr_db": 60'
+    assert failures("int8", f"{{{loose}}}") == ()
+    assert failures("int8", f'{{{loose}, "neighbours": null}}') == ()
+    assert len(failures("int8", f"{{{loose}, {strict}}}")) == 2
+    assert len(failures("fp16", f'{{{loose}, {strict}, "neighbours": 0.5}}')) == 2
+
+
 def test_images_of_decoders_are_compared(photos: Path, right: Path, tmp_path: Path) -> None:
     one = decoder(tmp_path / "one.onnx")
     latents = tmp_path / "latents.npz"
@@ -250,6 +302,7 @@ def test_an_output_without_an_axis_of_images_is_none(
     for candidate in ("onnx", "openvino"):
         result = compared(path, path, photos, candidate_engine=candidate)
         assert [output.output for output in result.outputs] == ["mu", "log_var"]
+    assert "not judged, as it is not one for each image: loss" in result.notes
     assert "has no output 'loss' for each image" in refusal(path, images=photos, outputs=("loss",))
 
 
@@ -284,6 +337,7 @@ def test_a_free_size_is_asked_for(photos: Path, tmp_path: Path) -> None:
         {},
     )
     assert "give height and width with --size" in refusal(free, images=photos)
+    assert "24 x 4 pixels: each side must be 8 to" in refusal(free, images=photos, size=(24, 4))
     result = compared(free, free, photos, size=(24, 40))
     assert result.passed
     assert result.preparation is not None
@@ -294,6 +348,20 @@ def test_what_cannot_be_judged_is_refused_in_one_line(
     right: Path, photos: Path, tmp_path: Path
 ) -> None:
     grey = encoder(tmp_path / "grey.onnx", heads(1))
+    for options in (
+        {"outputs": ("mu", "mu")},
+        {"outputs": ("mu=mu", "latent=mu")},
+        {"outputs": ("mu", "log_var"), "candidate_outputs": ("mu", "mu")},
+    ):
+        assert "'mu' is there twice" in refusal(right, images=photos, **options)
+    whole = save_graph(
+        tmp_path / "whole.onnx",
+        [helper.make_node("Cast", ["image"], ["mu"], to=TensorProto.DOUBLE)],
+        {"image": (FLOAT, ("n", 3, SIDE, SIDE))},
+        {"mu": (TensorProto.DOUBLE, ("n", 3, SIDE, SIDE))},
+        {},
+    )
+    assert "whole.onnx has no output of float32 or" in refusal(right, whole, images=photos)
     assert "name two graphs that take the same images" in refusal(right, grey, images=photos)
     nan = encoder(tmp_path / "nan.onnx", WEIGHTS, last=[helper.make_node("Log", ["mean"], ["mu"])])
     assert "a reference must be right" in refusal(nan, right, images=photos)

@@ -66,7 +66,7 @@ def test_few_images_are_called_a_weak_verdict_and_how_weak(images: int, share: s
     assert len(notes) == (share is not None)
     if share is not None:
         assert f"fewer than {share} of images" in notes[0]
-        assert f"only {images} held-out image" in notes[0]
+        assert f"only {images} image" in notes[0]
 
 
 def test_collapsed_latent_does_not_divide_by_nothing() -> None:
