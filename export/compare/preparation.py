@@ -32,7 +32,7 @@ def spec_of(options: VerifyOptions, form: InputForm, graphs: tuple[UserGraph, ..
     found = form.height, form.width
     if None in found and options.size is None:
         raise ConfigError(f"{path} takes {shape}, any size: give height and width with --size")
-    asked = options.size or found
+    asked = options.size or (found[0] or 0, found[1] or 0)
     if any(size is not None and size != other for size, other in zip(found, asked, strict=True)):
         raise ConfigError(
             f"--size {asked[0]} {asked[1]}: the graphs take {found[0]} x {found[1]} pixels: leave "

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import cast, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from typing_extensions import Unpack
 
@@ -271,11 +271,12 @@ def import_weights(
         if given.get(name)
     }
     words = {name: tuple(given[name]) for name in ("inputs", "outputs") if name in given}
+    named: dict[str, Any] = {**given, **paths, **words}
     asked = ImportOptions(
         what=None if what is None else Path(what).expanduser(),
         images=os.path.expanduser(os.fspath(images)),  # noqa: PTH111  # or a pattern
         output=Path(output).expanduser(),
-        **(given | paths | words),
+        **named,
     )
     return load(run_import(asked, Console(quiet=True)))
 
