@@ -171,7 +171,7 @@ def verify(
     from .export.compare.cli import run_verify  # noqa: PLC0415  # not needed to stream
 
     given = checked_keywords(VerifyKeywords, options)
-    paths = {
+    paths: dict[str, Any] = {
         name: Path(given[name]).expanduser() for name in ("encoder", "limits") if given.get(name)
     }
     return run_verify(
@@ -265,12 +265,14 @@ def import_weights(
     for name in ("int8", "keep_float32"):
         if name in given:
             given[name] = _words(given[name])
-    paths = {
+    paths: dict[str, Any] = {
         name: Path(given[name]).expanduser()
         for name in ("run", "decoder", "weights")
         if given.get(name)
     }
-    words = {name: tuple(given[name]) for name in ("inputs", "outputs") if name in given}
+    words: dict[str, Any] = {
+        name: tuple(given[name]) for name in ("inputs", "outputs") if name in given
+    }
     named: dict[str, Any] = {**given, **paths, **words}
     asked = ImportOptions(
         what=None if what is None else Path(what).expanduser(),
