@@ -270,12 +270,12 @@ def import_weights(
         for name in ("run", "decoder", "weights")
         if given.get(name)
     }
-    words = {name: tuple(given[name]) for name in ("inputs", "outputs") if name in given}
+    given |= {name: tuple(given[name]) for name in ("inputs", "outputs") if name in given}
     asked = ImportOptions(
         what=None if what is None else Path(what).expanduser(),
         images=os.path.expanduser(os.fspath(images)),  # noqa: PTH111  # or a pattern
         output=Path(output).expanduser(),
-        **(given | paths | words),
+        **(given | paths),
     )
     return load(run_import(asked, Console(quiet=True)))
 
