@@ -239,9 +239,10 @@ def _entry(
 def _check(reports: Sequence[GraphReport], frame: FrameFormat, left: str) -> None:
     failures = [clause for report in reports for clause in report.failures]
     if failures:
+        saturated = "" if frame.matrix is None else "images of saturated noise may do that; else "
         raise VerificationError(
             f"verification of whole frames {frame} failed, {left}: {', '.join(failures)}; "
-            "report this, with the model's spec"
+            f"{saturated}report this, with the model's spec"
         )
 
 
