@@ -87,6 +87,8 @@ def check_replaceable(output: Path) -> set[str]:
             for entry in manifest["graphs"]:
                 target = entry.get("made_for") if entry["precision"] == "int8" else None
                 parts.add(f"{entry['precision']} graphs" + (f" for {target}" if target else ""))
+                if frame := entry.get("frame"):
+                    parts.add(f"encoders of whole {frame['layout']} frames")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if output.is_dir() and not any(output.iterdir()):
                 return set()

@@ -26,7 +26,7 @@ from ...runtime.bundle.manifest import (
 )
 from ...runtime.core.atomic_files import check_writable, replaced_file, replaced_folder
 from ...runtime.core.documents import json_from_document
-from ...runtime.core.errors import ConfigError, VerificationError
+from ...runtime.core.errors import ConfigError, OutputError, VerificationError
 from ...runtime.core.packages import own_version
 from ...runtime.core.spec import ModelSpec, StrictModel
 from ...runtime.core.system.temporaries import without_temporaries
@@ -161,6 +161,9 @@ def frame_to_file(
     described = path.with_suffix(".json")
     for one in (path, described):
         check_writable(one)
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"{path.parent} is not there: make that folder, or name another")
+    _check_box(frame, bundle.spec)
     key, reference = GraphKey("encoder", precision, frame.layout), reference_from_bundle(bundle)
     on_step(f"frames {frame}, and what the reference makes of them")
     judging = JudgingFrames.of(frame, bundle.spec, reference.images)
@@ -190,6 +193,15 @@ def frame_to_file(
         with replaced_file(described) as text, replaced_file(path) as temporary:
             text.write_text(json_from_document(description, indent=2), encoding="utf-8")
             shutil.copyfile(trial, temporary)
+
+
+def _check_box(frame: FrameFormat, spec: ModelSpec) -> None:
+    """Refuse, before anything is computed, frames of which the crop box takes nothing, or may."""
+    if frame.is_free and spec.has_box_in_pixels:
+        raise ConfigError(
+            f"--whole-frame {frame}: the model's crop box is in pixels, and may take nothing of "
+            f"such frames: name one size, such as {frame.layout}:1280x720"
+        )
 
 
 def _written(bundle: Bundle, key: GraphKey, frame: FrameFormat, path: Path) -> ir.Model:
@@ -227,9 +239,10 @@ def _entry(
 def _check(reports: Sequence[GraphReport], frame: FrameFormat, left: str) -> None:
     failures = [clause for report in reports for clause in report.failures]
     if failures:
+        saturated = "" if frame.matrix is None else "images of saturated noise may do that; else "
         raise VerificationError(
             f"verification of whole frames {frame} failed, {left}: {', '.join(failures)}; "
-            "report this, with the model's spec"
+            f"{saturated}report this, with the model's spec"
         )
 
 

@@ -30,10 +30,11 @@ def frame_from_encoder(model: ir.Model, spec: ModelSpec, frame: FrameFormat) -> 
     Precondition: one flat graph whose one input is float32, (batch, C, H, W) in [0, 1].
     Postcondition: the one input is `frame`, uint8, a batch of the format's shape; the value
     `frame_picture` is the picture. All operators are ONNX's own, and none is control flow. A
-    ValueError where the model's crop box takes nothing of such a frame, or may do so.
+    ValueError where the model's crop box takes nothing of such a frame, or in pixels may do so; of
+    a free size, a box in fractions that takes nothing of a frame makes its picture NaN.
     """
     if frame.is_free and spec.has_box_in_pixels:
-        raise ValueError("of frames of any size, a crop box in pixels may take nothing")
+        raise ValueError("the model's crop box is in pixels, and may take nothing of such frames")
     graph = model.graph
     (image,) = graph.inputs
     nodes = NodeList(graph)
@@ -50,7 +51,7 @@ def frame_from_encoder(model: ir.Model, spec: ModelSpec, frame: FrameFormat) -> 
     of_white = sum((part.levels_of_white for part in parts), np.zeros((1, 1, 1)))
     total = nodes("Add", total, axes.rest(of_white))
     total = nodes("Clip", total, nodes.number(0), nodes.number(WHITE))
-    picture = nodes("Round", total)
+    picture = axes.checked(nodes("Round", total))
     picture.name, picture.dtype, picture.shape = PICTURE, ir.DataType.FLOAT, image.shape
     scaled = nodes("Mul", picture, nodes.constant(np.array(LUMA_SCALE)))
     ir.convenience.replace_all_uses_with(image, scaled)

@@ -61,6 +61,10 @@ class FixedAxes:
             rest = rest[:, :1, :1]
         return self._nodes.constant(rest)
 
+    def checked(self, picture: ir.Value) -> ir.Value:
+        """Return the picture: that the crop box takes something of such a frame is known."""
+        return picture
+
     def _product(self, weights: Levels, pixels: ir.Value) -> ir.Value:
         """Multiply (size, length) weights with (N, length, others) pixels."""
         nodes = self._nodes

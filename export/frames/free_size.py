@@ -37,6 +37,7 @@ class FreeAxes:
             self._lengths = rows, nodes("Div", numbers, _integer(nodes, 3))
         boxes = [self._box(axis) for axis in (0, 1)]
         height, width = (self._sub(stop, start) for start, stop in boxes)
+        self._taken = nodes("Mul", height, width)
         sides = (spec.height, spec.width)
         wholes = [
             self._fitted(own, self._rounded(self._times(other, sides[axis] / sides[1 - axis])))
@@ -88,6 +89,16 @@ class FreeAxes:
         reached = nodes("MatMul", down, nodes("Transpose", across, perm=[1, 0]))
         of_white = nodes("Mul", nodes.constant(levels_of_white), reached)
         return nodes("Sub", nodes.number(WHITE), of_white)
+
+    def checked(self, picture: ir.Value) -> ir.Value:
+        """Return (N, C, H, W) levels, and NaN where the crop box takes nothing of such a frame.
+
+        The host refuses such a frame; a graph cannot, and must not make a picture of it.
+        """
+        if self._spec.crop_box is None:
+            return picture
+        share = self._nodes("Div", self._taken, self._taken)
+        return self._nodes("Mul", picture, share)
 
     def _box(self, axis: int) -> tuple[ir.Value, ir.Value]:
         """Return where the crop box starts and ends; it is in fractions."""

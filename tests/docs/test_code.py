@@ -40,7 +40,7 @@ OF_OTHERS = {
 """Options on these pages that are no command's."""
 
 
-class ParsedError(Exception):
+class ParsedError(BaseException):
     """A command line was parsed; the command itself is not to run."""
 
 

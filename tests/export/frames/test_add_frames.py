@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from motorvae.export.bundle import check_replaceable
 from motorvae.export.cli import main
 from motorvae.export.frames import encoder as frame_encoder
 from motorvae.export.frames.fixed_size import FixedAxes
@@ -104,6 +105,8 @@ def test_other_frames_need_replace_or_a_file(
     assert [str(one.frame) for one in found.manifest.graphs if one.frame] == ["bgr:96x48"] * 2
     reports = [one for one in found.manifest.verification if one.key.takes_frames]
     assert len(reports) == 4
+    # An export of other weights names it as what would be lost.
+    assert "encoders of whole bgr frames" in check_replaceable(bundle)
 
 
 @pytest.mark.parametrize("text", ["bgr:free", "nv12:free"])
@@ -138,6 +141,7 @@ def test_of_any_size_it_is_a_file_with_a_description(
         (["nv12:64x48:auto"], "is no matrix or range"),
         (["bgr:64x48", "--int8"], "has no part in --whole-frame"),
         (["bgr:64x48", "--output", "frame.txt"], "ends in .onnx"),
+        (["bgr:64x48", "--output", "absent/frame.onnx"], "absent is not there: make that folder"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_changes_nothing(

@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 from motorvae.export.frames.encoder import frame_from_encoder
 from motorvae.export.frames.judging_frames import frame_from_image, picture_from_frame
 from motorvae.runtime.bundle.frame_format import frame_format_from_text
+from motorvae.runtime.core.errors import ImageError
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.pixels.reference import reference_picture
 from motorvae.runtime.pixels.yuv import bgr_from_video_frame
@@ -124,10 +125,26 @@ def test_a_box_in_pixels_is_cut_and_is_refused_for_frames_of_any_size() -> None:
     image = scenes(217, 310)[0]
     assert_close(picture_by(model, image), reference_picture(image, model_spec))
     frame = frame_format_from_text("bgr:free")
-    with pytest.raises(ValueError, match="a crop box in pixels may take nothing"):
+    with pytest.raises(ValueError, match="crop box is in pixels, and may take nothing"):
         frame_from_encoder(model_of(model_spec), model_spec, frame)
     with pytest.raises(ValueError, match="takes nothing of 20 x 20"):
         frame_model(model_spec, "bgr:20x20")
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("interpolation", ["area", "bilinear"])
+def test_of_a_frame_of_which_the_box_takes_nothing_there_is_no_picture(
+    fit: str, interpolation: str
+) -> None:
+    model_spec = spec(
+        (48, 80), "rgb", fit=fit, interpolation=interpolation, crop_box=(0.07, 0.256, 0.88, 0.3)
+    )
+    model, _ = frame_model(model_spec, "bgr:free")
+    tiny, large = scenes(10, 60)[0], scenes(100, 60)[0]
+    with pytest.raises(ImageError, match="takes nothing"):
+        reference_picture(tiny, model_spec)
+    assert np.isnan(picture_by(model, tiny)).all()
+    assert_close(picture_by(model, large), reference_picture(large, model_spec))
 
 
 @pytest.mark.parametrize("text", ["nv12:1920x1080", "nv12:free:bt709", "bgr:64x48", "bgr:free"])
