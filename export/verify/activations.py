@@ -12,7 +12,13 @@ import onnx_ir as ir
 
 from ...runtime.bundle.manifest import Metric
 from ...runtime.engines.base import Batch
-from ..transforms.float_parts import FLOAT16_MAX, float_inputs, nodes_of_data, overflowing_weights
+from ..transforms.float_parts import (
+    FLOAT16_MAX,
+    FLOAT16_SMALLEST_NORMAL,
+    float_inputs,
+    nodes_of_data,
+    overflowing_weights,
+)
 from ..transforms.node_names import described
 from .batches import Engine
 from .metrics import metric
@@ -77,10 +83,11 @@ class Activations:
         """Return the names of the fewest nodes that stay in float32 so that all others can be FP16.
 
         They are those whose outputs, inputs or steps reach half of FP16's largest number, or whose
-        weights pass it, beside those `kept` in any case.
+        weights pass it, beside those `kept` in any case; and those all of whose outputs are too
+        small for a normal form in FP16, with what reads them: few of their digits would be left.
         """
         names = set(kept)
-        for one in self.beyond(KEPT_FROM):
+        for one in [*self.beyond(KEPT_FROM), *self._tiny()]:
             names.add(str(one.node.name))
             if not one.what:
                 names |= {str(reader.name) for reader in _readers(one.node)}
@@ -105,6 +112,11 @@ class Activations:
         ]
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         return (f"{OVERFLOW}'s {FLOAT16_MAX:.0f}: {', '.join(clauses)}{more}",)
+
+    def _tiny(self) -> list[Reached]:
+        return [
+            one for one in self._found if 0 < one.value < FLOAT16_SMALLEST_NORMAL and not one.what
+        ]
 
     def _is_half(self, one: Reached, kept: Collection[str]) -> bool:
         if one.node.name not in kept:

@@ -3,10 +3,10 @@
     python -m tests.attacks.parsers                        # 1,000,000 inputs, some minutes
     python -m tests.attacks.parsers --seconds 20 --seed 7  # as many as fit
 
-The corpus is real: packets, pictures, playlists and error texts, cut from what FFmpeg, Pillow and
-OpenCV write. A parser may refuse what it gets with the error that its docstring names; any other
-error, an input that takes more than a second of processor time, or a peak above 1 GB fails the run.
-The counts are one line of JSON.
+The corpus is real: packets, pictures, playlists, graphs and error texts, cut from what FFmpeg,
+Pillow, OpenCV and onnx write. A parser may refuse what it gets with the error that its docstring
+names; any other error, an input that takes more than a second of processor time, or a peak above
+1 GB fails the run. The counts are one line of JSON.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from motorvae.runtime.sources.spec import SourceSpec, plan_from_query
 from motorvae.runtime.sources.video.codecs.bitstream import BitstreamValidator
 
 from .limits import LIMIT_S, MOST_BYTES, peak_bytes
+from .small_graphs import GRAPHS, graph_of_another_network
 
 INPUT_S = 1.0  # of processor time
 LONGEST = 1 << 16
@@ -251,6 +252,7 @@ def targets() -> dict[str, Target]:
         "texts": Target(texts, TEXTS, share=1),
         "driver": Target(numbers, [np.array([640, 480, 30, 1196444237, 1]).tobytes()], share=2),
         "sources": Target(sources, QUERIES, share=1),
+        "graph": Target(graph_of_another_network, GRAPHS, (ValueError,), 2),
         "labels": Target(labels, ["HD Webcam \u00e9".encode()], share=0.1),
     }
 

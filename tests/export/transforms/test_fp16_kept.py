@@ -10,8 +10,9 @@ import onnx_ir as ir
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
+from torch import nn
 
-from motorvae.export.transforms.float_parts import fragile_nodes
+from motorvae.export.transforms.float_parts import FLOAT16_MAX, fragile_nodes
 from motorvae.export.transforms.fp16 import check_precision, fp16_from_fp32
 from motorvae.export.transforms.node_names import described, module_of, name_nodes, nodes_called
 from motorvae.export.transforms.values_inside import opened_with_values
@@ -219,6 +220,36 @@ def test_sum_of_a_mean_counts(tmp_path: Path) -> None:
         found = Activations(model, engine, [np.full((1, 1, 100, 100), 7, np.float32)])
     assert found.metric().value == pytest.approx(70000)
     assert found.metric({str(node.name) for node in model.graph}).value == 0
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-8])
+def test_values_too_small_for_fp16_are_kept_until_they_are_larger_again(
+    factor: float, tmp_path: Path
+) -> None:
+    """No weight alone is that small: two products make it so, and two undo it."""
+    root = float(np.float32(factor**0.5))
+    chain = nn.Sequential(Times(root), Times(root), nn.ReLU(), Times(1 / root), Times(1 / root))
+    small = bytes(ir.to_proto(graph_of(chain, (6,), "reconstruction")).SerializeToString())
+    inputs = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
+    model = loaded(small)
+    found = activations(model, inputs, tmp_path)
+    assert found.beyond(FLOAT16_MAX) == []
+    kept = found.to_keep()
+    assert {node.op_type for node in model.graph if node.name in kept} == {"Mul", "Relu"}
+    wanted = full(small, inputs, tmp_path)
+    lost = in_true_fp16(halved(small, (), tmp_path), inputs) - wanted
+    held = in_true_fp16(halved(small, kept, tmp_path), inputs) - wanted
+    assert np.abs(lost).max() > 1e-2
+    assert np.abs(held).max() < 2e-3
+
+
+class Times(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor([factor]).repeat(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
 
 
 def test_no_number_is_lost_to_a_nan(tmp_path: Path) -> None:

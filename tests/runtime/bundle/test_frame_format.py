@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from motorvae.runtime.bundle.frame_format import FrameFormat, frame_format_from_text
+from motorvae.runtime.bundle.graph_check import budget_of
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.core.errors import ConfigError
 from motorvae.runtime.core.spec import ModelSpec
@@ -60,3 +61,9 @@ def test_only_graphs_that_take_frames_have_one() -> None:
     ):
         with pytest.raises(ValueError, match="frames"):
             key.inputs(spec, given)
+
+
+def test_no_frame_makes_a_file_larger_than_protobuf_has() -> None:
+    frame = frame_format_from_text("bgr:7680x4320")
+    for spec in (ModelSpec(), ModelSpec(image_size=4096, channels=None)):
+        assert budget_of(spec, frame).file_bytes < 1 << 31

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
-from motorvae.runtime.bundle.manifest import KindCapability, OODCapability
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from motorvae.runtime.bundle.manifest import KindCapability, Manifest, OODCapability
 
 
 def told(**kinds: tuple[float, float]) -> OODCapability:
@@ -44,3 +50,13 @@ def test_what_is_flagged_no_more_than_known_images_may_be_is_not_told() -> None:
     assert found.groups() == (["noise", "covered"], [], ["blurred"])
     found = found.model_copy(update={"false_alarms": 1.0})
     assert found.detects_nothing
+
+
+def test_a_decoder_of_a_model_without_one_is_refused() -> None:
+    text = Path(__file__).with_name("golden").joinpath("manifest.json").read_text(encoding="utf-8")
+    manifest = json.loads(text)
+    manifest["model"] |= {"channels": None, "has_decoder": False}
+    with pytest.raises(ValidationError, match="a decoder is listed, and the model has none"):
+        Manifest.model_validate(manifest)
+    manifest["graphs"] = [one for one in manifest["graphs"] if one["graph"] == "encoder"]
+    Manifest.model_validate(manifest)
