@@ -29,11 +29,11 @@ from ..runtime.core.errors import (
 from ..runtime.core.frame import Gap
 from ..runtime.core.spec import Color, ModelSpec
 from ..runtime.core.text import printable
-from ..runtime.pixels.convert import fitted_from_image, input_from_pixels
+from ..runtime.pixels.convert import input_from_pixels
 from ..runtime.pixels.files.image_files import counted_remarks, picture_from_file
 from ..runtime.pixels.picture import MAX_PICTURE
 from ..runtime.pixels.reference import reference_picture
-from ..runtime.sources.base import CaptureRequest, FrameSource
+from ..runtime.sources.base import CaptureRequest, FrameSource, fitted_from_item
 from ..runtime.sources.open import open_source
 from ..runtime.sources.spec import SYNTHETIC_SIZE, SourceSpec
 from ..runtime.sources.synthetic.vehicles import vehicle_picture
@@ -280,7 +280,5 @@ def _video_items(source: FrameSource, spec: ModelSpec) -> Iterator[Item]:
     with source:
         while (frame := source.read()) is not None:
             name = f"frame-{frame.index:06d}"
-            if isinstance(frame, Gap):
-                yield name, frame.reason
-            else:
-                yield name, fitted_from_image(frame.image, spec, is_fitted=frame.is_fitted).copy()
+            pixels = fitted_from_item(frame, spec)
+            yield name, pixels.reason if isinstance(pixels, Gap) else pixels.copy()

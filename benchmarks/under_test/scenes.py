@@ -15,9 +15,9 @@ from ...runtime.core.errors import ConfigError, SourceError
 from ...runtime.core.frame import Gap
 from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.camera_formats import fitted_from_jpeg
-from ...runtime.pixels.convert import batch_of, fitted, fitted_from_image, picture_from_image
+from ...runtime.pixels.convert import batch_of, fitted, picture_from_image
 from ...runtime.pixels.yuv import fitted_from_video_frame
-from ...runtime.sources.base import CaptureRequest
+from ...runtime.sources.base import CaptureRequest, fitted_from_item
 from ...runtime.sources.open import open_source
 from ...runtime.sources.spec import SYNTHETIC_SIZE
 from ...runtime.sources.synthetic.vehicles import RANGES, MovingVehicles, vehicle
@@ -164,7 +164,10 @@ def images_from_source(text: str, count: int, spec: ModelSpec) -> Luma:
             if isinstance(item, Gap):
                 continue
             if frames % apart == 0:
-                kept.append(fitted_from_image(item.image, spec, is_fitted=item.is_fitted).copy())
+                pixels = fitted_from_item(item, spec)
+                if isinstance(pixels, Gap):
+                    continue
+                kept.append(pixels.copy())
             frames += 1
             if len(kept) == 2 * count:  # how many will come is not always known
                 kept, apart = kept[::2], 2 * apart

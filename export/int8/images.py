@@ -12,8 +12,7 @@ from ...runtime.core.errors import ConfigError, DataError
 from ...runtime.core.frame import Gap
 from ...runtime.core.redaction import without_credentials
 from ...runtime.core.spec import ModelSpec
-from ...runtime.pixels.convert import fitted_from_image
-from ...runtime.sources.base import CaptureRequest
+from ...runtime.sources.base import CaptureRequest, fitted_from_item
 from ...runtime.sources.open import open_source
 
 FEWEST = 16
@@ -90,9 +89,11 @@ def _luma_from_source(text: str, held_out: Luma, spec: ModelSpec) -> tuple[Luma,
             if isinstance(item, Gap):
                 gaps.append(item)
             elif position % step == 0:
-                found.append(
-                    np.array(fitted_from_image(item.image, spec, is_fitted=item.is_fitted))
-                )
+                pixels = fitted_from_item(item, spec)
+                if isinstance(pixels, Gap):
+                    gaps.append(pixels)
+                else:
+                    found.append(pixels.copy())
             position += 1
             if len(found) == 2 * MOST:
                 found, step = found[::2], 2 * step

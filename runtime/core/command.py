@@ -64,6 +64,17 @@ class ValuesLike:
 
     pattern: str
     is_path: bool = False
+    counts: tuple[int, ...] = ()  # how many values there may be; any number where it is empty
+    is_whole: bool = False  # whether they are whole numbers
+
+    def check(self, name: str, values: Sequence[str], following: Sequence[str]) -> None:
+        """UsageError where these are too few or too many, or not whole; `following` is the rest."""
+        are_whole = all(re.fullmatch(r"-?\d+", value) for value in values)
+        if self.counts and (len(values) not in self.counts or (self.is_whole and not are_whole)):
+            others = [word for word in following[:1] if not values and not word.startswith("-")]
+            given = printable(" ".join([name, *values, *others]))
+            counts = " or ".join(map(str, self.counts))
+            raise UsageError(f"{given}: give {counts}{' whole' if self.is_whole else ''} numbers")
 
     def takes(self, word: str) -> bool:
         """Whether a word that follows the option is a value of it."""
@@ -128,7 +139,7 @@ class Command:
         for option, kind, own in leaves:
             likes = [like for like in own if isinstance(like, ValuesLike)]
             if _is_numbers(kind):
-                likes.append(ValuesLike(_NUMBER))
+                likes.append(_numbers_like(kind))
             aliases = [name for one in own for name in getattr(one, "aliases", None) or ()]
             takes |= {name: like for like in likes[:1] for name in (_flag(option), *aliases)}
         flags = {_flag(option) for option, kind, _ in leaves if kind is bool}
@@ -148,9 +159,12 @@ class Command:
             if equals and name in flags:
                 raise UsageError(f"{word}: {name} takes no value")
             others += [name, value] if equals and name in takes else [word]
-            if name in takes:
-                while left and takes[name].takes(left[0]):
-                    others.append(left.pop(0))
+            if like := takes.get(name):
+                values = [value] if equals else []
+                while left and like.takes(left[0]):
+                    values.append(left.pop(0))
+                like.check(name, values, left)
+                others += values[equals == "=" :]
                 while left and not left[0].startswith("-"):
                     first.append(left.pop(0))
         return first + others
@@ -232,6 +246,14 @@ def _is_numbers(kind: Any) -> bool:
     """Whether an option takes several numbers, or may."""
     some = [get_args(one) for one in (kind, *get_args(kind)) if get_origin(one) is tuple]
     return any({*of} <= {int, float, Ellipsis} for of in some)
+
+
+def _numbers_like(kind: Any) -> ValuesLike:
+    """Return which words an option of several numbers takes, and how many of them."""
+    every = (kind,) if get_origin(kind) is tuple else get_args(kind)
+    kinds = [get_args(one) or (one,) for one in every if one is not type(None)]
+    counts = () if any(Ellipsis in one for one in kinds) else tuple(sorted(map(len, kinds)))
+    return ValuesLike(_NUMBER, counts=counts, is_whole=float not in sum(kinds, ()))
 
 
 def _flag(name: str) -> str:

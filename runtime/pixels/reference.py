@@ -34,7 +34,7 @@ def reference_picture(image: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[n
     try:
         top, left, *taken = spec.box_of((image.shape[0], image.shape[1]))
     except ValueError as error:
-        raise ImageError(str(error)) from error
+        raise ImageError(str(error), fix="give larger images, or another --crop") from error
     image = image[top : top + taken[0], left : left + taken[1]]
     region = fitted_region((taken[0], taken[1]), spec)
     down, across = (

@@ -6,10 +6,11 @@ import abc
 import time
 from dataclasses import dataclass, field, replace
 
-from ..core.errors import CameraError, SourceError
+from ..core.errors import CameraError, ImageError, SourceError
 from ..core.frame import DEFAULT_FPS, Frame, Gap, Mode
 from ..core.lifecycle import Closing
 from ..core.spec import Color, Matrix, ModelSpec
+from ..pixels.convert import Pixels, fitted_from_image
 from ..pixels.picture import MAX_PICTURE, PictureLimit, limit_for
 from .spec import SourceSpec
 
@@ -73,6 +74,20 @@ AS_IT_COMES = CaptureRequest()  # asks for nothing
 def silence_of(seconds: float) -> str:
     """Return the words for a live source's silence: bytes that were no frame may have come."""
     return f"no frame came for {seconds:g} s, whole or damaged"
+
+
+def fitted_from_item(item: Frame | Gap, spec: ModelSpec) -> Pixels | Gap:
+    """Return a frame as the model takes it, or a gap where the model can make nothing of it.
+
+    A picture may be too small for the crop box, or too large once it is padded: that is one frame
+    less, as if it had not decoded. The source may write into the pixels again as it reads on.
+    """
+    if isinstance(item, Gap):
+        return item
+    try:
+        return fitted_from_image(item.image, spec, is_fitted=item.is_fitted)
+    except ImageError as error:
+        return Gap(item.index, error.clause(), item.captured_ns, item.name)
 
 
 class FrameSource(Closing):

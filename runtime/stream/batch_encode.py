@@ -21,8 +21,8 @@ from ..core.system.temporaries import temporary_beside
 from ..engines.base import Backend
 from ..engines.open import EngineRequest
 from ..engines.select import Rebuild, SelectedEngine, select_engine
-from ..pixels.convert import fitted_from_image, write_input
-from ..sources.base import AS_IT_COMES, CaptureRequest, FrameSource
+from ..pixels.convert import write_input
+from ..sources.base import AS_IT_COMES, CaptureRequest, FrameSource, fitted_from_item
 from ..sources.open import open_source
 
 
@@ -141,12 +141,11 @@ def encode_source(
     pending: list[str] = []
     while (item := source.read()) is not None:
         progress()
-        if isinstance(item, Gap):
-            gaps.append(item)
+        pixels = fitted_from_item(item, spec)
+        if isinstance(pixels, Gap):
+            gaps.append(pixels)
             continue
-        write_input(
-            fitted_from_image(item.image, spec, is_fitted=item.is_fitted), batch[len(pending)]
-        )
+        write_input(pixels, batch[len(pending)])
         pending.append(item.name or f"{source.name}#{item.index:06d}")
         if len(pending) == batch_size:
             run_pending(pending)

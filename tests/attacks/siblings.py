@@ -178,8 +178,11 @@ CODERS = {
     "ts": "mpeg2video -q:v 2",
     "webm": "libvpx-vp9 -cpu-used 8 -crf 10 -b:v 0",
 }
-AS_IT_IS = "format=rgb24"
-SQUARE_PIXELS = f"scale=iw*sar:ih:flags=area,setsar=1,{AS_IT_IS}"
+# In planes and with every line of chroma: FFmpeg's quickest way to "rgb24" is a level off.
+EXACT = "flags=area+accurate_rnd+full_chroma_int+full_chroma_inp"
+AS_IT_IS = f"scale={EXACT},format=gbrp"
+# The shorter way grows, as it does in a stream: a crop box in pixels is of that size.
+SQUARE_PIXELS = rf"scale=max(iw\,iw*sar):max(ih\,ih/sar):{EXACT},format=gbrp,setsar=1"
 TWO_TRACKS = "-i {mirrored} -i {upright} -map 0:v -map 1:v -c copy -disposition:v:0 0"
 CLIPS = (
     *(

@@ -11,7 +11,7 @@ from motorvae.benchmarks.under_test.scenes import images_from_source, moving_veh
 from motorvae.runtime.core.errors import ConfigError, SourceError
 from motorvae.runtime.core.frame import Frame
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.runtime.pixels.convert import fitted, luma_from_image
+from motorvae.runtime.sources.base import CaptureRequest
 from motorvae.runtime.sources.open import open_source
 
 
@@ -25,9 +25,10 @@ def grey_folder(folder: Path, count: int) -> Path:
 def test_a_video_goes_the_way_of_a_camera(small_spec: ModelSpec, tmp_path: Path) -> None:
     path = tmp_path / "vehicles.mp4"
     video_of_vehicles(path, seconds=0.5)
-    with open_source(str(path)) as source:
-        frames = [frame.image for frame in iter(source.read, None) if isinstance(frame, Frame)]
-    expected = np.stack([fitted(luma_from_image(frame), small_spec) for frame in frames])
+    with open_source(str(path), CaptureRequest(spec=small_spec)) as source:
+        frames = [frame for frame in iter(source.read, None) if isinstance(frame, Frame)]
+    assert all(frame.is_fitted for frame in frames)
+    expected = np.stack([frame.image for frame in frames])
     np.testing.assert_array_equal(images_from_source(str(path), 15, small_spec), expected)
 
 
@@ -53,6 +54,15 @@ def test_what_does_not_decode_is_left_out(small_spec: ModelSpec, tmp_path: Path)
         path.write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"nothing in .*grey decodes: name other images"):
         images_from_source(str(folder), 9, small_spec)
+
+
+def test_what_the_crop_box_takes_nothing_of_is_left_out(
+    small_spec: ModelSpec, tmp_path: Path
+) -> None:
+    folder = grey_folder(tmp_path / "grey", 3)
+    cv2.imwrite(str(folder / "1.png"), np.full((20, 20), 1, np.uint8))
+    spec = small_spec.model_copy(update={"crop_box": (30, 0, 0, 0)})
+    assert images_from_source(str(folder), 9, spec)[:, 0, 0].tolist() == [0, 2]
 
 
 def test_a_source_without_an_end_is_refused(small_spec: ModelSpec) -> None:

@@ -128,6 +128,17 @@ def test_too_few_images_are_refused(tmp_path: Path) -> None:
     assert len(calibration_from_text("held-out", HELD_OUT[:48], SPEC).judging) == FEWEST
 
 
+def test_what_the_crop_box_takes_nothing_of_does_not_calibrate(tmp_path: Path) -> None:
+    for index in range(FEWEST):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), vehicle(1, index, 96)[0])
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20), np.uint8))
+    spec = SPEC.model_copy(update={"crop_box": (30, 0, 0, 0)})
+    assert len(calibration_from_text(str(tmp_path), HELD_OUT, spec).luma) == FEWEST
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(DataError, match=r"1 did not decode, first: the crop box .* takes nothing"):
+        calibration_from_text(str(tmp_path), HELD_OUT, spec)
+
+
 def test_one_held_out_image_cannot_choose_and_judge(tmp_path: Path) -> None:
     for index in range(FEWEST):
         cv2.imwrite(str(tmp_path / f"{index}.png"), 255 - HELD_OUT[index])

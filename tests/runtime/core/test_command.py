@@ -76,6 +76,10 @@ class Lists:
     """Some of these."""
     sizes: tuple[int, ...] = (1, 2)
     """Numbers."""
+    shape: int | tuple[int, int] = 8
+    """One number or two."""
+    box: tuple[float, float, float, float] | None = None
+    """Four numbers."""
     fps: float = 3
     """One number."""
 
@@ -198,6 +202,36 @@ def test_a_number_that_is_none_and_a_flag_with_a_value_are_named(
     command = Command(PathOptions, pytest.fail, "", prog="x")
     with pytest.raises(UsageError, match=r"--fast=true: --fast takes no value"):
         command.parse(["--fast=true", "run"])
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("--shape 8 16 3", "--shape 8 16 3: give 1 or 2 whole numbers"),
+        ("--shape 8x16", "--shape 8x16: give 1 or 2 whole numbers"),
+        ("--shape=8,16", "--shape 8,16: give 1 or 2 whole numbers"),
+        ("--shape --sizes 3", "--shape: give 1 or 2 whole numbers"),
+        ("--shape 8.5 16", "--shape 8.5 16: give 1 or 2 whole numbers"),
+        ("--box 1 2 3", "--box 1 2 3: give 4 numbers"),
+        ("photos --box 1 2 3 4 5", "--box 1 2 3 4 5: give 4 numbers"),
+        ("--box=1 2 -3", "--box 1 2 -3: give 4 numbers"),
+        ("--box nan 0 1 1", "--box nan: give 4 numbers"),
+        ("--box", "--box: give 4 numbers"),
+    ],
+)
+def test_numbers_that_are_too_few_or_too_many_are_one_line(
+    args: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Command(Lists, pytest.fail, "", prog="x")(args.split()) == 2
+    assert capsys.readouterr().err == f"x: {said}\n"
+
+
+@pytest.mark.parametrize(
+    "args", ["a --box 5 20 -25 -20", "--box 5 20 -25 -20 a", "--box=5 20 -25 -20 a"]
+)
+def test_as_many_numbers_as_there_are_to_be_come_anywhere(args: str) -> None:
+    found = Command(Lists, pytest.fail, "").parse([*args.split(), "--shape", "8", "16"])
+    assert found == Lists(("a",), shape=(8, 16), box=(5, 20, -25, -20))
 
 
 @pytest.mark.parametrize("shell", ["tcsh", "fish"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -55,6 +56,18 @@ def test_rows_are_the_images_in_order_whatever_the_batch(
             input_from_pixels(fitted(luma_from_image(image), small_spec))[None, None]
         )["mu"][0]
         assert np.allclose(row, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_an_image_that_the_crop_box_takes_nothing_of_has_no_row(
+    image_folder: Path, encoder: Backend, small_spec: ModelSpec
+) -> None:
+    cv2.imwrite(str(image_folder / "frame5.png"), np.zeros((4, 4), np.uint8))
+    spec = small_spec.model_copy(update={"crop_box": (5, 0, -1, 0)})
+    encoded = encode_source(open_source(str(image_folder)), encoder, spec, batch_size=4)
+    assert len(encoded.names) == len(encoded.mu) == 11
+    (gap,) = encoded.gaps
+    assert (gap.name, gap.index) == ("frame5.png", 5)
+    assert gap.reason == "the crop box (5, 0, -1, 0) takes nothing of 4 x 4 pixels"
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 10**9])
