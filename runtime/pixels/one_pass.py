@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import cast
 
 import numpy as np
+from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
@@ -20,7 +25,8 @@ LIMITED_RANGE, FULL_RANGE = 1, 2
 _AREA = int(Interpolation.AREA) | 0x40000 | 0x2000
 _GBR = {"rgb": (2, 0, 1), "bgr": (1, 0, 2)}  # where the planes of a model lie in "gbrp"
 _CUT = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1), "nv12": (2, 2), "nv21": (2, 2)}
-"""Formats of which a part is copied; luma to a sample of chroma across and down."""
+"""Formats of which a part is taken; luma to a sample of chroma across and down."""
+_ANY_BASE = Fraction(1, 1000)
 _BT601_TWICE = {6: 5}  # which the scaler knows by one number
 
 
@@ -76,7 +82,8 @@ def picture_in_one_pass(
 def part_of_frame(frame: VideoFrame, rows: Span, columns: Span) -> VideoFrame | None:
     """Return a frame of some rows and columns of another; None where its format prevents that.
 
-    All of a frame is that frame, not copied.
+    Nothing is copied, and all that a frame says of its samples stays, such as where in a pixel
+    its chroma lies: H.264 has it at the left, and half a pixel is a level or more in steep colours.
     """
     if (rows, columns) == ((0, frame.height), (0, frame.width)):
         return frame
@@ -89,18 +96,32 @@ def part_of_frame(frame: VideoFrame, rows: Span, columns: Span) -> VideoFrame | 
         for span, step, whole in cuts
     ):
         return None
-    found = []
-    for number in range(len(frame.planes)):
-        is_luma = number == 0
-        fewer = (1, 1) if is_luma else (down, across)
-        samples = 2 if not is_luma and frame.format.name.startswith("nv") else 1
-        plane = plane_of(frame, number, samples)
-        top, left = rows.start // fewer[0], columns.start // fewer[1] * samples
-        tall, wide = -(-rows.length // fewer[0]), -(-columns.length // fewer[1]) * samples
-        found.append(plane[top : top + tall, left : left + wide])
-    part = frame_of_planes(frame.format.name, rows.length, columns.length, found)
-    part.color_range, part.colorspace = frame.color_range, frame.colorspace
-    return part
+    said = int(frame.colorspace), int(frame.color_range)
+    graph = _CUTTERS.of(frame.format.name, frame.height, frame.width, rows, columns, *said)
+    graph.push(frame)
+    return cast("VideoFrame", graph.pull())
+
+
+class _Cutters(threading.local):
+    """FFmpeg's filters that take a part `of` frames, each set up once; every thread has its own."""
+
+    def __init__(self) -> None:
+        self.of = functools.lru_cache(maxsize=16)(_cutter)
+
+
+def _cutter(name: str, height: int, width: int, rows: Span, columns: Span, *_said: int) -> Graph:
+    graph = Graph()
+    source = graph.add_buffer(width=width, height=height, format=name, time_base=_ANY_BASE)
+    # Exact, or odd sizes at the end of a picture would lose a line.
+    part = f"{columns.length}:{rows.length}:{columns.start}:{rows.start}:exact=1"
+    crop, sink = graph.add("crop", part), graph.add("buffersink")
+    source.link_to(crop)
+    crop.link_to(sink)
+    graph.configure()
+    return graph
+
+
+_CUTTERS = _Cutters()
 
 
 def frame_of_planes(name: str, height: int, width: int, planes: Sequence[Pixels]) -> VideoFrame:
