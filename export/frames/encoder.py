@@ -37,6 +37,7 @@ def frame_from_encoder(model: ir.Model, spec: ModelSpec, frame: FrameFormat) -> 
         raise ValueError("the model's crop box is in pixels, and may take nothing of such frames")
     graph = model.graph
     (image,) = graph.inputs
+    _rename_frames(graph)
     nodes = NodeList(graph)
     taken = ir.val(FRAME, ir.DataType.UINT8, ir.Shape([BATCH, *frame.shape]))
     levels = nodes("Cast", taken, to=FLOAT)  # first: TensorRT takes uint8 as input alone
@@ -57,3 +58,16 @@ def frame_from_encoder(model: ir.Model, spec: ModelSpec, frame: FrameFormat) -> 
     ir.convenience.replace_all_uses_with(image, scaled)
     graph.inputs[0] = taken
     graph.insert_before(graph[0], nodes.nodes)
+
+
+def _rename_frames(graph: ir.Graph) -> None:
+    """Give values of others, and nodes, whose names begin as those of a `NodeList` another one."""
+    values = [*graph.initializers.values(), *(one for node in graph for one in node.outputs)]
+    known = {one.name for one in (*values, *graph)}
+    for one in (*values, *graph):
+        if one.name and one.name.startswith((FRAME, f"node_{FRAME}")):
+            name = f"encoder_{one.name}"
+            while name in known:
+                name += "_"
+            known.add(name)
+            one.name = name

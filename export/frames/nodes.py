@@ -16,7 +16,8 @@ FLOAT, INT64 = int(ir.DataType.FLOAT), int(ir.DataType.INT64)
 class NodeList:
     """Nodes that are not in their graph yet, and constants that are.
 
-    Their names begin with `frame_`, and no others of a graph do.
+    Their names begin with `frame_`, and those of their nodes with `node_frame_`; no others of the
+    graph may.
     """
 
     def __init__(self, graph: ir.Graph) -> None:

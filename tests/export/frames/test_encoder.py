@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from av.video.frame import VideoFrame
@@ -160,6 +162,35 @@ def test_operators_are_those_that_tensorrt_reads(text: str) -> None:
                 axes = node.inputs[-1]
                 assert axes is not None
                 assert axes.const_value is not None
+
+
+@pytest.mark.parametrize("text", ["nv12:64x48", "bgr:free"])
+def test_names_of_a_stranger_s_graph_are_no_trouble(text: str) -> None:
+    """They are anybody's in a bundle of a graph that was imported."""
+    model_spec = spec(32, "rgb")
+    shape = ir.Shape(["batch", 3, 32, 32])
+    names = ("image", "frame", "frame_picture", "encoder_frame", "frame_cast_0", "mu")
+    first, *_, last = values = [ir.val(name, ir.DataType.FLOAT, shape) for name in names]
+    nodes = [
+        ir.node("Identity", [one], outputs=[other], name="node_frame_cast_0")
+        for one, other in itertools.pairwise(values[:-1])
+    ]
+    one = ir.val(
+        "frame_constant_0", const_value=ir.tensor(np.array(1, np.float32), name="frame_constant_0")
+    )
+    nodes.append(ir.node("Mul", [values[-2], one], outputs=[last], name="frame"))
+    graph = ir.Graph(
+        [first], [last], nodes=nodes, initializers=[one], opset_imports={"": 20}, name="pixels"
+    )
+    model = ir.Model(graph, ir_version=10)
+    frame = frame_format_from_text(text)
+    frame_from_encoder(model, model_spec, frame)
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    taken = frame_from_image(scenes(48, 64)[0], frame)
+    assert_close(picture_by(model, taken), picture_from_frame(taken, frame, model_spec))
+    names_of = [value.name for node in model.graph for value in node.outputs]
+    assert len(set(names_of)) == len(names_of)
+    assert names_of.count("frame_picture") == 1
 
 
 def test_bytes_repeat() -> None:
