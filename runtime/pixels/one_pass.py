@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 from av.filter import Graph
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
@@ -111,7 +112,9 @@ class _Cutters(threading.local):
 
 def _cutter(name: str, height: int, width: int, rows: Span, columns: Span, *_said: int) -> Graph:
     graph = Graph()
-    source = graph.add_buffer(width=width, height=height, format=name, time_base=_ANY_BASE)
+    source = graph.add_buffer(
+        width=width, height=height, format=VideoFormat(name), time_base=_ANY_BASE
+    )
     # Exact, or odd sizes at the end of a picture would lose a line.
     part = f"{columns.length}:{rows.length}:{columns.start}:{rows.start}:exact=1"
     crop, sink = graph.add("crop", part), graph.add("buffersink")
