@@ -168,10 +168,11 @@ def train(
     encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]],
     decode: Callable[[torch.Tensor], torch.Tensor],
     parameters: Iterable[nn.Parameter],
-    images: Path,
+    batch: torch.Tensor,
+    rate: float = 3e-3,
 ) -> None:
-    """Train a model a little, so that its latents and images are some."""
-    batch, optimizer = pictures(images), torch.optim.Adam([*parameters], 3e-3)
+    """Train a model a little on (N, C, H, W), so that its latents and images are some."""
+    optimizer = torch.optim.Adam([*parameters], rate)
     for step in range(STEPS):
         some = batch[torch.arange(16).add(16 * step) % len(batch)]
         mu, log_var = encode(some)
@@ -189,7 +190,7 @@ def trained_pair(images: Path) -> None:
     """Train the small network with attention and spatial latents, and write its two halves."""
     torch.manual_seed(0)
     encoder, decoder = SpatialEncoder(), SpatialDecoder()
-    train(encoder, decoder, [*encoder.parameters(), *decoder.parameters()], images)
+    train(encoder, decoder, [*encoder.parameters(), *decoder.parameters()], pictures(images))
     for half, name, shape, outputs in (
         (encoder, "encoder", (3, SIDE, SIDE), ("mu", "log_var")),
         (decoder, "decoder", (4, SIDE // 4, SIDE // 4), ("image",)),
@@ -207,9 +208,12 @@ def trained_run(*sizes: object) -> list[str]:
     return ["export", "runs/card"]
 
 
-def original(kind: str) -> list[str]:
-    """Write the original's checkpoint at its class's default size; random weights in its format."""
-    network = original_network(64, (32, 64, 128, 256, 512), 128)
+def original(kind: str, images: Path) -> list[str]:
+    """Write the original's checkpoint, at its default size and trained a little."""
+    network = original_network(64, (32, 64, 128, 256, 512), 128).train()
+    grey = pictures(images).mean(1, keepdim=True) / 2 + 0.5
+    train(network.encode, network.decode, network.parameters(), grey, 3e-4)
+    network.eval()
     path = Path(f"{kind}.pth")
     two_stage_file(path, network) if kind == "two-stage" else gan_file(path, network, within=True)
     return ["import", str(path)]
@@ -229,7 +233,7 @@ def kl(images: Path) -> list[str]:
         found = module.encode(x).latent_dist
         return found.mean, found.logvar
 
-    train(encode, lambda z: module.decode(z).sample, module.parameters(), images)
+    train(encode, lambda z: module.decode(z).sample, module.parameters(), pictures(images))
     module.save_pretrained("kl")
     return ["import", "kl"]
 
@@ -247,7 +251,7 @@ def tiny(images: Path) -> list[str]:
         lambda x: (module.encode(x).latents, None),
         lambda z: module.decode(z).sample,
         module.parameters(),
-        images,
+        pictures(images),
     )
     module.save_pretrained("tiny")
     return ["import", "tiny", "--image-size", str(SIDE)]
@@ -336,8 +340,8 @@ def main() -> None:
                     *("--crop", 0, 0.1, 1, 0.9),
                 ),
             ),
-            Row("the original's two-stage checkpoint", lambda: original("two-stage")),
-            Row("the original's VAE-GAN checkpoint", lambda: original("gan")),
+            Row("the original's two-stage checkpoint", lambda: original("two-stage", images)),
+            Row("the original's VAE-GAN checkpoint", lambda: original("gan", images)),
             Row("an ONNX pair, attention and maps of 4 x 16 x 16", lambda: pair(images)),
         ]
         if has_diffusers:

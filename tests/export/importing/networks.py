@@ -31,7 +31,7 @@ class PoolEncoder(nn.Module):
 class PoolDecoder(nn.Module):
     """(N, 3, 8, 8) to (N, 3, 32, 32) in -1 to 1."""
 
-    def __init__(self, kernel: int = 1) -> None:
+    def __init__(self, kernel: int = 3) -> None:
         super().__init__()
         self.smooth = nn.Conv2d(3, 3, kernel, padding=kernel // 2)
         nn.init.dirac_(self.smooth.weight)
