@@ -31,10 +31,10 @@ _PREPARATION: dict[str, Any] = {
 _ORIGINAL: dict[str, Any] = {
     "fit": "pad",
     "crop_box": (5.0, 20.0, -25.0, -20.0),
-    "interpolation": "bicubic",
+    "interpolation": "lanczos",
     "matrix": "auto",
 }
-"""Of the original project's own preparation: its filter is Lanczos, to which this is nearest."""
+"""The preparation of the original project's own notebook."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_a_checkpoint_becomes_a_run_that_is_exported(images: Path, here: Path, s
     said = says("gan.pth", "--images", images)
     for part in (
         "note: discriminator: 2 tensors are left out",
-        "78 tensors; images are prepared with --fit pad, crop box (5, 20, -25, -20)",
+        "78 tensors; images are prepared with --fit pad, crop box (5, 20, -25, -20), --interpolation lanczos",
         "--preset none",
         "next: motorvae-export runs/gan",
     ):
@@ -168,7 +168,7 @@ def _as_the_original_does(bgra: np.ndarray) -> np.ndarray:
 
 
 def test_the_preset_prepares_images_as_the_original_does() -> None:
-    """Within the difference of two filters; by other preparations it is another image."""
+    """Within what a fraction of a pixel of height makes; else it is another image."""
     prepared = ImportOptions().preparation(is_original=True)
     assert prepared == ImportOptions(preset="original").preparation()
     spec = ModelSpec(**prepared)
@@ -188,6 +188,6 @@ def test_the_preset_prepares_images_as_the_original_does() -> None:
             own = reference_picture(image, one)
             differences[name].append(float(np.abs(own - wanted).mean()))
     means = {name: float(np.mean(values)) for name, values in differences.items()}
-    assert means["preset"] < 0.7
+    assert means["preset"] < 0.5
     assert means["preset"] < means["area"] < 1.1
     assert means["plain"] > 10
