@@ -17,6 +17,7 @@ from ..compare.graph_facts import facts_of
 from ..onnx_import.normal_form import original_decoder, original_encoder
 from ..onnx_import.proof import Original
 from ..onnx_import.read import UserGraph, decoder_from_file, encoder_from_file
+from ..verify.reference import ORIGINAL
 from .options import ImportOptions
 from .user_model import UserModel, digest_of
 
@@ -27,7 +28,7 @@ class OriginalEngine:
     input_dtype: np.dtype[Any] = np.dtype(np.float32)
 
     def __init__(self, original: Original, file: str) -> None:
-        self.name = f"the original {file}, ONNX Runtime {ort.__version__}"
+        self.name = f"{ORIGINAL} {file}, ONNX Runtime {ort.__version__}"
         self._original = original
 
     def run(self, batch: Batch, /) -> Arrays:

@@ -29,6 +29,7 @@ from ...runtime.engines.base import Arrays, Batch
 from ..onnx_form import OPSET
 from ..onnx_import.normal_form import Gives
 from ..onnx_import.read import decoder_from_file, encoder_from_file
+from ..verify.reference import ORIGINAL
 from .onnx_pair import spec_of_user
 from .options import ImportOptions
 from .user_model import UserModel, digest_of
@@ -85,7 +86,7 @@ class _TorchOriginal:
     input_dtype: np.dtype[Any] = np.dtype(np.float32)
 
     def __init__(self, half: nn.Module, spec: ModelSpec, gives: Gives) -> None:
-        self.name = f"the original in torch {torch.__version__}"
+        self.name = f"{ORIGINAL} in torch {torch.__version__}"
         self._half, self._spec, self._gives = half, spec, gives
         gains, offsets = (np.array(one, np.float32) for one in spec.scaling)
         self._gains, self._offsets = gains.reshape(-1, 1, 1), offsets.reshape(-1, 1, 1)

@@ -28,6 +28,8 @@ from .metrics import floored_spread, note_on_few, note_on_still
 
 JUDGED_IMAGES = 256
 """So many held-out images judge a float graph at most."""
+ORIGINAL = "the original"
+"""So the name of a reference begins that computes weights which were trained elsewhere."""
 _PROBE_FIELDS = ("names", "images", "mu", "log_var", "latents")
 """Of `Probes`, those that a bundle carries, as arrays called probe_names and so on."""
 _LOWEST, _HIGHEST = np.float32(-1), np.float32(2)
@@ -307,7 +309,7 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
             if probes is not None and probes.latents is not None:
                 decoded = decoded_images(decoder, probes.latents)
                 probes = replace(probes, reconstruction=decoded)
-    whose = "torch" if spec.channels is not None else "the original's"
+    whose = "torch" if spec.channels is not None else f"{ORIGINAL}'s"
     return Reference(
         name=f"{whose} float32 latents, float32 ONNX reconstructions",
         images=images,

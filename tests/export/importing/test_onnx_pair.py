@@ -165,6 +165,7 @@ def test_a_graph_that_differs_from_the_original_is_not_kept(
     monkeypatch.setattr(UserModel, "graphs", wrong)
     line = says(pair[0], "--images", images, *RANGE, code=1)
     assert "verification failed, no bundle was written: encoder fp32 mu" in line
+    assert "give --images that differ more" in line
     assert not [path for path in here.iterdir() if not path.name.startswith(".")]
 
 
