@@ -202,7 +202,7 @@ def trained_pair(images: Path) -> None:
 def trained_run(*sizes: object) -> list[str]:
     """Train the card's network for a minute, and return what exports it."""
     code, line, _ = command(
-        "train", "vehicles", "--vehicles-count", 512, "--minutes", 1, "--name", "card", *sizes
+        "train", "vehicles", "--vehicles-count", 800, "--minutes", 1, "--name", "card", *sizes
     )
     assert code == 0, line
     return ["export", "runs/card"]
