@@ -254,7 +254,9 @@ def tiny(images: Path) -> list[str]:
         pictures(images),
     )
     module.save_pretrained("tiny")
-    return ["import", "tiny", "--image-size", str(SIDE)]
+    # Without log_var the spread over the images judges, which is next to none in white corners.
+    crop = ["--crop", "0.25", "0.3", "0.75", "0.8"]
+    return ["import", "tiny", "--image-size", str(SIDE), *crop]
 
 
 def pair(images: Path) -> list[str]:
