@@ -22,7 +22,6 @@ from ...runtime.engines.base import Backend
 from ...runtime.engines.open import open_engine, open_file
 from ...runtime.pixels.convert import batch_of, input_from_pixels
 from ..verify.batches import run_in_batches
-from ..verify.limits import LIMITS
 from ..verify.metrics import LATENT_METRIC, RMS_METRIC, largest, metric, rms
 from ..verify.reference import Reference
 from ..verify.reports import report_of
@@ -99,7 +98,7 @@ def frame_reports(
         error = (np.asarray(of, np.float64) - to) / reference.scale
         return np.asarray(error[:, units], np.float64)
 
-    limits, by_noise = LIMITS[key.precision], relative(of_noisy, of_wanted)
+    limits, by_noise = reference.limits(key.precision), relative(of_noisy, of_wanted)
     whole, part = relative(mu, of_wanted), relative(mu, of_own)
     pictures = [
         metric(PICTURE_METRIC, largest(per_frame), unit="levels", limit=MOST_LEVELS),

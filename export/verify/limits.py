@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ...runtime.bundle.graph_key import Precision
 
@@ -32,6 +32,19 @@ class Limits:
     max_pixel: float | None = None
     probe_pixel: float | None = None  # the same of probe latents
 
+    def loosened(self, factor: float) -> Limits:
+        """Return the same with room for errors `factor` times as large."""
+        if factor == 1:
+            return self
+        decibels = 20 * math.log10(factor)
+        kept = {"probe_reach", "neighbours"}
+        changed = {
+            name: value - decibels if name.endswith("_db") else value * factor
+            for name, value in asdict(self).items()
+            if name not in kept and value is not None
+        }
+        return replace(self, **changed)
+
 
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(
@@ -47,3 +60,6 @@ LIMITS: dict[Precision, Limits] = {
         0.25, 5e-2, 0.25, 5e-2, 40.0, 0.75, 0.75, 0.15, 25.0, probe_reach=2.0, neighbours=0.85
     ),
 }
+OTHER_NETWORKS = 4.0
+"""Float32 graphs of other networks are given so many times the room: dozens of layers and sums over
+attention maps round more, and a wrong graph is further off than that by orders of magnitude."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.bundle.graph_key import GraphKey
+from ...runtime.bundle.graph_key import GraphKey, Precision
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import STATISTICS, VERIFICATION_IMAGES
 from ...runtime.core.documents import MOST_ARRAYS, Form, arrays_from_npz
@@ -24,6 +24,7 @@ from ...runtime.engines.open import GraphFile, open_engine
 from ...training.learned import is_informative
 from .batches import BATCH_SIZE, Engine, Images, encoder_input, run_in_batches
 from .extremes import RISK
+from .limits import LIMITS, OTHER_NETWORKS, Limits
 from .metrics import floored_spread, note_on_few, note_on_still
 
 JUDGED_IMAGES = 256
@@ -94,6 +95,11 @@ class Reference:
     spread: Spread
     probes: Probes | None = None  # a bundle of an earlier version has none
     risk: float = RISK  # the probability that a batch of fresh images exceeds one bound
+    room: float = 1.0  # by how much errors of float32 graphs may exceed their limits
+
+    def limits(self, precision: Precision) -> Limits:
+        """Return what a precision is held to by this reference."""
+        return LIMITS[precision].loosened(self.room if precision == "fp32" else 1)
 
     def rows(self, rows: slice) -> Reference:
         """Return the same of some of the images, and of all probes."""
@@ -318,6 +324,7 @@ def reference_from_bundle(bundle: Bundle) -> Reference:
         reconstruction=reconstruction,
         spread=spread_from_statistics(bundle.folder / STATISTICS, spec, error=BundleError),
         probes=probes,
+        room=1.0 if spec.channels is not None else OTHER_NETWORKS,
     )
 
 

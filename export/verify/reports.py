@@ -11,7 +11,7 @@ from ...runtime.bundle.graph_key import GraphKey
 from ...runtime.bundle.manifest import GraphReport, Metric
 from ...training.learned import LEAST_SPREAD
 from .batches import BATCH_SIZES, Decoded, Engine, encoder_input, probe_sizes, run_in_batches
-from .limits import LIMITS, Limits
+from .limits import Limits
 from .metrics import (
     IMAGE_METRIC,
     NEIGHBOURS,
@@ -46,7 +46,7 @@ def encoder_reports(
     The engine may take luma or floats, and give `mu` only. A part of the images is encoded at each
     of the batch sizes, and all of the probes. The key's precision chooses the limits.
     """
-    limits = LIMITS[key.precision]
+    limits = reference.limits(key.precision)
     found = run_in_batches(engine, encoder_input(engine, reference.images), *sizes)
     metrics = {"mu": mu_metrics(found["mu"], reference, limits)}
     if "log_var" in found and reference.log_var is not None:
@@ -76,7 +76,7 @@ def decoder_report(
     `encoded` is (N, D) mu of the encoder of the same precision, for the figure of both graphs. A
     reference without images is a ValueError.
     """
-    limits, risk = LIMITS[key.precision], reference.risk
+    limits, risk = reference.limits(key.precision), reference.risk
     images = reference.decoded
     true = Decoded.of(engine, reference.mu, images, sizes)
     through = Decoded.of(engine, encoded, images, sizes)

@@ -26,7 +26,6 @@ from .batches import (
     encoder_input,
     run_in_batches,
 )
-from .limits import LIMITS
 from .metrics import IMAGE_METRIC, LATENT_METRIC, metric, psnr_metric
 from .reference import Reference
 from .reports import ACTIVATIONS, decoder_report, encoder_reports, report_of
@@ -144,7 +143,7 @@ class Verifier:
         Of an encoder it is the largest error of a latent over its spread, of a decoder the PSNR of
         the worst image.
         """
-        reference, limits = self.reference, LIMITS[key.precision]
+        reference, limits = self.reference, self.reference.limits(key.precision)
         if key.part == "decoder":
             found = Decoded.of(engine, reference.mu, reference.decoded, (BATCH_SIZE,))
             return psnr_metric(IMAGE_METRIC, found.squared_errors, limits.psnr_db, risk=None)

@@ -120,8 +120,9 @@ class ModelSpec(StrictModel):
                 raise ValueError(
                     f"{name}={values}: give {self.image_channels}, one a channel, or none"
                 )
+        is_fine = black != white and min(self.std, default=1) > 0
         every = (black, white, *self.mean, *self.std)
-        if not all(map(math.isfinite, every)) or black == white or min(self.std, default=1) <= 0:
+        if not (is_fine and all(map(math.isfinite, (*every, *sum(self.scaling, ()))))):
             raise ValueError(
                 f"value_range={self.value_range}, mean={self.mean}, std={self.std}: all must be "
                 "finite, black unlike white, and std above 0"

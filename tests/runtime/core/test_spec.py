@@ -94,6 +94,8 @@ def test_ranges_and_deviations_become_one_gain_and_one_offset_a_channel() -> Non
         make(mean=(0.5, 0.5, 0.5))
     with pytest.raises(ConfigError, match="black unlike white"):
         make(value_range=(1, 1))
+    with pytest.raises(ConfigError, match="all must be finite"):
+        make(value_range=(-1e308, 1e308))
 
 
 def test_a_latent_of_several_axes_holds_its_numbers() -> None:
