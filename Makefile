@@ -71,7 +71,7 @@ test: $(VENV)/.ready
 $(DRIVER_VENV)/.ready: pyproject.toml constraints.txt environment.py
 	@$(CHECK_PYTHON)
 	@'$(PYTHON)' environment.py $(DRIVER_VENV) --also cryptography cuda-bindings nvidia-cuda-profiler-api \
-		nvidia-cuda-runtime psutil pytest pytest-timeout
+		nvidia-cuda-runtime onnx onnx-ir onnxruntime onnxscript psutil pytest pytest-timeout
 	@touch $@
 
 $(STAND_IN)/libcuda.so.1: $(DRIVER_VENV)/.ready $(wildcard $(DRIVER_TESTS)/*.[ch]) $(DRIVER_TESTS)/build.py
