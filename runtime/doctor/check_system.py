@@ -27,6 +27,7 @@ _OWN_ROWS = {*OPENCV_PACKAGES, "av"}
 _ENGINES = {"cpu", "gpu", "tensorrt", "tensorrt-rtx", "pycuda"}
 _DEVELOPERS = {"dev", "docs"}
 _KEYS = {"sign"}
+_IMPORTS = {"diffusers"}  # needed for folders of one kind alone
 _PARTS = 4
 
 STREAM_BYTES = 256 << 20
@@ -134,7 +135,7 @@ def _extras(requirements: tuple[Requirement, ...]) -> Finding:
     """Return which extras are complete; engines, outputs and keys have rows of their own."""
     packages: dict[str, list[Requirement]] = {}
     for requirement in requirements:
-        if requirement.extra and requirement.extra not in _ENGINES | _DEVELOPERS | _KEYS:
+        if requirement.extra and requirement.extra not in _ENGINES | _DEVELOPERS | _KEYS | _IMPORTS:
             packages.setdefault(requirement.extra, []).append(requirement)
     problems = {
         extra: [requirement.package for requirement in needed if requirement.problem()]

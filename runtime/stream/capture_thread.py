@@ -12,11 +12,12 @@ import time
 
 import numpy as np
 
-from ..core.errors import SourceError, reason_of
+from ..core.errors import ImageError, SourceError, reason_of
 from ..core.frame import Frame, Gap
 from ..core.lifecycle import Closing
 from ..core.spec import ModelSpec
-from ..sources.base import FrameSource, fitted_from_item
+from ..pixels.convert import fitted_from_image
+from ..sources.base import FrameSource
 from .mailbox import NS_PER_S, Mailbox
 
 _LOG = logging.getLogger(__name__)
@@ -129,9 +130,10 @@ class CaptureThread(Closing):
     def _take(self, frame: Frame) -> str | None:
         """Convert a frame and deliver it, unless the picture has stood still for too long."""
         started_ns = time.monotonic_ns()
-        found = fitted_from_item(frame, self._spec)
-        if isinstance(found, Gap):
-            return self._skip(found)
+        try:
+            found = fitted_from_image(frame.image, self._spec, is_fitted=frame.is_fitted)
+        except ImageError as error:
+            return self._skip(Gap(frame.index, error.clause(), frame.captured_ns, frame.name))
         pixels = np.ascontiguousarray(found)
         digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
         now_s = frame.grabbed_ns / NS_PER_S if frame.media_s is None else frame.media_s

@@ -129,6 +129,7 @@ def spoil_spread(folder: Path) -> None:
     with np.load(folder / "latents.npz") as content:
         arrays = dict(content)
     arrays["covariance"] = 1e-6 * arrays["covariance"]
+    arrays["mu_deviation"] = 1e-3 * arrays["mu_deviation"]
     arrays["posterior_variance_mean"] = 1e-6 * arrays["posterior_variance_mean"]
     np.savez(folder / "latents.npz", **arrays)
 
