@@ -86,8 +86,6 @@ def precision_report_of(
     found: dict[str, Any] = {"asked": asked.multiplications}
     if kept:
         found |= {"kept_float32": tuple(kept)}
-    # Norms stay in float32 as well where FP16 does not hold their epsilon.
-    if kept or ("fp16" in asked.outputs and "fp32" in asked.outputs):
         found |= {"asked_weights": asked.weights, "asked_outputs": asked.outputs}
     for part, least in _LEAST_REPORTED.items():
         whole: Counts = getattr(asked, part)

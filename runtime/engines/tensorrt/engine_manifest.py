@@ -66,8 +66,7 @@ class PrecisionReport(StrictModel):
             and matrix products; the wider format of a layer's two operands counts.
         asked: The same as the graph's own types have it; an engine may do otherwise.
         kept_float32: Nodes that an FP16 graph keeps in float32 by intention.
-        asked_weights: The formats of weights as the graph has them, where some of an FP16 graph is
-            float32: nodes that are kept, and norms whose epsilon FP16 does not hold.
+        asked_weights: The formats of weights as the graph has them, where nodes are kept.
         asked_outputs: Those of values that layers hand on, likewise.
     """
 
@@ -108,12 +107,6 @@ class PrecisionReport(StrictModel):
         if precision == "int8":
             share, of = self.share_of_multiplications("int8"), ""
             least = max(LEAST_INT8, LEAST_SHARE * _share(self.asked, "int8"))
-        elif self.asked_outputs and not self.kept_float32:
-            # Norms whose epsilon FP16 does not hold hand on float32, and have next to no weights.
-            weights, share = self.shares(precision)
-            least, of = max(LEAST_KEPT, LEAST_SHARE * _share(self.asked_outputs, precision)), ""
-            if weights < LEAST_SHARE:
-                share, least, of = weights, LEAST_SHARE, " of weights"
         elif self.kept_float32:
             found, wanted = _share(self.multiplications, "fp32"), _share(self.asked, "fp32")
             if found < LEAST_SHARE * wanted:  # it would overflow, and was kept for that
