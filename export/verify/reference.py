@@ -251,19 +251,6 @@ def spread_from_statistics(
     )
 
 
-def save_spread(path: Path, spread: Spread) -> None:
-    """Write the spread of latents as `spread_from_statistics` reads it, without a covariance."""
-    arrays = {
-        "mu_deviation": spread.mu,
-        "log_var_deviation": spread.log_var,
-        "posterior_variance_mean": spread.posterior_variance,
-    }
-    with path.open("wb") as file:
-        np.savez_compressed(
-            file, allow_pickle=False, **{k: v for k, v in arrays.items() if v is not None}
-        )
-
-
 def save_reference(path: Path, reference: Reference) -> None:
     """Write images, probes and their latents, so that a machine without torch can verify."""
     arrays = {name: getattr(reference, name) for name in ("images", "mu", "log_var")}

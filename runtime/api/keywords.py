@@ -63,13 +63,12 @@ class StreamKeywords(EngineKeywords, total=False):
     view: bool | str
 
 
-class ExportKeywords(TypedDict, total=False):
-    """What an export makes; each is the option of `motorvae-export` of that name."""
+class BundleKeywords(TypedDict, total=False):
+    """What a bundle is to hold, whatever it is made of."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # as above
 
     replace: bool
-    weights: Literal["best", "last"]
     anyway: bool
     fp16: bool
     keep_float32: bool | str | Sequence[str]
@@ -81,10 +80,14 @@ class ExportKeywords(TypedDict, total=False):
     workspace_mib: int | None
 
 
-class ImportKeywords(TypedDict, total=False):
-    """What is imported, and what it becomes; each is the option of `motorvae import`."""
+class ExportKeywords(BundleKeywords, total=False):
+    """What an export makes; each is the option of `motorvae-export` of that name."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # as above
+    weights: Literal["best", "last"]
+
+
+class ImportKeywords(BundleKeywords, total=False):
+    """What is imported, and what it becomes; each is the option of `motorvae import`."""
 
     run: PathLike | None
     decoder: PathLike | None
@@ -106,16 +109,6 @@ class ImportKeywords(TypedDict, total=False):
     held_out: float
     workers: int
     max_picture: float
-    replace: bool
-    anyway: bool
-    fp16: bool
-    keep_float32: bool | str | Sequence[str]
-    bf16: bool
-    int8: bool | str | Sequence[str]
-    calibration: str
-    engine: Literal["auto", "none", "tensorrt", "tensorrt-rtx"]
-    batch: str
-    workspace_mib: int | None
 
 
 class VerifyKeywords(TypedDict, total=False):

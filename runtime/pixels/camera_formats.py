@@ -70,30 +70,36 @@ def fitted_from_raw(
         return None
     if mode.fourcc in _JPEG and raw.size in raw.shape:
         return fitted_from_jpeg(raw.tobytes(), spec, limit)
-    y, is_odd = _luma_plane(raw, mode), bool((mode.width or 0) % 2 or (mode.height or 0) % 2)
-    if y is None or (is_odd and spec.color != "grey"):
+    is_odd = bool((mode.width or 0) % 2 or (mode.height or 0) % 2)
+    if not _has_shape(raw, mode) or (is_odd and spec.color != "grey"):
         return None
-    if spec.color == "grey" and (matrix in {"auto", "bt601"} or is_odd):
-        return luma_from_limited(y, spec)
     number = MATRIX_NUMBERS["bt601" if matrix == "auto" else matrix]
     if spec.color != "grey":
         frame = _frame(raw, mode)
         frame.colorspace, frame.color_range = number, LIMITED_RANGE
         return fitted_from_video_frame(frame, spec)
+    y = _luma_plane(raw, mode)
+    if matrix in {"auto", "bt601"} or is_odd:
+        return luma_from_limited(y, spec)
     chroma = _chroma(raw, mode, len(y))
     return fitted_from_planes(y, chroma, spec, LUMA_WEIGHTS[number], is_full=False)
 
 
-def _luma_plane(raw: Pixels, mode: Mode) -> Pixels | None:
-    """Return Y of a raw frame, (H, W), where it is of the size that the mode says."""
+def _has_shape(raw: Pixels, mode: Mode) -> bool:
+    """Whether a raw frame is of the size that the mode says."""
     height, width = mode.height or 0, mode.width or 0
     if height * width == 0:
-        return None
-    if mode.fourcc in _PACKED and raw.shape == (height, width, 2):
+        return False
+    if mode.fourcc in _PACKED:
+        return raw.shape == (height, width, 2)
+    return mode.fourcc in _PLANAR and raw.shape == (height * 3 // 2, width)
+
+
+def _luma_plane(raw: Pixels, mode: Mode) -> Pixels:
+    """Return Y of a raw frame, (H, W)."""
+    if mode.fourcc in _PACKED:
         return cv2.extractChannel(raw, _PACKED[mode.fourcc]).astype(np.uint8, copy=False)
-    if mode.fourcc in _PLANAR and raw.shape == (height * 3 // 2, width):
-        return raw[:height]
-    return None
+    return raw[: mode.height]
 
 
 def _frame(raw: Pixels, mode: Mode) -> VideoFrame:

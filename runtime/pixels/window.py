@@ -36,11 +36,6 @@ class Window:
     canvas_rows: Span
     canvas_columns: Span
 
-    @property
-    def is_padded(self) -> bool:
-        """Whether there is anything white around the picture."""
-        return (self.rows, self.columns) != (self.canvas_rows, self.canvas_columns)
-
 
 def window_of(spec: ModelSpec, shape: tuple[int, int]) -> Window:
     """Return the window of a picture of a (height, width) in pixels that are square.

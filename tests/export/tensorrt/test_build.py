@@ -109,7 +109,7 @@ def test_what_stays_in_float32_is_float32_in_the_engine(
     assert built.multiplications["fp32"] == built.asked["fp32"]
     weights = [model.graph.initializers[f"up{number}.weight"] for number in (1, 2)]
     assert built.weights["fp32"] >= sum(int(np.prod(value.shape.numpy())) for value in weights)
-    with pytest.raises(EngineError, match="the label needs 95% of weights"):
+    with pytest.raises(EngineError, match="the label needs 95% of both"):
         build(path, rtx)
 
 

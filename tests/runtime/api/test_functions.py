@@ -418,15 +418,9 @@ SNAPSHOT = {
     "Stream.stop": "(self)",
     "encode": "(bundle, data, output=None, *, batch_size=16, matrix=None, track=None, "
     f"max_picture=200.0, {ENGINE})",
-    "export": "(run='runs/latest', output='bundle', *, replace=False, weights='best', "
-    "anyway=False, fp16=False, keep_float32=False, bf16=False, int8=False, "
-    "calibration='held-out', engine='auto', batch='1,1,8', workspace_mib=None)",
-    "import_weights": "(what, images, output='bundle', *, run=None, decoder=None, module=None, "
-    "weights=None, inputs=(), outputs=(), decoder_range='network', preset=None, image_size=None, "
-    "color=None, crop_box=None, fit=None, interpolation=None, matrix=None, value_range=None, "
-    "mean=(), std=(), held_out=0.5, workers=0, max_picture=200.0, replace=False, anyway=False, "
-    "fp16=False, keep_float32=False, bf16=False, int8=False, calibration='held-out', "
-    "engine='auto', batch='1,1,8', workspace_mib=None)",
+    "export": "(run='runs/latest', output='bundle', *, replace=False, anyway=False, fp16=False, "
+    "keep_float32=False, bf16=False, int8=False, calibration='held-out', engine='auto', "
+    "batch='1,1,8', workspace_mib=None, weights='best')",
     "load": "(folder='bundle')",
     "stream": f"(bundle, camera, *, output=(), {ENGINE}, max_frames=None, policy=None, "
     "realtime=False, live=None, rtsp_transport='auto', allow_hosts=(), max_age_ms=None, "
