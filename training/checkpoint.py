@@ -15,6 +15,7 @@ from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import bytes_of_file, document_from_json
 from ..runtime.core.errors import CheckpointError
 from ..runtime.core.spec import ModelSpec, StrictModel
+from .dataset import DataSet, kind_of_data
 from .model import MotorVAE
 from .options import TrainOptions, resume_command
 
@@ -39,6 +40,17 @@ class DataSummary(StrictModel):
     train: int
     held_out: int
     skipped: int
+
+    @classmethod
+    def of(cls, source: str, data: DataSet) -> DataSummary:
+        """Return the summary of data that a user named so."""
+        return cls(
+            kind=kind_of_data(source),
+            source=source,
+            train=len(data.train),
+            held_out=len(data.held_out),
+            skipped=data.skipped,
+        )
 
 
 class KeptEpoch(StrictModel):

@@ -168,13 +168,7 @@ def _prepare_run(
             started=dt.datetime.now().astimezone().isoformat(timespec="seconds"),
             model=spec,
             options=replace(options, batch_size=_plan(options, spec, data, machine).batch_size),
-            data=DataSummary(
-                kind=kind_of_data(options.data),
-                source=options.data,
-                train=len(data.train),
-                held_out=len(data.held_out),
-                skipped=data.skipped,
-            ),
+            data=DataSummary.of(options.data, data),
             precision=precision_from_options(
                 options.precision,
                 on_cuda=isinstance(machine.accelerator, CUDAAccelerator),

@@ -35,7 +35,7 @@ from ...training.checkpoint import (
     RunConfig,
     save_weights,
 )
-from ...training.dataset import DataSet, kind_of_data
+from ...training.dataset import DataSet
 from ...training.latent_statistics import latent_statistics, save_held_out, save_latents
 from ...training.model import MotorVAE, decoding_of, encoding_of
 from ...training.options import TrainOptions
@@ -168,13 +168,7 @@ def _write_run(
         started=dt.datetime.now().astimezone().isoformat(timespec="seconds"),
         model=model.spec,
         options=options,
-        data=DataSummary(
-            kind=kind_of_data(options.data),
-            source=options.data,
-            train=len(data.train),
-            held_out=len(data.held_out),
-            skipped=data.skipped,
-        ),
+        data=DataSummary.of(options.data, data),
         precision="32-true",
         versions={"python": platform.python_version()}
         | versions_of(("motorvae", "torch", "numpy", "safetensors")),

@@ -37,7 +37,7 @@ def picture_from_image(image: npt.NDArray[Any], color: Color) -> Pixels:
     """
     if color == "grey":
         return luma_from_image(image)
-    image, channels = _checked(image)
+    image, channels = checked_image(image)
     if image.dtype == np.uint16 or channels == 4:
         found = np.empty((*image.shape[:2], 3), np.uint8)
         for rows in _stripes(image.shape[:2], channels):
@@ -51,7 +51,7 @@ def picture_from_image(image: npt.NDArray[Any], color: Color) -> Pixels:
 
 def luma_from_image(image: npt.NDArray[Any]) -> Pixels:
     """Return the 8-bit luma of an image as `picture_from_image` takes it, (H, W) uint8."""
-    image, channels = _checked(image)
+    image, channels = checked_image(image)
     if image.dtype == np.uint16 or channels == 4:
         luma = np.empty(image.shape[:2], np.uint8)
         for rows in _stripes(image.shape[:2], channels):
@@ -63,8 +63,8 @@ def luma_from_image(image: npt.NDArray[Any]) -> Pixels:
     return image.astype(np.uint8, copy=False)
 
 
-def _checked(image: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
-    """Return an image without an axis of length 1, and its channels."""
+def checked_image(image: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
+    """Return an image without an axis of length 1, and its channels; ImageError as above."""
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..core.errors import ImageError
 from ..core.spec import Interpolation, ModelSpec
+from .convert import checked_image
 
 Levels = npt.NDArray[np.float64]
 
@@ -30,7 +31,8 @@ def reference_picture(image: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[n
     returns `spec.picture_shape` uint8, colour planes in the order of `spec.color`. Anything else
     is an ImageError, and so is an image of which the crop box takes nothing.
     """
-    image = _checked(image)
+    image, _ = checked_image(image)
+    image = image.reshape(*image.shape[:2], -1)
     try:
         top, left, *taken = spec.box_of((image.shape[0], image.shape[1]))
     except ValueError as error:
@@ -126,20 +128,6 @@ def _cubic(distances: Levels) -> Levels:
     near = ((CUBIC + 2) * distances - (CUBIC + 3)) * distances**2 + 1
     far = (((distances - 5) * distances + 8) * distances - 4) * CUBIC
     return np.asarray(np.where(distances < 1, near, far), np.float64)
-
-
-def _checked(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return an image with an axis of channels."""
-    image = image[:, :, None] if image.ndim == 2 else image
-    channels = image.shape[2] if image.ndim == 3 else 0
-    if channels not in {1, 3, 4} or image.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
-        raise ImageError(
-            f"image of shape {image.shape} and dtype {image.dtype}: "
-            "expected 8- or 16-bit grey, BGR or BGRA; convert it first"
-        )
-    if image.size == 0:
-        raise ImageError(f"image of shape {image.shape} has no pixels: replace it")
-    return image
 
 
 def _planes(image: npt.NDArray[Any], spec: ModelSpec) -> Levels:
