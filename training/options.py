@@ -76,7 +76,8 @@ class TrainOptions:
     where a right or bottom of 0 and below counts from the far edge. All of it where left out."""
     fit: Fit = "stretch"
     """How an image of another shape becomes that of the input: stretch ignores the aspect ratio,
-    crop keeps the centre, pad adds white."""
+    crop keeps the centre, pad adds white and resizes then, letterbox resizes to whole pixels and
+    adds white then."""
     interpolation: Interpolation = "area"
     """How it is resized: area averages over areas; bilinear, bicubic and lanczos widen their
     filters where an image shrinks, as Pillow's do; bilinear-no-antialias is

@@ -66,8 +66,8 @@ class VerifyOptions:
     """Left, top, right and bottom of what is taken of an image: fractions, or pixels, where a right
     or bottom of 0 and below counts from the far edge."""
     fit: Fit = "stretch"
-    """How an image of another shape becomes that of the input: stretch, crop (keep the centre) or
-    pad (with white)."""
+    """How an image of another shape becomes that of the input: stretch, crop (keep the centre),
+    pad (with white) or letterbox (with white once it is resized)."""
     interpolation: Interpolation = "area"
     """How images are resized."""
     value_range: _Pair = (0.0, 1.0)

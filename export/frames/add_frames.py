@@ -197,6 +197,11 @@ def frame_to_file(
 
 def _check_box(frame: FrameFormat, spec: ModelSpec) -> None:
     """Refuse, before anything is computed, frames of which the crop box takes nothing, or may."""
+    if frame.is_free and spec.fit == "letterbox":
+        raise ConfigError(
+            f"--whole-frame {frame}: the model's fit is letterbox, which rounds sizes that only a "
+            f"known frame has: name one size, such as {frame.layout}:1280x720"
+        )
     if frame.is_free and spec.has_box_in_pixels:
         raise ConfigError(
             f"--whole-frame {frame}: the model's crop box is in pixels, and may take nothing of "

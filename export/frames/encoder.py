@@ -33,6 +33,10 @@ def frame_from_encoder(model: ir.Model, spec: ModelSpec, frame: FrameFormat) -> 
     ValueError where the model's crop box takes nothing of such a frame, or in pixels may do so; of
     a free size, a box in fractions that takes nothing of a frame makes its picture NaN.
     """
+    if frame.is_free and spec.fit == "letterbox":
+        raise ValueError(
+            "the model's fit is letterbox, which rounds sizes that only a known frame has"
+        )
     if frame.is_free and spec.has_box_in_pixels:
         raise ValueError("the model's crop box is in pixels, and may take nothing of such frames")
     graph = model.graph

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ...runtime.bundle.frame_format import FrameFormat
 from ...runtime.core.spec import ModelSpec
-from ...runtime.pixels.reference import WHITE, Levels, axis_weights, fitted_region
+from ...runtime.pixels.reference import WHITE, Levels, fitted_weights
 from .nodes import NodeList
 from .parts import Part
 
@@ -24,17 +24,8 @@ class FixedAxes:
         self._nodes, self._spec = nodes, spec
         self._rows, size = int(frame.shape[0]), frame.size
         top, left, *taken = spec.box_of(size)
-        region = fitted_region((taken[0], taken[1]), spec)
-        self._down, self._across = (
-            _placed(
-                axis_weights(taken[axis], side, spec.interpolation, start, start + length),
-                size[axis],
-                first,
-            )
-            for axis, (side, start, length, first) in enumerate(
-                zip((spec.height, spec.width), region[:2], region[2:], (top, left), strict=True)
-            )
-        )
+        down, across = fitted_weights((taken[0], taken[1]), spec)
+        self._down, self._across = _placed(down, size[0], top), _placed(across, size[1], left)
 
     def resized(self, levels: ir.Value, part: Part) -> ir.Value:
         """Resize one part of (N, rows, numbers in a row) levels to (N, C or 1, H, W)."""

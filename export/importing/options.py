@@ -29,7 +29,7 @@ _PREPARATION: dict[str, Any] = {
     "matrix": "auto",
 }
 _ORIGINAL: dict[str, Any] = {
-    "fit": "pad",
+    "fit": "letterbox",
     "crop_box": (5.0, 20.0, -25.0, -20.0),
     "interpolation": "lanczos",
     "matrix": "auto",
@@ -91,7 +91,7 @@ class ImportOptions(BundleOptions):
     where a right or bottom of 0 and below counts from the far edge. All of it where left out."""
     fit: Fit | None = None
     """How an image of another shape becomes that of the input: stretch (the default), crop (keep
-    the centre) or pad (with white)."""
+    the centre), pad (with white) or letterbox (with white once it is resized)."""
     interpolation: Interpolation | None = None
     """How it is resized; by default area, as motorvae-train."""
     matrix: Matrix | None = None

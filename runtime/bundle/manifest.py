@@ -181,6 +181,7 @@ class Preprocessing(StrictModel):
             "stretch": "stretch to the input",
             "crop": "the largest part in the middle of the input's aspect ratio",
             "pad": "white around it, to the input's aspect ratio",
+            "letterbox": "resized to whole pixels, rounded down, then in the middle of white",
         }
         filters: dict[Interpolation, str] = {
             "area": "area average (bilinear where an axis grows)",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .errors import ConfigError
 
 Color = Literal["grey", "rgb", "bgr"]
-Fit = Literal["stretch", "crop", "pad"]
+Fit = Literal["stretch", "crop", "pad", "letterbox"]
 Interpolation = Literal["area", "bilinear", "bicubic", "lanczos", "bilinear-no-antialias"]
 """`bilinear`, `bicubic` and `lanczos` widen their filters where an image shrinks, as Pillow's do;
 `bilinear-no-antialias` reads two pixels an axis, as cv2.INTER_LINEAR and torch's interpolate do."""
@@ -52,7 +52,8 @@ class ModelSpec(StrictModel):
             fractions where all are from 0 to 1, else in pixels, where a right or bottom of 0 and
             below counts from the far edge. None is all of it.
         fit: How an image of another shape becomes that of the input: `stretch` ignores the aspect
-            ratio, `crop` keeps the centre, `pad` adds white.
+            ratio, `crop` keeps the centre, `pad` adds white and resizes then, `letterbox` resizes
+            to whole pixels first, rounded down, and adds white then.
         interpolation: How it is resized; `area` averages over areas.
         matrix: What video that names no matrix is taken to have. `auto`: BT.709 from 1280 pixels
             across or more than 576 down, BT.601 below, as players choose.

@@ -172,11 +172,13 @@ def whole_divisor(
         return 1
     cuts = (*placed.rows, *placed.columns, *placed.canvas_rows, *placed.canvas_columns)
     canvas = placed.canvas_rows.length, placed.canvas_columns.length
+    size = placed.size
+    if placed.letterbox is not None:
+        size = placed.letterbox[0].length, placed.letterbox[1].length
     for divisor, fewest in blocks:
         is_whole = not any(length % divisor for length in (*shape, *(() if cuts_blocks else cuts)))
         if is_whole and all(
-            length >= divisor * fewest * size
-            for length, size in zip(canvas, placed.size, strict=True)
+            length >= divisor * fewest * pixels for length, pixels in zip(canvas, size, strict=True)
         ):
             return divisor
     return 1
@@ -242,15 +244,21 @@ class Placement(NamedTuple):
     canvas_rows: Span
     canvas_columns: Span
     size: tuple[int, int]  # height and width of the input, before it is turned
+    letterbox: tuple[Span, Span] | None = None  # what of the input is not white, where that is said
 
     @property
     def is_padded(self) -> bool:
         """Whether there is anything white around the picture."""
+        if self.letterbox is not None:
+            return self.letterbox != (Span(0, self.size[0]), Span(0, self.size[1]))
         return (self.rows, self.columns) != (self.canvas_rows, self.canvas_columns)
 
     @property
     def inside(self) -> tuple[int, int, int, int] | None:
         """Top, height, left and width of the picture in the input; None where it ends in pixels."""
+        if self.letterbox is not None:
+            rows, columns = self.letterbox
+            return *rows, *columns
         found: list[int] = []
         for span, canvas, size in (
             (self.rows, self.canvas_rows, self.size[0]),
@@ -267,7 +275,8 @@ class Placement(NamedTuple):
     def is_identity(self, shape: tuple[int, int]) -> bool:
         """Whether a picture of this shape is taken as it is."""
         whole = (Span(0, shape[0]), Span(0, shape[1]))
-        return shape == self.size and (self.canvas_rows, self.canvas_columns) == whole
+        is_all = shape == self.size and (self.canvas_rows, self.canvas_columns) == whole
+        return is_all and not self.is_padded
 
 
 @functools.lru_cache(maxsize=64)
@@ -279,15 +288,18 @@ def placement_of(
         shape = geometry.square_shape(shape)
     swaps = geometry.swaps_axes
     window = window_of(spec, shape[::-1] if swaps else shape)
+    size = (spec.width, spec.height) if swaps else (spec.height, spec.width)
     seen = [(window.rows, window.canvas_rows), (window.columns, window.canvas_columns)]
-    coded = seen[::-1] if swaps else seen
+    coded, inside = seen[::-1] if swaps else seen, [*(window.inside or ())]
+    inside = inside[::-1] if swaps else inside
     for axis, is_reversed in enumerate(geometry.reversed_axes):
         if is_reversed:
             first, second = coded[axis]
             coded[axis] = first.reversed(shape[axis]), second.reversed(shape[axis])
+            inside[axis : axis + 1] = [one.reversed(size[axis]) for one in inside[axis : axis + 1]]
     (rows, canvas_rows), (columns, canvas_columns) = coded
-    size = (spec.width, spec.height) if swaps else (spec.height, spec.width)
-    return Placement(shape, rows, columns, canvas_rows, canvas_columns, size)
+    letterbox = (inside[0], inside[1]) if inside else None
+    return Placement(shape, rows, columns, canvas_rows, canvas_columns, size, letterbox)
 
 
 def fitted_plane(
@@ -317,11 +329,12 @@ def fitted_plane(
         plane, _ = _part(plane, shape, spans, spans)
         return resized(plane, height, width, spec.interpolation)
     inside = placed.inside
-    if inside is not None and spec.interpolation == "area":
+    is_letterbox = placed.letterbox is not None
+    if inside is not None and (is_letterbox or spec.interpolation == "area"):
         # The border ends where pixels of the result do, so it need not be averaged.
         top, tall, left, wide = inside
         part, _ = _part(plane, shape, spans, spans)
-        if part.shape[0] >= tall and part.shape[1] >= wide:
+        if is_letterbox or (part.shape[0] >= tall and part.shape[1] >= wide):
             fitted_ = np.full((height, width), white * PER_LEVEL, np.uint16)
             small = resized(part, tall, wide, spec.interpolation)
             fitted_[top : top + tall, left : left + wide] = small

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,7 @@ def reference_picture(image: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[n
     except ValueError as error:
         raise ImageError(str(error), fix="give larger images, or another --crop") from error
     image = image[top : top + taken[0], left : left + taken[1]]
-    region = fitted_region((taken[0], taken[1]), spec)
-    down, across = (
-        axis_weights(taken[axis], size, spec.interpolation, start, start + length)
-        for axis, (size, start, length) in enumerate(
-            zip((spec.height, spec.width), region[:2], region[2:], strict=True)
-        )
-    )
+    down, across = fitted_weights((taken[0], taken[1]), spec)
     # White is what weights do not reach; of how dark a pixel is, that is nothing.
     darkness = np.zeros(spec.input_shape)
     rows = max(1, _STRIPE // image[:1].size)
@@ -53,6 +48,32 @@ def reference_picture(image: npt.NDArray[Any], spec: ModelSpec) -> npt.NDArray[n
         darkness += down[:, first : first + rows] @ (stripe @ across.T)
     picture = np.rint(np.clip(WHITE - darkness, 0, WHITE)).astype(np.uint8)
     return picture.reshape(spec.picture_shape)
+
+
+def fitted_weights(shape: tuple[int, int], spec: ModelSpec) -> tuple[Levels, Levels]:
+    """Return what rows and columns of a (height, width) image weigh in those of the input.
+
+    They are (H, height) and (W, width); what they lack to 1 is white. The shape is that of what the
+    crop box leaves.
+    """
+    sides = (spec.height, spec.width)
+    if spec.fit == "letterbox":
+        factor = min(Fraction(side, length) for side, length in zip(sides, shape, strict=True))
+        found = []
+        for side, length in zip(sides, shape, strict=True):
+            size = max(1, int(factor * length))
+            weights = np.zeros((side, length))
+            before = (side - size) // 2
+            weights[before : before + size] = axis_weights(length, size, spec.interpolation)
+            found.append(weights)
+        return found[0], found[1]
+    region = fitted_region(shape, spec)
+    ends = zip(shape, sides, region[:2], region[2:], strict=True)
+    down, across = (
+        axis_weights(length, size, spec.interpolation, start, start + whole)
+        for length, size, start, whole in ends
+    )
+    return down, across
 
 
 def fitted_region(shape: tuple[int, int], spec: ModelSpec) -> tuple[int, int, int, int]:

@@ -28,13 +28,16 @@ class Window:
     """Of a picture as it is seen, what is taken (`rows`, `columns`), and the canvas it lies on.
 
     The canvas is what is resized to the input. It is larger than what is taken where the fit is
-    to pad: its borders are white, also where the picture goes on beyond the crop box.
+    to pad: its borders are white, also where the picture goes on beyond the crop box. A letterbox
+    has its border in the input instead, around what is `inside`.
     """
 
     rows: Span
     columns: Span
     canvas_rows: Span
     canvas_columns: Span
+    inside: tuple[Span, Span] | None = None
+    """Rows and columns of the input that it is resized to, where that comes before the padding."""
 
 
 def window_of(spec: ModelSpec, shape: tuple[int, int]) -> Window:
@@ -42,8 +45,8 @@ def window_of(spec: ModelSpec, shape: tuple[int, int]) -> Window:
 
     First the crop box is taken, then it is fitted: `crop` takes the largest part in the middle that
     has the input's aspect ratio, `pad` the smallest canvas around all of it. Sides are rounded to
-    whole pixels, and of an odd rest the larger half lies behind. An ImageError where nothing is
-    left, or the canvas is too large.
+    whole pixels, for a `letterbox` down, and of an odd rest the larger half lies behind. An
+    ImageError where nothing is left, or the canvas is too large.
     """
     try:
         top, left, height, width = spec.box_of(shape)
@@ -53,6 +56,11 @@ def window_of(spec: ModelSpec, shape: tuple[int, int]) -> Window:
     if spec.fit == "stretch":
         return Window(rows, columns, rows, columns)
     is_wide = width * spec.height > height * spec.width
+    if spec.fit == "letterbox":
+        tall = max(1, height * spec.width // width) if is_wide else spec.height
+        wide = spec.width if is_wide else max(1, width * spec.height // height)
+        inside = _centred(Span(0, spec.height), tall), _centred(Span(0, spec.width), wide)
+        return Window(rows, columns, rows, columns, inside)
     if is_wide == (spec.fit == "crop"):
         tall, wide = height, _rounded(height * spec.width, spec.height)
     else:

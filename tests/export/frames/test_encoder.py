@@ -121,6 +121,20 @@ def test_colours_of_nv12_are_ffmpegs(said: str) -> None:
     assert_close(picture_by(model, taken), expected)
 
 
+@pytest.mark.parametrize("interpolation", ["area", "lanczos"])
+def test_a_letterbox_is_the_references_and_is_refused_for_frames_of_any_size(
+    interpolation: str,
+) -> None:
+    preset = {"fit": "letterbox", "crop_box": (5, 20, -25, -20), "interpolation": interpolation}
+    model_spec = spec((48, 80), "rgb", **preset)
+    model, _ = frame_model(model_spec, "bgr:310x217")
+    image = scenes(217, 310)[0]
+    assert_close(picture_by(model, image), reference_picture(image, model_spec))
+    frame = frame_format_from_text("nv12:free")
+    with pytest.raises(ValueError, match="the model's fit is letterbox"):
+        frame_from_encoder(model_of(model_spec), model_spec, frame)
+
+
 def test_a_box_in_pixels_is_cut_and_is_refused_for_frames_of_any_size() -> None:
     model_spec = spec((48, 80), "rgb", crop_box=(5, 20, -25, -20))
     model, _ = frame_model(model_spec, "bgr:310x217")

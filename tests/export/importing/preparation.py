@@ -24,8 +24,9 @@ from motorvae.runtime.sources.synthetic.vehicles import vehicle_picture
 SIDE, MOST = 256, 40
 BOX = (5, 20, -25, -20)
 FORMS = {
-    "the preset": ModelSpec(fit="pad", crop_box=BOX, interpolation="lanczos"),
-    "by area": ModelSpec(fit="pad", crop_box=BOX),
+    "the preset": ModelSpec(fit="letterbox", crop_box=BOX, interpolation="lanczos"),
+    "padded before it is resized": ModelSpec(fit="pad", crop_box=BOX, interpolation="lanczos"),
+    "by area": ModelSpec(fit="letterbox", crop_box=BOX),
     "stretched, not cropped": ModelSpec(),
 }
 
@@ -46,7 +47,7 @@ def theirs(bgra: np.ndarray) -> np.ndarray:
 
 
 def pictures(folder: str) -> Iterator[np.ndarray]:
-    """Yield (H, W, 4) BGRA: drawn vehicles, or pictures of a folder that the crop leaves some of."""
+    """Yield (H, W, 4) BGRA: drawn vehicles, or pictures of a folder that are not tiny."""
     if not folder:
         for index in range(MOST):
             drawn = vehicle_picture(3, index, 640, "rgb")[80:560]

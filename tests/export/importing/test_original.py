@@ -68,7 +68,7 @@ def test_a_checkpoint_becomes_a_run_that_is_exported(images: Path, here: Path, s
     said = says("gan.pth", "--images", images)
     for part in (
         "note: discriminator: 2 tensors are left out",
-        "78 tensors; images are prepared with --fit pad, crop box (5, 20, -25, -20)",
+        "78 tensors; images are prepared with --fit letterbox, crop box (5, 20, -25, -20)",
         "--interpolation lanczos; --preset none",
         "next: motorvae-export runs/gan",
     ):

@@ -28,7 +28,7 @@ from motorvae.runtime.pixels.yuv import bgr_from_video_frame, fitted_from_video_
 Image = npt.NDArray[np.uint8]
 
 SIZES = [(1920, 1080), (1280, 720), (640, 480)]
-FITS: tuple[Fit, ...] = ("stretch", "crop", "pad")
+FITS: tuple[Fit, ...] = ("stretch", "crop", "pad", "letterbox")
 ROUNDS = 40
 BT709, LIMITED, FULL = 1, 1, 2
 

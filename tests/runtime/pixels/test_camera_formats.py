@@ -16,7 +16,7 @@ from motorvae.runtime.pixels.reference import reference_picture
 
 from .real_pictures import assert_within_bound, street
 
-FITS = ["stretch", "crop", "pad"]
+FITS = ["stretch", "crop", "pad", "letterbox"]
 SIZES = [(1920, 1080), (640, 480)]
 # How FFmpeg calls what a camera calls otherwise, and OpenCV's own way from there to colours.
 YUV = {

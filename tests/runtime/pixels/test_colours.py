@@ -90,7 +90,7 @@ def shown_by_ffmpeg(data: bytes) -> npt.NDArray[np.uint8]:
     return np.clip(np.rint(np.stack(bgr, axis=2)), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad", "letterbox"])
 @pytest.mark.parametrize("size", SIZES)
 def test_video_is_within_the_bound(colourful: Any, size: tuple[int, int], fit: str) -> None:
     boxes = (None, PRESET, (0.1, 0.05, 0.9, 1.0))
@@ -121,7 +121,7 @@ def test_every_matrix_and_range_is_within_the_bound(
 @pytest.mark.parametrize(
     "interpolation", ["bilinear", "bicubic", "lanczos", "bilinear-no-antialias"]
 )
-@pytest.mark.parametrize("fit", ["stretch", "pad"])
+@pytest.mark.parametrize("fit", ["stretch", "pad", "letterbox"])
 def test_every_filter_is_within_the_bound(colourful: Any, fit: str, interpolation: str) -> None:
     model = spec(fit=fit, interpolation=interpolation, crop_box=PRESET)
     frame, shown = frame_of(colourful, "yuv444p", 1, LIMITED)
@@ -132,7 +132,7 @@ def test_every_filter_is_within_the_bound(colourful: Any, fit: str, interpolatio
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad", "letterbox"])
 def test_pictures_are_turned_before_they_are_fitted(
     colourful: Any, fit: str, orientation: int
 ) -> None:
@@ -146,7 +146,7 @@ def test_pictures_are_turned_before_they_are_fitted(
     assert_near(fitted(colourful, model, Geometry(orientation)), seen(colourful), model)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad", "letterbox"])
 def test_pixels_that_are_not_square_are_made_square(colourful: Any, fit: str) -> None:
     model = spec(fit=fit)
     frame, shown = frame_of(colourful, "yuv420p", 1, LIMITED)
@@ -171,7 +171,7 @@ def test_raw_frames_of_cameras_are_within_the_bound(
 @pytest.mark.parametrize(
     "box", [None, PRESET, (0.25, 0.0, 1.0, 1.0), (3, 3, 970, 530), (3, 3, 400, 300)]
 )
-@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad", "letterbox"])
 def test_jpegs_are_decoded_smaller_whatever_is_cut_out_of_them(box: Any, fit: str) -> None:
     data = jpeg(street(1920, 1080))
     model = spec((40, 80), crop_box=box, fit=fit)

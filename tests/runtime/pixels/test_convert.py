@@ -200,7 +200,7 @@ def test_every_level_maps_to_its_own_float() -> None:
     assert np.abs(scaled - levels / 255).max() < 1e-7
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad", "letterbox"])
 @pytest.mark.parametrize("channels", [None, 3, 4])
 def test_how_an_image_lies_in_memory_does_not_matter(fit: str, channels: int | None) -> None:
     shape = (70, 90) if channels is None else (70, 90, channels)
@@ -228,7 +228,7 @@ def test_a_read_only_image_is_left_as_it_was() -> None:
     width=st.integers(1, 80),
     channels=st.sampled_from([None, 1, 3, 4]),
     dtype=st.sampled_from([np.uint8, np.uint16]),
-    fit=st.sampled_from(["stretch", "crop", "pad"]),
+    fit=st.sampled_from(["stretch", "crop", "pad", "letterbox"]),
 )
 def test_any_image_becomes_a_whole_input(
     data: st.DataObject,

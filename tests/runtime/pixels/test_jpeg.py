@@ -19,7 +19,7 @@ from motorvae.runtime.pixels.reference import reference_picture
 
 from .real_pictures import assert_within_bound, street
 
-FITS = ["stretch", "crop", "pad"]
+FITS = ["stretch", "crop", "pad", "letterbox"]
 HUFFMAN_TABLES = 0xC4
 
 

@@ -190,3 +190,19 @@ def test_what_the_crop_box_takes_nothing_of_is_refused() -> None:
 def test_floats_are_refused() -> None:
     with pytest.raises(ImageError, match="float64"):
         reference_picture(np.zeros((4, 4)), spec())
+
+
+@pytest.mark.parametrize("size", [(48, 48), (32, 80), (80, 32)])
+@pytest.mark.parametrize("shape", [(97, 211), (211, 97), (20, 31), (64, 64), (1, 90)])
+def test_a_letterbox_is_pillows_resize_pasted_on_white(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    image, model = noise(*shape), spec(size, fit="letterbox", interpolation="lanczos")
+    factor = min(size[0] / shape[0], size[1] / shape[1])
+    tall, wide = (max(1, int(length * factor + 1e-9)) for length in shape)
+    exact = Image.fromarray(image.astype(np.float32))  # of bytes Pillow clips after each axis
+    small = exact.resize((wide, tall), Image.Resampling.LANCZOS)
+    canvas = Image.new("F", size[::-1], 255)
+    canvas.paste(small, ((size[1] - wide) // 2, (size[0] - tall) // 2))
+    expected = np.clip(np.asarray(canvas), 0, 255)
+    assert np.abs(reference_picture(image, model) - expected).max() <= 0.501

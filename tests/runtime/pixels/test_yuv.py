@@ -23,7 +23,7 @@ from .real_pictures import assert_within_bound, street
 UNSAID, BT709, BT470BG, SMPTE240M, BT2020 = 2, 1, 5, 7, 9
 LIMITED, FULL = 1, 2
 KR_KB = {BT709: (0.2126, 0.0722), SMPTE240M: (0.212, 0.087), BT2020: (0.2627, 0.0593)}
-FITS = ["stretch", "crop", "pad"]
+FITS = ["stretch", "crop", "pad", "letterbox"]
 SIZES = [(1920, 1080), (1366, 771)]
 
 
