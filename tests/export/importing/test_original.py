@@ -84,7 +84,7 @@ def test_a_checkpoint_becomes_a_run_that_is_exported(images: Path, here: Path, s
     manifest = load_bundle(here / "bundle").manifest
     assert manifest.origin == config.origin
     assert manifest.model.crop_box == (5, 20, -25, -20)
-    assert manifest.preprocessing.fit.startswith("white around it")
+    assert manifest.preprocessing.fit.startswith("resized to whole pixels")
 
 
 def test_a_bundle_at_once_where_a_precision_is_asked_for(
