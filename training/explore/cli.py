@@ -16,6 +16,7 @@ from ...runtime.core.lifecycle import loading
 from ...runtime.core.system.locks import output_locked
 from .options import OutputOptions, ReconstructionsOptions
 from .results import Result
+from .space.options import MapOptions
 
 Step = Callable[[str], object]
 """Takes what is being done next, for a line of progress."""
@@ -37,6 +38,12 @@ VERBS = {
         ReconstructionsOptions,
         ".verbs.reconstructions:reconstructions",
         "held-out images over their reconstructions, with errors",
+        ("--model",),
+    ),
+    "map": Verb(
+        MapOptions,
+        ".space.map_verb:latent_map",
+        "the latent space in two dimensions, and a page of it",
         ("--model",),
     ),
 }
