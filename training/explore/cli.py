@@ -14,9 +14,10 @@ from ...runtime.core.command import Command, CommandGroup, PlainConsole, stderr_
 from ...runtime.core.errors import needed_for
 from ...runtime.core.lifecycle import loading
 from ...runtime.core.system.locks import output_locked
+from .factors.options import FactorsOptions
 from .options import OutputOptions, ReconstructionsOptions
 from .results import Result
-from .space.options import MapOptions
+from .space.options import MapOptions, NeighboursOptions
 
 Step = Callable[[str], object]
 """Takes what is being done next, for a line of progress."""
@@ -39,6 +40,18 @@ VERBS = {
         ".verbs.reconstructions:reconstructions",
         "held-out images over their reconstructions, with errors",
         ("--model",),
+    ),
+    "factors": Verb(
+        FactorsOptions,
+        ".factors.factors_verb:factors",
+        "how well latents hold known factors: probes, MIG, DCI",
+        ("--model",),
+    ),
+    "neighbours": Verb(
+        NeighboursOptions,
+        ".space.neighbours:neighbours",
+        "the images that are nearest to one in latent space",
+        ("--image",),
     ),
     "map": Verb(
         MapOptions,

@@ -2,55 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
-from ....runtime.core.errors import ConfigError
+UNIT = "deviations of each latent"
 
-Unit = Literal["posterior", "deviation"]
-WORDS: dict[Unit, str] = {
-    "posterior": "deviations of the posterior",
-    "deviation": "deviations of each latent over the images",
-}
-
-Floats = npt.NDArray[np.floating[Any]]
+Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 
-class Scale(NamedTuple):
-    """What latents are divided by before distances are taken."""
+def units_of(mu: Float32s, log_var: Float32s | None) -> Float64s:
+    """Return what each latent is divided by before distances are taken, (D,), from N images.
 
-    unit: Unit
-    of_latents: Float64s  # (D,); infinite for a latent that does not count
-
-    def scaled(self, mu: Floats) -> Float64s:
-        """Return latents (N, D) in these units."""
-        found: Float64s = np.asarray(mu, np.float64) / self.of_latents
-        return found
-
-
-def scale_of(mu: Floats, log_var: Floats | None, unit: Unit | None = None) -> Scale:
-    """Return the unit of each latent over N images, (N, D).
-
-    By default that is the posterior's deviation, the square root of the mean of exp(log_var): what
-    of a latent the encoder itself is not sure of is no distance, a collapsed latent, whose
-    posterior is as wide as the prior, hardly counts, and the scale of a latent, arbitrary where
-    beta is near 0, drops out. To first order it is the distance of what the decoder makes of
-    them (Arvanitidis et al. 2018, "Latent Space Oddity"). The deviation over the images, which an
-    encoder without log_var has to take, gives collapsed latents the weight of all others.
+    It is the latent's deviation over the images with its posterior's spread (the deviation of the
+    aggregate posterior): sqrt(var(mu) + mean(exp(log_var))). So the scale of a latent, which is
+    arbitrary where beta is near 0, drops out, and a collapsed latent, whose mu hardly moves and
+    whose posterior is as wide as the prior, hardly counts. Without log_var it is the deviation of
+    mu alone. A latent that never moves has no unit, infinity, and does not count.
     """
-    if unit is None:
-        unit = "deviation" if log_var is None else "posterior"
-    if unit == "deviation":
-        deviation = np.asarray(mu, np.float64).std(0)
-    elif log_var is None:
-        raise ConfigError("--unit=posterior: there is no log_var, take --unit deviation")
-    else:
+    variance = np.asarray(mu, np.float64).var(0)
+    moves = variance > 0
+    if log_var is not None:
         # Past this a posterior is no better known, and exp would overflow.
-        deviation = np.sqrt(np.exp(np.clip(np.asarray(log_var, np.float64), -500, 500)).mean(0))
-    return Scale(unit, np.where(deviation > 0, deviation, np.inf))
+        variance = variance + np.exp(np.clip(log_var, -500, 500).astype(np.float64)).mean(0)
+    return np.where(moves, np.sqrt(variance), np.inf)
 
 
 def nearest(
@@ -60,6 +35,6 @@ def nearest(
 
     Nearest first; of equal distances the lower row.
     """
-    distances = np.linalg.norm(points - query, axis=1)
+    distances = np.asarray(np.linalg.norm(points - query, axis=1))
     rows = np.argsort(distances, kind="stable")[:count].astype(np.int64)
     return rows, distances[rows]

@@ -47,16 +47,16 @@ function draw() {
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, box.width, box.height);
   const radius = count > 2000 ? 2.5 : count > 500 ? 3.5 : 4.5, side = 40;
-  const taken = new Set();
+  const placed = [];
+  // Those that come first have their pictures; dots that these would hide are drawn over them.
   for (let row = 0; row < count; row++) {
     if (!isShown(row)) continue;
     const [x, y] = screenOf(row);
     if (x < -side || y < -side || x > box.width + side || y > box.height + side) continue;
     pen.fillStyle = colours[row];
-    // One picture for each cell of a grid: more would hide each other.
-    const cell = Math.floor(x / side) + ":" + Math.floor(y / side);
-    if (withPictures && !taken.has(cell) && data.found[row]) {
-      taken.add(cell);
+    const isFree = () => !placed.some(([px, py]) => Math.max(Math.abs(px - x), Math.abs(py - y)) < side + 4);
+    if (withPictures && data.found[row] && isFree()) {
+      placed.push([x, y]);
       pen.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
       if (drawPicture(pen, row, x - side / 2, y - side / 2, side)) continue;
     }

@@ -15,7 +15,7 @@ from ..results import Result
 from ..subject import open_subject
 from .collection import Collection, collection_of_file, collection_of_subject
 from .colouring import coloured
-from .distances import WORDS, scale_of
+from .distances import UNIT, units_of
 from .options import LATENTS_SUFFIX, MapOptions
 from .page import page_of
 from .picture import picture_of
@@ -32,13 +32,13 @@ def latent_map(options: MapOptions, step: Callable[[str], object]) -> Result:
     shown = _collected(options, step)
     collection, method = shown.collection, options.method or default_method()
     factor, remarks = _factor(options, shown)
-    scale = scale_of(collection.mu, collection.log_var, options.unit)
+    units = units_of(collection.mu, collection.log_var)
     step(f"{TITLES[method]} of {collection.source}")
-    projection = projected(scale.scaled(collection.mu), method, seed=options.seed)
+    projection = projected(collection.mu / units, method, seed=options.seed)
     colouring = coloured(factor, len(collection))
     coordinates = projection.coordinates
     title = f"{TITLES[method]} of {collection.source}"
-    summary = f"distances in {WORDS[scale.unit]}"
+    summary = f"distances in {UNIT}"
     if projection.explained is not None:
         summary = f"{projection.explained:.0%} of the variance, {summary}"
     step("drawing")
@@ -55,7 +55,7 @@ def latent_map(options: MapOptions, step: Callable[[str], object]) -> Result:
         "images": len(collection),
         "source": collection.source,
         "method": method,
-        "unit": scale.unit,
+        "unit": UNIT,
         "explained_variance": projection.explained,
         "without_picture": collection.thumbnails.missing,
         "page_bytes": len(content),

@@ -10,7 +10,6 @@ import tyro
 
 from ....runtime.core.errors import ConfigError
 from ..options import ModelOptions, check_range
-from .distances import Unit
 from .projection import Method
 
 LATENTS_SUFFIX = ".npz"
@@ -28,10 +27,6 @@ class NeighboursOptions(ModelOptions):
     names alone do not lead there."""
     count: int = 12
     """How many of the nearest."""
-    unit: Unit | None = None
-    """What a distance counts in each latent. posterior: deviations of the posterior, in which a
-    collapsed latent hardly counts. deviation: deviations over the images. By default posterior, or
-    deviation of an encoder without log_var."""
 
     def check(self) -> None:
         """Raise a ConfigError for the first option that is out of range."""
@@ -57,8 +52,6 @@ class MapOptions(ModelOptions):
     color_by: str | None = None
     """The column that colours the points: numbers by a scale, all else by classes. Of built-in
     vehicles also a factor, such as body, without --labels."""
-    unit: Unit | None = None
-    """What a distance counts in each latent: posterior or deviation, as of neighbours."""
     seed: int = 0
     """Of the method's random numbers."""
 

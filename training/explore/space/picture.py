@@ -34,7 +34,9 @@ def picture_of(
     FigureCanvasAgg(figure)
     plot = figure.subplots()
     size = 30 if len(coordinates) <= 500 else 12
-    plot.scatter(*coordinates.T, s=size, c=colouring.colours, linewidths=0, zorder=1)
+    plot.scatter(
+        coordinates[:, 0], coordinates[:, 1], s=size, c=colouring.colours, linewidths=0, zorder=1
+    )
     spans = np.maximum(np.ptp(coordinates, axis=0), 1e-12)
     low = coordinates.min(0) - 0.05 * spans
     high = coordinates.max(0) + 0.05 * spans
