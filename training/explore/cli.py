@@ -10,12 +10,27 @@ from typing import Any
 
 from rich.console import Console
 
-from ...runtime.core.command import Command, CommandGroup, PlainConsole, stderr_console
+from ...runtime.core.command import (
+    Command,
+    CommandGroup,
+    PlainConsole,
+    print_sentence,
+    stderr_console,
+)
 from ...runtime.core.errors import needed_for
 from ...runtime.core.lifecycle import loading
 from ...runtime.core.system.locks import output_locked
 from .factors.options import FactorsOptions
-from .options import OutputOptions, ReconstructionsOptions
+from .options import (
+    ArithmeticOptions,
+    AverageOptions,
+    HistoryOptions,
+    InterpolateOptions,
+    OutputOptions,
+    ReconstructionsOptions,
+    SamplesOptions,
+    TraversalsOptions,
+)
 from .results import Result
 from .space.options import MapOptions, NeighboursOptions
 
@@ -40,6 +55,37 @@ VERBS = {
         ".verbs.reconstructions:reconstructions",
         "held-out images over their reconstructions, with errors",
         ("--model",),
+    ),
+    "samples": Verb(
+        SamplesOptions,
+        ".verbs.samples:samples",
+        "samples of the prior beside samples of a Gaussian mixture",
+        ("--model",),
+    ),
+    "traversals": Verb(
+        TraversalsOptions,
+        ".verbs.traversals:traversals",
+        "what each latent dimension does, ranked by how much",
+    ),
+    "interpolate": Verb(
+        InterpolateOptions,
+        ".verbs.blends:interpolate",
+        "the way from one image to another through latent space",
+    ),
+    "arithmetic": Verb(
+        ArithmeticOptions,
+        ".verbs.blends:arithmetic",
+        "sums and differences of latents, decoded: A - B + C",
+    ),
+    "average": Verb(
+        AverageOptions,
+        ".verbs.blends:average",
+        "the mean latent of images beside their mean picture",
+    ),
+    "history": Verb(
+        HistoryOptions,
+        ".verbs.history:history",
+        "a run's images through its epochs, or several runs compared",
     ),
     "factors": Verb(
         FactorsOptions,
@@ -87,7 +133,7 @@ def _run(name: str, options: Any, *_: object) -> None:
 def show(result: Result, console: Console) -> None:
     """Print what matters of a result, and which files there are."""
     for line in result.lines:
-        console.print(line)
+        print_sentence(console, line)
     first, *others = map(str, result.files)
     more = f" and {len(others)} more" if len(others) > 3 else "".join(f", {one}" for one in others)
     console.print(f"wrote {first}{more}")

@@ -134,6 +134,11 @@ def pictures_of_data(
     return Pictures(np.stack(found), tuple(names_found), images, tuple(remarks))
 
 
+def is_image_word(word: str) -> bool:
+    """Whether it names an image by its number."""
+    return _WORD.fullmatch(word) is not None
+
+
 def picture_of_word(
     word: str,
     spec: ModelSpec,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Sequence
@@ -55,9 +56,14 @@ def display_of(picture: Pixels, color: Color) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(image[:, :, ::-1])
 
 
-def sheet_of(rows: Sequence[Row], color: Color, *, title: str = "") -> Image.Image:
-    """Draw rows below each other, an RGB image; see `Row`."""
-    drawn = _Layout(rows)
+def sheet_of(
+    rows: Sequence[Row], color: Color, *, title: str = "", most_cell: int = MOST_SIDE
+) -> Image.Image:
+    """Draw rows below each other, an RGB image; see `Row`.
+
+    Pictures are shrunk so that no side has more than `most_cell` pixels, and the sheet fits.
+    """
+    drawn = _Layout(rows, most_cell)
     image = Image.new("RGB", drawn.size(title), _PAPER)
     draw = ImageDraw.Draw(image)
     top = _MARGIN
@@ -91,6 +97,40 @@ def sheet_of(rows: Sequence[Row], color: Color, *, title: str = "") -> Image.Ima
     return image
 
 
+def beside(images: Sequence[Image.Image], *, title: str = "") -> Image.Image:
+    """Put sheets side by side, with a title above all of them."""
+    height = _TITLE + 2 * _MARGIN if title else 0
+    across = sum(image.width for image in images)
+    size = (max(across, math.ceil(_width(title, _TITLE)) + 2 * _MARGIN), height)
+    found = Image.new("RGB", (size[0], height + max(image.height for image in images)), _PAPER)
+    if title:
+        place = (_MARGIN, _MARGIN)
+        ImageDraw.Draw(found).text(place, printable(title), _INK, _font(_TITLE))
+    left = 0
+    for image in images:
+        found.paste(image, (left, height))
+        left += image.width
+    return found
+
+
+def grid_of(
+    pictures: Sequence[Pixels],
+    columns: int,
+    color: Color,
+    *,
+    heading: str,
+    captions: Sequence[str] = (),
+    most_cell: int = MOST_SIDE,
+) -> Image.Image:
+    """Draw pictures in rows of so many columns below a heading, an RGB image."""
+    rows = [
+        Row(pictures[start : start + columns], captions[start : start + columns])
+        for start in range(0, len(pictures), columns)
+    ]
+    rows[0] = dataclasses.replace(rows[0], heading=heading)
+    return sheet_of(rows, color, most_cell=most_cell)
+
+
 def png_of(image: Image.Image) -> bytes:
     """Return an image as the bytes of a PNG file, the same ones each time."""
     file = io.BytesIO()
@@ -101,7 +141,7 @@ def png_of(image: Image.Image) -> bytes:
 class _Layout:
     """Where everything of a sheet goes."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], most_cell: int) -> None:
         self.rows = rows
         self.title_height, self.heading_height = _TITLE + 12, _HEADING + 10
         labels = [line for row in rows for line in row.label.split("\n")]
@@ -111,8 +151,10 @@ class _Layout:
         height, width = next(
             picture.shape[-2:] for row in rows for picture in row.pictures if picture is not None
         )
-        factor = max(1, math.ceil(LEAST_CELL / max(height, width)))
-        self.cell: tuple[int, int] = (width * factor, height * factor)
+        # A whole number where it enlarges.
+        factor = math.ceil(LEAST_CELL / max(height, width))
+        factor = min(factor, most_cell // max(height, width)) or most_cell / max(height, width)
+        self.cell: tuple[int, int] = (round(width * factor), round(height * factor))
         across, down = self.size("")
         over = max(
             (across - MOST_SIDE) / (self.columns * self.cell[0]),
@@ -120,7 +162,10 @@ class _Layout:
         )
         if over > 0:
             share = max(1 - over, _LEAST_SHRUNK / max(self.cell))
-            self.cell = (max(1, int(width * factor * share)), max(1, int(height * factor * share)))
+            self.cell = (
+                max(1, int(width * factor * share)),
+                max(1, int(height * factor * share)),
+            )
 
     def size(self, title: str) -> tuple[int, int]:
         """Return width and height of the sheet."""

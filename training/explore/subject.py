@@ -29,7 +29,14 @@ from ...runtime.pixels.convert import write_input
 from ..latent_statistics import HELD_OUT_NAME, TRAIN_LATENTS_NAME
 from .halves import Halves, halves_of_bundle
 from .options import ModelOptions
-from .pictures import Pictures, Pixels, kept_pictures, picture_of_word, pictures_of_data
+from .pictures import (
+    Pictures,
+    Pixels,
+    is_image_word,
+    kept_pictures,
+    picture_of_word,
+    pictures_of_data,
+)
 
 if TYPE_CHECKING:
     from ..checkpoint import RunConfig
@@ -107,6 +114,11 @@ class Subject(Closing):
         """Whether it is a training run, not a bundle."""
         return self.bundle is None
 
+    @property
+    def has_own_images(self) -> bool:
+        """Whether images are those that the model came with, not those of `--images`."""
+        return self._images is None
+
     def encode(self, pictures: Pixels) -> Latents:
         """Encode pictures (N, *picture_shape) uint8, in float32.
 
@@ -170,6 +182,13 @@ class Subject(Closing):
     def picture(self, word: str) -> tuple[str, Pixels]:
         """Return name and picture of an image that is named as in `picture_of_word`."""
         return picture_of_word(word, self.spec, self.held_out, max_picture=self._max_picture)
+
+    def pictures(self, word: str) -> Pictures:
+        """Return one image as of `picture`, or all those of a folder, a pattern or a video."""
+        if is_image_word(word):
+            name, pixels = self.picture(word)
+            return Pictures(pixels[None], (name,), name)
+        return pictures_of_data(word, self.spec, max_picture=self._max_picture)
 
     def statistics(self) -> Arrays:
         """Return what `latents.npz` holds of the latents of training images, as far as it does.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from .projection import Float64s, Place
+Float64s = npt.NDArray[np.float64]
+Place = Callable[[Float64s], Float64s]
 
 _PERPLEXITY = 30.0
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
-from .projection import Float64s, Place
+Float64s = npt.NDArray[np.float64]
+Place = Callable[[Float64s], Float64s]
 
 with warnings.catch_warnings():
     # That TensorFlow, which nothing here needs, is not installed.
