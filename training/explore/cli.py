@@ -20,6 +20,7 @@ from ...runtime.core.command import (
 from ...runtime.core.errors import needed_for
 from ...runtime.core.lifecycle import loading
 from ...runtime.core.system.locks import output_locked
+from .factors.options import FactorsOptions
 from .options import (
     ArithmeticOptions,
     AverageOptions,
@@ -31,6 +32,7 @@ from .options import (
     TraversalsOptions,
 )
 from .results import Result
+from .space.options import MapOptions, NeighboursOptions
 
 Step = Callable[[str], object]
 """Takes what is being done next, for a line of progress."""
@@ -84,6 +86,24 @@ VERBS = {
         HistoryOptions,
         ".verbs.history:history",
         "a run's images through its epochs, or several runs compared",
+    ),
+    "factors": Verb(
+        FactorsOptions,
+        ".factors.factors_verb:factors",
+        "how well latents hold known factors: probes, MIG, DCI",
+        ("--model",),
+    ),
+    "neighbours": Verb(
+        NeighboursOptions,
+        ".space.neighbours:neighbours",
+        "the images that are nearest to one in latent space",
+        ("--image",),
+    ),
+    "map": Verb(
+        MapOptions,
+        ".space.map_verb:latent_map",
+        "the latent space in two dimensions, and a page of it",
+        ("--model",),
     ),
 }
 
