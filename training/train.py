@@ -345,7 +345,6 @@ def _trainer(
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             use_distributed_sampler=False,
-            gradient_clip_val=options.clip_norm,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ConfigError(f"{asked}: {error}") from error

@@ -167,6 +167,14 @@ class VAETraining(LightningModule):
         self.log("kl", loss.kl.detach(), prog_bar=True, logger=False)
         return loss.total
 
+    def configure_gradient_clipping(self, *_: object, **__: object) -> None:
+        """Clip the gradient's norm (Pascanu et al. 2013, algorithm 1), where that is asked for.
+
+        Lightning calls it before each step, and would itself refuse a fused Adam in 16 bits.
+        """
+        if self._options.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._options.clip_norm)
+
     def on_train_batch_end(self, *_: object) -> None:
         """Count the step; all ranks agree on whether time is up or the user wants to stop."""
         if self.average is not None:
