@@ -28,14 +28,17 @@ __all__ = (
     "Result",
     "arithmetic",
     "average",
+    "factors",
     "history",
     "interpolate",
+    "map",
+    "neighbours",
     "reconstructions",
     "samples",
     "traversals",
 )
 
-_PATHS, _TEXTS = ("model", "output"), ("images", "image")
+_PATHS, _TEXTS = ("model", "output", "labels", "compare", "latents"), ("images", "image")
 
 
 @spelled_for_python()
@@ -210,6 +213,85 @@ def history(
     given = locals()
     folders = tuple(Path(one).expanduser() for one in given.pop("runs"))
     return _explored("history", given | {"runs": folders})
+
+
+@spelled_for_python()
+def neighbours(
+    image: PathLike = "held-out:0",
+    *,
+    model: PathLike | None = None,
+    output: PathLike = "explore",
+    images: PathLike | None = None,
+    max_picture: float = MAX_PICTURE,
+    latents: PathLike | None = None,
+    count: int = 12,
+) -> Result:
+    """Find the images that are nearest to one image in latent space.
+
+    Args:
+        image: An image.
+        model: A training run or a bundle.
+        output: Folder that the files go to.
+        images: Among which images, other than the held-out ones; with `latents`, where they lie.
+        max_picture: Megapixels that an image file may have.
+        latents: Among those of an .npz file that motorvae-encode wrote with the same model.
+        count: How many of the nearest.
+    """
+    return _explored("neighbours", locals())
+
+
+@spelled_for_python()
+def map(  # noqa: A001  # the verb's name
+    model: PathLike | None = None,
+    *,
+    output: PathLike = "explore",
+    images: PathLike | None = None,
+    max_picture: float = MAX_PICTURE,
+    method: Literal["umap", "tsne", "pca"] | None = None,
+    labels: PathLike | None = None,
+    color_by: str | None = None,
+    seed: int = 0,
+) -> Result:
+    """Draw the latent space in two dimensions, as a picture and as a page to look around in.
+
+    Args:
+        model: A training run or a bundle, or an .npz file that motorvae-encode wrote.
+        output: Folder that the files go to.
+        images: Other images than the held-out ones; of an .npz file, where its images lie.
+        max_picture: Megapixels that an image file may have.
+        method: By default the first whose package is installed.
+        labels: A CSV file with a header, whose first column names the images.
+        color_by: Its column, or of built-in vehicles a factor, that colours the points.
+        seed: Of the method's random numbers.
+    """
+    return _explored("map", locals())
+
+
+@spelled_for_python()
+def factors(
+    model: PathLike | None = None,
+    *,
+    output: PathLike = "explore",
+    images: PathLike | None = None,
+    max_picture: float = MAX_PICTURE,
+    labels: PathLike | None = None,
+    compare: PathLike | None = None,
+    count: int = 2000,
+    seed: int = 1_000_003,
+) -> Result:
+    """Measure how well the latents hold known factors: linear probes, MIG, DCI, rate, distortion.
+
+    Args:
+        model: A training run or a bundle.
+        output: Folder that the files go to.
+        images: Other images than the held-out ones; they need `labels`.
+        max_picture: Megapixels that an image file may have.
+        labels: A CSV file with a header, whose first column names the images.
+        compare: Another training run or bundle to put beside.
+        count: How many built-in vehicles are drawn, where there are no labels.
+        seed: Of the vehicles, and of how they are split.
+    """
+    return _explored("factors", locals())
 
 
 def _explored(verb: str, given: dict[str, Any]) -> Result:
