@@ -1,10 +1,22 @@
-"""The verbs of `motorvae explore` for Python, as `motorvae.explore.VERB(...)`."""
+"""The verbs of `motorvae explore` for Python, as `motorvae.explore.VERB(...)`.
+
+    import motorvae as mv
+
+    found = mv.explore.samples("runs/latest", output="explore")
+    print(found.numbers["mixture"], found.files)
+
+Each writes what the command writes, prints nothing, and returns a `Result`. Where `model` is left
+out, it is runs/latest, or else bundle. An image is a path, "held-out:N" or "vehicle:N", counted
+from 0; `images` names others than the held-out ones that a model came with: a folder, a pattern, a
+video, or "vehicles". Every error is a `MotorVAEError`.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .keywords import PathLike, spelled_for_python
 from .runtime.pixels.picture import MAX_PICTURE
@@ -12,7 +24,18 @@ from .training.explore.cli import VERBS, explored
 from .training.explore.options import OutputOptions
 from .training.explore.results import Result
 
-__all__ = ("Result", "reconstructions")
+__all__ = (
+    "Result",
+    "arithmetic",
+    "average",
+    "history",
+    "interpolate",
+    "reconstructions",
+    "samples",
+    "traversals",
+)
+
+_PATHS, _TEXTS = ("model", "output"), ("images", "image")
 
 
 @spelled_for_python()
@@ -21,37 +44,182 @@ def reconstructions(
     *,
     output: PathLike = "explore",
     images: PathLike | None = None,
-    count: int = 8,
     max_picture: float = MAX_PICTURE,
+    count: int = 8,
 ) -> Result:
     """Rank all held-out images by the error of their reconstruction; show both ends and the middle.
 
     Args:
-        model: A training run or a bundle; by default runs/latest, or else bundle.
+        model: A training run or a bundle.
         output: Folder that the files go to.
-        images: Other images than the held-out ones: a folder, a pattern, a video, or "vehicles".
-        count: How many of the best, of the median and of the worst are shown.
+        images: Other images than the held-out ones.
         max_picture: Megapixels that an image file may have.
-
-    Raises:
-        MotorVAEError: An option is out of range, or something does not open or cannot be written.
+        count: How many of the best, of the median and of the worst are shown.
     """
-    return _explored(
-        "reconstructions",
-        model=model,
-        output=output,
-        images=images,
-        count=count,
-        max_picture=max_picture,
-    )
+    return _explored("reconstructions", locals())
 
 
-def _explored(verb: str, **given: Any) -> Result:
+@spelled_for_python()
+def samples(
+    model: PathLike | None = None,
+    *,
+    output: PathLike = "explore",
+    images: PathLike | None = None,
+    max_picture: float = MAX_PICTURE,
+    count: int = 24,
+    components: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    seed: int = 0,
+) -> Result:
+    """Sample the prior, and a Gaussian mixture fitted to the training latents.
+
+    Args:
+        model: A training run or a bundle.
+        output: Folder that the files go to.
+        images: Other images than those that the model came with.
+        max_picture: Megapixels that an image file may have.
+        count: How many samples of each are shown.
+        components: How many Gaussians the mixture may have.
+        seed: Of the samples and of the fit.
+    """
+    return _explored("samples", locals())
+
+
+@spelled_for_python()
+def traversals(
+    image: PathLike | None = None,
+    *,
+    model: PathLike | None = None,
+    output: PathLike = "explore",
+    images: PathLike | None = None,
+    max_picture: float = MAX_PICTURE,
+    dimensions: int = 8,
+    steps: int = 9,
+    span: float = 3.0,
+    animation: Literal["gif", "mp4"] = "gif",
+) -> Result:
+    """Move one latent dimension at a time, and rank all of them by what that does.
+
+    Args:
+        image: Whose latent is changed; by default the mean latent of the training images.
+        model: A training run or a bundle.
+        output: Folder that the files go to.
+        images: Other images than those that the model came with.
+        max_picture: Megapixels that an image file may have.
+        dimensions: How many get a sheet and an animation of their own.
+        steps: Pictures a dimension on the sheets.
+        span: How far it moves to each side, in standard deviations of the aggregate posterior.
+        animation: What animations are written as.
+    """
+    return _explored("traversals", locals())
+
+
+@spelled_for_python()
+def interpolate(
+    start: PathLike,
+    end: PathLike,
+    *,
+    model: PathLike | None = None,
+    output: PathLike = "explore",
+    images: PathLike | None = None,
+    max_picture: float = MAX_PICTURE,
+    steps: int = 9,
+    spherical: bool = False,
+    animation: Literal["gif", "mp4"] = "gif",
+) -> Result:
+    """Go from one image to another through latent space.
+
+    Args:
+        start: An image.
+        end: Another one.
+        model: A training run or a bundle.
+        output: Folder that the files go to.
+        images: Other images than the held-out ones, for "held-out:N".
+        max_picture: Megapixels that an image file may have.
+        steps: Pictures on the sheet, both ends included.
+        spherical: Along a great circle around the origin, instead of a straight line.
+        animation: What the animation is written as.
+    """
+    given = locals()
+    ends = (os.fspath(given.pop("start")), os.fspath(given.pop("end")))
+    return _explored("interpolate", given | {"ends": ends})
+
+
+@spelled_for_python()
+def arithmetic(
+    plus: Sequence[PathLike],
+    minus: Sequence[PathLike] = (),
+    *,
+    model: PathLike | None = None,
+    output: PathLike = "explore",
+    images: PathLike | None = None,
+    max_picture: float = MAX_PICTURE,
+) -> Result:
+    """Add and subtract the latents of images, and decode the sum.
+
+    Args:
+        plus: Images that are added.
+        minus: Images that are subtracted.
+        model: A training run or a bundle.
+        output: Folder that the files go to.
+        images: Other images than the held-out ones, for "held-out:N".
+        max_picture: Megapixels that an image file may have.
+    """
+    given = locals()
+    signed = [("+", one) for one in given.pop("plus")] + [("-", one) for one in given.pop("minus")]
+    terms = tuple(word for sign, image in signed for word in (sign, os.fspath(image)))
+    return _explored("arithmetic", given | {"terms": terms})
+
+
+@spelled_for_python()
+def average(
+    of: Sequence[PathLike] = (),
+    *,
+    model: PathLike | None = None,
+    output: PathLike = "explore",
+    images: PathLike | None = None,
+    max_picture: float = MAX_PICTURE,
+) -> Result:
+    """Decode the mean latent of images, and show it beside the mean of their pixels.
+
+    Args:
+        of: Images, folders, patterns or videos; by default all held-out images.
+        model: A training run or a bundle.
+        output: Folder that the files go to.
+        images: Other images than the held-out ones.
+        max_picture: Megapixels that an image file may have.
+    """
+    given = locals()
+    words = tuple(os.fspath(one) for one in given.pop("of"))
+    return _explored("average", given | {"of": words})
+
+
+@spelled_for_python()
+def history(
+    runs: Sequence[PathLike] = (),
+    *,
+    output: PathLike = "explore",
+    animation: Literal["gif", "mp4"] = "gif",
+) -> Result:
+    """Show a run's images through its epochs, or compare the metrics of several runs.
+
+    Args:
+        runs: Training runs, finished or not; by default runs/latest.
+        output: Folder that the files go to.
+        animation: What the animation of a single run is written as.
+    """
+    given = locals()
+    folders = tuple(Path(one).expanduser() for one in given.pop("runs"))
+    return _explored("history", given | {"runs": folders})
+
+
+def _explored(verb: str, given: dict[str, Any]) -> Result:
     """Run a verb with options as its dataclass has them; paths may be of any kind."""
-    for name in ("model", "output"):
-        if given.get(name) is not None:
-            given[name] = Path(given[name]).expanduser()
-    if given.get("images") is not None:
-        given["images"] = os.path.expanduser(os.fspath(given["images"]))  # noqa: PTH111  # or a pattern
-    options: OutputOptions = VERBS[verb].options(**given)
+    asked = dict(given)
+    for name in (*_PATHS, *_TEXTS):
+        if asked.get(name) is not None:
+            text = os.path.expanduser(os.fspath(asked[name]))  # noqa: PTH111  # or a pattern
+            asked[name] = Path(text) if name in _PATHS else text
+    if "components" in asked:
+        asked["components"] = tuple(asked["components"])
+    options: OutputOptions = VERBS[verb].options(**asked)
     return explored(verb, options)

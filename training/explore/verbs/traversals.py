@@ -52,7 +52,7 @@ def traversals(options: TraversalsOptions, step: Callable[[str], object]) -> Res
             stem = f"traversal-{dimension:0{digits}d}"
             row = Row(
                 list(moved.pictures[rank]),
-                [f"{place:+.2g} sd" for place in places],
+                [f"{place:+.3g} sd" for place in places],
                 heading=_heading(aggregate, moved, rank),
             )
             sheet = sheet_of([row], subject.spec.color, title=f"{subject.name}: {name}")
