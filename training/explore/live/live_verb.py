@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ....runtime.bundle.load import Bundle
 from ....runtime.core.errors import ConfigError, needed_for
@@ -60,7 +62,7 @@ def live(options: LiveOptions, step: Callable[[str], object]) -> Result:
         "recording": options.view,
     }
     places = np.array([one[1:3] for one in seen], np.float64).reshape(-1, 2)
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "index": np.array([one[0] for one in seen], np.int64),
         "coordinates": places,
         "is_ood": np.array([-1 if one[3] is None else int(one[3]) for one in seen], np.int8),

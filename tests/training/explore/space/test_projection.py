@@ -51,6 +51,8 @@ def test_pca_has_two_axes_of_a_single_latent() -> None:
     assert projected(np.zeros((4, 3)), "pca", seed=0).explained == 0
 
 
+@pytest.mark.slow  # numba compiles UMAP
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("method", ["umap", "tsne"])
 def test_neighbourhoods_are_kept_and_a_seed_repeats(method: Method) -> None:
     pytest.importorskip("umap" if method == "umap" else "sklearn")
