@@ -31,6 +31,7 @@ __all__ = (
     "factors",
     "history",
     "interpolate",
+    "live",
     "map",
     "neighbours",
     "reconstructions",
@@ -38,7 +39,8 @@ __all__ = (
     "traversals",
 )
 
-_PATHS, _TEXTS = ("model", "output", "labels", "compare", "latents"), ("images", "image")
+_PATHS = ("model", "output", "labels", "compare", "latents", "view")
+_TEXTS = ("images", "image", "camera")
 
 
 @spelled_for_python()
@@ -216,6 +218,34 @@ def history(
 
 
 @spelled_for_python()
+def factors(
+    model: PathLike | None = None,
+    *,
+    output: PathLike = "explore",
+    images: PathLike | None = None,
+    max_picture: float = MAX_PICTURE,
+    labels: PathLike | None = None,
+    compare: PathLike | None = None,
+    count: int = 2000,
+    seed: int = 1_000_003,
+) -> Result:
+    """Measure how well latents hold known factors: linear probes, MIG, DCI, active units, rate.
+
+    Args:
+        model: A training run or a bundle.
+        output: Folder that the files go to.
+        images: The images that `labels` is of, where those are not the held-out ones.
+        max_picture: Megapixels that an image file may have.
+        labels: A CSV file: names of images, and a column for each factor. By default the factors
+            are those of built-in vehicles, drawn anew.
+        compare: Another training run or bundle to put beside.
+        count: How many built-in vehicles are drawn.
+        seed: Of the vehicles, and of how images are split.
+    """
+    return _explored("factors", locals())
+
+
+@spelled_for_python()
 def neighbours(
     image: PathLike = "held-out:0",
     *,
@@ -226,22 +256,22 @@ def neighbours(
     latents: PathLike | None = None,
     count: int = 12,
 ) -> Result:
-    """Find the images that are nearest to one image in latent space.
+    """Find the images that are nearest to one in latent space.
 
     Args:
-        image: An image.
+        image: Which one.
         model: A training run or a bundle.
         output: Folder that the files go to.
-        images: Among which images, other than the held-out ones; with `latents`, where they lie.
+        images: Among which images; with `latents`, where the images of those lie.
         max_picture: Megapixels that an image file may have.
-        latents: Among those of an .npz file that motorvae-encode wrote with the same model.
+        latents: An .npz file that `encode` wrote with the same model, to search instead.
         count: How many of the nearest.
     """
     return _explored("neighbours", locals())
 
 
 @spelled_for_python()
-def map(  # noqa: A001  # the verb's name
+def map(  # noqa: A001  # the verb's name; the module itself has no use for the builtin
     model: PathLike | None = None,
     *,
     output: PathLike = "explore",
@@ -255,43 +285,51 @@ def map(  # noqa: A001  # the verb's name
     """Draw the latent space in two dimensions, as a picture and as a page to look around in.
 
     Args:
-        model: A training run or a bundle, or an .npz file that motorvae-encode wrote.
+        model: An .npz file that `encode` wrote, or a training run or a bundle.
         output: Folder that the files go to.
         images: Other images than the held-out ones; of an .npz file, where its images lie.
         max_picture: Megapixels that an image file may have.
-        method: By default the first whose package is installed.
-        labels: A CSV file with a header, whose first column names the images.
-        color_by: Its column, or of built-in vehicles a factor, that colours the points.
+        method: By default the first of the three whose package is installed.
+        labels: A CSV file: names of images, and columns.
+        color_by: The column that colours the points; of built-in vehicles also a factor.
         seed: Of the method's random numbers.
     """
     return _explored("map", locals())
 
 
 @spelled_for_python()
-def factors(
-    model: PathLike | None = None,
+def live(
+    camera: PathLike = "0",
     *,
+    model: PathLike | None = None,
     output: PathLike = "explore",
     images: PathLike | None = None,
     max_picture: float = MAX_PICTURE,
-    labels: PathLike | None = None,
-    compare: PathLike | None = None,
-    count: int = 2000,
-    seed: int = 1_000_003,
+    latents: PathLike | None = None,
+    method: Literal["umap", "tsne", "pca"] = "pca",
+    view: PathLike | None = None,
+    max_frames: int | None = None,
+    realtime: bool = False,
+    seed: int = 0,
 ) -> Result:
-    """Measure how well the latents hold known factors: linear probes, MIG, DCI, rate, distortion.
+    """Show what a stream sees in the latent map, in the Rerun view, until it ends.
+
+    In the main thread the first Ctrl-C ends the stream, and the result is still returned.
 
     Args:
-        model: A training run or a bundle.
+        camera: Where frames come from, as of `stream`.
+        model: A bundle; by default "bundle".
         output: Folder that the files go to.
-        images: Other images than the held-out ones; they need `labels`.
+        images: Known images of the map in place of those that the bundle keeps.
         max_picture: Megapixels that an image file may have.
-        labels: A CSV file with a header, whose first column names the images.
-        compare: Another training run or bundle to put beside.
-        count: How many built-in vehicles are drawn, where there are no labels.
-        seed: Of the vehicles, and of how they are split.
+        latents: An .npz file of known images, that `encode` wrote with the same model.
+        method: "pca" or "umap", which can place new points.
+        view: Record to this .rrd file; by default the Rerun viewer opens.
+        max_frames: Stop after this many frames.
+        realtime: Play a recording at its own frame rate.
+        seed: Of UMAP's random numbers.
     """
-    return _explored("factors", locals())
+    return _explored("live", locals())
 
 
 def _explored(verb: str, given: dict[str, Any]) -> Result:

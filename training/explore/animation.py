@@ -54,7 +54,7 @@ def _mp4(frames: Sequence[Image.Image], fps: float) -> bytes:
     # Half the resolution of colour, as every player has it, wants even sides.
     width, height = (side + side % 2 for side in frames[0].size)
     codec = next(name for name in _CODECS if name in av.codecs_available)
-    with av.open(file, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(file, "w", format="mp4") as container:
         stream = cast(
             "VideoStream", container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
         )

@@ -21,6 +21,7 @@ from ...runtime.core.errors import needed_for
 from ...runtime.core.lifecycle import loading
 from ...runtime.core.system.locks import output_locked
 from .factors.options import FactorsOptions
+from .live.options import LiveOptions
 from .options import (
     ArithmeticOptions,
     AverageOptions,
@@ -104,6 +105,12 @@ VERBS = {
         ".space.map_verb:latent_map",
         "the latent space in two dimensions, and a page of it",
         ("--model",),
+    ),
+    "live": Verb(
+        LiveOptions,
+        ".live.live_verb:live",
+        "what a stream sees in the latent space, in the Rerun view",
+        ("--camera",),
     ),
 }
 

@@ -58,6 +58,7 @@ def collection_of_file(
     size: int | None = None,
     max_picture: float,
     step: Callable[[str], object],
+    with_pictures: bool = True,
 ) -> Collection:
     """Read latents as `motorvae-encode` or a training run wrote them; `size` is what D must be.
 
@@ -77,12 +78,12 @@ def collection_of_file(
     if not names:
         raise DataError(f"{path} holds no latent: {again}")
     data = images or data_beside(names, path)
-    if data is None:
+    if data is None or not with_pictures:
         thumbnails = no_thumbnails(len(names))
     else:
         step(f"reading pictures of {printable(data)}")
         thumbnails = thumbnails_of_names(names, data, max_picture=max_picture)
-    remark = words_on_missing(thumbnails, data)
+    remark = words_on_missing(thumbnails, data) if with_pictures else None
     return Collection(
         names=names,
         mu=arrays["mu"].astype(np.float32),

@@ -82,8 +82,9 @@ def projected(latents: Floats, method: Method, *, seed: int) -> Projection:
     if method == "pca":
         return _principal(points)
     feature = f"--method {method}"
-    extra = "umap" if method == "umap" else "explore"
-    with needed_for(feature, extra=extra, instead="take --method pca"), loading():
+    extra, package = ("umap", "umap-learn") if method == "umap" else ("explore", "scikit-learn")
+    instead = "take --method pca"
+    with needed_for(feature, extra=extra, package=package, instead=instead), loading():
         found = _fit_of(method)(points, seed=seed)
     return Projection(method, found[0], None, found[1])
 

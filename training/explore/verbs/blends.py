@@ -192,7 +192,7 @@ def average(options: AverageOptions, step: Callable[[str], object]) -> Result:
         rows = [
             Row(
                 [subject.levels(decoded)[0], subject.levels(mean)[0]],
-                ["mean latent, decoded", "mean of the pixels"],
+                ["mean latent,\ndecoded", "mean of\nthe pixels"],
                 heading=f"{count} images",
             ),
             Row(list(pixels[shown]), [names[row] for row in shown], heading="some of them"),
