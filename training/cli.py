@@ -88,10 +88,12 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
     """Yield how a finished run ended and what to do next, a line each."""
     row, options = outcome.last, outcome.plan.options
     if row is not None:
-        cut = ""
-        goal = outcome.plan.steps if outcome.early else options.steps or 0
+        cut, stalled = "", _has_stalled(outcome)
+        goal = outcome.plan.steps if outcome.early or stalled else options.steps or 0
         if row.steps < goal:
             why = "finished early" if outcome.early else f"as --minutes {options.minutes} were over"
+            if stalled:
+                why = f"as the held-out loss had not become smaller for {options.patience} epochs"
             cut = f" of {goal}, {why},"
         yield (
             f"trained {row.epoch} epochs, {row.steps} steps{cut} in {row.elapsed_s:.0f} s: "
@@ -116,6 +118,14 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
     yield f"wrote {outcome.folder}"
     if export:
         yield f"next: {export}"
+
+
+def _has_stalled(outcome: Outcome) -> bool:
+    """Return whether `--patience` ended a run."""
+    patience, result = outcome.plan.options.patience, outcome.result
+    if patience is None or result is None or outcome.early:
+        return False
+    return result.kept.last.epoch - result.kept.best.epoch >= patience
 
 
 def overfitting(kept: KeptWeights) -> str | None:

@@ -52,6 +52,7 @@ from .hardware import (
 from .interrupt import StopRequest
 from .loop.callbacks import EpochReport, progress_bar
 from .loop.module import EpochRow, Interrupted, VAETraining
+from .loop.recipes import check_recipe
 from .loop.resume_file import RESUME_NAME, ResumeFileIO, steps_saved, unusable
 from .loop.schedule import Plan, Schedule
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
@@ -113,6 +114,7 @@ def train(options: TrainOptions) -> Outcome:
                     config = config.model_copy(update={"options": changed})
                     save_document(folder / CONFIG_NAME, config, indent=2)
         else:
+            check_recipe(options)
             kind_of_data(options.data)
             if leads:
                 folder = stack.enter_context(new_run_folder(options))

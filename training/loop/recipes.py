@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ...runtime.core.errors import ConfigError
 from ..options import Recipe, TrainOptions
 
 RECIPES: Mapping[Recipe, Mapping[str, Any]] = {
@@ -37,3 +38,13 @@ def options_of_recipe(recipe: Recipe, **given: Any) -> TrainOptions:
     `TrainOptions(recipe=...)` alone would only write the name down, and is refused by `train`.
     """
     return replace(TrainOptions(), **{"recipe": recipe, **RECIPES[recipe], **given})
+
+
+def check_recipe(options: TrainOptions) -> None:
+    """Raise ConfigError where options name a recipe and have nothing of it."""
+    recipe, plain = RECIPES[options.recipe], TrainOptions()
+    if recipe and all(getattr(options, name) == getattr(plain, name) for name in recipe):
+        raise ConfigError(
+            f"recipe={options.recipe!r}: these options have none of its values: make them with "
+            f"options_of_recipe({options.recipe!r}), or leave recipe out"
+        )
