@@ -21,7 +21,7 @@ def adam_of(
 
     The heads have a rate of their own where `heads_rate` is not 1: the update of a sum over
     thousands of inputs is as many times larger under Adam, which takes steps of one size in every
-    weight (muP: Yang & Hu 2021, "Tensor programs IV", table 1).
+    weight (muP: Yang & Hu 2021; for Adam, Yang et al. 2022, "Tensor programs V").
     """
     groups: list[Group] = [{"params": model.parameters()}]
     if heads_rate != 1:

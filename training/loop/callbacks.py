@@ -67,7 +67,11 @@ class EpochReport(Checkpoint):
                 logger.log_metrics(asdict(row), step=row.epoch)
             save_metrics(self._folder, module.history)
             # Epochs 1, 2, 5, 10, 20, 50, 100, ..., and the last of a stage.
-            if str(row.epoch).rstrip("0") in {"1", "2", "5"} or schedule.stage_finished:
+            if (
+                str(row.epoch).rstrip("0") in {"1", "2", "5"}
+                or schedule.stage_finished
+                or schedule.finished
+            ):
                 name = f"epoch-{row.epoch:03d}.png"
                 images, outputs = module.reconstructed(SHOWN_IMAGES)
                 save_reconstructions(
