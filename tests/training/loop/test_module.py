@@ -285,7 +285,7 @@ def test_a_model_starts_at_the_mean_of_its_images_and_with_little_noise(
         save=lambda: None,
     )
     levels = torch.sigmoid(module.model.decoder.image.bias.detach())  # type: ignore[union-attr]  # it has one
-    assert levels.tolist() == pytest.approx([0.2, 0.5, 0.99], abs=2e-3)  # not 1.0: it is clamped
+    assert levels.tolist() == pytest.approx([50.5 / 255, 0.5, 0.99], abs=2e-3)  # 1 is clamped
     _, log_var = module.model.eval().encode(torch.from_numpy(data.batch(data.train)))
     assert log_var.mean().item() == pytest.approx(-4, abs=0.1)
     assert log_var.std().item() < 0.2
@@ -352,7 +352,7 @@ NEW_OPTIONS = {
 
 
 def _colour_data() -> DataSet:
-    """Pictures of (0.2, 0.5, 1) on average, plane by plane."""
+    """Pictures of (50.5, 127.5, 255) levels on average, plane by plane."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 102, (40, 3, 32, 32), dtype=np.uint8)
     images[:, 1] += 77
