@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.training.loop.averaging import adam_of, average_of, set_rate
+from motorvae.training.loop.averaging import average_of, optimizer_of, set_rate
 from motorvae.training.model import MotorVAE, sample_latent, vae_loss
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def test_a_fused_adam_learns_what_the_plain_one_does(
     spec: ModelSpec, layout: torch.memory_format
 ) -> None:
     model = _model(spec, layout)
-    ours = adam_of(model, CPU)
+    ours = optimizer_of(model, CPU)
     assert ours.defaults["fused"]
     set_rate(ours, 1e-3)
     plain = _model(spec, layout)
@@ -47,7 +47,7 @@ def test_a_fused_adam_learns_what_the_plain_one_does(
 
 def test_the_heads_alone_have_a_rate_of_their_own(spec: ModelSpec) -> None:
     model = _model(spec)
-    optimizer = adam_of(model, CPU, heads_rate=0.25)
+    optimizer = optimizer_of(model, CPU, heads_rate=0.25)
     for rate in (1e-3, 2e-3):  # relative to whatever the schedule says
         set_rate(optimizer, rate)
         rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
@@ -63,7 +63,7 @@ def test_the_heads_alone_have_a_rate_of_their_own(spec: ModelSpec) -> None:
 def test_the_average_is_the_recursion_it_says(spec: ModelSpec, decay: float) -> None:
     model = _model(spec)
     average = average_of(model, decay)
-    optimizer = adam_of(model, CPU)
+    optimizer = optimizer_of(model, CPU)
     set_rate(optimizer, 1e-2)
     expected: dict[str, torch.Tensor] = {}
     for step in range(30):

@@ -90,7 +90,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "free_bits": 0.2,
         "precision": "bf16-mixed",
     },
-    "other loss": {"reconstruction_loss": "mse+ssim", "ema": 0.9},
+    "other loss": {"reconstruction_loss": "mse+ssim", "ema": 0.9, "optimizer": "muon"},
     "patience": {
         "patience": 1,
         "epochs": (1, 30),
@@ -344,7 +344,7 @@ def test_minutes_end_both_stages_and_resume_keeps_the_clock(
 
 
 NEW_OPTIONS = {
-    *("recipe", "lr_schedule", "warmup", "heads_rate", "clip_norm", "ema", "patience"),
+    *("recipe", "optimizer", "lr_schedule", "warmup", "heads_rate", "clip_norm", "ema", "patience"),
     *("reconstruction_loss", "kl_schedule", "kl_span", "kl_cycles", "free_bits"),
     *("start_log_var", "start_at_mean", "augment"),
 }
