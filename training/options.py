@@ -157,7 +157,7 @@ class TrainOptions:
     ] = ()
     """Change the training images at random in every step: mirror them, move them by up to a
     sixteenth, scale their brightness by 0.8 to 1.2, or hide a rectangle of what the encoder sees,
-    which it then has to fill in. Held-out images are never changed."""
+    which it then has to fill in. None of these where left out, and never a held-out image."""
     steps: int | None = None
     """Make exactly this many optimizer steps, split between the stages in proportion to their
     epochs, whose number then matters for nothing else."""

@@ -87,8 +87,8 @@ class Command:
     """A command, which is called with a command line.
 
     Its options are a frozen dataclass. Help shows the fields in the groups that `GROUPS` names,
-    titles to names of fields, and a nested dataclass as a group of its own. A default of None or
-    False is not shown: the field's docstring says what leaving it out means.
+    titles to names of fields, and a nested dataclass as a group of its own. A default of None,
+    False or () is not shown: the field's docstring says what leaving it out means.
     """
 
     options: type[Any]
@@ -278,7 +278,7 @@ def _view_of(options: Any, default: Any) -> Any:
             view = _view_of(kind, None if default is None else value)
             inner.append((one.name, _UNPREFIXED[view], field(default_factory=view)))
             continue
-        hint = "" if value is None or value is False else None
+        hint = "" if value is None or value is False or value == () else None
         settings = tyro.conf.arg(help=docs.get(one.name), help_behavior_hint=hint)
         parts = (kind, settings, *own)  # the field's own settings win
         shown[title_of.get(one.name, "")].append(
