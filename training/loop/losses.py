@@ -11,8 +11,8 @@ from ..model import Loss, kl_per_latent, vae_loss
 from ..options import ReconstructionLoss
 
 SSIM_WEIGHT = 0.05
-"""Weight of the SSIM term of `mse+ssim`, with which both terms stay of one size while a model of
-256 x 256 pixels learns; see docs/training.md."""
+"""Weight of the SSIM term of `mse+ssim`. Not tuned: at 256 x 256 pixels and an SSIM of 0.7 the term
+is about 500, which is of the size of the squared error then."""
 
 
 def loss_of_batch(
