@@ -47,6 +47,8 @@ HEAVY = {
     "mcap",
     "rerun",
     "cryptography",
+    "sklearn",
+    "umap",
 }
 ABOUT_ONE_PACKAGE = {
     "runtime/engines/onnx_runtime.py",

@@ -22,6 +22,7 @@ from ..runtime.pixels.convert import Pixels, image_from_picture, picture_of_size
 from .dataset import DataSet, Rows
 
 HELD_OUT_NAME = "held_out.npz"
+TRAIN_LATENTS_NAME = "train_latents.npz"
 _BODY_LEVELS = (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, TAIL_LEVEL, 0.98)
 _TAIL_LEVELS = (0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 1)
 QUANTILE_LEVELS = (*_BODY_LEVELS, *_TAIL_LEVELS)
@@ -65,7 +66,12 @@ class Outputs:
 
 
 def latent_statistics(
-    data: DataSet, spec: ModelSpec, encode: Encode, decode: Decode | None = None
+    data: DataSet,
+    spec: ModelSpec,
+    encode: Encode,
+    decode: Decode | None = None,
+    *,
+    train: Outputs | None = None,
 ) -> Statistics:
     """Measure the latents of images, in float32, the arithmetic that is deployed.
 
@@ -75,19 +81,33 @@ def latent_statistics(
     images show how far known ones are from the nearest of the others.
 
     `encode` takes images (N, C, H, W) float32 in [0, 1] and gives mu and log_var (N, D), which is
-    None where there is none; `decode` takes mu and gives such images.
+    None where there is none; `decode` takes mu and gives such images. `train` is what `encode`
+    gives for `train_outputs`, where that is known already.
 
     Returns:
         See `statistics_from_outputs` and `appearance_statistics`.
     """
-    most = max(_LEAST_IMAGES, _MOST_NUMBERS // spec.latent_size)
-    train = outputs_of(data, evenly(data.train, min(STATISTICS_IMAGES, most)), encode)
+    train = train or train_outputs(data, spec, encode)
     # In the recording's own order.
-    unseen = np.sort(evenly(data.held_out, min(YARDSTICK_IMAGES, most)))
+    unseen = np.sort(evenly(data.held_out, min(YARDSTICK_IMAGES, _most_images(spec))))
     return {
         **statistics_from_outputs(train, outputs_of(data, unseen, encode, decode), spec),
         **appearance_statistics(data),
     }
+
+
+def statistics_rows(data: DataSet, spec: ModelSpec) -> Rows:
+    """Return which training images the statistics of latents are taken from, in their order."""
+    return evenly(data.train, min(STATISTICS_IMAGES, _most_images(spec)))
+
+
+def train_outputs(data: DataSet, spec: ModelSpec, encode: Encode) -> Outputs:
+    """Encode the training images of `statistics_rows`."""
+    return outputs_of(data, statistics_rows(data, spec), encode)
+
+
+def _most_images(spec: ModelSpec) -> int:
+    return max(_LEAST_IMAGES, _MOST_NUMBERS // spec.latent_size)
 
 
 def statistics_from_outputs(train: Outputs, held_out: Outputs, spec: ModelSpec) -> Statistics:
@@ -268,6 +288,15 @@ def save_latents(path: Path, statistics: Statistics) -> None:
     """Write `latents.npz`; read it with `allow_pickle=False`."""
     with replaced_file(path) as temporary:
         np.savez(temporary, **statistics)  # type: ignore[arg-type]  # the stub mixes up its keywords
+
+
+def save_train_latents(folder: Path, data: DataSet, train: Outputs, spec: ModelSpec) -> None:
+    """Write `names` (N,), `mu` (N, D) and, if there is one, `log_var` of `statistics_rows`."""
+    names = np.array([data.names[row] for row in statistics_rows(data, spec)], np.str_)
+    arrays = {"names": names, "mu": train.mu}
+    arrays |= {} if train.log_var is None else {"log_var": train.log_var}
+    with replaced_file(folder / TRAIN_LATENTS_NAME) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def save_held_out(folder: Path, data: DataSet) -> None:

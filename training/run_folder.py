@@ -30,7 +30,13 @@ from .checkpoint import (
     KeptWeights,
     save_weights,
 )
-from .latent_statistics import latent_statistics, save_held_out, save_latents
+from .latent_statistics import (
+    latent_statistics,
+    save_held_out,
+    save_latents,
+    save_train_latents,
+    train_outputs,
+)
 from .learned import Learned, learned_from_reconstructions
 from .loop.module import EpochRow, EpochWeights, VAETraining
 from .loop.plots import save_loss, save_metrics, save_reconstructions
@@ -110,13 +116,16 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
     save_metrics(folder, module.history)
     save_loss(folder, module.history)
     save_held_out(folder, module.data)
-    halves = encoding_of(model), decoding_of(model)
-    statistics = latent_statistics(module.data, model.spec, *halves)
+    encode, decode = encoding_of(model), decoding_of(model)
+    train = train_outputs(module.data, model.spec, encode)
+    statistics = latent_statistics(module.data, model.spec, encode, decode, train=train)
     save_latents(folder / LAST_LATENTS_NAME, statistics)
     if best.row.epoch != last.row.epoch:
         model.load_state_dict(best.weights)
-        statistics = latent_statistics(module.data, model.spec, *halves)
+        train = train_outputs(module.data, model.spec, encode)
+        statistics = latent_statistics(module.data, model.spec, encode, decode, train=train)
     save_latents(folder / LATENTS_NAME, statistics)
+    save_train_latents(folder, module.data, train, model.spec)
     images, outputs = module.reconstructed(_JUDGED_IMAGES)
     save_reconstructions(folder, "best.png", images, outputs.reconstruction, module.data.color)
     learned = learned_from_reconstructions(images, *(part.numpy() for part in outputs))

@@ -36,7 +36,13 @@ from ...training.checkpoint import (
     save_weights,
 )
 from ...training.dataset import DataSet
-from ...training.latent_statistics import latent_statistics, save_held_out, save_latents
+from ...training.latent_statistics import (
+    latent_statistics,
+    save_held_out,
+    save_latents,
+    save_train_latents,
+    train_outputs,
+)
 from ...training.model import MotorVAE, decoding_of, encoding_of
 from ...training.options import TrainOptions
 from ...training.run_folder import new_run_folder, point_latest_at
@@ -176,8 +182,11 @@ def _write_run(
     )
     save_document(folder / CONFIG_NAME, config, indent=2)
     save_held_out(folder, data)
-    halves = encoding_of(model), decoding_of(model)
-    save_latents(folder / LATENTS_NAME, latent_statistics(data, model.spec, *halves))
+    encode, decode = encoding_of(model), decoding_of(model)
+    train = train_outputs(data, model.spec, encode)
+    statistics = latent_statistics(data, model.spec, encode, decode, train=train)
+    save_latents(folder / LATENTS_NAME, statistics)
+    save_train_latents(folder, data, train, model.spec)
     save_weights(folder, model.state_dict())
 
 

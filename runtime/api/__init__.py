@@ -23,6 +23,7 @@ TYPE_CHECKING = False  # as type checkers know it; loading typing would be most 
 if TYPE_CHECKING:
     from typing import Any
 
+    from . import explore
     from .export.compare.result import VerifyResult
     from .functions import encode, export, import_weights, stream, verify
     from .models import Bundle, Decoder, Encoder, Image, Latent, Latents, load
@@ -47,6 +48,7 @@ __all__ = (
     "VerifyResult",
     "__version__",
     "encode",
+    "explore",
     "export",
     "import_weights",
     "load",
@@ -61,6 +63,7 @@ _MODULES = {
     "Stream": ".runtime.stream.run",
     "VerifyResult": ".export.compare.result",
     "encode": ".functions",
+    "explore": ".explore",
     "export": ".export",
     "import_weights": ".functions",
     "stream": ".functions",
@@ -78,7 +81,7 @@ def __getattr__(name: str) -> Any:
         value: Any = own_version()
     else:
         module = importlib.import_module(_MODULES.get(name, ".models"), __name__)
-        value = module if name == "export" else getattr(module, name)
+        value = module if name in {"explore", "export"} else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "train": (".training.cli:main", "train a VAE on images, a video or built-in vehicles"),
+    "explore": (
+        ".training.explore.cli:main",
+        "show what a model has learned, as pictures and numbers",
+    ),
     "export": (".export.cli:main", "export a training run as verified graphs and engines"),
     "stream": (".runtime.cli:stream_main", "stream cameras through the encoder to latent rows"),
     "encode": (".runtime.cli:encode_main", "encode a folder of images or a video to one file"),

@@ -45,3 +45,4 @@ def _script(name: str) -> Callable[..., int]:
 main = _script("")
 train_main, export_main, stream_main = _script("train"), _script("export"), _script("stream")
 encode_main, bench_main, doctor_main = _script("encode"), _script("bench"), _script("doctor")
+explore_main = _script("explore")

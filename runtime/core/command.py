@@ -208,8 +208,9 @@ class CommandGroup:
         if given[0] == _COMPLETION:
             _parsed(self.view(), given, self.prog, self.what)
         print(f"usage: {self.prog} [{'|'.join(self.commands)}] [OPTIONS]\n\n{self.what}\n")
+        width = max(8, *map(len, self.commands)) + 2
         for name, command in self.commands.items():
-            print(f"  {name:<10}{command.what}")
+            print(f"  {name:<{width}}{command.what}")
         print(f"\nWithout a name it is {next(iter(self.commands))}; each takes --help.")
         raise SystemExit(0)
 

@@ -99,12 +99,22 @@ def open_view(view: Sequence[str], facts: RunFacts) -> Sink:
     return check_view(view)("".join(view), facts)
 
 
-def open_sinks(outputs: Sequence[str], view: Sequence[str] | None, facts: RunFacts) -> list[Sink]:
-    """Open outputs and a view, if one is asked for: all of them, or none where one fails."""
+def open_sinks(
+    outputs: Sequence[str],
+    view: Sequence[str] | None,
+    facts: RunFacts,
+    view_class: SinkClass | None = None,
+) -> list[Sink]:
+    """Open outputs and a view, if one is asked for: all of them, or none where one fails.
+
+    `view_class` opens the view, by default as of `check_view`.
+    """
     with contextlib.ExitStack() as opened:
         sinks = [opened.enter_context(open_sink(output, facts)) for output in outputs]
         if view is not None:
-            sinks.append(opened.enter_context(open_view(view, facts)))
+            checked = check_view(view)
+            sink = (view_class or checked)("".join(view), facts)
+            sinks.append(opened.enter_context(sink))
         opened.pop_all()
     return sinks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -210,7 +210,13 @@ class ViewSink(Sink):
     def _send_layout(self) -> None:
         size = self._facts.latent_size
         sampled = f", {MOST_SHOWN} of {size}" if size > MOST_SHOWN else ""
-        self._recording.send_blueprint(_layout(self._cameras.values(), self._size, sampled))
+        further = {one.path: self._further_views(one) for one in self._cameras.values()}
+        layout = _layout(self._cameras.values(), self._size, sampled, further)
+        self._recording.send_blueprint(layout)
+
+    def _further_views(self, _camera: CameraEntity) -> list[rrb.View]:
+        """Return what else is shown of a camera, beside its pictures."""
+        return []
 
     def _flush(self) -> None:
         self._flushed_s = time.monotonic()
@@ -271,12 +277,20 @@ def _text(text: str, place: npt.NDArray[np.float64], colour: tuple[int, int, int
     return rr.Points2D([place], radii=0, colors=colour, labels=text, show_labels=True)
 
 
-def _layout(cameras: Collection[CameraEntity], size: Size, sampled: str) -> rrb.Blueprint:
+def _layout(
+    cameras: Collection[CameraEntity],
+    size: Size,
+    sampled: str,
+    further: Mapping[str, Sequence[rrb.View]],
+) -> rrb.Blueprint:
     """Lay out what there is, and nothing empty; `size` is width and height of the pictures.
 
-    `sampled` says how many of the latents are shown, where it is not all.
+    `sampled` says how many of the latents are shown, where it is not all; `further` views are of
+    each camera, by its entity.
     """
-    pages: list[rrb.Container | rrb.View] = [_page(camera, size, sampled) for camera in cameras]
+    pages: list[rrb.Container | rrb.View] = [
+        _page(camera, size, sampled, further[camera.path]) for camera in cameras
+    ]
     if len(pages) > 1:
         pictures = [_picture(camera, camera.name, size) for camera in cameras]
         pages.insert(0, rrb.Grid(*pictures, name="All cameras"))
@@ -295,7 +309,9 @@ def _layout(cameras: Collection[CameraEntity], size: Size, sampled: str) -> rrb.
     )
 
 
-def _page(camera: CameraEntity, size: Size, sampled: str) -> rrb.Container:
+def _page(
+    camera: CameraEntity, size: Size, sampled: str, further: Sequence[rrb.View]
+) -> rrb.Container:
     """Everything of one camera: what is now on the left, how it came there on the right."""
     path, parts = camera.path, camera.parts
     pictures = [_picture(camera, f"{camera.name}, as encoded", size)]
@@ -316,7 +332,7 @@ def _page(camera: CameraEntity, size: Size, sampled: str) -> rrb.Container:
             plots.append(_plot(f"{name}, red: out of distribution", [f"{path}/{part}/**"]))
     now = rrb.Vertical(rrb.Horizontal(*pictures), bars, row_shares=[3, 2])
     before = rrb.Vertical(*plots, row_shares=[2] + [1] * (len(plots) - 1))
-    return rrb.Horizontal(now, before, name=camera.name)
+    return rrb.Horizontal(now, *further, before, name=camera.name)
 
 
 def _picture(camera: CameraEntity, name: str, size: Size, *, entity: str = "image") -> rrb.View:

@@ -19,7 +19,7 @@ from ..engines.cpu_threads import opencv_kept_single
 from ..engines.select import Rebuild, SelectedEngine, autotuned_engine, select_engine
 from ..ood.detector import usable_detector
 from ..sinks.fanout import SinkFanout, SinkReport
-from ..sinks.open import check_output, check_view, locked_outputs, open_sinks
+from ..sinks.open import SinkClass, check_output, check_view, locked_outputs, open_sinks
 from ..sources.base import FrameSource
 from ..sources.open import open_source
 from ..sources.spec import SourceSpec
@@ -51,6 +51,7 @@ class Stream(Closing, Iterator[Row]):
         options: What is streamed and how; `model` and `output` are not read.
         outputs: Where rows go as well.
         rebuild: What `rebuild` in the options calls; see `select_engine`.
+        view: What opens the view that the options ask for, in place of the usual one.
 
     Attributes:
         cameras: Names of the sources; `Row.camera` is one of them.
@@ -75,6 +76,7 @@ class Stream(Closing, Iterator[Row]):
         *,
         outputs: Sequence[str] = (),
         rebuild: Rebuild | None = None,
+        view: SinkClass | None = None,
     ) -> None:
         check_stream_options(options)
         if len({*outputs}) < len(outputs):
@@ -129,7 +131,7 @@ class Stream(Closing, Iterator[Row]):
                 backend=choice.chosen,
                 lossless=not any(source.live for source in sources),
             )
-            sinks = open_sinks(outputs, options.view, facts)
+            sinks = open_sinks(outputs, options.view, facts, view)
             self._fanout = stack.enter_context(SinkFanout(sinks, facts))
             self._stack = stack.pop_all()
         self._rows = self._encoder.rows(self._mailboxes, max_frames=options.max_frames)

@@ -30,6 +30,7 @@ def test_a_finished_run_is_complete_and_tidy(finished_run: Path) -> None:
         "loss.png",
         "latents.npz",
         "latents.last.npz",
+        "train_latents.npz",
         "held_out.npz",
         "reconstructions/best.png",
         "reconstructions/epoch-001.png",

@@ -41,7 +41,7 @@ def test_an_unknown_command_is_answered_with_those_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["fly"]) == 2
-    assert "motorvae: fly: no such command, take train, export" in capsys.readouterr().err
+    assert "motorvae: fly: no such command, take train, explore, export" in capsys.readouterr().err
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"motorvae {mv.__version__}\n"
 

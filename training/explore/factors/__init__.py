@@ -1,0 +1,1 @@
+"""How well latents hold known factors of images."""

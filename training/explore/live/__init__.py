@@ -1,0 +1,1 @@
+"""What a stream sees in the latent space, in the Rerun view."""
