@@ -28,10 +28,14 @@ def _train(options: TrainOptions, args: Sequence[str]) -> int:
     let_idle_threads_sleep()
     console = stderr_console()
     with needed_for("training", extra="train"), loading(), console.status("loading torch"):
+        from .pretrained.folder import pretrained_spec, sizes_of  # noqa: PLC0415  # as below
         from .train import options_to_resume, train  # noqa: PLC0415  # the rest works without
     if options.resume is not None:
         saved = options_to_resume(options.resume, finish=options.finish)
         options = _with_new_goal(args, saved)
+    elif options.pretrained is not None:
+        sizes = sizes_of(pretrained_spec(options.pretrained))
+        options = main.parse(args, default=replace(TrainOptions(), **sizes))
     outcome = train(options)
     if not outcome.leads:
         return 0

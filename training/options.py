@@ -42,6 +42,7 @@ class TrainOptions:
         ),
         "images": ("vehicles_count", "held_out", "workers", "track", "max_picture"),
         "schedule": ("batch_size", "learning_rate", "epochs", "betas", "steps", "minutes", "seed"),
+        "run": ("pretrained",),
         "hardware": ("threads", "precision", "accelerator", "devices", "num_nodes", "strategy"),
     }
 
@@ -58,6 +59,9 @@ class TrainOptions:
     anew (--epochs, --steps, --minutes), and --threads."""
     finish: bool = False
     """With --resume: train no further, and complete the run with what it has learned so far."""
+    pretrained: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None
+    """Begin with these weights, whose shape the model then has: a shipped model by its name, such
+    as vehicles, a finished run, or a folder in Hugging Face form."""
     image_size: Annotated[
         Size, tyro.conf.arg(aliases=("--imgsz",), metavar="SIDE|HEIGHT WIDTH")
     ] = 256

@@ -38,7 +38,14 @@ from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.locks import output_locked
 from ..runtime.core.system.renames import rename_new
 from ..runtime.core.system.temporaries import temporary_beside
-from .checkpoint import CONFIG_NAME, WEIGHTS_NAME, DataSummary, RunConfig, config_from_run
+from .checkpoint import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    DataSummary,
+    RunConfig,
+    config_from_run,
+    save_weights,
+)
 from .dataset import DataRequest, DataSet, data_from_cache, kind_of_data, prepare_data
 from .hardware import (
     ThreadTrials,
@@ -55,6 +62,7 @@ from .loop.module import EpochRow, Interrupted, VAETraining
 from .loop.resume_file import RESUME_NAME, ResumeFileIO, steps_saved, unusable
 from .loop.schedule import Plan, Schedule
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
+from .pretrained.folder import START_NAME, Pretrained, begin_from, pretrained_for
 from .run_folder import (
     CACHE_NAME,
     Finished,
@@ -115,8 +123,9 @@ def train(options: TrainOptions) -> Outcome:
         else:
             kind_of_data(options.data)
             if leads:
+                start = pretrained_for(options)
                 folder = stack.enter_context(new_run_folder(options))
-                _prepare_run(folder, options, spec, machine, console)
+                _prepare_run(folder, options, spec, machine=machine, console=console, start=start)
             else:
                 folder = _joined_run(options)
         if leads:
@@ -149,7 +158,13 @@ def options_to_resume(run: Path, *, finish: bool = False) -> TrainOptions:
 
 
 def _prepare_run(
-    folder: Path, options: TrainOptions, spec: ModelSpec, machine: Trainer, console: Console
+    folder: Path,
+    options: TrainOptions,
+    spec: ModelSpec,
+    *,
+    machine: Trainer,
+    console: Console,
+    start: Pretrained | None,
 ) -> None:
     """Make a new run's folder with its images and config, or leave nothing."""
     with writing_output(folder), temporary_beside(folder) as made:
@@ -175,7 +190,10 @@ def _prepare_run(
                 on_cpu=isinstance(machine.accelerator, CPUAccelerator),
             ),
             versions={"python": platform.python_version()} | versions_of(_PACKAGES),
+            origin=start and start.origin,
         )
+        if start is not None:
+            save_weights(made / CACHE_NAME, start.weights, START_NAME)
         save_document(made / CONFIG_NAME, config, indent=2)
         rename_new(made, folder)
 
@@ -269,6 +287,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             stop_asked=lambda: stop.asked,
             save=lambda: trainer.save_checkpoint(resume),
         )
+        begin_from(folder / CACHE_NAME / START_NAME, module.model)
         finished = _trained(trainer, module, folder)
     result = None
     if finished and trainer.is_global_zero:
