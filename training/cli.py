@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..runtime.core.command import Command, stderr_console
 from ..runtime.core.errors import ConfigError, needed_for, next_command
 from ..runtime.core.lifecycle import INTERRUPTED, loading
+from .loop.recipes import options_of_recipe
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ overfitting; less is noise."""
 
 
 def _train(options: TrainOptions, args: Sequence[str]) -> int:
+    if options.recipe != "card":  # parsed again, as what was given wins over the recipe
+        options = main.parse(args, default=options_of_recipe(options.recipe))
     spec_from_train_options(options)  # refuses before the seconds that loading torch takes
     let_idle_threads_sleep()
     console = stderr_console()

@@ -42,6 +42,7 @@ IMAGES_NAME = "images.u8"
 INDEX_NAME = "index.json"
 _MOST_INDEX = 1 << 30  # names of millions of files
 _CHUNK = 256
+_MEAN_IMAGES = 1024
 _BLOCK_FRAMES, _SHORT_FRAMES = 60, 8
 _SPARE_BYTES = 1 << 30
 """Room left for resume files, weights and pictures beside the images."""
@@ -67,6 +68,18 @@ class DataSet:
     def batch(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Return these images as (N, C, H, W) float32 in [0, 1], through the runtime's scaling."""
         return input_from_pixels(self.images[rows])
+
+    def mean_level(self) -> npt.NDArray[np.float32]:
+        """Return the mean level of each plane over training images, (C,) in [0, 1].
+
+        They are at most 1024, evenly drawn: their mean is that of all to a thousandth or two.
+        """
+        drawn = self.train[:: -(-len(self.train) // _MEAN_IMAGES)]
+        sums = [
+            self.batch(drawn[i : i + _CHUNK]).mean((2, 3)).sum(0, dtype=np.float64)
+            for i in range(0, len(drawn), _CHUNK)
+        ]
+        return np.asarray(sum(sums) / len(drawn), np.float32)
 
 
 @dataclass(frozen=True)

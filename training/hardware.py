@@ -60,6 +60,15 @@ def layout_of(precision: str) -> torch.memory_format:
     return torch.contiguous_format if precision == "32-true" else torch.channels_last
 
 
+def has_fused_adam(device: str, precision: str) -> bool:
+    """Return whether torch's Adam is to make a step in one kernel: twice as fast on a CPU.
+
+    It is on what every torch of ours has it for, and not in FP16, whose gradients it would unscale
+    by itself, where nobody could clip them.
+    """
+    return device in {"cpu", "cuda"} and precision != "16-mixed"
+
+
 @contextlib.contextmanager
 def threads_restored() -> Iterator[None]:
     """Give torch back the number of threads that it had before the block or decorated function."""
@@ -100,7 +109,8 @@ def timed_steps(spec: ModelSpec, *, precision: str, batch_size: int) -> Iterator
     layout, generator = layout_of(precision), torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         model = MotorVAE(spec).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-    optimizer = torch.optim.Adam(model.parameters())
+    fused = has_fused_adam("cpu", precision)
+    optimizer = torch.optim.Adam(model.parameters(), fused=fused)
     shape = (batch_size, *spec.input_shape)
     images = torch.rand(shape, generator=generator).to(memory_format=layout)
     while True:

@@ -17,6 +17,7 @@ from ..runtime.core.spec import ModelSpec
 Floats = npt.NDArray[np.float32]
 
 _SLOPE = 0.01
+_SMALL = 0.1  # what the weights of a head are multiplied by where its bias shall decide
 ACTIVE_VARIANCE = 0.01
 """A unit is active where Var_x(mu) exceeds this (Burda et al. 2016, section 5.2)."""
 
@@ -84,7 +85,12 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the reconstruction (N, C, H, W) in [0, 1] for latents (N, D)."""
-        return torch.sigmoid(self.image(self.features(self.unflatten(self.linear(z)))))
+        return torch.sigmoid(self.logits(z))
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Return what the last sigmoid takes: (N, C, H, W)."""
+        logits: Tensor = self.image(self.features(self.unflatten(self.linear(z))))
+        return logits
 
 
 class MotorVAE(nn.Module):
@@ -114,6 +120,30 @@ class MotorVAE(nn.Module):
         """Reconstruct from the posterior mean; training samples with `sample_latent` instead."""
         mu, log_var = self.encode(images)
         return VAEOutput(self.decode(mu), mu, log_var)
+
+
+@torch.no_grad()
+def start_heads_at(model: MotorVAE, log_var: float) -> None:
+    """Let a fresh model's posteriors begin with about this log variance, whatever the image.
+
+    By default they begin with a variance of about one, and the decoder sees mostly noise until the
+    heads have learned to say less of it.
+    """
+    model.encoder.log_var.weight.mul_(_SMALL)
+    model.encoder.log_var.bias.fill_(log_var)
+
+
+@torch.no_grad()
+def start_image_at(model: MotorVAE, mean: Tensor) -> None:
+    """Let a fresh model's image begin at a mean level of each plane, (C,) in [0, 1].
+
+    The bias before a sigmoid becomes its logit, so that the first steps need not learn it (Karpathy
+    2019, "A recipe for training neural networks": "init well"). A level of nearly 0 or 1 counts as
+    0.01 or 0.99: at the ends of the sigmoid nothing is learned.
+    """
+    bias = model.decoder.image.bias
+    assert bias is not None  # noqa: S101  # for the type checker
+    bias.copy_(torch.logit(mean, eps=0.01))
 
 
 def sample_latent(mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -170,7 +200,7 @@ class Loss(NamedTuple):
     reconstruction: Tensor  # squared error, summed over pixels, averaged over the batch
     # divergence from the standard normal, summed over latents, averaged over the batch, in nats
     kl: Tensor
-    total: Tensor  # `reconstruction + beta * kl`
+    total: Tensor  # what is minimised: `reconstruction + beta * kl`, unless other losses are chosen
 
 
 def vae_loss(
@@ -198,8 +228,13 @@ def kl_per_image(mu: Tensor, log_var: Tensor) -> Tensor:
 
     Closed form of Kingma & Welling 2014, appendix B; `expm1` keeps its digits near the prior.
     """
+    return kl_per_latent(mu, log_var).sum(1)
+
+
+def kl_per_latent(mu: Tensor, log_var: Tensor) -> Tensor:
+    """Return the same KL of each latent dimension: (N, D) float32."""
     mu, log_var = mu.float(), log_var.float()
-    return 0.5 * (mu.square() + torch.expm1(log_var) - log_var).sum(1)
+    return 0.5 * (mu.square() + torch.expm1(log_var) - log_var)
 
 
 def active_units(variance_of_mu: Tensor) -> int:

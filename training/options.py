@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import tyro
 from pydantic import ConfigDict
 
+from ..runtime.core.command import ValuesLike
 from ..runtime.core.errors import ConfigError, next_command
 from ..runtime.core.spec import (
     DEFAULT_CHANNELS,
@@ -26,6 +27,11 @@ from ..runtime.engines.cpu_threads import MOST_THREADS
 from ..runtime.pixels.picture import MAX_PICTURE
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Recipe = Literal["card", "fast", "original-linear-kl"]
+RateSchedule = Literal["stages", "constant", "cosine", "linear"]
+KLSchedule = Literal["constant", "linear", "cyclical"]
+ReconstructionLoss = Literal["mse", "bce", "l1", "mse+ssim"]
+Augmentation = Literal["flip", "shift", "brightness", "erase"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,15 @@ class TrainOptions:
             *("crop_box", "fit", "interpolation", "matrix"),
         ),
         "images": ("vehicles_count", "held_out", "workers", "track", "max_picture"),
-        "schedule": ("batch_size", "learning_rate", "epochs", "betas", "steps", "minutes", "seed"),
+        "schedule": (
+            *("recipe", "batch_size", "learning_rate", "lr_schedule", "warmup", "heads_rate"),
+            *("clip_norm", "ema", "epochs", "steps", "minutes", "patience", "seed"),
+        ),
+        "loss": (
+            *("reconstruction_loss", "betas", "kl_schedule", "kl_span", "kl_cycles", "free_bits"),
+            *("start_log_var", "start_at_mean"),
+        ),
+        "augmentation": ("augment",),
         "run": ("pretrained",),
         "hardware": ("threads", "precision", "accelerator", "devices", "num_nodes", "strategy"),
     }
@@ -89,21 +103,69 @@ class TrainOptions:
     matrix: Matrix = "auto"
     """Which matrix video has that names none, here and wherever the model is used. auto: BT.709
     from 1280 pixels across or more than 576 down, and BT.601 below, as players choose."""
+    recipe: Recipe = "card"
+    """Named defaults; what else is given wins. card: the model card's, as they stand here. fast:
+    what learns soonest. original-linear-kl: the original project's later schedule of the KL
+    weight."""
     batch_size: Annotated[int | None, tyro.conf.arg(aliases=("--batch",))] = None
     """Images in one step, on each device, at most. Where left out, 64 as in the model card; for a
     small set the largest power of two from 4 on that gives an epoch 16 steps."""
     learning_rate: Annotated[float, tyro.conf.arg(aliases=("--lr",))] = 1e-4
-    """Adam's learning rate in the first stage; the second stage takes half of it."""
+    """Adam's learning rate, before --lr-schedule and --warmup change it."""
+    lr_schedule: RateSchedule = "stages"
+    """How it goes on. stages: the second stage has a fresh Adam at half the rate, as the model card
+    says. The others keep one Adam through both: constant, or falling to 0 along half a cosine or a
+    line."""
+    warmup: float = 0.0
+    """Fraction of the run in which the learning rate rises along a line."""
+    heads_rate: float = 1.0
+    """Learning rate of the layers that give mu and log_var, times that of the rest; they add up
+    thousands of inputs each."""
+    clip_norm: float | None = None
+    """Scale the gradient of a step down to this norm where it is longer; not at all where left
+    out."""
+    ema: float | None = None
+    """Validate and keep an exponential moving average of the weights with this decay, such as 0.999
+    (the first steps decay faster), instead of the last weights."""
     epochs: Annotated[tuple[int, ...], tyro.conf.arg(metavar="ALL|FIRST SECOND")] = (100, 100)
     """Epochs of the two stages; of a single number, each stage gets half."""
     betas: tuple[float, float] = (0.001, 0.05)
-    """Weight of the KL term in the two stages."""
+    """Weight of the KL term in the two stages, or at the two ends of --kl-schedule."""
+    kl_schedule: KLSchedule = "constant"
+    """How the weight goes from one to the other. constant: with the stages. linear: along a line,
+    once. cyclical: along a line, again and again."""
+    kl_span: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="BEGIN END")] = None
+    """Fractions of the run, or of a cycle, between which it rises. Where left out, 0 and 1 for
+    linear, 0 and 0.5 for cyclical."""
+    kl_cycles: int = 4
+    """Number of cycles of --kl-schedule cyclical."""
+    free_bits: float = 0.0
+    """Nats that each latent dimension may hold, on average over a batch, at no cost."""
+    reconstruction_loss: ReconstructionLoss = "mse"
+    """What a reconstruction costs, summed over pixels: squared error, binary cross-entropy,
+    absolute error, or squared error and structural similarity."""
+    start_log_var: float | None = None
+    """Begin with this log variance for every latent dimension, such as -4, so that the decoder sees
+    little noise at first; about 0 where left out."""
+    start_at_mean: bool = False
+    """Begin with an image whose level is the mean of the training images, not middle grey."""
+    augment: Annotated[
+        tuple[Augmentation, ...],
+        tyro.conf.arg(metavar="{flip,shift,brightness,erase} ..."),
+        ValuesLike("|".join(get_args(Augmentation))),
+    ] = ()
+    """Change the training images at random in every step: mirror them, move them by up to a
+    sixteenth, scale their brightness by 0.8 to 1.2, or hide a rectangle of what the encoder sees,
+    which it then has to fill in. Held-out images are never changed."""
     steps: int | None = None
     """Make exactly this many optimizer steps, split between the stages in proportion to their
     epochs, whose number then matters for nothing else."""
     minutes: float | None = None
     """Stop after this many minutes of training, split between the stages in proportion to
     their epochs, even where epochs or steps are left; no limit where left out."""
+    patience: int | None = None
+    """Stop when the held-out loss has not become smaller for so many epochs of the second stage.
+    The best epoch's weights are kept anyway."""
     threads: int | None = None
     """Threads that compute on the CPU. Where left out, one and all cores are tried before the
     first step and now and then after it, and the faster is taken. Bytes of the result are the
@@ -157,6 +219,25 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         "--epochs": (
             len(options.epochs) == 2 and min(options.epochs) >= 1,
             "at least 1 for each stage",
+        ),
+        "--warmup": (0 <= options.warmup < 1, "a fraction of the run from 0 to below 1"),
+        "--heads-rate": (_within(options.heads_rate, 1e-6, 1e6), "above 0, such as 0.1"),
+        "--clip-norm": (_within(options.clip_norm, 1e-9), "above 0"),
+        "--ema": (
+            options.ema is None or 0 < options.ema < 1,
+            "a decay between 0 and 1, such as 0.999",
+        ),
+        "--patience": (_within(options.patience, 1), "at least 1 epoch"),
+        "--kl-span": (
+            options.kl_span is None or 0 <= options.kl_span[0] < options.kl_span[1] <= 1,
+            "two fractions, the first below the second, such as 0 0.5",
+        ),
+        "--kl-cycles": (options.kl_cycles >= 1, "at least 1"),
+        "--free-bits": (_within(options.free_bits, 0), "0 nats or more"),
+        "--start-log-var": (_within(options.start_log_var, -20, 5), "between -20 and 5"),
+        "--augment": (
+            len(set(options.augment)) == len(options.augment),
+            "each at most once",
         ),
         "--betas": (all(_within(beta, 0) for beta in options.betas), "0 or more for each stage"),
         "--minutes": (options.minutes != 0 and _within(options.minutes, 0), "more than 0"),

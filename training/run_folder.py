@@ -103,7 +103,7 @@ def finish_run(folder: Path, module: VAETraining) -> Finished:
     latent statistics of its own: those of other weights would call every image out of distribution.
     After an OutputError the run can still be resumed.
     """
-    model = module.model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
+    model = module.kept_model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
     last = EpochWeights(module.history[-1], weights_of(model))
     # A resume file of an earlier version has no best weights.
     best = module.best or last

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from motorvae.runtime.core.spec import ModelSpec
-from motorvae.training.loop import module as module_module
+from motorvae.training.loop import losses
 from motorvae.training.model import Loss, vae_loss
 from motorvae.training.options import TrainOptions
 from motorvae.training.train import train
@@ -67,7 +67,7 @@ def on_loss(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obje
                 event()
             return vae_loss(*args, beta=beta)
 
-        monkeypatch.setattr(module_module, "vae_loss", loss)
+        monkeypatch.setattr(losses, "vae_loss", loss)
 
     return arrange
 

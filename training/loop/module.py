@@ -1,11 +1,10 @@
-"""Batches, one step, one epoch: what Lightning's Trainer takes, computes and reports."""
+"""One step, one epoch: what Lightning's Trainer computes and reports."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -16,12 +15,26 @@ from torch import Tensor
 
 from ...runtime.core.errors import ConfigError
 from ...runtime.core.spec import ModelSpec
-from ..dataset import DataSet, Pixels, Rows
-from ..model import Loss, MotorVAE, VAEOutput, active_units, sample_latent, vae_loss, weights_of
-from .schedule import Plan, Position, Schedule
+from ..dataset import DataSet, Pixels
+from ..model import (
+    Loss,
+    MotorVAE,
+    VAEOutput,
+    active_units,
+    sample_latent,
+    start_heads_at,
+    start_image_at,
+    weights_of,
+)
+from .augmentation import augmented
+from .averaging import adam_of, average_of, set_rate
+from .batches import HeldOutBatches, TrainBatches
+from .losses import loss_of_batch
+from .schedule import Position, Schedule
 
-_TRAINING_NOISE, _HELD_OUT_NOISE = 0, 1
+_TRAINING_NOISE, _HELD_OUT_NOISE, _AUGMENTATION = 0, 1, 2
 _BATCH = 32
+_PARTS = 4  # of the sums over an epoch: squared error, KL, loss, number of images
 
 
 @dataclass(frozen=True)
@@ -30,8 +43,8 @@ class EpochRow:
 
     epoch: int  # counting from 1 over both stages
     stage: int  # 1 or 2
-    beta: float  # weight of the KL term
-    learning_rate: float  # adam's
+    beta: float  # the stage's own weight of the KL term, with which the totals are made
+    learning_rate: float  # adam's in this stage, before any schedule moves it
     steps: int  # optimizer steps since the start
     elapsed_s: float  # seconds of training since the start
     # squared error summed over pixels, averaged over the epoch's images
@@ -42,6 +55,11 @@ class EpochRow:
     held_out_kl: float  # as above
     held_out_total: float  # as above
     active_units: int  # latent dimensions whose mu varies over the held-out images
+    # what was minimised, averaged over the epoch's images; by default the same as the total
+    train_loss: float
+    held_out_loss: float  # the same with the stage's beta, over the held-out images
+    kl_weight: float  # weight of the KL term at the epoch's end, moved by its schedule
+    end_learning_rate: float  # adam's at the epoch's end, moved by its schedule
 
 
 class EpochWeights(NamedTuple):
@@ -81,14 +99,27 @@ class VAETraining(LightningModule):
         self._layout = layout
         self.model.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
         self.schedule, self.data, self._options = schedule, data, schedule.plan.options
+        if self._options.start_log_var is not None:
+            start_heads_at(self.model, self._options.start_log_var)
+        if self._options.start_at_mean:
+            start_image_at(self.model, torch.from_numpy(data.mean_level()))
+        decay = self._options.ema
+        self.average = average_of(self.model, decay) if decay is not None else None
         self.history: list[EpochRow] = []
         self.best: EpochWeights | None = None
         self.has_begun = False  # whether all that a resume file brings was taken over
         self._stop_asked, self._save = stop_asked, save
         self._clock = time.monotonic()
-        self._train_sums = self._new_sums(3)
-        self._held_out_sums = self._new_sums(3)
+        self._train_sums = self._new_sums(_PARTS)
+        self._held_out_sums = self._new_sums(_PARTS)
         self._mu_sums = self._new_sums(2, spec.latent_size)
+
+    @property
+    def kept_model(self) -> MotorVAE:
+        """The model that is validated and kept: the moving average where there is one."""
+        kept = self.average.module if self.average is not None else self.model
+        assert isinstance(kept, MotorVAE)  # noqa: S101  # for the type checker
+        return kept
 
     def train_dataloader(self) -> TrainBatches:
         """Return this rank's training batches."""
@@ -99,8 +130,9 @@ class VAETraining(LightningModule):
         return HeldOutBatches(self.data, self.schedule.plan, self.trainer.global_rank)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam (Kingma & Ba 2015) at the first stage's rate."""
-        return torch.optim.Adam(self.parameters(), lr=self.schedule.learning_rate)
+        """Return Adam; each step gives it its rate."""
+        precision, heads_rate = str(self.trainer.precision), self._options.heads_rate
+        return adam_of(self.model, self.device, heads_rate=heads_rate, precision=precision)
 
     def on_train_start(self) -> None:
         """Start the clock; a run that was interrupted after its last epoch has nothing left."""
@@ -109,17 +141,25 @@ class VAETraining(LightningModule):
         self.trainer.should_stop = self.schedule.finished
 
     def on_train_epoch_start(self) -> None:
-        """Give the second stage a fresh Adam: no moments, no step count, half the rate."""
-        if self.schedule.begin_epoch():
+        """Give the second stage a fresh Adam, as the card's: no moments, no step count."""
+        if self.schedule.begin_epoch() and self._options.lr_schedule == "stages":
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
-                for group in optimizer.param_groups:
-                    group["lr"] = self.schedule.learning_rate
-        self._train_sums = self._new_sums(3)
+        self._train_sums = self._new_sums(_PARTS)
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Give the step its learning rate."""
+        for optimizer in self.trainer.optimizers:
+            set_rate(optimizer, self.schedule.learning_rate)
 
     def training_step(self, images: Tensor, _batch_index: int) -> Tensor:
         """Return the loss of one batch (B, C, H, W)."""
-        loss, _ = self._loss(images, _TRAINING_NOISE, self.schedule.at.step)
+        step, seen = self.schedule.at.step, images
+        if self._options.augment:
+            generator = self._generator(torch.device("cpu"), _AUGMENTATION, step)
+            images, seen = augmented(images, self._options.augment, generator)
+        noise, beta = (_TRAINING_NOISE, step), self.schedule.kl_weight
+        loss, _ = self._loss(self.model, images, seen, noise, beta)
         # A resume file brings the sums back on the CPU.
         sums = self._train_sums.to(images.device)
         self._train_sums = sums + _weighted(loss, len(images), self._sum_type)
@@ -127,8 +167,18 @@ class VAETraining(LightningModule):
         self.log("kl", loss.kl.detach(), prog_bar=True, logger=False)
         return loss.total
 
+    def configure_gradient_clipping(self, *_: object, **__: object) -> None:
+        """Clip the gradient's norm (Pascanu et al. 2013, algorithm 1), where that is asked for.
+
+        Lightning calls it before each step, and would itself refuse a fused Adam in 16 bits.
+        """
+        if self._options.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._options.clip_norm)
+
     def on_train_batch_end(self, *_: object) -> None:
         """Count the step; all ranks agree on whether time is up or the user wants to stop."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         self.schedule.count_step()
         self._count_time()
         # After the last batch, the epoch's own file is about to be written.
@@ -138,12 +188,13 @@ class VAETraining(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's sums."""
-        self._held_out_sums = self._new_sums(3)
+        self._held_out_sums = self._new_sums(_PARTS)
         self._mu_sums = self._new_sums(2, self.model.spec.latent_size)
 
     def validation_step(self, images: Tensor, batch_index: int) -> None:
         """Add one held-out batch (B, C, H, W) to the sums; its noise is the same every time."""
-        loss, mu = self._loss(images, _HELD_OUT_NOISE, batch_index)
+        noise, beta = (_HELD_OUT_NOISE, batch_index), self.schedule.beta
+        loss, mu = self._loss(self.kept_model, images, images, noise, beta)
         self._held_out_sums = self._held_out_sums + _weighted(loss, len(images), self._sum_type)
         mu = mu.to(self._sum_type)
         self._mu_sums = self._mu_sums + torch.stack([mu.sum(0), mu.square().sum(0)])
@@ -158,21 +209,24 @@ class VAETraining(LightningModule):
             self.trainer.strategy.reduce(sums, reduce_op="sum")
             for sums in (self._train_sums, self._held_out_sums, self._mu_sums)
         )
-        reconstruction, kl = (train[:2] / train[2]).tolist()
-        held_reconstruction, held_kl = (held_out[:2] / held_out[2]).tolist()
-        mean, mean_square = mu / held_out[2]
-        if not all(map(math.isfinite, (reconstruction, kl, held_reconstruction, held_kl))):
+        reconstruction, kl, loss = (train[:-1] / train[-1]).tolist()
+        held_reconstruction, held_kl, held_loss = (held_out[:-1] / held_out[-1]).tolist()
+        mean, mean_square = mu / held_out[-1]
+        parts = reconstruction, kl, loss, held_reconstruction, held_kl, held_loss
+        if not all(map(math.isfinite, parts)):
             raise ConfigError(
                 f"the loss is not a number after epoch {at.epochs_done + 1} with "
                 f"--learning-rate={self._options.learning_rate}: start again with a smaller one"
             )
         self._count_time()
+        end_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        kl_weight = self.schedule.kl_weight
         self.schedule.end_epoch()
         row = EpochRow(
             epoch=at.epochs_done,
             stage=at.stage + 1,
             beta=beta,
-            learning_rate=self.schedule.learning_rate,
+            learning_rate=self.schedule.stage_rate,
             steps=at.step,
             elapsed_s=round(at.elapsed_s, 3),
             train_reconstruction=reconstruction,
@@ -182,12 +236,18 @@ class VAETraining(LightningModule):
             held_out_kl=held_kl,
             held_out_total=held_reconstruction + beta * held_kl,
             active_units=active_units(mean_square - mean.square()),
+            train_loss=loss,
+            held_out_loss=held_loss,
+            kl_weight=kl_weight,
+            end_learning_rate=end_rate,
         )
         self.history.append(row)
-        # Totals of two stages do not compare: each has its own beta.
+        # Losses of two stages do not compare: each has its own beta.
         best = self.best.row if self.best else row
-        if best is row or best.stage != row.stage or row.held_out_total < best.held_out_total:
-            self.best = EpochWeights(row, weights_of(self.model))
+        if best is row or best.stage != row.stage or row.held_out_loss < best.held_out_loss:
+            self.best = EpochWeights(row, weights_of(self.kept_model))
+            best = row
+        at.epochs_since_best = row.epoch - best.epoch
         self.trainer.should_stop = self.schedule.finished
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -202,13 +262,17 @@ class VAETraining(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue from the progress that `on_save_checkpoint` wrote."""
         ours = checkpoint["motorvae"]
-        self.history = [EpochRow(**row) for row in ours["history"]]
+        self.history = [EpochRow(**_of_this_version(row)) for row in ours["history"]]
         schedule = ours["schedule"]
         if "stage_step" not in schedule:  # an earlier version wrote it
             before = [row.steps for row in self.history if row.stage <= schedule["stage"]]
             schedule = {**schedule, "stage_step": schedule["step"] - max(before, default=0)}
         self.schedule.restore(Position(**schedule))
-        self._train_sums = ours["train_sums"]
+        sums = ours["train_sums"]
+        if len(sums) < _PARTS:  # as above: the loss was the total
+            total = sums[0] + self.schedule.beta * sums[1]
+            sums = torch.stack([*sums[:2], total, sums[2]])
+        self._train_sums = sums
         if best := ours.get("best"):
             (row,) = (row for row in self.history if row.epoch == best["epoch"])
             self.best = EpochWeights(row, best["weights"])
@@ -216,13 +280,14 @@ class VAETraining(LightningModule):
     @torch.inference_mode()
     def reconstructed(self, count: int) -> tuple[Pixels, VAEOutput]:
         """Return the first held-out images (N, ...) uint8, and float32 outputs on the CPU."""
-        rows, training = self.data.held_out[:count], self.model.training
-        self.model.eval()
+        rows, model = self.data.held_out[:count], self.kept_model
+        training = model.training
+        model.eval()
         parts = []
         for start in range(0, len(rows), _BATCH):
             batch = torch.from_numpy(self.data.batch(rows[start : start + _BATCH]))
-            parts.append([part.float().cpu() for part in self.model(batch.to(self.device))])
-        self.model.train(training)
+            parts.append([part.float().cpu() for part in model(batch.to(self.device))])
+        model.train(training)
         outputs = VAEOutput(*(torch.cat(column) for column in zip(*parts, strict=True)))
         return self.data.images[rows], outputs
 
@@ -238,21 +303,38 @@ class VAETraining(LightningModule):
     def _new_sums(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self._sum_type, device=self.device)
 
-    def _loss(self, images: Tensor, purpose: int, number: int) -> tuple[Loss, Tensor]:
-        images = images.to(memory_format=self._layout)
-        mu, log_var = self.model.encode(images)
+    def _loss(
+        self,
+        model: MotorVAE,
+        images: Tensor,
+        seen: Tensor,
+        noise: tuple[int, int],
+        beta: float,
+    ) -> tuple[Loss, Tensor]:
+        """Return the loss of reconstructing `images` from what the encoder has `seen`, and mu."""
+        images, seen = (one.to(memory_format=self._layout) for one in (images, seen))
+        mu, log_var = model.encode(seen)
+        z = sample_latent(mu, log_var, self._generator(images.device, *noise))
+        kind, free_bits = self._options.reconstruction_loss, self._options.free_bits
+        logits = model.decoder.logits(z)
+        loss = loss_of_batch(images, logits, mu, log_var, beta=beta, kind=kind, free_bits=free_bits)
+        return loss, mu
+
+    def _generator(self, device: torch.device, purpose: int, number: int) -> torch.Generator:
+        """Return a generator that depends on the run's seed, what it is for, and the rank alone."""
         seed = np.random.SeedSequence(
             (self._options.seed, purpose, number, self.trainer.global_rank)
         )
-        generator = torch.Generator(images.device).manual_seed(int(seed.generate_state(1)[0]))
-        reconstruction = self.model.decode(sample_latent(mu, log_var, generator))
-        return vae_loss(images, reconstruction, mu, log_var, beta=self.schedule.beta), mu
+        return torch.Generator(device).manual_seed(int(seed.generate_state(1)[0]))
 
     def _count_time(self) -> None:
         now = time.monotonic()
         self.schedule.at.elapsed_s += now - self._clock
         self._clock = now
         if self._options.minutes is not None:
+            # One clock for all ranks, since learning rates that differ would part their weights.
+            at = self.schedule.at
+            at.elapsed_s = self.trainer.strategy.broadcast(at.elapsed_s)
             self.schedule.at.stage_over = self._agreed(self.schedule.out_of_time())
 
     def _agreed(self, decision: bool) -> bool:
@@ -261,72 +343,15 @@ class VAETraining(LightningModule):
 
 
 def _weighted(loss: Loss, count: int, dtype: torch.dtype) -> Tensor:
-    sums = torch.stack([loss.reconstruction, loss.kl, torch.ones_like(loss.kl)])
+    sums = torch.stack([loss.reconstruction, loss.kl, loss.total, torch.ones_like(loss.kl)])
     return sums.detach().to(dtype) * count
 
 
-class TrainBatches(Iterable[Tensor]):
-    """The training images of one epoch, shuffled by (seed, epoch); every rank takes its own part.
-
-    The iterator ends early once the schedule says that the stage is over. It has no length, as
-    Lightning would ask for that only once, and time or steps can end any epoch.
-    """
-
-    def __init__(self, data: DataSet, schedule: Schedule, rank: int) -> None:
-        self._data, self._schedule, self._rank = data, schedule, rank
-
-    @property
-    def left(self) -> int:
-        """Batches that are left of the epoch, were no clock to end it; at least one."""
-        at, steps = self._schedule.at, self._schedule.steps_left
-        # One more closes an epoch under way even where a new goal is behind already.
-        rest = max(self._schedule.plan.epoch_steps - at.step_in_epoch, 1)
-        return rest if steps is None else min(rest, max(steps, 1))
-
-    def __iter__(self) -> Iterator[Tensor]:
-        """Yield (B, C, H, W) float32 batches from the schedule's position in the epoch on."""
-        at, left, plan = self._schedule.at, self.left, self._schedule.plan
-        generator = np.random.default_rng((plan.options.seed, at.epochs_done))
-        order = generator.permutation(self._data.train)
-        batches = np.array_split(order, plan.epoch_steps * plan.ranks)[self._rank :: plan.ranks]
-        start = min(at.step_in_epoch, plan.epoch_steps - 1)
-        for batch in _prefetched(self._data, batches[start : start + left]):
-            yield batch
-            if self._schedule.at.stage_over:
-                return
-
-    def state_dict(self) -> dict[str, int]:
-        """Make Lightning resume in mid-epoch: the schedule knows the position."""
-        return {"step_in_epoch": self._schedule.at.step_in_epoch}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Do nothing: the schedule has been restored already."""
-
-
-class HeldOutBatches(Iterable[Tensor]):
-    """The held-out images in fixed order; every rank takes its part, in equally many batches."""
-
-    def __init__(self, data: DataSet, plan: Plan, rank: int) -> None:
-        self._data = data
-        count = -(-len(data.held_out) // (plan.batch_size * plan.ranks))
-        self._batches: Sequence[Rows] = np.array_split(data.held_out[rank :: plan.ranks], count)
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        """Yield (B, C, H, W) float32 batches."""
-        return _prefetched(self._data, self._batches)
-
-
-def _prefetched(data: DataSet, batches: Sequence[Rows]) -> Iterator[Tensor]:
-    """Assemble each batch in a thread while the one before it is computed on."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = [pool.submit(data.batch, rows) for rows in batches[:1]]
-        for rows in batches[1:]:
-            ready = pending.pop().result()
-            pending.append(pool.submit(data.batch, rows))
-            yield torch.from_numpy(ready)
-        for last in pending:
-            yield torch.from_numpy(last.result())
+def _of_this_version(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the history with what an earlier version did not have: nothing moved then."""
+    return {
+        "train_loss": row["train_total"],
+        "held_out_loss": row["held_out_total"],
+        "kl_weight": row["beta"],
+        "end_learning_rate": row["learning_rate"],
+    } | row

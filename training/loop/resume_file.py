@@ -162,9 +162,9 @@ def _is_of(identity: str, run: RunConfig | None) -> bool:
 
 
 def _largest(run: RunConfig | None) -> int:
-    """Return how many bytes a resume file can have: four of every weight, and some to spare."""
+    """Return how many bytes a resume file can have: five of every weight, and some to spare."""
     if run is None:
         return 0
     with torch.device("meta"):
         weights = MotorVAE(run.model).state_dict().values()
-    return _SPARE_BYTES + 4 * sum(int(one.numel() * one.element_size()) for one in weights)
+    return _SPARE_BYTES + 5 * sum(int(one.numel() * one.element_size()) for one in weights)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...runtime.core.errors import DataError
 from ..options import TrainOptions
+from .rates import kl_weight_at, learning_rate_at
 
 CARD_BATCH_SIZE = 64
 FEWEST_STEPS = 16
@@ -136,6 +137,7 @@ class Position:
     elapsed_s: float = 0.0  # seconds of training, over all sittings
     # the stage's time or steps have run out; its epoch under way is the last
     stage_over: bool = False
+    epochs_since_best: int = 0  # epochs of the stage since that of the smallest held-out loss
 
 
 def steps_of_stages(steps: int, epochs: tuple[int, ...]) -> tuple[int, int]:
@@ -146,6 +148,8 @@ def steps_of_stages(steps: int, epochs: tuple[int, ...]) -> tuple[int, int]:
 
 class Schedule:
     """Stage 1 learns to reconstruct (beta about zero), stage 2 regularises at half the rate.
+
+    Other options of the learning rate and the KL weight go by the share of the whole run.
 
     A stage ends after its share of `--steps`, or without them after its epochs, or when its
     share of `--minutes` has passed, whichever comes first. The shares are in proportion to the
@@ -161,13 +165,42 @@ class Schedule:
 
     @property
     def beta(self) -> float:
-        """Weight of the KL term in this stage."""
+        """This stage's own of the two betas, with which its epochs are compared."""
         return self._options.betas[self.at.stage]
 
     @property
+    def kl_weight(self) -> float:
+        """Weight of the KL term in the next step; the stage's beta unless `--kl-schedule` moves."""
+        return kl_weight_at(self._options, self.share, stage=self.at.stage)
+
+    @property
+    def stage_rate(self) -> float:
+        """Learning rate that the options give to this stage, before any schedule moves it."""
+        halved = self.at.stage and self._options.lr_schedule == "stages"
+        return self._options.learning_rate * (0.5 if halved else 1.0)
+
+    @property
     def learning_rate(self) -> float:
-        """Adam's learning rate in this stage; halved in the second."""
-        return self._options.learning_rate * (0.5 if self.at.stage else 1.0)
+        """Adam's learning rate in the next step."""
+        first = 1 / self.plan.steps
+        return learning_rate_at(self._options, self.share, stage=self.at.stage, first=first)
+
+    @property
+    def share(self) -> float:
+        """How much of the whole run is done, from 0 to 1: the larger of its steps' and its time's.
+
+        Whichever of `--steps` (or the epochs) and `--minutes` ends the run, it ends at 1.
+        """
+        share = self.at.step / self.plan.steps
+        if self._options.minutes is not None:
+            share = max(share, self.at.elapsed_s / (self._options.minutes * 60))
+        return min(share, 1.0)
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last stage has gone on for `--patience` epochs without a better one."""
+        patience = self._options.patience
+        return patience is not None and self.at.stage == 1 and self.at.epochs_since_best >= patience
 
     @property
     def deadline_s(self) -> float | None:
@@ -190,13 +223,14 @@ class Schedule:
         """Whether nothing is left to train, nor to be measured of an epoch under way."""
         if self.at.step_in_epoch:
             return False
-        return self._finish or (self.at.stage == 1 and self.stage_finished)
+        return self._finish or (self.at.stage == 1 and self.stage_finished) or self.out_of_patience
 
     def begin_epoch(self) -> bool:
-        """Move to stage 2 when the first is over; True there: the optimizer starts afresh."""
+        """Move to stage 2 when the first is over; True there."""
         if self.at.stage == 1 or not self.stage_finished:
             return False
         self.at.stage, self.at.epoch, self.at.stage_step, self.at.stage_over = 1, 0, 0, False
+        self.at.epochs_since_best = 0
         return True
 
     def count_step(self) -> None:

@@ -1,0 +1,60 @@
+"""The optimizer, and the moving average of the weights that it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from ..hardware import has_fused_adam
+from ..model import MotorVAE
+
+Group = dict[str, Iterable[torch.nn.Parameter] | float]
+
+
+def adam_of(
+    model: MotorVAE, device: torch.device, *, heads_rate: float = 1.0, precision: str = "32-true"
+) -> torch.optim.Adam:
+    """Return Adam (Kingma & Ba 2015) for a model; `set_rate` gives it its learning rate.
+
+    The heads have a rate of their own where `heads_rate` is not 1: the update of a sum over
+    thousands of inputs is as many times larger under Adam, which takes steps of one size in every
+    weight (muP: Yang & Hu 2021, "Tensor programs IV", table 1).
+    """
+    groups: list[Group] = [{"params": model.parameters()}]
+    if heads_rate != 1:
+        encoder = model.encoder
+        heads = [*encoder.mu.parameters(), *encoder.log_var.parameters()]
+        taken = {id(weight) for weight in heads}
+        rest = [weight for weight in model.parameters() if id(weight) not in taken]
+        groups = [{"params": rest}, {"params": heads, "relative_rate": heads_rate}]
+    return torch.optim.Adam(groups, fused=has_fused_adam(device.type, precision))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give an optimizer of `adam_of` the learning rate of its next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("relative_rate", 1.0)
+
+
+def average_of(model: MotorVAE, decay: float) -> AveragedModel:
+    """Return a copy of a model that follows it as an exponential moving average.
+
+    Call its `update_parameters` after each step. The average is over weights (Polyak & Juditsky
+    1992) and the statistics of batch norm, which belong to them. After step t the decay is
+    min(decay, (1 + t) / (10 + t)), so that the first steps are soon forgotten.
+    """
+
+    @torch.no_grad()
+    def follow(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+        if not averages[0].is_floating_point():  # number of batches seen
+            for average, value in zip(averages, values, strict=True):
+                average.copy_(value)
+            return
+        step = int(count)
+        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + step) / (10 + step)))
+
+    average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)  # type: ignore[arg-type]  # the stub's own list is invariant
+    return average.requires_grad_(requires_grad=False)

@@ -1,0 +1,80 @@
+"""The batches of an epoch, for training and held out, in an order that (seed, epoch) decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..dataset import DataSet, Rows
+from .schedule import Plan, Schedule
+
+
+class TrainBatches(Iterable[Tensor]):
+    """The training images of one epoch, shuffled by (seed, epoch); every rank takes its own part.
+
+    The iterator ends early once the schedule says that the stage is over. It has no length, as
+    Lightning would ask for that only once, and time or steps can end any epoch.
+    """
+
+    def __init__(self, data: DataSet, schedule: Schedule, rank: int) -> None:
+        self._data, self._schedule, self._rank = data, schedule, rank
+
+    @property
+    def left(self) -> int:
+        """Batches that are left of the epoch, were no clock to end it; at least one."""
+        at, steps = self._schedule.at, self._schedule.steps_left
+        # One more closes an epoch under way even where a new goal is behind already.
+        rest = max(self._schedule.plan.epoch_steps - at.step_in_epoch, 1)
+        return rest if steps is None else min(rest, max(steps, 1))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield (B, C, H, W) float32 batches from the schedule's position in the epoch on."""
+        at, left, plan = self._schedule.at, self.left, self._schedule.plan
+        generator = np.random.default_rng((plan.options.seed, at.epochs_done))
+        order = generator.permutation(self._data.train)
+        batches = np.array_split(order, plan.epoch_steps * plan.ranks)[self._rank :: plan.ranks]
+        start = min(at.step_in_epoch, plan.epoch_steps - 1)
+        for batch in _prefetched(self._data, batches[start : start + left]):
+            yield batch
+            if self._schedule.at.stage_over:
+                return
+
+    def state_dict(self) -> dict[str, int]:
+        """Make Lightning resume in mid-epoch: the schedule knows the position."""
+        return {"step_in_epoch": self._schedule.at.step_in_epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Do nothing: the schedule has been restored already."""
+
+
+class HeldOutBatches(Iterable[Tensor]):
+    """The held-out images in fixed order; every rank takes its part, in equally many batches."""
+
+    def __init__(self, data: DataSet, plan: Plan, rank: int) -> None:
+        self._data = data
+        count = -(-len(data.held_out) // (plan.batch_size * plan.ranks))
+        self._batches: Sequence[Rows] = np.array_split(data.held_out[rank :: plan.ranks], count)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield (B, C, H, W) float32 batches."""
+        return _prefetched(self._data, self._batches)
+
+
+def _prefetched(data: DataSet, batches: Sequence[Rows]) -> Iterator[Tensor]:
+    """Assemble each batch in a thread while the one before it is computed on."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = [pool.submit(data.batch, rows) for rows in batches[:1]]
+        for rows in batches[1:]:
+            ready = pending.pop().result()
+            pending.append(pool.submit(data.batch, rows))
+            yield torch.from_numpy(ready)
+        for last in pending:
+            yield torch.from_numpy(last.result())
