@@ -115,6 +115,10 @@ class Command:
 
     def parse(self, args: Sequence[str], default: Any = None) -> Any:
         """Return the options that a command line gives; what it leaves out is as in `default`."""
+        if default is not None:  # the parser would know a flag no more that is on already
+            flags = [one.name for one, kind, _ in _fields_of(self.options) if kind is bool]
+            given = {name: False for name in flags if _flag(name) in args}
+            default = replace(default, **given)
         view, sorted_args = _view_of(self.options, default), self._positional_first(args)
         found = _parsed(view, sorted_args, self.usage or self.prog, self.what)
         return _from_view(self.options, found)

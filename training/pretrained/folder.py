@@ -40,6 +40,8 @@ from ..options import TrainOptions
 _SHIPPED = Path(__file__).parent
 START_NAME = "pretrained.safetensors"
 """What a run began with, among its prepared images until it is finished."""
+_KEPT_AS_THEY_ARE: dict[str, Any] = {"start_log_var": None, "start_at_mean": False}
+"""Options that say where weights start, and would overwrite some."""
 SMALL_FILES = (LATENTS_NAME, KEPT_NAME, "metrics.csv")
 """Of a run, what goes with its weights where it is there; its images stay behind."""
 
@@ -74,10 +76,14 @@ def pretrained_folder(name: str) -> Path:
     )
 
 
-def pretrained_spec(name: str) -> ModelSpec:
-    """Return the shape of the model that `--pretrained` names, as `pretrained_for` does."""
+def defaults_for_pretrained(name: str) -> dict[str, Any]:
+    """Return the options that a run has by default which begins with what `--pretrained` names.
+
+    The shape of the model is that of the weights, and nothing of these is set anew.
+    """
     folder = pretrained_folder(name)
-    return config_from_run(folder.parent if folder.name == WEIGHTS_NAME else folder).model
+    config = config_from_run(folder.parent if folder.name == WEIGHTS_NAME else folder)
+    return {**_sizes_of(config.model), **_KEPT_AS_THEY_ARE}
 
 
 def pretrained_for(options: TrainOptions) -> Pretrained | None:
@@ -107,13 +113,14 @@ def pretrained_for(options: TrainOptions) -> Pretrained | None:
     return Pretrained(config.model, model.state_dict(), origin)
 
 
-def begin_from(start: Path, model: MotorVAE) -> None:
-    """Give a model the weights that its run was prepared with, if there are any."""
+def begin_from(start: Path, *models: MotorVAE) -> None:
+    """Give a model, and its moving average, what its run was prepared with, if there is any."""
     if start.is_file():
-        model.load_state_dict(weights_from_file(start, model.state_dict()))
+        for model in models:
+            model.load_state_dict(weights_from_file(start, model.state_dict()))
 
 
-def sizes_of(spec: ModelSpec) -> dict[str, Any]:
+def _sizes_of(spec: ModelSpec) -> dict[str, Any]:
     """Return the options of a model's shape, as a spec has them."""
     return {name: getattr(spec, name) for name in TrainOptions.GROUPS["model"]}
 
@@ -161,10 +168,16 @@ def _without_paths(config: RunConfig) -> dict[str, Any]:
 
 def _check_shape(options: TrainOptions, spec: ModelSpec) -> None:
     """Raise a ConfigError with the first option that contradicts the weights to begin with."""
-    for name, has in sizes_of(spec).items():
+    for name, has in _sizes_of(spec).items():
         if (asked := getattr(options, name)) != has:
             flag = f"--{name.replace('_', '-')}"
             raise ConfigError(
                 f"{flag}={asked} contradicts the weights of --pretrained={options.pretrained}, "
                 f"which have {has}: leave {flag} out"
+            )
+    for name, kept in _KEPT_AS_THEY_ARE.items():
+        if getattr(options, name) != kept:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is about weights that are drawn: leave it out beside "
+                f"--pretrained={options.pretrained}"
             )
