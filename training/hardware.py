@@ -16,8 +16,9 @@ import torch
 from ..runtime.core.errors import ConfigError
 from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.cpu_threads import default_threads
+from .loop.muon import Muon
 from .model import MotorVAE, sample_latent, vae_loss
-from .options import Precision
+from .options import Optimizer, Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _NEVER = 2**31 - 1
@@ -98,8 +99,10 @@ def release_freed_memory() -> None:
         malloc_trim(0)
 
 
-def timed_steps(spec: ModelSpec, *, precision: str, batch_size: int) -> Iterator[float]:
-    """Make training steps on the CPU (forward, loss, backward, Adam), one each time it is asked.
+def timed_steps(
+    spec: ModelSpec, *, precision: str, batch_size: int, optimizer: Optimizer = "adam"
+) -> Iterator[float]:
+    """Make training steps on the CPU (forward, loss, backward, update), one each time it is asked.
 
     The model is a fresh one of the same sizes, as the time of a step does not depend on what was
     learned. The precision is "32-true" or "bf16-mixed". The global random state is left alone.
@@ -110,7 +113,8 @@ def timed_steps(spec: ModelSpec, *, precision: str, batch_size: int) -> Iterator
     with torch.random.fork_rng(devices=[]):
         model = MotorVAE(spec).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
     fused = has_fused_adam("cpu", precision)
-    optimizer = torch.optim.Adam(model.parameters(), fused=fused)
+    kind = Muon if optimizer == "muon" else torch.optim.Adam
+    update = kind(model.parameters(), fused=fused)
     shape = (batch_size, *spec.input_shape)
     images = torch.rand(shape, generator=generator).to(memory_format=layout)
     while True:
@@ -119,9 +123,9 @@ def timed_steps(spec: ModelSpec, *, precision: str, batch_size: int) -> Iterator
             mu, log_var = model.encode(images)
             reconstruction = model.decode(sample_latent(mu, log_var, generator))
             loss = vae_loss(images, reconstruction, mu, log_var, beta=0.05)
-        optimizer.zero_grad()
+        update.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        optimizer.step()
+        update.step()
         yield time.perf_counter() - start
 
 
@@ -139,7 +143,12 @@ class StepTime(NamedTuple):
 
 
 def threads_by_trial(
-    spec: ModelSpec, *, precision: str, batch_size: int, asked: int | None
+    spec: ModelSpec,
+    *,
+    precision: str,
+    batch_size: int,
+    asked: int | None,
+    optimizer: Optimizer = "adam",
 ) -> StepTime:
     """Set the number of threads that torch computes with on the CPU, the faster of one and all.
 
@@ -153,7 +162,7 @@ def threads_by_trial(
         asked = torch.get_num_threads()
     every = asked or default_threads()
     images = min(batch_size, _MOST_IMAGES)
-    steps = timed_steps(spec, precision=precision, batch_size=images)
+    steps = timed_steps(spec, precision=precision, batch_size=images, optimizer=optimizer)
     torch.set_num_threads(every)
     next(steps)
     taken: dict[int, float] = dict.fromkeys([every] if asked or every == 1 else [1, every], 0.0)

@@ -29,6 +29,7 @@ from ..runtime.pixels.picture import MAX_PICTURE
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Recipe = Literal["card", "fast", "original-linear-kl"]
+Optimizer = Literal["adam", "muon"]
 RateSchedule = Literal["stages", "constant", "cosine", "linear"]
 KLSchedule = Literal["constant", "linear", "cyclical"]
 ReconstructionLoss = Literal["mse", "bce", "l1", "mse+ssim"]
@@ -52,8 +53,8 @@ class TrainOptions:
         ),
         "images": ("vehicles_count", "held_out", "workers", "track", "max_picture"),
         "schedule": (
-            *("recipe", "batch_size", "learning_rate", "lr_schedule", "warmup", "heads_rate"),
-            *("clip_norm", "ema", "epochs", "steps", "minutes", "patience", "seed"),
+            *("recipe", "batch_size", "optimizer", "learning_rate", "lr_schedule", "warmup"),
+            *("heads_rate", "clip_norm", "ema", "epochs", "steps", "minutes", "patience", "seed"),
         ),
         "loss": (
             *("reconstruction_loss", "betas", "kl_schedule", "kl_span", "kl_cycles", "free_bits"),
@@ -135,17 +136,21 @@ class TrainOptions:
     batch_size: Annotated[int | None, tyro.conf.arg(aliases=("--batch",))] = None
     """Images in one step, on each device, at most. Where left out, 64 as in the model card; for a
     small set the largest power of two from 4 on that gives an epoch 16 steps."""
+    optimizer: Optimizer = "adam"
+    """adam: steps of one size in every weight. muon: steps of one size in every direction of a
+    layer's matrix, which learn sooner, and Adam for vectors and the ends; its learning rate is
+    another, such as 0.05."""
     learning_rate: Annotated[float, tyro.conf.arg(aliases=("--lr",))] = 1e-4
-    """Adam's learning rate, before --lr-schedule and --warmup change it."""
+    """The optimizer's learning rate, before --lr-schedule and --warmup change it."""
     lr_schedule: RateSchedule = "stages"
     """How it goes on. stages: the second stage has a fresh Adam at half the rate, as the model card
-    says. The others keep one Adam through both: constant, or falling to 0 along half a cosine or a
-    line."""
+    says. The others keep one optimizer through both: constant, or falling to 0 along half a cosine
+    or a line."""
     warmup: float = 0.0
     """Fraction of the run in which the learning rate rises along a line."""
     heads_rate: float = 1.0
-    """Learning rate of the layers that give mu and log_var, times that of the rest; they add up
-    thousands of inputs each."""
+    """With adam, learning rate of the layers that give mu and log_var, times that of the rest; they
+    add up thousands of inputs each."""
     clip_norm: float | None = None
     """Scale the gradient of a step down to this norm where it is longer; not at all where left
     out."""
@@ -246,7 +251,11 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
             "at least 1 for each stage",
         ),
         "--warmup": (0 <= options.warmup < 1, "a fraction of the run from 0 to below 1"),
-        "--heads-rate": (_within(options.heads_rate, 1e-6, 1e6), "above 0, such as 0.1"),
+        "--heads-rate": (
+            _within(options.heads_rate, 1e-6, 1e6)
+            and (options.heads_rate == 1 or options.optimizer == "adam"),
+            "above 0, such as 0.1, and 1 with --optimizer muon",
+        ),
         "--clip-norm": (_within(options.clip_norm, 1e-9), "above 0"),
         "--ema": (
             options.ema is None or 0 < options.ema < 1,

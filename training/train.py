@@ -272,6 +272,7 @@ def _fit(
                 precision=config.precision,
                 batch_size=plan.batch_size,
                 asked=options.threads,
+                optimizer=config.options.optimizer,
             )
             trials = ThreadTrials(trial, console.print)
             callbacks.append(LambdaCallback(on_train_batch_start=trials.try_again))

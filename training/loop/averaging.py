@@ -10,19 +10,29 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..hardware import has_fused_adam
 from ..model import MotorVAE
+from ..options import Optimizer
+from .muon import Muon
 
 Group = dict[str, Iterable[torch.nn.Parameter] | float]
 
 
-def adam_of(
-    model: MotorVAE, device: torch.device, *, heads_rate: float = 1.0, precision: str = "32-true"
+def optimizer_of(
+    model: MotorVAE,
+    device: torch.device,
+    *,
+    name: Optimizer = "adam",
+    heads_rate: float = 1.0,
+    precision: str = "32-true",
 ) -> torch.optim.Adam:
-    """Return Adam (Kingma & Ba 2015) for a model; `set_rate` gives it its learning rate.
+    """Return Adam (Kingma & Ba 2015) or Muon for a model; `set_rate` gives it its rate.
 
-    The heads have a rate of their own where `heads_rate` is not 1: the update of a sum over
-    thousands of inputs is as many times larger under Adam, which takes steps of one size in every
-    weight (muP: Yang & Hu 2021, "Tensor programs IV", table 1).
+    With Adam the heads have a rate of their own where `heads_rate` is not 1: the update of a sum
+    over thousands of inputs is as many times larger under Adam, which takes steps of one size in
+    every weight (muP: Yang & Hu 2021, "Tensor programs IV", table 1).
     """
+    fused = has_fused_adam(device.type, precision)
+    if name == "muon":
+        return Muon(model.parameters(), fused=fused)
     groups: list[Group] = [{"params": model.parameters()}]
     if heads_rate != 1:
         encoder = model.encoder
@@ -30,11 +40,11 @@ def adam_of(
         taken = {id(weight) for weight in heads}
         rest = [weight for weight in model.parameters() if id(weight) not in taken]
         groups = [{"params": rest}, {"params": heads, "relative_rate": heads_rate}]
-    return torch.optim.Adam(groups, fused=has_fused_adam(device.type, precision))
+    return torch.optim.Adam(groups, fused=fused)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give an optimizer of `adam_of` the learning rate of its next step."""
+    """Give an optimizer of `optimizer_of` the learning rate of its next step."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("relative_rate", 1.0)
 

@@ -27,7 +27,7 @@ from ..model import (
     weights_of,
 )
 from .augmentation import augmented
-from .averaging import adam_of, average_of, set_rate
+from .averaging import average_of, optimizer_of, set_rate
 from .batches import HeldOutBatches, TrainBatches
 from .losses import loss_of_batch
 from .schedule import Position, Schedule
@@ -44,7 +44,7 @@ class EpochRow:
     epoch: int  # counting from 1 over both stages
     stage: int  # 1 or 2
     beta: float  # the stage's own weight of the KL term, with which the totals are made
-    learning_rate: float  # adam's in this stage, before any schedule moves it
+    learning_rate: float  # the optimizer's in this stage, before any schedule moves it
     steps: int  # optimizer steps since the start
     elapsed_s: float  # seconds of training since the start
     # squared error summed over pixels, averaged over the epoch's images
@@ -59,7 +59,7 @@ class EpochRow:
     train_loss: float
     held_out_loss: float  # the same with the stage's beta, over the held-out images
     kl_weight: float  # weight of the KL term at the epoch's end, moved by its schedule
-    end_learning_rate: float  # adam's at the epoch's end, moved by its schedule
+    end_learning_rate: float  # the optimizer's at the epoch's end, moved by its schedule
 
 
 class EpochWeights(NamedTuple):
@@ -130,9 +130,14 @@ class VAETraining(LightningModule):
         return HeldOutBatches(self.data, self.schedule.plan, self.trainer.global_rank)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam; each step gives it its rate."""
-        precision, heads_rate = str(self.trainer.precision), self._options.heads_rate
-        return adam_of(self.model, self.device, heads_rate=heads_rate, precision=precision)
+        """Return the optimizer; each step gives it its rate."""
+        return optimizer_of(
+            self.model,
+            self.device,
+            name=self._options.optimizer,
+            heads_rate=self._options.heads_rate,
+            precision=str(self.trainer.precision),
+        )
 
     def on_train_start(self) -> None:
         """Start the clock; a run that was interrupted after its last epoch has nothing left."""

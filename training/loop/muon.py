@@ -32,7 +32,7 @@ class Muon(torch.optim.Adam):
     `ADAM_SHARE` of the learning rate.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, **adam: Any) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float = 0.02, **adam: Any) -> None:
         every = list(parameters)
         groups = [
             {"params": [one for one in every if is_matrix(one)], "matrices": True},
