@@ -69,7 +69,8 @@ def _train(options: TrainOptions, args: Sequence[str]) -> int:
 def _definite(args: Sequence[str], given: Mapping[str, Any]) -> TrainOptions:
     """Return what a command line asks for; what it leaves out is as `given`, or as the recipe's."""
     asked: TrainOptions = main.parse(args, default=replace(TrainOptions(), **given))
-    default = options_of_recipe(asked.recipe, **{**given, "recipe": asked.recipe})
+    others = {name: value for name, value in given.items() if name != "recipe"}
+    default = options_of_recipe(asked.recipe, **others)
     options: TrainOptions = main.parse(args, default=default)
     return replace(options, config=None)  # what was in it is in the options
 

@@ -75,7 +75,7 @@ def text_of_options(options: TrainOptions, *, yaml: bool) -> str:
     parts = []
     for title in ("", *TrainOptions.GROUPS):
         own = {name: value for name, value in shown.items() if grouped.get(name, "") == title}
-        text = safe_dump(own, sort_keys=False, default_flow_style=None, allow_unicode=True)
+        text = safe_dump(own, sort_keys=False, allow_unicode=True)
         parts.append(f"# {title}\n{text}" if title else text)
     return "\n".join(parts)
 
