@@ -23,6 +23,7 @@ TYPE_CHECKING = False  # as type checkers know it; loading typing would be most 
 if TYPE_CHECKING:
     from typing import Any
 
+    from . import hub
     from .export.compare.result import VerifyResult
     from .functions import encode, export, import_weights, stream, verify
     from .models import Bundle, Decoder, Encoder, Image, Latent, Latents, load
@@ -48,6 +49,7 @@ __all__ = (
     "__version__",
     "encode",
     "export",
+    "hub",
     "import_weights",
     "load",
     "stream",
@@ -62,6 +64,7 @@ _MODULES = {
     "VerifyResult": ".export.compare.result",
     "encode": ".functions",
     "export": ".export",
+    "hub": ".hub",
     "import_weights": ".functions",
     "stream": ".functions",
     "verify": ".functions",
@@ -78,7 +81,7 @@ def __getattr__(name: str) -> Any:
         value: Any = own_version()
     else:
         module = importlib.import_module(_MODULES.get(name, ".models"), __name__)
-        value = module if name == "export" else getattr(module, name)
+        value = module if name in {"export", "hub"} else getattr(module, name)
     globals()[name] = value
     return value
 

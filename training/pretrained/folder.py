@@ -126,30 +126,48 @@ def _sizes_of(spec: ModelSpec) -> dict[str, Any]:
 
 
 def save_model(run: Path, folder: Path, *, dtype: WeightsType = "float32") -> RunConfig:
-    """Write a finished run's model to a new folder: what it is, its weights, latent statistics.
-
-    That is the form that Hugging Face Hub and this package's own models have. It holds no image;
-    of what the run was trained on it has the name alone, and no path.
+    """Write a finished run's model to a new folder, whole or not at all; see `write_model`.
 
     Raises:
         CheckpointError: There is no such run, or FP16 cannot hold its weights.
         OutputError: The folder exists, or cannot be written.
     """
-    model, config = model_from_checkpoint(run)
-    source = run.parent if run.name == WEIGHTS_NAME else run
-    saved = config.model_copy(update={"weights_dtype": dtype, **_without_paths(config)})
     if folder.exists():
         raise OutputError(f"{folder} exists: name another folder, or move it away")
     with writing_output(folder), temporary_beside(folder) as made:
         made.mkdir()
-        for name in SMALL_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, made / name)
-        save_document(made / CONFIG_NAME, saved, indent=2)
-        save_weights(made, weights_as(model.state_dict(), dtype))
-        model_from_checkpoint(made)
+        saved = write_model(run, made, dtype=dtype)
         rename_new(made, folder)
     return saved
+
+
+def write_model(run: Path, folder: Path, *, dtype: WeightsType) -> RunConfig:
+    """Write what a finished run's model is, its weights and latent statistics into a folder.
+
+    That is the form that Hugging Face Hub and this package's own models have. It holds no image;
+    of what the run was trained on it has the name alone, and no path.
+    """
+    model, config = model_from_checkpoint(run)
+    copy_small_files(run.parent if run.name == WEIGHTS_NAME else run, folder)
+    return write_weights(config, model.state_dict(), folder, dtype=dtype)
+
+
+def write_weights(
+    config: RunConfig, weights: dict[str, Tensor], folder: Path, *, dtype: WeightsType
+) -> RunConfig:
+    """Write config and weights as `write_model` does, and read them again; return the config."""
+    saved = config.model_copy(update={"weights_dtype": dtype, **_without_paths(config)})
+    save_document(folder / CONFIG_NAME, saved, indent=2)
+    save_weights(folder, weights_as(weights, dtype))
+    model_from_checkpoint(folder)
+    return saved
+
+
+def copy_small_files(run: Path, folder: Path) -> None:
+    """Copy what goes with a run's weights, where it is there."""
+    for name in SMALL_FILES:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
 
 
 def _without_paths(config: RunConfig) -> dict[str, Any]:

@@ -477,6 +477,7 @@ def test_the_public_names_and_signatures_are_these() -> None:
         "__version__",
         "encode",
         "export",
+        "hub",
         "import_weights",
         "load",
         "stream",
