@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from ...runtime.bundle.manifest import GraphReport, Manifest, Origin
+from ...runtime.bundle.manifest import Manifest, Metric, Origin
 from ...runtime.core.packages import own_version
 from ...runtime.core.spec import ModelSpec
 from ...runtime.core.text import printable
@@ -18,11 +19,6 @@ from .explored import Explored
 from .files import PICTURES
 
 _SOURCE = "https://github.com/motorvae/motorvae"
-_METRICS = {
-    "max error / spread over data": "largest error of a latent",
-    "RMS error / spread over data": "RMS error",
-    "PSNR of the worst image": "worst image",
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class CardFacts:
 
 def card_of(facts: CardFacts, *, is_bundle: bool) -> ModelCard:
     """Return the card, with the Hub's metadata in front."""
-    spec, known = facts.spec, facts.manifest
+    spec = facts.spec
     data = ModelCardData(
         library_name="motorvae",
         license=facts.license,
@@ -68,7 +64,7 @@ def card_of(facts: CardFacts, *, is_bundle: bool) -> ModelCard:
         *_usage(facts, is_bundle=is_bundle),
         *_specification(spec),
         *_training(facts),
-        *(_verification(known.verification) if known is not None else _NOT_VERIFIED),
+        *_verification(facts),
         *(_factors(facts.explored.factors) if facts.explored is not None else ()),
         *(_pictures(facts.explored) if facts.explored is not None else ()),
         *_limits(facts),
@@ -127,7 +123,7 @@ def _training(facts: CardFacts) -> Iterator[str]:
         rows = [("data", trained.data), ("arithmetic", trained.precision)]
         rows += [(name, str(trained.options[name])) for name in names if name in trained.options]
         rows += [
-            (title, trained.epoch[name])
+            (title, f"{float(trained.epoch[name]):.5g}")
             for name, title in (
                 ("epoch", "epoch that is kept"),
                 ("steps", "optimizer steps until then"),
@@ -145,34 +141,39 @@ def _training(facts: CardFacts) -> Iterator[str]:
         yield ""
 
 
-def _verification(reports: Sequence[GraphReport]) -> Iterator[str]:
-    rows = [
-        (
-            report.title,
-            report.output,
-            report.engine,
-            str(report.images),
-            "; ".join(
-                f"{metric.name} {metric} (limit {metric.limit:g})"
-                for metric in report.metrics
-                if metric.limit is not None
-            ),
-            "passed" if report.passed else "FAILED",
+def _verification(facts: CardFacts) -> Iterator[str]:
+    """Yield each output of each graph with the figure of it that is nearest its limit."""
+    if facts.manifest is None:
+        yield from (
+            *("## Verification", ""),
+            "These are weights, not graphs: nothing was exported, so nothing was compared.",
+            "",
         )
-        for report in reports
-    ]
-    title = ("graph", "output", "engine", "held-out images", "figures", "")
+        return
+    reports = facts.manifest.verification
+    rows = []
+    for report in reports:
+        held = [metric for metric in report.metrics if metric.limit is not None]
+        nearest = max(held, key=_share_of_limit, default=None)
+        figure = "" if nearest is None else f"{nearest.name} {nearest} (limit {nearest.limit:g})"
+        verdict = f"{len(held)} passed" if report.passed else "FAILED"
+        rows.append((report.title, report.output, str(report.images), figure, verdict))
+    title = ("graph", "output", "held-out images", "figure that is nearest its limit", "figures")
     yield from _table("Verification", title, rows)
+    if facts.trained is not None:
+        of = "the float32 weights" if facts.trained.is_half else "these weights"
+        yield f"Of the bundle that was exported from {of}. "
+    engines = sorted({report.engine for report in reports})
+    yield f"Compared in {_cell('; '.join(engines))}."
     notes = dict.fromkeys(note for report in reports for note in report.notes)
-    yield from (f"- {_cell(note)}" for note in notes)
-    yield ""
+    yield from ("", *(f"- {_cell(note)}" for note in notes), "")
 
 
-_NOT_VERIFIED = (
-    *("## Verification", ""),
-    "These are weights, not graphs: nothing was exported, so nothing was compared.",
-    "",
-)
+def _share_of_limit(metric: Metric) -> float:
+    """Return how much of what its limit allows a figure takes."""
+    limit = metric.limit or 0.0
+    over, under = (limit, metric.value) if metric.higher_is_better else (metric.value, limit)
+    return over / under if under else (math.inf if over else 0.0)
 
 
 def _factors(numbers: Mapping[str, Any] | None) -> Iterator[str]:

@@ -68,7 +68,7 @@ class ResumeFileIO(TorchCheckpointIO):
                     raise error.__context__ from error
                 raise
             file.seek(0)
-            self._check_readable(path, file)
+            self._check_readable(Path(path), file)
             _seal(file)
 
     def _check_readable(self, path: Path, file: BinaryIO) -> None:
