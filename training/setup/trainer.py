@@ -54,7 +54,7 @@ def trainer_from_options(
             log_every_n_steps=1,
             use_distributed_sampler=False,
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         raise ConfigError(f"{asked}: {error}") from error
     if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise ConfigError(f"{asked}: only one device or the strategy ddp is supported")
