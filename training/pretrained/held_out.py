@@ -13,7 +13,7 @@ from ...runtime.core.errors import CheckpointError
 from ..checkpoint import RunConfig
 from ..dataset import Pixels, vehicle_for
 
-DRAWN = 160
+DRAWN = 192
 """Enough for INT8 to calibrate, choose and judge, and for a verdict that is not called weak."""
 _SEED = 2**32 - 1
 
