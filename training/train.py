@@ -9,7 +9,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -289,7 +289,8 @@ def _fit(
             line = plan.announcement(asked=options.batch_size, done=done, resumed=resumed)
             finishing = "finishing with what was learned so far"
             print_sentence(console, finishing if options.finish else line)
-        loggers = loggers_for_run(user.loggers, folder, config)
+        with _resumable(folder):
+            loggers = loggers_for_run(user.loggers, folder, config)
         callbacks += [LoggerDuties(loggers, folder, config), *user.callbacks]
         trainer = trainer_from_options(
             options, folder=folder, run=config, loggers=[*loggers.values()], callbacks=callbacks
@@ -331,11 +332,10 @@ def _trained(trainer: Trainer, module: VAETraining, folder: Path) -> bool:
     """Train from where the resume file is, if there is one; whether the goal was reached."""
     resume = folder / RESUME_NAME
     try:
-        trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
+        with _resumable(folder):
+            trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
     except Interrupted:
         return False
-    except (OutputError, UserCodeError) as error:
-        raise type(error)(f"{error}, then go on with {resume_command(folder)}") from error
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         # What Lightning restores of a file is checked by nobody else.
         if isinstance(error, MotorVAEError) or module.has_begun or not resume.exists():
@@ -347,3 +347,12 @@ def _trained(trainer: Trainer, module: VAETraining, folder: Path) -> bool:
             raise KeyboardInterrupt from third
         return False
     return module.schedule.finished
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to go on after what the user can mend."""
+    try:
+        yield
+    except (OutputError, UserCodeError) as error:
+        raise type(error)(f"{error}, then go on with {resume_command(folder)}") from error

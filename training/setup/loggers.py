@@ -16,7 +16,12 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from ...runtime.core.documents import document_from_json, save_document
-from ...runtime.core.errors import CheckpointError, ConfigError, MissingDependencyError
+from ...runtime.core.errors import (
+    CheckpointError,
+    ConfigError,
+    MissingDependencyError,
+    UserCodeError,
+)
 from ...runtime.core.spec import StrictModel
 from ..checkpoint import RunConfig
 from ..loop.module import VAETraining
@@ -54,12 +59,17 @@ def makers_of_loggers(names: Sequence[str]) -> dict[str, Make]:
 def loggers_for_run(
     makers: Mapping[str, Make], folder: Path, config: RunConfig
 ) -> dict[str, Logger]:
-    """Make the loggers of a run, which go on with what they wrote before; see `LoggerDuties`."""
+    """Make the loggers of a run, which go on with what they wrote before; see `LoggerDuties`.
+
+    A UserCodeError where one cannot be made, or its service not be reached.
+    """
     versions = _versions_in(folder)
     loggers = {}
     for name, make in makers.items():
-        with errors_of_user(f"--logger {name} cannot be set up"):
+        what = f"--logger {name} cannot be set up"
+        with errors_of_user(what, error=UserCodeError, fix="mend it"):
             logger = make(folder, config, versions.get(name))
+            getattr(logger, "experiment", None)  # of a service, where it is asked first
         if name != "tensorboard":
             guard(logger, f"--logger {name}", _METHODS, Logger)
         loggers[name] = logger
@@ -85,7 +95,7 @@ class LoggerDuties(Callback):
                 logger.log_hyperparams(self._config.model_dump(mode="json")["options"])
         versions = _versions_in(self._folder)
         for name, logger in self._loggers.items():
-            with errors_of_user(f"--logger {name} failed"):
+            with errors_of_user(f"--logger {name} failed", error=UserCodeError, fix="mend it"):
                 version = logger.version
             if isinstance(version, (int, str)):
                 versions[name] = version
@@ -116,7 +126,7 @@ def _maker(name: str) -> Make:
             )
         kind = object_from_name("--logger", f"lightning.pytorch.loggers:{_CLASSES[name]}")
         return _wandb(kind) if name == "wandb" else _mlflow(kind)
-    kind = object_from_name("--logger", name)
+    kind = object_from_name("--logger", name, "Class")
     if not (inspect.isclass(kind) and issubclass(kind, Logger)):
         raise ConfigError(f"--logger {name}: it is no class of lightning.pytorch.loggers.Logger")
     return partial(_made_by_class, kind)

@@ -15,14 +15,14 @@ from ...runtime.core.errors import ConfigError, MotorVAEError, UserCodeError
 _LONGEST = 300
 
 
-def object_from_name(option: str, text: str) -> Any:
-    """Import what an option names, from the current folder too.
+def object_from_name(option: str, text: str, what: str = "factory") -> Any:
+    """Import what an option names, from the current folder too; `what` it is, for the user.
 
     A ConfigError where it is not written as MODULE:NAME, cannot be imported, or is not there.
     """
     package, colon, name = text.partition(":")
     if not (package and colon and name.isidentifier()):
-        raise ConfigError(f"{option} {text}: write it as package.module:name")
+        raise ConfigError(f"{option} {text}: write it as package.module:{what}")
     with path_of_here(), errors_of_user(f"{option} {text}: importing {package}"):
         found = getattr(importlib.import_module(package), name, None)
     if found is None:

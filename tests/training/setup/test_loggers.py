@@ -49,6 +49,11 @@ class Never(Lines):
     def __init__(self, save_dir):
         raise PermissionError("no key")
 
+class Unreachable(Lines):
+    @property
+    def experiment(self):
+        raise PermissionError("no key")
+
 value = 3
 """
 
@@ -144,9 +149,11 @@ def test_what_is_no_logger_is_refused_before_images_are_read(
     assert here.is_dir()
 
 
-def test_a_constructor_that_fails_is_one_line(options: TrainOptions, here: Path) -> None:
-    with pytest.raises(ConfigError, match=r"Never cannot be set up: PermissionError: no key;"):
-        train(replace(options, logger=("logs_of_user:Never",), name="cut"))
+@pytest.mark.parametrize("name", ["Never", "Unreachable"])
+def test_what_cannot_be_set_up_is_one_line(options: TrainOptions, here: Path, name: str) -> None:
+    said = r"cannot be set up: PermissionError: no key; mend it, then go on with .* --resume"
+    with pytest.raises(UserCodeError, match=f"{name} {said}"):
+        train(replace(options, logger=(f"logs_of_user:{name}",), name="cut"))
     assert here.is_dir()
 
 

@@ -29,8 +29,8 @@ def test_a_name_is_imported_from_the_current_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("of_user", "--x of_user: write it as package.module:name"),
-        ("of_user:", "write it as package.module:name"),
+        ("of_user", "--x of_user: write it as package.module:factory"),
+        ("of_user:", "write it as package.module:factory"),
         ("of_user:none", "of_user has no none: name what is in it"),
         ("of_user:value", "value cannot be called: name a function"),
         ("of_user:fails", "--x of_user:fails failed: KeyError: "),
