@@ -115,9 +115,15 @@ class Command:
 
     def parse(self, args: Sequence[str], default: Any = None) -> Any:
         """Return the options that a command line gives; what it leaves out is as in `default`."""
-        view, sorted_args = _view_of(self.options, default), self._positional_first(args)
-        found = _parsed(view, sorted_args, self.usage or self.prog, self.what)
-        return _from_view(self.options, found)
+        flags = [one.name for one, kind, _ in _fields_of(self.options) if kind is bool]
+        # As the parser would know one of the two only, by the default.
+        off = {_flag(f"no_{name}"): name for name in flags}
+        taken_back = {off[word]: False for word in args if word in off}
+        if default is not None:
+            default = replace(default, **{name: False for name in flags if _flag(name) in args})
+        args = self._positional_first([word for word in args if word not in off])
+        found = _parsed(_view_of(self.options, default), args, self.usage or self.prog, self.what)
+        return replace(_from_view(self.options, found), **taken_back)
 
     def view(self) -> Any:
         """Return what the parser is shown for completion."""

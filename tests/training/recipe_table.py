@@ -1,0 +1,120 @@
+"""What each change of the training loop is worth: held-out error at equal steps, a row a change.
+
+    python tests/training/recipe_table.py OUT [--side 128] [--steps 300] [--seeds 3]
+
+Each run is a `motorvae-train` process on the built-in vehicles with the demo's narrow network. OUT
+is a JSON file that keeps every figure; runs that it has already are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+LOOP = "--learning-rate 5e-4 --batch-size 8"
+"""The demo's own settings before there were recipes."""
+COSINE = "--lr-schedule cosine --warmup 0.05"
+STARTS = "--start-log-var -4 --start-at-mean"
+MUON = "--batch-size 8 --optimizer muon --learning-rate 0.05"
+CHANGES = {
+    "the loop before": LOOP,
+    "card's rate 1e-4": "--learning-rate 1e-4 --batch-size 8",
+    "rate 1e-3": "--learning-rate 1e-3 --batch-size 8",
+    "rate 1e-3, warm-up and cosine": f"--learning-rate 1e-3 --batch-size 8 {COSINE}",
+    "rate 2e-3, warm-up and cosine": f"--learning-rate 2e-3 --batch-size 8 {COSINE}",
+    "batch 16, half the steps": "--learning-rate 5e-4 --batch-size 16 --steps {half}",
+    "batch 4, twice the steps": "--learning-rate 5e-4 --batch-size 4 --steps {double}",
+    "image starts at the mean": f"{LOOP} --start-at-mean",
+    "log_var starts at -4": f"{LOOP} --start-log-var -4",
+    "heads at a tenth, rate 2e-3, cosine": (
+        f"--learning-rate 2e-3 --heads-rate 0.1 --batch-size 8 {COSINE}"
+    ),
+    "average of weights 0.99": f"{LOOP} --ema 0.99",
+    "KL weight along a line": f"{LOOP} --kl-schedule linear",
+    "gradient clipped at 1000": f"{LOOP} --clip-norm 1000",
+    "Adam with all of these": (
+        f"--learning-rate 2e-3 --heads-rate 0.1 --batch-size 8 {COSINE} {STARTS}"
+    ),
+    "Muon": MUON,
+    "Muon, warm-up and cosine": f"{MUON} {COSINE}",
+    "Muon, cosine, both starts (fast)": f"{MUON} {COSINE} {STARTS}",
+    "fast at rate 0.02": f"{MUON} {COSINE} {STARTS} --learning-rate 0.02",
+    "fast at rate 0.1": f"{MUON} {COSINE} {STARTS} --learning-rate 0.1",
+    "fast, average of weights 0.99": f"{MUON} {COSINE} {STARTS} --ema 0.99",
+    "fast, batch 16, half the steps": f"{MUON} {COSINE} {STARTS} --batch-size 16 --steps {{half}}",
+    "fast, batch 4, twice the steps": f"{MUON} {COSINE} {STARTS} --batch-size 4 --steps {{double}}",
+}
+NETWORK = "--channels 16 32 64 128 256 --vehicles-count 1500 --threads 1"
+
+
+def options_of(change: str, *, steps: int) -> list[str]:
+    """Return a change's options; of those that it gives twice the last counts."""
+    words = CHANGES[change].format(half=steps // 2, double=steps * 2).split()
+    named: dict[str, list[str]] = {"--steps": [str(steps)]}
+    for word in words:
+        if word.startswith("--"):
+            name = word
+            named[name] = []
+        else:
+            named[name].append(word)
+    return [word for name, values in named.items() for word in (name, *values)]
+
+
+def figures_of(change: str, seed: int, *, side: int, steps: int) -> dict[str, float]:
+    """Train once, and return what the last epoch came to."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [
+            *(str(Path(sys.executable).parent / "motorvae-train"), "vehicles"),
+            *("--image-size", str(side), "--seed", str(seed), "--output", folder, "--name", "run"),
+            *NETWORK.split(),
+            *options_of(change, steps=steps),
+        ]
+        subprocess.run(words, check=True, capture_output=True)
+        with (Path(folder) / "run" / "metrics.csv").open(encoding="utf-8") as file:
+            *_, last = csv.DictReader(file)
+    names = ("steps", "elapsed_s", "held_out_reconstruction", "held_out_kl", "held_out_total")
+    return {name: float(last[name]) for name in names}
+
+
+def main() -> None:
+    """Make what is missing of the table, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=3)
+    asked = parser.parse_args()
+    asked_of = {"side": asked.side, "steps": asked.steps, "network": NETWORK}
+    document = {**asked_of, "changes": CHANGES, "runs": {}}
+    if asked.out.exists():
+        document["runs"] = json.loads(asked.out.read_text(encoding="utf-8"))["runs"]
+    for seed in range(asked.seeds):
+        for change in CHANGES:
+            of_change = document["runs"].setdefault(change, {})
+            if str(seed) not in of_change:
+                found = figures_of(change, seed, side=asked.side, steps=asked.steps)
+                of_change[str(seed)] = found
+                asked.out.write_text(json.dumps(document, indent=1), encoding="utf-8")
+                print(change, seed, found["held_out_reconstruction"], flush=True)
+    base = errors_of(document["runs"]["the loop before"])
+    print("| change | held-out squared error | of the loop before | lowest to highest |")
+    print("| --- | ---: | ---: | ---: |")
+    for change, runs in document["runs"].items():
+        errors = errors_of(runs)
+        mean, share = statistics.mean(errors), statistics.mean(errors) / statistics.mean(base)
+        print(f"| {change} | {mean:.1f} | {share:.2f} | {min(errors):.1f} to {max(errors):.1f} |")
+
+
+def errors_of(runs: dict[str, dict[str, float]]) -> list[float]:
+    """Return the held-out squared errors of a change's runs."""
+    return [one["held_out_reconstruction"] for one in runs.values()]
+
+
+if __name__ == "__main__":
+    main()
