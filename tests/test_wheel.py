@@ -41,7 +41,7 @@ def test_the_wheel_puts_only_motorvae_on_the_path(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"motorvae"}
     packaged = {name.removeprefix("motorvae/") for name in names if name.startswith("motorvae/")}
-    kinds = {".j2", ".json", ".npz", ".py", ".safetensors", ".typed"}
+    kinds = {".csv", ".j2", ".js", ".json", ".md", ".npz", ".py", ".safetensors", ".typed"}
     on_disk = {
         path.relative_to(ROOT).as_posix().removeprefix("runtime/api/")
         for package in PACKAGES
