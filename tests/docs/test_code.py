@@ -20,6 +20,7 @@ from PIL import Image
 import motorvae
 from motorvae.benchmarks.demo.cli import video_of_vehicles
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
+from motorvae.training.explore.cli import VERBS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -146,6 +147,7 @@ def test_every_option_in_the_text_is_one_of_a_command() -> None:
         ),
         "motorvae-bench": ("run", "report", "compare"),
         "motorvae-doctor": ("gpu",),
+        "motorvae-explore": tuple(VERBS),
     }
     known = set(OF_OTHERS)
     for name in COMMANDS:

@@ -48,21 +48,21 @@ function draw() {
   pen.clearRect(0, 0, box.width, box.height);
   const radius = count > 2000 ? 2.5 : count > 500 ? 3.5 : 4.5, side = 40;
   const placed = [];
-  // Those that come first have their pictures; dots that these would hide are drawn over them.
   for (let row = 0; row < count; row++) {
     if (!isShown(row)) continue;
     const [x, y] = screenOf(row);
     if (x < -side || y < -side || x > box.width + side || y > box.height + side) continue;
     pen.fillStyle = colours[row];
-    const isFree = () => !placed.some(([px, py]) => Math.max(Math.abs(px - x), Math.abs(py - y)) < side + 4);
-    if (withPictures && data.found[row] && isFree()) {
-      placed.push([x, y]);
-      pen.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
-      if (drawPicture(pen, row, x - side / 2, y - side / 2, side)) continue;
-    }
     pen.beginPath();
     pen.arc(x, y, radius, 0, 2 * Math.PI);
     pen.fill();
+    const near = ([, px, py]) => Math.max(Math.abs(px - x), Math.abs(py - y)) < side + 4;
+    if (withPictures && data.found[row] && !placed.some(near)) placed.push([row, x, y]);
+  }
+  for (const [row, x, y] of placed) {
+    pen.fillStyle = colours[row];
+    pen.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
+    drawPicture(pen, row, x - side / 2, y - side / 2, side);
   }
   if (chosen >= 0 && isShown(chosen)) {
     const [x, y] = screenOf(chosen);

@@ -22,7 +22,7 @@ from .originals import SIDE, Thumbnails
 
 _TEMPLATE, _SCRIPT = (Path(__file__).with_name(name) for name in ("map.html.j2", "map.js"))
 _MANY, _SMALL_SIDE = 1500, 64
-"""Of more images thumbnails are smaller: 5,000 are then in some 12 MB of page."""
+"""Of more images thumbnails are smaller: 5,000 photographs are then in 8 MB of page."""
 _QUALITY = 80
 
 
