@@ -16,7 +16,7 @@ from ..runtime.bundle.load import load_bundle
 from ..runtime.bundle.manifest import GraphReport
 from ..runtime.core.atomic_files import sha256_of
 from ..runtime.core.command import Command, stderr_console
-from ..runtime.core.errors import ConfigError, needed_for, next_command
+from ..runtime.core.errors import CheckpointError, ConfigError, needed_for, next_command
 from ..runtime.core.lifecycle import loading
 from ..runtime.core.system.locks import output_locked
 from .bundle_job import BundleJob, Measured, NewBundle, extend_bundle, told_of_signature
@@ -25,7 +25,12 @@ from .steps import steps_shown
 from .tables import frame_table
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import onnx_ir as ir
+
+    from ..training.checkpoint import RunConfig
+    from .verify.reference import Spread
 
 
 def _export(options: ExportOptions, *_: object) -> None:
@@ -107,13 +112,15 @@ def _add_frames(options: ExportOptions, console: Console, path: Path) -> Path:
 
 
 def _bundle_of_run(options: ExportOptions, console: Console) -> NewBundle:
-    """Return what a finished training run becomes."""
+    """Return what a finished training run, or a model without one, becomes."""
     from ..training.checkpoint import model_from_checkpoint, weights_and_statistics  # noqa: PLC0415
+    from ..training.pretrained.folder import pretrained_folder  # noqa: PLC0415
     from .onnx_export import onnx_from_model  # noqa: PLC0415
-    from .verify.reference import held_out_from_run  # noqa: PLC0415
     from .verify.torch_reference import reference_from_model  # noqa: PLC0415
 
     run = options.checkpoint or DEFAULT_CHECKPOINT
+    if options.pretrained is not None:
+        run = pretrained_folder(options.pretrained)
     model, config = model_from_checkpoint(run, options.weights)
     folder = run if run.is_dir() else run.parent
     spec = config.model
@@ -124,11 +131,25 @@ def _bundle_of_run(options: ExportOptions, console: Console) -> NewBundle:
             return {part: onnx_from_model(model, spec, part) for part in PARTS}
 
     def measured() -> Measured:
-        held_out, spread = held_out_from_run(folder, spec, statistics.name)
+        held_out, spread = _held_out(folder, config, statistics, is_run=options.pretrained is None)
         return Measured(reference_from_model(model, held_out, spread), held_out, statistics)
 
     name = folder.resolve().name
     return NewBundle(name, spec, sha256_of(weights), graphs, measured, config.origin)
+
+
+def _held_out(
+    folder: Path, config: RunConfig, statistics: Path, *, is_run: bool
+) -> tuple[npt.NDArray[np.uint8], Spread]:
+    """Return the images that judge a model, and its latents' spread."""
+    from ..training.latent_statistics import HELD_OUT_NAME  # noqa: PLC0415
+    from ..training.pretrained.held_out import drawn_held_out  # noqa: PLC0415
+    from .verify.reference import held_out_from_run, spread_from_statistics  # noqa: PLC0415
+
+    if is_run or (folder / HELD_OUT_NAME).exists():
+        return held_out_from_run(folder, config.model, statistics.name)
+    spread = spread_from_statistics(statistics, config.model, error=CheckpointError)
+    return drawn_held_out(config, folder), spread
 
 
 main = Command(

@@ -131,6 +131,10 @@ class ExportOptions(BundleOptions):
         tyro.conf.arg(metavar="RUN", help_behavior_hint="(also: --checkpoint RUN)"),
     ] = None
     """A finished training run; by default runs/latest. Needs torch."""
+    pretrained: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None
+    """Export this model instead: one that comes with motorVAE, by its name, such as vehicles, or
+    one in a folder in Hugging Face form. Where it has no held-out images, vehicles are drawn that
+    it was not trained on."""
     output: Path | None = None
     """The bundle to write; by default bundle. An earlier one there is replaced in one step. With
     --whole-frame and --model, the .onnx file to write beside the bundle instead."""
@@ -154,6 +158,7 @@ class ExportOptions(BundleOptions):
             "--bf16": self.bf16,
             "--int8": self.int8 is not None,
             "--checkpoint": self.checkpoint is not None,
+            "--pretrained": self.pretrained is not None,
             "--engine": self.engine not in {"auto", "none"},
             "--anyway": self.anyway,
             "--calibration": self.calibration != HELD_OUT,
@@ -163,6 +168,17 @@ class ExportOptions(BundleOptions):
                 f"{given[0]} has no part in --whole-frame: leave it out, or run that apart"
             )
 
+    def _check_pretrained(self, name: str) -> None:
+        others = {
+            "RUN": self.checkpoint is not None,
+            "--model": self.model is not None,
+            "--weights": self.weights != "best",
+        }
+        if given := [other for other, is_given in others.items() if is_given]:
+            raise ConfigError(
+                f"--pretrained={name} is exported instead of a run: leave out it or {given[0]}"
+            )
+
     def check(self) -> None:
         """Refuse, with a ConfigError, options that contradict one another or are out of range."""
         if self.whole_frame is not None:
@@ -170,6 +186,8 @@ class ExportOptions(BundleOptions):
         self.check_precisions()
         if self.whole_frame is not None:
             return
+        if self.pretrained is not None:
+            self._check_pretrained(self.pretrained)
         if self.model is None:
             return
         if self.weights != "best" or self.anyway:

@@ -41,10 +41,11 @@ def test_the_wheel_puts_only_motorvae_on_the_path(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"motorvae"}
     packaged = {name.removeprefix("motorvae/") for name in names if name.startswith("motorvae/")}
+    kinds = {".csv", ".j2", ".js", ".json", ".md", ".npz", ".py", ".safetensors", ".typed"}
     on_disk = {
         path.relative_to(ROOT).as_posix().removeprefix("runtime/api/")
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in {".j2", ".py", ".typed"} and "__pycache__" not in path.parts
+        if path.suffix in kinds and "__pycache__" not in path.parts
     }
     assert packaged == on_disk

@@ -30,6 +30,7 @@ KEPT_NAME = "weights.json"
 _MOST_HEADER = 1 << 20  # of a file of weights; one of eight layers takes 10 kB
 
 WeightsChoice = Literal["best", "last"]
+WeightsType = Literal["float32", "float16"]
 
 
 class DataSummary(StrictModel):
@@ -82,7 +83,10 @@ class RunConfig(StrictModel):
     data: DataSummary
     precision: str  # the arithmetic that `--precision` came to
     versions: dict[str, str]  # version of each package that took part
-    origin: Origin | None = None  # of weights that were trained elsewhere
+    # of weights that were trained elsewhere, or from which training began
+    origin: Origin | None = None
+    # float16 says that all tensors but vectors and numbers are kept so, to be half as large
+    weights_dtype: WeightsType = "float32"
 
 
 def save_weights(folder: Path, weights: dict[str, Tensor], name: str = WEIGHTS_NAME) -> None:
@@ -120,7 +124,8 @@ def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[M
     """Load a finished run; nothing is ever unpickled.
 
     `path` is a run's folder, a link to one such as `runs/latest`, or its `model.safetensors`. The
-    model is float32 on the CPU in evaluation mode.
+    model is float32 on the CPU in evaluation mode; FP16 weights are read where its config declares
+    them.
 
     Raises:
         CheckpointError: There is no such run, it is not finished, or its weights do not fit;
@@ -137,19 +142,49 @@ def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[M
     weights, _ = weights_and_statistics(folder, choice)
     with torch.device("meta"):
         model = MotorVAE(config.model)
-    again = "restore the file or train again"
-    # Twice: what does not fit shall be named, such as a layer too many.
-    size = 2 * sum(tensor.nbytes for tensor in model.state_dict().values()) + _MOST_HEADER
-    data = bytes_of_file(weights, most_bytes=size, error=CheckpointError, again=again)
-    try:
-        if int.from_bytes(data[:8], "little") > _MOST_HEADER:
-            raise CheckpointError(f"{weights} has a header of over {_MOST_HEADER} bytes: {again}")
-        found = safetensors.torch.load(data)
-    except (KeyError, RuntimeError, TypeError, OverflowError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"cannot read {weights}: {error}; {again}") from error
-    _check_fit(weights, found, model.state_dict())
+    found = weights_from_file(weights, model.state_dict(), config.weights_dtype)
     model.load_state_dict(found, assign=True)
     return model.eval(), config
+
+
+def weights_from_file(
+    path: Path, wanted: dict[str, Tensor], dtype: WeightsType = "float32"
+) -> dict[str, Tensor]:
+    """Read weights that are laid out as those `wanted`, which may be on the meta device.
+
+    A CheckpointError names all that is missing, unexpected, misshapen, of another type, or not
+    finite.
+    """
+    again = "restore the file or train again"
+    # Twice: what does not fit shall be named, such as a layer too many.
+    size = 2 * sum(tensor.nbytes for tensor in wanted.values()) + _MOST_HEADER
+    data = bytes_of_file(path, most_bytes=size, error=CheckpointError, again=again)
+    try:
+        if int.from_bytes(data[:8], "little") > _MOST_HEADER:
+            raise CheckpointError(f"{path} has a header of over {_MOST_HEADER} bytes: {again}")
+        found = safetensors.torch.load(data)
+    except (KeyError, RuntimeError, TypeError, OverflowError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}; {again}") from error
+    _check_fit(path, found, weights_as(wanted, dtype))
+    return {name: value.to(wanted[name].dtype) for name, value in found.items()}
+
+
+def weights_as(weights: dict[str, Tensor], dtype: WeightsType) -> dict[str, Tensor]:
+    """Return weights as `RunConfig.weights_dtype` has them; a CheckpointError beyond its range.
+
+    Biases and the statistics of batch norm stay float32: they are few, and a small variance would
+    become 0.
+    """
+    if dtype == "float32":
+        return weights
+    halved = {
+        name: value.half() if value.is_floating_point() and value.ndim > 1 else value
+        for name, value in weights.items()
+    }
+    for name, value in halved.items():
+        if not value.is_meta and not bool(value.isfinite().all()):
+            raise CheckpointError(f"{name} has values that FP16 cannot hold: keep it in float32")
+    return halved
 
 
 def _run_folder(path: Path) -> Path:

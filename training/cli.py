@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.core.command import Command, stderr_console
 from ..runtime.core.errors import ConfigError, needed_for, next_command
 from ..runtime.core.lifecycle import INTERRUPTED, loading
 from .loop.recipes import options_of_recipe
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
+from .setup.config_file import options_in_file, write_options
 
 if TYPE_CHECKING:
     from .checkpoint import KeptWeights
@@ -25,16 +27,29 @@ overfitting; less is noise."""
 
 
 def _train(options: TrainOptions, args: Sequence[str]) -> int:
-    if options.recipe != "card":  # parsed again, as what was given wins over the recipe
-        options = main.parse(args, default=options_of_recipe(options.recipe))
+    file = {} if options.config is None else options_in_file(options.config)
+    if options.resume is None:
+        options = _definite(args, file)
+    elif options.config is not None or options.write_config is not None:
+        raise ConfigError(
+            "--config and --write-config are for a new run, and --resume goes on with the options "
+            "of its own: leave them out"
+        )
     spec_from_train_options(options)  # refuses before the seconds that loading torch takes
+    if options.write_config is not None and options.pretrained is None:
+        return _written(options, options.write_config)
     let_idle_threads_sleep()
     console = stderr_console()
     with needed_for("training", extra="train"), loading(), console.status("loading torch"):
+        from .pretrained.folder import defaults_for_pretrained  # noqa: PLC0415  # as below
         from .train import options_to_resume, train  # noqa: PLC0415  # the rest works without
     if options.resume is not None:
         saved = options_to_resume(options.resume, finish=options.finish)
         options = _with_new_goal(args, saved)
+    elif options.pretrained is not None:
+        options = _definite(args, {**defaults_for_pretrained(options.pretrained), **file})
+        if options.write_config is not None:
+            return _written(options, options.write_config)
     outcome = train(options)
     if not outcome.leads:
         return 0
@@ -49,6 +64,23 @@ def _train(options: TrainOptions, args: Sequence[str]) -> int:
         f"continue with: {resume}{keep}"
     )
     return INTERRUPTED
+
+
+def _definite(args: Sequence[str], given: Mapping[str, Any]) -> TrainOptions:
+    """Return what a command line asks for; what it leaves out is as `given`, or as the recipe's."""
+    asked: TrainOptions = main.parse(args, default=replace(TrainOptions(), **given))
+    others = {name: value for name, value in given.items() if name != "recipe"}
+    default = options_of_recipe(asked.recipe, **others)
+    options: TrainOptions = main.parse(args, default=default)
+    return replace(options, config=None)  # what was in it is in the options
+
+
+def _written(options: TrainOptions, path: Path) -> int:
+    write_options(replace(options, write_config=None), path)
+    if str(path) != "-":
+        again = next_command("motorvae-train", "--config", path)
+        stderr_console().print(f"wrote {path}; train with it: {again}")
+    return 0
 
 
 def let_idle_threads_sleep() -> None:
@@ -66,8 +98,7 @@ def _with_new_goal(args: Sequence[str], saved: TrainOptions) -> TrainOptions:
 
     Whatever else was given must be what the run was started with, or it is a ConfigError.
     """
-    # The parser would not know --finish where it is on by default.
-    given: TrainOptions = main.parse(args, default=replace(saved, finish=False))
+    given: TrainOptions = main.parse(args, default=saved)
     for field in fields(TrainOptions):
         asked, before = getattr(given, field.name), getattr(saved, field.name)
         if field.name not in {"resume", "finish", *GOAL} and asked != before:
@@ -88,10 +119,12 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
     """Yield how a finished run ended and what to do next, a line each."""
     row, options = outcome.last, outcome.plan.options
     if row is not None:
-        cut = ""
-        goal = outcome.plan.steps if outcome.early else options.steps or 0
+        cut, stalled = "", _has_stalled(outcome)
+        goal = outcome.plan.steps if outcome.early or stalled else options.steps or 0
         if row.steps < goal:
             why = "finished early" if outcome.early else f"as --minutes {options.minutes} were over"
+            if stalled:
+                why = f"as the held-out loss had not become smaller for {options.patience} epochs"
             cut = f" of {goal}, {why},"
         yield (
             f"trained {row.epoch} epochs, {row.steps} steps{cut} in {row.elapsed_s:.0f} s: "
@@ -116,6 +149,14 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
     yield f"wrote {outcome.folder}"
     if export:
         yield f"next: {export}"
+
+
+def _has_stalled(outcome: Outcome) -> bool:
+    """Return whether `--patience` ended a run."""
+    patience, result = outcome.plan.options.patience, outcome.result
+    if patience is None or result is None or outcome.early:
+        return False
+    return result.kept.last.epoch - result.kept.best.epoch >= patience
 
 
 def overfitting(kept: KeptWeights) -> str | None:

@@ -16,7 +16,7 @@ import torch
 from ..runtime.core.errors import ConfigError
 from ..runtime.core.spec import ModelSpec
 from ..runtime.engines.cpu_threads import default_threads
-from .loop.muon import Muon
+from .loop.averaging import optimizer_of, set_rate
 from .model import MotorVAE, sample_latent, vae_loss
 from .options import Optimizer, Precision
 
@@ -61,15 +61,6 @@ def layout_of(precision: str) -> torch.memory_format:
     return torch.contiguous_format if precision == "32-true" else torch.channels_last
 
 
-def has_fused_adam(device: str, precision: str) -> bool:
-    """Return whether torch's Adam is to make a step in one kernel: twice as fast on a CPU.
-
-    It is on what every torch of ours has it for, and not in FP16, whose gradients it would unscale
-    by itself, where nobody could clip them.
-    """
-    return device in {"cpu", "cuda"} and precision != "16-mixed"
-
-
 @contextlib.contextmanager
 def threads_restored() -> Iterator[None]:
     """Give torch back the number of threads that it had before the block or decorated function."""
@@ -112,9 +103,8 @@ def timed_steps(
     layout, generator = layout_of(precision), torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         model = MotorVAE(spec).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-    fused = has_fused_adam("cpu", precision)
-    kind = Muon if optimizer == "muon" else torch.optim.Adam
-    update = kind(model.parameters(), fused=fused)
+    update = optimizer_of(model, torch.device("cpu"), name=optimizer, precision=precision)
+    set_rate(update, 1e-3)
     shape = (batch_size, *spec.input_shape)
     images = torch.rand(shape, generator=generator).to(memory_format=layout)
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ RateSchedule = Literal["stages", "constant", "cosine", "linear"]
 KLSchedule = Literal["constant", "linear", "cyclical"]
 ReconstructionLoss = Literal["mse", "bce", "l1", "mse+ssim"]
 Augmentation = Literal["flip", "shift", "brightness", "erase"]
+LOGGERS = ("tensorboard", "csv", "none", "wandb", "mlflow")
+"""Loggers with a name; none is none at all."""
+_OF_USER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class TrainOptions:
             *("start_log_var", "start_at_mean"),
         ),
         "augmentation": ("augment",),
+        "run": ("pretrained", "config", "write_config", "logger", "callback", "limit_steps"),
         "hardware": ("threads", "precision", "accelerator", "devices", "num_nodes", "strategy"),
     }
 
@@ -70,9 +75,33 @@ class TrainOptions:
     """Name of the run's folder; the time of the start where left out."""
     resume: Path | None = None
     """Continue this interrupted run with its own options. Beside it, only the goal may be given
-    anew (--epochs, --steps, --minutes), and --threads."""
+    anew (--epochs, --steps, --minutes), and --threads, --logger and --callback."""
     finish: bool = False
     """With --resume: train no further, and complete the run with what it has learned so far."""
+    pretrained: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None
+    """Begin with these weights, whose shape the model then has: a shipped model by its name, such
+    as vehicles, a finished run, or a folder in Hugging Face form."""
+    config: Path | None = None
+    """Take options from this .yaml or .json file, by their names; a run's config.json is one, too.
+    What is given here wins over the file, and the file over --recipe."""
+    write_config: Annotated[Path | None, tyro.conf.arg(metavar="FILE|-")] = None
+    """Write all options as they are now to this .yaml or .json file, or print them, and train
+    nothing."""
+    logger: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="[tensorboard|csv|none|wandb|mlflow|MODULE:CLASS ...]"),
+        ValuesLike(rf"{'|'.join(LOGGERS)}|{_OF_USER}"),
+    ] = ("tensorboard",)
+    """What else writes down each epoch: loggers of Lightning's by name, or any class of one."""
+    callback: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="[MODULE:FACTORY ...]"),
+        ValuesLike(_OF_USER),
+    ] = ()
+    """Functions without arguments, or classes, that give a Lightning Callback each."""
+    limit_steps: int | None = None
+    """Make at most so many steps in an epoch, of other images each time, for a quick look at
+    everything."""
     image_size: Annotated[
         Size, tyro.conf.arg(aliases=("--imgsz",), metavar="SIDE|HEIGHT WIDTH")
     ] = 256
@@ -157,7 +186,7 @@ class TrainOptions:
     ] = ()
     """Change the training images at random in every step: mirror them, move them by up to a
     sixteenth, scale their brightness by 0.8 to 1.2, or hide a rectangle of what the encoder sees,
-    which it then has to fill in. Held-out images are never changed."""
+    which it then has to fill in. None of these where left out, and never a held-out image."""
     steps: int | None = None
     """Make exactly this many optimizer steps, split between the stages in proportion to their
     epochs, whose number then matters for nothing else."""
@@ -202,7 +231,7 @@ class TrainOptions:
             object.__setattr__(self, "epochs", (epochs - epochs // 2, epochs // 2))
 
 
-GOAL = ("epochs", "steps", "minutes", "threads")
+GOAL = ("epochs", "steps", "minutes", "threads", "logger", "callback")
 """What may be given anew when a run is resumed."""
 
 
@@ -247,6 +276,11 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         "--betas": (all(_within(beta, 0) for beta in options.betas), "0 or more for each stage"),
         "--minutes": (options.minutes != 0 and _within(options.minutes, 0), "more than 0"),
         "--steps": (_within(options.steps, 2), "at least 2, one for each stage"),
+        "--limit-steps": (_within(options.limit_steps, 1), "at least 1"),
+        "--logger": (
+            _are_loggers(options.logger),
+            f"some of {', '.join(LOGGERS)}, or MODULE:CLASS, each once, and none by itself",
+        ),
         "--threads": (_within(options.threads, 1, MOST_THREADS), f"between 1 and {MOST_THREADS}"),
         "--finish": (not options.finish or options.resume is not None, "beside --resume RUN"),
         "--vehicles-count": (options.vehicles_count >= 2, "at least 2"),
@@ -274,6 +308,11 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
             "--batch-size=1 gives batch norm a single value a channel in this model: take 2 or more"
         )
     return spec
+
+
+def _are_loggers(names: tuple[str, ...]) -> bool:
+    known = all(name in LOGGERS or re.fullmatch(_OF_USER, name) for name in names)
+    return 0 < len(names) == len({*names}) and known and ("none" not in names or len(names) == 1)
 
 
 def _within(value: float | None, least: float, most: float = sys.float_info.max) -> bool:

@@ -9,17 +9,15 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import NamedTuple
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.callbacks import Callback, LambdaCallback
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 from rich.progress import TimeRemainingColumn
 
@@ -30,6 +28,7 @@ from ..runtime.core.errors import (
     ConfigError,
     MotorVAEError,
     OutputError,
+    UserCodeError,
     writing_output,
 )
 from ..runtime.core.lifecycle import interrupts_deferred
@@ -38,7 +37,14 @@ from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.locks import output_locked
 from ..runtime.core.system.renames import rename_new
 from ..runtime.core.system.temporaries import temporary_beside
-from .checkpoint import CONFIG_NAME, WEIGHTS_NAME, DataSummary, RunConfig, config_from_run
+from .checkpoint import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    DataSummary,
+    RunConfig,
+    config_from_run,
+    save_weights,
+)
 from .dataset import DataRequest, DataSet, data_from_cache, kind_of_data, prepare_data
 from .hardware import (
     ThreadTrials,
@@ -52,9 +58,11 @@ from .hardware import (
 from .interrupt import StopRequest
 from .loop.callbacks import EpochReport, progress_bar
 from .loop.module import EpochRow, Interrupted, VAETraining
-from .loop.resume_file import RESUME_NAME, ResumeFileIO, steps_saved, unusable
+from .loop.recipes import check_recipe
+from .loop.resume_file import RESUME_NAME, steps_saved, unusable
 from .loop.schedule import Plan, Schedule
 from .options import GOAL, TrainOptions, resume_command, spec_from_train_options
+from .pretrained.folder import START_NAME, Pretrained, begin_from, pretrained_for
 from .run_folder import (
     CACHE_NAME,
     Finished,
@@ -63,6 +71,9 @@ from .run_folder import (
     new_run_folder,
     point_latest_at,
 )
+from .setup.loggers import LoggerDuties, Make, loggers_for_run, makers_of_loggers
+from .setup.trainer import trainer_from_options
+from .setup.user_callbacks import callbacks_from_names
 
 RUN_VARIABLE = "MOTORVAE_RUN"
 """Names the run for the processes that Lightning starts for further devices."""
@@ -85,12 +96,21 @@ class Outcome:
     early: bool  # it was finished before its goal, as `--finish` asks for
 
 
+class FromUser(NamedTuple):
+    """What was imported of the user's own, before anything is prepared."""
+
+    loggers: Mapping[str, Make]
+    callbacks: Sequence[Callback]
+
+
 @threads_restored()
 def train(options: TrainOptions) -> Outcome:
     """Train a new run, or go on with an interrupted one (see `options_to_resume`).
 
     Raises:
-        ConfigError: An option is out of range, or the hardware asked for is not here.
+        ConfigError: An option is out of range, the hardware asked for is not here, or what was
+            named of the user's own code cannot be imported.
+        UserCodeError: A callback or a logger of the user's failed; the run can be resumed.
         SourceError: The data cannot be opened.
         DataError: There is nothing to learn from.
         CheckpointError: The run to resume cannot be.
@@ -100,7 +120,8 @@ def train(options: TrainOptions) -> Outcome:
     spec = spec_from_train_options(options)
     for name in ("lightning.pytorch", "lightning.fabric"):  # tips and inventories; warnings stay
         logging.getLogger(name).setLevel(logging.WARNING)
-    machine = _trainer(options)
+    user = FromUser(makers_of_loggers(options.logger), callbacks_from_names(options.callback))
+    machine = trainer_from_options(options)
     leads = machine.global_rank == 0
     with contextlib.ExitStack() as stack:
         if options.resume is not None:
@@ -113,16 +134,18 @@ def train(options: TrainOptions) -> Outcome:
                     config = config.model_copy(update={"options": changed})
                     save_document(folder / CONFIG_NAME, config, indent=2)
         else:
+            check_recipe(options)
             kind_of_data(options.data)
             if leads:
+                start = pretrained_for(options)
                 folder = stack.enter_context(new_run_folder(options))
-                _prepare_run(folder, options, spec, machine, console)
+                _prepare_run(folder, options, spec, machine=machine, console=console, start=start)
             else:
                 folder = _joined_run(options)
         if leads:
             point_latest_at(folder)
             os.environ[RUN_VARIABLE] = str(folder.resolve())
-        return _fit(folder, options, machine, console)
+        return _fit(folder, options, machine, console, user)
 
 
 def options_to_resume(run: Path, *, finish: bool = False) -> TrainOptions:
@@ -149,7 +172,13 @@ def options_to_resume(run: Path, *, finish: bool = False) -> TrainOptions:
 
 
 def _prepare_run(
-    folder: Path, options: TrainOptions, spec: ModelSpec, machine: Trainer, console: Console
+    folder: Path,
+    options: TrainOptions,
+    spec: ModelSpec,
+    *,
+    machine: Trainer,
+    console: Console,
+    start: Pretrained | None,
 ) -> None:
     """Make a new run's folder with its images and config, or leave nothing."""
     with writing_output(folder), temporary_beside(folder) as made:
@@ -175,7 +204,10 @@ def _prepare_run(
                 on_cpu=isinstance(machine.accelerator, CPUAccelerator),
             ),
             versions={"python": platform.python_version()} | versions_of(_PACKAGES),
+            origin=start and start.origin,
         )
+        if start is not None:
+            save_weights(made / CACHE_NAME, start.weights, START_NAME)
         save_document(made / CONFIG_NAME, config, indent=2)
         rename_new(made, folder)
 
@@ -213,7 +245,9 @@ def _joined_run(options: TrainOptions) -> Path:
     return config.parent
 
 
-def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console) -> Outcome:
+def _fit(
+    folder: Path, options: TrainOptions, machine: Trainer, console: Console, user: FromUser
+) -> Outcome:
     """Train until the goal is reached, time is up, or the user stops it.
 
     `options` are those given: the run's own, in its config, have a definite batch size.
@@ -224,6 +258,8 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
         warnings.filterwarnings(
             "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
         )
+        # A CSVLogger's, of a resumed run; see `LoggerDuties`.
+        warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")
         config = config_from_run(folder)
         data = data_from_cache(folder / CACHE_NAME)
         plan = _plan(config.options, config.model, data, machine)
@@ -255,12 +291,11 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             line = plan.announcement(asked=options.batch_size, done=done, resumed=resumed)
             finishing = "finishing with what was learned so far"
             print_sentence(console, finishing if options.finish else line)
-        trainer = _trainer(
-            options,
-            run=config,
-            precision=config.precision,
-            logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-            callbacks=callbacks,
+        with _resumable(folder):
+            loggers = loggers_for_run(user.loggers, folder, config)
+        callbacks += [LoggerDuties(loggers, folder, config), *user.callbacks]
+        trainer = trainer_from_options(
+            options, folder=folder, run=config, loggers=[*loggers.values()], callbacks=callbacks
         )
         module = VAETraining(
             config.model,
@@ -270,6 +305,7 @@ def _fit(folder: Path, options: TrainOptions, machine: Trainer, console: Console
             stop_asked=lambda: stop.asked,
             save=lambda: trainer.save_checkpoint(resume),
         )
+        begin_from(folder / CACHE_NAME / START_NAME, module.model, module.kept_model)
         finished = _trained(trainer, module, folder)
     result = None
     if finished and trainer.is_global_zero:
@@ -298,11 +334,10 @@ def _trained(trainer: Trainer, module: VAETraining, folder: Path) -> bool:
     """Train from where the resume file is, if there is one; whether the goal was reached."""
     resume = folder / RESUME_NAME
     try:
-        trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
+        with _resumable(folder):
+            trainer.fit(module, ckpt_path=resume if resume.exists() else None, weights_only=True)
     except Interrupted:
         return False
-    except OutputError as error:
-        raise OutputError(f"{error}, then go on with {resume_command(folder)}") from error
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         # What Lightning restores of a file is checked by nobody else.
         if isinstance(error, MotorVAEError) or module.has_begun or not resume.exists():
@@ -316,39 +351,10 @@ def _trained(trainer: Trainer, module: VAETraining, folder: Path) -> bool:
     return module.schedule.finished
 
 
-def _trainer(
-    options: TrainOptions,
-    *,
-    run: RunConfig | None = None,
-    precision: str = "32-true",
-    logger: TensorBoardLogger | Literal[False] = False,
-    callbacks: list[Callback] | None = None,
-) -> Trainer:
-    """Build a trainer; without callbacks only to learn whether this machine has what it needs."""
-    asked = (
-        f"--accelerator={options.accelerator} --devices={options.devices} "
-        f"--num-nodes={options.num_nodes} --strategy={options.strategy}"
-    )
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to go on after what the user can mend."""
     try:
-        trainer = Trainer(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.num_nodes,
-            strategy=options.strategy,
-            precision=cast("Literal['32-true', 'bf16-mixed', '16-mixed']", precision),
-            max_epochs=-1,  # the schedule says when it is over
-            logger=logger,
-            callbacks=callbacks,
-            plugins=[ResumeFileIO(run)],
-            enable_checkpointing=callbacks is not None,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-            use_distributed_sampler=False,
-        )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{asked}: {error}") from error
-    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
-        raise ConfigError(f"{asked}: only one device or the strategy ddp is supported")
-    return trainer
+        yield
+    except (OutputError, UserCodeError) as error:
+        raise type(error)(f"{error}, then go on with {resume_command(folder)}") from error

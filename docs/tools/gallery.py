@@ -36,7 +36,9 @@ from motorvae.training.explore.subject import Subject, open_subject
 SCRATCH = Path(".scratch/gallery")
 FIRST, CANDIDATES = 500_000_000, 600
 """Examples are among so many vehicles of seed 0 from this number on: no training gets there."""
-AVERAGED, ANIMATED = 32, 4
+PALE = 0.8
+"""Paint of a vehicle that is another one but for it."""
+AVERAGED, ANIMATED = 8, 4
 SHEET_WIDTH, GIF_WIDTH, GREYS = 1600, 860, 32
 MOST_BYTES = 4_000_000
 
@@ -129,38 +131,34 @@ class Examples:
         self.seed = seed_of_vehicles(subject, ModelOptions(**self.images))
         drawn = [factors_from_seed(0, FIRST + row) for row in range(CANDIDATES)]
         self.drawn = {FIRST + row: one for row, one in enumerate(drawn)}
-        self.van = self.nearest("van", 1)
-        self.car = self.nearest("car", 1, self.drawn[self.van])
-        self.bus = self.nearest("bus", 1, self.drawn[self.car])
-        self.pickup = self.nearest("pickup", -1)
+        self.vans = self.nearest("van", 1)[:AVERAGED]
+        self.van = self.vans[0]
+        self.car = self.nearest("car", 1, self.drawn[self.van])[0]
+        self.bus = self.nearest("bus", 1, self.drawn[self.car])[0]
+        self.pickup = self.nearest("pickup", -1)[0]
         folder.mkdir(parents=True, exist_ok=True)
-        self.files = {
-            name: self.rendered(name, factors)
-            for name, factors in {
-                "van-right": self.drawn[self.van],
-                "van-left": replace(self.drawn[self.van], heading=-1.0),
-                "car-right": self.drawn[self.car],
-                "car-left": replace(self.drawn[self.car], heading=-1.0),
-                "bus-right": self.drawn[self.bus],
-                "bus-left": replace(self.drawn[self.bus], heading=-1.0),
-            }.items()
-        }
+        self.files = {}
+        for name, row in {"van": self.van, "car": self.car, "bus": self.bus}.items():
+            own = self.drawn[row]
+            variants = {
+                "right": own,
+                "left": replace(own, heading=-1.0),
+                "pale": replace(own, shade=PALE),
+            }
+            for variant, factors in variants.items():
+                self.files[f"{name}-{variant}"] = self.rendered(f"{name}-{variant}", factors)
 
-    def nearest(self, body: str, heading: float, to: VehicleFactors | None = None) -> int:
-        """Return the number of the vehicle nearest to the middle of all ranges, or to another."""
+    def nearest(self, body: str, heading: float, to: VehicleFactors | None = None) -> list[int]:
+        """Return numbers of vehicles, first those near the middle of all ranges, or another one."""
 
         def place(factors: VehicleFactors) -> np.ndarray[Any, np.dtype[np.float64]]:
             ranges = RANGES[factors.body].items()
             return np.array([(getattr(factors, name) - a) / (b - a) for name, (a, b) in ranges])
 
         middle = 0.5 if to is None else place(to)
-        rows = self.rows(body, heading)
-        return min(rows, key=lambda row: float(np.square(place(self.drawn[row]) - middle).sum()))
-
-    def rows(self, body: str, heading: float) -> list[int]:
-        """Return the numbers of all candidates of a kind."""
         kind = (body, heading)
-        return [row for row, one in self.drawn.items() if (one.body, one.heading) == kind]
+        rows = [row for row, one in self.drawn.items() if (one.body, one.heading) == kind]
+        return sorted(rows, key=lambda row: float(np.square(place(self.drawn[row]) - middle).sum()))
 
     def rendered(self, name: str, factors: VehicleFactors) -> str:
         """Draw a vehicle as the built-in ones are, into a file."""
@@ -185,7 +183,7 @@ class Examples:
         """Return the whole page but its head."""
         of = {"model": self.model, **self.images}
         files = self.files
-        vans = [f"vehicle:{row}" for row in self.rows("van", 1)[:AVERAGED]]
+        vans = [f"vehicle:{row}" for row in self.vans]
         found = [
             Section(
                 "Reconstructions",
@@ -231,24 +229,13 @@ class Examples:
                 lambda n: f"Two vehicles that face the same way. {texts.interpolate(n)}",
                 {"interpolate.png": "interpolate-bodies.jpg"},
             ),
-            Section(
-                "Arithmetic",
-                "arithmetic",
-                {
-                    **of,
-                    "plus": [files["van-right"], files["car-left"]],
-                    "minus": [files["car-right"]],
-                },
-                "motorvae explore arithmetic van-right.png + car-left.png - car-right.png",
-                texts.arithmetic,
-                {"arithmetic.png": "arithmetic.jpg"},
-                self.against_truth,
-            ),
+            self.arithmetic("pale", "in pale paint"),
+            self.arithmetic("left", "that faces left"),
             Section(
                 "Average",
                 "average",
                 {**of, "of": vans},
-                f"motorvae explore average {' '.join(vans[:3])}",
+                f"motorvae explore average {' '.join(vans)}",
                 texts.average,
                 {"average.png": "average.jpg"},
             ),
@@ -280,7 +267,7 @@ class Examples:
             ),
         ]
         if self.is_run:
-            at = 7
+            at = 8
             found.insert(
                 at,
                 Section(
@@ -306,21 +293,39 @@ class Examples:
                 )
         return found
 
-    def against_truth(self, _: texts.Numbers, folder: Path) -> texts.Numbers:
-        """Return how far the decoded sum is from the mirrored van, and what to compare it with."""
-        with np.load(folder / "arithmetic.npz") as arrays:
-            z = arrays["z"]
-        with open_subject(ModelOptions(model=self.model)) as subject:
-            wanted, given = (
-                subject.picture(self.files[name])[1][None] for name in ("van-left", "van-right")
-            )
-            truth = input_from_pixels(wanted)
-            against = {
-                "of_sum": subject.rebuild(z),
-                "of_reconstruction": subject.rebuild(subject.encode(wanted).mu),
-                "of_unmirrored": input_from_pixels(given),
-            }
-        return {name: float(np.square(one - truth).mean()) for name, one in against.items()}
+    def arithmetic(self, variant: str, words: str) -> Section:
+        """Return the section of a van that is to be changed as a car is."""
+
+        def text(numbers: texts.Numbers) -> str:
+            return texts.arithmetic(numbers, words)
+
+        def against_truth(_: texts.Numbers, folder: Path) -> texts.Numbers:
+            with np.load(folder / "arithmetic.npz") as arrays:
+                z = arrays["z"]
+            with open_subject(ModelOptions(model=self.model)) as subject:
+                wanted, given = (
+                    subject.picture(self.files[name])[1][None]
+                    for name in (f"van-{variant}", "van-right")
+                )
+                truth = input_from_pixels(wanted)
+                against = {
+                    "of_sum": subject.rebuild(z),
+                    "of_reconstruction": subject.rebuild(subject.encode(wanted).mu),
+                    "of_unchanged": subject.rebuild(subject.encode(given).mu),
+                }
+            return {name: float(np.square(one - truth).mean()) for name, one in against.items()}
+
+        names = ("van-right", f"car-{variant}", "car-right")
+        van, plus, minus = (self.files[name] for name in names)
+        return Section(
+            f"Arithmetic: a van {words}",
+            "arithmetic",
+            {"model": self.model, **self.images, "plus": [van, plus], "minus": [minus]},
+            "motorvae explore arithmetic {}.png + {}.png - {}.png".format(*names),
+            text,
+            {"arithmetic.png": f"arithmetic-{variant}.jpg"},
+            against_truth,
+        )
 
     def alike(self, numbers: texts.Numbers, _: Path) -> texts.Numbers:
         """Return how many of the neighbours share body and heading with the image."""

@@ -106,14 +106,15 @@ def interpolate(n: Numbers) -> str:
     )
 
 
-def arithmetic(n: Numbers) -> str:
-    """A van is mirrored by the difference of two cars."""
+def arithmetic(n: Numbers, words: str) -> str:
+    """A van is changed by the difference of two cars."""
+    is_it = "is nearer to that" if n["of_sum"] < n["of_unchanged"] else "is no nearer to that"
     return (
-        "A van, plus a car that faces left, minus the same car facing right, should be the van "
-        f"facing left. From the true picture of that the sum is at a squared error of "
-        f"{n['of_sum']:.5f}; its reconstruction from its own latent is at "
-        f"{n['of_reconstruction']:.5f}, and the van that was not mirrored at "
-        f"{n['of_unmirrored']:.5f}."
+        f"A van, plus a car {words}, minus the same car as it was, should be a van {words}. The "
+        f"sum {is_it} than the van as it was: its squared error from the true picture is "
+        f"{n['of_sum']:.5f}, that of the unchanged van's reconstruction {n['of_unchanged']:.5f}, "
+        f"and that of the best there is, the true picture's own reconstruction, "
+        f"{n['of_reconstruction']:.5f}."
     )
 
 
@@ -121,8 +122,8 @@ def average(n: Numbers) -> str:
     """A mean of latents beside a mean of pixels."""
     sharp = n["sharpness"]
     return (
-        f"The mean latent of {n['images']} vans that face right, decoded, beside the mean of their "
-        f"pixels. Sharpness, the mean difference of neighbouring pixels: {sharp['decoded']:.4f} "
+        f"The mean latent of the {n['images']} vans nearest to the middle, decoded, beside the "
+        f"mean of their pixels. Sharpness, the mean difference of neighbouring pixels: {sharp['decoded']:.4f} "
         f"and {sharp['pixels']:.4f}."
     )
 

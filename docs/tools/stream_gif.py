@@ -2,9 +2,8 @@
 
     python docs/tools/stream_gif.py docs/stream.gif [--bundle BUNDLE]
 
-Without a bundle it first trains a model on a video of the synthetic camera's world (another seed
-than the one that is streamed): half an hour on one core, kept in .scratch/gif. The stream loses
-its camera for a second. Needs the extras cpu, train, export and bench.
+Without a bundle it is that of the model which comes with the package, exported into .scratch/gif.
+The stream loses its camera for half a second. Needs the extras cpu, train, export and bench.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import matplotlib as mpl
 import numpy as np
@@ -29,8 +26,7 @@ import motorvae as mv
 from motorvae.runtime.sources.synthetic.vehicles import MovingVehicles
 
 SCRATCH = Path(".scratch/gif")
-TRAINING_SEED, STREAM_SEED = 7, 2026
-TRAINING_FPS, TRAINING_SECONDS = 5, 900
+STREAM_SEED = 2026
 FPS, SECONDS, STEP = 30, 12, 3
 FIRST = 2 * FPS
 """The picture starts here: what shows no animation shows its first frame."""
@@ -43,19 +39,15 @@ LEVELS = mpl.colormaps["RdBu"].resampled(11).with_extremes(bad="0.85")
 GREYS = 28
 """With those of `LEVELS` all colours of the GIF: its size goes with how many there are."""
 RED = (198, 40, 40)
-TRAINING = (
-    *("--image-size", "128", "--channels", "16", "32", "64", "128", "256"),
-    *("--batch-size", "16", "--learning-rate", "0.0007", "--steps", "6000", "--threads", "1"),
-)
 
 
 def main() -> None:
-    """Train if need be, stream, and draw."""
+    """Export if need be, stream, and draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--bundle", type=Path)
     options = parser.parse_args()
-    bundle = mv.load(options.bundle or trained_bundle())
+    bundle = mv.load(options.bundle or bundle_of_package())
     rows = {}
     source = f"synthetic?fps={FPS}&seed={STREAM_SEED}&size={SIZE}&frames={FPS * SECONDS}"
     lost = f"&lose={LOST.start}..{LOST.stop - 1}"
@@ -68,33 +60,14 @@ def main() -> None:
     print(f"{options.output}: {len(frames)} frames, {options.output.stat().st_size / 1e6:.2f} MB")
 
 
-def trained_bundle() -> Path:
-    """Render a video, train on it, export; return the bundle. What is there is kept."""
-    video, bundle = SCRATCH / "drive.mp4", SCRATCH / "bundle"
-    SCRATCH.mkdir(parents=True, exist_ok=True)
+def bundle_of_package() -> Path:
+    """Export the model that comes with the package; return the bundle. What is there is kept."""
+    bundle = SCRATCH / "bundle"
     if not bundle.is_dir():
-        write_video(video)
-        scripts = Path(sys.executable).parent
-        run = ("--output", str(SCRATCH / "runs"), "--name", "gif")
-        subprocess.run([scripts / "motorvae-train", str(video), *TRAINING, *run], check=True)
-        export = (str(SCRATCH / "runs" / "gif"), "--output", str(bundle))
-        subprocess.run([scripts / "motorvae-export", *export], check=True)
+        SCRATCH.mkdir(parents=True, exist_ok=True)
+        command = ("--pretrained", "vehicles", "--output", str(bundle))
+        subprocess.run([Path(sys.executable).parent / "motorvae-export", *command], check=True)
     return bundle
-
-
-def write_video(path: Path) -> None:
-    """Encode what the synthetic camera sees with the training seed."""
-    world = MovingVehicles(TRAINING_SEED, 256)
-    with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=TRAINING_FPS, options={"crf": "16"})
-        stream.width = stream.height = 256
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = Fraction(1, TRAINING_FPS)
-        for index in range(TRAINING_FPS * TRAINING_SECONDS):
-            frame = av.VideoFrame.from_ndarray(world.image(index / TRAINING_FPS), "gray")
-            frame.pts = index
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def drawn(rows: dict[int, Any], decode: Any) -> list[Image.Image]:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import io
 import logging
-import os
-import sys
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +22,7 @@ from ...runtime.core.atomic_files import sha256_of
 from ...runtime.core.errors import CheckpointError, ConfigError, GraphError, sentence_list
 from ...runtime.core.spec import Color, ModelSpec
 from ...runtime.engines.base import Arrays, Batch
+from ...training.setup.user_code import called, errors_of_user, last_line, object_from_name
 from ..onnx_form import OPSET
 from ..onnx_import.normal_form import Gives
 from ..onnx_import.read import decoder_from_file, encoder_from_file
@@ -35,7 +32,6 @@ from .options import ImportOptions
 from .user_model import UserModel, digest_of
 from .weights_file import tensors_from_file
 
-_LONGEST = 300
 _DECODING = "its decode(z) must give a tensor (N, C, H, W), or an object with .sample that is one"
 _ENCODING = (
     "its encode(x) must give mu and log_var, a tensor that is mu, or a distribution with .mean and "
@@ -115,18 +111,9 @@ def module_from_name(options: ImportOptions) -> UserModule:
         CheckpointError: The weights cannot be read or do not fit.
     """
     text = str(options.module)
-    package, colon, factory = text.partition(":")
-    if not (package and colon and factory.isidentifier()):
-        raise ConfigError(f"--module {text}: write it as package.module:factory")
-    with _path_of_here(), _errors_of(f"importing {package}"):
-        made = getattr(importlib.import_module(package), factory, None)
-    if made is None:
-        raise ConfigError(f"--module {text}: {package} has no {factory}: name what is in it")
+    made = object_from_name("--module", text)
     if not isinstance(made, nn.Module):
-        if not callable(made):
-            raise ConfigError(f"--module {text}: {factory} cannot be called: name a function")
-        with _path_of_here(), _errors_of(f"{text} failed"):
-            made = made()
+        made = called("--module", text, made)
     if not isinstance(made, nn.Module):
         raise ConfigError(
             f"--module {text} gives a {type(made).__name__}: let it give a torch.nn.Module"
@@ -178,11 +165,14 @@ def model_from_module(options: ImportOptions, user: UserModule, folder: Path) ->
     channels = _channels_of(module, options.color)
     height, width = _size_of(options, user)
     image = torch.rand(2, channels, height, width)
-    with torch.inference_mode(), _errors_of(f"{user.name}.encode failed on {tuple(image.shape)}"):
+    with (
+        torch.inference_mode(),
+        errors_of_user(f"{user.name}.encode failed on {tuple(image.shape)}"),
+    ):
         latents = _latents(module.encode(image))  # type: ignore[operator]  # its own method
     with (
         torch.inference_mode(),
-        _errors_of(f"{user.name}.decode failed on {tuple(latents[0].shape)}"),
+        errors_of_user(f"{user.name}.decode failed on {tuple(latents[0].shape)}"),
     ):
         _image(module.decode(latents[0]))  # type: ignore[operator]  # as above
     encoding, decoding = Encoding(module), Decoding(module)
@@ -318,7 +308,7 @@ def _program_of(half: nn.Module, sample: torch.Tensor, **settings: Any) -> torch
             )
     except Exception as error:  # whatever the user's code and torch raise
         raise GraphError(
-            _last_line(error),
+            last_line(error),
             context="torch cannot export it",
             fix="export its halves to ONNX as its own documentation says, and import those",
         ) from error
@@ -330,33 +320,3 @@ def _program_of(half: nn.Module, sample: torch.Tensor, **settings: Any) -> torch
 def _digest(module: nn.Module) -> str:
     weights = {name: one.contiguous().clone() for name, one in module.state_dict().items()}
     return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
-
-
-@contextlib.contextmanager
-def _path_of_here() -> Iterator[None]:
-    """Let the block import from the current folder, as `python -m` does."""
-    here = os.getcwd()  # noqa: PTH109  # what goes into sys.path is text
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(here)
-
-
-@contextlib.contextmanager
-def _errors_of(what: str) -> Iterator[None]:
-    """Turn whatever the user's code raises within the block into a ConfigError of one line."""
-    try:
-        yield
-    except GraphError:
-        raise
-    except Exception as error:  # of the user's code
-        raise ConfigError(
-            f"{what}: {type(error).__name__}: {_last_line(error)}; try it in Python alone"
-        ) from error
-
-
-def _last_line(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip()[:_LONGEST] if lines else type(error).__name__

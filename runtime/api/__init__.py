@@ -23,7 +23,7 @@ TYPE_CHECKING = False  # as type checkers know it; loading typing would be most 
 if TYPE_CHECKING:
     from typing import Any
 
-    from . import explore
+    from . import explore, hub
     from .export.compare.result import VerifyResult
     from .functions import encode, export, import_weights, stream, verify
     from .models import Bundle, Decoder, Encoder, Image, Latent, Latents, load
@@ -50,6 +50,7 @@ __all__ = (
     "encode",
     "explore",
     "export",
+    "hub",
     "import_weights",
     "load",
     "stream",
@@ -65,6 +66,7 @@ _MODULES = {
     "encode": ".functions",
     "explore": ".explore",
     "export": ".export",
+    "hub": ".hub",
     "import_weights": ".functions",
     "stream": ".functions",
     "verify": ".functions",
@@ -81,7 +83,7 @@ def __getattr__(name: str) -> Any:
         value: Any = own_version()
     else:
         module = importlib.import_module(_MODULES.get(name, ".models"), __name__)
-        value = module if name in {"explore", "export"} else getattr(module, name)
+        value = module if name in {"explore", "export", "hub"} else getattr(module, name)
     globals()[name] = value
     return value
 

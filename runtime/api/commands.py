@@ -34,6 +34,7 @@ COMMANDS = {
         ".export.importing.cli:import_main",
         "import weights from elsewhere to a run or a bundle",
     ),
+    "hub": (".training.hub.cli:hub_main", "save, push and pull models in Hugging Face Hub's form"),
     "sign": (".runtime.signing_cli:sign_main", "sign a bundle with a key of yours"),
     "verify-signature": (
         ".runtime.signing_cli:verify_main",

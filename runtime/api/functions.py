@@ -201,7 +201,8 @@ def export(
             holds; of other weights, what this export would not make again must be let go with
             `replace=True`.
         **options: Those of `motorvae-export` by their names, such as `fp16=True`; `int8` is True
-            for every engine, or names some of "onnx", "openvino" and "tensorrt".
+            for every engine, or names some of "onnx", "openvino" and "tensorrt"; `pretrained`
+            names a model to export instead of a run.
 
     Returns:
         The bundle, checked.
@@ -215,14 +216,17 @@ def export(
     from rich.console import Console  # noqa: PLC0415  # neither is needed to stream
 
     from .export.cli import run_export  # noqa: PLC0415
-    from .export.options import ExportOptions  # noqa: PLC0415
+    from .export.options import DEFAULT_CHECKPOINT, ExportOptions  # noqa: PLC0415
 
     given = checked_keywords(ExportKeywords, options)
     for name in ("int8", "keep_float32"):
         if name in given:
             given[name] = _words(given[name])
+    is_default = given.get("pretrained") is not None and Path(run) == DEFAULT_CHECKPOINT
     asked = ExportOptions(
-        checkpoint=Path(run).expanduser(), output=Path(output).expanduser(), **given
+        checkpoint=None if is_default else Path(run).expanduser(),
+        output=Path(output).expanduser(),
+        **given,
     )
     return load(run_export(asked, Console(quiet=True)))
 

@@ -84,6 +84,7 @@ class ExportKeywords(BundleKeywords, total=False):
     """What an export makes; each is the option of `motorvae-export` of that name."""
 
     weights: Literal["best", "last"]
+    pretrained: str | None
 
 
 class ImportKeywords(BundleKeywords, total=False):

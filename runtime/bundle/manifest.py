@@ -205,13 +205,13 @@ class Preprocessing(StrictModel):
 
 
 class Origin(StrictModel):
-    """Where weights came from that were not trained here.
+    """Where weights came from that were not trained here, or not from the beginning.
 
     A latent diffusion model multiplies latents by `scaling_factor` after it has subtracted
     `shift_factor`; the bundle's latents are as the encoder gives them, before that.
     """
 
-    kind: Literal["checkpoint", "onnx", "module", "diffusers"]
+    kind: Literal["checkpoint", "onnx", "module", "diffusers", "pretrained"]
     name: str  # what it is, such as the name of its class or of the project that wrote it
     files: dict[str, str] = Field(
         default_factory=dict

@@ -87,8 +87,8 @@ class Command:
     """A command, which is called with a command line.
 
     Its options are a frozen dataclass. Help shows the fields in the groups that `GROUPS` names,
-    titles to names of fields, and a nested dataclass as a group of its own. A default of None or
-    False is not shown: the field's docstring says what leaving it out means.
+    titles to names of fields, and a nested dataclass as a group of its own. A default of None,
+    False or () is not shown: the field's docstring says what leaving it out means.
     """
 
     options: type[Any]
@@ -115,9 +115,15 @@ class Command:
 
     def parse(self, args: Sequence[str], default: Any = None) -> Any:
         """Return the options that a command line gives; what it leaves out is as in `default`."""
-        view, sorted_args = _view_of(self.options, default), self._positional_first(args)
-        found = _parsed(view, sorted_args, self.usage or self.prog, self.what)
-        return _from_view(self.options, found)
+        flags = [one.name for one, kind, _ in _fields_of(self.options) if kind is bool]
+        # As the parser would know one of the two only, by the default.
+        off = {_flag(f"no_{name}"): name for name in flags}
+        taken_back = {off[word]: False for word in args if word in off}
+        if default is not None:
+            default = replace(default, **{name: False for name in flags if _flag(name) in args})
+        args = self._positional_first([word for word in args if word not in off])
+        found = _parsed(_view_of(self.options, default), args, self.usage or self.prog, self.what)
+        return replace(_from_view(self.options, found), **taken_back)
 
     def view(self) -> Any:
         """Return what the parser is shown for completion."""
@@ -279,7 +285,7 @@ def _view_of(options: Any, default: Any) -> Any:
             view = _view_of(kind, None if default is None else value)
             inner.append((one.name, _UNPREFIXED[view], field(default_factory=view)))
             continue
-        hint = "" if value is None or value is False else None
+        hint = "" if value is None or value is False or value == () else None
         settings = tyro.conf.arg(help=docs.get(one.name), help_behavior_hint=hint)
         parts = (kind, settings, *own)  # the field's own settings win
         shown[title_of.get(one.name, "")].append(

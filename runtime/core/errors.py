@@ -19,6 +19,7 @@
     ├── VerificationError (RuntimeError)    an exported graph drifted past its limit
     ├── MeasurementError (RuntimeError)     a benchmark could not measure what was asked
     ├── StepFailedError (RuntimeError)      a command that another one runs failed
+    ├── UserCodeError (RuntimeError)        a callback or a logger of the user's failed
     └── OutputError (OSError)               results cannot be written
         └── OutputLockedError               somebody else is writing them
 
@@ -139,6 +140,10 @@ class MeasurementError(MotorVAEError, RuntimeError):
 
 class StepFailedError(MotorVAEError, RuntimeError):
     """A command that another one runs failed; it has said why itself."""
+
+
+class UserCodeError(MotorVAEError, RuntimeError):
+    """A callback or a logger that the user gave failed."""
 
 
 class OutputError(MotorVAEError, OSError):

@@ -141,7 +141,10 @@ def options_of(name: str, *arguments: str) -> set[str]:
 
 def test_every_option_in_the_text_is_one_of_a_command() -> None:
     subcommands = {
-        "motorvae": ("verify", "import", "sign", "keys new", "keys trust"),
+        "motorvae": (
+            *("verify", "import", "sign", "keys new", "keys trust"),
+            *("hub save", "hub push", "hub pull"),
+        ),
         "motorvae-bench": ("run", "report", "compare"),
         "motorvae-doctor": ("gpu",),
         "motorvae-explore": tuple(VERBS),

@@ -19,6 +19,9 @@ from motorvae.runtime.core.atomic_files import sha256_of
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 from motorvae.training import learned
 from motorvae.training.cli import main as train_main
+from motorvae.training.pretrained import folder as pretrained_folder
+from motorvae.training.pretrained.folder import save_model
+from motorvae.training.pretrained.held_out import DRAWN
 
 # Lightning's strategies use names that torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
@@ -95,6 +98,41 @@ def test_int8_of_one_engine_is_exported_from_a_checkpoint(run: Path, here: Path)
     assert len(whole) == 4
 
 
+def test_a_model_is_exported_without_a_run_and_streams(
+    run: Path, here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the one that is shipped: FP16 weights, latent statistics, and no image."""
+    models = here / "shipped"
+    models.mkdir()
+    save_model(run, models / "vehicles", dtype="float16")
+    monkeypatch.setattr(pretrained_folder, "_SHIPPED", models)
+    assert main(["--pretrained", "vehicles", "--anyway"]) == 0
+    assert "bundle of vehicles in bundle" in capfd.readouterr().err
+    manifest = load_bundle(here / "bundle").manifest
+    assert max(report.images for report in manifest.verification) == DRAWN
+    assert manifest.weights_sha256 == sha256_of(models / "vehicles" / "model.safetensors")
+    assert stream_main(["synthetic", "--max-frames", "2"]) == 0
+    rows = [json.loads(line) for line in (here / "latents.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows if row["status"] != "lost"] == ["ok", "ok", "end"]
+    # By its folder too, which may have images of its own.
+    shutil.copy(run / "held_out.npz", models / "vehicles")
+    assert main(["--pretrained", "shipped/vehicles", "--output", "other", "--anyway"]) == 0
+    with np.load(run / "held_out.npz", allow_pickle=False) as held_out:
+        count = len(held_out["images"])
+    assert load_bundle(here / "other").manifest.verification[0].images == count
+
+
+def test_a_bundle_says_which_weights_its_run_began_with(run: Path, here: Path) -> None:
+    """Through the manifest, as a bundle holds neither the config nor the weights."""
+    sizes = ["--vehicles-count", "48", "--batch-size", "8", "--threads", "1", "--name", "on"]
+    assert train_main(["--pretrained", str(run), *sizes, "--epochs", "1", "1"]) == 0
+    assert main(["runs/on", "--anyway"]) == 0
+    origin = load_bundle(here / "bundle").manifest.origin
+    assert origin is not None
+    assert (origin.kind, origin.name) == ("pretrained", "small")
+    assert origin.files == {"model.safetensors": sha256_of(run / "model.safetensors")}
+
+
 def one_line(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
     capfd.readouterr()
     assert main(args) == 1
@@ -111,6 +149,9 @@ def one_line(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
     [
         ([], "no training run at runs/latest: make one with motorvae-train"),
         (["--checkpoint", "nowhere"], "no training run at nowhere"),
+        (["--pretrained", "cars"], "--pretrained=cars: there is no such folder, and no such model"),
+        (["--pretrained", "x", "run"], "--pretrained=x is exported instead of a run: leave out it"),
+        (["--pretrained", "x", "--weights", "last"], "leave out it or --weights"),
         (["--bundle", "bundle"], "nothing to add to bundle: name a precision, such as --fp16"),
         (["--bundle", "bundle", "--fp16"], "no bundle at bundle"),
         (["--bundle", "bundle", "--int8"], "no bundle at bundle"),

@@ -41,6 +41,16 @@ def test_defaults_are_the_model_cards() -> None:
         ({"seed": -1}, "--seed=-1"),
         ({"workers": -2}, "--workers=-2"),
         ({"num_nodes": 0}, "--num-nodes=0"),
+        ({"warmup": 1.0}, "--warmup=1.0: it must be a fraction of the run from 0 to below 1"),
+        ({"heads_rate": 0.0}, "--heads-rate=0.0: it must be above 0, such as 0.1"),
+        ({"clip_norm": 0.0}, "--clip-norm=0.0: it must be above 0"),
+        ({"ema": 1.0}, "--ema=1.0: it must be a decay between 0 and 1, such as 0.999"),
+        ({"patience": 0}, "--patience=0: it must be at least 1 epoch"),
+        ({"kl_span": (0.5, 0.5)}, "--kl-span=(0.5, 0.5): it must be two fractions, the first"),
+        ({"kl_cycles": 0}, "--kl-cycles=0: it must be at least 1"),
+        ({"free_bits": -0.1}, "--free-bits=-0.1: it must be 0 nats or more"),
+        ({"start_log_var": float("nan")}, "--start-log-var=nan: it must be between -20 and 5"),
+        ({"augment": ("flip", "flip")}, "--augment=('flip', 'flip'): it must be each at most once"),
         ({"name": "../x"}, "--name=../x"),
         ({"name": "latest"}, "--name=latest"),
         ({"channels": (4, 0)}, "channels=(4, 0)"),
@@ -72,6 +82,13 @@ def test_names_that_other_programs_use_are_understood() -> None:
     )
     assert (options.data, options.learning_rate) == ("photos", 0.5)
     assert (options.image_size, options.batch_size) == (64, 8)
+
+
+def test_kinds_of_augmentation_stand_before_the_data() -> None:
+    words = ["--kl-span", "0", "0.1", "--augment", "flip", "erase", "photos"]
+    options: TrainOptions = main.parse(words)
+    assert (options.data, options.augment) == ("photos", ("flip", "erase"))
+    assert options.kl_span == (0, 0.1)
 
 
 @pytest.mark.parametrize("data", ["photos", "2024"])

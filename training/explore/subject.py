@@ -258,8 +258,10 @@ def _measured(latents: Latents, names: tuple[str, ...], source: str) -> TrainLat
     return TrainLatents(latents.mu, latents.log_var, names, mean, covariance, source)
 
 
-def open_subject(options: ModelOptions) -> Subject:
+def open_subject(options: ModelOptions, *, decodes: bool = False) -> Subject:
     """Open a run's folder (with torch), or a bundle (with the engines of the runtime, no torch).
+
+    Where it `decodes`, a model without a decoder is refused before anything is computed.
 
     Raises:
         ConfigError: There is nothing by that name, or it is neither.
@@ -271,6 +273,11 @@ def open_subject(options: ModelOptions) -> Subject:
     settings: dict[str, Any] = {"images": options.images, "max_picture": options.max_picture}
     if (folder / MANIFEST).exists():
         bundle = load_bundle(folder)
+        if decodes and not bundle.spec.has_decoder:
+            raise BundleError(
+                f"{folder} has no decoder, and this draws what one makes of latents: name another "
+                "--model, or import it again with a decoder"
+            )
         return Subject(folder, bundle.spec, halves_of_bundle(bundle), bundle=bundle, **settings)
     with needed_for("exploring a training run", extra="train"), loading():
         from .run_halves import halves_of_run  # noqa: PLC0415  # torch: a bundle needs none

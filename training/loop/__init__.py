@@ -1,1 +1,1 @@
-"""What Lightning's Trainer runs: steps, the two-stage schedule, progress and plots."""
+"""What Lightning's Trainer runs: losses, steps, schedules, recipes, progress and plots."""

@@ -15,7 +15,7 @@ MOST_SHIFT = 1 / 16
 BRIGHTNESS = 0.2
 """Largest change of `brightness`, as a part of the level."""
 ERASED_SHARE, ERASED_AREA, ERASED_ASPECT = 0.5, (0.02, 0.4), (0.3, 1 / 0.3)
-"""Of `erase`: how many images, and how much of one; as Zhong et al. 2020, section 4.2."""
+"""Of `erase`: how many images, and how much of one; as Zhong et al. 2020."""
 
 
 def augmented(

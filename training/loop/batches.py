@@ -36,7 +36,7 @@ class TrainBatches(Iterable[Tensor]):
         at, left, plan = self._schedule.at, self.left, self._schedule.plan
         generator = np.random.default_rng((plan.options.seed, at.epochs_done))
         order = generator.permutation(self._data.train)
-        batches = np.array_split(order, plan.epoch_steps * plan.ranks)[self._rank :: plan.ranks]
+        batches = np.array_split(order, plan.epoch_batches * plan.ranks)[self._rank :: plan.ranks]
         start = min(at.step_in_epoch, plan.epoch_steps - 1)
         for batch in _prefetched(self._data, batches[start : start + left]):
             yield batch

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,11 @@ class EpochReport(Checkpoint):
                 logger.log_metrics(asdict(row), step=row.epoch)
             save_metrics(self._folder, module.history)
             # Epochs 1, 2, 5, 10, 20, 50, 100, ..., and the last of a stage.
-            if str(row.epoch).rstrip("0") in {"1", "2", "5"} or schedule.stage_finished:
+            if (
+                str(row.epoch).rstrip("0") in {"1", "2", "5"}
+                or schedule.stage_finished
+                or schedule.finished
+            ):
                 name = f"epoch-{row.epoch:03d}.png"
                 images, outputs = module.reconstructed(SHOWN_IMAGES)
                 save_reconstructions(
@@ -85,13 +91,19 @@ class EpochReport(Checkpoint):
 
 
 def line_from_row(row: EpochRow) -> str:
-    """Return what one epoch came to: training loss, and held-out loss in brackets."""
+    """Return what one epoch came to: training loss, and held-out loss in brackets.
+
+    What was minimised is said apart where it is not the total.
+    """
+    losses, totals = (row.train_loss, row.held_out_loss), (row.train_total, row.held_out_total)
+    is_total = all(map(partial(math.isclose, rel_tol=1e-4), losses, totals))
+    loss = "" if is_total else f"loss {row.train_loss:.5g} ({row.held_out_loss:.5g}), "
     return (
         f"epoch {row.epoch} stage {row.stage} beta {row.beta:g}: "
         f"reconstruction {row.train_reconstruction:.5g} "
         f"(held-out {row.held_out_reconstruction:.5g}), "
         f"KL {row.train_kl:.4g} ({row.held_out_kl:.4g}), "
-        f"total {row.train_total:.5g} ({row.held_out_total:.5g}), "
+        f"total {row.train_total:.5g} ({row.held_out_total:.5g}), {loss}"
         f"{row.active_units} active units, {row.elapsed_s:.0f} s"
     )
 

@@ -7,7 +7,7 @@ import math
 from ..options import TrainOptions
 
 RISE_OF_A_CYCLE = 0.5
-"""Share of a cycle in which the weight rises, by default: R of Fu et al. 2019, section 3.1."""
+"""Share of a cycle in which the weight rises, by default: R of Fu et al. 2019."""
 
 
 def learning_rate_at(options: TrainOptions, share: float, *, stage: int, first: float) -> float:
@@ -42,8 +42,8 @@ def kl_weight_at(options: TrainOptions, share: float, *, stage: int) -> float:
 
     - constant: the stage's own of the two `--betas`, as the model card.
     - linear: rises from the first to the second along a line (Bowman et al. 2016, section 3.1;
-      Sønderby et al. 2016, section 2.3), within `--kl-span` of the run.
-    - cyclical: does so again and again (Fu et al. 2019, eq. 6), within `--kl-span` of each of
+      Sønderby et al. 2016), within `--kl-span` of the run.
+    - cyclical: does so again and again (Fu et al. 2019), within `--kl-span` of each of
       `--kl-cycles` cycles, by default within its first half.
     """
     low, high = options.betas

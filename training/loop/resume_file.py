@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from ...runtime.core.atomic_files import replaced_file
-from ...runtime.core.errors import CheckpointError
+from ...runtime.core.errors import CheckpointError, UserCodeError
 from ...runtime.core.spec import ModelSpec
 from ..checkpoint import RunConfig, config_from_run
 from ..model import MotorVAE
@@ -57,6 +58,8 @@ class ResumeFileIO(TorchCheckpointIO):
         storage_options: object = None,  # noqa: ARG002  # Lightning's signature
     ) -> None:
         """Write a file in place of an earlier one, which stays whole on an OutputError."""
+        if Path(path).name != RESUME_NAME:  # a callback's, in a folder of its own
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(Path(path)) as temporary, temporary.open("w+b") as file:
             try:
                 torch.save(checkpoint | {"run": _identity(self._run)}, file)
@@ -64,7 +67,24 @@ class ResumeFileIO(TorchCheckpointIO):
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from error
                 raise
+            file.seek(0)
+            self._check_readable(Path(path), file)
             _seal(file)
+
+    def _check_readable(self, path: Path, file: BinaryIO) -> None:
+        """Raise a UserCodeError where a file holds what `load_checkpoint` would refuse."""
+        keep = "let callbacks keep numbers, texts and tensors in their states"
+        if kinds := get_unsafe_globals_in_checkpoint(file):
+            raise UserCodeError(
+                f"{path} is not written, it would hold {min(kinds)}, and nothing is read "
+                f"that takes code to be read: {keep}"
+            )
+        size, most = file.seek(0, os.SEEK_END) + _TRAILER_BYTES, _largest(self._run)
+        if self._run is not None and size > most:
+            raise UserCodeError(
+                f"{path} is not written, it would have {size} bytes, and at most {most} are "
+                "needed: let callbacks keep less in their states"
+            )
 
     def load_checkpoint(
         self,

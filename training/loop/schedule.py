@@ -61,7 +61,12 @@ class Plan:
 
     @property
     def epoch_steps(self) -> int:
-        """Steps in a whole epoch."""
+        """Steps in an epoch: one a batch, unless `--limit-steps` are fewer."""
+        return min(self.epoch_batches, self.options.limit_steps or self.epoch_batches)
+
+    @property
+    def epoch_batches(self) -> int:
+        """Batches that all training images are split into, on each device."""
         return self._epoch_steps(self.batch_size)
 
     @property
@@ -89,6 +94,8 @@ class Plan:
             if self.options.steps
             else f"{self.steps} steps in {first} + {second} epochs of {self.epoch_steps}"
         )
+        if self.epoch_steps < self.epoch_batches:
+            what += f", instead of {self.epoch_batches} for all images (--limit-steps)"
         made = f", {done} made already" if done else ""
         reason = "as the run was started" if resumed else self._reason_of_batch_size(asked)
         return f"{what}{made}; batch size {self.batch_size}, {reason}{self._time(done)}"

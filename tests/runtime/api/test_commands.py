@@ -14,7 +14,7 @@ import pytest
 import motorvae as mv
 from motorvae.commands import COMMANDS, main
 
-ONLY_HERE = {"import", "verify", "sign", "verify-signature", "keys", "demo"}
+ONLY_HERE = {"hub", "import", "verify", "sign", "verify-signature", "keys", "demo"}
 """Those that have no script of their own."""
 
 

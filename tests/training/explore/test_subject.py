@@ -127,7 +127,7 @@ def test_a_model_that_is_none_is_one_line(
         open_subject(ModelOptions())
     with pytest.raises(ConfigError, match="--model=nowhere does not exist"):
         opened(Path("nowhere"))
-    with pytest.raises(ConfigError, match="did you mean --model .*latest"):
+    with pytest.raises(ConfigError, match=r"did you mean --model .*latest"):
         opened(finished_run.parent)
     copy = tmp_path / "cut"
     shutil.copytree(finished_run, copy)

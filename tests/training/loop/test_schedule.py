@@ -232,3 +232,14 @@ def test_a_goal_that_is_behind_is_not_an_epoch_of_fewer() -> None:
         schedule = Schedule(one)
         schedule.at = Position(step=45, epochs_done=4, elapsed_s=90.0)
         assert schedule.progress() == said
+
+
+def test_a_limit_of_steps_is_said_beside_what_all_images_take() -> None:
+    options = TrainOptions(batch_size=10, epochs=(1, 2), limit_steps=4)
+    plan = Plan(options, train=100, held_out=10)
+    assert (plan.epoch_steps, plan.epoch_batches, plan.steps) == (4, 10, 12)
+    line = plan.announcement(asked=10, done=0, resumed=False)
+    assert "12 steps in 1 + 2 epochs of 4, instead of 10 for all images (--limit-steps)" in line
+    larger = Plan(replace(options, limit_steps=40), train=100, held_out=10)
+    assert (larger.epoch_steps, larger.steps) == (10, 30)
+    assert "limit" not in larger.announcement(asked=10, done=0, resumed=False)

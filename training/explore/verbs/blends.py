@@ -69,7 +69,7 @@ def angle_of(start: Floats, end: Floats) -> float:
 def interpolate(options: InterpolateOptions, step: Callable[[str], object]) -> Result:
     """Decode latents on the way from one image's mu to the other's."""
     along = spherical if options.spherical else linear
-    with open_subject(options) as subject:
+    with open_subject(options, decodes=True) as subject:
         (first, picture), (second, other) = map(subject.picture, options.ends)
         ends = np.stack([picture, other])
         step("interpolating")
@@ -126,7 +126,7 @@ def interpolate(options: InterpolateOptions, step: Callable[[str], object]) -> R
 def arithmetic(options: ArithmeticOptions, step: Callable[[str], object]) -> Result:
     """Add and subtract the mu of images, and decode what comes out (Radford et al. 2016)."""
     terms = options.signed
-    with open_subject(options) as subject:
+    with open_subject(options, decodes=True) as subject:
         named = [subject.picture(image) for _, image in terms]
         pixels = np.stack([picture for _, picture in named])
         step("adding")
@@ -175,7 +175,7 @@ def sum_of(mu: Floats, signs: Float64s) -> Floats:
 
 def average(options: AverageOptions, step: Callable[[str], object]) -> Result:
     """Decode the mean mu of images, and show it beside the mean of their pixels."""
-    with open_subject(options) as subject:
+    with open_subject(options, decodes=True) as subject:
         parts = [subject.pictures(word) for word in options.of] or [subject.held_out()]
         pixels = np.concatenate([part.pixels for part in parts])
         names = [name for part in parts for name in part.names]

@@ -34,7 +34,7 @@ class Errors(NamedTuple):
 
 def reconstructions(options: ReconstructionsOptions, step: Callable[[str], object]) -> Result:
     """Rank all held-out images by their squared error, and show both ends and the middle."""
-    with open_subject(options) as subject:
+    with open_subject(options, decodes=True) as subject:
         pictures = subject.held_out()
         step(f"reconstructing {pictures.source}")
         errors = errors_of(subject, pictures.pixels)

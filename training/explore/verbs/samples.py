@@ -38,7 +38,7 @@ class Measured(NamedTuple):
 
 def samples(options: SamplesOptions, step: Callable[[str], object]) -> Result:
     """Sample twice, decode, and compare both with held-out images that are reconstructed."""
-    with open_subject(options) as subject:
+    with open_subject(options, decodes=True) as subject:
         train = subject.train_latents()
         step(f"fitting a mixture to {train.source}")
         mixture, fitted_to = _fitted(subject, train, options)

@@ -36,7 +36,7 @@ class Moved(NamedTuple):
 
 def traversals(options: TraversalsOptions, step: Callable[[str], object]) -> Result:
     """Move one dimension at a time, the others held, over its range in the aggregate posterior."""
-    with open_subject(options) as subject:
+    with open_subject(options, decodes=True) as subject:
         aggregate = aggregate_of(subject)
         base, name = aggregate.mean.astype(np.float32), "the mean latent"
         if options.image is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def test_a_great_circle_keeps_the_length_and_goes_at_even_angles() -> None:
     found = spherical(A, B, PLACES)
     np.testing.assert_allclose(found[[0, -1]], [A, B], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 3, rtol=1e-6)
-    angles = [angle_of(one, other) for one, other in zip(found[:-1], found[1:], strict=True)]
+    angles = [angle_of(one, other) for one, other in pairwise(found)]
     np.testing.assert_allclose(angles, math.pi / 2 / 6, rtol=1e-4)
 
 
@@ -48,10 +49,9 @@ def test_interpolation_starts_and_ends_at_the_images(colour_run: Path, tmp_path:
     ends = ("held-out:0", "vehicle:3")
     straight = InterpolateOptions(ends=ends, model=colour_run, output=tmp_path, steps=5)
     result = explored("interpolate", straight)
-    z, mu = result.arrays["z"], None
+    z = result.arrays["z"]
     assert z.shape == (5, 4)
     np.testing.assert_allclose(np.diff(z, axis=0), np.tile((z[-1] - z[0]) / 4, (4, 1)), atol=1e-5)
-    del mu
     circle = InterpolateOptions(
         ends=ends, model=colour_run, output=tmp_path, steps=5, spherical=True
     )
@@ -86,7 +86,7 @@ def test_words_are_terms_with_signs(words: str, signed: tuple[tuple[int, str], .
 
 @pytest.mark.parametrize("words", ["", "a", "a b", "a - - b", "a -", "a - b c", "- - a", "a * b"])
 def test_words_that_are_no_sum_are_refused(words: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="write images with . or - between them"):
+    with pytest.raises(UsageError, match=r"write images with \+ or - between them"):
         explored("arithmetic", ArithmeticOptions(terms=tuple(words.split()), output=tmp_path))
 
 

@@ -97,5 +97,5 @@ def test_a_run_without_any_statistics_is_one_line(finished_run: Path, tmp_path: 
 def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--count=0: take 1 to 256"):
         explored("samples", SamplesOptions(output=tmp_path, count=0))
-    with pytest.raises(ConfigError, match="--components=.*take numbers from 1"):
+    with pytest.raises(ConfigError, match=r"--components=.*take numbers from 1"):
         explored("samples", SamplesOptions(output=tmp_path, components=(0,)))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from motorvae.training.explore.aggregate import Aggregate, aggregate_of
 from motorvae.training.explore.cli import explored
@@ -14,7 +15,7 @@ from motorvae.training.explore.options import ModelOptions, TraversalsOptions
 from motorvae.training.explore.subject import Subject, open_subject
 from motorvae.training.explore.verbs.traversals import latents_along, ranked_by_effect
 
-from ..linear import GAINS
+from ..linear import GAINS, SPEC
 
 PLACES = np.linspace(-2, 2, 5)
 
@@ -37,8 +38,11 @@ def test_one_dimension_moves_and_the_others_stay() -> None:
     np.testing.assert_array_equal(found[:, 1:], np.tile(base[1:], (5, 1)))
 
 
-def test_dimensions_are_ranked_by_what_they_do(linear_subject: Callable[..., Subject]) -> None:
-    subject = linear_subject()
+@pytest.mark.parametrize("latent_shape", [(), (1, 2, 2)])
+def test_dimensions_are_ranked_by_what_they_do(
+    latent_shape: tuple[int, ...], linear_subject: Callable[..., Subject]
+) -> None:
+    subject = linear_subject(SPEC.model_copy(update={"latent_shape": latent_shape}))
     moved = ranked_by_effect(subject, aggregate(), np.zeros(4, np.float32), PLACES)
     # Gains times deviations (2, 1, 4, 1): 0.02, 0.1, 0.08, 0.
     assert moved.dimensions.tolist() == [1, 2, 0, 3]

@@ -1,0 +1,1 @@
+../../runtime/api/hub.py

@@ -1,0 +1,243 @@
+"""Hugging Face form, offline by local folders, and over HTTP with a stand-in for the Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from PIL import Image
+
+import motorvae as mv
+from motorvae.runtime.core.errors import BundleError, CheckpointError, ConfigError, OutputError
+from motorvae.training.checkpoint import config_from_run, model_from_checkpoint
+from motorvae.training.hub.cli import hub_main
+from motorvae.training.hub.folder import copy_model, save_folder
+from motorvae.training.hub.model import HubVAE
+from motorvae.training.hub.options import SaveOptions
+
+from ..runs import tree_of, weights_of
+from .hub_server import COMMIT, Hub, running_hub
+
+RUN_FILES = {"config.json", "model.safetensors", "latents.npz", "weights.json", "metrics.csv"}
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def explored(tmp_path: Path) -> Path:
+    """As `motorvae explore` leaves it, with damage that is to be left out."""
+    folder = tmp_path / "explore"
+    folder.mkdir()
+    Image.new("L", (40, 30)).save(folder / "reconstructions.png")
+    Image.new("L", (40, 30)).save(folder / "factors.png")
+    row = {"name": "wheels <x>", "probe": 0.91, "chance": 0.4, "gap": 0.25, "trees": None}
+    model = {"model": "run", "mig": 0.125, "active_units": 7, "factors": [row]}
+    numbers = {"source": "96 built-in vehicles", "models": [model]}
+    for verb, content in {
+        "reconstructions": {"files": ["reconstructions.png"], "lines": ["worst: vehicle-7"]},
+        "factors": {"files": ["factors.png"], "lines": [], "numbers": numbers},
+        "samples": {"files": ["../secret.png", "samples.png"], "lines": 3},
+    }.items():
+        (folder / f"{verb}.json").write_text(json.dumps({"verb": verb, **content}))
+    (folder / "map.json").write_text("{")
+    (folder / "samples.png").symlink_to("reconstructions.png")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    return folder
+
+
+def test_a_run_goes_to_a_folder_and_back(
+    finished_run: Path, explored: Path, bundle: Path, tmp_path: Path
+) -> None:
+    hub = mv.hub.save(
+        finished_run, tmp_path / "hub", bundle=bundle, explore=explored, license="mit"
+    )
+    pictures = {"pictures/reconstructions.png", "pictures/factors.png"}
+    assert tree_of(hub) == RUN_FILES | {"README.md"} | pictures
+    card = ModelCard.load(hub / "README.md")
+    assert (card.data.library_name, card.data.license) == ("motorvae", "mit")
+    assert "variational-autoencoder" in card.data.tags
+    config = config_from_run(finished_run)
+    for said in (
+        f"{config.data.train} training and {config.data.held_out} held-out images of built-in",
+        "| input | 1 x 32 x 32, grey |",
+        "| encoder fp32 | mu |",
+        " passed |",
+        "exported from these weights",
+        "| wheels \\<x\\> | 0.91 | 0.4 | 0.25 |",
+        "mig 0.125, active_units 7",
+        "![reconstructions](pictures/reconstructions.png)",
+        "learned \\<b\\>too\\</b\\> little \\| see",
+        "## Limits",
+        "Reconstructions are blurred",
+        "motorvae-export --pretrained model",
+    ):
+        assert said in card.content, said
+    back = mv.hub.pull(hub, tmp_path / "back")
+    assert tree_of(back) == RUN_FILES
+    assert weights_of(back) == weights_of(finished_run)
+    assert model_from_checkpoint(back)[1].model == config.model
+
+
+def test_half_a_run_is_said_on_its_card(finished_run: Path, tmp_path: Path) -> None:
+    mv.hub.save(finished_run, tmp_path / "hub", half=True)
+    assert config_from_run(tmp_path / "hub").weights_dtype == "float16"
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "| weights | FP16, computed with in float32 |" in card
+    assert "nothing was exported, so nothing was compared" in card
+
+
+def test_a_bundle_goes_to_a_folder_and_back_byte_for_byte(bundle: Path, tmp_path: Path) -> None:
+    hub = mv.hub.save(bundle, tmp_path / "hub")
+    card = (hub / "README.md").read_text()
+    assert "motorvae-stream 0 --model model" in card
+    assert "# small bundle" in card
+    assert "- onnx" in card
+    back = mv.hub.pull(hub, tmp_path / "back")
+    assert {name: (back / name).read_bytes() for name in tree_of(back)} == {
+        name: (bundle / name).read_bytes() for name in tree_of(bundle)
+    }
+    assert mv.load(back).manifest == mv.load(bundle).manifest
+
+
+def test_what_is_no_part_of_a_model_is_never_copied(
+    finished_run: Path, bundle: Path, tmp_path: Path
+) -> None:
+    for source in (finished_run, bundle):
+        folder = Path(shutil.copytree(source, tmp_path / f"of {source.name}"))
+        for name in ("pytorch_model.bin", "modeling.py", "extra.safetensors", "x.txt"):
+            (folder / name).write_bytes(b"x")
+        copy_model(folder, tmp_path / f"copy of {source.name}")
+        assert not {"pytorch_model.bin", "modeling.py", "extra.safetensors", "x.txt"} & tree_of(
+            tmp_path / f"copy of {source.name}"
+        )
+
+
+def test_what_was_altered_on_the_way_is_refused(
+    bundle: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    content = bytearray((folder / "encoder.onnx").read_bytes())
+    content[-1] ^= 1
+    (folder / "encoder.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match=r"encoder\.onnx"):
+        mv.hub.pull(folder, tmp_path / "out")
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (run / "model.safetensors").write_bytes(weights_of(run)[:-9])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        mv.hub.pull(run, tmp_path / "out")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(CheckpointError, match=r"has neither config\.json nor manifest\.json"):
+        mv.hub.pull(tmp_path / "none", tmp_path / "out")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"][0]["file"] = "../run/config.json"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="which is no plain name"):
+        mv.hub.pull(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_does_not_fit_is_one_line(
+    bundle: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["weights_sha256"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    for options, said in (
+        (SaveOptions(model=bundle, half=True), "--half is for a run"),
+        (SaveOptions(model=bundle, bundle=bundle), "--bundle is for a run"),
+        (SaveOptions(model=finished_run, bundle=other), "was exported from other weights"),
+        (SaveOptions(model=finished_run, explore=Path("no")), "--explore=no: there is no such"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            save_folder(options, tmp_path / "hub")
+    assert not (tmp_path / "hub").exists()
+    (tmp_path / "hub").mkdir()
+    with pytest.raises(OutputError, match="hub exists: name another output"):
+        mv.hub.save(finished_run, tmp_path / "hub")
+    assert hub_main(["save", str(tmp_path / "nowhere")]) == 1
+    assert "has neither config.json nor manifest.json" in capsys.readouterr().err
+    assert hub_main(["pull", "nobody/nothing", "--output", str(tmp_path / "x")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("motorvae hub: cannot pull nobody/nothing: ")
+    assert hub_main(["push", str(finished_run), "--token", "hf_x"]) == 2
+    assert "log in with hf auth login, or set HF_TOKEN" in capsys.readouterr().err
+
+
+def test_the_mixin_loads_and_saves_offline(finished_run: Path, tmp_path: Path) -> None:
+    model = HubVAE.from_pretrained(finished_run)
+    assert not model.training
+    assert model.run_config == config_from_run(finished_run)
+    images = torch.rand(2, 1, 32, 32)
+    wanted = model_from_checkpoint(finished_run)[0](images).mu
+    assert torch.equal(model(images).mu, wanted)
+    model.save_pretrained(tmp_path / "saved")
+    assert tree_of(tmp_path / "saved") == RUN_FILES | {"README.md"}
+    again = HubVAE.from_pretrained(str(tmp_path / "saved"))
+    assert torch.equal(again(images).mu, wanted)
+    assert "held-out images of built-in vehicles" in (tmp_path / "saved/README.md").read_text()
+    # Of other weights the measurements say nothing.
+    with torch.no_grad():
+        again.encoder.mu.bias.add_(1)
+    again.save_pretrained(tmp_path / "changed")
+    assert tree_of(tmp_path / "changed") == {"config.json", "model.safetensors", "README.md"}
+    changed, _ = model_from_checkpoint(tmp_path / "changed")
+    assert torch.allclose(changed(images).mu, wanted + 1, atol=1e-5)
+
+
+@pytest.fixture
+def hub() -> Hub:
+    with running_hub() as running:
+        yield running
+
+
+def command(hub: Hub, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `motorvae hub` in a process whose Hub is the stand-in."""
+    variables = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home / "home"), "HF_TOKEN": "hf_x"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return subprocess.run(
+        [sys.executable, "-m", "motorvae", "hub", *words],
+        env=kept | variables | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("kind", ["run", "bundle"])
+def test_what_is_pushed_is_pulled(
+    hub: Hub, kind: str, finished_run: Path, bundle: Path, tmp_path: Path
+) -> None:
+    model = {"run": finished_run, "bundle": bundle}[kind]
+    pushed = command(hub, tmp_path, "push", str(model), "--repo", "me/small", "--private")
+    assert pushed.returncode == 0, pushed.stderr
+    assert f"pushed to {hub.address}/me/small/commit/{COMMIT}" in pushed.stderr
+    assert ("a bundle holds up to 256 of the held-out images" in pushed.stderr) == (
+        kind == "bundle"
+    )
+    wanted = RUN_FILES if kind == "run" else tree_of(bundle)
+    assert set(hub.repos["me/small"]) == wanted | {"README.md"}
+    assert hub.private == {"me/small": True}
+    # Whatever else is in a repository stays there.
+    hub.repos["me/small"] |= {"pytorch_model.bin": b"pickle", "modeling.py": b"code"}
+    pulled = command(hub, tmp_path, "pull", "me/small")
+    assert pulled.returncode == 0, pulled.stderr
+    assert pulled.stderr.splitlines()[0] == f"{kind} of me/small in small, checked"
+    assert tree_of(tmp_path / "small") == wanted
+    assert not {"pytorch_model.bin", "modeling.py", "README.md"} & set(hub.fetched)
+    assert not any(path.is_symlink() for path in (tmp_path / "small").rglob("*"))
+    other = command(hub, tmp_path, "pull", "me/none")
+    assert other.returncode == 1
+    assert "motorvae hub: cannot pull me/none: " in other.stderr
+    assert len(other.stderr.splitlines()) == 1

@@ -1,0 +1,1 @@
+"""Hugging Face Hub form of runs and bundles: saved, pushed, pulled, with a model card."""
