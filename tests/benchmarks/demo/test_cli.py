@@ -77,7 +77,7 @@ def test_folder_of_somebody_else_is_left_alone(
 def test_a_model_that_learned_too_little_is_no_success(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--output", str(tmp_path / "demo"), "--steps", "2"]) == 1
+    assert main(["--output", str(tmp_path / "demo"), "--steps", "2", "--from-scratch"]) == 1
     printed = capfd.readouterr().err
     assert "warning: this model has learned too little" in printed
     assert "has learned too little, no bundle was written" in printed

@@ -413,7 +413,7 @@ SNAPSHOT = {
     "Encoder.__call__": "(self, images, *, max_picture=200.0)",
     "Latent": "(mu, log_var, is_ood)",
     "Latents": "(mu, log_var, is_ood)",
-    "Stream": "(bundle, options, *, outputs=(), rebuild=None)",
+    "Stream": "(bundle, options, *, outputs=(), rebuild=None, view=None)",
     "Stream.close": "(self)",
     "Stream.stop": "(self)",
     "encode": "(bundle, data, output=None, *, batch_size=16, matrix=None, track=None, "
@@ -476,6 +476,7 @@ def test_the_public_names_and_signatures_are_these() -> None:
         "VerifyResult",
         "__version__",
         "encode",
+        "explore",
         "export",
         "hub",
         "import_weights",
