@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,7 +79,7 @@ def main() -> None:
     if pictures.is_dir():
         shutil.rmtree(pictures)
     pictures.mkdir(parents=True)
-    parts = [*head, f"```sh\n{own_command(options)}\n```\n", examples.explained()]
+    parts = [*head, f"```sh\n{texts.own_command(options)}\n```\n", examples.explained()]
     for section in examples.sections(options):
         numbers, folder = explored(section, scratch)
         numbers |= section.more(numbers, folder)
@@ -348,18 +347,6 @@ def first_animations(numbers: texts.Numbers, _: Path) -> texts.Numbers:
     digits = len(str(numbers["informative"] + numbers["collapsed"] - 1))
     names = [f"traversal-{one['dimension']:0{digits}d}.gif" for one in ranking[:ANIMATED]]
     return {"gifs": " ".join(names)}
-
-
-def own_command(options: argparse.Namespace) -> str:
-    """Return how this script was called; of absolute paths the name."""
-
-    def named(path: Path, folder: str) -> str:
-        return (Path(folder) / path.name if path.is_absolute() else path).as_posix()
-
-    words = ["python", "docs/tools/gallery.py", named(options.model, "runs"), "docs"]
-    words += ["--other", named(options.other, "runs")] if options.other else []
-    words += ["--count", str(options.count)] if options.count != 1000 else []
-    return shlex.join([*words, *(["--method", options.method] if options.method else [])])
 
 
 def write_picture(sources: Sequence[Path], output: Path) -> None:

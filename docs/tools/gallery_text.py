@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 import shlex
@@ -49,6 +50,18 @@ def training_command(options: Any) -> str:
         else:
             words += [flag, *map(str, value if isinstance(value, tuple) else [value])]
     return shlex.join(words)
+
+
+def own_command(options: argparse.Namespace) -> str:
+    """Return how this script was called; of absolute paths the name."""
+
+    def named(path: Path, folder: str) -> str:
+        return (Path(folder) / path.name if path.is_absolute() else path).as_posix()
+
+    words = ["python", "docs/tools/gallery.py", named(options.model, "runs"), "docs"]
+    words += ["--other", named(options.other, "runs")] if options.other else []
+    words += ["--count", str(options.count)] if options.count != 1000 else []
+    return shlex.join([*words, *(["--method", options.method] if options.method else [])])
 
 
 def reconstructions(n: Numbers) -> str:
@@ -123,8 +136,8 @@ def average(n: Numbers) -> str:
     sharp = n["sharpness"]
     return (
         f"The mean latent of the {n['images']} vans nearest to the middle, decoded, beside the "
-        f"mean of their pixels. Sharpness, the mean difference of neighbouring pixels: {sharp['decoded']:.4f} "
-        f"and {sharp['pixels']:.4f}."
+        "mean of their pixels. Sharpness, the mean difference of neighbouring pixels: "
+        f"{sharp['decoded']:.4f} and {sharp['pixels']:.4f}."
     )
 
 
