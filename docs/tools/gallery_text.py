@@ -12,7 +12,11 @@ from typing import Any
 
 import numpy as np
 
+import motorvae.training.pretrained
+from motorvae.training.checkpoint import config_from_run
 from motorvae.training.explore.subject import Subject
+
+SHIPPED = Path(motorvae.training.pretrained.__file__).parent / "vehicles"
 
 Numbers = dict[str, Any]
 
@@ -27,6 +31,12 @@ def introduction(subject: Subject) -> str:
         f"{spec.height} x {spec.width} {color} images, {spec.latent_size} latents{channels}. "
     )
     if config is not None:
+        shipped = config_from_run(SHIPPED)
+        if config.started == shipped.started:
+            text += (
+                "It is the one that comes with motorVAE, before its weights were rounded for that: "
+                "`motorvae-train --pretrained vehicles` goes on training from it. "
+            )
         text += (
             f"It was trained on {config.data.train:,} built-in vehicles by\n\n"
             f"```sh\n{training_command(config.options)}\n```\n\n"
