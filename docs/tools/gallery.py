@@ -206,8 +206,8 @@ class Examples:
                 {**of, "image": f"vehicle:{self.car}", "dimensions": ANIMATED},
                 f"motorvae explore traversals vehicle:{self.car} --dimensions {ANIMATED}",
                 texts.traversals,
-                {"{gifs}": "traversals.gif", "traversals.png": "traversals.jpg"},
-                first_animations,
+                {"{gifs}": "traversals.gif", "{sheets}": "traversals.jpg"},
+                first_dimensions,
             ),
             Section(
                 "Interpolation: turning round",
@@ -341,21 +341,25 @@ class Examples:
         }
 
 
-def first_animations(numbers: texts.Numbers, _: Path) -> texts.Numbers:
-    """Return the names of the animations of the dimensions that do most."""
-    ranking = numbers["ranking"]
+def first_dimensions(numbers: texts.Numbers, _: Path) -> texts.Numbers:
+    """Return the names of the files of the dimensions that do most."""
+    ranking, kinds = numbers["ranking"], {"gifs": "gif", "sheets": "png"}
     digits = len(str(numbers["informative"] + numbers["collapsed"] - 1))
-    names = [f"traversal-{one['dimension']:0{digits}d}.gif" for one in ranking[:ANIMATED]]
-    return {"gifs": " ".join(names)}
+    names = [f"traversal-{one['dimension']:0{digits}d}" for one in ranking[:ANIMATED]]
+    return {kind: " ".join(f"{name}.{end}" for name in names) for kind, end in kinds.items()}
 
 
 def write_picture(sources: Sequence[Path], output: Path) -> None:
-    """Scale a picture down, and write it small; several animations go side by side."""
+    """Write a picture small; sheets go below each other, animations side by side."""
     if output.suffix == ".gif":
         write_gif(sources, output)
         return
-    with Image.open(sources[0]) as image:
-        shown = scaled(image.convert("RGB"), SHEET_WIDTH)
+    sheets = []
+    for source in sources:
+        with Image.open(source) as image:
+            sheets.append(image.convert("RGB"))
+    joined = Image.fromarray(np.concatenate([np.asarray(one) for one in sheets]))
+    shown = scaled(joined, SHEET_WIDTH)
     shown.save(output, quality=80, optimize=True, progressive=True)
 
 

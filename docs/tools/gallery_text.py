@@ -114,8 +114,8 @@ def traversals(n: Numbers) -> str:
         f"One latent of a car moves from -3 to +3 standard deviations: {n['informative']} of "
         f"{total} dimensions are informative, {n['collapsed']} collapsed. Dimension "
         f"{first['dimension']} does most (pixel variance {first['pixel_variance']:.4f}); the first "
-        f"ten make {share:.0%} of the pixel variance of all. The animation has the first four, the "
-        "sheet all of them, ranked."
+        f"ten make {share:.0%} of the pixel variance of all. Animation and sheets have the first "
+        "four; `traversals.png` has all, ranked."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,8 @@ def test_the_page_has_every_verb_and_its_pictures() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
 def test_the_script_makes_a_page(tiny_run: Path, tmp_path: Path) -> None:
-    options = (tiny_run, "docs", "--count", "100", "--method", "pca", "--other", tiny_run)
+    other = shutil.copytree(tiny_run, tmp_path / "another")
+    options = (tiny_run, "docs", "--count", "100", "--method", "pca", "--other", other)
     (tmp_path / "docs").mkdir()
     subprocess.run(
         [sys.executable, SCRIPT, *map(str, options)], cwd=tmp_path, check=True, timeout=900
