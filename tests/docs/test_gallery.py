@@ -1,0 +1,53 @@
+"""docs/gallery.md, which a script makes: its pictures, and that the script makes such a page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from motorvae.training.explore.cli import VERBS
+
+ROOT = Path(__file__).parents[2]
+PAGE, PICTURES = ROOT / "docs" / "gallery.md", ROOT / "docs" / "gallery"
+SCRIPT = ROOT / "docs" / "tools" / "gallery.py"
+SHOWN = {*VERBS} - {"live"}
+"""A stream's verb has no picture to keep."""
+MOST_BYTES = 4_000_000
+
+
+def check(page: Path) -> None:
+    """Assert that a page shows every verb, and exactly the pictures of its folder."""
+    text = page.read_text(encoding="utf-8")
+    folder = page.with_suffix("")
+    verbs = set(re.findall(r"^motorvae explore (\w+)", text, re.MULTILINE))
+    assert verbs == SHOWN
+    there = {path.name for path in folder.iterdir()}
+    assert {*re.findall(r"!\[[^]]+\]\(gallery/([^)]+)\)", text)} == there
+    for name in sorted(there):
+        with Image.open(folder / name) as image:
+            image.load()
+            assert image.width > 200, name
+            assert getattr(image, "n_frames", 1) > 1 or not name.endswith(".gif"), name
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= MOST_BYTES
+    assert re.findall(r"(?<![\w)])/(?:home|tmp|root|work)\b|\bnan\b|None", text) == []
+    assert text.count("python docs/tools/gallery.py") == 1
+
+
+def test_the_page_has_every_verb_and_its_pictures() -> None:
+    check(PAGE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_the_script_makes_a_page(tiny_run: Path, tmp_path: Path) -> None:
+    options = (tiny_run, "docs", "--count", "100", "--method", "pca", "--other", tiny_run)
+    (tmp_path / "docs").mkdir()
+    subprocess.run(
+        [sys.executable, SCRIPT, *map(str, options)], cwd=tmp_path, check=True, timeout=900
+    )
+    check(tmp_path / "docs" / "gallery.md")
