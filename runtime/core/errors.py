@@ -176,7 +176,8 @@ def needed_for(
     try:
         yield
     except ModuleNotFoundError as error:
-        absent = package or (error.name or "a package").partition(".")[0].replace("_", "-")
+        name = (error.name or "a package").partition(".")[0]
+        absent = package or _PACKAGES_OF_MODULES.get(name) or name.replace("_", "-")
         raise missing_dependency(feature, absent, extra=extra, instead=instead) from error
 
 
