@@ -41,6 +41,13 @@ from pathlib import Path
 from .redaction import without_credentials
 
 _LONGEST_REASON = 300
+_PACKAGES_OF_MODULES = {
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+    "rerun": "rerun-sdk",
+    "PIL": "pillow",
+}
+"""What is imported under another name than it is installed by."""
 _ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,15}://\S+")
 
 
