@@ -198,6 +198,7 @@ def _encode(options: EncodeOptions, *_: object, rebuild: Rebuild | None = None) 
                 backend,
                 bundle.spec,
                 batch_size=options.batch_size,
+                weights_sha256=bundle.manifest.weights_sha256,
                 progress=lambda: progress.advance(task),
             )
         kept = encoded.save(options.output)

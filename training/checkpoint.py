@@ -69,7 +69,7 @@ class KeptWeights(StrictModel):
     """What `weights.json` holds."""
 
     schema_version: Literal[1] = 1
-    best: KeptEpoch  # the epoch of the smallest held-out total in the last stage that was reached
+    best: KeptEpoch  # the epoch of the smallest held-out loss in the last stage that was reached
     last: KeptEpoch  # the last epoch
 
 

@@ -136,7 +136,13 @@ def encode(
     opened = opened_data(checked, os.fspath(data), request, asked=asked)
     with contextlib.nullcontext() if path is None else output_locked(path):
         with opened as (source, choice):
-            encoded = encode_source(source, choice.backend, checked.spec, batch_size=batch_size)
+            encoded = encode_source(
+                source,
+                choice.backend,
+                checked.spec,
+                batch_size=batch_size,
+                weights_sha256=checked.manifest.weights_sha256,
+            )
         if path is not None:
             encoded.save(path)
     return encoded

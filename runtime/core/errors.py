@@ -41,6 +41,13 @@ from pathlib import Path
 from .redaction import without_credentials
 
 _LONGEST_REASON = 300
+_PACKAGES_OF_MODULES = {
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+    "rerun": "rerun-sdk",
+    "PIL": "pillow",
+}
+"""What is imported under another name than it is installed by."""
 _ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,15}://\S+")
 
 
@@ -176,7 +183,8 @@ def needed_for(
     try:
         yield
     except ModuleNotFoundError as error:
-        absent = package or (error.name or "a package").partition(".")[0].replace("_", "-")
+        name = (error.name or "a package").partition(".")[0]
+        absent = package or _PACKAGES_OF_MODULES.get(name) or name.replace("_", "-")
         raise missing_dependency(feature, absent, extra=extra, instead=instead) from error
 
 

@@ -37,6 +37,7 @@ class Encoded:
         gaps: What did not decode and has no row.
         remarks: What to know of what was read, and what was not taken; a line each.
         latent_shape: Of each row, which is written flat: (D,), or such as (4, 32, 32).
+        weights_sha256: Identity of the model, as its manifest has it; empty where it is not known.
     """
 
     names: list[str]
@@ -45,11 +46,12 @@ class Encoded:
     gaps: list[Gap]
     remarks: list[str]
     latent_shape: tuple[int, ...]
+    weights_sha256: str = ""
 
     def save(self, path: Path) -> Path | None:
         """Write `names`, `mu`, `log_var` if there is one, and `latent_shape` to an .npz file.
 
-        It is there whole or not at all.
+        So is `weights_sha256` where it is known. The file is there whole or not at all.
 
         Returns where an earlier file of that name is kept, if there was one.
 
@@ -58,6 +60,7 @@ class Encoded:
         """
         arrays = {"names": np.asarray(self.names), "mu": self.mu}
         arrays |= {} if self.log_var is None else {"log_var": self.log_var}
+        arrays |= {"weights_sha256": np.asarray(self.weights_sha256)} if self.weights_sha256 else {}
         with writing_output(path), temporary_beside(path) as temporary:
             with temporary.open("wb") as file:
                 # The stub mixes up its keywords.
@@ -110,11 +113,13 @@ def encode_source(
     spec: ModelSpec,
     *,
     batch_size: int,
+    weights_sha256: str = "",
     progress: Callable[[], None] = lambda: None,
 ) -> Encoded:
     """Encode every frame of a source that has an end; what does not decode is kept as a gap.
 
     One run of the engine takes `batch_size` frames; `progress` is called for each frame or gap.
+    `weights_sha256` says of which model the latents are, for the file.
 
     Raises:
         DataError: Nothing decoded.
@@ -157,4 +162,6 @@ def encode_source(
         raise DataError(f"nothing in {source.name} decodes{reason}: name other images or video")
     found = {name: np.concatenate(parts) for name, parts in latents.items()}
     shape = spec.latent_shape or (spec.latent_size,)
-    return Encoded(names, found["mu"], found.get("log_var"), gaps, source.remarks, shape)
+    return Encoded(
+        names, found["mu"], found.get("log_var"), gaps, source.remarks, shape, weights_sha256
+    )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ...runtime.bundle.load import Bundle, load_bundle
 from ...runtime.bundle.manifest import MANIFEST, STATISTICS, VERIFICATION_IMAGES
+from ...runtime.core.atomic_files import sha256_of
 from ...runtime.core.documents import Form, arrays_from_npz
 from ...runtime.core.errors import (
     BackendError,
@@ -113,6 +114,13 @@ class Subject(Closing):
     def is_run(self) -> bool:
         """Whether it is a training run, not a bundle."""
         return self.bundle is None
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Identity of the weights, as a manifest has it and `motorvae-encode` writes it down."""
+        if self.bundle is not None:
+            return self.bundle.manifest.weights_sha256
+        return sha256_of(self.folder / _WEIGHTS)
 
     @property
     def has_own_images(self) -> bool:

@@ -15,7 +15,7 @@ from ...runtime.bundle.manifest import Manifest, Metric, Origin
 from ...runtime.core.packages import own_version
 from ...runtime.core.spec import ModelSpec
 from ...runtime.core.text import printable
-from .explored import Explored
+from .explored import WHOLE, Explored
 from .files import PICTURES
 
 _SOURCE = "https://github.com/motorvae/motorvae"
@@ -186,12 +186,9 @@ def _factors(numbers: Mapping[str, Any] | None) -> Iterator[str]:
         ]
         title = ("factor", "linear probe, held out", "chance", "mutual information gap")
         yield from _table("Factors", title, rows)
-        whole = [f"{name} {_number(model[name])}" for name in _WHOLE if name in model]
+        whole = [f"{name} {_number(model[name])}" for name in WHOLE if name in model]
         yield f"Of {_cell(str(numbers['source']))}: {', '.join(whole)}."
         yield ""
-
-
-_WHOLE = ("mig", "disentanglement", "completeness", "informativeness", "active_units")
 
 
 def _pictures(explored: Explored) -> Iterator[str]:
@@ -231,8 +228,8 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> It
 def _cell(text: str) -> str:
     """Return a text of others as it may stand in a table of Markdown, where nothing of it acts."""
     plain = printable(" ".join(text.split()))
-    for mark in "\\`*_[]<>|#!":
-        plain = plain.replace(mark, f"\\{mark}") if mark in "`*[]<>|!" else plain
+    for mark in "\\`*[]<>|!":  # the backslash first, or it would take back what follows
+        plain = plain.replace(mark, f"\\{mark}")
     return plain
 
 

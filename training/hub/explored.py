@@ -15,6 +15,8 @@ _PICTURE = re.compile(r"[a-z0-9-]+\.(?:png|gif)")
 _MOST_JSON, _MOST_PICTURE = 64 << 20, 16 << 20
 _VERBS = ("reconstructions", "samples", "traversals", "interpolate", "map", "factors", "history")
 """Those that a card shows, in its order; of each its first picture."""
+WHOLE = ("mig", "disentanglement", "completeness", "informativeness", "active_units")
+"""Figures over all factors that a card shows."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def _has_factors(numbers: object) -> bool:
         rows = [row for model in models for row in model["factors"]]
         for row in rows:
             _ = str(row["name"]), [float(row[name] or 0) for name in ("probe", "chance", "gap")]
+        _ = [float(model[name] or 0) for model in models for name in WHOLE if name in model]
         _ = str(numbers["source"])  # type: ignore[index]  # as above
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, LookupError, ValueError, OverflowError):
         return False
     return bool(rows)

@@ -34,6 +34,7 @@ class HubVAE(MotorVAE, ModelHubMixin):
         super().__init__(run.model)
         self.run_config = run
         self._source, self._digest = source, ""
+        self._name = source.resolve().name
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, revision: str | None = None, **how: Any) -> HubVAE:
@@ -41,6 +42,8 @@ class HubVAE(MotorVAE, ModelHubMixin):
         folder = local if local.is_dir() else fetched(model_id, revision, **how)
         trained, config = model_from_checkpoint(folder)
         model = cls(config, folder)
+        if folder is not local:  # in the cache a folder has a commit's name
+            model._name = model_id.rpartition("/")[2]
         model.load_state_dict(trained.state_dict())
         model._digest = model._digest_now()
         return model.eval()
@@ -54,7 +57,7 @@ class HubVAE(MotorVAE, ModelHubMixin):
         """Return the card that `motorvae hub save` writes; see `docs/hub.md`."""
         folder = self._source if self._is_as_loaded else Path("none")
         config = self.run_config.model_copy(update={"weights_dtype": "float32"})
-        facts = facts_of_run(config, folder, name=self._source.resolve().name)
+        facts = facts_of_run(config, folder, name=self._name)
         return card_of(facts, is_bundle=False)
 
     @property

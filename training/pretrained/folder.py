@@ -42,6 +42,12 @@ START_NAME = "pretrained.safetensors"
 """What a run began with, among its prepared images until it is finished."""
 _KEPT_AS_THEY_ARE: dict[str, Any] = {"start_log_var": None, "start_at_mean": False}
 """Options that say where weights start, and would overwrite some."""
+_OF_THIS_MACHINE = (
+    *("output", "resume", "pretrained", "config", "write_config"),
+    # Code of the user's, which `--config` would import elsewhere.
+    *("logger", "callback"),
+)
+"""Options that are left out of what others get."""
 SMALL_FILES = (LATENTS_NAME, KEPT_NAME, "metrics.csv")
 """Of a run, what goes with its weights where it is there; its images stay behind."""
 
@@ -101,7 +107,9 @@ def pretrained_for(options: TrainOptions) -> Pretrained | None:
     if folder.name == WEIGHTS_NAME:
         folder = folder.parent
     data = config.data
-    notes = [f"training went on from these weights, which had seen {data.train} of {data.source}"]
+    # In every manifest and card from here on: no path of this machine.
+    seen = f"{data.train} of {_source_of(config)}"
+    notes = [f"training went on from these weights, which had seen {seen}"]
     if config.origin is not None:
         notes.append(f"those had begun with {config.origin.name} ({config.origin.kind})")
     origin = Origin(
@@ -172,16 +180,19 @@ def copy_small_files(run: Path, folder: Path) -> None:
 
 def _without_paths(config: RunConfig) -> dict[str, Any]:
     """Return the parts of a config that name places of this machine, as others may see them."""
-    source = config.data.source if config.data.kind == "vehicles" else Path(config.data.source).name
-    plain = TrainOptions()
-    kept: dict[str, Any] = {
-        name: getattr(plain, name) for name in ("output", "resume", "pretrained")
-    }
+    source, plain = _source_of(config), TrainOptions()
+    kept: dict[str, Any] = {name: getattr(plain, name) for name in _OF_THIS_MACHINE}
     name = config.options.name and Path(config.options.name).name
     return {
         "data": config.data.model_copy(update={"source": source}),
         "options": replace(config.options, data=source, name=name, **kept),
     }
+
+
+def _source_of(config: RunConfig) -> str:
+    """Return the name of what a run was trained on, without the path to it."""
+    data = config.data
+    return data.source if data.kind == "vehicles" else Path(data.source).name
 
 
 def _check_shape(options: TrainOptions, spec: ModelSpec) -> None:

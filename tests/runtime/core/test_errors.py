@@ -71,3 +71,11 @@ def test_a_problem_can_be_quoted_without_what_stands_around_it(
     for error in (plain, framed, copy):
         assert error.clause() == "it was unplugged"
         assert str(error) in {str(plain), str(framed)}
+
+
+def test_a_package_is_named_as_it_is_installed() -> None:
+    with (
+        pytest.raises(errors.MissingDependencyError, match="package scikit-learn, which"),
+        errors.needed_for("exploring", extra="explore"),
+    ):
+        raise ModuleNotFoundError("No module named 'sklearn.mixture'", name="sklearn.mixture")

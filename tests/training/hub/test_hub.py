@@ -17,7 +17,9 @@ from PIL import Image
 import motorvae as mv
 from motorvae.runtime.core.errors import BundleError, CheckpointError, ConfigError, OutputError
 from motorvae.training.checkpoint import config_from_run, model_from_checkpoint
+from motorvae.training.hub.card import _cell
 from motorvae.training.hub.cli import hub_main
+from motorvae.training.hub.explored import explored_in
 from motorvae.training.hub.folder import copy_model, save_folder
 from motorvae.training.hub.model import HubVAE
 from motorvae.training.hub.options import SaveOptions
@@ -241,3 +243,18 @@ def test_what_is_pushed_is_pulled(
     assert other.returncode == 1
     assert "motorvae hub: cannot pull me/none: " in other.stderr
     assert len(other.stderr.splitlines()) == 1
+
+
+def test_a_backslash_gives_no_text_its_meaning_back() -> None:
+    """In Markdown two backslashes are one that is shown, and what follows them acts."""
+    shown = _cell("\\[here](http://x) \\| \\<b>")
+    assert shown == "\\\\\\[here\\](http://x) \\\\\\| \\\\\\<b\\>"
+
+
+def test_figures_that_are_none_are_no_factors(tmp_path: Path) -> None:
+    row = {"name": "x", "probe": 1, "chance": 0, "gap": 0}
+    for wrong in ({"mig": "high"}, {"mig": [1]}):
+        numbers = {"source": "s", "models": [{"factors": [row], **wrong}]}
+        content = {"verb": "factors", "numbers": numbers}
+        (tmp_path / "factors.json").write_text(json.dumps(content))
+        assert explored_in(tmp_path).factors is None

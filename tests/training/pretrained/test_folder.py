@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -87,15 +88,25 @@ def test_what_fp16_cannot_hold_is_refused() -> None:
     assert weights_as(weights, "float16") == weights
 
 
+def _sizes_of(run: Path) -> dict[str, Any]:
+    options = config_from_run(run).options
+    return {name: getattr(options, name) for name in TrainOptions.GROUPS["model"]}
+
+
 def test_a_saved_model_names_no_place_of_this_machine(finished_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     config = json.loads((run / "config.json").read_text())
     config["options"]["data"] = config["data"]["source"] = "/home/me/secret place/photos"
     config["data"]["kind"] = "folder"
+    config["options"] |= {"config": "/home/me/secret place/mine.yaml", "callback": ["mine:secrets"]}
     (run / "config.json").write_text(json.dumps(config))
+    going_on = pretrained_for(TrainOptions(pretrained=str(run), **_sizes_of(run)))
+    assert going_on is not None
+    assert "secret" not in str(going_on.origin)
+    assert going_on.origin.notes[0].endswith(f"{config['data']['train']} of photos")
     save_model(run, tmp_path / "model")
     text = (tmp_path / "model" / "config.json").read_text()
-    assert "secret place" not in text
+    assert "secret" not in text
     assert str(tmp_path) not in text
     assert config_from_run(tmp_path / "model").data.source == "photos"
     assert weights_of(tmp_path / "model") == weights_of(run)

@@ -37,6 +37,7 @@ def factors(options: FactorsOptions, step: Callable[[str], object]) -> Result:
     every: list[Scores] = []
     remarks: list[str] = []
     source = ""
+    measured: tuple[str, ...] = ()
     for model in models:
         with open_subject(replace(options, model=model)) as subject:
             known = _known(options, subject, step)
@@ -48,6 +49,12 @@ def factors(options: FactorsOptions, step: Callable[[str], object]) -> Result:
             raise DataError(
                 "the two models keep different held-out images, of which different factors can be "
                 "measured: name the images of both with --images"
+            )
+        measured = measured or known.pictures.names
+        if known.pictures.names != measured:
+            remarks.append(
+                "the two models were measured on different images, which their scores may differ "
+                "by: name the images of both with --images"
             )
         scores = scores_of(name, latents.mu, known.factors, spending, seed=options.seed, step=step)
         if scores.dci is None:

@@ -20,6 +20,8 @@ from ....runtime.sources.synthetic.bodies import BODIES
 from ....runtime.sources.synthetic.vehicles import RANGES, factors_from_seed
 
 LEAST_IMAGES = 40
+# A variance sums squares, which float64 has up to 1e308.
+LARGEST = 1e100
 """With fewer images of a factor, ten in its held-out part, no score says anything."""
 LEAST_OF_CLASS = 8
 """Images of a class with fewer are left out: two in the held-out part, six to learn from."""
@@ -147,7 +149,9 @@ def labels_from_csv(path: Path) -> Labels:
         raise DataError(f"cannot read {path} as CSV in UTF-8 ({error}): {again}") from error
     lines = [(number, row) for number, row in enumerate(rows, 1) if row]
     if len(lines) < 2 or len(lines[0][1]) < 2:
-        raise DataError(f"{path} has no labels: {again}")
+        semicolons = len(lines) > 1 and ";" in lines[0][1][0]
+        why = "separates its columns by ';' and not by ','" if semicolons else "has no labels"
+        raise DataError(f"{path} {why}: {again}")
     columns = tuple(name.strip() for name in lines[0][1][1:])
     if len(set(columns)) < len(columns):
         twice = next(name for name, count in Counter(columns).items() if count > 1)
@@ -200,6 +204,8 @@ def measurable(factor: Factor) -> tuple[Factor, str | None]:
     count = int(found.known.sum())
     if count < LEAST_IMAGES:
         return found, f"{count} images have a value, and it takes {LEAST_IMAGES}"
+    if np.abs(found.values[found.known]).max() > LARGEST:
+        return found, f"it has numbers beyond {LARGEST:g}, whose squares are no numbers"
     if np.ptp(found.values[found.known]) == 0:
         return found, "it is the same in every image"
     return found, None

@@ -27,7 +27,12 @@ def binned(values: npt.NDArray[np.floating[Any]], bins: int = BINS) -> Codes:
     """
     # In whole numbers: a quantile's position in floats is off by one now and then.
     last = -(-np.arange(1, bins) * len(values) // bins) - 1
-    edges = np.sort(values)[np.maximum(last, 0)]
+    ordered = np.sort(values)
+    edges = ordered[np.maximum(last, 0)]
+    # The largest value, where it is that frequent, has a bin of its own, as the smallest has.
+    below = ordered[ordered < ordered[-1]]
+    if len(below):
+        edges = np.minimum(edges, below[-1])
     # An edge is a value itself, and belongs to the bin below it.
     found: Codes = np.searchsorted(np.unique(edges), values, side="left").astype(np.int64)
     return found

@@ -93,7 +93,7 @@ def _known(options: LiveOptions, subject: Subject, step: Callable[[str], object]
     return collection_of_file(
         options.latents,
         None,
-        size=subject.spec.latent_size,
+        subject=subject,
         max_picture=options.max_picture,
         step=step,
         with_pictures=False,

@@ -55,25 +55,34 @@ def collection_of_file(
     path: Path,
     images: str | None,
     *,
-    size: int | None = None,
+    subject: Subject | None = None,
     max_picture: float,
     step: Callable[[str], object],
     with_pictures: bool = True,
 ) -> Collection:
-    """Read latents as `motorvae-encode` or a training run wrote them; `size` is what D must be.
+    """Read latents as `motorvae-encode` or a training run did, of a model where one is given.
 
-    A DataError where it is no such file, or holds other latents.
+    A DataError where it is no such file, or holds latents of another model: of another size, or, as
+    far as the file says by which they were encoded, of other weights.
     """
+    size = None if subject is None else subject.spec.latent_size
     forms = {
         "names": Form("U", ("images",)),
         "mu": Form("f", ("images", "latents" if size is None else size)),
         "log_var": Form("f", ("images", "latents" if size is None else size), needed=False),
+        "weights_sha256": Form("U", (), needed=False),
     }
     again = "name a file that motorvae-encode wrote"
     again += "" if size is None else " with this model"
     arrays: dict[str, Any] = arrays_from_npz(
         path, forms, error=DataError, again=again, most_bytes=_MOST_BYTES
     )
+    encoder = str(arrays.get("weights_sha256", ""))
+    if subject is not None and encoder and encoder != subject.weights_sha256:
+        raise DataError(
+            f"{path} was encoded by another model than {subject.folder}, whose weights have the "
+            f"SHA-256 {subject.weights_sha256[:12]}, and not {printable(encoder[:12])}: {again}"
+        )
     names = tuple(map(str, arrays["names"]))
     if not names:
         raise DataError(f"{path} holds no latent: {again}")

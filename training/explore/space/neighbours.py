@@ -86,7 +86,7 @@ def _among(
     return collection_of_file(
         options.latents,
         options.images,
-        size=subject.spec.latent_size,
+        subject=subject,
         max_picture=options.max_picture,
         step=step,
     )

@@ -105,7 +105,6 @@ def _best_of(folder: Path, rows: tuple[dict[str, float], ...]) -> dict[str, floa
     except (MotorVAEError, LookupError, TypeError, StopIteration):
         pass  # it is not finished, or an earlier version wrote it
     last = [row for row in rows if row["stage"] == rows[-1]["stage"]]
-    return min(
-        last,
-        key=lambda row: row["held_out_total"] if math.isfinite(row["held_out_total"]) else math.inf,
-    )
+    # As training chooses it: by what it minimises, which an earlier version did not tell apart.
+    losses = [row.get("held_out_loss", row["held_out_total"]) for row in last]
+    return last[min(range(len(last)), key=lambda at: (not math.isfinite(losses[at]), losses[at]))]

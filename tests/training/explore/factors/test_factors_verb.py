@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,23 @@ def test_labels_of_a_table_are_factors(finished_run: Path, tmp_path: Path) -> No
     assert "all is left out: fewer than two of its classes have 8 images" in found.lines
     assert any("412 images have no row, 0 rows no image" in line for line in found.lines)
     assert scores["disentanglement"] is None or np.isnan(scores["disentanglement"])
+
+
+def test_models_that_keep_different_images_are_not_compared_without_a_word(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    with np.load(finished_run / "held_out.npz") as file:
+        images = np.resize(file["images"], (48, 32, 32))
+    for name, first in (("one", 0), ("other", 8)):
+        shutil.copytree(finished_run, tmp_path / name)
+        names = np.array([f"vehicle-{row:06d}" for row in range(first, first + 48)])
+        np.savez(tmp_path / name / "held_out.npz", images=images, names=names)
+    table = tmp_path / "labels.csv"
+    table.write_text("name,x\n" + "".join(f"vehicle-{row:06d},{row}\n" for row in range(56)))
+    found = mv.explore.factors(
+        tmp_path / "one", compare=tmp_path / "other", labels=table, output=tmp_path / "o"
+    )
+    assert any("measured on different images" in line for line in found.lines)
 
 
 def test_images_without_labels_are_refused() -> None:

@@ -102,3 +102,14 @@ def test_rare_classes_are_left_out_and_few_images_refused() -> None:
     assert "fewer than two" in str(measurable(Factor("m", values[:52], ("a", "b", "c")))[1])
     assert "10 images have a value" in str(measurable(Factor("n", np.arange(10.0)))[1])
     assert "same in every image" in str(measurable(Factor("n", np.ones(100)))[1])
+
+
+def test_a_table_with_semicolons_is_told_so(tmp_path: Path) -> None:
+    path = table(tmp_path, "file;x\na.png;0,5\n")
+    with pytest.raises(DataError, match="separates its columns by ';'"):
+        labels_from_csv(path)
+
+
+def test_numbers_whose_squares_overflow_are_left_out() -> None:
+    factor = Factor("x", np.array([10.0 ** (300 + row % 9) for row in range(60)]))
+    assert measurable(factor)[1] == "it has numbers beyond 1e+100, whose squares are no numbers"

@@ -100,3 +100,11 @@ def test_images_without_a_value_do_not_count(factors: list[Factor]) -> None:
     values[::3] = math.nan
     latents = np.where(np.isnan(values), 1e9, values)[:, None]
     assert normalised_information(latents, Factor("x", values)) == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize("frequent", [0.0, 1.0])
+def test_a_value_that_nearly_all_images_have_is_still_told_from_the_other(frequent: float) -> None:
+    values = np.full(1000, frequent)
+    values[::40] = 1 - frequent
+    assert entropy(binned(values)) == pytest.approx(-0.025 * np.log(0.025) - 0.975 * np.log(0.975))
+    assert normalised_information(values[:, None], Factor("rare", values)) == pytest.approx([1.0])

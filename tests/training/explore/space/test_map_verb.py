@@ -152,6 +152,21 @@ def test_latents_of_another_model_s_size_are_refused(
     assert not (tmp_path / "o").exists()
 
 
+def test_latents_of_other_weights_are_refused(
+    latents: Path, small_bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    with np.load(latents) as file:
+        arrays = dict(file)
+    own = mv.load(small_bundle).weights_sha256
+    assert arrays["weights_sha256"] == own
+    np.savez(tmp_path / "other.npz", **arrays | {"weights_sha256": np.array("f" * 64)})
+    with pytest.raises(mv.MotorVAEError, match=f"by another model .* {own[:12]}, and not f") as no:
+        mv.explore.neighbours(
+            photos / "03.png", model=small_bundle, latents=tmp_path / "other.npz", output=tmp_path
+        )
+    assert "\n" not in str(no.value)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

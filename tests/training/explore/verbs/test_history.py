@@ -68,6 +68,13 @@ def test_a_run_that_is_still_training_has_a_history(finished_run: Path, tmp_path
         rows = [row for row in csv.DictReader(file) if row["stage"] == "2"]
     best = min(rows, key=lambda row: float(row["held_out_total"]))
     assert result.numbers["runs"][0]["best"]["best_epoch"] == int(best["epoch"])
+    # By what is minimised, where that is not the total: as training itself chooses.
+    rows = [dict(row) for row in csv.DictReader((run / "metrics.csv").read_text().splitlines())]
+    (other,) = (row for row in rows if row["stage"] == "2" and row["epoch"] != best["epoch"])
+    other["held_out_loss"] = "0.5"
+    text = "\n".join(",".join(row.values()) for row in [{name: name for name in rows[0]}, *rows])
+    (run / "metrics.csv").write_text(text)
+    assert history_of_run(run).best["epoch"] == int(other["epoch"])
 
 
 def test_several_runs_are_compared_in_one_table(
