@@ -90,7 +90,7 @@ def samples(n: Numbers) -> str:
     far = {name: one["mahalanobis_median"] for name, one in sets.items()}
     gaussians = "Gaussian" if mixture["components"] == 1 else "Gaussians"
     text = (
-        "Samples of the prior, of a mixture fitted to the latents "
+        f"Samples of the prior, of a mixture fitted to {mixture['fitted_to']} "
         f"({mixture['components']} {gaussians}, {mixture['covariance']} covariance), and held-out "
         "images reconstructed. "
     )
