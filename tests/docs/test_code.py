@@ -35,7 +35,7 @@ COMMANDS = {
 OF_OTHERS = {
     *("--no-build-isolation", "--system-site-packages", "--logdir", "--conditions"),
     # python -m, and our scripts
-    *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--kinds"),
+    *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--kinds", "--side"),
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }
 """Options on these pages that are no command's."""
@@ -143,7 +143,7 @@ def test_every_option_in_the_text_is_one_of_a_command() -> None:
     subcommands = {
         "motorvae": (
             *("verify", "import", "sign", "keys new", "keys trust"),
-            *("hub save", "hub push", "hub pull"),
+            *("hub save", "hub push", "hub pull", "demo"),
         ),
         "motorvae-bench": ("run", "report", "compare"),
         "motorvae-doctor": ("gpu",),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -187,8 +190,10 @@ class _Layout:
         return max(self.cell[1] + below, label) + _GAP
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Return matplotlib's own font, which has the letters of more languages than Pillow's."""
+    return ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
 def _width(text: str, size: int = _TEXT) -> float:

@@ -119,7 +119,10 @@ def _training(facts: CardFacts) -> Iterator[str]:
     if trained is None:
         yield from ("## Training", "", "A bundle does not say how its model was trained.", "")
     else:
-        names = ("recipe", "batch_size", "learning_rate", "betas", "reconstruction_loss")
+        names = (
+            *("recipe", "batch_size", "optimizer", "learning_rate", "lr_schedule", "betas"),
+            "reconstruction_loss",
+        )
         rows = [("data", trained.data), ("arithmetic", trained.precision)]
         rows += [(name, str(trained.options[name])) for name in names if name in trained.options]
         rows += [

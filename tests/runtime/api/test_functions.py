@@ -407,7 +407,7 @@ SNAPSHOT = {
     "Bundle.encoder": f"(self, *, ood_above=99.9, {ENGINE})",
     "Decoder": "(selected, spec, *notes)",
     "Decoder.__call__": "(self, latents)",
-    "Encoded": "(names, mu, log_var, gaps, remarks, latent_shape)",
+    "Encoded": "(names, mu, log_var, gaps, remarks, latent_shape, weights_sha256='')",
     "Encoded.save": "(self, path)",
     "Encoder": "(selected, spec, detector, note)",
     "Encoder.__call__": "(self, images, *, max_picture=200.0)",

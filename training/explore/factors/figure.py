@@ -49,14 +49,19 @@ def figure_of(every: Sequence[Scores]) -> bytes:
     plots[0].spines[["top", "right"]].set_visible(False)
     if len(every) > 1:
         plots[0].legend(frameon=False, loc="lower right")
-    for plot, scores in zip(plots[1:], every, strict=True):
-        matrix, what = scores.information, "normalised mutual information"
-        if scores.importance is not None:
-            matrix, what = scores.importance, "importance in boosted trees"
+    shown_of = [
+        (scores.information, "normalised mutual information")
+        if scores.importance is None
+        else (scores.importance, "importance in boosted trees")
+        for scores in every
+    ]
+    # One scale for all models, and as far as it is used: many latents share most factors.
+    most = max(float(matrix.max()) for matrix, _ in shown_of)
+    for plot, scores, (matrix, what) in zip(plots[1:], every, shown_of, strict=True):
         order = np.argsort(-matrix.max(axis=1), kind="stable")[:_SHOWN]
         # Latents of one factor stand side by side.
         order = order[np.lexsort((-matrix[order].max(1), matrix[order].argmax(1)))]
-        shown = plot.imshow(matrix[order].T, aspect="auto", cmap="viridis", vmin=0, vmax=1)
+        shown = plot.imshow(matrix[order].T, aspect="auto", cmap="viridis", vmin=0, vmax=most or 1)
         plot.set_xticks(range(len(order)), [str(row) for row in order], fontsize=7)
         plot.set_yticks(places, list(map(_literal, names)))
         plot.set_xlabel("latent")

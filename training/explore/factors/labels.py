@@ -19,9 +19,9 @@ from ....runtime.core.text import printable
 from ....runtime.sources.synthetic.bodies import BODIES
 from ....runtime.sources.synthetic.vehicles import RANGES, factors_from_seed
 
-LEAST_IMAGES = 40
-# A variance sums squares, which float64 has up to 1e308.
 LARGEST = 1e100
+"""A variance sums squares, which float64 has up to 1e308."""
+LEAST_IMAGES = 40
 """With fewer images of a factor, ten in its held-out part, no score says anything."""
 LEAST_OF_CLASS = 8
 """Images of a class with fewer are left out: two in the held-out part, six to learn from."""
@@ -121,7 +121,7 @@ class Matched:
         texts = ["" if one is None else one[place].strip() for one in self.cells]
         known = [text for text in texts if text.lower() not in _UNKNOWN]
         numbers = {text: _number(text) for text in dict.fromkeys(known)}
-        if all(map(math.isfinite, numbers.values())):
+        if not any(map(math.isnan, numbers.values())):
             values = [numbers.get(text, math.nan) for text in texts]
             return Factor(column, np.array(values, np.float64))
         classes = tuple(sorted(numbers))
@@ -204,7 +204,7 @@ def measurable(factor: Factor) -> tuple[Factor, str | None]:
     count = int(found.known.sum())
     if count < LEAST_IMAGES:
         return found, f"{count} images have a value, and it takes {LEAST_IMAGES}"
-    if np.abs(found.values[found.known]).max() > LARGEST:
+    if np.nanmax(np.abs(found.values)) > LARGEST:  # an inf among them, too
         return found, f"it has numbers beyond {LARGEST:g}, whose squares are no numbers"
     if np.ptp(found.values[found.known]) == 0:
         return found, "it is the same in every image"

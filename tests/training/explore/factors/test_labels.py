@@ -10,6 +10,7 @@ from motorvae.runtime.core.errors import DataError
 from motorvae.runtime.sources.synthetic.vehicles import factors_from_seed
 from motorvae.training.explore.factors.labels import (
     Factor,
+    Labels,
     labels_from_csv,
     measurable,
     vehicle_factors,
@@ -113,3 +114,13 @@ def test_a_table_with_semicolons_is_told_so(tmp_path: Path) -> None:
 def test_numbers_whose_squares_overflow_are_left_out() -> None:
     factor = Factor("x", np.array([10.0 ** (300 + row % 9) for row in range(60)]))
     assert measurable(factor)[1] == "it has numbers beyond 1e+100, whose squares are no numbers"
+
+
+def test_one_infinite_number_makes_no_classes_of_the_others() -> None:
+    values = [*map(float, range(60)), math.inf]
+    assert "numbers beyond" in str(measurable(Factor("x", np.array(values)))[1])
+    names = [f"{row}.png" for row in range(61)]
+    cells = {name: (str(value),) for name, value in zip(names, values, strict=True)}
+    found = Labels("table.csv", ("x",), cells).matched(names).factor("x")
+    assert found.classes == ()
+    assert found.values.tolist() == values
