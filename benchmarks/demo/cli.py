@@ -32,9 +32,9 @@ recipe's rate: a larger one first undoes what the model has learned."""
 FROM_SCRATCH = ("--channels", "16", "32", "64", "128", "256", *FEW)
 """The same network with random weights."""
 EXPORT = ("--fp16", "--keep-float32", "features.0", "--engine", "none")
-"""The heads of that model weigh what hardly varies, so that the rounding of the first convolution on
-white moves every latent by about as much as FP16 may: that layer stays in float32. The check of a
-TensorRT engine's precision has no such exception yet."""
+"""The heads of that model weigh what hardly varies, so that the rounding of the first convolution
+on white moves every latent by about as much as FP16 may: that layer stays in float32. The check of
+a TensorRT engine's precision has no such exception yet."""
 
 
 @dataclass(frozen=True)

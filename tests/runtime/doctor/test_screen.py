@@ -130,7 +130,8 @@ def test_the_base_install_alone_is_told_what_is_missing(
     assert rows["outputs"].verdict == rows["extras"].verdict == "optional"
     assert "zmq:// needs pyzmq" in rows["outputs"].found
     assert "torch" in rows["extras"].found
-    assert rows["extras"].next_command == "pip install 'motorvae[openvino,train,export,bench]'"
+    missing = "openvino,train,export,bench,explore,umap,hub"
+    assert rows["extras"].next_command == f"pip install 'motorvae[{missing}]'"
 
 
 def test_a_missing_base_package_is_a_row_and_the_other_rows_are_there(

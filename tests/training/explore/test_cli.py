@@ -124,7 +124,7 @@ def test_a_missing_package_is_one_line_with_the_extra(small_bundle: Path, tmp_pa
         [sys.executable, "-c", source], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 1
-    assert "motorvae explore samples needs the package sklearn" in done.stderr
+    assert "motorvae explore samples needs the package scikit-learn" in done.stderr
     assert "pip install 'motorvae[explore]'" in done.stderr
 
 
