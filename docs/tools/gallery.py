@@ -38,8 +38,7 @@ FIRST, CANDIDATES = 500_000_000, 600
 PALE = 0.8
 """Paint of a vehicle that is another one but for it."""
 AVERAGED, ANIMATED = 8, 4
-SHEET_WIDTH, GIF_WIDTH, GREYS = 1600, 860, 32
-MOST_BYTES = 4_000_000
+SHEET_WIDTH, GIF_WIDTH, GREYS, MOST_BYTES = 1600, 860, 32, 4_000_000
 
 
 @dataclass(frozen=True)
