@@ -4,9 +4,9 @@
     python tests/training/recipe_table.py OUT --side 256 --minutes 1 --threads 2 \\
         --only "the loop before" "fast"
 
-Each run is a `motorvae-train` process on the built-in vehicles with the demo's narrow network; they
-are made for equally many steps (of batches of 8), or for equal time, one after another. OUT is a
-JSON file that keeps every figure; runs that it has already are not made again.
+Each run is a `motorvae-train` process with the demo's narrow network, on the built-in vehicles or
+what `--data` names. They are made for equally many steps (of batches of 8), or for equal time, one
+after another. OUT is a JSON file that keeps every figure; runs that it has are not made again.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def figures_of(change: str, seed: int, asked: argparse.Namespace) -> dict[str, f
     """Train once, and return what the last epoch came to."""
     with tempfile.TemporaryDirectory() as folder:
         words = [
-            *(str(Path(sys.executable).parent / "motorvae-train"), "vehicles"),
+            *(str(Path(sys.executable).parent / "motorvae-train"), asked.data),
             *("--image-size", str(asked.side), "--threads", str(asked.threads)),
             *("--seed", str(seed), "--output", folder, "--name", "run"),
             *NETWORK.split(),
@@ -95,6 +95,7 @@ def main() -> None:
     """Make what is missing of the table, and print it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
+    parser.add_argument("--data", default="vehicles")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--minutes", type=float)
@@ -102,7 +103,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=list(CHANGES), default=list(CHANGES))
     asked = parser.parse_args()
-    document = {**vars(asked), "out": asked.out.name, "network": NETWORK, "runs": {}}
+    names = {"out": asked.out.name, "data": Path(asked.data).name}  # no paths of this machine
+    document = {**vars(asked), **names, "network": NETWORK, "runs": {}}
     document["changes"] = {name: CHANGES[name] for name in asked.only}
     if asked.out.exists():
         document["runs"] = json.loads(asked.out.read_text(encoding="utf-8"))["runs"]
