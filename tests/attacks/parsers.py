@@ -327,6 +327,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="the name of one parser")
     given = parser.parse_args()
+    chosen = targets()
+    if given.only is not None and given.only not in chosen:
+        parser.error(f"--only {given.only}: take one of {', '.join(chosen)}")
     signal.signal(signal.SIGPROF, too_slow)
     warnings.simplefilter("ignore")
     screen = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
@@ -334,8 +337,7 @@ def main() -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders say much there
     av.logging.set_level(av.logging.PANIC)
     rng = random.Random(given.seed)
-    chosen = targets()
-    if given.only:
+    if given.only is not None:
         chosen = {given.only: chosen[given.only]}
     shares = sum(target.share for target in chosen.values())
     counts: dict[str, dict[str, Any]] = {}
