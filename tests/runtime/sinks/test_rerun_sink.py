@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -435,8 +436,10 @@ def display(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
 
 def listening(pid: int) -> set[str]:
     """Addresses that a process listens at, as the kernel writes them."""
-    sockets = {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
-    found = set()
+    sockets, found = set(), set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            sockets.add(str(file.readlink()))
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
@@ -468,6 +471,7 @@ def test_the_viewer_listens_on_loopback_tells_nobody_and_stays(
     finally:
         viewer.process.kill()
         viewer.process.wait()
+        viewer.leave()
 
 
 def test_the_port_is_chosen_after_telemetry_is_disabled(
