@@ -55,6 +55,7 @@ from .transforms.fp16 import fp16_from_fp32
 from .transforms.io_variants import luma_from_float, mu_from_encoder
 from .transforms.node_names import module_of, name_nodes, nodes_called
 from .transforms.phases import phases_from_decoder
+from .transforms.rounding import Rounded, weights_rounded_together
 from .transforms.values_inside import opened_with_values
 from .verify.activations import OVERFLOW, Activations
 from .verify.reference import Reference, reference_from_bundle, save_reference
@@ -238,6 +239,7 @@ class BundleWriter:
         self.files = files
         self._keep = keep_float32
         self._kept: dict[Part, set[str]] = {}  # nodes of FP16 graphs that stay in float32
+        self._rounded: dict[Part, Rounded] = {}  # weights of the others
         self.reports: list[GraphReport] = []  # of all graphs that the manifest is to list
         self._reference, self._on_step = reference, on_step
         self.entries: list[GraphEntry] = []  # of the graphs that were added
@@ -265,7 +267,7 @@ class BundleWriter:
             if key.precision == "fp16":
                 names = self._kept[key.part]
                 kept = tuple(str(node.name) for node in model.graph if node.name in names)
-                subnormal_weights = fp16_from_fp32(model, kept)
+                subnormal_weights = fp16_from_fp32(model, kept, self._rounded[key.part])
             self._on_step(key.title)
             file = self.files.save(key, model, kept=kept)
             self.reports += self._verifier.verify_file(key, file)
@@ -290,6 +292,8 @@ class BundleWriter:
             kept.update(nodes)
         with opened_with_values(model, self.files.folder) as engine:
             found = Activations(model, engine, self._verifier.single_inputs(key))
+            inputs = self._verifier.single_inputs(key, with_probes=False)
+            self._rounded[key.part] = weights_rounded_together(model, engine, inputs)
         if AUTO in self._keep:
             kept = found.to_keep(kept)
         self._kept[key.part] = kept

@@ -54,7 +54,8 @@ class TrainOptions:
         "images": ("vehicles_count", "held_out", "workers", "track", "max_picture"),
         "schedule": (
             *("recipe", "batch_size", "optimizer", "learning_rate", "lr_schedule", "warmup"),
-            *("heads_rate", "clip_norm", "ema", "epochs", "steps", "minutes", "patience", "seed"),
+            *("heads_rate", "weight_decay", "clip_norm", "ema", "epochs", "steps", "minutes"),
+            *("patience", "seed"),
         ),
         "loss": (
             *("reconstruction_loss", "betas", "kl_schedule", "kl_span", "kl_cycles", "free_bits"),
@@ -151,6 +152,10 @@ class TrainOptions:
     heads_rate: float = 1.0
     """With adam, learning rate of the layers that give mu and log_var, times that of the rest; they
     add up thousands of inputs each."""
+    weight_decay: float = 0.0
+    """Multiply the weights of inner layers by 1 - learning rate * this in each step, such as 0.1
+    with muon, so that they do not grow without end; biases, batch norm and the layers at the image
+    are left alone."""
     clip_norm: float | None = None
     """Scale the gradient of a step down to this norm where it is longer; not at all where left
     out."""
@@ -255,6 +260,10 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
             _within(options.heads_rate, 1e-6, 1e6)
             and (options.heads_rate == 1 or options.optimizer == "adam"),
             "above 0, such as 0.1, and 1 with --optimizer muon",
+        ),
+        "--weight-decay": (
+            _within(options.weight_decay, 0) and options.weight_decay * options.learning_rate < 1,
+            "0 or more, and below 1 / --learning-rate",
         ),
         "--clip-norm": (_within(options.clip_norm, 1e-9), "above 0"),
         "--ema": (

@@ -20,20 +20,24 @@ from .float_parts import (
 from .graph_ops import array_of, cast
 from .node_names import name_nodes
 from .qdq import check_int8
+from .rounding import Rounded
 
 _REFUSED = ("BatchNormalization", "Bernoulli", "Multinomial")
 """What a finished graph may not hold, as it may not hold Random...: the last two draw, too."""
 _FULL, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
-def fp16_from_fp32(model: ir.Model, kept: Collection[str] = ()) -> int:
+def fp16_from_fp32(
+    model: ir.Model, kept: Collection[str] = (), rounded: Rounded | None = None
+) -> int:
     """Make an FP32 graph an FP16-typed one, in place; return how many weights became subnormal.
 
     Precision lies in the graph's own types, which is what strongly typed TensorRT networks
     read. Every float tensor becomes FP16; one Cast behind each input and one before each
     output keep inputs and outputs float32, so callers need not know. The nodes whose names are
     `kept` stay in float32 with their weights, with a Cast wherever a value comes in or goes out; so
-    does what is computed of shapes alone. Weights that became FP16 subnormals or zero may be slow
+    does what is computed of shapes alone. Weights are those of `rounded` where it has them, and the
+    nearest else. Those that became FP16 subnormals or zero may be slow
     or flushed on a GPU.
 
     Precondition: one flat graph in order, its values typed, float32 inputs and outputs, no
@@ -59,7 +63,8 @@ def fp16_from_fp32(model: ir.Model, kept: Collection[str] = ()) -> int:
             if value.dtype == _FULL:
                 value.dtype = _HALF
     subnormal = sum(
-        _halve_weight(graph, value, halves) for value in list(graph.initializers.values())
+        _halve_weight(graph, value, halves, rounded or {})
+        for value in list(graph.initializers.values())
     )
     casts = _Casts(graph)
     for node in nodes:
@@ -143,7 +148,9 @@ class _Casts:
         return self._made[value, dtype]
 
 
-def _halve_weight(graph: ir.Graph, value: ir.Value, halves: Collection[ir.Node]) -> int:
+def _halve_weight(
+    graph: ir.Graph, value: ir.Value, halves: Collection[ir.Node], rounded: Rounded
+) -> int:
     """Round a constant to FP16 for those who read it so; return how many values became subnormal.
 
     Where others read it in float32, it is there twice.
@@ -164,7 +171,8 @@ def _halve_weight(graph: ir.Graph, value: ir.Value, halves: Collection[ir.Node])
         half = ir.val(f"{value.name}_fp16", const_value=value.const_value)
         for node, position in reads:
             node.replace_input_with(position, half)
-    half.const_value = ir.tensor(full.astype(np.float16), name=half.name)
+    halved = rounded.get(str(value.name), full.astype(np.float16))
+    half.const_value = ir.tensor(halved, name=half.name)
     half.dtype = _HALF
     if half is not value:
         graph.register_initializer(half)

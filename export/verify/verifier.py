@@ -122,9 +122,9 @@ class Verifier:
         metrics = [found.metric(kept)]
         return report_of(ACTIVATIONS, metrics, key, self.reference, engine=engine, notes=notes)
 
-    def single_inputs(self, key: GraphKey) -> Iterator[Batch]:
+    def single_inputs(self, key: GraphKey, *, with_probes: bool = True) -> Iterator[Batch]:
         """Yield all that a graph is run on, one at a time, for what keeps every value inside."""
-        reference, probes = self.reference, self.reference.probes
+        reference, probes = self.reference, self.reference.probes if with_probes else None
         inputs: list[Images] = []
         if key.part == "encoder":
             pictures = [reference.images, *([] if probes is None else [probes.images])]

@@ -24,7 +24,7 @@ LOOP = "--learning-rate 5e-4 --batch-size 8"
 """The demo's own settings before there were recipes."""
 COSINE = "--lr-schedule cosine --warmup 0.05"
 STARTS = "--start-log-var -4 --start-at-mean"
-MUON = "--batch-size 8 --optimizer muon --learning-rate 0.05"
+MUON = "--batch-size 8 --optimizer muon --learning-rate 0.05 --weight-decay 0.1"
 FAST = "--recipe fast"
 CHANGES = {
     "the loop before": LOOP,
@@ -35,6 +35,7 @@ CHANGES = {
     "fast, batch 16, half the steps": f"{FAST} --batch-size 16 --steps {{half}}",
     "fast, batch 4, twice the steps": f"{FAST} --batch-size 4 --steps {{double}}",
     "fast, average of weights 0.99": f"{FAST} --ema 0.99",
+    "fast without weight decay": f"{FAST} --weight-decay 0",
     "fast without its starts": f"{MUON} {COSINE} --betas 0.05 0.05",
     "fast without warm-up and cosine": f"{MUON} {STARTS} --betas 0.05 0.05",
     "the loop before with Muon": MUON,

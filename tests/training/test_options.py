@@ -42,6 +42,11 @@ def test_defaults_are_the_model_cards() -> None:
         ({"workers": -2}, "--workers=-2"),
         ({"num_nodes": 0}, "--num-nodes=0"),
         ({"warmup": 1.0}, "--warmup=1.0: it must be a fraction of the run from 0 to below 1"),
+        (
+            {"weight_decay": -0.1},
+            "--weight-decay=-0.1: it must be 0 or more, and below 1 / --learn",
+        ),
+        ({"weight_decay": 20, "learning_rate": 0.05}, "--weight-decay=20: it must be 0 or more"),
         ({"heads_rate": 0.0}, "--heads-rate=0.0: it must be above 0, such as 0.1"),
         ({"clip_norm": 0.0}, "--clip-norm=0.0: it must be above 0"),
         ({"ema": 1.0}, "--ema=1.0: it must be a decay between 0 and 1, such as 0.999"),

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from ..model import MotorVAE
 from ..options import Optimizer
-from .muon import Muon
-
-Group = dict[str, Iterable[torch.nn.Parameter] | float]
+from .muon import Muon, is_matrix
 
 
 def optimizer_of(
@@ -21,6 +17,7 @@ def optimizer_of(
     *,
     name: Optimizer = "adam",
     heads_rate: float = 1.0,
+    weight_decay: float = 0.0,
     precision: str = "32-true",
 ) -> torch.optim.Adam:
     """Return Adam (Kingma & Ba 2015) or Muon for a model; `set_rate` gives it its rate.
@@ -28,20 +25,31 @@ def optimizer_of(
     With Adam the heads have a rate of their own where `heads_rate` is not 1: the update of a sum
     over thousands of inputs is as many times larger under Adam, which takes steps of one size in
     every weight (muP: Yang & Hu 2021; for Adam, Yang et al. 2022, "Tensor programs V").
+
+    Weight decay is decoupled from the gradient (Loshchilov & Hutter 2019, "Decoupled weight decay
+    regularization"): each step multiplies by 1 - rate * `weight_decay` what `is_matrix` names, so
+    no bias, no batch norm and no layer at the image.
     """
     # One kernel a step, twice as fast on a CPU; not in FP16, whose gradients it would unscale by
     # itself, where nobody could clip them.
     fused = device.type in {"cpu", "cuda"} and precision != "16-mixed"
     if name == "muon":
-        return Muon(model.parameters(), fused=fused)
-    groups: list[Group] = [{"params": model.parameters()}]
-    if heads_rate != 1:
-        encoder = model.encoder
-        heads = [*encoder.mu.parameters(), *encoder.log_var.parameters()]
-        taken = {id(weight) for weight in heads}
-        rest = [weight for weight in model.parameters() if id(weight) not in taken]
-        groups = [{"params": rest}, {"params": heads, "relative_rate": heads_rate}]
-    return torch.optim.Adam(groups, fused=fused)
+        return Muon(model.parameters(), weight_decay=weight_decay, fused=fused)
+    encoder = model.encoder
+    heads = {id(one) for head in (encoder.mu, encoder.log_var) for one in head.parameters()}
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for one in model.parameters():
+        relative = heads_rate if id(one) in heads else 1.0
+        decay = weight_decay if is_matrix(one) else 0.0
+        groups.setdefault((relative, decay), []).append(one)
+    return torch.optim.Adam(
+        [
+            {"params": weights, "relative_rate": relative, "weight_decay": decay}
+            for (relative, decay), weights in groups.items()
+        ],
+        fused=fused,
+        decoupled_weight_decay=True,
+    )
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -136,6 +136,7 @@ class VAETraining(LightningModule):
             self.device,
             name=self._options.optimizer,
             heads_rate=self._options.heads_rate,
+            weight_decay=self._options.weight_decay,
             precision=str(self.trainer.precision),
         )
 

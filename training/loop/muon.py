@@ -30,13 +30,22 @@ class Muon(torch.optim.Adam):
 
     Adam takes vectors, and convolutions from or to an image (`is_matrix` says which), with
     `ADAM_SHARE` of the learning rate.
+
+    Each step first multiplies matrices by 1 - lr * `weight_decay` (decoupled: Loshchilov & Hutter
+    2019, "Decoupled weight decay regularization"), and nothing of what Adam takes.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float = 0.02, **adam: Any) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float = 0.02,
+        weight_decay: float = 0.0,
+        **adam: Any,
+    ) -> None:
         every = list(parameters)
-        groups = [
-            {"params": [one for one in every if is_matrix(one)], "matrices": True},
-            {"params": [one for one in every if not is_matrix(one)], "matrices": False},
+        groups: list[dict[str, Any]] = [
+            {"params": [one for one in every if is_matrix(one)], "weight_decay": weight_decay},
+            {"params": [one for one in every if not is_matrix(one)]},
         ]
         super().__init__(groups, lr=lr, **adam)
 
@@ -66,6 +75,7 @@ class Muon(torch.optim.Adam):
             direction = orthogonalised(ahead.reshape(len(ahead), -1))
             rows, columns = direction.shape
             size = matrices["lr"] * max(1.0, rows / columns) ** 0.5
+            one.mul_(1 - matrices["lr"] * matrices["weight_decay"])
             one.sub_(direction.reshape(one.shape), alpha=size)
         return loss
 

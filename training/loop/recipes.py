@@ -18,6 +18,7 @@ RECIPES: Mapping[Recipe, Mapping[str, Any]] = {
         "learning_rate": 0.05,
         "lr_schedule": "cosine",
         "warmup": 0.05,
+        "weight_decay": 0.1,
         "betas": (0.05, 0.05),
         "start_log_var": -4.0,
         "start_at_mean": True,

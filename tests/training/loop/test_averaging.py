@@ -6,6 +6,7 @@ import torch
 from motorvae.runtime.core.spec import ModelSpec
 from motorvae.training.loop.averaging import average_of, optimizer_of, set_rate
 from motorvae.training.model import MotorVAE, sample_latent, vae_loss
+from motorvae.training.options import Optimizer
 
 CPU = torch.device("cpu")
 
@@ -57,6 +58,28 @@ def test_the_heads_alone_have_a_rate_of_their_own(spec: ModelSpec) -> None:
         }
         assert {name for name, relative in found.items() if relative == 0.25} == heads
         assert {relative for name, relative in found.items() if name not in heads} == {1}
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_inner_weights_alone_decay_by_rate_times_decay(spec: ModelSpec, name: Optimizer) -> None:
+    """With and without decay, one step from the same weights and gradients differs by just that."""
+    rate, decay = 0.01, 0.5
+    plain, decayed = _model(spec), _model(spec)
+    before = {key: value.clone() for key, value in plain.state_dict().items()}
+    for model, amount in ((plain, 0.0), (decayed, decay)):
+        optimizer = optimizer_of(model, CPU, name=name, weight_decay=amount)
+        set_rate(optimizer, rate)
+        _steps(model, optimizer, 1)
+    at_image = {"encoder.features.0.weight", "decoder.image.weight"}
+    layers = {key for key, value in before.items() if value.ndim > 1}
+    inner = layers - at_image
+    assert len(inner) == len(layers) - 2
+    for key, weight in decayed.named_parameters():
+        expected = plain.get_parameter(key).detach()
+        if key in inner:
+            expected = expected - rate * decay * before[key]
+            assert not torch.equal(weight, plain.get_parameter(key)), key
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.999])

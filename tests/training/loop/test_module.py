@@ -78,6 +78,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "kl_schedule": "linear",
         "ema": 0.9,
         "heads_rate": 0.3,
+        "weight_decay": 0.5,
         "clip_norm": 50.0,
         "start_log_var": -4.0,
         "start_at_mean": True,
@@ -90,7 +91,12 @@ CHANGES: dict[str, dict[str, Any]] = {
         "free_bits": 0.2,
         "precision": "bf16-mixed",
     },
-    "other loss": {"reconstruction_loss": "mse+ssim", "ema": 0.9, "optimizer": "muon"},
+    "other loss": {
+        "reconstruction_loss": "mse+ssim",
+        "ema": 0.9,
+        "optimizer": "muon",
+        "weight_decay": 0.1,
+    },
     "patience": {
         "patience": 1,
         "epochs": (1, 30),
@@ -351,7 +357,7 @@ def test_minutes_end_both_stages_and_resume_keeps_the_clock(
 
 NEW_OPTIONS = {
     *("recipe", "optimizer", "lr_schedule", "warmup", "heads_rate", "clip_norm", "ema", "patience"),
-    *("reconstruction_loss", "kl_schedule", "kl_span", "kl_cycles", "free_bits"),
+    *("weight_decay", "reconstruction_loss", "kl_schedule", "kl_span", "kl_cycles", "free_bits"),
     *("start_log_var", "start_at_mean", "augment"),
 }
 """Options that the version of 28 November 2026 did not have."""
