@@ -55,7 +55,7 @@ def _is_understood(node: ir.Node) -> bool:
     of_node = node.attributes
     factors = of_node.get_float("alpha", 1.0), of_node.get_float("beta", 1.0)
     turned = of_node.get_int("transA", 0), of_node.get_int("transB", 0)
-    return factors == (1, 1) and turned == (0, 1) and array_of(node.inputs[2]).ndim == 1
+    return factors == (1.0, 1.0) and turned == (0, 1) and array_of(node.inputs[2]).ndim == 1
 
 
 def _input_means(

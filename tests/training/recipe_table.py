@@ -56,13 +56,27 @@ CHANGES = {
     "average of weights 0.99": f"{LOOP} --ema 0.99",
     "KL weight along a line": f"{LOOP} --kl-schedule linear",
     "gradient clipped at 1000": f"{LOOP} --clip-norm 1000",
+    "batches of 16, then of 4": (
+        f"{LOOP} --batch-size 16 --steps {{quarter}} then {LOOP} --batch-size 4 --steps {{steps}}"
+    ),
+    "fast, batches of 16, then of 4": (
+        f"{FAST} --batch-size 16 --lr-schedule constant --steps {{quarter}} then "
+        f"{FAST} --batch-size 4 --warmup 0 --steps {{steps}}"
+    ),
 }
+FIGURES = ("steps", "elapsed_s", "held_out_reconstruction", "held_out_kl", "held_out_total")
 NETWORK = "--channels 16 32 64 128 256 --vehicles-count 1500"
 
 
-def options_of(change: str, *, steps: int, minutes: float | None) -> list[str]:
-    """Return a change's options; of those that it gives twice the last counts."""
-    words = CHANGES[change].format(half=steps // 2, double=steps * 2).split()
+def options_of(change: str, *, steps: int, minutes: float | None) -> list[list[str]]:
+    """Return the options of a change's runs, each of which goes on from the one before."""
+    numbers = {"quarter": steps // 4, "half": steps // 2, "steps": steps, "double": steps * 2}
+    runs = CHANGES[change].format(**numbers).split(" then ")
+    return [options_of_run(run.split(), steps=steps, minutes=minutes) for run in runs]
+
+
+def options_of_run(words: list[str], *, steps: int, minutes: float | None) -> list[str]:
+    """Return a run's options; of those that it gives twice the last counts."""
     named: dict[str, list[str]] = {"--steps": [str(steps)]}
     for word in words:
         if word.startswith("--"):
@@ -77,19 +91,27 @@ def options_of(change: str, *, steps: int, minutes: float | None) -> list[str]:
 
 def figures_of(change: str, seed: int, asked: argparse.Namespace) -> dict[str, float]:
     """Train once, and return what the last epoch came to."""
+    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        words = [
-            *(str(Path(sys.executable).parent / "motorvae-train"), asked.data),
-            *("--image-size", str(asked.side), "--threads", str(asked.threads)),
-            *("--seed", str(seed), "--output", folder, "--name", "run"),
-            *NETWORK.split(),
-            *options_of(change, steps=asked.steps, minutes=asked.minutes),
-        ]
-        subprocess.run(words, check=True, capture_output=True)
-        with (Path(folder) / "run" / "metrics.csv").open(encoding="utf-8") as file:
-            *_, last = csv.DictReader(file)
-    names = ("steps", "elapsed_s", "held_out_reconstruction", "held_out_kl", "held_out_total")
-    return {name: float(last[name]) for name in names}
+        runs = options_of(change, steps=asked.steps, minutes=asked.minutes)
+        for place, options in enumerate(runs):
+            run = Path(folder) / str(place)
+            words = [
+                *(str(Path(sys.executable).parent / "motorvae-train"), asked.data),
+                *("--image-size", str(asked.side), "--threads", str(asked.threads)),
+                *("--seed", str(seed), "--output", folder, "--name", run.name),
+                *NETWORK.split(),
+                *options,
+                *(("--pretrained", str(run.with_name(str(place - 1)))) if place else ()),
+            ]
+            subprocess.run(words, check=True, capture_output=True)
+            with (run / "metrics.csv").open(encoding="utf-8") as file:
+                *_, last = csv.DictReader(file)
+            before = found
+            found = {name: float(last[name]) for name in FIGURES}
+            for name in ("steps", "elapsed_s"):
+                found[name] += before.get(name, 0.0)
+    return found
 
 
 def main() -> None:
