@@ -1,4 +1,4 @@
-"""Draws docs/gallery/equal-time.jpg: the same vehicles after equal time of training, three ways.
+"""Draws docs/equal-time.jpg: the same vehicles after equal time of training, three ways.
 
     python docs/tools/equal_time.py docs [--minutes 2] [--threads 2]
 
@@ -75,7 +75,7 @@ def main() -> None:
         error = float(np.square(rows[way].astype(np.float64) - images).mean())
         figures[way]["mean_squared_error_shown"] = error
         print(way, figures[way], flush=True)
-    drawn(rows).save(options.docs / "gallery" / "equal-time.jpg", quality=85, optimize=True)
+    drawn(rows).save(options.docs / "equal-time.jpg", quality=85, optimize=True)
     document = {"minutes": options.minutes, "threads": options.threads, "ways": figures}
     results = options.docs / "results" / "equal-time.json"
     results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

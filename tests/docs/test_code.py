@@ -34,6 +34,7 @@ COMMANDS = {
 }
 OF_OTHERS = {
     *("--no-build-isolation", "--system-site-packages", "--logdir", "--conditions"),
+    "--screenshot-to",  # rerun
     # python -m, and our scripts
     *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--kinds", "--side"),
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
