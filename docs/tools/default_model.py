@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a finished training run")
     parser.add_argument("docs", type=Path, help=f"folder that gets {NAME}.md and {NAME}/")
     parser.add_argument("--other", type=Path, required=True, help="a run or bundle of another")
+    parser.add_argument("--count", type=int, default=1000, help="vehicles that factors draws")
     options = parser.parse_args()
     pictures = options.docs / NAME
     shutil.rmtree(pictures, ignore_errors=True)
@@ -49,7 +50,7 @@ def main() -> None:
         epochs_of(options.run),
         f"\n[![Losses]({NAME}/loss.jpg)]({NAME}/loss.jpg)\n",
     ]
-    for section in sections(options.run, options.other):
+    for section in sections(options.run, options.other, options.count):
         numbers, folder = explored(section, SCRATCH / key_of(options.run))
         parts += [f"## {section.title}\n", f"```sh\n{section.command}\n```\n"]
         parts.append(section.text(numbers) + "\n")
@@ -84,7 +85,7 @@ def epochs_of(run: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sections(run: Path, other: Path) -> list[Section]:
+def sections(run: Path, other: Path, count: int) -> list[Section]:
     """Return what is shown of the model."""
     return [
         Section(
@@ -114,8 +115,8 @@ def sections(run: Path, other: Path) -> list[Section]:
         Section(
             "Factors",
             "factors",
-            {"model": run, "compare": other, "count": 1000},
-            f"motorvae explore factors --count 1000 --compare {other.name}",
+            {"model": run, "compare": other, "count": count},
+            f"motorvae explore factors --count {count} --compare {other.name}",
             texts.factors,
             {"factors.png": "factors.jpg"},
         ),

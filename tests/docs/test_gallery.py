@@ -16,6 +16,7 @@ from motorvae.training.explore.cli import VERBS
 ROOT = Path(__file__).parents[2]
 PAGE, PICTURES = ROOT / "docs" / "gallery.md", ROOT / "docs" / "gallery"
 SCRIPT = ROOT / "docs" / "tools" / "gallery.py"
+DEFAULT_MODEL = ROOT / "docs" / "tools" / "default_model.py"
 SHOWN = {*VERBS} - {"live"}
 """A stream's verb has no picture to keep."""
 MOST_BYTES = 4_000_000
@@ -53,3 +54,25 @@ def test_the_script_makes_a_page(tiny_run: Path, tmp_path: Path) -> None:
         [sys.executable, SCRIPT, *map(str, options)], cwd=tmp_path, check=True, timeout=900
     )
     check(tmp_path / "docs" / "gallery.md")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_default_models_page_shows_each_picture_and_each_epoch(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(tiny_run, tmp_path / "another")
+    (tmp_path / "docs").mkdir()
+    subprocess.run(
+        [sys.executable, DEFAULT_MODEL, tiny_run, "docs", "--other", other, "--count", "100"],
+        cwd=tmp_path,
+        check=True,
+        timeout=500,
+    )
+    page = tmp_path / "docs" / "default-model.md"
+    text = page.read_text(encoding="utf-8")
+    there = {path.name for path in page.with_suffix("").iterdir()}
+    assert {*re.findall(r"!\[[^]]+\]\(default-model/([^)]+)\)", text)} == there
+    epochs = (tiny_run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert len(re.findall(r"^\| \d+ \| \d+ \|", text, re.MULTILINE)) == len(epochs)
+    assert re.findall(r"(?<![\w)])/(?:home|tmp|root|work)\b|\bnan\b|None", text) == []
