@@ -42,7 +42,10 @@ def options_in_file(path: Path) -> dict[str, Any]:
         if isinstance(content, dict) and {"schema_version", "options"} <= content.keys():
             options = content["options"]
             if isinstance(options, dict):
-                content = {name: options[name] for name in options if name not in _OF_ONE_RUN}
+                # A run of an earlier version lacks those that came later, and had their defaults:
+                # its recipe may have others by now.
+                every = _values_of(TrainOptions()) | options
+                content = {name: every[name] for name in every if name not in _OF_ONE_RUN}
     else:
         raise ConfigError(f"--config {path}: name it .yaml, .yml or .json, as what is in it")
     if not isinstance(content, dict):
@@ -64,7 +67,7 @@ def options_in_file(path: Path) -> dict[str, Any]:
 
 def text_of_options(options: TrainOptions, *, yaml: bool) -> str:
     """Return all options as a file that `options_in_file` reads, in the groups that help has."""
-    values: dict[str, Any] = TypeAdapter(TrainOptions).dump_python(options, mode="json")
+    values = _values_of(options)
     shown = {name: value for name, value in values.items() if name not in _COMMAND_LINE}
     if not yaml:
         return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
@@ -97,6 +100,12 @@ def write_options(options: TrainOptions, path: Path) -> None:
     with replaced_file(path) as temporary:
         text = text_of_options(options, yaml=path.suffix in _YAML)
         temporary.write_text(text, encoding="utf-8")
+
+
+def _values_of(options: TrainOptions) -> dict[str, Any]:
+    """Return options as JSON has them."""
+    values: dict[str, Any] = TypeAdapter(TrainOptions).dump_python(options, mode="json")
+    return values
 
 
 def _yaml_from_file(path: Path) -> Any:

@@ -197,6 +197,18 @@ def test_a_run_gives_its_options_to_the_next(finished_run: Path, here: Path) -> 
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+def test_a_run_of_an_earlier_version_is_repeated_as_it_was(finished_run: Path, here: Path) -> None:
+    """What its recipe has become since then is not what it did."""
+    config = json.loads((finished_run / "config.json").read_text())
+    config["options"]["recipe"] = "fast"
+    del config["options"]["weight_decay"]
+    (here / "config.json").write_text(json.dumps(config))
+    assert main(["--config", "config.json", "--write-config", "out.json"]) == 0
+    assert options_in_file(Path("out.json"))["weight_decay"] == 0
+    assert main(["--recipe", "fast", "--write-config", "fast.json"]) == 0
+    assert options_in_file(Path("fast.json"))["weight_decay"] == 0.1
+
+
 def test_a_file_has_no_part_in_resuming(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "a.yaml").write_text("seed: 1\n")
     assert main(["--resume", "runs/x", "--config", "a.yaml"]) == 1
