@@ -166,7 +166,8 @@ def weights_from_file(
             raise CheckpointError(f"{path} has a header of over {_MOST_HEADER} bytes: {again}")
         found = safetensors.torch.load(data)
     except (KeyError, RuntimeError, TypeError, OverflowError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}; {again}") from error
+        reason = printable(str(error).partition("\n")[0])  # torch's have a stack below it
+        raise CheckpointError(f"cannot read {path}: {reason}; {again}") from error
     _check_fit(path, found, weights_as(wanted, dtype))
     return {name: value.to(wanted[name].dtype) for name, value in found.items()}
 

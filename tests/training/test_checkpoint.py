@@ -95,6 +95,15 @@ def test_no_run_and_unfinished_run_say_what_to_do(run: Path, tmp_path: Path) -> 
         model_from_checkpoint(run)
 
 
+def test_a_refusal_of_torch_is_one_line(run: Path) -> None:
+    """Of a shape that it cannot count it says so with its stack."""
+    header = b'{"x":{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}}'
+    (run / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match=r"cannot read .*model\.safetensors") as refusal:
+        model_from_checkpoint(run)
+    assert str(refusal.value).isprintable()
+
+
 def test_truncated_weights_are_refused(run: Path) -> None:
     path = run / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])

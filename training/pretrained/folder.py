@@ -38,7 +38,7 @@ from ..checkpoint import (
     weights_from_file,
 )
 from ..explore.verbs.runs import METRICS, metrics_from_csv
-from ..model import MotorVAE
+from ..model import MotorVAE, channels_of
 from ..options import TrainOptions
 
 _SHIPPED = Path(__file__).parent
@@ -89,10 +89,15 @@ def pretrained_folder(name: str) -> Path:
 def defaults_for_pretrained(name: str) -> dict[str, Any]:
     """Return the options that a run has by default which begins with what `--pretrained` names.
 
-    The shape of the model is that of the weights, and nothing of these is set anew.
+    The shape of the model is that of the weights, and nothing of these is set anew. A ConfigError
+    where it is not the card's network.
     """
     folder = pretrained_folder(name)
     config = config_from_run(folder.parent if folder.name == WEIGHTS_NAME else folder)
+    try:
+        channels_of(config.model)
+    except ConfigError as error:
+        raise ConfigError(f"--pretrained={name}: {error}") from error
     return {**_sizes_of(config.model), **_KEPT_AS_THEY_ARE}
 
 

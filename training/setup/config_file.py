@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.documents import bytes_of_file, json_from_file
 from ...runtime.core.errors import ConfigError, OutputError, needed_for
+from ...runtime.core.text import printable
 from ..options import TrainOptions
 
 _YAML = (".yaml", ".yml")
@@ -61,7 +62,8 @@ def options_in_file(path: Path) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what, value = first["msg"].replace("Input should be", "it should be"), first["input"]
-        raise ConfigError(f"{path}: {first['loc'][0]}={str(value)[:80]}: {what}") from error
+        shown = printable(str(value)[:80])
+        raise ConfigError(f"{path}: {first['loc'][0]}={shown}: {what}") from error
     return {name: getattr(checked, name) for name in given}
 
 
@@ -134,7 +136,7 @@ def _name_of(path: Path, key: str) -> str:
         return name
     others = dict(_aliases())
     near = others.get(name) or next(iter(difflib.get_close_matches(name, names, 1, 0.0)))
-    raise ConfigError(f"{path}: {key[:80]}: no such option, the nearest is {near}")
+    raise ConfigError(f"{path}: {printable(key[:80])}: no such option, the nearest is {near}")
 
 
 def _aliases() -> Iterator[tuple[str, str]]:

@@ -76,6 +76,8 @@ def test_yaml_is_read_by_the_type_of_each_option(
         ("batch_size: 1.5", "batch_size=1.5: it should be a valid integer"),
         ("batch_size: many", "batch_size=many: it should be a valid integer"),
         ("betas: 3", "betas=3: it should be a valid tuple"),
+        ('"se\\n\\eed": 1', "se\\n\\x1bed: no such option, the nearest is seed"),
+        ('seed: "a\\nb"', "seed=a\\nb: it should be a valid integer"),
         ("seed: null", "seed=None: it should be a valid integer"),
         ("seed: {a: 1}", "seed={'a': '1'}: it should be"),
         ("resume: runs/x", "resume is for the command line"),
@@ -90,7 +92,7 @@ def test_yaml_is_read_by_the_type_of_each_option(
         ("a" + "[" * 100000, "holds no names of options"),
         ("a: " + "[" * 20000, "file.yaml: RecursionError"),
     ],
-    ids=range(20),
+    ids=range(22),
 )
 def test_what_is_no_option_is_one_line(here: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as refusal:
