@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not declared
 
 from ...runtime.core.errors import CheckpointError, ConfigError, MotorVAEError, reason_of
 from ...runtime.core.text import printable
