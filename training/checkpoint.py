@@ -15,6 +15,7 @@ from ..runtime.core.atomic_files import replaced_file
 from ..runtime.core.documents import bytes_of_file, document_from_json
 from ..runtime.core.errors import CheckpointError
 from ..runtime.core.spec import ModelSpec, StrictModel
+from ..runtime.core.text import printable
 from .dataset import DataSet, kind_of_data
 from .model import MotorVAE
 from .options import TrainOptions, resume_command
@@ -27,6 +28,7 @@ LATENTS_NAME = "latents.npz"
 LAST_LATENTS_NAME = "latents.last.npz"
 """Statistics of the last epoch's latents; `latents.npz` belongs to the best."""
 KEPT_NAME = "weights.json"
+_MOST_NAMED = 20  # of tensors that some other model has
 _MOST_HEADER = 1 << 20  # of a file of weights; one of eight layers takes 10 kB
 
 WeightsChoice = Literal["best", "last"]
@@ -129,7 +131,7 @@ def model_from_checkpoint(path: Path, choice: WeightsChoice = "best") -> tuple[M
 
     Raises:
         CheckpointError: There is no such run, it is not finished, or its weights do not fit;
-            missing, unexpected, misshapen and non-finite tensors are all named.
+            missing, misshapen and non-finite tensors are all named, and some unexpected ones.
     """
     folder = _run_folder(path)
     config = config_from_run(folder)
@@ -164,7 +166,8 @@ def weights_from_file(
             raise CheckpointError(f"{path} has a header of over {_MOST_HEADER} bytes: {again}")
         found = safetensors.torch.load(data)
     except (KeyError, RuntimeError, TypeError, OverflowError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}; {again}") from error
+        reason = printable(str(error).partition("\n")[0])  # torch's have a stack below it
+        raise CheckpointError(f"cannot read {path}: {reason}; {again}") from error
     _check_fit(path, found, weights_as(wanted, dtype))
     return {name: value.to(wanted[name].dtype) for name, value in found.items()}
 
@@ -201,16 +204,21 @@ def _run_folder(path: Path) -> Path:
 
 
 def _check_fit(path: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    misshapen = [
-        f"{name} is {_layout(found[name])}, expected {_layout(wanted[name])}"
-        for name in sorted(found.keys() & wanted.keys())
-        if _layout(found[name]) != _layout(wanted[name])
-    ]
+    both = sorted(found.keys() & wanted.keys())
+    misshapen = [name for name in both if _layout(found[name]) != _layout(wanted[name])]
+    # Nothing is computed with what does not fit: there are types that torch only keeps.
+    fitting = [name for name in both if name not in misshapen]
+    unexpected = [printable(name) for name in sorted(found.keys() - wanted.keys())]
+    if len(unexpected) > _MOST_NAMED:
+        unexpected[_MOST_NAMED:] = [f"and {len(unexpected) - _MOST_NAMED} more"]
     problems = {
         "missing": sorted(wanted.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - wanted.keys()),
-        "misshapen": misshapen,
-        "not finite": [name for name in sorted(found) if not bool(found[name].isfinite().all())],
+        "unexpected": unexpected,
+        "misshapen": [
+            f"{name} is {_layout(found[name])}, expected {_layout(wanted[name])}"
+            for name in misshapen
+        ],
+        "not finite": [name for name in fitting if not bool(found[name].isfinite().all())],
     }
     if any(problems.values()):
         named = "; ".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
 
@@ -36,6 +36,9 @@ ReconstructionLoss = Literal["mse", "bce", "l1", "mse+ssim"]
 Augmentation = Literal["flip", "shift", "brightness", "erase"]
 LOGGERS = ("tensorboard", "csv", "none", "wandb", "mlflow")
 """Loggers with a name; none is none at all."""
+_MOST: dict[type, float] = {int: 2**32 - 1, float: 3e38}
+"""Largest numbers that an option takes: what float32 holds, and more than anything is counted."""
+_SHOWN = 24
 _OF_USER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
 
@@ -262,8 +265,9 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
             "above 0, such as 0.1, and 1 with --optimizer muon",
         ),
         "--weight-decay": (
-            _within(options.weight_decay, 0) and options.weight_decay * options.learning_rate < 1,
-            "0 or more, and below 1 / --learning-rate",
+            _within(options.weight_decay, 0)
+            and options.weight_decay * options.learning_rate * max(options.heads_rate, 1) < 1,
+            "0 or more, and below 1 / --learning-rate (/ --heads-rate, where that is above 1)",
         ),
         "--clip-norm": (_within(options.clip_norm, 1e-9), "above 0"),
         "--ema": (
@@ -309,6 +313,7 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
         if not is_fine:
             value = getattr(options, flag[2:].replace("-", "_"))
             raise ConfigError(f"{flag}={value}: it must be {allowed}")
+    _check_sizes_of_numbers(options)
     spec = spec_from_options(
         **{name: getattr(options, name) for name in TrainOptions.GROUPS["model"]}
     )
@@ -322,6 +327,20 @@ def spec_from_train_options(options: TrainOptions) -> ModelSpec:
 def _are_loggers(names: tuple[str, ...]) -> bool:
     known = all(name in LOGGERS or re.fullmatch(_OF_USER, name) for name in names)
     return 0 < len(names) == len({*names}) and known and ("none" not in names or len(names) == 1)
+
+
+def _check_sizes_of_numbers(options: TrainOptions) -> None:
+    """Raise ConfigError for a number that arithmetic on it would overflow."""
+    for field in fields(options):
+        given = getattr(options, field.name)
+        for value in given if isinstance(given, tuple) else (given,):
+            kind = type(value)
+            if field.name in TrainOptions.GROUPS["model"] or kind not in _MOST:
+                continue  # the model's are checked as such
+            if not -_MOST[kind] <= value <= _MOST[kind]:
+                flag, shown = f"--{field.name.replace('_', '-')}", str(value)
+                short = shown if len(shown) <= _SHOWN else f"a number of {len(shown)} digits"
+                raise ConfigError(f"{flag}={short}: it must be at most {_MOST[kind]:.10g}")
 
 
 def _within(value: float | None, least: float, most: float = sys.float_info.max) -> bool:

@@ -143,6 +143,11 @@ def complete_run(folder: Path, finished: Finished) -> None:
     if not (folder / CONFIG_NAME).is_file():
         raise OutputError(f"{folder} was moved or deleted while it was trained: start a new run")
     save_weights(folder, finished.best)
+    remove_needed_until_then(folder)
+
+
+def remove_needed_until_then(folder: Path) -> None:
+    """Remove what a finished run needs no more; it is still there where its process was killed."""
     (folder / RESUME_NAME).unlink(missing_ok=True)
     shutil.rmtree(folder / CACHE_NAME, ignore_errors=True)
 

@@ -36,7 +36,7 @@ from ..runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.locks import output_locked
 from ..runtime.core.system.renames import rename_new
-from ..runtime.core.system.temporaries import temporary_beside
+from ..runtime.core.system.temporaries import sweep, temporary_beside
 from .checkpoint import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -70,6 +70,7 @@ from .run_folder import (
     finish_run,
     new_run_folder,
     point_latest_at,
+    remove_needed_until_then,
 )
 from .setup.loggers import LoggerDuties, Make, loggers_for_run, makers_of_loggers
 from .setup.trainer import trainer_from_options
@@ -160,6 +161,9 @@ def options_to_resume(run: Path, *, finish: bool = False) -> TrainOptions:
     folder = run.resolve()
     config = config_from_run(folder)
     if (folder / WEIGHTS_NAME).exists():
+        with writing_output(folder):
+            remove_needed_until_then(folder)
+            sweep(folder)
         raise CheckpointError(f"{folder} is finished, nothing is left to resume: export it")
     if not (folder / CACHE_NAME).is_dir():
         raise CheckpointError(f"{folder} has lost its {CACHE_NAME} folder: start a new run")

@@ -53,6 +53,22 @@ def test_every_tensor_that_does_not_fit_is_named(run: Path) -> None:
     assert "not finite: encoder.features.0.bias" in text
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64])
+def test_types_that_torch_only_keeps_are_named(run: Path, dtype: torch.dtype) -> None:
+    """They have no `isfinite`, and nothing that does not fit is asked for it."""
+    path = run / "model.safetensors"
+    state = safetensors.torch.load_file(path)
+    state["encoder.mu.bias"] = state["encoder.mu.bias"].to(dtype)
+    state |= {f"more.{number:03d}\n\x1b[31m": torch.zeros(2).to(dtype) for number in range(50)}
+    safetensors.torch.save_file(state, path)
+    with pytest.raises(CheckpointError) as refusal:
+        model_from_checkpoint(run)
+    text = str(refusal.value)
+    assert f"encoder.mu.bias is 8 {str(dtype).removeprefix('torch.')}, expected 8 float32" in text
+    assert "more.019\\n\\x1b[31m, and 30 more; misshapen" in text
+    assert text.isprintable()
+
+
 @pytest.mark.parametrize("name", ["weights.pt", "last.ckpt", "model.pth", "model.bin"])
 def test_a_pickle_is_refused_and_never_opened(tmp_path: Path, name: str) -> None:
     class Trap:
@@ -77,6 +93,15 @@ def test_no_run_and_unfinished_run_say_what_to_do(run: Path, tmp_path: Path) -> 
         CheckpointError, match=r"not finished: go on with motorvae-train --resume .* or .* --finish"
     ):
         model_from_checkpoint(run)
+
+
+def test_a_refusal_of_torch_is_one_line(run: Path) -> None:
+    """Of a shape that it cannot count it says so with its stack."""
+    header = b'{"x":{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}}'
+    (run / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match=r"cannot read .*model\.safetensors") as refusal:
+        model_from_checkpoint(run)
+    assert str(refusal.value).isprintable()
 
 
 def test_truncated_weights_are_refused(run: Path) -> None:

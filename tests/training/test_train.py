@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,20 @@ def test_steps_are_made_exactly_and_resumed_exactly(options: TrainOptions, on_lo
         assert [row["steps"] for row in rows_of(outcome.folder) if row["stage"] == "1"][-1] == "9"
     weights = [safetensors.torch.load_file(o.folder / "last.safetensors") for o in (whole, resumed)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_a_run_that_was_killed_as_it_finished_keeps_no_images(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    """Its weights were written, and what comes after that was not done."""
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    before = {path.name for path in run.iterdir()}
+    (run / "cache").mkdir()
+    (run / "cache" / "images.u8").write_bytes(bytes(9))
+    (run / "resume.ckpt").write_bytes(bytes(9))
+    with pytest.raises(CheckpointError, match="is finished, nothing is left to resume"):
+        options_to_resume(run)
+    assert {path.name for path in run.iterdir()} == before
 
 
 def test_a_finished_run_and_a_lost_cache_cannot_be_resumed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from ...runtime.bundle.manifest import Manifest, Metric, Origin
 from ...runtime.core.packages import own_version
 from ...runtime.core.spec import ModelSpec
 from ...runtime.core.text import printable
-from .explored import WHOLE, Explored
+from .explored import Explored, Factors
 from .files import PICTURES
 
+_ADDRESS = re.compile(r":(?=//)|\bwww(?=\.)|@", re.IGNORECASE)
+"""What addresses and names begin with that the Hub makes links of, marked up as such or not (GitHub
+Flavored Markdown, 6.9): a comment after it, which is not shown, leaves two texts that are none."""
 _SOURCE = "https://github.com/motorvae/motorvae"
 
 
@@ -27,7 +31,8 @@ class Trained:
 
     options: Mapping[str, Any]  # of the run, by their names
     data: str  # what it was trained on, in words
-    epoch: Mapping[str, str]  # the row of metrics.csv of the epoch that is kept; may be empty
+    is_drawn: bool  # whether that is the built-in vehicles
+    epoch: Mapping[str, float]  # the row of metrics.csv of the epoch that is kept; may be empty
     precision: str
     is_half: bool
 
@@ -88,8 +93,7 @@ def _usage(facts: CardFacts, *, is_bundle: bool) -> Iterator[str]:
         yield "motorvae-stream 0 --model model"
     else:
         yield "motorvae-train photos/ --pretrained model   # goes on from these weights"
-        vehicles = facts.trained is not None and facts.trained.data.endswith("vehicles")
-        if vehicles:
+        if facts.trained is not None and facts.trained.is_drawn:
             yield "motorvae-export --pretrained model          # a verified bundle"
     yield from ("```", "")
 
@@ -126,7 +130,7 @@ def _training(facts: CardFacts) -> Iterator[str]:
         rows = [("data", trained.data), ("arithmetic", trained.precision)]
         rows += [(name, str(trained.options[name])) for name in names if name in trained.options]
         rows += [
-            (title, f"{float(trained.epoch[name]):.5g}")
+            (title, f"{trained.epoch[name]:.5g}")
             for name, title in (
                 ("epoch", "epoch that is kept"),
                 ("steps", "optimizer steps until then"),
@@ -179,19 +183,15 @@ def _share_of_limit(metric: Metric) -> float:
     return over / under if under else (math.inf if over else 0.0)
 
 
-def _factors(numbers: Mapping[str, Any] | None) -> Iterator[str]:
-    if numbers is None:
+def _factors(factors: Factors | None) -> Iterator[str]:
+    if factors is None:
         return
-    for model in numbers["models"][:1]:
-        rows = [
-            (one["name"], _number(one["probe"]), _number(one["chance"]), _number(one["gap"]))
-            for one in model["factors"]
-        ]
-        title = ("factor", "linear probe, held out", "chance", "mutual information gap")
-        yield from _table("Factors", title, rows)
-        whole = [f"{name} {_number(model[name])}" for name in WHOLE if name in model]
-        yield f"Of {_cell(str(numbers['source']))}: {', '.join(whole)}."
-        yield ""
+    title = ("factor", "linear probe, held out", "chance", "mutual information gap")
+    rows = [(name, *map(_number, figures)) for name, figures in factors.rows]
+    yield from _table("Factors", title, rows)
+    whole = [f"{name} {_number(figure)}" for name, figure in factors.whole.items()]
+    yield f"Of {_cell(factors.source)}: {', '.join(whole)}."
+    yield ""
 
 
 def _pictures(explored: Explored) -> Iterator[str]:
@@ -233,7 +233,7 @@ def _cell(text: str) -> str:
     plain = printable(" ".join(text.split()))
     for mark in "\\`*[]<>|!":  # the backslash first, or it would take back what follows
         plain = plain.replace(mark, f"\\{mark}")
-    return plain
+    return _ADDRESS.sub(r"\g<0><!-- -->", plain)
 
 
 def _plain(name: str) -> str:
@@ -241,5 +241,5 @@ def _plain(name: str) -> str:
     return kept if kept.isascii() and kept else "NAME"
 
 
-def _number(value: object) -> str:
-    return "" if value is None else f"{float(str(value)):.3g}"
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

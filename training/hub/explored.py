@@ -29,11 +29,20 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Factors:
+    """How the latents of a model hold known factors."""
+
+    source: str  # the images, in words
+    rows: tuple[tuple[str, tuple[float | None, ...]], ...]  # a factor: probe, chance and gap
+    whole: Mapping[str, float | None]  # of `WHOLE`, those that are known
+
+
+@dataclass(frozen=True)
 class Explored:
     """What there is; all of it may be missing."""
 
     pictures: tuple[Picture, ...]
-    factors: Mapping[str, Any] | None  # the `numbers` of factors.json
+    factors: Factors | None
 
 
 def explored_in(folder: Path) -> Explored:
@@ -41,8 +50,8 @@ def explored_in(folder: Path) -> Explored:
     pictures, factors = [], None
     for verb in _VERBS:
         result = _result(folder / f"{verb}.json", verb)
-        if verb == "factors" and _has_factors(result.get("numbers")):
-            factors = result["numbers"]
+        if verb == "factors":
+            factors = _factors_of(result.get("numbers"))
         names = [name for name in _listed(result.get("files")) if _PICTURE.fullmatch(name)]
         shown = [folder / name for name in names if _is_picture(folder / name)]
         lines = _listed(result.get("lines"))
@@ -68,15 +77,22 @@ def _is_picture(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size <= _MOST_PICTURE
 
 
-def _has_factors(numbers: object) -> bool:
-    """Whether numbers are of the form that a card shows."""
+def _factors_of(numbers: object) -> Factors | None:
+    """Return what a card shows of the first model; None where it is not of that form."""
     try:
-        models = numbers["models"]  # type: ignore[index]  # what it is, is being asked
-        rows = [row for model in models for row in model["factors"]]
-        for row in rows:
-            _ = str(row["name"]), [float(row[name] or 0) for name in ("probe", "chance", "gap")]
-        _ = [float(model[name] or 0) for model in models for name in WHOLE if name in model]
-        _ = str(numbers["source"])  # type: ignore[index]  # as above
-    except (TypeError, LookupError, ValueError, OverflowError):
-        return False
-    return bool(rows)
+        model = numbers["models"][0]  # type: ignore[index]  # what it is, is being asked
+        rows = tuple(
+            (str(row["name"]), tuple(_figure(row[name]) for name in ("probe", "chance", "gap")))
+            for row in model["factors"]
+        )
+        whole = {name: _figure(model[name]) for name in WHOLE if name in model}
+        source = str(numbers["source"])  # type: ignore[index]  # as above
+    except (TypeError, LookupError, ValueError):
+        return None
+    return Factors(source, rows, whole) if rows else None
+
+
+def _figure(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
+        raise TypeError(f"{value} is no number")
+    return None if value is None else float(value)

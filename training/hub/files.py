@@ -65,7 +65,7 @@ def check_model(folder: Path) -> Kind:
 
     Raises:
         BundleError: Anything of a bundle is missing, altered or of another version.
-        CheckpointError: It is neither, or a run's weights do not fit.
+        CheckpointError: It is neither, or a run's weights do not fit, or a file beside them.
     """
     kind = kind_of(folder)
     if kind == "bundle":
@@ -74,6 +74,8 @@ def check_model(folder: Path) -> Kind:
             raise BundleError(f"{folder} is not as its signature says: get the whole of it again")
     else:
         from ..checkpoint import model_from_checkpoint  # noqa: PLC0415  # torch
+        from ..pretrained.folder import check_small_files  # noqa: PLC0415  # as above
 
-        model_from_checkpoint(folder)
+        _, config = model_from_checkpoint(folder)
+        check_small_files(folder, config.model)
     return kind

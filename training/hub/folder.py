@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.bundle.load import load_bundle
-from ...runtime.core.errors import ConfigError, OutputError, needed_for, writing_output
+from ...runtime.core.documents import document_from_json
+from ...runtime.core.errors import (
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    OutputError,
+    needed_for,
+    writing_output,
+)
 from ...runtime.core.system.renames import rename_new
 from ...runtime.core.system.temporaries import temporary_beside
+from ..explore.verbs.runs import METRICS, metrics_from_csv
 from .explored import Explored, explored_in
 from .files import CARD, Kind, check_model, files_of_model, kind_of
 from .options import CardOptions
@@ -70,11 +78,17 @@ def check_new(folder: Path) -> None:
 
 
 def _copied(source: Path, folder: Path) -> Kind:
+    if kind_of(source) == "run":
+        check_model(source)  # before any of it is written, whatever its size
     for name in files_of_model(source):
         if (source / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, folder / name)
-    return check_model(folder)
+    try:
+        return check_model(folder)
+    except (BundleError, CheckpointError) as error:
+        # By the name that the user knows: the copy is about to be removed.
+        raise type(error)(str(error).replace(str(folder), str(source))) from error
 
 
 def _explored(options: CardOptions) -> Explored | None:
@@ -128,12 +142,18 @@ def _run_in(options: CardOptions, folder: Path, explored: Explored | None) -> Ca
 
 
 def facts_of_run(config: RunConfig, folder: Path, **more: Any) -> CardFacts:
-    """Return what a card says of a run, by its config, its measurements in a folder, and `more`."""
+    """Return what a card says of a run, by its config, its measurements in a folder, and `more`.
+
+    It names no path of this machine, whatever the config does.
+    """
+    from ..pretrained.folder import without_paths  # noqa: PLC0415  # torch
     from .card import CardFacts, Trained  # noqa: PLC0415  # see `save_folder`
 
+    config = without_paths(config)
     trained = Trained(
         options=asdict(config.options),
         data=_data_in_words(config),
+        is_drawn=config.data.kind == "vehicles",
         epoch=_kept_epoch(folder),
         precision=config.precision,
         is_half=config.weights_dtype == "float16",
@@ -147,13 +167,14 @@ def _data_in_words(config: RunConfig) -> str:
     return f"{data.train} training and {data.held_out} held-out images of {what}"
 
 
-def _kept_epoch(folder: Path) -> dict[str, str]:
+def _kept_epoch(folder: Path) -> dict[str, float]:
     """Return the row of metrics.csv that belongs to the weights, or nothing."""
     from ..checkpoint import KEPT_NAME, KeptWeights  # noqa: PLC0415  # see `_run_in`
 
     try:
-        kept = KeptWeights.model_validate_json((folder / KEPT_NAME).read_bytes())
-        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            return {row["epoch"]: row for row in csv.DictReader(file)}[str(kept.best.epoch)]
-    except (OSError, ValueError, LookupError):
+        path = folder / KEPT_NAME
+        kept = document_from_json(path, KeptWeights, error=CheckpointError, again="")
+        rows = metrics_from_csv(folder / METRICS, needed=("epoch",))
+    except CheckpointError:
         return {}  # an imported run has no epochs
+    return next((row for row in rows if row["epoch"] == kept.best.epoch), {})

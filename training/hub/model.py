@@ -37,6 +37,20 @@ class HubVAE(MotorVAE, ModelHubMixin):
         self._name = source.resolve().name
 
     @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, revision: str | None = None, **how: Any
+    ) -> HubVAE:
+        """Load a repository of the Hub or a folder; `how` is as of `hub.transfer.fetched`.
+
+        The mixin's own would read config.json before us, whatever that is.
+
+        Raises:
+            CheckpointError: As of `model_from_checkpoint`, or there is no such repository.
+        """
+        model_id = str(pretrained_model_name_or_path)
+        return cls._from_pretrained(model_id=model_id, revision=revision, **how)
+
+    @classmethod
     def _from_pretrained(cls, *, model_id: str, revision: str | None = None, **how: Any) -> HubVAE:
         local = Path(model_id).expanduser()
         folder = local if local.is_dir() else fetched(model_id, revision, **how)
@@ -50,7 +64,7 @@ class HubVAE(MotorVAE, ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         if self._is_as_loaded:
-            copy_small_files(self._source, save_directory)
+            copy_small_files(self._source, save_directory, self.spec)
         write_weights(self.run_config, weights_of(self), save_directory, dtype="float32")
 
     def generate_model_card(self, *_: Any, **__: Any) -> ModelCard:

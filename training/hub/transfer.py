@@ -10,8 +10,10 @@ from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not declared
 
 from ...runtime.core.errors import CheckpointError, ConfigError, MotorVAEError, reason_of
+from ...runtime.core.text import printable
 from .files import CARD, FIRST, PICTURES, Kind, files_of_model
 from .folder import check_new, copy_model, save_folder
 from .options import PullOptions, PushOptions
@@ -33,6 +35,8 @@ def push(options: PushOptions) -> str:
     """
     if not options.repo:
         raise ConfigError("--repo: name the repository to push to, as OWNER/NAME")
+    with _errors_of(f"--repo={printable(options.repo)}", ConfigError, "write it as OWNER/NAME"):
+        validate_repo_id(options.repo)
     with tempfile.TemporaryDirectory(prefix="motorvae-hub-") as name:
         folder = Path(name) / options.repo.rpartition("/")[2]
         save_folder(options, folder)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ...runtime.bundle.manifest import Origin
 from ...runtime.core.atomic_files import sha256_of
-from ...runtime.core.documents import save_document
+from ...runtime.core.documents import document_from_json, save_document
 from ...runtime.core.errors import (
+    CheckpointError,
     ConfigError,
     OutputError,
     sentence_list,
@@ -21,11 +22,13 @@ from ...runtime.core.errors import (
 from ...runtime.core.spec import ModelSpec
 from ...runtime.core.system.renames import rename_new
 from ...runtime.core.system.temporaries import temporary_beside
+from ...runtime.ood.detector import statistics_from_npz
 from ..checkpoint import (
     CONFIG_NAME,
     KEPT_NAME,
     LATENTS_NAME,
     WEIGHTS_NAME,
+    KeptWeights,
     RunConfig,
     WeightsType,
     config_from_run,
@@ -34,7 +37,8 @@ from ..checkpoint import (
     weights_as,
     weights_from_file,
 )
-from ..model import MotorVAE
+from ..explore.verbs.runs import METRICS, metrics_from_csv
+from ..model import MotorVAE, channels_of
 from ..options import TrainOptions
 
 _SHIPPED = Path(__file__).parent
@@ -48,7 +52,7 @@ _OF_THIS_MACHINE = (
     *("logger", "callback"),
 )
 """Options that are left out of what others get."""
-SMALL_FILES = (LATENTS_NAME, KEPT_NAME, "metrics.csv")
+SMALL_FILES = (LATENTS_NAME, KEPT_NAME, METRICS)
 """Of a run, what goes with its weights where it is there; its images stay behind."""
 
 
@@ -85,10 +89,15 @@ def pretrained_folder(name: str) -> Path:
 def defaults_for_pretrained(name: str) -> dict[str, Any]:
     """Return the options that a run has by default which begins with what `--pretrained` names.
 
-    The shape of the model is that of the weights, and nothing of these is set anew.
+    The shape of the model is that of the weights, and nothing of these is set anew. A ConfigError
+    where it is not the card's network.
     """
     folder = pretrained_folder(name)
     config = config_from_run(folder.parent if folder.name == WEIGHTS_NAME else folder)
+    try:
+        channels_of(config.model)
+    except ConfigError as error:
+        raise ConfigError(f"--pretrained={name}: {error}") from error
     return {**_sizes_of(config.model), **_KEPT_AS_THEY_ARE}
 
 
@@ -156,7 +165,8 @@ def write_model(run: Path, folder: Path, *, dtype: WeightsType) -> RunConfig:
     of what the run was trained on it has the name alone, and no path.
     """
     model, config = model_from_checkpoint(run)
-    copy_small_files(run.parent if run.name == WEIGHTS_NAME else run, folder)
+    source = run.parent if run.name == WEIGHTS_NAME else run
+    copy_small_files(source, folder, config.model)
     return write_weights(config, model.state_dict(), folder, dtype=dtype)
 
 
@@ -164,29 +174,49 @@ def write_weights(
     config: RunConfig, weights: dict[str, Tensor], folder: Path, *, dtype: WeightsType
 ) -> RunConfig:
     """Write config and weights as `write_model` does, and read them again; return the config."""
-    saved = config.model_copy(update={"weights_dtype": dtype, **_without_paths(config)})
+    saved = without_paths(config).model_copy(update={"weights_dtype": dtype})
     save_document(folder / CONFIG_NAME, saved, indent=2)
     save_weights(folder, weights_as(weights, dtype))
     model_from_checkpoint(folder)
     return saved
 
 
-def copy_small_files(run: Path, folder: Path) -> None:
-    """Copy what goes with a run's weights, where it is there."""
+def copy_small_files(run: Path, folder: Path, spec: ModelSpec) -> None:
+    """Copy what goes with a run's weights, where it is there; see `check_small_files`."""
+    check_small_files(run, spec)
+    if folder.resolve() == run.resolve():
+        return
     for name in SMALL_FILES:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
+    check_small_files(folder, spec)
 
 
-def _without_paths(config: RunConfig) -> dict[str, Any]:
-    """Return the parts of a config that name places of this machine, as others may see them."""
+def check_small_files(run: Path, spec: ModelSpec) -> None:
+    """Raise a CheckpointError where one that is there is not what its name says.
+
+    What is not ours, such as a link to some other file of whoever publishes, goes no further.
+    """
+    again = "remove it, or get the run again"
+    if (path := run / LATENTS_NAME).is_file():
+        statistics_from_npz(path, spec, error=CheckpointError, again=again)
+    if (path := run / KEPT_NAME).is_file():
+        document_from_json(path, KeptWeights, error=CheckpointError, again=again)
+    if (path := run / METRICS).is_file():
+        metrics_from_csv(path, needed=("epoch",))
+
+
+def without_paths(config: RunConfig) -> RunConfig:
+    """Return a config as others may see it: of places of this machine it has the names alone."""
     source, plain = _source_of(config), TrainOptions()
     kept: dict[str, Any] = {name: getattr(plain, name) for name in _OF_THIS_MACHINE}
     name = config.options.name and Path(config.options.name).name
-    return {
-        "data": config.data.model_copy(update={"source": source}),
-        "options": replace(config.options, data=source, name=name, **kept),
-    }
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"source": source}),
+            "options": replace(config.options, data=source, name=name, **kept),
+        }
+    )
 
 
 def _source_of(config: RunConfig) -> str:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.documents import bytes_of_file, json_from_file
 from ...runtime.core.errors import ConfigError, OutputError, needed_for
+from ...runtime.core.text import printable
 from ..options import TrainOptions
 
 _YAML = (".yaml", ".yml")
@@ -42,7 +43,10 @@ def options_in_file(path: Path) -> dict[str, Any]:
         if isinstance(content, dict) and {"schema_version", "options"} <= content.keys():
             options = content["options"]
             if isinstance(options, dict):
-                content = {name: options[name] for name in options if name not in _OF_ONE_RUN}
+                # A run of an earlier version lacks those that came later, and had their defaults:
+                # its recipe may have others by now.
+                every = _values_of(TrainOptions()) | options
+                content = {name: every[name] for name in every if name not in _OF_ONE_RUN}
     else:
         raise ConfigError(f"--config {path}: name it .yaml, .yml or .json, as what is in it")
     if not isinstance(content, dict):
@@ -58,13 +62,14 @@ def options_in_file(path: Path) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what, value = first["msg"].replace("Input should be", "it should be"), first["input"]
-        raise ConfigError(f"{path}: {first['loc'][0]}={str(value)[:80]}: {what}") from error
+        shown = printable(str(value)[:80])
+        raise ConfigError(f"{path}: {first['loc'][0]}={shown}: {what}") from error
     return {name: getattr(checked, name) for name in given}
 
 
 def text_of_options(options: TrainOptions, *, yaml: bool) -> str:
     """Return all options as a file that `options_in_file` reads, in the groups that help has."""
-    values: dict[str, Any] = TypeAdapter(TrainOptions).dump_python(options, mode="json")
+    values = _values_of(options)
     shown = {name: value for name, value in values.items() if name not in _COMMAND_LINE}
     if not yaml:
         return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
@@ -99,6 +104,12 @@ def write_options(options: TrainOptions, path: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def _values_of(options: TrainOptions) -> dict[str, Any]:
+    """Return options as JSON has them."""
+    values: dict[str, Any] = TypeAdapter(TrainOptions).dump_python(options, mode="json")
+    return values
+
+
 def _yaml_from_file(path: Path) -> Any:
     """Read YAML of one meaning: no tags, no aliases, no key twice; all values but null are text."""
     with needed_for("YAML files", extra="train", package="PyYAML", instead="give a .json file"):
@@ -125,7 +136,7 @@ def _name_of(path: Path, key: str) -> str:
         return name
     others = dict(_aliases())
     near = others.get(name) or next(iter(difflib.get_close_matches(name, names, 1, 0.0)))
-    raise ConfigError(f"{path}: {key[:80]}: no such option, the nearest is {near}")
+    raise ConfigError(f"{path}: {printable(key[:80])}: no such option, the nearest is {near}")
 
 
 def _aliases() -> Iterator[tuple[str, str]]:

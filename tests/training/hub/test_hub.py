@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -17,7 +19,7 @@ from PIL import Image
 import motorvae as mv
 from motorvae.runtime.core.errors import BundleError, CheckpointError, ConfigError, OutputError
 from motorvae.training.checkpoint import config_from_run, model_from_checkpoint
-from motorvae.training.hub.card import _cell
+from motorvae.training.hub.card import _cell, _factors
 from motorvae.training.hub.cli import hub_main
 from motorvae.training.hub.explored import explored_in
 from motorvae.training.hub.folder import copy_model, save_folder
@@ -96,6 +98,18 @@ def test_half_a_run_is_said_on_its_card(finished_run: Path, tmp_path: Path) -> N
     card = (tmp_path / "hub" / "README.md").read_text()
     assert "| weights | FP16, computed with in float32 |" in card
     assert "nothing was exported, so nothing was compared" in card
+    # Read by NumPy, and rounded by it: to nearest, ties to even.
+    whole, half = (
+        safetensors.numpy.load_file(folder / "model.safetensors")
+        for folder in (finished_run, tmp_path / "hub")
+    )
+    read = HubVAE.from_pretrained(tmp_path / "hub").state_dict()
+    assert whole.keys() == half.keys() == read.keys()
+    for name, value in whole.items():
+        is_half = value.dtype == np.float32 and value.ndim > 1
+        wanted = value.astype(np.float16) if is_half else value
+        assert (half[name].dtype, half[name].tobytes()) == (wanted.dtype, wanted.tobytes()), name
+        assert np.array_equal(read[name].numpy(), wanted.astype(value.dtype)), name
 
 
 def test_a_bundle_goes_to_a_folder_and_back_byte_for_byte(bundle: Path, tmp_path: Path) -> None:
@@ -146,6 +160,59 @@ def test_what_was_altered_on_the_way_is_refused(
     with pytest.raises(BundleError, match="which is no plain name"):
         mv.hub.pull(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.csv", "epoch,steps\n1,many\n"),
+        ("metrics.csv", "epoch,steps\n1\n"),
+        ("metrics.csv", f"epoch,steps\n1,{'x' * 200_000}\n"),
+        ("metrics.csv", "steps\n1\n"),
+        ("metrics.csv", None),
+        ("weights.json", "{"),
+        ("weights.json", None),
+        ("latents.npz", "PK"),
+        ("latents.npz", None),
+    ],
+)
+def test_what_is_no_file_of_a_run_goes_no_further(
+    finished_run: Path, name: str, content: str | None, tmp_path: Path
+) -> None:
+    """None is a link to a file of whoever publishes, as an unpacked archive may hold."""
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (run / name).unlink()
+    if content is None:
+        (tmp_path / "secret").write_text("do not publish\n")
+        (run / name).symlink_to(tmp_path / "secret")
+    else:
+        (run / name).write_text(content)
+    model = HubVAE.from_pretrained(run)
+    for publish in (mv.hub.save, mv.hub.pull):
+        with pytest.raises(CheckpointError) as refusal:
+            publish(run, tmp_path / "out")
+        # By the name that the user knows, not that of a folder which is gone.
+        assert str(run / name) in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(CheckpointError):
+        model.save_pretrained(tmp_path / "saved")
+    assert {path.name for path in tmp_path.iterdir()} <= {"run", "secret", "saved"}
+    assert not {path.name for path in tmp_path.glob("saved/*")} & {name}
+
+
+@pytest.mark.parametrize("damage", ["text", "pipe", "list", "nested"])
+def test_the_mixin_reads_no_config_that_we_would_not(
+    finished_run: Path, damage: str, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    path = run / "config.json"
+    path.unlink()
+    if damage == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text({"text": "{", "list": "[1]", "nested": "[" * 100_000}[damage])
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        HubVAE.from_pretrained(run)
 
 
 def test_what_does_not_fit_is_one_line(
@@ -248,13 +315,76 @@ def test_what_is_pushed_is_pulled(
 def test_a_backslash_gives_no_text_its_meaning_back() -> None:
     """In Markdown two backslashes are one that is shown, and what follows them acts."""
     shown = _cell("\\[here](http://x) \\| \\<b>")
-    assert shown == "\\\\\\[here\\](http://x) \\\\\\| \\\\\\<b\\>"
+    assert shown == "\\\\\\[here\\](http:<!-- -->//x) \\\\\\| \\\\\\<b\\>"
 
 
-def test_figures_that_are_none_are_no_factors(tmp_path: Path) -> None:
-    row = {"name": "x", "probe": 1, "chance": 0, "gap": 0}
-    for wrong in ({"mig": "high"}, {"mig": [1]}):
-        numbers = {"source": "s", "models": [{"factors": [row], **wrong}]}
-        content = {"verb": "factors", "numbers": numbers}
-        (tmp_path / "factors.json").write_text(json.dumps(content))
-        assert explored_in(tmp_path).factors is None
+@pytest.mark.parametrize(
+    "text", ["see https://x.y/z", "HTTPS://x.y", "www.x.y", "me@x.y", "@someone"]
+)
+def test_an_address_in_a_text_becomes_no_link(text: str) -> None:
+    """The Hub makes links of bare ones, too; escapes would not keep it from that."""
+    before, after = _cell(text).split("<!-- -->")
+    assert before + after == text
+    assert before.endswith((":", "www", "WWW", "@"))
+
+
+@pytest.mark.parametrize(
+    ("of_row", "of_model"),
+    [
+        ({}, {"mig": "high"}),
+        ({}, {"mig": [1]}),
+        ({"probe": []}, {}),
+        ({"gap": ""}, {}),
+        ({"chance": True}, {}),
+        ({}, {"factors": {}}),
+    ],
+)
+def test_figures_that_are_none_are_no_factors(
+    tmp_path: Path, of_row: dict[str, object], of_model: dict[str, object]
+) -> None:
+    row = {"name": "x", "probe": 1, "chance": 0, "gap": None} | of_row
+    numbers = {"source": "s", "models": [{"factors": [row]} | of_model]}
+    content = {"verb": "factors", "numbers": numbers}
+    (tmp_path / "factors.json").write_text(json.dumps(content))
+    assert explored_in(tmp_path).factors is None
+
+
+def test_names_of_factors_are_texts_whatever_they_are(tmp_path: Path) -> None:
+    row = {"name": 5, "probe": 1, "chance": 0.25, "gap": None}
+    numbers = {"source": None, "models": [{"factors": [row], "mig": 0.5}]}
+    content = {"verb": "factors", "numbers": numbers}
+    (tmp_path / "factors.json").write_text(json.dumps(content))
+    lines = list(_factors(explored_in(tmp_path).factors))
+    assert "| 5 | 1 | 0.25 |  |" in lines
+    assert "Of None: mig 0.5." in lines
+
+
+def test_a_card_of_the_mixin_names_no_path(finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    config = json.loads((run / "config.json").read_text())
+    config["data"] |= {"kind": "folder", "source": "/home/me/secret place/built-in vehicles"}
+    (run / "config.json").write_text(json.dumps(config))
+    model = HubVAE.from_pretrained(run)
+    model.save_pretrained(tmp_path / "saved")
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert "held-out images of a folder, built-in vehicles |" in card
+    assert "secret" not in card
+    assert "motorvae-export --pretrained" not in card  # which draws vehicles, and only these
+
+
+def test_the_mixin_saves_where_it_was_loaded_from(finished_run: Path, tmp_path: Path) -> None:
+    run = mv.hub.save(finished_run, tmp_path / "run")
+    before = tree_of(run), weights_of(run)
+    HubVAE.from_pretrained(run).save_pretrained(run)
+    assert (tree_of(run), weights_of(run)) == before
+    assert config_from_run(run).model == config_from_run(finished_run).model
+
+
+@pytest.mark.parametrize("repo", ["me/", "me/..", "a/b/c", "me/\x1b[31m", "."])
+def test_what_is_no_name_of_a_repository_is_one_line(
+    finished_run: Path, repo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hub_main(["push", str(finished_run), "--repo", repo]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("motorvae hub: --repo=")
+    assert line.endswith("write it as OWNER/NAME")

@@ -82,6 +82,53 @@ def test_inner_weights_alone_decay_by_rate_times_decay(spec: ModelSpec, name: Op
         torch.testing.assert_close(weight.detach(), expected, rtol=1e-6, atol=1e-7)
 
 
+def _give_gradients(model: MotorVAE, step: int) -> None:
+    """The same for models of one shape: what a backward pass rounds would not be under test."""
+    generator = torch.Generator().manual_seed(step)
+    for one in model.parameters():
+        one.grad = torch.randn(one.shape, generator=generator)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("heads_rate", [1.0, 0.25])
+def test_decay_is_that_of_adamw_at_each_steps_rate(
+    spec: ModelSpec, heads_rate: float, fused: bool
+) -> None:
+    """torch's AdamW with groups made by hand; the rate moves, and decay has to move with it."""
+    decay, rates = 2.0, (0.01, 0.02, 0.1, 0.0, 0.001)
+    ours, theirs = _model(spec), _model(spec)
+    for model in (ours, theirs):
+        with torch.no_grad():  # batch norm begins with biases of 0, which no decay would move
+            for one in model.parameters():
+                one.add_(0.5)
+    precision = "32-true" if fused else "16-mixed"
+    optimizer = optimizer_of(
+        ours, CPU, heads_rate=heads_rate, weight_decay=decay, precision=precision
+    )
+    groups = []
+    for name, one in theirs.named_parameters():
+        is_head = ".mu." in name or ".log_var." in name
+        is_end = name in {"encoder.features.0.weight", "decoder.image.weight"}
+        groups.append(
+            {
+                "params": [one],
+                "weight_decay": 0.0 if one.ndim == 1 or is_end else decay,
+                "relative": heads_rate if is_head else 1.0,
+            }
+        )
+    adamw = torch.optim.AdamW(groups)
+    for step, rate in enumerate(rates):
+        set_rate(optimizer, rate)
+        for group in adamw.param_groups:
+            group["lr"] = rate * group["relative"]
+        for model, one in ((ours, optimizer), (theirs, adamw)):
+            _give_gradients(model, step)
+            one.step()
+    for name, weight in ours.named_parameters():
+        wanted = theirs.get_parameter(name)
+        torch.testing.assert_close(weight, wanted, rtol=1e-6, atol=1e-7, msg=name)
+
+
 @pytest.mark.parametrize("decay", [0.5, 0.999])
 def test_the_average_is_the_recursion_it_says(spec: ModelSpec, decay: float) -> None:
     model = _model(spec)

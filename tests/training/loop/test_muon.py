@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from motorvae.runtime.core.spec import ModelSpec
+from motorvae.training.loop.averaging import set_rate
 from motorvae.training.loop.muon import ADAM_SHARE, Muon, is_matrix, orthogonalised
 from motorvae.training.model import MotorVAE
 
@@ -81,6 +82,44 @@ def test_the_first_step_of_a_matrix_has_the_rate_as_its_spectral_norm() -> None:
     steps(net, Muon(net.parameters(), lr=RATE), 1)
     values = torch.linalg.svdvals(before - net[2].weight.detach())
     assert 0.6 * RATE < values.max() < 1.3 * RATE
+
+
+def test_decay_and_steps_are_the_recursion_in_float64() -> None:
+    """By the formulas alone, with a rate that moves: no part of ours is used."""
+    decay, rates = 3.0, (0.02, 0.1, 0.0, 0.05)
+    shapes = {"wide": (6, 4, 3, 3), "tall": (40, 5), "vector": (7,), "end": (8, 1, 3, 3)}
+    random = np.random.default_rng(5)
+    begin = {name: random.normal(size=shape) for name, shape in shapes.items()}
+    weights = {
+        name: nn.Parameter(torch.tensor(value, dtype=torch.float32))
+        for name, value in begin.items()
+    }
+    optimizer = Muon(weights.values(), weight_decay=decay)
+    wanted = {name: value.copy() for name, value in begin.items()}
+    first, second = ({name: np.zeros(shape) for name, shape in shapes.items()} for _ in range(2))
+    for step, rate in enumerate(rates, 1):
+        set_rate(optimizer, rate)
+        for name, one in weights.items():
+            gradient = random.normal(size=shapes[name])
+            one.grad = torch.tensor(gradient, dtype=torch.float32)
+            if name in {"vector", "end"}:
+                first[name] = 0.9 * first[name] + 0.1 * gradient
+                second[name] = 0.999 * second[name] + 0.001 * gradient**2
+                spread = np.sqrt(second[name] / (1 - 0.999**step)) + 1e-8
+                wanted[name] -= 0.04 * rate * first[name] / (1 - 0.9**step) / spread
+                continue
+            first[name] = 0.95 * first[name] + gradient
+            x = (gradient + 0.95 * first[name]).reshape(len(gradient), -1)
+            rows, columns = x.shape
+            x /= np.linalg.norm(x)
+            for _ in range(5):
+                square = x @ x.T
+                x = (3.4445 * np.eye(rows) - 4.7750 * square + 2.0315 * square @ square) @ x
+            size = rate * max(1, rows / columns) ** 0.5
+            wanted[name] = (1 - rate * decay) * wanted[name] - size * x.reshape(shapes[name])
+        optimizer.step()
+    for name, one in weights.items():
+        np.testing.assert_allclose(one.detach().numpy(), wanted[name], rtol=0, atol=2e-5)
 
 
 def test_a_restored_state_goes_on_as_if_nothing_had_happened() -> None:

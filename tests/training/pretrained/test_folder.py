@@ -190,6 +190,18 @@ def test_an_option_that_contradicts_the_weights_is_one_line(
     assert list(here.iterdir()) == []
 
 
+def test_another_network_is_no_start(
+    shipped: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((shipped / "config.json").read_text())
+    config["model"]["channels"] = None
+    (shipped / "config.json").write_text(json.dumps(config))
+    assert main(["--pretrained", "vehicles", "--write-config", "-"]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "--pretrained=vehicles: this is not the card's network" in line
+    assert list(here.iterdir()) == []
+
+
 def test_what_agrees_with_the_weights_may_be_said(shipped: Path) -> None:
     spec = config_from_run(shipped).model
     same = TrainOptions(

@@ -76,6 +76,8 @@ def test_yaml_is_read_by_the_type_of_each_option(
         ("batch_size: 1.5", "batch_size=1.5: it should be a valid integer"),
         ("batch_size: many", "batch_size=many: it should be a valid integer"),
         ("betas: 3", "betas=3: it should be a valid tuple"),
+        ('"se\\n\\eed": 1', "se\\n\\x1bed: no such option, the nearest is seed"),
+        ('seed: "a\\nb"', "seed=a\\nb: it should be a valid integer"),
         ("seed: null", "seed=None: it should be a valid integer"),
         ("seed: {a: 1}", "seed={'a': '1'}: it should be"),
         ("resume: runs/x", "resume is for the command line"),
@@ -90,7 +92,7 @@ def test_yaml_is_read_by_the_type_of_each_option(
         ("a" + "[" * 100000, "holds no names of options"),
         ("a: " + "[" * 20000, "file.yaml: RecursionError"),
     ],
-    ids=range(20),
+    ids=range(22),
 )
 def test_what_is_no_option_is_one_line(here: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as refusal:
@@ -195,6 +197,18 @@ def test_a_run_gives_its_options_to_the_next(finished_run: Path, here: Path) -> 
     assert again == replace(saved, output=Path("here"), name="next")
     weights = [run / "model.safetensors" for run in (here / "here" / "next", finished_run)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_run_of_an_earlier_version_is_repeated_as_it_was(finished_run: Path, here: Path) -> None:
+    """What its recipe has become since then is not what it did."""
+    config = json.loads((finished_run / "config.json").read_text())
+    config["options"]["recipe"] = "fast"
+    del config["options"]["weight_decay"]
+    (here / "config.json").write_text(json.dumps(config))
+    assert main(["--config", "config.json", "--write-config", "out.json"]) == 0
+    assert options_in_file(Path("out.json"))["weight_decay"] == 0
+    assert main(["--recipe", "fast", "--write-config", "fast.json"]) == 0
+    assert options_in_file(Path("fast.json"))["weight_decay"] == 0.1
 
 
 def test_a_file_has_no_part_in_resuming(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def history_of_run(folder: Path) -> RunHistory:
     path = folder / METRICS
     if not path.is_file():
         raise CheckpointError(f"{folder} has no {METRICS}: {_AGAIN}, and whose first epoch is over")
-    rows = _rows_of(path)
+    rows = metrics_from_csv(path)
     found = [
         (int(name[1]), picture)
         for picture in (folder / "reconstructions").glob("epoch-*.png")
@@ -81,7 +82,10 @@ def names_of(histories: list[RunHistory]) -> list[str]:
     return names
 
 
-def _rows_of(path: Path) -> tuple[dict[str, float], ...]:
+def metrics_from_csv(
+    path: Path, *, needed: Sequence[str] = _NEEDED
+) -> tuple[dict[str, float], ...]:
+    """Read a run's `metrics.csv`, an epoch a row; a CheckpointError where it is no such table."""
     data = bytes_of_file(path, most_bytes=_MOST_BYTES, error=CheckpointError, again=_AGAIN)
     try:
         lines = list(csv.DictReader(data.decode("utf-8").splitlines()))
@@ -90,7 +94,7 @@ def _rows_of(path: Path) -> tuple[dict[str, float], ...]:
         raise CheckpointError(f"{path} is no table of numbers: {_AGAIN}") from error
     if not rows:
         raise CheckpointError(f"{path} has no epoch: {_AGAIN}")
-    if lacking := [name for name in _NEEDED if name not in rows[0]]:
+    if lacking := [name for name in needed if name not in rows[0]]:
         raise CheckpointError(f"{path} has no column {lacking[0]}: {_AGAIN}")
     return rows
 
