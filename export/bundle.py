@@ -50,7 +50,7 @@ from .graph_folder import GraphFolder, graph_keys
 from .int8.graphs import Int8Search, Searched
 from .int8.images import CalibrationImages, Luma, calibration_from_text
 from .ood import ood_capability
-from .transforms.float_parts import fragile_nodes
+from .transforms.float_parts import fragile_nodes, kept_in_engines
 from .transforms.fp16 import fp16_from_fp32
 from .transforms.io_variants import luma_from_float, mu_from_encoder
 from .transforms.node_names import module_of, name_nodes, nodes_called
@@ -265,7 +265,7 @@ class BundleWriter:
                 phases_from_decoder(model, everywhere=False)
             subnormal_weights, kept = 0, tuple[str, ...]()
             if key.precision == "fp16":
-                names = self._kept[key.part]
+                names = kept_in_engines(model.graph, self._kept[key.part])
                 kept = tuple(str(node.name) for node in model.graph if node.name in names)
                 subnormal_weights = fp16_from_fp32(model, kept, self._rounded[key.part])
             self._on_step(key.title)

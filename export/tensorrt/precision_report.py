@@ -110,6 +110,8 @@ def check_precision_report(
         step = "the engine inspector reports more of one batch size, so try --batch 1,1,1"
     elif precision == "int8":
         step = "more of it is computed in float than that, so use --fp16 for engines"
+    elif precision_report.kept_float32:
+        step = "keep other layers in float32 with --keep-float32, or fewer, or use --engine none"
     raise EngineError(f"{name} is not {precision}: {problem}; {step}")
 
 

@@ -17,6 +17,12 @@ _SUMS = ("ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare", "GlobalAverag
 _SQUARES = ("Mul", "Pow")
 _ROOTS = ("Sqrt", "Reciprocal", "Pow", "Expand")
 _QUOTIENTS = ("Div", "Mul")
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_MOVES = (
+    *("Cast", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad"),
+    *("Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+)
+"""What computes nothing: a compiler moves a Cast past it."""
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
@@ -65,6 +71,45 @@ def fragile_nodes(graph: ir.Graph) -> set[str]:
                 found.update(_sum_behind(value))
             found.update(_quotient_of(node))
     return {str(node.name) for node in found & nodes_of_data(graph)}
+
+
+def kept_in_engines(graph: ir.Graph, kept: Collection[str]) -> set[str]:
+    """Return the names of nodes to keep in float32 so that engines compute those `kept` so.
+
+    TensorRT-RTX 1.7 computes a convolution in FP16 that is float32 alone between two Casts, in
+    strongly typed networks, too; not so where another float32 operation stands between it and one
+    of the Casts. So the one behind it is kept as well, or else the one before it; and where all
+    that reads a scaled 8-bit input is float32, the scaling is.
+    """
+    found = set(kept)
+    of_data = nodes_of_data(graph)
+    for value in graph.inputs:
+        nodes = list(dict.fromkeys(use.node for use in value.uses()))
+        chain: list[ir.Node] = []
+        while value.dtype not in FLOATS and len(nodes) == 1 and nodes[0].op_type in {"Cast", "Mul"}:
+            chain += nodes
+            nodes = list(dict.fromkeys(use.node for use in nodes[0].outputs[0].uses()))
+        if nodes and all(node.name in found for node in nodes):
+            found.update(str(node.name) for node in chain)
+    for node in graph:
+        if node.name not in found or node.op_type not in _PRODUCTS or node not in of_data:
+            continue
+        before = [value.producer() for value in _inputs(node)]
+        makers = [maker for maker in before if maker is not None and maker in of_data]
+        readers = list(dict.fromkeys(use.node for use in node.outputs[0].uses()))
+        is_alone = bool(makers) and not any(one.name in found for one in (*makers, *readers))
+        if is_alone and node.outputs[0] not in graph.outputs:
+            beside = [one for one in (*readers, *makers) if _computes(one, node)]
+            found.update(str(one.name) for one in beside[:1])
+    return found
+
+
+def _computes(one: ir.Node, node: ir.Node) -> bool:
+    """Whether one of the nodes around a product, alone with it, keeps the Casts away from it."""
+    if one.op_type in (*_PRODUCTS, *_MOVES):
+        return False
+    # Of several readers, the others would still read it in FP16.
+    return one in {value.producer() for value in _inputs(node)} or len(node.outputs[0].uses()) == 1
 
 
 def overflowing_weights(graph: ir.Graph, most: float) -> dict[str, Collection[str]]:

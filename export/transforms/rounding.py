@@ -12,6 +12,10 @@ from ...runtime.engines.base import Batch
 from .graph_ops import array_of
 from .values_inside import GraphWithValues
 
+_AT_A_TIME = 1 << 21  # weights
+_ENOUGH = 0.02
+"""Of the deviation of a sum of rounding errors, each of a deviation of 1 / sqrt(12) units."""
+
 Rounded = Mapping[str, npt.NDArray[np.float16]]
 """Weights by their names in the graph."""
 
@@ -19,52 +23,61 @@ Rounded = Mapping[str, npt.NDArray[np.float16]]
 def weights_rounded_together(
     model: ir.Model, engine: GraphWithValues, inputs: Iterable[Batch]
 ) -> dict[str, npt.NDArray[np.float16]]:
-    """Round the weights of convolutions and of matrix products with a bias to FP16.
+    """Round the weights of convolutions, and of matrix products that are one layer, to FP16.
 
     Rounded one by one to the nearest, the weights and the bias of a layer shift its output by some
     amount that is the same wherever its input is, such as all over a white background; the
     layers behind add that up, and every latent moves. Here some weights go to the other of their
     two neighbours, so that the mean of each output over `inputs` stays what it was: a weight is
-    at most one unit in its last place off, and the shift is gone. (As biases are corrected for in
-    Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
-    section 4.2; a bias in FP16 is too coarse for it. That weights are better rounded together is
-    from Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training Quantization".)
+    at most one unit in its last place off, and the shift is gone. Those go that are about as far
+    from either neighbour, so that little is added to what the rounding does to the rest of an
+    image. (As biases are corrected for in Nagel et al. 2019, "Data-Free Quantization Through
+    Weight Equalization and Bias Correction", section 4.2; a bias in FP16 is too coarse for it. That
+    weights are better rounded together is from Nagel et al. 2020, "Up or Down? Adaptive Rounding
+    for Post-Training Quantization".)
+
+    What a GPU's rounding of values between layers shifts is not made up for.
 
     Precondition: a float32 graph; `engine` gives its values inside, and takes one of `inputs` at a
-    time. Layers whose weights others read, too, are left out, as those that are no constants.
+    time. Weights that others read, too, are left out, as those that are no constants.
     """
     layers = [node for node in model.graph if _is_understood(node)]
-    means = _input_means(model, layers, engine, inputs)
+    moments = _input_moments(model, layers, engine, inputs)
     return {
-        str(node.inputs[1].name): _rounded(node, means[node.inputs[0]])
+        str(node.inputs[1].name): _rounded(node, moments[node.inputs[0]])
         for node in layers
-        if node.inputs[1] is not None and node.inputs[0] in means
+        if node.inputs[1] is not None and node.inputs[0] in moments
     }
 
 
 def _is_understood(node: ir.Node) -> bool:
-    if node.op_type not in {"Conv", "Gemm"} or len(node.inputs) < 3:
+    if node.op_type not in {"Conv", "Gemm"}:
         return False
-    if not all(
-        value is not None and value.const_value is not None and len(value.uses()) == 1
-        for value in node.inputs[1:]
-    ):
+    constants = [value for value in node.inputs[1:] if value is not None]
+    if not all(value.const_value is not None for value in constants):
+        return False
+    if len(constants[0].uses()) > 1:
         return False
     if node.op_type == "Conv":
         return True
+    biases = [array_of(value) for value in constants[1:]]  # one of an output, or one of all
+    is_one_each = all(array.size == (*array.shape, 1)[max(array.ndim - 1, 0)] for array in biases)
     of_node = node.attributes
-    factors = of_node.get_float("alpha", 1.0), of_node.get_float("beta", 1.0)
-    turned = of_node.get_int("transA", 0), of_node.get_int("transB", 0)
-    return factors == (1.0, 1.0) and turned == (0, 1) and array_of(node.inputs[2]).ndim == 1
+    are_plain = (
+        of_node.get_float("alpha", 1.0) == of_node.get_float("beta", 1.0) == 1,
+        of_node.get_int("transA", 0) == 0,
+        of_node.get_int("transB", 0) == 1,
+    )
+    return is_one_each and all(are_plain)
 
 
-def _input_means(
+def _input_moments(
     model: ir.Model,
     layers: Iterable[ir.Node],
     engine: GraphWithValues,
     inputs: Iterable[Batch],
 ) -> dict[ir.Value | None, npt.NDArray[np.float64]]:
-    """Return (C,) means of what each layer reads, over inputs and places."""
+    """Return (2, C) means and mean squares of what each layer reads, over inputs and places."""
     read = dict.fromkeys(node.inputs[0] for node in layers)
     sums: dict[ir.Value | None, npt.NDArray[np.float64]] = {}
     count = 0
@@ -74,18 +87,42 @@ def _input_means(
             array = values.get(str(value.name) if value is not None else "")
             if array is not None and array.ndim > 1:
                 places = array.reshape(*array.shape[:2], -1).astype(np.float64)
-                sums[value] = sums.get(value, 0.0) + places.mean(axis=(0, 2))
+                moments = np.stack([(places**power).mean(axis=(0, 2)) for power in (1, 2)])
+                sums[value] = sums.get(value, 0.0) + moments
         count += 1
     return {value: total / count for value, total in sums.items() if np.isfinite(total).all()}
 
 
-def _rounded(node: ir.Node, means: npt.NDArray[np.float64]) -> npt.NDArray[np.float16]:
-    """Round a layer's weights (O, ...), the mean of whose input is (C,)."""
+def _rounded(node: ir.Node, moments: npt.NDArray[np.float64]) -> npt.NDArray[np.float16]:
+    """Round a layer's weights (O, ...), whose input has (2, C) moments."""
     weights = array_of(node.inputs[1])
-    bias = array_of(node.inputs[2])
-    exact = weights.reshape(len(weights), -1).astype(np.float64)
-    level = _level(node, means, exact.shape)
-    with np.errstate(over="ignore"):
+    exact = weights.reshape(len(weights), -1)
+    bias = np.zeros(len(exact), np.float32)
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        bias[:] = array_of(node.inputs[2]).reshape(-1)
+    level, square = (_level(node, of_channels, exact.shape) for of_channels in moments)
+    rounded = np.empty(exact.shape, np.float16)
+    # Each output by itself; a few at a time, as this takes a hundred bytes a weight.
+    rows = max(1, _AT_A_TIME // max(1, exact.shape[1]))
+    for first in range(0, len(exact), rows):
+        part = slice(first, first + rows)
+        rounded[part] = _rows_rounded(
+            exact[part].astype(np.float64), bias[part], level[part], square[part]
+        )
+    return rounded.reshape(weights.shape)
+
+
+def _rows_rounded(
+    exact: npt.NDArray[np.float64],
+    bias: npt.NDArray[np.float32],
+    level: npt.NDArray[np.float64],
+    square: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float16]:
+    """Round (O, K) weights beside (O,) biases.
+
+    What they are multiplied with is `level` on average, and its square is `square`.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
         near = exact.astype(np.float16)
         bias_error = bias.astype(np.float16) - bias.astype(np.float64)
         towards = np.where(near < exact, np.float16(np.inf), np.float16(-np.inf))
@@ -94,40 +131,47 @@ def _rounded(node: ir.Node, means: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
     other = np.where(is_one, other, near)
     # Beyond FP16 all becomes infinite, which others refuse.
     fits = np.isfinite(near).all(axis=1) & np.isfinite(bias_error)
-    near_full, other_full = near.astype(np.float64)[fits], other.astype(np.float64)[fits]
+    exact, level, square = exact[fits], level[fits], square[fits]
+    of_near, of_other = (one[fits].astype(np.float64) - exact for one in (near, other))
     flipped = np.zeros(near.shape, bool)
     flipped[fits] = _flips(
-        (other_full - near_full) * level[fits],
-        ((near_full - exact[fits]) * level[fits]).sum(axis=1) + bias_error[fits],
+        (of_other - of_near) * level,
+        (of_near * level).sum(axis=1) + bias_error[fits],
+        (of_other**2 - of_near**2) * square,
     )
-    return np.where(flipped, other, near).reshape(weights.shape)
+    return np.where(flipped, other, near)
 
 
 def _flips(
-    changes: npt.NDArray[np.float64], errors: npt.NDArray[np.float64]
+    changes: npt.NDArray[np.float64],
+    errors: npt.NDArray[np.float64],
+    costs: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.bool_]:
-    """Choose of (O, K) changes those that bring (O,) errors nearest to zero, greedily."""
-    # The largest first: what is left in the end is less than the finest of them.
-    order = np.argsort(-np.abs(changes), axis=1)
-    sizes = np.take_along_axis(changes, order, axis=1)
-    taken = np.zeros(order.shape, bool)
-    for place in range(order.shape[1]):
-        changed = errors + sizes[:, place]
-        taken[:, place] = np.abs(changed) < np.abs(errors)
-        errors = np.where(taken[:, place], changed, errors)
+    """Choose of (O, K) changes those that bring (O,) errors near to zero, the cheapest first."""
+    sizes = np.abs(changes)
+    order = np.argsort(costs / np.maximum(sizes, np.finfo(float).tiny), axis=1, kind="stable")
+    # Less than that nobody sees beside what the rounding of each weight does.
+    enough = _ENOUGH * np.sqrt((sizes**2).sum(axis=1) / 12)
+    # A place of all outputs in one piece of memory.
+    in_order = np.take_along_axis(changes, order, axis=1).T.copy()
+    taken = np.zeros(in_order.shape, bool)
+    for place, change in enumerate(in_order):
+        changed = errors + change
+        taken[place] = (np.abs(changed) < np.abs(errors)) & (np.abs(errors) > enough)
+        errors = np.where(taken[place], changed, errors)
     flipped = np.zeros(order.shape, bool)
-    np.put_along_axis(flipped, order, taken, axis=1)
+    np.put_along_axis(flipped, order, taken.T, axis=1)
     return flipped
 
 
 def _level(
-    node: ir.Node, means: npt.NDArray[np.float64], shape: tuple[int, ...]
+    node: ir.Node, of_channels: npt.NDArray[np.float64], shape: tuple[int, ...]
 ) -> npt.NDArray[np.float64]:
-    """Return the mean of what each weight (O, K) is multiplied with, away from edges."""
+    """Return (O, K) of what each weight is multiplied with, away from edges, given its (C,)."""
     outputs, count = shape
     if node.op_type == "Gemm":
-        return np.broadcast_to(means, shape)
+        return np.broadcast_to(of_channels, shape)
     groups = node.attributes.get_int("group", 1) or 1
-    of_group = means.reshape(groups, -1)
+    of_group = of_channels.reshape(groups, -1)
     taps = count // of_group.shape[1]
     return np.repeat(np.repeat(of_group, taps, axis=1), outputs // groups, axis=0)

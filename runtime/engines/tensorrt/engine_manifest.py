@@ -114,9 +114,20 @@ class PrecisionReport(StrictModel):
                     f"{found:.2%} of multiplications ({self.multiplications_from}) are fp32, and "
                     f"the graph keeps {wanted:.2%} in float32"
                 )
-            # What is float32 by intention is no fault of the engine; most must still be FP16.
-            asked = min(_share(one, precision) for one in (self.asked_weights, self.asked_outputs))
+            # What is float32 by intention is no fault of the engine; most must still be FP16. Of
+            # outputs a fused engine has only some, and of kept nodes others than of the rest.
+            weights, outputs = self.shares(precision)
+            asked = _share(self.asked_weights, precision)
             least = max(LEAST_KEPT, LEAST_SHARE * asked)
+            share = weights if outputs >= LEAST_KEPT else min(weights, outputs)
+            halves, of_graph = (
+                _share(one, precision) for one in (self.multiplications, self.asked)
+            )
+            if halves < LEAST_SHARE * of_graph:
+                return (
+                    f"{halves:.2%} of multiplications ({self.multiplications_from}) are "
+                    f"{precision}, and the graph has {of_graph:.2%} so"
+                )
         if share >= least:
             return None
         return f"{self.sentence(precision)}, and the label needs {least:.0%}{of}"

@@ -350,6 +350,8 @@ def test_what_is_kept_in_float32_counts_as_intended_and_is_named() -> None:
         "60.00% of weights (engine file) and 70.00% of layer outputs (engine file) are fp16, and "
         "by intention not up1, up2, norm and 1 more"
     )
+    # Fused layers hand less on than the graph has it, and the kept ones' share grows.
+    check_precision_report(kept_report(outputs={"fp16": 58, "fp32": 42}), "fp16", name="the engine")
     # The same shares without the intention are a fault.
     with pytest.raises(EngineError, match=r"60\.00% of weights .* the label needs 95% of both"):
         check_precision_report(kept_report(kept_float32=()), "fp16", name="the engine")
@@ -368,7 +370,12 @@ def test_what_is_kept_in_float32_counts_as_intended_and_is_named() -> None:
         ),
         (
             {"weights": {"fp32": 9, "fp16": 1}, "asked_weights": {"fp32": 9, "fp16": 1}},
-            "the label needs 25% of both",
+            "the label needs 25% of both; keep other layers in float32 with --keep-float32, or fe",
+        ),
+        ({"outputs": {"fp16": 24, "fp32": 76}}, r"24\.00% of layer outputs"),
+        (
+            {"multiplications": {"fp16": 50, "fp32": 250}},
+            r"16\.67% of multiplications .engine file. are fp16, and the graph has 33\.33% so",
         ),
     ],
 )

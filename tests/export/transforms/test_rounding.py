@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from motorvae.export.transforms import rounding
 from motorvae.export.transforms.fp16 import fp16_from_fp32
 from motorvae.export.transforms.rounding import weights_rounded_together
 from motorvae.export.transforms.values_inside import opened_with_values
@@ -25,7 +26,16 @@ GRAPHS = {
         "Conv <group = 2, kernel_shape = [3, 3], strides = [2, 2]> (image, w, b)",
         ((6, 2, 3, 3), (6,)),
     ),
+    "over a line, dilated": (
+        "image [batch, 6, 30]",
+        'Conv <auto_pad = "VALID", dilations = [2]> (image, w, b)',
+        ((5, 6, 4), (5,)),
+    ),
+    "in a volume, no bias": ("image [batch, 3, 5, 6, 7]", "Conv (image, w)", ((4, 3, 2, 2, 3), ())),
     "gemm": ("image [batch, 40]", "Gemm <transB = 1> (image, w, b)", ((7, 40), (7,))),
+    "gemm, one bias": ("image [batch, 40]", "Gemm <transB = 1> (image, w, b)", ((7, 40), (1,))),
+    "gemm, a row": ("image [batch, 40]", "Gemm <transB = 1> (image, w, b)", ((7, 40), (1, 7))),
+    "gemm, no bias": ("image [batch, 40]", "Gemm <transB = 1> (image, w)", ((7, 40), ())),
 }
 
 
@@ -41,7 +51,7 @@ def graph_of(name: str, scale: float = 1.0) -> tuple[ir.Model, tuple[int, ...]]:
     del model.graph.output[0].type.tensor_type.shape.dim[:]
     model.graph.output[0].type.tensor_type.ClearField("shape")
     rng = np.random.default_rng(0)
-    for key, of in (("w", weights), ("b", bias)):
+    for key, of in (("w", weights), *([("b", bias)] if bias else [])):
         array = (scale * rng.normal(size=of)).astype(np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, key))
     size = tuple(int(one) for one in shape.strip("[]").split(", ")[1:])
@@ -88,6 +98,32 @@ def test_no_output_moves_on_average_and_no_weight_by_more_than_a_unit(
         found = outputs_of(with_weights(model, arrays), tmp_path, batches(shape, 2))
         shifts[way] = np.abs((found - true).mean(axis=axes)).max()
     assert shifts["together"] < 0.2 * shifts["nearest"], shifts
+
+
+def test_little_is_added_to_what_rounding_does_to_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cheapest weights go, and no more than are needed; blocks of outputs change nothing."""
+    rng = np.random.default_rng(0)
+    inputs = [np.abs(rng.normal(size=(1, 2000))).astype(np.float32) for _ in range(8)]
+    text = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    g (float[batch, 2000] image) => (float[batch, 20] y) { y = Gemm <transB = 1> (image, w) }
+    """
+    proto = onnx.parser.parse_model(text)
+    exact = rng.normal(size=(20, 2000)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(exact, "w"))
+    model = ir.from_proto(proto)
+    found = []
+    for most in (1 << 21, 3 * 2000):
+        monkeypatch.setattr(rounding, "_AT_A_TIME", most)
+        with opened_with_values(model, tmp_path) as engine:
+            found.append(weights_rounded_together(model, engine, inputs)["w"].astype(np.float64))
+    assert np.array_equal(*found)
+    mean = np.concatenate(inputs).mean(axis=0, dtype=np.float64)
+    of_nearest, of_these = exact.astype(np.float16) - exact.astype(np.float64), found[0] - exact
+    assert np.abs(of_these @ mean).max() < 0.05 * np.abs(of_nearest @ mean).max()
+    assert (of_these**2).sum() < 1.1 * (of_nearest**2).sum()
 
 
 def test_the_fp16_graph_has_these_weights_and_the_same_twice(tmp_path: Path) -> None:
