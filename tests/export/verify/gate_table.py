@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from planted import PLANTED, ignores_its_input
 
-from motorvae.export.bundle import FP16, FP32, BundleWriter
+from motorvae.export.bundle import BundleWriter
 from motorvae.export.graph_folder import GraphFolder
 from motorvae.export.onnx_export import onnx_from_model
 from motorvae.export.transforms.fp16 import fp16_from_fp32
@@ -77,10 +77,10 @@ def facts_of(run: Path) -> Facts:
     }
     with tempfile.TemporaryDirectory() as folder:
         writer = BundleWriter(GraphFolder(Path(folder), spec, "00" * 32), reference)
-        writer.derive(FP32, lambda part: graphs[part].clone())
+        writer.derive("fp32", lambda part: graphs[part].clone())
         found = {"fp32": _verdict(writer.reports)}
         for precision, add in (
-            ("fp16", lambda: writer.derive(FP16, lambda part: writer.files.load(GraphKey(part)))),
+            ("fp16", lambda: writer.derive("fp16", lambda part: writer.files.load(GraphKey(part)))),
             ("bf16", writer.add_bf16),
         ):
             before = len(writer.reports)
