@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ....runtime.core.documents import bytes_of_file, json_from_file
 from ....runtime.core.errors import CheckpointError, MotorVAEError
+from ....runtime.core.text import printable
 
 METRICS = "metrics.csv"
 _KEPT = "weights.json"
@@ -62,7 +63,7 @@ def history_of_run(folder: Path) -> RunHistory:
     ]
     return RunHistory(
         folder,
-        folder.resolve().name,
+        printable(folder.resolve().name),
         rows,
         _best_of(folder, rows),
         tuple(sorted(found)),
@@ -77,7 +78,7 @@ def names_of(histories: list[RunHistory]) -> list[str]:
         if len({*names}) == len(names):
             break
         paths = [one.folder.resolve().parts[-parts:] for one in histories]
-        names = ["/".join(one) for one in paths]
+        names = [printable("/".join(one)) for one in paths]
     return names
 
 
