@@ -118,7 +118,10 @@ class Command:
         flags = [one.name for one, kind, _ in _fields_of(self.options) if kind is bool]
         # As the parser would know one of the two only, by the default.
         off = {_flag(f"no_{name}"): name for name in flags}
-        taken_back = {off[word]: False for word in args if word in off}
+        on = {_flag(name): name for name in flags}
+        # The last of the two counts, as of any option.
+        last = {(on | off)[word]: word for word in args if word in on or word in off}
+        taken_back = {name: False for name, word in last.items() if word in off}
         if default is not None:
             default = replace(default, **{name: False for name in flags if _flag(name) in args})
         args = self._positional_first([word for word in args if word not in off])

@@ -47,7 +47,8 @@ _HEADER = re.compile(
     rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), ?\}\s*"
 )
 """What NumPy writes in front of an array; nothing of it is evaluated."""
-_KINDS = {"f": "finite floats", "u1": "uint8", "U": "text"}
+_FLOAT32 = "float32"
+_KINDS = {"f": "finite floats", _FLOAT32: "finite floats", "u1": "uint8", "U": "text"}
 _UNREADABLE = (
     *(OSError, ValueError, LookupError, EOFError, RuntimeError, ArithmeticError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
@@ -58,8 +59,9 @@ _UNREADABLE = (
 class Form(NamedTuple):
     """What an array must be, to be read at all.
 
-    `kind` is "f" for floats of any size, "u1" for uint8, and "U" for text, as NumPy has them. An
-    axis is a length, or the name of one: where it recurs, in this or another array, it is as long.
+    `kind` is "f" for floats of any size, "u1" for uint8, and "U" for text, as NumPy has them, and
+    "float32" for floats of any size that float32 holds, as which they are given. An axis is a
+    length, or the name of one: where it recurs, in this or another array, it is as long.
     """
 
     kind: str
@@ -309,6 +311,11 @@ def _arrays_of(
             arrays[name] = arrays[name].astype(arrays[name].dtype.newbyteorder("="))
         if arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name!r} holds NaN or Inf")
+        if forms[name].kind == _FLOAT32:
+            with np.errstate(over="ignore"):  # which is looked for below
+                arrays[name] = arrays[name].astype(np.float32, copy=False)
+            if not np.isfinite(arrays[name]).all():
+                raise ValueError(f"{name!r} holds numbers beyond float32")
     return arrays
 
 
@@ -330,7 +337,8 @@ def _header_of(stream: IO[bytes]) -> tuple[int, str, bool, tuple[int, ...]]:
 def _misfit(form: Form, dtype: str, shape: tuple[int, ...], axes: dict[str, int]) -> str:
     """Return what an array should be, or nothing; `axes` gathers the lengths of named axes."""
     same_rank = len(shape) == len(form.shape)
-    fits = same_rank and dtype.lstrip("<>|=").startswith(form.kind)
+    kind = "f" if form.kind == _FLOAT32 else form.kind
+    fits = same_rank and dtype.lstrip("<>|=").startswith(kind)
     for axis, length in zip(form.shape, shape, strict=True) if same_rank else ():
         wanted = axes.setdefault(axis, length) if isinstance(axis, str) else axis
         fits = fits and length == wanted <= MOST_ROWS

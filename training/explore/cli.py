@@ -32,7 +32,7 @@ from .options import (
     SamplesOptions,
     TraversalsOptions,
 )
-from .results import Result
+from .results import Result, check_output
 from .space.options import MapOptions, NeighboursOptions
 
 Step = Callable[[str], object]
@@ -126,6 +126,7 @@ def explored(name: str, options: OutputOptions, step: Step = lambda _: None) -> 
     with needed_for(f"motorvae explore {name}", extra="explore"), loading():
         function: Any = pkgutil.resolve_name(f"{__package__}{VERBS[name].function}")
     with output_locked(options.output):
+        check_output(options.output, name)  # before minutes are spent on it
         result: Result = function(options, step)
         return result.saved(options.output, options)
 

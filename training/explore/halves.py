@@ -12,8 +12,10 @@ from ...runtime.bundle.load import Bundle
 from ...runtime.engines.base import Backend
 from ...runtime.engines.open import EngineRequest
 from ...runtime.engines.select import select_engine
+from ...runtime.pixels.convert import write_input
 
 Floats = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 
 _ENGINE = EngineRequest(precision="fp32")
 """The arithmetic of the run: pictures of FP16 graphs would show the graphs, not the model."""
@@ -22,7 +24,8 @@ _ENGINE = EngineRequest(precision="fp32")
 class Halves(NamedTuple):
     """A model's two halves as functions of arrays, in batches of any size, and what ends them."""
 
-    encode: Callable[[Floats], tuple[Floats, Floats | None]]  # (N, C, H, W) to mu, log_var (N, D)
+    # (N, C, H, W), fitted pictures as planes, to mu and log_var (N, D).
+    encode: Callable[[Pixels], tuple[Floats, Floats | None]]
     decode: Callable[[Floats], Floats]  # (N, D) to (N, C, H, W) in [0, 1]
     close: Callable[[], None]
 
@@ -34,10 +37,14 @@ def halves_of_bundle(bundle: Bundle) -> Halves:
     """
     opened: dict[str, Backend] = {}
 
-    def encode(images: Floats) -> tuple[Floats, Floats | None]:
+    def encode(pictures: Pixels) -> tuple[Floats, Floats | None]:
         if "encoder" not in opened:
             opened["encoder"] = select_engine(bundle, "encoder", _ENGINE).backend
-        found = opened["encoder"].run(images)
+        backend = opened["encoder"]
+        # The leanest graph that gives all there is: without log_var that is one that takes bytes.
+        batch = np.empty(pictures.shape, backend.input_dtype)
+        write_input(pictures, batch)
+        found = backend.run(batch)
         return found["mu"], found.get("log_var")
 
     def decode(z: Floats) -> Floats:

@@ -81,6 +81,8 @@ def kept_pictures(path: Path, spec: ModelSpec, what: str, *, in_bundle: bool) ->
         raise error(f"{path} holds no image: {again}")
     names = found.get("names")
     called = [f"image-{row:06d}" for row in range(count)] if names is None else map(str, names)
+    if count == 1:
+        what = what.replace("images", "image")
     return Pictures(found["images"], tuple(called), f"{count} {what}")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.core.atomic_files import replaced_file
+from ...runtime.core.atomic_files import check_writable, replaced_file
 from ...runtime.core.documents import json_from_file
-from ...runtime.core.errors import DataError, writing_output
+from ...runtime.core.errors import DataError, OutputError, writing_output
 from ...runtime.core.packages import own_version
 from ...runtime.core.text import printable_values
 
@@ -61,6 +62,8 @@ class Result:
         earlier = _files_of(folder / document)
         with writing_output(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        for name in content:
+            check_writable(folder / name)
         for name, data in content.items():
             with replaced_file(folder / name) as path:
                 path.write_bytes(data)
@@ -86,6 +89,13 @@ class Result:
         arrays: dict[str, Any] = {name: np.asarray(one) for name, one in self.arrays.items()}
         np.savez(file, allow_pickle=False, **arrays)
         return file.getvalue()
+
+
+def check_output(folder: Path, verb: str) -> None:
+    """Raise an OutputError where a verb's files could not be written to a folder."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise OutputError(f"{folder} exists and is not a folder: choose another place")
+    check_writable(folder / f"{verb}.json")
 
 
 def _files_of(document: Path) -> set[str]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
+from ...runtime.pixels.convert import input_from_pixels
 from ..checkpoint import RunConfig, model_from_checkpoint
 from ..model import decoding_of, encoding_of
-from .halves import Halves
+from .halves import Floats, Halves, Pixels
 
 
 def halves_of_run(folder: Path) -> tuple[Halves, RunConfig]:
@@ -18,4 +19,9 @@ def halves_of_run(folder: Path) -> tuple[Halves, RunConfig]:
     """
     model, config = model_from_checkpoint(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return Halves(encoding_of(model), decoding_of(model), lambda: None), config
+    encoding = encoding_of(model)
+
+    def encode(pictures: Pixels) -> tuple[Floats, Floats | None]:
+        return encoding(input_from_pixels(pictures))
+
+    return Halves(encode, decoding_of(model), lambda: None), config

@@ -25,8 +25,8 @@ from ...runtime.core.errors import (
 )
 from ...runtime.core.lifecycle import Closing, loading
 from ...runtime.core.spec import ModelSpec
+from ...runtime.core.text import printable
 from ...runtime.ood.features import feature_count
-from ...runtime.pixels.convert import write_input
 from ..latent_statistics import HELD_OUT_NAME, TRAIN_LATENTS_NAME
 from .halves import Halves, halves_of_bundle
 from .options import ModelOptions
@@ -103,7 +103,7 @@ class Subject(Closing):
         max_picture: float,
     ) -> None:
         self.folder, self.spec, self.bundle, self.run_config = folder, spec, bundle, run_config
-        self.name = folder.resolve().name or str(folder)
+        self.name = printable(folder.resolve().name or str(folder))
         self._halves, self._images, self._max_picture = halves, images, max_picture
 
     def close(self) -> None:
@@ -135,9 +135,7 @@ class Subject(Closing):
         parts: list[tuple[Floats, Floats | None]] = []
         for start in range(0, len(pictures), _BATCH):
             some = pictures[start : start + _BATCH]
-            batch = np.empty((len(some), *self.spec.input_shape), np.float32)
-            write_input(some, batch)
-            parts.append(self._halves.encode(batch))
+            parts.append(self._halves.encode(some.reshape(-1, *self.spec.input_shape)))
         log_vars = [part for _, part in parts if part is not None]
         empty = np.empty((0, self.spec.latent_size), np.float32)
         mu = np.concatenate([empty, *(part for part, _ in parts)])
@@ -239,8 +237,8 @@ class Subject(Closing):
             shape = ("images", self.spec.latent_size)
             forms = {
                 "names": Form("U", ("images",)),
-                "mu": Form("f", shape),
-                "log_var": Form("f", shape, needed=self.spec.has_log_var),
+                "mu": Form("float32", shape),
+                "log_var": Form("float32", shape, needed=self.spec.has_log_var),
             }
             again = "train again, or name images with --images"
             arrays = arrays_from_npz(path, forms, error=CheckpointError, again=again)

@@ -9,9 +9,10 @@ from typing import Any
 import safetensors.torch
 from huggingface_hub import ModelCard, ModelHubMixin
 
+from ...runtime.core.errors import OutputError
 from ..checkpoint import RunConfig, model_from_checkpoint
 from ..model import MotorVAE, weights_of
-from ..pretrained.folder import copy_small_files, write_weights
+from ..pretrained.folder import SMALL_FILES, copy_small_files, write_weights
 from .card import card_of
 from .folder import facts_of_run
 from .transfer import fetched
@@ -27,7 +28,7 @@ class HubVAE(MotorVAE, ModelHubMixin):
 
     Only safetensors and JSON are read, and they are checked as those of any run. What is saved has
     the weights that the model has then; latent statistics and measurements go along where these
-    are still those that were loaded.
+    are still those that were loaded. The folder that it was loaded from stays as it is.
     """
 
     def __init__(self, run: RunConfig, source: Path) -> None:
@@ -62,7 +63,21 @@ class HubVAE(MotorVAE, ModelHubMixin):
         model._digest = model._digest_now()
         return model.eval()
 
+    def save_pretrained(self, save_directory: str | Path, **how: Any) -> str | None:
+        """Save to a folder, as any model of the Hub's; see `docs/hub.md`.
+
+        An OutputError, before anything is written, where that is the one it was loaded from: a run
+        has images and options that a model in this form has not.
+        """
+        folder = Path(save_directory)
+        if folder.resolve() == self._source.resolve():
+            raise OutputError(f"{folder} is where this model was loaded from: name another folder")
+        found: str | None = super().save_pretrained(folder, **how)
+        return found
+
     def _save_pretrained(self, save_directory: Path) -> None:
+        for name in SMALL_FILES:  # those of an earlier model would say nothing of this one
+            (save_directory / name).unlink(missing_ok=True)
         if self._is_as_loaded:
             copy_small_files(self._source, save_directory, self.spec)
         write_weights(self.run_config, weights_of(self), save_directory, dtype="float32")

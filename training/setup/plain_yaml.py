@@ -11,7 +11,8 @@ class _Plain(yaml.SafeLoader):  # type: ignore[misc]  # untyped
     """PyYAML's safe loader without what surprises: all that is not null is text.
 
     By YAML 1.1 a bare `no` is False, `1e-4` is text and `010` is 8. Aliases are refused, as a short
-    file of them can unfold to any size, and so is a key that stands twice.
+    file of them can unfold to any size, and so are tags, which say a type by themselves, and a key
+    that stands twice.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012  # a class attribute of the base
@@ -20,11 +21,15 @@ class _Plain(yaml.SafeLoader):  # type: ignore[misc]  # untyped
     }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, "an alias is not read here", event.start_mark
-            )
+        event = self.peek_event()
+        why = None
+        if isinstance(event, yaml.AliasEvent):
+            why = "an alias is not read here"
+        elif (tag := event.tag) is not None:
+            shown = tag.replace("tag:yaml.org,2002:", "!!")[:40]
+            why = f"a tag ({shown}) is not read here, each option has its own type"
+        if why is not None:
+            raise yaml.composer.ComposerError(None, None, why, event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

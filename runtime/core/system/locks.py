@@ -126,19 +126,22 @@ def _acquired(path: Path) -> _Held:
 def _locked(path: Path, made: list[Path]) -> int:
     """Return the open, locked lock file; -1 where there can be none."""
     file, holder = lock_path(path), "another process"
+    vanished: FileNotFoundError | None = None
     for _ in range(_TRIES):
         try:
             missing = [one for one in (path.parent, *path.parent.parents) if not one.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
             made[:0] = [one for one in reversed(missing) if one not in made]
             handle = _open(file)
-        except FileNotFoundError:  # who made the folder removed it again
+        except FileNotFoundError as error:  # who made the folder removed it again
+            vanished = error
             continue
         except OSError as error:
             is_folder_alone = os.access(path, os.W_OK) and not os.access(path.parent, os.W_OK)
             if error.errno not in _UNWRITABLE or not is_folder_alone:
                 raise
             return _unlocked(path, error)
+        vanished = None
         try:
             if try_lock(handle):
                 if is_at(handle, file):
@@ -155,6 +158,8 @@ def _locked(path: Path, made: list[Path]) -> int:
                 return _unlocked(path, error)
             raise
         os.close(handle)
+    if vanished is not None:  # a place where no file can be made, such as /proc
+        raise vanished
     raise OutputLockedError(
         f"{path} is being written by {holder}: wait until that ends, or name another output"
     )

@@ -204,6 +204,21 @@ def test_a_number_that_is_none_and_a_flag_with_a_value_are_named(
         command.parse(["--fast=true", "run"])
 
 
+@pytest.mark.parametrize("default", [None, PathOptions("file"), PathOptions("file", fast=True)])
+def test_the_last_of_a_flag_and_its_opposite_counts(default: PathOptions | None) -> None:
+    parse = Command(PathOptions, pytest.fail, "", prog="x").parse
+    for words, fast in (
+        (["--fast"], True),
+        (["--no-fast"], False),
+        (["--fast", "--no-fast"], False),
+        (["--no-fast", "--fast"], True),
+        (["--fast", "--no-fast", "--fast"], True),
+        (["--no-fast", "--fast", "--no-fast"], False),
+    ):
+        assert parse(["run", *words], default).fast is fast
+        assert parse([*words, "run"], default) == PathOptions("run", fast=fast)
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

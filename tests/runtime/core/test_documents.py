@@ -5,6 +5,7 @@ import os
 import struct
 import time
 import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,6 +126,24 @@ def test_an_array_of_another_form_is_refused(
     path = tmp_path / "a.npz"
     np.savez(path, mean=array)
     assert words in refused(path)
+
+
+def test_floats_that_are_to_be_float32_are_given_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    forms = {"mu": Form("float32", ("images", 2))}
+    for dtype in (np.float16, np.float32, ">f8"):
+        np.savez(path, mu=np.array([[1, 2.5]], dtype))
+        found = read(path, forms)["mu"]
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, [[1, 2.5]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.savez(path, mu=np.array([[0, 1e39]]))
+        assert "'mu' holds numbers beyond float32" in refused(path, forms)
+    np.savez(path, mu=np.array([[0, np.inf]]))
+    assert "'mu' holds NaN or Inf" in refused(path, forms)
+    np.savez(path, mu=np.zeros((1, 2), np.uint8))
+    assert "'mu' is uint8 (1, 2), expected finite floats (1, 2)" in refused(path, forms)
 
 
 def test_axes_of_one_name_are_as_long_as_each_other(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ Floats = npt.NDArray[np.float32]
 
 
 def linear_halves(spec: ModelSpec) -> Halves:
-    def encode(images: Floats) -> tuple[Floats, Floats]:
+    def encode(pictures: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        images = pictures * np.float32(1 / 255)
         rows = images[:, 0, : spec.latent_size].mean(axis=2) - np.float32(0.5)
         return rows, np.zeros_like(rows)
 

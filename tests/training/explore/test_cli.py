@@ -16,6 +16,24 @@ from motorvae.commands import main
 from motorvae.training.explore.cli import VERBS
 
 
+@pytest.mark.parametrize("place", ["file", "dangling", "loop", "file/below", "taken"])
+def test_an_output_that_cannot_be_is_refused_before_anything_is_read(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    Path("dangling").symlink_to("nowhere")
+    Path("loop").symlink_to("loop")
+    Path("taken/average.json").mkdir(parents=True)
+    assert main(["explore", "average", "--model", "nowhere", "--output", place]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert place in line
+    assert "nowhere" not in line
+    assert line.endswith(("choose another place", "make room there", "name another output"))
+    assert Path("file").read_text() == "mine"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["dangling", "file", "loop", "taken"]
+
+
 @pytest.mark.parametrize("name", list(VERBS))
 def test_help_of_every_verb_fits_80_columns(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

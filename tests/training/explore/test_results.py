@@ -65,3 +65,10 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="cannot write"):
         RESULT.saved(tmp_path / "file" / "explore", OPTIONS)
+
+
+def test_where_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:
+    (tmp_path / f"{RESULT.verb}.npz").mkdir()
+    with pytest.raises(OutputError, match=r"npz exists and is not a file: name another output"):
+        RESULT.saved(tmp_path, OPTIONS)
+    assert [one.name for one in tmp_path.iterdir()] == [f"{RESULT.verb}.npz"]

@@ -22,8 +22,11 @@ from motorvae.runtime.core.errors import (
 from motorvae.runtime.pixels.convert import image_from_picture
 from motorvae.training.checkpoint import model_from_checkpoint
 from motorvae.training.explore.options import ModelOptions
+from motorvae.training.explore.pictures import kept_pictures
 from motorvae.training.explore.subject import Subject, open_subject
 from motorvae.training.model import encoding_of
+
+from .linear import SPEC
 
 
 def opened(model: Path, images: str | None = None) -> Subject:
@@ -162,3 +165,10 @@ def test_levels_are_rounded_and_bounded(linear_subject: Callable[..., Subject]) 
     subject = linear_subject()
     assert subject.decode(np.array([[0, 100, 0, 0]]))[0, 1, 0] == 255
     assert subject.decode(np.array([[0, 0.01, 0, 0]]))[0, 1, 0] == 128
+
+
+def test_one_image_is_no_images(tmp_path: Path) -> None:
+    for count, source in ((1, "1 held-out image"), (2, "2 held-out images")):
+        np.savez(tmp_path / "kept.npz", images=np.zeros((count, 16, 16), np.uint8))
+        found = kept_pictures(tmp_path / "kept.npz", SPEC, "held-out images", in_bundle=False)
+        assert found.source == source

@@ -262,6 +262,29 @@ def test_the_mixin_loads_and_saves_offline(finished_run: Path, tmp_path: Path) -
     assert tree_of(tmp_path / "changed") == {"config.json", "model.safetensors", "README.md"}
     changed, _ = model_from_checkpoint(tmp_path / "changed")
     assert torch.allclose(changed(images).mu, wanted + 1, atol=1e-5)
+    # Nor do those of the model that was in the folder before.
+    model.save_pretrained(tmp_path / "changed")
+    assert tree_of(tmp_path / "changed") >= RUN_FILES
+    again.save_pretrained(tmp_path / "changed")
+    assert tree_of(tmp_path / "changed") == {"config.json", "model.safetensors", "README.md"}
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_the_folder_that_a_model_came_from_stays_as_it_is(
+    finished_run: Path, tmp_path: Path, *, is_changed: bool
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    model = HubVAE.from_pretrained(run)
+    if is_changed:
+        with torch.no_grad():
+            model.encoder.mu.bias.add_(1)
+    (tmp_path / "link").symlink_to(run)
+    for folder in (run, str(run), tmp_path / "link", run / ".." / "run"):
+        with pytest.raises(OutputError, match="is where this model was loaded from: name another"):
+            model.save_pretrained(folder)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 @pytest.fixture

@@ -85,14 +85,20 @@ def test_yaml_is_read_by_the_type_of_each_option(
         ("seed: 1\nseed: 2", "line 1: a key stands twice"),
         ("batch-size: 1\nbatch_size: 2", "batch_size stands there twice"),
         ("a: &x [1]\nseed: *x", "line 2: an alias is not read here"),
-        ("seed: !!python/object/apply:os.system [true]", "could not determine a constructor"),
+        ("seed: !!python/object/apply:os.system [true]", "line 1: a tag (!!python/object/apply:os"),
+        ("name: a\nseed: !!int x", "line 2: a tag (!!int) is not read here"),
+        ("name: !!timestamp x", "a tag (!!timestamp) is not read here"),
+        ("start_at_mean: !!bool maybe", "a tag (!!bool) is not read here"),
+        ("name: ! x", "a tag (!) is not read here"),
+        ("!!set {seed, name}", "a tag (!!set) is not read here"),
+        ("!mine seed: 1", "a tag (!mine) is not read here"),
         ("seed: [1", "expected ',' or ']'"),
         ("- seed", "holds no names of options"),
         ("", "holds no names of options"),
         ("a" + "[" * 100000, "holds no names of options"),
         ("a: " + "[" * 20000, "file.yaml: RecursionError"),
     ],
-    ids=range(22),
+    ids=range(28),
 )
 def test_what_is_no_option_is_one_line(here: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as refusal:

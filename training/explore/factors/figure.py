@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..figures import literal, png_of_figure
 from .scores import Scores
 
 _COLOURS = ("#0072b2", "#e69f00")
@@ -28,7 +28,7 @@ def figure_of(every: Sequence[Scores]) -> bytes:
     for number, (scores, colour) in enumerate(zip(every, _COLOURS, strict=False)):
         values = [max(score.probe, 0) for score in scores.factors]
         at = places + (number - (len(every) - 1) / 2) * thick
-        plots[0].barh(at, values, thick, color=colour, label=_literal(scores.model))
+        plots[0].barh(at, values, thick, color=colour, label=literal(scores.model))
         for place, score in zip(at, scores.factors, strict=True):
             plots[0].text(
                 max(score.probe, 0) + 0.005, place, f"{score.probe:.2f}", va="center", size=8
@@ -41,7 +41,7 @@ def figure_of(every: Sequence[Scores]) -> bytes:
     kinds = [
         "accuracy" if score.is_categorical else "R\N{SUPERSCRIPT TWO}" for score in every[0].factors
     ]
-    labels = [_literal(f"{name}, {kind}") for name, kind in zip(names, kinds, strict=True)]
+    labels = [literal(f"{name}, {kind}") for name, kind in zip(names, kinds, strict=True)]
     plots[0].set_yticks(places, labels)
     plots[0].invert_yaxis()
     plots[0].set_xlim(0, 1.05)
@@ -63,16 +63,9 @@ def figure_of(every: Sequence[Scores]) -> bytes:
         order = order[np.lexsort((-matrix[order].max(1), matrix[order].argmax(1)))]
         shown = plot.imshow(matrix[order].T, aspect="auto", cmap="viridis", vmin=0, vmax=most or 1)
         plot.set_xticks(range(len(order)), [str(row) for row in order], fontsize=7)
-        plot.set_yticks(places, list(map(_literal, names)))
+        plot.set_yticks(places, list(map(literal, names)))
         plot.set_xlabel("latent")
         some = f", {len(order)} of {len(matrix)} latents" if len(order) < len(matrix) else ""
-        plot.set_title(_literal(f"{scores.model}: {what}{some}; MIG {scores.mig:.2f}"), fontsize=11)
+        plot.set_title(literal(f"{scores.model}: {what}{some}; MIG {scores.mig:.2f}"), fontsize=11)
         figure.colorbar(shown, ax=plot, fraction=0.02, pad=0.01)
-    file = io.BytesIO()
-    figure.savefig(file, dpi=110, format="png", metadata={"Software": None})
-    return file.getvalue()
-
-
-def _literal(text: str) -> str:
-    """Return text in which matplotlib finds no formula."""
-    return text.replace("$", r"\$")
+    return png_of_figure(figure, dpi=110)

@@ -68,8 +68,8 @@ def collection_of_file(
     size = None if subject is None else subject.spec.latent_size
     forms = {
         "names": Form("U", ("images",)),
-        "mu": Form("f", ("images", "latents" if size is None else size)),
-        "log_var": Form("f", ("images", "latents" if size is None else size), needed=False),
+        "mu": Form("float32", ("images", "latents" if size is None else size)),
+        "log_var": Form("float32", ("images", "latents" if size is None else size), needed=False),
         "weights_sha256": Form("U", (), needed=False),
     }
     again = "name a file that motorvae-encode wrote"
@@ -84,7 +84,7 @@ def collection_of_file(
             f"SHA-256 {subject.weights_sha256[:12]}, and not {printable(encoder[:12])}: {again}"
         )
     names = tuple(map(str, arrays["names"]))
-    if not names:
+    if not arrays["mu"].size:
         raise DataError(f"{path} holds no latent: {again}")
     data = images or data_beside(names, path)
     if data is None or not with_pictures:
@@ -95,8 +95,8 @@ def collection_of_file(
     remark = words_on_missing(thumbnails, data) if with_pictures else None
     return Collection(
         names=names,
-        mu=arrays["mu"].astype(np.float32),
-        log_var=None if "log_var" not in arrays else arrays["log_var"].astype(np.float32),
+        mu=arrays["mu"],
+        log_var=arrays.get("log_var"),
         thumbnails=thumbnails,
         source=f"{len(names)} images of {printable(str(path))}",
         remarks=(remark,) if remark else (),

@@ -13,7 +13,8 @@ from matplotlib.colors import to_hex
 from ..factors.labels import Factor
 
 _STEPS = 64
-_OTHERS = "others"
+_DIGITS = 4
+_SMALLEST = float(np.finfo(np.float64).tiny)
 # Okabe & Ito 2008, "Color Universal Design", which the colour-blind tell apart; then more.
 _FIRST = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b5a600", "#7a4fbf")
 _ALL = (*_FIRST, *(to_hex(colormaps["tab20b"](place)) for place in range(0, 20, 2)))
@@ -57,15 +58,27 @@ def coloured(factor: Factor | None, count: int) -> Colouring:
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     steps = np.zeros(count)
     if high > low:
-        steps = (np.where(factor.known, factor.values, low) - low) / (high - low) * (_STEPS - 1)
+        largest = max(abs(low), abs(high))  # by which the span of any two numbers is finite
+        shares = np.where(factor.known, factor.values, low) / largest - low / largest
+        steps = shares / max(high / largest - low / largest, _SMALLEST) * (_STEPS - 1)
     values = [
         int(step) if is_known else None
         for step, is_known in zip(np.rint(steps), factor.known, strict=True)
     ]
-    texts = [f"{factor.name} {one:.4g}" if math.isfinite(one) else "" for one in factor.values]
+    digits = _digits_between(low, high)
+    texts = [
+        f"{factor.name} {one:.{digits}g}" if math.isfinite(one) else "" for one in factor.values
+    ]
     palette = tuple(to_hex(colormaps["viridis"](step / (_STEPS - 1))) for step in range(_STEPS))
-    ends = f"{low:.4g}", f"{high:.4g}"
+    ends = f"{low:.{digits}g}", f"{high:.{digits}g}"
     return Colouring(palette, tuple(values), tuple(texts), factor.name, ends=ends)
+
+
+def _digits_between(low: float, high: float) -> int:
+    """Return with how many digits numbers are told apart: four of their span."""
+    largest = max(abs(low), abs(high))
+    share = high / largest - low / largest if largest else 0.0
+    return _DIGITS if not share else min(17, _DIGITS - min(0, math.floor(math.log10(share))))
 
 
 def _by_class(factor: Factor) -> Colouring:
@@ -92,4 +105,4 @@ def _places(
     most = sorted(np.argsort(-counts, kind="stable")[: len(_ALL) - 1].tolist())
     place = dict.fromkeys(range(len(classes)), len(_ALL) - 1)
     place |= {code: number for number, code in enumerate(most)}
-    return place, (*(classes[code] for code in most), _OTHERS)
+    return place, (*(classes[code] for code in most), f"{len(classes) - len(most)} other classes")

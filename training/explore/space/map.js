@@ -190,7 +190,7 @@ document.getElementById("pictures").addEventListener("click", togglePictures);
 
 function element(kind, text, holder) {
   const made = document.createElement(kind);
-  made.textContent = text; // never HTML: names are anybody's
+  made.textContent = made.title = text; // never HTML: names are anybody's
   holder.append(made);
   return made;
 }

@@ -96,8 +96,15 @@ def _factor(options: MapOptions, shown: _Shown) -> tuple[Factor | None, list[str
         return None, []
     if options.labels is not None:
         matched = labels_from_csv(options.labels).matched(names)
-        remark = matched.remark()
-        return matched.factor(options.color_by), [remark] if remark else []
+        factor, remark = matched.factor(options.color_by), matched.remark()
+        remarks = [remark] if remark else []
+        if infinite := int(np.isinf(factor.values).sum()):
+            remarks.append(
+                f"{factor.name}: infinite numbers ({infinite}) are grey, as unknown ones"
+            )
+        elif not factor.known.any():
+            remarks.append(f"{factor.name}: it is empty for all of these images, which are grey")
+        return factor, remarks
     if shown.vehicles_seed is None:
         raise ConfigError(
             f"--color-by={options.color_by}: name the CSV file that has this column with --labels"

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
+from ....runtime.core.text import printable, printable_values
 from .collection import Collection
 from .colouring import Colouring
 from .originals import SIDE, Thumbnails
@@ -37,7 +38,8 @@ def page_of(
     """Return the page: points (N, 2) on a canvas, their pictures on pointing, names, a legend.
 
     All is in the page, the thumbnails as one JPEG. Names, labels and titles are text, never HTML,
-    and the page's policy (CSP) lets no script but its own run.
+    with what would hide or turn around a part of it spelt out, and the page's policy (CSP) lets no
+    script but its own run.
     """
     count = len(collection)
     side = SIDE if count <= _MANY else _SMALL_SIDE
@@ -46,12 +48,12 @@ def page_of(
     if colouring.title:
         legend = {"title": colouring.title, "classes": colouring.classes, "ends": colouring.ends}
     data = {
-        "names": collection.names,
+        "names": printable_values(collection.names),
         "points": [[_short(x), _short(y)] for x, y in coordinates.tolist()],
         "values": colouring.values,
-        "labels": colouring.texts,
+        "labels": printable_values(colouring.texts),
         "palette": colouring.palette,
-        "legend": legend,
+        "legend": printable_values(legend),
         "found": [int(one) for one in collection.thumbnails.found],
         "side": side,
         "columns": columns,
@@ -61,8 +63,8 @@ def page_of(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     templates = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return templates.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        title=title,
-        summary=summary,
+        title=printable(title),
+        summary=printable(summary),
         count=count,
         side=side,
         data=data,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +10,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..figures import literal, png_of_figure
 from .colouring import Colouring
 from .originals import Thumbnails
 
@@ -19,6 +18,8 @@ _INCHES, _DPI = (11.0, 9.0), 120
 _SHOWN = 0.042  # side of a thumbnail, of the map's width
 _APART = 1.12  # sides of a thumbnail
 _LONGEST = 28
+_LARGEST, _LEAST_SPAN = 1e100, 1e-9
+"""Of numbers with ticks between them, and of their span against the larger of them."""
 
 
 def picture_of(
@@ -55,14 +56,12 @@ def picture_of(
         plot.add_line(Line2D(*corners, color=edge, linewidth=1.5, zorder=3))
     plot.set_xlim(low[0], high[0])
     plot.set_ylim(low[1], high[1])
-    plot.set_title(_literal(title))
+    plot.set_title(literal(title))
     plot.set_xlabel(axes_names[0])
     plot.set_ylabel(axes_names[1])
     plot.tick_params(labelsize=8, colors="0.4")
     _add_legend(figure, colouring)
-    file = io.BytesIO()
-    figure.savefig(file, dpi=_DPI, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return png_of_figure(figure, dpi=_DPI)
 
 
 def spread_out(
@@ -82,19 +81,19 @@ def spread_out(
 
 def _add_legend(figure: Figure, colouring: Colouring) -> None:
     plot = figure.axes[0]
-    title = _literal(colouring.title[:_LONGEST])
+    title = literal(colouring.title[:_LONGEST])
     if colouring.ends is not None:
         low, high = map(float, colouring.ends)
-        scale = ScalarMappable(Normalize(low, high), ListedColormap(list(colouring.palette)))
-        figure.colorbar(scale, ax=plot, label=title, fraction=0.03)
+        # Of other ends its arithmetic overflows, or finds no ticks between them.
+        has_ticks = _LEAST_SPAN * max(abs(low), abs(high), 1 / _LARGEST) < high - low < _LARGEST
+        norm = Normalize(low, high) if has_ticks else Normalize(0, 1)
+        scale = ScalarMappable(norm, ListedColormap(list(colouring.palette)))
+        bar = figure.colorbar(scale, ax=plot, label=title, fraction=0.03)
+        if not has_ticks:
+            bar.set_ticks([0, 1], labels=list(colouring.ends))
     elif colouring.classes:
         handles = [
-            Line2D([], [], marker="o", linestyle="", color=colour, label=_literal(name[:_LONGEST]))
+            Line2D([], [], marker="o", linestyle="", color=colour, label=literal(name[:_LONGEST]))
             for name, colour in zip(colouring.classes, colouring.palette, strict=True)
         ]
         figure.legend(handles=handles, title=title, loc="outside right upper", frameon=False)
-
-
-def _literal(text: str) -> str:
-    """Return text in which matplotlib finds no formula."""
-    return text.replace("$", r"\$")

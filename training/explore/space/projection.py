@@ -70,7 +70,7 @@ def projected(latents: Floats, method: Method, *, seed: int) -> Projection:
     McInnes et al. 2018, "UMAP: Uniform Manifold Approximation and Projection".
 
     Raises:
-        DataError: There are too few latents for the method.
+        DataError: There are too few latents for the method, or it needs some that differ.
         MissingDependencyError: Its package is not installed.
     """
     points = np.asarray(latents, np.float64)
@@ -81,6 +81,11 @@ def projected(latents: Floats, method: Method, *, seed: int) -> Projection:
         )
     if method == "pca":
         return _principal(points)
+    if not np.ptp(points, axis=0).any():
+        raise DataError(
+            f"all {len(points)} images have the same latents, of which {TITLES[method]} makes no "
+            "map: give images that differ"
+        )
     feature = f"--method {method}"
     extra, package = ("umap", "umap-learn") if method == "umap" else ("explore", "scikit-learn")
     instead = "take --method pca"

@@ -180,7 +180,8 @@ def average(options: AverageOptions, step: Callable[[str], object]) -> Result:
         pixels = np.concatenate([part.pixels for part in parts])
         names = [name for part in parts for name in part.names]
         count = len(pixels)
-        step(f"encoding {count} images")
+        some = f"{count} image{'' if count == 1 else 's'}"
+        step(f"encoding {some}")
         mu = subject.encode(pixels).mu
         z = mu.mean(axis=0, dtype=np.float64).astype(np.float32)
         decoded = subject.rebuild(z[None])
@@ -193,7 +194,7 @@ def average(options: AverageOptions, step: Callable[[str], object]) -> Result:
             Row(
                 [subject.levels(decoded)[0], subject.levels(mean)[0]],
                 ["mean latent,\ndecoded", "mean of\nthe pixels"],
-                heading=f"{count} images",
+                heading=some,
             ),
             Row(list(pixels[shown]), [names[row] for row in shown], heading="some of them"),
             Row(list(subject.decode(mu[shown])), heading="their reconstructions"),
@@ -212,7 +213,7 @@ def average(options: AverageOptions, step: Callable[[str], object]) -> Result:
     remarks = [remark for part in parts for remark in part.remarks]
     lines = [
         *remarks,
-        f"{count} images: their mu are {spread:.1f} from the mean on average, which is of length "
+        f"{some}: their mu are {spread:.1f} from the mean on average, which is of length "
         f"{numbers['length']:.1f}",
         f"sharpness {sharpness['decoded']:.4f} of the mean latent, {sharpness['pixels']:.4f} of "
         "the mean of the pixels",

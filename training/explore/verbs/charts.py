@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..figures import literal, png_of_figure
 from .runs import RunHistory
 
 _PANELS = {
@@ -34,15 +35,15 @@ def chart_of_runs(names: Sequence[str], histories: Sequence[RunHistory]) -> byte
                 share = number if len(names) <= 10 else number / (len(names) - 1)
                 colour = colours(share)
                 _draw(plot, run, (across, column), name=name, scale=scale, colour=colour)
-            plot.set_yscale("log")
+            values = [row[column] for run in histories for row in run.rows]
+            if any(0 < value < math.inf for value in values):  # of a run that diverged none is
+                plot.set_yscale("log")
             plot.set_xlabel(title)
             plot.set_title(label, fontsize=10)
     axes[0][0].legend(frameon=False, fontsize=9)
     axes[0][1].plot([], [], "o", color="0.4", markerfacecolor="none", label="best epoch")
     axes[0][1].legend(frameon=False, fontsize=9)
-    file = io.BytesIO()
-    figure.savefig(file, dpi=110, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return png_of_figure(figure, dpi=110)
 
 
 def _draw(
@@ -61,7 +62,7 @@ def _draw(
         marker="." if len(run.rows) < _MARKED else "",
         color=colour,
         linewidth=1.4,
-        label=f" {name}",  # matplotlib leaves out names that begin with _
+        label=literal(name),
     )
     plot.plot(
         [run.best[across] * scale], [run.best[column]], "o", color=colour, markerfacecolor="none"

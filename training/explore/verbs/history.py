@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from rich.cells import cell_len
 
 from ....runtime.core.errors import CheckpointError
 from ..animation import animation_of
@@ -154,10 +155,20 @@ def _table(names: Sequence[str], histories: Sequence[RunHistory]) -> list[str]:
     ]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     room = max(8, 80 - sum(widths) - 2 * len(widths))
-    width = min(room, max(map(len, names)))
-    shown = ["run", *(name if len(name) <= width else f"..{name[2 - width :]}" for name in names)]
+    width = min(room, max(map(cell_len, names)))
+    shown = ["run", *(_ending(name, width) for name in names)]
     return [
-        name.ljust(width)
+        name
+        + " " * (width - cell_len(name))
         + "".join(f"  {cell.rjust(size)}" for cell, size in zip(row, widths, strict=True))
         for name, row in zip(shown, (heads, *rows), strict=True)
     ]
+
+
+def _ending(name: str, width: int) -> str:
+    """Return a name, or as much of its end as has room in so many columns of a terminal."""
+    if cell_len(name) <= width:
+        return name
+    while cell_len(name) > width - 2:
+        name = name[1:]
+    return f"..{name}"

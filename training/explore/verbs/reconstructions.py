@@ -41,6 +41,8 @@ def reconstructions(options: ReconstructionsOptions, step: Callable[[str], objec
         chosen = ranked(errors.squared, options.count)
         rows = []
         for heading, some in chosen.items():
+            if not len(some):
+                continue
             shown = pictures.pixels[some]
             captions = [
                 f"MSE {errors.squared[row]:.5f}\n{errors.psnr_db[row]:.1f} dB" for row in some
@@ -106,13 +108,17 @@ def errors_of(subject: Subject, pictures: npt.NDArray[np.uint8]) -> Errors:
 def ranked(errors: Float64s, count: int) -> dict[str, npt.NDArray[np.int64]]:
     """Return rows of the best, median and worst of N errors, at most `count` each, in rising order.
 
-    Of few images a row may be in two of them. Equal errors keep the order of the images.
+    No row is in two of them: fewer than three times `count` images are shared out, so that each
+    is shown once, and of one or two there is no median. Equal errors keep the order of the images.
     """
     order = np.argsort(errors, kind="stable")
-    count = min(count, len(order))
-    middle = (len(order) - count) // 2
+    third, rest = divmod(len(order), 3)
+    best, median, worst = third + (rest > 0), third, third + (rest > 1)
+    if third >= count:
+        best = median = worst = count
+    middle = max(best, (len(order) - median) // 2)
     return {
-        "best": order[:count],
-        "median": order[middle : middle + count],
-        "worst": order[len(order) - count :],
+        "best": order[:best],
+        "median": order[middle : middle + median],
+        "worst": order[len(order) - worst :],
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ....runtime.core.documents import bytes_of_file, json_from_file
 from ....runtime.core.errors import CheckpointError, MotorVAEError
+from ....runtime.core.text import printable
 
 METRICS = "metrics.csv"
 _KEPT = "weights.json"
@@ -63,7 +64,7 @@ def history_of_run(folder: Path) -> RunHistory:
     ]
     return RunHistory(
         folder,
-        folder.resolve().name,
+        printable(folder.resolve().name),
         rows,
         _best_of(folder, rows),
         tuple(sorted(found)),
@@ -78,7 +79,7 @@ def names_of(histories: list[RunHistory]) -> list[str]:
         if len({*names}) == len(names):
             break
         paths = [one.folder.resolve().parts[-parts:] for one in histories]
-        names = ["/".join(one) for one in paths]
+        names = [printable("/".join(one)) for one in paths]
     return names
 
 

@@ -153,6 +153,13 @@ def test_a_name_that_is_of_no_output_is_none_of_ours(tmp_path: Path, middle: str
     assert names(tmp_path) == [f".{middle}.motorvae-{end}" for end in ("lock", "old")]
 
 
+def test_a_place_where_no_file_can_be_made_is_not_another_writer_s() -> None:
+    wanted = pytest.raises(OutputError, match="cannot write /proc/x: No such file")
+    with wanted as refusal, output_locked(Path("/proc/x")):
+        pytest.fail("locked")
+    assert not isinstance(refusal.value, OutputLockedError)
+
+
 def test_the_root_folder_has_nothing_beside_it() -> None:
     with pytest.raises(OutputError, match=r"^cannot write /: name a file or folder in it$"):  # noqa: SIM117
         with output_locked(Path("/")):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import motorvae as mv
@@ -188,6 +190,51 @@ def test_what_cannot_be_is_one_line(
         cli.explored(name, options)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("mu", "message"),
+    [
+        (np.zeros((3, 0)), "holds no latent"),
+        (np.zeros((0, 2)), "holds no latent"),
+        (np.full((3, 2), 1e300), "'mu' holds numbers beyond float32"),
+    ],
+)
+def test_latents_that_are_none_are_one_line(
+    mu: npt.NDArray[np.float64], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "made.npz"
+    np.savez(path, names=np.array(["a.png"] * len(mu), "U"), mu=mu)
+    with pytest.raises(mv.MotorVAEError, match=message):
+        cli.explored("map", MapOptions(model=path, method="pca", output=tmp_path / "out"))
+    assert [one.name for one in tmp_path.iterdir()] == ["made.npz"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["inf", "-inf", "1", "2"], "n: infinite numbers (2) are grey, as unknown ones"),
+        (["", "na", "", ""], "n: it is empty for all of these images, which are grey"),
+        (["1e300", "-1e300", "0", "5"], ""),
+    ],
+)
+def test_a_column_without_numbers_is_said(cells: list[str], said: str, tmp_path: Path) -> None:
+    mu = np.random.default_rng(0).standard_normal((4, 3), np.float32)
+    names = [f"{row}.png" for row in range(4)]
+    np.savez(tmp_path / "made.npz", names=np.array(names), mu=mu)
+    rows = "\n".join(f"{name},{cell}" for name, cell in zip(names, cells, strict=True))
+    (tmp_path / "t.csv").write_text(f"name,n\n{rows}\n")
+    options = MapOptions(
+        model=tmp_path / "made.npz",
+        method="pca",
+        output=tmp_path / "out",
+        labels=tmp_path / "t.csv",
+        color_by="n",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lines = cli.explored("map", options).lines
+    assert (said in lines) == bool(said)
 
 
 def test_the_command_takes_in_for_latents(

@@ -182,6 +182,22 @@ def test_nothing_in_the_page_is_another_s_html_or_address() -> None:
     assert not re.search(r"""(src|href)=["']?[a-z]+:""", text)
 
 
+def test_what_hides_or_turns_around_a_name_is_spelt_out() -> None:
+    odd = ("a\u202egpj.exe", "\u2028", "\udcff", "\x1b[2J", "汉字")
+    classes = Factor("n\u200f", np.zeros(5), ("\u202ex",))
+    text = page_of(
+        collection(odd), POINTS, coloured(classes, 5), title="t\udcff", summary="\u2066s"
+    )
+    data = json.loads(text.split('id="data">', 1)[1].split("</script>", 1)[0])
+    assert data["names"] == [r"a\u202egpj.exe", r"\u2028", r"\udcff", r"\x1b[2J", "汉字"]
+    assert data["labels"] == [r"\u202ex"] * 5
+    assert data["legend"]["title"] == r"n\u200f"
+    assert data["legend"]["classes"] == [r"\u202ex"]
+    assert r"<title>t\udcff</title>" in text
+    assert r"\u2066s" in text
+    assert text.encode()
+
+
 def test_without_pictures_there_is_no_sprite() -> None:
     text = page_of(
         collection(thumbnails=no_thumbnails(5)), POINTS, coloured(None, 5), title="", summary=""
@@ -221,7 +237,7 @@ def test_a_continuous_factor_has_a_scale_and_unknown_values_are_grey() -> None:
 def test_of_many_classes_the_rarest_share_a_colour() -> None:
     values = np.repeat(np.arange(40.0), np.arange(40, 0, -1))
     found = coloured(Factor("n", values, tuple(f"class {n}" for n in range(40))), len(values))
-    assert found.classes[-1] == "others"
+    assert found.classes[-1] == "23 other classes"
     assert len(set(found.colours)) == len(found.classes) == len(found.palette)
     assert found.colours[-1] == found.palette[-1]
     assert found.texts[-1] == "class 39"

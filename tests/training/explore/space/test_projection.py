@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -76,6 +77,27 @@ def test_too_few_images_are_one_line() -> None:
         projected(np.zeros((5, 2)), "umap", seed=0)
     with pytest.raises(DataError, match=r"by PCA takes 2 images, there are 1: give more$"):
         projected(np.zeros((1, 2)), "pca", seed=0)
+
+
+@pytest.mark.parametrize("method", ["umap", "tsne"])
+def test_latents_that_are_all_the_same_are_one_line(method: Method) -> None:
+    with pytest.raises(DataError, match=r"all 30 images have the same latents, of which .*-?[NM]"):
+        projected(np.full((30, 3), 7.0), method, seed=0)
+
+
+@pytest.mark.parametrize("latents", [1, 3])
+def test_t_sne_keeps_neighbours_on_a_line(latents: int) -> None:
+    """Of one latent, or of several of which one moves."""
+    points = np.zeros((40, latents))
+    points[:, 0] = np.linspace(0, 1, 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = projected(points, "tsne", seed=0).coordinates
+    assert (np.ptp(found, axis=0) > 0).all()
+    away = np.linalg.norm(found[:, None] - found[None], axis=2) + np.diag(np.full(40, np.inf))
+    steps = np.abs(away.argmin(1) - np.arange(40))
+    assert np.median(steps) <= 2
+    assert steps.max() <= 6
 
 
 def test_the_default_is_what_is_installed() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.cells import cell_len
 
 from motorvae.runtime.core.errors import CheckpointError
 from motorvae.training.explore.cli import explored
@@ -95,6 +97,27 @@ def test_several_runs_are_compared_in_one_table(
     with Image.open(tmp_path / "explore" / "history.png") as chart:
         assert min(chart.size) > 500
     assert {path.name for path in result.files} == {"history.png", "history.json", "history.npz"}
+
+
+@pytest.mark.parametrize("figures", ["nan,nan", "inf,0", "-1,-2", "1144,0.04"])
+def test_runs_of_any_name_and_figures_are_compared_without_a_warning(
+    figures: str, tmp_path: Path
+) -> None:
+    runs = []
+    for name in ("_x", r"$\frac$", "汉字", "h\udcff", "x" * 90):
+        runs.append(tmp_path / name)
+        runs[-1].mkdir()
+        (runs[-1] / "metrics.csv").write_text(
+            "epoch,stage,steps,elapsed_s,active_units,held_out_total,train_total,"
+            f"held_out_reconstruction,held_out_kl\n1,1,15,9,0,1,1,{figures}\n"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        options = HistoryOptions(runs=tuple(runs), output=tmp_path / "explore")
+        result = explored("history", options)
+    assert {*map(cell_len, result.lines)} == {80}
+    assert [line.split()[0] for line in result.lines[1:5]] == ["_x", r"$\frac$", "汉字", r"h\udcff"]
+    assert result.lines[5].startswith("..x")
 
 
 @pytest.mark.parametrize(

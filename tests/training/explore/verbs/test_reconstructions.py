@@ -17,13 +17,24 @@ from motorvae.training.model import decoding_of, encoding_of
 
 def test_best_median_and_worst_are_what_they_say() -> None:
     errors = np.array([5.0, 1, 3, 2, 4, 0, 6])
-    found = ranked(errors, 3)
+    found = ranked(errors, 2)
     assert {name: errors[rows].tolist() for name, rows in found.items()} == {
-        "best": [0, 1, 2],
-        "median": [2, 3, 4],
-        "worst": [4, 5, 6],
+        "best": [0, 1],
+        "median": [2, 3],
+        "worst": [5, 6],
     }
-    assert {len(rows) for rows in ranked(errors, 50).values()} == {7}
+
+
+@pytest.mark.parametrize("images", range(1, 12))
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_no_image_is_shown_twice_and_few_are_all_shown(images: int, count: int) -> None:
+    errors = np.random.default_rng(images).permutation(images).astype(np.float64)
+    best, median, worst = (errors[rows].tolist() for rows in ranked(errors, count).values())
+    assert best + median + worst == sorted({*best, *median, *worst})
+    assert len(best + median + worst) == min(images, 3 * count)
+    assert max(map(len, (best, median, worst))) <= count
+    assert best[0] == 0
+    assert images == 1 or worst[-1] == images - 1
 
 
 @pytest.mark.parametrize("run", ["finished_run", "colour_run"])
