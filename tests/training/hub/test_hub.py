@@ -395,14 +395,6 @@ def test_a_card_of_the_mixin_names_no_path(finished_run: Path, tmp_path: Path) -
     assert "motorvae-export --pretrained" not in card  # which draws vehicles, and only these
 
 
-def test_the_mixin_saves_where_it_was_loaded_from(finished_run: Path, tmp_path: Path) -> None:
-    run = mv.hub.save(finished_run, tmp_path / "run")
-    before = tree_of(run), weights_of(run)
-    HubVAE.from_pretrained(run).save_pretrained(run)
-    assert (tree_of(run), weights_of(run)) == before
-    assert config_from_run(run).model == config_from_run(finished_run).model
-
-
 @pytest.mark.parametrize("repo", ["me/", "me/..", "a/b/c", "me/\x1b[31m", "."])
 def test_what_is_no_name_of_a_repository_is_one_line(
     finished_run: Path, repo: str, capsys: pytest.CaptureFixture[str]
