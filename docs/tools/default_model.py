@@ -45,7 +45,7 @@ def main() -> None:
         f"```sh\n{texts.training_command(config.options)}\n```\n",
         "This page and its pictures are made by\n",
         f"```sh\npython docs/tools/{NAME.replace('-', '_')}.py runs/{options.run.name} docs "
-        f"--other {options.other.name}\n```\n",
+        f"--other {as_typed(options.other)}\n```\n",
         "## As it went\n",
         epochs_of(options.run),
         f"\n[![Losses]({NAME}/loss.jpg)]({NAME}/loss.jpg)\n",
@@ -60,6 +60,11 @@ def main() -> None:
     page = options.docs / f"{NAME}.md"
     page.write_text("\n".join(parts), encoding="utf-8")
     print(f"{page}, and {sum(one.stat().st_size for one in pictures.iterdir())} bytes of pictures")
+
+
+def as_typed(path: Path) -> str:
+    """Return a path for a page: of absolute ones the name."""
+    return path.name if path.is_absolute() else path.as_posix()
 
 
 def epochs_of(run: Path) -> str:
@@ -116,7 +121,7 @@ def sections(run: Path, other: Path, count: int) -> list[Section]:
             "Factors",
             "factors",
             {"model": run, "compare": other, "count": count},
-            f"motorvae explore factors --count {count} --compare {other.name}",
+            f"motorvae explore factors --count {count} --compare {as_typed(other)}",
             texts.factors,
             {"factors.png": "factors.jpg"},
         ),
