@@ -29,10 +29,12 @@ def weights_rounded_together(
     amount that is the same wherever its input is, such as all over a white background; the
     layers behind add that up, and every latent moves. Here some weights go to the other of their
     two neighbours, so that the mean of each output over `inputs` stays what it was: a weight is
-    at most one unit in its last place off, and the shift is gone. Those go that are about as far
-    from either neighbour, so that little is added to what the rounding does to the rest of an
-    image. (As biases are corrected for in Nagel et al. 2019, "Data-Free Quantization Through
-    Weight Equalization and Bias Correction", section 4.2; a bias in FP16 is too coarse for it. That
+    at most one unit in its last place off, and the shift is gone but at edges, where a layer reads
+    its own zeros. Those go that are about as far from either neighbour, so that little is added to
+    what the rounding does to the rest of an image.
+
+    (As biases are corrected for in Nagel et al. 2019, "Data-Free Quantization Through Weight
+    Equalization and Bias Correction", section 4.2; a bias in FP16 is too coarse for it. That
     weights are better rounded together is from Nagel et al. 2020, "Up or Down? Adaptive Rounding
     for Post-Training Quantization".)
 

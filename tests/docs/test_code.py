@@ -37,6 +37,7 @@ OF_OTHERS = {
     "--screenshot-to",  # rerun
     # python -m, and our scripts
     *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--kinds", "--side"),
+    "--data",
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }
 """Options on these pages that are no command's."""

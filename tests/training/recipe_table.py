@@ -130,7 +130,15 @@ def main() -> None:
     document = {**vars(asked), **names, "network": NETWORK, "runs": {}}
     document["changes"] = {name: CHANGES[name] for name in asked.only}
     if asked.out.exists():
-        document["runs"] = json.loads(asked.out.read_text(encoding="utf-8"))["runs"]
+        kept = json.loads(asked.out.read_text(encoding="utf-8"))
+        document["runs"] = kept["runs"]
+        document["changes"] = kept["changes"] | document["changes"]
+        for name in ("data", "side", "steps", "minutes", "threads", "network"):
+            if kept.get(name, document[name]) != document[name]:
+                raise SystemExit(f"{asked.out} has runs with {name} {kept[name]}: name another")
+        for name, options in kept["changes"].items():
+            if options != CHANGES.get(name):
+                raise SystemExit(f"{asked.out} has runs of another {name!r}: name another file")
     for seed in range(asked.seeds):
         for change in asked.only:
             of_change = document["runs"].setdefault(change, {})

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from ...runtime.core.errors import OutputError
 from ..checkpoint import RunConfig, model_from_checkpoint
 from ..model import MotorVAE, weights_of
-from ..pretrained.folder import SMALL_FILES, copy_small_files, write_weights
+from ..pretrained.folder import SMALL_FILES, check_small_files, copy_small_files, write_weights
 from .card import card_of
 from .folder import facts_of_run
 from .transfer import fetched
@@ -72,6 +72,8 @@ class HubVAE(MotorVAE, ModelHubMixin):
         folder = Path(save_directory)
         if folder.resolve() == self._source.resolve():
             raise OutputError(f"{folder} is where this model was loaded from: name another folder")
+        if self._is_as_loaded:
+            check_small_files(self._source, self.spec)  # before any of an earlier model's goes
         found: str | None = super().save_pretrained(folder, **how)
         return found
 

@@ -235,6 +235,7 @@ def test_a_column_without_numbers_is_said(cells: list[str], said: str, tmp_path:
         warnings.simplefilter("error")
         lines = cli.explored("map", options).lines
     assert (said in lines) == bool(said)
+    assert bool(said) or not any(line.startswith("n: ") for line in lines)
 
 
 def test_the_command_takes_in_for_latents(
