@@ -31,6 +31,7 @@ NOT_OF_GRAPH = 5  # and it would fail for any graph
 ALTERED = 6  # the file is no longer the one that was checked
 _MEMORY = re.compile(
     r"bad.alloc|out of memory|[Rr]esource temporarily unavailable|[Ff]ailed to allocate"
+    r"|[Cc]annot allocate memory"
 )
 _GRACE_S = 5.0
 START_S = 60.0  # until the engine is loaded, which no graph has a part in

@@ -100,6 +100,10 @@ def test_what_takes_too_much_memory_is_refused_and_not_remembered(bundle: Bundle
         ("os._exit(7)", "ended with exit code 7"),
         ("raise ValueError('bad allocation')", "took more than 700 MB of memory for it"),
         ("bytearray(1 << 40)", "took more than 700 MB of memory for it"),
+        (
+            "raise RuntimeError('error code: 12 error msg: Cannot allocate memory')",
+            "took more than 700 MB of memory for it",
+        ),
         ("os.write(1, b'noise' * 99999), os.write(2, b'noise' * 99999), os.abort()", "SIGABRT"),
     ],
 )
