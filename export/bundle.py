@@ -55,7 +55,7 @@ from .transforms.fp16 import fp16_from_fp32
 from .transforms.io_variants import luma_from_float, mu_from_encoder
 from .transforms.node_names import module_of, name_nodes, nodes_called
 from .transforms.phases import phases_from_decoder
-from .transforms.rounding import Rounded, weights_rounded_together
+from .transforms.rounding import InputMoments, Rounded, weights_rounded_together
 from .transforms.values_inside import opened_with_values
 from .verify.activations import OVERFLOW, Activations
 from .verify.reference import Reference, reference_from_bundle, save_reference
@@ -291,9 +291,10 @@ class BundleWriter:
         for nodes in nodes_called(model, self._keep).values():
             kept.update(nodes)
         with opened_with_values(model, self.files.folder) as engine:
-            found = Activations(model, engine, self._verifier.single_inputs(key))
-            inputs = self._verifier.single_inputs(key, with_probes=False)
-            self._rounded[key.part] = weights_rounded_together(model, engine, inputs)
+            inputs = InputMoments(model, engine)
+            found = Activations(model, inputs, self._verifier.single_inputs(key))
+            found.add(engine, self._verifier.single_probes(key))
+            self._rounded[key.part] = weights_rounded_together(model, inputs)
         if AUTO in self._keep:
             kept = found.to_keep(kept)
         self._kept[key.part] = kept

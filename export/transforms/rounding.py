@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from ...runtime.engines.base import Batch
+from ...runtime.engines.base import Arrays, Batch
 from .graph_ops import array_of
 from .values_inside import GraphWithValues
 
@@ -20,8 +20,44 @@ Rounded = Mapping[str, npt.NDArray[np.float16]]
 """Weights by their names in the graph."""
 
 
+Moments = npt.NDArray[np.float64]
+"""(2, C): means and mean squares of channels."""
+
+
+class InputMoments:
+    """An engine that notes, as it runs, the means of what the layers of a float32 graph read.
+
+    `engine` gives the values inside of `model`; it is run on one of the inputs at a time.
+    """
+
+    def __init__(self, model: ir.Model, engine: GraphWithValues) -> None:
+        self.name, self.input_dtype, self._engine = engine.name, engine.input_dtype, engine
+        self._input = str(model.graph.inputs[0].name)
+        self._read = dict.fromkeys(node.inputs[0] for node in _layers_of(model))
+        self._sums: dict[ir.Value | None, Moments] = {}
+        self._count = 0
+
+    def run(self, batch: Batch, /) -> Arrays:
+        """Run the graph once on its one input, (N, ...) float32."""
+        outputs = self._engine.run(batch)
+        values = {self._input: batch, **outputs}
+        for value in self._read:
+            array = values.get(str(value.name) if value is not None else "")
+            if array is not None and array.ndim > 1:
+                places = array.reshape(*array.shape[:2], -1).astype(np.float64)
+                moments = np.stack([(places**power).mean(axis=(0, 2)) for power in (1, 2)])
+                self._sums[value] = self._sums.get(value, 0.0) + moments
+        self._count += 1
+        return outputs
+
+    def of(self, value: ir.Value | None) -> Moments | None:
+        """Return the moments of what a layer reads, over inputs and places; None where unknown."""
+        total = self._sums.get(value)
+        return None if total is None or not np.isfinite(total).all() else total / self._count
+
+
 def weights_rounded_together(
-    model: ir.Model, engine: GraphWithValues, inputs: Iterable[Batch]
+    model: ir.Model, inputs: InputMoments
 ) -> dict[str, npt.NDArray[np.float16]]:
     """Round the weights of convolutions, and of matrix products that are one layer, to FP16.
 
@@ -40,16 +76,20 @@ def weights_rounded_together(
 
     What a GPU's rounding of values between layers shifts is not made up for.
 
-    Precondition: a float32 graph; `engine` gives its values inside, and takes one of `inputs` at a
-    time. Weights that others read, too, are left out, as those that are no constants.
+    Precondition: a float32 graph. Weights that others read, too, are left out, as those that are no
+    constants.
     """
-    layers = [node for node in model.graph if _is_understood(node)]
-    moments = _input_moments(model, layers, engine, inputs)
+    known = [(node, inputs.of(node.inputs[0])) for node in _layers_of(model)]
     return {
-        str(node.inputs[1].name): _rounded(node, moments[node.inputs[0]])
-        for node in layers
-        if node.inputs[1] is not None and node.inputs[0] in moments
+        str(node.inputs[1].name): _rounded(node, moments)
+        for node, moments in known
+        if node.inputs[1] is not None and moments is not None
     }
+
+
+def _layers_of(model: ir.Model) -> list[ir.Node]:
+    """Return the nodes whose weights are understood."""
+    return [node for node in model.graph if _is_understood(node)]
 
 
 def _is_understood(node: ir.Node) -> bool:
@@ -73,29 +113,7 @@ def _is_understood(node: ir.Node) -> bool:
     return is_one_each and all(are_plain)
 
 
-def _input_moments(
-    model: ir.Model,
-    layers: Iterable[ir.Node],
-    engine: GraphWithValues,
-    inputs: Iterable[Batch],
-) -> dict[ir.Value | None, npt.NDArray[np.float64]]:
-    """Return (2, C) means and mean squares of what each layer reads, over inputs and places."""
-    read = dict.fromkeys(node.inputs[0] for node in layers)
-    sums: dict[ir.Value | None, npt.NDArray[np.float64]] = {}
-    count = 0
-    for batch in inputs:
-        values = {str(model.graph.inputs[0].name): batch, **engine.run(batch)}
-        for value in read:
-            array = values.get(str(value.name) if value is not None else "")
-            if array is not None and array.ndim > 1:
-                places = array.reshape(*array.shape[:2], -1).astype(np.float64)
-                moments = np.stack([(places**power).mean(axis=(0, 2)) for power in (1, 2)])
-                sums[value] = sums.get(value, 0.0) + moments
-        count += 1
-    return {value: total / count for value, total in sums.items() if np.isfinite(total).all()}
-
-
-def _rounded(node: ir.Node, moments: npt.NDArray[np.float64]) -> npt.NDArray[np.float16]:
+def _rounded(node: ir.Node, moments: Moments) -> npt.NDArray[np.float16]:
     """Round a layer's weights (O, ...), whose input has (2, C) moments."""
     weights = array_of(node.inputs[1])
     exact = weights.reshape(len(weights), -1)

@@ -54,17 +54,24 @@ class Activations:
     def __init__(self, model: ir.Model, engine: Engine, inputs: Iterable[Batch]) -> None:
         self._model = model
         of_data = nodes_of_data(model.graph)
-        nodes = [node for node in model.graph if node in of_data]
-        found: dict[tuple[ir.Node, str], float] = {}
+        self._nodes = [node for node in model.graph if node in of_data]
+        self._largest: dict[tuple[ir.Node, str], float] = {}
+        self.add(engine, inputs)
+
+    def add(self, engine: Engine, inputs: Iterable[Batch]) -> None:
+        """Run on more inputs."""
         for batch in inputs:
-            values: dict[str, Any] = {str(model.graph.inputs[0].name): batch}
+            values: dict[str, Any] = {str(self._model.graph.inputs[0].name): batch}
             values |= engine.run(batch)
-            for node in nodes:
+            for node in self._nodes:
                 for what, value in _reached(node, values):
                     # A NaN compares false with everything and would be lost.
-                    known = found.get((node, what), 0.0)
-                    found[node, what] = value if math.isnan(value) else max(known, value)
-        self._found = [Reached(node, value, what) for (node, what), value in found.items()]
+                    known = self._largest.get((node, what), 0.0)
+                    self._largest[node, what] = value if math.isnan(value) else max(known, value)
+
+    @property
+    def _found(self) -> list[Reached]:
+        return [Reached(node, value, what) for (node, what), value in self._largest.items()]
 
     def beyond(self, limit: float, kept: Collection[str] = ()) -> list[Reached]:
         """Return what passes a limit in FP16, the largest first, while nodes are `kept` in float32.

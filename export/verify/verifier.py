@@ -122,20 +122,19 @@ class Verifier:
         metrics = [found.metric(kept)]
         return report_of(ACTIVATIONS, metrics, key, self.reference, engine=engine, notes=notes)
 
-    def single_inputs(self, key: GraphKey, *, with_probes: bool = True) -> Iterator[Batch]:
-        """Yield all that a graph is run on, one at a time, for what keeps every value inside."""
-        reference, probes = self.reference, self.reference.probes if with_probes else None
-        inputs: list[Images] = []
-        if key.part == "encoder":
-            pictures = [reference.images, *([] if probes is None else [probes.images])]
-            inputs = [FloatInput(every) for every in pictures]
-        else:
-            inputs = [reference.mu]
-            if probes is not None and probes.latents is not None:
-                inputs.append(probes.latents)
-        for every in inputs:
-            for row in range(len(every)):
-                yield every[row : row + 1]
+    def single_inputs(self, key: GraphKey) -> Iterator[Batch]:
+        """Yield the data that a graph is run on, one at a time, for what keeps every value."""
+        reference = self.reference
+        is_encoder = key.part == "encoder"
+        return _one_by_one(FloatInput(reference.images) if is_encoder else reference.mu)
+
+    def single_probes(self, key: GraphKey) -> Iterator[Batch]:
+        """Yield the probes likewise."""
+        probes = self.reference.probes
+        if probes is not None and key.part == "encoder":
+            yield from _one_by_one(FloatInput(probes.images))
+        elif probes is not None and probes.latents is not None:
+            yield from _one_by_one(probes.latents)
 
     def worst(self, key: GraphKey, engine: Engine) -> Metric:
         """Return the one figure that engines are compared by, without probes and bounds.
@@ -179,3 +178,8 @@ def opened_as_verified(key: GraphKey, file: Bundle | GraphFile) -> tuple[Backend
                 raise
             return open_engine(file, key), f", not OpenVINO: {error.clause()}"
     return open_engine(file, key), ", not TensorRT" if key.target == "tensorrt" else ""
+
+
+def _one_by_one(every: Images) -> Iterator[Batch]:
+    for row in range(len(every)):
+        yield every[row : row + 1]

@@ -184,8 +184,6 @@ def write_weights(
 def copy_small_files(run: Path, folder: Path, spec: ModelSpec) -> None:
     """Copy what goes with a run's weights, where it is there; see `check_small_files`."""
     check_small_files(run, spec)
-    if folder.resolve() == run.resolve():
-        return
     for name in SMALL_FILES:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)

@@ -67,7 +67,8 @@ class PrecisionReport(StrictModel):
         asked: The same as the graph's own types have it; an engine may do otherwise.
         kept_float32: Nodes that an FP16 graph keeps in float32 by intention.
         asked_weights: The formats of weights as the graph has them, where nodes are kept.
-        asked_outputs: Those of values that layers hand on, likewise.
+        asked_outputs: Those of values that layers hand on, likewise; the label does not go by them,
+            as a fused engine has others.
     """
 
     weights: dict[str, int]

@@ -25,7 +25,7 @@ import onnx_ir as ir
 from motorvae.export.transforms.fp16 import fp16_from_fp32
 from motorvae.export.transforms.graph_ops import constant, typed_node
 from motorvae.export.transforms.node_names import name_nodes
-from motorvae.export.transforms.rounding import Rounded, weights_rounded_together
+from motorvae.export.transforms.rounding import InputMoments, Rounded, weights_rounded_together
 from motorvae.export.transforms.values_inside import opened_with_values
 from motorvae.export.verify.batches import run_in_batches
 from motorvae.export.verify.reference import Reference, reference_from_bundle
@@ -114,11 +114,13 @@ def facts_of(bundle: Bundle, sources: Sequence[str], count: int) -> Facts:
     reference, spec = reference_from_bundle(bundle), bundle.spec
     full = ir.load(bundle.path(bundle.entry(GraphKey("encoder"))))
     name_nodes(full)
-    inputs = Verifier(reference).single_inputs(GraphKey("encoder"), with_probes=False)
     with tempfile.TemporaryDirectory() as folder, opened_with_values(full, Path(folder)) as engine:
+        moments = InputMoments(full, engine)
+        for one in Verifier(reference).single_inputs(GraphKey("encoder")):
+            moments.run(one)
         rounded: dict[str, Rounded] = {
             "nearest": {},
-            "together": weights_rounded_together(full, engine, inputs),
+            "together": weights_rounded_together(full, moments),
         }
 
     def graph(way: str) -> ir.Model:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pytest
 
 from motorvae.export.transforms import rounding
 from motorvae.export.transforms.fp16 import fp16_from_fp32
-from motorvae.export.transforms.rounding import weights_rounded_together
-from motorvae.export.transforms.values_inside import opened_with_values
+from motorvae.export.transforms.rounding import InputMoments, weights_rounded_together
+from motorvae.export.transforms.values_inside import GraphWithValues, opened_with_values
 
 GRAPHS = {
     "conv": (
@@ -65,6 +65,15 @@ def batches(shape: tuple[int, ...], seed: int) -> Iterator[npt.NDArray[np.float3
         yield np.where(rng.random((1, *shape)) < 0.1, rng.random((1, *shape)), 1).astype(np.float32)
 
 
+def rounded_over(
+    model: ir.Model, engine: GraphWithValues, inputs: Iterable[npt.NDArray[np.float32]]
+) -> dict[str, npt.NDArray[np.float16]]:
+    moments = InputMoments(model, engine)
+    for one in inputs:
+        moments.run(one)
+    return weights_rounded_together(model, moments)
+
+
 def outputs_of(model: ir.Model, folder: Path, inputs: Any) -> npt.NDArray[np.float64]:
     with opened_with_values(model, folder) as engine:
         return np.concatenate([engine.run(one)["y"] for one in inputs]).astype(np.float64)
@@ -84,7 +93,7 @@ def test_no_output_moves_on_average_and_no_weight_by_more_than_a_unit(
 ) -> None:
     model, shape = graph_of(name)
     with opened_with_values(model, tmp_path) as engine:
-        rounded = weights_rounded_together(model, engine, batches(shape, 1))
+        rounded = rounded_over(model, engine, batches(shape, 1))
     assert set(rounded) == {"w"}
     exact = model.graph.initializers["w"].const_value.numpy().astype(np.float64)
     unit = np.spacing(np.abs(exact).astype(np.float16)).astype(np.float64)
@@ -118,7 +127,7 @@ def test_little_is_added_to_what_rounding_does_to_the_rest(
     for most in (1 << 21, 3 * 2000):
         monkeypatch.setattr(rounding, "_AT_A_TIME", most)
         with opened_with_values(model, tmp_path) as engine:
-            found.append(weights_rounded_together(model, engine, inputs)["w"].astype(np.float64))
+            found.append(rounded_over(model, engine, inputs)["w"].astype(np.float64))
     assert np.array_equal(*found)
     mean = np.concatenate(inputs).mean(axis=0, dtype=np.float64)
     of_nearest, of_these = exact.astype(np.float16) - exact.astype(np.float64), found[0] - exact
@@ -131,7 +140,7 @@ def test_the_fp16_graph_has_these_weights_and_the_same_twice(tmp_path: Path) -> 
     results = []
     for _ in range(2):
         with opened_with_values(model, tmp_path) as engine:
-            results.append(weights_rounded_together(model, engine, batches(shape, 1))["w"])
+            results.append(rounded_over(model, engine, batches(shape, 1))["w"])
     assert np.array_equal(*results)
     nearest = model.graph.initializers["w"].const_value.numpy().astype(np.float16)
     assert (results[0] != nearest).any()
@@ -144,7 +153,7 @@ def test_weights_beyond_fp16_and_black_images_round_to_the_nearest(tmp_path: Pat
     black = [np.zeros((1, *shape), np.float32)]
     for inputs in (black, batches(shape, 1)):
         with opened_with_values(model, tmp_path) as engine:
-            found = weights_rounded_together(model, engine, inputs)["w"]
+            found = rounded_over(model, engine, inputs)["w"]
         exact = model.graph.initializers["w"].const_value.numpy()
         fits = np.abs(exact) < 65504
         assert np.isfinite(found[fits]).all()
@@ -163,8 +172,8 @@ def test_shared_weights_and_values_that_are_no_numbers_are_left_alone(tmp_path: 
     """
     model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
     with opened_with_values(model, tmp_path) as engine:
-        assert weights_rounded_together(model, engine, [np.ones((1, 2), np.float32)]) == {}
+        assert rounded_over(model, engine, [np.ones((1, 2), np.float32)]) == {}
     alone, shape = graph_of("gemm")
     with opened_with_values(alone, tmp_path) as engine:
         nan = [np.full((1, *shape), np.nan, np.float32)]
-        assert weights_rounded_together(alone, engine, nan) == {}
+        assert rounded_over(alone, engine, nan) == {}
