@@ -97,7 +97,8 @@ def kept_in_engines(graph: ir.Graph, kept: Collection[str]) -> set[str]:
         before = [value.producer() for value in _inputs(node)]
         makers = [maker for maker in before if maker is not None and maker in of_data]
         readers = list(dict.fromkeys(use.node for use in node.outputs[0].uses()))
-        is_alone = bool(makers) and not any(one.name in found for one in (*makers, *readers))
+        around = [one for one in (*makers, *readers) if one.op_type not in _MOVES]
+        is_alone = bool(makers) and not any(one.name in found for one in around)
         if is_alone and node.outputs[0] not in graph.outputs:
             beside = [one for one in (*readers, *makers) if _computes(one, node)]
             found.update(str(one.name) for one in beside[:1])

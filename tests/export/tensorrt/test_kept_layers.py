@@ -23,8 +23,10 @@ LAYERS = {
 }
 
 
-def network(layer: str = "Conv", activation: str = "Relu", *, luma: bool = False) -> ir.Model:
-    """Three layers, `first`, `inner` and `last`, with activations between them."""
+def network(
+    layer: str = "Conv", activation: str = "Relu", *, behind: str = "", luma: bool = False
+) -> ir.Model:
+    """Three layers, `first`, `inner` and `last`, with activations or `behind` between them."""
     attributes, shape = LAYERS[layer]
     text = f"""
     <ir_version: 10, opset_import: ["" : 20]>
@@ -32,7 +34,7 @@ def network(layer: str = "Conv", activation: str = "Relu", *, luma: bool = False
     {{ [first] a = Conv <pads = [1, 1, 1, 1]> (image, w1, b1)
        [before] r = {activation} (a)
        [inner] c = {layer} <{attributes}> (r, w2, b2)
-       [behind] s = {activation} (c)
+       [behind] s = {behind or activation} (c)
        [last] mu = Conv (s, w3, b3) }}
     """
     proto = onnx.parser.parse_model(text)
@@ -67,12 +69,23 @@ def built(model: ir.Model, kept: set[str]) -> PrecisionReport:
     [
         (network(), {"inner"}),
         (network(activation="Tanh"), {"inner"}),
+        (network(behind="Transpose <perm = [0, 1, 3, 2]>"), {"inner"}),
+        (network(behind="Transpose <perm = [0, 1, 3, 2]>"), {"inner", "behind"}),
         (network("ConvTranspose"), {"inner"}),
         (network(luma=True), {"first"}),
         (network(luma=True), {"first", "inner"}),
         (network(), {"last"}),
     ],
-    ids=["inner", "inner, tanh", "transposed", "first of luma", "two of luma", "last"],
+    ids=[
+        "inner",
+        "tanh",
+        "moved",
+        "moved, kept",
+        "transposed",
+        "first of luma",
+        "two of luma",
+        "last",
+    ],
 )
 def test_engines_compute_a_kept_layer_in_float32(model: ir.Model, asked: set[str]) -> None:
     """A layer alone between Casts came back as FP16, and the export failed after the build."""

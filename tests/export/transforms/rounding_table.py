@@ -179,7 +179,13 @@ def main() -> None:
         document = json.loads(asked.out.read_text(encoding="utf-8"))
     for text in asked.bundles:
         path, *sources = text.split(",")
-        if Path(path).name not in document:
+        kept = document.get(Path(path).name)
+        if kept is not None and (
+            {*kept} != {Path(source).name for source in sources}
+            or any(one["images"] > asked.count for one in kept.values())
+        ):
+            raise SystemExit(f"{asked.out} has {path} on other images: name another file")
+        if kept is None:
             document[Path(path).name] = facts_of(load_bundle(Path(path)), sources, asked.count)
             asked.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(table(document))
