@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import gallery_sections as sections
 import gallery_text as texts
-from gallery import SCRATCH, Section, explored, key_of, write_picture
+from gallery_sections import SCRATCH, explored, key_of, write_picture
 
 from motorvae.training.checkpoint import config_from_run
 
@@ -50,7 +52,13 @@ def main() -> None:
         epochs_of(options.run),
         f"\n[![Losses]({NAME}/loss.jpg)]({NAME}/loss.jpg)\n",
     ]
-    for section in sections(options.run, options.other, options.count):
+    shown = [
+        replace(sections.history(options.run), pictures={"history.png": "history.jpg"}),
+        sections.reconstructions({"model": options.run}),
+        sections.samples({"model": options.run}),
+        sections.factors(options.run, options.other, options.count, as_typed(options.other)),
+    ]
+    for section in shown:
         numbers, folder = explored(section, SCRATCH / key_of(options.run))
         parts += [f"## {section.title}\n", f"```sh\n{section.command}\n```\n"]
         parts.append(section.text(numbers) + "\n")
@@ -88,44 +96,6 @@ def epochs_of(run: Path) -> str:
             cells = [form.format(float(row[name])) for name, (_, form) in names.items()]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def sections(run: Path, other: Path, count: int) -> list[Section]:
-    """Return what is shown of the model."""
-    return [
-        Section(
-            "Its epochs",
-            "history",
-            {"runs": [run]},
-            "motorvae explore history",
-            texts.history,
-            {"history.png": "history.jpg"},
-        ),
-        Section(
-            "Reconstructions",
-            "reconstructions",
-            {"model": run, "count": 6},
-            "motorvae explore reconstructions --count 6",
-            texts.reconstructions,
-            {"reconstructions.png": "reconstructions.jpg"},
-        ),
-        Section(
-            "Samples",
-            "samples",
-            {"model": run, "count": 25},
-            "motorvae explore samples --count 25",
-            texts.samples,
-            {"samples.png": "samples.jpg"},
-        ),
-        Section(
-            "Factors",
-            "factors",
-            {"model": run, "compare": other, "count": count},
-            f"motorvae explore factors --count {count} --compare {as_typed(other)}",
-            texts.factors,
-            {"factors.png": "factors.jpg"},
-        ),
-    ]
 
 
 if __name__ == "__main__":

@@ -10,55 +10,29 @@ Needs the extras explore and umap, and train (of a run) or cpu (of a bundle).
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
+import gallery_sections as sections
 import gallery_text as texts
 import numpy as np
-from PIL import Image, ImageSequence
+from gallery_sections import SCRATCH, Section, explored, key_of, write_picture
+from gallery_vehicles import CANDIDATES, FIRST, drawn_vehicles, nearest
 
-import motorvae as mv
 from motorvae.runtime.pixels.convert import input_from_pixels
 from motorvae.runtime.sources.synthetic.bodies import sketch_from_factors
 from motorvae.runtime.sources.synthetic.sketch import VehicleFactors
-from motorvae.runtime.sources.synthetic.vehicles import RANGES, factors_from_seed, painted
+from motorvae.runtime.sources.synthetic.vehicles import factors_from_seed, painted
 from motorvae.training.explore.factors.vehicles import seed_of_vehicles
 from motorvae.training.explore.options import ModelOptions
 from motorvae.training.explore.subject import Subject, open_subject
 
-SCRATCH = Path(".scratch/gallery")
-FIRST, CANDIDATES = 500_000_000, 600
-"""Examples are among so many vehicles of seed 0 from this number on: no training gets there."""
 PALE = 0.8
 """Paint of a vehicle that is another one but for it."""
 AVERAGED, ANIMATED = 8, 4
-SHEET_WIDTH, GIF_WIDTH, GREYS, MOST_BYTES = 1600, 860, 32, 4_000_000
-
-
-@dataclass(frozen=True)
-class Section:
-    """One verb, with what the page says of it.
-
-    Attributes:
-        command: What a reader would type.
-        text: Makes the sentences, of the numbers that the verb left.
-        pictures: From what the verb wrote to what the page shows.
-        more: Makes further numbers, of the verb's own and the folder that it wrote.
-    """
-
-    title: str
-    verb: str
-    options: dict[str, Any]
-    command: str
-    text: Callable[[texts.Numbers], str]
-    pictures: dict[str, str]
-    more: Callable[[texts.Numbers, Path], texts.Numbers] = field(default=lambda *_: {})
+MOST_BYTES = 4_000_000
 
 
 def main() -> None:
@@ -97,27 +71,6 @@ def main() -> None:
     print(f"{page}, and {size / 1e6:.2f} MB of pictures")
 
 
-def key_of(model: Path) -> str:
-    """Return a name for a model's weights."""
-    names = ("model.safetensors", "manifest.json")
-    content = next((model / name for name in names if (model / name).is_file()), None)
-    if content is None:
-        raise SystemExit(f"{model} is neither a finished run nor a bundle")
-    return hashlib.sha256(content.read_bytes()).hexdigest()[:12]
-
-
-def explored(section: Section, scratch: Path) -> tuple[texts.Numbers, Path]:
-    """Run a verb, unless it has been; return its numbers, and the folder that it wrote."""
-    asked = hashlib.sha256(repr((mv.__version__, section.options)).encode()).hexdigest()[:8]
-    folder = scratch / f"{section.verb}-{asked}"
-    document = folder / f"{section.verb}.json"
-    if not document.is_file():
-        print(section.title, flush=True)
-        getattr(mv.explore, section.verb)(**section.options, output=folder)
-    numbers: texts.Numbers = json.loads(document.read_text(encoding="utf-8"))["numbers"]
-    return numbers, folder
-
-
 class Examples:
     """Vehicles that the verbs are shown with, by their factors, and what is said of them."""
 
@@ -127,13 +80,12 @@ class Examples:
         # A bundle keeps a few images only.
         self.images = {} if self.is_run else {"images": "vehicles"}
         self.seed = seed_of_vehicles(subject, ModelOptions(**self.images))
-        drawn = [factors_from_seed(0, FIRST + row) for row in range(CANDIDATES)]
-        self.drawn = {FIRST + row: one for row, one in enumerate(drawn)}
-        self.vans = self.nearest("van", 1)[:AVERAGED]
+        self.drawn = drawn_vehicles()
+        self.vans = nearest(self.drawn, "van", 1)[:AVERAGED]
         self.van = self.vans[0]
-        self.car = self.nearest("car", 1, self.drawn[self.van])[0]
-        self.bus = self.nearest("bus", 1, self.drawn[self.car])[0]
-        self.pickup = self.nearest("pickup", -1)[0]
+        self.car = nearest(self.drawn, "car", 1, self.drawn[self.van])[0]
+        self.bus = nearest(self.drawn, "bus", 1, self.drawn[self.car])[0]
+        self.pickup = nearest(self.drawn, "pickup", -1)[0]
         folder.mkdir(parents=True, exist_ok=True)
         self.files = {}
         for name, row in {"van": self.van, "car": self.car, "bus": self.bus}.items():
@@ -145,18 +97,6 @@ class Examples:
             }
             for variant, factors in variants.items():
                 self.files[f"{name}-{variant}"] = self.rendered(f"{name}-{variant}", factors)
-
-    def nearest(self, body: str, heading: float, to: VehicleFactors | None = None) -> list[int]:
-        """Return numbers of vehicles, first those near the middle of all ranges, or another one."""
-
-        def place(factors: VehicleFactors) -> np.ndarray[Any, np.dtype[np.float64]]:
-            ranges = RANGES[factors.body].items()
-            return np.array([(getattr(factors, name) - a) / (b - a) for name, (a, b) in ranges])
-
-        middle = 0.5 if to is None else place(to)
-        kind = (body, heading)
-        rows = [row for row, one in self.drawn.items() if (one.body, one.heading) == kind]
-        return sorted(rows, key=lambda row: float(np.square(place(self.drawn[row]) - middle).sum()))
 
     def rendered(self, name: str, factors: VehicleFactors) -> str:
         """Draw a vehicle as the built-in ones are, into a file."""
@@ -183,22 +123,8 @@ class Examples:
         files = self.files
         vans = [f"vehicle:{row}" for row in self.vans]
         found = [
-            Section(
-                "Reconstructions",
-                "reconstructions",
-                {**of, "count": 6},
-                "motorvae explore reconstructions --count 6",
-                texts.reconstructions,
-                {"reconstructions.png": "reconstructions.jpg"},
-            ),
-            Section(
-                "Samples",
-                "samples",
-                {**of, "count": 25},
-                "motorvae explore samples --count 25",
-                texts.samples,
-                {"samples.png": "samples.jpg"},
-            ),
+            sections.reconstructions(of),
+            sections.samples(of),
             Section(
                 "Traversals",
                 "traversals",
@@ -254,28 +180,13 @@ class Examples:
                 texts.latent_map,
                 {"map.png": "map.jpg"},
             ),
-            Section(
-                "Factors",
-                "factors",
-                {"model": self.model, "compare": options.other, "count": options.count},
-                f"motorvae explore factors --count {options.count}"
-                + (" --compare runs/other" if options.other else ""),
-                texts.factors,
-                {"factors.png": "factors.jpg"},
-            ),
+            sections.factors(self.model, options.other, options.count, "runs/other"),
         ]
         if self.is_run:
             at = 8
             found.insert(
                 at,
-                Section(
-                    "History",
-                    "history",
-                    {"runs": [self.model]},
-                    "motorvae explore history",
-                    texts.history,
-                    {"history.gif": "history.gif", "history.png": "history.jpg"},
-                ),
+                sections.history(self.model),
             )
             if options.other:
                 found.insert(
@@ -346,54 +257,6 @@ def first_dimensions(numbers: texts.Numbers, _: Path) -> texts.Numbers:
     digits = len(str(numbers["informative"] + numbers["collapsed"] - 1))
     names = [f"traversal-{one['dimension']:0{digits}d}" for one in ranking[:ANIMATED]]
     return {kind: " ".join(f"{name}.{end}" for name in names) for kind, end in kinds.items()}
-
-
-def write_picture(sources: Sequence[Path], output: Path) -> None:
-    """Write a picture small; sheets go below each other, animations side by side."""
-    if output.suffix == ".gif":
-        write_gif(sources, output)
-        return
-    sheets = []
-    for source in sources:
-        with Image.open(source) as image:
-            sheets.append(image.convert("RGB"))
-    joined = Image.fromarray(np.concatenate([np.asarray(one) for one in sheets]))
-    shown = scaled(joined, SHEET_WIDTH)
-    shown.save(output, quality=80, optimize=True, progressive=True)
-
-
-def write_gif(sources: Sequence[Path], output: Path) -> None:
-    """Write the frames of animations side by side, in few levels."""
-    strips, durations = [], []
-    for source in sources:
-        with Image.open(source) as image:
-            strips.append([frame.convert("RGB") for frame in ImageSequence.Iterator(image)])
-            durations.append(image.info["duration"])
-    skip = 2 if len(strips[0]) > 24 else 1
-    frames = []
-    for some in list(zip(*strips, strict=True))[::skip]:
-        joined = Image.fromarray(np.concatenate([np.asarray(one) for one in some], axis=1))
-        frames.append(few_levels(scaled(joined, GIF_WIDTH)))
-    frames[0].save(
-        output, save_all=True, append_images=frames[1:], duration=durations[0] * skip, loop=0
-    )
-
-
-def few_levels(image: Image.Image) -> Image.Image:
-    """Return an image with few greys, or few colours."""
-    pixels = np.asarray(image)
-    if (pixels == pixels[..., :1]).all():
-        step = 255 / (GREYS - 1)
-        return Image.fromarray((np.rint(np.rint(pixels[..., 0] / step) * step)).astype(np.uint8))
-    return image.quantize(4 * GREYS, dither=Image.Dither.NONE)
-
-
-def scaled(image: Image.Image, width: int) -> Image.Image:
-    """Return an image that is at most so wide."""
-    if image.width <= width:
-        return image
-    height = round(image.height * width / image.width)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 if __name__ == "__main__":

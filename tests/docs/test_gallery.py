@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,6 +18,7 @@ from motorvae.training.explore.cli import VERBS
 ROOT = Path(__file__).parents[2]
 PAGE, PICTURES = ROOT / "docs" / "gallery.md", ROOT / "docs" / "gallery"
 SCRIPT = ROOT / "docs" / "tools" / "gallery.py"
+EQUAL_TIME = ROOT / "docs" / "tools" / "equal_time.py"
 DEFAULT_MODEL = ROOT / "docs" / "tools" / "default_model.py"
 SHOWN = {*VERBS} - {"live"}
 """A stream's verb has no picture to keep."""
@@ -76,3 +79,22 @@ def test_the_default_models_page_shows_each_picture_and_each_epoch(
     epochs = (tiny_run / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert len(re.findall(r"^\| \d+ \| \d+ \|", text, re.MULTILINE)) == len(epochs)
     assert re.findall(r"(?<![\w)])/(?:home|tmp|root|work)\b|\bnan\b|None", text) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_models_after_equal_time_are_drawn_below_each_other(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    (docs / "results").mkdir(parents=True)
+    subprocess.run(
+        [sys.executable, EQUAL_TIME, docs, "--minutes", "0.02", "--threads", "1", "--count", "60"],
+        check=True,
+        timeout=500,
+    )
+    ways = json.loads((docs / "results" / "equal-time.json").read_text(encoding="utf-8"))["ways"]
+    assert len(ways) == 3
+    assert all(way["steps"] > 0 for way in ways.values())
+    with Image.open(docs / "equal-time.jpg") as image:
+        levels = np.asarray(image.convert("L"), np.float64)
+    # The row of originals has dark paint, and so has that of the model which was trained long.
+    assert (np.array([part.min() for part in np.array_split(levels, 4)])[[0, 3]] < 60).all()
