@@ -146,6 +146,11 @@ class OnnxBackend(Backend):
         self._bindings.clear()
 
 
+def is_cpu(provider: str) -> bool:
+    """Whether a provider, by its short or its full name, is the CPU."""
+    return _SHORT_NAMES.get(provider.lower(), provider) == _CPU
+
+
 def _opened_session(
     path: Path, model: str | bytes | None, provider: str, threads: int
 ) -> ort.InferenceSession:
