@@ -24,6 +24,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = REPOSITORY / "containers"
+CERTIFICATES = Path("/etc/ssl/certs")
 USER = "4321:4321"
 ENVIRONMENT = {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"}
 
@@ -71,6 +72,8 @@ def main() -> int:
     for name in given.images or IMAGES:
         image, start_s = IMAGES[name], time.monotonic()
         arguments = ("--build-arg", f"BASE={stand_in(image)}") if given.stand_in else ()
+        if CERTIFICATES.exists():  # of a network that has its own
+            arguments += (f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",)
         build = ("build", "--network=host", *arguments, "--file", str(image.file))
         if buildah(*build, "--tag", f"motorvae:{name}", str(REPOSITORY)) or tried(image):
             print(f"{name}: FAILED", file=sys.stderr)
