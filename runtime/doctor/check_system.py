@@ -17,6 +17,7 @@ from ..core.errors import OutputError, sentence_list
 from ..core.packages import OPENCV_PACKAGES, version_of, versions_of
 from ..engines.tensorrt.engine_manifest import this_platform
 from ..sources.device_names import Camera, cameras
+from .board.check import on_jetson
 from .finding import Finding, not_loading, overwritten
 
 OUTPUTS = {"pyarrow": ".parquet", "pyzmq": "zmq://", "mcap": ".mcap", "rerun-sdk": "--view"}
@@ -169,14 +170,23 @@ def check_opencv(_model: Path) -> Iterator[Finding]:
     except ImportError as error:
         yield not_loading(what, installed_opencv(), "cv2", error)
         return
-    build = cv2.getBuildInformation()
+    build, jetson = cv2.getBuildInformation(), on_jetson()
     if sys.platform == "linux" and not re.search(r"v4l/v4l2:\s*YES", build):
         problem = f"{cv2.__version__} was built without V4L2, so that it opens no camera"
         command = f"pip install --force-reinstall {installed_opencv()}"
         yield Finding(what, problem, "FAILED", command)
     else:
-        yield Finding(what, f"{cv2.__version__}, with V4L2 for cameras")
-    yield gstreamer_finding(build, on_jetson=on_jetson())
+        origin = f", {opencv_origin(installed)}" if jetson else ""
+        yield Finding(what, f"{cv2.__version__}{origin}, with V4L2 for cameras")
+    yield gstreamer_finding(build, on_jetson=jetson)
+
+
+def opencv_origin(installed: Sequence[str]) -> str:
+    """Return in a clause where a Jetson's OpenCV comes from: pip's, or the system's.
+
+    The system's, JetPack's own among them, has GStreamer, and is in no list of pip's packages.
+    """
+    return f"pip's {installed[0]}" if installed else "the system's"
 
 
 def gstreamer_finding(build: str, *, on_jetson: bool) -> Finding:
@@ -324,11 +334,6 @@ def available_bytes() -> int | None:
 def installed_opencv() -> str:
     """Return the package of OpenCV that is here, any of which serves; else the one asked for."""
     return next(iter(versions_of(OPENCV_PACKAGES)), OPENCV_PACKAGES[0])
-
-
-def on_jetson() -> bool:
-    """Return whether this is a Jetson, whose GPU shares the computer's memory."""
-    return "nvidia,tegra" in text_of(Path("/proc/device-tree/compatible"))
 
 
 def text_of(path: Path) -> str:
