@@ -20,7 +20,7 @@ _MODELS = (
     "/sys/firmware/devicetree/base/model",
     "/sys/devices/soc0/machine",
 )
-_GENERATIONS = {"tegra264": "Thor", "tegra234": "Orin", "tegra194": "Xavier"}
+_LONGEST_MODEL = 100
 
 
 class Board(NamedTuple):
@@ -28,11 +28,6 @@ class Board(NamedTuple):
 
     model: str
     soc: str | None
-
-    @property
-    def generation(self) -> str | None:
-        """Thor, Orin or Xavier, or None for another one."""
-        return _GENERATIONS.get(self.soc or "")
 
 
 def board_of(tree: Tree) -> Board | None:
@@ -43,7 +38,8 @@ def board_of(tree: Tree) -> Board | None:
     if not (found or of_sysfs or "nvidia,tegra" in compatible):
         return None
     model = _first(tree, _MODELS)
-    return Board(model or "a Jetson whose model could not be read", found[1] if found else None)
+    name = model[:_LONGEST_MODEL] if model else "one whose model could not be read"
+    return Board(name, found[1] if found else None)
 
 
 def check_identity(board: Board) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 Sources: `< POWER_MODEL ID=2 NAME=MAXN_SUPER >` and `< PM_CONFIG DEFAULT=1 >` in /etc/nvpmodel.conf,
 a link to a file of /etc/nvpmodel, and `pmode:0002 fmode:quiet` in /var/lib/nvpmodel/status, as in
-the dumps under tests/runtime/doctor/board/trees. Modes without a MAXN among them, such as Xavier
+the dumps under tests/runtime/doctor/boards. Modes without a MAXN among them, such as Xavier
 NX's MODE_20W_6CORE, are ranked by their watts and cores. A board that was flashed as the kind
 before "Super" has a table without MAXN_SUPER while NVIDIA's other table lies beside it
 (vdavid21/edge-inference-benchmark-lab, docs/env, 2026-09-04).

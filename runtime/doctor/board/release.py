@@ -46,6 +46,8 @@ JETPACKS = {
 """JetPack's version by that of L4T."""
 _MAJORS = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
 """JetPack's first number by L4T's first number, for releases that are not in the table."""
+_KERNELS = {"5.10": 5, "5.15": 6, "6.8": 7}
+"""JetPack's first number by the kernel's version, which a container sees, too."""
 _OLDEST_JETPACK = 6
 _FIRST_11_FOR_JETSON = (11, 4, 1)
 
@@ -64,7 +66,7 @@ class Release(NamedTuple):
     l4t: str | None
     l4t_package: str | None  # of the package whose file says `l4t`
     jetpack: str | None  # as the table or the package says
-    major: int | None  # of JetPack
+    major: int | None  # of JetPack; that of the kernel where nothing else tells
     tensorrt: str | None
     tensorrt_cuda: int | None  # first number of the CUDA that TensorRT was built for
     python_tensorrt: bool
@@ -83,6 +85,8 @@ def release_of(tree: Tree) -> Release | tuple[Unread, Unread]:
     major = int(jetpack.split(".")[0]) if jetpack else None
     if major is None and l4t:
         major = _MAJORS.get(int(l4t.split(".")[0]))
+    elif major is None:
+        major = _major_of_kernel(tree)
     inference = {n: v for n, v in of_dpkg.items() if re.fullmatch(r"libnvinfer[0-9]+", n)}
     newest = max(inference.values(), key=_tuple_of, default=None)
     cuda = [n for n in of_dpkg if n.startswith("cuda-")]
@@ -123,6 +127,12 @@ def installed_packages(tree: Tree) -> dict[str, str] | Unread:
     return found
 
 
+def _major_of_kernel(tree: Tree) -> int | None:
+    kernel = tree.read("/proc/sys/kernel/osrelease")
+    found = None if isinstance(kernel, Unread) else re.match(r"([0-9]+\.[0-9]+)\.\S*tegra", kernel)
+    return _KERNELS.get(found[1]) if found else None
+
+
 def check_release(tree: Tree) -> Iterator[Finding]:
     """Name JetPack with its TensorRT and CUDA, and what is wrong with the pair."""
     release = release_of(tree)
@@ -146,8 +156,10 @@ def check_release(tree: Tree) -> Iterator[Finding]:
 
 def _title(release: Release) -> str:
     """Return which JetPack it is, as far as it is known."""
+    if release.l4t is None and release.jetpack:
+        return f"{release.jetpack} by its package"
     if release.l4t is None:
-        return f"{release.jetpack} by its package" if release.jetpack else "unknown (no L4T)"
+        return f"{release.major} by the kernel" if release.major else "not known"
     if release.jetpack:
         return f"{release.jetpack} (L4T {release.l4t})"
     if release.major:

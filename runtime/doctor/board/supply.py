@@ -65,7 +65,7 @@ def check_supply(tree: Tree, board: Board) -> Iterator[Finding]:
     """Say what the board draws, and whether too much current costs or has cost speed."""
     what, supply = "supply", supply_of(tree)
     watts = [f"{name} {value:.1f} W" for name, value in list(supply.rails.items())[:_MOST_RAILS]]
-    again = f"cat {supply.folder}/oc*_event_cnt  # more than before? then a stronger supply"
+    again = f"cat {supply.folder}/oc*_event_cnt  # if they grow: less power, or a stronger supply"
     counted = [
         f"{count:,} x {_MEANINGS.get((board.soc or '', number), f'OC{number}')}"
         for number, count in sorted(supply.events.items())
