@@ -225,7 +225,8 @@ def check_pyav(_model: Path) -> Iterator[Finding]:
 def check_cameras(_model: Path) -> Iterator[Finding]:
     """List the cameras that the system knows, and whether this user may open them."""
     found = cameras()
-    closed = [each.path for each in found if not os.access(each.path, os.R_OK | os.W_OK)]
+    opened = [each.path for each in found if not is_csi_sensor(each)]
+    closed = [path for path in opened if not os.access(path, os.R_OK | os.W_OK)]
     yield cameras_finding(found, {path: path.exists() for path in closed})
 
 
@@ -233,8 +234,12 @@ def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Findin
     """Return the row of the cameras; none is a warning, as recordings and URLs need none.
 
     Of devices that cannot be opened, `closed` holds whether their file is there at all. Stable
-    paths end in a serial number and are left out.
+    paths end in a serial number and are left out. A Jetson's sensors are opened through csi://.
     """
+    sensors = [camera.label for camera in found if is_csi_sensor(camera)]
+    if sensors and len(sensors) == len(found):
+        text = f"{len(found)} on the CSI connector, for csi://: {sentence_list(sensors)}"
+        return Finding("cameras", text)
     if not found:
         return Finding("cameras", "none found", "warn", "plug one in, or use --camera synthetic")
     names = sentence_list([str(camera) for camera in found])
@@ -248,6 +253,14 @@ def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Findin
         command = "sudo usermod -aG video $USER  # then log in again"
     devices = sentence_list([str(path) for path in closed])
     return Finding("cameras", f"{listed}; {problem} {devices}", "FAILED", command)
+
+
+def is_csi_sensor(camera: Camera) -> bool:
+    """Return whether a device is a sensor on a Jetson's CSI connector, as its driver names them.
+
+    Such as `vi-output, imx219 9-0010`; most deliver raw Bayer pictures, which V4L2 leaves raw.
+    """
+    return camera.label.startswith("vi-output, ")
 
 
 def check_writing(_model: Path) -> Iterator[Finding]:

@@ -4,7 +4,9 @@ Sources: inevitablekl/edge-ai-defect (an Orin Nano's zones; cv0 to cv2 answer EA
 swsususu/ThorFAN (a Thor's zones; gpu-thermal does not answer while the GPU is powered off;
 gpu-throttle-alert at 1 and devfreq-gpu-gpc-0 at 18 while it was throttled at 109 degrees), and
 Linux' tegra234-p3737-0000+p3701.dtsi (the CPU's zone: passive at 99.0, critical at 104.5 degrees).
-A passive trip point is where clocks are lowered, an active one where a fan starts.
+A passive trip point is where clocks are lowered, an active one where a fan starts. A kernel with
+CONFIG_THERMAL_STATISTICS counts in stats/time_in_state_ms how long each cooling device was in each
+state since the boot (Linux' Documentation/driver-api/thermal/sysfs-api.rst).
 """
 
 from __future__ import annotations
@@ -36,12 +38,16 @@ class Zone(NamedTuple):
 
 
 class Heat(NamedTuple):
-    """Zones that answer, names of those that do not, cooling devices that lower clocks now."""
+    """Zones that answer, names of those that do not, cooling devices that lower clocks now.
+
+    And how long one of the latter has lowered them since the boot, where the kernel counts that.
+    """
 
     zones: tuple[Zone, ...]
     silent: tuple[str, ...]
     forbidden: bool  # whether another user may read the silent ones
     throttling: tuple[str, ...]
+    throttled_s: float | None
 
 
 def heat_of(tree: Tree) -> Heat:
@@ -57,13 +63,18 @@ def heat_of(tree: Tree) -> Heat:
         else:
             trips = _trips(tree, path)
             zones.append(Zone(name, now / 1e3, trips.get("passive"), trips.get("critical")))
-    throttling = []
+    throttling, spans = [], []
     for folder in tree.names(_THERMAL, r"cooling_device[0-9]{1,4}")[: 4 * _MOST_ZONES]:
         device = _name_of(tree, f"{_THERMAL}/{folder}")
         state = tree.number(f"{_THERMAL}/{folder}/cur_state")
-        if device and _THROTTLES.fullmatch(device) and not isinstance(state, Unread) and state > 0:
+        if not (device and _THROTTLES.fullmatch(device)):
+            continue
+        if not isinstance(state, Unread) and state > 0:
             throttling.append(device)
-    return Heat(tuple(zones), tuple(silent), forbidden, tuple(throttling))
+        span = _lowered_s(tree.read(f"{_THERMAL}/{folder}/stats/time_in_state_ms"))
+        spans += [] if span is None else [span]
+    longest = max(spans, default=None)
+    return Heat(tuple(zones), tuple(silent), forbidden, tuple(throttling), longest)
 
 
 def check_heat(tree: Tree) -> Iterator[Finding]:
@@ -78,6 +89,8 @@ def check_heat(tree: Tree) -> Iterator[Finding]:
         hottest = max(heat.zones, key=lambda zone: zone.now)
         parts.append(f"{hottest.name} {hottest.now:.1f} degrees C")
         parts += _limits(heat.zones)
+    if heat.throttled_s:
+        parts.append(f"clocks were lowered for {heat.throttled_s:,.1f} s since the boot")
     if heat.silent:
         parts.append(f"no answer from {', '.join(heat.silent)}")
     over = [zone.name for zone in heat.zones if zone.throttles and zone.now >= zone.throttles]
@@ -92,6 +105,8 @@ def check_heat(tree: Tree) -> Iterator[Finding]:
     elif close:
         text = f"close to throttling ({', '.join(close)})"
         yield Finding(what, "; ".join((text, *parts)), "warn", _FAN)
+    elif heat.throttled_s:
+        yield Finding(what, "; ".join(("not throttled now", *parts)), "warn", _FAN)
     else:
         yield Finding(what, "; ".join(("not throttled", *parts)))
 
@@ -113,6 +128,14 @@ def _trips(tree: Tree, path: str) -> dict[str, float]:
         if isinstance(kind, str) and not isinstance(at, Unread) and 0 < at < _HOTTEST:
             found[kind] = min(found.get(kind, at / 1e3), at / 1e3)
     return found
+
+
+def _lowered_s(text: str | Unread) -> float | None:
+    """Return how many seconds a cooling device was in another state than 0; None where unknown."""
+    if isinstance(text, Unread):
+        return None
+    spans = re.findall(r"^state([0-9]{1,6})\s+([0-9]{1,15})$", text, re.MULTILINE)
+    return sum(int(ms) for state, ms in spans if int(state)) / 1e3 if spans else None
 
 
 def _name_of(tree: Tree, path: str) -> str | None:

@@ -62,6 +62,29 @@ def test_a_cooling_device_of_the_clocks_is_throttling_without_any_temperature(
     assert heat(tmp_path).found == "throttled now (cpufreq-cpu0)"
 
 
+@pytest.mark.parametrize(
+    ("text", "verdict", "part"),
+    [
+        ("state0\t3600000\nstate1\t10250\nstate2\t2250\n", "warn", "lowered for 12.5 s since the"),
+        ("state0\t3600000\nstate1\t0\nstate2\t0\n", "ok", "not throttled; "),
+        ("garbage", "ok", "not throttled; "),
+    ],
+)
+def test_clocks_that_were_lowered_since_the_boot_are_told(
+    text: str, verdict: str, part: str, unpack: Unpack
+) -> None:
+    """Of a fan the same counters say nothing."""
+    root = unpack("orin-nano-jp6")
+    for device in ("cooling_device0", "cooling_device1"):
+        (root / ZONES / device / "stats").mkdir()
+    lowered = "state0\t1\nstate1\t999999\n"
+    (root / ZONES / "cooling_device0/stats/time_in_state_ms").write_text(lowered, encoding="utf-8")
+    (root / ZONES / "cooling_device1/stats/time_in_state_ms").write_text(text, encoding="utf-8")
+    row = heat(root)
+    assert row.verdict == verdict
+    assert part in row.found
+
+
 @pytest.mark.parametrize("reading", ["-256000", "999999", "", "warm"])
 def test_a_sensor_that_is_off_is_no_temperature(reading: str, unpack: Unpack) -> None:
     root = unpack("orin-nano-jp6")
