@@ -3,10 +3,10 @@
 Sources: inevitablekl/edge-ai-defect (an Orin Nano's zones; cv0 to cv2 answer EAGAIN),
 swsususu/ThorFAN (a Thor's zones; gpu-thermal does not answer while the GPU is powered off;
 gpu-throttle-alert at 1 and devfreq-gpu-gpc-0 at 18 while it was throttled at 109 degrees), and
-Linux' tegra234-p3737-0000+p3701.dtsi (the CPU's zone: passive at 99.0, critical at 104.5 degrees).
-A passive trip point is where clocks are lowered, an active one where a fan starts. A kernel with
-CONFIG_THERMAL_STATISTICS counts in stats/time_in_state_ms how long each cooling device was in each
-state since the boot (Linux' Documentation/driver-api/thermal/sysfs-api.rst).
+NVIDIA's patch for Linux' tegra234-p3737-0000+p3701.dtsi (the CPU: passive at 99.0, critical at
+104.5 degrees). A passive trip point is where clocks are lowered, an active one where a fan starts.
+A kernel with CONFIG_THERMAL_STATISTICS counts in stats/time_in_state_ms how long each cooling
+device was in each state since the boot (Linux' Documentation/driver-api/thermal/sysfs-api.rst).
 """
 
 from __future__ import annotations
