@@ -52,6 +52,7 @@ _OLDEST_JETPACK = 6
 _FIRST_11_FOR_JETSON = (11, 4, 1)
 
 _DPKG = "/var/lib/dpkg/status"
+_LIBRARIES = "/usr/lib/aarch64-linux-gnu"
 _MOST_DPKG_BYTES = 64 << 20  # that of a desktop has a few MB
 _WANTED = re.compile(
     r"nvidia-jetpack|nvidia-l4t-core|libnvinfer[0-9]{1,3}|python3-libnvinfer"
@@ -89,6 +90,9 @@ def release_of(tree: Tree) -> Release | tuple[Unread, Unread]:
         major = _major_of_kernel(tree)
     inference = {n: v for n, v in of_dpkg.items() if re.fullmatch(r"libnvinfer[0-9]+", n)}
     newest = max(inference.values(), key=_tuple_of, default=None)
+    if newest is None:  # an image may have it from an archive
+        files = tree.names(_LIBRARIES, r"libnvinfer\.so(?:\.[0-9]{1,6}){2,5}")
+        newest = max((n.partition(".so.")[2] for n in files), key=_tuple_of, default=None)
     cuda = [n for n in of_dpkg if n.startswith("cuda-")]
     built_for = re.search(r"\+cuda([0-9]{1,3})", newest or "")
     return Release(
@@ -170,7 +174,7 @@ def _title(release: Release) -> str:
 def _objections(release: Release, *, inside: bool) -> Iterator[tuple[str, str]]:
     """Yield what is wrong, as a clause, and the command; the first of several counts.
 
-    `inside` a container the packages are the image's.
+    `inside` a container the packages are the image's, which may have a module without a package.
     """
     major, version = release.major, _tuple_of(release.tensorrt or "")
     if major is not None and major < _OLDEST_JETPACK:
@@ -188,7 +192,7 @@ def _objections(release: Release, *, inside: bool) -> Iterator[tuple[str, str]]:
     if release.cuda and release.tensorrt_cuda not in {None, int(release.cuda.split(".")[0])}:
         built_for = f"TensorRT was built for CUDA {release.tensorrt_cuda}"
         yield f"{built_for}, which is not installed", "apt-cache policy libnvinfer10"
-    if not release.python_tensorrt:
+    if not (release.python_tensorrt or inside):
         install = "sudo apt-get install python3-libnvinfer"
         yield "its Python module is not installed", install
     if release.l4t_package and release.l4t != release.l4t_package and not inside:

@@ -107,6 +107,16 @@ def test_the_packages_version_of_jetpack_counts_more_than_the_table(tmp_path: Pa
     assert row.found.startswith("6.2.9 (L4T 36.4.7)")
 
 
+def test_an_image_may_have_tensorrt_without_packages(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib/aarch64-linux-gnu").mkdir(parents=True)
+    for name in ("libnvinfer.so.10", "libnvinfer.so.10.3.0", "libnvinfer_plugin.so.11.0.0"):
+        (tmp_path / "usr/lib/aarch64-linux-gnu" / name).touch()
+    (tmp_path / ".dockerenv").touch()
+    row = board(tmp_path, "36.4.7")
+    assert row.found == "6.2.1 (L4T 36.4.7), TensorRT 10.3.0; this motorVAE supports them"
+    assert row.verdict == "ok"
+
+
 def test_only_installed_packages_count(tmp_path: Path) -> None:
     (tmp_path / "var/lib/dpkg").mkdir(parents=True)
     (tmp_path / "var/lib/dpkg/status").write_text(
