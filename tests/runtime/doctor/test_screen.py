@@ -457,6 +457,17 @@ def test_cameras_are_named_without_their_serial_numbers() -> None:
     assert (none.verdict, none.found) == ("warn", "none found")
 
 
+def test_a_jetsons_sensors_are_for_csi_and_need_no_device_file() -> None:
+    sensor = Camera(Path("/dev/video0"), "vi-output, imx219 9-0010", None)
+    alone = cameras_finding([sensor], {})
+    assert (alone.verdict, alone.found) == (
+        "ok",
+        "1 on the CSI connector, for csi://: vi-output, imx219 9-0010",
+    )
+    beside = cameras_finding([sensor, Camera(Path("/dev/video2"), "A lens", None)], {})
+    assert beside.found == "2: /dev/video0 (vi-output, imx219 9-0010), /dev/video2 (A lens)"
+
+
 def test_the_screen_tells_no_user_and_no_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
