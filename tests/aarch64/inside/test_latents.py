@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -119,7 +118,7 @@ def test_a_network_camera_of_jpegs_is_streamed(
     note("network camera", rows=len(latents), median_age_ms=float(np.median(ages)))
     assert max(nearest) < 0.5  # its JPEGs were made anew
     captured = [row["captured_ns"] for row in latents]
-    assert all(one < next_one for one, next_one in itertools.pairwise(captured))
+    assert captured == sorted(captured)  # parts that arrive together have one time
 
 
 def rows_of(path: Path) -> list[list[float]]:
