@@ -22,8 +22,8 @@ DRAWS = 4000
 CONFIDENCE = 0.95
 LEAST_TURNS = 5
 """With fewer turns it is unknown how turns differ, so that there is no interval."""
-LEAST_FOR_P99 = 1000
-"""From here on ten samples lie above p99; with fewer, its ratio is that of a few outliers."""
+LEAST_FOR_P90, LEAST_FOR_P99 = 100, 1000
+"""From here on ten samples lie above it; with fewer, its ratio is that of a few outliers."""
 
 _STYLES = {"slower": "red", "larger": "red", "faster": "green", "smaller": "green"}
 
@@ -53,10 +53,18 @@ class Change:
         return self.after.p50 / self.before.p50
 
     @property
+    def p90_ratio(self) -> float | None:
+        """The same of p90; None where there are fewer than `LEAST_FOR_P90` samples."""
+        return self.after.p90 / self.before.p90 if self._count >= LEAST_FOR_P90 else None
+
+    @property
     def p99_ratio(self) -> float | None:
         """The same of p99; None where there are fewer than `LEAST_FOR_P99` samples."""
-        count = min(len(self.before.samples), len(self.after.samples))
-        return self.after.p99 / self.before.p99 if count >= LEAST_FOR_P99 else None
+        return self.after.p99 / self.before.p99 if self._count >= LEAST_FOR_P99 else None
+
+    @property
+    def _count(self) -> int:
+        return min(len(self.before.samples), len(self.after.samples))
 
 
 @dataclass(frozen=True)
@@ -144,19 +152,23 @@ def print_comparison(console: Console, found: Comparison) -> None:
     """Print what differs, each case with its ratio, interval and verdict, and whatever else."""
     for line in found.unlike:
         console.print(f"not alike: {line}", soft_wrap=True)
-    has_p99 = any(change.p99_ratio for change in found.changes)
-    p99 = (f"p99 ratio, n >= {LEAST_FOR_P99}",) if has_p99 else ()
-    figures = ("before p50", "after p50", "ratio", "interval", *p99)
+    tails = {
+        f"p90 ratio, n >= {LEAST_FOR_P90}": [change.p90_ratio for change in found.changes],
+        f"p99 ratio, n >= {LEAST_FOR_P99}": [change.p99_ratio for change in found.changes],
+    }
+    tails = {heading: ratios for heading, ratios in tails.items() if any(ratios)}
+    figures = ("before p50", "after p50", "ratio", "interval", *tails)
     table = screen_table(("case", *figures, "verdict"), figures)
-    for change in found.changes:
+    for place, change in enumerate(found.changes):
         interval = change.interval
         cells = [
             *(f"{digits_of(side.p50)} {side.shown_in}" for side in (change.before, change.after)),
             f"{change.ratio:.3f}",
             f"{interval.low:.3f} to {interval.high:.3f}" if interval else "too few turns",
         ]
-        if has_p99:
-            cells.append(f"{change.p99_ratio:.3f}" if change.p99_ratio else "")
+        for ratios in tails.values():
+            ratio = ratios[place]
+            cells.append(f"{ratio:.3f}" if ratio else "")
         style = _STYLES.get(change.verdict)
         table.add_row(change.key, *cells, change.verdict, style=style)
     console.print(table)

@@ -29,7 +29,7 @@ from ..measure.case import (
 from ..measure.result import Rate, Result
 
 GROUPS: tuple[Group, ...] = get_args(Group)
-PERCENTILES = ("p50", "p95", "p99", "max")
+PERCENTILES = ("p50", "p90", "p95", "p99", "max")
 
 _OF_WHOLE: dict[str, Callable[[Case, Samples], str | None]] = {
     "/image": lambda case, whole: (
@@ -222,15 +222,17 @@ def print_verdict(console: Console, result: Result) -> None:
     """Print the machine, the fastest of each kind, and how much there is to look at."""
     for line in (f"{caption_of(result)}; {machine_line(result)}", rates_line(result)):
         console.print(line, soft_wrap=False)
-    headings = ("", "fastest", "p50", "p99", "share of its floor")
-    table = screen_table(headings, ("p50", "p99"), no_wrap=True, pad_edge=False)
+    figures = ("p50", "p90", "p99")
+    headings = ("", "fastest", *figures, "share of its floor")
+    table = screen_table(headings, figures, no_wrap=True, padding=0)
     for leader in leaders_of(result):
         case, whole = leader.case, leader.case.whole
         if whole is not None:
             what = case.what.removesuffix(" frame").removesuffix(", batch 1")
             by = _IMPORTED.get(case.engine, f"{case.engine} {case.precision}")
             p50 = f"{digits_of(whole.p50)} {whole.shown_in}"
-            table.add_row(what, by, p50, digits_of(whole.p99), leader.words)
+            p90, p99 = digits_of(whole.p90), digits_of(whole.p99)
+            table.add_row(what, by, p50, p90, p99, leader.words)
     console.print(table)
     measured = [case for case in result.cases if case.stages]
     drifted = [case.key for case in measured if not case.passed]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motorvae.benchmarks.compare import (
+    LEAST_FOR_P90,
     LEAST_FOR_P99,
     LEAST_TURNS,
     change_of,
@@ -116,7 +117,11 @@ def test_the_whole_interval_decides(scale: float, unit: Unit, verdict: str) -> N
     assert change_of("it", one, other, (10, 10), 0.05).verdict == verdict
 
 
-def test_p99_is_compared_where_it_is_more_than_a_few_outliers() -> None:
+def test_tails_are_compared_where_they_are_more_than_a_few_outliers() -> None:
+    fewest, enough = (samples_of(range(1, n)) for n in (LEAST_FOR_P90, LEAST_FOR_P90 + 1))
+    assert change_of("it", fewest, enough, (10, 10), 0.05).p90_ratio is None
+    doubled = samples_of([2 * sample for sample in enough.samples])
+    assert change_of("it", enough, doubled, (10, 10), 0.05).p90_ratio == 2
     few = samples_of(range(1, LEAST_FOR_P99))
     many = samples_of(range(1, LEAST_FOR_P99 + 1))
     assert change_of("it", few, many, (10, 10), 0.05).p99_ratio is None
