@@ -14,6 +14,7 @@ from ...runtime.bundle.manifest import GraphReport, Metric
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.spec import StrictModel
 from ..options import RunGroup
+from .energy import Conditions, Energy
 
 EAGER, COMPILED, ONNX, OPENVINO = "torch eager", "torch.compile", "ONNX Runtime", "OpenVINO"
 PLAIN = "plain recipe"
@@ -159,6 +160,9 @@ class Case(StrictModel):
     # where it was not compared
     equals_graph_off: bool | None = None
     roofline: Roofline | None = None  # The least time on this machine, for single graphs
+    energy: tuple[Energy, ...] = ()  # By each sensor, where it was asked for
+    # Temperatures, clocks and throttling meanwhile, where the system shows them
+    conditions: Conditions | None = None
     name: str | None = None  # Engine, version, device and its layer, as the GPU's engine reports
     notes: tuple[str, ...] = ()  # How it ran, as the engine reports it
     warnings: tuple[str, ...] = ()  # What makes the figures doubtful

@@ -23,6 +23,7 @@ from ...runtime.engines.gpu_info import NoGpu, find_gpu
 from ...runtime.engines.tensorrt.engine_manifest import EngineManifest
 from .case import DRIFT_LIMIT, SPREAD_LIMIT, Case, Samples
 from .earlier import upgraded
+from .energy import EnergyFacts, WatchFacts
 from .rounds import RoundPlan
 
 _PACKAGES = (
@@ -220,6 +221,8 @@ class Result(StrictModel):
     copy_memory: Rate | None = None  # Its copy bandwidth, bytes read plus bytes written
     read_memory: Rate | None = None  # Its read bandwidth
     gpu: GpuFacts | None = None  # Of motorvae-doctor gpu
+    energy: EnergyFacts | None = None  # The sensors, where energy was asked for
+    watch: WatchFacts | None = None  # What read conditions, where the system shows any
     cases: tuple[Case, ...]  # What was measured
     warnings: tuple[str, ...] = ()  # What makes the whole doubtful
 

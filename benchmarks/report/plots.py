@@ -207,7 +207,9 @@ def _draw_bar(axes: Axes, place: int, bar: _Bar, colour: str) -> None:
     # As an image even in SVG: ten thousand circles make a page slow.
     axes.scatter(values, heights, s=12, color=colour, alpha=0.5, linewidths=0, rasterized=True)
     axes.vlines(samples.p50, place - 0.36, place + 0.36, color="black", lw=2)
-    axes.vlines((samples.p90, samples.p95, samples.p99), place - 0.2, place + 0.2, color="black", lw=1.2)
+    axes.vlines(
+        (samples.p90, samples.p95, samples.p99), place - 0.2, place + 0.2, color="black", lw=1.2
+    )
     figures = [digits_of(value) for value in (samples.p50, samples.p90, samples.p99, samples.max)]
     if bar.case.roofline and samples is bar.case.whole:
         axes.plot(bar.case.roofline.least_ms, place, "D", ms=6, color=_ROOFLINE, zorder=4)

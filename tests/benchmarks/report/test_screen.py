@@ -30,7 +30,9 @@ def test_the_fastest_of_each_kind_has_its_share_of_a_floor(result: Result) -> No
     assert re.search(
         r"path, bgr 640x480 +ONNX Runtime fp32 +6\.50 ms .* 81% of encoder alone", text
     )
-    assert re.search(r"training, batch 64 +torch eager fp32 +640 ms +\d+ +646 *$", text, re.MULTILINE)
+    assert re.search(
+        r"training, batch 64 +torch eager fp32 +640 ms +\d+ +646 *$", text, re.MULTILINE
+    )
     assert "4 cases measured, 1 not; 1 unstable; 0 slower than an engine as installed" in text
     assert "torch.compile" not in text
 
