@@ -59,6 +59,7 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
     picture = options.output.with_suffix(".png")
     check_writable(picture)
     with needed_for("benchmarking", extra="train,export,bench,cpu"), loading():
+        from .report.energy import print_energy  # noqa: PLC0415
         from .report.plots import save_picture  # noqa: PLC0415  # with matplotlib
         from .report.tables import print_verdict  # noqa: PLC0415
         from .run import run_benchmark  # noqa: PLC0415  # with torch: --help must not need it
@@ -71,6 +72,7 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
         set_aside(picture)
         save_picture(picture, result)
     print_verdict(console, result)
+    print_energy(console, result)
     console.print(f"every sample in {options.output}, those of the fastest in {picture}")
     report = next_command("motorvae-bench", "report", options.output)
     console.print(f"every table and figure: {report}")

@@ -61,7 +61,8 @@ def group_table(result: Result, group: Group) -> GroupTable | None:
     cases = [(case, case.whole) for case in result.cases if case.group == group and case.whole]
     if not cases:
         return None
-    extra = [name for name, cell in _OF_WHOLE.items() if any(cell(*case) for case in cases)]
+    columns = _OF_WHOLE | _energy_columns(result)
+    extra = [name for name, cell in columns.items() if any(cell(*case) for case in cases)]
     has_stages = any(len(case.stages) > 1 for case, _ in cases)
     units = sorted({one.shown_in for case, _ in cases for one in case.stages.values()})
     optional = {"stage": has_stages, "unit": len(units) > 1}
@@ -78,7 +79,7 @@ def group_table(result: Result, group: Group) -> GroupTable | None:
                     case.how + mark_of(case) if is_first else "",
                     *(cells[name] for name, is_there in optional.items() if is_there),
                     *(digits_of(getattr(series, name)) for name in PERCENTILES),
-                    *(_OF_WHOLE[name](case, whole) or "" if is_first else "" for name in extra),
+                    *(columns[name](case, whole) or "" if is_first else "" for name in extra),
                 )
             )
         above = what
@@ -111,8 +112,9 @@ def screen_table(
 
 
 def mark_of(case: Case) -> str:
-    """Return the star of a case whose samples are unstable."""
-    return " *" if case.warnings else ""
+    """Return the star of a case that is in doubt, and whether it was throttled."""
+    is_throttled = case.conditions is not None and case.conditions.throttled
+    return (" *" if case.warnings else "") + (" (throttled)" if is_throttled else "")
 
 
 def caption_of(result: Result) -> str:
@@ -169,6 +171,20 @@ def digits_of(value: float) -> str:
 
 def _rate(rate: Rate) -> str:
     return f"{digits_of(rate.p50_per_s / 1e9)} (best {digits_of(rate.best_per_s / 1e9)})"
+
+
+def _energy_columns(result: Result) -> dict[str, Callable[[Case, Samples], str | None]]:
+    """Return a column for each sensor that sees more than a part: millijoules for each latent."""
+
+    def column(sensor: str) -> Callable[[Case, Samples], str | None]:
+        def cell(case: Case, _: Samples) -> str | None:
+            found = [one.joules_per_latent for one in case.energy if one.sensor == sensor]
+            return digits_of(found[0] * 1e3) if found and found[0] is not None else None
+
+        return cell
+
+    sensors = result.energy.sensors if result.energy else ()
+    return {f"mJ {one.name}": column(one.name) for one in sensors if one.scope != "part"}
 
 
 _IMPORTED = {"motorvae": "Python API", STREAM_MODULE: "motorvae-stream"}

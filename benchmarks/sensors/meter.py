@@ -54,6 +54,8 @@ class Meter(Closing):
         self._idle_s = idle_s
         if self._sensors:
             try:
+                if self._watcher is not None:  # it takes a moment to start
+                    self._watcher.wait_for(time.monotonic_ns())
                 self._measure_idle()
                 for sensor in self._sensors:
                     self._rhythms[sensor.name] = rhythm_of(sensor, most_s=_POLL_S)
