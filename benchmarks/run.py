@@ -15,7 +15,9 @@ from .cases.model import graph_cases, training_cases
 from .cases.path import path_cases, thread_cases
 from .cases.stream import StreamPlan, import_cases, start_up_cases, stream_cases
 from .compare import LEAST_TURNS
+from .loadgen.run import loadgen_runs, streaming_engines
 from .measure.case import Case, busy_warning
+from .measure.loadgen import LoadGenRun
 from .measure.result import MachineRates, Result, Settings, environment_now, load_now, usable_cores
 from .measure.roofline import cost_of, measure_machine, rates_of, roofline_of
 from .measure.rounds import RoundPlan
@@ -50,11 +52,14 @@ def round_plan(options: RunOptions, batch: int = 1) -> RoundPlan:
     )
 
 
-def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]) -> Result:
+def run_benchmark(
+    options: RunOptions, command: str, note: Callable[[str], None], *, logs: Path | None = None
+) -> Result:
     """Measure everything; what is compared with each other is measured in turns.
 
     Energy without a sensor is a MeasurementError. `command` is what was typed; `note` is called
-    with what begins, always between timed regions.
+    with what begins, always between timed regions; `logs` is a folder for LoadGen's files, where
+    that was asked for.
     """
     sensors = require_sensors() if options.energy else None
     created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
@@ -80,6 +85,7 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
         note("matrix rates and bandwidths")
         before = measure_machine(samples, settle_ms=settle_ms)
         cases = list(_cases(tested, options, steps, note, meter))
+        loadgen = _loadgen(tested, options, note, logs) if logs is not None else ()
         note("matrix rates and bandwidths again")
         rates = rates_of(before, measure_machine(samples, settle_ms=settle_ms))
         meter.close()
@@ -99,6 +105,7 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
         environment=environment_now(threads=threads, load_start=load_start),
         **rates,
         energy=meter.facts,
+        loadgen=loadgen,
         watch=meter.watched,
         cases=tuple(_under_roofline(case, tested, rates) for case in cases),
         warnings=(busy,) if busy else (),
@@ -163,6 +170,22 @@ def _cases(
         batch = options.training_batch
         note(f"training step, batch {batch}")
         yield from training_cases(tested.spec, batch, steps, has_bf16=cpu_has_bf16())
+
+
+def _loadgen(
+    tested: ModelUnderTest, options: RunOptions, note: Callable[[str], None], logs: Path
+) -> tuple[LoadGenRun, ...]:
+    return loadgen_runs(
+        tested,
+        streaming_engines(tested, options.threads),
+        seconds=options.loadgen_s,
+        offline_batch=max(options.batches_to_measure),
+        threads=options.threads,
+        trust=options.trust,
+        seed=options.seed,
+        logs=logs,
+        note=note,
+    )
 
 
 def _under_roofline(case: Case, tested: ModelUnderTest, rates: MachineRates) -> Case:

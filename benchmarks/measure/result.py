@@ -24,6 +24,7 @@ from ...runtime.engines.tensorrt.engine_manifest import EngineManifest
 from .case import DRIFT_LIMIT, SPREAD_LIMIT, Case, Samples
 from .earlier import upgraded
 from .energy import EnergyFacts, WatchFacts
+from .loadgen import LoadGenRun
 from .rounds import RoundPlan
 
 _PACKAGES = (
@@ -222,6 +223,8 @@ class Result(StrictModel):
     read_memory: Rate | None = None  # Its read bandwidth
     gpu: GpuFacts | None = None  # Of motorvae-doctor gpu
     energy: EnergyFacts | None = None  # The sensors, where energy was asked for
+    loadgen: tuple[LoadGenRun, ...] = ()  # MLPerf's, where it was asked for
+    loadgen_logs: str | None = None  # The folder beside the result with LoadGen's own files
     watch: WatchFacts | None = None  # What read conditions, where the system shows any
     cases: tuple[Case, ...]  # What was measured
     warnings: tuple[str, ...] = ()  # What makes the whole doubtful

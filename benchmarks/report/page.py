@@ -15,6 +15,7 @@ from ...runtime.core.errors import writing_output
 from ..measure.case import RIVALS
 from ..measure.result import Result
 from .energy import conditions_table, energy_absent, energy_table, sensors_table
+from .loadgen import loadgen_notes, loadgen_table
 from .plots import group_figures, pareto_of, roofline_figure, save_picture
 from .tables import (
     GROUPS,
@@ -81,6 +82,8 @@ def save_report(page: Path, picture: Path, result: Result) -> None:
         energy=[table for table in (sensors_table(result), energy_table(result)) if table],
         energy_absent=energy_absent(result),
         conditions=conditions_table(result),
+        loadgen=loadgen_table(result),
+        loadgen_notes=loadgen_notes(result),
         facts=_facts(result),
     )
     with writing_output(page):
