@@ -43,23 +43,44 @@ def runs_of(tested: ModelUnderTest, folder: Path, seconds: float) -> tuple[LoadG
     )
 
 
+NOISE = 1.3
+"""A median may differ by so much on a busy machine; half of the work would be a factor of two."""
+ATTEMPTS = 4
+
+
+def far_apart(run: LoadGenRun) -> list[str]:
+    """In which medians the two differ by more; p90 is that of whatever else the machine does."""
+    return [
+        f"{run.scenario} {name} {ratio:.2f}"
+        for name, ratio in run.ratios.items()
+        if name != "p90" and not 1 / NOISE < ratio < NOISE
+    ]
+
+
 @needs_loadgen
+@pytest.mark.slow
 def test_loadgen_and_our_own_loop_agree(tested: ModelUnderTest, tmp_path: Path) -> None:
-    single, offline = runs_of(tested, tmp_path, seconds=3)
+    apart: list[list[str]] = []
+    # Other processes may come in the midst of one of the two, but not each time; an error of what
+    # is measured is there each time.
+    for attempt in range(ATTEMPTS):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        runs = runs_of(tested, folder, seconds=2)
+        assert all(run.not_measured is None for run in runs), runs
+        apart.append([text for run in runs for text in far_apart(run)])
+        if not apart[-1]:
+            break
+    assert not apart[-1], apart
+    single, offline = runs
     for run in (single, offline):
-        assert run.not_measured is None
         assert run.verdict is not None
         assert run.verdict.valid, run.verdict
         assert run.verdict.errors == ()
-        # Ours of before and after bound what this machine's other work did meanwhile.
         assert run.ratios.keys() == run.limits.keys()
-        for name, ratio in run.ratios.items():
-            if name == "p90":  # of a busy machine, that of other processes
-                continue
-            noise = max(1.3, run.limits[name] * 1.1)
-            assert 1 / noise < ratio < noise, (run.scenario, name, ratio, run.limits)
         assert run.logs is not None
-        assert (tmp_path / run.logs / "mlperf_log_summary.txt").stat().st_size
+        assert (folder / run.logs / "mlperf_log_summary.txt").stat().st_size
+        assert run.overhead_ms > 0
     assert single.verdict is not None
     assert single.verdict.early_stopping_p90_ms is not None
     assert single.verdict.p90_ms is not None

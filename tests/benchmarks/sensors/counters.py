@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
 
 # Fixed width and one write, so that a reader never sees half of a number.
 _RUN = """
@@ -26,9 +25,9 @@ while True:
 """
 
 
-@pytest.fixture
-def running() -> Iterator[Callable[..., None]]:
-    """Make a counter run: so many watts, a change so often, from a first value, until the end."""
+@contextlib.contextmanager
+def counters() -> Iterator[Callable[..., None]]:
+    """Make counters run: so many watts, a change so often, from a first value, until the end."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(
@@ -44,7 +43,9 @@ def running() -> Iterator[Callable[..., None]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
 
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+    try:
+        yield start
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
