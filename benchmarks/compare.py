@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from ..runtime.core.errors import MeasurementError, sentence_list
-from .measure.case import Samples
+from .measure.case import Case, Samples
 from .measure.result import Result
 from .report.tables import digits_of, screen_table
 
@@ -46,6 +46,8 @@ class Change:
     # "slower" and "faster" (of bytes "larger" and "smaller") where the whole interval is past the
     # tolerance, "same" where it is within, else "unclear"
     verdict: Verdict
+    # Joules for each latent after over before by each sensor of both; neither has part in a verdict
+    energy_ratios: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:
@@ -109,6 +111,7 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
         else:
             turns = before.turn_of(old), after.turn_of(case)
             change = change_of(case.key, old.whole, case.whole, turns, tolerance)
+            change = replace(change, energy_ratios=_energy_ratios(old, case))
             changes.append(replace(change, verdict="unclear") if conditions else change)
     notes.extend(f"only before: {key}" for key in earlier)
     if not changes:
@@ -155,6 +158,11 @@ def print_comparison(console: Console, found: Comparison) -> None:
     tails = {
         f"p90 ratio, n >= {LEAST_FOR_P90}": [change.p90_ratio for change in found.changes],
         f"p99 ratio, n >= {LEAST_FOR_P99}": [change.p99_ratio for change in found.changes],
+    }
+    sensors = dict.fromkeys(name for change in found.changes for name in change.energy_ratios)
+    tails |= {
+        f"mJ ratio, {name}": [change.energy_ratios.get(name) for change in found.changes]
+        for name in list(sensors)[:1]  # that of most; the others are in the files
     }
     tails = {heading: ratios for heading, ratios in tails.items() if any(ratios)}
     figures = ("before p50", "after p50", "ratio", "interval", *tails)
@@ -225,6 +233,15 @@ def interval_of_ratio(
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(medians[1] / medians[0], (tail, 1 - tail))
     return Interval(float(low), float(high))
+
+
+def _energy_ratios(before: Case, after: Case) -> dict[str, float]:
+    joules = {one.sensor: one.joules_per_latent for one in before.energy}
+    return {
+        one.sensor: one.joules_per_latent / earlier
+        for one in after.energy
+        if one.joules_per_latent and (earlier := joules.get(one.sensor))
+    }
 
 
 def _differences(before: Facts, after: Facts) -> tuple[str, ...]:
