@@ -194,6 +194,7 @@ class Meter(Closing):
             reads=sensor.reads,
             update_ms=rhythm.update_ms,
             changes=rhythm.changes,
-            idle_w=self._idle[sensor.name],
+            # Of a counter that stands still there is no power, rather than none.
+            idle_w=self._idle[sensor.name] if rhythm.update_ms is not None else None,
             idle_s=self._idle_s,
         )

@@ -63,6 +63,7 @@ def test_joules_for_a_latent_are_those_of_its_own_windows(tmp_path: Path, runnin
     assert package.idle_w == pytest.approx(20, rel=0.2)
     assert package.update_ms is not None
     assert 0.5 < package.update_ms < 20
+    assert {one.name: one for one in facts.sensors}["psys"].idle_w is None  # it stands still
     assert any("NVML" in text for text in facts.absent)
 
 

@@ -22,6 +22,7 @@ def sensors(root: Path) -> dict[str, Sensor]:
 
 def test_each_zone_has_its_own_name_and_says_what_it_covers(tmp_path: Path) -> None:
     plant(tmp_path, X86)
+    assert len(rapl_sensors(tmp_path)) == 4  # and not the same package once more
     found = sensors(tmp_path)
     assert {name: one.scope for name, one in found.items()} == {
         "package-0": "processor",
