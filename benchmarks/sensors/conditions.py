@@ -24,7 +24,9 @@ _CHIPS = {"coretemp", "k10temp", "zenpower", "cpu_thermal"}
 """Of hwmon, the processor's own sensors: others are those of disks and networks."""
 _HOTTEST_C, _COLDEST_C = 150, -40
 """What is outside is no temperature: Jetson's GPU zone shows -256 while the GPU is off."""
-PROCESSOR = "processor"
+_JETSON_GPU = re.compile(r"(?:[0-9a-f]+\.)?(?:gpu|ga10b|gv11b)|gpu-gpc-\d+")
+"""Its devfreq device on Orin, on Orin with JetPack 5, on Xavier, and on Thor."""
+PROCESSOR, GPU = "processor", "GPU"
 
 
 class Reading(StrictModel):
@@ -63,9 +65,16 @@ class ConditionFiles:
             for policy in sorted((system / "cpufreq").glob("policy*"))
         }
         self._counters = dict(_counters(system, hwmon))
+        self._gpu_clocks = [
+            device / "cur_freq"
+            for device in sorted((root / "sys/class/devfreq").glob("*"))
+            if _JETSON_GPU.fullmatch(device.name)
+        ]
 
     def __bool__(self) -> bool:
-        return any((self._temperatures, self._cooling, self._clocks, self._counters))
+        return any(
+            (self._temperatures, self._cooling, self._clocks, self._counters, self._gpu_clocks)
+        )
 
     def temperatures(self) -> dict[str, float]:
         """Return degrees Celsius by the name of the zone or chip."""
@@ -87,6 +96,11 @@ class ConditionFiles:
         shares = [clock / base for path, clock in known.items() if (base := self._clocks[path])]
         fastest = max(known.values(), default=None)
         return fastest and fastest / 1000, max(shares, default=None)
+
+    def gpu_clock(self) -> float | None:
+        """Return a Jetson's GPU clock in MHz; None where there is none, or while it is off."""
+        clocks = [number_or_none(path) for path in self._gpu_clocks]
+        return next((clock / 1e6 for clock in clocks if clock), None)
 
     def throttling(self) -> list[str]:
         """Name the cooling devices that slow something down now."""

@@ -16,7 +16,7 @@ import orjson
 
 from ...runtime.core.errors import MissingDependencyError
 from .base import Sensor, reading_or_none
-from .conditions import PROCESSOR, ConditionFiles, Reading
+from .conditions import GPU, PROCESSOR, ConditionFiles, Reading
 from .find import nvml_reading
 from .ina import ina_sensors
 
@@ -54,6 +54,8 @@ class Watch:
         temperatures, throttled = self._files.temperatures(), self._files.throttling()
         fastest, share = self._files.clock()
         clocks = {} if fastest is None else {PROCESSOR: fastest}
+        if (gpu := self._files.gpu_clock()) is not None:
+            clocks[GPU] = gpu
         if self._gpus:
             degrees, megahertz, slowed = self._gpus.read()
             temperatures |= degrees

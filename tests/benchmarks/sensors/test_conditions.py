@@ -34,6 +34,7 @@ def test_a_jetson_that_throttles_is_told_from_one_that_turns_its_fan(tmp_path: P
     files = ConditionFiles(tmp_path)
     assert files.temperatures() == {"cpu-thermal": 48.218}  # the GPU is off
     assert files.clock() == (1510.4, None)
+    assert files.gpu_clock() == 624.75
     assert files.throttling() == []
     assert files.counters() == {"soctherm oc1_event_cnt": 0, "soctherm oc3_event_cnt": 2}
     (tmp_path / "sys/class/thermal/cooling_device1/cur_state").write_text("1\n")

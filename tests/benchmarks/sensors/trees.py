@@ -94,6 +94,8 @@ ORIN_NANO: Tree = {
     "sys/class/thermal/cooling_device1/type": "gpu-throttle-alert",
     "sys/class/thermal/cooling_device1/cur_state": 0,
     "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": 1510400,
+    "sys/class/devfreq/17000000.gpu/cur_freq": 624750000,
+    "sys/class/devfreq/13e00000.host1x/cur_freq": 115200000,
 }
 AGX_ORIN: Tree = {
     "sys/class/hwmon/hwmon2/name": "ina3221",
