@@ -58,6 +58,7 @@ from .measure.result import (
     product_name,
 )
 from .measure.rounds import RoundPlan
+from .sensors.meter import Meter
 
 _PACKAGES = ("tensorrt", "tensorrt-rtx", "pycuda", "cuda-bindings")
 _TURNS = 8
@@ -76,6 +77,7 @@ class Examination:
     # crash of a later engine
     output: Path
     console: Console  # For progress
+    meter: Meter | None = None  # Watches conditions, and measures energy where it has sensors
 
     def __post_init__(self) -> None:
         self._reference = reference_from_bundle(self.bundle)
@@ -107,6 +109,8 @@ class Examination:
                 for one in planned:
                     if self._cases[one.case.how].not_measured == NOT_REACHED:
                         self._cases[one.case.how] = one.case.without(reason)
+        if self.meter is not None:
+            self.meter.close()  # what it cost is known from then on
         result = self._save()
         if unforeseen:
             raise unforeseen[0]
@@ -114,10 +118,11 @@ class Examination:
 
     def _save(self) -> Result:
         turn = max(1, self.frames // _TURNS)
+        energy = " --energy" if self.meter is not None and self.meter.facts else ""
         result = Result(
             created=self._created,
             # Without the paths that were typed: the file is made to be shared.
-            command=f"motorvae-doctor gpu --frames {self.frames}",
+            command=f"motorvae-doctor gpu --frames {self.frames}{energy}",
             model=self.bundle.spec,
             settings=Settings(
                 weights_sha256=self.bundle.manifest.weights_sha256,
@@ -133,6 +138,8 @@ class Examination:
                 power_end=power_state(),
                 engines=tuple(self._engines),
             ),
+            energy=self.meter.facts if self.meter is not None else None,
+            watch=self.meter.watched if self.meter is not None else None,
             cases=tuple(map(public_case, self._cases.values())),
         )
         save_document(self.output, result)
@@ -161,7 +168,7 @@ class Examination:
                 f"{precision} is {leanest.title}"
             )
         with self._on_cuda(entry.key) as backend:
-            found, mu = measure(planned, backend, reference, frames=self.frames)
+            found, mu = measure(planned, backend, reference, frames=self.frames, meter=self.meter)
         if entry == leanest and found.status == "measured":
             key = bundle.leanest(GraphKey("decoder", precision, target="onnx")).key
             count = min(len(mu), len(reference.images))
@@ -192,7 +199,7 @@ class Examination:
             verdict = {"not_measured": str(error), "gate": tuple(seen)}
             yield from (one.case.with_facts(**verdict) for one in planned)
             return
-        yield from timed_engine(planned, copy, name, self._reference, self.frames)
+        yield from timed_engine(planned, copy, name, self._reference, self.frames, meter=self.meter)
 
     def _torch(self, planned: PlannedCase) -> Iterator[Case]:
         if self.checkpoint is None:
@@ -203,4 +210,12 @@ class Examination:
             from .under_test.torch_models import TorchEncoder  # noqa: PLC0415  # torch is optional
         with TorchEncoder(self.checkpoint, self.bundle) as backend:
             repeat = backend.repeat_timed
-            yield measure(planned, backend, self._reference, frames=self.frames, repeat=repeat)[0]
+            found, _ = measure(
+                planned,
+                backend,
+                self._reference,
+                frames=self.frames,
+                repeat=repeat,
+                meter=self.meter,
+            )
+            yield found

@@ -49,6 +49,9 @@ HEAVY = {
     "cryptography",
     "sklearn",
     "umap",
+    "zeus",
+    "pynvml",
+    "mlperf_loadgen",
 }
 ABOUT_ONE_PACKAGE = {
     "runtime/engines/import_onnxruntime.py",

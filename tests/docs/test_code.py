@@ -38,6 +38,7 @@ OF_OTHERS = {
     # python -m, and our scripts
     *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--kinds", "--side"),
     "--data",
+    *("--fan", "--show", "--stronglyTyped"),  # jetson_clocks and trtexec
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }
 """Options on these pages that are no command's."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import pytest
 
 from motorvae.benchmarks.cases.gpu import engine_cases, measure, planned_engines
 from motorvae.benchmarks.measure.result import clocks, environment_now, load_now, power_state
+from motorvae.benchmarks.sensors import find
+from motorvae.benchmarks.sensors.meter import Meter
 from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.engines.gpu_info import NoGpu, find_gpu
 from motorvae.runtime.engines.open import EngineRequest, open_engine
+
+from ..sensors.trees import POWERCAP, X86, plant
 
 
 def test_without_a_gpu_each_engine_says_why(tested: ModelUnderTest) -> None:
@@ -63,3 +68,28 @@ def test_decoders_are_timed_and_gated_as_encoders_are(tested: ModelUnderTest) ->
     assert case.psnr is not None
     assert len(case.stages["wall"].samples) == 10  # true latents, and those of the encoder
     assert (drifted.status, drifted.stages) == ("drifted", {})
+
+
+def test_what_passed_the_gate_is_run_again_for_its_energy(
+    tested: ModelUnderTest,
+    tmp_path: Path,
+    running: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(find, "_LIBRARY", "libnvidia-ml-none.so.1")
+    plant(tmp_path, X86)
+    running(tmp_path / POWERCAP / "intel-rapl:0" / "energy_uj", 20)
+    bundle, reference = tested.bundle, tested.reference
+    planned, _ = planned_engines("tensorrt", GraphKey("encoder", target="tensorrt"))
+    with (
+        open_engine(bundle, GraphKey("encoder"), EngineRequest(backend="onnx")) as backend,
+        Meter(find.find_sensors(tmp_path), window_s=0.4, idle_s=0.2, root=tmp_path) as meter,
+    ):
+        case, _ = measure(planned, backend, reference, frames=5, meter=meter)
+        others = replace(reference, mu=1 + np.asarray(reference.mu))
+        drifted, _ = measure(planned, backend, others, frames=5, meter=meter)
+    energy = {one.sensor: one for one in case.energy}["package-0"]
+    assert energy.watts == pytest.approx(20, rel=0.3)
+    assert case.conditions is not None
+    assert case.conditions.temperatures_c["x86_pkg_temp"].high == 61
+    assert (drifted.status, drifted.energy) == ("drifted", ())
