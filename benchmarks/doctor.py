@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from ..runtime.core.errors import (
 from ..runtime.core.system.locks import output_locked
 from ..runtime.doctor.screen import examine_machine, print_screen
 from ..runtime.engines.gpu_info import NoGpu, find_gpu
-from .options import check_least, check_output
+from .options import GpuEngine, check_least, check_output
 
 _MOST_SECONDS = 60
 
@@ -63,6 +64,8 @@ class GpuOptions:
     """Where the result goes, a .json file; an earlier one is kept under a number."""
     frames: int = 1000
     """Images through each engine, one at a time."""
+    only: tuple[GpuEngine, ...] = get_args(GpuEngine)
+    """What to measure the encoder on; by default all of these."""
 
     def __post_init__(self) -> None:
         check_least(self, frames=1)
@@ -125,6 +128,7 @@ def _gpu(options: GpuOptions, *_: object) -> int:
             checkpoint=options.checkpoint,
             output=options.output,
             console=console,
+            only=options.only,
         ).run()
     print_gpu_cases(console, result)
     counts = Counter(case.status for case in result.cases)
