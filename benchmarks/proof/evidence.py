@@ -177,7 +177,7 @@ def of_rates(file: str) -> Reader:
         rates |= {_RATE_TITLES[name]: found[name] for name in _RATE_TITLES}
         rows = []
         for title, content in rates.items():
-            rate = Rate.model_validate(content, strict=False)
+            rate = Rate.model_validate_json(orjson.dumps(content))
             unit = "tflop_per_s" if "matrix" in title else "gb_per_s"
             scale = 1e12 if "matrix" in title else 1e9
             figures = {

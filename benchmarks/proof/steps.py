@@ -23,9 +23,18 @@ from .evidence import (
 TRAIN_BATCH = 64
 ENCODER_FP16_BYTES = 20 << 20
 """About what one run of the default encoder moves in FP16: 10 million weights of two bytes."""
-DEVICE_LAYER_TESTS, GPU_TESTS = Path("tests/stand_in_driver"), Path("tests/gpu")
+GPU_TESTS = (Path("tests/gpu"),)
+_OF_DEVICE_LAYER = (
+    *("cuda_layer", "cuda_close", "cuda_graph", "cuda_threads", "open_cuda", "driver"),
+    "backend_tensorrt",
+)
+DEVICE_LAYER_TESTS = tuple(
+    Path("tests/stand_in_driver", f"test_{name}.py") for name in _OF_DEVICE_LAYER
+)
+"""Those of that folder which ask the driver; the others are about engines of a GPU of its own."""
 RUN, BUNDLE = Path("runs/gpu"), Path("bundle")
 """Where the steps train and export, in the work folder."""
+_CHECKOUT = "run it in a checkout of motorVAE, or name one: --checkout"
 _INSTALL: Mapping[str, str] = {
     "torch": "pip install 'motorvae[train]', with a torch that is built for this GPU's CUDA",
     "lightning": "pip install 'motorvae[train]'",
@@ -152,7 +161,7 @@ def _tests(
     place: Place,
     name: str,
     proves: str,
-    folder: Path,
+    tests: Sequence[Path],
     *,
     select: str,
     modules: tuple[str, ...],
@@ -172,11 +181,12 @@ def _tests(
         command=(
             *(sys.executable, "-m", "pytest", *(("-m", "gpu") if marked else ()), "-k", select),
             *("-p", "no:cacheprovider", "-p", "no:randomly", "-q", "-rfEs"),
-            *("-o", "junit_family=xunit2", f"--junitxml={report}", str(folder)),
+            *("-o", "junit_family=xunit2", f"--junitxml={report}"),
+            *map(str, tests),
         ),
         reader=of_pytest(report.name),
         modules=needs,
-        files=((checkout / folder, "run it in a checkout of motorVAE, or name one: --checkout"),),
+        files=tuple((checkout / path, _CHECKOUT) for path in tests),
         leaves=(report,),
         folder=checkout,
         environment={"MOTORVAE_TEST_DRIVER": "real"},
