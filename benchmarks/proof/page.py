@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from ...runtime.core.atomic_files import replaced_file
-from .record import Proof, Row, StepRecord
+from .record import Proof, StepRecord
 
 _TEMPLATE = Path(__file__).with_name("proof.html.j2")
 _UNITS = ("gb_per_s", "tflop_per_s", "images_per_s", "per_s", "ms", "mj", "w")
@@ -27,7 +27,11 @@ _SHOWN_UNITS = {
 def save_page(path: Path, proof: Proof) -> None:
     """Write the page, whole or not at all; an OutputError where it cannot be written."""
     templates = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     text = templates.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         proof=proof,
@@ -60,11 +64,6 @@ def words_of(name: str, value: float) -> str:
     title = (name.removesuffix(f"_{unit}") if unit else name).replace("_", " ")
     shown = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return f"{title} {shown} {_SHOWN_UNITS.get(unit, '')}".strip()
-
-
-def row_words(row: Row) -> str:
-    """Return why a row is not proven, or what else there is to say of it."""
-    return row.reason or row.note or ""
 
 
 def _facts(proof: Proof) -> Iterator[tuple[str, object]]:

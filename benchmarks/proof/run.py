@@ -78,22 +78,26 @@ class ProofRun:
         self._save()
         if self._unsaved:  # nothing was spent yet
             raise self._unsaved
+        unforeseen: list[Exception] = []
         for step in self.steps:
             if not self._is_due(step):
                 continue
-            record = _not_run(step, self._machine.no_gpu or "")
-            if self._machine.no_gpu is None:
-                try:
-                    record = self._record_of(step)
-                except KeyboardInterrupt:
-                    self._keep(step, _not_run(step, "interrupted"))
-                    raise
-            record = record.model_copy(update={"commit": commit, "dirty": dirty})
-            self._keep(step, record, save=self._machine.no_gpu is None)
+            try:
+                record = self._record_of(step)
+            except KeyboardInterrupt:
+                self._keep(step, _not_run(step, "interrupted"))
+                raise
+            except Exception as error:  # noqa: BLE001  # raised when the other steps are over
+                unforeseen.append(error)
+                reason = self._public(f"gpu-proof itself: {type(error).__name__}: {error}")
+                record = _not_run(step, reason)
+            self._keep(step, record.model_copy(update={"commit": commit, "dirty": dirty}))
         proof = self._save()
         self.console.print(f"{time.monotonic() - begin_s:.0f} s")
         if self._unsaved:
             raise self._unsaved
+        if unforeseen:
+            raise unforeseen[0]
         return proof
 
     def _is_due(self, step: Step) -> bool:
@@ -102,6 +106,8 @@ class ProofRun:
         return self._records[step.name].status != "proven"
 
     def _record_of(self, step: Step) -> StepRecord:
+        if self._machine.no_gpu is not None:
+            return _not_run(step, self._machine.no_gpu)
         if step.has_own_model:
             return _not_run(step, "not needed: a model was given with --model")
         if reason := step.why_not():
@@ -207,13 +213,14 @@ class ProofRun:
         self.console.print(f"{why}; it is kept as {kept}, and every step begins anew")
         return None
 
-    def _keep(self, step: Step, record: StepRecord, *, save: bool = True) -> None:
+    def _keep(self, step: Step, record: StepRecord) -> None:
         with interrupts_deferred():
             self._records[step.name] = record
-            if save:
-                self._save()
-                for row in record.rows:
-                    self.console.print(f"  {row.status}: {row.what}{_because(row)}")
+            if self._machine.no_gpu is not None:
+                return  # one line says it of all
+            self._save()
+            for row in record.rows:
+                self.console.print(f"  {row.status}: {row.what}{_because(row)}")
 
     def _save(self) -> Proof:
         """Write both files; where that fails the run goes on, since room may be made meanwhile."""
@@ -264,7 +271,8 @@ def commit_of(checkout: Path | None) -> tuple[str | None, bool | None]:
 def shown_command(command: Sequence[str]) -> str:
     """Return a command as a user would type it."""
     words = list(command)
-    if words[:2] == [sys.executable, "-c"]:  # as `python_module` makes them
+    start = python_module("")[:-1]
+    if words[: len(start)] == start:
         name = words[3]
         words = [f"motorvae-{words[4]}", *words[5:]] if name == "motorvae" else words[3:]
     elif words[:2] == [sys.executable, "-m"]:

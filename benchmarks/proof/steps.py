@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...runtime.core.packages import version_of
 from ...runtime.core.system.children import python_module
 from .evidence import (
     Reader,
@@ -39,6 +40,7 @@ _INSTALL: Mapping[str, str] = {
     "torch": "pip install 'motorvae[train]', with a torch that is built for this GPU's CUDA",
     "lightning": "pip install 'motorvae[train]'",
     "onnxruntime": "pip install 'motorvae[gpu]'",
+    "onnxruntime-gpu": "pip uninstall onnxruntime, then pip install 'motorvae[gpu]'",
     "onnx": "pip install 'motorvae[export]'",
     "onnxscript": "pip install 'motorvae[export]'",
     "tensorrt": "pip install 'motorvae[tensorrt]', or on a Jetson JetPack's own",
@@ -71,7 +73,7 @@ class Step:
     limit_s: float
     command: Sequence[str]
     reader: Reader = by_exit_code
-    modules: tuple[str, ...] = ()  # That must be installed
+    modules: tuple[str, ...] = ()  # That must be installed; a name with a - is a package's
     files: tuple[tuple[Path, str], ...] = ()  # That must be there, and where each comes from
     leaves: tuple[
         Path, ...
@@ -92,6 +94,8 @@ class Step:
 
 
 def _is_installed(module: str) -> bool:
+    if "-" in module:  # a package, of several that hold this module
+        return version_of(module) is not None
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # its parent is not there, or is broken
@@ -124,7 +128,7 @@ def planned_steps(place: Place) -> tuple[Step, ...]:
         *(
             _doctor(place, *words)
             for words in (
-                ("onnx", "ONNX Runtime on CUDA, each form past the gate", 240, "onnxruntime"),
+                ("onnx", "ONNX Runtime on CUDA, each form past the gate", 240, "onnxruntime-gpu"),
                 ("torch", "torch's FP16 encoder as a CUDA graph, the rival", 150, "torch"),
                 ("tensorrt", "TensorRT engines, with and without a CUDA graph", 600, "tensorrt"),
                 ("tensorrt-rtx", "TensorRT-RTX engines, likewise", 300, "tensorrt_rtx"),
@@ -143,7 +147,7 @@ def planned_steps(place: Place) -> tuple[Step, ...]:
                 marked=True,
             )
             for name, what, select, modules, limit_s in (
-                ("onnx", "pytest -m gpu: ONNX Runtime", "onnx-cuda", ("onnxruntime",), 180),
+                ("onnx", "pytest -m gpu: ONNX Runtime", "onnx-cuda", ("onnxruntime-gpu",), 180),
                 ("torch", "pytest -m gpu: torch, and the doctor's rows", OF_TORCH, (), 180),
                 ("tensorrt", "pytest -m gpu: TensorRT", OF_TENSORRT, ("tensorrt",), 900),
                 ("rtx", "pytest -m gpu: TensorRT-RTX", "rtx", ("tensorrt_rtx",), 600),
@@ -289,7 +293,7 @@ def _stream(place: Place) -> Step:
             *("--output", str(rows)),
         ),
         reader=of_stream(rows.name),
-        modules=("onnxruntime",),
+        modules=("onnxruntime-gpu",),
         files=((place.model, "the step export makes it; or name a bundle: --model"),),
         leaves=(rows,),
     )
