@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -277,7 +278,7 @@ def shown_command(command: Sequence[str]) -> str:
         words = [f"motorvae-{words[4]}", *words[5:]] if name == "motorvae" else words[3:]
     elif words[:2] == [sys.executable, "-m"]:
         words = words[2:]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _git(checkout: Path, *words: str) -> str:

@@ -81,9 +81,12 @@ class Step:
     folder: Path | None = None  # Where it runs, if not in the work folder
     environment: Mapping[str, str] = field(default_factory=dict)
     has_own_model: bool = False  # The user gave what it would make
+    lacking: str | None = None  # Why this version of motorVAE cannot do it
 
     def why_not(self) -> str | None:
         """Return why it cannot be run here, in a clause with the next step, or None."""
+        if self.lacking:
+            return self.lacking
         for module in self.modules:
             if not _is_installed(module):
                 return f"needs {module}, which is not installed: {_INSTALL[module]}"
@@ -135,6 +138,13 @@ def planned_steps(place: Place) -> tuple[Step, ...]:
             )
         ),
         _stream(place),
+        Step(
+            name="energy",
+            proves="energy for each latent, by the GPU's or the board's own sensors",
+            limit_s=60,
+            command=(),
+            lacking="not in this version: motorvae-doctor gpu measures no energy",
+        ),
         *(
             _tests(
                 place,
