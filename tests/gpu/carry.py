@@ -3,9 +3,10 @@
     python tests/gpu/carry.py pack FOLDER [--python 3.12] [--packages NAME ...] [--no-wheels]
     python3 FOLDER/carry.py prove [options of python -m motorvae.benchmarks.proof]
 
-The folder holds the committed source, motorVAE as a wheel, and the wheels of other packages; there,
-those that the machine's Python has already are left alone. Nothing is fetched there, and nothing is
-installed outside of the folder. Only the standard library, as it runs before anything is there.
+The folder holds the committed source, motorVAE as a wheel, and the wheels of other packages, which
+there come before the machine's own, except for NumPy, on which its torch and OpenCV were built.
+Nothing is fetched there, and nothing is installed outside of the folder. Only the standard library,
+as it runs before anything is there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import tarfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parent.parent  # of the checkout; nothing of the kind beside a packed folder
 SOURCE, WHEELS, SITE, COMMIT = "source", "wheels", "site", ".commit"
 ARCHIVE = "source.tar"
 PACKAGES = (
@@ -29,7 +30,7 @@ PACKAGES = (
     *("simplejpeg", "pillow", "pillow-heif", "onnx-ir", "onnxscript", "jinja2", "psutil"),
     *("matplotlib", "cuda-bindings", "pytest", "pytest-timeout"),
 )
-"""What is small and may be missing there. NumPy, OpenCV, torch, ONNX Runtime and TensorRT are taken
+"""What is small, with what it needs. NumPy, OpenCV, torch, ONNX Runtime and TensorRT are taken
 from the machine; name them in --packages where it lacks them."""
 PLATFORMS = ("manylinux_2_28_{}", "manylinux_2_27_{}", "manylinux_2_17_{}", "manylinux2014_{}")
 
@@ -90,9 +91,9 @@ def prove(arguments: list[str]) -> int:
 
 
 def _is_wanted(wheel: Path) -> bool:
-    """Return whether the machine's Python lacks the package; of motorVAE ours is always taken."""
+    """Return whether a wheel is to be used: NumPy's only where the machine's Python has none."""
     name = re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
-    if name == "motorvae":
+    if name != "numpy":
         return True
     try:
         importlib.metadata.version(name)
