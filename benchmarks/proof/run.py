@@ -122,12 +122,12 @@ class ProofRun:
         self.console.print(f"{step.name}: {step.proves} (at most {limit_s:.0f} s)")
         for path in step.leaves:
             _remove(path)
-        started = _now()
+        started, command = _now(), step.due_command
         log = self.place.work / "logs" / f"{step.name}.log"
         folder = step.folder or self.place.work
         environment = {**_QUIET, **step.environment}
         ended = run_within(
-            step.command, limit_s=limit_s, log=log, folder=folder, environment=environment
+            command, limit_s=limit_s, log=log, folder=folder, environment=environment
         )
         rows = self._rows_of(step, ended, was_cut=limit_s < step.limit_s)
         words = ended.words
@@ -137,7 +137,7 @@ class ProofRun:
             name=step.name,
             proves=step.proves,
             limit_s=step.limit_s,
-            command=self._public(shown_command(step.command)),
+            command=self._public(shown_command(command)),
             started=started,
             seconds=round(ended.seconds, 3),
             exit_code=ended.exit_code,

@@ -72,6 +72,7 @@ class Step:
     proves: str
     limit_s: float
     command: Sequence[str]
+    without: tuple[Path, Sequence[str]] | None = None  # What to run where that path is missing
     reader: Reader = by_exit_code
     modules: tuple[str, ...] = ()  # That must be installed; a name with a - is a package's
     files: tuple[tuple[Path, str], ...] = ()  # That must be there, and where each comes from
@@ -82,6 +83,13 @@ class Step:
     environment: Mapping[str, str] = field(default_factory=dict)
     has_own_model: bool = False  # The user gave what it would make
     lacking: str | None = None  # Why this version of motorVAE cannot do it
+
+    @property
+    def due_command(self) -> Sequence[str]:
+        """What to run now: the command, or what takes its place."""
+        if self.without is not None and not self.without[0].exists():
+            return self.without[1]
+        return self.command
 
     def why_not(self) -> str | None:
         """Return why it cannot be run here, in a clause with the next step, or None."""
@@ -226,6 +234,10 @@ def _rates(place: Place) -> Step:
 def _model_steps(place: Place) -> tuple[Step, ...]:
     """Return the steps that train and export what the others measure."""
     own_run, own_bundle = place.work / RUN, place.work / BUNDLE
+    into_bundle = (
+        *("--output", str(own_bundle)),
+        *("--fp16", "--keep-float32", "auto", "--engine", "none", "--anyway"),
+    )
     train = Step(
         name="train",
         proves="training on the GPU, in bf16: its rate in images/s",
@@ -241,14 +253,14 @@ def _model_steps(place: Place) -> tuple[Step, ...]:
     )
     export = Step(
         name="export",
-        proves="the trained model exported, FP16 graphs past the gate on the CPU",
+        proves="a model exported for the other steps, FP16 graphs past the gate on the CPU",
         limit_s=240,
-        command=(
-            *python_module("motorvae", "export", str(own_run), "--output", str(own_bundle)),
-            *("--fp16", "--keep-float32", "auto", "--engine", "none", "--anyway"),
+        command=python_module("motorvae", "export", str(own_run), *into_bundle),
+        without=(
+            own_run / "metrics.csv",
+            python_module("motorvae", "export", "--pretrained", "vehicles", *into_bundle),
         ),
         modules=("torch", "onnx", "onnxscript", "onnxruntime"),
-        files=((own_run / "metrics.csv", "the step train makes it; or name a bundle: --model"),),
         leaves=(own_bundle,),
         has_own_model=place.model != own_bundle,
     )

@@ -25,7 +25,7 @@ from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
 from .engine_bundles import FORMS, VERSION, bundle_of, entry_of, put_engine
-from .real_driver import KINDS, REAL, RealDriver, count_calls
+from .real_driver import KINDS, REAL, SKIPPED, RealDriver, count_calls
 
 if REAL:
     count_calls()
@@ -143,7 +143,7 @@ def run_python() -> Callable[..., str]:
 
     def run(code: str, *, blocked: tuple[str, ...] = (), driver: bool = True) -> str:
         if REAL and not driver:
-            pytest.skip("not on a real driver: it cannot be taken away")
+            pytest.skip(f"{SKIPPED}it cannot be taken away")
         lines = ["import sys", *(f"sys.modules[{name!r}] = None" for name in blocked), code]
         environment = dict(os.environ)
         if not driver:

@@ -42,6 +42,8 @@ _MADE_BY_PYCUDA = {
 }
 """It destroys them in its own code, where nobody counts: they are gone with the context."""
 
+SKIPPED = "not on a real driver: "
+
 _live = dict.fromkeys(KINDS, 0)
 _created = dict.fromkeys(KINDS, 0)
 
@@ -99,15 +101,15 @@ class RealDriver:
     def created(self) -> int:
         return sum(_created.values())
 
-    def fail(self, function: str, _code: int) -> None:
-        pytest.skip(f"a real driver does not fail when it is told to ({function})")
+    def fail(self, _function: str, _code: int) -> None:
+        self.only("it does not fail when it is told to")
 
-    def limit(self, size_bytes: int) -> None:
-        pytest.skip(f"a real driver's memory cannot be limited to {size_bytes} bytes")
+    def limit(self, _size_bytes: int) -> None:
+        self.only("its memory cannot be limited")
 
     def only(self, reason: str) -> None:
         """Skip what only the stand-in can show."""
-        pytest.skip(f"not on a real driver: {reason}")
+        pytest.skip(f"{SKIPPED}{reason}")
 
     def is_page_locked(self, array: npt.NDArray[Any]) -> bool:
         first = array.__array_interface__["data"][0]

@@ -104,6 +104,17 @@ def test_what_is_not_installed_or_not_there_is_named_with_the_next_step(tmp_path
     )
 
 
+def test_where_nothing_was_trained_the_model_that_comes_with_the_package_is_exported(
+    place: Place,
+) -> None:
+    (step,) = (step for step in planned_steps(place) if step.name == "export")
+    assert "--pretrained vehicles --output" in shown_command(step.due_command)
+    run = place.work / "runs" / "gpu"
+    run.mkdir(parents=True)
+    (run / "metrics.csv").touch()
+    assert shown_command(step.due_command).startswith(f"motorvae-export {run} --output")
+
+
 def test_a_users_own_model_replaces_the_trained_one(tmp_path: Path) -> None:
     place = Place(ROOT, tmp_path, tmp_path / "mine", tmp_path / "run", frames=10)
     steps = {step.name: step for step in planned_steps(place)}
