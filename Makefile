@@ -27,7 +27,7 @@ COMMA := ,
 GPU_READY := $(GPU_VENV)/.ready$(subst $(COMMA),+,$(if $(GPU_EXTRAS),-$(GPU_EXTRAS)))
 GPU_SMALL := export,bench
 
-.PHONY: help demo test fuzz gpu-proof test-driver test-trt-api jetson-wheels lint docs dist clean
+.PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-aarch64 containers jetson-wheels lint docs dist clean
 .DEFAULT_GOAL := help
 
 help:
@@ -40,6 +40,8 @@ help:
 	@echo "make gpu-proof prove motorVAE on this machine's GPU: one JSON and one page, into gpu-proof/"
 	@echo "make test-driver   pycuda and cuda-bindings on a stand-in for NVIDIA's driver"
 	@echo "make test-trt-api  our TensorRT code against the real API of each release of it"
+	@echo "make test-aarch64  the runtime on arm64, emulated; needs root, mmdebstrap, qemu-user-static"
+	@echo "make containers    lint the container files, and build and run them with buildah"
 	@echo "make jetson-wheels which wheels a Jetson gets; asks the package index"
 
 # Before anything is made. `import ensurepip` fails where Debian's python3-venv is not installed.
@@ -122,6 +124,15 @@ gpu-proof: $(if $(GPU_PYTHON),,$(GPU_READY))
 test-trt-api: $(VENV)/.ready
 	$(BIN)/pytest tests/trt_api
 
+# Keeps roots and what x86-64 expects in .aarch64/; SUITES="jammy noble" are the Jetsons' Pythons.
+SUITES ?= bookworm trixie
+test-aarch64: $(VENV)/.ready
+	$(BIN)/python -m tests.aarch64 --suites $(SUITES)
+
+# STAND_IN=1 builds upon Debian where the images that they name cannot be had.
+containers: $(VENV)/.ready
+	$(BIN)/python tests/packaging/build_containers.py $(if $(STAND_IN),--stand-in)
+
 # A short form: tests/attacks/parsers.py by itself takes some minutes.
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.attacks.parsers --seconds 20
@@ -133,6 +144,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint containers/*.Dockerfile
 
 docs: $(VENV)/.ready-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -143,4 +155,4 @@ dist: $(VENV)/.ready
 	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(DRIVER_VENV) $(GPU_VENV) .scratch demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf --one-file-system $(VENV) $(DRIVER_VENV) $(GPU_VENV) .scratch .aarch64 demo gpu-proof build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
