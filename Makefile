@@ -155,4 +155,4 @@ dist: $(VENV)/.ready
 	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf --one-file-system $(VENV) $(DRIVER_VENV) $(GPU_VENV) .scratch .aarch64 demo gpu-proof build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf --one-file-system $(VENV) $(DRIVER_VENV) $(GPU_VENV) .scratch .aarch64 demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
