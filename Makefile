@@ -37,7 +37,7 @@ help:
 	@echo "make lint   check style, format and types"
 	@echo "make docs   build the documentation site into site/, and check its links"
 	@echo "make dist   build wheel and sdist into dist/, and check what an index would show"
-	@echo "make gpu-proof prove motorVAE on this machine's GPU: one JSON and one page, into gpu-proof/"
+	@echo "make gpu-proof     prove motorVAE on this machine's GPU: one JSON and one page, into gpu-proof/"
 	@echo "make test-driver   pycuda and cuda-bindings on a stand-in for NVIDIA's driver"
 	@echo "make test-trt-api  our TensorRT code against the real API of each release of it"
 	@echo "make test-aarch64  the runtime on arm64, emulated; needs root, mmdebstrap, qemu-user-static"

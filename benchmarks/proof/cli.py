@@ -39,6 +39,8 @@ class ProofOptions:
     those that are not proven yet."""
     seconds: float | None = None
     """Seconds that the whole may take; what does not fit is unproven."""
+    time_factor: float = 1.0
+    """Multiply the time limit of each step by this, such as 3 on a small board."""
     model: Path | None = None
     """A bundle to measure, instead of one that a step trains and exports."""
     checkpoint: Path | None = None
@@ -54,6 +56,8 @@ class ProofOptions:
         check_least(self, frames=1)
         if self.seconds is not None and not self.seconds > 0:
             raise ConfigError(f"--seconds {self.seconds:g}: take more than 0")
+        if not 0.1 <= self.time_factor <= 100:
+            raise ConfigError(f"--time-factor {self.time_factor:g}: take 0.1 to 100")
         if self.checkpoint is not None and self.model is None:
             raise ConfigError("--checkpoint: name the bundle of that run, too, with --model")
         for path, option in ((self.model, "--model"), (self.checkpoint, "--checkpoint")):
@@ -94,6 +98,7 @@ def _run(options: ProofOptions, args: Sequence[str]) -> int:
         model=options.model.absolute() if options.model else work / BUNDLE,
         checkpoint=options.checkpoint.absolute() if options.checkpoint else work / RUN,
         frames=options.frames,
+        time_factor=options.time_factor,
     )
     steps = planned_steps(place)
     if options.list:

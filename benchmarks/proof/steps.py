@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...runtime.core.packages import version_of
@@ -62,6 +62,7 @@ class Place:
     model: Path  # The bundle: the user's, or the one that a step exports
     checkpoint: Path  # The training run: likewise
     frames: int  # Of each case of the doctor
+    time_factor: float = 1  # Of every time limit
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ def _is_installed(module: str) -> bool:
 
 def planned_steps(place: Place) -> tuple[Step, ...]:
     """Return every step, in the order of their worth per second; some take what others leave."""
+    steps = _steps(place)
+    return tuple(replace(step, limit_s=step.limit_s * place.time_factor) for step in steps)
+
+
+def _steps(place: Place) -> tuple[Step, ...]:
     return (
         _tests(
             place,
@@ -166,7 +172,13 @@ def planned_steps(place: Place) -> tuple[Step, ...]:
             )
             for name, what, select, modules, limit_s in (
                 ("onnx", "pytest -m gpu: ONNX Runtime", "onnx-cuda", ("onnxruntime-gpu",), 180),
-                ("torch", "pytest -m gpu: torch, and the doctor's rows", OF_TORCH, (), 180),
+                (
+                    "torch",
+                    "pytest -m gpu: torch, and the doctor's rows",
+                    OF_TORCH,
+                    ("lightning",),
+                    180,
+                ),
                 ("tensorrt", "pytest -m gpu: TensorRT", OF_TENSORRT, ("tensorrt",), 900),
                 ("rtx", "pytest -m gpu: TensorRT-RTX", "rtx", ("tensorrt_rtx",), 600),
             )

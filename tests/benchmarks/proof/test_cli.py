@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[3]
     [
         (("--steps", "nothing"), "--steps nothing: there is none of this name; take all, or some"),
         (("--seconds", "0"), "--seconds 0: take more than 0"),
+        (("--time-factor", "0"), "--time-factor 0: take 0.1 to 100"),
         (("--frames", "0"), "--frames 0: take 1 or more"),
         (("--model", "none"), "--model none: there is no such file or folder"),
         (("--checkpoint", "."), "--checkpoint: name the bundle of that run, too, with --model"),
@@ -46,6 +47,8 @@ def test_the_steps_are_listed_with_what_they_need(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    assert main(["--list", "--time-factor", "2"]) == 0
+    assert "rate in images/s (at most 600 s)" in capsys.readouterr().out
     assert main(["--list"]) == 0
     said = capsys.readouterr().out
     assert "train: training on the GPU, in bf16: its rate in images/s (at most 300 s)\n" in said
