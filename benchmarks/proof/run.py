@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ...runtime.core.atomic_files import set_aside
+from ...runtime.core.command import print_sentence
 from ...runtime.core.documents import save_document
 from ...runtime.core.errors import MeasurementError, OutputError
 from ...runtime.core.lifecycle import interrupts_deferred
@@ -119,7 +120,8 @@ class ProofRun:
             if left_s < LEAST_S:
                 return _not_run(step, f"no time left: {max(0, left_s):.0f} s of --seconds")
             limit_s = min(limit_s, left_s)
-        self.console.print(f"{step.name}: {step.proves} (at most {limit_s:.0f} s)")
+        text = f"{step.name}: {step.proves} (at most {limit_s:.0f} s)"
+        print_sentence(self.console, text)
         for path in step.leaves:
             _remove(path)
         started, command = _now(), step.due_command
@@ -211,7 +213,8 @@ class ProofRun:
             )
         kept = set_aside(self.json)
         set_aside(self.page)
-        self.console.print(f"{why}; it is kept as {kept}, and every step begins anew")
+        text = f"{why}; it is kept as {kept}, and every step begins anew"
+        print_sentence(self.console, text)
         return None
 
     def _keep(self, step: Step, record: StepRecord) -> None:
@@ -221,7 +224,8 @@ class ProofRun:
                 return  # one line says it of all
             self._save()
             for row in record.rows:
-                self.console.print(f"  {row.status}: {row.what}{_because(row)}")
+                what = step.name if row.what == step.proves else row.what
+                print_sentence(self.console, f"  {row.status}: {what}{_because(row)}")
 
     def _save(self) -> Proof:
         """Write both files; where that fails the run goes on, since room may be made meanwhile."""
@@ -237,7 +241,7 @@ class ProofRun:
             save_page(self.page, proof)
         except OutputError as error:
             if self._unsaved is None:
-                self.console.print(f"not saved for now: {error}")
+                print_sentence(self.console, f"not saved for now: {error}")
             self._unsaved = error
         else:
             self._unsaved = None
