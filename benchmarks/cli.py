@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from ..runtime.core.atomic_files import check_writable, set_aside
+from ..runtime.core.atomic_files import check_writable, replaced_folder, set_aside
 from ..runtime.core.command import Command, CommandGroup, PlainConsole, stderr_console
 from ..runtime.core.documents import save_new_document
 from ..runtime.core.errors import ConfigError, needed_for, next_command
@@ -59,18 +61,35 @@ def _run(options: RunOptions, args: Sequence[str]) -> None:
     picture = options.output.with_suffix(".png")
     check_writable(picture)
     with needed_for("benchmarking", extra="train,export,bench,cpu"), loading():
+        from .loadgen.run import require_loadgen  # noqa: PLC0415
+        from .report.energy import print_energy  # noqa: PLC0415
+        from .report.loadgen import print_loadgen  # noqa: PLC0415
         from .report.plots import save_picture  # noqa: PLC0415  # with matplotlib
         from .report.tables import print_verdict  # noqa: PLC0415
         from .run import run_benchmark  # noqa: PLC0415  # with torch: --help must not need it
 
     console = stderr_console()
+    if options.loadgen:
+        require_loadgen()
     # Plain lines: a progress bar's thread would run beside what is timed.
-    with output_locked(options.output):
-        result = run_benchmark(options, command, lambda text: console.print(f"measuring: {text}"))
+    with output_locked(options.output), contextlib.ExitStack() as stack:
+        logs = kept_logs = None
+        if options.loadgen:
+            # By its time, as an earlier result keeps its logs when it gets a number.
+            stamp = dt.datetime.now(dt.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+            kept_logs = options.output.with_suffix(f".loadgen-{stamp}")
+            logs = stack.enter_context(replaced_folder(kept_logs))
+        result = run_benchmark(
+            options, command, lambda text: console.print(f"measuring: {text}"), logs=logs
+        )
+        if kept_logs is not None:
+            result = result.model_copy(update={"loadgen_logs": kept_logs.name})
         kept = save_new_document(options.output, result)
         set_aside(picture)
         save_picture(picture, result)
     print_verdict(console, result)
+    print_energy(console, result)
+    print_loadgen(console, result)
     console.print(f"every sample in {options.output}, those of the fastest in {picture}")
     report = next_command("motorvae-bench", "report", options.output)
     console.print(f"every table and figure: {report}")

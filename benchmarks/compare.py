@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from ..runtime.core.errors import MeasurementError, sentence_list
-from .measure.case import Samples
+from .measure.case import Case, Samples
 from .measure.result import Result
 from .report.tables import digits_of, screen_table
 
@@ -22,8 +22,8 @@ DRAWS = 4000
 CONFIDENCE = 0.95
 LEAST_TURNS = 5
 """With fewer turns it is unknown how turns differ, so that there is no interval."""
-LEAST_FOR_P99 = 1000
-"""From here on ten samples lie above p99; with fewer, its ratio is that of a few outliers."""
+LEAST_FOR_P90, LEAST_FOR_P99 = 100, 1000
+"""From here on ten samples lie above it; with fewer, its ratio is that of a few outliers."""
 
 _STYLES = {"slower": "red", "larger": "red", "faster": "green", "smaller": "green"}
 
@@ -46,6 +46,8 @@ class Change:
     # "slower" and "faster" (of bytes "larger" and "smaller") where the whole interval is past the
     # tolerance, "same" where it is within, else "unclear"
     verdict: Verdict
+    # Joules for each latent after over before by each sensor of both; neither has part in a verdict
+    energy_ratios: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:
@@ -53,10 +55,18 @@ class Change:
         return self.after.p50 / self.before.p50
 
     @property
+    def p90_ratio(self) -> float | None:
+        """The same of p90; None where there are fewer than `LEAST_FOR_P90` samples."""
+        return self.after.p90 / self.before.p90 if self._count >= LEAST_FOR_P90 else None
+
+    @property
     def p99_ratio(self) -> float | None:
         """The same of p99; None where there are fewer than `LEAST_FOR_P99` samples."""
-        count = min(len(self.before.samples), len(self.after.samples))
-        return self.after.p99 / self.before.p99 if count >= LEAST_FOR_P99 else None
+        return self.after.p99 / self.before.p99 if self._count >= LEAST_FOR_P99 else None
+
+    @property
+    def _count(self) -> int:
+        return min(len(self.before.samples), len(self.after.samples))
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,7 @@ def compare_results(before: Result, after: Result, tolerance: float) -> Comparis
         else:
             turns = before.turn_of(old), after.turn_of(case)
             change = change_of(case.key, old.whole, case.whole, turns, tolerance)
+            change = replace(change, energy_ratios=_energy_ratios(old, case))
             changes.append(replace(change, verdict="unclear") if conditions else change)
     notes.extend(f"only before: {key}" for key in earlier)
     if not changes:
@@ -144,19 +155,28 @@ def print_comparison(console: Console, found: Comparison) -> None:
     """Print what differs, each case with its ratio, interval and verdict, and whatever else."""
     for line in found.unlike:
         console.print(f"not alike: {line}", soft_wrap=True)
-    has_p99 = any(change.p99_ratio for change in found.changes)
-    p99 = (f"p99 ratio, n >= {LEAST_FOR_P99}",) if has_p99 else ()
-    figures = ("before p50", "after p50", "ratio", "interval", *p99)
+    tails = {
+        f"p90 ratio, n >= {LEAST_FOR_P90}": [change.p90_ratio for change in found.changes],
+        f"p99 ratio, n >= {LEAST_FOR_P99}": [change.p99_ratio for change in found.changes],
+    }
+    sensors = dict.fromkeys(name for change in found.changes for name in change.energy_ratios)
+    tails |= {
+        f"mJ ratio, {name}": [change.energy_ratios.get(name) for change in found.changes]
+        for name in list(sensors)[:1]  # that of most; the others are in the files
+    }
+    tails = {heading: ratios for heading, ratios in tails.items() if any(ratios)}
+    figures = ("before p50", "after p50", "ratio", "interval", *tails)
     table = screen_table(("case", *figures, "verdict"), figures)
-    for change in found.changes:
+    for place, change in enumerate(found.changes):
         interval = change.interval
         cells = [
             *(f"{digits_of(side.p50)} {side.shown_in}" for side in (change.before, change.after)),
             f"{change.ratio:.3f}",
             f"{interval.low:.3f} to {interval.high:.3f}" if interval else "too few turns",
         ]
-        if has_p99:
-            cells.append(f"{change.p99_ratio:.3f}" if change.p99_ratio else "")
+        for ratios in tails.values():
+            ratio = ratios[place]
+            cells.append(f"{ratio:.3f}" if ratio else "")
         style = _STYLES.get(change.verdict)
         table.add_row(change.key, *cells, change.verdict, style=style)
     console.print(table)
@@ -213,6 +233,15 @@ def interval_of_ratio(
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(medians[1] / medians[0], (tail, 1 - tail))
     return Interval(float(low), float(high))
+
+
+def _energy_ratios(before: Case, after: Case) -> dict[str, float]:
+    joules = {one.sensor: one.joules_per_latent for one in before.energy}
+    return {
+        one.sensor: one.joules_per_latent / earlier
+        for one in after.energy
+        if one.joules_per_latent and (earlier := joules.get(one.sensor))
+    }
 
 
 def _differences(before: Facts, after: Facts) -> tuple[str, ...]:

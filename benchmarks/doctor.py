@@ -25,6 +25,8 @@ from ..runtime.doctor.screen import examine_machine, print_screen
 from ..runtime.engines.gpu_info import NoGpu, find_gpu
 from .options import GpuEngine, check_least, check_output
 
+_ENERGY_WINDOW_S, _ENERGY_IDLE_S = 5.0, 5.0
+"""As of motorvae-bench run: three windows of a case, and the idle power before the first."""
 _MOST_SECONDS = 60
 
 
@@ -66,6 +68,8 @@ class GpuOptions:
     """Images through each engine, one at a time."""
     only: tuple[GpuEngine, ...] = get_args(GpuEngine)
     """What to measure the encoder on; by default all of these."""
+    energy: bool = False
+    """Also measure joules for each latent, 15 s for each engine; refused without a sensor."""
 
     def __post_init__(self) -> None:
         check_least(self, frames=1)
@@ -116,9 +120,16 @@ def _gpu(options: GpuOptions, *_: object) -> int:
     bundle = load_bundle(options.model)
     with needed_for("examining a GPU", extra="bench"):
         from .examine_gpu import Examination  # noqa: PLC0415  # with psutil: --help must not need it
+        from .report.energy import print_energy  # noqa: PLC0415
         from .report.tables import print_gpu_cases  # noqa: PLC0415
+        from .sensors.find import require_sensors  # noqa: PLC0415
+        from .sensors.meter import Meter  # noqa: PLC0415
     console = stderr_console()
-    with output_locked(options.output):
+    sensors = require_sensors() if options.energy else None
+    with (
+        output_locked(options.output),
+        Meter(sensors, window_s=_ENERGY_WINDOW_S, idle_s=_ENERGY_IDLE_S) as meter,
+    ):
         if (kept := set_aside(options.output)) is not None:
             console.print(f"the earlier {options.output} is kept as {kept}")
         result = Examination(
@@ -129,8 +140,10 @@ def _gpu(options: GpuOptions, *_: object) -> int:
             output=options.output,
             console=console,
             only=options.only,
+            meter=meter,
         ).run()
     print_gpu_cases(console, result)
+    print_energy(console, result)
     counts = Counter(case.status for case in result.cases)
     console.print(
         f"result in {options.output}: {counts['measured']} of {len(result.cases)} cases measured; "

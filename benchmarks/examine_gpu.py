@@ -64,6 +64,7 @@ from .measure.result import (
 )
 from .measure.rounds import RoundPlan
 from .options import GpuEngine
+from .sensors.meter import Meter
 
 if TYPE_CHECKING:
     from .measure.gpu_rates import GpuRates  # with torch, which a GPU's machine may lack
@@ -91,6 +92,7 @@ class Examination:
     output: Path
     console: Console  # For progress
     only: tuple[GpuEngine, ...] = get_args(GpuEngine)  # What runs the encoder
+    meter: Meter | None = None  # Watches conditions, and measures energy where it has sensors
 
     def __post_init__(self) -> None:
         self._reference = reference_from_bundle(self.bundle)
@@ -127,6 +129,8 @@ class Examination:
                 for one in planned:
                     if self._cases[one.case.how].not_measured == NOT_REACHED:
                         self._cases[one.case.how] = one.case.without(reason)
+        if self.meter is not None:
+            self.meter.close()  # what it cost is known from then on
         result = self._save()
         if unforeseen:
             raise unforeseen[0]
@@ -134,10 +138,11 @@ class Examination:
 
     def _save(self) -> Result:
         turn = max(1, self.frames // _TURNS)
+        energy = " --energy" if self.meter is not None and self.meter.facts else ""
         result = Result(
             created=self._created,
             # Without the paths that were typed: the file is made to be shared.
-            command=f"motorvae-doctor gpu --frames {self.frames}",
+            command=f"motorvae-doctor gpu --frames {self.frames}{energy}",
             model=self.bundle.spec,
             settings=Settings(
                 weights_sha256=self.bundle.manifest.weights_sha256,
@@ -156,6 +161,8 @@ class Examination:
             matrix=self._rates.matrix if self._rates else {},
             copy_memory=self._rates.copy_memory if self._rates else None,
             read_memory=self._rates.read_memory if self._rates else None,
+            energy=self.meter.facts if self.meter is not None else None,
+            watch=self.meter.watched if self.meter is not None else None,
             cases=tuple(map(public_case, self._cases.values())),
             warnings=self._warnings,
         )
@@ -199,7 +206,7 @@ class Examination:
                 f"{precision} is {leanest.title}"
             )
         with self._on_cuda(entry.key) as backend:
-            found, mu = measure(planned, backend, reference, frames=self.frames)
+            found, mu = measure(planned, backend, reference, frames=self.frames, meter=self.meter)
         if entry == leanest and found.status == "measured":
             key = bundle.leanest(GraphKey("decoder", precision, target="onnx")).key
             count = min(len(mu), len(reference.images))
@@ -230,7 +237,7 @@ class Examination:
             verdict = {"not_measured": str(error), "gate": tuple(seen)}
             yield from (one.case.with_facts(**verdict) for one in planned)
             return
-        yield from timed_engine(planned, copy, name, self._reference, self.frames)
+        yield from timed_engine(planned, copy, name, self._reference, self.frames, meter=self.meter)
 
     def _torch(self, planned: PlannedCase) -> Iterator[Case]:
         if self.checkpoint is None:
@@ -241,4 +248,12 @@ class Examination:
             from .under_test.torch_models import TorchEncoder  # noqa: PLC0415  # torch is optional
         with TorchEncoder(self.checkpoint, self.bundle) as backend:
             repeat = backend.repeat_timed
-            yield measure(planned, backend, self._reference, frames=self.frames, repeat=repeat)[0]
+            found, _ = measure(
+                planned,
+                backend,
+                self._reference,
+                frames=self.frames,
+                repeat=repeat,
+                meter=self.meter,
+            )
+            yield found

@@ -20,6 +20,8 @@ GpuEngine = Literal["onnx", "tensorrt", "tensorrt-rtx", "torch"]
 
 _BATCHES, _QUICK_BATCHES = (1, 2, 4, 8, 16, 32), (1,)
 _SAMPLES, _QUICK_SAMPLES = 200, 20
+_ENERGY_S, _QUICK_ENERGY_S = 15.0, 3.0
+_LOADGEN_S, _QUICK_LOADGEN_S = 60.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,17 @@ class RunOptions:
     """Time TensorRT engines, too, that neither this machine built nor a trusted key signed."""
     skip_compile: bool = False
     """Leave torch.compile out, as --quick does; it takes a C++ compiler and up to minutes."""
+    energy: bool = False
+    """Also measure joules for each latent, by RAPL, a Jetson's power monitors and NVML, as far as
+    they are there; refused where none is."""
+    energy_seconds: float | None = None
+    """How long each case runs for its energy, in three parts; by default 15, or 3 with --quick."""
+    loadgen: bool = False
+    """Also let MLPerf's LoadGen time each encoder that motorvae-stream would take, in its scenarios
+    SingleStream and Offline, in turns with our own loop; its logs are kept beside the result."""
+    loadgen_seconds: float | None = None
+    """How long LoadGen's runs last at least; by default 60, or 2 with --quick. MLPerf asks for
+    600: shorter ones are marked as not to be quoted."""
     training: bool = False
     """Also time a training step, in float32 and in bf16 with channels last."""
     training_batch: int = 64
@@ -79,6 +92,14 @@ class RunOptions:
                 + ("" if self.quick else ", or --quick for a result that is not to be quoted")
             )
         check_least(self, batches=1, threads=1, training_batch=1, training_steps=1)
+        if self.energy_seconds is not None and not self.energy:
+            raise ConfigError("--energy-seconds belongs to --energy: add that, or leave both out")
+        if self.energy_seconds is not None and not 1 <= self.energy_seconds <= 180:
+            raise ConfigError(f"--energy-seconds {self.energy_seconds:g}: take 1 to 180")
+        if self.loadgen_seconds is not None and not self.loadgen:
+            raise ConfigError("--loadgen-seconds belongs to --loadgen: add that, or leave both out")
+        if self.loadgen_seconds is not None and not 1 <= self.loadgen_seconds <= 3600:
+            raise ConfigError(f"--loadgen-seconds {self.loadgen_seconds:g}: take 1 to 3600")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"--seed {self.seed}: take 0 to 4294967295")
         if self.untrained and (self.model, self.checkpoint) != (None, None):
@@ -106,6 +127,17 @@ class RunOptions:
     def samples_to_take(self) -> int:
         """What was asked for, or the default."""
         return self.samples or (_QUICK_SAMPLES if self.quick else _SAMPLES)
+
+    @property
+    def loadgen_s(self) -> float:
+        """How long LoadGen's runs last at least."""
+        return self.loadgen_seconds or (_QUICK_LOADGEN_S if self.quick else _LOADGEN_S)
+
+    @property
+    def energy_window_s(self) -> float:
+        """How long one of the three windows of a case lasts."""
+        default = _QUICK_ENERGY_S if self.quick else _ENERGY_S
+        return (self.energy_seconds or default) / 3
 
     @property
     def _sizes(self) -> dict[str, Any]:

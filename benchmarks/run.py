@@ -15,16 +15,22 @@ from .cases.model import graph_cases, training_cases
 from .cases.path import path_cases, thread_cases
 from .cases.stream import StreamPlan, import_cases, start_up_cases, stream_cases
 from .compare import LEAST_TURNS
+from .loadgen.run import loadgen_runs, streaming_engines
 from .measure.case import Case, busy_warning
+from .measure.loadgen import LoadGenRun
 from .measure.result import MachineRates, Result, Settings, environment_now, load_now, usable_cores
 from .measure.roofline import cost_of, measure_machine, rates_of, roofline_of
 from .measure.rounds import RoundPlan
 from .options import RunGroup, RunOptions
+from .sensors.find import require_sensors
+from .sensors.meter import Meter
 from .under_test.engines import thread_limit
 from .under_test.model_under_test import ModelUnderTest, model_from_files, untrained_model
 
 _SPREADING_MS = 100.0
 """How long a turn settles: with less, an engine's p50 depends on which one ran before it."""
+_IDLE_S, _QUICK_IDLE_S = 5.0, 1.0
+"""How long the machine is left alone for its idle power, where energy is asked for."""
 _QUICK_IMAGES = 32
 """Of the bundle's verification images."""
 
@@ -46,11 +52,16 @@ def round_plan(options: RunOptions, batch: int = 1) -> RoundPlan:
     )
 
 
-def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]) -> Result:
+def run_benchmark(
+    options: RunOptions, command: str, note: Callable[[str], None], *, logs: Path | None = None
+) -> Result:
     """Measure everything; what is compared with each other is measured in turns.
 
-    `command` is what was typed; `note` is called with what begins, always between timed regions.
+    Energy without a sensor is a MeasurementError. `command` is what was typed; `note` is called
+    with what begins, always between timed regions; `logs` is a folder for LoadGen's files, where
+    that was asked for.
     """
+    sensors = require_sensors() if options.energy else None
     created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
     schedule = round_plan(options)
     # Each follows a step that is not timed.
@@ -63,12 +74,21 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
             images = _QUICK_IMAGES if options.quick else None
             tested = model_from_files(bundle, run, images=images)
         load_start = load_now()
+        meter = stack.enter_context(
+            Meter(
+                sensors,
+                window_s=options.energy_window_s,
+                idle_s=_QUICK_IDLE_S if options.quick else _IDLE_S,
+            )
+        )
         samples, settle_ms = 5 if options.quick else 30, schedule.settle_ms
         note("matrix rates and bandwidths")
         before = measure_machine(samples, settle_ms=settle_ms)
-        cases = list(_cases(tested, options, steps, note))
+        cases = list(_cases(tested, options, steps, note, meter))
+        loadgen = _loadgen(tested, options, note, logs) if logs is not None else ()
         note("matrix rates and bandwidths again")
         rates = rates_of(before, measure_machine(samples, settle_ms=settle_ms))
+        meter.close()
     busy = busy_warning(load_start[0] / usable_cores())
     return Result(
         created=created,
@@ -84,13 +104,20 @@ def run_benchmark(options: RunOptions, command: str, note: Callable[[str], None]
         ),
         environment=environment_now(threads=threads, load_start=load_start),
         **rates,
+        energy=meter.facts,
+        loadgen=loadgen,
+        watch=meter.watched,
         cases=tuple(_under_roofline(case, tested, rates) for case in cases),
         warnings=(busy,) if busy else (),
     )
 
 
 def _cases(
-    tested: ModelUnderTest, options: RunOptions, steps: RoundPlan, note: Callable[[str], None]
+    tested: ModelUnderTest,
+    options: RunOptions,
+    steps: RoundPlan,
+    note: Callable[[str], None],
+    meter: Meter,
 ) -> Iterator[Case]:
     schedule, seed, threads = round_plan(options), options.seed, options.threads
     for part in get_args(Part):
@@ -105,13 +132,14 @@ def _cases(
                 threads=threads,
                 leading=place > 0,
                 skip_compile=options.skip_compile or options.quick,
+                meter=meter,
             )
     processes = 1 if options.quick else 5
     streams = StreamPlan(rounds=1, skipped=5, frames=20) if options.quick else StreamPlan()
     others: dict[RunGroup, tuple[str, Callable[[], list[Case]]]] = {
         "path": (
             "frame to latent",
-            lambda: path_cases(tested, schedule=schedule, seed=seed, threads=threads),
+            lambda: path_cases(tested, schedule=schedule, seed=seed, threads=threads, meter=meter),
         ),
         "threads": (
             "threads as installed, and ours",
@@ -126,7 +154,11 @@ def _cases(
         "gpu": (
             "engines of the GPU",
             lambda: engine_cases(
-                tested.bundle, tested.reference, frames=schedule.samples, trust=options.trust
+                tested.bundle,
+                tested.reference,
+                frames=schedule.samples,
+                trust=options.trust,
+                meter=meter,
             ),
         ),
     }
@@ -138,6 +170,22 @@ def _cases(
         batch = options.training_batch
         note(f"training step, batch {batch}")
         yield from training_cases(tested.spec, batch, steps, has_bf16=cpu_has_bf16())
+
+
+def _loadgen(
+    tested: ModelUnderTest, options: RunOptions, note: Callable[[str], None], logs: Path
+) -> tuple[LoadGenRun, ...]:
+    return loadgen_runs(
+        tested,
+        streaming_engines(tested, options.threads),
+        seconds=options.loadgen_s,
+        offline_batch=max(options.batches_to_measure),
+        threads=options.threads,
+        trust=options.trust,
+        seed=options.seed,
+        logs=logs,
+        note=note,
+    )
 
 
 def _under_roofline(case: Case, tested: ModelUnderTest, rates: MachineRates) -> Case:

@@ -28,6 +28,7 @@ from ...runtime.engines.tensorrt.find import leanest_engine, precisions_with_eng
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTName, title_of
 from ..measure.case import Case, CudaGraph, GpuMode
 from ..measure.result import clocks
+from ..measure.rounds import CaseMeter, TimedCase, stopwatch
 
 WARMUP = 50
 """Untimed runs of each case: kernels are loaded, a graph is recorded, and the clocks go up."""
@@ -127,7 +128,12 @@ def _planned(engine: str, key: GraphKey, mode: GpuMode) -> PlannedCase:
 
 
 def engine_cases(
-    bundle: Bundle, reference: Reference, *, frames: int, trust: bool = False
+    bundle: Bundle,
+    reference: Reference,
+    *,
+    frames: int,
+    trust: bool = False,
+    meter: CaseMeter | None = None,
 ) -> list[Case]:
     """Time every engine that a bundle holds as it is; without a GPU, give the reason.
 
@@ -149,7 +155,10 @@ def engine_cases(
             planned = planned_engines(package, key)
             found: list[Case] = []
             try:
-                for case in timed_engine(planned, bundle, package, reference, frames, trust=trust):
+                timed = timed_engine(
+                    planned, bundle, package, reference, frames, trust=trust, meter=meter
+                )
+                for case in timed:
                     found.append(case)  # noqa: PERF402  # the second may not run
             except (BackendError, MissingDependencyError) as error:
                 found += [one.case.without(error.clause()) for one in planned[len(found) :]]
@@ -165,6 +174,7 @@ def timed_engine(
     frames: int,
     *,
     trust: bool = False,
+    meter: CaseMeter | None = None,
 ) -> Iterator[Case]:
     """Time an engine that a bundle holds without a CUDA graph and with one."""
     graph_off: npt.NDArray[np.float32] | None = None
@@ -179,6 +189,7 @@ def timed_engine(
                 frames=frames,
                 repeat=backend.repeat_timed,
                 graph_off=graph_off,
+                meter=meter,
             )
         yield case
 
@@ -191,12 +202,13 @@ def measure(
     frames: int,
     repeat: Callable[[], Mapping[str, float]] | None = None,
     graph_off: npt.NDArray[np.float32] | None = None,
+    meter: CaseMeter | None = None,
 ) -> tuple[Case, npt.NDArray[np.float32]]:
     """Time an opened graph image by image, each output compared with the reference.
 
-    The reference's images are run through again and again. `repeat` is the backend's
-    `repeat_timed`, where it has one; `graph_off` is (frames, D) mu of the same engine without a
-    CUDA graph, to compare with.
+    The reference's images are run through again and again, and the first one for `meter`. `repeat`
+    is the backend's `repeat_timed`, where it has one; `graph_off` is (frames, D) mu of the same
+    engine without a CUDA graph, to compare with.
 
     Returns:
         The case with its figures, and (frames, D) mu: of a decoder what it was given.
@@ -209,7 +221,7 @@ def measure(
         backend.run(first)
         if repeat:
             repeat()
-    timer = OneByOne(backend, repeat)
+    timer, begin_ns = OneByOne(backend, repeat), time.monotonic_ns()
     gate: tuple[GraphReport, ...] = ()
     latents: list[npt.NDArray[np.float32]] = []
     left = frames
@@ -235,7 +247,12 @@ def measure(
         notes=(*backend.notes, *takes_luma, *clocks()),
         equals_graph_off=equals,
     )
-    return gated_case(case, gate), found
+    case = gated_case(case, gate)
+    if meter is not None and case.stages:
+        spans = [(begin_ns, time.monotonic_ns())]
+        lap = stopwatch(lambda: backend.run(first), "wall")
+        (case,) = meter.measured([TimedCase(case, lap, spans)])
+    return case, found
 
 
 def gated_case(case: Case, gate: tuple[GraphReport, ...]) -> Case:

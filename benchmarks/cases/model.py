@@ -11,7 +11,7 @@ from ...runtime.core.spec import ModelSpec
 from ...runtime.pixels.convert import input_from_pixels
 from ...training.hardware import timed_steps
 from ..measure.case import EAGER, ONNX, Case
-from ..measure.rounds import Laps, RoundPlan, stopwatch, timed_cases
+from ..measure.rounds import CaseMeter, Laps, RoundPlan, stopwatch, timed_cases
 from ..under_test.engines import engines_under_test, open_all, reference_run
 from ..under_test.model_under_test import ModelUnderTest, agreement_with
 from ..under_test.scenes import array_sha256, luma_for
@@ -27,6 +27,7 @@ def graph_cases(
     threads: int | None = None,
     leading: bool = False,
     skip_compile: bool = False,
+    meter: CaseMeter | None = None,
 ) -> list[Case]:
     """Time the engines on one graph and batch, in the order in which they were planned.
 
@@ -57,7 +58,7 @@ def graph_cases(
             agreement = () if case.engine == EAGER else found
             case_of_input = case.with_facts(input_sha256=identity, agreement=agreement)
             planned.append((case_of_input, stopwatch(partial(run, given), "run")))
-        measured = timed_cases(planned, schedule)
+        measured = timed_cases(planned, schedule, meter)
     cases = {case.key: case for case in (*measured, *refused)}
     return [cases[engine.planned.key] for engine in engines]
 

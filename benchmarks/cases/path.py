@@ -32,7 +32,7 @@ from ..measure.case import (
     Case,
     FrameSource,
 )
-from ..measure.rounds import Laps, RoundPlan, pacer, timed_cases
+from ..measure.rounds import CaseMeter, Laps, RoundPlan, pacer, timed_cases
 from ..under_test.engines import (
     OURS,
     EngineUnderTest,
@@ -114,6 +114,7 @@ def path_cases(
     seed: int,
     threads: int | None = None,
     sizes: Sequence[tuple[int, int]] = FRAMES,
+    meter: CaseMeter | None = None,
 ) -> list[Case]:
     """Time the path from a frame to mu, from JPEG bytes, a decoded YUV frame and a BGR array.
 
@@ -146,7 +147,7 @@ def path_cases(
                     for case, make, run, like, count in recipes
                 ]
                 planned = [(_checked(path, tested, scene, eager), path.staged) for path in paths]
-                cases += timed_cases(planned, schedule)
+                cases += timed_cases(planned, schedule, meter)
                 cases += [_placed(case, scene, source) for case in refused]
     return cases
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import psutil  # type: ignore[import-untyped]
 from pydantic import Field, model_validator
@@ -22,6 +22,9 @@ from ...runtime.doctor.check_system import text_of
 from ...runtime.engines.gpu_info import NoGpu, find_gpu
 from ...runtime.engines.tensorrt.engine_manifest import EngineManifest
 from .case import DRIFT_LIMIT, SPREAD_LIMIT, Case, Samples
+from .earlier import upgraded
+from .energy import EnergyFacts, WatchFacts
+from .loadgen import LoadGenRun
 from .rounds import RoundPlan
 
 _PACKAGES = (
@@ -45,6 +48,7 @@ _POWER = (
     *("temperature.gpu", "utilization.gpu"),
 )
 _COMMAND_S = 20
+SCHEMA_VERSION: Literal[4] = 4
 _MOST_BYTES = 64 << 20  # raw samples of every case; a full run has one of these
 
 
@@ -206,7 +210,7 @@ class GpuFacts(StrictModel):
 class Result(StrictModel):
     """Everything that a JSON of motorvae-bench run or motorvae-doctor gpu holds."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[3, 4] = SCHEMA_VERSION  # 3 has no p90, and is read as 4
     created: str  # When, in UTC
     command: str  # What was typed, so that it can be typed again
     model: ModelSpec  # Sizes of the model
@@ -218,8 +222,17 @@ class Result(StrictModel):
     copy_memory: Rate | None = None  # Its copy bandwidth, bytes read plus bytes written
     read_memory: Rate | None = None  # Its read bandwidth
     gpu: GpuFacts | None = None  # Of motorvae-doctor gpu
+    energy: EnergyFacts | None = None  # The sensors, where energy was asked for
+    loadgen: tuple[LoadGenRun, ...] = ()  # MLPerf's, where it was asked for
+    loadgen_logs: str | None = None  # The folder beside the result with LoadGen's own files
+    watch: WatchFacts | None = None  # What read conditions, where the system shows any
     cases: tuple[Case, ...]  # What was measured
     warnings: tuple[str, ...] = ()  # What makes the whole doubtful
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_earlier(cls, content: Any) -> Any:
+        return upgraded(content)
 
     @model_validator(mode="after")
     def _check_cases(self) -> Result:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -21,6 +21,9 @@ Laps = Callable[[], Mapping[str, int]]
 """Does the work once and returns nanoseconds per stage."""
 Timings = dict[str, list[int]]
 """Nanoseconds of every timed call, per stage, in the order in which they were taken."""
+
+Span = tuple[int, int]
+"""Begin and end of a turn by the monotonic clock, in nanoseconds; calls that settle are in it."""
 
 _LOOK_S, _MOST_WAIT_S = 0.002, 1.0
 _QUIET_SHARE = 0.1
@@ -43,6 +46,22 @@ class RoundPlan(StrictModel):
     turn: int = 10  # Timed calls in one turn; the last turn may be shorter
 
 
+class TimedCase(NamedTuple):
+    """A case with its samples, what does its work once more, and when it was timed."""
+
+    case: Case
+    lap: Laps
+    spans: Sequence[Span]
+
+
+class CaseMeter(Protocol):
+    """Adds what is measured beside time."""
+
+    def measured(self, timed: Sequence[TimedCase]) -> list[Case]:
+        """Return the cases with what it found; it may do their work again."""
+        ...
+
+
 def stopwatch(
     work: Callable[[], object], stage: str, *, first: Callable[[], object] | None = None
 ) -> Laps:
@@ -63,18 +82,29 @@ def pacer(fps: float) -> Callable[[], None]:
     return lambda: time.sleep(-time.monotonic() % (1 / fps))
 
 
-def timed_cases(planned: Sequence[tuple[Case, Laps]], schedule: RoundPlan) -> list[Case]:
-    """Return cases with their samples, taken in turns."""
-    samples = interleaved(dict(enumerate(laps for _, laps in planned)), schedule)
-    return [
-        case.timed(samples[place], turn=schedule.turn) for place, (case, _) in enumerate(planned)
+def timed_cases(
+    planned: Sequence[tuple[Case, Laps]], schedule: RoundPlan, meter: CaseMeter | None = None
+) -> list[Case]:
+    """Return cases with their samples, taken in turns, and with what `meter` adds."""
+    spans: dict[int, list[Span]] = {}
+    samples = interleaved(dict(enumerate(laps for _, laps in planned)), schedule, spans=spans)
+    timed = [
+        TimedCase(case.timed(samples[place], turn=schedule.turn), laps, spans[place])
+        for place, (case, laps) in enumerate(planned)
     ]
+    return [one.case for one in timed] if meter is None else meter.measured(timed)
 
 
-def interleaved(timed: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Timings]:
+def interleaved(
+    timed: Mapping[Key, Laps],
+    schedule: RoundPlan,
+    *,
+    spans: dict[Key, list[Span]] | None = None,
+) -> dict[Key, Timings]:
     """Time pieces of work in turns, so that whatever drifts hits all alike.
 
-    Every sample is kept: nothing is trimmed, clipped or averaged.
+    Every sample is kept: nothing is trimmed, clipped or averaged. `spans` is filled with when each
+    had its turns.
     """
     if schedule.samples < 1 or schedule.turn < 1:
         raise ConfigError(
@@ -88,19 +118,23 @@ def interleaved(timed: Mapping[Key, Laps], schedule: RoundPlan) -> dict[Key, Tim
         for start in range(0, schedule.samples, schedule.turn):
             for name, lap in timed.items():
                 gc.collect()
-                _wait_until_quiet()
+                wait_until_quiet()
+                begin_ns = time.monotonic_ns()
                 calls, until_s = 0, time.perf_counter() + schedule.settle_ms / 1e3
                 while calls < schedule.settle or time.perf_counter() < until_s:
                     lap()
                     calls += 1
                 turn = range(min(schedule.turn, schedule.samples - start))
-                for stages in [lap() for _ in turn]:
+                laps = [lap() for _ in turn]
+                if spans is not None:
+                    spans.setdefault(name, []).append((begin_ns, time.monotonic_ns()))
+                for stages in laps:
                     for stage, duration_ns in stages.items():
                         samples[name].setdefault(stage, []).append(duration_ns)
     return samples
 
 
-def _wait_until_quiet() -> None:
+def wait_until_quiet() -> None:
     """Wait until no thread of this process works any more, but not for ever."""
     give_up_s = time.perf_counter() + _MOST_WAIT_S
     while time.perf_counter() < give_up_s:

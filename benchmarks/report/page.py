@@ -14,6 +14,8 @@ from ...runtime.core.atomic_files import replaced_file
 from ...runtime.core.errors import writing_output
 from ..measure.case import RIVALS
 from ..measure.result import Result
+from .energy import conditions_table, energy_absent, energy_table, sensors_table
+from .loadgen import loadgen_notes, loadgen_table
 from .plots import group_figures, pareto_of, roofline_figure, save_picture
 from .tables import (
     GROUPS,
@@ -77,6 +79,11 @@ def save_report(page: Path, picture: Path, result: Result) -> None:
         ],
         absent=[f"{case.key}: {case.not_measured}" for case in result.cases if case.not_measured],
         warnings=[star, *doubts] if doubts else ["none"],
+        energy=[table for table in (sensors_table(result), energy_table(result)) if table],
+        energy_absent=energy_absent(result),
+        conditions=conditions_table(result),
+        loadgen=loadgen_table(result),
+        loadgen_notes=loadgen_notes(result),
         facts=_facts(result),
     )
     with writing_output(page):

@@ -31,7 +31,7 @@ _WIDTH_INCHES, _DPI = 12.0, 100
 _ROWS_INCHES = 7.6
 """With more rows a figure would not fit a screen: the rest goes to the next one."""
 _LABEL_CHARACTERS = 48  # on a line of a row's label
-_COLUMNS = ((44, "p50"), (88, "p99"), (132, "max"), (176, "x roof"))
+_COLUMNS = ((44, "p50"), (88, "p90"), (132, "p99"), (176, "max"), (220, "x roof"))
 """Where figures end, in points to the right of the axes."""
 
 
@@ -182,7 +182,7 @@ def _samples_figure(result: Result, title: str, bars: Sequence[_Bar]) -> Figure:
         [
             _handle("one call", marker="o", ms=4, color=_GREY, alpha=0.5),
             _handle("p50", marker="|", ms=13, mew=2),
-            _handle("p95, p99", marker="|", ms=8, mew=1.2),
+            _handle("p90, p95, p99", marker="|", ms=8, mew=1.2),
             _handle("roofline (least time)", marker="D", ms=6, color=_ROOFLINE),
             _handle("unstable", marker="$*$", ms=7),
         ],
@@ -207,8 +207,10 @@ def _draw_bar(axes: Axes, place: int, bar: _Bar, colour: str) -> None:
     # As an image even in SVG: ten thousand circles make a page slow.
     axes.scatter(values, heights, s=12, color=colour, alpha=0.5, linewidths=0, rasterized=True)
     axes.vlines(samples.p50, place - 0.36, place + 0.36, color="black", lw=2)
-    axes.vlines((samples.p95, samples.p99), place - 0.2, place + 0.2, color="black", lw=1.2)
-    figures = [digits_of(value) for value in (samples.p50, samples.p99, samples.max)]
+    axes.vlines(
+        (samples.p90, samples.p95, samples.p99), place - 0.2, place + 0.2, color="black", lw=1.2
+    )
+    figures = [digits_of(value) for value in (samples.p50, samples.p90, samples.p99, samples.max)]
     if bar.case.roofline and samples is bar.case.whole:
         axes.plot(bar.case.roofline.least_ms, place, "D", ms=6, color=_ROOFLINE, zorder=4)
         figures.append(f"{bar.case.roofline.times:.1f}")

@@ -29,7 +29,7 @@ from ..measure.case import (
 from ..measure.result import Rate, Result
 
 GROUPS: tuple[Group, ...] = get_args(Group)
-PERCENTILES = ("p50", "p95", "p99", "max")
+PERCENTILES = ("p50", "p90", "p95", "p99", "max")
 
 _OF_WHOLE: dict[str, Callable[[Case, Samples], str | None]] = {
     "/image": lambda case, whole: (
@@ -61,7 +61,8 @@ def group_table(result: Result, group: Group) -> GroupTable | None:
     cases = [(case, case.whole) for case in result.cases if case.group == group and case.whole]
     if not cases:
         return None
-    extra = [name for name, cell in _OF_WHOLE.items() if any(cell(*case) for case in cases)]
+    columns = _OF_WHOLE | _energy_columns(result)
+    extra = [name for name, cell in columns.items() if any(cell(*case) for case in cases)]
     has_stages = any(len(case.stages) > 1 for case, _ in cases)
     units = sorted({one.shown_in for case, _ in cases for one in case.stages.values()})
     optional = {"stage": has_stages, "unit": len(units) > 1}
@@ -78,7 +79,7 @@ def group_table(result: Result, group: Group) -> GroupTable | None:
                     case.how + mark_of(case) if is_first else "",
                     *(cells[name] for name, is_there in optional.items() if is_there),
                     *(digits_of(getattr(series, name)) for name in PERCENTILES),
-                    *(_OF_WHOLE[name](case, whole) or "" if is_first else "" for name in extra),
+                    *(columns[name](case, whole) or "" if is_first else "" for name in extra),
                 )
             )
         above = what
@@ -111,8 +112,9 @@ def screen_table(
 
 
 def mark_of(case: Case) -> str:
-    """Return the star of a case whose samples are unstable."""
-    return " *" if case.warnings else ""
+    """Return the star of a case that is in doubt, and whether it was throttled."""
+    is_throttled = case.conditions is not None and case.conditions.throttled
+    return (" *" if case.warnings else "") + (" (throttled)" if is_throttled else "")
 
 
 def caption_of(result: Result) -> str:
@@ -171,6 +173,20 @@ def _rate(rate: Rate) -> str:
     return f"{digits_of(rate.p50_per_s / 1e9)} (best {digits_of(rate.best_per_s / 1e9)})"
 
 
+def _energy_columns(result: Result) -> dict[str, Callable[[Case, Samples], str | None]]:
+    """Return a column for each sensor that sees more than a part: millijoules for each latent."""
+
+    def column(sensor: str) -> Callable[[Case, Samples], str | None]:
+        def cell(case: Case, _: Samples) -> str | None:
+            found = [one.joules_per_latent for one in case.energy if one.sensor == sensor]
+            return digits_of(found[0] * 1e3) if found and found[0] is not None else None
+
+        return cell
+
+    sensors = result.energy.sensors if result.energy else ()
+    return {f"mJ {one.name}": column(one.name) for one in sensors if one.scope != "part"}
+
+
 _IMPORTED = {"motorvae": "Python API", STREAM_MODULE: "motorvae-stream"}
 """Whose modules an import case loads."""
 LOSS = 1.005
@@ -222,15 +238,17 @@ def print_verdict(console: Console, result: Result) -> None:
     """Print the machine, the fastest of each kind, and how much there is to look at."""
     for line in (f"{caption_of(result)}; {machine_line(result)}", rates_line(result)):
         console.print(line, soft_wrap=False)
-    headings = ("", "fastest", "p50", "p99", "share of its floor")
-    table = screen_table(headings, ("p50", "p99"), no_wrap=True, pad_edge=False)
+    figures = ("p50", "p90", "p99")
+    headings = ("", "fastest", *figures, "share of its floor")
+    table = screen_table(headings, figures, no_wrap=True, padding=0)
     for leader in leaders_of(result):
         case, whole = leader.case, leader.case.whole
         if whole is not None:
             what = case.what.removesuffix(" frame").removesuffix(", batch 1")
             by = _IMPORTED.get(case.engine, f"{case.engine} {case.precision}")
             p50 = f"{digits_of(whole.p50)} {whole.shown_in}"
-            table.add_row(what, by, p50, digits_of(whole.p99), leader.words)
+            p90, p99 = digits_of(whole.p90), digits_of(whole.p99)
+            table.add_row(what, by, p50, p90, p99, leader.words)
     console.print(table)
     measured = [case for case in result.cases if case.stages]
     drifted = [case.key for case in measured if not case.passed]

@@ -16,6 +16,8 @@ from motorvae.benchmarks.under_test.model_under_test import ModelUnderTest, untr
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.core.spec import ModelSpec
 
+from .sensors.counters import counters
+
 MS = 1_000_000
 
 
@@ -120,3 +122,10 @@ def bench(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
         return code, capsys.readouterr().err
 
     return call
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[..., None]]:
+    """Make a counter run; see `counters`."""
+    with counters() as start:
+        yield start

@@ -9,16 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from motorvae.benchmarks.compare import (
+    LEAST_FOR_P90,
     LEAST_FOR_P99,
     LEAST_TURNS,
     change_of,
     check_regressions,
     compare_results,
     interval_of_ratio,
+    print_comparison,
 )
 from motorvae.benchmarks.measure.case import Case, Unit, samples_of
+from motorvae.benchmarks.measure.energy import Energy, Window
 from motorvae.benchmarks.measure.result import Result
 from motorvae.benchmarks.measure.rounds import RoundPlan
 from motorvae.benchmarks.options import RunOptions
@@ -116,11 +120,43 @@ def test_the_whole_interval_decides(scale: float, unit: Unit, verdict: str) -> N
     assert change_of("it", one, other, (10, 10), 0.05).verdict == verdict
 
 
-def test_p99_is_compared_where_it_is_more_than_a_few_outliers() -> None:
+def test_tails_are_compared_where_they_are_more_than_a_few_outliers() -> None:
+    fewest, enough = (samples_of(range(1, n)) for n in (LEAST_FOR_P90, LEAST_FOR_P90 + 1))
+    assert change_of("it", fewest, enough, (10, 10), 0.05).p90_ratio is None
+    doubled = samples_of([2 * sample for sample in enough.samples])
+    assert change_of("it", enough, doubled, (10, 10), 0.05).p90_ratio == 2
     few = samples_of(range(1, LEAST_FOR_P99))
     many = samples_of(range(1, LEAST_FOR_P99 + 1))
     assert change_of("it", few, many, (10, 10), 0.05).p99_ratio is None
     assert change_of("it", many, many, (10, 10), 0.05).p99_ratio == 1
+
+
+def with_energy(result: Result, microjoules: int) -> Result:
+    """Its first case with so much energy for 100 latents, by one sensor."""
+    window = Window(duration_ns=10**9, latents=100, microjoules=microjoules)
+    first, *others = result.cases
+    energy = (
+        Energy(sensor="psys", not_measured="no change"),
+        Energy(sensor="package-0", windows=(window,)),
+    )
+    return result.model_copy(update={"cases": (first.with_facts(energy=energy), *others)})
+
+
+def test_joules_are_compared_by_the_sensor_that_both_have(
+    result: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = with_energy(result, 2_000_000), with_energy(result, 3_000_000)
+    found = compare_results(before, after, 0.05)
+    assert [dict(change.energy_ratios) for change in found.changes] == [
+        {"package-0": 1.5},
+        *({},) * (len(found.changes) - 1),
+    ]
+    print_comparison(Console(width=120), found)
+    shown = capsys.readouterr().out
+    assert "mJ" in shown
+    assert "1.500" in shown
+    found = compare_results(result, after, 0.05)
+    assert not any(change.energy_ratios for change in found.changes)
 
 
 def changed(result: Result, part: str, **facts: object) -> Result:

@@ -475,7 +475,7 @@ def test_a_result_comes_back_as_it_was_written(partial: Result, tmp_path: Path) 
         (lambda c: c.update(extra=1), "extra: Extra inputs are not permitted"),
         (lambda c: c["cases"][0].update(speed=1), r"cases\.0\.speed: Extra inputs are not"),
         (lambda c: c["gpu"].update(price=1), r"gpu\.price: Extra inputs are not permitted"),
-        (lambda c: c.update(schema_version=1), "has schema_version=1, and this motorVAE reads 3"),
+        (lambda c: c.update(schema_version=1), "has schema_version=1, and this motorVAE reads 4"),
         (
             lambda c: c["cases"][0]["stages"]["wall"].update(p50=0.1),
             r"stages\.wall=.* are not those of the samples",
@@ -509,9 +509,9 @@ def test_the_table_shows_what_was_measured_and_names_the_rest(
     lines = said.splitlines()
     assert lines[0] == "A GPU of a test, compute capability 8.7, driver 580.10, CUDA 13.0, 8.6 GB"
     table = [line.split() for line in lines if "wall" in line or "device" in line]
-    assert [row[-5:] for row in table] == [
-        ["wall", "0.250", "0.475", "0.495", "0.500"],
-        ["device", "0.188", "0.244", "0.249", "0.250"],
+    assert [row[-6:] for row in table] == [
+        ["wall", "0.250", "0.450", "0.475", "0.495", "0.500"],
+        ["device", "0.188", "0.237", "0.244", "0.249", "0.250"],
     ] * 2
     assert said.count("TensorRT, fp16, encoder, CUDA graph: off") == 1
     flat = " ".join(said.split())

@@ -25,12 +25,14 @@ def printed(result: Result, width: int = 80) -> str:
 
 
 def test_the_fastest_of_each_kind_has_its_share_of_a_floor(result: Result) -> None:
-    text = printed(result)
-    assert re.search(r"encoder +torch eager fp32 +5\.25 ms +5\.30 +\d+% of roofline", text)
+    text = printed(result, 90)  # at 80 columns the last one folds
+    assert re.search(r"encoder +torch eager fp32 +5\.25 ms +5\.30 +5\.30 +\d+% of roofline", text)
     assert re.search(
         r"path, bgr 640x480 +ONNX Runtime fp32 +6\.50 ms .* 81% of encoder alone", text
     )
-    assert re.search(r"training, batch 64 +torch eager fp32 +640 ms +646 *$", text, re.MULTILINE)
+    assert re.search(
+        r"training, batch 64 +torch eager fp32 +640 ms +\d+ +646 *$", text, re.MULTILINE
+    )
     assert "4 cases measured, 1 not; 1 unstable; 0 slower than an engine as installed" in text
     assert "torch.compile" not in text
 
@@ -169,14 +171,16 @@ def test_each_percentile_stands_under_its_own_name(result: Result) -> None:
     table = group_table(shown, "encoder")
     assert table is not None
     row = dict(zip((*table.texts, *table.figures), table.rows[0], strict=True))
-    assert [row[name] for name in ("p50", "p95", "p99", "max")] == ["500", "950", "990", "1000"]
-    assert re.search(r"500 ms +990 ", printed(shown))
+    percentiles = ("p50", "p90", "p95", "p99", "max")
+    assert [row[name] for name in percentiles] == ["500", "900", "950", "990", "1000"]
+    assert re.search(r"500 ms +900 +990 ", printed(shown))
     (figure,) = group_figures(shown, "encoder")
     (axes,) = figure.axes
     texts = [text.get_text() for text in axes.texts]
     headings, values = texts[: len(texts) // 2], texts[len(texts) // 2 :]
     assert dict(zip(headings, values, strict=True)).items() >= {
         ("p50", "500"),
+        ("p90", "900"),
         ("p99", "990"),
         ("max", "1000"),
     }

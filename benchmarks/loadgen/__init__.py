@@ -1,0 +1,1 @@
+"""MLPerf's LoadGen as a referee of our own figures."""

@@ -1,0 +1,1 @@
+"""Sensors of energy, temperature and clocks, read beside what is measured."""

@@ -1,0 +1,83 @@
+"""All sensors of this machine, and where there is none, one line that says why."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...runtime.core.errors import MeasurementError, MissingDependencyError, needed_for
+from .base import ROOT, Absent, Sensor
+from .ina import ina_sensors
+from .rapl import rapl_sensors
+
+if TYPE_CHECKING:
+    from .nvml import NvmlReading
+
+_FEATURE = "the energy of an NVIDIA GPU"
+_LIBRARY = "libnvidia-ml.so.1"
+_SCOPES = ("board", "processor", "GPU", "part")
+
+
+class Found(NamedTuple):
+    """The sensors of a machine, those of most first, and what is not there."""
+
+    sensors: list[Sensor]
+    absent: list[Absent]
+
+
+def find_sensors(root: Path = ROOT) -> Found:
+    """Look for sensors of energy or power: a Jetson's monitors, RAPL, and NVML."""
+    found = [*ina_sensors(root), *rapl_sensors(root), *_of_nvidia_gpus()]
+    sensors = [one for one in found if isinstance(one, Sensor)]
+    absent = [one for one in found if isinstance(one, Absent)]
+    sensors.sort(key=lambda sensor: _SCOPES.index(sensor.scope))
+    return Found(sensors, absent)
+
+
+def require_sensors(root: Path = ROOT) -> Found:
+    """Find at least one, or raise a MeasurementError that says what was looked for.
+
+    Energy is measured or not given: it is never estimated.
+    """
+    found = find_sensors(root)
+    if not found.sensors:
+        reasons = "; ".join(one.words for one in found.absent)
+        raise MeasurementError(
+            f"--energy: this machine shows no sensor of energy ({reasons}): make one readable, or "
+            "leave out --energy"
+        )
+    return found
+
+
+def nvml_reading() -> NvmlReading | None:
+    """Return what reads the clocks of NVIDIA GPUs, or None without a driver for one.
+
+    A MissingDependencyError where the extra is not installed.
+    """
+    if not has_driver():
+        return None
+    with needed_for(_FEATURE, package="zeus", extra="energy"):
+        from .nvml import NvmlReading as Gpus  # noqa: PLC0415  # optional
+    return Gpus()
+
+
+def _of_nvidia_gpus() -> list[Sensor | Absent]:
+    kind = "NVML"
+    if not has_driver():
+        return [Absent(kind, f"no NVIDIA driver, {_LIBRARY} does not load")]
+    try:
+        with needed_for(_FEATURE, package="zeus", extra="energy"):
+            from .nvml import nvml_sensors  # noqa: PLC0415  # optional
+    except MissingDependencyError as error:
+        return [Absent(kind, str(error))]
+    return nvml_sensors()
+
+
+def has_driver() -> bool:
+    """Return whether an NVIDIA driver is there that NVML could ask."""
+    try:
+        ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return False
+    return True
