@@ -25,7 +25,7 @@ GPU_VENV := .venv-gpu
 GPU_BIN := $(GPU_VENV)/bin
 COMMA := ,
 GPU_READY := $(GPU_VENV)/.ready$(subst $(COMMA),+,$(if $(GPU_EXTRAS),-$(GPU_EXTRAS)))
-GPU_SMALL := export,bench
+GPU_SMALL := export,bench,energy
 
 .PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-aarch64 containers jetson-wheels lint docs dist clean
 .DEFAULT_GOAL := help

@@ -213,8 +213,12 @@ def test_an_environment_that_sees_the_systems_packages_constrains_none_of_them(
 @pytest.mark.parametrize(
     ("args", "python", "makes"),
     [
-        ((), ".venv-gpu/bin/python", "--extras export,bench"),
-        (("GPU_EXTRAS=gpu,train",), ".venv-gpu/bin/python", "--extras export,bench,gpu,train"),
+        ((), ".venv-gpu/bin/python", "--extras export,bench,energy"),
+        (
+            ("GPU_EXTRAS=gpu,train",),
+            ".venv-gpu/bin/python",
+            "--extras export,bench,energy,gpu,train",
+        ),
         (("GPU_PYTHON=/opt/python3",), "/opt/python3", None),
     ],
 )

@@ -23,6 +23,7 @@ It may raise OSError or ValueError where what it reads is missing or damaged."""
 
 _STAGES = ("wall", "device", "h2d", "compute", "d2h", "enqueue")
 _LONGEST_REASONS = 300
+_SCOPES_WITH_GPU = ("board", "GPU")
 _RATE_TITLES = {
     "copy_memory": "device memory copied, read plus written",
     "read_memory": "device memory read",
@@ -164,6 +165,47 @@ def _figures(case: Case) -> Iterator[tuple[str, float]]:
         yield "latent_error_over_spread", case.latent_error.value
     if case.roofline is not None:
         yield "roofline_least_ms", case.roofline.least_ms
+
+
+def of_energy(file: str) -> Reader:
+    """Return the reader of a doctor's JSON with energy: a row for each case and sensor.
+
+    Sensors of the GPU, its board or all that is powered count; a processor's own proves nothing of
+    a GPU. Without such a sensor it is unproven, with what was looked for.
+    """
+
+    def read(what: str, ended: Ended, work: Path) -> Sequence[Row]:
+        path = work / file
+        if not path.is_file():  # it refuses a machine without a sensor by itself
+            return by_exit_code_or_not(what, ended, work)
+        result = load_result(path)
+        facts = result.energy
+        names = {one.name: one for one in (facts.sensors if facts else ())}
+        sensors = {name for name, one in names.items() if one.scope in _SCOPES_WITH_GPU}
+        rows = []
+        for case in result.cases:
+            for one in case.energy:
+                if one.sensor not in sensors:
+                    continue
+                title = f"{case.how}: {one.sensor}"
+                joules, watts = one.joules_per_latent, one.watts
+                if joules is None or watts is None:
+                    reason = one.not_measured or "it gives no figure"
+                    rows.append(Row(what=title, status="unproven", reason=reason))
+                    continue
+                sensor = names[one.sensor]
+                figures = {"per_latent_mj": joules * 1e3, "power_w": watts}
+                if sensor.idle_w is not None:
+                    figures["idle_w"] = sensor.idle_w
+                note = f"{sensor.covers}; nothing is subtracted"
+                rows.append(Row(what=title, status="proven", note=note, figures=figures))
+        if rows:
+            return rows
+        absent = "; ".join(facts.absent) if facts else ""
+        reason = f"no case has energy of a GPU: {absent or 'no sensor of one was found'}"
+        return [Row(what=what, status="unproven", reason=reason)]
+
+    return read
 
 
 def of_rates(file: str) -> Reader:

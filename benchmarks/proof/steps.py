@@ -15,6 +15,7 @@ from .evidence import (
     by_exit_code,
     by_exit_code_or_not,
     of_doctor,
+    of_energy,
     of_pytest,
     of_rates,
     of_stream,
@@ -83,7 +84,6 @@ class Step:
     folder: Path | None = None  # Where it runs, if not in the work folder
     environment: Mapping[str, str] = field(default_factory=dict)
     has_own_model: bool = False  # The user gave what it would make
-    lacking: str | None = None  # Why this version of motorVAE cannot do it
 
     @property
     def due_command(self) -> Sequence[str]:
@@ -94,8 +94,6 @@ class Step:
 
     def why_not(self) -> str | None:
         """Return why it cannot be run here, in a clause with the next step, or None."""
-        if self.lacking:
-            return self.lacking
         for module in self.modules:
             if not _is_installed(module):
                 return f"needs {module}, which is not installed: {_INSTALL[module]}"
@@ -152,13 +150,7 @@ def _steps(place: Place) -> tuple[Step, ...]:
             )
         ),
         _stream(place),
-        Step(
-            name="energy",
-            proves="energy for each latent, by the GPU's or the board's own sensors",
-            limit_s=60,
-            command=(),
-            lacking="not in this version: motorvae-doctor gpu measures no energy",
-        ),
+        _energy(place),
         *(
             _tests(
                 place,
@@ -310,6 +302,23 @@ def _doctor(place: Place, name: str, proves: str, limit_s: float, module: str) -
         reader=of_doctor(result.name),
         modules=(module,),
         files=tuple(files),
+        leaves=(result,),
+    )
+
+
+def _energy(place: Place) -> Step:
+    """Return the step that measures joules for each latent, of every engine that runs here."""
+    result = place.work / "doctor-energy.json"
+    return Step(
+        name="energy",
+        proves="energy for each latent, by the GPU's or the board's own sensors",
+        limit_s=900,
+        command=(
+            *python_module("motorvae", "doctor", "gpu", "--energy", "--model", str(place.model)),
+            *("--frames", f"{min(place.frames, 100)}", "--output", str(result)),
+        ),
+        reader=of_energy(result.name),
+        files=((place.model, "the step export makes it; or name a bundle: --model"),),
         leaves=(result,),
     )
 

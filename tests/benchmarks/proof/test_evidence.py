@@ -18,6 +18,7 @@ from motorvae.benchmarks.proof.evidence import (
     by_exit_code,
     by_exit_code_or_not,
     of_doctor,
+    of_energy,
     of_pytest,
     of_rates,
     of_stream,
@@ -185,6 +186,62 @@ def test_a_doctor_without_a_result_is_failed(tmp_path: Path) -> None:
     (row,) = read_evidence(of_doctor("doctor.json"), "engines", EXIT_1, tmp_path)
     assert (row.status, row.reason) == ("failed", "exit code 1: something failed")
     (row,) = read_evidence(of_doctor("doctor.json"), "engines", OVER, tmp_path)
+    assert row.status == "failed"
+
+
+def with_energy(case: Case, scope: str, **facts: Any) -> tuple[Case, Any]:
+    from motorvae.benchmarks.measure.energy import Energy, EnergyFacts, SensorFacts
+
+    sensor = SensorFacts(
+        name="a sensor",
+        source="nowhere",
+        scope=scope,  # type: ignore[arg-type]
+        covers="what a test says",
+        reads="power",
+        update_ms=20,
+        changes=9,
+        idle_w=4.0,
+        idle_s=1,
+    )
+    energy = Energy(sensor="a sensor", **facts)
+    return case.with_facts(energy=(energy,)), EnergyFacts(
+        sensors=(sensor,), absent=("NVML: none",), windows=3, window_s=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "measured", "status", "says"),
+    [
+        ("GPU", True, "proven", None),
+        ("board", True, "proven", None),
+        ("processor", True, "unproven", "no case has energy of a GPU: NVML: none"),
+        ("GPU", False, "unproven", "it stood still"),
+    ],
+)
+def test_energy_of_a_gpu_or_its_board_is_proven_and_a_processors_is_not(
+    scope: str,
+    measured: bool,
+    status: str,
+    says: str | None,
+    cases: list[Case],
+    tmp_path: Path,
+) -> None:
+    window = {"duration_ns": 10**9, "latents": 1000, "microjoules": 20 * 10**6}
+    facts = {"windows": [window]} if measured else {"not_measured": "it stood still"}
+    case, energy = with_energy(cases[0], scope, **facts)
+    doctors_json(tmp_path / "doctor.json", [case])
+    result = load_result(tmp_path / "doctor.json").model_copy(update={"energy": energy})
+    save_document(tmp_path / "doctor.json", result)
+    (row,) = read_evidence(of_energy("doctor.json"), "energy", OVER, tmp_path)
+    assert (row.status, row.reason) == (status, says)
+    if status == "proven":
+        assert row.figures == {"per_latent_mj": 20.0, "power_w": 20.0, "idle_w": 4.0}
+
+
+def test_a_machine_without_a_sensor_of_energy_is_not_a_failure(tmp_path: Path) -> None:
+    (row,) = read_evidence(of_energy("doctor.json"), "energy", EXIT_1, tmp_path)
+    assert (row.status, row.reason) == ("unproven", "exit code 1: something failed")
+    (row,) = read_evidence(of_energy("doctor.json"), "energy", KILLED, tmp_path)
     assert row.status == "failed"
 
 

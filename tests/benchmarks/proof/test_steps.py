@@ -70,7 +70,9 @@ def options_of(step: Step) -> list[str]:
     return [word for word in step.command if word.startswith("--")]
 
 
-@pytest.mark.parametrize("name", ["train", "export", "export-int8", "doctor-torch", "stream-onnx"])
+@pytest.mark.parametrize(
+    "name", ["train", "export", "export-int8", "doctor-torch", "energy", "stream-onnx"]
+)
 def test_the_options_that_are_typed_exist(place: Place, name: str) -> None:
     (step,) = (step for step in planned_steps(place) if step.name == name)
     shown = shown_command(step.command)
