@@ -14,8 +14,20 @@ DRIVER_VENV := .venv-driver
 DRIVER_BIN := $(DRIVER_VENV)/bin
 STAND_IN := $(DRIVER_VENV)/stand-in
 DRIVER_TESTS := tests/stand_in_driver
+# For a machine with a GPU: an environment that sees the packages of $(PYTHON), such as torch or
+# JetPack's TensorRT. Gigabytes come only by name: GPU_EXTRAS=gpu,train,tensorrt-rtx. GPU_PYTHON is
+# a Python to take as it is, and GPU_FLAGS are options, as of python -m motorvae.benchmarks.proof.
+GPU_EXTRAS ?=
+GPU_ALSO ?= cuda-bindings
+GPU_PYTHON ?=
+GPU_FLAGS ?=
+GPU_VENV := .venv-gpu
+GPU_BIN := $(GPU_VENV)/bin
+COMMA := ,
+GPU_READY := $(GPU_VENV)/.ready$(subst $(COMMA),+,$(if $(GPU_EXTRAS),-$(GPU_EXTRAS)))
+GPU_SMALL := export,bench,energy
 
-.PHONY: help demo test fuzz test-driver test-trt-api test-aarch64 containers jetson-wheels lint docs dist clean
+.PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-aarch64 containers jetson-wheels lint docs dist clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +37,7 @@ help:
 	@echo "make lint   check style, format and types"
 	@echo "make docs   build the documentation site into site/, and check its links"
 	@echo "make dist   build wheel and sdist into dist/, and check what an index would show"
+	@echo "make gpu-proof     prove motorVAE on this machine's GPU: one JSON and one page, into gpu-proof/"
 	@echo "make test-driver   pycuda and cuda-bindings on a stand-in for NVIDIA's driver"
 	@echo "make test-trt-api  our TensorRT code against the real API of each release of it"
 	@echo "make test-aarch64  the runtime on arm64, emulated; needs root, mmdebstrap, qemu-user-static"
@@ -73,7 +86,7 @@ test: $(VENV)/.ready
 $(DRIVER_VENV)/.ready: pyproject.toml constraints.txt environment.py
 	@$(CHECK_PYTHON)
 	@'$(PYTHON)' environment.py $(DRIVER_VENV) --also cryptography cuda-bindings nvidia-cuda-profiler-api \
-		nvidia-cuda-runtime onnx onnx-ir onnxruntime onnxscript psutil pytest pytest-timeout
+		nvidia-cuda-runtime jinja2 onnx onnx-ir onnxruntime onnxscript psutil pytest pytest-timeout
 	@touch $@
 
 $(STAND_IN)/libcuda.so.1: $(DRIVER_VENV)/.ready $(wildcard $(DRIVER_TESTS)/*.[ch]) $(DRIVER_TESTS)/build.py
@@ -86,6 +99,26 @@ $(DRIVER_VENV)/.pycuda: | $(STAND_IN)/libcuda.so.1
 
 test-driver: $(DRIVER_VENV)/.ready $(STAND_IN)/libcuda.so.1 $(DRIVER_VENV)/.pycuda
 	LD_LIBRARY_PATH='$(CURDIR)/$(STAND_IN)' $(DRIVER_BIN)/pytest $(DRIVER_TESTS)
+
+# Of other extras it is made anew: ONNX Runtime's packages for CPUs and for GPUs exclude each other.
+# Where torch is there, what else training takes is small; ONNX Runtime for CPUs is, too.
+$(GPU_READY): pyproject.toml environment.py
+	@$(CHECK_PYTHON)
+	@[ -e $@ ] || rm -rf $(GPU_VENV)
+	@'$(PYTHON)' environment.py $(GPU_VENV) --system-packages --also pytest pytest-timeout $(GPU_ALSO) \
+		--extras $(GPU_SMALL)$(if $(GPU_EXTRAS),$(COMMA)$(GPU_EXTRAS))
+	@for pair in torch:train onnxruntime:cpu; do \
+		module=$${pair%:*} extra=$${pair#*:}; \
+		$(GPU_BIN)/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$$module') is None)"; \
+		there=$$?; \
+		if [ "$$extra" = train ] && [ $$there = 0 ] || [ "$$extra" = cpu ] && [ $$there != 0 ]; then \
+			'$(PYTHON)' environment.py $(GPU_VENV) --system-packages --extras $$extra || exit; \
+		fi; \
+	done
+	@touch $@
+
+gpu-proof: $(if $(GPU_PYTHON),,$(GPU_READY))
+	@'$(or $(GPU_PYTHON),$(GPU_BIN)/python)' -m motorvae.benchmarks.proof $(GPU_FLAGS)
 
 # Downloads a megabyte for each release, once, into .scratch/.
 test-trt-api: $(VENV)/.ready
@@ -122,4 +155,4 @@ dist: $(VENV)/.ready
 	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf --one-file-system $(VENV) $(DRIVER_VENV) .scratch .aarch64 demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf --one-file-system $(VENV) $(DRIVER_VENV) $(GPU_VENV) .scratch .aarch64 demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

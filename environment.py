@@ -1,6 +1,9 @@
 """Installs this checkout with some extras into a virtual environment: what the Makefile runs.
 
-    python environment.py .venv --extras cpu,train [--also PACKAGE ...]
+    python environment.py .venv --extras cpu,train [--also PACKAGE ...] [--system-packages]
+
+With --system-packages the environment sees the packages of the Python that makes it, and they stay
+what they are: pip adds what is missing, of whichever version goes with them.
 
 Only the standard library, as it runs before anything is installed. It runs twice: by the Python
 that the user has, which makes the environment, and then by the environment's own, whose pip
@@ -26,7 +29,7 @@ OPENCV_LIBRARIES = ("libGL.so.1", "libgthread-2.0.so.0")
 """What opencv-python's wheels for Linux take from the system; the headless ones take nothing."""
 
 
-def make_environment(folder: Path) -> Path:
+def make_environment(folder: Path, *, system_packages: bool = False) -> Path:
     """Return the Python of a virtual environment, which is made, or made anew if it is broken.
 
     What is there is kept, whoever made it: pip, and where that is missing venv, adds what it
@@ -43,17 +46,22 @@ def make_environment(folder: Path) -> Path:
         print(f"an earlier installation into {folder} was interrupted: making it anew", flush=True)
     else:
         print(f"making {folder} with Python {sys.version.split()[0]}", flush=True)
-    _run([sys.executable, "-m", "venv", *(["--clear"] if interrupted else []), str(folder)])
+    clear = ["--clear"] if interrupted else []
+    seeing = ["--system-site-packages"] if system_packages else []
+    _run([sys.executable, "-m", "venv", *clear, *seeing, str(folder)])
     return python
 
 
-def install(folder: Path, extras: Sequence[str], also: Sequence[str]) -> None:
+def install(
+    folder: Path, extras: Sequence[str], also: Sequence[str], *, system_packages: bool = False
+) -> None:
     """Install this checkout, editable, and what the extras need; run by the environment's Python.
 
     Args:
         folder: The environment.
         extras: Names of extras in pyproject.toml.
         also: Further packages.
+        system_packages: Whether it sees the system's packages, which no constraint may replace.
 
     Raises:
         SystemExit: pip failed, which has said why, or OpenCV does not load.
@@ -66,7 +74,8 @@ def install(folder: Path, extras: Sequence[str], also: Sequence[str]) -> None:
         needed = [headless if _name(text) == OPENCV else text for text in needed]
         if has_package(OPENCV):  # both unpack into the folder cv2
             _pip(marker, "uninstall", "--yes", OPENCV)
-    _pip(marker, "install", "--constraint", str(ROOT / "constraints.txt"), *needed, *also)
+    constraint = [] if system_packages else ["--constraint", str(ROOT / "constraints.txt")]
+    _pip(marker, "install", *constraint, *needed, *also)
     # Itself last and alone: pip would bring opencv-python back, or call its absence an error.
     _pip(marker, "install", "--no-deps", "--editable", str(ROOT))
     marker.unlink()
@@ -173,13 +182,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--extras", default="")
     parser.add_argument("--also", nargs="*", default=[])
+    parser.add_argument("--system-packages", action="store_true")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
         extras = [extra for extra in options.extras.split(",") if extra]
-        install(options.folder, extras, options.also)
+        install(options.folder, extras, options.also, system_packages=options.system_packages)
         return
-    python = make_environment(options.folder)
+    python = make_environment(options.folder, system_packages=options.system_packages)
     try:
         _run([str(python), str(Path(__file__).resolve()), *sys.argv[1:], "--inside"])
     except KeyboardInterrupt:

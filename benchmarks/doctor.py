@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from ..runtime.core.errors import (
 from ..runtime.core.system.locks import output_locked
 from ..runtime.doctor.screen import examine_machine, print_screen
 from ..runtime.engines.gpu_info import NoGpu, find_gpu
-from .options import check_least, check_output
+from .options import GpuEngine, check_least, check_output
 
 _ENERGY_WINDOW_S, _ENERGY_IDLE_S = 5.0, 5.0
 """As of motorvae-bench run: three windows of a case, and the idle power before the first."""
@@ -65,6 +66,8 @@ class GpuOptions:
     """Where the result goes, a .json file; an earlier one is kept under a number."""
     frames: int = 1000
     """Images through each engine, one at a time."""
+    only: tuple[GpuEngine, ...] = get_args(GpuEngine)
+    """What to measure the encoder on; by default all of these."""
     energy: bool = False
     """Also measure joules for each latent, 15 s for each engine; refused without a sensor."""
 
@@ -136,6 +139,7 @@ def _gpu(options: GpuOptions, *_: object) -> int:
             checkpoint=options.checkpoint,
             output=options.output,
             console=console,
+            only=options.only,
             meter=meter,
         ).run()
     print_gpu_cases(console, result)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
@@ -22,10 +23,12 @@ from ..runtime.core.documents import save_document
 from ..runtime.core.errors import (
     EngineError,
     MeasurementError,
+    MissingDependencyError,
     MotorVAEError,
     VerificationError,
     needed_for,
 )
+from ..runtime.core.redaction import without_private
 from ..runtime.engines.base import Backend
 from ..runtime.engines.gpu_info import Gpu
 from ..runtime.engines.open import EngineRequest, open_engine
@@ -39,6 +42,7 @@ from ..runtime.engines.tensorrt.package import (
 from .cases.gpu import (
     NOT_REACHED,
     ONNX_CUDA,
+    TORCH_CUDA,
     WARMUP,
     PlannedCase,
     gated_case,
@@ -47,6 +51,7 @@ from .cases.gpu import (
     public_case,
     timed_engine,
 )
+from .gpu_roofline import case_under_roofline, rates_of_gpu
 from .measure.case import Case
 from .measure.result import (
     GpuFacts,
@@ -58,8 +63,17 @@ from .measure.result import (
     product_name,
 )
 from .measure.rounds import RoundPlan
+from .options import GpuEngine
 from .sensors.meter import Meter
 
+if TYPE_CHECKING:
+    from .measure.gpu_rates import GpuRates  # with torch, which a GPU's machine may lack
+
+_TITLES: dict[GpuEngine, str] = {
+    "onnx": ONNX_CUDA,
+    **{name: title_of(name) for name in TENSORRT_PACKAGES},
+    "torch": TORCH_CUDA,
+}
 _PACKAGES = ("tensorrt", "tensorrt-rtx", "pycuda", "cuda-bindings")
 _TURNS = 8
 """Of a case, as in motorvae-bench: two results are compared by whole turns."""
@@ -77,11 +91,16 @@ class Examination:
     # crash of a later engine
     output: Path
     console: Console  # For progress
+    only: tuple[GpuEngine, ...] = get_args(GpuEngine)  # What runs the encoder
     meter: Meter | None = None  # Watches conditions, and measures energy where it has sensors
 
     def __post_init__(self) -> None:
         self._reference = reference_from_bundle(self.bundle)
-        self._cases = {one.case.how: one.case for group in planned_cases() for one in group}
+        titles = {_TITLES[name] for name in self.only}
+        self._planned = [group for group in planned_cases() if group[0].case.engine in titles]
+        self._cases = {one.case.how: one.case for group in self._planned for one in group}
+        self._rates: GpuRates | None = None
+        self._warnings: tuple[str, ...] = ()
         self._engines: list[EngineManifest] = []
         self._created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
         self._load_start, self._power_start = load_now(), power_state()
@@ -89,17 +108,18 @@ class Examination:
     def run(self) -> Result:
         """Measure every case that this machine can run, and write the result."""
         unforeseen: list[Exception] = []
+        self._measure_rates()
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
             copy = Path(folder) / "bundle"
             shutil.copytree(self.bundle.folder, copy, ignore=shutil.ignore_patterns(ENGINES))
             opened = load_bundle(copy)
-            for planned in planned_cases():
+            for planned in self._planned:
                 first = planned[0].case
                 self.console.print(f"measuring: {first.engine} {first.precision}")
                 reason = NOT_REACHED
                 try:
                     for case in self._measured(planned, opened):
-                        self._cases[case.how] = case
+                        self._cases[case.how] = self._under_roofline(case, planned[0].key)
                         self._save()
                 except MotorVAEError as error:
                     reason = str(error)
@@ -138,12 +158,30 @@ class Examination:
                 power_end=power_state(),
                 engines=tuple(self._engines),
             ),
+            matrix=self._rates.matrix if self._rates else {},
+            copy_memory=self._rates.copy_memory if self._rates else None,
+            read_memory=self._rates.read_memory if self._rates else None,
             energy=self.meter.facts if self.meter is not None else None,
             watch=self.meter.watched if self.meter is not None else None,
             cases=tuple(map(public_case, self._cases.values())),
+            warnings=self._warnings,
         )
         save_document(self.output, result)
         return result
+
+    def _measure_rates(self) -> None:
+        """Measure the GPU's own rates in a process that gives all its memory back."""
+        self.console.print("measuring: matrix rates and bandwidths of the GPU")
+        try:
+            self._rates = rates_of_gpu(self.bundle.spec)
+        except (MeasurementError, MissingDependencyError) as error:
+            self._warnings = (f"no roofline: {without_private(str(error))}",)
+
+    def _under_roofline(self, case: Case, key: GraphKey) -> Case:
+        """Add the least time that the GPU's best rates allow; of the card's own network only."""
+        if self._rates is None or case.whole is None or self.bundle.spec.channels is None:
+            return case
+        return case_under_roofline(case, self._rates, self.bundle.spec, key)
 
     def _measured(self, planned: Sequence[PlannedCase], copy: Bundle) -> Iterator[Case]:
         engine = planned[0].case.engine

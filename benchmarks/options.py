@@ -15,6 +15,9 @@ from ..runtime.core.spec import Color, ModelSpec, Size, spec_from_options
 RunGroup = Literal["encoder", "decoder", "path", "threads", "start-up", "import", "stream", "gpu"]
 """Groups of cases that can be asked for; "stream" measures memory as well."""
 
+GpuEngine = Literal["onnx", "tensorrt", "tensorrt-rtx", "torch"]
+"""What motorvae-doctor gpu measures the encoder on."""
+
 _BATCHES, _QUICK_BATCHES = (1, 2, 4, 8, 16, 32), (1,)
 _SAMPLES, _QUICK_SAMPLES = 200, 20
 _ENERGY_S, _QUICK_ENERGY_S = 15.0, 3.0

@@ -192,6 +192,48 @@ def test_a_headless_opencv_stays_in_the_second_step(
     assert environment.wants_headless(("libc.so.6",)) == "opencv-python-headless==4.9.0.80"
 
 
+def test_an_environment_that_sees_the_systems_packages_constrains_none_of_them(
+    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A torch for this GPU, or JetPack's NumPy, must stay what it is."""
+    folder = tmp_path / "venv"
+    environment.make_environment(folder, system_packages=True)
+    config = (folder / "pyvenv.cfg").read_text(encoding="utf-8")
+    assert "include-system-site-packages = true" in config
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(environment, "_pip", lambda _marker, *words: called.append(words))
+    environment.install(folder, ["bench"], ["pytest"], system_packages=True)
+    (folder / environment.INSTALLING).touch()
+    environment.install(folder, ["bench"], ["pytest"])
+    with_system, own = (words for words in called if "pytest" in words)
+    assert "--constraint" not in with_system
+    assert "--constraint" in own
+
+
+@pytest.mark.parametrize(
+    ("args", "python", "makes"),
+    [
+        ((), ".venv-gpu/bin/python", "--extras export,bench,energy"),
+        (
+            ("GPU_EXTRAS=gpu,train",),
+            ".venv-gpu/bin/python",
+            "--extras export,bench,energy,gpu,train",
+        ),
+        (("GPU_PYTHON=/opt/python3",), "/opt/python3", None),
+    ],
+)
+def test_the_proof_on_a_gpu_installs_nothing_large_unless_it_is_named(
+    args: tuple[str, ...], python: str, makes: str | None, tmp_path: Path
+) -> None:
+    done = make(tmp_path, "-n", "-W", "pyproject.toml", "gpu-proof", *args, "GPU_FLAGS=--list")
+    assert done.stdout.splitlines()[-1] == f"'{python}' -m motorvae.benchmarks.proof --list"
+    if makes is None:
+        assert "environment.py" not in done.stdout
+    else:
+        assert f"{makes}\n" in done.stdout
+        assert "--system-packages" in done.stdout
+
+
 def test_requirements_are_those_of_the_extras_that_apply_here(environment: ModuleType) -> None:
     base = environment.requirements(())
     with_outputs = environment.requirements(("zmq", "cpu"))

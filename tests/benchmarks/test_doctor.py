@@ -231,6 +231,61 @@ def test_one_measured_row_is_enough(
 
 
 @pytest.mark.usefixtures("with_gpu")
+def test_only_what_was_named_is_measured_and_a_missing_roofline_has_its_reason(
+    doctor: Callable[..., tuple[int, str]],
+    small_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", on_the_processor)
+    output = tmp_path / "doctor-gpu.json"
+    args = ("--model", small_bundle, "--output", output, "--frames", 3)
+    code, _ = doctor("gpu", *args, "--only", "onnx")
+    assert code == 0
+    found = load_result(output)
+    assert {case.engine for case in found.cases} == {"ONNX Runtime CUDA"}
+    (warning,) = found.warnings
+    assert warning.startswith("no roofline: the GPU's rates were not measured: torch ")
+    assert (found.matrix, found.read_memory) == ({}, None)
+    code, _ = doctor("gpu", *args, "--only", "torch", "tensorrt-rtx")
+    assert code == 1
+    assert {case.engine for case in load_result(output).cases} == {"torch CUDA", "TensorRT-RTX"}
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_measured_rates_put_each_case_under_its_roofline(
+    doctor: Callable[..., tuple[int, str]],
+    small_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from motorvae.benchmarks.measure.gpu_rates import GpuRates
+    from motorvae.benchmarks.measure.result import Rate
+
+    rate = Rate(work=10**9, series=samples_of((10**6,) * 5))
+    rates = GpuRates(
+        device="a GPU",
+        torch="2",
+        matrix={"fp32": rate, "fp16": rate},
+        copy_memory=rate,
+        read_memory=rate,
+        read_again=rate,
+    )
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", on_the_processor)
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "rates_of_gpu", lambda _spec: rates)
+    output = tmp_path / "doctor-gpu.json"
+    code, said = doctor(
+        "gpu", "--model", small_bundle, "--output", output, "--frames", 3, "--only", "onnx"
+    )
+    assert code == 0, said
+    found = load_result(output)
+    assert found.warnings == ()
+    assert found.read_memory == rate
+    assert set(found.matrix) == {"fp32", "fp16"}
+    assert all(case.roofline for case in measured_in(found))
+
+
+@pytest.mark.usefixtures("with_gpu")
 @pytest.mark.parametrize(
     ("wrong", "drifted"),
     [(("encoder", "mu"), "fp32, encoder mu"), (("decoder", "phases"), "fp32, encoder")],

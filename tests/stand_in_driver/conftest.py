@@ -25,13 +25,18 @@ from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
 from .engine_bundles import FORMS, VERSION, bundle_of, entry_of, put_engine
+from .real_driver import KINDS, REAL, SKIPPED, RealDriver, count_calls
 
-KINDS = ("context", "device memory", "page-locked", "stream", "event", "graph", "executable")
+if REAL:
+    count_calls()
+
 ROOM_BYTES = 1 << 28
 
 
 class StandIn:
     """What the stand-in driver tells of itself."""
+
+    waits = True  # whatever was started is done when somebody waits for it, and not before
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -53,6 +58,9 @@ class StandIn:
     def limit(self, size_bytes: int) -> None:
         """Leave so much memory, of the device and page-locked together."""
         self._library.stand_in_limit(ctypes.c_size_t(size_bytes))
+
+    def only(self, reason: str) -> None:
+        """Go on: this is the stand-in."""
 
     def is_page_locked(self, array: npt.NDArray[Any]) -> bool:
         address = ctypes.c_void_p(array.__array_interface__["data"][0])
@@ -90,8 +98,14 @@ class StandIn:
 
 
 @pytest.fixture(autouse=True)
-def stand_in() -> Iterator[StandIn]:
-    """The stand-in; each test must leave nothing behind in it."""
+def stand_in() -> Iterator[StandIn | RealDriver]:
+    """The stand-in, or a real driver in its place; each test must leave nothing behind in it."""
+    if REAL:
+        real = RealDriver()
+        found = (real.live(), real.context_depth)
+        yield real
+        assert (real.live(), real.context_depth) == found
+        return
     try:
         library = ctypes.CDLL("libcuda.so.1")
         library.stand_in_live  # noqa: B018  # a real driver has no such name
@@ -128,6 +142,8 @@ def run_python() -> Callable[..., str]:
     """Run code in a process of its own, where packages can be blocked or the driver be absent."""
 
     def run(code: str, *, blocked: tuple[str, ...] = (), driver: bool = True) -> str:
+        if REAL and not driver:
+            pytest.skip(f"{SKIPPED}it cannot be taken away")
         lines = ["import sys", *(f"sys.modules[{name!r}] = None" for name in blocked), code]
         environment = dict(os.environ)
         if not driver:

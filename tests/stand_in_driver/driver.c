@@ -179,6 +179,13 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
     return CUDA_SUCCESS;
 }
 
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active) {
+    ENTER;
+    NEED(device == 0, CUDA_ERROR_INVALID_DEVICE);
+    *flags = 0, *active = primary != NULL;
+    return CUDA_SUCCESS;
+}
+
 CUresult cuCtxCreate(CUcontext *context, CUctxCreateParams *unused, unsigned flags, CUdevice device) {
     ENTER;
     NEED(device == 0 && depth < DEEPEST, CUDA_ERROR_INVALID_DEVICE);
@@ -265,6 +272,22 @@ CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
 CUresult cuMemFreeHost(void *memory) {
     ENTER_CONTEXT;
     return free_memory(PAGE_LOCKED, AT(memory));
+}
+
+CUresult cuMemHostGetFlags(unsigned *flags, void *memory) {
+    ENTER_CONTEXT;
+    struct object *it = find_memory(PAGE_LOCKED, AT(memory), 1);
+    NEED(it, CUDA_ERROR_INVALID_VALUE);
+    *flags = it->flags;
+    return CUDA_SUCCESS;
+}
+
+/* Of the streams here all are non-blocking, so that it waits for none of them. */
+CUresult cuMemcpyDtoH(void *memory, CUdeviceptr address, size_t bytes) {
+    ENTER_CONTEXT;
+    NEED(find_memory(DEVICE_MEMORY, address, bytes), CUDA_ERROR_INVALID_VALUE);
+    memcpy(memory, (void *)(address & ~DEVICE_BIT), bytes);
+    return CUDA_SUCCESS;
 }
 
 /* --- For the tests ---------------------------------------------------------------------------- */

@@ -43,7 +43,8 @@ def test_a_graph_repeats_what_was_recorded_with_new_data(layer: Any, stand_in: S
             host[:] = rng.random(64)
             before = result.copy()
             graph.launch()
-            assert (result == before).all()
+            if stand_in.waits:
+                assert (result == before).all()
             layer.synchronize()
             assert (result == host).all()
         assert stand_in.live()["executable"] == 1
