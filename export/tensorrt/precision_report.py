@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import EngineError
 from ...runtime.engines.tensorrt.engine_manifest import PrecisionReport, Source
 from ...runtime.engines.tensorrt.package import TensorRTPackage
+from .formats import BYTES, FORMATS, Counts, FormatCounts, add, format_in, values_of, wider
+from .inspector import counts_from_inspector
 
 if TYPE_CHECKING:
     import tensorrt
 
-_NAMES = {
-    "fp16": ("fp16", "half", "float16"),
-    "fp32": ("fp32", "float", "float32"),
-    "bf16": ("bf16", "bfloat16"),
-    "int8": ("int8",),
-    "fp8": ("fp8",),
-}
-_FORMATS = {name: found for found, names in _NAMES.items() for name in names}
-"""What NVIDIA's several tools call one number format. Others, as for shapes, carry no values."""
-_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
-_WORD = re.compile(rf"(?<![a-z0-9])({'|'.join(_FORMATS)})(?![a-z0-9])")
 _LEAST_REPORTED = {"weights": 0.95, "outputs": 0.25, "multiplications": 0.95}
 """How much of what the network has a source must cover to be used: all of it, and of the layers'
 outputs what is left when layers are fused."""
@@ -42,17 +31,6 @@ _LAYER = re.compile(
 )
 """Convolutions, which the compiler calls correlations as they are, transposed ones, products."""
 _QUOTED = re.compile(rb'"([^"]*)"')
-
-Counts = dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class FormatCounts:
-    """What one source reports of a network or an engine; see `PrecisionReport`."""
-
-    weights: Counts = field(default_factory=dict)
-    outputs: Counts = field(default_factory=dict)
-    multiplications: Counts = field(default_factory=dict)
 
 
 def precision_report_of(
@@ -115,40 +93,6 @@ def check_precision_report(
     raise EngineError(f"{name} is not {precision}: {problem}; {step}")
 
 
-def counts_from_inspector(text: str, bindings: frozenset[str]) -> FormatCounts:
-    """Return what an engine inspector's JSON reports.
-
-    Layers that were fused by the compiler list no weights, and with a free batch some versions
-    give no formats: what is not reported does not count. `bindings` are the engine's own inputs and
-    outputs.
-    """
-    counts = FormatCounts()
-    try:
-        layers = json.loads(text).get("Layers", ())
-    except (ValueError, AttributeError):
-        return counts
-    for layer in layers:
-        if not isinstance(layer, Mapping):
-            continue  # only a name: the engine was built without detailed verbosity
-        for held in (layer.get("Weights"), layer.get("Bias")):
-            if isinstance(held, Mapping):
-                _add(counts.weights, _format_in(held.get("Type", "")), int(held.get("Count", 0)))
-        for output in layer.get("Outputs", ()):
-            if output.get("Name") not in bindings:
-                found = _format_in(output.get("Format/Datatype", ""))
-                _add(counts.outputs, found, _values(output.get("Dimensions", ())))
-        held, inputs, outputs = layer.get("Weights"), layer.get("Inputs"), layer.get("Outputs")
-        if isinstance(held, Mapping) and inputs and outputs:
-            read_in = _format_in(inputs[0].get("Format/Datatype", ""))
-            found = _wider(read_in, _format_in(held.get("Type", "")))
-            is_transposed = "deconvolution" in str(layer.get("ParameterType", "")).lower()
-            spread = (inputs if is_transposed else outputs)[0].get("Dimensions") or ()
-            if not isinstance(spread, str):  # each weight is used once at each place
-                number = int(held.get("Count", 0)) * _values(spread[2:])
-                _add(counts.multiplications, found, number)
-    return counts
-
-
 def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:
     """Return what an engine's own table of tensors and list of layers report.
 
@@ -160,15 +104,15 @@ def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:
     for match in _TENSOR.finditer(plan):
         if match["name"] in tensors:
             continue
-        found = _FORMATS.get(match["type"].decode())
+        found = FORMATS.get(match["type"].decode())
         shape = tuple(int(size) if size.isdigit() else 1 for size in match["dims"].split())
         tensors[match["name"]] = (found, shape)
         if found is None or match["view"] or b"is_scratchspace=1" in match["facts"]:
             continue
         if payload := _PAYLOAD.search(match["facts"]):
-            _add(counts.weights, found, int(payload[1]) // _BYTES[found])
+            add(counts.weights, found, int(payload[1]) // BYTES[found])
         elif match["name"].decode(errors="replace").rpartition(".")[0] not in bindings:
-            _add(counts.outputs, found, math.prod(shape))
+            add(counts.outputs, found, math.prod(shape))
     seen: set[bytes] = set()
     for match in _LAYER.finditer(plan):
         names = [*_QUOTED.findall(match["input"])[:2], *_QUOTED.findall(match["output"])[:1]]
@@ -179,7 +123,7 @@ def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:
         # Each weight is multiplied once at each place, of what goes in where that is spread out.
         spread = from_shape if match["kind"] == b"deconvolution" else to_shape
         number = math.prod(weight_shape) * math.prod(spread[2:])
-        _add(counts.multiplications, _wider(read, held), number)
+        add(counts.multiplications, wider(read, held), number)
     return counts
 
 
@@ -202,25 +146,25 @@ def counts_from_network(
             tensor = layer.get_output(number)
             makers[tensor.name] = layer
             if tensor.name not in bindings and layer.type != trt.LayerType.CONSTANT:
-                _add(counts.outputs, _format_in(str(tensor.dtype)), _values(tensor.shape))
+                add(counts.outputs, format_in(str(tensor.dtype)), values_of(tensor.shape))
         kernel: Any = None
         if layer.type in holders:
             # The bindings hand out the base class; the layer's type says what it is.
             layer.__class__, attributes = holders[layer.type]
             for attribute in attributes:
                 held = getattr(layer, attribute)
-                _add(counts.weights, _format_in(str(held.dtype)), int(held.size))
+                add(counts.weights, format_in(str(held.dtype)), int(held.size))
             kernel = getattr(layer, attributes[0])
         if layer.type in multiplying:
             # A kernel that is quantised is a second input, else it is the layer's own constant.
             second = layer.get_input(1) if layer.num_inputs > 1 else None
             if second is None:
-                weights, held_in = int(kernel.size), _format_in(str(kernel.dtype))
+                weights, held_in = int(kernel.size), format_in(str(kernel.dtype))
             else:
-                weights, held_in = _values(second.shape), _format_read(trt, second, makers)
+                weights, held_in = values_of(second.shape), _format_read(trt, second, makers)
             spread = layer.get_input(0) if layer.type == transposed else layer.get_output(0)
-            found = _wider(_format_read(trt, layer.get_input(0), makers), held_in)
-            _add(counts.multiplications, found, weights * _values(tuple(spread.shape)[2:]))
+            found = wider(_format_read(trt, layer.get_input(0), makers), held_in)
+            add(counts.multiplications, found, weights * values_of(tuple(spread.shape)[2:]))
     return counts
 
 
@@ -233,30 +177,4 @@ def _format_read(
         maker = makers.get(maker.get_input(0).name)
     if maker is not None and maker.type == trt.LayerType.DEQUANTIZE:
         tensor = maker.get_input(0)
-    return _format_in(str(tensor.dtype))
-
-
-def _add(counts: Counts, found: str | None, number: int) -> None:
-    if found is not None:  # a type that carries no values
-        counts[found] = counts.get(found, 0) + number
-
-
-def _format_in(words: str) -> str | None:
-    """Return the number format that a description names, such as "Row major linear FP16 format"."""
-    found = _WORD.search(words.lower())
-    return _FORMATS[found[1]] if found else None
-
-
-def _wider(one: str | None, other: str | None) -> str | None:
-    """Return the wider of two formats, in which both are multiplied; None where one is unknown."""
-    if one is None or other is None:
-        return None
-    return max(one, other, key=lambda name: _BYTES[name])
-
-
-def _values(dimensions: Any) -> int:
-    """Return how many values a tensor has for one image: a free axis, -1, counts once."""
-    try:
-        return math.prod(abs(int(size)) for size in dimensions)
-    except (TypeError, ValueError):  # "N/A", or nothing
-        return 0
+    return format_in(str(tensor.dtype))
