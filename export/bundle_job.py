@@ -20,6 +20,7 @@ from ..runtime.core.errors import (
     BundleError,
     CheckpointError,
     ConfigError,
+    EngineError,
     OutputError,
     VerificationError,
     needed_for,
@@ -28,12 +29,14 @@ from ..runtime.core.errors import (
 )
 from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.locks import output_locked
+from ..runtime.engines.gpu_info import NoGpu
 from ..runtime.signing.bundle_signature import still_signed
 from .options import BundleOptions, PrecisionOptions
 from .steps import steps_shown
-from .tables import engine_table, search_table, verification_table
+from .tables import engine_table, routes_table, search_table, verification_table
 from .tensorrt.add_engines import add_engines_to_bundle, find_builder, profile_from_text
 from .tensorrt.build import EngineBuildRequest
+from .tensorrt.dla import DlaRequest, check_dla
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -92,9 +95,21 @@ class BundleJob:
     def __init__(self, options: BundleOptions, console: Console) -> None:
         self.options, self.console = options, console
         self._profile = profile_from_text(options.batch)
-        self._builder, self._gpu = find_builder(
-            options.engine if options.engine_precisions else "none"
-        )
+        choice = options.engine if options.engine_precisions else "none"
+        self._dla = None
+        if options.use_dla_core is not None:
+            choice = "tensorrt"  # or an error that says why not
+            self._dla = DlaRequest(options.use_dla_core, fallback=options.allow_gpu_fallback)
+        self._builder, self._gpu = find_builder(choice)
+        if self._dla is not None and not isinstance(self._builder, str):
+            check_dla(self._builder, self._dla)
+        if options.tune and (isinstance(self._builder, str) or isinstance(self._gpu, NoGpu)):
+            missing = self._gpu.reason if isinstance(self._gpu, NoGpu) else self._builder
+            raise EngineError(
+                f"--tune keeps the fastest engine, which only the GPU can tell, and here is "
+                f"{missing}: run the same command with --model on the machine that has it, or "
+                "leave out --tune"
+            )
 
     def run(self, path: Path, make: Make) -> None:
         """Make the bundle at `path`, while nobody else adds to it or replaces it, with its engines.
@@ -123,14 +138,24 @@ class BundleJob:
                 f"no engine was built: {builder}; on the machine that will run it: {command}"
             )
         elif not isinstance(builder, str):
-            for precision in engines:
+            for precision in self._with_rivals(engines, load_bundle(path)):
                 request = EngineBuildRequest(
-                    builder, gpu, precision, self._profile, options.workspace_mib
+                    builder,
+                    gpu,
+                    precision,
+                    self._profile,
+                    options.workspace_mib,
+                    dla=self._dla,
+                    tune_minutes=options.tune_minutes if options.tune else None,
                 )
                 built = add_engines_to_bundle(
                     load_bundle(path), request, console, on_reports=partial(show_reports, console)
                 )
-                console.print(engine_table(built))
+                if built:  # INT8 engines that are no faster are not kept
+                    console.print(engine_table(built))
+                for one in built:
+                    if one.routes:
+                        console.print(routes_table(one))
                 reasons = {one.verification.reason for one in built}
                 for reason in sorted(reason for reason in reasons if reason):
                     console.print(f"not verified: {reason}")
@@ -141,6 +166,15 @@ class BundleJob:
                 "what the camera will see with --calibration, train for more steps, or use another "
                 "precision"
             )
+
+    def _with_rivals(self, engines: tuple[Precision, ...], bundle: Bundle) -> tuple[Precision, ...]:
+        """Return the precisions of engines with FP16, which INT8 is measured against, first."""
+        has_fp16 = any(entry.precision == "fp16" for entry in bundle.manifest.graphs)
+        if "int8" not in engines or "fp16" in engines or isinstance(self._gpu, NoGpu):
+            return engines
+        if has_fp16:
+            self.console.print("FP16 engines are built as well, to measure INT8 against them")
+        return ("fp16", *engines) if has_fp16 else engines
 
     def write(
         self, output: Path, made: set[str], model: Callable[[], NewBundle]

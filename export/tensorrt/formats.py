@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -40,6 +40,13 @@ class FormatCounts:
                 for name, number in getattr(one, part.name).items():
                     add(getattr(together, part.name), name, number)
         return together
+
+    def only(self, names: Sequence[str]) -> FormatCounts:
+        """Return what it says of some formats alone."""
+        parts = (self.weights, self.outputs, self.multiplications)
+        return FormatCounts(
+            *({name: part[name] for name in part if name in names} for part in parts)
+        )
 
 
 def add(counts: Counts, found: str | None, number: int) -> None:

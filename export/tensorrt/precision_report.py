@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import EngineError
+from ...runtime.engines.tensorrt.build_record import DlaPlacement
 from ...runtime.engines.tensorrt.engine_manifest import PrecisionReport, Source
 from ...runtime.engines.tensorrt.package import TensorRTPackage
 from .formats import BYTES, FORMATS, Counts, FormatCounts, add, format_in, values_of, wider
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _LEAST_REPORTED = {"weights": 0.95, "outputs": 0.25, "multiplications": 0.95}
 """How much of what the network has a source must cover to be used: all of it, and of the layers'
 outputs what is left when layers are fused."""
+DLA_FORMATS = ("fp16", "int8")
+"""What DLA computes in, whatever it is asked for (TensorRT documentation 11.4.1)."""
 _TENSOR = re.compile(
     rb"(?P<view>sub_)?tensor=\{ (?P<facts>[^{}]*?dims=\{ (?P<dims>[^{}]*)\}[^{}]*?"
     rb'name="(?P<name>[^"]*)".*?type=(?P<type>\w+) \})'
@@ -40,6 +43,7 @@ def precision_report_of(
     *,
     inspected: str | None,
     kept: Sequence[str] = (),
+    dla: DlaPlacement | None = None,
 ) -> PrecisionReport:
     """Read back an engine's number formats from the nearest source there is.
 
@@ -52,6 +56,10 @@ def precision_report_of(
 
     `kept` are the nodes that an FP16 graph keeps in float32: then how much is FP16 is compared with
     what the network asks for.
+
+    Of an engine that runs on DLA in part, `dla` says which layers do. No tool looks into these, but
+    DLA computes in FP16 and INT8 alone: what the network has there in these formats counts as read
+    back, together with what a source says of the layers on the GPU.
     """
     inputs = (network.get_input(index).name for index in range(network.num_inputs))
     outputs = (network.get_output(index).name for index in range(network.num_outputs))
@@ -61,7 +69,15 @@ def precision_report_of(
     if inspected is not None:
         sources.append(("engine inspector", counts_from_inspector(inspected, bindings)))
     sources.append(("engine file", counts_from_plan(plan, bindings)))
-    found: dict[str, Any] = {"asked": asked.multiplications}
+    if dla is not None:
+        there = counts_from_network(package.trt, network, bindings, dla)
+        by_both: dict[Source, Source] = {
+            "engine inspector": "engine inspector and DLA",
+            "engine file": "engine file and DLA",
+        }
+        both = [(by_both[source], counts.plus(there)) for source, counts in sources]
+        sources = [*sources, ("DLA", there), *both]
+    found: dict[str, Any] = {"asked": asked.multiplications, "dla": dla}
     if kept:
         found |= {"kept_float32": tuple(kept)}
         found |= {"asked_weights": asked.weights, "asked_outputs": asked.outputs}
@@ -128,9 +144,16 @@ def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:
 
 
 def counts_from_network(
-    trt: Any, network: tensorrt.INetworkDefinition, bindings: frozenset[str]
+    trt: Any,
+    network: tensorrt.INetworkDefinition,
+    bindings: frozenset[str],
+    dla: DlaPlacement | None = None,
 ) -> FormatCounts:
-    """Return what the types of a parsed, strongly typed network say: what a graph asks for."""
+    """Return what the types of a parsed, strongly typed network say: what a graph asks for.
+
+    With `dla`, of what runs there in a format that DLA computes in, without constants that are
+    layers of their own.
+    """
     counts = FormatCounts()
     makers: dict[str, tensorrt.ILayer] = {}
     holders = {
@@ -145,6 +168,10 @@ def counts_from_network(
         for number in range(layer.num_outputs):
             tensor = layer.get_output(number)
             makers[tensor.name] = layer
+        if dla is not None and (layer.type == trt.LayerType.CONSTANT or not dla.runs(layer.name)):
+            continue
+        for number in range(layer.num_outputs):
+            tensor = layer.get_output(number)
             if tensor.name not in bindings and layer.type != trt.LayerType.CONSTANT:
                 add(counts.outputs, format_in(str(tensor.dtype)), values_of(tensor.shape))
         kernel: Any = None
@@ -165,7 +192,7 @@ def counts_from_network(
             spread = layer.get_input(0) if layer.type == transposed else layer.get_output(0)
             found = wider(_format_read(trt, layer.get_input(0), makers), held_in)
             add(counts.multiplications, found, weights * values_of(tuple(spread.shape)[2:]))
-    return counts
+    return counts if dla is None else counts.only(DLA_FORMATS)
 
 
 def _format_read(

@@ -19,6 +19,7 @@ ITEMS = {"float32": 4, "uint8": 1, "float16": 2}
 
 class Log:
     ERROR = 1
+    WARNING = 2
 
     def log(self, severity: int, message: str) -> None:
         raise NotImplementedError
