@@ -35,13 +35,13 @@ from ...runtime.engines.tensorrt.engine_manifest import (
     EngineVerification,
     this_platform,
 )
-from ...runtime.engines.tensorrt.find import EnginePlan, graphs_for_engines, unknown_in_engines
+from ...runtime.engines.tensorrt.find import graphs_for_engines, unknown_in_engines
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTPackage, import_tensorrt
 from ...runtime.signing.kept_files import config_dir
 from ...runtime.signing.machine_key import own_machine_key
 from ..verify.reference import Reference, reference_from_bundle
 from ..verify.verifier import Verifier
-from .build import BuiltEngine, EngineBuildRequest, engine_from_onnx
+from .build import BuiltEngine, EngineBuildRequest, engine_from_onnx, plan_of
 from .compete import tuned_engine
 from .int8_speed import int8_speed, record_int8_speed
 
@@ -254,9 +254,7 @@ def verify_engines(
     verifier = Verifier.of_engines(reference, request.profile)
     reports: list[tuple[GraphReport, ...]] = []
     for entry, engine in built:
-        core = request.dla.core if request.dla else None
-        plan = EnginePlan(engine.plan, entry, package, gpu, dla_core=core)
-        with open_engine(plan, entry.key) as backend:
+        with open_engine(plan_of(engine, entry, request), entry.key) as backend:
             reports.append(verifier.verify(entry.key, backend))
     everything = [report for of_engine in reports for report in of_engine]
     on_reports(everything)

@@ -17,12 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ...runtime.bundle.graph_key import Precision
+from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.atomic_files import cache_dir, replaced_file
 from ...runtime.core.errors import EngineError
 from ...runtime.core.lifecycle import interrupts_deferred
 from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.build_record import RouteSettings, TriedRoute
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
+from ...runtime.engines.tensorrt.find import EnginePlan
 from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
 from .dla import DlaRequest, check_placement, moved_by_builder, place_on_dla
 from .precision_report import check_precision_report, precision_report_of
@@ -91,7 +93,7 @@ def engine_from_onnx(
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
-    if request.dla is not None and hasattr(trt.OnnxParserFlag, "ADJUST_FOR_DLA"):
+    if hasattr(trt.OnnxParserFlag, "ADJUST_FOR_DLA") and request.dla is not None:
         parser.set_flag(trt.OnnxParserFlag.ADJUST_FOR_DLA)
     # An empty file parses, too.
     if not parser.parse(onnx) or network.num_inputs != 1:
@@ -117,7 +119,7 @@ def engine_from_onnx(
     set_route(package, config, route or RouteSettings())
     placement = None
     if request.dla is not None:
-        image.shape = shapes[0]  # no layer with a free axis runs on DLA
+        image.shape = trt.Dims(list(shapes[0]))  # no layer with a free axis runs on DLA
         placement = place_on_dla(package, builder, network, config, request.dla, name=name)
     with (
         _timing_cache(config, package, gpu),
@@ -147,6 +149,19 @@ def engine_from_onnx(
     check_precision_report(report, request.precision, name=f"the engine of {name}")
     seconds = time.monotonic() - started
     return BuiltEngine(plan, report, capabilities, workspace_bytes, seconds)
+
+
+def plan_of(engine: BuiltEngine, entry: GraphEntry, request: EngineBuildRequest) -> EnginePlan:
+    """Return an engine that was just built of a graph, to be loaded on the GPU of the request.
+
+    Raises:
+        EngineError: There is no GPU.
+    """
+    package, gpu = request.package, request.gpu
+    if isinstance(gpu, NoGpu):
+        raise EngineError(f"the engine of {entry.file} cannot run here: {gpu.reason}")
+    core = request.dla.core if request.dla else None
+    return EnginePlan(engine.plan, entry, package, gpu, dla_core=core)
 
 
 @contextlib.contextmanager

@@ -11,17 +11,14 @@ from rich.console import Console
 from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.errors import (
     BackendError,
-    EngineError,
     MissingDependencyError,
     VerificationError,
 )
 from ...runtime.engines.base import Backend
-from ...runtime.engines.gpu_info import NoGpu
 from ...runtime.engines.tensorrt.build_record import PairedTimes, RouteSettings, TriedRoute
-from ...runtime.engines.tensorrt.find import EnginePlan
 from ..verify.reference import Reference
 from ..verify.verifier import Verifier
-from .build import BuiltEngine, EngineBuildRequest
+from .build import BuiltEngine, EngineBuildRequest, plan_of
 from .routes import (
     DEFAULT,
     NamedRoute,
@@ -127,12 +124,7 @@ class Competition:
         return ", ".join(clause for report in reports for clause in report.failures)
 
     def _opened(self, engine: BuiltEngine) -> Backend:
-        package, gpu = self.request.package, self.request.gpu
-        if isinstance(gpu, NoGpu):
-            raise EngineError(f"build routes are timed on a GPU, and here is {gpu.reason}")
-        core = self.request.dla.core if self.request.dla else None
-        plan = EnginePlan(engine.plan, self.entry, package, gpu, dla_core=core)
-        return opened(plan, self.entry.key)
+        return opened(plan_of(engine, self.entry, self.request), self.entry.key)
 
     def _note(
         self,

@@ -18,11 +18,11 @@ from ...runtime.core.errors import (
 from ...runtime.engines.gpu_info import NoGpu
 from ...runtime.engines.tensorrt.build_record import Int8Speed
 from ...runtime.engines.tensorrt.engine_manifest import ReadEngineManifest
-from ...runtime.engines.tensorrt.find import EnginePlan, check_engine, graphs_for_engines
+from ...runtime.engines.tensorrt.find import check_engine, graphs_for_engines
 from ...runtime.engines.tensorrt.package import TensorRTPackage
 from ...runtime.signing.machine_key import MachineKey
 from ..verify.reference import Reference
-from .build import BuiltEngine, EngineBuildRequest
+from .build import BuiltEngine, EngineBuildRequest, plan_of
 from .timing import opened, times_of
 
 
@@ -63,8 +63,10 @@ def int8_speed(
             raise EngineError(
                 "the bundle's FP16 engine was built for other batches or another core"
             )
-        ours = EnginePlan(engine.plan, entry, package, gpu, dla_core=core)
-        with opened(ours, entry.key) as one, opened(plan, half.key) as other:
+        with (
+            opened(plan_of(engine, entry, request), entry.key) as one,
+            opened(plan, half.key) as other,
+        ):
             keys = (entry.key, half.key)
             times = times_of(one, other, keys, reference, request.profile.opt)
     except (BackendError, MissingDependencyError) as error:
