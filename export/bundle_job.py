@@ -37,6 +37,7 @@ from .tables import engine_table, routes_table, search_table, verification_table
 from .tensorrt.add_engines import add_engines_to_bundle, find_builder, profile_from_text
 from .tensorrt.build import EngineBuildRequest
 from .tensorrt.dla import DlaRequest, check_dla
+from .tensorrt.int8_speed import engines_with_rivals
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -138,7 +139,10 @@ class BundleJob:
                 f"no engine was built: {builder}; on the machine that will run it: {command}"
             )
         elif not isinstance(builder, str):
-            for precision in self._with_rivals(engines, load_bundle(path)):
+            with_rivals = engines_with_rivals(engines, load_bundle(path), gpu)
+            if with_rivals != engines:
+                console.print("FP16 engines are built as well, to measure INT8 against them")
+            for precision in with_rivals:
                 request = EngineBuildRequest(
                     builder,
                     gpu,
@@ -166,15 +170,6 @@ class BundleJob:
                 "what the camera will see with --calibration, train for more steps, or use another "
                 "precision"
             )
-
-    def _with_rivals(self, engines: tuple[Precision, ...], bundle: Bundle) -> tuple[Precision, ...]:
-        """Return the precisions of engines with FP16, which INT8 is measured against, first."""
-        has_fp16 = any(entry.precision == "fp16" for entry in bundle.manifest.graphs)
-        if "int8" not in engines or "fp16" in engines or isinstance(self._gpu, NoGpu):
-            return engines
-        if has_fp16:
-            self.console.print("FP16 engines are built as well, to measure INT8 against them")
-        return ("fp16", *engines) if has_fp16 else engines
 
     def write(
         self, output: Path, made: set[str], model: Callable[[], NewBundle]

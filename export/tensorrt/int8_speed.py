@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from ...runtime.bundle.graph_key import GraphKey
+from ...runtime.bundle.graph_key import GraphKey, Precision
 from ...runtime.bundle.load import Bundle
 from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.documents import json_from_document
@@ -15,7 +15,7 @@ from ...runtime.core.errors import (
     EngineFitError,
     MissingDependencyError,
 )
-from ...runtime.engines.gpu_info import NoGpu
+from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.build_record import Int8Speed
 from ...runtime.engines.tensorrt.engine_manifest import ReadEngineManifest
 from ...runtime.engines.tensorrt.find import check_engine, graphs_for_engines
@@ -24,6 +24,19 @@ from ...runtime.signing.machine_key import MachineKey
 from ..verify.reference import Reference
 from .build import BuiltEngine, EngineBuildRequest, plan_of
 from .timing import opened, times_of
+
+
+def engines_with_rivals(
+    engines: tuple[Precision, ...], bundle: Bundle, gpu: Gpu | NoGpu
+) -> tuple[Precision, ...]:
+    """Return the precisions of engines to build, with FP16 before INT8 where it can be measured.
+
+    An FP16 engine of an earlier build may be of another version, GPU or batch size.
+    """
+    has_fp16 = any(entry.precision == "fp16" for entry in bundle.manifest.graphs)
+    if "int8" not in engines or "fp16" in engines or isinstance(gpu, NoGpu) or not has_fp16:
+        return engines
+    return ("fp16", *engines)
 
 
 def int8_speed(
