@@ -17,7 +17,10 @@ from ...runtime.core.errors import (
 )
 from ...runtime.engines.gpu_info import Gpu, NoGpu
 from ...runtime.engines.tensorrt.build_record import Int8Speed
-from ...runtime.engines.tensorrt.engine_manifest import ReadEngineManifest
+from ...runtime.engines.tensorrt.engine_manifest import (
+    ENGINE_MANIFEST_VERSION,
+    ReadEngineManifest,
+)
 from ...runtime.engines.tensorrt.find import check_engine, graphs_for_engines
 from ...runtime.engines.tensorrt.package import TensorRTPackage
 from ...runtime.signing.machine_key import MachineKey
@@ -110,5 +113,6 @@ def record_int8_speed(
         if not read.is_tagged_by(key):
             return
         others = [one for one in read.manifest.int8_speed if one.int8 != speed.int8]
-        changed = read.manifest.model_copy(update={"int8_speed": (*others, speed)}).tagged(key)
+        update = {"int8_speed": (*others, speed), "schema_version": ENGINE_MANIFEST_VERSION}
+        changed = read.manifest.model_copy(update=update).tagged(key)
         about.write_text(json_from_document(changed, indent=2), encoding="utf-8")
