@@ -15,7 +15,7 @@ DRIVER_BIN := $(DRIVER_VENV)/bin
 STAND_IN := $(DRIVER_VENV)/stand-in
 DRIVER_TESTS := tests/stand_in_driver
 
-.PHONY: help demo test fuzz test-driver test-trt-api jetson-wheels lint docs dist clean
+.PHONY: help demo test fuzz test-driver test-trt-api test-aarch64 containers jetson-wheels lint docs dist clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,8 @@ help:
 	@echo "make dist   build wheel and sdist into dist/, and check what an index would show"
 	@echo "make test-driver   pycuda and cuda-bindings on a stand-in for NVIDIA's driver"
 	@echo "make test-trt-api  our TensorRT code against the real API of each release of it"
+	@echo "make test-aarch64  the runtime on arm64, emulated; needs root, mmdebstrap, qemu-user-static"
+	@echo "make containers    lint the container files, and build and run them with buildah"
 	@echo "make jetson-wheels which wheels a Jetson gets; asks the package index"
 
 # Before anything is made. `import ensurepip` fails where Debian's python3-venv is not installed.
@@ -89,6 +91,15 @@ test-driver: $(DRIVER_VENV)/.ready $(STAND_IN)/libcuda.so.1 $(DRIVER_VENV)/.pycu
 test-trt-api: $(VENV)/.ready
 	$(BIN)/pytest tests/trt_api
 
+# Keeps roots and what x86-64 expects in .aarch64/; SUITES="jammy noble" are the Jetsons' Pythons.
+SUITES ?= bookworm trixie
+test-aarch64: $(VENV)/.ready
+	$(BIN)/python -m tests.aarch64 --suites $(SUITES)
+
+# STAND_IN=1 builds upon Debian where the images that they name cannot be had.
+containers: $(VENV)/.ready
+	$(BIN)/python tests/packaging/build_containers.py $(if $(STAND_IN),--stand-in)
+
 # A short form: tests/attacks/parsers.py by itself takes some minutes.
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.attacks.parsers --seconds 20
@@ -100,6 +111,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint containers/*.Dockerfile
 
 docs: $(VENV)/.ready-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -110,4 +122,4 @@ dist: $(VENV)/.ready
 	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(DRIVER_VENV) .scratch demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf --one-file-system $(VENV) $(DRIVER_VENV) .scratch .aarch64 demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

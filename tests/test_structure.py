@@ -51,6 +51,7 @@ HEAVY = {
     "umap",
 }
 ABOUT_ONE_PACKAGE = {
+    "runtime/engines/import_onnxruntime.py",
     "runtime/engines/onnx_runtime.py",
     "runtime/engines/openvino_runtime.py",
     "runtime/engines/cuda/pycuda_layer.py",

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from ...runtime.bundle.manifest import Origin
 from ...runtime.core.errors import ConfigError
 from ...runtime.core.spec import ModelSpec, spec_from_options
 from ...runtime.engines.base import Arrays, Batch
+from ...runtime.engines.import_onnxruntime import ort
 from ..compare.graph_facts import facts_of
 from ..onnx_import.normal_form import original_decoder, original_encoder
 from ..onnx_import.proof import Original

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
 
 from ...runtime.core.errors import GraphError
+from ...runtime.engines.import_onnxruntime import ort
 from .emit import Array
-
-# Set before the import, which would write and report otherwise.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
 
 _FATAL = 4  # severity of what is logged; errors are raised, too
 

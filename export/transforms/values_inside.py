@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...runtime.engines.base import Arrays, Batch
-
-# As in the runtime's own module: set before the import, which would write and report otherwise.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
+from ...runtime.engines.import_onnxruntime import ort
 
 _FATAL_ONLY = 4
 

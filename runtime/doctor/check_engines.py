@@ -44,7 +44,7 @@ def check_onnx(_model: Path) -> Iterator[Finding]:
         return
     package = installed[0] if installed else "onnxruntime"
     try:
-        import onnxruntime as ort  # noqa: PLC0415  # an extra
+        from ..engines.import_onnxruntime import ort, unknown_processor  # noqa: PLC0415  # an extra
 
         providers = ort.get_available_providers()
         _run_relu("cpu")
@@ -54,7 +54,12 @@ def check_onnx(_model: Path) -> Iterator[Finding]:
         yield not_loading(_ONNX, package, "onnxruntime", error, install=install, problem=problem)
         return
     short = sentence_list([provider.removesuffix("ExecutionProvider") for provider in providers])
-    yield Finding(_ONNX, f"{ort.__version__} ran a graph on the CPU; it lists {short}")
+    ran = f"{ort.__version__} ran a graph on the CPU; it lists {short}"
+    if clause := unknown_processor():
+        command = "ls /sys/devices/system/cpu  # a container needs the host's /sys"
+        yield Finding(_ONNX, f"{ran}; {clause}, and may take slower kernels", "warn", command)
+    else:
+        yield Finding(_ONNX, ran)
     if on_gpu := cuda_finding(providers, find_gpu()):
         yield on_gpu
 

@@ -20,12 +20,17 @@ from rich.text import Text
 
 from ..core.packages import own_version
 from ..core.spec import StrictModel
-from ..core.system.children import python_module
+from ..core.system.children import processor_s, python_module
 from .finding import Finding, Verdict
 from .run_check import CHECKS, FINDINGS
 
 LIMIT_S = 20.0
 """By then a check must have answered; a first import of TensorRT from a memory card takes long."""
+
+_LONGEST = 6
+"""So many limits for a check that still computes: all at once they are slow on a slow machine."""
+_COMPUTING_S = 0.25
+"""Processor time in a quarter of a limit from which a check computes; one that hangs has none."""
 
 _GRACE_S = 1.0
 """Past the limit: for an answer that has been there while another one was waited for."""
@@ -52,7 +57,10 @@ class Screen(StrictModel):
 
 
 def examine_machine(model: Path, *, limit_s: float = LIMIT_S) -> Screen:
-    """Make every check, and change nothing; those that take longer than the limit are given up."""
+    """Make every check, and change nothing; those that hang for longer than the limit are given up.
+
+    One that still computes then, as on a slow machine, has several times as long.
+    """
     # Alone and first: the other checks take memory themselves.
     found = findings_of(("memory",), model, limit_s)
     found |= findings_of(tuple(name for name in CHECKS if name != "memory"), model, limit_s)
@@ -121,7 +129,7 @@ def _answer_of(
     name: str, process: subprocess.Popen[bytes], model: Path, deadline: float, limit_s: float
 ) -> tuple[Finding, ...]:
     try:
-        output, errors = process.communicate(timeout=max(_GRACE_S, deadline - time.monotonic()))
+        output, errors = _said_by(process, deadline, limit_s)
         if process.returncode >= 0:
             return FINDINGS.validate_json(output)
         problem = f"the check crashed ({signal.Signals(-process.returncode).name})"
@@ -134,6 +142,22 @@ def _answer_of(
     # The command shows where it stops.
     command = f"python -X faulthandler -m {__package__}.run_check {name} {shlex.quote(str(model))}"
     return (Finding(check.title, problem, "FAILED" if check.needed else "warn", command),)
+
+
+def _said_by(
+    process: subprocess.Popen[bytes], deadline: float, limit_s: float
+) -> tuple[bytes, bytes]:
+    """Wait for a check's output; a TimeoutExpired where it hangs, or computes for too long."""
+    last = deadline + (_LONGEST - 1) * limit_s
+    had_s = 0.0
+    while True:
+        try:
+            return process.communicate(timeout=max(_GRACE_S, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:  # noqa: PERF203  # a wait each time
+            has_s = processor_s(process.pid)
+            if has_s - had_s < _COMPUTING_S or time.monotonic() >= last:
+                raise
+            had_s, deadline = has_s, min(last, time.monotonic() + limit_s / 4)
 
 
 def _without_home(finding: Finding) -> Finding:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,15 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-# From its import on it would write a device id into the user's cache folder and report what runs.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort  # reads that variable
-
 from ..core.errors import BackendError, MissingDependencyError, ProviderError, sentence_list
 from ..core.packages import ONNX_RUNTIME_PACKAGES, versions_of
 from ..core.redaction import without_private
 from .base import Arrays, Backend, Batch, Tensors
 from .cpu_threads import checked_threads
+from .import_onnxruntime import ort
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _SHORT_NAMES = {"cpu": _CPU, "cuda": _CUDA, "tensorrt": "TensorrtExecutionProvider"}
@@ -148,6 +144,11 @@ class OnnxBackend(Backend):
     def _release(self) -> None:
         self._session = None
         self._bindings.clear()
+
+
+def is_cpu(provider: str) -> bool:
+    """Whether a provider, by its short or its full name, is the CPU."""
+    return _SHORT_NAMES.get(provider.lower(), provider) == _CPU
 
 
 def _opened_session(

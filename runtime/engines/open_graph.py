@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from ..bundle.graph_key import Precision
 from ..core.errors import needed_for
 from .base import Backend, CpuRunner
+from .float_arithmetic import float32_arithmetic
 
 
 def library_of(runner: CpuRunner) -> str:
@@ -32,10 +34,11 @@ def open_graph(
     threads: int | None = None,
     external_data: bool = False,
 ) -> Backend:
-    """Open a file; `precision` is for OpenVINO alone, `provider` for ONNX Runtime alone.
+    """Open a file; `provider` is for ONNX Runtime alone.
 
     Where the file's `content` is given, it is not read; with `external_data`, other files that it
-    names are. Raises what `open_engine` does.
+    names are. In ONNX Runtime on a CPU the arithmetic of "fp16" graphs is float32 on every
+    processor; one that is none of ours stays as it is. Raises what `open_engine` does.
     """
     library_of(runner)
     if runner == "openvino":
@@ -44,8 +47,11 @@ def open_graph(
         return OpenVINOBackend(
             path, content, precision=precision, threads=threads, external_data=external_data
         )
-    from .onnx_runtime import OnnxBackend  # noqa: PLC0415  # loaded above
+    from .onnx_runtime import OnnxBackend, is_cpu  # noqa: PLC0415  # loaded above
 
+    if precision == "fp16" and is_cpu(provider) and not external_data:
+        with contextlib.suppress(ValueError, OSError):  # the engine says what it cannot read
+            content = float32_arithmetic(path.read_bytes() if content is None else content)
     return OnnxBackend(
         path, content, provider=provider, threads=threads, external_data=external_data
     )

@@ -54,7 +54,10 @@ class Release:
         return self.title in titles or self.title.partition("-")[0] in titles
 
 
-def _tensorrt(title: str, requirement: str, major: int, *, newest_python: int = 99) -> Release:
+def tensorrt_release(
+    title: str, requirement: str, major: int, *, newest_python: int = 99
+) -> Release:
+    """Return a release of full TensorRT."""
     names = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
     libraries = tuple(f"lib{name}.so.{major}" for name in names)
     return Release(title, requirement, "tensorrt_bindings", libraries, newest_python)
@@ -67,9 +70,9 @@ def _rtx(title: str, requirement: str) -> Release:
 
 RELEASES = (
     # JetPack 6; JetPack 7; the newest; and of TensorRT-RTX the oldest and the newest.
-    _tensorrt("10.3", "tensorrt_cu12_bindings==10.3.0", 10, newest_python=12),
-    _tensorrt("10.16", "tensorrt_cu13_bindings==10.16.*", 10),
-    _tensorrt("11.4", "tensorrt_cu13_bindings==11.4.*", 11),
+    tensorrt_release("10.3", "tensorrt_cu12_bindings==10.3.0", 10, newest_python=12),
+    tensorrt_release("10.16", "tensorrt_cu13_bindings==10.16.*", 10),
+    tensorrt_release("11.4", "tensorrt_cu13_bindings==11.4.*", 11),
     _rtx("rtx-1.4", "tensorrt_rtx_cu13_bindings==1.4.*"),
     _rtx("rtx-1.7", "tensorrt_rtx_cu13_bindings==1.7.*"),
 )

@@ -1,8 +1,11 @@
-"""Python processes of our own that import nothing from the working directory, from 3.10 on."""
+"""Python processes of our own that import nothing from the working directory, and their time."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from pathlib import Path
 
 # `-c` and `-m` put the working directory first, where a folder called tensorrt or a json.py would
 # be taken for the package. `-P` and PYTHONSAFEPATH, which keep it out, begin with Python 3.11, and
@@ -20,3 +23,19 @@ def python_module(module: str, *args: str) -> list[str]:
 def python_code(code: str, *args: str) -> list[str]:
     """Return the command that runs source as `python -c` does, but for the working directory."""
     return [sys.executable, "-c", _OUT + code, *args]
+
+
+def processor_s(pid: int) -> float:
+    """Return the seconds of processor time that a process and its children have had; Linux only.
+
+    What is gone, or belongs to another user, counts as nothing.
+    """
+    seconds = 0.0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        # proc(5): after the name, which may hold anything, utime and stime are fields 14 and 15.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError, ValueError):
+            seconds += sum(processor_s(int(child)) for child in children.read_bytes().split())
+    return seconds

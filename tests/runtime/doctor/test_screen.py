@@ -227,6 +227,19 @@ def test_a_check_that_hangs_is_a_row_and_the_others_answer(
     assert by_what(found["packages"])["packages"].verdict == "ok"
 
 
+def test_a_check_that_computes_past_the_limit_still_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all of them do on a slow machine."""
+    (tmp_path / "av.py").write_text(
+        "import time\nwhile time.process_time() < 3:\n    pass\nraise RuntimeError('at last')\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (row,) = findings_of(("pyav",), NOWHERE, 2)["pyav"]
+    assert row.found == "the check broke off: RuntimeError: at last"
+
+
 def test_a_check_that_crashes_or_breaks_off_is_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

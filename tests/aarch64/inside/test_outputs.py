@@ -1,0 +1,108 @@
+"""Every output of a stream, the doctor, and TensorRT's bindings."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .conftest import Running
+
+TRT_API = Path(__file__).parents[2] / "trt_api"
+BINDINGS = Path("/work/bindings")
+FRAMES = 8
+LATENTS = 128
+
+
+def rows_in(path: Path) -> list[Any]:
+    """Return the latents that a file holds, read by another package than wrote it."""
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return [row["mu"] for row in rows if row["status"] == "ok"]
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
+        return [[row[name] for name in row if name.startswith("mu")] for row in rows]
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as held:
+            return [
+                mu for mu, status in zip(held["mu"], held["status"], strict=True) if status == "ok"
+            ]
+    if path.suffix == ".mcap":
+        from mcap.reader import make_reader
+
+        with path.open("rb") as file:
+            rows = [json.loads(message.data) for _, _, message in make_reader(file).iter_messages()]
+        return [row["mu"] for row in rows if row["status"] == "ok"]
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path).to_pylist()
+    return [row["mu"] for row in rows if row["status"] == "ok"]
+
+
+@pytest.mark.parametrize("output", ["rows.csv", "rows.npz", "rows.mcap", "rows.parquet"])
+def test_an_output_has_a_row_for_each_frame(
+    expected: Path, tmp_path: Path, motorvae: Running, output: str
+) -> None:
+    words = ("stream", expected / "clip.avi", "--model", expected / "bundle")
+    motorvae(*words, "--output", output)
+    rows = rows_in(tmp_path / output)
+    assert len(rows) == FRAMES
+    assert all(len(row) == LATENTS for row in rows)
+
+
+def test_rows_arrive_by_udp(expected: Path, motorvae: Running) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(60)
+        target = f"udp://127.0.0.1:{receiver.getsockname()[1]}"
+        words = ("stream", expected / "clip.avi", "--model", expected / "bundle")
+        motorvae(*words, "--output", target)
+        first = receiver.recv(1 << 16)
+    assert len(first) >= 4 * LATENTS
+
+
+def test_the_doctor_finds_nothing_wrong(expected: Path, motorvae: Running) -> None:
+    done = motorvae("doctor", "screen", "--json", "--model", expected / "bundle")
+    rows = json.loads(done.stdout)["findings"]
+    status = {row["what"]: row["verdict"] for row in rows}
+    assert "FAILED" not in status.values(), rows
+    for title in ("Python", "packages", "ONNX Runtime", "OpenCV", "PyAV"):
+        assert status[title] == "ok", rows
+
+
+@pytest.mark.parametrize("release", ["10.5", "10.16", "11.4"])
+def test_tensorrt_bindings_have_the_names_that_they_have_on_x86(
+    release: str, expected: Path, note: Callable[..., None]
+) -> None:
+    """So that what `make test-trt-api` says of our calls holds here as well."""
+    if not BINDINGS.exists():
+        pytest.skip("the bindings are unpacked beside an emulated root")
+    (folder,) = BINDINGS.glob(f"*=={release}.*")
+    package = folder / "tensorrt_bindings"
+    source = TRT_API / "stub_library.c"
+    for name in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
+        library = f"lib{name}.so.{release.partition('.')[0]}"
+        command = ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{library}", str(source)]
+        subprocess.run([*command, "-o", str(package / library)], check=True)
+    done = subprocess.run(
+        [sys.executable, str(TRT_API / "list_names.py"), "tensorrt_bindings"],
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = json.loads(done.stdout)
+    theirs = json.loads((expected / f"tensorrt-{release}.json").read_text())
+    assert ours["version"] == theirs["version"]
+    assert {owner: sorted(held) for owner, held in ours["names"].items()} == theirs["names"]
+    note("tensorrt", release=ours["version"], classes=len(theirs["names"]))

@@ -1,0 +1,171 @@
+"""What arm64 is compared with, computed here: bundles, images, clips, latents and pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from motorvae.runtime.pixels.reference import reference_picture
+from motorvae.runtime.pixels.yuv import bgr_from_video_frame
+from motorvae.runtime.sources.synthetic.vehicles import vehicle
+
+from ..runtime.pixels.coded_frames import BT470BG, BT709, FULL, LIMITED, frame_of, raw_of
+from ..runtime.pixels.real_pictures import street
+from ..trt_api.releases import bindings_of, tensorrt_release
+from .cases import Case, Image, planes_of, save_cases, spec_of
+from .roots import TENSORRT, digest_of
+
+ENGINES = (("onnx", "fp32"), ("onnx", "fp16"), ("openvino", "fp32"))
+"""Of the shipped model; INT8 is that of a model of three layers, `small`."""
+CLIP_FRAMES, CLIP_SIZE = 8, (384, 288)
+_FORMS = (("yuv420p", BT470BG, LIMITED), ("yuv420p", BT709, LIMITED), ("yuvj420p", BT470BG, FULL),
+          ("nv12", BT470BG, LIMITED), ("yuv444p", BT470BG, LIMITED))  # fmt: skip
+_OWN = [f"tests/aarch64/{name}.py" for name in ("cases", "prepare", "roots")]
+_SPECS: list[dict[str, Any]] = [
+    *({"fit": fit} for fit in ("stretch", "crop", "pad", "letterbox")),
+    {"color": "rgb"},
+    {"color": "bgr", "fit": "crop", "image_size": (96, 160)},
+    {"image_size": (160, 96), "interpolation": "bicubic"},
+]
+
+
+def expected_here(folder: Path) -> Path:
+    """Write what this machine makes, unless it is there already; returns the folder.
+
+    It is made again where anything has changed that it comes from.
+    """
+    stamp = folder / "digest"
+    digest = digest_of("runtime", "training", "export", "tests/runtime/pixels", *_OWN)
+    if stamp.exists() and stamp.read_text() == digest:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _write_bundles(folder)
+    pictures = _pictures()
+    _write_images(folder / "images", pictures)
+    _write_clips(folder)
+    save_cases(folder / "pixels.npz", _cases(pictures))
+    for bundle, engines in (("bundle", ENGINES), ("small", (("onnx", "int8"),))):
+        for backend, precision in engines:
+            command = ["encode", "images", "--model", bundle, "--backend", backend]
+            output = f"{bundle}.{backend}.{precision}.npz"
+            _motorvae(folder, *command, "--precision", precision, "--output", output)
+    for clip in ("clip.mp4", "clip.avi"):
+        output = f"{clip}.jsonl"
+        _motorvae(folder, "stream", clip, "--model", "bundle", "--output", output)
+    for title, requirement, major in TENSORRT:
+        known = bindings_of(tensorrt_release(title, requirement, major))
+        said = {"version": known.version, "names": {o: sorted(n) for o, n in known.names.items()}}
+        (folder / f"tensorrt-{title}.json").write_text(json.dumps(said))
+    stamp.write_text(digest)
+    return folder
+
+
+def _write_bundles(folder: Path) -> None:
+    export = ["export", "--pretrained", "vehicles", "--fp16", "--engine", "none"]
+    _motorvae(folder, *export, "--output", "bundle")
+    # An INT8 graph for ONNX Runtime, trained until that passes its gate.
+    data = ["--data", "vehicles", "--vehicles-count", "600", "--image-size", "64"]
+    sizes = ["--channels", "8", "16", "32", "--latent-size", "8", "--epochs", "4", "4"]
+    _motorvae(folder, "train", *data, *sizes, "--output", "runs", "--name", "small")
+    small = ["export", "runs/small", "--int8", "onnx", "openvino", "--engine", "none", "--anyway"]
+    _motorvae(folder, *small, "--output", "small")
+    shutil.rmtree(folder / "runs")
+
+
+def _pictures() -> dict[str, Image]:
+    """Return BGR pictures of unlike kinds: a street, two photographs, a drawing, a vehicle."""
+    from sklearn.datasets import load_sample_images
+
+    china, flower = (
+        np.ascontiguousarray(image[:, :, ::-1]) for image in load_sample_images().images
+    )
+    grey = cv2.resize(vehicle(7, 3, 256)[0], (800, 600), interpolation=cv2.INTER_CUBIC)
+    rng = np.random.default_rng(16)
+    noise = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    blocks = cv2.resize(noise, (1366, 770), interpolation=cv2.INTER_NEAREST)
+    return {
+        "street": street(1280, 720),
+        "china": china[:426],
+        "flower": flower[:426],
+        "vehicle": cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR).astype(np.uint8),
+        "blocks": blocks.astype(np.uint8),
+    }
+
+
+def _write_images(folder: Path, pictures: dict[str, Image]) -> None:
+    """Write 24 images: crops of each picture, and vehicles as they are drawn."""
+    folder.mkdir()
+    for name, image in pictures.items():
+        for number in range(4):
+            side = min(image.shape[:2]) // (1 + number % 2)
+            top = (image.shape[0] - side) * number // 3
+            left = (image.shape[1] - side) * number // 3
+            kind = "jpg" if number % 2 else "png"
+            cv2.imwrite(
+                str(folder / f"{name}-{number}.{kind}"), image[top : top + side, left : left + side]
+            )
+    for number in range(4):
+        cv2.imwrite(str(folder / f"drawn-{number}.png"), vehicle(987, number, 256)[0])
+
+
+def _write_clips(folder: Path) -> None:
+    width, height = CLIP_SIZE
+    still = street(width * 2, height * 2)
+    for name, codec, pixels in (
+        ("clip.mp4", "libx264", "yuv420p"),
+        ("clip.avi", "mjpeg", "yuvj420p"),
+    ):
+        with av.open(str(folder / name), "w") as container:
+            stream = container.add_stream(codec, rate=10)
+            stream.width, stream.height, stream.pix_fmt = width, height, pixels
+            for number in range(CLIP_FRAMES):
+                x, y = 24 * number, 8 * number
+                part = np.ascontiguousarray(still[y : y + height, x : x + width])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="bgr24")))
+            container.mux(stream.encode())
+
+
+def _cases(pictures: dict[str, Image]) -> list[Case]:
+    cases = []
+    for name, image in pictures.items():
+        height, width = image.shape[:2]
+        for pixels, matrix, levels in _FORMS:
+            frame, shown = frame_of(image, pixels, matrix, levels)
+            facts = {"pixels": pixels, "matrix": matrix, "levels": levels}
+            facts |= {"width": width, "height": height}
+            title = f"{name} {pixels} {'BT.709' if matrix == BT709 else 'BT.601'}"
+            cases.append(_case(title, "frame", facts, planes_of(frame), shown))
+        for fourcc in ("YUYV", "NV12"):
+            raw, shown = raw_of(image, fourcc)
+            facts = {"fourcc": fourcc, "width": width, "height": height}
+            cases.append(_case(f"{name} raw {fourcc}", "raw", facts, [raw], shown))
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].astype(np.uint8)
+        (decoded,) = av.VideoCodecContext.create("mjpeg", "r").decode(av.Packet(data.tobytes()))
+        shown = bgr_from_video_frame(decoded, matrix="bt601")
+        cases.append(_case(f"{name} JPEG", "jpeg", {}, [data], shown))
+        cases.append(_case(f"{name} BGR", "bgr", {}, [image], image))
+    return cases
+
+
+def _case(name: str, kind: str, facts: dict[str, Any], arrays: list[Image], shown: Image) -> Case:
+    specs = [spec_of(options) for options in _SPECS]
+    references = [reference_picture(shown, spec) for spec in specs]
+    case = Case(name, kind, facts, arrays, [json.loads(json.dumps(s)) for s in _SPECS], [], [])
+    found = [case.picture(spec) for spec in specs]
+    return Case(name, kind, facts, arrays, case.specs, references, found)
+
+
+def _motorvae(folder: Path, *words: str) -> None:
+    command = [sys.executable, "-m", "motorvae", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"motorvae {' '.join(words)} failed: {done.stderr.strip()[-2000:]}")
