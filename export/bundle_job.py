@@ -104,8 +104,20 @@ class BundleJob:
         self._builder, self._gpu = find_builder(choice)
         if self._dla is not None and not isinstance(self._builder, str):
             check_dla(self._builder, self._dla)
-        if options.tune and (isinstance(self._builder, str) or isinstance(self._gpu, NoGpu)):
-            missing = self._gpu.reason if isinstance(self._gpu, NoGpu) else self._builder
+        if options.tune:
+            self._check_tune()
+
+    def _check_tune(self) -> None:
+        """Refuse, with an EngineError, to let build routes compete where that cannot be."""
+        builder, gpu = self._builder, self._gpu
+        is_rtx = not isinstance(builder, str) and builder.is_rtx
+        if is_rtx and (self.options.engine == "tensorrt-rtx" or not isinstance(gpu, NoGpu)):
+            raise EngineError(
+                "TensorRT-RTX finishes its engines on the target and has no build routes: leave "
+                "out --tune, or use --engine tensorrt"
+            )
+        if isinstance(builder, str) or isinstance(gpu, NoGpu):
+            missing = gpu.reason if isinstance(gpu, NoGpu) else builder
             raise EngineError(
                 f"--tune keeps the fastest engine, which only the GPU can tell, and here is "
                 f"{missing}: run the same command with --model on the machine that has it, or "

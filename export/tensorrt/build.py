@@ -26,7 +26,7 @@ from ...runtime.engines.tensorrt.build_record import RouteSettings, TriedRoute
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
 from ...runtime.engines.tensorrt.find import EnginePlan
 from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
-from .dla import DlaRequest, check_placement, moved_by_builder, place_on_dla
+from .dla import FOR_DLA, DlaRequest, check_placement, moved_by_builder, place_on_dla
 from .precision_report import check_precision_report, precision_report_of
 from .routes import set_route
 
@@ -93,8 +93,8 @@ def engine_from_onnx(
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
-    if hasattr(trt.OnnxParserFlag, "ADJUST_FOR_DLA") and request.dla is not None:
-        parser.set_flag(trt.OnnxParserFlag.ADJUST_FOR_DLA)
+    if request.dla is not None and (adjust := trt.OnnxParserFlag.__members__.get(FOR_DLA)):
+        parser.set_flag(adjust)
     # An empty file parses, too.
     if not parser.parse(onnx) or network.num_inputs != 1:
         errors = (parser.get_error(index) for index in range(parser.num_errors))

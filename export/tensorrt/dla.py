@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import tensorrt
 
 OLDEST_FOR_DLA = (11, 4, 1)
+FOR_DLA = "ADJUST_FOR_DLA"
+"""The flag by which a parser makes layers that DLA can run; TensorRT 10.3 has none."""
 
 _MOVED = tuple(
     map(

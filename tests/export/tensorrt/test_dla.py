@@ -15,6 +15,7 @@ from motorvae.export.cli import main
 from motorvae.export.tables import engine_table
 from motorvae.export.tensorrt.build import EngineBuildRequest, engine_from_onnx
 from motorvae.export.tensorrt.dla import (
+    FOR_DLA,
     DlaRequest,
     check_dla,
     check_placement,
@@ -129,6 +130,10 @@ def test_a_real_builder_without_dla_is_refused_before_anything_is_built() -> Non
         check_dla(package_of("11.4.1"), DlaRequest(0))
     with pytest.raises(EngineError, match=r"TensorRT-RTX 1\.7 has no DLA; leave out"):
         check_dla(package_of("1.7", rtx=True), DlaRequest(0))
+
+
+def test_the_parser_has_the_flag_for_dla() -> None:
+    assert FOR_DLA in import_tensorrt("tensorrt-rtx").trt.OnnxParserFlag.__members__
 
 
 def test_an_engine_for_dla_is_never_built_for_the_gpu_instead(small_bundle: Path) -> None:
@@ -292,6 +297,10 @@ def test_the_table_and_the_manifest_say_what_runs_where(rtx_bundle: Path) -> Non
         ),
         (("--tune", "--engine", "none", "--fp16"), "--tune is for TensorRT engines, and none"),
         (("--tune", "--fp16"), "--tune keeps the fastest engine, which only the GPU can tell"),
+        (
+            ("--tune", "--fp16", "--engine", "tensorrt-rtx"),
+            "TensorRT-RTX finishes its engines on the target and has no build routes: leave out",
+        ),
         (("--tune-minutes", "0", "--fp16"), "out of range: take up to 1440"),
         (("--tune-minutes", "nan", "--fp16"), "out of range: take up to 1440"),
     ],
