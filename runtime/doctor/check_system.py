@@ -17,6 +17,7 @@ from ..core.errors import OutputError, sentence_list
 from ..core.packages import OPENCV_PACKAGES, version_of, versions_of
 from ..engines.tensorrt.engine_manifest import this_platform
 from ..sources.device_names import Camera, cameras
+from .board.check import on_jetson
 from .finding import Finding, not_loading, overwritten
 
 OUTPUTS = {"pyarrow": ".parquet", "pyzmq": "zmq://", "mcap": ".mcap", "rerun-sdk": "--view"}
@@ -169,14 +170,23 @@ def check_opencv(_model: Path) -> Iterator[Finding]:
     except ImportError as error:
         yield not_loading(what, installed_opencv(), "cv2", error)
         return
-    build = cv2.getBuildInformation()
+    build, jetson = cv2.getBuildInformation(), on_jetson()
     if sys.platform == "linux" and not re.search(r"v4l/v4l2:\s*YES", build):
         problem = f"{cv2.__version__} was built without V4L2, so that it opens no camera"
         command = f"pip install --force-reinstall {installed_opencv()}"
         yield Finding(what, problem, "FAILED", command)
     else:
-        yield Finding(what, f"{cv2.__version__}, with V4L2 for cameras")
-    yield gstreamer_finding(build, on_jetson=on_jetson())
+        origin = f", {opencv_origin(installed)}" if jetson else ""
+        yield Finding(what, f"{cv2.__version__}{origin}, with V4L2 for cameras")
+    yield gstreamer_finding(build, on_jetson=jetson)
+
+
+def opencv_origin(installed: Sequence[str]) -> str:
+    """Return in a clause where a Jetson's OpenCV comes from: pip's, or the system's.
+
+    The system's, JetPack's own among them, has GStreamer, and is in no list of pip's packages.
+    """
+    return f"pip's {installed[0]}" if installed else "the system's"
 
 
 def gstreamer_finding(build: str, *, on_jetson: bool) -> Finding:
@@ -215,7 +225,8 @@ def check_pyav(_model: Path) -> Iterator[Finding]:
 def check_cameras(_model: Path) -> Iterator[Finding]:
     """List the cameras that the system knows, and whether this user may open them."""
     found = cameras()
-    closed = [each.path for each in found if not os.access(each.path, os.R_OK | os.W_OK)]
+    opened = [each.path for each in found if not is_csi_sensor(each)]
+    closed = [path for path in opened if not os.access(path, os.R_OK | os.W_OK)]
     yield cameras_finding(found, {path: path.exists() for path in closed})
 
 
@@ -223,8 +234,12 @@ def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Findin
     """Return the row of the cameras; none is a warning, as recordings and URLs need none.
 
     Of devices that cannot be opened, `closed` holds whether their file is there at all. Stable
-    paths end in a serial number and are left out.
+    paths end in a serial number and are left out. A Jetson's sensors are opened through csi://.
     """
+    sensors = [camera.label for camera in found if is_csi_sensor(camera)]
+    if sensors and len(sensors) == len(found):
+        text = f"{len(found)} on the CSI connector, for csi://: {sentence_list(sensors)}"
+        return Finding("cameras", text)
     if not found:
         return Finding("cameras", "none found", "warn", "plug one in, or use --camera synthetic")
     names = sentence_list([str(camera) for camera in found])
@@ -238,6 +253,14 @@ def cameras_finding(found: Sequence[Camera], closed: dict[Path, bool]) -> Findin
         command = "sudo usermod -aG video $USER  # then log in again"
     devices = sentence_list([str(path) for path in closed])
     return Finding("cameras", f"{listed}; {problem} {devices}", "FAILED", command)
+
+
+def is_csi_sensor(camera: Camera) -> bool:
+    """Return whether a device is a sensor on a Jetson's CSI connector, as its driver names them.
+
+    Such as `vi-output, imx219 9-0010`; most deliver raw Bayer pictures, which V4L2 leaves raw.
+    """
+    return camera.label.startswith("vi-output, ")
 
 
 def check_writing(_model: Path) -> Iterator[Finding]:
@@ -324,11 +347,6 @@ def available_bytes() -> int | None:
 def installed_opencv() -> str:
     """Return the package of OpenCV that is here, any of which serves; else the one asked for."""
     return next(iter(versions_of(OPENCV_PACKAGES)), OPENCV_PACKAGES[0])
-
-
-def on_jetson() -> bool:
-    """Return whether this is a Jetson, whose GPU shares the computer's memory."""
-    return "nvidia,tegra" in text_of(Path("/proc/device-tree/compatible"))
 
 
 def text_of(path: Path) -> str:

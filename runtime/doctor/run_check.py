@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
+from .board.check import check_board
 from .check_engines import check_bundle, check_gpu, check_onnx, check_tensorrt
 from .check_keys import check_keys
 from .check_system import (
@@ -40,6 +41,7 @@ class Check(NamedTuple):
 
 CHECKS: dict[str, Check] = {
     "packages": Check("Python packages", check_packages, needed=True),
+    "board": Check("Jetson", check_board, needed=False),
     "onnx": Check("ONNX Runtime", check_onnx, needed=True),
     "gpu": Check("NVIDIA GPU", check_gpu, needed=False),
     "tensorrt": Check("TensorRT", check_tensorrt, needed=False),

@@ -29,7 +29,7 @@ LIMIT_S = 20.0
 
 _LONGEST = 6
 """So many limits for a check that still computes: all at once they are slow on a slow machine."""
-_COMPUTING_S = 0.25
+_COMPUTING_S = 0.05
 """Processor time in a quarter of a limit from which a check computes; one that hangs has none."""
 
 _GRACE_S = 1.0

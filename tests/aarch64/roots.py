@@ -20,11 +20,12 @@ REPOSITORY = HERE.parents[1]
 EXTRAS = ("cpu", "export", "openvino", "parquet", "zmq", "mcap", "sign")
 ALSO = ("psutil", "pytest", "pytest-timeout")
 TENSORRT = (
-    ("10.5", "tensorrt_cu12_bindings==10.5.0", 10),
-    ("10.16", "tensorrt_cu13_bindings==10.16.*", 10),
-    ("11.4", "tensorrt_cu13_bindings==11.4.*", 11),
+    ("10.5", "tensorrt_cu12_bindings==10.5.0", 10, 12),
+    ("10.16", "tensorrt_cu13_bindings==10.16.*", 10, 13),
+    ("11.4", "tensorrt_cu13_bindings==11.4.*", 11, 13),
 )
-"""TensorRT's own Python bindings: the oldest that there is for arm64, JetPack 7's, the newest."""
+"""TensorRT's own Python bindings: the oldest that there is for arm64, JetPack 7's, the newest. Each
+with its major version and the newest Python 3 that there is a wheel for."""
 DEBIAN = ("python3", "coreutils", "dash", "bash", "gcc", "libc6-dev", "libgl1")
 """With gcc for the stub libraries that the bindings load; OpenCV's wheel wants GL and GLib."""
 PROCESSOR = "cortex-a76"
@@ -119,7 +120,8 @@ class Root:
             _remove(self._packages)
             constraints = ["-c", str(REPOSITORY / "constraints.txt")]
             _pip([*fetch, f"--target={self._packages}", *constraints, *wanted])
-            for _, requirement, _ in TENSORRT:
+            minor = int(self.suite.python.partition(".")[2])
+            for requirement in (held[1] for held in TENSORRT if minor <= held[3]):
                 target = self.folder / "work/bindings" / requirement.replace("*", "x")
                 _pip([*fetch, "--no-deps", f"--target={target}", requirement])
             stamp.write_text(made_of)

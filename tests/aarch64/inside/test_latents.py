@@ -75,7 +75,7 @@ def test_a_bundle_gets_its_fp16_graphs_here(
 ) -> None:
     """As on a Jetson: the gate judges them by the engine of this processor, without torch."""
     shutil.copytree(expected / "small", tmp_path / "bundle")
-    motorvae("export", "--model", "bundle", "--fp16", "--engine", "none", "--anyway")
+    motorvae("export", "--model", "bundle", "--fp16", "--engine", "none")
     motorvae("encode", expected / "images", "--model", "bundle", "--precision", "fp16")
     graphs = json.loads((tmp_path / "bundle/manifest.json").read_text())["graphs"]
     assert {"encoder.fp16.onnx", "decoder.fp16.onnx"} <= {graph["file"] for graph in graphs}

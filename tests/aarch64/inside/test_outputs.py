@@ -87,7 +87,11 @@ def test_tensorrt_bindings_have_the_names_that_they_have_on_x86(
     """So that what `make test-trt-api` says of our calls holds here as well."""
     if not BINDINGS.exists():
         pytest.skip("the bindings are unpacked beside an emulated root")
-    (folder,) = BINDINGS.glob(f"*=={release}.*")
+    found = list(BINDINGS.glob(f"*=={release}.*"))
+    said = expected / f"tensorrt-{release}.json"
+    if not found or not said.exists():
+        pytest.skip("there is no wheel of them for this Python, or for that of x86-64")
+    (folder,) = found
     package = folder / "tensorrt_bindings"
     source = TRT_API / "stub_library.c"
     for name in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
@@ -102,7 +106,7 @@ def test_tensorrt_bindings_have_the_names_that_they_have_on_x86(
         check=True,
     )
     ours = json.loads(done.stdout)
-    theirs = json.loads((expected / f"tensorrt-{release}.json").read_text())
+    theirs = json.loads(said.read_text())
     assert ours["version"] == theirs["version"]
     assert {owner: sorted(held) for owner, held in ours["names"].items()} == theirs["names"]
     note("tensorrt", release=ours["version"], classes=len(theirs["names"]))

@@ -232,11 +232,11 @@ def test_a_check_that_computes_past_the_limit_still_answers(
 ) -> None:
     """As all of them do on a slow machine."""
     (tmp_path / "av.py").write_text(
-        "import time\nwhile time.process_time() < 3:\n    pass\nraise RuntimeError('at last')\n",
+        "import time\nwhile time.process_time() < 6:\n    pass\nraise RuntimeError('at last')\n",
         encoding="utf-8",
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (row,) = findings_of(("pyav",), NOWHERE, 2)["pyav"]
+    (row,) = findings_of(("pyav",), NOWHERE, 4)["pyav"]
     assert row.found == "the check broke off: RuntimeError: at last"
 
 
@@ -455,6 +455,17 @@ def test_cameras_are_named_without_their_serial_numbers() -> None:
     assert absent.next_command == "docker run --device /dev/video0"
     none = cameras_finding([], {})
     assert (none.verdict, none.found) == ("warn", "none found")
+
+
+def test_a_jetsons_sensors_are_for_csi_and_need_no_device_file() -> None:
+    sensor = Camera(Path("/dev/video0"), "vi-output, imx219 9-0010", None)
+    alone = cameras_finding([sensor], {})
+    assert (alone.verdict, alone.found) == (
+        "ok",
+        "1 on the CSI connector, for csi://: vi-output, imx219 9-0010",
+    )
+    beside = cameras_finding([sensor, Camera(Path("/dev/video2"), "A lens", None)], {})
+    assert beside.found == "2: /dev/video0 (vi-output, imx219 9-0010), /dev/video2 (A lens)"
 
 
 def test_the_screen_tells_no_user_and_no_host(

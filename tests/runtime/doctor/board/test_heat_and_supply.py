@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from motorvae.runtime.doctor.board.heat import check_heat
+from motorvae.runtime.doctor.board.identity import Board
+from motorvae.runtime.doctor.board.supply import check_supply
+from motorvae.runtime.doctor.board.tree import Tree
+from motorvae.runtime.doctor.finding import Finding
+
+from .conftest import Unpack
+
+ZONES = "sys/class/thermal"
+RAILS = "sys/devices/platform/bus@0/c240000.i2c/i2c-1/1-0040/hwmon/hwmon1"
+COUNTERS = "sys/devices/platform/soctherm-oc-event/hwmon/hwmon3"
+
+
+def heat(root: Path) -> Finding:
+    (row,) = check_heat(Tree(root))
+    return row
+
+
+def supply(root: Path, soc: str = "tegra234") -> Finding:
+    (row,) = check_supply(Tree(root), Board("a board", soc))
+    return row
+
+
+@pytest.mark.parametrize(
+    ("millidegrees", "verdict", "start"),
+    [
+        (93_900, "ok", "not throttled; cpu-thermal 93.9"),
+        (94_000, "warn", "close to throttling (cpu-thermal); cpu-thermal 94.0"),
+        (98_999, "warn", "close to throttling"),
+        (99_000, "warn", "throttled now (cpu-thermal)"),
+    ],
+)
+def test_heat_is_held_against_the_passive_trip_point(
+    millidegrees: int, verdict: str, start: str, unpack: Unpack
+) -> None:
+    root = unpack("orin-nano-jp6")
+    (root / ZONES / "thermal_zone0/temp").write_text(str(millidegrees), encoding="utf-8")
+    row = heat(root)
+    assert row.verdict == verdict
+    assert row.found.startswith(start)
+
+
+def test_a_fan_at_full_speed_is_no_throttling(unpack: Unpack) -> None:
+    root = unpack("orin-nano-jp6")
+    (root / ZONES / "cooling_device0/cur_state").write_text("4", encoding="utf-8")
+    assert heat(root).verdict == "ok"
+
+
+def test_a_cooling_device_of_the_clocks_is_throttling_without_any_temperature(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / ZONES / "cooling_device2"
+    folder.mkdir(parents=True)
+    (folder / "type").write_text("cpufreq-cpu0", encoding="utf-8")
+    (folder / "cur_state").write_text("3", encoding="utf-8")
+    assert heat(tmp_path).found == "throttled now (cpufreq-cpu0)"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "part"),
+    [
+        ("state0\t3600000\nstate1\t10250\nstate2\t2250\n", "warn", "lowered for 12.5 s since the"),
+        ("state0\t3600000\nstate1\t0\nstate2\t0\n", "ok", "not throttled; "),
+        ("garbage", "ok", "not throttled; "),
+    ],
+)
+def test_clocks_that_were_lowered_since_the_boot_are_told(
+    text: str, verdict: str, part: str, unpack: Unpack
+) -> None:
+    """Of a fan the same counters say nothing."""
+    root = unpack("orin-nano-jp6")
+    for device in ("cooling_device0", "cooling_device1"):
+        (root / ZONES / device / "stats").mkdir()
+    lowered = "state0\t1\nstate1\t999999\n"
+    (root / ZONES / "cooling_device0/stats/time_in_state_ms").write_text(lowered, encoding="utf-8")
+    (root / ZONES / "cooling_device1/stats/time_in_state_ms").write_text(text, encoding="utf-8")
+    row = heat(root)
+    assert row.verdict == verdict
+    assert part in row.found
+
+
+@pytest.mark.parametrize("reading", ["-256000", "999999", "", "warm"])
+def test_a_sensor_that_is_off_is_no_temperature(reading: str, unpack: Unpack) -> None:
+    root = unpack("orin-nano-jp6")
+    (root / ZONES / "thermal_zone8/temp").write_text(reading, encoding="utf-8")
+    row = heat(root)
+    assert row.found.startswith("not throttled; gpu-thermal 46.7")
+    assert row.found.endswith("cv2-thermal, tj-thermal")
+
+
+def test_no_zone_at_all_could_not_be_read(tmp_path: Path) -> None:
+    row = heat(tmp_path)
+    assert (row.found, row.verdict) == ("could not be read", "optional")
+
+
+def test_a_rail_over_its_limit_is_told_before_what_was(unpack: Unpack) -> None:
+    root = unpack("orin-nano-oc3")
+    (root / RAILS / "curr1_crit_alarm").write_text("1", encoding="utf-8")
+    row = supply(root)
+    assert row.verdict == "warn"
+    assert row.found.startswith("over its limit now: VDD_IN; throttled since the boot: 27,390 x")
+
+
+def test_the_sum_of_a_monitors_channels_is_no_rail(unpack: Unpack) -> None:
+    root = unpack("orin-nano-jp6")
+    for name, value in (("in7_input", "99"), ("curr7_input", "9999")):
+        (root / RAILS / name).write_text(value, encoding="utf-8")
+    assert supply(root).found == "never throttled since the boot; VDD_IN 9.3 W"
+
+
+@pytest.mark.parametrize(
+    ("soc", "called"), [("tegra234", "under-voltage"), ("tegra194", "OC1"), ("tegra264", "OC1")]
+)
+def test_events_are_named_where_their_numbers_are_known(
+    soc: str, called: str, unpack: Unpack
+) -> None:
+    root = unpack("orin-nano-jp6")
+    (root / COUNTERS / "oc1_event_cnt").write_text("2", encoding="utf-8")
+    assert supply(root, soc).found.startswith(f"throttled since the boot: 2 x {called};")
+
+
+def test_a_board_without_counters_says_so(tmp_path: Path) -> None:
+    row = supply(tmp_path)
+    assert (row.found, row.verdict) == ("no counter of over-current could be read", "optional")
