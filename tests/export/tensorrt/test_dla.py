@@ -320,3 +320,15 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(
     (line,) = capfd.readouterr().err.splitlines()
     assert says in line
     assert sorted(path.name for path in bundle_copy.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("--useDLACore=0", "--use-dla-core"), ("--allowGPUFallback", "--allow-gpu-fallback")],
+)
+def test_trtexecs_own_spelling_is_answered_with_ours(
+    capfd: pytest.CaptureFixture[str], option: str, says: str
+) -> None:
+    assert main(["--fp16", option]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"motorvae-export: {option}: {says} ")
