@@ -227,7 +227,9 @@ class Examination:
         if objection := package.objection_to(self.gpu):
             raise EngineError(objection)
         self.bundle.leanest(key)  # refuses by the name the user knows
-        request = EngineBuildRequest(package, self.gpu, key.precision, BatchProfile())
+        profile = BatchProfile()
+        # An INT8 engine that is slower is what the table is to show.
+        request = EngineBuildRequest(package, self.gpu, key.precision, profile, keep_slower=True)
         seen: list[GraphReport] = []
         try:
             self._engines += add_engines_to_bundle(

@@ -20,6 +20,7 @@ from ..runtime.core.errors import (
     BundleError,
     CheckpointError,
     ConfigError,
+    EngineError,
     OutputError,
     VerificationError,
     needed_for,
@@ -28,12 +29,15 @@ from ..runtime.core.errors import (
 )
 from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.locks import output_locked
+from ..runtime.engines.gpu_info import NoGpu
 from ..runtime.signing.bundle_signature import still_signed
 from .options import BundleOptions, PrecisionOptions
 from .steps import steps_shown
-from .tables import engine_table, search_table, verification_table
+from .tables import engine_table, routes_table, search_table, verification_table
 from .tensorrt.add_engines import add_engines_to_bundle, find_builder, profile_from_text
 from .tensorrt.build import EngineBuildRequest
+from .tensorrt.dla import DlaRequest, check_dla
+from .tensorrt.int8_speed import engines_with_rivals
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -92,9 +96,33 @@ class BundleJob:
     def __init__(self, options: BundleOptions, console: Console) -> None:
         self.options, self.console = options, console
         self._profile = profile_from_text(options.batch)
-        self._builder, self._gpu = find_builder(
-            options.engine if options.engine_precisions else "none"
-        )
+        choice = options.engine if options.engine_precisions else "none"
+        self._dla = None
+        if options.use_dla_core is not None:
+            choice = "tensorrt"  # or an error that says why not
+            self._dla = DlaRequest(options.use_dla_core, fallback=options.allow_gpu_fallback)
+        self._builder, self._gpu = find_builder(choice)
+        if self._dla is not None and not isinstance(self._builder, str):
+            check_dla(self._builder, self._dla)
+        if options.tune:
+            self._check_tune()
+
+    def _check_tune(self) -> None:
+        """Refuse, with an EngineError, to let build routes compete where that cannot be."""
+        builder, gpu = self._builder, self._gpu
+        is_rtx = not isinstance(builder, str) and builder.is_rtx
+        if is_rtx and (self.options.engine == "tensorrt-rtx" or not isinstance(gpu, NoGpu)):
+            raise EngineError(
+                "TensorRT-RTX finishes its engines on the target and has no build routes: leave "
+                "out --tune, or use --engine tensorrt"
+            )
+        if isinstance(builder, str) or isinstance(gpu, NoGpu):
+            missing = gpu.reason if isinstance(gpu, NoGpu) else builder
+            raise EngineError(
+                f"--tune keeps the fastest engine, which only the GPU can tell, and here is "
+                f"{missing}: run the same command with --model on the machine that has it, or "
+                "leave out --tune"
+            )
 
     def run(self, path: Path, make: Make) -> None:
         """Make the bundle at `path`, while nobody else adds to it or replaces it, with its engines.
@@ -123,14 +151,27 @@ class BundleJob:
                 f"no engine was built: {builder}; on the machine that will run it: {command}"
             )
         elif not isinstance(builder, str):
-            for precision in engines:
+            with_rivals = engines_with_rivals(engines, load_bundle(path), gpu)
+            if with_rivals != engines:
+                console.print("FP16 engines are built as well, to measure INT8 against them")
+            for precision in with_rivals:
                 request = EngineBuildRequest(
-                    builder, gpu, precision, self._profile, options.workspace_mib
+                    builder,
+                    gpu,
+                    precision,
+                    self._profile,
+                    options.workspace_mib,
+                    dla=self._dla,
+                    tune_minutes=options.tune_minutes if options.tune else None,
                 )
                 built = add_engines_to_bundle(
                     load_bundle(path), request, console, on_reports=partial(show_reports, console)
                 )
-                console.print(engine_table(built))
+                if built:  # INT8 engines that are no faster are not kept
+                    console.print(engine_table(built))
+                for one in built:
+                    if one.routes:
+                        console.print(routes_table(one))
                 reasons = {one.verification.reason for one in built}
                 for reason in sorted(reason for reason in reasons if reason):
                     console.print(f"not verified: {reason}")

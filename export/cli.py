@@ -158,7 +158,12 @@ main = Command(
     "Export a training run as verified ONNX graphs and TensorRT engines.",
     prog="motorvae-export",
     positional=("--checkpoint",),
-    hints={"--device": "--engine chooses what engines are built for"},
+    hints={
+        "--device": "--engine chooses what engines are built for",
+        # As NVIDIA's trtexec spells them.
+        "--useDLACore": "--use-dla-core names the core",
+        "--allowGPUFallback": "--allow-gpu-fallback lets the GPU run the rest",
+    },
 )
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from .tensorrt.add_engines import EngineChoice
 DEFAULT_CHECKPOINT = Path("runs/latest")
 DEFAULT_OUTPUT = Path("bundle")
 MOST_WORKSPACE_MIB = 1 << 20
+MOST_TUNE_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,15 @@ class PrecisionOptions:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "precision": ("fp16", "keep_float32", "bf16", "int8", "calibration"),
-        "engine": ("engine", "batch", "workspace_mib"),
+        "engine": (
+            "engine",
+            "batch",
+            "workspace_mib",
+            "tune",
+            "tune_minutes",
+            "use_dla_core",
+            "allow_gpu_fallback",
+        ),
     }
 
     fp16: bool = False
@@ -56,6 +65,18 @@ class PrecisionOptions:
     workspace_mib: int | None = None
     """Most scratch memory that an engine may take, in MiB; by default up to 1024, less where the
     GPU shares the computer's memory."""
+
+    tune: bool = False
+    """Build each TensorRT engine in several ways, by settings of our own and by TensorRT 11's
+    tuner, and keep the fastest that passes the gate. Needs the GPU, and takes many builds."""
+    tune_minutes: float = 10.0
+    """Most minutes that --tune may take for one engine."""
+    use_dla_core: int | None = None
+    """Build TensorRT engines that run on this DLA core of an Orin, with TensorRT 11.4.1 and JetPack
+    7.2.2 or newer, for one batch size. Layers that it cannot run are named, and the engine is
+    refused."""
+    allow_gpu_fallback: bool = False
+    """Let the GPU run what the DLA core cannot. The layers are named all the same."""
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -101,6 +122,43 @@ class PrecisionOptions:
             raise ConfigError("--keep-float32 is for FP16 graphs: add --fp16, or leave it out")
         if self.calibration != HELD_OUT and self.int8 is None:
             raise ConfigError("--calibration is for INT8 graphs: add --int8, or leave it out")
+        self._check_engines()
+
+    def _check_engines(self) -> None:
+        if not 0 < self.tune_minutes <= MOST_TUNE_MINUTES:
+            raise ConfigError(
+                f"tune_minutes={self.tune_minutes:g} is out of range: take up to "
+                f"{MOST_TUNE_MINUTES}"
+            )
+        if self.tune and not self.engine_precisions:
+            raise ConfigError(
+                "--tune is for TensorRT engines, and none is asked for: add --fp16, or leave it out"
+            )
+        if self.allow_gpu_fallback and self.use_dla_core is None:
+            raise ConfigError(
+                "--allow-gpu-fallback is for DLA engines: add --use-dla-core, or leave it out"
+            )
+        if self.use_dla_core is not None:
+            self._check_dla(self.use_dla_core)
+
+    def _check_dla(self, core: int) -> None:
+        if core < 0:
+            raise ConfigError(f"use_dla_core={core} is no core: they are numbered from 0")
+        if self.engine in {"tensorrt-rtx", "none"}:
+            raise ConfigError(
+                f"--use-dla-core {core} builds with TensorRT, and --engine {self.engine} was asked "
+                "for: leave one of them out"
+            )
+        if not self.engine_precisions or "fp32" in self.engine_precisions:
+            raise ConfigError(
+                f"--use-dla-core {core}: DLA computes in FP16 and INT8 only: add --fp16 or --int8"
+            )
+        sizes = {part.strip() for part in self.batch.split(",")}
+        if len(sizes) > 1:
+            raise ConfigError(
+                f"--use-dla-core {core} takes one batch size, and --batch is {self.batch}: add "
+                "--batch 1,1,1"
+            )
 
 
 @dataclass(frozen=True)
@@ -162,6 +220,8 @@ class ExportOptions(BundleOptions):
             "--engine": self.engine not in {"auto", "none"},
             "--anyway": self.anyway,
             "--calibration": self.calibration != HELD_OUT,
+            "--tune": self.tune,
+            "--use-dla-core": self.use_dla_core is not None,
         }
         if given := [name for name, is_given in others.items() if is_given]:
             raise ConfigError(

@@ -15,7 +15,7 @@ from .steps import run_process
 
 
 def rebuild_engines(bundle: Bundle, part: Part, request: EngineRequest) -> Bundle:
-    """Build a bundle's engines of one package and precision again, for the batches of the old.
+    """Build a bundle's engines of one package and precision again, for batches and core of the old.
 
     A process of its own does it: what a builder takes of a GPU's memory is free again when it ends.
     A ConfigError is raised where the request names no package, and a StepFailedError where the
@@ -29,7 +29,11 @@ def rebuild_engines(bundle: Bundle, part: Part, request: EngineRequest) -> Bundl
     with contextlib.suppress(EngineError):  # the old engine manifest may be what is broken
         for entry in graphs_with_engine(bundle, GraphKey(part, precision), package)[:1]:
             paths = entry.key.engine_paths(bundle.folder, package)
-            command += ["--batch", engine_manifest_from_json(paths[1]).profile.text]
+            manifest = engine_manifest_from_json(paths[1])
+            command += ["--batch", manifest.profile.text]
+            if (placed := manifest.precision_report.dla) is not None:
+                command += ["--use-dla-core", str(placed.core)]
+                command += ["--allow-gpu-fallback"] if placed.on_gpu else []
     if code := run_process(command):
         raise StepFailedError(
             f"building the engine again failed with exit code {code}: read what motorvae-export "

@@ -156,4 +156,22 @@ def engine_table(engines: Sequence[EngineManifest]) -> Table:
     )
     if any(engine.precision == "int8" for engine in engines):
         table.caption += "; of INT8 engines, multiplications instead of outputs"
+    for engine in engines:
+        if (placed := engine.precision_report.dla) is not None:
+            table.caption += f"\n{engine.key.title}: {placed.sentence}"
+    return table
+
+
+def routes_table(engine: EngineManifest) -> Table:
+    """Return the build routes that competed for an engine, each against the default one."""
+    table = empty_table(f"{engine.key.title}: build route", "time", "default", "verdict")
+    for route in engine.routes:
+        times = [f"{value:.3f} ms" for value in route.times.medians] if route.times else ["", ""]
+        table.add_row(route.name, *times, route.verdict.upper() if route.reason else route.verdict)
+    timed = next((route.times for route in engine.routes if route.times), None)
+    if timed is not None:
+        table.caption = (
+            f"medians at batch {timed.batch} by the GPU's clock (CUDA events), in turns with the "
+            "default; kept is\nwhat passes the gate and is clearly faster"
+        )
     return table

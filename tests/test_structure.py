@@ -251,7 +251,7 @@ def test_engines_are_loaded_where_their_origin_is_known_only() -> None:
     }
     assert calls_of("EnginePlan") == {
         "runtime/engines/tensorrt/find.py",
-        "export/tensorrt/add_engines.py",  # as above
+        "export/tensorrt/build.py",  # as above
     }
 
 

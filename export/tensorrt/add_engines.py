@@ -27,6 +27,7 @@ from ...runtime.core.packages import own_version
 from ...runtime.core.system.temporaries import without_temporaries
 from ...runtime.engines.gpu_info import Gpu, NoGpu, find_gpu
 from ...runtime.engines.open import open_engine
+from ...runtime.engines.tensorrt.build_record import Int8Speed, RouteSettings
 from ...runtime.engines.tensorrt.engine_manifest import (
     ENGINE_MANIFEST_VERSION,
     BatchProfile,
@@ -34,13 +35,15 @@ from ...runtime.engines.tensorrt.engine_manifest import (
     EngineVerification,
     this_platform,
 )
-from ...runtime.engines.tensorrt.find import EnginePlan, graphs_for_engines, unknown_in_engines
+from ...runtime.engines.tensorrt.find import graphs_for_engines, unknown_in_engines
 from ...runtime.engines.tensorrt.package import TENSORRT_PACKAGES, TensorRTPackage, import_tensorrt
 from ...runtime.signing.kept_files import config_dir
 from ...runtime.signing.machine_key import own_machine_key
 from ..verify.reference import Reference, reference_from_bundle
 from ..verify.verifier import Verifier
-from .build import BuiltEngine, EngineBuildRequest, engine_from_onnx
+from .build import BuiltEngine, EngineBuildRequest, engine_from_onnx, plan_of
+from .compete import tuned_engine
+from .int8_speed import int8_speed, record_int8_speed
 
 EngineChoice = Literal["auto", "tensorrt", "tensorrt-rtx", "none"]
 
@@ -104,6 +107,8 @@ def add_engines_to_bundle(
     Engines of other precisions and of the other package stay. The folder of engines is replaced in
     one step, when all are built and have passed the gate; else it stays as it was. `on_reports`
     gets all reports before the gate decides. `reference` is the bundle's, where it is read already.
+    INT8 engines that are no faster than the FP16 ones on this GPU are left out, which a line says;
+    what is returned are those that were kept.
 
     Raises:
         BundleError: The bundle lacks a graph of that precision, or what verification needs.
@@ -131,55 +136,103 @@ def add_engines_to_bundle(
         console.print(f"made this machine's key in {config_dir()}: it knows its engines by it")
     if reference is None and isinstance(request.gpu, Gpu):
         reference = reference_from_bundle(bundle)
+    package = request.package
     with replaced_folder(path) as folder:
         if path.exists():
             shutil.copytree(path, folder, dirs_exist_ok=True, ignore=without_temporaries)
-        built = []
-        for entry in entries:
-            title = entry.key.for_any.title
-            # Not the file again, which may have been swapped since it was checked.
-            content = bundle.content(entry)
-            engine = engine_from_onnx(
-                content,
-                request,
-                name=entry.file,
-                title=title,
-                console=console,
-                kept=entry.kept_float32,
-            )
-            (folder / entry.key.engine_file(request.package.name)).write_bytes(engine.plan)
-            built.append((entry, engine))
+        built = [(entry, _built(bundle, entry, request, reference, console)) for entry in entries]
         verdicts = verify_engines(built, request, reference, on_reports=on_reports)
-        package, gpu = request.package, request.gpu if isinstance(request.gpu, Gpu) else None
         manifests = []
         for (entry, engine), verdict in zip(built, verdicts, strict=True):
-            path = folder / entry.key.engine_file(package.name)
-            manifest = EngineManifest(
-                schema_version=ENGINE_MANIFEST_VERSION,
-                producer=f"motorvae {own_version()}",
-                created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-                graph=entry.graph,
-                precision=entry.precision,
-                variant=entry.variant,
-                package=package.name,
-                version=package.version,
-                compute_capabilities=engine.compute_capabilities,
-                gpu=gpu.name if gpu else None,
-                driver=gpu.driver if gpu else None,
-                cuda=gpu.cuda if gpu else None,
-                platform=this_platform(),
-                onnx_sha256=entry.sha256,
-                engine=FileEntry.of(path),
-                profile=request.profile,
-                workspace_bytes=engine.workspace_bytes,
-                precision_report=engine.precision_report,
-                verification=verdict,
-                build_seconds=round(engine.seconds, 3),
+            path, about = (
+                folder / one.name for one in entry.key.engine_paths(folder, package.name)
+            )
+            speeds: tuple[Int8Speed, ...] = ()
+            if request.precision == "int8":
+                speed = int8_speed(bundle, entry, engine, request, reference)
+                is_left_out = speed.is_slower and not request.keep_slower
+                left_out = ", so its engine was not kept" if is_left_out else ""
+                console.print(f"{entry.key.for_any.title}: {speed.sentence}{left_out}")
+                record_int8_speed(folder, bundle, entry, speed, package=package, key=machine)
+                if is_left_out:
+                    path.unlink(missing_ok=True)  # an earlier one
+                    about.unlink(missing_ok=True)
+                    continue
+                speeds = (speed,)
+            path.write_bytes(engine.plan)
+            manifest = _manifest_of(
+                entry, engine, request, file=FileEntry.of(path), verdict=verdict, speeds=speeds
             ).tagged(machine)
-            text = json_from_document(manifest, indent=2)
-            path.with_suffix(".json").write_text(text, encoding="utf-8")
+            about.write_text(json_from_document(manifest, indent=2), encoding="utf-8")
             manifests.append(manifest)
     return tuple(manifests)
+
+
+def _built(
+    bundle: Bundle,
+    entry: GraphEntry,
+    request: EngineBuildRequest,
+    reference: Reference | None,
+    console: Console,
+) -> BuiltEngine:
+    """Build a graph's engine, by the fastest of several routes where that is asked for."""
+    # Not the file again, which may have been swapped since it was checked.
+    content = bundle.content(entry)
+
+    def build(route: RouteSettings) -> BuiltEngine:
+        return engine_from_onnx(
+            content,
+            request,
+            name=entry.file,
+            title=entry.key.for_any.title,
+            console=console,
+            kept=entry.kept_float32,
+            route=route,
+        )
+
+    default = build(RouteSettings())
+    if request.tune_minutes is None or reference is None:  # without a GPU nothing can be timed
+        return default
+    return tuned_engine(
+        default, build, entry=entry, request=request, reference=reference, console=console
+    )
+
+
+def _manifest_of(
+    entry: GraphEntry,
+    engine: BuiltEngine,
+    request: EngineBuildRequest,
+    *,
+    file: FileEntry,
+    verdict: EngineVerification,
+    speeds: tuple[Int8Speed, ...],
+) -> EngineManifest:
+    """Return all that is known of an engine that was just written, without this machine's tag."""
+    package, gpu = request.package, request.gpu if isinstance(request.gpu, Gpu) else None
+    return EngineManifest(
+        schema_version=ENGINE_MANIFEST_VERSION,
+        producer=f"motorvae {own_version()}",
+        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        graph=entry.graph,
+        precision=entry.precision,
+        variant=entry.variant,
+        package=package.name,
+        version=package.version,
+        compute_capabilities=engine.compute_capabilities,
+        gpu=gpu.name if gpu else None,
+        driver=gpu.driver if gpu else None,
+        cuda=gpu.cuda if gpu else None,
+        platform=this_platform(),
+        onnx_sha256=entry.sha256,
+        engine=file,
+        profile=request.profile,
+        workspace_bytes=engine.workspace_bytes,
+        precision_report=engine.precision_report,
+        verification=verdict,
+        build_seconds=round(engine.seconds, 3),
+        routes=engine.routes,
+        int8_speed=speeds,
+    )
 
 
 def verify_engines(
@@ -201,7 +254,7 @@ def verify_engines(
     verifier = Verifier.of_engines(reference, request.profile)
     reports: list[tuple[GraphReport, ...]] = []
     for entry, engine in built:
-        with open_engine(EnginePlan(engine.plan, entry, package, gpu), entry.key) as backend:
+        with open_engine(plan_of(engine, entry, request), entry.key) as backend:
             reports.append(verifier.verify(entry.key, backend))
     everything = [report for of_engine in reports for report in of_engine]
     on_reports(everything)

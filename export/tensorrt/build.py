@@ -17,13 +17,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ...runtime.bundle.graph_key import Precision
+from ...runtime.bundle.manifest import GraphEntry
 from ...runtime.core.atomic_files import cache_dir, replaced_file
 from ...runtime.core.errors import EngineError
 from ...runtime.core.lifecycle import interrupts_deferred
 from ...runtime.engines.gpu_info import Gpu, NoGpu
+from ...runtime.engines.tensorrt.build_record import RouteSettings, TriedRoute
 from ...runtime.engines.tensorrt.engine_manifest import BatchProfile, PrecisionReport
+from ...runtime.engines.tensorrt.find import EnginePlan
 from ...runtime.engines.tensorrt.package import EngineLog, TensorRTPackage
+from .dla import FOR_DLA, DlaRequest, check_placement, moved_by_builder, place_on_dla
 from .precision_report import check_precision_report, precision_report_of
+from .routes import set_route
 
 if TYPE_CHECKING:
     import tensorrt
@@ -41,6 +46,9 @@ class EngineBuildRequest:
     precision: Precision  # of the graphs that they are built from: the label that they must deserve
     profile: BatchProfile
     workspace_mib: int | None = None  # most scratch memory, or None for what fits the machine
+    dla: DlaRequest | None = None  # on which DLA core they are to run; on none by default
+    tune_minutes: float | None = None  # how long build routes may compete for each; None: one route
+    keep_slower: bool = False  # whether INT8 engines stay that are no faster than the FP16 ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class BuiltEngine:
     compute_capabilities: tuple[str, ...]
     workspace_bytes: int
     seconds: float
+    routes: tuple[TriedRoute, ...] = ()
 
 
 def engine_from_onnx(
@@ -62,6 +71,7 @@ def engine_from_onnx(
     title: str,
     console: Console,
     kept: Sequence[str] = (),
+    route: RouteSettings | None = None,
 ) -> BuiltEngine:
     """Build an engine and read back what it is.
 
@@ -69,11 +79,12 @@ def engine_from_onnx(
     builder flag changes a format: FP16 is in the weights, INT8 in the graph's own quantisation, and
     8-bit luma in the type of its input. TF32 is off, so that float32 means float32. The graph in
     `onnx`, the bytes of a file of that `name`, has one input with a free first axis; `title` names
-    it, as in "encoder fp16 mu"; `kept` are its nodes that stay in float32 by intention.
+    it, as in "encoder fp16 mu"; `kept` are its nodes that stay in float32 by intention; `route` is
+    what to set on the builder beside all that.
 
     Raises:
-        EngineError: The graph does not parse, the build failed, or the engine is not what its
-            label says.
+        EngineError: The graph does not parse, the build failed, the engine is not what its label
+            says, a DLA core is not there or cannot run it, or the builder refuses the route.
         KeyboardInterrupt: Ctrl-C was pressed; the build was cancelled.
     """
     started = time.monotonic()
@@ -82,6 +93,8 @@ def engine_from_onnx(
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
+    if request.dla is not None and (adjust := trt.OnnxParserFlag.__members__.get(FOR_DLA)):
+        parser.set_flag(adjust)
     # An empty file parses, too.
     if not parser.parse(onnx) or network.num_inputs != 1:
         errors = (parser.get_error(index) for index in range(parser.num_errors))
@@ -103,6 +116,11 @@ def engine_from_onnx(
     shapes = [(count, *tuple(image.shape)[1:]) for count in (batches.min, batches.opt, batches.max)]
     sizes.set_shape(image.name, *shapes)
     config.add_optimization_profile(sizes)
+    set_route(package, config, route or RouteSettings())
+    placement = None
+    if request.dla is not None:
+        image.shape = trt.Dims(list(shapes[0]))  # no layer with a free axis runs on DLA
+        placement = place_on_dla(package, builder, network, config, request.dla, name=name)
     with (
         _timing_cache(config, package, gpu),
         # An exception raised inside a callback would unwind through the builder's C++ frames.
@@ -121,11 +139,29 @@ def engine_from_onnx(
         )
     plan = bytes(built)
     has_gpu = not isinstance(gpu, NoGpu)
-    inspected = _inspected(package, log, plan, request.profile) if has_gpu else None
-    report = precision_report_of(package, network, plan, inspected=inspected, kept=kept)
+    if placement is not None and request.dla is not None:
+        placement = moved_by_builder(placement, log.warnings)
+        check_placement(placement, request.dla, name=name)
+    inspected = _inspected(package, log, plan, request) if has_gpu else None
+    report = precision_report_of(
+        package, network, plan, inspected=inspected, kept=kept, dla=placement
+    )
     check_precision_report(report, request.precision, name=f"the engine of {name}")
     seconds = time.monotonic() - started
     return BuiltEngine(plan, report, capabilities, workspace_bytes, seconds)
+
+
+def plan_of(engine: BuiltEngine, entry: GraphEntry, request: EngineBuildRequest) -> EnginePlan:
+    """Return an engine that was just built of a graph, to be loaded on the GPU of the request.
+
+    Raises:
+        EngineError: There is no GPU.
+    """
+    package, gpu = request.package, request.gpu
+    if isinstance(gpu, NoGpu):
+        raise EngineError(f"the engine of {entry.file} cannot run here: {gpu.reason}")
+    core = request.dla.core if request.dla else None
+    return EnginePlan(engine.plan, entry, package, gpu, dla_core=core)
 
 
 @contextlib.contextmanager
@@ -212,11 +248,15 @@ def _set_targets(
     return (gpu.compute_capability,)
 
 
-def _inspected(package: TensorRTPackage, log: EngineLog, plan: bytes, profile: BatchProfile) -> str:
+def _inspected(
+    package: TensorRTPackage, log: EngineLog, plan: bytes, request: EngineBuildRequest
+) -> str:
     """Return the engine inspector's JSON; some versions give no formats without a shape."""
     trt = package.trt
     log.errors.clear()
     runtime = trt.Runtime(log.logger)  # must outlive the engine
+    if request.dla is not None:
+        runtime.DLA_core = request.dla.core
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineError(
@@ -227,7 +267,9 @@ def _inspected(package: TensorRTPackage, log: EngineLog, plan: bytes, profile: B
     context = engine.create_execution_context()
     if context is not None:
         name = engine.get_tensor_name(0)
-        context.set_input_shape(name, (profile.opt, *tuple(engine.get_tensor_shape(name))[1:]))
+        context.set_input_shape(
+            name, (request.profile.opt, *tuple(engine.get_tensor_shape(name))[1:])
+        )
         inspector.execution_context = context
     return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.bundle.graph_key import Precision
 from ...runtime.core.errors import EngineError
+from ...runtime.engines.tensorrt.build_record import DlaPlacement
 from ...runtime.engines.tensorrt.engine_manifest import PrecisionReport, Source
 from ...runtime.engines.tensorrt.package import TensorRTPackage
+from .formats import BYTES, FORMATS, Counts, FormatCounts, add, format_in, values_of, wider
+from .inspector import counts_from_inspector
 
 if TYPE_CHECKING:
     import tensorrt
 
-_NAMES = {
-    "fp16": ("fp16", "half", "float16"),
-    "fp32": ("fp32", "float", "float32"),
-    "bf16": ("bf16", "bfloat16"),
-    "int8": ("int8",),
-    "fp8": ("fp8",),
-}
-_FORMATS = {name: found for found, names in _NAMES.items() for name in names}
-"""What NVIDIA's several tools call one number format. Others, as for shapes, carry no values."""
-_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
-_WORD = re.compile(rf"(?<![a-z0-9])({'|'.join(_FORMATS)})(?![a-z0-9])")
 _LEAST_REPORTED = {"weights": 0.95, "outputs": 0.25, "multiplications": 0.95}
 """How much of what the network has a source must cover to be used: all of it, and of the layers'
 outputs what is left when layers are fused."""
+DLA_FORMATS = ("fp16", "int8")
+"""What DLA computes in, whatever it is asked for (TensorRT documentation 11.4.1)."""
 _TENSOR = re.compile(
     rb"(?P<view>sub_)?tensor=\{ (?P<facts>[^{}]*?dims=\{ (?P<dims>[^{}]*)\}[^{}]*?"
     rb'name="(?P<name>[^"]*)".*?type=(?P<type>\w+) \})'
@@ -43,17 +35,6 @@ _LAYER = re.compile(
 """Convolutions, which the compiler calls correlations as they are, transposed ones, products."""
 _QUOTED = re.compile(rb'"([^"]*)"')
 
-Counts = dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class FormatCounts:
-    """What one source reports of a network or an engine; see `PrecisionReport`."""
-
-    weights: Counts = field(default_factory=dict)
-    outputs: Counts = field(default_factory=dict)
-    multiplications: Counts = field(default_factory=dict)
-
 
 def precision_report_of(
     package: TensorRTPackage,
@@ -62,6 +43,7 @@ def precision_report_of(
     *,
     inspected: str | None,
     kept: Sequence[str] = (),
+    dla: DlaPlacement | None = None,
 ) -> PrecisionReport:
     """Read back an engine's number formats from the nearest source there is.
 
@@ -74,6 +56,10 @@ def precision_report_of(
 
     `kept` are the nodes that an FP16 graph keeps in float32: then how much is FP16 is compared with
     what the network asks for.
+
+    Of an engine that runs on DLA in part, `dla` says which layers do. No tool looks into these, but
+    DLA computes in FP16 and INT8 alone: what the network has there in these formats counts as read
+    back, together with what a source says of the layers on the GPU.
     """
     inputs = (network.get_input(index).name for index in range(network.num_inputs))
     outputs = (network.get_output(index).name for index in range(network.num_outputs))
@@ -83,7 +69,15 @@ def precision_report_of(
     if inspected is not None:
         sources.append(("engine inspector", counts_from_inspector(inspected, bindings)))
     sources.append(("engine file", counts_from_plan(plan, bindings)))
-    found: dict[str, Any] = {"asked": asked.multiplications}
+    if dla is not None:
+        there = counts_from_network(package.trt, network, bindings, dla)
+        by_both: dict[Source, Source] = {
+            "engine inspector": "engine inspector and DLA",
+            "engine file": "engine file and DLA",
+        }
+        both = [(by_both[source], counts.plus(there)) for source, counts in sources]
+        sources = [*sources, ("DLA", there), *both]
+    found: dict[str, Any] = {"asked": asked.multiplications, "dla": dla}
     if kept:
         found |= {"kept_float32": tuple(kept)}
         found |= {"asked_weights": asked.weights, "asked_outputs": asked.outputs}
@@ -115,40 +109,6 @@ def check_precision_report(
     raise EngineError(f"{name} is not {precision}: {problem}; {step}")
 
 
-def counts_from_inspector(text: str, bindings: frozenset[str]) -> FormatCounts:
-    """Return what an engine inspector's JSON reports.
-
-    Layers that were fused by the compiler list no weights, and with a free batch some versions
-    give no formats: what is not reported does not count. `bindings` are the engine's own inputs and
-    outputs.
-    """
-    counts = FormatCounts()
-    try:
-        layers = json.loads(text).get("Layers", ())
-    except (ValueError, AttributeError):
-        return counts
-    for layer in layers:
-        if not isinstance(layer, Mapping):
-            continue  # only a name: the engine was built without detailed verbosity
-        for held in (layer.get("Weights"), layer.get("Bias")):
-            if isinstance(held, Mapping):
-                _add(counts.weights, _format_in(held.get("Type", "")), int(held.get("Count", 0)))
-        for output in layer.get("Outputs", ()):
-            if output.get("Name") not in bindings:
-                found = _format_in(output.get("Format/Datatype", ""))
-                _add(counts.outputs, found, _values(output.get("Dimensions", ())))
-        held, inputs, outputs = layer.get("Weights"), layer.get("Inputs"), layer.get("Outputs")
-        if isinstance(held, Mapping) and inputs and outputs:
-            read_in = _format_in(inputs[0].get("Format/Datatype", ""))
-            found = _wider(read_in, _format_in(held.get("Type", "")))
-            is_transposed = "deconvolution" in str(layer.get("ParameterType", "")).lower()
-            spread = (inputs if is_transposed else outputs)[0].get("Dimensions") or ()
-            if not isinstance(spread, str):  # each weight is used once at each place
-                number = int(held.get("Count", 0)) * _values(spread[2:])
-                _add(counts.multiplications, found, number)
-    return counts
-
-
 def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:
     """Return what an engine's own table of tensors and list of layers report.
 
@@ -160,15 +120,15 @@ def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:
     for match in _TENSOR.finditer(plan):
         if match["name"] in tensors:
             continue
-        found = _FORMATS.get(match["type"].decode())
+        found = FORMATS.get(match["type"].decode())
         shape = tuple(int(size) if size.isdigit() else 1 for size in match["dims"].split())
         tensors[match["name"]] = (found, shape)
         if found is None or match["view"] or b"is_scratchspace=1" in match["facts"]:
             continue
         if payload := _PAYLOAD.search(match["facts"]):
-            _add(counts.weights, found, int(payload[1]) // _BYTES[found])
+            add(counts.weights, found, int(payload[1]) // BYTES[found])
         elif match["name"].decode(errors="replace").rpartition(".")[0] not in bindings:
-            _add(counts.outputs, found, math.prod(shape))
+            add(counts.outputs, found, math.prod(shape))
     seen: set[bytes] = set()
     for match in _LAYER.finditer(plan):
         names = [*_QUOTED.findall(match["input"])[:2], *_QUOTED.findall(match["output"])[:1]]
@@ -179,14 +139,21 @@ def counts_from_plan(plan: bytes, bindings: frozenset[str]) -> FormatCounts:
         # Each weight is multiplied once at each place, of what goes in where that is spread out.
         spread = from_shape if match["kind"] == b"deconvolution" else to_shape
         number = math.prod(weight_shape) * math.prod(spread[2:])
-        _add(counts.multiplications, _wider(read, held), number)
+        add(counts.multiplications, wider(read, held), number)
     return counts
 
 
 def counts_from_network(
-    trt: Any, network: tensorrt.INetworkDefinition, bindings: frozenset[str]
+    trt: Any,
+    network: tensorrt.INetworkDefinition,
+    bindings: frozenset[str],
+    dla: DlaPlacement | None = None,
 ) -> FormatCounts:
-    """Return what the types of a parsed, strongly typed network say: what a graph asks for."""
+    """Return what the types of a parsed, strongly typed network say: what a graph asks for.
+
+    With `dla`, of what runs there in a format that DLA computes in, without constants that are
+    layers of their own.
+    """
     counts = FormatCounts()
     makers: dict[str, tensorrt.ILayer] = {}
     holders = {
@@ -201,27 +168,31 @@ def counts_from_network(
         for number in range(layer.num_outputs):
             tensor = layer.get_output(number)
             makers[tensor.name] = layer
+        if dla is not None and (layer.type == trt.LayerType.CONSTANT or not dla.runs(layer.name)):
+            continue
+        for number in range(layer.num_outputs):
+            tensor = layer.get_output(number)
             if tensor.name not in bindings and layer.type != trt.LayerType.CONSTANT:
-                _add(counts.outputs, _format_in(str(tensor.dtype)), _values(tensor.shape))
+                add(counts.outputs, format_in(str(tensor.dtype)), values_of(tensor.shape))
         kernel: Any = None
         if layer.type in holders:
             # The bindings hand out the base class; the layer's type says what it is.
             layer.__class__, attributes = holders[layer.type]
             for attribute in attributes:
                 held = getattr(layer, attribute)
-                _add(counts.weights, _format_in(str(held.dtype)), int(held.size))
+                add(counts.weights, format_in(str(held.dtype)), int(held.size))
             kernel = getattr(layer, attributes[0])
         if layer.type in multiplying:
             # A kernel that is quantised is a second input, else it is the layer's own constant.
             second = layer.get_input(1) if layer.num_inputs > 1 else None
             if second is None:
-                weights, held_in = int(kernel.size), _format_in(str(kernel.dtype))
+                weights, held_in = int(kernel.size), format_in(str(kernel.dtype))
             else:
-                weights, held_in = _values(second.shape), _format_read(trt, second, makers)
+                weights, held_in = values_of(second.shape), _format_read(trt, second, makers)
             spread = layer.get_input(0) if layer.type == transposed else layer.get_output(0)
-            found = _wider(_format_read(trt, layer.get_input(0), makers), held_in)
-            _add(counts.multiplications, found, weights * _values(tuple(spread.shape)[2:]))
-    return counts
+            found = wider(_format_read(trt, layer.get_input(0), makers), held_in)
+            add(counts.multiplications, found, weights * values_of(tuple(spread.shape)[2:]))
+    return counts if dla is None else counts.only(DLA_FORMATS)
 
 
 def _format_read(
@@ -233,30 +204,4 @@ def _format_read(
         maker = makers.get(maker.get_input(0).name)
     if maker is not None and maker.type == trt.LayerType.DEQUANTIZE:
         tensor = maker.get_input(0)
-    return _format_in(str(tensor.dtype))
-
-
-def _add(counts: Counts, found: str | None, number: int) -> None:
-    if found is not None:  # a type that carries no values
-        counts[found] = counts.get(found, 0) + number
-
-
-def _format_in(words: str) -> str | None:
-    """Return the number format that a description names, such as "Row major linear FP16 format"."""
-    found = _WORD.search(words.lower())
-    return _FORMATS[found[1]] if found else None
-
-
-def _wider(one: str | None, other: str | None) -> str | None:
-    """Return the wider of two formats, in which both are multiplied; None where one is unknown."""
-    if one is None or other is None:
-        return None
-    return max(one, other, key=lambda name: _BYTES[name])
-
-
-def _values(dimensions: Any) -> int:
-    """Return how many values a tensor has for one image: a free axis, -1, counts once."""
-    try:
-        return math.prod(abs(int(size)) for size in dimensions)
-    except (TypeError, ValueError):  # "N/A", or nothing
-        return 0
+    return format_in(str(tensor.dtype))

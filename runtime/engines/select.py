@@ -29,6 +29,7 @@ from .tensorrt.find import (
     check_engine,
     leanest_engine,
     precisions_with_engine,
+    slower_int8,
     usable_package,
 )
 from .tensorrt.package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, title_of
@@ -164,6 +165,8 @@ class _Selection:
             )
         package, gpu = usable_package(name, gpu)
         first, *others = (request.precision,) if request.precision else (found or ("fp16",))
+        if first == "int8" and self._is_int8_slower(self.bundle, name):
+            first = "fp16"
         errors: list[EngineError] = []
         for precision in (first, *others):
             try:
@@ -176,7 +179,16 @@ class _Selection:
             raise errors[0]
         request = replace(request, backend=name, precision=first, threads=None)
         rebuilt = self.rebuild(self.bundle, self.part, request)
+        if first == "int8" and self._is_int8_slower(rebuilt, name):
+            first = "fp16"
         return self._engine_of(rebuilt, first, package, gpu)
+
+    def _is_int8_slower(self, bundle: Bundle, name: TensorRTName) -> bool:
+        """Whether FP16 was measured to be no slower here; then it runs, and the reason is told."""
+        speed = slower_int8(bundle, self.part, name, self.request.outputs)
+        if speed is not None:
+            self.passed_over.append(f"int8, which was asked for, as {speed.sentence}")
+        return speed is not None
 
     def _engine_of(
         self, bundle: Bundle, precision: Precision, package: TensorRTPackage, gpu: Gpu
@@ -191,6 +203,9 @@ class _Selection:
             backend.notes += (f"this engine was not verified: {manifest.verification.reason}",)
         elif manifest.gpu != gpu.name:
             backend.notes += (f"this engine was verified on {manifest.gpu} and not on {gpu.name}",)
+        if precision == "int8":
+            unknown = (speed.sentence for speed in manifest.int8_speed if speed.times is None)
+            backend.notes += tuple(unknown)
         return SelectedEngine(backend, manifest.precision, tuple(self.passed_over))
 
 

@@ -71,7 +71,7 @@ class TensorRTBackend(Backend):
         self._runtime_cache_path = cache_dir() / kept
         try:
             with cuda.current():
-                self._open(plan.content, whole_graph=cuda_graph)
+                self._open(plan, whole_graph=cuda_graph)
                 inputs, outputs = self._tensors_of_engine()
                 name = f"{package.title} on {plan.gpu.name} ({cuda.name})"
                 super().__init__(name, self._file, inputs, outputs)
@@ -151,11 +151,13 @@ class TensorRTBackend(Backend):
                 # Each needs the next, and all of them the CUDA context.
                 self._context = self._runtime_cache = self._engine = self._runtime = None
 
-    def _open(self, plan: bytes, *, whole_graph: bool) -> None:
+    def _open(self, plan: EnginePlan, *, whole_graph: bool) -> None:
         """Load the engine and make its context; TensorRT-RTX may record its kernels as a whole."""
         trt = self._package.trt
         self._runtime = trt.Runtime(self._log.logger)  # it must outlive the engine
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if plan.dla_core is not None:
+            self._use_dla(plan.dla_core)
+        self._engine = self._runtime.deserialize_cuda_engine(plan.content)
         if self._engine is None:
             raise EngineFitError(
                 f"{self._package.title} cannot load {self._file}: {self._log.said()}; "
@@ -176,6 +178,18 @@ class TensorRTBackend(Backend):
             raise EngineError(
                 f"{self._package.title} cannot run {self._file}: {self._log.said()}; close "
                 "other programs that use the GPU, or use --backend onnx"
+            )
+
+    def _use_dla(self, core: int) -> None:
+        """Name the DLA core before the engine is loaded, which TensorRT would not miss."""
+        cores = int(self._runtime.num_DLA_cores)
+        if core < cores:
+            self._runtime.DLA_core = core
+        if core >= cores or self._runtime.DLA_core != core:
+            raise EngineFitError(
+                f"{self._file} was built for DLA core {core}, and {self._package.title} sees "
+                f"{cores} DLA cores on this machine: {self.again} without --use-dla-core, or use "
+                "--backend onnx"
             )
 
     def _tensors_of_engine(self) -> tuple[Tensors, Tensors]:

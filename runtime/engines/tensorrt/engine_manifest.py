@@ -20,9 +20,10 @@ from ...core.errors import EngineFitError
 from ...core.spec import StrictModel
 from ...signing.machine_key import MachineKey
 from ..gpu_info import Gpu
+from .build_record import DlaPlacement, Int8Speed, TriedRoute
 from .package import TensorRTName, TensorRTPackage, title_of
 
-ENGINE_MANIFEST_VERSION: Literal[4] = 4
+ENGINE_MANIFEST_VERSION: Literal[5] = 5
 LEAST_SHARE = 0.95
 """An engine with less of its weights or layer outputs in a precision does not get its label; an
 INT8 engine must do that much of the INT8 multiplications that its graph asks for."""
@@ -31,7 +32,16 @@ LEAST_KEPT = 0.25
 LEAST_INT8 = 0.5
 """An INT8 graph keeps layers in float that its latents need, but not most of its arithmetic."""
 
-Source = Literal["engine inspector", "engine file", "typed network"]
+Source = Literal[
+    "engine inspector",
+    "engine file",
+    "typed network",
+    "DLA",
+    "engine inspector and DLA",
+    "engine file and DLA",
+]
+"""Where a figure was read. No tool looks into what runs on DLA, which computes in FP16 and INT8
+alone: what the typed network has there in these formats is computed in them."""
 
 
 class BatchProfile(StrictModel):
@@ -69,6 +79,7 @@ class PrecisionReport(StrictModel):
         asked_weights: The formats of weights as the graph has them, where nodes are kept.
         asked_outputs: Those of values that layers hand on, likewise; the label does not go by them,
             as a fused engine has others.
+        dla: Which layers run on a DLA core; None where it uses none.
     """
 
     weights: dict[str, int]
@@ -81,6 +92,7 @@ class PrecisionReport(StrictModel):
     kept_float32: tuple[str, ...] = ()
     asked_weights: dict[str, int] = Field(default_factory=dict)
     asked_outputs: dict[str, int] = Field(default_factory=dict)
+    dla: DlaPlacement | None = None
 
     def shares(self, precision: Precision) -> tuple[float, float]:
         """Return the share of weights and of layer outputs in a format; 0 where none is known."""
@@ -135,9 +147,10 @@ class PrecisionReport(StrictModel):
 
     def sentence(self, precision: Precision) -> str:
         """Return the precision report as a clause."""
+        placed = f"; {self.dla.sentence}" if self.dla else ""
         if precision == "int8":
             share = self.share_of_multiplications(precision)
-            return f"{share:.2%} of multiplications ({self.multiplications_from}) are int8"
+            return f"{share:.2%} of multiplications ({self.multiplications_from}) are int8{placed}"
         weights, outputs = self.shares(precision)
         kept = ""
         if self.kept_float32:
@@ -146,7 +159,7 @@ class PrecisionReport(StrictModel):
             kept = f", and by intention not {names}{f' and {more} more' if more > 0 else ''}"
         return (
             f"{weights:.2%} of weights ({self.weights_from}) and {outputs:.2%} of layer outputs "
-            f"({self.outputs_from}) are {precision}{kept}"
+            f"({self.outputs_from}) are {precision}{kept}{placed}"
         )
 
 
@@ -177,10 +190,16 @@ class BuiltHere(StrictModel):
 class EngineManifest(StrictModel):
     """Everything that an engine's `.json` holds.
 
-    Version 3 had no `built_here`, and so does an engine manifest that it was taken out of.
+    Version 3 had no `built_here`, and so does an engine manifest that it was taken out of. Version
+    5 added `routes` and `int8_speed`, and `dla` in the precision report.
+
+    Attributes:
+        routes: The build routes that competed for this engine; none where it was built one way.
+        int8_speed: How INT8 and FP16 engines of this part compare on this GPU, in the engine
+            manifests of both.
     """
 
-    schema_version: Literal[3, 4]
+    schema_version: Literal[3, 4, 5]
     producer: str
     created: str
     graph: Part
@@ -200,6 +219,8 @@ class EngineManifest(StrictModel):
     precision_report: PrecisionReport
     verification: EngineVerification
     build_seconds: float = Field(ge=0)
+    routes: tuple[TriedRoute, ...] = ()
+    int8_speed: tuple[Int8Speed, ...] = ()
     built_here: BuiltHere | None = None
 
     def tagged(self, key: MachineKey) -> Self:

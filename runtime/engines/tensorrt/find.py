@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -26,6 +27,7 @@ from ...core.documents import bytes_of_file, opened_regular
 from ...core.errors import EngineError, EngineFitError, next_command, sentence_list
 from ...core.system.temporaries import is_temporary
 from ..gpu_info import Gpu, NoGpu
+from .build_record import Int8Speed
 from .engine_manifest import EngineManifest, ReadEngineManifest
 from .origin import check_origin
 from .package import TENSORRT_PACKAGES, TensorRTName, TensorRTPackage, import_tensorrt
@@ -47,6 +49,7 @@ class EnginePlan:
     gpu: Gpu
     notes: tuple[str, ...] = ()  # what to know of where it comes from, a clause each
     file: str = ""  # what to call it; by default as in a bundle
+    dla_core: int | None = None  # which one it was built for, if any
 
 
 def unknown_in_engines(folder: Path) -> list[str]:
@@ -126,6 +129,27 @@ def leanest_engine(
     )
 
 
+def slower_int8(
+    bundle: Bundle, part: Part, package: TensorRTName, outputs: Sequence[str] = ()
+) -> Int8Speed | None:
+    """Return the measurement by which INT8 is not the faster one of a part here, where there is.
+
+    It is about the INT8 graph that would run for these outputs, and lies in the engine manifests of
+    both precisions, of which the slower one's engine may be gone.
+    """
+    wanted = outputs or OUTPUTS[part]
+    graphs = graphs_for_engines(bundle, GraphKey(part, "int8", target="tensorrt"))
+    variant = next((entry.variant for entry in graphs if entry.gives(wanted)), None)
+    for precision in ("int8", "fp16"):
+        for entry in graphs_with_engine(bundle, GraphKey(part, precision), package):
+            with contextlib.suppress(EngineFitError):  # what is wrong with it is said elsewhere
+                speeds = engine_manifest_of(bundle, entry, package).manifest.int8_speed
+                for speed in speeds:
+                    if speed.int8 == variant and speed.is_slower:
+                        return speed
+    return None
+
+
 def usable_package(name: TensorRTName, gpu: Gpu | NoGpu) -> tuple[TensorRTPackage, Gpu]:
     """Import a package; raise EngineError where there is no GPU, or one that it does not run on."""
     if isinstance(gpu, NoGpu):
@@ -167,7 +191,11 @@ def check_engine(
     except EngineFitError as error:
         again = _again(bundle, entry.precision, package.name)
         raise EngineFitError(f"{error}: {again}") from error
-    return read.manifest, EnginePlan(plan, entry, package, gpu, notes)
+    placed = read.manifest.precision_report.dla
+    if placed is not None:
+        notes = (*notes, placed.sentence)
+    core = placed.core if placed else None
+    return read.manifest, EnginePlan(plan, entry, package, gpu, notes, dla_core=core)
 
 
 def plan_from_file(

@@ -15,6 +15,7 @@ TensorRTName = Literal["tensorrt", "tensorrt-rtx"]
 TENSORRT_PACKAGES: tuple[TensorRTName, ...] = get_args(TensorRTName)
 OLDEST_TENSORRT = (10, 3)
 
+_MOST_WARNINGS = 1000
 _WITHOUT = "do without engines (motorvae-export --engine none, elsewhere --backend onnx)"
 
 
@@ -67,12 +68,13 @@ class EngineLog:
     """What the package called an error, in order, to be quoted when a call fails.
 
     Its `logger` is for a Builder, OnnxParser or Runtime; keep this object alive as long. Clear
-    `errors` before a call, so that what is quoted comes from it.
+    `errors` before a call, so that what is quoted comes from it. `warnings` has what it warned of.
     """
 
     def __init__(self, trt: Any) -> None:
         self.errors: list[str] = []
-        errors = self.errors
+        self.warnings: list[str] = []
+        errors, warnings = self.errors, self.warnings
 
         class Listener(trt.ILogger):  # type: ignore[misc]  # the base is known at run time only
             def __init__(self) -> None:
@@ -81,6 +83,8 @@ class EngineLog:
             def log(self, severity: Any, message: str) -> None:
                 if int(severity) <= int(trt.ILogger.ERROR):
                     errors.append(" ".join(message.split()))
+                elif int(severity) == int(trt.ILogger.WARNING) and len(warnings) < _MOST_WARNINGS:
+                    warnings.append(" ".join(message.split()))
 
         self.logger = Listener()
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from motorvae.export.tensorrt.formats import FormatCounts
 from motorvae.export.tensorrt.precision_report import (
-    FormatCounts,
     check_precision_report,
-    counts_from_inspector,
     counts_from_plan,
     precision_report_of,
 )
@@ -20,7 +19,6 @@ from motorvae.runtime.engines.tensorrt.engine_manifest import PrecisionReport
 from motorvae.runtime.engines.tensorrt.package import EngineLog, import_tensorrt
 
 BINDINGS = frozenset({"image", "mu", "log_var", "z", "reconstruction"})
-HALF = "Row major linear FP16 format"
 
 
 def precision_report(weights: dict[str, int], outputs: dict[str, int]) -> PrecisionReport:
@@ -114,74 +112,6 @@ def test_layers_of_an_engine_file_multiply_in_the_wider_of_their_formats(
     assert counts_from_plan(plan * 2, BINDINGS).multiplications == expected
 
 
-def test_inspector_counts_weights_biases_and_layer_outputs() -> None:
-    text = json.dumps(
-        {
-            "Layers": [
-                layer(
-                    "conv",
-                    "Thirty-two wide channel vectorized row major FP16 format",
-                    [-1, 32, 4, 4],
-                    Weights={"Type": "Half", "Count": 288},
-                    Bias={"Type": "Float", "Count": 32},
-                ),
-                layer("scaled", "Half", [1, 32]),
-                layer("shape", "Int64", [4]),
-                layer("mu", "Row major linear FP32", [-1, 8]),
-            ],
-            "Bindings": ["image", "mu"],
-        }
-    )
-    expected = FormatCounts({"fp16": 288, "fp32": 32}, {"fp16": 544})
-    assert counts_from_inspector(text, BINDINGS) == expected
-
-
-@pytest.mark.parametrize(
-    ("kind", "into", "held", "expected"),
-    [
-        ("Convolution", "Row major Int8 format", "Int8", {"int8": 288 * 16}),
-        ("Deconvolution", "Int8", "Int8", {"int8": 288 * 64}),
-        ("Convolution", "Float", "Int8", {"fp32": 288 * 16}),
-        ("Convolution", "Int8", "Half", {"fp16": 288 * 16}),
-        ("Convolution", "N/A due to dynamic shapes", "Int8", {}),
-    ],
-)
-def test_inspector_counts_multiplications_where_formats_of_both_operands_are_told(
-    kind: str, into: str, held: str, expected: dict[str, int]
-) -> None:
-    told = layer(
-        "conv",
-        "Half",
-        [1, 8, 4, 4],
-        ParameterType=kind,
-        Inputs=[{"Name": "in", "Dimensions": [1, 4, 8, 8], "Format/Datatype": into}],
-        Weights={"Type": held, "Count": 288},
-    )
-    counts = counts_from_inspector(json.dumps({"Layers": [told]}), BINDINGS)
-    assert counts.multiplications == expected
-
-
-def test_inspector_without_details_tells_nothing() -> None:
-    text = json.dumps({"Layers": ["conv", "gemm"], "Bindings": []})
-    assert counts_from_inspector(text, BINDINGS) == FormatCounts()
-
-
-@pytest.mark.parametrize(
-    ("kind", "found"),
-    [
-        ("Row major Int8 format", "int8"),
-        ("BF16", "bf16"),
-        ("Row major linear BFloat16", "bf16"),
-        ("FP8", "fp8"),
-        ("Float", "fp32"),
-        (HALF, "fp16"),
-    ],
-)
-def test_every_name_of_a_format_is_understood(kind: str, found: str) -> None:
-    text = json.dumps({"Layers": [layer("conv", kind, [2, 3])]})
-    assert counts_from_inspector(text, BINDINGS).outputs == {found: 6}
-
-
 @pytest.mark.parametrize(
     ("weights", "outputs", "precision"),
     [
@@ -271,11 +201,6 @@ def test_weights_alone_are_evidence_where_formats_of_outputs_are_not_told(
     found = read_back(network, told)
     assert (found.weights_from, found.outputs_from) == ("engine inspector", "typed network")
     check_precision_report(found, "fp16", name="it")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", '"a text"'])
-def test_inspector_that_speaks_no_json_tells_nothing(text: str) -> None:
-    assert counts_from_inspector(text, BINDINGS) == FormatCounts()
 
 
 def int8_report(

@@ -93,7 +93,7 @@ def test_portable_engine_fits_each_of_its_gpus(rtx_bundle: Path) -> None:
     [
         ("", "is not JSON"),
         ("[]", "schema_version=None"),
-        ('{"schema_version": 1}', "schema_version=1, and this motorVAE reads 4"),
+        ('{"schema_version": 1}', "schema_version=1, and this motorVAE reads 5"),
         ('{"schema_version": 3}', "producer"),
     ],
 )

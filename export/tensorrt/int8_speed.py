@@ -1,0 +1,118 @@
+"""INT8 engines compared with the FP16 ones that give the same, which stay where they are faster."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from ...runtime.bundle.graph_key import GraphKey, Precision
+from ...runtime.bundle.load import Bundle
+from ...runtime.bundle.manifest import GraphEntry
+from ...runtime.core.documents import json_from_document
+from ...runtime.core.errors import (
+    BackendError,
+    EngineError,
+    EngineFitError,
+    MissingDependencyError,
+)
+from ...runtime.engines.gpu_info import Gpu, NoGpu
+from ...runtime.engines.tensorrt.build_record import Int8Speed
+from ...runtime.engines.tensorrt.engine_manifest import (
+    ENGINE_MANIFEST_VERSION,
+    ReadEngineManifest,
+)
+from ...runtime.engines.tensorrt.find import check_engine, graphs_for_engines
+from ...runtime.engines.tensorrt.package import TensorRTPackage
+from ...runtime.signing.machine_key import MachineKey
+from ..verify.reference import Reference
+from .build import BuiltEngine, EngineBuildRequest, plan_of
+from .timing import opened, times_of
+
+
+def engines_with_rivals(
+    engines: tuple[Precision, ...], bundle: Bundle, gpu: Gpu | NoGpu
+) -> tuple[Precision, ...]:
+    """Return the precisions of engines to build, with FP16 before INT8 where it can be measured.
+
+    An FP16 engine of an earlier build may be of another version, GPU or batch size.
+    """
+    has_fp16 = any(entry.precision == "fp16" for entry in bundle.manifest.graphs)
+    if "int8" not in engines or "fp16" in engines or isinstance(gpu, NoGpu) or not has_fp16:
+        return engines
+    return ("fp16", *engines)
+
+
+def int8_speed(
+    bundle: Bundle,
+    entry: GraphEntry,
+    engine: BuiltEngine,
+    request: EngineBuildRequest,
+    reference: Reference | None,
+) -> Int8Speed:
+    """Measure a new INT8 engine against the FP16 one that gives the same, at the tuned batch size.
+
+    The FP16 engine lies in the bundle, and was built by this machine for this GPU; where there is
+    none, or no GPU, the reason is returned.
+    """
+    gpu, package = request.gpu, request.package
+    outputs = {tensor.name for tensor in entry.outputs}
+    half = next(
+        (
+            one
+            for one in graphs_for_engines(bundle, GraphKey(entry.graph, "fp16"))
+            if {tensor.name for tensor in one.outputs} == outputs
+        ),
+        None,
+    )
+    variant = None if half is None else half.variant
+    unknown = Int8Speed(int8=entry.variant, fp16=variant, reason="nothing was run")
+    if reference is None or isinstance(gpu, NoGpu):
+        return unknown.model_copy(update={"reason": "it was built without a GPU"})
+    if half is None:
+        reason = "the bundle has no FP16 graph to compare with, which --fp16 would add"
+        return unknown.model_copy(update={"reason": reason})
+    try:
+        manifest, plan = check_engine(bundle, half, package, gpu)
+        dla = manifest.precision_report.dla
+        core = request.dla.core if request.dla else None
+        if (dla.core if dla else None) != core or manifest.profile != request.profile:
+            raise EngineError(
+                "the bundle's FP16 engine was built for other batches or another core"
+            )
+        with (
+            opened(plan_of(engine, entry, request), entry.key) as one,
+            opened(plan, half.key) as other,
+        ):
+            keys = (entry.key, half.key)
+            times = times_of(one, other, keys, reference, request.profile.opt)
+    except (BackendError, MissingDependencyError) as error:
+        return unknown.model_copy(update={"reason": error.clause()})
+    return Int8Speed(int8=entry.variant, fp16=half.variant, times=times)
+
+
+def record_int8_speed(
+    folder: Path,
+    bundle: Bundle,
+    entry: GraphEntry,
+    speed: Int8Speed,
+    *,
+    package: TensorRTPackage,
+    key: MachineKey,
+) -> None:
+    """Note in the FP16 engine's manifest in a folder of engines how an INT8 one compares with it.
+
+    An INT8 engine that is slower is gone, and who asks for it is told why there is none. Only where
+    this machine built the FP16 engine: what others tagged or signed stays as it is.
+    """
+    if speed.fp16 is None:
+        return
+    half = GraphKey(entry.graph, "fp16", speed.fp16)
+    about = folder / half.engine_paths(bundle.folder, package.name)[1].name
+    with contextlib.suppress(EngineFitError):  # there is none
+        read = ReadEngineManifest.of(about)
+        if not read.is_tagged_by(key):
+            return
+        others = [one for one in read.manifest.int8_speed if one.int8 != speed.int8]
+        update = {"int8_speed": (*others, speed), "schema_version": ENGINE_MANIFEST_VERSION}
+        changed = read.manifest.model_copy(update=update).tagged(key)
+        about.write_text(json_from_document(changed, indent=2), encoding="utf-8")
