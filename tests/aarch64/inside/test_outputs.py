@@ -108,5 +108,9 @@ def test_tensorrt_bindings_have_the_names_that_they_have_on_x86(
     ours = json.loads(done.stdout)
     theirs = json.loads(said.read_text())
     assert ours["version"] == theirs["version"]
-    assert {owner: sorted(held) for owner, held in ours["names"].items()} == theirs["names"]
+    # Names with two underscores are Python's own, and differ from one to the next.
+    for one in (ours, theirs):
+        for owner, held in one["names"].items():
+            one["names"][owner] = sorted(name for name in held if not name.startswith("__"))
+    assert ours["names"] == theirs["names"]
     note("tensorrt", release=ours["version"], classes=len(theirs["names"]))
