@@ -13,70 +13,91 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..bundle.onnx_wire import ATTRIBUTE, NODE, TENSOR, Reader, text_of
+from ..bundle.onnx_wire import (
+    ATTRIBUTE,
+    GRAPH,
+    MODEL,
+    NODE,
+    TENSOR,
+    TENSOR_TYPE,
+    TYPE,
+    VALUE,
+    Reader,
+    text_of,
+)
 
 _FLOAT, _FLOAT16, _INT = 1, 10, 2
 """`TensorProto.DataType` and `AttributeProto.AttributeType` of onnx.proto."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _GRAPH, _NODES, _INITIALIZERS, _VALUES = 7, 1, 5, 13  # fields of ModelProto, and of GraphProto
 
+Bytes = bytes | memoryview
+
 
 def float32_arithmetic(content: bytes) -> bytes:
     """Return an ONNX file whose FP16 constants are float32 ones of the same values.
 
     Nothing is rounded to FP16 any more. A ValueError, whose text is a clause, where the file is not
-    such as a bundle holds.
+    such as a bundle holds: then none of it may be changed, as the rest might be FP16 all the same.
+    It takes at most about three times as much memory as the file it returns.
     """
-    parts = []
-    for number, whole, payload in _fields(memoryview(content)):
-        parts.append(_field(_GRAPH, _graph(payload)) if number == _GRAPH else bytes(whole))
+    reader = Reader()  # of all messages, whose number it limits
+    model = memoryview(content)
+    reader.read(model, MODEL)  # each field once, and known: there is one graph, and no function
+    parts: list[Bytes] = []
+    for number, whole, payload in _fields(model):
+        parts += _field(_GRAPH, _graph(payload, reader)) if number == _GRAPH else [whole]
     return b"".join(parts)
 
 
-def _graph(data: memoryview) -> bytes:
-    parts: list[bytes] = []
+def _graph(data: memoryview, reader: Reader) -> list[Bytes]:
+    graph = reader.read(data, GRAPH)
+    for value in reader.each([*graph["input"], *graph["output"]], VALUE):
+        tensor = reader.read(value.get("type", data[:0]), TYPE).get("tensor_type", data[:0])
+        if reader.read(tensor, TENSOR_TYPE).get("elem_type") == _FLOAT16:
+            raise ValueError("it takes or gives FP16")
+    parts: list[Bytes] = []
     for number, whole, payload in _fields(data):
         if number == _NODES:
-            parts.append(_field(_NODES, _node(payload)))
+            parts += _field(_NODES, _node(payload, reader))
         elif number == _INITIALIZERS:
-            parts.append(_field(_INITIALIZERS, _tensor(payload)))
+            parts += _field(_INITIALIZERS, _tensor(payload, reader))
         elif number != _VALUES:  # types of what is inside follow from the rest
-            parts.append(bytes(whole))
-    return b"".join(parts)
+            parts.append(whole)
+    return parts
 
 
-def _node(data: memoryview) -> bytes:
-    reader = Reader()
+def _node(data: memoryview, reader: Reader) -> list[Bytes]:
     node = reader.read(data, NODE)
+    # Of every node: a constant or a graph in an attribute, which might be FP16, is refused.
+    attributes = list(reader.each(node["attribute"], ATTRIBUTE))
     if text_of(node.get("op_type")) != "Cast":
-        return bytes(data)
-    (attribute,) = reader.each(node["attribute"], ATTRIBUTE)
-    if text_of(attribute.get("name")) != "to":
+        return [data]
+    (attribute,) = attributes
+    if text_of(attribute.get("name")) != "to" or node.get("domain"):
         raise ValueError("it has a Cast of another kind")
     if attribute.get("i") != _FLOAT16:
-        return bytes(data)
-    to = _field(1, b"to") + bytes((3 << 3, _FLOAT)) + _varint(20 << 3) + bytes((_INT,))
+        return [data]
+    to = [*_field(1, [b"to"]), bytes((3 << 3, _FLOAT)), _varint(20 << 3), bytes((_INT,))]
     names = [(1, node["input"]), (2, node["output"]), (3, [node.get("name") or b""])]
-    kept = b"".join(_field(number, bytes(name)) for number, found in names for name in found)
-    return kept + _field(4, b"Cast") + _field(5, to)
+    kept = [part for number, found in names for name in found for part in _field(number, [name])]
+    return [*kept, *_field(4, [b"Cast"]), *_field(5, to)]
 
 
-def _tensor(data: memoryview) -> bytes:
-    tensor = Reader().read(data, TENSOR)
+def _tensor(data: memoryview, reader: Reader) -> list[Bytes]:
+    tensor = reader.read(data, TENSOR)
     if tensor.get("data_type") != _FLOAT16:
-        return bytes(data)
+        return [data]
     if "raw_data" not in tensor:
         raise ValueError("it keeps FP16 numbers one by one")
     values = np.frombuffer(tensor["raw_data"], "<f2").astype("<f4")
     dims = b"".join(_varint(size) for size in tensor["dims"])
-    return b"".join(
-        (
-            _field(1, dims) if dims else b"",
-            bytes((2 << 3, _FLOAT)),
-            _field(8, bytes(tensor.get("name") or b"")),
-            _field(9, values.tobytes()),
-        )
-    )
+    return [
+        *(_field(1, [dims]) if dims else ()),
+        bytes((2 << 3, _FLOAT)),
+        *_field(8, [tensor.get("name") or b""]),
+        *_field(9, [values.tobytes()]),
+    ]
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
@@ -120,5 +141,6 @@ def _varint(value: int) -> bytes:
     return bytes((*found, value))
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
+def _field(number: int, content: list[Bytes]) -> list[Bytes]:
+    """Return a field that holds these bytes, in pieces: they are copied once, at the end."""
+    return [_varint(number << 3 | _BYTES), _varint(sum(map(len, content))), *content]

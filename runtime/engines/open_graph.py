@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import platform
 from pathlib import Path
 
 from ..bundle.graph_key import Precision
@@ -38,7 +38,8 @@ def open_graph(
 
     Where the file's `content` is given, it is not read; with `external_data`, other files that it
     names are. In ONNX Runtime on a CPU the arithmetic of "fp16" graphs is float32 on every
-    processor; one that is none of ours stays as it is. Raises what `open_engine` does.
+    processor; one that is none of ours stays as it is, which a note says where that may not be so.
+    Raises what `open_engine` does.
     """
     library_of(runner)
     if runner == "openvino":
@@ -49,9 +50,17 @@ def open_graph(
         )
     from .onnx_runtime import OnnxBackend, is_cpu  # noqa: PLC0415  # loaded above
 
+    problem = None
     if precision == "fp16" and is_cpu(provider) and not external_data:
-        with contextlib.suppress(ValueError, OSError):  # the engine says what it cannot read
+        try:
             content = float32_arithmetic(path.read_bytes() if content is None else content)
-    return OnnxBackend(
+        except ValueError as error:
+            problem = error
+        except OSError:  # the engine says what it cannot read
+            pass
+    backend = OnnxBackend(
         path, content, provider=provider, threads=threads, external_data=external_data
     )
+    if problem is not None and platform.machine().lower() not in {"x86_64", "amd64"}:
+        backend.notes += (f"it may add up in FP16 on this processor, as {problem}",)
+    return backend

@@ -77,23 +77,70 @@ def test_a_damaged_file_is_a_value_error(small_bundle: Path, cut: float) -> None
         float32_arithmetic(content[: int(cut * len(content))])
 
 
-def test_a_graph_that_is_none_of_ours_runs_as_it_is(tmp_path: Path) -> None:
-    one = helper.make_tensor("one", TensorProto.FLOAT16, [1], [1.0])  # kept as a number
+def other_graph(tmp_path: Path, taken: int, one: onnx.NodeProto | onnx.TensorProto) -> Path:
+    """Write x + 1 in FP16, where the one is an initializer or what a node gives."""
     graph = helper.make_graph(
         [
+            *([one] if isinstance(one, onnx.NodeProto) else []),
             helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
             helper.make_node("Add", ["h", "one"], ["s"]),
             helper.make_node("Cast", ["s"], ["y"], to=TensorProto.FLOAT),
         ],
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1])],
+        [helper.make_tensor_value_info("x", taken, ["n", 1])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])],
-        [one],
+        [one] if isinstance(one, onnx.TensorProto) else [],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     path = tmp_path / "other.onnx"
     onnx.save(model, path)
-    with pytest.raises(ValueError, match="one by one"):
+    return path
+
+
+RAW = numpy_helper.from_array(np.ones(1, np.float16), "one")
+
+
+@pytest.mark.parametrize(
+    ("taken", "one", "why"),
+    [
+        (
+            TensorProto.FLOAT,
+            helper.make_tensor("one", TensorProto.FLOAT16, [1], [1.0]),
+            "it keeps FP16 numbers one by one",
+        ),
+        (TensorProto.FLOAT, helper.make_node("Constant", [], ["one"], value=RAW), "a field 5"),
+        (TensorProto.FLOAT16, RAW, "it takes or gives FP16"),
+    ],
+    ids=["numbers", "constant", "input"],
+)
+def test_a_graph_that_is_none_of_ours_runs_as_it_is(
+    tmp_path: Path,
+    taken: int,
+    one: onnx.NodeProto | onnx.TensorProto,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = other_graph(tmp_path, taken, one)
+    with pytest.raises(ValueError, match=why):
         float32_arithmetic(path.read_bytes())
-    with open_graph(path, "onnx", precision="fp16") as backend:
-        assert backend.run(np.ones((2, 1), np.float32))["y"].tolist() == [[2.0], [2.0]]
+    dtype = np.float16 if taken == TensorProto.FLOAT16 else np.float32
+    for machine, count in (("x86_64", 0), ("aarch64", 1)):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        with open_graph(path, "onnx", precision="fp16") as backend:
+            assert backend.run(np.ones((2, 1), dtype))["y"].tolist() == [[2.0], [2.0]]
+            said = [note for note in backend.notes if "add up in FP16" in note]
+        assert len(said) == count
+        assert all(why in note for note in said)
+
+
+def test_a_file_of_countless_fields_is_given_up_at_once(small_bundle: Path) -> None:
+    """As the check of a bundle does; each empty node is two bytes, and an object here."""
+    content = (small_bundle / "encoder.mu.fp16.onnx").read_bytes()
+    nodes = b"\x0a\x00" * 3_000_000
+    length = bytes(
+        (len(nodes) >> shift & 0x7F) | (0x80 if shift < 21 else 0) for shift in (0, 7, 14, 21)
+    )
+    with pytest.raises(ValueError, match="more than 200000 fields"):
+        float32_arithmetic(b"\x3a" + length + nodes)
+    with pytest.raises(ValueError, match="stands twice"):
+        float32_arithmetic(content + content)
