@@ -165,7 +165,7 @@ class _Selection:
             )
         package, gpu = usable_package(name, gpu)
         first, *others = (request.precision,) if request.precision else (found or ("fp16",))
-        if first == "int8" and self._is_int8_slower(self.bundle, name):
+        if first == "int8" and self._is_int8_slower(self.bundle, package, gpu):
             first = "fp16"
         errors: list[EngineError] = []
         for precision in (first, *others):
@@ -179,13 +179,13 @@ class _Selection:
             raise errors[0]
         request = replace(request, backend=name, precision=first, threads=None)
         rebuilt = self.rebuild(self.bundle, self.part, request)
-        if first == "int8" and self._is_int8_slower(rebuilt, name):
+        if first == "int8" and self._is_int8_slower(rebuilt, package, gpu):
             first = "fp16"
         return self._engine_of(rebuilt, first, package, gpu)
 
-    def _is_int8_slower(self, bundle: Bundle, name: TensorRTName) -> bool:
+    def _is_int8_slower(self, bundle: Bundle, package: TensorRTPackage, gpu: Gpu) -> bool:
         """Whether FP16 was measured to be no slower here; then it runs, and the reason is told."""
-        speed = slower_int8(bundle, self.part, name, self.request.outputs)
+        speed = slower_int8(bundle, self.part, package, gpu, self.request.outputs)
         if speed is not None:
             self.passed_over.append(f"int8, which was asked for, as {speed.sentence}")
         return speed is not None

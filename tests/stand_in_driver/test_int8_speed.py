@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from motorvae.runtime.engines.tensorrt.engine_manifest import (
     EngineManifest,
     engine_manifest_from_json,
 )
-from motorvae.runtime.engines.tensorrt.find import precisions_with_engine
+from motorvae.runtime.engines.tensorrt.find import precisions_with_engine, slower_int8
 from motorvae.runtime.engines.tensorrt.package import TensorRTPackage
 
 from .engine_bundles import bundle_of, entry_of, plan_of, report_all_in
@@ -161,6 +162,21 @@ def test_a_doctor_keeps_the_slower_one_to_show_it(
     slow = {"encoder int8 mu": SLOW, "encoder int8 luma": SLOW}
     found, _ = built(graphs, package, gpu, "int8", slow, monkeypatch, keep_slower=True)
     assert [one.int8_speed[0].is_slower for one in found] == [True, True]
+
+
+def test_what_another_gpu_measured_says_nothing_of_this_one(
+    graphs: Bundle, package: TensorRTPackage, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(graphs, package, gpu, "fp16", {}, monkeypatch)
+    built(graphs, package, gpu, "int8", {"encoder int8 mu": SLOW}, monkeypatch)
+    assert slower_int8(graphs, "encoder", package, gpu, ("mu",)) is not None
+    others = (
+        (package, replace(gpu, name="another of the same kind")),
+        (package, replace(gpu, compute_capability="9.0")),
+        (replace(package, version="10.99.0"), gpu),
+    )
+    for other_package, other in others:
+        assert slower_int8(graphs, "encoder", other_package, other, ("mu",)) is None
 
 
 def test_engines_of_earlier_versions_run_as_before(forms: Bundle, package: TensorRTPackage) -> None:

@@ -130,21 +130,24 @@ def leanest_engine(
 
 
 def slower_int8(
-    bundle: Bundle, part: Part, package: TensorRTName, outputs: Sequence[str] = ()
+    bundle: Bundle, part: Part, package: TensorRTPackage, gpu: Gpu, outputs: Sequence[str] = ()
 ) -> Int8Speed | None:
     """Return the measurement by which INT8 is not the faster one of a part here, where there is.
 
     It is about the INT8 graph that would run for these outputs, and lies in the engine manifests of
-    both precisions, of which the slower one's engine may be gone.
+    both precisions, of which the slower one's engine may be gone. One that was taken on another GPU
+    or by another version of the package says nothing of this machine.
     """
     wanted = outputs or OUTPUTS[part]
     graphs = graphs_for_engines(bundle, GraphKey(part, "int8", target="tensorrt"))
     variant = next((entry.variant for entry in graphs if entry.gives(wanted)), None)
     for precision in ("int8", "fp16"):
-        for entry in graphs_with_engine(bundle, GraphKey(part, precision), package):
+        for entry in graphs_with_engine(bundle, GraphKey(part, precision), package.name):
             with contextlib.suppress(EngineFitError):  # what is wrong with it is said elsewhere
-                speeds = engine_manifest_of(bundle, entry, package).manifest.int8_speed
-                for speed in speeds:
+                manifest = engine_manifest_of(bundle, entry, package.name).manifest
+                if manifest.gpu != gpu.name or manifest.mismatch(package, gpu, entry.sha256):
+                    continue
+                for speed in manifest.int8_speed:
                     if speed.int8 == variant and speed.is_slower:
                         return speed
     return None

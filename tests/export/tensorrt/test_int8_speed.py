@@ -40,7 +40,7 @@ def test_without_a_gpu_nobody_says_that_int8_is_faster(bundle_copy: Path) -> Non
     assert (speed.int8, speed.fp16, speed.times, speed.sentence) == ("mu", "mu", None, why)
     path = GraphKey("encoder", "int8", "mu").engine_paths(bundle_copy, "tensorrt-rtx")[1]
     assert engine_manifest_from_json(path) == manifest
-    assert slower_int8(bundle, "encoder", "tensorrt-rtx", ("mu",)) is None
+    assert slower_int8(bundle, "encoder", request.package, ORIN, ("mu",)) is None
 
 
 @pytest.fixture
