@@ -30,6 +30,7 @@ from ..runtime.core.errors import (
 from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.locks import output_locked
 from ..runtime.engines.gpu_info import NoGpu
+from ..runtime.engines.tensorrt.package import TensorRTPackage
 from ..runtime.signing.bundle_signature import still_signed
 from .options import BundleOptions, PrecisionOptions
 from .steps import steps_shown
@@ -134,7 +135,7 @@ class BundleJob:
 
     def _run_locked(self, path: Path, make: Make) -> None:
         options, console = self.options, self.console
-        engines, builder, gpu = options.engine_precisions, self._builder, self._gpu
+        engines, builder = options.engine_precisions, self._builder
         made = {f"{name} graphs" for name in options.precisions if name != "int8"}
         made |= {f"int8 graphs for {target}" for target in options.targets}
         if not isinstance(builder, str):
@@ -151,30 +152,7 @@ class BundleJob:
                 f"no engine was built: {builder}; on the machine that will run it: {command}"
             )
         elif not isinstance(builder, str):
-            with_rivals = engines_with_rivals(engines, load_bundle(path), gpu)
-            if with_rivals != engines:
-                console.print("FP16 engines are built as well, to measure INT8 against them")
-            for precision in with_rivals:
-                request = EngineBuildRequest(
-                    builder,
-                    gpu,
-                    precision,
-                    self._profile,
-                    options.workspace_mib,
-                    dla=self._dla,
-                    tune_minutes=options.tune_minutes if options.tune else None,
-                )
-                built = add_engines_to_bundle(
-                    load_bundle(path), request, console, on_reports=partial(show_reports, console)
-                )
-                if built:  # INT8 engines that are no faster are not kept
-                    console.print(engine_table(built))
-                for one in built:
-                    if one.routes:
-                        console.print(routes_table(one))
-                reasons = {one.verification.reason for one in built}
-                for reason in sorted(reason for reason in reasons if reason):
-                    console.print(f"not verified: {reason}")
+            self._build_engines(path, engines, builder)
         if left_out:
             clauses = dict.fromkeys(one.sentence for one in left_out)
             raise VerificationError(
@@ -182,6 +160,41 @@ class BundleJob:
                 "what the camera will see with --calibration, train for more steps, or use another "
                 "precision"
             )
+
+    def _build_engines(
+        self, path: Path, engines: tuple[Precision, ...], builder: TensorRTPackage
+    ) -> None:
+        options, console = self.options, self.console
+        with_rivals = engines_with_rivals(engines, load_bundle(path), self._gpu)
+        if with_rivals != engines:
+            console.print("FP16 engines are built as well, to measure INT8 against them")
+        for precision in with_rivals:
+            request = EngineBuildRequest(
+                builder,
+                self._gpu,
+                precision,
+                self._profile,
+                options.workspace_mib,
+                dla=self._dla,
+                tune_minutes=options.tune_minutes if options.tune else None,
+            )
+            try:
+                built = add_engines_to_bundle(
+                    load_bundle(path), request, console, on_reports=partial(show_reports, console)
+                )
+            except (EngineError, VerificationError) as error:
+                if precision in engines:
+                    raise
+                console.print(f"no {precision} engine was built, and none was asked for: {error}")
+                continue
+            if built:  # INT8 engines that are no faster are not kept
+                console.print(engine_table(built))
+            for one in built:
+                if one.routes:
+                    console.print(routes_table(one))
+            reasons = {one.verification.reason for one in built}
+            for reason in sorted(reason for reason in reasons if reason):
+                console.print(f"not verified: {reason}")
 
     def write(
         self, output: Path, made: set[str], model: Callable[[], NewBundle]
