@@ -92,7 +92,8 @@ def tuner_options(package: TensorRTPackage) -> str:
 def combined_route(tried: Sequence[TriedRoute]) -> NamedRoute | None:
     """Return a route of everything that was clearly faster by itself; None of fewer than two.
 
-    Of two values of one option the faster counts, and so of settings of our own.
+    Nor where that was tried as it is: a second build of it would be one more chance to win. Of two
+    values of one option the faster counts, and so of settings of our own.
     """
     faster = [one for one in tried if one.verdict == "not faster" and _gained(one)]
     faster.sort(key=lambda one: one.times.ratio if one.times else 1.0)
@@ -110,7 +111,10 @@ def combined_route(tried: Sequence[TriedRoute]) -> NamedRoute | None:
     if used < 2:  # one is no combination
         return None
     tuner = " ".join(f"{option}={value}" for option, value in options.items())
-    return "all that were faster", RouteSettings.model_validate(settings | {"tuner": tuner})
+    together = RouteSettings.model_validate(settings | {"tuner": tuner})
+    if any(one.settings == together for one in tried):  # such as level 5, and that with one stream
+        return None
+    return "all that were faster", together
 
 
 def fastest(tried: Iterable[TriedRoute], *, instead: bool = False) -> TriedRoute | None:

@@ -214,3 +214,15 @@ def test_what_gains_by_itself_is_combined() -> None:
 )
 def test_one_setting_is_no_combination(routes: list[TriedRoute]) -> None:
     assert combined_route(routes) is None
+
+
+def test_what_was_tried_already_is_not_built_again_as_everything_together() -> None:
+    """Else the second build of level 5 with one stream could win by its luck."""
+    level = tried("level 5", 0.90, optimization_level=5)
+    stream = tried("level 5, one stream", 0.92, optimization_level=5, aux_streams=0)
+    assert combined_route([level, stream]) is None
+    timed = tried("level 5, timed 8 times", 0.95, optimization_level=5, timing_runs=8)
+    together = combined_route([level, stream, timed])
+    assert together is not None
+    expected = RouteSettings(optimization_level=5, aux_streams=0, timing_runs=8)
+    assert together[1] == expected
