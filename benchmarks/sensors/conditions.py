@@ -17,9 +17,11 @@ from pydantic import Field
 from ...runtime.core.spec import StrictModel
 from .base import ROOT, number_or_none, text_or_none
 
-_THROTTLES = re.compile(r"-alert$|throttle|^thermal-|^devfreq-|^cpufreq-|^Processor$")
+_THROTTLES = re.compile(
+    r"(?<!hot-surface)-alert$|throttle|^thermal-|^devfreq-|^cpufreq-|^Processor$"
+)
 """Cooling devices that slow a processor down, by type; a fan, a battery's charger or a TCC offset,
-which is a setting, do not."""
+which is a setting, do not, nor what says that a Jetson's case is hot to the touch."""
 _CHIPS = {"coretemp", "k10temp", "zenpower", "cpu_thermal"}
 """Of hwmon, the processor's own sensors: others are those of disks and networks."""
 _HOTTEST_C, _COLDEST_C = 150, -40

@@ -4,7 +4,9 @@ Sources: inevitablekl/edge-ai-defect (an Orin Nano's zones; cv0 to cv2 answer EA
 swsususu/ThorFAN (a Thor's zones; gpu-thermal does not answer while the GPU is powered off;
 gpu-throttle-alert at 1 and devfreq-gpu-gpc-0 at 18 while it was throttled at 109 degrees), and
 NVIDIA's patch for Linux' tegra234-p3737-0000+p3701.dtsi (the CPU: passive at 99.0, critical at
-104.5 degrees). A passive trip point is where clocks are lowered, an active one where a fan starts.
+104.5 degrees). A passive trip point is where clocks are lowered, an active one where a fan starts;
+but an AGX Orin has a passive one at 70 degrees to which hot-surface-alert alone is bound, as the
+links cdev0 and on in its zone say, and which lowers nothing.
 A kernel with CONFIG_THERMAL_STATISTICS counts in stats/time_in_state_ms how long each cooling
 device was in each state since the boot (Linux' Documentation/driver-api/thermal/sysfs-api.rst).
 """
@@ -19,11 +21,13 @@ from ..finding import Finding
 from .tree import Tree, Unread
 
 _THERMAL = "/sys/class/thermal"
-_THROTTLES = re.compile(r"(?:thermal-)?(?:cpufreq|devfreq)-\S{1,60}|\S{1,60}-alert")
-"""Cooling devices that lower clocks, unlike fans."""
+_THROTTLES = re.compile(r"(?:thermal-)?(?:cpufreq|devfreq)-\S{1,60}|(?!hot-surface-)\S{1,60}-alert")
+"""Cooling devices that lower clocks, unlike fans, and unlike the one that only says that a case is
+hot to the touch."""
 _COLDEST, _HOTTEST = -40_000, 250_000  # millidegrees; a sensor without power may say -256000
 _MOST_ZONES = 64
 _MOST_TRIPS = 16
+_MOST_BOUND = 64
 _CLOSE = 5.0  # degrees below the throttling point
 _FAN = "sudo jetson_clocks --fan  # then look at the fan, the heat sink and the air around them"
 
@@ -120,13 +124,31 @@ def _limits(zones: tuple[Zone, ...]) -> list[str]:
 
 
 def _trips(tree: Tree, path: str) -> dict[str, float]:
-    """Return the lowest trip point of each type, in degrees."""
+    """Return the lowest trip point of each type, in degrees.
+
+    A passive one to which only devices are bound that lower no clock is left out.
+    """
     found: dict[str, float] = {}
+    bound = _bound(tree, path)
     for name in tree.names(path, r"trip_point_[0-9]{1,3}_type")[:_MOST_TRIPS]:
         kind = tree.read(f"{path}/{name}")
         at = tree.number(f"{path}/{name.removesuffix('type')}temp")
+        devices = bound.get(int(name.split("_")[2]))
+        if kind == "passive" and devices and not any(map(_THROTTLES.fullmatch, devices)):
+            continue
         if isinstance(kind, str) and not isinstance(at, Unread) and 0 < at < _HOTTEST:
             found[kind] = min(found.get(kind, at / 1e3), at / 1e3)
+    return found
+
+
+def _bound(tree: Tree, path: str) -> dict[int, list[str]]:
+    """Return the cooling devices that the kernel has bound to each trip point of a zone."""
+    found: dict[int, list[str]] = {}
+    for name in tree.names(path, r"cdev[0-9]{1,3}_trip_point")[:_MOST_BOUND]:
+        trip = tree.number(f"{path}/{name}")
+        device = _name_of(tree, f"{path}/{name.removesuffix('_trip_point')}")
+        if device and not isinstance(trip, Unread):
+            found.setdefault(trip, []).append(device)
     return found
 
 

@@ -37,6 +37,11 @@ def test_a_jetson_that_throttles_is_told_from_one_that_turns_its_fan(tmp_path: P
     assert files.gpu_clock() == 624.75
     assert files.throttling() == []
     assert files.counters() == {"soctherm oc1_event_cnt": 0, "soctherm oc3_event_cnt": 2}
+    surface = tmp_path / "sys/class/thermal/cooling_device9"
+    surface.mkdir()
+    (surface / "type").write_text("hot-surface-alert\n")  # a warning to who might touch it
+    (surface / "cur_state").write_text("1\n")
+    assert ConditionFiles(tmp_path).throttling() == []
     (tmp_path / "sys/class/thermal/cooling_device1/cur_state").write_text("1\n")
     assert files.throttling() == ["gpu-throttle-alert state 1"]
 

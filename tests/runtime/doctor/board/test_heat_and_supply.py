@@ -46,6 +46,32 @@ def test_heat_is_held_against_the_passive_trip_point(
     assert row.found.startswith(start)
 
 
+def bind(root: Path, trip: int, kind: str, millidegrees: int, *devices: str) -> None:
+    """Give the CPU's zone a trip point with these cooling devices, as the kernel lists them."""
+    zone = root / ZONES / "thermal_zone0"
+    (zone / f"trip_point_{trip}_type").write_text(kind, encoding="utf-8")
+    (zone / f"trip_point_{trip}_temp").write_text(str(millidegrees), encoding="utf-8")
+    for device in devices:
+        number = len(list(zone.glob("cdev*_trip_point")))
+        folder = root / ZONES / f"cooling_device{20 + number}"
+        folder.mkdir()
+        (folder / "type").write_text(device, encoding="utf-8")
+        (folder / "cur_state").write_text("1" if "surface" in device else "0", encoding="utf-8")
+        (zone / f"cdev{number}").symlink_to(f"../{folder.name}")
+        (zone / f"cdev{number}_trip_point").write_text(str(trip), encoding="utf-8")
+
+
+def test_a_case_that_is_hot_to_the_touch_is_no_throttling(unpack: Unpack) -> None:
+    """The trip points of an AGX Orin's CPU, and what is bound to each, as its owners list them."""
+    root = unpack("orin-nano-jp6")
+    bind(root, 1, "passive", 99_000, "cpufreq-cpu0", "cpu-throttle-alert", "devfreq-17000000.gpu")
+    bind(root, 2, "passive", 70_000, "hot-surface-alert")
+    (root / ZONES / "thermal_zone0/temp").write_text("73000", encoding="utf-8")
+    row = heat(root)
+    assert row.verdict == "ok", row
+    assert row.found.startswith("not throttled; cpu-thermal 73.0 degrees C; throttles from 99.0;")
+
+
 def test_a_fan_at_full_speed_is_no_throttling(unpack: Unpack) -> None:
     root = unpack("orin-nano-jp6")
     (root / ZONES / "cooling_device0/cur_state").write_text("4", encoding="utf-8")
