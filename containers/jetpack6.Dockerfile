@@ -2,8 +2,9 @@
 # checkout's root:
 #   docker build -f containers/jetpack6.Dockerfile -t motorvae:jetpack6 .
 #   docker run --rm --runtime nvidia --ipc host --user "$(id -u):$(id -g)" --group-add video \
-#       --group-add render --device /dev/video0 -v "$PWD:/data" motorvae:jetpack6 stream 0
-# Its Python is 3.10. On Ubuntu 22.04 and later the GPU belongs to the group render.
+#       --group-add "$(getent group render | cut -d: -f3)" --device /dev/video0 -v "$PWD:/data" \
+#       motorvae:jetpack6 stream 0
+# Its Python is 3.10. The GPU belongs to the group render, which the image does not know by name.
 ARG BASE=nvcr.io/nvidia/l4t-tensorrt:r10.3.0-runtime
 FROM ${BASE}
 

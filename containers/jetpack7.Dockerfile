@@ -2,7 +2,9 @@
 # checkout's root:
 #   docker build -f containers/jetpack7.Dockerfile -t motorvae:jetpack7 .
 #   docker run --rm --runtime nvidia --ipc host --user "$(id -u):$(id -g)" --group-add video \
-#       --group-add render --device /dev/video0 -v "$PWD:/data" motorvae:jetpack7 stream 0
+#       --group-add "$(getent group render | cut -d: -f3)" --device /dev/video0 -v "$PWD:/data" \
+#       motorvae:jetpack7 stream 0
+# The GPU belongs to the group render, which the image does not know by name.
 # NVIDIA has no L4T image with TensorRT for Ubuntu 24.04; its general one is for both processors.
 ARG BASE=nvcr.io/nvidia/tensorrt:25.08-py3
 FROM ${BASE}
