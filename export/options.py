@@ -130,6 +130,8 @@ class PrecisionOptions:
                 f"tune_minutes={self.tune_minutes:g} is out of range: take up to "
                 f"{MOST_TUNE_MINUTES}"
             )
+        if self.tune_minutes != type(self).tune_minutes and not self.tune:
+            raise ConfigError("--tune-minutes is for --tune: add that, or leave it out")
         if self.tune and not self.engine_precisions:
             raise ConfigError(
                 "--tune is for TensorRT engines, and none is asked for: add --fp16, or leave it out"

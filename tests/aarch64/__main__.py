@@ -30,6 +30,8 @@ from .roots import HERE, REPOSITORY, SUITES, NotPossibleError, Root
 DEFAULT_SUITES = ("bookworm", "trixie")
 INSIDE_S = 1800
 """Most seconds of all tests in one root; seen: 300 to 400 on two quiet cores."""
+NOT_POSSIBLE = 77
+"""Exit code where this machine lacks something. Not 2, which is that of words that nobody knows."""
 
 
 class Clock:
@@ -104,7 +106,7 @@ def main() -> int:
         return emulated(given.suites, given.folder.absolute())
     except NotPossibleError as error:
         print(f"test-aarch64: {error}", file=sys.stderr)
-        return 2
+        return NOT_POSSIBLE
 
 
 if __name__ == "__main__":

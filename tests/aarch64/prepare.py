@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,12 @@ _SPECS: list[dict[str, Any]] = [
 def expected_here(folder: Path) -> Path:
     """Write what this machine makes, unless it is there already; returns the folder.
 
-    It is made again where anything has changed that it comes from.
+    It is made again where our own files have changed that it comes from, or a package has.
     """
     stamp = folder / "digest"
-    digest = digest_of("runtime", "training", "export", "tests/runtime/pixels", *_OWN)
+    packages = sorted({f"{one.name} {one.version}" for one in metadata.distributions()})
+    ours = digest_of("runtime", "training", "export", "tests/runtime/pixels", *_OWN)
+    digest = "\n".join((ours, *packages))
     if stamp.exists() and stamp.read_text() == digest:
         return folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -310,8 +310,10 @@ def _remove(folder: Path) -> None:
     """Delete a folder of ours; never through a mount, which would be somebody's /dev."""
     if not folder.exists():
         return
-    mounts = Path("/proc/mounts").read_text(encoding="utf-8")
-    if any(line.split()[1].startswith(f"{folder}/") for line in mounts.splitlines()):
+    # The kernel lists real paths, with a space in octal.
+    mounts = os.fsencode(folder.resolve()).replace(b"\\", b"\\134").replace(b" ", b"\\040")
+    listed = Path("/proc/mounts").read_bytes().splitlines()
+    if any(line.split()[1].startswith(mounts + b"/") for line in listed):
         raise NotPossibleError(f"something is mounted below {folder}: unmount it first")
     shutil.rmtree(folder)
 

@@ -303,6 +303,7 @@ def test_the_table_and_the_manifest_say_what_runs_where(rtx_bundle: Path) -> Non
         ),
         (("--tune-minutes", "0", "--fp16"), "out of range: take up to 1440"),
         (("--tune-minutes", "nan", "--fp16"), "out of range: take up to 1440"),
+        (("--tune-minutes", "5", "--fp16"), "--tune-minutes is for --tune: add that, or leave"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_changes_nothing(
