@@ -85,6 +85,10 @@ class ExportKeywords(BundleKeywords, total=False):
 
     weights: Literal["best", "last"]
     pretrained: str | None
+    tune: bool
+    tune_minutes: float
+    use_dla_core: int | None
+    allow_gpu_fallback: bool
 
 
 class ImportKeywords(BundleKeywords, total=False):
