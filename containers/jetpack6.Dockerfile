@@ -5,7 +5,7 @@
 #       --group-add "$(getent group render | cut -d: -f3)" --device /dev/video0 -v "$PWD:/data" \
 #       motorvae:jetpack6 stream 0
 # Its Python is 3.10. The GPU belongs to the group render, which the image does not know by name.
-ARG BASE=nvcr.io/nvidia/l4t-tensorrt:r10.3.0-runtime
+ARG BASE=nvcr.io/nvidia/l4t-tensorrt:r10.3.0-devel
 FROM ${BASE}
 
 # Ubuntu's OpenCV has GStreamer, which csi:// needs, and PyPI's has not.
