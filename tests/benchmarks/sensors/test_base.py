@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from motorvae.benchmarks.sensors.base import (
     Sensor,
     number_in,
