@@ -179,7 +179,7 @@ def _steps(place: Place) -> tuple[Step, ...]:
 
 
 OF_TORCH = "torch-cuda or test_the_doctor_measures"
-OF_TENSORRT = "tensorrt and not rtx"
+OF_TENSORRT = "(tensorrt or test_routes_gpu) and not rtx"
 """Which tests of tests/gpu are whose, for pytest's -k; all of them together select every test."""
 
 

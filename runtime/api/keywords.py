@@ -78,6 +78,10 @@ class BundleKeywords(TypedDict, total=False):
     engine: Literal["auto", "none", "tensorrt", "tensorrt-rtx"]
     batch: str
     workspace_mib: int | None
+    tune: bool
+    tune_minutes: float
+    use_dla_core: int | None
+    allow_gpu_fallback: bool
 
 
 class ExportKeywords(BundleKeywords, total=False):

@@ -82,6 +82,9 @@ def requirements_of(package: str) -> tuple[Requirement, ...]:
     found = []
     for line in importlib.metadata.requires(package) or ():
         text, _, marker = line.partition(";")
+        machine = re.search(r"platform_machine\s*==\s*['\"]([^'\"]+)", marker)
+        if machine and machine[1] != platform.machine():
+            continue
         name = re.match(r"[\w.-]+", text)
         extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
         if name:

@@ -44,6 +44,14 @@ def test_a_manifest_of_the_version_before_is_read_as_what_it_meant() -> None:
     assert earlier.model_copy(update={"schema_version": 6}) == now
 
 
+def test_an_engine_manifest_of_the_version_before_is_read_as_what_it_meant() -> None:
+    earlier, now = (
+        EngineManifest.model_validate_json((GOLDEN / name).read_text(encoding="utf-8"))
+        for name in ("engine_manifest.4.json", "engine_manifest.json")
+    )
+    assert earlier.model_copy(update={"schema_version": 5}) == now
+
+
 def shape_of(content: Any) -> Any:
     """The keys of a document in their order, lists by their first item."""
     if isinstance(content, dict):
