@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ...runtime.core.atomic_files import replaced_file
-from ...runtime.core.errors import writing_output
+from ...runtime.core.errors import MeasurementError, writing_output
 from ..measure.case import RIVALS
 from ..measure.result import Result
 from .energy import conditions_table, energy_absent, energy_table, sensors_table
@@ -34,7 +34,12 @@ _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def save_report(page: Path, picture: Path, result: Result) -> None:
-    """Write the HTML page, and the PNG picture of the fastest, each whole or not at all."""
+    """Write the HTML page, and the PNG picture of the fastest, each whole or not at all.
+
+    A MeasurementError where the result has no measured case.
+    """
+    if not result.cases:
+        raise MeasurementError("this result has no measured case to draw: run motorvae-bench again")
     templates = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

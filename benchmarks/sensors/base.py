@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ...runtime.doctor.board.tree import MOST_BYTES, bytes_of_small_file
 from ..measure.energy import Scope
 
 ROOT = Path("/")
 """Where the tree of sysfs begins; another one in tests."""
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ class Rhythm(NamedTuple):
 
 
 def number_in(path: Path) -> int:
-    """Read a whole number; an OSError where it cannot be read, or is none."""
-    text = path.read_text(encoding="ascii", errors="replace").strip()
-    try:
-        return int(text)
-    except ValueError as error:
-        raise OSError(f"{path} holds {text[:40]!r}, no whole number") from error
+    """Read a whole number of 64 bits; an OSError where it cannot be read, or is none."""
+    text = _text_in(path)
+    number = int(text) if re.fullmatch(r"-?[0-9]{1,20}", text) else None
+    if number is None or not -(1 << 63) <= number < 1 << 63:
+        raise OSError(f"{path} holds {text[:40]!r}, no whole number of 64 bits")
+    return number
 
 
 def number_or_none(path: Path) -> int | None:
@@ -85,24 +88,38 @@ def reading_or_none(sensor: Sensor) -> int | None:
 
 
 def text_or_none(path: Path) -> str | None:
-    """Read a line; None where that is not possible, or it is empty."""
+    """Read a name, on one line of a screen; None where that is not possible, or it is empty."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+        words = _text_in(path)[:_LONGEST_NAME].split()
     except OSError:
         return None
+    return "".join(c if c.isprintable() else "?" for c in " ".join(words)) or None
+
+
+def _text_in(path: Path) -> str:
+    """Read a small file's text; an OSError where it cannot be read.
+
+    Nothing is waited for: whoever measures may be shown any tree, as in a container.
+    """
+    data = bytes_of_small_file(path, MOST_BYTES + 1)
+    if data is None or len(data) > MOST_BYTES:
+        problem = "is no regular file" if data is None else f"is larger than {MOST_BYTES >> 10} KiB"
+        raise OSError(f"{path} {problem}")
+    return data.decode("utf-8", errors="replace").strip()
 
 
 def rhythm_of(sensor: Sensor, *, most_s: float, enough: int = 200) -> Rhythm:
     """Poll a sensor as fast as it can be read, and time the changes of its value.
 
-    This keeps one core busy, so that power is not so steady that an update goes unseen.
+    This keeps one core busy, so that power is not so steady that an update goes unseen. A reading
+    that fails, as a sensor's may for a moment, is no change.
     """
     stamps: list[int] = []
     give_up_ns = time.monotonic_ns() + round(most_s * 1e9)
-    last = sensor.read()
+    last = reading_or_none(sensor)
     while (now_ns := time.monotonic_ns()) < give_up_ns and len(stamps) <= enough:
-        value = sensor.read()
-        if value != last:
+        value = reading_or_none(sensor)
+        if value is not None and value != last:
             stamps.append(now_ns)
             last = value
     gaps = np.diff(np.asarray(stamps, np.int64))

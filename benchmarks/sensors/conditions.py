@@ -28,6 +28,8 @@ _HOTTEST_C, _COLDEST_C = 150, -40
 """What is outside is no temperature: Jetson's GPU zone shows -256 while the GPU is off."""
 _JETSON_GPU = re.compile(r"(?:[0-9a-f]+\.)?(?:gpu|ga10b|gv11b)|gpu-gpc-\d+")
 """Its devfreq device on Orin, on Orin with JetPack 5, on Xavier, and on Thor."""
+_MOST_EVENTS = 10**15
+"""Of a counter; one that shows more shows no number of events."""
 PROCESSOR, GPU = "processor", "GPU"
 
 
@@ -119,9 +121,9 @@ class ConditionFiles:
             name: [number_or_none(path) for path in paths] for name, paths in self._counters.items()
         }
         return {
-            name: sum(count for count in counts if count is not None)
+            name: sum(count for count in counts if count is not None and count < _MOST_EVENTS)
             for name, counts in found.items()
-            if any(count is not None for count in counts)
+            if any(count is not None and count < _MOST_EVENTS for count in counts)
         }
 
 

@@ -22,6 +22,7 @@ KIND = "INA"
 _THREE_CHANNELS = {"ina3221", "ina3221x"}
 _ONE_CHANNEL = {"ina219", "ina220", "ina226", "ina230", "ina231", "ina237", "ina238"}
 _UNUSED = {"NC", "nc"}  # what NVIDIA's device trees call a channel that nothing is wired to
+_MOST_MICROWATTS = 10**12
 _COVERS: dict[str, tuple[Scope, str]] = {
     "VDD_IN": ("board", "the whole module, without the carrier board"),
     "VIN": ("board", "the input of the whole board"),
@@ -84,5 +85,8 @@ def _rail(label: str, kind: str, source: Path, read: partial[int]) -> Sensor | A
 
 
 def _product(volts: Path, amperes: Path) -> int:
-    """Return microwatts of millivolts and milliamperes."""
-    return number_in(volts) * number_in(amperes)
+    """Return microwatts of millivolts and milliamperes; an OSError where they are no readings."""
+    power = number_in(volts) * number_in(amperes)
+    if abs(power) > _MOST_MICROWATTS:
+        raise OSError(f"{volts} and {amperes.name} give {power / 1e6:.3g} W, no power of a rail")
+    return power

@@ -21,6 +21,9 @@ _NAMES = {
 FORMATS = {name: found for found, names in _NAMES.items() for name in names}
 """What NVIDIA's several tools call one number format. Others, as for shapes, carry no values."""
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
+MOST_VALUES = 1 << 40
+"""Of one tensor, or multiplications of one layer; beyond that the number is none."""
+_MOST_AXES = 16
 _WORD = re.compile(rf"(?<![a-z0-9])({'|'.join(FORMATS)})(?![a-z0-9])")
 
 
@@ -69,11 +72,18 @@ def wider(one: str | None, other: str | None) -> str | None:
 
 
 def values_of(dimensions: Any) -> int:
-    """Return how many values a tensor has for one image: a free axis, -1, counts once."""
+    """Return how many values a tensor has for one image: a free axis, -1, counts once.
+
+    0 where that is not said in whole numbers, or no tensor has as many.
+    """
     try:
-        return math.prod(abs(int(size)) for size in dimensions)
-    except (TypeError, ValueError, OverflowError):  # "N/A", or nothing
+        sizes = list(dimensions)
+        if len(sizes) > _MOST_AXES or not all(isinstance(s, int) and s >= -1 for s in sizes):
+            return 0
+        number = math.prod(abs(size) for size in sizes)
+    except TypeError:  # nothing
         return 0
+    return number if number <= MOST_VALUES else 0
 
 
 def mappings_in(values: Any) -> Iterable[Mapping[str, Any]]:

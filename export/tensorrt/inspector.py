@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .formats import FormatCounts, add, format_in, mappings_in, values_of, wider
+from .formats import MOST_VALUES, FormatCounts, add, format_in, mappings_in, values_of, wider
 
 _Object = Mapping[str, Any]
 
@@ -44,11 +44,11 @@ def counts_from_inspector(text: str, bindings: frozenset[str]) -> FormatCounts:
     counts = FormatCounts()
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return counts
     if not isinstance(content, Mapping):
         return counts
-    layers = list(mappings_in(content.get("Layers")))
+    layers = _each_once(list(mappings_in(content.get("Layers"))))
     own = bindings | _own_tensors(content)
     made = {_name(tensor) for layer in layers for tensor in mappings_in(layer.get("Outputs"))}
     for layer in layers:
@@ -83,6 +83,20 @@ def counts_from_inspector(text: str, bindings: frozenset[str]) -> FormatCounts:
                 number *= values_of(spread[2:])
                 add(counts.multiplications, wider(_format_of(inputs[0]), held_in), number)
     return counts
+
+
+def _each_once(layers: list[_Object]) -> list[_Object]:
+    """Return layers without those that are listed again, and without any that differ by then.
+
+    What is counted twice would stand for as much of the network that is not reported at all.
+    """
+    by_name: dict[str, _Object] = {}
+    at_odds: set[str] = set()
+    for layer in layers:
+        if isinstance(name := layer.get("Name"), str) and by_name.setdefault(name, layer) != layer:
+            at_odds.add(name)
+    kept = [one for one in layers if not isinstance(one.get("Name"), str)]
+    return [*(one for name, one in by_name.items() if name not in at_odds), *kept]
 
 
 def _own_tensors(content: _Object) -> frozenset[str]:
@@ -129,7 +143,7 @@ def _name(tensor: _Object) -> str:
 
 def _count(held: _Object) -> int:
     number = held.get("Count", 0)
-    return number if isinstance(number, int) and number > 0 else 0
+    return number if type(number) is int and 0 < number <= MOST_VALUES else 0
 
 
 def _values(tensor: _Object) -> int:

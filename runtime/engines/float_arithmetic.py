@@ -88,7 +88,7 @@ def _tensor(data: memoryview, reader: Reader) -> list[Bytes]:
     tensor = reader.read(data, TENSOR)
     if tensor.get("data_type") != _FLOAT16:
         return [data]
-    if "raw_data" not in tensor:
+    if not tensor.get("raw_data"):
         raise ValueError("it keeps FP16 numbers one by one")
     values = np.frombuffer(tensor["raw_data"], "<f2").astype("<f4")
     dims = b"".join(_varint(size) for size in tensor["dims"])

@@ -55,12 +55,11 @@ class Tree:
     def read(self, name: str, most: int = MOST_BYTES) -> str | Unread:
         """Return a file's text of at most so many bytes, without white space and NUL around it."""
         try:
-            path = self._resolved(name)
-            if not stat.S_ISREG(path.stat().st_mode):
-                return Unread("no regular file")
-            data = _bytes_of(path, most + 1)
+            data = bytes_of_small_file(self._resolved(name), most + 1)
         except (OSError, ValueError) as error:
             return _unread(error)
+        if data is None:
+            return Unread("no regular file")
         if len(data) > most:
             return Unread(f"larger than {most >> 10} KiB")
         try:
@@ -131,8 +130,14 @@ class Tree:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _bytes_of(path: Path, most: int) -> bytes:
-    """Return at most so many bytes of a file, whatever size it claims to have."""
+def bytes_of_small_file(path: Path, most: int) -> bytes | None:
+    """Return at most so many bytes of a file, whatever size it claims to have.
+
+    None where it is no regular file: a pipe, which may be waited for, a device, a folder. An
+    OSError where it cannot be read, or a ValueError where there is no such name.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        return None
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         data = bytearray()

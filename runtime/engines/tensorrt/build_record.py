@@ -17,7 +17,8 @@ LEAST_GAIN = 0.02
 LEAST_WON = 0.75
 """In how many of the turns it is the faster one at least."""
 
-Milliseconds = Annotated[float, Field(gt=0)]
+Milliseconds = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
+"""From a nanosecond to days: what is outside was not measured, and has no ratio either."""
 
 
 class DlaPlacement(StrictModel):
@@ -29,9 +30,15 @@ class DlaPlacement(StrictModel):
         on_gpu: Those that the core cannot run, each with its kind, such as "head (SHUFFLE)".
     """
 
-    core: int = Field(ge=0)
-    layers: int = Field(ge=1)
+    core: int = Field(ge=0, lt=64)
+    layers: int = Field(ge=1, lt=10**6)
     on_gpu: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _some_of_all(self) -> Self:
+        if len(self.on_gpu) > self.layers:
+            raise ValueError(f"{len(self.on_gpu)} of {self.layers} layers on the GPU")
+        return self
 
     def runs(self, name: str) -> bool:
         """Whether the layer of that name runs there."""

@@ -19,6 +19,7 @@ from motorvae.benchmarks.measure.result import Rate, Result
 from motorvae.benchmarks.report.page import save_report
 from motorvae.runtime.bundle.manifest import Metric
 from motorvae.runtime.core.documents import save_document
+from motorvae.runtime.core.errors import MeasurementError
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 needs_chromium = pytest.mark.skipif(
@@ -251,3 +252,10 @@ def test_what_cannot_be_reported_is_one_line(
     assert message in said
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_without_a_case_draws_nothing(result: Result, tmp_path: Path) -> None:
+    empty = result.model_copy(update={"cases": ()})
+    with pytest.raises(MeasurementError, match="no measured case to draw"):
+        save_report(tmp_path / "page.html", tmp_path / "page.png", empty)
+    assert not list(tmp_path.iterdir())

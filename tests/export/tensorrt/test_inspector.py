@@ -303,3 +303,49 @@ def test_no_json_is_a_crash(content: Any) -> None:
     counts = counts_from_inspector(json.dumps({"Layers": content}), BINDINGS)
     assert all(number >= 0 for number in counts.weights.values())
     counts_from_inspector(json.dumps(content), BINDINGS)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"Layers":' * 200_000])
+def test_json_that_is_nested_without_end_reports_nothing(text: str) -> None:
+    assert counts_from_inspector(text, BINDINGS) == FormatCounts()
+
+
+def test_a_layer_that_is_listed_again_does_not_stand_for_what_is_not_listed() -> None:
+    layer = {
+        "Name": "conv",
+        "LayerType": "CaskConvolution",
+        "Weights": {"Type": "Half", "Count": 9},
+        "Inputs": [{"Name": "a", "Datatype": "Half", "Dimensions": [1, 1, 4, 4]}],
+        "Outputs": [{"Name": "b", "Datatype": "Half", "Dimensions": [1, 1, 2, 2]}],
+    }
+    wider = layer | {"Weights": {"Type": "Float", "Count": 9}}
+    once, twice, at_odds = (
+        counts_from_inspector(json.dumps({"Layers": layers}), frozenset())
+        for layers in ([layer], [layer] * 20, [layer, wider])
+    )
+    assert once == twice == FormatCounts({"fp16": 9}, {"fp16": 4}, {"fp16": 36})
+    assert at_odds == FormatCounts()
+
+
+@pytest.mark.parametrize(
+    "dimensions",
+    [
+        [1, 2, -3, -4],
+        [1, 2.9, 4],
+        ["9", 4],
+        "8888",
+        [999_999_999_999_999_999] * 20_000,
+        [1 << 30, 1 << 30],
+    ],
+)
+def test_dimensions_that_no_tensor_has_count_nothing(dimensions: object) -> None:
+    layer = {"Name": "a", "Outputs": [{"Name": "x", "Datatype": "Half", "Dimensions": dimensions}]}
+    counts = counts_from_inspector(json.dumps({"Layers": [layer]}), frozenset())
+    assert sum(counts.outputs.values()) == 0
+
+
+@pytest.mark.parametrize("count", [True, -5, 2.0, "9", 1 << 62])
+def test_a_count_of_weights_that_is_none_counts_nothing(count: object) -> None:
+    layer = {"Name": "a", "Weights": {"Type": "Half", "Count": count}}
+    counts = counts_from_inspector(json.dumps({"Layers": [layer]}), frozenset())
+    assert sum(counts.weights.values()) == 0

@@ -119,3 +119,19 @@ def test_what_is_new_survives_the_file(rtx_bundle: Path) -> None:
     assert changed.precision_report.sentence("fp16").endswith(
         "; 2 of 3 layers on DLA core 0, on the GPU a (CAST)"
     )
+
+
+@pytest.mark.parametrize("time", ["NaN", "1e999", "1e308", "5e-324", "0", "-1", '"fast"'])
+def test_a_time_that_nothing_took_is_refused(time: str) -> None:
+    for ms, against_ms in ((time, "1"), ("1", time)):
+        text = f'{{"batch": 1, "ms": [{ms}], "against_ms": [{against_ms}]}}'
+        with pytest.raises(ValidationError):
+            PairedTimes.model_validate_json(text)
+
+
+def test_no_more_layers_fall_back_than_there_are() -> None:
+    with pytest.raises(ValidationError, match="3 of 2 layers on the GPU"):
+        DlaPlacement(core=0, layers=2, on_gpu=("a", "b", "c"))
+    for core, layers in ((64, 2), (0, 10**40)):
+        with pytest.raises(ValidationError):
+            DlaPlacement(core=core, layers=layers)
