@@ -39,6 +39,9 @@ OF_OTHERS = {
     *("--images", "--lengthen", "--batches", "--frames", "--known", "--count", "--kinds", "--side"),
     "--data",
     *("--fan", "--show", "--stronglyTyped"),  # jetson_clocks and trtexec
+    # python -m motorvae.benchmarks.proof
+    *("--list", "--steps", "--seconds", "--time-factor", "--work"),
+    *("--checkout", "--machine", "--no-wheels", "--packages", "--python"),  # tests/gpu/carry.py
     *("--lr", "--imgsz", "--device"),  # what they are called here is what the page says
 }
 """Options on these pages that are no command's."""
