@@ -24,7 +24,8 @@ GPU_FLAGS ?=
 GPU_VENV := .venv-gpu
 GPU_BIN := $(GPU_VENV)/bin
 COMMA := ,
-GPU_READY := $(GPU_VENV)/.ready$(subst $(COMMA),+,$(if $(GPU_EXTRAS),-$(GPU_EXTRAS)))
+# Its name follows from what was asked for, so that another choice makes the environment anew.
+GPU_READY = $(GPU_VENV)/.ready-$(shell printf '%s' "$(GPU_EXTRAS) $(GPU_ALSO)" | cksum | tr ' ' '-')
 GPU_SMALL := export,bench,energy
 
 .PHONY: help demo test fuzz gpu-proof test-driver test-trt-api test-aarch64 containers jetson-wheels lint docs dist clean

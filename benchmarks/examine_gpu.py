@@ -139,10 +139,11 @@ class Examination:
     def _save(self) -> Result:
         turn = max(1, self.frames // _TURNS)
         energy = " --energy" if self.meter is not None and self.meter.facts else ""
+        only = "" if self.only == get_args(GpuEngine) else f" --only {' '.join(self.only)}"
         result = Result(
             created=self._created,
             # Without the paths that were typed: the file is made to be shared.
-            command=f"motorvae-doctor gpu --frames {self.frames}{energy}",
+            command=f"motorvae-doctor gpu --frames {self.frames}{only}{energy}",
             model=self.bundle.spec,
             settings=Settings(
                 weights_sha256=self.bundle.manifest.weights_sha256,

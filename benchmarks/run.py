@@ -29,7 +29,7 @@ from .under_test.model_under_test import ModelUnderTest, model_from_files, untra
 
 _SPREADING_MS = 100.0
 """How long a turn settles: with less, an engine's p50 depends on which one ran before it."""
-_IDLE_S, _QUICK_IDLE_S = 5.0, 1.0
+_IDLE_S, _QUICK_IDLE_S = 5.0, 2.0
 """How long the machine is left alone for its idle power, where energy is asked for."""
 _QUICK_IMAGES = 32
 """Of the bundle's verification images."""

@@ -16,6 +16,8 @@ OFFICIAL_S = 600.0
 """MLPerf's least duration of a run (`min_duration` in its mlperf.conf)."""
 TOLERANCE = 0.05
 """How far LoadGen's figure may be from ours beside what ours differ among themselves."""
+NOISE_LIMIT = 1.25
+"""Where our own loop before and after differ by a larger factor, agreement would mean nothing."""
 
 
 class LoadGenVerdict(StrictModel):
@@ -104,6 +106,11 @@ class LoadGenRun(StrictModel):
     @property
     def limits(self) -> dict[str, float]:
         """How far each ratio may be from 1, as a factor: `TOLERANCE`, and what ours differ by."""
+        return {name: (1 + TOLERANCE) * differ for name, differ in self._differences.items()}
+
+    @property
+    def _differences(self) -> dict[str, float]:
+        """By which factor ours before and after differ, 1 or more."""
         if len(self.ours) != 2:
             return {}
         one, two = (list(half.samples) for half in self.ours)
@@ -114,10 +121,21 @@ class LoadGenRun(StrictModel):
                 name: _percentile_ms(one, percent) / _percentile_ms(two, percent)
                 for name, percent in (("p50", 50), ("p90", 90))
             }
-        return {
-            name: math.exp(math.log1p(TOLERANCE) + abs(math.log(ratio)))
-            for name, ratio in differ.items()
-        }
+        return {name: max(ratio, 1 / ratio) for name, ratio in differ.items()}
+
+    @property
+    def unclear(self) -> str | None:
+        """Why it is unknown whether the two agree; None where they do, or do not."""
+        if self.verdict is None or self.disagreement is not None:
+            return None
+        if not self.ratios:
+            return "LoadGen's log has no figure to compare"
+        noisy = [
+            f"{name} of our own loop before and after differs by a factor of {differ:.2f}"
+            for name, differ in self._differences.items()
+            if name in self.ratios and differ > NOISE_LIMIT
+        ]
+        return "; ".join(noisy) or None
 
     @property
     def disagreement(self) -> str | None:

@@ -129,7 +129,7 @@ def _run(options: ProofOptions, args: Sequence[str]) -> int:
             json=json,
             page=page,
             console=console,
-            command=shlex.join(("python -m motorvae.benchmarks.proof", *args)).strip("'"),
+            command=shlex.join(("python", "-m", "motorvae.benchmarks.proof", *args)),
             until_s=None if options.seconds is None else time.monotonic() + options.seconds,
         ).run()
     counts = proof.counts

@@ -23,7 +23,8 @@ It may raise OSError or ValueError where what it reads is missing or damaged."""
 
 _STAGES = ("wall", "device", "h2d", "compute", "d2h", "enqueue")
 _LONGEST_REASONS = 300
-_SCOPES_WITH_GPU = ("board", "GPU")
+_JETSON_RAILS = ("VDD_IN", "VIN", "VDD_GPU_SOC", "VDD_GPU", "VDD_CPU_GPU_CV")
+"""Rails that a Jetson's GPU is fed from; of an AGX Orin there is none for all of it."""
 _RATE_TITLES = {
     "copy_memory": "device memory copied, read plus written",
     "read_memory": "device memory read",
@@ -170,8 +171,10 @@ def _figures(case: Case) -> Iterator[tuple[str, float]]:
 def of_energy(file: str) -> Reader:
     """Return the reader of a doctor's JSON with energy: a row for each case and sensor.
 
-    Sensors of the GPU, its board or all that is powered count; a processor's own proves nothing of
-    a GPU. Without such a sensor it is unproven, with what was looked for.
+    Sensors of a GPU's board and a Jetson's rails that feed its GPU count: RAPL's zones prove
+    nothing of a GPU, not even `psys`, from which a card may be left out. Without such a sensor it
+    is unproven, with what was looked for. What drifted is failed, and so is a row of its own where
+    the doctor was killed or crashed.
     """
 
     def read(what: str, ended: Ended, work: Path) -> Sequence[Row]:
@@ -181,13 +184,20 @@ def of_energy(file: str) -> Reader:
         result = load_result(path)
         facts = result.energy
         names = {one.name: one for one in (facts.sensors if facts else ())}
-        sensors = {name for name, one in names.items() if one.scope in _SCOPES_WITH_GPU}
-        rows = []
+        sensors = {
+            name for name, one in names.items() if one.scope == "GPU" or name in _JETSON_RAILS
+        }
+        fault = None if ended.exit_code == 1 else fault_of(what, ended)
+        rows = [fault] if fault else []
         for case in result.cases:
             for one in case.energy:
                 if one.sensor not in sensors:
                     continue
                 title = f"{case.how}: {one.sensor}"
+                if case.status == "drifted":
+                    reason = "past a limit of the gate, so that its energy is of no latent"
+                    rows.append(Row(what=title, status="failed", reason=reason))
+                    continue
                 joules, watts = one.joules_per_latent, one.watts
                 if joules is None or watts is None:
                     reason = one.not_measured or "it gives no figure"

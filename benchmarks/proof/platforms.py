@@ -67,6 +67,9 @@ def cells_of(proof: Proof, link: str) -> dict[str, str]:
     for key, names in SECTIONS.items():
         if key.startswith("Jetson") != machine.gpu.integrated:
             continue
+        # A Grace Hopper or an Arm server with a card is none of the table's.
+        if key.startswith("x86-64") and not _is_x86(proof):
+            continue
         if "JetPack" in key and _jetpack_of(proof) != key.rpartition(" ")[2]:
             continue
         rows = [row for step in proof.steps if step.name in names for row in step.rows]
@@ -112,6 +115,11 @@ def unlinked_proofs(page: str, docs: Path) -> list[str]:
     linked = set(_LINK.findall(page))
     found = (path.relative_to(docs).as_posix() for path in docs.glob("results/gpu-*/proof.json"))
     return sorted(set(found) - linked)
+
+
+def _is_x86(proof: Proof) -> bool:
+    environment = proof.machine.environment
+    return environment is not None and environment.machine in {"x86_64", "AMD64"}
 
 
 def _jetpack_of(proof: Proof) -> str:

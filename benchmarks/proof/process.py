@@ -118,25 +118,27 @@ def run_within(
     with contextlib.suppress(OSError):
         log.unlink(missing_ok=True)
     reading, writing = os.pipe()
-    try:
-        with interrupts_deferred():
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=writing,
-                stderr=writing,
-                cwd=folder,
-                env={**os.environ, **(environment or {}), mark: "1"},
-                start_new_session=True,
-            )
-    except OSError as error:
-        os.close(reading)
-        os.close(writing)
-        problem = f"cannot be started: {error.strerror or error}"
-        return Ended(None, time.monotonic() - begin_s, "", problem=problem)
-    os.close(writing)
+    process: subprocess.Popen[bytes] | None = None
     at_limit, left_behind = False, 0
     try:
+        # An interrupt that comes meanwhile is acted on as this block ends, with the process known.
+        with interrupts_deferred():
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=writing,
+                    stderr=writing,
+                    cwd=folder,
+                    env={**os.environ, **(environment or {}), mark: "1"},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                os.close(reading)
+                problem = f"cannot be started: {error.strerror or error}"
+                return Ended(None, time.monotonic() - begin_s, "", problem=problem)
+            finally:
+                os.close(writing)
         output = _Output(reading, log)
         try:
             process.wait(limit_s)
@@ -144,9 +146,10 @@ def run_within(
             at_limit = True
         seconds = time.monotonic() - begin_s
     finally:
-        with interrupts_deferred():  # a second Ctrl-C must not leave half of them
-            left_behind = _end_all(process, mark)
-            process.poll()
+        if process is not None:
+            with interrupts_deferred():  # a second Ctrl-C must not leave half of them
+                left_behind = _end_all(process, mark)
+                process.poll()
     last_line = output.finish()
     with contextlib.suppress(OSError):
         os.close(reading)

@@ -105,7 +105,9 @@ class ProofRun:
     def _is_due(self, step: Step) -> bool:
         if self.asked is not None:
             return step.name in self.asked
-        return self._records[step.name].status != "proven"
+        record = self._records[step.name]
+        # One that was ended at its limit may have proven a part: the rest is still to do.
+        return record.status != "proven" or record.exit_code is None
 
     def _record_of(self, step: Step) -> StepRecord:
         if self._machine.no_gpu is not None:
@@ -218,6 +220,14 @@ class ProofRun:
         return None
 
     def _keep(self, step: Step, record: StepRecord) -> None:
+        earlier = self._records[step.name]
+        was_proven = any(row.status == "proven" for row in earlier.rows)
+        if record.seconds is None and was_proven:  # it was not run again
+            print_sentence(
+                self.console,
+                f"  proven earlier, and kept: {step.name}; not run again{_because(record.rows[0])}",
+            )
+            return
         with interrupts_deferred():
             self._records[step.name] = record
             if self._machine.no_gpu is not None:

@@ -19,8 +19,10 @@ def print_loadgen(console: Console, result: Result) -> None:
         if run.theirs_value is not None and run.ours_value is not None:
             unit = run.figure.removeprefix("p90 ")
             theirs, ours = digits_of(run.theirs_value), digits_of(run.ours_value)
-            table.add_row(run.engine, run.scenario, f"{theirs} {unit}", ours, _verdict(run))
-    console.print(table)
+            what = f"{run.scenario}, p90" if run.scenario == "SingleStream" else run.scenario
+            table.add_row(run.engine, what, f"{theirs} {unit}", ours, _verdict(run))
+    if table.rows:
+        console.print(table)
     for line in loadgen_notes(result):
         console.print(line, soft_wrap=False)
 
@@ -32,7 +34,7 @@ def loadgen_table(result: Result) -> GroupTable | None:
             run.engine,
             run.scenario,
             _verdict(run),
-            run.disagreement or "yes",
+            run.disagreement or (f"unclear: {run.unclear}" if run.unclear else "yes"),
             f"{result.loadgen_logs}/{run.logs}",
             *map(_digits, (run.verdict.p50_ms, run.verdict.p90_ms)),
             _digits(run.verdict.early_stopping_p90_ms),
@@ -76,6 +78,8 @@ def loadgen_notes(result: Result) -> list[str]:
         name = f"LoadGen, {run.scenario}, {run.engine}"
         if run.disagreement is not None:
             notes.append(f"{name} DISAGREES with ours beyond noise: {run.disagreement}")
+        if run.unclear is not None:
+            notes.append(f"{name}: whether it agrees with ours is unclear: {run.unclear}")
         if run.verdict is not None:
             notes += [f"{name} logged an error: {error}" for error in run.verdict.errors]
         if run.not_measured is not None:
@@ -93,7 +97,9 @@ def _verdict(run: LoadGenRun) -> str:
     }
     causes = [cause for cause, met in failed.items() if not met]
     valid = "VALID" if run.verdict.valid else f"INVALID ({', '.join(causes) or 'see its log'})"
-    return f"{valid}, DISAGREES" if run.disagreement else valid
+    if run.disagreement:
+        return f"{valid}, DISAGREES"
+    return f"{valid}, unclear" if run.unclear else valid
 
 
 def _digits(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 Read here and not through zeus 0.16 (`zeus.device.soc.jetson`), which sorts rails by words in their
 names: VDD_CPU_GPU_CV of an Orin Nano counts as the CPU, and the AGX Orin has no total. A test holds
-our power to what zeus reads of the same files.
+our power to what zeus makes of the same two files.
 
 Files and units: https://www.kernel.org/doc/html/latest/hwmon/ina3221.html (millivolts and
 milliamperes) and .../ina238.html (microwatts); rails: "Software-Based Power Consumption Modeling"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...runtime.core.errors import MeasurementError
 from ...runtime.core.lifecycle import Closing
 from ..measure.case import Case
 from ..measure.energy import (
@@ -52,6 +53,7 @@ class Meter(Closing):
         self._rhythms: dict[str, Rhythm] = {}
         self._idle: dict[str, float | None] = {}
         self._idle_s = idle_s
+        self._lost: str | None = None  # Why nothing is watched any more
         if self._sensors:
             try:
                 if self._watcher is not None:  # it takes a moment to start
@@ -98,6 +100,8 @@ class Meter(Closing):
             spans = [*one.spans, *((begin, end) for begin, end, _, _ in taken)]
             conditions = self._conditions(spans)
             warnings = one.case.warnings
+            if self._lost is not None:
+                warnings += (f"temperatures, clocks and throttling are not known: {self._lost}",)
             if conditions is not None and conditions.throttled:
                 warnings += (f"throttled: {', '.join(conditions.throttled)}",)
             found.append(
@@ -106,7 +110,22 @@ class Meter(Closing):
         return found
 
     def _conditions(self, spans: Sequence[tuple[int, int]]) -> Conditions | None:
-        return self._watcher.conditions(spans) if self._watcher is not None and spans else None
+        if self._watcher is None or self._lost is not None or not spans:
+            return None
+        try:
+            return self._watcher.conditions(spans)
+        except MeasurementError as error:  # what was timed is worth as much without them
+            self._lost = str(error)
+            return None
+
+    def _microjoules_of_power(self, sensor: Sensor, begin_ns: int, end_ns: int) -> int | None:
+        if self._watcher is None or self._lost is not None:
+            return None
+        try:
+            return self._watcher.microjoules(sensor.name, begin_ns, end_ns)
+        except MeasurementError as error:
+            self._lost = str(error)
+            return None
 
     def _measure_idle(self) -> None:
         wait_until_quiet()
@@ -117,6 +136,8 @@ class Meter(Closing):
         for sensor in self._sensors:
             joules = self._microjoules(sensor, begin_ns, end_ns, before, after)
             seconds = (end_ns - begin_ns) / 1e9
+            if joules is not None and joules < 0:  # a driver may begin its counter anew
+                joules = None
             self._idle[sensor.name] = None if joules is None else joules / 1e6 / seconds
 
     def _window(self, lap: Laps) -> tuple[int, int, int, _Readings]:
@@ -148,8 +169,7 @@ class Meter(Closing):
         self, sensor: Sensor, begin_ns: int, end_ns: int, before: _Readings, after: _Readings
     ) -> int | None:
         if sensor.reads == "power":
-            watcher = self._watcher
-            return watcher.microjoules(sensor.name, begin_ns, end_ns) if watcher else None
+            return self._microjoules_of_power(sensor, begin_ns, end_ns)
         if sensor.name not in before or sensor.name not in after:
             return None
         return sensor.counted(before[sensor.name], after[sensor.name])
@@ -163,7 +183,7 @@ class Meter(Closing):
         rhythm = self._rhythms[sensor.name]
         if rhythm.update_ms is None:
             return without(f"its value did not change while it was polled for {_POLL_S:g} s")
-        update_ms = max(rhythm.update_ms, POWER_S * 1e3 if sensor.reads == "power" else 0)
+        update_ms = _update_ms(sensor, rhythm.update_ms)
         shortest_ms = min(end - begin for begin, end, _, _ in taken) / 1e6
         if shortest_ms < LEAST_UPDATES * update_ms:
             return without(
@@ -173,10 +193,11 @@ class Meter(Closing):
         windows = []
         for begin, end, calls, counted in taken:
             joules = counted.get(sensor.name)
-            if sensor.reads == "power" and self._watcher is not None:
-                joules = self._watcher.microjoules(sensor.name, begin, end)
+            if sensor.reads == "power":
+                joules = self._microjoules_of_power(sensor, begin, end)
             if joules is None or joules < 0:
-                return without("it could not be read in one of the windows")
+                lost = f": {self._lost}" if self._lost and sensor.reads == "power" else ""
+                return without(f"it could not be read in one of the windows{lost}")
             windows.append(
                 Window(duration_ns=end - begin, latents=calls * case.batch, microjoules=joules)
             )
@@ -186,6 +207,12 @@ class Meter(Closing):
 
     def _facts_of(self, sensor: Sensor) -> SensorFacts:
         rhythm = self._rhythms[sensor.name]
+        # Of a counter that stands still there is no power, rather than none; and of one that
+        # changed a few times only, none that could stand beside the windows'.
+        is_known = (
+            rhythm.update_ms is not None
+            and self._idle_s * 1e3 >= LEAST_UPDATES * _update_ms(sensor, rhythm.update_ms)
+        )
         return SensorFacts(
             name=sensor.name,
             source=sensor.source,
@@ -194,7 +221,11 @@ class Meter(Closing):
             reads=sensor.reads,
             update_ms=rhythm.update_ms,
             changes=rhythm.changes,
-            # Of a counter that stands still there is no power, rather than none.
-            idle_w=self._idle[sensor.name] if rhythm.update_ms is not None else None,
+            idle_w=self._idle[sensor.name] if is_known else None,
             idle_s=self._idle_s,
         )
+
+
+def _update_ms(sensor: Sensor, changes_every_ms: float) -> float:
+    """Return the time between two values that count: power is read only so often."""
+    return max(changes_every_ms, POWER_S * 1e3 if sensor.reads == "power" else 0)

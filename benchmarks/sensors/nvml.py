@@ -47,15 +47,15 @@ class NvmlReading:
         megahertz: dict[str, float] = {}
         slowed: list[str] = []
         for name, gpu in self._gpus:
+            # Each by itself: what one board does not show, another one's driver may.
             with contextlib.suppress(ZeusBaseError, pynvml.NVMLError):
                 degrees[name] = float(gpu.get_gpu_temperature())
-            try:
+            with contextlib.suppress(pynvml.NVMLError):
                 clock = pynvml.nvmlDeviceGetClockInfo(gpu.handle, pynvml.NVML_CLOCK_SM)
-                reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu.handle)
-            except pynvml.NVMLError:
-                continue
-            megahertz[name] = float(clock)
-            slowed += [f"{name}: {what}" for bit, what in _SLOWED.items() if reasons & bit]
+                megahertz[name] = float(clock)
+            with contextlib.suppress(pynvml.NVMLError):
+                reasons = _reasons_of(gpu.handle)
+                slowed += [f"{name}: {what}" for bit, what in _SLOWED.items() if reasons & bit]
         return degrees, megahertz, slowed
 
 
@@ -106,6 +106,14 @@ def _gpus() -> Iterator[_Gpu | Absent]:
 
 
 _kept: list[NVIDIAGPUs] = []
+
+
+def _reasons_of(handle: Any) -> int:
+    """Return the bits of why a clock is what it is; drivers before 535 have the older name."""
+    try:
+        return int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
+    except pynvml.NVMLError_FunctionNotFound:
+        return int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
 
 
 def _microjoules(gpu: Any) -> int:

@@ -244,6 +244,7 @@ def test_only_what_was_named_is_measured_and_a_missing_roofline_has_its_reason(
     assert code == 0
     found = load_result(output)
     assert {case.engine for case in found.cases} == {"ONNX Runtime CUDA"}
+    assert found.command == "motorvae-doctor gpu --frames 3 --only onnx"
     (warning,) = found.warnings
     assert warning.startswith("no roofline: the GPU's rates were not measured: torch ")
     assert (found.matrix, found.read_memory) == ({}, None)

@@ -40,13 +40,13 @@ def pack(options: argparse.Namespace) -> None:
     folder: Path = options.folder.resolve()
     if folder.exists() and not (folder / ARCHIVE).exists() and any(folder.iterdir()):
         sys.exit(f"{folder} is not empty, and not made by this script: name another folder")
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / WHEELS).mkdir(parents=True)
     commit = _said("git", "rev-parse", "HEAD")
     if _said("git", "status", "--porcelain", "--untracked-files=no"):
         sys.exit(
             "there are changes that are not committed: commit them, as the proof names a commit"
         )
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / WHEELS).mkdir(parents=True)
     _run("git", "archive", "--format=tar", "-o", str(folder / ARCHIVE), commit, folder=ROOT)
     (folder / COMMIT).write_text(f"{commit}\n", encoding="utf-8")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
@@ -67,6 +67,8 @@ def pack(options: argparse.Namespace) -> None:
 def prove(arguments: list[str]) -> int:
     """Unpack what is beside this file, once, and run the proof with it; return its exit code."""
     source, site = HERE / SOURCE, HERE / SITE
+    if not source.exists() and not (HERE / ARCHIVE).exists():
+        sys.exit(f"{HERE} holds no {ARCHIVE}: pack a folder first, and run the carry.py in it")
     if not source.exists():
         with tarfile.open(HERE / ARCHIVE) as archive:
             archive.extractall(HERE / "unpacked", filter="data")
@@ -120,7 +122,7 @@ def main() -> int:
         return prove(sys.argv[2:])
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=["pack"], help="or prove, on the other machine")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="what to make; an earlier one is replaced")
     parser.add_argument("--python", default="3.12", help="that machine's")
     parser.add_argument("--machine", default="x86_64", help="that machine's, or aarch64")
     parser.add_argument("--packages", nargs="*", default=PACKAGES, help="instead of the small ones")

@@ -77,7 +77,18 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_changes_that_are_not_committed_are_refused(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "kit").mkdir()
+    (tmp_path / "kit" / "source.tar").write_text("an earlier one", encoding="utf-8")
     (checkout / "README.md").write_text("changed", encoding="utf-8")
     done = carry(checkout / "tests/gpu/carry.py", "pack", tmp_path / "kit", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("there are changes that are not committed: commit them")
+    assert [path.name for path in (tmp_path / "kit").iterdir()] == ["source.tar"]
+
+
+def test_what_was_not_packed_proves_nothing_in_one_line(tmp_path: Path) -> None:
+    done = carry(CARRY, "prove", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{CARRY.parent} holds no source.tar: pack a folder first, and run the carry.py in it\n"
+    )

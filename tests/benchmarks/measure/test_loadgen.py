@@ -36,6 +36,18 @@ def test_what_ours_differ_by_is_noise_and_no_disagreement() -> None:
     assert run((4, 4), verdict(p50_ms=5.1, p90_ms=5.1)).disagreement is not None
 
 
+def test_nothing_is_said_to_agree_where_ours_differ_too_far_or_there_is_no_figure() -> None:
+    assert run((4, 4.8), verdict(p50_ms=4.4, p90_ms=4.4)).unclear is None
+    noisy = run((4, 30), verdict(p50_ms=17, p90_ms=17))
+    assert noisy.disagreement is None
+    assert noisy.unclear == (
+        "p50 of our own loop before and after differs by a factor of 7.50; "
+        "p90 of our own loop before and after differs by a factor of 7.50"
+    )
+    assert run((4, 4), verdict()).unclear == "LoadGen's log has no figure to compare"
+    assert run((4, 4), verdict(p50_ms=2, p90_ms=2)).unclear is None  # it disagrees
+
+
 def test_loadgens_own_time_is_none_of_the_engines() -> None:
     theirs = verdict(p50_ms=0.055, p90_ms=0.055)
     assert run((0.048, 0.048), theirs).disagreement is not None

@@ -15,7 +15,7 @@ import pytest
 
 from motorvae.benchmarks.measure.case import samples_of
 from motorvae.benchmarks.measure.gpu_rates import GpuRates
-from motorvae.benchmarks.measure.result import Rate
+from motorvae.benchmarks.measure.result import Environment, Rate
 from motorvae.benchmarks.proof.record import GpuIdentity, MachineFacts, Proof, Row, StepRecord
 
 PRETEND = Path(__file__).with_name("pretend.py")
@@ -27,6 +27,21 @@ GPU = GpuIdentity(
     memory_bytes=24 << 30,
     integrated=False,
     machine="A board of a test",
+)
+ENVIRONMENT = Environment(
+    machine="x86_64",
+    cpu="A processor of a test",
+    cores=8,
+    logical_cores=16,
+    usable_cores=16,
+    memory_bytes=32 << 30,
+    system="Linux 6.1",
+    python="3.11.2",
+    versions={},
+    threads={},
+    governor=None,
+    load_start=(0, 0, 0),
+    load_end=(0, 0, 0),
 )
 
 
@@ -104,7 +119,7 @@ def proof() -> Proof:
         created="2026-11-29T10:00:00+00:00",
         updated="2026-11-29T10:10:00+00:00",
         command="python -m motorvae.benchmarks.proof",
-        machine=MachineFacts(gpu=GPU, environment=None),
+        machine=MachineFacts(gpu=GPU, environment=ENVIRONMENT),
         steps=(
             step(
                 "doctor-onnx",

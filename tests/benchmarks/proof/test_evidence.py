@@ -189,11 +189,13 @@ def test_a_doctor_without_a_result_is_failed(tmp_path: Path) -> None:
     assert row.status == "failed"
 
 
-def with_energy(case: Case, scope: str, **facts: Any) -> tuple[Case, Any]:
+def with_energy(
+    case: Case, scope: str, *, name: str = "a sensor", **facts: Any
+) -> tuple[Case, Any]:
     from motorvae.benchmarks.measure.energy import Energy, EnergyFacts, SensorFacts
 
     sensor = SensorFacts(
-        name="a sensor",
+        name=name,
         source="nowhere",
         scope=scope,  # type: ignore[arg-type]
         covers="what a test says",
@@ -203,39 +205,71 @@ def with_energy(case: Case, scope: str, **facts: Any) -> tuple[Case, Any]:
         idle_w=4.0,
         idle_s=1,
     )
-    energy = Energy(sensor="a sensor", **facts)
+    energy = Energy(sensor=name, **facts)
     return case.with_facts(energy=(energy,)), EnergyFacts(
         sensors=(sensor,), absent=("NVML: none",), windows=3, window_s=1
     )
 
 
+NO_ENERGY = "no case has energy of a GPU: NVML: none"
+WINDOW = {"duration_ns": 10**9, "latents": 1000, "microjoules": 20 * 10**6}
+
+
+def energy_json(path: Path, case: Case, energy: Any) -> None:
+    doctors_json(path, [case])
+    save_document(path, load_result(path).model_copy(update={"energy": energy}))
+
+
 @pytest.mark.parametrize(
-    ("scope", "measured", "status", "says"),
+    ("scope", "name", "measured", "status", "says"),
     [
-        ("GPU", True, "proven", None),
-        ("board", True, "proven", None),
-        ("processor", True, "unproven", "no case has energy of a GPU: NVML: none"),
-        ("GPU", False, "unproven", "it stood still"),
+        ("GPU", "GPU 0 of a test", True, "proven", None),
+        ("board", "VDD_IN", True, "proven", None),
+        ("part", "VDD_GPU_SOC", True, "proven", None),  # an AGX Orin has no rail for all of it
+        ("part", "VDD_CPU_CV", True, "unproven", NO_ENERGY),
+        ("processor", "package-0", True, "unproven", NO_ENERGY),
+        ("board", "psys", True, "unproven", NO_ENERGY),  # a card may be left out of it
+        ("GPU", "GPU 0 of a test", False, "unproven", "it stood still"),
     ],
 )
 def test_energy_of_a_gpu_or_its_board_is_proven_and_a_processors_is_not(
     scope: str,
+    name: str,
     measured: bool,
     status: str,
     says: str | None,
     cases: list[Case],
     tmp_path: Path,
 ) -> None:
-    window = {"duration_ns": 10**9, "latents": 1000, "microjoules": 20 * 10**6}
-    facts = {"windows": [window]} if measured else {"not_measured": "it stood still"}
-    case, energy = with_energy(cases[0], scope, **facts)
-    doctors_json(tmp_path / "doctor.json", [case])
-    result = load_result(tmp_path / "doctor.json").model_copy(update={"energy": energy})
-    save_document(tmp_path / "doctor.json", result)
+    facts = {"windows": [WINDOW]} if measured else {"not_measured": "it stood still"}
+    case, energy = with_energy(cases[0], scope, name=name, **facts)
+    energy_json(tmp_path / "doctor.json", case, energy)
     (row,) = read_evidence(of_energy("doctor.json"), "energy", OVER, tmp_path)
     assert (row.status, row.reason) == (status, says)
     if status == "proven":
         assert row.figures == {"per_latent_mj": 20.0, "power_w": 20.0, "idle_w": 4.0}
+
+
+def test_a_doctor_that_ended_early_fails_beside_the_energy_that_it_left(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    case, energy = with_energy(cases[0], "GPU", windows=[WINDOW])
+    energy_json(tmp_path / "doctor.json", case, energy)
+    for ended in (KILLED, LATE):
+        rows = read_evidence(of_energy("doctor.json"), "energy", ended, tmp_path)
+        assert [row.status for row in rows] == ["failed", "proven"]
+        assert rows[0].reason == f"{ended.words}: so far"
+    rows = read_evidence(of_energy("doctor.json"), "energy", EXIT_1, tmp_path)
+    assert [row.status for row in rows] == ["proven"]  # which it says of other cases
+
+
+def test_energy_of_an_engine_that_drifted_is_not_proven(cases: list[Case], tmp_path: Path) -> None:
+    drifted = next(case for case in cases if case.status == "drifted")
+    case, energy = with_energy(drifted, "GPU", windows=[WINDOW])
+    energy_json(tmp_path / "doctor.json", case, energy)
+    (row,) = read_evidence(of_energy("doctor.json"), "energy", OVER, tmp_path)
+    assert (row.status, row.figures) == ("failed", {})
+    assert "past a limit of the gate" in (row.reason or "")
 
 
 def test_a_machine_without_a_sensor_of_energy_is_not_a_failure(tmp_path: Path) -> None:

@@ -64,6 +64,15 @@ def test_a_claim_without_a_proof_is_found(docs: Path) -> None:
     assert wrong == f"x86-64, GeForce or RTX GPU (8.9): {LINK} proves nothing of it"
 
 
+def test_an_arm_machine_with_a_card_is_no_row_of_x86(proof: Proof) -> None:
+    environment = proof.machine.environment
+    assert environment is not None
+    for arm in (environment.model_copy(update={"machine": "aarch64"}), None):
+        machine = proof.machine.model_copy(update={"environment": arm})
+        with pytest.raises(MeasurementError, match="it changes no row"):
+            cells_of(proof.model_copy(update={"machine": machine}), LINK)
+
+
 def test_the_cell_that_the_command_prints_is_founded(
     docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

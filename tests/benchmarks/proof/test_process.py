@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +49,25 @@ def test_what_hangs_is_killed_at_its_limit_with_a_grandchild_in_another_session(
     assert (found.exit_code, found.at_limit) == (None, True)
     assert found.words == "killed at its time limit, after 3 s"
     assert not is_running(grandchild_of(tmp_path / "log"))
+
+
+def test_an_interrupt_while_it_is_started_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        """As if Ctrl-C had come just then."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("import time; time.sleep(600)", tmp_path)
+    assert not is_running(started[0].pid)
 
 
 def test_what_ends_and_leaves_a_process_behind_is_not_waited_for(tmp_path: Path) -> None:

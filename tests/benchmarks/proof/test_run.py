@@ -79,6 +79,33 @@ def test_a_second_run_goes_on_where_the_first_failed(prove: Prove, tmp_path: Pat
     assert count.read_text("utf-8") == "xxx"
 
 
+def test_a_step_that_its_limit_ended_is_run_again_though_a_part_is_proven(
+    prove: Prove, tmp_path: Path
+) -> None:
+    code = "import time; open('count', 'a').write('x'); time.sleep(600)"
+    step = {"code": code, "limit_s": 1.5, "half_proven": True}
+    for count in ("x", "xx"):
+        _, _, found = prove({"half": dict(step)})
+        (half,) = found["steps"]
+        assert [row["status"] for row in half["rows"]] == ["proven", "unproven"]
+        assert (tmp_path / "gpu-proof" / "work" / "count").read_text("utf-8") == count
+
+
+def test_what_was_proven_stays_where_the_step_is_not_started_again(prove: Prove) -> None:
+    assert prove({"good": GOOD})[0] == 0
+    steps = {"long": "import time; time.sleep(600)", "good": GOOD}
+    _, said, found = prove(steps, "--steps", "all", "--seconds", "12")
+    assert rows_of(found)["good"] == ("proven", None)
+    assert "proven earlier, and kept: good; not run again: no time left: 0 s" in " ".join(
+        said.split()
+    )
+
+
+def test_the_command_in_the_json_can_be_typed_again(prove: Prove) -> None:
+    _, _, found = prove({"good": GOOD}, "--frames", "5", "--work", "a folder")
+    assert found["command"] == "python -m motorvae.benchmarks.proof --frames 5 --work 'a folder'"
+
+
 def test_evidence_of_an_earlier_run_is_not_taken_for_this_one(prove: Prove, tmp_path: Path) -> None:
     work = tmp_path / "gpu-proof" / "work"
     work.mkdir(parents=True)

@@ -63,8 +63,8 @@ def test_the_screen_has_its_verdict_beside_ours(refereed: Result) -> None:
     stream = io.StringIO()
     print_loadgen(Console(file=stream, width=80), refereed)
     text = " ".join(stream.getvalue().split())
-    assert "SingleStream 4.10 ms 4.00 VALID " in text
-    assert "SingleStream 2.05 ms 4.00 VALID, DISAGREES" in text
+    assert "SingleStream, p90 4.10 ms 4.00 VALID " in text
+    assert "SingleStream, p90 2.05 ms 4.00 VALID, DISAGREES" in text
     assert "Offline 250 samples/s 250 INVALID (too few" in text  # and folded
     assert "60 s a run is shorter than MLPerf's own rule of 600 s: not to be quoted" in text
     assert "OpenVINO, int8, mu, ours DISAGREES with ours beyond noise: p50 0.50 times ours" in text
@@ -83,6 +83,27 @@ def test_the_page_has_the_logs_and_the_estimate(refereed: Result) -> None:
     assert (rows[2]["samples/s"], rows[2]["our samples/s"], rows[2]["our p90"]) == (
         *("250", "250", ""),
     )
+
+
+def test_agreement_of_a_machine_that_was_too_busy_is_unclear(refereed: Result) -> None:
+    halves = (samples_of([4 * MS] * 100), samples_of([30 * MS] * 100))
+    noisy = refereed.loadgen[0].model_copy(update={"ours": halves})
+    refereed = refereed.model_copy(update={"loadgen": (noisy,)})
+    stream = io.StringIO()
+    print_loadgen(Console(file=stream, width=80), refereed)
+    assert "VALID, unclear" in " ".join(stream.getvalue().split())
+    table = loadgen_table(refereed)
+    assert table is not None
+    assert table.rows[0][3].startswith("unclear: p50 of our own loop before and after differs by")
+    assert any("whether it agrees with ours is unclear" in note for note in loadgen_notes(refereed))
+
+
+def test_no_empty_table_is_shown_where_no_run_has_a_verdict(refereed: Result) -> None:
+    stream = io.StringIO()
+    crashed = refereed.model_copy(update={"loadgen": refereed.loadgen[-1:]})
+    print_loadgen(Console(file=stream, width=80), crashed)
+    assert "theirs" not in stream.getvalue()
+    assert "gave no verdict" in stream.getvalue()
 
 
 def test_only_what_lasts_long_enough_may_be_quoted(refereed: Result) -> None:

@@ -36,6 +36,18 @@ def test_what_a_rail_feeds_is_not_called_the_cpu_alone(tmp_path: Path) -> None:
     assert covers["VDD_CPU_GPU_CV"] == "CPU, GPU and CV engines together"
 
 
+def test_our_power_is_what_zeus_makes_of_the_same_files(tmp_path: Path) -> None:
+    jetson = pytest.importorskip("zeus.device.soc.jetson")
+    plant(tmp_path, ORIN_NANO)
+    chip = tmp_path / "sys/class/hwmon/hwmon1"
+    rails = {one.name: one for one in ina_sensors(tmp_path) if isinstance(one, Sensor)}
+    for channel, name in ((1, "VDD_IN"), (2, "VDD_CPU_GPU_CV")):
+        theirs = jetson.VoltageCurrentProduct(
+            chip / f"in{channel}_input", chip / f"curr{channel}_input"
+        )
+        assert rails[name].read() / 1e3 == pytest.approx(theirs.measure_power())  # milliwatts
+
+
 def test_a_rail_that_cannot_be_read_is_absent_with_its_file(tmp_path: Path) -> None:
     plant(tmp_path, ORIN_NANO)
     (tmp_path / "sys/class/hwmon/hwmon1/curr1_input").unlink()

@@ -92,12 +92,14 @@ def test_a_window_of_too_few_updates_gives_a_reason_and_no_figure(
 ) -> None:
     plant(tmp_path, X86)
     running(tmp_path / POWERCAP / "intel-rapl:0" / "energy_uj", 20, every_s=0.1)
-    (fast, _), _ = cases_by(tmp_path)
+    (fast, _), meter = cases_by(tmp_path)
     slow = {one.sensor: one for one in fast.energy}["package-0"]
     assert slow.joules_per_latent is None
     assert slow.not_measured is not None
     assert "fewer than 20 of its updates" in slow.not_measured
     assert "take more --energy-seconds" in slow.not_measured
+    assert meter.facts is not None  # nor is idle power that of three changes
+    assert {one.name: one.idle_w for one in meter.facts.sensors}["package-0"] is None
 
 
 def test_a_throttled_case_is_marked(tmp_path: Path) -> None:
@@ -119,3 +121,18 @@ def test_nothing_is_watched_where_there_is_nothing_to_see(tmp_path: Path) -> Non
         planned = [(Case.planned(group="encoder", engine="it"), stopwatch(busy(1), "run"))]
         (case,) = timed_cases(planned, SCHEDULE, meter)
     assert (case.energy, case.conditions, meter.watched) == ((), None, None)
+
+
+def test_a_case_is_kept_where_the_process_that_reads_sensors_is_gone(tmp_path: Path) -> None:
+    plant(tmp_path, ORIN_NANO)
+    planned = [(Case.planned(group="encoder", engine="it"), stopwatch(busy(1), "run"))]
+    with Meter(None, window_s=0.1, idle_s=0.1, root=tmp_path) as meter:
+        assert meter._watcher is not None
+        meter._watcher.wait_for(time.monotonic_ns(), whole=True)
+        meter._watcher._process.kill()
+        meter._watcher._process.wait(60)
+        first, second = (timed_cases(planned, SCHEDULE, meter)[0] for _ in range(2))
+    for case in (first, second):
+        assert (case.status, case.conditions) == ("measured", None)
+        (warning,) = [one for one in case.warnings if "not known" in one]
+        assert "the process that reads sensors has stopped" in warning

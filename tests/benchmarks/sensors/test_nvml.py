@@ -41,17 +41,20 @@ print(json.dumps(answer))
 """
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).with_name("nvml.c")
+def compiled(folder: Path, *flags: str) -> Path:
+    source, target = Path(__file__).with_name("nvml.c"), folder / "libnvidia-ml.so.1"
     assert COMPILER is not None
     subprocess.run(
-        [COMPILER, "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(source)],
+        [COMPILER, *flags, "-shared", "-fPIC", "-o", str(target), str(source)],
         check=True,
         timeout=60,
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("nvml"))
 
 
 def asked(library: Path, **more: str) -> dict[str, Any]:
@@ -75,13 +78,23 @@ def test_a_gpu_has_its_name_its_joules_and_its_rate(library: Path) -> None:
     found = asked(library)
     assert (found["name"], found["scope"]) == ("GPU 0 Stand-in", "GPU")
     assert found["watts"] == pytest.approx(30, rel=0.2)
-    assert found["update_ms"] == pytest.approx(20, rel=0.2)
+    assert 16 < found["update_ms"] < 400  # changes are missed where the processor is busy
     assert found["reading"] == [{"GPU 0 Stand-in": 65}, {"GPU 0 Stand-in": 1755}, []]
 
 
 def test_a_gpu_that_heat_slows_down_says_so(library: Path) -> None:
     found = asked(library, MOTORVAE_TEST_HOT="1")
     assert found["reading"][2] == ["GPU 0 Stand-in: thermal slowdown by the driver"]
+
+
+def test_a_driver_that_knows_the_older_name_only_says_so_as_well(tmp_path: Path) -> None:
+    found = asked(compiled(tmp_path, "-DOLDER_DRIVER"), MOTORVAE_TEST_HOT="1")
+    assert found["reading"][2] == ["GPU 0 Stand-in: thermal slowdown by the driver"]
+
+
+def test_a_gpu_that_gives_no_reasons_has_its_clock_all_the_same(library: Path) -> None:
+    found = asked(library, MOTORVAE_TEST_NO_REASONS="1")
+    assert found["reading"] == [{"GPU 0 Stand-in": 65}, {"GPU 0 Stand-in": 1755}, []]
 
 
 def test_a_gpu_without_a_counter_is_absent_with_the_reason(library: Path) -> None:
