@@ -22,12 +22,13 @@ onnxruntime cpuid_info warning: Unknown CPU vendor. cpuinfo_vendor value: 0
 onnxruntime warning: cpuinfo_initialize failed. May cause CPU EP performance degradation due to undetected CPU features.
 """  # noqa: E501
 NO_SVE = "Error in cpuinfo: prctl(PR_SVE_GET_VL) failed\n"
+ARM64 = "import os, types; os.uname = lambda: types.SimpleNamespace(machine='aarch64')"
 OTHER = "libcudart.so.12 is older than this build\n"
 
 
 @pytest.fixture
 def importing(tmp_path: Path) -> Importing:
-    def run(said: str, after: str = "", code: str = "") -> subprocess.CompletedProcess[str]:
+    def run(said: str, after: str = "", code: str = ARM64) -> subprocess.CompletedProcess[str]:
         module = f"import os\nif {said!r}:\n    os.write(2, {said.encode()!r})\n{after}"
         (tmp_path / "onnxruntime.py").write_text(module)
         script = f"""
@@ -68,5 +69,10 @@ def test_an_import_that_fails_says_what_it_said(importing: Importing) -> None:
 
 
 def test_a_closed_standard_error_is_no_obstacle(importing: Importing) -> None:
-    done = importing("", code="import os; os.close(2)")
+    done = importing("", code=ARM64 + "; os.close(2)")
     assert (done.returncode, done.stdout) == (0, "None\n")
+
+
+def test_on_another_processor_nothing_is_held_back(importing: Importing) -> None:
+    here = ARM64.replace("aarch64", "x86_64")
+    assert importing(OTHER + NO_SVE, code=here).stderr == OTHER + NO_SVE
