@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -73,12 +74,13 @@ class FifoWriter:
     """Writes pictures into a FIFO at a camera's pace, until it is told to stop.
 
     Args:
-        path: The FIFO; opening it waits for a reader.
+        path: The FIFO; opening it waits for a reader, and where that one goes, as a stream that
+            connects anew does, for the next one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.waits_for_reader = True
+        self._waits_for_reader = True
         self._pictures = [_heavy(jpeg(picture(kind))) for kind in range(KINDS)]
         self._stopping = threading.Event()
         self._flowing = threading.Event()
@@ -98,19 +100,21 @@ class FifoWriter:
         """Go away, as a writer that dies."""
         self._stopping.set()
         self._flowing.set()
-        self._thread.join()
+        while self._thread.is_alive():
+            if self._waits_for_reader:  # a reader lets it go on, and see that it is to stop
+                os.close(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK))
+            self._thread.join(0.1)
 
     def _write(self) -> None:
         count = 0
-        try:
-            with self.path.open("wb", buffering=0) as fifo:
-                self.waits_for_reader = False
+        while not self._stopping.is_set():
+            self._waits_for_reader = True
+            with contextlib.suppress(BrokenPipeError), self.path.open("wb", buffering=0) as fifo:
+                self._waits_for_reader = False
                 while not self._stopping.wait(1 / FIFO_FPS):
                     fifo.write(self._pictures[count % len(self._pictures)])
                     count += 1
                     self._flowing.wait()
-        except BrokenPipeError:  # the reader has gone
-            return
 
 
 def fifo_at(path: Path) -> Path:

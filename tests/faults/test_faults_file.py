@@ -32,8 +32,6 @@ def writers() -> Iterator[Callable[[Path], FifoWriter]]:
 
     yield start
     for writer in started:
-        if writer.waits_for_reader:  # a reader lets it go on, and see that it is to stop
-            os.close(os.open(writer.path, os.O_RDONLY | os.O_NONBLOCK))
         writer.stop()
 
 
