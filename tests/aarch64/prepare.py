@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,15 +20,18 @@ from motorvae.runtime.pixels.yuv import bgr_from_video_frame
 from motorvae.runtime.sources.synthetic.vehicles import vehicle
 
 from ..runtime.pixels.coded_frames import BT470BG, BT709, FULL, LIMITED, frame_of, raw_of
-from ..runtime.pixels.real_pictures import street
 from ..trt_api.releases import bindings_of, tensorrt_release
 from .cases import Case, Image, planes_of, save_cases, spec_of
-from .roots import TENSORRT, digest_of
+from .roots import TENSORRT, NotPossibleError, digest_of
 
 ENGINES = (("onnx", "fp32"), ("onnx", "fp16"), ("openvino", "fp32"))
 """Of the shipped model; INT8 is that of a model of three layers, `small`."""
 SEEDS = 5
-CLIP_FRAMES, CLIP_SIZE = 8, (384, 288)
+CLIP_FRAMES = 8
+VIDEO = "vtest.avi"
+"""OpenCV's sample of a real street, 768 x 576."""
+CLIPS = ("street.avi", "street.mp4", "street.mjpeg.avi")
+"""The first frames of that video: its own packets, H.264 of its frames, and MJPEG of them."""
 _FORMS = (("yuv420p", BT470BG, LIMITED), ("yuv420p", BT709, LIMITED), ("yuvj420p", BT470BG, FULL),
           ("nv12", BT470BG, LIMITED), ("yuv444p", BT470BG, LIMITED))  # fmt: skip
 _OWN = [f"tests/aarch64/{name}.py" for name in ("cases", "prepare", "roots")]
@@ -50,19 +54,20 @@ def expected_here(folder: Path) -> Path:
     digest = "\n".join((ours, *packages))
     if stamp.exists() and stamp.read_text() == digest:
         return folder
+    data = _samples()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     _write_bundles(folder)
-    pictures = _pictures()
+    frames = _write_clips(folder, data / VIDEO)
+    pictures = _pictures(frames[0], data)
     _write_images(folder / "images", pictures)
-    _write_clips(folder)
     save_cases(folder / "pixels.npz", _cases(pictures))
     for bundle, engines in (("bundle", ENGINES), ("small", (("onnx", "int8"),))):
         for backend, precision in engines:
             command = ["encode", "images", "--model", bundle, "--backend", backend]
             output = f"{bundle}.{backend}.{precision}.npz"
             _motorvae(folder, *command, "--precision", precision, "--output", output)
-    for clip in ("clip.mp4", "clip.avi"):
+    for clip in CLIPS:
         output = f"{clip}.jsonl"
         _motorvae(folder, "stream", clip, "--model", "bundle", "--output", output)
     for title, requirement, major, newest in TENSORRT:
@@ -97,28 +102,43 @@ def _write_bundles(folder: Path) -> None:
     shutil.rmtree(folder / "runs")
 
 
-def _pictures() -> dict[str, Image]:
-    """Return BGR pictures of unlike kinds: a street, two photographs, a drawing, a vehicle."""
+def _samples() -> Path:
+    """Return the folder of OpenCV's sample pictures and videos."""
+    named = os.environ.get("OPENCV_SAMPLES_DATA_PATH")
+    folder = Path(named or "/usr/share/doc/opencv-doc/examples/data")
+    if not (folder / VIDEO).exists():
+        raise NotPossibleError(
+            f"no {VIDEO} in {folder}: apt-get install opencv-doc, or name the folder of OpenCV's "
+            "samples in OPENCV_SAMPLES_DATA_PATH"
+        )
+    return folder
+
+
+def _pictures(street: Image, data: Path) -> dict[str, Image]:
+    """Return BGR pictures of unlike kinds: a street, three photographs, a vehicle, blocks."""
     from sklearn.datasets import load_sample_images
 
     china, flower = (
         np.ascontiguousarray(image[:, :, ::-1]) for image in load_sample_images().images
     )
+    fruits = cv2.imread(str(data / "fruits.jpg"))
+    assert fruits is not None
     grey = cv2.resize(vehicle(7, 3, 256)[0], (800, 600), interpolation=cv2.INTER_CUBIC)
     rng = np.random.default_rng(16)
     noise = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
     blocks = cv2.resize(noise, (1366, 770), interpolation=cv2.INTER_NEAREST)
     return {
-        "street": street(1280, 720),
+        "street": street,
         "china": china[:426],
         "flower": flower[:426],
+        "fruits": fruits.astype(np.uint8),
         "vehicle": cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR).astype(np.uint8),
         "blocks": blocks.astype(np.uint8),
     }
 
 
 def _write_images(folder: Path, pictures: dict[str, Image]) -> None:
-    """Write 24 images: crops of each picture, and vehicles as they are drawn."""
+    """Write 28 images: crops of each picture, and vehicles as they are drawn."""
     folder.mkdir()
     for name, image in pictures.items():
         for number in range(4):
@@ -133,21 +153,30 @@ def _write_images(folder: Path, pictures: dict[str, Image]) -> None:
         cv2.imwrite(str(folder / f"drawn-{number}.png"), vehicle(987, number, 256)[0])
 
 
-def _write_clips(folder: Path) -> None:
-    width, height = CLIP_SIZE
-    still = street(width * 2, height * 2)
-    for name, codec, pixels in (
-        ("clip.mp4", "libx264", "yuv420p"),
-        ("clip.avi", "mjpeg", "yuvj420p"),
-    ):
-        with av.open(str(folder / name), "w") as container:
-            stream = container.add_stream(codec, rate=10)
-            stream.width, stream.height, stream.pix_fmt = width, height, pixels
-            for number in range(CLIP_FRAMES):
-                x, y = 24 * number, 8 * number
-                part = np.ascontiguousarray(still[y : y + height, x : x + width])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="bgr24")))
-            container.mux(stream.encode())
+def _write_clips(folder: Path, video: Path) -> list[Image]:
+    """Write the clips, and return their frames as BGR."""
+    own, h264, mjpeg = (folder / name for name in CLIPS)
+    frames: list[Image] = []
+    with av.open(str(video)) as source, av.open(str(own), "w") as copy:
+        stream = source.streams.video[0]
+        copied = copy.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if len(frames) == CLIP_FRAMES:
+                break
+            frames += (
+                frame.to_ndarray(format="bgr24").astype(np.uint8) for frame in packet.decode()
+            )
+            packet.stream = copied
+            copy.mux(packet)
+    for path, codec, pixels in ((h264, "libx264", "yuv420p"), (mjpeg, "mjpeg", "yuvj420p")):
+        with av.open(str(path), "w") as container:
+            made = container.add_stream(codec, rate=10)
+            made.height, made.width = frames[0].shape[:2]
+            made.pix_fmt = pixels
+            for frame in frames:
+                container.mux(made.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
+            container.mux(made.encode())
+    return frames
 
 
 def _cases(pictures: dict[str, Image]) -> list[Case]:

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-EXTRAS = ("cpu", "export", "openvino", "parquet", "zmq", "mcap", "sign")
+EXTRAS = ("cpu", "export", "openvino", "parquet", "zmq", "mcap", "view", "sign")
 ALSO = ("psutil", "pytest", "pytest-timeout")
 TENSORRT = (
     ("10.5", "tensorrt_cu12_bindings==10.5.0", 10, 12),

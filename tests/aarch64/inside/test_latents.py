@@ -12,9 +12,14 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 import pytest
 
 from motorvae.benchmarks.under_test.stream_process import MjpegCamera
+from motorvae.runtime.bundle.load import load_bundle
+from motorvae.runtime.engines.float_arithmetic import float32_arithmetic
+from motorvae.runtime.pixels.convert import fitted
+from motorvae.runtime.pixels.files.image_files import picture_from_file
 
 from .conftest import Running
 
@@ -62,6 +67,43 @@ def test_an_engine_gives_the_latents_of_x86(
     assert max(found.values()) <= LIMITS[precision]
 
 
+def test_what_onnx_runtime_makes_of_fp16_by_itself_is_noted(
+    expected: Path, note: Callable[..., None]
+) -> None:
+    """So that docs/arm64.md says what `float32_arithmetic` mends, of today's ONNX Runtime."""
+    content = (expected / "bundle" / "encoder.mu.fp16.onnx").read_bytes()
+    alone, ours = (ort.InferenceSession(file) for file in (content, float32_arithmetic(content)))
+    spec, spread = load_bundle(expected / "bundle").spec, spread_of(expected)
+    with np.load(expected / "bundle.onnx.fp32.npz") as held:
+        names, exact = held["names"].tolist(), held["mu"]
+    off: dict[str, list[npt.NDArray[Any]]] = {"alone": [], "ours": []}
+    for name, mu in zip(names, exact, strict=True):
+        batch = fitted(picture_from_file(expected / "images" / name), spec)[None, None]
+        for title, session in (("alone", alone), ("ours", ours)):
+            (found,) = session.run(["mu"], {session.get_inputs()[0].name: batch})
+            off[title].append((found[0].astype(float) - mu) / spread)
+    figures = {
+        title: {
+            "largest": float(np.abs(errors).max()),
+            "rms": float(np.sqrt(np.square(errors).mean())),
+        }
+        for title, errors in off.items()
+    }
+    note("fp16", images=len(names), spreads_from_float32=figures)
+    kinds = sorted({name.partition("-")[0] for name in names})
+    for kind in kinds:
+        largest = {
+            title: max(
+                float(np.abs(error).max())
+                for error, name in zip(errors, names, strict=True)
+                if name.startswith(kind)
+            )
+            for title, errors in off.items()
+        }
+        note("fp16 by kind", kind=kind, largest_spreads_from_float32=largest)
+    assert figures["ours"]["largest"] <= figures["alone"]["largest"]
+
+
 def test_openvino_has_no_int8_here_and_says_so(expected: Path, motorvae: Running) -> None:
     words = ("encode", expected / "images", "--model", expected / "small")
     done = motorvae(*words, "--backend", "openvino", "--precision", "int8", fails=True)
@@ -80,7 +122,7 @@ def test_a_bundle_gets_its_fp16_graphs_here(
     assert {"encoder.fp16.onnx", "decoder.fp16.onnx"} <= {graph["file"] for graph in graphs}
 
 
-@pytest.mark.parametrize("clip", ["clip.mp4", "clip.avi"])
+@pytest.mark.parametrize("clip", ["street.avi", "street.mp4", "street.mjpeg.avi"])
 def test_a_video_gives_the_rows_of_x86(
     expected: Path, tmp_path: Path, motorvae: Running, note: Callable[..., None], clip: str
 ) -> None:
@@ -95,7 +137,7 @@ def test_a_video_gives_the_rows_of_x86(
 def test_a_network_camera_of_jpegs_is_streamed(
     expected: Path, tmp_path: Path, motorvae: Running, note: Callable[..., None]
 ) -> None:
-    with av.open(str(expected / "clip.avi")) as container:
+    with av.open(str(expected / "street.mjpeg.avi")) as container:
         frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     pictures = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in frames]
     server = MjpegCamera(pictures, fps=2.0)
@@ -110,7 +152,7 @@ def test_a_network_camera_of_jpegs_is_streamed(
     ages = [row["age_ms"] for row in latents]
     assert all(0 < age < 60_000 for age in ages)
     # Whichever of the pictures a row is of: its latent is the one that the video gave for it.
-    of_clip = np.array(rows_of(expected / "clip.avi.jsonl"))
+    of_clip = np.array(rows_of(expected / "street.mjpeg.avi.jsonl"))
     nearest = [
         min(shares(np.array(row["mu"]), theirs, spread_of(expected)) for theirs in of_clip)
         for row in latents

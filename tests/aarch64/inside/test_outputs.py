@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zmq
 
 from .conftest import Running
 
@@ -53,7 +54,7 @@ def rows_in(path: Path) -> list[Any]:
 def test_an_output_has_a_row_for_each_frame(
     expected: Path, tmp_path: Path, motorvae: Running, output: str
 ) -> None:
-    words = ("stream", expected / "clip.avi", "--model", expected / "bundle")
+    words = ("stream", expected / "street.mjpeg.avi", "--model", expected / "bundle")
     motorvae(*words, "--output", output)
     rows = rows_in(tmp_path / output)
     assert len(rows) == FRAMES
@@ -65,10 +66,40 @@ def test_rows_arrive_by_udp(expected: Path, motorvae: Running) -> None:
         receiver.bind(("127.0.0.1", 0))
         receiver.settimeout(60)
         target = f"udp://127.0.0.1:{receiver.getsockname()[1]}"
-        words = ("stream", expected / "clip.avi", "--model", expected / "bundle")
+        words = ("stream", expected / "street.mjpeg.avi", "--model", expected / "bundle")
         motorvae(*words, "--output", target)
         first = receiver.recv(1 << 16)
     assert len(first) >= 4 * LATENTS
+
+
+def test_rows_arrive_by_zeromq(expected: Path, tmp_path: Path) -> None:
+    """From a camera without an end: what was sent before a subscriber came is gone."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "motorvae", "stream", "synthetic?fps=2"]
+    options = ["--model", str(expected / "bundle"), "--output", f"zmq://{target}"]
+    with zmq.Context() as context, context.socket(zmq.SUB) as receiver:
+        receiver.subscribe(b"")
+        receiver.setsockopt(zmq.RCVTIMEO, 120_000)
+        receiver.connect(f"tcp://{target}")
+        with subprocess.Popen([*command, *options], cwd=tmp_path, stderr=subprocess.PIPE) as stream:
+            try:
+                parts = receiver.recv_multipart()
+            finally:
+                stream.terminate()
+                stream.communicate(timeout=120)
+    assert len(b"".join(parts)) >= 4 * LATENTS
+
+
+def test_a_recording_for_rerun_is_written(
+    expected: Path, tmp_path: Path, motorvae: Running
+) -> None:
+    words = ("stream", expected / "street.mjpeg.avi", "--model", expected / "bundle")
+    motorvae(*words, "--output", "rows.jsonl", "--view", "street.rrd")
+    content = (tmp_path / "street.rrd").read_bytes()
+    assert content.startswith(b"RRF2")
+    assert len(content) > 10_000
 
 
 def test_the_doctor_finds_nothing_wrong(expected: Path, motorvae: Running) -> None:

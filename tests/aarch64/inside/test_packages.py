@@ -11,8 +11,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-ABSENT = {"pycuda", "cuda", "tensorrt", "tensorrt_rtx", "rerun"}
-"""What these modules are about is not in the root: no GPU, and no viewer."""
+ABSENT = {"pycuda", "cuda", "tensorrt", "tensorrt_rtx"}
+"""What these modules are about is not in the root: no GPU."""
 LOADING = """
 import importlib, pkgutil, sys
 import motorvae.runtime
