@@ -25,6 +25,7 @@ from ..runtime.core.errors import (
     MeasurementError,
     MissingDependencyError,
     MotorVAEError,
+    OutputError,
     VerificationError,
     needed_for,
 )
@@ -102,12 +103,28 @@ class Examination:
         self._rates: GpuRates | None = None
         self._warnings: tuple[str, ...] = ()
         self._engines: list[EngineManifest] = []
+        self._unsaved: OutputError | None = None
         self._created = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
         self._load_start, self._power_start = load_now(), power_state()
 
     def run(self) -> Result:
         """Measure every case that this machine can run, and write the result."""
         unforeseen: list[Exception] = []
+        try:
+            self._measure_cases(unforeseen)
+            if self.meter is not None:
+                self.meter.close()  # what it cost is known from then on
+            result = self._save()
+        except Exception as error:
+            if unforeseen:
+                raise unforeseen[0] from error
+            raise
+        if unforeseen:
+            raise unforeseen[0]
+        return result
+
+    def _measure_cases(self, unforeseen: list[Exception]) -> None:
+        """Measure the cases one after the other; what nobody foresaw in one joins the list."""
         self._measure_rates()
         with tempfile.TemporaryDirectory(prefix="motorvae-doctor-") as folder:
             copy = Path(folder) / "bundle"
@@ -122,6 +139,8 @@ class Examination:
                         self._cases[case.how] = self._under_roofline(case, planned[0].key)
                         self._save()
                 except MotorVAEError as error:
+                    if error is self._unsaved:  # no fault of the case, and no other could be kept
+                        raise
                     reason = str(error)
                 except Exception as error:  # noqa: BLE001  # raised when the other cases are done
                     reason = f"{type(error).__name__}: {error}"
@@ -129,12 +148,6 @@ class Examination:
                 for one in planned:
                     if self._cases[one.case.how].not_measured == NOT_REACHED:
                         self._cases[one.case.how] = one.case.without(reason)
-        if self.meter is not None:
-            self.meter.close()  # what it cost is known from then on
-        result = self._save()
-        if unforeseen:
-            raise unforeseen[0]
-        return result
 
     def _save(self) -> Result:
         turn = max(1, self.frames // _TURNS)
@@ -167,7 +180,11 @@ class Examination:
             cases=tuple(map(public_case, self._cases.values())),
             warnings=self._warnings,
         )
-        save_document(self.output, result)
+        try:
+            save_document(self.output, result)
+        except OutputError as error:
+            self._unsaved = error
+            raise
         return result
 
     def _measure_rates(self) -> None:

@@ -26,14 +26,16 @@ from motorvae.benchmarks.cases.gpu import (
 from motorvae.benchmarks.cli import main as bench
 from motorvae.benchmarks.doctor import main
 from motorvae.benchmarks.measure.case import Case, CudaGraph, GpuMode, samples_of
-from motorvae.benchmarks.measure.result import GpuFacts, Result, load_result
+from motorvae.benchmarks.measure.gpu_rates import GpuRates
+from motorvae.benchmarks.measure.result import GpuFacts, Rate, Result, load_result
 from motorvae.benchmarks.report.tables import print_gpu_cases
 from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey
 from motorvae.runtime.bundle.load import Bundle, load_bundle
 from motorvae.runtime.bundle.manifest import GraphReport, Metric
 from motorvae.runtime.core.documents import save_document
-from motorvae.runtime.core.errors import BackendError, MeasurementError
+from motorvae.runtime.core.errors import BackendError, MeasurementError, OutputError
+from motorvae.runtime.core.spec import ModelSpec
 from motorvae.runtime.engines.base import Arrays, Backend
 from motorvae.runtime.engines.gpu_info import Gpu, find_gpu
 from motorvae.runtime.engines.open import EngineRequest, open_engine
@@ -55,6 +57,23 @@ def gate(value: float) -> tuple[GraphReport, ...]:
             metrics=(metric,),
         ),
     )
+
+
+@pytest.fixture(autouse=True)
+def no_rates(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU's rates take a process with torch: it starts only where it is what is tested."""
+    if "real_rates" in request.fixturenames:
+        return
+
+    def refuse(_spec: ModelSpec) -> GpuRates:
+        raise MeasurementError("not asked for in this test")
+
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "rates_of_gpu", refuse)
+
+
+@pytest.fixture
+def real_rates() -> None:
+    """Leave the process that measures the GPU's rates in its place."""
 
 
 @pytest.fixture
@@ -230,7 +249,7 @@ def test_one_measured_row_is_enough(
     assert f"result in {output}: 5 of 22 cases measured; share that file as it is" in said
 
 
-@pytest.mark.usefixtures("with_gpu")
+@pytest.mark.usefixtures("with_gpu", "real_rates")
 def test_only_what_was_named_is_measured_and_a_missing_roofline_has_its_reason(
     doctor: Callable[..., tuple[int, str]],
     small_bundle: Path,
@@ -260,9 +279,6 @@ def test_measured_rates_put_each_case_under_its_roofline(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from motorvae.benchmarks.measure.gpu_rates import GpuRates
-    from motorvae.benchmarks.measure.result import Rate
-
     rate = Rate(work=10**9, series=samples_of((10**6,) * 5))
     rates = GpuRates(
         device="a GPU",
@@ -361,6 +377,34 @@ def test_what_nobody_foresaw_in_one_row_leaves_the_others_and_is_raised(
     assert (first.status, first.not_measured) == ("unproven", "AttributeError: no such verb")
     assert sum(row.status == "measured" for row in others) == 4
     assert NOT_REACHED not in {row.not_measured for row in others}
+
+
+@pytest.mark.usefixtures("with_gpu")
+@pytest.mark.parametrize("breaks", [False, True])
+def test_an_output_that_cannot_be_written_ends_it_and_is_no_case_s_reason(
+    breaks: bool, small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[GraphKey] = []
+
+    def first_breaks(bundle: Bundle, key: GraphKey, request: EngineRequest) -> Backend:
+        opened.append(key)
+        if breaks and len(opened) == 1:
+            raise AttributeError("no such verb")
+        return on_the_processor(bundle, key, request)
+
+    def full(path: Path, _document: object) -> None:
+        raise OutputError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "open_engine", first_breaks)
+    monkeypatch.setattr(motorvae.benchmarks.examine_gpu, "save_document", full)
+    args = ["gpu", "--model", str(small_bundle), "--output", str(tmp_path / "x.json")]
+    if not breaks:
+        assert main([*args, "--frames", "2"]) == 1
+        assert {key.variant for key in opened} == {"full", "phases"}  # of the first case alone
+        return
+    with pytest.raises(AttributeError, match="no such verb") as raised:
+        main([*args, "--frames", "2"])
+    assert isinstance(raised.value.__cause__, OutputError)
 
 
 class Ticking:
