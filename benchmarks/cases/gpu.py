@@ -274,8 +274,9 @@ def gated_case(case: Case, gate: tuple[GraphReport, ...]) -> Case:
 
 
 def public_case(case: Case) -> Case:
-    """Return the same with no host, user or home folder in texts of errors and engines."""
+    """Return the same with nothing private in texts of errors, engines and sensors."""
     return case.with_facts(
         not_measured=case.not_measured and without_private(case.not_measured),
         notes=tuple(map(without_private, case.notes)),
+        warnings=tuple(map(without_private, case.warnings)),
     )
