@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from rich.console import Console
 
@@ -56,6 +56,7 @@ from .gpu_roofline import case_under_roofline, rates_of_gpu
 from .measure.case import Case
 from .measure.result import (
     GpuFacts,
+    GpuRates,
     Result,
     Settings,
     environment_now,
@@ -66,9 +67,6 @@ from .measure.result import (
 from .measure.rounds import RoundPlan
 from .options import GpuEngine
 from .sensors.meter import Meter
-
-if TYPE_CHECKING:
-    from .measure.gpu_rates import GpuRates  # with torch, which a GPU's machine may lack
 
 _TITLES: dict[GpuEngine, str] = {
     "onnx": ONNX_CUDA,

@@ -6,16 +6,13 @@ import importlib.util
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..runtime.bundle.graph_key import GraphKey
 from ..runtime.core.errors import MeasurementError, missing_dependency
 from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.children import python_module
 from .measure.case import Case
-
-if TYPE_CHECKING:
-    from .measure.gpu_rates import GpuRates  # with torch, which a GPU's machine may lack
+from .measure.result import ENCODER_FP16_BYTES, GpuRates
 
 _LIMIT_S = 120
 _OWN_STAGES = ("compute", "device")
@@ -31,11 +28,10 @@ def rates_of_gpu(spec: ModelSpec) -> GpuRates:
     """
     if importlib.util.find_spec("torch") is None:
         raise missing_dependency("measuring the GPU's rates", "torch", extra="train")
-    from .measure.gpu_rates import GpuRates  # noqa: PLC0415  # torch is optional
-    from .measure.roofline import cost_of  # noqa: PLC0415  # as above
+    from .measure.roofline import cost_of  # noqa: PLC0415  # torch is optional
 
     if spec.channels is None:
-        again = _BYTES_OF_UNKNOWN
+        again = ENCODER_FP16_BYTES  # whose cost is not known
     else:
         again = cost_of(spec, GraphKey("encoder", "fp16")).moved_bytes
     with tempfile.TemporaryDirectory(prefix="motorvae-rates-") as folder:
@@ -82,7 +78,3 @@ def case_under_roofline(case: Case, rates: GpuRates, spec: ModelSpec, key: Graph
             "stayed in a cache that the reading does not fit",
         )
     return case.with_facts(roofline=roofline, notes=notes, warnings=warnings)
-
-
-_BYTES_OF_UNKNOWN = 16 << 20
-"""For a network whose cost is not known."""

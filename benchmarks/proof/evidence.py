@@ -12,7 +12,7 @@ import orjson
 
 from ...runtime.core.errors import MeasurementError
 from ..measure.case import Case
-from ..measure.result import Rate, load_result
+from ..measure.result import GpuRates, load_result
 from .process import Ended
 from .record import Row
 
@@ -25,11 +25,6 @@ _STAGES = ("wall", "device", "h2d", "compute", "d2h", "enqueue")
 _LONGEST_REASONS = 300
 _JETSON_RAILS = ("VDD_IN", "VIN", "VDD_GPU_SOC", "VDD_GPU", "VDD_CPU_GPU_CV")
 """Rails that a Jetson's GPU is fed from; of an AGX Orin there is none for all of it."""
-_RATE_TITLES = {
-    "copy_memory": "device memory copied, read plus written",
-    "read_memory": "device memory read",
-    "read_again": "bytes of one encoder run read again and again",
-}
 
 
 def by_exit_code(what: str, ended: Ended, _work: Path) -> Sequence[Row]:
@@ -224,19 +219,28 @@ def of_rates(file: str) -> Reader:
     def read(what: str, ended: Ended, work: Path) -> Sequence[Row]:
         if fault := fault_of(what, ended):
             return [fault]
-        found = orjson.loads((work / file).read_bytes())
-        rates = {f"{name} matrix product": rate for name, rate in found["matrix"].items()}
-        rates |= {_RATE_TITLES[name]: found[name] for name in _RATE_TITLES}
+        found = GpuRates.model_validate_json((work / file).read_bytes())
+        products = [
+            (f"{name} matrix product", one, "tflop_per_s", 1e12)
+            for name, one in found.matrix.items()
+        ]
+        moved = [
+            ("device memory copied, read plus written", found.copy_memory, "gb_per_s", 1e9),
+            ("device memory read", found.read_memory, "gb_per_s", 1e9),
+            (
+                "bytes of one encoder run read again and again",
+                found.read_again,
+                "gb_per_s",
+                1e9,
+            ),
+        ]
         rows = []
-        for title, content in rates.items():
-            rate = Rate.model_validate_json(orjson.dumps(content))
-            unit = "tflop_per_s" if "matrix" in title else "gb_per_s"
-            scale = 1e12 if "matrix" in title else 1e9
+        for title, rate, unit, scale in (*products, *moved):
             figures = {
                 f"best_{unit}": rate.best_per_s / scale,
                 f"median_{unit}": rate.p50_per_s / scale,
             }
-            note = "; ".join((f"torch {found['torch']}", *rate.warnings))
+            note = "; ".join((f"torch {found.torch}", *rate.warnings))
             rows.append(Row(what=title, status="proven", note=note, figures=figures))
         return rows
 

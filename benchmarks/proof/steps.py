@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...runtime.core.packages import version_of
 from ...runtime.core.system.children import python_module
+from ..measure.result import ENCODER_FP16_BYTES
 from .evidence import (
     Reader,
     by_exit_code,
@@ -23,8 +24,6 @@ from .evidence import (
 )
 
 TRAIN_BATCH = 64
-ENCODER_FP16_BYTES = 20 << 20
-"""About what one run of the default encoder moves in FP16: 10 million weights of two bytes."""
 GPU_TESTS = (Path("tests/gpu"),)
 _OF_DEVICE_LAYER = (
     *("cuda_layer", "cuda_close", "cuda_graph", "cuda_threads", "open_cuda", "driver"),

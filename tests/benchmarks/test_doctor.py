@@ -26,8 +26,7 @@ from motorvae.benchmarks.cases.gpu import (
 from motorvae.benchmarks.cli import main as bench
 from motorvae.benchmarks.doctor import main
 from motorvae.benchmarks.measure.case import Case, CudaGraph, GpuMode, samples_of
-from motorvae.benchmarks.measure.gpu_rates import GpuRates
-from motorvae.benchmarks.measure.result import GpuFacts, Rate, Result, load_result
+from motorvae.benchmarks.measure.result import GpuFacts, GpuRates, Rate, Result, load_result
 from motorvae.benchmarks.report.tables import print_gpu_cases
 from motorvae.export.verify.reference import Reference, reference_from_bundle
 from motorvae.runtime.bundle.graph_key import GraphKey

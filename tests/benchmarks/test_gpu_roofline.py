@@ -8,8 +8,7 @@ import torch
 from motorvae.benchmarks.cases.gpu import planned_cases
 from motorvae.benchmarks.gpu_roofline import case_under_roofline, rates_of_gpu
 from motorvae.benchmarks.measure.case import Case, samples_of
-from motorvae.benchmarks.measure.gpu_rates import GpuRates
-from motorvae.benchmarks.measure.result import Rate
+from motorvae.benchmarks.measure.result import GpuRates, Rate
 from motorvae.benchmarks.measure.roofline import cost_of
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.manifest import GraphReport, Metric

@@ -12,8 +12,13 @@ import pytest
 
 from motorvae.benchmarks.cases.gpu import planned_cases
 from motorvae.benchmarks.measure.case import Case
-from motorvae.benchmarks.measure.gpu_rates import GpuRates
-from motorvae.benchmarks.measure.result import Result, environment_now, load_now, load_result
+from motorvae.benchmarks.measure.result import (
+    GpuRates,
+    Result,
+    environment_now,
+    load_now,
+    load_result,
+)
 from motorvae.benchmarks.proof.evidence import (
     by_exit_code,
     by_exit_code_or_not,
