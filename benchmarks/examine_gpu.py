@@ -41,7 +41,6 @@ from ..runtime.engines.tensorrt.package import (
     title_of,
 )
 from .cases.gpu import (
-    NOT_REACHED,
     ONNX_CUDA,
     TORCH_CUDA,
     WARMUP,
@@ -53,7 +52,7 @@ from .cases.gpu import (
     timed_engine,
 )
 from .gpu_roofline import case_under_roofline, rates_of_gpu
-from .measure.case import Case
+from .measure.case import NOT_REACHED, Case
 from .measure.result import (
     GpuFacts,
     GpuRates,
@@ -90,15 +89,16 @@ class Examination:
     # crash of a later engine
     output: Path
     console: Console  # For progress
+    meter: Meter  # Watches conditions, and measures energy where it has sensors
     only: tuple[GpuEngine, ...] = get_args(GpuEngine)  # What runs the encoder
-    meter: Meter | None = None  # Watches conditions, and measures energy where it has sensors
+    energy: str = ""  # The option that asked for it
+    rates: GpuRates | None = None  # Of this GPU, where they were measured before
 
     def __post_init__(self) -> None:
         self._reference = reference_from_bundle(self.bundle)
         titles = {_TITLES[name] for name in self.only}
         self._planned = [group for group in planned_cases() if group[0].case.engine in titles]
         self._cases = {one.case.how: one.case for group in self._planned for one in group}
-        self._rates: GpuRates | None = None
         self._warnings: tuple[str, ...] = ()
         self._engines: list[EngineManifest] = []
         self._unsaved: OutputError | None = None
@@ -110,8 +110,7 @@ class Examination:
         unforeseen: list[Exception] = []
         try:
             self._measure_cases(unforeseen)
-            if self.meter is not None:
-                self.meter.close()  # what it cost is known from then on
+            self.meter.close()  # what it cost is known from then on
             result = self._save()
         except Exception as error:
             if unforeseen:
@@ -149,7 +148,7 @@ class Examination:
 
     def _save(self) -> Result:
         turn = max(1, self.frames // _TURNS)
-        energy = " --energy" if self.meter is not None and self.meter.facts else ""
+        energy = f" {self.energy}" if self.energy else ""
         only = "" if self.only == get_args(GpuEngine) else f" --only {' '.join(self.only)}"
         result = Result(
             created=self._created,
@@ -170,11 +169,11 @@ class Examination:
                 power_end=power_state(),
                 engines=tuple(self._engines),
             ),
-            matrix=self._rates.matrix if self._rates else {},
-            copy_memory=self._rates.copy_memory if self._rates else None,
-            read_memory=self._rates.read_memory if self._rates else None,
-            energy=self.meter.facts if self.meter is not None else None,
-            watch=self.meter.watched if self.meter is not None else None,
+            matrix=self.rates.matrix if self.rates else {},
+            copy_memory=self.rates.copy_memory if self.rates else None,
+            read_memory=self.rates.read_memory if self.rates else None,
+            energy=self.meter.facts,
+            watch=self.meter.watched,
             cases=tuple(map(public_case, self._cases.values())),
             warnings=self._warnings,
         )
@@ -187,17 +186,23 @@ class Examination:
 
     def _measure_rates(self) -> None:
         """Measure the GPU's own rates in a process that gives all its memory back."""
+        if self.rates is not None:
+            if self.rates.device != self.gpu.name:
+                problem = f"the rates are of {self.rates.device}, and this is {self.gpu.name}"
+                self._warnings = (f"no roofline: {problem}",)
+                self.rates = None
+            return
         self.console.print("measuring: matrix rates and bandwidths of the GPU")
         try:
-            self._rates = rates_of_gpu(self.bundle.spec)
+            self.rates = rates_of_gpu(self.bundle.spec)
         except (MeasurementError, MissingDependencyError) as error:
             self._warnings = (f"no roofline: {without_private(str(error))}",)
 
     def _under_roofline(self, case: Case, key: GraphKey) -> Case:
         """Add the least time that the GPU's best rates allow; of the card's own network only."""
-        if self._rates is None or case.whole is None or self.bundle.spec.channels is None:
+        if self.rates is None or case.whole is None or self.bundle.spec.channels is None:
             return case
-        return case_under_roofline(case, self._rates, self.bundle.spec, key)
+        return case_under_roofline(case, self.rates, self.bundle.spec, key)
 
     def _measured(self, planned: Sequence[PlannedCase], copy: Bundle) -> Iterator[Case]:
         engine = planned[0].case.engine

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ..runtime.bundle.graph_key import GraphKey
+from ..runtime.core.documents import bytes_of_file
 from ..runtime.core.errors import MeasurementError, missing_dependency
 from ..runtime.core.spec import ModelSpec
 from ..runtime.core.system.children import python_module
@@ -15,6 +16,7 @@ from .measure.case import Case
 from .measure.result import ENCODER_FP16_BYTES, GpuRates
 
 _LIMIT_S = 120
+_MOST_BYTES = 1 << 20
 _OWN_STAGES = ("compute", "device")
 """What is compared with the least time beside the whole: kernels, or all of a recorded graph."""
 
@@ -48,6 +50,17 @@ def rates_of_gpu(spec: ModelSpec) -> GpuRates:
             last = said[-1] if said else f"exit code {done.returncode}"
             raise MeasurementError(f"the GPU's rates were not measured: {last}")
         return GpuRates.model_validate_json(file.read_bytes())
+
+
+def load_rates(path: Path) -> GpuRates:
+    """Read what the process of `rates_of_gpu` wrote; a MeasurementError where it is not that."""
+    again = "measure them again, or leave out --rates"
+    data = bytes_of_file(path, most_bytes=_MOST_BYTES, error=MeasurementError, again=again)
+    try:
+        return GpuRates.model_validate_json(data)
+    except ValueError as error:
+        problem = str(error).splitlines()[0]
+        raise MeasurementError(f"{path} has no rates of a GPU ({problem}): {again}") from error
 
 
 def case_under_roofline(case: Case, rates: GpuRates, spec: ModelSpec, key: GraphKey) -> Case:

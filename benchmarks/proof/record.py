@@ -17,7 +17,6 @@ from ...runtime.core.text import printable
 from ..measure.result import Environment
 
 Status = Literal["proven", "failed", "unproven"]
-NOT_REACHED = "not reached: the command ended before it"
 _MOST_BYTES = 16 << 20
 _LONGEST = 500
 

@@ -22,11 +22,11 @@ from ...runtime.core.documents import save_document
 from ...runtime.core.errors import MeasurementError, OutputError
 from ...runtime.core.lifecycle import interrupts_deferred
 from ...runtime.core.system.children import python_module
+from ..measure.case import NOT_REACHED
 from .evidence import read_evidence
 from .page import save_page
 from .process import Ended, run_within
 from .record import (
-    NOT_REACHED,
     MachineFacts,
     Proof,
     Row,

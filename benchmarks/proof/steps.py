@@ -16,7 +16,6 @@ from .evidence import (
     by_exit_code,
     by_exit_code_or_not,
     of_doctor,
-    of_energy,
     of_pytest,
     of_rates,
     of_stream,
@@ -33,8 +32,8 @@ DEVICE_LAYER_TESTS = tuple(
     Path("tests/stand_in_driver", f"test_{name}.py") for name in _OF_DEVICE_LAYER
 )
 """Those of that folder which ask the driver; the others are about engines of a GPU of its own."""
-RUN, BUNDLE = Path("runs/gpu"), Path("bundle")
-"""Where the steps train and export, in the work folder."""
+RUN, BUNDLE, RATES = Path("runs/gpu"), Path("bundle"), Path("rates.json")
+"""Where the steps train, export and measure the GPU's rates, in the work folder."""
 _CHECKOUT = "run it in a checkout of motorVAE, or name one: --checkout"
 _INSTALL: Mapping[str, str] = {
     "torch": "pip install 'motorvae[train]', with a torch that is built for this GPU's CUDA",
@@ -142,14 +141,13 @@ def _steps(place: Place) -> tuple[Step, ...]:
         *(
             _doctor(place, *words)
             for words in (
-                ("onnx", "ONNX Runtime on CUDA, each form past the gate", 240, "onnxruntime-gpu"),
+                ("onnx", "ONNX Runtime on CUDA, each form past the gate", 360, "onnxruntime-gpu"),
                 ("torch", "torch's FP16 encoder as a CUDA graph, the rival", 150, "torch"),
-                ("tensorrt", "TensorRT engines, with and without a CUDA graph", 600, "tensorrt"),
-                ("tensorrt-rtx", "TensorRT-RTX engines, likewise", 300, "tensorrt_rtx"),
+                ("tensorrt", "TensorRT engines, with and without a CUDA graph", 690, "tensorrt"),
+                ("tensorrt-rtx", "TensorRT-RTX engines, likewise", 390, "tensorrt_rtx"),
             )
         ),
         _stream(place),
-        _energy(place),
         *(
             _tests(
                 place,
@@ -220,7 +218,7 @@ def _tests(
 
 def _rates(place: Place) -> Step:
     """Return the step that measures the GPU's own rates, of which the roofline is made."""
-    result = place.work / "rates.json"
+    result = place.work / RATES
     return Step(
         name="rates",
         proves="the GPU's own rates: matrix products and memory",
@@ -284,40 +282,25 @@ def _model_steps(place: Place) -> tuple[Step, ...]:
 
 
 def _doctor(place: Place, name: str, proves: str, limit_s: float, module: str) -> Step:
-    """Return a step in which motorvae-doctor gpu measures one engine."""
-    result = place.work / f"doctor-{name}.json"
+    """Return a step in which motorvae-doctor gpu measures one engine, and its energy."""
+    result, rates = place.work / f"doctor-{name}.json", place.work / RATES
     from_torch = ("--checkpoint", str(place.checkpoint)) if name == "torch" else ()
     files = [(place.model, "the step export makes it; or name a bundle: --model")]
     if from_torch:
         files.append((place.checkpoint, "the step train makes it; or name a run: --checkpoint"))
+    command = (
+        *python_module("motorvae", "doctor", "gpu", "--only", name, *from_torch, "--gpu-energy"),
+        *("--model", str(place.model), "--frames", f"{place.frames}", "--output", str(result)),
+    )
     return Step(
         name=f"doctor-{name}",
         proves=proves,
         limit_s=limit_s,
-        command=(
-            *python_module("motorvae", "doctor", "gpu", "--only", name, *from_torch),
-            *("--model", str(place.model), "--frames", f"{place.frames}", "--output", str(result)),
-        ),
+        command=(*command, "--rates", str(rates)),
+        without=(rates, command),  # then it measures them itself
         reader=of_doctor(result.name),
         modules=(module,),
         files=tuple(files),
-        leaves=(result,),
-    )
-
-
-def _energy(place: Place) -> Step:
-    """Return the step that measures joules for each latent, of every engine that runs here."""
-    result = place.work / "doctor-energy.json"
-    return Step(
-        name="energy",
-        proves="energy for each latent, by the GPU's or the board's own sensors",
-        limit_s=900,
-        command=(
-            *python_module("motorvae", "doctor", "gpu", "--energy", "--model", str(place.model)),
-            *("--frames", f"{min(place.frames, 100)}", "--output", str(result)),
-        ),
-        reader=of_energy(result.name),
-        files=((place.model, "the step export makes it; or name a bundle: --model"),),
         leaves=(result,),
     )
 

@@ -13,8 +13,10 @@ from .tables import GroupTable, digits_of, leaders_of, screen_table
 
 
 def print_energy(console: Console, result: Result) -> None:
-    """Print the energy of the fastest of each kind by the sensor of most, and the conditions."""
-    if result.energy is not None:
+    """Print the fastest cases' energy by the sensor that covers most, and the conditions."""
+    if result.energy is not None and not result.energy.sensors:
+        console.print(f"no energy: {'; '.join(result.energy.absent)}", soft_wrap=False)
+    elif result.energy is not None:
         sensor = _shown_sensor(result)
         headings = (sensor.name, "", "mJ/latent", "W", "idle W")
         table = screen_table(headings, headings[2:], pad_edge=False)
@@ -82,8 +84,8 @@ def watch_line(result: Result) -> str | None:
 
 
 def sensors_table(result: Result) -> GroupTable | None:
-    """Return a row for each sensor of energy; None where energy was not asked for."""
-    if result.energy is None:
+    """Return a row for each sensor of energy; None where there is none."""
+    if result.energy is None or not result.energy.sensors:
         return None
     return GroupTable(
         title="idle power: before the first case, with this process doing nothing",
@@ -192,7 +194,7 @@ def _by_case(result: Result) -> Iterator[tuple[Case, bool, Energy]]:
 
 
 def _shown_sensor(result: Result) -> SensorFacts:
-    """Return the sensor of most that has any figure, or that of most."""
+    """Return the sensor that covers most of those with a figure, or of all."""
     sensors = result.energy.sensors if result.energy else ()
     found = {
         one.sensor
