@@ -20,6 +20,8 @@ from motorvae.export.tensorrt.build import BuiltEngine, EngineBuildRequest
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.bundle.manifest import GraphEntry
+from motorvae.runtime.core.errors import BackendError
+from motorvae.runtime.engines import select
 from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.open import EngineRequest
 from motorvae.runtime.engines.select import select_engine
@@ -108,6 +110,28 @@ def test_an_int8_engine_that_is_slower_is_not_kept_and_never_runs(
         chosen.backend.close()
         assert chosen.precision == "fp16"
         assert "not int8, which was asked for, as int8 is not faster than fp16" in chosen.remarks
+
+
+def test_where_the_fp16_engine_does_not_open_nobody_says_that_int8_was_passed_over(
+    graphs: Bundle, package: TensorRTPackage, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another runner may do INT8 then, which was asked for."""
+    built(graphs, package, gpu, "fp16", {}, monkeypatch)
+    built(graphs, package, gpu, "int8", {"encoder int8 mu": SLOW}, monkeypatch)
+    assert slower_int8(graphs, "encoder", package, gpu, ("mu",)) is not None
+    damaged = GraphKey("encoder", "fp16", "mu").engine_paths(graphs.folder, "tensorrt")[0]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    told: list[str] = []
+
+    def other_runner(selection: Any, *_: str) -> None:
+        told[:] = selection.passed_over
+        raise BackendError("far enough")
+
+    monkeypatch.setattr(select._Selection, "graph", other_runner)
+    with pytest.raises(BackendError, match="far enough"):
+        select_engine(graphs, "encoder", EngineRequest(precision="int8", outputs=("mu",)))
+    assert any("encoder.mu.fp16.tensorrt.engine has" in reason for reason in told)
+    assert not [reason for reason in told if "which was asked for" in reason]
 
 
 def test_an_int8_engine_that_is_faster_is_kept_with_both_times(
