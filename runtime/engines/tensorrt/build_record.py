@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from ...bundle.graph_key import Variant
-from ...core.errors import sentence_list
+from ...core.errors import shortened
 from ...core.spec import StrictModel
 
 LEAST_GAIN = 0.02
@@ -178,9 +178,3 @@ class Int8Speed(StrictModel):
             return f"whether int8 is faster than fp16 was not measured: {self.reason}"
         verdict = "not faster" if self.is_slower else "faster"
         return f"int8 is {verdict} than fp16 on this GPU: {self.times.sentence}"
-
-
-def shortened(names: tuple[str, ...], most: int = 5) -> str:
-    """Return names as a list in a sentence, of many only the first."""
-    more = len(names) - most
-    return sentence_list([*names[:most], *([f"{more} more"] if more > 0 else [])])

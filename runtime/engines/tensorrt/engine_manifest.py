@@ -16,7 +16,7 @@ from typing_extensions import Self
 from ...bundle.graph_key import GraphKey, Part, Precision, Variant
 from ...bundle.manifest import FileEntry, GraphReport
 from ...core.documents import MOST_JSON, bytes_of_file, document_from_bytes
-from ...core.errors import EngineFitError
+from ...core.errors import EngineFitError, shortened
 from ...core.spec import StrictModel
 from ...signing.machine_key import MachineKey
 from ..gpu_info import Gpu
@@ -154,9 +154,7 @@ class PrecisionReport(StrictModel):
         weights, outputs = self.shares(precision)
         kept = ""
         if self.kept_float32:
-            names = ", ".join(self.kept_float32[:3])
-            more = len(self.kept_float32) - 3
-            kept = f", and by intention not {names}{f' and {more} more' if more > 0 else ''}"
+            kept = f", and by intention not {shortened(self.kept_float32, 3)}"
         return (
             f"{weights:.2%} of weights ({self.weights_from}) and {outputs:.2%} of layer outputs "
             f"({self.outputs_from}) are {precision}{kept}{placed}"

@@ -15,7 +15,6 @@ from motorvae.runtime.engines.tensorrt.build_record import (
     PairedTimes,
     RouteSettings,
     TriedRoute,
-    shortened,
 )
 from motorvae.runtime.engines.tensorrt.engine_manifest import EngineManifest
 
@@ -79,7 +78,6 @@ def test_placement_names_what_is_not_on_dla() -> None:
     assert placed.runs("conv")
     assert not placed.runs("head")
     assert DlaPlacement(core=0, layers=9).sentence == "9 of 9 layers on DLA core 0"
-    assert shortened(tuple("abcdefg")) == "a, b, c, d, e, 2 more"
 
 
 @pytest.mark.parametrize("version", [3, 4])
