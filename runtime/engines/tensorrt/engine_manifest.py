@@ -77,8 +77,6 @@ class PrecisionReport(StrictModel):
         asked: The same as the graph's own types have it; an engine may do otherwise.
         kept_float32: Nodes that an FP16 graph keeps in float32 by intention.
         asked_weights: The formats of weights as the graph has them, where nodes are kept.
-        asked_outputs: Those of values that layers hand on, likewise; the label does not go by them,
-            as a fused engine has others.
         dla: Which layers run on a DLA core; None where it uses none.
     """
 
@@ -91,8 +89,15 @@ class PrecisionReport(StrictModel):
     asked: dict[str, int]
     kept_float32: tuple[str, ...] = ()
     asked_weights: dict[str, int] = Field(default_factory=dict)
-    asked_outputs: dict[str, int] = Field(default_factory=dict)
     dla: DlaPlacement | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_asked_outputs(cls, content: object) -> object:
+        """Leave out what motorVAE wrote before schema 5, and no label went by."""
+        if isinstance(content, dict):
+            return {name: value for name, value in content.items() if name != "asked_outputs"}
+        return content
 
     def shares(self, precision: Precision) -> tuple[float, float]:
         """Return the share of weights and of layer outputs in a format; 0 where none is known."""
@@ -189,7 +194,7 @@ class EngineManifest(StrictModel):
     """Everything that an engine's `.json` holds.
 
     Version 3 had no `built_here`, and so does an engine manifest that it was taken out of. Version
-    5 added `routes` and `int8_speed`, and `dla` in the precision report.
+    5 added `routes` and `int8_speed`, and `dla` in the precision report, which lost `asked_outputs`.
 
     Attributes:
         routes: The build routes that competed for this engine; none where it was built one way.
