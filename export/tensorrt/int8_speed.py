@@ -16,6 +16,7 @@ from ...runtime.core.errors import (
     MissingDependencyError,
 )
 from ...runtime.engines.gpu_info import Gpu, NoGpu
+from ...runtime.engines.open import open_engine
 from ...runtime.engines.tensorrt.build_record import Int8Speed
 from ...runtime.engines.tensorrt.engine_manifest import (
     ENGINE_MANIFEST_VERSION,
@@ -26,7 +27,7 @@ from ...runtime.engines.tensorrt.package import TensorRTPackage
 from ...runtime.signing.machine_key import MachineKey
 from ..verify.reference import Reference
 from .build import BuiltEngine, EngineBuildRequest, plan_of
-from .timing import opened, times_of
+from .timing import times_of
 
 
 def engines_with_rivals(
@@ -80,8 +81,8 @@ def int8_speed(
                 "the bundle's FP16 engine was built for other batches or another core"
             )
         with (
-            opened(plan_of(engine, entry, request), entry.key) as one,
-            opened(plan, half.key) as other,
+            open_engine(plan_of(engine, entry, request), entry.key) as one,
+            open_engine(plan, half.key) as other,
         ):
             keys = (entry.key, half.key)
             times = times_of(one, other, keys, reference, request.profile.opt)
