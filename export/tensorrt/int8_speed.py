@@ -66,7 +66,9 @@ def int8_speed(
         None,
     )
     variant = None if half is None else half.variant
-    unknown = Int8Speed(int8=entry.variant, fp16=variant, reason="nothing was run")
+    unknown = Int8Speed(
+        int8=entry.variant, int8_sha256=entry.sha256, fp16=variant, reason="nothing was run"
+    )
     if reference is None or isinstance(gpu, NoGpu):
         return unknown.model_copy(update={"reason": "it was built without a GPU"})
     if half is None:
@@ -88,7 +90,7 @@ def int8_speed(
             times = times_of(one, other, keys, reference, request.profile.opt)
     except (BackendError, MissingDependencyError) as error:
         return unknown.model_copy(update={"reason": error.clause()})
-    return Int8Speed(int8=entry.variant, fp16=half.variant, times=times)
+    return unknown.model_copy(update={"times": times, "reason": None})
 
 
 def record_int8_speed(

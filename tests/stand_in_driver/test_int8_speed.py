@@ -203,6 +203,22 @@ def test_what_another_gpu_measured_says_nothing_of_this_one(
         assert slower_int8(graphs, "encoder", other_package, other, ("mu",)) is None
 
 
+def test_what_was_measured_of_another_int8_graph_says_nothing_of_this_one(
+    graphs: Bundle, package: TensorRTPackage, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibrated anew, its layers may be others; the FP16 engine and its manifest stay."""
+    built(graphs, package, gpu, "fp16", {}, monkeypatch)
+    built(graphs, package, gpu, "int8", {"encoder int8 mu": SLOW}, monkeypatch)
+    assert slower_int8(graphs, "encoder", package, gpu, ("mu",)) is not None
+    mu = GraphKey("encoder", "int8", "mu", "tensorrt")
+    entries = [
+        one.model_copy(update={"sha256": "cd" * 32}) if one.key == mu else one
+        for one in graphs.manifest.graphs
+    ]
+    anew = bundle_of(graphs.folder, *entries)
+    assert slower_int8(anew, "encoder", package, gpu, ("mu",)) is None
+
+
 def test_engines_of_earlier_versions_run_as_before(forms: Bundle, package: TensorRTPackage) -> None:
     """Their engine manifests are of schema 4 and say nothing of INT8's speed."""
     assert package

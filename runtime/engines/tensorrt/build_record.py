@@ -148,6 +148,7 @@ class Int8Speed(StrictModel):
 
     Attributes:
         int8: The variant of the INT8 graph.
+        int8_sha256: Of the INT8 graph; what was measured of another says nothing of this one.
         fp16: The variant of the FP16 graph that streams would run instead; None where there is
             none.
         times: The INT8 engine's time and the FP16 one's in the same turns; None where they were
@@ -156,6 +157,7 @@ class Int8Speed(StrictModel):
     """
 
     int8: Variant
+    int8_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     fp16: Variant | None = None
     times: PairedTimes | None = None
     reason: str | None = None

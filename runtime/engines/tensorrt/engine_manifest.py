@@ -194,10 +194,11 @@ class EngineManifest(StrictModel):
     """Everything that an engine's `.json` holds.
 
     Version 3 had no `built_here`, and so does an engine manifest that it was taken out of. Version
-    5 added `routes` and `int8_speed`, and `dla` in the precision report, which lost `asked_outputs`.
+    5 added `routes` and `int8_speed`, and in the precision report `dla` in place of
+    `asked_outputs`.
 
     Attributes:
-        routes: The build routes that competed for this engine; none where it was built one way.
+        routes: The build routes that were tried for this engine; none where it was built one way.
         int8_speed: How INT8 and FP16 engines of this part compare on this GPU, in the engine
             manifests of both.
     """
