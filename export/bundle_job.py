@@ -32,7 +32,7 @@ from ..runtime.core.system.locks import output_locked
 from ..runtime.engines.gpu_info import NoGpu
 from ..runtime.engines.tensorrt.package import TensorRTPackage
 from ..runtime.signing.bundle_signature import still_signed
-from .options import BundleOptions, PrecisionOptions
+from .options import NO_ROUTES, BundleOptions, PrecisionOptions
 from .steps import steps_shown
 from .tables import engine_table, routes_table, search_table, verification_table
 from .tensorrt.add_engines import add_engines_to_bundle, find_builder, profile_from_text
@@ -111,19 +111,15 @@ class BundleJob:
     def _check_tune(self) -> None:
         """Refuse, with an EngineError, to let build routes compete where that cannot be."""
         builder, gpu = self._builder, self._gpu
-        is_rtx = not isinstance(builder, str) and builder.is_rtx
-        if is_rtx and (self.options.engine == "tensorrt-rtx" or not isinstance(gpu, NoGpu)):
-            raise EngineError(
-                "TensorRT-RTX finishes its engines on the target and has no build routes: leave "
-                "out --tune, or use --engine tensorrt"
-            )
-        if isinstance(builder, str) or isinstance(gpu, NoGpu):
+        if isinstance(gpu, NoGpu) or isinstance(builder, str):
             missing = gpu.reason if isinstance(gpu, NoGpu) else builder
             raise EngineError(
                 f"--tune keeps the fastest engine, which only the GPU can tell, and here is "
                 f"{missing}: run the same command with --model on the machine that has it, or "
                 "leave out --tune"
             )
+        if builder.is_rtx:
+            raise EngineError(NO_ROUTES)
 
     def run(self, path: Path, make: Make) -> None:
         """Make the bundle at `path`, while nobody else adds to it or replaces it, with its engines.
@@ -176,7 +172,7 @@ class BundleJob:
                 self._profile,
                 options.workspace_mib,
                 dla=self._dla,
-                tune_minutes=options.tune_minutes if options.tune else None,
+                tune_minutes=options.minutes_to_tune,
             )
             try:
                 built = add_engines_to_bundle(
