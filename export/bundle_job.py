@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,7 +38,7 @@ from .tables import engine_table, routes_table, search_table, verification_table
 from .tensorrt.add_engines import add_engines_to_bundle, find_builder, profile_from_text
 from .tensorrt.build import EngineBuildRequest
 from .tensorrt.dla import DlaRequest, check_dla
-from .tensorrt.int8_speed import engines_with_rivals
+from .tensorrt.int8_speed import with_fp16_to_compare
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -161,22 +161,27 @@ class BundleJob:
         self, path: Path, engines: tuple[Precision, ...], builder: TensorRTPackage
     ) -> None:
         options, console = self.options, self.console
-        with_rivals = engines_with_rivals(engines, load_bundle(path), self._gpu)
-        if with_rivals != engines:
-            console.print("FP16 engines are built as well, to measure INT8 against them")
-        for precision in with_rivals:
-            request = EngineBuildRequest(
-                builder,
-                self._gpu,
-                precision,
-                self._profile,
-                options.workspace_mib,
-                dla=self._dla,
-                tune_minutes=options.minutes_to_tune,
-            )
+        request = EngineBuildRequest(
+            builder,
+            self._gpu,
+            "int8",
+            self._profile,
+            options.workspace_mib,
+            dla=self._dla,
+            tune_minutes=options.minutes_to_tune,
+        )
+        with_fp16 = with_fp16_to_compare(load_bundle(path), engines, request)
+        if with_fp16 != engines:
+            # Tuned alike: else the settings would be measured, and not the precision.
+            tuned = " and tuned" if options.tune else ""
+            console.print(f"FP16 engines are built{tuned} as well, to measure INT8 against them")
+        for precision in with_fp16:
             try:
                 built = add_engines_to_bundle(
-                    load_bundle(path), request, console, on_reports=partial(show_reports, console)
+                    load_bundle(path),
+                    replace(request, precision=precision),
+                    console,
+                    on_reports=partial(show_reports, console),
                 )
             except (EngineError, VerificationError) as error:
                 if precision in engines:

@@ -36,8 +36,9 @@ def fastest_engine(
 ) -> BuiltEngine:
     """Return a graph's default engine or a faster one that passes the gate.
 
-    All that was tried is in its `routes`. Each route is timed in turns with the default one, at the batch size that the engine is tuned
-    for, and has its line. Of all engines but the fastest only the record stays in memory.
+    All that was tried is in its `routes`. Each route is timed in turns with the default one, at the
+    batch size that the engine is tuned for, and has its line. Of all engines but the fastest only
+    the record stays in memory.
 
     Raises:
         BackendError: The default engine does not run.

@@ -17,10 +17,12 @@ from rich.console import Console
 from motorvae.export.tensorrt import add_engines
 from motorvae.export.tensorrt.add_engines import add_engines_to_bundle
 from motorvae.export.tensorrt.build import BuiltEngine, EngineBuildRequest
+from motorvae.export.tensorrt.dla import DlaRequest
+from motorvae.export.tensorrt.int8_speed import comparable_fp16, with_fp16_to_compare
 from motorvae.runtime.bundle.graph_key import GraphKey, Precision
 from motorvae.runtime.bundle.load import Bundle
 from motorvae.runtime.bundle.manifest import GraphEntry
-from motorvae.runtime.core.errors import BackendError
+from motorvae.runtime.core.errors import BackendError, EngineError
 from motorvae.runtime.engines import select
 from motorvae.runtime.engines.gpu_info import Gpu
 from motorvae.runtime.engines.open import EngineRequest
@@ -151,6 +153,26 @@ def test_an_int8_engine_that_is_faster_is_kept_with_both_times(
     chosen = select_engine(graphs, "encoder", request)
     chosen.backend.close()
     assert (chosen.precision, chosen.remarks) == ("int8", "")
+
+
+def test_fp16_engines_that_somebody_asked_for_are_compared_with_or_left_as_they_are(
+    graphs: Bundle, package: TensorRTPackage, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = EngineBuildRequest(package, gpu, "int8", BatchProfile())
+    both, alone = ("fp16", "int8"), ("int8",)
+    assert with_fp16_to_compare(graphs, alone, request) == both  # there is none
+    built(graphs, package, gpu, "fp16", {}, monkeypatch)
+    assert with_fp16_to_compare(graphs, alone, request) == alone
+    others = (
+        replace(request, profile=BatchProfile(min=2, opt=2, max=2)),
+        replace(request, dla=DlaRequest(0, fallback=True)),
+    )
+    for other in others:
+        assert with_fp16_to_compare(graphs, alone, other) == alone
+        with pytest.raises(EngineError, match="other batches or another core, and stays"):
+            comparable_fp16(graphs, graphs.entry(GraphKey("encoder", "fp16", "mu")), other)
+    newer = replace(request, package=replace(package, version="10.99.0"))
+    assert with_fp16_to_compare(graphs, alone, newer) == both  # nobody here can run them
 
 
 def test_an_earlier_engine_that_is_slower_now_goes(
