@@ -96,7 +96,7 @@ def environment_now(
     limits = (*_lines("nvpmodel", "-q"), *_lines(*_NVIDIA_SMI, "--query-gpu=power.limit"))
     return Environment(
         machine=platform.machine(),
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=psutil.cpu_count(logical=False),
         logical_cores=os.cpu_count() or 1,
         usable_cores=usable_cores(),
@@ -142,7 +142,8 @@ def _lines(*command: str) -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what the processor, or the board it is on, is called."""
     for line in text_of(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
