@@ -18,7 +18,6 @@ from motorvae.runtime.engines.tensorrt.build_record import (
 )
 from motorvae.runtime.engines.tensorrt.engine_manifest import EngineManifest
 
-
 SHA256 = "ab" * 32
 
 
