@@ -47,7 +47,7 @@ class EngineBuildRequest:
     profile: BatchProfile
     workspace_mib: int | None = None  # most scratch memory, or None for what fits the machine
     dla: DlaRequest | None = None  # on which DLA core they are to run; on none by default
-    tune_minutes: float | None = None  # how long build routes may compete for each; None: one route
+    tune_minutes: float | None = None  # how long routes may be tried for each; None: one route
     keep_slower: bool = False  # whether INT8 engines stay that are no faster than the FP16 ones
 
 

@@ -165,30 +165,36 @@ class _Selection:
             )
         package, gpu = usable_package(name, gpu)
         first, *others = (request.precision,) if request.precision else (found or ("fp16",))
-        if first == "int8" and self._is_int8_slower(self.bundle, package, gpu):
+        slower = self._slower_int8(self.bundle, first, package, gpu)
+        if slower:
             first = "fp16"
         errors: list[EngineError] = []
         for precision in (first, *others):
             try:
                 selected = self._engine_of(self.bundle, precision, package, gpu)
-                earlier = (*selected.passed_over, *(f"{name}: {error}" for error in errors))
-                return replace(selected, passed_over=earlier)
+                earlier = (*slower, *(f"{name}: {error}" for error in errors))
+                return replace(selected, passed_over=(*selected.passed_over, *earlier))
             except EngineError as error:  # noqa: PERF203  # two turns at most
                 errors.append(error)
         if self.rebuild is None or not isinstance(errors[0], EngineFitError):
             raise errors[0]
         request = replace(request, backend=name, precision=first, threads=None)
         rebuilt = self.rebuild(self.bundle, self.part, request)
-        if first == "int8" and self._is_int8_slower(rebuilt, package, gpu):
-            first = "fp16"
-        return self._engine_of(rebuilt, first, package, gpu)
+        slower = slower or self._slower_int8(rebuilt, first, package, gpu)
+        selected = self._engine_of(rebuilt, "fp16" if slower else first, package, gpu)
+        return replace(selected, passed_over=(*selected.passed_over, *slower))
 
-    def _is_int8_slower(self, bundle: Bundle, package: TensorRTPackage, gpu: Gpu) -> bool:
-        """Whether FP16 was measured to be no slower here; then it runs, and the reason is told."""
+    def _slower_int8(
+        self, bundle: Bundle, precision: Precision, package: TensorRTPackage, gpu: Gpu
+    ) -> tuple[str, ...]:
+        """Return in a clause why FP16 is to run in place of INT8; nothing of other precisions.
+
+        It is told of an FP16 engine that runs: where none does, another runner may do INT8.
+        """
+        if precision != "int8":
+            return ()
         speed = slower_int8(bundle, self.part, package, gpu, self.request.outputs)
-        if speed is not None:
-            self.passed_over.append(f"int8, which was asked for, as {speed.sentence}")
-        return speed is not None
+        return () if speed is None else (f"int8, which was asked for, as {speed.sentence}",)
 
     def _engine_of(
         self, bundle: Bundle, precision: Precision, package: TensorRTPackage, gpu: Gpu
