@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ...runtime.doctor.board.tree import MOST_BYTES, bytes_of_small_file
+from ...runtime.core.system.small_files import MOST_BYTES, bytes_of_small_file
 from ..measure.energy import Scope
 
 ROOT = Path("/")
