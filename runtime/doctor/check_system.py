@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..core.atomic_files import cache_dir, check_writable
 from ..core.errors import OutputError, sentence_list
 from ..core.packages import OPENCV_PACKAGES, version_of, versions_of
-from ..core.system.small_files import text_of_small_file
+from ..core.system.memory import available_bytes
 from ..engines.tensorrt.engine_manifest import this_platform
 from ..sources.device_names import Camera, cameras
 from .board.check import on_jetson
@@ -331,23 +331,6 @@ def _enough(
     if available >= enough:
         return Finding(what, found)
     return Finding(what, found, "warn" if available >= least else "FAILED", command)
-
-
-def available_bytes() -> int | None:
-    """Return the memory that a new process can have here, in a container too, or None."""
-    listed = re.search(
-        r"^MemAvailable:\s+(\d+) kB", text_of_small_file(Path("/proc/meminfo")), re.MULTILINE
-    )
-    if listed is None:
-        return None
-    available = int(listed[1]) << 10
-    most, taken, stat = (
-        text_of_small_file(Path(f"/sys/fs/cgroup/memory.{n}")) for n in ("max", "current", "stat")
-    )
-    if not (most.isdecimal() and taken.isdecimal()):  # no container, or no limit ("max")
-        return available
-    cached = re.search(r"^inactive_file (\d+)", stat, re.MULTILINE)
-    return min(available, max(0, int(most) - int(taken) + (int(cached[1]) if cached else 0)))
 
 
 def installed_opencv() -> str:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from motorvae.benchmarks.doctor import main
 from motorvae.runtime.core.packages import version_of
+from motorvae.runtime.core.system.memory import available_bytes
 from motorvae.runtime.doctor import screen as screen_module
 from motorvae.runtime.doctor.check_engines import (
     check_bundle,
@@ -27,7 +28,6 @@ from motorvae.runtime.doctor.check_engines import (
     cuda_finding,
 )
 from motorvae.runtime.doctor.check_system import (
-    available_bytes,
     cameras_finding,
     check_memory,
     check_opencv,
