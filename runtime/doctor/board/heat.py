@@ -42,28 +42,28 @@ class Zone(NamedTuple):
 
 
 class Heat(NamedTuple):
-    """Zones that answer, names of those that do not, cooling devices that lower clocks now.
+    """Zones that answer, those that do not and why, cooling devices that lower clocks now.
 
     And how long one of the latter has lowered them since the boot, where the kernel counts that.
     """
 
     zones: tuple[Zone, ...]
-    silent: tuple[str, ...]
-    forbidden: bool  # whether another user may read the silent ones
+    silent: tuple[tuple[str, Unread], ...]
     throttling: tuple[str, ...]
     throttled_s: float | None
 
 
 def heat_of(tree: Tree) -> Heat:
     """Read every zone and every cooling device."""
-    zones, silent, forbidden = [], [], False
+    zones, silent = [], []
     for folder in tree.names(_THERMAL, r"thermal_zone[0-9]{1,4}")[:_MOST_ZONES]:
         path = f"{_THERMAL}/{folder}"
         name = _name_of(tree, path) or folder
         now = tree.number(f"{path}/temp")
-        if isinstance(now, Unread) or not _COLDEST < now < _HOTTEST:
-            silent.append(name)
-            forbidden = forbidden or (isinstance(now, Unread) and now.forbidden)
+        if isinstance(now, Unread):
+            silent.append((name, now))
+        elif not _COLDEST < now < _HOTTEST:
+            silent.append((name, Unread("no temperature")))
         else:
             trips = _trips(tree, path)
             zones.append(Zone(name, now / 1e3, trips.get("passive"), trips.get("critical")))
@@ -78,14 +78,15 @@ def heat_of(tree: Tree) -> Heat:
         span = _lowered_s(tree.read(f"{_THERMAL}/{folder}/stats/time_in_state_ms"))
         spans += [] if span is None else [span]
     longest = max(spans, default=None)
-    return Heat(tuple(zones), tuple(silent), forbidden, tuple(throttling), longest)
+    return Heat(tuple(zones), tuple(silent), tuple(throttling), longest)
 
 
 def check_heat(tree: Tree) -> Iterator[Finding]:
     """Say how hot it is, and whether that costs speed now."""
     what, heat = "temperature", heat_of(tree)
     if not heat.zones and not heat.throttling:
-        reason = "not readable as this user" if heat.forbidden else "could not be read"
+        forbidden = [unread.reason for _, unread in heat.silent if unread.forbidden]
+        reason = forbidden[0] if forbidden else "could not be read"
         yield Finding(what, reason, "optional", f"cat {_THERMAL}/thermal_zone*/temp")
         return
     parts = []
@@ -96,7 +97,7 @@ def check_heat(tree: Tree) -> Iterator[Finding]:
     if heat.throttled_s:
         parts.append(f"clocks were lowered for {heat.throttled_s:,.1f} s since the boot")
     if heat.silent:
-        parts.append(f"no answer from {', '.join(heat.silent)}")
+        parts.append(f"no answer from {', '.join(name for name, _ in heat.silent)}")
     over = [zone.name for zone in heat.zones if zone.throttles and zone.now >= zone.throttles]
     close = [
         zone.name

@@ -31,11 +31,6 @@ class Unread:
     reason: str
 
     @property
-    def absent(self) -> bool:
-        """Whether there is no such file, which may be meant."""
-        return self.reason == _REASONS[errno.ENOENT]
-
-    @property
     def forbidden(self) -> bool:
         """Whether another user may read it."""
         return self.reason == _REASONS[errno.EACCES]
