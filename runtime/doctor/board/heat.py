@@ -18,13 +18,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..finding import Finding
+from .readings import is_temperature, slows_down
 from .tree import Tree, Unread
 
 _THERMAL = "/sys/class/thermal"
-_THROTTLES = re.compile(r"(?:thermal-)?(?:cpufreq|devfreq)-\S{1,60}|(?!hot-surface-)\S{1,60}-alert")
-"""Cooling devices that lower clocks, unlike fans, and unlike the one that only says that a case is
-hot to the touch."""
-_COLDEST, _HOTTEST = -40_000, 250_000  # millidegrees; a sensor without power may say -256000
 _MOST_ZONES = 64
 _MOST_TRIPS = 16
 _MOST_BOUND = 64
@@ -62,7 +59,7 @@ def heat_of(tree: Tree) -> Heat:
         now = tree.number(f"{path}/temp")
         if isinstance(now, Unread):
             silent.append((name, now))
-        elif not _COLDEST < now < _HOTTEST:
+        elif not is_temperature(now):
             silent.append((name, Unread("no temperature")))
         else:
             trips = _trips(tree, path)
@@ -71,7 +68,7 @@ def heat_of(tree: Tree) -> Heat:
     for folder in tree.names(_THERMAL, r"cooling_device[0-9]{1,4}")[: 4 * _MOST_ZONES]:
         device = _name_of(tree, f"{_THERMAL}/{folder}")
         state = tree.number(f"{_THERMAL}/{folder}/cur_state")
-        if not (device and _THROTTLES.fullmatch(device)):
+        if not (device and slows_down(device)):
             continue
         if not isinstance(state, Unread) and state > 0:
             throttling.append(device)
@@ -135,9 +132,9 @@ def _trips(tree: Tree, path: str) -> dict[str, float]:
         kind = tree.read(f"{path}/{name}")
         at = tree.number(f"{path}/{name.removesuffix('type')}temp")
         devices = bound.get(int(name.split("_")[2]))
-        if kind == "passive" and devices and not any(map(_THROTTLES.fullmatch, devices)):
+        if kind == "passive" and devices and not any(map(slows_down, devices)):
             continue
-        if isinstance(kind, str) and not isinstance(at, Unread) and 0 < at < _HOTTEST:
+        if isinstance(kind, str) and not isinstance(at, Unread) and at > 0 and is_temperature(at):
             found[kind] = min(found.get(kind, at / 1e3), at / 1e3)
     return found
 
