@@ -18,7 +18,7 @@ from ...runtime.core.documents import document_from_json
 from ...runtime.core.errors import MeasurementError
 from ...runtime.core.packages import OPENCV_PACKAGES, versions_of
 from ...runtime.core.spec import ModelSpec, StrictModel
-from ...runtime.doctor.check_system import text_of
+from ...runtime.core.system.small_files import text_of_small_file
 from ...runtime.engines.gpu_info import NoGpu, find_gpu
 from ...runtime.engines.tensorrt.engine_manifest import EngineManifest
 from .case import DRIFT_LIMIT, SPREAD_LIMIT, Case, Samples
@@ -105,7 +105,7 @@ def environment_now(
         python=platform.python_version(),
         versions=versions_of((*_PACKAGES, *packages)),
         threads=threads,
-        governor=text_of(_GOVERNOR) or None,
+        governor=text_of_small_file(_GOVERNOR) or None,
         load_start=load_start,
         load_end=load_now(),
         gpu=None if isinstance(gpu, NoGpu) else gpu.name,
@@ -128,7 +128,7 @@ def clocks() -> tuple[str, ...]:
 
 def product_name() -> str | None:
     """Return what the maker calls this computer, or None; its host name is nobody's business."""
-    return next(filter(None, map(text_of, _PRODUCT_NAMES)), None)
+    return next(filter(None, map(text_of_small_file, _PRODUCT_NAMES)), None)
 
 
 def _lines(*command: str) -> list[str]:
@@ -144,12 +144,12 @@ def _lines(*command: str) -> list[str]:
 
 def cpu_name() -> str:
     """Return what the processor, or the board it is on, is called."""
-    for line in text_of(Path("/proc/cpuinfo")).splitlines():
+    for line in text_of_small_file(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
             return value.strip()
     # Arm boards name themselves in the device tree instead.
-    return text_of(_DEVICE_TREE) or platform.processor() or "unknown"
+    return text_of_small_file(_DEVICE_TREE) or platform.processor() or "unknown"
 
 
 class Rate(StrictModel):
